@@ -27,8 +27,8 @@ RETRY_AFTER_S = 2.0
 LIVE_PHASES = frozenset({"starting", "running", "draining", "warm"})
 
 
-class DesiredEntry(Protocol):
-    """Protocol of an entry of the desired set; `wire.messages.Desired` implements it."""
+class EntryLike(Protocol):
+    """Protocol of an entry of the desired set; `wire.messages.DesiredEntry` implements it."""
 
     @property
     def portfolio(self) -> int: ...
@@ -70,7 +70,7 @@ class Process:
 class Start:
     """Start a process from the checkpoint. `replaces` is the slot of its ended predecessor."""
 
-    entry: DesiredEntry
+    entry: EntryLike
     replaces: int | None = None
 
 
@@ -86,14 +86,14 @@ class Wait:
 class Prepare:
     """Start a process for the entry's handoff and load the newest checkpoint."""
 
-    entry: DesiredEntry
+    entry: EntryLike
 
 
 @dataclass(frozen=True, slots=True)
 class Activate:
     """Run the prepared process under the entry's epoch."""
 
-    entry: DesiredEntry
+    entry: EntryLike
     slot: int
 
 
@@ -101,7 +101,7 @@ class Activate:
 class Adopt:
     """Continue a process of an older epoch under the entry's epoch."""
 
-    entry: DesiredEntry
+    entry: EntryLike
     slot: int
 
 
@@ -116,7 +116,7 @@ class Resume:
 class Drain:
     """Stop a process at the next batch boundary; its last commit is the release."""
 
-    entry: DesiredEntry
+    entry: EntryLike
     slot: int
 
 
@@ -124,7 +124,7 @@ class Drain:
 class ReleaseAbsent:
     """Release an epoch that has no process on this node any more."""
 
-    entry: DesiredEntry
+    entry: EntryLike
     replaces: int | None = None
 
 
@@ -145,9 +145,7 @@ class Stop:
 Action = Start | Wait | Prepare | Activate | Adopt | Resume | Drain | ReleaseAbsent | Freeze | Stop
 
 
-def reconcile(
-    desired: Iterable[DesiredEntry], actual: Iterable[Process], now: float
-) -> list[Action]:
+def reconcile(desired: Iterable[EntryLike], actual: Iterable[Process], now: float) -> list[Action]:
     """Return the actions that the node must take, most urgent first. Pure.
 
     The caller begins every action before the next call, which then sees its result.
@@ -169,7 +167,7 @@ def reconcile(
 _Decision = tuple[Action | None, int | None]  #: the action, and the slot that the entry claims
 
 
-def _run(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
+def _run(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
     current = _at_epoch(entry, own)
     if current is not None:
         return _keep(entry, current, now)
@@ -188,7 +186,7 @@ def _run(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
     return Start(entry), None
 
 
-def _keep(entry: DesiredEntry, current: Process, now: float) -> _Decision:
+def _keep(entry: EntryLike, current: Process, now: float) -> _Decision:
     """Decide about the process that has the entry's epoch and revision."""
     if current.phase == "draining":
         return Resume(current.slot), current.slot
@@ -203,7 +201,7 @@ def _keep(entry: DesiredEntry, current: Process, now: float) -> _Decision:
     return None, current.slot
 
 
-def _restart(entry: DesiredEntry, ended: Process, now: float) -> _Decision:
+def _restart(entry: EntryLike, ended: Process, now: float) -> _Decision:
     until = ended.ended_at + back_off_s(max(entry.attempts, ended.failures))
     if now < until:
         return Wait(ended.slot, until), ended.slot
@@ -215,14 +213,14 @@ def back_off_s(attempts: int) -> float:
     return BACK_OFF_S[min(attempts, len(BACK_OFF_S) - 1)]
 
 
-def _prepare(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
+def _prepare(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
     for process in own:
         if entry.handoff is not None and _prepared_for(entry.handoff, process):
             return None, process.slot  # a failed prepare was reported and is not repeated
     return Prepare(entry), None
 
 
-def _drain(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
+def _drain(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
     current = _at_epoch(entry, own)
     if current is None:
         return ReleaseAbsent(entry), None
@@ -234,7 +232,7 @@ def _drain(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision
     return Drain(entry, current.slot), current.slot
 
 
-def _warm(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
+def _warm(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
     current = _at_epoch(entry, own)
     if current is None:
         return None, None
@@ -246,7 +244,7 @@ def _warm(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
 _ROLES = {"run": _run, "prepare": _prepare, "drain": _drain, "warm": _warm}
 
 
-def _at_epoch(entry: DesiredEntry, own: Sequence[Process]) -> Process | None:
+def _at_epoch(entry: EntryLike, own: Sequence[Process]) -> Process | None:
     for process in own:
         if process.epoch == entry.epoch and process.revision == entry.revision:
             return process

@@ -1,4 +1,4 @@
-"""The history rebuilt from the audit trail is the one that was granted; nothing may be missing."""
+"""Rebuilding ownership from the audit log gives the granted history and finds every gap."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDS = ("stop", "halt", "quarantine", "orphaned", "failed_start", "floor")
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[OwnershipPeriod]:
-    """Draw what may have happened to one portfolio, as the grants did it."""
+    """Draw a possible history of one portfolio, as grants would make it."""
     history: list[OwnershipPeriod] = []
     epoch, seq = 0, draw(st.integers(0, 10**12))
     for _ in range(draw(st.integers(1, 12))):
@@ -52,8 +52,8 @@ def histories(draw: st.DrawFn) -> list[OwnershipPeriod]:
     return history
 
 
-def trail_of(history: list[OwnershipPeriod]) -> list[AuditLine]:
-    """Return the lines that the grants write."""
+def audit_lines_of(history: list[OwnershipPeriod]) -> list[AuditLine]:
+    """Return the audit lines that the grants would write."""
     return [
         AuditLine(
             number,
@@ -77,43 +77,45 @@ def tenures_of(history: list[OwnershipPeriod]) -> list[OwnershipPeriod]:
     return [owned for owned in history if owned.node is not None]
 
 
-def now_of(history: list[OwnershipPeriod]) -> CurrentRun:
+def run_of(history: list[OwnershipPeriod]) -> CurrentRun:
     last = history[-1]
     return CurrentRun(last.epoch, last.node, last.incarnation, last.revision)
 
 
 @given(histories())
-def test_the_trail_alone_gives_the_whole_history_back(history: list[OwnershipPeriod]) -> None:
-    assert rebuild_history(trail_of(history)) == history
-    assert find_disagreement(trail_of(history), tenures_of(history), now_of(history)) is None
+def test_audit_log_alone_rebuilds_the_history(history: list[OwnershipPeriod]) -> None:
+    assert rebuild_history(audit_lines_of(history)) == history
+    assert find_disagreement(audit_lines_of(history), tenures_of(history), run_of(history)) is None
 
 
 @given(histories(), st.data())
-def test_no_line_of_the_trail_can_be_missing(
+def test_missing_audit_line_is_a_disagreement(
     history: list[OwnershipPeriod], data: st.DataObject
 ) -> None:
-    trail = trail_of(history)
-    gone = data.draw(st.integers(0, len(trail) - 1))
-    left = trail[:gone] + trail[gone + 1 :]
-    assert find_disagreement(left, tenures_of(history), now_of(history)) is not None
+    audit_lines = audit_lines_of(history)
+    gone = data.draw(st.integers(0, len(audit_lines) - 1))
+    left = audit_lines[:gone] + audit_lines[gone + 1 :]
+    assert find_disagreement(left, tenures_of(history), run_of(history)) is not None
 
 
 @given(histories(), st.data())
-def test_no_tenure_can_be_missing_or_invented(
+def test_missing_or_extra_tenure_is_a_disagreement(
     history: list[OwnershipPeriod], data: st.DataObject
 ) -> None:
     tenures = tenures_of(history)
     at = data.draw(st.integers(0, len(tenures) - 1))
     assert (
-        find_disagreement(trail_of(history), tenures[:at] + tenures[at + 1 :], now_of(history))
+        find_disagreement(
+            audit_lines_of(history), tenures[:at] + tenures[at + 1 :], run_of(history)
+        )
         is not None
     )
     more = replace(tenures[at], epoch=history[-1].epoch + 1)
-    assert find_disagreement(trail_of(history), [*tenures, more], now_of(history)) is not None
+    assert find_disagreement(audit_lines_of(history), [*tenures, more], run_of(history)) is not None
 
 
 @given(histories(), st.data())
-def test_no_field_of_a_tenure_can_differ(
+def test_different_tenure_field_is_a_disagreement(
     history: list[OwnershipPeriod], data: st.DataObject
 ) -> None:
     tenures = tenures_of(history)
@@ -121,70 +123,74 @@ def test_no_field_of_a_tenure_can_differ(
     field = data.draw(st.sampled_from(FIELDS))
     other: Any = {"node": "node-9", "incarnation": "x", "cause": "mystery"}.get(field, -7)
     tenures[at] = replace(tenures[at], **{field: other})
-    said = find_disagreement(trail_of(history), tenures, now_of(history))
-    assert said is not None and said.startswith(f"epoch {tenures[at].epoch}: {field} is ")
+    found = find_disagreement(audit_lines_of(history), tenures, run_of(history))
+    assert found is not None and found.startswith(f"epoch {tenures[at].epoch}: {field} is ")
 
 
 @given(histories(), st.sampled_from(["epoch", "node", "incarnation", "revision"]))
-def test_the_run_is_where_the_trail_ends(history: list[OwnershipPeriod], field: str) -> None:
-    now = replace(now_of(history), **{field: 99 if field in ("epoch", "revision") else "other"})
-    said = find_disagreement(trail_of(history), tenures_of(history), now)
-    assert said is not None and f" with {field} " in said
+def test_run_must_match_the_last_audit_line(history: list[OwnershipPeriod], field: str) -> None:
+    run = replace(run_of(history), **{field: 99 if field in ("epoch", "revision") else "other"})
+    found = find_disagreement(audit_lines_of(history), tenures_of(history), run)
+    assert found is not None and f" with {field} " in found
 
 
-def told(*epochs: tuple[Any, ...]) -> str | None:
-    """Return what is wrong with a trail of (epoch, node, from_seq[, epoch before]), for a run and
-    tenures that it tells of rightly."""
+def disagreement_within(*epochs: tuple[Any, ...]) -> str | None:
+    """Return the disagreement within an audit log of (epoch, node, from_seq[, previous epoch]).
+
+    Tenures and run are derived from the log, so that they agree with it.
+    """
     lines = [
         OwnershipPeriod(epoch, node, None, 1, seq, None, "place", None, *after)
         for epoch, node, seq, *after in epochs
     ]
-    history = rebuild_history(trail_of(lines))
+    history = rebuild_history(audit_lines_of(lines))
     last = history[-1]
     return find_disagreement(
-        trail_of(lines), tenures_of(history), CurrentRun(last.epoch, last.node, None, last.revision)
+        audit_lines_of(lines),
+        tenures_of(history),
+        CurrentRun(last.epoch, last.node, None, last.revision),
     )
 
 
-def test_epochs_rise_one_by_one_but_for_a_floor_that_says_what_was_before_it() -> None:
-    assert told((1, "node-1", 5), (2, None, 9), (9, "node-2", 9, 2)) is None
-    assert told((1, "node-1", 5), (9, "node-2", 9, 2)) == (
+def test_epoch_gaps_need_the_previous_epoch_in_the_line() -> None:
+    assert disagreement_within((1, "node-1", 5), (2, None, 9), (9, "node-2", 9, 2)) is None
+    assert disagreement_within((1, "node-1", 5), (9, "node-2", 9, 2)) == (
         "the audit log goes from epoch 1 to epoch 9, which follows epoch 2:"
         " a line between them is missing"
     )
-    assert told((2, "node-1", 5, 0), (2, "node-1", 5)) == (
+    assert disagreement_within((2, "node-1", 5, 0), (2, "node-1", 5)) == (
         "the audit log has epoch 2 after epoch 2"
     )
 
 
-def test_no_epoch_begins_before_the_one_ahead_of_it() -> None:
-    assert told((1, "node-1", 5), (2, "node-2", 4)) == (
+def test_seq_going_back_is_a_disagreement() -> None:
+    assert disagreement_within((1, "node-1", 5), (2, "node-2", 4)) == (
         "epoch 2 begins after seq 4, before the start of the previous epoch"
     )
 
 
-def test_who_had_it_last_does_not_own_an_epoch_that_ended() -> None:
-    data = trail_of([OwnershipPeriod(1, None, None, 1, 5, None, "stop", None)])[0].data
+def test_ended_epoch_has_no_owner() -> None:
+    data = audit_lines_of([OwnershipPeriod(1, None, None, 1, 5, None, "stop", None)])[0].data
     ended = AuditLine(1, "ended", "node-1", data)
     assert rebuild_history([ended])[0].node is None
     assert find_disagreement([ended], [], CurrentRun(1, None, None, 1)) is None
 
 
-def test_each_side_that_has_an_epoch_alone_is_said() -> None:
+def test_epoch_in_only_one_source_is_named() -> None:
     lines = [OwnershipPeriod(n, f"node-{n}", None, 1, 4 + n, 5 + n, "place", None) for n in (1, 2)]
     lines[1] = replace(lines[1], to_seq=None)
-    now = CurrentRun(2, "node-2", None, 1)
-    assert find_disagreement(trail_of(lines), lines[1:], now) == (
+    run = CurrentRun(2, "node-2", None, 1)
+    assert find_disagreement(audit_lines_of(lines), lines[1:], run) == (
         "the audit log grants epoch 1 to node-1 (place) after seq 5, and no tenure of it exists"
     )
     first = replace(lines[0], epoch=0)
-    assert find_disagreement(trail_of(lines), [first, *lines], now) == (
+    assert find_disagreement(audit_lines_of(lines), [first, *lines], run) == (
         "the tenure of epoch 0 on node-1 (place) has no granted line in the audit log"
     )
 
 
-def test_a_granted_line_names_a_node() -> None:
-    (line,) = trail_of([OwnershipPeriod(1, "node-1", None, 1, 5, None, "place", None)])
+def test_granted_line_without_a_node_is_rejected() -> None:
+    (line,) = audit_lines_of([OwnershipPeriod(1, "node-1", None, 1, 5, None, "place", None)])
     nameless = AuditLine(7, line.kind, None, line.data)
     assert (
         find_disagreement([nameless], [], CurrentRun(1, None, None, 1))
@@ -192,16 +198,16 @@ def test_a_granted_line_names_a_node() -> None:
     )
 
 
-def test_a_line_whose_number_is_none_is_named() -> None:
-    (line,) = trail_of([OwnershipPeriod(1, "node-1", None, 1, 5, None, "place", None)])
+def test_audit_line_with_a_null_field_is_named() -> None:
+    (line,) = audit_lines_of([OwnershipPeriod(1, "node-1", None, 1, 5, None, "place", None)])
     broken = AuditLine(7, line.kind, line.node, {**line.data, "epoch": None})
-    said = find_disagreement([broken], [], CurrentRun(1, None, None, 1))
-    assert said is not None and said.startswith(
+    found = find_disagreement([broken], [], CurrentRun(1, None, None, 1))
+    assert found is not None and found.startswith(
         "event 7 (granted) has a missing or invalid field: "
     )
 
 
-def test_a_line_that_does_not_say_what_it_must_is_named() -> None:
+def test_audit_line_with_a_missing_field_is_named() -> None:
     lines = [AuditLine(7, "granted", "node-1", {"epoch": 1})]
     assert find_disagreement(lines, [], CurrentRun(0, None, None, 1)) == (
         "event 7 (granted) has a missing or invalid field: 'incarnation'"

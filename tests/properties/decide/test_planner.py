@@ -1,4 +1,4 @@
-"""What holds for every plan, whatever the world."""
+"""Properties of every plan, for arbitrary snapshots."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLICIES = st.builds(
     handoffs_per_node=st.integers(0, 3),
 )
 ZONES = st.sampled_from([{}, {"zone": "hk"}, {"zone": "ny"}])
-#: Mostly nodes and portfolios like any other, so that worlds are not all trouble.
+#: Mostly ordinary nodes and portfolios, so that most snapshots allow some placements.
 RARELY = st.sampled_from([False] * 5 + [True])
 
 
@@ -72,7 +72,7 @@ def portfolios(draw: st.DrawFn, number: int, node_count: int, handoffs: bool) ->
 
 
 @st.composite
-def worlds(draw: st.DrawFn, handoffs: bool = True) -> Snapshot:
+def snapshots(draw: st.DrawFn, handoffs: bool = True) -> Snapshot:
     node_count = draw(st.integers(1, 5))
     count = draw(st.integers(0, 14))
     return world(
@@ -85,8 +85,8 @@ def worlds(draw: st.DrawFn, handoffs: bool = True) -> Snapshot:
 
 
 @st.composite
-def plain_worlds(draw: st.DrawFn) -> Snapshot:
-    """Healthy nodes with room for everything, portfolios without special wishes, some running."""
+def healthy_snapshots(draw: st.DrawFn) -> Snapshot:
+    """Healthy nodes with room for everything, and portfolios without constraints, some running."""
     node_count = draw(st.integers(1, 5))
     capacity = st.integers(10, 20)
     return world(
@@ -105,7 +105,7 @@ def plain_worlds(draw: st.DrawFn) -> Snapshot:
 
 
 def held(snapshot: Snapshot) -> Counter[int]:
-    """Node id → places taken, slots of handoffs under way included. Counted without the planner."""
+    """Node id → places taken, including active handoffs; computed without the planner."""
     taken: Counter[int] = Counter()
     for each in snapshot.portfolios:
         ends = {each.node}
@@ -120,12 +120,12 @@ def steps(plan: Plan) -> list[tuple[PortfolioView, NodeView]]:
     return [(step.portfolio, step.target) for step in (*plan.place, *plan.move)]
 
 
-def highest(snapshot: Snapshot) -> float:
+def highest_load(snapshot: Snapshot) -> float:
     capacity = {each.name: each.capacity for each in snapshot.nodes}
     return max(load / capacity[name] for name, load in loads(snapshot).items())
 
 
-def settle(snapshot: Snapshot, policy: Policy, passes: int) -> tuple[Snapshot, Plan]:
+def plan_until_settled(snapshot: Snapshot, policy: Policy, passes: int) -> tuple[Snapshot, Plan]:
     """Plan and enact until a plan is empty, at most `passes` times; return the last plan too."""
     plan = make_plan(snapshot, policy)
     for _ in range(passes):
@@ -136,9 +136,9 @@ def settle(snapshot: Snapshot, policy: Policy, passes: int) -> tuple[Snapshot, P
     return snapshot, plan
 
 
-@given(worlds(), POLICIES)
+@given(snapshots(), POLICIES)
 @settings(max_examples=100, deadline=None)
-def test_no_plan_puts_more_on_a_node_than_it_holds(snapshot: Snapshot, policy: Policy) -> None:
+def test_plan_never_exceeds_capacity(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     taken = held(snapshot)
     for each, target in steps(plan):
@@ -148,9 +148,9 @@ def test_no_plan_puts_more_on_a_node_than_it_holds(snapshot: Snapshot, policy: P
     assert all(taken[target.id] <= target.capacity for target in chosen.values())
 
 
-@given(worlds(), POLICIES)
+@given(snapshots(), POLICIES)
 @settings(max_examples=100, deadline=None)
-def test_every_target_obeys_every_hard_rule(snapshot: Snapshot, policy: Policy) -> None:
+def test_targets_obey_all_hard_rules(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     for each, target in steps(plan):
         assert target.status in ("alive", "suspect")
@@ -164,11 +164,9 @@ def test_every_target_obeys_every_hard_rule(snapshot: Snapshot, policy: Policy) 
         assert target.id != each.node
 
 
-@given(worlds(), POLICIES)
+@given(snapshots(), POLICIES)
 @settings(max_examples=100, deadline=None)
-def test_no_member_of_a_hard_group_is_sent_to_where_another_is(
-    snapshot: Snapshot, policy: Policy
-) -> None:
+def test_hard_group_members_never_share_a_target(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     goes = {each.id: target.id for each, target in steps(plan)}
     for each, target in steps(plan):
@@ -181,13 +179,13 @@ def test_no_member_of_a_hard_group_is_sent_to_where_another_is(
         ]
         assert target.id not in {other.node for other in others}
         beside = [other for other in others if goes.get(other.id) == target.id]
-        # A soft member may still come to a hard one that is placed before it.
+        # A soft member may still join a hard one that is placed before it.
         assert not any(other.spread_hard for other in beside)
 
 
-@given(worlds(), POLICIES, st.randoms(use_true_random=False))
+@given(snapshots(), POLICIES, st.randoms(use_true_random=False))
 @settings(max_examples=100, deadline=None)
-def test_the_same_world_in_another_order_gives_the_same_plan(
+def test_plan_is_independent_of_snapshot_order(
     snapshot: Snapshot, policy: Policy, shuffler: random.Random
 ) -> None:
     shuffled_nodes, shuffled_portfolios = list(snapshot.nodes), list(snapshot.portfolios)
@@ -197,9 +195,11 @@ def test_the_same_world_in_another_order_gives_the_same_plan(
     assert repr(make_plan(again, policy)) == repr(make_plan(snapshot, policy))
 
 
-@given(worlds(), POLICIES)
+@given(snapshots(), POLICIES)
 @settings(max_examples=100, deadline=None)
-def test_nothing_that_should_run_is_forgotten(snapshot: Snapshot, policy: Policy) -> None:
+def test_every_portfolio_that_should_run_is_accounted_for(
+    snapshot: Snapshot, policy: Policy
+) -> None:
     plan = make_plan(snapshot, policy)
     hosting = {each.id for each in snapshot.nodes if each.status in ("alive", "suspect")}
     named = Counter(each.id for each, _ in steps(plan))
@@ -213,9 +213,9 @@ def test_nothing_that_should_run_is_forgotten(snapshot: Snapshot, policy: Policy
             assert each.id in named
 
 
-@given(worlds(), POLICIES)
+@given(snapshots(), POLICIES)
 @settings(max_examples=100, deadline=None)
-def test_every_entry_has_a_sentence(snapshot: Snapshot, policy: Policy) -> None:
+def test_every_plan_entry_has_a_sentence(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     reasons = [step.reason for step in (*plan.place, *plan.move)]
     reasons += [entry.reason for entry in (*plan.pending, *plan.stuck)]
@@ -227,9 +227,11 @@ def test_every_entry_has_a_sentence(snapshot: Snapshot, policy: Policy) -> None:
         assert sentence[-1] not in ".;:, "
 
 
-@given(worlds(), POLICIES)
+@given(snapshots(), POLICIES)
 @settings(max_examples=100, deadline=None)
-def test_only_failover_exceeds_the_limits(snapshot: Snapshot, policy: Policy) -> None:
+def test_only_failovers_and_placements_exceed_the_limits(
+    snapshot: Snapshot, policy: Policy
+) -> None:
     plan = make_plan(snapshot, policy)
     limited = [move for move in plan.move if move.cause != "failover"]
     assert len(limited) <= policy.max_moves
@@ -244,15 +246,13 @@ def test_only_failover_exceeds_the_limits(snapshot: Snapshot, policy: Policy) ->
     assert all(slots[end] <= policy.handoffs_per_node for end in touched)
 
 
-@given(worlds(), POLICIES)
+@given(snapshots(), POLICIES)
 @settings(max_examples=100, deadline=None)
-def test_what_runs_on_a_living_node_without_cause_is_not_touched(
-    snapshot: Snapshot, policy: Policy
-) -> None:
+def test_running_portfolios_without_cause_stay(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, replace(policy, rebalance_gain=float("inf")))
     by_id = {each.id: each for each in snapshot.nodes}
     for move in plan.move:
-        if move.cause == "rebalance":  # only a rule that is broken where it runs
+        if move.cause == "rebalance":  # then a rule must be broken on its node
             here = by_id[move.portfolio.node or 0]
             broken = not move.portfolio.selector.items() <= here.labels.items()
             lacks = move.portfolio.strategy and here.strategies["sma"] != 1
@@ -260,39 +260,37 @@ def test_what_runs_on_a_living_node_without_cause_is_not_touched(
             assert broken or lacks or move.portfolio.spread_hard
 
 
-@given(worlds(handoffs=False), st.sampled_from([0.0, 0.1]))
+@given(snapshots(handoffs=False), st.sampled_from([0.0, 0.1]))
 @settings(max_examples=100, deadline=None)
-def test_a_plan_without_moves_once_applied_is_followed_by_an_empty_one(
-    snapshot: Snapshot, gain: float
-) -> None:
+def test_plan_without_moves_is_followed_by_an_empty_plan(snapshot: Snapshot, gain: float) -> None:
     policy = replace(UNLIMITED, rebalance_gain=gain)
     plan = make_plan(snapshot, policy)
-    # Who is stuck may find room where a placement of the same plan was aimed anew: a pass later.
+    # A stuck portfolio may find room a pass later, freed by a reassigned placement of this plan.
     if not plan.move and not plan.stuck:
         assert make_plan(applied(snapshot, plan), policy).changes == 0
 
 
-@given(worlds(handoffs=False), st.sampled_from([0.0, 0.1]))
+@given(snapshots(handoffs=False), st.sampled_from([0.0, 0.1]))
 @settings(max_examples=100, deadline=None)
-def test_repeated_passes_come_to_an_end(snapshot: Snapshot, gain: float) -> None:
+def test_repeated_passes_terminate(snapshot: Snapshot, gain: float) -> None:
     policy = Policy(rebalance_gain=gain, max_moves=2, handoffs_per_node=2)
-    _, last = settle(snapshot, policy, passes=60)
+    _, last = plan_until_settled(snapshot, policy, passes=60)
     assert last.changes == 0
 
 
-@given(plain_worlds())
+@given(healthy_snapshots())
 @settings(max_examples=80, deadline=None)
-def test_in_a_healthy_world_two_passes_are_enough(snapshot: Snapshot) -> None:
-    """The first pass may leave moves to the second: what it placed itself does not run yet."""
-    _, last = settle(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=2)
+def test_healthy_fleet_settles_in_two_passes(snapshot: Snapshot) -> None:
+    """The first pass may leave moves to the second, since its placements do not run yet."""
+    _, last = plan_until_settled(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=2)
     assert last.changes == 0
     assert last.pending == ()
 
 
-@given(plain_worlds())
+@given(healthy_snapshots())
 @settings(max_examples=80, deadline=None)
-def test_once_settled_no_single_move_lowers_the_higher_of_two_loads(snapshot: Snapshot) -> None:
-    settled, _ = settle(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=50)
+def test_settled_fleet_has_no_improving_move(snapshot: Snapshot) -> None:
+    settled, _ = plan_until_settled(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=50)
     load = loads(settled)
     for each in settled.portfolios:
         source = next(n for n in settled.nodes if n.id == each.node)
@@ -305,22 +303,18 @@ def test_once_settled_no_single_move_lowers_the_higher_of_two_loads(snapshot: Sn
             assert target.id == source.id or after >= before - 1e-9
 
 
-@given(plain_worlds(), st.integers(10, 20))
+@given(healthy_snapshots(), st.integers(10, 20))
 @settings(max_examples=80, deadline=None)
-def test_an_empty_node_more_never_makes_the_highest_load_higher(
-    snapshot: Snapshot, capacity: int
-) -> None:
+def test_additional_node_never_raises_the_highest_load(snapshot: Snapshot, capacity: int) -> None:
     policy = replace(UNLIMITED, rebalance_gain=0)
-    settled, _ = settle(snapshot, policy, passes=50)
+    settled, _ = plan_until_settled(snapshot, policy, passes=50)
     more = replace(settled, nodes=(*settled.nodes, node(99, capacity=capacity)))
-    after, _ = settle(more, policy, passes=50)
-    assert highest(after) <= highest(settled) + 1e-9
+    after, _ = plan_until_settled(more, policy, passes=50)
+    assert highest_load(after) <= highest_load(settled) + 1e-9
 
 
 @given(st.integers(1, 6), st.integers(0, 30))
-def test_equal_portfolios_on_equal_empty_nodes_differ_by_at_most_one(
-    node_count: int, count: int
-) -> None:
+def test_equal_portfolios_spread_evenly_over_equal_nodes(node_count: int, count: int) -> None:
     snapshot = world(
         [node(i) for i in range(1, node_count + 1)], [portfolio(f"p-{i:02}") for i in range(count)]
     )

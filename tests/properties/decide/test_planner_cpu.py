@@ -1,4 +1,4 @@
-"""Evening out by measured cpu: safe, the same every time, and steady though figures are noisy."""
+"""Rebalancing by CPU is safe, deterministic, and stable under measurement noise."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import Cpu, Policy, Snapshot
-from tests.properties.decide.test_planner import POLICIES, held, steps, worlds
-from tests.properties.decide.test_planner_make_room import crowded_worlds
+from tests.properties.decide.test_planner import POLICIES, held, snapshots, steps
+from tests.properties.decide.test_planner_make_room import crowded_snapshots
 from tests.support.plan_factories import applied, node, portfolio, world
 
-#: Points by which a figure may be wrong; a tenth of the gain would be 1.
+#: Error of a figure, in points; the limit is 1, a tenth of the gain.
 NOISE = 0.9
 
 
 @st.composite
 def measured(draw: st.DrawFn) -> Snapshot:
-    """Any world, or one that is nearly full and otherwise well; some of it measured."""
-    snapshot = draw(worlds() | crowded_worlds())
-    # Mostly a busy node or an idle one, and what would even them out.
+    """Draw any snapshot, or a nearly full but healthy one; partly measured."""
+    snapshot = draw(snapshots() | crowded_snapshots())
+    # Mostly a busy node, an idle one, and portfolios that would balance them.
     per_cent = st.sampled_from([0.0, 5.0, 90.0, 100.0, None]) | st.floats(0, 100)
     share = st.sampled_from([10.0, 30.0, 40.0, None]) | st.floats(0, 100)
     nodes = {n.id: figure for n in snapshot.nodes if (figure := draw(per_cent)) is not None}
     shares = {p.id: figure for p in snapshot.portfolios if (figure := draw(share)) is not None}
-    # What runs nowhere, or is in a handoff, keeps its node still: half the worlds have none of it.
+    # Placements and handoffs exclude their nodes from rebalancing: half the snapshots have none.
     if draw(st.booleans()):
         steady = tuple(p for p in snapshot.portfolios if p.node and p.handoff is None)
         snapshot = replace(snapshot, portfolios=steady)
@@ -36,8 +36,8 @@ def measured(draw: st.DrawFn) -> Snapshot:
 
 
 @st.composite
-def at_work(draw: st.DrawFn) -> tuple[Snapshot, dict[int, float]]:
-    """A healthy fleet, and what each portfolio truly takes of its machine."""
+def fleets_with_usage(draw: st.DrawFn) -> tuple[Snapshot, dict[int, float]]:
+    """A healthy fleet, and the true CPU usage of each portfolio."""
     count = draw(st.integers(2, 4))
     nodes = [node(i, capacity=draw(st.integers(4, 12))) for i in range(1, count + 1)]
     true: dict[int, float] = {}
@@ -53,7 +53,7 @@ def at_work(draw: st.DrawFn) -> tuple[Snapshot, dict[int, float]]:
 
 
 def loads(snapshot: Snapshot, true: dict[int, float]) -> Counter[int]:
-    """Node id → what its portfolios truly take."""
+    """Node id → true CPU usage of its portfolios."""
     load: Counter[int] = Counter({each.id: 0.0 for each in snapshot.nodes})  # type: ignore[dict-item]
     for each in snapshot.portfolios:
         load[each.node or 0] += true[each.id]  # type: ignore[assignment]
@@ -64,8 +64,8 @@ def unevenness(snapshot: Snapshot, true: dict[int, float]) -> float:
     return sum(load**2 for load in loads(snapshot, true).values())
 
 
-def look(snapshot: Snapshot, true: dict[int, float], noise: random.Random) -> Snapshot:
-    """The world with figures as a minute of measuring gives them: nearly right."""
+def measure(snapshot: Snapshot, true: dict[int, float], noise: random.Random) -> Snapshot:
+    """Add measured figures, which are nearly right."""
 
     def wrong(figure: float) -> float:
         return max(0.0, figure + noise.uniform(-NOISE, NOISE))
@@ -76,7 +76,7 @@ def look(snapshot: Snapshot, true: dict[int, float], noise: random.Random) -> Sn
 
 @given(measured(), POLICIES)
 @settings(max_examples=100, deadline=None)
-def test_no_plan_breaks_a_rule_to_even_out_the_cpu(snapshot: Snapshot, policy: Policy) -> None:
+def test_cpu_rebalance_obeys_all_hard_rules(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     taken = held(snapshot)
     for each, target in steps(plan):
@@ -98,7 +98,7 @@ def test_no_plan_breaks_a_rule_to_even_out_the_cpu(snapshot: Snapshot, policy: P
 
 @given(measured(), POLICIES, st.randoms(use_true_random=False))
 @settings(max_examples=80, deadline=None)
-def test_the_same_figures_in_another_order_give_the_same_plan(
+def test_cpu_plan_is_independent_of_snapshot_order(
     snapshot: Snapshot, policy: Policy, shuffler: random.Random
 ) -> None:
     nodes, views = list(snapshot.nodes), list(snapshot.portfolios)
@@ -108,24 +108,24 @@ def test_the_same_figures_in_another_order_give_the_same_plan(
     assert repr(make_plan(again, policy)) == repr(make_plan(snapshot, policy))
 
 
-@given(at_work(), st.randoms(use_true_random=False))
+@given(fleets_with_usage(), st.randoms(use_true_random=False))
 @settings(max_examples=100, deadline=None)
-def test_noise_moves_nothing_back_and_forth(
+def test_measurement_noise_moves_nothing_back_and_forth(
     fleet: tuple[Snapshot, dict[int, float]], noise: random.Random
 ) -> None:
-    """Whatever the noise, every plan makes the true figures more even, so no state comes twice."""
+    """Every plan balances the true figures better whatever the noise, so no state repeats."""
     snapshot, true = fleet
     for _ in range(30):
-        plan = make_plan(look(snapshot, true, noise), Policy())
+        plan = make_plan(measure(snapshot, true, noise), Policy())
         before = unevenness(snapshot, true)
         snapshot = applied(snapshot, plan)
         if plan.move:
             assert unevenness(snapshot, true) < before
 
 
-@given(at_work())
+@given(fleets_with_usage())
 @settings(max_examples=80, deadline=None)
-def test_with_true_figures_passes_end_and_the_busiest_is_never_busier(
+def test_cpu_passes_terminate_without_raising_the_highest_usage(
     fleet: tuple[Snapshot, dict[int, float]],
 ) -> None:
     snapshot, true = fleet

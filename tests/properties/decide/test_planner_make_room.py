@@ -1,4 +1,4 @@
-"""Against every assignment there is, on small worlds: as few moves as any, and no room missed."""
+"""Compare plans of small fleets with all possible assignments: fewest moves, no room missed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import HandoffView, NodeView, Plan, Policy, PortfolioView, Snapshot
-from tests.properties.decide.test_planner import UNLIMITED, settle
+from tests.properties.decide.test_planner import UNLIMITED, plan_until_settled
 from tests.support.plan_factories import NOW, applied, node, portfolio, world
 
 ZONES = st.sampled_from([{}, {}, {"zone": "hk"}, {"zone": "ny"}])
@@ -20,8 +20,8 @@ GROUPS = st.sampled_from([None, None, None, "alpha"])
 
 
 @st.composite
-def equal_ones(draw: st.DrawFn) -> Snapshot:
-    """Up to six portfolios of weight 1 that run anywhere on nodes of different sizes."""
+def equal_portfolios(draw: st.DrawFn) -> Snapshot:
+    """Up to six portfolios of weight 1, running on nodes of different sizes."""
     count = draw(st.integers(2, 4))
     nodes = [node(i, capacity=draw(st.integers(6, 9))) for i in range(1, count + 1)]
     running = [
@@ -32,8 +32,8 @@ def equal_ones(draw: st.DrawFn) -> Snapshot:
 
 
 @st.composite
-def crowded_worlds(draw: st.DrawFn) -> Snapshot:
-    """Nodes that are nearly full, and portfolios of which some run nowhere."""
+def crowded_snapshots(draw: st.DrawFn) -> Snapshot:
+    """Nearly full nodes, and portfolios of which some are unassigned."""
     count = draw(st.integers(2, 4))
     nodes = [
         node(i, capacity=draw(st.integers(2, 6)), labels=draw(ZONES)) for i in range(1, count + 1)
@@ -59,7 +59,7 @@ def crowded_worlds(draw: st.DrawFn) -> Snapshot:
 
 
 def allowed(snapshot: Snapshot) -> bool:
-    """Whether every rule holds where each of them runs. Worked out without the planner."""
+    """Return whether all rules hold for all running portfolios; computed without the planner."""
     for each in snapshot.nodes:
         here = [p for p in snapshot.portfolios if p.node == each.id]
         groups = [p.spread_group for p in here if p.spread_group]
@@ -71,29 +71,29 @@ def allowed(snapshot: Snapshot) -> bool:
     return True
 
 
-def evenness(nodes: tuple[NodeView, ...], homes: tuple[int | None, ...]) -> list[float]:
-    """The relative loads of portfolios of weight 1, the highest first: less is more even."""
+def sorted_loads(nodes: tuple[NodeView, ...], homes: tuple[int | None, ...]) -> list[float]:
+    """The relative loads of portfolios of weight 1, highest first; smaller is more balanced."""
     load = Counter(homes)
     return sorted((round(load[n.id] / n.capacity, 9) for n in nodes), reverse=True)
 
 
-@given(equal_ones())
+@given(equal_portfolios())
 @settings(max_examples=60, deadline=None)
-def test_no_fewer_moves_make_loads_as_even(snapshot: Snapshot) -> None:
+def test_rebalance_uses_the_fewest_moves(snapshot: Snapshot) -> None:
     homes = tuple(p.node for p in snapshot.portfolios)
-    settled, last = settle(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=20)
+    settled, last = plan_until_settled(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=20)
     after = tuple(p.node for p in settled.portfolios)
     moved = sum(a != b for a, b in zip(homes, after, strict=True))
-    found = evenness(snapshot.nodes, after)
+    found = sorted_loads(snapshot.nodes, after)
     assert last.changes == 0
     for other in product([n.id for n in snapshot.nodes], repeat=len(homes)):
         moves = sum(a != b for a, b in zip(homes, other, strict=True))
         if moves < moved:
-            assert evenness(snapshot.nodes, other) > found
+            assert sorted_loads(snapshot.nodes, other) > found
 
 
 def with_two_moves(snapshot: Snapshot, waiting: PortfolioView) -> Iterator[Snapshot]:
-    """Every world in which it runs and at most two of the others run elsewhere, not on its node."""
+    """Every snapshot in which `waiting` runs after at most two others left its node."""
     running = [p for p in snapshot.portfolios if p.node is not None]
     ids = [n.id for n in snapshot.nodes]
     for home in ids:
@@ -110,30 +110,30 @@ def with_two_moves(snapshot: Snapshot, waiting: PortfolioView) -> Iterator[Snaps
                     )
 
 
-@given(crowded_worlds())
+@given(crowded_snapshots())
 @settings(max_examples=60, deadline=None)
-def test_nothing_stays_pending_that_two_moves_would_make_room_for(snapshot: Snapshot) -> None:
-    settled, last = settle(snapshot, Policy(), passes=60)
+def test_no_pending_portfolio_has_room_after_two_moves(snapshot: Snapshot) -> None:
+    settled, last = plan_until_settled(snapshot, Policy(), passes=60)
     assert last.changes == 0
     assert allowed(settled)
     for entry in last.pending:
         assert not any(allowed(other) for other in with_two_moves(settled, entry.portfolio))
 
 
-@given(crowded_worlds())
+@given(crowded_snapshots())
 @settings(max_examples=100, deadline=None)
-def test_while_room_is_being_made_nothing_else_moves_for_it(snapshot: Snapshot) -> None:
+def test_no_further_moves_while_room_is_being_made(snapshot: Snapshot) -> None:
     plan = make_plan(snapshot, UNLIMITED)
     if any(move.reason.code == "makes_room" for move in plan.move):
-        again = make_plan(under_way(snapshot, plan), UNLIMITED)
+        again = make_plan(with_active_handoffs(snapshot, plan), UNLIMITED)
         assert again.move == ()
         assert {entry.portfolio.id for entry in again.pending} == {
             entry.portfolio.id for entry in plan.pending
         }
 
 
-def under_way(snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """The world in which every handoff of the plan has begun and none is done."""
+def with_active_handoffs(snapshot: Snapshot, plan: Plan) -> Snapshot:
+    """The snapshot with all handoffs of the plan active and none done."""
     target = {step.portfolio.id: step.target.id for step in (*plan.place, *plan.move)}
     ends = Counter(target.values())
     ends.update(move.source.id for move in plan.move if move.source)
@@ -154,12 +154,12 @@ def under_way(snapshot: Snapshot, plan: Plan) -> Snapshot:
     )
 
 
-@given(crowded_worlds(), st.lists(st.integers(1, 3), max_size=4))
+@given(crowded_snapshots(), st.lists(st.integers(1, 3), max_size=4))
 @settings(max_examples=100, deadline=None)
-def test_passes_end_once_a_node_has_stopped_flapping(
+def test_passes_terminate_after_a_node_stops_flapping(
     snapshot: Snapshot, steady_passes: list[int]
 ) -> None:
-    """node-1 is lost and comes back, each time with a longer penalty, and everything settles."""
+    """node-1 is lost and returns with growing flapping periods; then the fleet settles."""
     first, others = snapshot.nodes[0], snapshot.nodes[1:]
     failovers = 0
     for times, passes in enumerate(steady_passes, start=1):
@@ -173,8 +173,10 @@ def test_passes_end_once_a_node_has_stopped_flapping(
             plan = make_plan(snapshot, Policy())
             assert first.id not in {step.target.id for step in (*plan.place, *plan.move)}
             snapshot = applied(snapshot, plan)
-    # What once left it stays away while it flaps, so nothing is failed over twice.
+    # Portfolios that left stay away while it is flapping, so nothing fails over twice.
     assert failovers <= len(snapshot.portfolios)
-    settled, last = settle(replace(snapshot, nodes=(first, *others)), Policy(), passes=60)
+    settled, last = plan_until_settled(
+        replace(snapshot, nodes=(first, *others)), Policy(), passes=60
+    )
     assert last.changes == 0
     assert allowed(settled)

@@ -1,4 +1,4 @@
-"""Whatever a plan finds can be said in every language, with the same names and numbers."""
+"""Reasons of arbitrary plans render in every language with the same names and numbers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import as_data, localize, render, stored_reason
 from scheduling.decide.types import Plan, Policy, Reason, Snapshot
-from tests.properties.decide.test_planner import POLICIES, worlds
+from tests.properties.decide.test_planner import POLICIES, snapshots
 from tests.support.translation_check import check_translated
 
-#: What no obstacle is, but a person is told of a node.
+#: States shown to operators that are no obstacles.
 BESIDE_OBSTACLES = ("same_node", "suspect", "flapping", "failed_there", "fits", "busy")
 
 
@@ -24,18 +24,20 @@ def reasons_of(plan: Plan) -> list[Reason]:
     return [entry.reason for entry in entries]
 
 
-@given(worlds(), POLICIES)
+@given(snapshots(), POLICIES)
 @settings(max_examples=120, deadline=None)
-def test_what_a_plan_finds_has_the_same_names_and_numbers_in_chinese(
+def test_plan_reasons_have_the_same_names_and_numbers_in_chinese(
     snapshot: Snapshot, policy: Policy
 ) -> None:
     for reason in reasons_of(make_plan(snapshot, policy)):
         check_translated(reason)
 
 
-@given(worlds(), st.sampled_from(BESIDE_OBSTACLES))
+@given(snapshots(), st.sampled_from(BESIDE_OBSTACLES))
 @settings(max_examples=100, deadline=None)
-def test_so_has_what_is_said_of_one_node(snapshot: Snapshot, beside: str) -> None:
+def test_target_answers_have_the_same_names_and_numbers_in_chinese(
+    snapshot: Snapshot, beside: str
+) -> None:
     fleet = FleetState.of(snapshot)
     for portfolio in snapshot.portfolios:
         for node in range(len(fleet.nodes)):
@@ -43,9 +45,9 @@ def test_so_has_what_is_said_of_one_node(snapshot: Snapshot, beside: str) -> Non
                 check_translated(Reason("on_node", node_state(fleet, portfolio, node, state)))
 
 
-@given(worlds())
+@given(snapshots())
 @settings(max_examples=100, deadline=None)
-def test_what_was_stored_is_said_as_if_it_had_just_been_found(snapshot: Snapshot) -> None:
+def test_stored_reasons_render_like_new_ones(snapshot: Snapshot) -> None:
     for reason in reasons_of(make_plan(snapshot, Policy())):
         why = json.loads(json.dumps(as_data(reason)))
         text = render(reason)

@@ -1,4 +1,4 @@
-"""A node that does what reconcile says gets to what it should have, whatever it had before."""
+"""Applying the reconcile actions leads from any state to the desired set."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scheduling.decide.reconcile import Process, reconcile
 from scheduling.wire.messages import DesiredEntry
 
 PHASES = ["preparing", "prepared", "starting", "running", "draining", "warm", "waiting", "ended"]
-LATER_S = 100.0  #: beyond every back-off
+LATER_S = 100.0  #: after every back-off
 
 
 @st.composite
 def processes(draw: st.DrawFn) -> list[Process]:
-    """Return what a node may have: one portfolio has each (epoch, revision) once."""
+    """Draw the processes of a node: each (epoch, revision) of a portfolio once."""
     found = draw(
         st.lists(
             st.builds(
@@ -37,19 +37,19 @@ def processes(draw: st.DrawFn) -> list[Process]:
             unique_by=lambda p: (p.portfolio, p.epoch),
         )
     )
-    return [_whole(replace(p, slot=slot)) for slot, p in enumerate(found, 1)]
+    return [_valid(replace(p, slot=slot)) for slot, p in enumerate(found, 1)]
 
 
-def _whole(process: Process) -> Process:
-    """Return it as it can be: what is only prepared has a handoff and no epoch."""
+def _valid(process: Process) -> Process:
+    """Make the process valid: a prepared one has a handoff and no epoch."""
     if process.phase in ("preparing", "prepared"):
         return replace(process, epoch=0, handoff=process.handoff or process.slot)
     return process
 
 
 @st.composite
-def sets(draw: st.DrawFn) -> list[DesiredEntry]:
-    """Return a set as the server makes them: an owner's entry, and at most one beside it."""
+def desired_sets(draw: st.DrawFn) -> list[DesiredEntry]:
+    """Draw a desired set as the server makes them: one entry per owner, and at most one more."""
     entries = []
     for portfolio in draw(st.sets(st.integers(1, 3))):
         role = draw(st.sampled_from(["run", "drain", "warm", "prepare"]))
@@ -76,9 +76,9 @@ def _entry(
     )
 
 
-def begin(have: list[Process], actions: list[decide.Action]) -> list[Process]:
-    """Return what the daemon has once it has begun every action, as `HostedPortfolio` does it."""
-    slots = {p.slot: p for p in have}
+def begin(existing: list[Process], actions: list[decide.Action]) -> list[Process]:
+    """Return the processes after beginning every action, like `HostedPortfolio`."""
+    slots = {p.slot: p for p in existing}
     free = max(slots, default=0)
     for action in actions:
         match action:
@@ -103,21 +103,23 @@ def begin(have: list[Process], actions: list[decide.Action]) -> list[Process]:
     return list(slots.values())
 
 
-@given(sets(), processes())
+@given(desired_sets(), processes())
 @settings(max_examples=200)
-def test_what_was_begun_is_not_begun_again(wanted: list[DesiredEntry], have: list[Process]) -> None:
-    begun = begin(have, reconcile(wanted, have, LATER_S))
-    again = [a for a in reconcile(wanted, begun, LATER_S) if not isinstance(a, decide.Wait)]
+def test_begun_actions_are_not_repeated(
+    entries: list[DesiredEntry], existing: list[Process]
+) -> None:
+    begun = begin(existing, reconcile(entries, existing, LATER_S))
+    again = [a for a in reconcile(entries, begun, LATER_S) if not isinstance(a, decide.Wait)]
     assert again == []
 
 
-@given(sets(), processes())
+@given(desired_sets(), processes())
 @settings(max_examples=200)
-def test_everything_wanted_is_there_or_waits_for_a_report(
-    wanted: list[DesiredEntry], have: list[Process]
+def test_every_entry_gets_a_process_or_waits(
+    entries: list[DesiredEntry], existing: list[Process]
 ) -> None:
-    begun = begin(have, reconcile(wanted, have, LATER_S))
-    for entry in wanted:
+    begun = begin(existing, reconcile(entries, existing, LATER_S))
+    for entry in entries:
         mine = [p for p in begun if p.portfolio == entry.portfolio]
         if entry.role in ("run", "drain"):
             assert any(p.epoch == entry.epoch for p in mine)
@@ -125,30 +127,26 @@ def test_everything_wanted_is_there_or_waits_for_a_report(
             assert any(p.epoch == 0 and p.handoff == entry.handoff for p in mine)
 
 
-@given(sets(), processes())
+@given(desired_sets(), processes())
 @settings(max_examples=200)
-def test_an_epoch_is_never_run_that_was_not_granted(
-    wanted: list[DesiredEntry], have: list[Process]
-) -> None:
-    granted = {(e.portfolio, e.epoch) for e in wanted} | {(e.portfolio, 0) for e in wanted}
-    begun = begin(have, reconcile(wanted, have, LATER_S))
+def test_only_granted_epochs_run(entries: list[DesiredEntry], existing: list[Process]) -> None:
+    granted = {(e.portfolio, e.epoch) for e in entries} | {(e.portfolio, 0) for e in entries}
+    begun = begin(existing, reconcile(entries, existing, LATER_S))
     assert {(p.portfolio, p.epoch) for p in begun} <= granted
 
 
-@given(sets(), processes())
+@given(desired_sets(), processes())
 @settings(max_examples=200)
-def test_no_slot_is_asked_for_two_things(wanted: list[DesiredEntry], have: list[Process]) -> None:
+def test_slot_gets_at_most_one_action(entries: list[DesiredEntry], existing: list[Process]) -> None:
     slots = [
         slot
-        for action in reconcile(wanted, have, LATER_S)
+        for action in reconcile(entries, existing, LATER_S)
         if (slot := getattr(action, "slot", getattr(action, "replaces", None))) is not None
     ]
     assert len(slots) == len(set(slots))
 
 
-@given(sets(), processes())
+@given(desired_sets(), processes())
 @settings(max_examples=200)
-def test_the_same_question_has_the_same_answer(
-    wanted: list[DesiredEntry], have: list[Process]
-) -> None:
-    assert reconcile(wanted, have, LATER_S) == reconcile(wanted, have, LATER_S)
+def test_reconcile_is_deterministic(entries: list[DesiredEntry], existing: list[Process]) -> None:
+    assert reconcile(entries, existing, LATER_S) == reconcile(entries, existing, LATER_S)

@@ -1,4 +1,4 @@
-"""Nodes are judged by the revision that a grant would bring."""
+"""The revision that a grant brings, by which nodes are judged."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def ordered(**given: Any) -> list[int]:
     return [v.revision for v in revision_choices(**{**known, "attempts": 0, **given})]
 
 
-def test_a_start_brings_the_wanted_revision_and_after_a_failure_the_good_one() -> None:
+def test_start_prefers_wanted_and_after_failure_good() -> None:
     assert ordered() == [2, 1]
     assert ordered(attempts=1) == [1, 2]
     assert ordered(attempts=1, good=None) == [2]
-    assert ordered(wanted=None) == [1]  # it was rejected
+    assert ordered(wanted=None) == [1]  # the wanted revision was rejected
     assert ordered(wanted=ONE) == [1]
 
 
-def test_a_failover_brings_the_good_revision_then_the_one_that_ran() -> None:
+def test_failover_prefers_good_then_running() -> None:
     assert ordered(owned=True, running=TWO, wanted=THREE) == [1, 2, 3]
     assert ordered(owned=True, running=ONE) == [1, 2]
     assert ordered(owned=True, running=TWO, good=None) == [2]
@@ -43,23 +43,23 @@ def two_choices(*order: RevisionChoice, **changes: Any) -> PortfolioView:
     )  # fmt: skip
 
 
-def test_the_first_that_a_node_can_run_is_granted_and_else_the_first_is_asked_for() -> None:
-    waits = two_choices(TWO, ONE)
+def test_first_runnable_choice_is_granted_else_the_first() -> None:
+    waiting = two_choices(TWO, ONE)
     for versions, revision in (({1, 2}, 2), ({1}, 1), (set(), 2)):
         granted = with_granted_revision(
-            waits, lambda need, found=versions: need.strategy_version in found
+            waiting, lambda required, found=versions: required.strategy_version in found
         )
         assert (granted.revision, granted.requirements.strategy_version) == (revision, revision)
 
 
-def planned(*nodes: Any, who: PortfolioView) -> tuple[Snapshot, Plan]:
-    snapshot = world(nodes, [who])
+def planned(*nodes: Any, view: PortfolioView) -> tuple[Snapshot, Plan]:
+    snapshot = world(nodes, [view])
     return snapshot, make_plan(snapshot, Policy())
 
 
-def test_what_no_node_can_run_is_placed_with_the_good_revision() -> None:
+def test_unrunnable_wanted_revision_falls_back_to_good() -> None:
     old = {"strategies": {"sma": 1}}
-    snapshot, plan = planned(node(1, **old), node(2, **old), who=two_choices(TWO, ONE))
+    snapshot, plan = planned(node(1, **old), node(2, **old), view=two_choices(TWO, ONE))
     assert places(plan) == {"p": "node-1"}
     assert plan.place[0].portfolio.revision == 1
     assert granted_revision(snapshot, "p") == 1
@@ -67,23 +67,23 @@ def test_what_no_node_can_run_is_placed_with_the_good_revision() -> None:
     assert not isinstance(choose_target(snapshot, "p"), Reason)
 
 
-def test_after_failures_a_good_revision_that_no_node_can_run_is_not_sent_anywhere() -> None:
-    _, plan = planned(node(1, strategies={"sma": 2}), who=two_choices(ONE, TWO))
+def test_unrunnable_good_revision_after_failures_falls_back_to_wanted() -> None:
+    _, plan = planned(node(1, strategies={"sma": 2}), view=two_choices(ONE, TWO))
     assert plan.place[0].portfolio.revision == 2
 
 
-def test_a_cordoned_node_can_run_nothing_new() -> None:
+def test_cordoned_node_does_not_count_as_able_to_run() -> None:
     new = node(1, strategies={"sma": 2}, cordoned=True)
-    _, plan = planned(new, node(2, strategies={"sma": 1}), who=two_choices(TWO, ONE))
+    _, plan = planned(new, node(2, strategies={"sma": 1}), view=two_choices(TWO, ONE))
     assert (places(plan), plan.place[0].portfolio.revision) == ({"p": "node-2"}, 1)
 
 
-def test_where_no_revision_can_run_the_first_choice_is_explained() -> None:
-    _, plan = planned(node(1), node(2), who=two_choices(TWO, ONE))
+def test_pending_reason_explains_the_first_choice() -> None:
+    _, plan = planned(node(1), node(2), view=two_choices(TWO, ONE))
     assert pending(plan)["p"].startswith("needs strategy sma 2: 0 of 2 nodes have it")
 
 
-def test_a_lost_owner_is_judged_by_the_good_revision_a_living_one_by_what_runs() -> None:
+def test_lost_owner_is_judged_by_good_and_living_owner_by_running() -> None:
     runs = replace(
         portfolio("p", node=1, revision=2, strategy="sma", strategy_version=2),
         revision_choices=(ONE, TWO),
@@ -97,7 +97,7 @@ def test_a_lost_owner_is_judged_by_the_good_revision_a_living_one_by_what_runs()
     assert (move.cause, move.target.name, move.portfolio.revision) == ("failover", "node-2", 1)
 
 
-def test_a_row_says_why_an_earlier_revision_runs_until_its_node_can_run_the_wanted_one() -> None:
+def test_older_revision_is_explained_until_the_node_can_run_the_wanted_one() -> None:
     runs = portfolio(
         "p",
         node=1,
@@ -117,7 +117,7 @@ def test_a_row_says_why_an_earlier_revision_runs_until_its_node_can_run_the_want
     assert make_plan(world(nodes, [runs]), Policy()).older == ()
 
 
-def test_a_wanted_revision_that_its_node_can_run_keeps_no_other_rule_from_being_kept() -> None:
+def test_runnable_wanted_revision_does_not_suspend_other_rules() -> None:
     runs = portfolio(
         "p", node=1, revision=1, strategy="sma", strategy_version=1,
         revision_choices=(ONE, TWO), wanted=TWO, selector={"zone": "eu"},

@@ -1,4 +1,4 @@
-"""When a node is late, when it is lost, and when nobody may say so."""
+"""Node status from its lease, storms and flapping."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ LEASE = LeaseView(expires_at=HEARTBEAT + 30)
 @pytest.mark.parametrize(
     ("after_s", "status"), [(0, "alive"), (19, "alive"), (20, "alive"), (21, "suspect")]
 )
-def test_a_node_is_suspect_once_two_intervals_went_by(after_s: float, status: str) -> None:
+def test_node_is_suspect_after_two_intervals(after_s: float, status: str) -> None:
     assert status_of(LEASE, HEARTBEAT + after_s, POLICY) == status
 
 
-def test_an_expired_lease_nobody_marked_is_suspect_and_not_lost() -> None:
+def test_expired_but_unmarked_lease_is_suspect() -> None:
     assert status_of(LEASE, HEARTBEAT + 300, POLICY) == "suspect"
 
 
-def test_a_shortened_lease_is_suspicion() -> None:
+def test_shortened_lease_is_suspect() -> None:
     assert status_of(LeaseView(HEARTBEAT + 3), HEARTBEAT, POLICY) == "suspect"
 
 
-def test_marked_left_and_never_registered_are_said_before_any_figure() -> None:
+def test_lost_and_left_take_precedence_over_times() -> None:
     assert status_of(LeaseView(HEARTBEAT + 30, marked_lost=True), HEARTBEAT, POLICY) == "lost"
     assert status_of(LeaseView(HEARTBEAT + 30, left=True), HEARTBEAT, POLICY) == "left"
     assert status_of(LeaseView(None), HEARTBEAT, POLICY) == "left"
@@ -53,7 +53,7 @@ def test_a_storm_is_two_or_more_and_at_least_half(lost: str, alive: str, expecte
     assert is_storm(lost, alive, 0.5) is expected
 
 
-def test_two_losses_in_ten_minutes_cost_three_beats_and_each_further_one_doubles_it() -> None:
+def test_flapping_lasts_three_heartbeats_and_doubles_per_further_loss() -> None:
     assert flapping_until([900], 1_000, POLICY) is None
     assert flapping_until([399, 900], 1_000, POLICY) is None  # the first is 601 s ago
     assert flapping_until([500, 900], 1_000, POLICY) == 1_030

@@ -1,4 +1,4 @@
-"""Where the operator chose cpu, what runs is moved from busy machines to idle ones."""
+"""Rebalancing by measured CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scheduling.decide.reasons import render
 from scheduling.decide.types import Cpu, NodeView, Plan, Policy, PortfolioView, Snapshot
 from tests.support.plan_factories import applied, moves, node, on, places, portfolio, world
 
-#: node-1 82 %, node-2 12 %. Of weight 1 each, so by weight 3 and 1 of 5.
+#: node-1 82 %, node-2 12 %. All of weight 1, so by weight 3 and 1 of 5.
 BUSY = {"a": 40.0, "b": 21.0, "c": 20.0}
 
 
@@ -40,8 +40,8 @@ def with_node(snapshot: Snapshot, number: int, **changes: Any) -> Snapshot:
     return replace(snapshot, nodes=tuple(nodes))
 
 
-def test_the_busiest_gives_what_lowers_it_most_and_says_the_per_cent() -> None:
-    # a: 42 and 52; b: 61 and 33; c: 62 and 32. Then 42 and 52 differ by 10, which b would not mend.
+def test_busiest_node_gives_what_lowers_it_most() -> None:
+    # a: 42 and 52; b: 61 and 33; c: 62 and 32. Then 42 and 52 differ by 10, and b would not help.
     plan = make_plan(two_nodes(), Policy())
     assert [render(move.reason) for move in plan.move] == [
         "rebalances CPU: node-1 82 → 42 %, node-2 12 → 52 %"
@@ -49,20 +49,20 @@ def test_the_busiest_gives_what_lowers_it_most_and_says_the_per_cent() -> None:
     assert [(move.portfolio.name, move.cause) for move in plan.move] == [("a", "rebalance")]
 
 
-def test_by_weight_the_figures_count_for_nothing() -> None:
+def test_cpu_is_ignored_when_balancing_by_weight() -> None:
     assert moves(make_plan(replace(two_nodes(), cpu=None), Policy())) == {"a": "node-2"}
     even = world([node(1), node(2)], [*on(1, "a"), *on(2, "b")])
     assert make_plan(even, Policy()).move == ()
 
 
-def test_by_cpu_the_weights_are_not_evened_out() -> None:
+def test_weights_are_ignored_when_balancing_by_cpu() -> None:
     lopsided = world(
         [node(1), node(2)], on(1, "a", "b", "c"), cpu=measured({1: 3.0, 2: 3.0}, a=1, b=1, c=1)
     )
     assert make_plan(lopsided, Policy()).move == ()
 
 
-def test_what_does_not_fit_by_weight_goes_nowhere_however_idle_the_node_is() -> None:
+def test_idle_node_without_places_gets_nothing() -> None:
     snapshot = with_view(with_node(two_nodes(), 2, capacity=3), "a", weight=3)
     assert moves(make_plan(snapshot, Policy(max_moves=1))) == {"b": "node-2"}
 
@@ -78,9 +78,7 @@ def test_what_does_not_fit_by_weight_goes_nowhere_however_idle_the_node_is() -> 
         (2, {"flapping_until": 2_000_000.0}),
     ],
 )
-def test_a_node_that_may_not_give_or_take_is_left_alone(
-    which: int, changes: dict[str, Any]
-) -> None:
+def test_excluded_node_neither_gives_nor_takes(which: int, changes: dict[str, Any]) -> None:
     assert make_plan(with_node(two_nodes(), which, **changes), Policy()).move == ()
 
 
@@ -89,18 +87,18 @@ def test_nothing_moves_in_a_freeze_or_a_storm(changes: dict[str, Any]) -> None:
     assert make_plan(replace(two_nodes(), **changes), Policy()).move == ()
 
 
-def test_a_node_without_a_figure_neither_gives_nor_takes() -> None:
+def test_unmeasured_node_neither_gives_nor_takes() -> None:
     for known in (1, 2):
         cpu = measured({known: 82.0}, **BUSY)
         assert make_plan(replace(two_nodes(), cpu=cpu), Policy()).move == ()
 
 
-def test_a_portfolio_without_a_figure_stays() -> None:
+def test_unmeasured_portfolio_stays() -> None:
     cpu = measured({1: 82.0, 2: 12.0}, b=21.0)
     assert moves(make_plan(replace(two_nodes(), cpu=cpu), Policy())) == {"b": "node-2"}
 
 
-def test_below_the_gain_nothing_moves_and_the_target_must_stay_well_below() -> None:
+def test_cpu_move_needs_gain_and_margin() -> None:
     # 12 and 9.9 points apart; then 15 apart, where 11 more would leave the target only 4 below.
     for high, low, share, expected in (
         (52.0, 40.0, 6.0, {"a": "node-2"}),
@@ -111,34 +109,34 @@ def test_below_the_gain_nothing_moves_and_the_target_must_stay_well_below() -> N
         assert moves(make_plan(replace(two_nodes(), cpu=cpu), Policy())) == expected
 
 
-def test_less_than_a_per_cent_of_a_machine_is_not_worth_a_move() -> None:
+def test_portfolio_below_one_per_cent_stays() -> None:
     cpu = measured({1: 82.0, 2: 12.0}, a=0.9)
     assert make_plan(replace(two_nodes(), cpu=cpu), Policy()).move == ()
 
 
-def test_it_goes_to_no_neighbour_of_its_spread_group() -> None:
+def test_cpu_move_avoids_spread_group_members() -> None:
     snapshot = with_view(with_view(two_nodes(), "a", spread_group="g"), "d", spread_group="g")
     assert moves(make_plan(snapshot, Policy(max_moves=1))) == {"b": "node-2"}
 
 
-def test_of_two_that_are_alike_the_less_important_goes() -> None:
+def test_less_important_of_equal_portfolios_moves() -> None:
     cpu = measured({1: 82.0, 2: 12.0}, b=20.0, c=20.0)
     snapshot = with_view(replace(two_nodes(), cpu=cpu), "b", priority=1)
     assert next(iter(moves(make_plan(snapshot, Policy())))) == "c"
 
 
-def test_several_go_within_the_limits_until_it_is_even() -> None:
+def test_cpu_moves_continue_within_limits_until_balanced() -> None:
     names = [f"p-{i}" for i in range(8)]
     nodes: list[NodeView] = [node(1, capacity=10), node(2, capacity=10)]
     cpu = measured({1: 80.0, 2: 0.0}, **dict.fromkeys(names, 10.0))
     views: list[PortfolioView] = on(1, *names)
     plan: Plan = make_plan(world(nodes, views, cpu=cpu), Policy(handoffs_per_node=10))
-    # 80/0, 70/10, 60/20, 50/30, and 40/40 is even: four moves.
+    # 80/0, 70/10, 60/20, 50/30, and 40/40 is balanced: four moves.
     assert list(moves(plan)) == ["p-0", "p-1", "p-2", "p-3"]
     assert len(make_plan(world(nodes, views, cpu=cpu), Policy()).move) == 2
 
 
-def test_what_runs_nowhere_is_placed_by_weight_and_its_node_waits_to_be_measured() -> None:
+def test_placement_is_by_weight_and_its_target_is_left_alone() -> None:
     snapshot = two_nodes()
     snapshot = replace(snapshot, portfolios=(*snapshot.portfolios, portfolio("e")))
     plan = make_plan(snapshot, Policy())
@@ -146,12 +144,12 @@ def test_what_runs_nowhere_is_placed_by_weight_and_its_node_waits_to_be_measured
     assert plan.move == ()
 
 
-def test_a_drain_goes_before_evenness() -> None:
+def test_drain_precedes_cpu_rebalance() -> None:
     snapshot = with_node(two_nodes(), 2, draining=True)
     assert moves(make_plan(snapshot, Policy()), "rebalance") == {}
 
 
-def test_a_plan_applied_and_measured_anew_is_followed_by_an_empty_one() -> None:
+def test_applied_and_remeasured_cpu_plan_is_followed_by_an_empty_one() -> None:
     snapshot = two_nodes()
     after = applied(snapshot, make_plan(snapshot, Policy()))
     anew = measured({1: 42.0, 2: 52.0}, **BUSY, d=11.0)

@@ -1,4 +1,4 @@
-"""The index knows at once what changed in a settled, and which group members are where."""
+"""Aggregates and spread-group members in the fleet index follow updates."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ GPU = {"gpu": "yes"}
 HARD = {"spread_group": "alpha", "spread_hard": True}
 
 
-def test_one_that_comes_later_weighs_too() -> None:
+def test_added_portfolio_counts_towards_the_weight() -> None:
     index = FleetIndex.of(on(1, "a"))
-    assert index.settled_by_node[1].weight == 1  # looked at before: it is kept from now on
+    assert index.settled_by_node[1].weight == 1  # read once, so it is cached
     index.update(on(1, "b", weight=3))
     assert index.settled_by_node[1].weight == 4
 
 
-def test_the_lightest_is_known_anew_once_one_came_or_went() -> None:
+def test_lightest_follows_additions_and_removals() -> None:
     index = FleetIndex.of(on(1, "a", weight=3))
     assert index.settled_by_node[1].lightest == 3
     (light,) = on(1, "b", weight=2)
@@ -28,14 +28,14 @@ def test_the_lightest_is_known_anew_once_one_came_or_went() -> None:
     assert index.settled_by_node[1].lightest == 3
 
 
-def test_what_one_that_comes_later_needs_counts_too() -> None:
+def test_added_portfolio_counts_towards_the_requirements() -> None:
     index = FleetIndex.of(on(1, "a"))
     assert index.settled_by_node[1].all_can_run_on(node(1))
     index.update(on(1, "b", selector=GPU))
     assert not index.settled_by_node[1].all_can_run_on(node(1))
 
 
-def test_a_share_is_asked_again_once_its_node_is_labelled_anew() -> None:
+def test_requirements_are_checked_again_after_new_labels() -> None:
     settled = FleetIndex.of(on(1, "a", selector=GPU)).settled_by_node[1]
     assert settled.all_can_run_on(node(1, labels=GPU))
     assert not settled.all_can_run_on(node(1))
@@ -52,7 +52,7 @@ def test_members_of_a_group_are_counted_on_each_node() -> None:
     assert index.groups == {"alpha": {2: 1}}
 
 
-def test_a_node_is_crowded_as_long_as_two_share_it_and_one_of_them_may_not() -> None:
+def test_node_is_crowded_while_a_hard_member_shares_it() -> None:
     hard, soft = portfolio("a", node=1, **HARD), portfolio("b", node=1, spread_group="alpha")
     index = FleetIndex.of([hard, soft])
     assert index.crowded == {("alpha", 1)}
@@ -64,7 +64,7 @@ def test_a_node_is_crowded_as_long_as_two_share_it_and_one_of_them_may_not() -> 
     assert index.crowded == set()
 
 
-def test_a_stock_keeps_nothing_of_a_group_whose_last_member_has_gone() -> None:
+def test_index_forgets_a_group_without_members() -> None:
     (member,) = on(1, "a", **HARD)
     index = FleetIndex.of([member])
     index.update([], gone=[member.id])

@@ -1,4 +1,4 @@
-"""What goes elsewhere so that something that runs nowhere finds room."""
+"""Relocating portfolios to make room for an unassigned one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ GPU = {"gpu": "yes"}
 
 
 def scattered() -> Snapshot:
-    """Two nodes with 3 of 5 each, and one that needs 4: as much as is free, but not on one."""
+    """Two nodes at 3 of 5, and a portfolio that needs 4: enough is free, but not on one node."""
     light = [portfolio(f"{name}{n}", node=n) for n in (1, 2) for name in "abc"]
     return world([node(1), node(2)], [*light, portfolio("big", weight=4)])
 
 
-def test_what_runs_moves_together_so_that_a_heavy_one_finds_room() -> None:
+def test_two_moves_make_room_for_a_heavy_portfolio() -> None:
     # big needs 2 of node-1 gone: a1 and b1 fit on node-2, which makes it 5 of 5.
     snapshot = scattered()
     plan = make_plan(snapshot, POLICY)
@@ -41,7 +41,7 @@ def test_what_runs_moves_together_so_that_a_heavy_one_finds_room() -> None:
     assert make_plan(applied(after, make_plan(after, POLICY)), POLICY).changes == 0
 
 
-def test_one_whose_target_is_full_waits_for_a_third_to_leave_it() -> None:
+def test_move_waits_for_another_that_clears_its_target() -> None:
     # Only node-1 has the label; c can only go to node-2, from where d goes to node-3.
     nodes = [
         node(1, capacity=2, labels={**GPU, "disk": "yes"}),
@@ -61,7 +61,7 @@ def test_one_whose_target_is_full_waits_for_a_third_to_leave_it() -> None:
     assert places(make_plan(applied(snapshot, plan), POLICY)) == {"p": "node-1"}
 
 
-def test_what_this_plan_places_goes_elsewhere_first_and_costs_no_move() -> None:
+def test_placements_are_reassigned_before_anything_moves() -> None:
     # Alone, a goes to node-1 (the lower name). p can only go there, so a goes to node-2.
     nodes = [node(1, capacity=2, labels=GPU), node(2, capacity=2)]
     waiting = [portfolio("a", weight=2, priority=1), portfolio("p", weight=2, selector=GPU)]
@@ -70,7 +70,7 @@ def test_what_this_plan_places_goes_elsewhere_first_and_costs_no_move() -> None:
     assert (plan.move, plan.pending) == ((), ())
 
 
-def test_what_went_elsewhere_takes_no_handoff_of_the_node_that_it_made_room_on() -> None:
+def test_reassigned_placement_frees_its_handoff_slot() -> None:
     # a goes to node-1 first and then makes room for p, node-1's one handoff: r can still leave.
     nodes = [node(1, capacity=7, labels=GPU), node(2, capacity=3), node(3, capacity=2)]
     new = [portfolio("a", weight=2, priority=1), portfolio("p", weight=4, selector=GPU)]
@@ -80,7 +80,7 @@ def test_what_went_elsewhere_takes_no_handoff_of_the_node_that_it_made_room_on()
     assert moves(plan) == {"r": "node-3"}
 
 
-def test_it_begins_nothing_new_while_the_moves_that_make_room_are_under_way() -> None:
+def test_no_new_moves_while_room_making_moves_are_active() -> None:
     snapshot = scattered()
     under_way = tuple(
         replace(each, handoff=HandoffView(each.id, "migrate", source=1, target=2))
@@ -97,8 +97,8 @@ def test_it_begins_nothing_new_while_the_moves_that_make_room_are_under_way() ->
         }
 
 
-def test_a_hard_group_member_that_leaves_is_room_for_another_one() -> None:
-    # Only node-1 has the label, and another of the group is there that could run on node-2.
+def test_leaving_hard_group_member_makes_room_for_another() -> None:
+    # Only node-1 has the label; another member on it could also run on node-2.
     group = {"spread_group": "alpha", "spread_hard": True}
     nodes = [node(1, labels=GPU), node(2)]
     snapshot = world(nodes, [*on(1, "a", **group), portfolio("p", selector=GPU, **group)])
@@ -114,7 +114,7 @@ def test_a_hard_group_member_that_leaves_is_room_for_another_one() -> None:
     assert places(make_plan(applied(snapshot, plan), POLICY)) == {"p": "node-1"}
 
 
-def test_the_least_important_and_lightest_one_makes_the_room() -> None:
+def test_least_important_and_lightest_portfolio_makes_room() -> None:
     nodes = [node(1, capacity=7, labels=GPU), node(2, capacity=9, cordoned=False)]
     running = [
         portfolio("a", node=1, priority=5),
@@ -123,12 +123,12 @@ def test_the_least_important_and_lightest_one_makes_the_room() -> None:
         portfolio("d", node=1),
         portfolio("e", node=2, weight=2),
     ]
-    # p lacks 2 places: of those without importance c is the lightest that is enough alone.
+    # p lacks 2 places: of priority 0, c is the lightest that is sufficient alone.
     plan = make_plan(world(nodes, [*running, portfolio("p", weight=2, selector=GPU)]), POLICY)
     assert moves(plan) == {"c": "node-2"}
 
 
-def test_one_move_goes_before_two_also_from_a_node_that_lacks_more() -> None:
+def test_one_move_is_preferred_to_two() -> None:
     # node-1 lacks 2 places, in two portfolios; node-2 lacks 3, in one.
     nodes = [node(1, labels=GPU), node(2, labels=GPU), node(3, capacity=4)]
     heavy = portfolio("heavy", node=2, weight=3)
@@ -137,7 +137,7 @@ def test_one_move_goes_before_two_also_from_a_node_that_lacks_more() -> None:
     assert moves(make_plan(world(nodes, [*running, waiting]), POLICY)) == {"heavy": "node-3"}
 
 
-def test_a_pinned_one_makes_no_room() -> None:
+def test_pinned_portfolio_makes_no_room() -> None:
     snapshot = world(
         [node(1, capacity=2, labels=GPU), node(2)],
         [*on(1, "a", "b", pinned=1), portfolio("p", selector=GPU)],
@@ -156,17 +156,17 @@ def test_in_a_freeze_or_a_storm_nothing_moves_to_make_room(held: dict[str, Any])
 
 
 @pytest.mark.parametrize("policy", [Policy(max_moves=0), Policy(handoffs_per_node=0)])
-def test_without_leave_to_move_nothing_makes_room(policy: Policy) -> None:
+def test_nothing_makes_room_if_moves_are_disabled(policy: Policy) -> None:
     assert make_plan(scattered(), policy).changes == 0
 
 
-def test_a_pass_that_evens_nothing_out_only_says_what_would_make_room() -> None:
+def test_disabled_rebalance_only_explains_what_would_make_room() -> None:
     plan = make_plan(scattered(), Policy(rebalance_gain=inf))
     assert plan.changes == 0
     assert "once a1 is on node-2" in pending(plan)["big"]
 
 
-def test_of_two_moves_the_second_waits_where_a_pass_may_begin_only_one() -> None:
+def test_second_room_making_move_waits_for_max_moves() -> None:
     snapshot = scattered()
     plan = make_plan(snapshot, Policy(max_moves=1))
     assert moves(plan) == {"a1": "node-2"}
@@ -174,13 +174,13 @@ def test_of_two_moves_the_second_waits_where_a_pass_may_begin_only_one() -> None
     assert moves(plan) == {"b1": "node-2"}
 
 
-def test_a_search_ends_at_its_number_of_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_search_stops_after_max_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(make_room, "MAX_CHECKS", 1)
     assert make_plan(scattered(), POLICY).changes == 0
 
 
-def test_what_fits_now_does_not_wait_behind_one_that_needs_others_to_move() -> None:
-    # big is more important, but its moves take a while, and 3 of 5 leave room for each of these.
+def test_fitting_portfolios_do_not_wait_for_room_making() -> None:
+    # big has priority, but its moves take time, and 3 of 5 leave room for each of these.
     snapshot = scattered()
     small = [portfolio("x"), portfolio("y"), portfolio("z")]
     more = [
@@ -191,7 +191,7 @@ def test_what_fits_now_does_not_wait_behind_one_that_needs_others_to_move() -> N
     assert list(pending(plan)) == ["big"]
 
 
-def test_room_that_was_made_for_one_is_not_taken_by_a_lighter_one_meanwhile() -> None:
+def test_made_room_is_reserved() -> None:
     snapshot = scattered()
     under_way = [
         replace(each, handoff=HandoffView(each.id, "migrate", source=1, target=2))

@@ -1,4 +1,4 @@
-"""What moves, how much at a time, and what stays where it is."""
+"""Failover, drain, pin and rebalance moves, their limits, and portfolios that stay."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ POLICY = Policy()
 # Keep what runs
 
 
-def test_it_keeps_a_portfolio_where_it_runs_when_its_node_is_only_late() -> None:
+def test_portfolio_stays_on_a_suspect_node() -> None:
     snapshot = world([node(1, status="suspect"), node(2)], on(1, "a", "b", "c"))
     assert make_plan(snapshot, POLICY).changes == 0
 
 
-def test_it_keeps_what_runs_when_a_node_is_cordoned() -> None:
+def test_portfolios_stay_on_a_cordoned_node() -> None:
     snapshot = world([node(1, cordoned=True), node(2)], on(1, "a", "b", "c", "d"))
     assert make_plan(snapshot, POLICY).changes == 0
 
@@ -40,7 +40,7 @@ def test_it_keeps_what_runs_when_a_node_is_cordoned() -> None:
 # Failover
 
 
-def test_everything_of_a_lost_node_goes_to_the_least_loaded_without_limits() -> None:
+def test_failover_goes_to_the_least_loaded_nodes_without_limits() -> None:
     nodes = [node(1, status="lost", capacity=9), node(2, capacity=9), node(3, capacity=9)]
     snapshot = world(nodes, on(1, *"abcdefgh"))
     plan = make_plan(snapshot, Policy(max_moves=1, handoffs_per_node=1))
@@ -51,7 +51,7 @@ def test_everything_of_a_lost_node_goes_to_the_least_loaded_without_limits() -> 
     )
 
 
-def test_a_node_that_left_or_is_unknown_is_failed_over_too() -> None:
+def test_portfolios_of_left_and_unknown_nodes_fail_over() -> None:
     plan = make_plan(world([node(1, status="left"), node(2)], [*on(1, "a"), *on(9, "b")]), POLICY)
     assert moves(plan, "failover") == {"a": "node-2", "b": "node-2"}
     assert [render(move.reason) for move in plan.move] == [
@@ -60,14 +60,14 @@ def test_a_node_that_left_or_is_unknown_is_failed_over_too() -> None:
     ]
 
 
-def test_failover_goes_before_a_more_important_new_one() -> None:
+def test_failover_precedes_a_more_important_placement() -> None:
     nodes = [node(1, status="lost"), node(2, capacity=1)]
     plan = make_plan(world(nodes, [*on(1, "old"), portfolio("new", priority=9)]), POLICY)
     assert moves(plan) == {"old": "node-2"}
     assert list(pending(plan)) == ["new"]
 
 
-def test_what_cannot_be_failed_over_is_pending_with_its_reason() -> None:
+def test_impossible_failover_is_pending_with_its_reason() -> None:
     nodes = [node(1, status="lost"), node(2, capacity=2)]
     plan = make_plan(world(nodes, [*on(1, "a"), *on(2, "b", "c")]), POLICY)
     assert pending(plan) == {
@@ -76,8 +76,8 @@ def test_what_cannot_be_failed_over_is_pending_with_its_reason() -> None:
     }
 
 
-def test_failover_ends_a_migrate_and_goes_to_the_target_that_prepared() -> None:
-    # node-2 has 1 of 2 and holds the second place for p: full for anybody else, not for p.
+def test_failover_supersedes_a_migrate_and_uses_its_prepared_target() -> None:
+    # node-2 has 1 of 2 and holds the second place for p: full for others, not for p.
     p = portfolio("p", node=1, handoff=HandoffView(7, "migrate", source=1, target=2))
     nodes = [node(1, status="lost"), node(2, capacity=2), node(3)]
     plan = make_plan(world(nodes, [p, *on(2, "a")]), POLICY)
@@ -87,14 +87,14 @@ def test_failover_ends_a_migrate_and_goes_to_the_target_that_prepared() -> None:
     )
 
 
-def test_when_the_new_owner_dies_at_once_the_warm_source_takes_it_back() -> None:
+def test_warm_source_takes_over_from_a_lost_new_owner() -> None:
     p = portfolio("p", node=2, handoff=HandoffView(7, "migrate", source=1, target=2))
     nodes = [node(1), node(2, status="lost"), node(3)]
     plan = make_plan(world(nodes, [p, *on(1, "a")]), POLICY)
     assert [(move.target.name, move.supersedes) for move in plan.move] == [("node-1", 7)]
 
 
-def test_a_failover_under_way_is_left_alone_until_its_target_dies_too() -> None:
+def test_active_failover_is_kept_until_its_target_is_lost() -> None:
     p = portfolio("p", node=1, handoff=HandoffView(7, "failover", source=1, target=2))
     lost = [node(1, status="lost"), node(2), node(3)]
     assert make_plan(world(lost, [p]), POLICY).changes == 0
@@ -102,12 +102,12 @@ def test_a_failover_under_way_is_left_alone_until_its_target_dies_too() -> None:
     assert moves(make_plan(world(lost, [p]), POLICY)) == {"p": "node-3"}
 
 
-def test_a_stop_under_way_is_never_turned_into_a_failover() -> None:
+def test_active_stop_is_never_superseded_by_failover() -> None:
     p = portfolio("p", node=1, desired="stopped", handoff=HandoffView(7, "stop", source=1))
     assert make_plan(world([node(1, status="lost"), node(2)], [p]), POLICY).changes == 0
 
 
-def test_a_failover_forgets_the_pin() -> None:
+def test_failover_ignores_the_pin() -> None:
     p = portfolio("p", node=1, pinned=1)
     assert moves(make_plan(world([node(1, status="lost"), node(2)], [p]), POLICY)) == {
         "p": "node-2"
@@ -124,7 +124,7 @@ def test_a_storm_holds_failover_and_says_so() -> None:
     }
 
 
-def test_a_late_node_beside_lost_ones_holds_failover_until_it_is_decided() -> None:
+def test_late_node_beside_lost_ones_holds_failover() -> None:
     nodes = [node(1, status="lost"), node(2, status="suspect"), node(3)]
     plan = make_plan(world(nodes, on(1, "a"), storm_late=("node-2",)), POLICY)
     assert plan.changes == 0
@@ -134,14 +134,14 @@ def test_a_late_node_beside_lost_ones_holds_failover_until_it_is_decided() -> No
     }
 
 
-def test_a_hold_by_a_person_names_the_person() -> None:
+def test_hold_by_an_operator_names_the_operator() -> None:
     snapshot = world([node(1, status="lost"), node(2)], on(1, "a"), storm_hold=True, storm_by="ann")
     assert pending(make_plan(snapshot, POLICY)) == {
         "a": "node-1 is lost, but ann holds failover; release the hold, or migrate it"
     }
 
 
-def test_after_a_storm_failover_goes_on_a_few_a_pass_the_most_important_first() -> None:
+def test_failovers_after_a_storm_are_limited_by_priority() -> None:
     nodes = [node(1, status="lost", capacity=20), node(2, capacity=20)]
     names = [f"p{i:02}" for i in range(12)]
     least = [portfolio(name, node=1) for name in names[:11]]
@@ -165,8 +165,8 @@ def test_a_freeze_holds_failover_only_where_asked() -> None:
     }
 
 
-def test_nothing_is_evened_out_in_a_pass_that_fails_over() -> None:
-    # The lost node's one portfolio goes to node-3, and the 5 against 1 waits for a calm pass.
+def test_no_rebalance_in_a_pass_with_failovers() -> None:
+    # The lost node's portfolio goes to node-3; the 5 against 1 wait for a pass without failover.
     nodes = [node(1, status="lost"), node(2), node(3)]
     snapshot = world(nodes, [*on(1, "x"), *on(2, *"abcde")])
     plan = make_plan(snapshot, POLICY)
@@ -176,7 +176,7 @@ def test_nothing_is_evened_out_in_a_pass_that_fails_over() -> None:
     }
 
 
-def test_a_stop_under_way_ends_first_even_if_it_was_started_again_meanwhile() -> None:
+def test_active_stop_ends_before_a_restarted_portfolio_fails_over() -> None:
     p = portfolio("p", node=1, handoff=HandoffView(7, "stop", source=1))
     assert make_plan(world([node(1, status="lost"), node(2)], [p]), POLICY).changes == 0
 
@@ -184,7 +184,7 @@ def test_a_stop_under_way_ends_first_even_if_it_was_started_again_meanwhile() ->
 # Drain
 
 
-def test_a_draining_node_is_emptied_two_at_a_time() -> None:
+def test_drain_moves_two_at_a_time() -> None:
     snapshot = world([node(1, draining=True), node(2), node(3)], on(1, "a", "b", "c", "d"))
     sizes = []
     for _ in range(3):
@@ -195,12 +195,12 @@ def test_a_draining_node_is_emptied_two_at_a_time() -> None:
     assert loads(snapshot) == {"node-1": 0, "node-2": 2, "node-3": 2}
 
 
-def test_handoffs_under_way_count_for_the_limit_at_both_ends() -> None:
+def test_active_handoffs_count_at_both_ends() -> None:
     busy_source = world([node(1, draining=True, handoffs=1), node(2), node(3)], on(1, "a", "b"))
     assert len(moves(make_plan(busy_source, POLICY))) == 1
     busy_target = world([node(1, draining=True), node(2, handoffs=2)], on(1, "a"))
     plan = make_plan(busy_target, POLICY)
-    assert (plan.changes, plan.stuck) == (0, ())  # it waits for its turn: that is not being stuck
+    assert (plan.changes, plan.stuck) == (0, ())  # waiting for a slot is not being stuck
 
 
 def test_no_more_than_max_moves_start_in_a_pass() -> None:
@@ -210,7 +210,7 @@ def test_no_more_than_max_moves_start_in_a_pass() -> None:
     assert len(plan.move) == 5
 
 
-def test_a_drain_without_room_stays_running_and_says_why() -> None:
+def test_drain_without_room_is_stuck_with_its_reason() -> None:
     nodes = [node(1, draining=True), node(2, capacity=1), node(3, cordoned=True)]
     plan = make_plan(world(nodes, [*on(1, "a"), *on(2, "b")]), POLICY)
     assert (plan.changes, plan.pending) == (0, ())
@@ -220,12 +220,12 @@ def test_a_drain_without_room_stays_running_and_says_why() -> None:
     }
 
 
-def test_the_only_node_cannot_be_drained_and_says_so() -> None:
+def test_drain_of_the_only_node_is_stuck() -> None:
     plan = make_plan(world([node(1, draining=True)], on(1, "a")), POLICY)
     assert stuck(plan) == {"a": "needs 1 place elsewhere: there is no other node; add one"}
 
 
-def test_a_drain_takes_pinned_ones_along() -> None:
+def test_drain_moves_pinned_portfolios() -> None:
     snapshot = world([node(1, draining=True), node(2)], on(1, "a", pinned=1))
     assert moves(make_plan(snapshot, POLICY), "drain") == {"a": "node-2"}
 
@@ -239,7 +239,7 @@ def test_a_freeze_holds_a_drain_and_says_so() -> None:
     }
 
 
-def test_a_move_that_failed_waits_before_it_is_tried_again() -> None:
+def test_failed_move_backs_off() -> None:
     snapshot = world([node(1, draining=True), node(2)], on(1, "a", not_before=NOW + 30))
     plan = make_plan(snapshot, POLICY)
     assert plan.changes == 0
@@ -249,7 +249,7 @@ def test_a_move_that_failed_waits_before_it_is_tried_again() -> None:
 # Rebalance
 
 
-def test_a_node_added_later_gets_load_with_the_fewest_moves() -> None:
+def test_added_node_gets_load_with_the_fewest_moves() -> None:
     # 9 over 3, then a fourth: 3 3 3 0 → two moves → 2 2 3 2, a difference of 1 that no move lowers.
     running = [*on(1, "a", "b", "c"), *on(2, "d", "e", "f"), *on(3, "g", "h", "i")]
     snapshot = world([node(i) for i in (1, 2, 3, 4)], running)
@@ -274,44 +274,44 @@ def test_nothing_moves_for_less_than_the_gain() -> None:
     assert make_plan(snapshot, Policy(rebalance_gain=0.04)).changes == 1
 
 
-def test_the_portfolio_that_evens_out_most_is_the_one_that_moves() -> None:
+def test_portfolio_that_balances_most_moves() -> None:
     # 6 and 0 of 10: moving 3 leaves 3 and 3; moving 1 or 2 would need a second move.
     running = [portfolio(name, node=1, weight=w) for name, w in (("a", 1), ("b", 2), ("c", 3))]
     snapshot = world([node(1, capacity=10), node(2, capacity=10)], running)
     assert moves(make_plan(snapshot, POLICY)) == {"c": "node-2"}
 
 
-def test_the_least_important_of_equals_moves() -> None:
+def test_least_important_of_equal_portfolios_moves() -> None:
     running = [*on(1, "a", priority=5), *on(1, "b", priority=1), *on(1, "c", "d", priority=5)]
     plan = make_plan(world([node(1), node(2)], running), Policy(max_moves=1))
     assert moves(plan) == {"b": "node-2"}
 
 
-def test_a_pinned_one_stays_where_the_operator_put_it() -> None:
+def test_pinned_portfolio_stays() -> None:
     snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d", pinned=1))
     plan = make_plan(snapshot, POLICY)
     assert (plan.changes, plan.stuck) == (0, ())
 
 
-def test_one_that_runs_beside_its_pin_goes_back_when_it_can() -> None:
+def test_portfolio_returns_to_its_pin() -> None:
     snapshot = world([node(1), node(2)], on(1, "a", pinned=2))
     plan = make_plan(snapshot, POLICY)
     assert moves(plan, "pin") == {"a": "node-2"}
     assert make_plan(applied(snapshot, plan), POLICY).changes == 0
 
 
-def test_what_leaves_in_this_plan_is_no_longer_counted_at_its_source() -> None:
+def test_planned_moves_are_not_counted_at_their_source() -> None:
     # a goes back to its pin: 2 and 1. Counted as 3 and 1, b would move too.
     snapshot = world([node(1), node(2)], [*on(1, "a", pinned=2), *on(1, "b", "c")])
     assert moves(make_plan(snapshot, POLICY)) == {"a": "node-2"}
 
 
-def test_a_node_with_its_handoffs_full_gets_no_more_for_evenness() -> None:
+def test_node_without_free_slots_gets_no_rebalance_moves() -> None:
     snapshot = world([node(1), node(2, handoffs=2)], on(1, "a", "b", "c", "d"))
     assert make_plan(snapshot, POLICY).changes == 0
 
 
-def test_what_is_stopping_is_not_expected_to_stay() -> None:
+def test_stopping_portfolios_do_not_count_as_expected_load() -> None:
     # node-1 will have 2 once a and b have stopped, as many as node-2: nothing moves.
     stopping = [
         portfolio(name, node=1, desired="stopped", handoff=HandoffView(i, "stop", source=1))
@@ -321,13 +321,13 @@ def test_what_is_stopping_is_not_expected_to_stay() -> None:
     assert make_plan(world([node(1), node(2)], [*stopping, *running]), POLICY).changes == 0
 
 
-def test_evenness_never_puts_two_of_a_hard_group_together() -> None:
+def test_rebalance_keeps_hard_group_members_apart() -> None:
     group = {"spread_group": "alpha", "spread_hard": True}
     running = [*on(1, "a", **group), *on(1, "x", "y", "z", pinned=1), *on(2, "m", **group)]
     assert make_plan(world([node(1), node(2)], running), POLICY).changes == 0
 
 
-def test_an_emptier_node_of_no_use_is_no_reason_to_move() -> None:
+def test_ineligible_empty_node_causes_no_moves() -> None:
     # Only node-1 (6 of 100) and node-2 (4 of 100) have the label: 0.02 apart, less than the gain.
     gpu = {"gpu": "yes"}
     nodes = [node(1, capacity=100, labels=gpu), node(2, capacity=100, labels=gpu), node(3)]
@@ -335,7 +335,7 @@ def test_an_emptier_node_of_no_use_is_no_reason_to_move() -> None:
     assert make_plan(world(nodes, running), Policy(rebalance_gain=0.05)).changes == 0
 
 
-def test_one_that_cannot_go_to_its_pin_says_why() -> None:
+def test_unreachable_pin_is_stuck_with_its_reason() -> None:
     snapshot = world([node(1), node(2, cordoned=True)], on(1, "a", pinned=2))
     assert stuck(make_plan(snapshot, POLICY)) == {
         "a": "cannot move to its pinned node: node-2 is cordoned: it takes no new portfolios; "
@@ -343,7 +343,7 @@ def test_one_that_cannot_go_to_its_pin_says_why() -> None:
     }
 
 
-def test_nothing_is_moved_onto_a_suspect_cordoned_draining_or_flapping_node() -> None:
+def test_rebalance_avoids_suspect_cordoned_draining_and_flapping_nodes() -> None:
     nodes = [
         node(1),
         node(2, status="suspect"),
@@ -354,8 +354,8 @@ def test_nothing_is_moved_onto_a_suspect_cordoned_draining_or_flapping_node() ->
     assert make_plan(world(nodes, on(1, *"abcde")), POLICY).changes == 0
 
 
-def test_moves_under_way_are_counted_where_they_will_be() -> None:
-    # a and b are on their way to node-2, which makes it 2 and 2: nothing more is worth a move.
+def test_active_moves_count_at_their_target() -> None:
+    # a and b are on their way to node-2, which makes it 2 and 2: no further move is worth it.
     coming = [
         portfolio(name, node=1, handoff=HandoffView(i, "migrate", source=1, target=2))
         for i, name in enumerate("ab")
@@ -365,7 +365,7 @@ def test_moves_under_way_are_counted_where_they_will_be() -> None:
     assert plan.changes == 0
 
 
-def test_evening_out_waits_while_a_drain_waits() -> None:
+def test_rebalance_waits_for_a_waiting_drain() -> None:
     nodes = [node(1, draining=True, handoffs=2), node(2), node(3)]
     plan = make_plan(world(nodes, [*on(1, "a"), *on(2, "b", "c", "d")]), POLICY)
     assert plan.changes == 0
@@ -376,14 +376,14 @@ def test_a_freeze_holds_every_rebalance() -> None:
     assert make_plan(snapshot, POLICY).changes == 0
 
 
-def test_only_what_runs_steadily_is_moved_for_evenness() -> None:
+def test_starting_portfolios_are_not_rebalanced() -> None:
     starting = [replace(each, phase="starting") for each in on(1, *"abcde")]
     assert make_plan(world([node(1), node(2)], starting), POLICY).changes == 0
 
 
-def test_a_node_that_gave_may_take_again_in_the_same_plan() -> None:
-    # 10, 0 and 8 of 12. What is on node-3 can only go to node-1, once that gave to node-2 until
-    # both have 5: then 6, 5 and 7, where one move more would only swap the 6 and the 7.
+def test_source_may_become_target_in_the_same_plan() -> None:
+    # 10, 0 and 8 of 12. Portfolios on node-3 can only go to node-1, which first gives to node-2
+    # until both have 5: then 6, 5 and 7, where one more move would only swap the 6 and the 7.
     disk = {"disk": "yes"}
     nodes = [
         node(1, capacity=12, labels=disk),
@@ -396,8 +396,8 @@ def test_a_node_that_gave_may_take_again_in_the_same_plan() -> None:
     assert loads(applied(snapshot, plan)) == {"node-1": 6, "node-2": 5, "node-3": 7}
 
 
-def test_a_placement_aimed_elsewhere_takes_no_handoff_of_the_node_it_left() -> None:
-    # a and b go to node-1 (4 of 10), its two handoffs; then a is aimed at node-2, and r can leave.
+def test_rebalanced_placement_frees_its_handoff_slot() -> None:
+    # a and b go to node-1 (4 of 10), its two handoffs; a is reassigned to node-2, so r can leave.
     gpu = {"gpu": "yes"}
     nodes = [node(1, capacity=10, labels=gpu), node(2, capacity=10), node(3, capacity=10)]
     running = [
@@ -411,10 +411,10 @@ def test_a_placement_aimed_elsewhere_takes_no_handoff_of_the_node_it_left() -> N
     assert moves(plan) == {"r": "node-3"}
 
 
-# A rule that changed under a running portfolio
+# Rules changed while a portfolio runs
 
 
-def test_one_whose_selector_changed_moves_to_a_node_that_has_the_label() -> None:
+def test_changed_selector_moves_the_portfolio() -> None:
     nodes = [node(1), node(2, labels={"gpu": "yes"})]
     plan = make_plan(world(nodes, on(1, "a", selector={"gpu": "yes"})), POLICY)
     assert moves(plan) == {"a": "node-2"}
@@ -423,7 +423,7 @@ def test_one_whose_selector_changed_moves_to_a_node_that_has_the_label() -> None
     )
 
 
-def test_one_whose_selector_no_node_meets_goes_on_running_and_says_so() -> None:
+def test_unmet_selector_is_stuck_and_keeps_running() -> None:
     plan = make_plan(world([node(1), node(2)], on(1, "a", selector={"gpu": "yes"})), POLICY)
     assert plan.changes == 0
     assert stuck(plan) == {
@@ -432,7 +432,7 @@ def test_one_whose_selector_no_node_meets_goes_on_running_and_says_so() -> None:
     }
 
 
-def test_of_two_that_share_a_node_against_their_hard_group_one_moves() -> None:
+def test_one_of_two_hard_group_members_on_a_node_moves() -> None:
     sharing = on(1, "a", "b", spread_group="alpha", spread_hard=True)
     snapshot = world([node(1), node(2)], sharing)
     plan = make_plan(snapshot, POLICY)

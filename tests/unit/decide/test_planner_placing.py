@@ -1,4 +1,4 @@
-"""Where what runs nowhere is placed, and what is said of the rest."""
+"""Placement of unassigned portfolios, and the reasons of those that stay pending."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def test_six_portfolios_on_three_empty_nodes_land_two_on_each() -> None:
     assert plan.pending == plan.stuck == plan.move == ()
 
 
-def test_a_placement_says_why_it_is_there() -> None:
+def test_placement_has_a_reason() -> None:
     plan = make_plan(world(THREE, [portfolio("p"), *on(1, "a")]), POLICY)
     assert render(plan.place[0].reason) == "node-2 has the lowest load of 3 nodes: 0 → 1 of 5"
 
 
-def test_one_that_does_not_fit_is_pending_with_a_sentence_and_never_vanishes() -> None:
+def test_unplaceable_portfolio_is_pending_with_a_sentence() -> None:
     full = [*on(1, "a", "b", "c", "d", "e"), *on(2, "f", "g", "h", "i")]
     plan = make_plan(world([node(1), node(2)], [*full, portfolio("p", weight=2)]), POLICY)
     assert pending(plan) == {
@@ -46,14 +46,14 @@ def test_one_that_does_not_fit_is_pending_with_a_sentence_and_never_vanishes() -
     }
 
 
-def test_with_no_node_everything_is_pending_and_nothing_is_stopped() -> None:
+def test_everything_is_pending_without_nodes() -> None:
     plan = make_plan(world([], [portfolio("p"), *on(7, "q")]), POLICY)
     sentence = "needs 1 place: there is no node yet; start one with run_node"
     assert pending(plan) == {"p": sentence, "q": sentence}
     assert plan.changes == 0
 
 
-def test_the_more_important_gets_the_last_place_then_the_heavier_then_the_lower_name() -> None:
+def test_placement_order_is_priority_weight_name() -> None:
     # Three places: "late" (priority 9) takes 1, the heavier "b" 2, and nothing is left for "a".
     waiting = [portfolio("a"), portfolio("b", weight=2), portfolio("late", priority=9)]
     plan = make_plan(world([node(1, capacity=3)], waiting), POLICY)
@@ -64,7 +64,7 @@ def test_the_more_important_gets_the_last_place_then_the_heavier_then_the_lower_
 
 
 def test_load_is_relative_to_capacity() -> None:
-    # With it node-1 would be at 3/4 = 0.75, node-2 at 5/8 = 0.625.
+    # With p, node-1 would be at 3/4 = 0.75, node-2 at 5/8 = 0.625.
     nodes = [node(1, capacity=4), node(2, capacity=8)]
     running = [*on(1, "a", "b"), *on(2, "c", "d", "e", "f")]
     assert places(make_plan(world(nodes, [*running, portfolio("p")]), POLICY)) == {"p": "node-2"}
@@ -132,7 +132,7 @@ def test_cordoned_draining_lost_left_and_flapping_nodes_get_nothing_new() -> Non
     }
 
 
-def test_a_node_that_flapped_counts_again_when_its_time_is_over() -> None:
+def test_node_is_eligible_after_its_flapping_period() -> None:
     plan = make_plan(world([node(1, flapping_until=NOW)], [portfolio("p")]), POLICY)
     assert places(plan) == {"p": "node-1"}
 
@@ -148,23 +148,23 @@ def test_a_suspect_node_is_chosen_only_when_nothing_else_has_room() -> None:
     )
 
 
-def test_the_next_try_is_elsewhere_after_two_failures_on_a_node() -> None:
+def test_portfolio_avoids_a_node_where_it_failed_twice() -> None:
     p = portfolio("p", failed_nodes=frozenset({1}))
     assert places(make_plan(world([node(1), node(2)], [p, *on(2, "a")]), POLICY)) == {"p": "node-2"}
 
 
-def test_where_it_failed_is_tried_again_when_there_is_nowhere_else() -> None:
+def test_failed_node_is_tried_again_if_it_is_the_only_one() -> None:
     p = portfolio("p", failed_nodes=frozenset({1}))
     assert places(make_plan(world([node(1)], [p]), POLICY)) == {"p": "node-1"}
 
 
-def test_one_that_backs_off_is_pending_and_says_how_long() -> None:
+def test_backing_off_portfolio_is_pending_with_its_wait() -> None:
     plan = make_plan(world(THREE, [portfolio("p", not_before=NOW + 4)]), POLICY)
     assert pending(plan) == {"p": "the last attempt failed; the next one starts in 4 s"}
     assert places(make_plan(world(THREE, [portfolio("p", not_before=NOW)]), POLICY)) != {}
 
 
-def test_what_a_person_stopped_or_must_look_at_is_not_placed() -> None:
+def test_stopped_halted_and_quarantined_portfolios_are_not_placed() -> None:
     waiting = [
         portfolio("s", desired="stopped", phase="stopped"),
         portfolio("h", phase="halted"),
@@ -174,31 +174,31 @@ def test_what_a_person_stopped_or_must_look_at_is_not_placed() -> None:
     assert (plan.changes, plan.pending) == (0, ())
 
 
-def test_a_slot_held_by_a_handoff_under_way_counts_as_taken() -> None:
+def test_places_of_an_active_handoff_are_taken() -> None:
     coming = portfolio("c", weight=5, handoff=HandoffView(1, "place", target=1))
     plan = make_plan(world([node(1), node(2)], [coming, portfolio("p")]), POLICY)
     assert places(plan) == {"p": "node-2"}
 
 
-def test_a_placement_whose_target_died_is_made_again_and_supersedes_the_first() -> None:
+def test_placement_on_a_lost_target_is_superseded() -> None:
     p = portfolio("p", handoff=HandoffView(17, "place", target=1))
     plan = make_plan(world([node(1, status="lost"), node(2)], [p]), POLICY)
     assert [(step.target.name, step.supersedes) for step in plan.place] == [("node-2", 17)]
 
 
-def test_a_placement_under_way_is_left_alone() -> None:
+def test_active_placement_is_kept() -> None:
     p = portfolio("p", handoff=HandoffView(17, "place", target=1))
     assert make_plan(world(THREE, [p]), POLICY).changes == 0
 
 
-def test_a_pinned_one_is_placed_on_its_pin_whatever_the_loads() -> None:
+def test_pinned_portfolio_is_placed_on_its_pin() -> None:
     p = portfolio("p", pinned=1)
     plan = make_plan(world(THREE, [*on(1, "a", "b"), p]), POLICY)
     assert places(plan) == {"p": "node-1"}
     assert render(plan.place[0].reason) == "pinned to node-1: load 2 → 3 of 5"
 
 
-def test_a_pinned_one_runs_elsewhere_rather_than_nowhere() -> None:
+def test_pinned_portfolio_is_placed_elsewhere_if_its_pin_is_closed() -> None:
     p = portfolio("p", pinned=1)
     plan = make_plan(world([node(1, cordoned=True), node(2)], [p]), POLICY)
     assert render(plan.place[0].reason) == (
@@ -207,9 +207,9 @@ def test_a_pinned_one_runs_elsewhere_rather_than_nowhere() -> None:
     )
 
 
-def test_a_placement_is_aimed_so_that_nothing_has_to_move_afterwards() -> None:
+def test_placements_are_balanced_before_they_start() -> None:
     # By priority: a → node-1, b → node-2, then the heavy one (4) → node-1, that is 5 and 1.
-    # Aimed anew: a → node-2, so 4 and 2, and nobody was interrupted.
+    # Reassigned: a → node-2, so 4 and 2, without interrupting anything.
     new = [portfolio("a", priority=1), portfolio("b", priority=1), portfolio("heavy", weight=4)]
     snapshot = world([node(1, capacity=10), node(2, capacity=10)], new)
     plan = make_plan(snapshot, POLICY)
@@ -223,7 +223,7 @@ def test_new_portfolios_are_placed_during_a_freeze_and_a_storm() -> None:
     assert moves(make_plan(snapshot, POLICY)) == {}
 
 
-def test_one_heavier_than_any_node_says_so() -> None:
+def test_portfolio_heavier_than_any_node_is_pending() -> None:
     plan = make_plan(world([node(1), node(2, capacity=8)], [portfolio("p", weight=9)]), POLICY)
     assert pending(plan) == {
         "p": "needs 9 places on one node: the largest of 2 nodes has 8; "
@@ -240,8 +240,8 @@ def test_a_pin_does_not_break_a_hard_spread_group() -> None:
     assert places(plan) == {"p": "node-2"}
 
 
-def test_aiming_a_new_one_elsewhere_goes_before_moving_one_that_runs() -> None:
-    # f (important) → node-1, heavy (5) → node-1: 1 + 1 + 5 = 7 against 4. f or r would even it out
+def test_reassigning_a_placement_precedes_moving_a_running_portfolio() -> None:
+    # f (important) → node-1, heavy (5) → node-1: 1 + 1 + 5 = 7 against 4. f or r would balance it
     # to 6 and 5; r runs, f does not yet.
     waiting = [portfolio("f", priority=9), portfolio("heavy", weight=5)]
     running = [*on(1, "r"), *on(2, "s", weight=4)]
@@ -251,9 +251,9 @@ def test_aiming_a_new_one_elsewhere_goes_before_moving_one_that_runs() -> None:
     assert moves(plan) == {}
 
 
-def test_room_that_opens_by_aiming_anew_is_given_to_what_waits() -> None:
-    # a, b and heavy (4) land 5 and 1, so p (6, only on node-1) finds 5 free; then a is aimed at
-    # node-2, and p has its 6.
+def test_room_from_reassigning_goes_to_unplaced_portfolios() -> None:
+    # a, b and heavy (4) land 5 and 1, so p (6, only on node-1) finds 5 free; then a is
+    # reassigned to node-2, and p has its 6.
     new = [
         portfolio("a", priority=2),
         portfolio("b", priority=2),

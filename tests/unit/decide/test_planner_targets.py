@@ -1,4 +1,4 @@
-"""What an operator is told who asks where a portfolio could go."""
+"""Targets offered to an operator for a portfolio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scheduling.decide.what_if.hypothetical import lose
 from tests.support.plan_factories import NOW, moves, node, on, portfolio, world
 
 
-def test_every_node_answers_in_the_order_of_names_with_its_code() -> None:
+def test_targets_are_sorted_by_name_with_codes() -> None:
     group = {"spread_group": "alpha", "spread_hard": True}
     asked = portfolio("p", node=1, selector={"zone": "hk"}, **group)
     hk = {"zone": "hk"}
@@ -56,7 +56,7 @@ def test_every_node_answers_in_the_order_of_names_with_its_code() -> None:
     )
 
 
-def test_a_node_without_the_strategy_version_or_the_same_data_lacks_it() -> None:
+def test_missing_strategy_version_or_data_is_node_lacks() -> None:
     wanted = {"strategy": "sma", "strategy_version": 2, "feed": "replay", "feed_sha": "ab" * 32}
     nodes = [
         node(1, strategies={"sma": 1}, feeds={"replay": "ab" * 32}),
@@ -69,7 +69,7 @@ def test_a_node_without_the_strategy_version_or_the_same_data_lacks_it() -> None
     ]
 
 
-def test_a_person_may_choose_a_risky_node_and_is_told_the_risk() -> None:
+def test_risky_nodes_are_feasible_with_a_risk() -> None:
     nodes = [
         node(1),
         node(2, status="suspect"),
@@ -90,7 +90,7 @@ def test_a_person_may_choose_a_risky_node_and_is_told_the_risk() -> None:
     ]
 
 
-def test_without_a_target_the_least_loaded_other_node_is_chosen() -> None:
+def test_choose_target_returns_the_least_loaded_other_node() -> None:
     snapshot = world([node(1), node(2), node(3)], [*on(1, "p"), *on(2, "a", "b"), *on(3, "c")])
     answer = choose_target(snapshot, "p")
     assert isinstance(answer, TargetAnswer)
@@ -98,10 +98,8 @@ def test_without_a_target_the_least_loaded_other_node_is_chosen() -> None:
 
 
 @pytest.mark.parametrize(("capacity", "chosen"), [(5, "node-1"), (2, "node-2")])
-def test_one_that_runs_nowhere_goes_where_it_is_pinned_if_it_can(
-    capacity: int, chosen: str
-) -> None:
-    """As in a plan: elsewhere it would be moved there by the next pass."""
+def test_unassigned_portfolio_prefers_its_pin(capacity: int, chosen: str) -> None:
+    """As in a plan: placed elsewhere, it would be moved to its pin by the next pass."""
     asked = portfolio("p", pinned=1)
     snapshot = world([node(1, capacity=capacity), node(2)], [asked, *on(1, "a", "b")])
     answer = choose_target(snapshot, "p")
@@ -109,7 +107,7 @@ def test_one_that_runs_nowhere_goes_where_it_is_pinned_if_it_can(
     assert answer.node == chosen
 
 
-def test_without_a_target_and_without_room_the_reason_is_the_answer() -> None:
+def test_choose_target_returns_the_reason_without_room() -> None:
     snapshot = world([node(1), node(2, capacity=1)], [*on(1, "p"), *on(2, "a")])
     answer = choose_target(snapshot, "p")
     assert isinstance(answer, Reason)
@@ -120,14 +118,14 @@ def test_without_a_target_and_without_room_the_reason_is_the_answer() -> None:
     )
 
 
-def test_what_if_a_node_dies_is_a_plan_of_the_same_world_without_it() -> None:
+def test_lose_leaves_the_real_snapshot_unchanged() -> None:
     snapshot = world([node(1), node(2), node(3)], [*on(1, "a", "b"), *on(2, "c")])
     plan = make_plan(lose(snapshot, ["node-1"]), Policy())
     assert moves(plan, "failover") == {"a": "node-3", "b": "node-2"}
     assert snapshot.nodes[0].status == "alive"
 
 
-def test_an_unknown_name_is_said_and_never_taken_for_nothing() -> None:
+def test_unknown_names_raise_not_in_snapshot() -> None:
     snapshot = world([node(1)], [portfolio("p")])
     with pytest.raises(NotInSnapshot, match="There is no portfolio named q"):
         targets(snapshot, "q")

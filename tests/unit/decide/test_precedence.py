@@ -1,4 +1,4 @@
-"""delete and stop before failover before the rest; equals never end equals."""
+"""Stop outranks failover, failover outranks the rest, and equal ranks never end each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HIGHER = {
 
 @pytest.mark.parametrize("new", HandoffKind.values)
 @pytest.mark.parametrize("active", HandoffKind.values)
-def test_only_what_stands_higher_ends_what_is_under_way(new: str, active: str) -> None:
+def test_only_higher_ranks_supersede(new: str, active: str) -> None:
     assert outranks(new, active) is ((new, active) in HIGHER)
 
 

@@ -1,4 +1,4 @@
-"""Every reason is a sentence: what it needs, the state found with its number, what would help."""
+"""Every reason renders as a sentence: requirement, state found with numbers, remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scheduling.decide.types import Policy, Reason
 from tests.support.plan_factories import node, on, pending, portfolio, world
 from tests.support.translation_check import check_translated
 
-NEED: dict[str, Any] = {
+REQUIREMENTS: dict[str, Any] = {
     "weight": 2,
     "selector": "gpu=yes",
     "strategy": "pairs_trade 2",
@@ -49,17 +49,17 @@ STEP: dict[str, Any] = {
     "pinned": None,
 }
 STATE: dict[str, Any] = {
-    **NEED, "node": "node-2", "state": "full", "load": 8, "capacity": 8, "wait_s": 12.4,
+    **REQUIREMENTS, "node": "node-2", "state": "full", "load": 8, "capacity": 8, "wait_s": 12.4,
     "group": "alpha",
 }  # fmt: skip
 ROOM: dict[str, Any] = {
-    **NEED, "states": [STATE], "more": {}, "group": "", "remedy": "more", "remedy_node": "",
+    **REQUIREMENTS, "states": [STATE], "more": {}, "group": "", "remedy": "more", "remedy_node": "",
 }  # fmt: skip
 
-SAID = [
+ENGLISH = [
     (
         "no_python",
-        {**NEED, "python": "3.11", "accept_python": "", "found": ["3.12", "3.13"]},
+        {**REQUIREMENTS, "python": "3.11", "accept_python": "", "found": ["3.12", "3.13"]},
         "last ran under Python 3.11: 0 of 6 nodes have it, found Python 3.12, 3.13; "
         "start a node with it, or allow another version with accept_python",
     ),
@@ -77,7 +77,7 @@ SAID = [
     ),
     (
         "no_match",
-        {**NEED, "feed": "", "python": "3.11", "accept_python": ""},
+        {**REQUIREMENTS, "feed": "", "python": "3.11", "accept_python": ""},
         "needs gpu=yes and strategy pairs_trade 2 and Python 3.11: "
         "0 of 6 nodes have all of it; "
         "install what is missing on one node or reduce the requirements",
@@ -133,40 +133,40 @@ SAID = [
         "another member of spread group alpha runs on node-1; "
         "node-3 has the lowest load of 3 nodes: 2 → 4 of 8",
     ),
-    ("no_nodes", NEED, "needs 2 places: there is no node yet; start one with run_node"),
-    ("no_other_node", NEED, "needs 2 places elsewhere: there is no other node; add one"),
+    ("no_nodes", REQUIREMENTS, "needs 2 places: there is no node yet; start one with run_node"),
+    ("no_other_node", REQUIREMENTS, "needs 2 places elsewhere: there is no other node; add one"),
     (
         "no_live_node",
-        NEED,
+        REQUIREMENTS,
         "needs 2 places: 0 of 6 nodes are alive; start one again or add one",
     ),
     (
         "no_selector",
-        NEED,
+        REQUIREMENTS,
         "needs gpu=yes: 0 of 6 nodes have it; add the label to one node or drop the selector",
     ),
     (
         "no_strategy",
-        {**NEED, "nodes": 1},
+        {**REQUIREMENTS, "nodes": 1},
         "needs strategy pairs_trade 2: 0 of 1 node has it; "
         "install it on one node or change the portfolio's strategy",
     ),
     (
         "no_feed",
-        NEED,
+        REQUIREMENTS,
         "needs feed replay with sha256 ab12cd34…: 0 of 6 nodes have it; "
         "install the same data on one node",
     ),
     (
         "no_match",
-        NEED,
+        REQUIREMENTS,
         "needs gpu=yes and strategy pairs_trade 2 and feed replay: "
         "0 of 6 nodes have all of it; "
         "install what is missing on one node or reduce the requirements",
     ),
     (
         "too_heavy",
-        {**NEED, "weight": 9, "largest": 8},
+        {**REQUIREMENTS, "weight": 9, "largest": 8},
         "needs 9 places on one node: the largest of 6 nodes with gpu=yes has 8; "
         "raise a node's capacity or lower the weight",
     ),
@@ -248,14 +248,18 @@ SAID = [
 ]
 
 
-IN_CHINESE = [
+CHINESE = [
     ("place", STEP, "node-3 在 3 个节点中负载最低：2 → 4，共 8"),
     ("failover", {**STEP, "how": "prepared"}, "node-1 失联；node-3 已准备就绪：负载 2 → 4，共 8"),
     ("rebalance", STEP, "均衡负载：node-1 6 → 4，共 8；node-3 2 → 4，共 8"),
-    ("no_selector", NEED, "需要 gpu=yes：6 个节点中 0 个具备；给一个节点加上该标签，或去掉选择器"),
+    (
+        "no_selector",
+        REQUIREMENTS,
+        "需要 gpu=yes：6 个节点中 0 个具备；给一个节点加上该标签，或去掉选择器",
+    ),
     (
         "no_strategy",
-        {**NEED, "other": True, "nodes": 2},
+        {**REQUIREMENTS, "other": True, "nodes": 2},
         "需要策略 pairs_trade 2：其他 2 个节点中 0 个具备；在一个节点上安装，或更换组合的策略",
     ),
     (
@@ -279,22 +283,22 @@ IN_CHINESE = [
 ]
 
 
-@pytest.mark.parametrize(("code", "params", "sentence"), SAID)
-def test_it_says(code: str, params: dict[str, Any], sentence: str) -> None:
+@pytest.mark.parametrize(("code", "params", "sentence"), ENGLISH)
+def test_reason_renders_in_english(code: str, params: dict[str, Any], sentence: str) -> None:
     assert render(Reason(code, params)) == sentence
 
 
-def test_every_code_that_has_a_sentence_is_said_here_and_has_one_in_chinese() -> None:
-    assert {code for code, _, _ in SAID} == set(SENTENCES) == set(chinese.SENTENCES)
+def test_every_code_is_covered_in_both_languages() -> None:
+    assert {code for code, _, _ in ENGLISH} == set(SENTENCES) == set(chinese.SENTENCES)
 
 
-@pytest.mark.parametrize(("code", "params", "sentence"), SAID)
-def test_it_says_the_same_in_chinese(code: str, params: dict[str, Any], sentence: str) -> None:
+@pytest.mark.parametrize(("code", "params", "sentence"), ENGLISH)
+def test_chinese_sentence_matches_english(code: str, params: dict[str, Any], sentence: str) -> None:
     check_translated(Reason(code, params))
 
 
-@pytest.mark.parametrize(("code", "params", "sentence"), IN_CHINESE)
-def test_it_says_in_chinese(code: str, params: dict[str, Any], sentence: str) -> None:
+@pytest.mark.parametrize(("code", "params", "sentence"), CHINESE)
+def test_reason_renders_in_chinese(code: str, params: dict[str, Any], sentence: str) -> None:
     assert render(Reason(code, params), "zh-hans") == sentence
 
 
@@ -316,30 +320,30 @@ def test_it_says_in_chinese(code: str, params: dict[str, Any], sentence: str) ->
         ("on_node", "state", [*chinese.STATES, "fits", "same_node", "failed_there"]),
     ],
 )
-def test_whatever_a_parameter_chooses_is_chosen_in_chinese_too(
+def test_chinese_distinguishes_the_same_parameter_values(
     code: str, key: str, values: list[Any]
 ) -> None:
-    given = next(params for known, params, _ in SAID if known == code)
+    given = next(params for known, params, _ in ENGLISH if known == code)
     for value in values:
         check_translated(Reason(code, {**given, "remedy_node": "node-6", key: value}))
-    spoken = {render(Reason(code, {**given, key: value}), "zh") for value in values}
-    assert len(spoken) == len({render(Reason(code, {**given, key: value})) for value in values})
+    rendered = {render(Reason(code, {**given, key: value}), "zh") for value in values}
+    assert len(rendered) == len({render(Reason(code, {**given, key: value})) for value in values})
 
 
 @pytest.mark.parametrize("language", ["zh", "zh-cn", "zh-hans", "zh-Hans"])
-def test_chinese_has_several_names(language: str) -> None:
+def test_chinese_language_codes(language: str) -> None:
     assert render(Reason("backing_off", {"wait_s": 5}), language) == "上次尝试失败；5 秒后再试"
 
 
 @pytest.mark.parametrize("language", ["en", "en-gb", "de", "", None])
-def test_whoever_asks_for_any_other_language_reads_english(language: str | None) -> None:
+def test_other_languages_render_in_english(language: str | None) -> None:
     sentence = "the last attempt failed; the next one starts in 5 s"
     assert render(Reason("backing_off", {"wait_s": 5}), language) == sentence
 
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])
-@pytest.mark.parametrize(("code", "params", "sentence"), SAID)
-def test_a_parameter_that_is_missing_or_of_another_kind_is_no_error(
+@pytest.mark.parametrize(("code", "params", "sentence"), ENGLISH)
+def test_invalid_parameters_never_raise(
     code: str, params: dict[str, Any], sentence: str, language: str
 ) -> None:
     for key in params:
@@ -348,22 +352,22 @@ def test_a_parameter_that_is_missing_or_of_another_kind_is_no_error(
             assert render(Reason(code, wrong), language)
 
 
-def test_a_reason_that_needs_what_was_not_stored_is_shown_as_its_code() -> None:
+def test_reason_with_missing_parameters_renders_as_its_code() -> None:
     assert render(Reason("too_heavy", {"weight": 3}), "zh") == "too heavy"
 
 
 @pytest.mark.parametrize("remedy", ["cordoned", "draining", "flapping", "spread", "more"])
-def test_every_remedy_is_an_act(remedy: str) -> None:
+def test_every_remedy_is_an_action(remedy: str) -> None:
     sentence = render(Reason("no_room", {**ROOM, "remedy": remedy, "remedy_node": "node-6"}))
     assert re.search(r"; (add|uncordon|undo|wait) .+", sentence)
 
 
-def test_a_code_without_a_sentence_is_shown_rather_than_raised() -> None:
+def test_unknown_code_renders_as_text() -> None:
     assert render(Reason("some_new_code")) == "some new code"
     assert render(Reason("some_new_code"), "zh") == "some new code"
 
 
-def test_parameters_survive_json_so_that_they_can_be_stored_and_said_later() -> None:
+def test_parameters_survive_json() -> None:
     plan = make_plan(
         world([node(1, capacity=1)], [*on(1, "a"), portfolio("p"), portfolio("q", weight=7)]),
         Policy(),
@@ -376,7 +380,7 @@ def test_parameters_survive_json_so_that_they_can_be_stored_and_said_later() -> 
 FULL = Reason("no_room", ROOM)
 
 
-def test_a_row_is_said_in_chinese_where_its_data_says_what_its_text_says() -> None:
+def test_localize_translates_if_data_matches_the_text() -> None:
     assert localize(render(FULL), as_data(FULL), "zh-hans") == render(FULL, "zh-hans")
     assert localize(render(FULL), as_data(FULL), "en") == render(FULL)
 
@@ -394,12 +398,12 @@ def test_a_row_is_said_in_chinese_where_its_data_says_what_its_text_says() -> No
         ("", as_data(Reason("", {}))),
     ],
 )
-def test_else_its_text_is_what_counts(text: str, why: Any) -> None:
+def test_localize_keeps_text_that_differs_from_its_data(text: str, why: Any) -> None:
     assert localize(text, why, "zh-hans") == text
     assert stored_reason(text, why) is None
 
 
-def test_an_answer_carries_the_code_the_numbers_and_the_sentence() -> None:
+def test_reason_document_has_code_params_and_sentence() -> None:
     reason = Reason("backing_off", {"wait_s": 5})
     assert reason_document(reason, "zh-hans") == {
         "code": "backing_off",
@@ -408,7 +412,7 @@ def test_an_answer_carries_the_code_the_numbers_and_the_sentence() -> None:
     }
 
 
-def test_many_nodes_are_counted_and_not_listed() -> None:
+def test_nodes_beyond_the_limit_are_counted() -> None:
     nodes = [node(i, name=f"n-{i:02}", capacity=0 if i < 9 else 1) for i in range(1, 10)]
     full = on(9, "a")
     assert pending(make_plan(world(nodes, [*full, portfolio("p")]), Policy())) == {
@@ -418,7 +422,7 @@ def test_many_nodes_are_counted_and_not_listed() -> None:
     }
 
 
-def test_numbers_are_shown_as_on_screens() -> None:
+def test_number_and_count_format() -> None:
     assert [number(1), number(2.0), number(2.5), number(9862904)] == ["1", "2", "2.5", "9,862,904"]
     assert [count(1, "node"), count(0, "node"), count(2, "beat")] == [
         "1 node",

@@ -1,4 +1,4 @@
-"""What a node does about the difference between what it should have and what it has."""
+"""Actions of a node for each combination of desired entry and process."""
 
 from __future__ import annotations
 
@@ -41,38 +41,38 @@ def process(phase: str, epoch: int = 3, revision: int = 1, slot: int = 1, **othe
     return Process(slot, 1, epoch, revision, phase, **other)
 
 
-def test_it_keeps_a_portfolio_that_runs_under_the_epoch_it_should() -> None:
+def test_running_process_of_the_entry_is_kept() -> None:
     assert reconcile([entry("run")], [process("running")], NOW) == []
 
 
-def test_it_keeps_a_portfolio_that_is_only_starting() -> None:
+def test_starting_process_is_kept() -> None:
     assert reconcile([entry("run")], [process("starting")], NOW) == []
 
 
-def test_it_starts_what_is_not_there() -> None:
+def test_missing_process_is_started() -> None:
     wanted = entry("run", attempts=3)
     assert reconcile([wanted], [], NOW) == [Start(wanted)]
 
 
-def test_it_activates_what_was_prepared_for_the_handoff() -> None:
+def test_prepared_process_is_activated() -> None:
     wanted = entry("run", epoch=4, handoff=7)
     prepared = process("prepared", epoch=0, handoff=7)
     assert reconcile([wanted], [prepared], NOW) == [Activate(wanted, 1)]
 
 
-def test_it_activates_what_is_still_being_prepared() -> None:
+def test_preparing_process_is_activated() -> None:
     wanted = entry("run", epoch=4, handoff=7)
     preparing = process("preparing", epoch=0, handoff=7)
     assert reconcile([wanted], [preparing], NOW) == [Activate(wanted, 1)]
 
 
-def test_it_does_not_activate_what_was_prepared_for_another_handoff() -> None:
+def test_process_prepared_for_another_handoff_is_stopped() -> None:
     wanted = entry("run", epoch=4, handoff=8)
     prepared = process("prepared", epoch=0, handoff=7)
     assert reconcile([wanted], [prepared], NOW) == [Start(wanted), Stop(1)]
 
 
-def test_it_does_not_activate_another_revision() -> None:
+def test_prepared_process_of_another_revision_is_stopped() -> None:
     wanted = entry("run", epoch=4, revision=3, handoff=7)
     prepared = process("prepared", epoch=0, revision=2, handoff=7)
     assert reconcile([wanted], [prepared], NOW) == [Start(wanted), Stop(1)]
@@ -111,13 +111,13 @@ def test_a_prepare_that_failed_is_not_activated() -> None:
     assert reconcile([wanted], [failed], NOW) == [Start(wanted), Stop(1)]
 
 
-def test_the_source_that_drains_is_not_taken_for_what_was_prepared() -> None:
+def test_draining_source_does_not_count_as_prepared() -> None:
     new, old = entry("prepare", revision=1, handoff=7), entry("drain", handoff=7)
     draining = process("draining", handoff=7)
     assert reconcile([new, old], [draining], NOW) == [Prepare(new)]
 
 
-def test_it_resumes_when_the_handoff_it_drained_for_is_over() -> None:
+def test_draining_process_resumes_after_its_handoff() -> None:
     draining = process("draining", handoff=7)
     assert reconcile([entry("run")], [draining], NOW) == [Resume(1)]
 
@@ -127,87 +127,87 @@ def test_a_reload_prepares_beside_the_process_that_runs() -> None:
     assert reconcile([entry("run"), new], [process("running")], NOW) == [Prepare(new)]
 
 
-def test_a_prepare_that_was_begun_is_not_begun_again() -> None:
+def test_begun_prepare_is_not_repeated() -> None:
     new = entry("prepare", revision=2, handoff=7)
     both = [process("running"), process("preparing", 0, 2, 2, handoff=7)]
     assert reconcile([entry("run"), new], both, NOW) == []
 
 
-def test_a_prepare_that_failed_is_not_tried_twice() -> None:
+def test_failed_prepare_is_not_repeated() -> None:
     new = entry("prepare", revision=2, handoff=7)
     failed = process("ended", epoch=0, revision=2, handoff=7, ended_at=NOW - 20)
     assert reconcile([new], [failed], NOW) == []
 
 
-def test_the_second_half_of_a_reload_activates_one_and_keeps_the_other_warm() -> None:
+def test_reload_activates_the_new_process_and_keeps_the_old_warm() -> None:
     new, old = entry("run", 4, 2, handoff=7), entry("warm", 3, 1, handoff=7)
     both = [process("warm", handoff=7), process("prepared", 0, 2, 2, handoff=7)]
     assert reconcile([new, old], both, NOW) == [Activate(new, 2)]
 
 
-def test_it_drains_what_runs() -> None:
+def test_running_process_is_drained() -> None:
     wanted = entry("drain", handoff=7)
     assert reconcile([wanted], [process("running")], NOW) == [Drain(wanted, 1)]
 
 
 @pytest.mark.parametrize("phase", ["draining", "warm"])
-def test_a_drain_that_was_begun_is_not_begun_again(phase: str) -> None:
+def test_begun_drain_is_not_repeated(phase: str) -> None:
     assert reconcile([entry("drain", handoff=7)], [process(phase, handoff=7)], NOW) == []
 
 
-def test_a_release_that_was_answered_keep_is_not_sent_again_for_that_handoff() -> None:
-    kept = process("running", kept_for=7)
+def test_release_answered_keep_is_not_repeated_for_its_handoff() -> None:
+    running = process("running", kept_for=7)
     other = entry("drain", handoff=8)
-    assert reconcile([entry("drain", handoff=7)], [kept], NOW) == []
-    assert reconcile([other], [kept], NOW) == [Drain(other, 1)]
+    assert reconcile([entry("drain", handoff=7)], [running], NOW) == []
+    assert reconcile([other], [running], NOW) == [Drain(other, 1)]
 
 
 @pytest.mark.parametrize("phase", ["waiting", "ended"])
-def test_it_releases_for_a_process_that_died(phase: str) -> None:
+def test_drain_of_an_exited_process_releases(phase: str) -> None:
     wanted = entry("drain", handoff=7)
     assert reconcile([wanted], [process(phase)], NOW) == [ReleaseAbsent(wanted, 1)]
 
 
-def test_it_releases_what_it_never_had() -> None:
+def test_drain_without_a_process_releases() -> None:
     wanted = entry("drain", handoff=7)
     assert reconcile([wanted], [], NOW) == [ReleaseAbsent(wanted)]
 
 
-def test_what_should_be_warm_is_fed_no_more() -> None:
+def test_warm_entry_freezes_a_running_process() -> None:
     assert reconcile([entry("warm")], [process("running")], NOW) == [Freeze(1)]
     assert reconcile([entry("warm")], [process("warm")], NOW) == []
     assert reconcile([entry("warm")], [], NOW) == []
 
 
-def test_what_the_set_does_not_name_is_stopped() -> None:
+def test_process_without_an_entry_is_stopped() -> None:
     assert reconcile([], [process("running"), process("ended", slot=2)], NOW) == [Stop(1), Stop(2)]
 
 
-def test_a_death_the_server_has_not_heard_of_is_not_restarted() -> None:
-    dead = process("waiting", ended_at=NOW - 60, reported=False)
-    assert reconcile([entry("run")], [dead], NOW) == []
+def test_unreported_exit_is_not_restarted() -> None:
+    exited = process("waiting", ended_at=NOW - 60, reported=False)
+    assert reconcile([entry("run")], [exited], NOW) == []
 
 
-def test_a_death_is_restarted_after_its_back_off() -> None:
+def test_exited_process_restarts_after_its_back_off() -> None:
     wanted = entry("run", attempts=2)  # 5 s
-    dead = process("waiting", ended_at=NOW - 4.9)
-    assert reconcile([wanted], [dead], NOW) == [Wait(1, NOW + 0.1)]
-    assert reconcile([wanted], [dead], NOW + 0.2) == [Start(wanted, 1)]
+    exited = process("waiting", ended_at=NOW - 4.9)
+    assert reconcile([wanted], [exited], NOW) == [Wait(1, NOW + 0.1)]
+    assert reconcile([wanted], [exited], NOW + 0.2) == [Start(wanted, 1)]
 
 
-def test_deaths_only_this_node_has_seen_count_too() -> None:
+def test_local_failures_count_towards_the_back_off() -> None:
     wanted = entry("run", attempts=0)
-    dead = process("waiting", ended_at=NOW - 2, failures=3)
-    assert reconcile([wanted], [dead], NOW) == [Wait(1, NOW + 28)]
+    exited = process("waiting", ended_at=NOW - 2, failures=3)
+    assert reconcile([wanted], [exited], NOW) == [Wait(1, NOW + 28)]
 
 
-def test_a_new_epoch_after_a_death_waits_for_the_same_back_off() -> None:
+def test_new_epoch_keeps_the_back_off() -> None:
     wanted = entry("run", epoch=4, attempts=1)
-    dead = process("waiting", ended_at=NOW - 0.5, reported=False)
-    assert reconcile([wanted], [dead], NOW) == [Wait(1, NOW + 0.5)]
+    exited = process("waiting", ended_at=NOW - 0.5, reported=False)
+    assert reconcile([wanted], [exited], NOW) == [Wait(1, NOW + 0.5)]
 
 
-def test_what_the_fence_ended_is_asked_for_again_only_after_two_seconds() -> None:
+def test_fenced_process_restarts_after_two_seconds() -> None:
     wanted = entry("run")
     assert reconcile([wanted], [process("ended", ended_at=NOW - 1)], NOW) == [Wait(1, NOW + 1)]
     assert reconcile([wanted], [process("ended", ended_at=NOW - 2)], NOW) == [Start(wanted, 1)]
@@ -219,5 +219,5 @@ def test_portfolios_do_not_disturb_each_other() -> None:
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(0, 0), (1, 1), (2, 5), (3, 30), (9, 30)])
-def test_the_back_off_grows_and_stays(attempts: int, seconds: float) -> None:
+def test_back_off_grows_to_its_maximum(attempts: int, seconds: float) -> None:
     assert back_off_s(attempts) == seconds

@@ -1,4 +1,4 @@
-"""Worlds that are not: what is asked, and what the answer comes to."""
+"""What-if scenarios, hypothetical snapshots and answers."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sente
 from tests.support.plan_factories import moves, node, on, pending, places, portfolio, world
 
 
-def asked(snapshot: Snapshot, **parts: Any) -> Answer:
-    """The answer to what these texts ask."""
+def ask(snapshot: Snapshot, **parts: Any) -> Answer:
+    """Return the answer to the scenario of these texts."""
     texts = {"lose": (), "drain": (), "add": (), **parts}
     return answer(snapshot, Scenario.of(**texts), FleetIndex.of(snapshot.portfolios), 0.5)
 
 
 def sentence(found: Answer) -> str:
-    return "".join(words.text for words in summary(found))
+    return "".join(span.text for span in summary(found))
 
 
-# --- the question --------------------------------------------------------------------------------
+# --- scenarios -----------------------------------------------------------------------------------
 
 
-def test_names_come_repeated_or_with_commas_and_count_once() -> None:
+def test_repeated_node_names_count_once() -> None:
     question = Scenario.of(["node-2, node-5", "node-2", ""], ["node-3"], [])
     assert question.lose == ("node-2", "node-5")
     assert question.drain == ("node-3",)
@@ -71,7 +71,7 @@ def test_an_addition_is_a_capacity_and_labels() -> None:
         ("8:=yes", "'=yes' is not label=value"),
     ],
 )
-def test_an_addition_that_cannot_be_read_is_told_what_was_wanted(text: str, wrong: str) -> None:
+def test_invalid_addition_names_the_expected_format(text: str, wrong: str) -> None:
     with pytest.raises(InvalidScenario) as caught:
         Scenario.of([], [], [text])
     assert caught.value.field == "add"
@@ -84,21 +84,21 @@ def test_a_node_cannot_be_lost_and_drained() -> None:
         Scenario.of(["node-1", "node-2"], ["node-2"], [])
 
 
-# --- the worlds ----------------------------------------------------------------------------------
+# --- hypothetical snapshots ----------------------------------------------------------------------
 
 
-def test_a_name_that_no_node_has_is_said() -> None:
+def test_unknown_node_name_is_reported() -> None:
     snapshot = world([node(1)], [])
     for question in (Scenario(lose=("node-7",)), Scenario(drain=("node-7",))):
         with pytest.raises(NotInSnapshot, match="no node named node-7"):
             apply_scenario(snapshot, question)
 
 
-def test_a_node_that_left_cannot_be_lost_once_more() -> None:
+def test_left_node_cannot_be_lost() -> None:
     assert lose(world([node(1, status="left")], []), ["node-1"]).nodes[0].status == "left"
 
 
-def test_worlds_change_the_nodes_asked_for_and_no_portfolio() -> None:
+def test_hypothetical_snapshots_change_only_the_named_nodes() -> None:
     before = world([node(1), node(2, cordoned=True, draining=True)], on(1, "a"))
     assert lose(before, ["node-1"]).nodes == (node(1, status="lost"), before.nodes[1])
     assert drain(before, ["node-1"]).nodes == (node(1, draining=True), before.nodes[1])
@@ -122,16 +122,16 @@ def test_a_new_node_has_a_free_name_the_newest_strategies_and_every_feed() -> No
     assert len({each.id for each in imagined.nodes}) == 4
 
 
-# --- the answers ---------------------------------------------------------------------------------
+# --- answers -------------------------------------------------------------------------------------
 
 
-def test_a_loss_moves_what_fits_and_says_what_does_not() -> None:
+def test_loss_moves_what_fits_and_counts_the_rest() -> None:
     # node-2 has two places, one is free: of the three of node-1 the most important goes there.
     snapshot = world(
         [node(1), node(2, capacity=2)],
         [*on(1, "a", "b"), *on(1, "first", priority=9), *on(2, "z")],
     )
-    found = asked(snapshot, lose=["node-1"])
+    found = ask(snapshot, lose=["node-1"])
     assert moves(found.plan) == {"first": "node-2"}
     assert set(pending(found.plan)) == {"a", "b"}
     assert sentence(found) == "1 portfolio moves, 2 would have no place."
@@ -144,140 +144,138 @@ def test_a_loss_moves_what_fits_and_says_what_does_not() -> None:
     assert "No portfolio on another node moves because of it." in notes(found, 30)
 
 
-def test_what_is_pending_anyway_is_not_held_against_a_loss() -> None:
+def test_pending_portfolios_do_not_count_against_a_loss() -> None:
     snapshot = world([node(1), node(2)], [*on(1, "a"), portfolio("gpu", selector={"gpu": "yes"})])
-    found = asked(snapshot, lose=["node-1"])
+    found = ask(snapshot, lose=["node-1"])
     assert sentence(found) == "1 portfolio moves."
     assert (found.already_pending, found.unplaced.no_place) == (1, ())
     assert "1 portfolio is pending anyway and not counted." in notes(found, 30)
-    alone = asked(snapshot)
+    alone = ask(snapshot)
     assert sentence(alone) == "1 portfolio would have no place."
 
 
-def test_nothing_asked_is_the_next_pass() -> None:
-    found = asked(world([node(1)], [portfolio("a")]))
+def test_empty_scenario_is_the_next_pass() -> None:
+    found = ask(world([node(1)], [portfolio("a")]))
     assert places(found.plan) == {"a": "node-1"}
     assert sentence(found) == "1 portfolio is placed."
     assert outage_budget(found, 30, 3) is None
-    calm = asked(world([node(1)], on(1, "a")))
+    calm = ask(world([node(1)], on(1, "a")))
     assert sentence(calm) == "Nothing to do: everything runs as it should."
 
 
-def test_without_an_owner_for_a_lease_and_three_seconds_or_five_after_a_kill() -> None:
+def test_outage_budget_of_silence_and_kill() -> None:
     nodes = [node(n) for n in range(1, 6)]
-    budget = outage_budget(asked(world(nodes, on(1, "a")), lose=["node-1"]), 30, 3)
+    budget = outage_budget(ask(world(nodes, on(1, "a")), lose=["node-1"]), 30, 3)
     assert budget is not None
     assert (budget.by_silence_s, budget.by_kill_s) == (33, 5)
 
 
-def test_a_storm_is_said_and_holds_failover_for_one_lease_more() -> None:
+def test_storm_adds_one_lease_to_the_outage_budget() -> None:
     # Two of three are at least half; two of five are not.
     snapshot = world([node(n) for n in (1, 2, 3)], on(1, "a"))
-    found = asked(snapshot, lose=["node-1,node-2"])
+    found = ask(snapshot, lose=["node-1,node-2"])
     budget = outage_budget(found, 30, 3)
     assert found.storm and budget is not None
     assert (budget.by_silence_s, budget.by_kill_s) == (63, 35)
     assert any("storm" in note for note in notes(found, 30))
     larger = world([node(n) for n in range(1, 6)], on(1, "a"))
-    assert not asked(larger, lose=["node-1", "node-2"]).storm
+    assert not ask(larger, lose=["node-1", "node-2"]).storm
 
 
-def test_a_drain_is_answered_the_whole_way_and_leaves_nothing_without_an_owner() -> None:
-    # A pass would begin two: the node may take part in two handoffs at a time.
+def test_drain_is_answered_completely_without_an_outage() -> None:
+    # One pass would start two: a node has at most two handoffs at a time.
     snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d", "e"))
-    found = asked(snapshot, drain=["node-1"])
+    found = ask(snapshot, drain=["node-1"])
     assert set(moves(found.plan, "drain")) == {"a", "b", "c", "d", "e"}
     assert found.is_complete
     assert outage_budget(found, 30, 3) is None
     assert [(load.before, load.after) for load in found.loads] == [(5, 0), (0, 5)]
 
 
-def test_what_cannot_leave_a_drained_node_stays() -> None:
+def test_portfolio_that_cannot_leave_a_drained_node_stays() -> None:
     snapshot = world([node(1), node(2, capacity=1)], on(1, "a", "b"))
-    found = asked(snapshot, drain=["node-1"])
+    found = ask(snapshot, drain=["node-1"])
     assert sentence(found) == "1 portfolio moves, 1 would stay where it is."
 
 
-def test_an_added_node_takes_what_was_pending_and_its_share() -> None:
+def test_added_node_takes_pending_portfolios_and_load() -> None:
     waits = portfolio("gpu", selector={"gpu": "yes"})
     snapshot = world([node(1, capacity=4)], [*on(1, "a", "b", "c", "d"), waits])
-    found = asked(snapshot, add=["4:gpu=yes"])
+    found = ask(snapshot, add=["4:gpu=yes"])
     assert places(found.plan) == {"gpu": "new-1"}
     # Five on two nodes of four: three and two, or two and three.
     assert sorted(load.after for load in found.loads) == [2, 3]
     assert any("newest version of every strategy" in note for note in notes(found, 30))
 
 
-def test_limits_of_a_pass_are_told_of_moves_that_have_them() -> None:
-    def told(**parts: Any) -> bool:
+def test_pass_limits_are_noted_for_limited_moves_only() -> None:
+    def has_note(**parts: Any) -> bool:
         snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d"))
-        return any(
-            "one pass starts at most" in note for note in notes(asked(snapshot, **parts), 30)
-        )
+        return any("one pass starts at most" in note for note in notes(ask(snapshot, **parts), 30))
 
-    assert told(drain=["node-1"])
-    assert not told(lose=["node-1"], add=["8"])
-    assert told(drain=["node-1"], lose=["node-2"], add=["8"])
+    assert has_note(drain=["node-1"])
+    assert not has_note(lose=["node-1"], add=["8"])
+    assert has_note(drain=["node-1"], lose=["node-2"], add=["8"])
 
 
-def test_loads_after_count_the_handoffs_under_way() -> None:
+def test_loads_after_include_active_handoffs() -> None:
     moving = portfolio("m", node=1, handoff=HandoffView(5, "migrate", source=1, target=2))
     ending = portfolio("s", node=1, desired="stopped", handoff=HandoffView(6, "stop", source=1))
-    found = asked(world([node(1), node(2)], [moving, ending, *on(1, "a", "b")]))
+    found = ask(world([node(1), node(2)], [moving, ending, *on(1, "a", "b")]))
     loads = {load.node.name: (load.before, load.after) for load in found.loads}
     assert loads == {"node-1": (4, 2), "node-2": (0, 1)}
 
 
-# --- what would help -----------------------------------------------------------------------------
+# --- remedies ------------------------------------------------------------------------------------
 
 
-def helps(found: Answer) -> dict[str, str]:
+def remedies(found: Answer) -> dict[str, str]:
     return {one.reason.code: remedy_sentence(one.reason) for one in found.remedies}
 
 
-def test_a_cordon_that_could_be_lifted_is_named_with_what_comes_of_it() -> None:
+def test_uncordon_remedy_is_offered_with_its_effect() -> None:
     snapshot = world(
         [node(1), node(2, capacity=1), node(3, cordoned=True), node(4, cordoned=True, capacity=1)],
         [*on(1, "a", "b", "c"), *on(4, "x")],
     )
-    found = asked(snapshot, lose=["node-1"])
+    found = ask(snapshot, lose=["node-1"])
     assert len(found.unplaced.no_place) == 2
-    assert helps(found)["uncordon"] == "Uncordon node-3: 5 free places, then all have a place."
-    # node-4 is full: to open it helps nobody, so it is not offered.
+    assert remedies(found)["uncordon"] == "Uncordon node-3: 5 free places, then all have a place."
+    # node-4 is full: reopening it would not help, so it is not offered.
     assert [h.reason.params["node"] for h in found.remedies if h.reason.code == "uncordon"] == [
         "node-3"
     ]
 
 
-def test_a_drain_that_could_be_ended_is_named() -> None:
+def test_undrain_remedy_is_offered() -> None:
     snapshot = world([node(1), node(2, draining=True)], on(1, "a"))
-    found = asked(snapshot, lose=["node-1"])
-    assert helps(found)["undrain"] == "End the drain of node-2: then all have a place."
+    found = ask(snapshot, lose=["node-1"])
+    assert remedies(found)["undrain"] == "End the drain of node-2: then all have a place."
 
 
-def test_more_capacity_is_counted_in_places_and_tried() -> None:
+def test_more_capacity_remedy_is_offered() -> None:
     snapshot = world(
         [node(1), node(2, capacity=2)], [*on(1, "a", weight=2), *on(1, "b"), *on(2, "x", "y")]
     )
-    found = asked(snapshot, lose=["node-1"])
-    assert helps(found)["more_room"] == (
+    found = ask(snapshot, lose=["node-1"])
+    assert remedies(found)["more_room"] == (
         "Add 3 of capacity to node-2, or one node of capacity 3: then all have a place."
     )
 
 
-def test_a_new_node_is_offered_with_the_label_that_is_missing() -> None:
+def test_new_node_remedy_has_the_missing_label() -> None:
     snapshot = world([node(1, labels={"gpu": "yes"}), node(2)], on(1, "a", selector={"gpu": "yes"}))
-    found = asked(snapshot, lose=["node-1"])
-    assert helps(found)["more_room"] == (
+    found = ask(snapshot, lose=["node-1"])
+    assert remedies(found)["more_room"] == (
         "Add one node of capacity 1 with gpu=yes: then all have a place."
     )
 
 
-def test_a_suspect_node_that_was_counted_is_said() -> None:
+def test_dependence_on_a_suspect_node_is_reported() -> None:
     snapshot = world([node(1), node(2, status="suspect")], on(1, "a", "b"))
-    found = asked(snapshot, lose=["node-1"])
+    found = ask(snapshot, lose=["node-1"])
     assert found.suspects == ("node-2",)
-    assert helps(found) == {
+    assert remedies(found) == {
         "suspects_counted": "The plan uses node-2, which is suspect. "
         "Without it 2 would have no place."
     }
