@@ -87,7 +87,7 @@ def test_every_list_and_every_row_is_shown_and_nothing_is_editable(model: Any, r
     assert client.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
 
 
-def test_every_model_of_the_fleet_stands_on_pages_that_cannot_write() -> None:
+def test_every_fleet_model_has_read_only_admin_pages() -> None:
     ours = [
         page
         for model, page in admin.site._registry.items()
@@ -105,7 +105,7 @@ def test_a_user_of_neither_group_sees_nothing(db: Any) -> None:
 
 
 @pytest.mark.usefixtures("fleet")
-def test_what_matters_is_in_the_list_at_a_glance(operator: Client) -> None:
+def test_lists_show_the_main_columns(operator: Client) -> None:
     page = operator.get(address(Portfolio)).content.decode()
     equity = f"{EquityPoint.objects.latest('seq').equity:,.2f}"
     for words in ("tech-hold", "running", "node-1", "buy_and_hold", "r1 unproven", equity):
@@ -124,7 +124,7 @@ def test_lists_filter(operator: Client) -> None:
     assert "tech-hold" not in page.partition('id="result_list"')[2].partition("</table>")[0]
 
 
-def test_a_deleted_portfolio_is_kept_apart(operator: Client) -> None:
+def test_deleted_portfolios_are_listed_by_filter_only(operator: Client) -> None:
     make_portfolio("idle", desired_state="stopped")
     operations.delete_portfolio("idle", actor="cast")
     assert "idle" not in operator.get(address(Portfolio)).content.decode()
@@ -151,7 +151,9 @@ def test_a_list_costs_the_same_number_of_statements_whatever_its_length(
 # --- acts -----------------------------------------------------------------------------------------
 
 
-def test_an_act_asks_first_and_says_what_will_happen(operator: Client, fleet: Portfolio) -> None:
+def test_an_action_shows_its_consequence_before_it_is_confirmed(
+    operator: Client, fleet: Portfolio
+) -> None:
     page = ask(operator, Portfolio, "migrate", fleet)
     words = page.content.decode()
     assert page.status_code == 200
@@ -193,13 +195,13 @@ def test_each_row_has_an_outcome_and_one_refusal_stops_no_other(
         ("delete", "is deleted"),
     ],
 )
-def test_acts_on_portfolios(operator: Client, fleet: Portfolio, action: str, words: str) -> None:
+def test_actions_on_portfolios(operator: Client, fleet: Portfolio, action: str, words: str) -> None:
     assert ask(operator, Portfolio, action, fleet).status_code == 200
     (line,) = confirm(operator, Portfolio, action, fleet)
     assert words in line
 
 
-def test_start_of_a_stopped_one(operator: Client, fleet: Portfolio) -> None:
+def test_start_of_a_stopped_portfolio_places_it(operator: Client, fleet: Portfolio) -> None:
     idle = make_portfolio("idle", desired_state="stopped")
     (line,) = confirm(operator, Portfolio, "start", idle)
     assert "place of idle" in line
@@ -214,7 +216,7 @@ def test_start_of_a_stopped_one(operator: Client, fleet: Portfolio) -> None:
         ("uncordon", {"cordoned": True}, {"cordoned": False}),
     ],
 )
-def test_acts_on_nodes(
+def test_actions_on_nodes(
     operator: Client, action: str, before: dict[str, bool], after: dict[str, bool]
 ) -> None:
     daemon = make_node("node-1")
@@ -226,7 +228,7 @@ def test_acts_on_nodes(
     assert Event.objects.filter(node=daemon.row, actor="operator").exists()
 
 
-def test_a_node_that_is_gone_is_forgotten_and_one_that_may_act_is_not(operator: Client) -> None:
+def test_a_lost_node_is_forgotten_and_one_with_a_lease_is_refused(operator: Client) -> None:
     gone, here = make_node("node-1"), make_node("node-2")
     lose(gone)
     assert ask(operator, Node, "forget", gone.row, here.row).status_code == 200
@@ -262,7 +264,9 @@ def test_a_token_can_be_revoked_and_is_never_shown(operator: Client) -> None:
 # --- who may --------------------------------------------------------------------------------------
 
 
-def test_a_viewer_is_offered_no_act_and_can_force_none(viewer: Client, fleet: Portfolio) -> None:
+def test_a_viewer_is_offered_no_action_and_cannot_post_one(
+    viewer: Client, fleet: Portfolio
+) -> None:
     assert 'name="action"' not in viewer.get(address(Portfolio)).content.decode()
     for fields in ({"index": "0"}, {"confirmed": "yes"}):
         chosen = {"action": "stop", "_selected_action": [fleet.pk], **fields}
@@ -272,14 +276,14 @@ def test_a_viewer_is_offered_no_act_and_can_force_none(viewer: Client, fleet: Po
     assert viewer.get(address(ApiToken)).status_code == 403
 
 
-def test_nothing_acts_on_a_get(operator: Client, fleet: Portfolio) -> None:
+def test_a_get_performs_no_action(operator: Client, fleet: Portfolio) -> None:
     chosen = {"action": "stop", "_selected_action": fleet.pk, "confirmed": "yes"}
     operator.get(address(Portfolio), chosen)
     fleet.refresh_from_db()
     assert fleet.desired_state == "running"
 
 
-def test_nothing_acts_without_the_csrf_token(fleet: Portfolio) -> None:
+def test_a_post_without_the_csrf_token_is_refused(fleet: Portfolio) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(make_user("root", superuser=True))
     chosen = {"action": "stop", "_selected_action": [fleet.pk], "confirmed": "yes"}

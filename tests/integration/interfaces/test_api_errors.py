@@ -39,14 +39,14 @@ WRITES = (
 
 
 @pytest.mark.parametrize("path", READS)
-def test_without_signing_in_nothing_is_read(nobody: ApiClient, path: str) -> None:
+def test_reading_requires_authentication(nobody: ApiClient, path: str) -> None:
     answer = nobody.get(path)
     problem(answer, 401, "unauthenticated")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 @pytest.mark.parametrize("path", WRITES)
-def test_without_signing_in_nothing_is_done(nobody: ApiClient, path: str) -> None:
+def test_acting_requires_authentication(nobody: ApiClient, path: str) -> None:
     problem(nobody.post(path), 401, "unauthenticated")
 
 
@@ -61,17 +61,17 @@ def test_a_viewer_reads(viewer: ApiClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", WRITES)
-def test_a_viewer_does_nothing(viewer: ApiClient, path: str) -> None:
+def test_a_viewer_may_not_act(viewer: ApiClient, path: str) -> None:
     assert "operator" in problem(viewer.post(path), 403, "forbidden")["detail"]
 
 
 @pytest.mark.parametrize("method", ["patch", "delete"])
-def test_a_viewer_neither_changes_nor_deletes(viewer: ApiClient, method: str) -> None:
+def test_a_viewer_may_not_change_or_delete(viewer: ApiClient, method: str) -> None:
     problem(getattr(viewer, method)("portfolios/x/"), 403, "forbidden")
 
 
 @pytest.mark.parametrize("token", ["wrong", "", "wörong", "a b"])
-def test_a_wrong_token_is_refused_even_where_a_session_would_do(db: Any, token: str) -> None:
+def test_an_invalid_token_is_refused_despite_a_valid_session(db: Any, token: str) -> None:
     client = Client()
     client.force_login(make_user("root", superuser=True))
     answer = client.get("/api/nodes/", headers={"Authorization": f"Bearer {token}"})
@@ -83,7 +83,7 @@ def test_a_revoked_token_is_refused(operator: ApiClient) -> None:
     problem(operator.get("nodes/"), 401, "unauthenticated")
 
 
-def test_a_token_of_a_user_who_was_switched_off_is_refused(db: Any) -> None:
+def test_a_token_of_a_deactivated_user_is_refused(db: Any) -> None:
     user = make_user("root", superuser=True)
     caller = ApiClient(issue_api_token(user, actor="cast"))
     assert caller.get("nodes/").status_code == 200
@@ -92,12 +92,12 @@ def test_a_token_of_a_user_who_was_switched_off_is_refused(db: Any) -> None:
     assert "root" in problem(caller.get("nodes/"), 401, "unauthenticated")["detail"]
 
 
-def test_only_the_hash_of_a_token_is_kept(db: Any) -> None:
+def test_only_the_hash_of_a_token_is_stored(db: Any) -> None:
     token = issue_api_token(make_user("root"), actor="cast")
     assert token not in str(ApiToken.objects.values_list())
 
 
-def test_a_superuser_is_an_operator_and_a_session_will_do(db: Any) -> None:
+def test_a_superuser_may_act_with_a_session(db: Any) -> None:
     client = Client()
     client.force_login(make_user("root", superuser=True))
     assert client.get("/api/nodes/").status_code == 200
@@ -105,7 +105,7 @@ def test_a_superuser_is_an_operator_and_a_session_will_do(db: Any) -> None:
     assert answer.status_code == 200
 
 
-def test_a_session_without_the_csrf_token_does_nothing(db: Any) -> None:
+def test_a_session_without_the_csrf_token_is_refused(db: Any) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(make_user("root", superuser=True))
     assert "CSRF" in problem(client.post("/api/schedule/freeze/"), 403, "forbidden")["detail"]
@@ -115,12 +115,14 @@ def test_a_session_without_the_csrf_token_does_nothing(db: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "PUT"])
-def test_an_unknown_address_is_a_problem_for_everybody(nobody: ApiClient, method: str) -> None:
+def test_an_unknown_address_is_a_problem_without_authentication(
+    nobody: ApiClient, method: str
+) -> None:
     answer = nobody.raw(method, "no/such/thing/", b"", "text/plain")
     assert "/api/no/such/thing/" in problem(answer, 404, "not_found")["detail"]
 
 
-def test_a_forgotten_slash_is_told_and_not_redirected(operator: ApiClient) -> None:
+def test_a_missing_slash_is_named_instead_of_redirected(operator: ApiClient) -> None:
     assert "slash" in problem(operator.post("schedule/freeze"), 404, "not_found")["detail"]
 
 
@@ -134,7 +136,7 @@ def test_a_forgotten_slash_is_told_and_not_redirected(operator: ApiClient) -> No
         ("OPTIONS", "nodes/", "GET"),
     ],
 )
-def test_a_method_that_does_not_fit_says_which_do(
+def test_a_method_not_allowed_lists_the_allowed_ones(
     operator: ApiClient, method: str, path: str, allowed: str
 ) -> None:
     answer = operator.raw(method, path, b"", "application/json")
@@ -142,7 +144,7 @@ def test_a_method_that_does_not_fit_says_which_do(
     assert allowed in answer.headers["Allow"]
 
 
-def test_a_host_that_is_not_ours_is_a_problem_too(db: Any) -> None:
+def test_an_unknown_host_header_is_a_problem(db: Any) -> None:
     answer = Client(raise_request_exception=False).get(
         "/api/nodes/", headers={"Host": "evil.example"}
     )
@@ -172,7 +174,7 @@ def test_a_host_that_is_not_ours_is_a_problem_too(db: Any) -> None:
         (b"[" * 200_000, "nested"),
     ],
 )
-def test_a_body_that_cannot_be_read_is_a_sentence(
+def test_a_malformed_body_is_refused_with_a_sentence(
     operator: ApiClient, body: bytes, words: str
 ) -> None:
     answer = operator.raw("POST", "portfolios/", body, "application/json")
@@ -187,7 +189,7 @@ def test_a_body_of_more_than_a_megabyte_is_too_large(operator: ApiClient) -> Non
     problem(answer, 413, "payload_too_large")
 
 
-def test_another_format_is_told(operator: ApiClient) -> None:
+def test_an_unsupported_media_type_is_refused(operator: ApiClient) -> None:
     answer = operator.raw("POST", "portfolios/", b"name=x", "application/x-www-form-urlencoded")
     problem(answer, 415, "unsupported_media_type")
 
@@ -216,20 +218,20 @@ def test_another_format_is_told(operator: ApiClient) -> None:
         ("schedule/plan/?loose=node-1", "loose"),
     ],
 )
-def test_a_wrong_parameter_is_named(viewer: ApiClient, path: str, field: str) -> None:
+def test_an_invalid_parameter_is_named(viewer: ApiClient, path: str, field: str) -> None:
     document = problem(viewer.get(path), 400, "invalid")
     assert [error["field"] for error in document["errors"]] == [field]
 
 
 @pytest.mark.parametrize("path", ["portfolios/a%00b/", "handoffs/99999999999999999999999/"])
-def test_a_strange_path_is_only_not_found(viewer: ApiClient, path: str) -> None:
+def test_a_malformed_path_is_not_found(viewer: ApiClient, path: str) -> None:
     problem(viewer.get(path), 404, "not_found")
 
 
 # --- limits and outages ---------------------------------------------------------------------------
 
 
-def test_too_many_writes_are_throttled_and_say_for_how_long(
+def test_throttled_writes_name_the_wait(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WriteThrottle, "rate", "2/min")
@@ -253,7 +255,7 @@ def database_away(operator: ApiClient, viewer: ApiClient) -> Iterator[None]:
 
 @pytest.mark.parametrize("path", ["nodes/", "portfolios/", "events/", "schedule/plan/", "feed/"])
 @pytest.mark.usefixtures("database_away")
-def test_a_database_that_is_away_is_unavailable_and_not_empty(
+def test_a_database_outage_is_unavailable_and_not_an_empty_list(
     operator: ApiClient, path: str
 ) -> None:
     answer = operator.get(path)
@@ -274,13 +276,13 @@ def gateway_works(monkeypatch: pytest.MonkeyPatch) -> Health:
 
 
 @pytest.mark.usefixtures("database_away", "gateway_works")
-def test_without_its_database_the_process_is_healthy_and_not_ready(nobody: ApiClient) -> None:
+def test_a_process_without_its_database_is_healthy_and_not_ready(nobody: ApiClient) -> None:
     assert nobody.get("healthz").json() == {"status": "ok"}
     problem(nobody.get("readyz"), 503, "unavailable")
 
 
 @pytest.mark.usefixtures("gateway_works")
-def test_with_its_database_the_process_is_ready(nobody: ApiClient, db: Any) -> None:
+def test_a_process_with_its_database_is_ready(nobody: ApiClient, db: Any) -> None:
     assert nobody.get("healthz").status_code == 200
     assert nobody.get("readyz").json() == {"status": "ready"}
 
@@ -325,7 +327,7 @@ def test_a_missing_migration_is_not_ready(nobody: ApiClient, db: Any) -> None:
 @pytest.mark.parametrize(
     "error", [psycopg.OperationalError("gone"), psycopg.errors.LockNotAvailable("waits")]
 )
-def test_an_outage_that_the_driver_itself_reports_is_unavailable_too(
+def test_a_driver_error_is_unavailable(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     # The statements of the fleet run beside Django, so their errors are not Django's.
@@ -336,7 +338,7 @@ def test_an_outage_that_the_driver_itself_reports_is_unavailable_too(
     problem(operator.post("schedule/freeze/"), 503, "unavailable")
 
 
-def test_what_nobody_foresaw_is_a_sentence_and_goes_to_the_log(
+def test_an_unexpected_error_is_a_problem_and_is_logged(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def bug(*args: Any, **options: Any) -> None:

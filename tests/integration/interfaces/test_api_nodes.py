@@ -64,7 +64,7 @@ def test_cordon_and_uncordon(operator: ApiClient) -> None:
     assert operator.post("nodes/node-1/uncordon/").json()["cordoned"] is False
 
 
-def test_an_act_done_twice_is_done_once(operator: ApiClient) -> None:
+def test_a_repeated_action_is_idempotent(operator: ApiClient) -> None:
     make_node("node-1")
     assert operator.post("nodes/node-1/drain/").status_code == 200
     assert operator.post("nodes/node-1/drain/").status_code == 200

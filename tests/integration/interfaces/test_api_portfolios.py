@@ -28,7 +28,7 @@ def run_of(name: str) -> dict[str, Any]:
     )
 
 
-def test_whoever_ran_on_a_node_that_is_lost_is_pending_and_not_running(viewer: ApiClient) -> None:
+def test_portfolios_of_a_lost_node_are_shown_as_pending(viewer: ApiClient) -> None:
     daemon, other = make_node("node-1"), make_node("node-2")
     make_running_portfolio("gone", daemon)
     make_running_portfolio("here", other)
@@ -42,7 +42,7 @@ def test_whoever_ran_on_a_node_that_is_lost_is_pending_and_not_running(viewer: A
     assert 'ginkgo_portfolios{phase="running"} 1.0' in viewer.get("metrics").content.decode()
 
 
-def test_a_created_portfolio_comes_back_whole_and_where_it_was_said_to_be(
+def test_a_created_portfolio_is_returned_and_found_at_its_location(
     operator: ApiClient,
 ) -> None:
     answer = operator.post("portfolios/", {**SMA, "starting_cash": "50000.00", "priority": 2})
@@ -154,14 +154,14 @@ def test_a_trader_whose_symbols_were_left_out_is_not_created(operator: ApiClient
     assert not Portfolio.objects.exists()
 
 
-def test_a_weight_that_no_longer_fits_is_taken_with_a_warning(operator: ApiClient) -> None:
+def test_a_weight_that_no_longer_fits_is_accepted_with_a_warning(operator: ApiClient) -> None:
     make_running_portfolio("canary-1", make_node("node-1", capacity=5))
     (said,) = operator.patch("portfolios/canary-1/", {"weight": 7}).json()["warnings"]
     assert said.startswith("node-1 now holds 7 of 5 places: what runs there goes on")
     assert operator.patch("portfolios/canary-1/", {"weight": 5}).json()["warnings"] == []
 
 
-def test_a_selector_that_no_longer_fits_says_what_follows(operator: ApiClient) -> None:
+def test_a_selector_that_no_longer_fits_is_accepted_with_a_warning(operator: ApiClient) -> None:
     make_running_portfolio("canary-1", make_node("node-1", labels={"zone": "a"}))
     wanted = {"selector": {"zone": "b"}}
     (said,) = operator.patch("portfolios/canary-1/", wanted).json()["warnings"]
@@ -188,7 +188,7 @@ def test_a_portfolio_heavier_than_any_node_waits_with_the_reason(operator: ApiCl
     assert "9" in document["run"]["reason"]
 
 
-def test_a_patch_makes_a_revision_and_answers_the_reload(operator: ApiClient) -> None:
+def test_a_patch_makes_a_revision_and_returns_the_reload(operator: ApiClient) -> None:
     daemon = make_node("node-1")
     make_running_portfolio("ibm-sma", daemon, **{k: v for k, v in SMA.items() if k != "name"})
     Revision.objects.update(status="good")
@@ -244,7 +244,7 @@ def test_a_symbol_that_is_held_cannot_be_removed(operator: ApiClient) -> None:
     assert Revision.objects.count() == 1
 
 
-def test_migrate_answers_the_handoff_and_pins(operator: ApiClient) -> None:
+def test_migrate_returns_the_handoff_and_pins(operator: ApiClient) -> None:
     first, _ = make_node("node-1"), make_node("node-2")
     make_running_portfolio("canary-1", first)
     body = {"target_node": "node-2", "reason": "rack maintenance"}
@@ -276,7 +276,7 @@ def test_migrate_without_a_target_lets_the_balancer_choose(operator: ApiClient) 
     assert operator.get("portfolios/canary-1/").json()["pinned_node"] is None
 
 
-def test_schedule_migrate_is_the_same_act(operator: ApiClient) -> None:
+def test_schedule_migrate_is_equivalent_to_migrate(operator: ApiClient) -> None:
     first, _ = make_node("node-1"), make_node("node-2")
     make_running_portfolio("canary-1", first)
     body = {"portfolio": "canary-1", "target_node": "node-2"}
@@ -294,7 +294,7 @@ def test_schedule_migrate_is_the_same_act(operator: ApiClient) -> None:
         ("unborn", 409, "node_lost"),
     ],
 )
-def test_a_refused_target_says_why_and_pauses_nothing(
+def test_a_refused_target_names_the_reason_and_begins_no_handoff(
     operator: ApiClient, target: str, status: int, code: str
 ) -> None:
     first = make_node("node-1")
@@ -335,7 +335,7 @@ def test_a_second_handoff_is_refused_with_the_first_ones_id(operator: ApiClient,
     assert Handoff.objects.filter(state="preparing").count() == 1
 
 
-def test_reload_answers_its_handoff(operator: ApiClient) -> None:
+def test_reload_returns_its_handoff(operator: ApiClient) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))
     answer = operator.post("portfolios/canary-1/reload/", {"reason": "leak"})
     assert answer.status_code == 202
@@ -360,7 +360,7 @@ def test_stop_then_start(operator: ApiClient) -> None:
     problem(operator.post("portfolios/canary-1/stop/"), 409, "already_stopped")
 
 
-def test_a_stopped_one_starts_where_there_is_room(operator: ApiClient) -> None:
+def test_a_stopped_portfolio_starts_on_a_node_with_room(operator: ApiClient) -> None:
     make_node("node-1")
     make_portfolio("canary-1", desired_state="stopped")
     problem(operator.post("portfolios/canary-1/migrate/"), 409, "already_stopped")
@@ -373,7 +373,7 @@ def test_a_stopped_one_starts_where_there_is_room(operator: ApiClient) -> None:
     problem(operator.post("portfolios/canary-1/start/"), 409, "already_running")
 
 
-def test_a_started_one_without_room_is_pending_and_says_why(operator: ApiClient) -> None:
+def test_a_start_without_room_is_pending_with_the_reason(operator: ApiClient) -> None:
     make_portfolio("canary-1", desired_state="stopped")
     answer = operator.post("portfolios/canary-1/start/")
     assert answer.status_code == 202
@@ -382,7 +382,7 @@ def test_a_started_one_without_room_is_pending_and_says_why(operator: ApiClient)
     assert answer.json()["portfolio"]["run"]["reason"]
 
 
-def test_unpin_lets_it_go(operator: ApiClient) -> None:
+def test_unpin_ends_the_pin(operator: ApiClient) -> None:
     first, _ = make_node("node-1"), make_node("node-2")
     make_running_portfolio("canary-1", first)
     operator.post("portfolios/canary-1/migrate/", {"target_node": "node-2"})
@@ -391,7 +391,7 @@ def test_unpin_lets_it_go(operator: ApiClient) -> None:
     assert answer.json()["pinned_node"] is None
 
 
-def test_delete_keeps_the_trail(operator: ApiClient) -> None:
+def test_delete_keeps_the_audit_log(operator: ApiClient) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))
     answer = operator.delete("portfolios/canary-1/", {"reason": "no longer needed"})
     assert answer.status_code == 202
@@ -414,7 +414,7 @@ def test_what_does_not_exist_is_not_found(viewer: ApiClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("act", ["migrate", "reload", "start", "stop", "unpin"])
-def test_acts_on_what_does_not_exist_are_not_found(operator: ApiClient, act: str) -> None:
+def test_actions_on_missing_portfolios_are_not_found(operator: ApiClient, act: str) -> None:
     problem(operator.post(f"portfolios/nix/{act}/"), 404, "not_found")
 
 
@@ -488,7 +488,7 @@ def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: 
     assert statements() == one > 5
 
 
-def test_the_answer_to_one_portfolio_reads_no_other(
+def test_reading_one_portfolio_reads_no_other(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("one", "two", "three"):

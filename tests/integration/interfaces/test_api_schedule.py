@@ -28,7 +28,7 @@ def test_the_plan_is_a_dry_run(viewer: ApiClient) -> None:
     assert not Handoff.objects.exists()
 
 
-def test_what_if_a_node_died(viewer: ApiClient) -> None:
+def test_plan_with_a_lost_node(viewer: ApiClient) -> None:
     first, second = make_node("node-1"), make_node("node-2", capacity=2)
     make_running_portfolio("one", first)
     make_running_portfolio("two", first)
@@ -133,7 +133,7 @@ def test_the_description_is_valid_and_names_every_address(viewer: ApiClient) -> 
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
 
 
-def test_the_pages_need_nothing_from_elsewhere(db: Any) -> None:
+def test_the_docs_page_loads_nothing_from_other_hosts(db: Any) -> None:
     client = Client()
     client.force_login(make_user("root", superuser=True))
     page = client.get("/api/docs/").content.decode()

@@ -130,7 +130,7 @@ def nullable(part: Any) -> Any:
     return {"anyOf": [inner, {"type": "null"}]} if part.get("nullable") is True else inner
 
 
-def test_every_answer_to_a_get_is_as_described(operator: ApiClient, schema: dict[str, Any]) -> None:
+def test_every_get_response_matches_its_schema(operator: ApiClient, schema: dict[str, Any]) -> None:
     make_running_portfolio(
         "p", make_node("node-1"), events=20, strategy="buy_and_hold", symbols=["IBM"]
     )
@@ -157,7 +157,9 @@ def test_every_answer_to_a_get_is_as_described(operator: ApiClient, schema: dict
     assert seen > 20
 
 
-def test_what_deleting_answers_is_described(operator: ApiClient, schema: dict[str, Any]) -> None:
+def test_the_response_to_a_deletion_is_described(
+    operator: ApiClient, schema: dict[str, Any]
+) -> None:
     make_portfolio("p", desired_state="stopped")
     operation = schema["paths"]["/api/portfolios/{name}/"]["delete"]
     stated = operation["responses"]["202"]["content"][JSON]["schema"]
@@ -178,7 +180,7 @@ def test_every_problem_is_described_as_one(operator: ApiClient, schema: dict[str
     jsonschema.validate(document, with_definitions(schema, "ProblemDocument"))
 
 
-def test_a_name_and_a_list_are_described_as_they_are_taken(schema: dict[str, Any]) -> None:
+def test_names_and_lists_are_described_as_enforced(schema: dict[str, Any]) -> None:
     post = schema["paths"]["/api/portfolios/"]["post"]
     one, many = post["requestBody"]["content"][JSON]["schema"]["oneOf"]
     assert resolved(schema, one)["properties"]["name"]["pattern"].startswith("^[a-z0-9]")

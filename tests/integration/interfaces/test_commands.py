@@ -94,7 +94,7 @@ def test_a_feed_that_does_not_exist_ends_with_one_sentence() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_command_line_is_usage() -> None:
+def test_an_invalid_command_line_is_a_usage_error() -> None:
     done = shell("migrate_portfolio")
     assert done.returncode == 2
     assert "NAME" in done.stderr
@@ -102,7 +102,7 @@ def test_a_wrong_command_line_is_usage() -> None:
 
 
 @pytest.mark.parametrize("command", OURS)
-def test_every_command_of_ours_takes_json(command: str) -> None:
+def test_every_command_accepts_json(command: str) -> None:
     assert get_commands()[command] == "scheduling"
     loaded = load_command_class("scheduling", command)
     assert isinstance(loaded, GinkgoCommand)
@@ -151,12 +151,12 @@ def test_create_portfolio_refuses_in_a_sentence(arguments: tuple[str, ...], word
 
 
 @pytest.mark.parametrize("config", ["{", "[1]", "3"])
-def test_a_config_that_is_no_object_is_usage(config: str) -> None:
+def test_a_config_that_is_not_an_object_is_a_usage_error(config: str) -> None:
     with pytest.raises(CommandError, match="config"):
         said("create_portfolio", "x", "--strategy", "canary", "--config", config)
 
 
-def test_unpin_portfolio_takes_the_pin_away() -> None:
+def test_unpin_portfolio_ends_the_pin() -> None:
     first = make_node("node-1")
     portfolio = make_running_portfolio("canary-1", first)
     Run.objects.filter(pk=portfolio.pk).update(pinned_node=first.row)
@@ -176,14 +176,14 @@ def test_migrate_portfolio_prints_the_handoff() -> None:
     assert handoff["id"] == Handoff.objects.latest("id").pk
 
 
-def test_migrate_portfolio_says_what_it_does() -> None:
+def test_migrate_portfolio_describes_the_handoff() -> None:
     first, _ = make_node("node-1"), make_node("node-2")
     make_running_portfolio("canary-1", first)
     line = said("migrate_portfolio", "canary-1")
     assert "migrate of canary-1 (node-1 → node-2): preparing" in line
 
 
-def test_a_wait_that_is_over_fails_while_the_handoff_goes_on() -> None:
+def test_a_wait_timeout_fails_while_the_handoff_continues() -> None:
     first, _ = make_node("node-1"), make_node("node-2")
     make_running_portfolio("canary-1", first)
     sentence, document = refused("migrate_portfolio", "canary-1", "--to", "node-2", "--wait", "0.2")
@@ -198,7 +198,7 @@ def test_a_wait_that_is_over_fails_while_the_handoff_goes_on() -> None:
     ("state", "words"),
     [("failed", "stayed where it was"), ("rolled_back", "rolled back"), ("superseded", "urgent")],
 )
-def test_a_handoff_that_ends_otherwise_is_a_failure(state: str, words: str) -> None:
+def test_a_handoff_that_is_not_done_is_a_failure(state: str, words: str) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))
     handoff = Handoff.objects.get()
     Handoff.objects.update(state=state, error="the disk is full")
@@ -255,7 +255,7 @@ def test_an_unknown_portfolio_is_named(command: str) -> None:
 
 
 @pytest.mark.parametrize("wait", ["0", "-3", "soon", "nan", "1e9"])
-def test_a_wait_that_is_no_time_is_usage(wait: str) -> None:
+def test_an_invalid_wait_is_a_usage_error(wait: str) -> None:
     with pytest.raises(CommandError, match="--wait"):
         said("migrate_portfolio", "canary-1", f"--wait={wait}")
 
@@ -270,7 +270,7 @@ def test_reload_stop_and_start() -> None:
     assert refused("stop_portfolio", "canary-1")[1]["code"] == "already_stopped"
 
 
-def test_delete_releases_it_and_frees_its_name() -> None:
+def test_delete_releases_the_portfolio_and_frees_its_name() -> None:
     daemon = make_node("node-1")
     make_running_portfolio("canary-1", daemon)
     make_portfolio("idle", desired_state="stopped")
@@ -389,12 +389,12 @@ def test_a_node_token_is_shown_once_and_kept_as_a_hash() -> None:
 
 
 @pytest.mark.parametrize("name", ["not a slug", "", "x" * 81])
-def test_a_node_has_a_name_that_fits_an_address(name: str) -> None:
+def test_a_node_name_must_be_a_slug(name: str) -> None:
     assert refused("create_node_token", name)[1]["code"] == "invalid"
     assert not Node.objects.exists()
 
 
-def test_an_api_token_is_of_a_user_who_exists() -> None:
+def test_an_api_token_requires_an_existing_user() -> None:
     assert refused("create_api_token", "olive")[1]["code"] == "not_found"
     document = told("create_api_token", "olive", "--create", "--role", "viewer")
     assert set(document) == {"user", "token"}
@@ -409,7 +409,7 @@ def test_an_api_token_is_of_a_user_who_exists() -> None:
 # --- the demo -------------------------------------------------------------------------------------
 
 
-def test_the_demo_is_made_once() -> None:
+def test_the_demo_is_created_once() -> None:
     document = told("seed_demo")
     assert document["created"] == [
         "canary-1", "canary-2", "canary-3", "tech-hold", "retail-hold", "ibm-sma", "ge-sma",

@@ -27,7 +27,7 @@ from tests.support.factories import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_wish_that_waited_for_a_grant_reaches_the_new_owner() -> None:
+def test_a_change_that_waited_for_a_grant_reaches_the_new_owner() -> None:
     source, target = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", source, catch_up="full")
     handoff = operations.migrate("p", "node-2", actor="ann")
@@ -46,7 +46,7 @@ def test_a_wish_that_waited_for_a_grant_reaches_the_new_owner() -> None:
     assert [entry.catch_up for entry in target.desired("run")] == ["halt"]
 
 
-def test_a_proof_beside_a_rejection_leaves_no_rejected_revision_good() -> None:
+def test_a_concurrent_proof_does_not_make_a_rejected_revision_good() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
     prove_revision(hand.portfolio)
@@ -70,7 +70,7 @@ def test_a_proof_beside_a_rejection_leaves_no_rejected_revision_good() -> None:
         assert owner("p", node).commit(1) == "ok"
 
 
-def test_a_run_that_somebody_holds_keeps_the_sweep_from_no_other() -> None:
+def test_a_locked_run_does_not_keep_the_sweep_from_others() -> None:
     source, _ = make_node("node-1"), make_node("node-2")
     serving_since(3600)
     moves = []

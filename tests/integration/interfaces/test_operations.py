@@ -92,17 +92,17 @@ def node() -> FakeNode:
     ],
     ids=str,
 )
-def test_a_bad_field_is_refused_by_its_name(given: dict[str, Any], field: str) -> None:
+def test_an_invalid_field_is_named(given: dict[str, Any], field: str) -> None:
     assert fields(lambda: operations.create_portfolio(new(**given), actor="ann")) == [field]
 
 
-def test_a_bad_amount_is_said_as_it_was_given() -> None:
+def test_an_invalid_amount_is_quoted() -> None:
     bad = new(starting_cash=Decimal(-5))
     refusal = refused(lambda: operations.create_portfolio(bad, actor="ann"))
     assert "starting_cash is -5; give an amount over 0, 1,000,0" in refusal.message
 
 
-def test_all_bad_fields_are_said_at_once() -> None:
+def test_all_invalid_fields_are_named_at_once() -> None:
     bad = new(name="no slug!", weight=0, catch_up="maybe")
     assert fields(lambda: operations.create_portfolio(bad, actor="ann")) == [
         "catch_up",
@@ -184,7 +184,7 @@ def test_what_does_not_exist_is_not_found(act: Callable[[], Any]) -> None:
     ],
     ids=str,
 )
-def test_a_change_that_cannot_be_is_refused_by_its_field(
+def test_an_invalid_change_names_its_field(
     node: FakeNode, changes: dict[str, Any], field: str
 ) -> None:
     make_trader("p", node)
@@ -200,7 +200,7 @@ def test_a_change_of_nothing_makes_no_revision(node: FakeNode) -> None:
     assert hand.run().phase == "running"
 
 
-def test_a_change_of_a_wish_makes_no_revision_but_reaches_the_node(node: FakeNode) -> None:
+def test_a_placement_change_makes_no_revision_but_reaches_the_node(node: FakeNode) -> None:
     make_trader("p", node)
     before = Node.objects.get().desired_version
     portfolio, handoff = operations.revise_portfolio("p", {"catch_up": "full"}, actor="ann")
@@ -209,7 +209,7 @@ def test_a_change_of_a_wish_makes_no_revision_but_reaches_the_node(node: FakeNod
     assert node.desired("run")[0].catch_up == "full"
 
 
-def test_a_change_of_what_is_stopped_makes_a_revision_and_moves_nothing() -> None:
+def test_a_change_of_a_stopped_portfolio_makes_a_revision_only() -> None:
     make_portfolio("p", desired_state="stopped")
     portfolio, handoff = operations.revise_portfolio(
         "p", {"limits": {"largest_order": "5"}}, actor="ann"
@@ -293,7 +293,9 @@ def test_a_move_keeps_the_revision_that_runs(node: FakeNode) -> None:
 
 
 @pytest.mark.parametrize("phase", ["halted", "quarantined"])
-def test_what_waits_for_a_person_is_started_before_it_is_moved(node: FakeNode, phase: str) -> None:
+def test_a_halted_or_quarantined_portfolio_must_be_started_before_it_is_moved(
+    node: FakeNode, phase: str
+) -> None:
     portfolio = make_portfolio("p")
     Run.objects.filter(pk=portfolio.pk).update(phase=phase)
     refusal = refused(lambda: operations.migrate("p", "node-1", actor="ann"))
@@ -303,7 +305,7 @@ def test_what_waits_for_a_person_is_started_before_it_is_moved(node: FakeNode, p
     )
 
 
-def test_a_move_of_what_is_on_a_lost_node_is_a_failover(node: FakeNode) -> None:
+def test_a_move_from_a_lost_node_is_a_failover(node: FakeNode) -> None:
     make_trader("p", node)
     make_node("node-2")
     lose(node)
@@ -335,7 +337,7 @@ def test_while_one_handoff_is_under_way_another_is_refused_with_its_id(
 # --- reload --------------------------------------------------------------------------------------
 
 
-def test_a_reload_of_what_runs_nowhere_is_refused() -> None:
+def test_a_reload_without_an_owner_is_refused() -> None:
     make_portfolio("p")
     refusal = refused(lambda: operations.reload("p", actor="ann"))
     assert (refusal.code, refusal.message) == (
@@ -344,7 +346,7 @@ def test_a_reload_of_what_runs_nowhere_is_refused() -> None:
     )
 
 
-def test_a_reload_to_a_revision_that_never_was_is_not_found(node: FakeNode) -> None:
+def test_a_reload_to_a_missing_revision_is_not_found(node: FakeNode) -> None:
     make_trader("p", node)
     assert refused(lambda: operations.reload("p", actor="ann", revision=7)).code == "not_found"
 
@@ -361,7 +363,7 @@ def test_a_reload_on_a_node_without_a_lease_changes_not_even_the_revision(node: 
 # --- start and stop ------------------------------------------------------------------------------
 
 
-def test_a_start_of_what_runs_and_a_stop_of_what_is_stopped_are_refused(node: FakeNode) -> None:
+def test_starting_a_running_and_stopping_a_stopped_portfolio_are_refused(node: FakeNode) -> None:
     make_trader("p", node)
     refusal = refused(lambda: operations.start("p", actor="ann"))
     assert (refusal.code, refusal.message) == ("already_running", "p is already running.")
@@ -373,7 +375,7 @@ def test_a_start_of_what_runs_and_a_stop_of_what_is_stopped_are_refused(node: Fa
     assert refusal.message == "p is already stopped."
 
 
-def test_a_start_places_at_once_and_without_room_says_why(node: FakeNode) -> None:
+def test_a_start_places_at_once_or_names_the_reason(node: FakeNode) -> None:
     make_portfolio("p", desired_state="stopped")
     handoff = operations.start("p", actor="ann")
     assert handoff is not None
@@ -385,7 +387,7 @@ def test_a_start_places_at_once_and_without_room_says_why(node: FakeNode) -> Non
     assert "6" in at.reason
 
 
-def test_a_stop_of_what_waits_for_a_place_ends_its_placing(node: FakeNode) -> None:
+def test_stopping_a_portfolio_supersedes_its_placement(node: FakeNode) -> None:
     portfolio = make_portfolio("p")
     operations.migrate("p", "node-1", actor="ann")
     assert operations.stop("p", actor="ann").kind == "stop"
@@ -393,7 +395,7 @@ def test_a_stop_of_what_waits_for_a_place_ends_its_placing(node: FakeNode) -> No
     assert node.desired("prepare") == []
 
 
-def test_a_stop_of_what_is_quarantined_makes_it_stopped() -> None:
+def test_a_quarantined_portfolio_can_be_stopped() -> None:
     portfolio = make_portfolio("p")
     Run.objects.filter(pk=portfolio.pk).update(phase="quarantined", reason="five deaths")
     operations.stop("p", actor="ann")
@@ -403,7 +405,9 @@ def test_a_stop_of_what_is_quarantined_makes_it_stopped() -> None:
 # --- delete --------------------------------------------------------------------------------------
 
 
-def test_a_deleted_portfolio_is_gone_from_every_door_and_keeps_its_rows(node: FakeNode) -> None:
+def test_a_deleted_portfolio_is_gone_from_every_interface_and_keeps_its_rows(
+    node: FakeNode,
+) -> None:
     hand = make_trader("p", node)
     operations.delete_portfolio("p", actor="ann")
     assert refused(lambda: operations.start("p", actor="ann")).code == "not_found"
@@ -421,7 +425,7 @@ def test_a_deleted_portfolio_is_gone_from_every_door_and_keeps_its_rows(node: Fa
         (operations.cordon, operations.uncordon, "cordoned"),
     ],
 )
-def test_marks_of_a_node_are_idempotent_and_told_once(
+def test_marks_of_a_node_are_idempotent_and_recorded_once(
     node: FakeNode, act: Callable[..., Node], undo: Callable[..., Node], flag: str
 ) -> None:
     for _ in range(2):
@@ -432,7 +436,7 @@ def test_marks_of_a_node_are_idempotent_and_told_once(
     assert told == 2
 
 
-def test_a_freeze_is_told_to_the_nodes_and_lifted_once(node: FakeNode) -> None:
+def test_a_freeze_notifies_nodes_and_is_lifted_once(node: FakeNode) -> None:
     before = Node.objects.get().desired_version
     operations.freeze(actor="ann", reason="repair", failover=True)
     control = Control.objects.get()

@@ -47,7 +47,7 @@ def test_a_name_with_a_line_break_is_refused_at_the_command_line_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["bad\n", "Bad", "b d", "-", "", "b\u202ed"])
-def test_the_database_takes_no_such_name_from_anybody(name: str) -> None:
+def test_the_database_refuses_a_name_with_a_line_break(name: str) -> None:
     portfolio = make_portfolio("good")
     with pytest.raises(IntegrityError, match="portfolio_name_plain"), transaction.atomic():
         Portfolio.objects.filter(pk=portfolio.pk).update(name=name)
@@ -56,7 +56,7 @@ def test_the_database_takes_no_such_name_from_anybody(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "becomes"), [("bad\n", "bad-{}"), ("Bad One\t!", "bad-one-{}"), ("\n", "{}")]
 )
-def test_the_migration_renames_what_it_finds_and_the_pages_open_again(
+def test_the_migration_renames_invalid_names_and_pages_open(
     name: str, becomes: str, browser: Client
 ) -> None:
     migration = importlib.import_module("portfolios.migrations.0005_plain_names")
@@ -95,7 +95,7 @@ def test_the_migration_renames_what_it_finds_and_the_pages_open_again(
         ({"symbols": ["IB\u200eM"]}, "symbols.0"),
     ],
 )
-def test_the_api_names_the_field_with_such_a_character(
+def test_the_api_names_the_field_with_a_control_character(
     operator: ApiClient, change: dict[str, Any], field: str
 ) -> None:
     document = problem(operator.post("portfolios/", PLAIN | change), 400, "invalid")
@@ -129,7 +129,7 @@ def test_an_edit_whose_json_has_line_breaks_is_fine_and_one_with_controls_is_not
     assert browser.post("/portfolios/p/edit/", bad).status_code == 400
 
 
-def test_what_a_program_hands_to_the_audit_log_is_escaped() -> None:
+def test_text_from_programs_is_escaped_in_the_audit_log() -> None:
     make_node("node-1")
     operations.drain("node-1", actor="x\x1b", reason="a\nb\u202e")
     line = Event.objects.get(kind="node_draining")
@@ -160,7 +160,9 @@ def test_a_list_creates_all_of_them_as_single_calls_would(operator: ApiClient) -
     assert set(lines.values_list("portfolio__name", flat=True)) == set(rows)
 
 
-def test_a_list_with_one_wrong_creates_none_and_names_it_by_its_place(operator: ApiClient) -> None:
+def test_a_list_with_one_invalid_portfolio_creates_none_and_names_its_position(
+    operator: ApiClient,
+) -> None:
     wrong = many(4)
     wrong[2] = {"name": "BAD", "strategy": "nothing", "weights": 1}
     document = problem(operator.post("portfolios/", wrong), 400, "invalid")
@@ -178,7 +180,7 @@ def test_a_list_with_one_wrong_creates_none_and_names_it_by_its_place(operator: 
 
 
 @pytest.mark.parametrize("length", [0, 1001])
-def test_a_list_of_none_or_too_many_is_refused(operator: ApiClient, length: int) -> None:
+def test_an_empty_or_too_long_list_is_refused(operator: ApiClient, length: int) -> None:
     document = problem(operator.post("portfolios/", many(length)), 400, "invalid")
     assert "1 to 1,000" in document["detail"]
 
@@ -211,7 +213,7 @@ def test_a_file_creates_what_it_lists_a_thousand_at_a_time(tmp_path: Path) -> No
     assert Portfolio.objects.count() == 1100
 
 
-def test_a_file_with_a_wrong_line_says_which_and_what_was_done(tmp_path: Path) -> None:
+def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(tmp_path: Path) -> None:
     path = tmp_path / "many.jsonl"
     path.write_text('{"name": "a", "strategy": "canary"}\n{"name": "b"}\n')
     with pytest.raises(CommandError, match=r"Line 2: strategy: .*created from the file: 0"):

@@ -30,7 +30,7 @@ def fleet() -> list[FakeNode]:
     return make_crowded_fleet()
 
 
-def test_the_answer_says_what_stays_what_waits_already_and_what_is_not_sure(
+def test_the_plan_counts_stuck_and_pending_portfolios_and_suspects(
     viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
     make_portfolio("gpu", selector={"gpu": "yes"})
@@ -49,7 +49,7 @@ def test_the_answer_says_what_stays_what_waits_already_and_what_is_not_sure(
     )  # fmt: skip
 
 
-def test_what_would_wait_is_counted_and_a_freeze_is_said(
+def test_waiting_portfolios_are_counted_and_a_freeze_is_named(
     viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
     assert viewer.get(PLAN).json()["frozen"] is False
@@ -63,7 +63,7 @@ def test_what_would_wait_is_counted_and_a_freeze_is_said(
     ]  # fmt: skip
 
 
-def test_what_is_placed_beside_a_failover_is_counted_apart(
+def test_placements_and_failovers_are_counted_separately(
     viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
     operations.uncordon("node-3", actor="cast")
@@ -99,7 +99,9 @@ def test_storms_and_times_are_those_of_this_installation(
     assert any("failover is held for 60 s first" in note for note in everything["notes"])
 
 
-def test_every_node_is_shown_as_it_is_asked_about(viewer: ApiClient, fleet: list[FakeNode]) -> None:
+def test_every_node_is_shown_as_the_scenario_assumes(
+    viewer: ApiClient, fleet: list[FakeNode]
+) -> None:
     lose(make_node("node-4"))
     document = viewer.get(PLAN, drain="node-1").json()
     loads = {load.pop("node"): load for load in document["load"]}
@@ -117,7 +119,7 @@ def test_every_node_is_shown_as_it_is_asked_about(viewer: ApiClient, fleet: list
     assert ago(60) < datetime.fromisoformat(taken_at) < ago(-60)
 
 
-def test_reasons_are_told_in_the_language_of_who_asks(
+def test_reasons_are_in_the_language_of_the_request(
     viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
     make_node("node-4", capacity=1)

@@ -112,7 +112,7 @@ def test_a_hook_or_chain_on_one_of_our_own_tasks_is_refused(tmp_path: Path) -> N
     assert Task.objects.get().hook is None
 
 
-def test_a_package_in_the_queue_is_refused_by_the_worker_itself(tmp_path: Path) -> None:
+def test_an_unregistered_task_in_the_queue_is_refused_by_the_worker(tmp_path: Path) -> None:
     witness = tmp_path / "ran"
     package = {
         "id": "0" * 32,
@@ -128,7 +128,7 @@ def test_a_package_in_the_queue_is_refused_by_the_worker_itself(tmp_path: Path) 
     assert Event.objects.get(kind="task_refused").data["func"] == "subprocess.check_output"
 
 
-def test_one_schedule_that_is_refused_holds_up_no_other_and_is_one_line() -> None:
+def test_a_refused_schedule_delays_no_other_and_is_recorded_once() -> None:
     Schedule.objects.all().delete()
     for _ in range(3):
         schedule_by_sql("os.system", args="('true',)")
@@ -142,7 +142,7 @@ def test_one_schedule_that_is_refused_holds_up_no_other_and_is_one_line() -> Non
     assert Event.objects.filter(kind="task_refused").count() == 1
 
 
-def test_a_pickle_written_into_the_results_is_read_by_nobody() -> None:
+def test_a_pickle_in_the_results_is_never_read() -> None:
     """Success rows are neither kept nor read: django-q2 would unpickle each at the next success."""
     apps.install_schedules(None)
     Schedule.objects.filter(name="prune").update(name="evil", next_run=timezone.now())
@@ -222,7 +222,7 @@ def an_administrator() -> Client:
     return client
 
 
-def test_an_administrator_makes_users_but_no_superuser() -> None:
+def test_an_administrator_creates_users_but_no_superusers() -> None:
     apps.install_groups(None)
     client, root, other = an_administrator(), make_user("root", superuser=True), make_user("olive")
     operators = Group.objects.get(name=Role.OPERATOR)

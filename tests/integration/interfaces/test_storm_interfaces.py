@@ -102,7 +102,7 @@ def banners(**context: Any) -> str:
     return " ".join(rendered.split())
 
 
-def test_the_banner_says_what_is_held_and_the_way_out(stormy: None) -> None:
+def test_the_banner_shows_the_hold_and_how_to_release_it(stormy: None) -> None:
     shown = banners(may_act=True)
     assert "2 of 3 nodes were lost at once" in shown
     assert "Release now…" in shown

@@ -86,7 +86,7 @@ def test_a_halt_names_address_and_interface_on_each_of_its_lines(operator: ApiCl
     assert lines.filter(kind__contains="halt").exists(), list(Event.objects.values("kind", "actor"))
 
 
-def test_the_interfaces_show_it(operator: ApiClient) -> None:
+def test_interfaces_show_address_and_interface_of_a_line(operator: ApiClient) -> None:
     make_node("node-1")
     operator.post("nodes/node-1/cordon/")
     (line,) = operator.get("events/", kind="node_cordoned", interface="api").json()["results"]

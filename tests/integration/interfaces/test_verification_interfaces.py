@@ -325,7 +325,7 @@ def test_a_runner_works_off_all_that_waits_and_says_how_far_it_is(
     assert set(Verification.objects.values_list("state", "sentence")) == {("failed", "enough")}
 
 
-def test_what_was_asked_for_is_verified_though_another_one_has_its_name_by_then(
+def test_a_requested_verification_survives_the_reuse_of_its_name(
     operator: ApiClient,
 ) -> None:
     operator.post(PATH)
@@ -356,7 +356,7 @@ def pane(client: Client) -> str:
     return text.partition('<section class="pane" id="verification"')[2].partition("</section>")[0]
 
 
-def test_the_page_has_a_button_then_a_bar_then_the_verdict() -> None:
+def test_the_page_shows_a_button_then_progress_then_the_result() -> None:
     client = page("operator")
     assert "<span>Verify</span>" in pane(client)
     answer = client.post(
@@ -376,7 +376,7 @@ def test_the_page_has_a_button_then_a_bar_then_the_verdict() -> None:
     )
 
 
-def test_the_command_says_it_too_where_the_history_differs_beside_the_record() -> None:
+def test_the_command_reports_a_history_difference_too() -> None:
     Checkpoint.objects.update(state=b"nonsense")
     Run.objects.update(node=make_node("node-3").row)
     with pytest.raises(CommandError) as caught:

@@ -178,7 +178,7 @@ def test_a_second_question_reads_only_what_changed_and_is_right(
     assert [step["portfolio"] for step in plan["place"]] == ["new"]
 
 
-def test_another_database_is_read_anew(
+def test_another_database_is_read_from_scratch(
     viewer: ApiClient, fleet: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.get("schedule/plan/")
@@ -207,7 +207,7 @@ def shown(client: Client, query: str, status: int = 200) -> str:
     return re.sub(r"(?<=>) (?=<)| (?=</)|(?<=<small>) |(?<=<dd>) ", "", text)
 
 
-def test_the_page_says_what_the_api_says(
+def test_the_what_if_page_shows_the_api_answer(
     viewer: ApiClient, page: Client, fleet: list[FakeNode]
 ) -> None:
     plan = viewer.get("schedule/plan/", lose="node-1").json()
@@ -227,7 +227,7 @@ def test_the_page_says_what_the_api_says(
     assert 'id="permalink">http://testserver/what-if/?lose=node-1<' in text
 
 
-def test_who_would_have_no_place_is_never_said_to_have_an_owner(
+def test_the_time_without_owner_is_unlimited_without_a_place(
     page: Client, fleet: list[FakeNode]
 ) -> None:
     assert "; 2 until there is room<" in shown(page, "?lose=node-1")
@@ -259,17 +259,13 @@ def test_a_viewer_reads_and_an_operator_may_act(page: Client, fleet: list[FakeNo
     assert 'href="/nodes/node-3/uncordon/" data-dialog' in shown(operator, "?lose=node-1")
 
 
-def test_a_question_on_the_page_that_cannot_be_asked_is_a_page_with_the_sentence(
-    page: Client, fleet: list[FakeNode]
-) -> None:
+def test_an_invalid_scenario_is_a_page_with_the_error(page: Client, fleet: list[FakeNode]) -> None:
     assert "There is no node named nix." in shown(page, "?lose=nix", 404)
     assert "'x': the capacity is not a whole number" in shown(page, "?add=x", 400)
     assert "cannot be both lost and drained" in shown(page, "?lose=node-1&drain=node-1", 400)
 
 
-def test_each_node_leads_to_its_own_question_and_the_rest_of_it_is_kept(
-    page: Client, fleet: list[FakeNode]
-) -> None:
+def test_each_node_links_to_its_own_scenario(page: Client, fleet: list[FakeNode]) -> None:
     text = shown(page, "?drain=node-1&add=8:gpu=yes")
     assert "<h1>If node-1 is drained and a node of capacity 8 is added now</h1>" in text
     three = shown(page, "?lose=node-1,node-2&drain=node-3&add=8000&add=2&add=3")
