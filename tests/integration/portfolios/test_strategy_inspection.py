@@ -28,7 +28,7 @@ def a_body(**config: object) -> dict[str, object]:
     return {"name": "p", "strategy": NAME, "config": config, "symbols": ["IBM"]}
 
 
-def test_a_check_runs_in_another_process_as_another_user_and_without_secrets() -> None:
+def test_check_runs_in_another_process_without_privileges_and_secrets() -> None:
     (reported,) = strategy_inspection.parameter_errors(NAME, {"action": "report"}, ["IBM"])
     pid, uid, secret = reported.message.split()
     assert int(pid) != os.getpid()
@@ -40,48 +40,48 @@ def test_a_check_runs_in_another_process_as_another_user_and_without_secrets() -
 
 
 @pytest.mark.parametrize(
-    ("what", "limit_s", "said"),
+    ("action", "limit_s", "message"),
     [
         ("loop", 100.0, "its process was killed by SIGXCPU"),
         ("sleep", 4.0, "did not answer within 4 s and was killed"),
     ],
 )
-def test_a_check_without_an_end_is_ended_and_the_field_is_named(
-    operator: ApiClient, monkeypatch: pytest.MonkeyPatch, what: str, limit_s: float, said: str
+def test_endless_check_is_killed_and_reported(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch, action: str, limit_s: float, message: str
 ) -> None:
     monkeypatch.setattr(strategy_inspection, "LIMIT_S", limit_s)
     began = time.monotonic()
-    answer = operator.post("portfolios/", a_body(what=what, seconds=600))
+    answer = operator.post("portfolios/", a_body(action=action, seconds=600))
     assert time.monotonic() - began < 90  # the limit, and the time that a busy machine needs
     assert answer.status_code == 400
     (error,) = answer.json()["errors"]
     assert (error["field"], error["code"]) == ("config", "check_failed")
-    assert said in error["message"]
+    assert message in error["message"]
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("action", "message"),
     [
         ("raise", "KeyError: 'fast'"),
         ("exit", "its process exited with status 3"),
         ("allocate", "MemoryError"),
     ],
 )
-def test_a_check_that_fails_is_an_answer_and_no_fault(
-    operator: ApiClient, monkeypatch: pytest.MonkeyPatch, what: str, said: str
+def test_failing_check_is_reported_as_check_failed(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch, action: str, message: str
 ) -> None:
     monkeypatch.setattr(strategy_inspection, "_memory_mb", lambda: 400)
-    answer = operator.post("portfolios/", a_body(what=what))
+    answer = operator.post("portfolios/", a_body(action=action))
     assert answer.status_code == 400
     (error,) = answer.json()["errors"]
     assert (error["field"], error["code"]) == ("config", "check_failed")
-    assert said in error["message"]
+    assert message in error["message"]
 
 
 def test_a_change_is_checked_before_rows_are_locked(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert operator.post("portfolios/", a_body(what="nothing")).status_code == 201
+    assert operator.post("portfolios/", a_body(action="nothing")).status_code == 201
     assert Revision.objects.get().strategy_version == 7
     asked: list[str] = []
     ask = strategy_inspection.replay_process
@@ -104,7 +104,7 @@ def _never(name: str) -> None:
     raise AssertionError(f"{name} was locked")
 
 
-def test_built_in_strategies_are_checked_here_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_built_in_strategies_are_checked_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strategy_inspection, "replay_process", _never)
     (wrong,) = strategy_inspection.parameter_errors("sma_cross", {"fast": 9, "slow": 3}, ["IBM"])
     assert wrong.code == "conflict"
@@ -114,6 +114,6 @@ def test_built_in_strategies_are_checked_here_at_once(monkeypatch: pytest.Monkey
     assert time.process_time() - began < 1
 
 
-def test_an_unknown_name_is_told_with_those_there_are() -> None:
+def test_unknown_name_is_reported_with_known_names() -> None:
     with pytest.raises(registry.UnknownStrategy, match="looper"):
         strategy_inspection.parameter_errors("nonesuch", {}, [])

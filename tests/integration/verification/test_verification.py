@@ -559,7 +559,7 @@ def test_a_tenure_that_is_missing(trader: Portfolio) -> None:
     assert verdict.history.endswith("no tenure of it exists")
 
 
-def test_a_line_of_the_trail_that_is_missing(trader: Portfolio) -> None:
+def test_missing_audit_line_is_a_history_difference(trader: Portfolio) -> None:
     Event.objects.filter(portfolio=trader, kind="granted", data__epoch=2).delete()
     verdict = verify_portfolio(NAME)
     assert verdict.compared.difference is None
@@ -567,7 +567,7 @@ def test_a_line_of_the_trail_that_is_missing(trader: Portfolio) -> None:
     assert verdict.sentence.startswith(
         "history differs: the audit log goes from epoch 1 to epoch 3"
     )
-    assert verdict.sentence.endswith("which came after epoch 2: a line is missing between")
+    assert verdict.sentence.endswith("which follows epoch 2: a line between them is missing")
 
 
 def test_a_run_that_nobody_granted(trader: Portfolio) -> None:

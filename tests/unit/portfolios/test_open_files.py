@@ -40,8 +40,8 @@ def test_too_few_files_are_refused_in_a_sentence(argv: list[str], tmp_path: Path
 def test_a_low_limit_that_may_be_raised_is_raised(tmp_path: Path) -> None:
     program = (
         "import resource\n"
-        "from portfolios.runtime.open_files import raise_limit\n"
-        "raise_limit()\n"
+        "from portfolios.runtime.open_files import raise_open_file_limit\n"
+        "raise_open_file_limit()\n"
         "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
     )
     assert limited(["-c", program], tmp_path, 64, 1000).stdout.split() == ["1000", "1000"]

@@ -243,9 +243,9 @@ def test_a_replayed_strategy_has_the_memory_it_is_given_and_says_when_that_is_us
 
 ASKER = """
 from portfolios.runtime.messages import Load
-from portfolios.verify.replay_process import own_process
+from portfolios.verify.replay_process import replay_process
 from tests.support.market_factories import spec
-with own_process() as ask:
+with replay_process() as ask:
     ask(Load(spec("looping"), None, 0))
 """
 
