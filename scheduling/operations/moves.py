@@ -19,6 +19,7 @@ from scheduling.decide.types import Reason
 from scheduling.enact import pin
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import request, revoke_ownership
+from scheduling.enact.handoff.request_handoff import refuse_in_handoff
 from scheduling.enact.handoff.statements import LOCK_HANDOFF, active_handoff
 from scheduling.enact.notify import notify_watchers
 from scheduling.enact.start import lift, note_pending
@@ -249,9 +250,4 @@ def _refuse_unowned(portfolio: Portfolio, current: Run) -> None:
 def _refuse_in_handoff(portfolio: Portfolio) -> None:
     active = Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES).first()
     if active is not None:
-        raise Refused(
-            "handoff_in_progress",
-            f"{portfolio.name} is already in handoff {active.pk} ({active.kind}, {active.state}); "
-            "wait until it has ended.",
-            handoff=active.pk,
-        )
+        raise refuse_in_handoff(portfolio.name, active)

@@ -157,13 +157,18 @@ def _refusal(asked: Request, run: Row | None, active: Row | None) -> Refused | N
         # It was halted or quarantined since it was read; only an operator may start it.
         return Refused("already_stopped", f"{run.name} is {run.phase}; start it first.")
     if active is not None and not outranks(kind, active.kind):
-        return Refused(
-            "handoff_in_progress",
-            f"{run.name} is already in handoff {active.id} ({active.kind}, {active.state}); "
-            "wait until it has ended.",
-            handoff=active.id,
-        )
+        return refuse_in_handoff(run.name, active)
     return None
+
+
+def refuse_in_handoff(name: str, active: Row) -> Refused:
+    """Return the refusal of a request for a portfolio with an active handoff (row or model)."""
+    return Refused(
+        "handoff_in_progress",
+        f"{name} is already in handoff {active.id} ({active.kind}, {active.state}); "
+        "wait until it has ended.",
+        handoff=active.id,
+    )
 
 
 class _Capacities:
