@@ -22,8 +22,8 @@ class StrategyFailed(PortfolioRuntimeError):
         self.seq = seq
         where = "while loading" if seq is None else f"at seq {seq}"
         # str() of a KeyError is the repr of its key
-        said = cause.args[0] if isinstance(cause, KeyError) and cause.args else cause
-        super().__init__(f"{type(cause).__name__}: {said} in {strategy} {where}")
+        text = cause.args[0] if isinstance(cause, KeyError) and cause.args else cause
+        super().__init__(f"{type(cause).__name__}: {text} in {strategy} {where}")
 
 
 class VersionDiffers(PortfolioRuntimeError):
