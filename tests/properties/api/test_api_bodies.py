@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from scheduling.permissions import Role
 from tests.support.api_client import PROBLEM, ApiClient, make_api_client
+from tests.support.drawn_examples import examples
 from tests.support.factories import make_node, make_portfolio
 
 pytestmark = pytest.mark.django_db
@@ -60,7 +61,7 @@ def caller(db: Any) -> ApiClient:
 
 
 @settings(
-    max_examples=60,
+    max_examples=examples(60),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -75,7 +76,7 @@ def test_any_body_is_taken_or_refused(caller: ApiClient, write: tuple[str, str],
 
 
 @settings(
-    max_examples=60,
+    max_examples=examples(60),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

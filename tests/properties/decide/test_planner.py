@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import SENTENCES, render
 from scheduling.decide.types import HandoffView, NodeView, Plan, Policy, PortfolioView, Snapshot
+from tests.support.drawn_examples import examples
 from tests.support.plan_factories import NOW, applied, loads, node, portfolio, world
 
 UNLIMITED = Policy(max_moves=10_000, handoffs_per_node=10_000)
@@ -137,7 +138,7 @@ def plan_until_settled(snapshot: Snapshot, policy: Policy, passes: int) -> tuple
 
 
 @given(snapshots(), POLICIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_plan_never_exceeds_capacity(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     taken = held(snapshot)
@@ -149,7 +150,7 @@ def test_plan_never_exceeds_capacity(snapshot: Snapshot, policy: Policy) -> None
 
 
 @given(snapshots(), POLICIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_targets_obey_all_hard_rules(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     for each, target in steps(plan):
@@ -165,7 +166,7 @@ def test_targets_obey_all_hard_rules(snapshot: Snapshot, policy: Policy) -> None
 
 
 @given(snapshots(), POLICIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_hard_group_members_never_share_a_target(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     goes = {each.id: target.id for each, target in steps(plan)}
@@ -184,7 +185,7 @@ def test_hard_group_members_never_share_a_target(snapshot: Snapshot, policy: Pol
 
 
 @given(snapshots(), POLICIES, st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_plan_is_independent_of_snapshot_order(
     snapshot: Snapshot, policy: Policy, shuffler: random.Random
 ) -> None:
@@ -196,7 +197,7 @@ def test_plan_is_independent_of_snapshot_order(
 
 
 @given(snapshots(), POLICIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_every_portfolio_that_should_run_is_accounted_for(
     snapshot: Snapshot, policy: Policy
 ) -> None:
@@ -214,7 +215,7 @@ def test_every_portfolio_that_should_run_is_accounted_for(
 
 
 @given(snapshots(), POLICIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_every_plan_entry_has_a_sentence(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     reasons = [step.reason for step in (*plan.place, *plan.move)]
@@ -228,7 +229,7 @@ def test_every_plan_entry_has_a_sentence(snapshot: Snapshot, policy: Policy) -> 
 
 
 @given(snapshots(), POLICIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_only_failovers_and_placements_exceed_the_limits(
     snapshot: Snapshot, policy: Policy
 ) -> None:
@@ -247,7 +248,7 @@ def test_only_failovers_and_placements_exceed_the_limits(
 
 
 @given(snapshots(), POLICIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_running_portfolios_without_cause_stay(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, replace(policy, rebalance_gain=float("inf")))
     by_id = {each.id: each for each in snapshot.nodes}
@@ -261,7 +262,7 @@ def test_running_portfolios_without_cause_stay(snapshot: Snapshot, policy: Polic
 
 
 @given(snapshots(handoffs=False), st.sampled_from([0.0, 0.1]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_plan_without_moves_is_followed_by_an_empty_plan(snapshot: Snapshot, gain: float) -> None:
     policy = replace(UNLIMITED, rebalance_gain=gain)
     plan = make_plan(snapshot, policy)
@@ -271,7 +272,7 @@ def test_plan_without_moves_is_followed_by_an_empty_plan(snapshot: Snapshot, gai
 
 
 @given(snapshots(handoffs=False), st.sampled_from([0.0, 0.1]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_repeated_passes_terminate(snapshot: Snapshot, gain: float) -> None:
     policy = Policy(rebalance_gain=gain, max_moves=2, handoffs_per_node=2)
     _, last = plan_until_settled(snapshot, policy, passes=60)
@@ -279,7 +280,7 @@ def test_repeated_passes_terminate(snapshot: Snapshot, gain: float) -> None:
 
 
 @given(healthy_snapshots())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_healthy_fleet_settles_in_two_passes(snapshot: Snapshot) -> None:
     """The first pass may leave moves to the second, since its placements do not run yet."""
     _, last = plan_until_settled(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=2)
@@ -288,7 +289,7 @@ def test_healthy_fleet_settles_in_two_passes(snapshot: Snapshot) -> None:
 
 
 @given(healthy_snapshots())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_settled_fleet_has_no_improving_move(snapshot: Snapshot) -> None:
     settled, _ = plan_until_settled(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=50)
     load = loads(settled)
@@ -304,7 +305,7 @@ def test_settled_fleet_has_no_improving_move(snapshot: Snapshot) -> None:
 
 
 @given(healthy_snapshots(), st.integers(10, 20))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_additional_node_never_raises_the_highest_load(snapshot: Snapshot, capacity: int) -> None:
     policy = replace(UNLIMITED, rebalance_gain=0)
     settled, _ = plan_until_settled(snapshot, policy, passes=50)

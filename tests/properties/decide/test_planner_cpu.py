@@ -13,6 +13,7 @@ from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import Cpu, Policy, Snapshot
 from tests.properties.decide.test_planner import POLICIES, held, snapshots, steps
 from tests.properties.decide.test_planner_make_room import crowded_snapshots
+from tests.support.drawn_examples import examples
 from tests.support.plan_factories import applied, node, portfolio, world
 
 #: Error of a figure, in points; the limit is 1, a tenth of the gain.
@@ -75,7 +76,7 @@ def measure(snapshot: Snapshot, true: dict[int, float], noise: random.Random) ->
 
 
 @given(measured(), POLICIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_cpu_rebalance_obeys_all_hard_rules(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     taken = held(snapshot)
@@ -97,7 +98,7 @@ def test_cpu_rebalance_obeys_all_hard_rules(snapshot: Snapshot, policy: Policy) 
 
 
 @given(measured(), POLICIES, st.randoms(use_true_random=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_cpu_plan_is_independent_of_snapshot_order(
     snapshot: Snapshot, policy: Policy, shuffler: random.Random
 ) -> None:
@@ -109,7 +110,7 @@ def test_cpu_plan_is_independent_of_snapshot_order(
 
 
 @given(fleets_with_usage(), st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_measurement_noise_moves_nothing_back_and_forth(
     fleet: tuple[Snapshot, dict[int, float]], noise: random.Random
 ) -> None:
@@ -124,7 +125,7 @@ def test_measurement_noise_moves_nothing_back_and_forth(
 
 
 @given(fleets_with_usage())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_cpu_passes_terminate_without_raising_the_highest_usage(
     fleet: tuple[Snapshot, dict[int, float]],
 ) -> None:

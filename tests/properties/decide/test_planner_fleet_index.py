@@ -12,6 +12,7 @@ from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import HandoffView, Policy, Snapshot
 from tests.properties.decide.test_planner import POLICIES, nodes, portfolios, snapshots
+from tests.support.drawn_examples import examples
 from tests.support.plan_factories import applied, node, on, portfolio, world
 
 #: Weights whose running totals would depend on the order of additions.
@@ -41,7 +42,7 @@ def changed(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
 
 
 @given(snapshots(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_updated_index_gives_the_plan_of_a_new_index(
     snapshot: Snapshot, data: st.DataObject
 ) -> None:
@@ -57,7 +58,7 @@ def test_updated_index_gives_the_plan_of_a_new_index(
 
 
 @given(snapshots(), POLICIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_plan_does_not_change_the_index(snapshot: Snapshot, policy: Policy) -> None:
     index = FleetIndex.of(snapshot.portfolios)
     first = make_plan(snapshot, policy, index)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import HandoffView, NodeView, Plan, Policy, PortfolioView, Snapshot
 from tests.properties.decide.test_planner import UNLIMITED, plan_until_settled
+from tests.support.drawn_examples import examples
 from tests.support.plan_factories import NOW, applied, node, portfolio, world
 
 ZONES = st.sampled_from([{}, {}, {"zone": "hk"}, {"zone": "ny"}])
@@ -78,7 +79,7 @@ def sorted_loads(nodes: tuple[NodeView, ...], homes: tuple[int | None, ...]) -> 
 
 
 @given(equal_portfolios())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_rebalance_uses_the_fewest_moves(snapshot: Snapshot) -> None:
     homes = tuple(p.node for p in snapshot.portfolios)
     settled, last = plan_until_settled(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=20)
@@ -111,7 +112,7 @@ def with_two_moves(snapshot: Snapshot, waiting: PortfolioView) -> Iterator[Snaps
 
 
 @given(crowded_snapshots())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_no_pending_portfolio_has_room_after_two_moves(snapshot: Snapshot) -> None:
     settled, last = plan_until_settled(snapshot, Policy(), passes=60)
     assert last.changes == 0
@@ -121,7 +122,7 @@ def test_no_pending_portfolio_has_room_after_two_moves(snapshot: Snapshot) -> No
 
 
 @given(crowded_snapshots())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_no_further_moves_while_room_is_being_made(snapshot: Snapshot) -> None:
     plan = make_plan(snapshot, UNLIMITED)
     if any(move.reason.code == "makes_room" for move in plan.move):
@@ -155,7 +156,7 @@ def with_active_handoffs(snapshot: Snapshot, plan: Plan) -> Snapshot:
 
 
 @given(crowded_snapshots(), st.lists(st.integers(1, 3), max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_passes_terminate_after_a_node_stops_flapping(
     snapshot: Snapshot, steady_passes: list[int]
 ) -> None:

@@ -13,6 +13,7 @@ from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import as_data, localize, render, stored_reason
 from scheduling.decide.types import Plan, Policy, Reason, Snapshot
 from tests.properties.decide.test_planner import POLICIES, snapshots
+from tests.support.drawn_examples import examples
 from tests.support.translation_check import check_translated
 
 #: States shown to operators that are no obstacles.
@@ -25,7 +26,7 @@ def reasons_of(plan: Plan) -> list[Reason]:
 
 
 @given(snapshots(), POLICIES)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 def test_plan_reasons_have_the_same_names_and_numbers_in_chinese(
     snapshot: Snapshot, policy: Policy
 ) -> None:
@@ -34,7 +35,7 @@ def test_plan_reasons_have_the_same_names_and_numbers_in_chinese(
 
 
 @given(snapshots(), st.sampled_from(BESIDE_OBSTACLES))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_target_answers_have_the_same_names_and_numbers_in_chinese(
     snapshot: Snapshot, beside: str
 ) -> None:
@@ -46,7 +47,7 @@ def test_target_answers_have_the_same_names_and_numbers_in_chinese(
 
 
 @given(snapshots())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_stored_reasons_render_like_new_ones(snapshot: Snapshot) -> None:
     for reason in reasons_of(make_plan(snapshot, Policy())):
         why = json.loads(json.dumps(as_data(reason)))

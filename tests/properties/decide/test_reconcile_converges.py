@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scheduling.decide import reconcile as decide
 from scheduling.decide.reconcile import Process, reconcile
 from scheduling.wire.messages import DesiredEntry
+from tests.support.drawn_examples import examples
 
 PHASES = ["preparing", "prepared", "starting", "running", "draining", "warm", "waiting", "ended"]
 LATER_S = 100.0  #: after every back-off
@@ -104,7 +105,7 @@ def begin(existing: list[Process], actions: list[decide.Action]) -> list[Process
 
 
 @given(desired_sets(), processes())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_begun_actions_are_not_repeated(
     entries: list[DesiredEntry], existing: list[Process]
 ) -> None:
@@ -114,7 +115,7 @@ def test_begun_actions_are_not_repeated(
 
 
 @given(desired_sets(), processes())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_every_entry_gets_a_process_or_waits(
     entries: list[DesiredEntry], existing: list[Process]
 ) -> None:
@@ -128,7 +129,7 @@ def test_every_entry_gets_a_process_or_waits(
 
 
 @given(desired_sets(), processes())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_only_granted_epochs_run(entries: list[DesiredEntry], existing: list[Process]) -> None:
     granted = {(e.portfolio, e.epoch) for e in entries} | {(e.portfolio, 0) for e in entries}
     begun = begin(existing, reconcile(entries, existing, LATER_S))
@@ -136,7 +137,7 @@ def test_only_granted_epochs_run(entries: list[DesiredEntry], existing: list[Pro
 
 
 @given(desired_sets(), processes())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_slot_gets_at_most_one_action(entries: list[DesiredEntry], existing: list[Process]) -> None:
     slots = [
         slot
@@ -147,6 +148,6 @@ def test_slot_gets_at_most_one_action(entries: list[DesiredEntry], existing: lis
 
 
 @given(desired_sets(), processes())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_reconcile_is_deterministic(entries: list[DesiredEntry], existing: list[Process]) -> None:
     assert reconcile(entries, existing, LATER_S) == reconcile(entries, existing, LATER_S)

@@ -21,6 +21,7 @@ from portfolios.runtime.results import BatchResult
 from portfolios.runtime.spec import Limits, Spec
 from portfolios.runtime.state import encode_state
 from portfolios.strategies import registry
+from tests.support.drawn_examples import examples
 from tests.support.market_factories import spec
 
 #: Windows short enough that a few dozen bars make every one of them trade; {} for the others.
@@ -80,7 +81,7 @@ def batches(made: list[Step], ends: set[int]) -> list[tuple[list[Event], bool]]:
 
 
 @pytest.mark.parametrize("name", registry.names())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(data=st.data(), made=steps())
 def test_an_engine_made_anew_at_every_event_does_the_same(
     name: str, data: st.DataObject, made: list[Step]
@@ -100,7 +101,7 @@ def test_an_engine_made_anew_at_every_event_does_the_same(
 
 
 @pytest.mark.parametrize("name", registry.names())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(data=st.data(), made=steps(), ends=st.sets(st.integers(1, 40)))
 def test_batches_of_any_size_do_the_same_and_give_every_change_of_state(
     name: str, data: st.DataObject, made: list[Step], ends: set[int]
@@ -117,7 +118,7 @@ def test_batches_of_any_size_do_the_same_and_give_every_change_of_state(
 
 
 @pytest.mark.parametrize("name", registry.names())
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(data=st.data(), made=steps())
 def test_money_is_neither_made_nor_lost(name: str, data: st.DataObject, made: list[Step]) -> None:
     engine = PortfolioEngine.fresh(data.draw(specs(name)))
@@ -177,7 +178,7 @@ def seen(made: Sequence[Step], symbols: frozenset[str] | None) -> list[Event]:
     return [event for event, _ in made if symbols is None or event.symbol in symbols]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(chosen=narrowed(), made=steps(), ends=st.sets(st.integers(1, 40)))
 def test_cuts_make_no_difference_while_symbols_are_held_that_the_spec_lacks(
     chosen: tuple[Spec, Spec, int], made: list[Step], ends: set[int]

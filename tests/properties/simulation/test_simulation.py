@@ -25,6 +25,7 @@ from tests.simulation.convergence import check_converged
 from tests.simulation.invariants import check_equals_uninterrupted
 from tests.simulation.rules import EXPLORING, PHASES, act, seeds, walk
 from tests.simulation.world import RATE, World
+from tests.support.drawn_examples import examples
 
 NODES, PORTFOLIOS = 4, 5
 WHICH, WHOSE = range(1, NODES + 1), range(1, PORTFOLIOS + 1)
@@ -245,7 +246,7 @@ class Theirs(Ours):
 @pytest.mark.parametrize("machine", [Ours, Theirs])
 def test_invariants_hold_in_any_order_of_faults(machine: type[Ours]) -> None:
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=4, stateful_step_count=30, phases=PHASES)
+        machine, settings=settings(max_examples=examples(4), stateful_step_count=30, phases=PHASES)
     )
 
 

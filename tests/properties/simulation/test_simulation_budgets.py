@@ -15,8 +15,9 @@ from tests.simulation import operators
 from tests.simulation.gateway import Away
 from tests.simulation.rules import PHASES
 from tests.simulation.world import QUANTUM_S, World
+from tests.support.drawn_examples import examples
 
-SOME = settings(max_examples=8, phases=PHASES)
+SOME = settings(max_examples=examples(8), phases=PHASES)
 #: A step that ends within a quantum is seen at its end, and each process looks once a quantum.
 SEEN_LATE_S = 2 * QUANTUM_S
 
