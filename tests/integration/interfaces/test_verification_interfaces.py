@@ -368,7 +368,7 @@ def test_the_page_shows_a_button_then_progress_then_the_result() -> None:
         "http://testserver/portfolios/canary-1/",
     )
     going = pane(client)
-    assert "<progress" in going and "This page can be left" in going and "<button" not in going
+    assert "<progress" in going and "You can leave this page" in going and "<button" not in going
     run_waiting()
     done = pane(client)
     assert (

@@ -117,7 +117,7 @@ def test_nothing_is_changed_by_asking(viewer: ApiClient, fleet: list[FakeNode]) 
         ("add=x", "add", "CAPACITY:label=value"),
         ("add=8:gpu", "add", "'gpu' is not label=value"),
         ("lose=node-1&drain=node-1", "drain", "node-1 cannot be both lost and drained"),
-        ("loose=node-1", "loose", "known are"),
+        ("loose=node-1", "loose", "known parameters"),
     ],
 )
 def test_a_question_that_cannot_be_asked_names_the_part(
