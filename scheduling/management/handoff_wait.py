@@ -46,10 +46,13 @@ def _done(handoff: Handoff) -> Handoff:
     if handoff.state == "done":
         return handoff
     outcome = {
-        "failed": "failed; the portfolio stayed where it was",
-        "rolled_back": "was rolled back; the portfolio runs where it ran before",
-        "superseded": "was superseded by a more urgent one",
+        "failed": "failed before its grant; it changed no owner and no running revision",
+        "rolled_back": "was rolled back before its first commit",
+        "superseded": "was superseded",
     }[handoff.state]
+    if handoff.state == "rolled_back":
+        run = Run.objects.select_related("node").get(portfolio=handoff.portfolio_id)
+        outcome += f"; the portfolio is now {run.phase} on {run.node or 'no node'}"
     cause = f": {handoff.error}" if handoff.error else "."
     raise Failed(
         f"handoff_{handoff.state}",

@@ -34,10 +34,13 @@ class Handoff(models.Model):
     """One handoff (place, reload, migrate, failover or stop) of one portfolio.
 
     requested ─▶ preparing ─▶ draining ─▶ activating ─▶ done
-                     └──▶ failed (the source never stopped)
-                                              └──▶ rolled_back (granted back, epoch + 1)
-    any ─▶ superseded (by a stop or a failover)
+                     └────────────┤            └──▶ rolled_back (no first commit)
+                                  └──▶ failed (before the grant: same owner, same revision)
+    any ─▶ superseded (the cause is in `error`)
 
+    rolled_back grants a migrate or reload back to its source, with epoch + 1, if the source still
+    holds its lease and its revision is not rejected. Any other portfolio is left without an owner:
+    pending, or quarantined after too many attempts.
     place and failover go from preparing directly to activating: there is no source to drain.
     stop goes from draining to done: there is no target to activate.
     """

@@ -37,7 +37,7 @@ WHERE portfolio_id = %(portfolio)s AND id < %(handoff)s AND kind = 'reload'
 
 
 def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None]:
-    """End a handoff before its grant. The source never stopped, or goes on now.
+    """End a handoff before its grant, so that owner and revision stay. A source continues.
 
     With `hint` False the caller bumps the versions of source and target, once it has all its locks.
     """
@@ -111,9 +111,10 @@ def reject_handoff_revision(h: Row, run: Row, error: str) -> Transaction[None]:
 def roll_back(
     h: Row, run: Row, error: str, timing: Timing, *, timed_out: bool = False
 ) -> Transaction[str]:
-    """The target never committed: grant back to the source, or leave the portfolio unassigned.
+    """Grant back to the source of a migrate or reload, or leave the portfolio without an owner.
 
-    Applies only while the epoch is the granted one and nothing was committed under it.
+    The target ended before its first commit. Applies only while the epoch is the granted one and
+    nothing was committed under it.
     """
     if run.epoch != h.to_epoch:
         yield from supersede(h, "the portfolio was granted again meanwhile")

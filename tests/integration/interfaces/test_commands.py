@@ -196,12 +196,17 @@ def test_a_wait_timeout_fails_while_the_handoff_continues() -> None:
 
 @pytest.mark.parametrize(
     ("state", "words"),
-    [("failed", "stayed where it was"), ("rolled_back", "rolled back"), ("superseded", "urgent")],
+    [
+        ("failed", "failed before its grant"),
+        ("rolled_back", "is now pending on no node"),
+        ("superseded", "was superseded: "),
+    ],
 )
 def test_a_handoff_that_is_not_done_is_a_failure(state: str, words: str) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))
     handoff = Handoff.objects.get()
     Handoff.objects.update(state=state, error="the disk is full")
+    Run.objects.update(phase="pending", node=None, incarnation=None)
     with pytest.raises(Failed, match=words) as caught:
         wait_for(handoff, 1)
     assert "the disk is full" in caught.value.message
