@@ -1,14 +1,20 @@
-"""Measure the design's time budgets on a real installation.
+"""Measure migrate, reload, create and the loss or restart of a daemon against their time budgets.
 
-    bin/bench budgets [MOVES] [RELOADS] [KILLS]
+    bin/bench budgets [MOVES=100] [RELOADS=100] [KILLS=30]
 
-Runs `bin/up` with the product's time limits on real prices. Migrations and reloads are requested
-through the API, one after another. `kill -9` kills a daemon and waits until each of its portfolios
-has committed elsewhere; `frozen` does the same with SIGSTOP of a daemon and its processes (a tenth
-as often, since each takes a lease); `restart` is kill -9 and a new daemon of the same name at once.
-All are measured twice: with pushes, and with every push lost inside the database. Durations are by
-the database's clock: request to done in s, pause as `pause_ms` of the handoff. One JSON row per
-path and figure, with p50, p99 and the worst value. Exits 1 if a path exceeds its budget.
+Runs `bin/up` with the product's time limits on real prices, and measures these paths twice: with
+pushes, and with every push lost inside the database.
+
+- `migrate`, `reload`: requested through the API, one after another; until the handoff is done.
+- `create`: 20 portfolios are created and deleted; until the first commit.
+- `kill -9`: a daemon is killed; until each of its portfolios has committed elsewhere.
+- `frozen`: a daemon and its processes get SIGSTOP; until the same. A tenth as often as `kill -9`,
+  since each takes a lease.
+- `restart`: kill -9, and at once a new daemon of the same name.
+
+Durations are by the database's clock: request to done in s, pause as `pause_ms` of the handoff. One
+JSON row per path and figure, with p50, p99 and the worst value. Exits 1 if a path exceeds its
+budget.
 """
 
 from __future__ import annotations
@@ -79,7 +85,7 @@ def measured(
     """Yield the rows of one of the two measurements."""
     cluster.wait_until_converged()
     with silence():
-        done = [move(cluster, number) for number in range(moves)]
+        done = [migrate(cluster, number) for number in range(moves)]
         yield from rows("migrate", pushes, *zip(*done, strict=True))
         done = [reload(cluster, number) for number in range(reloads)]
         yield from rows("reload", pushes, *zip(*done, strict=True))
@@ -105,14 +111,14 @@ def measured(
     yield from rows("restart", pushes, list(restarts(cluster, silence, times * 3)))
 
 
-def move(cluster: Cluster, number: int) -> tuple[float, float]:
+def migrate(cluster: Cluster, number: int) -> tuple[float, float]:
     """Migrate a canary. Return s from request to done, and ms of its pause."""
     name = CANARIES[number % 3]
     return figures_of(cluster.migrate(name, cluster.other_node(name), limit_s=60))
 
 
 def reload(cluster: Cluster, number: int) -> tuple[float, float]:
-    """Reload a canary's running revision. Return the same."""
+    """Reload a canary's running revision. Return s from request to done, and ms of the pause."""
     name = CANARIES[number % 3]
     answer = cluster.call("POST", f"/api/portfolios/{name}/reload/", {"reason": "measured"})
     assert answer.status == 202, answer.text

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -118,7 +118,7 @@ class NodeKill:
 
     portfolios: int
     noticed_s: float  #: from the kill to the mark
-    looked_ms: float
+    read_ms: float
     plan_ms: float  #: computing the plan
     planned_s: float
     requested_s: float
@@ -324,13 +324,13 @@ async def kill_node(
         db, MOVED, lambda found: not found.left_behind, node=marked.id, held=held, since=since
     )
     after = installation.cpu_s()
-    looked_ms, plan_ms, planned_at = plan_in(log, offset)
+    plan = first_plan_logged(log, offset)
     return NodeKill(
         portfolios=len(held),
         noticed_s=(since - killed_at).total_seconds(),
-        looked_ms=looked_ms,
-        plan_ms=plan_ms,
-        planned_s=(planned_at - since).total_seconds(),
+        read_ms=plan.read_ms,
+        plan_ms=plan.plan_ms,
+        planned_s=(plan.logged_at - since).total_seconds(),
         requested_s=(moved.last_requested - since).total_seconds(),
         granted_s=(moved.last_granted - since).total_seconds(),
         committed_s=(moved.last_committed - since).total_seconds(),
@@ -356,16 +356,23 @@ async def until(db: psycopg.Connection[Any], sql: str, is_there: Any, **params: 
         await asyncio.sleep(0.1)
 
 
-def plan_in(log: Path, offset: int) -> tuple[float, float, datetime]:
-    """Return the ms of the snapshot and of the plan, and the time, of the first plan with changes
-    that the watcher logged after `offset`."""
+class LoggedPlan(NamedTuple):
+    """A plan as the watcher logged it."""
+
+    read_ms: float  #: reading the snapshot
+    plan_ms: float  #: computing the plan
+    logged_at: datetime
+
+
+def first_plan_logged(log: Path, offset: int) -> LoggedPlan:
+    """Return the first plan with changes that the watcher logged after `offset`."""
     with log.open() as lines:
         lines.seek(offset)
         for line in lines:
             if '"planned_ms"' in line:
                 entry = json.loads(line)
                 at = datetime.fromisoformat(entry["at"])
-                return entry["looked_ms"], entry["planned_ms"], at
+                return LoggedPlan(entry["read_ms"], entry["planned_ms"], at)
     raise SystemExit(f"the watcher logged no plan: {log.read_text()[-2000:]}")
 
 
@@ -413,7 +420,7 @@ def rows_of_losses(path: str, losses: list[NodeKill]) -> Iterator[dict[str, Any]
     """Yield the median over the losses. A target is met if the worst loss meets it."""
     for key, name, unit, target in (
         ("noticed_s", "killed to marked", "s", None),
-        ("looked_ms", "observe, one node lost", "ms", None),
+        ("read_ms", "observe, one node lost", "ms", None),
         ("plan_ms", "plan, one node lost", "ms", PLAN_TARGET_MS),
         ("planned_s", "mark to plan", "s", PLAN_TARGET_MS / 1e3),
         ("requested_s", "mark to all requested", "s", None),

@@ -11,10 +11,10 @@ from django.db import connections
 
 
 @register(Tags.security, deploy=True)
-def check_this_is_no_rehearsal(
+def check_failpoints_are_off(
     app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Return an error where the environment allows processes to fail on purpose."""
+    """Return an error if GINKGO_REHEARSAL is set, under which failpoints may end processes."""
     if not settings.GINKGO.rehearsal:
         return []
     return [

@@ -123,7 +123,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         failpoints=_failpoints(source),
         rehearsal=source.boolean("GINKGO_REHEARSAL", default=False),
     )
-    _check_together(result)
+    _check_combinations(result)
     return result
 
 
@@ -328,7 +328,8 @@ def _failpoints(source: _Source) -> str:
     return text
 
 
-def _check_together(env: Environment) -> None:
+def _check_combinations(env: Environment) -> None:
+    """Raise InvalidSetting if settings that are valid alone contradict each other."""
     if env.failpoints and not env.rehearsal:
         raise InvalidSetting(
             "GINKGO_FAILPOINTS is set, so that processes would fail on purpose: unset it. "

@@ -57,7 +57,7 @@ def start(nodes: int, demo: bool) -> None:
     since = _database_now()
     _end_leases_of_dead_daemons()
     tokens = _node_tokens(home / "secrets" / "nodes.json", nodes)
-    _begin_feed()
+    _create_feed_if_missing()
     login = _operator(home / "secrets" / "operator.json")
     _report("prepared", {"login": login, "node_tokens": tokens})
     _wait_for_nodes(tokens, since)
@@ -87,7 +87,7 @@ def stop() -> None:
             "failover": control.freeze_failover,
         }
     write_private(_freeze_before(home), before)
-    operations.freeze(actor=ACTOR, reason="ordered stop", failover=True)
+    operations.freeze(actor=ACTOR, reason="orderly shutdown", failover=True)
     _run_feed(0.0)
     _wait_for_pause()
     _report("settled", {})
@@ -245,10 +245,10 @@ def _end_leases_of_dead_daemons() -> None:
             execute(end_of_daemon(node, incarnation))
 
 
-def _begin_feed() -> None:
-    """Create the feed's row if there is none, since a node reads it when it registers.
+def _create_feed_if_missing() -> None:
+    """Create the feed's row if there is none: a node reads it when it registers.
 
-    A feed that an ordered stop paused stays paused until the nodes are back.
+    A feed paused by an orderly shutdown stays paused until the nodes are back.
     """
     from portfolios.models import FeedRow
 
@@ -303,7 +303,7 @@ def _seed_demo(nodes: int) -> list[str]:
 
 
 def _undo_own_freeze(home: Path) -> None:
-    """Undo the freeze of the last ordered stop; keep or restore a person's freeze."""
+    """Undo the freeze of the last orderly shutdown; keep or restore a person's freeze."""
     from scheduling import operations
     from scheduling.models import Control
 

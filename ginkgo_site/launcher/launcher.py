@@ -359,4 +359,4 @@ class Launcher:
         try:
             print(sentence, flush=True)
         except OSError:
-            pass  # the terminal is gone; the ordered stop must go on
+            pass  # the terminal is gone; the orderly shutdown must go on

@@ -266,7 +266,7 @@ def commit(
     """Commit what passes the fence. Return an answer for each portfolio, in the order given.
 
     A portfolio whose row is locked has no answer: repeat its commit unchanged. One statement, or
-    two or three if a commit was refused. Not for releases: see `scheduling.enact.handoff.release`.
+    two or three if a commit was refused. Not for releases: see `enact/handoff/release_source.py`.
     """
     rows = yield from query(COMMIT, **to_columns(node, node_name, incarnation, commits))
     passed = {row.portfolio_id: row.version for row in rows}

@@ -70,7 +70,8 @@ def _row(loss: NodeLoss, as_of: float) -> dict[str, Any]:
 
 
 def _reasons(loss: NodeLoss) -> list[dict[str, Any]]:
-    """Return each reason once, with the names of the portfolios that are unplaced for it."""
+    """Return each distinct reason once, with the names of the portfolios that would have no place,
+    or would have to wait, for that reason."""
     known: dict[str, dict[str, Any]] = {}
     for entry in (*loss.unplaced.no_place, *loss.unplaced.waiting):
         fresh = {**as_data(entry.reason), "portfolios": []}

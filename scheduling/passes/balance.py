@@ -68,7 +68,7 @@ def balance(
             plan.changes,
             planned_ms,
             read_ms,
-            extra={"looked_ms": round(read_ms, 3), "planned_ms": round(planned_ms, 3)},
+            extra={"read_ms": round(read_ms, 3), "planned_ms": round(planned_ms, 3)},
         )
     return enact(plan, observed, holder, timing, actor)
 

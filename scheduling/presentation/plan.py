@@ -66,8 +66,8 @@ def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
         ],
         "scope": "whole_way" if found.is_complete else "next_pass",
         "verdict": _verdict(found, times),
-        "place": [_placement(placement) for placement in plan.place],
-        "move": [_move(move) for move in plan.move],
+        "place": [_placement_document(placement) for placement in plan.place],
+        "move": [_move_document(move) for move in plan.move],
         "pending": [pending_document(pending) for pending in plan.pending],
         "stuck": [pending_document(pending) for pending in plan.stuck],
         "help": [
@@ -114,17 +114,17 @@ def _verdict(found: Answer, times: Timing) -> dict[str, Any]:
     }
 
 
-def _placement(placement: Placement) -> dict[str, Any]:
+def _placement_document(placement: Placement) -> dict[str, Any]:
     return {
-        **_portfolio(placement.portfolio),
+        **_portfolio_document(placement.portfolio),
         "target_node": placement.target.name,
         **reason_document(placement.reason, get_language()),
     }
 
 
-def _move(move: Move) -> dict[str, Any]:
+def _move_document(move: Move) -> dict[str, Any]:
     return {
-        **_portfolio(move.portfolio),
+        **_portfolio_document(move.portfolio),
         "source_node": move.source.name if move.source else None,
         "target_node": move.target.name,
         "cause": move.cause,
@@ -134,10 +134,13 @@ def _move(move: Move) -> dict[str, Any]:
 
 def pending_document(pending: Pending) -> dict[str, Any]:
     """Return a portfolio that cannot be placed or moved as it should, and the reason."""
-    return {**_portfolio(pending.portfolio), **reason_document(pending.reason, get_language())}
+    return {
+        **_portfolio_document(pending.portfolio),
+        **reason_document(pending.reason, get_language()),
+    }
 
 
-def _portfolio(portfolio: PortfolioView) -> dict[str, Any]:
+def _portfolio_document(portfolio: PortfolioView) -> dict[str, Any]:
     return {
         "portfolio": portfolio.name,
         "priority": portfolio.priority,

@@ -188,7 +188,7 @@ def test_ctrl_c_stops_in_order_and_a_second_one_at_once(
     assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert not (quick_cluster.home / "postgres" / "data" / "postmaster.pid").exists()
     took_s = quick_cluster.start()
-    print(f"\nstart after an ordered stop: {took_s:.1f} s")
+    print(f"\nstart after an orderly shutdown: {took_s:.1f} s")
     again = quick_cluster.access
     assert [again[key] for key in ("username", "password", "token")] == [
         login[key] for key in ("username", "password", "token")
@@ -196,7 +196,7 @@ def test_ctrl_c_stops_in_order_and_a_second_one_at_once(
     assert quick_cluster.query(
         "SELECT count(*) FROM scheduling_control WHERE frozen_at IS NOT NULL"
     ) == [(0,)]
-    # An ordered stop moves no portfolio.
+    # An orderly shutdown moves no portfolio.
     after = quick_cluster.runs()
     assert {n: run.node for n, run in after.items()} == {n: run.node for n, run in before.items()}
     assert quick_cluster.events("node_lost", since) == []

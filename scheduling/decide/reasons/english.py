@@ -67,7 +67,7 @@ def _drain(p: Params) -> str:
 
 
 def _rebalance(p: Params) -> str:
-    return f"rebalances load: {_both_loads(p)}"
+    return f"rebalances load: {_source_and_target_loads(p)}"
 
 
 def _rebalance_cpu(p: Params) -> str:
@@ -83,10 +83,11 @@ def _per_cent(before: float, after: float) -> str:
 
 
 def _makes_room(p: Params) -> str:
-    return f"makes room for {p['for']}: {_both_loads(p)}"
+    return f"makes room for {p['for']}: {_source_and_target_loads(p)}"
 
 
-def _both_loads(p: Params) -> str:
+def _source_and_target_loads(p: Params) -> str:
+    """Return the loads of source and target, before → after the move."""
     after = p["source_load"] - p["weight"]
     source = _load(p["source_load"], after, p["source_capacity"])
     target = _load(p["load_before"], p["load_after"], p["capacity"])

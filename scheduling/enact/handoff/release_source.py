@@ -94,7 +94,12 @@ def grant_to_target(
     answer: str,
     error: str = "",
 ) -> Transaction[str]:
-    """Grant to the target, whose first commit then ends the handoff."""
+    """Grant to the target, whose first commit then ends the handoff.
+
+    Return `activating`, or `failed` if the grant was refused. `released`, `batch` and `answer`
+    describe the source's release, stored so that a repeat gets the same answer. `error`: why the
+    target was granted without a release.
+    """
     given = yield from grant(
         h.portfolio_id,
         seen_epoch=run.epoch,

@@ -174,9 +174,9 @@ def refuse_in_handoff(name: str, active: Row) -> Refused:
 class _Capacities:
     """The targets of a batch, from rows of TARGETS, and the capacity that each has left."""
 
-    def __init__(self, targets_by_id: Sequence[Row]) -> None:
-        self.targets_by_id = {node.id: node for node in targets_by_id}
-        self._held = {node.id: node.held for node in targets_by_id}
+    def __init__(self, targets: Sequence[Row]) -> None:
+        self.targets_by_id = {node.id: node for node in targets}
+        self._held_weight = {node.id: node.held for node in targets}
 
     def take(self, asked: Request, run: Row, active: Row | None) -> Refused | None:
         """Reserve capacity on the target, or return why the portfolio cannot go there."""
@@ -196,16 +196,16 @@ class _Capacities:
         ends = set() if active is None else {active.source_node_id, active.target_node_id}
         leaves = ends - {run.node_id}
         if asked.target != run.node_id:
-            held = self._held[asked.target] - (run.weight if asked.target in leaves else 0)
+            held = self._held_weight[asked.target] - (run.weight if asked.target in leaves else 0)
             if held + run.weight > node.capacity:
                 return Refused(
                     "node_full",
                     f"Node {node.name} has no room for {run.name} (weight {run.weight}): "
                     f"{held} of {node.capacity} are taken; choose another.",
                 )
-            self._held[asked.target] += run.weight
-        for node in leaves & self._held.keys():
-            self._held[node] -= run.weight
+            self._held_weight[asked.target] += run.weight
+        for node in leaves & self._held_weight.keys():
+            self._held_weight[node] -= run.weight
         return None
 
 

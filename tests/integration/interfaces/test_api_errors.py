@@ -157,7 +157,7 @@ def test_an_unknown_host_header_is_a_problem(db: Any) -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"{", "not JSON"),
+        (b"{", "cannot be read as JSON"),
         (b"", "required"),
         (b'"text"', "must be a JSON object"),
         (b"[1, 2]", "must be a JSON object"),
@@ -166,7 +166,7 @@ def test_an_unknown_host_header_is_a_problem(db: Any) -> None:
         (b'{"weight": 1e999}', "too large"),
         (b'{"weight": 1, "weight": 2}', "twice"),
         (b'{"config": {"fast": 1, "fast": 2}}', "twice"),
-        (b'{"weight": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"weight": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
         (b'{"config": {"a": "\\u0000"}}', "NUL"),
         (b'{"config": {"\\u0000": 1}}', "NUL"),
         (b'{"note": "\\ud800"}', "surrogate"),

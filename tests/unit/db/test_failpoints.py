@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.test import override_settings
 
-from ginkgo_site.checks import check_this_is_no_rehearsal
+from ginkgo_site.checks import check_failpoints_are_off
 from ginkgo_site.env import CHECKOUT, InvalidSetting, read_environment
 from scheduling.db import failpoints
 from scheduling.db.failpoints import ConnectionCut, FileRules, Point, Rules, parse_rules
@@ -54,11 +54,11 @@ def test_process_with_failpoints_does_not_start_without_rehearsal(tmp_path: Path
 
 
 def test_deployment_check_rejects_rehearsal() -> None:
-    assert check_this_is_no_rehearsal() == []
+    assert check_failpoints_are_off() == []
     rehearsal = read_environment({"GINKGO_REHEARSAL": "1"})
     with override_settings(GINKGO=rehearsal):
         assert django_settings.GINKGO.rehearsal
-        assert [message.id for message in check_this_is_no_rehearsal()] == ["ginkgo.E003"]
+        assert [message.id for message in check_failpoints_are_off()] == ["ginkgo.E003"]
 
 
 def test_point_is_named_by_the_last_statement() -> None:

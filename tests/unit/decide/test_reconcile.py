@@ -84,7 +84,7 @@ def test_a_process_of_an_older_epoch_is_adopted(phase: str) -> None:
     assert reconcile([wanted], [process(phase)], NOW) == [Adopt(wanted, 1)]
 
 
-def test_the_newest_of_several_older_processes_is_adopted() -> None:
+def test_process_of_the_highest_earlier_epoch_is_adopted_and_the_other_stopped() -> None:
     wanted = entry("run", epoch=5)
     old, older = process("warm", epoch=4, slot=2), process("warm", epoch=3, slot=1)
     assert reconcile([wanted], [older, old], NOW) == [Adopt(wanted, 2), Stop(1)]

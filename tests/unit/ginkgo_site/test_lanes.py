@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from ginkgo_site.database import django_database, share_connections
 from ginkgo_site.web.busy import Busy
-from ginkgo_site.web.lane_sizes import BESIDE, CONNECTIONS, GENERAL_SIZE, LOGIN_SIZE, RESERVE_SIZE
+from ginkgo_site.web.lane_sizes import BESIDE, GENERAL_SIZE, LOGIN_SIZE, RESERVE_SIZE
 from ginkgo_site.web.lanes import Lane, _to_its_end
 
 
@@ -16,7 +17,10 @@ def a_lane(size: int = 2, of_one: int = 2, wait_s: float = 5, most_waiting: int 
 
 
 def test_the_pool_has_a_connection_for_every_request_that_is_let_in() -> None:
-    assert LOGIN_SIZE + RESERVE_SIZE + GENERAL_SIZE + BESIDE == CONNECTIONS
+    database = django_database("postgresql://u@h/d")
+    share_connections(database)
+    connections = database["OPTIONS"]["pool"]["max_size"]
+    assert connections == LOGIN_SIZE + RESERVE_SIZE + GENERAL_SIZE + BESIDE
 
 
 async def test_one_address_gets_no_more_than_its_part() -> None:

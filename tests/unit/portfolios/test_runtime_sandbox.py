@@ -110,7 +110,7 @@ def test_libc_is_told_that_there_is_no_clone3_and_takes_clone(came: dict[str, An
 
 
 @pytest.mark.parametrize("deed", FILES)
-def test_no_file_is_made_written_or_removed(came: dict[str, Any], deed: str) -> None:
+def test_file_operation_is_refused_where_the_kernel_can(came: dict[str, Any], deed: str) -> None:
     refused = came[deed] in ("EACCES", "EXDEV", "EPERM")  # a link to a file of another user: EPERM
     assert refused is CAN_REFUSE_FILES, came[deed]
 
