@@ -68,7 +68,10 @@ def current_head(name: str) -> int:
 
 
 def read_segments(row: FeedRow) -> list[Segment]:
-    """Return the segments of a feed, oldest first. One statement."""
+    """Return the feed's segments, oldest first. One statement.
+
+    From each segment's first seq on, events are released at its rate.
+    """
     return [
         Segment(segment.from_seq, microseconds(segment.from_time), segment.rate)
         for segment in row.segments.order_by("id")

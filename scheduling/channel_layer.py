@@ -65,7 +65,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def receive(self, channel: str) -> dict[str, Any]:
         state = self._state()
-        await state.listening()
+        await state.wait_until_listening()
         try:
             return await state.queue(channel).get()
         except asyncio.CancelledError:
@@ -78,7 +78,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         state = self._state()
         state.groups.setdefault(group, {})[channel] = time.monotonic()
         state.queue(channel)
-        await state.listening()
+        await state.wait_until_listening()
 
     async def group_discard(self, group: str, channel: str) -> None:
         state = self._state()
@@ -121,8 +121,9 @@ class _LoopState:
         """Return whether the channel is in a group."""
         return any(channel in members for members in self.groups.values())
 
-    async def listening(self) -> None:
-        """Return once this process listens, so that later hints arrive."""
+    async def wait_until_listening(self) -> None:
+        """Start the listener if needed. Return once this process receives notifications, so that
+        no later hint is missed."""
         if self._task is None or self._task.done():
             self._task = self.loop.create_task(self._listen())
         await self._ready.wait()
@@ -183,9 +184,10 @@ class _LoopState:
         from ginkgo_site.database import conninfo
 
         payload = json.dumps(hint, separators=(",", ":"))
-        if len(payload.encode()) > MAX_PAYLOAD:
+        size = len(payload.encode())
+        if size > MAX_PAYLOAD:
             raise PayloadTooLarge(
-                f"The hint has {len(payload)} characters; send ids instead of state."
+                f"The hint has {size} bytes, limit {MAX_PAYLOAD}; send ids instead of state."
             )
         async with self._sending:
             for attempt in (1, 2):

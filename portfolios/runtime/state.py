@@ -173,8 +173,8 @@ def decode_state(data: bytes) -> State:
         raise StateUnreadable(f"the checkpoint is not a valid state: {error}") from error
     if state.format > FORMAT:
         raise StateUnreadable(
-            f"the checkpoint has state format {state.format}, and this version reads formats up to"
-            f" {FORMAT}; run the portfolio on a node of the newer version, or upgrade this one"
+            f"the checkpoint has state format {state.format}, and Ginkgo on this node reads formats"
+            f" up to {FORMAT}: upgrade this node, or run the portfolio on a node that is upgraded"
         )
     return state
 

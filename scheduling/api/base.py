@@ -20,6 +20,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from portfolios.models import Portfolio
+from portfolios.text import quoted
 from scheduling.api.authentication import BearerAuthentication
 from scheduling.api.error_handlers import exception_handler
 from scheduling.api.pagination import NewestFirst
@@ -105,6 +106,15 @@ def form_errors(form: Any) -> list[dict[str, str]]:
         for name, errors in form.errors.as_data().items()
         for error in errors
     ]
+
+
+def read_choice(request: Request, name: str, choices: Collection[str]) -> str | None:
+    """Return the query parameter `name`, or None if absent. Raise Invalid unless it is a choice."""
+    value = request.query_params.get(name)
+    if value is not None and value not in choices:
+        message = f"must be one of {', '.join(choices)}, not {quoted(value, longest=40)}"
+        raise Invalid([{"field": name, "code": "invalid_choice", "message": message}])
+    return value
 
 
 def refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:

@@ -8,12 +8,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from scheduling import operations
-from scheduling.api.base import ApiView, actor_of, context_for, refuse_unknown_parameters
+from scheduling.api.base import (
+    ApiView,
+    actor_of,
+    context_for,
+    read_choice,
+    refuse_unknown_parameters,
+)
 from scheduling.api.openapi import described, described_list, query
 from scheduling.api.pagination import page_of_lines
 from scheduling.api.request_serializers import NoBody, ReasonBody, read_body
 from scheduling.decide import types
-from scheduling.errors import Invalid
 from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.operations import registry
 from scheduling.operations.registry import Operation
@@ -29,24 +34,15 @@ class NodeList(ApiView):
         """Return one page of the consistent read that the dashboard shows too."""
         refuse_unknown_parameters(request, ("status", "schedulable"))
         lines = read_fleet_view().nodes
-        status = _choice(request, "status", get_args(types.NodeStatus))
+        status = read_choice(request, "status", get_args(types.NodeStatus))
         if status is not None:
             lines = [line for line in lines if line.status == status]
-        schedulable = _choice(request, "schedulable", ("true", "false"))
+        schedulable = read_choice(request, "schedulable", ("true", "false"))
         if schedulable is not None:
             lines = [line for line in lines if line.schedulable == (schedulable == "true")]
         page, following, preceding = page_of_lines(request, lines, lambda line: line.name)
         results = NodeDocument(page, many=True, context=context_for(request)).data
         return Response({"next": following, "previous": preceding, "results": results})
-
-
-def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str | None:
-    """Return the query parameter `name`, or None if absent. Raise Invalid unless it is a choice."""
-    value = request.query_params.get(name)
-    if value is not None and value not in choices:
-        message = f"must be one of {', '.join(choices)}"
-        raise Invalid([{"field": name, "code": "invalid_choice", "message": message}])
-    return value
 
 
 class NodeDetail(ApiView):

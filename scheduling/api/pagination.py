@@ -1,4 +1,7 @@
-"""Lists in pages: {"results", "next", "previous"}, `?limit=` up to 1000, `?cursor=` from a link."""
+"""Pagination of lists: the body is {"results", "next", "previous"}.
+
+`?limit=` is the page size (100, at most 1000), `?cursor=` comes from the `next` or `previous` link.
+"""
 
 from __future__ import annotations
 

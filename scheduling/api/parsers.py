@@ -44,7 +44,7 @@ class StrictJSONParser(BaseParser):
         except RecursionError:
             raise ParseError(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
         except ValueError as error:
-            raise ParseError(f"The body is not JSON: {error}.") from None
+            raise ParseError(f"The body cannot be read as JSON: {error}.") from None
         _check(value, depth=0)
         return value
 

@@ -12,7 +12,13 @@ from rest_framework.response import Response
 from portfolios.models import Checkpoint, DesiredState
 from portfolios.runtime.state import account_view, decode_state, strategy_view
 from scheduling import operations
-from scheduling.api.base import ApiView, actor_of, present_portfolio, refuse_unknown_parameters
+from scheduling.api.base import (
+    ApiView,
+    actor_of,
+    present_portfolio,
+    read_choice,
+    refuse_unknown_parameters,
+)
 from scheduling.api.openapi import described, described_list, query
 from scheduling.api.pagination import page_of_lines
 from scheduling.api.request_serializers import (
@@ -24,7 +30,7 @@ from scheduling.api.request_serializers import (
     VerificationBody,
     read_body,
 )
-from scheduling.errors import Invalid, Refused
+from scheduling.errors import Refused
 from scheduling.models import Phase
 from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.operations import registry
@@ -58,13 +64,12 @@ class PortfolioList(ApiView):
         refuse_unknown_parameters(request, _FILTERS)
         lines = read_fleet_view().portfolios
         for name, (attribute, choices) in _FILTERS.items():
-            wanted = request.query_params.get(name)
-            if wanted is None:
-                continue
-            if choices is not None and wanted not in choices:
-                message = f"must be one of {', '.join(choices)}"
-                raise Invalid([{"field": name, "code": "invalid_choice", "message": message}])
-            lines = [line for line in lines if getattr(line, attribute) == wanted]
+            if choices is None:
+                wanted = request.query_params.get(name)
+            else:
+                wanted = read_choice(request, name, choices)
+            if wanted is not None:
+                lines = [line for line in lines if getattr(line, attribute) == wanted]
         page, following, preceding = page_of_lines(request, lines, lambda line: line.name)
         results = PortfolioDocument(page, many=True).data
         return Response({"next": following, "previous": preceding, "results": results})

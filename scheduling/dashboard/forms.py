@@ -36,8 +36,11 @@ class JSONText(forms.CharField):
             ) from error
         if not isinstance(parsed, dict):
             raise forms.ValidationError('must be an object, like {} or {"name": 1}')
-        if unprintable_in(parsed):
-            raise forms.ValidationError("contains a control or bidirectional character: remove it")
+        if found := unprintable_in(parsed):
+            raise forms.ValidationError(
+                f"contains the character U+{ord(found):04X}, a control or bidirectional "
+                "character: remove it"
+            )
         return parsed
 
 

@@ -25,7 +25,7 @@ MAX_WAIT_S = 3.0
 
 
 class Waiting(NamedTuple):
-    """One heartbeat, and the future of its row."""
+    """A heartbeat that waits to be written. `row` becomes its row from `renew_leases`."""
 
     node: int
     heartbeat: Heartbeat

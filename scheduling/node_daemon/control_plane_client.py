@@ -90,13 +90,15 @@ class ControlPlaneClient:
                 data, status = await response.read(), response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ServerUnavailable(
-                f"{path} got no answer: {error or type(error).__name__}"
+                f"the gateway did not answer {path}: {error or type(error).__name__}"
             ) from None
         if status in (200, 204):
             try:
                 return msgspec.msgpack.decode(data, type=answer) if data else None  # type: ignore[return-value]
             except msgspec.DecodeError as error:
-                raise ServerUnavailable(f"{path} got an invalid answer: {error}") from None
+                raise ServerUnavailable(
+                    f"the gateway's answer to {path} cannot be read: {error}"
+                ) from None
         raise _error_of(path, status, data)
 
     async def pushes(self, hello: Hello) -> AsyncIterator[DesiredSet | None]:
@@ -123,14 +125,14 @@ def _error_of(path: str, status: int, data: bytes) -> Exception:
     try:
         problem = msgspec.msgpack.decode(data, type=Problem)
     except msgspec.DecodeError:
-        problem = Problem(code="", message=f"{path} was answered {status}")
+        problem = Problem(code="", message=f"the gateway answered {path} with {status}")
     if status == UNAUTHORIZED:
         return RegistrationRefused(problem.message)
     if status >= 500 or status in (408, 425, 429) or not problem.code:
-        return ServerUnavailable(f"{path} was answered {status}: {problem.message}")
+        return ServerUnavailable(f"the gateway answered {path} with {status}: {problem.message}")
     return RequestRefused(status, problem.code, problem.message)
 
 
 async def back_off(attempt: int, first_s: float, max_s: float) -> None:
-    """Sleep before the next attempt: doubled each time, up to `longest_s`."""
+    """Sleep before the next attempt: doubled each time, up to `max_s`."""
     await asyncio.sleep(min(first_s * 2 ** min(attempt, 16), max_s))
