@@ -157,7 +157,7 @@ def test_a_trader_whose_symbols_were_left_out_is_not_created(operator: ApiClient
 def test_a_weight_that_no_longer_fits_is_accepted_with_a_warning(operator: ApiClient) -> None:
     make_running_portfolio("canary-1", make_node("node-1", capacity=5))
     (said,) = operator.patch("portfolios/canary-1/", {"weight": 7}).json()["warnings"]
-    assert said.startswith("node-1 now holds 7 of 5 places: what runs there goes on")
+    assert said.startswith("node-1 now holds 7 of 5 places: its portfolios keep running")
     assert operator.patch("portfolios/canary-1/", {"weight": 5}).json()["warnings"] == []
 
 
@@ -168,7 +168,7 @@ def test_a_selector_that_no_longer_fits_is_accepted_with_a_warning(operator: Api
     assert said.startswith("node-1, where canary-1 runs, has no zone=b, and it stays there: ")
     make_node("node-2", labels={"zone": "b"})
     (said,) = operator.patch("portfolios/canary-1/", wanted).json()["warnings"]
-    assert said == "node-1, where canary-1 runs, has no zone=b: the next passes move it."
+    assert said == "node-1, where canary-1 runs, has no zone=b: the balancer will move it."
 
 
 def test_a_taken_name_is_refused_until_its_portfolio_is_deleted(operator: ApiClient) -> None:
@@ -435,7 +435,7 @@ def test_there_is_no_checkpoint_before_the_first_commit(viewer: ApiClient) -> No
     make_portfolio("canary-1")
     said = problem(viewer.get("portfolios/canary-1/checkpoint/"), 404, "not_found")["detail"]
     assert "canary-1" in said
-    assert "committed nothing yet" in said
+    assert "has not committed yet" in said
 
 
 def test_the_canarys_digest_is_that_of_the_feed_as_anyone_reads_it(viewer: ApiClient) -> None:
