@@ -9,7 +9,7 @@ The table has one row for each portfolio ever made; to check it takes millisecon
 
 from django.db import migrations, models
 
-from ginkgo_site.patience import PatientMigration
+from ginkgo_site.table_locks import PatientMigration
 
 PLAIN = r"^[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?$"
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from django.db import connection
 
-from ginkgo_site import patience
+from ginkgo_site import table_locks
 from portfolios.retention.kinds import RecordKind
 
 T = TypeVar("T")
@@ -163,4 +163,4 @@ def _execute(statement: str) -> None:
 
 def patiently(act: Callable[[], T]) -> T:
     """Run `act` in a transaction with a lock timeout. Raise OperationalError if every try fails."""
-    return patience.patiently(act, LOCK_WAIT, MAX_ATTEMPTS)
+    return table_locks.patiently(act, LOCK_WAIT, MAX_ATTEMPTS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from django.db import OperationalError, connection
 
-from ginkgo_site.patience import lock_was_taken
+from ginkgo_site.table_locks import lock_was_taken
 from portfolios.retention.archive import Archive, archive
 from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.partitions import (

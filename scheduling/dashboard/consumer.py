@@ -10,7 +10,7 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.db import SessionStore
 
-from scheduling.dashboard.live_updates import LiveView, parse_view
+from scheduling.dashboard.live_views import LiveView, parse_view
 from scheduling.dashboard.publisher import process_publisher
 from scheduling.permissions import Role, role_of
 

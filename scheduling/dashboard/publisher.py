@@ -19,7 +19,7 @@ from channels.layers import get_channel_layer
 from django.db import connection, connections
 
 from scheduling.dashboard.board import describe_changes
-from scheduling.dashboard.live_updates import LiveView, render_view
+from scheduling.dashboard.live_views import LiveView, render_view
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.presentation.formatting import clock

@@ -15,7 +15,7 @@ from scheduling.db.transaction import aexecute, aexecute_autocommit
 from scheduling.enact.lease import record_gateway_alive
 from scheduling.enact.timeline import note_timeline
 from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
-from scheduling.gateway.commit_path import COMMIT_PATH
+from scheduling.gateway.commit_health import COMMIT_HEALTH
 from scheduling.gateway.disk_space import DISK_SPACE
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
 from scheduling.gateway.heartbeat import BATCHER
@@ -54,8 +54,8 @@ async def liveness_loop() -> None:
                 transaction = record_gateway_alive(
                     times,
                     overloaded=bool(overload),
-                    blocked_s=COMMIT_PATH.blocked_s(),
-                    passed_s=COMMIT_PATH.passed_s(),
+                    blocked_s=COMMIT_HEALTH.blocked_s(),
+                    passed_s=COMMIT_HEALTH.passed_s(),
                 )
                 await aexecute_autocommit(connection, transaction)
             HEALTH.liveness.succeed()

@@ -14,7 +14,7 @@ from scheduling.db.transaction import aexecute, aexecute_autocommit
 from scheduling.enact import commit as commits
 from scheduling.enact import handoff
 from scheduling.gateway.auth import NodeIdentity
-from scheduling.gateway.commit_path import COMMIT_PATH
+from scheduling.gateway.commit_health import COMMIT_HEALTH
 from scheduling.gateway.http import RequestRejected, primary_message
 from scheduling.gateway.message_decoding import decode, decode_commits, uuid_of
 from scheduling.gateway.pool import locking_connection, work_connection
@@ -104,7 +104,7 @@ async def _commit_all(
     """Write all commits in one statement. If it fails as a whole, write each half separately: one
     bad commit among 200 is found with 16 statements, and the others wait for no more than these."""
     try:
-        async with work_connection(sender.node) as connection, COMMIT_PATH.attempt():
+        async with work_connection(sender.node) as connection, COMMIT_HEALTH.attempt():
             answers = await aexecute_autocommit(
                 connection, commits.commit(sender.node, sender.name, incarnation, requested)
             )

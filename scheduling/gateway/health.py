@@ -16,7 +16,7 @@ from psycopg_pool import PoolTimeout
 from ginkgo_site.deadline import ServerSilent
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
-from scheduling.gateway.commit_path import COMMIT_PATH
+from scheduling.gateway.commit_health import COMMIT_HEALTH
 from scheduling.gateway.disk_space import DISK_SPACE
 
 #: A probe without success for longer makes the process not ready. A statement without an answer is
@@ -82,7 +82,7 @@ class Health:
 
 
 def _commit_problem() -> str:
-    blocked_s = COMMIT_PATH.blocked_s()
+    blocked_s = COMMIT_HEALTH.blocked_s()
     if blocked_s is None or blocked_s <= MAX_AGE_S:
         return ""
     return f"No commit of this gateway succeeded for {blocked_s:.1f} s, limit {MAX_AGE_S:g} s."

@@ -10,7 +10,7 @@ The table has one narrow row for each node. Building the index locks out beats f
 
 from django.db import migrations, models
 
-from ginkgo_site.patience import PatientMigration
+from ginkgo_site.table_locks import PatientMigration
 
 PART = """
 UPDATE scheduling_lease SET incarnation = gen_random_uuid()

@@ -6,7 +6,7 @@ still runs may go on inserting rows.
 
 from django.db import migrations, models
 
-from ginkgo_site.patience import PatientMigration
+from ginkgo_site.table_locks import PatientMigration
 
 FORWARD = """
 DROP TRIGGER run_changed ON scheduling_run;

@@ -8,7 +8,7 @@ of earlier releases have neither interface nor address.
 import django.db.models.functions.comparison
 from django.db import migrations, models
 
-from ginkgo_site.patience import PatientMigration
+from ginkgo_site.table_locks import PatientMigration
 
 
 class Migration(PatientMigration):

@@ -3,7 +3,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-from ginkgo_site.patience import PatientMigration
+from ginkgo_site.table_locks import PatientMigration
 
 
 class Migration(PatientMigration):

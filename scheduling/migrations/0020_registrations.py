@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from django.db import migrations, models
 
-from ginkgo_site.patience import PatientMigration
+from ginkgo_site.table_locks import PatientMigration
 
 
 class Migration(PatientMigration):

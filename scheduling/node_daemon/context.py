@@ -11,7 +11,7 @@ from scheduling.node_daemon.config import NodeConfig
 from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.feed_reader import FeedReader
 from scheduling.node_daemon.forkserver_client import ForkserverClient
-from scheduling.node_daemon.lease import Lease
+from scheduling.node_daemon.lease_view import Lease
 from scheduling.node_daemon.outbox import Outbox
 
 

@@ -16,7 +16,7 @@ from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.daemon import ExecutionNode
 from scheduling.node_daemon.errors import ChildFailed, FatalError, RegistrationRefused
 from scheduling.node_daemon.forkserver_client import ForkserverClient
-from scheduling.node_daemon.lease import Lease
+from scheduling.node_daemon.lease_view import Lease
 from scheduling.node_daemon.logs import start_logging
 from scheduling.node_daemon.outbox import Outbox
 from scheduling.node_daemon.shutdown import shut_down

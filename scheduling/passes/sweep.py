@@ -20,7 +20,7 @@ from scheduling.db.transaction import (
     execute,
     execute_autocommit,
 )
-from scheduling.enact import handoff, reclaim, revisions, storm, timeline
+from scheduling.enact import handoff, revisions, storm, timeline, unheld_runs
 from scheduling.enact.epoch_floor import ENOUGH, raise_epoch_floor
 from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
 from scheduling.enact.lease import mark_lost
@@ -112,7 +112,7 @@ def _repeat_stops(timing: Timing) -> int:
             timing=timing,
             seen_epoch=row.epoch,
         )
-        for row in execute_autocommit(reclaim.unstopped())
+        for row in execute_autocommit(unheld_runs.unstopped())
     ]
     return sum(each is not None for each in requested)
 
@@ -121,12 +121,12 @@ def _give_up_failed_starts(timing: Timing) -> int:
     """End ownerships that no process holds: never activated, or reported by no node."""
     limit_s = timing.activate_deadline_s
     unactivated = [
-        _attempt(reclaim.reclaim_unactivated, row.portfolio_id, row.epoch, limit_s)
-        for row in execute_autocommit(reclaim.unactivated(timing))
+        _attempt(unheld_runs.reclaim_unactivated, row.portfolio_id, row.epoch, limit_s)
+        for row in execute_autocommit(unheld_runs.unactivated(timing))
     ]
     orphaned = [
-        _attempt(reclaim.reclaim_orphaned, row.portfolio_id, row.epoch)
-        for row in execute_autocommit(reclaim.orphaned())
+        _attempt(unheld_runs.reclaim_orphaned, row.portfolio_id, row.epoch)
+        for row in execute_autocommit(unheld_runs.orphaned())
     ]
     return sum(map(bool, [*unactivated, *orphaned]))
 

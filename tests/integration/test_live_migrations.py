@@ -17,7 +17,7 @@ import pytest
 from django.db.migrations.loader import MigrationLoader
 
 from ginkgo_site.env import CHECKOUT
-from ginkgo_site.patience import PatientMigration
+from ginkgo_site.table_locks import PatientMigration
 
 #: Those before are of releases that nothing traded on, or give way in their own way (0004).
 PATIENT_FROM = {"scheduling": 11, "portfolios": 5}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from scheduling.decide import reconcile as decide
-from scheduling.node_daemon.lease import Lease
+from scheduling.node_daemon.lease_view import Lease
 from scheduling.wire import messages as wire
 from tests.simulation.gateway import Away
 from tests.simulation.process import MAX_EVENTS, Batch, Hosted, run

@@ -10,8 +10,8 @@ from scheduling.enact import (
     pass_lock,
     pending_reasons,
     process_failures,
-    reclaim,
     revisions,
+    unheld_runs,
 )
 from scheduling.enact.audit_log import AUDIT
 from scheduling.enact.grant import GRANT, LOCK_FREE_RUNS, LOCK_RUNS, RAISE_ATTEMPTS, RUNS
@@ -295,7 +295,7 @@ def stale_revisions(db: Store, p: Any) -> list[Row]:
     return found
 
 
-@answers(reclaim.ORPHANED)
+@answers(unheld_runs.ORPHANED)
 def orphaned(db: Store, p: Any) -> list[Row]:
     return [
         view(run)
@@ -307,7 +307,7 @@ def orphaned(db: Store, p: Any) -> list[Row]:
     ]
 
 
-@answers(reclaim.UNACTIVATED)
+@answers(unheld_runs.UNACTIVATED)
 def unactivated(db: Store, p: Any) -> list[Row]:
     found = []
     for run in db.runs.values():
@@ -329,7 +329,7 @@ def unactivated(db: Store, p: Any) -> list[Row]:
     return found
 
 
-@answers(reclaim.UNSTOPPED)
+@answers(unheld_runs.UNSTOPPED)
 def unstopped(db: Store, p: Any) -> list[Row]:
     return [
         view(run)

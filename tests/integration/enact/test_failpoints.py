@@ -21,7 +21,7 @@ from scheduling.db.transaction import execute
 from scheduling.enact.halt import halt_all
 from scheduling.enact.handoff import expire, overdue, request
 from scheduling.enact.process_failures import handle_process_exit, handle_stale_halt
-from scheduling.enact.reclaim import reclaim_orphaned, reclaim_unactivated
+from scheduling.enact.unheld_runs import reclaim_orphaned, reclaim_unactivated
 from scheduling.models import ACTIVE_STATES, Handoff, Lease, Node, Run
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
@@ -435,7 +435,7 @@ PROTOCOL = (
 MODULES = [f"scheduling.enact.handoff.{name}" for name in PROTOCOL]
 MODULES += [
     "scheduling.enact.process_failures",
-    "scheduling.enact.reclaim",
+    "scheduling.enact.unheld_runs",
     "scheduling.enact.revisions",
     "scheduling.enact.grant",
     "scheduling.enact.register",

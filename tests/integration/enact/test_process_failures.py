@@ -11,8 +11,8 @@ from portfolios.models import Revision
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.process_failures import handle_stale_halt
-from scheduling.enact.reclaim import reclaim_unactivated, unactivated
 from scheduling.enact.revisions import mark_proven_revisions, stale_revisions
+from scheduling.enact.unheld_runs import reclaim_unactivated, unactivated
 from scheduling.models import Event, Handoff, Lease, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import Halted

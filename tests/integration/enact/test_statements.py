@@ -20,7 +20,7 @@ MODULES = [
         "enact.audit_log",
         "enact.commit",
         "enact.process_failures",
-        "enact.reclaim",
+        "enact.unheld_runs",
         "enact.revisions",
         "enact.epoch_floor",
         "enact.fleet_revoke",

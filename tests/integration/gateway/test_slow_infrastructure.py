@@ -9,7 +9,7 @@ import pytest
 from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.db.transaction import execute
-from scheduling.enact import alerts, reclaim
+from scheduling.enact import alerts, unheld_runs
 from scheduling.enact.handoff import overdue
 from scheduling.enact.lease import record_gateway_alive
 from scheduling.enact.stalls import mark_stalls
@@ -83,7 +83,7 @@ def test_run_reclaimed_without_a_first_commit_costs_no_attempt(
 ) -> None:
     hand = make_trader("p", nodes[0])
     Run.objects.update(first_commit_at=None, phase="starting")
-    assert execute(reclaim.reclaim_unactivated(hand.portfolio.pk, hand.run().epoch, 10.0))
+    assert execute(unheld_runs.reclaim_unactivated(hand.portfolio.pk, hand.run().epoch, 10.0))
     at = hand.run()
     assert (at.phase, at.attempts, at.failures_by_node) == ("pending", 0, {})
 
@@ -109,7 +109,7 @@ def test_no_deadline_expires_while_no_commit_succeeds(nodes: list[FakeNode]) -> 
     Handoff.objects.filter(state="preparing").update(deadline_at=ago(1))
 
     def judged() -> tuple[int, int]:
-        return len(execute(overdue(timing()))), len(execute(reclaim.unactivated(timing())))
+        return len(execute(overdue(timing()))), len(execute(unheld_runs.unactivated(timing())))
 
     assert judged() == (1, 1)
     stand(for_s=20)

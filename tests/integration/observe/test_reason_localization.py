@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from scheduling import operations
-from scheduling.dashboard.live_updates import LiveView, parse_view, render_view
+from scheduling.dashboard.live_views import LiveView, parse_view, render_view
 from scheduling.decide.reasons import render
 from scheduling.decide.types import Reason
 from scheduling.models import Handoff, Node, Run

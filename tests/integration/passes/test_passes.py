@@ -16,7 +16,7 @@ from portfolios.models import Revision
 from scheduling import operations, tasks
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import django_cursor, execute
-from scheduling.enact import alerts, handoff, reclaim, revisions, stalls
+from scheduling.enact import alerts, handoff, revisions, stalls, unheld_runs
 from scheduling.enact.notify import notify_watchers
 from scheduling.enact.pass_lock import acquire, record_watcher_seen, release
 from scheduling.errors import SnapshotUnavailable
@@ -462,7 +462,7 @@ def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_
     fleet_wide = (
         revisions.PROVE,
         revisions.STALE_REVISIONS,
-        reclaim.ORPHANED,
+        unheld_runs.ORPHANED,
         stalls.STALLS,
         stalls.BEHIND,
     )

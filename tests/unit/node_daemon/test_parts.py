@@ -8,7 +8,7 @@ from scheduling.management.commands.run_node import Command
 from scheduling.node_daemon import cli, errors
 from scheduling.node_daemon.config import make_config
 from scheduling.node_daemon.feed_time import FeedTime
-from scheduling.node_daemon.lease import Lease
+from scheduling.node_daemon.lease_view import Lease
 
 SECOND = 1_000_000
 

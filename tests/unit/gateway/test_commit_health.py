@@ -9,22 +9,22 @@ from typing import Any
 import psycopg
 import pytest
 
-from scheduling.gateway.commit_path import FORGOTTEN_AFTER_S, CommitPath
+from scheduling.gateway.commit_health import FORGOTTEN_AFTER_S, CommitHealth
 
 
 class Story:
-    """A commit path, its clock, and attempts that end on request."""
+    """A commit health, its clock, and attempts that end on request."""
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.path = CommitPath(lambda: self.now)
+        self.health = CommitHealth(lambda: self.now)
 
     async def begin(self) -> asyncio.Future[Exception | None]:
         """Begin an attempt; it ends as the future says."""
         end: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
         async def attempt() -> None:
-            async with self.path.attempt():
+            async with self.health.attempt():
                 error = await end
                 if error is not None:
                     raise error
@@ -49,19 +49,19 @@ LOCKED = psycopg.errors.LockNotAvailable
 def test_waiting_commits_are_blocked_after_a_second_until_one_succeeds() -> None:
     async def told() -> None:
         story = Story()
-        assert story.path.blocked_s() is None
+        assert story.health.blocked_s() is None
         first = await story.begin()
-        assert story.path.blocked_s() is None
+        assert story.health.blocked_s() is None
         story.now += 2
-        assert story.path.blocked_s() == 2
+        assert story.health.blocked_s() == 2
         await story.end(first, LOCKED("canceling statement due to lock timeout"))
         story.now += 0.5  # until the daemon repeats it
-        assert story.path.blocked_s() == 2.5
+        assert story.health.blocked_s() == 2.5
         second = await story.begin()
         story.now += 1
-        assert story.path.blocked_s() == 3.5
+        assert story.health.blocked_s() == 3.5
         await story.end(second, None)
-        assert story.path.blocked_s() is None
+        assert story.health.blocked_s() is None
 
     tell(told())
 
@@ -74,9 +74,9 @@ def test_one_successful_commit_opens_the_path_although_others_wait() -> None:
             other = await story.begin()
             story.now += 0.9
             await story.end(other, None)
-            assert story.path.blocked_s() is None
+            assert story.health.blocked_s() is None
         story.now += 1
-        assert story.path.blocked_s() == 1
+        assert story.health.blocked_s() == 1
 
     tell(told())
 
@@ -84,13 +84,13 @@ def test_one_successful_commit_opens_the_path_although_others_wait() -> None:
 def test_time_of_last_success_is_known_while_others_are_blocked() -> None:
     async def told() -> None:
         story = Story()
-        assert story.path.passed_s() is None
+        assert story.health.passed_s() is None
         first, second = await story.begin(), await story.begin()
         story.now += 1
         await story.end(first, None)
         story.now += 2
         await story.end(second, LOCKED())
-        assert story.path.passed_s() == 2
+        assert story.health.passed_s() == 2
 
     tell(told())
 
@@ -102,7 +102,7 @@ def test_commit_refused_by_the_database_counts_as_success(error: Exception) -> N
         first = await story.begin()
         story.now += 2
         await story.end(first, error)
-        assert story.path.blocked_s() is None
+        assert story.health.blocked_s() is None
 
     tell(told())
 
@@ -114,10 +114,10 @@ def test_failure_without_a_repeat_is_forgotten() -> None:
         story.now += 2
         await story.end(first, LOCKED())
         story.now += FORGOTTEN_AFTER_S
-        assert story.path.blocked_s() is not None
+        assert story.health.blocked_s() is not None
         story.now += 0.1
-        assert story.path.blocked_s() is None
+        assert story.health.blocked_s() is None
         await story.begin()
-        assert story.path.blocked_s() is None
+        assert story.health.blocked_s() is None
 
     tell(told())

@@ -24,7 +24,7 @@ BLOCKED_AFTER_S = 1.0
 FORGOTTEN_AFTER_S = 5.0
 
 
-class CommitPath:
+class CommitHealth:
     """Records since when commits have waited without a success."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -69,4 +69,4 @@ class CommitPath:
 
 
 #: The commits of this process.
-COMMIT_PATH = CommitPath()
+COMMIT_HEALTH = CommitHealth()

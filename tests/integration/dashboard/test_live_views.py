@@ -11,7 +11,7 @@ import pytest
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import publisher
-from scheduling.dashboard.live_updates import LiveView, parse_view
+from scheduling.dashboard.live_views import LiveView, parse_view
 from scheduling.dashboard.publisher import BoardPublisher
 from scheduling.errors import SnapshotUnavailable
 from tests.support import board_fixture
