@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from psycopg_pool import PoolTimeout
@@ -26,7 +25,7 @@ from scheduling.gateway.message_decoding import decode_heartbeat
 from scheduling.gateway.pool import locking_connection, work_connection
 from scheduling.observe.desired_set import desired_set
 from scheduling.timing import timing
-from scheduling.wire.messages import DesiredSet, Heartbeat, HeartbeatAnswer
+from scheduling.wire.messages import DesiredSet, Heartbeat, HeartbeatAnswer, uuid_from
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +45,8 @@ async def answer_heartbeat(sender: NodeIdentity, body: bytes) -> HeartbeatAnswer
         return _not_the_holder(sender, heartbeat, lease)
     await _record_catch_up(sender, heartbeat)
     await _compare_acknowledged(sender, heartbeat)
-    await _apply_reports(sender, heartbeat)
+    if heartbeat.reports:
+        await _apply_reports(sender, heartbeat)
     desired = await _changed_desired_set(sender, heartbeat, lease)
     return _renewed(sender, heartbeat, lease, desired)
 
@@ -97,7 +97,7 @@ async def _compare_acknowledged(sender: NodeIdentity, heartbeat: Heartbeat) -> N
 
 async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
     """Apply every report in a transaction of its own. A bad one costs no other report."""
-    times, incarnation = timing(), UUID(heartbeat.incarnation)
+    times, incarnation = timing(), uuid_from(heartbeat.incarnation)
     invalid: list[str] = []
     for report in heartbeat.reports:
         try:
@@ -164,7 +164,7 @@ def _not_the_holder(sender: NodeIdentity, heartbeat: Heartbeat, lease: Any) -> H
     newer by the count of registrations, which a clock that was set back does not change; or by the
     clock, since a restored database counts again from where it was.
     """
-    is_held = lease.held_by is not None and lease.held_by != UUID(heartbeat.incarnation)
+    is_held = lease.held_by is not None and lease.held_by != uuid_from(heartbeat.incarnation)
     counts_more = heartbeat.registration and lease.registrations >= heartbeat.registration
     if is_held and (counts_more or lease.taken_us >= heartbeat.registered_us):
         return HeartbeatAnswer(
