@@ -79,7 +79,7 @@ def test_migrate_to_another_python_version_needs_acceptance(old: FakeNode) -> No
         operations.migrate("p", "node-2", actor="ann")
     assert caught.value.code == "node_lacks"
     assert caught.value.message == (
-        "p cannot move to node-2: node-2 has Python 3.13, and it last ran under Python 3.11: "
+        "p cannot move to node-2: node-2 has Python 3.13, but it last ran under Python 3.11: "
         "allow another version with accept_python."
     )
     assert operations.accept_python("3.13", None, actor="ann") == ["p"]
@@ -196,6 +196,6 @@ def test_an_operator_accepts_a_version_by_api_and_by_command(
     call_command("accept_python", "3.13", "--all", "--undo")
     assert Run.objects.get().accept_python == ""
     call_command("accept_python", "3.13", "p")
-    assert "1 portfolio may go on under Python 3.13." in capsys.readouterr().out
+    assert "1 portfolio may also run under Python 3.13." in capsys.readouterr().out
     call_command("cluster_status")
     assert "3.11" in capsys.readouterr().out

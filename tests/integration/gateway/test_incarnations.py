@@ -86,7 +86,7 @@ def test_an_incarnation_that_another_node_holds_is_refused(hand: OwnerSession) -
     assert refused.value.code == "incarnation_in_use"
     assert refused.value.message == (
         "Node node-2 cannot register: another node holds this incarnation. An incarnation belongs "
-        "to one start of one daemon; start the daemon again, it draws a new one."
+        "to one start of one daemon; restart the daemon, which draws a new one."
     )
     assert Lease.objects.get(node=thief.row).incarnation == thief.incarnation
 

@@ -159,7 +159,7 @@ def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
         (line,) = read_fleet_view().alerts
         assert (line.kind, line.portfolio, line.node) == ("disk_full", None, None)
         assert "commits are refused" in line.reason
-        assert "the disk is full or nearly so" in page.get("/").content.decode()
+        assert "the disk is full or nearly full" in page.get("/").content.decode()
         assert 'ginkgo_alerts_open{kind="disk_full"} 1.0' in viewer.get("metrics").content.decode()
     finally:
         with connection.cursor() as cursor:
