@@ -85,7 +85,7 @@ def test_storms_and_times_are_those_of_this_installation(
     operations.uncordon("node-3", actor="cast")
     verdict = viewer.get(PLAN, **asked).json()["verdict"]
     assert verdict["storm"] is True
-    assert any("failover is held for 30 s first" in note for note in verdict["notes"])
+    assert any("failover is first held for 30 s" in note for note in verdict["notes"])
     environment = {
         "GINKGO_STORM_FRACTION": "0.9", "GINKGO_SOCKET_GRACE_S": "7", "GINKGO_LEASE_TTL_S": "60",
     }  # fmt: skip
@@ -96,7 +96,7 @@ def test_storms_and_times_are_those_of_this_installation(
     budget = verdict["without_owner"]
     assert (budget["by_silence_s"], budget["by_kill_s"]) == (63.0, 9.0)
     everything = viewer.get(PLAN, lose="node-1,node-2,node-3").json()["verdict"]
-    assert any("failover is held for 60 s first" in note for note in everything["notes"])
+    assert any("failover is first held for 60 s" in note for note in everything["notes"])
 
 
 def test_every_node_is_shown_as_the_scenario_assumes(
