@@ -44,7 +44,8 @@ async def answer_heartbeat(sender: NodeIdentity, body: bytes) -> HeartbeatAnswer
     if not lease.beaten:
         return _not_the_holder(sender, heartbeat, lease)
     await _record_catch_up(sender, heartbeat)
-    await _compare_acknowledged(sender, heartbeat)
+    if heartbeat.acknowledged or heartbeat.recalled:
+        await _compare_acknowledged(sender, heartbeat)
     if heartbeat.reports:
         await _apply_reports(sender, heartbeat)
     desired = await _changed_desired_set(sender, heartbeat, lease)

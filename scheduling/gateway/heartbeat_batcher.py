@@ -84,9 +84,9 @@ class HeartbeatBatcher:
         """Give each heartbeat its row. Return those whose row was locked."""
         locked: list[Waiting] = []
         for waiting in batch:
-            row = rows.get(waiting.node)
             if waiting.row.done():
                 continue
+            row = rows.get(waiting.node)
             if row is not None and row.row_held:
                 locked.append(waiting)
             elif (
