@@ -17,34 +17,28 @@ MAX_ERROR = 2_000
 
 
 def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -> Transaction[str]:
-    """Apply one report and return the outcome. A late or repeated report changes nothing.
+    """Return the transaction that applies one report. A late or repeated report changes nothing.
 
-    Raise Refused if the report is invalid.
+    Failpoints know it by the name of the step. Raise Refused if the report is invalid.
     """
     match report:
         case Prepared():
-            return (yield from handoff.prepared(report.handoff, node, incarnation, timing))
+            return handoff.prepared(report.handoff, node, incarnation, timing)
         case StepFailed():
-            return (
-                yield from handoff.step_failed(
-                    report.handoff,
-                    node,
-                    incarnation,
-                    report.step,
-                    _storable(report.error),
-                    report.strategy_failed,
-                    timing,
-                )
+            return handoff.step_failed(
+                report.handoff,
+                node,
+                incarnation,
+                report.step,
+                _storable(report.error),
+                report.strategy_failed,
+                timing,
             )
         case ProcessExited():
             exited = _valid_exit(report)
-            return (
-                yield from process_failures.handle_process_exit(node, incarnation, exited, timing)
-            )
+            return process_failures.handle_process_exit(node, incarnation, exited, timing)
         case Halted():
-            return (
-                yield from process_failures.handle_stale_halt(node, incarnation, report, timing)
-            )
+            return process_failures.handle_stale_halt(node, incarnation, report, timing)
 
 
 def _valid_exit(report: ProcessExited) -> ProcessExited:
