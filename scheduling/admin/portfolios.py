@@ -68,7 +68,7 @@ class RevisionInline(admin.TabularInline):
     readonly_fields = fields
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow for whoever sees the portfolio."""
+        """Allow everyone who may see the portfolio."""
         return True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -86,7 +86,7 @@ class SegmentInline(admin.TabularInline):
     readonly_fields = fields
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow for whoever sees the feed."""
+        """Allow everyone who may see the feed."""
         return True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -98,7 +98,7 @@ def handle_process_exit(
         case ExitAction.PLACE_ELSEWHERE:
             return (yield from _place_elsewhere(run, exited))
         case ExitAction.QUARANTINE:
-            return (yield from _quarantine(run, active, exited))
+            return (yield from _quarantine(run, active, decision, exited))
 
 
 def _is_owner(run: Row, node: int, incarnation: UUID, epoch: int) -> bool:
@@ -157,11 +157,14 @@ def _place_elsewhere(run: Row, exited: ProcessExited) -> Transaction[str]:
     return "elsewhere"
 
 
-def _quarantine(run: Row, active: Row | None, exited: ProcessExited) -> Transaction[str]:
+def _quarantine(
+    run: Row, active: Row | None, decision: ExitDecision, exited: ProcessExited
+) -> Transaction[str]:
+    assert decision.attempts is not None
     yield from _count_attempt(run, exited)
     if active is not None:
         yield from fail(active, run, f"its process ended: {exited.error}")
-    yield from quarantine(run, run.attempts + 1, exited.error)
+    yield from quarantine(run, decision.attempts, exited.error)
     return "quarantined"
 
 

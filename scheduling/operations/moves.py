@@ -54,7 +54,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
     else:
         kind, revision = "migrate", None  # the revision that runs once the run is locked
 
-    def recipe() -> Transaction[Row]:
+    def transaction() -> Transaction[Row]:
         row = yield from request(
             kind,
             portfolio.pk,
@@ -70,7 +70,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
             yield from pin.unpin([portfolio.pk], actor=actor, reason=reason)
         return row
 
-    return Handoff.objects.get(pk=execute(recipe()).id)
+    return Handoff.objects.get(pk=execute(transaction()).id)
 
 
 def reload(name: str, *, actor: str, reason: str = "", revision: int | None = None) -> Handoff:

@@ -13,7 +13,7 @@ from psycopg.errors import DeadlockDetected
 
 from ginkgo_site.database import conninfo
 from portfolios.models import Portfolio
-from scheduling import operations as requests
+from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import pending_reasons, storm
 from scheduling.enact.grant import lock_run
@@ -278,7 +278,7 @@ def test_reload_needs_no_second_slot() -> None:
     (first,) = make_settled_nodes(1)
     hand = make_trader("p", first)
     Node.objects.update(capacity=1)
-    _, reload = requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    _, reload = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     assert reload == newest_handoff(hand.portfolio)
     assert reload.state == "preparing"
 
@@ -343,7 +343,7 @@ def test_audit_log_names_the_target_or_for_a_stop_the_source() -> None:
     first, second = make_settled_nodes(2)
     hand = make_trader("p", first)
     hand.move_to(second)
-    requests.stop("p", actor="ann")
+    operations.stop("p", actor="ann")
     told = Event.objects.filter(portfolio=hand.portfolio, kind="handoff_requested")
     names = list(told.order_by("id").values_list("data__kind", "node__name"))
     assert names[-2:] == [("migrate", "node-2"), ("stop", "node-1")]
@@ -352,7 +352,7 @@ def test_audit_log_names_the_target_or_for_a_stop_the_source() -> None:
 def test_stopping_portfolio_is_shown_as_draining_with_a_reason() -> None:
     (first,) = make_settled_nodes(1)
     hand = make_trader("p", first)
-    requests.stop("p", actor="ann", reason="an upgrade")
+    operations.stop("p", actor="ann", reason="an upgrade")
     asked = newest_handoff(hand.portfolio)
     assert (hand.run().phase, hand.run().reason) == ("draining", asked.reason)
     assert "an upgrade" in asked.reason
@@ -363,7 +363,7 @@ def test_stop_has_the_drain_deadline_and_move_the_prepare_deadline() -> None:
     hand = make_trader("p", first)
     hand.move_to(second)
     waits = [newest_handoff(hand.portfolio)]
-    requests.stop("p", actor="ann")
+    operations.stop("p", actor="ann")
     waits.append(newest_handoff(hand.portfolio))
     times = [(each.deadline_at - each.requested_at).total_seconds() for each in waits]
     limits = timing()
@@ -411,7 +411,7 @@ def test_a_place_is_for_the_wanted_revision_and_after_a_failure_for_the_good_one
 ) -> None:
     make_node("node-1")
     portfolio = waiting("p")[0]
-    requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     Run.objects.filter(pk=portfolio.pk).update(good_revision=1, attempts=attempts)
     tick()
     assert newest_handoff(portfolio).to_revision == revision
@@ -420,7 +420,7 @@ def test_a_place_is_for_the_wanted_revision_and_after_a_failure_for_the_good_one
 def test_a_drain_moves_the_revision_that_runs_whatever_is_wanted() -> None:
     first, second = make_settled_nodes(2)
     hand = make_trader("p", first)
-    _, reload = requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    _, reload = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     assert reload is not None
     first.fails(reload, strategy=True)
     Node.objects.filter(pk=first.row.pk).update(draining=True)

@@ -51,9 +51,9 @@ class LossCacheHarness:
         self.cache.snapshot = replace(seen, taken_at=seen.taken_at + self.later_s)
         written: list[Any] = []
 
-        def noting(recipe_: Any) -> Any:
-            written.append(recipe_)
-            return the_runner(recipe_)
+        def noting(transaction: Any) -> Any:
+            written.append(transaction)
+            return the_runner(transaction)
 
         self._patch.setattr("scheduling.passes.node_loss.execute", noting)
         self.forecaster.refresh(self.cache, slice_s)

@@ -53,7 +53,7 @@ def tick(**given: Any) -> Any:
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Gather the statements that recipes and snapshots send to the database meanwhile."""
+    """Collect the statements that transactions and snapshots send within the block."""
     said: list[str] = []
 
     class Counting(psycopg.Cursor[Any]):

@@ -33,11 +33,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def stopping(hand: OwnerSession) -> Held:
     """Return a stop by a person that is not committed yet."""
 
-    def recipe() -> Transaction[Any]:
+    def transaction() -> Transaction[Any]:
         yield from want(hand, "stopped")
         yield from stop_run(hand.portfolio.pk, "ann", "")
 
-    return Held(recipe())
+    return Held(transaction())
 
 
 SET_DESIRED_STATE = Statement(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.conf import settings as django_settings
@@ -17,7 +18,10 @@ from scheduling.db import failpoints
 from scheduling.db.failpoints import ConnectionCut, FileRules, Point, Rules, parse_rules
 from scheduling.db.transaction import Transaction, query
 from scheduling.enact.audit_log import AUDIT
+from scheduling.enact.node_reports import apply_report
 from scheduling.enact.notify import bump_desired_versions
+from scheduling.timing import Timing
+from scheduling.wire import messages as wire
 
 
 def test_no_failpoint_is_armed_by_default() -> None:
@@ -92,6 +96,23 @@ def test_point_has_module_and_function_of_its_statement() -> None:
             ("scheduling.enact.notify", "bump_desired_versions", "TOUCH"),
         ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("report", "name"),
+    [
+        (wire.Prepared(handoff=1), "handoff.prepared"),
+        (wire.StepFailed(handoff=1, step="prepare", error="x"), "handoff.step_failed"),
+        (wire.Halted(portfolio=1, epoch=1, seq=1, age_s=9), "process_failures.handle_stale_halt"),
+    ],
+)
+def test_transaction_of_a_report_is_named_after_its_step(report: wire.Report, name: str) -> None:
+    seen: list[Point] = []
+    with failpoints.hook_installed(lambda point: seen.append(point) or 0.0):
+        tracer = failpoints.trace(apply_report(1, uuid4(), report, Timing()))
+        assert tracer is not None
+        tracer.begin()
+    assert [point.name for point in seen] == [f"{name}:begin"]
 
 
 def test_rule_fires_on_the_nth_visit_only() -> None:
