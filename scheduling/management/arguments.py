@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import CommandParser
 
+from portfolios.text import exact_decimal
 from scheduling.models import Scope
 from scheduling.operations.tokens import NewToken
 
@@ -89,3 +91,22 @@ def label(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, not {text}")
     return key, value
+
+
+def parameter(text: str) -> tuple[str, Any]:
+    """Parse NAME=VALUE, whose value is JSON, such as 5 or true, or otherwise a text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, such as fast=5, not {text}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def amount(text: str) -> Decimal:
+    """Parse an amount of money."""
+    value = exact_decimal(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"must be an amount such as 100000, not {text}")
+    return value

@@ -16,10 +16,9 @@ from django.core.management.base import CommandError, CommandParser
 from rest_framework.exceptions import ValidationError
 
 from portfolios.models import CatchUp
-from portfolios.text import exact_decimal
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
-from scheduling.management.arguments import add_wait, comma_list, json_object, label
+from scheduling.management.arguments import add_wait, amount, comma_list, json_object, label
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.management.handoff_wait import wait_for_running
 from scheduling.operations import registry
@@ -71,7 +70,7 @@ class Command(GinkgoCommand):
             "--spread-hard", action="store_true", help="never place two of its group on one node"
         )
         parser.add_argument("--catch-up", choices=CatchUp.values, default=CatchUp.STATE_ONLY.value)
-        parser.add_argument("--cash", metavar="AMOUNT", type=_money, default=Decimal("100000"))
+        parser.add_argument("--cash", metavar="AMOUNT", type=amount, default=Decimal("100000"))
         parser.add_argument("--stopped", action="store_true", help="create it without running it")
         parser.add_argument("--note", metavar="TEXT", default="")
         add_wait(parser)
@@ -160,11 +159,3 @@ def _parse(number: int, line: str) -> operations.NewPortfolio:
         code = "invalid"
     message = f"Line {number:,}: {text}"
     raise Invalid([{"field": f"line {number}", "code": code, "message": message}])
-
-
-def _money(text: str) -> Decimal:
-    """Parse an amount; argparse names the argument for a ValueError."""
-    value = exact_decimal(text)
-    if value is None:
-        raise ValueError(text)
-    return value

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from portfolios.models import Portfolio
 from scheduling.decide.reasons import count
 from scheduling.errors import NotFound, Refused
 from scheduling.management.arguments import positive_int
 from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.management.progress_bar import progress_bar
 from scheduling.operations import registry
 from scheduling.verification.verify import verify_portfolio
 
@@ -73,7 +69,7 @@ def _present() -> list[str]:
 def _verified(name: str, to_seq: int | None, full: bool) -> dict[str, Any]:
     """Return the document of a verification, or of the reason why there is none."""
     try:
-        with _progress_bar(name) as report:
+        with progress_bar(name) as report:
             return verify_portfolio(name, to_seq, report, full=full).document()
     except NotFound:
         raise
@@ -89,19 +85,3 @@ def _lines(document: dict[str, Any], *, named: bool = False) -> str:
         # The sentence names the first difference only.
         notes.insert(0, f"history differs: {document['history']}")
     return "\n".join([first, *notes])
-
-
-@contextmanager
-def _progress_bar(name: str) -> Iterator[Callable[[int, int, int], None]]:
-    """Yield a function that reports progress: to a bar on stderr, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield lambda first, at, last: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("seq {task.fields[at]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=None, at="–")
-
-        def report(first: int, at: int, last: int) -> None:
-            bar.update(task, total=last - first + 1, completed=at - first + 1, at=f"{at:,}")
-
-        yield report

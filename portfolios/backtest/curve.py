@@ -1,0 +1,61 @@
+"""An equity curve of bounded size, however many points it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+MAX_POINTS = 4_000
+
+
+class CurvePoint(msgspec.Struct):
+    """The equity over one interval: one recorded point, or several that were joined."""
+
+    seq: int  #: of the last recorded point
+    at_us: int  #: of the last recorded point
+    equity: float  #: of the last recorded point
+    low: float
+    high: float
+    drawdown: float  #: the deepest below the highest equity so far, as a part of it
+    exposure: float  #: gross value of the positions at the last point, as a part of the equity
+
+
+class Curve:
+    """Collects points. At the limit, neighbours are joined two by two: low and high stay exact."""
+
+    def __init__(self, limit: int = MAX_POINTS) -> None:
+        """Keep at most `limit` points."""
+        self._limit, self._step, self._in_last = limit, 1, 0
+        self._points: list[CurvePoint] = []
+
+    @property
+    def points(self) -> Sequence[CurvePoint]:
+        """Return the points, oldest first."""
+        return self._points
+
+    def add(self, point: CurvePoint) -> None:
+        """Append the next recorded point."""
+        if self._points and self._in_last < self._step:
+            self._points[-1] = _joined(self._points[-1], point)
+            self._in_last += 1
+            return
+        if len(self._points) == self._limit:
+            pairs = zip(self._points[::2], self._points[1::2], strict=False)
+            odd = self._points[-1:] if self._limit % 2 else []
+            self._points = [_joined(first, second) for first, second in pairs] + odd
+            self._step *= 2
+        self._points.append(point)
+        self._in_last = 1
+
+
+def _joined(first: CurvePoint, second: CurvePoint) -> CurvePoint:
+    return CurvePoint(
+        second.seq,
+        second.at_us,
+        second.equity,
+        min(first.low, second.low),
+        max(first.high, second.high),
+        max(first.drawdown, second.drawdown),
+        second.exposure,
+    )

@@ -1,0 +1,206 @@
+"""The result of a backtest as a document for programs. docs/strategies.md lists its fields.
+
+Money, prices and quantities are texts with four places, so that no program rounds them; parts and
+averages are numbers. Times are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from portfolios.backtest.curve import CurvePoint
+from portfolios.backtest.feed_range import EPOCH
+from portfolios.backtest.figures import OrderLine
+from portfolios.backtest.run import BacktestResult
+from portfolios.runtime.money import as_text
+from portfolios.runtime.state import account_view
+
+FORMAT = 1
+
+
+class Input(msgspec.Struct):
+    """What was run; the same input gives the same result on every machine."""
+
+    strategy: str
+    strategy_version: int
+    parameters: dict[str, Any]
+    symbols: list[str]  #: empty or ["*"]: every symbol of the feed
+    limits: dict[str, Any]
+    starting_cash: str
+    feed: str
+    feed_sha256: str
+    from_seq: int
+    to_seq: int
+    artifact: str  #: sha256 of the wheel; empty for an installed strategy
+    python: str  #: floats may differ between minor versions
+
+
+class Figures(msgspec.Struct):
+    """The sums over the whole range. Parts are of 1: 0.05 is five per cent."""
+
+    events: int  #: that the portfolio handled
+    first_at: str | None
+    last_at: str | None
+    equity: str  #: cash and positions at their last prices, after the last event
+    profit: str
+    return_: float = msgspec.field(name="return")  #: profit as a part of the starting cash
+    realised: str  #: profit of what was closed
+    unrealised: str  #: profit of what is still held
+    max_drawdown: float  #: deepest fall below the highest equity before, as a part of it
+    max_drawdown_amount: str
+    drawdown_from: str | None
+    drawdown_to: str | None
+    turnover: str  #: value of all fills
+    turnover_ratio: float  #: turnover as a multiple of the average equity
+    average_exposure: float  #: gross value of positions, as a part of the equity
+    max_exposure: float
+    orders: int  #: placed
+    fills: int
+    refused: int  #: refused by a limit, repeats with the same reason excluded
+    refused_again: int  #: those repeats
+    open_orders: int  #: not filled by the end
+
+
+class Point(msgspec.Struct):
+    """Equity over one interval. A long curve has its points joined; low and high stay exact."""
+
+    seq: int
+    at: str
+    equity: float
+    low: float
+    high: float
+    drawdown: float
+    exposure: float
+
+
+class Order(msgspec.Struct):
+    """One order."""
+
+    seq: int  #: of the event it was decided at
+    index: int  #: among the orders of that event
+    at: str
+    symbol: str
+    side: str
+    quantity: str
+    price: str  #: seen at the decision
+    status: str  #: open, filled, refused
+    reason: str | None  #: of a refusal
+    filled_at: str | None
+    fill_price: str | None
+
+
+class BacktestDocument(msgspec.Struct):
+    """The whole document."""
+
+    format: int
+    input: Input
+    figures: Figures
+    positions: list[dict[str, str]]  #: after the last event
+    equity: list[Point]
+    orders: list[Order]
+    orders_left_out: int  #: the oldest ones, beyond 100,000
+    elapsed_s: float
+
+
+def document_of(result: BacktestResult, artifact: str = "") -> BacktestDocument:
+    """Return the document of a result."""
+    tally = result.tally
+    return BacktestDocument(
+        format=FORMAT,
+        input=_input(result, artifact),
+        figures=_figures(result),
+        positions=account_view(result.state)["positions"],
+        equity=[_point(point) for point in tally.curve.points],
+        orders=[_order(line) for line in tally.orders],
+        orders_left_out=tally.orders_total - len(tally.orders),
+        elapsed_s=round(result.elapsed_s, 3),
+    )
+
+
+def _input(result: BacktestResult, artifact: str) -> Input:
+    from portfolios.runtime.python_version import PYTHON_VERSION
+
+    backtest = result.backtest
+    spec = backtest.spec
+    return Input(
+        strategy=spec.strategy,
+        strategy_version=spec.strategy_version,
+        parameters=spec.parameters,
+        symbols=spec.symbols,
+        limits=msgspec.to_builtins(spec.limits),
+        starting_cash=as_text(spec.starting_cash),
+        feed=backtest.feed.name,
+        feed_sha256=backtest.feed.sha256,
+        from_seq=backtest.range.first,
+        to_seq=backtest.range.last,
+        artifact=artifact,
+        python=PYTHON_VERSION,
+    )
+
+
+def _figures(result: BacktestResult) -> Figures:
+    tally, account = result.tally, result.state.account
+    profit = account.equity - account.starting_cash
+    unrealised = sum((p.value - p.cost for p in account.positions.values()), Decimal(0))
+    average = tally.average_equity
+    return Figures(
+        events=tally.events,
+        first_at=iso(tally.first_us),
+        last_at=iso(tally.last_us),
+        equity=as_text(account.equity),
+        profit=as_text(profit),
+        return_=round(float(profit / account.starting_cash), 6),
+        realised=as_text(account.realised),
+        unrealised=as_text(unrealised),
+        max_drawdown=round(tally.drawdown.fraction, 6),
+        max_drawdown_amount=as_text(tally.drawdown.amount),
+        drawdown_from=iso(tally.drawdown.peak_us),
+        drawdown_to=iso(tally.drawdown.trough_us),
+        turnover=as_text(tally.traded),
+        turnover_ratio=round(float(tally.traded) / average, 4) if average > 0 else 0.0,
+        average_exposure=round(tally.average_exposure, 6),
+        max_exposure=round(tally.max_exposure, 6),
+        orders=tally.placed,
+        fills=tally.fills,
+        refused=tally.refused,
+        refused_again=tally.refused_again,
+        open_orders=len(account.open_orders),
+    )
+
+
+def _point(point: CurvePoint) -> Point:
+    return Point(
+        point.seq,
+        iso(point.at_us) or "",
+        round(point.equity, 4),
+        round(point.low, 4),
+        round(point.high, 4),
+        round(point.drawdown, 6),
+        round(point.exposure, 6),
+    )
+
+
+def _order(line: OrderLine) -> Order:
+    row = line.row
+    return Order(
+        row.seq,
+        row.index,
+        iso(row.decided_us) or "",
+        row.symbol,
+        row.side,
+        as_text(row.quantity),
+        as_text(row.price),
+        line.status,
+        row.reason,
+        iso(line.filled_us),
+        None if line.fill_price is None else as_text(line.fill_price),
+    )
+
+
+def iso(at_us: int | None) -> str | None:
+    """Return µs since the epoch as ISO 8601 in UTC."""
+    return None if at_us is None else (EPOCH + timedelta(microseconds=at_us)).isoformat()

@@ -1,0 +1,109 @@
+"""Which events of a feed a range means: `--from` and `--to` as a seq or a time."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from portfolios.feeds.base import Feed
+from portfolios.text import quoted
+
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class WrongRange(ValueError):
+    """The range cannot be run. The text is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRange:
+    """The events from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+def read_range(feed: Feed, first: str | None, last: str | None) -> FeedRange:
+    """Return the range that two texts mean; without them the whole log, or one lap of a replay.
+
+    A text is a seq, or a time in ISO 8601: UTC unless it has an offset, and a date alone means the
+    whole day. Raise WrongRange.
+    """
+    found = FeedRange(
+        1 if first is None else _seq_of(feed, "--from", first, is_end=False),
+        feed.length if last is None else _seq_of(feed, "--to", last, is_end=True),
+    )
+    if found.last < found.first:
+        raise WrongRange(
+            f"The range is empty: it begins at seq {found.first:,} and ends at seq {found.last:,}."
+            f" {_extent(feed)}"
+        )
+    return found
+
+
+def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool) -> int:
+    if text.isascii() and text.isdigit():
+        seq = int(text)
+        if seq < 1:
+            raise WrongRange(f"{option} is {text}: the events of a feed are numbered from 1.")
+        if not feed.read(seq, 1):
+            raise WrongRange(f"{option} is {text}, after the end of {feed.name}. {_extent(feed)}")
+        return seq
+    at = _microseconds(option, text, is_end=is_end)
+    times = _EventTimes(feed)
+    newest = len(times)
+    if is_end:
+        seq = bisect_right(times, at, 0, newest)
+        if seq == 0:
+            raise WrongRange(f"{option} {text} is before the first event. {_extent(feed)}")
+        return seq
+    seq = bisect_left(times, at, 0, newest) + 1
+    if seq > newest:
+        raise WrongRange(f"{option} {text} is after the last event. {_extent(feed)}")
+    return seq
+
+
+class _EventTimes:
+    """The times of a feed's events as a sequence, for a search by bisection: one read for each."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def __len__(self) -> int:
+        return self._feed.length
+
+    def __getitem__(self, index: int) -> int:
+        return self._feed.read(index + 1, 1)[0].time
+
+
+def _microseconds(option: str, text: str, *, is_end: bool) -> int:
+    """Return µs since the epoch. A date is its first microsecond, or as an end its last."""
+    try:
+        if len(text) <= len("2010-01-31"):
+            day = datetime.combine(date.fromisoformat(text), time(), UTC)
+            at = day + timedelta(days=1) - MICROSECOND if is_end else day
+        else:
+            at = datetime.fromisoformat(text)
+            at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        return (at - EPOCH) // MICROSECOND
+    except (ValueError, OverflowError):
+        raise WrongRange(
+            f"{option} is {quoted(text)}: give a seq such as 1200, a date such as 2010-01-31, or a"
+            " time such as 2010-01-31T14:30:00+00:00."
+        ) from None
+
+
+def _extent(feed: Feed) -> str:
+    """Return a sentence that says what the feed has."""
+    first, last = feed.read(1, 1)[0].time, feed.read(feed.length, 1)[0].time
+    return f"{feed.name} has seq 1 to {feed.length:,}, from {moment(first)} to {moment(last)}."
+
+
+def moment(at_us: int) -> str:
+    """Return µs since the epoch as text, in UTC: a date alone at midnight."""
+    at = EPOCH + timedelta(microseconds=at_us)
+    if at.time() == time():
+        return at.date().isoformat()
+    return at.strftime("%Y-%m-%d %H:%M:%S") + (f".{at.microsecond:06d}" if at.microsecond else "")

@@ -1,0 +1,163 @@
+"""What a backtest amounts to, summed up batch by batch. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import msgspec
+
+from portfolios.backtest.curve import Curve, CurvePoint
+from portfolios.runtime.events import Event
+from portfolios.runtime.money import ZERO, quantise
+from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
+
+#: The newest orders that are kept; the counts cover all of them.
+ORDERS_KEPT = 100_000
+
+
+class OrderLine(msgspec.Struct):
+    """One order and what became of it."""
+
+    row: OrderRow
+    filled_us: int | None = None
+    fill_price: Decimal | None = None
+
+    @property
+    def status(self) -> str:
+        """Return open, filled or refused."""
+        return self.row.status if self.fill_price is None else "filled"
+
+
+@dataclass(slots=True)
+class Drawdown:
+    """The deepest fall of the equity from its highest point before."""
+
+    amount: Decimal = ZERO
+    fraction: float = 0.0  #: of that highest equity
+    peak_us: int | None = None
+    trough_us: int | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums of everything that the engine produced so far."""
+
+    starting_cash: Decimal
+    events: int = 0
+    first_us: int | None = None
+    last_us: int | None = None
+    placed: int = 0
+    refused: int = 0
+    refused_again: int = 0
+    fills: int = 0
+    traded: Decimal = ZERO
+    drawdown: Drawdown = field(default_factory=Drawdown)
+    max_exposure: float = 0.0
+    orders: deque[OrderLine] = field(default_factory=lambda: deque(maxlen=ORDERS_KEPT))
+    curve: Curve = field(default_factory=Curve)
+    _points: int = 0
+    _equity_sum: float = 0.0
+    _exposure_sum: float = 0.0
+    _peak: Decimal = ZERO
+    _peak_us: int | None = None
+    _open: dict[tuple[int, int], OrderLine] = field(default_factory=dict)
+    _held: dict[str, float] = field(default_factory=dict)
+    _marks: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def orders_total(self) -> int:
+        """Return the number of recorded orders: `orders` may hold fewer."""
+        return self.placed + self.refused
+
+    @property
+    def average_equity(self) -> float:
+        """Return the mean of the recorded points, or the starting cash without any."""
+        return self._equity_sum / self._points if self._points else float(self.starting_cash)
+
+    @property
+    def average_exposure(self) -> float:
+        """Return the mean gross exposure of the recorded points, as a part of the equity."""
+        return self._exposure_sum / self._points if self._points else 0.0
+
+    def add(self, events: Sequence[Event], result: BatchResult) -> None:
+        """Add one batch: its events and what they produced."""
+        if not events:
+            return
+        self.events += len(events)
+        if self.first_us is None:
+            self.first_us = events[0].released
+            self._peak, self._peak_us = self.starting_cash, self.first_us
+        self.last_us = events[-1].released
+        self._add_orders(result)
+        self._walk(events, result)
+
+    def _add_orders(self, result: BatchResult) -> None:
+        self.refused_again += result.refused_again
+        for row in result.orders:
+            line = OrderLine(row)
+            self.orders.append(line)
+            if row.status == "refused":
+                self.refused += 1
+            else:
+                self.placed += 1
+                self._open[row.seq, row.index] = line
+
+    def _walk(self, events: Sequence[Event], result: BatchResult) -> None:
+        """Follow positions and last prices through the batch, for the exposure at each point.
+
+        At one event the engine fills first, then marks, then records the equity.
+        """
+        marks = self._marks
+        fills, points = iter(result.fills), iter(result.equity)
+        fill, point = next(fills, None), next(points, None)
+        for event in events:
+            while fill is not None and fill.fill_seq <= event.seq:
+                self._add_fill(fill)
+                fill = next(fills, None)
+            marks[event.symbol] = event.close_e4 / 10_000
+            if point is not None and point.seq <= event.seq:
+                self._add_point(point)
+                point = next(points, None)
+
+    def _add_fill(self, fill: FillRow) -> None:
+        self.fills += 1
+        self.traded += quantise(fill.quantity * fill.price)
+        signed = float(fill.quantity) * (1 if fill.side == "buy" else -1)
+        held = self._held.get(fill.symbol, 0.0) + signed
+        if abs(held) < 0.00005:  # quantities have four places
+            self._held.pop(fill.symbol, None)
+        else:
+            self._held[fill.symbol] = held
+        line = self._open.pop((fill.order_seq, fill.order_index), None)
+        if line is not None:
+            line.filled_us, line.fill_price = fill.at_us, fill.price
+
+    def _add_point(self, row: EquityRow) -> None:
+        equity = float(row.equity)
+        gross = sum(abs(held * self._marks.get(symbol, 0.0)) for symbol, held in self._held.items())
+        exposure = gross / equity if equity > 0 else 0.0
+        self._points += 1
+        self._equity_sum += equity
+        self._exposure_sum += exposure
+        self.max_exposure = max(self.max_exposure, exposure)
+        fall = self._fall(row.equity, row.at_us)
+        self.curve.add(CurvePoint(row.seq, row.at_us, equity, equity, equity, fall, exposure))
+
+    def close(self, equity: Decimal, seq: int) -> None:
+        """Add the equity after the last event, which has no recorded point of its own."""
+        if self.last_us is not None:
+            self._add_point(EquityRow(seq, self.last_us, equity))
+
+    def _fall(self, equity: Decimal, at_us: int) -> float:
+        """Return how far the equity is below its highest so far, and keep the deepest fall."""
+        if equity >= self._peak:
+            self._peak, self._peak_us = equity, at_us
+            return 0.0
+        amount = self._peak - equity
+        fraction = float(amount / self._peak) if self._peak > 0 else 0.0
+        if fraction > self.drawdown.fraction:
+            self.drawdown = Drawdown(amount, fraction, self._peak_us, at_us)
+        return fraction

@@ -1,0 +1,145 @@
+"""The equity curve and its drawdown as one SVG drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from portfolios.backtest.curve import CurvePoint
+from portfolios.backtest.feed_range import moment
+from portfolios.backtest.figures import OrderLine
+
+WIDTH, HEIGHT = 1040, 420
+LEFT, RIGHT, TOP = 88, 16, 12
+CURVE_HEIGHT, GAP, FALL_HEIGHT = 268, 34, 72
+MARK_WIDTH = 6  #: fills closer than this share a mark, or they would hide the curve
+TITLE_LINES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Maps values to pixels of one axis."""
+
+    low: float
+    high: float
+    begin: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        span = self.high - self.low or 1.0
+        return round(self.begin + (value - self.low) / span * (self.end - self.begin), 1)
+
+
+def draw(points: Sequence[CurvePoint], orders: Iterable[OrderLine]) -> str:
+    """Return the drawing, colours by the classes of the page's style sheet."""
+    if not points:
+        return ""
+    at = _Scale(points[0].at_us, points[-1].at_us, LEFT, WIDTH - RIGHT)
+    lowest, highest = min(p.low for p in points), max(p.high for p in points)
+    margin = (highest - lowest) * 0.06 or abs(highest) * 0.01 or 1.0
+    equity = _Scale(lowest - margin, highest + margin, TOP + CURVE_HEIGHT, TOP)
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Equity and drawdown">',
+        *_grid(equity),
+        *_times(points, at),
+        f'<polyline class="curve" points="{_line(points, at, equity)}"/>',
+        *_marks(points, orders, at, equity),
+        *_drawdown(points, at),
+        "</svg>",
+    ]
+    return "\n".join(parts)
+
+
+def _line(points: Sequence[CurvePoint], at: _Scale, equity: _Scale) -> str:
+    """Return the curve; a joined point is a stroke from its high to its low."""
+    pairs: list[str] = []
+    for point in points:
+        x = at(point.at_us)
+        if point.low != point.high:
+            pairs += [f"{x},{equity(point.high)}", f"{x},{equity(point.low)}"]
+        pairs.append(f"{x},{equity(point.equity)}")
+    return " ".join(pairs)
+
+
+def _grid(equity: _Scale) -> Iterable[str]:
+    for value in _ticks(equity.low, equity.high, 5):
+        y = equity(value)
+        yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
+        yield f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{_short(value)}</text>'
+
+
+def _times(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
+    first, last = points[0].at_us, points[-1].at_us
+    places = {0: "start", 2: "middle", 4: "end"}
+    for place, anchor in places.items():
+        time_us = first + (last - first) * place // 4
+        text = moment(time_us) if last - first < 3 * 86_400_000_000 else moment(time_us)[:10]
+        y = TOP + CURVE_HEIGHT + 20
+        yield f'<text x="{at(time_us)}" y="{y}" text-anchor="{anchor}">{text}</text>'
+        if first == last:
+            return
+
+
+def _marks(
+    points: Sequence[CurvePoint], orders: Iterable[OrderLine], at: _Scale, equity: _Scale
+) -> Iterable[str]:
+    """Yield triangles on the curve, up for purchases, down for sales; neighbours share one."""
+    places: dict[tuple[int, str], tuple[float, float, list[OrderLine]]] = {}
+    place = 0
+    filled = [line for line in orders if line.filled_us is not None]
+    for line in sorted(filled, key=lambda line: line.filled_us or 0):
+        assert line.filled_us is not None
+        while place + 1 < len(points) and points[place + 1].at_us <= line.filled_us:
+            place += 1
+        x = at(line.filled_us)
+        key = (int(x / MARK_WIDTH), line.row.side)
+        places.setdefault(key, (x, equity(points[place].equity), []))[2].append(line)
+    for (_, side), (x, y, lines) in places.items():
+        shape = f"M{x},{y} l-4,9 h8 z" if side == "buy" else f"M{x},{y} l-4,-9 h8 z"
+        texts = [_describe(line) for line in lines[:TITLE_LINES]]
+        if lines[TITLE_LINES:]:
+            texts.append(f"and {len(lines) - TITLE_LINES:,} more")
+        title = escape("\n".join(texts))
+        yield f'<path class="{side}" d="{shape}"><title>{title}</title></path>'
+
+
+def _describe(line: OrderLine) -> str:
+    row = line.row
+    return (
+        f"{row.side} {row.quantity.normalize():f} {row.symbol} at {line.fill_price},"
+        f" {moment(line.filled_us or 0)}"
+    )
+
+
+def _drawdown(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
+    top = TOP + CURVE_HEIGHT + GAP
+    deepest = max(point.drawdown for point in points)
+    fall = _Scale(0.0, deepest or 0.01, top, top + FALL_HEIGHT)
+    corners = " ".join(f"{at(point.at_us)},{fall(point.drawdown)}" for point in points)
+    first, last = at(points[0].at_us), at(points[-1].at_us)
+    yield f'<polygon class="fall" points="{first},{top} {corners} {last},{top}"/>'
+    yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{top}" y2="{top}"/>'
+    yield f'<text x="{LEFT - 8}" y="{top + 4}" text-anchor="end">0 %</text>'
+    if deepest:
+        y = top + FALL_HEIGHT + 4
+        yield f'<text x="{LEFT - 8}" y="{y}" text-anchor="end">−{deepest:.1%}</text>'
+
+
+def _ticks(low: float, high: float, wanted: int) -> Iterable[float]:
+    """Yield round values between low and high, about as many as wanted."""
+    raw = (high - low) / wanted
+    power = 1.0
+    while power * 10 <= raw:
+        power *= 10
+    while power > raw:
+        power /= 10
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+    value = -(-low // step) * step
+    while value <= high:
+        yield value
+        value += step
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.2f}"

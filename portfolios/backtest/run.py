@@ -1,0 +1,158 @@
+"""Run a strategy over a range of a feed, in the guarded process that also replays for verification.
+
+Events are read and encoded here while that process handles the batch before, so that a backtest is
+about as fast as the strategy alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from portfolios.backtest.feed_range import FeedRange, moment
+from portfolios.backtest.figures import Tally
+from portfolios.feeds.base import Feed
+from portfolios.runtime.events import Event, encode_events
+from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Result
+from portfolios.runtime.spec import Spec
+from portfolios.runtime.state import State, decode_state
+from portfolios.verify.replay_process import Ask, ReplayProcessEnded
+
+#: The number of events in a batch follows the strategy's speed: a slow one must answer within the
+#: process's time limit, a fast one must not wait for messages.
+FIRST_BATCH, MIN_BATCH, MAX_BATCH = 500, 50, 10_000
+FAST_S, SLOW_S = 0.1, 1.0
+MAX_BATCH_SEQS = 100_000  #: seqs in one batch: with one symbol, few of them are events
+
+
+class StrategyStopped(Exception):
+    """The strategy failed, or its process ended. The text is a sentence."""
+
+    def __init__(self, message: str, seq: int | None, trace: str) -> None:
+        super().__init__(message)
+        self.message, self.seq, self.trace = message, seq, trace
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """One strategy under one spec over one range; the spec's first seq is where it begins."""
+
+    spec: Spec
+    feed: Feed
+    range: FeedRange
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestResult:
+    """What came of a backtest."""
+
+    backtest: Backtest
+    tally: Tally
+    state: State  #: after the last event
+    elapsed_s: float
+
+
+def run_backtest(
+    backtest: Backtest, ask: Ask, on_progress: Callable[[int], None] = lambda seq: None
+) -> BacktestResult:
+    """Return what the strategy did. Call `on_progress` with the seq after each batch.
+
+    Raise StrategyStopped at the first failure.
+    """
+    return _Run(backtest, ask).result(on_progress)
+
+
+class _Run:
+    """One backtest in progress."""
+
+    def __init__(self, backtest: Backtest, ask: Ask) -> None:
+        self._backtest, self._ask = backtest, ask
+        self._tally = Tally(backtest.spec.starting_cash)
+        self._symbols = backtest.spec.symbol_set()
+        self._size = FIRST_BATCH
+        self._state: bytes | None = None
+        self._now_us = 0  # the newest release time: it never goes back
+
+    def result(self, on_progress: Callable[[int], None]) -> BacktestResult:
+        begun = time.monotonic()
+        first, last = self._backtest.range.first, self._backtest.range.last
+        loaded = self._reply(Load(self._backtest.spec, None, 0), first)
+        assert isinstance(loaded, Loaded), loaded
+        asking = ThreadPoolExecutor(1, thread_name_prefix="backtest")
+        try:
+            seq = first - 1
+            events, to_seq = self._next_events(seq)
+            while True:
+                batch = Batch(seq, to_seq, False, encode_events(events))
+                answer = asking.submit(self._timed_reply, batch)
+                following = self._next_events(to_seq) if to_seq < last else None
+                reply = answer.result()
+                assert isinstance(reply, Result), reply
+                self._state = reply.result.state or self._state
+                self._tally.add(events, reply.result)
+                on_progress(to_seq)
+                if following is None:
+                    break
+                seq, (events, to_seq) = to_seq, following
+        finally:  # an interrupt must not wait for the answer: the caller kills the process
+            asking.shutdown(wait=False, cancel_futures=True)
+        assert self._state is not None  # the first batch returns it
+        state = decode_state(self._state)
+        self._tally.close(state.account.equity, last)
+        return BacktestResult(self._backtest, self._tally, state, time.monotonic() - begun)
+
+    def _next_events(self, after: int) -> tuple[list[Event], int]:
+        """Return the next events and the seq that they reach."""
+        last = min(self._backtest.range.last, after + MAX_BATCH_SEQS)
+        size = self._size
+        events = self._backtest.feed.read_for(self._symbols, after + 1, last, (), size)
+        if len(events) == size:
+            last = events[-1].seq
+        return [self._released_at_its_time(event) for event in events], last
+
+    def _released_at_its_time(self, event: Event) -> Event:
+        """Return the event as a backtest sees it: released at its own time, as a live feed does."""
+        self._now_us = max(self._now_us, event.time)
+        return Event(
+            event.seq,
+            event.symbol,
+            event.time,
+            self._now_us,
+            event.open_e4,
+            event.high_e4,
+            event.low_e4,
+            event.close_e4,
+            event.volume,
+        )
+
+    def _timed_reply(self, batch: Batch) -> Reply:
+        begun = time.monotonic()
+        reply = self._reply(batch, batch.from_seq + 1)
+        took = time.monotonic() - begun
+        if took < FAST_S:
+            self._size = min(self._size * 2, MAX_BATCH)
+        elif took > SLOW_S:
+            self._size = max(self._size // 2, MIN_BATCH)
+        return reply
+
+    def _reply(self, request: Load | Batch, at_seq: int) -> Reply:
+        spec = self._backtest.spec
+        try:
+            reply = self._ask(request)
+        except ReplayProcessEnded as ended:
+            until = f" to {request.to_seq:,}" if isinstance(request, Batch) else ""
+            raise StrategyStopped(
+                f"{spec.strategy} stopped at seq {at_seq:,}{until}: {ended}.", at_seq, ""
+            ) from None
+        if isinstance(reply, Failed):
+            where = "" if reply.seq is None else f" ({self._describe(reply.seq)})"
+            raise StrategyStopped(
+                f"{spec.strategy} failed: {reply.error}{where}.", reply.seq, reply.trace
+            )
+        return reply
+
+    def _describe(self, seq: int) -> str:
+        event = self._backtest.feed.read(seq, 1)[0]
+        return f"{event.symbol}, {moment(event.time)}"

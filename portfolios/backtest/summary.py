@@ -1,0 +1,67 @@
+"""The sentences and figures of a backtest, for the terminal and the page."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from portfolios.backtest.document import BacktestDocument
+
+
+def heading(document: BacktestDocument) -> str:
+    """Return what was run, in a line."""
+    given = document.input
+    symbols = "all symbols"
+    if given.symbols and "*" not in given.symbols:
+        listed = ", ".join(given.symbols[:5])
+        symbols = f"{listed} and {len(given.symbols) - 5} more" if given.symbols[5:] else listed
+    return (
+        f"{given.strategy} {given.strategy_version} on {given.feed}, seq {given.from_seq:,} to"
+        f" {given.to_seq:,}, {symbols}"
+    )
+
+
+def facts(document: BacktestDocument) -> list[tuple[str, str, str]]:
+    """Return (name, value, remark) of each figure, in the order to show them."""
+    f, given = document.figures, document.input
+    fell = (
+        ""
+        if f.drawdown_from is None
+        else f"from {short_time(f.drawdown_from)} to {short_time(f.drawdown_to)}"
+    )
+    again = f"and {f.refused_again:,} times again" if f.refused_again else ""
+    waiting = f"{f.open_orders:,} still open" if f.open_orders else ""
+    return [
+        ("Return", f"{f.return_:+.2%}", f"{_money(given.starting_cash)} → {_money(f.equity)}"),
+        ("Realised profit", _money(f.realised), ""),
+        ("Unrealised profit", _money(f.unrealised), ""),
+        (
+            "Max drawdown",
+            f"{f.max_drawdown:.2%}",
+            f"{_money(f.max_drawdown_amount)} {fell}".strip(),
+        ),
+        ("Turnover", _money(f.turnover), f"{f.turnover_ratio:.2f} × the average equity"),
+        ("Exposure", f"{f.average_exposure:.1%}", f"on average, {f.max_exposure:.1%} at most"),
+        ("Orders", f"{f.orders:,}", waiting),
+        ("Fills", f"{f.fills:,}", ""),
+        ("Refused", f"{f.refused:,}", again),
+        ("Events", f"{f.events:,}", _span(f.first_at, f.last_at)),
+    ]
+
+
+def _span(first: str | None, last: str | None) -> str:
+    return "" if first is None else f"from {short_time(first)} to {short_time(last)}"
+
+
+def short_time(at: str | None) -> str:
+    """Return a time without its offset, and a midnight as its date."""
+    text = (at or "")[:19].replace("T", " ")
+    return text.removesuffix(" 00:00:00")
+
+
+def _money(text: str) -> str:
+    return f"{Decimal(text):,.2f}"
+
+
+def plain_quantity(quantity: str) -> str:
+    """Return a quantity without needless zeros: 10, 0.5."""
+    return quantity.rstrip("0").rstrip(".")

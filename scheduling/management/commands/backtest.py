@@ -1,0 +1,197 @@
+"""manage.py backtest STRATEGY [--config K=V …] [--symbols A,B] [--from SEQ|TIME] [--to …] …"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from django.core.management.base import CommandError, CommandParser
+from rich.console import Console
+from rich.table import Table
+
+from portfolios.backtest.document import BacktestDocument, Order, document_of
+from portfolios.backtest.page import html_of
+from portfolios.backtest.run import BacktestResult
+from portfolios.backtest.summary import facts, heading, plain_quantity, short_time
+from portfolios.text import escape_json, quoted
+from scheduling.decide.reasons import count
+from scheduling.errors import Refused
+from scheduling.management.arguments import amount, comma_list, json_object, parameter
+from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.management.progress_bar import progress_bar
+from scheduling.operations.backtests import NewBacktest, run_new_backtest
+
+SHOWN_ORDERS = 10
+RATE_FROM = 10_000  #: with fewer events, the start of the process is most of the time
+
+
+class Command(GinkgoCommand):
+    help = (
+        "Run a strategy over a range of a feed, by the engine that runs it on a node, and show "
+        "what came of it. Needs no running installation. The strategy runs in a guarded process."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the arguments. `--json` takes a file here."""
+        self.arguments(parser)
+        parser.add_argument(
+            "--json",
+            metavar="FILE",
+            nargs="?",
+            const=True,
+            default=False,
+            help="write the result as JSON, to standard output without a FILE",
+        )
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Add the strategy, its configuration, the range and the outputs."""
+        parser.add_argument("strategy", metavar="STRATEGY")
+        parser.add_argument(
+            "--config",
+            metavar="K=V",
+            nargs="+",
+            type=parameter,
+            action="extend",
+            default=[],
+            help="parameters, such as fast=5 slow=20",
+        )
+        parser.add_argument(
+            "--config-file", metavar="FILE", help="a JSON object of parameters; --config goes first"
+        )
+        parser.add_argument(
+            "--symbols",
+            metavar="A,B",
+            type=comma_list,
+            default=[],
+            help="the symbols it trades, or '*' for all",
+        )
+        parser.add_argument("--limits", metavar="JSON", type=json_object, default={})
+        parser.add_argument("--feed", metavar="NAME", help="by default that of the installation")
+        parser.add_argument(
+            "--from", metavar="SEQ|TIME", dest="first", help="first event, by default the first"
+        )
+        parser.add_argument(
+            "--to", metavar="SEQ|TIME", dest="last", help="last event, by default the last"
+        )
+        parser.add_argument("--cash", metavar="AMOUNT", type=amount, default=Decimal(100_000))
+        parser.add_argument("--html", metavar="FILE", help="write a page with the equity curve")
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Run it, show the figures, and write the files that were asked for."""
+        json_file = None if isinstance(options["json"], bool) else Path(options["json"])
+        html_file = None if options["html"] is None else Path(options["html"])
+        self.as_json = options["json"] is True
+        for file in (json_file, html_file):
+            _refuse_unwritable(file)  # before the work, not after it
+        new = NewBacktest(
+            strategy=options["strategy"],
+            config=_file_of_parameters(options["config_file"]) | dict(options["config"]),
+            symbols=options["symbols"],
+            limits=options["limits"],
+            starting_cash=options["cash"],
+            feed=options["feed"],
+            first=options["first"],
+            last=options["last"],
+        )
+        try:
+            with progress_bar(new.strategy) as report:
+                result = run_new_backtest(new, report)
+        except Refused as refused:
+            trace = refused.extra.get("trace")
+            if trace and not self.as_json:
+                self.stderr.write(str(trace))
+            raise
+        document = document_of(result)
+        if json_file is not None:
+            _write(json_file, escape_json(_json(document)) + "\n")
+        if html_file is not None:
+            _write(html_file, html_of(result, document))
+        self.show(msgspec.to_builtins(document), lambda console: _draw(console, result, document))
+        for file in filter(None, (json_file, html_file)):
+            if not self.as_json:
+                self.stdout.write(f"Written: {file}")
+
+
+def _draw(console: Console, result: BacktestResult, document: BacktestDocument) -> None:
+    """Print heading, figures and the newest orders."""
+    console.print(heading(document), style="bold", soft_wrap=True)
+    figures = Table.grid(padding=(0, 2))
+    figures.add_column()
+    figures.add_column(justify="right", style="bold")
+    figures.add_column(style="dim")
+    for name, value, remark in facts(document):
+        figures.add_row(name, value, remark)
+    console.print(figures)
+    _draw_orders(console, document)
+    events, took = document.figures.events, result.elapsed_s
+    rate = f", {events / took:,.0f} a second" if events >= RATE_FROM else ""
+    console.print(f"{count(events, 'event')} in {took:.1f} s{rate}.", style="dim")
+
+
+def _draw_orders(console: Console, document: BacktestDocument) -> None:
+    total = document.figures.orders + document.figures.refused
+    if not total:
+        console.print("\nThe strategy placed no order.")
+        return
+    shown = document.orders[-SHOWN_ORDERS:]
+    text = "All orders" if len(shown) == total else f"The newest {len(shown)} of {total:,} orders"
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=f"\n{text}")
+    table.title_justify = "left"
+    for name in ("seq", "decided at", "symbol", "side", "quantity", "price", "filled", "status"):
+        right = name in ("seq", "quantity", "price", "filled")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for order in shown:
+        table.add_row(*_cells(order))
+    console.print(table)
+
+
+def _cells(order: Order) -> tuple[str, ...]:
+    status = order.status if order.reason is None else f"{order.status}: {order.reason}"
+    return (
+        f"{order.seq:,}",
+        short_time(order.at),
+        order.symbol,
+        order.side,
+        plain_quantity(order.quantity),
+        order.price,
+        order.fill_price or "–",
+        status,
+    )
+
+
+def _file_of_parameters(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failed("unreadable", f"{path} cannot be read: {error}.") from None
+    except ValueError as error:
+        raise Failed("malformed", f"{path} is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        shown = quoted(json.dumps(value), 40)
+        raise Failed("malformed", f"{path} holds {shown}; give an object of parameters.")
+    return value
+
+
+def _refuse_unwritable(file: Path | None) -> None:
+    if file is None:
+        return
+    if file.is_dir():
+        raise CommandError(f"{file} is a folder: give the name of a file.", returncode=2)
+    if not file.absolute().parent.is_dir():
+        raise CommandError(f"There is no folder {file.absolute().parent}.", returncode=2)
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Failed("unwritable", f"{file} cannot be written: {error.strerror}.") from None
+
+
+def _json(document: BacktestDocument) -> str:
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
