@@ -16,9 +16,11 @@ from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from portfolios.artifacts.catalog import StrategyFacts, find_strategy
+from portfolios.artifacts.parameters import schema_errors
 from portfolios.runtime.messages import Examine, Examined, Failed, UnknownName
 from portfolios.strategies import registry
-from portfolios.strategies.base import FieldError
+from portfolios.strategies.base import FieldError, every_symbol_errors
 from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
 from portfolios.verify.replay_process import ReplayProcessEnded, replay_process
 
@@ -47,17 +49,28 @@ class Facts:
 _facts: dict[str, Facts] = {}
 
 
-def facts(strategy: str) -> Facts:
-    """Return what the strategy declares. Raise UnknownStrategy or CheckFailed."""
+def facts(strategy: str, artifact: str | None = None) -> Facts:
+    """Return what the strategy declares. Raise UnknownStrategy or CheckFailed.
+
+    That of an artifact is read from the database: its code is not run.
+    """
+    if artifact is not None:
+        stored = find_strategy(artifact, strategy)
+        return Facts(stored.version, stored.sees_every_symbol)
     if strategy not in _facts:
         parameter_errors(strategy, {}, [])
     return _facts[strategy]
 
 
 def parameter_errors(
-    strategy: str, parameters: Mapping[str, Any], symbols: Sequence[str]
+    strategy: str,
+    parameters: Mapping[str, Any],
+    symbols: Sequence[str],
+    artifact: str | None = None,
 ) -> list[FieldError]:
     """Return the parameter errors that the strategy finds. Raise UnknownStrategy or CheckFailed."""
+    if artifact is not None:
+        return _artifact_errors(find_strategy(artifact, strategy), parameters, symbols)
     found = registry.BUILT_IN.get(strategy)
     if found is not None:
         _facts[strategy] = Facts(found.version, found.sees_every_symbol)
@@ -66,6 +79,16 @@ def parameter_errors(
         registry.get(strategy)  # raises, and imports nothing
     # As text: JSON numbers may be larger than msgpack can hold.
     return list(_inspect_in_process(strategy, json.dumps(parameters, default=str), tuple(symbols)))
+
+
+def _artifact_errors(
+    strategy: StrategyFacts, parameters: Mapping[str, Any], symbols: Sequence[str]
+) -> list[FieldError]:
+    """Check by the stored schema, without a process."""
+    errors = schema_errors(strategy.name, strategy.schema, parameters)
+    if strategy.sees_every_symbol:
+        errors += every_symbol_errors(strategy.name, symbols)
+    return errors
 
 
 @lru_cache(maxsize=256)

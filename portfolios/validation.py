@@ -40,9 +40,17 @@ def name_errors(name: Any) -> list[Error]:
 
 
 def configuration_errors(
-    strategy: Any, config: Any, symbols: Any, limits: Any, feed: str | None = None
+    strategy: Any,
+    config: Any,
+    symbols: Any,
+    limits: Any,
+    artifact: str | None = None,
+    feed: str | None = None,
 ) -> list[Error]:
-    """Return all errors of a configuration, each with its field."""
+    """Return all errors of a configuration, each with its field.
+
+    `artifact` is the complete hash of one that exists, or None for a strategy of the release.
+    """
     errors = symbols_errors(symbols, feed)
     errors += limits_errors(limits)
     errors += unprintable_errors("config", config)
@@ -51,7 +59,9 @@ def configuration_errors(
     if not isinstance(strategy, str):
         return [*errors, error("strategy", "wrong_type", "strategy is a name: give a text.")]
     try:
-        found = strategy_inspection.parameter_errors(strategy, config, _only_texts(symbols))
+        found = strategy_inspection.parameter_errors(
+            strategy, config, _only_texts(symbols), artifact
+        )
     except registry.UnknownStrategy as unknown:
         return [*errors, error("strategy", "unknown_strategy", f"{unknown}.")]
     except strategy_inspection.CheckFailed as failed:
@@ -66,7 +76,7 @@ def _only_texts(symbols: Any) -> list[str]:
     return [each for each in symbols if isinstance(each, str)] if isinstance(symbols, list) else []
 
 
-def missing_symbols_errors(strategy: Any, symbols: Any) -> list[Error]:
+def missing_symbols_errors(strategy: Any, symbols: Any, artifact: str | None = None) -> list[Error]:
     """Return an error for a new portfolio without symbols.
 
     A forgotten list would trade the whole feed. Only a strategy that declares `sees_every_symbol`
@@ -75,7 +85,7 @@ def missing_symbols_errors(strategy: Any, symbols: Any) -> list[Error]:
     if symbols or not isinstance(symbols, Sequence) or not isinstance(strategy, str):
         return []
     try:
-        found = strategy_inspection.facts(strategy)
+        found = strategy_inspection.facts(strategy, artifact)
     except (registry.UnknownStrategy, strategy_inspection.CheckFailed):
         return []  # already reported
     if found.sees_every_symbol:

@@ -1,10 +1,13 @@
 """Models of portfolios, feeds and records. Independent of nodes, leases and handoffs."""
 
+from portfolios.models.artifact import Artifact, ArtifactStrategy
 from portfolios.models.feed import FeedRow, FeedSegment
 from portfolios.models.portfolio import CatchUp, DesiredState, Portfolio, Revision, RevisionStatus
 from portfolios.models.records import Checkpoint, EquityPoint, Fill, Order, Suppression
 
 __all__ = [
+    "Artifact",
+    "ArtifactStrategy",
     "CatchUp",
     "Checkpoint",
     "DesiredState",

@@ -102,6 +102,16 @@ class Revision(models.Model):
     number = models.PositiveIntegerField()
     strategy = models.CharField(max_length=80)
     strategy_version = models.PositiveIntegerField()
+    artifact = models.ForeignKey(
+        "portfolios.Artifact",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="revisions",
+        db_column="artifact_sha256",
+        db_index=False,  # by a partial one
+        help_text="The wheel whose bytes it runs; null: a strategy of the release.",
+    )
     config = models.JSONField(default=dict, blank=True, help_text="The strategy's parameters.")
     symbols = models.JSONField(default=list, blank=True, help_text="Empty: every symbol.")
     limits = models.JSONField(default=dict, blank=True)
@@ -124,7 +134,12 @@ class Revision(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["portfolio", "number"], name="revision_number_once")
         ]
-        indexes = [models.Index(fields=["changed_in"], name="revision_changed")]
+        indexes = [
+            models.Index(fields=["changed_in"], name="revision_changed"),
+            models.Index(
+                fields=["artifact"], name="revision_artifact", condition=Q(artifact__isnull=False)
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.portfolio} r{self.number}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal, localcontext
 from typing import Any
 
+from portfolios.artifacts.load import strategy_class
 from portfolios.runtime.accounting import apply_fill
 from portfolios.runtime.context import EventContext
 from portfolios.runtime.errors import SeqMismatch, StrategyFailed, VersionDiffers
@@ -24,7 +25,6 @@ from portfolios.runtime.state import (
     decode_state,
     pack_state,
 )
-from portfolios.strategies import registry
 from portfolios.strategies.base import MAX_QUANTITY, OrderIntent, Strategy
 
 EQUITY_STEP_US = 10_000_000
@@ -258,8 +258,8 @@ class PortfolioEngine:
 
 def _load(spec: Spec) -> Strategy:
     """Return an instance of the spec's strategy with its parameters."""
-    strategy = registry.get(spec.strategy)
-    if strategy.version != spec.strategy_version:
+    strategy = strategy_class(spec)
+    if not spec.artifact and strategy.version != spec.strategy_version:
         raise VersionDiffers(
             f"{spec.strategy} is installed in version {strategy.version}; revision"
             f" {spec.revision} of {spec.portfolio} needs version {spec.strategy_version}"

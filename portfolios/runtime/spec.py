@@ -32,6 +32,9 @@ class Spec(msgspec.Struct, frozen=True):
     starting_cash: Decimal
     first_seq: int  #: the first event it handles; a new portfolio is at first_seq - 1
     limits: Limits = Limits()
+    artifact: str = ""  #: sha256 of the wheel that has the strategy; empty: the node's own code
+    environment: str = ""  #: env_sha256 of the wheel's dependencies; empty: the node's own packages
+    strategy_class: str = ""  #: of an artifact: `package.module:Class`
 
     def symbol_set(self) -> frozenset[str] | None:
         """Return the symbols of this portfolio, or None for every symbol."""

@@ -122,14 +122,8 @@ class Strategy:
         errors = list(cls._field_errors(parameters))
         if not errors:
             errors = list(cls.check(cls.convert(parameters), symbols))
-        if cls.sees_every_symbol and symbols and "*" not in symbols:
-            errors.append(
-                FieldError(
-                    "symbols",
-                    "every_symbol",
-                    f"{cls.name} sees every symbol; leave symbols empty.",
-                )
-            )
+        if cls.sees_every_symbol:
+            errors += every_symbol_errors(cls.name, symbols)
         return errors
 
     @classmethod
@@ -170,6 +164,13 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
         yield FieldError(name, "out_of_range", f"{name}: {value} is not a finite number.")
     elif isinstance(converted, Decimal) and not str(value).isascii():
         yield FieldError(name, "wrong_type", f"{name} {describe(NOT_A_DECIMAL, value)}.")
+
+
+def every_symbol_errors(strategy: str, symbols: Sequence[str]) -> Iterable[FieldError]:
+    """Yield an error if symbols are listed for a strategy that sees every symbol."""
+    if symbols and "*" not in symbols:
+        message = f"{strategy} sees every symbol; leave symbols empty."
+        yield FieldError("symbols", "every_symbol", message)
 
 
 def smaller_errors(name: str, value: Any, larger: str, limit: Any) -> Iterable[FieldError]:

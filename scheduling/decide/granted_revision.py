@@ -62,4 +62,5 @@ def _with(portfolio: PortfolioView, choice: RevisionChoice) -> PortfolioView:
         revision=choice.revision,
         strategy=choice.strategy,
         strategy_version=choice.strategy_version,
+        artifact=choice.artifact,
     )

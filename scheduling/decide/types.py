@@ -42,6 +42,21 @@ class NodeView:
     handoffs: int = 0  #: active handoffs with this node as source or target
 
 
+class ArtifactNeeds(NamedTuple):
+    """What the artifact of a revision needs of a node, which fetches its bytes by itself."""
+
+    label: str  #: name and version
+    python: str  #: as the artifact states it, such as `>=3.12`; empty: any version
+    pythons: tuple[str, ...] = ()  #: the minor versions that meet it; empty: any
+
+    def lacking_on(self, node: NodeView) -> bool:
+        """Return whether the node has a Python that the artifact does not run under.
+
+        An unknown version counts as fitting, as everywhere.
+        """
+        return bool(self.pythons and node.python) and node.python not in self.pythons
+
+
 class MissingRequirements(NamedTuple):
     """Which kinds of requirements a node does not meet."""
 
@@ -49,6 +64,7 @@ class MissingRequirements(NamedTuple):
     strategy: bool
     feed: bool
     python: bool
+    artifact: bool
 
 
 class Requirements(NamedTuple):
@@ -61,6 +77,7 @@ class Requirements(NamedTuple):
     feed_sha: str
     python: str = ""  #: minor version under which it ran last; empty: any version
     accept_python: str = ""  #: a second version that an operator has accepted
+    artifact: ArtifactNeeds | None = None  #: then `strategy` is empty: no node has it installed
 
     def missing_on(self, node: NodeView) -> MissingRequirements:
         """Compare labels, versions of strategy and Python, and feed data with those of `node`."""
@@ -69,6 +86,7 @@ class Requirements(NamedTuple):
             bool(self.strategy) and node.strategies.get(self.strategy) != self.strategy_version,
             bool(self.feed) and node.feeds.get(self.feed) != self.feed_sha,
             not may_continue_under(self.python, self.accept_python, node.python),
+            self.artifact is not None and self.artifact.lacking_on(node),
         )
 
     def is_met_by(self, node: NodeView) -> bool:
@@ -91,6 +109,13 @@ class RevisionChoice(NamedTuple):
     revision: int
     strategy: str
     strategy_version: int
+    artifact: ArtifactNeeds | None = None  #: then the version is not compared: its bytes are pinned
+
+    def lacking_on(self, node: NodeView) -> bool:
+        """Return whether `node` cannot run the code of this revision."""
+        if self.artifact is not None:
+            return self.artifact.lacking_on(node)
+        return node.strategies.get(self.strategy) != self.strategy_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +132,8 @@ class HandoffView:
 class PortfolioView:
     """A portfolio: the requirements of its next grant, and where it runs now.
 
-    `revision`, `strategy` and `strategy_version` are those of the running revision. Without an
-    owner they are those of the first of `revision_choices`;
+    `revision`, `strategy`, `strategy_version` and `artifact` are those of the running revision.
+    Without an owner they are those of the first of `revision_choices`;
     `granted_revision.with_granted_revision` chooses among these.
     """
 
@@ -121,6 +146,7 @@ class PortfolioView:
     spread_hard: bool = False
     strategy: str = ""  #: empty: no requirement
     strategy_version: int = 1
+    artifact: ArtifactNeeds | None = None  #: of the revision, if it pins one
     feed: str = ""  #: empty: no requirement
     feed_sha: str = ""
     python: str = ""
@@ -144,12 +170,13 @@ class PortfolioView:
         selector = tuple(sorted(self.selector.items())) if self.selector else ()
         requirements = Requirements(
             selector,
-            self.strategy,
-            self.strategy_version,
+            self.strategy if self.artifact is None else "",
+            self.strategy_version if self.artifact is None else 0,
             self.feed,
             self.feed_sha,
             self.python,
             self.accept_python,
+            self.artifact,
         )
         object.__setattr__(self, "requirements", requirements)
 

@@ -78,8 +78,12 @@ JOIN scheduling_tenure t ON t.portfolio_id = r.portfolio_id AND t.epoch = r.epoc
 JOIN scheduling_lease l ON l.node_id = r.node_id AND l.incarnation = r.incarnation
 JOIN scheduling_node n ON n.id = r.node_id
 WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running'
-  -- On a node that lacks the strategy the reload would fail, and the revision be blamed for it.
-  AND n.strategies -> v.strategy = to_jsonb(v.strategy_version)
+  -- On a node that cannot run it the reload would fail, and the revision be blamed for it.
+  AND CASE WHEN v.artifact_sha256 IS NULL
+           THEN n.strategies -> v.strategy = to_jsonb(v.strategy_version)
+           ELSE n.python = '' OR EXISTS (
+               SELECT FROM portfolios_artifact a WHERE a.sha256 = v.artifact_sha256
+                 AND (a.pythons = '[]' OR a.pythons ? n.python)) END
   AND l.expires_at > clock_timestamp()
   AND (t.cause <> 'failover'
        OR r.first_commit_at < clock_timestamp() - make_interval(secs => %(good_after_s)s))

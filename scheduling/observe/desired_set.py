@@ -40,6 +40,7 @@ SELECT me.desired_version AS version, e.portfolio_id, e.role, e.epoch, e.revisio
        coalesce(r.resume_seq, 0) AS resume_seq, p.name, p.uid, p.catch_up,
        p.starting_cash, p.first_seq, f.name AS feed,
        v.strategy, v.strategy_version, v.config, v.symbols, v.limits,
+       v.artifact_sha256, a.env_sha256, s.class_path,
        EXISTS (SELECT FROM scheduling_control c WHERE c.frozen_at IS NOT NULL) AS frozen,
        (SELECT jsonb_agg(jsonb_build_object('name', x.name, 'sha256', x.sha256,
             'length', x.length, 'segments',
@@ -53,6 +54,8 @@ LEFT JOIN scheduling_run r ON r.portfolio_id = e.portfolio_id
 LEFT JOIN portfolios_portfolio p ON p.id = e.portfolio_id
 LEFT JOIN portfolios_feed f ON f.id = p.feed_id
 LEFT JOIN portfolios_revision v ON v.portfolio_id = e.portfolio_id AND v.number = e.revision
+LEFT JOIN portfolios_artifact a ON a.sha256 = v.artifact_sha256
+LEFT JOIN portfolios_strategy s ON s.artifact_id = v.artifact_sha256 AND s.name = v.strategy
 ORDER BY e.portfolio_id, e.role
 """,
 )
@@ -116,4 +119,7 @@ def spec_of(row: Any) -> dict[str, Any]:
         "limits": {k: v if isinstance(v, bool) else str(v) for k, v in limits.items()},
         "starting_cash": str(row.starting_cash),
         "first_seq": row.first_seq,
+        "artifact": row.artifact_sha256 or "",
+        "environment": row.env_sha256 or "",
+        "strategy_class": row.class_path or "",
     }

@@ -16,6 +16,7 @@ from scheduling.decide.liveness import LeasePolicy, flapping_until
 from scheduling.decide.process_exit import MAX_FAILURES_PER_NODE
 from scheduling.decide.reconcile import back_off_s
 from scheduling.decide.types import (
+    ArtifactNeeds,
     Cpu,
     HandoffView,
     NodeView,
@@ -74,9 +75,15 @@ SELECT p.id, p.name, p.weight, p.priority, nullif(p.selector, '{{}}') AS selecto
        r.python, r.accept_python, r.reason, r.attempts,
        extract(epoch FROM r.phase_since)::float AS phase_since,
        w.number AS wanted_revision, w.status AS wanted_status,
-       w.strategy, w.strategy_version,
+       w.strategy, w.strategy_version, w.artifact_sha256 AS artifact,
        o.strategy AS running_strategy, o.strategy_version AS running_version,
+       o.artifact_sha256 AS running_artifact,
        g.strategy AS good_strategy, g.strategy_version AS good_version,
+       g.artifact_sha256 AS good_artifact,
+       (SELECT jsonb_object_agg(a.sha256,
+            jsonb_build_array(a.name || ' ' || a.version, a.python_requirement, a.pythons))
+        FROM portfolios_artifact a
+        WHERE a.sha256 IN (w.artifact_sha256, o.artifact_sha256, g.artifact_sha256)) AS artifacts,
        h.id AS handoff, h.kind, h.source_node_id, h.target_node_id
 FROM portfolios_portfolio p
 JOIN portfolios_feed f ON f.id = p.feed_id
@@ -260,6 +267,7 @@ def _portfolio(row: Any, failures: list[Any]) -> PortfolioView:
         revision=first.revision,
         strategy=first.strategy,
         strategy_version=first.strategy_version,
+        artifact=first.artifact,
         revision_choices=order if order != (first,) else (),
         wanted=wanted if owned and wanted != first else None,
         feed=row.feed,
@@ -285,19 +293,23 @@ def _versions(
 ) -> tuple[RevisionChoice | None, RevisionChoice | None, tuple[RevisionChoice, ...]]:
     """Return the wanted version (None if rejected), that of the last owner, and the choices for a
     start without a living owner. A rejected version is a choice only if there is no other."""
-    requested = RevisionChoice(row.wanted_revision, row.strategy, row.strategy_version)
+    requested = RevisionChoice(
+        row.wanted_revision, row.strategy, row.strategy_version, _needs(row, row.artifact)
+    )
 
     def version(
-        number: int | None, strategy: str | None, strategy_version: int
+        number: int | None, strategy: str | None, strategy_version: int, artifact: str | None
     ) -> RevisionChoice | None:
         if number == requested.revision:
             return requested
         if number is None or strategy is None:
             return None
-        return RevisionChoice(number, strategy, strategy_version)
+        return RevisionChoice(number, strategy, strategy_version, _needs(row, artifact))
 
-    running = version(row.running_revision, row.running_strategy, row.running_version)
-    good = version(row.good_revision, row.good_strategy, row.good_version)
+    running = version(
+        row.running_revision, row.running_strategy, row.running_version, row.running_artifact
+    )
+    good = version(row.good_revision, row.good_strategy, row.good_version, row.good_artifact)
     rejected = row.wanted_status == "rejected" and good is not None
     wanted = None if rejected else requested
     order = revision_choices(
@@ -308,3 +320,11 @@ def _versions(
         attempts=row.attempts,
     )
     return wanted, running, order
+
+
+def _needs(row: Any, artifact: str | None) -> ArtifactNeeds | None:
+    """Return what a revision's artifact needs; None for a strategy that nodes have installed."""
+    if artifact is None:
+        return None
+    label, python, pythons = row.artifacts[artifact]
+    return ArtifactNeeds(label, python, tuple(pythons))

@@ -227,6 +227,16 @@ def refuse_lacking(current: Run, revision: Revision) -> None:
     """Refuse a reload that the node cannot perform: its failure would reject the revision."""
     node = current.node
     assert node is not None
+    artifact = revision.artifact
+    if artifact is not None:
+        if artifact.pythons and node.python and node.python not in artifact.pythons:
+            raise Refused(
+                "node_lacks",
+                f"{node.name}, which runs {revision.portfolio.name}, has Python {node.python}, and "
+                f"{artifact}, which r{revision.number} runs, needs Python "
+                f"{artifact.python_requirement}; migrate it to a node with that first.",
+            )
+        return
     if node.strategies.get(revision.strategy) != revision.strategy_version:
         raise Refused(
             "node_lacks",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -30,11 +30,12 @@ from scheduling.enact.handoff import removed_in_use, request, symbols_in_use
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.errors import Invalid, Refused
 from scheduling.models import Handoff, Phase, Run
+from scheduling.operations.artifacts import hold_artifact, resolve_artifact
 from scheduling.operations.lookup import locked, record_request
 from scheduling.operations.moves import refuse_lacking, stop_run
 from scheduling.timing import timing
 
-CONFIGURATION = ("strategy", "config", "symbols", "limits")
+CONFIGURATION = ("strategy", "config", "symbols", "limits", "artifact")
 
 PLACEMENT = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")
 
@@ -48,6 +49,7 @@ class NewPortfolio:
     config: dict[str, Any] = field(default_factory=dict)
     symbols: list[str] = field(default_factory=list)
     limits: dict[str, Any] = field(default_factory=dict)
+    artifact: str | None = None  #: sha256 or its beginning; None: a strategy of the release
     weight: int = 1
     priority: int = 0
     selector: dict[str, str] = field(default_factory=dict)
@@ -61,10 +63,10 @@ class NewPortfolio:
 
 def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
     """Create a portfolio with revision 1. It is pending until the next pass, which is woken."""
-    errors = _new_errors(new)
+    checked, errors = _checked(new)
     if errors:
         raise Invalid(errors)
-    return _create([new], actor)[0]
+    return _create([checked], actor)[0]
 
 
 #: So a call holds its transaction for about a second, and its body stays under 1 MB.
@@ -77,11 +79,11 @@ def create_portfolios(new: Sequence[NewPortfolio], *, actor: str) -> list[Portfo
     Errors name a field with its position in the list: `3.name`. Seven statements in all.
     """
     check_length(new)
-    errors = [
-        {**error, "field": f"{position}.{error['field']}"}
-        for position, one in enumerate(new)
-        for error in _new_errors(one)
-    ]
+    checked, errors = [], []
+    for position, one in enumerate(new):
+        resolved, wrong = _checked(one)
+        checked.append(resolved)
+        errors += [{**error, "field": f"{position}.{error['field']}"} for error in wrong]
     first: dict[str, int] = {}
     for position, one in enumerate(new):
         if first.setdefault(one.name, position) != position:
@@ -89,7 +91,7 @@ def create_portfolios(new: Sequence[NewPortfolio], *, actor: str) -> list[Portfo
             errors.append(validation.error(f"{position}.name", "twice", message))
     if errors:
         raise Invalid(errors[:MAX_ERRORS])
-    return _create(new, actor)
+    return _create(checked, actor)
 
 
 def check_length(new: Sequence[Any]) -> None:
@@ -103,17 +105,22 @@ def check_length(new: Sequence[Any]) -> None:
 MAX_ERRORS = 100
 
 
-def _new_errors(new: NewPortfolio) -> list[dict[str, str]]:
-    """Return the errors of a new portfolio."""
-    errors = validation.name_errors(new.name)
-    errors += validation.configuration_errors(new.strategy, new.config, new.symbols, new.limits)
-    errors += validation.missing_symbols_errors(new.strategy, new.symbols)
+def _checked(new: NewPortfolio) -> tuple[NewPortfolio, list[dict[str, str]]]:
+    """Return the new portfolio with the complete hash of its artifact, and its errors."""
+    artifact, errors = resolve_artifact(new.artifact)
+    new = replace(new, artifact=artifact)
+    if not errors:  # else nothing is known of its strategy
+        errors += validation.configuration_errors(
+            new.strategy, new.config, new.symbols, new.limits, artifact
+        )
+        errors += validation.missing_symbols_errors(new.strategy, new.symbols, artifact)
+    errors += validation.name_errors(new.name)
     errors += validation.cash_errors(new.starting_cash)
     errors += _placement_errors({name: getattr(new, name) for name in PLACEMENT})
     errors += text_errors("note", new.note, longest=200)
     if new.desired_state not in DesiredState.values:
         errors.append(_choice("desired_state", new.desired_state, DesiredState.values))
-    return errors
+    return new, errors
 
 
 def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
@@ -123,6 +130,8 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
     first_seq = max(current_head(feed.name), 1)
     try:
         with transaction.atomic():
+            for artifact in sorted({one.artifact for one in new if one.artifact}):
+                hold_artifact(artifact)
             made = Portfolio.objects.bulk_create(
                 [
                     Portfolio(
@@ -145,7 +154,7 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
             Revision.objects.bulk_create(
                 [
                     _revision(portfolio, 1, one.strategy, one.config, one.symbols, one.limits,
-                              note=one.note, actor=actor)
+                              one.artifact, note=one.note, actor=actor)
                     for portfolio, one in both
                 ]
             )  # fmt: skip
@@ -195,8 +204,11 @@ def revise_portfolio(
 ) -> tuple[Portfolio, Handoff | None]:
     """Apply `changes`, which may hold any fields of NewPortfolio but name and starting_cash.
 
-    A change of strategy, config, symbols or limits makes a new revision, and begins a reload if the
-    portfolio runs. Return the portfolio and the reload's handoff, or None if there is none.
+    A change of strategy, artifact, config, symbols or limits makes a new revision, and begins a
+    reload if the portfolio runs. `artifact` is a hash or its beginning, or None for a strategy of
+    the release; the parameters must fit the schema of its strategy.
+
+    Return the portfolio and the reload's handoff, or None if there is none.
     """
     known = (*CONFIGURATION, *PLACEMENT, "note")
     errors = [
@@ -208,17 +220,25 @@ def revise_portfolio(
     ]
     if errors:
         raise Invalid(errors)
+    if "artifact" in changes:
+        artifact, errors = resolve_artifact(changes["artifact"])
+        if errors:
+            raise Invalid(errors)
+        changes = {**changes, "artifact": artifact}
     _check_unlocked(name, changes)
     with transaction.atomic():
         portfolio = locked(name)
         current = portfolio.revisions.get(number=portfolio.revision)
-        wanted = {key: changes.get(key, getattr(current, key)) for key in CONFIGURATION}
+        before = _configuration(current)
+        wanted = {key: changes.get(key, before[key]) for key in CONFIGURATION}
         errors = validation.configuration_errors(**wanted, feed=portfolio.feed.name)
         placement = {key: changes[key] for key in PLACEMENT if key in changes}
         errors += _placement_errors(placement)
         if errors:
             raise Invalid(errors)
-        revised = any(wanted[key] != getattr(current, key) for key in CONFIGURATION)
+        revised = wanted != before
+        if revised and wanted["artifact"] is not None:
+            hold_artifact(wanted["artifact"])
         # Lock the run: no commit may come between reading its symbols and the new revision.
         owned = execute(lock_run(portfolio.pk))
         assert owned is not None
@@ -255,6 +275,12 @@ def revise_portfolio(
     return portfolio, _reload_if_running(portfolio, actor, f"r{portfolio.revision} by {actor}")
 
 
+def _configuration(revision: Revision) -> dict[str, Any]:
+    """Return what a change of makes a new revision."""
+    found = {key: getattr(revision, key) for key in CONFIGURATION if key != "artifact"}
+    return {**found, "artifact": revision.artifact_id}
+
+
 def _check_unlocked(name: str, changes: Mapping[str, Any]) -> None:
     """Let the strategy check the changes before any row is locked, since that may take seconds.
 
@@ -266,7 +292,8 @@ def _check_unlocked(name: str, changes: Mapping[str, Any]) -> None:
     ).first()
     if current is None:
         return
-    wanted = {key: changes.get(key, getattr(current, key)) for key in CONFIGURATION}
+    before = _configuration(current)
+    wanted = {key: changes.get(key, before[key]) for key in CONFIGURATION}
     errors = validation.configuration_errors(**wanted, feed=current.portfolio.feed.name)
     if any(error["code"] == "check_failed" for error in errors):
         raise Invalid(errors)
@@ -291,6 +318,7 @@ def _revision(
     config: Mapping[str, Any],
     symbols: list[str],
     limits: Mapping[str, Any],
+    artifact: str | None,
     *,
     note: str,
     actor: str,
@@ -299,7 +327,8 @@ def _revision(
         portfolio=portfolio,
         number=number,
         strategy=strategy,
-        strategy_version=facts(strategy).version,
+        strategy_version=facts(strategy, artifact).version,
+        artifact_id=artifact,
         config=dict(config),
         symbols=list(symbols),
         limits=dict(limits),

@@ -53,10 +53,13 @@ LIMIT 1
 TENURES = """
 SELECT t.epoch, t.incarnation, t.revision, t.from_seq, t.to_seq, t.cause, t.handoff_id,
        t.first_commit_at, t.python, n.name AS node,
-       v.strategy, v.strategy_version, v.config, v.symbols, v.limits
+       v.strategy, v.strategy_version, v.config, v.symbols, v.limits,
+       v.artifact_sha256, a.env_sha256, s.class_path
 FROM scheduling_tenure t
 LEFT JOIN scheduling_node n ON n.id = t.node_id
 LEFT JOIN portfolios_revision v ON v.portfolio_id = t.portfolio_id AND v.number = t.revision
+LEFT JOIN portfolios_artifact a ON a.sha256 = v.artifact_sha256
+LEFT JOIN portfolios_strategy s ON s.artifact_id = v.artifact_sha256 AND s.name = v.strategy
 WHERE t.portfolio_id = %(portfolio)s
 ORDER BY t.epoch
 """
@@ -218,6 +221,7 @@ def _inputs(rows: _EvidenceRows) -> Inputs:
                 t.node,
                 t.strategy,
                 t.strategy_version,
+                *((t.artifact_sha256,) if t.artifact_sha256 else ()),
                 t.config,
                 t.symbols,
                 t.limits,

@@ -60,6 +60,7 @@ def _entry(
         starting_cash=row.starting_cash, first_seq=row.first_seq, feed=db.feed.name,
         strategy=revision.strategy, strategy_version=revision.strategy_version,
         config=revision.config, symbols=revision.symbols, limits=revision.limits,
+        artifact_sha256=None, env_sha256=None, class_path=None,
     )  # fmt: skip
 
 
@@ -140,6 +141,10 @@ def portfolios(db: Store, p: Any) -> list[Row]:
                     wanted_status=wanted.status,
                     strategy=wanted.strategy,
                     strategy_version=wanted.strategy_version,
+                    artifact=None,  # no artifacts in the simulation
+                    running_artifact=None,
+                    good_artifact=None,
+                    artifacts=None,
                     running_strategy=ran and ran.strategy,
                     running_version=ran and ran.strategy_version,
                     good_strategy=good and good.strategy,

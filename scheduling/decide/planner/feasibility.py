@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.types import (
+    ArtifactNeeds,
     NodeView,
     PortfolioView,
     Reason,
@@ -29,6 +30,7 @@ def obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | No
         ("strategy", missing.strategy),
         ("feed", missing.feed),
         ("python", missing.python),
+        ("artifact", missing.artifact),
         ("draining", view.draining),
         ("cordoned", view.cordoned),
         ("spread", portfolio.spread_hard and node in fleet.spread_members(portfolio)),
@@ -74,6 +76,9 @@ def why_unplaced(fleet: FleetState, portfolio: PortfolioView, source: int | None
         # A lost node with that version, such as its last owner, does not help.
         found = sorted({fleet.nodes[node].python for node in living})
         return Reason("no_python", {**base, "nodes": len(living), "found": found})
+    if all(requirements.missing_on(fleet.nodes[node]).artifact for node in living):
+        found = sorted({fleet.nodes[node].python for node in living})
+        return Reason("no_artifact_python", {**base, "nodes": len(living), "found": found})
     matching = [node for node, each in zip(candidates, missing, strict=True) if not any(each)]
     if not matching:
         return Reason("no_match", base)
@@ -126,7 +131,15 @@ def describe_requirements(requirements: Requirements) -> dict[str, object]:
         "feed_sha": requirements.feed_sha[:8],
         "python": requirements.python,
         "accept_python": requirements.accept_python,
+        **describe_artifact(requirements.artifact),
     }
+
+
+def describe_artifact(needs: ArtifactNeeds | None) -> dict[str, object]:
+    """Return what an artifact needs as parameters of a sentence; nothing without an artifact."""
+    if needs is None:
+        return {}
+    return {"artifact": needs.label, "artifact_python": needs.python}
 
 
 def _state(fleet: FleetState, node: int, code: str) -> dict[str, object]:

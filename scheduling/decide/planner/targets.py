@@ -31,6 +31,7 @@ PUBLIC_CODES = {
     "strategy": "node_lacks",
     "feed": "node_lacks",
     "python": "node_lacks",
+    "artifact": "node_lacks",
     "draining": "node_cordoned",
     "cordoned": "node_cordoned",
     "spread": "no_room",

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
+from scheduling.decide.planner.feasibility import describe_artifact
 from scheduling.decide.planner.fleet_index import should_run
 from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.types import MoveCause, Pending, Policy, PortfolioView, Reason, Snapshot
@@ -210,7 +211,9 @@ class Worklist:
                 "running": f"r{portfolio.revision}",
                 "wanted": f"r{wanted.revision}",
                 "strategy": f"{wanted.strategy} {wanted.strategy_version}",
+                **describe_artifact(wanted.artifact),
                 "node": self.fleet.nodes[node].name,
+                "node_python": self.fleet.nodes[node].python,
                 "having": sum(self._has_wanted_strategy(portfolio, each) for each in nodes),
                 "nodes": len(nodes),
             }
@@ -222,15 +225,16 @@ class Worklist:
         if wanted is None:
             return False
         requirements = portfolio.requirements._replace(
-            strategy=wanted.strategy, strategy_version=wanted.strategy_version
+            strategy=wanted.strategy if wanted.artifact is None else "",
+            strategy_version=wanted.strategy_version if wanted.artifact is None else 0,
+            artifact=wanted.artifact,
         )
         return self.fleet.meets(requirements)[node]
 
     def _has_wanted_strategy(self, portfolio: PortfolioView, node: int) -> bool:
-        """Return whether the node has the wanted revision's strategy, which a reload needs."""
+        """Return whether the node can run the wanted revision's code, which a reload needs."""
         wanted = portfolio.wanted
-        strategies = self.fleet.nodes[node].strategies
-        return wanted is not None and strategies.get(wanted.strategy) == wanted.strategy_version
+        return wanted is not None and not wanted.lacking_on(self.fleet.nodes[node])
 
     def _add_relocation(
         self,

@@ -155,12 +155,26 @@ def _no_python(p: Params) -> str:
     )
 
 
+def _artifact_python(p: Params) -> str:
+    """Return `Python >=3.12（momentum 2.0）`, or an empty string."""
+    needs = p.get("artifact_python")
+    return f"Python {needs}（{p['artifact']}）" if needs else ""
+
+
+def _no_artifact_python(p: Params) -> str:
+    return (
+        f"需要 {_artifact_python(p)}：{_zero_of(p)}，它们的版本是 Python {'、'.join(p['found'])}；"
+        "启动一个具备它的节点，或为其中一个版本构建该策略包"
+    )
+
+
 def _no_match(p: Params) -> str:
     parts = (
         p["selector"],
         f"策略 {p['strategy']}" if p["strategy"] else "",
         _python(p),
         f"行情源 {p['feed']}" if p["feed"] else "",
+        _artifact_python(p),
     )
     needs = "、".join(part for part in parts if part)
     return f"需要 {needs}：{_nodes(p)}中 0 个同时具备；补齐一个节点，或减少要求"
@@ -302,6 +316,8 @@ def on_node(p: Params) -> str:
                 f"{node} 的版本是 Python {p['node_python']}，而它上次在 {_python(p)} 下运行："
                 "可用 accept_python 允许另一版本"
             )
+        case "artifact":
+            return f"{node} 的版本是 Python {p['node_python']}，而它需要 {_artifact_python(p)}"
         case "draining":
             return f"{node} 排空中：不接收新的组合"
         case "cordoned":
@@ -335,6 +351,12 @@ def _symbol_in_use(p: Params) -> str:
 
 
 def _older_revision(p: Params) -> str:
+    if p.get("artifact"):
+        return (
+            f"运行 {p['running']}：{p['node']} 的版本是 Python {p['node_python']}，目标版本 "
+            f"{p['wanted']} 需要 {_artifact_python(p)}，{number(p['nodes'])} 个节点中 "
+            f"{number(p['having'])} 个可以运行它；请迁移到这样的节点"
+        )
     return (
         f"运行 {p['running']}：{p['node']} 缺少目标版本 {p['wanted']} 所需的策略 {p['strategy']}，"
         f"{number(p['nodes'])} 个节点中 {number(p['having'])} 个具备；请在 {p['node']} 上安装它"
@@ -358,6 +380,7 @@ SENTENCES: dict[str, Sentence] = {
     "no_strategy": _no_strategy,
     "no_feed": _no_feed,
     "no_python": _no_python,
+    "no_artifact_python": _no_artifact_python,
     "no_match": _no_match,
     "too_heavy": _too_heavy,
     "no_room": _no_room,

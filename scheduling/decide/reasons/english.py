@@ -112,8 +112,15 @@ def _needs(p: Params) -> str:
         f"strategy {p['strategy']}" if p["strategy"] else "",
         f"feed {p['feed']}" if p["feed"] else "",
         _python(p),
+        _artifact_python(p),
     )
     return " and ".join(part for part in parts if part)
+
+
+def _artifact_python(p: Params) -> str:
+    """Return `Python >=3.12 for momentum 2.0`, or an empty string."""
+    needs = p.get("artifact_python")
+    return f"Python {needs} for {p['artifact']}" if needs else ""
 
 
 def _python(p: Params) -> str:
@@ -163,6 +170,13 @@ def _no_strategy(p: Params) -> str:
     return (
         f"needs strategy {p['strategy']}: {_zero_of(p)}; "
         "install it on one node or change the portfolio's strategy"
+    )
+
+
+def _no_artifact_python(p: Params) -> str:
+    return (
+        f"needs {_artifact_python(p)}: {_zero_of(p)}, found Python {', '.join(p['found'])}; "
+        "start a node with it, or build the artifact for one of these"
     )
 
 
@@ -307,6 +321,8 @@ def on_node(p: Params) -> str:
                 f"{node} has Python {p['node_python']}, but it last ran under {_python(p)}: "
                 "allow another version with accept_python"
             )
+        case "artifact":
+            return f"{node} has Python {p['node_python']}, but it needs {_artifact_python(p)}"
         case "draining":
             return f"{node} is draining: it takes no new portfolios"
         case "cordoned":
@@ -341,6 +357,12 @@ def _symbol_in_use(p: Params) -> str:
 
 
 def _older_revision(p: Params) -> str:
+    if p.get("artifact"):
+        return (
+            f"runs {p['running']}: {p['node']} has Python {p['node_python']}, the wanted "
+            f"{p['wanted']} needs {_artifact_python(p)}, and {number(p['having'])} of "
+            f"{count(p['nodes'], 'node')} can run it; migrate it to such a node"
+        )
     have = "has" if p["having"] == 1 else "have"
     return (
         f"runs {p['running']}: {p['node']} lacks strategy {p['strategy']}, which the wanted "
@@ -366,6 +388,7 @@ SENTENCES: dict[str, Sentence] = {
     "no_strategy": _no_strategy,
     "no_feed": _no_feed,
     "no_python": _no_python,
+    "no_artifact_python": _no_artifact_python,
     "no_match": _no_match,
     "too_heavy": _too_heavy,
     "no_room": _no_room,

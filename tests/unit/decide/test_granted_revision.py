@@ -9,7 +9,15 @@ from scheduling.decide.granted_revision import revision_choices, with_granted_re
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.planner.targets import choose_target, granted_revision, targets
 from scheduling.decide.reasons import render
-from scheduling.decide.types import Plan, Policy, PortfolioView, Reason, RevisionChoice, Snapshot
+from scheduling.decide.types import (
+    ArtifactNeeds,
+    Plan,
+    Policy,
+    PortfolioView,
+    Reason,
+    RevisionChoice,
+    Snapshot,
+)
 from scheduling.decide.what_if.hypothetical import Scenario, apply_scenario
 from tests.support.plan_factories import node, pending, places, portfolio, world
 
@@ -128,3 +136,40 @@ def test_runnable_wanted_revision_does_not_suspend_other_rules() -> None:
     nodes[0] = replace(nodes[0], labels={"zone": "us"})
     (move,) = make_plan(world(nodes, [runs]), Policy()).move
     assert (move.cause, move.target.name) == ("rebalance", "node-2")
+
+
+def needing(*pythons: str) -> ArtifactNeeds:
+    return ArtifactNeeds("momentum 2.0", " or ".join(pythons), pythons)
+
+
+def test_artifact_is_judged_by_python_and_never_by_an_installed_version() -> None:
+    wanted = RevisionChoice(2, "momentum", 7, needing("3.13"))
+    old = RevisionChoice(1, "momentum", 6, needing("3.11"))
+    view = two_choices(wanted, old, artifact=wanted.artifact)
+    for python, revision in (("3.13", 2), ("3.11", 1), ("", 2)):  # "": unknown counts as fitting
+        snapshot, plan = planned(node(1, python=python), view=view)
+        assert places(plan) == {"p": "node-1"}
+        assert granted_revision(snapshot, "p") == revision
+
+
+def test_portfolio_whose_artifact_no_node_can_run_says_what_it_needs() -> None:
+    alone = RevisionChoice(2, "momentum", 1, needing("3.13"))
+    view = two_choices(alone, artifact=alone.artifact)
+    _, plan = planned(node(1, python="3.11"), node(2, python="3.12"), view=view)
+    (waiting,) = plan.pending
+    assert waiting.reason.code == "no_artifact_python"
+    assert render(waiting.reason) == (
+        "needs Python 3.13 for momentum 2.0: 0 of 2 nodes have it, found Python 3.11, 3.12; start a"
+        " node with it, or build the artifact for one of these"
+    )
+    assert "momentum 2.0" in render(waiting.reason, "zh-hans")
+
+
+def test_node_that_cannot_run_the_wanted_artifact_keeps_the_old_revision_and_says_so() -> None:
+    wanted = RevisionChoice(2, "momentum", 1, needing("3.13"))
+    view = portfolio("p", node=1, phase="running", revision=1, wanted=wanted)
+    _, plan = planned(node(1, python="3.11"), view=view)
+    (older,) = plan.older
+    assert "node-1 has Python 3.11, the wanted r2 needs Python 3.13" in render(older.reason)
+    assert "Python 3.13" in render(older.reason, "zh-hans")
+    assert not planned(node(1, python="3.13"), view=view)[1].older

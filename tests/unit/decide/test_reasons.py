@@ -56,6 +56,8 @@ ROOM: dict[str, Any] = {
     **REQUIREMENTS, "states": [STATE], "more": {}, "group": "", "remedy": "more", "remedy_node": "",
 }  # fmt: skip
 
+ARTIFACT: dict[str, Any] = {"artifact": "momentum 2.0", "artifact_python": ">=3.13"}
+
 ENGLISH = [
     (
         "no_python",
@@ -94,6 +96,32 @@ ENGLISH = [
         },
         "runs r1: node-1 lacks strategy pairs_trade 2, which the wanted r2 needs, "
         "and 0 of 3 nodes have it; install it on node-1",
+    ),
+    (
+        "no_artifact_python",
+        {**REQUIREMENTS, **ARTIFACT, "strategy": "", "found": ["3.11", "3.12"]},
+        "needs Python >=3.13 for momentum 2.0: 0 of 6 nodes have it, found Python 3.11, 3.12; "
+        "start a node with it, or build the artifact for one of these",
+    ),
+    (
+        "on_node",
+        {**STATE, **ARTIFACT, "strategy": "", "state": "artifact", "node_python": "3.11"},
+        "node-2 has Python 3.11, but it needs Python >=3.13 for momentum 2.0",
+    ),
+    (
+        "older_revision",
+        {
+            "running": "r1",
+            "wanted": "r2",
+            "strategy": "momentum 2",
+            "node": "node-1",
+            "node_python": "3.11",
+            "having": 1,
+            "nodes": 3,
+            **ARTIFACT,
+        },
+        "runs r1: node-1 has Python 3.11, the wanted r2 needs Python >=3.13 for momentum 2.0, "
+        "and 1 of 3 nodes can run it; migrate it to such a node",
     ),
     (
         "symbol_in_use",

@@ -1,0 +1,1 @@
+"""Strategy artifacts: wheels that revisions pin by the hash of their bytes."""

@@ -1,0 +1,93 @@
+"""Read what the inspection stored of artifacts and their strategies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from portfolios.models import Artifact, ArtifactStrategy
+from portfolios.strategies.registry import UnknownStrategy
+
+MIN_PREFIX = 8
+_PREFIX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
+
+
+class UnknownArtifact(LookupError):
+    """No artifact, or several, begin with that hash. The text is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyFacts:
+    """What one strategy of an artifact declares."""
+
+    artifact: str
+    name: str
+    class_path: str
+    version: int
+    sees_every_symbol: bool
+    checks: bool
+    schema: Mapping[str, Any]
+
+
+#: By artifact and name. Rows never change, and the hash names their content.
+_known: dict[tuple[str, str], StrategyFacts] = {}
+MAX_KNOWN = 1_000
+
+
+def find_artifact(text: str) -> Artifact:
+    """Return the artifact of a hash, or of its beginning of at least 8 digits.
+
+    Raise UnknownArtifact.
+    """
+    given = str(text).strip().lower()
+    if not _PREFIX.fullmatch(given):
+        raise UnknownArtifact(
+            f"{str(text)[:80]!r} is not the sha256 of an artifact: give its 64 hexadecimal digits, "
+            f"or the first {MIN_PREFIX} or more of them."
+        )
+    found = list(Artifact.objects.filter(sha256__startswith=given).order_by("sha256")[:2])
+    if not found:
+        raise UnknownArtifact(
+            f"There is no artifact {given}; upload its wheel with add_artifact first."
+        )
+    if len(found) > 1:
+        raise UnknownArtifact(
+            f"{given} is the beginning of several artifacts, such as "
+            f"{found[0].sha256[:16]}… and {found[1].sha256[:16]}…; give more digits."
+        )
+    return found[0]
+
+
+def find_strategy(artifact: str, name: str) -> StrategyFacts:
+    """Return the facts of a strategy of an artifact. Raise UnknownStrategy."""
+    key = (artifact, name)
+    found = _known.get(key)
+    if found is None:
+        row = ArtifactStrategy.objects.filter(artifact_id=artifact, name=name).first()
+        if row is None:
+            raise UnknownStrategy(_lacking(artifact, name))
+        if len(_known) >= MAX_KNOWN:
+            _known.clear()
+        found = _known[key] = StrategyFacts(
+            artifact=artifact,
+            name=row.name,
+            class_path=row.class_path,
+            version=row.version,
+            sees_every_symbol=row.sees_every_symbol,
+            checks=row.checks,
+            schema=row.schema,
+        )
+    return found
+
+
+def _lacking(artifact: str, name: str) -> str:
+    found = Artifact.objects.filter(sha256=artifact).first()
+    if found is None:
+        return f"the artifact {artifact[:12]}… was deleted"
+    names = ", ".join(found.strategies.values_list("name", flat=True))
+    return (
+        f"the artifact {found} ({artifact[:12]}…) has no strategy {name!r}; it has: {names}; "
+        'name one of them, or give "artifact": null for a strategy of the release'
+    )

@@ -1,0 +1,138 @@
+"""Check parameters against the JSON schema that an inspection stored, running no foreign code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.exceptions import relevance
+from jsonschema.validators import extend
+from referencing import Registry
+
+from portfolios.strategies.base import FieldError
+from portfolios.strategies.validation_messages import KINDS
+
+_KINDS = {"integer": "int", "number": "float", "string": "str", "boolean": "bool"}
+_BOUNDS = {
+    "minimum": "{} or more",
+    "exclusiveMinimum": "over {}",
+    "maximum": "{} or less",
+    "exclusiveMaximum": "under {}",
+}
+_WRONG_TYPE = {"type", "enum", "const", "anyOf"}
+
+
+def schema_errors(
+    strategy: str, schema: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> list[FieldError]:
+    """Return the errors of each parameter by itself, as `Strategy.validate` words them."""
+    parameters = {str(name): value for name, value in parameters.items()}
+    known = properties(schema)
+    errors = []
+    for name in sorted(set(parameters) - set(known)):
+        names = ", ".join(sorted(known)) or "none"
+        message = f"{strategy} has no parameter {name}; it has: {names}."
+        errors.append(FieldError(name, "unknown_parameter", message))
+    for name in _top(schema).get("required", []):
+        if name not in parameters:
+            errors.append(FieldError(name, "required", f"{strategy} needs the parameter {name}."))
+    given = {name: value for name, value in parameters.items() if name in known}
+    found: dict[str, ValidationError] = {}
+    for error in sorted(_found(schema, given), key=relevance):
+        found.setdefault(str(error.absolute_path[0]), error)
+    for name, error in found.items():
+        code = "wrong_type" if error.validator in _WRONG_TYPE else "out_of_range"
+        errors.append(FieldError(name, code, _sentence(name, error)))
+    return errors
+
+
+def properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the parameters of a schema by name, each with its own schema."""
+    found: Mapping[str, Any] = _top(schema).get("properties", {})
+    return found
+
+
+def needs_pattern(schema: Any) -> bool:
+    """Return whether a part of the schema has a regular expression.
+
+    Those are left to the strategy's own process: one that takes exponential time would hold up web.
+    """
+    if isinstance(schema, Mapping):
+        inner = schema.keys() & {"pattern", "patternProperties"}
+        return bool(inner) or any(map(needs_pattern, schema.values()))
+    return isinstance(schema, list) and any(map(needs_pattern, schema))
+
+
+def _top(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of the object of parameters, which msgspec puts behind a reference."""
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    found: Mapping[str, Any] = schema.get("$defs", {}).get(name, schema)
+    return found
+
+
+def _found(schema: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[ValidationError]:
+    # An empty registry: references are looked up in the schema, never fetched.
+    for error in _Validator(dict(schema), registry=Registry()).iter_errors(given):
+        if error.absolute_path:
+            yield error
+
+
+def _sentence(name: str, error: ValidationError) -> str:
+    where = name + "".join(f".{part}" for part in list(error.absolute_path)[1:])
+    wanted = _wanted(error)
+    if not wanted:
+        return f"{where}: {error.message[:300]}."
+    found = repr(error.instance)
+    shown = found if len(found) <= 40 else found[:37] + "…"
+    return f"{where} is {shown}; give {wanted}."
+
+
+def _wanted(error: ValidationError) -> str:
+    if error.validator in _BOUNDS:
+        return f"a number, {_BOUNDS[error.validator].format(error.validator_value)}"
+    if error.validator == "enum":
+        return "one of " + ", ".join(map(str, error.validator_value))
+    if error.validator == "type":
+        return _kind(error.schema)
+    if error.validator == "anyOf":
+        return " or ".join(filter(None, map(_kind, error.validator_value)))
+    return ""
+
+
+def _kind(schema: Any) -> str:
+    if not isinstance(schema, Mapping):
+        return ""
+    if schema.get("format") == "decimal":
+        return KINDS["decimal"]
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    return " or ".join(KINDS.get(_KINDS.get(kind, kind), kind) for kind in kinds)
+
+
+def _type(validator: Any, kinds: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+    """A decimal may be given as a number too, as in a strategy of the release."""
+    if schema.get("format") != "decimal":
+        yield from Draft202012Validator.VALIDATORS["type"](validator, kinds, value, schema)
+    elif not _is_decimal(value):
+        yield ValidationError(f"{value!r} is not a decimal number")
+
+
+def _is_decimal(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return False
+    try:
+        return Decimal(str(value)).is_finite() and str(value).isascii()
+    except InvalidOperation:
+        return False
+
+
+def _nothing(*_: Any) -> Iterator[Any]:
+    return iter(())
+
+
+_Validator = extend(
+    Draft202012Validator,
+    {"type": _type, "pattern": _nothing, "patternProperties": _nothing},
+)

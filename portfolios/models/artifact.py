@@ -1,0 +1,93 @@
+"""Strategy artifacts: the wheels that revisions pin, and the strategies found in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+
+class ArtifactManager(models.Manager["Artifact"]):
+    """Reads artifacts without their bytes, which only what runs or serves them needs."""
+
+    def get_queryset(self) -> models.QuerySet[Artifact]:
+        """Defer the wheel: megabytes that no list and no reference needs."""
+        return super().get_queryset().defer("wheel")
+
+
+class Artifact(models.Model):
+    """One wheel, identified by the hash of its bytes. Immutable; deleted when nothing names it."""
+
+    sha256 = models.CharField(primary_key=True, max_length=64)
+    name = models.CharField(max_length=100, help_text="Of the distribution, normalised.")
+    version = models.CharField(max_length=64)
+    filename = models.CharField(max_length=200)
+    wheel = models.BinaryField()
+    size = models.PositiveIntegerField(help_text="Bytes of the wheel.")
+    summary = models.CharField(max_length=300, blank=True, default="")
+    # What a node must provide.
+    python_tag = models.CharField(max_length=40, help_text="Of the wheel, such as py3.")
+    python_requirement = models.CharField(
+        max_length=100, blank=True, default="", help_text="Empty: any version; else as >=3.12."
+    )
+    pythons = models.JSONField(
+        default=list, blank=True, help_text="Minor versions it runs under; empty: any."
+    )
+    # Its dependencies.
+    lock = models.TextField(blank=True, default="", help_text="Requirements with hashes.")
+    env_sha256 = models.CharField(
+        max_length=64, blank=True, default="", help_text="Of the lock; empty: no dependencies."
+    )
+    uploaded_by = models.CharField(max_length=150, blank=True, default="")
+    at = models.DateTimeField(auto_now_add=True)
+
+    objects = ArtifactManager()
+    complete = models.Manager()  # noqa: DJ012 - with the bytes
+
+    class Meta:
+        ordering = ["name", "-at"]
+        # A reference from a revision reads the row by this manager.
+        base_manager_name = "objects"
+        default_manager_name = "objects"
+        constraints = [
+            models.UniqueConstraint(fields=["name", "version"], name="artifact_version_once"),
+            models.CheckConstraint(
+                condition=Q(sha256__regex=r"^[0-9a-f]{64}$"), name="artifact_sha256_hex"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["env_sha256"], name="artifact_env", condition=~Q(env_sha256=""))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+class ArtifactStrategy(models.Model):
+    """One strategy of an artifact, as the inspection found it."""
+
+    artifact = models.ForeignKey(Artifact, on_delete=models.CASCADE, related_name="strategies")
+    name = models.CharField(max_length=80)
+    class_path = models.CharField(max_length=300, help_text="Such as package.module:Class.")
+    version = models.PositiveIntegerField(default=1, help_text="As the class declares it.")
+    state_version = models.PositiveIntegerField(default=1)
+    schema: Any = models.JSONField(default=dict, help_text="JSON schema of the parameters.")
+    sees_every_symbol = models.BooleanField(default=False)
+    checks = models.BooleanField(
+        default=False, help_text="It checks parameters across fields, in a process of its own."
+    )
+    warm_up = models.PositiveIntegerField(
+        null=True, help_text="Events that it wants before its first; unknown until it is loaded."
+    )
+    summary = models.CharField(max_length=300, blank=True, default="")
+
+    class Meta:
+        db_table = "portfolios_strategy"
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["artifact", "name"], name="strategy_name_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,150 @@
+"""Revisions that pin an artifact: created, changed, refused, and what nodes are told of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from portfolios.models import Portfolio, Revision
+from portfolios.strategies.buy_and_hold import BuyAndHold
+from scheduling import operations
+from scheduling.errors import Invalid, Refused
+from scheduling.operations import NewPortfolio
+from tests.support.artifacts import store_artifact
+from tests.support.factories import (
+    make_node,
+    make_portfolio,
+    make_running_portfolio,
+    newest_handoff,
+    run_of,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+MOMENTUM = {"strategy": "momentum", "symbols": ["IBM"]}
+#: Runs in the process of the test, which has no wheel on its path.
+HELD = {"strategy": "buy_and_hold", "symbols": ["IBM"]}
+HELD_FACTS: dict[str, Any] = {
+    "name": "buy_and_hold",
+    "class_path": "portfolios.strategies.buy_and_hold:BuyAndHold",
+    "schema": BuyAndHold.schema(),
+}
+
+
+def revision(portfolio: Portfolio) -> Revision:
+    portfolio.refresh_from_db()
+    return portfolio.revisions.get(number=portfolio.revision)
+
+
+def errors(act: Any) -> list[tuple[str, str]]:
+    with pytest.raises(Invalid) as caught:
+        act()
+    return [(e["field"], e["code"]) for e in caught.value.extra["errors"]]
+
+
+def test_new_portfolio_pins_the_artifact_by_a_prefix() -> None:
+    artifact = store_artifact()
+    made = make_portfolio("p", artifact=artifact.sha256[:8], **MOMENTUM)
+    assert revision(made).artifact_id == artifact.sha256
+
+
+def test_new_version_alone_makes_a_revision_and_reloads() -> None:
+    """A change of code was once no change: the number of the version had to be raised, and web
+    to be restarted, before a PATCH made a revision."""
+    first, second = (store_artifact(v, code=v, **HELD_FACTS) for v in ("1.0", "2.0"))
+    node = make_node("node-1", python="3.13")
+    made = make_running_portfolio("p", node, artifact=first.sha256, **HELD)
+
+    _, handoff = operations.revise_portfolio("p", {"artifact": second.sha256}, actor="olive")
+
+    assert handoff is not None
+    assert (handoff.kind, handoff.to_revision) == ("reload", 2)
+    assert revision(made).artifact_id == second.sha256
+    (entry,) = node.desired("prepare")
+    assert entry.spec["artifact"] == second.sha256
+    assert entry.spec["strategy_class"] == HELD_FACTS["class_path"]
+    (running,) = node.desired("run")
+    assert running.spec["artifact"] == first.sha256
+
+
+def test_same_artifact_again_changes_nothing() -> None:
+    artifact = store_artifact()
+    made = make_portfolio("p", artifact=artifact.sha256, **MOMENTUM)
+    _, handoff = operations.revise_portfolio("p", {"artifact": artifact.sha256}, actor="olive")
+    assert (revision(made).number, handoff) == (1, None)
+
+
+def test_null_returns_to_the_strategy_of_the_release() -> None:
+    artifact = store_artifact()
+    made = make_portfolio("p", artifact=artifact.sha256, **MOMENTUM)
+    changes = {"artifact": None, "strategy": "buy_and_hold", "config": {}}
+    operations.revise_portfolio("p", changes, actor="olive")
+    assert (revision(made).artifact_id, revision(made).strategy) == (None, "buy_and_hold")
+
+
+def test_configuration_invalid_under_the_new_schema_names_its_fields() -> None:
+    first = store_artifact("1.0")
+    changed: Any = {"$defs": {"P": {"properties": {"window": {"type": "integer"}},
+                                    "required": ["window"], "type": "object"}},
+                    "$ref": "#/$defs/P"}  # fmt: skip
+    second = store_artifact("2.0", schema=changed)
+    made = make_portfolio("p", artifact=first.sha256, config={"fast": 2}, **MOMENTUM)
+    found = errors(
+        lambda: operations.revise_portfolio("p", {"artifact": second.sha256}, actor="olive")
+    )
+    assert found == [("config.fast", "unknown_parameter"), ("config.window", "required")]
+    assert revision(made).number == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [("12345678", "unknown_artifact"), ("1234567", "unknown_artifact"), (7, "wrong_type")],
+)
+def test_artifact_that_is_none_is_refused(given: Any, code: str) -> None:
+    make_portfolio("p")
+    change = {"artifact": given}
+    assert errors(lambda: operations.revise_portfolio("p", change, actor="o")) == [
+        ("artifact", code)
+    ]
+    new = NewPortfolio("q", "momentum", symbols=["IBM"], artifact=given)
+    assert errors(lambda: operations.create_portfolio(new, actor="o")) == [("artifact", code)]
+
+
+def test_strategy_that_the_artifact_lacks_is_refused_and_the_others_are_named() -> None:
+    artifact = store_artifact()
+    make_portfolio("p")
+    with pytest.raises(Invalid, match=r"no strategy 'canary'; it has: momentum"):
+        operations.revise_portfolio("p", {"artifact": artifact.sha256}, actor="olive")
+
+
+def test_reload_is_refused_on_a_node_with_another_python() -> None:
+    old = store_artifact("1.0", **HELD_FACTS)
+    new = store_artifact("2.0", code="2", pythons=["3.14"], **HELD_FACTS)
+    node = make_node("node-1", python="3.13")
+    made = make_running_portfolio("p", node, artifact=old.sha256, **HELD)
+
+    _, handoff = operations.revise_portfolio("p", {"artifact": new.sha256}, actor="olive")
+
+    assert handoff is None
+    assert run_of(made).revision == 1
+    with pytest.raises(Refused, match=r"needs Python 3\.14"):
+        operations.reload("p", actor="olive")
+    assert newest_handoff(made).kind == "place"
+
+
+def test_waiting_portfolio_says_which_python_its_artifact_needs() -> None:
+    make_node("node-1", python="3.13")
+    artifact = store_artifact(pythons=["3.14"])
+    make_portfolio("p", artifact=artifact.sha256, **MOMENTUM)
+    with pytest.raises(Refused) as refusal:
+        operations.migrate("p", None, actor="olive")
+    assert "Python 3.14 for momentum-demo 1.0" in refusal.value.message
+
+
+def test_artifact_needs_no_installed_version_of_its_strategy() -> None:
+    node = make_node("node-1", python="3.13")
+    artifact = store_artifact()
+    make_portfolio("p", artifact=artifact.sha256, **MOMENTUM)
+    assert "momentum" not in node.row.strategies
+    assert operations.migrate("p", None, actor="olive").target_node == node.row

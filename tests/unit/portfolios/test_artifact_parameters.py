@@ -1,0 +1,97 @@
+"""Parameters of an artifact's strategy, checked by its stored schema as its own code would."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+from msgspec import Meta
+
+from portfolios.artifacts.parameters import needs_pattern, schema_errors
+from portfolios.strategies.base import Strategy
+
+
+class Inner(msgspec.Struct):
+    share: float
+
+
+class Parameters(msgspec.Struct):
+    count: int
+    quantity: Decimal = Decimal(10)
+    ratio: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    label: str = ""
+    exact: bool = False
+    limit: int | None = None
+    mode: Literal["fast", "slow"] = "fast"
+    parts: list[Inner] = []
+
+
+class Probe(Strategy):
+    name = "probe"
+    parameters_type = Parameters
+
+
+SCHEMA = msgspec.json.decode(msgspec.json.encode(Probe.schema()))
+
+
+def errors(**parameters: Any) -> list[tuple[str, str]]:
+    return [(e.field, e.code) for e in schema_errors("probe", SCHEMA, parameters)]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"count": 1},
+        {"count": 1, "quantity": "2.5", "ratio": 1, "limit": None, "mode": "slow"},
+        {"count": 1, "quantity": 3, "parts": [{"share": 1}]},
+        {"count": 1, "quantity": 0.5},
+        {},
+        {"count": "1"},
+        {"count": True},
+        {"count": 1.5},
+        {"count": 1, "quantity": "much"},
+        {"count": 1, "quantity": "NaN"},
+        {"count": 1, "quantity": True},
+        {"count": 1, "ratio": 0},
+        {"count": 1, "ratio": 1.5},
+        {"count": 1, "limit": "none"},
+        {"count": 1, "exact": 1},
+        {"count": 1, "mode": "medium"},
+        {"count": 1, "parts": [{"share": "x"}]},
+        {"count": 1, "other": 2},
+        {"count": "x", "label": 3, "nothing": 1},
+    ],
+)
+def test_schema_finds_the_fields_that_the_strategy_itself_finds(parameters: dict[str, Any]) -> None:
+    own = {error.field for error in Probe.validate(parameters)}
+    assert {field for field, _ in errors(**parameters)} == own
+
+
+def test_error_names_value_and_what_is_wanted() -> None:
+    messages = {
+        error.field: error.message
+        for error in schema_errors("probe", SCHEMA, {"quantity": "much", "ratio": 3, "no": 1})
+    }
+    assert messages == {
+        "count": "probe needs the parameter count.",
+        "quantity": "quantity is 'much'; give a decimal number.",
+        "ratio": "ratio is 3; give a number, 1 or less.",
+        "no": "probe has no parameter no; it has: count, exact, label, limit, mode, parts, "
+        "quantity, ratio.",
+    }
+
+
+def test_regular_expressions_are_left_to_the_strategy() -> None:
+    """One that takes exponential time would hold up the web process."""
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(a+)+$"}}}
+    assert needs_pattern(schema)
+    assert not needs_pattern(SCHEMA)
+    assert schema_errors("probe", schema, {"a": "a" * 60 + "b"}) == []
+
+
+def test_references_are_never_fetched() -> None:
+    schema = {"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:9/schema"}}}
+    with pytest.raises(Exception, match="Unresolvable"):
+        schema_errors("probe", schema, {"a": 1})
