@@ -53,5 +53,6 @@ def named_class(path: str) -> type[Strategy] | None:
     found: object = import_module(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    is_strategy = isinstance(found, type) and issubclass(found, Strategy)
-    return found if is_strategy and isinstance(getattr(found, "name", None), str) else None
+    if isinstance(found, type) and issubclass(found, Strategy) and hasattr(found, "name"):
+        return found
+    return None

@@ -22,9 +22,9 @@ from tests.support.factories import (
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
-MOMENTUM = {"strategy": "momentum", "symbols": ["IBM"]}
+MOMENTUM: dict[str, Any] = {"strategy": "momentum", "symbols": ["IBM"]}
 #: Runs in the process of the test, which has no wheel on its path.
-HELD = {"strategy": "buy_and_hold", "symbols": ["IBM"]}
+HELD: dict[str, Any] = {"strategy": "buy_and_hold", "symbols": ["IBM"]}
 HELD_FACTS: dict[str, Any] = {
     "name": "buy_and_hold",
     "class_path": "portfolios.strategies.buy_and_hold:BuyAndHold",
@@ -78,7 +78,7 @@ def test_same_artifact_again_changes_nothing() -> None:
 def test_null_returns_to_the_strategy_of_the_release() -> None:
     artifact = store_artifact()
     made = make_portfolio("p", artifact=artifact.sha256, **MOMENTUM)
-    changes = {"artifact": None, "strategy": "buy_and_hold", "config": {}}
+    changes: dict[str, Any] = {"artifact": None, "strategy": "buy_and_hold", "config": {}}
     operations.revise_portfolio("p", changes, actor="olive")
     assert (revision(made).artifact_id, revision(made).strategy) == (None, "buy_and_hold")
 
