@@ -110,14 +110,15 @@ class Tally:
 
         At one event the engine fills first, then marks, then records the equity.
         """
-        marks = self._marks
+        held, marks = self._held, self._marks
         fills, points = iter(result.fills), iter(result.equity)
         fill, point = next(fills, None), next(points, None)
         for event in events:
             while fill is not None and fill.fill_seq <= event.seq:
                 self._add_fill(fill)
                 fill = next(fills, None)
-            marks[event.symbol] = event.close_e4 / 10_000
+            if event.symbol in held:
+                marks[event.symbol] = float(event.close)
             if point is not None and point.seq <= event.seq:
                 self._add_point(point)
                 point = next(points, None)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import msgspec
+
 from portfolios.backtest.feed_range import FeedRange, moment
 from portfolios.backtest.figures import Tally
 from portfolios.feeds.base import Feed
@@ -115,17 +117,7 @@ class _Run:
     def _released_at_its_time(self, event: Event) -> Event:
         """Return the event as a backtest sees it: released at its own time, as a live feed does."""
         self._now_us = max(self._now_us, event.time)
-        return Event(
-            event.seq,
-            event.symbol,
-            event.time,
-            self._now_us,
-            event.open_e4,
-            event.high_e4,
-            event.low_e4,
-            event.close_e4,
-            event.volume,
-        )
+        return msgspec.structs.replace(event, released=self._now_us)
 
     def _timed_reply(self, batch: Batch) -> Reply:
         begun = time.monotonic()
