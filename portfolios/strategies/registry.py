@@ -9,6 +9,7 @@ that a broken module from outside can neither shadow nor block them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -25,13 +26,17 @@ BUILT_IN: dict[str, type[Strategy]] = {
 }
 
 
+#: Classes that a test runs, by name.
+_under_test: dict[str, type[Strategy]] = {}
+
+
 class UnknownStrategy(LookupError):
     """No strategy has that name. The text names those that exist, and modules that did not load."""
 
 
 def get(name: str) -> type[Strategy]:
     """Return the strategy class. Raise UnknownStrategy."""
-    found = BUILT_IN.get(name)
+    found = _under_test.get(name) or BUILT_IN.get(name)
     if found is None:
         strategies, broken = _load_all()
         found = strategies.get(name)
@@ -39,6 +44,16 @@ def get(name: str) -> type[Strategy]:
             known = f"unknown strategy {name!r}; there are: {', '.join(sorted(strategies))}"
             raise UnknownStrategy("; ".join([known, *broken]))
     return found
+
+
+@contextmanager
+def under_test(strategy: type[Strategy]) -> Iterator[None]:
+    """Let `get` find a class that is installed nowhere, within the block: for tests."""
+    _under_test[strategy.name] = strategy
+    try:
+        yield
+    finally:
+        del _under_test[strategy.name]
 
 
 def names() -> list[str]:

@@ -114,7 +114,11 @@ def _exit_description(status: int | None) -> str:
 
 def _environment() -> dict[str, str]:
     """Return the environment of a portfolio process: a fixed hash seed, and no secrets."""
-    return without_secrets(os.environ) | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(PROJECT_ROOT)}
+    # Absolute, since the process runs in another folder.
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    paths = dict.fromkeys([str(PROJECT_ROOT), *map(os.path.abspath, given)])
+    fixed = {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(paths)}
+    return without_secrets(os.environ) | fixed
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ def run_new_backtest(
 
 def _prepared(new: NewBacktest) -> Backtest:
     feed = _feed(new.feed)
-    errors = configuration_errors(new.strategy, new.config, new.symbols, new.limits, feed.name)
+    errors = configuration_errors(new.strategy, new.config, new.symbols, new.limits, feed=feed.name)
     errors += missing_symbols_errors(new.strategy, new.symbols) + cash_errors(new.starting_cash)
     if errors:
         raise Invalid(errors)

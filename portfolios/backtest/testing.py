@@ -1,0 +1,158 @@
+"""For the tests of a strategy: run it over a few bars, with the engine that runs it on a node.
+
+run = run_bars(Momentum, bars("IBM", 10, 11, 12), window=3)
+assert [order.side for order in run.orders] == ["buy"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from portfolios.backtest.feed_range import EPOCH, MICROSECOND
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.events import Event, to_e4
+from portfolios.runtime.results import BatchResult, FillRow, Side
+from portfolios.runtime.spec import Limits, Spec
+from portfolios.runtime.state import Position, encode_state
+from portfolios.strategies import registry
+from portfolios.strategies.base import Strategy
+
+DAY_US = 86_400_000_000
+
+
+class NotRepeatable(AssertionError):
+    """The strategy decides differently if its process is restarted. The text says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyOrder:
+    """One order and what became of it."""
+
+    seq: int  #: of the bar it was decided at
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal  #: seen at the decision
+    status: str  #: open, filled, refused
+    reason: str | None  #: of a refusal
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyRun:
+    """What the strategy did over the bars."""
+
+    orders: list[StrategyOrder]
+    fills: list[FillRow]
+    positions: dict[str, Position]
+    cash: Decimal
+    equity: Decimal
+    state: dict[str, Any]  #: the strategy's own
+
+
+def bars(symbol: str, *closes: Decimal | str | int, first_day: str = "2024-01-01") -> list[Event]:
+    """Return one bar a day with these closes, each opening at the close before."""
+    begun_us = (datetime.fromisoformat(f"{first_day}T00:00:00+00:00") - EPOCH) // MICROSECOND
+    prices = [to_e4(close) for close in closes]
+    made = []
+    for day, (opened, close) in enumerate(zip([*prices[:1], *prices], prices, strict=False)):
+        low, high = min(opened, close), max(opened, close)
+        at = begun_us + day * DAY_US
+        made.append(Event(day + 1, symbol, at, at, opened, high, low, close, 100))
+    return made
+
+
+def run_bars(
+    strategy: type[Strategy],
+    events: Iterable[Event],
+    *,
+    cash: Decimal | int = 100_000,
+    symbols: Sequence[str] = (),
+    limits: Limits = Limits(),  # noqa: B008 - immutable
+    **parameters: Any,
+) -> StrategyRun:
+    """Return what `strategy` does over bars, which are put into the order of their times.
+
+    It is run twice, the second time with its process restarted after each bar, as it may be on a
+    node. Raise NotRepeatable if the two runs differ, StrategyFailed if it fails, and ValueError for
+    parameters that an operator could not set.
+    """
+    errors = strategy.validate(parameters, symbols)
+    if errors:
+        raise ValueError("; ".join(error.message for error in errors))
+    spec = Spec(
+        portfolio="test",
+        uid="00000000-0000-0000-0000-000000000000",
+        revision=1,
+        strategy=strategy.name,
+        strategy_version=strategy.version,
+        parameters=parameters,
+        symbols=list(symbols),
+        starting_cash=Decimal(cash),
+        first_seq=1,
+        limits=limits,
+    )
+    ordered = sorted(events, key=lambda event: event.time)
+    numbered = [msgspec.structs.replace(event, seq=n) for n, event in enumerate(ordered, start=1)]
+    with registry.under_test(strategy):
+        engine = PortfolioEngine.fresh(spec)
+        whole = engine.run(numbered, 0, len(numbered))
+        _compare_with_restarts(spec, numbered, whole, engine)
+    account = engine.state.account
+    return StrategyRun(
+        orders=_orders(whole),
+        fills=whole.fills,
+        positions=account.positions,
+        cash=account.cash,
+        equity=account.equity,
+        state=engine.state.strategy.data,
+    )
+
+
+def _compare_with_restarts(
+    spec: Spec, events: Sequence[Event], whole: BatchResult, ended: PortfolioEngine
+) -> None:
+    engine = PortfolioEngine.fresh(spec)
+    orders = []
+    for event in events:
+        orders += engine.run([event], event.seq - 1, event.seq).orders
+        expected = [order for order in whole.orders if order.seq <= event.seq]
+        if orders != expected:
+            raise NotRepeatable(
+                f"{spec.strategy} decides differently at seq {event.seq} if its process is"
+                f" restarted before: {_listed(orders)} instead of {_listed(expected)}. Keep"
+                " what it remembers in `state`, not in an attribute or a global variable."
+            )
+        engine = PortfolioEngine.restore(spec, encode_state(engine.state), event.seq)
+    if engine.state.strategy.data != ended.state.strategy.data:
+        raise NotRepeatable(
+            f"the state of {spec.strategy} differs at the end if its process is restarted after"
+            f" each bar: {engine.state.strategy.data!r:.300} instead of"
+            f" {ended.state.strategy.data!r:.300}. Use plain values, such as lists instead of"
+            " tuples, and keep what it remembers in `state`."
+        )
+
+
+def _listed(orders: Sequence[Any]) -> str:
+    return ", ".join(f"{o.side} {o.quantity:f} {o.symbol} at seq {o.seq}" for o in orders) or "none"
+
+
+def _orders(result: BatchResult) -> list[StrategyOrder]:
+    filled = {(fill.order_seq, fill.order_index) for fill in result.fills}
+    return [
+        StrategyOrder(
+            row.seq,
+            row.symbol,
+            row.side,
+            row.quantity,
+            row.price,
+            "filled" if (row.seq, row.index) in filled else row.status,
+            row.reason,
+        )
+        for row in result.orders
+    ]

@@ -1,0 +1,1 @@
+"""Write the package of a new strategy: code, test, and the commands to build and deploy it."""
