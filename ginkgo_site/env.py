@@ -70,6 +70,7 @@ class Environment:
     keep_audit_days: (
         float  #: for lines of the audit log outside ownership histories, and queue tasks
     )
+    keep_log_days: float  #: for lines that portfolio processes printed
     archive: Path  #: folder of the Parquet files that records are archived to
     retention_interval_s: int
     verify_interval_s: float  #: each portfolio is verified as often without being asked; 0: never
@@ -117,6 +118,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         keep_orders_days=source.days("GINKGO_KEEP_ORDERS_DAYS", 731),
         keep_equity_days=source.days("GINKGO_KEEP_EQUITY_DAYS", 30),
         keep_audit_days=source.days("GINKGO_KEEP_AUDIT_DAYS", 2557),
+        keep_log_days=source.days("GINKGO_KEEP_LOG_DAYS", 14),
         archive=_archive(source, home),
         retention_interval_s=source.whole_seconds("GINKGO_RETENTION_INTERVAL_S", 3600),
         verify_interval_s=source.seconds("GINKGO_VERIFY_INTERVAL_S", 3600, lowest=0),

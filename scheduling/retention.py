@@ -23,6 +23,7 @@ from portfolios.retention import (
 )
 from portfolios.retention.kinds import DAY_S
 from scheduling.db.transaction import Transaction, execute
+from scheduling.enact.portfolio_log import prune_log_lines
 from scheduling.enact.prune import (
     prune_alerts,
     prune_events,
@@ -52,11 +53,13 @@ def prune() -> str:
 def delete_rows(until: float) -> int:
     """Delete old rows of the unpartitioned tables until none is left or time is up."""
     keep_s = settings.GINKGO.keep_audit_days * DAY_S
+    keep_log_s = settings.GINKGO.keep_log_days * DAY_S
     batches: list[Callable[[], Transaction[int]]] = [
         lambda: prune_events(keep_s),
         lambda: prune_alerts(keep_s),
         lambda: prune_handoffs(keep_s),
         prune_verifications,
+        lambda: prune_log_lines(keep_log_s),
     ]
     rows = _delete_framework_rows()
     for batch in batches:

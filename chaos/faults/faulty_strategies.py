@@ -273,6 +273,11 @@ class Actions:
             print("endless output")
 
     @staticmethod
+    def print_and_raise() -> None:
+        print("  about to raise")
+        raise RuntimeError("raised after a print")
+
+    @staticmethod
     def print_a_lot() -> None:
         for _ in range(1000):
             print("x" * 80)

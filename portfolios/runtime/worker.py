@@ -179,6 +179,7 @@ class LossyStream(io.TextIOBase):
     def __init__(self, target: TextIO | None) -> None:
         """Write to `target`; None if the process has no stderr."""
         self._target = target
+        self._lost = 0  #: characters dropped since the last write
 
     def writable(self) -> bool:
         """Return True."""
@@ -187,12 +188,18 @@ class LossyStream(io.TextIOBase):
     def write(self, text: str) -> int:
         """Write what can be written without blocking. Always return the length of `text`.
 
-        If the pipe is full, the rest is dropped: printing never blocks a strategy.
+        If the pipe is full, the rest is dropped: printing never blocks a strategy. The next write
+        says how much was.
         """
+        rest = text
+        if self._lost:
+            rest = f"\n({self._lost:,} characters were lost here)\n{text}"
         try:
-            if self._target is not None and self._has_room():
-                self._target.write(text[:MAX_PIPE_WRITE])
+            while rest and self._target is not None and self._has_room():
+                self._target.write(rest[:MAX_PIPE_WRITE])
                 self._target.flush()
+                rest, self._lost = rest[MAX_PIPE_WRITE:], 0
+            self._lost += min(len(rest), len(text))
         except (OSError, ValueError):
             self._target = None
         return len(text)

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import django_filters
 from django.db.models import QuerySet
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from portfolios.models import EquityPoint, Fill, Order, Revision, RevisionStatus
-from scheduling.api.base import TableView, present_portfolio
-from scheduling.api.openapi import described_table
-from scheduling.api.pagination import ByEpoch, ByFillSeq, ByNumber, BySeq, OldestFirst
+from scheduling.api.base import ApiView, TableView, present_portfolio, refuse_unknown_parameters
+from scheduling.api.openapi import described, described_table, query
+from scheduling.api.pagination import (
+    ByEpoch,
+    ByFillSeq,
+    ByNumber,
+    BySeq,
+    OldestFirst,
+    read_int,
+    read_limit,
+)
 from scheduling.models import Tenure
+from scheduling.observe.portfolio_log import MOST_LINES, read_log
 from scheduling.presentation.serializers import (
     EquityDocument,
     FillDocument,
     OrderDocument,
+    PortfolioLogDocument,
     RevisionDocument,
     TenureDocument,
 )
@@ -129,3 +141,23 @@ class PortfolioRevisions(TableView):
     def rows(self, name: str) -> QuerySet[Revision]:
         """Return the revisions of one portfolio."""
         return Revision.objects.filter(portfolio=present_portfolio(name))
+
+
+class PortfolioLogLines(ApiView):
+    """What the processes of a portfolio printed."""
+
+    @described(
+        PortfolioLogDocument,
+        parameters=[
+            query("after", int, "Lines after this number; by default the newest lines."),
+            query("limit", int, "At most 2,000; by default 100."),
+        ],
+        summary="Log of a portfolio, oldest line first",
+    )
+    def get(self, request: Request, name: str) -> Response:
+        """Return the lines after a number, or the newest ones. Three statements."""
+        refuse_unknown_parameters(request, ("after",))
+        limit = read_limit(request, highest=MOST_LINES)
+        after = read_int(request, "after", -1, lowest=0)
+        log = read_log(present_portfolio(name).pk, None if after < 0 else after, limit)
+        return Response(PortfolioLogDocument(log).data)

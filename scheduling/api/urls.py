@@ -76,6 +76,7 @@ urlpatterns = [
     path(
         f"portfolios/{_NAME}/tenures/", portfolio_records.PortfolioTenures.as_view(), name="tenures"
     ),
+    path(f"portfolios/{_NAME}/log/", portfolio_records.PortfolioLogLines.as_view(), name="log"),
     path("handoffs/", handoffs_events.HandoffList.as_view(), name="handoffs"),
     path("handoffs/<int:pk>/", handoffs_events.HandoffDetail.as_view(), name="handoff"),
     path("alerts/", alerts.AlertList.as_view(), name="alerts"),

@@ -15,6 +15,7 @@ from scheduling.dashboard.context import (
 )
 from scheduling.dashboard.portfolio_page import portfolio_context
 from scheduling.observe.fleet_view import FleetView
+from scheduling.observe.portfolio_log import read_log
 
 
 class LiveView(NamedTuple):
@@ -53,6 +54,6 @@ def _render(fleet: FleetView, view: LiveView) -> tuple[dict[str, str], list[str]
     if view.page == "portfolio":
         portfolio = next((p for p in fleet.portfolios if p.name == view.name), None)
         if portfolio is not None:
-            context |= portfolio_context(fleet, portfolio)
-            parts |= render_parts(("head", "positions"), context, folder="portfolio")
+            context |= portfolio_context(fleet, portfolio) | {"log": read_log(portfolio.id)}
+            parts |= render_parts(("head", "positions", "log"), context, folder="portfolio")
     return parts, None

@@ -36,8 +36,14 @@ from scheduling.gateway.http import (
     respond,
 )
 from scheduling.gateway.node_limits import admit
+from scheduling.gateway.portfolio_logs import answer_log
 from scheduling.gateway.registration import answer_goodbye, answer_registration
-from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_SMALL_BODY, request_body
+from scheduling.gateway.request_bodies import (
+    MAX_COMMIT_BODY,
+    MAX_LOG_BODY,
+    MAX_SMALL_BODY,
+    request_body,
+)
 from scheduling.wire.messages import Problem
 
 logger = logging.getLogger(__name__)
@@ -118,6 +124,7 @@ ROUTES = {
         Route("checkpoint", answer_checkpoint, MAX_SMALL_BODY),
         Route("commit", answer_commits, MAX_COMMIT_BODY),
         Route("goodbye", answer_goodbye, MAX_SMALL_BODY),
+        Route("log", answer_log, MAX_LOG_BODY),
     )
 }
 

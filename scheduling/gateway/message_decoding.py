@@ -23,6 +23,7 @@ DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 MAX_ENTRIES = 1_000  #: labels, strategies or feeds of a registration
 MAX_TEXT = 255
 MAX_METRICS, MAX_METRIC = 100, 64  #: of a heartbeat; characters of a name
+LARGEST, MAX_LOST = 2**63 - 1, 2**31 - 1
 
 
 def decode(body: bytes, kind: type[M]) -> M:
@@ -135,6 +136,21 @@ def decode_heartbeat(body: bytes) -> wire.Heartbeat:
                 f"The name of a metric is {name[:40]!r}, {len(name):,} characters long; it must "
                 f"have 1 to {MAX_METRIC} and no control or bidirectional character.",
             )
+    return message
+
+
+def decode_log(body: bytes) -> wire.LogRequest:
+    """Return the LogRequest in `body`, or reject it."""
+    message = decode(body, wire.LogRequest)
+    lines = sum(len(stream.lines) for stream in message.streams)
+    if max(lines, len(message.streams)) > wire.MAX_LOG_LINES:
+        raise _too_many("lines", max(lines, len(message.streams)), wire.MAX_LOG_LINES)
+    for stream in message.streams:
+        for number in (stream.portfolio, stream.epoch, stream.handoff or 0):
+            if not 0 <= number <= LARGEST:
+                raise RequestRejected(400, "invalid", f"The number {number} is out of range.")
+        if not all(0 <= line.lost <= MAX_LOST for line in stream.lines):
+            raise RequestRejected(400, "invalid", "A number of lost lines is out of range.")
     return message
 
 

@@ -32,6 +32,7 @@ LIMITS = {
     "register": QueueLimit(1, 1),
     "goodbye": QueueLimit(1, 1),
     "hello": QueueLimit(1, 1),
+    "log": QueueLimit(1, 0),
     # A body over LARGE_BODY bytes, of any kind: one at a time.
     "large": QueueLimit(1, 2),
     # Connections of the pools, five for work and three for steps: the rest is for other nodes.

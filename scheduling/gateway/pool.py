@@ -1,4 +1,4 @@
-"""The gateway's connections: three small async pools, since larger ones only raise tail latency.
+"""The gateway's connections: small async pools, since larger ones only raise tail latency.
 
 No statement waits longer than STATEMENT_LIMIT_S for a database that does not answer, and then every
 connection is replaced: the idle ones lead to the same host.
@@ -10,6 +10,8 @@ still more.
 
 Commits and reads never wait for a row lock. Transactions that do (register, releases, reports) have
 separate connections too: a lock held by a frozen process must not use up those of commits.
+
+Lines of portfolios' logs have one connection: nothing else ever waits for them.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from scheduling.gateway.node_limits import admit
 WORK_POOL_SIZE = 5
 LEASE_POOL_SIZE = 2  #: one for a batch of heartbeats, one for tokens
 LOCKING_POOL_SIZE = 3
+LOG_POOL_SIZE = 1
 #: Longest wait for a row lock. The daemon repeats what failed by it.
 ROW_LOCK_TIMEOUT = "500ms"
 #: The same for a commit, which waits for table locks only. Less than STATEMENT_LIMIT_S: a server
@@ -95,6 +98,11 @@ def locking_pool() -> GatewayPool:
     return _opened("steps")
 
 
+def log_pool() -> GatewayPool:
+    """Return the pool for lines of logs. Raise RuntimeError before `open_pools`."""
+    return _opened("logs")
+
+
 @asynccontextmanager
 async def work_connection(node: int) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Lend a connection for commits and reads, within the share of the node."""
@@ -128,13 +136,14 @@ async def open_pools() -> None:
         ("work", WORK_POOL_SIZE, MAX_WAITING),
         ("leases", LEASE_POOL_SIZE, 0),
         ("steps", LOCKING_POOL_SIZE, MAX_WAITING),
+        ("logs", LOG_POOL_SIZE, MAX_WAITING),
     ):
         if name in _pools:
             continue
         _pools[name] = GatewayPool(
             conninfo(),
             connection_class=GatewayConnection,
-            min_size=2,
+            min_size=min(2, size),
             max_size=size,
             max_waiting=waiting,
             open=False,
@@ -142,7 +151,7 @@ async def open_pools() -> None:
             reconnect_timeout=0,
             max_idle=120,
             check=_check,
-            configure=_configure_step if name == "steps" else _configure,
+            configure=_configure_step if name in ("steps", "logs") else _configure,
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )
         await _pools[name].open(wait=False)

@@ -13,6 +13,7 @@ from scheduling.gateway.http import Receive, RequestRejected, read_body
 from scheduling.gateway.node_limits import Admission, admit
 
 MAX_SMALL_BODY = 1_000_000
+MAX_LOG_BODY = 256_000
 #: A portfolio process answers with 16 MiB at most (`portfolios.runtime.messages`).
 MAX_COMMIT_BODY = 18_000_000
 LARGE_BODY = 1_000_000  #: a node may send one larger body at a time

@@ -5,6 +5,7 @@ from scheduling.models.audit import Event, Interface
 from scheduling.models.fleet_control import Control, GatewayPulse, Halt, PassLock
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus, Resilience
+from scheduling.models.portfolio_log import LogLine, PortfolioLog
 from scheduling.models.run import Phase, Run, Tenure
 from scheduling.models.storage import StorageSample
 from scheduling.models.timeline import DatabaseTimeline, VanishedCommits
@@ -31,12 +32,14 @@ __all__ = [
     "HandoffState",
     "Interface",
     "Lease",
+    "LogLine",
     "Node",
     "NodeReport",
     "NodeStatus",
     "NodeToken",
     "PassLock",
     "Phase",
+    "PortfolioLog",
     "Resilience",
     "Run",
     "Scope",

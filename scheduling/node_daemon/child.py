@@ -27,6 +27,7 @@ from scheduling.node_daemon.forkserver_client import (
     SpawnedProcess,
     kill_group,
 )
+from scheduling.node_daemon.process_output import LineSink
 from scheduling.node_daemon.reply_validation import InvalidReply, validate_reply
 
 LATE_REPLY_S = 0.3
@@ -70,6 +71,7 @@ class Child:
         finally:
             self.busy, self._worked_at_s = False, boottime_s()
         if isinstance(reply, Failed):
+            self._process.note(reply.trace)
             raise ChildFailed(reply.stage, reply.error, reply.seq)
         return reply
 
@@ -143,9 +145,14 @@ def _name_of(number: int) -> str:
         return f"signal {number}"
 
 
-async def start_child(forkserver: ForkserverClient, name: str) -> Child:
-    """Start a process that waits for its load. Raise ChildFailed if it does not start."""
-    sock, process = forkserver.spawn(SERVE, name)
+async def start_child(
+    forkserver: ForkserverClient, name: str, sink: LineSink | None = None
+) -> Child:
+    """Start a process that waits for its load. Raise ChildFailed if it does not start.
+
+    `sink` takes what it prints.
+    """
+    sock, process = forkserver.spawn(SERVE, name, sink)
     try:
         pid = await asyncio.shield(process.pid)
         child = Child(process, pid)

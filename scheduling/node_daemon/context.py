@@ -12,6 +12,7 @@ from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.feed_reader import FeedReader
 from scheduling.node_daemon.forkserver_client import ForkserverClient
 from scheduling.node_daemon.lease_view import Lease
+from scheduling.node_daemon.log_sender import LogBuffer
 from scheduling.node_daemon.outbox import Outbox
 
 
@@ -27,6 +28,7 @@ class DaemonContext:
     lease: Lease
     outbox: Outbox
     acknowledged: Acknowledgements
+    log: LogBuffer = field(default_factory=LogBuffer)
     feeds: dict[str, FeedReader] = field(default_factory=dict)
     stale_order_age_s: float = 5.0
     #: called when a process changed its phase, to reconcile again

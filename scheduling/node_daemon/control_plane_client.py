@@ -20,6 +20,8 @@ from scheduling.wire.messages import (
     Heartbeat,
     HeartbeatAnswer,
     Hello,
+    LogAnswer,
+    LogRequest,
     Problem,
     Register,
     Registered,
@@ -73,6 +75,10 @@ class ControlPlaneClient:
     async def commit(self, body: bytes) -> CommitAnswers:
         """Return the answers to an encoded CommitRequest."""
         return await self._post("commit/", body, CommitAnswers, REQUEST_TIMEOUT_S)
+
+    async def log(self, message: LogRequest) -> LogAnswer:
+        """Hand over lines that portfolio processes printed."""
+        return await self._post("log/", encode(message), LogAnswer, HEARTBEAT_TIMEOUT_S)
 
     async def goodbye(self, message: Goodbye) -> None:
         """End the lease."""

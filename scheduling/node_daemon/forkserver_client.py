@@ -17,7 +17,7 @@ from portfolios.runtime.secrets import without_secrets
 from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
 from scheduling.node_daemon.forkserver import EXITED, LIST, REPLY, REQUEST, SERVE, STARTED
 from scheduling.node_daemon.logs import LOG
-from scheduling.node_daemon.process_output import ProcessOutput
+from scheduling.node_daemon.process_output import LineSink, ProcessOutput
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIST_LIMIT_S = 120.0  #: external strategies may import large libraries, on a slow machine
@@ -38,6 +38,11 @@ class SpawnedProcess:
     def last_output(self) -> str:
         """Return the end of its output as one line, or an empty text."""
         return self.output.last_output() if self.output is not None else ""
+
+    def note(self, text: str) -> None:
+        """Pass on a text about the process with its output."""
+        if self.output is not None:
+            self.output.note(text)
 
     def mark_gone(self) -> None:
         """Mark the process as ended together with its forkserver."""
@@ -113,8 +118,13 @@ class ForkserverClient:
             if not process.status.done():
                 process.status.set_result(status)
 
-    def spawn(self, kind: bytes, name: str) -> tuple[socket.socket, SpawnedProcess]:
-        """Request a process. Return the daemon's end of its socket, and the process."""
+    def spawn(
+        self, kind: bytes, name: str, sink: LineSink | None = None
+    ) -> tuple[socket.socket, SpawnedProcess]:
+        """Request a process. Return the daemon's end of its socket, and the process.
+
+        `sink` takes what it prints.
+        """
         assert self._control is not None
         ours, theirs = socket.socketpair()
         read_end, write_end = os.pipe()
@@ -130,7 +140,7 @@ class ForkserverClient:
         finally:
             theirs.close()
             os.close(write_end)
-        process.output = ProcessOutput(read_end, name)
+        process.output = ProcessOutput(read_end, name, sink)
         ours.setblocking(False)
         return ours, process
 

@@ -27,6 +27,7 @@ from scheduling.node_daemon.errors import (
     StaleEvent,
 )
 from scheduling.node_daemon.feeder import Feeder, MemoryState
+from scheduling.node_daemon.log_sender import Stream
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import (
     CheckpointAnswer,
@@ -96,6 +97,16 @@ class HostedPortfolio:
             reported=self._reported,
             failures=self.failures,
         )
+
+    # --- output of its process ---------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """Take a line that the process printed."""
+        self._context.log.add(Stream(self.portfolio, self.epoch, self.handoff), text)
+
+    def lost(self, lines: int) -> None:
+        """Take the number of lines that it printed too fast."""
+        self._context.log.lose(Stream(self.portfolio, self.epoch, self.handoff), lines)
 
     # --- actions of reconcile ----------------------------------------------------------------
 
@@ -266,7 +277,7 @@ class HostedPortfolio:
 
     async def _ensure_child(self) -> Child:
         if self.child is None:
-            child = await start_child(self._context.forkserver, self.entry.name)
+            child = await start_child(self._context.forkserver, self.entry.name, self)
             if self._ended:
                 child.kill()
                 raise ChildFailed("exit", "it was stopped while it started")

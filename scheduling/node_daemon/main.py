@@ -17,6 +17,7 @@ from scheduling.node_daemon.daemon import ExecutionNode
 from scheduling.node_daemon.errors import ChildFailed, FatalError, RegistrationRefused
 from scheduling.node_daemon.forkserver_client import ForkserverClient
 from scheduling.node_daemon.lease_view import Lease
+from scheduling.node_daemon.log_sender import LogSender
 from scheduling.node_daemon.logs import start_logging
 from scheduling.node_daemon.outbox import Outbox
 from scheduling.node_daemon.shutdown import shut_down
@@ -78,14 +79,16 @@ async def _serve_until_stopped(
 ) -> int:
     """Start, serve and shut down. Return 0 after a clean end."""
     listening = asyncio.create_task(context.forkserver.listen(), name="forkserver")
+    log = LogSender(client, context.incarnation, context.log)
     try:
         if not await first_of(_start(node), signals.wait_during_start()):
             return 0
         return await first_of(
-            _shut_down_when_asked(node, client, signals),
+            _shut_down_when_asked(node, client, signals, log),
             _token_refused(context.committer),
             _endless(node.heartbeat_loop()),
             _endless(node.subscribe_schedule_updates()),
+            _endless(log.run()),
             *(_endless(reader.run()) for reader in context.feeds.values()),
         )
     finally:
@@ -102,10 +105,11 @@ async def _start(node: ExecutionNode) -> bool:
 
 
 async def _shut_down_when_asked(
-    node: ExecutionNode, client: ControlPlaneClient, signals: StopSignals
+    node: ExecutionNode, client: ControlPlaneClient, signals: StopSignals, log: LogSender
 ) -> int:
     await signals.first.wait()
     await shut_down(node, client)
+    await log.flush()
     return 0
 
 

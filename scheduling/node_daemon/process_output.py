@@ -1,19 +1,35 @@
-"""Output of a portfolio process: read at a limited rate, logged in part, its end kept."""
+"""Output of a portfolio process: read at a limited rate, its newest lines passed on."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from typing import Protocol
 
 from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.logs import RateLimitedLog
+from scheduling.wire.messages import MAX_LOG_LINE
 
 CHUNK_BYTES = 16_384
 CHUNKS_PER_PIPE = 5  #: chunks in a full pipe, and one more to see its end
 READ_PAUSE_S = 0.05  #: from a full pipe, the daemon reads at most one chunk in this time
-MAX_LINE = 500
+LINES_PER_CHUNK = 100  #: more lines in one chunk are counted and lost
+MAX_LINE = 500  #: characters of a line in the daemon's own log
+LONGEST_LINE = MAX_LOG_LINE  #: characters; a longer one is passed on in parts
+UNENDED_LINE = 4_000  #: bytes; then a line without an end is passed on
+TAB_WIDTH = 8
 TAIL_BYTES = 2_000
 LAST_LINES, LAST_CHARACTERS = 3, 300
+
+
+class LineSink(Protocol):
+    """Takes what a process printed."""
+
+    def line(self, text: str) -> None:
+        """Take a line."""
+
+    def lost(self, lines: int) -> None:
+        """Take the number of lines that were lost."""
 
 
 class ProcessOutput:
@@ -23,8 +39,9 @@ class ProcessOutput:
     processes are not affected.
     """
 
-    def __init__(self, read_end: int, name: str) -> None:
+    def __init__(self, read_end: int, name: str, sink: LineSink | None = None) -> None:
         """Start reading `read_end`, and close it when the other end is closed."""
+        self._sink = sink
         self._read_end = read_end
         self._name = name
         self._log = RateLimitedLog()
@@ -56,15 +73,14 @@ class ProcessOutput:
             loop.remove_reader(self._read_end)
             os.close(self._read_end)
             self._closed = True
-            self._log_line(self._line)
+            self._pass_on([self._line])
             return
         self._tail = (self._tail + data)[-TAIL_BYTES:]
         *lines, self._line = (self._line + data).split(b"\n")
-        for line in lines:
-            self._log_line(line)
-        if len(self._line) > MAX_LINE:  # perhaps an endless line
-            self._log_line(self._line)
-            self._line = b""
+        while len(self._line) > UNENDED_LINE:  # perhaps an endless line
+            lines.append(self._line[:UNENDED_LINE])
+            self._line = self._line[UNENDED_LINE:]
+        self._pass_on(lines)
         if len(data) == CHUNK_BYTES:
             loop.remove_reader(self._read_end)
             loop.call_later(READ_PAUSE_S, self._resume_reading)
@@ -73,10 +89,26 @@ class ProcessOutput:
         if not self._closed:
             asyncio.get_running_loop().add_reader(self._read_end, self._on_readable)
 
-    def _log_line(self, line: bytes) -> None:
-        text = line[:MAX_LINE].decode(errors="replace").strip()
-        if text:
-            self._log.info(boottime_s(), "%s printed: %s", self._name, _printable(text))
+    def note(self, text: str) -> None:
+        """Pass on a text about the process, such as a traceback, as if it had printed it."""
+        if self._sink is not None:
+            for line in text.splitlines()[-LINES_PER_CHUNK:]:
+                self._sink.line(line)
+
+    def _pass_on(self, lines: list[bytes]) -> None:
+        for line in lines[:LINES_PER_CHUNK]:
+            text = line.decode(errors="replace").rstrip()
+            if not text:
+                continue
+            self._log.info(
+                boottime_s(), "%s printed: %s", self._name, _printable(text[:MAX_LINE].strip())
+            )
+            if self._sink is not None:
+                text = text.expandtabs(TAB_WIDTH)
+                for at in range(0, len(text), LONGEST_LINE):
+                    self._sink.line(text[at : at + LONGEST_LINE])
+        if len(lines) > LINES_PER_CHUNK and self._sink is not None:
+            self._sink.lost(len(lines) - LINES_PER_CHUNK)
 
 
 def _printable(text: str) -> str:

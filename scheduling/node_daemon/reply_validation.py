@@ -20,7 +20,7 @@ MAX_TIME_US = 253_402_300_799_000_000  #: the end of the year 9999
 MAX_INDEX = 32_767
 MAX_SYMBOL = 24
 MAX_SYMBOLS = 10_000  #: beyond those of the spec; each costs a look-up per batch
-MAX_ERROR = 600
+MAX_ERROR, MAX_TRACE = 600, 2_000
 
 
 class InvalidReply(Exception):
@@ -34,7 +34,7 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
     except (msgspec.DecodeError, ValueError, ArithmeticError) as error:
         raise InvalidReply(f"with {len(body)} malformed bytes ({error})") from None
     if isinstance(reply, Failed):
-        return Failed(reply.stage, reply.seq, reply.error[:MAX_ERROR], "")
+        return Failed(reply.stage, reply.seq, reply.error[:MAX_ERROR], reply.trace[:MAX_TRACE])
     if isinstance(request, Load):
         if not isinstance(reply, Loaded):
             raise InvalidReply("with a result to a load")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scheduling.models import Handoff
+from scheduling.models import Handoff, LogLine
 
 
 def handoff_sentence(handoff: Handoff) -> str:
@@ -36,3 +36,10 @@ def held_sentence(storm: dict[str, Any]) -> str:
         f"Failover has been held since {storm['at']}{by} {until}{reason}"
         f"{lost if storm['nodes'] else ''}."
     )
+
+
+def log_line_text(line: LogLine) -> str:
+    """Return what a line of a portfolio's log says: its text, or how many lines were lost."""
+    if not line.lost:
+        return line.text
+    return f"({line.lost:,} {'line was' if line.lost == 1 else 'lines were'} lost here)"

@@ -269,6 +269,25 @@ class EquityDocument(_Anything):
     equity = _money()
 
 
+class LogLineDocument(_Anything):
+    """One line that the processes of a portfolio printed; or a number of lines that were lost."""
+
+    no = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    node = serializers.CharField()
+    revision = serializers.IntegerField()
+    text = serializers.CharField()
+    lost = serializers.IntegerField()
+
+
+class PortfolioLogDocument(_Anything):
+    """Lines, oldest first; the number of the newest line; lines lost ever."""
+
+    last = serializers.IntegerField()
+    lost = serializers.IntegerField()
+    results = LogLineDocument(many=True)
+
+
 class TenureDocument(_Anything):
     """One line of ownership history, with the events after `from_seq` up to `to_seq`."""
 

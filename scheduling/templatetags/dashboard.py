@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from scheduling.observe.incarnations import digest, without_incarnations
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.presentation import formatting
+from scheduling.presentation.sentences import log_line_text
 
 register = template.Library()
 
@@ -33,6 +34,7 @@ for _name in (
     register.filter(_name, getattr(formatting, _name))
 
 register.filter("localized_reason", localized_reason)
+register.filter("log_line_text", log_line_text)
 #: Handoff state → tag colour; the others are states of a running handoff.
 _HANDOFF_TAGS = {
     "done": "tag-ok",

@@ -24,6 +24,9 @@ MAX_COMMITS = 200  #: commits of a CommitRequest
 MAX_LINES = 10_000  #: orders, fills and equity points of all its commits
 MAX_REPORTS = 500  #: reports of a Heartbeat
 MAX_PORTFOLIOS = 2_000  #: portfolios of a Heartbeat
+MAX_LOG_LINES = 500  #: lines of a LogRequest
+MAX_LOG_LINE = 1_000  #: characters of a line of a portfolio's log
+MAX_LOG_BYTES = 200_000  #: of the texts of a LogRequest
 
 Role = Literal["run", "prepare", "drain", "warm"]
 Answer = Literal["ok", "fenced", "conflict", "ahead", "rejected", "handed_over", "keep"]
@@ -350,6 +353,39 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
 
 class CommitAnswers(msgspec.Struct, frozen=True, kw_only=True):
     results: list[CommitResult]
+
+
+# --- log of a portfolio --------------------------------------------------------------------------
+
+
+class LogLine(msgspec.Struct, array_like=True, frozen=True):
+    """One line that a portfolio process printed, or a number of lines that were lost."""
+
+    age_ms: int
+    """Since the node read it: clocks of nodes differ."""
+    text: str
+    lost: int = 0
+
+
+class StreamLines(msgspec.Struct, array_like=True, frozen=True):
+    """Lines of one process. It is known by its epoch, or by the handoff it is prepared for."""
+
+    portfolio: int
+    epoch: int
+    handoff: int | None
+    lines: list[LogLine]
+
+
+class LogRequest(msgspec.Struct, frozen=True):
+    incarnation: str
+    batch: str
+    """UUID; a repeat has the same one."""
+    streams: list[StreamLines]
+
+
+class LogAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    written: int
+    """Lines of portfolios that the node neither runs nor prepares are not written."""
 
 
 # --- errors and socket ---------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class FakeGateway:
         self.reports: list[tuple[str, wire.Report]] = []
         self.bodies: list[bytes] = []
         self.goodbyes: list[str] = []
+        self.log_lines: list[tuple[str, int, int, str]] = []  #: node, portfolio, epoch, text
         self.ttl_s = TTL_S
         self.next_beat_s = 10.0
         self.frozen = False
@@ -263,6 +264,15 @@ class FakeGateway:
             answer=answer,  # type: ignore[arg-type]
             version=self.versions.get(node, 0) if answer == "ok" else 0,
         )
+
+    def _log(self, node: str, body: bytes) -> Any:
+        asked = msgspec.msgpack.decode(body, type=wire.LogRequest)
+        self.log_lines += [
+            (node, stream.portfolio, stream.epoch, line.text)
+            for stream in asked.streams
+            for line in stream.lines
+        ]
+        return wire.LogAnswer(written=sum(len(stream.lines) for stream in asked.streams))
 
     def _goodbye(self, node: str, body: bytes) -> Any:
         self.goodbyes.append(node)

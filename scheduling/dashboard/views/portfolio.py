@@ -22,6 +22,7 @@ from scheduling.dashboard.portfolio_page import (
 from scheduling.dashboard.views.actions import find_portfolio
 from scheduling.models import Event, Handoff, Tenure
 from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.portfolio_log import read_log
 from scheduling.verification.latest import newest_verification
 
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "all": None}
@@ -89,6 +90,7 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
         "revisions": revision_page,
         "revisions_older": f"{max(revisions.count() - int(revision_page.older or 0), 0)} older",
         "verification": newest_verification(shown.id, name),
+        "log": read_log(shown.id),
         "now": context["fleet"].at,
     }
     return render_page(request, "dashboard/portfolio/page.html", context)

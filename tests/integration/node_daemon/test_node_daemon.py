@@ -282,3 +282,23 @@ async def test_position_in_a_removed_symbol_is_still_marked_and_filled(
     await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == 2)
     mark = account().positions["KO"].mark_e4
     await gateway.until(lambda: account().positions["KO"].mark_e4 != mark)
+
+
+async def test_prints_and_the_traceback_of_a_failure_reach_the_gateway(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    parameters = {"at_event": 20, "action": "print_and_raise"}
+    gateway.grant("node-1", 1)
+    await gateway.want(
+        "node-1", gateway.entry(1, "run", strategy="misbehaving", parameters=parameters)
+    )
+    daemon = await daemons.start(GINKGO_STRATEGIES="chaos.faults.faulty_strategies")
+    await gateway.until(lambda: any("RuntimeError" in line[3] for line in gateway.log_lines))
+    texts = [
+        text for _, portfolio, epoch, text in gateway.log_lines if (portfolio, epoch) == (1, 1)
+    ]
+    assert texts[0] == "  about to raise"
+    assert any(text.startswith("Traceback") for text in texts)
+    assert len(texts) == len(gateway.log_lines)
+    daemon.send_signal(signal.SIGTERM)
+    await daemon.wait()

@@ -92,7 +92,7 @@ async def test_endless_line_is_logged_in_parts(
     for _ in range(50):
         os.write(write_end, b"y" * 1000)
         heard._on_readable()
-    assert len(heard._line) <= 1000
+    assert len(heard._line) <= 4000
     assert len(heard._tail) == TAIL_BYTES
     assert caplog.records
     assert max(len(record.getMessage()) for record in caplog.records) < 600
@@ -139,3 +139,47 @@ async def test_unterminated_line_is_logged_at_the_end(
     os.write(write_end, b"farewell")
     await close(heard, write_end)
     assert [record.getMessage() for record in caplog.records] == ["ends printed: farewell"]
+
+
+class Sink:
+    """Keeps what it is passed."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.missing = 0
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def lost(self, lines: int) -> None:
+        self.missing += lines
+
+
+async def test_lines_are_passed_on_with_their_indentation(pipe: tuple[int, int]) -> None:
+    read_end, write_end = pipe
+    sink = Sink()
+    heard = ProcessOutput(read_end, "tells", sink)
+    os.write(write_end, b"Traceback:\n  File x\n\n\tdeep \xff\nunfinished")
+    await close(heard, write_end)
+    assert sink.lines == ["Traceback:", "  File x", "        deep \ufffd", "unfinished"]
+    heard.note("one\n  two")
+    assert sink.lines[-2:] == ["one", "  two"]
+
+
+async def test_many_short_lines_are_counted_instead_of_passed_on(pipe: tuple[int, int]) -> None:
+    read_end, write_end = pipe
+    sink = Sink()
+    heard = ProcessOutput(read_end, "loud", sink)
+    os.write(write_end, b"y\n" * 1_000)
+    await close(heard, write_end)
+    assert (len(sink.lines), sink.missing) == (100, 900)
+
+
+async def test_a_long_line_is_passed_on_in_parts(pipe: tuple[int, int]) -> None:
+    read_end, write_end = pipe
+    sink = Sink()
+    heard = ProcessOutput(read_end, "long", sink)
+    os.write(write_end, b"z" * 2_500 + b"\n" + b"y" * 4_500)
+    await close(heard, write_end)
+    assert [len(line) for line in sink.lines] == [1_000, 1_000, 500] + [1_000] * 4 + [500]
+    assert "".join(sink.lines) == "z" * 2_500 + "y" * 4_500

@@ -194,6 +194,18 @@ def test_a_strategy_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatc
     )
 
 
+def test_what_a_full_pipe_lost_is_said_by_the_next_write() -> None:
+    reader, writer = os.pipe()
+    stream = LossyStream(os.fdopen(writer, "w"))
+    stream.write("x" * 100_000)
+    stream.write("y" * 7)
+    kept = len(os.read(reader, 200_000))
+    assert 0 < kept < 100_000
+    stream.write("after\n")
+    lost = 100_000 - kept + 7
+    assert os.read(reader, 1_000).decode() == f"\n({lost:,} characters were lost here)\nafter\n"
+
+
 def test_a_closed_log_is_no_reason_to_fail() -> None:
     reader, writer = os.pipe()
     os.close(reader)

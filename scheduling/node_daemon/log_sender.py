@@ -1,0 +1,182 @@
+"""Send what portfolio processes print to the control plane: in bounded batches, one at a time.
+
+Nothing waits for it. What does not fit is lost, the oldest lines first, and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter, deque
+from typing import NamedTuple
+
+import msgspec
+
+from scheduling.node_daemon.clock import boottime_s
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off
+from scheduling.node_daemon.errors import NodeError, RequestRefused
+from scheduling.node_daemon.logs import LOG
+from scheduling.wire.messages import (
+    MAX_LOG_BYTES,
+    MAX_LOG_LINE,
+    MAX_LOG_LINES,
+    LogLine,
+    LogRequest,
+    StreamLines,
+)
+
+WAITING_LINES = 500  #: of one portfolio
+LINES_PER_BATCH = 100  #: of one portfolio
+LINE_BYTES = 20  #: of a line in a message, besides its text
+MAX_LOST = 2**31 - 1
+INTERVAL_S = 1.0  #: from one batch to the next
+FLUSH_LIMIT_S = 1.0
+
+
+class Stream(NamedTuple):
+    """The process that printed: by its epoch, or by the handoff that it is prepared for."""
+
+    portfolio: int
+    epoch: int
+    handoff: int | None
+
+
+class _Line(NamedTuple):
+    stream: Stream
+    at_s: float
+    text: str
+
+
+class LogBuffer:
+    """Lines that wait to be sent. Bounded; the oldest are lost first."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.filled = asyncio.Event()
+        self._waiting: dict[int, deque[_Line]] = {}
+        self._lost: Counter[int] = Counter()
+        self._streams: dict[int, Stream] = {}  #: portfolio → the one that printed last
+
+    def add(self, stream: Stream, text: str) -> None:
+        """Keep a line until it is sent; without room, lose the oldest of its portfolio."""
+        waiting = self._waiting.setdefault(stream.portfolio, deque())
+        if len(waiting) >= WAITING_LINES:
+            waiting.popleft()
+            self.lose(stream, 1)
+        if len(text) > MAX_LOG_LINE:
+            text = text[: MAX_LOG_LINE - 1] + "…"
+        waiting.append(_Line(stream, boottime_s(), text))
+        self._streams[stream.portfolio] = stream
+        self.filled.set()
+
+    def lose(self, stream: Stream, lines: int) -> None:
+        """Count lines that nobody will read."""
+        self._lost[stream.portfolio] += lines
+        self._streams[stream.portfolio] = stream
+        self.filled.set()
+
+    def take(self, incarnation: str) -> tuple[LogRequest, float] | None:
+        """Take the next batch, and the time of its lines; None if nothing waits.
+
+        Every portfolio in turn: one that prints much does not keep the lines of others waiting.
+        """
+        self.filled.clear()
+        now_s = boottime_s()
+        found: dict[Stream, list[LogLine]] = {}
+        lines, room = 0, MAX_LOG_BYTES
+        # Those that come first this time come last the next time.
+        for portfolio, stream in list(self._streams.items()):
+            waiting, taken = self._waiting.get(portfolio, deque()), 0
+            if self._lost[portfolio] and lines < MAX_LOG_LINES:
+                lost = min(self._lost.pop(portfolio), MAX_LOST)
+                oldest = waiting[0].stream if waiting else stream
+                found.setdefault(oldest, []).append(LogLine(0, "", lost))
+                lines, taken, room = lines + 1, taken + 1, room - LINE_BYTES
+            while waiting and taken < LINES_PER_BATCH and lines < MAX_LOG_LINES:
+                size = len(waiting[0].text.encode()) + LINE_BYTES
+                if size > room:
+                    break
+                line = waiting.popleft()
+                age_ms = round(1000 * (now_s - line.at_s))
+                found.setdefault(line.stream, []).append(LogLine(age_ms, line.text))
+                lines, taken, room = lines + 1, taken + 1, room - size
+            if taken:
+                del self._streams[portfolio]
+            if waiting or self._lost[portfolio]:
+                self._streams[portfolio] = stream
+                self.filled.set()
+            else:
+                self._waiting.pop(portfolio, None)
+        if not found:
+            return None
+        streams = [StreamLines(*stream, lines=of_stream) for stream, of_stream in found.items()]
+        return LogRequest(incarnation, str(uuid.uuid4()), streams), now_s
+
+
+class LogSender:
+    """Sends the lines of a buffer, one request at a time."""
+
+    def __init__(self, client: ControlPlaneClient, incarnation: str, buffer: LogBuffer) -> None:
+        """Send nothing yet."""
+        self._client, self._incarnation, self._buffer = client, incarnation, buffer
+        self._unanswered: tuple[LogRequest, float] | None = None
+        self._sending = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Send batches for ever; repeat one that got no answer, while the buffer loses the rest."""
+        failures = 0
+        while True:
+            if self._unanswered is None:
+                await self._buffer.filled.wait()
+            if await self._send():
+                failures = 0
+                await asyncio.sleep(INTERVAL_S)
+            else:
+                await back_off(failures, INTERVAL_S, 10.0)
+                failures += 1
+
+    async def flush(self) -> None:
+        """Send what waits, for at most FLUSH_LIMIT_S: the process ends."""
+        try:
+            async with asyncio.timeout(FLUSH_LIMIT_S):
+                while (self._unanswered or self._buffer.filled.is_set()) and await self._send():
+                    pass
+        except TimeoutError:
+            pass
+
+    async def _send(self) -> bool:
+        """Send one batch. Return False if it has to be sent again."""
+        async with self._sending:
+            return await self._send_one()
+
+    async def _send_one(self) -> bool:
+        batch = self._unanswered = self._unanswered or self._buffer.take(self._incarnation)
+        if batch is None:
+            return True
+        request, taken_s = batch
+        waited_ms = round(1000 * (boottime_s() - taken_s))
+        try:
+            await self._client.log(_older(request, waited_ms) if waited_ms else request)
+        except RequestRefused as error:
+            LOG.info("lines of portfolios are lost: %s", error)
+            for portfolio, epoch, handoff, lines in map(msgspec.structs.astuple, request.streams):
+                lost = sum(line.lost or 1 for line in lines)
+                self._buffer.lose(Stream(portfolio, epoch, handoff), lost)
+        except NodeError:
+            return False  # heartbeats and commits log why
+        self._unanswered = None
+        return True
+
+
+def _older(request: LogRequest, by_ms: int) -> LogRequest:
+    """Return the same batch, its lines older by the time for which it waited."""
+    streams = [
+        StreamLines(
+            stream.portfolio,
+            stream.epoch,
+            stream.handoff,
+            [LogLine(line.age_ms + by_ms, line.text, line.lost) for line in stream.lines],
+        )
+        for stream in request.streams
+    ]
+    return LogRequest(request.incarnation, request.batch, streams)

@@ -1,0 +1,293 @@
+"""Lines of portfolios' logs: who may write them, how many are kept, who reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from io import StringIO
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from scheduling import operations, retention
+from scheduling.db.transaction import execute_autocommit
+from scheduling.enact import portfolio_log
+from scheduling.enact.portfolio_log import write_log
+from scheduling.gateway import auth, portfolio_logs
+from scheduling.gateway.http import RequestRejected
+from scheduling.gateway.message_decoding import decode_log
+from scheduling.models import LogLine, PortfolioLog, Tenure
+from scheduling.wire import messages as wire
+from tests.integration.gateway.test_gateway import a_token, ask, post, serve
+from tests.support.api_client import ApiClient
+from tests.support.factories import FakeNode, ago, make_node, make_trader, newest_handoff, run_of
+
+pytestmark = pytest.mark.django_db
+#: Through the gateway, whose connections see committed rows only.
+by_gateway = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth._cache.clear()
+    monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.0)
+    monkeypatch.setattr(portfolio_logs, "ANSWER_DELAY_S", 0.0)
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    daemon = make_node("node-1")
+    a_token(daemon)
+    return daemon
+
+
+def lines_of(
+    portfolio: int, *texts: str, epoch: int = 1, handoff: int | None = None, lost: int = 0
+) -> wire.StreamLines:
+    found = [wire.LogLine(0, text) for text in texts]
+    if lost:
+        found.insert(0, wire.LogLine(0, "", lost))
+    return wire.StreamLines(portfolio, epoch, handoff, found)
+
+
+def send(daemon: FakeNode, *streams: wire.StreamLines, batch: str = "") -> int:
+    """Write a batch as `daemon`; return how many lines were written."""
+    written = write_log(
+        daemon.row.pk, daemon.name, daemon.incarnation, UUID(batch or str(uuid4())), streams
+    )
+    return execute_autocommit(written)
+
+
+def texts() -> list[str]:
+    return list(LogLine.objects.order_by("no").values_list("text", flat=True))
+
+
+# --- who may write -------------------------------------------------------------------------------
+
+
+@by_gateway
+def test_a_daemon_writes_through_the_gateway(node: FakeNode) -> None:
+    portfolio = make_trader("p", node).portfolio
+    request = wire.LogRequest(
+        str(node.incarnation), str(uuid4()), [lines_of(portfolio.pk, "one"), lines_of(7, "forged")]
+    )
+    assert post("log/", request) == (200, {"written": 1})
+    assert texts() == ["one"]
+
+
+def test_the_owner_writes_numbered_lines_with_its_node_and_revision(node: FakeNode) -> None:
+    portfolio = make_trader("p", node).portfolio
+    assert send(node, lines_of(portfolio.pk, "one", "two")) == 2
+    assert send(node, lines_of(portfolio.pk, "three")) == 1
+    rows = LogLine.objects.order_by("no").values_list("no", "text", "node", "revision")
+    assert list(rows) == [
+        (1, "one", "node-1", 1),
+        (2, "two", "node-1", 1),
+        (3, "three", "node-1", 1),
+    ]
+
+
+def test_a_line_is_as_old_as_the_node_says_and_never_in_the_future(node: FakeNode) -> None:
+    portfolio = make_trader("p", node).portfolio
+    stream = wire.StreamLines(
+        portfolio.pk, 1, None, [wire.LogLine(5_000, "old"), wire.LogLine(-9_999_999, "young")]
+    )
+    assert send(node, stream) == 2
+    old, young = LogLine.objects.order_by("no")
+    assert 4.9 < (young.at - old.at).total_seconds() < 5.1
+    assert young.at <= timezone.now()
+
+
+def test_no_other_node_incarnation_or_epoch_writes(node: FakeNode) -> None:
+    portfolio = make_trader("p", node).portfolio
+    other = make_node("node-2")
+    assert send(other, lines_of(portfolio.pk, "forged")) == 0
+    assert send(FakeNode(node.row, uuid4()), lines_of(portfolio.pk, "forged")) == 0
+    assert send(node, lines_of(portfolio.pk, "forged", epoch=2)) == 0
+    assert send(node, lines_of(portfolio.pk + 1, "forged")) == 0
+    assert texts() == []
+
+
+def test_one_foreign_stream_does_not_cost_the_others(node: FakeNode) -> None:
+    portfolio = make_trader("p", node).portfolio
+    assert send(node, lines_of(999, "forged"), lines_of(portfolio.pk, "mine")) == 1
+    assert texts() == ["mine"]
+
+
+def test_the_last_lines_of_a_tenure_are_taken_for_a_minute(node: FakeNode) -> None:
+    trader = make_trader("p", node)
+    target = make_node("node-2")
+    trader.move_to(target)
+    target.prepare()
+    trader.release(newest_handoff(trader.portfolio))
+    epoch = run_of(trader.portfolio).epoch
+    assert epoch == 2
+    assert send(node, lines_of(trader.portfolio.pk, "farewell")) == 1
+    Tenure.objects.filter(epoch=1).update(ended_at=ago(portfolio_log.LATE_S + 1))
+    assert send(node, lines_of(trader.portfolio.pk, "too late")) == 0
+    assert send(target, lines_of(trader.portfolio.pk, "mine now", epoch=epoch)) == 1
+    assert texts() == ["farewell", "mine now"]
+
+
+def test_a_process_that_is_prepared_writes_by_its_handoff(node: FakeNode) -> None:
+    trader = make_trader("p", node)
+    target, stranger = make_node("node-2"), make_node("node-3")
+    operations.migrate("p", "node-2", actor="ann")
+    handoff = newest_handoff(trader.portfolio).pk
+    stream = lines_of(trader.portfolio.pk, "loading", epoch=0, handoff=handoff)
+    assert send(stranger, stream) == 0
+    assert send(target, stream) == 1
+
+
+# --- bounds --------------------------------------------------------------------------------------
+
+
+def test_a_repeated_batch_is_written_once(node: FakeNode) -> None:
+    portfolio, batch = make_trader("p", node).portfolio, str(uuid4())
+    assert send(node, lines_of(portfolio.pk, "once", lost=7), batch=batch) == 2
+    assert send(node, lines_of(portfolio.pk, "once", lost=7), batch=batch) == 0
+    assert texts() == ["", "once"]
+    assert PortfolioLog.objects.get().lost == 7
+
+
+def test_the_newest_lines_are_kept(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    portfolio = make_trader("p", node).portfolio
+    other = make_trader("q", node).portfolio
+    assert send(node, lines_of(other.pk, "of another")) == 1
+    for start in range(0, 2_400, 400):
+        numbers = range(start, start + 400)
+        assert send(node, lines_of(portfolio.pk, *(f"line {n}" for n in numbers))) == 400
+    kept = LogLine.objects.filter(portfolio=portfolio).order_by("no")
+    assert kept.count() == portfolio_log.KEPT_LINES
+    first, last = kept.first(), kept.last()
+    assert first is not None
+    assert last is not None
+    assert (first.no, first.text, last.no) == (401, "line 400", 2400)
+    assert LogLine.objects.filter(portfolio=other).count() == 1
+
+
+def test_bytes_bound_what_is_kept(node: FakeNode) -> None:
+    portfolio = make_trader("p", node).portfolio
+    row = 1_000 + portfolio_log.ROW_BYTES
+    fit = portfolio_log.KEPT_BYTES // row
+    for _ in range(4):
+        send(node, lines_of(portfolio.pk, *["x" * 1_000] * 180))
+    assert fit + 1 < 4 * 180
+    # The one that crosses the bound is kept too.
+    assert LogLine.objects.count() in (fit, fit + 1)
+
+
+@by_gateway
+def test_too_many_lines_are_rejected(node: FakeNode) -> None:
+    many = wire.LogRequest(
+        str(node.incarnation), str(uuid4()), [lines_of(1, *["x"] * (wire.MAX_LOG_LINES + 1))]
+    )
+    status, problem = post("log/", many)
+    assert (status, problem["code"]) == (413, "payload_too_large")
+    assert problem["message"] == "The message has 501 lines, limit 500; send fewer at a time."
+    status, problem = post("log/", b"x" * 300_000)
+    assert (status, problem["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        wire.StreamLines(-1, 1, None, []),
+        wire.StreamLines(1, 2**63, None, []),
+        wire.StreamLines(1, 1, None, [wire.LogLine(0, "", -1)]),
+        wire.StreamLines(1, 1, None, [wire.LogLine(0, "", 2**31)]),
+    ],
+)
+def test_numbers_out_of_range_are_rejected(stream: wire.StreamLines) -> None:
+    body = wire.encode(wire.LogRequest(str(uuid4()), str(uuid4()), [stream]))
+    with pytest.raises(RequestRejected, match="out of range"):
+        decode_log(body)
+
+
+@by_gateway
+def test_one_request_of_a_node_is_served_at_a_time(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portfolio_logs, "ANSWER_DELAY_S", 0.3)
+    portfolio = make_trader("p", node).portfolio
+
+    def body() -> bytes:
+        request = wire.LogRequest(
+            str(node.incarnation), str(uuid4()), [lines_of(portfolio.pk, "x")]
+        )
+        return wire.encode(request)
+
+    async def twice() -> list[Any]:
+        return await asyncio.gather(ask("log/", body()), ask("log/", body()))
+
+    assert sorted(status for status, _ in serve(twice)) == [200, 429]
+    assert LogLine.objects.count() == 1
+
+
+# --- what is shown -------------------------------------------------------------------------------
+
+HOSTILE = "\x1b[2J\u202egnp.exe\x00\r\u2028<script>"
+SHOWN = "\\x1b[2J\\u202egnp.exe\\x00\\r\\u2028<script>"
+
+
+def test_control_and_bidirectional_characters_are_escaped_everywhere(
+    node: FakeNode, viewer: ApiClient
+) -> None:
+    portfolio = make_trader("p", node).portfolio
+    send(node, lines_of(portfolio.pk, HOSTILE))
+    assert texts() == [SHOWN]
+    assert viewer.get("portfolios/p/log/").json()["results"][0]["text"] == SHOWN
+    shown = StringIO()
+    call_command("portfolio_log", "p", stdout=shown)
+    assert shown.getvalue().endswith(f"Z node-1 r1 {SHOWN}\n")
+
+
+def test_escaping_does_not_lengthen_a_line_beyond_its_bound(node: FakeNode) -> None:
+    portfolio = make_trader("p", node).portfolio
+    send(node, lines_of(portfolio.pk, "\x1b" * 1_000))
+    assert len(texts()[0]) == wire.MAX_LOG_LINE
+
+
+def test_viewers_read_the_newest_lines_or_those_after_a_number(
+    node: FakeNode, viewer: ApiClient, stranger: ApiClient, nobody: ApiClient
+) -> None:
+    portfolio = make_trader("p", node).portfolio
+    assert viewer.get("portfolios/p/log/").json() == {"last": 0, "lost": 0, "results": []}
+    send(node, lines_of(portfolio.pk, "a", "b", "c", lost=3))
+    document = viewer.get("portfolios/p/log/", limit=2).json()
+    assert (document["last"], document["lost"]) == (4, 3)
+    assert [line["text"] for line in document["results"]] == ["b", "c"]
+    later = viewer.get("portfolios/p/log/", after=0, limit=2).json()["results"]
+    assert [(line["no"], line["text"], line["lost"]) for line in later] == [(1, "", 3), (2, "a", 0)]
+    assert viewer.get("portfolios/p/log/", after=4).json()["results"] == []
+    assert viewer.get("portfolios/p/log/", after="x").status_code == 400
+    assert viewer.get("portfolios/p/log/", befor=1).status_code == 400
+    assert viewer.get("portfolios/q/log/").status_code == 404
+    assert stranger.get("portfolios/p/log/").status_code == 403
+    assert nobody.get("portfolios/p/log/").status_code == 401
+
+
+def test_the_command_says_how_many_lines_were_lost(node: FakeNode) -> None:
+    portfolio = make_trader("p", node).portfolio
+    shown = StringIO()
+    call_command("portfolio_log", "p", stdout=shown)
+    assert shown.getvalue() == "p printed nothing.\n"
+    send(node, lines_of(portfolio.pk, "a", lost=1_234))
+    call_command("portfolio_log", "p", stdout=shown)
+    assert "(1,234 lines were lost here)" in shown.getvalue()
+
+
+# --- retention -----------------------------------------------------------------------------------
+
+
+def test_old_lines_and_those_of_deleted_portfolios_are_pruned(node: FakeNode) -> None:
+    kept, gone = make_trader("p", node).portfolio, make_trader("q", node).portfolio
+    send(node, lines_of(kept.pk, "old"))
+    LogLine.objects.update(at=ago(15 * 86_400))
+    send(node, lines_of(kept.pk, "new"), lines_of(gone.pk, "of a deleted one"))
+    operations.delete_portfolio("q", actor="ann")
+    assert send(node, lines_of(gone.pk, "after its deletion")) == 0
+    retention.delete_rows(until=float("inf"))
+    assert texts() == ["new"]
