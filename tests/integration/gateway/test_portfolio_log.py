@@ -219,7 +219,7 @@ def test_one_request_of_a_node_is_served_at_a_time(
         )
         return wire.encode(request)
 
-    async def twice() -> list[Any]:
+    async def twice() -> Any:
         return await asyncio.gather(ask("log/", body()), ask("log/", body()))
 
     assert sorted(status for status, _ in serve(twice)) == [200, 429]
