@@ -117,7 +117,7 @@ class Tally:
             while fill is not None and fill.fill_seq <= event.seq:
                 self._add_fill(fill)
                 fill = next(fills, None)
-            if event.symbol in held:
+            if event.symbol in held and event.has_price:
                 marks[event.symbol] = float(event.close)
             if point is not None and point.seq <= event.seq:
                 self._add_point(point)

@@ -16,7 +16,7 @@ import msgspec
 
 from portfolios.backtest.feed_range import EPOCH, MICROSECOND
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.events import Event, to_e4
+from portfolios.runtime.events import Bar, Event, to_e4
 from portfolios.runtime.results import BatchResult, FillRow, Side
 from portfolios.runtime.spec import Limits, Spec
 from portfolios.runtime.state import Position, encode_state
@@ -59,11 +59,11 @@ def bars(symbol: str, *closes: Decimal | str | int, first_day: str = "2024-01-01
     """Return one bar a day with these closes, each opening at the close before."""
     begun_us = (datetime.fromisoformat(f"{first_day}T00:00:00+00:00") - EPOCH) // MICROSECOND
     prices = [to_e4(close) for close in closes]
-    made = []
+    made: list[Event] = []
     for day, (opened, close) in enumerate(zip([*prices[:1], *prices], prices, strict=False)):
         low, high = min(opened, close), max(opened, close)
         at = begun_us + day * DAY_US
-        made.append(Event(day + 1, symbol, at, at, opened, high, low, close, 100))
+        made.append(Bar(day + 1, symbol, at, at, opened, high, low, close, 100))
     return made
 
 

@@ -11,20 +11,20 @@ from itertools import islice
 from typing import NamedTuple
 
 from portfolios.feeds.clock import Segment, release_clock
-from portfolios.runtime.events import Event
+from portfolios.runtime.events import Bar, Event
 
 WEEK_US = 7 * 24 * 3600 * 1_000_000
 
 
-class Bar(NamedTuple):
+class BarRow(NamedTuple):
     """One row of the table: time in µs since the epoch, prices in units of 0.0001."""
 
     symbol: str
     time: int
-    open_e4: int
-    high_e4: int
-    low_e4: int
-    close_e4: int
+    open_units: int
+    high_units: int
+    low_units: int
+    close_units: int
     volume: int
 
 
@@ -35,7 +35,7 @@ class BarLog:
     never goes back, and a Monday's bar stays on a Monday. Prices repeat.
     """
 
-    def __init__(self, name: str, bars: Iterable[Bar]) -> None:
+    def __init__(self, name: str, bars: Iterable[BarRow]) -> None:
         """Read the bars in log order, one by one, without building a list.
 
         Raise ValueError if there are none or if time goes back.
@@ -54,7 +54,7 @@ class BarLog:
         self.symbols = tuple(sorted(self._names))
         self.lap_us = -(-(self._time[-1] - self._time[0] + 1) // WEEK_US) * WEEK_US
 
-    def _fill_columns(self, bars: Iterable[Bar]) -> str:
+    def _fill_columns(self, bars: Iterable[BarRow]) -> str:
         """Fill the columns. Return the sha256 of the bars as lines of text, integers throughout:
         "SYMBOL,time,open,high,low,close,volume"."""
         digest = hashlib.sha256()
@@ -116,7 +116,7 @@ class BarLog:
     def _event(self, seq: int, release: Callable[[int], int] | None) -> Event:
         lap, row = divmod(seq - 1, self.length)
         prices = self._prices
-        return Event(
+        return Bar(
             seq,
             self._names[self._symbol[row]],
             self._time[row] + lap * self.lap_us,

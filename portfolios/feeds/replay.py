@@ -13,7 +13,7 @@ from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
 
-from portfolios.feeds.bar_log import Bar, BarLog
+from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.feeds.base import Feed
 from portfolios.runtime.events import PRICE_PLACES, to_e4
 
@@ -67,7 +67,7 @@ def _e4(price: str) -> int:
     )
 
 
-def _in_log_order(complete: dict[str, array[int]]) -> Iterator[Bar]:
+def _in_log_order(complete: dict[str, array[int]]) -> Iterator[BarRow]:
     """Yield the bars day by day, in each day by symbol. Raise ValueError if the days differ."""
     symbols = sorted(complete)
     for at in range(0, DAYS * 6, 6):
@@ -77,7 +77,7 @@ def _in_log_order(complete: dict[str, array[int]]) -> Iterator[Bar]:
         time = _midnight_us(dates.pop())
         for symbol in symbols:
             opened, high, low, close, volume = complete[symbol][at + 1 : at + 6]
-            yield Bar(symbol, time, opened, high, low, close, volume)
+            yield BarRow(symbol, time, opened, high, low, close, volume)
 
 
 def _midnight_us(day: int) -> int:

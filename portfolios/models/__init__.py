@@ -1,7 +1,7 @@
 """Models of portfolios, feeds and records. Independent of nodes, leases and handoffs."""
 
 from portfolios.models.artifact import Artifact, ArtifactStrategy
-from portfolios.models.feed import FeedRow, FeedSegment
+from portfolios.models.feed import FeedRow, FeedSegment, Instrument
 from portfolios.models.portfolio import CatchUp, DesiredState, Portfolio, Revision, RevisionStatus
 from portfolios.models.records import Checkpoint, EquityPoint, Fill, Order, Suppression
 
@@ -15,6 +15,7 @@ __all__ = [
     "FeedRow",
     "FeedSegment",
     "Fill",
+    "Instrument",
     "Order",
     "Portfolio",
     "Revision",

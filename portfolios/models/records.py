@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from django.db import models
 
+from portfolios.models.fields import PriceField
 from portfolios.models.portfolio import Portfolio
 
 
@@ -49,7 +50,7 @@ class Order(models.Model):
     symbol = models.CharField(max_length=24)
     side = models.CharField(max_length=4)
     quantity = models.DecimalField(max_digits=24, decimal_places=4)
-    price = models.DecimalField(max_digits=24, decimal_places=4)
+    price = PriceField()
     status = models.CharField(max_length=10)
     reason = models.TextField(blank=True, default="")
     epoch = models.BigIntegerField()
@@ -86,7 +87,7 @@ class Fill(models.Model):
     symbol = models.CharField(max_length=24)
     side = models.CharField(max_length=4)
     quantity = models.DecimalField(max_digits=24, decimal_places=4)
-    price = models.DecimalField(max_digits=24, decimal_places=4)
+    price = PriceField()
     epoch = models.BigIntegerField()
     at = models.DateTimeField()
 

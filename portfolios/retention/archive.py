@@ -20,6 +20,8 @@ from portfolios.retention.kinds import RecordKind
 
 #: Rows in memory at once, and in one row group of the file.
 BATCH_ROWS = 50_000
+#: Prices keep the places of their instrument: a numeric without limits.
+PRICES = pa.decimal128(38, 12)
 #: PostgreSQL types to Arrow types. Any other type is refused, since data might be lost.
 TYPES = {
     "int8": pa.int64(),
@@ -125,12 +127,18 @@ def read_back(path: Path) -> RowDigest:
 def _schema(table: str) -> pa.Schema:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT a.attname, t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+            "SELECT a.attname, t.typname, a.atttypmod FROM pg_attribute a "
+            "JOIN pg_type t ON t.oid = a.atttypid "
             "WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped "
             "ORDER BY a.attnum",
             [table],
         )
-        return pa.schema([(name, TYPES[kind]) for name, kind in cursor.fetchall()])
+        return pa.schema(
+            [
+                (name, PRICES if kind == "numeric" and modifier == -1 else TYPES[kind])
+                for name, kind, modifier in cursor.fetchall()
+            ]
+        )
 
 
 def _batches(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Table]:

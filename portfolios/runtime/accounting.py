@@ -7,17 +7,28 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from portfolios.runtime.events import PRICE_PLACES
 from portfolios.runtime.money import quantise
 from portfolios.runtime.state import Account, Position
 
 
-def apply_fill(account: Account, symbol: str, signed: Decimal, price: Decimal, mark: int) -> None:
-    """Book a fill of `signed` pieces (negative: sold) at `price`; `mark` is the last price seen."""
+def apply_fill(
+    account: Account,
+    symbol: str,
+    signed: Decimal,
+    price: Decimal,
+    mark: int,
+    scale: int = PRICE_PLACES,
+) -> None:
+    """Book a fill of `signed` pieces (negative: sold) at `price`.
+
+    `mark` is the last price seen, an integer of 10^-scale.
+    """
     value = quantise(signed * price)
     account.cash -= value
     position = account.positions.get(symbol)
     if position is None:
-        account.positions[symbol] = Position(signed, value, mark)
+        account.positions[symbol] = Position(signed, value, mark, scale)
     elif (position.quantity > 0) == (signed > 0):
         position.quantity += signed
         position.cost += value
@@ -44,4 +55,4 @@ def _close(
     account.realised += opened - value - position.cost
     del account.positions[symbol]
     if left:
-        account.positions[symbol] = Position(left, opened, position.mark_e4)
+        account.positions[symbol] = Position(left, opened, position.mark_units, position.scale)

@@ -10,7 +10,7 @@ from portfolios.artifacts.load import strategy_class
 from portfolios.runtime.accounting import apply_fill
 from portfolios.runtime.context import EventContext
 from portfolios.runtime.errors import SeqMismatch, StrategyFailed, VersionDiffers
-from portfolios.runtime.events import PRICE_UNIT, Event
+from portfolios.runtime.events import Event
 from portfolios.runtime.limits import refusal
 from portfolios.runtime.money import CONTEXT, ZERO, quantise
 from portfolios.runtime.refusals import forget_refusal, is_new_refusal
@@ -126,24 +126,25 @@ class PortfolioEngine:
         account, context = self._account, self._context
         positions, data = account.positions, self.state.strategy.data
         on_event, symbols = self._strategy.on_event, context.symbols
+        sees_every_event = self._strategy.sees_every_event
         unused: set[int] = set()
         for event in events:
             outside_spec = symbols is not None and event.symbol not in symbols
             if outside_spec and event.symbol not in account.symbols_in_use():
                 unused.add(event.seq)
                 continue
-            if account.open_orders:
+            if account.open_orders and event.has_price:
                 with localcontext(CONTEXT):  # a strategy may have changed the context
                     self._fill(event, result.fills)
             position = positions.get(event.symbol)
-            if position is not None:
-                position.mark_e4 = event.close_e4
+            if position is not None and event.has_price:
+                position.mark_units = event.close_units
             step = event.released // EQUITY_STEP_US
             if step > account.equity_step:
                 account.equity_step = step
                 with localcontext(CONTEXT):
                     result.equity.append(EquityRow(event.seq, event.released, account.equity))
-            if outside_spec:
+            if outside_spec or not (event.has_price or sees_every_event):
                 continue
             context.seq = event.seq
             try:
@@ -166,15 +167,21 @@ class PortfolioEngine:
             account.processed.add(events)
 
     def _fill(self, event: Event, fills: list[FillRow]) -> None:
-        """Fill every open order of the event's symbol at its open."""
+        """Fill every open order of the event's symbol at its first price."""
         due = [order for order in self._account.open_orders if order.symbol == event.symbol]
         if not due:
             return
         waiting = [order for order in self._account.open_orders if order.symbol != event.symbol]
         self._account.open_orders = waiting
         for index, order in enumerate(due):
+            price = event.price(event.fill_units(order.side))
             apply_fill(
-                self._account, order.symbol, order.signed_quantity, event.open, event.close_e4
+                self._account,
+                order.symbol,
+                order.signed_quantity,
+                price,
+                event.close_units,
+                event.scale,
             )
             fills.append(
                 FillRow(
@@ -185,7 +192,7 @@ class PortfolioEngine:
                     order.symbol,
                     order.side,
                     order.quantity,
-                    event.open,
+                    price,
                     event.released,
                 )
             )
@@ -234,7 +241,7 @@ class PortfolioEngine:
         if symbol == event.symbol:
             return event.close
         position = self._account.positions.get(symbol)
-        return None if position is None else PRICE_UNIT * position.mark_e4
+        return None if position is None else position.mark
 
     def _refusal(self, symbol: str, signed: Decimal, price: Decimal | None) -> str | None:
         symbols = self._context.symbols

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 CONTEXT = decimal.Context(prec=28, rounding=decimal.ROUND_HALF_EVEN)
 FOUR_PLACES = Decimal("0.0001")
+FOUR_PLACES_EXPONENT = -4
 ZERO = Decimal("0.0000")
 
 
@@ -20,6 +21,13 @@ def install_context() -> None:
 def quantise(amount: Decimal) -> Decimal:
     """Return `amount` with exactly four places, halves to even."""
     return amount.quantize(FOUR_PLACES, context=CONTEXT)
+
+
+def price_text(price: Decimal) -> str:
+    """Return a price for people: its own places, four at least, and never an exponent."""
+    exponent = price.as_tuple().exponent
+    short = isinstance(exponent, int) and exponent > FOUR_PLACES_EXPONENT
+    return as_text(price) if short else format(price, "f")
 
 
 def as_text(amount: Decimal) -> str:

@@ -15,8 +15,8 @@ import msgspec
 import zstandard
 
 from portfolios.runtime.errors import StateUnreadable
-from portfolios.runtime.events import PRICE_UNIT, Event
-from portfolios.runtime.money import CONTEXT, ZERO, as_text, quantise
+from portfolios.runtime.events import PRICE_PLACES, UNITS, Event
+from portfolios.runtime.money import CONTEXT, ZERO, as_text, price_text, quantise
 
 #: A state that claims a larger size is refused: the bytes are not trusted.
 MAX_STATE_BYTES = 64 * 1024 * 1024
@@ -28,7 +28,7 @@ FORMAT = 2
 _encoder = msgspec.msgpack.Encoder()
 
 #: The fields of an event that the digest covers. Release times are covered by the rows.
-_covered = attrgetter("seq", "symbol", "open_e4", "high_e4", "low_e4", "close_e4")
+_covered = attrgetter("seq", "symbol", "open_units", "high_units", "low_units", "close_units")
 
 
 class Processed(msgspec.Struct):
@@ -59,22 +59,30 @@ class Processed(msgspec.Struct):
         return f"{self.digest:016x}"
 
 
-class Position(msgspec.Struct):
+class Position(msgspec.Struct, omit_defaults=True):
     """The position in one symbol. Stores `cost`, not an average, to avoid accumulated rounding."""
 
     quantity: Decimal  #: negative when short; a position of 0 is removed
     cost: Decimal  #: cost of the quantity, 4 places, with its sign
-    mark_e4: int  #: last price seen, in units of 0.0001
+    #: Last price seen, an integer of 10^-scale. The stored name is that of four places.
+    mark_units: int = msgspec.field(name="mark_e4")
+    scale: int = PRICE_PLACES
+
+    @property
+    def mark(self) -> Decimal:
+        """Return the last price seen, with exactly `scale` places."""
+        return UNITS[self.scale] * self.mark_units
 
     @property
     def average_price(self) -> Decimal:
-        """Return cost per piece, 4 places."""
-        return quantise(CONTEXT.divide(self.cost, self.quantity))
+        """Return cost per piece, with as many places as the price has, 4 at least."""
+        average = CONTEXT.divide(self.cost, self.quantity)
+        return average.quantize(UNITS[max(self.scale, PRICE_PLACES)], context=CONTEXT)
 
     @property
     def value(self) -> Decimal:
         """Return the value at the last price seen, 4 places; negative when short."""
-        return quantise(self.quantity * (PRICE_UNIT * self.mark_e4))
+        return quantise(self.quantity * (UNITS[self.scale] * self.mark_units))
 
 
 class OpenOrder(msgspec.Struct, frozen=True):
@@ -180,7 +188,7 @@ def decode_state(data: bytes) -> State:
 
 
 def account_view(state: State) -> dict[str, Any]:
-    """Return the account for display, every decimal as text with four places.
+    """Return the account for display, every amount as text with four places.
 
     {cash, equity, pnl, realised, positions: [{symbol, quantity, average_price, price, unrealised}]}
     """
@@ -194,8 +202,8 @@ def account_view(state: State) -> dict[str, Any]:
             {
                 "symbol": symbol,
                 "quantity": as_text(position.quantity),
-                "average_price": as_text(position.average_price),
-                "price": as_text(PRICE_UNIT * position.mark_e4),
+                "average_price": price_text(position.average_price),
+                "price": price_text(position.mark),
                 "unrealised": as_text(position.value - position.cost),
             }
             for symbol, position in sorted(account.positions.items())

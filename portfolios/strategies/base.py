@@ -84,6 +84,7 @@ class Strategy:
     state_version: ClassVar[int] = 1  #: raise it when the shape of the state changes
     parameters_type: ClassVar[type[msgspec.Struct]] = NoParameters
     sees_every_symbol: ClassVar[bool] = False  #: True: a list of symbols is refused
+    sees_every_event: ClassVar[bool] = False  #: True: also events without a price
 
     def __init__(self, parameters: Any) -> None:
         """Store the parameters, an instance of `parameters_type`. Called at every load."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from portfolios.runtime.events import Event
+from portfolios.runtime.events import PRICE_PLACES, Event
 from portfolios.strategies.base import Context, Strategy
 
 
@@ -13,12 +13,13 @@ class Canary(Strategy):
     """Keeps {events, first_seq, last_seq, gaps, duplicates, digest}.
 
     The digest is 32 zero bytes at first, then sha256(digest + b"SEQ SYMBOL CLOSE") for each event,
-    CLOSE with exactly four places: anyone who has the feed's data can check it.
+    CLOSE with exactly the places of its symbol: anyone who has the feed's data can check it.
     `gaps` counts missing seqs, `duplicates` repeated or late events.
     """
 
     name = "canary"
     sees_every_symbol = True
+    sees_every_event = True
 
     def initial(self) -> dict[str, Any]:
         return {
@@ -40,6 +41,9 @@ class Canary(Strategy):
         else:
             state["duplicates"] += 1
         state["events"] += 1
-        close = f"{event.close_e4 // 10_000}.{event.close_e4 % 10_000:04d}"
+        if event.scale == PRICE_PLACES:
+            close = f"{event.close_units // 10_000}.{event.close_units % 10_000:04d}"
+        else:
+            close = f"{event.close:f}"
         line = f"{seq} {event.symbol} {close}"
         state["digest"] = sha256(state["digest"] + line.encode()).digest()

@@ -11,7 +11,7 @@ from portfolios.strategies.base import Context, OrderIntent, Strategy
 
 
 class RecentClosesStrategy(Strategy):
-    """Keeps the last `window` closes of each symbol, in units of 0.0001, as its state.
+    """Keeps the last `window` closes of each symbol as its state: integers of the symbol's scale.
 
     Buys and sells nothing before the window is full or while an order of the symbol is open.
     """
@@ -41,7 +41,7 @@ class RecentClosesStrategy(Strategy):
     ) -> Iterable[OrderIntent] | None:
         size = self.window
         closes = state["closes"].setdefault(event.symbol, [])
-        closes.append(event.close_e4)
+        closes.append(event.close_units)
         if len(closes) > size:
             del closes[0]
         if len(closes) < size or ctx.has_open_order(event.symbol):

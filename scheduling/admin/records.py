@@ -11,6 +11,7 @@ from portfolios.models import FeedRow, FeedSegment, Fill, Order, Revision
 from scheduling.admin.base import FleetAdmin
 from scheduling.admin.display import word
 from scheduling.admin.related import RelatedAdmin
+from scheduling.presentation.formatting import price
 
 
 @admin.register(Order)
@@ -23,7 +24,7 @@ class OrderAdmin(RelatedAdmin):
         "side",
         "quantity",
         "symbol",
-        "price",
+        "price_shown",
         "status_shown",
         "node",
         "revision",
@@ -35,6 +36,11 @@ class OrderAdmin(RelatedAdmin):
     search_fields = ("=symbol", "=id")
     ordering = ("-committed_at",)
 
+    @admin.display(description="price", ordering="price")
+    def price_shown(self, row: Order) -> str:
+        """Return the price with the places of its instrument."""
+        return price(row.price)
+
     @admin.display(description="status", ordering="status")
     def status_shown(self, row: Order) -> str:
         """Return the status."""
@@ -45,11 +51,24 @@ class OrderAdmin(RelatedAdmin):
 class FillAdmin(RelatedAdmin):
     """Executions of orders."""
 
-    list_display = ("portfolio_shown", "fill_seq", "side", "quantity", "symbol", "price", "at")
+    list_display = (
+        "portfolio_shown",
+        "fill_seq",
+        "side",
+        "quantity",
+        "symbol",
+        "price_shown",
+        "at",
+    )
     list_filter = ("side", "portfolio")
     list_select_related = ("portfolio",)
     search_fields = ("=symbol",)
     ordering = ("-id",)
+
+    @admin.display(description="price", ordering="price")
+    def price_shown(self, row: Fill) -> str:
+        """Return the price with the places of its instrument."""
+        return price(row.price)
 
 
 @admin.register(Revision)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 
+from portfolios.runtime.events import MAX_SCALE
 from scheduling.wire.messages import Commit, FillLine, OrderLine
 
 NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
-WHOLE_DIGITS = 20  #: before the point; the columns are numeric(24, 4)
+WHOLE_DIGITS = 20  #: before the point; quantities are numeric(24, 4)
 MAX_INDEX = 32_767
 MAX_SYMBOL = 24
 SIDES = frozenset({"buy", "sell"})
@@ -42,7 +43,7 @@ def _line_error(line: OrderLine | FillLine) -> str:
         return f"{line.symbol[:40]!r} is not a symbol"
     if line.side not in SIDES:
         return f"the side {line.side[:40]!r} is not one of buy, sell"
-    return _number_error(line.quantity) or _number_error(line.price)
+    return _number_error(line.quantity) or _price_error(line.price)
 
 
 def _status_error(order: OrderLine) -> str:
@@ -68,6 +69,12 @@ def _number_error(text: str) -> str:
     if len(text) > WHOLE_DIGITS and len(_whole_part(text)) > WHOLE_DIGITS:
         return f"the number {text[:60]} has over {WHOLE_DIGITS} digits before the point"
     return ""
+
+
+def _price_error(text: str) -> str:
+    if len(text.partition(".")[2]) > MAX_SCALE:
+        return f"the price {text[:60]} has over {MAX_SCALE} decimal places"
+    return _number_error(text)
 
 
 def _whole_part(text: str) -> str:

@@ -50,9 +50,12 @@ def signed_money(value: Number | None) -> str:
 
 
 def price(value: Number | None) -> str:
-    """Return 68.0210, with the four places that prices have."""
+    """Return 68.0210 or 1.07083: the places of the price, four at least."""
     number = _decimal(value)
-    return UNKNOWN if number is None else _grouped(number, 4)
+    if number is None:
+        return UNKNOWN
+    exponent = number.as_tuple().exponent
+    return _grouped(number, max(4, -exponent if isinstance(exponent, int) else 0))
 
 
 def quantity(value: Number | None) -> str:

@@ -25,6 +25,13 @@ def _money() -> serializers.DecimalField:
     )
 
 
+def _price() -> serializers.DecimalField:
+    """Return the field of a price, with the places of its instrument, four at least."""
+    return serializers.DecimalField(
+        max_digits=None, decimal_places=None, coerce_to_string=True, allow_null=True
+    )
+
+
 class IncarnationField(serializers.CharField):
     """An incarnation for operators, its digest for viewers."""
 
@@ -237,7 +244,7 @@ class OrderDocument(_Anything):
     symbol = serializers.CharField()
     side = serializers.CharField()
     quantity = _money()
-    price = _money()
+    price = _price()
     status = serializers.CharField()
     reason = serializers.CharField()
     epoch = serializers.IntegerField()
@@ -256,7 +263,7 @@ class FillDocument(_Anything):
     symbol = serializers.CharField()
     side = serializers.CharField()
     quantity = _money()
-    price = _money()
+    price = _price()
     epoch = serializers.IntegerField()
     at = serializers.DateTimeField()
 

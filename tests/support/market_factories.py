@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.events import Event, to_e4
+from portfolios.runtime.events import Bar, Event, to_e4
 from portfolios.runtime.results import BatchResult
 from portfolios.runtime.spec import Limits, Spec
 from portfolios.strategies import registry
@@ -20,7 +20,7 @@ def bar(seq: int, symbol: str, open_: str, close: str, released_s: int | None = 
     """Return a bar, released by default `seq` seconds after the Unix epoch."""
     first, last = to_e4(open_), to_e4(close)
     at = (seq if released_s is None else released_s) * SECOND_US
-    return Event(seq, symbol, at, at, first, max(first, last), min(first, last), last, 100)
+    return Bar(seq, symbol, at, at, first, max(first, last), min(first, last), last, 100)
 
 
 class Scripted(Strategy):

@@ -280,8 +280,8 @@ async def test_position_in_a_removed_symbol_is_still_marked_and_filled(
     one = {"strategy": "buy_and_hold", "symbols": ["PEP"], "first_seq": first_seq}
     await gateway.want("node-1", gateway.entry(1, "run", revision=2, **one))
     await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == 2)
-    mark = account().positions["KO"].mark_e4
-    await gateway.until(lambda: account().positions["KO"].mark_e4 != mark)
+    mark = account().positions["KO"].mark_units
+    await gateway.until(lambda: account().positions["KO"].mark_units != mark)
 
 
 async def test_prints_and_the_traceback_of_a_failure_reach_the_gateway(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portfolios.feeds.bar_log import Bar, BarLog
+from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.feeds.clock import Segment
 from portfolios.feeds.ring import Ring
 from portfolios.runtime.events import Event, decode_events
 
 #: Eleven bars; C has one, and A none in the second half.
 BARS = [
-    Bar(symbol, day * 86_400_000_000, 10 + day, 12 + day, 9, 11 + day, 5)
+    BarRow(symbol, day * 86_400_000_000, 10 + day, 12 + day, 9, 11 + day, 5)
     for day, symbols in enumerate(["AB", "AB", "ABC", "B", "BB", "B"])
     for symbol in symbols
 ]
@@ -52,7 +52,8 @@ def test_batches_tile_the_log_and_hold_every_event_once(
     max_span: int,
 ) -> None:
     ring = Ring(FEED, SEGMENTS, capacity)
-    cursor, seen = start, []
+    cursor = start
+    seen: list[Event] = []
     for head in sorted(heads):
         while cursor < head:
             data, to_seq = ring.batch(cursor, symbols, head, max_events, max_span)

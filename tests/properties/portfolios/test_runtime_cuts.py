@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.events import Event
+from portfolios.runtime.events import Bar, Event
 from portfolios.runtime.results import BatchResult
 from portfolios.runtime.spec import Limits, Spec
 from portfolios.runtime.state import encode_state
@@ -36,13 +36,13 @@ Step = tuple[Event, bool]
 @st.composite
 def steps(draw: st.DrawFn) -> list[Step]:
     """Events of three shares, some of them stale."""
-    made = []
+    made: list[Step] = []
     count = draw(st.integers(1, 40))
     for seq in range(1, count + 1):
         symbol = draw(st.sampled_from(["KO", "GE", "IBM"]))
         first, last = draw(st.integers(1, 500_000)), draw(st.integers(1, 500_000))
         released = seq * 3_000_000
-        event = Event(seq, symbol, seq, released, first, first, last, last, 1)
+        event = Bar(seq, symbol, seq, released, first, first, last, last, 1)
         made.append((event, draw(st.booleans())))
     return made
 
@@ -207,6 +207,6 @@ def test_cuts_make_no_difference_while_symbols_are_held_that_the_spec_lacks(
     last_price = {event.symbol: event.close_e4 for event, _ in made}
     account = whole.state.account
     for symbol, position in account.positions.items():
-        assert position.mark_e4 == last_price[symbol]
+        assert position.mark_units == last_price[symbol]
     for order in account.open_orders:  # it waits for an event that has not come yet
         assert all(e.symbol != order.symbol or e.seq <= order.seq for e, _ in made)

@@ -22,7 +22,7 @@ from portfolios.backtest.document import (
 from portfolios.backtest.feed_range import FeedRange, WrongRange, read_range
 from portfolios.backtest.plot import draw
 from portfolios.backtest.run import Backtest, BacktestResult, StrategyStopped, run_backtest
-from portfolios.feeds.bar_log import Bar, BarLog
+from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.strategies import registry
 from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process
@@ -32,14 +32,14 @@ DAY_US = 86_400_000_000
 JAN_1_2024 = 19_723  #: days after the epoch
 
 
-def day(number: int, symbol: str, open_e4: int, close_e4: int) -> Bar:
+def day(number: int, symbol: str, open_e4: int, close_e4: int) -> BarRow:
     """Return a daily bar, `number` days after 2024-01-01."""
     low, high = min(open_e4, close_e4), max(open_e4, close_e4)
     at = (JAN_1_2024 + number) * DAY_US
-    return Bar(symbol, at, open_e4, high, low, close_e4, 100)
+    return BarRow(symbol, at, open_e4, high, low, close_e4, 100)
 
 
-def feed(*bars: Bar) -> BarLog:
+def feed(*bars: BarRow) -> BarLog:
     return BarLog("prices", bars)
 
 
@@ -56,7 +56,9 @@ FOUR_DAYS = (
 def backtest(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that runs a script over bars."""
 
-    def run(script: dict[int, Any], bars: tuple[Bar, ...] = FOUR_DAYS, **spec_changes: Any) -> Any:
+    def run(
+        script: dict[int, Any], bars: tuple[BarRow, ...] = FOUR_DAYS, **spec_changes: Any
+    ) -> Any:
         monkeypatch.setitem(registry.BUILT_IN, "scripted", Scripted)
         monkeypatch.setattr(Scripted, "script", script)
         log = feed(*bars)

@@ -10,7 +10,7 @@ from importlib.resources import files
 import pytest
 
 from portfolios.feeds import UnknownFeed, open_feed
-from portfolios.feeds.bar_log import Bar, BarLog
+from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.feeds.clock import Segment
 
 DAY_US = 24 * 3600 * 1_000_000
@@ -96,8 +96,11 @@ def test_the_environment_chooses_the_feed(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(
     ("bars", "sentence"),
-    [([], "feed x has no bars"), ([Bar("A", t, 1, 1, 1, 1, 1) for t in (2, 1)], "back at bar 2")],
+    [
+        ([], "feed x has no bars"),
+        ([BarRow("A", t, 1, 1, 1, 1, 1) for t in (2, 1)], "back at bar 2"),
+    ],
 )
-def test_a_table_that_is_no_log_is_refused(bars: list[Bar], sentence: str) -> None:
+def test_a_table_that_is_no_log_is_refused(bars: list[BarRow], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         BarLog("x", bars)

@@ -95,7 +95,7 @@ def test_thirds_lose_nothing(account: Account) -> None:
 
 def test_the_account_for_people(account: Account) -> None:
     fill(account, "10", "20")
-    account.positions["KO"].mark_e4 = 215_000
+    account.positions["KO"].mark_units = 215_000
     state = State(account, StrategyPart("canary", 1, {}, {}))
     assert account_view(state) == {
         "cash": "800.0000",

@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from chaos.harness.installation import eventually
-from portfolios.feeds.bar_log import Bar, BarLog
+from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.events import encode_events
@@ -42,7 +42,9 @@ from tests.support.kernel_features import CAN_REFUSE_CALLS
 from tests.support.market_factories import spec
 from tests.support.single_process_run import replay
 
-FEED = BarLog("one share", [Bar("KO", day, 10_000, 10_000, 10_000, 10_000, 1) for day in range(9)])
+FEED = BarLog(
+    "one share", [BarRow("KO", day, 10_000, 10_000, 10_000, 10_000, 1) for day in range(9)]
+)
 SEGMENTS = [Segment(1, 0, 1.0)]
 
 
@@ -99,7 +101,7 @@ def test_a_symbol_that_a_later_revision_lacks_is_filled_and_marked_until_it_is_c
 ) -> None:
     # Day by day KO and PEP close at 1.00, 1.10, 1.20 …; seq 1 is KO, seq 2 PEP, and so on.
     days = [
-        Bar(symbol, day, price, price, price, price, 1)
+        BarRow(symbol, day, price, price, price, price, 1)
         for day in range(9)
         for symbol, price in (("KO", 10_000 + 1_000 * day), ("PEP", 10_000 + 1_000 * day))
     ]
@@ -114,7 +116,7 @@ def test_a_symbol_that_a_later_revision_lacks_is_filled_and_marked_until_it_is_c
     assert [(fill.symbol, fill.fill_seq) for fill in fills] == [("KO", 3), ("PEP", 4)]
     assert run.state is not None
     positions = decode_state(run.state).account.positions
-    assert {s: p.mark_e4 for s, p in positions.items()} == {"KO": 14_000, "PEP": 13_000}
+    assert {s: p.mark_units for s, p in positions.items()} == {"KO": 14_000, "PEP": 13_000}
     whole = replay(epochs, feed, SEGMENTS, 9)
     assert (fills, canonical_bytes(run.state)) == (whole.fills, pack_state(whole.state))
 

@@ -1,0 +1,146 @@
+"""The interface of logs that grow, whatever stores them, and the hash chain over their records.
+
+A log has one writer. It is known by an epoch, which every claim raises, and each append names the
+epoch and the head that it continues from: a writer that was replaced, or has missed an append, is
+refused and nothing is written. Seqs are 1, 2, 3 … without gaps. A record never changes; it can only
+be dropped, from the oldest on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
+from typing import Protocol
+
+import msgspec
+
+from portfolios.runtime.events import Event
+
+SEGMENT_SEQS = 10_000  #: records of one link of the hash chain
+CHAIN_START = bytes(32)  #: the chain before the first record
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The newest record of a log."""
+
+    seq: int  #: 0: the log is empty
+    released_us: int  #: when it was stored, by the clock of the log
+
+
+class SourceId(msgspec.Struct, frozen=True):
+    """Where an append comes from: repeating it under the same number writes nothing."""
+
+    source: str
+    number: int  #: 1, 2, 3 … for each source
+    sha256: str = ""  #: of the content, to tell a repeat from another append of the same number
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """What an append has done. `from_seq` > `to_seq`: the append was empty."""
+
+    from_seq: int
+    to_seq: int
+    repeated: bool = False  #: it was appended before, with these seqs
+    missing: tuple[int, int] | None = None  #: numbers of the source that never arrived before it
+
+
+class LogError(Exception):
+    """Base of the refusals of a log.
+
+    LogError
+    ├── WriterReplaced   another writer has claimed the log
+    ├── HeadMoved        the log has grown since its head was read
+    ├── SourceConflict   the source used a number for other content, or one it has passed
+    ├── RecordsDropped   the records asked for are older than the log keeps
+    └── LogUnavailable   the log did not answer: the outcome of an append is unknown
+    """
+
+
+class WriterReplaced(LogError):
+    """Another writer has claimed the log. Nothing was written."""
+
+
+class HeadMoved(LogError):
+    """The log has grown since the writer read its head. Nothing was written; read it again."""
+
+
+class SourceConflict(LogError):
+    """The source has used the number for other content, or has passed it. Nothing was written."""
+
+
+class RecordsDropped(LogError):
+    """The records asked for are older than those the log keeps."""
+
+
+class LogUnavailable(LogError):
+    """The log did not answer. An append may or may not be stored: repeat it with its source id."""
+
+
+class Log(Protocol):
+    """A log of events that can be read from any seq it keeps."""
+
+    name: str
+
+    async def head(self) -> Head:
+        """Return the newest record. Raise LogUnavailable."""
+        ...
+
+    async def first(self) -> int:
+        """Return the oldest seq that is kept; head + 1 if none is."""
+        ...
+
+    async def read(
+        self, from_seq: int, to_seq: int, limit: int, symbols: frozenset[str] | None = None
+    ) -> list[Event]:
+        """Return the events with from_seq <= seq <= to_seq, the first `limit` of them.
+
+        With `symbols`, those and the events without a symbol. Raise RecordsDropped if from_seq is
+        older than the log keeps, LogUnavailable.
+        """
+        ...
+
+    def follow(self, after: int) -> AsyncIterator[list[Event]]:
+        """Yield the events after `after` in order, without gaps, as they are appended."""
+        ...
+
+    async def digest(self, segment: int) -> str | None:
+        """Return the chain after `segment` * SEGMENT_SEQS records as hex, None if it has fewer."""
+        ...
+
+
+class RecordedLog(Log, Protocol):
+    """A log with its writer's side."""
+
+    async def claim(self, writer: str) -> int:
+        """Make `writer` the one writer; return its epoch. Every earlier epoch is refused."""
+        ...
+
+    async def append(
+        self,
+        epoch: int,
+        expected: int,
+        events: Sequence[Event],
+        source: SourceId | None = None,
+        cursor: str = "",
+    ) -> Appended:
+        """Append all events or none, after the head `expected`.
+
+        `cursor` is where the source can be resumed; it is stored with the head. Raise
+        WriterReplaced, HeadMoved, SourceConflict or LogUnavailable.
+        """
+        ...
+
+    async def cursor(self) -> str:
+        """Return the source cursor of the newest append; "" without one."""
+        ...
+
+
+def next_link(chain: bytes, encoded: bytes) -> bytes:
+    """Return the chain after one more record, whose event is encoded with seq and release time."""
+    return sha256(chain + encoded).digest()
+
+
+def completed_segment(seq: int) -> int | None:
+    """Return the segment that ends with record `seq`, or None."""
+    segment, rest = divmod(seq, SEGMENT_SEQS)
+    return None if rest else segment

@@ -1,0 +1,26 @@
+"""Model fields of market data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+from portfolios.runtime.events import MAX_SCALE
+
+
+class PriceField(models.DecimalField):  # type: ignore[type-arg]
+    """A price with as many places as its instrument has.
+
+    The column is numeric without limits: PostgreSQL rewrites a table to change the places of a
+    numeric, but not to lift them. The node's commit is checked in `enact/commit_validation.py`.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("max_digits", 20 + MAX_SCALE)
+        options.setdefault("decimal_places", MAX_SCALE)
+        super().__init__(*args, **options)
+
+    def db_type(self, connection: Any) -> str:
+        """Return the type of the column."""
+        return "numeric"

@@ -1,0 +1,42 @@
+"""Prices in the database keep the places of their instrument."""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+
+from tests.integration.test_live_migrations import Migrator
+
+FILES = """
+SELECT relname, relfilenode FROM pg_class
+WHERE relkind = 'r' AND relname ~ '^portfolios_(order|fill)'
+"""
+
+
+def test_lifting_the_places_of_prices_rewrites_no_table() -> None:
+    server, name = os.environ["GINKGO_TEST_DATABASE_URL"], f"places_{uuid4().hex[:8]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    migrator = Migrator(urlsplit(server)._replace(path=f"/{name}").geturl())
+    try:
+        migrator.migrate("portfolios", "0006_artifacts")
+        with psycopg.connect(migrator.url, autocommit=True) as session:
+            before: dict[str, int] = dict(session.execute(FILES.encode()).fetchall())
+            migrator.migrate("portfolios", "0007_price_places")
+            assert dict(session.execute(FILES.encode()).fetchall()) == before
+            assert any(table.startswith("portfolios_order_from_") for table in before)
+            session.execute(
+                b"INSERT INTO portfolios_fill (portfolio_id, order_id, fill_seq, index, symbol,"
+                b" side, quantity, price, epoch, at) VALUES (1, '1', 1, 0, 'EURUSD', 'buy', 10,"
+                b" '1.07083', 1, now())"
+            )
+            found = session.execute(b"SELECT price FROM portfolios_fill").fetchone()
+        assert found == (Decimal("1.07083"),)
+    finally:
+        migrator.end()
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

@@ -1,0 +1,165 @@
+"""Kinds of events: bars stay as they were, byte for byte; others fill, mark and count as well."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+import pytest
+
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.events import (
+    Bar,
+    Event,
+    Gap,
+    Quote,
+    ScaledBar,
+    Tick,
+    Trade,
+    decode_event,
+    decode_events,
+    encode_event,
+    encode_events,
+    make_bar,
+)
+from portfolios.runtime.state import account_view, decode_state, encode_state, pack_state
+from tests.support.market_factories import bar, buy, run, scripted, sell, spec
+
+SECOND_US = 1_000_000
+FOUR_PLACES = [bar(s, "KO" if s % 3 else "GE", f"{9 + s % 5}.25", "10") for s in range(1, 201)]
+#: As of the release in which every event was a bar with four places.
+BYTES = (
+    "929901a24b4fce000f4240ce000f4240ce00019064ce00019064ce000186a0ce000186a064"
+    "9902a24b4fce001e8480ce001e8480ce0001b774ce0001b774ce000186a0ce000186a064"
+)
+
+
+def euro(seq: int, first: int, high: int, low: int, last: int) -> Bar:
+    return make_bar(seq, "EURUSD", seq, seq * SECOND_US, (first, high, low, last), 0, scale=5)
+
+
+def quote(seq: int, bid: int, ask: int) -> Quote:
+    return Quote(seq, "EURUSD", seq, seq * SECOND_US, bid, ask, 1, 1, 5)
+
+
+KINDS: list[Event] = [
+    FOUR_PLACES[0],
+    euro(2, 107_083, 107_090, 107_001, 107_050),
+    Trade(3, "BTCUSD", 3, 3, 6_500_012, 25, 2),
+    quote(4, 107_083, 107_091),
+    Tick(5, "", 5, 5),
+    Gap(6, "KO", 6, 6, 1, 5),
+]
+
+
+def test_bars_with_four_places_have_the_bytes_that_they_always_had() -> None:
+    assert encode_events(FOUR_PLACES[:2]).hex() == BYTES
+    assert type(make_bar(1, "KO", 1, 1, (1, 1, 1, 1), 1)) is Bar
+
+
+@pytest.mark.parametrize(
+    ("strategy", "parameters", "sha256"),
+    [
+        ("buy_and_hold", {}, "13438005c636e3b79bd489301fb471519563785fe98d6d6f44bf3c0d630be3c0"),
+        (
+            "sma_cross",
+            {"fast": 2, "slow": 5},
+            "26c507545707d0913d05e01a0b6416c16049fa623db7e3e3f4cffaf80f8885ed",
+        ),
+        ("canary", {}, "f6978d059c2967fb7dc6015f65f9c7a0926b6eee21f818be81ca979f99cf8394"),
+    ],
+)
+def test_states_of_bars_with_four_places_have_the_bytes_that_they_always_had(
+    strategy: str, parameters: dict[str, int], sha256: str
+) -> None:
+    engine = PortfolioEngine.fresh(spec(strategy, parameters=parameters))
+    run(engine, FOUR_PLACES)
+    assert hashlib.sha256(pack_state(engine.state)).hexdigest() == sha256
+
+
+@pytest.mark.parametrize("event", KINDS, ids=lambda event: type(event).__name__)
+def test_each_kind_of_event_is_read_back_as_it_was(event: Event) -> None:
+    assert decode_event(encode_event(event)) == event
+    assert decode_events(encode_events([event, event])) == [event, event]
+
+
+def test_a_batch_may_mix_the_kinds() -> None:
+    assert decode_events(encode_events(KINDS)) == KINDS
+    assert [type(event) for event in decode_events(encode_events(KINDS))] == [
+        Bar, ScaledBar, Trade, Quote, Tick, Gap,
+    ]  # fmt: skip
+
+
+def test_bytes_of_an_unknown_kind_are_refused() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_events(msgspec.msgpack.encode([["book", 1, "KO", 1, 1]]))
+
+
+def test_prices_of_a_bar_with_five_places_are_exact() -> None:
+    event = euro(1, 107_083, 107_090, 107_001, 107_050)
+    assert [str(price) for price in (event.open, event.high, event.low, event.close)] == [
+        "1.07083", "1.07090", "1.07001", "1.07050",
+    ]  # fmt: skip
+    assert event.close_e4 == 10_705
+    with pytest.raises(ValueError, match=r"price 1\.07083 has more than 4 decimal places: use"):
+        event.open_e4  # noqa: B018
+
+
+def test_a_quote_is_a_bar_from_the_bid_to_the_ask() -> None:
+    event = quote(1, 107_083, 107_092)
+    units = (event.open_units, event.high_units, event.low_units, event.close_units)
+    assert units == (107_087, 107_092, 107_083, 107_087)  # (107083 + 107092) / 2, rounded down
+    assert event.range_units("buy") == (107_092, 107_092)
+    assert event.range_units("sell") == (107_083, 107_083)
+
+
+def test_an_order_for_five_places_is_decided_filled_and_marked_exactly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = scripted(monkeypatch, {1: [buy("EURUSD", "100")]}, symbols=["EURUSD"])
+    events = [
+        euro(1, 107_083, 107_083, 107_083, 107_083),
+        euro(2, 107_091, 107_099, 107_000, 107_017),
+    ]
+    result = run(engine, events)
+    assert str(result.orders[0].price) == "1.07083"
+    assert str(result.fills[0].price) == "1.07091"
+    # 1000 - 100 * 1.07091 = 892.909, and 100 * 1.07017 = 107.017
+    state = decode_state(encode_state(engine.state))
+    assert str(state.account.cash) == "892.9090"
+    view = account_view(state)
+    assert view["equity"] == "999.9260"
+    assert view["positions"][0] == {
+        "symbol": "EURUSD",
+        "quantity": "100.0000",
+        "average_price": "1.07091",
+        "price": "1.07017",
+        "unrealised": "-0.0740",
+    }
+
+
+def test_a_buyer_pays_the_ask_and_a_seller_gets_the_bid(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = {1: [buy("EURUSD", "10")], 2: [sell("EURUSD", "10")]}
+    engine = scripted(monkeypatch, script, symbols=["EURUSD"])
+    quotes = [quote(seq, 107_000 + seq, 107_010 + seq) for seq in (1, 2, 3)]
+    result = run(engine, quotes)
+    assert [str(fill.price) for fill in result.fills] == ["1.07012", "1.07003"]
+
+
+def test_an_event_without_a_price_fills_and_marks_nothing_and_reaches_no_strategy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "1")]})
+    silent: list[Event] = [Tick(2, "", 2, 2), Gap(3, "KO", 3, 3, 1, 2)]
+    result = run(engine, [bar(1, "KO", "10", "10"), *silent])
+    assert result.fills == []
+    assert engine.state.strategy.data["seen"] == [1]
+    later = run(engine, [bar(4, "KO", "11", "12")])
+    assert [str(fill.price) for fill in later.fills] == ["11.0000"]
+
+
+def test_the_canary_sees_every_event_so_that_a_tick_is_no_gap() -> None:
+    engine = PortfolioEngine.fresh(spec("canary"))
+    run(engine, KINDS)
+    data = engine.state.strategy.data
+    assert (data["events"], data["gaps"], data["last_seq"]) == (6, 0, 6)
