@@ -1,1 +1,1 @@
-"""Strategy artifacts: wheels that revisions pin by the hash of their bytes."""
+"""Strategies from uploaded wheels. An artifact is identified by the sha256 of its wheel."""

@@ -1,58 +1,149 @@
-"""Put an artifact on the path of a process that may run foreign code, and find its strategies.
+"""Find strategies in the one artifact that this process was started for.
 
-Only portfolio processes do this, after the fork and before the sandbox: two children of one
-forkserver then run two versions of one package side by side.
+A process runs the code of at most one artifact, and looks a strategy up in it alone: a strategy of
+the same name that is built in or installed on the machine is never taken instead. Call this only
+in the sandboxed process of a strategy, since it imports code from outside.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from importlib import import_module
+import sysconfig
+from collections.abc import Iterator
+from importlib.metadata import Distribution, EntryPoint, PathDistribution
 from pathlib import Path
 
-from portfolios.runtime.readable_paths import allow_reading
+from portfolios.runtime.errors import ArtifactUnusable
 from portfolios.runtime.spec import Spec
 from portfolios.strategies import registry
 from portfolios.strategies.base import Strategy
+from portfolios.strategies.sources import ENTRY_POINT_GROUP
+
+_installed: dict[str, str] = {}  #: sha256 → folder; at most one entry
 
 
-class NotInArtifact(LookupError):
-    """The artifact has no such strategy. The text is a sentence."""
+def install(sha256: str, folder: str) -> None:
+    """Put the unpacked artifact onto the import path: behind the standard library, before all else.
 
-
-def put_on_path(wheel: Path, site: Path | None = None) -> None:
-    """Import from `wheel` first, then from the packages in `site`, then as before.
-
-    Call it before `apply_sandbox`, which then allows reading both.
+    So it is found as in a development environment, where a module named like one of the standard
+    library is not found either.
     """
-    added = [str(wheel), *([str(site)] if site is not None else [])]
-    sys.path[:0] = added
-    for path in added:
-        allow_reading(path)
+    folder = os.path.realpath(folder)
+    _installed.clear()
+    _installed[sha256] = folder
+    standard = [path for path in sys.path if is_standard_library(path)]
+    others = [path for path in sys.path if path not in standard and path != folder]
+    sys.path[:] = [*standard, folder, *others]
 
 
-def strategy_class(spec: Spec) -> type[Strategy]:
-    """Return the class that `spec` runs: of its artifact, or of the release by its name.
+def is_standard_library(path: str) -> bool:
+    """Return whether an entry of the import path belongs to Python itself. Pure."""
+    if os.path.basename(path) in ("site-packages", "dist-packages"):
+        return False
+    folder = sysconfig.get_path("stdlib")
+    zipped = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
+    return path == folder or path.startswith(folder + os.sep) or path.endswith(os.sep + zipped)
 
-    Raise NotInArtifact, UnknownStrategy, or whatever the import raises.
+
+def find_strategy(spec: Spec) -> type[Strategy]:
+    """Return the class of the spec's strategy, from its artifact or from this installation.
+
+    Raise ArtifactUnusable, or UnknownStrategy if it should be installed and is not.
     """
     if not spec.artifact:
         return registry.get(spec.strategy)
-    found = named_class(spec.strategy_class)
-    if found is None or found.name != spec.strategy:
-        raise NotInArtifact(
-            f"the artifact {spec.artifact[:12]} has no strategy {spec.strategy} at"
-            f" {spec.strategy_class}"
+    return strategy_class(spec.artifact, spec.strategy, spec.strategy_class)
+
+
+def strategy_class(sha256: str, name: str, class_path: str = "") -> type[Strategy]:
+    """Return the strategy called `name` of the installed artifact. Raise ArtifactUnusable.
+
+    `class_path` names its class, so that nothing else is imported; without it, the entry points of
+    the artifact are searched.
+    """
+    if class_path:
+        points = [EntryPoint(name, class_path, ENTRY_POINT_GROUP)]
+        _folder_of(sha256)
+    else:
+        points = sorted(_entry_points(sha256), key=lambda point: point.name != name)
+    known: list[str] = []
+    for point in points:
+        found = _load(sha256, point)
+        if found.name == name:
+            return found
+        known.append(found.name)
+    raise ArtifactUnusable(
+        f"artifact {short(sha256)} has no strategy {name!r}; it has: {', '.join(sorted(known))}"
+    )
+
+
+def strategy_classes(sha256: str) -> dict[str, type[Strategy]]:
+    """Return every strategy of the installed artifact by its name. Raise ArtifactUnusable."""
+    classes: dict[str, type[Strategy]] = {}
+    for point in _entry_points(sha256):
+        found = _load(sha256, point)
+        if classes.setdefault(found.name, found) is not found:
+            raise ArtifactUnusable(
+                f"artifact {short(sha256)} has two strategies named {found.name!r}"
+            )
+    return classes
+
+
+def short(sha256: str) -> str:
+    """Return the beginning of a hash, as sentences show it."""
+    return sha256[:12]
+
+
+def _folder_of(sha256: str) -> str:
+    folder = _installed.get(sha256)
+    if folder is None:
+        running = ", ".join(map(short, _installed)) or "none"
+        raise ArtifactUnusable(
+            f"artifact {short(sha256)} was not given to this process, which has: {running}"
+        )
+    return folder
+
+
+def _entry_points(sha256: str) -> list[EntryPoint]:
+    folder = _folder_of(sha256)
+    points = [
+        point
+        for distribution in _distributions(folder)
+        for point in distribution.entry_points
+        if point.group == ENTRY_POINT_GROUP
+    ]
+    if not points:
+        raise ArtifactUnusable(
+            f"artifact {short(sha256)} has no strategy: its package declares no entry point of the "
+            f"group {ENTRY_POINT_GROUP}"
+        )
+    return points
+
+
+def _distributions(folder: str) -> Iterator[Distribution]:
+    for path in sorted(Path(folder).glob("*.dist-info")):
+        yield PathDistribution(path)
+
+
+def _load(sha256: str, point: EntryPoint) -> type[Strategy]:
+    """Import what an entry point names, and check that it is a strategy of this artifact."""
+    where = f"artifact {short(sha256)}: {point.value}"
+    try:
+        found = point.load()
+    except BaseException as error:  # code from outside may raise anything
+        text = " ".join(str(error).split())[:300]
+        raise ArtifactUnusable(
+            f"{where} cannot be imported: {type(error).__name__}: {text}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        raise ArtifactUnusable(f"{where} is not a subclass of portfolios.strategies.base.Strategy")
+    if not isinstance(getattr(found, "name", None), str):
+        raise ArtifactUnusable(f"{where} has no name")
+    origin = getattr(sys.modules.get(found.__module__), "__file__", None) or ""
+    if not os.path.realpath(origin).startswith(_installed[sha256] + os.sep):
+        raise ArtifactUnusable(
+            f"{where} is not part of the artifact: {found.__module__} was imported from "
+            f"{origin or 'elsewhere'}; give the package a name of its own"
         )
     return found
-
-
-def named_class(path: str) -> type[Strategy] | None:
-    """Import and return the strategy class at `package.module:Class`, or None if it is none."""
-    module, _, name = path.partition(":")
-    found: object = import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if isinstance(found, type) and issubclass(found, Strategy) and hasattr(found, "name"):
-        return found
-    return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal, localcontext
 from typing import Any
 
-from portfolios.artifacts.load import strategy_class
+from portfolios.artifacts.load import find_strategy
 from portfolios.runtime.accounting import apply_fill
 from portfolios.runtime.context import EventContext
 from portfolios.runtime.errors import SeqMismatch, StrategyFailed, VersionDiffers
@@ -265,7 +265,8 @@ class PortfolioEngine:
 
 def _load(spec: Spec) -> Strategy:
     """Return an instance of the spec's strategy with its parameters."""
-    strategy = strategy_class(spec)
+    strategy = find_strategy(spec)
+    # An artifact is identified by its bytes, whatever version its strategy declares.
     if not spec.artifact and strategy.version != spec.strategy_version:
         raise VersionDiffers(
             f"{spec.strategy} is installed in version {strategy.version}; revision"

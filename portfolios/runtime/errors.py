@@ -2,6 +2,7 @@
 
 RuntimeFault
 ├── StrategyFailed   the strategy raised, or returned an invalid order
+├── ArtifactUnusable the artifact of the revision cannot be imported, or lacks the strategy
 ├── VersionDiffers   the installed version of the strategy is not that of the revision
 ├── SeqMismatch      the batch does not start at the portfolio's seq
 └── StateUnreadable  the bytes of a checkpoint are not a valid state
@@ -24,6 +25,10 @@ class StrategyFailed(PortfolioRuntimeError):
         # str() of a KeyError is the repr of its key
         text = cause.args[0] if isinstance(cause, KeyError) and cause.args else cause
         super().__init__(f"{type(cause).__name__}: {text} in {strategy} {where}")
+
+
+class ArtifactUnusable(PortfolioRuntimeError):
+    """The artifact of the revision cannot be imported, or has no strategy of that name."""
 
 
 class VersionDiffers(PortfolioRuntimeError):

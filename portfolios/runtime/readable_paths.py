@@ -29,23 +29,9 @@ _SYSTEM = (
 )
 
 
-#: Of this process: the artifact that it runs, and the packages of that artifact.
-_allowed: list[str] = []
-
-
-def allow_reading(path: str) -> None:
-    """Let the strategies of this process read `path`. Call it before the sandbox is applied."""
-    _allowed.append(os.path.realpath(path))
-
-
-def readable_paths() -> list[str]:
-    """Return the files and folders a strategy may read, each with everything below it."""
-    return [*_common_paths(), *_allowed]
-
-
 @cache
-def _common_paths() -> list[str]:
-    """Return what every strategy may read.
+def readable_paths() -> list[str]:
+    """Return the files and folders a strategy may read, each with everything below it.
 
     Computed once per process: reading the metadata of all packages takes 20 ms, and portfolio
     processes are forked from a process that has done so.

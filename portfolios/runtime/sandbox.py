@@ -22,6 +22,7 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Sequence
 
 from portfolios.runtime.readable_paths import readable_paths
 from portfolios.runtime.unprivileged import drop_root
@@ -290,10 +291,10 @@ def has_landlock() -> bool:
     return version >= 1
 
 
-def _restrict_file_access() -> bool:
+def _restrict_file_access(more: Sequence[str]) -> bool:
     """Restrict this process to reading files of Python and the system, and writing /dev/null.
 
-    Return False if the kernel has no Landlock.
+    `more` can be read too, even inside the home. Return False if the kernel has no Landlock.
     """
     if _libc is None or not has_landlock():
         return False
@@ -313,7 +314,7 @@ def _restrict_file_access() -> bool:
     try:
         rule = struct.pack("<Qi", handled & (_WRITE_FILE | _TRUNCATE | _READ_FILE), devnull)
         _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
-        for path in readable_paths():
+        for path in (*readable_paths(), *more):
             _allow_reading(ruleset, path)
         done: int = _libc.syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
@@ -348,33 +349,55 @@ def limit_process(memory_bytes: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MAX_OPEN_FILES if most == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    offer_to_oom_killer()
+
+
+def offer_to_oom_killer() -> None:
+    """Have this process and its children killed before others if the machine runs out of memory."""
     try:
         with open("/proc/self/oom_score_adj", "w") as score:
             score.write(str(OOM_SCORE))
     except OSError:
-        pass  # no /proc: the kernel chooses by size, which is acceptable
+        pass  # no /proc, or done by the parent: the kernel chooses by size, which is acceptable
 
 
-def apply_sandbox(parent: int | None = None) -> list[str]:
+def apply_sandbox(parent: int | None = None, reads: Sequence[str] = ()) -> list[str]:
     """Apply the sandbox to this process. Return a sentence for each protection that is missing.
 
-    With `parent`, set the parent-death signal again, which a change of user clears.
+    With `parent`, set the parent-death signal again, which a change of user clears. `reads` are
+    more files and folders that it may read, such as the artifact of its strategy.
     """
     if _libc is None:
         return [
             "this system has no sandbox: strategies can start processes, send signals, change files"
         ]
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # without Landlock: no file can grow
-    missing = drop_root(landlock=has_landlock())
-    if parent is not None:
-        _die_with_parent(parent)  # the change of user has cleared it
-    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if not _restrict_file_access():
-        missing.append("strategies can remove files: this kernel has no Landlock")
+    missing = _confine_to_reading(parent, reads)
     if not _install_syscall_filter():
         missing.append(
             "strategies can start processes and send signals: this kernel has no system-call filter"
         )
+    return missing
+
+
+def confine_preloading(parent: int, reads: Sequence[str]) -> None:
+    """Confine a process that imports packages from outside and then forks portfolio processes.
+
+    It becomes the user of strategies and may read what they may, and write nothing. It can still
+    fork, and kill what it forked; `apply_sandbox` takes that from each portfolio process.
+    """
+    if _libc is not None:
+        _confine_to_reading(parent, reads)
+
+
+def _confine_to_reading(parent: int | None, reads: Sequence[str]) -> list[str]:
+    assert _libc is not None
+    missing = drop_root(landlock=has_landlock(), reads=reads)
+    if parent is not None:
+        _die_with_parent(parent)  # the change of user has cleared it
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if not _restrict_file_access(reads):
+        missing.append("strategies can remove files: this kernel has no Landlock")
     return missing
 
 

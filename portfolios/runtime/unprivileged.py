@@ -10,6 +10,7 @@ import ctypes
 import os
 import struct
 import sys
+from collections.abc import Sequence
 from functools import cache
 
 from portfolios.runtime.readable_paths import code_folders
@@ -23,15 +24,17 @@ _READ_ANYTHING = 1 << 2  #: CAP_DAC_READ_SEARCH
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def drop_root(*, landlock: bool) -> list[str]:
+def drop_root(*, landlock: bool, reads: Sequence[str] = ()) -> list[str]:
     """If root runs this process, become the user of strategies. Return what is not protected.
 
-    If Python itself is in a folder that only root can read, keep the capability to read all files,
-    since otherwise nothing could be imported. Landlock then restricts reading.
+    If Python itself or one of `reads` is in a folder that only root can read, keep the capability
+    to read all files, since otherwise nothing could be imported. Landlock then restricts reading.
     """
     if _libc is None or os.geteuid() != 0:
         return []
-    blocked = unreadable_folder()
+    blocked = unreadable_folder() or next(
+        (path for path in reads if not _readable_by_all(path)), None
+    )
     try:
         _libc.prctl(_PR_SET_KEEPCAPS, int(blocked is not None), 0, 0, 0)
         os.setgroups([])
@@ -46,7 +49,7 @@ def drop_root(*, landlock: bool) -> list[str]:
         return []
     return [
         f"strategies can read every file: {blocked} can be read by root only, and this kernel has "
-        "no Landlock; install Python where every user can read it"
+        "no Landlock; install Ginkgo and Python where every user can read them"
     ]
 
 

@@ -12,7 +12,7 @@ import traceback
 from typing import Literal, TextIO
 
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.errors import SeqMismatch, StrategyFailed
+from portfolios.runtime.errors import ArtifactUnusable, SeqMismatch, StrategyFailed
 from portfolios.runtime.events import decode_events
 from portfolios.runtime.messages import (
     HEADER,
@@ -161,7 +161,7 @@ def _one_line(error: BaseException) -> str:
         text = str(error)
     except BaseException:
         text = "the error has no text"
-    if not isinstance(error, StrategyFailed):
+    if not isinstance(error, (StrategyFailed, ArtifactUnusable)):
         text = f"{type(error).__name__}: {text}"
     return " ".join(text.split())[:500]
 

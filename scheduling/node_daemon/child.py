@@ -23,6 +23,7 @@ from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.errors import ChildFailed, ForkserverDied, Stage
 from scheduling.node_daemon.forkserver_client import (
     SERVE,
+    Artifact,
     ForkserverClient,
     SpawnedProcess,
     kill_group,
@@ -146,13 +147,16 @@ def _name_of(number: int) -> str:
 
 
 async def start_child(
-    forkserver: ForkserverClient, name: str, sink: LineSink | None = None
+    forkserver: ForkserverClient,
+    name: str,
+    sink: LineSink | None = None,
+    artifact: Artifact | None = None,
 ) -> Child:
     """Start a process that waits for its load. Raise ChildFailed if it does not start.
 
     `sink` takes what it prints.
     """
-    sock, process = forkserver.spawn(SERVE, name, sink)
+    sock, process = forkserver.spawn(SERVE, name, sink, artifact)
     try:
         pid = await asyncio.shield(process.pid)
         child = Child(process, pid)

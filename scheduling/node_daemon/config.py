@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from portfolios.runtime.readable_paths import hidden_home
 from portfolios.text import unprintable_in
 from scheduling.node_daemon.errors import InvalidArguments
 
 TOKEN_VARIABLE = "GINKGO_NODE_TOKEN"
+CACHE_VARIABLE = "GINKGO_NODE_CACHE"
 _NAME = re.compile(r"[-a-zA-Z0-9_]{1,80}")
 
 
@@ -31,6 +33,7 @@ class NodeConfig:
     child_memory_mb: int = 1024
     guarded: bool = True  #: sandbox strategies: no new processes, signals to others, or files
     leave_within_s: float = 8.0  #: for moving portfolios to other nodes after SIGTERM
+    cache: Path = Path()  #: artifacts and environments of this node; nothing else writes there
 
     @property
     def socket_url(self) -> str:
@@ -71,7 +74,16 @@ def make_config(
         batch_limit_s=_number(environment, "GINKGO_BATCH_LIMIT_S", 10.0),
         child_memory_mb=int(_number(environment, "GINKGO_CHILD_MEMORY_MB", 1024)),
         guarded=_yes_or_no(environment, "GINKGO_STRATEGY_GUARD"),
+        cache=_cache_folder(environment, name),
     )
+
+
+def _cache_folder(environment: Mapping[str, str], name: str) -> Path:
+    """Return the folder of this node's cache, below the one given or the installation's home."""
+    given = environment.get(CACHE_VARIABLE, "")
+    if given and not os.path.isabs(given):
+        raise InvalidArguments(f"{CACHE_VARIABLE} is {given!r}; use an absolute path.")
+    return Path(given or Path(hidden_home(), "nodes"), name)
 
 
 def _read_token(path: str) -> str:

@@ -14,6 +14,7 @@ from scheduling.node_daemon.forkserver_client import ForkserverClient
 from scheduling.node_daemon.lease_view import Lease
 from scheduling.node_daemon.log_sender import LogBuffer
 from scheduling.node_daemon.outbox import Outbox
+from scheduling.node_daemon.strategy_code import StrategyCode
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class DaemonContext:
     lease: Lease
     outbox: Outbox
     acknowledged: Acknowledgements
+    code: StrategyCode
     log: LogBuffer = field(default_factory=LogBuffer)
     feeds: dict[str, FeedReader] = field(default_factory=dict)
     stale_order_age_s: float = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import aiohttp
@@ -32,6 +33,10 @@ HEARTBEAT_TIMEOUT_S = 4.0
 REQUEST_TIMEOUT_S = 8.0
 PING_INTERVAL_S = 10.0
 MAX_PUSH_BYTES = 16 << 20
+DOWNLOAD_LIMIT_S, DOWNLOAD_STALL_S = 300.0, 20.0
+DOWNLOAD_CHUNK_BYTES = 256 << 10
+MAX_LOCK_BYTES = 4 << 20
+PARALLEL_DOWNLOADS = 4
 UNAUTHORIZED = 401
 
 T = TypeVar("T")
@@ -48,17 +53,23 @@ class ControlPlaneClient:
         """Open no connection yet."""
         self._config = config
         self._session: aiohttp.ClientSession | None = None
+        self._downloads: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> ControlPlaneClient:
+        headers = {"Authorization": f"Bearer {self._config.token}"}
         self._session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {self._config.token}"},
-            connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60),
+            headers=headers, connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60)
+        )
+        # Slow downloads must not take the connections of heartbeats and commits.
+        self._downloads = aiohttp.ClientSession(
+            headers=headers, connector=aiohttp.TCPConnector(limit=PARALLEL_DOWNLOADS)
         )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._session is not None
-        await self._session.close()
+        for session in (self._session, self._downloads):
+            assert session is not None
+            await session.close()
 
     async def register(self, message: Register) -> Registered:
         """Return the registration, with the desired set of the node."""
@@ -83,6 +94,40 @@ class ControlPlaneClient:
     async def goodbye(self, message: Goodbye) -> None:
         """End the lease."""
         await self._post("goodbye/", encode(message), Any, 2.0)
+
+    @asynccontextmanager
+    async def artifact(self, sha256: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open the bytes of an artifact, not checked yet."""
+        async with self._download(f"artifacts/{sha256}") as body:
+            yield body
+
+    async def environment_lock(self, sha256: str) -> bytes:
+        """Return the lock of an environment, not checked yet."""
+        lock = b""
+        async with self._download(f"environments/{sha256}") as body:
+            async for chunk in body:
+                lock += chunk
+                if len(lock) > MAX_LOCK_BYTES:
+                    raise RequestRefused(
+                        200, "too_large", f"the lock has more than {MAX_LOCK_BYTES >> 20} MB"
+                    )
+        return lock
+
+    @asynccontextmanager
+    async def _download(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        assert self._downloads is not None
+        limit = aiohttp.ClientTimeout(total=DOWNLOAD_LIMIT_S, sock_read=DOWNLOAD_STALL_S)
+        try:
+            async with self._downloads.get(
+                f"{self._config.server}/node/{path}", timeout=limit
+            ) as response:
+                if response.status != 200:
+                    raise _error_of(path, response.status, await response.read())
+                yield response.content.iter_chunked(DOWNLOAD_CHUNK_BYTES)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ServerUnavailable(
+                f"the gateway did not deliver {path}: {error or type(error).__name__}"
+            ) from None
 
     async def _post(self, path: str, body: bytes, answer: type[T] | Any, limit_s: float) -> T:
         assert self._session is not None

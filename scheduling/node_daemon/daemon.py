@@ -276,6 +276,7 @@ class ExecutionNode:
             return
         self.desired = desired
         self._apply_feeds(desired.feeds)
+        self._context.code.keep(entry.spec for entry in desired.entries)
         runs = {entry.portfolio: entry for entry in desired.entries if entry.role == "run"}
         for hosted in self.hosted.values():
             if hosted.portfolio in runs:

@@ -8,7 +8,9 @@ NodeError
 ├── ServerUnavailable        the outcome is unknown: try again
 ├── RequestRefused           the server refused this one request
 ├── ChildFailed              a portfolio process failed; `stage` says how
-│   └── ForkserverDied       it ended with the process from which all are forked
+│   ├── ForkserverDied       it ended with the process from which all are forked
+│   └── CodeUnavailable      its artifact or its environment cannot be had on this node
+│       └── DiskFull         there is no room for it
 ├── StaleEvent               catch_up is `halt` and the next event is too old
 └── CommitRefused            the answer to a commit
     ├── Fenced               a higher epoch exists: end the process
@@ -86,6 +88,20 @@ class ForkserverDied(ChildFailed):
     def __init__(self, was_busy: bool) -> None:
         super().__init__("exit", "it ended together with the forkserver")
         self.was_busy = was_busy
+
+
+class CodeUnavailable(ChildFailed):
+    """No process was started: its artifact or its environment cannot be had on this node.
+
+    `code_is_invalid` says that no other node could use it either, so that the revision is at fault.
+    """
+
+    def __init__(self, error: str, *, code_is_invalid: bool = False) -> None:
+        super().__init__("load" if code_is_invalid else "exit", error)
+
+
+class DiskFull(CodeUnavailable):
+    """The disk of this node has no room for the artifact or the environment."""
 
 
 class StaleEvent(NodeError):

@@ -3,8 +3,11 @@
 Unlike that of multiprocessing, which imports the daemon's main module into every child, keeps a
 third process, and silently skips its preload when the project is not on the path.
 
-    daemon ── request (kind, id) + two file descriptors ──▶ forkserver ── fork ──▶ child
-    daemon ◀── started (id, pid) / exited (id, pid, status) ── forkserver
+    daemon ── request (kind, id, artifact) + two file descriptors ──▶ forkserver ── fork ──▶ child
+    daemon ◀── ready / started (id, pid) / exited (id, pid, status) ── forkserver
+
+A daemon has one forkserver for its own packages, and one for each environment in use. The latter
+imports packages from outside, so it gives up root and the right to write files before it does.
 """
 
 from __future__ import annotations
@@ -18,15 +21,22 @@ import socket
 import struct
 import sys
 
-from portfolios.runtime.sandbox import adopt_orphans, apply_sandbox, limit_process
+from portfolios.runtime.sandbox import (
+    adopt_orphans,
+    apply_sandbox,
+    confine_preloading,
+    limit_process,
+    offer_to_oom_killer,
+)
+from scheduling.node_daemon import preload
 from scheduling.node_daemon.parent_death import die_with_parent
-from scheduling.node_daemon.preload import warm_up
 
-REQUEST = struct.Struct(">cI")  #: kind, id
+REQUEST = struct.Struct(">cIH")  #: kind, id, length of the JSON [sha256, folder] that follows
 REPLY = struct.Struct(">cIii")  #: kind, id, pid, wait status
 SERVE = b"S"  #: start a portfolio process: (its socket, the pipe of its output)
 LIST = b"L"  #: write the installed strategies as JSON into the socket, and exit
 STARTED, EXITED = b"s", b"x"
+READY = b"r"  #: everything is preloaded
 STRAY_CHECK_S = 1.0  #: interval of checks for strays, if children can start processes
 MAX_STRAY_ROUNDS = 100
 
@@ -36,7 +46,16 @@ def main() -> None:
     control_fd, parent, memory_mb, guarded = (int(text) for text in sys.argv[1:5])
     die_with_parent(parent)
     adopt_orphans()
-    warm_up()
+    preload.import_runtime()
+    if len(sys.argv) > 5:
+        project, artifacts, modules = json.loads(sys.argv[5])
+        preload.use_environment(project)
+        sys.dont_write_bytecode = True
+        offer_to_oom_killer()
+        if guarded:
+            confine_preloading(parent, [sys.prefix, artifacts])
+        preload.import_packages(modules)
+    preload.freeze()
     control = socket.socket(fileno=control_fd)
     ForkServer(control, memory_mb << 20, bool(guarded)).run()
 
@@ -61,6 +80,7 @@ class ForkServer:
 
     def run(self) -> None:
         """Return when the daemon has closed its end."""
+        self._send_reply(READY, 0, os.getpid(), 0)
         while True:
             wait_s = STRAY_CHECK_S if self._strays_possible and self._children else None
             readable, _, _ = select.select([self._control.fileno(), self._wakeup], [], [], wait_s)
@@ -87,13 +107,14 @@ class ForkServer:
             return False
         if len(data) < REQUEST.size:
             return False
-        kind, request_id = REQUEST.unpack(data)
+        kind, request_id, length = REQUEST.unpack(data)
+        artifact = self._receive_artifact(length) if length else None
         forkserver_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
-                self._become_child(forkserver_pid, kind, fds)
+                self._become_child(forkserver_pid, kind, fds, artifact)
                 status = 0
             except BaseException:
                 sys.excepthook(*sys.exc_info())
@@ -106,6 +127,12 @@ class ForkServer:
         self._children[pid] = request_id
         self._send_reply(STARTED, request_id, pid, 0)
         return True
+
+    def _receive_artifact(self, length: int) -> tuple[str, str]:
+        """Return hash and folder of the artifact that the new process runs."""
+        data = self._control.recv(length, socket.MSG_WAITALL)
+        sha256, folder = json.loads(data)
+        return sha256, folder
 
     def _reap(self, *, wait: bool = False) -> None:
         ended = False
@@ -159,7 +186,9 @@ class ForkServer:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._control.sendall(REPLY.pack(kind, request_id, pid, status))
 
-    def _become_child(self, forkserver: int, kind: bytes, fds: list[int]) -> None:
+    def _become_child(
+        self, forkserver: int, kind: bytes, fds: list[int], artifact: tuple[str, str] | None
+    ) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -175,7 +204,13 @@ class ForkServer:
         limit_process(self._memory_bytes)
         if self._guarded:
             sys.dont_write_bytecode = True
-            apply_sandbox(parent=forkserver)
+            # Both may be in the node's home, which is not readable otherwise.
+            reads = [sys.prefix, artifact[1]] if artifact is not None else []
+            apply_sandbox(parent=forkserver, reads=reads)
+        if artifact is not None:
+            from portfolios.artifacts import load
+
+            load.install(*artifact)
         with socket.socket(fileno=channel) as sock:
             if kind == LIST:
                 sock.sendall(_strategy_listing())

@@ -11,17 +11,48 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from portfolios.runtime.secrets import without_secrets
+from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
-from scheduling.node_daemon.forkserver import EXITED, LIST, REPLY, REQUEST, SERVE, STARTED
+from scheduling.node_daemon.forkserver import EXITED, LIST, READY, REPLY, REQUEST, SERVE, STARTED
 from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.process_output import LineSink, ProcessOutput
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIST_LIMIT_S = 120.0  #: external strategies may import large libraries, on a slow machine
 RELAUNCH_S = 0.2  #: a forkserver that cannot start must not occupy a core
+MAX_RELAUNCH_S = 30.0  #: doubled up to here while it does not become ready
+PRELOAD_LIMIT_S = 120.0  #: for the packages of an environment
+#: A forked process does not have the threads of its parent, and the result of a sum may depend on
+#: their number.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """The unpacked artifact that a process runs."""
+
+    sha256: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PackageEnvironment:
+    """A virtual environment with the dependencies of artifacts."""
+
+    sha256: str
+    python: Path
+    modules: tuple[str, ...]  #: imported before processes are forked
+    artifacts: Path  #: the folder of all artifacts
 
 
 class SpawnedProcess:
@@ -61,10 +92,19 @@ class ForkserverClient:
     as long as the daemon.
     """
 
-    def __init__(self, memory_mb: int, *, guarded: bool = True) -> None:
-        """Store the limits of children; nothing runs yet."""
+    def __init__(
+        self,
+        memory_mb: int,
+        *,
+        guarded: bool = True,
+        environment: PackageEnvironment | None = None,
+    ) -> None:
+        """Store the limits of children; nothing runs yet. No environment: the node's packages."""
+        self.used_at_s = boottime_s()  #: when a process was last requested or ended
         self._memory_mb = memory_mb
         self._guarded = guarded
+        self._environment = environment
+        self._starts_without_ready = 0
         self._numbers = itertools.count(1)
         self._processes: dict[int, SpawnedProcess] = {}
         self._server: subprocess.Popen[bytes] | None = None
@@ -75,9 +115,16 @@ class ForkserverClient:
         ours, theirs = socket.socketpair()
         arguments = [str(theirs.fileno()), str(os.getpid()), str(self._memory_mb)]
         arguments.append(str(int(self._guarded)))
+        python, variables = sys.executable, _child_environment()
+        if (environment := self._environment) is not None:
+            # A package that ends the forkserver while it is imported is left to the children.
+            modules = environment.modules if self._starts_without_ready == 0 else ()
+            arguments.append(json.dumps([str(PROJECT_ROOT), str(environment.artifacts), modules]))
+            python, variables = str(environment.python), variables | ONE_THREAD
+        self._starts_without_ready += 1
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "scheduling.node_daemon.forkserver", *arguments],
-            env=_child_environment(),
+            [python, "-m", "scheduling.node_daemon.forkserver", *arguments],
+            env=variables,
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # the daemon handles Ctrl-C of the terminal
@@ -85,6 +132,14 @@ class ForkserverClient:
         theirs.close()
         ours.setblocking(False)
         self._control = ours
+        if self._environment is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(PRELOAD_LIMIT_S, self._end_if_not_ready, self._server)
+
+    def _end_if_not_ready(self, server: subprocess.Popen[bytes]) -> None:
+        if self._server is server and self._starts_without_ready:
+            LOG.error("%s was not ready within %g s", self, PRELOAD_LIMIT_S)
+            server.kill()
 
     async def listen(self) -> None:
         """Apply replies of the forkserver until cancelled. Replace a forkserver that ended."""
@@ -99,15 +154,30 @@ class ForkserverClient:
                     for reply in REPLY.iter_unpack(data[:complete]):
                         self._handle_reply(*reply)
                     data = data[complete:]
-            LOG.error("the forkserver ended, and its children with it: starting a new one")
+            LOG.error("%s ended, and its children with it: starting a new one", self)
             self._end_server()
             for process in self._processes.values():
                 process.mark_gone()
             self._processes.clear()
-            await asyncio.sleep(RELAUNCH_S)
+            failures = max(self._starts_without_ready - 1, 0)
+            await asyncio.sleep(min(RELAUNCH_S * 2.0**failures, MAX_RELAUNCH_S))
             self.launch()
 
+    def __str__(self) -> str:
+        environment = self._environment
+        if environment is None:
+            return "the forkserver"
+        return f"the forkserver of environment {environment.sha256[:12]}"
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether no process of it runs."""
+        return not self._processes
+
     def _handle_reply(self, kind: bytes, number: int, pid: int, status: int) -> None:
+        if kind == READY:
+            self._starts_without_ready = 0
+            return
         process = self._processes.get(number)
         if process is None:
             return
@@ -115,25 +185,33 @@ class ForkserverClient:
             process.pid.set_result(pid)
         elif kind == EXITED:
             del self._processes[number]
+            self.used_at_s = boottime_s()
             if not process.status.done():
                 process.status.set_result(status)
 
     def spawn(
-        self, kind: bytes, name: str, sink: LineSink | None = None
+        self,
+        kind: bytes,
+        name: str,
+        sink: LineSink | None = None,
+        artifact: Artifact | None = None,
     ) -> tuple[socket.socket, SpawnedProcess]:
         """Request a process. Return the daemon's end of its socket, and the process.
 
         `sink` takes what it prints.
         """
+        self.used_at_s = boottime_s()
+        code = b""
+        if artifact is not None:
+            code = json.dumps([artifact.sha256, str(artifact.folder)]).encode()
         assert self._control is not None
         ours, theirs = socket.socketpair()
         read_end, write_end = os.pipe()
         number = next(self._numbers)
         process = self._processes[number] = SpawnedProcess()
         try:
-            socket.send_fds(
-                self._control, [REQUEST.pack(kind, number)], [theirs.fileno(), write_end]
-            )
+            request = REQUEST.pack(kind, number, len(code)) + code
+            socket.send_fds(self._control, [request], [theirs.fileno(), write_end])
         except OSError:  # the forkserver is being replaced
             del self._processes[number]
             process.mark_gone()
@@ -196,4 +274,12 @@ def _child_environment() -> dict[str, str]:
     return environment
 
 
-__all__ = ["LIST", "SERVE", "ForkserverClient", "SpawnedProcess", "kill_group"]
+__all__ = [
+    "LIST",
+    "SERVE",
+    "Artifact",
+    "ForkserverClient",
+    "PackageEnvironment",
+    "SpawnedProcess",
+    "kill_group",
+]

@@ -15,12 +15,13 @@ from scheduling.node_daemon.context import DaemonContext
 from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.daemon import ExecutionNode
 from scheduling.node_daemon.errors import ChildFailed, FatalError, RegistrationRefused
-from scheduling.node_daemon.forkserver_client import ForkserverClient
+from scheduling.node_daemon.forkserver_client import ForkserverClient, PackageEnvironment
 from scheduling.node_daemon.lease_view import Lease
 from scheduling.node_daemon.log_sender import LogSender
 from scheduling.node_daemon.logs import start_logging
 from scheduling.node_daemon.outbox import Outbox
 from scheduling.node_daemon.shutdown import shut_down
+from scheduling.node_daemon.strategy_code import StrategyCode
 
 STOPPED_AT_ONCE = 130
 
@@ -52,6 +53,7 @@ async def _run(config: NodeConfig) -> int:
         async with ControlPlaneClient(config) as client:
             incarnation = str(uuid.uuid4())
             committer = Committer(client, incarnation)
+            code = _strategy_code(config, client, forkserver)
             context = DaemonContext(
                 config,
                 incarnation,
@@ -61,6 +63,7 @@ async def _run(config: NodeConfig) -> int:
                 Lease(),
                 Outbox(),
                 committer.acknowledged,
+                code,
             )
             node = ExecutionNode(config, client, context)
             try:
@@ -69,9 +72,21 @@ async def _run(config: NodeConfig) -> int:
                 )
             finally:
                 node.end()
+                code.close()
                 await committer.close()
     finally:
         forkserver.close()
+
+
+def _strategy_code(
+    config: NodeConfig, client: ControlPlaneClient, forkserver: ForkserverClient
+) -> StrategyCode:
+    def start(environment: PackageEnvironment) -> ForkserverClient:
+        return ForkserverClient(
+            config.child_memory_mb, guarded=config.guarded, environment=environment
+        )
+
+    return StrategyCode(config.cache, client, forkserver, start)
 
 
 async def _serve_until_stopped(
@@ -89,6 +104,7 @@ async def _serve_until_stopped(
             _endless(node.heartbeat_loop()),
             _endless(node.subscribe_schedule_updates()),
             _endless(log.run()),
+            _endless(context.code.clean_up()),
             *(_endless(reader.run()) for reader in context.feeds.values()),
         )
     finally:

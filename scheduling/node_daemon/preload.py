@@ -1,4 +1,4 @@
-"""Preload the forkserver: the runtime and the built-in strategies, shared by every child.
+"""Preload a forkserver: the runtime, the built-in strategies and the packages of an environment.
 
 External strategies are imported in the child that needs them, so that a broken or greedy one
 cannot harm the process from which all others are forked.
@@ -7,10 +7,14 @@ cannot harm the process from which all others are forked.
 from __future__ import annotations
 
 import gc
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
 
 
-def warm_up() -> None:
-    """Import what children need and freeze it, so that its memory pages stay shared."""
+def import_runtime() -> None:
+    """Import the runtime, and compute once what each child would compute."""
     import portfolios.runtime.worker
     import portfolios.strategies.registry  # noqa: F401 - imports the built-ins, nothing from outside
     from portfolios.runtime.readable_paths import readable_paths
@@ -18,5 +22,31 @@ def warm_up() -> None:
 
     readable_paths()
     unreadable_folder()
+
+
+def use_environment(project: str) -> None:
+    """Leave Python and the environment on the import path, and nothing of the node's packages.
+
+    The runtime has been imported with the node's packages, so msgspec and zstandard stay those that
+    it was tested with, whatever the environment holds.
+    """
+    from portfolios.artifacts.load import is_standard_library
+
+    given = {os.path.abspath(path) for path in os.environ["PYTHONPATH"].split(os.pathsep)}
+    kept = [path for path in sys.path if is_standard_library(path) or path not in given]
+    sys.path[:] = [*dict.fromkeys(kept), project]
+
+
+def import_packages(modules: Sequence[str]) -> None:
+    """Import the packages of an environment. One that fails is imported, and fails, in children."""
+    for name in modules:
+        try:
+            import_module(name)
+        except BaseException as error:  # code from outside may raise anything
+            sys.stderr.write(f"{name} cannot be preloaded: {type(error).__name__}: {error}\n")
+
+
+def freeze() -> None:
+    """Exempt everything imported from garbage collection, which would unshare its memory."""
     gc.collect()
     gc.freeze()

@@ -41,6 +41,7 @@ class Daemons:
                     **os.environ,
                     "PYTHONPATH": str(ROOT),
                     "GINKGO_NODE_TOKEN": name,
+                    "GINKGO_NODE_CACHE": str(self._directory / "cache"),
                     **environment,
                 },
                 cwd=self._directory,

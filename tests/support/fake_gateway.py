@@ -66,6 +66,11 @@ class FakeGateway:
         self.reject_next = False
         self.revoked = False
         self.socket_open = True
+        self.files: dict[str, bytes] = {}  #: by sha256: wheels and locks that nodes may fetch
+        self.fetched: list[str] = []  #: the sha256 of each request for a file, in order
+        self.files_wait: asyncio.Event | None = (
+            None  #: bodies of files stop half-way until it is set
+        )
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -73,6 +78,7 @@ class FakeGateway:
         app = web.Application(client_max_size=32 << 20)
         app.router.add_post("/api/agent/{what}/", self._post)
         app.router.add_get("/ws/agent/", self._socket)
+        app.router.add_get("/node/{kind}/{sha256}", self._file)
         self._runner = web.AppRunner(app, shutdown_timeout=0.2, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -119,6 +125,8 @@ class FakeGateway:
             "symbols": other.pop("symbols", []),
             "starting_cash": "100000.0000",
             "first_seq": first_seq,
+            "artifact": other.pop("artifact", ""),
+            "environment": other.pop("environment", ""),
         }
         return wire.DesiredEntry(
             portfolio=portfolio,
@@ -176,6 +184,23 @@ class FakeGateway:
         body = await request.read()
         answer = getattr(self, "_" + request.match_info["what"])(node, body)
         return answer if isinstance(answer, web.Response) else _answer(answer)
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        if self.away:
+            return _answer(wire.Problem(code="unavailable", message="away"), 503)
+        sha256 = request.match_info["sha256"]
+        self.fetched.append(sha256)
+        data = self.files.get(sha256)
+        if data is None:
+            return _answer(wire.Problem(code="not_found", message="There is no such file."), 404)
+        response = web.StreamResponse()
+        response.content_length = len(data)
+        await response.prepare(request)
+        await response.write(data[: len(data) // 2])
+        if self.files_wait is not None:
+            await self.files_wait.wait()
+        await response.write(data[len(data) // 2 :])
+        return response
 
     def _register(self, node: str, body: bytes) -> Any:
         if self.refuse_register is not None:

@@ -1,0 +1,83 @@
+"""A folder of entries that are written once, used by name, and removed when they are not needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+MAX_UNUSED_S = 30 * 86_400.0
+DRAFT = "draft-"  #: prefix of entries that are being written
+
+
+class BoundedFolder:
+    """Entries of one node daemon: each is a folder, complete or absent."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        """Remove drafts of a daemon that was killed. The folder is created with its first entry."""
+        self.path = path
+        self._max_bytes = max_bytes
+        for left in path.glob(DRAFT + "*"):
+            remove_tree(left)
+
+    def draft(self) -> Path:
+        """Return a new folder to write an entry in."""
+        self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.path))
+        draft.chmod(0o755)  # portfolio processes may run as another user
+        return draft
+
+    def publish(self, draft: Path, name: str) -> None:
+        """Give a complete draft its name. An entry of that name is replaced."""
+        target = self.path / name
+        if target.exists():
+            replaced = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.path))
+            target.rename(replaced / name)
+            remove_tree(replaced)
+        draft.rename(target)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def mark_used(self, name: str) -> None:
+        """Remember that an entry was used now."""
+        os.utime(self.path / name)
+
+    def evict(self, keep: Collection[str], now_s: float | None = None) -> list[str]:
+        """Remove entries unused for long, and the longest unused above the size. Return the names.
+
+        What is in `keep` stays, even if it alone is above the size.
+        """
+        now_s = time.time() if now_s is None else now_s
+        entries = []
+        for path in self.path.glob("*"):
+            if not path.name.startswith(DRAFT):
+                entries.append((path.stat().st_mtime, size_of(path), path))
+        total = sum(size for _, size, _ in entries)
+        removed = []
+        for used_at_s, size, path in sorted(entries):
+            unused_for_long = now_s - used_at_s > MAX_UNUSED_S
+            if path.name not in keep and (total > self._max_bytes or unused_for_long):
+                remove_tree(path)
+                total -= size
+                removed.append(path.name)
+        return removed
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes on disk of all files below `folder`."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder whose parts may be read-only. What cannot be removed stays."""
+    for path, folders, _ in os.walk(folder):
+        for each in (path, *(os.path.join(path, name) for name in folders)):
+            if not os.path.islink(each):
+                os.chmod(each, 0o755)
+    shutil.rmtree(folder, ignore_errors=True)

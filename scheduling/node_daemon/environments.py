@@ -1,0 +1,192 @@
+"""Virtual environments with the dependencies of artifacts, one for each lock.
+
+    environments/SHA256-cpython-311/venv       the environment
+    environments/SHA256-cpython-311/lock.txt   the requirements with their hashes, as they arrived
+
+uv installs exactly what the lock pins, wheels only, since building a package would run code from
+outside in the name of the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from portfolios.artifacts.load import short
+from portfolios.text import quoted
+from scheduling.node_daemon.artifact_cache import disk_error
+from scheduling.node_daemon.bounded_folder import BoundedFolder, remove_tree
+from scheduling.node_daemon.config import TOKEN_VARIABLE
+from scheduling.node_daemon.errors import CodeUnavailable
+from scheduling.node_daemon.forkserver_client import PackageEnvironment
+from scheduling.node_daemon.logs import LOG
+from scheduling.node_daemon.subprocesses import Ended, run_program
+
+MAX_BYTES = 8 << 30  #: of all environments together
+BUILD_LIMIT_S = 300.0
+VENV, LOCK = "venv", "lock.txt"
+DEFAULT_INDEX = "https://pypi.org/simple"
+INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+
+#: Large packages that are safe to import before a fork. A line `# preload: MODULE …` of the lock
+#: names others.
+PRELOADED = ("numpy", "pandas", "scipy")
+_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*==", re.MULTILINE)
+_REQUIREMENT = re.compile(rf"{_PIN.pattern}[^@]*|\s*--hash=\w+:\w+\s*\\?|\s*(#.*)?")
+_PRELOAD = re.compile(r"^# preload:(.*)$", re.MULTILINE)
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+
+FetchLock = Callable[[str], Awaitable[bytes]]
+
+
+class Environments:
+    """Environments below one folder. Each is built once, one at a time."""
+
+    def __init__(self, folder: Path, artifacts: Path, fetch: FetchLock) -> None:
+        """Use `folder`, which this node alone writes."""
+        self.folder = BoundedFolder(folder, MAX_BYTES)
+        self._artifacts = artifacts
+        self._fetch = fetch
+        self._tasks: dict[str, asyncio.Task[PackageEnvironment]] = {}
+        self._building = asyncio.Lock()
+
+    async def environment(self, sha256: str) -> PackageEnvironment:
+        """Return the environment of a lock; fetch and build it if it is not here.
+
+        Raise CodeUnavailable, RequestRefused, or ServerUnavailable if the attempt may be repeated.
+        """
+        task = self._tasks.get(sha256)
+        if task is None:
+            task = self._tasks[sha256] = asyncio.create_task(self._obtain(sha256))
+            task.add_done_callback(lambda done: self._on_done(sha256, done))
+        # A build goes on when its portfolio is stopped: the next one will want it.
+        return await asyncio.shield(task)
+
+    def _on_done(self, sha256: str, done: asyncio.Task[PackageEnvironment]) -> None:
+        del self._tasks[sha256]
+        if not done.cancelled():
+            done.exception()  # mark it as retrieved: nobody may be waiting any more
+
+    async def _obtain(self, sha256: str) -> PackageEnvironment:
+        name = entry_name(sha256)
+        entry = self.folder.path / name
+        try:
+            if not await asyncio.to_thread(_is_usable, entry, sha256):
+                lock = await self._fetch(sha256)
+                if hashlib.sha256(lock).hexdigest() != sha256:
+                    raise CodeUnavailable(
+                        f"the lock of environment {short(sha256)} arrived with other bytes: their "
+                        f"sha256 is {hashlib.sha256(lock).hexdigest()}, expected {sha256}"
+                    )
+                check_lock(sha256, lock.decode(errors="replace"))
+                async with self._building:
+                    await self._build(sha256, lock)
+            self.folder.mark_used(name)
+            text = (entry / LOCK).read_text()
+        except OSError as error:
+            raise disk_error(f"environment {short(sha256)}", entry, error) from None
+        python = entry / VENV / "bin" / "python"
+        return PackageEnvironment(sha256, python, preloaded_modules(text), self._artifacts)
+
+    async def _build(self, sha256: str, lock: bytes) -> None:
+        draft = self.folder.draft()
+        LOG.info("environment %s is being built", short(sha256))
+        try:
+            file = draft / LOCK
+            file.write_bytes(lock)
+            venv = draft / VENV
+            environment = {k: v for k, v in os.environ.items() if k != TOKEN_VARIABLE}
+            for step in (_make_venv(venv), _install(file, venv)):
+                ended = await run_program(step, BUILD_LIMIT_S, environment)
+                if ended.timed_out or ended.status != 0:
+                    raise _build_failure(sha256, ended, draft, environment)
+            await asyncio.to_thread(self.folder.publish, draft, entry_name(sha256))
+        finally:
+            await asyncio.to_thread(remove_tree, draft)
+        LOG.info("environment %s is ready", short(sha256))
+
+
+def entry_name(sha256: str) -> str:
+    """Return the folder of an environment: it is of one lock and one version of Python."""
+    return f"{sha256}-{sys.implementation.cache_tag}"
+
+
+def check_lock(sha256: str, lock: str) -> None:
+    """Raise CodeUnavailable if a line is not a pinned requirement: it may name another index."""
+    for number, line in enumerate(lock.splitlines(), start=1):
+        if not _REQUIREMENT.fullmatch(line):
+            raise CodeUnavailable(
+                f"line {number} of the lock of environment {short(sha256)} is {quoted(line)}; "
+                "expected NAME==VERSION with --hash, as `uv pip compile --generate-hashes` writes",
+                code_is_invalid=True,
+            )
+
+
+def preloaded_modules(lock: str) -> tuple[str, ...]:
+    """Return the modules to import before processes are forked. Pure."""
+    named = _PRELOAD.search(lock)
+    if named is not None:
+        return tuple(filter(_MODULE.fullmatch, re.split(r"[\s,]+", named[1])))
+    pinned = {name.lower() for name in _PIN.findall(lock)}
+    return tuple(name for name in PRELOADED if name in pinned)
+
+
+def _is_usable(entry: Path, sha256: str) -> bool:
+    """Return whether the environment is here, of these bytes, with a Python that still exists."""
+    try:
+        lock = (entry / LOCK).read_bytes()
+    except FileNotFoundError:
+        return False
+    python_is_there = os.access(entry / VENV / "bin" / "python", os.X_OK)
+    return python_is_there and hashlib.sha256(lock).hexdigest() == sha256
+
+
+def _make_venv(venv: Path) -> list[str]:
+    return [*_uv(), "venv", "--relocatable", "--python", sys.executable, str(venv)]
+
+
+def _install(lock: Path, venv: Path) -> list[str]:
+    # No cache: it would grow without a limit beside this one.
+    options = ["--require-hashes", "--no-build", "--no-cache", "--compile-bytecode"]
+    python = str(venv / "bin" / "python")
+    return [*_uv(), "pip", "install", *options, "-r", str(lock), "--python", python]
+
+
+def _uv() -> list[str]:
+    """Return the beginning of a uv command. Raise CodeUnavailable if this node has no uv."""
+    beside = Path(sys.prefix, "bin", "uv")
+    found = str(beside) if beside.exists() else shutil.which("uv")
+    if found is None:
+        raise CodeUnavailable(
+            f"this node has no uv to build environments with: run {sys.executable} -m pip install "
+            "--require-hashes -r bin/uv.txt"
+        )
+    # The system's certificates: behind a proxy they are the right ones.
+    return [found, "--quiet", "--system-certs", "--color", "never"]
+
+
+def _build_failure(
+    sha256: str, ended: Ended, draft: Path, environment: Mapping[str, str]
+) -> CodeUnavailable:
+    """Return the failure of a build, with what uv said, as a sentence."""
+    what = f"environment {short(sha256)}"
+    index = f"packages come from {index_address(environment)}"
+    if "os error 28" in ended.output or "No space left" in ended.output:
+        return disk_error(what, draft, OSError(28, os.strerror(28)))
+    if ended.timed_out:
+        return CodeUnavailable(f"{what} was not built within {BUILD_LIMIT_S:g} s; {index}")
+    return CodeUnavailable(f"{what} cannot be built: {ended.described(600)}; {index}")
+
+
+def index_address(environment: Mapping[str, str]) -> str:
+    """Return the package index in use, without the password that its address may have. Pure."""
+    given = next((environment[name] for name in INDEX_VARIABLES if environment.get(name)), "")
+    parts = urlsplit(given or DEFAULT_INDEX)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

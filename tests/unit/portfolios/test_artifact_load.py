@@ -1,0 +1,150 @@
+"""Strategies of an artifact: found in it alone, and failures as sentences."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from portfolios.artifacts import load, unpack
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.errors import ArtifactUnusable
+from portfolios.runtime.messages import Failed, Load
+from portfolios.runtime.worker import PortfolioWorker
+from portfolios.strategies.canary import Canary
+from tests.support import wheels
+from tests.support.market_factories import spec
+
+Install = Callable[[wheels.Wheel], str]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Return a function that installs a wheel into this process, until the end of the test."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(load, "_installed", {})
+    before = set(sys.modules)
+
+    def run(wheel: wheels.Wheel) -> str:
+        sha256 = wheels.sha256_of(wheel.data())
+        unpack.unpack(wheels.write(tmp_path, wheel.data()), tmp_path / "code")
+        load.install(sha256, str(tmp_path / "code"))
+        return sha256
+
+    yield run
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def failure(sha256: str, name: str, class_path: str = "") -> str:
+    with pytest.raises(ArtifactUnusable) as error:
+        load.strategy_class(sha256, name, class_path)
+    return str(error.value)
+
+
+def test_strategy_is_found_by_its_class_or_by_its_entry_point(install: Install) -> None:
+    sha256 = install(wheels.counter("x"))
+    found = load.strategy_class(sha256, "counter", "counting:Counter")
+    assert load.strategy_class(sha256, "counter") is found
+    assert load.strategy_classes(sha256) == {"counter": found}
+
+
+def test_built_in_strategy_of_the_same_name_is_not_taken(install: Install) -> None:
+    sha256 = install(wheels.counter("x"))
+    assert failure(sha256, "canary") == (
+        f"artifact {sha256[:12]} has no strategy 'canary'; it has: counter"
+    )
+    one_of_that_name = load.strategy_class(install_again(install), "canary")
+    assert one_of_that_name is not Canary
+
+
+def install_again(install: Install) -> str:
+    """Install another artifact, whose strategy is called canary."""
+    folder = Path(next(iter(load._installed.values())))
+    folder.rename(folder.with_name("before"))
+    sys.modules.pop("counting", None)
+    return install(wheels.counter("x", name="canary"))
+
+
+def test_class_outside_the_artifact_is_refused(install: Install) -> None:
+    wheel = wheels.Wheel(
+        {"counting/__init__.py": "from portfolios.strategies.canary import Canary"},
+        {"canary": "counting:Canary"},
+    )
+    sha256 = install(wheel)
+    assert "is not part of the artifact: portfolios.strategies.canary" in failure(sha256, "canary")
+
+
+def test_package_named_like_one_of_ginkgo_is_refused(install: Install) -> None:
+    source = wheels.COUNTER.format(mark="x", name="counter")
+    sha256 = install(wheels.Wheel({"portfolios/x.py": source}, {"counter": "portfolios.x:Counter"}))
+    assert "cannot be imported: ModuleNotFoundError" in failure(sha256, "counter")
+
+
+def test_own_package_is_found_before_the_projects_and_after_the_standard_library(
+    install: Install,
+) -> None:
+    wheel = wheels.Wheel({"bench.py": "", "colorsys.py": ""})
+    install(wheel)
+    folder = next(iter(load._installed.values()))
+    import colorsys
+
+    sys.modules.pop("bench", None)
+    import bench
+
+    assert bench.__file__ == f"{folder}/bench.py"
+    assert not str(colorsys.__file__).startswith(folder)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("import absent_package", "ModuleNotFoundError: No module named 'absent_package'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("def broken(:", "SyntaxError: "),
+        ("", "AttributeError: module 'counting' has no attribute 'Counter'"),
+    ],
+)
+def test_strategy_that_does_not_import_is_named(
+    install: Install, source: str, sentence: str
+) -> None:
+    sha256 = install(wheels.Wheel({"counting/__init__.py": source}, {"c": "counting:Counter"}))
+    start = f"artifact {sha256[:12]}: counting:Counter cannot be imported: {sentence}"
+    assert failure(sha256, "counter").startswith(start)
+
+
+def test_other_kinds_of_objects_are_refused(install: Install) -> None:
+    sha256 = install(wheels.Wheel({"counting.py": "Counter = 7"}, {"c": "counting:Counter"}))
+    assert failure(sha256, "counter").endswith(
+        "counting:Counter is not a subclass of portfolios.strategies.base.Strategy"
+    )
+
+
+def test_wheel_without_entry_points_has_no_strategy(install: Install) -> None:
+    assert "declares no entry point of the group ginkgo.strategies" in failure(
+        install(wheels.Wheel({"counting.py": ""})), "counter"
+    )
+
+
+def test_process_of_another_artifact_runs_nothing_of_it(install: Install) -> None:
+    sha256 = install(wheels.counter("x"))
+    assert failure("f" * 64, "counter", "counting:Counter") == (
+        f"artifact ffffffffffff was not given to this process, which has: {sha256[:12]}"
+    )
+
+
+def test_worker_answers_with_the_sentence(install: Install) -> None:
+    sha256 = install(wheels.counter("x"))
+    answer = PortfolioWorker().answer(Load(spec("absent", artifact=sha256), None, 0))
+    assert isinstance(answer, Failed)
+    assert (answer.stage, answer.error) == (
+        "load",
+        f"artifact {sha256[:12]} has no strategy 'absent'; it has: counter",
+    )
+
+
+def test_version_of_a_strategy_in_an_artifact_does_not_matter(install: Install) -> None:
+    sha256 = install(wheels.counter("x"))
+    PortfolioEngine.fresh(spec("counter", artifact=sha256, strategy_version=9))

@@ -1,0 +1,97 @@
+"""Unpacking of wheels: what is refused, and in which words."""
+
+from __future__ import annotations
+
+import io
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from portfolios.artifacts import unpack
+from tests.support import wheels
+
+
+def unpacked(tmp_path: Path, data: bytes) -> str:
+    return unpack.unpack(wheels.write(tmp_path, data), tmp_path / "code")
+
+
+def test_files_are_compiled_and_read_only(tmp_path: Path) -> None:
+    unpacked(tmp_path, wheels.counter("x").data())
+    package = tmp_path / "code" / "counting"
+    assert [path.suffix for path in (package / "__pycache__").iterdir()] == [".pyc"]
+    for path in (package, package / "__init__.py"):
+        assert not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+
+
+def test_equal_wheels_have_equal_digests_and_a_changed_file_another(tmp_path: Path) -> None:
+    first = unpacked(tmp_path, wheels.counter("x").data())
+    folder = tmp_path / "code"
+    assert unpack.digest(folder) == first
+    changed = folder / "counting" / "__init__.py"
+    changed.chmod(0o644)
+    changed.write_text(changed.read_text() + "#")
+    assert unpack.digest(folder) != first
+
+
+@pytest.mark.parametrize(
+    ("wheel", "error", "sentence"),
+    [
+        (wheels.counter("x", tag="cp27-cp27m-win32"), unpack.NeedsOtherPython,
+         "is built for cp27-cp27m-win32, which Python 3"),
+        (wheels.counter("x", requires_python=">=4"), unpack.NeedsOtherPython,
+         "needs Python >=4, this is Python 3"),
+        (wheels.counter("x", requires_python="three"), unpack.WheelUnusable,
+         "has an invalid Requires-Python: 'three'"),
+        (wheels.Wheel({"../out.py": ""}), unpack.WheelUnusable,
+         "has a file that may lead out of its folder: '../out.py'"),
+        (wheels.Wheel({"/etc/out.py": ""}), unpack.WheelUnusable,
+         "has a file that may lead out of its folder: '/etc/out.py'"),
+    ],
+)  # fmt: skip
+def test_unusable_wheel_is_refused(
+    tmp_path: Path, wheel: wheels.Wheel, error: type[unpack.WheelUnusable], sentence: str
+) -> None:
+    with pytest.raises(error) as refused:
+        unpacked(tmp_path, wheel.data())
+    assert str(refused.value).startswith(sentence)
+    assert type(refused.value) is error
+
+
+def test_link_in_a_wheel_is_refused(tmp_path: Path) -> None:
+    data = io.BytesIO(wheels.counter("x").data())
+    with zipfile.ZipFile(data, "a") as archive:
+        link = zipfile.ZipInfo("counting/link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(unpack.WheelUnusable, match="counting/link"):
+        unpacked(tmp_path, data.getvalue())
+
+
+@pytest.mark.parametrize("data", [b"", b"not a zip", wheels.counter("x").data()[:200]])
+def test_other_file_is_not_a_valid_wheel(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(unpack.WheelUnusable, match="is not a valid wheel"):
+        unpacked(tmp_path, data)
+
+
+def test_size_that_an_archive_hides_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpack, "MAX_BYTES", 1 << 20)
+    bomb = wheels.Wheel({"big.py": "#" * (2 << 20)})
+    with pytest.raises(unpack.WheelUnusable, match="has more than 1 MB unpacked"):
+        unpacked(tmp_path, bomb.data())
+
+
+def test_program_prints_a_sentence_and_its_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.setrlimit", lambda *_: None)  # of this process
+    wheel = wheels.write(tmp_path, wheels.counter("x", requires_python=">=4").data())
+    assert unpack.main([str(wheel), str(tmp_path / "code")]) == unpack.OTHER_PYTHON
+    assert capsys.readouterr().out.startswith("needs Python >=4")
+    good = wheels.write(tmp_path, wheels.counter("x").data())
+    assert unpack.main([str(good), str(tmp_path / "code")]) == 0
+    assert capsys.readouterr().out.strip() == unpack.digest(tmp_path / "code")
+    assert unpack.main([str(good), str(tmp_path / "absent" / "code")]) == unpack.DISK
