@@ -31,9 +31,9 @@ from scheduling.node_daemon.subprocesses import Ended, run_program
 
 MAX_BYTES = 8 << 30  #: of all environments together
 BUILD_LIMIT_S = 300.0
-VENV, LOCK = "venv", "lock.txt"
+VENV, LOCK, CACHE = "venv", "lock.txt", "uv-cache"
 DEFAULT_INDEX = "https://pypi.org/simple"
-INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
 
 #: Large packages that are safe to import before a fork. A line `# preload: MODULE …` of the lock
 #: names others.
@@ -102,11 +102,12 @@ class Environments:
             file = draft / LOCK
             file.write_bytes(lock)
             venv = draft / VENV
-            environment = {k: v for k, v in os.environ.items() if k != TOKEN_VARIABLE}
-            for step in (_make_venv(venv), _install(file, venv)):
+            environment = _build_variables(os.environ)
+            for step in (_make_venv(venv), _install(file, venv, draft / CACHE)):
                 ended = await run_program(step, BUILD_LIMIT_S, environment)
                 if ended.timed_out or ended.status != 0:
                     raise _build_failure(sha256, ended, draft, environment)
+            await asyncio.to_thread(remove_tree, draft / CACHE)
             await asyncio.to_thread(self.folder.publish, draft, entry_name(sha256))
         finally:
             await asyncio.to_thread(remove_tree, draft)
@@ -152,9 +153,9 @@ def _make_venv(venv: Path) -> list[str]:
     return [*_uv(), "venv", "--relocatable", "--python", sys.executable, str(venv)]
 
 
-def _install(lock: Path, venv: Path) -> list[str]:
-    # No cache: it would grow without a limit beside this one.
-    options = ["--require-hashes", "--no-build", "--no-cache", "--compile-bytecode"]
+def _install(lock: Path, venv: Path, cache: Path) -> list[str]:
+    # A cache of its own, removed afterwards: a common one would grow without a limit.
+    options = ["--require-hashes", "--no-build", "--cache-dir", str(cache), "--compile-bytecode"]
     python = str(venv / "bin" / "python")
     return [*_uv(), "pip", "install", *options, "-r", str(lock), "--python", python]
 
@@ -170,6 +171,14 @@ def _uv() -> list[str]:
         )
     # The system's certificates: behind a proxy they are the right ones.
     return [found, "--quiet", "--system-certs", "--color", "never"]
+
+
+def _build_variables(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of uv: without the node's token, and with the index set for pip."""
+    variables = {name: value for name, value in given.items() if name != TOKEN_VARIABLE}
+    if variables.get("PIP_INDEX_URL") and not any(map(variables.get, INDEX_VARIABLES)):
+        variables["UV_DEFAULT_INDEX"] = variables["PIP_INDEX_URL"]
+    return variables
 
 
 def _build_failure(

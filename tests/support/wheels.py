@@ -43,14 +43,16 @@ class Wheel:
         metadata = f"Metadata-Version: 2.1\nName: {self.package}\nVersion: {self.version}\n"
         if self.requires_python:
             metadata += f"Requires-Python: {self.requires_python}\n"
+        files = {
+            **self.files,
+            f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {self.tag}\n",
+            f"{info}/METADATA": metadata,
+            f"{info}/entry_points.txt": f"[ginkgo.strategies]\n{points}\n",
+        }
+        record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, text in {
-                **self.files,
-                f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {self.tag}\n",
-                f"{info}/METADATA": metadata,
-                f"{info}/entry_points.txt": f"[ginkgo.strategies]\n{points}\n",
-            }.items():
+            for name, text in {**files, f"{info}/RECORD": record}.items():
                 archive.writestr(zipfile.ZipInfo(name), text)
         return packed.getvalue()
 

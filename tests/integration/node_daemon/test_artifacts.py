@@ -1,21 +1,28 @@
-"""Artifacts on a node daemon: fetched in prepare, cached, restarted from the same bytes."""
+"""Artifacts and environments on a node daemon: obtained in prepare, cached, kept apart."""
 
 from __future__ import annotations
+
+import asyncio
+from pathlib import Path
 
 import psutil
 
 from portfolios.runtime.state import decode_state
 from scheduling.wire import messages as wire
 from tests.support import wheels
-from tests.support.daemons import Daemons, reports
+from tests.support.daemons import Daemons, alive, assert_canary_is_exact, family, reports
 from tests.support.fake_gateway import FakeGateway
 
 
-def offer(gateway: FakeGateway, wheel: wheels.Wheel) -> str:
-    """Have the gateway serve a wheel; return its hash."""
-    data = wheel.data()
+def offer(gateway: FakeGateway, data: bytes) -> str:
+    """Have the gateway serve a file; return its hash."""
     gateway.files[wheels.sha256_of(data)] = data
     return wheels.sha256_of(data)
+
+
+def counter_entry(gateway: FakeGateway, portfolio: int, artifact: str, **other: str) -> object:
+    """Return the entry of a portfolio that runs the counter of an artifact."""
+    return gateway.entry(portfolio, "run", strategy="counter", artifact=artifact, **other)
 
 
 def mark_of(gateway: FakeGateway, portfolio: int) -> str | None:
@@ -24,24 +31,158 @@ def mark_of(gateway: FakeGateway, portfolio: int) -> str | None:
     return None if state is None else decode_state(state).strategy.data.get("mark")
 
 
+def process_of(gateway: FakeGateway, portfolio: int) -> psutil.Process:
+    """Return the process of a portfolio, as the newest heartbeat names it."""
+    (pid,) = {p.pid for p in gateway.beats[-1][1].portfolios if p.portfolio == portfolio}
+    return psutil.Process(pid)
+
+
+def error_of(gateway: FakeGateway, handoff: int) -> str:
+    """Return the error of a failed step, or an empty text while there is none."""
+    failed = [r for r in reports(gateway, wire.StepFailed) if isinstance(r, wire.StepFailed)]
+    return next((report.error for report in failed if report.handoff == handoff), "")
+
+
 async def test_two_versions_of_one_package_run_side_by_side_and_restart_from_the_same_bytes(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    shas = {1: offer(gateway, wheels.counter("old")), 2: offer(gateway, wheels.counter("new"))}
-    for portfolio in shas:
+    old, new = (offer(gateway, wheels.counter(mark).data()) for mark in ("old", "new"))
+    for portfolio in (1, 2):
+        gateway.grant("node-1", portfolio)
+    await gateway.want("node-1", counter_entry(gateway, 1, old), counter_entry(gateway, 2, new))
+    daemon = await daemons.start()
+    await gateway.until(lambda: (mark_of(gateway, 1), mark_of(gateway, 2)) == ("old", "new"))
+    gateway.files.clear()  # neither restart may need them
+    await gateway.until(lambda: {p.phase for p in gateway.beats[-1][1].portfolios} == {"running"})
+    process_of(gateway, 1).kill()
+    await gateway.until(lambda: reports(gateway, wire.ProcessExited))
+    before = gateway.committed(1)
+    await gateway.until(lambda: gateway.committed(1) > before + 50)
+    daemon.kill()
+    await daemon.wait()
+    await daemons.start()
+    before = gateway.committed(1), gateway.committed(2)
+    await gateway.until(lambda: gateway.committed(1) > before[0] + 50)
+    await gateway.until(lambda: gateway.committed(2) > before[1] + 50)
+    assert (mark_of(gateway, 1), mark_of(gateway, 2)) == ("old", "new")
+    assert sorted(gateway.fetched) == sorted([old, new])  # each once
+
+
+async def test_artifact_that_cannot_be_used_fails_its_prepare_with_a_sentence(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    good = wheels.counter("x").data()
+    other_python = wheels.counter("x", requires_python="<3")
+    broken = wheels.Wheel({"counting.py": "import absent"}, {"counter": "counting:Counter"})
+    other_bytes = "f" * 64
+    gateway.files[other_bytes] = good
+    lock = f"absent-package==1.0 --hash=sha256:{'0' * 64}\n".encode()
+    cases = {
+        2: ({"artifact": "0" * 64},
+            "artifact 000000000000 is not available: the gateway answered 404: "),
+        3: ({"artifact": other_bytes}, "artifact ffffffffffff arrived with other bytes: "),
+        4: ({"artifact": offer(gateway, other_python.data())}, "needs Python <3, this is Python 3"),
+        5: ({"artifact": offer(gateway, broken.data())}, "No module named 'absent'"),
+        6: ({"artifact": offer(gateway, good), "strategy": "another"},
+            "has no strategy 'another'; it has: counter"),
+        7: ({"artifact": offer(gateway, good), "environment": offer(gateway, lock)},
+            "absent-package was not found"),
+        8: ({"artifact": offer(gateway, b"not a wheel")}, "is not a valid wheel: "),
+    }  # fmt: skip
+    gateway.grant("node-1", 1)
+    for portfolio in cases:
+        gateway.grant("elsewhere", portfolio)
+    await gateway.want(
+        "node-1",
+        gateway.entry(1, "run"),
+        *(
+            gateway.entry(
+                portfolio, "prepare", handoff=portfolio, **({"strategy": "counter"} | given)
+            )
+            for portfolio, (given, _) in cases.items()
+        ),
+    )
+    await daemons.start(UV_NO_INDEX="1")
+    await gateway.until(lambda: all(error_of(gateway, portfolio) for portfolio in cases))
+    for portfolio, (_, expected) in cases.items():
+        assert expected in error_of(gateway, portfolio), portfolio
+    # The revision is at fault where no other node could run it either.
+    at_fault = {r.handoff for r in reports(gateway, wire.StepFailed) if r.strategy_failed}
+    assert at_fault == {5, 6, 8}
+    before = gateway.committed(1)
+    await gateway.until(lambda: gateway.committed(1) > before + 50)
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_slow_download_delays_no_other_portfolio_and_no_heartbeat(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    slow = [offer(gateway, wheels.counter(f"{number}").data()) for number in range(20)]
+    gateway.files_wait = asyncio.Event()
+    gateway.next_beat_s = 0.2
+    gateway.grant("node-1", 1)
+    for number in range(20):
+        gateway.grant("elsewhere", 10 + number)
+    await gateway.want(
+        "node-1",
+        gateway.entry(1, "run"),
+        *(
+            gateway.entry(
+                10 + number, "prepare", handoff=number + 1, strategy="counter", artifact=sha
+            )
+            for number, sha in enumerate(slow)
+        ),
+    )
+    await daemons.start()
+    await gateway.until(lambda: gateway.fetched)
+    commits, beats = gateway.committed(1), len(gateway.beats)
+    await gateway.until(lambda: gateway.committed(1) > commits + 100)
+    await gateway.until(lambda: len(gateway.beats) > beats + 3)
+    assert not reports(gateway, wire.Prepared)
+    gateway.files_wait.set()
+    await gateway.until(lambda: len(reports(gateway, wire.Prepared)) >= 20)
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_end_of_a_forkserver_ends_only_the_children_of_its_environment(
+    gateway: FakeGateway, daemons: Daemons, tmp_path: Path
+) -> None:
+    index = tmp_path / "index"
+    index.mkdir()
+    wheel = wheels.Wheel(
+        {"counting.py": "import weights\n" + wheels.COUNTER.format(mark="", name="counter")
+         + "MARK = weights.VALUE"},
+        {"counter": "counting:Counter"},
+    )  # fmt: skip
+    artifact = offer(gateway, wheel.data())
+    locks = [offer(gateway, publish(index, version).encode()) for version in ("1.0", "2.0")]
+    for portfolio in (1, 2, 3):
         gateway.grant("node-1", portfolio)
     await gateway.want(
         "node-1",
-        *(gateway.entry(p, "run", strategy="counter", artifact=sha) for p, sha in shas.items()),
+        counter_entry(gateway, 1, artifact, environment=locks[0]),
+        counter_entry(gateway, 2, artifact, environment=locks[1]),
+        gateway.entry(3, "run"),
     )
-    daemon = await daemons.start()
-    await gateway.until(lambda: mark_of(gateway, 1) == "old" and mark_of(gateway, 2) == "new")
-    gateway.files.clear()
+    daemon = await daemons.start(UV_NO_INDEX="1", UV_FIND_LINKS=str(index))
+    await gateway.until(lambda: (mark_of(gateway, 1), mark_of(gateway, 2)) == ("1.0", "2.0"))
+    await gateway.until(lambda: {p.phase for p in gateway.beats[-1][1].portfolios} == {"running"})
+    first, second, third = (process_of(gateway, portfolio) for portfolio in (1, 2, 3))
+    assert len({process.ppid() for process in (first, second, third)}) == 3
+    psutil.Process(first.ppid()).kill()
     before = gateway.committed(1)
-    (pid,) = {p.pid for _, b in gateway.beats for p in b.portfolios if p.portfolio == 1 and p.pid}
-    psutil.Process(pid).kill()
-    await gateway.until(lambda: reports(gateway, wire.ProcessExited) != [])
-    await gateway.until(lambda: gateway.committed(1) > before + 100)
-    assert mark_of(gateway, 1) == "old"
-    assert sorted(gateway.fetched) == sorted(shas.values())  # each once
-    assert daemon.returncode is None
+    await gateway.until(lambda: gateway.committed(1) > before + 50)
+    assert mark_of(gateway, 1) == "1.0"
+    assert [alive([process]) != [] for process in (first, second, third)] == [False, True, True]
+    processes = family(daemon.pid)
+    daemon.kill()
+    await daemon.wait()
+    _, left = await asyncio.to_thread(psutil.wait_procs, processes, 10)
+    assert left == []
+
+
+def publish(index: Path, version: str) -> str:
+    """Put a version of a package into a folder, and return a lock that pins it."""
+    data = wheels.Wheel({"weights.py": f"VALUE = {version!r}"}, {}, "weights", version).data()
+    (index / f"weights-{version}-py3-none-any.whl").write_bytes(data)
+    return f"weights=={version} --hash=sha256:{wheels.sha256_of(data)}\n"
