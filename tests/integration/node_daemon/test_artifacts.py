@@ -20,7 +20,9 @@ def offer(gateway: FakeGateway, data: bytes) -> str:
     return wheels.sha256_of(data)
 
 
-def counter_entry(gateway: FakeGateway, portfolio: int, artifact: str, **other: str) -> object:
+def counter_entry(
+    gateway: FakeGateway, portfolio: int, artifact: str, **other: str
+) -> wire.DesiredEntry:
     """Return the entry of a portfolio that runs the counter of an artifact."""
     return gateway.entry(portfolio, "run", strategy="counter", artifact=artifact, **other)
 
@@ -37,10 +39,10 @@ def process_of(gateway: FakeGateway, portfolio: int) -> psutil.Process:
     return psutil.Process(pid)
 
 
-def error_of(gateway: FakeGateway, handoff: int) -> str:
-    """Return the error of a failed step, or an empty text while there is none."""
-    failed = [r for r in reports(gateway, wire.StepFailed) if isinstance(r, wire.StepFailed)]
-    return next((report.error for report in failed if report.handoff == handoff), "")
+def failed_steps(gateway: FakeGateway) -> dict[int, wire.StepFailed]:
+    """Return the reports of failed steps by their handoff."""
+    failed = reports(gateway, wire.StepFailed)
+    return {report.handoff: report for report in failed if isinstance(report, wire.StepFailed)}
 
 
 async def test_two_versions_of_one_package_run_side_by_side_and_restart_from_the_same_bytes(
@@ -61,9 +63,9 @@ async def test_two_versions_of_one_package_run_side_by_side_and_restart_from_the
     daemon.kill()
     await daemon.wait()
     await daemons.start()
-    before = gateway.committed(1), gateway.committed(2)
-    await gateway.until(lambda: gateway.committed(1) > before[0] + 50)
-    await gateway.until(lambda: gateway.committed(2) > before[1] + 50)
+    first, second = gateway.committed(1), gateway.committed(2)
+    await gateway.until(lambda: gateway.committed(1) > first + 50)
+    await gateway.until(lambda: gateway.committed(2) > second + 50)
     assert (mark_of(gateway, 1), mark_of(gateway, 2)) == ("old", "new")
     assert sorted(gateway.fetched) == sorted([old, new])  # each once
 
@@ -103,11 +105,12 @@ async def test_artifact_that_cannot_be_used_fails_its_prepare_with_a_sentence(
         ),
     )
     await daemons.start(UV_NO_INDEX="1")
-    await gateway.until(lambda: all(error_of(gateway, portfolio) for portfolio in cases))
+    await gateway.until(lambda: failed_steps(gateway).keys() == cases.keys())
+    failed = failed_steps(gateway)
     for portfolio, (_, expected) in cases.items():
-        assert expected in error_of(gateway, portfolio), portfolio
+        assert expected in failed[portfolio].error, portfolio
     # The revision is at fault where no other node could run it either.
-    at_fault = {r.handoff for r in reports(gateway, wire.StepFailed) if r.strategy_failed}
+    at_fault = {handoff for handoff, report in failed.items() if report.strategy_failed}
     assert at_fault == {5, 6, 8}
     before = gateway.committed(1)
     await gateway.until(lambda: gateway.committed(1) > before + 50)

@@ -42,7 +42,8 @@ def test_deciding_and_the_wire_use_the_standard_library_and_msgspec() -> None:
 @pytest.mark.parametrize("folder", ["runtime", "strategies", "feeds"])
 def test_what_runs_in_a_portfolio_process_knows_no_framework(folder: str) -> None:
     allowed = ("msgspec", "zstandard", "portfolios.runtime", "portfolios.strategies")
-    assert outside(f"portfolios/{folder}", *allowed, "portfolios.feeds") == set()
+    more = ("portfolios.feeds", "portfolios.artifacts.load")
+    assert outside(f"portfolios/{folder}", *allowed, *more) == set()
 
 
 def test_a_node_is_built_from_the_wire_the_reconciler_and_the_pure_part_of_portfolios() -> None:
@@ -52,6 +53,8 @@ def test_a_node_is_built_from_the_wire_the_reconciler_and_the_pure_part_of_portf
             *("aiohttp", "msgspec", "psutil", "uvloop", "zstandard"),
             *("scheduling.node_daemon", "scheduling.wire", "scheduling.decide.reconcile"),
             *(
+                "portfolios.artifacts.load",
+                "portfolios.artifacts.unpack",
                 "portfolios.runtime",
                 "portfolios.strategies",
                 "portfolios.feeds",
