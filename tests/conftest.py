@@ -1,4 +1,4 @@
-"""One PostgreSQL for the whole test session, shared by all xdist workers."""
+"""One PostgreSQL for the tests that need one, shared by all xdist workers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from ginkgo_site.database import django_database
+from ginkgo_site.database import SESSION_LIMITS, django_database
 from ginkgo_site.launcher import postgres
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 
@@ -29,13 +30,34 @@ settings.register_profile("fast", derandomize=True, deadline=None, database=None
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+#: Layers of tests that use no database, or one of an installation.
+WITHOUT_SERVER = {"acceptance", "properties", "unit"}
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the server in the one process that starts the others."""
+    """Start the server in the process that starts the workers, which share it."""
     if hasattr(config, "workerinput"):
         return
     # As Ctrl-C does, so that houses end with the run; one in the background hears no Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if getattr(config.option, "numprocesses", None) and _need_server(config.args):
+        opened = ExitStack()
+        opened.enter_context(open_server())
+        config.add_cleanup(opened.close)
+
+
+def _need_server(paths: list[str]) -> bool:
+    """Return whether any of the paths to collect may have tests of the database."""
+    here = Path(__file__).parent
+    layers = {Path(path.partition("::")[0]).absolute() for path in paths}
+    return not all(any(here / name in (p, *p.parents) for name in WITHOUT_SERVER) for p in layers)
+
+
+@contextmanager
+def open_server() -> Iterator[None]:
+    """Run a server while this is open, unless the environment names one already."""
     if os.environ.get(_URL):
+        yield
         return
     # Not below pytest's own folder: that has mode 700, and as root the server is another user.
     home = Path(tempfile.mkdtemp(prefix="ginkgo-test-"))
@@ -50,23 +72,36 @@ def pytest_configure(config: pytest.Config) -> None:
     # As superuser: tests set the clock of the database and take rights from roles. What the product
     # may do with its own role, whole installations show (tests/acceptance).
     os.environ[_URL] = server.admin_url  # workers inherit it
-
-    def end() -> None:
+    try:
+        yield
+    finally:
         del os.environ[_URL]
         server.stop()
         shutil.rmtree(home, ignore_errors=True)
 
-    config.add_cleanup(end)
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[None]:
+    """Start the server at the first test that needs it, if no other process has."""
+    with open_server():
+        yield
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+def django_db_modify_db_settings(
+    database_server: None, django_db_modify_db_settings_parallel_suffix: None
+) -> Iterator[None]:
     """Point Django at the session's server before pytest-django makes the test database."""
     from django.db import connections
 
-    settings = django_database(os.environ[_URL])
-    settings["TEST"] = connections["default"].settings_dict["TEST"]
-    connections["default"].settings_dict.update(settings)
+    # Most tests run inside one transaction, and on a busy machine the first to open the log of bars
+    # is idle in it for longer than the product allows.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SESSION_LIMITS, "idle_in_transaction_session_timeout", "10min")
+        settings = django_database(os.environ[_URL])
+        settings["TEST"] = connections["default"].settings_dict["TEST"]
+        connections["default"].settings_dict.update(settings)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
