@@ -13,7 +13,17 @@ from portfolios.strategies import registry
 from portfolios.text import exact_decimal, quoted, unprintable_errors
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
-LIMIT_QUANTITIES = ("largest_order", "largest_position")
+LIMIT_QUANTITIES = (
+    "largest_order",
+    "largest_position",
+    "largest_notional",
+    "largest_drawdown_pct",
+)
+LIMIT_COUNTS = ("orders_per_minute",)
+BROKER_AMOUNTS = ("fee_per_order", "fee_per_share", "fee_bps", "slippage_bps", "tick_size")
+BROKER_COUNTS = ("slippage_ticks",)
+MAX_BROKER_AMOUNT = Decimal(10_000)  #: also of a price in hundredths of a per cent
+MAX_COUNT = 1_000_000
 LIMIT_FLAGS = ("allow_short", "allow_negative_cash")
 MAX_CASH = Decimal(10) ** 15
 
@@ -147,8 +157,13 @@ def limits_errors(limits: Any) -> list[Error]:
                         f"limits.{name}", "wrong_type", f"{name} is {value!r}; give true or false."
                     )
                 )
+        elif name in LIMIT_COUNTS:
+            if value is not None:
+                errors += _count_errors("limits", name, value, 1)
+        elif name == "broker":
+            errors += broker_errors(value)
         else:
-            known = ", ".join((*LIMIT_QUANTITIES, *LIMIT_FLAGS))
+            known = ", ".join((*LIMIT_QUANTITIES, *LIMIT_COUNTS, *LIMIT_FLAGS, "broker"))
             errors.append(
                 error(
                     f"limits.{name}",
@@ -157,6 +172,39 @@ def limits_errors(limits: Any) -> list[Error]:
                 )
             )
     return errors
+
+
+def broker_errors(broker: Any) -> list[Error]:
+    """Return the errors of the paper broker's costs: `broker` within the limits."""
+    if not isinstance(broker, Mapping):
+        return [error("limits.broker", "wrong_type", "broker is an object.")]
+    errors: list[Error] = []
+    for name, value in broker.items():
+        field = f"limits.broker.{name}"
+        if name in BROKER_COUNTS:
+            errors += _count_errors("limits.broker", name, value, 0)
+        elif name not in BROKER_AMOUNTS:
+            known = ", ".join((*BROKER_AMOUNTS, *BROKER_COUNTS))
+            errors.append(
+                error(field, "unknown_setting", f"broker has no setting {name}; it has {known}.")
+            )
+        elif (amount := exact_decimal(value)) is None:
+            errors.append(error(field, "wrong_type", f"{name} is {value!r}; give a number."))
+        elif not 0 <= amount <= MAX_BROKER_AMOUNT or (name == "tick_size" and not amount):
+            least = "over 0" if name == "tick_size" else "0 or more"
+            message = f"{name} is {value}; it must be {least}, {MAX_BROKER_AMOUNT:,f} at most."
+            errors.append(error(field, "out_of_range", message))
+    return errors
+
+
+def _count_errors(path: str, name: str, value: Any, least: int) -> list[Error]:
+    field = f"{path}.{name}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        return [error(field, "wrong_type", f"{name} is {value!r}; give a whole number.")]
+    if not least <= value <= MAX_COUNT:
+        message = f"{name} is {value}; it must be {least} to {MAX_COUNT:,}."
+        return [error(field, "out_of_range", message)]
+    return []
 
 
 def cash_errors(cash: Any) -> list[Error]:

@@ -50,9 +50,23 @@ class Order(models.Model):
     symbol = models.CharField(max_length=24)
     side = models.CharField(max_length=4)
     quantity = models.DecimalField(max_digits=24, decimal_places=4)
-    price = PriceField()
+    price = PriceField(help_text="The price seen at the decision.")
+    kind = models.CharField(
+        max_length=6, default="market", db_default="market", help_text="market, limit or stop"
+    )
+    limit_price = PriceField(null=True, blank=True)
+    stop_price = PriceField(null=True, blank=True)
+    time_in_force = models.CharField(
+        max_length=3, default="gtc", db_default="gtc", help_text="gtc or ioc"
+    )
+    tag = models.CharField(
+        max_length=32, default="", db_default="", blank=True, help_text="The strategy's word for it"
+    )
     status = models.CharField(max_length=10)
     reason = models.TextField(blank=True, default="")
+    ended_seq = models.BigIntegerField(
+        null=True, blank=True, help_text="The event at which it was cancelled or expired."
+    )
     epoch = models.BigIntegerField()
     node = models.CharField(max_length=80)
     revision = models.PositiveIntegerField()
@@ -88,6 +102,7 @@ class Fill(models.Model):
     side = models.CharField(max_length=4)
     quantity = models.DecimalField(max_digits=24, decimal_places=4)
     price = PriceField()
+    fee = models.DecimalField(max_digits=24, decimal_places=4, default=0, db_default=0)
     epoch = models.BigIntegerField()
     at = models.DateTimeField()
 

@@ -1,6 +1,6 @@
 """Paper accounting of one fill.
 
-Invariant: cash + sum of costs = starting cash + realised profit, exactly.
+Invariant: cash + sum of costs = starting cash + realised profit - fees, exactly.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from portfolios.runtime.events import PRICE_PLACES
-from portfolios.runtime.money import quantise
+from portfolios.runtime.money import ZERO, quantise
 from portfolios.runtime.state import Account, Position
 
 
@@ -19,6 +19,7 @@ def apply_fill(
     price: Decimal,
     mark: int,
     scale: int = PRICE_PLACES,
+    fee: Decimal = ZERO,
 ) -> None:
     """Book a fill of `signed` pieces (negative: sold) at `price`.
 
@@ -26,6 +27,11 @@ def apply_fill(
     """
     value = quantise(signed * price)
     account.cash -= value
+    if fee:
+        account.cash -= fee
+        account.fees = fee if account.fees is None else account.fees + fee
+    if account.figures is not None:
+        account.figures.turnover += abs(value)
     position = account.positions.get(symbol)
     if position is None:
         account.positions[symbol] = Position(signed, value, mark, scale)

@@ -15,11 +15,15 @@ from portfolios.runtime.state import Account, OpenOrder, Position
 class EventContext:
     """A read-only view of the account. Created once per engine; `seq` follows the events."""
 
-    __slots__ = ("_account", "_random", "_random_seq", "_uid", "positions", "seq", "symbols")
+    __slots__ = (
+        "_account", "_random", "_random_seq", "_uid", "_waiting", "positions", "seq", "symbols",
+    )  # fmt: skip
 
-    def __init__(self, spec: Spec, account: Account) -> None:
-        """View `account`; the engine sets `seq` before each decision."""
+    def __init__(self, spec: Spec, account: Account, waiting: set[str]) -> None:
+        """View `account`; the engine sets `seq` before each decision, and keeps in `waiting` the
+        symbols that have open orders."""
         self._account = account
+        self._waiting = waiting
         self._uid = spec.uid
         self.symbols: frozenset[str] | None = spec.symbol_set()
         self.positions: Mapping[str, Position] = MappingProxyType(account.positions)
@@ -34,7 +38,7 @@ class EventContext:
 
     @property
     def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Return the orders that wait for the next event of their symbol."""
+        """Return the orders that are not filled, cancelled or expired, oldest first."""
         return tuple(self._account.open_orders)
 
     @property
@@ -54,5 +58,4 @@ class EventContext:
 
     def has_open_order(self, symbol: str) -> bool:
         """Return whether an order of `symbol` still waits for its fill."""
-        orders = self._account.open_orders
-        return bool(orders) and any(order.symbol == symbol for order in orders)
+        return symbol in self._waiting

@@ -1,34 +1,36 @@
-"""The engine of one portfolio. Per event, in this order: fills, mark, equity point, decision."""
+"""The engine of one portfolio.
+
+Per event, in this order: fills, mark, equity point, reports, decision, reports.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal, localcontext
+from decimal import localcontext
 from typing import Any
 
 from portfolios.artifacts.load import find_strategy
-from portfolios.runtime.accounting import apply_fill
 from portfolios.runtime.context import EventContext
 from portfolios.runtime.errors import SeqMismatch, StrategyFailed, VersionDiffers
 from portfolios.runtime.events import Event
-from portfolios.runtime.limits import refusal
+from portfolios.runtime.limits import drawdown_violation
 from portfolios.runtime.money import CONTEXT, ZERO, quantise
-from portfolios.runtime.refusals import forget_refusal, is_new_refusal
-from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow, OrderStatus
+from portfolios.runtime.order_book import OrderBook
+from portfolios.runtime.results import BatchResult, EquityRow
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import (
+    FORMAT,
     Account,
-    OpenOrder,
     State,
     StrategyPart,
     compress_state,
     decode_state,
     pack_state,
 )
-from portfolios.strategies.base import MAX_QUANTITY, OrderIntent, Strategy
+from portfolios.strategies.base import Intent, Strategy
 
 EQUITY_STEP_US = 10_000_000
-SUPPRESSED = "decided on a stale event"
+MAX_REPORTS = 10_000  #: delivered to a strategy at one event
 
 
 class PortfolioEngine:
@@ -41,7 +43,10 @@ class PortfolioEngine:
         self.last_seq = last_seq
         self._strategy = strategy
         self._account = state.account
-        self._context = EventContext(spec, state.account)
+        if spec.limits.needs_new_state or spec.broker.charges:
+            state.format = FORMAT
+        self._orders = OrderBook(spec, state, is_reporting=_overrides(strategy, "on_report"))
+        self._context = EventContext(spec, state.account, self._orders.symbols)
         self._given: bytes | None = None  # the packed state that the caller already has
 
     @classmethod
@@ -105,7 +110,9 @@ class PortfolioEngine:
         `events` contains at least those of `symbols`. Events of other symbols change nothing, so
         the caller may keep using the set it got at the start. For a symbol that the spec does not
         list, orders are filled and the position is marked, but the strategy is not called. With
-        `suppress`, decisions are recorded and not placed; fills continue.
+        `suppress`, decisions are recorded and not placed; fills continue. If a limit halts the
+        portfolio, the batch ends after that event: `to_seq` of the result is lower than the given
+        one, and `halt` has the reason.
 
         Raise StrategyFailed or SeqMismatch, after which the engine must be discarded.
         """
@@ -117,7 +124,7 @@ class PortfolioEngine:
         result = BatchResult(from_seq, to_seq, None, [], [], [], suppress)
         with localcontext(CONTEXT):  # a strategy's change of the context ends with the batch
             self._run_events(events, result)
-            self.last_seq = to_seq
+            self.last_seq = result.to_seq
             if events or self._given is None:
                 result.state = self._changed_state()
         return result
@@ -125,131 +132,89 @@ class PortfolioEngine:
     def _run_events(self, events: Sequence[Event], result: BatchResult) -> None:
         account, context = self._account, self._context
         positions, data = account.positions, self.state.strategy.data
-        on_event, symbols = self._strategy.on_event, context.symbols
+        on_event, symbols, waiting = self._strategy.on_event, context.symbols, self._orders.symbols
         sees_every_event = self._strategy.sees_every_event
-        unused: set[int] = set()
-        for event in events:
-            outside_spec = symbols is not None and event.symbol not in symbols
-            if outside_spec and event.symbol not in account.symbols_in_use():
-                unused.add(event.seq)
+        next_point_us = (account.equity_step + 1) * EQUITY_STEP_US
+        used: list[Event] | None = None  # None: all events so far
+        for number, event in enumerate(events):
+            symbol = event.symbol
+            is_traded = symbols is None or symbol in symbols
+            if not is_traded and symbol not in positions and symbol not in waiting:
+                if used is None:
+                    used = list(events[:number])
                 continue
-            if account.open_orders and event.has_price:
-                with localcontext(CONTEXT):  # a strategy may have changed the context
-                    self._fill(event, result.fills)
-            position = positions.get(event.symbol)
-            if position is not None and event.has_price:
-                position.mark_units = event.close_units
-            step = event.released // EQUITY_STEP_US
-            if step > account.equity_step:
-                account.equity_step = step
-                with localcontext(CONTEXT):
-                    result.equity.append(EquityRow(event.seq, event.released, account.equity))
-            if outside_spec or not (event.has_price or sees_every_event):
-                continue
+            if used is not None:
+                used.append(event)
+            if account.halted:
+                account.halted = ""  # an operator has started it again
             context.seq = event.seq
+            has_price = event.has_price
+            if has_price and symbol in waiting:
+                with localcontext(CONTEXT):  # a strategy may have changed the context
+                    self._orders.work(event, result)
+            position = positions.get(symbol)
+            if position is not None and has_price:
+                position.mark_units = event.close_units
+            if event.released >= next_point_us:
+                with localcontext(CONTEXT):
+                    self._add_equity_point(event, result)
+                next_point_us = (account.equity_step + 1) * EQUITY_STEP_US
+            if self._orders.reports:
+                self._deliver_reports(event, result)
+            if is_traded and (has_price or sees_every_event):
+                try:
+                    answer = on_event(context, data, event)
+                    intents = tuple(answer) if answer else None
+                except BaseException as error:
+                    raise StrategyFailed(self.spec.strategy, event.seq, error) from error
+                if intents:
+                    self._decide(event, intents, result)
+            if account.halted:
+                used = list(events[: number + 1]) if used is None else used
+                result.to_seq, result.halt = event.seq, account.halted
+                break
+        seen = events if used is None else used
+        if seen and account.processed is not None:
+            account.processed.add(seen)
+
+    def _add_equity_point(self, event: Event, result: BatchResult) -> None:
+        """Record the equity, and halt the portfolio if it is too far below its peak."""
+        account = self._account
+        account.equity_step = event.released // EQUITY_STEP_US
+        equity = account.equity
+        result.equity.append(EquityRow(event.seq, event.released, equity))
+        figures = account.figures
+        assert figures is not None  # since the load
+        figures.add_point(equity)
+        violation = drawdown_violation(self.spec.limits, figures)
+        if violation is not None:
+            account.halted = violation
+            figures.peak, figures.drawdown = equity, ZERO  # a start begins anew from here
+
+    def _decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
+        """Carry out intents, and the strategy's answers to what came of them."""
+        with localcontext(CONTEXT):
+            self._orders.decide(event, intents, result)
+        if self._orders.reports:
+            self._deliver_reports(event, result)
+
+    def _deliver_reports(self, event: Event, result: BatchResult) -> None:
+        """Call `on_report` for all reports of this event, and for those that its answers cause."""
+        data, reports = self.state.strategy.data, self._orders.reports
+        for _ in range(MAX_REPORTS):
+            if not reports:
+                return
             try:
-                answer = on_event(context, data, event)
-                if not answer:
-                    continue
-                intents = tuple(answer)
+                intents = tuple(
+                    self._strategy.on_report(self._context, data, reports.popleft()) or ()
+                )
             except BaseException as error:
                 raise StrategyFailed(self.spec.strategy, event.seq, error) from error
-            with localcontext(CONTEXT):
-                for index, intent in enumerate(intents):
-                    order = self._decide(event, index, intent, result.suppress)
-                    if order is None:
-                        result.refused_again += 1
-                    else:
-                        result.orders.append(order)
-        if unused:
-            events = [event for event in events if event.seq not in unused]
-        if events and account.processed is not None:
-            account.processed.add(events)
-
-    def _fill(self, event: Event, fills: list[FillRow]) -> None:
-        """Fill every open order of the event's symbol at its first price."""
-        due = [order for order in self._account.open_orders if order.symbol == event.symbol]
-        if not due:
-            return
-        waiting = [order for order in self._account.open_orders if order.symbol != event.symbol]
-        self._account.open_orders = waiting
-        for index, order in enumerate(due):
-            price = event.price(event.fill_units(order.side))
-            apply_fill(
-                self._account,
-                order.symbol,
-                order.signed_quantity,
-                price,
-                event.close_units,
-                event.scale,
-            )
-            fills.append(
-                FillRow(
-                    order.seq,
-                    order.index,
-                    event.seq,
-                    index,
-                    order.symbol,
-                    order.side,
-                    order.quantity,
-                    price,
-                    event.released,
-                )
-            )
-
-    def _decide(
-        self, event: Event, index: int, intent: OrderIntent, suppress: bool
-    ) -> OrderRow | None:
-        """Return the order for an intent: open, suppressed or refused.
-
-        None for a refusal that is already recorded.
-        """
-        symbol, side, quantity = self._checked(event, intent)
-        price = self._reference_price(event, symbol)
-        signed = quantity if side == "buy" else -quantity
-        reason = self._refusal(symbol, signed, price)
-        status: OrderStatus = "refused" if reason else "open"
-        if suppress:
-            status, reason = "suppressed", SUPPRESSED
-        elif status == "open":
-            order = OpenOrder(event.seq, index, symbol, side, quantity, price or ZERO)
-            self._account.open_orders.append(order)
-            forget_refusal(self._account.refusals, symbol, side)
-        elif not is_new_refusal(self._account.refusals, symbol, side, reason or ""):
-            return None
-        return OrderRow(
-            event.seq, index, symbol, side, quantity, price or ZERO, status, reason, event.released
-        )
-
-    def _checked(self, event: Event, intent: OrderIntent) -> OrderIntent:
-        """Return the intent with its quantity at four places. Raise StrategyFailed if invalid."""
-        try:
-            symbol, side, wanted = intent
-            quantity = quantise(Decimal(wanted))
-            if side not in ("buy", "sell") or not isinstance(symbol, str):
-                raise ValueError(
-                    f"{intent!r} is not a valid order: side is buy or sell, symbol a text"
-                )
-            if not 0 < quantity <= MAX_QUANTITY:
-                raise ValueError(f"{intent!r} is not a valid order: its quantity is {quantity}")
-        except (TypeError, ValueError, ArithmeticError) as error:
-            raise StrategyFailed(self.spec.strategy, event.seq, error) from error
-        return OrderIntent(symbol, side, quantity)
-
-    def _reference_price(self, event: Event, symbol: str) -> Decimal | None:
-        """Return the last price of `symbol`; None if it is neither this event's nor held."""
-        if symbol == event.symbol:
-            return event.close
-        position = self._account.positions.get(symbol)
-        return None if position is None else position.mark
-
-    def _refusal(self, symbol: str, signed: Decimal, price: Decimal | None) -> str | None:
-        symbols = self._context.symbols
-        if symbols is not None and symbol not in symbols:
-            return f"{symbol} is not one of the portfolio's symbols"
-        if price is None:
-            return f"no price of {symbol} is known at this event"
-        return refusal(self.spec.limits, self._account, symbol, signed, price)
+            if intents:
+                with localcontext(CONTEXT):
+                    self._orders.decide(event, intents, result)
+        endless = RuntimeError(f"on_report caused {MAX_REPORTS:,} further reports at one event")
+        raise StrategyFailed(self.spec.strategy, event.seq, endless)
 
     def _changed_state(self) -> bytes | None:
         """Return the encoded state, or None if the caller already has it."""
@@ -261,6 +226,11 @@ class PortfolioEngine:
             return None
         self._given = packed
         return compress_state(packed)
+
+
+def _overrides(strategy: Strategy, hook: str) -> bool:
+    """Return whether the strategy has a hook of its own."""
+    return getattr(type(strategy), hook) is not getattr(Strategy, hook)
 
 
 def _load(spec: Spec) -> Strategy:

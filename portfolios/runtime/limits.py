@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from portfolios.runtime.money import ZERO, as_text, quantise
 from portfolios.runtime.spec import Limits
-from portfolios.runtime.state import Account
+from portfolios.runtime.state import Account, Figures, OrdersOfMinute
 
 
 def refusal(
@@ -14,13 +14,22 @@ def refusal(
 ) -> str | None:
     """Return why an order of `signed` pieces is refused, or None if it may be placed.
 
-    Open orders count as filled at the price they were decided at. An order that reduces a position
-    never violates the position limit. The fill is at the next open, whose price may be higher than
-    the price seen: cash can then go below zero by that difference.
+    `price` is the price that the fill is expected at. Open orders count as filled at theirs. An
+    order that reduces a position never violates the position limit. A market order fills at the
+    next open, which may be higher than the price seen: cash can then go below zero by that
+    difference, and by fees.
     """
+    if account.halted:
+        return f"the portfolio halts: {account.halted}"
     if limits.largest_order is not None and abs(signed) > limits.largest_order:
         return (
             f"order of {_format(abs(signed))} is over the largest, {_format(limits.largest_order)}"
+        )
+    notional = limits.largest_notional
+    if notional is not None and quantise(abs(signed) * price) > notional:
+        return (
+            f"order of {as_text(abs(signed) * price)} in value is over the largest,"
+            f" {as_text(notional)}"
         )
     position = account.positions.get(symbol)
     before = position.quantity if position else ZERO
@@ -37,7 +46,9 @@ def refusal(
 
 
 def _cash_refusal(account: Account, quantity: Decimal, price: Decimal) -> str | None:
-    promised = sum(quantise(o.quantity * o.price) for o in account.open_orders if o.side == "buy")
+    promised = sum(
+        quantise(o.quantity * o.expected_price) for o in account.open_orders if o.side == "buy"
+    )
     needed, free = quantise(quantity * price), account.cash - promised
     if needed <= free:
         return None
@@ -47,3 +58,33 @@ def _cash_refusal(account: Account, quantity: Decimal, price: Decimal) -> str | 
 def _format(quantity: Decimal) -> str:
     """Return a quantity without needless zeros: 10, 0.5."""
     return format(quantity.normalize(), "f")
+
+
+def rate_refusal(limits: Limits, account: Account, minute: int) -> str | None:
+    """Return why no further order may be placed in this minute of feed time, or None."""
+    most, newest = limits.orders_per_minute, account.minute
+    placed = newest.orders if newest is not None and newest.minute == minute else 0
+    if most is None or placed < most:
+        return None
+    return f"{placed} orders were placed in this minute of feed time, the most is {most}"
+
+
+def count_order(limits: Limits, account: Account, minute: int) -> None:
+    """Count a placed order, if orders per minute are limited."""
+    if limits.orders_per_minute is None:
+        account.minute = None
+        return
+    if account.minute is None or account.minute.minute != minute:
+        account.minute = OrdersOfMinute(minute)
+    account.minute.orders += 1
+
+
+def drawdown_violation(limits: Limits, figures: Figures) -> str | None:
+    """Return why the portfolio has to halt after an equity point, or None."""
+    most = limits.largest_drawdown_pct
+    if most is None or figures.drawdown_pct <= most:
+        return None
+    return (
+        f"the equity is {as_text(figures.drawdown)} or {_format(figures.drawdown_pct)} % below its"
+        f" peak of {as_text(figures.peak)}, limit {_format(most)} %"
+    )

@@ -51,6 +51,7 @@ class Loaded(msgspec.Struct, tag="loaded"):
     trial: bool
     #: Symbols in use that the spec does not list. Batches must contain their events too.
     extra_symbols: list[str] = []
+    halted: str = ""  #: why its limits stopped it after `last_seq`; the next event clears it
 
     def symbols(self, spec: Spec) -> frozenset[str] | None:
         """Return the symbols whose events the process needs under `spec`; None: all."""

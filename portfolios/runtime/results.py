@@ -7,8 +7,13 @@ from typing import Literal
 
 import msgspec
 
+from portfolios.runtime.money import ZERO
+
 Side = Literal["buy", "sell"]
 OrderStatus = Literal["open", "suppressed", "refused"]
+OrderKind = Literal["market", "limit", "stop"]
+TimeInForce = Literal["gtc", "ioc"]
+EndStatus = Literal["cancelled", "expired"]
 
 
 class OrderRow(msgspec.Struct, frozen=True):
@@ -23,6 +28,21 @@ class OrderRow(msgspec.Struct, frozen=True):
     status: OrderStatus
     reason: str | None  #: why it was refused or suppressed
     decided_us: int  #: release time of the event it was decided on
+    kind: OrderKind = "market"
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = "gtc"
+    tag: str = ""  #: the strategy's own word for it
+
+
+class OrderEndRow(msgspec.Struct, frozen=True):
+    """The end of an open order without a fill. An order has at most one end, or one fill."""
+
+    order_seq: int
+    order_index: int
+    seq: int  #: of the event at which it ended
+    status: EndStatus
+    reason: str
 
 
 class FillRow(msgspec.Struct, frozen=True):
@@ -37,6 +57,7 @@ class FillRow(msgspec.Struct, frozen=True):
     quantity: Decimal
     price: Decimal
     at_us: int  #: release time of that event
+    fee: Decimal = ZERO
 
 
 class EquityRow(msgspec.Struct, frozen=True):
@@ -58,3 +79,5 @@ class BatchResult(msgspec.Struct):
     equity: list[EquityRow]
     suppress: bool
     refused_again: int = 0  #: refusals already recorded with the same reason
+    ended: list[OrderEndRow] = []
+    halt: str = ""  #: why a limit stopped the portfolio after `to_seq`, before the end of the batch

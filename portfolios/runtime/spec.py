@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from portfolios.runtime.money import ZERO
+
 
 class Limits(msgspec.Struct, frozen=True):
     """Limits checked when a strategy decides; an order beyond one is recorded as refused."""
@@ -17,6 +19,36 @@ class Limits(msgspec.Struct, frozen=True):
     )
     allow_short: bool = False
     allow_negative_cash: bool = False
+    largest_notional: Decimal | None = None  #: quantity of one order times its price
+    orders_per_minute: int | None = None  #: placed in one minute of feed time
+    largest_drawdown_pct: Decimal | None = None
+    """Per cent below the highest equity at which the portfolio halts. Judged at equity points."""
+
+    @property
+    def needs_new_state(self) -> bool:
+        """Return whether a limit is set that versions without it would ignore."""
+        return (self.orders_per_minute, self.largest_drawdown_pct) != (None, None)
+
+
+class BrokerSettings(msgspec.Struct, frozen=True):
+    """Costs of the paper broker. The defaults are none."""
+
+    fee_per_order: Decimal = ZERO  #: of each fill; an order fills at once
+    fee_per_share: Decimal = ZERO
+    fee_bps: Decimal = ZERO  #: of the value, in hundredths of a per cent
+    slippage_bps: Decimal = ZERO  #: of the price, for market and stop orders
+    slippage_ticks: int = 0  #: in addition, in units of `tick_size`
+    tick_size: Decimal = Decimal("0.01")
+
+    @property
+    def charges(self) -> bool:
+        """Return whether a fill has a fee."""
+        return bool(self.fee_per_order or self.fee_per_share or self.fee_bps)
+
+    @property
+    def slips(self) -> bool:
+        """Return whether market and stop orders fill at a worse price."""
+        return bool(self.slippage_bps or self.slippage_ticks)
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -35,6 +67,7 @@ class Spec(msgspec.Struct, frozen=True):
     artifact: str = ""  #: sha256 of the wheel that has the strategy; empty: the node's own code
     environment: str = ""  #: env_sha256 of the wheel's dependencies; empty: the node's own packages
     strategy_class: str = ""  #: of an artifact: `package.module:Class`
+    broker: BrokerSettings = BrokerSettings()
 
     def symbol_set(self) -> frozenset[str] | None:
         """Return the symbols of this portfolio, or None for every symbol."""

@@ -17,13 +17,17 @@ import zstandard
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.events import PRICE_PLACES, UNITS, Event
 from portfolios.runtime.money import CONTEXT, ZERO, as_text, price_text, quantise
+from portfolios.runtime.results import OrderKind, TimeInForce
 
 #: A state that claims a larger size is refused: the bytes are not trusted.
 MAX_STATE_BYTES = 64 * 1024 * 1024
 
 #: Version of the state's format. 1: no event count, every refusal recorded.
-#: 2: `Account.processed` and `Account.refusals`.
-FORMAT = 2
+#: 2: `Account.processed` and `Account.refusals`. 3: orders of other kinds than market, fees, limits
+#: that remember something. A state is of the lowest format that can hold it, so that a portfolio
+#: that uses nothing new can still move to a node that is not upgraded yet.
+FORMAT = 3
+COUNTING_FORMAT = 2
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -85,8 +89,8 @@ class Position(msgspec.Struct, omit_defaults=True):
         return quantise(self.quantity * (UNITS[self.scale] * self.mark_units))
 
 
-class OpenOrder(msgspec.Struct, frozen=True):
-    """An order that waits for the next event of its symbol."""
+class OpenOrder(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An order that waits for a fill, at the next events of its symbol."""
 
     seq: int
     index: int
@@ -94,6 +98,16 @@ class OpenOrder(msgspec.Struct, frozen=True):
     side: Literal["buy", "sell"]
     quantity: Decimal
     price: Decimal  #: reference price at the decision
+    kind: OrderKind = "market"
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = "gtc"
+    tag: str = ""
+
+    @property
+    def expected_price(self) -> Decimal:
+        """Return the price that its fill is expected at: its limit or stop, or what was seen."""
+        return self.limit_price or self.stop_price or self.price
 
     @property
     def signed_quantity(self) -> Decimal:
@@ -101,17 +115,56 @@ class OpenOrder(msgspec.Struct, frozen=True):
         return self.quantity if self.side == "buy" else -self.quantity
 
 
+class Figures(msgspec.Struct):
+    """Figures of a portfolio since event `since`, that nothing else in the account tells.
+
+    A version that does not know them drops them, and the next one starts them again: what follows
+    from them alone (the largest drawdown) holds from `since` on.
+    """
+
+    since: int
+    turnover: Decimal = ZERO  #: value of all fills, bought and sold
+    peak: Decimal = ZERO  #: highest equity at an equity point, and at `since`
+    drawdown: Decimal = ZERO  #: below the peak, at the newest equity point
+    largest_drawdown: Decimal = ZERO  #: so far
+
+    def add_point(self, equity: Decimal) -> None:
+        """Count an equity point."""
+        if equity >= self.peak:
+            self.peak, self.drawdown = equity, ZERO
+            return
+        self.drawdown = self.peak - equity
+        if self.drawdown > self.largest_drawdown:
+            self.largest_drawdown = self.drawdown
+
+    @property
+    def drawdown_pct(self) -> Decimal:
+        """Return the drawdown in per cent of the peak, 4 places; 0 if the peak is not positive."""
+        return quantise(100 * self.drawdown / self.peak) if self.peak > 0 else ZERO
+
+
+class OrdersOfMinute(msgspec.Struct):
+    """Number of orders placed in the newest minute of feed time that had one."""
+
+    minute: int  #: since the epoch
+    orders: int = 0
+
+
 class Account(msgspec.Struct, omit_defaults=True):
     """The runtime's part: cash, positions, open orders, and the event count."""
 
     cash: Decimal
     starting_cash: Decimal
-    realised: Decimal  #: profit of closed quantities; cash + costs = starting_cash + realised
+    realised: Decimal  #: profit of closed quantities, before fees
     positions: dict[str, Position]
     open_orders: list[OpenOrder]
     equity_step: int  #: the last 10 s step that has an equity point; -1 before the first
     processed: Processed | None = None  #: None: made by a version without an event count
     refusals: dict[str, str] = {}  #: "SIDE SYMBOL" → the last recorded reason
+    figures: Figures | None = None  #: None: made by a version without figures
+    fees: Decimal | None = None  #: paid so far; None: none
+    minute: OrdersOfMinute | None = None  #: kept while orders per minute are limited
+    halted: str = ""  #: why the limits stopped it after its last event; the next event clears it
 
     @property
     def equity(self) -> Decimal:
@@ -141,13 +194,16 @@ class State(msgspec.Struct, omit_defaults=True):
 
     def count_from(self, seq: int) -> None:
         """Start the event count at `seq`, unless it has started."""
-        if self.account.processed is None:
-            self.account.processed = Processed(seq)
-            self.format = FORMAT
+        account = self.account
+        if account.processed is None:
+            account.processed = Processed(seq)
+            self.format = max(self.format, COUNTING_FORMAT)
+        if account.figures is None:
+            account.figures = Figures(seq, peak=account.equity)
 
     def forget_count(self) -> None:
-        """Remove the event count and refusals, which older versions did not have."""
-        self.account.processed = None
+        """Remove the event count, refusals and figures, which older versions did not have."""
+        self.account.processed = self.account.figures = None
         self.account.refusals.clear()
         self.format = 1
 
@@ -190,14 +246,29 @@ def decode_state(data: bytes) -> State:
 def account_view(state: State) -> dict[str, Any]:
     """Return the account for display, every amount as text with four places.
 
-    {cash, equity, pnl, realised, positions: [{symbol, quantity, average_price, price, unrealised}]}
+    {cash, equity, pnl, realised, unrealised, fees, exposure, gross_exposure, turnover, drawdown,
+    drawdown_pct, largest_drawdown, figures_since, positions: [{symbol, quantity, average_price,
+    price, unrealised}], open_orders: […]}. pnl = realised + unrealised - fees. Turnover and
+    drawdowns are counted from the event `figures_since` on.
     """
     account = state.account
+    values = [position.value for position in account.positions.values()]
+    figures = account.figures or Figures(0, peak=account.equity)
     return {
         "cash": as_text(account.cash),
         "equity": as_text(account.equity),
         "pnl": as_text(account.equity - account.starting_cash),
         "realised": as_text(account.realised),
+        "unrealised": as_text(sum((p.value - p.cost for p in account.positions.values()), ZERO)),
+        "fees": as_text(account.fees or ZERO),
+        "exposure": as_text(sum(values, ZERO)),
+        "gross_exposure": as_text(sum(map(abs, values), ZERO)),
+        "turnover": as_text(figures.turnover),
+        "drawdown": as_text(figures.drawdown),
+        "drawdown_pct": as_text(figures.drawdown_pct),
+        "largest_drawdown": as_text(figures.largest_drawdown),
+        "figures_since": figures.since,
+        "open_orders": [_open_order_view(order) for order in account.open_orders],
         "positions": [
             {
                 "symbol": symbol,
@@ -211,6 +282,19 @@ def account_view(state: State) -> dict[str, Any]:
     }
 
 
+#: Figures of a portfolio that has not traded.
+ZERO_FIGURES = (
+    "unrealised",
+    "fees",
+    "exposure",
+    "gross_exposure",
+    "turnover",
+    "drawdown",
+    "drawdown_pct",
+    "largest_drawdown",
+)
+
+
 def empty_account_view(starting_cash: Decimal) -> dict[str, Any]:
     """Return the `account_view` of a portfolio without a state."""
     cash = as_text(starting_cash)
@@ -219,7 +303,26 @@ def empty_account_view(starting_cash: Decimal) -> dict[str, Any]:
         "equity": cash,
         "pnl": as_text(ZERO),
         "realised": as_text(ZERO),
+        **dict.fromkeys(ZERO_FIGURES, as_text(ZERO)),
+        "figures_since": 0,
+        "open_orders": [],
         "positions": [],
+    }
+
+
+def _open_order_view(order: OpenOrder) -> dict[str, Any]:
+    limit, stop = order.limit_price, order.stop_price
+    return {
+        "seq": order.seq,
+        "index": order.index,
+        "symbol": order.symbol,
+        "side": order.side,
+        "quantity": as_text(order.quantity),
+        "kind": order.kind,
+        "limit_price": None if limit is None else as_text(limit),
+        "stop_price": None if stop is None else as_text(stop),
+        "time_in_force": order.time_in_force,
+        "tag": order.tag,
     }
 
 

@@ -74,7 +74,8 @@ class PortfolioWorker:
             if isinstance(request, Load):
                 self._engine = _load_engine(request)
                 extra = sorted(self._engine.extra_symbols)
-                return Loaded(self._engine.last_seq, request.trial, extra)
+                halted = self._engine.state.account.halted
+                return Loaded(self._engine.last_seq, request.trial, extra, halted)
             if engine is None:
                 raise SeqMismatch(f"no portfolio is loaded for a batch up to seq {request.to_seq}")
             result = engine.run(

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import msgspec
 
 from portfolios.runtime.events import Event
+from portfolios.runtime.results import OrderKind, TimeInForce
 from portfolios.runtime.state import OpenOrder, Position, StrategyPart
 from portfolios.strategies.validation_messages import NOT_A_DECIMAL, describe
 
@@ -31,11 +32,70 @@ class FieldError(NamedTuple):
 
 
 class OrderIntent(NamedTuple):
-    """An order that the strategy wants. The runtime checks limits and creates the order."""
+    """An order that the strategy wants. The runtime checks limits and creates the order.
+
+    market  fills at the open of the next bar of its symbol.
+    limit   needs `limit_price`; fills there or better, at the first bar that reaches it.
+    stop    needs `stop_price`; fills there or worse, at the first bar that reaches it.
+    """
 
     symbol: str
     side: Literal["buy", "sell"]
     quantity: Decimal
+    kind: OrderKind = "market"
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = "gtc"  #: gtc: until filled or cancelled; ioc: for one bar
+    tag: str = ""  #: the strategy's own word for the order, up to 32 printable characters
+
+
+class PlacedOrder(Protocol):
+    """What names an order: an `OpenOrder` or a `Report`."""
+
+    @property
+    def seq(self) -> int:
+        """The event it was decided on."""
+
+    @property
+    def index(self) -> int:
+        """Its number among the orders of that event, from 0."""
+
+
+class CancelIntent(NamedTuple):
+    """Cancel an open order. If it is not open any more, nothing happens."""
+
+    order: PlacedOrder
+
+
+class ReplaceIntent(NamedTuple):
+    """Cancel an open order and place one with other values in its stead, under a new id.
+
+    None keeps a value. If limits refuse the new order, or the old one is not open any more, nothing
+    is cancelled.
+    """
+
+    order: PlacedOrder
+    quantity: Decimal | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+
+
+Intent = OrderIntent | CancelIntent | ReplaceIntent
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What happened to an order, for `on_report`. `seq` and `index` name the order."""
+
+    kind: Literal["accepted", "filled", "rejected", "cancelled", "expired"]
+    seq: int
+    index: int
+    symbol: str
+    side: Literal["buy", "sell"]
+    quantity: Decimal
+    tag: str = ""
+    price: Decimal | None = None  #: of a fill
+    fee: Decimal | None = None  #: of a fill
+    reason: str = ""  #: of all others but accepted
 
 
 class Context(Protocol):
@@ -55,7 +115,7 @@ class Context(Protocol):
 
     @property
     def open_orders(self) -> Sequence[OpenOrder]:
-        """Orders that wait for the next event of their symbol."""
+        """Orders that are not filled, cancelled or expired, in the order of their decisions."""
 
     @property
     def random(self) -> Random:
@@ -96,9 +156,19 @@ class Strategy:
 
     def on_event(
         self, ctx: Context, state: dict[str, Any], event: Event
-    ) -> Iterable[OrderIntent] | None:
+    ) -> Iterable[Intent] | None:
         """Return the orders decided at this event, usually none. May change `state`."""
         raise NotImplementedError
+
+    def on_report(
+        self, ctx: Context, state: dict[str, Any], report: Report
+    ) -> Iterable[Intent] | None:
+        """Return the orders decided because of what happened to an order. May change `state`.
+
+        Fills and expiries are reported before `on_event` of the bar at which they happen, all
+        others right after the decision. Not called unless it is overridden.
+        """
+        return None
 
     def adapt(self, old: StrategyPart) -> dict[str, Any] | None:
         """Return the state converted from another revision's part, or None to start empty.

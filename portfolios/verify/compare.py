@@ -7,12 +7,13 @@ from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
 from portfolios.runtime.refusals import forget_refusal, is_new_refusal
-from portfolios.runtime.results import EquityRow, FillRow, OrderRow
+from portfolios.runtime.results import EquityRow, FillRow, OrderEndRow, OrderRow
 from portfolios.verify.types import (
     RANK,
     Counts,
     Difference,
     Kind,
+    OrderOutcome,
     ProducedRows,
     RecordedRun,
     StoredFill,
@@ -20,6 +21,10 @@ from portfolios.verify.types import (
     StoredRows,
     number,
 )
+
+FILLED = OrderOutcome("filled")
+#: Statuses of an order that was placed.
+PLACED = ("open", "filled", "cancelled", "expired")
 
 W = TypeVar("W")
 F = TypeVar("F")
@@ -44,12 +49,12 @@ class Comparison:
         self,
         recorded: RecordedRun,
         counts: Counts,
-        waiting: Mapping[Key, str] | None = None,
+        waiting: Mapping[Key, OrderOutcome] | None = None,
         new_since: int | None = None,
         refusals: Mapping[str, str] | None = None,
     ) -> None:
-        """Begin before the first event, or with the stored statuses of orders that are `waiting`
-        for their fill, and with the last `refusals`.
+        """Begin before the first event, or with the stored outcomes of orders that are `waiting`
+        for their fill or end, and with the last `refusals`.
 
         Rows before `new_since` were written by a version that recorded every refusal; None: no
         row is known to be newer.
@@ -58,12 +63,12 @@ class Comparison:
         self._new_since = new_since
         self._refusals = dict(refusals or {})
         self._uid = recorded.tenure_segments[0].spec.uid
-        self._status: dict[Key, str] = dict(waiting or {})  # of each open order, as it is stored
+        self._outcomes = dict(waiting or {})  # of each open order, as it is stored
 
     @property
     def open_orders(self) -> tuple[Key, ...]:
-        """Return the orders that wait for their fill, as (seq, index)."""
-        return tuple(sorted(self._status))
+        """Return the orders that wait for their fill or end, as (seq, index)."""
+        return tuple(sorted(self._outcomes))
 
     def compare(self, wanted: ProducedRows, found: StoredRows) -> Difference | None:
         """Return the first difference in event order, or None."""
@@ -72,6 +77,7 @@ class Comparison:
             for first in (
                 next(self._orders(wanted.orders, found.orders), None),
                 next(self._fills(wanted.fills, found.fills), None),
+                next(self._ends(wanted.ended), None),
                 next(self._equity(wanted.equity, found.equity), None),
             )
             if first is not None
@@ -81,13 +87,12 @@ class Comparison:
         return self._with_tenure(min(differences, key=lambda d: (d.seq, RANK[d.kind])))
 
     def end(self) -> Difference | None:
-        """Return the first order stored as filled that the run did not fill, or None."""
-        for (seq, index), status in sorted(self._status.items()):
-            if status != "open":
+        """Return the first order stored as filled or ended that is open in the run, or None."""
+        for (seq, index), outcome in sorted(self._outcomes.items()):
+            if outcome.status != "open":
+                what = f"order {index} at seq {seq}"
                 return self._with_tenure(
-                    FieldDifference(
-                        seq, "order", f"order {index} at seq {seq}", "status", status, "open"
-                    )
+                    FieldDifference(seq, "order", what, "status", outcome.status, "open")
                 )
         return None
 
@@ -117,12 +122,16 @@ class Comparison:
             uid = self._uid
             waits = order.status == "open"  # until its fill, which sets its status
             if waits:
-                self._status[key] = stored.status
-            right = waits and stored.status in ("open", "filled")
+                self._outcomes[key] = stored.outcome
+            status = stored.outcome.status
+            right = waits and status in PLACED
             fields = [
-                ("status", stored.status, stored.status if right else order.status),
+                ("status", status, status if right else order.status),
                 ("id", stored.id, f"{uid}-{seq}-{index}"),
                 *_same_fields(stored.row, order, "symbol", "side", "quantity", "price"),
+                *_same_fields(
+                    stored.row, order, "kind", "limit_price", "stop_price", "time_in_force", "tag"
+                ),
                 ("reason", stored.row.reason or "", order.reason or ""),
                 ("decided_at", stored.row.decided_us, order.decided_us),
                 ("epoch", stored.epoch, tenure.epoch),
@@ -138,9 +147,9 @@ class Comparison:
         row = order.row
         if self._new_since is not None and row.seq >= self._new_since:
             return False
-        if order.status == "refused":
+        if order.outcome.status == "refused":
             return not is_new_refusal(self._refusals, row.symbol, row.side, row.reason or "")
-        if order.status != "suppressed":
+        if order.outcome.status != "suppressed":
             forget_refusal(self._refusals, row.symbol, row.side)
         return False
 
@@ -155,7 +164,7 @@ class Comparison:
             if fill is None or stored is None:
                 if fill is not None and seq < self._recorded.kept_from.fills:
                     self._counts.rows_dropped += 1
-                    self._status.pop((fill.order_seq, fill.order_index), None)
+                    self._outcomes.pop((fill.order_seq, fill.order_index), None)
                     continue
                 there = None if stored is None else stored.row
                 yield _row_on_one_side(
@@ -167,17 +176,33 @@ class Comparison:
             order = (fill.order_seq, fill.order_index)
             fields = [
                 ("order", stored.order_id, f"{uid}-{order[0]}-{order[1]}"),
-                *_same_fields(stored.row, fill, "symbol", "side", "quantity", "price"),
+                *_same_fields(stored.row, fill, "symbol", "side", "quantity", "price", "fee"),
                 ("at", stored.row.at_us, fill.at_us),
                 ("epoch", stored.epoch, self._recorded.at(seq).epoch),
             ]
             yield from _field_differences(
                 "fill", seq, f"fill {index} at seq {seq} ({_fill(fill)})", fields
             )
-            status = self._status.pop(order, "filled")
+            status = self._outcomes.pop(order, FILLED).status
             if status != "filled":
                 what = f"order {order[1]} at seq {order[0]}"
                 yield FieldDifference(seq, "fill", what, "status after its fill", status, "filled")
+
+    # --- ends of orders ----------------------------------------------------------------------
+
+    def _ends(self, wanted: Sequence[OrderEndRow]) -> Iterator[FieldDifference]:
+        for end in wanted:
+            key = (end.order_seq, end.order_index)
+            found = self._outcomes.pop(key, None)
+            if found is None:  # its row is archived
+                continue
+            fields = [
+                ("status", found.status, end.status),
+                ("ended_seq", found.ended_seq, end.seq),
+                ("reason", found.reason, end.reason),
+            ]
+            what = f"end of order {key[1]} at seq {key[0]}"
+            yield from _field_differences("fill", end.seq, what, fields)
 
     # --- equity ------------------------------------------------------------------------------
 

@@ -52,6 +52,22 @@ def without_event_count(state: bytes) -> bytes:
     return encode_state(decoded)
 
 
+def figures_since(state: bytes | None) -> int | None:
+    """Return the first event of the figures of a stored state; None if there are none."""
+    try:
+        figures = None if state is None else decode_state(state).account.figures
+    except StateUnreadable:
+        return None
+    return None if figures is None else figures.since
+
+
+def without_figures(state: bytes) -> bytes:
+    """Return the state as a version without figures would have encoded it."""
+    decoded = decode_state(state)
+    decoded.account.figures = None
+    return encode_state(decoded)
+
+
 def compare_states(recorded: RecordedRun, wanted: bytes) -> Difference | None:
     """Return the first difference between the stored state and `wanted`, or None."""
     assert recorded.state is not None

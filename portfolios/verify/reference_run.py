@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from portfolios.runtime.events import encode_events, join_events
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Result
 from portfolios.runtime.results import BatchResult
-from portfolios.verify.compare_state import without_event_count
+from portfolios.verify.compare_state import without_event_count, without_figures
 from portfolios.verify.replay_process import Ask, ReplayProcessEnded
 from portfolios.verify.types import Anchor, Difference, ProducedRows, RecordedRun, TenureSegment
 
@@ -34,13 +34,14 @@ class ReferenceRun:
         ask: Ask,
         on_progress: Callable[[int], None],
         counted_from: int | None = None,
+        figures_from: int | None = None,
         start: Anchor | None = None,
     ) -> None:
         """Begin before the first event, or at `start`. Call `on_progress` with the seq after each
         batch.
 
-        `counted_from` is where the recorded event count begins: later than the first event if an
-        older version, which did not count events, made the state before it.
+        `counted_from` and `figures_from` are where the recorded event count and figures begin:
+        later than the first event if an older version, which had none, made the state before it.
         """
         self._recorded, self._ask, self._on_progress = recorded, ask, on_progress
         self._suppressed = merge_ranges(recorded.suppressed)
@@ -52,8 +53,11 @@ class ReferenceRun:
         self._tenure = before[-1] if before else recorded.tenure_segments[0]
         self._loaded = False
         self._symbols: frozenset[str] | None = None  # whose events the process needs
-        self._counted_from = counted_from
         self.seq = recorded.first_seq - 1 if start is None else start.seq
+        begun = ((counted_from, without_event_count), (figures_from, without_figures))
+        self._restarts = [
+            (first, forget) for first, forget in begun if first is not None and first > self.seq
+        ]
         self.state = None if start is None else start.state  #: after `seq`, encoded
         self.events = 0
 
@@ -75,10 +79,12 @@ class ReferenceRun:
     def _start_due_tenures(self) -> None:
         """Load the tenures that begin by the next event. Each of them adapts the state, even an
         owner that committed no event but only its first, empty commit."""
-        if self._counted_from == self.seq + 1:
-            self._counted_from = None  # once
-            if self.state is not None:
-                self.state, self._loaded = without_event_count(self.state), False
+        for restart in list(self._restarts):
+            first, forget = restart
+            if first == self.seq + 1:
+                self._restarts.remove(restart)  # once
+                if self.state is not None:
+                    self.state, self._loaded = forget(self.state), False
         while self._upcoming and self._upcoming[-1].first_seq <= self.seq + 1:
             before, self._tenure = self._tenure, self._upcoming.pop()
             if not self._loaded or self._tenure.spec != before.spec:
@@ -97,8 +103,7 @@ class ReferenceRun:
         last = min(to_seq, self.seq + MAX_BATCH_SEQS)
         if self._upcoming:
             last = min(last, self._upcoming[-1].first_seq - 1)
-        if self._counted_from is not None and self._counted_from > self.seq + 1:
-            last = min(last, self._counted_from - 1)
+        last = min([last, *(first - 1 for first, _ in self._restarts)])
         while self._range is not None and self._range[1] <= self.seq:
             self._range = next(self._suppressed, None)
         suppress = False
@@ -115,15 +120,16 @@ class ReferenceRun:
             self._run(last, False, _NO_EVENTS)
             return
         result = self._run(last, suppress, encode_events(events))
-        self.events += len(events)
+        self.events += sum(event.seq <= result.to_seq for event in events)
         rows.orders.extend(result.orders)
         rows.fills.extend(result.fills)
         rows.equity.extend(result.equity)
+        rows.ended.extend(result.ended)
 
     def _run(self, to_seq: int, suppress: bool, events: bytes) -> BatchResult:
         reply = self._request(Batch(self.seq, to_seq, suppress, events))
         assert isinstance(reply, Result), reply
-        self.seq = to_seq
+        self.seq = reply.result.to_seq  # lower if a limit halted it there
         if reply.result.state is not None:
             self.state = reply.result.state
         return reply.result

@@ -14,15 +14,23 @@ from django.db import connection
 from psycopg.rows import namedtuple_row
 
 from portfolios.runtime.results import EquityRow, FillRow, OrderRow
-from portfolios.verify.types import StoredFill, StoredOrder, StoredRows
+from portfolios.verify.types import OrderOutcome, StoredFill, StoredOrder, StoredRows
 
-ORDERS = """
-SELECT o.id, o.seq, o.index, o.symbol, o.side, o.quantity, o.price, o.reason, o.epoch, o.node,
-       o.revision, (extract(epoch FROM o.decided_at) * 1000000)::bigint AS decided_us,
+#: As of the last event compared: what ended an order later does not count yet.
+OUTCOME = """
        CASE WHEN o.status = 'filled' AND EXISTS (
             SELECT FROM portfolios_fill f WHERE f.portfolio_id = o.portfolio_id
             AND f.fill_seq > %(as_of)s AND f.order_id = o.id
-       ) THEN 'open' ELSE o.status END AS status
+       ) OR o.ended_seq > %(as_of)s THEN 'open' ELSE o.status END AS status,
+       CASE WHEN o.ended_seq <= %(as_of)s THEN o.ended_seq END AS ended_seq,
+       o.ended_seq IS NOT NULL AS has_end
+"""
+
+ORDERS = f"""
+SELECT o.id, o.seq, o.index, o.symbol, o.side, o.quantity, o.price, o.reason, o.epoch, o.node,
+       o.revision, (extract(epoch FROM o.decided_at) * 1000000)::bigint AS decided_us,
+       o.kind, o.limit_price, o.stop_price, o.time_in_force, o.tag,
+       {OUTCOME}
 FROM portfolios_order o
 WHERE o.portfolio_id = %(portfolio)s AND o.seq > %(from_seq)s AND o.seq <= %(to_seq)s
 ORDER BY o.seq, o.index
@@ -32,7 +40,8 @@ ORDER BY o.seq, o.index
 FILLS = """
 SELECT f.order_id, split_part(f.order_id, '-', 6)::bigint AS order_seq,
        split_part(f.order_id, '-', 7)::int AS order_index, f.fill_seq, f.index, f.symbol,
-       f.side, f.quantity, f.price, f.epoch, (extract(epoch FROM f.at) * 1000000)::bigint AS at_us
+       f.side, f.quantity, f.price, f.fee, f.epoch,
+       (extract(epoch FROM f.at) * 1000000)::bigint AS at_us
 FROM portfolios_fill f
 WHERE f.portfolio_id = %(portfolio)s AND f.fill_seq > %(from_seq)s AND f.fill_seq <= %(to_seq)s
 ORDER BY f.fill_seq, f.index
@@ -46,12 +55,8 @@ ORDER BY seq
 """
 
 #: As of the last event compared, as in ORDERS.
-STATUSES = """
-SELECT o.seq, o.index,
-       CASE WHEN o.status = 'filled' AND EXISTS (
-            SELECT FROM portfolios_fill f WHERE f.portfolio_id = o.portfolio_id
-            AND f.fill_seq > %(as_of)s AND f.order_id = o.id
-       ) THEN 'open' ELSE o.status END AS status
+STATUSES = f"""
+SELECT o.seq, o.index, o.reason, {OUTCOME}
 FROM unnest(%(seqs)s::bigint[], %(indexes)s::int[]) AS x(seq, index)
 JOIN portfolios_order o ON o.portfolio_id = %(portfolio)s AND o.seq = x.seq AND o.index = x.index
 """
@@ -79,8 +84,8 @@ class StoredRowsReader:
                 [_point(row) for row in cursor.execute(EQUITY, where)],
             )
 
-    def statuses(self, orders: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
-        """Return the statuses of these orders, as far as they are stored. One statement."""
+    def outcomes(self, orders: Sequence[tuple[int, int]]) -> dict[tuple[int, int], OrderOutcome]:
+        """Return the outcomes of these orders, as far as they are stored. One statement."""
         where = {
             "portfolio": self._portfolio,
             "as_of": self._as_of,
@@ -89,7 +94,7 @@ class StoredRowsReader:
         }
         with named_cursor() as cursor:
             rows = cursor.execute(STATUSES, where).fetchall()
-        return {(row.seq, row.index): row.status for row in rows}
+        return {(row.seq, row.index): _outcome(row) for row in rows}
 
 
 def named_cursor() -> psycopg.Cursor[Any]:
@@ -109,10 +114,15 @@ def _order(row: Any) -> StoredOrder:
             row.quantity,
             row.price,
             row.status,
-            row.reason or None,
+            None if row.has_end else row.reason or None,  # the reason of the end replaced it
             row.decided_us,
+            row.kind,
+            row.limit_price,
+            row.stop_price,
+            row.time_in_force,
+            row.tag,
         ),
-        status=row.status,
+        outcome=_outcome(row),
         epoch=row.epoch,
         node=row.node,
         revision=row.revision,
@@ -132,9 +142,16 @@ def _fill(row: Any) -> StoredFill:
             row.quantity,
             row.price,
             row.at_us,
+            row.fee,
         ),
         epoch=row.epoch,
     )
+
+
+def _outcome(row: Any) -> OrderOutcome:
+    if row.ended_seq is None:
+        return OrderOutcome(row.status)
+    return OrderOutcome(row.status, row.ended_seq, row.reason)
 
 
 def _point(row: Any) -> EquityRow:

@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
-from portfolios.runtime.results import EquityRow, FillRow, OrderRow
+from portfolios.runtime.results import EquityRow, FillRow, OrderEndRow, OrderRow
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import Processed
 
@@ -71,13 +71,21 @@ class RecordedRun:
         return self.tenure_segments[max(after - 1, 0)]
 
 
+class OrderOutcome(NamedTuple):
+    """What became of an order, as of the event compared to."""
+
+    status: str  #: open, filled, cancelled, expired, suppressed, refused
+    ended_seq: int | None = None  #: of one that was cancelled or expired
+    reason: str = ""  #: the same
+
+
 @dataclass(frozen=True, slots=True)
 class StoredOrder:
     """An order as stored, with its recorded origin."""
 
     id: str
     row: OrderRow
-    status: str  #: as of the event compared to: open, filled, suppressed, refused
+    outcome: OrderOutcome
     epoch: int
     node: str
     revision: int
@@ -99,6 +107,7 @@ class ProducedRows:
     orders: list[OrderRow] = field(default_factory=list)
     fills: list[FillRow] = field(default_factory=list)
     equity: list[EquityRow] = field(default_factory=list)
+    ended: list[OrderEndRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

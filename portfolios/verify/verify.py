@@ -13,9 +13,11 @@ from portfolios.strategy_inspection import CheckFailed, facts
 from portfolios.verify.compare import Comparison
 from portfolios.verify.compare_state import (
     compare_states,
+    figures_since,
     processed_events,
     state_digest,
     without_event_count,
+    without_figures,
 )
 from portfolios.verify.reference_run import ReferenceRun, ReplayDiverged
 from portfolios.verify.replay_process import Ask
@@ -24,6 +26,7 @@ from portfolios.verify.types import (
     CannotVerify,
     Counts,
     Difference,
+    OrderOutcome,
     RecordedRun,
     StoredRows,
     TenureSegment,
@@ -41,8 +44,8 @@ class StoredRowsSource(Protocol):
         """Return the stored rows of (from_seq, to_seq]."""
         ...
 
-    def statuses(self, orders: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], str]:
-        """Return the statuses of these orders by (seq, index), as far as they are stored."""
+    def outcomes(self, orders: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], OrderOutcome]:
+        """Return the outcomes of these orders by (seq, index), as far as they are stored."""
         ...
 
 
@@ -81,9 +84,14 @@ class _Verification:
         self._processed = processed_events(recorded.state)
         since = None if self._processed is None else self._processed.since
         self._counts = Counts() if start is None else replace(start.counts)
-        self._run = ReferenceRun(recorded, ask, on_progress, since, start)
+        figures = figures_since(recorded.state)
+        # An anchor that a version without figures made, later than where the recorded ones begin.
+        self._ignores_figures = start is not None and (
+            figures is not None and figures <= start.seq and figures_since(start.state) != figures
+        )
+        self._run = ReferenceRun(recorded, ask, on_progress, since, figures, start)
         self._first = self._run.seq + 1
-        waiting = {} if start is None else stored.statuses(start.open_orders)
+        waiting = {} if start is None else stored.outcomes(start.open_orders)
         refusals = {} if start is None else decode_state(start.state).account.refusals
         self._comparison = Comparison(recorded, self._counts, waiting, since, refusals)
 
@@ -137,13 +145,21 @@ class _Verification:
         except ReplayDiverged as diverged:
             return diverged.difference, None
         difference = self._comparison.end()
-        if difference is not None or self._recorded.state is None:
+        recorded, state = self._recorded, self._run.state
+        if difference is not None or recorded.state is None:
             return difference, None
-        state = self._run.state
         assert state is not None  # every load is followed by a batch that returns it
         if self._processed is None:  # made by a version that did not count events
             state = without_event_count(state)
-        return compare_states(self._recorded, state), state_digest(state)
+        if figures_since(recorded.state) is None:  # made by a version without figures
+            state = without_figures(state)
+        if not self._ignores_figures:
+            return compare_states(recorded, state), state_digest(state)
+        stripped = replace(recorded, state=without_figures(recorded.state))
+        difference = compare_states(stripped, without_figures(state))
+        if difference is None:
+            self._run.state = recorded.state  # the next anchor has the recorded figures
+        return difference, state_digest(recorded.state)
 
     def _anchor(self) -> Anchor | None:
         if self._run.state is None:

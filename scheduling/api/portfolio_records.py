@@ -31,7 +31,9 @@ from scheduling.presentation.serializers import (
 )
 
 _SIDES = [("buy", "buy"), ("sell", "sell")]
-_ORDER_STATUS = [(word, word) for word in ("open", "filled", "suppressed", "refused")]
+_ORDER_STATUS = [
+    (word, word) for word in ("open", "filled", "cancelled", "expired", "suppressed", "refused")
+]
 
 
 class OrderFilters(django_filters.FilterSet):

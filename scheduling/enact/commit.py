@@ -124,41 +124,62 @@ WITH input AS MATERIALIZED (
     FROM unnest(
         %(f_portfolios)b::bigint[], %(f_order_seqs)b::bigint[], %(f_order_indexes)b::int[],
         %(f_seqs)b::bigint[], %(f_indexes)b::int[], %(f_symbols)b::text[], %(f_sides)b::text[],
-        %(f_quantities)b::text[], %(f_prices)b::text[], %(f_at_us)b::bigint[]
-    ) AS x(portfolio, order_seq, order_index, fill_seq, index, symbol, side, quantity, price, at_us)
+        %(f_quantities)b::text[], %(f_prices)b::text[], %(f_at_us)b::bigint[], %(f_fees)b::text[]
+    ) AS x(portfolio, order_seq, order_index, fill_seq, index, symbol, side, quantity, price, at_us,
+           fee)
     JOIN fenced f ON f.portfolio_id = x.portfolio
     JOIN portfolios_portfolio p ON p.id = f.portfolio_id
+), ends AS MATERIALIZED (
+    SELECT f.portfolio_id, x.*
+    FROM unnest(
+        %(x_portfolios)b::bigint[], %(x_order_seqs)b::bigint[], %(x_order_indexes)b::int[],
+        %(x_seqs)b::bigint[], %(x_statuses)b::text[], %(x_reasons)b::text[]
+    ) AS x(portfolio, order_seq, order_index, seq, status, reason)
+    JOIN fenced f ON f.portfolio_id = x.portfolio
 ), ordered AS (
     INSERT INTO portfolios_order (id, portfolio_id, seq, index, symbol, side, quantity, price,
-        status, reason, epoch, node, revision, decided_at, committed_at)
+        status, reason, ended_seq, epoch, node, revision, decided_at, committed_at, kind,
+        limit_price, stop_price, time_in_force, tag)
     SELECT p.uid::text || '-' || o.seq || '-' || o.index, f.portfolio_id, o.seq, o.index, o.symbol,
            o.side, o.quantity::numeric, o.price::numeric,
            CASE WHEN o.status = 'open' AND EXISTS (
                 SELECT FROM fills x WHERE x.portfolio_id = f.portfolio_id
                 AND x.order_seq = o.seq AND x.order_index = o.index
-           ) THEN 'filled' ELSE o.status END,
-           o.reason, f.epoch, %(node_name)s::text, f.revision,
-           to_timestamp(o.decided_us / 1e6), f.now
+           ) THEN 'filled' ELSE coalesce(e.status, o.status) END,
+           coalesce(e.reason, o.reason), e.seq, f.epoch, %(node_name)s::text, f.revision,
+           to_timestamp(o.decided_us / 1e6), f.now, o.kind, nullif(o.limit_price, '')::numeric,
+           nullif(o.stop_price, '')::numeric, o.time_in_force, o.tag
     FROM unnest(
         %(o_portfolios)b::bigint[], %(o_seqs)b::bigint[], %(o_indexes)b::int[],
         %(o_symbols)b::text[], %(o_sides)b::text[], %(o_quantities)b::text[],
         %(o_prices)b::text[], %(o_statuses)b::text[], %(o_reasons)b::text[],
-        %(o_decided_us)b::bigint[]
-    ) AS o(portfolio, seq, index, symbol, side, quantity, price, status, reason, decided_us)
+        %(o_decided_us)b::bigint[], %(o_kinds)b::text[], %(o_limit_prices)b::text[],
+        %(o_stop_prices)b::text[], %(o_times_in_force)b::text[], %(o_tags)b::text[]
+    ) AS o(portfolio, seq, index, symbol, side, quantity, price, status, reason, decided_us, kind,
+           limit_price, stop_price, time_in_force, tag)
     JOIN fenced f ON f.portfolio_id = o.portfolio
     JOIN portfolios_portfolio p ON p.id = f.portfolio_id
+    LEFT JOIN ends e ON e.portfolio_id = o.portfolio AND e.order_seq = o.seq
+        AND e.order_index = o.index
     RETURNING id
 ), executed AS (
     -- By the key with the seq, so that the query plan prunes partitions.
     UPDATE portfolios_order o SET status = 'filled' FROM fills x
     WHERE o.portfolio_id = x.portfolio_id AND o.seq = x.order_seq AND o.index = x.order_index
     RETURNING o.id
+), ended AS (
+    -- Orders of earlier commits that were cancelled or expired.
+    UPDATE portfolios_order o SET status = x.status, reason = x.reason, ended_seq = x.seq
+    FROM ends x
+    WHERE o.portfolio_id = x.portfolio_id AND o.seq = x.order_seq AND o.index = x.order_index
+      AND o.status = 'open'
 ), filled AS (
     -- A fill whose order is neither in this commit nor stored has a NULL order id and fails.
     INSERT INTO portfolios_fill (portfolio_id, order_id, fill_seq, index, symbol, side, quantity,
-        price, epoch, at)
+        price, epoch, at, fee)
     SELECT x.portfolio_id, coalesce(e.id, o.id), x.fill_seq, x.index, x.symbol, x.side,
-           x.quantity::numeric, x.price::numeric, x.epoch, to_timestamp(x.at_us / 1e6)
+           x.quantity::numeric, x.price::numeric, x.epoch, to_timestamp(x.at_us / 1e6),
+           x.fee::numeric
     FROM fills x LEFT JOIN executed e ON e.id = x.id LEFT JOIN ordered o ON o.id = x.id
 ), valued AS (
     INSERT INTO portfolios_equitypoint (portfolio_id, seq, at, equity)
@@ -368,6 +389,7 @@ def to_columns(
     orders = [(c.portfolio, line) for c in commits for line in c.orders]
     fills = [(c.portfolio, line) for c in commits for line in c.fills]
     equity = [(c.portfolio, line) for c in commits for line in c.equity]
+    ended = [(c.portfolio, line) for c in commits for line in c.ended]
     return {
         "node": node,
         "node_name": node_name,
@@ -391,6 +413,11 @@ def to_columns(
         "o_statuses": [o.status for _, o in orders],
         "o_reasons": [o.reason for _, o in orders],
         "o_decided_us": [o.decided_us for _, o in orders],
+        "o_kinds": [o.kind for _, o in orders],
+        "o_limit_prices": [o.limit_price for _, o in orders],
+        "o_stop_prices": [o.stop_price for _, o in orders],
+        "o_times_in_force": [o.time_in_force for _, o in orders],
+        "o_tags": [o.tag for _, o in orders],
         "f_portfolios": [p for p, _ in fills],
         "f_order_seqs": [f.order_seq for _, f in fills],
         "f_order_indexes": [f.order_index for _, f in fills],
@@ -401,6 +428,13 @@ def to_columns(
         "f_quantities": [f.quantity for _, f in fills],
         "f_prices": [f.price for _, f in fills],
         "f_at_us": [f.at_us for _, f in fills],
+        "f_fees": [f.fee for _, f in fills],
+        "x_portfolios": [p for p, _ in ended],
+        "x_order_seqs": [e.order_seq for _, e in ended],
+        "x_order_indexes": [e.order_index for _, e in ended],
+        "x_seqs": [e.seq for _, e in ended],
+        "x_statuses": [e.status for _, e in ended],
+        "x_reasons": [e.reason for _, e in ended],
         "e_portfolios": [p for p, _ in equity],
         "e_seqs": [e.seq for _, e in equity],
         "e_at_us": [e.at_us for _, e in equity],
@@ -446,10 +480,10 @@ def validate_commit(commit: Commit) -> str:
     except ValueError:
         return f"batch {commit.batch[:40]!r} is not a UUID"
     seqs = [o.seq for o in commit.orders] + [f.fill_seq for f in commit.fills]
-    seqs += [e.seq for e in commit.equity]
+    seqs += [e.seq for e in commit.equity] + [e.seq for e in commit.ended]
     for seq in seqs:
         if not commit.from_seq < seq <= commit.to_seq:
-            return f"seq {seq} of an order, fill or equity point lies outside the batch"
+            return f"seq {seq} of an order, its end, fill or equity point lies outside the batch"
     times = [o.decided_us for o in commit.orders] + [f.at_us for f in commit.fills]
     for at_us in (*times, *(e.at_us for e in commit.equity)):
         if not 0 <= at_us <= LATEST_US:

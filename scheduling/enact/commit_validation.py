@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from portfolios.runtime.events import MAX_SCALE
-from scheduling.wire.messages import Commit, FillLine, OrderLine
+from scheduling.wire.messages import Commit, FillLine, OrderEndLine, OrderLine
 
 NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
 WHOLE_DIGITS = 20  #: before the point; quantities are numeric(24, 4)
@@ -17,6 +17,10 @@ MAX_INDEX = 32_767
 MAX_SYMBOL = 24
 SIDES = frozenset({"buy", "sell"})
 STATUSES = frozenset({"open", "filled", "suppressed", "refused"})
+END_STATUSES = frozenset({"cancelled", "expired"})
+KINDS = frozenset({"market", "limit", "stop"})
+TIMES_IN_FORCE = frozenset({"gtc", "ioc"})
+MAX_TAG = 32
 
 
 def first_invalid_line(commit: Commit) -> str:
@@ -28,7 +32,12 @@ def first_invalid_line(commit: Commit) -> str:
         if error := _line_error(order) or _status_error(order):
             return error
     for fill in commit.fills:
-        if error := _line_error(fill) or _order_error(fill, commit.to_seq):
+        if error := (
+            _line_error(fill) or _order_error(fill, commit.to_seq) or _number_error(fill.fee)
+        ):
+            return error
+    for end in commit.ended:
+        if error := _end_error(end):
             return error
     for point in commit.equity:
         if error := _number_error(point.equity):
@@ -51,6 +60,33 @@ def _status_error(order: OrderLine) -> str:
         return f"the status {order.status[:40]!r} is not one of {', '.join(sorted(STATUSES))}"
     if "\0" in order.reason:
         return "the reason of an order contains a NUL character"
+    if order.kind == "market" and not order.tag and not (order.limit_price or order.stop_price):
+        return ""
+    return _kind_error(order)
+
+
+def _kind_error(order: OrderLine) -> str:
+    if order.kind not in KINDS or order.time_in_force not in TIMES_IN_FORCE:
+        return (
+            f"an order of kind {order.kind[:40]!r} and time in force {order.time_in_force[:40]!r}"
+        )
+    if len(order.tag) > MAX_TAG or "\0" in order.tag:
+        return f"the tag of an order has {len(order.tag)} characters, limit {MAX_TAG}, or a NUL"
+    for price in (order.limit_price, order.stop_price):
+        if price and (error := _price_error(price)):
+            return error
+    return ""
+
+
+def _end_error(end: OrderEndLine) -> str:
+    if not 0 <= end.order_index <= MAX_INDEX:
+        return f"the index {end.order_index} is out of range"
+    if not 0 <= end.order_seq <= end.seq:
+        return f"an order of seq {end.order_seq} ends before it, at seq {end.seq}"
+    if end.status not in END_STATUSES:
+        return f"the status {end.status[:40]!r} is not one of {', '.join(sorted(END_STATUSES))}"
+    if "\0" in end.reason:
+        return "the reason of the end of an order contains a NUL character"
     return ""
 
 
@@ -83,10 +119,12 @@ def _whole_part(text: str) -> str:
 
 def _duplicate_error(commit: Commit) -> str:
     orders, fills, equity = commit.orders, commit.fills, commit.equity
+    ended = commit.ended
     if (
         (len(orders) > 1 and len({(o.seq, o.index) for o in orders}) < len(orders))
         or (len(fills) > 1 and len({(f.fill_seq, f.index) for f in fills}) < len(fills))
         or (len(equity) > 1 and len({e.seq for e in equity}) < len(equity))
+        or (len(ended) > 1 and len({(e.order_seq, e.order_index) for e in ended}) < len(ended))
     ):
-        return "two of its orders, fills or equity points have the same key"
+        return "two of its orders, fills, ends of orders or equity points have the same key"
     return ""

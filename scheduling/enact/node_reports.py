@@ -38,7 +38,8 @@ def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -
             exited = _valid_exit(report)
             return process_failures.handle_process_exit(node, incarnation, exited, timing)
         case Halted():
-            return process_failures.handle_stale_halt(node, incarnation, report, timing)
+            storable = msgspec.structs.replace(report, reason=_storable(report.reason))
+            return process_failures.handle_stale_halt(node, incarnation, storable, timing)
 
 
 def _valid_exit(report: ProcessExited) -> ProcessExited:

@@ -234,7 +234,8 @@ def _fall_back(
 def handle_stale_halt(
     node: int, incarnation: UUID, report: Halted, timing: Timing
 ) -> Transaction[str]:
-    """End the ownership of a portfolio that stopped before a stale event (`catch_up` is `halt`).
+    """End the ownership of a portfolio that stopped before a stale event (`catch_up` is `halt`), or
+    that its limits stopped.
 
     It stays unassigned until an operator starts it.
     """
@@ -246,11 +247,13 @@ def handle_stale_halt(
         yield from revoke_ownership(active, run, released=True, batch=None)
         return "stopped"
     if active is not None:
-        yield from fail(active, run, "it halted before a stale event")
+        yield from fail(active, run, report.reason or "it halted before a stale event")
     reason = (
         f"stopped before seq {run.last_seq + 1}: the next events are {report.age_s:.0f} s old, "
         f"limit {timing.stale_order_age_s:g} s, and catch_up is halt; start resumes there"
     )
+    if report.reason:
+        reason = f"stopped after seq {run.last_seq}: {report.reason}; start resumes there"
     yield from revoke_ownership(
         None,
         run,

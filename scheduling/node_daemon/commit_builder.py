@@ -5,8 +5,15 @@ from __future__ import annotations
 import uuid
 from decimal import Decimal
 
-from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
-from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, EquityLine, FillLine, OrderLine
+from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderEndRow, OrderRow
+from scheduling.wire.messages import (
+    MAX_REFUSED_AGAIN,
+    Commit,
+    EquityLine,
+    FillLine,
+    OrderEndLine,
+    OrderLine,
+)
 
 
 class CommitBuilder:
@@ -21,6 +28,7 @@ class CommitBuilder:
         self._orders: list[OrderLine] = []
         self._fills: list[FillLine] = []
         self._equity: list[EquityLine] = []
+        self._ended: list[OrderEndLine] = []
         self._refused_again = 0
 
     @property
@@ -30,8 +38,11 @@ class CommitBuilder:
 
     @property
     def urgent(self) -> bool:
-        """Return whether it holds a fill or a placed order, which must be committed at once."""
-        return bool(self._fills) or any(order.status == "open" for order in self._orders)
+        """Return whether it holds a fill, a placed order or the end of one, which must be committed
+        at once."""
+        return bool(self._fills or self._ended) or any(
+            order.status == "open" for order in self._orders
+        )
 
     def skip(self, to_seq: int) -> None:
         """Record that no event up to `to_seq` was for this portfolio."""
@@ -43,6 +54,7 @@ class CommitBuilder:
         self._orders.extend(map(_order, result.orders))
         self._fills.extend(map(_fill, result.fills))
         self._equity.extend(map(_equity, result.equity))
+        self._ended.extend(map(_ended, result.ended))
         self._refused_again += result.refused_again
         if result.state is not None:
             self._state = result.state
@@ -63,6 +75,7 @@ class CommitBuilder:
             release=release,
             feed_us=self.feed_us,
             refused_again=min(self._refused_again, MAX_REFUSED_AGAIN),
+            ended=self._ended,
         )
 
 
@@ -81,6 +94,11 @@ def _order(row: OrderRow) -> OrderLine:
         row.status,
         row.reason or "",
         row.decided_us,
+        row.kind,
+        "" if row.limit_price is None else _text(row.limit_price),
+        "" if row.stop_price is None else _text(row.stop_price),
+        row.time_in_force,
+        row.tag,
     )
 
 
@@ -95,7 +113,12 @@ def _fill(row: FillRow) -> FillLine:
         _text(row.quantity),
         _text(row.price),
         row.at_us,
+        _text(row.fee),
     )
+
+
+def _ended(row: OrderEndRow) -> OrderEndLine:
+    return OrderEndLine(row.order_seq, row.order_index, row.seq, row.status, row.reason)
 
 
 def _equity(row: EquityRow) -> EquityLine:

@@ -112,6 +112,10 @@ class StaleEvent(NodeError):
         self.age_s = age_s
 
 
+class LimitReached(NodeError):
+    """A limit stops the portfolio; everything up to that event is committed."""
+
+
 class CommitRefused(NodeError):
     """A commit was not accepted as an ordinary one."""
 

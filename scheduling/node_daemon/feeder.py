@@ -16,6 +16,7 @@ from scheduling.node_daemon.errors import (
     ChildFailed,
     CommitRejected,
     Fenced,
+    LimitReached,
     ReleaseGranted,
     SequenceConflict,
     StaleEvent,
@@ -52,8 +53,8 @@ class MemoryState:
 class Feeder:
     """The loop of one portfolio under one epoch.
 
-    Ends by raising Fenced, SequenceConflict, CommitRejected, ReleaseGranted, StaleEvent or
-    ChildFailed.
+    Ends by raising Fenced, SequenceConflict, CommitRejected, ReleaseGranted, StaleEvent,
+    LimitReached or ChildFailed.
     """
 
     def __init__(
@@ -72,10 +73,12 @@ class Feeder:
         memory: MemoryState,
         engine_seq: int,
         on_keep: Callable[[], None],
+        halted: str = "",
     ) -> None:
         """Start after `memory.last_seq`. The process itself may be at the lower `engine_seq`, with
         no event of its symbols in between. Up to `single_step_to`, where it failed before, it gets
-        one event at a time, so that all work before the bad event is kept."""
+        one event at a time, so that all work before the bad event is kept. `halted` is why a limit
+        stopped it there; it goes on if a start has lifted that."""
         self._context = context
         self._reader = reader
         self._child = child
@@ -84,6 +87,7 @@ class Feeder:
         self._revision = revision
         self.catch_up = catch_up  #: may be changed while it runs
         self._resume_seq = resume_seq  #: a start lifted `halt` up to here
+        self._halted = "" if memory.last_seq <= resume_seq else halted
         self._resuming = False
         self._single_step_to = single_step_to
         self._symbols = symbols
@@ -167,6 +171,9 @@ class Feeder:
                     await self._release(self._release_for)
                 elif self._finish:
                     return await self._flush_if_any()
+                elif self._halted:
+                    await self._flush_if_any()
+                    raise LimitReached(self._halted)
                 elif not self._context.lease.may_feed(boottime_s()):
                     await self._flush_if_any()
                     await self._wait(FENCED_POLL_S)
@@ -235,10 +242,11 @@ class Feeder:
             await self._flush_if_any()  # the work before this batch is valid
             raise
         took = boottime_s() - began
-        self.engine_seq = batch.to_seq
+        self.engine_seq = result.to_seq  # lower than that of the batch if a limit halts it there
+        self._halted = result.halt
         self.events_seen = True
         self._builder.add(result)
-        lines = len(result.orders) + len(result.fills) + len(result.equity)
+        lines = len(result.orders) + len(result.fills) + len(result.ended) + len(result.equity)
         if took > SLOW_BATCH_S or lines > MANY_LINES:
             self._batch_events = max(self._batch_events // 4, MIN_BATCH_EVENTS)
         elif took < QUICK_BATCH_S:

@@ -21,6 +21,7 @@ from scheduling.node_daemon.errors import (
     CommitRejected,
     Fenced,
     ForkserverDied,
+    LimitReached,
     ReleaseGranted,
     RequestRefused,
     SequenceConflict,
@@ -74,6 +75,7 @@ class HostedPortfolio:
         self._memory: MemoryState | None = None  # of a process without a feeder
         self._engine_seq = 0
         self._symbols: frozenset[str] | None = None  # the process needs their events
+        self._halted = ""  # why a limit stopped the loaded state
         self._task: asyncio.Task[None] | None = None
         self._watch_task: asyncio.Task[None] | None = None
         self._ended = False
@@ -192,7 +194,9 @@ class HostedPortfolio:
                 self.feeder.failed_in = self.feeder.uncommitted
             self._handle_failure(ChildFailed("event", f"its commit was refused: {error}"))
         except StaleEvent as stale:
-            self._handle_stale_event(stale)
+            self._halt(str(stale), age_s=stale.age_s)
+        except LimitReached as limit:
+            self._halt(str(limit), reason=str(limit))
         except Exception as error:  # the run must show a cause
             LOG.exception("%s: the daemon failed", self)
             self._handle_failure(ChildFailed("exit", f"the daemon failed: {error!r}"))
@@ -252,6 +256,7 @@ class HostedPortfolio:
             memory=MemoryState(found.last_seq, found.state_seq, found.state_revision),
             engine_seq=self._engine_seq,
             on_keep=self._on_release_kept,
+            halted=self._halted,
         )
         return self.feeder
 
@@ -328,6 +333,7 @@ class HostedPortfolio:
         request = Load(spec, found.state, found.last_seq, trial)
         loaded = await self.child.load(request, self._context.config.load_limit_s)
         self._engine_seq, self._symbols = loaded.last_seq, loaded.symbols(spec)
+        self._halted = loaded.halted
         self._memory = MemoryState(found.last_seq, found.state_seq, found.state_revision)
 
     def _spec(self) -> Spec:
@@ -400,12 +406,16 @@ class HostedPortfolio:
     def _on_report_delivered(self) -> None:
         self._reported = True
 
-    def _handle_stale_event(self, stale: StaleEvent) -> None:
+    def _halt(self, why: str, *, age_s: float = 0.0, reason: str = "") -> None:
         assert self.feeder is not None
-        LOG.warning("%s halts: %s", self, stale)
+        LOG.warning("%s halts: %s", self, why)
         self.phase = "halted"
         report = Halted(
-            portfolio=self.portfolio, epoch=self.epoch, seq=self.feeder.seq, age_s=stale.age_s
+            portfolio=self.portfolio,
+            epoch=self.epoch,
+            seq=self.feeder.seq,
+            age_s=age_s,
+            reason=reason,
         )
         self._context.outbox.add(report)
         self._context.on_change()

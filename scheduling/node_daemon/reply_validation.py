@@ -21,6 +21,8 @@ MAX_INDEX = 32_767
 MAX_SYMBOL = 24
 MAX_SYMBOLS = 10_000  #: beyond those of the spec; each costs a look-up per batch
 MAX_ERROR, MAX_TRACE = 600, 2_000
+MAX_REASON = 600
+MAX_TAG = 32
 
 
 class InvalidReply(Exception):
@@ -52,7 +54,9 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
 def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
     """Yield statements of the result that contradict the requested batch."""
     expected = (request.from_seq, request.to_seq, request.suppress)
-    if (result.from_seq, result.to_seq, result.suppress) != expected:
+    ends_early = result.halt and request.from_seq < result.to_seq <= request.to_seq
+    to_seq = request.to_seq if ends_early else result.to_seq
+    if (result.from_seq, to_seq, result.suppress) != expected:
         yield f"a result of ({result.from_seq}, {result.to_seq}], not of {expected[:2]}"
     for order in result.orders:
         if not request.from_seq < order.seq <= request.to_seq:
@@ -62,14 +66,24 @@ def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
         yield from _number_violations(
             order.seq, order.decided_us, order.index, order.quantity, order.price
         )
+        prices = [price for price in (order.limit_price, order.stop_price) if price is not None]
+        yield from _number_violations(order.seq, order.decided_us, 0, *prices)
         yield from _symbol_violations(order.symbol)
+        yield from _text_violations(order.seq, order.tag, MAX_TAG)
     for fill in result.fills:
         if not request.from_seq < fill.fill_seq <= request.to_seq:
             yield f"a fill at seq {fill.fill_seq}, outside its batch"
         yield from _number_violations(
-            fill.fill_seq, fill.at_us, fill.index, fill.quantity, fill.price
+            fill.fill_seq, fill.at_us, fill.index, fill.quantity, fill.price, fill.fee
         )
         yield from _symbol_violations(fill.symbol)
+    for end in result.ended:
+        if not request.from_seq < end.seq <= request.to_seq or end.order_seq > end.seq:
+            yield f"the end of an order at seq {end.seq}, outside its batch"
+        yield from _number_violations(end.order_seq, 0, end.order_index)
+        yield from _text_violations(end.seq, end.reason, MAX_REASON)
+    if len(result.halt) > MAX_REASON:
+        yield f"a reason to halt of {len(result.halt)} characters"
     for point in result.equity:
         if not request.from_seq < point.seq <= request.to_seq:
             yield f"an equity point at seq {point.seq}, outside its batch"
@@ -101,3 +115,8 @@ def _exponent(amount: Decimal) -> int:
 def _symbol_violations(symbol: str) -> Iterable[str]:
     if len(symbol) > MAX_SYMBOL or not symbol.isprintable():
         yield f"a symbol of {len(symbol)} characters"
+
+
+def _text_violations(seq: int, text: str, most: int) -> Iterable[str]:
+    if len(text) > most or not text.isprintable():
+        yield f"a text of {len(text)} characters at seq {seq}"

@@ -108,7 +108,8 @@ def _entry(row: Row) -> DesiredEntry:
 def spec_of(row: Any) -> dict[str, Any]:
     """Return the fields of `portfolios.runtime.spec.Spec` from a row of portfolio and revision."""
     limits = {name: value for name, value in (row.limits or {}).items() if value is not None}
-    return {
+    broker = limits.pop("broker", None)
+    spec = {
         "portfolio": row.name,
         "uid": str(row.uid),
         "revision": row.revision,
@@ -116,10 +117,22 @@ def spec_of(row: Any) -> dict[str, Any]:
         "strategy_version": row.strategy_version,
         "parameters": row.config,
         "symbols": row.symbols,
-        "limits": {k: v if isinstance(v, bool) else str(v) for k, v in limits.items()},
+        "limits": _as_texts(limits),
         "starting_cash": str(row.starting_cash),
         "first_seq": row.first_seq,
         "artifact": row.artifact_sha256 or "",
         "environment": row.env_sha256 or "",
         "strategy_class": row.class_path or "",
+    }
+    if broker:
+        spec["broker"] = _as_texts(broker)
+    return spec
+
+
+def _as_texts(values: dict[str, Any]) -> dict[str, Any]:
+    """Return decimals as texts, which keep their places; flags and counts as they are."""
+    counts = ("orders_per_minute", "slippage_ticks")
+    return {
+        name: int(value) if name in counts else value if isinstance(value, bool) else str(value)
+        for name, value in values.items()
     }

@@ -25,10 +25,10 @@ def _money() -> serializers.DecimalField:
     )
 
 
-def _price() -> serializers.DecimalField:
-    """Return the field of a price, with the places of its instrument, four at least."""
+def _price(allow_null: bool = False) -> serializers.DecimalField:
+    """Return a field that shows as many places as are stored: four, or those of the instrument."""
     return serializers.DecimalField(
-        max_digits=None, decimal_places=None, coerce_to_string=True, allow_null=True
+        max_digits=None, decimal_places=None, coerce_to_string=True, allow_null=allow_null
     )
 
 
@@ -236,7 +236,11 @@ class BoardDocument(_Anything):
 
 
 class OrderDocument(_Anything):
-    """A decision of a strategy. `status`: open, filled, suppressed or refused."""
+    """A decision of a strategy.
+
+    `status`: open, filled, cancelled, expired, suppressed or refused. `kind`: market, limit or
+    stop; a limit order has a `limit_price`, a stop order a `stop_price`.
+    """
 
     id = serializers.CharField()
     seq = serializers.IntegerField()
@@ -245,8 +249,16 @@ class OrderDocument(_Anything):
     side = serializers.CharField()
     quantity = _money()
     price = _price()
+    kind = serializers.CharField()
+    limit_price = _price(allow_null=True)
+    stop_price = _price(allow_null=True)
+    time_in_force = serializers.CharField()
+    tag = serializers.CharField()
     status = serializers.CharField()
     reason = serializers.CharField()
+    ended_seq = serializers.IntegerField(
+        allow_null=True, help_text="The event at which it was cancelled or expired."
+    )
     epoch = serializers.IntegerField()
     node = serializers.CharField()
     revision = serializers.IntegerField()
@@ -264,6 +276,7 @@ class FillDocument(_Anything):
     side = serializers.CharField()
     quantity = _money()
     price = _price()
+    fee = _money()
     epoch = serializers.IntegerField()
     at = serializers.DateTimeField()
 

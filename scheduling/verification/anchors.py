@@ -16,7 +16,7 @@ from typing import Any
 from portfolios.feeds.clock import head_at
 from portfolios.verify.stored_rows import StoredRowsReader
 from portfolios.verify.sums import RangeSums, RowSum, sum_rows
-from portfolios.verify.types import Anchor, Counts, StoredRows
+from portfolios.verify.types import Anchor, Counts, OrderOutcome, StoredRows
 from scheduling.db.transaction import django_cursor, execute
 from scheduling.enact.verification_anchors import keep_anchor
 from scheduling.verification.evidence import Evidence
@@ -139,9 +139,9 @@ class SummedRows:
             self.seq = to_seq
         return self._stored.rows(from_seq, to_seq)
 
-    def statuses(self, orders: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], str]:
-        """Return the statuses of these orders, as far as they are stored."""
-        return self._stored.statuses(orders)
+    def outcomes(self, orders: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], OrderOutcome]:
+        """Return the outcomes of these orders, as far as they are stored."""
+        return self._stored.outcomes(orders)
 
 
 def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, read: SummedRows) -> None:

@@ -21,7 +21,7 @@ PROTOCOL = 1  #: increased when a message changes so that an older daemon would 
 # Limits of one message. The gateway rejects larger ones with 413 `payload_too_large`; a daemon
 # sends the rest with the next message.
 MAX_COMMITS = 200  #: commits of a CommitRequest
-MAX_LINES = 10_000  #: orders, fills and equity points of all its commits
+MAX_LINES = 10_000  #: orders, fills, ends of orders and equity points of all its commits
 MAX_REPORTS = 500  #: reports of a Heartbeat
 MAX_PORTFOLIOS = 2_000  #: portfolios of a Heartbeat
 MAX_LOG_LINES = 500  #: lines of a LogRequest
@@ -191,6 +191,8 @@ class Halted(msgspec.Struct, frozen=True, tag="halted", kw_only=True):
     seq: int
     """The last committed seq."""
     age_s: float
+    reason: str = ""
+    """Why its limits stopped it; "": it stopped before an event that is `age_s` old."""
 
 
 Report = Prepared | StepFailed | ProcessExited | Halted
@@ -287,6 +289,12 @@ class OrderLine(msgspec.Struct, array_like=True, frozen=True):
     status: str
     reason: str
     decided_us: int
+    kind: str = "market"
+    limit_price: str = ""
+    """"": none."""
+    stop_price: str = ""
+    time_in_force: str = "gtc"
+    tag: str = ""
 
 
 class FillLine(msgspec.Struct, array_like=True, frozen=True):
@@ -299,6 +307,17 @@ class FillLine(msgspec.Struct, array_like=True, frozen=True):
     quantity: str
     price: str
     at_us: int
+    fee: str = "0"
+
+
+class OrderEndLine(msgspec.Struct, array_like=True, frozen=True):
+    """An open order ended at `seq` without a fill."""
+
+    order_seq: int
+    order_index: int
+    seq: int
+    status: str
+    reason: str
 
 
 class EquityLine(msgspec.Struct, array_like=True, frozen=True):
@@ -334,6 +353,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     events; 0: not known. Events after a newer segment were released at other times than stamped."""
     refused_again: int = 0
     """Refused decisions without a row, since the same reason is already recorded."""
+    ended: Annotated[list[OrderEndLine], msgspec.Meta(max_length=MAX_LINES)] = []
 
 
 class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):

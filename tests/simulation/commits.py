@@ -120,11 +120,22 @@ def _lines(db: Store, run: rows.Run, p: Any) -> None:
     earlier = [db.orders[mine, *key] for key in filled if (mine, *key) in db.orders]
     for order in earlier:
         db.set(order, status="filled")
+    ended = {
+        (seq, index): status
+        for portfolio, seq, index, status in zip(
+            p.x_portfolios, p.x_order_seqs, p.x_order_indexes, p.x_statuses, strict=True
+        )
+        if portfolio == mine
+    }
+    for key, status in ended.items():
+        if (mine, *key) in db.orders and db.orders[mine, *key].status == "open":
+            db.set(db.orders[mine, *key], status=status)
     for portfolio, seq, index, status in zip(
         p.o_portfolios, p.o_seqs, p.o_indexes, p.o_statuses, strict=True
     ):
         if portfolio == mine:
             now = "filled" if status == "open" and (seq, index) in filled else status
+            now = ended.get((seq, index), now)
             order = rows.Order(mine, seq, index, now, run.epoch, p.node_name, run.revision)
             db.add(db.orders, (mine, seq, index), order)
     for seq, index, _ in fills:

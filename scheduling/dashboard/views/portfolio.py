@@ -26,7 +26,7 @@ from scheduling.observe.portfolio_log import read_log
 from scheduling.verification.latest import newest_verification
 
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "all": None}
-ORDER_STATUSES = ("open", "filled", "suppressed", "refused")
+ORDER_STATUSES = ("open", "filled", "cancelled", "expired", "suppressed", "refused")
 MAX_POINTS = 2000  #: of a curve; more than a screen has pixels
 MAX_MARKS = 500
 

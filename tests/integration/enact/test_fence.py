@@ -10,9 +10,10 @@ import pytest
 
 from portfolios.models import Checkpoint, EquityPoint, Fill, Order, Suppression
 from scheduling.db.transaction import execute
+from scheduling.enact.commit import validate_commit
 from scheduling.enact.grant import grant
 from scheduling.models import Event, Tenure
-from scheduling.wire.messages import EquityLine, FillLine, OrderLine
+from scheduling.wire.messages import Commit, EquityLine, FillLine, OrderEndLine, OrderLine
 from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -274,3 +275,55 @@ def test_commit_accepts_empty_arrays() -> None:
 def test_the_first_commit_of_an_epoch_is_written_on_its_tenure(hand: OwnerSession) -> None:
     tenure = Tenure.objects.get(portfolio=hand.portfolio, epoch=hand.run().epoch)
     assert tenure.first_commit_at == hand.run().first_commit_at
+
+
+# --- orders of every kind ------------------------------------------------------------------------
+
+
+def a_limit(seq: int, index: int = 0) -> OrderLine:
+    return OrderLine(
+        seq, index, "IBM", "buy", "10", "12.5", "open", "", AT_US, "limit", "12.12345", "", "ioc",
+        "dip",
+    )  # fmt: skip
+
+
+def test_an_order_keeps_its_kind_its_prices_and_its_tag(hand: OwnerSession) -> None:
+    seq = hand.run().last_seq + 1
+    fill = FillLine(seq, 0, seq + 1, 0, "IBM", "buy", "10", "12.12345", AT_US, "1.25")
+    assert hand.commit(2, orders=[a_limit(seq), make_order(seq, 1)], fills=[fill]) == "ok"
+    limit, market = Order.objects.order_by("index")
+    assert (limit.kind, limit.limit_price, limit.stop_price) == ("limit", Decimal("12.12345"), None)
+    assert (limit.time_in_force, limit.tag, limit.ended_seq) == ("ioc", "dip", None)
+    assert (market.kind, market.limit_price, market.time_in_force) == ("market", None, "gtc")
+    stored = Fill.objects.get()
+    assert (stored.price, stored.fee) == (Decimal("12.12345"), Decimal("1.2500"))
+
+
+def test_an_order_ends_in_its_own_commit_or_in_a_later_one(hand: OwnerSession) -> None:
+    seq = hand.run().last_seq + 1
+    first = OrderEndLine(seq, 0, seq + 1, "expired", "not filled")
+    assert hand.commit(2, orders=[a_limit(seq), a_limit(seq, 1)], ended=[first]) == "ok"
+    assert hand.commit(1, ended=[OrderEndLine(seq, 1, seq + 2, "cancelled", "")]) == "ok"
+    ends = Order.objects.order_by("index").values_list("status", "reason", "ended_seq")
+    assert list(ends) == [("expired", "not filled", seq + 1), ("cancelled", "", seq + 2)]
+
+
+def test_an_order_that_was_filled_does_not_end_again(hand: OwnerSession) -> None:
+    seq = hand.run().last_seq + 1
+    hand.commit(2, orders=[a_limit(seq)], fills=[a_fill(seq, seq + 1)])
+    assert hand.commit(1, ended=[OrderEndLine(seq, 0, seq + 2, "cancelled", "")]) == "ok"
+    assert Order.objects.get().status == "filled"
+
+
+@pytest.mark.parametrize(
+    ("ended", "error"),
+    [
+        (OrderEndLine(9, 0, 1, "expired", ""), "an order of seq 9 ends before it, at seq 1"),
+        (OrderEndLine(1, 0, 1, "lost", ""), "the status 'lost' is not one of cancelled, expired"),
+        (OrderEndLine(1, -1, 1, "expired", ""), "the index -1 is out of range"),
+        (OrderEndLine(1, 0, 2, "expired", ""), "seq 2 of an order, its end, fill or equity point"),
+    ],
+)
+def test_an_invalid_end_of_an_order_is_refused(ended: OrderEndLine, error: str) -> None:
+    commit = Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), ended=[ended])
+    assert validate_commit(commit).startswith(error)

@@ -30,7 +30,8 @@ from portfolios.runtime.engine import EQUITY_STEP_US
 from portfolios.runtime.events import Event as MarketEvent
 from portfolios.runtime.messages import Batch, Load, Reply
 from portfolios.runtime.state import decode_state, encode_state
-from portfolios.verify.compare_state import without_event_count
+from portfolios.strategies import registry
+from portfolios.verify.compare_state import without_event_count, without_figures
 from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process, replay_process
 from portfolios.verify.stored_rows import StoredRowsReader
 from portfolios.verify.types import Difference
@@ -51,6 +52,7 @@ from tests.support.factories import (
     make_trader,
     owner,
 )
+from tests.support.strategies.every_order import EveryOrder
 
 pytestmark = pytest.mark.django_db
 
@@ -703,3 +705,60 @@ def test_where_a_strategy_fails_the_fleet_went_on(
     assert (found.kind, found.found) == ("replay", "a commit")
     assert found.wanted == "a failure: it did not answer within 60 s and was killed"
     assert "epoch 2 on node-2" in found.where
+
+
+# --- orders of every kind ------------------------------------------------------------------------
+
+COSTS = {"fee_per_order": "1", "fee_bps": "2.5", "slippage_bps": "5", "slippage_ticks": 1}
+
+
+def test_orders_of_every_kind_are_compared_with_all_that_became_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(registry.BUILT_IN, EveryOrder.name, EveryOrder)
+    one, two = make_node("node-1"), make_node("node-2")
+    limits = {"broker": COSTS, "orders_per_minute": 3, "largest_notional": "5000"}
+    make_running_portfolio(
+        NAME, one, events=2_000, strategy=EveryOrder.name, symbols=["KO", "GE"], limits=limits
+    )
+    move(one, two)
+    assert two.commit(NAME, 1_500, suppress=True) == "ok"
+    assert verify_portfolio(NAME).identical
+    assert two.commit(NAME, 6_000) == "ok"
+    verdict = verify_portfolio(NAME)
+    assert verdict.identical, verdict.sentence
+    orders = Order.objects.filter(portfolio__name=NAME)
+    assert {"filled", "cancelled", "expired", "refused", "suppressed"} <= set(
+        orders.values_list("status", flat=True)
+    )
+    assert {"market", "limit", "stop"} == set(orders.values_list("kind", flat=True))
+
+    touched: list[tuple[Order, str, Any]] = []
+    limit = orders.filter(kind="limit", status="filled").latest("seq")
+    touched += [(limit, "limit_price", Decimal(1)), (limit, "tag", "other")]
+    touched += [(limit, "time_in_force", "ioc"), (limit, "kind", "market")]
+    expired = orders.filter(status="expired").latest("seq")
+    touched += [(expired, "ended_seq", expired.seq), (expired, "reason", "late")]
+    touched += [(orders.filter(status="cancelled").latest("seq"), "status", "filled")]
+    for order, field, value in touched:
+        orders.filter(pk=order.pk).update(**{field: value})
+        assert difference(verify_portfolio(NAME, full=True)).field == field
+        orders.filter(pk=order.pk).update(**{field: getattr(order, field)})
+    fill = Fill.objects.filter(portfolio__name=NAME).latest("fill_seq")
+    Fill.objects.filter(pk=fill.pk).update(fee=fill.fee + 1)
+    assert difference(verify_portfolio(NAME, full=True)).field == "fee"
+
+
+def test_figures_that_an_older_version_did_not_keep_begin_where_a_newer_one_took_over(
+    world: tuple[Portfolio, FakeNode],
+) -> None:
+    trader, daemon = world
+    row = Checkpoint.objects.get(portfolio=trader)
+    stored = without_figures(bytes(row.state))
+    Checkpoint.objects.filter(portfolio=trader).update(state=stored)
+    assert verify_portfolio(NAME, full=True).identical  # as the older version left it
+    assert daemon.commit(NAME, 3_000) == "ok"
+    figures = decode_state(bytes(Checkpoint.objects.get(portfolio=trader).state)).account.figures
+    assert figures is not None and figures.since == row.seq + 1
+    assert verify_portfolio(NAME, full=True).identical
+    assert verify_portfolio(NAME).identical

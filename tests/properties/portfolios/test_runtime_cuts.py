@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.events import Bar, Event
+from portfolios.runtime.money import ZERO
 from portfolios.runtime.results import BatchResult
-from portfolios.runtime.spec import Limits, Spec
+from portfolios.runtime.spec import BrokerSettings, Limits, Spec
 from portfolios.runtime.state import encode_state
 from portfolios.strategies import registry
 from tests.support.drawn_examples import examples
 from tests.support.market_factories import spec
+from tests.support.strategies.every_order import EveryOrder
 
 #: Windows short enough that a few dozen bars make every one of them trade; {} for the others.
 QUICK: dict[str, dict[str, Any]] = {
@@ -50,20 +52,46 @@ def steps(draw: st.DrawFn) -> list[Step]:
 def specs(name: str) -> st.SearchStrategy[Spec]:
     """This strategy, with limits that bind now and then."""
     some = st.none() | st.integers(1, 20).map(Decimal)
-    limits = st.builds(Limits, some, some, st.booleans(), st.booleans())
-    return limits.map(
-        lambda chosen: spec(
+    limits = st.builds(
+        Limits,
+        some,
+        some,
+        st.booleans(),
+        st.booleans(),
+        st.none() | st.integers(1, 400).map(Decimal),
+        st.none() | st.integers(1, 9),
+    )
+    costs = st.builds(BrokerSettings, some_costs(), some_costs(), some_costs(), some_costs())
+    return st.builds(
+        lambda chosen, broker: spec(
             name,
             parameters=QUICK.get(name, {}),
             limits=chosen,
+            broker=broker,
             strategy_version=registry.get(name).version,
-        )
+        ),
+        limits,
+        costs,
     )
 
 
-def rows(results: Sequence[BatchResult]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return all orders, fills and equity points."""
+def some_costs() -> st.SearchStrategy[Decimal]:
+    """Costs of the paper broker, often none."""
+    return st.just(ZERO) | st.integers(1, 300).map(lambda cents: Decimal(cents) / 100)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_order() -> Iterator[None]:
+    """Register the strategy that uses everything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.BUILT_IN, EveryOrder.name, EveryOrder)
+        yield
+
+
+def rows(results: Sequence[BatchResult]) -> tuple[list[Any], ...]:
+    """Return all orders, fills, ends of orders and equity points."""
     return (
+        [row for result in results for row in result.ended],
         [row for result in results for row in result.orders],
         [row for result in results for row in result.fills],
         [row for result in results for row in result.equity],
@@ -80,7 +108,7 @@ def batches(made: list[Step], ends: set[int]) -> list[tuple[list[Event], bool]]:
     return out
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", [*registry.names(), EveryOrder.name])
 @settings(deadline=None, max_examples=examples(60))
 @given(data=st.data(), made=steps())
 def test_an_engine_made_anew_at_every_event_does_the_same(
@@ -100,7 +128,7 @@ def test_an_engine_made_anew_at_every_event_does_the_same(
     assert encode_state(cut.state) == encode_state(whole.state)
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", [*registry.names(), EveryOrder.name])
 @settings(deadline=None, max_examples=examples(40))
 @given(data=st.data(), made=steps(), ends=st.sets(st.integers(1, 40)))
 def test_batches_of_any_size_do_the_same_and_give_every_change_of_state(
@@ -117,7 +145,7 @@ def test_batches_of_any_size_do_the_same_and_give_every_change_of_state(
         assert [result.from_seq for result in results[1:]] == [r.to_seq for r in results[:-1]]
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", [*registry.names(), EveryOrder.name])
 @settings(deadline=None, max_examples=examples(30))
 @given(data=st.data(), made=steps())
 def test_money_is_neither_made_nor_lost(name: str, data: st.DataObject, made: list[Step]) -> None:
@@ -126,7 +154,8 @@ def test_money_is_neither_made_nor_lost(name: str, data: st.DataObject, made: li
         engine.run([event], event.seq - 1, event.seq, stale)
         account = engine.state.account
         costs = sum(position.cost for position in account.positions.values())
-        assert account.cash + costs == account.starting_cash + account.realised
+        paid = account.fees or 0
+        assert account.cash + costs == account.starting_cash + account.realised - paid
 
 
 HASH_SEED_RUN = """
@@ -160,7 +189,7 @@ def test_hash_seeds_make_no_difference() -> None:
         for seed in ("0", "1")
     ]
     assert said[0] == said[1]
-    assert len(said[0].splitlines()) == len(registry.names())
+    assert len(said[0].splitlines()) == len(set(registry.names()) - {EveryOrder.name})
 
 
 @st.composite

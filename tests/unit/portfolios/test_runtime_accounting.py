@@ -102,6 +102,16 @@ def test_the_account_for_people(account: Account) -> None:
         "equity": "1015.0000",  # 800 + 10 * 21.5
         "pnl": "15.0000",
         "realised": "0.0000",
+        "unrealised": "15.0000",
+        "fees": "0.0000",
+        "exposure": "215.0000",
+        "gross_exposure": "215.0000",
+        "turnover": "0.0000",  # not counted: the account has no figures
+        "drawdown": "0.0000",
+        "drawdown_pct": "0.0000",
+        "largest_drawdown": "0.0000",
+        "figures_since": 0,
+        "open_orders": [],
         "positions": [
             {
                 "symbol": "KO",

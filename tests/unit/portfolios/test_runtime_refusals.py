@@ -14,6 +14,7 @@ from portfolios.runtime.spec import Limits
 from portfolios.verify.compare import Comparison
 from portfolios.verify.types import (
     Counts,
+    OrderOutcome,
     ProducedRows,
     RecordedRun,
     StoredOrder,
@@ -91,7 +92,7 @@ def refused(seq: int, reason: str = "needs 5 of cash, 1 is free") -> OrderRow:
 
 def stored(row: OrderRow) -> StoredOrder:
     uid = spec("canary").uid
-    return StoredOrder(f"{uid}-{row.seq}-0", row, row.status, 1, "node-1", 1)
+    return StoredOrder(f"{uid}-{row.seq}-0", row, OrderOutcome(row.status), 1, "node-1", 1)
 
 
 def compared(found: list[OrderRow], wanted: list[OrderRow], new_since: int | None) -> Any:

@@ -1,0 +1,360 @@
+"""The orders of one portfolio: decided, worked at each event of their symbol, ended."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+from portfolios.runtime.accounting import apply_fill
+from portfolios.runtime.errors import StrategyFailed
+from portfolios.runtime.events import Event
+from portfolios.runtime.limits import count_order, rate_refusal, refusal
+from portfolios.runtime.money import FOUR_PLACES, ZERO, quantise
+from portfolios.runtime.paper_broker import NOT_FILLED, PriceRange, fee_of, fill_price
+from portfolios.runtime.refusals import forget_refusal, is_new_refusal
+from portfolios.runtime.results import (
+    BatchResult,
+    EndStatus,
+    FillRow,
+    OrderEndRow,
+    OrderRow,
+    OrderStatus,
+    Side,
+)
+from portfolios.runtime.spec import Spec
+from portfolios.runtime.state import FORMAT, OpenOrder, State
+from portfolios.strategies.base import (
+    MAX_QUANTITY,
+    CancelIntent,
+    Intent,
+    OrderIntent,
+    PlacedOrder,
+    ReplaceIntent,
+    Report,
+)
+
+SUPPRESSED = "decided on a stale event"
+MAX_RESTING = 1_000  #: open limit and stop orders: they may never fill, and are part of the state
+MAX_TAG = 32
+MAX_PRICE = Decimal(10) ** 12
+EIGHT_PLACES = Decimal("0.00000001")
+MINUTE_US = 60_000_000
+
+#: What a limit and a stop order need; the other price is refused.
+PRICE_OF_KIND = {"market": None, "limit": "limit_price", "stop": "stop_price"}
+
+
+class OrderBook:
+    """The open orders of an account. Called within the decimal context of money."""
+
+    def __init__(self, spec: Spec, state: State, *, is_reporting: bool) -> None:
+        """Continue with the open orders of `state`. Without `is_reporting`, no report is made."""
+        self._spec = spec
+        self._state = state
+        self._account = state.account
+        self._traded = spec.symbol_set()
+        self._is_reporting = is_reporting
+        self.symbols: set[str] = {order.symbol for order in state.account.open_orders}
+        """Symbols with an open order. The same set for the life of the engine."""
+        self.reports: deque[Report] = deque()  #: not delivered yet
+        self._seq = self._orders = 0  # number of orders decided at the event `_seq`
+
+    # --- at an event -------------------------------------------------------------------------
+
+    def work(self, event: Event, result: BatchResult) -> None:
+        """Fill or expire the open orders of the event's symbol, in the order of their decisions."""
+        orders = self._account.open_orders
+        mine = [order for order in orders if order.symbol == event.symbol]
+        if not mine:
+            return
+        ended: set[tuple[int, int]] = set()
+        for order in mine:
+            price = fill_price(order, _price_range(event, order.side), self._spec.broker)
+            if price is not None:
+                self._fill(order, price, event, result)
+            elif order.time_in_force == "ioc":
+                self._end(order, "expired", NOT_FILLED, event.seq, result)
+            else:
+                continue
+            ended.add((order.seq, order.index))
+        if ended:
+            self._keep([order for order in orders if (order.seq, order.index) not in ended])
+
+    def _fill(self, order: OpenOrder, price: Decimal, event: Event, result: BatchResult) -> None:
+        last = result.fills[-1] if result.fills else None
+        index = last.index + 1 if last is not None and last.fill_seq == event.seq else 0
+        fee = fee_of(self._spec.broker, order.quantity, price)
+        apply_fill(
+            self._account,
+            order.symbol,
+            order.signed_quantity,
+            price,
+            event.close_units,
+            event.scale,
+            fee,
+        )
+        row = FillRow(
+            order.seq,
+            order.index,
+            event.seq,
+            index,
+            order.symbol,
+            order.side,
+            order.quantity,
+            price,
+            event.released,
+            fee,
+        )
+        result.fills.append(row)
+        self._report("filled", order, price=price, fee=fee)
+
+    def _end(
+        self, order: OpenOrder, status: EndStatus, reason: str, seq: int, result: BatchResult
+    ) -> None:
+        """Record the end of an order; the caller removes it."""
+        result.ended.append(OrderEndRow(order.seq, order.index, seq, status, reason))
+        self._report(status, order, reason=reason)
+
+    def _keep(self, orders: list[OpenOrder]) -> None:
+        self._account.open_orders = orders
+        self.symbols.clear()
+        self.symbols.update(order.symbol for order in orders)
+
+    def _report(
+        self,
+        kind: Literal["accepted", "filled", "rejected", "cancelled", "expired"],
+        order: OpenOrder | OrderRow,
+        **more: Any,
+    ) -> None:
+        if self._is_reporting:
+            self.reports.append(
+                Report(
+                    kind,
+                    order.seq,
+                    order.index,
+                    order.symbol,
+                    order.side,
+                    order.quantity,
+                    order.tag,
+                    **more,
+                )
+            )
+
+    # --- decisions ---------------------------------------------------------------------------
+
+    def decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
+        """Carry out intents. Raise StrategyFailed if one is invalid."""
+        for given in intents:
+            try:
+                intent = _checked(given)
+            except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+                raise StrategyFailed(self._spec.strategy, event.seq, error) from error
+            if isinstance(intent, CancelIntent):
+                self._cancel(intent.order, event, result)
+            elif isinstance(intent, ReplaceIntent):
+                self._replace(intent, event, result)
+            else:
+                self._place(intent, event, result)
+
+    def _next_index(self, seq: int) -> int:
+        if seq != self._seq:
+            self._seq, self._orders = seq, 0
+        self._orders += 1
+        return self._orders - 1
+
+    def _open(self, wanted: PlacedOrder) -> OpenOrder | None:
+        for order in self._account.open_orders:
+            if order.seq == wanted.seq and order.index == wanted.index:
+                return order
+        return None
+
+    def _cancel(self, wanted: PlacedOrder, event: Event, result: BatchResult) -> None:
+        order = self._open(wanted)
+        if order is None or result.suppress:
+            return
+        self._end(order, "cancelled", "", event.seq, result)
+        self._keep([other for other in self._account.open_orders if other is not order])
+
+    def _replace(self, intent: ReplaceIntent, event: Event, result: BatchResult) -> None:
+        order = self._open(intent.order)
+        if order is None:
+            return
+        changed = OrderIntent(
+            order.symbol,
+            order.side,
+            order.quantity if intent.quantity is None else intent.quantity,
+            order.kind,
+            order.limit_price if intent.limit_price is None else intent.limit_price,
+            order.stop_price if intent.stop_price is None else intent.stop_price,
+            order.time_in_force,
+            order.tag,
+        )
+        try:
+            wanted = _checked_order(changed)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise StrategyFailed(self._spec.strategy, event.seq, error) from error
+        before = self._account.open_orders
+        self._keep([other for other in before if other is not order])  # does not count in limits
+        number = self._place(wanted, event, result)
+        if number is None:
+            self._keep(before)
+            return
+        reason = f"replaced by order {number} of seq {event.seq}"
+        self._end(order, "cancelled", reason, event.seq, result)
+
+    def _place(self, intent: OrderIntent, event: Event, result: BatchResult) -> int | None:
+        """Record the order of an intent: open, suppressed or refused.
+
+        Return its number if it is open. A refusal that is already recorded is only counted.
+        """
+        symbol, side, quantity = intent.symbol, intent.side, intent.quantity
+        index = self._next_index(event.seq)
+        price = self._reference_price(event, symbol)
+        reason = self._refusal(intent, price, event)
+        status: OrderStatus = "refused" if reason else "open"
+        if result.suppress:
+            status, reason = "suppressed", SUPPRESSED
+        row = OrderRow(
+            event.seq,
+            index,
+            symbol,
+            side,
+            quantity,
+            price or ZERO,
+            status,
+            reason,
+            event.released,
+            intent.kind,
+            intent.limit_price,
+            intent.stop_price,
+            intent.time_in_force,
+            intent.tag,
+        )
+        if status == "open":
+            self._add(row, event)
+            result.orders.append(row)
+            self._report("accepted", row)
+            return index
+        refusals = self._account.refusals
+        if status == "refused" and not is_new_refusal(refusals, symbol, side, reason or ""):
+            result.refused_again += 1
+        else:
+            result.orders.append(row)
+        self._report("rejected", row, reason=reason or "")
+        return None
+
+    def _add(self, row: OrderRow, event: Event) -> None:
+        """Open the order of a row."""
+        order = OpenOrder(
+            row.seq,
+            row.index,
+            row.symbol,
+            row.side,
+            row.quantity,
+            row.price,
+            row.kind,
+            row.limit_price,
+            row.stop_price,
+            row.time_in_force,
+            row.tag,
+        )
+        if row.kind != "market" or row.tag:
+            self._state.format = FORMAT
+        self._account.open_orders.append(order)
+        self.symbols.add(row.symbol)
+        forget_refusal(self._account.refusals, row.symbol, row.side)
+        count_order(self._spec.limits, self._account, event.released // MINUTE_US)
+
+    def _reference_price(self, event: Event, symbol: str) -> Decimal | None:
+        """Return the last price of `symbol`; None if it is neither this event's nor held."""
+        if symbol == event.symbol:
+            return event.close
+        position = self._account.positions.get(symbol)
+        return None if position is None else position.mark
+
+    def _refusal(self, intent: OrderIntent, price: Decimal | None, event: Event) -> str | None:
+        symbol, account = intent.symbol, self._account
+        if self._traded is not None and symbol not in self._traded:
+            return f"{symbol} is not one of the portfolio's symbols"
+        if price is None:
+            return f"no price of {symbol} is known at this event"
+        if intent.kind != "market" and self._resting() >= MAX_RESTING:
+            return f"{MAX_RESTING} limit and stop orders are open, the most there may be"
+        signed = intent.quantity if intent.side == "buy" else -intent.quantity
+        expected = intent.limit_price or intent.stop_price or price
+        limits = self._spec.limits
+        return refusal(limits, account, symbol, signed, expected) or rate_refusal(
+            limits, account, event.released // MINUTE_US
+        )
+
+    def _resting(self) -> int:
+        return sum(order.kind != "market" for order in self._account.open_orders)
+
+
+def _price_range(event: Event, side: Side) -> PriceRange:
+    """Return the prices at which an order of `side` can be filled at an event."""
+    low, high = event.range_units(side)
+    first = event.price(event.fill_units(side))
+    return PriceRange(first, event.price(high), event.price(low))
+
+
+def _checked(intent: Any) -> Intent:
+    """Return a valid intent, numbers rounded. Raise an error that says what is wrong."""
+    if isinstance(intent, CancelIntent | ReplaceIntent):
+        if not (isinstance(intent.order.seq, int) and isinstance(intent.order.index, int)):
+            raise TypeError(f"{intent!r} names no order: give one of ctx.open_orders, or a report")
+        return intent
+    return _checked_order(OrderIntent(*intent))
+
+
+def _checked_order(intent: OrderIntent) -> OrderIntent:
+    quantity = quantise(Decimal(intent.quantity))
+    if intent.side not in ("buy", "sell") or not isinstance(intent.symbol, str):
+        raise ValueError(f"{intent!r} is not a valid order: side is buy or sell, symbol a text")
+    if not 0 < quantity <= MAX_QUANTITY:
+        raise ValueError(f"{intent!r} is not a valid order: its quantity is {quantity}")
+    if intent[3:] == PLAIN:
+        return OrderIntent(intent.symbol, intent.side, quantity)
+    return _checked_kind(intent)._replace(quantity=quantity)
+
+
+PLAIN = tuple(OrderIntent._field_defaults.values())  #: of a market order
+
+
+def _checked_kind(intent: OrderIntent) -> OrderIntent:
+    """Return the intent with its prices rounded."""
+    if intent.kind not in PRICE_OF_KIND:
+        raise ValueError(f"{intent!r} is not a valid order: kind is market, limit or stop")
+    if intent.time_in_force not in ("gtc", "ioc"):
+        raise ValueError(f"{intent!r} is not a valid order: time_in_force is gtc or ioc")
+    tag = intent.tag
+    if not isinstance(tag, str) or len(tag) > MAX_TAG or not tag.isprintable():
+        raise ValueError(
+            f"{intent!r} is not a valid order: tag has up to {MAX_TAG} printable characters"
+        )
+    prices = _Prices(intent.limit_price, intent.stop_price)
+    needed = PRICE_OF_KIND[intent.kind]
+    for name, price in prices._asdict().items():
+        if (price is not None) != (name == needed):
+            wanted = f"it needs {needed} and" if needed else "it"
+            raise ValueError(f"{intent!r} is not a valid order: {wanted} takes no other price")
+    limit, stop = (None if price is None else _checked_price(intent, price) for price in prices)
+    return intent._replace(limit_price=limit, stop_price=stop)
+
+
+class _Prices(NamedTuple):
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+
+
+def _checked_price(intent: OrderIntent, given: Decimal) -> Decimal:
+    price = Decimal(given)
+    if not 0 < price <= MAX_PRICE:
+        raise ValueError(f"{intent!r} is not a valid order: its price is {price}")
+    for places in (FOUR_PLACES, EIGHT_PLACES):
+        rounded = price.quantize(places)
+        if rounded == price:
+            return rounded
+    raise ValueError(f"{intent!r} is not a valid order: {price} has more than eight places")

@@ -1,0 +1,326 @@
+"""Limit and stop orders, cancel and replace, reports, fees, figures and limits of a portfolio."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.errors import StateUnreadable, StrategyFailed
+from portfolios.runtime.events import Event, make_bar, to_e4
+from portfolios.runtime.results import BatchResult
+from portfolios.runtime.spec import BrokerSettings, Limits
+from portfolios.runtime.state import COUNTING_FORMAT, FORMAT, account_view, decode_state
+from portfolios.strategies import registry
+from portfolios.strategies.base import CancelIntent, OrderIntent, ReplaceIntent, Strategy
+from tests.support.market_factories import Scripted, buy, run, scripted, sell, spec
+
+
+def prices(seq: int, *values: str, symbol: str = "KO", released_s: int | None = None) -> Event:
+    """Return a bar of open, high, low and close."""
+    at = (seq if released_s is None else released_s) * 1_000_000
+    return make_bar(seq, symbol, at, at, [to_e4(value) for value in values], 100)
+
+
+def limit(side: Any, price: str, quantity: str = "1", **more: Any) -> OrderIntent:
+    return OrderIntent("KO", side, Decimal(quantity), "limit", Decimal(price), **more)
+
+
+def stop(side: Any, price: str, quantity: str = "1", **more: Any) -> OrderIntent:
+    return OrderIntent("KO", side, Decimal(quantity), "stop", stop_price=Decimal(price), **more)
+
+
+FLAT = ("10", "10", "10", "10")
+
+
+def filled(result: BatchResult) -> list[tuple[int, int, str]]:
+    return [(fill.order_seq, fill.fill_seq, f"{fill.price:f}") for fill in result.fills]
+
+
+def ends(result: BatchResult) -> list[tuple[int, int, int, str, str]]:
+    return [(e.order_seq, e.order_index, e.seq, e.status, e.reason) for e in result.ended]
+
+
+def test_a_limit_order_waits_until_its_price_is_reached(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [limit("buy", "9.5", tag="dip")]})
+    events = [prices(seq, *FLAT) for seq in (1, 2, 3)] + [prices(4, "10", "10", "9", "9.2")]
+    result = run(engine, events)
+    (order,) = result.orders
+    assert (order.kind, order.limit_price, order.stop_price) == ("limit", Decimal("9.5"), None)
+    assert (order.tag, order.price, order.status) == ("dip", Decimal(10), "open")
+    assert filled(result) == [(1, 4, "9.5000")]
+
+
+def test_an_order_is_not_worked_at_the_bar_it_was_decided_on(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [limit("buy", "9.5")]})
+    result = run(engine, [prices(1, "10", "10", "9", "9"), prices(2, *FLAT)])
+    assert result.fills == []
+
+
+def test_an_immediate_order_expires_at_its_first_bar(monkeypatch: Any) -> None:
+    orders = [limit("buy", "9.5", time_in_force="ioc"), limit("buy", "10", time_in_force="ioc")]
+    engine = scripted(monkeypatch, {1: orders})
+    other = prices(2, *FLAT, symbol="GE")
+    result = run(engine, [prices(1, *FLAT), other, prices(3, *FLAT), prices(4, *FLAT)])
+    assert filled(result) == [(1, 3, "10.0000")]
+    assert ends(result) == [(1, 0, 3, "expired", "not filled at the first bar after its decision")]
+    assert engine.state.account.open_orders == []
+
+
+def test_an_open_order_can_be_cancelled_once(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [limit("buy", "9")]})
+    run(engine, [prices(1, *FLAT)])
+    (order,) = engine._context.open_orders
+    Scripted.script[2] = [CancelIntent(order), CancelIntent(order)]
+    result = run(engine, [prices(2, *FLAT), prices(3, "8", "8", "8", "8")])
+    assert ends(result) == [(1, 0, 2, "cancelled", "")]
+    assert result.fills == []
+
+
+def test_nothing_is_cancelled_on_a_stale_event(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [limit("buy", "9")]})
+    run(engine, [prices(1, *FLAT)])
+    (order,) = engine._context.open_orders
+    Scripted.script[2] = [CancelIntent(order), ReplaceIntent(order, Decimal(2))]
+    result = run(engine, [prices(2, *FLAT)], suppress=True)
+    assert (ends(result), [o.status for o in result.orders]) == ([], ["suppressed"])
+    assert engine._context.open_orders == (order,)
+
+
+def test_a_replaced_order_gets_another_id_and_keeps_what_is_not_named(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [limit("buy", "9", tag="dip")]})
+    run(engine, [prices(1, *FLAT)])
+    (order,) = engine._context.open_orders
+    Scripted.script[2] = [ReplaceIntent(order, limit_price=Decimal("8"))]
+    result = run(engine, [prices(2, *FLAT), prices(3, "9", "9", "8", "8")])
+    assert ends(result) == [(1, 0, 2, "cancelled", "replaced by order 0 of seq 2")]
+    (new,) = result.orders
+    assert (new.quantity, new.limit_price, new.tag) == (Decimal(1), Decimal(8), "dip")
+    assert filled(result) == [(2, 3, "8.0000")]
+
+
+def test_a_refused_replacement_leaves_the_order_open(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [limit("buy", "9", "100")]})  # 900 of 1,000
+    run(engine, [prices(1, *FLAT)])
+    (order,) = engine._context.open_orders
+    Scripted.script |= {
+        2: [ReplaceIntent(order, limit_price=Decimal("11"))],  # 1,100
+        3: [ReplaceIntent(order, limit_price=Decimal("10"))],  # 1,000: the old one does not count
+    }
+    refused = run(engine, [prices(2, *FLAT)])
+    assert [o.status for o in refused.orders] == ["refused"]
+    assert (ends(refused), engine._context.open_orders) == ([], (order,))
+    assert [o.status for o in run(engine, [prices(3, *FLAT)]).orders] == ["open"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        OrderIntent("KO", "buy", Decimal(1), "limit"),
+        OrderIntent("KO", "buy", Decimal(1), "market", Decimal(3)),
+        OrderIntent("KO", "buy", Decimal(1), "stop", Decimal(3)),
+        OrderIntent("KO", "buy", Decimal(1), "iceberg"),  # type: ignore[arg-type]
+        limit("buy", "-1"),
+        limit("buy", "NaN"),
+        limit("buy", "1.123456789"),
+        limit("buy", "1", time_in_force="day"),
+        limit("buy", "1", tag="x" * 33),
+        limit("buy", "1", tag="a\nb"),
+        CancelIntent("1-0"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_invalid_order_is_the_strategys_failure(monkeypatch: Any, wrong: Any) -> None:
+    with pytest.raises(StrategyFailed, match=r"in scripted at seq 1$"):
+        run(scripted(monkeypatch, {1: [wrong]}), [prices(1, *FLAT)])
+
+
+def test_there_is_a_most_of_resting_orders(monkeypatch: Any) -> None:
+    many = [limit("buy", "0.01") for _ in range(1_001)]
+    result = run(scripted(monkeypatch, {1: many}), [prices(1, *FLAT)])
+    assert result.orders[-1].reason == "1000 limit and stop orders are open, the most there may be"
+    assert [o.status for o in result.orders].count("open") == 1_000
+
+
+# --- reports ------------------------------------------------------------------------------------
+
+
+class Reported(Scripted):
+    """Keeps its reports, and answers the scripted ones."""
+
+    name = "reported"
+    answers: dict[tuple[str, int, int], Any] = {}
+
+    def on_report(self, ctx, state, report):  # type: ignore[no-untyped-def]
+        held = str(ctx.held(report.symbol))
+        state["seen"].append([report.kind, report.seq, report.index, held, report.reason])
+        answer = self.answers.get((report.kind, report.seq, report.index))
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def reporting(monkeypatch: Any, script: Any, answers: Any, **changes: Any) -> PortfolioEngine:
+    for strategy in (Scripted, Reported):
+        monkeypatch.setitem(registry.BUILT_IN, strategy.name, strategy)
+    monkeypatch.setattr(Reported, "script", script)
+    monkeypatch.setattr(Reported, "answers", answers)
+    return PortfolioEngine.fresh(spec("reported", **changes))
+
+
+def test_a_strategy_is_told_what_becomes_of_its_orders(monkeypatch: Any) -> None:
+    engine = reporting(
+        monkeypatch,
+        {1: [buy("KO", "1"), sell("KO", "5"), limit("buy", "9", time_in_force="ioc")]},
+        {("filled", 1, 0): [stop("sell", "9")]},
+    )
+    result = run(engine, [prices(1, *FLAT), prices(2, *FLAT), prices(3, "9", "9", "9", "9")])
+    short = "would be short by 4, and short positions are not allowed"
+    late = "not filled at the first bar after its decision"
+    assert engine.state.strategy.data["seen"] == [
+        1,
+        ["accepted", 1, 0, "0.0000", ""],
+        ["rejected", 1, 1, "0.0000", short],
+        ["accepted", 1, 2, "0.0000", ""],
+        ["filled", 1, 0, "1.0000", ""],  # before on_event of the bar, with the position booked
+        ["expired", 1, 2, "1.0000", late],
+        ["accepted", 2, 0, "1.0000", ""],
+        2,
+        ["filled", 2, 0, "0.0000", ""],
+        3,
+    ]
+    assert filled(result) == [(1, 2, "10.0000"), (2, 3, "9.0000")]
+
+
+def test_a_report_that_raises_is_the_strategys_failure(monkeypatch: Any) -> None:
+    answers = {("accepted", 1, 0): KeyError("tag")}
+    engine = reporting(monkeypatch, {1: [buy("KO", "1")]}, answers)
+    with pytest.raises(StrategyFailed, match="KeyError: tag in reported at seq 1"):
+        run(engine, [prices(1, *FLAT)])
+
+
+def test_reports_that_cause_each_other_for_ever_are_a_failure(monkeypatch: Any) -> None:
+    monkeypatch.setattr("portfolios.runtime.engine.MAX_REPORTS", 50)
+    monkeypatch.setattr(Reported, "on_report", lambda *_: [sell("KO", "1")])
+    engine = reporting(monkeypatch, {1: [sell("KO", "1")]}, {})
+    with pytest.raises(StrategyFailed, match="on_report caused 50 further reports at one event"):
+        run(engine, [prices(1, *FLAT)])
+
+
+# --- costs and figures --------------------------------------------------------------------------
+
+
+def test_fees_leave_the_account(monkeypatch: Any) -> None:
+    broker = BrokerSettings(fee_per_order=Decimal("1.25"))
+    script = {1: [buy("KO", "10")], 2: [sell("KO", "10")]}
+    engine = scripted(monkeypatch, script, broker=broker)
+    result = run(engine, [prices(1, *FLAT), prices(2, *FLAT), prices(3, "11", "11", "11", "11")])
+    assert [fill.fee for fill in result.fills] == [Decimal("1.2500")] * 2
+    view = account_view(engine.state)
+    # bought 10 for 100, sold for 110, paid 2.50; turnover 100 + 110
+    figures = ("cash", "realised", "fees", "pnl", "turnover")
+    assert [view[name] for name in figures] == [
+        "1007.5000",
+        "10.0000",
+        "2.5000",
+        "7.5000",
+        "210.0000",
+    ]
+
+
+def test_drawdown_is_measured_from_the_highest_point(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "10")]})
+    closes = [(1, "10"), (10, "10"), (20, "30"), (30, "18"), (40, "24")]
+    run(engine, [prices(s, "10", c, c, c, released_s=s) for s, c in closes])
+    view = account_view(engine.state)
+    # 1000, 1000, 1200, 1080, 1140 at the points
+    assert (view["drawdown"], view["largest_drawdown"]) == ("60.0000", "120.0000")
+    assert view["drawdown_pct"] == "5.0000"
+    assert (view["exposure"], view["unrealised"]) == ("240.0000", "140.0000")
+
+
+# --- limits -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        (buy("KO", "51"), "order of 510.0000 in value is over the largest, 500.0000"),
+        (limit("buy", "20", "26"), "order of 520.0000 in value is over the largest, 500.0000"),
+        (limit("buy", "9", "51"), None),
+    ],
+)
+def test_the_value_of_one_order_is_limited(monkeypatch: Any, wanted: Any, reason: Any) -> None:
+    limits = Limits(largest_notional=Decimal(500))
+    result = run(scripted(monkeypatch, {1: [wanted]}, limits=limits), [prices(1, *FLAT)])
+    assert result.orders[0].reason == reason
+
+
+def test_orders_per_minute_are_counted_in_feed_time(monkeypatch: Any) -> None:
+    script = {seq: [buy("KO", "1")] for seq in (1, 2, 3, 4)}
+    engine = scripted(monkeypatch, script, limits=Limits(orders_per_minute=2))
+    times = [(1, 0), (2, 30), (3, 59), (4, 60)]
+    states = [run(engine, [prices(s, *FLAT, released_s=at)]) for s, at in times]
+    assert [result.orders[0].status for result in states] == ["open", "open", "refused", "open"]
+    assert states[2].orders[0].reason == (
+        "2 orders were placed in this minute of feed time, the most is 2"
+    )
+    state = states[2].state
+    assert state is not None
+    again = PortfolioEngine.restore(engine.spec, state, 3)
+    assert run(again, [prices(4, *FLAT, released_s=59)]).orders == []  # still the same minute
+
+
+def test_a_drawdown_over_the_limit_ends_the_batch_and_refuses_orders(monkeypatch: Any) -> None:
+    limits = Limits(largest_drawdown_pct=Decimal(10))
+    script = {1: [buy("KO", "50")], 30: [buy("KO", "1")], 40: [buy("KO", "1")]}
+    engine = scripted(monkeypatch, script, limits=limits)
+    # equity 1000, 1000, 900 (10 %), 850 (15 %)
+    closes = [(1, "10"), (10, "10"), (20, "8"), (30, "7"), (40, "7"), (41, "7")]
+    events = [prices(s, "10", c, c, c, released_s=s) for s, c in closes]
+    result = run(engine, events)
+    why = "the equity is 150.0000 or 15 % below its peak of 1000.0000, limit 10 %"
+    assert (result.to_seq, engine.last_seq, result.halt) == (30, 30, why)
+    assert result.orders[-1].reason == f"the portfolio halts: {why}"
+    assert result.state is not None
+    processed = decode_state(result.state).account.processed
+    assert processed is not None and processed.events == 4
+
+    again = PortfolioEngine.restore(engine.spec, result.state, 30)  # an operator starts it
+    assert again.state.account.halted == why
+    rest = run(again, events[4:])
+    assert (rest.to_seq, rest.halt) == (41, "")  # measured anew from 850
+    assert [o.status for o in rest.orders] == ["open"]
+
+
+# --- states of other versions -------------------------------------------------------------------
+
+
+def test_a_state_that_uses_nothing_new_has_the_format_of_before(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "1")]})
+    state = run(engine, [prices(1, *FLAT)]).state
+    assert state is not None and decode_state(state).format == COUNTING_FORMAT
+
+
+@pytest.mark.parametrize(
+    ("script", "changes"),
+    [
+        ({1: [limit("buy", "9")]}, {}),
+        ({}, {"broker": BrokerSettings(fee_bps=Decimal(1))}),
+        ({}, {"limits": Limits(largest_drawdown_pct=Decimal(5))}),
+    ],
+)
+def test_what_an_older_version_would_misread_is_refused_by_it(
+    monkeypatch: Any, script: Any, changes: Any
+) -> None:
+    engine = scripted(monkeypatch, script, **changes)
+    state = run(engine, [prices(1, *FLAT)]).state
+    assert state is not None and decode_state(state).format == FORMAT
+    monkeypatch.setattr("portfolios.runtime.state.FORMAT", COUNTING_FORMAT)
+    with pytest.raises(StateUnreadable, match="upgrade this node"):
+        PortfolioEngine.restore(engine.spec, state, 1)
+
+
+def test_a_hook_is_only_called_where_it_is_overridden() -> None:
+    assert Strategy.on_report is Scripted.on_report
