@@ -88,6 +88,11 @@ class PortfolioEngine:
         return engine
 
     @property
+    def event_seq(self) -> int:
+        """Return the event that is handled now, or was last; 0 before the first."""
+        return self._context.seq
+
+    @property
     def extra_symbols(self) -> frozenset[str]:
         """Return the symbols with a position or an open order that the spec does not list.
 

@@ -9,7 +9,8 @@ import socket
 import sys
 import time
 import traceback
-from typing import Literal, TextIO
+from collections.abc import Callable
+from typing import Literal, TextIO, cast
 
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.errors import ArtifactUnusable, SeqMismatch, StrategyFailed
@@ -40,19 +41,28 @@ TRACE_FRAMES = 20  #: the last ones; formatting all frames of an endless recursi
 MAX_PIPE_WRITE = 4096  #: bytes that a writable pipe accepts without blocking
 
 
-def serve(sock: socket.socket) -> None:
-    """Answer requests until Stop, or until the other end closes the socket."""
+def serve(
+    sock: socket.socket, output_of: Callable[[PortfolioWorker], io.TextIOBase] | None = None
+) -> None:
+    """Answer requests until Stop, or until the other end closes the socket.
+
+    `output_of` makes the stream that takes what the strategy prints; without it, what stderr does
+    not take at once is lost.
+    """
     install_context()
-    sys.stdout = sys.stderr = LossyStream(sys.stderr)
     sock.setblocking(True)
     portfolio = PortfolioWorker()
+    given: io.TextIOBase = LossyStream(sys.stderr) if output_of is None else output_of(portfolio)
+    sys.stdout = sys.stderr = cast(TextIO, given)
     with sock, sock.makefile("rb") as frames:
         while (body := _read_frame(frames)) is not None:
             request = decode_request(body)
             if isinstance(request, Stop):
                 return
+            answer = portfolio.answer(request)
+            given.flush()
             try:
-                sock.sendall(_frame(portfolio.answer(request)))
+                sock.sendall(_frame(answer))
             except (BrokenPipeError, ConnectionResetError):
                 return
 
@@ -63,12 +73,19 @@ class PortfolioWorker:
     def __init__(self) -> None:
         """Start without an engine; the first request is a Load."""
         self._engine: PortfolioEngine | None = None
+        self._at_work: PortfolioEngine | None = None
+
+    @property
+    def event_seq(self) -> int:
+        """Return the event that is handled now; 0 while a portfolio is loaded."""
+        return 0 if self._at_work is None else self._at_work.event_seq
 
     def answer(self, request: Load | Batch | Examine) -> Reply:
         """Return the reply. After a failure the engine is discarded, and a Load has to follow."""
         if isinstance(request, Examine):
             return _examine(request)
         engine, self._engine = self._engine, None
+        self._at_work = engine if isinstance(request, Batch) else None
         stage: Literal["load", "event"] = "load" if isinstance(request, Load) else "event"
         try:
             if isinstance(request, Load):

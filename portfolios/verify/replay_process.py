@@ -30,6 +30,7 @@ from portfolios.runtime.money import install_context
 from portfolios.runtime.sandbox import apply_sandbox, limit_process
 from portfolios.runtime.secrets import without_secrets
 from portfolios.runtime.worker import PortfolioWorker, serve
+from portfolios.verify.printed import PrintedOutput, PrintStream
 
 Ask = Callable[[Load | Batch | Examine], Reply]
 
@@ -45,14 +46,20 @@ class ReplayProcessEnded(Exception):
 
 @contextmanager
 def replay_process(
-    limit_s: float = LIMIT_S, memory_mb: int = MEMORY_MB, *, sandboxed: bool = True
+    limit_s: float = LIMIT_S,
+    memory_mb: int = MEMORY_MB,
+    *,
+    sandboxed: bool = True,
+    printed: PrintedOutput | None = None,
 ) -> Iterator[Ask]:
     """Start a portfolio process and yield a function that sends it a request.
 
-    The process is killed at the end of the block, or when an answer is late.
+    The process is killed at the end of the block, or when an answer is late. `printed` takes what
+    the strategy prints; without it, that is dropped.
     """
     ours, theirs = socket.socketpair()
-    given = (theirs.fileno(), memory_mb, int(sandboxed), os.getpid())
+    output = -1 if printed is None else printed.write_end
+    given = (theirs.fileno(), memory_mb, int(sandboxed), os.getpid(), output)
     child = subprocess.Popen(
         [sys.executable, "-m", "portfolios.verify.replay_process", *map(str, given)],
         cwd=PROJECT_ROOT,
@@ -60,10 +67,12 @@ def replay_process(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        pass_fds=[theirs.fileno()],
+        pass_fds=[theirs.fileno(), *([] if printed is None else [output])],
         start_new_session=True,  # so that processes a strategy starts are killed with it
     )
     theirs.close()
+    if printed is not None:
+        printed.begin_reading()
     ours.settimeout(limit_s)
 
     def ask(request: Load | Batch | Examine) -> Reply:
@@ -126,7 +135,7 @@ def main() -> None:
 
     A strategy that loops does not read its socket, so the kernel kills it when the parent exits.
     """
-    fd, memory_mb, sandboxed, parent = (int(text) for text in sys.argv[1:5])
+    fd, memory_mb, sandboxed, parent, output = (int(text) for text in sys.argv[1:6])
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
@@ -136,7 +145,11 @@ def main() -> None:
         sys.dont_write_bytecode = True
         apply_sandbox(parent=parent)
     install_context()
-    serve(socket.socket(fileno=fd))
+    sock = socket.socket(fileno=fd)
+    if output < 0:
+        serve(sock)
+    else:
+        serve(sock, lambda worker: PrintStream(output, lambda: worker.event_seq))
 
 
 if __name__ == "__main__":

@@ -56,17 +56,22 @@ def verify(
     on_progress: Callable[[int], None] = lambda seq: None,
     start: Anchor | None = None,
     time_is_up: Callable[[], bool] = lambda: False,
+    *,
+    go_on: bool = False,
 ) -> VerificationResult:
     """Compare the stored rows with the reference run, up to the first difference.
 
     With `start`, the run continues from there, and earlier rows are not read. When `time_is_up`,
     the comparison ends after the current window: the state is then not compared, and the next
-    verification continues from the anchor. `on_progress` is called with the newest seq compared.
+    verification continues from the anchor. With `go_on`, the reference run continues to the end
+    after a difference; only the first is returned. `on_progress` is called with the newest seq
+    compared.
+
     Raise CannotVerify if a strategy's version is not installed, or if a difference may be caused by
     another Python version that computed the record.
     """
     _refuse_missing_versions(recorded, start)
-    return _Verification(recorded, stored, ask, on_progress, start).outcome(time_is_up)
+    return _Verification(recorded, stored, ask, on_progress, start).outcome(time_is_up, go_on)
 
 
 class _Verification:
@@ -95,7 +100,7 @@ class _Verification:
         refusals = {} if start is None else decode_state(start.state).account.refusals
         self._comparison = Comparison(recorded, self._counts, waiting, since, refusals)
 
-    def outcome(self, time_is_up: Callable[[], bool]) -> VerificationResult:
+    def outcome(self, time_is_up: Callable[[], bool], go_on: bool) -> VerificationResult:
         difference = self._missing_order()
         state_digest: str | None = None
         while difference is None and self._run.seq < self._recorded.to_seq:
@@ -106,6 +111,8 @@ class _Verification:
         if complete:
             difference, state_digest = self._compare_end()
         if difference is not None:
+            if go_on and difference.kind != "replay":
+                self._run_to_the_end()
             _refuse_another_python(self._recorded, self._start, difference)
         self._counts.events += self._run.events
         return VerificationResult(
@@ -119,6 +126,13 @@ class _Verification:
             self._run.events,
             None if difference is not None else self._anchor(),
         )
+
+    def _run_to_the_end(self) -> None:
+        try:
+            while self._run.seq < self._recorded.to_seq:
+                self._run.advance(min(self._run.seq + WINDOW, self._recorded.to_seq))
+        except ReplayDiverged:
+            pass  # the first difference is returned
 
     def _missing_order(self) -> Difference | None:
         """Return the first order that was open at the start and is no longer stored."""

@@ -1,0 +1,115 @@
+"""What a strategy prints while it is replayed, line by line with the event it was printed at.
+
+On a node the output of a process may be lost, since printing must not hold up trading. Here nothing
+waits for the strategy, so that its process waits until every line is read.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MAX_WAITING_BYTES = 16 << 20  #: of lines that were not taken; a batch that prints more loses some
+MAX_LINE = 4_000  #: characters; a longer line is divided
+LOADING = 0  #: the seq of lines that were printed before the first event
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedLine:
+    """One line, and the event at which it was printed."""
+
+    seq: int  #: LOADING while the strategy was loaded
+    text: str
+
+
+class PrintStream(io.TextIOBase):
+    """The stdout and stderr of the replayed strategy: whole lines, each after its seq and a tab."""
+
+    def __init__(self, fd: int, at_seq: Callable[[], int]) -> None:
+        """Write to `fd`; `at_seq` returns the event that is handled now."""
+        self._fd, self._at_seq = fd, at_seq
+        self._seq, self._begun = LOADING, ""
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write the lines that are complete, and keep the rest."""
+        seq = self._at_seq()
+        if seq != self._seq:
+            self.flush()
+            self._seq = seq
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._write_line(line)
+        while len(self._begun) > MAX_LINE:
+            self._write_line(self._begun[:MAX_LINE])
+            self._begun = self._begun[MAX_LINE:]
+        return len(text)
+
+    def flush(self) -> None:
+        """Write a line that was begun and not ended."""
+        if self._begun:
+            self._write_line(self._begun)
+            self._begun = ""
+
+    def _write_line(self, line: str) -> None:
+        for at in range(0, max(len(line), 1), MAX_LINE):
+            part = line[at : at + MAX_LINE]
+            data = f"{self._seq}\t{part}\n".encode(errors="backslashreplace")
+            while data:
+                data = data[os.write(self._fd, data) :]
+
+
+class PrintedOutput:
+    """The other end: a thread reads lines as they are printed, until they are taken."""
+
+    def __init__(self) -> None:
+        """Open the pipe. Give `write_end` to the process, then call `begin_reading`."""
+        self._read_end, self.write_end = os.pipe()
+        self._lines: deque[PrintedLine] = deque()
+        self._lock = threading.Lock()
+        self._waiting_bytes = self._lost = 0
+        self._thread = threading.Thread(target=self._read, name="printed", daemon=True)
+
+    def begin_reading(self) -> None:
+        """Read until the process has ended. Closes this side's `write_end`."""
+        os.close(self.write_end)
+        self._thread.start()
+
+    def take(self) -> list[PrintedLine]:
+        """Return the lines that have arrived since the last call, oldest first."""
+        with self._lock:
+            taken, lost = list(self._lines), self._lost
+            self._lines.clear()
+            self._waiting_bytes = self._lost = 0
+        if lost:
+            at = taken[-1].seq if taken else LOADING
+            taken.append(PrintedLine(at, f"({lost:,} lines are left out: too much at once)"))
+        return taken
+
+    def rest(self) -> list[PrintedLine]:
+        """Return the last lines, after the process has ended."""
+        self._thread.join()
+        return self.take()
+
+    def _read(self) -> None:
+        with open(self._read_end, "rb") as lines:
+            for line in lines:
+                self._add(line)
+
+    def _add(self, line: bytes) -> None:
+        seq, tab, text = line.rstrip(b"\n").decode(errors="replace").partition("\t")
+        if not (tab and seq.isascii() and seq.isdigit()):  # written past `print`
+            seq, text = str(LOADING), line.rstrip(b"\n").decode(errors="replace")
+        with self._lock:
+            self._waiting_bytes += len(line)
+            if self._waiting_bytes > MAX_WAITING_BYTES:
+                self._lost += 1
+            else:
+                self._lines.append(PrintedLine(int(seq), text))
