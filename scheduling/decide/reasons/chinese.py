@@ -363,6 +363,68 @@ def _older_revision(p: Params) -> str:
     )
 
 
+# Roll-outs
+
+_PHASES = {"stopped": "已停止", "halted": "已暂停", "quarantined": "已隔离"}
+
+
+def _phase(p: Params) -> str:
+    return _PHASES.get(p["state"], p["state"])
+
+
+def _roll_out_deleted(p: Params) -> str:
+    return "已被删除"
+
+
+def _roll_out_changed(p: Params) -> str:
+    return f"期间操作员已将其改为 {p['revision']}，故保持不变"
+
+
+def _roll_out_not_running(p: Params) -> str:
+    return f"{_phase(p)}，故保持不变；请先启动，再重新发布"
+
+
+def _roll_out_interrupted(p: Params) -> str:
+    return f"{p['revision']} 尚未得到验证时{_phase(p)}；启动后将运行该版本"
+
+
+def _roll_out_no_owner(p: Params) -> str:
+    return f"{number(p['limit_s'])} 秒内没有节点运行它，故保持不变"
+
+
+def _roll_out_in_handoff(p: Params) -> str:
+    return f"{number(p['limit_s'])} 秒内一直处于另一次交接，故保持不变"
+
+
+def _roll_out_rejected(p: Params) -> str:
+    return f"{p['revision']} 被拒绝：{p['error']}"
+
+
+def _roll_out_late(p: Params) -> str:
+    return f"{number(p['limit_s'])} 秒内未能运行 {p['revision']}；请查看其交接记录"
+
+
+def _roll_out_unproven(p: Params) -> str:
+    return f"正在运行 {p['revision']}，但 {number(p['limit_s'])} 秒内没有事件验证该版本"
+
+
+def _roll_out_not_begun(p: Params) -> str:
+    return "轮到它之前发布已结束，故保持不变"
+
+
+def _roll_out_returned_stopped(p: Params) -> str:
+    return f"{_phase(p)}；启动后将运行 {p['revision']}"
+
+
+def _roll_out_stopped(p: Params) -> str:
+    inner = SENTENCES.get(p["code"])
+    return f"停在 {p['portfolio']}" + (f"：{inner(p['params'])}" if inner else "")
+
+
+def _roll_out_stopped_by(p: Params) -> str:
+    return f"由 {p['actor']} 停止" + (f"：{p['reason']}" if p["reason"] else "")
+
+
 SENTENCES: dict[str, Sentence] = {
     "place": _place,
     "failover": _failover,
@@ -396,4 +458,17 @@ SENTENCES: dict[str, Sentence] = {
     "symbol_in_use": _symbol_in_use,
     "older_revision": _older_revision,
     "on_node": on_node,
+    "roll_out_deleted": _roll_out_deleted,
+    "roll_out_changed": _roll_out_changed,
+    "roll_out_not_running": _roll_out_not_running,
+    "roll_out_interrupted": _roll_out_interrupted,
+    "roll_out_no_owner": _roll_out_no_owner,
+    "roll_out_in_handoff": _roll_out_in_handoff,
+    "roll_out_rejected": _roll_out_rejected,
+    "roll_out_late": _roll_out_late,
+    "roll_out_unproven": _roll_out_unproven,
+    "roll_out_not_begun": _roll_out_not_begun,
+    "roll_out_returned_stopped": _roll_out_returned_stopped,
+    "roll_out_stopped": _roll_out_stopped,
+    "roll_out_stopped_by": _roll_out_stopped_by,
 }

@@ -371,6 +371,62 @@ def _older_revision(p: Params) -> str:
     )
 
 
+# Roll-outs
+
+
+def _roll_out_deleted(p: Params) -> str:
+    return "was deleted"
+
+
+def _roll_out_changed(p: Params) -> str:
+    return f"an operator changed it to {p['revision']} meanwhile, so it is left as it is"
+
+
+def _roll_out_not_running(p: Params) -> str:
+    return f"is {p['state']}, so it is left as it is; start it, then roll out again"
+
+
+def _roll_out_interrupted(p: Params) -> str:
+    return f"is {p['state']} before {p['revision']} was proven; it runs once it is started"
+
+
+def _roll_out_no_owner(p: Params) -> str:
+    return f"had no owner for {number(p['limit_s'])} s, so it is left as it is"
+
+
+def _roll_out_in_handoff(p: Params) -> str:
+    return f"was in another handoff for {number(p['limit_s'])} s, so it is left as it is"
+
+
+def _roll_out_rejected(p: Params) -> str:
+    return f"{p['revision']} was rejected: {p['error']}"
+
+
+def _roll_out_late(p: Params) -> str:
+    return f"did not run {p['revision']} within {number(p['limit_s'])} s; see its handoffs"
+
+
+def _roll_out_unproven(p: Params) -> str:
+    return f"runs {p['revision']}, which no event has proven within {number(p['limit_s'])} s"
+
+
+def _roll_out_not_begun(p: Params) -> str:
+    return "the roll-out ended before its turn, so it is left as it is"
+
+
+def _roll_out_returned_stopped(p: Params) -> str:
+    return f"is {p['state']}; it runs {p['revision']} once it is started"
+
+
+def _roll_out_stopped(p: Params) -> str:
+    inner = SENTENCES.get(p["code"])
+    return f"stopped at {p['portfolio']}" + (f": {inner(p['params'])}" if inner else "")
+
+
+def _roll_out_stopped_by(p: Params) -> str:
+    return f"stopped by {p['actor']}" + (f": {p['reason']}" if p["reason"] else "")
+
+
 SENTENCES: dict[str, Sentence] = {
     "place": _place,
     "failover": _failover,
@@ -404,4 +460,17 @@ SENTENCES: dict[str, Sentence] = {
     "symbol_in_use": _symbol_in_use,
     "older_revision": _older_revision,
     "on_node": on_node,
+    "roll_out_deleted": _roll_out_deleted,
+    "roll_out_changed": _roll_out_changed,
+    "roll_out_not_running": _roll_out_not_running,
+    "roll_out_interrupted": _roll_out_interrupted,
+    "roll_out_no_owner": _roll_out_no_owner,
+    "roll_out_in_handoff": _roll_out_in_handoff,
+    "roll_out_rejected": _roll_out_rejected,
+    "roll_out_late": _roll_out_late,
+    "roll_out_unproven": _roll_out_unproven,
+    "roll_out_not_begun": _roll_out_not_begun,
+    "roll_out_returned_stopped": _roll_out_returned_stopped,
+    "roll_out_stopped": _roll_out_stopped,
+    "roll_out_stopped_by": _roll_out_stopped_by,
 }

@@ -273,6 +273,69 @@ ENGLISH = [
         {**STATE, "state": "flapping"},
         "node-2 was lost repeatedly: it can be chosen again in 12 s",
     ),
+    ("roll_out_deleted", {}, "was deleted"),
+    (
+        "roll_out_changed",
+        {"revision": "r7"},
+        "an operator changed it to r7 meanwhile, so it is left as it is",
+    ),
+    (
+        "roll_out_not_running",
+        {"state": "stopped"},
+        "is stopped, so it is left as it is; start it, then roll out again",
+    ),
+    (
+        "roll_out_interrupted",
+        {"state": "halted", "revision": "r5"},
+        "is halted before r5 was proven; it runs once it is started",
+    ),
+    (
+        "roll_out_no_owner",
+        {"limit_s": 120.0},
+        "had no owner for 120 s, so it is left as it is",
+    ),
+    (
+        "roll_out_in_handoff",
+        {"limit_s": 120.0},
+        "was in another handoff for 120 s, so it is left as it is",
+    ),
+    (
+        "roll_out_rejected",
+        {"revision": "r5", "error": "ValueError: no"},
+        "r5 was rejected: ValueError: no",
+    ),
+    (
+        "roll_out_late",
+        {"revision": "r5", "limit_s": 300.0},
+        "did not run r5 within 300 s; see its handoffs",
+    ),
+    (
+        "roll_out_unproven",
+        {"revision": "r5", "limit_s": 660.0},
+        "runs r5, which no event has proven within 660 s",
+    ),
+    ("roll_out_not_begun", {}, "the roll-out ended before its turn, so it is left as it is"),
+    (
+        "roll_out_returned_stopped",
+        {"state": "stopped", "revision": "r4"},
+        "is stopped; it runs r4 once it is started",
+    ),
+    (
+        "roll_out_stopped",
+        {
+            "portfolio": "p1",
+            "code": "roll_out_rejected",
+            "params": {"revision": "r5", "error": "it broke"},
+        },
+        "stopped at p1: r5 was rejected: it broke",
+    ),
+    ("roll_out_stopped", {"portfolio": "p1", "code": "", "params": {}}, "stopped at p1"),
+    (
+        "roll_out_stopped_by",
+        {"actor": "ann", "reason": "wrong version"},
+        "stopped by ann: wrong version",
+    ),
+    ("roll_out_stopped_by", {"actor": "ann", "reason": ""}, "stopped by ann"),
 ]
 
 

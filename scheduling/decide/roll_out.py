@@ -1,0 +1,305 @@
+"""Decide the next steps of a roll-out, from the state of all its items. Pure.
+
+A roll-out gives many portfolios a new revision: the canary alone first, then `at_a_time` at once,
+and none after the first rejection. The way back gives each portfolio its earlier revision again,
+unless an operator has changed it since.
+
+The pass calls `next_steps` whenever something changed and enacts what it returns. Every state has
+a deadline, so that a roll-out ends whatever its portfolios do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from scheduling.decide.types import NEEDS_OPERATOR_PHASES, Reason
+
+RollOutState = Literal["running", "stopping", "stopped", "finished", "going_back", "back"]
+ItemState = Literal[
+    "waiting", "changing", "proving", "done", "rejected", "late", "left", "skipped",
+    "returning", "returned", "not_returned",
+]  # fmt: skip
+
+#: States that a pass ends; the others wait for an operator, or are over.
+OPEN_ROLL_OUTS: tuple[RollOutState, ...] = ("running", "stopping", "going_back")
+OPEN_ITEMS: tuple[ItemState, ...] = ("waiting", "changing", "proving", "returning")
+#: An item in one of these stops its roll-out.
+FAILED_ITEMS: tuple[ItemState, ...] = ("rejected", "late")
+#: From these the way back may begin. A roll-out that went back is over.
+RETURNABLE: tuple[RollOutState, ...] = ("running", "stopping", "stopped", "finished")
+#: Items that a roll-out never changed, or that the way back is through with.
+NOT_RETURNABLE: tuple[ItemState, ...] = ("waiting", "skipped", "returned", "not_returned")
+
+#: Portfolios that return at once, at least: their old revision is proven, and time matters.
+RETURN_AT_A_TIME = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Deadlines of the states of an item, in seconds."""
+
+    change_s: float  #: from the new revision to its first commit
+    good_s: float  #: after its first commit a revision runs this long to be good
+    prove_s: float  #: further time in which an event has to prove it
+    ready_s: float  #: for a portfolio without an owner, or in another handoff
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One portfolio of a roll-out, and what is true of the portfolio now."""
+
+    id: int
+    name: str
+    state: ItemState = "waiting"
+    is_canary: bool = False
+    since: float = 0.0  #: epoch seconds of the last change of `state`
+    seen_revision: int = 1  #: wanted when the roll-out was created
+    from_revision: int | None = None  #: to which the way back returns; None: not started
+    to_revision: int | None = None  #: made by the roll-out; None: not started
+    wanted: int = 1  #: the portfolio's wanted revision
+    running: int | None = None  #: committed under by its present owner; None: none has
+    has_owner: bool = True
+    has_progress: bool = False  #: an event was committed under the present owner
+    status: str = "unproven"  #: of `to_revision`
+    status_reason: str = ""
+    is_deleted: bool = False
+    is_wanted: bool = True  #: the portfolio should run
+    phase: str = "running"
+    in_handoff: bool = False
+
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether an operator has to start the portfolio before it runs again."""
+        return not self.is_wanted or self.phase in NEEDS_OPERATOR_PHASES
+
+    @property
+    def phase_to_show(self) -> str:
+        """Return the phase, or `stopped` for a portfolio that is about to be."""
+        return self.phase if self.phase in NEEDS_OPERATOR_PHASES else "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class RollOut:
+    """A roll-out with its items, in the order in which they are started."""
+
+    id: int
+    state: RollOutState
+    now: float  #: epoch seconds
+    items: tuple[Item, ...]
+    at_a_time: int = 1
+    #: Seconds after which the canary counts as proven; None: once its revision is good.
+    canary_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A new state of an item. `reason` is None where the state says everything."""
+
+    item: Item
+    state: ItemState
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What to do now. Items of `start` get the new revision, those of `give_back` the old one."""
+
+    changes: tuple[Change, ...] = ()
+    start: tuple[Item, ...] = ()
+    give_back: tuple[Item, ...] = ()
+    state: RollOutState | None = None  #: the new state of the roll-out; None: unchanged
+    reason: Reason | None = None  #: why it stops
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.start or self.give_back or self.state)
+
+
+def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
+    """Return the next steps of `roll_out`; false if there is nothing to do but wait."""
+    if roll_out.state == "going_back":
+        return _go_back(roll_out, limits)
+    changes = {c.item.id: c for item in roll_out.items if (c := _settle(item, roll_out, limits))}
+    if roll_out.state == "stopping":
+        return _end(roll_out, changes, "stopped")
+    if roll_out.state != "running":
+        return Steps()
+    failed = next((i for i in roll_out.items if _state(i, changes) in FAILED_ITEMS), None)
+    if failed is not None:
+        change = changes.get(failed.id)
+        why = change.reason if change is not None else None
+        return _stop(roll_out, changes, failed, why)
+    canary = next((i for i in roll_out.items if i.is_canary), None)
+    others = [i for i in roll_out.items if not i.is_canary]
+    if canary is not None and not any(item.to_revision is not None for item in others):
+        if _state(canary, changes) == "waiting":
+            return _start_next(roll_out, changes, [canary], 1, limits)
+        if _state(canary, changes) in ("skipped", "left"):
+            change = changes.get(canary.id)
+            return _stop(roll_out, changes, canary, change.reason if change else None)
+        if not _has_passed(canary, changes, roll_out):
+            return Steps(tuple(changes.values()))
+    at_work = sum(_state(item, changes) == "changing" for item in others)
+    waiting = [item for item in others if item.state == "waiting"]
+    if not waiting:
+        return _end(roll_out, changes, "finished")
+    return _start_next(roll_out, changes, waiting, roll_out.at_a_time - at_work, limits)
+
+
+def _start_next(
+    roll_out: RollOut,
+    changes: dict[int, Change],
+    waiting: Iterable[Item],
+    free: int,
+    limits: Limits,
+) -> Steps:
+    """Start up to `free` items that are ready, and skip those that cannot be started."""
+    last_change = max(item.since for item in roll_out.items)
+    start: list[Item] = []
+    for item in waiting:
+        if len(start) >= free:
+            break
+        reason = _skip_reason(item)
+        if reason is None and not (item.has_owner and not item.in_handoff):
+            if changes or roll_out.now <= last_change + limits.ready_s:
+                continue  # another may go first
+            code = "roll_out_in_handoff" if item.has_owner else "roll_out_no_owner"
+            reason = Reason(code, {"limit_s": limits.ready_s})
+        if reason is None:
+            start.append(item)
+        else:
+            changes[item.id] = Change(item, "skipped", reason)
+    return Steps(tuple(changes.values()), tuple(start))
+
+
+def _skip_reason(item: Item) -> Reason | None:
+    """Return why an item is not started at its turn, whenever that is, or None."""
+    if item.is_deleted:
+        return Reason("roll_out_deleted")
+    if item.wanted != item.seen_revision:
+        return Reason("roll_out_changed", {"revision": f"r{item.wanted}"})
+    if item.is_stopped:
+        return Reason("roll_out_not_running", {"state": item.phase_to_show})
+    return None
+
+
+def _settle(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
+    """Return the next state of an item that has its new revision, or None if it waits."""
+    if item.state not in ("changing", "proving"):
+        return None
+    revision = f"r{item.to_revision}"
+    if item.is_deleted:
+        return Change(item, "left", Reason("roll_out_deleted"))
+    if item.wanted != item.to_revision:
+        return Change(item, "left", Reason("roll_out_changed", {"revision": f"r{item.wanted}"}))
+    if item.status == "rejected":
+        params = {"revision": revision, "error": item.status_reason}
+        return Change(item, "rejected", Reason("roll_out_rejected", params))
+    if item.status == "good":
+        return Change(item, "done")
+    if item.is_stopped:
+        params = {"state": item.phase_to_show, "revision": revision}
+        return Change(item, "left", Reason("roll_out_interrupted", params))
+    waited_s = roll_out.now - item.since
+    if item.state == "changing":
+        if item.running == item.to_revision:
+            return Change(item, "proving")
+        if waited_s > limits.change_s:
+            params = {"revision": revision, "limit_s": limits.change_s}
+            return Change(item, "late", Reason("roll_out_late", params))
+        return None
+    limit_s = limits.good_s + limits.prove_s
+    if waited_s <= max(limit_s, roll_out.canary_s or 0):
+        return None
+    reason = Reason("roll_out_unproven", {"revision": revision, "limit_s": limit_s})
+    if item.is_canary and not _has_passed(item, {}, roll_out):
+        return Change(item, "late", reason)
+    return Change(item, "done", reason)
+
+
+def _has_passed(canary: Item, changes: Mapping[int, Change], roll_out: RollOut) -> bool:
+    """Return whether the canary counts as proven, so that others may be started."""
+    state = _state(canary, changes)
+    if state == "done":
+        return True
+    if canary.state != "proving" or state != "proving" or roll_out.canary_s is None:
+        return False
+    runs = canary.running == canary.to_revision
+    # With 0 seconds it has only to run: on a feed that is silent no event would ever prove it.
+    has_run = canary.has_progress or roll_out.canary_s == 0
+    return runs and has_run and roll_out.now >= canary.since + roll_out.canary_s
+
+
+def _stop(roll_out: RollOut, changes: dict[int, Change], at: Item, why: Reason | None) -> Steps:
+    """Stop at an item: start no other, and wait for those at work."""
+    yet_waiting = [i for i in roll_out.items if i.state == "waiting" and i.id not in changes]
+    for item in yet_waiting:
+        changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
+    params = {"portfolio": at.name, "code": "", "params": {}}
+    if why is not None:
+        params |= {"code": why.code, "params": dict(why.params)}
+    reason = Reason("roll_out_stopped", params)
+    return Steps(tuple(changes.values()), state="stopping", reason=reason)
+
+
+def _end(roll_out: RollOut, changes: dict[int, Change], state: RollOutState) -> Steps:
+    """End the roll-out once no item is open."""
+    for item in roll_out.items:
+        # An operator stopped it; a start that was under way is settled above.
+        if roll_out.state == "stopping" and item.state == "waiting":
+            changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
+    is_open = any(_state(item, changes) in OPEN_ITEMS for item in roll_out.items)
+    return Steps(tuple(changes.values()), state=None if is_open else state)
+
+
+def _go_back(roll_out: RollOut, limits: Limits) -> Steps:
+    """Give portfolios their earlier revision, and end once each has it or keeps another.
+
+    The request of the way back made every changed item `returning`, so that no other roll-out can
+    take its portfolio meanwhile.
+    """
+    changes: dict[int, Change] = {}
+    give_back: list[Item] = []
+    returning = [item for item in roll_out.items if item.state == "returning"]
+    free = max(roll_out.at_a_time, RETURN_AT_A_TIME)
+    free -= sum(item.wanted == item.from_revision for item in returning)
+    for item in roll_out.items:
+        if item.state == "waiting":
+            changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
+    for item in returning:
+        change = _settle_return(item, roll_out, limits)
+        if change is not None:
+            changes[item.id] = change
+        elif item.wanted == item.to_revision and len(give_back) < free:
+            give_back.append(item)
+    is_over = all(_state(item, changes) not in OPEN_ITEMS for item in roll_out.items)
+    return Steps(
+        tuple(changes.values()),
+        give_back=tuple(give_back),
+        state="back" if is_over else None,
+    )
+
+
+def _settle_return(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
+    """Return how the way back of an item ended, or None if it has not."""
+    if item.is_deleted:
+        return Change(item, "not_returned", Reason("roll_out_deleted"))
+    if item.wanted not in (item.from_revision, item.to_revision):
+        params = {"revision": f"r{item.wanted}"}
+        return Change(item, "not_returned", Reason("roll_out_changed", params))
+    if item.wanted == item.to_revision:
+        return None
+    if item.running == item.from_revision and not item.in_handoff:
+        return Change(item, "returned")
+    if item.is_stopped and not item.has_owner:
+        params = {"state": item.phase_to_show, "revision": f"r{item.from_revision}"}
+        return Change(item, "returned", Reason("roll_out_returned_stopped", params))
+    if roll_out.now > item.since + limits.change_s:
+        late = {"revision": f"r{item.from_revision}", "limit_s": limits.change_s}
+        return Change(item, "not_returned", Reason("roll_out_late", late))
+    return None
+
+
+def _state(item: Item, changes: Mapping[int, Change]) -> ItemState:
+    return changes[item.id].state if item.id in changes else item.state
