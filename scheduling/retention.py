@@ -28,6 +28,7 @@ from scheduling.enact.prune import (
     prune_alerts,
     prune_events,
     prune_handoffs,
+    prune_roll_outs,
     prune_verifications,
 )
 from scheduling.enact.storage import sample_storage
@@ -58,6 +59,7 @@ def delete_rows(until: float) -> int:
         lambda: prune_events(keep_s),
         lambda: prune_alerts(keep_s),
         lambda: prune_handoffs(keep_s),
+        lambda: prune_roll_outs(keep_s),
         prune_verifications,
         lambda: prune_log_lines(keep_log_s),
     ]

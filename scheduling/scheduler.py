@@ -17,6 +17,7 @@ from scheduling.enact.notify import notify_watchers
 from scheduling.enact.pass_lock import pass_lock, record_pass
 from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.passes.balance import BalanceOutcome, balance
+from scheduling.passes.roll_outs import advance
 from scheduling.passes.sweep import SweepOutcome, sweep
 from scheduling.timing import Timing, timing
 
@@ -68,6 +69,7 @@ class Scheduler:
             swept = self.check_heartbeat(full=full)
             balanced = self.assign_portfolios(rebalance=rebalance, actor=actor)
             execute_autocommit(record_pass())
+            self.advance_roll_outs()
             self.publish_schedule_update(swept, balanced)
             if full:
                 self.raise_alerts()
@@ -83,6 +85,10 @@ class Scheduler:
         """Plan where every portfolio should run and request the handoffs of the plan."""
         policy = Policy() if rebalance else Policy(rebalance_gain=float("inf"))
         return balance(self.holder, self.timing, policy, actor, self.snapshot_cache)
+
+    def advance_roll_outs(self) -> None:
+        """Take the next steps of every roll-out that has not ended."""
+        advance(self.holder, self.timing)
 
     def raise_alerts(self) -> None:
         """Open alerts whose cause exists and close those whose cause has gone."""

@@ -226,6 +226,7 @@ class BoardPage:
 #: Alerts that columns, cards, unassigned rows and banners do not already show, with their labels.
 ALERT_LABELS = {
     "revision_rejected": "revision rejected",
+    "roll_out_stopped": "roll-out stopped",
     "verification_differs": "verification found a difference",
     "no_open_node": "no node accepts portfolios",
     "passes_stand": "no pass runs",

@@ -68,6 +68,7 @@ class Item:
     is_wanted: bool = True  #: the portfolio should run
     phase: str = "running"
     in_handoff: bool = False
+    lacks: Reason | None = None  #: why its node cannot run the new revision
 
     @property
     def is_stopped(self) -> bool:
@@ -181,7 +182,7 @@ def _skip_reason(item: Item) -> Reason | None:
         return Reason("roll_out_changed", {"revision": f"r{item.wanted}"})
     if item.is_stopped:
         return Reason("roll_out_not_running", {"state": item.phase_to_show})
-    return None
+    return item.lacks
 
 
 def _settle(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
@@ -206,8 +207,8 @@ def _settle(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
         if item.running == item.to_revision:
             return Change(item, "proving")
         if waited_s > limits.change_s:
-            params = {"revision": revision, "limit_s": limits.change_s}
-            return Change(item, "late", Reason("roll_out_late", params))
+            late = {"revision": revision, "limit_s": limits.change_s}
+            return Change(item, "late", Reason("roll_out_late", late))
         return None
     limit_s = limits.good_s + limits.prove_s
     if waited_s <= max(limit_s, roll_out.canary_s or 0):

@@ -24,6 +24,7 @@ KINDS = (
     "stalled",
     "pending",
     "revision_rejected",
+    "roll_out_stopped",
     "verification_differs",
     "no_open_node",
     "passes_stand",
@@ -174,6 +175,26 @@ WITH clock AS MATERIALIZED (
     FROM portfolios_portfolio p
     JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
     WHERE v.status = 'rejected' AND p.archived_at IS NULL
+      -- The stopped roll-out that made the revision is the cause, and has an alert of its own.
+      AND NOT EXISTS (SELECT FROM scheduling_rolloutitem i
+                      JOIN scheduling_rollout o ON o.id = i.roll_out_id
+                      WHERE i.portfolio_id = p.id AND i.to_revision = p.revision
+                        AND i.state IN ('rejected', 'late', 'returning')
+                        AND o.state IN ('stopping', 'stopped', 'going_back'))
+  UNION ALL
+    -- Until the portfolios at which it stopped want another revision, or it is proven after all.
+    SELECT 'roll_out_stopped', 'roll-out:' || o.id,
+           CASE WHEN count(*) = 1 THEN min(p.id) END, NULL,
+           'roll-out ' || o.id || ' ' || o.reason
+               || '; take it back, or give that portfolio another revision',
+           true
+    FROM scheduling_rollout o
+    JOIN scheduling_rolloutitem i ON i.roll_out_id = o.id AND i.state IN ('rejected', 'late')
+    JOIN portfolios_portfolio p ON p.id = i.portfolio_id AND p.revision = i.to_revision
+    JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
+    WHERE o.state IN ('stopping', 'stopped') AND p.archived_at IS NULL
+      AND (v.status = 'rejected' OR i.state = 'late' AND v.status <> 'good')
+    GROUP BY o.id
   UNION ALL
     -- Until a later verification that went as far is identical: one that ran out of time may have
     -- ended before the difference. The partial index has the few rows that differ.

@@ -65,6 +65,25 @@ WITH old AS (
     row=CountRow,
 )
 
+#: With their items, at most a thousand each.
+ROLL_OUTS = Statement(
+    "ROLL_OUTS",
+    """
+WITH old AS (
+    SELECT id FROM scheduling_rollout
+    WHERE ended_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
+      -- Concurrent writer: an operator who takes it back. That ends anew.
+      AND state IN ('stopped', 'finished', 'back')
+    ORDER BY id LIMIT 5 FOR UPDATE SKIP LOCKED
+), items AS (
+    DELETE FROM scheduling_rolloutitem i USING old WHERE i.roll_out_id = old.id
+), gone AS (
+    DELETE FROM scheduling_rollout o USING old WHERE o.id = old.id RETURNING o.id
+) SELECT count(*) AS rows FROM gone
+""",
+    row=CountRow,
+)
+
 VERIFICATIONS = Statement(
     "VERIFICATIONS",
     """
@@ -96,6 +115,11 @@ def prune_alerts(keep_s: float) -> Transaction[int]:
 def prune_handoffs(keep_s: float) -> Transaction[int]:
     """Delete a batch of handoffs without a grant; return how many."""
     return _rows((yield from query_one(HANDOFFS, keep_s=keep_s, batch=BATCH)))
+
+
+def prune_roll_outs(keep_s: float) -> Transaction[int]:
+    """Delete a batch of roll-outs that have ended; return how many."""
+    return _rows((yield from query_one(ROLL_OUTS, keep_s=keep_s)))
 
 
 def prune_verifications() -> Transaction[int]:

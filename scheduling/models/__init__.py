@@ -6,6 +6,7 @@ from scheduling.models.fleet_control import Control, GatewayPulse, Halt, PassLoc
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus, Resilience
 from scheduling.models.portfolio_log import LogLine, PortfolioLog
+from scheduling.models.roll_out import ItemState, RollOut, RollOutItem, RollOutState
 from scheduling.models.run import Phase, Run, Tenure
 from scheduling.models.storage import StorageSample
 from scheduling.models.timeline import DatabaseTimeline, VanishedCommits
@@ -31,6 +32,7 @@ __all__ = [
     "HandoffKind",
     "HandoffState",
     "Interface",
+    "ItemState",
     "Lease",
     "LogLine",
     "Node",
@@ -41,6 +43,9 @@ __all__ = [
     "Phase",
     "PortfolioLog",
     "Resilience",
+    "RollOut",
+    "RollOutItem",
+    "RollOutState",
     "Run",
     "Scope",
     "StorageSample",

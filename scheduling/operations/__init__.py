@@ -29,12 +29,19 @@ from scheduling.operations.portfolios import (
     revise_portfolio,
 )
 from scheduling.operations.python_versions import accept_python
+from scheduling.operations.roll_outs import (
+    NewRollOut,
+    return_roll_out,
+    roll_out,
+    stop_roll_out,
+)
 from scheduling.operations.tokens import revoke_api_tokens, revoke_node_tokens
 from scheduling.operations.verifications import verify
 
 __all__ = [
     "MAX_AT_ONCE",
     "NewPortfolio",
+    "NewRollOut",
     "accept_python",
     "check_length",
     "cordon",
@@ -52,12 +59,15 @@ __all__ = [
     "rebalance",
     "release_storm",
     "reload",
+    "return_roll_out",
     "revise_portfolio",
     "revoke_api_tokens",
     "revoke_node_tokens",
+    "roll_out",
     "run_feed",
     "start",
     "stop",
+    "stop_roll_out",
     "uncordon",
     "undo_halt",
     "undrain",

@@ -17,6 +17,7 @@ from scheduling.operations import (
     nodes,
     portfolios,
     python_versions,
+    roll_outs,
     tokens,
     verifications,
 )
@@ -217,6 +218,38 @@ ACCEPT_PYTHON = Operation(
     "results than the one under which it last ran.",
     python_versions.accept_python,
     command="accept_python VERSION {name}",
+)
+
+ROLL_OUT = Operation(
+    "roll-out",
+    "Roll out {name}",
+    "Each portfolio gets a revision with this artifact and is reloaded: the canary first and alone "
+    "until its revision is proven, then a few at a time. The first rejection stops the roll-out; "
+    "portfolios that run the artifact by then keep it until the roll-out is taken back.",
+    roll_outs.roll_out,
+    command="roll_out {name}",
+)
+STOP_ROLL_OUT = Operation(
+    "stop",
+    "Stop roll-out {name}",
+    "No further portfolio gets the artifact. Portfolios that have it keep it; those that are being "
+    "changed are not interrupted. A stopped roll-out does not continue: take it back, or begin "
+    "another.",
+    roll_outs.stop_roll_out,
+    "Roll-out {name} is stopped: no further portfolio gets the artifact.",
+    "roll_out --stop {name}",
+    danger=True,
+)
+RETURN_ROLL_OUT = Operation(
+    "back",
+    "Take roll-out {name} back",
+    "Each portfolio that the roll-out changed wants its earlier revision again and is reloaded, up "
+    "to ten at a time; each runs on until the earlier revision is prepared. A portfolio that an "
+    "operator has changed since stays as it is, and so does one that the roll-out did not reach.",
+    roll_outs.return_roll_out,
+    "Roll-out {name} is being taken back.",
+    "roll_out --back {name}",
+    danger=True,
 )
 
 FREEZE = Operation(

@@ -6,33 +6,20 @@ Expired leases, missed deadlines, proven revisions, desired states that no hando
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
-
-from django.db import Error as DjangoDatabaseError
-from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from ginkgo_site.deadline import statement_limit
-from scheduling.db.transaction import (
-    CONNECTION_LOST,
-    Transaction,
-    execute,
-    execute_autocommit,
-)
+from scheduling.db.transaction import execute, execute_autocommit
 from scheduling.enact import handoff, revisions, storm, timeline, unheld_runs
 from scheduling.enact.epoch_floor import ENOUGH, raise_epoch_floor
 from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.pass_lock import acquire
 from scheduling.enact.stalls import mark_behind, mark_stalls
-from scheduling.errors import Refused
+from scheduling.passes.attempts import attempt
 from scheduling.timing import Timing
 
 logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +53,7 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
     _recover_timeline(timing)
     execute(storm.update_storm_hold(timing))
     expired = sum(
-        _attempt(handoff.expire, overdue, timing) not in (None, "early")
+        attempt(handoff.expire, overdue, timing) not in (None, "early")
         for overdue in execute_autocommit(handoff.overdue(timing))
     )
     if not full:
@@ -87,7 +74,7 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
 
 def _reload_stale_revisions(timing: Timing) -> int:
     requested = [
-        _attempt(
+        attempt(
             handoff.reload_to_wanted,
             row.portfolio_id,
             node=row.node_id,
@@ -102,7 +89,7 @@ def _reload_stale_revisions(timing: Timing) -> int:
 
 def _repeat_stops(timing: Timing) -> int:
     requested = [
-        _attempt(
+        attempt(
             handoff.request,
             "stop",
             row.portfolio_id,
@@ -121,11 +108,11 @@ def _give_up_failed_starts(timing: Timing) -> int:
     """End ownerships that no process holds: never activated, or reported by no node."""
     limit_s = timing.activate_deadline_s
     unactivated = [
-        _attempt(unheld_runs.reclaim_unactivated, row.portfolio_id, row.epoch, limit_s)
+        attempt(unheld_runs.reclaim_unactivated, row.portfolio_id, row.epoch, limit_s)
         for row in execute_autocommit(unheld_runs.unactivated(timing))
     ]
     orphaned = [
-        _attempt(unheld_runs.reclaim_orphaned, row.portfolio_id, row.epoch)
+        attempt(unheld_runs.reclaim_orphaned, row.portfolio_id, row.epoch)
         for row in execute_autocommit(unheld_runs.orphaned())
     ]
     return sum(map(bool, [*unactivated, *orphaned]))
@@ -145,22 +132,3 @@ def _recover_timeline(timing: Timing) -> None:
         logger.warning("the epoch floor was raised: %s", reason)
     elif found.quiet and not found.vanished:
         execute(timeline.settle())
-
-
-def _attempt(change: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T | None:
-    """Run one change and return its outcome, or None if it is left to the next sweep.
-
-    A refusal is data. A locked row, or a change that fails by an internal error, must not keep the
-    sweep from the other changes.
-    """
-    try:
-        return execute(change(*args, **kwargs))
-    except Refused as refused:
-        logger.info("left for the next sweep: %s", refused)
-    except (LockNotAvailable, DeadlockDetected) as busy:
-        logger.info("left for the next sweep: %s", type(busy).__name__)
-    except (*CONNECTION_LOST, DjangoDatabaseError):
-        raise  # the database is unavailable: the other changes would fail too
-    except Exception:
-        logger.exception("left for the next sweep")
-    return None

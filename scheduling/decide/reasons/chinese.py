@@ -369,7 +369,7 @@ _PHASES = {"stopped": "已停止", "halted": "已暂停", "quarantined": "已隔
 
 
 def _phase(p: Params) -> str:
-    return _PHASES.get(p["state"], p["state"])
+    return _PHASES.get(p["state"]) or str(p["state"])
 
 
 def _roll_out_deleted(p: Params) -> str:
@@ -394,6 +394,13 @@ def _roll_out_no_owner(p: Params) -> str:
 
 def _roll_out_in_handoff(p: Params) -> str:
     return f"{number(p['limit_s'])} 秒内一直处于另一次交接，故保持不变"
+
+
+def _roll_out_python(p: Params) -> str:
+    return (
+        f"{p['node']} 的版本是 Python {p['node_python']}，而它需要 {_artifact_python(p)}，"
+        "故保持不变；请先迁移"
+    )
 
 
 def _roll_out_rejected(p: Params) -> str:
@@ -464,6 +471,7 @@ SENTENCES: dict[str, Sentence] = {
     "roll_out_interrupted": _roll_out_interrupted,
     "roll_out_no_owner": _roll_out_no_owner,
     "roll_out_in_handoff": _roll_out_in_handoff,
+    "roll_out_python": _roll_out_python,
     "roll_out_rejected": _roll_out_rejected,
     "roll_out_late": _roll_out_late,
     "roll_out_unproven": _roll_out_unproven,

@@ -398,6 +398,13 @@ def _roll_out_in_handoff(p: Params) -> str:
     return f"was in another handoff for {number(p['limit_s'])} s, so it is left as it is"
 
 
+def _roll_out_python(p: Params) -> str:
+    return (
+        f"{p['node']} has Python {p['node_python']}, but it needs {_artifact_python(p)}, so it is "
+        "left as it is; migrate it first"
+    )
+
+
 def _roll_out_rejected(p: Params) -> str:
     return f"{p['revision']} was rejected: {p['error']}"
 
@@ -466,6 +473,7 @@ SENTENCES: dict[str, Sentence] = {
     "roll_out_interrupted": _roll_out_interrupted,
     "roll_out_no_owner": _roll_out_no_owner,
     "roll_out_in_handoff": _roll_out_in_handoff,
+    "roll_out_python": _roll_out_python,
     "roll_out_rejected": _roll_out_rejected,
     "roll_out_late": _roll_out_late,
     "roll_out_unproven": _roll_out_unproven,

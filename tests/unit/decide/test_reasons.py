@@ -300,6 +300,17 @@ ENGLISH = [
         "was in another handoff for 120 s, so it is left as it is",
     ),
     (
+        "roll_out_python",
+        {
+            "node": "node-2",
+            "node_python": "3.11",
+            "artifact": "momentum-demo 2.0",
+            "artifact_python": ">=3.12",
+        },
+        "node-2 has Python 3.11, but it needs Python >=3.12 for momentum-demo 2.0, so it is left "
+        "as it is; migrate it first",
+    ),
+    (
         "roll_out_rejected",
         {"revision": "r5", "error": "ValueError: no"},
         "r5 was rejected: ValueError: no",

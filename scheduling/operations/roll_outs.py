@@ -1,0 +1,195 @@
+"""Roll an artifact out over portfolios, stop a roll-out, take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import F
+from psycopg import IntegrityError
+
+from portfolios import validation
+from portfolios.models import Artifact, Revision, RevisionStatus
+from portfolios.text import text_errors
+from scheduling.db.transaction import execute
+from scheduling.enact import roll_out as enact
+from scheduling.errors import Invalid, NotFound, Refused
+from scheduling.observe.roll_outs import RollOutView, read_roll_out
+from scheduling.operations.artifacts import resolve_artifact
+
+#: The items of one roll-out are read at every step of it.
+MAX_PORTFOLIOS = 1000
+MAX_AT_A_TIME = 50
+MAX_CANARY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class NewRollOut:
+    """What an operator asks for, unchecked."""
+
+    artifact: str  #: sha256 or its beginning
+    #: Names; None: all portfolios that run another version of the artifact.
+    portfolios: Sequence[str] | None = None
+    strategy: str = ""  #: of these, only those that run this strategy
+    at_a_time: int = 1
+    canary: str = ""  #: empty: the first that runs
+    canary_seconds: float | None = None  #: None: until its revision is good
+
+
+def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
+    """Create a roll-out; the pass, which is woken, starts its canary.
+
+    Raise Invalid if the parameters of a portfolio do not fit the artifact: nothing is changed then.
+    """
+    errors = _errors(new, reason)
+    sha256, wrong = resolve_artifact(new.artifact)
+    if errors or wrong or sha256 is None:
+        raise Invalid([*errors, *wrong])
+    artifact = Artifact.objects.get(sha256=sha256)
+    wanted = _wanted(new, artifact)
+    _refuse_unfit(wanted, artifact)
+    order = _order(wanted, new.canary)
+    try:
+        number = execute(
+            enact.create(
+                sha256,
+                [(revision.portfolio_id, revision.number) for revision in order],
+                at_a_time=new.at_a_time,
+                canary_s=new.canary_seconds,
+                note=reason,
+                actor=actor,
+            )
+        )
+    except IntegrityError:
+        # concurrent writer: the deletion of the artifact, or of its row in a restore.
+        raise Refused(
+            "artifact_gone", f"The artifact {artifact} has just been deleted; upload it again."
+        ) from None
+    return read_roll_out(number)
+
+
+def stop_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView:
+    """Start no further portfolio; those at work end as they would have."""
+    execute(enact.stop(number, actor=actor, reason=reason))
+    return read_roll_out(number)
+
+
+def return_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView:
+    """Give each portfolio that the roll-out changed its earlier revision again.
+
+    One that an operator has changed since is left as it is.
+    """
+    try:
+        execute(enact.begin_way_back(number, actor=actor, reason=reason))
+    except IntegrityError:
+        # concurrent writer: another roll-out took one of the portfolios since that was checked;
+        # it has committed, and now the check finds it.
+        execute(enact.begin_way_back(number, actor=actor, reason=reason))
+    return read_roll_out(number)
+
+
+def _errors(new: NewRollOut, reason: str) -> list[dict[str, str]]:
+    errors = text_errors("reason", reason, longest=200)
+    if not 1 <= new.at_a_time <= MAX_AT_A_TIME:
+        message = f"at_a_time is {new.at_a_time}; it must be 1 to {MAX_AT_A_TIME}."
+        errors.append(validation.error("at_a_time", "out_of_range", message))
+    if new.canary_seconds is not None and not 0 <= new.canary_seconds <= MAX_CANARY_S:
+        message = f"canary_seconds is {new.canary_seconds:g}; it must be 0 to {MAX_CANARY_S:,}."
+        errors.append(validation.error("canary_seconds", "out_of_range", message))
+    if new.portfolios is not None and new.strategy:
+        message = "Give portfolios by name or a strategy, not both."
+        errors.append(validation.error("strategy", "exclusive", message))
+    return errors
+
+
+def _wanted(new: NewRollOut, artifact: Artifact) -> list[Revision]:
+    """Return the wanted revisions of the chosen portfolios that do not pin the artifact yet."""
+    found = Revision.objects.filter(
+        portfolio__archived_at=None, number=F("portfolio__revision")
+    ).select_related("portfolio__run", "portfolio__feed")
+    strategies = set(artifact.strategies.values_list("name", flat=True))
+    if new.portfolios is not None:
+        names = list(dict.fromkeys(new.portfolios))
+        if len(names) > MAX_PORTFOLIOS:
+            raise Invalid([_too_many(len(names))])
+        found = found.filter(portfolio__name__in=names)
+        missing = set(names) - {revision.portfolio.name for revision in found}
+        if missing:
+            raise NotFound("portfolio", min(missing))
+    else:
+        found = found.filter(artifact__name=artifact.name, strategy__in=strategies)
+        if new.strategy:
+            found = found.filter(strategy=new.strategy)
+    # A rejected revision with the same bytes is tried again.
+    chosen = [
+        revision
+        for revision in found.order_by("portfolio__name")
+        if revision.artifact_id != artifact.pk or revision.status == RevisionStatus.REJECTED
+    ]
+    if len(chosen) > MAX_PORTFOLIOS:
+        raise Invalid([_too_many(len(chosen))])
+    if not chosen:
+        raise Refused("nothing_to_roll_out", _nothing(new, artifact, len(found)))
+    return chosen
+
+
+def _too_many(count: int) -> dict[str, str]:
+    message = (
+        f"These are {count:,} portfolios; one roll-out takes {MAX_PORTFOLIOS:,}. Give the names of "
+        "some of them."
+    )
+    return validation.error("portfolios", "wrong_length", message)
+
+
+def _nothing(new: NewRollOut, artifact: Artifact, matching: int) -> str:
+    if matching:
+        return f"All {matching} portfolios want {artifact} already." if matching > 1 else (
+            f"The portfolio wants {artifact} already."
+        )  # fmt: skip
+    whose = f"strategy {new.strategy} of " if new.strategy else "a strategy of "
+    return (
+        f"No portfolio runs {whose}another version of {artifact.name}; give the names of those "
+        "that should run it."
+    )
+
+
+def _refuse_unfit(wanted: Sequence[Revision], artifact: Artifact) -> None:
+    """Raise Invalid with the first error of each portfolio that cannot run the artifact."""
+    errors = []
+    for revision in wanted:
+        found = validation.configuration_errors(
+            revision.strategy, revision.config, revision.symbols, revision.limits,
+            artifact=artifact.pk, feed=revision.portfolio.feed.name,
+        )  # fmt: skip
+        if found:
+            name = revision.portfolio.name
+            field, code, message = (found[0][key] for key in ("field", "code", "message"))
+            errors.append(
+                validation.error("portfolios", code, f"{name} does not fit {artifact}: {field}: "
+                                 f"{message}")
+            )  # fmt: skip
+    if errors:
+        raise Invalid(errors[:100])
+
+
+def _order(wanted: list[Revision], canary: str) -> list[Revision]:
+    """Return the revisions in the order of their turns, the canary's first."""
+
+    def rank(revision: Revision) -> tuple[bool, Any, str]:
+        name = revision.portfolio.name
+        # Without a name: one that runs, and so can prove the artifact; the lightest of these.
+        runs = revision.portfolio.run.phase == "running"
+        return (not runs, revision.portfolio.weight, name)
+
+    names = {revision.portfolio.name for revision in wanted}
+    if canary and canary not in names:
+        raise Refused(
+            "unknown_canary",
+            f"The canary {canary} is not among the {len(names)} portfolios of the roll-out: "
+            f"{', '.join(sorted(names)[:5])}{' …' if len(names) > 5 else ''}; choose one of them.",
+        )
+    first = min(wanted, key=rank) if not canary else next(
+        revision for revision in wanted if revision.portfolio.name == canary
+    )  # fmt: skip
+    return [first, *(revision for revision in wanted if revision is not first)]

@@ -1,0 +1,37 @@
+"""Run one of many changes of a pass, so that its failure does not keep the pass from the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from django.db import Error as DjangoDatabaseError
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+
+from scheduling.db.transaction import CONNECTION_LOST, Transaction, execute
+from scheduling.errors import Refused
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def attempt(change: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Run one change and return its outcome, or None if it is left to the next pass.
+
+    A refusal is data. A locked row, or a change that fails by an internal error, must not keep the
+    pass from the other changes.
+    """
+    try:
+        return execute(change(*args, **kwargs))
+    except Refused as refused:
+        logger.info("left for the next sweep: %s", refused)
+    except (LockNotAvailable, DeadlockDetected) as busy:
+        logger.info("left for the next sweep: %s", type(busy).__name__)
+    except (*CONNECTION_LOST, DjangoDatabaseError):
+        raise  # the database is unavailable: the other changes would fail too
+    except Exception:
+        logger.exception("left for the next sweep")
+    return None

@@ -1,0 +1,210 @@
+"""Roll-outs beside their concurrent writers, on real connections: each finds what the other did."""
+
+from __future__ import annotations
+
+import pytest
+
+from portfolios.models import Portfolio
+from scheduling import operations
+from scheduling.db.transaction import execute
+from scheduling.enact import roll_out as enact
+from scheduling.errors import Refused
+from scheduling.models import RollOut, RollOutItem
+from scheduling.operations import NewRollOut
+from scheduling.passes.roll_outs import advance
+from scheduling.timing import timing
+from tests.integration.enact.test_fence_races import Held, at_once, behind
+from tests.support.roll_outs import (
+    begin,
+    make_artifact,
+    make_fleet,
+    pinned,
+    reload_done,
+    state,
+    states,
+    step,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIMITS = {"limits": {"largest_order": "5"}}
+
+
+def item_of(name: str) -> int:
+    return int(RollOutItem.objects.get(portfolio__name=name).pk)
+
+
+def revision(name: str) -> int:
+    return Portfolio.objects.get(name=name).revision
+
+
+def test_change_that_waited_for_a_start_is_based_on_the_new_revision() -> None:
+    _, _, second = make_fleet("a")
+    number = begin(second, "a")
+    held = Held(enact.start_item(number, item_of("a"), timing()))
+    assert held.outcome == "started"
+    behind(held, lambda: operations.revise_portfolio("a", LIMITS, actor="bob"))
+    assert (revision("a"), pinned("a")) == (3, "2.0")
+    step()
+    assert states(number) == {"a": "left"}
+
+
+def test_start_that_waited_for_a_change_leaves_it() -> None:
+    _, _, second = make_fleet("a")
+    number = begin(second, "a")
+    item = item_of("a")
+    outcomes = at_once(
+        lambda: operations.revise_portfolio("a", LIMITS, actor="bob"),
+        lambda: execute(enact.start_item(number, item, timing())),
+    )
+    assert not any(isinstance(outcome, Exception) for outcome in outcomes), outcomes
+    if outcomes[1] == "started":
+        assert (revision("a"), pinned("a")) == (3, "2.0"), "the change knew of the artifact"
+    else:
+        assert outcomes[1] == "changed"
+        assert (revision("a"), pinned("a")) == (2, "1.0")
+    step()
+    assert states(number)["a"] == ("left" if outcomes[1] == "started" else "skipped")
+
+
+def test_two_passes_start_an_item_once() -> None:
+    _, _, second = make_fleet("a", "b")
+    number = begin(second, "a", "b")
+    item = item_of("a")
+    held = Held(enact.start_item(number, item, timing()))
+    assert behind(held, lambda: execute(enact.start_item(number, item, timing()))) == "late"
+    assert revision("a") == 2
+
+
+def test_stop_that_waited_for_a_start_lets_it_end() -> None:
+    node, _, second = make_fleet("a", "b")
+    number = begin(second, "a", "b")
+    held = Held(enact.start_item(number, item_of("a"), timing()))
+    view = behind(held, lambda: operations.stop_roll_out(number, actor="bob"))
+    assert view.state == "stopping"
+    step()
+    assert states(number) == {"a": "changing", "b": "skipped"}
+    reload_done("a", node)
+
+
+def test_start_that_waited_for_a_stop_starts_nothing() -> None:
+    _, _, second = make_fleet("a")
+    number = begin(second, "a")
+    item = item_of("a")
+    held = Held(enact.stop(number, actor="bob", reason=""))
+    assert behind(held, lambda: execute(enact.start_item(number, item, timing()))) == "late"
+    assert revision("a") == 1
+
+
+def test_states_decided_before_a_stop_are_not_written_after_it() -> None:
+    _, _, second = make_fleet("a", "b")
+    number = begin(second, "a", "b")
+    operations.delete_portfolio("a", actor="bob")
+    held = Held(enact.stop(number, actor="bob", reason="lunch"))
+    behind(held, lambda: advance("test", timing()))
+    assert RollOut.objects.get().reason == "stopped by bob: lunch"
+    step()
+    assert state(number) == "stopped"
+
+
+def test_start_that_waited_for_the_way_back_starts_nothing() -> None:
+    node, _, second = make_fleet("a", "b")
+    number = begin(second, "a", "b", canary_seconds=0)
+    step()
+    reload_done("a", node)
+    held = Held(enact.begin_way_back(number, actor="bob", reason=""))
+    item = item_of("b")
+    assert behind(held, lambda: execute(enact.start_item(number, item, timing()))) == "late"
+    assert pinned("b") == "1.0"
+    step()
+    assert pinned("a") == "1.0"
+
+
+def test_way_back_that_waited_for_a_start_takes_it_back_too() -> None:
+    _, _, second = make_fleet("a")
+    number = begin(second, "a")
+    held = Held(enact.start_item(number, item_of("a"), timing()))
+    behind(held, lambda: operations.return_roll_out(number, actor="bob"))
+    step()
+    assert (states(number), pinned("a")) == ({"a": "returning"}, "1.0")
+
+
+def test_change_that_waited_for_the_way_back_stays() -> None:
+    node, _, second = make_fleet("a")
+    number = begin(second, "a")
+    step()
+    reload_done("a", node)
+    operations.return_roll_out(number, actor="bob")
+    held = Held(enact.give_back(number, item_of("a"), timing()))
+    assert held.outcome == "given"
+    behind(held, lambda: operations.revise_portfolio("a", LIMITS, actor="eve"))
+    assert (revision("a"), pinned("a")) == (3, "1.0")
+    step()
+    assert states(number) == {"a": "not_returned"}
+
+
+def test_way_back_that_waited_for_a_change_leaves_it() -> None:
+    node, _, second = make_fleet("a")
+    number = begin(second, "a")
+    step()
+    reload_done("a", node)
+    operations.return_roll_out(number, actor="bob")
+    item = item_of("a")
+    outcomes = at_once(
+        lambda: operations.revise_portfolio("a", LIMITS, actor="eve"),
+        lambda: execute(enact.give_back(number, item, timing())),
+    )
+    assert not any(isinstance(outcome, Exception) for outcome in outcomes), outcomes
+    assert revision("a") == 3, "the change by an operator stays, whoever was first"
+    assert pinned("a") == ("1.0" if outcomes[1] == "given" else "2.0")
+
+
+def test_second_roll_out_of_the_same_portfolios_is_refused_by_the_name_of_the_first() -> None:
+    _, _, second = make_fleet("a", "b", "c")
+    third = make_artifact("3.0")
+    ids = dict(Portfolio.objects.values_list("name", "pk"))
+    held = Held(
+        enact.create(
+            second.sha256, [(ids["b"], 1), (ids["a"], 1)],
+            at_a_time=1, canary_s=None, note="", actor="ann",
+        )
+    )  # fmt: skip
+    asked = NewRollOut(third.sha256, portfolios=["a", "b", "c"])
+    refused = behind(held, lambda: operations.roll_out(asked, actor="bob"))
+    assert isinstance(refused, Refused)
+    assert refused.message == (
+        f"a is part of roll-out {held.outcome}, which has not ended; stop that one or wait for its "
+        "end."
+    )
+    assert list(RollOut.objects.values_list("pk", flat=True)) == [held.outcome]
+
+
+def test_two_roll_outs_at_once_do_not_deadlock() -> None:
+    _, _, second = make_fleet("a", "b", "c")
+    third = make_artifact("3.0")
+    outcomes = at_once(
+        lambda: begin(second, "a", "b", "c"),
+        lambda: begin(third, "c", "b", "a"),
+    )
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Refused", "int"], outcomes
+
+
+def test_way_back_beside_a_new_roll_out_of_the_same_portfolio_is_refused_by_its_name() -> None:
+    node, _, second = make_fleet("a")
+    number = begin(second, "a")
+    step()
+    reload_done("a", node)
+    operations.stop_roll_out(number, actor="bob")
+    RollOutItem.objects.update(state="done")
+    step()
+    third = make_artifact("3.0")
+    portfolio = Portfolio.objects.get(name="a")
+    held = Held(
+        enact.create(
+            third.sha256, [(portfolio.pk, 2)], at_a_time=1, canary_s=None, note="", actor="ann"
+        )
+    )
+    refused = behind(held, lambda: operations.return_roll_out(number, actor="bob"))
+    assert isinstance(refused, Refused)
+    assert f"a is part of roll-out {held.outcome}" in refused.message
+    assert (state(number), pinned("a")) == ("stopped", "2.0")

@@ -1,0 +1,105 @@
+"""A fleet whose portfolios run an artifact, and the steps of a roll-out, one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portfolios.models import Artifact, Portfolio
+from portfolios.strategies.buy_and_hold import BuyAndHold
+from scheduling import operations
+from scheduling.db.transaction import execute_autocommit
+from scheduling.enact.revisions import mark_proven_revisions
+from scheduling.models import RollOut, Run
+from scheduling.operations import NewRollOut
+from scheduling.passes.roll_outs import advance
+from scheduling.timing import timing
+from tests.support.artifacts import store_artifact
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    ago,
+    make_node,
+    make_trader,
+    newest_handoff,
+    owner,
+    prove_revision,
+)
+
+#: A class of the release under the name of an artifact: it runs in the process of the test.
+HELD: dict[str, Any] = {"strategy": "buy_and_hold", "symbols": ["IBM"]}
+FACTS: dict[str, Any] = {
+    "name": "buy_and_hold",
+    "class_path": "portfolios.strategies.buy_and_hold:BuyAndHold",
+    "schema": BuyAndHold.schema(),
+}
+
+
+def make_artifact(version: str, **given: Any) -> Artifact:
+    """Return an artifact with the strategy of these portfolios."""
+    return store_artifact(version, code=version, **{**FACTS, **given})
+
+
+def make_fleet(*names: str) -> tuple[FakeNode, Artifact, Artifact]:
+    """Return a node that runs these portfolios under the first of two artifacts, all proven."""
+    first, second = make_artifact("1.0"), make_artifact("2.0")
+    node = make_node("node-1", capacity=20, python="3.13")
+    for name in names:
+        prove_revision(make_trader(name, node, artifact=first.sha256, **HELD).portfolio)
+    return node, first, second
+
+
+def begin(artifact: Artifact, *names: str, **given: Any) -> int:
+    """Begin a roll-out over these portfolios, the first of them as the canary."""
+    values = {"portfolios": list(names), "canary": names[0], **given}
+    return operations.roll_out(NewRollOut(artifact.sha256, **values), actor="ann").id
+
+
+def step() -> int:
+    """Advance all roll-outs until there is nothing to do now. Return how many steps were taken."""
+    total = 0
+    while taken := advance("test", timing()):
+        total += taken
+        assert total < 100
+    return total
+
+
+def states(roll_out: int) -> dict[str, str]:
+    """Return the state of each portfolio of a roll-out."""
+    items = RollOut.objects.get(pk=roll_out).items.order_by("position")
+    return dict(items.values_list("portfolio__name", "state"))
+
+
+def reasons(roll_out: int) -> dict[str, str]:
+    """Return the sentences of the portfolios that have one."""
+    items = RollOut.objects.get(pk=roll_out).items.exclude(reason="")
+    return dict(items.values_list("portfolio__name", "reason"))
+
+
+def state(roll_out: int) -> str:
+    """Return the state of a roll-out."""
+    return RollOut.objects.get(pk=roll_out).state
+
+
+def reload_done(name: str, node: FakeNode) -> OwnerSession:
+    """Let the node carry out the newest handoff of a portfolio, up to its first commit."""
+    hand = owner(name, node)
+    handoff = newest_handoff(hand.portfolio)
+    assert handoff.state == "preparing", handoff
+    assert node.ready(handoff) == "draining"
+    assert hand.release(handoff).answer == "handed_over"
+    assert hand.commit(1) == "ok"
+    return hand
+
+
+def prove_all() -> None:
+    """Let every revision have run for long enough, and mark it good."""
+    Run.objects.filter(node__isnull=False).update(first_commit_at=ago(3600))
+    execute_autocommit(mark_proven_revisions(timing()))
+
+
+def pinned(name: str) -> str:
+    """Return the version of the artifact that the wanted revision of a portfolio pins."""
+    portfolio = Portfolio.objects.get(name=name)
+    artifact = portfolio.revisions.get(number=portfolio.revision).artifact
+    assert artifact is not None
+    return artifact.version
