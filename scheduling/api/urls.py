@@ -16,6 +16,7 @@ from scheduling.api import (
     policy,
     portfolio_records,
     portfolios,
+    roll_outs,
     schedule,
     tokens,
 )
@@ -79,6 +80,10 @@ urlpatterns = [
     path(f"portfolios/{_NAME}/log/", portfolio_records.PortfolioLogLines.as_view(), name="log"),
     path("handoffs/", handoffs_events.HandoffList.as_view(), name="handoffs"),
     path("handoffs/<int:pk>/", handoffs_events.HandoffDetail.as_view(), name="handoff"),
+    path("roll-outs/", roll_outs.RollOutList.as_view(), name="roll-outs"),
+    path("roll-outs/<int:pk>/", roll_outs.RollOutDetail.as_view(), name="roll-out"),
+    path("roll-outs/<int:pk>/stop/", roll_outs.StopRollOut.as_view(), name="stop-roll-out"),
+    path("roll-outs/<int:pk>/back/", roll_outs.ReturnRollOut.as_view(), name="return-roll-out"),
     path("alerts/", alerts.AlertList.as_view(), name="alerts"),
     path("tokens/", tokens.ApiTokenList.as_view(), name="tokens"),
     path("node-tokens/", tokens.NodeTokenList.as_view(), name="node-tokens"),

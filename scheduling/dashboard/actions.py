@@ -12,6 +12,7 @@ from scheduling.presentation.formatting import counted, span, whole
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
     from scheduling.observe.halts import HaltView
+    from scheduling.observe.roll_outs import RollOutView
 
 Lines = list[tuple[str, str]]  #: (short heading, sentence)
 
@@ -27,11 +28,12 @@ PORTFOLIO_ACTIONS = _by_verb(
 FLEET_ACTIONS = _by_verb(
     registry.FREEZE, registry.UNFREEZE, registry.RELEASE_STORM, registry.HOLD_STORM
 )
+ROLL_OUT_ACTIONS = _by_verb(registry.STOP_ROLL_OUT, registry.RETURN_ROLL_OUT)
 
 
 def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> Lines:
     """Return the consequence of the operation, and how it applies to `subject` right now."""
-    preview = _PREVIEWS.get(operation.verb)
+    preview = _PREVIEWS.get(operation)
     now = preview(subject, board) if preview else []
     return [("Effect", operation.consequence), *now]
 
@@ -109,18 +111,36 @@ def _preview_release_storm(_: None, board: FleetView) -> Lines:
              "No portfolio waits, so nothing moves.")]  # fmt: skip
 
 
+def _preview_stop_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
+    waiting = roll_out.counts.get("waiting", 0)
+    at_work = roll_out.counts.get("changing", 0)
+    return [
+        ("Now", f"{counted(waiting, 'portfolio')} would not be reached; "
+                f"{at_work} being changed would go on."),
+    ]  # fmt: skip
+
+
+def _preview_return_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
+    return [
+        ("Now", f"The roll-out has changed {counted(roll_out.changed, 'portfolio')}."),
+        ("State", "The earlier revision continues from the state that the newer one leaves."),
+    ]
+
+
 def _preview_undo_halt(line: HaltView, board: FleetView) -> Lines:
     return [("Now", f"The halt still keeps {counted(line.waiting, 'portfolio')} stopped.")]
 
 
-#: Verb → how the operation applies to its subject right now.
-_PREVIEWS: dict[str, Callable[[Any, FleetView], Lines]] = {
-    "drain": _preview_drain,
-    "start": _preview_start,
-    "stop": _preview_stop,
-    "reload": _preview_reload,
-    "unpin": _preview_unpin,
-    "verify": _preview_verify,
-    "release-storm": _preview_release_storm,
-    "undo-halt": _preview_undo_halt,
+#: How the operation applies to its subject right now.
+_PREVIEWS: dict[Operation, Callable[[Any, FleetView], Lines]] = {
+    registry.DRAIN: _preview_drain,
+    registry.START: _preview_start,
+    registry.STOP: _preview_stop,
+    registry.RELOAD: _preview_reload,
+    registry.UNPIN: _preview_unpin,
+    registry.VERIFY: _preview_verify,
+    registry.RELEASE_STORM: _preview_release_storm,
+    registry.UNDO_HALT: _preview_undo_halt,
+    registry.STOP_ROLL_OUT: _preview_stop_roll_out,
+    registry.RETURN_ROLL_OUT: _preview_return_roll_out,
 }

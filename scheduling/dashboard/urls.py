@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduling.dashboard.views import actions, board, halt, portfolio, tables, whatif
+from scheduling.dashboard.views import actions, board, halt, portfolio, roll_outs, tables, whatif
 
 urlpatterns = [
     path("", board.board, name="board"),
@@ -20,6 +20,9 @@ urlpatterns = [
     path("nodes/<slug:name>/<slug:verb>/", actions.node_action, name="node-action"),
     path("handoffs/", tables.handoffs, name="handoffs"),
     path("handoffs/<int:handoff_id>/", tables.handoff, name="handoff"),
+    path("roll-outs/", roll_outs.roll_out_list, name="roll-outs"),
+    path("roll-outs/<int:number>/", roll_outs.roll_out, name="roll-out"),
+    path("roll-outs/<int:number>/<slug:verb>/", roll_outs.roll_out_action, name="roll-out-action"),
     path("what-if/", whatif.what_if, name="what-if"),
     path("audit/", tables.audit, name="audit"),
 ]

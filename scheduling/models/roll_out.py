@@ -73,6 +73,11 @@ class RollOut(models.Model):
     def __str__(self) -> str:
         return f"roll-out {self.pk}: {self.state}"
 
+    @property
+    def artifact_sha256(self) -> str:
+        """Return the hash of the artifact, without reading it."""
+        return self.artifact_id
+
 
 class RollOutItem(models.Model):
     """One portfolio of a roll-out.

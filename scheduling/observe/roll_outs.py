@@ -6,7 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median
 from typing import Any, NamedTuple
+
+from django.db.models import Count, Q, QuerySet
 
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Transaction, query
@@ -219,6 +222,16 @@ class RollOutView:
         return self.state in OPEN_ROLL_OUTS
 
     @property
+    def pauses_ms(self) -> list[float]:
+        """Return the known pauses, sorted."""
+        return sorted(item.pause_ms for item in self.items if item.pause_ms is not None)
+
+    @property
+    def pause_p50_ms(self) -> float | None:
+        """Return the median of the known pauses."""
+        return median(self.pauses_ms) if self.pauses_ms else None
+
+    @property
     def may_stop(self) -> bool:
         """Return whether it can be stopped."""
         return self.state == "running"
@@ -238,12 +251,25 @@ def read_roll_out(number: int) -> RollOutView:
     return roll_out_view(row, tuple(map(_item_view, items.order_by("position"))))
 
 
+def roll_outs() -> QuerySet[RollOutRow]:
+    """Return all roll-outs, newest first, with the numbers of their portfolios.
+
+    `total`, and `ended`: of those, how many it is through with.
+    """
+    is_open = Q(items__state__in=OPEN_ITEMS)
+    return (
+        RollOutRow.objects.select_related("artifact")
+        .annotate(total=Count("items"), ended=Count("items", filter=~is_open))
+        .order_by("-id")
+    )
+
+
 def roll_out_view(row: RollOutRow, items: tuple[ItemView, ...]) -> RollOutView:
-    """Return a roll-out as pages show it."""
+    """Return a roll-out with these items."""
     return RollOutView(
         id=row.pk,
         artifact=str(row.artifact),
-        artifact_sha256=row.artifact_id,
+        artifact_sha256=row.artifact_sha256,
         state=row.state,
         at_a_time=row.at_a_time,
         canary_s=row.canary_s,

@@ -42,6 +42,21 @@ _HANDOFF_TAGS = {
     "rolled_back": "tag-warn",
     "superseded": "",
 }
+#: State of a roll-out or of one of its portfolios → tag colour; the others are under way.
+_ROLL_OUT_TAGS = {
+    "finished": "tag-ok",
+    "done": "tag-ok",
+    "back": "tag-ok",
+    "returned": "tag-ok",
+    "stopping": "tag-bad",
+    "stopped": "tag-bad",
+    "rejected": "tag-bad",
+    "late": "tag-bad",
+    "left": "tag-warn",
+    "not_returned": "tag-warn",
+    "skipped": "tag-warn",
+    "waiting": "",
+}
 _ORDER_TAGS = {"open": "tag-info", "refused": "tag-bad", "suppressed": "tag-warn"}
 
 register.filter("digest", digest)
@@ -58,6 +73,18 @@ def compact_json(value: Any) -> str:
 def handoff_tag(state: str) -> str:
     """Return the CSS class of a handoff state."""
     return _HANDOFF_TAGS.get(state, "tag-info")
+
+
+@register.filter
+def roll_out_tag(state: str) -> str:
+    """Return the CSS class of a state of a roll-out or of one of its portfolios."""
+    return _ROLL_OUT_TAGS.get(state, "tag-info")
+
+
+@register.filter
+def words(state: str) -> str:
+    """Return a state as words: `going back` for `going_back`."""
+    return state.replace("_", " ")
 
 
 @register.filter

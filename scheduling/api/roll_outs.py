@@ -1,0 +1,130 @@
+"""Roll-outs of artifacts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from scheduling import operations
+from scheduling.api.base import ApiView, TableView, TrueOrFalse, actor_of
+from scheduling.api.openapi import described, described_table
+from scheduling.api.request_serializers import ReasonBody, read_body
+from scheduling.models import RollOutItem, RollOutState
+from scheduling.models.roll_out import OPEN_ROLL_OUTS
+from scheduling.observe.roll_outs import read_roll_out, roll_outs
+from scheduling.operations import NewRollOut, registry
+from scheduling.presentation.fields import TextField, WholeNumberField
+from scheduling.presentation.roll_out_documents import RollOutDocument, RollOutLineDocument
+
+
+class RollOutBody(ReasonBody):
+    """`artifact`: its hash, or the beginning of it.
+
+    `portfolios`: names; without them all that run another version of the artifact, or of these only
+    those with `strategy`. `canary`: by default one that runs. `canary_seconds`: after so long, and
+    an event, the canary counts as proven; by default once its revision is good.
+    """
+
+    artifact = TextField(max_length=64)
+    portfolios = serializers.ListField(
+        child=TextField(max_length=80), required=False, allow_null=True, default=None, min_length=1
+    )
+    strategy = TextField(max_length=80, required=False, allow_blank=True, default="")
+    at_a_time = WholeNumberField(min_value=1, required=False, default=1)
+    canary = TextField(max_length=80, required=False, allow_blank=True, default="")
+    canary_seconds = serializers.FloatField(
+        min_value=0, required=False, allow_null=True, default=None
+    )
+
+
+class RollOutFilters(django_filters.FilterSet):
+    """Which roll-outs. `active=true` are those that have not ended."""
+
+    state = django_filters.ChoiceFilter(choices=RollOutState.choices)
+    artifact = django_filters.CharFilter("artifact_id", "startswith")
+    portfolio = django_filters.CharFilter(method="of_portfolio")
+    active = TrueOrFalse(method="under_way")
+
+    def of_portfolio(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        """Return those that a portfolio of this name is part of."""
+        named = RollOutItem.objects.filter(portfolio__name=value)
+        return rows.filter(pk__in=named.values("roll_out"))
+
+    def under_way(self, rows: QuerySet[Any], name: str, value: bool) -> QuerySet[Any]:
+        """Return those that have not ended, or those that have."""
+        wanted = {"state__in": OPEN_ROLL_OUTS}
+        return rows.filter(**wanted) if value else rows.exclude(**wanted)
+
+
+@described_table("Roll-outs, newest first")
+class RollOutList(TableView):
+    """Roll-outs, newest first."""
+
+    document = RollOutLineDocument
+    filters = RollOutFilters
+
+    def rows(self) -> QuerySet[Any]:
+        """Return all roll-outs with their progress."""
+        return roll_outs()
+
+    @described(
+        RollOutDocument,
+        status=201,
+        body=RollOutBody,
+        summary=registry.ROLL_OUT.summary("an artifact"),
+        performs=registry.ROLL_OUT,
+    )
+    def post(self, request: Request) -> Response:
+        """Begin a roll-out; 409 `roll_out_in_progress` with the number of the other one."""
+        body = read_body(request, RollOutBody)
+        reason = body.pop("reason")
+        made = operations.roll_out(NewRollOut(**body), actor=actor_of(request), reason=reason)
+        return Response(RollOutDocument(made).data, status=201)
+
+
+class RollOutDetail(ApiView):
+    """One roll-out."""
+
+    @described(RollOutDocument, summary="A roll-out and how far it is")
+    def get(self, request: Request, pk: int) -> Response:
+        """Return it with its portfolios."""
+        return Response(RollOutDocument(read_roll_out(pk)).data)
+
+
+class StopRollOut(ApiView):
+    """Stop a roll-out."""
+
+    @described(
+        RollOutDocument,
+        status=202,
+        body=ReasonBody,
+        summary=registry.STOP_ROLL_OUT.summary(),
+        performs=registry.STOP_ROLL_OUT,
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Start no further portfolio."""
+        reason = read_body(request, ReasonBody)["reason"]
+        stopped = operations.stop_roll_out(pk, actor=actor_of(request), reason=reason)
+        return Response(RollOutDocument(stopped).data, status=202)
+
+
+class ReturnRollOut(ApiView):
+    """Take a roll-out back."""
+
+    @described(
+        RollOutDocument,
+        status=202,
+        body=ReasonBody,
+        summary=registry.RETURN_ROLL_OUT.summary(),
+        performs=registry.RETURN_ROLL_OUT,
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Give the portfolios their earlier revisions again."""
+        reason = read_body(request, ReasonBody)["reason"]
+        returned = operations.return_roll_out(pk, actor=actor_of(request), reason=reason)
+        return Response(RollOutDocument(returned).data, status=202)

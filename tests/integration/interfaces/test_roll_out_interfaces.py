@@ -1,0 +1,199 @@
+"""Roll-outs through the API, the command and the dashboard."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+
+from scheduling.management.commands import roll_out as command
+from scheduling.models import RollOut
+from scheduling.permissions import Role
+from tests.support.api_client import ApiClient, make_user
+from tests.support.factories import newest_handoff, owner
+from tests.support.roll_outs import (
+    begin,
+    make_fleet,
+    pinned,
+    prove_all,
+    reload_done,
+    state,
+    step,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def said(*arguments: str) -> str:
+    out = StringIO()
+    call_command("roll_out", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def refused(*arguments: str) -> tuple[str, int]:
+    with pytest.raises(CommandError) as caught:
+        call_command("roll_out", *arguments, stdout=StringIO())
+    return str(caught.value), caught.value.returncode
+
+
+def test_api_begins_shows_stops_and_takes_back(operator: ApiClient, viewer: ApiClient) -> None:
+    node, _, second = make_fleet("a", "b", "c")
+    body = {"artifact": second.sha256[:12], "portfolios": ["a", "b"], "reason": "faster"}
+    answer = operator.post("roll-outs/", body)
+    assert answer.status_code == 201
+    made = answer.json()
+    assert (made["artifact"], made["state"], made["total"], made["ended"]) == (
+        "momentum-demo 2.0", "running", 2, 0,
+    )  # fmt: skip
+    assert [(i["portfolio"], i["canary"], i["state"]) for i in made["items"]] == [
+        ("a", True, "waiting"), ("b", False, "waiting"),
+    ]  # fmt: skip
+    address = f"roll-outs/{made['id']}/"
+    assert viewer.get(address).json() == made
+    assert viewer.post(f"{address}stop/", {}).status_code == 403
+    again = operator.post("roll-outs/", body)
+    assert (again.status_code, again.json()["code"]) == (409, "roll_out_in_progress")
+    assert again.json()["roll_out"] == made["id"]
+    nothing = operator.post(f"{address}back/", {}).json()
+    assert nothing["detail"] == (
+        f"Roll-out {made['id']} has changed no portfolio yet; stop it instead."
+    )
+    step()
+    node.fails(newest_handoff(owner("a", node).portfolio), strategy=True)
+    step()
+    listed = viewer.get("roll-outs/?state=stopped&portfolio=b").json()["results"]
+    assert [(row["id"], row["ended"], row["total"]) for row in listed] == [(made["id"], 2, 2)]
+    assert viewer.get("roll-outs/?active=true").json()["results"] == []
+    shown = viewer.preferring("zh-hans").get(address).json()
+    assert shown["reason"] == "停在 a：r2 被拒绝：it broke"
+    assert shown["items"][0]["why"] == {
+        "code": "roll_out_rejected", "params": {"error": "it broke", "revision": "r2"},
+    }  # fmt: skip
+    back = operator.post(f"{address}back/", {"reason": "bad"})
+    assert (back.status_code, back.json()["state"]) == (202, "going_back")
+    over = operator.post(f"{address}stop/", {}).json()
+    assert over["code"] == "roll_out_over"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "artifact"),
+        ({"artifact": "x"}, "artifact"),
+        ({"artifact": 5}, "artifact"),
+        ({"at_a_time": 0}, "at_a_time"),
+        ({"at_a_time": 51}, "at_a_time"),
+        ({"canary_seconds": -1}, "canary_seconds"),
+        ({"canary_seconds": float("1e9")}, "canary_seconds"),
+        ({"portfolios": []}, "portfolios"),
+        ({"portfolios": "a"}, "portfolios"),
+        ({"portfolios": ["a"], "strategy": "buy_and_hold"}, "strategy"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_api_names_the_wrong_field(operator: ApiClient, body: dict[str, Any], field: str) -> None:
+    _, _, second = make_fleet("a")
+    given = {"artifact": second.sha256, **body} if body else body
+    answer = operator.post("roll-outs/", given)
+    assert answer.status_code == 400
+    assert field in {error["field"].split(".")[0] for error in answer.json()["errors"]}
+    assert not RollOut.objects.exists()
+
+
+def test_api_has_no_such_roll_out(operator: ApiClient) -> None:
+    for verb in ("", "stop/", "back/"):
+        act = operator.post if verb else operator.get
+        answer = act(f"roll-outs/99/{verb}", *([{}] if verb else []))
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_command_begins_and_waits_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    node, _, second = make_fleet("a", "b")
+
+    def meanwhile(seconds: float) -> None:
+        step()
+        for name in ("a", "b"):
+            if newest_handoff(owner(name, node).portfolio).state == "preparing":
+                reload_done(name, node)
+        prove_all()
+
+    monkeypatch.setattr(command.time, "sleep", meanwhile)
+    text = said(second.sha256, "--portfolios", "a,b", "--wait")
+    number = RollOut.objects.get().pk
+    assert "a (canary)" in text
+    assert "r1 → r2" in text
+    assert (
+        f"Roll-out {number} of momentum-demo 2.0 is finished, 2 of 2 portfolios ended, pause"
+        in (text)
+    )
+    assert f"roll_out --back {number}" in text
+
+
+def test_command_ends_with_1_if_the_roll_out_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    node, _, second = make_fleet("a", "b")
+
+    def meanwhile(seconds: float) -> None:
+        step()
+        node.fails(newest_handoff(owner("a", node).portfolio), strategy=True)
+        step()
+
+    monkeypatch.setattr(command.time, "sleep", meanwhile)
+    sentence, code = refused(second.sha256, "--wait", "5")
+    number = RollOut.objects.get().pk
+    assert sentence == (
+        f"Roll-out {number} of momentum-demo 2.0 is stopped, 2 of 2 portfolios ended: stopped at "
+        "a: r2 was rejected: it broke."
+    )
+    assert code == 1
+    assert json.loads(said("--show", str(number), "--json"))["state"] == "stopped"
+    assert "going back" in said("--back", str(number))
+    step()
+    assert (state(number), pinned("a")) == ("back", "1.0")
+
+
+def test_command_that_waits_too_long_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, second = make_fleet("a")
+    monkeypatch.setattr(command, "POLL_S", 0.01)
+    sentence, code = refused(second.sha256, "--wait", "0.05")
+    assert "is running, 0 of 1 portfolios ended; it continues after 0.05 s" in sentence
+    assert code == 1
+    assert "is stopping" in said("--stop", str(RollOut.objects.get().pk), "--reason", "lunch")
+
+
+@pytest.mark.parametrize("arguments", [(), ("00aabbcc", "--stop", "3")])
+def test_command_line_without_a_meaning_ends_with_2(arguments: tuple[str, ...]) -> None:
+    sentence, code = refused(*arguments)
+    assert sentence.startswith("Give an ARTIFACT to roll out, or one of --stop")
+    assert code == 2
+
+
+def test_pages_show_a_roll_out_and_offer_its_actions() -> None:
+    node, _, second = make_fleet("a", "b")
+    number = begin(second, "a", "b", canary_seconds=0)
+    step()
+    reload_done("a", node)
+    step()
+    client, reader = Client(), Client()
+    client.force_login(make_user("mira", Role.OPERATOR))
+    reader.force_login(make_user("vic", Role.VIEWER))
+    listed = client.get("/roll-outs/").content.decode()
+    assert f'href="/roll-outs/{number}/"' in listed and "0 of 2" in listed
+    page = client.get(f"/roll-outs/{number}/").content.decode()
+    assert "Stop…" in page and "Way back…" in page and 'data-state="proving"' in page
+    shown = reader.get(f"/roll-outs/{number}/").content.decode()
+    assert "Stop…" not in shown and "Way back…" not in shown
+    assert reader.post(f"/roll-outs/{number}/stop/").status_code == 403
+    dialog = client.get(f"/roll-outs/{number}/back/").content.decode()
+    assert "Take roll-out" in dialog
+    assert "The roll-out has changed 2 portfolios." in dialog
+    assert client.post(f"/roll-outs/{number}/back/", {"reason": "bad"}).status_code == 302
+    assert state(number) == "going_back"
+    refusal = client.post(f"/roll-outs/{number}/back/", {})
+    assert refusal.status_code == 409
+    assert "is going back already" in refusal.content.decode()
+    for address in ("/roll-outs/99/", "/roll-outs/99/back/", f"/roll-outs/{number}/dance/"):
+        assert client.get(address).status_code == 404
