@@ -5,7 +5,8 @@ outcome; it never touches a connection. `execute` runs one on Django's connectio
 async one, so no statement and no order of statements exists twice.
 
 Locks are taken in one order everywhere; otherwise two transactions would deadlock:
-lease, then portfolio, then run (by portfolio id), then handoff, then revision, then node (by id).
+roll-out, then lease, then portfolio, then run (by portfolio id), then handoff, then revision, then
+node (by id).
 
 Node rows are locked FOR NO KEY UPDATE: every row that references a node takes a key share lock on
 it at commit, and a full lock would conflict with that one, which is taken out of order.

@@ -19,7 +19,7 @@ from tests.support.factories import (
     OwnerSession,
     ago,
     make_node,
-    make_trader,
+    make_portfolio,
     newest_handoff,
     owner,
     prove_revision,
@@ -44,8 +44,24 @@ def make_fleet(*names: str) -> tuple[FakeNode, Artifact, Artifact]:
     first, second = make_artifact("1.0"), make_artifact("2.0")
     node = make_node("node-1", capacity=20, python="3.13")
     for name in names:
-        prove_revision(make_trader(name, node, artifact=first.sha256, **HELD).portfolio)
+        make_holder(name, node, first)
+        assert owner(name, node).commit(1) == "ok"
+        prove_revision(Portfolio.objects.get(name=name))
     return node, first, second
+
+
+def make_holder(name: str, node: FakeNode, artifact: Artifact) -> OwnerSession:
+    """Return a portfolio that runs under the artifact and has committed one event.
+
+    Its commits are written by hand: this process has no artifact on its path.
+    """
+    portfolio = make_portfolio(name, artifact=artifact.sha256, **HELD)
+    operations.migrate(name, node.name, actor="cast")
+    node.prepare()
+    hand = OwnerSession(node, portfolio)
+    assert hand.commit(1) == "ok"
+    operations.unpin(name, actor="cast")
+    return hand
 
 
 def begin(artifact: Artifact, *names: str, **given: Any) -> int:

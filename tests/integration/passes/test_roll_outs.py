@@ -32,6 +32,7 @@ from tests.support.roll_outs import (
     begin,
     make_artifact,
     make_fleet,
+    make_holder,
     pinned,
     prove_all,
     reasons,
@@ -188,7 +189,7 @@ def test_stopped_deleted_halted_and_unfit_portfolios_are_skipped_with_a_sentence
     node, first, second = make_fleet("a", "b", "c", "d")
     make_portfolio("e", artifact=first.sha256, **HELD)
     old = make_node("node-2", python="3.9")
-    make_trader("f", old, artifact=first.sha256, **HELD)
+    make_holder("f", old, first)
     second.pythons, second.python_requirement = ["3.13"], ">=3.13"
     second.save(update_fields=["pythons", "python_requirement"])
     number = begin(second, "a", "b", "c", "d", "e", "f", canary_seconds=0)
@@ -368,7 +369,7 @@ def test_parameters_that_do_not_fit_the_new_schema_are_refused_by_name() -> None
 
 def test_all_portfolios_of_the_artifact_are_chosen_but_those_that_have_it() -> None:
     node, _, second = make_fleet("a", "b")
-    make_trader("c", node, artifact=second.sha256, **HELD)
+    make_holder("c", node, second)
     make_trader("d", node)
     view = operations.roll_out(NewRollOut(second.sha256), actor="ann")
     assert [item.portfolio for item in view.items] == ["a", "b"]
