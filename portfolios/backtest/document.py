@@ -1,7 +1,7 @@
 """The result of a backtest as a document for programs. docs/strategies.md lists its fields.
 
-Money, prices and quantities are texts with four places, so that no program rounds them; parts and
-averages are numbers. Times are ISO 8601 in UTC.
+Money, prices and quantities are texts, so that no program rounds them; parts and averages are
+numbers. Times are ISO 8601 in UTC.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Input(msgspec.Struct):
     parameters: dict[str, Any]
     symbols: list[str]  #: empty or ["*"]: every symbol of the feed
     limits: dict[str, Any]
+    broker: dict[str, Any]  #: fees and slippage
     starting_cash: str
     feed: str
     feed_sha256: str
@@ -50,6 +51,7 @@ class Figures(msgspec.Struct):
     return_: float = msgspec.field(name="return")  #: profit as a part of the starting cash
     realised: str  #: profit of what was closed
     unrealised: str  #: profit of what is still held
+    fees: str  #: paid for all fills; profit is realised + unrealised - fees
     max_drawdown: float  #: deepest fall below the highest equity before, as a part of it
     max_drawdown_amount: str
     drawdown_from: str | None
@@ -62,7 +64,11 @@ class Figures(msgspec.Struct):
     fills: int
     refused: int  #: refused by a limit, repeats with the same reason excluded
     refused_again: int  #: those repeats
-    open_orders: int  #: not filled by the end
+    cancelled: int
+    expired: int
+    open_orders: int  #: neither filled nor ended by the end
+    halted: str | None  #: why a limit halted it, which ended the run
+    halted_at_seq: int | None
 
 
 class Point(msgspec.Struct):
@@ -87,10 +93,16 @@ class Order(msgspec.Struct):
     side: str
     quantity: str
     price: str  #: seen at the decision
-    status: str  #: open, filled, refused
-    reason: str | None  #: of a refusal
+    kind: str  #: market, limit, stop
+    limit_price: str | None
+    stop_price: str | None
+    time_in_force: str
+    tag: str
+    status: str  #: open, filled, cancelled, expired, refused
+    reason: str | None  #: of a refusal or an end
     filled_at: str | None
     fill_price: str | None
+    fee: str
 
 
 class BacktestDocument(msgspec.Struct):
@@ -99,7 +111,7 @@ class BacktestDocument(msgspec.Struct):
     format: int
     input: Input
     figures: Figures
-    positions: list[dict[str, str]]  #: after the last event
+    positions: list[dict[str, Any]]  #: after the last event
     equity: list[Point]
     orders: list[Order]
     orders_left_out: int  #: the oldest ones, beyond 100,000
@@ -132,6 +144,7 @@ def _input(result: BacktestResult, artifact: str) -> Input:
         parameters=spec.parameters,
         symbols=spec.symbols,
         limits=msgspec.to_builtins(spec.limits),
+        broker=msgspec.to_builtins(spec.broker),
         starting_cash=as_text(spec.starting_cash),
         feed=backtest.feed.name,
         feed_sha256=backtest.feed.sha256,
@@ -156,6 +169,7 @@ def _figures(result: BacktestResult) -> Figures:
         return_=round(float(profit / account.starting_cash), 6),
         realised=as_text(account.realised),
         unrealised=as_text(unrealised),
+        fees=as_text(tally.fees),
         max_drawdown=round(tally.drawdown.fraction, 6),
         max_drawdown_amount=as_text(tally.drawdown.amount),
         drawdown_from=iso(tally.drawdown.peak_us),
@@ -168,7 +182,11 @@ def _figures(result: BacktestResult) -> Figures:
         fills=tally.fills,
         refused=tally.refused,
         refused_again=tally.refused_again,
+        cancelled=tally.cancelled,
+        expired=tally.expired,
         open_orders=len(account.open_orders),
+        halted=None if tally.halt is None else tally.halt[1],
+        halted_at_seq=None if tally.halt is None else tally.halt[0],
     )
 
 
@@ -193,12 +211,23 @@ def _order(line: OrderLine) -> Order:
         row.symbol,
         row.side,
         as_text(row.quantity),
-        as_text(row.price),
+        f"{row.price:f}",
+        row.kind,
+        _price(row.limit_price),
+        _price(row.stop_price),
+        row.time_in_force,
+        row.tag,
         line.status,
-        row.reason,
+        line.reason,
         iso(line.filled_us),
-        None if line.fill_price is None else as_text(line.fill_price),
+        _price(line.fill_price),
+        as_text(line.fee),
     )
+
+
+def _price(price: Decimal | None) -> str | None:
+    """Return a price with the places that its symbol has."""
+    return None if price is None else f"{price:f}"
 
 
 def iso(at_us: int | None) -> str | None:

@@ -12,7 +12,7 @@ import msgspec
 from portfolios.backtest.curve import Curve, CurvePoint
 from portfolios.runtime.events import Event
 from portfolios.runtime.money import ZERO, quantise
-from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
+from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderEndRow, OrderRow
 
 #: The newest orders that are kept; the counts cover all of them.
 ORDERS_KEPT = 100_000
@@ -24,11 +24,20 @@ class OrderLine(msgspec.Struct):
     row: OrderRow
     filled_us: int | None = None
     fill_price: Decimal | None = None
+    fee: Decimal = ZERO
+    end: OrderEndRow | None = None  #: of an order that was cancelled or expired
 
     @property
     def status(self) -> str:
-        """Return open, filled or refused."""
-        return self.row.status if self.fill_price is None else "filled"
+        """Return open, filled, cancelled, expired or refused."""
+        if self.fill_price is not None:
+            return "filled"
+        return self.row.status if self.end is None else self.end.status
+
+    @property
+    def reason(self) -> str | None:
+        """Return why it was refused or ended without a fill; None if there is nothing to say."""
+        return self.row.reason or (self.end.reason if self.end is not None else None) or None
 
 
 @dataclass(slots=True)
@@ -53,7 +62,11 @@ class Tally:
     refused: int = 0
     refused_again: int = 0
     fills: int = 0
+    cancelled: int = 0
+    expired: int = 0
     traded: Decimal = ZERO
+    fees: Decimal = ZERO
+    halt: tuple[int, str] | None = None  #: the event after which a limit halted it, and why
     drawdown: Drawdown = field(default_factory=Drawdown)
     max_exposure: float = 0.0
     orders: deque[OrderLine] = field(default_factory=lambda: deque(maxlen=ORDERS_KEPT))
@@ -84,6 +97,9 @@ class Tally:
 
     def add(self, events: Sequence[Event], result: BatchResult) -> None:
         """Add one batch: its events and what they produced."""
+        if result.halt:
+            self.halt = (result.to_seq, result.halt)
+            events = [event for event in events if event.seq <= result.to_seq]
         if not events:
             return
         self.events += len(events)
@@ -104,6 +120,14 @@ class Tally:
             else:
                 self.placed += 1
                 self._open[row.seq, row.index] = line
+        for end in result.ended:
+            if end.status == "cancelled":
+                self.cancelled += 1
+            else:
+                self.expired += 1
+            ended = self._open.pop((end.order_seq, end.order_index), None)
+            if ended is not None:
+                ended.end = end
 
     def _walk(self, events: Sequence[Event], result: BatchResult) -> None:
         """Follow positions and last prices through the batch, for the exposure at each point.
@@ -126,6 +150,7 @@ class Tally:
     def _add_fill(self, fill: FillRow) -> None:
         self.fills += 1
         self.traded += quantise(fill.quantity * fill.price)
+        self.fees += fill.fee
         signed = float(fill.quantity) * (1 if fill.side == "buy" else -1)
         held = self._held.get(fill.symbol, 0.0) + signed
         if abs(held) < 0.00005:  # quantities have four places
@@ -134,7 +159,7 @@ class Tally:
             self._held[fill.symbol] = held
         line = self._open.pop((fill.order_seq, fill.order_index), None)
         if line is not None:
-            line.filled_us, line.fill_price = fill.at_us, fill.price
+            line.filled_us, line.fill_price, line.fee = fill.at_us, fill.price, fill.fee
 
     def _add_point(self, row: EquityRow) -> None:
         equity = float(row.equity)

@@ -10,7 +10,14 @@ from django.utils.safestring import mark_safe
 from portfolios.backtest.document import BacktestDocument, Order
 from portfolios.backtest.plot import draw
 from portfolios.backtest.run import BacktestResult
-from portfolios.backtest.summary import facts, heading, plain_quantity, short_time
+from portfolios.backtest.summary import (
+    facts,
+    halt_sentence,
+    heading,
+    kind_text,
+    plain_quantity,
+    short_time,
+)
 
 #: Rows of the table; the JSON document has all orders.
 MAX_ROWS = 500
@@ -23,6 +30,7 @@ def html_of(result: BacktestResult, document: BacktestDocument) -> str:
         "heading": heading(document),
         "document": document,
         "facts": facts(document),
+        "halt": halt_sentence(document),
         # The drawing escapes its texts itself.
         "drawing": mark_safe(draw(result.tally.curve.points, result.tally.orders)),
         "orders": [_shown(order) for order in document.orders[-MAX_ROWS:]],
@@ -39,6 +47,7 @@ def _shown(order: Order) -> dict[str, Any]:
         "at": short_time(order.at),
         "symbol": order.symbol,
         "side": order.side,
+        "kind": kind_text(order),
         "quantity": plain_quantity(order.quantity),
         "price": order.price,
         "fill_price": order.fill_price or "–",

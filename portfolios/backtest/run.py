@@ -61,7 +61,7 @@ def run_backtest(
 ) -> BacktestResult:
     """Return what the strategy did. Call `on_progress` with the seq after each batch.
 
-    Raise StrategyStopped at the first failure.
+    Where a limit halts the portfolio, the run ends. Raise StrategyStopped at the first failure.
     """
     return _Run(backtest, ask).result(on_progress)
 
@@ -94,8 +94,9 @@ class _Run:
                 assert isinstance(reply, Result), reply
                 self._state = reply.result.state or self._state
                 self._tally.add(events, reply.result)
-                on_progress(to_seq)
-                if following is None:
+                on_progress(reply.result.to_seq)
+                if following is None or reply.result.halt:
+                    last = reply.result.to_seq
                     break
                 seq, (events, to_seq) = to_seq, following
         finally:  # an interrupt must not wait for the answer: the caller kills the process

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from portfolios.backtest.document import BacktestDocument
+from portfolios.backtest.document import BacktestDocument, Order
 
 
 def heading(document: BacktestDocument) -> str:
@@ -29,7 +29,8 @@ def facts(document: BacktestDocument) -> list[tuple[str, str, str]]:
         else f"from {short_time(f.drawdown_from)} to {short_time(f.drawdown_to)}"
     )
     again = f"and {f.refused_again:,} times again" if f.refused_again else ""
-    waiting = f"{f.open_orders:,} still open" if f.open_orders else ""
+    others = [(f.cancelled, "cancelled"), (f.expired, "expired"), (f.open_orders, "still open")]
+    ended = ", ".join(f"{number:,} {what}" for number, what in others if number)
     return [
         ("Return", f"{f.return_:+.2%}", f"{_money(given.starting_cash)} → {_money(f.equity)}"),
         ("Realised profit", _money(f.realised), ""),
@@ -41,11 +42,19 @@ def facts(document: BacktestDocument) -> list[tuple[str, str, str]]:
         ),
         ("Turnover", _money(f.turnover), f"{f.turnover_ratio:.2f} × the average equity"),
         ("Exposure", f"{f.average_exposure:.1%}", f"on average, {f.max_exposure:.1%} at most"),
-        ("Orders", f"{f.orders:,}", waiting),
-        ("Fills", f"{f.fills:,}", ""),
+        ("Orders", f"{f.orders:,}", ended),
+        ("Fills", f"{f.fills:,}", f"{_money(f.fees)} of fees" if Decimal(f.fees) else ""),
         ("Refused", f"{f.refused:,}", again),
         ("Events", f"{f.events:,}", _span(f.first_at, f.last_at)),
     ]
+
+
+def halt_sentence(document: BacktestDocument) -> str:
+    """Return where a limit ended the run and why; empty if none did."""
+    figures = document.figures
+    if figures.halted is None:
+        return ""
+    return f"A limit halted it after seq {figures.halted_at_seq:,}: {figures.halted}."
 
 
 def _span(first: str | None, last: str | None) -> str:
@@ -65,3 +74,10 @@ def _money(text: str) -> str:
 def plain_quantity(quantity: str) -> str:
     """Return a quantity without needless zeros: 10, 0.5."""
     return quantity.rstrip("0").rstrip(".")
+
+
+def kind_text(order: Order) -> str:
+    """Return the kind of an order with its price: market, limit 12.5000, stop 9.0000 ioc."""
+    price = order.limit_price or order.stop_price or ""
+    once = "" if order.time_in_force == "gtc" else order.time_in_force
+    return " ".join(filter(None, [order.kind, price, once]))

@@ -16,9 +16,9 @@ import msgspec
 
 from portfolios.backtest.feed_range import EPOCH, MICROSECOND
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.events import Bar, Event, to_e4
+from portfolios.runtime.events import Event, make_bar, to_units
 from portfolios.runtime.results import BatchResult, FillRow, Side
-from portfolios.runtime.spec import Limits, Spec
+from portfolios.runtime.spec import BrokerSettings, Limits, Spec
 from portfolios.runtime.state import Position, encode_state
 from portfolios.strategies import registry
 from portfolios.strategies.base import Strategy
@@ -39,8 +39,10 @@ class StrategyOrder:
     side: Side
     quantity: Decimal
     price: Decimal  #: seen at the decision
-    status: str  #: open, filled, refused
-    reason: str | None  #: of a refusal
+    status: str  #: open, filled, cancelled, expired, refused
+    reason: str | None  #: of a refusal, or of an end without a fill
+    kind: str  #: market, limit, stop
+    tag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,23 @@ class StrategyRun:
     cash: Decimal
     equity: Decimal
     state: dict[str, Any]  #: the strategy's own
+    halted: str  #: why a limit halted it, which ended the run; empty if none did
 
 
-def bars(symbol: str, *closes: Decimal | str | int, first_day: str = "2024-01-01") -> list[Event]:
-    """Return one bar a day with these closes, each opening at the close before."""
+def bars(
+    symbol: str, *closes: Decimal | str | int, first_day: str = "2024-01-01", scale: int = 4
+) -> list[Event]:
+    """Return one bar a day with these closes, each opening at the close before.
+
+    Prices have up to `scale` decimal places.
+    """
     begun_us = (datetime.fromisoformat(f"{first_day}T00:00:00+00:00") - EPOCH) // MICROSECOND
-    prices = [to_e4(close) for close in closes]
+    prices = [to_units(close, scale) for close in closes]
     made: list[Event] = []
     for day, (opened, close) in enumerate(zip([*prices[:1], *prices], prices, strict=False)):
-        low, high = min(opened, close), max(opened, close)
         at = begun_us + day * DAY_US
-        made.append(Bar(day + 1, symbol, at, at, opened, high, low, close, 100))
+        four = (opened, max(opened, close), min(opened, close), close)
+        made.append(make_bar(day + 1, symbol, at, at, four, 100, scale))
     return made
 
 
@@ -74,6 +82,7 @@ def run_bars(
     cash: Decimal | int = 100_000,
     symbols: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008 - immutable
+    broker: BrokerSettings = BrokerSettings(),  # noqa: B008
     **parameters: Any,
 ) -> StrategyRun:
     """Return what `strategy` does over bars, which are put into the order of their times.
@@ -96,6 +105,7 @@ def run_bars(
         starting_cash=Decimal(cash),
         first_seq=1,
         limits=limits,
+        broker=broker,
     )
     ordered = sorted(events, key=lambda event: event.time)
     numbered = [msgspec.structs.replace(event, seq=n) for n, event in enumerate(ordered, start=1)]
@@ -111,6 +121,7 @@ def run_bars(
         cash=account.cash,
         equity=account.equity,
         state=engine.state.strategy.data,
+        halted=whole.halt,
     )
 
 
@@ -120,7 +131,8 @@ def _compare_with_restarts(
     engine = PortfolioEngine.fresh(spec)
     orders = []
     for event in events:
-        orders += engine.run([event], event.seq - 1, event.seq).orders
+        result = engine.run([event], event.seq - 1, event.seq)
+        orders += result.orders
         expected = [order for order in whole.orders if order.seq <= event.seq]
         if orders != expected:
             raise NotRepeatable(
@@ -128,6 +140,8 @@ def _compare_with_restarts(
                 f" restarted before: {_listed(orders)} instead of {_listed(expected)}. Keep"
                 " what it remembers in `state`, not in an attribute or a global variable."
             )
+        if result.halt:
+            break
         engine = PortfolioEngine.restore(spec, encode_state(engine.state), event.seq)
     if engine.state.strategy.data != ended.state.strategy.data:
         raise NotRepeatable(
@@ -143,16 +157,26 @@ def _listed(orders: Sequence[Any]) -> str:
 
 
 def _orders(result: BatchResult) -> list[StrategyOrder]:
-    filled = {(fill.order_seq, fill.order_index) for fill in result.fills}
-    return [
-        StrategyOrder(
-            row.seq,
-            row.symbol,
-            row.side,
-            row.quantity,
-            row.price,
-            "filled" if (row.seq, row.index) in filled else row.status,
-            row.reason,
+    became: dict[tuple[int, int], tuple[str, str | None]] = {
+        (fill.order_seq, fill.order_index): ("filled", None) for fill in result.fills
+    }
+    became |= {
+        (end.order_seq, end.order_index): (end.status, end.reason or None) for end in result.ended
+    }
+    orders = []
+    for row in result.orders:
+        status, reason = became.get((row.seq, row.index), (row.status, row.reason))
+        orders.append(
+            StrategyOrder(
+                row.seq,
+                row.symbol,
+                row.side,
+                row.quantity,
+                row.price,
+                status,
+                reason,
+                row.kind,
+                row.tag,
+            )
         )
-        for row in result.orders
-    ]
+    return orders

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,11 +15,12 @@ from portfolios.backtest.feed_range import WrongRange, read_range
 from portfolios.backtest.run import Backtest, BacktestResult, StrategyStopped, run_backtest
 from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.feeds.base import Feed
-from portfolios.runtime.spec import Limits, Spec
+from portfolios.runtime.spec import Spec
 from portfolios.strategy_inspection import facts
 from portfolios.validation import cash_errors, configuration_errors, missing_symbols_errors
 from portfolios.verify.replay_process import replay_process
 from scheduling.errors import Invalid, Refused
+from scheduling.observe.desired_set import spec_of
 
 #: Seeds `ctx.random`: the same in every backtest, and in no portfolio.
 UID = "00000000-0000-0000-0000-000000000000"
@@ -67,18 +69,22 @@ def _prepared(new: NewBacktest) -> Backtest:
         span = read_range(feed, new.first, new.last)
     except WrongRange as wrong:
         raise Refused("wrong_range", str(wrong), status=400) from None
-    spec = Spec(
-        portfolio="backtest",
+    facts_of_revision = SimpleNamespace(
+        name="backtest",
         uid=UID,
         revision=1,
         strategy=new.strategy,
         strategy_version=facts(new.strategy).version,
-        parameters=new.config,
+        config=new.config,
         symbols=new.symbols,
+        limits=new.limits,
         starting_cash=new.starting_cash,
         first_seq=span.first,
-        limits=msgspec.convert(new.limits, Limits),
+        artifact_sha256=None,
+        env_sha256=None,
+        class_path=None,
     )
+    spec = msgspec.convert(spec_of(facts_of_revision), Spec)
     return Backtest(spec, feed, span)
 
 

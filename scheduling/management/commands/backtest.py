@@ -15,7 +15,14 @@ from rich.table import Table
 from portfolios.backtest.document import BacktestDocument, Order, document_of
 from portfolios.backtest.page import html_of
 from portfolios.backtest.run import BacktestResult
-from portfolios.backtest.summary import facts, heading, plain_quantity, short_time
+from portfolios.backtest.summary import (
+    facts,
+    halt_sentence,
+    heading,
+    kind_text,
+    plain_quantity,
+    short_time,
+)
 from portfolios.text import escape_json, quoted
 from scheduling.decide.reasons import count
 from scheduling.errors import Refused
@@ -125,6 +132,8 @@ def _draw(console: Console, result: BacktestResult, document: BacktestDocument) 
     for name, value, remark in facts(document):
         figures.add_row(name, value, remark)
     console.print(figures)
+    if document.figures.halted is not None:
+        console.print(halt_sentence(document), style="bold")
     _draw_orders(console, document)
     events, took = document.figures.events, result.elapsed_s
     rate = f", {events / took:,.0f} a second" if events >= RATE_FROM else ""
@@ -140,7 +149,17 @@ def _draw_orders(console: Console, document: BacktestDocument) -> None:
     text = "All orders" if len(shown) == total else f"The newest {len(shown)} of {total:,} orders"
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=f"\n{text}")
     table.title_justify = "left"
-    for name in ("seq", "decided at", "symbol", "side", "quantity", "price", "filled", "status"):
+    for name in (
+        "seq",
+        "decided at",
+        "symbol",
+        "side",
+        "kind",
+        "quantity",
+        "price",
+        "filled",
+        "status",
+    ):
         right = name in ("seq", "quantity", "price", "filled")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for order in shown:
@@ -155,6 +174,7 @@ def _cells(order: Order) -> tuple[str, ...]:
         short_time(order.at),
         order.symbol,
         order.side,
+        kind_text(order),
         plain_quantity(order.quantity),
         order.price,
         order.fill_price or "–",

@@ -23,16 +23,18 @@ def backtest(*arguments: str) -> str:
 
 def test_figures_documents_and_page_agree(tmp_path: Path) -> None:
     page, file = tmp_path / "result.html", tmp_path / "result.json"
-    given = ("sma_cross", "--config", "fast=5", "slow=20", "--symbols", "IBM,XOM", *RANGE)
+    costs = '{"broker": {"fee_bps": 2, "slippage_bps": "0.5"}}'
+    config = ("--config", "fast=5", "slow=20", "--symbols", "IBM,XOM", "--limits", costs)
+    given = ("sma_cross", *config, *RANGE)
     printed = backtest(*given, "--json", str(file), "--html", str(page))
 
     document = json.loads(file.read_text())
     figures, html = document["figures"], page.read_text()
     assert document["input"]["parameters"] == {"fast": 5, "slow": 20}
-    assert figures["orders"] > 0
+    assert figures["orders"] > 0 < Decimal(figures["fees"])
     assert Decimal(figures["equity"]) == 100_000 + Decimal(figures["profit"])
     assert Decimal(figures["profit"]) == (
-        Decimal(figures["realised"]) + Decimal(figures["unrealised"])
+        Decimal(figures["realised"]) + Decimal(figures["unrealised"]) - Decimal(figures["fees"])
     )
     assert f"{Decimal(figures['equity']):,.2f}" in printed
     assert f"{Decimal(figures['equity']):,.2f}" in html

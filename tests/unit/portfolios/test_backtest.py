@@ -22,9 +22,13 @@ from portfolios.backtest.document import (
 from portfolios.backtest.feed_range import FeedRange, WrongRange, read_range
 from portfolios.backtest.plot import draw
 from portfolios.backtest.run import Backtest, BacktestResult, StrategyStopped, run_backtest
+from portfolios.backtest.summary import halt_sentence
 from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.spec import BrokerSettings, Limits
+from portfolios.runtime.state import OpenOrder
 from portfolios.strategies import registry
+from portfolios.strategies.base import CancelIntent, OrderIntent
 from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process
 from tests.support.market_factories import Scripted, buy, sell, spec
 
@@ -113,6 +117,39 @@ def test_orders_name_their_fill_or_their_refusal(backtest: Any) -> None:
     assert (still_open.status, still_open.fill_price) == ("open", None)
 
 
+def test_fees_and_orders_that_end_without_a_fill_are_counted(backtest: Any) -> None:
+    far = OrderIntent("A", "buy", Decimal(1), "limit", Decimal("0.5"))
+    once = OrderIntent("A", "buy", Decimal(1), "limit", Decimal("0.5"), time_in_force="ioc")
+    cancel = CancelIntent(OpenOrder(1, 1, "A", "buy", Decimal(1), Decimal(10)))
+    script = {1: [buy("A", "10"), far, once], 2: [cancel, far]}
+    broker = BrokerSettings(fee_per_order=Decimal("0.5"), slippage_bps=Decimal(100))
+    document = document_of(backtest(script, broker=broker))
+    figures = document.figures
+    assert (figures.fees, figures.fills, figures.orders) == ("0.5000", 1, 4)
+    assert (figures.cancelled, figures.expired, figures.open_orders) == (1, 1, 1)
+    # Slippage of 1 %: 10 pieces at 10.1 and a fee of 0.5, worth 150 at the end.
+    assert figures.equity == "1048.5000"
+    entry, cancelled, expired, _ = document.orders
+    assert (entry.fill_price, entry.fee) == ("10.1000", "0.5000")
+    assert (cancelled.status, cancelled.limit_price) == ("cancelled", "0.5000")
+    assert (expired.status, expired.reason) == (
+        "expired",
+        "not filled at the first bar after its decision",
+    )
+
+
+def test_limit_that_halts_ends_the_run(backtest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portfolios.backtest.run.FIRST_BATCH", 1)
+    monkeypatch.setattr("portfolios.backtest.run.MAX_BATCH", 1)
+    limits = Limits(largest_drawdown_pct=Decimal(2))
+    result: BacktestResult = backtest({1: [buy("A", "10")]}, limits=limits)
+    figures = document_of(result).figures
+    assert (figures.events, figures.halted_at_seq) == (3, 3)  # 1,020 on day 1, 990 on day 2
+    assert "2.9412 % below its peak" in str(figures.halted)
+    assert figures.equity == "990.0000"
+    assert halt_sentence(document_of(result)).startswith("A limit halted it after seq 3: ")
+
+
 def test_range_without_events_of_the_symbols_has_no_curve(backtest: Any) -> None:
     document = document_of(backtest({}, symbols=["B"]))
     assert (document.figures.events, document.figures.first_at, document.equity) == (0, None, [])
@@ -175,11 +212,18 @@ def test_process_that_ends_is_a_sentence() -> None:
         ("2024-01-01T00:00:01", None, (2, 4)),
         ("2024-01-02T02:00:00+02:00", "2024-01-02T02:00:00+02:00", (2, 2)),
         ("2023-01-01", "2030-01-01", (1, 4)),
+        ("2024-01-01T00:00:01", "2024-01-03T11:00", (2, 3)),
         ("3", "6", (3, 6)),  # a replay goes on with its second lap
     ],
 )
 def test_range_by_seq_and_by_time(first: str | None, last: str | None, wanted: Any) -> None:
     assert read_range(feed(*FOUR_DAYS), first, last) == FeedRange(*wanted)
+
+
+def test_date_as_an_end_is_the_whole_day() -> None:
+    noon = BarRow("A", (JAN_1_2024 + 1) * DAY_US + DAY_US // 2, 1, 1, 1, 1, 1)
+    log = feed(day(0, "A", 1, 1), noon, day(2, "A", 1, 1))
+    assert read_range(log, "2024-01-02", "2024-01-02") == FeedRange(2, 2)
 
 
 @pytest.mark.parametrize(

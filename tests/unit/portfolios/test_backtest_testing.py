@@ -9,8 +9,9 @@ import pytest
 
 from portfolios.backtest.testing import NotRepeatable, bars, run_bars
 from portfolios.runtime.errors import StrategyFailed
+from portfolios.runtime.spec import BrokerSettings, Limits
 from portfolios.strategies import registry
-from portfolios.strategies.base import OrderIntent, Strategy
+from portfolios.strategies.base import CancelIntent, OrderIntent, Strategy
 from portfolios.strategies.sma_cross import SmaCross
 
 
@@ -77,3 +78,38 @@ def test_failure_is_raised_and_the_class_is_forgotten(monkeypatch: pytest.Monkey
         run_bars(EverySecondBar, bars("A", 10))
     with pytest.raises(registry.UnknownStrategy):
         registry.get("every_second_bar")
+
+
+class StopAndCancel(Strategy):
+    """Buys, protects the position by a stop, and cancels a limit order."""
+
+    name = "stop_and_cancel"
+
+    def on_event(self, ctx: Any, state: Any, event: Any) -> Any:
+        if event.seq == 1:
+            far = OrderIntent("A", "buy", Decimal(1), "limit", limit_price=Decimal("0.5"))
+            return [OrderIntent("A", "buy", Decimal(2), tag="entry"), far]
+        if event.seq == 2:
+            stop = OrderIntent("A", "sell", Decimal(2), "stop", stop_price=Decimal("1.00005"))
+            return [stop, CancelIntent(ctx.open_orders[0])]
+        return None
+
+
+def test_orders_of_every_kind_are_named_with_their_end() -> None:
+    prices = bars("A", "1.10001", "1.2", "1.3", "0.9", scale=5)
+    run = run_bars(StopAndCancel, prices, broker=BrokerSettings(fee_per_order=Decimal(1)))
+    assert [(order.kind, order.tag, order.status) for order in run.orders] == [
+        ("market", "entry", "filled"),
+        ("limit", "", "cancelled"),
+        ("stop", "", "filled"),
+    ]
+    assert run.fills[1].price == Decimal("1.00005")  # within the bar that opens at 1.3
+    # 2 bought at 1.10001 and sold at 1.00005, and two fees of 1.
+    assert run.equity == 100_000 - 2 - Decimal("2.2000") + Decimal("2.0001")
+
+
+def test_limit_that_halts_ends_the_run() -> None:
+    limits = Limits(largest_drawdown_pct=Decimal(10))
+    run = run_bars(EverySecondBar, bars("A", 10, 10, 10, 1, 1, 1), cash=20, limits=limits)
+    assert "45 % below its peak" in run.halted
+    assert run.state == {"bars": 4}
