@@ -60,20 +60,20 @@ class BarLog:
         digest = hashlib.sha256()
         numbers: dict[str, int] = {}
         last_time: int | None = None
-        for index, bar in enumerate(bars, start=1):
-            if last_time is not None and bar.time < last_time:
+        for index, (symbol, time, opened, high, low, close, volume) in enumerate(bars, start=1):
+            if last_time is not None and time < last_time:
                 raise ValueError(f"feed {self.name}: time goes back at bar {index}")
-            last_time = bar.time
-            if bar.symbol not in numbers:
-                numbers[bar.symbol] = len(self._names)
-                self._names.append(bar.symbol)
-                self._indices[bar.symbol] = array("L")
-            self._symbol.append(numbers[bar.symbol])
-            self._time.append(bar.time)
-            self._prices.extend(bar[2:6])
-            self._volume.append(bar.volume)
-            self._indices[bar.symbol].append(index)
-            digest.update(",".join(map(str, bar)).encode() + b"\n")
+            last_time = time
+            if symbol not in numbers:
+                numbers[symbol] = len(self._names)
+                self._names.append(symbol)
+                self._indices[symbol] = array("L")
+            self._symbol.append(numbers[symbol])
+            self._time.append(time)
+            self._prices.extend((opened, high, low, close))
+            self._volume.append(volume)
+            self._indices[symbol].append(index)
+            digest.update(f"{symbol},{time},{opened},{high},{low},{close},{volume}\n".encode())
         return digest.hexdigest()
 
     def read(self, from_seq: int, limit: int, segments: Sequence[Segment] = ()) -> list[Event]:

