@@ -22,25 +22,21 @@ logger = logging.getLogger(__name__)
 FORBIDDEN_OPTIONS = ("hook", "chain", "sync", "iter_count", "iter_cached", "cached")
 
 
+#: The tasks: each public function of `scheduling.tasks`, by its dotted name.
+TASKS = frozenset(
+    f"scheduling.tasks.{name}"
+    for name in ("balance", "heartbeat_sweep", "prune", "refused", "verify", "verify_in_background")
+)
+
+
 class TaskRefused(Exception):
     """The queue was asked to run a function that is not a registered task."""
-
-
-def registered_tasks() -> dict[str, Any]:
-    """Return dotted name → function of every public function defined in `scheduling.tasks`."""
-    from scheduling import tasks
-
-    return {
-        f"{tasks.__name__}.{name}": function
-        for name, function in inspect.getmembers(tasks, inspect.isfunction)
-        if function.__module__ == tasks.__name__ and not name.startswith("_")
-    }
 
 
 def refusal(task: dict[str, Any]) -> str:
     """Return why the queue must not run `task`, as a sentence, or "" if it may."""
     name = function_name(task)
-    if name not in registered_tasks():
+    if name not in TASKS:
         return f"The queue was asked to run {name}, which is not a task of scheduling.tasks."
     extra = [option for option in FORBIDDEN_OPTIONS if task.get(option)]
     if extra:

@@ -1,4 +1,4 @@
-"""Free space on the disk of the database, as far as a gateway can know it.
+"""Free space on the disk of the database, as far as this process can know it.
 
 A commit refused for lack of space reports it, wherever the database is. The free space itself is
 known for the embedded server only, whose disk belongs to this machine.
@@ -12,9 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
-
-from scheduling.db.transaction import Transaction
-from scheduling.enact.storage import report_disk, reserve_alert_space
 
 #: Nodes repeat a refused commit within a second or two. Without a refusal for longer, the state is
 #: unknown.
@@ -33,7 +30,7 @@ class DiskSpace:
     def __init__(self) -> None:
         self._refused_at: float | None = None
         self._cause = ""
-        self._recorded_reason: str | None = None
+        self.recorded_reason: str | None = None  #: as stored; see enact/storage.py
         self._free_bytes: int | None = None
         self.reason = ""  #: text of the alert, known here even if nothing can be written
         self.since: datetime | None = None
@@ -64,15 +61,6 @@ class DiskSpace:
         self.reason = reason or (low_space_reason(folder) if folder is not None else "")
         if not self.reason or self.since is None:
             self.since = datetime.now(UTC) if self.reason else None
-
-    def record(self) -> Transaction[None]:
-        """Store the last measurement for the alert."""
-        reason = self.reason
-        if self._recorded_reason is None:
-            yield from reserve_alert_space()
-        if reason or reason != self._recorded_reason:
-            yield from report_disk(reason)
-            self._recorded_reason = reason
 
 
 def free_bytes(folder: Path) -> int | None:

@@ -64,6 +64,16 @@ GATEWAY_REACHABLE = (
     " AND clock_timestamp() + interval '1 s'"
 )
 
+#: Partitions count for their table. One read of pg_class; the sizes come from the file system.
+TABLE_SIZES = """
+SELECT coalesce(p.relname, c.relname) AS name, sum(pg_total_relation_size(c.oid))::bigint AS bytes,
+       sum(greatest(c.reltuples, 0))::bigint AS rows
+FROM pg_class c
+LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class p ON p.oid = i.inhparent
+WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace
+GROUP BY 1
+"""
+
 #: The one NOTIFY channel. A payload is {"groups": [...], "message": {...}}, far under 8,000 bytes.
 CHANNEL = "ginkgo"
 

@@ -6,8 +6,9 @@ to judge the newest row, which only a locking statement sees.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from scheduling.decide.types import NodeStatus
 
@@ -105,6 +106,42 @@ def assess_losses(
         and not held
         and is_storm([*gone, *late], alive_then, policy.storm_fraction),
     )
+
+
+class NodeRow(Protocol):
+    """Columns of a row of nodes and leases. Times are epoch seconds of the database's clock."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def status(self) -> str: ...  #: as stored
+    @property
+    def status_since(self) -> float: ...
+    @property
+    def lost_times(self) -> Sequence[float]: ...
+    @property
+    def expires_at(self) -> float | None: ...
+
+
+def status_now(node: NodeRow, now: float, policy: LeasePolicy) -> NodeStatus:
+    """Return the present status of the node of this row."""
+    lease = LeaseView(
+        expires_at=node.expires_at,
+        marked_lost=node.status == "lost",
+        left=node.status == "left",
+    )
+    return status_of(lease, now, policy)
+
+
+def assess_losses_among(
+    nodes: Iterable[NodeRow], now: float, ended_at: float | None, policy: LeasePolicy
+) -> LossAssessment:
+    """Assess the losses among these nodes; the last hold ended at `ended_at`."""
+    present = [
+        NodeHistory(n.name, status_now(n, now, policy), n.status_since, tuple(n.lost_times))
+        for n in nodes
+    ]
+    return assess_losses(present, now, ended_at, policy)
 
 
 def _was_alive(node: NodeHistory, then: float, now: float) -> bool:

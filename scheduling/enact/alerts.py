@@ -13,7 +13,7 @@ from scheduling.db.statements import GATEWAY_REACHABLE, NO_ACTIVE_HANDOFF, NOTIF
 from scheduling.db.transaction import Transaction, query
 from scheduling.enact import storage
 from scheduling.enact.timeline import CAUSE as COMMITS_VANISHED
-from scheduling.task_registry import registered_tasks
+from scheduling.task_registry import TASKS
 from scheduling.timing import Timing
 
 KINDS = (
@@ -342,7 +342,7 @@ def compare(timing: Timing) -> Transaction[list[AlertRow]]:
     """
     rows = yield from query(
         COMPARE,
-        tasks=sorted(registered_tasks()),
+        tasks=sorted(TASKS),
         ttl_s=timing.lease_ttl_s,
         stall_s=timing.stall_s,
         settle_s=min(SETTLE_S, timing.heartbeat_interval_s),

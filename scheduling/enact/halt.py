@@ -8,7 +8,6 @@ fenced.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from scheduling.db.statements import Statement, head_of_portfolio
 from scheduling.db.transaction import Row, Transaction, query, query_one
+from scheduling.decide.halted import Halted, Stopped
 from scheduling.decide.reasons import as_data, count, render
 from scheduling.decide.types import NEEDS_OPERATOR_PHASES, Reason
 from scheduling.enact.audit_log import audit
@@ -52,31 +52,6 @@ WANT_STOPPED = Statement(
 UPDATE portfolios_portfolio SET desired_state = 'stopped' WHERE id = ANY(%(portfolios)s::bigint[])
 """,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """One stopped portfolio: its state before, and its fence now."""
-
-    portfolio: str
-    phase: str  #: before
-    node: str | None  #: before
-    handoff: str | None  #: kind of the handoff that was ended
-    epoch_before: int
-    epoch: int
-    last_seq: int  #: of the last accepted commit
-
-
-@dataclass(frozen=True, slots=True)
-class Halted:
-    """The outcome of one halt. `halt` is its number, or None if there was nothing to stop."""
-
-    halt: int | None
-    at: datetime
-    actor: str
-    reason: str
-    running: int  #: portfolios with an owner
-    results: Sequence[Stopped]
 
 
 def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> Transaction[Halted]:

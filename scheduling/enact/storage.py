@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from scheduling.db.statements import Statement
+from scheduling.db.disk_space import DiskSpace
+from scheduling.db.statements import TABLE_SIZES, Statement
 from scheduling.db.transaction import Transaction, query
 
 KEEP_SAMPLES_DAYS = 32
@@ -17,20 +18,10 @@ FULL_WITHIN_DAYS = 14.0
 #: Growth is computed from samples at least this far apart.
 GROWTH_OVER_S = 6 * 3600.0
 
-#: Partitions count for their table. One read of pg_class; the sizes come from the file system.
-TABLES = """
-SELECT coalesce(p.relname, c.relname) AS name, sum(pg_total_relation_size(c.oid))::bigint AS bytes,
-       sum(greatest(c.reltuples, 0))::bigint AS rows
-FROM pg_class c
-LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class p ON p.oid = i.inhparent
-WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace
-GROUP BY 1
-"""
-
 SAMPLE = Statement(
     "SAMPLE",
     f"""
-WITH sizes AS ({TABLES}), old AS (
+WITH sizes AS ({TABLE_SIZES}), old AS (
     DELETE FROM scheduling_storagesample
     WHERE at < clock_timestamp() - make_interval(days => %(keep_days)s)
 )
@@ -146,11 +137,12 @@ END $$
 )
 
 
-def report_disk(reason: str) -> Transaction[None]:
-    """Store why the database's disk is full, or nearly so; "" if it has room."""
-    yield from query(REPORT_DISK, reason=reason[:MAX_REASON], valid_s=REPORT_VALID_S)
-
-
-def reserve_alert_space() -> Transaction[None]:
-    """Make room for the alert of a full disk, before the disk is full."""
-    yield from query(RESERVE_ALERT_SPACE)
+def record_disk_space(space: DiskSpace) -> Transaction[None]:
+    """Store the last measurement for the alert: why the disk is full, or nearly so; "" if it has
+    room. Before the first, make room for the alert of a full disk."""
+    reason = space.reason
+    if space.recorded_reason is None:
+        yield from query(RESERVE_ALERT_SPACE)
+    if reason or reason != space.recorded_reason:
+        yield from query(REPORT_DISK, reason=reason[:MAX_REASON], valid_s=REPORT_VALID_S)
+        space.recorded_reason = reason

@@ -7,21 +7,11 @@ stop and operators' requests go on. The hold is a row, so that it survives a res
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from psycopg.types.json import Jsonb
 
 from scheduling.db.statements import Statement
-from scheduling.db.transaction import Row, Transaction, query, query_one
-from scheduling.decide.liveness import (
-    LeasePolicy,
-    LeaseView,
-    LossAssessment,
-    NodeHistory,
-    assess_losses,
-    status_of,
-)
-from scheduling.decide.types import NodeStatus
+from scheduling.db.transaction import Transaction, query, query_one
+from scheduling.decide.liveness import assess_losses_among
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers
 from scheduling.timing import Timing
@@ -141,27 +131,6 @@ def update_storm_hold(timing: Timing) -> Transaction[bool]:
     )
     yield from notify_watchers()
     return True
-
-
-def status_now(node: Row, now: float, policy: LeasePolicy) -> NodeStatus:
-    """Return the present status of the node of this row. Pure."""
-    lease = LeaseView(
-        expires_at=node.expires_at,
-        marked_lost=node.status == "lost",
-        left=node.status == "left",
-    )
-    return status_of(lease, now, policy)
-
-
-def assess_losses_among(
-    nodes: Iterable[Row], now: float, ended_at: float | None, policy: LeasePolicy
-) -> LossAssessment:
-    """Assess the losses among these nodes; the last hold ended at `ended_at`. Pure."""
-    present = [
-        NodeHistory(n.name, status_now(n, now, policy), n.status_since, tuple(n.lost_times))
-        for n in nodes
-    ]
-    return assess_losses(present, now, ended_at, policy)
 
 
 def hold(actor: str, reason: str) -> Transaction[None]:

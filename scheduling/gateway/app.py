@@ -18,11 +18,11 @@ from psycopg.errors import DiskFull
 from psycopg_pool import PoolTimeout
 
 from ginkgo_site.connections import SENDER_KNOWN
+from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.transaction import CONNECTION_LOST
 from scheduling.errors import Refused
 from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_node
 from scheduling.gateway.commits import answer_checkpoint, answer_commits
-from scheduling.gateway.disk_space import DISK_SPACE
 from scheduling.gateway.heartbeat import answer_heartbeat
 from scheduling.gateway.heartbeat_batcher import HeartbeatExpired
 from scheduling.gateway.http import (

@@ -11,12 +11,13 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import PoolTimeout
 
+from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.transaction import aexecute, aexecute_autocommit
 from scheduling.enact.lease import record_gateway_alive
+from scheduling.enact.storage import record_disk_space
 from scheduling.enact.timeline import note_timeline
 from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
 from scheduling.gateway.commit_health import COMMIT_HEALTH
-from scheduling.gateway.disk_space import DISK_SPACE
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
 from scheduling.gateway.heartbeat import BATCHER
 from scheduling.gateway.http import primary_message
@@ -76,7 +77,7 @@ async def _write_test_loop() -> None:
         try:
             async with work_pool().connection() as connection:
                 await aexecute_autocommit(connection, write_test())
-                await aexecute_autocommit(connection, DISK_SPACE.record())
+                await aexecute_autocommit(connection, record_disk_space(DISK_SPACE))
                 HEALTH.write.succeed()
                 await _note_timeline(connection)
         except (psycopg.Error, PoolTimeout) as error:

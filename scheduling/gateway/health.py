@@ -14,10 +14,10 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from ginkgo_site.deadline import ServerSilent
+from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.gateway.commit_health import COMMIT_HEALTH
-from scheduling.gateway.disk_space import DISK_SPACE
 
 #: A probe without success for longer makes the process not ready. A statement without an answer is
 #: given up after 3 s, so a lower limit would report a single slow statement.

@@ -19,10 +19,10 @@ import psycopg
 from portfolios.feeds.clock import Segment, head_at
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.state import account_view, decode_state, strategy_view
+from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.snapshot import repeatable_read
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
-from scheduling.gateway.disk_space import DISK_SPACE
 from scheduling.timing import Timing, timing
 
 SPARKLINE_POINTS = 40

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
-from scheduling.enact.halt import Halted, Stopped
+from scheduling.decide.halted import Halted, Stopped
 from scheduling.errors import NotFound
 from scheduling.models import Event, Halt
 

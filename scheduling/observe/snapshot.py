@@ -12,7 +12,12 @@ from scheduling.db.snapshot import repeatable_read
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import fetch
 from scheduling.decide.granted_revision import revision_choices
-from scheduling.decide.liveness import LeasePolicy, flapping_until
+from scheduling.decide.liveness import (
+    LeasePolicy,
+    assess_losses_among,
+    flapping_until,
+    status_now,
+)
 from scheduling.decide.process_exit import MAX_FAILURES_PER_NODE
 from scheduling.decide.reconcile import back_off_s
 from scheduling.decide.types import (
@@ -24,7 +29,6 @@ from scheduling.decide.types import (
     RevisionChoice,
     Snapshot,
 )
-from scheduling.enact.storm import assess_losses_among, status_now
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.snapshot_cache import CHANGES, SNAPSHOT_MARK, SnapshotCache
 from scheduling.timing import Timing

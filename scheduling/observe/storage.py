@@ -10,8 +10,8 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError
 
+from scheduling.db.statements import TABLE_SIZES
 from scheduling.db.transaction import django_cursor
-from scheduling.enact.storage import TABLES
 from scheduling.errors import SnapshotUnavailable
 
 FACTS = """
@@ -39,7 +39,7 @@ def read_storage() -> Storage:
     """Return the sizes. Two statements. Raise SnapshotUnavailable if they cannot be read."""
     try:
         with django_cursor() as cursor:
-            tables = cursor.execute(TABLES.encode()).fetchall()
+            tables = cursor.execute(TABLE_SIZES.encode()).fetchall()
             (facts,) = cursor.execute(FACTS.encode()).fetchall()
     except (DatabaseError, psycopg.Error) as error:
         raise SnapshotUnavailable(f"the sizes of the tables could not be read: {error}") from error

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduling import operations
+from scheduling.decide.halted import Halted
 from scheduling.decide.reasons import count
-from scheduling.enact.halt import Halted
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.models import Run

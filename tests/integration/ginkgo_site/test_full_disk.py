@@ -12,10 +12,12 @@ from django.db import connection
 from django.test import Client
 from psycopg.errors import DiskFull
 
+from scheduling.db import disk_space
+from scheduling.db.disk_space import DiskSpace, low_space_reason
 from scheduling.db.transaction import execute
 from scheduling.enact import alerts
-from scheduling.gateway import auth, disk_space
-from scheduling.gateway.disk_space import DiskSpace, low_space_reason
+from scheduling.enact.storage import record_disk_space
+from scheduling.gateway import auth
 from scheduling.gateway.health import Health
 from scheduling.models import Alert
 from scheduling.observe.fleet_view import read_fleet_view
@@ -63,7 +65,7 @@ def free_the_disk() -> None:
 
 def record(state: DiskSpace, folder: Path | None) -> None:
     state.check(folder)
-    execute(state.record())
+    execute(record_disk_space(state))
 
 
 def open_alerts() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 from contextlib import nullcontext
 from pathlib import Path
@@ -152,11 +153,17 @@ def test_a_pickle_in_the_results_is_never_read() -> None:
 
 
 def test_every_installed_schedule_is_a_task_that_may_run() -> None:
-    from scheduling.task_registry import refusal, registered_tasks
+    from scheduling.task_registry import TASKS, refusal
 
     apps.install_schedules(None)
     functions = set(Schedule.objects.values_list("func", flat=True))
-    assert functions <= set(registered_tasks())
+    assert functions <= TASKS
+    public = [
+        f"{tasks.__name__}.{name}"
+        for name, function in inspect.getmembers(tasks, inspect.isfunction)
+        if function.__module__ == tasks.__name__ and not name.startswith("_")
+    ]
+    assert sorted(TASKS) == public
     assert not any(refusal({"func": function}) for function in functions)
     assert refusal({"func": tasks.Scheduler})
     assert refusal({"func": "scheduling.tasks.Scheduler"})
