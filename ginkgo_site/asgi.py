@@ -77,7 +77,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await _lifespan(receive, send)
     elif scope["type"] == "websocket":
         await SOCKETS.get(scope["path"], no_such_socket)(scope, receive, send)
-    elif scope["path"].startswith("/api/agent/"):
+    elif scope["path"].startswith(("/api/agent/", "/node/")):
         await gateway(scope, receive, send)
     else:
         await django_application(scope, receive, send)

@@ -23,6 +23,7 @@ from scheduling.db.transaction import CONNECTION_LOST
 from scheduling.errors import Refused
 from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_node
 from scheduling.gateway.commits import answer_checkpoint, answer_commits
+from scheduling.gateway.downloads import PREFIX, DownloadBroken, serve_download
 from scheduling.gateway.heartbeat import answer_heartbeat
 from scheduling.gateway.heartbeat_batcher import HeartbeatExpired
 from scheduling.gateway.http import (
@@ -57,10 +58,13 @@ TOO_MANY = 429
 
 
 async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one request below /api/agent/."""
+    """Serve one request below /api/agent/, or a download below /node/."""
     try:
-        route = _route(scope)
         headers = dict(scope["headers"])
+        if scope["path"].startswith(PREFIX):
+            await serve_download(scope, headers, send)
+            return
+        route = _route(scope)
         refuse_plain_http(scope, headers)
         sender = await authenticate_node(headers.get(b"authorization"))
         async with admit(sender.node, route.kind):
@@ -78,6 +82,8 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         await respond(send, answer)
     except ClientGone:
         return
+    except DownloadBroken as broken:
+        logger.info("%s was not sent completely: %s", scope["path"], broken)
     except RequestRejected as rejected:
         if rejected.status == TOO_MANY:
             await asyncio.sleep(REJECTION_DELAY_S)

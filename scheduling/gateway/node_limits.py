@@ -33,6 +33,8 @@ LIMITS = {
     "goodbye": QueueLimit(1, 1),
     "hello": QueueLimit(1, 1),
     "log": QueueLimit(1, 0),
+    # Artifacts and locks, which a daemon fetches a few at a time and repeats.
+    "download": QueueLimit(2, 50),
     # A body over LARGE_BODY bytes, of any kind: one at a time.
     "large": QueueLimit(1, 2),
     # Connections of the pools, five for work and three for steps: the rest is for other nodes.

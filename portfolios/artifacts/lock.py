@@ -1,0 +1,147 @@
+"""The lock of an artifact: the exact packages that it needs, each with its hashes.
+
+As `uv pip compile --generate-hashes` or `uv export` writes it. Only pinned packages with hashes
+pass: a line that names another index, an address or a folder would let whoever controls that place
+choose what nodes run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from portfolios.artifacts.wheel import WheelRefused
+
+MAX_LOCK_BYTES = 1 << 20
+MAX_PACKAGES = 500
+HOW = (
+    "make a lock with `uv pip compile pyproject.toml --generate-hashes -o requirements.lock` and "
+    "give it with the wheel"
+)
+_HASH = re.compile(r"--hash=(sha256|sha384|sha512):([0-9a-f]{64,128})")
+_COMMENT = re.compile(r"(^|\s)#.*")
+#: Modules to import before processes are forked, for a node: kept as it is.
+_PRELOAD = re.compile(r"^# preload:((?: [A-Za-z_][A-Za-z0-9_.]*)+) *$", re.MULTILINE)
+
+
+def normalise_lock(text: str) -> str:
+    """Return the lock with one line for each package, sorted, without comments.
+
+    Raise WheelRefused with a sentence that names the line. An empty lock is an empty text.
+    """
+    if len(text.encode()) > MAX_LOCK_BYTES:
+        raise WheelRefused("too_large", f"The lock has over {MAX_LOCK_BYTES:,} bytes.")
+    packages: dict[tuple[str, str], str] = {}
+    for number, line in _logical_lines(text):
+        requirement, hashes = _parse(number, line)
+        extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+        marker = f" ; {requirement.marker}" if requirement.marker is not None else ""
+        name = canonicalize_name(requirement.name)
+        key = (name, marker)
+        if key in packages:
+            raise _refused(number, f"names {name} again")
+        listed = " ".join(f"--hash={kind}:{digest}" for kind, digest in sorted(hashes))
+        packages[key] = f"{name}{extras}{requirement.specifier}{marker} {listed}"
+    if len(packages) > MAX_PACKAGES:
+        raise WheelRefused(
+            "too_large", f"The lock has {len(packages)} packages; {MAX_PACKAGES} are allowed."
+        )
+    preload = _PRELOAD.search(text)
+    head = [f"# preload:{preload[1]}"] if preload is not None and packages else []
+    lines = [*head, *(packages[key] for key in sorted(packages))]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def env_sha256(lock: str) -> str:
+    """Return the name of the environment of a normalised lock; empty for an empty one."""
+    return hashlib.sha256(lock.encode()).hexdigest() if lock else ""
+
+
+def check_complete(label: str, requires: Iterable[Requirement], lock: str) -> None:
+    """Raise WheelRefused unless the normalised lock has each required package."""
+    pinned = _pinned(lock)
+    for requirement in requires:
+        found = pinned.get(canonicalize_name(requirement.name))
+        if found is None and not lock:
+            raise WheelRefused(
+                "lock_needed", f"{label} needs {requirement}, and no lock was given: {HOW}."
+            )
+        if found is None:
+            raise WheelRefused(
+                "lock_incomplete", f"{label} needs {requirement}, which its lock lacks: {HOW}."
+            )
+        if not requirement.specifier.contains(found, prereleases=True):
+            raise WheelRefused(
+                "lock_incomplete",
+                f"{label} needs {requirement}, and its lock has {requirement.name} {found}: {HOW}.",
+            )
+
+
+def _pinned(lock: str) -> dict[str, Version]:
+    found = {}
+    for line in lock.splitlines():
+        if not line.startswith("#"):
+            requirement = Requirement(line.partition(" --hash=")[0])
+            (specifier,) = requirement.specifier
+            found[canonicalize_name(requirement.name)] = Version(specifier.version)
+    return found
+
+
+def _logical_lines(text: str) -> Iterable[tuple[int, str]]:
+    """Yield (number of its first line, text) of each requirement, continued lines joined."""
+    parts: list[str] = []
+    first = 0
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = _COMMENT.sub("", raw).strip()
+        first = first if parts else number
+        if line.endswith("\\"):
+            parts.append(line[:-1].strip())
+            continue
+        joined = " ".join([*parts, line]).strip()
+        parts = []
+        if joined:
+            yield first, joined
+    if any(parts):
+        yield first, " ".join(parts).strip()
+
+
+def _parse(number: int, line: str) -> tuple[Requirement, set[tuple[str, str]]]:
+    hashes = set(_HASH.findall(line))
+    rest = _HASH.sub("", line).strip()
+    if line.startswith("-"):
+        raise _refused(number, f"is the option {line.split()[0]}, which is not allowed in it")
+    if re.search(r"\s--\w", rest):
+        raise _refused(number, "has an option other than --hash")
+    if "://" in rest or " @ " in rest or rest.startswith((".", "/")):
+        raise _refused(number, "names an address or a folder instead of a version")
+    try:
+        requirement = Requirement(rest)
+    except InvalidRequirement:
+        raise _refused(number, f"is not a package with its version: {rest[:80]!r}") from None
+    pins = list(requirement.specifier)
+    if len(pins) != 1 or pins[0].operator != "==" or not _is_version(pins[0].version):
+        raise _refused(number, f"does not pin one version of {requirement.name} with ==")
+    if not hashes:
+        raise _refused(number, f"has no --hash for {requirement.name}")
+    return requirement, hashes
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+def _refused(number: int, what: str) -> WheelRefused:
+    return WheelRefused(
+        "not_a_lock",
+        f"Line {number} of the lock {what}. A lock has lines like NAME==VERSION --hash=sha256:…; "
+        f"{HOW}.",
+    )

@@ -1,0 +1,253 @@
+"""Read what a wheel says of itself, without unpacking or importing anything of it.
+
+What takes long or much memory (its files) is left to `unpack`, a program of its own with limits.
+"""
+
+from __future__ import annotations
+
+import email
+import email.message
+import re
+import stat
+import sys
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from io import BytesIO
+from pathlib import PurePosixPath
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import Tag
+from packaging.utils import (
+    InvalidWheelFilename,
+    canonicalize_name,
+    canonicalize_version,
+    parse_wheel_filename,
+)
+
+MAX_WHEEL_BYTES = 20 << 20
+MAX_FILES = 5_000
+MAX_UNPACKED_BYTES = 100 << 20
+MAX_METADATA_BYTES = 256 << 10
+#: Minor versions that a wheel is compared with. Ginkgo needs 3.11.
+MINORS = range(11, 31)
+PATCHES = range(30)
+#: Packages that every node has, since Ginkgo itself needs them.
+PROVIDED = ("ginkgo", "msgspec")
+
+
+class WheelRefused(Exception):
+    """The file cannot be an artifact. `code` is stable; the text is a sentence."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class WheelFacts:
+    """What a wheel declares."""
+
+    name: str  #: normalised
+    version: str
+    summary: str
+    python_tag: str
+    python_requirement: str  #: such as `>=3.12`; empty: any version
+    pythons: tuple[str, ...]  #: minor versions that it runs under; empty: any
+    requires: tuple[Requirement, ...]  #: packages that it needs beside those that nodes have
+
+
+def read_wheel(filename: str, data: bytes) -> WheelFacts:
+    """Return what the wheel declares. Raise WheelRefused."""
+    if len(data) > MAX_WHEEL_BYTES:
+        raise too_large(len(data))
+    label = PurePosixPath(filename.replace("\\", "/")).name[:120] or "the file"
+    try:
+        name, version, _, tags = parse_wheel_filename(label)
+    except InvalidWheelFilename:
+        raise WheelRefused(
+            "not_a_wheel",
+            f"{label} is not the name of a wheel: it should be like momentum-1.0-py3-none-any.whl, "
+            "as `uv build --wheel` names it.",
+        ) from None
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            _check_members(label, archive.infolist())
+            metadata = _metadata(label, archive, "METADATA")
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise WheelRefused(
+            "not_a_wheel", f"{label} is not a wheel: {error}. Build it with `uv build --wheel`."
+        ) from None
+    _check_name(label, name, str(version), metadata)
+    requirement, pythons = _pythons(label, tags, str(metadata.get("Requires-Python") or ""))
+    return WheelFacts(
+        name=name,
+        version=str(version),
+        summary=" ".join(str(metadata.get("Summary") or "").split())[:300],
+        python_tag=min(tags, key=str).interpreter[:40],
+        python_requirement=requirement,
+        pythons=pythons,
+        requires=tuple(_requires(label, metadata)),
+    )
+
+
+def too_large(size: int) -> WheelRefused:
+    """Return the refusal of a wheel of `size` bytes."""
+    return WheelRefused(
+        "too_large",
+        f"The wheel has {size:,} bytes; {MAX_WHEEL_BYTES:,} are allowed. Keep data and models out "
+        "of it, or in a package that it depends on.",
+    )
+
+
+def _check_members(label: str, members: list[zipfile.ZipInfo]) -> None:
+    """Refuse an archive that would not stay in its folder, or would fill the disk."""
+    if len(members) > MAX_FILES:
+        raise WheelRefused(
+            "too_large", f"{label} has {len(members):,} files; {MAX_FILES:,} are allowed."
+        )
+    size = sum(member.file_size for member in members)
+    if size > MAX_UNPACKED_BYTES:
+        raise WheelRefused(
+            "too_large",
+            f"{label} has {size:,} bytes unpacked; {MAX_UNPACKED_BYTES:,} are allowed.",
+        )
+    seen: set[str] = set()
+    for member in members:
+        path = member.filename
+        leads_out = (
+            PurePosixPath(path).is_absolute()
+            or ".." in PurePosixPath(path).parts
+            or "\\" in path
+            or "\0" in path
+            or stat.S_ISLNK(member.external_attr >> 16)
+        )
+        if leads_out:
+            raise WheelRefused(
+                "not_a_wheel", f"{label} has a file outside of its folder: {path[:80]!r}."
+            )
+        if path in seen:
+            raise WheelRefused("not_a_wheel", f"{label} has the file {path[:80]!r} twice.")
+        seen.add(path)
+
+
+def _metadata(label: str, archive: zipfile.ZipFile, name: str) -> email.message.Message:
+    found = [
+        member
+        for member in archive.infolist()
+        if re.fullmatch(rf"[^/]+\.dist-info/{name}", member.filename)
+    ]
+    if len(found) != 1:
+        raise WheelRefused(
+            "not_a_wheel",
+            f"{label} is not a wheel: it has {len(found)} files *.dist-info/{name}, expected one.",
+        )
+    if found[0].file_size > MAX_METADATA_BYTES:
+        raise WheelRefused("not_a_wheel", f"{label} has a {name} of over {MAX_METADATA_BYTES:,} B.")
+    with archive.open(found[0]) as file:
+        text = file.read(MAX_METADATA_BYTES + 1)  # the stated size may be wrong
+    return email.message_from_string(text.decode(errors="replace"))
+
+
+def _check_name(label: str, name: str, version: str, metadata: email.message.Message) -> None:
+    """Refuse a wheel whose file was renamed."""
+    stated = str(metadata.get("Name") or ""), str(metadata.get("Version") or "")
+    same_name = canonicalize_name(stated[0]) == name
+    if not same_name or canonicalize_version(stated[1]) != canonicalize_version(version):
+        raise WheelRefused(
+            "not_a_wheel",
+            f"{label} contains {stated[0]} {stated[1]}, by its METADATA: give it the name that its "
+            "build gave it.",
+        )
+    if len(name) > 100 or len(version) > 64:
+        raise WheelRefused("not_a_wheel", f"{label} has a name of over 100, or a version of over 64"
+                           " characters.")  # fmt: skip
+
+
+def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple[str, ...]]:
+    """Return the Python versions that tags and Requires-Python allow, as text and as a list."""
+    tags = list(tags)
+    try:
+        specifier = SpecifierSet(requires)
+    except InvalidSpecifier:
+        raise WheelRefused(
+            "not_a_wheel", f"{label} has an invalid Requires-Python: {requires[:80]!r}."
+        ) from None
+    fitting = [
+        minor
+        for minor in MINORS
+        if any(_fits(tag, minor) for tag in tags)
+        and any(specifier.contains(f"3.{minor}.{patch}") for patch in PATCHES)
+    ]
+    if not fitting:
+        given = ", ".join(sorted(map(str, tags)))
+        raise WheelRefused(
+            "other_python",
+            f"{label} runs under no Python that Ginkgo supports (3.{MINORS[0]} or newer): its tag "
+            f"is {given}, its Requires-Python {requires or 'not given'}.",
+        )
+    if len(fitting) == len(MINORS):
+        return "", ()
+    tag = min(tags, key=str)
+    by_tag = "" if tag.interpreter == "py3" else f"{tag.interpreter}-{tag.abi}"
+    parts = [part for part in (requires.strip(), by_tag) if part]
+    text = ", ".join(parts)[:100]
+    if len(fitting) == 1:
+        text = f"3.{fitting[0]}"
+    return text, tuple(f"3.{minor}" for minor in fitting)
+
+
+def _fits(tag: Tag, minor: int) -> bool:
+    """Return whether CPython 3.`minor` can run wheels of this tag, as pip decides it."""
+    found = re.fullmatch(r"(py|cp)3(\d*)", tag.interpreter)
+    if found is None:
+        return False
+    kind, digits = found.groups()
+    if not digits:
+        return True
+    newer = kind == "py" or tag.abi == "abi3"
+    return int(digits) <= minor if newer else int(digits) == minor
+
+
+def _requires(label: str, metadata: email.message.Message) -> Iterable[Requirement]:
+    """Yield what the wheel needs here, beside what every node has."""
+    for text in metadata.get_all("Requires-Dist", []):
+        try:
+            requirement = Requirement(str(text))
+        except InvalidRequirement:
+            raise WheelRefused(
+                "not_a_wheel", f"{label} has an invalid Requires-Dist: {str(text)[:80]!r}."
+            ) from None
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        if requirement.url:
+            raise WheelRefused(
+                "not_a_lock",
+                f"{label} needs {requirement.name} from an address; packages come from the index "
+                "that nodes use, with hashes.",
+            )
+        if canonicalize_name(requirement.name) in PROVIDED:
+            _check_provided(label, requirement)
+        else:
+            yield requirement
+
+
+def _check_provided(label: str, requirement: Requirement) -> None:
+    try:
+        here = installed_version(requirement.name)
+    except PackageNotFoundError:
+        return  # Ginkgo itself, which is not installed as a package
+    if not requirement.specifier.contains(here, prereleases=True):
+        raise WheelRefused(
+            "unavailable_dependency",
+            f"{label} needs {requirement}, and every node has {requirement.name} {here}, which "
+            "Ginkgo itself needs; allow that version.",
+        )
+
+
+def python_here() -> str:
+    """Return the minor version of this process."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -1,0 +1,87 @@
+"""What a node may fetch: the artifacts and locks that its portfolios need now or next."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
+from scheduling.db.transaction import Transaction, query_one
+
+#: Revisions of a node: those it runs, those it may be asked to run next, and those of its handoffs.
+_NEEDED = f"""
+SELECT v.artifact_sha256 AS sha256
+FROM scheduling_run r
+JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+JOIN portfolios_revision v ON v.portfolio_id = r.portfolio_id
+    AND v.number IN (r.revision, r.good_revision, p.revision)
+WHERE r.node_id = %(node)s AND v.artifact_sha256 IS NOT NULL
+UNION
+SELECT v.artifact_sha256
+FROM scheduling_handoff h
+JOIN portfolios_revision v ON v.portfolio_id = h.portfolio_id
+    AND v.number IN (h.from_revision, h.to_revision)
+WHERE h.state IN {ACTIVE_HANDOFF_STATES} AND v.artifact_sha256 IS NOT NULL
+  AND (h.target_node_id = %(node)s OR h.source_node_id = %(node)s)
+"""
+
+
+class WheelSizeRow(NamedTuple):
+    size: int
+
+
+WHEEL_SIZE = Statement(
+    "WHEEL_SIZE",
+    f"""
+SELECT a.size FROM portfolios_artifact a
+WHERE a.sha256 = %(sha256)s AND a.sha256 IN ({_NEEDED})
+""",
+    row=WheelSizeRow,
+)
+
+
+class WheelPartRow(NamedTuple):
+    part: bytes
+
+
+#: A part is read without the rest: the column is stored uncompressed.
+WHEEL_PART = Statement(
+    "WHEEL_PART",
+    """
+SELECT substring(wheel FROM %(start)s::int + 1 FOR %(length)s::int) AS part
+FROM portfolios_artifact WHERE sha256 = %(sha256)s
+""",
+    row=WheelPartRow,
+)
+
+
+class LockRow(NamedTuple):
+    lock: str
+
+
+LOCK = Statement(
+    "LOCK",
+    f"""
+SELECT a.lock FROM portfolios_artifact a
+WHERE a.env_sha256 = %(sha256)s AND a.env_sha256 <> '' AND a.sha256 IN ({_NEEDED})
+LIMIT 1
+""",
+    row=LockRow,
+)
+
+
+def wheel_size(node: int, sha256: str) -> Transaction[int | None]:
+    """Return the size of an artifact that the node needs, or None if it needs none such."""
+    row = yield from query_one(WHEEL_SIZE, node=node, sha256=sha256)
+    return None if row is None else row.size
+
+
+def wheel_part(sha256: str, start: int, length: int) -> Transaction[bytes]:
+    """Return bytes of an artifact; empty if it was deleted meanwhile."""
+    row = yield from query_one(WHEEL_PART, sha256=sha256, start=start, length=length)
+    return b"" if row is None else bytes(row.part)
+
+
+def environment_lock(node: int, sha256: str) -> Transaction[str | None]:
+    """Return the lock of an environment that the node needs, or None if it needs none such."""
+    row = yield from query_one(LOCK, node=node, sha256=sha256)
+    return None if row is None else row.lock

@@ -1,0 +1,205 @@
+"""Artifacts and locks for nodes: who gets what, in parts, and who waits for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+
+from portfolios.models import Artifact
+from scheduling import operations
+from scheduling.gateway import auth, downloads
+from scheduling.gateway.app import gateway
+from scheduling.gateway.pool import close_pools, open_pools
+from scheduling.models import NodeToken
+from scheduling.models.tokens import hash_token
+from tests.support.artifacts import store_artifact
+from tests.support.factories import FakeNode, make_node, make_portfolio
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LOCK = "numpy==2.0 --hash=sha256:" + "a" * 64 + "\n"
+
+
+class Answer:
+    """What one GET was answered with."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.parts: list[bytes] = []
+        self.complete = False
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.parts)
+
+    @property
+    def code(self) -> str:
+        found: str = msgspec.msgpack.decode(self.body)["code"]
+        return found
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = dict(message["headers"])
+        else:
+            self.parts.append(message["body"])
+            self.complete = not message.get("more_body")
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth._cache.clear()
+    monkeypatch.setattr(downloads, "_one_part", asyncio.Lock())
+    monkeypatch.setattr(downloads, "PART_BYTES", 300)
+
+
+async def get(path: str, daemon: FakeNode, answer: Answer | None = None) -> Answer:
+    answer = answer or Answer()
+    token = f"Bearer token of {daemon.name}".encode()
+    scope = {
+        "type": "http", "method": "GET", "path": path, "headers": [(b"authorization", token)],
+    }  # fmt: skip
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    await gateway(scope, receive, answer.send)
+    return answer
+
+
+def serve(scenario: Any) -> Any:
+    async def whole() -> Any:
+        await open_pools()
+        try:
+            return await scenario
+        finally:
+            await close_pools()
+
+    return asyncio.run(whole())
+
+
+def a_node(name: str) -> FakeNode:
+    daemon = make_node(name)
+    NodeToken.objects.create(node=daemon.row, sha256=hash_token(f"token of {name}"))
+    return daemon
+
+
+@pytest.fixture
+def artifact() -> Artifact:
+    found = store_artifact()
+    found.lock, found.env_sha256 = LOCK, hashlib.sha256(LOCK.encode()).hexdigest()
+    found.save(update_fields=["lock", "env_sha256"])
+    return found
+
+
+@pytest.fixture
+def node(artifact: Artifact) -> FakeNode:
+    """Return the node that prepares a portfolio with the artifact."""
+    daemon = a_node("node-1")
+    make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256)
+    operations.migrate("p", "node-1", actor="olive")
+    return daemon
+
+
+def test_node_gets_the_bytes_it_prepares_in_parts(node: FakeNode, artifact: Artifact) -> None:
+    answer = serve(get(f"/node/artifacts/{artifact.sha256}", node))
+    assert answer.status == 200
+    assert hashlib.sha256(answer.body).hexdigest() == artifact.sha256
+    assert answer.headers[b"content-length"] == str(artifact.size).encode()
+    assert max(map(len, answer.parts)) == 300
+    assert answer.complete
+
+
+def test_node_gets_the_lock_of_its_environment(node: FakeNode, artifact: Artifact) -> None:
+    answer = serve(get(f"/node/environments/{artifact.env_sha256}", node))
+    assert (answer.status, answer.body.decode()) == (200, LOCK)
+
+
+def test_another_node_gets_neither(node: FakeNode, artifact: Artifact) -> None:
+    other = a_node("node-2")
+    for path in (f"artifacts/{artifact.sha256}", f"environments/{artifact.env_sha256}"):
+        answer = serve(get(f"/node/{path}", other))
+        assert (answer.status, answer.code) == (404, "not_found")
+
+
+def test_owner_gets_the_artifact_of_its_wanted_revision_before_the_reload(
+    node: FakeNode, artifact: Artifact
+) -> None:
+    """A restart needs the running bytes, and the daemon may fetch the next ones early."""
+    node.prepared("p")
+    wanted = store_artifact("2.0", code="two")
+    operations.revise_portfolio("p", {"artifact": wanted.sha256}, actor="olive")
+    for sha256 in (artifact.sha256, wanted.sha256):
+        assert serve(get(f"/node/artifacts/{sha256}", node)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/node/artifacts/abc", 404), ("/node/", 404), ("/node/artifacts/../x", 404)],
+)
+def test_odd_path_is_not_found(node: FakeNode, path: str, status: int) -> None:
+    assert serve(get(path, node)).status == status
+
+
+def test_unknown_token_gets_nothing(artifact: Artifact) -> None:
+    stranger = make_node("node-1")
+    answer = serve(get(f"/node/artifacts/{artifact.sha256}", stranger))
+    assert (answer.status, answer.code) == (401, "unauthenticated")
+
+
+def test_node_that_does_not_read_keeps_no_other_from_its_artifact(
+    node: FakeNode, artifact: Artifact
+) -> None:
+    other = a_node("node-2")
+    make_portfolio("q", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256)
+    operations.migrate("q", "node-2", actor="olive")
+
+    class Stalled(Answer):
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if self.parts:
+                await asyncio.Event().wait()
+
+    async def scenario() -> Answer:
+        path = f"/node/artifacts/{artifact.sha256}"
+        stalled = [Stalled() for _ in range(5)]
+        slow = [asyncio.create_task(get(path, node, answer)) for answer in stalled]
+        while sum(bool(answer.parts) for answer in stalled) < 2:
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            answer = await get(path, other)
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        return answer
+
+    assert serve(scenario()).complete
+
+
+def test_artifact_deleted_while_it_is_sent_ends_the_answer_short(
+    node: FakeNode, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Answer()
+    send = answer.send
+
+    async def scenario() -> None:
+        async def delete_after_first(message: Any) -> None:
+            await send(message)
+            if len(answer.parts) == 1:
+                monkeypatch.setattr(downloads, "wheel_part", lambda *_: _nothing())
+
+        answer.send = delete_after_first  # type: ignore[method-assign]
+        await get(f"/node/artifacts/{artifact.sha256}", node, answer)
+
+    serve(scenario())
+    assert (answer.status, len(answer.parts), answer.complete) == (200, 1, False)
+
+
+def _nothing() -> Any:
+    return b""
+    yield
