@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
@@ -18,15 +19,24 @@ from typing import Any
 
 from portfolios.artifacts.catalog import StrategyFacts, find_strategy
 from portfolios.artifacts.parameters import schema_errors
-from portfolios.runtime.messages import Examine, Examined, Failed, UnknownName
+from portfolios.runtime.messages import (
+    Examine,
+    Examined,
+    Failed,
+    FoundStrategy,
+    Inspect,
+    Inspected,
+    UnknownName,
+)
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError, every_symbol_errors
 from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
-from portfolios.verify.replay_process import ReplayProcessEnded, replay_process
+from portfolios.verify.replay_process import ArtifactCode, ReplayProcessEnded, replay_process
 
 #: Time limit of a check, the start of its process included. A check that computes too long is ended
 #: sooner, by its CPU time, which does not depend on how busy the machine is.
 LIMIT_S = 12.0
+INSPECT_LIMIT_S = 60.0  #: of an inspection, which imports every strategy of an artifact
 #: Each process takes up to `GINKGO_CHILD_MEMORY_MB` and a processor; further requests wait.
 MAX_PARALLEL = 2
 
@@ -84,31 +94,78 @@ def parameter_errors(
 def _artifact_errors(
     strategy: StrategyFacts, parameters: Mapping[str, Any], symbols: Sequence[str]
 ) -> list[FieldError]:
-    """Check by the stored schema, without a process."""
+    """Check by the stored schema, and across fields in a process if the strategy does that."""
     errors = schema_errors(strategy.name, strategy.schema, parameters)
+    if not errors and strategy.checks:
+        given = json.dumps(parameters, default=str)
+        return list(_inspect_in_process(strategy.name, given, tuple(symbols), strategy))
     if strategy.sees_every_symbol:
         errors += every_symbol_errors(strategy.name, symbols)
     return errors
 
 
+def _no_code(sha256: str) -> ArtifactCode:
+    raise CheckFailed(f"The artifact {sha256[:12]} cannot be run by this process.")
+
+
+#: Returns the code of an artifact on this machine, or raises CheckFailed. Set by the application
+#: that stores artifacts, since unpacking them is its part.
+find_code: Callable[[str], ArtifactCode] = _no_code
+
+
+def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
+    """Return what each strategy of an artifact declares. Raise CheckFailed with a sentence."""
+    with _slot():
+        try:
+            with replay_process(
+                INSPECT_LIMIT_S, _memory_mb(), sandboxed=_sandboxed(), code=code
+            ) as ask:
+                reply = ask(Inspect(code.sha256))
+        except ReplayProcessEnded as ended:
+            raise CheckFailed(f"The inspection failed: {ended}.") from None
+    if isinstance(reply, Failed):
+        raise CheckFailed(f"{reply.error}.")
+    assert isinstance(reply, Inspected), reply
+    return reply.strategies
+
+
 @lru_cache(maxsize=256)
 def _inspect_in_process(
-    strategy: str, parameters: str, symbols: tuple[str, ...]
+    strategy: str,
+    parameters: str,
+    symbols: tuple[str, ...],
+    stored: StrategyFacts | None = None,
 ) -> tuple[FieldError, ...]:
     """Check in a separate process. Cached: repeating a check under a lock costs nothing."""
+    code = None if stored is None else find_code(stored.artifact)
+    request = Examine(strategy, parameters, list(symbols))
+    if stored is not None:
+        request = Examine(strategy, parameters, list(symbols), stored.artifact, stored.class_path)
+    with _slot():
+        return _examine(request, code)
+
+
+@contextmanager
+def _slot() -> Iterator[None]:
     if not _slots.acquire(timeout=LIMIT_S):
         raise CheckFailed(
             f"{MAX_PARALLEL} checks of strategies from outside are running; repeat the request."
         )
     try:
-        with replay_process(LIMIT_S, _memory_mb(), sandboxed=_sandboxed()) as ask:
-            reply = ask(Examine(strategy, parameters, list(symbols)))
+        yield
+    finally:
+        _slots.release()
+
+
+def _examine(request: Examine, code: ArtifactCode | None) -> tuple[FieldError, ...]:
+    strategy = request.strategy
+    try:
+        with replay_process(LIMIT_S, _memory_mb(), sandboxed=_sandboxed(), code=code) as ask:
+            reply = ask(request)
     except ReplayProcessEnded as ended:
         raise CheckFailed(
             f"The check of {strategy} failed: {ended}. Correct its module or its check()."
         ) from None
-    finally:
-        _slots.release()
     if isinstance(reply, UnknownName):
         raise registry.UnknownStrategy(reply.text)
     if isinstance(reply, Failed):
@@ -116,7 +173,8 @@ def _inspect_in_process(
             f"The check of {strategy} failed: {reply.error}. Correct its module or its check()."
         )
     assert isinstance(reply, Examined), reply
-    _facts[strategy] = Facts(reply.version, reply.sees_every_symbol)
+    if code is None:
+        _facts[strategy] = Facts(reply.version, reply.sees_every_symbol)
     return tuple(FieldError(*error) for error in reply.errors)
 
 

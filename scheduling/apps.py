@@ -24,12 +24,14 @@ class SchedulingConfig(AppConfig):
         from django_q import signals
 
         from ginkgo_site.deadline import limit_statements
+        from portfolios import strategy_inspection
         from scheduling import task_registry, user_audit
         from scheduling.db import failpoints
 
         # django-q2 offers no hook that runs before its own processes open their connections.
         if sys.argv[1:2] == ["qcluster"]:
             limit_statements(WORKER_STATEMENT_LIMIT_S)
+        strategy_inspection.find_code = _code_for_check
         failpoints.arm(settings.GINKGO.failpoints)
         signals.pre_enqueue.connect(task_registry.refuse_at_enqueue)
         signals.pre_execute.connect(task_registry.refuse_in_worker)
@@ -37,6 +39,13 @@ class SchedulingConfig(AppConfig):
         # After every migrate, not in a data migration: tests that empty tables would undo that.
         post_migrate.connect(install_schedules, sender=self)
         post_migrate.connect(install_groups, sender=self)
+
+
+def _code_for_check(sha256: str) -> Any:
+    """Return the code of an artifact. Imported late: no migration needs the caches of a node."""
+    from scheduling.artifact_code import code_for_check
+
+    return code_for_check(sha256)
 
 
 #: Interval at which the queue looks for verifications that are due (GINKGO_VERIFY_INTERVAL_S).

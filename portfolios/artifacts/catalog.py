@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from portfolios.models import Artifact, ArtifactStrategy
@@ -28,7 +28,7 @@ class StrategyFacts:
     version: int
     sees_every_symbol: bool
     checks: bool
-    schema: Mapping[str, Any]
+    schema: Mapping[str, Any] = field(hash=False)
 
 
 #: By artifact and name. Rows never change, and the hash names their content.

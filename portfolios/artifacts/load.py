@@ -37,6 +37,17 @@ def install(sha256: str, folder: str) -> None:
     sys.path[:] = [*standard, folder, *others]
 
 
+def use_environment(project: str) -> None:
+    """Leave Python and its environment on the import path, without the packages of Ginkgo.
+
+    The runtime has been imported with those packages, so msgspec and zstandard stay those that
+    it was tested with, whatever the environment holds.
+    """
+    given = {os.path.abspath(path) for path in os.environ["PYTHONPATH"].split(os.pathsep)}
+    kept = [path for path in sys.path if is_standard_library(path) or path not in given]
+    sys.path[:] = [*dict.fromkeys(kept), project]
+
+
 def is_standard_library(path: str) -> bool:
     """Return whether an entry of the import path belongs to Python itself. Pure."""
     if os.path.basename(path) in ("site-packages", "dist-packages"):

@@ -35,7 +35,7 @@ def normalise_lock(text: str) -> str:
     Raise WheelRefused with a sentence that names the line. An empty lock is an empty text.
     """
     if len(text.encode()) > MAX_LOCK_BYTES:
-        raise WheelRefused("too_large", f"The lock has over {MAX_LOCK_BYTES:,} bytes.")
+        raise WheelRefused("payload_too_large", f"The lock has over {MAX_LOCK_BYTES:,} bytes.")
     packages: dict[tuple[str, str], str] = {}
     for number, line in _logical_lines(text):
         requirement, hashes = _parse(number, line)
@@ -49,7 +49,8 @@ def normalise_lock(text: str) -> str:
         packages[key] = f"{name}{extras}{requirement.specifier}{marker} {listed}"
     if len(packages) > MAX_PACKAGES:
         raise WheelRefused(
-            "too_large", f"The lock has {len(packages)} packages; {MAX_PACKAGES} are allowed."
+            "payload_too_large",
+            f"The lock has {len(packages)} packages, limit {MAX_PACKAGES}.",
         )
     preload = _PRELOAD.search(text)
     head = [f"# preload:{preload[1]}"] if preload is not None and packages else []
@@ -83,7 +84,7 @@ def check_complete(label: str, requires: Iterable[Requirement], lock: str) -> No
 
 
 def _pinned(lock: str) -> dict[str, Version]:
-    found = {}
+    found: dict[str, Version] = {}
     for line in lock.splitlines():
         if not line.startswith("#"):
             requirement = Requirement(line.partition(" --hash=")[0])

@@ -97,7 +97,7 @@ def read_wheel(filename: str, data: bytes) -> WheelFacts:
 def too_large(size: int) -> WheelRefused:
     """Return the refusal of a wheel of `size` bytes."""
     return WheelRefused(
-        "too_large",
+        "payload_too_large",
         f"The wheel has {size:,} bytes; {MAX_WHEEL_BYTES:,} are allowed. Keep data and models out "
         "of it, or in a package that it depends on.",
     )
@@ -107,12 +107,12 @@ def _check_members(label: str, members: list[zipfile.ZipInfo]) -> None:
     """Refuse an archive that would not stay in its folder, or would fill the disk."""
     if len(members) > MAX_FILES:
         raise WheelRefused(
-            "too_large", f"{label} has {len(members):,} files; {MAX_FILES:,} are allowed."
+            "payload_too_large", f"{label} has {len(members):,} files; {MAX_FILES:,} are allowed."
         )
     size = sum(member.file_size for member in members)
     if size > MAX_UNPACKED_BYTES:
         raise WheelRefused(
-            "too_large",
+            "payload_too_large",
             f"{label} has {size:,} bytes unpacked; {MAX_UNPACKED_BYTES:,} are allowed.",
         )
     seen: set[str] = set()

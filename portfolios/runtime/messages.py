@@ -38,6 +38,14 @@ class Examine(msgspec.Struct, tag="examine"):
     strategy: str
     parameters: str  #: JSON
     symbols: list[str]
+    artifact: str = ""  #: that of the process, if the strategy is of one
+    strategy_class: str = ""
+
+
+class Inspect(msgspec.Struct, tag="inspect"):
+    """List the strategies of the process's artifact. Answered by Inspected or Failed."""
+
+    artifact: str
 
 
 class Stop(msgspec.Struct, tag="stop"):
@@ -82,14 +90,34 @@ class Examined(msgspec.Struct, tag="examined"):
     errors: list[tuple[str, str, str]]
 
 
+class FoundStrategy(msgspec.Struct):
+    """What a strategy of an artifact declares."""
+
+    name: str
+    class_path: str
+    version: int
+    state_version: int
+    schema: str  #: JSON
+    sees_every_symbol: bool
+    checks: bool
+    warm_up: int | None
+    summary: str
+
+
+class Inspected(msgspec.Struct, tag="inspected"):
+    """The strategies of an artifact, by name."""
+
+    strategies: list[FoundStrategy]
+
+
 class UnknownName(msgspec.Struct, tag="unknown_name"):
     """Unknown strategy; the text names the known ones."""
 
     text: str
 
 
-Request = Load | Batch | Examine | Stop
-Reply = Loaded | Result | Failed | Examined | UnknownName
+Request = Load | Batch | Examine | Inspect | Stop
+Reply = Loaded | Result | Failed | Examined | Inspected | UnknownName
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(Request)

@@ -12,6 +12,8 @@ import traceback
 from collections.abc import Callable
 from typing import Literal, TextIO, cast
 
+from portfolios.artifacts import load
+from portfolios.artifacts.inspection import inspect_artifact
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.errors import ArtifactUnusable, SeqMismatch, StrategyFailed
 from portfolios.runtime.events import decode_events
@@ -22,6 +24,8 @@ from portfolios.runtime.messages import (
     Examine,
     Examined,
     Failed,
+    Inspect,
+    Inspected,
     Load,
     Loaded,
     Reply,
@@ -35,6 +39,7 @@ from portfolios.runtime.money import install_context
 from portfolios.strategies import registry
 
 CHECK_CPU_S = 4  #: CPU limit of a parameter check, imports included
+INSPECT_CPU_S = 20  #: CPU limit of an inspection, imports included
 MAX_ERRORS, MAX_MESSAGE = 100, 1000  #: of a parameter check
 TRACE_CHARACTERS = 2000
 TRACE_FRAMES = 20  #: the last ones; formatting all frames of an endless recursion takes too long
@@ -80,10 +85,12 @@ class PortfolioWorker:
         """Return the event that is handled now; 0 while a portfolio is loaded."""
         return 0 if self._at_work is None else self._at_work.event_seq
 
-    def answer(self, request: Load | Batch | Examine) -> Reply:
+    def answer(self, request: Load | Batch | Examine | Inspect) -> Reply:
         """Return the reply. After a failure the engine is discarded, and a Load has to follow."""
         if isinstance(request, Examine):
             return _examine(request)
+        if isinstance(request, Inspect):
+            return _inspect(request)
         engine, self._engine = self._engine, None
         self._at_work = engine if isinstance(request, Batch) else None
         stage: Literal["load", "event"] = "load" if isinstance(request, Load) else "event"
@@ -111,7 +118,11 @@ def _examine(request: Examine) -> Reply:
     """Return the strategy's verdict on parameters, or how the check failed."""
     _limit_cpu_time(CHECK_CPU_S)
     try:
-        strategy = registry.get(request.strategy)
+        strategy = (
+            load.strategy_class(request.artifact, request.strategy, request.strategy_class)
+            if request.artifact
+            else registry.get(request.strategy)
+        )
         errors = strategy.validate(json.loads(request.parameters), request.symbols)
         wrong = [(str(e.field), str(e.code), str(e.message)[:MAX_MESSAGE]) for e in errors]
         return Examined(int(strategy.version), bool(strategy.sees_every_symbol), wrong[:MAX_ERRORS])
@@ -119,6 +130,17 @@ def _examine(request: Examine) -> Reply:
         return UnknownName(str(unknown))
     except BaseException as error:
         if isinstance(error, MemoryError):
+            _lift_memory_limit()
+        return Failed("load", None, _one_line(error), _trace(error))
+
+
+def _inspect(request: Inspect) -> Reply:
+    """Return the strategies of the artifact, or why it cannot be used."""
+    _limit_cpu_time(INSPECT_CPU_S)
+    try:
+        return Inspected(inspect_artifact(request.artifact))
+    except BaseException as error:
+        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
             _lift_memory_limit()
         return Failed("load", None, _one_line(error), _trace(error))
 

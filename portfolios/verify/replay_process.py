@@ -15,12 +15,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from portfolios.artifacts import load
 from portfolios.runtime.messages import (
     HEADER,
     Batch,
     Examine,
+    Inspect,
     Load,
     Reply,
     decode_reply,
@@ -32,12 +35,29 @@ from portfolios.runtime.secrets import without_secrets
 from portfolios.runtime.worker import PortfolioWorker, serve
 from portfolios.verify.printed import PrintedOutput, PrintStream
 
-Ask = Callable[[Load | Batch | Examine], Reply]
+Ask = Callable[[Load | Batch | Examine | Inspect], Reply]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0  #: time limit of one request of at most 2,000 events
 MEMORY_MB = 1024
 PR_SET_PDEATHSIG = 1
+#: The result of a sum may depend on the number of threads; a node sets the same.
+ONE_THREAD = dict.fromkeys(
+    (
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+        *("NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    ),
+    "1",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactCode:
+    """What the process of an artifact is started from, on this machine."""
+
+    sha256: str
+    folder: Path  #: the unpacked wheel
+    python: Path | None = None  #: of the environment with its dependencies; None: this one
 
 
 class ReplayProcessEnded(Exception):
@@ -51,19 +71,25 @@ def replay_process(
     *,
     sandboxed: bool = True,
     printed: PrintedOutput | None = None,
+    code: ArtifactCode | None = None,
 ) -> Iterator[Ask]:
     """Start a portfolio process and yield a function that sends it a request.
 
-    The process is killed at the end of the block, or when an answer is late. `printed` takes what
-    the strategy prints; without it, that is dropped.
+    With `code` the process runs strategies of that artifact. It is killed at the end of the block,
+    or when an answer is late. `printed` takes what the strategy prints; without it, that is
+    dropped.
     """
     ours, theirs = socket.socketpair()
     output = -1 if printed is None else printed.write_end
-    given = (theirs.fileno(), memory_mb, int(sandboxed), os.getpid(), output)
+    given = [str(n) for n in (theirs.fileno(), memory_mb, int(sandboxed), os.getpid(), output)]
+    python = sys.executable
+    if code is not None:
+        python = str(code.python or python)
+        given += [code.sha256, str(code.folder), str(int(code.python is not None))]
     child = subprocess.Popen(
-        [sys.executable, "-m", "portfolios.verify.replay_process", *map(str, given)],
+        [python, "-m", "portfolios.verify.replay_process", *given],
         cwd=PROJECT_ROOT,
-        env=_environment(),
+        env=_environment(in_environment=code is not None and code.python is not None),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -75,7 +101,7 @@ def replay_process(
         printed.begin_reading()
     ours.settimeout(limit_s)
 
-    def ask(request: Load | Batch | Examine) -> Reply:
+    def ask(request: Load | Batch | Examine | Inspect) -> Reply:
         try:
             ours.sendall(encode_message(request))
             header = _receive_exactly(ours, HEADER.size)
@@ -121,13 +147,17 @@ def _exit_description(status: int | None) -> str:
     return f"its process exited with status {status}"
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of a portfolio process: a fixed hash seed, and no secrets."""
+def _environment(*, in_environment: bool) -> dict[str, str]:
+    """Return the environment of a portfolio process: a fixed hash seed, and no secrets.
+
+    For the Python of an environment, which has none of our packages, the whole import path is
+    spelled out.
+    """
+    given = sys.path if in_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
     # Absolute, since the process runs in another folder.
-    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    paths = dict.fromkeys([str(PROJECT_ROOT), *map(os.path.abspath, given)])
+    paths = dict.fromkeys([str(PROJECT_ROOT), *map(os.path.abspath, filter(None, given))])
     fixed = {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(paths)}
-    return without_secrets(os.environ) | fixed
+    return without_secrets(os.environ) | fixed | (ONE_THREAD if in_environment else {})
 
 
 def main() -> None:
@@ -136,14 +166,22 @@ def main() -> None:
     A strategy that loops does not read its socket, so the kernel kills it when the parent exits.
     """
     fd, memory_mb, sandboxed, parent, output = (int(text) for text in sys.argv[1:6])
+    artifact = sys.argv[6:8]
+    in_environment = sys.argv[8:9] == ["1"]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             return
     limit_process(memory_mb << 20)
+    if in_environment:
+        load.use_environment(str(PROJECT_ROOT))
     if sandboxed:
         sys.dont_write_bytecode = True
-        apply_sandbox(parent=parent)
+        # Both may be in the home, which is not readable otherwise.
+        reads = [sys.prefix, artifact[1]] if artifact else []
+        apply_sandbox(parent=parent, reads=reads)
+    if artifact:
+        load.install(*artifact)
     install_context()
     sock = socket.socket(fileno=fd)
     if output < 0:

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django_filters.widgets import BooleanWidget
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import BaseParser
 from rest_framework.permissions import BasePermission
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -43,7 +44,7 @@ class ApiView(APIView):
     permission_classes: Sequence[type[BasePermission]] = (ViewersReadOperatorsAct,)
     throttle_classes = (ReadThrottle, WriteThrottle)
     renderer_classes = (JSONRenderer,)
-    parser_classes = (StrictJSONParser,)
+    parser_classes: Sequence[type[BaseParser]] = (StrictJSONParser,)
     http_method_names: Sequence[str] = ("get", "head", "post", "patch", "delete")
 
     def get_exception_handler(self) -> Callable[..., HttpResponse]:

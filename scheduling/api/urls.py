@@ -6,6 +6,7 @@ from django.urls import path, re_path
 
 from scheduling.api import (
     alerts,
+    artifacts,
     feed,
     halts,
     handoffs_events,
@@ -44,6 +45,9 @@ urlpatterns = [
     path(
         f"nodes/{_NAME}/uncordon/", nodes.node_action(registry.UNCORDON).as_view(), name="uncordon"
     ),
+    path("artifacts/", artifacts.ArtifactList.as_view(), name="artifacts"),
+    path("artifacts/<slug:sha256>/", artifacts.ArtifactDetail.as_view(), name="artifact"),
+    path("strategies/", artifacts.StrategyList.as_view(), name="strategies"),
     path("portfolios/", portfolios.PortfolioList.as_view(), name="portfolios"),
     path(f"portfolios/{_NAME}/", portfolios.PortfolioDetail.as_view(), name="portfolio"),
     path(f"portfolios/{_NAME}/migrate/", portfolios.MigratePortfolio.as_view(), name="migrate"),

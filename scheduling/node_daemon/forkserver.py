@@ -21,6 +21,7 @@ import socket
 import struct
 import sys
 
+from portfolios.artifacts import load
 from portfolios.runtime.sandbox import (
     adopt_orphans,
     apply_sandbox,
@@ -49,7 +50,7 @@ def main() -> None:
     preload.import_runtime()
     if len(sys.argv) > 5:
         project, artifacts, modules = json.loads(sys.argv[5])
-        preload.use_environment(project)
+        load.use_environment(project)
         sys.dont_write_bytecode = True
         offer_to_oom_killer()
         if guarded:
@@ -208,8 +209,6 @@ class ForkServer:
             reads = [sys.prefix, artifact[1]] if artifact is not None else []
             apply_sandbox(parent=forkserver, reads=reads)
         if artifact is not None:
-            from portfolios.artifacts import load
-
             load.install(*artifact)
         with socket.socket(fileno=channel) as sock:
             if kind == LIST:

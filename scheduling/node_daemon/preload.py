@@ -7,7 +7,6 @@ cannot harm the process from which all others are forked.
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -22,19 +21,6 @@ def import_runtime() -> None:
 
     readable_paths()
     unreadable_folder()
-
-
-def use_environment(project: str) -> None:
-    """Leave Python and the environment on the import path, and nothing of the node's packages.
-
-    The runtime has been imported with the node's packages, so msgspec and zstandard stay those that
-    it was tested with, whatever the environment holds.
-    """
-    from portfolios.artifacts.load import is_standard_library
-
-    given = {os.path.abspath(path) for path in os.environ["PYTHONPATH"].split(os.pathsep)}
-    kept = [path for path in sys.path if is_standard_library(path) or path not in given]
-    sys.path[:] = [*dict.fromkeys(kept), project]
 
 
 def import_packages(modules: Sequence[str]) -> None:

@@ -155,6 +155,8 @@ class PortfolioView:
     orders_suppressed: int = 0
     unplaced_orders: int = 0  #: refused and suppressed since the last placed order
     behind_since: datetime | None = None  #: since when its lag exceeds the stale order age
+    artifact: str | None = None  #: sha256; None: a strategy of the release
+    artifact_label: str | None = None  #: name and version
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +238,10 @@ WHERE n.status <> 'new' ORDER BY n.name
 PORTFOLIOS = """
 SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_hard, p.catch_up,
        p.desired_state, p.revision, p.first_seq, p.starting_cash,
-       w.strategy, w.strategy_version, w.config, w.symbols, w.limits,
+       w.strategy, w.strategy_version, w.artifact_sha256 AS artifact,
+       (SELECT a.name || ' ' || a.version FROM portfolios_artifact a
+        WHERE a.sha256 = w.artifact_sha256) AS artifact_label,
+       w.config, w.symbols, w.limits,
        v.status AS rev_status, w.status AS wanted_status, w.status_reason,
        r.node_id, r.epoch, r.revision AS running_revision, r.phase,
        r.phase_since, r.last_seq, r.state_seq, r.last_commit_at, r.first_commit_at, r.attempts,
@@ -582,6 +587,8 @@ def _portfolio(
         name=row.name,
         strategy=row.strategy,
         strategy_version=row.strategy_version,
+        artifact=row.artifact,
+        artifact_label=row.artifact_label,
         config=row.config,
         symbols=row.symbols,
         limits=row.limits,

@@ -4,6 +4,7 @@ Each function is one transaction and raises `scheduling.errors.Refused` if it ca
 `actor` is the name that the audit log keeps. `registry` describes each action to operators.
 """
 
+from scheduling.operations.artifacts import add_artifact, delete_artifact
 from scheduling.operations.fit_warnings import warnings_after_change
 from scheduling.operations.fleet import (
     even_by,
@@ -43,10 +44,12 @@ __all__ = [
     "NewPortfolio",
     "NewRollOut",
     "accept_python",
+    "add_artifact",
     "check_length",
     "cordon",
     "create_portfolio",
     "create_portfolios",
+    "delete_artifact",
     "delete_portfolio",
     "drain",
     "even_by",

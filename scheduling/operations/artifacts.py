@@ -1,14 +1,226 @@
-"""Strategy artifacts: find them, and keep them while a revision is written."""
+"""Strategy artifacts: add, find and delete them, and keep them while a revision is written."""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import json
+import threading
+from typing import Any, NamedTuple
 
-from portfolios import validation
+from django.db import IntegrityError
+from django.db.models import Sum
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from msgspec import structs
+
+from portfolios import strategy_inspection, validation
 from portfolios.artifacts.catalog import UnknownArtifact, find_artifact
+from portfolios.artifacts.lock import check_complete, env_sha256, normalise_lock
+from portfolios.artifacts.parameters import needs_pattern
+from portfolios.artifacts.wheel import WheelRefused, python_here, read_wheel
+from portfolios.models import Artifact, Revision
+from portfolios.runtime.messages import FoundStrategy
+from portfolios.text import unprintable_in
+from scheduling.artifact_code import CodeUnavailable, code_of_upload
 from scheduling.db.transaction import execute
 from scheduling.enact import artifacts as enact
 from scheduling.errors import Refused
+
+#: Bytes of all wheels in the database together.
+MAX_TOTAL_BYTES = 1 << 30
+MAX_USERS_NAMED = 20
+BUSY_WAIT_S = 5.0  #: how long an upload waits for the inspection of another one
+
+_inspecting = threading.Lock()
+
+
+class Added(NamedTuple):
+    """An artifact, and whether it was there before."""
+
+    artifact: Artifact
+    is_new: bool
+
+
+class User(NamedTuple):
+    """A portfolio whose history names an artifact."""
+
+    portfolio: str
+    revisions: str  #: such as `r3, r5`
+    is_wanted: bool  #: by its wanted revision
+    is_deleted: bool
+
+
+def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> Added:
+    """Check a wheel and its lock, run its strategies once in a sandbox, and store it.
+
+    The same bytes with the same lock again change nothing. Raise Refused: 400 for a file that
+    cannot be used, 409 for a version that exists with other bytes, 503 while another is inspected.
+    """
+    try:
+        facts = read_wheel(filename, wheel)
+        label = f"{facts.name} {facts.version}"
+        locked = normalise_lock(lock)
+        check_complete(label, facts.requires, locked)
+    except WheelRefused as refused:
+        status = 413 if refused.code == "payload_too_large" else 400
+        raise Refused(refused.code, str(refused), status=status) from None
+    sha256 = hashlib.sha256(wheel).hexdigest()
+    environment = env_sha256(locked)
+    known = _known(sha256, facts.name, facts.version, environment)
+    if known is not None:
+        return Added(known, False)
+    if facts.pythons and python_here() not in facts.pythons:
+        raise Refused(
+            "other_python",
+            f"{label} needs Python {facts.python_requirement}, and this installation inspects "
+            f"strategies under Python {python_here()}: build it for that version too.",
+            status=400,
+        )
+    _refuse_full(label, len(wheel))
+    strategies = _inspect(label, sha256, wheel, environment, locked)
+    row = {
+        "sha256": sha256,
+        "name": facts.name,
+        "version": facts.version,
+        "filename": filename[-200:],
+        "wheel": wheel,
+        "size": len(wheel),
+        "summary": facts.summary,
+        "python_tag": facts.python_tag,
+        "python_requirement": facts.python_requirement,
+        "pythons": list(facts.pythons),
+        "lock": locked,
+        "env_sha256": environment,
+        "uploaded_by": actor[:150],
+    }
+    if not execute(enact.store(row, strategies, MAX_TOTAL_BYTES)):
+        known = _known(sha256, facts.name, facts.version, environment)
+        if known is not None:
+            return Added(known, False)
+        _refuse_full(label, len(wheel))
+        raise Refused("artifact_gone", f"{label} was added and deleted meanwhile; repeat.")
+    return Added(Artifact.objects.get(sha256=sha256), True)
+
+
+def _known(sha256: str, name: str, version: str, environment: str) -> Artifact | None:
+    """Return the artifact if it is stored. Raise Refused if its version is, with other content."""
+    same = Artifact.objects.filter(sha256=sha256).first()
+    if same is not None:
+        if same.env_sha256 != environment:
+            raise Refused(
+                "artifact_exists",
+                f"{same} is stored with another lock. A lock belongs to the bytes that it was "
+                "tested with: raise the version in pyproject.toml and build it again.",
+            )
+        return same
+    other = Artifact.objects.filter(name=name, version=version).first()
+    if other is not None:
+        raise Refused(
+            "artifact_exists",
+            f"{other} is stored with other bytes ({other.sha256[:12]}…, uploaded by "
+            f"{other.uploaded_by or 'unknown'} at {other.at:%Y-%m-%d %H:%M:%S}Z). A version never "
+            "changes: raise it in pyproject.toml and build the wheel again.",
+            artifact=other.sha256,
+        )
+    return None
+
+
+def _refuse_full(label: str, size: int) -> None:
+    used = Artifact.objects.aggregate(total=Sum("size"))["total"] or 0
+    if used + size > MAX_TOTAL_BYTES:
+        raise Refused(
+            "artifacts_full",
+            f"{label} with {size:,} bytes does not fit: artifacts take {used:,} bytes of "
+            f"{MAX_TOTAL_BYTES:,}. Delete some that no portfolio uses.",
+        )
+
+
+def _inspect(
+    label: str, sha256: str, wheel: bytes, environment: str, lock: str
+) -> list[FoundStrategy]:
+    """Return the strategies of the wheel. One inspection at a time: it may build an environment."""
+    if not _inspecting.acquire(timeout=BUSY_WAIT_S):
+        raise Refused("busy", "Another artifact is being inspected; repeat.", status=503)
+    try:
+        code = code_of_upload(sha256, wheel, environment, lock)
+        found = strategy_inspection.inspect_artifact(code)
+    except (CodeUnavailable, strategy_inspection.CheckFailed) as failed:
+        text = str(failed).rstrip(".")
+        raise Refused("inspection_failed", f"{label} cannot be used: {text}.", status=400) from None
+    finally:
+        _inspecting.release()
+    if not found:
+        raise Refused("no_strategy", f"{label} has no strategy.", status=400)
+    return [_checked(label, each) for each in found]
+
+
+def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
+    """Return what a strategy declares. Refuse it if it cannot be stored or shown."""
+    try:
+        schema = json.loads(found.schema)
+        Draft202012Validator.check_schema(schema)
+    except (ValueError, SchemaError, RecursionError) as error:
+        raise Refused(
+            "inspection_failed",
+            f"{label}: the parameters of {found.name} have no valid schema: {str(error)[:200]}.",
+            status=400,
+        ) from None
+    if unprintable_in([found.name, found.class_path, found.summary, schema]):
+        raise Refused(
+            "inspection_failed",
+            f"{label}: name, summary or schema of {found.name} contain control characters.",
+            status=400,
+        )
+    return structs.replace(found, checks=found.checks or needs_pattern(schema))
+
+
+def delete_artifact(given: str, *, actor: str) -> Artifact:
+    """Delete an artifact that no revision names. Raise Refused, with its users if it has any."""
+    artifact = present_artifact(given)
+    try:
+        if execute(enact.delete(artifact.sha256, str(artifact), actor)):
+            return artifact
+    except IntegrityError:
+        pass  # concurrent writer: a revision that was written meanwhile
+    users = artifact_users(artifact.sha256)
+    if not users:
+        raise Refused("not_found", f"There is no artifact {artifact.sha256[:12]}…", status=404)
+    listed = ", ".join(f"{user.portfolio} ({user.revisions})" for user in users[:MAX_USERS_NAMED])
+    more = f" and {len(users) - MAX_USERS_NAMED} more" if len(users) > MAX_USERS_NAMED else ""
+    raise Refused(
+        "artifact_in_use",
+        f"{artifact} cannot be deleted: revisions of {listed}{more} name it, and their records can "
+        "be verified only with its bytes.",
+        portfolios=[user.portfolio for user in users[:MAX_USERS_NAMED]],
+    )
+
+
+def artifact_users(sha256: str) -> list[User]:
+    """Return the portfolios whose revisions name an artifact, present ones first."""
+    found: dict[int, list[Revision]] = {}
+    revisions = Revision.objects.filter(artifact_id=sha256).select_related("portfolio")
+    for revision in revisions.order_by("portfolio__archived_at", "portfolio__name", "number"):
+        found.setdefault(revision.portfolio_id, []).append(revision)
+    users = []
+    for of_one in found.values():
+        portfolio = of_one[0].portfolio
+        users.append(
+            User(
+                portfolio.name,
+                ", ".join(f"r{revision.number}" for revision in of_one[-5:]),
+                any(revision.number == portfolio.revision for revision in of_one),
+                portfolio.archived_at is not None,
+            )
+        )
+    return sorted(users, key=lambda user: (user.is_deleted, not user.is_wanted, user.portfolio))
+
+
+def present_artifact(given: str) -> Artifact:
+    """Return the artifact of a hash or its beginning. Raise Refused 404."""
+    try:
+        return find_artifact(given)
+    except UnknownArtifact as unknown:
+        raise Refused("not_found", str(unknown), status=404) from None
 
 
 def resolve_artifact(given: Any) -> tuple[str | None, list[dict[str, str]]]:

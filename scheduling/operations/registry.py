@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scheduling.operations import (
+    artifacts,
     fleet,
     moves,
     nodes,
@@ -249,6 +250,26 @@ RETURN_ROLL_OUT = Operation(
     roll_outs.return_roll_out,
     "Roll-out {name} is being taken back.",
     "roll_out --back {name}",
+    danger=True,
+)
+ADD_ARTIFACT = Operation(
+    "add",
+    "Add {name}",
+    "The wheel is checked, its strategies are run once in a sandbox to read what they declare, and "
+    "its bytes are stored. No portfolio changes: a revision that names the artifact runs exactly "
+    "these bytes.",
+    artifacts.add_artifact,
+    command="add_artifact WHEEL",
+    asks_reason=False,
+)
+DELETE_ARTIFACT = Operation(
+    "delete",
+    "Delete {name}",
+    "The bytes are removed. Refused while a revision of a portfolio names the artifact, since "
+    "its record can be verified only with them.",
+    artifacts.delete_artifact,
+    "{name} is deleted.",
+    asks_reason=False,
     danger=True,
 )
 

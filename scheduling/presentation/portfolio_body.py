@@ -30,6 +30,12 @@ class PortfolioChanges(StrictSerializer):
         error_messages={"not_a_list": 'must be a list of texts, such as ["IBM", "XOM"]'},
     )
     limits = ObjectField(required=False)
+    artifact = TextField(
+        max_length=64,
+        required=False,
+        allow_null=True,
+        help_text="sha256 of an artifact, or its first digits; null: a strategy of the release.",
+    )
     weight = WeightField(required=False)
     priority = PriorityField(required=False, min_value=-2_147_483_648)
     selector = LabelsField(required=False)

@@ -127,6 +127,7 @@ class PortfolioDocument(_Anything):
     name = serializers.CharField()
     strategy = serializers.CharField()
     strategy_version = serializers.IntegerField()
+    artifact = serializers.CharField(allow_null=True, help_text="sha256; null: of the release")
     config = serializers.JSONField()
     symbols = serializers.ListField(child=serializers.CharField())
     weight = serializers.IntegerField()
@@ -333,6 +334,7 @@ class RevisionDocument(_Anything):
     number = serializers.IntegerField()
     strategy = serializers.CharField()
     strategy_version = serializers.IntegerField()
+    artifact = serializers.CharField(source="artifact_id", allow_null=True, help_text="sha256")
     config = serializers.JSONField()
     symbols = serializers.ListField(child=serializers.CharField())
     limits = serializers.JSONField()
@@ -594,3 +596,60 @@ class ProblemDocument(_Anything):
     code = serializers.CharField()
     instance = serializers.CharField()
     errors = ProblemFieldDocument(many=True, required=False)  # type: ignore[assignment]
+
+
+class StrategyDocument(_Anything):
+    """A strategy that portfolios can run."""
+
+    name = serializers.CharField()
+    version = serializers.IntegerField(allow_null=True)
+    origin = serializers.ChoiceField(
+        ["release", "artifact", "installed"],
+        help_text="installed: on nodes, for development; its code may change under a revision",
+    )
+    artifact = serializers.CharField(allow_null=True, help_text="sha256")
+    artifact_name = serializers.CharField(allow_null=True)
+    artifact_version = serializers.CharField(allow_null=True)
+    state_version = serializers.IntegerField(allow_null=True)
+    sees_every_symbol = serializers.BooleanField(allow_null=True)
+    warm_up = serializers.IntegerField(
+        allow_null=True, help_text="Events that it wants before its first."
+    )
+    schema = serializers.JSONField(help_text="JSON schema of the parameters; null: unknown")
+    summary = serializers.CharField()
+
+
+class ArtifactDocument(_Anything):
+    """A wheel that revisions can pin."""
+
+    sha256 = serializers.CharField()
+    name = serializers.CharField()
+    version = serializers.CharField()
+    filename = serializers.CharField()
+    size = serializers.IntegerField(help_text="bytes")
+    summary = serializers.CharField()
+    python = serializers.CharField(
+        source="python_requirement", help_text="Empty: any version; else as >=3.12."
+    )
+    environment = serializers.CharField(
+        source="env_sha256", help_text="sha256 of its lock; empty: no dependencies."
+    )
+    uploaded_by = serializers.CharField()
+    at = serializers.DateTimeField()
+    strategies: Any = serializers.SlugRelatedField(slug_field="name", many=True, read_only=True)
+
+
+class ArtifactUserDocument(_Anything):
+    """A portfolio whose revisions name an artifact."""
+
+    portfolio = serializers.CharField()
+    revisions = serializers.CharField()
+    is_wanted = serializers.BooleanField()
+    is_deleted = serializers.BooleanField()
+
+
+class ArtifactDetailDocument(ArtifactDocument):
+    """A wheel with its lock and its users."""
+
+    lock = serializers.CharField()
+    used_by = ArtifactUserDocument(many=True)

@@ -54,6 +54,10 @@ class ApiClient:
             method, f"/api/{path}", data, content_type, headers=self._headers
         )
 
+    def form(self, path: str, fields: dict[str, Any]) -> Any:
+        """Return the response to POST of a form, which may have files."""
+        return self._client.post(f"/api/{path}", fields, headers=self._headers)
+
     def _send(self, method: str, path: str, body: Any) -> Any:
         data = b"" if body is None else json.dumps(body).encode()
         return self.raw(method, path, data, "application/json")

@@ -76,7 +76,7 @@ def make_wheel(
     *,
     tag: str = "py3-none-any",
     metadata: str = "",
-    entry_points: str = "",
+    entry_points: str = "[ginkgo.strategies]\nmomentum = momentum_demo:Momentum\n",
 ) -> tuple[str, bytes]:
     """Return the file name and the bytes of a wheel. Equal arguments give equal bytes."""
     stem = f"{name.replace('-', '_')}-{version}"

@@ -38,6 +38,11 @@ class Command(GinkgoCommand):
         parser.add_argument("name", metavar="NAME", nargs="?")
         parser.add_argument("--strategy", metavar="S")
         parser.add_argument(
+            "--artifact",
+            metavar="SHA256",
+            help="of the artifact that has the strategy, or its first 8 digits or more",
+        )
+        parser.add_argument(
             "--file",
             metavar="PATH",
             help="one JSON object per line, each a portfolio; - reads standard input",
@@ -90,6 +95,7 @@ class Command(GinkgoCommand):
             config=options["config"],
             symbols=options["symbols"],
             limits=options["limits"],
+            artifact=options["artifact"],
             weight=options["weight"],
             priority=options["priority"],
             selector=dict(options["selector"]),

@@ -14,7 +14,7 @@ from scheduling import operations
 from scheduling.gateway import auth, downloads
 from scheduling.gateway.app import gateway
 from scheduling.gateway.pool import close_pools, open_pools
-from scheduling.models import NodeToken
+from scheduling.models import Handoff, NodeToken, Run
 from scheduling.models.tokens import hash_token
 from tests.support.artifacts import store_artifact
 from tests.support.factories import FakeNode, make_node, make_portfolio
@@ -131,7 +131,8 @@ def test_owner_gets_the_artifact_of_its_wanted_revision_before_the_reload(
     node: FakeNode, artifact: Artifact
 ) -> None:
     """A restart needs the running bytes, and the daemon may fetch the next ones early."""
-    node.prepared("p")
+    Run.objects.update(node=node.row, incarnation=node.incarnation)
+    Handoff.objects.update(state="done")
     wanted = store_artifact("2.0", code="two")
     operations.revise_portfolio("p", {"artifact": wanted.sha256}, actor="olive")
     for sha256 in (artifact.sha256, wanted.sha256):

@@ -1,0 +1,69 @@
+"""List the strategies of the artifact that this process was started for, by running its code.
+
+Only in the sandboxed process of a strategy: the code comes from outside.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from portfolios.artifacts import load
+from portfolios.runtime.errors import ArtifactUnusable
+from portfolios.runtime.messages import FoundStrategy
+from portfolios.strategies.base import Strategy
+
+MAX_STRATEGIES = 50
+MAX_SCHEMA_BYTES = 64 << 10
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+
+
+def inspect_artifact(sha256: str) -> list[FoundStrategy]:
+    """Return what each strategy of the artifact declares. Raise ArtifactUnusable."""
+    classes = load.strategy_classes(sha256)
+    if len(classes) > MAX_STRATEGIES:
+        raise ArtifactUnusable(f"it has {len(classes)} strategies, limit {MAX_STRATEGIES}")
+    return [_facts(name, found) for name, found in sorted(classes.items())]
+
+
+def _facts(name: str, found: type[Strategy]) -> FoundStrategy:
+    if not _NAME.fullmatch(name):
+        raise ArtifactUnusable(
+            f"{found.__name__} has the name {name[:80]!r}; use at most 80 letters, digits, - and _"
+        )
+    versions = (found.version, found.state_version)
+    if not all(isinstance(number, int) and 0 <= number < 2**31 for number in versions):
+        raise ArtifactUnusable(f"version and state_version of {name} must be whole numbers")
+    try:
+        schema = msgspec.json.encode(found.schema())
+    except Exception as error:
+        raise ArtifactUnusable(f"{name} has no schema of its parameters: {error}") from error
+    if len(schema) > MAX_SCHEMA_BYTES:
+        raise ArtifactUnusable(f"the schema of {name} has {len(schema):,} B, limit 64 KiB")
+    return FoundStrategy(
+        name=name,
+        class_path=f"{found.__module__}:{found.__qualname__}"[:300],
+        version=found.version,
+        state_version=found.state_version,
+        schema=schema.decode(),
+        sees_every_symbol=bool(found.sees_every_symbol),
+        checks=_overrides(found, "check") or _overrides(found, "validate"),
+        warm_up=_warm_up(found),
+        summary=" ".join((found.__doc__ or "").split())[:300],
+    )
+
+
+def _overrides(found: type[Strategy], method: str) -> bool:
+    return getattr(found, method).__func__ is not getattr(Strategy, method).__func__
+
+
+def _warm_up(found: Any) -> int | None:
+    """Return how many events it wants beforehand under its default parameters, if it says so."""
+    try:
+        wanted = found(found.convert({})).warm_up()
+        events = int(wanted.events) if wanted is not None else 0
+    except Exception:
+        return None  # it needs parameters, or asks for no warm-up
+    return events if 0 <= events < 2**31 else None

@@ -1,0 +1,120 @@
+"""The code of artifacts for processes of the control plane: inspection, checks and verification.
+
+The same caches as on a node, filled from the database: code is unpacked and environments are built
+by the same programs with the same limits. Several processes share them, one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from django.conf import settings
+
+from portfolios.models import Artifact
+from portfolios.strategy_inspection import CheckFailed
+from portfolios.verify.replay_process import ArtifactCode
+from scheduling.node_daemon.artifact_cache import ArtifactCache
+from scheduling.node_daemon.environments import Environments
+from scheduling.node_daemon.errors import CodeUnavailable
+
+__all__ = ["CodeUnavailable", "artifact_code", "code_for_check", "code_of_upload"]
+
+#: How long a process waits for another one that unpacks or builds.
+LOCK_WAIT_S = 120.0
+LOCK_POLL_S = 0.1
+IN_USE_S = 6 * 3600.0  #: longer than a verification runs
+
+
+def artifact_code(sha256: str) -> ArtifactCode:
+    """Return what the process of a stored artifact is started from. Raise CodeUnavailable.
+
+    May build an environment, which takes as long as its packages are large.
+    """
+    artifact = Artifact.objects.filter(sha256=sha256).first()
+    if artifact is None:
+        raise CodeUnavailable(f"artifact {sha256[:12]} was deleted")
+
+    def wheel() -> bytes:
+        return bytes(Artifact.complete.values_list("wheel", flat=True).get(sha256=sha256))
+
+    # Read here: the event loop below must not wait for the database.
+    needs_bytes = not (_folder() / "artifacts" / sha256).exists()
+    return _obtain(sha256, wheel() if needs_bytes else None, artifact.env_sha256, artifact.lock)
+
+
+def code_for_check(sha256: str) -> ArtifactCode:
+    """Return the same for a check of parameters. Raise CheckFailed."""
+    try:
+        return artifact_code(sha256)
+    except CodeUnavailable as error:
+        raise CheckFailed(f"The check of parameters failed: {error}.") from None
+
+
+def code_of_upload(sha256: str, wheel: bytes, env_sha256: str, lock: str) -> ArtifactCode:
+    """Return the same for an artifact that is not stored yet. Raise CodeUnavailable."""
+    return _obtain(sha256, wheel, env_sha256, lock)
+
+
+def _folder() -> Path:
+    folder: Path = settings.GINKGO.home / "control-plane-code"
+    return folder
+
+
+def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> ArtifactCode:
+    @asynccontextmanager
+    async def bytes_of(_: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def chunks() -> AsyncIterator[bytes]:
+            if wheel is not None:
+                yield wheel
+
+        yield chunks()
+
+    async def lock_of(_: str) -> bytes:
+        return lock.encode()
+
+    async def both() -> ArtifactCode:
+        artifacts = ArtifactCache(folder / "artifacts", bytes_of)
+        code = await artifacts.code_of(sha256)
+        keep = {sha256}
+        python = None
+        if env_sha256:
+            environments = Environments(folder / "environments", folder / "artifacts", lock_of)
+            python = (await environments.environment(env_sha256)).python
+            keep.add(python.parents[2].name)
+            environments.folder.evict(keep | _in_use(environments.folder.path))
+        artifacts.folder.evict(keep | _in_use(artifacts.folder.path))
+        return ArtifactCode(sha256, code, python)
+
+    folder = _folder()
+    with _alone(folder):
+        return asyncio.run(both())
+
+
+def _in_use(folder: Path) -> set[str]:
+    """Return the entries that another process may be running from."""
+    return {path.name for path in folder.glob("*") if time.time() - path.stat().st_mtime < IN_USE_S}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder, which ends with this process. Raise CodeUnavailable."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        until = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise CodeUnavailable(
+                        f"another process has unpacked or built in {folder} for over "
+                        f"{LOCK_WAIT_S:g} s; repeat later"
+                    ) from None
+                time.sleep(LOCK_POLL_S)
+        yield

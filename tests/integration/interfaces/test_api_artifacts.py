@@ -1,0 +1,169 @@
+"""Artifacts and strategies over the API, and the command that adds them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+
+from portfolios.models import Artifact
+from portfolios.strategies import registry
+from scheduling.api import artifacts
+from tests.support.api_client import ApiClient
+from tests.support.artifacts import SCHEMA, make_wheel, momentum, store_artifact
+from tests.support.factories import make_portfolio
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(settings.GINKGO, home=tmp_path))
+
+
+def form(filename: str, wheel: bytes, **more: Any) -> dict[str, Any]:
+    return {"wheel": SimpleUploadedFile(filename, wheel), **more}
+
+
+def upload(client: ApiClient, filename: str, wheel: bytes, **more: Any) -> Any:
+    return client.form("artifacts/", form(filename, wheel, **more))
+
+
+def test_wheel_is_uploaded_as_a_form_or_as_it_is(operator: ApiClient) -> None:
+    filename, wheel = make_wheel()
+    created = upload(operator, filename, wheel)
+    assert created.status_code == 201, created.content
+    document = created.json()
+    assert (document["name"], document["strategies"]) == ("momentum-demo", ["momentum"])
+    assert created["Location"].endswith(f"/api/artifacts/{document['sha256']}/")
+
+    again = operator.raw(
+        "POST", f"artifacts/?filename={filename}", wheel, "application/octet-stream"
+    )
+    assert (again.status_code, again.json()["sha256"]) == (200, document["sha256"])
+
+
+def test_other_bytes_of_a_version_conflict(operator: ApiClient) -> None:
+    store_artifact()
+    answer = upload(operator, *make_wheel(files=momentum("other")))
+    assert (answer.status_code, answer.json()["code"]) == (409, "artifact_exists")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({}, "wheel"), ({"lock": SimpleUploadedFile("l", b"x")}, "wheel")],
+)
+def test_form_without_a_wheel_names_the_field(
+    operator: ApiClient, body: dict[str, Any], field: str
+) -> None:
+    answer = operator.form("artifacts/", body)
+    assert answer.status_code == 400
+    assert [e["field"] for e in answer.json()["errors"]] == [field]
+
+
+def test_lock_that_is_no_lock_is_refused(operator: ApiClient) -> None:
+    answer = upload(operator, *make_wheel(), lock=SimpleUploadedFile("l.txt", b"-e ."))
+    assert (answer.status_code, answer.json()["code"]) == (400, "not_a_lock")
+    binary = upload(operator, *make_wheel(), lock=SimpleUploadedFile("l.txt", b"\xff\xfe"))
+    assert binary.json()["errors"][0]["field"] == "lock"
+
+
+def test_too_large_body_is_refused_whatever_its_form(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(artifacts, "MAX_WHEEL_BYTES", 1000)
+    filename, wheel = make_wheel(files={"a.py": "x = 1\n" + "".join(map(str, range(5000)))})
+    raw = operator.raw("POST", f"artifacts/?filename={filename}", wheel, "application/octet-stream")
+    for answer in (upload(operator, filename, wheel), raw):
+        assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
+
+
+def test_viewer_reads_and_does_not_upload(viewer: ApiClient) -> None:
+    artifact = store_artifact()
+    assert upload(viewer, *make_wheel()).status_code == 403
+    assert viewer.delete(f"artifacts/{artifact.sha256}/").status_code == 403
+    (listed,) = viewer.get("artifacts/").json()["results"]
+    assert listed["sha256"] == artifact.sha256
+
+
+def test_detail_shows_users_and_deletion_waits_for_them(operator: ApiClient) -> None:
+    used, unused = store_artifact("1.0"), store_artifact("2.0", code="two")
+    make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=used.sha256)
+    document = operator.get(f"artifacts/{used.sha256[:12]}/").json()
+    assert document["used_by"] == [
+        {"portfolio": "p", "revisions": "r1", "is_wanted": True, "is_deleted": False}
+    ]
+    refused = operator.delete(f"artifacts/{used.sha256}/")
+    assert (refused.status_code, refused.json()["portfolios"]) == (409, ["p"])
+    assert operator.delete(f"artifacts/{unused.sha256}/").status_code == 204
+    assert operator.get(f"artifacts/{unused.sha256}/").status_code == 404
+
+
+def test_strategies_of_release_and_artifacts_are_listed_with_their_schemas(
+    viewer: ApiClient,
+) -> None:
+    artifact = store_artifact()
+    lines = viewer.get("strategies/").json()["results"]
+    by_name = {line["name"]: line for line in lines}
+    assert set(by_name) == {*registry.BUILT_IN, "momentum"}
+    assert by_name["sma_cross"]["origin"] == "release"
+    assert by_name["sma_cross"]["schema"] == json.loads(
+        json.dumps(registry.BUILT_IN["sma_cross"].schema())
+    )
+    mine = by_name["momentum"]
+    assert (mine["origin"], mine["artifact"], mine["schema"]) == (
+        "artifact", artifact.sha256, SCHEMA,
+    )  # fmt: skip
+    page = viewer.get("strategies/?limit=2").json()
+    assert len(page["results"]) == 2
+    assert page["next"]
+
+
+def test_portfolio_is_created_and_changed_with_an_artifact(operator: ApiClient) -> None:
+    first, second = store_artifact("1.0"), store_artifact("2.0", code="two")
+    body = {"name": "p", "strategy": "momentum", "symbols": ["IBM"], "artifact": first.sha256[:9]}
+    created = operator.post("portfolios/", body)
+    assert (created.status_code, created.json()["artifact"]) == (201, first.sha256)
+    changed = operator.patch("portfolios/p/", {"artifact": second.sha256})
+    assert changed.status_code == 202
+    assert changed.json()["portfolio"]["artifact"] == second.sha256
+    revisions = operator.get("portfolios/p/revisions/").json()["results"]
+    assert [r["artifact"] for r in revisions] == [second.sha256, first.sha256]
+
+
+def test_new_version_needs_no_restart_of_web(operator: ApiClient) -> None:
+    """Version 2 of a strategy was once known only after a restart of the web process, which held
+    the module of version 1: a PATCH pinned version 1, and the revision was rejected."""
+    shas = []
+    for version in ("1.0", "2.0"):
+        created = upload(operator, *make_wheel(version=version, files=momentum(version)))
+        shas.append(created.json()["sha256"])
+        body = {"name": "p", "strategy": "momentum", "symbols": ["IBM"], "artifact": shas[-1]}
+        if version == "1.0":
+            operator.post("portfolios/", body)
+    answer = operator.patch("portfolios/p/", {"artifact": shas[1]})
+    assert answer.json()["portfolio"]["revision"] == 2
+    assert answer.json()["portfolio"]["artifact"] == shas[1]
+
+
+def test_command_adds_wheels_and_says_what_is_in_them(tmp_path: Path) -> None:
+    filename, wheel = make_wheel()
+    (tmp_path / filename).write_bytes(wheel)
+    out = StringIO()
+    call_command("add_artifact", str(tmp_path / filename), stdout=out)
+    artifact = Artifact.objects.get()
+    assert out.getvalue().strip() == (f"momentum-demo 1.0 was added: {artifact.sha256} (momentum)")
+    out = StringIO()
+    call_command(
+        "create_portfolio", "p", "--strategy", "momentum", "--symbols", "IBM",
+        "--artifact", artifact.sha256[:8], stdout=out,
+    )  # fmt: skip
+    assert artifact.revisions.get().portfolio.name == "p"

@@ -1,0 +1,190 @@
+"""Artifacts as operators add and delete them: inspected in a process, stored, refused, in use."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from ginkgo_site.env import Environment
+from portfolios import strategy_inspection
+from portfolios.artifacts.wheel import python_here
+from portfolios.models import Artifact, ArtifactStrategy
+from scheduling import operations
+from scheduling.errors import Invalid, Refused
+from scheduling.models import Event
+from scheduling.operations import artifacts
+from tests.support.artifacts import make_wheel, momentum, store_artifact
+from tests.support.factories import make_portfolio
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+MINE = "[ginkgo.strategies]\nmine = mine:Mine\n"
+SIMPLE = """
+from portfolios.strategies.base import Strategy
+class Mine(Strategy):
+    name = "mine"
+    {}
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Unpack into a folder of the test."""
+    changed: Environment = dataclasses.replace(settings.GINKGO, home=tmp_path)
+    monkeypatch.setattr(settings, "GINKGO", changed)
+    return tmp_path
+
+
+def add(*, lock: str = "", **given: Any) -> artifacts.Added:
+    return operations.add_artifact(*make_wheel(**given), lock, actor="olive")
+
+
+def refused(**given: Any) -> Refused:
+    with pytest.raises(Refused) as caught:
+        add(**given)
+    assert not Artifact.objects.exists()
+    return caught.value
+
+
+def mine(body: str, **given: Any) -> dict[str, Any]:
+    return {
+        "name": "mine", "files": {"mine.py": SIMPLE.format(body)}, "entry_points": MINE, **given,
+    }  # fmt: skip
+
+
+def test_wheel_is_inspected_and_stored_with_its_strategies() -> None:
+    filename, wheel = make_wheel()
+    added = operations.add_artifact(filename, wheel, actor="olive")
+    assert added.is_new
+    artifact = added.artifact
+    assert (artifact.sha256, artifact.name, artifact.version, artifact.uploaded_by) == (
+        hashlib.sha256(wheel).hexdigest(), "momentum-demo", "1.0", "olive",
+    )  # fmt: skip
+    assert bytes(Artifact.complete.get().wheel) == wheel
+    (strategy,) = artifact.strategies.all()
+    assert (strategy.name, strategy.class_path, strategy.checks, strategy.summary) == (
+        "momentum", "momentum_demo:Momentum", True, "Buy once.",
+    )  # fmt: skip
+    properties = strategy.schema["$defs"]["MomentumParameters"]["properties"]
+    assert sorted(properties) == ["fast", "quantity", "slow"]
+    (event,) = Event.objects.filter(kind="artifact_added")
+    assert (event.actor, event.reason) == ("olive", "momentum-demo 1.0")
+
+
+def test_parameters_are_checked_by_schema_and_across_fields_in_a_process() -> None:
+    artifact = add().artifact
+
+    def errors(**config: Any) -> list[tuple[str, str]]:
+        try:
+            make_portfolio(
+                "p", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256, config=config
+            )
+        except Invalid as invalid:
+            return [(e["field"], e["code"]) for e in invalid.extra["errors"]]
+        return []
+
+    assert errors(fast="x") == [("config.fast", "wrong_type")]
+    assert errors(fast=9, slow=3) == [("config.fast", "conflict")]
+    assert errors(fast=2, slow=5) == []
+
+
+def test_same_bytes_again_are_the_same_artifact() -> None:
+    first = add().artifact
+    again = add()
+    assert (again.artifact, again.is_new) == (first, False)
+    assert Event.objects.filter(kind="artifact_added").count() == 1
+
+
+def test_version_with_other_bytes_is_refused() -> None:
+    store_artifact()
+    with pytest.raises(Refused, match="A version never changes") as caught:
+        add(files=momentum("other"))
+    assert (caught.value.code, caught.value.status) == ("artifact_exists", 409)
+
+
+def test_same_bytes_with_another_lock_are_refused() -> None:
+    store_artifact()
+    lock = "numpy==2.0 --hash=sha256:" + "a" * 64
+    stored = Artifact.complete.get()
+    with pytest.raises(Refused, match="another lock"):
+        operations.add_artifact(stored.filename, bytes(stored.wheel), lock, actor="olive")
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ({"entry_points": ""}, "inspection_failed", "declares no entry point"),
+        ({"entry_points": "[ginkgo.strategies]\na = momentum_demo:nothing\n"},
+         "inspection_failed", "cannot be imported: AttributeError"),
+        ({"files": {"momentum_demo/__init__.py": "import nonesuch_package"}},
+         "inspection_failed", "No module named 'nonesuch_package'"),
+        ({"files": {"momentum_demo/__init__.py": "def broken(:"}},
+         "inspection_failed", "SyntaxError"),
+        ({"files": {"momentum_demo/__init__.py": "import os; os._exit(3)"}},
+         "inspection_failed", "exited with status 3"),
+        ({"files": {"momentum_demo/__init__.py": "open('/etc/shadow')"}},
+         "inspection_failed", "PermissionError"),
+        (mine("version = 'new'"), "inspection_failed", "must be whole numbers"),
+        (mine("@classmethod\n    def schema(cls): return {'type': 'nonsense'}"),
+         "inspection_failed", "no valid schema"),
+        (mine("@classmethod\n    def schema(cls): return {'x': 'y' * 70_000}"),
+         "inspection_failed", "limit 64 KiB"),
+        ({"metadata": "Requires-Dist: numpy\n"}, "lock_needed", "uv pip compile"),
+        ({"tag": "cp311-none-any" if python_here() != "3.11" else "cp312-none-any"},
+         "other_python", "inspects strategies under"),
+    ],
+)  # fmt: skip
+def test_artifact_that_cannot_be_used_says_why(given: dict[str, Any], code: str, said: str) -> None:
+    refusal = refused(**given)
+    assert (refusal.code, refusal.status) == (code, 400)
+    assert said in refusal.message
+
+
+@pytest.mark.django_db(transaction=True)  # uv takes longer than a transaction may be idle
+def test_dependency_that_no_index_has_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    lock = "nonesuch-package==1.0 --hash=sha256:" + "a" * 64
+    refusal = refused(metadata="Requires-Dist: nonesuch-package\n", lock=lock)
+    assert refusal.code == "inspection_failed"
+    assert "nonesuch-package" in refusal.message
+    assert "127.0.0.1:9" in refusal.message
+
+
+@pytest.mark.django_db(transaction=True)
+def test_inspection_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategy_inspection, "INSPECT_LIMIT_S", 4.0)
+    refusal = refused(files={"momentum_demo/__init__.py": "while True: pass"})
+    assert "did not answer within 4 s" in refusal.message
+
+
+def test_full_store_refuses_and_names_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "MAX_TOTAL_BYTES", 100)
+    assert refused().code == "artifacts_full"
+
+
+def test_second_inspection_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "BUSY_WAIT_S", 0.01)
+    with artifacts._inspecting:
+        assert refused().code == "busy"
+
+
+def test_artifact_in_use_is_not_deleted_and_its_users_are_named() -> None:
+    artifact = store_artifact()
+    make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256)
+    with pytest.raises(Refused, match=r"revisions of p \(r1\) name it") as caught:
+        operations.delete_artifact(artifact.sha256[:10], actor="olive")
+    assert (caught.value.code, caught.value.extra) == ("artifact_in_use", {"portfolios": ["p"]})
+    assert ArtifactStrategy.objects.count() == 1
+
+
+def test_artifact_of_no_revision_is_deleted() -> None:
+    artifact = store_artifact()
+    operations.delete_artifact(artifact.sha256, actor="olive")
+    assert not Artifact.objects.exists()
+    assert Event.objects.filter(kind="artifact_deleted", actor="olive").count() == 1

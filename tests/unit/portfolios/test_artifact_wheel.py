@@ -1,0 +1,186 @@
+"""What is refused of a wheel and its lock before any of its code runs, and in which words."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import pytest
+
+from portfolios.artifacts import wheel as wheels
+from portfolios.artifacts.lock import check_complete, env_sha256, normalise_lock
+from portfolios.artifacts.wheel import WheelFacts, WheelRefused, read_wheel
+from tests.support.artifacts import make_wheel
+
+A, B = "a" * 64, "b" * 64
+
+
+def read(**given: str) -> WheelFacts:
+    return read_wheel(*make_wheel(**given))  # type: ignore[arg-type]
+
+
+def refused(filename: str, data: bytes) -> WheelRefused:
+    with pytest.raises(WheelRefused) as caught:
+        read_wheel(filename, data)
+    return caught.value
+
+
+def zipped(**files: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return packed.getvalue()
+
+
+def with_member(info: zipfile.ZipInfo, text: str = "") -> tuple[str, bytes]:
+    name, data = make_wheel()
+    packed = io.BytesIO(data)
+    with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(info, text)
+    return name, packed.getvalue()
+
+
+def test_wheel_says_its_name_version_and_python() -> None:
+    facts = read(metadata="Requires-Python: >=3.12\nSummary: Follows the trend\n")
+    assert (facts.name, facts.version, facts.summary) == (
+        "momentum-demo", "1.0", "Follows the trend",
+    )  # fmt: skip
+    assert (facts.python_requirement, facts.pythons[:2]) == (">=3.12", ("3.12", "3.13"))
+
+
+@pytest.mark.parametrize(
+    ("tag", "metadata", "requirement", "pythons"),
+    [
+        ("py3-none-any", "", "", ()),
+        ("py3-none-any", "Requires-Python: >=3.8\n", "", ()),
+        ("cp313-none-any", "", "3.13", ("3.13",)),
+        ("cp313-cp313-manylinux_2_17_x86_64", "", "3.13", ("3.13",)),
+        ("py3-none-any", "Requires-Python: ==3.12.*\n", "3.12", ("3.12",)),
+        ("py3-none-any", "Requires-Python: >=3.12.4,<3.14\n", ">=3.12.4,<3.14", ("3.12", "3.13")),
+    ],
+)
+def test_python_versions_follow_from_tag_and_requires_python(
+    tag: str, metadata: str, requirement: str, pythons: tuple[str, ...]
+) -> None:
+    facts = read(tag=tag, metadata=metadata)
+    assert (facts.python_requirement, facts.pythons) == (requirement, pythons)
+
+
+def test_later_tags_run_under_newer_versions_only_where_pip_allows_it() -> None:
+    assert read(tag="py312-none-any").pythons[:2] == ("3.12", "3.13")
+    assert read(tag="cp312-abi3-any").pythons[:2] == ("3.12", "3.13")
+    assert read(tag="cp312-cp312-any").pythons == ("3.12",)
+
+
+@pytest.mark.parametrize(
+    ("filename", "data", "code"),
+    [
+        ("momentum.zip", b"", "not_a_wheel"),
+        ("momentum_demo-1.0-py3-none-any.whl", b"not a zip", "not_a_wheel"),
+        ("momentum_demo-1.0-py3-none-any.whl", zipped(a="1"), "not_a_wheel"),
+        ("momentum_demo-2.0-py3-none-any.whl", make_wheel()[1], "not_a_wheel"),
+        ("other-1.0-py3-none-any.whl", make_wheel()[1], "not_a_wheel"),
+        ("momentum_demo-1.0-py2-none-any.whl", make_wheel()[1], "other_python"),
+        (*make_wheel(metadata="Requires-Python: >=3.99\n"), "other_python"),
+        (*make_wheel(metadata="Requires-Python: whatever\n"), "not_a_wheel"),
+        (*make_wheel(metadata="Requires-Dist: ~~~\n"), "not_a_wheel"),
+        (*make_wheel(metadata="Requires-Dist: a @ https://example.org/a.whl\n"), "not_a_lock"),
+        (*make_wheel(metadata="Requires-Dist: msgspec<0.1\n"), "unavailable_dependency"),
+    ],
+)
+def test_bad_file_is_refused_with_its_code(filename: str, data: bytes, code: str) -> None:
+    assert refused(filename, data).code == code
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../x.py", "a\\..\\b.py"])
+def test_file_outside_of_the_folder_is_refused(path: str) -> None:
+    assert "outside" in str(refused(*with_member(zipfile.ZipInfo(path))))
+
+
+def test_symbolic_link_is_refused() -> None:
+    link = zipfile.ZipInfo("momentum_demo/link")
+    link.external_attr = 0o120777 << 16
+    assert "outside" in str(refused(*with_member(link, "/etc")))
+
+
+def test_bomb_is_refused_by_its_stated_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "MAX_UNPACKED_BYTES", 100_000)
+    assert refused(*with_member(zipfile.ZipInfo("big"), "0" * 200_000)).code == "payload_too_large"
+
+
+def test_too_many_bytes_and_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "MAX_FILES", 2)
+    assert refused(*make_wheel()).code == "payload_too_large"
+    monkeypatch.setattr(wheels, "MAX_WHEEL_BYTES", 10)
+    assert "10 are allowed" in str(refused(*make_wheel()))
+
+
+def test_packages_that_every_node_has_need_no_lock() -> None:
+    assert read(metadata="Requires-Dist: msgspec>=0.18\nRequires-Dist: ginkgo\n").requires == ()
+
+
+def test_dependency_without_a_lock_says_how_to_make_one() -> None:
+    facts = read(metadata='Requires-Dist: numpy>=2\nRequires-Dist: pytest; extra == "dev"\n')
+    with pytest.raises(WheelRefused) as caught:
+        check_complete("momentum-demo 1.0", facts.requires, "")
+    assert caught.value.code == "lock_needed"
+    assert str(caught.value) == (
+        "momentum-demo 1.0 needs numpy>=2, and no lock was given: make a lock with `uv pip compile "
+        "pyproject.toml --generate-hashes -o requirements.lock` and give it with the wheel."
+    )
+
+
+@pytest.mark.parametrize("lock", [f"scipy==1.0 --hash=sha256:{A}", f"numpy==1.0 --hash=sha256:{A}"])
+def test_lock_that_lacks_what_the_wheel_needs_is_refused(lock: str) -> None:
+    facts = read(metadata="Requires-Dist: numpy>=2\n")
+    with pytest.raises(WheelRefused) as caught:
+        check_complete("momentum-demo 1.0", facts.requires, normalise_lock(lock))
+    assert caught.value.code == "lock_incomplete"
+
+
+def test_lock_is_normalised_so_that_equal_sets_of_packages_share_an_environment() -> None:
+    uv = f"""# This file was autogenerated by uv
+numpy==2.1.0 \\
+    --hash=sha256:{B} \\
+    --hash=sha256:{A}
+    # via momentum-demo
+Six==1.16.0 ; python_version < "3.13" --hash=sha256:{A}
+"""
+    other = f"""six==1.16.0 ; python_version < "3.13" --hash=sha256:{A}
+numpy==2.1.0 --hash=sha256:{A} --hash=sha256:{B}"""
+    assert normalise_lock(uv) == (
+        f"numpy==2.1.0 --hash=sha256:{A} --hash=sha256:{B}\n"
+        f'six==1.16.0 ; python_version < "3.13" --hash=sha256:{A}\n'
+    )
+    assert env_sha256(normalise_lock(uv)) == env_sha256(normalise_lock(other))
+    assert env_sha256(normalise_lock("# nothing\n")) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("numpy==2.0", "has no --hash"),
+        (f"numpy>=2.0 --hash=sha256:{A}", "does not pin one version"),
+        (f"numpy==2.* --hash=sha256:{A}", "does not pin one version"),
+        ("-e .", "is the option -e"),
+        ("--index-url https://example.org/simple", "is the option --index-url"),
+        ("-r other.txt", "is the option -r"),
+        (f"a @ https://example.org/a.whl --hash=sha256:{A}", "names an address"),
+        (f"https://example.org/a.whl --hash=sha256:{A}", "names an address"),
+        (f"./a.whl --hash=sha256:{A}", "names an address or a folder"),
+        (f"numpy==2.0 --hash=sha256:{A} --config-settings=x", "has an option other than"),
+        (f"!!! --hash=sha256:{A}", "is not a package"),
+        (f"numpy==2.0 --hash=sha256:{A}\nnumpy==2.1 --hash=sha256:{A}", "names numpy again"),
+    ],
+)
+def test_line_of_a_lock_that_is_no_pinned_package_is_refused(line: str, what: str) -> None:
+    with pytest.raises(WheelRefused) as caught:
+        normalise_lock(line)
+    assert caught.value.code == "not_a_lock"
+    assert what in str(caught.value)
+
+
+def test_preloaded_modules_stay_in_the_lock() -> None:
+    lock = normalise_lock(f"# preload: numpy\nnumpy==2.0 --hash=sha256:{A}\n")
+    assert lock.splitlines()[0] == "# preload: numpy"
