@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from portfolios.models import Portfolio, Revision
-from portfolios.strategies.buy_and_hold import BuyAndHold
+from portfolios.artifacts import load
+from portfolios.artifacts.unpack import unpack
+from portfolios.models import Artifact, Portfolio, Revision
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
 from scheduling.operations import NewPortfolio
@@ -23,13 +27,24 @@ from tests.support.factories import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 MOMENTUM: dict[str, Any] = {"strategy": "momentum", "symbols": ["IBM"]}
-#: Runs in the process of the test, which has no wheel on its path.
-HELD: dict[str, Any] = {"strategy": "buy_and_hold", "symbols": ["IBM"]}
-HELD_FACTS: dict[str, Any] = {
-    "name": "buy_and_hold",
-    "class_path": "portfolios.strategies.buy_and_hold:BuyAndHold",
-    "schema": BuyAndHold.schema(),
-}
+
+
+@pytest.fixture
+def run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Artifact], None]]:
+    """Return a function that has the process of the test run an artifact, as a node would."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(load, "_installed", {})
+
+    def install(artifact: Artifact) -> None:
+        wheel = tmp_path / artifact.filename
+        wheel.write_bytes(bytes(Artifact.complete.get(pk=artifact.pk).wheel))
+        unpack(wheel, tmp_path / artifact.sha256)
+        load.install(artifact.sha256, str(tmp_path / artifact.sha256))
+
+    yield install
+    sys.modules.pop("momentum_demo", None)
 
 
 def revision(portfolio: Portfolio) -> Revision:
@@ -49,12 +64,13 @@ def test_new_portfolio_pins_the_artifact_by_a_prefix() -> None:
     assert revision(made).artifact_id == artifact.sha256
 
 
-def test_new_version_alone_makes_a_revision_and_reloads() -> None:
+def test_new_version_alone_makes_a_revision_and_reloads(run_here: Any) -> None:
     """A change of code was once no change: the number of the version had to be raised, and web
     to be restarted, before a PATCH made a revision."""
-    first, second = (store_artifact(v, code=v, **HELD_FACTS) for v in ("1.0", "2.0"))
+    first, second = (store_artifact(v, code=v) for v in ("1.0", "2.0"))
+    run_here(first)
     node = make_node("node-1", python="3.13")
-    made = make_running_portfolio("p", node, artifact=first.sha256, **HELD)
+    made = make_running_portfolio("p", node, artifact=first.sha256, **MOMENTUM)
 
     _, handoff = operations.revise_portfolio("p", {"artifact": second.sha256}, actor="olive")
 
@@ -63,7 +79,7 @@ def test_new_version_alone_makes_a_revision_and_reloads() -> None:
     assert revision(made).artifact_id == second.sha256
     (entry,) = node.desired("prepare")
     assert entry.spec["artifact"] == second.sha256
-    assert entry.spec["strategy_class"] == HELD_FACTS["class_path"]
+    assert entry.spec["strategy_class"] == "momentum_demo:Momentum"
     (running,) = node.desired("run")
     assert running.spec["artifact"] == first.sha256
 
@@ -118,11 +134,12 @@ def test_strategy_that_the_artifact_lacks_is_refused_and_the_others_are_named() 
         operations.revise_portfolio("p", {"artifact": artifact.sha256}, actor="olive")
 
 
-def test_reload_is_refused_on_a_node_with_another_python() -> None:
-    old = store_artifact("1.0", **HELD_FACTS)
-    new = store_artifact("2.0", code="2", pythons=["3.14"], **HELD_FACTS)
+def test_reload_is_refused_on_a_node_with_another_python(run_here: Any) -> None:
+    old = store_artifact("1.0")
+    new = store_artifact("2.0", code="2", pythons=["3.14"])
+    run_here(old)
     node = make_node("node-1", python="3.13")
-    made = make_running_portfolio("p", node, artifact=old.sha256, **HELD)
+    made = make_running_portfolio("p", node, artifact=old.sha256, **MOMENTUM)
 
     _, handoff = operations.revise_portfolio("p", {"artifact": new.sha256}, actor="olive")
 

@@ -12,6 +12,7 @@ from django.conf import settings
 
 from ginkgo_site.env import Environment
 from portfolios import strategy_inspection
+from portfolios.artifacts import catalog
 from portfolios.artifacts.wheel import python_here
 from portfolios.models import Artifact, ArtifactStrategy
 from scheduling import operations
@@ -34,7 +35,8 @@ class Mine(Strategy):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Unpack into a folder of the test."""
+    """Unpack into a folder of the test, and remember no facts of another test."""
+    catalog._known.clear()
     changed: Environment = dataclasses.replace(settings.GINKGO, home=tmp_path)
     monkeypatch.setattr(settings, "GINKGO", changed)
     return tmp_path
