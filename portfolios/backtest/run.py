@@ -16,6 +16,7 @@ import msgspec
 from portfolios.backtest.feed_range import FeedRange, moment
 from portfolios.backtest.figures import Tally
 from portfolios.feeds.base import Feed
+from portfolios.feeds.history import newest_events
 from portfolios.runtime.events import Event, encode_events
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Result
 from portfolios.runtime.spec import Spec
@@ -80,8 +81,7 @@ class _Run:
     def result(self, on_progress: Callable[[int], None]) -> BacktestResult:
         begun = time.monotonic()
         first, last = self._backtest.range.first, self._backtest.range.last
-        loaded = self._reply(Load(self._backtest.spec, None, 0), first)
-        assert isinstance(loaded, Loaded), loaded
+        self._load(first)
         asking = ThreadPoolExecutor(1, thread_name_prefix="backtest")
         try:
             seq = first - 1
@@ -105,6 +105,16 @@ class _Run:
         state = decode_state(self._state)
         self._tally.close(state.account.equity, last)
         return BacktestResult(self._backtest, self._tally, state, time.monotonic() - begun)
+
+    def _load(self, first: int) -> None:
+        """Load the strategy, warmed up with the events before the first one if it wants to be."""
+        backtest = self._backtest
+        loaded = self._reply(Load(backtest.spec, None, 0), first)
+        assert isinstance(loaded, Loaded), loaded
+        if loaded.needs_history:
+            history = newest_events(backtest.feed, self._symbols, first - 1, loaded.needs_history)
+            seen = encode_events([self._released_at_its_time(event) for event in history])
+            self._reply(Load(backtest.spec, None, 0, history=seen), first)
 
     def _next_events(self, after: int) -> tuple[list[Event], int]:
         """Return the next events and the seq that they reach."""

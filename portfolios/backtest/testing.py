@@ -110,7 +110,7 @@ def run_bars(
     ordered = sorted(events, key=lambda event: event.time)
     numbered = [msgspec.structs.replace(event, seq=n) for n, event in enumerate(ordered, start=1)]
     with registry.under_test(strategy):
-        engine = PortfolioEngine.fresh(spec)
+        engine = PortfolioEngine.fresh(spec, ())
         whole = engine.run(numbered, 0, len(numbered))
         _compare_with_restarts(spec, numbered, whole, engine)
     account = engine.state.account
@@ -128,7 +128,7 @@ def run_bars(
 def _compare_with_restarts(
     spec: Spec, events: Sequence[Event], whole: BatchResult, ended: PortfolioEngine
 ) -> None:
-    engine = PortfolioEngine.fresh(spec)
+    engine = PortfolioEngine.fresh(spec, ())
     orders = []
     for event in events:
         result = engine.run([event], event.seq - 1, event.seq)

@@ -3,7 +3,7 @@
 from portfolios.models.artifact import Artifact, ArtifactStrategy
 from portfolios.models.feed import FeedRow, FeedSegment, Instrument
 from portfolios.models.portfolio import CatchUp, DesiredState, Portfolio, Revision, RevisionStatus
-from portfolios.models.records import Checkpoint, EquityPoint, Fill, Order, Suppression
+from portfolios.models.records import Checkpoint, EquityPoint, Fill, MetricPoint, Order, Suppression
 
 __all__ = [
     "Artifact",
@@ -16,6 +16,7 @@ __all__ = [
     "FeedSegment",
     "Fill",
     "Instrument",
+    "MetricPoint",
     "Order",
     "Portfolio",
     "Revision",

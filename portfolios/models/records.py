@@ -140,6 +140,31 @@ class EquityPoint(models.Model):
         return f"{self.equity} at seq {self.seq}"
 
 
+class MetricPoint(models.Model):
+    """The value of a strategy's own metric (`ctx.metric`) at an equity point."""
+
+    portfolio = models.ForeignKey(
+        Portfolio,
+        on_delete=models.CASCADE,
+        related_name="metric_points",
+        db_index=False,
+        db_constraint=False,
+    )
+    seq = models.BigIntegerField()
+    at = models.DateTimeField()
+    name = models.CharField(max_length=64)
+    value = models.FloatField()
+
+    class Meta:
+        ordering = ["portfolio_id", "seq", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["portfolio", "seq", "name"], name="metric_point_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value:g} at seq {self.seq}"
+
+
 class Suppression(models.Model):
     """A range of events too old to decide on: an input of the run, needed to replay it."""
 

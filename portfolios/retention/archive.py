@@ -27,6 +27,7 @@ TYPES = {
     "int8": pa.int64(),
     "int4": pa.int32(),
     "int2": pa.int16(),
+    "float8": pa.float64(),
     "varchar": pa.string(),
     "text": pa.string(),
     "numeric": pa.decimal128(24, 4),

@@ -57,4 +57,13 @@ def record_kinds() -> tuple[RecordKind, ...]:
             period_s=equity_s / EQUITY_PARTS,
             verified=False,
         ),
+        RecordKind(
+            table="portfolios_metricpoint",
+            seq="seq",
+            at="at",
+            order_by="portfolio_id, seq, name",
+            keep_s=equity_s,
+            period_s=equity_s / EQUITY_PARTS,
+            verified=False,
+        ),
     )

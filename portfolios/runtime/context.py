@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import re
+from bisect import insort
 from collections.abc import Mapping
 from decimal import Decimal
+from math import isfinite
 from random import Random
 from types import MappingProxyType
 
 from portfolios.runtime.money import ZERO
 from portfolios.runtime.spec import Spec
-from portfolios.runtime.state import Account, OpenOrder, Position
+from portfolios.runtime.state import FORMAT, OpenOrder, Position, State
+
+MAX_TIMERS, MAX_METRICS = 32, 32
+MAX_METRIC_NAME = 64
+METRIC_NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{MAX_METRIC_NAME - 1}}}", re.ASCII)
+MAX_DUE_US = 253_402_300_799_000_000  #: the end of the year 9999
 
 
 class EventContext:
     """A read-only view of the account. Created once per engine; `seq` follows the events."""
 
     __slots__ = (
-        "_account", "_random", "_random_seq", "_uid", "_waiting", "positions", "seq", "symbols",
-    )  # fmt: skip
+        "_account",
+        "_random",
+        "_random_seq",
+        "_state",
+        "_uid",
+        "_waiting",
+        "positions",
+        "seq",
+        "symbols",
+    )
 
-    def __init__(self, spec: Spec, account: Account, waiting: set[str]) -> None:
-        """View `account`; the engine sets `seq` before each decision, and keeps in `waiting` the
+    def __init__(self, spec: Spec, state: State, waiting: set[str]) -> None:
+        """View `state`; the engine sets `seq` before each decision, and keeps in `waiting` the
         symbols that have open orders."""
+        account = state.account
+        self._state = state
         self._account = account
         self._waiting = waiting
         self._uid = spec.uid
@@ -59,3 +77,37 @@ class EventContext:
     def has_open_order(self, symbol: str) -> bool:
         """Return whether an order of `symbol` still waits for its fill."""
         return symbol in self._waiting
+
+    def set_timer(self, due: int) -> None:
+        """Call `on_timer` before the first event that is released at or after `due`."""
+        if type(due) is not int or not 0 <= due <= MAX_DUE_US:
+            raise ValueError(
+                f"a timer is due at {due!r}: give µs since the epoch, as event.released"
+            )
+        timers = self._state.timers
+        if due in timers:
+            return
+        if len(timers) >= MAX_TIMERS:
+            raise ValueError(f"{MAX_TIMERS} timers are set, the most there may be")
+        insort(timers, due)
+        self._state.format = FORMAT
+
+    def metric(self, name: str, value: float) -> None:
+        """Set a figure, which is sampled at each equity point."""
+        metrics, number = self._state.metrics, float(value)
+        if not isfinite(number):
+            raise ValueError(f"the metric {name} is {value}: give a finite number")
+        if name not in metrics:
+            if not isinstance(name, str) or not METRIC_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name!r:.80} is not the name of a metric: use small letters, digits and _,"
+                    f" a letter first, {MAX_METRIC_NAME} at most"
+                )
+            if len(metrics) >= MAX_METRICS:
+                raise ValueError(f"{name} is one metric too many: there may be {MAX_METRICS}")
+            self._state.format = FORMAT
+        metrics[name] = number
+
+    def log(self, text: object) -> None:
+        """Print `text`; the node reads the output of this process."""
+        print(text)

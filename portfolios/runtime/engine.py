@@ -1,22 +1,24 @@
 """The engine of one portfolio.
 
-Per event, in this order: fills, mark, equity point, reports, decision, reports.
+Per event, in this order: timers, fills, mark, equity point, reports, decision, reports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from decimal import localcontext
+from inspect import signature
 from typing import Any
 
 from portfolios.artifacts.load import find_strategy
 from portfolios.runtime.context import EventContext
-from portfolios.runtime.errors import SeqMismatch, StrategyFailed, VersionDiffers
+from portfolios.runtime.errors import HistoryNeeded, SeqMismatch, StrategyFailed, VersionDiffers
 from portfolios.runtime.events import Event
 from portfolios.runtime.limits import drawdown_violation
 from portfolios.runtime.money import CONTEXT, ZERO, quantise
 from portfolios.runtime.order_book import OrderBook
-from portfolios.runtime.results import BatchResult, EquityRow
+from portfolios.runtime.results import BatchResult, EquityRow, MetricRow
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import (
     FORMAT,
@@ -31,6 +33,8 @@ from portfolios.strategies.base import Intent, Strategy
 
 EQUITY_STEP_US = 10_000_000
 MAX_REPORTS = 10_000  #: delivered to a strategy at one event
+MAX_WARM_UP = 20_000  #: events
+NO_SYMBOL = frozenset({""})  #: of ticks, and of gaps in all symbols
 
 
 class PortfolioEngine:
@@ -46,30 +50,38 @@ class PortfolioEngine:
         if spec.limits.needs_new_state or spec.broker.charges:
             state.format = FORMAT
         self._orders = OrderBook(spec, state, is_reporting=_overrides(strategy, "on_report"))
-        self._context = EventContext(spec, state.account, self._orders.symbols)
+        self._context = EventContext(spec, state, self._orders.symbols)
+        #: Events without a symbol, such as a tick, tell it the time.
+        self._needs_time = strategy.sees_every_event or _overrides(strategy, "on_timer")
         self._given: bytes | None = None  # the packed state that the caller already has
 
     @classmethod
-    def fresh(cls, spec: Spec) -> PortfolioEngine:
-        """Return an engine at first_seq - 1 with the starting cash and nothing else.
+    def fresh(cls, spec: Spec, history: Sequence[Event] | None = None) -> PortfolioEngine:
+        """Return an engine at first_seq - 1 with the starting cash, warmed up with `history`.
 
-        Raise StrategyFailed if the strategy cannot be loaded, UnknownStrategy or VersionDiffers if
-        it is not installed in the spec's version.
+        Raise HistoryNeeded if `history` is None and the strategy asks for some, StrategyFailed if
+        it cannot be loaded, UnknownStrategy or VersionDiffers if it is not installed in the spec's
+        version.
         """
         strategy = _load(spec)
+        wanted = _wanted_history(spec, strategy, history, spec.first_seq - 1)
         cash = quantise(spec.starting_cash)
         account = Account(cash, cash, ZERO, {}, [], -1)
         state = State(account, _empty_part(spec, strategy))
         state.count_from(spec.first_seq)
-        return cls(spec, strategy, state, spec.first_seq - 1)
+        engine = cls(spec, strategy, state, spec.first_seq - 1)
+        engine._warm_up(wanted)
+        return engine
 
     @classmethod
-    def restore(cls, spec: Spec, state: bytes, last_seq: int) -> PortfolioEngine:
+    def restore(
+        cls, spec: Spec, state: bytes, last_seq: int, history: Sequence[Event] | None = None
+    ) -> PortfolioEngine:
         """Return an engine that continues after `last_seq`.
 
         If strategy, state version or parameters differ from those that made the state, the new
-        strategy's `adapt` converts it; if that returns None, its part starts empty. Raise
-        StateUnreadable or what `fresh` raises.
+        strategy's `adapt` converts it; if that returns None, its part starts empty, warmed up with
+        `history`. Raise StateUnreadable or what `fresh` raises.
         """
         strategy = _load(spec)
         restored = decode_state(state)
@@ -79,11 +91,20 @@ class PortfolioEngine:
             strategy.state_version,
             spec.parameters,
         )
+        wanted: Sequence[Event] = ()
+        is_kept = unchanged
         if not unchanged:
-            restored.strategy = _adapted_part(spec, strategy, old)
+            wanted = _wanted_history(spec, strategy, history, last_seq)
+            adapted = _adapted_part(spec, strategy, old, wanted)
+            is_kept = adapted is not None
+            restored.strategy = adapted or _empty_part(spec, strategy)
+            if not is_kept:
+                restored.timers, restored.metrics = [], {}
         engine = cls(spec, strategy, restored, last_seq)
         if unchanged:
             engine._given = pack_state(restored)
+        if not is_kept:
+            engine._warm_up(wanted)
         restored.count_from(last_seq + 1)  # the state may have no event count
         return engine
 
@@ -94,12 +115,16 @@ class PortfolioEngine:
 
     @property
     def extra_symbols(self) -> frozenset[str]:
-        """Return the symbols with a position or an open order that the spec does not list.
+        """Return the symbols with a position or an open order that the spec does not list; and the
+        empty one of ticks, if the strategy needs to know the time.
 
         The set only shrinks while one spec runs, since an order for such a symbol is refused.
         """
         symbols = self._context.symbols
-        return frozenset() if symbols is None else self._account.symbols_in_use() - symbols
+        if symbols is None:
+            return frozenset()
+        extra = self._account.symbols_in_use() - symbols
+        return extra | NO_SYMBOL if self._needs_time else extra
 
     @property
     def symbols(self) -> frozenset[str] | None:
@@ -138,6 +163,9 @@ class PortfolioEngine:
         account, context = self._account, self._context
         positions, data = account.positions, self.state.strategy.data
         on_event, symbols, waiting = self._strategy.on_event, context.symbols, self._orders.symbols
+        if symbols is not None and self._needs_time:
+            symbols |= NO_SYMBOL
+        timers = self.state.timers
         sees_every_event = self._strategy.sees_every_event
         next_point_us = (account.equity_step + 1) * EQUITY_STEP_US
         used: list[Event] | None = None  # None: all events so far
@@ -153,6 +181,8 @@ class PortfolioEngine:
             if account.halted:
                 account.halted = ""  # an operator has started it again
             context.seq = event.seq
+            if timers and timers[0] <= event.released:
+                self._fire_timers(event, result)
             has_price = event.has_price
             if has_price and symbol in waiting:
                 with localcontext(CONTEXT):  # a strategy may have changed the context
@@ -188,6 +218,8 @@ class PortfolioEngine:
         account.equity_step = event.released // EQUITY_STEP_US
         equity = account.equity
         result.equity.append(EquityRow(event.seq, event.released, equity))
+        for name, value in self.state.metrics.items():
+            result.metrics.append(MetricRow(event.seq, event.released, name, value))
         figures = account.figures
         assert figures is not None  # since the load
         figures.add_point(equity)
@@ -195,6 +227,35 @@ class PortfolioEngine:
         if violation is not None:
             account.halted = violation
             figures.peak, figures.drawdown = equity, ZERO  # a start begins anew from here
+
+    def _fire_timers(self, event: Event, result: BatchResult) -> None:
+        """Call `on_timer` for each timer that is due at `event`, and carry out its intents."""
+        for due in _take_due(self.state.timers, event.released):
+            intents = self._call_timer(event, due)
+            if intents:
+                self._decide(event, intents, result)
+
+    def _call_timer(self, event: Event, due: int) -> Sequence[Intent]:
+        try:
+            answer = self._strategy.on_timer(self._context, self.state.strategy.data, due)
+            return tuple(answer or ())
+        except BaseException as error:
+            raise StrategyFailed(self.spec.strategy, event.seq, error) from error
+
+    def _warm_up(self, history: Sequence[Event]) -> None:
+        """Show past events to the strategy, and drop what it decides."""
+        data, context = self.state.strategy.data, self._context
+        sees_every_event = self._strategy.sees_every_event
+        with localcontext(CONTEXT):
+            for event in history:
+                context.seq = event.seq
+                for due in _take_due(self.state.timers, event.released):
+                    self._call_timer(event, due)
+                if event.has_price or sees_every_event:
+                    try:
+                        tuple(self._strategy.on_event(context, data, event) or ())
+                    except BaseException as error:
+                        raise StrategyFailed(self.spec.strategy, event.seq, error) from error
 
     def _decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
         """Carry out intents, and the strategy's answers to what came of them."""
@@ -253,6 +314,28 @@ def _load(spec: Spec) -> Strategy:
         raise StrategyFailed(spec.strategy, None, error) from error
 
 
+def _wanted_history(
+    spec: Spec, strategy: Strategy, history: Sequence[Event] | None, last_seq: int
+) -> Sequence[Event]:
+    """Return the history that the strategy asks for. Raise HistoryNeeded if it is not given."""
+    try:
+        events = int(strategy.warm_up().events)
+        if not 0 <= events <= MAX_WARM_UP:
+            raise ValueError(f"warm_up asks for {events:,} events, the most is {MAX_WARM_UP:,}")
+    except BaseException as error:
+        raise StrategyFailed(spec.strategy, None, error) from error
+    if events and history is None:
+        raise HistoryNeeded(events, last_seq)
+    return () if history is None else history[-events:] if events else ()
+
+
+def _take_due(timers: list[int], now_us: int) -> list[int]:
+    """Remove and return the timers that are due, earliest first."""
+    due = timers[: bisect_right(timers, now_us)]
+    del timers[: len(due)]
+    return due
+
+
 def _empty_part(spec: Spec, strategy: Strategy) -> StrategyPart:
     try:
         data = _checked_dict(strategy.initial())
@@ -261,14 +344,19 @@ def _empty_part(spec: Spec, strategy: Strategy) -> StrategyPart:
     return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
 
 
-def _adapted_part(spec: Spec, strategy: Strategy, old: StrategyPart) -> StrategyPart:
+def _adapted_part(
+    spec: Spec, strategy: Strategy, old: StrategyPart, history: Sequence[Event]
+) -> StrategyPart | None:
+    """Return the part that the strategy made of an older one; None: it starts empty."""
     try:
-        adapted = strategy.adapt(old)
+        adapt: Callable[..., dict[str, Any] | None] = strategy.adapt
+        takes_history = len(signature(adapt).parameters) > 1
+        adapted = adapt(old, list(history)) if takes_history else adapt(old)
         data = None if adapted is None else _checked_dict(adapted)
     except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     if data is None:
-        return _empty_part(spec, strategy)
+        return None
     return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
 
 

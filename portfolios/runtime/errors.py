@@ -4,6 +4,7 @@ RuntimeFault
 ├── StrategyFailed   the strategy raised, or returned an invalid order
 ├── ArtifactUnusable the artifact of the revision cannot be imported, or lacks the strategy
 ├── VersionDiffers   the installed version of the strategy is not that of the revision
+├── HistoryNeeded    the strategy wants to see events before its first one
 ├── SeqMismatch      the batch does not start at the portfolio's seq
 └── StateUnreadable  the bytes of a checkpoint are not a valid state
 """
@@ -33,6 +34,15 @@ class ArtifactUnusable(PortfolioRuntimeError):
 
 class VersionDiffers(PortfolioRuntimeError):
     """The installed version of the strategy is not that of the revision."""
+
+
+class HistoryNeeded(PortfolioRuntimeError):
+    """The strategy wants the newest `events` events up to `last_seq` before it starts."""
+
+    def __init__(self, events: int, last_seq: int) -> None:
+        self.events = events
+        self.last_seq = last_seq
+        super().__init__(f"the strategy needs {events} events up to seq {last_seq} to warm up")
 
 
 class SeqMismatch(PortfolioRuntimeError):

@@ -21,6 +21,7 @@ class Load(msgspec.Struct, tag="load"):
     state: bytes | None
     last_seq: int  #: of the state; ignored without one
     trial: bool = False  #: a trial restore: the same work, and another Load may follow
+    history: bytes | None = None  #: encoded events to warm up with; None: not asked for yet
 
 
 class Batch(msgspec.Struct, tag="batch"):
@@ -59,6 +60,9 @@ class Loaded(msgspec.Struct, tag="loaded"):
     trial: bool
     #: Symbols in use that the spec does not list. Batches must contain their events too.
     extra_symbols: list[str] = []
+    needs_history: int = 0
+    """Not loaded: Load again with this many events of the spec's symbols, the newest up to
+    `last_seq`, or as many as there are."""
     halted: str = ""  #: why its limits stopped it after `last_seq`; the next event clears it
 
     def symbols(self, spec: Spec) -> frozenset[str] | None:

@@ -66,7 +66,8 @@ class OrderBook:
     def work(self, event: Event, result: BatchResult) -> None:
         """Fill or expire the open orders of the event's symbol, in the order of their decisions."""
         orders = self._account.open_orders
-        mine = [order for order in orders if order.symbol == event.symbol]
+        # An order that a timer placed at this event was decided before its prices were known.
+        mine = [o for o in orders if o.symbol == event.symbol and o.seq < event.seq]
         if not mine:
             return
         ended: set[tuple[int, int]] = set()

@@ -68,6 +68,15 @@ class EquityRow(msgspec.Struct, frozen=True):
     equity: Decimal
 
 
+class MetricRow(msgspec.Struct, frozen=True, gc=False):
+    """The value of a strategy's metric at an equity point."""
+
+    seq: int
+    at_us: int
+    name: str
+    value: float
+
+
 class BatchResult(msgspec.Struct):
     """What running the events of (from_seq, to_seq] produced."""
 
@@ -80,4 +89,5 @@ class BatchResult(msgspec.Struct):
     suppress: bool
     refused_again: int = 0  #: refusals already recorded with the same reason
     ended: list[OrderEndRow] = []
+    metrics: list[MetricRow] = []
     halt: str = ""  #: why a limit stopped the portfolio after `to_seq`, before the end of the batch

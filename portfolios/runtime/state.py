@@ -191,6 +191,8 @@ class State(msgspec.Struct, omit_defaults=True):
     account: Account
     strategy: StrategyPart
     format: int = 1  #: states of format 1 do not carry the field
+    timers: list[int] = []  #: of the strategy, µs since the epoch, earliest first
+    metrics: dict[str, float] = {}  #: of the strategy, as set last
 
     def count_from(self, seq: int) -> None:
         """Start the event count at `seq`, unless it has started."""

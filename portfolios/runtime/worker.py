@@ -15,7 +15,7 @@ from typing import Literal, TextIO, cast
 from portfolios.artifacts import load
 from portfolios.artifacts.inspection import inspect_artifact
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.errors import ArtifactUnusable, SeqMismatch, StrategyFailed
+from portfolios.runtime.errors import ArtifactUnusable, HistoryNeeded, SeqMismatch, StrategyFailed
 from portfolios.runtime.events import decode_events
 from portfolios.runtime.messages import (
     HEADER,
@@ -96,10 +96,13 @@ class PortfolioWorker:
         stage: Literal["load", "event"] = "load" if isinstance(request, Load) else "event"
         try:
             if isinstance(request, Load):
-                self._engine = _load_engine(request)
+                try:
+                    self._engine = _load_engine(request)
+                except HistoryNeeded as wanted:
+                    return Loaded(wanted.last_seq, request.trial, [], needs_history=wanted.events)
                 extra = sorted(self._engine.extra_symbols)
                 halted = self._engine.state.account.halted
-                return Loaded(self._engine.last_seq, request.trial, extra, halted)
+                return Loaded(self._engine.last_seq, request.trial, extra, halted=halted)
             if engine is None:
                 raise SeqMismatch(f"no portfolio is loaded for a batch up to seq {request.to_seq}")
             result = engine.run(
@@ -178,9 +181,10 @@ def _lift_memory_limit() -> None:
 
 
 def _load_engine(request: Load) -> PortfolioEngine:
+    history = None if request.history is None else decode_events(request.history)
     if request.state is None:
-        return PortfolioEngine.fresh(request.spec)
-    return PortfolioEngine.restore(request.spec, request.state, request.last_seq)
+        return PortfolioEngine.fresh(request.spec, history)
+    return PortfolioEngine.restore(request.spec, request.state, request.last_seq, history)
 
 
 def _read_frame(frames: io.BufferedReader) -> bytes | None:

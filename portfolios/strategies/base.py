@@ -98,6 +98,12 @@ class Report(msgspec.Struct, frozen=True):
     reason: str = ""  #: of all others but accepted
 
 
+class WarmUp(NamedTuple):
+    """How much history a strategy wants before it decides."""
+
+    events: int = 0  #: the newest ones of its symbols
+
+
 class Context(Protocol):
     """The view of its portfolio that a strategy may read and must not change."""
 
@@ -126,6 +132,25 @@ class Context(Protocol):
 
     def has_open_order(self, symbol: str) -> bool:
         """Return whether an order of `symbol` still waits for its fill."""
+
+    def set_timer(self, due: int) -> None:
+        """Call `on_timer` before the first event that is released at or after `due`.
+
+        `due` is a time of the feed in µs since the epoch, such as `event.released + 60_000_000`. A
+        timer that is due already fires before the next event. Timers are part of the state: they
+        survive restarts and moves. Setting one twice is setting it once. Raise ValueError if more
+        than 32 are set.
+        """
+
+    def metric(self, name: str, value: float) -> None:
+        """Set a figure, which is sampled at each equity point (10 s of feed time) and kept.
+
+        Names consist of small letters, digits and `_`, and begin with a letter; there may be 32.
+        Raise ValueError for other names and for a value that is not finite.
+        """
+
+    def log(self, text: object) -> None:
+        """Print `text` to the portfolio's log. Never affects what the strategy decides."""
 
 
 class NoParameters(msgspec.Struct, frozen=True):
@@ -170,11 +195,30 @@ class Strategy:
         """
         return None
 
+    def on_timer(self, ctx: Context, state: dict[str, Any], due: int) -> Iterable[Intent] | None:
+        """Return the orders decided because a timer is due. May change `state`.
+
+        Called before the first event that is released at or after `due`, earliest timer first; a
+        timer that is set meanwhile waits for the event after that. The event is not known yet. An
+        order is filled at later events than this one.
+        """
+        return None
+
+    def warm_up(self) -> WarmUp:
+        """Return how many events `on_event` sees before the first one, with decisions off.
+
+        Asked when the portfolio starts and when the state is adapted to another revision. Orders of
+        these events are dropped; if the log has fewer events, there are fewer. At most 20,000.
+        """
+        return WarmUp()
+
     def adapt(self, old: StrategyPart) -> dict[str, Any] | None:
         """Return the state converted from another revision's part, or None to start empty.
 
         Called if strategy, state version or parameters differ. The default keeps the state of the
-        same strategy and state version.
+        same strategy and state version. If None is returned, the new state is warmed up. A method
+        that is defined as `adapt(self, old, history)` also gets the events that `warm_up` asks for,
+        and the state that it returns is not warmed up.
         """
         if old.strategy == self.name and old.state_version == self.state_version:
             return old.data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from portfolios.feeds.history import newest_events
 from portfolios.runtime.events import encode_events, join_events
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Result
 from portfolios.runtime.results import BatchResult
@@ -96,6 +97,13 @@ class ReferenceRun:
         spec = self._tenure.spec
         loaded = self._request(Load(spec, self.state, self.seq))
         assert isinstance(loaded, Loaded), loaded
+        if loaded.needs_history:
+            feed, segments = self._recorded.feed, self._recorded.segments
+            history = newest_events(
+                feed, spec.symbol_set(), loaded.last_seq, loaded.needs_history, segments
+            )
+            loaded = self._request(Load(spec, self.state, self.seq, history=encode_events(history)))
+            assert isinstance(loaded, Loaded), loaded
         self._symbols, self._loaded = loaded.symbols(spec), True
         self._run(self.seq, False, _NO_EVENTS)  # returns the state as loaded
 

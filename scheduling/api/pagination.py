@@ -79,6 +79,12 @@ class ByFillSeq(NewestFirst):
     ordering = ("-fill_seq", "-index")
 
 
+class ByMetric(NewestFirst):
+    """Pages of metrics, newest first."""
+
+    ordering = ("-seq", "name")
+
+
 class ByEpoch(NewestFirst):
     """Pages of tenures, newest first."""
 

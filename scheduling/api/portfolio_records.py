@@ -7,12 +7,13 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from portfolios.models import EquityPoint, Fill, Order, Revision, RevisionStatus
+from portfolios.models import EquityPoint, Fill, MetricPoint, Order, Revision, RevisionStatus
 from scheduling.api.base import ApiView, TableView, present_portfolio, refuse_unknown_parameters
 from scheduling.api.openapi import described, described_table, query
 from scheduling.api.pagination import (
     ByEpoch,
     ByFillSeq,
+    ByMetric,
     ByNumber,
     BySeq,
     OldestFirst,
@@ -24,6 +25,7 @@ from scheduling.observe.portfolio_log import MOST_LINES, read_log
 from scheduling.presentation.serializers import (
     EquityDocument,
     FillDocument,
+    MetricDocument,
     OrderDocument,
     PortfolioLogDocument,
     RevisionDocument,
@@ -63,6 +65,12 @@ class EquityFilters(django_filters.FilterSet):
     to_seq = django_filters.NumberFilter("seq", "lte")
     since = django_filters.IsoDateTimeFilter("at", "gte")
     until = django_filters.IsoDateTimeFilter("at", "lte")
+
+
+class MetricFilters(EquityFilters):
+    """Filters of metrics."""
+
+    name = django_filters.CharFilter()
 
 
 class TenureFilters(django_filters.FilterSet):
@@ -115,6 +123,19 @@ class PortfolioEquity(TableView):
     def rows(self, name: str) -> QuerySet[EquityPoint]:
         """Return the points of one portfolio."""
         return EquityPoint.objects.filter(portfolio=present_portfolio(name))
+
+
+@described_table("Metrics of the strategy, newest first")
+class PortfolioMetrics(TableView):
+    """What the strategy measured (`ctx.metric`), newest first."""
+
+    document = MetricDocument
+    filters = MetricFilters
+    pages = ByMetric
+
+    def rows(self, name: str) -> QuerySet[MetricPoint]:
+        """Return the points of one portfolio."""
+        return MetricPoint.objects.filter(portfolio=present_portfolio(name))
 
 
 @described_table("Tenures, newest first")

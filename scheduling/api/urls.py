@@ -77,6 +77,9 @@ urlpatterns = [
     ),
     path(f"portfolios/{_NAME}/orders/", portfolio_records.PortfolioOrders.as_view(), name="orders"),
     path(f"portfolios/{_NAME}/fills/", portfolio_records.PortfolioFills.as_view(), name="fills"),
+    path(
+        f"portfolios/{_NAME}/metrics/", portfolio_records.PortfolioMetrics.as_view(), name="metrics"
+    ),
     path(f"portfolios/{_NAME}/equity/", portfolio_records.PortfolioEquity.as_view(), name="equity"),
     path(
         f"portfolios/{_NAME}/tenures/", portfolio_records.PortfolioTenures.as_view(), name="tenures"

@@ -187,6 +187,13 @@ WITH input AS MATERIALIZED (
     FROM unnest(%(e_portfolios)b::bigint[], %(e_seqs)b::bigint[], %(e_at_us)b::bigint[],
                 %(e_equities)b::text[]) AS e(portfolio, seq, at_us, equity)
     JOIN fenced f ON f.portfolio_id = e.portfolio
+), measured AS (
+    INSERT INTO portfolios_metricpoint (portfolio_id, seq, at, name, value)
+    SELECT f.portfolio_id, m.seq, to_timestamp(m.at_us / 1e6), m.name, m.value
+    FROM unnest(%(m_portfolios)b::bigint[], %(m_seqs)b::bigint[], %(m_at_us)b::bigint[],
+                %(m_names)b::text[], %(m_values)b::float8[])
+        AS m(portfolio, seq, at_us, name, value)
+    JOIN fenced f ON f.portfolio_id = m.portfolio
 ), suppressed AS (
     INSERT INTO portfolios_suppression (portfolio_id, from_seq, to_seq, epoch)
     SELECT portfolio_id, from_seq + 1, last_seq, epoch FROM fenced
@@ -390,6 +397,7 @@ def to_columns(
     fills = [(c.portfolio, line) for c in commits for line in c.fills]
     equity = [(c.portfolio, line) for c in commits for line in c.equity]
     ended = [(c.portfolio, line) for c in commits for line in c.ended]
+    metrics = [(c.portfolio, line) for c in commits for line in c.metrics]
     return {
         "node": node,
         "node_name": node_name,
@@ -429,6 +437,11 @@ def to_columns(
         "f_prices": [f.price for _, f in fills],
         "f_at_us": [f.at_us for _, f in fills],
         "f_fees": [f.fee for _, f in fills],
+        "m_portfolios": [p for p, _ in metrics],
+        "m_seqs": [m.seq for _, m in metrics],
+        "m_at_us": [m.at_us for _, m in metrics],
+        "m_names": [m.name for _, m in metrics],
+        "m_values": [m.value for _, m in metrics],
         "x_portfolios": [p for p, _ in ended],
         "x_order_seqs": [e.order_seq for _, e in ended],
         "x_order_indexes": [e.order_index for _, e in ended],
@@ -481,11 +494,13 @@ def validate_commit(commit: Commit) -> str:
         return f"batch {commit.batch[:40]!r} is not a UUID"
     seqs = [o.seq for o in commit.orders] + [f.fill_seq for f in commit.fills]
     seqs += [e.seq for e in commit.equity] + [e.seq for e in commit.ended]
+    seqs += [m.seq for m in commit.metrics]
     for seq in seqs:
         if not commit.from_seq < seq <= commit.to_seq:
             return f"seq {seq} of an order, its end, fill or equity point lies outside the batch"
     times = [o.decided_us for o in commit.orders] + [f.at_us for f in commit.fills]
-    for at_us in (*times, *(e.at_us for e in commit.equity)):
+    times += [e.at_us for e in commit.equity] + [m.at_us for m in commit.metrics]
+    for at_us in times:
         if not 0 <= at_us <= LATEST_US:
             return f"the time {at_us} lies outside the years 1970 to 9999"
     return first_invalid_line(commit)

@@ -7,7 +7,9 @@ conditions on existing rows are left to the statement.
 from __future__ import annotations
 
 import re
+from math import isfinite
 
+from portfolios.runtime.context import METRIC_NAME
 from portfolios.runtime.events import MAX_SCALE
 from scheduling.wire.messages import Commit, FillLine, OrderEndLine, OrderLine
 
@@ -42,6 +44,9 @@ def first_invalid_line(commit: Commit) -> str:
     for point in commit.equity:
         if error := _number_error(point.equity):
             return error
+    for metric in commit.metrics:
+        if not isfinite(metric.value) or not METRIC_NAME.fullmatch(metric.name):
+            return f"{metric.name[:80]!r} is not the name of a metric, or its value is not finite"
     return _duplicate_error(commit)
 
 
@@ -124,7 +129,13 @@ def _duplicate_error(commit: Commit) -> str:
         (len(orders) > 1 and len({(o.seq, o.index) for o in orders}) < len(orders))
         or (len(fills) > 1 and len({(f.fill_seq, f.index) for f in fills}) < len(fills))
         or (len(equity) > 1 and len({e.seq for e in equity}) < len(equity))
+        or (
+            len(commit.metrics) > 1
+            and len({(m.seq, m.name) for m in commit.metrics}) < len(commit.metrics)
+        )
         or (len(ended) > 1 and len({(e.order_seq, e.order_index) for e in ended}) < len(ended))
     ):
-        return "two of its orders, fills, ends of orders or equity points have the same key"
+        return (
+            "two of its orders, fills, ends of orders, metrics or equity points have the same key"
+        )
     return ""

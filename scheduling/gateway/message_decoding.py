@@ -88,7 +88,7 @@ def decode_commits(body: bytes) -> tuple[UUID, list[wire.Commit]]:
         for raw in request.commits:
             commit = _COMMIT.decode(raw)
             lines += len(commit.orders) + len(commit.fills) + len(commit.equity)
-            lines += len(commit.ended)
+            lines += len(commit.ended) + len(commit.metrics)
             if lines > wire.MAX_LINES:
                 raise _too_many("orders, fills and equity points", lines, wire.MAX_LINES)
             commits.append(commit)

@@ -5,12 +5,21 @@ from __future__ import annotations
 import uuid
 from decimal import Decimal
 
-from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderEndRow, OrderRow
+from portfolios.runtime.results import (
+    BatchResult,
+    EquityRow,
+    FillRow,
+    MetricRow,
+    OrderEndRow,
+    OrderRow,
+)
 from scheduling.wire.messages import (
+    MAX_METRIC_LINES,
     MAX_REFUSED_AGAIN,
     Commit,
     EquityLine,
     FillLine,
+    MetricLine,
     OrderEndLine,
     OrderLine,
 )
@@ -29,6 +38,7 @@ class CommitBuilder:
         self._fills: list[FillLine] = []
         self._equity: list[EquityLine] = []
         self._ended: list[OrderEndLine] = []
+        self._metrics: list[MetricLine] = []
         self._refused_again = 0
 
     @property
@@ -55,6 +65,8 @@ class CommitBuilder:
         self._fills.extend(map(_fill, result.fills))
         self._equity.extend(map(_equity, result.equity))
         self._ended.extend(map(_ended, result.ended))
+        self._metrics.extend(map(_metric, result.metrics))
+        del self._metrics[:-MAX_METRIC_LINES]  # of a feed so slow that each event is a point
         self._refused_again += result.refused_again
         if result.state is not None:
             self._state = result.state
@@ -76,6 +88,7 @@ class CommitBuilder:
             feed_us=self.feed_us,
             refused_again=min(self._refused_again, MAX_REFUSED_AGAIN),
             ended=self._ended,
+            metrics=self._metrics,
         )
 
 
@@ -119,6 +132,10 @@ def _fill(row: FillRow) -> FillLine:
 
 def _ended(row: OrderEndRow) -> OrderEndLine:
     return OrderEndLine(row.order_seq, row.order_index, row.seq, row.status, row.reason)
+
+
+def _metric(row: MetricRow) -> MetricLine:
+    return MetricLine(row.seq, row.at_us, row.name, row.value)
 
 
 def _equity(row: EquityRow) -> EquityLine:

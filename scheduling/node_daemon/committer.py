@@ -138,6 +138,7 @@ class Committer:
             full = full or len(batch) == MAX_COMMITS
             if not full and commit.portfolio not in seen:
                 line_count = len(commit.orders) + len(commit.fills) + len(commit.equity)
+                line_count += len(commit.ended) + len(commit.metrics)
                 byte_count = len(commit.state or b"") + line_count * BYTES_PER_LINE
                 # A commit that would make the request too large waits, and all behind it as well.
                 full = bool(batch) and (

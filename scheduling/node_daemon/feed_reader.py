@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 
 from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import NotReleased, Segment, head_at, release_us
+from portfolios.feeds.history import newest_events
 from portfolios.feeds.ring import Ring
+from portfolios.runtime.events import Event
 from scheduling.node_daemon.clock import boottime_us
 from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.wire.messages import SegmentInfo
@@ -62,6 +64,10 @@ class FeedReader:
     def age_s(self, seq: int) -> float:
         """Return the seconds since the release of `seq`; negative if it lies in the future."""
         return (self._time.at(boottime_us()) - release_us(self._segments, seq)) / 1e6
+
+    def history(self, symbols: frozenset[str] | None, to_seq: int, count: int) -> list[Event]:
+        """Return the newest `count` events of `symbols` (None: all) up to `to_seq`."""
+        return newest_events(self.feed, symbols, to_seq, count, self._segments)
 
     def listen(self, listener: Listener) -> None:
         """Add a listener."""

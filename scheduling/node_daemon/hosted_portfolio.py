@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from portfolios.runtime.events import encode_events
 from portfolios.runtime.messages import Load
 from portfolios.runtime.spec import Spec
 from scheduling.decide.reconcile import Process
@@ -332,6 +333,12 @@ class HostedPortfolio:
         spec = self._spec()
         request = Load(spec, found.state, found.last_seq, trial)
         loaded = await self.child.load(request, self._context.config.load_limit_s)
+        if loaded.needs_history:
+            reader = self._context.feeds[self.entry.feed]
+            history = reader.history(spec.symbol_set(), loaded.last_seq, loaded.needs_history)
+            request = msgspec.structs.replace(request, history=encode_events(history))
+            loaded = await self.child.load(request, self._context.config.load_limit_s)
+            LOG.info("%s is warmed up with %s events", self, len(history))
         self._engine_seq, self._symbols = loaded.last_seq, loaded.symbols(spec)
         self._halted = loaded.halted
         self._memory = MemoryState(found.last_seq, found.state_seq, found.state_revision)

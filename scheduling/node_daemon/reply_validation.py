@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from math import isfinite
 
 import msgspec
 
+from portfolios.runtime.context import METRIC_NAME
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Result, decode_reply
 from portfolios.runtime.results import BatchResult
 
@@ -23,6 +25,7 @@ MAX_SYMBOLS = 10_000  #: beyond those of the spec; each costs a look-up per batc
 MAX_ERROR, MAX_TRACE = 600, 2_000
 MAX_REASON = 600
 MAX_TAG = 32
+MAX_WARM_UP = 20_000
 
 
 class InvalidReply(Exception):
@@ -42,6 +45,8 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
             raise InvalidReply("with a result to a load")
         if len(reply.extra_symbols) > MAX_SYMBOLS:
             raise InvalidReply(f"with {len(reply.extra_symbols)} symbols, limit {MAX_SYMBOLS}")
+        if not 0 <= reply.needs_history <= (MAX_WARM_UP if request.history is None else 0):
+            raise InvalidReply(f"with a need for {reply.needs_history} events of history")
         return reply
     if not isinstance(reply, Result):
         raise InvalidReply("with a load to a batch")
@@ -82,6 +87,12 @@ def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
             yield f"the end of an order at seq {end.seq}, outside its batch"
         yield from _number_violations(end.order_seq, 0, end.order_index)
         yield from _text_violations(end.seq, end.reason, MAX_REASON)
+    for row in result.metrics:
+        if not request.from_seq < row.seq <= request.to_seq:
+            yield f"a metric at seq {row.seq}, outside its batch"
+        yield from _number_violations(row.seq, row.at_us, 0)
+        if not isfinite(row.value) or not METRIC_NAME.fullmatch(row.name):
+            yield f"an impossible metric at seq {row.seq}"
     if len(result.halt) > MAX_REASON:
         yield f"a reason to halt of {len(result.halt)} characters"
     for point in result.equity:

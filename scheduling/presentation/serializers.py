@@ -309,6 +309,15 @@ class PortfolioLogDocument(_Anything):
     results = LogLineDocument(many=True)
 
 
+class MetricDocument(_Anything):
+    """The value of a strategy's own metric at an equity point."""
+
+    seq = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    name = serializers.CharField()
+    value = serializers.FloatField()
+
+
 class TenureDocument(_Anything):
     """One line of ownership history, with the events after `from_seq` up to `to_seq`."""
 

@@ -326,6 +326,18 @@ class EquityLine(msgspec.Struct, array_like=True, frozen=True):
     equity: str
 
 
+class MetricLine(msgspec.Struct, array_like=True, frozen=True):
+    """The value of a strategy's own metric at an equity point."""
+
+    seq: int
+    at_us: int
+    name: str
+    value: float
+
+
+#: Metrics of one commit. A daemon drops older ones beyond that.
+MAX_METRIC_LINES = 4_000
+
 #: Limit of the daemon's count in one commit.
 MAX_REFUSED_AGAIN = 1_000_000
 
@@ -354,6 +366,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     refused_again: int = 0
     """Refused decisions without a row, since the same reason is already recorded."""
     ended: Annotated[list[OrderEndLine], msgspec.Meta(max_length=MAX_LINES)] = []
+    metrics: Annotated[list[MetricLine], msgspec.Meta(max_length=MAX_METRIC_LINES)] = []
 
 
 class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,8 +16,12 @@ import msgspec
 
 from portfolios.feed_registration import read_segments
 from portfolios.feeds import open_feed
+from portfolios.feeds.clock import Segment
+from portfolios.feeds.history import newest_events
 from portfolios.models import Portfolio
 from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.errors import HistoryNeeded
+from portfolios.runtime.events import Event as MarketEvent
 from portfolios.runtime.spec import Spec
 from portfolios.strategies import registry
 from scheduling import operations
@@ -80,12 +84,9 @@ class FakeNode:
         spec = msgspec.convert(entry.spec, Spec)
         last = portfolio.run.last_seq
         checkpoint = getattr(portfolio, "checkpoint", None)
-        engine = (
-            PortfolioEngine.fresh(spec)
-            if checkpoint is None
-            else PortfolioEngine.restore(spec, bytes(checkpoint.state), last)
-        )
+        state = None if checkpoint is None else bytes(checkpoint.state)
         segments = read_segments(portfolio.feed)
+        engine = _loaded_engine(spec, state, last, segments)
         seen = open_feed().read_for(engine.symbols, last + 1, last + events, segments)
         seen = [event for event in seen if event.seq != lose]
         builder = CommitBuilder(last)
@@ -237,6 +238,22 @@ def lose(daemon: FakeNode) -> None:
 
 
 # --- the steps of the protocol, one by one -------------------------------------------------------
+
+
+def _loaded_engine(
+    spec: Spec, state: bytes | None, last_seq: int, segments: list[Segment]
+) -> PortfolioEngine:
+    """Return an engine, warmed up if its strategy wants to be."""
+    history: list[MarketEvent] | None = None
+    for _ in range(2):
+        try:
+            if state is None:
+                return PortfolioEngine.fresh(spec, history)
+            return PortfolioEngine.restore(spec, state, last_seq, history)
+        except HistoryNeeded as needed:
+            feed, symbols = open_feed(), spec.symbol_set()
+            history = newest_events(feed, symbols, needed.last_seq, needed.events, segments)
+    raise AssertionError("the history was given")
 
 
 @dataclass

@@ -8,12 +8,19 @@ from uuid import uuid4
 
 import pytest
 
-from portfolios.models import Checkpoint, EquityPoint, Fill, Order, Suppression
+from portfolios.models import Checkpoint, EquityPoint, Fill, MetricPoint, Order, Suppression
 from scheduling.db.transaction import execute
 from scheduling.enact.commit import validate_commit
 from scheduling.enact.grant import grant
 from scheduling.models import Event, Tenure
-from scheduling.wire.messages import Commit, EquityLine, FillLine, OrderEndLine, OrderLine
+from scheduling.wire.messages import (
+    Commit,
+    EquityLine,
+    FillLine,
+    MetricLine,
+    OrderEndLine,
+    OrderLine,
+)
 from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -327,3 +334,18 @@ def test_an_order_that_was_filled_does_not_end_again(hand: OwnerSession) -> None
 def test_an_invalid_end_of_an_order_is_refused(ended: OrderEndLine, error: str) -> None:
     commit = Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), ended=[ended])
     assert validate_commit(commit).startswith(error)
+
+
+def test_metrics_are_kept_with_the_commit(hand: OwnerSession) -> None:
+    seq = hand.run().last_seq + 1
+    rows = [MetricLine(seq, AT_US, "spread", 0.25), MetricLine(seq, AT_US, "z", -1e300)]
+    assert hand.commit(1, metrics=rows) == "ok"
+    stored = MetricPoint.objects.filter(portfolio=hand.portfolio).order_by("name")
+    assert [(p.seq, p.name, p.value) for p in stored] == [(seq, "spread", 0.25), (seq, "z", -1e300)]
+
+
+@pytest.mark.parametrize(("name", "value"), [("a\nb", 1.0), ("n", float("inf"))])
+def test_a_metric_that_does_not_fit_is_refused(name: str, value: float) -> None:
+    line = MetricLine(1, AT_US, name, value)
+    words = Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), metrics=[line])
+    assert "is not the name of a metric" in validate_commit(words)

@@ -21,6 +21,7 @@ from portfolios.models import (
     FeedRow,
     FeedSegment,
     Fill,
+    MetricPoint,
     Order,
     Portfolio,
     Revision,
@@ -732,9 +733,12 @@ def test_orders_of_every_kind_are_compared_with_all_that_became_of_them(
         orders.values_list("status", flat=True)
     )
     assert {"market", "limit", "stop"} == set(orders.values_list("kind", flat=True))
+    assert orders.filter(tag="timer").exists()
+    points = MetricPoint.objects.filter(portfolio__name=NAME)
+    assert {"events", "of_ge", "of_ko"} == set(points.values_list("name", flat=True))
 
     touched: list[tuple[Order, str, Any]] = []
-    limit = orders.filter(kind="limit", status="filled").latest("seq")
+    limit = orders.filter(kind="limit", time_in_force="gtc").exclude(status="refused").latest("seq")
     touched += [(limit, "limit_price", Decimal(1)), (limit, "tag", "other")]
     touched += [(limit, "time_in_force", "ioc"), (limit, "kind", "market")]
     expired = orders.filter(status="expired").latest("seq")

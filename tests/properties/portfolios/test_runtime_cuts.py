@@ -33,6 +33,8 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 
 Step = tuple[Event, bool]
+#: What a strategy warms up with.
+HISTORY = [Bar(-n, "KO", -n, 0, 5, 5, 5, 5, 1) for n in range(9, 0, -1)]
 
 
 @st.composite
@@ -92,6 +94,7 @@ def rows(results: Sequence[BatchResult]) -> tuple[list[Any], ...]:
     """Return all orders, fills, ends of orders and equity points."""
     return (
         [row for result in results for row in result.ended],
+        [row for result in results for row in result.metrics],
         [row for result in results for row in result.orders],
         [row for result in results for row in result.fills],
         [row for result in results for row in result.equity],
@@ -115,7 +118,7 @@ def test_an_engine_made_anew_at_every_event_does_the_same(
     name: str, data: st.DataObject, made: list[Step]
 ) -> None:
     chosen = data.draw(specs(name))
-    whole, cut = PortfolioEngine.fresh(chosen), PortfolioEngine.fresh(chosen)
+    whole, cut = PortfolioEngine.fresh(chosen, HISTORY), PortfolioEngine.fresh(chosen, HISTORY)
     uncut = [
         whole.run(events, events[0].seq - 1, events[-1].seq, stale)
         for events, stale in batches(made, set())
@@ -135,7 +138,7 @@ def test_batches_of_any_size_do_the_same_and_give_every_change_of_state(
     name: str, data: st.DataObject, made: list[Step], ends: set[int]
 ) -> None:
     chosen = data.draw(specs(name))
-    one, other = PortfolioEngine.fresh(chosen), PortfolioEngine.fresh(chosen)
+    one, other = PortfolioEngine.fresh(chosen, HISTORY), PortfolioEngine.fresh(chosen, HISTORY)
     large = [one.run(e, e[0].seq - 1, e[-1].seq, s) for e, s in batches(made, set())]
     small = [other.run(e, e[0].seq - 1, e[-1].seq, s) for e, s in batches(made, ends)]
     assert rows(small) == rows(large)
@@ -149,7 +152,7 @@ def test_batches_of_any_size_do_the_same_and_give_every_change_of_state(
 @settings(deadline=None, max_examples=examples(30))
 @given(data=st.data(), made=steps())
 def test_money_is_neither_made_nor_lost(name: str, data: st.DataObject, made: list[Step]) -> None:
-    engine = PortfolioEngine.fresh(data.draw(specs(name)))
+    engine = PortfolioEngine.fresh(data.draw(specs(name)), HISTORY)
     for event, stale in made:
         engine.run([event], event.seq - 1, event.seq, stale)
         account = engine.state.account

@@ -15,23 +15,32 @@ from portfolios.strategies.base import (
     ReplaceIntent,
     Report,
     Strategy,
+    WarmUp,
 )
 
 ONE = Decimal(1)
 
 
 class EveryOrder(Strategy):
-    """Cycles through the kinds of orders, cancels and replaces; counts its reports."""
+    """Cycles through the kinds of orders, cancels and replaces; counts its reports and timers."""
 
     name = "every_order"
 
     def initial(self) -> dict[str, Any]:
-        return {"n": 0, "told": {}}
+        return {"n": 0, "told": {}, "timers": []}
+
+    def warm_up(self) -> WarmUp:
+        return WarmUp(events=5)
 
     def on_event(
         self, ctx: Context, state: dict[str, Any], event: Event
     ) -> Iterable[Intent] | None:
         state["n"] += 1
+        ctx.metric("events", state["n"])
+        ctx.metric(f"of_{event.symbol.lower()}", float(ctx.held(event.symbol)))
+        ctx.log(f"event {event.seq}")
+        if state["n"] % 4 == 0:
+            ctx.set_timer(event.released + 7_000_000)
         step, symbol, close = state["n"] % 7, event.symbol, event.close
         below, above = (close * Decimal(99) / 100), (close * Decimal(101) / 100)
         below, above = below.quantize(close), above.quantize(close)
@@ -62,3 +71,8 @@ class EveryOrder(Strategy):
         if report.kind == "filled" and report.side == "buy" and told["filled"] % 3 == 0:
             return [OrderIntent(report.symbol, "sell", ONE, "limit", report.price, tag="profit")]
         return None
+
+    def on_timer(self, ctx: Context, state: dict[str, Any], due: int) -> Iterable[Intent] | None:
+        state["timers"] = [*state["timers"][-5:], due]
+        held = next(iter(ctx.positions), None)
+        return None if held is None else [OrderIntent(held, "buy", ONE, tag="timer")]

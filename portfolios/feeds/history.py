@@ -1,0 +1,31 @@
+"""The newest events of some symbols up to a seq: what a strategy warms up with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portfolios.feeds.base import Feed
+from portfolios.feeds.clock import Segment
+from portfolios.runtime.events import Event
+
+FIRST_SPAN = 1_000
+
+
+def newest_events(
+    feed: Feed,
+    symbols: frozenset[str] | None,
+    to_seq: int,
+    count: int,
+    segments: Sequence[Segment] = (),
+) -> list[Event]:
+    """Return the newest `count` events of `symbols` (None: all) up to `to_seq`, oldest first.
+
+    If the log has fewer, return those. Reads ever larger ranges backwards, until there are enough.
+    """
+    span = count if symbols is None else max(count, FIRST_SPAN)
+    while True:
+        first = max(to_seq - span + 1, 1)
+        events = feed.read_for(symbols, first, to_seq, segments)
+        if len(events) >= count or first == 1:
+            return events[-count:] if count else []
+        span *= 4

@@ -1,0 +1,329 @@
+"""Warm-up, timers, metrics and logs of a strategy: recorded or derived, so replays are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from portfolios.feeds.bar_log import BarLog, BarRow
+from portfolios.feeds.history import newest_events
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.errors import HistoryNeeded, StrategyFailed
+from portfolios.runtime.events import Event, Tick, encode_events
+from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Result
+from portfolios.runtime.spec import Spec
+from portfolios.runtime.state import COUNTING_FORMAT, FORMAT, decode_state, encode_state
+from portfolios.runtime.worker import PortfolioWorker
+from portfolios.strategies import registry
+from portfolios.strategies.base import OrderIntent, Strategy, WarmUp
+from tests.support.market_factories import Scripted, bar, buy, run, spec
+
+
+class Hooked(Scripted):
+    """Calls the scripted function of a seq with the context, and remembers timers."""
+
+    name = "hooked"
+    wanted = 0
+    timer: Any = None
+
+    def warm_up(self) -> WarmUp:
+        return WarmUp(self.wanted)
+
+    def on_event(self, ctx, state, event):  # type: ignore[no-untyped-def]
+        state["seen"].append(event.seq)
+        act = self.script.get(event.seq)
+        return act(ctx) if act is not None else None
+
+    def on_timer(self, ctx, state, due):  # type: ignore[no-untyped-def]
+        state["seen"].append(f"timer {due // 1_000_000}")
+        return None if Hooked.timer is None else Hooked.timer(ctx, due)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.BUILT_IN, "hooked", Hooked)
+    monkeypatch.setattr(Hooked, "script", {})
+    monkeypatch.setattr(Hooked, "timer", None)
+
+
+def hooked(script: dict[int, Any], timer: Any = None, **changes: Any) -> PortfolioEngine:
+    Hooked.script = script
+    Hooked.timer = timer
+    return PortfolioEngine.fresh(spec("hooked", **changes), ())
+
+
+def seen(engine: PortfolioEngine) -> list[Any]:
+    data: list[Any] = engine.state.strategy.data["seen"]
+    return data
+
+
+def bars(*seqs: int, symbol: str = "KO") -> list[Event]:
+    return [bar(seq, symbol, "10", "10") for seq in seqs]
+
+
+# --- timers -------------------------------------------------------------------------------------
+
+
+def test_a_timer_fires_before_the_first_event_released_at_or_after_it() -> None:
+    engine = hooked({1: lambda ctx: ctx.set_timer(3_000_000)})
+    run(engine, bars(1, 2, 3, 4))
+    assert seen(engine) == [1, 2, "timer 3", 3, 4]
+
+
+def test_timers_fire_in_their_order_once_each_across_a_restart() -> None:
+    def many(ctx: Any) -> None:
+        for due in (5, 3, 4, 3):
+            ctx.set_timer(due * 1_000_000)
+
+    engine = hooked({1: many})
+    run(engine, bars(1, 2))
+    again = PortfolioEngine.restore(engine.spec, encode_state(engine.state), 2)
+    run(again, bars(6, 7))
+    assert seen(again) == [1, 2, "timer 3", "timer 4", "timer 5", 6, 7]
+    assert decode_state(encode_state(again.state)).timers == []
+
+
+def test_a_timer_that_sets_itself_again_waits_for_the_next_event() -> None:
+    engine = hooked({1: lambda ctx: ctx.set_timer(1)}, lambda ctx, due: ctx.set_timer(due))
+    run(engine, bars(1, 2, 3))
+    assert seen(engine) == [1, "timer 0", 2, "timer 0", 3]
+
+
+def test_an_order_of_a_timer_fills_at_a_later_event() -> None:
+    engine = hooked({1: lambda ctx: ctx.set_timer(2_000_000)}, lambda ctx, due: [buy("KO", "1")])
+    result = run(engine, bars(1, 2, 3))
+    assert [(o.seq, o.index) for o in result.orders] == [(2, 0)]
+    assert [(f.order_seq, f.fill_seq) for f in result.fills] == [(2, 3)]
+
+
+def test_a_tick_tells_the_time_to_a_strategy_with_symbols() -> None:
+    engine = hooked({1: lambda ctx: ctx.set_timer(2_000_000)}, symbols=["KO"])
+    assert engine.symbols == {"KO", ""}
+    run(engine, [*bars(1), Tick(2, "", 2_000_000, 2_000_000), *bars(3)])
+    assert seen(engine) == [1, "timer 2", 3]
+    processed = engine.state.account.processed
+    assert processed is not None and processed.events == 3
+
+
+def test_a_strategy_without_timers_needs_no_ticks() -> None:
+    engine = PortfolioEngine.fresh(spec("buy_and_hold", symbols=["KO"]))
+    assert engine.symbols == {"KO"}
+
+
+@pytest.mark.parametrize("due", [-1, 1.5, "soon", None, True, 10**18])
+def test_a_time_that_is_none_is_refused(due: Any) -> None:
+    with pytest.raises(StrategyFailed, match=r"a timer is due at .* in hooked at seq 1$"):
+        run(hooked({1: lambda ctx: ctx.set_timer(due)}), bars(1))
+
+
+def test_there_is_a_most_of_timers() -> None:
+    def many(ctx: Any) -> None:
+        for due in range(33):
+            ctx.set_timer(due)
+
+    with pytest.raises(StrategyFailed, match="32 timers are set, the most there may be"):
+        run(hooked({1: many}), bars(1))
+
+
+@pytest.mark.parametrize("answer", [KeyError("x"), 7, [OrderIntent("KO", "buy", None)]])  # type: ignore[arg-type]
+def test_a_timer_that_fails_is_the_strategys_failure(answer: Any) -> None:
+    def fail(ctx: Any, due: int) -> Any:
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    engine = hooked({1: lambda ctx: ctx.set_timer(1)}, fail)
+    with pytest.raises(StrategyFailed, match=r"in hooked at seq 2$"):
+        run(engine, bars(1, 2))
+
+
+# --- metrics and logs ---------------------------------------------------------------------------
+
+
+def test_metrics_are_sampled_at_equity_points() -> None:
+    script = {seq: lambda ctx, seq=seq: ctx.metric("n", seq) for seq in (1, 5, 10, 15)}
+    result = run(hooked(script), bars(*range(1, 31)))
+    assert [(m.seq, m.name, m.value) for m in result.metrics] == [
+        (10, "n", 5.0),  # before the decision of event 10
+        (20, "n", 15.0),
+        (30, "n", 15.0),
+    ]
+    assert [(m.seq, m.at_us) for m in result.metrics] == [
+        (e.seq, e.at_us) for e in result.equity[1:]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("", 1), ("Big", 1), ("1st", 1), ("a b", 1), ("x" * 65, 1), (7, 1), ("n", float("nan"))],
+)
+def test_a_metric_without_a_plain_name_or_a_number_is_refused(name: Any, value: Any) -> None:
+    with pytest.raises(StrategyFailed, match="metric"):
+        run(hooked({1: lambda ctx: ctx.metric(name, value)}), bars(1))
+
+
+def test_there_is_a_most_of_metrics() -> None:
+    def many(ctx: Any) -> None:
+        for n in range(33):
+            ctx.metric(f"m{n}", n)
+
+    with pytest.raises(StrategyFailed, match="m32 is one metric too many: there may be 32"):
+        run(hooked({1: many}), bars(1))
+
+
+def test_a_log_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    run(hooked({1: lambda ctx: ctx.log("spread 0.02")}), bars(1))
+    assert capsys.readouterr().out == "spread 0.02\n"
+
+
+@pytest.mark.parametrize(
+    ("act", "format"),
+    [
+        (lambda ctx: ctx.set_timer(10**12), FORMAT),
+        (lambda ctx: ctx.metric("n", 1), FORMAT),
+        (lambda ctx: ctx.log("nothing"), COUNTING_FORMAT),
+    ],
+)
+def test_a_state_with_timers_or_metrics_is_refused_by_older_versions(act: Any, format: int) -> None:
+    engine = hooked({1: act})
+    run(engine, bars(1))
+    assert engine.state.format == format
+
+
+# --- warm-up ------------------------------------------------------------------------------------
+
+LOG = BarLog("two shares", [BarRow(s, n, 1, 1, 1, 1, 1) for n in range(50) for s in ("GE", "KO")])
+
+
+def ask(worker: PortfolioWorker, chosen: Spec, state: bytes | None, last_seq: int) -> Loaded:
+    """Load as a node does: again with the history, if it is asked for."""
+    loaded = worker.answer(Load(chosen, state, last_seq))
+    assert isinstance(loaded, Loaded), loaded
+    if loaded.needs_history:
+        events = newest_events(LOG, chosen.symbol_set(), loaded.last_seq, loaded.needs_history)
+        loaded = worker.answer(Load(chosen, state, last_seq, history=encode_events(events)))
+        assert isinstance(loaded, Loaded) and not loaded.needs_history
+    return loaded
+
+
+def state_of(worker: PortfolioWorker, seq: int) -> bytes:
+    reply = worker.answer(Batch(seq, seq, False, encode_events([])))
+    assert isinstance(reply, Result) and reply.result.state is not None
+    return reply.result.state
+
+
+def test_a_new_portfolio_sees_the_events_before_its_first_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Hooked, "wanted", 3)
+    Hooked.script = dict.fromkeys(range(100), lambda ctx: [buy("KO", "1")])
+    worker, chosen = PortfolioWorker(), spec("hooked", symbols=["KO"], first_seq=11)
+    assert ask(worker, chosen, None, 0).last_seq == 10
+    state = decode_state(state_of(worker, 10))
+    assert state.strategy.data == {"seen": [6, 8, 10]}  # KO has the even seqs
+    assert state.account.open_orders == []
+    assert state.account.processed is not None and state.account.processed.events == 0
+    # A restored state is not warmed up again.
+    again = PortfolioWorker()
+    assert ask(again, chosen, encode_state(state), 10).needs_history == 0
+
+
+def test_a_log_that_is_shorter_gives_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hooked, "wanted", 500)
+    worker = PortfolioWorker()
+    ask(worker, spec("hooked", symbols=["KO"], first_seq=5), None, 0)
+    assert decode_state(state_of(worker, 4)).strategy.data == {"seen": [2, 4]}
+
+
+def test_the_history_is_part_of_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hooked, "wanted", 2)
+    with pytest.raises(HistoryNeeded) as needed:
+        PortfolioEngine.fresh(spec("hooked", first_seq=9))
+    assert (needed.value.events, needed.value.last_seq) == (2, 8)
+
+
+@pytest.mark.parametrize("wanted", [-1, 20_001, None])
+def test_a_warm_up_that_cannot_be_is_a_failure_to_load(
+    monkeypatch: pytest.MonkeyPatch, wanted: Any
+) -> None:
+    monkeypatch.setattr(Hooked, "wanted", wanted)
+    failed = PortfolioWorker().answer(Load(spec("hooked"), None, 0))
+    assert isinstance(failed, Failed) and failed.stage == "load"
+
+
+def test_a_strategy_that_raises_on_past_events_fails_to_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Hooked, "wanted", 2)
+    Hooked.script = {2: lambda ctx: 1 / 0}
+    load = Load(spec("hooked", first_seq=3), None, 0, history=encode_events(bars(1, 2)))
+    failed = PortfolioWorker().answer(load)
+    assert isinstance(failed, Failed)
+    assert (failed.stage, failed.error) == (
+        "load",
+        "ZeroDivisionError: division by zero in hooked at seq 2",
+    )
+
+
+class Deeper(Hooked):
+    """Takes over the state of `Hooked` together with the history."""
+
+    name = "deeper"
+
+    def adapt(self, old, history):  # type: ignore[no-untyped-def, override]
+        if self.parameters_empty:
+            return None
+        return {"seen": [*old.data["seen"], [event.seq for event in history]]}
+
+    parameters_empty = False
+
+
+@pytest.mark.parametrize(("starts_empty", "expected"), [(False, [2, 4, [6, 8]]), (True, [6, 8])])
+def test_a_new_revision_gets_the_history_that_it_asks_for(
+    monkeypatch: pytest.MonkeyPatch, starts_empty: bool, expected: list[Any]
+) -> None:
+    monkeypatch.setitem(registry.BUILT_IN, "deeper", Deeper)
+    monkeypatch.setattr(Deeper, "wanted", 2)
+    monkeypatch.setattr(Deeper, "parameters_empty", starts_empty)
+    engine = hooked({4: lambda ctx: ctx.set_timer(10**15)}, symbols=["KO"])
+    engine.run(bars(2, 4), 0, 9)
+    worker = PortfolioWorker()
+    ask(worker, spec("deeper", symbols=["KO"], revision=2), encode_state(engine.state), 9)
+    state = decode_state(state_of(worker, 9))
+    assert state.strategy.data == {"seen": expected}
+    assert state.timers == ([] if starts_empty else [10**15])
+
+
+# --- history of a feed --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("symbols", "to_seq", "count", "expected"),
+    [
+        (None, 10, 3, [8, 9, 10]),
+        (None, 2, 3, [1, 2]),
+        (None, 0, 3, []),
+        (frozenset({"KO"}), 11, 3, [6, 8, 10]),
+        (frozenset({"KO"}), 10, 9, [2, 4, 6, 8, 10]),
+        (frozenset({"XX"}), 50, 3, []),
+        (None, 10, 0, []),
+    ],
+)
+def test_the_newest_events_up_to_a_seq(
+    symbols: frozenset[str] | None, to_seq: int, count: int, expected: Sequence[int]
+) -> None:
+    assert [e.seq for e in newest_events(LOG, symbols, to_seq, count)] == expected
+
+
+def test_rare_symbols_are_searched_ever_further_back() -> None:
+    rows = [BarRow("XX" if n in (3, 40_000) else "KO", n, 1, 1, 1, 1, 1) for n in range(50_000)]
+    found = newest_events(BarLog("rare", rows), frozenset({"XX"}), 50_000, 2)
+    assert [event.seq for event in found] == [4, 40_001]
+
+
+def test_the_default_hooks_do_nothing() -> None:
+    strategy = Strategy(None)
+    assert strategy.warm_up() == WarmUp(0)
+    assert strategy.on_timer(None, {}, 1) is None  # type: ignore[arg-type]
