@@ -19,7 +19,12 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
-from scheduling.node_daemon.reply_validation import MAX_ERROR, InvalidReply, validate_reply
+from scheduling.node_daemon.reply_validation import (
+    MAX_ERROR,
+    MAX_TRACE,
+    InvalidReply,
+    validate_reply,
+)
 from tests.support.market_factories import spec
 
 ASKED = Batch(10, 20, False, b"")
@@ -55,7 +60,7 @@ def test_valid_result_is_accepted_unchanged() -> None:
 
 def test_failure_is_accepted_and_truncated() -> None:
     failed = validate_reply(ASKED, body(Failed("event", 12, "x" * 10_000, "y" * 10_000)))
-    assert failed == Failed("event", 12, "x" * MAX_ERROR, "")
+    assert failed == Failed("event", 12, "x" * MAX_ERROR, "y" * MAX_TRACE)
 
 
 @pytest.mark.parametrize(
