@@ -71,7 +71,6 @@ class HostedPortfolio:
         same_epoch = replaces is not None and replaces.epoch == entry.epoch
         self._activated: bool = replaces is not None and same_epoch and replaces._activated
         self.child: Child | None = None
-        self._code = "", ""  #: artifact and environment of the process
         self.feeder: Feeder | None = None
         self._memory: MemoryState | None = None  # of a process without a feeder
         self._engine_seq = 0
@@ -283,14 +282,9 @@ class HostedPortfolio:
     # --- pieces ------------------------------------------------------------------------------
 
     async def _ensure_child(self) -> Child:
-        spec = self._spec()
-        code = spec.artifact, spec.environment
-        if self.child is not None and self._code != code:
-            self._kill_child()  # a process never runs the code of two artifacts
         if self.child is None:
-            forkserver, artifact = await self._context.code.obtain(spec)
+            forkserver, artifact = await self._context.code.obtain(self._spec())
             child = await start_child(forkserver, self.entry.name, self, artifact)
-            self._code = code
             if self._ended:
                 child.kill()
                 raise ChildFailed("exit", "it was stopped while it started")

@@ -233,4 +233,4 @@ def overdue(db: Store, p: Any) -> list[Row]:
 
 @answers(deadlines.IS_DUE)
 def due(db: Store, p: Any) -> list[Row]:
-    return [Row(due=p.deadline < db.now)]
+    return [Row(due=p.deadline < db.now, build_s=0.0)]

@@ -16,9 +16,7 @@ from scheduling.enact.handoff.rollback import (
     reject_handoff_revision,
     roll_back,
 )
-from scheduling.enact.handoff.statements import (
-    lock_run_and_handoff,
-)
+from scheduling.enact.handoff.statements import build_s, lock_run_and_handoff
 from scheduling.timing import Timing
 
 #: No node is late while nodes cannot reach the gateway or no commit gets through, nor for one
@@ -58,9 +56,17 @@ ORDER BY h.id LIMIT 500
 
 class DueRow(NamedTuple):
     due: bool
+    build_s: float  #: added to the deadline of *prepare*
 
 
-IS_DUE = Statement("IS_DUE", "SELECT %(deadline)s < clock_timestamp() AS due", row=DueRow)
+IS_DUE = Statement(
+    "IS_DUE",
+    f"""
+SELECT %(deadline)s < clock_timestamp() AS due,
+    {build_s("%(kind)s::text", "%(portfolio)s::bigint", "%(revision)s::int")} AS build_s
+""",
+    row=DueRow,
+)
 
 
 def overdue(timing: Timing) -> Transaction[list[int]]:
@@ -77,7 +83,13 @@ def expire(handoff: int, timing: Timing) -> Transaction[str]:
     if locked is None:
         return "gone"
     run, h = locked
-    due = yield from query_one(IS_DUE, deadline=h.deadline_at)
+    due = yield from query_one(
+        IS_DUE,
+        deadline=h.deadline_at,
+        kind=h.kind,
+        portfolio=h.portfolio_id,
+        revision=h.to_revision,
+    )
     late = due is not None and due.due
     target_gone = h.target_node_id is not None and (
         not h.target_valid or h.target_lease != h.target_incarnation
@@ -85,11 +97,12 @@ def expire(handoff: int, timing: Timing) -> Transaction[str]:
     source_gone = h.source_node_id is not None and (
         not h.source_valid or h.source_lease != h.source_incarnation
     )
-    if h.state == "preparing" and (late or target_gone):
+    if h.state == "preparing" and due is not None and (late or target_gone):
+        limit_s = timing.prepare_deadline_s + due.build_s
         error = (
             f"{h.target_name} was lost before it was ready"
             if target_gone
-            else f"{h.target_name} could not prepare in {timing.prepare_deadline_s:g} s"
+            else f"{h.target_name} could not prepare in {limit_s:g} s"
         )
         if target_gone:
             yield from fail(h, run, error)

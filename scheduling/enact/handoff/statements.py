@@ -91,16 +91,31 @@ WHERE n.id = ANY(%(nodes)s::bigint[])
     row=TargetRow,
 )
 
+#: Added to the deadline of *prepare* where the target may have to build an environment and the
+#: source runs meanwhile. Elsewhere the deadline ends the wait for one node; it goes on building.
+ENVIRONMENT_BUILD_S = 330.0
+
+
+def build_s(kind: str, portfolio: str, revision: str) -> str:
+    """Return SQL: the seconds that building the environment of a revision may take. Pure."""
+    return f"""CASE WHEN {kind} IN ('reload', 'migrate') AND EXISTS (
+        SELECT FROM portfolios_revision v
+        JOIN portfolios_artifact a ON a.sha256 = v.artifact_sha256
+        WHERE v.portfolio_id = {portfolio} AND v.number = {revision} AND a.env_sha256 <> '')
+    THEN {ENVIRONMENT_BUILD_S} ELSE 0 END::float8"""
+
+
 #: One active handoff per portfolio, by a unique index. The run is locked.
 INSERT = Statement(
     "INSERT",
-    """
+    f"""
 INSERT INTO scheduling_handoff (portfolio_id, kind, state, reason, why, requested_by,
     source_node_id, source_incarnation, target_node_id, target_incarnation,
     from_epoch, from_revision, to_revision, release_answer, error, deadline_at, requested_at)
 SELECT i.portfolio, i.kind, i.state, i.reason, i.why, %(actor)s::text, i.source,
     i.source_incarnation, i.target, i.target_incarnation, i.from_epoch, i.from_revision,
-    i.to_revision, '', '', clock_timestamp() + make_interval(secs => i.deadline_s),
+    i.to_revision, '', '', clock_timestamp() + make_interval(secs => i.deadline_s
+        + {build_s("i.kind", "i.portfolio", "i.to_revision")}),
     clock_timestamp()
 FROM unnest(%(portfolio)s::bigint[], %(kind)s::text[], %(state)s::text[], %(reason)s::text[],
     %(why)s::jsonb[], %(source)s::bigint[], %(source_incarnation)s::uuid[],

@@ -6,13 +6,14 @@ from itertools import pairwise
 
 import pytest
 
-from portfolios.models import Portfolio, Revision
+from portfolios.models import Artifact, Portfolio, Revision
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.handoff import expire, overdue, request
 from scheduling.errors import Refused
 from scheduling.models import Event, Handoff, Node, Tenure
 from scheduling.timing import timing
+from tests.support.artifacts import store_artifact
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -237,6 +238,20 @@ def test_late_prepare_fails_the_handoff(hand: OwnerSession, target: FakeNode) ->
     assert expire_handoff(handoff) == "failed"
     assert error(handoff) == "node-2 could not prepare in 30 s"
     assert target.desired("prepare") == []
+
+
+def test_target_of_a_running_portfolio_gets_time_to_build_its_environment(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    artifact = store_artifact()
+    Artifact.objects.update(lock="x", env_sha256="e" * 64)
+    Revision.objects.update(artifact=artifact)
+    handoff = migrated(hand, target)
+    assert (handoff.deadline_at - handoff.requested_at).total_seconds() == pytest.approx(
+        360, abs=0.1
+    )
+    assert expire_handoff(handoff) == "failed"
+    assert error(handoff) == "node-2 could not prepare in 360 s"
 
 
 def test_a_target_lost_while_preparing_ends_it_at_once(

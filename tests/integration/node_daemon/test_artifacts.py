@@ -152,11 +152,8 @@ async def test_end_of_a_forkserver_ends_only_the_children_of_its_environment(
 ) -> None:
     index = tmp_path / "index"
     index.mkdir()
-    wheel = wheels.Wheel(
-        {"counting.py": "import weights\n" + wheels.COUNTER.format(mark="", name="counter")
-         + "MARK = weights.VALUE"},
-        {"counter": "counting:Counter"},
-    )  # fmt: skip
+    source = wheels.COUNTER.format(mark="", name="counter") + WHAT_IT_SEES
+    wheel = wheels.Wheel({"counting.py": source}, {"counter": "counting:Counter"})
     artifact = offer(gateway, wheel.data())
     locks = [offer(gateway, publish(index, version).encode()) for version in ("1.0", "2.0")]
     for portfolio in (1, 2, 3):
@@ -168,14 +165,15 @@ async def test_end_of_a_forkserver_ends_only_the_children_of_its_environment(
         gateway.entry(3, "run"),
     )
     daemon = await daemons.start(UV_NO_INDEX="1", UV_FIND_LINKS=str(index))
-    await gateway.until(lambda: (mark_of(gateway, 1), mark_of(gateway, 2)) == ("1.0", "2.0"))
+    await gateway.until(lambda: mark_of(gateway, 1) and mark_of(gateway, 2))
+    seen = "preloaded by a process that writes no file, without the node's packages"
+    assert (mark_of(gateway, 1), mark_of(gateway, 2)) == (f"1.0 {seen}", f"2.0 {seen}")
     await gateway.until(lambda: {p.phase for p in gateway.beats[-1][1].portfolios} == {"running"})
     first, second, third = (process_of(gateway, portfolio) for portfolio in (1, 2, 3))
     assert len({process.ppid() for process in (first, second, third)}) == 3
     psutil.Process(first.ppid()).kill()
     before = gateway.committed(1)
     await gateway.until(lambda: gateway.committed(1) > before + 50)
-    assert mark_of(gateway, 1) == "1.0"
     assert [alive([process]) != [] for process in (first, second, third)] == [False, True, True]
     processes = family(daemon.pid)
     daemon.kill()
@@ -184,8 +182,25 @@ async def test_end_of_a_forkserver_ends_only_the_children_of_its_environment(
     assert left == []
 
 
+WEIGHTS = """
+import os
+VALUE, PID, HOW = {version!r}, os.getpid(), "writes files"
+try:
+    open({file!r}, "w")
+except OSError:
+    HOW = "writes no file"
+"""
+WHAT_IT_SEES = """
+import importlib.util, os, weights
+who = "preloaded by" if weights.PID != os.getpid() else "imported by"
+packages = "with" if importlib.util.find_spec("psutil") else "without"
+MARK = f"{weights.VALUE} {who} a process that {weights.HOW}, {packages} the node's packages"
+"""
+
+
 def publish(index: Path, version: str) -> str:
-    """Put a version of a package into a folder, and return a lock that pins it."""
-    data = wheels.Wheel({"weights.py": f"VALUE = {version!r}"}, {}, "weights", version).data()
+    """Put a package into a folder, and return a lock that pins and preloads it."""
+    source = WEIGHTS.format(version=version, file=str(index / "written"))
+    data = wheels.Wheel({"weights.py": source}, {}, "weights", version).data()
     (index / f"weights-{version}-py3-none-any.whl").write_bytes(data)
-    return f"weights=={version} --hash=sha256:{wheels.sha256_of(data)}\n"
+    return f"# preload: weights\nweights=={version} --hash=sha256:{wheels.sha256_of(data)}\n"
