@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -86,16 +87,11 @@ def test_package_named_like_one_of_ginkgo_is_refused(install: Install) -> None:
 def test_own_package_is_found_before_the_projects_and_after_the_standard_library(
     install: Install,
 ) -> None:
-    wheel = wheels.Wheel({"bench.py": "", "colorsys.py": ""})
-    install(wheel)
+    install(wheels.Wheel({"chaos/__init__.py": "", "colorsys.py": ""}))
     folder = next(iter(load._installed.values()))
-    import colorsys
-
-    sys.modules.pop("bench", None)
-    import bench
-
-    assert bench.__file__ == f"{folder}/bench.py"
-    assert not str(colorsys.__file__).startswith(folder)
+    chaos, colorsys = PathFinder.find_spec("chaos"), PathFinder.find_spec("colorsys")
+    assert chaos is not None and chaos.origin == f"{folder}/chaos/__init__.py"
+    assert colorsys is not None and not str(colorsys.origin).startswith(folder)
 
 
 @pytest.mark.parametrize(
