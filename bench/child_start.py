@@ -15,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from portfolios.runtime.messages import Load
+from portfolios.runtime.spec import Spec
 from scheduling.node_daemon.artifact_cache import ArtifactCache
 from scheduling.node_daemon.child import Child, start_child
 from scheduling.node_daemon.environments import Environments
@@ -45,20 +46,12 @@ async def main() -> None:
         folder = Path(name)
         folder.chmod(0o755)
         environment, artifact = await _obtain(folder)
-        ours = {"artifact": artifact.sha256, "strategy_class": "counting:Counter"}
-        with_packages = lambda: spec("counter", **ours)  # noqa: E731
+        counter = spec("counter", artifact=artifact.sha256, strategy_class="counting:Counter")
+        bare = replace(environment, modules=())
         print(f"{'':44} {'after the fork':>22} {'private':>9} {'shared':>9}")
-        for label, client, made, code in (
-            ("numpy and pandas, preloaded", _client(environment), with_packages, artifact),
-            (
-                "numpy and pandas, not preloaded",
-                _client(replace(environment, modules=())),
-                with_packages,
-                artifact,
-            ),
-            ("built-in canary, the node's packages", _client(None), lambda: spec("canary"), None),
-        ):
-            await _measure(label, client, lambda made=made: Load(made(), None, 0), code)
+        await _measure("numpy and pandas, preloaded", environment, counter, artifact)
+        await _measure("numpy and pandas, not preloaded", bare, counter, artifact)
+        await _measure("built-in canary, the node's packages", None, spec("canary"), None)
         _measure_new_process(environment.python)
 
 
@@ -104,21 +97,22 @@ def _lock(folder: Path) -> bytes:
     return lock.read_bytes()
 
 
-def _client(environment: PackageEnvironment | None) -> ForkserverClient:
-    return ForkserverClient(MEMORY_MB, environment=environment)
-
-
 async def _measure(
-    label: str, client: ForkserverClient, load: Callable[[], Load], artifact: Artifact | None
+    label: str,
+    environment: PackageEnvironment | None,
+    portfolio: Spec,
+    artifact: Artifact | None,
 ) -> None:
+    client = ForkserverClient(MEMORY_MB, environment=environment)
+    load = Load(portfolio, None, 0)
     client.launch()
     listening = asyncio.create_task(client.listen())
     times: list[float] = []
     memory: list[tuple[float, float]] = []
     try:
-        await _start_one(client, load(), artifact)  # waits until everything is preloaded
+        await _start_one(client, load, artifact)  # waits until everything is preloaded
         for _ in range(RUNS):
-            took_ms, child = await _start_one(client, load(), artifact)
+            took_ms, child = await _start_one(client, load, artifact)
             times.append(took_ms)
             memory.append(_memory_mb(child.pid))
             child.kill()
