@@ -4,6 +4,7 @@ from portfolios.models.artifact import Artifact, ArtifactStrategy
 from portfolios.models.feed import FeedRow, FeedSegment, Instrument
 from portfolios.models.portfolio import CatchUp, DesiredState, Portfolio, Revision, RevisionStatus
 from portfolios.models.records import Checkpoint, EquityPoint, Fill, MetricPoint, Order, Suppression
+from portfolios.models.secret import Secret
 
 __all__ = [
     "Artifact",
@@ -21,5 +22,6 @@ __all__ = [
     "Portfolio",
     "Revision",
     "RevisionStatus",
+    "Secret",
     "Suppression",
 ]
