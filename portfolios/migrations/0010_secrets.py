@@ -9,7 +9,7 @@ from ginkgo_site.table_locks import PatientMigration
 
 class Migration(PatientMigration):
     dependencies = [
-        ("portfolios", "0006_artifacts"),
+        ("portfolios", "0009_metric_points"),
     ]
 
     operations = [
