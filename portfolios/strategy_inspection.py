@@ -129,6 +129,22 @@ def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
     return reply.strategies
 
 
+def errors_in_code(
+    code: ArtifactCode,
+    strategy: FoundStrategy,
+    parameters: Mapping[str, Any],
+    symbols: Sequence[str],
+) -> list[FieldError]:
+    """Return the parameter errors of a strategy of an artifact that is not stored.
+
+    Raise CheckFailed.
+    """
+    given = json.dumps(parameters, default=str)
+    request = Examine(strategy.name, given, list(symbols), code.sha256, strategy.class_path)
+    with _slot():
+        return list(_examine(request, code))
+
+
 @lru_cache(maxsize=256)
 def _inspect_in_process(
     strategy: str,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from portfolios import strategy_inspection
 from portfolios.feeds import open_feed
 from portfolios.strategies import registry
+from portfolios.strategies.base import FieldError
 from portfolios.text import exact_decimal, quoted, unprintable_errors
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
@@ -28,6 +29,8 @@ LIMIT_FLAGS = ("allow_short", "allow_negative_cash")
 MAX_CASH = Decimal(10) ** 15
 
 Error = dict[str, str]
+#: (strategy, parameters, symbols, artifact) → errors
+ParameterCheck = Callable[[str, Mapping[str, Any], Sequence[str], str | None], Sequence[FieldError]]
 
 
 def error(field: str, code: str, message: str) -> Error:
@@ -56,10 +59,12 @@ def configuration_errors(
     limits: Any,
     artifact: str | None = None,
     feed: str | None = None,
+    check: ParameterCheck = strategy_inspection.parameter_errors,
 ) -> list[Error]:
     """Return all errors of a configuration, each with its field.
 
     `artifact` is the complete hash of one that exists, or None for a strategy of the release.
+    `check` returns the errors of parameters.
     """
     errors = symbols_errors(symbols, feed)
     errors += limits_errors(limits)
@@ -69,9 +74,7 @@ def configuration_errors(
     if not isinstance(strategy, str):
         return [*errors, error("strategy", "wrong_type", "strategy is a name: give a text.")]
     try:
-        found = strategy_inspection.parameter_errors(
-            strategy, config, _only_texts(symbols), artifact
-        )
+        found = check(strategy, config, _only_texts(symbols), artifact)
     except registry.UnknownStrategy as unknown:
         return [*errors, error("strategy", "unknown_strategy", f"{unknown}.")]
     except strategy_inspection.CheckFailed as failed:
@@ -98,16 +101,17 @@ def missing_symbols_errors(strategy: Any, symbols: Any, artifact: str | None = N
         found = strategy_inspection.facts(strategy, artifact)
     except (registry.UnknownStrategy, strategy_inspection.CheckFailed):
         return []  # already reported
-    if found.sees_every_symbol:
-        return []
-    return [
-        error(
-            "symbols",
-            "required",
-            f"{strategy} trades the symbols it is given and was given none: list them, such as "
-            '["IBM", "XOM"], or give ["*"] for every symbol of the feed.',
-        )
-    ]
+    return [] if found.sees_every_symbol else [no_symbols_error(strategy)]
+
+
+def no_symbols_error(strategy: str) -> Error:
+    """Return the error of a strategy that trades listed symbols and was given none."""
+    return error(
+        "symbols",
+        "required",
+        f"{strategy} trades the symbols it is given and was given none: list them, such as "
+        '["IBM", "XOM"], or give ["*"] for every symbol of the feed.',
+    )
 
 
 def symbols_errors(symbols: Any, feed: str | None = None) -> list[Error]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,6 +22,7 @@ from portfolios.verify.replay_process import ArtifactCode
 from scheduling.node_daemon.artifact_cache import ArtifactCache
 from scheduling.node_daemon.environments import Environments
 from scheduling.node_daemon.errors import CodeUnavailable
+from scheduling.node_daemon.logs import LOG
 
 __all__ = ["CodeUnavailable", "artifact_code", "code_for_check", "code_of_upload"]
 
@@ -91,8 +93,19 @@ def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> Art
         return ArtifactCode(sha256, code, python)
 
     folder = _folder()
-    with _alone(folder):
+    with _alone(folder), _quiet():
         return asyncio.run(both())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the notes of a node's caches out of the log of a process that is no node."""
+    before = LOG.level
+    LOG.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        LOG.setLevel(before)
 
 
 def _in_use(folder: Path) -> set[str]:

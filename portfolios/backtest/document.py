@@ -105,12 +105,21 @@ class Order(msgspec.Struct):
     fee: str
 
 
+class MetricValues(msgspec.Struct):
+    """What a strategy gave to `ctx.metric` under one name."""
+
+    last: float
+    low: float
+    high: float
+
+
 class BacktestDocument(msgspec.Struct):
     """The whole document."""
 
     format: int
     input: Input
     figures: Figures
+    metrics: dict[str, MetricValues]  #: by name, as sampled at equity points
     positions: list[dict[str, Any]]  #: after the last event
     equity: list[Point]
     orders: list[Order]
@@ -118,13 +127,17 @@ class BacktestDocument(msgspec.Struct):
     elapsed_s: float
 
 
-def document_of(result: BacktestResult, artifact: str = "") -> BacktestDocument:
+def document_of(result: BacktestResult) -> BacktestDocument:
     """Return the document of a result."""
     tally = result.tally
     return BacktestDocument(
         format=FORMAT,
-        input=_input(result, artifact),
+        input=_input(result),
         figures=_figures(result),
+        metrics={
+            name: MetricValues(metric.last, metric.low, metric.high)
+            for name, metric in sorted(tally.metrics.items())
+        },
         positions=account_view(result.state)["positions"],
         equity=[_point(point) for point in tally.curve.points],
         orders=[_order(line) for line in tally.orders],
@@ -133,7 +146,7 @@ def document_of(result: BacktestResult, artifact: str = "") -> BacktestDocument:
     )
 
 
-def _input(result: BacktestResult, artifact: str) -> Input:
+def _input(result: BacktestResult) -> Input:
     from portfolios.runtime.python_version import PYTHON_VERSION
 
     backtest = result.backtest
@@ -150,7 +163,7 @@ def _input(result: BacktestResult, artifact: str) -> Input:
         feed_sha256=backtest.feed.sha256,
         from_seq=backtest.range.first,
         to_seq=backtest.range.last,
-        artifact=artifact,
+        artifact=spec.artifact,
         python=PYTHON_VERSION,
     )
 

@@ -51,6 +51,15 @@ class Drawdown:
 
 
 @dataclass(slots=True)
+class Metric:
+    """The sampled values of one metric."""
+
+    last: float
+    low: float
+    high: float
+
+
+@dataclass(slots=True)
 class Tally:
     """Sums of everything that the engine produced so far."""
 
@@ -69,6 +78,7 @@ class Tally:
     halt: tuple[int, str] | None = None  #: the event after which a limit halted it, and why
     drawdown: Drawdown = field(default_factory=Drawdown)
     max_exposure: float = 0.0
+    metrics: dict[str, Metric] = field(default_factory=dict)  #: at most 32, by name
     orders: deque[OrderLine] = field(default_factory=lambda: deque(maxlen=ORDERS_KEPT))
     curve: Curve = field(default_factory=Curve)
     _points: int = 0
@@ -108,6 +118,7 @@ class Tally:
             self._peak, self._peak_us = self.starting_cash, self.first_us
         self.last_us = events[-1].released
         self._add_orders(result)
+        self._add_metrics(result)
         self._walk(events, result)
 
     def _add_orders(self, result: BatchResult) -> None:
@@ -128,6 +139,15 @@ class Tally:
             ended = self._open.pop((end.order_seq, end.order_index), None)
             if ended is not None:
                 ended.end = end
+
+    def _add_metrics(self, result: BatchResult) -> None:
+        for row in result.metrics:
+            known = self.metrics.get(row.name)
+            if known is None:
+                self.metrics[row.name] = Metric(row.value, row.value, row.value)
+            else:
+                known.last = row.value
+                known.low, known.high = min(known.low, row.value), max(known.high, row.value)
 
     def _walk(self, events: Sequence[Event], result: BatchResult) -> None:
         """Follow positions and last prices through the batch, for the exposure at each point.

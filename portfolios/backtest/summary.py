@@ -46,6 +46,10 @@ def facts(document: BacktestDocument) -> list[tuple[str, str, str]]:
         ("Fills", f"{f.fills:,}", f"{_money(f.fees)} of fees" if Decimal(f.fees) else ""),
         ("Refused", f"{f.refused:,}", again),
         ("Events", f"{f.events:,}", _span(f.first_at, f.last_at)),
+        *(
+            (name, f"{metric.last:,.6g}", f"{metric.low:,.6g} to {metric.high:,.6g}")
+            for name, metric in document.metrics.items()
+        ),
     ]
 
 

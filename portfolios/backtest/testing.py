@@ -55,6 +55,7 @@ class StrategyRun:
     cash: Decimal
     equity: Decimal
     state: dict[str, Any]  #: the strategy's own
+    metrics: dict[str, float]  #: as last set with ctx.metric
     halted: str  #: why a limit halted it, which ended the run; empty if none did
 
 
@@ -121,6 +122,7 @@ def run_bars(
         cash=account.cash,
         equity=account.equity,
         state=engine.state.strategy.data,
+        metrics=dict(engine.state.metrics),
         halted=whole.halt,
     )
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 from django.conf import settings
 
+from portfolios import strategy_inspection, validation
+from portfolios.artifacts.catalog import find_strategy
+from portfolios.artifacts.lock import check_complete, env_sha256, normalise_lock
+from portfolios.artifacts.wheel import WheelRefused, read_wheel
 from portfolios.backtest.feed_range import WrongRange, read_range
 from portfolios.backtest.run import Backtest, BacktestResult, StrategyStopped, run_backtest
 from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.feeds.base import Feed
+from portfolios.runtime.messages import FoundStrategy
 from portfolios.runtime.spec import Spec
-from portfolios.strategy_inspection import facts
-from portfolios.validation import cash_errors, configuration_errors, missing_symbols_errors
-from portfolios.verify.replay_process import replay_process
+from portfolios.strategies.base import FieldError
+from portfolios.strategies.registry import UnknownStrategy
+from portfolios.verify.replay_process import ArtifactCode, replay_process
+from scheduling.artifact_code import CodeUnavailable, artifact_code, code_of_upload
 from scheduling.errors import Invalid, Refused
 from scheduling.observe.desired_set import spec_of
+from scheduling.operations.artifacts import resolve_artifact
 
 #: Seeds `ctx.random`: the same in every backtest, and in no portfolio.
 UID = "00000000-0000-0000-0000-000000000000"
@@ -38,6 +47,19 @@ class NewBacktest:
     feed: str | None = None  #: None: that of the installation
     first: str | None = None  #: a seq or a time; None: the feed's first event
     last: str | None = None
+    artifact: str | None = None  #: a hash, or the file of a wheel; None: an installed strategy
+    lock: str = ""  #: the dependencies of a wheel that is a file
+
+
+@dataclass(frozen=True, slots=True)
+class _Runnable:
+    """A strategy, and the code to run it from."""
+
+    version: int
+    artifact: str = ""
+    environment: str = ""
+    strategy_class: str = ""
+    code: ArtifactCode | None = None
 
 
 def run_new_backtest(
@@ -47,45 +69,23 @@ def run_new_backtest(
 
     Raise Invalid for wrong input, Refused if the strategy fails.
     """
-    backtest = _prepared(new)
-    span = backtest.range
+    feed = _feed(new.feed)
+    runnable = _checked_strategy(new, feed)
+    try:
+        span = read_range(feed, new.first, new.last)
+    except WrongRange as wrong:
+        raise Refused("wrong_range", str(wrong), status=400) from None
+    backtest = Backtest(_spec(new, runnable, span.first), feed, span)
     guard = settings.GINKGO
     try:
-        with replay_process(memory_mb=guard.child_memory_mb, sandboxed=guard.strategy_guard) as ask:
+        with replay_process(
+            memory_mb=guard.child_memory_mb, sandboxed=guard.strategy_guard, code=runnable.code
+        ) as ask:
             return run_backtest(backtest, ask, lambda at: on_progress(span.first, at, span.last))
     except StrategyStopped as stopped:
         raise Refused(
             "strategy_failed", stopped.message, seq=stopped.seq, trace=stopped.trace
         ) from None
-
-
-def _prepared(new: NewBacktest) -> Backtest:
-    feed = _feed(new.feed)
-    errors = configuration_errors(new.strategy, new.config, new.symbols, new.limits, feed=feed.name)
-    errors += missing_symbols_errors(new.strategy, new.symbols) + cash_errors(new.starting_cash)
-    if errors:
-        raise Invalid(errors)
-    try:
-        span = read_range(feed, new.first, new.last)
-    except WrongRange as wrong:
-        raise Refused("wrong_range", str(wrong), status=400) from None
-    facts_of_revision = SimpleNamespace(
-        name="backtest",
-        uid=UID,
-        revision=1,
-        strategy=new.strategy,
-        strategy_version=facts(new.strategy).version,
-        config=new.config,
-        symbols=new.symbols,
-        limits=new.limits,
-        starting_cash=new.starting_cash,
-        first_seq=span.first,
-        artifact_sha256=None,
-        env_sha256=None,
-        class_path=None,
-    )
-    spec = msgspec.convert(spec_of(facts_of_revision), Spec)
-    return Backtest(spec, feed, span)
 
 
 def _feed(name: str | None) -> Feed:
@@ -94,3 +94,119 @@ def _feed(name: str | None) -> Feed:
     except UnknownFeed as unknown:
         text = str(unknown)
         raise Refused("unknown_feed", f"{text[:1].upper()}{text[1:]}.", status=400) from None
+
+
+def _spec(new: NewBacktest, runnable: _Runnable, first_seq: int) -> Spec:
+    """Return the spec as a node gets it."""
+    facts_of_revision = SimpleNamespace(
+        name="backtest",
+        uid=UID,
+        revision=1,
+        strategy=new.strategy,
+        strategy_version=runnable.version,
+        config=new.config,
+        symbols=new.symbols,
+        limits=new.limits,
+        starting_cash=new.starting_cash,
+        first_seq=first_seq,
+        artifact_sha256=runnable.artifact,
+        env_sha256=runnable.environment,
+        class_path=runnable.strategy_class,
+    )
+    return msgspec.convert(spec_of(facts_of_revision), Spec)
+
+
+# --- the strategy --------------------------------------------------------------------------------
+
+
+def _checked_strategy(new: NewBacktest, feed: Feed) -> _Runnable:
+    """Return the strategy and its code. Raise Invalid for a configuration that it refuses."""
+    errors = validation.cash_errors(new.starting_cash)
+    try:
+        if new.artifact is None:
+            return _installed(new, feed, errors)
+        if new.artifact.endswith(".whl") or Path(new.artifact).exists():
+            return _of_wheel(new, feed, errors)
+        return _stored(new, feed, errors)
+    except CodeUnavailable as error:
+        raise Refused("code_unavailable", f"{new.artifact} cannot be run: {error}.") from None
+    except UnknownStrategy as unknown:
+        raise Invalid([validation.error("strategy", "unknown_strategy", f"{unknown}.")]) from None
+    except strategy_inspection.CheckFailed as failed:
+        raise Refused("check_failed", str(failed), status=400) from None
+
+
+def _installed(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
+    errors += _configuration_errors(new, feed, None)
+    errors += validation.missing_symbols_errors(new.strategy, new.symbols)
+    _raise_if(errors)
+    return _Runnable(strategy_inspection.facts(new.strategy).version)
+
+
+def _stored(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
+    """Return the strategy of an artifact that was added."""
+    sha256, unknown = resolve_artifact(new.artifact)
+    _raise_if(unknown)
+    assert sha256 is not None
+    errors += _configuration_errors(new, feed, sha256)
+    errors += validation.missing_symbols_errors(new.strategy, new.symbols, sha256)
+    _raise_if(errors)
+    found = find_strategy(sha256, new.strategy)
+    code = artifact_code(sha256)
+    return _Runnable(found.version, sha256, _environment_of(code), found.class_path, code)
+
+
+def _of_wheel(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
+    """Return the strategy of a wheel that is a file. Nothing is stored but its unpacked code."""
+    path = Path(new.artifact or "")
+    try:
+        wheel = path.read_bytes()
+        facts = read_wheel(path.name, wheel)
+        lock = normalise_lock(new.lock)
+        check_complete(f"{facts.name} {facts.version}", facts.requires, lock)
+    except OSError as error:
+        raise Refused("unreadable", f"{path} cannot be read: {error.strerror}.") from None
+    except WheelRefused as refused:
+        raise Refused(refused.code, str(refused), status=400) from None
+    sha256, environment = hashlib.sha256(wheel).hexdigest(), env_sha256(lock)
+    code = code_of_upload(sha256, wheel, environment, lock)
+    found = {each.name: each for each in strategy_inspection.inspect_artifact(code)}
+    strategy = found.get(new.strategy)
+    if strategy is None:
+        names = ", ".join(found) or "none"
+        raise UnknownStrategy(f"{path} has no strategy {new.strategy!r}; it has: {names}")
+    errors += _configuration_errors(new, feed, sha256, _check_in(code, strategy))
+    if not new.symbols and not strategy.sees_every_symbol:
+        errors.append(validation.no_symbols_error(new.strategy))
+    _raise_if(errors)
+    return _Runnable(strategy.version, sha256, environment, strategy.class_path, code)
+
+
+def _configuration_errors(
+    new: NewBacktest,
+    feed: Feed,
+    artifact: str | None,
+    check: validation.ParameterCheck = strategy_inspection.parameter_errors,
+) -> list[dict[str, str]]:
+    return validation.configuration_errors(
+        new.strategy, new.config, new.symbols, new.limits, artifact, feed.name, check
+    )
+
+
+def _check_in(code: ArtifactCode, strategy: FoundStrategy) -> validation.ParameterCheck:
+    def check(
+        name: str, parameters: Mapping[str, Any], symbols: Sequence[str], artifact: str | None
+    ) -> Sequence[FieldError]:
+        return strategy_inspection.errors_in_code(code, strategy, parameters, symbols)
+
+    return check
+
+
+def _environment_of(code: ArtifactCode) -> str:
+    """Return the hash of the lock, by the name of its environment: HASH-cpython-311/venv/…"""
+    return "" if code.python is None else code.python.parents[2].name.partition("-")[0]
+
+
+def _raise_if(errors: list[dict[str, str]]) -> None:
+    if errors:
+        raise Invalid(errors)

@@ -57,6 +57,15 @@ class Command(GinkgoCommand):
         """Add the strategy, its configuration, the range and the outputs."""
         parser.add_argument("strategy", metavar="STRATEGY")
         parser.add_argument(
+            "--artifact",
+            metavar="WHEEL|SHA256",
+            help="the file of a wheel, or the hash of an artifact that was added; by default an "
+            "installed strategy",
+        )
+        parser.add_argument(
+            "--lock", metavar="FILE", help="the dependencies of that wheel, with their hashes"
+        )
+        parser.add_argument(
             "--config",
             metavar="K=V",
             nargs="+",
@@ -102,6 +111,8 @@ class Command(GinkgoCommand):
             feed=options["feed"],
             first=options["first"],
             last=options["last"],
+            artifact=options["artifact"],
+            lock=_text_of(options["lock"]) if options["lock"] else "",
         )
         try:
             with progress_bar(new.strategy) as report:
@@ -186,15 +197,20 @@ def _file_of_parameters(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failed("unreadable", f"{path} cannot be read: {error}.") from None
+        value = json.loads(_text_of(path))
     except ValueError as error:
         raise Failed("malformed", f"{path} is not JSON: {error}.") from None
     if not isinstance(value, dict):
         shown = quoted(json.dumps(value), 40)
         raise Failed("malformed", f"{path} holds {shown}; give an object of parameters.")
     return value
+
+
+def _text_of(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failed("unreadable", f"{path} cannot be read: {error}.") from None
 
 
 def _refuse_unwritable(file: Path | None) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+
+from tests.support.wheels import Wheel, sha256_of
 
 RANGE = ("--from", "2009-09-01", "--to", "2009-12-31")
 
@@ -90,3 +93,98 @@ def test_strategy_that_ends_its_process_is_a_sentence(monkeypatch: pytest.Monkey
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.exits_on_init")
     with pytest.raises(CommandError, match="leaving stopped at seq 1: its process exited with"):
         backtest("leaving", "--symbols", "IBM", "--to", "900")
+
+
+# --- artifacts -----------------------------------------------------------------------------------
+
+PRICED = """
+from decimal import Decimal
+from typing import Annotated
+import msgspec
+from portfolios.strategies.base import FieldError, OrderIntent, Strategy, WarmUp
+
+class Parameters(msgspec.Struct, frozen=True):
+    size: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+class Priced(Strategy):
+    name = "priced"
+    parameters_type = Parameters
+
+    @classmethod
+    def check(cls, parameters, symbols):
+        if parameters.size == 13:
+            yield FieldError("size", "out_of_range", "size 13 brings bad luck.")
+
+    def warm_up(self):
+        return WarmUp(events=3)
+
+    def on_event(self, ctx, state, event):
+        state["seen"] = state.get("seen", 0) + 1
+        ctx.metric("seen", state["seen"])
+        if state["seen"] == 20:
+            raise ValueError("twenty")
+        return [OrderIntent(event.symbol, "buy", Decimal(self.parameters.size))]
+"""
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, settings: Any) -> Path:
+    """Return the file of a wheel with one strategy; code is unpacked below the test's folder."""
+    settings.GINKGO = replace(settings.GINKGO, home=tmp_path / "home")
+    path = tmp_path / "pricing-1.0-py3-none-any.whl"
+    made = Wheel({"pricing.py": PRICED}, {"priced": "pricing:Priced"}, package="pricing")
+    path.write_bytes(made.data())
+    return path
+
+
+def test_wheel_runs_in_the_guarded_process_warmed_up(wheel: Path) -> None:
+    given = ("priced", "--artifact", str(wheel), "--symbols", "IBM")
+    document = json.loads(backtest(*given, "--from", "2009-09-01", "--to", "2009-09-04", "--json"))
+    assert document["input"]["artifact"] == sha256_of(wheel.read_bytes())
+    # Four trading days after three of warm-up; a sample is taken before the day's own decision.
+    assert document["figures"]["events"] == document["figures"]["orders"] == 4
+    assert document["metrics"] == {"seen": {"last": 6.0, "low": 3.0, "high": 6.0}}
+
+    with pytest.raises(CommandError, match=r"priced failed: ValueError: twenty in priced at seq"):
+        backtest(*given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("other", "--symbols", "IBM"), "has no strategy 'other'; it has: priced"),
+        (("priced",), "priced trades the symbols it is given and was given none"),
+        (("priced", "--symbols", "IBM", "--config", "size=0"), "size is 0; give a whole number"),
+        (("priced", "--symbols", "IBM", "--config", "size=13"), "size 13 brings bad luck."),
+    ],
+)
+def test_configuration_is_checked_by_the_strategy_of_the_wheel(
+    wheel: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(CommandError) as refused:
+        backtest(*arguments, "--artifact", str(wheel))
+    assert sentence in str(refused.value)
+
+
+def test_file_that_is_no_wheel_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "pricing-1.0-py3-none-any.whl"
+    with pytest.raises(CommandError, match=r"whl cannot be read: No such file"):
+        backtest("priced", "--artifact", str(path))
+    path.write_bytes(b"text")
+    with pytest.raises(CommandError, match="is not a wheel: File is not a zip file"):
+        backtest("priced", "--artifact", str(path))
+
+
+@pytest.mark.django_db
+def test_artifact_that_was_added_runs_by_its_hash(wheel: Path) -> None:
+    sha256 = sha256_of(wheel.read_bytes())
+    given = ("priced", "--symbols", "IBM", "--to", "900", "--json", "--artifact")
+    with pytest.raises(CommandError, match=r"There is no artifact [0-9a-f]{12}"):
+        backtest(*given, sha256[:12])
+    call_command("add_artifact", str(wheel), stdout=io.StringIO())
+    stored, file = (
+        json.loads(backtest(*given, sha256[:12])),
+        json.loads(backtest(*given, str(wheel))),
+    )
+    assert stored["input"]["artifact"] == sha256
+    assert stored | {"elapsed_s": 0} == file | {"elapsed_s": 0}

@@ -27,7 +27,7 @@ def test_readme_leads_from_an_empty_folder_to_a_backtest(tmp_path: Path) -> None
         ["bash", "-euo", "pipefail", "-c", lines_of((folder / "README.md").read_text())],
         cwd=folder,
         # Without a network: a newcomer behind a proxy has none either.
-        env={**os.environ, "UV_OFFLINE": "1"},
+        env={**os.environ, "UV_OFFLINE": "1", "GINKGO_HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,
         timeout=120,

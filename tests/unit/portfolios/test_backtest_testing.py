@@ -113,3 +113,27 @@ def test_limit_that_halts_ends_the_run() -> None:
     run = run_bars(EverySecondBar, bars("A", 10, 10, 10, 1, 1, 1), cash=20, limits=limits)
     assert "45 % below its peak" in run.halted
     assert run.state == {"bars": 4}
+
+
+class Hooked(Strategy):
+    """Warms up with two events, sets a timer and a metric."""
+
+    name = "hooked"
+
+    def on_event(self, ctx: Any, state: Any, event: Any) -> None:
+        state["seen"] = state.get("seen", 0) + 1
+        ctx.metric("seen", state["seen"])
+        if event.seq == 1:
+            ctx.set_timer(event.released + 86_400_000_000)
+
+    def on_timer(self, ctx: Any, state: Any, due: int) -> Any:
+        return [OrderIntent("A", "buy", Decimal(1), tag="timer")]
+
+
+def test_timers_and_metrics_work_as_on_a_node() -> None:
+    run = run_bars(Hooked, bars("A", 10, 11, 12))
+    assert run.metrics == {"seen": 3}
+    # The timer fires before bar 2; its order is filled at the open of bar 3.
+    assert [(order.seq, order.tag, order.status) for order in run.orders] == [
+        (2, "timer", "filled")
+    ]
