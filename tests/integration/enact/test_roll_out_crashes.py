@@ -1,0 +1,82 @@
+"""A pass dies at every point of every step of a roll-out: the next pass takes the step once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from portfolios.models import Portfolio, Revision
+from scheduling import operations
+from scheduling.db import failpoints
+from scheduling.db.failpoints import ConnectionCut
+from scheduling.models import Handoff
+from scheduling.passes.roll_outs import advance
+from scheduling.timing import timing
+from tests.support.crash_injection import CrashAt, rolled_back
+from tests.support.factories import newest_handoff, owner
+from tests.support.roll_outs import begin, make_fleet, pinned, reload_done, state, states, step
+
+pytestmark = pytest.mark.django_db
+
+
+def crash_everywhere(act: Callable[[], Any], check: Callable[[], None]) -> int:
+    """Cut the connection at each point of `act` in turn, let the next pass go on, and check."""
+    recorded = CrashAt(at=0)
+    with rolled_back(), failpoints.hook_installed(recorded):
+        act()
+    points = [point.name for point in recorded.points]
+    for number in range(1, len(points) + 1):
+        with rolled_back():
+            with pytest.raises(ConnectionCut), failpoints.hook_installed(CrashAt(at=number)):
+                act()
+            step()
+            check()
+    return len(points)
+
+
+def test_start_happens_once() -> None:
+    _, _, second = make_fleet("a", "b")
+    number = begin(second, "a", "b")
+
+    def check() -> None:
+        assert states(number) == {"a": "changing", "b": "waiting"}
+        assert list(Revision.objects.filter(artifact=second).values_list("number", flat=True)) == [
+            2
+        ]
+        assert Handoff.objects.filter(kind="reload").count() == 1
+
+    assert crash_everywhere(lambda: advance("test", timing()), check) > 10
+
+
+def test_rejection_stops_it_whole() -> None:
+    node, _, second = make_fleet("a", "b")
+    number = begin(second, "a", "b")
+    step()
+    node.fails(newest_handoff(owner("a", node).portfolio), strategy=True)
+
+    def check() -> None:
+        assert states(number) == {"a": "rejected", "b": "skipped"}
+        assert state(number) == "stopped"
+
+    assert crash_everywhere(lambda: advance("test", timing()), check) > 5
+
+
+def test_way_back_happens_once() -> None:
+    node, _, second = make_fleet("a", "b")
+    number = begin(second, "a", "b", canary_seconds=0)
+    step()
+    reload_done("a", node)
+    step()
+    reload_done("b", node)
+    step()
+    operations.return_roll_out(number, actor="ann")
+
+    def check() -> None:
+        assert states(number) == {"a": "returning", "b": "returning"}
+        assert [pinned(name) for name in "ab"] == ["1.0", "1.0"]
+        assert list(Portfolio.objects.values_list("revision", flat=True)) == [1, 1]
+        assert Handoff.objects.filter(kind="reload", to_revision=1).count() == 2
+
+    assert crash_everywhere(lambda: advance("test", timing()), check) > 20
