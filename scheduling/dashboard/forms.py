@@ -44,7 +44,23 @@ class JSONText(forms.CharField):
         return parsed
 
 
-class EditPortfolioForm(forms.Form):
+class OperationForm(forms.Form):
+    """A form whose values an operation checks."""
+
+    def add_field_errors(self, errors: list[dict[str, str]]) -> None:
+        """Add each error to its field, or to the form if the field is unknown."""
+        for error in errors:
+            field = error.get("field", "")
+            head = field.partition(".")[0]
+            inner = field.partition(".")[2]
+            message = f"{inner}: {error['message']}" if inner else error["message"]
+            if head in self.fields:
+                self.add_error(head, message)
+            else:
+                self.add_error(None, f"{field}: {error['message']}" if field else error["message"])
+
+
+class EditPortfolioForm(OperationForm):
     """The fields of a portfolio that can be changed. Name and starting cash are fixed."""
 
     config = JSONText(label="Parameters", help_text="of the strategy, as JSON")
@@ -77,14 +93,29 @@ class EditPortfolioForm(forms.Form):
         note = self.cleaned_data.get("note")
         return {**changes, "note": note} if changes and note else changes
 
-    def add_field_errors(self, errors: list[dict[str, str]]) -> None:
-        """Add each error to its field, or to the form if the field is unknown."""
-        for error in errors:
-            field = error.get("field", "")
-            head = field.partition(".")[0]
-            inner = field.partition(".")[2]
-            message = f"{inner}: {error['message']}" if inner else error["message"]
-            if head in self.fields:
-                self.add_error(head, message)
-            else:
-                self.add_error(None, f"{field}: {error['message']}" if field else error["message"])
+
+class RollOutForm(OperationForm):
+    """What to roll out, where, and how fast."""
+
+    artifact = forms.CharField(
+        max_length=64, label="Artifact", help_text="its sha256, or the beginning of it"
+    )
+    portfolios = forms.CharField(
+        required=False,
+        label="Portfolios",
+        help_text="names; empty: all that run another version of the artifact",
+    )
+    canary = forms.CharField(
+        required=False, label="Canary", help_text="is changed first and alone; empty: one that runs"
+    )
+    at_a_time = forms.IntegerField(label="At a time", help_text="after the canary", initial=1)
+    canary_seconds = forms.FloatField(
+        required=False,
+        label="Canary seconds",
+        help_text="until it counts as proven; empty: until its revision is good",
+    )
+    reason = forms.CharField(required=False, max_length=200, label="Reason, kept in the audit log")
+
+    def clean_portfolios(self) -> list[str] | None:
+        """Return the names, or None for all."""
+        return self.cleaned_data["portfolios"].replace(",", " ").split() or None

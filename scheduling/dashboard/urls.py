@@ -21,6 +21,7 @@ urlpatterns = [
     path("handoffs/", tables.handoffs, name="handoffs"),
     path("handoffs/<int:handoff_id>/", tables.handoff, name="handoff"),
     path("roll-outs/", roll_outs.roll_out_list, name="roll-outs"),
+    path("roll-outs/new/", roll_outs.begin_roll_out, name="begin-roll-out"),
     path("roll-outs/<int:number>/", roll_outs.roll_out, name="roll-out"),
     path("roll-outs/<int:number>/<slug:verb>/", roll_outs.roll_out_action, name="roll-out-action"),
     path("what-if/", whatif.what_if, name="what-if"),

@@ -1,19 +1,26 @@
-"""Roll-outs: the list, the page of one, and its two actions."""
+"""Roll-outs: the list, the form that begins one, the page of one, and its two actions."""
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from scheduling import operations
 from scheduling.dashboard.actions import ROLL_OUT_ACTIONS
-from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
 from scheduling.dashboard.decorators import operator_required, viewer_required
+from scheduling.dashboard.forms import RollOutForm
 from scheduling.dashboard.pagination import page_by_id, page_by_offset, text_parameter
-from scheduling.dashboard.views.actions import perform_action
-from scheduling.errors import NotFound
+from scheduling.dashboard.views.actions import perform_action, render_form
+from scheduling.errors import NotFound, Refused
 from scheduling.models import ItemState, RollOutState
 from scheduling.observe.roll_outs import RollOutView, read_roll_out, roll_outs
+from scheduling.operations.registry import ROLL_OUT
 
+#: Fields of the form that span its whole width.
+WIDE_FIELDS = ("artifact", "portfolios", "reason")
 #: Portfolios of a page; a roll-out has up to a thousand.
 ROWS = 100
 
@@ -52,6 +59,40 @@ def roll_out(request: HttpRequest, number: int) -> HttpResponse:
 def _counts(shown: RollOutView) -> list[tuple[str, int]]:
     """Return (state, how many), in the order in which items pass through the states."""
     return [(state, shown.counts[state]) for state in ItemState.values if state in shown.counts]
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def begin_roll_out(request: HttpRequest) -> HttpResponse:
+    """Show the form; on POST begin the roll-out and go to its page. `?artifact=` is filled in."""
+    context = page_context(request, "handoffs") | {"action": ROLL_OUT, "wide_fields": WIDE_FIELDS}
+    template = "dashboard/parts/roll_out_form.html"
+    if request.method != "POST":
+        artifact = text_parameter(request.GET, "artifact")
+        context["form"] = RollOutForm(initial={"artifact": artifact, "at_a_time": 1})
+        return render_form(request, template, context)
+    form = RollOutForm(request.POST)
+    context["form"] = form
+    if not form.is_valid():
+        return render_form(request, template, context, 400)
+    given = dict(form.cleaned_data)
+    reason = given.pop("reason")
+    try:
+        begun = operations.roll_out(
+            operations.NewRollOut(**given), actor=request.user.get_username(), reason=reason
+        )
+    except Refused as refused:
+        errors = refused.extra.get("errors")
+        if errors:
+            form.add_field_errors(errors)
+        else:
+            context["refused"] = refused.message
+        return render_form(request, template, context, refused.status)
+    address = reverse("roll-out", args=[begun.id])
+    if wants_dialog(request):
+        message = f"Roll-out {begun.id} of {begun.artifact} begins with its canary."
+        return JsonResponse({"message": message, "redirect": address})
+    return redirect(address)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -197,3 +197,25 @@ def test_pages_show_a_roll_out_and_offer_its_actions() -> None:
     assert "is going back already" in refusal.content.decode()
     for address in ("/roll-outs/99/", "/roll-outs/99/back/", f"/roll-outs/{number}/dance/"):
         assert client.get(address).status_code == 404
+
+
+def test_form_begins_a_roll_out_and_shows_each_error_at_its_field() -> None:
+    _, _, second = make_fleet("a", "b")
+    client = Client()
+    client.force_login(make_user("mira", Role.OPERATOR))
+    assert second.sha256 in client.get(f"/roll-outs/new/?artifact={second.sha256}").content.decode()
+    wrong = client.post("/roll-outs/new/", {"artifact": "0" * 64, "at_a_time": "900"})
+    assert wrong.status_code == 400
+    text = wrong.content.decode()
+    assert 'data-field="artifact"' in text and 'data-field="at_a_time"' in text
+    given = {"artifact": second.sha256, "portfolios": "a, b", "canary": "b", "at_a_time": "2"}
+    unknown = client.post("/roll-outs/new/", {**given, "canary": "z"})
+    assert unknown.status_code == 409 and "The canary z is not among the 2" in (
+        unknown.content.decode()
+    )
+    answer = client.post("/roll-outs/new/", {**given, "canary_seconds": "5", "reason": "faster"})
+    found = RollOut.objects.get()
+    assert answer.headers["Location"] == f"/roll-outs/{found.pk}/"
+    assert (found.at_a_time, found.canary_s, found.note) == (2, 5.0, "faster")
+    assert found.requested_by == "mira"
+    assert list(found.items.values_list("portfolio__name", flat=True)) == ["b", "a"]
