@@ -63,16 +63,18 @@ DELETE_STRATEGIES = Statement(
 -- Concurrent writer: a revision that is being written holds the artifact; the next statement waits.
 DELETE FROM portfolios_strategy WHERE artifact_id = %(artifact)s
   AND NOT EXISTS (SELECT FROM portfolios_revision WHERE artifact_sha256 = %(artifact)s)
+  AND NOT EXISTS (SELECT FROM scheduling_rollout WHERE artifact_sha256 = %(artifact)s)
 """,
 )
 
 DELETE_ARTIFACT = Statement(
     "DELETE_ARTIFACT",
     """
--- Concurrent writer: a new revision. This waits for its transaction; the foreign key then refuses
--- the deletion when it is committed, since the revision was not visible here.
+-- Concurrent writer: a new revision or roll-out. This waits for its transaction; the foreign key
+-- then refuses the deletion when it is committed, since the other was not visible here.
 DELETE FROM portfolios_artifact WHERE sha256 = %(artifact)s
   AND NOT EXISTS (SELECT FROM portfolios_revision WHERE artifact_sha256 = %(artifact)s)
+  AND NOT EXISTS (SELECT FROM scheduling_rollout WHERE artifact_sha256 = %(artifact)s)
 RETURNING sha256
 """,
     row=ShaRow,

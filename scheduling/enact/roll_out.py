@@ -25,6 +25,7 @@ from scheduling.decide.roll_out import (
     Steps,
 )
 from scheduling.decide.types import NEEDS_OPERATOR_PHASES, Reason
+from scheduling.enact.artifacts import hold
 from scheduling.enact.audit_log import Line, audit, audit_all
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import Request, request_all
@@ -165,7 +166,7 @@ class NumberRow(NamedTuple):
     number: int
 
 
-#: The artifact's foreign key keeps it from being deleted meanwhile.
+#: The roll-out keeps the artifact from being deleted.
 NEW_REVISION = Statement(
     "NEW_REVISION",
     """
@@ -276,6 +277,11 @@ def create(
 
     Raise Refused, naming it, if another open roll-out has one of the portfolios.
     """
+    if not (yield from hold(artifact)):
+        raise Refused(
+            "artifact_gone",
+            f"The artifact {artifact[:12]}… has just been deleted; upload it again.",
+        )
     made = yield from query_one(
         NEW_ROLL_OUT,
         artifact=artifact,

@@ -7,6 +7,7 @@ import json
 import threading
 from typing import Any, NamedTuple
 
+import psycopg
 from django.db import IntegrityError
 from django.db.models import Sum
 from jsonschema import Draft202012Validator
@@ -25,6 +26,7 @@ from scheduling.artifact_code import CodeUnavailable, code_of_upload
 from scheduling.db.transaction import execute
 from scheduling.enact import artifacts as enact
 from scheduling.errors import Refused
+from scheduling.models import RollOut
 
 #: Bytes of all wheels in the database together.
 MAX_TOTAL_BYTES = 1 << 30
@@ -180,8 +182,16 @@ def delete_artifact(given: str, *, actor: str) -> Artifact:
     try:
         if execute(enact.delete(artifact.sha256, str(artifact), actor)):
             return artifact
-    except IntegrityError:
-        pass  # concurrent writer: a revision that was written meanwhile
+    except (IntegrityError, psycopg.IntegrityError):
+        pass  # concurrent writer: a revision or a roll-out that was written meanwhile
+    named = RollOut.objects.filter(artifact=artifact).order_by("-pk").first()
+    if named is not None and not artifact.revisions.exists():
+        raise Refused(
+            "artifact_in_use",
+            f"{artifact} cannot be deleted: roll-out {named.pk} names it, which is kept as a "
+            "record.",
+            portfolios=[],
+        )
     users = artifact_users(artifact.sha256)
     if not users:
         raise Refused("not_found", f"There is no artifact {artifact.sha256[:12]}…", status=404)

@@ -50,22 +50,16 @@ def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
     wanted = _wanted(new, artifact)
     _refuse_unfit(wanted, artifact)
     order = _order(wanted, new.canary)
-    try:
-        number = execute(
-            enact.create(
-                sha256,
-                [(revision.portfolio_id, revision.number) for revision in order],
-                at_a_time=new.at_a_time,
-                canary_s=new.canary_seconds,
-                note=reason,
-                actor=actor,
-            )
+    number = execute(
+        enact.create(
+            sha256,
+            [(revision.portfolio_id, revision.number) for revision in order],
+            at_a_time=new.at_a_time,
+            canary_s=new.canary_seconds,
+            note=reason,
+            actor=actor,
         )
-    except IntegrityError:
-        # concurrent writer: the deletion of the artifact, or of its row in a restore.
-        raise Refused(
-            "artifact_gone", f"The artifact {artifact} has just been deleted; upload it again."
-        ) from None
+    )
     return read_roll_out(number)
 
 

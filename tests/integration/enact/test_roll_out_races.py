@@ -208,3 +208,21 @@ def test_way_back_beside_a_new_roll_out_of_the_same_portfolio_is_refused_by_its_
     assert isinstance(refused, Refused)
     assert f"a is part of roll-out {held.outcome}" in refused.message
     assert (state(number), pinned("a")) == ("stopped", "2.0")
+
+
+def test_artifact_of_a_roll_out_that_began_meanwhile_is_not_deleted() -> None:
+    make_fleet("a")
+    third = make_artifact("3.0")
+    portfolio = Portfolio.objects.get(name="a")
+    held = Held(
+        enact.create(
+            third.sha256, [(portfolio.pk, 1)], at_a_time=1, canary_s=None, note="", actor="ann"
+        )
+    )
+    refused = behind(held, lambda: operations.delete_artifact(third.sha256, actor="bob"))
+    assert isinstance(refused, Refused), refused
+    assert refused.message == (
+        f"{third} cannot be deleted: roll-out {held.outcome} names it, which is kept as a record."
+    )
+    step()
+    assert pinned("a") == "3.0"

@@ -158,6 +158,9 @@ def test_one_that_is_not_ready_lets_others_go_first(found: dict[str, Any], sente
     steps = next_steps(roll_out(canary, item(1, **found), item(2)), LIMITS)
     assert [i.name for i in steps.start] == ["p2"] and not steps.changes
     late = [replace(i, since=879.0) for i in (canary, item(1, **found))]
+    # As long as anything else happens, it is waited for.
+    begins = item(2, "changing", running=3, since=879.0)
+    assert decided(next_steps(roll_out(*late, begins), LIMITS)) == {"p2": "proving"}
     assert decided(next_steps(roll_out(*late), LIMITS)) == {"p1": f"skipped: {sentence}"}
 
 
