@@ -79,5 +79,5 @@ def remove_tree(folder: Path) -> None:
     for path, folders, _ in os.walk(folder):
         for each in (path, *(os.path.join(path, name) for name in folders)):
             if not os.path.islink(each):
-                os.chmod(each, 0o755)
+                os.chmod(each, 0o700)
     shutil.rmtree(folder, ignore_errors=True)
