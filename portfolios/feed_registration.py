@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 
-from portfolios.feeds import open_feed
+from portfolios.feeds import UnknownFeed, feed_names, open_feed
 from portfolios.feeds.clock import Segment, head_at
-from portfolios.models import FeedRow, FeedSegment
+from portfolios.models import FeedKind, FeedRow, FeedSegment, Instrument
 
 #: Delay of a rate change. A node that does not know of it continues with the old rate, and the
 #: release times that it stamps and commits would differ from the log permanently. Without pushes a
@@ -51,6 +51,15 @@ def ensure_feed(rate: float, name: str | None = None) -> FeedRow:
     return row
 
 
+def feed_symbols(name: str | None) -> frozenset[str]:
+    """Return the symbols of a feed, by default of the packaged one. Raise UnknownFeed."""
+    if name is None or name in feed_names():
+        return frozenset(open_feed(name).symbols)
+    if not FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED).exists():
+        raise UnknownFeed(f"There is no feed named {name}.")
+    return frozenset(Instrument.objects.filter(feed__name=name).values_list("symbol", flat=True))
+
+
 def rate_change_time(segments: list[Segment], now: datetime) -> datetime:
     """Return when another rate may begin: after every node can know of it. Pure."""
     newest = datetime.fromtimestamp(0, tz=now.tzinfo) + timedelta(
@@ -61,8 +70,10 @@ def rate_change_time(segments: list[Segment], now: datetime) -> datetime:
 
 
 def current_head(name: str) -> int:
-    """Return the newest released seq by the database's clock; 0 if the feed has not begun."""
-    row = FeedRow.objects.filter(name=name).first()
+    """Return the newest released seq; 0 if the feed has not begun."""
+    row = FeedRow.objects.filter(name=name).select_related("writer").first()
+    if row is not None and row.kind == FeedKind.RECORDED:
+        return row.writer.head
     segments = read_segments(row) if row else []
     return max(head_at(segments, microseconds(database_now())), 0) if segments else 0
 

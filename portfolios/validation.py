@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from portfolios import strategy_inspection
-from portfolios.feeds import open_feed
+from portfolios.feed_registration import feed_symbols
+from portfolios.feeds import UnknownFeed
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError
 from portfolios.text import exact_decimal, quoted, unprintable_errors
@@ -114,13 +115,24 @@ def no_symbols_error(strategy: str) -> Error:
     )
 
 
+def feed_errors(feed: Any) -> list[Error]:
+    """Return the errors of the name of a feed; empty means the packaged bars."""
+    try:
+        if feed:
+            feed_symbols(str(feed))
+    except UnknownFeed:
+        message = f"There is no feed named {quoted(feed)}; `manage.py feed list` shows them."
+        return [error("feed", "unknown_feed", message)]
+    return []
+
+
 def symbols_errors(symbols: Any, feed: str | None = None) -> list[Error]:
     """Return the errors of a list of symbols. Empty means every symbol."""
     if not isinstance(symbols, Sequence) or isinstance(symbols, str):
         return [error("symbols", "wrong_type", "symbols is a list of texts.")]
     if not all(isinstance(symbol, str) for symbol in symbols):
         return [error("symbols", "wrong_type", "symbols is a list of texts.")]
-    known = set(open_feed(feed).symbols)
+    known = feed_symbols(feed)
     unknown = sorted({s for s in symbols if s not in known and s != "*"})
     if unknown:
         listed = ", ".join(unknown[:10])

@@ -23,6 +23,7 @@ from portfolios.retention import (
 )
 from portfolios.retention.kinds import DAY_S
 from scheduling.db.transaction import Transaction, execute
+from scheduling.enact.feed_records import drop_due, forget_appends
 from scheduling.enact.portfolio_log import prune_log_lines
 from scheduling.enact.prune import (
     prune_alerts,
@@ -61,6 +62,8 @@ def delete_rows(until: float) -> int:
         lambda: prune_handoffs(keep_s),
         lambda: prune_roll_outs(keep_s),
         prune_verifications,
+        _drop_feed_records,
+        forget_appends,
         lambda: prune_log_lines(keep_log_s),
     ]
     rows = _delete_framework_rows()
@@ -68,6 +71,11 @@ def delete_rows(until: float) -> int:
         while time.monotonic() < until and (gone := execute(batch())):
             rows += gone
     return rows
+
+
+def _drop_feed_records() -> Transaction[int]:
+    dropped = yield from drop_due()
+    return sum(dropped.values())
 
 
 def _delete_framework_rows() -> int:

@@ -57,7 +57,6 @@ def start(nodes: int, demo: bool) -> None:
     since = _database_now()
     _end_leases_of_dead_daemons()
     tokens = _node_tokens(home / "secrets" / "nodes.json", nodes)
-    _make_encryption_keys()
     _create_feed_if_missing()
     login = _operator(home / "secrets" / "operator.json")
     _report("prepared", {"login": login, "node_tokens": tokens})
@@ -66,25 +65,6 @@ def start(nodes: int, demo: bool) -> None:
     _undo_own_freeze(home)
     _run_feed(settings.GINKGO.feed_rate)
     _report("settled", {"portfolios": portfolios})
-
-
-def _make_encryption_keys() -> None:
-    """Make the keys of secrets, unless they are given, or secrets under lost ones are stored."""
-    from django.conf import settings
-
-    from ginkgo_site import encryption_keys
-    from portfolios.models import Secret
-
-    env = settings.GINKGO
-    if env.encryption_keys or Secret.objects.exists():
-        return
-    try:
-        encryption_keys.make_file(env.encryption_keys_file)
-    except OSError as error:
-        raise Refused(
-            f"The keys of secrets cannot be kept in {env.encryption_keys_file} "
-            f"({error.strerror}): name another file by GINKGO_ENCRYPTION_KEYS_FILE."
-        ) from None
 
 
 def stop() -> None:
@@ -272,7 +252,7 @@ def _create_feed_if_missing() -> None:
     """
     from portfolios.models import FeedRow
 
-    if not FeedRow.objects.exists():
+    if not FeedRow.objects.filter(kind="replay").exists():
         from django.conf import settings
 
         _run_feed(settings.GINKGO.feed_rate)
@@ -294,7 +274,7 @@ def _wait_for_pause() -> None:
     from portfolios.feed_registration import microseconds, read_segments
     from portfolios.models import FeedRow
 
-    for row in FeedRow.objects.all():
+    for row in FeedRow.objects.filter(kind="replay"):
         begins_us = read_segments(row)[-1].from_time_us
         time.sleep(max(begins_us - microseconds(_database_now()), 0) / 1e6)
 

@@ -32,7 +32,9 @@ def read_range(feed: Feed, first: str | None, last: str | None) -> FeedRange:
     whole day. Raise WrongRange.
     """
     found = FeedRange(
-        1 if first is None else _seq_of(feed, "--from", first, is_end=False),
+        getattr(feed, "first_seq", 1)
+        if first is None
+        else _seq_of(feed, "--from", first, is_end=False),
         feed.length if last is None else _seq_of(feed, "--to", last, is_end=True),
     )
     if found.last < found.first:

@@ -9,6 +9,7 @@ from portfolios.feeds.clock import Segment
 from portfolios.runtime.events import Event
 
 FIRST_SPAN = 1_000
+MAX_WARM_UP = 20_000  #: events; a recorded feed keeps as many before each portfolio
 
 
 def newest_events(
@@ -23,9 +24,10 @@ def newest_events(
     If the log has fewer, return those. Reads ever larger ranges backwards, until there are enough.
     """
     span = count if symbols is None else max(count, FIRST_SPAN)
+    oldest = getattr(feed, "first_seq", 1)  # of a recorded feed that has dropped the ones before
     while True:
-        first = max(to_seq - span + 1, 1)
+        first = max(to_seq - span + 1, oldest)
         events = feed.read_for(symbols, first, to_seq, segments)
-        if len(events) >= count or first == 1:
+        if len(events) >= count or first == oldest:
             return events[-count:] if count else []
         span *= 4

@@ -1,10 +1,18 @@
 """Models of portfolios, feeds and records. Independent of nodes, leases and handoffs."""
 
 from portfolios.models.artifact import Artifact, ArtifactStrategy
-from portfolios.models.feed import FeedRow, FeedSegment, Instrument
+from portfolios.models.feed import (
+    FeedAppend,
+    FeedDigest,
+    FeedKind,
+    FeedRecord,
+    FeedRow,
+    FeedSegment,
+    FeedWriter,
+    Instrument,
+)
 from portfolios.models.portfolio import CatchUp, DesiredState, Portfolio, Revision, RevisionStatus
 from portfolios.models.records import Checkpoint, EquityPoint, Fill, MetricPoint, Order, Suppression
-from portfolios.models.secret import Secret
 
 __all__ = [
     "Artifact",
@@ -13,8 +21,13 @@ __all__ = [
     "Checkpoint",
     "DesiredState",
     "EquityPoint",
+    "FeedAppend",
+    "FeedDigest",
+    "FeedKind",
+    "FeedRecord",
     "FeedRow",
     "FeedSegment",
+    "FeedWriter",
     "Fill",
     "Instrument",
     "MetricPoint",
@@ -22,6 +35,5 @@ __all__ = [
     "Portfolio",
     "Revision",
     "RevisionStatus",
-    "Secret",
     "Suppression",
 ]

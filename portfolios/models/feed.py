@@ -9,10 +9,33 @@ from portfolios.models.fields import PriceField
 from portfolios.runtime.events import MAX_SCALE
 
 
+class FeedKind(models.TextChoices):
+    """Where the events of a feed come from."""
+
+    REPLAY = "replay"  #: packaged bars, released at a rate; the hash identifies them
+    RECORDED = "recorded"  #: a log that grows, released as it is recorded
+
+
 class FeedRow(models.Model):
-    """One market-data log. Its events are stored outside the database; the hash identifies them."""
+    """One market-data log. A replay's events are stored outside the database."""
 
     name = models.SlugField(max_length=60, unique=True)
+    kind = models.CharField(
+        max_length=8,
+        choices=FeedKind.choices,
+        default=FeedKind.REPLAY,
+        db_default=FeedKind.REPLAY.value,
+    )
+    silent_after_s = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="An alert opens after so many seconds without a record; empty: never.",
+    )
+    keep_days = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="Older records are dropped once nothing needs them; empty: never.",
+    )
     sha256 = models.CharField(max_length=64)
     length = models.BigIntegerField(
         help_text="Events in one lap; a replay starts again after the last."
@@ -61,6 +84,7 @@ class Instrument(models.Model):
     )
     lot = PriceField(default=1, help_text="The unit in which volumes are counted.")
     currency = models.CharField(max_length=12, blank=True, default="")
+    last_us = models.BigIntegerField(null=True)  # time of its newest record; by the append
 
     class Meta:
         ordering = ["feed_id", "symbol"]
@@ -74,3 +98,68 @@ class Instrument(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol} of {self.feed}"
+
+
+class FeedWriter(models.Model):
+    """The writer and the head of a recorded feed. Only `enact/feed_records.py` writes it.
+
+    Every append is conditional on the epoch and the head, so this row is the fence of the log.
+    """
+
+    feed = models.OneToOneField(
+        FeedRow, on_delete=models.CASCADE, primary_key=True, related_name="writer"
+    )
+    epoch = models.BigIntegerField(default=0)
+    writer = models.CharField(max_length=150, blank=True, default="")  # empty: anyone may append
+    head = models.BigIntegerField(default=0)
+    released_us = models.BigIntegerField(default=0)
+    released_at = models.DateTimeField()
+    first_seq = models.BigIntegerField(default=1)  # older records are dropped
+    chain = models.BinaryField()  # the hash chain after the head
+    cursor = models.TextField(blank=True, default="")
+
+    def __str__(self) -> str:
+        return f"{self.feed} at seq {self.head}"
+
+
+class FeedRecord(models.Model):
+    """One event of a recorded feed, encoded with its seq and release time. Never changes."""
+
+    pk = models.CompositePrimaryKey("feed", "seq")
+    feed = models.ForeignKey(FeedRow, on_delete=models.CASCADE, related_name="+", db_index=False)
+    seq = models.BigIntegerField()
+    symbol = models.CharField(max_length=24, blank=True)
+    time_us = models.BigIntegerField()
+    released_us = models.BigIntegerField()
+    event = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"{self.symbol} at seq {self.seq}"
+
+
+class FeedDigest(models.Model):
+    """The hash chain of a recorded feed after a whole segment (`feeds/log.py`)."""
+
+    pk = models.CompositePrimaryKey("feed", "segment")
+    feed = models.ForeignKey(FeedRow, on_delete=models.CASCADE, related_name="+", db_index=False)
+    segment = models.BigIntegerField()
+    digest = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"segment {self.segment} of {self.feed}"
+
+
+class FeedAppend(models.Model):
+    """An append with its source id, so that a repeat gets the same answer and writes nothing."""
+
+    pk = models.CompositePrimaryKey("feed", "source", "number")
+    feed = models.ForeignKey(FeedRow, on_delete=models.CASCADE, related_name="+", db_index=False)
+    source = models.CharField(max_length=80)
+    number = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64, blank=True, default="")
+    from_seq = models.BigIntegerField()
+    to_seq = models.BigIntegerField()
+    at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.number} of {self.source}"

@@ -12,6 +12,7 @@ from inspect import signature
 from typing import Any
 
 from portfolios.artifacts.load import find_strategy
+from portfolios.feeds.history import MAX_WARM_UP
 from portfolios.runtime.context import EventContext
 from portfolios.runtime.errors import HistoryNeeded, SeqMismatch, StrategyFailed, VersionDiffers
 from portfolios.runtime.events import Event
@@ -33,7 +34,6 @@ from portfolios.strategies.base import Intent, Strategy
 
 EQUITY_STEP_US = 10_000_000
 MAX_REPORTS = 10_000  #: delivered to a strategy at one event
-MAX_WARM_UP = 20_000  #: events
 NO_SYMBOL = frozenset({""})  #: of ticks, and of gaps in all symbols
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import F, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 
 from portfolios.feed_registration import current_head
@@ -122,7 +123,8 @@ class PortfolioAdmin(FleetAdmin):
             .get_queryset(request)
             .select_related("run__node", "run__pinned_node", "feed")
             .annotate(
-                lag_events=Value(current_head(DEFAULT_FEED)) - F("run__last_seq"),
+                lag_events=Coalesce(F("feed__writer__head"), Value(current_head(DEFAULT_FEED)))
+                - F("run__last_seq"),
                 strategy_name=Subquery(revisions.values("strategy")[:1]),
                 revision_status=Subquery(revisions.values("status")[:1]),
                 newest_equity=Subquery(points.values("equity")[:1]),

@@ -23,6 +23,13 @@ class ReadThrottle(UserRateThrottle):
         return request.method not in SAFE_METHODS or super().allow_request(request, view)
 
 
+class AppendThrottle(UserRateThrottle):
+    """Limit appends to feeds, which are many by nature, separately in each web process."""
+
+    scope = "append"
+    rate = "12000/min"
+
+
 class WriteThrottle(UserRateThrottle):
     """Limit other methods, separately in each web process."""
 

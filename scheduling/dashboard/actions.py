@@ -60,8 +60,8 @@ def _preview_drain(node: NodeView, board: FleetView) -> Lines:
 
 
 def _preview_start(p: PortfolioView, board: FleetView) -> Lines:
-    behind = max(board.head - (p.last_seq or 0), 0)
-    age = f", {span(behind / board.rate)} of the feed" if board.rate else ""
+    behind = max(p.feed_head - (p.last_seq or 0), 0)
+    age = f", {span(behind / p.feed_rate)} of the feed" if p.feed_rate else ""
     decisions = {
         "full": "It decides on all of them.",
         "state_only": "It updates its state; decisions on stale events are suppressed.",

@@ -239,6 +239,7 @@ ALERT_LABELS = {
     "partition_missing": "a partition is missing",
     "table_growth": "the disk is filling up",
     "archived_unverified": "records were archived unverified",
+    "feed_silent": "a feed is silent",
 }
 
 

@@ -42,7 +42,7 @@ def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, A
         "revision_word": REVISION_WORDS.get(portfolio.rev_status, portfolio.rev_status),
         "account": account,
         "positions": account.get("positions") or [],
-        "lag_seconds": lag_text(portfolio.lag_events, fleet.rate),
+        "lag_seconds": lag_text(portfolio.lag_events, portfolio.feed_rate),
         "handoff": handoff,
         "handoff_kind": kind_text(handoff) if handoff else "",
         "handoff_steps": build_steps(handoff, fleet.at) if handoff else [],

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduling.dashboard.views import actions, board, halt, portfolio, roll_outs, tables, whatif
+from scheduling.dashboard.views import (
+    actions,
+    board,
+    feeds,
+    halt,
+    portfolio,
+    roll_outs,
+    tables,
+    whatif,
+)
 
 urlpatterns = [
     path("", board.board, name="board"),
@@ -18,6 +27,8 @@ urlpatterns = [
     path("portfolios/<slug:name>/<slug:verb>/", actions.portfolio_action, name="portfolio-action"),
     path("nodes/", tables.nodes, name="nodes"),
     path("nodes/<slug:name>/<slug:verb>/", actions.node_action, name="node-action"),
+    path("feeds/", feeds.feed_list, name="feeds"),
+    path("feeds/<slug:name>/", feeds.feed, name="feed"),
     path("handoffs/", tables.handoffs, name="handoffs"),
     path("handoffs/<int:handoff_id>/", tables.handoff, name="handoff"),
     path("roll-outs/", roll_outs.roll_out_list, name="roll-outs"),

@@ -39,6 +39,15 @@ NO_ACTIVE_HANDOFF = (
 )
 
 
+#: The segments of every feed. A recorded feed has one, which stands at its head since the newest
+#: record was released: rate 0, as of a feed that is paused there.
+FEED_SEGMENTS = """(
+    SELECT feed_id, id, from_seq, from_time, rate FROM portfolios_feedsegment
+    UNION ALL
+    SELECT feed_id, 0, head, released_at, 0 FROM portfolios_feedwriter
+)"""
+
+
 def head_seq(at: str = "clock_timestamp()") -> str:
     """Return the head of the feed segment `s` at the time `at`, as a bigint expression."""
     return f"s.from_seq + floor(extract(epoch FROM {at} - s.from_time) * s.rate)::bigint"
@@ -47,7 +56,7 @@ def head_seq(at: str = "clock_timestamp()") -> str:
 def head_of_feed(feed: str) -> str:
     """Return the head of a feed now, as a scalar subquery. `feed` is an expression of its id."""
     return (
-        f"(SELECT {head_seq()} FROM portfolios_feedsegment s"
+        f"(SELECT {head_seq()} FROM {FEED_SEGMENTS} s"
         f" WHERE s.feed_id = {feed} ORDER BY s.id DESC LIMIT 1)"
     )
 

@@ -23,6 +23,10 @@ ACTIVE_STATES = ("requested", "preparing", "draining", "activating")
 NEEDS_OPERATOR_PHASES = frozenset({"halted", "quarantined"})
 
 
+#: What a daemon that reads recorded feeds reports as a feed, in version 1; each has them all.
+RECORDED_FEEDS = "recorded feeds"
+
+
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """A node at the time of the snapshot."""

@@ -38,6 +38,7 @@ KINDS = (
     "partition_missing",
     "table_growth",
     "archived_unverified",
+    "feed_silent",
 )
 
 #: A live watcher without a complete pass for this long is an alert.
@@ -130,6 +131,23 @@ WITH clock AS MATERIALIZED (
     SELECT r.phase, 'portfolio:' || r.portfolio_id, r.portfolio_id, NULL, r.reason, true
     FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
     WHERE r.phase IN ('quarantined', 'halted') AND p.archived_at IS NULL
+  UNION ALL
+    -- A feed that no running portfolio needs may be silent.
+    SELECT 'feed_silent', 'feed:' || f.id, NULL, NULL,
+           'feed ' || f.name || ' has no record since '
+               || to_char(w.released_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')
+               || ', limit ' || f.silent_after_s || ' s; portfolios that need it: '
+               || string_agg(p.name, ', ' ORDER BY p.name) FILTER (WHERE p.nth <= 5)
+               || CASE WHEN count(*) > 5 THEN ' and ' || count(*) - 5 || ' more' ELSE '' END,
+           true
+    FROM portfolios_feed f JOIN portfolios_feedwriter w ON w.feed_id = f.id
+    CROSS JOIN clock
+    JOIN (SELECT x.feed_id, x.name,
+                 row_number() OVER (PARTITION BY x.feed_id ORDER BY x.name) AS nth
+          FROM portfolios_portfolio x
+          WHERE x.archived_at IS NULL AND x.desired_state = 'running') p ON p.feed_id = f.id
+    WHERE w.released_at < clock.now - make_interval(secs => f.silent_after_s)
+    GROUP BY f.id, f.name, f.silent_after_s, w.released_at
   UNION ALL
     SELECT 'stalled', 'portfolio:' || r.portfolio_id, r.portfolio_id, r.node_id,
            'no progress since '

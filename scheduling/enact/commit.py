@@ -16,22 +16,28 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from scheduling.db.statements import ACTIVE_HANDOFF_STATES, NOTIFY_NODE_AND_WATCHERS, Statement
+from scheduling.db.statements import (
+    ACTIVE_HANDOFF_STATES,
+    FEED_SEGMENTS,
+    NOTIFY_NODE_AND_WATCHERS,
+    Statement,
+)
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.commit_validation import first_invalid_line
 from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, CommitResult
 
 #: The newest segment in force of each feed.
-FEED_NOW = """
+FEED_NOW = f"""
     SELECT DISTINCT ON (feed_id) feed_id, from_seq, rate,
            (extract(epoch FROM from_time) * 1e6)::bigint AS from_us
-    FROM portfolios_feedsegment WHERE from_time <= clock_timestamp() ORDER BY feed_id, id DESC
+    FROM {FEED_SEGMENTS} s WHERE from_time <= clock_timestamp() ORDER BY feed_id, id DESC
 """
 
 #: A node that learnt too late of a pause or a new rate (it was frozen, pushes were lost) has kept
 #: the old rate: its events were not released, or not at their stamped times. It has to return to
 #: the checkpoint and read them again. A pause is detected by the seq alone, a new rate only if the
-#: daemon names the segment that it counted by.
+#: daemon names the segment that it counted by. Beyond the head of a recorded feed there is nothing:
+#: a database that lost records, by a promotion, takes no commit of a node that has read them.
 UNRELEASED = """(i.to_seq > i.from_seq AND i.to_seq > s.from_seq
        AND (s.rate = 0 OR i.feed_us BETWEEN 1 AND s.from_us - 1))"""
 

@@ -5,7 +5,7 @@ Their alerts are opened and closed in `alerts.py`, like all others.
 
 from __future__ import annotations
 
-from scheduling.db.statements import GATEWAY_REACHABLE, Statement, head_seq
+from scheduling.db.statements import FEED_SEGMENTS, GATEWAY_REACHABLE, Statement, head_seq
 from scheduling.db.transaction import Transaction, query
 from scheduling.timing import Timing
 
@@ -18,7 +18,7 @@ STALLS = Statement(
 WITH head AS (
     -- A change of rate is stored a second before it takes effect.
     SELECT DISTINCT ON (s.feed_id) s.feed_id, greatest(s.from_seq, {head_seq()}) AS seq
-    FROM portfolios_feedsegment s ORDER BY s.feed_id, s.id DESC
+    FROM {FEED_SEGMENTS} s ORDER BY s.feed_id, s.id DESC
 ), judging AS MATERIALIZED (
     SELECT FROM scheduling_gatewaypulse g
     WHERE g.serving_since < clock_timestamp() - make_interval(secs => %(stall_s)s)
@@ -38,11 +38,13 @@ WITH head AS (
       AND r.last_commit_at < clock_timestamp() - make_interval(secs => %(stall_s)s)
       -- After a quiet hour, the first event has not waited for an hour; an event that has waited
       -- since an earlier segment still waits when the rate changes.
-      AND (SELECT s.from_time + make_interval(secs => coalesce(
+      AND coalesce((SELECT s.from_time + make_interval(secs => coalesce(
                greatest(r.last_seq + 1 - s.from_seq, 0) / nullif(s.rate, 0), 0))
            FROM portfolios_feedsegment s
            WHERE s.feed_id = p.feed_id AND s.from_seq <= greatest(r.last_seq, 1)
-           ORDER BY s.id DESC LIMIT 1)
+           ORDER BY s.id DESC LIMIT 1), (
+           SELECT to_timestamp(c.released_us / 1e6) FROM portfolios_feedrecord c
+           WHERE c.feed_id = p.feed_id AND c.seq = r.last_seq + 1))
           < clock_timestamp() - make_interval(secs => %(stall_s)s)
 ), free AS MATERIALIZED (
     -- Locked rows (a commit, a grant) wait for the next sweep.
@@ -72,7 +74,8 @@ def mark_stalls(timing: Timing) -> Transaction[int]:
 
 
 #: Mark a portfolio while its next event is too old to trade on: it commits, but places no orders.
-#: The seq is compared with the head of that age ago, one number per feed.
+#: The seq is compared with the head of that age ago, one number per feed; of a recorded feed, the
+#: next record's own release time counts.
 BEHIND = Statement(
     "BEHIND",
     f"""
@@ -89,9 +92,13 @@ WITH due AS MATERIALIZED (
     SELECT r.portfolio_id
     FROM scheduling_run r
     JOIN portfolios_portfolio p ON p.id = r.portfolio_id
-    JOIN due ON due.feed_id = p.feed_id
+    LEFT JOIN due ON due.feed_id = p.feed_id
     JOIN scheduling_node n ON n.id = r.node_id AND n.status = 'alive'
-    WHERE r.phase = 'running' AND r.last_seq < due.seq
+    WHERE r.phase = 'running' AND (r.last_seq < due.seq
+      -- Records state when they were released.
+      OR EXISTS (SELECT FROM portfolios_feedrecord c
+                 WHERE c.feed_id = p.feed_id AND c.seq = r.last_seq + 1 AND c.released_us
+                     < extract(epoch FROM clock_timestamp()) * 1e6 - %(stale_s)s * 1e6))
 ), free AS MATERIALIZED (
     -- Locked rows (a commit, a grant) wait for the next sweep.
     SELECT r.portfolio_id, late.portfolio_id IS NOT NULL AS is_late

@@ -24,6 +24,7 @@ from scheduling.errors import Refused
 from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_node
 from scheduling.gateway.commits import answer_checkpoint, answer_commits
 from scheduling.gateway.downloads import PREFIX, DownloadBroken, serve_download
+from scheduling.gateway.feed_reads import answer_feed
 from scheduling.gateway.heartbeat import answer_heartbeat
 from scheduling.gateway.heartbeat_batcher import HeartbeatExpired
 from scheduling.gateway.http import (
@@ -131,6 +132,7 @@ ROUTES = {
         Route("commit", answer_commits, MAX_COMMIT_BODY),
         Route("goodbye", answer_goodbye, MAX_SMALL_BODY),
         Route("log", answer_log, MAX_LOG_BODY),
+        Route("feed", answer_feed, MAX_SMALL_BODY),
     )
 }
 

@@ -18,6 +18,7 @@ from scheduling.enact.storage import record_disk_space
 from scheduling.enact.timeline import note_timeline
 from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
 from scheduling.gateway.commit_health import COMMIT_HEALTH
+from scheduling.gateway.feed_reads import FEED_HEADS
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
 from scheduling.gateway.heartbeat import BATCHER
 from scheduling.gateway.http import primary_message
@@ -33,7 +34,9 @@ async def open_gateway() -> None:
     """Open the pools and start the background loops. The web process calls it at its start."""
     await open_pools()
     HEALTH.open()
-    _tasks.extend(map(asyncio.create_task, (liveness_loop(), _write_test_loop())))
+    _tasks.extend(
+        map(asyncio.create_task, (liveness_loop(), _write_test_loop(), FEED_HEADS.watch()))
+    )
 
 
 async def close_gateway() -> None:

@@ -14,6 +14,7 @@ from scheduling.node_daemon.forkserver_client import ForkserverClient
 from scheduling.node_daemon.lease_view import Lease
 from scheduling.node_daemon.log_sender import LogBuffer
 from scheduling.node_daemon.outbox import Outbox
+from scheduling.node_daemon.recorded_feed import RecordedFeedReader
 from scheduling.node_daemon.strategy_code import StrategyCode
 
 
@@ -31,7 +32,7 @@ class DaemonContext:
     acknowledged: Acknowledgements
     code: StrategyCode
     log: LogBuffer = field(default_factory=LogBuffer)
-    feeds: dict[str, FeedReader] = field(default_factory=dict)
+    feeds: dict[str, FeedReader | RecordedFeedReader] = field(default_factory=dict)
     stale_order_age_s: float = 5.0
     #: called when a process changed its phase, to reconcile again
     on_change: Callable[[], None] = lambda: None

@@ -17,6 +17,8 @@ from scheduling.wire.messages import (
     CheckpointRequest,
     CommitAnswers,
     DesiredSet,
+    FeedAnswer,
+    FeedRequest,
     Goodbye,
     Heartbeat,
     HeartbeatAnswer,
@@ -53,12 +55,17 @@ class ControlPlaneClient:
         """Open no connection yet."""
         self._config = config
         self._session: aiohttp.ClientSession | None = None
+        self._feeds: aiohttp.ClientSession | None = None
         self._downloads: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> ControlPlaneClient:
         headers = {"Authorization": f"Bearer {self._config.token}"}
         self._session = aiohttp.ClientSession(
             headers=headers, connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60)
+        )
+        # Neither must requests that wait for market data.
+        self._feeds = aiohttp.ClientSession(
+            headers=headers, connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60)
         )
         # Slow downloads must not take the connections of heartbeats and commits.
         self._downloads = aiohttp.ClientSession(
@@ -67,7 +74,7 @@ class ControlPlaneClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for session in (self._session, self._downloads):
+        for session in (self._session, self._feeds, self._downloads):
             assert session is not None
             await session.close()
 
@@ -90,6 +97,16 @@ class ControlPlaneClient:
     async def log(self, message: LogRequest) -> LogAnswer:
         """Hand over lines that portfolio processes printed."""
         return await self._post("log/", encode(message), LogAnswer, HEARTBEAT_TIMEOUT_S)
+
+    async def feed(self, message: FeedRequest) -> FeedAnswer:
+        """Return records of a recorded feed, after waiting for them up to `wait_s`."""
+        return await self._post(
+            "feed/",
+            encode(message),
+            FeedAnswer,
+            REQUEST_TIMEOUT_S + message.wait_s,
+            session=self._feeds,
+        )
 
     async def goodbye(self, message: Goodbye) -> None:
         """End the lease."""
@@ -129,10 +146,18 @@ class ControlPlaneClient:
                 f"the gateway did not deliver {path}: {error or type(error).__name__}"
             ) from None
 
-    async def _post(self, path: str, body: bytes, answer: type[T] | Any, limit_s: float) -> T:
-        assert self._session is not None
+    async def _post(
+        self,
+        path: str,
+        body: bytes,
+        answer: type[T] | Any,
+        limit_s: float,
+        session: aiohttp.ClientSession | None = None,
+    ) -> T:
+        session = session or self._session
+        assert session is not None
         try:
-            async with self._session.post(
+            async with session.post(
                 f"{self._config.server}/api/agent/{path}",
                 data=body,
                 headers={"Content-Type": "application/msgpack"},

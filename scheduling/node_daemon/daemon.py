@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from portfolios.feeds import feed_names, open_feed
 from portfolios.runtime.python_version import PYTHON_VERSION
 from scheduling.decide import reconcile as decide
+from scheduling.decide.types import RECORDED_FEEDS
 from scheduling.node_daemon.clock import boottime_s, boottime_us
 from scheduling.node_daemon.config import NodeConfig
 from scheduling.node_daemon.context import DaemonContext
@@ -26,6 +27,7 @@ from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.node_daemon.hosted_portfolio import HostedPortfolio
 from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.metrics import Metrics
+from scheduling.node_daemon.recorded_feed import RecordedFeedReader
 from scheduling.wire.messages import (
     MAX_PORTFOLIOS,
     PROTOCOL,
@@ -123,7 +125,12 @@ class ExecutionNode:
             capacity=self.config.capacity,
             labels=dict(self.config.labels),
             strategies=self._strategies,
-            feeds={name: reader.feed.sha256 for name, reader in self._context.feeds.items()},
+            feeds={
+                name: reader.feed.sha256
+                for name, reader in self._context.feeds.items()
+                if isinstance(reader, FeedReader)
+            }
+            | {RECORDED_FEEDS: "1"},
             python=PYTHON_VERSION,
         )
 
@@ -142,6 +149,9 @@ class ExecutionNode:
     def end(self) -> None:
         """Kill every process and start nothing more."""
         self.left = True
+        for reader in self._context.feeds.values():
+            if isinstance(reader, RecordedFeedReader):
+                reader.end()
         for hosted in self.hosted.values():
             hosted.end()
 
@@ -275,7 +285,7 @@ class ExecutionNode:
         if self.desired is not None and desired.version < self.desired.version:
             return
         self.desired = desired
-        self._apply_feeds(desired.feeds)
+        self._apply_feeds(desired.feeds, {entry.feed for entry in desired.entries})
         self._context.code.keep(entry.spec for entry in desired.entries)
         runs = {entry.portfolio: entry for entry in desired.entries if entry.role == "run"}
         for hosted in self.hosted.values():
@@ -293,15 +303,27 @@ class ExecutionNode:
         if self.desired is not None and version > self.desired.version:
             self._heartbeat_due.set()
 
-    def _apply_feeds(self, feeds: Iterable[FeedInfo]) -> None:
+    def _apply_feeds(self, feeds: Iterable[FeedInfo], needed: set[str]) -> None:
         for info in feeds:
             reader = self._context.feeds.get(info.name)
-            if reader is None or reader.feed.sha256 != info.sha256:
+            if info.kind == "recorded":
+                if info.name in needed:
+                    self._follow(info.name)
+            elif not isinstance(reader, FeedReader) or reader.feed.sha256 != info.sha256:
                 LOG.error(
                     "feed %s differs from the server's: portfolios on it cannot run", info.name
                 )
             else:
                 reader.set_segments(info.segments)
+
+    def _follow(self, feed: str) -> None:
+        """Follow a recorded feed from now on, once for all portfolios of the node."""
+        reader = self._context.feeds.get(feed)
+        if reader is None:
+            reader = RecordedFeedReader(feed, self._client, self._feed_time, self.incarnation)
+            self._context.feeds[feed] = reader
+        if isinstance(reader, RecordedFeedReader):
+            reader.start()
 
     def _on_change(self) -> None:
         """Report that a process changed its phase, and reconcile soon."""

@@ -12,6 +12,7 @@ NodeError
 │   └── CodeUnavailable      its artifact or its environment cannot be had on this node
 │       └── DiskFull         there is no room for it
 ├── StaleEvent               catch_up is `halt` and the next event is too old
+├── RecordsMissing           a recorded feed no longer has the next event
 └── CommitRefused            the answer to a commit
     ├── Fenced               a higher epoch exists: end the process
     ├── SequenceConflict     conflict or ahead: return to the checkpoint
@@ -102,6 +103,10 @@ class CodeUnavailable(ChildFailed):
 
 class DiskFull(CodeUnavailable):
     """The disk of this node has no room for the artifact or the environment."""
+
+
+class RecordsMissing(NodeError):
+    """A recorded feed has dropped the records that a portfolio needs."""
 
 
 class StaleEvent(NodeError):

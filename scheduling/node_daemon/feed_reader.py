@@ -61,11 +61,30 @@ class FeedReader:
             return 0
         return head_at(self._segments, self._time.at(boottime_us()) - age_us)
 
+    def stale_head(self, cursor: int, age_us: int) -> int:
+        """Return the newest seq released `age_us` ago."""
+        return self.head(age_us)
+
+    async def load(self, cursor: int) -> bool:
+        """Return True: the data is on the node."""
+        return True
+
+    def batch(
+        self,
+        cursor: int,
+        symbols: frozenset[str] | None,
+        head: int,
+        max_events: int,
+        max_span: int,
+    ) -> tuple[bytes, int]:
+        """See `Ring.batch`."""
+        return self.ring.batch(cursor, symbols, head, max_events, max_span)
+
     def age_s(self, seq: int) -> float:
         """Return the seconds since the release of `seq`; negative if it lies in the future."""
         return (self._time.at(boottime_us()) - release_us(self._segments, seq)) / 1e6
 
-    def history(self, symbols: frozenset[str] | None, to_seq: int, count: int) -> list[Event]:
+    async def history(self, symbols: frozenset[str] | None, to_seq: int, count: int) -> list[Event]:
         """Return the newest `count` events of `symbols` (None: all) up to `to_seq`."""
         return newest_events(self.feed, symbols, to_seq, count, self._segments)
 

@@ -17,11 +17,13 @@ from scheduling.node_daemon.errors import (
     CommitRejected,
     Fenced,
     LimitReached,
+    RecordsMissing,
     ReleaseGranted,
     SequenceConflict,
     StaleEvent,
 )
 from scheduling.node_daemon.feed_reader import FeedReader, Listener
+from scheduling.node_daemon.recorded_feed import RecordedFeedReader
 from scheduling.wire.messages import MAX_LINES, Commit, CommitResult
 
 COMMIT_EVENTS = 100  #: events of the log after which a commit is due
@@ -31,6 +33,7 @@ COMMIT_INTERVAL_S = (
     0.25  #: on one time grid for all portfolios of a node, so that they share requests
 )
 FENCED_POLL_S = 0.25
+UNREAD_POLL_S = 0.1  #: after records of the feed could not be read
 MIN_BATCH_EVENTS = 10
 MANY_LINES = MAX_LINES // 4  #: of a batch; a commit has at most MAX_LINES
 QUICK_BATCH_S, SLOW_BATCH_S = (
@@ -60,7 +63,7 @@ class Feeder:
     def __init__(
         self,
         context: DaemonContext,
-        reader: FeedReader,
+        reader: FeedReader | RecordedFeedReader,
         child: Child,
         *,
         portfolio: int,
@@ -198,10 +201,14 @@ class Feeder:
             )  # commit events read before the feed changed with the segment they were read by
             return True
         self._builder.feed_us = newest_us
-        limit, suppress = self._reader.head(), False
         cursor = self._builder.to_seq
+        if not await self._load(cursor):
+            await self._wait(UNREAD_POLL_S)
+            return False
+        limit, suppress = self._reader.head(), False
         if self.catch_up != "full":
-            stale = self._reader.head(age_us=int(self._context.stale_order_age_s * 1e6))
+            age_us = int(self._context.stale_order_age_s * 1e6)
+            stale = self._reader.stale_head(cursor, age_us)
             if cursor >= stale:
                 self._resuming = False
             elif self.catch_up == "halt" and not self._is_resuming(cursor):
@@ -211,7 +218,7 @@ class Feeder:
         if limit <= cursor:
             return False
         most = 1 if cursor < self._single_step_to else self._batch_events
-        events, to_seq = self._reader.ring.batch(
+        events, to_seq = self._reader.batch(
             cursor, self._symbols, limit, most, COMMIT_EVENTS_BEHIND
         )
         if events == _NO_EVENTS:
@@ -223,6 +230,12 @@ class Feeder:
         self._builder.suppress = suppress
         await self._run_batch(Batch(self.engine_seq, to_seq, suppress, events))
         return True
+
+    async def _load(self, cursor: int) -> bool:
+        try:
+            return await self._reader.load(cursor)
+        except RecordsMissing as missing:
+            raise ChildFailed("event", str(missing)) from None
 
     def _is_resuming(self, cursor: int) -> bool:
         """Return whether a start has lifted `halt` here: up to the head of that moment, and until
@@ -254,7 +267,7 @@ class Feeder:
 
     async def _skip_or_halt(self, stale: int) -> bool:
         """Skip events of other symbols; raise StaleEvent before one of its own."""
-        events, to_seq = self._reader.ring.batch(
+        events, to_seq = self._reader.batch(
             self._builder.to_seq, self._symbols, stale, 1, COMMIT_EVENTS_BEHIND
         )
         if events == _NO_EVENTS:

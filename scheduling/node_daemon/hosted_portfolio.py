@@ -242,9 +242,12 @@ class HostedPortfolio:
         await feeder.run()
 
     def _make_feeder(self, child: Child, found: CheckpointAnswer) -> Feeder:
+        reader = self._context.feeds.get(self.entry.feed)
+        if reader is None:
+            raise ChildFailed("exit", f"this node does not read the feed {self.entry.feed}")
         self.feeder = Feeder(
             self._context,
-            self._context.feeds[self.entry.feed],
+            reader,
             child,
             portfolio=self.portfolio,
             epoch=self.epoch,
@@ -329,7 +332,7 @@ class HostedPortfolio:
         loaded = await self.child.load(request, self._context.config.load_limit_s)
         if loaded.needs_history:
             reader = self._context.feeds[self.entry.feed]
-            history = reader.history(spec.symbol_set(), loaded.last_seq, loaded.needs_history)
+            history = await reader.history(spec.symbol_set(), loaded.last_seq, loaded.needs_history)
             request = msgspec.structs.replace(request, history=encode_events(history))
             loaded = await self.child.load(request, self._context.config.load_limit_s)
             LOG.info("%s is warmed up with %s events", self, len(history))

@@ -15,6 +15,7 @@ from scheduling.node_daemon.context import DaemonContext
 from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.daemon import ExecutionNode
 from scheduling.node_daemon.errors import ChildFailed, FatalError, RegistrationRefused
+from scheduling.node_daemon.feed_reader import FeedReader
 from scheduling.node_daemon.forkserver_client import ForkserverClient, PackageEnvironment
 from scheduling.node_daemon.lease_view import Lease
 from scheduling.node_daemon.log_sender import LogSender
@@ -47,9 +48,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _run(config: NodeConfig) -> int:
     signals = StopSignals()
-    forkserver = ForkserverClient(
-        config.child_memory_mb, guarded=config.guarded, hidden=config.token_file
-    )
+    forkserver = ForkserverClient(config.child_memory_mb, guarded=config.guarded)
     forkserver.launch()
     try:
         async with ControlPlaneClient(config) as client:
@@ -85,10 +84,7 @@ def _strategy_code(
 ) -> StrategyCode:
     def start(environment: PackageEnvironment) -> ForkserverClient:
         return ForkserverClient(
-            config.child_memory_mb,
-            guarded=config.guarded,
-            hidden=config.token_file,
-            environment=environment,
+            config.child_memory_mb, guarded=config.guarded, environment=environment
         )
 
     return StrategyCode(config.cache, client, forkserver, start)
@@ -110,7 +106,11 @@ async def _serve_until_stopped(
             _endless(node.subscribe_schedule_updates()),
             _endless(log.run()),
             _endless(context.code.clean_up()),
-            *(_endless(reader.run()) for reader in context.feeds.values()),
+            *(
+                _endless(reader.run())
+                for reader in context.feeds.values()
+                if isinstance(reader, FeedReader)
+            ),
         )
     finally:
         listening.cancel()

@@ -13,6 +13,7 @@ from math import isfinite
 
 import msgspec
 
+from portfolios.feeds.history import MAX_WARM_UP
 from portfolios.runtime.context import METRIC_NAME
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Result, decode_reply
 from portfolios.runtime.results import BatchResult
@@ -25,7 +26,6 @@ MAX_SYMBOLS = 10_000  #: beyond those of the spec; each costs a look-up per batc
 MAX_ERROR, MAX_TRACE = 600, 2_000
 MAX_REASON = 600
 MAX_TAG = 32
-MAX_WARM_UP = 20_000
 
 
 class InvalidReply(Exception):

@@ -42,7 +42,7 @@ SELECT me.desired_version AS version, e.portfolio_id, e.role, e.epoch, e.revisio
        v.strategy, v.strategy_version, v.config, v.symbols, v.limits,
        v.artifact_sha256, a.env_sha256, s.class_path,
        EXISTS (SELECT FROM scheduling_control c WHERE c.frozen_at IS NOT NULL) AS frozen,
-       (SELECT jsonb_agg(jsonb_build_object('name', x.name, 'sha256', x.sha256,
+       (SELECT jsonb_agg(jsonb_build_object('name', x.name, 'sha256', x.sha256, 'kind', x.kind,
             'length', x.length, 'segments',
             (SELECT coalesce(jsonb_agg(jsonb_build_array(s.from_seq,
                  (extract(epoch FROM s.from_time) * 1e6)::bigint, s.rate) ORDER BY s.id), '[]')
@@ -78,6 +78,7 @@ def desired_set(node: int, known: int = -1) -> Transaction[DesiredSet | None]:
                 name=feed["name"],
                 sha256=feed["sha256"],
                 length=feed["length"],
+                kind=feed["kind"],
                 segments=[
                     SegmentInfo(int(s), int(us), float(rate)) for s, us, rate in feed["segments"]
                 ],

@@ -21,7 +21,7 @@ from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.state import account_view, decode_state, strategy_view
 from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.snapshot import repeatable_read
-from scheduling.db.statements import ACTIVE_HANDOFF_STATES
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, FEED_SEGMENTS
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
 from scheduling.timing import Timing, timing
 
@@ -157,6 +157,9 @@ class PortfolioView:
     behind_since: datetime | None = None  #: since when its lag exceeds the stale order age
     artifact: str | None = None  #: sha256; None: a strategy of the release
     artifact_label: str | None = None  #: name and version
+    feed: str = ""
+    feed_head: int = 0
+    feed_rate: float = 0.0  #: 0 for a recorded feed: its sources set the pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +225,10 @@ FROM scheduling_alert a LEFT JOIN portfolios_portfolio p ON p.id = a.portfolio_i
 LEFT JOIN scheduling_node n ON n.id = a.node_id
 WHERE a.closed_at IS NULL ORDER BY a.id
 """
-FEED = """
-SELECT s.from_seq, (extract(epoch FROM s.from_time) * 1e6)::bigint AS from_time_us, s.rate
-FROM portfolios_feedsegment s JOIN portfolios_feed f ON f.id = s.feed_id ORDER BY f.id, s.id
+FEED = f"""
+SELECT s.feed_id, s.from_seq, (extract(epoch FROM s.from_time) * 1e6)::bigint AS from_time_us,
+       s.rate
+FROM {FEED_SEGMENTS} s ORDER BY s.feed_id, s.id
 """
 NODES = """
 SELECT n.*, l.incarnation, l.renewed_at, l.expires_at, r.metrics, r.portfolios AS reported,
@@ -237,7 +241,7 @@ WHERE n.status <> 'new' ORDER BY n.name
 """
 PORTFOLIOS = """
 SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_hard, p.catch_up,
-       p.desired_state, p.revision, p.first_seq, p.starting_cash,
+       p.desired_state, p.revision, p.first_seq, p.starting_cash, p.feed_id, f.name AS feed,
        w.strategy, w.strategy_version, w.artifact_sha256 AS artifact,
        (SELECT a.name || ' ' || a.version FROM portfolios_artifact a
         WHERE a.sha256 = w.artifact_sha256) AS artifact_label,
@@ -249,6 +253,7 @@ SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_
        r.reason, r.why, r.good_revision, r.pinned_node_id, r.python, r.accept_python,
        c.seq AS checkpoint_seq
 FROM portfolios_portfolio p
+JOIN portfolios_feed f ON f.id = p.feed_id
 JOIN scheduling_run r ON r.portfolio_id = p.id
 JOIN portfolios_revision w ON w.portfolio_id = p.id AND w.number = p.revision
 JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = r.revision
@@ -315,14 +320,15 @@ def read_portfolio(name: str) -> PortfolioView | None:
     """
     with repeatable_read("the fleet") as cursor:
         clock: Any = cursor.execute(CLOCK).fetchone()
-        head = _head(clock.now, _segments(cursor))
+        segments = _segments(cursor)
+        heads, rates = _heads(clock.now, segments), _rates(segments)
         node_rows = cursor.execute(NODES).fetchall()
         rows = cursor.execute(PORTFOLIOS, {"name": name}).fetchall()
         active = {
             row.portfolio_id: handoff_view(row)
             for row in cursor.execute(ACTIVE_HANDOFFS).fetchall()
         }
-        lines = _portfolios(cursor, rows, clock.now, head, node_rows, active, {}, timing())
+        lines = _portfolios(cursor, rows, clock.now, heads, rates, node_rows, active, {}, timing())
     return lines[0] if lines else None
 
 
@@ -330,7 +336,8 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     clock: Any = cursor.execute(CLOCK).fetchone()
     segments = _segments(cursor)
     now: datetime = clock.now
-    head = _head(now, segments)
+    heads, rates = _heads(now, segments), _rates(segments)
+    board_feed = min(segments, default=0)  # the oldest: the packaged bars
     node_rows = cursor.execute(NODES).fetchall()
     rows = cursor.execute(PORTFOLIOS, {"name": None}).fetchall()
     active_rows = cursor.execute(ACTIVE_HANDOFFS).fetchall()
@@ -341,7 +348,7 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     ]
     pause: Any = cursor.execute(PAUSE, {"most": PAUSE_SAMPLES}).fetchone()
     sparks = _read_sparks(cursor)
-    portfolios = _portfolios(cursor, rows, now, head, node_rows, active, sparks, times)
+    portfolios = _portfolios(cursor, rows, now, heads, rates, node_rows, active, sparks, times)
     policy = times.lease_policy
     held: dict[int, int] = {}
     for row in active_rows:
@@ -354,8 +361,8 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
             owned.setdefault(row.node_id, []).append(row)
     return FleetView(
         at=now,
-        head=head,
-        rate=segments[-1].rate if segments else 0.0,
+        head=heads.get(board_feed, 0),
+        rate=segments[board_feed][-1].rate if segments else 0.0,
         nodes=[
             _node(row, now, owned.get(row.id, []), held.get(row.id, 0), policy) for row in node_rows
         ],
@@ -386,19 +393,31 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     )
 
 
-def _segments(cursor: psycopg.Cursor[Any]) -> list[Segment]:
-    return [Segment(s.from_seq, s.from_time_us, s.rate) for s in cursor.execute(FEED).fetchall()]
+def _segments(cursor: psycopg.Cursor[Any]) -> dict[int, list[Segment]]:
+    """Return the segments of each feed, by its id."""
+    found: dict[int, list[Segment]] = {}
+    for s in cursor.execute(FEED.encode()).fetchall():
+        found.setdefault(s.feed_id, []).append(Segment(s.from_seq, s.from_time_us, float(s.rate)))
+    return found
 
 
-def _head(now: datetime, segments: list[Segment]) -> int:
-    return max(head_at(segments, int(now.timestamp() * 1e6)), 0) if segments else 0
+def _heads(now: datetime, segments: dict[int, list[Segment]]) -> dict[int, int]:
+    """Return the head of each feed, by its id."""
+    now_us = int(now.timestamp() * 1e6)
+    return {feed: max(head_at(each, now_us), 0) for feed, each in segments.items()}
+
+
+def _rates(segments: dict[int, list[Segment]]) -> dict[int, float]:
+    """Return the events a second of each feed, by its id; 0 for a recorded one."""
+    return {feed: each[-1].rate for feed, each in segments.items()}
 
 
 def _portfolios(
     cursor: psycopg.Cursor[Any],
     rows: list[Any],
     now: datetime,
-    head: int,
+    heads: dict[int, int],
+    rates: dict[int, float],
     node_rows: list[Any],
     active: dict[int, HandoffView],
     sparks: dict[int, list[float]],
@@ -409,7 +428,18 @@ def _portfolios(
     reported = _reported_by_epoch(node_rows)
     gone = {row.id: row for row in node_rows if row.status in ("lost", "left")}
     return [
-        _portfolio(row, now, head, names, gone, reported, active.get(row.id), sparks, times)
+        _portfolio(
+            row,
+            now,
+            heads.get(row.feed_id, 0),
+            rates.get(row.feed_id, 0.0),
+            names,
+            gone,
+            reported,
+            active.get(row.id),
+            sparks,
+            times,
+        )
         for row in rows
     ]
 
@@ -480,9 +510,6 @@ def _decode_new(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
                     "cash": Decimal(view["cash"]),
                     "equity": Decimal(view["equity"]),
                     "pnl": Decimal(view["pnl"]),
-                    "drawdown_pct": Decimal(view["drawdown_pct"]),
-                    "largest_drawdown": Decimal(view["largest_drawdown"]),
-                    "figures_since": view["figures_since"],
                     "positions": view["positions"],
                 }
                 _states[row.portfolio_id] = (row.seq, account, strategy_view(state))
@@ -565,6 +592,7 @@ def _portfolio(
     row: Any,
     now: datetime,
     head: int,
+    rate: float,
     names: dict[int, str],
     gone: dict[int, Any],
     reported: dict[tuple[int, int], dict[str, Any]],
@@ -628,6 +656,9 @@ def _portfolio(
         orders_suppressed=row.orders_suppressed,
         unplaced_orders=row.unplaced_orders,
         behind_since=row.behind_since,
+        feed=row.feed,
+        feed_head=head,
+        feed_rate=rate,
         reason=row.reason or (_gone_reason(away) if away else _rejection_reason(row)),
         why=row.why,
         account=account,

@@ -21,6 +21,7 @@ from scheduling.decide.liveness import (
 from scheduling.decide.process_exit import MAX_FAILURES_PER_NODE
 from scheduling.decide.reconcile import back_off_s
 from scheduling.decide.types import (
+    RECORDED_FEEDS,
     ArtifactNeeds,
     Cpu,
     HandoffView,
@@ -73,7 +74,10 @@ PORTFOLIOS = Statement(
     f"""
 SELECT p.id, p.name, p.weight, p.priority, nullif(p.selector, '{{}}') AS selector,
        p.spread_group, p.spread_hard,
-       p.desired_state, f.name AS feed, f.sha256 AS feed_sha, r.node_id, r.phase, r.epoch,
+       p.desired_state,
+       CASE WHEN f.kind = 'recorded' THEN '{RECORDED_FEEDS}' ELSE f.name END AS feed,
+       CASE WHEN f.kind = 'recorded' THEN '1' ELSE f.sha256 END AS feed_sha,
+       r.node_id, r.phase, r.epoch,
        r.pinned_node_id, nullif(r.failures_by_node, '{{}}') AS failures_by_node,
        r.revision AS running_revision, r.good_revision,
        r.python, r.accept_python, r.reason, r.attempts,

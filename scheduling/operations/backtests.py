@@ -21,15 +21,18 @@ from portfolios.backtest.feed_range import WrongRange, read_range
 from portfolios.backtest.run import Backtest, BacktestResult, StrategyStopped, run_backtest
 from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.feeds.base import Feed
+from portfolios.models import FeedKind, FeedRow
 from portfolios.runtime.messages import FoundStrategy
 from portfolios.runtime.spec import Spec
 from portfolios.strategies.base import FieldError
 from portfolios.strategies.registry import UnknownStrategy
 from portfolios.verify.replay_process import ArtifactCode, replay_process
+from portfolios.verify.types import CannotVerify
 from scheduling.artifact_code import CodeUnavailable, artifact_code, code_of_upload
 from scheduling.errors import Invalid, Refused
 from scheduling.observe.desired_set import spec_of
 from scheduling.operations.artifacts import resolve_artifact
+from scheduling.verification.recorded_feed import RecordedFeed
 
 #: Seeds `ctx.random`: the same in every backtest, and in no portfolio.
 UID = "00000000-0000-0000-0000-000000000000"
@@ -82,6 +85,8 @@ def run_new_backtest(
             memory_mb=guard.child_memory_mb, sandboxed=guard.strategy_guard, code=runnable.code
         ) as ask:
             return run_backtest(backtest, ask, lambda at: on_progress(span.first, at, span.last))
+    except CannotVerify as missing:
+        raise Refused("feed_differs", f"The backtest stopped: {missing}.") from None
     except StrategyStopped as stopped:
         raise Refused(
             "strategy_failed", stopped.message, seq=stopped.seq, trace=stopped.trace
@@ -89,6 +94,9 @@ def run_new_backtest(
 
 
 def _feed(name: str | None) -> Feed:
+    recorded = FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED).select_related("writer")
+    for row in recorded:
+        return RecordedFeed(row)
     try:
         return open_feed(name)
     except UnknownFeed as unknown:

@@ -14,9 +14,11 @@ from django.utils import timezone
 
 from portfolios import validation
 from portfolios.feed_registration import current_head, ensure_feed
+from portfolios.feeds import feed_names
 from portfolios.models import (
     CatchUp,
     DesiredState,
+    FeedKind,
     FeedRow,
     Portfolio,
     Revision,
@@ -28,7 +30,7 @@ from scheduling.enact.audit_log import Line, audit_all
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import removed_in_use, request, symbols_in_use
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
-from scheduling.errors import Invalid, Refused
+from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Handoff, Phase, Run
 from scheduling.operations.artifacts import hold_artifact, resolve_artifact
 from scheduling.operations.lookup import locked, record_request
@@ -50,6 +52,7 @@ class NewPortfolio:
     symbols: list[str] = field(default_factory=list)
     limits: dict[str, Any] = field(default_factory=dict)
     artifact: str | None = None  #: sha256 or its beginning; None: a strategy of the release
+    feed: str = ""  #: its name; empty: the packaged bars
     weight: int = 1
     priority: int = 0
     selector: dict[str, str] = field(default_factory=dict)
@@ -109,11 +112,18 @@ def _checked(new: NewPortfolio) -> tuple[NewPortfolio, list[dict[str, str]]]:
     """Return the new portfolio with the complete hash of its artifact, and its errors."""
     artifact, errors = resolve_artifact(new.artifact)
     new = replace(new, artifact=artifact)
+    feed_errors = validation.feed_errors(new.feed)
     if not errors:  # else nothing is known of its strategy
         errors += validation.configuration_errors(
-            new.strategy, new.config, new.symbols, new.limits, artifact
+            new.strategy,
+            new.config,
+            [] if feed_errors else new.symbols,  # of an unknown feed nothing is known
+            new.limits,
+            artifact,
+            None if feed_errors else new.feed or None,
         )
         errors += validation.missing_symbols_errors(new.strategy, new.symbols, artifact)
+    errors += feed_errors
     errors += validation.name_errors(new.name)
     errors += validation.cash_errors(new.starting_cash)
     errors += _placement_errors({name: getattr(new, name) for name in PLACEMENT})
@@ -126,10 +136,13 @@ def _checked(new: NewPortfolio) -> tuple[NewPortfolio, list[dict[str, str]]]:
 def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
     """Store checked portfolios with their first revisions and their runs."""
     # The feed exists unless this is the first portfolio. A paused feed stays paused.
-    feed = FeedRow.objects.first() or ensure_feed(settings.GINKGO.feed_rate)
-    first_seq = max(current_head(feed.name), 1)
+    packaged = FeedRow.objects.filter(kind=FeedKind.REPLAY).first() or ensure_feed(
+        settings.GINKGO.feed_rate
+    )
     try:
         with transaction.atomic():
+            feeds = {"": packaged, **_held_feeds({one.feed for one in new if one.feed})}
+            first_seqs = {name: max(current_head(row.name), 1) for name, row in feeds.items()}
             for artifact in sorted({one.artifact for one in new if one.artifact}):
                 hold_artifact(artifact)
             made = Portfolio.objects.bulk_create(
@@ -144,8 +157,8 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
                         catch_up=one.catch_up,
                         desired_state=one.desired_state,
                         starting_cash=Decimal(str(one.starting_cash)),
-                        feed=feed,
-                        first_seq=first_seq,
+                        feed=feeds[one.feed],
+                        first_seq=first_seqs[one.feed],
                     )
                     for one in new
                 ]
@@ -158,7 +171,7 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
                     for portfolio, one in both
                 ]
             )  # fmt: skip
-            Run.objects.bulk_create([_run(portfolio, first_seq) for portfolio in made])
+            Run.objects.bulk_create([_run(portfolio, portfolio.first_seq) for portfolio in made])
             lines = [Line(portfolio.pk, None, one.note, {"revision": 1}) for portfolio, one in both]
             execute(_record_created(lines, actor))
     except IntegrityError as error:
@@ -167,6 +180,22 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
             raise _name_taken(new) from None
         raise
     return made
+
+
+def _held_feeds(names: set[str]) -> dict[str, FeedRow]:
+    """Return the feeds by name, kept until the transaction ends. Raise NotFound.
+
+    Concurrent writer: a removal, which waits for the portfolio and then finds it.
+    """
+    if not names:
+        return {}
+    rows = FeedRow.objects.filter(name__in=names).select_for_update(no_key=True).order_by("pk")
+    found = {row.name: row for row in rows}
+    for name in sorted(names - set(found)):
+        if name not in feed_names():
+            raise NotFound("feed", name)
+        found[name] = ensure_feed(settings.GINKGO.feed_rate, name)
+    return found
 
 
 def _run(portfolio: Portfolio, first_seq: int) -> Run:

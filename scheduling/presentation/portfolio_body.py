@@ -50,6 +50,7 @@ class PortfolioBody(PortfolioChanges):
 
     name = TextField(max_length=80)
     strategy = TextField(max_length=80)
+    feed = TextField(max_length=60, allow_blank=True, required=False)
     starting_cash = MoneyField(required=False)
     desired_state = serializers.ChoiceField(DesiredState.choices, required=False)
 

@@ -130,6 +130,7 @@ class PortfolioDocument(_Anything):
     artifact = serializers.CharField(allow_null=True, help_text="sha256; null: of the release")
     config = serializers.JSONField()
     symbols = serializers.ListField(child=serializers.CharField())
+    feed = serializers.CharField()
     weight = serializers.IntegerField()
     priority = serializers.IntegerField()
     selector = serializers.JSONField()
@@ -381,6 +382,42 @@ class CheckpointDocument(_Anything):
     state = serializers.JSONField()
 
 
+class FeedLogDocument(_Anything):
+    """A feed: where its log stands, who reads it, and what it keeps."""
+
+    name = serializers.CharField()
+    kind = serializers.CharField(help_text="replay or recorded")
+    head = serializers.IntegerField()
+    first_seq = serializers.IntegerField(help_text="Older records are dropped.")
+    newest_at = serializers.DateTimeField(allow_null=True)
+    silent_s = serializers.FloatField(allow_null=True)
+    silent_after_s = serializers.IntegerField(allow_null=True)
+    keep_days = serializers.IntegerField(allow_null=True)
+    rate = serializers.FloatField(help_text="Events a second over the last minute.")
+    writer = serializers.CharField(help_text="Empty: any source may append.")
+    instruments = serializers.IntegerField()
+    portfolios = serializers.ListField(child=serializers.CharField())
+
+
+class FeedsDocument(_Anything):
+    """All feeds."""
+
+    results = FeedLogDocument(many=True)
+
+
+class AppendedDocument(_Anything):
+    """What an append has done. `repeated`: it was stored before, with these seqs."""
+
+    from_seq = serializers.IntegerField()
+    to_seq = serializers.IntegerField()
+    repeated = serializers.BooleanField()
+    missing = serializers.ListField(
+        child=serializers.IntegerField(),
+        allow_null=True,
+        help_text="First and last number of the source that never arrived before this one.",
+    )
+
+
 class FeedEventDocument(_Anything):
     """One bar. Prices have exactly four places, since digests are computed from these texts."""
 
@@ -519,16 +556,6 @@ class NodeTokenDocument(TokenDocument):
     """A token of a node's daemon."""
 
     node = serializers.CharField(source="node.name")
-
-
-class SecretDocument(_Anything):
-    """A secret without its value, which no interface returns."""
-
-    name = serializers.CharField()
-    set_at = serializers.DateTimeField(help_text="When its value was given last.")
-    set_by = serializers.CharField()
-    last_used_at = serializers.DateTimeField(allow_null=True, help_text="To the minute.")
-    last_used_by = serializers.CharField()
 
 
 class DifferenceDocument(_Anything):

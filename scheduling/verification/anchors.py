@@ -20,6 +20,7 @@ from portfolios.verify.types import Anchor, Counts, OrderOutcome, StoredRows
 from scheduling.db.transaction import django_cursor, execute
 from scheduling.enact.verification_anchors import keep_anchor
 from scheduling.verification.evidence import Evidence
+from scheduling.verification.recorded_feed import RecordedFeed
 
 #: Without the states: only one of them is needed.
 ANCHORS = """
@@ -115,7 +116,10 @@ def _kept_from(evidence: Evidence) -> dict[str, int]:
     """Return the seq from which all rows of each kind are stored."""
     recorded = evidence.recorded
     kept = asdict(recorded.kept_from)
-    dropped_by_age = head_at(recorded.segments, recorded.equity_from_us)
+    if isinstance(recorded.feed, RecordedFeed):
+        dropped_by_age = recorded.feed.released_to(recorded.equity_from_us)
+    else:
+        dropped_by_age = head_at(recorded.segments, recorded.equity_from_us)
     kept["equity"] = max(kept["equity"], dropped_by_age + 1)
     return kept
 

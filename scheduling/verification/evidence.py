@@ -16,6 +16,7 @@ from django.conf import settings
 from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
+from portfolios.models import FeedKind, FeedRow
 from portfolios.runtime.spec import Spec
 from portfolios.verify.reference_run import merge_ranges
 from portfolios.verify.types import CannotVerify, KeptFrom, RecordedRun, TenureSegment
@@ -29,12 +30,13 @@ from scheduling.decide.ownership_history import (
 )
 from scheduling.errors import NotFound
 from scheduling.observe.desired_set import spec_of
+from scheduling.verification.recorded_feed import RecordedFeed
 
 #: A deleted portfolio keeps its rows; of several with one name, the newest is read. A caller that
 #: has the key passes it: the name may be reused while a verification waits.
 PORTFOLIO = """
 SELECT p.id, p.name, p.uid, p.starting_cash, p.first_seq, p.archived_at,
-       f.name AS feed, f.sha256 AS feed_sha,
+       f.name AS feed, f.sha256 AS feed_sha, f.kind AS feed_kind,
        r.epoch, r.incarnation, r.revision, r.last_seq, r.state_seq, r.phase, n.name AS node,
        c.seq AS checkpoint_seq, c.state, clock_timestamp() AS taken_at,
        (SELECT coalesce(jsonb_agg(jsonb_build_array(s.from_seq,
@@ -236,6 +238,8 @@ def _inputs(rows: _EvidenceRows) -> Inputs:
 
 def _feed(portfolio: Any) -> Feed:
     """Return the feed that the portfolio traded on. Raise CannotVerify if it is not installed."""
+    if portfolio.feed_kind == FeedKind.RECORDED:
+        return RecordedFeed(FeedRow.objects.select_related("writer").get(name=portfolio.feed))
     try:
         feed = open_feed(portfolio.feed)
     except UnknownFeed as unknown:

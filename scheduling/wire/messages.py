@@ -24,6 +24,8 @@ MAX_COMMITS = 200  #: commits of a CommitRequest
 MAX_LINES = 10_000  #: orders, fills, ends of orders and equity points of all its commits
 MAX_REPORTS = 500  #: reports of a Heartbeat
 MAX_PORTFOLIOS = 2_000  #: portfolios of a Heartbeat
+MAX_FEED_RECORDS = 5_000  #: events of a FeedAnswer
+MAX_FEED_WAIT_S = 10.0
 MAX_LOG_LINES = 500  #: lines of a LogRequest
 MAX_LOG_LINE = 1_000  #: characters of a line of a portfolio's log
 MAX_LOG_BYTES = 200_000  #: of the texts of a LogRequest
@@ -49,6 +51,8 @@ class FeedInfo(msgspec.Struct, frozen=True):
     sha256: str
     length: int
     segments: list[SegmentInfo]
+    kind: str = "replay"
+    """replay: packaged bars, released by the segments. recorded: read it with FeedRequest."""
 
 
 class DesiredEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,6 +255,33 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class Goodbye(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     reason: str = ""
+
+
+# --- recorded feeds ------------------------------------------------------------------------------
+
+
+class FeedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for the records of a recorded feed after `after`; at the head, wait for the next one."""
+
+    incarnation: str
+    feed: str
+    after: int
+    """-1: answer with the head alone."""
+    released_us: int = 0
+    """Release time of the record at `after`, as the node has read it; 0: none."""
+    limit: int = MAX_FEED_RECORDS
+    wait_s: float = 0.0
+
+
+class FeedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    head: int
+    first_seq: int
+    """Older records are dropped."""
+    events: list[bytes] = []
+    """Encoded events, `after` + 1 and on, without gaps."""
+    changed: bool = False
+    """The database has another record at `after`, or none: it went back to an earlier time. Forget
+    every record of the feed."""
 
 
 # --- checkpoint ----------------------------------------------------------------------------------

@@ -75,6 +75,9 @@ class Command(GinkgoCommand):
             "--spread-hard", action="store_true", help="never place two of its group on one node"
         )
         parser.add_argument("--catch-up", choices=CatchUp.values, default=CatchUp.STATE_ONLY.value)
+        parser.add_argument(
+            "--feed", metavar="NAME", default="", help="by default the packaged bars"
+        )
         parser.add_argument("--cash", metavar="AMOUNT", type=amount, default=Decimal("100000"))
         parser.add_argument("--stopped", action="store_true", help="create it without running it")
         parser.add_argument("--note", metavar="TEXT", default="")
@@ -102,6 +105,7 @@ class Command(GinkgoCommand):
             spread_group=options["spread_group"],
             spread_hard=options["spread_hard"],
             catch_up=options["catch_up"],
+            feed=options["feed"],
             starting_cash=options["cash"],
             desired_state="stopped" if options["stopped"] else "running",
             note=options["note"],

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from portfolios.feed_registration import ensure_feed
-from portfolios.models import FeedRow, Portfolio
+from portfolios.models import FeedKind, FeedRow, Portfolio
 from scheduling.errors import Refused
 from scheduling.management.arguments import positive_int
 from scheduling.management.base import GinkgoCommand
@@ -84,7 +84,7 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Create the portfolios that are missing. Others, and a paused feed, stay as they are."""
-        if not FeedRow.objects.exists():
+        if not FeedRow.objects.filter(kind=FeedKind.REPLAY).exists():
             ensure_feed(settings.GINKGO.feed_rate)
         wanted = [canary(number) for number in range(1, options["nodes"] + 1)]
         wanted += TRADERS

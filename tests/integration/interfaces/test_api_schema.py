@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
+from scheduling.operations.feeds import create_feed
 from tests.support.api_client import ApiClient, problem
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
@@ -135,6 +136,7 @@ def test_every_get_response_matches_its_schema(operator: ApiClient, schema: dict
         "p", make_node("node-1"), events=20, strategy="buy_and_hold", symbols=["IBM"]
     )
     operator.post("nodes/node-1/cordon/")
+    create_feed("p", [], actor="test")
     components = nullable(schema["components"])
     seen = 0
     for path, method, operation in operations(schema):

@@ -1,0 +1,248 @@
+"""Read the rows that a source sends: market events as text, checked against their instruments.
+
+Pure. Every mistake is reported with the number of its row, and a batch with a mistake is refused as
+a whole, so that a source can correct it and send the same batch again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from portfolios.runtime.events import Event, Gap, Quote, Tick, Trade, make_bar, to_units
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+MAX_UNITS = 2**62
+KINDS = {
+    "bar": ("open", "high", "low", "close", "volume"),
+    "trade": ("price", "quantity"),
+    "quote": ("bid", "ask", "bid_quantity", "ask_quantity"),
+    "tick": (),
+    "gap": ("from", "to"),
+}
+OPTIONAL = frozenset({"volume", "bid_quantity", "ask_quantity"})
+
+
+class InstrumentFacts(NamedTuple):
+    """What a row is checked against."""
+
+    symbol: str
+    scale: int
+    tick: Decimal
+    lot: Decimal = Decimal(1)
+    last_us: int | None = None  #: time of its newest record
+
+
+class RowError(NamedTuple):
+    """A mistake in one row, counted from 1."""
+
+    row: int
+    code: str
+    message: str
+
+
+class _Wrong(Exception):
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def read_rows(
+    rows: Iterable[Any], instruments: Mapping[str, InstrumentFacts], most_errors: int = 100
+) -> tuple[list[Event], list[RowError]]:
+    """Return the events of `rows`, without seq and release time, and the first mistakes.
+
+    Times of one symbol must grow; trades may share one. Rows of different symbols may come in any
+    order.
+    """
+    last = {symbol: facts.last_us for symbol, facts in instruments.items()}
+    events: list[Event] = []
+    errors: list[RowError] = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            event = _event(row, instruments)
+            _check_order(event, last.get(event.symbol))
+        except _Wrong as wrong:
+            errors.append(RowError(number, wrong.code, str(wrong)))
+            if len(errors) == most_errors:
+                break
+            continue
+        last[event.symbol] = event.time
+        events.append(event)
+    return events, errors
+
+
+def _check_order(event: Event, last_us: int | None) -> None:
+    if last_us is None or not event.symbol or isinstance(event, Gap):
+        return
+    if event.time == last_us and not isinstance(event, Trade):
+        raise _Wrong(
+            "duplicate_time", f"{event.symbol} already has a record at {time_text(event.time)}."
+        )
+    if event.time < last_us:
+        raise _Wrong(
+            "time_goes_back",
+            f"{event.symbol} at {time_text(event.time)} comes after {time_text(last_us)}, and a log"
+            " does not go back: send the rows of a symbol in the order of their times.",
+        )
+
+
+def _event(row: Any, instruments: Mapping[str, InstrumentFacts]) -> Event:
+    if not isinstance(row, Mapping):
+        raise _Wrong("wrong_type", "is not an object with symbol, time and prices.")
+    kind = _kind(row)
+    known = {"kind", "symbol", "time", *KINDS[kind]}
+    unknown = sorted(str(name) for name in row if name not in known)
+    if unknown:
+        raise _Wrong(
+            "unknown_field", f"a {kind} has no {unknown[0]}; it has {', '.join(sorted(known))}."
+        )
+    at = read_time("time", row.get("time"))
+    if kind == "tick":
+        return Tick(0, "", at, 0)
+    if kind == "gap":
+        symbol = row.get("symbol") or ""
+        if symbol and symbol not in instruments:
+            raise _unknown_symbol(symbol, instruments)
+        return Gap(0, symbol, at, 0, read_time("from", row.get("from")), read_time("to", row["to"]))
+    symbol = row.get("symbol")
+    facts = instruments.get(symbol) if isinstance(symbol, str) else None
+    if facts is None:
+        raise _unknown_symbol(symbol, instruments)
+    return _priced(kind, row, facts, at)
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    kind = row.get("kind")
+    if kind is None:
+        kind = "trade" if "price" in row else "quote" if "bid" in row or "ask" in row else "bar"
+    if kind not in KINDS:
+        raise _Wrong("unknown_kind", f"kind is {kind!r}; use one of {', '.join(KINDS)}.")
+    return str(kind)
+
+
+def _unknown_symbol(symbol: Any, instruments: Mapping[str, InstrumentFacts]) -> _Wrong:
+    if not symbol:
+        return _Wrong("required", "symbol is missing.")
+    known = ", ".join(sorted(instruments)[:5]) or "none yet"
+    return _Wrong(
+        "unknown_symbol",
+        f"symbol {str(symbol)[:40]!r} is no instrument of the feed, which has {known}"
+        + (" …" if len(instruments) > 5 else "")
+        + "; add it first.",
+    )
+
+
+def _priced(kind: str, row: Mapping[str, Any], facts: InstrumentFacts, at: int) -> Event:
+    symbol, scale = facts.symbol, facts.scale
+    if kind == "trade":
+        price = _price("price", row, facts)
+        return Trade(0, symbol, at, 0, price, _quantity("quantity", row, facts), scale)
+    if kind == "quote":
+        bid, ask = _price("bid", row, facts), _price("ask", row, facts)
+        if bid > ask:
+            raise _Wrong("crossed", f"{symbol}: bid {row['bid']} is above ask {row['ask']}.")
+        bid_quantity = _quantity("bid_quantity", row, facts)
+        ask_quantity = _quantity("ask_quantity", row, facts)
+        return Quote(0, symbol, at, 0, bid, ask, bid_quantity, ask_quantity, scale)
+    first, high, low, last = (_price(name, row, facts) for name in ("open", "high", "low", "close"))
+    if not low <= min(first, last) <= max(first, last) <= high:
+        raise _Wrong(
+            "outside_range",
+            f"{symbol}: open {row['open']} and close {row['close']} must lie from low {row['low']}"
+            f" to high {row['high']}.",
+        )
+    volume = _quantity("volume", row, facts)
+    return make_bar(0, symbol, at, 0, (first, high, low, last), volume, scale)
+
+
+def _number(name: str, row: Mapping[str, Any]) -> Decimal | None:
+    value = row.get(name)
+    if value is None or value == "":
+        if name in OPTIONAL:
+            return None
+        raise _Wrong("required", f"{name} is missing.")
+    if isinstance(value, float):
+        value = repr(value)  # the shortest text of it, which is what the source wrote
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise _Wrong("wrong_type", f"{name} is {value!r}; give a decimal number.")
+    try:
+        number = Decimal(value.strip() if isinstance(value, str) else value)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite() or not str(value).isascii():
+        raise _Wrong("wrong_type", f"{name} is {str(value)[:40]!r}; give a decimal number.")
+    return number
+
+
+def _price(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
+    number = _number(name, row)
+    assert number is not None
+    if not 0 < number < Decimal(10) ** 18:
+        raise _Wrong("out_of_range", f"{facts.symbol}: {name} is {number}; it must be over 0.")
+    step = to_units(facts.tick, facts.scale)
+    try:
+        units = to_units(number, facts.scale)
+    except ValueError:
+        units = -1
+    if units < 0 or units % step or units > MAX_UNITS:
+        raise _Wrong(
+            "off_tick",
+            f"{facts.symbol}: {name} {number} is no multiple of the tick {facts.tick:f}.",
+        )
+    return units
+
+
+def _quantity(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
+    number = _number(name, row)
+    if number is None:
+        return 0
+    lots = number / facts.lot
+    if not 0 <= lots <= MAX_UNITS or lots != int(lots):
+        raise _Wrong(
+            "off_lot",
+            f"{facts.symbol}: {name} {number} is no multiple of the lot {facts.lot:f}.",
+        )
+    return int(lots)
+
+
+def read_time(name: str, value: Any) -> int:
+    """Return a time as µs since the epoch. It is text in ISO 8601 with its time zone."""
+    if value is None or value == "":
+        raise _Wrong("required", f"{name} is missing.")
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        at = datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise _Wrong(
+            "wrong_type",
+            f"{name} is {str(value)[:40]!r}; give ISO 8601, such as 2026-01-31T14:30:00Z.",
+        ) from None
+    if at.tzinfo is None:
+        raise _Wrong(
+            "time_zone_missing",
+            f"{name} {value} has no time zone: end it with Z for UTC or an offset like -05:00.",
+        )
+    return (at - EPOCH) // MICROSECOND
+
+
+def time_text(time_us: int) -> str:
+    """Return a time as text in ISO 8601."""
+    at = EPOCH + timedelta(microseconds=time_us)
+    return at.isoformat(timespec="auto").replace("+00:00", "Z")
+
+
+def places_of(numbers: Sequence[str]) -> int:
+    """Return the most decimal places of these texts; those that are no number count as none."""
+    most = 0
+    for text in numbers:
+        try:
+            exponent = Decimal(text.strip()).as_tuple().exponent
+        except InvalidOperation:
+            continue
+        most = max(most, -exponent if isinstance(exponent, int) else 0)
+    return most

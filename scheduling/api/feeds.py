@@ -1,0 +1,145 @@
+"""Feeds: their state, recorded feeds of one's own, and appends to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from portfolios.feeds.log import SourceId
+from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
+from scheduling.api.openapi import described
+from scheduling.api.request_serializers import read_body
+from scheduling.api.throttling import AppendThrottle
+from scheduling.errors import Invalid, NotFound
+from scheduling.observe.feeds import FeedView, read_feeds
+from scheduling.operations import feeds
+from scheduling.presentation.fields import (
+    ObjectField,
+    StrictSerializer,
+    TextField,
+    WholeNumberField,
+)
+from scheduling.presentation.serializers import (
+    AppendedDocument,
+    FeedLogDocument,
+    FeedsDocument,
+)
+
+
+class InstrumentsBody(StrictSerializer):
+    """`instruments`: symbol → {tick, lot, scale, currency}, each optional."""
+
+    instruments = ObjectField()
+
+
+class FeedBody(InstrumentsBody):
+    """A new recorded feed. `silent_after_s`: an alert opens after so long without a record."""
+
+    name = TextField(max_length=60)
+    silent_after_s = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
+    keep_days = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
+
+
+class AppendBody(StrictSerializer):
+    """`rows`: bars, trades or quotes, each with its symbol and its time with a time zone.
+
+    `source` and `number` (1, 2, 3 …) make a repeat harmless: it is answered as before.
+    """
+
+    rows = serializers.ListField(child=serializers.JSONField(), max_length=feeds.MAX_ROWS)
+    source = TextField(max_length=80, required=False)  # type: ignore[assignment]
+    number = WholeNumberField(min_value=1, max_value=2**62, required=False)
+
+
+class FeedList(ApiView):
+    """All feeds."""
+
+    @described(FeedsDocument, summary="Feeds", operation_id="feed_list")
+    def get(self, request: Request) -> Response:
+        """Return every feed; there are few."""
+        refuse_unknown_parameters(request, ())
+        return Response({"results": FeedLogDocument(read_feeds(), many=True).data})
+
+    @described(FeedLogDocument, status=201, body=FeedBody, summary="Create a recorded feed")
+    def post(self, request: Request) -> Response:
+        """Create an empty recorded feed with its instruments."""
+        given = read_body(request, FeedBody)
+        instruments = _instruments(given.pop("instruments"))
+        name = given.pop("name")
+        feeds.create_feed(name, instruments, actor=actor_of(request), **given)
+        return Response(_document(name), status=201)
+
+
+class FeedDetail(ApiView):
+    """One feed."""
+
+    @described(FeedLogDocument, summary="A feed and who reads it")
+    def get(self, request: Request, name: str) -> Response:
+        """Return the feed."""
+        return Response(_document(name))
+
+    @described(None, status=204, summary="Remove a recorded feed that no portfolio needs")
+    def delete(self, request: Request, name: str) -> Response:
+        """Remove the feed with its records; 409 `feed_in_use` names who needs it."""
+        feeds.remove_feed(name, actor=actor_of(request))
+        return Response(status=204)
+
+
+class FeedInstruments(ApiView):
+    """The instruments of a recorded feed."""
+
+    @described(FeedLogDocument, body=InstrumentsBody, summary="Add instruments to a recorded feed")
+    def post(self, request: Request, name: str) -> Response:
+        """Add them. Those that exist must not change."""
+        given = read_body(request, InstrumentsBody)
+        feeds.add_instruments(name, _instruments(given["instruments"]), actor=actor_of(request))
+        return Response(_document(name))
+
+
+class FeedAppend(ApiView):
+    """Rows for a recorded feed."""
+
+    throttle_classes = (AppendThrottle,)  # type: ignore[assignment]
+
+    @described(AppendedDocument, body=AppendBody, summary="Append rows to a recorded feed")
+    def post(self, request: Request, name: str) -> Response:
+        """Append all rows or none; 400 names each wrong row by its number."""
+        given = read_body(request, AppendBody)
+        source = None
+        if "source" in given or "number" in given:
+            missing = {"source", "number"} - set(given)
+            if missing:
+                field = missing.pop()
+                message = "source and number are given together, or neither."
+                raise Invalid([{"field": field, "code": "required", "message": message}])
+            source = SourceId(given["source"], given["number"])
+        done = feeds.append_rows(name, given["rows"], source)
+        document = {
+            "from_seq": done.from_seq,
+            "to_seq": done.to_seq,
+            "repeated": done.repeated,
+            "missing": list(done.missing) if done.missing else None,
+        }
+        return Response(document)
+
+
+def _instruments(given: dict[str, Any]) -> list[feeds.NewInstrument]:
+    made = []
+    for symbol, facts in given.items():
+        if not isinstance(facts, dict):
+            message = f"{symbol[:30]} is an object with tick, lot, scale, currency, or empty."
+            raise Invalid(
+                [{"field": f"instruments.{symbol[:30]}", "code": "wrong_type", "message": message}]
+            )
+        made.append(feeds.read_instrument(symbol, facts))
+    return made
+
+
+def _document(name: str) -> Any:
+    found: list[FeedView] = read_feeds(name)
+    if not found:
+        raise NotFound("feed", name)
+    return FeedLogDocument(found[0]).data

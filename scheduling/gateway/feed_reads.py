@@ -1,0 +1,156 @@
+"""Give nodes the records of recorded feeds, and let them wait for the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import Any
+
+import psycopg
+from channels.layers import get_channel_layer
+from psycopg_pool import PoolTimeout
+
+from scheduling.db.transaction import aexecute_autocommit
+from scheduling.gateway.auth import NodeIdentity
+from scheduling.gateway.http import RequestRejected
+from scheduling.gateway.message_decoding import LARGEST, decode, uuid_of
+from scheduling.gateway.pool import work_connection, work_pool
+from scheduling.observe.feed_records import HeadRow, RecordRow, heads, records
+from scheduling.wire.messages import (
+    MAX_FEED_RECORDS,
+    MAX_FEED_WAIT_S,
+    FeedAnswer,
+    FeedRequest,
+)
+
+logger = logging.getLogger(__name__)
+
+GROUP = "feeds"  #: of the hints that an append sends
+#: Without a hint, heads are read as often while a node waits: a lost hint costs that much.
+POLL_S = 0.5
+#: Bytes of one answer; about 90 a record.
+MAX_ANSWER_BYTES = 4_000_000
+KEPT_PAGES = 32
+
+
+class FeedHeads:
+    """The heads of recorded feeds as this process knows them. Nodes wait here for the next one."""
+
+    def __init__(self) -> None:
+        """Know no feed yet."""
+        self._heads: dict[str, HeadRow] = {}
+        self._waiting = 0
+        self._moved = asyncio.Event()
+
+    async def read(self, feed: str | None = None) -> None:
+        """Read the heads, of all feeds or of one, and wake who waits. One statement."""
+        async with work_pool().connection() as connection:
+            found = await aexecute_autocommit(connection, heads(feed))
+        if feed is None:
+            self._heads.clear()
+        self._heads.update((row.name, row) for row in found)
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def get(self, feed: str) -> HeadRow:
+        """Return the head of a feed as of the last read. Raise RequestRejected 404."""
+        if feed not in self._heads:
+            await self.read(feed)
+        if feed not in self._heads:
+            raise RequestRejected(404, "not_found", f"There is no recorded feed {feed[:80]!r}.")
+        return self._heads[feed]
+
+    async def beyond(self, feed: str, after: int, wait_s: float) -> HeadRow:
+        """Return the head, once it is beyond `after` or after `wait_s`."""
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(wait_s):
+                while (head := await self.get(feed)).seq == after:
+                    await self._moved.wait()
+                return head
+        except TimeoutError:
+            return await self.get(feed)
+        finally:
+            self._waiting -= 1
+
+    async def watch(self) -> None:
+        """Read the heads at each hint and periodically while a node waits. Never returns."""
+        layer: Any = get_channel_layer()
+        channel = await layer.new_channel(GROUP)
+        await layer.group_add(GROUP, channel)
+        while True:
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await layer.receive(channel)
+            except TimeoutError:
+                pass
+            if not self._waiting:
+                self._heads.clear()  # nobody needs them: the next request reads its own
+                continue
+            try:
+                await self.read()
+            except (psycopg.Error, PoolTimeout) as error:
+                logger.info("heads of feeds were not read: %s", type(error).__name__)
+                await asyncio.sleep(POLL_S)
+
+
+FEED_HEADS = FeedHeads()
+
+#: (feed, first, last, limit) → records. They never change, so nodes that follow share one read.
+_pages: OrderedDict[tuple[int, int, int, int], list[RecordRow]] = OrderedDict()
+
+
+async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
+    """Return the records after a seq, waiting for the next one if there are none."""
+    request = decode(body, FeedRequest)
+    uuid_of(request.incarnation)
+    if not -1 <= request.after <= LARGEST - MAX_FEED_RECORDS:
+        raise RequestRejected(400, "invalid", f"The number {request.after} is out of range.")
+    head = await FEED_HEADS.get(request.feed)
+    if request.after < 0:
+        await FEED_HEADS.read(request.feed)
+        head = await FEED_HEADS.get(request.feed)
+        return FeedAnswer(head=head.seq, first_seq=head.first_seq)
+    if head.seq <= request.after and request.wait_s > 0:
+        wait_s = min(request.wait_s, MAX_FEED_WAIT_S)
+        head = await FEED_HEADS.beyond(request.feed, request.after, wait_s)
+    if head.seq < request.after:
+        await FEED_HEADS.read(request.feed)  # this process may know an older head than the node
+        head = await FEED_HEADS.get(request.feed)
+        if head.seq < request.after:
+            return FeedAnswer(head=head.seq, first_seq=head.first_seq, changed=True)
+    return await _page(sender, request, head)
+
+
+async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> FeedAnswer:
+    """Read the record at `after` too, to see that the node knows the same one."""
+    if request.after + 1 < head.first_seq:
+        return FeedAnswer(head=head.seq, first_seq=head.first_seq)
+    first = max(request.after, head.first_seq, 1)
+    last = min(head.seq, request.after + min(max(request.limit, 1), MAX_FEED_RECORDS))
+    key = (head.feed, first, last, head.first_seq)
+    rows = _pages.get(key)
+    if rows is None:
+        async with work_connection(sender.node) as connection:
+            rows = await aexecute_autocommit(
+                connection, records(head.feed, first, last, MAX_FEED_RECORDS + 1)
+            )
+        _pages[key] = rows
+        while len(_pages) > KEPT_PAGES:
+            _pages.popitem(last=False)
+    if rows and rows[0].seq == request.after:
+        known, rows = rows[0], rows[1:]
+        if request.released_us not in (0, known.released_us):
+            return FeedAnswer(head=head.seq, first_seq=head.first_seq, changed=True)
+    return FeedAnswer(head=head.seq, first_seq=head.first_seq, events=_fitting(rows))
+
+
+def _fitting(rows: list[RecordRow]) -> list[bytes]:
+    events, size = [], 0
+    for row in rows:
+        size += len(row.event)
+        if size > MAX_ANSWER_BYTES:
+            break
+        events.append(bytes(row.event))
+    return events

@@ -1,0 +1,280 @@
+"""A recorded feed on one node: the newest records in a ring, older ones in a few pages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import NamedTuple
+
+import msgspec
+
+from portfolios.runtime.events import Event, decode_event, join_events
+from scheduling.node_daemon.clock import boottime_us
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off
+from scheduling.node_daemon.errors import (
+    NodeError,
+    RecordsMissing,
+    RegistrationRefused,
+    RequestRefused,
+    ServerUnavailable,
+)
+from scheduling.node_daemon.feed_reader import Listener
+from scheduling.node_daemon.feed_time import FeedTime
+from scheduling.node_daemon.logs import LOG
+from scheduling.wire.messages import MAX_FEED_WAIT_S, FeedAnswer, FeedRequest
+
+RING = 16_384  #: records; about 150 bytes each
+PAGE = 2_000  #: records of a page
+PAGES = 16  #: portfolios that catch up at different places share these
+UNKNOWN_AGE_S = 1e9
+
+
+class Slot(NamedTuple):
+    """One record."""
+
+    symbol: str
+    released_us: int
+    encoded: bytes
+
+
+class RecordedFeedReader:
+    """Reads a recorded feed through the gateway, once for all portfolios of the node.
+
+    `run` follows the head and keeps the newest records; `load` fetches older ones for a portfolio
+    that catches up.
+    """
+
+    newest_us = 0  #: there are no segments: the release time is part of each record
+
+    def __init__(
+        self, name: str, client: ControlPlaneClient, feed_time: FeedTime, incarnation: str
+    ) -> None:
+        """Know nothing yet."""
+        self.name = name
+        self._client = client
+        self._time = feed_time
+        self._incarnation = incarnation
+        self._slots: dict[int, Slot] = {}
+        self._oldest, self._newest = 1, -1  # -1: the head is not known yet
+        self._head = 0
+        self._pages: OrderedDict[int, list[Slot]] = OrderedDict()
+        self._listeners: set[Listener] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow. Idempotent."""
+        if self._task is None:
+            self._task = asyncio.create_task(self.run(), name=f"feed {self.name}")
+
+    def end(self) -> None:
+        """Stop to follow."""
+        if self._task is not None:
+            self._task.cancel()
+
+    # --- as the replay's reader --------------------------------------------------------------
+
+    def head(self, age_us: int = 0) -> int:
+        """Return the newest known seq."""
+        return self._head
+
+    def stale_head(self, cursor: int, age_us: int) -> int:
+        """Return the last record after `cursor` released `age_us` ago or earlier, as far as they
+        are loaded; `cursor` if the next one is younger."""
+        limit = self._time.at(boottime_us()) - age_us
+        low, high = cursor, self._loaded_to(cursor)
+        while low < high:  # release times do not go back
+            middle = (low + high + 1) // 2
+            slot = self._slot(middle)
+            if slot is not None and slot.released_us <= limit:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def age_s(self, seq: int) -> float:
+        """Return the seconds since the release of `seq`; very many if it is not loaded."""
+        slot = self._slot(seq)
+        if slot is None:
+            return UNKNOWN_AGE_S
+        return (self._time.at(boottime_us()) - slot.released_us) / 1e6
+
+    def listen(self, listener: Listener) -> None:
+        """Add a listener."""
+        self._listeners.add(listener)
+
+    def leave(self, listener: Listener) -> None:
+        """Remove a listener."""
+        self._listeners.discard(listener)
+
+    def batch(
+        self,
+        cursor: int,
+        symbols: frozenset[str] | None,
+        head: int,
+        max_events: int,
+        max_span: int,
+    ) -> tuple[bytes, int]:
+        """Return (events, to_seq): see `Ring.batch`. Covers what is loaded after `cursor`."""
+        last = min(head, cursor + max_span, self._loaded_to(cursor))
+        found: list[bytes] = []
+        for seq in range(cursor + 1, last + 1):
+            slot = self._slot(seq)
+            assert slot is not None  # `_loaded_to` is gapless
+            if symbols is None or slot.symbol in symbols or not slot.symbol:
+                found.append(slot.encoded)
+                if len(found) == max_events:
+                    return join_events(found), seq
+        return join_events(found), max(last, cursor)
+
+    async def load(self, cursor: int) -> bool:
+        """Fetch the records after `cursor` unless they are loaded. Return False if there is no
+        answer now. Raise RecordsMissing if they are dropped."""
+        if cursor >= self._head or self._loaded_to(cursor) > cursor:
+            return self._newest >= 0
+        at = cursor // PAGE
+        try:
+            answer = await self._ask(at * PAGE, limit=PAGE)
+        except (ServerUnavailable, RequestRefused) as error:
+            LOG.info("records of feed %s were not read: %s", self.name, error)
+            return False
+        first = at * PAGE + 1
+        if cursor + 1 < answer.first_seq:
+            raise RecordsMissing(
+                f"feed {self.name} keeps its records from seq {answer.first_seq} on, and seq"
+                f" {cursor + 1} is needed"
+            )
+        if first < answer.first_seq:  # the first records of the page are dropped
+            answer = await self._ask(cursor, limit=PAGE)
+            self._pages[at] = [_NONE] * (cursor - at * PAGE) + [*map(_slot_of, answer.events)]
+        else:
+            self._pages[at] = [*map(_slot_of, answer.events)]
+        del self._pages[at][PAGE:]
+        self._pages.move_to_end(at)
+        while len(self._pages) > PAGES:
+            self._pages.popitem(last=False)
+        return True
+
+    async def history(self, symbols: frozenset[str] | None, to_seq: int, count: int) -> list[Event]:
+        """Return the newest `count` events of `symbols` (None: all) up to `to_seq`: see
+        `feeds/history.py`. Waits for a gateway that is away."""
+        found: list[Event] = []
+        end, failures = to_seq, 0
+        while len(found) < count and end > 0:
+            after = max(end - PAGE, 0)
+            try:
+                answer = await self._ask(after, limit=end - after)
+                if after + 1 < answer.first_seq <= end:
+                    after = answer.first_seq - 1
+                    answer = await self._ask(after, limit=end - after)
+            except ServerUnavailable as error:
+                LOG.info("the history of feed %s was not read: %s", self.name, error)
+                await back_off(failures, 0.1, 1.0)
+                failures += 1
+                continue
+            events = [decode_event(encoded) for encoded in answer.events]
+            if not events:
+                break  # dropped
+            wanted = [e for e in events if symbols is None or e.symbol in symbols or not e.symbol]
+            found = wanted + found
+            end = after if after >= answer.first_seq else 0
+        return found[-count:] if count else []
+
+    # --- following the head ------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Follow the head until cancelled, however often the gateway is away."""
+        failures = 0
+        while True:
+            try:
+                await self._follow_once()
+                failures = 0
+            except (ServerUnavailable, RequestRefused, RegistrationRefused) as error:
+                if failures in (0, 5) or failures % 60 == 0:
+                    LOG.warning("feed %s is not read: %s", self.name, error)
+                await back_off(failures, 0.1, 1.0)
+                failures += 1
+            except (NodeError, msgspec.MsgspecError, ValueError):
+                LOG.exception("feed %s: the answer is not valid", self.name)
+                await asyncio.sleep(1.0)
+
+    async def _follow_once(self) -> None:
+        if self._newest < 0:
+            answer = await self._ask(-1)
+            self._forget(answer.head)
+            return
+        known = self._slots.get(self._newest)
+        answer = await self._ask(
+            self._newest, known.released_us if known else 0, wait_s=MAX_FEED_WAIT_S
+        )
+        if answer.changed:
+            LOG.warning("feed %s went back to seq %d: its records are read again", self.name,
+                        answer.head)  # fmt: skip
+            self._forget(answer.head)
+            return
+        self._add([_slot_of(event) for event in answer.events])
+        self._head = max(answer.head, self._newest)
+
+    def _forget(self, head: int) -> None:
+        """Begin anew at `head`."""
+        self._slots.clear()
+        self._pages.clear()
+        self._oldest, self._newest, self._head = head + 1, head, head
+        for listener in list(self._listeners):
+            listener.wake()
+
+    def _add(self, slots: list[Slot]) -> None:
+        for slot in slots:
+            self._newest += 1
+            self._slots[self._newest] = slot
+            if self._newest - self._oldest >= RING:
+                del self._slots[self._oldest]
+                self._oldest += 1
+        self._head = max(self._head, self._newest)
+        new = {slot.symbol for slot in slots}
+        for listener in list(self._listeners):
+            if new and (
+                listener.symbols is None or "" in new or not listener.symbols.isdisjoint(new)
+            ):
+                listener.wake()
+
+    async def _ask(
+        self, after: int, released_us: int = 0, *, limit: int = 5_000, wait_s: float = 0.0
+    ) -> FeedAnswer:
+        return await self._client.feed(
+            FeedRequest(
+                incarnation=self._incarnation,
+                feed=self.name,
+                after=after,
+                released_us=released_us,
+                limit=limit,
+                wait_s=wait_s,
+            )
+        )
+
+    # --- what is loaded ----------------------------------------------------------------------
+
+    def _slot(self, seq: int) -> Slot | None:
+        slot = self._slots.get(seq)
+        if slot is None:
+            at, place = divmod(seq - 1, PAGE)
+            page = self._pages.get(at)
+            slot = page[place] if page is not None and place < len(page) else None
+        return None if slot is _NONE else slot
+
+    def _loaded_to(self, cursor: int) -> int:
+        """Return up to which seq the records after `cursor` are loaded without a gap."""
+        if cursor + 1 >= self._oldest:
+            return self._newest
+        at, place = divmod(cursor, PAGE)
+        page = self._pages.get(at)
+        if page is None or place >= len(page) or page[place] is _NONE:
+            return cursor
+        return at * PAGE + len(page)
+
+
+_NONE = Slot("", 0, b"")
+
+
+def _slot_of(encoded: bytes) -> Slot:
+    event = decode_event(encoded)
+    return Slot(event.symbol, event.released, encoded)

@@ -1,0 +1,175 @@
+"""Feeds as pages, the API and commands show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from portfolios.feeds.rows import EPOCH
+from portfolios.runtime.events import Event, Gap, decode_event
+from scheduling.db.snapshot import repeatable_read
+from scheduling.db.statements import FEED_SEGMENTS, head_seq
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderView:
+    """How far one node is behind the head of a feed, by its slowest portfolio."""
+
+    node: str
+    portfolios: int
+    lag: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedView:
+    """One feed as of one snapshot."""
+
+    name: str
+    kind: str
+    head: int
+    first_seq: int
+    newest_at: datetime | None
+    silent_s: float | None
+    silent_after_s: int | None
+    keep_days: int | None
+    rate: float
+    writer: str
+    instruments: int
+    portfolios: list[str]
+    readers: list[ReaderView]
+
+    @property
+    def is_silent(self) -> bool:
+        """Return whether its newest record is older than it should be."""
+        return bool(
+            self.silent_after_s and self.silent_s is not None
+            and self.silent_s > self.silent_after_s
+        )  # fmt: skip
+
+
+FEEDS = f"""
+SELECT f.id, f.name, f.kind, f.silent_after_s, f.keep_days,
+       coalesce((SELECT {head_seq()} FROM {FEED_SEGMENTS} s WHERE s.feed_id = f.id
+                 ORDER BY s.id DESC LIMIT 1), 0) AS head,
+       coalesce(w.first_seq, 1) AS first_seq, coalesce(w.writer, '') AS writer,
+       CASE WHEN w.head > 0 THEN w.released_at END AS newest_at,
+       CASE WHEN w.head > 0
+            THEN extract(epoch FROM clock_timestamp() - w.released_at)::float END AS silent_s,
+       CASE WHEN w.feed_id IS NULL THEN coalesce(
+            (SELECT s.rate FROM portfolios_feedsegment s WHERE s.feed_id = f.id
+             ORDER BY s.id DESC LIMIT 1), 0)
+       ELSE (w.head - coalesce((
+            -- The newest record that is a minute old, by bisection: release times grow with seqs.
+            SELECT r.seq FROM portfolios_feedrecord r WHERE r.feed_id = f.id AND r.seq <= w.head
+              AND r.released_us <= extract(epoch FROM clock_timestamp()) * 1e6 - 60e6
+              AND r.seq > w.head - 60000
+            ORDER BY r.seq DESC LIMIT 1), greatest(w.head - 60000, 0))) / 60.0 END AS rate,
+       (SELECT count(*) FROM portfolios_instrument i WHERE i.feed_id = f.id) AS instruments
+FROM portfolios_feed f LEFT JOIN portfolios_feedwriter w ON w.feed_id = f.id
+WHERE %(name)s::text IS NULL OR f.name = %(name)s::text
+ORDER BY f.id
+"""
+
+NEWEST = """
+SELECT r.event FROM portfolios_feedrecord r JOIN portfolios_feed f ON f.id = r.feed_id
+WHERE f.name = %(name)s ORDER BY r.seq DESC LIMIT %(limit)s
+"""
+SEARCHED_FOR_GAPS = 2_000  #: newest records; older gaps are in the log
+
+USERS = """
+SELECT p.feed_id, p.name, n.name AS node, r.last_seq
+FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
+LEFT JOIN scheduling_node n ON n.id = r.node_id
+WHERE p.archived_at IS NULL ORDER BY p.name
+"""
+
+
+def read_feeds(name: str | None = None) -> list[FeedView]:
+    """Return all feeds, or the one of a name. Two statements in one snapshot.
+
+    Raise SnapshotUnavailable if they cannot be read.
+    """
+    with repeatable_read("the feeds") as cursor:
+        feeds: list[Any] = cursor.execute(FEEDS.encode(), {"name": name}).fetchall()
+        users: list[Any] = cursor.execute(USERS.encode()).fetchall()
+    return [_view(row, [user for user in users if user.feed_id == row.id]) for row in feeds]
+
+
+def _view(row: Any, users: list[Any]) -> FeedView:
+    slowest: dict[str, list[int]] = {}
+    for user in users:
+        if user.node is not None:
+            slowest.setdefault(user.node, []).append(max(row.head - user.last_seq, 0))
+    return FeedView(
+        name=row.name,
+        kind=row.kind,
+        head=row.head,
+        first_seq=row.first_seq,
+        newest_at=row.newest_at,
+        silent_s=row.silent_s,
+        silent_after_s=row.silent_after_s,
+        keep_days=row.keep_days,
+        rate=float(row.rate),
+        writer=row.writer,
+        instruments=row.instruments,
+        portfolios=[user.name for user in users],
+        readers=[ReaderView(node, len(lags), max(lags)) for node, lags in sorted(slowest.items())],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RecordView:
+    """One record for a page."""
+
+    seq: int
+    kind: str
+    symbol: str
+    at: datetime
+    released_at: datetime
+    price: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class GapView:
+    """A time of which a source said that it has no data."""
+
+    seq: int
+    symbol: str
+    begin: datetime
+    end: datetime
+
+
+def newest_records(name: str, limit: int = 20) -> list[RecordView]:
+    """Return the newest records of a feed, newest first. One statement."""
+    return [
+        RecordView(
+            event.seq,
+            type(event).__name__.removeprefix("Scaled").lower(),
+            event.symbol,
+            _moment(event.time),
+            _moment(event.released),
+            event.close if event.has_price else None,
+        )
+        for event in _newest(name, limit)
+    ]
+
+
+def newest_gaps(name: str) -> list[GapView]:
+    """Return the gaps among the newest records, newest first. One statement."""
+    return [
+        GapView(event.seq, event.symbol, _moment(event.from_us), _moment(event.to_us))
+        for event in _newest(name, SEARCHED_FOR_GAPS)
+        if isinstance(event, Gap)
+    ]
+
+
+def _newest(name: str, limit: int) -> list[Event]:
+    with repeatable_read("the feed") as cursor:
+        rows: list[Any] = cursor.execute(NEWEST.encode(), {"name": name, "limit": limit}).fetchall()
+    return [decode_event(bytes(row.event)) for row in rows]
+
+
+def _moment(at_us: int) -> datetime:
+    return EPOCH + timedelta(microseconds=at_us)

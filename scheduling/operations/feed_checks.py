@@ -1,0 +1,62 @@
+"""Check the records of a feed against its hash chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from portfolios.feeds.log import CHAIN_START, SEGMENT_SEQS, completed_segment, next_link
+from portfolios.models import FeedRow
+from scheduling.db.transaction import execute_autocommit
+from scheduling.observe.feed_records import digest, records
+from scheduling.operations.feeds import find_feed
+
+PAGE = 5_000
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was read, and the first problem."""
+
+    records: int = 0
+    segments: int = 0
+    problem: str = ""
+
+
+def check_feed(name: str) -> Checked:
+    """Read every record that is kept. Raise NotFound or Refused for a feed without records."""
+    feed: FeedRow = find_feed(name)
+    held = FeedRow.objects.select_related("writer").get(pk=feed.pk).writer
+    checked, at = Checked(), held.first_seq
+    # The chain is known at the beginning of a whole segment.
+    chain = CHAIN_START if at == 1 else None
+    while at <= held.head:
+        rows = execute_autocommit(records(feed.pk, at, min(held.head, at + PAGE - 1), PAGE))
+        for row in rows:
+            if row.seq != at:
+                break
+            at += 1
+            checked.records += 1
+            if chain is not None:
+                chain = next_link(chain, bytes(row.event))
+            segment = completed_segment(row.seq)
+            if segment is None:
+                continue
+            recorded = execute_autocommit(digest(feed.pk, segment))
+            if recorded is None or (chain is not None and chain != recorded):
+                first = (segment - 1) * SEGMENT_SEQS + 1
+                checked.problem = (
+                    f"Records of feed {name} from seq {first:,} to {row.seq:,} are not those that"
+                    " were recorded: their hash differs from the chain. Restore the feed's table."
+                )
+                return checked
+            checked.segments += chain is not None
+            chain = recorded
+        if not rows or rows[-1].seq != at - 1:
+            checked.problem = f"Feed {name} has no record of seq {at:,}: restore its table."
+            return checked
+    if chain is not None and chain != bytes(held.chain):
+        checked.problem = (
+            f"The newest records of feed {name}, up to seq {held.head:,}, are not those that were"
+            " recorded: their hash differs from the chain. Restore the feed's table."
+        )
+    return checked

@@ -1,0 +1,268 @@
+"""Import a CSV file into a recorded feed: all of it or nothing."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.db import transaction
+
+from portfolios.feeds.log import LogError
+from portfolios.feeds.rows import InstrumentFacts, RowError, places_of, read_rows
+from portfolios.models import FeedRow
+from portfolios.runtime.events import MAX_SCALE, PRICE_PLACES, Event
+from portfolios.validation import error
+from scheduling.db.transaction import Transaction, execute
+from scheduling.enact import feed_records
+from scheduling.errors import Invalid, Refused
+from scheduling.operations.feeds import (
+    MAX_ERRORS,
+    MAX_ROWS,
+    NewInstrument,
+    add_instruments,
+    create_feed,
+    find_feed,
+)
+
+PRICES = ("open", "high", "low", "close", "price", "bid", "ask")
+FIELDS = ("symbol", "time", *PRICES, "volume", "quantity", "bid_quantity", "ask_quantity")
+#: Headers that mean a field without being its name.
+ALIASES = {"date": "time", "datetime": "time", "timestamp": "time", "ticker": "symbol"}
+MAX_LINES = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPlan:
+    """What to import, and how its columns are read."""
+
+    feed: str
+    path: str
+    columns: Mapping[str, str] = field(default_factory=dict)  #: field → header
+    symbol: str = ""  #: of every row
+    time_zone: str = ""  #: of times that have none
+    tick: str = ""  #: of new symbols; empty: from their prices
+    skip_bad: bool = False
+    hole_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was imported. `skipped` has the lines that were not."""
+
+    rows: int
+    from_seq: int
+    to_seq: int
+    skipped: list[RowError]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    row: dict[str, Any]
+
+
+def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
+    """Import a file. The feed and the symbols that are missing are created.
+
+    Raise Invalid with the number of every wrong line, before anything is written; with `skip_bad`
+    the other lines are imported.
+    """
+    zone = _zone(plan.time_zone)
+    lines = list(_read(plan, zone))
+    if not lines:
+        raise Invalid([error("file", "empty", f"{plan.path} has no rows below its header.")])
+    with transaction.atomic():
+        if not FeedRow.objects.filter(name=plan.feed).exists():
+            create_feed(plan.feed, [], actor=actor)
+        find_feed(plan.feed)
+        known = execute(feed_records.instruments(plan.feed))
+        new = _new_instruments(plan, lines, known)
+        if new:
+            add_instruments(plan.feed, new, actor=actor)
+            known = execute(feed_records.instruments(plan.feed))
+        events, wrong = _checked(plan, lines, known)
+        if wrong and not plan.skip_bad:
+            raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]])
+        if not events:
+            raise Invalid([error("file", "empty", f"No line of {plan.path} can be imported.")])
+        try:
+            first, last = execute(_append_all(plan.feed, events))
+        except LogError as refused:
+            raise Refused("feed_busy", f"Nothing was imported: {refused}") from None
+    return Imported(len(events), first, last, wrong)
+
+
+def _append_all(feed: str, events: Sequence[Event]) -> Transaction[tuple[int, int]]:
+    """Append in pieces, in one transaction. Other appends wait for its end."""
+    held = yield from feed_records.writer(feed)
+    if held.writer:
+        raise Refused(
+            "recorded_elsewhere",
+            f"Feed {feed} is recorded by {held.writer}, which is its one writer: stop it first.",
+        )
+    head = held.head
+    for begin in range(0, len(events), MAX_ROWS):
+        piece = events[begin : begin + MAX_ROWS]
+        done = yield from feed_records.append(feed, held.epoch, head, piece)
+        head = done.to_seq
+    return held.head + 1, head
+
+
+def _line_error(wrong: RowError) -> dict[str, str]:
+    return error(f"line {wrong.row}", wrong.code, wrong.message)
+
+
+def _checked(
+    plan: ImportPlan, lines: Sequence[_Line], known: Mapping[str, InstrumentFacts]
+) -> tuple[list[Event], list[RowError]]:
+    """Return the events and the wrong lines by their number in the file."""
+    events, wrong = read_rows((line.row for line in lines), known, most_errors=len(lines))
+    wrong = [RowError(lines[one.row - 1].number, one.code, one.message) for one in wrong]
+    if plan.hole_s is None:
+        return events, wrong
+    bad = {one.row for one in wrong}
+    good = (line for line in lines if line.number not in bad)
+    before: dict[str, int] = {}
+    for line, event in zip(good, events, strict=True):
+        last = before.get(event.symbol)
+        if last is not None and event.time - last > plan.hole_s * 1_000_000:
+            hole = (event.time - last) / 1e6
+            message = (
+                f"{event.symbol} has a hole of {hole:,.0f} s before this line, over the limit of"
+                f" {plan.hole_s:,} s."
+            )
+            wrong.append(RowError(line.number, "hole", message))
+        before[event.symbol] = event.time
+    return events, sorted(wrong)
+
+
+def _new_instruments(
+    plan: ImportPlan, lines: Sequence[_Line], known: Mapping[str, InstrumentFacts]
+) -> list[NewInstrument]:
+    """Return the symbols of the file that the feed lacks, each with the places of its prices."""
+    prices: dict[str, list[str]] = {}
+    for line in lines:
+        symbol = line.row.get("symbol")
+        if symbol and symbol not in known:
+            given = [line.row[name] for name in PRICES if line.row.get(name)]
+            prices.setdefault(symbol, []).extend(given)
+    return [
+        NewInstrument(symbol, _tick(plan, min(max(PRICE_PLACES, places_of(given)), MAX_SCALE)))
+        for symbol, given in prices.items()
+    ]
+
+
+def _tick(plan: ImportPlan, places: int) -> Decimal:
+    if not plan.tick:
+        return Decimal(1).scaleb(-places)
+    try:
+        return Decimal(plan.tick)
+    except InvalidOperation:
+        raise Invalid(
+            [error("tick", "wrong_type", f"--tick is {plan.tick!r}; give a decimal number.")]
+        ) from None
+
+
+def _zone(name: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError):
+        message = f"--time-zone is {name!r}; give a name such as UTC or America/New_York."
+        raise Invalid([error("time_zone", "unknown_time_zone", message)]) from None
+
+
+def _read(plan: ImportPlan, zone: ZoneInfo | None) -> Iterator[_Line]:
+    """Yield the rows as fields. Raise Invalid if the file or a column is missing."""
+    try:
+        with open(plan.path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, None)
+            if header is None:
+                raise Invalid([error("file", "empty", f"{plan.path} is empty.")])
+            places = _places(plan, header)
+            for count, cells in enumerate(reader, start=1):
+                if count > MAX_LINES:
+                    message = f"{plan.path} has over {MAX_LINES:,} lines; import it in parts."
+                    raise Invalid([error("file", "too_many", message)])
+                if cells:
+                    yield _Line(reader.line_num, _row(plan, zone, places, cells))
+    except (OSError, UnicodeDecodeError, csv.Error) as wrong:
+        why = wrong.strerror if isinstance(wrong, OSError) else str(wrong)
+        message = f"{plan.path} cannot be read as CSV: {why}."
+        raise Invalid([error("file", "unreadable", message)]) from None
+
+
+def _row(
+    plan: ImportPlan, zone: ZoneInfo | None, places: Mapping[str, int], cells: Sequence[str]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        name: cells[place].strip() for name, place in places.items() if place < len(cells)
+    }
+    if plan.symbol:
+        row["symbol"] = plan.symbol
+    row["time"] = _with_zone(row.get("time", ""), zone)
+    return row
+
+
+def _with_zone(text: str, zone: ZoneInfo | None) -> str:
+    """Return the time with the zone, if it is one and has none."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return text  # reported with its line
+    return text if zone is None or at.tzinfo else at.replace(tzinfo=zone).isoformat()
+
+
+def _places(plan: ImportPlan, header: Sequence[str]) -> dict[str, int]:
+    """Return field → column. Raise Invalid if one that is needed is missing."""
+    names = [name.strip() for name in header]
+    found: dict[str, int] = {}
+    for place, name in enumerate(names):
+        known = name.lower().replace(" ", "_")
+        known = ALIASES.get(known, known)
+        if known in FIELDS and known not in plan.columns:
+            found.setdefault(known, place)
+    errors = []
+    for wanted, name in plan.columns.items():
+        if name in names:
+            found[wanted] = names.index(name)
+        else:
+            listed = ", ".join(names[:12])
+            message = f"{plan.path} has no column {name!r} for {wanted}; it has {listed}."
+            errors.append(error("column", "missing_column", message))
+    errors += [
+        error("column", "missing_column", f"{plan.path} has no column for {wanted}: name it with"
+              f" --column {wanted}=HEADER; it has {', '.join(names[:12])}.")
+        for wanted in _missing(plan, found)
+    ]  # fmt: skip
+    if errors:
+        raise Invalid(errors)
+    return found
+
+
+def _missing(plan: ImportPlan, found: Mapping[str, int]) -> list[str]:
+    needed = ["time"] + ([] if plan.symbol else ["symbol"])
+    if "price" in found:
+        needed += ["quantity"]
+    elif "bid" in found or "ask" in found:
+        needed += ["bid", "ask"]
+    else:
+        needed += ["open", "high", "low", "close"]
+    return [name for name in needed if name not in found]
+
+
+def read_columns(given: Sequence[str]) -> dict[str, str]:
+    """Return field → header from texts like `time=Date`. Raise Invalid."""
+    columns = {}
+    for text in given:
+        name, equals, header = text.partition("=")
+        if name not in FIELDS or not equals or not header:
+            message = f"--column is {text!r}; give FIELD=HEADER with one of {', '.join(FIELDS)}."
+            raise Invalid([error("column", "invalid", message)])
+        columns[name] = header
+    return columns

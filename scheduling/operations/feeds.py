@@ -1,0 +1,311 @@
+"""Create recorded feeds, describe their instruments, append to them, and remove them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
+from django.utils import timezone
+
+from portfolios.feeds import feed_names
+from portfolios.feeds.log import (
+    CHAIN_START,
+    Appended,
+    HeadMoved,
+    LogError,
+    SourceConflict,
+    SourceId,
+)
+from portfolios.feeds.rows import RowError, read_rows
+from portfolios.models import FeedKind, FeedRow, FeedWriter, Instrument, Portfolio
+from portfolios.runtime.events import MAX_SCALE, PRICE_PLACES, to_units
+from portfolios.text import unprintable_in
+from portfolios.validation import error
+from scheduling.db.transaction import Transaction, execute
+from scheduling.enact import feed_records
+from scheduling.enact.audit_log import audit
+from scheduling.errors import Invalid, NotFound, Refused
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
+SYMBOL = re.compile(r"[!-~]{1,24}")
+SOURCE = re.compile(r"[!-~]{1,80}")
+MAX_ROWS = 5_000  #: of one append, so that it holds the writer's row for a fraction of a second
+MAX_INSTRUMENTS = 10_000
+MAX_ERRORS = 100
+TRIES = 20  #: of an append beside others, each of which may take the head once
+
+
+@dataclass(frozen=True, slots=True)
+class NewInstrument:
+    """A symbol, and the steps of its prices and volumes."""
+
+    symbol: str
+    tick_size: Decimal = Decimal("0.0001")
+    lot: Decimal = Decimal(1)
+    currency: str = ""
+    scale: int | None = None  #: None: the places of the tick, four at least
+
+    @property
+    def places(self) -> int:
+        """Return the decimal places in which its prices are kept."""
+        if self.scale is not None:
+            return self.scale
+        exponent = self.tick_size.normalize().as_tuple().exponent
+        return max(PRICE_PLACES, -exponent if isinstance(exponent, int) else 0)
+
+
+def create_feed(
+    name: str,
+    instruments: Sequence[NewInstrument],
+    *,
+    silent_after_s: int | None = None,
+    keep_days: int | None = None,
+    actor: str,
+) -> FeedRow:
+    """Create an empty recorded feed. Raise Invalid or Refused."""
+    errors = _name_errors(name) + _instrument_errors(instruments)
+    for field, value in (("silent_after_s", silent_after_s), ("keep_days", keep_days)):
+        if value is not None and not 1 <= value <= 2_000_000_000:
+            errors.append(error(field, "out_of_range", f"{field} is {value}; give 1 or more."))
+    if errors:
+        raise Invalid(errors)
+    try:
+        with transaction.atomic():
+            feed = FeedRow.objects.create(
+                name=name,
+                kind=FeedKind.RECORDED,
+                sha256="",
+                length=0,
+                silent_after_s=silent_after_s,
+                keep_days=keep_days,
+            )
+            FeedWriter.objects.create(feed=feed, released_at=timezone.now(), chain=CHAIN_START)
+            Instrument.objects.bulk_create(_rows(feed, instruments))
+            execute(audit("feed_created", actor=actor, feed=name, instruments=len(instruments)))
+    except IntegrityError:  # the unique name decides between two creations at once
+        raise Refused(
+            "name_taken", f"A feed named {name} already exists; choose another name."
+        ) from None
+    return feed
+
+
+def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: str) -> None:
+    """Add symbols to a recorded feed. One that exists must not change: its prices are recorded."""
+    feed = find_feed(name)
+    errors = _instrument_errors(instruments)
+    if errors:
+        raise Invalid(errors)
+    with transaction.atomic():
+        known = {row.symbol: row for row in Instrument.objects.filter(feed=feed)}
+        if len(known) + len(instruments) > MAX_INSTRUMENTS:
+            message = f"Feed {name} would have over {MAX_INSTRUMENTS:,} instruments."
+            raise Invalid([error("instruments", "too_many", message)])
+        for one in instruments:
+            row = known.get(one.symbol)
+            if row is not None and (row.scale, row.tick_size, row.lot) != (
+                one.places,
+                one.tick_size,
+                one.lot,
+            ):
+                raise Refused(
+                    "instrument_differs",
+                    f"{one.symbol} of feed {name} has tick {row.tick_size:f}, scale {row.scale} and"
+                    f" lot {row.lot:f}: recorded prices depend on them, so they do not change."
+                    " Record other steps in another feed.",
+                )
+        new = [one for one in instruments if one.symbol not in known]
+        Instrument.objects.bulk_create(_rows(feed, new), ignore_conflicts=True)
+        execute(audit("feed_instruments", actor=actor, feed=name, added=[n.symbol for n in new]))
+
+
+def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) -> Appended:
+    """Append all rows or none. Raise Invalid with the number of each wrong row, Refused, NotFound.
+
+    Three statements; again from the start where another append came first.
+    """
+    if len(rows) > MAX_ROWS:
+        message = f"The append has {len(rows):,} rows; {MAX_ROWS:,} are allowed at a time."
+        raise Invalid([error("rows", "too_many", message)])
+    if source is not None:
+        source = _checked_source(source, rows)
+    for _ in range(TRIES):
+        try:
+            with transaction.atomic():
+                return execute(_append(name, rows, source))
+        except feed_records.NoSuchFeed:
+            find_feed(name)
+            raise
+        except HeadMoved:
+            continue
+        except SourceConflict as conflict:
+            raise Refused("source_conflict", str(conflict)) from None
+        except LogError as refused:
+            raise Refused("feed_busy", str(refused)) from None
+    raise Refused(
+        "feed_busy", f"Feed {name} is appended to by many others at once; repeat.", status=503
+    )
+
+
+def _append(name: str, rows: Sequence[Any], source: SourceId | None) -> Transaction[Appended]:
+    held = yield from feed_records.writer(name, source)
+    before = feed_records.answer_before(name, held, source)
+    if before is not None:
+        return before
+    if held.writer:
+        raise Refused(
+            "recorded_elsewhere",
+            f"Feed {name} is recorded by {held.writer} (epoch {held.epoch}), which is its one"
+            " writer: stop it first.",
+        )
+    known = yield from feed_records.instruments(name)
+    events, wrong = read_rows(rows, known, MAX_ERRORS)
+    if wrong:
+        raise Invalid([_row_error(one) for one in wrong])
+    return (yield from feed_records.append(name, held.epoch, held.head, events, source, held=held))
+
+
+def _row_error(wrong: RowError) -> dict[str, str]:
+    return error(f"rows.{wrong.row}", wrong.code, f"row {wrong.row}: {wrong.message}")
+
+
+def _checked_source(source: SourceId, rows: Sequence[Any]) -> SourceId:
+    """Return the source with the hash of the rows. Raise Invalid."""
+    errors = []
+    if not SOURCE.fullmatch(source.source):
+        message = f"source is {source.source[:90]!r}; use 1 to 80 letters, digits and signs."
+        errors.append(error("source", "wrong_type", message))
+    if not 1 <= source.number < 2**62:
+        message = f"number is {source.number}; count 1, 2, 3 … for each source."
+        errors.append(error("number", "out_of_range", message))
+    if errors:
+        raise Invalid(errors)
+    content = msgspec.json.encode(rows, order="deterministic")
+    return SourceId(source.source, source.number, hashlib.sha256(content).hexdigest())
+
+
+def remove_feed(name: str, *, actor: str) -> None:
+    """Remove a recorded feed with its records. Refused while a portfolio needs it."""
+    feed = find_feed(name)
+    users = Portfolio.objects.filter(feed=feed).order_by("archived_at", "name")
+    if users:
+        listed = ", ".join(
+            user.name + (" (deleted; its history needs it)" if user.archived_at else "")
+            for user in users[:10]
+        )
+        more = f" and {len(users) - 10} more" if len(users) > 10 else ""
+        raise Refused(
+            "feed_in_use",
+            f"Feed {name} cannot be removed: it is needed by {listed}{more}.",
+            portfolios=[user.name for user in users[:MAX_ERRORS]],
+        )
+    try:
+        while execute(feed_records.drop_all(feed.pk)):
+            pass
+        with transaction.atomic():
+            execute(audit("feed_removed", actor=actor, feed=name))
+            feed.delete()
+    except (ProtectedError, IntegrityError):  # a portfolio was created on it meanwhile
+        raise Refused(
+            "feed_in_use", f"Feed {name} cannot be removed: a portfolio was just created on it."
+        ) from None
+
+
+def find_feed(name: str) -> FeedRow:
+    """Return a recorded feed. Raise NotFound, or Refused for a packaged one."""
+    feed = FeedRow.objects.filter(name=name).first()
+    if feed is None and name not in feed_names():
+        raise NotFound("feed", name)
+    if feed is None or feed.kind != FeedKind.RECORDED:
+        raise Refused(
+            "feed_is_replay",
+            f"Feed {name} replays packaged bars, which nobody records: create a feed of your own.",
+        )
+    return feed
+
+
+def _rows(feed: FeedRow, instruments: Sequence[NewInstrument]) -> list[Instrument]:
+    return [
+        Instrument(
+            feed=feed,
+            symbol=one.symbol,
+            scale=one.places,
+            tick_size=one.tick_size,
+            lot=one.lot,
+            currency=one.currency,
+        )
+        for one in instruments
+    ]
+
+
+def _name_errors(name: str) -> list[dict[str, str]]:
+    if NAME.fullmatch(name) and name not in feed_names():
+        return []
+    why = (
+        "is the name of the packaged bars; choose another."
+        if name in feed_names()
+        else "is not a valid name: use small letters, digits and inner hyphens, 60 at most."
+    )
+    return [error("name", "not_a_slug", f"{name[:70]!r} {why}")]
+
+
+def _instrument_errors(instruments: Sequence[NewInstrument]) -> list[dict[str, str]]:
+    errors = []
+    if len(instruments) > MAX_INSTRUMENTS:
+        message = f"There are {len(instruments):,}; {MAX_INSTRUMENTS:,} are allowed."
+        errors.append(error("instruments", "too_many", message))
+    seen: set[str] = set()
+    for one in instruments[:MAX_INSTRUMENTS]:
+        why = _instrument_problem(one, seen)
+        if why:
+            errors.append(error(f"instruments.{one.symbol[:30]}", "invalid", why))
+        seen.add(one.symbol)
+    return errors[:MAX_ERRORS]
+
+
+def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
+    if not SYMBOL.fullmatch(one.symbol) or one.symbol == "*":
+        return f"{one.symbol[:30]!r} is not a symbol: use 1 to 24 letters, digits and signs."
+    if one.symbol in seen:
+        return f"{one.symbol} is listed twice."
+    if unprintable_in(one.currency) or len(one.currency) > 12:
+        return f"The currency of {one.symbol} has over 12 characters, or a control character."
+    for what, value in (("tick", one.tick_size), ("lot", one.lot)):
+        if not value.is_finite() or not 0 < value < 10**12:
+            return f"The {what} of {one.symbol} is {value}; it must be over 0."
+    if not 0 <= one.places <= MAX_SCALE:
+        return f"The scale of {one.symbol} is {one.places}; it must be from 0 to {MAX_SCALE}."
+    try:
+        to_units(one.tick_size, one.places)
+        to_units(one.lot, MAX_SCALE)
+    except ValueError as wrong:
+        return f"The tick or lot of {one.symbol} does not fit its scale: {wrong}."
+    return ""
+
+
+def read_instrument(symbol: str, given: Mapping[str, Any]) -> NewInstrument:
+    """Return an instrument from texts: tick, lot, scale, currency. Raise Invalid."""
+    values: dict[str, Any] = {}
+    unknown = sorted(set(given) - {"tick", "lot", "scale", "currency"})
+    try:
+        if unknown:
+            raise ValueError(f"has no {unknown[0]}; it has tick, lot, scale, currency")
+        if given.get("tick") is not None:
+            values["tick_size"] = Decimal(str(given["tick"]))
+        if given.get("lot") is not None:
+            values["lot"] = Decimal(str(given["lot"]))
+        if given.get("scale") is not None:
+            values["scale"] = int(given["scale"])
+        values["currency"] = str(given.get("currency") or "")
+    except (InvalidOperation, ValueError) as wrong:
+        why = "tick and lot are decimal numbers" if isinstance(wrong, InvalidOperation) else wrong
+        raise Invalid(
+            [error(f"instruments.{symbol[:30]}", "invalid", f"{symbol[:30]}: {why}.")]
+        ) from None
+    return NewInstrument(str(symbol), **values)

@@ -1,0 +1,112 @@
+"""A recorded feed in PostgreSQL as a `RecordedLog`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from portfolios.feeds.log import (
+    CHAIN_START,
+    Appended,
+    Head,
+    LogUnavailable,
+    RecordsDropped,
+    SourceId,
+)
+from portfolios.runtime.events import Event, decode_event
+from scheduling.db.transaction import CONNECTION_LOST, Transaction, aexecute
+from scheduling.enact import feed_records
+from scheduling.observe.feed_records import HeadRow, digest, heads, records
+
+POLL_S = 0.2  #: between two looks at the head; nodes are woken by a notification instead
+PAGE = 1_000
+
+T = TypeVar("T")
+Connect = Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]]
+
+
+class PostgresLog:
+    """The log `name`, over connections that `connect` lends."""
+
+    def __init__(self, name: str, connect: Connect) -> None:
+        """Read nothing yet."""
+        self.name = name
+        self._connect = connect
+
+    async def head(self) -> Head:
+        """See `Log.head`."""
+        row = await self._row()
+        return Head(row.seq, row.released_us)
+
+    async def first(self) -> int:
+        """See `Log.first`."""
+        return (await self._row()).first_seq
+
+    async def read(
+        self, from_seq: int, to_seq: int, limit: int, symbols: frozenset[str] | None = None
+    ) -> list[Event]:
+        """See `Log.read`."""
+        row = await self._row()
+        if from_seq < row.first_seq:
+            raise RecordsDropped(
+                f"Feed {self.name} keeps its records from seq {row.first_seq} on; seq {from_seq}"
+                " was dropped."
+            )
+        found = await self._run(records(row.feed, from_seq, to_seq, limit, symbols))
+        return [decode_event(bytes(record.event)) for record in found]
+
+    async def follow(self, after: int) -> AsyncIterator[list[Event]]:
+        """See `Log.follow`."""
+        while True:
+            events = await self.read(after + 1, after + PAGE, PAGE)
+            if events:
+                after = events[-1].seq
+                yield events
+            else:
+                await asyncio.sleep(POLL_S)
+
+    async def digest(self, segment: int) -> str | None:
+        """See `Log.digest`."""
+        if segment == 0:
+            return CHAIN_START.hex()
+        found = await self._run(digest((await self._row()).feed, segment))
+        return None if found is None else found.hex()
+
+    async def claim(self, writer: str) -> int:
+        """See `RecordedLog.claim`."""
+        return await self._run(feed_records.claim(self.name, writer))
+
+    async def append(
+        self,
+        epoch: int,
+        expected: int,
+        events: Sequence[Event],
+        source: SourceId | None = None,
+        cursor: str = "",
+    ) -> Appended:
+        """See `RecordedLog.append`."""
+        return await self._run(
+            feed_records.append(self.name, epoch, expected, events, source, cursor)
+        )
+
+    async def cursor(self) -> str:
+        """See `RecordedLog.cursor`."""
+        return (await self._run(feed_records.writer(self.name))).cursor
+
+    async def _row(self) -> HeadRow:
+        rows = await self._run(heads(self.name))
+        if not rows:
+            raise feed_records.NoSuchFeed(f"There is no recorded feed named {self.name}.")
+        return rows[0]
+
+    async def _run(self, steps: Transaction[T]) -> T:
+        try:
+            async with self._connect() as connection:
+                return await aexecute(connection, steps)
+        except (*CONNECTION_LOST, PoolTimeout) as error:
+            raise LogUnavailable(f"Feed {self.name} did not answer: {error}") from error

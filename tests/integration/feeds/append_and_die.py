@@ -1,0 +1,41 @@
+"""A writer that appends three bars and dies at the failpoint that its environment names."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import django
+import psycopg
+
+
+def connect() -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+    """Return a new connection to the configured database."""
+    from contextlib import asynccontextmanager
+
+    from ginkgo_site.database import conninfo
+
+    @asynccontextmanager
+    async def opened() -> Any:
+        async with await psycopg.AsyncConnection.connect(conninfo(), autocommit=True) as session:
+            yield session
+
+    return opened()
+
+
+async def append(name: str, epoch: int, expected: int, source: str, number: int, sha: str) -> None:
+    """Append once."""
+    from portfolios.feeds.log import SourceId
+    from scheduling.recorded_feeds.postgres_log import PostgresLog
+    from tests.integration.feeds.log_conformance import euros
+
+    log = PostgresLog(name, connect)
+    await log.append(epoch, expected, euros(expected, 3), SourceId(source, number, sha))
+
+
+if __name__ == "__main__":
+    django.setup()
+    feed, epoch, expected, source, number, sha = sys.argv[1:]
+    asyncio.run(append(feed, int(epoch), int(expected), source, int(number), sha))

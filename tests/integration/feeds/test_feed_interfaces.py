@@ -1,0 +1,265 @@
+"""Recorded feeds through the API and the command: what is refused, and that nothing is lost."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import Client
+from django.utils import timezone
+
+from portfolios.models import FeedRecord, FeedRow, FeedWriter, Portfolio
+from scheduling.db.transaction import execute
+from scheduling.enact import feed_records
+from scheduling.enact.alerts import compare
+from scheduling.models import Alert, Event
+from scheduling.operations.feeds import NewInstrument, create_feed
+from scheduling.operations.portfolios import NewPortfolio, create_portfolio
+from scheduling.permissions import Role
+from scheduling.timing import timing
+from tests.support.api_client import ApiClient, make_user, problem
+
+pytestmark = pytest.mark.django_db
+
+
+def bar(minute: int, symbol: str = "EURUSD", **changes: Any) -> dict[str, Any]:
+    at = f"2026-11-02T10:{minute:02}:00Z"
+    prices = {"open": "1.07083", "high": "1.07090", "low": "1.07001", "close": "1.07050"}
+    return {"symbol": symbol, "time": at, **prices, "volume": 3} | changes
+
+
+@pytest.fixture
+def fx(operator: ApiClient) -> ApiClient:
+    """Return a client of a feed whose tick is 0.00001."""
+    create_feed("fx", [NewInstrument("EURUSD", Decimal("0.00001")), NewInstrument("KO")], actor="t")
+    return operator
+
+
+def append(client: ApiClient, *rows: Any, **source: Any) -> Any:
+    return client.post("feeds/fx/append/", {"rows": rows, **source})
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "words"),
+    [
+        (bar(1), "duplicate_time", "EURUSD already has a record at 2026-11-02T10:01:00Z."),
+        (bar(0), "time_goes_back", "EURUSD at 2026-11-02T10:00:00Z comes after 2026-11-02T10:01"),
+        (bar(2, open="1.070835"), "off_tick", "open 1.070835 is no multiple of the tick 0.00001."),
+        (bar(2, "GBPUSD"), "unknown_symbol", "'GBPUSD' is no instrument of the feed, which has"),
+        (bar(2, time="2026-11-02T10:02:00"), "time_zone_missing", "no time zone: end it with Z"),
+        (bar(2, time="yesterday"), "wrong_type", "give ISO 8601, such as 2026-01-31T14:30:00Z."),
+        (bar(2, low="1.08"), "outside_range", "must lie from low 1.08 to high 1.07090."),
+        (bar(2, close=None), "required", "close is missing."),
+        (bar(2, close="NaN"), "wrong_type", "close is 'NaN'; give a decimal number."),
+        (bar(2, close="-1"), "out_of_range", "close is -1; it must be over 0."),
+        (bar(2, volume="0.5"), "off_lot", "volume 0.5 is no multiple of the lot 1."),
+        (bar(2, adjusted=1), "unknown_field", "a bar has no adjusted; it has close, high"),
+        ({"kind": "book"}, "unknown_kind", "kind is 'book'; use one of bar, trade, quote"),
+        ({"symbol": "KO", "time": "2026-11-02T10:02:00Z", "bid": 2, "ask": 1}, "crossed", "above"),
+        ("EURUSD", "wrong_type", "is not an object"),
+    ],
+)  # fmt: skip
+def test_a_wrong_row_is_named_by_its_number_and_nothing_is_written(
+    fx: ApiClient, row: Any, code: str, words: str
+) -> None:
+    assert append(fx, bar(1)).status_code == 200
+    answer = append(fx, bar(5, "KO", open="7", high="9", low="6", close="8"), row)
+    (found,) = problem(answer, 400, "invalid")["errors"]
+    assert (found["field"], found["code"]) == ("rows.2", code)
+    assert found["message"].startswith("row 2: ")
+    assert words in found["message"]
+    assert FeedRecord.objects.count() == FeedWriter.objects.get().head == 1
+
+
+def test_bars_trades_and_quotes_are_stored_with_their_exact_prices(fx: ApiClient) -> None:
+    at = "2026-11-02T10:02:00+07:00"
+    answer = append(
+        fx, bar(1), {"symbol": "KO", "time": at, "price": 68.25, "quantity": 10},
+        {"symbol": "EURUSD", "time": "2026-11-02T10:03:00Z", "bid": "1.07083", "ask": "1.07091"},
+        {"kind": "tick", "time": at},
+    )  # fmt: skip
+    assert answer.json() == {"from_seq": 1, "to_seq": 4, "repeated": False, "missing": None}
+    document = fx.get("feeds/fx/").json()
+    assert (document["head"], document["kind"], document["portfolios"]) == (4, "recorded", [])
+
+
+def test_a_repeat_of_a_source_answers_as_before_and_a_gap_is_said(fx: ApiClient) -> None:
+    first = append(fx, bar(1), source="ib", number=1)
+    again = append(fx, bar(1), source="ib", number=1)
+    assert again.json() == {**first.json(), "repeated": True}
+    other = append(fx, bar(2), source="ib", number=1)
+    assert "Are there two recorders" in problem(other, 409, "source_conflict")["detail"]
+    late = append(fx, bar(3), source="ib", number=4)
+    assert late.json()["missing"] == [2, 3]
+    assert FeedRecord.objects.count() == 2
+
+
+def test_viewers_may_not_append(fx: ApiClient, viewer: ApiClient) -> None:
+    problem(append(viewer, bar(1)), 403, "forbidden")
+
+
+def test_a_feed_with_a_recorder_takes_no_other_appends(fx: ApiClient) -> None:
+    execute(feed_records.claim("fx", "recorder-1"))
+    found = problem(append(fx, bar(1)), 409, "recorded_elsewhere")
+    assert "recorded by recorder-1 (epoch 1)" in found["detail"]
+
+
+def test_a_feed_in_use_is_not_removed_and_names_who_needs_it(fx: ApiClient) -> None:
+    create_portfolio(
+        NewPortfolio("euro", "buy_and_hold", symbols=["EURUSD"], feed="fx"), actor="test"
+    )
+    found = problem(fx.delete("feeds/fx/"), 409, "feed_in_use")
+    assert found["detail"] == "Feed fx cannot be removed: it is needed by euro."
+    Portfolio.objects.update(archived_at=timezone.now())
+    again = problem(fx.delete("feeds/fx/"), 409, "feed_in_use")
+    assert "euro (deleted; its history needs it)" in again["detail"]
+
+
+def test_a_feed_that_nobody_needs_is_removed_with_its_records(fx: ApiClient) -> None:
+    append(fx, bar(1))
+    assert fx.delete("feeds/fx/").status_code == 204
+    assert FeedRecord.objects.count() == 0
+    problem(fx.get("feeds/fx/"), 404, "not_found")
+
+
+def test_a_portfolio_names_its_feed_and_the_feed_its_symbols(
+    operator: ApiClient, fx: ApiClient
+) -> None:
+    body = {"name": "e", "strategy": "buy_and_hold", "symbols": ["EURUSD"], "feed": "fx"}
+    assert operator.post("portfolios/", body).json()["feed"] == "fx"
+    wrong = operator.post("portfolios/", {**body, "name": "i", "symbols": ["IBM"]})
+    assert problem(wrong, 400, "invalid")["errors"][0]["code"] == "unknown_symbol"
+    none = operator.post("portfolios/", {**body, "name": "i", "feed": "fy"})
+    assert problem(none, 400, "invalid")["errors"][0]["code"] == "unknown_feed"
+    default = operator.post("portfolios/", {**body, "name": "k", "symbols": ["KO"], "feed": ""})
+    assert default.json()["feed"] == "replay"
+
+
+def test_records_are_dropped_only_below_every_cursor_and_never_silently(
+    fx: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_records, "MAX_WARM_UP", 0)
+    append(fx, *(bar(minute) for minute in range(10)))
+    FeedRow.objects.filter(name="fx").update(keep_days=1)
+    day_ago = int((timezone.now() - timedelta(days=2)).timestamp() * 1e6)
+    FeedRecord.objects.filter(seq__lte=8).update(released_us=day_ago)
+    create_portfolio(
+        NewPortfolio("euro", "buy_and_hold", symbols=["EURUSD"], feed="fx"), actor="test"
+    )
+    Portfolio.objects.update(first_seq=5)
+    assert execute(feed_records.drop_due()) == {"fx": 4}
+    assert execute(feed_records.drop_due()) == {}
+    assert execute(feed_records.drop_records(FeedRow.objects.get(name="fx").pk, 6)) is None
+    assert FeedWriter.objects.get().first_seq == 5
+    assert sorted(FeedRecord.objects.values_list("seq", flat=True)) == [5, 6, 7, 8, 9, 10]
+    line = Event.objects.get(kind="feed_records_dropped")
+    assert line.data == {"feed": "fx", "records": 4, "first_seq": 5}
+
+
+def test_a_silent_feed_that_a_portfolio_needs_is_an_alert_until_the_next_record(
+    fx: ApiClient,
+) -> None:
+    FeedRow.objects.filter(name="fx").update(silent_after_s=60)
+    FeedWriter.objects.update(released_at=timezone.now() - timedelta(seconds=90))
+    execute(compare(timing()))
+    assert not Alert.objects.filter(kind="feed_silent").exists()  # nobody needs it
+    create_portfolio(
+        NewPortfolio("euro", "buy_and_hold", symbols=["EURUSD"], feed="fx"), actor="test"
+    )
+    execute(compare(timing()))
+    alert = Alert.objects.get(kind="feed_silent")
+    assert alert.reason.endswith(", limit 60 s; portfolios that need it: euro")
+    append(fx, bar(1))
+    execute(compare(timing()))
+    alert.refresh_from_db()
+    assert alert.closed_at is not None
+
+
+HEADER = "Date,Open,High,Low,Close,Volume\n"
+GOOD = "2026-11-02 10:00,1.07083,1.07090,1.07001,1.07050,1\n"
+LATER = "2026-11-02 11:00,1.07083,1.07090,1.07001,1.07050,1\n"
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    out = io.StringIO()
+    call_command("feed", *arguments, "--json", stdout=out, stderr=io.StringIO())
+    return dict(json.loads(out.getvalue()))
+
+
+def test_a_file_is_imported_with_its_places_and_checked(tmp_path: Path) -> None:
+    path = tmp_path / "eur.csv"
+    path.write_text(HEADER + GOOD + LATER)
+    done = run("import", "eur", str(path), "--symbol", "EURUSD", "--time-zone", "America/New_York")
+    assert done == {"rows": 2, "from_seq": 1, "to_seq": 2, "skipped": []}
+    record = FeedRecord.objects.get(seq=1)
+    assert record.time_us == 1_793_631_600_000_000  # 10:00 in New York is 15:00 UTC in November
+    assert run("check", "eur") == {"records": 2, "segments": 0}
+    assert [feed["name"] for feed in run("list")["results"]] == ["eur"]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "where", "words"),
+    [
+        (HEADER + GOOD + GOOD, [], "line 3", "already has a record"),
+        (HEADER + GOOD + LATER, ["--hole", "60"], "line 3", "has a hole of 3,600 s"),
+        (HEADER.replace("Close,", "") + GOOD, [], "column", "has no column for close: name it"),
+        (HEADER + GOOD.replace("1.07050", "1.070501"), ["--tick", "0.00001"], "line 2", "no multi"),
+        (HEADER + GOOD.replace("1.07050", ""), [], "line 2", "close is missing"),
+        (HEADER, [], "file", "has no rows below its header"),
+    ],
+)
+def test_a_wrong_file_is_named_by_line_and_nothing_is_imported(
+    tmp_path: Path, text: str, arguments: list[str], where: str, words: str
+) -> None:
+    path = tmp_path / "eur.csv"
+    path.write_text(text)
+    with pytest.raises(CommandError) as refused:
+        call_command(
+            "feed", "import", "eur", str(path), "--symbol", "E", "--time-zone", "UTC", *arguments
+        )
+    assert where in str(refused.value)
+    assert words in str(refused.value)
+    assert not FeedRow.objects.filter(name="eur").exists()
+
+
+def test_times_without_a_zone_are_refused_and_bad_lines_are_skipped_only_when_asked(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "eur.csv"
+    path.write_text(HEADER + GOOD + GOOD + LATER)
+    with pytest.raises(CommandError, match="has no time zone"):
+        call_command("feed", "import", "eur", str(path), "--symbol", "E")
+    zone = ("--symbol", "E", "--time-zone", "UTC")
+    done = run("import", "eur", str(path), *zone, "--skip-bad")
+    assert (done["rows"], [line["row"] for line in done["skipped"]]) == (2, [3])
+
+
+def test_changed_records_are_found_by_the_check(fx: ApiClient) -> None:
+    append(fx, bar(1), bar(2))
+    FeedRecord.objects.filter(seq=2).update(event=b"other")
+    with pytest.raises(CommandError, match="their hash differs from the chain"):
+        call_command("feed", "check", "fx")
+
+
+def test_the_page_of_a_feed_shows_head_silence_gaps_and_prices(
+    fx: ApiClient, client: Client
+) -> None:
+    at = "2026-11-02T10:05:00Z"
+    gap = {"kind": "gap", "symbol": "KO", "time": at, "from": "2026-11-02T10:00:00Z", "to": at}
+    append(fx, bar(1), gap)
+    FeedRow.objects.filter(name="fx").update(silent_after_s=60)
+    FeedWriter.objects.update(released_at=timezone.now() - timedelta(seconds=90))
+    client.force_login(make_user("vera", Role.VIEWER))
+    page = client.get("/feeds/fx/").content.decode()
+    assert "1.07050" in page
+    assert "Gaps that a source reported" in page
+    assert "silent" in page
+    assert "/feeds/fx/" in client.get("/feeds/").content.decode()
+    assert client.get("/feeds/none/").status_code == 404

@@ -1,0 +1,72 @@
+"""Recorded feeds in PostgreSQL: the conformance suite, with a real server and writers killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+from asgiref.sync import sync_to_async
+
+from ginkgo_site.env import CHECKOUT
+from portfolios.feeds.log import RecordedLog, SourceId
+from scheduling.operations.feeds import NewInstrument, create_feed
+from scheduling.recorded_feeds.postgres_log import PostgresLog
+from tests.integration.feeds.log_conformance import *  # noqa: F403
+from tests.support.web_process import database_url
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def connect() -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+    """Return a new connection to the test database."""
+
+    @asynccontextmanager
+    async def opened() -> Any:
+        async with await psycopg.AsyncConnection.connect(
+            database_url(), autocommit=True
+        ) as session:
+            yield session
+
+    return opened()
+
+
+class PostgresSubstrate:
+    """Logs in the test database."""
+
+    kill_points = (
+        "feed_records.append:begin",
+        "feed_records.append:after_feed_writer",
+        "feed_records.append:after_feed_append",
+        "feed_records.append:committed",
+    )
+
+    async def make(self, name: str, symbols: Sequence[str]) -> RecordedLog:
+        made = [NewInstrument(symbol, Decimal("0.00001")) for symbol in symbols]
+        await sync_to_async(create_feed)(name, made, actor="test")
+        return PostgresLog(name, connect)
+
+    async def append_and_die(
+        self, log: RecordedLog, point: str, epoch: int, expected: int, source: SourceId
+    ) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.integration.feeds.append_and_die", log.name, str(epoch),
+            str(expected), source.source, str(source.number), source.sha256,
+            cwd=CHECKOUT,
+            env={**os.environ, "DATABASE_URL": database_url(), "PYTHONPATH": str(CHECKOUT),
+                 "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings", "GINKGO_REHEARSAL": "yes",
+                 "GINKGO_FAILPOINTS": f"{point}=exit"},
+        )  # fmt: skip
+        assert await process.wait() == -signal.SIGKILL, point
+
+
+@pytest.fixture
+def substrate() -> PostgresSubstrate:
+    return PostgresSubstrate()
