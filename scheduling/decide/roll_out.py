@@ -41,6 +41,7 @@ class Limits:
     """Deadlines of the states of an item, in seconds."""
 
     change_s: float  #: from the new revision to its first commit
+    build_s: float  #: added where the node may have to build the artifact's environment
     good_s: float  #: after its first commit a revision runs this long to be good
     prove_s: float  #: further time in which an event has to prove it
     ready_s: float  #: for a portfolio without an owner, or in another handoff
@@ -92,6 +93,11 @@ class RollOut:
     at_a_time: int = 1
     #: Seconds after which the canary counts as proven; None: once its revision is good.
     canary_s: float | None = None
+    has_environment: bool = False  #: the artifact has dependencies
+
+    def change_limit_s(self, limits: Limits) -> float:
+        """Return how long a portfolio may take until it runs its new revision."""
+        return limits.change_s + (limits.build_s if self.has_environment else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +212,9 @@ def _settle(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
     if item.state == "changing":
         if item.running == item.to_revision:
             return Change(item, "proving")
-        if waited_s > limits.change_s:
-            late = {"revision": revision, "limit_s": limits.change_s}
+        limit_s = roll_out.change_limit_s(limits)
+        if waited_s > limit_s:
+            late = {"revision": revision, "limit_s": limit_s}
             return Change(item, "late", Reason("roll_out_late", late))
         return None
     limit_s = limits.good_s + limits.prove_s
@@ -296,8 +303,9 @@ def _settle_return(item: Item, roll_out: RollOut, limits: Limits) -> Change | No
     if item.is_stopped and not item.has_owner:
         params = {"state": item.phase_to_show, "revision": f"r{item.from_revision}"}
         return Change(item, "returned", Reason("roll_out_returned_stopped", params))
-    if roll_out.now > item.since + limits.change_s:
-        late = {"revision": f"r{item.from_revision}", "limit_s": limits.change_s}
+    limit_s = limits.change_s + limits.build_s  # the earlier artifact may have an environment too
+    if roll_out.now > item.since + limit_s:
+        late = {"revision": f"r{item.from_revision}", "limit_s": limit_s}
         return Change(item, "not_returned", Reason("roll_out_late", late))
     return None
 

@@ -38,13 +38,15 @@ class OpenRow(NamedTuple):
     artifact: str
     python_requirement: str
     pythons: list[str]
+    has_environment: bool
 
 
 OPEN = Statement(
     "OPEN",
     f"""
 SELECT o.id, o.state, o.at_a_time, o.canary_s, extract(epoch FROM clock_timestamp())::float AS now,
-       a.name || ' ' || a.version AS artifact, a.python_requirement, a.pythons
+       a.name || ' ' || a.version AS artifact, a.python_requirement, a.pythons,
+       a.env_sha256 <> '' AS has_environment
 FROM scheduling_rollout o JOIN portfolios_artifact a ON a.sha256 = o.artifact_sha256
 WHERE o.state IN ({", ".join(f"'{state}'" for state in OPEN_ROLL_OUTS)})
 ORDER BY o.id
@@ -123,6 +125,7 @@ def open_roll_outs() -> Transaction[list[RollOut]]:
             items=tuple(items[row.id]),
             at_a_time=row.at_a_time,
             canary_s=row.canary_s,
+            has_environment=row.has_environment,
         )
         for row in found
     ]

@@ -13,6 +13,7 @@ from scheduling.db.transaction import execute_autocommit
 from scheduling.decide.reasons import render
 from scheduling.decide.roll_out import Limits, RollOut, next_steps
 from scheduling.enact import roll_out as enact
+from scheduling.enact.handoff.statements import ENVIRONMENT_BUILD_S
 from scheduling.enact.pass_lock import acquire
 from scheduling.observe.roll_outs import open_roll_outs
 from scheduling.passes.attempts import attempt
@@ -32,6 +33,7 @@ def limits(timing: Timing) -> Limits:
     """Return the deadlines of items: a failover and two attempts to reload fit into a change."""
     handoff_s = timing.prepare_deadline_s + timing.drain_deadline_s + timing.activate_deadline_s
     return Limits(
+        build_s=ENVIRONMENT_BUILD_S,
         change_s=timing.lease_ttl_s + timing.good_after_s + 2 * handoff_s + SPARE_S,
         good_s=timing.good_after_s,
         prove_s=PROVE_S,

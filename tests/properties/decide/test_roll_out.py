@@ -21,7 +21,7 @@ from scheduling.decide.roll_out import (
 )
 from tests.support.drawn_examples import examples
 
-LIMITS = Limits(change_s=300, good_s=60, prove_s=600, ready_s=120)
+LIMITS = Limits(change_s=300, build_s=330, good_s=60, prove_s=600, ready_s=120)
 LAST = ("finished", "stopped", "back")
 
 #: What happens to one portfolio, by the fields that it sets; beside these: time passes, `stop`,

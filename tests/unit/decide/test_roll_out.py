@@ -10,7 +10,7 @@ import pytest
 from scheduling.decide.reasons import render
 from scheduling.decide.roll_out import Item, Limits, RollOut, Steps, next_steps
 
-LIMITS = Limits(change_s=300, good_s=60, prove_s=600, ready_s=120)
+LIMITS = Limits(change_s=300, build_s=330, good_s=60, prove_s=600, ready_s=120)
 
 
 def roll_out(*items: Item, **fields: Any) -> RollOut:
@@ -110,6 +110,7 @@ def test_a_canary_that_never_ran_the_revision_stops_the_roll_out() -> None:
     steps = next_steps(roll_out(late, item(1)), LIMITS)
     assert decided(steps)["p0"] == "late: did not run r3 within 300 s; see its handoffs"
     assert steps.state == "stopping"
+    assert not next_steps(roll_out(late, item(1), has_environment=True), LIMITS), "it may build"
 
 
 def test_only_the_canary_needs_an_event_to_prove_it() -> None:
@@ -211,14 +212,14 @@ def test_the_way_back_ends() -> None:
         item(0, "returning", **back),
         item(1, "returning", **back, in_handoff=True),
         item(2, "returning", wanted=2, running=None, has_owner=False, is_wanted=False),
-        item(3, "returning", wanted=2, running=3, since=699.0),
+        item(3, "returning", wanted=2, running=3, since=369.0),
         item(4, "returning", wanted=9),
     ]
     steps = next_steps(roll_out(*items, state="going_back"), LIMITS)
     assert decided(steps) == {
         "p0": "returned",
         "p2": "returned: is stopped; it runs r2 once it is started",
-        "p3": "not_returned: did not run r2 within 300 s; see its handoffs",
+        "p3": "not_returned: did not run r2 within 630 s; see its handoffs",
         "p4": "not_returned: an operator changed it to r9 meanwhile, so it is left as it is",
     }
     assert steps.state is None, "p1 is still in a handoff"
