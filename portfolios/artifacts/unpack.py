@@ -151,8 +151,9 @@ def _make_read_only(folder: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Unpack, print the digest or the sentence, and return the exit code."""
     os.umask(0o022)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     try:
         print(unpack(Path(arguments[0]), Path(arguments[1])))
     except WheelUnusable as unusable:

@@ -12,13 +12,14 @@ import pytest
 from scheduling.node_daemon import environments
 from scheduling.node_daemon.environments import (
     Environments,
+    _build_failure,
     check_lock,
     entry_name,
     index_address,
     preloaded_modules,
 )
-from scheduling.node_daemon.errors import CodeUnavailable
-from scheduling.node_daemon.subprocesses import run_program
+from scheduling.node_daemon.errors import CodeUnavailable, DiskFull
+from scheduling.node_daemon.subprocesses import Ended, run_program
 from tests.support import wheels
 
 
@@ -192,3 +193,13 @@ async def test_program_keeps_the_end_of_its_output() -> None:
     assert ended.described(10) == "…xx \\x1bend"
     silent = await run_program([sys.executable, "-c", "exit(7)"], 30)
     assert silent.described() == "it ended with status 7 and said nothing"
+
+
+def test_full_disk_of_a_build_is_named(tmp_path: Path) -> None:
+    ended = Ended(2, "error: Failed to install: No space left on device (os error 28)")
+    failure = _build_failure("f" * 64, ended, tmp_path / "draft", {})
+    assert isinstance(failure, DiskFull)
+    assert str(failure) == (
+        f"environment ffffffffffff cannot be stored in {tmp_path}: the disk is full; free space "
+        "there, or name another folder with GINKGO_NODE_CACHE"
+    )

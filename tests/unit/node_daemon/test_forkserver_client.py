@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,9 +13,14 @@ import psutil
 import pytest
 
 from portfolios.runtime.messages import Load
-from scheduling.node_daemon.child import start_child
-from scheduling.node_daemon.errors import ChildFailed
-from scheduling.node_daemon.forkserver_client import LIST, ForkserverClient, _child_environment
+from scheduling.node_daemon.child import Child, start_child
+from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
+from scheduling.node_daemon.forkserver_client import (
+    LIST,
+    ForkserverClient,
+    PackageEnvironment,
+    _child_environment,
+)
 from tests.support.market_factories import spec
 
 
@@ -90,6 +96,35 @@ async def test_forkserver_ignores_termination_signals(
     assert psutil.Process(again.pid).ppid() == server.pid
     for born in (child, again):
         born.kill()
+
+
+async def test_forkserver_that_a_package_ends_starts_again_without_it(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    module = "tests.support.strategies.ends_on_import"
+    environment = PackageEnvironment("e" * 64, Path(sys.executable), (module,), tmp_path)
+    made = ForkserverClient(512, environment=environment)
+    made.launch()
+    listening = asyncio.create_task(made.listen())
+    try:
+        with pytest.raises(ForkserverDied):
+            await start_child(made, "first")
+        async with asyncio.timeout(60):
+            while (second := await _started(made)) is None:
+                await asyncio.sleep(0.05)
+        await second.load(Load(spec("canary"), None, 0), 20.0)
+    finally:
+        listening.cancel()
+        made.close()
+    assert "the forkserver of environment eeeeeeeeeeee ended" in caplog.text
+
+
+async def _started(forkserver: ForkserverClient) -> Child | None:
+    """Return a started process, or None while the forkserver is being replaced."""
+    try:
+        return await start_child(forkserver, "next")
+    except ForkserverDied:
+        return None
 
 
 async def test_strategies_are_listed_by_a_process_that_exits(

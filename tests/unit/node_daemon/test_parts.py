@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from scheduling.management.commands.run_node import Command
@@ -97,3 +100,16 @@ def test_both_entry_points_take_the_same_arguments() -> None:
 )
 def test_each_fatal_error_has_its_exit_code(error: errors.FatalError, code: int) -> None:
     assert error.code == code
+
+
+def test_cache_is_below_the_home_or_the_folder_that_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GINKGO_HOME", "/srv/home")
+    given: Any = {"name": "n", "server": "http://x", "token": "t"}
+    assert make_config(**given, environment={"GINKGO_NODE_CACHE": "/var/c"}).cache == Path(
+        "/var/c/n"
+    )
+    assert make_config(**given, environment={}).cache == Path("/srv/home/nodes/n")
+    with pytest.raises(errors.InvalidArguments, match="is 'c'; use an absolute path"):
+        make_config(**given, environment={"GINKGO_NODE_CACHE": "c"})
