@@ -136,26 +136,18 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     from django.db import connection
     from django.db.backends.postgresql.operations import DatabaseOperations
 
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
+    from tests.support.kept_rows import AS_THEY_ARE, statements_of
+
+    with django_db_blocker.unblock():
         tables = connection.introspection.django_table_names(
             only_existing=True, include_views=False
         )
-        rows = {}
-        for table in tables:
-            cursor.execute(f'SELECT json_agg(line)::text FROM "{table}" line')
-            (rows[table],) = cursor.fetchone()
-    writes = [
-        f'INSERT INTO "{table}" SELECT * FROM json_populate_recordset(NULL::"{table}", '
-        + "'{}')".format(found.replace("'", "''"))
-        for table, found in rows.items()
-        if found
-    ]
+        statements = "; ".join([AS_THEY_ARE, *statements_of(tables)])
 
     def sql_flush(
         _: DatabaseOperations, style: object, tables: list[str], **how: bool
     ) -> list[str]:
-        deletes = [f'DELETE FROM "{table}"' for table in tables]
-        return ["; ".join(["SET LOCAL session_replication_role = replica", *deletes, *writes])]
+        return [statements]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseOperations, "sql_flush", sql_flush)

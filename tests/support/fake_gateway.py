@@ -157,9 +157,10 @@ class FakeGateway:
         run = self.runs[portfolio]
         return run.last_seq - run.commits[0].from_seq if run.commits else -1
 
-    def longest_gap_s(self, portfolio: int) -> float:
-        """Return the longest gap between commits, including the time since the last one."""
-        taken = [*self.runs[portfolio].taken_at_s, time.monotonic()]
+    def longest_gap_s(self, portfolio: int, from_commit: int = 0) -> float:
+        """Return the longest gap between commits, by default from the first one, including the time
+        since the last one."""
+        taken = [*self.runs[portfolio].taken_at_s[from_commit:], time.monotonic()]
         return max(after - before for before, after in pairwise(taken))
 
     def count_commits(self) -> int:

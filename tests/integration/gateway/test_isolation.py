@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psutil
 import pytest
+import pytest_asyncio
 
 from scheduling.wire import messages as wire
 from tests.support.daemons import (
@@ -46,6 +49,66 @@ async def with_a_canary(
         ),
     )
     return daemon
+
+
+class Ward:
+    """A daemon with a canary, to which misbehaving strategies come one after another."""
+
+    def __init__(self, gateway: FakeGateway, daemon: Daemon) -> None:
+        self.gateway, self.daemon = gateway, daemon
+        self.bad = CANARY  #: the portfolio that misbehaves now
+        self._commits_before = 0
+
+    async def admit(self, what: str) -> None:
+        """Run a strategy that does `what` at its 20th event."""
+        self.bad += 1
+        self._commits_before = len(self.gateway.runs[CANARY].commits) - 1
+        self.gateway.grant("node-1", self.bad)
+        parameters = {"action": what, "at_event": 20}
+        bad = self.gateway.entry(self.bad, "run", strategy="misbehaving", parameters=parameters)
+        await self.gateway.want("node-1", self.gateway.entry(CANARY, "run"), bad)
+
+    def deaths(self) -> list[wire.ProcessExited]:
+        """Return the reports of exited processes, without those of strategies before."""
+        found = [r for _, r in self.gateway.reports if isinstance(r, wire.ProcessExited)]
+        return [died for died in found if died.portfolio in (CANARY, self.bad)]
+
+    async def bystanders_noticed_nothing(self) -> None:
+        seen = self.gateway.committed(CANARY)
+        await self.gateway.until(lambda: self.gateway.committed(CANARY) > seen + 50)
+        assert self.gateway.longest_gap_s(CANARY, self._commits_before) < MAX_GAP_S
+        assert {died.portfolio for died in self.deaths()} == {self.bad}
+        assert self.daemon.returncode is None
+        assert len(self.gateway.registered) == 1
+        assert_canary_is_exact(self.gateway, CANARY)
+
+
+class Wards:
+    """Wards by the limit of a batch, each started when it is first needed."""
+
+    def __init__(self, opened: AsyncExitStack, folders: pytest.TempPathFactory) -> None:
+        self._opened, self._folders = opened, folders
+        self._wards: dict[str, Ward] = {}
+
+    async def get(self, limit_s: str) -> Ward:
+        found = self._wards.get(limit_s)
+        if found is None or found.daemon.returncode is not None:
+            gateway = await self._opened.enter_async_context(FakeGateway())
+            daemons = Daemons(gateway, self._folders.mktemp("ward"))
+            self._opened.push_async_callback(daemons.end)
+            gateway.grant("node-1", CANARY)
+            await gateway.want("node-1", gateway.entry(CANARY, "run"))
+            limits = LIMITS | {"GINKGO_BATCH_LIMIT_S": limit_s}
+            daemon = await daemons.start(**{"GINKGO_STRATEGIES": FAULTY} | limits)
+            await gateway.until(lambda: gateway.committed(CANARY) > 20)
+            found = self._wards[limit_s] = Ward(gateway, daemon)
+        return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def wards(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wards]:
+    async with AsyncExitStack() as opened:
+        yield Wards(opened, tmp_path_factory)
 
 
 async def first_death(gateway: FakeGateway) -> wire.ProcessExited:
@@ -115,20 +178,22 @@ BY_THE_FILTER = [
         ("change_process_globals", "event", "RuntimeError: the process was changed"),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_misbehaving_strategy_ends_alone_with_a_sentence(
-    gateway: FakeGateway, daemons: Daemons, what: str, stage: str, sentence: str
+    wards: Wards, what: str, stage: str, sentence: str
 ) -> None:
     # On a busy machine what ends by itself takes longer than the limit of a batch.
-    limit_s = "1" if stage == "killed" else "30"
-    daemon = await with_a_canary(gateway, daemons, what, GINKGO_BATCH_LIMIT_S=limit_s)
-    died = await first_death(gateway)
+    ward = await wards.get("1" if stage == "killed" else "30")
+    await ward.admit(what)
+    await ward.gateway.until(ward.deaths)
+    died = ward.deaths()[0]
     assert re.search(sentence, died.error), died.error
     assert died.stage == stage
     assert died.error.isprintable()
     assert len(died.error) < 700
-    await bystanders_noticed_nothing(gateway, daemon)
-    await the_bad_one_is_gone(gateway, daemon)
-    assert psutil.Process(daemon.pid).memory_info().rss < 150e6
+    await ward.bystanders_noticed_nothing()
+    await the_bad_one_is_gone(ward.gateway, ward.daemon)
+    assert psutil.Process(ward.daemon.pid).memory_info().rss < 150e6
 
 
 async def test_strategy_that_removes_files_is_refused(

@@ -53,6 +53,7 @@ from tests.support.factories import (
     make_trader,
     owner,
 )
+from tests.support.kept_rows import KeptRows
 from tests.support.strategies.every_order import EveryOrder
 
 pytestmark = pytest.mark.django_db
@@ -73,6 +74,14 @@ def world(request: pytest.FixtureRequest) -> tuple[Portfolio, FakeNode]:
 
     Once as it is, once verified before: what is changed then lies before an anchor.
     """
+    other, daemon = (MOVED if request.param == "from the first event" else VERIFIED).get()
+    other.beat()
+    daemon.beat()
+    return Portfolio.objects.get(name=NAME), daemon
+
+
+def moved() -> tuple[FakeNode, FakeNode]:
+    """Make the portfolio. Return the other node and its owner."""
     one, two = make_node("node-1"), make_node("node-2")
     config = {"fast": 1, "slow": 2}
     make_running_portfolio(
@@ -87,9 +96,17 @@ def world(request: pytest.FixtureRequest) -> tuple[Portfolio, FakeNode]:
     assert two.commit(NAME, 3_000) == "ok"
     again = make_node("node-2")
     assert again.commit(NAME, 2_000) == "ok"
-    if request.param == "from an anchor":
-        assert verify_portfolio(NAME).identical
-    return Portfolio.objects.get(name=NAME), again
+    return one, again
+
+
+def verified() -> tuple[FakeNode, FakeNode]:
+    """Make the portfolio and verify it. Return the other node and its owner."""
+    nodes = moved()
+    assert verify_portfolio(NAME).identical
+    return nodes
+
+
+MOVED, VERIFIED = KeptRows(moved), KeptRows(verified)
 
 
 @pytest.fixture
@@ -740,7 +757,8 @@ def test_orders_of_every_kind_are_compared_with_all_that_became_of_them(
     touched: list[tuple[Order, str, Any]] = []
     limit = orders.filter(kind="limit", time_in_force="gtc").exclude(status="refused").latest("seq")
     touched += [(limit, "limit_price", Decimal(1)), (limit, "tag", "other")]
-    touched += [(limit, "time_in_force", "ioc"), (limit, "kind", "market")]
+    other = {"gtc": "ioc", "ioc": "gtc"}[limit.time_in_force]
+    touched += [(limit, "time_in_force", other), (limit, "kind", "market")]
     expired = orders.filter(status="expired").latest("seq")
     touched += [(expired, "ended_seq", expired.seq), (expired, "reason", "late")]
     touched += [(orders.filter(status="cancelled").latest("seq"), "status", "filled")]
