@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import environ
@@ -74,8 +74,10 @@ class Environment:
     archive: Path  #: folder of the Parquet files that records are archived to
     retention_interval_s: int
     verify_interval_s: float  #: each portfolio is verified as often without being asked; 0: never
+    encryption_keys_file: Path  #: of secrets, if `encryption_keys` is empty
     failpoints: str  #: where processes fail deliberately; only with `rehearsal`
     rehearsal: bool  #: nothing real depends on this installation
+    encryption_keys: tuple[str, ...] = field(default=(), repr=False)  #: the newest first
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
@@ -122,6 +124,8 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         archive=_archive(source, home),
         retention_interval_s=source.whole_seconds("GINKGO_RETENTION_INTERVAL_S", 3600),
         verify_interval_s=source.seconds("GINKGO_VERIFY_INTERVAL_S", 3600, lowest=0),
+        encryption_keys_file=_encryption_keys_file(source, home),
+        encryption_keys=source.words("GINKGO_ENCRYPTION_KEYS"),
         failpoints=_failpoints(source),
         rehearsal=source.boolean("GINKGO_REHEARSAL", default=False),
     )
@@ -238,6 +242,12 @@ def _archive(source: _Source, home: Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise InvalidSetting(f"GINKGO_ARCHIVE is {value!r}, which is not a folder: name a folder.")
     return folder
+
+
+def _encryption_keys_file(source: _Source, home: Path) -> Path:
+    value = source.text("GINKGO_ENCRYPTION_KEYS_FILE")
+    file = home / "secrets" / "encryption_keys" if value is None else Path(value).expanduser()
+    return file if file.is_absolute() else Path.cwd() / file
 
 
 def _database_url(source: _Source, home: Path) -> tuple[str, bool]:

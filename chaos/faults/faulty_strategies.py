@@ -8,11 +8,14 @@ import gc
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +24,7 @@ from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.events import Event
 from portfolios.runtime.messages import Loaded, Result, encode_message
 from portfolios.runtime.results import BatchResult
-from portfolios.strategies.base import Context, FieldError, Strategy
+from portfolios.strategies.base import Context, FieldError, Secret, Strategy
 
 
 class EventParameters(msgspec.Struct, frozen=True):
@@ -125,6 +128,23 @@ class Misbehaving(FailsAtEvent):
         return [FieldError("action", "unknown_choice", f"action: choose from {known}.")]
 
 
+class KeyedParameters(msgspec.Struct, frozen=True):
+    """A key that no configuration may hold."""
+
+    quantity: int = 1
+    api_key: Secret = ""
+
+
+class Keyed(Strategy):
+    """Wants a key."""
+
+    name = "keyed"
+    parameters_type = KeyedParameters
+
+    def on_event(self, ctx: Context, state: dict[str, Any], event: Event) -> None:
+        """Order nothing."""
+
+
 class CheckParameters(msgspec.Struct, frozen=True):
     """The action of its check, and the duration."""
 
@@ -194,9 +214,9 @@ class Actions:
 
     @staticmethod
     def kill_all_processes() -> None:
-        for entry in os.listdir("/proc"):
-            if entry.isdigit() and int(entry) not in (1, os.getpid()):
-                os.kill(int(entry), signal.SIGKILL)
+        for pid in range(2, 65_536):
+            if pid != os.getpid():
+                os.kill(pid, signal.SIGKILL)
 
     @staticmethod
     def ignore_signals() -> None:
@@ -312,6 +332,33 @@ class Actions:
         os.unlink(os.environ["GINKGO_FAULTY_PREY"])
 
     @staticmethod
+    def steal_secrets() -> None:
+        """Print for each secret within reach of its user whether it was refused or stolen."""
+        home = Path(os.environ["GINKGO_HOME"])
+        hidden = os.environ["GINKGO_STRATEGY_HIDES"].split(os.pathsep)
+        parent = os.getppid()  # the daemon has a lower pid, the other portfolios higher ones
+        others = [1, *(p for p in range(parent - 20, parent + 100) if p != os.getpid())]
+        attempts: dict[str, Callable[[], object]] = {
+            "access file": lambda: (home / "access.json").read_bytes(),
+            "encryption keys": lambda: (home / "secrets" / "encryption_keys").read_bytes(),
+            "token file": lambda: Path(hidden[-1]).read_bytes(),
+            "environment of others": lambda: _first_opened(f"/proc/{p}/environ" for p in others),
+            "memory of others": lambda: _first_opened(f"/proc/{p}/mem" for p in others),
+            "command lines": lambda: _first_opened(f"/proc/{p}/cmdline" for p in others),
+            "internet": lambda: socket.create_connection(("127.0.0.1", 9)),
+            "local socket": lambda: socket.socket(socket.AF_UNIX),
+            "own environment": lambda: os.environ["GINKGO_NODE_TOKEN"],
+        }
+        for name, attempt in attempts.items():
+            try:
+                attempt()
+            except (PermissionError, KeyError):
+                print(f"refused: {name}")
+            else:
+                print(f"stolen: {name}")
+        raise RuntimeError(f"{len(attempts)} attempts")
+
+    @staticmethod
     def send_garbage() -> None:
         _write_to_sockets(os.urandom(64))
         time.sleep(1e6)
@@ -351,6 +398,14 @@ class Actions:
         time.time = lambda: 0.0
         PortfolioEngine.run = None  # type: ignore[assignment, method-assign]
         raise RuntimeError("the process was changed")
+
+
+def _first_opened(paths: Iterable[str]) -> None:
+    """Open the first file that can be opened. Raise PermissionError if none can."""
+    for path in paths:
+        with contextlib.suppress(OSError), open(path, "rb"):
+            return
+    raise PermissionError
 
 
 def _write_to_sockets(data: bytes) -> None:

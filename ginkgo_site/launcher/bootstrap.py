@@ -57,6 +57,7 @@ def start(nodes: int, demo: bool) -> None:
     since = _database_now()
     _end_leases_of_dead_daemons()
     tokens = _node_tokens(home / "secrets" / "nodes.json", nodes)
+    _make_encryption_keys()
     _create_feed_if_missing()
     login = _operator(home / "secrets" / "operator.json")
     _report("prepared", {"login": login, "node_tokens": tokens})
@@ -65,6 +66,25 @@ def start(nodes: int, demo: bool) -> None:
     _undo_own_freeze(home)
     _run_feed(settings.GINKGO.feed_rate)
     _report("settled", {"portfolios": portfolios})
+
+
+def _make_encryption_keys() -> None:
+    """Make the keys of secrets, unless they are given, or secrets under lost ones are stored."""
+    from django.conf import settings
+
+    from ginkgo_site import encryption_keys
+    from portfolios.models import Secret
+
+    env = settings.GINKGO
+    if env.encryption_keys or Secret.objects.exists():
+        return
+    try:
+        encryption_keys.make_file(env.encryption_keys_file)
+    except OSError as error:
+        raise Refused(
+            f"The keys of secrets cannot be kept in {env.encryption_keys_file} "
+            f"({error.strerror}): name another file by GINKGO_ENCRYPTION_KEYS_FILE."
+        ) from None
 
 
 def stop() -> None:

@@ -218,7 +218,8 @@ class Launcher:
 
     def _node_environment(self) -> dict[str, str]:
         """Return the environment of a node: without the secrets of the control plane."""
-        secrets = {"DATABASE_URL", "REDIS_URL", "GINKGO_SECRET_KEY", "DJANGO_SETTINGS_MODULE"}
+        secrets = {"DATABASE_URL", "REDIS_URL", "GINKGO_SECRET_KEY", "GINKGO_ENCRYPTION_KEYS"}
+        secrets.add("DJANGO_SETTINGS_MODULE")
         return {k: v for k, v in self._environment().items() if k not in secrets}
 
     # --- ready --------------------------------------------------------------------------------

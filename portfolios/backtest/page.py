@@ -38,7 +38,9 @@ def html_of(result: BacktestResult, document: BacktestDocument) -> str:
         "orders": [_shown(order) for order in document.orders[-MAX_ROWS:]],
         "orders_total": f"{figures.orders + figures.refused:,}",
         "left_out": figures.orders + figures.refused > MAX_ROWS,
-        "parameters": sorted(document.input.parameters.items()),
+        "parameters": ", ".join(
+            f"{name} = {value}" for name, value in sorted(document.input.parameters.items())
+        ),
     }
     return render_to_string("backtest/page.html", context)
 

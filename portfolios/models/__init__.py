@@ -13,6 +13,7 @@ from portfolios.models.feed import (
 )
 from portfolios.models.portfolio import CatchUp, DesiredState, Portfolio, Revision, RevisionStatus
 from portfolios.models.records import Checkpoint, EquityPoint, Fill, MetricPoint, Order, Suppression
+from portfolios.models.secret import Secret
 
 __all__ = [
     "Artifact",
@@ -35,5 +36,6 @@ __all__ = [
     "Portfolio",
     "Revision",
     "RevisionStatus",
+    "Secret",
     "Suppression",
 ]

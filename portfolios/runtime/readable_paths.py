@@ -1,7 +1,8 @@
 """The files a strategy may read: those of Python, of its packages and of the system.
 
 The home of the installation, with its tokens, keys, logs and database, is excluded, even if it is
-inside a readable folder.
+inside a readable folder; so are the file of the node's token and that of the keys of secrets. Of
+/proc a strategy may read its own process (`sandbox`) and what is known of the machine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
+from portfolios.runtime.environment import HIDES_VARIABLE
 from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
 
 #: More folders and files that strategies may read, separated by colons.
@@ -20,7 +22,9 @@ READS_VARIABLE = "GINKGO_STRATEGY_READS"
 PROJECT_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 _SYSTEM = (
-    *("/usr", "/lib", "/lib64", "/lib32", "/bin", "/opt", "/nix/store", "/proc"),
+    *("/usr", "/lib", "/lib64", "/lib32", "/bin", "/opt", "/nix/store"),
+    *("/proc/cpuinfo", "/proc/filesystems", "/proc/loadavg", "/proc/meminfo", "/proc/stat"),
+    *("/proc/sys", "/proc/uptime", "/proc/version"),
     *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup"),
     *("/dev/zero", "/dev/random", "/dev/urandom"),
     *("/etc/alternatives", "/etc/group", "/etc/hosts", "/etc/ld.so.cache", "/etc/localtime"),
@@ -38,10 +42,10 @@ def readable_paths() -> list[str]:
     """
     given = os.environ.get(READS_VARIABLE, "").split(os.pathsep)
     wanted = [*_SYSTEM, *code_folders(), *_strategy_sources(), *filter(None, given)]
-    hidden = hidden_home()
+    hidden = hidden_paths()
     found: dict[str, None] = {}
     for path in dict.fromkeys(map(os.path.realpath, wanted)):
-        found |= dict.fromkeys(_without(path, hidden))
+        found |= dict.fromkeys(_without_all(path, hidden))
     return list(found)
 
 
@@ -56,6 +60,14 @@ def hidden_home() -> str:
     """Return the home of the installation on this machine."""
     home = os.environ.get("GINKGO_HOME") or os.path.join(PROJECT_ROOT, ".ginkgo")
     return os.path.realpath(os.path.expanduser(home))
+
+
+def hidden_paths() -> list[str]:
+    """Return the home of the installation on this machine, and the files of tokens and keys."""
+    keys = os.environ.get("GINKGO_ENCRYPTION_KEYS_FILE", "")
+    more = os.environ.get(HIDES_VARIABLE, "").split(os.pathsep)
+    files = [os.path.realpath(os.path.expanduser(path)) for path in (keys, *more) if path]
+    return [hidden_home(), *files]
 
 
 def _strategy_sources() -> list[str]:
@@ -76,6 +88,14 @@ def _strategy_sources() -> list[str]:
         if spec is not None:
             found += spec.submodule_search_locations or [spec.origin or ""]
     return [path for path in found if os.path.isabs(path)]
+
+
+def _without_all(path: str, hidden: list[str]) -> list[str]:
+    """Return `path`, or its entries without all of `hidden`."""
+    found = [path]
+    for each in hidden:
+        found = [left for inside in found for left in _without(inside, each)]
+    return found
 
 
 def _without(path: str, hidden: str) -> list[str]:

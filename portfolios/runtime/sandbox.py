@@ -1,10 +1,11 @@
 """The sandbox of a portfolio process: what the kernel refuses it, whatever its strategy tries.
 
-A strategy is a function; it needs no files, no processes and no signals. On Linux, a system-call
-filter refuses new processes, signals to other processes, local sockets and changes of file
+A strategy is a function; it needs no files, no processes, no signals and no network. On Linux, a
+system-call filter refuses new processes, signals to other processes, sockets and changes of file
 attributes, and Landlock refuses to write, create or remove files and to read files other than those
-of Python and of the system. Both work without privileges and cannot be removed again. A fork bomb
-is then one PermissionError at a seq, and no strategy can kill the forkserver.
+of Python and of the system, such as those of other processes in /proc. Both work without privileges
+and cannot be removed again. A fork bomb is then one PermissionError at a seq, and no strategy can
+kill the forkserver. GINKGO_STRATEGY_NETWORK allows internet sockets.
 
 A process started by root also drops root: it becomes a user that owns nothing, neither the files of
 the installation nor its database (see `unprivileged`).
@@ -27,6 +28,8 @@ from collections.abc import Sequence
 from portfolios.runtime.readable_paths import readable_paths
 from portfolios.runtime.unprivileged import drop_root
 
+#: `yes` on a node, and where its portfolios are replayed: strategies may use the internet.
+NETWORK_VARIABLE = "GINKGO_STRATEGY_NETWORK"
 MAX_OPEN_FILES = 256
 REPLY_MEMORY = 64 << 20  #: reserve, so that a process can still report that it is out of memory
 OOM_SCORE = 500  #: if the machine runs out of memory, portfolios are killed before their daemon
@@ -100,6 +103,12 @@ _MACHINES = {
             "request_key": 249,
             "keyctl": 250,
             "socket": 41,
+            "socketpair": 53,
+            "connect": 42,
+            "bind": 49,
+            "listen": 50,
+            "accept": 43,
+            "accept4": 288,
             "fcntl": 72,
             "ioctl": 16,
         },
@@ -159,6 +168,12 @@ _MACHINES = {
             "request_key": 218,
             "keyctl": 219,
             "socket": 198,
+            "socketpair": 199,
+            "connect": 203,
+            "bind": 200,
+            "listen": 201,
+            "accept": 202,
+            "accept4": 242,
             "fcntl": 25,
             "ioctl": 29,
         },
@@ -206,12 +221,18 @@ _NEW_NAMESPACES = 0x7E020000  #: user, process, network, mount …: each would g
 #: These make a file send a signal to any process of the user when it becomes readable: system call
 #: → F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP.
 _SIGNALS_OF_FILES = {"fcntl": (8, 10, 15), "ioctl": (0x8901, 0x8902)}
+#: Without the network a process keeps the socket that it was given.
+_NETWORK_CALLS = ("socket", "connect", "bind", "listen", "accept", "accept4")
 _AF_INET, _AF_INET6 = 2, 10  #: no local sockets: one may lead to the database
+#: Of pairs. A datagram socket of a pair can send to any local socket.
+_SOCK_STREAM, _SOCKET_TYPE = 1, 0xF
 _PRIO_PROCESS = 0
+_PR_SET_DUMPABLE = 4
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
 
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_MASK = 0x54  #: keep these bits
 _NUMBER, _ARCH, _FIRST, _SECOND = 0, 4, 16, 24  #: offsets in seccomp_data; low halves of arguments
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
@@ -220,20 +241,39 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
-def _filter(pid: int, arch: int, numbers: dict[str, int]) -> bytes:
-    """Return the BPF program for the process `pid`: (code, if true, if false, operand)."""
-    lines: list[tuple[int, int, int, int]] = [
+_Lines = list[tuple[int, int, int, int]]  #: (code, if true, if false, operand)
+
+
+def _start(arch: int) -> _Lines:
+    """Return the lines that load the number of the system call."""
+    return [
         (_LOAD, 0, 0, _ARCH),
         (_IF_EQUAL, 1, 0, arch),
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),  # another calling convention has other numbers
         (_LOAD, 0, 0, _NUMBER),
         (_IF_AT_LEAST, 0, 1, 0x40000000),  # x32 has the same arch on x86
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
-        (_IF_EQUAL, 0, 1, _CLONE3),
-        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
     ]
+
+
+def _packed(lines: _Lines) -> bytes:
+    return b"".join(struct.pack("<HBBI", *line) for line in lines)
+
+
+def _preload_filter(arch: int, numbers: dict[str, int]) -> bytes:
+    """Return the BPF program for a process that imports packages: no network."""
+    lines = _start(arch)
+    for name in _NETWORK_CALLS:
+        lines += [(_IF_EQUAL, 0, 1, numbers[name]), (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
+    return _packed([*lines, (_RETURN, 0, 0, _ALLOW)])
+
+
+def _filter(pid: int, arch: int, numbers: dict[str, int], *, network: bool = False) -> bytes:
+    """Return the BPF program for the portfolio process `pid`."""
+    lines = _start(arch)
+    lines += [(_IF_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     refuse, allow = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
-    for name in _REFUSED_CALLS:
+    for name in (*_REFUSED_CALLS, *(() if network else _NETWORK_CALLS)):
         if name in numbers:
             lines += [(_IF_EQUAL, 0, 1, numbers[name]), refuse]
     for name in _OWN_PROCESS_ONLY:
@@ -244,6 +284,8 @@ def _filter(pid: int, arch: int, numbers: dict[str, int]) -> bytes:
     lines += [allow, refuse]
     lines += [(_IF_EQUAL, 0, 5, numbers["socket"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 1, 0, _AF_INET), (_IF_EQUAL, 0, 1, _AF_INET6), allow, refuse]
+    lines += [(_IF_EQUAL, 0, 5, numbers["socketpair"]), (_LOAD, 0, 0, _SECOND)]
+    lines += [(_MASK, 0, 0, _SOCKET_TYPE), (_IF_EQUAL, 0, 1, _SOCK_STREAM), allow, refuse]
     for name, commands in _SIGNALS_OF_FILES.items():
         lines += [(_IF_EQUAL, 0, len(commands) + 3, numbers[name]), (_LOAD, 0, 0, _SECOND)]
         lines += [
@@ -257,16 +299,24 @@ def _filter(pid: int, arch: int, numbers: dict[str, int]) -> bytes:
     lines += [(_IF_EQUAL, 0, 4, numbers["prctl"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 0, 1, _PR_SET_PDEATHSIG), refuse, allow]
     lines.append(allow)
-    return b"".join(struct.pack("<HBBI", *line) for line in lines)
+    return _packed(lines)
 
 
-def _install_syscall_filter() -> bool:
+def _network_allowed() -> bool:
+    return os.environ.get(NETWORK_VARIABLE, "").lower() in ("yes", "1", "true", "on")
+
+
+def _install_syscall_filter(*, preloading: bool = False) -> bool:
     """Install the system-call filter for this process. Return False if the kernel has none."""
     known = _MACHINES.get(platform.machine())
     if _libc is None or known is None:
         return False
     arch, seccomp, numbers = known
-    code = _filter(os.getpid(), arch, numbers | _COMMON_NUMBERS)
+    if preloading:
+        code = _preload_filter(arch, numbers)
+    else:
+        everything = numbers | _COMMON_NUMBERS
+        code = _filter(os.getpid(), arch, everything, network=_network_allowed())
     program = _Program(len(code) // 8, code)
     done: int = _libc.syscall(seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(program))
     return done == 0
@@ -316,6 +366,7 @@ def _restrict_file_access(more: Sequence[str]) -> bool:
         _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
         for path in (*readable_paths(), *more):
             _allow_reading(ruleset, path)
+        _allow_reading_itself(ruleset)
         done: int = _libc.syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(devnull)
@@ -335,6 +386,20 @@ def _allow_reading(ruleset: int, path: str) -> None:
         _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)  # type: ignore[union-attr]
     finally:
         os.close(handle)
+
+
+def _allow_reading_itself(ruleset: int) -> None:
+    """Allow reading /proc/self, and no other process there.
+
+    The rule belongs to an inode that the kernel drops and makes anew when memory is short, unless
+    it is in use. The handle, which can be neither read nor listed, stays open for that.
+    """
+    try:
+        handle = os.open("/proc/self", os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return  # no /proc
+    rule = struct.pack("<Qi", _READ_FILE | _READ_FOLDER, handle)
+    _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)  # type: ignore[union-attr]
 
 
 # --- the whole sandbox ---------------------------------------------------------------------------
@@ -369,13 +434,15 @@ def apply_sandbox(parent: int | None = None, reads: Sequence[str] = ()) -> list[
     """
     if _libc is None:
         return [
-            "this system has no sandbox: strategies can start processes, send signals, change files"
+            "this system has no sandbox: strategies can start processes, send signals, use the "
+            "network and change files"
         ]
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # without Landlock: no file can grow
     missing = _confine_to_reading(parent, reads)
     if not _install_syscall_filter():
         missing.append(
-            "strategies can start processes and send signals: this kernel has no system-call filter"
+            "strategies can start processes, send signals and use the network: this kernel has no "
+            "system-call filter"
         )
     return missing
 
@@ -383,11 +450,15 @@ def apply_sandbox(parent: int | None = None, reads: Sequence[str] = ()) -> list[
 def confine_preloading(parent: int, reads: Sequence[str]) -> None:
     """Confine a process that imports packages from outside and then forks portfolio processes.
 
-    It becomes the user of strategies and may read what they may, and write nothing. It can still
-    fork, and kill what it forked; `apply_sandbox` takes that from each portfolio process.
+    It becomes the user of strategies and may read what they may, write nothing and open no socket.
+    It can still fork, and kill what it forked; `apply_sandbox` takes that from each portfolio
+    process.
     """
     if _libc is not None:
-        _confine_to_reading(parent, reads)
+        # A portfolio process can restrict /proc to itself, but not widen it to itself.
+        _confine_to_reading(parent, (*reads, "/proc"))
+        if not _network_allowed():
+            _install_syscall_filter(preloading=True)
 
 
 def _confine_to_reading(parent: int | None, reads: Sequence[str]) -> list[str]:
@@ -396,8 +467,12 @@ def _confine_to_reading(parent: int | None, reads: Sequence[str]) -> list[str]:
     if parent is not None:
         _die_with_parent(parent)  # the change of user has cleared it
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # Without Landlock: no process of the same user reads this one's memory or environment.
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if not _restrict_file_access(reads):
-        missing.append("strategies can remove files: this kernel has no Landlock")
+        missing.append(
+            "strategies can read and remove the files of their user: this kernel has no Landlock"
+        )
     return missing
 
 

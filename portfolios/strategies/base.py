@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from random import Random
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -23,11 +23,17 @@ from portfolios.strategies.validation_messages import NOT_A_DECIMAL, describe
 MAX_QUANTITY = Decimal(1_000_000_000)
 
 
+#: The type of a field whose value only its owner may read. A configuration is read by every viewer,
+#: so that one with such a field is refused. Schemas say `"format": "secret"`.
+Secret = Annotated[str, msgspec.Meta(extra_json_schema={"format": "secret"})]
+
+
 class FieldError(NamedTuple):
     """One invalid parameter, for the `errors` list of the API."""
 
     field: str
-    code: str  #: required, unknown_parameter, wrong_type, out_of_range, conflict, every_symbol
+    #: required, unknown_parameter, wrong_type, out_of_range, conflict, every_symbol, secret
+    code: str
     message: str
 
 
@@ -261,10 +267,39 @@ class Strategy:
                 name, "unknown_parameter", f"{cls.name} has no parameter {name}; it has: {known}."
             )
         for name, field in fields.items():
-            if name in parameters:
+            if is_secret(field.type) and (field.required or name in parameters):
+                yield _secret_error(cls.name, name, required=field.required)
+            elif name in parameters:
                 yield from _value_errors(name, parameters[name], field.type)
             elif field.required:
                 yield FieldError(name, "required", f"{cls.name} needs the parameter {name}.")
+
+
+def is_secret(kind: Any) -> bool:
+    """Return whether a field's type is `Secret`, or contains it at any depth. Pure."""
+    return _has_secret(msgspec.json.schema(kind))
+
+
+def _has_secret(schema: Any) -> bool:
+    if isinstance(schema, dict):
+        return schema.get("format") == "secret" or any(map(_has_secret, schema.values()))
+    return isinstance(schema, list) and any(map(_has_secret, schema))
+
+
+def _secret_error(strategy: str, name: str, *, required: bool) -> FieldError:
+    if required:
+        return FieldError(
+            name,
+            "secret",
+            f"{strategy} requires {name}, which is a secret, and strategies get none: give the "
+            "field a default.",
+        )
+    return FieldError(
+        name,
+        "secret",
+        f"{name} is a secret, and every viewer can read a configuration: leave it out. Strategies "
+        "get no secrets.",
+    )
 
 
 def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portfolios.artifacts import load
+from portfolios.runtime.environment import strategy_environment
 from portfolios.runtime.messages import (
     HEADER,
     Batch,
@@ -31,7 +32,6 @@ from portfolios.runtime.messages import (
 )
 from portfolios.runtime.money import install_context
 from portfolios.runtime.sandbox import apply_sandbox, limit_process
-from portfolios.runtime.secrets import without_secrets
 from portfolios.runtime.worker import PortfolioWorker, serve
 from portfolios.verify.printed import PrintedOutput, PrintStream
 
@@ -148,7 +148,7 @@ def _exit_description(status: int | None) -> str:
 
 
 def _environment(*, in_environment: bool) -> dict[str, str]:
-    """Return the environment of a portfolio process: a fixed hash seed, and no secrets.
+    """Return the environment of a portfolio process: a fixed hash seed, and what a list allows.
 
     For the Python of an environment, which has none of our packages, the whole import path is
     spelled out.
@@ -157,7 +157,7 @@ def _environment(*, in_environment: bool) -> dict[str, str]:
     # Absolute, since the process runs in another folder.
     paths = dict.fromkeys([str(PROJECT_ROOT), *map(os.path.abspath, filter(None, given))])
     fixed = {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(paths)}
-    return without_secrets(os.environ) | fixed | (ONE_THREAD if in_environment else {})
+    return strategy_environment(os.environ) | fixed | (ONE_THREAD if in_environment else {})
 
 
 def main() -> None:

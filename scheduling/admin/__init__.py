@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from scheduling.admin import events, nodes, people, portfolios, queue, records, tokens
+from scheduling.admin import events, nodes, people, portfolios, queue, records, secrets, tokens
 
-__all__ = ["events", "nodes", "people", "portfolios", "queue", "records", "tokens"]
+__all__ = ["events", "nodes", "people", "portfolios", "queue", "records", "secrets", "tokens"]
 
 admin.site.site_header = "Ginkgo"
 admin.site.site_title = "Ginkgo"

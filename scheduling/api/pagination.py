@@ -91,6 +91,12 @@ class ByEpoch(NewestFirst):
     ordering = "-epoch"
 
 
+class ByName(NewestFirst):
+    """Pages by name."""
+
+    ordering = "name"
+
+
 class ByNumber(NewestFirst):
     """Pages of revisions, newest first."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework.request import Request
 
 from scheduling.presentation.fields import (
+    SecretField,
     StrictSerializer,
     TextField,
     WholeNumberField,
@@ -58,6 +59,13 @@ class FreezeBody(ReasonBody):
     """`failover`: hold failover too."""
 
     failover = YesNoField(required=False, default=False)
+
+
+class SecretBody(StrictSerializer):
+    """A secret and its value, which no response returns."""
+
+    name = TextField(max_length=80)
+    value = SecretField(max_length=8_000)
 
 
 def read_body(request: Request, body: type[StrictSerializer]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from scheduling.api import (
     portfolios,
     roll_outs,
     schedule,
+    secrets,
     tokens,
 )
 from scheduling.api.metrics import Metrics
@@ -95,6 +96,8 @@ urlpatterns = [
     path("alerts/", alerts.AlertList.as_view(), name="alerts"),
     path("tokens/", tokens.ApiTokenList.as_view(), name="tokens"),
     path("node-tokens/", tokens.NodeTokenList.as_view(), name="node-tokens"),
+    path("secrets/", secrets.SecretList.as_view(), name="secrets"),
+    path(f"secrets/{_NAME}/", secrets.SecretDetail.as_view(), name="secret"),
     path("events/", handoffs_events.EventList.as_view(), name="events"),
     path("feed/", feed.FeedEvents.as_view(), name="feed"),
     path("feeds/", feeds.FeedList.as_view(), name="feeds"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from portfolios.runtime.readable_paths import hidden_home
+from portfolios.runtime.sandbox import NETWORK_VARIABLE
 from portfolios.text import unprintable_in
 from scheduling.node_daemon.errors import InvalidArguments
 
@@ -31,7 +32,8 @@ class NodeConfig:
     batch_limit_s: float = 10.0  #: a batch that takes longer is killed with its process
     load_limit_s: float = 20.0
     child_memory_mb: int = 1024
-    guarded: bool = True  #: sandbox strategies: no new processes, signals to others, or files
+    guarded: bool = True  #: sandbox strategies: no new processes, signals, sockets or files
+    token_file: str = ""  #: absolute; strategies may not read it
     leave_within_s: float = 8.0  #: for moving portfolios to other nodes after SIGTERM
     cache: Path = Path()  #: artifacts and environments of this node; nothing else writes there
 
@@ -62,6 +64,7 @@ def make_config(
             f"No token: give --token-file PATH or set {TOKEN_VARIABLE}. "
             f"`manage.py create_node_token {name}` makes one."
         )
+    _yes_or_no(environment, NETWORK_VARIABLE)  # the sandbox reads it
     if capacity < 1:
         raise InvalidArguments(f"--capacity is {capacity}; it must be at least 1.")
     return NodeConfig(
@@ -75,6 +78,7 @@ def make_config(
         child_memory_mb=int(_number(environment, "GINKGO_CHILD_MEMORY_MB", 1024)),
         guarded=_yes_or_no(environment, "GINKGO_STRATEGY_GUARD"),
         cache=_cache_folder(environment, name),
+        token_file=os.path.abspath(token_file) if token_file else "",
     )
 
 
@@ -136,7 +140,7 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
 
 
 def _yes_or_no(environment: Mapping[str, str], name: str) -> bool:
-    """Return a yes-or-no variable; the default is yes."""
+    """Return a yes-or-no variable; the default is yes. Raise InvalidArguments."""
     text = environment.get(name, "") or "yes"
     if text not in ("yes", "no"):
         raise InvalidArguments(f"{name} is {text!r}; use yes or no.")

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from portfolios.runtime.secrets import without_secrets
+from portfolios.runtime.environment import HIDES_VARIABLE, strategy_environment
 from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
 from scheduling.node_daemon.forkserver import EXITED, LIST, READY, REPLY, REQUEST, SERVE, STARTED
@@ -97,12 +97,17 @@ class ForkserverClient:
         memory_mb: int,
         *,
         guarded: bool = True,
+        hidden: str = "",
         environment: PackageEnvironment | None = None,
     ) -> None:
-        """Store the limits of children; nothing runs yet. No environment: the node's packages."""
+        """Store the limits of children and a file they may not read; nothing runs yet.
+
+        No environment: the node's packages.
+        """
         self.used_at_s = boottime_s()  #: when a process was last requested or ended
         self._memory_mb = memory_mb
         self._guarded = guarded
+        self._hidden = hidden
         self._environment = environment
         self._starts_without_ready = 0
         self._numbers = itertools.count(1)
@@ -115,7 +120,7 @@ class ForkserverClient:
         ours, theirs = socket.socketpair()
         arguments = [str(theirs.fileno()), str(os.getpid()), str(self._memory_mb)]
         arguments.append(str(int(self._guarded)))
-        python, variables = sys.executable, _child_environment()
+        python, variables = sys.executable, _child_environment(self._hidden)
         if (environment := self._environment) is not None:
             # A package that ends the forkserver while it is imported is left to the children.
             modules = environment.modules if self._starts_without_ready == 0 else ()
@@ -265,9 +270,14 @@ def kill_group(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)  # it may not have created its group yet
 
 
-def _child_environment() -> dict[str, str]:
-    """Return the environment of children: the daemon's path and a fixed hash seed, no secrets."""
-    environment = without_secrets(os.environ)
+def _child_environment(hidden: str = "") -> dict[str, str]:
+    """Return the environment of children: what a list allows, the daemon's path and a fixed seed.
+
+    They may not read the file `hidden`.
+    """
+    environment = strategy_environment(os.environ)
+    hides = (environment.get(HIDES_VARIABLE, ""), hidden)
+    environment[HIDES_VARIABLE] = os.pathsep.join(filter(None, hides))
     paths = [str(PROJECT_ROOT), *(os.path.abspath(path) for path in sys.path)]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     environment["PYTHONHASHSEED"] = "0"

@@ -48,7 +48,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _run(config: NodeConfig) -> int:
     signals = StopSignals()
-    forkserver = ForkserverClient(config.child_memory_mb, guarded=config.guarded)
+    forkserver = ForkserverClient(
+        config.child_memory_mb, guarded=config.guarded, hidden=config.token_file
+    )
     forkserver.launch()
     try:
         async with ControlPlaneClient(config) as client:
@@ -84,7 +86,10 @@ def _strategy_code(
 ) -> StrategyCode:
     def start(environment: PackageEnvironment) -> ForkserverClient:
         return ForkserverClient(
-            config.child_memory_mb, guarded=config.guarded, environment=environment
+            config.child_memory_mb,
+            guarded=config.guarded,
+            hidden=config.token_file,
+            environment=environment,
         )
 
     return StrategyCode(config.cache, client, forkserver, start)

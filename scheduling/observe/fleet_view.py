@@ -510,6 +510,9 @@ def _decode_new(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
                     "cash": Decimal(view["cash"]),
                     "equity": Decimal(view["equity"]),
                     "pnl": Decimal(view["pnl"]),
+                    "drawdown_pct": Decimal(view["drawdown_pct"]),
+                    "largest_drawdown": Decimal(view["largest_drawdown"]),
+                    "figures_since": view["figures_since"],
                     "positions": view["positions"],
                 }
                 _states[row.portfolio_id] = (row.seq, account, strategy_view(state))

@@ -19,7 +19,7 @@ from portfolios.artifacts.lock import check_complete, env_sha256, normalise_lock
 from portfolios.artifacts.wheel import WheelRefused, read_wheel
 from portfolios.backtest.feed_range import WrongRange, read_range
 from portfolios.backtest.run import Backtest, BacktestResult, StrategyStopped, run_backtest
-from portfolios.feeds import UnknownFeed, open_feed
+from portfolios.feeds import UnknownFeed, feed_names, open_feed
 from portfolios.feeds.base import Feed
 from portfolios.models import FeedKind, FeedRow
 from portfolios.runtime.messages import FoundStrategy
@@ -94,9 +94,10 @@ def run_new_backtest(
 
 
 def _feed(name: str | None) -> Feed:
-    recorded = FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED).select_related("writer")
-    for row in recorded:
-        return RecordedFeed(row)
+    if name is not None and name not in feed_names():  # a packaged one needs no database
+        recorded = FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED)
+        for row in recorded.select_related("writer"):
+            return RecordedFeed(row)
     try:
         return open_feed(name)
     except UnknownFeed as unknown:

@@ -19,6 +19,7 @@ from scheduling.operations import (
     portfolios,
     python_versions,
     roll_outs,
+    secrets,
     tokens,
     verifications,
 )
@@ -127,6 +128,33 @@ REVOKE_TOKEN = Operation(
     tokens.revoke_token,
     asks_reason=False,
     danger=True,
+)
+
+SET_SECRET = Operation(
+    "set",
+    "Set the secret {name}",
+    "The value is stored encrypted, in place of an earlier one, and is never shown again.",
+    secrets.set_secret,
+    "The secret {name} is set.",
+    "secret set {name}",
+    asks_reason=False,
+)
+DELETE_SECRET = Operation(
+    "delete",
+    "Delete the secret {name}",
+    "What needs it fails from now on.",
+    secrets.delete_secret,
+    "The secret {name} is deleted.",
+    "secret delete {name}",
+    danger=True,
+)
+ROTATE_SECRETS = Operation(
+    "rotate",
+    "Encrypt all secrets anew",
+    "Every secret is encrypted under the newest key. Older keys are needed for older backups only.",
+    secrets.rotate_secrets,
+    command="secret rotate",
+    asks_reason=False,
 )
 
 CREATE = Operation(

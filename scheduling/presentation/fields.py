@@ -56,6 +56,19 @@ class TextField(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class SecretField(serializers.CharField):
+    """A JSON string with any characters. It is never part of a response or of an error."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, write_only=True, trim_whitespace=False)
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text as it is."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return data
+
+
 class WholeNumberField(serializers.IntegerField):
     """A JSON number without a fraction."""
 

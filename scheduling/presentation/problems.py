@@ -47,6 +47,8 @@ CODES: dict[str, tuple[int, str]] = {
     "name_in_use": (409, "The name is in use"),
     "lease_valid": (409, "The lease is still valid"),
     "node_owns": (409, "The node owns portfolios"),
+    "no_key": (409, "Secrets cannot be decrypted"),
+    "too_many": (409, "There are too many"),
     "count_differs": (409, "The number of running portfolios differs"),
     "roll_out_in_progress": (409, "Another roll-out is under way"),
     "roll_out_over": (409, "The roll-out is over"),

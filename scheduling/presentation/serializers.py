@@ -558,6 +558,16 @@ class NodeTokenDocument(TokenDocument):
     node = serializers.CharField(source="node.name")
 
 
+class SecretDocument(_Anything):
+    """A secret without its value, which no interface returns."""
+
+    name = serializers.CharField()
+    set_at = serializers.DateTimeField(help_text="When its value was given last.")
+    set_by = serializers.CharField()
+    last_used_at = serializers.DateTimeField(allow_null=True, help_text="To the minute.")
+    last_used_by = serializers.CharField()
+
+
 class DifferenceDocument(_Anything):
     """The first difference between the fleet's record and the reference run."""
 

@@ -20,8 +20,11 @@ CAN_REFUSE_FILES = (
     sys.platform == "linux" and ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) >= 1
 )
 
-NO_CALLS = "strategies can start processes and send signals: this kernel has no system-call filter"
-NO_FILES = "strategies can remove files: this kernel has no Landlock"
+NO_CALLS = (
+    "strategies can start processes, send signals and use the network: this kernel has no "
+    "system-call filter"
+)
+NO_FILES = "strategies can read and remove the files of their user: this kernel has no Landlock"
 #: The missing features that the product must report.
 LACKING = [
     *([] if CAN_REFUSE_FILES else [NO_FILES]),

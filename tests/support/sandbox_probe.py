@@ -96,6 +96,10 @@ def own_processors() -> set[int]:
     return os.sched_getaffinity(0)
 
 
+NETWORK: dict[str, Callable[[], object]] = {
+    "internet": lambda: socket.socket(socket.AF_INET).close(),
+    "internet, version 6": lambda: socket.socket(socket.AF_INET6).close(),
+}
 CALLS: dict[str, Callable[[], object]] = {
     "fork": lambda: forked(call("fork", signal.SIGCHLD, 0, 0, 0, 0)),
     "vfork": lambda: forked(call("vfork", signal.SIGCHLD, 0, 0, 0, 0)),
@@ -114,6 +118,10 @@ CALLS: dict[str, Callable[[], object]] = {
     "pidfd_open": lambda: call("pidfd_open", os.getpid(), 0),
     "pidfd_send_signal": lambda: call("pidfd_send_signal", -1, 0, None, 0),
     "pidfd_getfd": lambda: call("pidfd_getfd", -1, 0, 0),
+    "connect": lambda: socket.socketpair()[0].connect(b"/nowhere"),
+    "bind": lambda: socket.socketpair()[0].bind(b"\0ginkgo-nobody-has-it"),
+    "listen": lambda: socket.socketpair()[0].listen(),
+    "accept": lambda: socket.socketpair()[0].accept(),
     "kill": lambda: os.kill(PARENT, 0),
     "kill all": lambda: os.kill(-1, 0),
     "tkill": lambda: call("tkill", PARENT, 0),
@@ -143,6 +151,8 @@ CALLS: dict[str, Callable[[], object]] = {
     "ioprio": lambda: call("ioprio_set", 1, PARENT, 0),
     "local socket": lambda: socket.socket(socket.AF_UNIX),
     "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    "datagram pair": lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM),
+    **NETWORK,
 }
 FILES: dict[str, Callable[[], object]] = {
     "make": lambda: Path(FOLDER, "new").touch(),
@@ -158,6 +168,12 @@ FILES: dict[str, Callable[[], object]] = {
     "pipe": lambda: os.mkfifo(f"{FOLDER}/pipe"),
     "read": lambda: Path(FOLDER, "there").read_text(),
     "read a folder": lambda: os.listdir(FOLDER),
+    "read a hidden file": lambda: Path(FOLDER, "allowed", "token").read_text(),
+    "environment of another": lambda: Path(f"/proc/{PARENT}/environ").read_bytes(),
+    "memory of another": lambda: os.open(f"/proc/{PARENT}/mem", os.O_RDONLY),
+    "command line of another": lambda: Path(f"/proc/{PARENT}/cmdline").read_bytes(),
+    "files of another": lambda: os.listdir(f"/proc/{PARENT}/fd"),
+    "list of processes": lambda: os.listdir("/proc"),
     "read the home": lambda: Path(os.environ["GINKGO_HOME"], "access.json").read_text(),
 }
 FINE: dict[str, Callable[[], object]] = {
@@ -169,8 +185,10 @@ FINE: dict[str, Callable[[], object]] = {
     "read Python": lambda: Path(os.__file__).read_text(),
     "import": lambda: __import__("sqlite3"),
     "its own processors": lambda: os.sched_setaffinity(0, own_processors()),
-    "internet": lambda: socket.socket(socket.AF_INET).close(),
     "socket pair": lambda: [each.close() for each in socket.socketpair()],
+    "read itself": lambda: Path("/proc/self/status").read_text(),
+    "read of the machine": lambda: Path("/proc/cpuinfo").read_text(),
+    "read what is allowed": lambda: Path(FOLDER, "allowed", "file").read_text(),
     "write to /dev/null": lambda: Path(os.devnull).write_text("x"),
 }
 LIMITS: dict[str, Callable[[], object]] = {

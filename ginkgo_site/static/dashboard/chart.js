@@ -61,6 +61,20 @@ function drawHandoffsAndNodes(data) {
   };
 }
 
+// The highest equity shown so far: the area between it and the curve is the drawdown.
+function peaks(values) {
+  let peak = -Infinity;
+  return values.map((value) => {
+    peak = Math.max(peak, value);
+    return peak;
+  });
+}
+
+function drawdown(plot, at) {
+  const [, peak, equity] = plot.data;
+  return at === null || !(peak[at] > 0) ? "–" : `${((100 * (peak[at] - equity[at])) / peak[at]).toFixed(2)} %`;
+}
+
 function options(box, data) {
   const axis = {
     stroke: colour("--ink-3"),
@@ -78,6 +92,12 @@ function options(box, data) {
     series: [
       { label: "UTC", value: (_, at) => (at === null ? "–" : clock(at)) },
       {
+        label: "drawdown",
+        width: 0,
+        points: { show: false },
+        value: (plot, _value, _series, at) => drawdown(plot, at),
+      },
+      {
         label: "equity",
         stroke: colour("--ink"),
         width: 1.5,
@@ -85,6 +105,7 @@ function options(box, data) {
         value: (_, v) => (v === null ? "–" : money.format(v)),
       },
     ],
+    bands: [{ series: [1, 2], fill: colour("--drawdown") }],
     axes: [
       {
         ...axis,
@@ -115,7 +136,8 @@ export class EquityChart {
     if (!this.data || this.data.time.length < 2 || typeof uPlot === "undefined") return;
     this.plot?.destroy();
     this.box.replaceChildren();
-    this.plot = new uPlot(options(this.box, this.data), [this.data.time, this.data.equity], this.box);
+    const { time, equity } = this.data;
+    this.plot = new uPlot(options(this.box, this.data), [time, peaks(equity), equity], this.box);
     const canvas = this.box.querySelector("canvas");
     const last = this.data.equity.at(-1);
     canvas.setAttribute("role", "img");

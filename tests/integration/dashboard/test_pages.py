@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -352,3 +353,16 @@ def test_portfolio_list_is_filtered_by_the_query(viewer):
 
 def test_pages_are_not_cached(viewer):
     assert "no-store" in viewer.get("/").headers["Cache-Control"]
+
+
+def test_portfolio_page_shows_how_far_the_equity_is_below_its_peak(fleet, operator, monkeypatch):
+    busy = board_fixture.busy_fleet()
+    shown = next(row for row in busy.portfolios if row.name == "aapl-sma")
+    figures = {"drawdown_pct": Decimal("1.2500"), "largest_drawdown": Decimal(3200)}
+    shown.account.update(figures, figures_since=412)
+    for module in (context, portfolio):
+        monkeypatch.setattr(module, "read_fleet_view", lambda: busy)
+    page = text_of(operator.get("/portfolios/aapl-sma/"))
+    assert '<dt>Drawdown</dt> <dd> 1.25 % <small class="wide" title="since seq 412">' in page
+    assert "3,200.00 at most" in page
+    assert "0 of 5 attempts" in page

@@ -201,10 +201,43 @@ async def test_strategy_that_removes_files_is_refused(
 ) -> None:
     prey = tmp_path / "prey"
     prey.touch()
-    daemon = await with_a_canary(gateway, daemons, "remove_files", GINKGO_FAULTY_PREY=str(prey))
+    daemon = await with_a_canary(
+        gateway,
+        daemons,
+        "remove_files",
+        GINKGO_FAULTY_PREY=str(prey),
+        GINKGO_STRATEGY_ENVIRONMENT="GINKGO_FAULTY_PREY",
+    )
     died = await first_death(gateway)
     assert ("Permission denied" in died.error) is CAN_REFUSE_FILES
     assert prey.exists() is CAN_REFUSE_FILES
+    await bystanders_noticed_nothing(gateway, daemon)
+
+
+async def test_strategy_that_steals_secrets_gets_none(
+    gateway: FakeGateway, daemons: Daemons, tmp_path: Path
+) -> None:
+    home, token = tmp_path / "home", tmp_path / "readable" / "token"
+    for file in (home / "access.json", home / "secrets" / "encryption_keys", token):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("secret")
+        file.chmod(0o644)  # what refuses it must not be the mode
+    daemon = await with_a_canary(
+        gateway,
+        daemons,
+        "steal_secrets",
+        GINKGO_BATCH_LIMIT_S="30",
+        GINKGO_HOME=str(home),
+        GINKGO_STRATEGY_READS=str(token.parent),
+        GINKGO_STRATEGY_HIDES=str(token),
+    )
+    died = await first_death(gateway)
+    assert "RuntimeError: 9 attempts" in died.error
+    await gateway.until(lambda: any("9 attempts" in line[3] for line in gateway.log_lines))
+    told = [text for _, portfolio, _, text in gateway.log_lines if portfolio == BAD]
+    stolen = [text for text in told if text.startswith("stolen")]
+    assert (stolen == []) is (CAN_REFUSE_CALLS and CAN_REFUSE_FILES), stolen
+    assert len([text for text in told if text.startswith("refused")]) + len(stolen) >= 9
     await bystanders_noticed_nothing(gateway, daemon)
 
 

@@ -34,15 +34,19 @@ CALLS = (
     "calm all of its user", "chmod", "fchmod", "fchmodat2", "chown", "utime", "setxattr",
     "io_uring", "unshare", "setns", "affinity", "scheduler", "sched_setattr", "ioprio",
     "local socket", "netlink", "owner of a file", "owner of a file, extended", "owner of a socket",
-    "signal of a file",
+    "signal of a file", "internet", "internet, version 6", "datagram pair", "connect", "bind",
+    "listen", "accept",
 )  # fmt: skip
 FINE = (
     "thread", "signal itself", "limit itself", "name itself", "calm itself", "read Python",
-    "write to /dev/null", "import", "its own processors", "internet", "socket pair",
+    "write to /dev/null", "import", "its own processors", "socket pair",
+    "read itself", "read of the machine", "read what is allowed",
 )  # fmt: skip
 FILES = (
     "make", "overwrite", "truncate", "remove", "remove a folder", "make a folder", "rename", "move",
     "link", "symlink", "pipe", "read", "read a folder", "read the home",
+    "read a hidden file", "environment of another", "memory of another",
+    "command line of another", "files of another", "list of processes",
 )  # fmt: skip
 
 
@@ -57,8 +61,11 @@ def came(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     # What that user could read and change if nothing were refused.
     folder = Path(tempfile.mkdtemp(prefix="ginkgo-prey-"))
     home = folder / "home"
-    for each in (folder, folder / "below", home):
+    allowed = folder / "allowed"
+    for each in (folder, folder / "below", home, allowed):
         each.mkdir(exist_ok=True)
+    (allowed / "file").write_text("something")
+    (allowed / "token").write_text("secret")
     (folder / "there").write_text("something")
     (home / "access.json").write_text("{}")
     for each in (folder, folder / "below", folder / "there", home, home / "access.json"):
@@ -86,7 +93,12 @@ def _tried(folder: Path, home: Path, user: int) -> dict[str, Any]:
     done = subprocess.run(
         [python, "-m", "tests.support.sandbox_probe", str(folder), str(MEMORY)],
         cwd=ROOT,
-        env={**os.environ, "GINKGO_HOME": str(home)},
+        env={
+            **os.environ,
+            "GINKGO_HOME": str(home),
+            "GINKGO_STRATEGY_READS": str(folder / "allowed"),
+            "GINKGO_STRATEGY_HIDES": str(folder / "allowed" / "token"),
+        },
         user=user if user != -1 else None,
         group=user if user != -1 else None,
         extra_groups=[] if user != -1 else None,
@@ -115,6 +127,22 @@ def test_file_operation_is_refused_where_the_kernel_can(came: dict[str, Any], de
     assert refused is CAN_REFUSE_FILES, came[deed]
 
 
+def test_a_node_may_allow_the_network(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.sandbox_probe", str(tmp_path), str(MEMORY)],
+        cwd=ROOT,
+        env={**os.environ, "GINKGO_HOME": str(tmp_path), "GINKGO_STRATEGY_NETWORK": "yes"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    came = {name: found for name, found, _ in map(json.loads, done.stdout.splitlines())}
+    assert came["internet"] == came["internet, version 6"] == "done"
+    refused = [came[name] for name in ("local socket", "netlink", "datagram pair")]
+    assert (refused == ["EPERM"] * 3) is CAN_REFUSE_CALLS
+
+
 @pytest.mark.parametrize("deed", FINE)
 def test_what_a_strategy_may_do_it_can(came: dict[str, Any], deed: str) -> None:
     assert came[deed] == "done"
@@ -138,11 +166,16 @@ def test_root_is_given_up(came: dict[str, Any]) -> None:
 
 
 def verdict(
-    machine: str, number: int, arguments: Sequence[int] = (), arch: int | None = None
+    machine: str,
+    number: int,
+    arguments: Sequence[int] = (),
+    arch: int | None = None,
+    *,
+    network: bool = False,
 ) -> int:
     """Return what the kernel would do: it runs the filter over (number, arch, -, arguments)."""
     own, _, numbers = sandbox._MACHINES[machine]
-    code = sandbox._filter(4321, own, numbers | sandbox._COMMON_NUMBERS)
+    code = sandbox._filter(4321, own, numbers | sandbox._COMMON_NUMBERS, network=network)
     lines = list(struct.iter_unpack("<HBBI", code))
     given = (*arguments, 0, 0)
     words = {0: number, 4: own if arch is None else arch, 16: given[0], 24: given[1]}
@@ -154,6 +187,9 @@ def verdict(
             return operand
         if what == sandbox._LOAD:
             held = words[operand]
+            continue
+        if what == sandbox._MASK:
+            held &= operand
             continue
         holds = {
             sandbox._IF_EQUAL: held == operand,
@@ -175,8 +211,19 @@ def test_the_filter_of_each_machine_refuses_the_same(machine: str) -> None:
     flags = (threads, threads | namespaces, namespaces, 17)
     made = [verdict(machine, numbers["clone"], [each]) for each in flags]
     assert made == [sandbox._ALLOW, REFUSED, REFUSED, REFUSED]
-    families = [verdict(machine, numbers["socket"], [family]) for family in (2, 10, 1, 16)]
+    for name in sandbox._NETWORK_CALLS:
+        assert verdict(machine, numbers[name], [2, 1]) == REFUSED, name
+    families = [
+        verdict(machine, numbers["socket"], [family], network=True) for family in (2, 10, 1, 16)
+    ]
     assert families == [sandbox._ALLOW, sandbox._ALLOW, REFUSED, REFUSED]
+    assert verdict(machine, numbers["connect"], network=True) == sandbox._ALLOW
+    for network in (True, False):  # stream, datagram, seqpacket; with SOCK_CLOEXEC
+        pairs = [
+            verdict(machine, numbers["socketpair"], [1, kind], network=network)
+            for kind in (1, 2, 5, 1 | 0o2000000, 2 | 0o2000000)
+        ]
+        assert pairs == [sandbox._ALLOW, REFUSED, REFUSED, sandbox._ALLOW, REFUSED]
     calmed = [verdict(machine, numbers["setpriority"], [which, 0]) for which in (0, 1, 2)]
     assert calmed == [sandbox._ALLOW, REFUSED, REFUSED]
     for name, commands in sandbox._SIGNALS_OF_FILES.items():

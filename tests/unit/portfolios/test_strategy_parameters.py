@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from portfolios.strategies import registry
+from portfolios.strategies.base import FieldError, Secret, Strategy, is_secret
 
 
 @pytest.mark.parametrize("name", sorted(registry.BUILT_IN))
@@ -91,3 +93,41 @@ def test_the_schema_names_the_parameters_with_their_ranges() -> None:
     properties = schema["$defs"]["SmaCrossParameters"]["properties"]
     assert properties["fast"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}
     assert set(properties) == {"fast", "slow", "quantity"}
+
+
+class _Nested(msgspec.Struct):
+    key: Secret
+
+
+@pytest.mark.parametrize(
+    ("kind", "secret"),
+    [
+        (Secret, True),
+        (Secret | None, True),
+        (list[Secret], True),
+        (_Nested, True),
+        (dict[str, _Nested], True),
+        (str, False),
+        (Literal["secret"], False),
+    ],
+)
+def test_secret_fields_are_found_at_any_depth(kind: Any, secret: bool) -> None:
+    assert is_secret(kind) is secret
+
+
+def test_a_required_secret_tells_the_author_what_to_do() -> None:
+    class Parameters(msgspec.Struct):
+        key: Secret
+
+    class Wanting(Strategy):
+        name = "wanting"
+        parameters_type = Parameters
+
+    for given in ({}, {"key": "x"}):
+        (error,) = Wanting.validate(given)
+        assert error == FieldError(
+            "key",
+            "secret",
+            "wanting requires key, which is a secret, and strategies get none: give the field a "
+            "default.",
+        )

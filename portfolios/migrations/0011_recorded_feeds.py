@@ -12,7 +12,7 @@ from ginkgo_site.table_locks import PatientMigration
 
 
 class Migration(PatientMigration):
-    dependencies = [("portfolios", "0009_metric_points")]
+    dependencies = [("portfolios", "0010_secrets")]
 
     operations = [
         migrations.AddField(

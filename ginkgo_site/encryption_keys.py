@@ -1,0 +1,99 @@
+"""The keys under which secrets are encrypted: in a file of mode 600, or in an environment variable.
+
+One key per line, the newest first: it encrypts, and every one of them decrypts. The file is read at
+each use, so that a rotation needs no restart.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+FILE_VARIABLE, KEYS_VARIABLE = "GINKGO_ENCRYPTION_KEYS_FILE", "GINKGO_ENCRYPTION_KEYS"
+MAX_FILE = 64_000  #: bytes
+
+
+class KeysUnavailable(Exception):
+    """There are no keys that can be used. The text is a sentence with its remedy, and no key."""
+
+
+def new_key() -> str:
+    """Return a new key, 32 random bytes as text."""
+    return Fernet.generate_key().decode()
+
+
+def make_file(path: Path) -> None:
+    """Make a file with a new key (mode 600) unless it exists."""
+    if path.exists():
+        return
+    draft = _draft(path, [new_key()])
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # another process made it first; its key is the key
+    finally:
+        draft.unlink()
+
+
+def read_file(path: Path) -> list[Fernet]:
+    """Return the keys of a file. Raise KeysUnavailable."""
+    try:
+        with path.open(encoding="ascii") as file:
+            text = file.read(MAX_FILE)
+    except FileNotFoundError:
+        raise KeysUnavailable(
+            f"There is no key for secrets: {path} does not exist. Restore it from its backup; if "
+            f"there is none, write the output of `manage.py secret key` to it (mode 600, path by "
+            f"{FILE_VARIABLE}) and set every secret again."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise KeysUnavailable(f"The keys for secrets in {path} cannot be read: {why}.") from None
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    keys = [
+        _key(line, f"Line {number} of {path}")
+        for number, line in lines
+        if line and not line.startswith("#")
+    ]
+    if not keys:
+        raise KeysUnavailable(
+            f"{path} holds no key: write the output of `manage.py secret key` to it."
+        )
+    return keys
+
+
+def parse(texts: tuple[str, ...]) -> list[Fernet]:
+    """Return the keys of the environment variable. Raise KeysUnavailable."""
+    return [
+        _key(text, f"Number {number} of {KEYS_VARIABLE}") for number, text in enumerate(texts, 1)
+    ]
+
+
+def prepend(path: Path, key: str) -> None:
+    """Make `key` the newest key of the file, in one step."""
+    draft = _draft(path, [key, *path.read_text(encoding="ascii").splitlines()])
+    draft.replace(path)
+
+
+def _key(text: str, where: str) -> Fernet:
+    try:
+        return Fernet(text)
+    except ValueError:
+        raise KeysUnavailable(
+            f"{where} is no key: a key is 32 bytes as URL-safe base64, 44 characters, as "
+            "`manage.py secret key` prints it."
+        ) from None
+
+
+def _draft(path: Path, lines: list[str]) -> Path:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write("\n".join(lines) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # a key that is lost costs every secret
+    return draft

@@ -1,0 +1,59 @@
+"""Secrets: set and deleted, listed by name, never returned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import django_filters
+from django.db.models import QuerySet
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from portfolios.models import Secret
+from scheduling.api.base import ApiView, TableView, actor_of
+from scheduling.api.openapi import described, described_table
+from scheduling.api.pagination import ByName
+from scheduling.api.request_serializers import SecretBody, read_body
+from scheduling.operations import registry
+from scheduling.permissions import OperatorsOnly
+from scheduling.presentation.serializers import SecretDocument
+
+
+class SecretFilters(django_filters.FilterSet):
+    """No filters."""
+
+
+@described_table("Secrets by name, without their values; for operators")
+class SecretList(TableView):
+    """Secrets by name, without their values."""
+
+    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
+    document = SecretDocument
+    filters = SecretFilters
+    pages = ByName
+
+    def rows(self) -> QuerySet[Secret]:
+        """Return all secrets."""
+        return Secret.objects.defer("ciphertext")
+
+    @described(
+        SecretDocument, body=SecretBody, performs=registry.SET_SECRET, summary="Set a secret"
+    )
+    def post(self, request: Request) -> Response:
+        """Store a value, new or replaced. The response has no value."""
+        given = read_body(request, SecretBody)
+        row = registry.SET_SECRET.call(given["name"], given["value"], actor=actor_of(request))
+        return Response(SecretDocument(row).data)
+
+
+class SecretDetail(ApiView):
+    """One secret."""
+
+    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
+
+    @described(status=204, performs=registry.DELETE_SECRET, summary="Delete a secret")
+    def delete(self, request: Request, name: str) -> Response:
+        """Delete a secret."""
+        registry.DELETE_SECRET.call(name, actor=actor_of(request))
+        return Response(status=204)

@@ -1,0 +1,93 @@
+"""manage.py secret set|list|delete|rotate|key [NAME]"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+from rich.console import Console
+from rich.table import Table
+
+from ginkgo_site.encryption_keys import new_key
+from portfolios.models import Secret
+from scheduling.errors import Invalid
+from scheduling.management.arguments import add_reason
+from scheduling.management.base import GinkgoCommand
+from scheduling.operations import registry
+from scheduling.operations.secrets import MAX_VALUE
+from scheduling.presentation.serializers import SecretDocument
+
+ACTIONS = ("set", "list", "delete", "rotate", "key")
+NAMED = ("set", "delete")
+
+
+class Command(GinkgoCommand):
+    help = (
+        "Manage secrets, which are stored encrypted and shown by name only. `set NAME` reads the "
+        "value from standard input, or asks for it: as an argument every user of the machine could "
+        "read it. `rotate` encrypts every secret anew under the newest key, with --new-key under a "
+        "new one. `key` prints a new key, for the file of keys."
+    )
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Add the action, the name, `--new-key` and `--reason`."""
+        parser.add_argument("action", choices=ACTIONS)
+        parser.add_argument("name", metavar="NAME", nargs="?", default="", help="for set, delete")
+        parser.add_argument(
+            "--new-key", action="store_true", help="rotate: make a new key in the file first"
+        )
+        add_reason(parser)
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Perform the action and show its outcome."""
+        action, name = options["action"], options["name"]
+        if (action in NAMED) != bool(name):
+            rule = f"{action} needs a NAME" if action in NAMED else f"{action} takes no NAME"
+            raise Invalid([{"field": "name", "code": "invalid", "message": f"{rule}."}])
+        match action:
+            case "set":
+                row = registry.SET_SECRET.call(name, _read_value(name), actor=self.actor)
+                self.show(SecretDocument(row).data, registry.SET_SECRET.outcome(name))
+            case "delete":
+                registry.DELETE_SECRET.call(name, actor=self.actor, reason=options["reason"])
+                self.show({"name": name}, registry.DELETE_SECRET.outcome(name))
+            case "rotate":
+                rotated = registry.ROTATE_SECRETS.call(actor=self.actor, new_key=options["new_key"])
+                self.show({"rotated": rotated}, _rotated(rotated))
+            case "key":
+                key = new_key()
+                self.show({"key": key}, key)
+            case _:
+                rows = list(Secret.objects.all())
+                self.show(SecretDocument(rows, many=True).data, lambda c: _table(rows, c))
+
+
+def _read_value(name: str) -> str:
+    """Return the value from a prompt without an echo, or all of standard input."""
+    if sys.stdin.isatty():
+        return getpass.getpass(f"Value of {name}: ")
+    try:
+        text = sys.stdin.read(MAX_VALUE + 3)
+    except UnicodeDecodeError:
+        raise Invalid(
+            [{"field": "value", "code": "invalid", "message": "the value is not UTF-8 text."}]
+        ) from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _rotated(count: int) -> str:
+    secrets = "1 secret is" if count == 1 else f"{count:,} secrets are"
+    return (
+        f"{secrets} encrypted under the newest key. Keep the older keys for as long as you keep "
+        "backups of the database from before, then remove them."
+    )
+
+
+def _table(rows: list[Secret], console: Console) -> None:
+    table = Table("name", "set at", "by", "last used at", "by", box=None, pad_edge=False)
+    for row in rows:
+        used = f"{row.last_used_at:%Y-%m-%d %H:%M}Z" if row.last_used_at else "never"
+        table.add_row(row.name, f"{row.set_at:%Y-%m-%d %H:%M}Z", row.set_by, used, row.last_used_by)
+    console.print(table)

@@ -1,0 +1,166 @@
+"""Set, delete and rotate secrets, and read one for the part of Ginkgo that needs it.
+
+A value enters here and leaves by `read_secret` alone: never into a log, an error, the audit log, a
+configuration or a process that runs strategies.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from ginkgo_site import encryption_keys
+from ginkgo_site.encryption_keys import KEYS_VARIABLE, KeysUnavailable
+from portfolios.models import Secret
+from portfolios.text import quoted
+from portfolios.validation import NAME
+from scheduling.db.transaction import execute
+from scheduling.enact.audit_log import audit
+from scheduling.errors import Invalid, NotFound, Refused
+
+MAX_VALUE = 8_000  #: characters
+MAX_SECRETS = 1_000
+USE_INTERVAL = timedelta(minutes=1)  #: between two records of the last use
+
+
+class SecretUnreadable(Refused):
+    """There is no key, or none of the keys is the one under which the secret was encrypted."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("no_key", message)
+
+
+def set_secret(name: str, value: str, *, actor: str) -> Secret:
+    """Store the value of a secret, new or replaced. Raise Invalid or SecretUnreadable."""
+    _check(name, value)
+    ciphertext = _encrypted(name, value)
+    with transaction.atomic():
+        # Two first values of one name: the second waits for the key of the row, and replaces it.
+        found, created = Secret.objects.update_or_create(
+            name=name,
+            defaults={
+                "ciphertext": ciphertext,
+                "set_at": timezone.now(),
+                "set_by": actor[:150],
+            },
+        )
+        if created and Secret.objects.count() > MAX_SECRETS:
+            raise Refused(
+                "too_many", f"There are {MAX_SECRETS:,} secrets, the most: delete one first."
+            )
+        execute(audit("secret_set", actor=actor, name=name, replaced=not created))
+    return found
+
+
+@transaction.atomic
+def delete_secret(name: str, *, actor: str, reason: str = "") -> None:
+    """Delete a secret. Raise NotFound."""
+    gone, _ = Secret.objects.filter(name=name).delete()
+    if not gone:
+        raise NotFound("secret", name)
+    execute(audit("secret_deleted", actor=actor, reason=reason, name=name))
+
+
+def rotate_secrets(*, actor: str, new_key: bool = False) -> int:
+    """Encrypt every secret anew under the newest key; return how many.
+
+    With `new_key` a new key becomes the newest of the file. Older keys stay in it: a backup of the
+    database needs them. Repeat it after a failure: keys and rows are usable at each point. Raise
+    SecretUnreadable, with nothing changed, if a secret cannot be decrypted.
+    """
+    if new_key:
+        _add_key()
+    keys = _keys()
+    with transaction.atomic():
+        # Concurrent writer: an operator sets one of them; the lock makes the later one wait.
+        rows = list(Secret.objects.select_for_update().order_by("name"))
+        for row in rows:
+            row.ciphertext = _encrypted(row.name, _decrypted(row, keys), keys)
+        Secret.objects.bulk_update(rows, ["ciphertext"], batch_size=100)
+        execute(audit("secrets_rotated", actor=actor, secrets=len(rows), new_key=new_key))
+    return len(rows)
+
+
+def read_secret(name: str, *, used_by: str) -> str:
+    """Return the value for `used_by`, such as `source of feed usdthb`, and record the use.
+
+    Raise NotFound or SecretUnreadable. Never hand the value to a process that runs strategies.
+    """
+    row = Secret.objects.filter(name=name).first()
+    if row is None:
+        raise NotFound("secret", name)
+    value = _decrypted(row, _keys())
+    now = timezone.now()
+    Secret.objects.filter(
+        Q(last_used_at=None) | Q(last_used_at__lt=now - USE_INTERVAL), name=name
+    ).update(last_used_at=now, last_used_by=used_by[:150])
+    return value
+
+
+def _check(name: str, value: str) -> None:
+    errors = []
+    if not NAME.fullmatch(name):
+        message = (
+            f"{quoted(name)} is not a valid name: use small letters, digits and inner hyphens, 80 "
+            "at most, such as broker-key."
+        )
+        errors.append({"field": "name", "code": "not_a_slug", "message": message})
+    if not 1 <= len(value) <= MAX_VALUE:
+        message = f"the value has {len(value):,} characters; give 1 to {MAX_VALUE:,}."
+        errors.append({"field": "value", "code": "out_of_range", "message": message})
+    if errors:
+        raise Invalid(errors)
+
+
+def _keys() -> MultiFernet:
+    env = settings.GINKGO
+    try:
+        keys: list[Fernet] = encryption_keys.parse(env.encryption_keys)
+        return MultiFernet(keys or encryption_keys.read_file(env.encryption_keys_file))
+    except KeysUnavailable as error:
+        raise SecretUnreadable(str(error)) from None
+
+
+def _add_key() -> None:
+    env = settings.GINKGO
+    if env.encryption_keys:
+        raise Refused(
+            "invalid",
+            f"The keys are in {KEYS_VARIABLE}, which this command cannot change: put the output of "
+            "`manage.py secret key` before them, restart every process, and rotate without "
+            "--new-key.",
+        )
+    _keys()
+    try:
+        encryption_keys.prepend(env.encryption_keys_file, encryption_keys.new_key())
+    except OSError as error:
+        raise SecretUnreadable(
+            f"{env.encryption_keys_file} cannot be written: {error.strerror}."
+        ) from None
+
+
+def _encrypted(name: str, value: str, keys: MultiFernet | None = None) -> str:
+    # With its name: a row that was given the ciphertext of another one cannot be read.
+    return (keys or _keys()).encrypt(json.dumps([name, value]).encode()).decode()
+
+
+def _decrypted(row: Secret, keys: MultiFernet) -> str:
+    try:
+        name, value = json.loads(keys.decrypt(row.ciphertext))
+    except InvalidToken:
+        raise SecretUnreadable(
+            f"The secret {row.name} cannot be decrypted: it was encrypted under a key that is "
+            "not among the present ones. Add that key below them, or set the secret again."
+        ) from None
+    if name != row.name:
+        raise SecretUnreadable(
+            f"The row of the secret {row.name} holds the value of {quoted(name)}: somebody copied "
+            "it in the database. Set both secrets again."
+        )
+    return str(value)
