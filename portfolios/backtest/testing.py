@@ -84,13 +84,15 @@ def run_bars(
     symbols: Sequence[str] = (),
     limits: Limits = Limits(),  # noqa: B008 - immutable
     broker: BrokerSettings = BrokerSettings(),  # noqa: B008
+    history: Sequence[Event] = (),
     **parameters: Any,
 ) -> StrategyRun:
     """Return what `strategy` does over bars, which are put into the order of their times.
 
-    It is run twice, the second time with its process restarted after each bar, as it may be on a
-    node. Raise NotRepeatable if the two runs differ, StrategyFailed if it fails, and ValueError for
-    parameters that an operator could not set.
+    `history` are earlier bars, for a strategy that warms up. It is run twice, the second time with
+    its process restarted after each bar, as it may be on a node. Raise NotRepeatable if the two
+    runs differ, StrategyFailed if it fails, and ValueError for parameters that an operator could
+    not set.
     """
     errors = strategy.validate(parameters, symbols)
     if errors:
@@ -111,9 +113,9 @@ def run_bars(
     ordered = sorted(events, key=lambda event: event.time)
     numbered = [msgspec.structs.replace(event, seq=n) for n, event in enumerate(ordered, start=1)]
     with registry.under_test(strategy):
-        engine = PortfolioEngine.fresh(spec, ())
+        engine = PortfolioEngine.fresh(spec, history)
         whole = engine.run(numbered, 0, len(numbered))
-        _compare_with_restarts(spec, numbered, whole, engine)
+        _compare_with_restarts(spec, numbered, whole, engine, history)
     account = engine.state.account
     return StrategyRun(
         orders=_orders(whole),
@@ -128,9 +130,13 @@ def run_bars(
 
 
 def _compare_with_restarts(
-    spec: Spec, events: Sequence[Event], whole: BatchResult, ended: PortfolioEngine
+    spec: Spec,
+    events: Sequence[Event],
+    whole: BatchResult,
+    ended: PortfolioEngine,
+    history: Sequence[Event],
 ) -> None:
-    engine = PortfolioEngine.fresh(spec, ())
+    engine = PortfolioEngine.fresh(spec, history)
     orders = []
     for event in events:
         result = engine.run([event], event.seq - 1, event.seq)

@@ -35,7 +35,7 @@ def test_readme_leads_from_an_empty_folder_to_a_backtest(tmp_path: Path) -> None
     )
 
     assert done.returncode == 0, done.stderr
-    assert "Ran 3 tests" in done.stderr
+    assert "Ran 4 tests" in done.stderr
     assert "mean_gap 1 on replay" in done.stdout
     assert "<svg" in (folder / "backtest.html").read_text()
     assert len(list((folder / "dist").glob("mean_gap-0.1.0-py3-none-any.whl"))) == 1
