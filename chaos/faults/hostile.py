@@ -14,7 +14,17 @@ import msgspec
 from chaos.faults.fault import Fault
 from chaos.harness.hostile_node import ATTACKS, start_attack
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
-from scheduling.wire.messages import PROTOCOL, Goodbye, Halted, Heartbeat, Register, encode
+from scheduling.wire.messages import (
+    PROTOCOL,
+    Goodbye,
+    Halted,
+    Heartbeat,
+    LogLine,
+    LogRequest,
+    Register,
+    StreamLines,
+    encode,
+)
 
 NAME = "hostile"
 ATTACK_S = 3.0
@@ -44,12 +54,18 @@ def hostile_node(context: FaultContext) -> None:
 
 
 def _impersonate(context: FaultContext, token: str, incarnation: str) -> None:
-    """Report a halt for another node's portfolio, and register under its incarnation."""
+    """Report a halt for another node's portfolio, write into its log, and register under its
+    incarnation."""
     victim = next(run for run in context.cluster.runs().values() if run.node not in (None, NAME))
     report = Halted(portfolio=_id_of(context, victim.name), epoch=victim.epoch, seq=0, age_s=99.0)
     for sender in (incarnation, str(victim.incarnation)):
         message = Heartbeat(incarnation=sender, have_version=0, reports=[report])
         _ask(context, token, "heartbeat", message)
+        stream = StreamLines(report.portfolio, victim.epoch, None, [LogLine(0, "forged")])
+        forged = LogRequest(sender, str(uuid.uuid4()), [stream])
+        answered, told = _ask(context, token, "log", forged)
+        if answered == 200 and told["written"]:
+            context.report("fault", f"a node wrote into the log of {victim.name}", told)
     taken = _ask(context, token, "register", _registration(str(victim.incarnation)))
     if taken[0] == 200:
         context.report("fault", "a node registered under the incarnation of another", taken[1])
@@ -102,4 +118,4 @@ def _ask(context: FaultContext, token: str, path: str, message: Any) -> tuple[in
         return 0, str(error)
 
 
-FAULTS = (Fault("hostile-node", hostile_node, 35, moves_nothing=True),)
+FAULTS = (Fault("hostile-node", hostile_node, 38, moves_nothing=True),)

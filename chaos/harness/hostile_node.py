@@ -21,7 +21,17 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from scheduling.wire.messages import MAX_COMMITS, MAX_REPORTS, Heartbeat, Prepared, encode
+from scheduling.wire.messages import (
+    MAX_COMMITS,
+    MAX_LOG_LINES,
+    MAX_REPORTS,
+    Heartbeat,
+    LogLine,
+    LogRequest,
+    Prepared,
+    StreamLines,
+    encode,
+)
 
 
 def _commits(count: int, **given: Any) -> list[dict[str, Any]]:
@@ -63,6 +73,12 @@ def _beat(incarnation: str, reports: int) -> bytes:
     return encode(beat)
 
 
+def _lines(incarnation: str) -> bytes:
+    """Return as many lines as are taken, for the log of a portfolio that it does not own."""
+    lines = [LogLine(0, "x" * 300)] * MAX_LOG_LINES
+    return encode(LogRequest(incarnation, str(uuid.uuid4()), [StreamLines(10**9, 1, None, lines)]))
+
+
 async def _repeat(parallel: int, until: float, once: Callable[[], Awaitable[Any]]) -> None:
     async def one() -> None:
         while time.monotonic() < until:
@@ -99,6 +115,7 @@ ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
     ),
     "20 bodies of 31 MB, held back": (20, "commit", lambda _: b""),
     "17 MB of the shortest lines": (5, "commit", _dense),
+    "5 requests of as many lines as are taken": (5, "log", _lines),
     "50 connections, the smallest beats": (50, "heartbeat", lambda i: _beat(i, 0)),
     "50 connections, tokens that are none": (50, "checkpoint", lambda _: b""),
 }

@@ -11,9 +11,10 @@ import pytest
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import publisher
-from scheduling.dashboard.live_views import LiveView, parse_view
+from scheduling.dashboard.live_views import LiveView, parse_view, render_view
 from scheduling.dashboard.publisher import BoardPublisher
 from scheduling.errors import SnapshotUnavailable
+from scheduling.models import LogLine
 from tests.support import board_fixture
 
 OPERATOR = LiveView("board", "", True)
@@ -204,3 +205,27 @@ async def test_hint_causes_an_immediate_read(board_publisher, source, monkeypatc
 )
 def test_parse_view_of_each_page(requested, view):
     assert parse_view(requested, True) == view
+
+
+@pytest.mark.django_db
+def test_portfolio_view_has_new_lines_of_its_log_escaped():
+    fleet = board_fixture.busy_fleet()
+    (shown,) = [p for p in fleet.portfolios if p.name == "aapl-sma"]
+    view = LiveView("portfolio", "aapl-sma", False)
+    before, _ = render_view(fleet, view)
+    assert "have printed nothing yet" in before["part-log"]
+    for no, (text, lost) in enumerate((("<b>one</b>", 0), ("", 7), ("two", 0)), 1):
+        LogLine.objects.create(
+            portfolio_id=shown.id,
+            no=no,
+            at=board_fixture.NOW,
+            node="node-1",
+            revision=12,
+            text=text,
+            lost=lost,
+            end_byte=no,
+        )
+    part = render_view(fleet, view)[0]["part-log"]
+    shown_lines = [part.index(text) for text in ("two", "(7 lines were lost here)", "&lt;b&gt;one")]
+    assert shown_lines == sorted(shown_lines)  # newest first
+    assert render_view(fleet, LiveView("portfolio", "beta", False))[0].get("part-log") is None
