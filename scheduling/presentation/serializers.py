@@ -692,7 +692,11 @@ class ArtifactDocument(_Anything):
     )
     uploaded_by = serializers.CharField()
     at = serializers.DateTimeField()
-    strategies: Any = serializers.SlugRelatedField(slug_field="name", many=True, read_only=True)
+    strategies: Any = serializers.SerializerMethodField()
+
+    def get_strategies(self, artifact: Any) -> list[str]:
+        """Return the names of its strategies."""
+        return [strategy.name for strategy in artifact.strategies.all()]
 
 
 class ArtifactUserDocument(_Anything):
