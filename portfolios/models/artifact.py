@@ -63,6 +63,11 @@ class Artifact(models.Model):
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
+    @property
+    def strategy_names(self) -> list[str]:
+        """The names of its strategies. One statement, or none if they were prefetched."""
+        return [strategy.name for strategy in self.strategies.all()]
+
 
 class ArtifactStrategy(models.Model):
     """One strategy of an artifact, as the inspection found it."""

@@ -70,7 +70,7 @@ class PrintedOutput:
     """The other end: a thread reads lines as they are printed, until they are taken."""
 
     def __init__(self) -> None:
-        """Open the pipe. Give `write_end` to the process, then call `begin_reading`."""
+        """Open the pipe. Give `write_end` to each process, and call `begin_reading`."""
         self._read_end, self.write_end = os.pipe()
         self._lines: deque[PrintedLine] = deque()
         self._lock = threading.Lock()
@@ -78,9 +78,9 @@ class PrintedOutput:
         self._thread = threading.Thread(target=self._read, name="printed", daemon=True)
 
     def begin_reading(self) -> None:
-        """Read until the process has ended. Closes this side's `write_end`."""
-        os.close(self.write_end)
-        self._thread.start()
+        """Read what the processes print, until `rest`."""
+        if not self._thread.is_alive():
+            self._thread.start()
 
     def take(self) -> list[PrintedLine]:
         """Return the lines that have arrived since the last call, oldest first."""
@@ -94,7 +94,8 @@ class PrintedOutput:
         return taken
 
     def rest(self) -> list[PrintedLine]:
-        """Return the last lines, after the process has ended."""
+        """Return the last lines, after the last process has ended."""
+        os.close(self.write_end)
         self._thread.join()
         return self.take()
 

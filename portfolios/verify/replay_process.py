@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +122,38 @@ def replay_process(
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+
+
+@contextmanager
+def replay_processes(
+    code_of: Callable[[str], ArtifactCode],
+    memory_mb: int = MEMORY_MB,
+    *,
+    sandboxed: bool = True,
+    printed: PrintedOutput | None = None,
+) -> Iterator[Ask]:
+    """Yield a function that sends a request to the process of the artifact that was loaded last.
+
+    A process runs the code of one artifact, so a Load of another one starts another process; a
+    Load without one, a process without. `code_of` returns the code of an artifact.
+    """
+    with ExitStack() as running:
+        ask: Ask | None = None
+        artifact = ""
+
+        def route(request: Load | Batch | Examine | Inspect) -> Reply:
+            nonlocal ask, artifact
+            wanted = request.spec.artifact if isinstance(request, Load) else artifact
+            if ask is None or wanted != artifact:
+                running.close()
+                code = code_of(wanted) if wanted else None
+                started = replay_process(
+                    memory_mb=memory_mb, sandboxed=sandboxed, printed=printed, code=code
+                )
+                ask, artifact = running.enter_context(started), wanted
+            return ask(request)
+
+        yield route
 
 
 def in_this_process() -> Ask:

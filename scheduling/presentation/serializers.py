@@ -692,11 +692,9 @@ class ArtifactDocument(_Anything):
     )
     uploaded_by = serializers.CharField()
     at = serializers.DateTimeField()
-    strategies: Any = serializers.SerializerMethodField()
-
-    def get_strategies(self, artifact: Any) -> list[str]:
-        """Return the names of its strategies."""
-        return [strategy.name for strategy in artifact.strategies.all()]
+    strategies = serializers.ListField(
+        child=serializers.CharField(), source="strategy_names", help_text="Their names."
+    )
 
 
 class ArtifactUserDocument(_Anything):

@@ -9,12 +9,13 @@ from datetime import datetime
 from django.conf import settings
 
 from portfolios.verify.printed import LOADING, PrintedLine, PrintedOutput
-from portfolios.verify.replay_process import replay_process
+from portfolios.verify.replay_process import replay_processes
 from portfolios.verify.stored_rows import StoredRowsReader
 from portfolios.verify.types import CannotVerify, VerificationResult
 from portfolios.verify.verify import verify
 from scheduling.errors import Refused
 from scheduling.verification.anchors import StartPoint, find_start
+from scheduling.verification.code import code_for
 from scheduling.verification.evidence import Evidence, gather_evidence
 
 Progress = Callable[[int, int, int], None]  #: first, at, last seq
@@ -67,8 +68,11 @@ def replay_portfolio(
                 show(_within(printed.take(), first))
 
         env = settings.GINKGO
-        with replay_process(
-            memory_mb=env.child_memory_mb, sandboxed=env.strategy_guard, printed=printed
+        with replay_processes(
+            code_for(evidence.name),
+            memory_mb=env.child_memory_mb,
+            sandboxed=env.strategy_guard,
+            printed=printed,
         ) as ask:
             stored = StoredRowsReader(evidence.portfolio, recorded.to_seq)
             compared = verify(recorded, stored, ask, on_progress, anchor, go_on=True)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from django.conf import settings
 
 from portfolios.runtime.python_version import PYTHON_VERSION
-from portfolios.verify.replay_process import replay_process
+from portfolios.verify.replay_process import replay_processes
 from portfolios.verify.stored_rows import StoredRowsReader
 from portfolios.verify.types import CannotVerify, VerificationResult
 from portfolios.verify.verify import verify
 from scheduling.errors import Refused
 from scheduling.verification.anchors import StartPoint, SummedRows, find_start, store_anchor
+from scheduling.verification.code import code_for
 from scheduling.verification.evidence import Evidence, gather_evidence
 from scheduling.verification.verdict import Verdict
 
@@ -53,7 +54,9 @@ def verify_portfolio(
             StoredRowsReader(evidence.portfolio, recorded.to_seq), evidence.portfolio, start
         )
         env = settings.GINKGO
-        with replay_process(memory_mb=env.child_memory_mb, sandboxed=env.strategy_guard) as ask:
+        with replay_processes(
+            code_for(evidence.name), memory_mb=env.child_memory_mb, sandboxed=env.strategy_guard
+        ) as ask:
             compared = verify(
                 recorded,
                 read,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.cache import cache
 
-from portfolios.models import Portfolio
+from portfolios.artifacts import load
+from portfolios.artifacts.unpack import unpack
+from portfolios.models import Artifact, Portfolio
 from scheduling.permissions import Role
 from scheduling.verification.evidence import history_disagreement
 from tests.support.api_client import ApiClient, make_api_client
@@ -68,3 +71,23 @@ async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons
     started = Daemons(gateway, tmp_path)
     yield started
     await started.end()
+
+
+@pytest.fixture
+def run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Artifact], None]]:
+    """Return a function that has the process of the test run an artifact, as a portfolio process
+    does; the package of the tests' artifacts is forgotten in the end."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(load, "_installed", {})
+
+    def install(artifact: Artifact) -> None:
+        wheel = tmp_path / artifact.filename
+        wheel.write_bytes(bytes(Artifact.complete.get(pk=artifact.pk).wheel))
+        unpack(wheel, tmp_path / artifact.sha256)
+        sys.modules.pop("momentum_demo", None)
+        load.install(artifact.sha256, str(tmp_path / artifact.sha256))
+
+    yield install
+    sys.modules.pop("momentum_demo", None)

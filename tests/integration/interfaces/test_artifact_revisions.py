@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from portfolios.artifacts import load
-from portfolios.artifacts.unpack import unpack
-from portfolios.models import Artifact, Portfolio, Revision
+from portfolios.models import Portfolio, Revision
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
 from scheduling.operations import NewPortfolio
@@ -27,24 +22,6 @@ from tests.support.factories import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 MOMENTUM: dict[str, Any] = {"strategy": "momentum", "symbols": ["IBM"]}
-
-
-@pytest.fixture
-def run_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[Artifact], None]]:
-    """Return a function that has the process of the test run an artifact, as a node would."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(load, "_installed", {})
-
-    def install(artifact: Artifact) -> None:
-        wheel = tmp_path / artifact.filename
-        wheel.write_bytes(bytes(Artifact.complete.get(pk=artifact.pk).wheel))
-        unpack(wheel, tmp_path / artifact.sha256)
-        load.install(artifact.sha256, str(tmp_path / artifact.sha256))
-
-    yield install
-    sys.modules.pop("momentum_demo", None)
 
 
 def revision(portfolio: Portfolio) -> Revision:

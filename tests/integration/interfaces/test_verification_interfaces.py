@@ -37,7 +37,7 @@ PATH = "portfolios/canary-1/verification/"
 @pytest.fixture(autouse=True)
 def canary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let canary-1 have run for 500 events, and replay in this process."""
-    monkeypatch.setattr(verify, "replay_process", lambda **_: nullcontext(in_this_process()))
+    monkeypatch.setattr(verify, "replay_processes", lambda *_, **__: nullcontext(in_this_process()))
     make_running_portfolio("canary-1", make_node("node-1"), events=500)
 
 

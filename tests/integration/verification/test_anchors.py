@@ -57,7 +57,7 @@ class Replays:
     def __init__(self) -> None:
         self.events = 0
 
-    def process(self, **limits: Any) -> Any:
+    def process(self, code_of: Any, **limits: Any) -> Any:
         answer = in_this_process()
 
         def ask(request: Load | Batch) -> Reply:
@@ -78,7 +78,7 @@ class Replays:
 def replays(monkeypatch: pytest.MonkeyPatch) -> Replays:
     """Replay in this process, and count."""
     found = Replays()
-    monkeypatch.setattr(verify, "replay_process", found.process)
+    monkeypatch.setattr(verify, "replay_processes", found.process)
     return found
 
 

@@ -33,7 +33,12 @@ from portfolios.runtime.messages import Batch, Load, Reply
 from portfolios.runtime.state import decode_state, encode_state
 from portfolios.strategies import registry
 from portfolios.verify.compare_state import without_event_count, without_figures
-from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process, replay_process
+from portfolios.verify.replay_process import (
+    ReplayProcessEnded,
+    in_this_process,
+    replay_process,
+    replay_processes,
+)
 from portfolios.verify.stored_rows import StoredRowsReader
 from portfolios.verify.types import Difference
 from portfolios.verify.verify import verify
@@ -65,7 +70,9 @@ SYMBOLS = ["GE", "IBM", "KO", "XOM"]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replay in this process; the one that is asked for is tried by a test of its own."""
-    monkeypatch.setattr(verifying, "replay_process", lambda **_: nullcontext(in_this_process()))
+    monkeypatch.setattr(
+        verifying, "replay_processes", lambda *_, **__: nullcontext(in_this_process())
+    )
 
 
 @pytest.fixture(params=["from the first event", "from an anchor"])
@@ -169,7 +176,7 @@ def test_a_process_of_its_own_comes_to_the_same(
     trader: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = verify_portfolio(NAME, full=True)
-    monkeypatch.setattr(verifying, "replay_process", replay_process)
+    monkeypatch.setattr(verifying, "replay_processes", replay_processes)
     there = verify_portfolio(NAME, full=True)
     assert there.identical
     assert there.compared == here.compared
@@ -180,11 +187,11 @@ def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
 ) -> None:
     given: list[dict[str, Any]] = []
 
-    def noted(**limits: Any) -> Any:
+    def noted(code_of: Any, **limits: Any) -> Any:
         given.append(limits)
         return nullcontext(in_this_process())
 
-    monkeypatch.setattr(verifying, "replay_process", noted)
+    monkeypatch.setattr(verifying, "replay_processes", noted)
     environment = {"GINKGO_CHILD_MEMORY_MB": "4096", "GINKGO_STRATEGY_GUARD": "no"}
     for settings.GINKGO in (read_environment({}), read_environment(environment)):
         verify_portfolio(NAME)
@@ -718,7 +725,7 @@ def test_where_a_strategy_fails_the_fleet_went_on(
         return here(request)
 
     here = in_this_process()
-    monkeypatch.setattr(verifying, "replay_process", lambda **_: nullcontext(ask))
+    monkeypatch.setattr(verifying, "replay_processes", lambda *_, **__: nullcontext(ask))
     found = difference(verify_portfolio(NAME, full=True))
     assert (found.kind, found.found) == ("replay", "a commit")
     assert found.wanted == "a failure: it did not answer within 60 s and was killed"

@@ -42,7 +42,7 @@ def test_deciding_and_the_wire_use_the_standard_library_and_msgspec() -> None:
 @pytest.mark.parametrize("folder", ["runtime", "strategies", "feeds"])
 def test_what_runs_in_a_portfolio_process_knows_no_framework(folder: str) -> None:
     allowed = ("msgspec", "zstandard", "portfolios.runtime", "portfolios.strategies")
-    more = ("portfolios.feeds", "portfolios.artifacts.load")
+    more = ("portfolios.feeds", "portfolios.artifacts.load", "portfolios.artifacts.inspection")
     assert outside(f"portfolios/{folder}", *allowed, *more) == set()
 
 
