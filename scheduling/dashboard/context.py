@@ -23,6 +23,7 @@ PAGES = (
     ("portfolios", "Portfolios", "i-list"),
     ("nodes", "Nodes", "i-node"),
     ("handoffs", "Handoffs", "i-swap"),
+    ("artifacts", "Strategies", "i-copy"),
     ("what-if", "What if", "i-ask"),
     ("audit", "Audit", "i-proof"),
 )

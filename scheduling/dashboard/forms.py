@@ -63,6 +63,12 @@ class OperationForm(forms.Form):
 class EditPortfolioForm(OperationForm):
     """The fields of a portfolio that can be changed. Name and starting cash are fixed."""
 
+    artifact = forms.CharField(
+        required=False,
+        max_length=64,
+        label="Artifact",
+        help_text="sha256 or its first 8 digits; empty: a strategy of the release",
+    )
     config = JSONText(label="Parameters", help_text="of the strategy, as JSON")
     symbols = forms.CharField(
         required=False,
@@ -82,6 +88,10 @@ class EditPortfolioForm(OperationForm):
     def clean_symbols(self) -> list[str]:
         """Return the distinct symbols in the order given."""
         return list(dict.fromkeys(self.cleaned_data["symbols"].replace(",", " ").split()))
+
+    def clean_artifact(self) -> str | None:
+        """Return the hash, or None for a strategy of the release."""
+        return self.cleaned_data["artifact"].strip() or None
 
     def changes_from(self, initial: dict[str, Any]) -> dict[str, Any]:
         """Return the changed fields; the note only together with another change."""

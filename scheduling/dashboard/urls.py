@@ -6,6 +6,7 @@ from django.urls import path
 
 from scheduling.dashboard.views import (
     actions,
+    artifacts,
     board,
     feeds,
     halt,
@@ -35,6 +36,9 @@ urlpatterns = [
     path("roll-outs/new/", roll_outs.begin_roll_out, name="begin-roll-out"),
     path("roll-outs/<int:number>/", roll_outs.roll_out, name="roll-out"),
     path("roll-outs/<int:number>/<slug:verb>/", roll_outs.roll_out_action, name="roll-out-action"),
+    path("strategies/", artifacts.artifact_list, name="artifacts"),
+    path("strategies/<slug:sha256>/", artifacts.artifact, name="artifact"),
+    path("strategies/<slug:sha256>/delete/", artifacts.delete_artifact, name="artifact-delete"),
     path("what-if/", whatif.what_if, name="what-if"),
     path("audit/", tables.audit, name="audit"),
 ]

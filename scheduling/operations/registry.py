@@ -296,7 +296,8 @@ DELETE_ARTIFACT = Operation(
     "The bytes are removed. Refused while a revision of a portfolio names the artifact, since "
     "its record can be verified only with them.",
     artifacts.delete_artifact,
-    "{name} is deleted.",
+    "Artifact {name} is deleted.",
+    "delete_artifact {name}",
     asks_reason=False,
     danger=True,
 )

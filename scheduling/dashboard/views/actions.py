@@ -30,6 +30,7 @@ from scheduling.operations.registry import Operation
 from scheduling.timing import timing
 
 #: Fields of the edit form that span its whole width.
+SHOWN_DIGITS = 16  #: of the hash of an artifact, in the form
 WIDE_FIELDS = ("config", "symbols", "note")
 
 
@@ -202,6 +203,7 @@ def _best_target(answers: list[Any]) -> Any:
 def editable_fields(portfolio: PortfolioView) -> dict[str, Any]:
     """Return the current values of the editable fields."""
     return {
+        "artifact": portfolio.artifact,
         "config": portfolio.config or {},
         "symbols": list(portfolio.symbols or []),
         "limits": portfolio.limits or {},
@@ -215,7 +217,13 @@ def editable_fields(portfolio: PortfolioView) -> dict[str, Any]:
 
 def _edit(request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any]) -> HttpResponse:
     initial = editable_fields(portfolio)
-    shown = {**initial, "symbols": " ".join(initial["symbols"])}
+    shown = {
+        **initial,
+        "symbols": " ".join(initial["symbols"]),
+        "artifact": (initial["artifact"] or "")[:SHOWN_DIGITS],
+    }
+    if initial["artifact"]:
+        initial["artifact"] = initial["artifact"][:SHOWN_DIGITS]
     context |= {"next_revision": portfolio.revision + 1, "wide_fields": WIDE_FIELDS}
     template = "dashboard/parts/edit_form.html"
     if request.method != "POST":

@@ -1,0 +1,166 @@
+"""Strategies: the artifacts with their upload form, the page of one, and its deletion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import RequestDataTooBig
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_http_methods, require_safe
+
+from portfolios.artifacts.lock import MAX_LOCK_BYTES
+from portfolios.artifacts.parameters import properties
+from portfolios.artifacts.wheel import MAX_WHEEL_BYTES
+from portfolios.models import Artifact
+from portfolios.strategies import registry as strategies
+from scheduling import operations
+from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.decorators import operator_required, viewer_required
+from scheduling.dashboard.pagination import page_by_offset, text_parameter
+from scheduling.dashboard.views.actions import perform_action
+from scheduling.errors import Refused
+from scheduling.operations import registry
+from scheduling.operations.artifacts import artifact_users, present_artifact
+from scheduling.presentation.uploads import limit_upload
+
+View = Callable[..., HttpResponse]
+MAX_FORM_BYTES = MAX_WHEEL_BYTES + MAX_LOCK_BYTES + 10_000
+
+
+def _bounded_upload(view: View) -> View:
+    """Bound the files of a form before the check against forgery reads it."""
+    checked = csrf_protect(view)
+
+    @csrf_exempt
+    @wraps(view)
+    def bounded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        limit_upload(request, MAX_FORM_BYTES)
+        try:
+            return checked(request, *args, **kwargs)
+        except RequestDataTooBig as error:
+            return render_problem(request, 413, "The files are too large", str(error))
+
+    return bounded
+
+
+@_bounded_upload
+@require_http_methods(["GET", "HEAD", "POST"])
+@viewer_required
+def artifact_list(request: HttpRequest) -> HttpResponse:
+    """List artifacts, newest first; filter: `?q=`. POST adds one."""
+    if request.method == "POST":
+        return _upload(request)
+    return _render_list(request, page_context(request, "artifacts"))
+
+
+@operator_required
+def _upload(request: HttpRequest) -> HttpResponse:
+    context = page_context(request, "artifacts")
+    wheel, lock = request.FILES.get("wheel"), request.FILES.get("lock")
+    if wheel is None:
+        context["refused"] = "Choose the wheel that `uv build --wheel` wrote into dist/."
+        return _render_list(request, context, 400)
+    try:
+        text = lock.read().decode() if lock is not None else ""
+        added = operations.add_artifact(
+            str(wheel.name), wheel.read(), text, actor=request.user.get_username()
+        )
+    except UnicodeDecodeError:
+        context["refused"] = f"{lock} is not a text file."
+        return _render_list(request, context, 400)
+    except Refused as refused:
+        context["refused"] = refused.message
+        return _render_list(request, context, refused.status)
+    was = "was added" if added.is_new else "was there already"
+    messages.success(request, f"{added.artifact} {was}.")
+    return redirect("artifact", added.artifact.sha256)
+
+
+def _render_list(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
+    wanted = text_parameter(request.GET, "q")
+    rows: QuerySet[Artifact] = (
+        Artifact.objects.annotate(
+            portfolios=Count(
+                "revisions__portfolio",
+                filter=Q(revisions__portfolio__archived_at=None),
+                distinct=True,
+            )
+        )
+        .prefetch_related("strategies")
+        .order_by("-at")
+    )
+    if wanted:
+        rows = rows.filter(
+            Q(name__icontains=wanted) | Q(strategies__name__icontains=wanted)
+        ).distinct()
+    context |= {
+        "table_page": page_by_offset(rows, request.GET, "from", 50),
+        "wanted": wanted,
+        "of_release": sorted(strategies.BUILT_IN),
+    }
+    return render_page(request, "dashboard/artifacts.html", context, status)
+
+
+@require_safe
+@viewer_required
+def artifact(request: HttpRequest, sha256: str) -> HttpResponse:
+    """Show one artifact: its strategies with their parameters, its lock, and who uses it."""
+    try:
+        shown = present_artifact(sha256)
+    except Refused as missing:
+        return render_problem(request, 404, "No such artifact", missing.message)
+    context = page_context(request, "artifacts") | {
+        "artifact": shown,
+        "strategies": [_strategy(row) for row in shown.strategies.all()],
+        "users": artifact_users(shown.sha256),
+        "packages": [
+            line.partition(" --hash=")[0]
+            for line in shown.lock.splitlines()
+            if not line.startswith("#")
+        ],
+    }
+    return render_page(request, "dashboard/artifact.html", context)
+
+
+def _strategy(row: Any) -> dict[str, Any]:
+    """Return a strategy with a line for each parameter."""
+    top = row.schema.get("$defs", {}).get(row.schema.get("$ref", "")[8:], row.schema)
+    needed = set(top.get("required", []))
+    parameters = [
+        {
+            "name": name,
+            "kind": _kind(schema),
+            "default": "required" if name in needed else json.dumps(schema.get("default")),
+        }
+        for name, schema in properties(row.schema).items()
+        if isinstance(schema, dict)
+    ]
+    return {"row": row, "parameters": parameters}
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_kind(each) for each in schema["anyOf"] if isinstance(each, dict))
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    kind = schema.get("format") or schema.get("type") or "object"
+    return str(kind)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def delete_artifact(request: HttpRequest, sha256: str) -> HttpResponse:
+    """Delete an artifact that no revision names."""
+    try:
+        shown = present_artifact(sha256)
+    except Refused as missing:
+        return render_problem(request, 404, "No such artifact", missing.message)
+    context = page_context(request, "artifacts")
+    return perform_action(request, registry.DELETE_ARTIFACT, shown, shown.sha256[:12], context)

@@ -1,0 +1,25 @@
+"""manage.py delete_artifact SHA256"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from scheduling import operations
+from scheduling.management.base import GinkgoCommand
+from scheduling.operations import registry
+
+
+class Command(GinkgoCommand):
+    help = registry.DELETE_ARTIFACT.help("an artifact")
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Add the hash."""
+        parser.add_argument("artifact", metavar="SHA256", help="or its first 8 digits or more")
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Delete it."""
+        artifact = operations.delete_artifact(options["artifact"], actor=self.actor)
+        document = {"deleted": artifact.sha256}
+        self.show(document, f"{artifact} ({artifact.sha256[:12]}) was deleted.")

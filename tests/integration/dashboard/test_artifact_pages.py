@@ -1,0 +1,138 @@
+"""The pages of strategies: list, upload, detail, deletion, and the artifact in the edit form."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from portfolios.models import Artifact, Portfolio
+from scheduling.dashboard.views import artifacts
+from scheduling.permissions import Role
+from tests.support.api_client import make_user
+from tests.support.artifacts import make_wheel, store_artifact
+from tests.support.factories import make_portfolio
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(settings.GINKGO, home=tmp_path))
+
+
+def signed_in(role: Role, **given: Any) -> Client:
+    client = Client(**given)
+    client.force_login(make_user(role.value, role))
+    return client
+
+
+@pytest.fixture
+def operator() -> Client:
+    return signed_in(Role.OPERATOR)
+
+
+def test_list_shows_artifacts_their_strategies_and_users(operator: Client) -> None:
+    artifact = store_artifact()
+    make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256)
+    page = operator.get("/strategies/").content.decode()
+    assert f'data-artifact="{artifact.sha256}"' in page
+    assert "momentum" in page
+    assert 'enctype="multipart/form-data"' in page
+    assert "Nothing matches" in operator.get("/strategies/?q=nonesuch").content.decode()
+
+
+def test_upload_leads_to_the_page_of_the_artifact(operator: Client) -> None:
+    filename, wheel = make_wheel()
+    answer = operator.post("/strategies/", {"wheel": SimpleUploadedFile(filename, wheel)})
+    artifact = Artifact.objects.get()
+    assert (answer.status_code, answer["Location"]) == (302, f"/strategies/{artifact.sha256}/")
+    page = operator.get(answer["Location"]).content.decode()
+    for text in (
+        "momentum-demo 1.0",
+        "fast",
+        "quantity",
+        "decimal",
+        "No revision of any portfolio",
+    ):
+        assert text in page
+
+
+@pytest.mark.parametrize(
+    ("files", "status", "said"),
+    [
+        ({}, 400, "Choose the wheel"),
+        ({"wheel": SimpleUploadedFile("a.txt", b"x")}, 400, "not the name of a wheel"),
+        ({"wheel": SimpleUploadedFile("a.whl", b"x"), "lock": SimpleUploadedFile("l", b"\xff")},
+         400, "is not a text file"),
+    ],
+)  # fmt: skip
+def test_bad_upload_keeps_the_page_and_says_why(
+    operator: Client, files: dict[str, Any], status: int, said: str
+) -> None:
+    answer = operator.post("/strategies/", files)
+    assert answer.status_code == status
+    assert said in answer.content.decode()
+    assert "Add an artifact" in answer.content.decode()
+
+
+def test_too_large_upload_is_refused(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "MAX_FORM_BYTES", 100)
+    answer = operator.post("/strategies/", {"wheel": SimpleUploadedFile("a.whl", b"x" * 200)})
+    assert answer.status_code == 413
+
+
+def test_upload_is_protected_against_forgery() -> None:
+    client = signed_in(Role.OPERATOR, enforce_csrf_checks=True)
+    filename, wheel = make_wheel()
+    answer = client.post("/strategies/", {"wheel": SimpleUploadedFile(filename, wheel)})
+    assert answer.status_code == 403
+    assert not Artifact.objects.exists()
+
+
+def test_viewer_sees_no_form_and_may_not_upload() -> None:
+    viewer = signed_in(Role.VIEWER)
+    assert "Add an artifact" not in viewer.get("/strategies/").content.decode()
+    filename, wheel = make_wheel()
+    answer = viewer.post("/strategies/", {"wheel": SimpleUploadedFile(filename, wheel)})
+    assert answer.status_code == 403
+
+
+def test_artifact_in_use_is_not_deleted_and_one_that_is_not_is(operator: Client) -> None:
+    used, unused = store_artifact("1.0"), store_artifact("2.0", code="two")
+    make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=used.sha256)
+    page = operator.get(f"/strategies/{used.sha256}/").content.decode()
+    assert 'data-portfolio="p"' in page
+    refused = operator.post(f"/strategies/{used.sha256}/delete/")
+    assert refused.status_code == 409
+    assert "revisions of p (r1) name it" in refused.content.decode()
+    assert operator.post(f"/strategies/{unused.sha256}/delete/").status_code == 302
+    assert [a.version for a in Artifact.objects.all()] == ["1.0"]
+    assert operator.get("/strategies/12345678/").status_code == 404
+
+
+def test_artifact_is_changed_in_the_edit_form(operator: Client) -> None:
+    first, second = store_artifact("1.0"), store_artifact("2.0", code="two")
+    make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=first.sha256)
+    form = operator.get("/portfolios/p/edit/").content.decode()
+    assert f'value="{first.sha256[:16]}"' in form
+    fields = {
+        "artifact": first.sha256[:16], "config": "{}", "symbols": "IBM", "limits": "{}",
+        "selector": "{}", "weight": 1, "priority": 0, "spread_group": "", "catch_up": "state_only",
+    }  # fmt: skip
+    operator.post("/portfolios/p/edit/", fields)
+    assert Portfolio.objects.get().revision == 1  # nothing was changed
+    operator.post("/portfolios/p/edit/", {**fields, "artifact": second.sha256[:10]})
+    portfolio = Portfolio.objects.get()
+    wanted = portfolio.revisions.get(number=portfolio.revision)
+    assert (portfolio.revision, wanted.artifact_id) == (2, second.sha256)
+    wrong = operator.post("/portfolios/p/edit/", {**fields, "artifact": "ffffffff"})
+    assert wrong.status_code == 400
+    assert "There is no artifact ffffffff" in wrong.content.decode()
+    page = operator.get("/portfolios/p/").content.decode()
+    assert "momentum-demo 2.0" in page
