@@ -117,7 +117,7 @@ WITH held AS (
       AND a.number <= %(number)s::bigint - {KEPT_APPENDS}
 ), hinted AS (
     SELECT pg_notify('{CHANNEL}', json_build_object(
-        'groups', json_build_array('feeds', 'board'),
+        'groups', json_build_array('feeds'),
         'message', json_build_object('type', 'wake', 'feed', held.feed_id, 'head', held.head)
     )::text) FROM held
 )

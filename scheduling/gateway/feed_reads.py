@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections import OrderedDict
 from typing import Any
 
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 GROUP = "feeds"  #: of the hints that an append sends
 #: Without a hint, heads are read as often while a node waits: a lost hint costs that much.
 POLL_S = 0.5
+#: Hints within this time cause one read: a source may append a thousand times a second.
+GATHER_S = 0.003
 #: Bytes of one answer; about 90 a record.
 MAX_ANSWER_BYTES = 4_000_000
 KEPT_PAGES = 32
@@ -76,29 +80,41 @@ class FeedHeads:
 
     async def watch(self) -> None:
         """Read the heads at each hint and periodically while a node waits. Never returns."""
-        layer: Any = get_channel_layer()
-        channel = await layer.new_channel(GROUP)
-        await layer.group_add(GROUP, channel)
-        while True:
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await layer.receive(channel)
-            except TimeoutError:
-                pass
-            if not self._waiting:
-                self._heads.clear()  # nobody needs them: the next request reads its own
-                continue
-            try:
-                await self.read()
-            except (psycopg.Error, PoolTimeout) as error:
-                logger.info("heads of feeds were not read: %s", type(error).__name__)
-                await asyncio.sleep(POLL_S)
+        hinted = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_receive_hints(hinted))
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await hinted.wait()
+                        await asyncio.sleep(GATHER_S)
+                hinted.clear()
+                if not self._waiting:
+                    self._heads.clear()  # nobody needs them: the next request reads its own
+                    continue
+                try:
+                    await self.read()
+                except (psycopg.Error, PoolTimeout) as error:
+                    logger.info("heads of feeds were not read: %s", type(error).__name__)
+                    await asyncio.sleep(POLL_S)
+
+
+async def _receive_hints(hinted: asyncio.Event) -> None:
+    """Set the event at each hint of an append. Never returns."""
+    layer: Any = get_channel_layer()
+    channel = await layer.new_channel(GROUP)
+    await layer.group_add(GROUP, channel)
+    while True:
+        await layer.receive(channel)
+        hinted.set()
 
 
 FEED_HEADS = FeedHeads()
 
-#: (feed, first, last, limit) → records. They never change, so nodes that follow share one read.
-_pages: OrderedDict[tuple[int, int, int, int], list[RecordRow]] = OrderedDict()
+#: (feed, first, last, oldest) → when it was read, and the records: nodes that follow share a read.
+_pages: OrderedDict[tuple[int, int, int, int], tuple[float, list[RecordRow]]] = OrderedDict()
+#: No longer: a database that went back to an earlier time has other records.
+PAGE_AGE_S = 1.0
 
 
 async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
@@ -130,13 +146,13 @@ async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> Fe
     first = max(request.after, head.first_seq, 1)
     last = min(head.seq, request.after + min(max(request.limit, 1), MAX_FEED_RECORDS))
     key = (head.feed, first, last, head.first_seq)
-    rows = _pages.get(key)
-    if rows is None:
+    read_at, rows = _pages.get(key, (0.0, []))
+    if time.monotonic() - read_at > PAGE_AGE_S:
         async with work_connection(sender.node) as connection:
             rows = await aexecute_autocommit(
                 connection, records(head.feed, first, last, MAX_FEED_RECORDS + 1)
             )
-        _pages[key] = rows
+        _pages[key] = time.monotonic(), rows
         while len(_pages) > KEPT_PAGES:
             _pages.popitem(last=False)
     if rows and rows[0].seq == request.after:

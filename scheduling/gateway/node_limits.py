@@ -36,7 +36,7 @@ LIMITS = {
     # Artifacts and locks, which a daemon fetches a few at a time and repeats.
     "download": QueueLimit(2, 50),
     # One that waits for each feed, and reads of older records beside them.
-    "feed": QueueLimit(12, 12),
+    "feed": QueueLimit(64, 64),
     # A body over LARGE_BODY bytes, of any kind: one at a time.
     "large": QueueLimit(1, 2),
     # Connections of the pools, five for work and three for steps: the rest is for other nodes.

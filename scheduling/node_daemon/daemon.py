@@ -304,6 +304,7 @@ class ExecutionNode:
             self._heartbeat_due.set()
 
     def _apply_feeds(self, feeds: Iterable[FeedInfo], needed: set[str]) -> None:
+        self._unfollow(needed)
         for info in feeds:
             reader = self._context.feeds.get(info.name)
             if info.kind == "recorded":
@@ -315,6 +316,13 @@ class ExecutionNode:
                 )
             else:
                 reader.set_segments(info.segments)
+
+    def _unfollow(self, needed: set[str]) -> None:
+        """Stop to follow the recorded feeds that no portfolio of the node needs any more."""
+        for name, reader in list(self._context.feeds.items()):
+            if isinstance(reader, RecordedFeedReader) and name not in needed:
+                reader.end()
+                del self._context.feeds[name]
 
     def _follow(self, feed: str) -> None:
         """Follow a recorded feed from now on, once for all portfolios of the node."""

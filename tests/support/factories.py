@@ -26,6 +26,7 @@ from portfolios.runtime.spec import Spec
 from portfolios.strategies import registry
 from scheduling import operations
 from scheduling.db.transaction import execute, execute_autocommit
+from scheduling.decide.types import RECORDED_FEEDS
 from scheduling.enact.commit import commit
 from scheduling.enact.handoff import expire, prepared, release, request, step_failed
 from scheduling.enact.lease import renew_leases
@@ -197,7 +198,7 @@ def register_message(
         capacity=capacity,
         labels=labels or {},
         strategies=registry.versions(),
-        feeds={feed.name: feed.sha256},
+        feeds={feed.name: feed.sha256, RECORDED_FEEDS: "1"},
         python=python,
     )
 
