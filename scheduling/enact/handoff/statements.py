@@ -91,14 +91,14 @@ WHERE n.id = ANY(%(nodes)s::bigint[])
     row=TargetRow,
 )
 
-#: Added to the deadline of *prepare* where the target may have to build an environment and the
-#: source runs meanwhile. Elsewhere the deadline ends the wait for one node; it goes on building.
+#: Added to the deadline of *prepare* where the target may have to build an environment, except for
+#: a failover: another node may have it already, and this one goes on building.
 ENVIRONMENT_BUILD_S = 330.0
 
 
 def build_s(kind: str, portfolio: str, revision: str) -> str:
     """Return SQL: the seconds that building the environment of a revision may take. Pure."""
-    return f"""CASE WHEN {kind} IN ('reload', 'migrate') AND EXISTS (
+    return f"""CASE WHEN {kind} <> 'failover' AND EXISTS (
         SELECT FROM portfolios_revision v
         JOIN portfolios_artifact a ON a.sha256 = v.artifact_sha256
         WHERE v.portfolio_id = {portfolio} AND v.number = {revision} AND a.env_sha256 <> '')

@@ -240,8 +240,8 @@ def test_late_prepare_fails_the_handoff(hand: OwnerSession, target: FakeNode) ->
     assert target.desired("prepare") == []
 
 
-def test_target_of_a_running_portfolio_gets_time_to_build_its_environment(
-    hand: OwnerSession, target: FakeNode
+def test_target_gets_time_to_build_an_environment_except_for_a_failover(
+    hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     artifact = store_artifact()
     Artifact.objects.update(lock="x", env_sha256="e" * 64)
@@ -252,6 +252,10 @@ def test_target_of_a_running_portfolio_gets_time_to_build_its_environment(
     )
     assert expire_handoff(handoff) == "failed"
     assert error(handoff) == "node-2 could not prepare in 360 s"
+    lose(source)
+    failover = failing_over(hand, target)
+    waits_s = (failover.deadline_at - failover.requested_at).total_seconds()
+    assert waits_s == pytest.approx(30, abs=0.1)
 
 
 def test_a_target_lost_while_preparing_ends_it_at_once(
