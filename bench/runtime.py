@@ -1,6 +1,12 @@
 """Measure events per second of one portfolio process: pipe, decode, strategy, accounting, state.
 
-Run from the project root: `python -m bench.runtime`. Prints one line per strategy.
+    bin/bench runtime [EVENTS=100000] [RUNS=5]
+
+Beside it, in turns, the bare loop of the same strategy: its `on_event` for each decoded event, in
+one process, with an account that never trades. Batches are those of a node that catches up: 2,000
+events and the state, as each commit needs it; and those of a node that follows closely: 100 events,
+the state with each order and with each twentieth. Speeds are those of the wall clock, and, for a
+machine that is busy with other things, of the process's own CPU time.
 """
 
 from __future__ import annotations
@@ -8,67 +14,138 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import statistics
+import sys
 import time
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment
-from portfolios.runtime.events import encode_events
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.events import Event, decode_events, encode_events
 from portfolios.runtime.messages import HEADER, Batch, Load, Result, decode_reply, encode_message
+from portfolios.runtime.money import install_context
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.worker import serve
 
-BATCH = 100
-RUNS = 5
 SEGMENTS = (Segment(1, 0, 100.0),)
+COMMIT_EVENTS = 2_000  #: as many as a commit has while a node catches up
+PORTFOLIOS = (
+    ("sma_cross", ["IBM"]),
+    ("mean_reversion", ["IBM"]),
+    ("buy_and_hold", ["IBM"]),
+    ("sma_cross", []),
+    ("canary", []),
+)
+
+
+class Speed(NamedTuple):
+    """Events per second, by the wall clock and by the CPU time of the process."""
+
+    wall: float
+    cpu: float
 
 
 def main() -> None:
     """Measure portfolios with one symbol and with all symbols, and the canary."""
-    for strategy, symbols in (
-        ("sma_cross", ["IBM"]),
-        ("mean_reversion", ["IBM"]),
-        ("buy_and_hold", ["IBM"]),
-        ("sma_cross", []),
-        ("canary", []),
-    ):
+    count, runs = (int(text) for text in (*sys.argv[1:], "100000", "5")[:2])
+    print(f"{count:,} events a run, {runs} runs of each in turns; median events/s, wall and CPU")
+    for strategy, symbols in PORTFOLIOS:
         spec = Spec("bench", "uid", 1, strategy, 1, {}, symbols, Decimal(1_000_000), 1)
-        rates = [measure(spec) for _ in range(RUNS)]
-        name = f"{strategy} on {','.join(symbols) or 'every symbol'}"
-        print(
-            f"{name:30} {statistics.median(rates):>10,.0f} events/s"
-            f" ({min(rates):,.0f} to {max(rates):,.0f}), {BATCH} a batch, state each batch"
-        )
+        laps = 1 if spec.symbol_set() is None else 376
+        events = open_feed().read_for(spec.symbol_set(), 1, count * laps, SEGMENTS, count)
+        ways: dict[str, tuple[Any, ...]] = {
+            "bare loop": (bare_loop, spec, events),
+            "2,000 a batch": (process, spec, events, 2_000),
+            "100 a batch": (process, spec, events, 100),
+        }
+        measured: dict[str, list[Speed]] = {way: [] for way in ways}
+        for _ in range(runs):
+            for way, measure in ways.items():
+                measured[way].append(in_child(*measure))
+        print(f"{strategy} on {','.join(symbols) or 'every symbol'}")
+        bare = median([speed.cpu for speed in measured["bare loop"]])
+        for way, speeds in measured.items():
+            wall, cpu = median([s.wall for s in speeds]), median([s.cpu for s in speeds])
+            print(f"    {way:14} {wall:>10,.0f} {cpu:>10,.0f}   {cpu / bare:5.2f} of the bare loop")
 
 
-def measure(spec: Spec, count: int = 100_000) -> float:
-    """Return events/s of one process over `count` events of its symbols."""
-    laps = 1 if spec.symbol_set() is None else 376
-    events = open_feed().read_for(spec.symbol_set(), 1, count * laps, SEGMENTS, count)
-    pieces = [events[at : at + BATCH] for at in range(0, len(events), BATCH)]
-    frames, cursor = [], 0
-    for piece in pieces:
-        frames.append(encode_message(Batch(cursor, piece[-1].seq, False, encode_events(piece))))
+def median(values: Sequence[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
+
+
+def in_child(measure: Any, *arguments: Any) -> Speed:
+    """Run a measurement in a process of its own, so that none leaves it a fuller memory."""
+    ours, theirs = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(
+        target=lambda: theirs.send(measure(*arguments))
+    )
+    child.start()
+    speed: Speed = ours.recv()
+    child.join()
+    return speed
+
+
+def bare_loop(spec: Spec, events: Sequence[Event]) -> Speed:
+    """Decode the events and call the strategy for each: what cannot be saved."""
+    install_context()
+    encoded = [encode_events(events[at : at + 2_000]) for at in range(0, len(events), 2_000)]
+    engine = PortfolioEngine.fresh(spec)
+    on_event, context, data = (
+        engine._strategy.on_event,
+        engine._context,
+        engine.state.strategy.data,
+    )
+    wall, cpu = time.perf_counter(), time.process_time()
+    for batch in encoded:
+        for event in decode_events(batch):
+            on_event(context, data, event)
+    return _speed(len(events), time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def process(spec: Spec, events: Sequence[Event], size: int) -> Speed:
+    """Send the events to a portfolio process, as a node does."""
+    frames, cursor, since_commit = [], 0, 0
+    for at in range(0, len(events), size):
+        piece = events[at : at + size]
+        since_commit += len(piece)
+        commits = since_commit >= COMMIT_EVENTS
+        since_commit = 0 if commits else since_commit
+        batch = Batch(cursor, piece[-1].seq, False, encode_events(piece), commits)
+        frames.append(encode_message(batch))
         cursor = piece[-1].seq
     ours, theirs = socket.socketpair()
-    process = multiprocessing.get_context("fork").Process(target=_child, args=(ours, theirs))
-    process.start()
+    child = multiprocessing.get_context("fork").Process(target=_serve, args=(ours, theirs))
+    child.start()
     theirs.close()
     with ours, ours.makefile("rb") as replies:
         ours.sendall(encode_message(Load(spec, None, 0)))
         _read(replies)
-        began = time.perf_counter()
+        before = _children_cpu(child.pid)
+        wall = time.perf_counter()
         for frame in frames:
             ours.sendall(frame)
             if not isinstance(reply := _read(replies), Result):
                 raise RuntimeError(reply)
-        took = time.perf_counter() - began
-    process.join()
-    return len(events) / took
+        took = time.perf_counter() - wall
+        cpu = _children_cpu(child.pid) - before
+    child.join()
+    return _speed(len(events), took, cpu)
 
 
-def _child(ours: socket.socket, theirs: socket.socket) -> None:
+def _children_cpu(pid: int | None) -> float:
+    """Return the CPU seconds of a process, to a microsecond or so."""
+    with open(f"/proc/{pid}/schedstat") as file:
+        return int(file.read().split()[0]) / 1e9
+
+
+def _speed(count: int, wall_s: float, cpu_s: float) -> Speed:
+    return Speed(count / wall_s, count / cpu_s)
+
+
+def _serve(ours: socket.socket, theirs: socket.socket) -> None:
     ours.close()  # with a forked copy of the other end open, the loop would never see its end
     serve(theirs)
 

@@ -25,6 +25,7 @@ class EventContext:
 
     __slots__ = (
         "_account",
+        "_held",
         "_random",
         "_random_seq",
         "_state",
@@ -41,6 +42,7 @@ class EventContext:
         account = state.account
         self._state = state
         self._account = account
+        self._held = account.positions
         self._waiting = waiting
         self._uid = spec.uid
         self.symbols: frozenset[str] | None = spec.symbol_set()
@@ -71,7 +73,7 @@ class EventContext:
 
     def held(self, symbol: str) -> Decimal:
         """Return the quantity held of `symbol`; 0 if none, negative if short."""
-        position = self._account.positions.get(symbol)
+        position = self._held.get(symbol)
         return ZERO if position is None else position.quantity
 
     def has_open_order(self, symbol: str) -> bool:

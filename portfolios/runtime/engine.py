@@ -54,6 +54,7 @@ class PortfolioEngine:
         #: Events without a symbol, such as a tick, tell it the time.
         self._needs_time = strategy.sees_every_event or _overrides(strategy, "on_timer")
         self._given: bytes | None = None  # the packed state that the caller already has
+        self._is_ahead = True  # its state may differ from the given one
 
     @classmethod
     def fresh(cls, spec: Spec, history: Sequence[Event] | None = None) -> PortfolioEngine:
@@ -102,7 +103,7 @@ class PortfolioEngine:
                 restored.timers, restored.metrics = [], {}
         engine = cls(spec, strategy, restored, last_seq)
         if unchanged:
-            engine._given = pack_state(restored)
+            engine._given, engine._is_ahead = pack_state(restored), False
         if not is_kept:
             engine._warm_up(wanted)
         restored.count_from(last_seq + 1)  # the state may have no event count
@@ -133,7 +134,12 @@ class PortfolioEngine:
         return None if symbols is None else symbols | self.extra_symbols
 
     def run(
-        self, events: Sequence[Event], from_seq: int, to_seq: int, suppress: bool = False
+        self,
+        events: Sequence[Event],
+        from_seq: int,
+        to_seq: int,
+        suppress: bool = False,
+        want_state: bool = True,
     ) -> BatchResult:
         """Return what the events of (from_seq, to_seq] produced.
 
@@ -142,7 +148,8 @@ class PortfolioEngine:
         list, orders are filled and the position is marked, but the strategy is not called. With
         `suppress`, decisions are recorded and not placed; fills continue. If a limit halts the
         portfolio, the batch ends after that event: `to_seq` of the result is lower than the given
-        one, and `halt` has the reason.
+        one, and `halt` has the reason. Without `want_state`, the state is only returned if there is
+        something that must be committed at once; a later batch, which may be empty, returns it.
 
         Raise StrategyFailed or SeqMismatch, after which the engine must be discarded.
         """
@@ -153,22 +160,32 @@ class PortfolioEngine:
             )
         result = BatchResult(from_seq, to_seq, None, [], [], [], suppress)
         with localcontext(CONTEXT):  # a strategy's change of the context ends with the batch
+            if self._account.halted and events:
+                self._lift_halt(events)
             self._run_events(events, result)
             self.last_seq = result.to_seq
-            if events or self._given is None:
+            self._is_ahead = self._is_ahead or bool(events)
+            if self._is_ahead and (want_state or result.is_urgent):
                 result.state = self._changed_state()
+                self._is_ahead = False
         return result
 
     def _run_events(self, events: Sequence[Event], result: BatchResult) -> None:
-        account, context = self._account, self._context
-        positions, data = account.positions, self.state.strategy.data
-        on_event, symbols, waiting = self._strategy.on_event, context.symbols, self._orders.symbols
+        """Handle the events. Everything that is not needed for each of them is looked up once."""
+        account, context, orders = self._account, self._context, self._orders
+        positions, data, timers = account.positions, self.state.strategy.data, self.state.timers
+        on_event, symbols, waiting, reports = (
+            self._strategy.on_event,
+            context.symbols,
+            orders.symbols,
+            orders.reports,
+        )
         if symbols is not None and self._needs_time:
             symbols |= NO_SYMBOL
-        timers = self.state.timers
         sees_every_event = self._strategy.sees_every_event
         next_point_us = (account.equity_step + 1) * EQUITY_STEP_US
         used: list[Event] | None = None  # None: all events so far
+        halts = False
         for number, event in enumerate(events):
             symbol = event.symbol
             is_traded = symbols is None or symbol in symbols
@@ -178,25 +195,21 @@ class PortfolioEngine:
                 continue
             if used is not None:
                 used.append(event)
-            if account.halted:
-                account.halted = ""  # an operator has started it again
             context.seq = event.seq
             if timers and timers[0] <= event.released:
                 self._fire_timers(event, result)
-            has_price = event.has_price
-            if has_price and symbol in waiting:
+            if symbol in waiting and event.has_price:
                 with localcontext(CONTEXT):  # a strategy may have changed the context
-                    self._orders.work(event, result)
+                    orders.work(event, result)
             position = positions.get(symbol)
-            if position is not None and has_price:
+            if position is not None and event.has_price:
                 position.mark_units = event.close_units
             if event.released >= next_point_us:
-                with localcontext(CONTEXT):
-                    self._add_equity_point(event, result)
+                halts = self._add_equity_point(event, result)
                 next_point_us = (account.equity_step + 1) * EQUITY_STEP_US
-            if self._orders.reports:
+            if reports:
                 self._deliver_reports(event, result)
-            if is_traded and (has_price or sees_every_event):
+            if is_traded and (sees_every_event or event.has_price):
                 try:
                     answer = on_event(context, data, event)
                     intents = tuple(answer) if answer else None
@@ -204,7 +217,7 @@ class PortfolioEngine:
                     raise StrategyFailed(self.spec.strategy, event.seq, error) from error
                 if intents:
                     self._decide(event, intents, result)
-            if account.halted:
+            if halts:
                 used = list(events[: number + 1]) if used is None else used
                 result.to_seq, result.halt = event.seq, account.halted
                 break
@@ -212,8 +225,14 @@ class PortfolioEngine:
         if seen and account.processed is not None:
             account.processed.add(seen)
 
-    def _add_equity_point(self, event: Event, result: BatchResult) -> None:
-        """Record the equity, and halt the portfolio if it is too far below its peak."""
+    def _lift_halt(self, events: Sequence[Event]) -> None:
+        """Clear the reason of a halt before the first event: an operator has started it again."""
+        needed = self.symbols
+        if needed is None or any(event.symbol in needed for event in events):
+            self._account.halted = ""
+
+    def _add_equity_point(self, event: Event, result: BatchResult) -> bool:
+        """Record the equity. Return whether it is so far below its peak that it has to halt."""
         account = self._account
         account.equity_step = event.released // EQUITY_STEP_US
         equity = account.equity
@@ -223,10 +242,15 @@ class PortfolioEngine:
         figures = account.figures
         assert figures is not None  # since the load
         figures.add_point(equity)
-        violation = drawdown_violation(self.spec.limits, figures)
-        if violation is not None:
-            account.halted = violation
-            figures.peak, figures.drawdown = equity, ZERO  # a start begins anew from here
+        if self.spec.limits.largest_drawdown_pct is None:
+            return False
+        with localcontext(CONTEXT):
+            violation = drawdown_violation(self.spec.limits, figures)
+        if violation is None:
+            return False
+        account.halted = violation
+        figures.peak, figures.drawdown = equity, ZERO  # a start begins anew from here
+        return True
 
     def _fire_timers(self, event: Event, result: BatchResult) -> None:
         """Call `on_timer` for each timer that is due at `event`, and carry out its intents."""

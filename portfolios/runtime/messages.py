@@ -31,6 +31,8 @@ class Batch(msgspec.Struct, tag="batch"):
     to_seq: int
     suppress: bool
     events: bytes
+    want_state: bool = True
+    """False: no commit is due, so the state is only returned with what is committed at once."""
 
 
 class Examine(msgspec.Struct, tag="examine"):

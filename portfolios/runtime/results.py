@@ -16,7 +16,7 @@ TimeInForce = Literal["gtc", "ioc"]
 EndStatus = Literal["cancelled", "expired"]
 
 
-class OrderRow(msgspec.Struct, frozen=True):
+class OrderRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One decision of the strategy, order "{uid}-{seq}-{index}"; index counts from 0 per seq."""
 
     seq: int
@@ -35,7 +35,7 @@ class OrderRow(msgspec.Struct, frozen=True):
     tag: str = ""  #: the strategy's own word for it
 
 
-class OrderEndRow(msgspec.Struct, frozen=True):
+class OrderEndRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The end of an open order without a fill. An order has at most one end, or one fill."""
 
     order_seq: int
@@ -45,7 +45,7 @@ class OrderEndRow(msgspec.Struct, frozen=True):
     reason: str
 
 
-class FillRow(msgspec.Struct, frozen=True):
+class FillRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A fill of order (order_seq, order_index); index counts from 0 per fill_seq."""
 
     order_seq: int
@@ -60,7 +60,7 @@ class FillRow(msgspec.Struct, frozen=True):
     fee: Decimal = ZERO
 
 
-class EquityRow(msgspec.Struct, frozen=True):
+class EquityRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One point of the equity curve: at the first own event of a 10 s step of feed time."""
 
     seq: int
@@ -68,7 +68,7 @@ class EquityRow(msgspec.Struct, frozen=True):
     equity: Decimal
 
 
-class MetricRow(msgspec.Struct, frozen=True, gc=False):
+class MetricRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The value of a strategy's metric at an equity point."""
 
     seq: int
@@ -91,3 +91,14 @@ class BatchResult(msgspec.Struct):
     ended: list[OrderEndRow] = []
     metrics: list[MetricRow] = []
     halt: str = ""  #: why a limit stopped the portfolio after `to_seq`, before the end of the batch
+
+    @property
+    def is_urgent(self) -> bool:
+        """Return whether it has a fill, a placed order, the end of one or a halt, which must be
+        committed at once."""
+        return bool(
+            self.fills
+            or self.ended
+            or self.halt
+            or any(order.status == "open" for order in self.orders)
+        )

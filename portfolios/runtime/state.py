@@ -86,7 +86,8 @@ class Position(msgspec.Struct, omit_defaults=True):
     @property
     def value(self) -> Decimal:
         """Return the value at the last price seen, 4 places; negative when short."""
-        return quantise(self.quantity * (UNITS[self.scale] * self.mark_units))
+        price = CONTEXT.multiply(UNITS[self.scale], self.mark_units)
+        return quantise(CONTEXT.multiply(self.quantity, price))
 
 
 class OpenOrder(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -133,7 +134,7 @@ class Figures(msgspec.Struct):
         if equity >= self.peak:
             self.peak, self.drawdown = equity, ZERO
             return
-        self.drawdown = self.peak - equity
+        self.drawdown = CONTEXT.subtract(self.peak, equity)
         if self.drawdown > self.largest_drawdown:
             self.largest_drawdown = self.drawdown
 
@@ -169,7 +170,10 @@ class Account(msgspec.Struct, omit_defaults=True):
     @property
     def equity(self) -> Decimal:
         """Return cash plus the value of positions at the last prices seen, 4 places."""
-        return sum((position.value for position in self.positions.values()), self.cash)
+        equity = self.cash  # in the context of money, whatever a strategy did to its own
+        for position in self.positions.values():
+            equity = CONTEXT.add(equity, position.value)
+        return equity
 
     def symbols_in_use(self) -> frozenset[str]:
         """Return the symbols with a position or an open order."""

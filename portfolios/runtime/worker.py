@@ -106,7 +106,11 @@ class PortfolioWorker:
             if engine is None:
                 raise SeqMismatch(f"no portfolio is loaded for a batch up to seq {request.to_seq}")
             result = engine.run(
-                decode_events(request.events), request.from_seq, request.to_seq, request.suppress
+                decode_events(request.events),
+                request.from_seq,
+                request.to_seq,
+                request.suppress,
+                request.want_state,
             )
             self._engine = engine
             return Result(result)

@@ -16,6 +16,10 @@ class RecentClosesStrategy(Strategy):
     Buys and sells nothing before the window is full or while an order of the symbol is open.
     """
 
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters)
+        self._size = self.window  # looked up once, not at every event
+
     @property
     def window(self) -> int:
         """Return how many closes to keep."""
@@ -39,11 +43,14 @@ class RecentClosesStrategy(Strategy):
     def on_event(
         self, ctx: Context, state: dict[str, Any], event: Event
     ) -> Iterable[OrderIntent] | None:
-        size = self.window
-        closes = state["closes"].setdefault(event.symbol, [])
+        symbol, missing = event.symbol, self._size
+        closes = state["closes"].get(symbol)
+        if closes is None:
+            closes = state["closes"][symbol] = []
         closes.append(event.close_units)
-        if len(closes) > size:
+        missing -= len(closes)
+        if missing < 0:
             del closes[0]
-        if len(closes) < size or ctx.has_open_order(event.symbol):
+        elif missing:
             return None
-        return self.decide(ctx, event.symbol, closes)
+        return None if ctx.has_open_order(symbol) else self.decide(ctx, symbol, closes)

@@ -40,17 +40,18 @@ class SmaCross(RecentClosesStrategy):
         yield from smaller_errors("fast", parameters.fast, "slow", parameters.slow)
         yield from quantity_errors("quantity", parameters.quantity)
 
+    def __init__(self, parameters: SmaCrossParameters) -> None:
+        super().__init__(parameters)
+        self._windows = parameters.fast, parameters.slow
+
     @property
     def window(self) -> int:
         slow: int = self.parameters.slow
         return slow
 
     def decide(self, ctx: Context, symbol: str, closes: list[int]) -> Iterable[OrderIntent] | None:
-        fast, slow = self.parameters.fast, self.parameters.slow
-        above = sum(closes[-fast:]) * slow > sum(closes) * fast  # integers: no rounding
+        fast, slow = self._windows
         held = ctx.held(symbol)
-        if above and not held:
-            return [OrderIntent(symbol, "buy", self.parameters.quantity)]
-        if not above and held > 0:
-            return [OrderIntent(symbol, "sell", held)]
-        return None
+        if sum(closes[-fast:]) * slow > sum(closes) * fast:  # integers: no rounding
+            return None if held else [OrderIntent(symbol, "buy", self.parameters.quantity)]
+        return [OrderIntent(symbol, "sell", held)] if held > 0 else None

@@ -34,6 +34,7 @@ class CommitBuilder:
         self.suppress: bool | None = None  #: None before the first event of its symbols
         self.feed_us = 0  #: start of the newest feed segment known when its events were read
         self._state: bytes | None = None
+        self.lacks_state = False  #: events were handled since the process returned its state
         self._orders: list[OrderLine] = []
         self._fills: list[FillLine] = []
         self._equity: list[EquityLine] = []
@@ -58,8 +59,8 @@ class CommitBuilder:
         """Record that no event up to `to_seq` was for this portfolio."""
         self.to_seq = to_seq
 
-    def add(self, result: BatchResult) -> None:
-        """Add the results of a batch."""
+    def add(self, result: BatchResult, *, asked_for_state: bool = True) -> None:
+        """Add the results of a batch, which has the state if it changed and was asked for."""
         self.to_seq = max(self.to_seq, result.to_seq)
         self._orders.extend(map(_order, result.orders))
         self._fills.extend(map(_fill, result.fills))
@@ -70,9 +71,11 @@ class CommitBuilder:
         self._refused_again += result.refused_again
         if result.state is not None:
             self._state = result.state
+        self.lacks_state = not (asked_for_state or result.is_urgent)
 
     def build(self, portfolio: int, epoch: int, release: int | None = None) -> Commit:
         """Return the commit, with a new batch id."""
+        assert not self.lacks_state  # an older state would be taken for the one at `to_seq`
         return Commit(
             portfolio=portfolio,
             epoch=epoch,

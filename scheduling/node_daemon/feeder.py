@@ -228,7 +228,8 @@ class Feeder:
             await self._flush()  # a commit is suppressed as a whole or not at all
             self._builder.feed_us = newest_us
         self._builder.suppress = suppress
-        await self._run_batch(Batch(self.engine_seq, to_seq, suppress, events))
+        want_state = cursor < self._single_step_to or self._is_due(to_seq)
+        await self._run_batch(Batch(self.engine_seq, to_seq, suppress, events, want_state))
         return True
 
     async def _load(self, cursor: int) -> bool:
@@ -252,13 +253,14 @@ class Feeder:
             self.failed_in = (batch.from_seq, batch.to_seq)
             if failure.seq is not None and batch.from_seq < failure.seq <= batch.to_seq:
                 self.failed_in = (failure.seq - 1, failure.seq)
-            await self._flush_if_any()  # the work before this batch is valid
-            raise
+            if not self._builder.lacks_state:
+                await self._flush_if_any()  # the work before this batch is valid
+            raise  # else it is done again, one event at a time up to the failed one
         took = boottime_s() - began
         self.engine_seq = result.to_seq  # lower than that of the batch if a limit halts it there
         self._halted = result.halt
         self.events_seen = True
-        self._builder.add(result)
+        self._builder.add(result, asked_for_state=batch.want_state)
         lines = len(result.orders) + len(result.fills) + len(result.ended) + len(result.equity)
         if took > SLOW_BATCH_S or lines > MANY_LINES:
             self._batch_events = max(self._batch_events // 4, MIN_BATCH_EVENTS)
@@ -288,14 +290,16 @@ class Feeder:
 
     # --- commits -----------------------------------------------------------------------------
 
-    def _is_due(self) -> bool:
+    def _is_due(self, to_seq: int | None = None) -> bool:
+        """Return whether a commit is due now, or will be after a batch up to `to_seq`."""
         builder = self._builder
-        if builder.span == 0:
+        span = builder.span if to_seq is None else to_seq - builder.from_seq
+        if span == 0:
             return False
         if builder.urgent or asyncio.get_running_loop().time() >= self._due_at_s:
             return True
         catching_up = self._reader.head() - builder.from_seq > BEHIND_EVENTS
-        return builder.span >= (COMMIT_EVENTS_BEHIND if catching_up else COMMIT_EVENTS)
+        return span >= (COMMIT_EVENTS_BEHIND if catching_up else COMMIT_EVENTS)
 
     def _until_due_s(self) -> float:
         now = asyncio.get_running_loop().time()
@@ -309,14 +313,32 @@ class Feeder:
 
     async def _flush(self, *, patient: bool = False) -> None:
         """Commit the work so far. Raise the refusal if the answer is not `ok`."""
+        await self._complete_state()
         commit = self._builder.build(self._portfolio, self._epoch)
         result = await self._context.committer.commit(commit, patient=patient)
         if result.answer != "ok":
             raise _refusal(result)
         self._committed(commit)
 
+    async def _complete_state(self) -> None:
+        """Ask the process for its state, if it has handled events since it returned one."""
+        builder = self._builder
+        if not builder.lacks_state:
+            return
+        try:
+            result = await self._child.run(
+                Batch(self.engine_seq, builder.to_seq, False, _NO_EVENTS),
+                self._context.config.batch_limit_s,
+            )
+        except ChildFailed:
+            self.failed_in = (builder.from_seq, builder.to_seq)
+            raise
+        self.engine_seq = builder.to_seq
+        builder.add(result)
+
     async def _release(self, handoff: int) -> None:
         """Commit the work so far as the last commit of this epoch, and apply the answer."""
+        await self._complete_state()
         commit = self._builder.build(self._portfolio, self._epoch, release=handoff)
         self.releasing = True
         try:

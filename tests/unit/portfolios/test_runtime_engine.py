@@ -15,6 +15,7 @@ from portfolios.runtime.state import decode_state, encode_state, strategy_view
 from portfolios.strategies import registry
 from portfolios.strategies.base import OrderIntent, Strategy
 from portfolios.strategies.registry import UnknownStrategy
+from scheduling.node_daemon.commit_builder import CommitBuilder
 from tests.support.market_factories import Scripted, bar, buy, run, scripted, sell, spec
 
 KO_1, GE_2, KO_3 = bar(1, "KO", "10", "11"), bar(2, "GE", "5", "5"), bar(3, "KO", "12", "13")
@@ -332,3 +333,35 @@ def test_chance_is_the_same_at_the_same_seq_and_differs_between_portfolios() -> 
     second = [context.random.random() for context in contexts]
     assert first[0] == first[1] != first[2]
     assert second[0] == second[1] != first[0]
+
+
+# --- the state is returned when a commit needs it ------------------------------------------------
+
+
+def test_a_state_that_is_not_asked_for_comes_with_the_next_batch(monkeypatch: Any) -> None:
+    engine, twin = scripted(monkeypatch, {}), scripted(monkeypatch, {})
+    assert engine.run([KO_1], 0, 1, want_state=False).state is None
+    assert engine.run([GE_2], 1, 2, want_state=False).state is None
+    assert engine.run([], 2, 5).state == run(twin, [KO_1, GE_2]).state
+    assert engine.run([], 5, 6).state is None  # it has been returned
+
+
+def test_what_is_committed_at_once_brings_its_state(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "1")], 2: [buy("KO", "900")]})
+    placed = engine.run([KO_1], 0, 1, want_state=False)
+    assert placed.is_urgent and placed.state is not None
+    refused = engine.run([bar(2, "GE", "5", "5")], 1, 2, want_state=False)
+    assert not refused.is_urgent and refused.state is None
+    filled = engine.run([KO_3], 2, 3, want_state=False)
+    assert filled.is_urgent and filled.state == encode_state(engine.state)
+
+
+def test_a_commit_is_not_built_with_an_older_state(monkeypatch: Any) -> None:
+    engine, builder = scripted(monkeypatch, {}), CommitBuilder(0)
+    builder.add(engine.run([KO_1], 0, 1))
+    builder.add(engine.run([GE_2], 1, 2, want_state=False), asked_for_state=False)
+    assert builder.lacks_state
+    with pytest.raises(AssertionError):
+        builder.build(1, 1)
+    builder.add(engine.run([], 2, 2))
+    assert builder.build(1, 1).state == encode_state(engine.state)
