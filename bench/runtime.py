@@ -31,7 +31,7 @@ from portfolios.runtime.worker import serve
 
 SEGMENTS = (Segment(1, 0, 100.0),)
 COMMIT_EVENTS = 2_000  #: as many as a commit has while a node catches up
-PORTFOLIOS = (
+PORTFOLIOS: tuple[tuple[str, list[str]], ...] = (
     ("sma_cross", ["IBM"]),
     ("mean_reversion", ["IBM"]),
     ("buy_and_hold", ["IBM"]),
