@@ -226,3 +226,17 @@ def test_artifact_of_a_roll_out_that_began_meanwhile_is_not_deleted() -> None:
     )
     step()
     assert pinned("a") == "3.0"
+
+
+def test_steps_that_were_decided_before_a_change_do_nothing() -> None:
+    node, _, second = make_fleet("a", "b")
+    number = begin(second, "a", "b", canary_seconds=0)
+    operations.revise_portfolio("b", LIMITS, actor="bob")
+    assert execute(enact.start_item(number, item_of("b"), timing())) == "changed"
+    assert (revision("b"), pinned("b")) == (2, "1.0")
+    step()
+    reload_done("a", node)
+    operations.return_roll_out(number, actor="bob")
+    operations.revise_portfolio("a", LIMITS, actor="eve")
+    assert execute(enact.give_back(number, item_of("a"), timing())) == "changed"
+    assert (revision("a"), pinned("a")) == (3, "2.0")
