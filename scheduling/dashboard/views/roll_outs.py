@@ -29,7 +29,7 @@ ROWS = 100
 @viewer_required
 def roll_out_list(request: HttpRequest) -> HttpResponse:
     """List roll-outs, newest first; filter: `?state=`."""
-    context = page_context(request, "handoffs")
+    context = page_context(request, "artifacts")
     state = text_parameter(request.GET, "state")
     rows = roll_outs()
     context |= {
@@ -48,7 +48,7 @@ def roll_out(request: HttpRequest, number: int) -> HttpResponse:
         shown = read_roll_out(number)
     except NotFound as missing:
         return render_problem(request, 404, "No such roll-out", missing.message)
-    context = page_context(request, "handoffs") | {
+    context = page_context(request, "artifacts") | {
         "roll_out": shown,
         "table_page": page_by_offset(shown.items, request.GET, "from", ROWS),
         "counts": _counts(shown),
@@ -65,7 +65,7 @@ def _counts(shown: RollOutView) -> list[tuple[str, int]]:
 @operator_required
 def begin_roll_out(request: HttpRequest) -> HttpResponse:
     """Show the form; on POST begin the roll-out and go to its page. `?artifact=` is filled in."""
-    context = page_context(request, "handoffs") | {"action": ROLL_OUT, "wide_fields": WIDE_FIELDS}
+    context = page_context(request, "artifacts") | {"action": ROLL_OUT, "wide_fields": WIDE_FIELDS}
     template = "dashboard/parts/roll_out_form.html"
     if request.method != "POST":
         artifact = text_parameter(request.GET, "artifact")
@@ -106,4 +106,4 @@ def roll_out_action(request: HttpRequest, number: int, verb: str) -> HttpRespons
         shown = read_roll_out(number)
     except NotFound as missing:
         return render_problem(request, 404, "No such roll-out", missing.message)
-    return perform_action(request, operation, shown, number, page_context(request, "handoffs"))
+    return perform_action(request, operation, shown, number, page_context(request, "artifacts"))

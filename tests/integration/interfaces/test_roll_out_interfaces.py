@@ -203,6 +203,9 @@ def test_form_begins_a_roll_out_and_shows_each_error_at_its_field() -> None:
     _, _, second = make_fleet("a", "b")
     client = Client()
     client.force_login(make_user("mira", Role.OPERATOR))
+    assert 'href="/roll-outs/"' in client.get("/strategies/").content.decode()
+    link = f'href="/roll-outs/new/?artifact={second.sha256}"'
+    assert link in client.get(f"/strategies/{second.sha256}/").content.decode()
     assert second.sha256 in client.get(f"/roll-outs/new/?artifact={second.sha256}").content.decode()
     wrong = client.post("/roll-outs/new/", {"artifact": "0" * 64, "at_a_time": "900"})
     assert wrong.status_code == 400
