@@ -11,7 +11,7 @@ from jsonschema.exceptions import relevance
 from jsonschema.validators import extend
 from referencing import Registry
 
-from portfolios.strategies.base import FieldError
+from portfolios.strategies.base import FieldError, secret_error
 from portfolios.strategies.validation_messages import KINDS
 
 _KINDS = {"integer": "int", "number": "float", "string": "str", "boolean": "bool"}
@@ -35,10 +35,14 @@ def schema_errors(
         names = ", ".join(sorted(known)) or "none"
         message = f"{strategy} has no parameter {name}; it has: {names}."
         errors.append(FieldError(name, "unknown_parameter", message))
-    for name in _top(schema).get("required", []):
-        if name not in parameters:
+    required = _top(schema).get("required", [])
+    secrets = {name for name, part in known.items() if _has_secret(schema, part)}
+    for name in sorted(secrets.intersection({*parameters, *required})):
+        errors.append(secret_error(strategy, name, required=name in required))
+    for name in required:
+        if name not in parameters and name not in secrets:
             errors.append(FieldError(name, "required", f"{strategy} needs the parameter {name}."))
-    given = {name: value for name, value in parameters.items() if name in known}
+    given = {n: value for n, value in parameters.items() if n in known and n not in secrets}
     found: dict[str, ValidationError] = {}
     for error in sorted(_found(schema, given), key=relevance):
         found.setdefault(str(error.absolute_path[0]), error)
@@ -52,6 +56,21 @@ def properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the parameters of a schema by name, each with its own schema."""
     found: Mapping[str, Any] = _top(schema).get("properties", {})
     return found
+
+
+def _has_secret(schema: Mapping[str, Any], part: Any, seen: frozenset[str] = frozenset()) -> bool:
+    """Return whether a part of the schema is a secret, or refers to one. Pure."""
+    if isinstance(part, list):
+        return any(_has_secret(schema, each, seen) for each in part)
+    if not isinstance(part, Mapping):
+        return False
+    reference = str(part.get("$ref", ""))
+    if reference and reference not in seen:
+        target = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"))
+        if _has_secret(schema, target, seen | {reference}):
+            return True
+    is_secret = part.get("format") == "secret"
+    return is_secret or any(_has_secret(schema, each, seen) for each in part.values())
 
 
 def needs_pattern(schema: Any) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import django.db.models.deletion
 from django.db import migrations, models
 
+from ginkgo_site.table_locks import PatientMigration
+
 CREATE = """
 CREATE SEQUENCE portfolios_metricpoint_number AS bigint;
 CREATE TABLE portfolios_metricpoint (
@@ -24,7 +26,7 @@ CREATE TABLE portfolios_metricpoint_default PARTITION OF portfolios_metricpoint 
 """
 
 
-class Migration(migrations.Migration):
+class Migration(PatientMigration):
     dependencies = [("portfolios", "0008_order_kinds")]
 
     operations = [

@@ -268,7 +268,7 @@ class Strategy:
             )
         for name, field in fields.items():
             if is_secret(field.type) and (field.required or name in parameters):
-                yield _secret_error(cls.name, name, required=field.required)
+                yield secret_error(cls.name, name, required=field.required)
             elif name in parameters:
                 yield from _value_errors(name, parameters[name], field.type)
             elif field.required:
@@ -286,7 +286,7 @@ def _has_secret(schema: Any) -> bool:
     return isinstance(schema, list) and any(map(_has_secret, schema))
 
 
-def _secret_error(strategy: str, name: str, *, required: bool) -> FieldError:
+def secret_error(strategy: str, name: str, *, required: bool) -> FieldError:
     if required:
         return FieldError(
             name,

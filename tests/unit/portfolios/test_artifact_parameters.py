@@ -10,7 +10,7 @@ import pytest
 from msgspec import Meta
 
 from portfolios.artifacts.parameters import needs_pattern, schema_errors
-from portfolios.strategies.base import Strategy
+from portfolios.strategies.base import Secret, Strategy
 
 
 class Inner(msgspec.Struct):
@@ -95,3 +95,28 @@ def test_references_are_never_fetched() -> None:
     schema = {"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:9/schema"}}}
     with pytest.raises(Exception, match="Unresolvable"):
         schema_errors("probe", schema, {"a": 1})
+
+
+class Account(msgspec.Struct):
+    key: Secret = ""
+
+
+class WithSecrets(msgspec.Struct):
+    token: Secret
+    account: Account | None = None
+    size: int = 1
+
+
+class Leaky(Strategy):
+    name = "leaky"
+    parameters_type = WithSecrets
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"token": "x"}, {"account": {"key": "x"}}, {"size": 2, "account": None}]
+)
+def test_secrets_are_refused_as_in_a_strategy_of_the_release(parameters: dict[str, Any]) -> None:
+    schema = msgspec.json.decode(msgspec.json.encode(Leaky.schema()))
+    own = sorted((e.field, e.code) for e in Leaky.validate(parameters))
+    assert sorted((e.field, e.code) for e in schema_errors("leaky", schema, parameters)) == own
+    assert ("token", "secret") in own
