@@ -1,0 +1,174 @@
+"""A recorded feed on a node: the ring, pages of older records, and a database that went back."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from portfolios.runtime.events import Event, Tick, decode_events, encode_event, make_bar
+from scheduling.node_daemon import recorded_feed
+from scheduling.node_daemon.clock import boottime_us
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient
+from scheduling.node_daemon.errors import RecordsMissing, ServerUnavailable
+from scheduling.node_daemon.feed_reader import Listener
+from scheduling.node_daemon.feed_time import FeedTime
+from scheduling.node_daemon.recorded_feed import RecordedFeedReader
+from scheduling.wire.messages import FeedAnswer, FeedRequest
+
+RING, PAGE = 20, 10
+
+
+def record(seq: int, *, released: int = 0, symbol: str = "") -> Event:
+    if seq % 7 == 0:
+        return Tick(seq, "", seq, released or seq)
+    name = symbol or ("KO" if seq % 2 else "GE")
+    return make_bar(seq, name, seq, released or seq, (seq, seq, seq, seq), 1)
+
+
+class Gateway:
+    """Answers as the real one; `head` is set by the test."""
+
+    def __init__(self, head: int = 0) -> None:
+        self.head, self.first_seq, self.away = head, 1, False
+        self.released_at = 0  #: of every record; 0: its seq
+        self.asked: list[FeedRequest] = []
+
+    async def feed(self, request: FeedRequest) -> FeedAnswer:
+        self.asked.append(request)
+        if self.away:
+            raise ServerUnavailable("away")
+        if request.after > self.head:
+            return FeedAnswer(head=self.head, first_seq=self.first_seq, changed=True)
+        if request.after < 0 or request.after + 1 < self.first_seq:
+            return FeedAnswer(head=self.head, first_seq=self.first_seq)
+        last = min(self.head, request.after + request.limit)
+        events = [
+            encode_event(record(seq, released=self.released_at))
+            for seq in range(request.after + 1, last + 1)
+        ]
+        return FeedAnswer(head=self.head, first_seq=self.first_seq, events=events)
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Gateway:
+    monkeypatch.setattr(recorded_feed, "RING", RING)
+    monkeypatch.setattr(recorded_feed, "PAGE", PAGE)
+    monkeypatch.setattr(recorded_feed, "PAGES", 2)
+    return Gateway(head=100)
+
+
+async def following(gateway: Gateway, to: int) -> RecordedFeedReader:
+    """Return a reader that began at the gateway's head and has followed up to `to`."""
+    client = cast("ControlPlaneClient", gateway)
+    reader = RecordedFeedReader("fx", client, FeedTime(), "incarnation")
+    await reader._follow_once()
+    gateway.head = to
+    while reader.head() < to:
+        await reader._follow_once()
+    return reader
+
+
+def seqs(batch: tuple[bytes, int]) -> list[int]:
+    return [event.seq for event in decode_events(batch[0])]
+
+
+async def read_all(reader: RecordedFeedReader, cursor: int, symbols: Any) -> list[int]:
+    found: list[int] = []
+    while cursor < reader.head():
+        assert await reader.load(cursor)
+        data, to_seq = reader.batch(cursor, symbols, reader.head(), 4, 7)
+        assert cursor < to_seq <= cursor + 7
+        found += seqs((data, to_seq))
+        cursor = to_seq
+    return found
+
+
+async def test_records_that_arrive_are_read_from_the_ring_without_a_request(
+    gateway: Gateway,
+) -> None:
+    reader = await following(gateway, 115)
+    asked = len(gateway.asked)
+    assert await read_all(reader, 100, None) == list(range(101, 116))
+    assert len(gateway.asked) == asked
+
+
+@pytest.mark.parametrize("start", [0, 1, 9, 10, 11, 57, 94, 95, 96, 99])
+async def test_a_portfolio_behind_the_ring_reads_every_record_once(
+    gateway: Gateway, start: int
+) -> None:
+    reader = await following(gateway, 115)
+    assert await read_all(reader, start, None) == list(range(start + 1, 116))
+
+
+async def test_a_portfolio_gets_its_symbols_and_what_has_none(gateway: Gateway) -> None:
+    reader = await following(gateway, 115)
+    wanted = [seq for seq in range(1, 116) if seq % 7 == 0 or seq % 2]
+    assert await read_all(reader, 0, frozenset({"KO"})) == wanted
+    history = await reader.history(frozenset({"KO"}), 60, 9)
+    assert [event.seq for event in history] == [s for s in wanted if s <= 60][-9:]
+
+
+async def test_memory_is_bounded(gateway: Gateway) -> None:
+    reader = await following(gateway, 160)
+    await read_all(reader, 0, None)
+    assert len(reader._slots) == RING
+    assert len(reader._pages) == 2
+
+
+async def test_only_records_that_are_old_enough_are_stale(gateway: Gateway) -> None:
+    now = FeedTime().at(boottime_us())
+    gateway.released_at = now - 3_000_000
+    reader = await following(gateway, 105)
+    gateway.released_at = now
+    gateway.head = 110
+    await reader._follow_once()
+    assert reader.stale_head(100, 2_000_000) == 105
+    assert reader.stale_head(100, 60_000_000) == 100
+    assert 2.9 < reader.age_s(101) < 60
+
+
+async def test_a_gateway_that_is_away_loses_nothing(gateway: Gateway) -> None:
+    reader = await following(gateway, 101)
+    gateway.away = True
+    assert not await reader.load(10)
+    gateway.away = False
+    assert await reader.load(10)
+
+
+async def test_dropped_records_are_named(gateway: Gateway) -> None:
+    gateway.first_seq = 35
+    reader = await following(gateway, 101)
+    with pytest.raises(RecordsMissing, match="keeps its records from seq 35 on, and seq 11 is"):
+        await reader.load(10)
+    assert await read_all(reader, 34, None) == list(range(35, 102))
+    assert [e.seq for e in await reader.history(None, 40, 50)] == list(range(35, 41))
+
+
+async def test_a_database_that_went_back_makes_the_node_forget_its_records(
+    gateway: Gateway,
+) -> None:
+    reader = await following(gateway, 110)
+    woken: list[int] = []
+    reader.listen(Listener(frozenset({"KO"}), lambda: woken.append(1)))
+    gateway.head = 103
+    await reader._follow_once()
+    assert (reader.head(), woken) == (103, [1])
+    gateway.head = 105
+    await reader._follow_once()
+    assert await read_all(reader, 102, None) == [103, 104, 105]
+
+
+async def test_listeners_are_woken_for_their_symbols_and_for_records_without_one(
+    gateway: Gateway,
+) -> None:
+    reader = await following(gateway, 101)
+    woken: list[str] = []
+    for name in ("KO", "GE"):
+        reader.listen(Listener(frozenset({name}), lambda name=name: woken.append(name)))  # type: ignore[misc]
+    gateway.head = 102
+    await reader._follow_once()
+    assert woken == ["GE"]
+    gateway.head = 105  # 105 is a tick
+    await reader._follow_once()
+    assert sorted(woken) == ["GE", "GE", "KO"]
