@@ -9,11 +9,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from portfolios.feed_registration import current_head
-from portfolios.feeds import open_feed
+from portfolios.feeds import feed_names, open_feed
 from portfolios.runtime.events import Event
 from scheduling.api.base import ApiView, refuse_unknown_parameters
 from scheduling.api.openapi import described, query
 from scheduling.api.pagination import read_int, read_limit
+from scheduling.observe.feeds import read_records
+from scheduling.operations.feeds import find_feed
 from scheduling.presentation.serializers import FeedDocument
 
 HIGHEST_FEED_LIMIT = 5000
@@ -31,24 +33,34 @@ class FeedEvents(ApiView):
         parameters=[
             query("from", int, "The first seq; by default the newest events."),
             query("limit", int, "At most 5,000; by default 100."),
+            query("feed", str, "Its name; by default the packaged bars."),
         ],
         summary="Market events",
     )
     def get(self, request: Request) -> Response:
         """Return the events of [from, from + limit), up to the head."""
-        refuse_unknown_parameters(request, ("from",))
+        refuse_unknown_parameters(request, ("from", "feed"))
         limit = read_limit(request, highest=HIGHEST_FEED_LIMIT)
-        feed = open_feed()
-        head = current_head(feed.name)
+        name = request.query_params.get("feed", "")
+        recorded = name not in ("", *feed_names())
+        if recorded:
+            find_feed(name)
+        feed = None if recorded else open_feed(name or None)
+        head = current_head(feed.name if feed else name)
         first = read_int(request, "from", max(head - limit + 1, 1), lowest=1)
         wanted = min(limit, head - first + 1)
-        events = feed.read(first, wanted) if wanted > 0 else []
+        if wanted <= 0:
+            events = []
+        else:
+            events = feed.read(first, wanted) if feed else read_records(name, first, wanted)
         results = [feed_event_document(event) for event in events]
-        return Response({"head": head, "length": feed.length, "results": results})
+        length = feed.length if feed else head
+        return Response({"head": head, "length": length, "results": results})
 
 
 def feed_event_document(event: Event) -> dict[str, Any]:
-    """Return one bar. Prices are texts with exactly four places."""
+    """Return one event as a bar. Prices are texts with the places of their symbol, four by
+    default."""
     return {
         "seq": event.seq,
         "symbol": event.symbol,

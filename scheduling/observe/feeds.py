@@ -165,6 +165,21 @@ def newest_gaps(name: str) -> list[GapView]:
     ]
 
 
+RANGE = """
+SELECT r.event FROM portfolios_feedrecord r JOIN portfolios_feed f ON f.id = r.feed_id
+WHERE f.name = %(name)s AND r.seq >= %(first)s ORDER BY r.seq LIMIT %(limit)s
+"""
+
+
+def read_records(name: str, first: int, limit: int) -> list[Event]:
+    """Return the records of a recorded feed from `first` on. One statement."""
+    with repeatable_read("the feed") as cursor:
+        rows: list[Any] = cursor.execute(
+            RANGE.encode(), {"name": name, "first": first, "limit": limit}
+        ).fetchall()
+    return [decode_event(bytes(row.event)) for row in rows]
+
+
 def _newest(name: str, limit: int) -> list[Event]:
     with repeatable_read("the feed") as cursor:
         rows: list[Any] = cursor.execute(NEWEST.encode(), {"name": name, "limit": limit}).fetchall()

@@ -86,6 +86,11 @@ def test_bars_trades_and_quotes_are_stored_with_their_exact_prices(fx: ApiClient
         {"kind": "tick", "time": at},
     )  # fmt: skip
     assert answer.json() == {"from_seq": 1, "to_seq": 4, "repeated": False, "missing": None}
+    events = fx.get("feed/", feed="fx").json()["results"]
+    assert [(e["seq"], e["symbol"], e["close"]) for e in events[:3]] == [
+        (1, "EURUSD", "1.07050"), (2, "KO", "68.2500"), (3, "EURUSD", "1.07087"),
+    ]  # fmt: skip
+    problem(fx.get("feed/", feed="none"), 404, "not_found")
     document = fx.get("feeds/fx/").json()
     assert (document["head"], document["kind"], document["portfolios"]) == (4, "recorded", [])
 
