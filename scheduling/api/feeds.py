@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -43,13 +45,46 @@ class FeedBody(InstrumentsBody):
     keep_days = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
 
 
+@extend_schema_field({"type": "array", "maxItems": feeds.MAX_ROWS, "items": {"type": "object"}})
+class RowsField(serializers.Field[list[Any], Any, Any, Any]):
+    """A list of objects; `portfolios.feeds.rows` reads them."""
+
+    default_error_messages = {
+        "not_a_list": "must be a list of rows, each an object with symbol, time and prices",
+        "too_many": f"has more than {feeds.MAX_ROWS:,} rows; append them in parts",
+    }
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Return the rows. Errors count them from 1."""
+        if not isinstance(data, list):
+            self.fail("not_a_list")
+        if len(data) > feeds.MAX_ROWS:
+            self.fail("too_many")
+        wrong = {
+            str(number): [
+                ErrorDetail(
+                    f"row {number}: is not an object with symbol, time and prices", "wrong_type"
+                )
+            ]
+            for number, row in enumerate(data, start=1)
+            if not isinstance(row, dict)
+        }
+        if wrong:
+            raise serializers.ValidationError(dict(list(wrong.items())[: feeds.MAX_ERRORS]))
+        return data
+
+    def to_representation(self, value: list[Any]) -> Any:
+        """Return the rows."""
+        return value
+
+
 class AppendBody(StrictSerializer):
     """`rows`: bars, trades or quotes, each with its symbol and its time with a time zone.
 
     `source` and `number` (1, 2, 3 …) make a repeat harmless: it is answered as before.
     """
 
-    rows = serializers.ListField(child=serializers.JSONField(), max_length=feeds.MAX_ROWS)
+    rows = RowsField()
     source = TextField(max_length=80, required=False)  # type: ignore[assignment]
     number = WholeNumberField(min_value=1, max_value=2**62, required=False)
 
