@@ -55,5 +55,7 @@ def _render(fleet: FleetView, view: LiveView) -> tuple[dict[str, str], list[str]
         portfolio = next((p for p in fleet.portfolios if p.name == view.name), None)
         if portfolio is not None:
             context |= portfolio_context(fleet, portfolio) | {"log": read_log(portfolio.id)}
-            parts |= render_parts(("head", "positions", "log"), context, folder="portfolio")
+            parts |= render_parts(
+                ("head", "positions", "metrics", "log"), context, folder="portfolio"
+            )
     return parts, None

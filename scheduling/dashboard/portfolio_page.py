@@ -29,7 +29,7 @@ REVISION_WORDS = {"unproven": "not yet good"}
 
 
 def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, Any]:
-    """Return the context of the page head and of the positions."""
+    """Return the context of the page head, of positions and metrics."""
     account = portfolio.account or {}
     handoff = portfolio.handoff
     message = card_message(portfolio, fleet.at, settings.GINKGO.good_after_s)
@@ -42,6 +42,7 @@ def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, A
         "revision_word": REVISION_WORDS.get(portfolio.rev_status, portfolio.rev_status),
         "account": account,
         "positions": account.get("positions") or [],
+        "metrics": sorted((account.get("metrics") or {}).items()),
         "lag_seconds": lag_text(portfolio.lag_events, portfolio.feed_rate),
         "handoff": handoff,
         "handoff_kind": kind_text(handoff) if handoff else "",

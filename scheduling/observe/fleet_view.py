@@ -513,6 +513,7 @@ def _decode_new(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
                     "drawdown_pct": Decimal(view["drawdown_pct"]),
                     "largest_drawdown": Decimal(view["largest_drawdown"]),
                     "figures_since": view["figures_since"],
+                    "metrics": dict(state.metrics),
                     "positions": view["positions"],
                 }
                 _states[row.portfolio_id] = (row.seq, account, strategy_view(state))

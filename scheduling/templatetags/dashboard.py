@@ -88,6 +88,12 @@ def words(state: str) -> str:
 
 
 @register.filter
+def metric(value: float) -> str:
+    """Return a strategy's own figure with six significant digits: 1,250, 0.0314."""
+    return f"{value:,.6g}"
+
+
+@register.filter
 def order_tag(status: str) -> str:
     """Return the CSS class of an order status."""
     return _ORDER_TAGS.get(status, "")

@@ -366,3 +366,17 @@ def test_portfolio_page_shows_how_far_the_equity_is_below_its_peak(fleet, operat
     assert '<dt>Drawdown</dt> <dd> 1.25 % <small class="wide" title="since seq 412">' in page
     assert "3,200.00 at most" in page
     assert "0 of 5 attempts" in page
+
+
+def test_portfolio_page_shows_metrics_where_a_strategy_sets_some(fleet, operator, monkeypatch):
+    busy = board_fixture.busy_fleet()
+    for module in (context, portfolio):
+        monkeypatch.setattr(module, "read_fleet_view", lambda: busy)
+    pane = r'<section class="pane" id="part-metrics" aria-labelledby="h-metrics" hidden>'
+    assert re.search(pane, text_of(operator.get("/portfolios/aapl-sma/")))
+    shown = next(row for row in busy.portfolios if row.name == "aapl-sma")
+    shown.account.update(metrics={"spread": 0.03141592653, "<b>": 1250.0})
+    page = text_of(operator.get("/portfolios/aapl-sma/"))
+    assert not re.search(pane, page)
+    assert '<dt>spread</dt><dd class="">0.0314159</dd>' in page
+    assert "&lt;b&gt;" in page
