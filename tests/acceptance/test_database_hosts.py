@@ -10,7 +10,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -27,24 +28,51 @@ pytestmark = pytest.mark.slow
 COMMITS_WITHIN_S = 5.0
 
 
-@contextmanager
-def installation_on(shared_installations: SharedInstallations, url: str) -> Iterator[Cluster]:
-    """Run an installation on this database, converged."""
+class Hosts:
+    """An installation whose database has two hosts, and the servers behind them: by default the
+    first host is the primary and the second the standby, also after a promotion."""
+
+    def __init__(self, pair: Pair, home: Path, proxies: tuple[TcpProxy, TcpProxy]) -> None:
+        self.pair = pair
+        self.first, self._second = proxies
+        ports = (int(proxy.url.rpartition(":")[2]) for proxy in proxies)
+        self._url = pair.url(*ports)
+        self.cluster = Cluster(home, **SHORT_LIMITS, DATABASE_URL=self._url)
+        self._is_used = False
+
+    def renew(self, stack: ExitStack) -> None:
+        """Return to a primary with a streaming standby, and to a converged installation."""
+        if self._is_used:
+            self.pair.renew()
+        self._is_used = True
+        for proxy, server in ((self.first, self.pair.primary), (self._second, self.pair.standby)):
+            stack.enter_context(proxy.redirect_to(address(server)))
+        self.cluster.follow_database(self._url)
+        self.cluster.wait_until_converged()
+
+
+def address(server: Server) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
+@pytest.fixture(scope="module")
+def started(shared_installations: SharedInstallations) -> Iterator[Hosts]:
     shared_installations.close()
-    with temporary_home() as home:
-        cluster = Cluster(home, **SHORT_LIMITS, DATABASE_URL=url)
-        try:
-            cluster.start()
-            cluster.wait_until_converged()
-            yield cluster
-        finally:
-            cluster.kill_everything()
+    with ExitStack() as stack:
+        pair = stack.enter_context(postgres_pair())
+        first = stack.enter_context(TcpProxy(address(pair.primary)).open())
+        second = stack.enter_context(TcpProxy(address(pair.standby)).open())
+        hosts = Hosts(pair, stack.enter_context(temporary_home()), (first, second))
+        stack.callback(hosts.cluster.kill_everything)
+        hosts.cluster.start()
+        yield hosts
 
 
 @pytest.fixture
-def pair() -> Iterator[Pair]:
-    with postgres_pair() as servers:
-        yield servers
+def hosts(started: Hosts) -> Iterator[Hosts]:
+    with ExitStack() as stack:
+        started.renew(stack)
+        yield started
 
 
 def positions(server: Server) -> dict[str, int]:
@@ -88,92 +116,87 @@ def vanished(cluster: Cluster) -> str:
     return found[0][0] if found else ""
 
 
-def test_promotion_after_dropped_packets_loses_no_commit(
-    shared_installations: SharedInstallations, pair: Pair
-) -> None:
+def test_promotion_after_dropped_packets_loses_no_commit(hosts: Hosts) -> None:
+    pair, cluster = hosts.pair, hosts.cluster
     pair.make_synchronous()
-    with TcpProxy(f"http://127.0.0.1:{pair.primary.port}").open() as proxy:
-        port = int(proxy.url.rpartition(":")[2])
-        with installation_on(shared_installations, pair.url(port, pair.standby.port)) as cluster:
-            owners = {name: run.ownership for name, run in cluster.runs().items()}
-            with proxy.hold_traffic():
-                took_s = promote(pair)
-                print(f"commits after {took_s:.2f} s")
-                assert took_s < COMMITS_WITHIN_S
-                cluster.follow_database(pair.url(pair.standby.port))
-                eventually(lambda: readiness(cluster)[0] == 200, 15, "readiness")
-                assert {name: run.ownership for name, run in cluster.runs().items()} == owners
-                # Every LISTEN connection works again: the migration does not wait for a heartbeat.
-                cluster.migrate("canary-1", cluster.other_node("canary-1"))
-                cluster.wait_for_progress()
-                cluster.assert_canaries_clean()
-                assert vanished(cluster) == ""
-                ((settled,),) = cluster.query(
-                    "SELECT data->>'settled' FROM scheduling_event WHERE kind = 'database_changed'"
-                )
-                assert settled == "true"
-
-
-def test_readiness_is_red_while_the_primary_is_frozen(
-    shared_installations: SharedInstallations, pair: Pair
-) -> None:
-    with installation_on(shared_installations, pair.url()) as cluster:
-        assert readiness(cluster)[0] == 200
-        pair.primary.freeze()
-        (status, said, _), took_s = wait_for(
-            lambda: readiness(cluster), lambda found: found[0] == 503, 30, "readiness red"
-        )
-        assert (status, took_s < 12) == (503, True)
-        assert said.startswith("The gateway's ")
-        assert "limit 5 s" in said
-        for _ in range(5):
-            assert readiness(cluster)[2] < 2
+    noted = "SELECT synchronous FROM scheduling_databasetimeline ORDER BY id DESC LIMIT 1"
+    eventually(lambda: cluster.query(noted) == [(True,)], what="the gateway knows of the standby")
+    owners = {name: run.ownership for name, run in cluster.runs().items()}
+    with hosts.first.hold_traffic():
         took_s = promote(pair)
         print(f"commits after {took_s:.2f} s")
         assert took_s < COMMITS_WITHIN_S
-        eventually(lambda: readiness(cluster)[0] == 200, 15, "readiness")
-
-
-def test_commits_missing_on_an_asynchronous_standby_are_reported(
-    shared_installations: SharedInstallations, pair: Pair
-) -> None:
-    with installation_on(shared_installations, pair.url()) as cluster:
-        assert "ginkgo.W001" in warnings(cluster)
-        pair.stop_replication()
-        # Acknowledged from here on, and lost: a migration, a stop, events and orders.
-        cluster.migrate("canary-1", cluster.other_node("canary-1"))
-        assert cluster.call("POST", "/api/portfolios/canary-2/stop/", {}).status == 202
-        eventually(lambda: cluster.run("canary-2").phase == "stopped", 20, "canary-2 stopped")
-        before = cluster.runs()
-        cluster.wait_for_progress()
-        acknowledged = {name: run.last_seq for name, run in cluster.runs().items()}
-        pair.primary.freeze()
-        pair.standby.promote()
         cluster.follow_database(pair.url(pair.standby.port))
-        complete = rf"\(portfolios: {len(before)}, events: \d+, placed orders: \d+\)"
-        said, took_s = wait_for(
-            lambda: vanished(cluster),
-            lambda said: re.search(complete, said),
-            40,
-            "the alert with all portfolios",
-        )
-        print(f"after {took_s:.1f} s: {said}")
-        assert "unverified portfolios: " in said  # the grant of the migration is missing as well
-        ((held_by,),) = cluster.query("SELECT held_by FROM scheduling_storm")
-        assert held_by == "database"
-        floor = cluster.manage("raise_epoch_floor")
-        assert floor["lowest_now"] > max(run.epoch for run in before.values())
+        eventually(lambda: readiness(cluster)[0] == 200, 15, "readiness")
+        assert {name: run.ownership for name, run in cluster.runs().items()} == owners
+        # Every LISTEN connection works again: the migration does not wait for a heartbeat.
+        cluster.migrate("canary-1", cluster.other_node("canary-1"))
         cluster.wait_for_progress()
-        wait_for(
-            cluster.runs,
-            lambda runs: all(run.last_seq > acknowledged[name] for name, run in runs.items()),
-            60,
-            "every portfolio beyond its acknowledged seq",
-        )
-        eventually(lambda: vanished(cluster) == "", 10, "the alert closed")
-        assert cluster.query("SELECT held_at FROM scheduling_storm") == [(None,)]
         cluster.assert_canaries_clean()
-        cluster.assert_history_whole()
+        assert vanished(cluster) == ""
+        ((settled,),) = cluster.query(
+            "SELECT data->>'settled' FROM scheduling_event WHERE kind = 'database_changed'"
+        )
+        assert settled == "true"
+        pair.primary.kill()  # before what was held back reaches it
+
+
+def test_readiness_is_red_while_the_primary_is_frozen(hosts: Hosts) -> None:
+    pair, cluster = hosts.pair, hosts.cluster
+    assert readiness(cluster)[0] == 200
+    pair.primary.freeze()
+    (status, said, _), took_s = wait_for(
+        lambda: readiness(cluster), lambda found: found[0] == 503, 30, "readiness red"
+    )
+    assert (status, took_s < 12) == (503, True)
+    assert said.startswith("The gateway's ")
+    assert "limit 5 s" in said
+    for _ in range(5):
+        assert readiness(cluster)[2] < 2
+    took_s = promote(pair)
+    print(f"commits after {took_s:.2f} s")
+    assert took_s < COMMITS_WITHIN_S
+    eventually(lambda: readiness(cluster)[0] == 200, 15, "readiness")
+
+
+def test_commits_missing_on_an_asynchronous_standby_are_reported(hosts: Hosts) -> None:
+    pair, cluster = hosts.pair, hosts.cluster
+    assert "ginkgo.W001" in warnings(cluster)
+    pair.stop_replication()
+    # Acknowledged from here on, and lost: a migration, a stop, events and orders.
+    cluster.migrate("canary-1", cluster.other_node("canary-1"))
+    assert cluster.call("POST", "/api/portfolios/canary-2/stop/", {}).status == 202
+    eventually(lambda: cluster.run("canary-2").phase == "stopped", 20, "canary-2 stopped")
+    before = cluster.runs()
+    cluster.wait_for_progress()
+    acknowledged = {name: run.last_seq for name, run in cluster.runs().items()}
+    pair.primary.freeze()
+    pair.standby.promote()
+    cluster.follow_database(pair.url(pair.standby.port))
+    complete = rf"\(portfolios: {len(before)}, events: \d+, placed orders: \d+\)"
+    said, took_s = wait_for(
+        lambda: vanished(cluster),
+        lambda said: re.search(complete, said),
+        40,
+        "the alert with all portfolios",
+    )
+    print(f"after {took_s:.1f} s: {said}")
+    assert "unverified portfolios: " in said  # the grant of the migration is missing as well
+    ((held_by,),) = cluster.query("SELECT held_by FROM scheduling_storm")
+    assert held_by == "database"
+    floor = cluster.manage("raise_epoch_floor")
+    assert floor["lowest_now"] > max(run.epoch for run in before.values())
+    cluster.wait_for_progress()
+    wait_for(
+        cluster.runs,
+        lambda runs: all(run.last_seq > acknowledged[name] for name, run in runs.items()),
+        60,
+        "every portfolio beyond its acknowledged seq",
+    )
+    eventually(lambda: vanished(cluster) == "", 10, "the alert closed")
+    assert cluster.query("SELECT held_at FROM scheduling_storm") == [(None,)]
+    cluster.assert_canaries_clean()
+    cluster.assert_history_whole()
 
 
 def warnings(cluster: Cluster) -> str:

@@ -141,7 +141,7 @@ class Pair:
 
     def start(self) -> None:
         """Create and start both servers, and wait until the standby streams."""
-        first, second = self.primary, self.standby
+        first = self.primary
         first.run("initdb", "-D", str(first.data), "-U", "postgres", "-E", "UTF8", "--no-locale")
         with open(first.data / "postgresql.conf", "a", encoding="utf-8") as settings:
             settings.write(SETTINGS)
@@ -151,13 +151,25 @@ class Pair:
             f"CREATE ROLE ginkgo LOGIN PASSWORD '{PASSWORD}' NOSUPERUSER NOCREATEDB NOCREATEROLE",
             "CREATE DATABASE ginkgo OWNER ginkgo",
         )
-        source = f"host=127.0.0.1 port={first.port} user=postgres application_name={STANDBY}"
-        second.run(
-            *("pg_basebackup", "-D", str(second.data), "-R", "-X", "stream"),
+        self._start_standby()
+
+    def _start_standby(self) -> None:
+        port = self.primary.port
+        source = f"host=127.0.0.1 port={port} user=postgres application_name={STANDBY}"
+        self.standby.run(
+            *("pg_basebackup", "-D", str(self.standby.data), "-R", "-X", "stream"),
             *("--checkpoint=fast", "-d", source),
         )
-        second.start()
+        self.standby.start()
         self.wait_for_replication("async")
+
+    def renew(self) -> None:
+        """After the promotion of the standby: let it be the primary, and replace the server that
+        failed by a new standby."""
+        self.primary.kill()
+        shutil.rmtree(self.primary.data)
+        self.primary, self.standby = self.standby, self.primary
+        self._start_standby()
 
     def wait_for_replication(self, state: str) -> None:
         """Wait until the standby streams, `async` or `sync`."""
