@@ -9,15 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, BrowserContext
 
 from chaos.harness.installation import SLOW_MACHINE_S, Installation, eventually
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedInstallations, product
-from tests.support.browser import DashboardWindow, dashboard_window, open_browser
+from tests.support.browser import (
+    DashboardWindow,
+    dashboard_window,
+    open_browser,
+    open_context,
+    window_in,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -32,19 +37,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def signed_in(browser: Browser, shared_installations: SharedInstallations) -> Any:
-    """Cookies of a signed-in operator."""
+def signed_in(
+    browser: Browser, shared_installations: SharedInstallations
+) -> Iterator[BrowserContext]:
+    """The browser of a signed-in operator, whose windows share its cache."""
     installation = product(shared_installations)
-    with dashboard_window(browser, installation) as opened:
+    context = open_context(browser)
+    with window_in(context, installation) as opened:
         opened.sign_in(installation.access["username"], installation.access["password"])
-        return opened.page.context.storage_state()
+    yield context
+    context.close()
 
 
 @pytest.fixture
-def window(
-    browser: Browser, installation: Installation, signed_in: Any
-) -> Iterator[DashboardWindow]:
-    with dashboard_window(browser, installation, storage_state=signed_in) as opened:
+def window(installation: Installation, signed_in: BrowserContext) -> Iterator[DashboardWindow]:
+    with window_in(signed_in, installation) as opened:
         opened.open()
         opened.wait_until_live()
         yield opened
@@ -150,7 +157,7 @@ def test_migration_by_dialog_is_shown_to_its_end_without_a_reload(window, instal
     recent = window.page.locator(".recent-handoffs li", has_text=name).first
     recent.wait_for()
     assert "shown in the browser" in recent.inner_text()
-    assert re.search(r"\d ms", recent.inner_text())
+    assert re.search(r"\d m?s\n", recent.inner_text())  # the pause; seconds on a busy machine
     assert window.was_not_reloaded()
     assert owner_of(installation, name) == target
     installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
@@ -399,6 +406,7 @@ def test_board_and_migration_work_without_scripts(browser, installation):
 
 
 def test_chosen_theme_is_kept(window):
+    # The last test: the windows of this browser share what it stores.
     toggle = window.page.locator("[data-theme-toggle]")
     assert toggle.get_attribute("aria-label") == "Theme: system"
     toggle.click()
