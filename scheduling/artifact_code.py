@@ -11,7 +11,7 @@ import fcntl
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -45,8 +45,10 @@ def artifact_code(sha256: str) -> ArtifactCode:
         return bytes(Artifact.complete.values_list("wheel", flat=True).get(sha256=sha256))
 
     # Read here: the event loop below must not wait for the database.
-    needs_bytes = not (_folder() / "artifacts" / sha256).exists()
-    return _obtain(sha256, wheel() if needs_bytes else None, artifact.env_sha256, artifact.lock)
+    if (_folder() / "artifacts" / sha256).exists():
+        with suppress(CodeUnavailable):  # what is there is damaged: try with the bytes
+            return _obtain(sha256, None, artifact.env_sha256, artifact.lock)
+    return _obtain(sha256, wheel(), artifact.env_sha256, artifact.lock)
 
 
 def code_for_check(sha256: str) -> ArtifactCode:

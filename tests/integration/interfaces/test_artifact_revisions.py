@@ -10,7 +10,7 @@ from portfolios.models import Portfolio, Revision
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
 from scheduling.operations import NewPortfolio
-from tests.support.artifacts import store_artifact
+from tests.support.artifacts import make_wheel, momentum, store_artifact
 from tests.support.factories import (
     make_node,
     make_portfolio,
@@ -142,3 +142,19 @@ def test_artifact_needs_no_installed_version_of_its_strategy() -> None:
     make_portfolio("p", artifact=artifact.sha256, **MOMENTUM)
     assert "momentum" not in node.row.strategies
     assert operations.migrate("p", None, actor="olive").target_node == node.row
+
+
+def test_reload_of_a_revision_prepares_the_bytes_that_it_pins(run_here: Any) -> None:
+    """Code that changed without a new version number once ran under the same revision after a
+    reload, and verification blamed a tenure for it."""
+    artifact = store_artifact("1.0")
+    node = make_node("node-1")
+    run_here(artifact)
+    make_running_portfolio("p", node, artifact=artifact.sha256, **MOMENTUM)
+    filename, changed = make_wheel(version="1.0", files=momentum("changed"))
+    with pytest.raises(Refused, match="A version never changes"):
+        operations.add_artifact(filename, changed, actor="olive")
+    store_artifact("2.0", code="two")
+    operations.reload("p", actor="olive")
+    (entry,) = node.desired("prepare")
+    assert (entry.revision, entry.spec["artifact"]) == (1, artifact.sha256)

@@ -87,3 +87,14 @@ def test_artifact_that_needs_a_package_no_index_has_cannot_be_verified_here(
     with pytest.raises(Refused) as caught:
         verify_portfolio("p", full=True)
     assert caught.value.code == "cannot_verify"
+
+
+def test_damaged_code_of_the_control_plane_is_restored_from_the_stored_bytes(
+    rolled_out: tuple[Artifact, Artifact], home: Path
+) -> None:
+    assert verify_portfolio("p", full=True).identical
+    for kept in (home / "control-plane-code" / "artifacts").glob("*/*"):
+        kept.chmod(0o755)
+        if kept.is_file():
+            kept.write_bytes(b"damaged")
+    assert verify_portfolio("p", full=True).identical
