@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -24,7 +25,15 @@ from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.events import Event
 from portfolios.runtime.messages import Loaded, Result, encode_message
 from portfolios.runtime.results import BatchResult
-from portfolios.strategies.base import Context, FieldError, Secret, Strategy
+from portfolios.strategies.base import (
+    Context,
+    FieldError,
+    OrderIntent,
+    Report,
+    Secret,
+    Strategy,
+    WarmUp,
+)
 
 
 class EventParameters(msgspec.Struct, frozen=True):
@@ -126,6 +135,45 @@ class Misbehaving(FailsAtEvent):
             return []
         known = ", ".join(name for name in vars(Actions) if not name.startswith("_"))
         return [FieldError("action", "unknown_choice", f"action: choose from {known}.")]
+
+
+class HookParameters(msgspec.Struct, frozen=True):
+    """The hook that misbehaves, and how: it raises or loops."""
+
+    hook: Literal["on_timer", "on_report", "warm_up"] = "on_timer"
+    how: Literal["raise", "loop"] = "raise"
+
+
+class MisbehavingInHook(Strategy):
+    """Misbehaves in a hook, once it has ordered and set a timer."""
+
+    name = "misbehaving_in_hook"
+    parameters_type = HookParameters
+
+    def on_event(
+        self, ctx: Context, state: dict[str, Any], event: Event
+    ) -> Iterable[OrderIntent] | None:
+        ctx.set_timer(event.released + 1_000_000)
+        if ctx.held(event.symbol) or ctx.has_open_order(event.symbol):
+            return None
+        return [OrderIntent(event.symbol, "buy", Decimal(1))]
+
+    def warm_up(self) -> WarmUp:
+        self._misbehave_in("warm_up")
+        return WarmUp(events=5)
+
+    def on_timer(self, ctx: Context, state: dict[str, Any], due: int) -> None:
+        self._misbehave_in("on_timer")
+
+    def on_report(self, ctx: Context, state: dict[str, Any], report: Report) -> None:
+        self._misbehave_in("on_report")
+
+    def _misbehave_in(self, hook: str) -> None:
+        if self.parameters.hook != hook:
+            return
+        while self.parameters.how == "loop":
+            pass
+        raise KeyError(hook)
 
 
 class KeyedParameters(msgspec.Struct, frozen=True):

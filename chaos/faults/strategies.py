@@ -57,6 +57,16 @@ def raising(context: FaultContext) -> None:
     _run_misbehaving(context, "raise_at", {"at_event": 12}, 8)
 
 
+def raising_in_a_hook(context: FaultContext) -> None:
+    """A strategy that raises when a timer is due."""
+    _run_misbehaving(context, "misbehaving_in_hook", {"hook": "on_timer", "how": "raise"}, 8)
+
+
+def looping_in_a_hook(context: FaultContext) -> None:
+    """A strategy that never returns from a report of its order."""
+    _run_misbehaving(context, "misbehaving_in_hook", {"hook": "on_report", "how": "loop"}, 12)
+
+
 def unloadable(context: FaultContext) -> None:
     """A strategy that cannot be loaded."""
     _run_misbehaving(context, "raise_on_load", {}, 6)
@@ -186,6 +196,8 @@ FAULTS = (
     Fault("strategy-loops", looping, 13),
     Fault("strategy-exits", exiting, 9),
     Fault("strategy-raises", raising, 9),
+    Fault("strategy-raises-in-hook", raising_in_a_hook, 9),
+    Fault("strategy-loops-in-hook", looping_in_a_hook, 13),
     Fault("strategy-unloadable", unloadable, 7),
     Fault("strategy-eats-memory", using_up_memory, 11),
     Fault("strategy-kills-host", killing_its_host, 11),

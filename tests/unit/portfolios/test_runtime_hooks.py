@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chaos.faults.faulty_strategies import MisbehavingInHook
 from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.feeds.history import newest_events
 from portfolios.runtime.engine import PortfolioEngine
@@ -327,3 +328,19 @@ def test_the_default_hooks_do_nothing() -> None:
     strategy = Strategy(None)
     assert strategy.warm_up() == WarmUp(0)
     assert strategy.on_timer(None, {}, 1) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("hook", "stage"), [("warm_up", "load"), ("on_report", "event"), ("on_timer", "event")]
+)
+def test_a_hook_that_raises_is_reported_as_the_strategys_failure(
+    monkeypatch: pytest.MonkeyPatch, hook: str, stage: str
+) -> None:
+    monkeypatch.setitem(registry.BUILT_IN, MisbehavingInHook.name, MisbehavingInHook)
+    chosen = spec(MisbehavingInHook.name, parameters={"hook": hook, "how": "raise"})
+    worker = PortfolioWorker()
+    reply = worker.answer(Load(chosen, None, 0, history=encode_events([])))
+    if isinstance(reply, Loaded):
+        reply = worker.answer(Batch(0, 9, False, encode_events(bars(*range(1, 10)))))
+    assert isinstance(reply, Failed)
+    assert (reply.stage, reply.error.partition(" in ")[0]) == (stage, f"KeyError: {hook}")

@@ -224,7 +224,7 @@ def test_a_replayed_strategy_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> 
         "AWS_SECRET_ACCESS_KEY", "BROKER_API_KEY",
     ):  # fmt: skip
         monkeypatch.setenv(name, "x")
-    kept = _environment()
+    kept = _environment(in_environment=False)
     assert kept["PYTHONHASHSEED"] == "0"
     assert not [name for name in kept if kept[name] == "x"]
 
