@@ -100,6 +100,8 @@ async def test_portfolio_page_is_sent_its_head_and_positions():
         "part-total-equity",
         "part-banners",
         "part-head",
+        "part-log",
+        "part-metrics",
         "part-positions",
     }
     assert "Migrate…" in message["parts"]["part-head"]
