@@ -1,0 +1,52 @@
+"""A backtest over a feed that was imported: with its own times and its fifth decimal."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+pytestmark = pytest.mark.django_db
+
+HOURS = "\n".join(
+    f"2024-01-0{1 + n // 24} {n % 24:02d}:00,1.1000{n % 10},1.20001,1.00009,1.1000{(n + 1) % 10}"
+    for n in range(40)
+)
+
+
+@pytest.fixture
+def fx(tmp_path: Path) -> str:
+    """Return the name of a feed of 40 hourly bars."""
+    file = tmp_path / "eurusd.csv"
+    file.write_text(f"time,open,high,low,close\n{HOURS}\n")
+    given = ("feed", "import", "fx", str(file), "--symbol", "EURUSD", "--time-zone", "UTC")
+    call_command(*given, stdout=io.StringIO(), stderr=io.StringIO())
+    return "fx"
+
+
+def test_imported_feed_is_run_by_its_own_times(fx: str) -> None:
+    out = io.StringIO()
+    config = ("--config", "fast=2", "slow=3", "quantity=1000", "--symbols", "EURUSD")
+    span = ("--from", "2024-01-01T05:00", "--to", "2024-01-01T20:00")
+    given = ("sma_cross", *config, "--feed", fx, *span, "--json")
+    call_command("backtest", *given, stdout=out, stderr=io.StringIO())
+    document = json.loads(out.getvalue())
+    figures, orders = document["figures"], document["orders"]
+    assert (document["input"]["from_seq"], document["input"]["to_seq"]) == (6, 21)
+    assert figures["events"] == 16
+    assert figures["first_at"] == "2024-01-01T05:00:00+00:00"
+    assert orders and all(len(order["price"]) == len("1.10001") for order in orders)
+    assert len(document["equity"]) == 17  # one point an hour, and the end
+
+
+def test_range_beyond_an_imported_feed_is_a_sentence(fx: str) -> None:
+    given = ("sma_cross", "--symbols", "EURUSD", "--feed", fx)
+    with pytest.raises(
+        CommandError, match=r"--from is 41, after the end of fx\. fx has seq 1 to 40"
+    ):
+        call_command("backtest", *given, "--from", "41", stdout=io.StringIO())
+    with pytest.raises(CommandError, match="--from 2024-03-01 is after the last event"):
+        call_command("backtest", *given, "--from", "2024-03-01", stdout=io.StringIO())
