@@ -11,9 +11,10 @@ from scheduling import scheduler
 from scheduling.enact import pass_lock
 from scheduling.observe import desired_set as desired
 from scheduling.observe import snapshot
+from scheduling.observe.roll_outs import OPEN as OPEN_ROLL_OUTS
 from scheduling.observe.snapshot import CLOCK, NODES, PORTFOLIOS, RECENT_FAILURES
 from scheduling.observe.snapshot_cache import CHANGES
-from scheduling.passes import balance, sweep
+from scheduling.passes import balance, roll_outs, sweep
 from tests.simulation import rows
 from tests.simulation.database import ACTIVE, Row, Store, answers, view
 
@@ -182,6 +183,11 @@ def failed_lately(db: Store, p: Any) -> list[Row]:
     ]
 
 
+@answers(OPEN_ROLL_OUTS)
+def open_roll_outs(db: Store, p: Any) -> list[Row]:
+    return []  # nobody begins one
+
+
 @contextmanager
 def simulated_database(db: Store) -> Iterator[None]:
     """Run the passes of the product, from `Scheduler.tick` down, on the simulated database."""
@@ -192,6 +198,7 @@ def simulated_database(db: Store) -> Iterator[None]:
         mock.patch.object(sweep, "execute_autocommit", db.execute_autocommit),
         mock.patch.object(balance, "execute", db.execute),
         mock.patch.object(balance, "execute_autocommit", db.execute_autocommit),
+        mock.patch.object(roll_outs, "execute_autocommit", db.execute_autocommit),
         mock.patch.object(snapshot, "repeatable_read", return_value=nullcontext(db)),
         mock.patch.object(snapshot, "fetch", Store.fetch),
     ):
