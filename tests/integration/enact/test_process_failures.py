@@ -327,6 +327,23 @@ def test_stale_halt_ends_the_ownership_until_a_start(hand: OwnerSession) -> None
     assert hand.commit(0) == "ok"
 
 
+def test_a_halt_by_a_limit_says_which_until_a_start(hand: OwnerSession) -> None:
+    at = hand.run()
+    why = "the equity is 150.0000 or 15 % below its peak of 1000.0000, limit 10 %"
+    report = Halted(
+        portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=0, reason=why
+    )
+    said = (hand.daemon.row.pk, hand.daemon.incarnation, report, timing())
+    assert execute(handle_stale_halt(*said)) == "halted"
+    at = hand.run()
+    assert (at.phase, at.node_id) == ("halted", None)
+    assert at.reason == f"stopped after seq {at.last_seq}: {why}; start resumes there"
+    operations.start("p", actor="ann")
+    assert hand.run().resume_seq >= at.last_seq  # the node takes the halt of the state as lifted
+    hand.daemon.prepare()
+    assert hand.commit(0) == "ok"
+
+
 def test_stale_halt_during_a_stop_ends_the_stop(hand: OwnerSession) -> None:
     operations.stop("p", actor="ann")
     report = Halted(portfolio=hand.portfolio.pk, epoch=hand.run().epoch, seq=0, age_s=41.2)

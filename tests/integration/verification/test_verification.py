@@ -774,6 +774,7 @@ def test_orders_of_every_kind_are_compared_with_all_that_became_of_them(
         assert difference(verify_portfolio(NAME, full=True)).field == field
         orders.filter(pk=order.pk).update(**{field: getattr(order, field)})
     fill = Fill.objects.filter(portfolio__name=NAME).latest("fill_seq")
+    assert fill.fee > 1  # the settings of the revision reach the engine
     Fill.objects.filter(pk=fill.pk).update(fee=fill.fee + 1)
     assert difference(verify_portfolio(NAME, full=True)).field == "fee"
 
