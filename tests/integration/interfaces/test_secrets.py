@@ -16,6 +16,7 @@ from django.db import connection
 from django.test import Client
 
 from ginkgo_site import encryption_keys
+from ginkgo_site.launcher import bootstrap
 from portfolios import strategy_inspection
 from portfolios.models import Portfolio, Secret
 from scheduling.errors import NotFound
@@ -273,3 +274,18 @@ def test_no_viewer_reads_a_key_out_of_a_configuration(
     for text in (refused.content, changed.content, viewer.get("portfolios/p/").content):
         assert VALUE not in text.decode()
     assert VALUE not in everything_stored()
+
+
+# --- start ---------------------------------------------------------------------------------------
+
+
+def test_a_start_makes_keys_but_none_in_place_of_lost_ones(key_file: Path) -> None:
+    key_file.unlink()
+    bootstrap._make_encryption_keys()
+    set_secret("one", VALUE, actor="ann")
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    key_file.unlink()
+    bootstrap._make_encryption_keys()
+    assert not key_file.exists()
+    with pytest.raises(SecretUnreadable, match="does not exist"):
+        read_secret("one", used_by="x")
