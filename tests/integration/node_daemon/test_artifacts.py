@@ -142,6 +142,7 @@ async def test_slow_download_delays_no_other_portfolio_and_no_heartbeat(
     await gateway.until(lambda: gateway.committed(1) > commits + 100)
     await gateway.until(lambda: len(gateway.beats) > beats + 3)
     assert not reports(gateway, wire.Prepared)
+    assert gateway.longest_gap_s(1) < 10  # a download that stands still is given up after 20 s
     gateway.files_wait.set()
     await gateway.until(lambda: reports(gateway, wire.Prepared) != [])
     assert_canary_is_exact(gateway, 1)
