@@ -14,7 +14,7 @@ from scheduling.observe import snapshot
 from scheduling.observe.roll_outs import OPEN as OPEN_ROLL_OUTS
 from scheduling.observe.snapshot import CLOCK, NODES, PORTFOLIOS, RECENT_FAILURES
 from scheduling.observe.snapshot_cache import CHANGES
-from scheduling.passes import balance, roll_outs, sweep
+from scheduling.passes import attempts, balance, roll_outs, sweep
 from tests.simulation import rows
 from tests.simulation.database import ACTIVE, Row, Store, answers, view
 
@@ -194,6 +194,7 @@ def simulated_database(db: Store) -> Iterator[None]:
     with (
         mock.patch.object(scheduler, "execute_autocommit", db.execute_autocommit),
         mock.patch.object(pass_lock, "execute_autocommit", db.execute_autocommit),
+        mock.patch.object(attempts, "execute", db.execute),
         mock.patch.object(sweep, "execute", db.execute),
         mock.patch.object(sweep, "execute_autocommit", db.execute_autocommit),
         mock.patch.object(balance, "execute", db.execute),
