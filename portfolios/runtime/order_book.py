@@ -71,8 +71,13 @@ class OrderBook:
         if not mine:
             return
         ended: set[tuple[int, int]] = set()
+        slips = self._spec.broker.slips
         for order in mine:
-            price = fill_price(order, _price_range(event, order.side), self._spec.broker)
+            price: Decimal | None
+            if order.kind == "market" and not slips:  # the most common, without a look at the range
+                price = event.price(event.fill_units(order.side))
+            else:
+                price = fill_price(order, _price_range(event, order.side), self._spec.broker)
             if price is not None:
                 self._fill(order, price, event, result)
             elif order.time_in_force == "ioc":

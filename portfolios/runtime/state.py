@@ -16,7 +16,7 @@ import zstandard
 
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.events import PRICE_PLACES, UNITS, Event
-from portfolios.runtime.money import CONTEXT, ZERO, as_text, price_text, quantise
+from portfolios.runtime.money import CONTEXT, FOUR_PLACES, ZERO, as_text, price_text, quantise
 from portfolios.runtime.results import OrderKind, TimeInForce
 
 #: A state that claims a larger size is refused: the bytes are not trusted.
@@ -86,8 +86,9 @@ class Position(msgspec.Struct, omit_defaults=True):
     @property
     def value(self) -> Decimal:
         """Return the value at the last price seen, 4 places; negative when short."""
-        price = CONTEXT.multiply(UNITS[self.scale], self.mark_units)
-        return quantise(CONTEXT.multiply(self.quantity, price))
+        multiply = CONTEXT.multiply
+        value = multiply(self.quantity, multiply(UNITS[self.scale], self.mark_units))
+        return value.quantize(FOUR_PLACES, context=CONTEXT)
 
 
 class OpenOrder(msgspec.Struct, frozen=True, omit_defaults=True):
