@@ -99,6 +99,8 @@ def _microseconds(option: str, text: str, *, is_end: bool) -> int:
 
 def _extent(feed: Feed) -> str:
     """Return a sentence that says what the feed has."""
+    if not feed.length:
+        return f"{feed.name} has no events yet."
     first, last = feed.read(1, 1)[0].time, feed.read(feed.length, 1)[0].time
     return f"{feed.name} has seq 1 to {feed.length:,}, from {moment(first)} to {moment(last)}."
 

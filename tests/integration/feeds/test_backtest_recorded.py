@@ -50,3 +50,12 @@ def test_range_beyond_an_imported_feed_is_a_sentence(fx: str) -> None:
         call_command("backtest", *given, "--from", "41", stdout=io.StringIO())
     with pytest.raises(CommandError, match="--from 2024-03-01 is after the last event"):
         call_command("backtest", *given, "--from", "2024-03-01", stdout=io.StringIO())
+
+
+def test_feed_without_events_is_a_sentence() -> None:
+    create = ("feed", "create", "empty", "--instrument", "EURUSD:tick=0.00001")
+    call_command(*create, stdout=io.StringIO(), stderr=io.StringIO())
+    given = ("sma_cross", "--symbols", "EURUSD", "--feed", "empty")
+    for more in ((), ("--from", "2024-01-01"), ("--to", "2024-01-01"), ("--from", "1")):
+        with pytest.raises(CommandError, match=r"empty has no events yet\."):
+            call_command("backtest", *given, *more, stdout=io.StringIO())
