@@ -101,7 +101,8 @@ def test_states_decided_before_a_stop_are_not_written_after_it() -> None:
     number = begin(second, "a", "b")
     operations.delete_portfolio("a", actor="bob")
     held = Held(enact.stop(number, actor="bob", reason="lunch"))
-    behind(held, lambda: advance("test", timing()))
+    assert behind(held, lambda: advance("test", timing())) == 0
+    assert states(number) == {"a": "waiting", "b": "waiting"}
     assert RollOut.objects.get().reason == "stopped by bob: lunch"
     step()
     assert state(number) == "stopped"
