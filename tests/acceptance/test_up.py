@@ -141,41 +141,47 @@ def test_after_a_killed_launcher_no_process_is_left_and_the_next_start_continues
     quick_cluster: Cluster,
 ) -> None:
     output_length = len(quick_cluster.output())
-    for _ in range(4):  # within a minute: more takeovers than a live daemon would be allowed
-        children = quick_cluster.processes()
-        quick_cluster.kill()
-        # The slowest is a queue worker that has just lost its database: it sleeps for ten seconds.
-        _, still_running = psutil.wait_procs(children, timeout=SLOW_MACHINE_S)
-        assert not [p for p in still_running if p.status() != psutil.STATUS_ZOMBIE]
-        took_s = quick_cluster.start()
-        print(f"\nstart after kill -9 of the launcher: {took_s:.1f} s")
+    # Three within a minute: more takeovers than a live daemon would be allowed.
+    kill_launcher_and_start(quick_cluster)
+    kill_launcher_and_start(quick_cluster)
+    a_start_with_drained_nodes_prints_the_pending_portfolio_and_its_reason(quick_cluster)
     new = quick_cluster.output()[output_length:]
     assert "restarting" not in new  # a refused node would restart after 15 s
     assert "Not registered" not in new
     quick_cluster.wait_for_progress()
+    quick_cluster.wait_until_converged()  # undrains
     quick_cluster.assert_history_whole()
     quick_cluster.assert_canaries_clean()
 
 
-def test_a_start_with_drained_nodes_prints_the_pending_portfolio_and_its_reason(
-    quick_cluster: Cluster,
+def kill_launcher_and_start(cluster: Cluster) -> None:
+    """Kill the launcher, wait until all of its processes have ended, and start another."""
+    children = cluster.processes()
+    cluster.kill()
+    # The slowest is a queue worker that has just lost its database: it sleeps for ten seconds.
+    _, still_running = psutil.wait_procs(children, timeout=SLOW_MACHINE_S)
+    assert not [p for p in still_running if p.status() != psutil.STATUS_ZOMBIE]
+    took_s = cluster.start()
+    print(f"\nstart after kill -9 of the launcher: {took_s:.1f} s")
+
+
+def a_start_with_drained_nodes_prints_the_pending_portfolio_and_its_reason(
+    cluster: Cluster,
 ) -> None:
+    """Part of the test above, to save another start."""
     for node in DEMO_NODES:
-        quick_cluster.call("POST", f"/api/nodes/{node}/drain/", {})
-    stopped = quick_cluster.call("POST", "/api/portfolios/ge-sma/stop/", {}).json
-    quick_cluster.wait_for_handoff(stopped["id"], SLOW_MACHINE_S)
-    quick_cluster.call("POST", "/api/portfolios/ge-sma/start/", {})
-    assert quick_cluster.stop() == 0
-    output_length = len(quick_cluster.output())
-    quick_cluster.start()
-    new = quick_cluster.output()[output_length:]
+        cluster.call("POST", f"/api/nodes/{node}/drain/", {})
+    stopped = cluster.call("POST", "/api/portfolios/ge-sma/stop/", {}).json
+    cluster.wait_for_handoff(stopped["id"], SLOW_MACHINE_S)
+    cluster.call("POST", "/api/portfolios/ge-sma/start/", {})
+    output_length = len(cluster.output())
+    kill_launcher_and_start(cluster)
+    new = cluster.output()[output_length:]
     assert "ge-sma waits: needs 1 place: no room on " in new
     assert "node-1 draining, node-2 draining, node-3 draining" in new
     assert "Ready after" in new
-    running = {name: run for name, run in quick_cluster.runs().items() if run.phase == "running"}
+    running = {name: run for name, run in cluster.runs().items() if run.phase == "running"}
     assert running.keys() == DEMO - {"ge-sma"}
-    quick_cluster.wait_until_converged()  # undrains
-    quick_cluster.assert_history_whole()
 
 
 def test_ctrl_c_stops_in_order_and_a_second_one_at_once(
