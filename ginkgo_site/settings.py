@@ -143,7 +143,10 @@ SPECTACULAR_SETTINGS = {
     "the same in both.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "ENUM_NAME_OVERRIDES": {"TokenStateEnum": ["valid", "expired", "revoked"]},
+    "ENUM_NAME_OVERRIDES": {
+        "TokenStateEnum": ["valid", "expired", "revoked"],
+        "RollOutStateEnum": "scheduling.models.roll_out.RollOutState",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "scheduling.api.schema.close_bodies",
