@@ -1,0 +1,87 @@
+"""A revision runs the bytes that it pins, whatever is built, uploaded or killed afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos.harness.cluster import Cluster, wait_for
+from chaos.harness.installation import SLOW_MACHINE_S
+from tests.support.artifacts import make_wheel, momentum
+
+NAME = "pinned"
+
+
+@pytest.fixture
+def add(quick_cluster: Cluster, tmp_path: Path) -> Callable[..., str | None]:
+    """Return a function that adds a version of the code and returns its hash, or None."""
+
+    def add_version(version: str, code: str) -> str | None:
+        filename, wheel = make_wheel(version=version, files=momentum(code))
+        (tmp_path / filename).write_bytes(wheel)
+        added = quick_cluster.manage("add_artifact", str(tmp_path / filename), check=False)
+        return None if added is None or "sha256" not in added else str(added["sha256"])
+
+    return add_version
+
+
+@pytest.fixture
+def cluster(quick_cluster: Cluster) -> Iterator[Cluster]:
+    yield quick_cluster
+    quick_cluster.call("DELETE", f"/api/portfolios/{NAME}/", {})
+
+
+def wait_for_code(cluster: Cluster, code: str, after_seq: int = 0) -> int:
+    """Wait until `code` has handled an event after `after_seq`. Return the seq reached."""
+    reached, _ = wait_for(
+        lambda: cluster.checkpoint(NAME),
+        lambda seen: seen["state"].get("code") == code and seen["seq"] > after_seq,
+        SLOW_MACHINE_S,
+        f"the code {code} after seq {after_seq}",
+    )
+    return int(reached["seq"])
+
+
+def test_pinned_bytes_survive_new_code_uploads_and_deaths(
+    cluster: Cluster, add: Callable[..., str | None]
+) -> None:
+    first = add("1.0", "one")
+    assert first is not None
+    body = {"name": NAME, "strategy": "momentum", "symbols": ["*"], "artifact": first}
+    answer = cluster.call("POST", "/api/portfolios/", body)
+    assert answer.status == 201, answer.text
+    wait_for(
+        lambda: cluster.call("GET", f"/api/portfolios/{NAME}/checkpoint/").status,
+        lambda status: status == 200,
+        SLOW_MACHINE_S,
+        "a first commit",
+    )
+    seq = wait_for_code(cluster, "one")
+
+    # Code that changed without its version once ran under the old revision after a reload.
+    assert add("1.0", "sneaked in") is None
+    handoff = cluster.call("POST", f"/api/portfolios/{NAME}/reload/", {}).json
+    assert cluster.wait_for_handoff(handoff["id"], SLOW_MACHINE_S)["state"] == "done"
+    seq = wait_for_code(cluster, "one", seq)
+
+    # A process that died after the next version was installed once found its own version gone.
+    second = add("2.0", "two")
+    assert second is not None
+    pid = cluster.get(f"/api/portfolios/{NAME}/")["run"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    seq = wait_for_code(cluster, "one", seq)
+    assert cluster.get(f"/api/portfolios/{NAME}/")["run"]["phase"] == "running"
+
+    # The new version once needed a restart of web, and a PATCH of it alone made no revision.
+    changed = cluster.patch(NAME, {"artifact": second[:12]})
+    assert (changed["portfolio"]["revision"], changed["portfolio"]["artifact"]) == (2, second)
+    assert cluster.wait_for_handoff(changed["handoff"]["id"], SLOW_MACHINE_S)["state"] == "done"
+    wait_for_code(cluster, "two", seq)
+
+    verdict = cluster.manage("verify_portfolio", NAME)
+    assert verdict["state"] == "identical", verdict
+    cluster.assert_history_whole()
