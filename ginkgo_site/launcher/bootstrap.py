@@ -290,7 +290,7 @@ def _run_feed(rate: float) -> None:
 
 
 def _wait_for_pause() -> None:
-    """Return when the pause has begun: nodes still handle what is released until then."""
+    """Wait until the pause of the feed has begun: nodes still handle events released before it."""
     from portfolios.feed_registration import microseconds, read_segments
     from portfolios.models import FeedRow
 
@@ -374,7 +374,7 @@ class _ProgressLines(io.StringIO):
     """Report each line that `migrate` prints: the launcher waits while there is progress."""
 
     def write(self, text: str) -> int:
-        """Report `text`."""
+        """Report `text` to the launcher as progress. Return its length, as a stream does."""
         _report("progress", text)
         return len(text)
 

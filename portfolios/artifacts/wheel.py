@@ -219,7 +219,9 @@ def _requires(label: str, metadata: email.message.Message) -> Iterable[Requireme
             requirement = Requirement(str(text))
         except InvalidRequirement:
             raise WheelRefused(
-                "not_a_wheel", f"{label} has an invalid Requires-Dist: {str(text)[:80]!r}."
+                "not_a_wheel",
+                f"{label} has an invalid Requires-Dist: {str(text)[:80]!r}; declare the "
+                "dependency like numpy>=1.26, and build the wheel again.",
             ) from None
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue

@@ -254,7 +254,10 @@ class Strategy:
 
     @classmethod
     def convert(cls, parameters: Mapping[str, Any]) -> msgspec.Struct:
-        """Return the parameters typed. Raise msgspec.ValidationError if they do not fit."""
+        """Return the parameters as a `parameters_type`.
+
+        Raise msgspec.ValidationError if a name, a type or a range does not fit.
+        """
         return msgspec.convert(dict(parameters), cls.parameters_type)
 
     @classmethod

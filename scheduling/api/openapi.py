@@ -82,7 +82,10 @@ def described_list(
 
 
 def described_table(summary: str) -> Callable[[Table], Table]:
-    """Describe a `TableView` from its own document and filters."""
+    """Return a class decorator for a `TableView`, which describes its list in the OpenAPI schema.
+
+    The answer is described from the `document` of the view, the parameters from its `filters`.
+    """
 
     def describe(view: Table) -> Table:
         parameters = [query(name) for name in view.filters.base_filters]

@@ -38,7 +38,7 @@ def revision_choices(
         order = (good, wanted)
     else:
         order = (wanted, good)
-    return tuple(dict.fromkeys(version for version in order if version is not None))
+    return tuple(dict.fromkeys(choice for choice in order if choice is not None))
 
 
 def with_granted_revision(

@@ -252,7 +252,8 @@ def _stop(roll_out: RollOut, changes: dict[int, Change], at: Item, why: Reason |
 
 
 def _end(roll_out: RollOut, changes: dict[int, Change], state: RollOutState) -> Steps:
-    """End the roll-out once no item is open."""
+    """Return the steps that set the roll-out to `state` once no item is open, and until then only
+    the changes of items."""
     for item in roll_out.items:
         # An operator stopped it; a start that was under way is settled above.
         if roll_out.state == "stopping" and item.state == "waiting":

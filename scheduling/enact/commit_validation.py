@@ -31,7 +31,7 @@ def first_invalid_line(commit: Commit) -> str:
     Every commit of the fleet is checked here: one loop over each kind of line, and no more.
     """
     for order in commit.orders:
-        if error := _line_error(order) or _status_error(order):
+        if error := _line_error(order) or _order_fields_error(order):
             return error
     for fill in commit.fills:
         if error := (
@@ -60,11 +60,13 @@ def _line_error(line: OrderLine | FillLine) -> str:
     return _number_error(line.quantity) or _price_error(line.price)
 
 
-def _status_error(order: OrderLine) -> str:
+def _order_fields_error(order: OrderLine) -> str:
+    """Return what is wrong with the fields that only orders have, or "" if nothing is."""
     if order.status not in STATUSES:
         return f"the status {order.status[:40]!r} is not one of {', '.join(sorted(STATUSES))}"
     if "\0" in order.reason:
         return "the reason of an order contains a NUL character"
+    # Most orders are like this, and have nothing more to check.
     if order.kind == "market" and not order.tag and not (order.limit_price or order.stop_price):
         return ""
     return _kind_error(order)

@@ -167,7 +167,7 @@ def validate_registration(message: wire.Register) -> None:
         raise RequestRejected(
             400,
             "invalid",
-            "Labels, host, version, Python, strategies or feeds contain the control or "
+            "One of labels, host, version, Python, strategies and feeds contains the control or "
             f"bidirectional character U+{ord(found):04X}; remove it.",
         )
     for name in ("labels", "strategies", "feeds"):

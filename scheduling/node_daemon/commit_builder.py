@@ -31,7 +31,9 @@ class CommitBuilder:
     def __init__(self, seq: int) -> None:
         """Start empty after `seq`."""
         self.from_seq = self.to_seq = seq
-        self.suppress: bool | None = None  #: None before the first event of its symbols
+        #: Whether the orders of these events are suppressed. None before the first event of its
+        #: symbols.
+        self.suppress: bool | None = None
         self.feed_us = 0  #: start of the newest feed segment known when its events were read
         self._state: bytes | None = None
         self.lacks_state = False  #: events were handled since the process returned its state

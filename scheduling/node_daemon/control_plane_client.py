@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
+from portfolios.artifacts.load import short
 from scheduling.node_daemon.config import NodeConfig
 from scheduling.node_daemon.errors import RegistrationRefused, RequestRefused, ServerUnavailable
 from scheduling.wire.messages import (
@@ -126,7 +127,11 @@ class ControlPlaneClient:
                 lock += chunk
                 if len(lock) > MAX_LOCK_BYTES:
                     raise RequestRefused(
-                        200, "too_large", f"the lock has more than {MAX_LOCK_BYTES >> 20} MB"
+                        200,
+                        "too_large",
+                        f"the lock of environment {short(sha256)} has more than "
+                        f"{MAX_LOCK_BYTES >> 20} MB, which Ginkgo stores for none: check the "
+                        "proxy before the gateway",
                     )
         return lock
 

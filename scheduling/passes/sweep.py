@@ -68,7 +68,7 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
         proven=proven,
         reloads=_reload_stale_revisions(timing),
         stops=_repeat_stops(timing),
-        given_up=_give_up_failed_starts(timing),
+        given_up=_reclaim_unheld_runs(timing),
     )
 
 
@@ -104,8 +104,11 @@ def _repeat_stops(timing: Timing) -> int:
     return sum(each is not None for each in requested)
 
 
-def _give_up_failed_starts(timing: Timing) -> int:
-    """End ownerships that no process holds: never activated, or reported by no node."""
+def _reclaim_unheld_runs(timing: Timing) -> int:
+    """End ownerships that made no first commit in time, or whose incarnation lost its lease.
+
+    Return how many ended.
+    """
     limit_s = timing.activate_deadline_s
     unactivated = [
         attempt(unheld_runs.reclaim_unactivated, row.portfolio_id, row.epoch, limit_s)

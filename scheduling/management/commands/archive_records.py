@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 
 from portfolios.retention import ArchiveDiffers
@@ -32,7 +33,11 @@ class Command(GinkgoCommand):
         except ArchiveDiffers as differs:
             raise Failed("archive_differs", str(differs)) from None
         except OSError as error:
-            raise Failed("archive_failed", f"Nothing was dropped: {error}.") from None
+            raise Failed(
+                "archive_failed",
+                f"A partition could not be archived, and is kept: {error}. Check the disk of "
+                f"{settings.GINKGO.archive}; the next run tries again.",
+            ) from None
         if done is None:
             raise Failed("under_way", "Another process is archiving; wait until it has finished.")
         document = {

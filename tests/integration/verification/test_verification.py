@@ -315,7 +315,7 @@ def test_a_state_whose_bytes_are_no_state_is_a_difference_too(trader: Portfolio)
     assert "unreadable" in found.found
 
 
-def test_a_price_that_was_touched(trader: Portfolio) -> None:
+def test_changed_price_is_a_difference(trader: Portfolio) -> None:
     order = the_order(trader, epoch=2, status="filled")
     Order.objects.filter(pk=order.pk).update(price=order.price + Decimal("0.01"))
     found = difference(verify_portfolio(NAME))
@@ -347,7 +347,7 @@ def test_every_field_of_an_order_counts(trader: Portfolio, status: str) -> None:
     assert verify_portfolio(NAME).identical
 
 
-def test_an_order_that_is_gone(trader: Portfolio) -> None:
+def test_missing_order_is_a_difference(trader: Portfolio) -> None:
     order = the_order(trader, status="suppressed")
     order.delete()
     found = difference(verify_portfolio(NAME))
@@ -355,7 +355,7 @@ def test_an_order_that_is_gone(trader: Portfolio) -> None:
     assert found.found == "missing" and order.symbol in found.wanted
 
 
-def test_an_order_that_was_placed_twice(trader: Portfolio) -> None:
+def test_order_placed_twice_is_a_difference(trader: Portfolio) -> None:
     order = the_order(trader, status="filled")
     order.pk = f"{trader.uid}-{order.seq}-{order.index + 1}"
     order.index, order.status = order.index + 1, "open"
@@ -365,20 +365,20 @@ def test_an_order_that_was_placed_twice(trader: Portfolio) -> None:
     assert order.symbol in found.found and found.wanted == "none"
 
 
-def test_an_order_that_was_never_marked_as_filled(trader: Portfolio) -> None:
+def test_order_not_marked_as_filled_is_a_difference(trader: Portfolio) -> None:
     order = the_order(trader, status="filled")
     Order.objects.filter(pk=order.pk).update(status="open")
     found = difference(verify_portfolio(NAME))
     assert (found.field, found.found, found.wanted) == ("status after its fill", "open", "filled")
 
 
-def test_an_order_that_is_called_filled_and_waits(waiting: Order) -> None:
+def test_waiting_order_marked_as_filled_is_a_difference(waiting: Order) -> None:
     Order.objects.filter(pk=waiting.pk).update(status="filled")
     found = difference(verify_portfolio(NAME))
     assert (found.seq, found.field, found.found) == (waiting.seq, "status", "filled")
 
 
-def test_a_fill_that_is_missing(trader: Portfolio) -> None:
+def test_missing_fill_is_a_difference(trader: Portfolio) -> None:
     fill = Fill.objects.filter(portfolio=trader, epoch=3).latest("fill_seq")
     fill.delete()
     found = difference(verify_portfolio(NAME))
@@ -404,7 +404,7 @@ def test_every_field_of_a_fill_counts(trader: Portfolio) -> None:
     assert verify_portfolio(NAME).identical
 
 
-def test_a_fill_of_another_order(trader: Portfolio) -> None:
+def test_fill_of_another_order_is_a_difference(trader: Portfolio) -> None:
     fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
     another = the_order(trader, epoch=1, status="filled")
     Fill.objects.filter(pk=fill.pk).update(order=another)
@@ -412,7 +412,7 @@ def test_a_fill_of_another_order(trader: Portfolio) -> None:
     assert (found.kind, found.field, found.found) == ("fill", "order", another.pk)
 
 
-def test_a_fill_and_an_equity_point_that_nobody_made(trader: Portfolio) -> None:
+def test_fill_and_equity_point_that_no_event_made_are_differences(trader: Portfolio) -> None:
     fill = Fill.objects.filter(portfolio=trader).latest("fill_seq")
     fill.pk, fill.index = None, fill.index + 1
     fill.save(force_insert=True)
@@ -569,7 +569,7 @@ def test_a_count_that_began_in_the_middle_is_compared_from_there(
     assert verdict.notes[0].startswith(f"Events are counted from seq {before} on")
 
 
-def test_a_tenure_with_another_revision(trader: Portfolio) -> None:
+def test_tenure_with_another_revision_is_a_difference(trader: Portfolio) -> None:
     Tenure.objects.filter(portfolio=trader, epoch=2).update(revision=2)
     verdict = verify_portfolio(NAME)
     found = difference(verdict)
@@ -577,7 +577,7 @@ def test_a_tenure_with_another_revision(trader: Portfolio) -> None:
     assert verdict.history == "epoch 2: revision is 1 in the audit log and 2 in the tenure"
 
 
-def test_a_tenure_that_is_missing(trader: Portfolio) -> None:
+def test_missing_tenure_is_a_difference(trader: Portfolio) -> None:
     Tenure.objects.filter(portfolio=trader, epoch=2).delete()
     verdict = verify_portfolio(NAME)
     assert difference(verdict).field == "epoch"
@@ -597,7 +597,7 @@ def test_missing_audit_line_is_a_history_difference(trader: Portfolio) -> None:
     assert verdict.sentence.endswith("which follows epoch 2: a line between them is missing")
 
 
-def test_a_run_that_nobody_granted(trader: Portfolio) -> None:
+def test_run_that_was_never_granted_is_a_history_difference(trader: Portfolio) -> None:
     trader.run.node = make_node("node-3").row
     trader.run.save()
     assert verify_portfolio(NAME).sentence == (
