@@ -193,7 +193,7 @@ def _cpu_s(process: psutil.Process) -> float:
 def fleet_installation() -> Iterator[FleetInstallation]:
     """Start an installation; end and delete it afterwards."""
     # Each simulated node keeps a websocket and one or two HTTP connections open, and each takes a
-    # file descriptor here and one in the web process: the default limit is too low.
+    # file descriptor here and one in the web process.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with temporary_home() as home:

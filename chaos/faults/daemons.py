@@ -50,7 +50,7 @@ def kill_child(context: FaultContext) -> None:
 
 
 def kill_forkserver(context: FaultContext) -> None:
-    """kill -9 of every direct child of a daemon: the forkservers that start its processes."""
+    """kill -9 of every direct child of a daemon: its forkservers, and builds."""
     node = context.choose_node()
     for child in context.daemon(node).children():
         child.kill()

@@ -105,7 +105,7 @@ def _repeat_stops(timing: Timing) -> int:
 
 
 def _reclaim_unheld_runs(timing: Timing) -> int:
-    """End ownerships that made no first commit in time, or whose incarnation lost its lease.
+    """End ownerships without a first commit in time, or of an incarnation before the current one.
 
     Return how many ended.
     """
