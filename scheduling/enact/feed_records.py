@@ -167,7 +167,8 @@ class DroppedRow(NamedTuple):
 
 
 #: Up to which records are needed by nobody: a portfolio reads from its last commit on, a
-#: verification from the newest anchor on, and a new one is compared from the first event on.
+#: verification from the newest anchor on, and a new one is compared from the first event on. The
+#: newest record stays: a portfolio that is created now begins with it.
 DROP_RECORDS = Statement(
     "FEED_DROP_RECORDS",
     """
@@ -181,7 +182,7 @@ WITH needed AS MATERIALIZED (
     -- Concurrent writer: an append, which changes other columns and waits for this row.
     UPDATE portfolios_feedwriter w SET first_seq = greatest(w.first_seq, %(below)s)
     FROM needed
-    WHERE w.feed_id = %(feed)s AND %(below)s <= w.head + 1
+    WHERE w.feed_id = %(feed)s AND %(below)s <= w.head
       AND %(below)s <= coalesce(needed.seq, w.head) + 1
     RETURNING w.feed_id
 ), gone AS (
@@ -205,7 +206,7 @@ class DueRow(NamedTuple):
 DUE = Statement(
     "FEED_DUE",
     """
-SELECT f.id AS feed, f.name, least(old.seq, coalesce(needed.seq, old.seq)) + 1 AS below
+SELECT f.id AS feed, f.name, least(old.seq, needed.seq, w.head - 1) + 1 AS below
 FROM portfolios_feed f JOIN portfolios_feedwriter w ON w.feed_id = f.id
 CROSS JOIN LATERAL (
     SELECT max(x.seq) AS seq FROM (
@@ -222,7 +223,8 @@ CROSS JOIN LATERAL (
     FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
     WHERE p.feed_id = f.id AND p.archived_at IS NULL
 ) needed
-WHERE f.keep_days IS NOT NULL AND least(old.seq, coalesce(needed.seq, old.seq)) >= w.first_seq
+WHERE f.keep_days IS NOT NULL AND old.seq IS NOT NULL
+  AND least(old.seq, needed.seq, w.head - 1) >= w.first_seq
 """,
     row=DueRow,
 )

@@ -90,7 +90,8 @@ class Feeder:
         self._revision = revision
         self.catch_up = catch_up  #: may be changed while it runs
         self._resume_seq = resume_seq  #: a start lifted `halt` up to here
-        self._halted = "" if memory.last_seq <= resume_seq else halted
+        # The state is as of the halt; the events committed since were of other symbols.
+        self._halted = "" if memory.state_seq <= resume_seq else halted
         self._resuming = False
         self._single_step_to = single_step_to
         self._symbols = symbols

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from portfolios.feeds.clock import Segment
+from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.spec import Spec
-from portfolios.runtime.state import decode_state
+from portfolios.runtime.state import decode_state, encode_state
 from scheduling.wire import messages as wire
 from tests.support.daemons import Daemons, assert_canary_is_exact, reports
 from tests.support.fake_gateway import FakeGateway
@@ -141,6 +142,24 @@ async def test_a_start_lifts_halt_for_what_was_missed_before_it_only(
     await daemons.start()
     await gateway.until(lambda: reports(gateway, wire.Halted))
     assert gateway.runs[1].last_seq == 200
+
+
+@pytest.mark.parametrize(("resumed", "halts"), [(150, False), (99, True)])
+async def test_a_start_lifts_the_halt_of_a_limit_however_far_the_feed_went_on_without_its_symbols(
+    gateway: FakeGateway, daemons: Daemons, resumed: int, halts: bool
+) -> None:
+    gateway.grant("node-1", 1, last_seq=100)
+    entry = gateway.entry(1, "run", first_seq=1, resume_seq=resumed, catch_up="full")
+    engine = PortfolioEngine.fresh(msgspec.convert(entry.spec, Spec))
+    engine.state.account.halted = "the equity is too far below its peak"
+    run = gateway.runs[1]
+    run.state, run.state_seq, run.state_revision = encode_state(engine.state), 100, 1
+    run.last_seq = 200  # events of other symbols were committed since, without a state
+    await gateway.want("node-1", entry)
+    await daemons.start()
+    await gateway.until(lambda: reports(gateway, wire.Halted) or run.last_seq > 200)
+    assert bool(reports(gateway, wire.Halted)) is halts
+    assert (run.last_seq == 200) is halts
 
 
 async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(

@@ -168,6 +168,20 @@ def test_records_are_dropped_only_below_every_cursor_and_never_silently(
     assert line.data == {"feed": "fx", "records": 4, "first_seq": 5}
 
 
+def test_the_newest_record_stays_for_a_portfolio_that_begins_there(fx: ApiClient) -> None:
+    append(fx, *(bar(minute) for minute in range(3)))
+    FeedRow.objects.filter(name="fx").update(keep_days=1)
+    FeedRecord.objects.update(released_us=1)  # the feed is silent, and nobody uses it
+    assert execute(feed_records.drop_due()) == {"fx": 2}
+    assert execute(feed_records.drop_due()) == {}
+    assert execute(feed_records.drop_records(FeedRow.objects.get(name="fx").pk, 4)) is None
+    create_portfolio(
+        NewPortfolio("euro", "buy_and_hold", symbols=["EURUSD"], feed="fx"), actor="test"
+    )
+    assert Portfolio.objects.get().first_seq >= FeedWriter.objects.get().first_seq
+    assert FeedRecord.objects.filter(seq=Portfolio.objects.get().first_seq).exists()
+
+
 def test_a_silent_feed_that_a_portfolio_needs_is_an_alert_until_the_next_record(
     fx: ApiClient,
 ) -> None:
