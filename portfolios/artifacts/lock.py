@@ -15,7 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from portfolios.artifacts.wheel import WheelRefused
+from portfolios.artifacts.wheel import WheelRefused, parse_requirement
 
 MAX_LOCK_BYTES = 1 << 20
 MAX_PACKAGES = 500
@@ -121,7 +121,7 @@ def _parse(number: int, line: str) -> tuple[Requirement, set[tuple[str, str]]]:
     if "://" in rest or " @ " in rest or rest.startswith((".", "/")):
         raise _refused(number, "names an address or a folder instead of a version")
     try:
-        requirement = Requirement(rest)
+        requirement = parse_requirement(rest)
     except InvalidRequirement:
         raise _refused(number, f"is not a package with its version: {rest[:80]!r}") from None
     pins = list(requirement.specifier)

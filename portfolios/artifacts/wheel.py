@@ -9,8 +9,10 @@ import email
 import email.message
 import re
 import stat
+import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
@@ -18,6 +20,7 @@ from importlib.metadata import version as installed_version
 from io import BytesIO
 from pathlib import PurePosixPath
 
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag
@@ -28,15 +31,25 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
+from portfolios.text import escape
+
 MAX_WHEEL_BYTES = 20 << 20
 MAX_FILES = 5_000
 MAX_UNPACKED_BYTES = 100 << 20
 MAX_METADATA_BYTES = 256 << 10
+MAX_REQUIREMENTS = 500
+MAX_REQUIREMENT = 1_000  #: characters; reading one takes time that grows with their square
 #: Minor versions that a wheel is compared with. Ginkgo needs 3.11.
 MINORS = range(11, 31)
 PATCHES = range(30)
 #: Packages that every node has, since Ginkgo itself needs them.
 PROVIDED = ("ginkgo", "msgspec")
+
+_MEMBER = b"PK\x01\x02"  #: begins each entry of a zip's list of files
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError),
+    *(EOFError, OSError, ValueError),
+)
 
 
 class WheelRefused(Exception):
@@ -73,20 +86,23 @@ def read_wheel(filename: str, data: bytes) -> WheelFacts:
             f"{label} is not the name of a wheel: it should be like momentum-1.0-py3-none-any.whl, "
             "as `uv build --wheel` names it.",
         ) from None
+    # Before they are read: 400,000 of them, without content, take a minute.
+    _check_number(label, data.count(_MEMBER))
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             _check_members(label, archive.infolist())
             metadata = _metadata(label, archive, "METADATA")
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise WheelRefused(
-            "not_a_wheel", f"{label} is not a wheel: {error}. Build it with `uv build --wheel`."
+            "not_a_wheel",
+            f"{label} is not a wheel: {escape(str(error))}. Build it with `uv build --wheel`.",
         ) from None
     _check_name(label, name, str(version), metadata)
     requirement, pythons = _pythons(label, tags, str(metadata.get("Requires-Python") or ""))
     return WheelFacts(
         name=name,
         version=str(version),
-        summary=" ".join(str(metadata.get("Summary") or "").split())[:300],
+        summary=escape(" ".join(str(metadata.get("Summary") or "").split()))[:300],
         python_tag=min(tags, key=str).interpreter[:40],
         python_requirement=requirement,
         pythons=pythons,
@@ -103,12 +119,16 @@ def too_large(size: int) -> WheelRefused:
     )
 
 
+def _check_number(label: str, files: int) -> None:
+    if files > MAX_FILES:
+        raise WheelRefused(
+            "payload_too_large", f"{label} has {files:,} files; {MAX_FILES:,} are allowed."
+        )
+
+
 def _check_members(label: str, members: list[zipfile.ZipInfo]) -> None:
     """Refuse an archive that would not stay in its folder, or would fill the disk."""
-    if len(members) > MAX_FILES:
-        raise WheelRefused(
-            "payload_too_large", f"{label} has {len(members):,} files; {MAX_FILES:,} are allowed."
-        )
+    _check_number(label, len(members))
     size = sum(member.file_size for member in members)
     if size > MAX_UNPACKED_BYTES:
         raise WheelRefused(
@@ -171,6 +191,8 @@ def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple
     """Return the Python versions that tags and Requires-Python allow, as text and as a list."""
     tags = list(tags)
     try:
+        if len(requires) > MAX_REQUIREMENT:
+            raise InvalidSpecifier(requires)
         specifier = SpecifierSet(requires)
     except InvalidSpecifier:
         raise WheelRefused(
@@ -214,16 +236,24 @@ def _fits(tag: Tag, minor: int) -> bool:
 
 def _requires(label: str, metadata: email.message.Message) -> Iterable[Requirement]:
     """Yield what the wheel needs here, beside what every node has."""
-    for text in metadata.get_all("Requires-Dist", []):
+    texts = [str(text) for text in metadata.get_all("Requires-Dist", [])]
+    if len(texts) > MAX_REQUIREMENTS:
+        raise WheelRefused(
+            "not_a_wheel",
+            f"{label} has {len(texts):,} Requires-Dist; {MAX_REQUIREMENTS} are allowed.",
+        )
+    for text in texts:
         try:
-            requirement = Requirement(str(text))
-        except InvalidRequirement:
+            requirement = parse_requirement(text)
+            marker = requirement.marker
+            is_needed = marker is None or marker.evaluate({"extra": ""})
+        except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
             raise WheelRefused(
                 "not_a_wheel",
-                f"{label} has an invalid Requires-Dist: {str(text)[:80]!r}; declare the "
+                f"{label} has an invalid Requires-Dist: {text[:80]!r}; declare the "
                 "dependency like numpy>=1.26, and build the wheel again.",
             ) from None
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        if not is_needed:
             continue
         if requirement.url:
             raise WheelRefused(
@@ -235,6 +265,16 @@ def _requires(label: str, metadata: email.message.Message) -> Iterable[Requireme
             _check_provided(label, requirement)
         else:
             yield requirement
+
+
+def parse_requirement(text: str) -> Requirement:
+    """Return a requirement. Raise InvalidRequirement for every text that is none, or too long."""
+    if len(text) > MAX_REQUIREMENT:
+        raise InvalidRequirement(f"it has {len(text):,} characters, limit {MAX_REQUIREMENT:,}")
+    try:
+        return Requirement(text)
+    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits; 500 parentheses
+        raise InvalidRequirement(str(error)) from None
 
 
 def _check_provided(label: str, requirement: Requirement) -> None:

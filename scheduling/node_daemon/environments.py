@@ -4,7 +4,8 @@
     environments/SHA256-cpython-311/lock.txt   the requirements with their hashes, as they arrived
 
 uv installs exactly what the lock pins, wheels only, since building a package would run code from
-outside in the name of the daemon.
+outside in the name of the daemon. For the same reason the Python of an environment does not run
+before its packages are in place, and they bring no code that runs at the start of Python.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+import sysconfig
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,6 +40,7 @@ INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
 #: Large packages that are safe to import before a fork. A line `# preload: MODULE …` of the lock
 #: names others.
 PRELOADED = ("numpy", "pandas", "scipy")
+STARTUP_MODULES = ("sitecustomize", "usercustomize")
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*==", re.MULTILINE)
 _REQUIREMENT = re.compile(rf"{_PIN.pattern}[^@]*|\s*--hash=\w+:\w+\s*\\?|\s*(#.*)?")
 _PRELOAD = re.compile(r"^# preload:(.*)$", re.MULTILINE)
@@ -103,10 +106,19 @@ class Environments:
             file.write_bytes(lock)
             venv = draft / VENV
             environment = _build_variables(os.environ)
-            for step in (_make_venv(venv), _install(file, venv, draft / CACHE)):
+            site = _site_packages(venv)
+            for step in (_make_venv(venv), _install(file, site, draft / CACHE)):
                 ended = await run_program(step, BUILD_LIMIT_S, environment)
                 if ended.timed_out or ended.status != 0:
                     raise _build_failure(sha256, ended, draft, environment)
+            removed = await asyncio.to_thread(_remove_startup_code, site)
+            if removed:
+                LOG.warning(
+                    "environment %s is without %s, which would run before the sandbox",
+                    short(sha256), ", ".join(map(quoted, removed)),
+                )  # fmt: skip
+            # Its status says whether every file is valid Python, which need not be.
+            await run_program(_compile(site), BUILD_LIMIT_S, environment)
             await asyncio.to_thread(remove_tree, draft / CACHE)
             await asyncio.to_thread(self.folder.publish, draft, entry_name(sha256))
         finally:
@@ -153,11 +165,31 @@ def _make_venv(venv: Path) -> list[str]:
     return [*_uv(), "venv", "--relocatable", "--python", sys.executable, str(venv)]
 
 
-def _install(lock: Path, venv: Path, cache: Path) -> list[str]:
+def _site_packages(venv: Path) -> Path:
+    return Path(sysconfig.get_path("purelib", "venv", {"base": str(venv)}))
+
+
+def _install(lock: Path, site: Path, cache: Path) -> list[str]:
     # A cache of its own, removed afterwards: a common one would grow without a limit.
-    options = ["--require-hashes", "--no-build", "--cache-dir", str(cache), "--compile-bytecode"]
-    python = str(venv / "bin" / "python")
-    return [*_uv(), "pip", "install", *options, "-r", str(lock), "--python", python]
+    options = ["--require-hashes", "--no-build", "--cache-dir", str(cache)]
+    # Into that folder alone: a wheel may have files for others, such as `pyvenv.cfg`.
+    where = ["--target", str(site), "--python", sys.executable]
+    return [*_uv(), "pip", "install", *options, "-r", str(lock), *where]
+
+
+def _remove_startup_code(site: Path) -> list[str]:
+    """Remove what Python runs at its start, which is before the sandbox. Return the names."""
+    removed = []
+    for path in sorted(site.iterdir()):
+        if path.name.endswith(".pth") or path.name.partition(".")[0] in STARTUP_MODULES:
+            remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            removed.append(path.name)
+    return removed
+
+
+def _compile(site: Path) -> list[str]:
+    # By our own Python: that of the environment belongs to processes in a sandbox.
+    return [sys.executable, "-I", "-m", "compileall", "-q", "-j", "0", str(site)]
 
 
 def _uv() -> list[str]:

@@ -21,7 +21,7 @@ from portfolios.artifacts.parameters import needs_pattern
 from portfolios.artifacts.wheel import WheelRefused, python_here, read_wheel
 from portfolios.models import Artifact, Revision
 from portfolios.runtime.messages import FoundStrategy
-from portfolios.text import unprintable_in
+from portfolios.text import escape, unprintable_in
 from scheduling.artifact_code import CodeUnavailable, code_of_upload
 from scheduling.db.transaction import execute
 from scheduling.enact import artifacts as enact
@@ -84,7 +84,7 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
         "sha256": sha256,
         "name": facts.name,
         "version": facts.version,
-        "filename": filename[-200:],
+        "filename": escape(filename)[-200:],
         "wheel": wheel,
         "size": len(wheel),
         "summary": facts.summary,

@@ -75,6 +75,26 @@ async def test_environments_of_two_locks_hold_two_versions(tmp_path: Path, index
     assert {path.name for path in folder.iterdir()} == {entry_name(old), entry_name(new)}
 
 
+async def test_package_runs_nothing_before_the_sandbox(tmp_path: Path, index: Path) -> None:
+    runs = f"open({str(tmp_path / 'ran')!r}, 'a').write('x')"
+    files = {
+        "harmless.py": "VALUE = 1",
+        "begins.pth": f"import sys; {runs}\n",
+        "sitecustomize.py": runs,
+        "usercustomize/__init__.py": runs,
+        "weights-1.0.data/data/pyvenv.cfg": "home = /nowhere\n",
+    }
+    wheel = wheels.Wheel(files, {}, "weights", "1.0").data()
+    (index / "weights-1.0-py3-none-any.whl").write_bytes(wheel)
+    locks = Locks(tmp_path)
+    sha256 = locks.add(f"weights==1.0 --hash=sha256:{wheels.sha256_of(wheel)}\n")
+    made = await locks.environments.environment(sha256)
+    program = [str(made.python), "-c", "import harmless; print(harmless.__cached__)"]
+    said = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    assert not (tmp_path / "ran").exists()
+    assert Path(said.strip()).exists()  # compiled by the build, since processes write nothing
+
+
 async def test_lock_with_other_bytes_is_refused(tmp_path: Path, index: Path) -> None:
     locks = Locks(tmp_path)
     locks.locks["0" * 64] = publish(index, "1.0").encode()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import time
 import zipfile
 
 import pytest
@@ -13,6 +15,10 @@ from portfolios.artifacts.wheel import WheelFacts, WheelRefused, read_wheel
 from tests.support.artifacts import make_wheel
 
 A, B = "a" * 64, "b" * 64
+
+
+LONG = " and ".join(["os_name=='x'"] * 9_000)  # once took seconds
+NESTED = "(" * 480 + "os_name=='posix'" + ")" * 480
 
 
 def read(**given: str) -> WheelFacts:
@@ -87,6 +93,11 @@ def test_later_tags_run_under_newer_versions_only_where_pip_allows_it() -> None:
         (*make_wheel(metadata="Requires-Dist: ~~~\n"), "not_a_wheel"),
         (*make_wheel(metadata="Requires-Dist: a @ https://example.org/a.whl\n"), "not_a_lock"),
         (*make_wheel(metadata="Requires-Dist: msgspec<0.1\n"), "unavailable_dependency"),
+        (*make_wheel(metadata="Requires-Dist: a; os_name ~= 'posix'\n"), "not_a_wheel"),
+        (*make_wheel(metadata=f"Requires-Dist: a; {'(' * 900}\n"), "not_a_wheel"),
+        (*make_wheel(metadata=f"Requires-Dist: a; {NESTED}\n"), "not_a_wheel"),
+        (*make_wheel(metadata="Requires-Dist: a\n" * 501), "not_a_wheel"),
+        (*make_wheel(metadata=f"Requires-Python: >={'9' * 5_000}\n"), "not_a_wheel"),
     ],
 )
 def test_bad_file_is_refused_with_its_code(filename: str, data: bytes, code: str) -> None:
@@ -98,6 +109,11 @@ def test_file_outside_of_the_folder_is_refused(path: str) -> None:
     assert "outside" in str(refused(*with_member(zipfile.ZipInfo(path))))
 
 
+def test_name_of_a_file_that_is_no_text_is_refused() -> None:
+    name, data = with_member(zipfile.ZipInfo("ää"))
+    assert refused(name, data.replace("ää".encode(), b"\xff" * 4)).code == "not_a_wheel"
+
+
 def test_symbolic_link_is_refused() -> None:
     link = zipfile.ZipInfo("momentum_demo/link")
     link.external_attr = 0o120777 << 16
@@ -107,6 +123,18 @@ def test_symbolic_link_is_refused() -> None:
 def test_bomb_is_refused_by_its_stated_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "MAX_UNPACKED_BYTES", 100_000)
     assert refused(*with_member(zipfile.ZipInfo("big"), "0" * 200_000)).code == "payload_too_large"
+
+
+def test_list_of_files_is_bounded_before_it_is_read() -> None:
+    entry = b"PK\x01\x02" + bytes(42)
+    ends = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, len(entry) * 400_000, 0, 0)
+    began = time.process_time()
+    assert refused(make_wheel()[0], entry * 400_000 + ends).code == "payload_too_large"
+    assert time.process_time() - began < 0.5
+
+
+def test_summary_obeys_no_control_characters() -> None:
+    assert read(metadata="Summary: a\x1b[31m\x00\u202e\n").summary == "a\\x1b[31m\\x00\\u202e"
 
 
 def test_too_many_bytes_and_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +199,9 @@ numpy==2.1.0 --hash=sha256:{A} --hash=sha256:{B}"""
         (f"./a.whl --hash=sha256:{A}", "names an address or a folder"),
         (f"numpy==2.0 --hash=sha256:{A} --config-settings=x", "has an option other than"),
         (f"!!! --hash=sha256:{A}", "is not a package"),
+        (f"a==1{'0' * 5_000} --hash=sha256:{A}", "is not a package"),
+        (f"a==1 ; {NESTED} --hash=sha256:{A}", "is not a package"),
+        (f"a==1 ; {LONG} --hash=sha256:{A}", "is not a package"),
         (f"numpy==2.0 --hash=sha256:{A}\nnumpy==2.1 --hash=sha256:{A}", "names numpy again"),
     ],
 )
