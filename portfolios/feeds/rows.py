@@ -16,6 +16,9 @@ from portfolios.runtime.events import Event, Gap, Quote, Tick, Trade, make_bar, 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MAX_UNITS = 2**62
+#: A time far ahead, once recorded, would refuse every later one of its symbol.
+MIN_TIME_US = (datetime(1900, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
+MAX_TIME_US = (datetime(2200, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND - 1
 KINDS = {
     "bar": ("open", "high", "low", "close", "volume"),
     "trade": ("price", "quantity"),
@@ -70,7 +73,8 @@ def read_rows(
             if len(errors) == most_errors:
                 break
             continue
-        last[event.symbol] = event.time
+        if not isinstance(event, Gap):  # which has a place of its own in time
+            last[event.symbol] = event.time
         events.append(event)
     return events, errors
 
@@ -105,9 +109,12 @@ def _event(row: Any, instruments: Mapping[str, InstrumentFacts]) -> Event:
         return Tick(0, "", at, 0)
     if kind == "gap":
         symbol = row.get("symbol") or ""
-        if symbol and symbol not in instruments:
+        if symbol and (not isinstance(symbol, str) or symbol not in instruments):
             raise _unknown_symbol(symbol, instruments)
-        return Gap(0, symbol, at, 0, read_time("from", row.get("from")), read_time("to", row["to"]))
+        first, last = read_time("from", row.get("from")), read_time("to", row.get("to"))
+        if first > last:
+            raise _Wrong("out_of_range", f"from {row['from']} is after to {row['to']}.")
+        return Gap(0, symbol, at, 0, first, last)
     symbol = row.get("symbol")
     facts = instruments.get(symbol) if isinstance(symbol, str) else None
     if facts is None:
@@ -119,8 +126,8 @@ def _kind(row: Mapping[str, Any]) -> str:
     kind = row.get("kind")
     if kind is None:
         kind = "trade" if "price" in row else "quote" if "bid" in row or "ask" in row else "bar"
-    if kind not in KINDS:
-        raise _Wrong("unknown_kind", f"kind is {kind!r}; use one of {', '.join(KINDS)}.")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise _Wrong("unknown_kind", f"kind is {str(kind)[:40]!r}; use one of {', '.join(KINDS)}.")
     return str(kind)
 
 
@@ -200,6 +207,10 @@ def _quantity(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
     number = _number(name, row)
     if number is None:
         return 0
+    if not 0 <= number < Decimal(10) ** 30:  # beyond it the quotient may overflow
+        raise _Wrong(
+            "out_of_range", f"{facts.symbol}: {name} is {str(number)[:40]}; it must be 0 or more."
+        )
     lots = number / facts.lot
     if not 0 <= lots <= MAX_UNITS or lots != int(lots):
         raise _Wrong(
@@ -227,7 +238,10 @@ def read_time(name: str, value: Any) -> int:
             "time_zone_missing",
             f"{name} {value} has no time zone: end it with Z for UTC or an offset like -05:00.",
         )
-    return (at - EPOCH) // MICROSECOND
+    time_us = (at - EPOCH) // MICROSECOND
+    if not MIN_TIME_US <= time_us <= MAX_TIME_US:
+        raise _Wrong("out_of_range", f"{name} is {value}; give a time of the years 1900 to 2199.")
+    return time_us
 
 
 def time_text(time_us: int) -> str:

@@ -39,6 +39,7 @@ SOURCE = re.compile(r"[!-~]{1,80}")
 MAX_ROWS = 5_000  #: of one append, so that it holds the writer's row for a fraction of a second
 MAX_INSTRUMENTS = 10_000
 MAX_ERRORS = 100
+SMALLEST = Decimal(1).scaleb(-MAX_SCALE)  #: tick or lot
 TRIES = 20  #: of an append beside others, each of which may take the head once
 
 
@@ -277,10 +278,12 @@ def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
     if unprintable_in(one.currency) or len(one.currency) > 12:
         return f"The currency of {one.symbol} has over 12 characters, or a control character."
     for what, value in (("tick", one.tick_size), ("lot", one.lot)):
-        if not value.is_finite() or not 0 < value < 10**12:
-            return f"The {what} of {one.symbol} is {value}; it must be over 0."
+        if not value.is_finite() or not SMALLEST <= value < 10**12:
+            shown = str(value)[:40]
+            return f"The {what} of {one.symbol} is {shown}; it must be {SMALLEST:f} or more."
     if not 0 <= one.places <= MAX_SCALE:
-        return f"The scale of {one.symbol} is {one.places}; it must be from 0 to {MAX_SCALE}."
+        shown = str(one.places)[:40]
+        return f"The scale of {one.symbol} is {shown}; it must be from 0 to {MAX_SCALE}."
     try:
         to_units(one.tick_size, one.places)
         to_units(one.lot, MAX_SCALE)
@@ -303,8 +306,8 @@ def read_instrument(symbol: str, given: Mapping[str, Any]) -> NewInstrument:
         if given.get("scale") is not None:
             values["scale"] = int(given["scale"])
         values["currency"] = str(given.get("currency") or "")
-    except (InvalidOperation, ValueError) as wrong:
-        why = "tick and lot are decimal numbers" if isinstance(wrong, InvalidOperation) else wrong
+    except (InvalidOperation, ValueError, TypeError) as wrong:
+        why = wrong if isinstance(wrong, ValueError) else "tick, lot and scale are numbers"
         raise Invalid(
             [error(f"instruments.{symbol[:30]}", "invalid", f"{symbol[:30]}: {why}.")]
         ) from None

@@ -19,8 +19,9 @@ from portfolios.models import FeedRecord, FeedRow, FeedWriter, Portfolio
 from scheduling.db.transaction import execute
 from scheduling.enact import feed_records
 from scheduling.enact.alerts import compare
+from scheduling.errors import Invalid
 from scheduling.models import Alert, Event
-from scheduling.operations.feeds import NewInstrument, create_feed
+from scheduling.operations.feeds import NewInstrument, create_feed, read_instrument
 from scheduling.operations.portfolios import NewPortfolio, create_portfolio
 from scheduling.permissions import Role
 from scheduling.timing import timing
@@ -282,3 +283,11 @@ def test_the_page_of_a_feed_shows_head_silence_gaps_and_prices(
     assert "silent" in page
     assert "/feeds/fx/" in client.get("/feeds/").content.decode()
     assert client.get("/feeds/none/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "given", [{"scale": [1]}, {"scale": {}}, {"lot": "1e-400000000"}, {"tick": "1e999999999"}]
+)
+def test_odd_steps_of_an_instrument_are_a_sentence(given: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        create_feed("odd", [read_instrument("ODD", given)], actor="test")
