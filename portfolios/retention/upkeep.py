@@ -105,10 +105,12 @@ def maintain(folder: Path, verified_to: int | None) -> MaintenanceOutcome:
             if why is None:
                 if not _retire(kind, partition, folder, done):
                     break
-            else:
-                if why:
-                    done.kept.append(RetainedPartition(partition.name, why))
-                break  # later partitions are younger
+                continue
+            if why:
+                done.kept.append(RetainedPartition(partition.name, why))
+            if kind.verified:
+                break  # a verification knows one seq from which on all rows are kept
+            # Else it knows the age: rows of a slow feed keep a low partition young.
     return done
 
 

@@ -204,6 +204,19 @@ def test_young_rows_stay(portfolio: Portfolio, tmp_path: Path) -> None:
     assert not Fill.objects.exists()
 
 
+def test_equity_of_a_feed_that_is_far_behind_keeps_its_own_partition_only(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    attach_partitions()
+    first, second, *_ = partitions(kind("equitypoint"))
+    points = EquityPoint.objects
+    points.create(portfolio=portfolio, seq=second.high - 1, at=OLD, equity=Decimal(1))
+    slow = points.create(portfolio=portfolio, seq=3, at=datetime.now(UTC), equity=Decimal(1))
+    done = maintain(tmp_path, None)
+    assert second.name in done.dropped and first.name not in done.dropped
+    assert [point.seq for point in points.all()] == [slow.seq]
+
+
 def test_a_partition_with_an_open_order_stays(portfolio: Portfolio, tmp_path: Path) -> None:
     make_order(portfolio, 5, status="open")
     done = maintain(tmp_path, None)
