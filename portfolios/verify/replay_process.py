@@ -13,15 +13,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from portfolios.artifacts import load
 from portfolios.runtime.environment import strategy_environment
 from portfolios.runtime.messages import (
     HEADER,
+    MAX_REPLY_BYTES,
     Batch,
     Examine,
     Inspect,
@@ -40,6 +44,7 @@ Ask = Callable[[Load | Batch | Examine | Inspect], Reply]
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0  #: time limit of one request of at most 2,000 events
 MEMORY_MB = 1024
+CHUNK_BYTES = 1 << 20
 PR_SET_PDEATHSIG = 1
 #: The result of a sum may depend on the number of threads; a node sets the same.
 ONE_THREAD = dict.fromkeys(
@@ -99,13 +104,18 @@ def replay_process(
     theirs.close()
     if printed is not None:
         printed.begin_reading()
-    ours.settimeout(limit_s)
 
     def ask(request: Load | Batch | Examine | Inspect) -> Reply:
+        until = time.monotonic() + limit_s
         try:
+            ours.settimeout(limit_s)
             ours.sendall(encode_message(request))
-            header = _receive_exactly(ours, HEADER.size)
-            return decode_reply(_receive_exactly(ours, HEADER.unpack(header)[0]))
+            (size,) = HEADER.unpack(_receive_exactly(ours, HEADER.size, until))
+            if size > _most_bytes(request):
+                raise ReplayProcessEnded(f"it answered with {size:,} B and was killed")
+            return decode_reply(_receive_exactly(ours, size, until))
+        except msgspec.MsgspecError:
+            raise ReplayProcessEnded("its answer is not valid, and it was killed") from None
         except TimeoutError:
             raise ReplayProcessEnded(
                 f"it did not answer within {limit_s:g} s and was killed"
@@ -161,10 +171,20 @@ def in_this_process() -> Ask:
     return PortfolioWorker().answer
 
 
-def _receive_exactly(sock: socket.socket, size: int) -> bytes:
+def _most_bytes(request: Load | Batch | Examine | Inspect) -> int:
+    """Return the limit of an answer. A batch has more events here than on a node."""
+    return MAX_REPLY_BYTES if isinstance(request, Examine | Inspect) else 16 * MAX_REPLY_BYTES
+
+
+def _receive_exactly(sock: socket.socket, size: int, until: float) -> bytes:
+    """Return `size` bytes. Raise TimeoutError at the time `until`, also if some keep coming."""
     data = bytearray()
     while len(data) < size:
-        chunk = sock.recv(size - len(data))
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        sock.settimeout(left_s)
+        chunk = sock.recv(min(size - len(data), CHUNK_BYTES))
         if not chunk:
             raise ConnectionResetError
         data += chunk
