@@ -21,13 +21,14 @@ def newest_events(
 ) -> list[Event]:
     """Return the newest `count` events of `symbols` (None: all) up to `to_seq`, oldest first.
 
-    If the log has fewer, return those. Reads ever larger ranges backwards, until there are enough.
+    Events without a symbol, such as ticks, are left out: a few bars may lie between thousands. If
+    the log has fewer, return those. Reads ever larger ranges backwards, until there are enough.
     """
     span = count if symbols is None else max(count, FIRST_SPAN)
     oldest = getattr(feed, "first_seq", 1)  # of a recorded feed that has dropped the ones before
     while True:
         first = max(to_seq - span + 1, oldest)
-        events = feed.read_for(symbols, first, to_seq, segments)
+        events = [e for e in feed.read_for(symbols, first, to_seq, segments) if e.symbol]
         if len(events) >= count or first == oldest:
             return events[-count:] if count else []
         span *= 4

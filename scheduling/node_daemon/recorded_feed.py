@@ -174,7 +174,7 @@ class RecordedFeedReader:
             events = [decode_event(encoded) for encoded in answer.events]
             if not events:
                 break  # dropped
-            wanted = [e for e in events if symbols is None or e.symbol in symbols or not e.symbol]
+            wanted = [e for e in events if e.symbol and (symbols is None or e.symbol in symbols)]
             found = wanted + found
             end = after if after >= answer.first_seq else 0
         return found[-count:] if count else []

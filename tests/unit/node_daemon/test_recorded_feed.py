@@ -106,7 +106,8 @@ async def test_a_portfolio_gets_its_symbols_and_what_has_none(gateway: Gateway) 
     wanted = [seq for seq in range(1, 116) if seq % 7 == 0 or seq % 2]
     assert await read_all(reader, 0, frozenset({"KO"})) == wanted
     history = await reader.history(frozenset({"KO"}), 60, 9)
-    assert [event.seq for event in history] == [s for s in wanted if s <= 60][-9:]
+    bars = [seq for seq in wanted if seq % 7]  # ticks would take the place of what it warms up with
+    assert [event.seq for event in history] == [seq for seq in bars if seq <= 60][-9:]
 
 
 async def test_memory_is_bounded(gateway: Gateway) -> None:
@@ -142,7 +143,7 @@ async def test_dropped_records_are_named(gateway: Gateway) -> None:
     with pytest.raises(RecordsMissing, match="keeps its records from seq 35 on, and seq 11 is"):
         await reader.load(10)
     assert await read_all(reader, 34, None) == list(range(35, 102))
-    assert [e.seq for e in await reader.history(None, 40, 50)] == list(range(35, 41))
+    assert [e.seq for e in await reader.history(None, 40, 50)] == list(range(36, 41))
 
 
 async def test_a_database_that_went_back_makes_the_node_forget_its_records(

@@ -324,6 +324,17 @@ def test_rare_symbols_are_searched_ever_further_back() -> None:
     assert [event.seq for event in found] == [4, 40_001]
 
 
+def test_ticks_do_not_take_the_place_of_bars() -> None:
+    class Ticking(BarLog):
+        def read_for(self, symbols: Any, from_seq: int, to_seq: int, *given: Any) -> list[Event]:
+            found = super().read_for(None, from_seq, to_seq, *given)
+            return [e if e.seq % 60 == 0 else Tick(e.seq, "", e.time, 0) for e in found]
+
+    rows = [BarRow("KO", n, 1, 1, 1, 1, 1) for n in range(5_000)]
+    found = newest_events(Ticking("ticking", rows), frozenset({"KO"}), 5_000, 30)
+    assert [event.seq for event in found] == list(range(3_240, 5_000, 60))
+
+
 def test_the_default_hooks_do_nothing() -> None:
     strategy = Strategy(None)
     assert strategy.warm_up() == WarmUp(0)
