@@ -48,6 +48,7 @@ def test_figures_documents_and_page_agree(tmp_path: Path) -> None:
     assert again | {"elapsed_s": 0} == document | {"elapsed_s": 0}
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -18,6 +18,7 @@ class Story:
     def __init__(self) -> None:
         self.now = 100.0
         self.health = CommitHealth(lambda: self.now)
+        self._attempts: list[asyncio.Task[None]] = []  # the loop alone would let them be collected
 
     async def begin(self) -> asyncio.Future[Exception | None]:
         """Begin an attempt; it ends as the future says."""
@@ -29,7 +30,7 @@ class Story:
                 if error is not None:
                     raise error
 
-        self._task = asyncio.create_task(attempt())
+        self._attempts.append(asyncio.create_task(attempt()))
         await asyncio.sleep(0)
         return end
 

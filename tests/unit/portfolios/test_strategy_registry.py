@@ -10,9 +10,11 @@ from portfolios.strategies import registry
 BUILT_IN = ["buy_and_hold", "canary", "mean_reversion", "sma_cross"]
 FAULTY = [
     "exiter",
+    "keyed",
     "looper",
     "misbehaving",
     "misbehaving_in_check",
+    "misbehaving_in_hook",
     "raise_at",
     "raise_on_load",
     "sleeper",
