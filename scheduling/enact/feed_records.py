@@ -225,6 +225,8 @@ CROSS JOIN LATERAL (
 ) needed
 WHERE f.keep_days IS NOT NULL AND old.seq IS NOT NULL
   AND least(old.seq, needed.seq, w.head - 1) >= w.first_seq
+-- One feed in a transaction, which holds its writer's row; none waits for the turns of another.
+ORDER BY random() LIMIT 1
 """,
     row=DueRow,
 )
@@ -404,9 +406,9 @@ def drop_all(feed: int) -> Transaction[int]:
 
 
 def drop_due() -> Transaction[dict[str, int]]:
-    """Drop one piece of the old records of each feed that states how long it keeps them.
+    """Drop one piece of the old records of one feed that states how long it keeps them.
 
-    Return how many by feed, each written to the audit log: nothing is dropped silently.
+    Return how many by feed, written to the audit log: nothing is dropped silently.
     """
     dropped = {}
     for due in (yield from query(DUE, warm_up=MAX_WARM_UP)):

@@ -21,7 +21,12 @@ from scheduling.enact import feed_records
 from scheduling.enact.alerts import compare
 from scheduling.errors import Invalid
 from scheduling.models import Alert, Event
-from scheduling.operations.feeds import NewInstrument, create_feed, read_instrument
+from scheduling.operations.feeds import (
+    NewInstrument,
+    append_rows,
+    create_feed,
+    read_instrument,
+)
 from scheduling.operations.portfolios import NewPortfolio, create_portfolio
 from scheduling.permissions import Role
 from scheduling.timing import timing
@@ -167,6 +172,17 @@ def test_records_are_dropped_only_below_every_cursor_and_never_silently(
     assert sorted(FeedRecord.objects.values_list("seq", flat=True)) == [5, 6, 7, 8, 9, 10]
     line = Event.objects.get(kind="feed_records_dropped")
     assert line.data == {"feed": "fx", "records": 4, "first_seq": 5}
+
+
+def test_records_of_one_feed_are_dropped_in_a_transaction(fx: ApiClient) -> None:
+    create_feed("fy", [NewInstrument("EURUSD", Decimal("0.00001"))], actor="test")
+    for name in ("fx", "fy"):
+        append_rows(name, [bar(1), bar(2)])
+    FeedRow.objects.filter(name__in=("fx", "fy")).update(keep_days=1)
+    FeedRecord.objects.update(released_us=1)
+    first, second = execute(feed_records.drop_due()), execute(feed_records.drop_due())
+    assert sorted([*first.items(), *second.items()]) == [("fx", 1), ("fy", 1)]
+    assert len(first) == len(second) == 1
 
 
 def test_the_newest_record_stays_for_a_portfolio_that_begins_there(fx: ApiClient) -> None:
