@@ -209,12 +209,12 @@ DUE = Statement(
 SELECT f.id AS feed, f.name, least(old.seq, needed.seq, w.head - 1) + 1 AS below
 FROM portfolios_feed f JOIN portfolios_feedwriter w ON w.feed_id = f.id
 CROSS JOIN LATERAL (
+    -- Release times do not go back, so that the rest of the feed is not read.
     SELECT max(x.seq) AS seq FROM (
-        SELECT r.seq FROM portfolios_feedrecord r
-        WHERE r.feed_id = f.id AND r.seq >= w.first_seq
-          AND r.released_us < extract(epoch FROM clock_timestamp()
-                                      - make_interval(days => f.keep_days)) * 1e6
-        ORDER BY r.seq LIMIT 20000) x
+        SELECT r.seq, r.released_us FROM portfolios_feedrecord r
+        WHERE r.feed_id = f.id AND r.seq >= w.first_seq ORDER BY r.seq LIMIT 20000) x
+    WHERE x.released_us < extract(epoch FROM clock_timestamp()
+                                  - make_interval(days => f.keep_days)) * 1e6
 ) old
 CROSS JOIN LATERAL (
     SELECT min(least(r.last_seq, coalesce(
