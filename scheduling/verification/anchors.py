@@ -32,7 +32,7 @@ ORDER BY seq, epoch
 
 STATE = "SELECT state FROM scheduling_verificationanchor WHERE id = %(id)s"
 
-KINDS = ("orders", "fills", "equity")
+KINDS = ("orders", "fills", "equity", "ends")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class _Chain:
 def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> StartPoint:
     """Return the newest valid anchor as the start, or with `full` the first event.
 
-    One statement, and three for every million events before the newest anchor.
+    One statement, and four for every million events before the newest anchor.
     """
     recorded = evidence.recorded
     with django_cursor() as cursor:
@@ -121,6 +121,9 @@ def _kept_from(evidence: Evidence) -> dict[str, int]:
     else:
         dropped_by_age = head_at(recorded.segments, recorded.equity_from_us)
     kept["equity"] = max(kept["equity"], dropped_by_age + 1)
+    # An order that was archived may have ended anywhere after it.
+    is_complete = kept["orders"] <= recorded.first_seq
+    kept["ends"] = recorded.first_seq if is_complete else recorded.to_seq + 1
     return kept
 
 
@@ -173,8 +176,9 @@ def _pair(total: RowSum) -> tuple[int, str]:
 
 
 def _sums(document: dict[str, Any]) -> RangeSums:
-    orders, fills, equity = (RowSum(int(document[k][0]), int(document[k][1])) for k in KINDS)
-    return RangeSums(orders, fills, equity)
+    """Return the sums of an anchor. One without ends is of a version in which no order had one."""
+    pairs = (document.get(kind, (0, "0")) for kind in KINDS)
+    return RangeSums(*(RowSum(int(rows), int(total)) for rows, total in pairs))
 
 
 def _anchor(row: Any) -> Anchor:

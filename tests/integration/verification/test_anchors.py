@@ -251,6 +251,19 @@ def test_a_row_that_was_changed_before_the_anchor_is_found(
     assert verdict.notes[0].startswith(f"Rows or inputs before seq {at} have changed since")
 
 
+@pytest.mark.parametrize("status", ["cancelled", "expired"])
+@pytest.mark.parametrize("has_end", [True, False])
+def test_another_outcome_of_an_order_before_the_anchor_is_found(
+    trader: Portfolio, node: FakeNode, status: str, has_end: bool
+) -> None:
+    orders = Order.objects.filter(portfolio=trader, status="filled").order_by("seq")
+    assert node.commit(NAME, 500) == "ok"
+    order = orders[3]
+    end = {"ended_seq": order.seq + 1, "reason": "by the strategy"} if has_end else {}
+    touched(order, status=status, **end)
+    assert not verify_portfolio(NAME).identical
+
+
 def test_a_row_that_is_changed_after_it_was_compared_is_found_by_the_next_one(
     trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
