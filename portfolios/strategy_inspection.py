@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from portfolios.artifacts.catalog import StrategyFacts, find_strategy
-from portfolios.artifacts.parameters import schema_errors
+from portfolios.artifacts.parameters import SchemaUnusable, schema_errors
 from portfolios.runtime.messages import (
     Examine,
     Examined,
@@ -95,7 +95,12 @@ def _artifact_errors(
     strategy: StrategyFacts, parameters: Mapping[str, Any], symbols: Sequence[str]
 ) -> list[FieldError]:
     """Check by the stored schema, and across fields in a process if the strategy does that."""
-    errors = schema_errors(strategy.name, strategy.schema, parameters)
+    try:
+        errors = schema_errors(strategy.name, strategy.schema, parameters)
+    except SchemaUnusable as unusable:
+        raise CheckFailed(
+            f"The parameters of {strategy.name} cannot be checked: {unusable}."
+        ) from None
     if not errors and strategy.checks:
         given = json.dumps(parameters, default=str)
         return list(_inspect_in_process(strategy.name, given, tuple(symbols), strategy))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -10,6 +11,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import relevance
 from jsonschema.validators import extend
 from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from portfolios.strategies.base import FieldError, secret_error
 from portfolios.strategies.validation_messages import KINDS
@@ -21,13 +23,23 @@ _BOUNDS = {
     "maximum": "{} or less",
     "exclusiveMaximum": "under {}",
 }
+#: Of one check. Parts that refer to each other twice, thirty levels deep, would need 2^30.
+MAX_STEPS = 50_000
+_steps = threading.local()
 _WRONG_TYPE = {"type", "enum", "const", "anyOf"}
+
+
+class SchemaUnusable(Exception):
+    """Values cannot be checked against the schema. The text says why."""
 
 
 def schema_errors(
     strategy: str, schema: Mapping[str, Any], parameters: Mapping[str, Any]
 ) -> list[FieldError]:
-    """Return the errors of each parameter by itself, as `Strategy.validate` words them."""
+    """Return the errors of each parameter by itself, as `Strategy.validate` words them.
+
+    Raise SchemaUnusable.
+    """
     parameters = {str(name): value for name, value in parameters.items()}
     known = properties(schema)
     errors = []
@@ -44,7 +56,11 @@ def schema_errors(
             errors.append(FieldError(name, "required", f"{strategy} needs the parameter {name}."))
     given = {n: value for n, value in parameters.items() if n in known and n not in secrets}
     found: dict[str, ValidationError] = {}
-    for error in sorted(_found(schema, given), key=relevance):
+    try:
+        wrong = sorted(_found(schema, given), key=relevance)
+    except (RecursionError, Unresolvable) as failed:
+        raise SchemaUnusable(f"its schema refers to itself or to nothing: {failed}") from None
+    for error in wrong:
         found.setdefault(str(error.absolute_path[0]), error)
     for name, error in found.items():
         code = "wrong_type" if error.validator in _WRONG_TYPE else "out_of_range"
@@ -58,19 +74,22 @@ def properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def _has_secret(schema: Mapping[str, Any], part: Any, seen: frozenset[str] = frozenset()) -> bool:
+def _has_secret(schema: Mapping[str, Any], part: Any) -> bool:
     """Return whether a part of the schema is a secret, or refers to one. Pure."""
-    if isinstance(part, list):
-        return any(_has_secret(schema, each, seen) for each in part)
-    if not isinstance(part, Mapping):
-        return False
-    reference = str(part.get("$ref", ""))
-    if reference and reference not in seen:
-        target = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"))
-        if _has_secret(schema, target, seen | {reference}):
-            return True
-    is_secret = part.get("format") == "secret"
-    return is_secret or any(_has_secret(schema, each, seen) for each in part.values())
+    found, seen = [part], set()  # each reference is followed once
+    while found:
+        each = found.pop()
+        if isinstance(each, list):
+            found += each
+        elif isinstance(each, Mapping):
+            if each.get("format") == "secret":
+                return True
+            found += each.values()
+            reference = str(each.get("$ref", ""))
+            if reference and reference not in seen:
+                seen.add(reference)
+                found.append(schema.get("$defs", {}).get(reference.removeprefix("#/$defs/")))
+    return False
 
 
 def needs_pattern(schema: Any) -> bool:
@@ -87,11 +106,12 @@ def needs_pattern(schema: Any) -> bool:
 def _top(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the schema of the object of parameters, which msgspec puts behind a reference."""
     name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
-    found: Mapping[str, Any] = schema.get("$defs", {}).get(name, schema)
-    return found
+    found: Any = schema.get("$defs", {}).get(name, schema)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _found(schema: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[ValidationError]:
+    _steps.left = MAX_STEPS
     # An empty registry: references are looked up in the schema, never fetched.
     for error in _Validator(dict(schema), registry=Registry()).iter_errors(given):
         if error.absolute_path:
@@ -151,7 +171,24 @@ def _nothing(*_: Any) -> Iterator[Any]:
     return iter(())
 
 
+def _counted(check: Any) -> Any:
+    def counted(*given: Any) -> Iterator[Any]:
+        _steps.left -= 1
+        if _steps.left < 0:
+            raise SchemaUnusable(f"its schema needs over {MAX_STEPS:,} comparisons for them")
+        yield from check(*given) or ()
+
+    return counted
+
+
+#: `uniqueItems` takes quadratic time; msgspec never writes it.
+_CHECKS = {
+    **Draft202012Validator.VALIDATORS,
+    "type": _type,
+    "pattern": _nothing,
+    "patternProperties": _nothing,
+    "uniqueItems": _nothing,
+}
 _Validator = extend(
-    Draft202012Validator,
-    {"type": _type, "pattern": _nothing, "patternProperties": _nothing},
+    Draft202012Validator, {keyword: _counted(check) for keyword, check in _CHECKS.items()}
 )

@@ -161,6 +161,8 @@ def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
     try:
         schema = json.loads(found.schema)
         Draft202012Validator.check_schema(schema)
+        if not isinstance(schema, dict):
+            raise ValueError("it is not that of an object")
     except (ValueError, SchemaError, RecursionError) as error:
         raise Refused(
             "inspection_failed",

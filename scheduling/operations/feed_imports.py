@@ -171,7 +171,7 @@ def _tick(plan: ImportPlan, places: int) -> Decimal:
 def _zone(name: str) -> ZoneInfo | None:
     try:
         return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder, a name that is too long
         message = f"--time-zone is {name!r}; give a name such as UTC or America/New_York."
         raise Invalid([error("time_zone", "unknown_time_zone", message)]) from None
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from portfolios.artifacts.parameters import needs_pattern, schema_errors
+from portfolios.artifacts.parameters import SchemaUnusable, needs_pattern, schema_errors
 from portfolios.strategies.base import Secret, Strategy
 
 
@@ -120,3 +120,29 @@ def test_secrets_are_refused_as_in_a_strategy_of_the_release(parameters: dict[st
     own = sorted((e.field, e.code) for e in Leaky.validate(parameters))
     assert sorted((e.field, e.code) for e in schema_errors("leaky", schema, parameters)) == own
     assert ("token", "secret") in own
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    parts = {f"x{at}": {"anyOf": [{"$ref": f"#/$defs/x{at + 1}"}] * 2} for at in range(levels)}
+    return parts | {f"x{levels}": {"type": "integer"}}
+
+
+@pytest.mark.parametrize(
+    ("part", "more", "why"),
+    [
+        ({"$ref": "#/$defs/x0"}, doubling(30), "comparisons"),
+        ({"$ref": "#/$defs/x"}, {"x": {"allOf": [{"$ref": "#/$defs/x"}]}}, "refers to itself"),
+        ({"$ref": "http://127.0.0.1:9/x"}, {}, "to nothing"),
+        ({"$ref": "#/$defs/absent"}, {}, "to nothing"),
+    ],
+)
+def test_schema_that_cannot_be_checked_in_bounded_time_is_unusable(
+    part: dict[str, Any], more: dict[str, Any], why: str
+) -> None:
+    top = {"type": "object", "properties": {"a": part}}
+    with pytest.raises(SchemaUnusable, match=why):
+        schema_errors("hostile", {"$ref": "#/$defs/P", "$defs": {"P": top, **more}}, {"a": "b"})
+
+
+def test_schema_of_anything_has_no_parameters() -> None:
+    assert schema_errors("any", {"$ref": "#/$defs/P", "$defs": {"P": True}}, {}) == []
