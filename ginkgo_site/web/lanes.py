@@ -16,8 +16,10 @@ import asyncio
 import contextlib
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -27,6 +29,8 @@ from ginkgo_site.web.client_address import client_address, neighbourhood
 from ginkgo_site.web.lane_sizes import GENERAL_SIZE, LOGIN_SIZE, RESERVE_SIZE
 
 LOGIN_PATHS = ("/login/", "/admin/login/")
+#: A wheel of 20 MB with its lock of 1 MB is the largest; other paths have lower limits.
+MAX_BODY_BYTES = 24 << 20
 RESERVE_PATHS = ("/api/halt/", "/halt/", "/halts/", "/api/healthz", "/api/readyz")
 
 
@@ -109,6 +113,23 @@ class LanedHandler(ASGIHandler):
         self._login = Lane("login", LOGIN_SIZE, of_one=2, wait_s=0, most_waiting=0)
         self._reserve = Lane("reserve", RESERVE_SIZE, of_one=20, wait_s=10, most_waiting=50)
         self._general = Lane("general", GENERAL_SIZE, of_one=100, wait_s=5, most_waiting=200)
+
+    async def read_body(self, receive: Any) -> Any:
+        """Return the body. Abort a request with more than any address takes.
+
+        Its sender is not known yet, and Django would write all of it to the disk.
+        """
+        left = MAX_BODY_BYTES
+
+        async def bounded() -> dict[str, Any]:
+            nonlocal left
+            message: dict[str, Any] = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise RequestAborted
+            return message
+
+        return await super().read_body(bounded)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         """Return the response, or 429 or 503 if the lane is full."""

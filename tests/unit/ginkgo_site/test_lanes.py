@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from django.core.exceptions import RequestAborted
 
 from ginkgo_site.database import django_database, share_connections
 from ginkgo_site.web.busy import Busy
 from ginkgo_site.web.lane_sizes import BESIDE, GENERAL_SIZE, LOGIN_SIZE, RESERVE_SIZE
-from ginkgo_site.web.lanes import Lane, _to_its_end
+from ginkgo_site.web.lanes import MAX_BODY_BYTES, Lane, LanedHandler, _to_its_end
 
 
 def a_lane(size: int = 2, of_one: int = 2, wait_s: float = 5, most_waiting: int = 2) -> Lane:
@@ -100,3 +101,16 @@ async def test_work_whose_client_went_away_is_seen_to_its_end() -> None:
     with pytest.raises(asyncio.CancelledError):
         await watching
     assert ended.is_set()
+
+
+async def test_body_of_nobody_known_does_not_fill_the_disk() -> None:
+    parts = 0
+
+    async def receive() -> dict[str, object]:
+        nonlocal parts
+        parts += 1
+        return {"type": "http.request", "body": bytes(1 << 20), "more_body": True}
+
+    with pytest.raises(RequestAborted):
+        await LanedHandler().read_body(receive)
+    assert parts == (MAX_BODY_BYTES >> 20) + 1
