@@ -46,10 +46,11 @@ class FeedHeads:
         self._heads: dict[str, HeadRow] = {}
         self._waiting = 0
         self._moved = asyncio.Event()
+        self._reading = asyncio.Lock()  # many requests of one node take one connection
 
     async def read(self, feed: str | None = None) -> None:
         """Read the heads, of all feeds or of one, and wake who waits. One statement."""
-        async with work_pool().connection() as connection:
+        async with self._reading, work_pool().connection() as connection:
             found = await aexecute_autocommit(connection, heads(feed))
         if feed is None:
             self._heads.clear()
