@@ -178,7 +178,8 @@ def _pair(total: RowSum) -> tuple[int, str]:
 def _sums(document: dict[str, Any]) -> RangeSums:
     """Return the sums of an anchor. One without ends is of a version in which no order had one."""
     pairs = (document.get(kind, (0, "0")) for kind in KINDS)
-    return RangeSums(*(RowSum(int(rows), int(total)) for rows, total in pairs))
+    orders, fills, equity, ends = (RowSum(int(rows), int(total)) for rows, total in pairs)
+    return RangeSums(orders, fills, equity, ends)
 
 
 def _anchor(row: Any) -> Anchor:
