@@ -96,7 +96,7 @@ class _Watchdog:
     def add(self, wait: _Wait) -> None:
         with self._lock:
             self._waits.add(wait)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
 

@@ -6,10 +6,10 @@ manage.py roll_out --stop ID | --back ID | --show ID [--wait [SECONDS]]
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from time import monotonic, sleep
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -103,10 +103,10 @@ class Command(GinkgoCommand):
 
     def _wait(self, roll_out: RollOutView, wait_s: float) -> RollOutView:
         """Return the roll-out once it has ended. Raise Failed if it stopped or takes too long."""
-        until = time.monotonic() + wait_s
+        until = monotonic() + wait_s
         with _progress_bar(roll_out) as report:
-            while roll_out.is_open and time.monotonic() < until:
-                time.sleep(POLL_S)
+            while roll_out.is_open and monotonic() < until:
+                sleep(POLL_S)
                 roll_out = read_roll_out(roll_out.id)
                 report(roll_out)
         document = RollOutDocument(roll_out).data

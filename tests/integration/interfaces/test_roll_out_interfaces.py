@@ -121,7 +121,7 @@ def test_command_begins_and_waits_for_the_end(monkeypatch: pytest.MonkeyPatch) -
                 reload_done(name, node)
         prove_all()
 
-    monkeypatch.setattr(command.time, "sleep", meanwhile)
+    monkeypatch.setattr(command, "sleep", meanwhile)
     text = said(second.sha256, "--portfolios", "a,b", "--wait")
     number = RollOut.objects.get().pk
     assert "a (canary)" in text
@@ -141,7 +141,7 @@ def test_command_ends_with_1_if_the_roll_out_stops(monkeypatch: pytest.MonkeyPat
         node.fails(newest_handoff(owner("a", node).portfolio), strategy=True)
         step()
 
-    monkeypatch.setattr(command.time, "sleep", meanwhile)
+    monkeypatch.setattr(command, "sleep", meanwhile)
     sentence, code = refused(second.sha256, "--wait", "5")
     number = RollOut.objects.get().pk
     assert sentence == (
