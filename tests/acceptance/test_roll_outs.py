@@ -99,7 +99,12 @@ def test_a_good_version_reaches_all_a_bad_one_stops_at_the_canary_and_nothing_is
     assert items["rolled-1"]["state"] == "rejected"
     assert "version 3.0 is wrong" in items["rolled-1"]["reason"]
     assert {items[name]["state"] for name in PORTFOLIOS[1:]} == {"skipped"}
-    kinds = [alert["kind"] for alert in cluster.get("/api/alerts/?open=true")["results"]]
+    kinds, _ = wait_for(
+        lambda: [alert["kind"] for alert in cluster.get("/api/alerts/?open=true")["results"]],
+        lambda open_alerts: "roll_out_stopped" in open_alerts,
+        SLOW_MACHINE_S,
+        "the alert of the roll-out",
+    )
     assert kinds.count("roll_out_stopped") == 1 and "revision_rejected" not in kinds
     cluster.wait_for_progress()
     runs = cluster.runs()
