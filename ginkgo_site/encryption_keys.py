@@ -17,7 +17,7 @@ MAX_FILE = 64_000  #: bytes
 
 
 class KeysUnavailable(Exception):
-    """There are no keys that can be used. The text is a sentence with its remedy, and no key."""
+    """No usable key was found. The text is a sentence with its remedy and contains no key."""
 
 
 def new_key() -> str:

@@ -1,7 +1,7 @@
 """The lock of an artifact: the exact packages that it needs, each with its hashes.
 
 As `uv pip compile --generate-hashes` or `uv export` writes it. Only pinned packages with hashes
-pass: a line that names another index, an address or a folder would let whoever controls that place
+pass: a line that names another index, an address or a folder would let the owner of that place
 choose what nodes run.
 """
 

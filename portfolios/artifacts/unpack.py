@@ -35,7 +35,7 @@ UNUSABLE, OTHER_PYTHON, DISK = 1, 3, 4  #: exit codes
 
 
 class WheelUnusable(Exception):
-    """The file is no wheel that can be imported. The text continues "the artifact …"."""
+    """The file is not a wheel that can be imported. The text continues "the artifact …"."""
 
     code = UNUSABLE
 

@@ -1,7 +1,7 @@
 """Write roll-outs: each step locks the roll-out first, then what it changes of a portfolio.
 
 So the pass and the operators who stop a roll-out or take it back never decide at the same time, and
-whoever is second finds the other's state. A concurrent change of a portfolio waits for, or is
+the later one finds the other's state. A concurrent change of a portfolio waits for, or is
 waited for at, the lock of the portfolio's row, and is found by its wanted revision.
 """
 

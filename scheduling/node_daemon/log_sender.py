@@ -123,7 +123,7 @@ class LogSender:
         self._sending = asyncio.Lock()
 
     async def run(self) -> None:
-        """Send batches for ever; repeat one that got no answer, while the buffer loses the rest."""
+        """Send batches until cancelled. Repeat one without an answer; the buffer loses the rest."""
         failures = 0
         while True:
             if self._unanswered is None:
