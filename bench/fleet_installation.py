@@ -81,16 +81,21 @@ def zones(nodes: int) -> int:
 
 
 class FleetInstallation(Cluster):
-    """An installation whose nodes are simulated. Its feed is paused, so no portfolio is stale."""
+    """An installation whose nodes are simulated.
 
-    def __init__(self, home: Path) -> None:
+    Without `feed_rate` its feed is paused, so no portfolio is stale.
+    """
+
+    def __init__(self, home: Path, feed_rate: int = 0) -> None:
         # One event in 100 s: the feed is paused before its second event.
-        super().__init__(home, "--nodes", "0", "--no-demo", GINKGO_FEED_RATE="0.01")
+        super().__init__(home, "--nodes", "0", "--no-demo", GINKGO_FEED_RATE=str(feed_rate or 0.01))
+        self._is_paused = not feed_rate
 
     def start(self, limit_s: float = 3 * SLOW_MACHINE_S) -> float:
         """Start, pause the feed, and let Django in this process use the same database."""
         took_s = super().start(limit_s)
-        self.query("UPDATE portfolios_feedsegment SET rate = 0")
+        if self._is_paused:
+            self.query("UPDATE portfolios_feedsegment SET rate = 0")
         os.environ |= {
             "DATABASE_URL": embedded_url(self.home),
             "GINKGO_HOME": str(self.home),
@@ -190,14 +195,14 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 @contextmanager
-def fleet_installation() -> Iterator[FleetInstallation]:
+def fleet_installation(feed_rate: int = 0) -> Iterator[FleetInstallation]:
     """Start an installation; end and delete it afterwards."""
     # Each simulated node keeps a websocket and one or two HTTP connections open, and each takes a
     # file descriptor here and one in the web process.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with temporary_home() as home:
-        installation = FleetInstallation(home)
+        installation = FleetInstallation(home, feed_rate)
         try:
             installation.start()
             yield installation
