@@ -74,6 +74,19 @@ def properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
+def is_required(schema: Mapping[str, Any], name: str) -> bool:
+    """Return whether the parameter has no default."""
+    required = _top(schema).get("required", [])
+    return isinstance(required, list) and name in required
+
+
+def resolved(schema: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of the schema that `part` refers to, or `part` itself."""
+    name = str(part.get("$ref", "")).removeprefix("#/$defs/")
+    found: Any = schema.get("$defs", {}).get(name, part) if name else part
+    return found if isinstance(found, Mapping) else part
+
+
 def _has_secret(schema: Mapping[str, Any], part: Any) -> bool:
     """Return whether a part of the schema is a secret, or refers to one. Pure."""
     found, seen = [part], set()  # each reference is followed once

@@ -23,7 +23,7 @@ def _by_verb(*operations: Operation) -> dict[str, Operation]:
 
 NODE_ACTIONS = _by_verb(registry.DRAIN, registry.UNDRAIN, registry.CORDON, registry.UNCORDON)
 PORTFOLIO_ACTIONS = _by_verb(
-    registry.START, registry.STOP, registry.RELOAD, registry.VERIFY, registry.UNPIN
+    registry.START, registry.STOP, registry.RELOAD, registry.VERIFY, registry.UNPIN, registry.DELETE
 )
 FLEET_ACTIONS = _by_verb(
     registry.FREEZE, registry.UNFREEZE, registry.RELEASE_STORM, registry.HOLD_STORM
@@ -81,6 +81,15 @@ def _preview_stop(p: PortfolioView, board: FleetView) -> Lines:
     ]
 
 
+def _preview_delete(p: PortfolioView, board: FleetView) -> Lines:
+    held = [row["symbol"] for row in (p.account or {}).get("positions") or []]
+    lines = [("Now", f"{p.name} runs on {p.node}." if p.node else f"No node runs {p.name}.")]
+    if held:
+        shown = ", ".join(held[:8]) + (f" and {len(held) - 8} more" if len(held) > 8 else "")
+        lines.append(("Holds", f"It holds {shown}; positions are not closed, only recorded."))
+    return lines
+
+
 def _preview_reload(p: PortfolioView, board: FleetView) -> Lines:
     if p.node is None:
         return [("Now", f"No node runs it. Revision {p.revision} is used when it is placed.")]
@@ -136,6 +145,7 @@ _PREVIEWS: dict[Operation, Callable[[Any, FleetView], Lines]] = {
     registry.DRAIN: _preview_drain,
     registry.START: _preview_start,
     registry.STOP: _preview_stop,
+    registry.DELETE: _preview_delete,
     registry.RELOAD: _preview_reload,
     registry.UNPIN: _preview_unpin,
     registry.VERIFY: _preview_verify,

@@ -73,7 +73,24 @@ def _unprintable_error(request: HttpRequest) -> str:
 
 
 def operator_required(view: View) -> View:
-    """Require an operator; a viewer gets 403 with an explanation."""
+    """Require an operator; a viewer gets 403. Refuse control characters in what is sent."""
+
+    @operator_with_form
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        error = _unprintable_error(request)
+        if error:
+            return render_problem(request, 400, "Invalid character", error)
+        return view(request, *args, **kwargs)
+
+    return checked
+
+
+def operator_with_form(view: View) -> View:
+    """Require an operator; a viewer gets 403 with an explanation.
+
+    For a view whose form refuses control characters itself, beside the field and keeping the rest.
+    """
 
     @wraps(view)
     @viewer_required
@@ -86,9 +103,6 @@ def operator_required(view: View) -> View:
                 f"{request.user} is a viewer. This requires the group {OPERATOR_GROUP}. Nothing "
                 "was changed.",
             )
-        error = _unprintable_error(request)
-        if error:
-            return render_problem(request, 400, "Invalid character", error)
         return view(request, *args, **kwargs)
 
     return guarded

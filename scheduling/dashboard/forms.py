@@ -51,6 +51,9 @@ class OperationForm(forms.Form):
         """Add each error to its field, or to the form if the field is unknown."""
         for error in errors:
             field = error.get("field", "")
+            if field in self.fields:
+                self.add_error(field, error["message"])
+                continue
             head = field.partition(".")[0]
             inner = field.partition(".")[2]
             message = f"{inner}: {error['message']}" if inner else error["message"]

@@ -24,14 +24,15 @@ from portfolios.models import (
     Revision,
 )
 from portfolios.strategy_inspection import facts
-from portfolios.text import text_errors, unprintable_errors
+from portfolios.text import quoted, text_errors, unprintable_errors
 from scheduling.db.transaction import Transaction, execute
+from scheduling.enact import pin
 from scheduling.enact.audit_log import Line, audit_all
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import removed_in_use, request, symbols_in_use
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.errors import Invalid, NotFound, Refused
-from scheduling.models import Handoff, Phase, Run
+from scheduling.models import Handoff, Node, Phase, Run
 from scheduling.operations.artifacts import hold_artifact, resolve_artifact
 from scheduling.operations.lookup import locked, record_request
 from scheduling.operations.moves import refuse_lacking, stop_run
@@ -61,6 +62,7 @@ class NewPortfolio:
     catch_up: str = "state_only"
     starting_cash: Decimal = Decimal("100000")
     desired_state: str = "running"
+    pinned_node: str = ""  #: it runs on this node until it is unpinned; empty: the balancer chooses
     note: str = ""
 
 
@@ -108,6 +110,16 @@ def check_length(new: Sequence[Any]) -> None:
 MAX_ERRORS = 100
 
 
+def check_new(new: NewPortfolio) -> NewPortfolio:
+    """Return the portfolio as it would be created. Raise Invalid, as its creation would."""
+    checked, errors = _checked(new)
+    if Portfolio.objects.present().filter(name=new.name).exists():
+        errors.append(validation.error("name", "name_taken", _name_taken([new]).message))
+    if errors:
+        raise Invalid(errors)
+    return checked
+
+
 def _checked(new: NewPortfolio) -> tuple[NewPortfolio, list[dict[str, str]]]:
     """Return the new portfolio with the complete hash of its artifact, and its errors."""
     artifact, errors = resolve_artifact(new.artifact)
@@ -128,6 +140,9 @@ def _checked(new: NewPortfolio) -> tuple[NewPortfolio, list[dict[str, str]]]:
     errors += validation.cash_errors(new.starting_cash)
     errors += _placement_errors({name: getattr(new, name) for name in PLACEMENT})
     errors += text_errors("note", new.note, longest=200)
+    if new.pinned_node and not Node.objects.filter(name=new.pinned_node).exists():
+        message = f"There is no node named {quoted(new.pinned_node)}."
+        errors.append(validation.error("pinned_node", "unknown_node", message))
     if new.desired_state not in DesiredState.values:
         errors.append(_choice("desired_state", new.desired_state, DesiredState.values))
     return new, errors
@@ -174,12 +189,24 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
             Run.objects.bulk_create([_run(portfolio, portfolio.first_seq) for portfolio in made])
             lines = [Line(portfolio.pk, None, one.note, {"revision": 1}) for portfolio, one in both]
             execute(_record_created(lines, actor))
+            _pin(both, actor)
     except IntegrityError as error:
         # concurrent writer: another creation of the same name; the unique index decides.
         if "portfolio_name_once" in str(error):
             raise _name_taken(new) from None
         raise
     return made
+
+
+def _pin(both: Sequence[tuple[Portfolio, NewPortfolio]], actor: str) -> None:
+    """Pin new portfolios whose nodes were chosen. No other transaction sees their runs yet."""
+    wanted = {one.pinned_node for _, one in both} - {""}
+    if not wanted:
+        return
+    nodes = dict(Node.objects.filter(name__in=wanted).values_list("name", "pk"))
+    for portfolio, one in both:
+        if one.pinned_node:
+            execute(pin.pin(portfolio.pk, nodes[one.pinned_node], actor=actor, reason=one.note))
 
 
 def _held_feeds(names: set[str]) -> dict[str, FeedRow]:

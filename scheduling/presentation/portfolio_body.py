@@ -53,6 +53,12 @@ class PortfolioBody(PortfolioChanges):
     feed = TextField(max_length=60, allow_blank=True, required=False)
     starting_cash = MoneyField(required=False)
     desired_state = serializers.ChoiceField(DesiredState.choices, required=False)
+    pinned_node = TextField(
+        max_length=80,
+        allow_blank=True,
+        required=False,
+        help_text="It runs on this node until it is unpinned; empty: the balancer chooses.",
+    )
 
 
 def read_bodies(data: list[Any], body: type[StrictSerializer]) -> list[dict[str, Any]]:

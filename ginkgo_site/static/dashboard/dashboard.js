@@ -7,12 +7,14 @@ import { startDialogs } from "./dialogs.js";
 import { startKeyboard } from "./keyboard.js";
 import { startLiveSocket } from "./live_socket.js";
 import { startMenus } from "./menus.js";
+import { startPortfolioForm } from "./portfolio_form.js";
 import { startRefresh } from "./refresh.js";
 import { startThemeToggle } from "./theme-toggle.js";
 
 startThemeToggle();
 startMenus();
 startDialogs();
+startPortfolioForm();
 startAccordion();
 startKeyboard();
 startCopy();

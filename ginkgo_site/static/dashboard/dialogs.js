@@ -18,6 +18,7 @@ function showForm(html) {
   template.innerHTML = html;
   dialog.replaceChildren(template.content);
   dialog.classList.toggle("danger", Boolean(dialog.querySelector("[data-danger]")));
+  document.dispatchEvent(new CustomEvent("ginkgo-form"));
   showTarget();
   checkConfirmation();
   const first =

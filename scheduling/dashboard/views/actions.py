@@ -26,7 +26,7 @@ from scheduling.decide.planner.targets import targets
 from scheduling.errors import Refused
 from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
 from scheduling.observe.snapshot import observe
-from scheduling.operations.registry import Operation
+from scheduling.operations.registry import DELETE, Operation
 from scheduling.timing import timing
 
 #: Fields of the edit form that span its whole width.
@@ -67,11 +67,14 @@ def _return_address(request: HttpRequest, fallback: str) -> str:
     return address if safe and request.path not in address else fallback
 
 
-def _success(request: HttpRequest, sentence: str) -> HttpResponse:
-    if wants_dialog(request):
+def _success(request: HttpRequest, sentence: str, address: str = "") -> HttpResponse:
+    """Confirm the action; go to `address`, or stay on the page that it came from."""
+    if wants_dialog(request) and not address:
         return JsonResponse({"message": sentence})
     messages.success(request, sentence)
-    return redirect(_return_address(request, reverse("board")))
+    if wants_dialog(request):
+        return JsonResponse({"message": sentence, "redirect": address})
+    return redirect(address or _return_address(request, reverse("board")))
 
 
 def perform_action(
@@ -105,6 +108,8 @@ def perform_action(
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, "dashboard/parts/action_form.html", context, refused.status)
+    if operation is DELETE:  # the page it came from may be that of the deleted portfolio
+        return _success(request, operation.outcome(name), reverse("portfolios"))
     return _success(request, operation.outcome(name))
 
 

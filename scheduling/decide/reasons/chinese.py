@@ -343,6 +343,15 @@ def on_node(p: Params) -> str:
     return f"{node} 忙于其他交接"
 
 
+def _would_place(p: Params) -> str:
+    load = _load(p["load_before"], p["load_after"], p["capacity"])
+    return f"将放置到 {p['node']}：负载 {load}"
+
+
+def _would_wait(p: Params) -> str:
+    return "将处于待放置状态"
+
+
 def _symbol_in_use(p: Params) -> str:
     return (
         f"平仓之前运行 {p['running']}：它持有或已下单 {'、'.join(p['symbols'])}，"
@@ -465,6 +474,8 @@ SENTENCES: dict[str, Sentence] = {
     "symbol_in_use": _symbol_in_use,
     "older_revision": _older_revision,
     "on_node": on_node,
+    "would_place": _would_place,
+    "would_wait": _would_wait,
     "roll_out_deleted": _roll_out_deleted,
     "roll_out_changed": _roll_out_changed,
     "roll_out_not_running": _roll_out_not_running,

@@ -349,6 +349,15 @@ def on_node(p: Params) -> str:
     return f"{node} is busy with other handoffs"
 
 
+def _would_place(p: Params) -> str:
+    load = _load(p["load_before"], p["load_after"], p["capacity"])
+    return f"would be placed on {p['node']}: load {load}"
+
+
+def _would_wait(p: Params) -> str:
+    return "would be pending"
+
+
 def _symbol_in_use(p: Params) -> str:
     return (
         f"runs {p['running']} until positions are closed: it holds or has ordered "
@@ -467,6 +476,8 @@ SENTENCES: dict[str, Sentence] = {
     "symbol_in_use": _symbol_in_use,
     "older_revision": _older_revision,
     "on_node": on_node,
+    "would_place": _would_place,
+    "would_wait": _would_wait,
     "roll_out_deleted": _roll_out_deleted,
     "roll_out_changed": _roll_out_changed,
     "roll_out_not_running": _roll_out_not_running,

@@ -60,6 +60,12 @@ ARTIFACT: dict[str, Any] = {"artifact": "momentum 2.0", "artifact_python": ">=3.
 
 ENGLISH = [
     (
+        "would_place",
+        {"node": "node-2", "load_before": 3, "load_after": 5, "capacity": 8},
+        "would be placed on node-2: load 3 → 5 of 8",
+    ),
+    ("would_wait", {}, "would be pending"),
+    (
         "no_python",
         {**REQUIREMENTS, "python": "3.11", "accept_python": "", "found": ["3.12", "3.13"]},
         "last ran under Python 3.11: 0 of 6 nodes have it, found Python 3.12, 3.13; "

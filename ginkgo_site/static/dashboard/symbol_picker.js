@@ -1,0 +1,80 @@
+// A text field of symbols becomes chips and a field with suggestions. The text field stays in the form and
+// holds the value, so that the page works the same without this.
+const PARTS = /[\s,]+/;
+
+function element(name, className, text = "") {
+  const made = document.createElement(name);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}
+
+function enhance(field) {
+  const known = new Set([...document.getElementById(field.dataset.symbols).options].map((option) => option.value));
+  const label = document.querySelector(`label[for="${CSS.escape(field.id)}"]`);
+  const box = element("div", "symbol-picker");
+  const chips = element("ul", "chips");
+  const add = element("input", "");
+  add.type = "text";
+  add.id = `${field.id}-add`;
+  add.autocomplete = "off";
+  add.spellcheck = false;
+  add.setAttribute("list", field.dataset.symbols);
+  add.placeholder = `Add one of ${known.size}`;
+  box.append(chips, add);
+  field.hidden = true;
+  field.after(box);
+  if (label) label.htmlFor = add.id;
+
+  const values = () => field.value.split(PARTS).filter(Boolean);
+  const resolved = (text) => (known.has(text) || !known.has(text.toUpperCase()) ? text : text.toUpperCase());
+
+  function show() {
+    chips.replaceChildren(
+      ...values().map((symbol) => {
+        const chip = element("button", "chip", symbol);
+        const isKnown = symbol === "*" || !known.size || known.has(symbol);
+        chip.type = "button";
+        chip.classList.toggle("wrong", !isKnown);
+        chip.setAttribute("aria-label", `Remove ${symbol}${isKnown ? "" : ", which the feed does not have"}`);
+        chip.title = chip.getAttribute("aria-label");
+        chip.addEventListener("click", () => {
+          set(values().filter((each) => each !== symbol));
+          add.focus();
+        });
+        const item = element("li", "");
+        item.append(chip);
+        return item;
+      }),
+    );
+  }
+
+  function set(list) {
+    field.value = [...new Set(list)].join(" ");
+    show();
+  }
+
+  function take() {
+    const typed = add.value.split(PARTS).filter(Boolean).map(resolved);
+    add.value = "";
+    if (typed.length) set([...values(), ...typed]);
+  }
+
+  add.addEventListener("input", (event) => {
+    const picked = event.inputType === "insertReplacementText" || event.inputType === undefined;
+    if (PARTS.test(add.value) || (picked && known.has(add.value))) take();
+  });
+  add.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && add.value) {
+      event.preventDefault();
+      take();
+    } else if (event.key === "Backspace" && !add.value) set(values().slice(0, -1));
+  });
+  add.addEventListener("blur", take);
+  field.form.addEventListener("submit", take, { capture: true });
+  show();
+}
+
+export function startSymbolPickers(root = document) {
+  for (const field of root.querySelectorAll("input[data-symbols]:not([hidden])")) enhance(field);
+}

@@ -1,0 +1,426 @@
+"""The form of a portfolio, built from the schema of its strategy.
+
+The names of its fields are those that `scheduling.operations` gives to errors: `config.fast`,
+`limits.broker.fee_bps`. So each error is shown beside its field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from django import forms
+from django.forms.utils import ErrorDict
+
+from portfolios.models import CatchUp, DesiredState
+from portfolios.text import unprintable_in
+from portfolios.validation import (
+    BROKER_AMOUNTS,
+    BROKER_COUNTS,
+    LIMIT_COUNTS,
+    LIMIT_FLAGS,
+    LIMIT_QUANTITIES,
+)
+from scheduling.dashboard.forms import JSONText, OperationForm
+from scheduling.dashboard.value_fields import LEFT_OUT, ValueField, as_text, parameter_fields
+from scheduling.presentation.strategy_list import StrategyLine
+
+CONFIG, LIMITS, BROKER = "config.", "limits.", "limits.broker."
+EVERY_SYMBOL = "*"
+
+#: limit → (label, help, what holds without it)
+LIMIT_WORDS = {
+    "largest_order": ("Largest order", "quantity", "none"),
+    "largest_position": ("Largest position", "of one symbol, open orders included", "none"),
+    "largest_notional": ("Largest value", "of one order: quantity × price", "none"),
+    "largest_drawdown_pct": ("Largest drawdown, %", "below its peak; it then halts", "none"),
+    "orders_per_minute": ("Orders per minute", "of feed time", "none"),
+    "allow_short": ("Short positions", "sell more than it holds", "no"),
+    "allow_negative_cash": ("Negative cash", "buy for more than it has", "no"),
+    "fee_per_order": ("Fee per order", "amount", "0"),
+    "fee_per_share": ("Fee per share", "amount", "0"),
+    "fee_bps": ("Fee, bps", "of the value", "0"),
+    "slippage_bps": ("Slippage, bps", "of the price of market and stop orders", "0"),
+    "tick_size": ("Tick size", "the step of a price", "0.01"),
+    "slippage_ticks": ("Slippage, ticks", "in addition", "0"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FormValues:
+    """What the form shows first: the values of an existing portfolio, or those of a new one."""
+
+    name: str = ""
+    strategy: str = ""
+    artifact: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    symbols: list[str] = field(default_factory=list)
+    limits: dict[str, Any] = field(default_factory=dict)
+    feed: str = ""
+    weight: int = 1
+    priority: int = 0
+    selector: dict[str, str] = field(default_factory=dict)
+    spread_group: str = ""
+    spread_hard: bool = False
+    catch_up: str = CatchUp.STATE_ONLY.value
+    starting_cash: str = "100000"
+    pinned_node: str = ""
+    note: str = ""
+
+
+class Choices(NamedTuple):
+    """What the form lets one choose from, as it is now."""
+
+    strategies: Sequence[StrategyLine]
+    feeds: Sequence[str]  #: names; the first is that of the installation
+    symbols: Sequence[str]  #: of the chosen feed
+    nodes: Sequence[str]
+    labels: Sequence[str]  #: of nodes, as `gpu=yes`
+    spread_groups: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Fields under one heading."""
+
+    key: str
+    title: str
+    hint: str
+    fields: list[forms.BoundField]
+    is_open: bool
+
+    @property
+    def is_single(self) -> bool:
+        """Return whether its only field takes the whole width."""
+        return len(self.fields) == 1
+
+
+class PortfolioForm(OperationForm):
+    """The fields of a portfolio, for one strategy."""
+
+    def __init__(
+        self, data: Any, values: FormValues, choices: Choices, *, is_new: bool = True
+    ) -> None:
+        self.values, self.choices, self.is_new = values, choices, is_new
+        wanted = (data or {}).get("strategy") or strategy_key(values.strategy, values.artifact)
+        self.line = next((one for one in choices.strategies if key_of(one) == wanted), None)
+        super().__init__(data, label_suffix="")
+        self._add_fields()
+        self.initial = self._initial()
+
+    def _add_fields(self) -> None:
+        if self.is_new:
+            self.fields["name"] = forms.CharField(
+                required=False,
+                max_length=200,
+                label="Name",
+                help_text="small letters, digits, inner hyphens",
+                widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+            )
+        self.fields["strategy"] = forms.ChoiceField(
+            choices=[("", "choose…"), *_strategy_choices(self.choices.strategies)],
+            required=False,
+            label="Strategy",
+            help_text="of the release, or of an uploaded artifact",
+            widget=forms.Select(attrs={"data-rebuild": ""}),
+        )
+        if self.is_new:
+            self.fields["feed"] = forms.ChoiceField(
+                choices=[(name, name) for name in self.choices.feeds],
+                required=False,
+                label="Feed",
+                widget=forms.Select(attrs={"data-rebuild": ""}),
+            )
+            self.fields["starting_cash"] = _text("Starting cash", "fixed from then on", 40)
+            self.fields["desired_state"] = forms.ChoiceField(
+                choices=[("running", "at once"), ("stopped", "later, by an operator")],
+                label="Start",
+                required=False,
+            )
+        self._add_values()
+        self.fields["weight"] = forms.IntegerField(label="Weight", help_text="places on its node")
+        self.fields["priority"] = forms.IntegerField(
+            label="Priority", help_text="higher is placed first"
+        )
+        if self.is_new:
+            self.fields["pinned_node"] = forms.ChoiceField(
+                choices=[("", "the balancer chooses"), *((n, n) for n in self.choices.nodes)],
+                required=False,
+                label="Node",
+                help_text="a chosen one keeps it until it is unpinned",
+            )
+        self.fields["selector"] = LabelsField(
+            "Needs labels", "of its node, such as gpu=yes, zone=b", "labels"
+        )
+        self.fields["spread_group"] = _text(
+            "Spread group", "members go to different nodes", 80, list="groups"
+        )
+        self.fields["spread_hard"] = forms.BooleanField(
+            required=False, label="Never two of the group on one node"
+        )
+        self.fields["catch_up"] = forms.ChoiceField(
+            choices=[
+                ("state_only", "state_only: update the state, order nothing"),
+                ("full", "full: order on each of them"),
+                ("halt", "halt: stop before the first of them"),
+            ],
+            label="Stale events",
+            help_text="after an outage",
+        )
+        self.fields["note"] = _text("Note", "kept with the revision", 200)
+
+    def _add_values(self) -> None:
+        """Add the fields of parameters, symbols and limits."""
+        if self.line is not None and self.line.schema is not None:
+            for name, one in parameter_fields(self.line.schema).items():
+                self.fields[CONFIG + name] = one
+        elif self.line is not None:
+            self.fields["config"] = JSONText(
+                label="Parameters", help_text="as JSON: its schema is known on the nodes only"
+            )
+        if self.line is None or not self.line.sees_every_symbol:
+            self.fields["symbols"] = SymbolsField(self.choices.symbols)
+        for name in (*LIMIT_QUANTITIES, *LIMIT_COUNTS, *LIMIT_FLAGS):
+            self.fields[LIMITS + name] = _limit(name)
+        for name in (*BROKER_AMOUNTS, *BROKER_COUNTS):
+            self.fields[BROKER + name] = _limit(name)
+
+    def _initial(self) -> dict[str, Any]:
+        """Return what each field shows first."""
+        values = self.values
+        shown = {
+            name: getattr(values, name) for name in FormValues.__slots__ if name in self.fields
+        }
+        shown["strategy"] = strategy_key(values.strategy, values.artifact)
+        shown["symbols"] = " ".join(values.symbols)
+        shown["selector"] = labels_text(values.selector)
+        broker = values.limits.get("broker")
+        for prefix, given in (
+            (CONFIG, values.config),
+            (LIMITS, values.limits),
+            (BROKER, broker if isinstance(broker, Mapping) else {}),
+        ):
+            for name, value in given.items():
+                found = self.fields.get(prefix + name)
+                if isinstance(found, ValueField):
+                    shown[prefix + name] = as_text(found.kind, value)
+        return shown
+
+    @property
+    def artifact(self) -> str | None:
+        """The hash of the chosen artifact."""
+        return self.line.artifact if self.line else None
+
+    def configuration(self) -> dict[str, Any]:
+        """Return strategy, artifact, config, symbols and limits of a form that was checked.
+
+        What was not touched keeps its value, also one that its field cannot express.
+        """
+        config = self.cleaned_data.get("config")
+        if config is None:
+            config = self._typed(CONFIG, self.values.config)
+        given = self.values.limits.get("broker")
+        limits = self._typed(LIMITS, {k: v for k, v in self.values.limits.items() if k != "broker"})
+        broker = self._typed(BROKER, given if isinstance(given, Mapping) else {})
+        if broker or given is not None:
+            limits["broker"] = broker
+        return {
+            "strategy": self.line.name if self.line else "",
+            "artifact": self.artifact,
+            "config": config,
+            "symbols": self.cleaned_data.get("symbols", []),
+            "limits": limits,
+        }
+
+    def _typed(self, prefix: str, before: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, one in self.fields.items():
+            short = name.removeprefix(prefix)
+            if not name.startswith(prefix) or ("." in short and prefix == LIMITS):
+                continue
+            assert isinstance(one, ValueField)
+            value = self.cleaned_data.get(name, LEFT_OUT)
+            if short in before and self.data.get(name, "") == as_text(one.kind, before[short]):
+                value = before[short]
+            if value is not LEFT_OUT:
+                found[short] = value
+        return found
+
+    def placement(self) -> dict[str, Any]:
+        """Return the fields that concern the choice of a node."""
+        names = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")
+        return {name: self.cleaned_data[name] for name in names}
+
+    def new_portfolio(self) -> dict[str, Any]:
+        """Return the fields of NewPortfolio."""
+        cleaned = self.cleaned_data
+        feed = cleaned["feed"]
+        return {
+            **self.configuration(),
+            **self.placement(),
+            "name": cleaned["name"],
+            "feed": "" if feed == self.choices.feeds[0] else feed,
+            "starting_cash": cleaned["starting_cash"],
+            "desired_state": cleaned["desired_state"] or DesiredState.RUNNING.value,
+            "pinned_node": cleaned["pinned_node"],
+            "note": cleaned["note"],
+        }
+
+    def add_field_errors(self, errors: list[dict[str, str]]) -> None:
+        """Show errors of the artifact beside the strategy, which is chosen with it."""
+        super().add_field_errors(
+            [{**e, "field": "strategy"} if e.get("field") == "artifact" else e for e in errors]
+        )
+
+    def hide_errors(self) -> None:
+        """Show what was typed without a check: another strategy or feed was chosen."""
+        self._errors = ErrorDict()
+
+    def clean(self) -> None:
+        """Require a strategy: without one there is nothing to check."""
+        if self.line is None and "strategy" not in self.errors:
+            self.add_error("strategy", "Choose the strategy that the portfolio runs.")
+
+    @property
+    def kept(self) -> list[tuple[str, str]]:
+        """What was typed for parameters of another strategy: kept while one looks at this one."""
+        names = sorted(
+            name for name in self.data if name.startswith(CONFIG) and name not in self.fields
+        )
+        return [(name, self.data[name]) for name in names[:MAX_KEPT]]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The fields under their headings, in the order of the page."""
+        heads = ("name", "strategy", "feed", "starting_cash", "desired_state")
+        limits = [n for n in self.fields if n.startswith(LIMITS) and not n.startswith(BROKER)]
+        broker = [n for n in self.fields if n.startswith(BROKER)]
+        config = [n for n in self.fields if n.startswith(CONFIG) or n == "config"]
+        placing = ("weight", "priority", "pinned_node", "selector", "spread_group", "spread_hard")
+        summary = self.line.summary if self.line else "Choose a strategy to see its parameters."
+        return [
+            self._group("portfolio", "Portfolio", "", heads),
+            self._group("parameters", "Parameters", summary, config),
+            self._group("symbols", "Symbols", "", ("symbols",)),
+            self._group("limits", "Limits", "an order beyond one is refused", limits),
+            self._group("broker", "Costs", "of the paper broker", broker, folds=True),
+            self._group("placement", "Placement", "", (*placing, "catch_up")),
+            self._group("note", "Note", "", ("note",)),
+        ]
+
+    def _group(
+        self, key: str, title: str, hint: str, names: Iterable[str], *, folds: bool = False
+    ) -> Group:
+        found = [self[name] for name in names if name in self.fields]
+        used = any(one.value() not in (None, "") or one.errors for one in found)
+        return Group(key, title, hint, found, used or not folds)
+
+
+#: Typed values of other strategies that the form carries along.
+MAX_KEPT = 200
+
+
+class LabelsField(forms.CharField):
+    """Labels as text: `gpu=yes, zone=b`."""
+
+    def __init__(self, label: str, help_text: str, suggestions: str) -> None:
+        widget = forms.TextInput(attrs={"autocomplete": "off", "list": suggestions})
+        super().__init__(
+            required=False, max_length=2_000, label=label, help_text=help_text, widget=widget
+        )
+
+    def clean(self, value: Any) -> dict[str, str]:
+        """Return the labels. Raise ValidationError for a part without a name or a value."""
+        labels: dict[str, str] = {}
+        for part in filter(None, (each.strip() for each in super().clean(value).split(","))):
+            name, equals, text = (each.strip() for each in part.partition("="))
+            if not (equals and name and text):
+                raise forms.ValidationError(
+                    f"“{part}” is not a label: write NAME=VALUE, with commas between labels."
+                )
+            if name in labels:
+                raise forms.ValidationError(f"{name} is given twice; a node has one value of it.")
+            labels[name] = text
+        return labels
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Return labels as their field shows them."""
+    return ", ".join(f"{name}={value}" for name, value in labels.items())
+
+
+class SymbolsField(forms.CharField):
+    """Symbols separated by spaces or commas; a script makes a picker of it."""
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self.known = known
+        super().__init__(
+            required=False,
+            max_length=100_000,
+            label="Symbols",
+            help_text=f"separated by spaces; {EVERY_SYMBOL} for every symbol of the feed",
+            widget=forms.TextInput(
+                attrs={"autocomplete": "off", "spellcheck": "false", "data-symbols": "symbol-list"}
+            ),
+        )
+
+    def clean(self, value: Any) -> list[str]:
+        """Return the distinct symbols in the order given."""
+        return list(dict.fromkeys(super().clean(value).replace(",", " ").split()))
+
+
+class PlainTextField(forms.CharField):
+    """A text on one line. A control character is an error beside the field."""
+
+    def clean(self, value: Any) -> str:
+        """Return the text."""
+        text: str = super().clean(value)
+        if found := unprintable_in(text):
+            raise forms.ValidationError(
+                f"contains the character U+{ord(found):04X}, a control or bidirectional "
+                "character: remove it"
+            )
+        return text
+
+
+def _text(label: str, help_text: str, longest: int, **attributes: str) -> forms.CharField:
+    return PlainTextField(
+        required=False,
+        max_length=longest,
+        label=label,
+        help_text=help_text,
+        widget=forms.TextInput(attrs={"autocomplete": "off", **attributes}),
+    )
+
+
+def _limit(name: str) -> ValueField:
+    label, words, without = LIMIT_WORDS[name]
+    if name in LIMIT_FLAGS:
+        return ValueField("yes-no", label=label, help_text=words, default=without)
+    kind: Any = "whole" if name in (*LIMIT_COUNTS, *BROKER_COUNTS) else "decimal"
+    return ValueField(kind, label=label, help_text=words, default=without)
+
+
+def strategy_key(name: str, artifact: str | None) -> str:
+    """Return the value of a strategy in the form."""
+    return f"{name}@{artifact}" if artifact else name
+
+
+def key_of(line: StrategyLine) -> str:
+    """Return the value of a strategy in the form."""
+    return strategy_key(line.name, line.artifact)
+
+
+def _strategy_choices(lines: Sequence[StrategyLine]) -> Iterator[tuple[str, Any]]:
+    """Yield options, those of artifacts under the artifact."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for line in lines:
+        if line.origin == "artifact":
+            title = f"{line.artifact_name} {line.artifact_version}"
+        else:
+            title = "of the release" if line.origin == "release" else "installed on nodes"
+        groups.setdefault(title, []).append((key_of(line), line.name))
+    first = "of the release"
+    for title in sorted(groups, key=lambda one: (one != first, one)):
+        yield title, groups[title]

@@ -1,0 +1,181 @@
+"""Form fields for parameters and limits, from the JSON schema that a strategy declares. Pure.
+
+A field parses what was typed into a value of its kind. A text that is no such value is passed on as
+it is: the strategy's own check then words the error, and the page shows it beside the field.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from django import forms
+
+from portfolios.artifacts.parameters import is_required, properties, resolved
+from portfolios.text import unprintable_in
+
+Kind = Literal["whole", "number", "decimal", "text", "yes-no", "choice", "json"]
+
+#: A field left empty: the parameter is not given, so that its default holds.
+LEFT_OUT: Any = object()
+
+MAX_CHARS = 4_000
+_KIND_OF_TYPE: dict[str, Kind] = {
+    "integer": "whole",
+    "number": "number",
+    "string": "text",
+    "boolean": "yes-no",
+}
+_KIND_WORDS: dict[Kind, str] = {
+    "whole": "whole number",
+    "number": "number",
+    "decimal": "decimal number",
+    "text": "text",
+    "yes-no": "yes or no",
+    "choice": "",
+    "json": "JSON",
+}
+_BOUNDS = {
+    "minimum": "≥ {}",
+    "exclusiveMinimum": "> {}",
+    "maximum": "≤ {}",
+    "exclusiveMaximum": "< {}",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "minItems": "at least {} entries",
+    "maxItems": "at most {} entries",
+}
+
+
+class ValueField(forms.CharField):
+    """One value, typed as text or chosen. `clean` returns LEFT_OUT for an empty one."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        *,
+        label: str,
+        help_text: str = "",
+        default: str = "",
+        choices: tuple[Any, ...] = (),
+    ) -> None:
+        self.kind, self.default = kind, default
+        self.choices = (True, False) if kind == "yes-no" else choices
+        super().__init__(
+            required=False,
+            strip=kind != "text",
+            max_length=MAX_CHARS,
+            label=label,
+            help_text=help_text,
+            widget=self._widget(),
+        )
+
+    def _widget(self) -> forms.Widget:
+        if self.choices:
+            empty = f"default: {self.default}" if self.default else "choose…"
+            shown = [(as_text(self.kind, each), _word(each)) for each in self.choices]
+            return forms.Select(choices=[("", empty), *shown])
+        attributes = {"autocomplete": "off", "spellcheck": "false", "placeholder": self.default}
+        if self.kind in ("whole", "number", "decimal"):
+            attributes["inputmode"] = "numeric" if self.kind == "whole" else "decimal"
+        return forms.TextInput(attrs=attributes)
+
+    def clean(self, value: Any) -> Any:
+        """Return the value, LEFT_OUT, or the text itself if it is no value of the kind."""
+        text = super().clean(value)
+        if found := unprintable_in(text):
+            raise forms.ValidationError(
+                f"contains the character U+{ord(found):04X}, a control or bidirectional "
+                "character: remove it"
+            )
+        if text == "":
+            return LEFT_OUT
+        return self._parsed(text)
+
+    def _parsed(self, text: str) -> Any:
+        for choice in self.choices:
+            if text == as_text(self.kind, choice):
+                return choice
+        if self.kind in ("text", "decimal"):
+            return text  # a decimal is kept as its text, since JSON rounds
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        if isinstance(value, float) and not math.isfinite(value):
+            return text
+        return value
+
+
+def _word(choice: Any) -> str:
+    if isinstance(choice, bool):
+        return "yes" if choice else "no"
+    return choice if isinstance(choice, str) else json.dumps(choice)
+
+
+def as_text(kind: Kind, value: Any) -> str:
+    """Return a value as its field shows it. Texts are shown as they are, all else as JSON."""
+    if value is LEFT_OUT:
+        return ""
+    if isinstance(value, str) and not (kind == "json" and value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def parameter_fields(schema: Mapping[str, Any]) -> dict[str, ValueField]:
+    """Return a field for each parameter of a strategy, by name, in the order of the schema.
+
+    Secrets are left out: a configuration may not hold one.
+    """
+    return {
+        str(name): _parameter_field(schema, str(name), part)
+        for name, part in properties(schema).items()
+        if isinstance(part, Mapping) and resolved(schema, part).get("format") != "secret"
+    }
+
+
+def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, Any]) -> ValueField:
+    found = {**resolved(schema, part), **{k: v for k, v in part.items() if k != "$ref"}}
+    kind, inner = _kind_of(schema, found)
+    required = is_required(schema, name)
+    described = str(found.get("description") or inner.get("description") or "").strip().rstrip(".")
+    bounds = [text.format(inner[key]) for key, text in _BOUNDS.items() if key in inner]
+    words = [described, ", ".join(filter(None, [_KIND_WORDS[kind], *bounds]))]
+    if required:
+        words.append("required")
+    default = "" if required or "default" not in found else _shown_default(kind, found["default"])
+    return ValueField(
+        kind,
+        label=str(found.get("title") or name) if "title" in part else name,
+        help_text="; ".join(filter(None, words)),
+        default=default,
+        choices=tuple(inner.get("enum", ())) if kind == "choice" else (),
+    )
+
+
+def _shown_default(kind: Kind, value: Any) -> str:
+    if isinstance(value, bool):
+        return _word(value)
+    return "none" if value is None else as_text(kind, value)
+
+
+def _kind_of(schema: Mapping[str, Any], part: Mapping[str, Any]) -> tuple[Kind, Mapping[str, Any]]:
+    """Return the kind of a parameter, and the part of its schema with the bounds.
+
+    A choice between a type and null is of that type: the field is left empty for null, which is
+    nearly always the default.
+    """
+    if "anyOf" in part and isinstance(part["anyOf"], list):
+        others = [
+            resolved(schema, each)
+            for each in part["anyOf"]
+            if isinstance(each, Mapping) and each.get("type") != "null"
+        ]
+        return _kind_of(schema, others[0]) if len(others) == 1 else ("json", part)
+    if isinstance(part.get("enum"), list):
+        return "choice", part
+    if part.get("format") == "decimal":
+        return "decimal", part
+    return _KIND_OF_TYPE.get(str(part.get("type")), "json"), part

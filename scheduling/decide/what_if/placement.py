@@ -1,0 +1,40 @@
+"""Where a portfolio would run that does not exist yet, or that is about to change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scheduling.decide.planner.fit_warnings import fit_warnings
+from scheduling.decide.planner.targets import choose_target
+from scheduling.decide.types import PortfolioView, Reason, Snapshot
+
+#: The id of a portfolio that does not exist yet: no row has it.
+NEW = -1
+
+
+def preview_new(snapshot: Snapshot, portfolio: PortfolioView) -> list[Reason]:
+    """Return where the balancer would place a new portfolio, or why nowhere. Pure."""
+    assumed = replace(snapshot, portfolios=(*snapshot.portfolios, portfolio))
+    chosen = choose_target(assumed, portfolio.name)
+    if isinstance(chosen, Reason):
+        return [Reason("would_wait"), chosen]
+    return [
+        Reason(
+            "would_place",
+            {
+                "node": chosen.node,
+                "load_before": chosen.load_before,
+                "load_after": chosen.load_after,
+                "capacity": chosen.capacity,
+            },
+        )
+    ]
+
+
+def preview_changed(snapshot: Snapshot, portfolio: PortfolioView) -> list[str]:
+    """Return what the balancer would do about a changed portfolio; nothing if it stays. Pure.
+
+    `portfolio` takes the place of the one with its id.
+    """
+    others = (one for one in snapshot.portfolios if one.id != portfolio.id)
+    return fit_warnings(replace(snapshot, portfolios=(*others, portfolio)), portfolio.name)

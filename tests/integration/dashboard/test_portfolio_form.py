@@ -1,0 +1,178 @@
+"""The form of a portfolio: typed fields of its strategy, dry run, create, clone and delete."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from portfolios.models import Portfolio
+from scheduling.permissions import Role
+from tests.support.api_client import make_user
+from tests.support.artifacts import store_artifact
+from tests.support.factories import make_node, make_portfolio
+
+pytestmark = pytest.mark.django_db
+
+
+def signed_in(role: Role) -> Client:
+    client = Client()
+    client.force_login(make_user(role.value, role))
+    return client
+
+
+@pytest.fixture
+def operator() -> Client:
+    return signed_in(Role.OPERATOR)
+
+
+def text_of(answer: Any) -> str:
+    return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def typed(**given: str) -> dict[str, str]:
+    """Return what a browser sends for a new portfolio of sma_cross."""
+    return {
+        "act": "save",
+        "name": "ibm-cross",
+        "strategy": "sma_cross",
+        "feed": "replay",
+        "starting_cash": "100000",
+        "desired_state": "running",
+        "symbols": "IBM, XOM",
+        "config.fast": "5",
+        "config.slow": "",
+        "config.quantity": "12.5",
+        "limits.largest_order": "100",
+        "limits.allow_short": "true",
+        "limits.broker.fee_bps": "2",
+        "weight": "2",
+        "priority": "1",
+        "selector": "",
+        "catch_up": "state_only",
+        "note": "first",
+        **given,
+    }
+
+
+def test_form_has_a_typed_field_for_each_parameter_with_its_default_and_bounds(
+    operator: Client,
+) -> None:
+    page = text_of(operator.get("/new-portfolio/?strategy=sma_cross"))
+    assert re.search(r'<input[^>]*name="config.fast"[^>]*placeholder="10"', page)
+    assert "whole number, ≥ 1, ≤ 1000" in page
+    assert re.search(r'<input[^>]*name="limits.largest_order"', page)
+    assert '<option value="IBM"></option>' in page
+
+
+def test_what_was_typed_becomes_the_portfolio_with_the_right_types(operator: Client) -> None:
+    answer = operator.post("/new-portfolio/", typed())
+    assert (answer.status_code, answer["Location"]) == (302, "/portfolios/ibm-cross/")
+    made = Portfolio.objects.get(name="ibm-cross")
+    revision = made.revisions.get()
+    assert revision.config == {"fast": 5, "quantity": "12.5"}
+    assert revision.symbols == ["IBM", "XOM"]
+    assert revision.limits == {
+        "largest_order": "100", "allow_short": True, "broker": {"fee_bps": "2"},
+    }  # fmt: skip
+    assert (made.weight, made.priority, revision.note) == (2, 1, "first")
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "said"),
+    [
+        ({"config.fast": "ten"}, "config.fast", "give a whole number"),
+        ({"config.fast": "40", "config.slow": "30"}, "config.fast", "must be smaller than slow"),
+        ({"symbols": "IBM NOSUCH"}, "symbols", "The feed has no NOSUCH"),
+        ({"limits.largest_order": "-1"}, "limits.largest_order", "it must be over 0"),
+        ({"limits.broker.tick_size": "0"}, "limits.broker.tick_size", "it must be over 0"),
+        ({"weight": "0"}, "weight", "it must be 1 to 1,000,000"),
+        ({"selector": "gpu"}, "selector", "write NAME=VALUE"),
+        ({"name": "No Slug"}, "name", "is not a valid name"),
+        ({"note": "a\x07b"}, "note", "U+0007"),
+        ({"strategy": ""}, "strategy", "Choose the strategy"),
+    ],
+)
+def test_refusal_stands_beside_its_field_and_keeps_all_that_was_typed(
+    operator: Client, given: dict[str, str], field: str, said: str
+) -> None:
+    answer = operator.post("/new-portfolio/", typed(**given))
+    page = text_of(answer)
+    assert answer.status_code == 400
+    (error,) = re.findall(rf'data-field="{field}">([^<]*)<', page)
+    assert said in error.replace("&#x27;", "'")
+    kept = {"config.quantity": "12.5", "note": "first", "limits.broker.fee_bps": "2", **given}
+    for name, value in kept.items():
+        if name not in ("strategy", "note") and (given.get("strategy") is None):
+            assert re.search(rf'name="{re.escape(name)}" value="{re.escape(value)}"', page), name
+    assert not Portfolio.objects.exists()
+
+
+def test_choosing_another_strategy_shows_its_fields_and_keeps_the_others(operator: Client) -> None:
+    page = text_of(
+        operator.post("/new-portfolio/", typed(act="rebuild", strategy="mean_reversion"))
+    )
+    assert 'name="config.lookback"' in page
+    assert '<input type="hidden" name="config.fast" value="5">' in page
+    assert 'name="symbols" value="IBM, XOM"' in page
+    assert "field-error" not in page
+
+
+def test_dry_run_says_where_the_portfolio_would_run_and_changes_nothing(operator: Client) -> None:
+    answer = operator.post("/new-portfolio/", typed(act="check"))
+    assert "ibm-cross would be pending: " in text_of(answer)
+    make_node("node-2", capacity=8)
+    answer = operator.post("/new-portfolio/", typed(act="check"))
+    assert "ibm-cross would be placed on node-2: load 0 → 2 of 8." in text_of(answer)
+    assert not Portfolio.objects.exists()
+
+
+def test_clone_begins_with_the_values_of_the_original(operator: Client) -> None:
+    make_portfolio(
+        "p", strategy="sma_cross", symbols=["IBM"], config={"fast": 7, "quantity": 3},
+        limits={"largest_position": "9"},
+    )  # fmt: skip
+    page = text_of(operator.get("/portfolios/p/clone/"))
+    assert 'name="config.fast" value="7"' in page
+    answer = operator.post(
+        "/portfolios/p/clone/",
+        typed(**{
+            "name": "p2", "config.fast": "7", "config.quantity": "3", "symbols": "IBM",
+            "limits.largest_order": "", "limits.largest_position": "9", "limits.allow_short": "",
+            "limits.broker.fee_bps": "",
+        }),
+    )  # fmt: skip
+    assert answer.status_code == 302
+    revision = Portfolio.objects.get(name="p2").revisions.get()
+    # Untouched values keep their type: the quantity was a number, not a text.
+    assert revision.config == {"fast": 7, "quantity": 3}
+    assert revision.limits == {"largest_position": "9"}
+
+
+def test_strategy_of_an_artifact_has_its_fields_too(operator: Client) -> None:
+    artifact = store_artifact()
+    key = f"momentum@{artifact.sha256}"
+    page = text_of(operator.get(f"/new-portfolio/?strategy=momentum&artifact={artifact.sha256}"))
+    assert f'<option value="{key}" selected>momentum</option>' in page
+    assert 'name="config.fast"' in page
+
+
+def test_chosen_node_pins_the_new_portfolio(operator: Client) -> None:
+    make_node("node-2")
+    operator.post("/new-portfolio/", typed(pinned_node="node-2"))
+    made = Portfolio.objects.select_related("run__pinned_node").get(name="ibm-cross")
+    assert str(made.run.pinned_node) == "node-2"
+
+
+def test_viewer_is_refused(operator: Client) -> None:
+    make_portfolio("p")
+    viewer = signed_in(Role.VIEWER)
+    for address in ("/new-portfolio/", "/portfolios/p/clone/", "/portfolios/p/delete/"):
+        for answer in (viewer.get(address), viewer.post(address, typed())):
+            assert answer.status_code == 403
+            assert "is a viewer" in text_of(answer)
+    assert "new-portfolio" not in text_of(viewer.get("/portfolios/"))
+    assert "/delete/" not in text_of(viewer.get("/portfolios/p/"))
+    assert Portfolio.objects.count() == 1
