@@ -27,7 +27,7 @@ from scheduling.dashboard.value_fields import LEFT_OUT, ValueField, as_text, par
 from scheduling.presentation.strategy_list import StrategyLine
 
 CONFIG, LIMITS, BROKER = "config.", "limits.", "limits.broker."
-EVERY_SYMBOL = "*"
+SYMBOLS_HELP = "separated by spaces; * for every symbol of the feed"
 
 #: limit → (label, help, what holds without it)
 LIMIT_WORDS = {
@@ -293,20 +293,20 @@ class PortfolioForm(OperationForm):
     @property
     def groups(self) -> list[Group]:
         """The fields under their headings, in the order of the page."""
-        heads = ("name", "strategy", "feed", "starting_cash", "desired_state")
+        heads = ("name", "strategy", "feed", "starting_cash", "desired_state", "note")
         limits = [n for n in self.fields if n.startswith(LIMITS) and not n.startswith(BROKER)]
         broker = [n for n in self.fields if n.startswith(BROKER)]
         config = [n for n in self.fields if n.startswith(CONFIG) or n == "config"]
         placing = ("weight", "priority", "pinned_node", "selector", "spread_group", "spread_hard")
-        summary = self.line.summary if self.line else "Choose a strategy to see its parameters."
+        about = self.line.summary.replace("`", "") if self.line else "Choose a strategy first."
+        summary = f"{about} An empty field has the default, in grey." if config else about
         return [
             self._group("portfolio", "Portfolio", "", heads),
             self._group("parameters", "Parameters", summary, config),
-            self._group("symbols", "Symbols", "", ("symbols",)),
+            self._group("symbols", "Symbols", SYMBOLS_HELP, ("symbols",)),
             self._group("limits", "Limits", "an order beyond one is refused", limits),
             self._group("broker", "Costs", "of the paper broker", broker, folds=True),
             self._group("placement", "Placement", "", (*placing, "catch_up")),
-            self._group("note", "Note", "", ("note",)),
         ]
 
     def _group(
@@ -359,7 +359,6 @@ class SymbolsField(forms.CharField):
             required=False,
             max_length=100_000,
             label="Symbols",
-            help_text=f"separated by spaces; {EVERY_SYMBOL} for every symbol of the feed",
             widget=forms.TextInput(
                 attrs={"autocomplete": "off", "spellcheck": "false", "data-symbols": "symbol-list"}
             ),
