@@ -285,6 +285,11 @@ def join_events(encoded: Sequence[bytes]) -> bytes:
     return _array_header(len(encoded)) + b"".join(encoded)
 
 
+def split_events(data: bytes) -> list[bytes]:
+    """Return the encoded events of a batch, byte for byte."""
+    return [bytes(one) for one in msgspec.msgpack.decode(data, type=list[msgspec.Raw])]
+
+
 def decode_events(data: bytes) -> list[Event]:
     """Return the events of a batch. Raise msgspec.DecodeError if the bytes are invalid."""
     try:

@@ -28,18 +28,25 @@ from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, CommitResult
 
 #: The newest segment in force of each feed.
 FEED_NOW = f"""
-    SELECT DISTINCT ON (feed_id) feed_id, from_seq, rate,
+    SELECT DISTINCT ON (feed_id) feed_id, from_seq, rate, id = 0 AS recorded,
            (extract(epoch FROM from_time) * 1e6)::bigint AS from_us
-    FROM {FEED_SEGMENTS} s WHERE from_time <= clock_timestamp() ORDER BY feed_id, id DESC
+    FROM {FEED_SEGMENTS} s WHERE from_time <= clock_timestamp() OR id = 0
+    ORDER BY feed_id, id DESC
 """
 
 #: A node that learnt too late of a pause or a new rate (it was frozen, pushes were lost) has kept
 #: the old rate: its events were not released, or not at their stamped times. It has to return to
 #: the checkpoint and read them again. A pause is detected by the seq alone, a new rate only if the
-#: daemon names the segment that it counted by. Beyond the head of a recorded feed there is nothing:
-#: a database that lost records, by a promotion, takes no commit of a node that has read them.
-UNRELEASED = """(i.to_seq > i.from_seq AND i.to_seq > s.from_seq
-       AND (s.rate = 0 OR i.feed_us BETWEEN 1 AND s.from_us - 1))"""
+#: daemon names the segment that it counted by.
+#: A database that lost the newest records of a recorded feed, by a promotion, takes no commit of a
+#: node that has read them: beyond the head there is nothing, and a record that was stored since
+#: under the number of a lost one has another hash. Only the newest can be lost, so that the last
+#: record of a commit answers for those before it.
+UNRELEASED = """(i.to_seq > i.from_seq AND (
+       i.to_seq > s.from_seq AND (s.rate = 0 OR i.feed_us BETWEEN 1 AND s.from_us - 1)
+       OR s.recorded AND NOT EXISTS (
+           SELECT FROM portfolios_feedrecord d
+           WHERE d.feed_id = s.feed_id AND d.seq = i.to_seq AND sha256(d.event) = i.record)))"""
 
 
 class CommittedRow(NamedTuple):
@@ -56,9 +63,9 @@ WITH input AS MATERIALIZED (
         %(portfolios)b::bigint[], %(epochs)b::bigint[], %(from_seqs)b::bigint[],
         %(to_seqs)b::bigint[], %(batches)b::uuid[], %(states)b::bytea[], %(suppressed)b::boolean[],
         %(feed_us)b::bigint[], %(refused)b::int[], %(held_back)b::int[], %(unplaced)b::int[],
-        %(placed)b::boolean[]
+        %(placed)b::boolean[], %(records)b::bytea[]
     ) AS i(portfolio, epoch, from_seq, to_seq, batch, state, suppress, feed_us, refused, held_back,
-           unplaced, placed)
+           unplaced, placed, record)
 ), feed_now AS MATERIALIZED ({FEED_NOW}), locked AS MATERIALIZED (
     SELECT r.portfolio_id, r.epoch, r.last_commit_at AS before,
            r.first_commit_at IS NULL AS first
@@ -268,8 +275,8 @@ SELECT i.portfolio, r.epoch, r.node_id, r.incarnation, r.last_seq, r.batch,
        h.release_answer, h.error AS release_error, coalesce({UNRELEASED}, false) AS unreleased,
        (SELECT desired_version FROM scheduling_node WHERE id = %(node)s) AS version
 FROM unnest(%(portfolios)s::bigint[], %(batches)s::uuid[], %(from_seqs)s::bigint[],
-            %(to_seqs)s::bigint[], %(feed_us)s::bigint[])
-    AS i(portfolio, batch, from_seq, to_seq, feed_us)
+            %(to_seqs)s::bigint[], %(feed_us)s::bigint[], %(records)b::bytea[])
+    AS i(portfolio, batch, from_seq, to_seq, feed_us, record)
 LEFT JOIN scheduling_run r ON r.portfolio_id = i.portfolio
 LEFT JOIN portfolios_portfolio p ON p.id = i.portfolio
 LEFT JOIN ({FEED_NOW}) s ON s.feed_id = p.feed_id
@@ -329,6 +336,7 @@ def classify_refusals(
         from_seqs=[c.from_seq for c in refused],
         to_seqs=[c.to_seq for c in refused],
         feed_us=[c.feed_us for c in refused],
+        records=[c.record for c in refused],
     )
     by_portfolio = {row.portfolio: row for row in rows}
     results: dict[int, CommitResult] = {}
@@ -416,6 +424,7 @@ def to_columns(
         "states": [c.state for c in commits],
         "suppressed": [c.suppress for c in commits],
         "feed_us": [c.feed_us for c in commits],
+        "records": [c.record for c in commits],
         **_outcomes(commits),
         "o_portfolios": [p for p, _ in orders],
         "o_seqs": [o.seq for _, o in orders],
@@ -492,6 +501,8 @@ def validate_commit(commit: Commit) -> str:
             return f"the number {number} is out of range"
     if not 0 <= commit.refused_again <= MAX_REFUSED_AGAIN:
         return f"the number {commit.refused_again} of refusals is out of range"
+    if len(commit.record) not in (0, 32):
+        return f"the hash of the last record has {len(commit.record)} bytes; it has 32"
     if commit.to_seq < commit.from_seq:
         return f"to_seq {commit.to_seq} lies before from_seq {commit.from_seq}"
     try:

@@ -160,6 +160,12 @@ async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> Fe
         known, rows = rows[0], rows[1:]
         if request.released_us not in (0, known.released_us):
             return FeedAnswer(head=head.seq, first_seq=head.first_seq, changed=True)
+    if rows and rows[0].seq != request.after + 1:
+        # Dropped since the head was read. If they were not, the node finds the hole.
+        await FEED_HEADS.read(request.feed)
+        head = await FEED_HEADS.get(request.feed)
+        if request.after + 1 < head.first_seq:
+            return FeedAnswer(head=head.seq, first_seq=head.first_seq)
     return FeedAnswer(head=head.seq, first_seq=head.first_seq, events=_fitting(rows))
 
 

@@ -35,6 +35,7 @@ class CommitBuilder:
         #: symbols.
         self.suppress: bool | None = None
         self.feed_us = 0  #: start of the newest feed segment known when its events were read
+        self.record = b""  #: hash of the record at `to_seq`, of a recorded feed
         self._state: bytes | None = None
         self.lacks_state = False  #: events were handled since the process returned its state
         self._orders: list[OrderLine] = []
@@ -57,13 +58,19 @@ class CommitBuilder:
             order.status == "open" for order in self._orders
         )
 
-    def skip(self, to_seq: int) -> None:
-        """Record that no event up to `to_seq` was for this portfolio."""
-        self.to_seq = to_seq
+    def skip(self, to_seq: int, record: bytes) -> None:
+        """Record that no event up to `to_seq`, with that hash, was for this portfolio."""
+        self.to_seq, self.record = to_seq, record
 
-    def add(self, result: BatchResult, *, asked_for_state: bool = True) -> None:
-        """Add the results of a batch, which has the state if it changed and was asked for."""
+    def add(
+        self, result: BatchResult, record: bytes | None = None, *, asked_for_state: bool = True
+    ) -> None:
+        """Add the results of a batch, which has the state if it changed and was asked for.
+
+        `record` is the hash of the record at its end; None: it had no events.
+        """
         self.to_seq = max(self.to_seq, result.to_seq)
+        self.record = self.record if record is None else record
         self._orders.extend(map(_order, result.orders))
         self._fills.extend(map(_fill, result.fills))
         self._equity.extend(map(_equity, result.equity))
@@ -91,6 +98,7 @@ class CommitBuilder:
             equity=self._equity,
             release=release,
             feed_us=self.feed_us,
+            record=self.record,
             refused_again=min(self._refused_again, MAX_REFUSED_AGAIN),
             ended=self._ended,
             metrics=self._metrics,

@@ -106,7 +106,7 @@ class DiskFull(CodeUnavailable):
 
 
 class RecordsMissing(NodeError):
-    """A recorded feed has dropped the records that a portfolio needs."""
+    """A recorded feed does not have the records that a portfolio needs."""
 
 
 class StaleEvent(NodeError):

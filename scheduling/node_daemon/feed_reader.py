@@ -55,6 +55,13 @@ class FeedReader:
         """Return the start of the newest known segment, or 0 without segments."""
         return self._segments[-1].from_time_us if self._segments else 0
 
+    def record_hash(self, seq: int) -> bytes:
+        """Return nothing: the data is the same everywhere."""
+        return b""
+
+    def recheck(self) -> None:
+        """Do nothing: the data cannot have changed."""
+
     def head(self, age_us: int = 0) -> int:
         """Return the newest seq released `age_us` ago, or 0 without segments."""
         if not self._segments:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 
-from portfolios.runtime.events import join_events
+from portfolios.runtime.events import decode_event, join_events, split_events
 from portfolios.runtime.messages import Batch
 from scheduling.node_daemon.child import Child
 from scheduling.node_daemon.clock import boottime_s
@@ -196,13 +197,16 @@ class Feeder:
     async def _run_next_batch(self) -> bool:
         """Run the next batch. Return False if the portfolio is at the head."""
         newest_us = self._reader.newest_us
-        if self._builder.span and self._builder.feed_us != newest_us:
-            await (
-                self._flush()
-            )  # commit events read before the feed changed with the segment they were read by
+        cursor = self._builder.to_seq
+        if self._builder.span and (
+            self._builder.feed_us != newest_us
+            or self._builder.record != self._reader.record_hash(cursor)
+        ):
+            # Events read before the feed changed are committed with what they were read by: the
+            # last record of a commit answers for all of it.
+            await self._flush()
             return True
         self._builder.feed_us = newest_us
-        cursor = self._builder.to_seq
         if not await self._load(cursor):
             await self._wait(UNREAD_POLL_S)
             return False
@@ -222,15 +226,17 @@ class Feeder:
         events, to_seq = self._reader.batch(
             cursor, self._symbols, limit, most, COMMIT_EVENTS_BEHIND
         )
+        record = self._reader.record_hash(to_seq)
         if events == _NO_EVENTS:
-            self._builder.skip(to_seq)
+            self._builder.skip(to_seq, record)
             return True
         if self._builder.suppress not in (None, suppress):
             await self._flush()  # a commit is suppressed as a whole or not at all
             self._builder.feed_us = newest_us
         self._builder.suppress = suppress
         want_state = cursor < self._single_step_to or self._is_due(to_seq)
-        await self._run_batch(Batch(self.engine_seq, to_seq, suppress, events, want_state))
+        batch = Batch(self.engine_seq, to_seq, suppress, events, want_state)
+        await self._run_batch(batch, record)
         return True
 
     async def _load(self, cursor: int) -> bool:
@@ -245,7 +251,7 @@ class Feeder:
         self._resuming = self._resuming or cursor < self._resume_seq
         return self._resuming
 
-    async def _run_batch(self, batch: Batch) -> None:
+    async def _run_batch(self, batch: Batch, record: bytes) -> None:
         self.memory = None
         began = boottime_s()
         try:
@@ -261,7 +267,9 @@ class Feeder:
         self.engine_seq = result.to_seq  # lower than that of the batch if a limit halts it there
         self._halted = result.halt
         self.events_seen = True
-        self._builder.add(result, asked_for_state=batch.want_state)
+        if record and result.to_seq < batch.to_seq:
+            record = _hash_within(batch.events, result.to_seq)
+        self._builder.add(result, record, asked_for_state=batch.want_state)
         lines = len(result.orders) + len(result.fills) + len(result.ended) + len(result.equity)
         if took > SLOW_BATCH_S or lines > MANY_LINES:
             self._batch_events = max(self._batch_events // 4, MIN_BATCH_EVENTS)
@@ -274,9 +282,10 @@ class Feeder:
             self._builder.to_seq, self._symbols, stale, 1, COMMIT_EVENTS_BEHIND
         )
         if events == _NO_EVENTS:
-            self._builder.skip(to_seq)
+            self._builder.skip(to_seq, self._reader.record_hash(to_seq))
             return True
-        self._builder.skip(to_seq - 1)
+        if to_seq - 1 > self._builder.to_seq:
+            self._builder.skip(to_seq - 1, self._reader.record_hash(to_seq - 1))
         await self._flush_if_any()
         raise StaleEvent(self._reader.age_s(to_seq))
 
@@ -374,6 +383,15 @@ class Feeder:
 
 def _next_on_grid(now_s: float) -> float:
     return (now_s // COMMIT_INTERVAL_S + 1) * COMMIT_INTERVAL_S
+
+
+def _hash_within(events: bytes, seq: int) -> bytes:
+    """Return the hash of the record `seq` of a batch."""
+    return next(
+        sha256(encoded).digest()
+        for encoded in split_events(events)
+        if decode_event(encoded).seq == seq
+    )
 
 
 def _refusal(result: CommitResult) -> Exception:

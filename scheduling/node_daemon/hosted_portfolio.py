@@ -23,6 +23,7 @@ from scheduling.node_daemon.errors import (
     Fenced,
     ForkserverDied,
     LimitReached,
+    RecordsMissing,
     ReleaseGranted,
     RequestRefused,
     SequenceConflict,
@@ -222,6 +223,8 @@ class HostedPortfolio:
             except SequenceConflict as reason:
                 LOG.info("%s returns to the checkpoint: %s", self, reason)
                 self._memory, self.feeder = None, None
+                if (reader := self._context.feeds.get(self.entry.feed)) is not None:
+                    reader.recheck()
                 self._context.beat_soon()
                 await asyncio.sleep(0.05)
 
@@ -332,7 +335,12 @@ class HostedPortfolio:
         loaded = await self.child.load(request, self._context.config.load_limit_s)
         if loaded.needs_history:
             reader = self._context.feeds[self.entry.feed]
-            history = await reader.history(spec.symbol_set(), loaded.last_seq, loaded.needs_history)
+            try:
+                history = await reader.history(
+                    spec.symbol_set(), loaded.last_seq, loaded.needs_history
+                )
+            except RecordsMissing as missing:
+                raise ChildFailed("exit", str(missing)) from None
             request = msgspec.structs.replace(request, history=encode_events(history))
             loaded = await self.child.load(request, self._context.config.load_limit_s)
             LOG.info("%s is warmed up with %s events", self, len(history))

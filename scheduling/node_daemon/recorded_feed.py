@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
@@ -60,6 +62,7 @@ class RecordedFeedReader:
         self._pages: OrderedDict[int, list[Slot]] = OrderedDict()
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
+        self._version = 0  #: raised when the records that were read are forgotten
 
     def start(self) -> None:
         """Begin to follow. Idempotent."""
@@ -70,6 +73,17 @@ class RecordedFeedReader:
         """Stop to follow."""
         if self._task is not None:
             self._task.cancel()
+
+    def recheck(self) -> None:
+        """Forget every record: the database has refused results of those that are here."""
+        self._version += 1
+        self._slots.clear()
+        self._pages.clear()
+        self._oldest, self._newest, self._head = 1, -1, 0
+        if self._task is not None:
+            self._task.cancel()  # it may wait for long for what comes after a forgotten record
+            self._task = None
+            self.start()
 
     # --- as the replay's reader --------------------------------------------------------------
 
@@ -97,6 +111,11 @@ class RecordedFeedReader:
         if slot is None:
             return UNKNOWN_AGE_S
         return (self._time.at(boottime_us()) - slot.released_us) / 1e6
+
+    def record_hash(self, seq: int) -> bytes:
+        """Return the sha256 of a record as the database computes it; empty if it is not loaded."""
+        slot = self._slot(seq)
+        return b"" if slot is None else sha256(slot.encoded).digest()
 
     def listen(self, listener: Listener) -> None:
         """Add a listener."""
@@ -131,28 +150,29 @@ class RecordedFeedReader:
         answer now. Raise RecordsMissing if they are dropped."""
         if cursor >= self._head or self._loaded_to(cursor) > cursor:
             return self._newest >= 0
-        at = cursor // PAGE
+        at, version = cursor // PAGE, self._version
         try:
             answer = await self._ask(at * PAGE, limit=PAGE)
         except (ServerUnavailable, RequestRefused) as error:
             LOG.info("records of feed %s were not read: %s", self.name, error)
             return False
-        first = at * PAGE + 1
         if cursor + 1 < answer.first_seq:
             raise RecordsMissing(
                 f"feed {self.name} keeps its records from seq {answer.first_seq} on, and seq"
                 f" {cursor + 1} is needed"
             )
-        if first < answer.first_seq:  # the first records of the page are dropped
+        missing = 0
+        if at * PAGE + 1 < answer.first_seq:  # the first records of the page are dropped
+            missing = cursor - at * PAGE
             answer = await self._ask(cursor, limit=PAGE)
-            self._pages[at] = [_NONE] * (cursor - at * PAGE) + [*map(_slot_of, answer.events)]
-        else:
-            self._pages[at] = [*map(_slot_of, answer.events)]
-        del self._pages[at][PAGE:]
+        slots = self._slots_of(answer.events, at * PAGE + missing + 1)
+        if version != self._version:
+            return False  # the answer may be older than what made the node forget its records
+        self._pages[at] = ([_NONE] * missing + slots)[:PAGE]
         self._pages.move_to_end(at)
         while len(self._pages) > PAGES:
             self._pages.popitem(last=False)
-        return True
+        return self._loaded_to(cursor) > cursor
 
     async def history(self, symbols: frozenset[str] | None, to_seq: int, count: int) -> list[Event]:
         """Return the newest `count` events of `symbols` (None: all) up to `to_seq`: see
@@ -171,6 +191,7 @@ class RecordedFeedReader:
                 await back_off(failures, 0.1, 1.0)
                 failures += 1
                 continue
+            self._slots_of(answer.events, after + 1)
             events = [decode_event(encoded) for encoded in answer.events]
             if not events:
                 break  # dropped
@@ -188,7 +209,9 @@ class RecordedFeedReader:
             try:
                 await self._follow_once()
                 failures = 0
-            except (ServerUnavailable, RequestRefused, RegistrationRefused) as error:
+            except (
+                ServerUnavailable, RequestRefused, RegistrationRefused, RecordsMissing,
+            ) as error:  # fmt: skip
                 if failures in (0, 5) or failures % 60 == 0:
                     LOG.warning("feed %s is not read: %s", self.name, error)
                 await back_off(failures, 0.1, 1.0)
@@ -211,11 +234,12 @@ class RecordedFeedReader:
                         answer.head)  # fmt: skip
             self._forget(answer.head)
             return
-        self._add([_slot_of(event) for event in answer.events])
+        self._add(self._slots_of(answer.events, self._newest + 1))
         self._head = max(answer.head, self._newest)
 
     def _forget(self, head: int) -> None:
         """Begin anew at `head`."""
+        self._version += 1
         self._slots.clear()
         self._pages.clear()
         self._oldest, self._newest, self._head = head + 1, head, head
@@ -251,6 +275,19 @@ class RecordedFeedReader:
             )
         )
 
+    def _slots_of(self, encoded: Sequence[bytes], first: int) -> list[Slot]:
+        """Return the records of an answer. Raise RecordsMissing if one is not what it should be."""
+        slots = []
+        for seq, data in enumerate(encoded, start=first):
+            event = decode_event(data)
+            if event.seq != seq:
+                raise RecordsMissing(
+                    f"record {seq} of feed {self.name} is missing: the database has {event.seq}"
+                    f" after {seq - 1}; run manage.py feed check {self.name}, and restore it"
+                )
+            slots.append(Slot(event.symbol, event.released, data))
+        return slots
+
     # --- what is loaded ----------------------------------------------------------------------
 
     def _slot(self, seq: int) -> Slot | None:
@@ -273,8 +310,3 @@ class RecordedFeedReader:
 
 
 _NONE = Slot("", 0, b"")
-
-
-def _slot_of(encoded: bytes) -> Slot:
-    event = decode_event(encoded)
-    return Slot(event.symbol, event.released, encoded)

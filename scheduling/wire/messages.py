@@ -394,6 +394,9 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     feed_us: int = 0
     """from_time_us of the newest feed segment that the node knew when it read the first of these
     events; 0: not known. Events after a newer segment were released at other times than stamped."""
+    record: bytes = b""
+    """sha256 of the encoded record at `to_seq`, as the node read it; empty on a packaged feed. The
+    database refuses results of records that it does not have."""
     refused_again: int = 0
     """Refused decisions without a row, since the same reason is already recorded."""
     ended: Annotated[list[OrderEndLine], msgspec.Meta(max_length=MAX_LINES)] = []

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,7 +19,7 @@ from portfolios.feed_registration import read_segments
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment
 from portfolios.feeds.history import newest_events
-from portfolios.models import Portfolio
+from portfolios.models import FeedRecord, Portfolio
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.errors import HistoryNeeded
 from portfolios.runtime.events import Event as MarketEvent
@@ -277,9 +278,15 @@ class OwnerSession:
             "from_seq": at.last_seq,
             "to_seq": at.last_seq + events,
             "batch": str(uuid4()),
+            "record": self._record(at.last_seq + events),
             **given,
         }
         return Commit(**values)
+
+    def _record(self, seq: int) -> bytes:
+        """Return the hash of a record as a node that has read it sends it."""
+        found = FeedRecord.objects.filter(feed=self.portfolio.feed_id, seq=seq).first()
+        return sha256(found.event).digest() if found else b""
 
     def send(self, words: Commit) -> CommitResult:
         """Send a commit message, which may be a repeat or from an older epoch."""

@@ -47,6 +47,39 @@ def test_a_commit_up_to_the_head_is_accepted_and_one_beyond_it_returns_to_the_ch
     assert hand.commit(5) == "ok"
 
 
+def lose_records(after: int) -> None:
+    """Let the database be one that was promoted without the records after `after`."""
+    FeedRecord.objects.filter(seq__gt=after).delete()
+    FeedWriter.objects.update(head=after)
+
+
+def test_a_commit_computed_from_records_that_the_database_lost_is_refused(
+    hand: OwnerSession,
+) -> None:
+    of_the_lost = hand.words(3)
+    lose_records(after=1)
+    assert hand.send(of_the_lost).answer == "conflict"
+    rows = [
+        {"symbol": "KO", "time": f"2026-11-02T10:1{minute}:00Z", "price": 61, "quantity": 1}
+        for minute in range(2)
+    ]
+    append_rows("live", rows)  # under the numbers of the lost ones
+    answer = hand.send(of_the_lost)
+    assert (answer.answer, hand.run().last_seq) == ("conflict", 0)
+    assert "were not released" in answer.detail
+    assert hand.commit(1) == "ok"  # the record that was kept
+    assert hand.commit(2) == "ok"
+
+
+def test_a_commit_that_does_not_say_what_it_was_computed_from_is_refused(
+    hand: OwnerSession,
+) -> None:
+    assert hand.commit(2, record=b"") == "conflict"
+    assert hand.commit(0, record=b"") == "ok"  # it has no event
+    FeedWriter.objects.update(released_at=ago(-3600))  # by the clock of the primary that is gone
+    assert hand.commit(2, record=b"") == "conflict"
+
+
 def test_lag_counts_the_records_of_its_own_feed(hand: OwnerSession) -> None:
     shown = read_portfolio("p")
     assert shown is not None

@@ -33,6 +33,7 @@ class Gateway:
         self.head, self.first_seq, self.away = head, 1, False
         self.released_at = 0  #: of every record; 0: its seq
         self.asked: list[FeedRequest] = []
+        self.lacks: set[int] = set()
 
     async def feed(self, request: FeedRequest) -> FeedAnswer:
         self.asked.append(request)
@@ -46,6 +47,7 @@ class Gateway:
         events = [
             encode_event(record(seq, released=self.released_at))
             for seq in range(request.after + 1, last + 1)
+            if seq not in self.lacks
         ]
         return FeedAnswer(head=self.head, first_seq=self.first_seq, events=events)
 
@@ -158,6 +160,58 @@ async def test_a_database_that_went_back_makes_the_node_forget_its_records(
     gateway.head = 105
     await reader._follow_once()
     assert await read_all(reader, 102, None) == [103, 104, 105]
+
+
+async def test_a_hole_is_not_taken_for_the_next_record(gateway: Gateway) -> None:
+    reader = await following(gateway, 101)
+    gateway.lacks = {44, 103}
+    with pytest.raises(RecordsMissing, match="record 44 of feed fx is missing: the database has"):
+        await reader.load(45)
+    with pytest.raises(RecordsMissing, match="record 44"):
+        await reader.history(None, 50, 9)
+    gateway.head = 105
+    with pytest.raises(RecordsMissing, match="record 103"):
+        await reader._follow_once()
+    assert reader.head() == 101
+    gateway.lacks = set()
+    assert await reader.load(45)
+    await reader._follow_once()
+    assert reader.head() == 105
+
+
+async def test_an_answer_without_records_loads_nothing(gateway: Gateway) -> None:
+    reader = await following(gateway, 101)
+    gateway.lacks = set(range(1, 60))
+    assert not await reader.load(10)
+
+
+async def test_refused_results_make_the_node_read_every_record_again(gateway: Gateway) -> None:
+    reader = await following(gateway, 110)
+    assert await reader.load(10)
+    before = reader.record_hash(105), reader.record_hash(11)
+    gateway.released_at = 7  # others were stored under the same numbers
+    reader.recheck()
+    assert not await reader.load(101)  # the head is not known
+    await reader._follow_once()
+    assert await reader.load(101) and await reader.load(10)
+    assert reader.record_hash(105) != before[0]
+    assert reader.record_hash(11) != before[1]
+
+
+async def test_a_page_that_arrives_after_the_records_were_forgotten_is_not_kept(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = await following(gateway, 110)
+    feed = gateway.feed
+
+    async def late(request: FeedRequest) -> FeedAnswer:
+        answer = await feed(request)
+        reader.recheck()
+        return answer
+
+    monkeypatch.setattr(gateway, "feed", late)
+    assert not await reader.load(10)
+    assert not reader._pages
 
 
 async def test_listeners_are_woken_for_their_symbols_and_for_records_without_one(

@@ -1,0 +1,107 @@
+"""What a commit says of the records of a recorded feed that it was computed from."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from portfolios.runtime.events import encode_event
+from portfolios.runtime.messages import Batch
+from portfolios.runtime.results import BatchResult
+from scheduling.node_daemon.feeder import Feeder, MemoryState
+from scheduling.node_daemon.recorded_feed import RecordedFeedReader
+from scheduling.wire.messages import Commit, CommitResult
+from tests.unit.node_daemon.test_recorded_feed import Gateway, following, gateway, record
+
+__all__ = ["gateway"]
+
+
+class Child:
+    """A process that handles every event, up to `halts_at`."""
+
+    def __init__(self) -> None:
+        self.halts_at = 10**9
+
+    async def run(self, batch: Batch, limit_s: float) -> BatchResult:
+        to_seq = min(batch.to_seq, self.halts_at)
+        return BatchResult(batch.from_seq, to_seq, b"state", [], [], [], batch.suppress)
+
+
+class Committer:
+    def __init__(self) -> None:
+        self.commits: list[Commit] = []
+
+    async def commit(self, commit: Commit, *, patient: bool = False) -> CommitResult:
+        self.commits.append(commit)
+        return CommitResult(portfolio=commit.portfolio, answer="ok")
+
+
+def make_feeder(reader: RecordedFeedReader, child: Child) -> tuple[Feeder, list[Commit]]:
+    committer = Committer()
+    context = SimpleNamespace(
+        committer=committer, stale_order_age_s=1e9, config=SimpleNamespace(batch_limit_s=1.0),
+        beat_soon=lambda: None,
+    )  # fmt: skip
+    feeder = Feeder(
+        cast("Any", context), reader, cast("Any", child), portfolio=1, epoch=1, revision=1,
+        catch_up="full", resume_seq=0, single_step_to=0, symbols=frozenset({"KO"}),
+        memory=MemoryState(100, 100, 1), engine_seq=100, on_keep=lambda: None,
+    )  # fmt: skip
+    return feeder, committer.commits
+
+
+def hash_of(seq: int, released: int = 0) -> bytes:
+    return sha256(encode_event(record(seq, released=released))).digest()
+
+
+async def test_a_commit_names_its_last_record_whatever_its_symbol(gateway: Gateway) -> None:
+    reader = await following(gateway, 110)
+    feeder, commits = make_feeder(reader, Child())
+    assert await feeder._run_next_batch()
+    await feeder._flush()
+    assert [(c.to_seq, c.record) for c in commits] == [(110, hash_of(110))]
+
+
+async def test_a_commit_that_a_limit_ends_early_names_the_record_it_ends_at(
+    gateway: Gateway,
+) -> None:
+    reader = await following(gateway, 110)
+    child = Child()
+    child.halts_at = 103
+    feeder, commits = make_feeder(reader, child)
+    assert await feeder._run_next_batch()
+    await feeder._flush()
+    assert [(c.to_seq, c.record) for c in commits] == [(103, hash_of(103))]
+
+
+async def test_events_of_lost_records_are_not_committed_with_those_that_took_their_place(
+    gateway: Gateway,
+) -> None:
+    reader = await following(gateway, 105)
+    feeder, commits = make_feeder(reader, Child())
+    assert await feeder._run_next_batch()
+    gateway.released_at, gateway.head = 7, 100
+    await reader._follow_once()
+    gateway.head = 108
+    await reader._follow_once()
+    assert await feeder._run_next_batch()
+    assert [(c.to_seq, c.record) for c in commits] == [(105, hash_of(105))]
+    assert await feeder._run_next_batch()
+    await feeder._flush()
+    assert [(c.to_seq, c.record) for c in commits[1:]] == [(108, hash_of(108, 7))]
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+async def test_a_record_that_is_no_longer_loaded_ends_the_commit(
+    gateway: Gateway, evicted: bool
+) -> None:
+    reader = await following(gateway, 105)
+    feeder, commits = make_feeder(reader, Child())
+    assert await feeder._run_next_batch()
+    gateway.head = 140 if evicted else 106
+    await reader._follow_once()
+    await feeder._run_next_batch()
+    assert [c.to_seq for c in commits] == ([105] if evicted else [])
