@@ -17,7 +17,7 @@ from scheduling.api.base import (
 )
 from scheduling.api.openapi import described, described_list, query
 from scheduling.api.pagination import page_of_lines
-from scheduling.api.request_serializers import NoBody, ReasonBody, read_body
+from scheduling.api.request_serializers import LabelsBody, NoBody, ReasonBody, read_body
 from scheduling.decide import types
 from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.operations import registry
@@ -52,6 +52,18 @@ class NodeDetail(ApiView):
     def get(self, request: Request, name: str) -> Response:
         """Return the node."""
         return Response(NodeDocument(node_view(name), context=context_for(request)).data)
+
+    @described(
+        NodeDocument,
+        body=LabelsBody,
+        summary=registry.LABEL_NODE.summary("a node"),
+        performs=registry.LABEL_NODE,
+    )
+    def patch(self, request: Request, name: str) -> Response:
+        """Replace the labels, and return the node."""
+        given = read_body(request, LabelsBody)
+        operations.label(name, given["labels"], actor=actor_of(request), reason=given["reason"])
+        return Response(node_document(name))
 
     @described(
         None,

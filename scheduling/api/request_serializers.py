@@ -6,7 +6,9 @@ from typing import Any
 
 from rest_framework.request import Request
 
+from scheduling.operations.tokens import MAX_DAYS
 from scheduling.presentation.fields import (
+    LabelsField,
     SecretField,
     StrictSerializer,
     TextField,
@@ -19,6 +21,22 @@ class ReasonBody(StrictSerializer):
     """An action with a reason for the audit log."""
 
     reason = TextField(max_length=200, allow_blank=True, required=False, default="")
+
+
+class LabelsBody(ReasonBody):
+    """`labels`: all that the node should have."""
+
+    labels = LabelsField()
+
+
+class NodeTokenBody(StrictSerializer):
+    """A token of the node, which is created if needed; `days`: by default until it is revoked."""
+
+    node = TextField(max_length=80)
+    name = TextField(max_length=80, allow_blank=True, required=False, default="")
+    days = WholeNumberField(
+        min_value=1, max_value=MAX_DAYS, required=False, allow_null=True, default=None
+    )
 
 
 class NoBody(StrictSerializer):

@@ -1,4 +1,4 @@
-"""Tokens. Commands create tokens and show them once; the API lists them."""
+"""Tokens: listed without their values; those of nodes are created, shown once, and revoked."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from collections.abc import Sequence
 import django_filters
 from django.db.models import QuerySet
 from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
 
-from scheduling.api.base import TableView
-from scheduling.api.openapi import described_table
+from scheduling.api.base import ApiView, TableView, actor_of
+from scheduling.api.openapi import described, described_table
+from scheduling.api.request_serializers import NodeTokenBody, ReasonBody, read_body
+from scheduling.errors import NotFound
 from scheduling.models import ApiToken, NodeToken, Scope
+from scheduling.operations import registry
+from scheduling.operations.tokens import NewToken, issue_node_token, revoke_token
 from scheduling.permissions import OperatorsOnly
-from scheduling.presentation.serializers import ApiTokenDocument, NodeTokenDocument
+from scheduling.presentation.serializers import (
+    ApiTokenDocument,
+    IssuedTokenDocument,
+    NodeTokenDocument,
+)
 
 
 class ApiTokenFilters(django_filters.FilterSet):
@@ -52,3 +62,42 @@ class NodeTokenList(TableView):
     def rows(self) -> QuerySet[NodeToken]:
         """Return all tokens with their nodes."""
         return NodeToken.objects.select_related("node")
+
+    @described(
+        IssuedTokenDocument,
+        status=201,
+        body=NodeTokenBody,
+        summary=registry.ISSUE_NODE_TOKEN.summary("a node"),
+        performs=registry.ISSUE_NODE_TOKEN,
+    )
+    def post(self, request: Request) -> Response:
+        """Create a token, and the node if needed. This response alone has the token."""
+        given = read_body(request, NodeTokenBody)
+        token = issue_node_token(
+            given["node"],
+            actor=actor_of(request),
+            wanted=NewToken(given["name"], given["days"]),
+        )
+        return Response({"node": given["node"], "token": token}, status=201)
+
+
+class NodeTokenDetail(ApiView):
+    """One token of a node."""
+
+    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
+
+    @described(
+        None,
+        status=204,
+        body=ReasonBody,
+        summary=registry.REVOKE_TOKEN.summary("a token of a node"),
+        performs=registry.REVOKE_TOKEN,
+    )
+    def delete(self, request: Request, pk: int) -> Response:
+        """Revoke the token. Idempotent."""
+        reason = read_body(request, ReasonBody)["reason"]
+        token = NodeToken.objects.filter(pk=pk).first()
+        if token is None:
+            raise NotFound("token of a node", str(pk))
+        revoke_token(token, actor=actor_of(request), reason=reason)
+        return Response(status=204)

@@ -96,6 +96,7 @@ urlpatterns = [
     path("alerts/", alerts.AlertList.as_view(), name="alerts"),
     path("tokens/", tokens.ApiTokenList.as_view(), name="tokens"),
     path("node-tokens/", tokens.NodeTokenList.as_view(), name="node-tokens"),
+    path("node-tokens/<int:pk>/", tokens.NodeTokenDetail.as_view(), name="node-token"),
     path("secrets/", secrets.SecretList.as_view(), name="secrets"),
     path(f"secrets/{_NAME}/", secrets.SecretDetail.as_view(), name="secret"),
     path("events/", handoffs_events.EventList.as_view(), name="events"),

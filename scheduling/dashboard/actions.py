@@ -21,7 +21,9 @@ def _by_verb(*operations: Operation) -> dict[str, Operation]:
     return {operation.verb: operation for operation in operations}
 
 
-NODE_ACTIONS = _by_verb(registry.DRAIN, registry.UNDRAIN, registry.CORDON, registry.UNCORDON)
+NODE_ACTIONS = _by_verb(
+    registry.DRAIN, registry.UNDRAIN, registry.CORDON, registry.UNCORDON, registry.FORGET_NODE
+)
 PORTFOLIO_ACTIONS = _by_verb(
     registry.START, registry.STOP, registry.RELOAD, registry.VERIFY, registry.UNPIN, registry.DELETE
 )

@@ -60,14 +60,14 @@ def viewer_required(view: View) -> View:
     return guarded
 
 
-#: Text areas that hold JSON, where line breaks are allowed; the form checks the parsed values.
-_JSON_AREAS = ("config", "limits", "selector")
+#: Text areas, where line breaks are allowed; the form or the operation checks the parsed values.
+_AREAS = ("config", "limits", "selector", "labels")
 
 
 def _unprintable_error(request: HttpRequest) -> str:
     """Return an error for the first field with a control or bidirectional character, or ""."""
     for name, value in request.POST.items():
-        if name not in _JSON_AREAS and (errors := unprintable_errors(name, value)):
+        if name not in _AREAS and (errors := unprintable_errors(name, value)):
             return errors[0]["message"]
     return ""
 

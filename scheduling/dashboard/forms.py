@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext_lazy as _
 
 from portfolios.models import CatchUp
 from portfolios.text import unprintable_in
@@ -105,6 +106,62 @@ class EditPortfolioForm(OperationForm):
         }
         note = self.cleaned_data.get("note")
         return {**changes, "note": note} if changes and note else changes
+
+
+class LabelsForm(OperationForm):
+    """The labels of a node."""
+
+    labels = forms.CharField(
+        required=False,
+        label=_("Labels"),
+        help_text=_("KEY=VALUE, one a line"),
+        widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false", "class": "mono"}),
+    )
+    reason = forms.CharField(
+        required=False, max_length=200, label=_("Reason, kept in the audit log")
+    )
+
+    def clean_labels(self) -> dict[str, str]:
+        """Return label → value. Raise ValidationError if one has no `=` or is repeated."""
+        labels: dict[str, str] = {}
+        for text in self.cleaned_data["labels"].split():
+            key, equals, value = text.partition("=")
+            if not equals:
+                raise forms.ValidationError(
+                    _("%(text)s is not KEY=VALUE, such as zone=a."), params={"text": text[:60]}
+                )
+            if key in labels:
+                raise forms.ValidationError(
+                    _("%(key)s is given twice: a label has one value."), params={"key": key[:60]}
+                )
+            labels[key] = value
+        return labels
+
+
+class NodeTokenForm(OperationForm):
+    """What a new token of a node is for, and for how long. Without `named` also which node."""
+
+    node = forms.CharField(max_length=80, label=_("Node"), help_text=_("its name, such as node-4"))
+    capacity = forms.IntegerField(
+        min_value=1,
+        max_value=1_000_000,
+        initial=5,
+        label=_("Capacity"),
+        help_text=_("the sum of weights that it can run"),
+    )
+    token_name = forms.CharField(
+        required=False, max_length=80, label=_("Purpose"), help_text=_("what the token is for")
+    )
+    days = forms.IntegerField(
+        required=False,
+        label=_("Days"),
+        help_text=_("until it expires; empty: until it is revoked"),
+    )
+
+    def __init__(self, *args: Any, named: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if named:
+            del self.fields["node"], self.fields["capacity"]
 
 
 class RollOutForm(OperationForm):

@@ -68,7 +68,8 @@ WITH ended AS (
 )
 UPDATE scheduling_node SET status = 'new', status_since = clock_timestamp(), cordoned = false,
     draining = false, drain_reason = '', drain_actor = '', leaving = false, lost_times = '[]',
-    labels = '{}', host = '', pid = NULL, version = '', registered_at = NULL
+    labels = '{}', reported_labels = '{}', label_edits = '{}', host = '', pid = NULL, version = '',
+    registered_at = NULL
 WHERE id = %(node)s
 RETURNING (SELECT count(*) FROM revoked) AS tokens
 """,

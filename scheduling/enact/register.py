@@ -80,7 +80,9 @@ ON CONFLICT (node_id) DO UPDATE SET incarnation = excluded.incarnation, renewals
 NODE = Statement(
     "NODE",
     """
-UPDATE scheduling_node SET capacity = %(capacity)s, labels = %(labels)s,
+UPDATE scheduling_node SET capacity = %(capacity)s, reported_labels = %(labels)s,
+    -- What an operator edited stays edited over every start of the daemon.
+    labels = jsonb_strip_nulls(%(labels)s::jsonb || label_edits),
     strategies = %(strategies)s, feeds = %(feeds)s, host = %(host)s, pid = %(pid)s,
     version = %(version)s, python = %(python)s, registered_at = clock_timestamp(), status = 'alive',
     -- A daemon that only restarted was not away.

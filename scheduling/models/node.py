@@ -27,9 +27,23 @@ class Node(models.Model):
     draining = models.BooleanField(default=False)
     drain_reason = models.CharField(max_length=200, blank=True, default="")
     drain_actor = models.CharField(max_length=150, blank=True, default="")
+    label_edits = models.JSONField(
+        default=dict,
+        blank=True,
+        db_default=models.Value({}, models.JSONField()),
+        help_text="Label → value in place of its daemon's; null: removed.",
+    )
     # Written by the daemon when it registers.
     capacity = models.PositiveIntegerField(default=5, help_text="The sum of weights it can hold.")
-    labels = models.JSONField(default=dict, blank=True)
+    labels = models.JSONField(
+        default=dict, blank=True, help_text="Those of its daemon, with the edits of operators."
+    )
+    reported_labels = models.JSONField(
+        default=dict,
+        blank=True,
+        db_default=models.Value({}, models.JSONField()),
+        help_text="Those that its daemon was started with.",
+    )
     strategies = models.JSONField(default=dict, blank=True, help_text="Strategy name → version.")
     feeds = models.JSONField(default=dict, blank=True, help_text="Feed name → sha256.")
     host = models.CharField(max_length=255, blank=True, default="")

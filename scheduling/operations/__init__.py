@@ -19,7 +19,7 @@ from scheduling.operations.fleet import (
     unfreeze,
 )
 from scheduling.operations.moves import migrate, reload, start, stop, unpin
-from scheduling.operations.nodes import cordon, drain, forget_node, uncordon, undrain
+from scheduling.operations.nodes import cordon, drain, forget_node, label, uncordon, undrain
 from scheduling.operations.portfolios import (
     MAX_AT_ONCE,
     NewPortfolio,
@@ -59,6 +59,7 @@ __all__ = [
     "freeze",
     "halt_all",
     "hold_storm",
+    "label",
     "migrate",
     "raise_epoch_floor",
     "rebalance",

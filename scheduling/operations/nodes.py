@@ -1,17 +1,23 @@
-"""Drain, cordon and forget nodes."""
+"""Drain, cordon, label and forget nodes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
 
+from portfolios.text import quoted, text_errors
 from scheduling.db.transaction import execute
+from scheduling.decide.labels import label_edits
 from scheduling.enact.audit_log import audit
 from scheduling.enact.forget import forget
 from scheduling.enact.notify import bump_desired_versions
-from scheduling.errors import NotFound
+from scheduling.errors import Invalid, NotFound
 from scheduling.models import Node
+
+MAX_LABELS = 50
+MAX_LABEL = 80  #: characters of a label's name, and of its value
 
 
 def drain(node: str, *, actor: str, reason: str = "") -> Node:
@@ -34,6 +40,51 @@ def cordon(node: str, *, actor: str, reason: str = "") -> Node:
 def uncordon(node: str, *, actor: str) -> Node:
     """Lift a cordon. Idempotent."""
     return _mark(node, "node_uncordoned", actor, "", {"cordoned": False})
+
+
+def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "") -> Node:
+    """Give the node these labels and no others, over every start of its daemon. Idempotent.
+
+    Portfolios that need a label which is gone move away. Raise Invalid for a malformed label.
+    """
+    with transaction.atomic():
+        # Concurrent writers: another operator, and the daemon that registers with its own labels.
+        row = Node.objects.select_for_update(no_key=True).filter(name=node).first()
+        if row is None:
+            raise NotFound("node", node)
+        before = dict(row.labels)
+        if before == dict(labels):
+            return row
+        _check_labels(labels, before)
+        row.label_edits = label_edits(row.reported_labels, labels)
+        row.labels = dict(labels)
+        row.save(update_fields=["label_edits", "labels"])
+        changes = {"before": before, "labels": row.labels}
+        execute(audit("node_labelled", node=row.pk, actor=actor, reason=reason, **changes))
+        execute(bump_desired_versions([row.pk]))
+    row.refresh_from_db()
+    return row
+
+
+def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
+    """Raise Invalid for a malformed label, except for one that the node has already."""
+    errors = []
+    if len(labels) > MAX_LABELS:
+        message = f"has {len(labels)} labels; give {MAX_LABELS} at most."
+        errors.append({"field": "labels", "code": "too_many", "message": message})
+    for key, value in labels.items():
+        if before.get(key) == value:
+            continue
+        for text in (key, value):
+            errors += text_errors("labels", text, longest=MAX_LABEL)
+        if not key or "=" in key or len(f"{key}={value}".split()) != 1 or not value:
+            message = (
+                f"{quoted(f'{key}={value}', longest=60)} is not a label: use KEY=VALUE, such as "
+                "zone=a, both without spaces."
+            )
+            errors.append({"field": "labels", "code": "invalid", "message": message})
+    if errors:
+        raise Invalid(errors)
 
 
 def _mark(name: str, event: str, actor: str, reason: str, marks: dict[str, Any]) -> Node:

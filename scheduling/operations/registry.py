@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext_noop as _
+
 from scheduling.operations import (
     artifacts,
     fleet,
@@ -92,6 +94,17 @@ UNCORDON = Operation(
     "cordon_node {name} --undo",
     asks_reason=False,
 )
+LABEL_NODE = Operation(
+    "labels",
+    "Label {name}",
+    _(
+        "The node has these labels from now on, whatever its daemon was started with. Portfolios "
+        "on it that need a label which it no longer has move to a node that has it."
+    ),
+    nodes.label,
+    "{name} has other labels.",
+    "label_node {name}",
+)
 FORGET_NODE = Operation(
     "forget",
     "Forget {name}",
@@ -120,13 +133,24 @@ REVOKE_API_TOKENS = Operation(
     danger=True,
 )
 
+ISSUE_NODE_TOKEN = Operation(
+    "new-token",
+    "Create a token for {name}",
+    _(
+        "A daemon with the token may act as this node. The token is shown once; only its hash is "
+        "stored. Older tokens stay valid."
+    ),
+    tokens.issue_node_token,
+    command="create_node_token {name}",
+    asks_reason=False,
+)
 REVOKE_TOKEN = Operation(
     "revoke",
     "Revoke {name}",
     "Requests with this token are refused from now on. A daemon that loses its token exits, and "
     "its portfolios fail over when its lease expires.",
     tokens.revoke_token,
-    asks_reason=False,
+    "{name} is revoked.",
     danger=True,
 )
 

@@ -142,9 +142,9 @@ def revoke_api_tokens(username: str, *, actor: str, reason: str = "") -> int:
     return _revoke(tokens, actor=actor, reason=reason)
 
 
-def revoke_token(token: NodeToken | ApiToken, *, actor: str) -> bool:
+def revoke_token(token: NodeToken | ApiToken, *, actor: str, reason: str = "") -> bool:
     """Revoke one token. Return False if it was revoked already."""
-    return _revoke(type(token).objects.filter(pk=token.pk), actor=actor) == 1
+    return _revoke(type(token).objects.filter(pk=token.pk), actor=actor, reason=reason) == 1
 
 
 @transaction.atomic

@@ -23,11 +23,17 @@ def node_view(name: str) -> NodeView:
     for view in read_fleet_view().nodes:
         if view.name == name:
             return view
+    found = unregistered_node(name)
+    if found is None:
+        raise NotFound("node", name)
+    return found
+
+
+def unregistered_node(name: str) -> NodeView | None:
+    """Return a node that has a token and has not registered yet, or None. One statement."""
     unregistered = Node.objects.filter(name=name, status=NodeStatus.NEW)
     row = unregistered.filter(tokens__revoked_at__isnull=True, tokens__isnull=False).first()
-    if row is None:
-        raise NotFound("node", name)
-    return _unregistered(row)
+    return None if row is None else _unregistered(row)
 
 
 def _unregistered(row: Node) -> NodeView:

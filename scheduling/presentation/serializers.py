@@ -558,6 +558,13 @@ class NodeTokenDocument(TokenDocument):
     node = serializers.CharField(source="node.name")
 
 
+class IssuedTokenDocument(_Anything):
+    """A token that was created now. No later response has it."""
+
+    node = serializers.CharField()
+    token = serializers.CharField()
+
+
 class SecretDocument(_Anything):
     """A secret without its value, which no interface returns."""
 

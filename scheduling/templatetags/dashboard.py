@@ -10,9 +10,11 @@ from django.http import QueryDict
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from scheduling.dashboard.whatif import loss_tag
+from scheduling.decide.labels import labels_text
 from scheduling.observe.incarnations import digest, without_incarnations
 from scheduling.observe.localized_reason import localized_reason
-from scheduling.presentation import formatting
+from scheduling.presentation import formatting, state_words
 from scheduling.presentation.sentences import log_line_text
 
 register = template.Library()
@@ -57,6 +59,12 @@ _ROLL_OUT_TAGS = {
     "skipped": "tag-warn",
     "waiting": "",
 }
+_NODE_TAGS = {
+    "alive": "tag-ok",
+    "draining": "tag-info",
+    "suspect": "tag-warn",
+    "lost": "tag-bad",
+}
 _ORDER_TAGS = {"open": "tag-info", "refused": "tag-bad", "suppressed": "tag-warn"}
 
 register.filter("digest", digest)
@@ -79,6 +87,34 @@ def handoff_tag(state: str) -> str:
 def roll_out_tag(state: str) -> str:
     """Return the CSS class of a state of a roll-out or of one of its portfolios."""
     return _ROLL_OUT_TAGS.get(state, "tag-info")
+
+
+@register.filter
+def node_tag(status: str) -> str:
+    """Return the CSS class of a node's status."""
+    return _NODE_TAGS.get(status, "")
+
+
+@register.filter
+def token_tag(state: str) -> str:
+    """Return the CSS class of a token's state."""
+    return "tag-ok" if state == "valid" else ""
+
+
+@register.filter
+def state_word(state: str) -> str:
+    """Return a status, phase or state as the reader's word for it: `rolled back`."""
+    return str(state_words.STATES.get(state, state.replace("_", " ")))
+
+
+@register.filter
+def node_event(kind: str) -> str:
+    """Return what an event of a node is called: `was lost`."""
+    return str(state_words.NODE_EVENTS.get(kind, kind.replace("_", " ")))
+
+
+register.filter("labels_text", labels_text)
+register.filter("loss_tag", loss_tag)
 
 
 @register.filter

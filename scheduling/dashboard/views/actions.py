@@ -26,7 +26,8 @@ from scheduling.decide.planner.targets import targets
 from scheduling.errors import Refused
 from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
 from scheduling.observe.snapshot import observe
-from scheduling.operations.registry import DELETE, Operation
+from scheduling.operations.registry import DELETE, FORGET_NODE, Operation
+from scheduling.presentation.documents import unregistered_node
 from scheduling.timing import timing
 
 #: Fields of the edit form that span its whole width.
@@ -67,14 +68,14 @@ def _return_address(request: HttpRequest, fallback: str) -> str:
     return address if safe and request.path not in address else fallback
 
 
-def _success(request: HttpRequest, sentence: str, address: str = "") -> HttpResponse:
-    """Confirm the action; go to `address`, or stay on the page that it came from."""
-    if wants_dialog(request) and not address:
+def succeed(request: HttpRequest, sentence: str, then: str = "") -> HttpResponse:
+    """Confirm the action and go to the address `then`, by default back to the page before."""
+    if wants_dialog(request) and not then:
         return JsonResponse({"message": sentence})
     messages.success(request, sentence)
     if wants_dialog(request):
-        return JsonResponse({"message": sentence, "redirect": address})
-    return redirect(address or _return_address(request, reverse("board")))
+        return JsonResponse({"message": sentence, "redirect": then})
+    return redirect(then or _return_address(request, reverse("board")))
 
 
 def perform_action(
@@ -83,15 +84,21 @@ def perform_action(
     subject: Any,
     name: str | int | None,
     context: dict[str, Any],
+    call_with: Any = None,
+    then: str = "",
 ) -> HttpResponse:
-    """Show the form; on POST call the operation and show the outcome."""
+    """Show the form; on POST call the operation and show the outcome.
+
+    The operation is called with `call_with`, by default with the name. Afterwards the browser goes
+    to the address `then`, by default back.
+    """
     title = operation.summary(name or "")
     reason = request.POST.get("reason", "").strip()
     context |= {
         "action": operation,
         "title": f"{title}?",
         "button": title,
-        "command": f"manage.py {operation.command.format(name=name)}",
+        "command": f"manage.py {operation.command.format(name=name)}" if operation.command else "",
         "lines": dialog_lines(operation, subject, context["fleet"]),
         "reason": reason,
         "ticked": [option for option, _ in operation.options if request.POST.get(option)],
@@ -104,27 +111,27 @@ def perform_action(
     if operation.asks_reason:
         arguments["reason"] = reason
     try:
-        operation.call(*([name] if name else []), actor=request.user.get_username(), **arguments)
+        given = call_with or name
+        operation.call(*([given] if given else []), actor=request.user.get_username(), **arguments)
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, "dashboard/parts/action_form.html", context, refused.status)
-    if operation is DELETE:  # the page it came from may be that of the deleted portfolio
-        return _success(request, operation.outcome(name), reverse("portfolios"))
-    return _success(request, operation.outcome(name))
+    return succeed(request, operation.outcome(name), then)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def node_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """Drain or cordon a node, or undo it."""
+    """Drain or cordon a node, or undo it; forget one that is gone."""
     context = page_context(request, "nodes")
-    node = find_node(context["fleet"], name)
+    node = find_node(context["fleet"], name) or unregistered_node(name)
     if node is None:
         return _not_found(request, "node", name)
     operation = NODE_ACTIONS.get(verb)
     if operation is None:
         return _not_found(request, "action", verb)
-    return perform_action(request, operation, node, name, context)
+    then = reverse("nodes") if operation is FORGET_NODE else ""
+    return perform_action(request, operation, node, name, context, then=then)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -153,7 +160,9 @@ def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse
     operation = PORTFOLIO_ACTIONS.get(verb)
     if operation is None:
         return _not_found(request, "action", verb)
-    return perform_action(request, operation, portfolio, name, context)
+    # The page that it came from may be that of the deleted portfolio.
+    then = reverse("portfolios") if operation is DELETE else ""
+    return perform_action(request, operation, portfolio, name, context, then=then)
 
 
 def _migrate(
@@ -192,7 +201,7 @@ def _migrate(
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, template, context, refused.status)
-    return _success(request, f"{portfolio.name} is moving to {target}.")
+    return succeed(request, f"{portfolio.name} is moving to {target}.")
 
 
 def _best_target(answers: list[Any]) -> Any:
@@ -240,7 +249,7 @@ def _edit(request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any
         return render_form(request, template, context, 400)
     changes = form.changes_from(initial)
     if not changes:
-        return _success(request, f"{portfolio.name} was not changed.")
+        return succeed(request, f"{portfolio.name} was not changed.")
     try:
         operations.revise_portfolio(portfolio.name, changes, actor=request.user.get_username())
     except Refused as refused:
@@ -251,4 +260,4 @@ def _edit(request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any
             context["refused"] = refused.message
         return render_form(request, template, context, refused.status)
     warnings = operations.warnings_after_change(portfolio.name, changes)
-    return _success(request, " ".join([f"{portfolio.name} was changed.", *warnings]))
+    return succeed(request, " ".join([f"{portfolio.name} was changed.", *warnings]))

@@ -1,0 +1,226 @@
+"""The page of one node: what it runs, its history, labels and tokens, and how it is started."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_safe
+
+from scheduling.dashboard.board import display_status, lease_level
+from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.decorators import operator_required, viewer_required
+from scheduling.dashboard.forms import LabelsForm, NodeTokenForm
+from scheduling.dashboard.handoff_steps import kind_text, reason_text
+from scheduling.dashboard.pagination import page_by_id
+from scheduling.dashboard.views.actions import (
+    find_node,
+    perform_action,
+    render_form,
+    succeed,
+)
+from scheduling.decide.labels import labels_text
+from scheduling.errors import NotFound, Refused
+from scheduling.models import Event, Handoff, Node, NodeToken
+from scheduling.observe.fleet_view import FleetView, NodeView
+from scheduling.operations import registry
+from scheduling.operations.tokens import NewToken
+from scheduling.presentation.documents import unregistered_node
+from scheduling.presentation.node_command import first_start, node_command
+
+#: What happened to a node, and what was done to it.
+HISTORY = (
+    "node_registered",
+    "node_alive",
+    "node_lost",
+    "node_leaving",
+    "node_left",
+    "node_draining",
+    "node_undrained",
+    "node_cordoned",
+    "node_uncordoned",
+    "node_labelled",
+    "node_token_created",
+    "node_token_revoked",
+    "node_forgotten",
+)
+HISTORY_ROWS = 20
+HANDOFF_ROWS = 12
+TOKEN_ROWS = 50
+
+
+@require_safe
+@viewer_required
+def node(request: HttpRequest, name: str) -> HttpResponse:
+    """Show one node. A node that has a token and never registered has a page too."""
+    context = page_context(request, "nodes")
+    shown = _shown(context["fleet"], name)
+    if shown is None:
+        return _no_node(request, name)
+    row = Node.objects.only("label_edits", "reported_labels").get(pk=shown.id)
+    history = Event.objects.filter(node_id=shown.id, kind__in=HISTORY)
+    context |= {
+        "node": shown,
+        "status": display_status(shown),
+        "lease_level": lease_level(shown),
+        "rows": [p for p in context["fleet"].portfolios if p.node == shown.name],
+        "handoffs": [_handoff_row(row) for row in _newest_handoffs(shown.id)],
+        "history": page_by_id(history, request.GET, "before", HISTORY_ROWS),
+        "labels": _labels(row, shown.labels),
+        # Without the edits: they come on top of what the daemon reports.
+        "command": node_command(_server(request), name, shown.capacity, row.reported_labels),
+    }
+    if context["may_act"]:
+        tokens = NodeToken.objects.filter(node_id=shown.id).order_by("-pk")[: TOKEN_ROWS + 1]
+        context["tokens"] = list(tokens)[:TOKEN_ROWS]
+        context["tokens_more"] = len(tokens) > TOKEN_ROWS
+    return render_page(request, "dashboard/node.html", context)
+
+
+def _shown(fleet: FleetView, name: str) -> NodeView | None:
+    return find_node(fleet, name) or unregistered_node(name)
+
+
+def _no_node(request: HttpRequest, name: str) -> HttpResponse:
+    return render_problem(request, 404, "No such node", f"There is no node named {name}.")
+
+
+def _newest_handoffs(node_id: int) -> list[Handoff]:
+    """Return the newest handoffs from or to the node. One statement for each: both use an index."""
+    rows = Handoff.objects.select_related("portfolio", "source_node", "target_node").order_by("-pk")
+    found = [
+        rows.filter(source_node=node_id)[:HANDOFF_ROWS],
+        rows.filter(target_node=node_id).exclude(source_node=node_id)[:HANDOFF_ROWS],
+    ]
+    newest = heapq.merge(*found, key=lambda row: -row.pk)
+    return list(newest)[:HANDOFF_ROWS]
+
+
+def _handoff_row(row: Any) -> dict[str, Any]:
+    return {
+        "row": row,
+        "kind_text": kind_text(row),
+        "reason_text": reason_text(row),
+        "source": row.source_node and row.source_node.name,
+        "target": row.target_node and row.target_node.name,
+    }
+
+
+def _labels(row: Node, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """Return each label, and whether an operator gave it, then those that an operator removed."""
+    edits, reported = row.label_edits, row.reported_labels
+    shown = [
+        {"text": f"{key}={value}", "edited": key in edits, "was": reported.get(key)}
+        for key, value in sorted(labels.items())
+    ]
+    gone = sorted(key for key, value in edits.items() if value is None and key in reported)
+    return shown + [{"text": "", "edited": True, "was": f"{key}={reported[key]}"} for key in gone]
+
+
+def _server(request: HttpRequest) -> str:
+    return request.build_absolute_uri("/").rstrip("/")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def labels(request: HttpRequest, name: str) -> HttpResponse:
+    """Show the labels in a form; on POST replace them."""
+    context = page_context(request, "nodes")
+    shown = find_node(context["fleet"], name)
+    if shown is None:
+        return _no_node(request, name)
+    here = [p for p in context["fleet"].portfolios if p.node == name and p.selector]
+    context |= {
+        "action": registry.LABEL_NODE,
+        "node": shown,
+        "needed": [(p.name, labels_text(p.selector)) for p in here[:20]],
+        "wide_fields": ("labels", "reason"),
+    }
+    template = "dashboard/parts/labels_form.html"
+    if request.method != "POST":
+        text = labels_text(shown.labels).replace(" ", "\n")
+        context["form"] = LabelsForm(initial={"labels": text})
+        return render_form(request, template, context)
+    form = context["form"] = LabelsForm(request.POST)
+    if not form.is_valid():
+        return render_form(request, template, context, 400)
+    try:
+        registry.LABEL_NODE.call(
+            name,
+            form.cleaned_data["labels"],
+            actor=request.user.get_username(),
+            reason=form.cleaned_data["reason"],
+        )
+    except Refused as refused:
+        form.add_field_errors(refused.extra.get("errors") or [{"message": refused.message}])
+        return render_form(request, template, context, refused.status)
+    return succeed(request, registry.LABEL_NODE.outcome(name))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
+    """Show a form; on POST create a token and show it, this once. Without a name: a new node."""
+    context = page_context(request, "nodes")
+    shown = _shown(context["fleet"], name) if name else None
+    if name and shown is None:
+        return _no_node(request, name)
+    context |= {
+        "action": registry.ISSUE_NODE_TOKEN,
+        "node": shown,
+        "wide_fields": (),
+        "title": registry.ISSUE_NODE_TOKEN.summary(name) if name else _("Add a node"),
+    }
+    template = "dashboard/parts/node_token_form.html"
+    if request.method != "POST":
+        context["form"] = NodeTokenForm(named=bool(name))
+        return render_form(request, template, context)
+    form = context["form"] = NodeTokenForm(request.POST, named=bool(name))
+    if not form.is_valid():
+        return render_form(request, template, context, 400)
+    given = form.cleaned_data
+    wanted = name or given["node"]
+    try:
+        if not name and Node.objects.filter(name=wanted, status__in=("alive", "lost")).exists():
+            message = _("There is a node of this name: its page creates tokens for it.")
+            raise Refused("exists", "", errors=[{"field": "node", "message": message}])
+        token = registry.ISSUE_NODE_TOKEN.call(
+            wanted,
+            actor=request.user.get_username(),
+            wanted=NewToken(given["token_name"], given["days"]),
+        )
+    except Refused as refused:
+        errors = [
+            {**error, "field": {"name": "token_name" if name else "node"}.get(field, field)}
+            for error in refused.extra.get("errors") or [{"message": refused.message}]
+            for field in [error.get("field", "")]
+        ]
+        form.add_field_errors(errors)
+        return render_form(request, template, context, refused.status)
+    row = Node.objects.only("reported_labels", "capacity").get(name=wanted)
+    capacity = given["capacity"] if not name else row.capacity
+    command = node_command(_server(request), wanted, capacity, row.reported_labels)
+    context |= {
+        "token": token,
+        "line": first_start(token, wanted, command),
+        "name": wanted,
+        "page": reverse("node", args=[wanted]),
+    }
+    return render_form(request, "dashboard/parts/node_token_shown.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def revoke_token(request: HttpRequest, name: str, number: int) -> HttpResponse:
+    """Revoke one token of the node."""
+    token = NodeToken.objects.select_related("node").filter(pk=number, node__name=name).first()
+    if token is None:
+        missing = NotFound("token of a node", str(number))
+        return render_problem(request, 404, "No such token", missing.message)
+    what = f"token {token.name or token.pk} of {name}"
+    return perform_action(
+        request, registry.REVOKE_TOKEN, token, what, page_context(request, "nodes"), call_with=token
+    )

@@ -1,0 +1,49 @@
+"""manage.py label_node NODE KEY=VALUE … KEY- … [--reason TEXT]"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from scheduling.decide.labels import labels_text
+from scheduling.errors import Invalid
+from scheduling.management.arguments import add_reason
+from scheduling.management.base import GinkgoCommand
+from scheduling.operations import registry
+from scheduling.presentation.documents import node_document, node_view
+
+
+class Command(GinkgoCommand):
+    help = (
+        f"{registry.LABEL_NODE.help('a node')} KEY=VALUE sets a label and KEY- removes one; labels "
+        "that are not named stay."
+    )
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Add the node, the changes and `--reason`."""
+        parser.add_argument("node", metavar="NODE")
+        parser.add_argument("changes", metavar="KEY=VALUE|KEY-", nargs="+")
+        add_reason(parser)
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Change the labels and show the node."""
+        name = options["node"]
+        labels = changed_labels(dict(node_view(name).labels), options["changes"])
+        registry.LABEL_NODE.call(name, labels, actor=self.actor, reason=options["reason"])
+        document = node_document(name)
+        self.show(document, f"{name}: {labels_text(document['labels']) or 'no labels'}")
+
+
+def changed_labels(labels: dict[str, str], changes: list[str]) -> dict[str, str]:
+    """Return the labels with `KEY=VALUE` set and `KEY-` removed. Raise Invalid for another text."""
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if equals:
+            labels[key] = value
+        elif change.endswith("-"):
+            labels.pop(change[:-1], None)
+        else:
+            message = f"{change!r} is neither KEY=VALUE nor KEY-, such as zone=a or zone-."
+            raise Invalid([{"field": "changes", "code": "invalid", "message": message}])
+    return labels

@@ -1,0 +1,195 @@
+"""The page of a node: what it runs, its history, labels and tokens, and how it is started."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from scheduling import operations
+from scheduling.db.transaction import execute
+from scheduling.enact.register import register
+from scheduling.models import Event, Node, NodeToken
+from scheduling.observe import fleet_view
+from scheduling.operations.tokens import issue_node_token
+from scheduling.permissions import Role
+from scheduling.timing import timing
+from tests.support.api_client import counted_statements, fields_of, make_user, problem
+from tests.support.factories import FakeNode, make_node, make_running_portfolio, register_message
+
+pytestmark = pytest.mark.django_db
+
+DIALOG: dict[str, Any] = {"headers": {"X-Dashboard": "dialog"}}
+
+
+def signed_in(role: Role) -> Client:
+    client = Client()
+    client.force_login(make_user(role.value, role))
+    return client
+
+
+@pytest.fixture
+def desk() -> Client:
+    return signed_in(Role.OPERATOR)
+
+
+def text_of(answer: Any) -> str:
+    return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def start_again(node: FakeNode, labels: dict[str, str]) -> None:
+    """Let the daemon register again with these labels, as one that was restarted does."""
+    message = register_message(node.incarnation, labels=labels)
+    execute(register(node.row.pk, node.name, message, timing()))
+
+
+def test_page_shows_what_runs_what_happened_and_how_it_is_started(desk: Client) -> None:
+    make_running_portfolio("p", make_node("node-1", labels={"zone": "a"}), events=3)
+    operations.cordon("node-1", actor="olive", reason="kernel update")
+    page = text_of(desk.get("/nodes/node-1/"))
+    assert re.search(r'data-portfolio="p" data-phase="running"', page)
+    assert "kernel update" in page
+    assert "its daemon registered" in page
+    line = (
+        "bin/node --server http://testserver --token-file node-1.token --name node-1 "
+        "--capacity 5 --label zone=a"
+    )
+    assert line in page
+    assert page.count("<h1") == page.count("<main") == 1
+
+
+def test_statements_do_not_grow_with_what_the_node_runs(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_view, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
+    node = make_node("node-1", capacity=9)
+    make_running_portfolio("p", node)
+    desk.get("/nodes/node-1/")
+    with counted_statements() as few:
+        desk.get("/nodes/node-1/")
+    for name in ("q", "r", "s"):
+        make_running_portfolio(name, node)
+        issue_node_token("node-1", actor="olive")
+    desk.get("/nodes/node-1/")
+    with counted_statements() as many:
+        desk.get("/nodes/node-1/")
+    assert len(many) == len(few)
+
+
+def test_labels_that_an_operator_gave_outlive_a_restart_of_the_daemon(desk: Client) -> None:
+    node = make_node("node-1", labels={"zone": "a", "gpu": "yes"})
+    answer = desk.post("/nodes/node-1/labels/", {"labels": "zone=b\ndisk=ssd", "reason": "moved"})
+    assert answer.status_code == 302
+    start_again(node, {"zone": "a", "gpu": "yes", "rack": "7"})
+    assert Node.objects.get().labels == {"zone": "b", "disk": "ssd", "rack": "7"}
+    page = text_of(desk.get("/nodes/node-1/"))
+    assert "by an operator; its daemon says a" in page
+    assert '<s class="muted">gpu=yes</s>' in page
+    line = Event.objects.get(kind="node_labelled")
+    assert (line.reason, line.data["before"]) == ("moved", {"zone": "a", "gpu": "yes"})
+
+
+def test_labels_of_the_daemon_come_back_once_they_are_typed_again(desk: Client) -> None:
+    node = make_node("node-1", labels={"zone": "a"})
+    desk.post("/nodes/node-1/labels/", {"labels": "zone=b"})
+    desk.post("/nodes/node-1/labels/", {"labels": "zone=a"})
+    start_again(node, {"zone": "c"})
+    assert Node.objects.get().labels == {"zone": "c"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("zone", "zone is not KEY=VALUE"),
+        ("zone=a zone=b", "zone is given twice"),
+        ("zone=", "is not a label: use KEY=VALUE"),
+        ("zone=" + "a" * 81, "give 80 at most"),
+        (" ".join(f"k{n}=v" for n in range(51)), "give 50 at most"),
+    ],
+)
+def test_malformed_label_keeps_what_was_typed(desk: Client, typed: str, said: str) -> None:
+    make_node("node-1", labels={"rack": "7"})
+    answer = desk.post("/nodes/node-1/labels/", {"labels": typed}, **DIALOG)
+    assert answer.status_code == 400
+    assert said in text_of(answer)
+    assert typed.split()[0] in text_of(answer)
+    assert Node.objects.get().labels == {"rack": "7"}
+
+
+def test_form_of_the_labels_names_who_needs_them(desk: Client) -> None:
+    node = make_node("node-1", labels={"gpu": "yes"})
+    make_running_portfolio("p", node, selector={"gpu": "yes"})
+    assert "runs here and needs gpu=yes" in text_of(desk.get("/nodes/node-1/labels/", **DIALOG))
+
+
+def test_token_is_shown_once_and_only_its_hash_is_kept(desk: Client) -> None:
+    make_node("node-1")
+    answer = desk.post("/nodes/node-1/new-token/", {"token_name": "rack 7", "days": "30"})
+    (token,) = re.findall(r"data-token>([^<]+)<", text_of(answer))
+    stored = NodeToken.objects.get()
+    assert (stored.name, stored.created_by) == ("rack 7", "operator")
+    assert stored.expires_at is not None
+    assert f"echo {token} &gt;node-1.token) &amp;&amp; bin/node" in text_of(answer)
+    page = text_of(desk.get("/nodes/node-1/"))
+    assert "rack 7" in page
+    assert token not in page
+
+
+def test_node_is_added_with_its_first_token_and_has_a_page_before_it_registers(
+    desk: Client,
+) -> None:
+    answer = desk.post("/add-node/", {"node": "node-9", "capacity": "8"})
+    assert "--name node-9 --capacity 8" in text_of(answer)
+    assert "waits for its daemon to register" in text_of(desk.get("/nodes/node-9/"))
+    assert desk.post("/nodes/node-9/forget/")["Location"] == "/nodes/"
+    assert desk.get("/nodes/node-9/").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["bad name", "", "node-1"])
+def test_node_with_a_bad_or_a_taken_name_is_not_added(desk: Client, name: str) -> None:
+    make_node("node-1")
+    answer = desk.post("/add-node/", {"node": name, "capacity": "5"})
+    assert answer.status_code in (400, 409)
+    assert 'data-field="node"' in text_of(answer)
+    assert not NodeToken.objects.exists()
+
+
+def test_token_is_revoked_with_a_reason(desk: Client) -> None:
+    make_node("node-1")
+    issue_node_token("node-1", actor="olive")
+    number = NodeToken.objects.get().pk
+    answer = desk.post(f"/nodes/node-1/tokens/{number}/revoke/", {"reason": "leaked"})
+    assert answer.status_code == 302
+    assert NodeToken.objects.get().state == "revoked"
+    assert Event.objects.get(kind="node_token_revoked").reason == "leaked"
+    assert desk.get(f"/nodes/node-2/tokens/{number}/revoke/").status_code == 404
+
+
+def test_viewer_sees_no_token_and_no_action() -> None:
+    make_node("node-1")
+    issue_node_token("node-1", actor="olive")
+    viewer = signed_in(Role.VIEWER)
+    page = text_of(viewer.get("/nodes/node-1/"))
+    for absent in ("Tokens", "Drain…", "Edit…", "bin/node"):
+        assert absent not in page
+    for address in ("/nodes/node-1/labels/", "/nodes/node-1/new-token/", "/add-node/"):
+        assert viewer.post(address).status_code == 403
+
+
+def test_labels_and_tokens_over_the_api(operator: Any, viewer: Any) -> None:
+    make_node("node-1", labels={"zone": "a"})
+    body = {"labels": {"zone": "b"}, "reason": "moved"}
+    assert operator.patch("nodes/node-1/", body).json()["labels"] == {"zone": "b"}
+    refused = operator.patch("nodes/node-1/", {"labels": {"a b": "c"}})
+    assert fields_of(problem(refused, 400, "invalid")) == {"labels": "invalid"}
+    problem(viewer.patch("nodes/node-1/", body), 403, "forbidden")
+    issued = operator.post("node-tokens/", {"node": "node-1", "name": "rack 7", "days": 3})
+    assert issued.status_code == 201
+    (row,) = operator.get("node-tokens/").json()["results"]
+    assert (row["name"], row["state"]) == ("rack 7", "valid")
+    assert issued.json()["token"] not in str(row)
+    assert operator.delete(f"node-tokens/{row['id']}/", {"reason": "lost"}).status_code == 204
+    assert NodeToken.objects.get().state == "revoked"
+    problem(operator.delete("node-tokens/999999/"), 404, "not_found")
