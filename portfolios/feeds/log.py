@@ -115,6 +115,10 @@ class RecordedLog(Log, Protocol):
         """Make `writer` the one writer; return its epoch. Every earlier epoch is refused."""
         ...
 
+    async def release(self, epoch: int) -> None:
+        """Let any source append again, if the writer of `epoch` is still the one writer."""
+        ...
+
     async def append(
         self,
         epoch: int,

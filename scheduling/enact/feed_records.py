@@ -142,6 +142,18 @@ RETURNING w.epoch
     row=ClaimedRow,
 )
 
+RELEASE = Statement(
+    "FEED_RELEASE",
+    """
+-- Concurrent writer: a claim, after which this epoch is not the feed's any more.
+UPDATE portfolios_feedwriter w SET epoch = w.epoch + 1, writer = ''
+FROM portfolios_feed f WHERE f.id = w.feed_id AND f.name = %(feed)s AND w.writer <> ''
+  AND (%(epoch)s::bigint IS NULL OR w.epoch = %(epoch)s::bigint)
+RETURNING w.epoch
+""",
+    row=ClaimedRow,
+)
+
 
 class InstrumentRow(NamedTuple):
     symbol: str
@@ -270,6 +282,13 @@ def claim(feed: str, writer: str) -> Transaction[int]:
     if row is None:
         raise NoSuchFeed(f"There is no recorded feed named {feed}.")
     return row.epoch
+
+
+def release(feed: str, epoch: int | None = None) -> Transaction[bool]:
+    """Let any source append to a feed again. Return False if its writer is not that of `epoch`
+    (None: whoever it is), or it has none."""
+    row = yield from query_one(RELEASE, feed=feed, epoch=epoch)
+    return row is not None
 
 
 def instruments(feed: str) -> Transaction[dict[str, InstrumentFacts]]:

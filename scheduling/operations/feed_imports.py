@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.db import transaction
 
+from portfolios.feeds.columns import FIELDS, PRICES, MissingColumn, find_columns
 from portfolios.feeds.log import LogError
 from portfolios.feeds.rows import InstrumentFacts, RowError, places_of, read_rows
 from portfolios.models import FeedRow
@@ -29,10 +29,6 @@ from scheduling.operations.feeds import (
     find_feed,
 )
 
-PRICES = ("open", "high", "low", "close", "price", "bid", "ask")
-FIELDS = ("symbol", "time", *PRICES, "volume", "quantity", "bid_quantity", "ask_quantity")
-#: Headers that mean a field without being its name.
-ALIASES = {"date": "time", "datetime": "time", "timestamp": "time", "ticker": "symbol"}
 MAX_LINES = 5_000_000
 
 
@@ -72,7 +68,7 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
     Raise Invalid with the number of every wrong line, before anything is written; with `skip_bad`
     the other lines are imported.
     """
-    zone = _zone(plan.time_zone)
+    zone = read_zone(plan.time_zone)
     lines = list(_read(plan, zone))
     if not lines:
         raise Invalid([error("file", "empty", f"{plan.path} has no rows below its header.")])
@@ -168,7 +164,8 @@ def _tick(plan: ImportPlan, places: int) -> Decimal:
         ) from None
 
 
-def _zone(name: str) -> ZoneInfo | None:
+def read_zone(name: str) -> ZoneInfo | None:
+    """Return a time zone, None for "". Raise Invalid."""
     try:
         return ZoneInfo(name) if name else None
     except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder, a name that is too long
@@ -184,76 +181,19 @@ def _read(plan: ImportPlan, zone: ZoneInfo | None) -> Iterator[_Line]:
             header = next(reader, None)
             if header is None:
                 raise Invalid([error("file", "empty", f"{plan.path} is empty.")])
-            places = _places(plan, header)
+            columns = find_columns(plan.path, header, plan.columns, plan.symbol, zone)
             for count, cells in enumerate(reader, start=1):
                 if count > MAX_LINES:
                     message = f"{plan.path} has over {MAX_LINES:,} lines; import it in parts."
                     raise Invalid([error("file", "too_many", message)])
                 if cells:
-                    yield _Line(reader.line_num, _row(plan, zone, places, cells))
+                    yield _Line(reader.line_num, columns.row(cells))
+    except MissingColumn as missing:
+        raise Invalid([error("column", "missing_column", why) for why in missing.args]) from None
     except (OSError, UnicodeDecodeError, csv.Error) as wrong:
         why = wrong.strerror if isinstance(wrong, OSError) else str(wrong)
         message = f"{plan.path} cannot be read as CSV: {why}."
         raise Invalid([error("file", "unreadable", message)]) from None
-
-
-def _row(
-    plan: ImportPlan, zone: ZoneInfo | None, places: Mapping[str, int], cells: Sequence[str]
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        name: cells[place].strip() for name, place in places.items() if place < len(cells)
-    }
-    if plan.symbol:
-        row["symbol"] = plan.symbol
-    row["time"] = _with_zone(row.get("time", ""), zone)
-    return row
-
-
-def _with_zone(text: str, zone: ZoneInfo | None) -> str:
-    """Return the time with the zone, if it is one and has none."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return text  # reported with its line
-    return text if zone is None or at.tzinfo else at.replace(tzinfo=zone).isoformat()
-
-
-def _places(plan: ImportPlan, header: Sequence[str]) -> dict[str, int]:
-    """Return field → column. Raise Invalid if one that is needed is missing."""
-    names = [name.strip() for name in header]
-    found: dict[str, int] = {}
-    for place, name in enumerate(names):
-        known = name.lower().replace(" ", "_")
-        known = ALIASES.get(known, known)
-        if known in FIELDS and known not in plan.columns:
-            found.setdefault(known, place)
-    errors = []
-    for wanted, name in plan.columns.items():
-        if name in names:
-            found[wanted] = names.index(name)
-        else:
-            listed = ", ".join(names[:12])
-            message = f"{plan.path} has no column {name!r} for {wanted}; it has {listed}."
-            errors.append(error("column", "missing_column", message))
-    errors += [
-        error("column", "missing_column", f"{plan.path} has no column for {wanted}: name it with"
-              f" --column {wanted}=HEADER; it has {', '.join(names[:12])}.")
-        for wanted in _missing(plan, found)
-    ]  # fmt: skip
-    if errors:
-        raise Invalid(errors)
-    return found
-
-
-def _missing(plan: ImportPlan, found: Mapping[str, int]) -> list[str]:
-    needed = ["time"] + ([] if plan.symbol else ["symbol"])
-    if "price" in found:
-        needed += ["quantity"]
-    elif "bid" in found or "ask" in found:
-        needed += ["bid", "ask"]
-    else:
-        needed += ["open", "high", "low", "close"]
-    return [name for name in needed if name not in found]
 
 
 def read_columns(given: Sequence[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from portfolios.feeds.log import (
     RecordsDropped,
     SourceId,
 )
+from portfolios.feeds.rows import InstrumentFacts
 from portfolios.runtime.events import Event, decode_event
 from scheduling.db.transaction import CONNECTION_LOST, Transaction, aexecute
 from scheduling.enact import feed_records
@@ -80,6 +81,14 @@ class PostgresLog:
     async def claim(self, writer: str) -> int:
         """See `RecordedLog.claim`."""
         return await self._run(feed_records.claim(self.name, writer))
+
+    async def release(self, epoch: int) -> None:
+        """See `RecordedLog.release`."""
+        await self._run(feed_records.release(self.name, epoch))
+
+    async def instruments(self) -> dict[str, InstrumentFacts]:
+        """Return what rows are checked against, by symbol."""
+        return await self._run(feed_records.instruments(self.name))
 
     async def append(
         self,

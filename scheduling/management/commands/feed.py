@@ -1,4 +1,4 @@
-"""manage.py feed create|append|import|list|check|remove"""
+"""manage.py feed create|append|import|record|release|list|check|remove"""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
+from ginkgo_site.deadline import limit_statements
 from portfolios.feeds.log import SourceId
 from scheduling.errors import Invalid, NotFound
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.observe.feeds import read_feeds
-from scheduling.operations import feed_checks, feed_imports, feeds
+from scheduling.operations import feed_checks, feed_imports, feed_recorders, feeds
 from scheduling.presentation.serializers import FeedLogDocument
+
+#: Of a recorder: a database that is silent for longer is asked again over a new connection.
+STATEMENT_LIMIT_S = 10.0
 
 
 class Command(GinkgoCommand):
     help = (
-        "Market data of your own: create a recorded feed, import a CSV file, append rows, list the"
-        " feeds, check the records of one against its hash chain, remove one."
+        "Market data of your own: create a recorded feed, import a CSV file, append rows, record"
+        " files that grow or a websocket, list the feeds, check the records of one against its hash"
+        " chain, remove one."
     )
 
     def arguments(self, parser: ArgumentParser) -> None:
@@ -42,8 +47,12 @@ class Command(GinkgoCommand):
         append.add_argument("--source", default="", help="with --number: a repeat writes nothing")
         append.add_argument("--number", type=int, default=0, help="of the first 5,000 lines")
         _import_arguments(_action(actions, "import", "import a CSV file, all of it or nothing"))
+        _record_arguments(
+            _action(actions, "record", "record files that grow, or a websocket, until SIGTERM")
+        )
         _action(actions, "list", "list the feeds")
         for name, text in (
+            ("release", "let any source append, after a recorder that was killed"),
             ("check", "read every record and compare it with the hash chain"),
             ("remove", "remove a recorded feed that no portfolio needs"),
         ):
@@ -102,6 +111,42 @@ class Command(GinkgoCommand):
             text,
         )  # fmt: skip
 
+    def _record(self, options: dict[str, Any]) -> None:
+        limit_statements(STATEMENT_LIMIT_S)
+        done = feed_recorders.record(
+            feed_recorders.RecordingPlan(
+                feed=options["name"],
+                files=options["file"],
+                pattern=options["pattern"],
+                from_start=options["from_start"],
+                time_zone=options["time_zone"],
+                websocket=options["websocket"],
+                send=options["send"],
+                headers=_pairs("header", options["header"]),
+                rows=options["rows"],
+                only=_pairs("only", options["only"]),
+                time_unit=options["time_unit"],
+                arrival_times=options["arrival_times"],
+                number=options["number"],
+                number_per_symbol=options["number_per_symbol"],
+                numbers_restart=options["numbers_restart"],
+                columns=_pairs("column", options["column"]),
+                symbol=options["symbol"],
+                skip_bad=options["skip_bad"],
+                tick_s=options["tick_every"],
+                take_over=options["take_over"],
+            ),
+            actor=self.actor,
+        )
+        text = f"Ended. {done.rows:,} rows were recorded; the head is seq {done.head:,}."
+        if done.left_out:
+            text += f" {done.left_out:,} rows were left out."
+        self.show(done._asdict(), text)
+
+    def _release(self, options: dict[str, Any]) -> None:
+        feed_recorders.release_feed(options["name"], actor=self.actor)
+        self.show({"released": options["name"]}, f"Any source may append to {options['name']}.")
+
     def _list(self, options: dict[str, Any]) -> None:
         found = read_feeds()
         lines = [
@@ -158,6 +203,55 @@ def _import_arguments(parser: ArgumentParser) -> None:
                         help="refuse a longer time between two rows of a symbol")  # fmt: skip
     parser.add_argument("--skip-bad", action="store_true", help="import the other lines, and say"
                         " which were skipped")  # fmt: skip
+
+
+def _record_arguments(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("name")
+    add("--file", default="", metavar="PATH", help="a CSV file, or one of JSON lines (.jsonl), that"
+        " is appended to; of a folder, the files in the order of their names")  # fmt: skip
+    add("--pattern", default="*", help="of the names in a folder, such as '*.csv'")
+    add("--from-start", action="store_true", help="begin at the first line of a file that is not"
+        " the one recorded so far")  # fmt: skip
+    add("--time-zone", default="", metavar="ZONE", help="of times of a file that have none")
+    add("--websocket", default="", metavar="URL", help="whose messages are JSON")
+    add("--send", action="append", default=[], metavar="TEXT", help="sent first, such as a"
+        " subscription; may be repeated. {last_number} becomes the newest recorded number,"
+        " {secret:NAME} a secret")  # fmt: skip
+    add("--header", action="append", default=[], metavar="NAME=TEXT", help="of the request; may"
+        " have {secret:NAME}")  # fmt: skip
+    add("--rows", default="", metavar="PATH", help="of the list of rows in a message, such as"
+        " data.trades; by default the message is a row or a list of rows")  # fmt: skip
+    add("--only", action="append", default=[], metavar="PATH=VALUE", help="of the messages that"
+        " are meant")  # fmt: skip
+    add("--column", action="append", default=[], metavar="FIELD=NAME", help="the header of a file,"
+        " or the path in a row of a message, such as price=p")  # fmt: skip
+    add("--symbol", default="", help="of all rows, if none states it")
+    add("--time-unit", default="", metavar="UNIT", help="of times that are numbers: s, ms, us, ns")
+    add("--arrival-times", action="store_true", help="the rows state no time")
+    add("--number", default="", metavar="PATH", help="of the number that the source gives a row:"
+        " repeats are left out, missing ones recorded as a gap")  # fmt: skip
+    add("--number-per-symbol", action="store_true", help="the numbers count each symbol's rows")
+    add(
+        "--numbers-restart", action="store_true", help="the numbers begin anew with each connection"
+    )
+    add("--tick-every", type=float, metavar="SECONDS", help="record the time while nothing comes,"
+        " for strategies with timers")  # fmt: skip
+    add("--skip-bad", action="store_true", help="leave out wrong rows of a file instead of ending;"
+        " those of a websocket are always left out")  # fmt: skip
+    add("--take-over", action="store_true", help="begin although another recorder seems to run; it"
+        " records nothing any more")  # fmt: skip
+
+
+def _pairs(option: str, given: list[str]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key or not value:
+            message = f"--{option} is {text!r}; give it as NAME=VALUE."
+            raise Invalid([{"field": option, "code": "invalid", "message": message}])
+        found[key] = value
+    return found
 
 
 def _instrument(text: str) -> feeds.NewInstrument:

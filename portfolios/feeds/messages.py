@@ -1,0 +1,110 @@
+"""Read messages of a live source, which are JSON, as rows. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from portfolios.feeds.columns import PRICES
+from portfolios.feeds.rows import MAX_TIME_US, MIN_TIME_US, time_text
+
+#: Fields of a row that say nothing about the market alone.
+NAMES = frozenset({"symbol", "time"})
+UNITS_US = {"s": Decimal(1_000_000), "ms": Decimal(1_000), "us": Decimal(1), "ns": Decimal("0.001")}
+
+
+class MessageLayout(NamedTuple):
+    """Where the fields are. A path is keys and places in lists, such as `data.0.p`."""
+
+    fields: Mapping[str, str] = MappingProxyType({})  #: field → path; empty: named as in a row
+    rows: str = ""  #: path of the list of rows; "": the message is a row or a list of rows
+    only: Mapping[str, str] = MappingProxyType({})  #: path → value of the messages that are meant
+    symbol: str = ""  #: of every row
+    time_unit: str = ""  #: s, ms, us or ns since 1970; "": times are ISO 8601
+    arrival_times: bool = False  #: rows have no time: that of their arrival counts
+    number: str = ""  #: path of the number that the source gives a row
+
+
+class MessageRow(NamedTuple):
+    """One row, and the number that its source gave it."""
+
+    row: dict[str, Any]
+    number: int | None
+
+
+class NotUnderstood(ValueError):
+    """The message is not what the layout says."""
+
+
+def read_message(layout: MessageLayout, text: str | bytes, arrived_us: int) -> list[MessageRow]:
+    """Return the rows of a message; [] if it is not market data. Raise NotUnderstood."""
+    try:
+        message = json.loads(text, parse_float=Decimal)
+    except ValueError as error:
+        raise NotUnderstood(f"is not JSON ({error})") from None
+    if any(str(_at(message, path)) != value for path, value in layout.only.items()):
+        return []
+    found = _at(message, layout.rows) if layout.rows else message
+    rows = found if isinstance(found, list) else [found]
+    return [
+        MessageRow(row, _number(layout, given))
+        for given in rows
+        if (row := _row(layout, given, arrived_us))
+    ]
+
+
+def _row(layout: MessageLayout, given: Any, arrived_us: int) -> dict[str, Any]:
+    """Return the row; {} if it has neither a price nor a kind, as an answer to a subscription."""
+    if layout.fields:
+        values = ((name, _at(given, path)) for name, path in layout.fields.items())
+        row = {name: value for name, value in values if value is not None}
+        is_data = bool(row.keys() - NAMES)
+    elif isinstance(given, dict):
+        row = {name: value for name, value in given.items() if name != layout.number}
+        is_data = "kind" in row or any(name in row for name in PRICES)
+    else:
+        is_data = False
+    if not is_data:
+        return {}
+    if layout.symbol:
+        row["symbol"] = layout.symbol
+    if layout.arrival_times:
+        row["time"] = time_text(arrived_us)
+    elif layout.time_unit and "time" in row:
+        row["time"] = _time(row["time"], UNITS_US[layout.time_unit])
+    return row
+
+
+def _number(layout: MessageLayout, given: Any) -> int | None:
+    if not layout.number:
+        return None
+    value = _at(given, layout.number)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise NotUnderstood(f"has no number at {layout.number!r}, but {str(value)[:40]!r}")
+    return value
+
+
+def _time(value: Any, unit_us: Decimal) -> Any:
+    """Return the time as text in ISO 8601; what is no number stays, for `read_rows` to refuse."""
+    try:
+        at_us = int(Decimal(str(value)) * unit_us)
+    except (InvalidOperation, ValueError, OverflowError):
+        return value
+    return time_text(at_us) if MIN_TIME_US <= at_us <= MAX_TIME_US else str(value)
+
+
+def _at(found: Any, path: str) -> Any:
+    """Return what is at a path, None if there is nothing."""
+    for step in path.split("."):
+        if isinstance(found, dict):
+            found = found.get(step)
+        elif isinstance(found, list) and step.isdigit() and int(step) < len(found):
+            found = found[int(step)]
+        else:
+            return None
+    return found

@@ -1,0 +1,164 @@
+"""Record a feed from files or a websocket until the process is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.db import connection
+
+from portfolios.feeds.columns import FIELDS
+from portfolios.feeds.log import LogError
+from portfolios.feeds.messages import UNITS_US, MessageLayout
+from portfolios.models import FeedRow
+from portfolios.validation import error
+from scheduling.db.transaction import execute
+from scheduling.enact import feed_records
+from scheduling.enact.audit_log import audit
+from scheduling.errors import Invalid, Refused
+from scheduling.operations.feed_imports import read_zone
+from scheduling.operations.feeds import find_feed
+from scheduling.operations.secrets import read_secret
+from scheduling.recorded_feeds.postgres_log import PostgresLog
+from scheduling.recorded_feeds.recorder import Recorded, Recorder
+from scheduling.recorded_feeds.recorder_session import RecorderSession
+from scheduling.recorded_feeds.sources.base import Source, SourceLost
+from scheduling.recorded_feeds.sources.files import FileLayout, FileSource
+from scheduling.recorded_feeds.sources.websocket import Subscription, WebsocketSource
+
+SECRET = re.compile(r"\{secret:([a-z0-9-]{1,80})\}")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+#: What a row may have beside the columns of a CSV file.
+MESSAGE_FIELDS = (*FIELDS, "kind", "from", "to")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingPlan:
+    """What to record, and how its rows are read. Either `files` or `websocket` is given."""
+
+    feed: str
+    files: str = ""  #: a file or a folder
+    pattern: str = "*"
+    from_start: bool = False
+    time_zone: str = ""
+    websocket: str = ""
+    send: Sequence[str] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    rows: str = ""
+    only: Mapping[str, str] = field(default_factory=dict)
+    time_unit: str = ""
+    arrival_times: bool = False
+    number: str = ""
+    number_per_symbol: bool = False
+    numbers_restart: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)  #: field → header or path
+    symbol: str = ""
+    skip_bad: bool = False
+    tick_s: float | None = None
+    take_over: bool = False
+
+
+def record(plan: RecordingPlan, *, actor: str) -> Recorded:
+    """Record until SIGTERM or SIGINT. Raise Invalid or Refused; what was read before is stored."""
+    errors = _plan_errors(plan)
+    if errors:
+        raise Invalid(errors)
+    feed = find_feed(plan.feed)
+    source = _websocket(plan) if plan.websocket else _files(plan)
+    writer = f"{socket.gethostname()}:{os.getpid()} ({actor})"[:150]
+    execute(audit("feed_recording", actor=actor, feed=plan.feed, writer=writer))
+    connection.close()  # it would be idle for days
+    try:
+        done = asyncio.run(_record(plan, feed, source, writer))
+    except SourceLost as lost:
+        raise Refused("source_lost", str(lost)) from None
+    except LogError as refused:
+        raise Refused("recorded_elsewhere", str(refused)) from None
+    execute(audit("feed_recording_ended", actor=actor, feed=plan.feed, rows=done.rows))
+    return done
+
+
+def release_feed(name: str, *, actor: str) -> None:
+    """Let any source append to a feed whose recorder ended without saying so."""
+    find_feed(name)
+    if not execute(feed_records.release(name)):
+        raise Refused("no_writer", f"Feed {name} has no recorder: any source may append already.")
+    execute(audit("feed_released", actor=actor, feed=name))
+
+
+async def _record(plan: RecordingPlan, feed: FeedRow, source: Source, writer: str) -> Recorded:
+    session = RecorderSession(plan.feed, feed.pk, take_over=plan.take_over)
+    log = PostgresLog(plan.feed, session.connect)
+    recorder = Recorder(log, source, writer, skip_bad=plan.skip_bad, tick_s=plan.tick_s)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, recorder.end)
+    try:
+        return await recorder.run()
+    finally:
+        await session.close()
+
+
+def _files(plan: RecordingPlan) -> FileSource:
+    layout = FileLayout(plan.columns, plan.symbol, read_zone(plan.time_zone))
+    return FileSource(Path(plan.files), layout, pattern=plan.pattern, from_start=plan.from_start)
+
+
+def _websocket(plan: RecordingPlan) -> WebsocketSource:
+    layout = MessageLayout(
+        fields=plan.columns,
+        rows=plan.rows,
+        only=plan.only,
+        symbol=plan.symbol,
+        time_unit=plan.time_unit,
+        arrival_times=plan.arrival_times,
+        number=plan.number,
+    )
+    subscription = Subscription(
+        url=_with_secrets(plan.websocket, plan),
+        send=[_with_secrets(text, plan) for text in plan.send],
+        headers={name: _with_secrets(text, plan) for name, text in plan.headers.items()},
+        per_symbol=plan.number_per_symbol,
+        numbers_restart=plan.numbers_restart,
+    )
+    return WebsocketSource(subscription, layout)
+
+
+def _with_secrets(text: str, plan: RecordingPlan) -> str:
+    """Return the text with `{secret:NAME}` replaced by the value of each secret."""
+    parts = urlsplit(plan.websocket)
+    if SECRET.search(text) and parts.scheme != "wss" and parts.hostname not in LOOPBACK:
+        message = "A secret is only sent over wss://; ws:// would show it to the network."
+        raise Invalid([error("websocket", "not_encrypted", message)])
+    used_by = f"recorder of feed {plan.feed}"
+    return SECRET.sub(lambda found: read_secret(found[1], used_by=used_by), text)
+
+
+def _plan_errors(plan: RecordingPlan) -> list[dict[str, str]]:
+    errors = []
+    if bool(plan.files) == bool(plan.websocket):
+        errors.append(error("file", "required", "give either --file or --websocket."))
+    if plan.websocket:
+        parts = urlsplit(plan.websocket)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            message = "--websocket is not an address such as wss://host/path."
+            errors.append(error("websocket", "invalid", message))
+    if plan.time_unit and plan.time_unit not in UNITS_US:
+        message = f"--time-unit is {plan.time_unit!r}; give one of {', '.join(UNITS_US)}."
+        errors.append(error("time_unit", "invalid", message))
+    if plan.tick_s is not None and not 0.1 <= plan.tick_s <= 86_400:
+        message = f"--tick-every is {plan.tick_s}; give 0.1 to 86,400 seconds."
+        errors.append(error("tick_every", "out_of_range", message))
+    known = MESSAGE_FIELDS if plan.websocket else FIELDS
+    for name in plan.columns:
+        if name not in known:
+            message = f"--column names {name!r}; the fields are {', '.join(known)}."
+            errors.append(error("column", "invalid", message))
+    return errors

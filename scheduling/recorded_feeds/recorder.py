@@ -1,0 +1,227 @@
+"""The recorder: the one writer of a feed, which appends what one source yields.
+
+Rows and the cursor of their source are stored by one append, so that a recorder that ends at any
+point, however it ends, is continued without a lost or a repeated row. It is the one writer of its
+epoch, so the head alone says whether an append without an answer was stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+from portfolios.feeds.log import HeadMoved, LogUnavailable, RecordedLog
+from portfolios.feeds.rows import InstrumentFacts, RowError, read_rows
+from portfolios.runtime.events import Event, Gap
+from scheduling.recorded_feeds.sources.base import Item, Source, SourceLost
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 5_000  #: rows of one append
+WAITING = 50_000  #: rows; a source that is faster than the log is not read meanwhile
+FIRST_RETRY_S = 0.1
+MAX_RETRY_S = 5.0
+SAID_EVERY = 1_000  #: rows that were left out
+
+
+class InstrumentedLog(RecordedLog, Protocol):
+    """A log that knows its instruments."""
+
+    async def instruments(self) -> dict[str, InstrumentFacts]:
+        """Return what rows are checked against, by symbol."""
+        ...
+
+
+class RowRefused(SourceLost):
+    """A row of the source is wrong. Those before it are stored."""
+
+
+class Recorded(NamedTuple):
+    """What a recorder has done."""
+
+    rows: int
+    left_out: int
+    head: int
+
+
+class Recorder:
+    """Appends the rows of `source` to `log` until `end`."""
+
+    def __init__(
+        self,
+        log: InstrumentedLog,
+        source: Source,
+        writer: str,
+        *,
+        skip_bad: bool = False,
+        tick_s: float | None = None,
+    ) -> None:
+        """Claim nothing yet."""
+        self._log, self._source, self._writer = log, source, writer
+        self._skip_bad = skip_bad or not source.is_strict
+        self._tick_s = tick_s
+        self._waiting: deque[Item | None] = deque()  # None: a tick
+        self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._known: dict[str, InstrumentFacts] = {}
+        self._epoch = self._head = 0
+        self._cursor = ""
+        self.rows = self.left_out = 0
+
+    def end(self) -> None:
+        """Store what was read, then return from `run`. For signal handlers."""
+        self._ended.set()
+        self._changed.set()
+
+    async def run(self) -> Recorded:
+        """Record until `end`. Raise WriterReplaced, RowRefused or SourceLost; what was read before
+        is stored."""
+        self._epoch = await self._until_answered(lambda: self._log.claim(self._writer))
+        await self._until_answered(self._begin)
+        logger.info("feed %s: recording from seq %d on", self._log.name, self._head + 1)
+        reading = [asyncio.create_task(self._read())]
+        if self._tick_s:
+            reading.append(asyncio.create_task(self._tick(self._tick_s)))
+        try:
+            while True:
+                await self._next()
+                if self._ended.is_set():
+                    for task in reading:
+                        task.cancel()
+                if self._waiting:
+                    await self._store()
+                elif self._failure is not None:
+                    raise self._failure
+                elif self._ended.is_set():
+                    return Recorded(self.rows, self.left_out, self._head)
+        finally:
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+            with contextlib.suppress(LogUnavailable):
+                await self._log.release(self._epoch)
+
+    async def _begin(self) -> None:
+        self._head = (await self._log.head()).seq
+        self._cursor = await self._log.cursor()
+        self._known = await self._log.instruments()
+
+    # --- reading -----------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        try:
+            async for items in self._source.items(self._cursor):
+                self._waiting.extend(items)
+                self._changed.set()
+                while len(self._waiting) >= WAITING:
+                    await asyncio.sleep(0.01)
+        except Exception as failure:
+            self._failure = failure
+            self._changed.set()
+
+    async def _tick(self, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            if not self._waiting:
+                self._waiting.append(None)
+                self._changed.set()
+
+    async def _next(self) -> None:
+        if not (self._waiting or self._failure or self._ended.is_set()):
+            await self._changed.wait()
+        self._changed.clear()
+
+    # --- storing -----------------------------------------------------------------------------
+
+    async def _store(self) -> None:
+        """Append the rows that wait, as many as one append takes."""
+        taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
+        items = [item for item in taken if item is not None]
+        rows: list[Any] = [_tick_row() if item is None else item.row for item in taken]
+        events, wrong = read_rows(rows, self._known, most_errors=len(rows) + 1)
+        if any(one.code == "unknown_symbol" for one in wrong):
+            # It may have been added since.
+            self._known |= await self._until_answered(self._log.instruments)
+            events, wrong = read_rows(rows, self._known, most_errors=len(rows) + 1)
+        if wrong and not self._skip_bad:
+            first = wrong[0]
+            events, _ = read_rows(rows[: first.row - 1], self._known)
+            items = [item for item in taken[: first.row - 1] if item is not None]
+            if items or events:
+                await self._append(events, self._source.cursor_after(items))
+            refused = taken[first.row - 1]
+            assert refused is not None  # ticks are right
+            raise RowRefused(
+                f"{refused.origin}: {first.message} Nothing was recorded from there on: correct it,"
+                " or leave such rows out with --skip-bad, and start the recorder again."
+            )
+        for one in wrong:
+            self._leave_out(taken[one.row - 1], one)
+        await self._append(events, self._source.cursor_after(items) if items else self._cursor)
+
+    def _leave_out(self, item: Item | None, wrong: RowError) -> None:
+        self.left_out += 1
+        if self.left_out <= 10 or self.left_out % SAID_EVERY == 0:
+            where = item.origin if item is not None else "tick"
+            logger.warning(
+                "feed %s: left out %s: %s (%d rows so far)",
+                self._log.name, where, wrong.message, self.left_out,
+            )  # fmt: skip
+
+    async def _append(self, events: Sequence[Event], cursor: str) -> None:
+        """Append once, however often the log does not answer."""
+        if not events:
+            return  # a cursor alone is not worth a record: these rows are left out again
+
+        async def once() -> None:
+            try:
+                await self._log.append(self._epoch, self._head, events, cursor=cursor)
+            except HeadMoved as moved:
+                # Nobody else writes in this epoch, so the head says what became of it.
+                head = (await self._log.head()).seq
+                if head == self._head:
+                    raise LogUnavailable(
+                        f"Feed {self._log.name} took too long to store."
+                    ) from moved
+                if head != self._head + len(events):
+                    raise
+
+        await self._until_answered(once)
+        self._head += len(events)
+        self._cursor = cursor
+        self.rows += len(events)
+        for event in events:
+            if event.symbol and not isinstance(event, Gap):
+                self._known[event.symbol] = self._known[event.symbol]._replace(last_us=event.time)
+
+    async def _until_answered(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Return what `call` returns, repeated while the log does not answer."""
+        failures = 0
+        while True:
+            try:
+                outcome = await call()
+                if failures:
+                    logger.info("feed %s: the log answers again", self._log.name)
+                return outcome
+            except LogUnavailable as away:
+                if failures % 12 == 0:
+                    logger.warning("%s Trying again.", str(away).strip())
+                if self._ended.is_set() and failures > 3:
+                    raise
+                await asyncio.sleep(min(FIRST_RETRY_S * 2 ** min(failures, 8), MAX_RETRY_S))
+                failures += 1
+
+
+def _tick_row() -> dict[str, Any]:
+    return {"kind": "tick", "time": now_text()}
+
+
+def now_text() -> str:
+    """Return the recorder's time as a row states it."""
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,1 @@
+"""What a recorder records: files that grow, and websockets."""

@@ -1,0 +1,281 @@
+"""Files that are appended to: one file, or the files of a folder in the order of their names.
+
+A line counts once it has ended. CSV files begin with their header; files named `.jsonl` or
+`.ndjson` have one row as a JSON object in each line, as `POST /api/feeds/NAME/append/` takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import logging
+import os
+import time
+import weakref
+from collections.abc import AsyncIterator, Mapping, Sequence
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from portfolios.feeds.columns import Columns, MissingColumn, find_columns
+from scheduling.recorded_feeds.sources.base import Item, SourceLost
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.05
+LOOK_S = 0.5  #: between two looks at the names of a folder
+READ_BYTES = 256 * 1024
+MAX_LINE_BYTES = 64 * 1024
+PROOF_BYTES = 256  #: before the cursor; they tell the file from one that replaced it
+JSON_LINES = (".jsonl", ".ndjson")
+MAX_FILES = 100_000
+
+
+class FileLayout(NamedTuple):
+    """How the lines of CSV files are read."""
+
+    columns: Mapping[str, str] = MappingProxyType({})  #: field → header
+    symbol: str = ""  #: of every row
+    zone: ZoneInfo | None = None  #: of times that have none
+
+
+class _Opened:
+    """One file, and how far it was read."""
+
+    def __init__(self, path: Path, layout: FileLayout) -> None:
+        self.path, self._layout = path, layout
+        self._fd = os.open(path, os.O_RDONLY)
+        # A cursor is made of a place in it, perhaps after the next file was begun.
+        weakref.finalize(self, os.close, self._fd)
+        self.inode = os.fstat(self._fd).st_ino
+        self.at = 0  #: behind the last whole line that was read
+        self.line = 0
+        self._columns: Columns | None = None
+        self._is_json = path.suffix in JSON_LINES
+
+    def skip_to(self, at: int, line: int, proof: str) -> None:
+        """Continue behind what was recorded. Raise SourceLost if the file is another one."""
+        if self._size() < at or self.proof(at) != proof:
+            raise SourceLost(
+                f"{self.path} is not the file that was recorded up to byte {at:,} (line {line:,}):"
+                f" it was replaced, cut or changed. Record the rest of the old file under its new"
+                " name with --file, or begin this one at its first line with --from-start."
+            )
+        self.read()  # the header
+        self.at, self.line = at, line
+
+    def refuse_if_cut(self) -> None:
+        """Raise SourceLost if the file has become shorter than what was read of it."""
+        if self._size() < self.at:
+            raise SourceLost(
+                f"{self.path} was cut to {self._size():,} bytes after {self.at:,} were recorded: it"
+                " must only be appended to, or be renamed and begun anew. Begin it at its first"
+                " line with --from-start."
+            )
+
+    def _size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def proof(self, at: int) -> str:
+        """Return the hash of the bytes before `at`."""
+        first = max(at - PROOF_BYTES, 0)
+        return sha256(os.pread(self._fd, at - first, first)).hexdigest()[:32]
+
+    def read(self, *, is_complete: bool = False) -> list[Item]:
+        """Return the rows of the next lines that have ended; none if there are none yet.
+
+        `is_complete`: nothing follows, so that the last line needs no end.
+        """
+        data = os.pread(self._fd, READ_BYTES, self.at)
+        *lines, rest = data.split(b"\n")
+        if len(rest) > MAX_LINE_BYTES and not lines:
+            raise SourceLost(
+                f"{self.path}, line {self.line + 1}: over {MAX_LINE_BYTES:,} bytes without an end"
+                " of line. Is this a text file?"
+            )
+        is_last = is_complete and rest and self.at + len(data) == self._size()
+        items = []
+        for line in [*lines, rest] if is_last else lines:
+            self.line += 1
+            row = self._row(line)
+            self.at = min(self.at + len(line) + 1, self._size())
+            if row is not None:
+                place = Place(self, self.at, self.line)
+                items.append(Item(row, f"{self.path.name}, line {self.line}", place))
+        return items
+
+    def _row(self, line: bytes) -> Any:
+        """Return the row of a line; None for the header and empty lines.
+
+        What is no row is returned as it is, for `read_rows` to refuse.
+        """
+        try:
+            text = line.decode("utf-8-sig" if self.line == 1 else "utf-8").strip()
+            if not text:
+                return None
+            if self._is_json:
+                return json.loads(text, parse_float=Decimal) or line
+            cells = next(csv.reader([text]), [])
+        except (ValueError, csv.Error):
+            return line
+        if self._columns is None:
+            try:
+                self._columns = find_columns(self.path.name, cells, *self._layout)
+            except MissingColumn as missing:
+                raise SourceLost(" ".join(missing.args)) from None
+            return None
+        return self._columns.row(cells)
+
+
+class Place(NamedTuple):
+    """A position in a file."""
+
+    file: _Opened
+    at: int
+    line: int
+
+
+class FileSource:
+    """The rows of one file, which may be rotated, or of the files of a folder."""
+
+    is_strict = True
+
+    def __init__(
+        self,
+        path: Path,
+        layout: FileLayout,
+        *,
+        pattern: str = "*",
+        from_start: bool = False,
+    ) -> None:
+        """Open nothing yet."""
+        self._path, self._layout, self._pattern = path, layout, pattern
+        self._from_start = from_start
+        self._said_missing = False
+        self._next_look = 0.0
+        self._passed: set[str] = set()  #: names that were there before a later one was begun
+
+    async def items(self, cursor: str) -> AsyncIterator[list[Item]]:
+        """See `Source.items`."""
+        opened = await self._first(cursor)
+        while True:
+            before = opened.at
+            if items := opened.read():
+                yield items
+            if opened.at > before:
+                continue
+            opened.refuse_if_cut()
+            following = self._following(opened)
+            if following is None:
+                await asyncio.sleep(POLL_S)
+                continue
+            # Whoever began the next file has ended this one: its last line needs no end.
+            items = opened.read() or opened.read(is_complete=True)
+            if items:
+                yield items
+            if opened.at == before:
+                logger.info("%s has ended, %s follows", opened.path.name, following.name)
+                opened = _Opened(following, self._layout)
+
+    def cursor_after(self, items: Sequence[Item]) -> str:
+        """See `Source.cursor_after`."""
+        place: Place = items[-1].position
+        return json.dumps(
+            {
+                "file": place.file.path.name,
+                "at": place.at,
+                "line": place.line,
+                "proof": place.file.proof(place.at),
+            }
+        )
+
+    async def _first(self, cursor: str) -> _Opened:
+        """Return the file to begin with, once there is one."""
+        recorded = {} if self._from_start else _read_cursor(cursor)
+        name = recorded.get("file")
+        while (path := self._first_path(name)) is None:
+            if not self._said_missing:
+                logger.warning("%s: there is no file yet; waiting for it", self._path)
+                self._said_missing = True
+            await asyncio.sleep(POLL_S)
+        opened = _open(path, self._layout)
+        if recorded:
+            opened.skip_to(recorded["at"], recorded["line"], recorded["proof"])
+        return opened
+
+    def _first_path(self, recorded: str | None) -> Path | None:
+        if not self._path.is_dir():
+            return self._path if self._path.exists() else None
+        names = self._names()
+        if recorded is None:
+            return self._path / names[0] if names else None
+        if recorded not in names:
+            raise SourceLost(
+                f"{self._path} has no file {recorded!r} any more, in which recording ended. Put it"
+                " back; or begin with the first file by --from-start --skip-bad, which leaves out"
+                " rows that are not newer than those recorded."
+            )
+        return self._path / recorded
+
+    def _following(self, opened: _Opened) -> Path | None:
+        """Return the file that follows, once something is in it."""
+        if not self._path.is_dir():
+            try:
+                found = os.stat(self._path)
+            except OSError:
+                return None  # renamed; its successor is not there yet
+            return self._path if found.st_ino != opened.inode and found.st_size else None
+        if time.monotonic() < self._next_look:
+            return None
+        self._next_look = time.monotonic() + LOOK_S
+        names = self._names()
+        for name in names:
+            if name < opened.path.name and name not in self._passed:
+                logger.warning(
+                    "%s came after %s, which its name precedes: it is not recorded",
+                    name, opened.path.name,
+                )  # fmt: skip
+        self._passed.update(name for name in names if name <= opened.path.name)
+        after = [name for name in names if name > opened.path.name]
+        return self._path / after[0] if after and (self._path / after[0]).stat().st_size else None
+
+    def _names(self) -> list[str]:
+        names = sorted(
+            entry.name
+            for entry in os.scandir(self._path)
+            if entry.is_file() and fnmatchcase(entry.name, self._pattern)
+        )
+        if len(names) > MAX_FILES:
+            raise SourceLost(
+                f"{self._path} has over {MAX_FILES:,} files: name fewer with --pattern, or move"
+                " those that are recorded away."
+            )
+        if not self._passed:
+            self._passed = set(names)  # what is there at the start is recorded in order
+        return names
+
+
+def _open(path: Path, layout: FileLayout) -> _Opened:
+    try:
+        return _Opened(path, layout)
+    except OSError as error:
+        raise SourceLost(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _read_cursor(cursor: str) -> dict[str, Any]:
+    """Return what `cursor_after` wrote; {} for "". Raise SourceLost for another source's."""
+    if not cursor:
+        return {}
+    try:
+        found = json.loads(cursor)
+        return {key: found[key] for key in ("file", "at", "line", "proof")}
+    except (ValueError, KeyError, TypeError):
+        raise SourceLost(
+            "The feed was recorded from another source, not from files: begin these at their first"
+            " line with --from-start."
+        ) from None

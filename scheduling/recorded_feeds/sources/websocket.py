@@ -1,0 +1,182 @@
+"""A websocket that sends market data as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from portfolios.feeds.messages import MessageLayout, MessageRow, NotUnderstood, read_message
+from portfolios.feeds.rows import time_text
+from scheduling.recorded_feeds.sources.base import Item, SourceLost
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 4_000_000
+FIRST_RETRY_S = 0.5
+MAX_RETRY_S = 30.0
+OPEN_S = 10.0
+PING_S = 20.0  #: a connection that answers no ping for as long is closed
+MAX_NUMBERED = 1_000  #: symbols; their numbers are part of every cursor
+LAST_NUMBER = "{last_number}"
+ALL = ""  #: the key of numbers that count all symbols together
+
+
+class Subscription(NamedTuple):
+    """Where to connect, and what to send first."""
+
+    url: str
+    send: Sequence[str] = ()  #: `{last_number}` becomes the number of the newest record
+    headers: Mapping[str, str] = {}
+    #: Numbers count the rows of each symbol, not of all.
+    per_symbol: bool = False
+    #: Numbers begin anew with each connection, so that none says what was missed between two.
+    numbers_restart: bool = False
+
+
+class Position(NamedTuple):
+    """What a cursor keeps of one row."""
+
+    key: str
+    number: int | None
+    arrived_us: int
+
+
+class WebsocketSource:
+    """The rows of a websocket, with a gap where the source, or the connection, left some out.
+
+    Repeats are known by their numbers. Without numbers nobody can say what a lost connection
+    missed: a gap from the last message to the new connection is recorded.
+    """
+
+    is_strict = False
+
+    def __init__(self, subscription: Subscription, layout: MessageLayout) -> None:
+        """Connect to nothing yet."""
+        self._to, self._layout = subscription, layout
+        parts = urlsplit(subscription.url)
+        self._shown = f"{parts.scheme}://{parts.hostname}"  # the rest may have credentials
+        self._read: dict[str, int] = {}  #: newest number, by key
+        self._heard: dict[str, int] = {}  #: when its newest row came
+        self._stored: dict[str, int] = {}
+        self._stored_us = 0
+        self._messages = self._repeats = 0
+
+    async def items(self, cursor: str) -> AsyncIterator[list[Item]]:
+        """See `Source.items`."""
+        self._resume(cursor)
+        failures = 0
+        while True:
+            try:
+                async with connect(
+                    self._to.url,
+                    additional_headers=dict(self._to.headers),
+                    max_size=MAX_MESSAGE_BYTES,
+                    open_timeout=OPEN_S,
+                    ping_interval=PING_S,
+                    ping_timeout=PING_S,
+                ) as socket:
+                    for text in self._to.send:
+                        await socket.send(text.replace(LAST_NUMBER, str(self._read.get(ALL, 0))))
+                    logger.info("connected to %s", self._shown)
+                    if missed := self._missed_between_connections():
+                        yield missed
+                    async for message in socket:
+                        failures = 0
+                        if items := self._items(message):
+                            yield items
+                why = "it closed the connection"
+            except (OSError, WebSocketException, TimeoutError) as error:
+                why = f"{type(error).__name__}: {error}".replace(self._to.url, self._shown)
+            if failures % 10 == 0:
+                logger.warning("%s does not send: %s. Connecting again.", self._shown, why[:300])
+            await asyncio.sleep(min(FIRST_RETRY_S * 2 ** min(failures, 8), MAX_RETRY_S))
+            failures += 1
+
+    def cursor_after(self, items: Sequence[Item]) -> str:
+        """See `Source.cursor_after`."""
+        for item in items:
+            position: Position = item.position
+            self._stored_us = max(self._stored_us, position.arrived_us)
+            if position.number is not None:
+                self._stored[position.key] = position.number
+        return json.dumps({"heard_us": self._stored_us, "numbers": self._stored})
+
+    def _resume(self, cursor: str) -> None:
+        try:
+            found = json.loads(cursor or "{}")
+            numbers, heard = dict(found["numbers"]), int(found["heard_us"])
+        except (ValueError, KeyError, TypeError):  # the first start, or another source before
+            return
+        self._read, self._stored, self._stored_us = dict(numbers), numbers, heard
+        self._heard = dict.fromkeys([ALL, *numbers], heard)
+
+    def _missed_between_connections(self) -> list[Item]:
+        """Return the gap since the last row, if numbers will not tell it."""
+        heard = self._heard.get(ALL)
+        if self._to.numbers_restart:
+            self._read.clear()
+        if heard is None or (self._layout.number and not self._to.numbers_restart):
+            return []
+        return [self._gap(ALL, heard, _now_us(), "the connection was lost")]
+
+    def _items(self, message: str | bytes) -> list[Item]:
+        self._messages += 1
+        now = _now_us()
+        origin = f"message {self._messages}"
+        try:
+            rows = read_message(self._layout, message, now)
+        except NotUnderstood as error:
+            # `read_rows` refuses it, and the recorder says so.
+            rows = [MessageRow({"kind": f"{origin} {error}"}, None)]
+        items: list[Item] = []
+        for row, number in rows:
+            key = str(row.get("symbol", ALL))[:24] if self._to.per_symbol else ALL
+            if number is not None and not self._is_next(key, number, now, items):
+                continue
+            self._heard[key] = self._heard[ALL] = now
+            items.append(Item(row, origin, Position(key, number, now)))
+        return items
+
+    def _is_next(self, key: str, number: int, now: int, items: list[Item]) -> bool:
+        """Note a number; append a gap before it if some are missing. False: it was read before."""
+        last = self._read.get(key)
+        if last is not None and number <= last:
+            self._repeats += 1
+            if self._repeats in (1, 100) or self._repeats % 10_000 == 0:
+                logger.warning(
+                    "%s sent number %d%s after %d: left out as repeated (%d so far). If its numbers"
+                    " begin anew with each connection, use --numbers-restart.",
+                    self._shown, number, f" of {key}" if key else "", last, self._repeats,
+                )  # fmt: skip
+            return False
+        if last is not None and number > last + 1:
+            why = f"numbers {last + 1} to {number - 1} did not come"
+            items.append(self._gap(key, self._heard.get(key, now), now, why))
+        self._read[key] = number
+        if len(self._read) > MAX_NUMBERED:
+            raise SourceLost(
+                f"{self._shown} numbers over {MAX_NUMBERED:,} symbols one by one, more than a"
+                " cursor keeps: subscribe to fewer in one recorder."
+            )
+        return True
+
+    def _gap(self, key: str, from_us: int, to_us: int, why: str) -> Item:
+        begin, end = time_text(from_us), time_text(max(from_us, to_us))
+        logger.warning(
+            "%s: %s%s between %s and %s; a gap is recorded",
+            self._shown, f"{key}: " if key else "", why, begin, end,
+        )  # fmt: skip
+        row: dict[str, Any] = {"kind": "gap", "symbol": key, "from": begin, "to": end, "time": end}
+        return Item(row, why, Position(key, None, to_us))
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000

@@ -1,0 +1,174 @@
+"""Files that are appended to: each row once, from where the cursor says on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from scheduling.recorded_feeds.sources.base import Item, SourceLost
+from scheduling.recorded_feeds.sources.files import FileLayout, FileSource
+
+LAYOUT = FileLayout(symbol="EURUSD", zone=ZoneInfo("UTC"))
+HEADER = "time,price,quantity\n"
+
+
+class Reading:
+    """A source being read."""
+
+    def __init__(self, source: FileSource, cursor: str = "") -> None:
+        self.source = source
+        self._items = source.items(cursor)
+        self.read: list[Item] = []
+
+    async def rows(self, count: int) -> list[Any]:
+        """Return the prices of the next `count` rows."""
+        async with asyncio.timeout(20):
+            while len(self.read) < count:
+                self.read += await anext(self._items)
+        found, self.read = self.read[:count], self.read[count:]
+        self.cursor = self.source.cursor_after(found)
+        return [item.row.get("price") if isinstance(item.row, dict) else item.row for item in found]
+
+    async def lost(self) -> str:
+        """Return why the source cannot go on."""
+        with pytest.raises(SourceLost) as lost:
+            async with asyncio.timeout(20):
+                await anext(self._items)
+        return str(lost.value)
+
+    async def end(self) -> None:
+        await self._items.aclose()  # type: ignore[attr-defined]
+
+
+@asynccontextmanager
+async def reading(path: Path, cursor: str = "", **options: Any) -> AsyncIterator[Reading]:
+    one = Reading(FileSource(path, LAYOUT, **options), cursor)
+    yield one
+    await one.end()
+
+
+def add(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def lines(*prices: int) -> str:
+    return "".join(f"2026-11-02T10:{price % 60:02}:00,{price},1\n" for price in prices)
+
+
+async def test_rows_are_read_as_they_are_appended_and_half_a_line_waits(tmp_path: Path) -> None:
+    path = tmp_path / "fx.csv"
+    async with reading(path) as one:
+        coming = asyncio.create_task(one.rows(2))
+        await asyncio.sleep(0)  # the file does not exist yet
+        add(path, "time,pri")
+        add(path, "ce,quantity\n" + lines(1) + "2026-11-02T10:02:00,")
+        add(path, "2,1\n")
+        assert await coming == ["1", "2"]
+        add(path, "\n" + lines(3))
+        assert await one.rows(1) == ["3"]
+        assert json.loads(one.cursor)["line"] == 5
+
+
+async def test_a_row_has_the_symbol_and_the_zone_and_says_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "fx.csv"
+    path.write_text(HEADER + lines(1))
+    source = FileSource(path, LAYOUT)
+    [item] = await anext(source.items(""))
+    assert item.row == {
+        "time": "2026-11-02T10:01:00+00:00", "price": "1", "quantity": "1", "symbol": "EURUSD",
+    }  # fmt: skip
+    assert item.origin == "fx.csv, line 2"
+
+
+async def test_reading_goes_on_behind_the_cursor(tmp_path: Path) -> None:
+    path = tmp_path / "fx.csv"
+    path.write_text(HEADER + lines(1, 2, 3))
+    async with reading(path) as one:
+        await one.rows(2)
+    add(path, lines(4))
+    async with reading(path, one.cursor) as two:
+        assert await two.rows(2) == ["3", "4"]
+
+
+async def test_a_file_that_is_rotated_is_read_to_its_end_first(tmp_path: Path) -> None:
+    path = tmp_path / "fx.csv"
+    path.write_text(HEADER + lines(1))
+    async with reading(path) as one:
+        assert await one.rows(1) == ["1"]
+        path.rename(tmp_path / "fx.csv.1")
+        add(tmp_path / "fx.csv.1", lines(2))
+        path.touch()
+        assert await one.rows(1) == ["2"]
+        add(path, HEADER + lines(3))
+        assert await one.rows(1) == ["3"]
+
+
+async def test_a_file_that_was_cut_or_replaced_is_said_and_can_be_begun_anew(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "fx.csv"
+    path.write_text(HEADER + lines(1, 2))
+    async with reading(path) as one:
+        await one.rows(2)
+        path.write_text(HEADER)
+        assert "was cut to 20 bytes after" in await one.lost()
+    path.write_text(HEADER + lines(7, 8, 9))
+    async with reading(path, one.cursor) as two:
+        said = await two.lost()
+        assert "is not the file that was recorded up to byte" in said
+        assert "--from-start" in said
+    async with reading(path, one.cursor, from_start=True) as three:
+        assert await three.rows(3) == ["7", "8", "9"]
+
+
+async def test_files_of_a_folder_follow_one_another_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "notes.txt").write_text("not this one")
+    (tmp_path / "02.csv").write_text(HEADER + lines(1, 2).removesuffix("\n"))
+    async with reading(tmp_path, pattern="*.csv") as one:
+        assert await one.rows(1) == ["1"]
+        (tmp_path / "03.csv").write_text(HEADER + lines(3))
+        assert await one.rows(2) == ["2", "3"]  # the last line of a file that has ended counts
+        with caplog.at_level(logging.WARNING):
+            (tmp_path / "01.csv").write_text(HEADER + lines(0))
+            (tmp_path / "04.csv").write_text(HEADER + lines(4))
+            assert await one.rows(1) == ["4"]
+        assert "01.csv came after 03.csv, which its name precedes" in caplog.text
+    add(tmp_path / "04.csv", lines(5))
+    async with reading(tmp_path, one.cursor, pattern="*.csv") as two:
+        assert await two.rows(1) == ["5"]
+    (tmp_path / "04.csv").unlink()
+    async with reading(tmp_path, one.cursor, pattern="*.csv") as three:
+        assert "has no file '04.csv' any more" in await three.lost()
+
+
+async def test_lines_that_are_no_rows_are_handed_on_to_be_refused(tmp_path: Path) -> None:
+    path = tmp_path / "fx.jsonl"
+    path.write_bytes(b'{"price": 1.10}\nnonsense\n\xff\n[]\n{"price": 2}\n')
+    async with reading(path) as one:
+        assert [str(row) for row in await one.rows(5)] == [
+            "1.10", "b'nonsense'", "b'\\xff'", "b'[]'", "2",
+        ]  # fmt: skip
+
+
+async def test_what_is_no_text_or_lacks_a_column_is_a_sentence(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.csv"
+    binary.write_bytes(b"\x00" * 300_000)
+    async with reading(binary) as one:
+        assert "over 65,536 bytes without an end of line" in await one.lost()
+    headless = tmp_path / "headless.csv"
+    headless.write_text(lines(1, 2))
+    async with reading(headless) as two:
+        assert "has no column for time: name it with --column time=HEADER" in await two.lost()
+    async with reading(headless, '{"numbers": {}, "heard_us": 1}') as three:
+        assert "was recorded from another source" in await three.lost()

@@ -1,0 +1,202 @@
+"""Websockets: repeats are left out, and what is missing is said, by a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import Server, ServerConnection, serve
+
+from portfolios.feeds.messages import MessageLayout
+from scheduling.recorded_feeds.sources import websocket
+from scheduling.recorded_feeds.sources.base import Item
+from scheduling.recorded_feeds.sources.websocket import Subscription, WebsocketSource
+
+
+class Market:
+    """A server that sends what a test tells it to."""
+
+    def __init__(self) -> None:
+        self.received: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self._joined: asyncio.Queue[ServerConnection] = asyncio.Queue()
+        self._server: Server | None = None
+        self._port = 0
+
+    async def open(self) -> str:
+        self._server = await serve(self._handle, "127.0.0.1", self._port)
+        self._port = self._server.sockets[0].getsockname()[1]
+        return f"ws://127.0.0.1:{self._port}/stream?token=hidden"
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def joined(self) -> ServerConnection:
+        async with asyncio.timeout(20):
+            return await self._joined.get()
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        assert connection.request is not None
+        self.headers.append(dict(connection.request.headers))
+        await self._joined.put(connection)
+        async for message in connection:
+            self.received.append(str(message))
+
+
+@pytest.fixture
+async def market(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Market]:
+    monkeypatch.setattr(websocket, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(websocket, "MAX_RETRY_S", 0.05)
+    one = Market()
+    yield one
+    await one.close()
+
+
+class Reading:
+    """A source being read."""
+
+    def __init__(self, source: WebsocketSource, cursor: str) -> None:
+        self.source, self.cursor = source, ""
+        self._items = source.items(cursor)
+        self._read: list[Item] = []
+
+    async def rows(self, count: int) -> list[Any]:
+        """Return the next rows: the price, or ("gap", symbol)."""
+        async with asyncio.timeout(20):
+            while len(self._read) < count:
+                self._read += await anext(self._items)
+        found, self._read = self._read[:count], self._read[count:]
+        self.cursor = self.source.cursor_after(found)
+        return [
+            ("gap", item.row["symbol"]) if item.row.get("kind") == "gap" else item.row.get("price")
+            for item in found
+        ]
+
+
+@asynccontextmanager
+async def reading(
+    url: str, cursor: str = "", *, number: str = "n", **options: Any
+) -> AsyncIterator[Reading]:
+    source = WebsocketSource(Subscription(url, **options), MessageLayout(number=number))
+    one = Reading(source, cursor)
+    try:
+        yield one
+    finally:
+        await one._items.aclose()  # type: ignore[attr-defined]
+
+
+def trade(number: int, symbol: str = "KO") -> str:
+    at = f"2026-11-02T10:{number // 60:02}:{number % 60:02}Z"
+    return json.dumps({"symbol": symbol, "time": at, "price": number, "quantity": 1, "n": number})
+
+
+async def sent(connection: ServerConnection, *messages: str) -> None:
+    for message in messages:
+        await connection.send(message)
+
+
+async def test_it_subscribes_and_reads_rows_and_nothing_else(market: Market) -> None:
+    url = await market.open()
+    async with reading(
+        url, send=['{"subscribe": "trades", "after": {last_number}}'], headers={"X-Key": "k"}
+    ) as one:
+        coming = asyncio.create_task(one.rows(2))
+        connection = await market.joined()
+        await sent(connection, '{"subscribed": true}', trade(1), trade(2))
+        assert await coming == [1, 2]
+    assert market.received == ['{"subscribe": "trades", "after": 0}']
+    assert market.headers[0]["x-key"] == "k"
+
+
+async def test_repeats_are_left_out_and_missing_numbers_are_a_gap(
+    market: Market, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await market.open()
+    async with reading(url) as one:
+        coming = asyncio.create_task(one.rows(4))
+        connection = await market.joined()
+        await sent(connection, trade(1), trade(2), trade(2), trade(1), trade(5))
+        assert await coming == [1, 2, ("gap", ""), 5]
+    assert "numbers 3 to 4 did not come" in caplog.text
+    assert "sent number 2 after 2: left out as repeated" in caplog.text
+    assert "hidden" not in caplog.text
+
+
+async def test_numbers_of_each_symbol_are_counted_apart(market: Market) -> None:
+    url = await market.open()
+    async with reading(url, per_symbol=True) as one:
+        coming = asyncio.create_task(one.rows(5))
+        connection = await market.joined()
+        await sent(connection, trade(1), trade(7, "PEP"), trade(2), trade(9, "PEP"))
+        assert await coming == [1, 7, 2, ("gap", "PEP"), 9]
+
+
+async def test_a_source_that_continues_by_number_leaves_no_gap_when_it_comes_back(
+    market: Market, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await market.open()
+    async with reading(url, send=["{last_number}"]) as one:
+        coming = asyncio.create_task(one.rows(4))
+        connection = await market.joined()
+        await sent(connection, trade(1), trade(2))
+        await market.close()
+        await market.open()
+        connection = await market.joined()
+        await sent(connection, trade(2), trade(3), trade(4))
+        assert await coming == [1, 2, 3, 4]
+    assert market.received == ["0", "2"]
+    assert "does not send" in caplog.text
+
+
+@pytest.mark.parametrize("numbers", [{"number": ""}, {"numbers_restart": True}])
+async def test_without_lasting_numbers_a_lost_connection_is_a_gap(
+    market: Market, numbers: dict[str, Any]
+) -> None:
+    url = await market.open()
+    async with reading(url, **numbers) as one:
+        coming = asyncio.create_task(one.rows(3))
+        connection = await market.joined()
+        await sent(connection, trade(1))
+        await connection.close()
+        connection = await market.joined()
+        await sent(connection, trade(1))
+        assert await coming == [1, ("gap", ""), 1]
+
+
+async def test_a_recorder_that_was_away_knows_what_it_missed(market: Market) -> None:
+    url = await market.open()
+    for options, expected in (
+        ({}, [("gap", ""), 6]),
+        ({"number": ""}, [("gap", ""), 6]),
+    ):
+        async with reading(url, **options) as one:
+            coming = asyncio.create_task(one.rows(2))
+            await sent(await market.joined(), trade(1), trade(2))
+            await coming
+        async with reading(url, one.cursor, **options) as two:
+            coming = asyncio.create_task(two.rows(2))
+            await sent(await market.joined(), trade(6))
+            assert await coming == expected
+
+
+async def test_nonsense_is_handed_on_to_be_refused_and_a_silent_server_is_said(
+    market: Market, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await market.open()
+    await market.close()
+    async with reading(url) as one:
+        coming = asyncio.create_task(one.rows(2))
+        async with asyncio.timeout(20):
+            while "does not send" not in caplog.text:
+                await asyncio.sleep(0.01)
+        await market.open()
+        connection = await market.joined()
+        await sent(connection, "nonsense", '{"price": 1}')
+        await coming
+    assert "hidden" not in caplog.text
