@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.urls import reverse
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -32,9 +33,13 @@ from scheduling.api.request_serializers import (
 )
 from scheduling.errors import Refused
 from scheduling.models import Phase
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view import PortfolioView, read_fleet_view
 from scheduling.operations import registry
-from scheduling.presentation.documents import handoff_document, portfolio_document
+from scheduling.presentation.documents import (
+    handoff_document,
+    portfolio_document,
+    portfolio_view,
+)
 from scheduling.presentation.portfolio_body import PortfolioBody, PortfolioChanges, read_bodies
 from scheduling.presentation.serializers import (
     CheckpointDocument,
@@ -104,31 +109,71 @@ def _create_all(given: list[Any], actor: str) -> Response:
     return Response({"created": len(made), "names": [one.name for one in made]}, status=201)
 
 
+_ETAG = OpenApiParameter(
+    "ETag",
+    str,
+    OpenApiParameter.HEADER,
+    description="Of what PATCH can change; send it back as If-Match.",
+    response=True,
+)
+_IF_MATCH = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="ETag of the portfolio that the change was made for; `*`, or none: any.",
+)
+
+
+def _etag(view: PortfolioView) -> dict[str, str]:
+    return {"ETag": f'"{operations.EditBase.of(view).token}"'}
+
+
+def _if_match(request: Request) -> operations.EditBase | None:
+    """Return what the client has seen, or None if it does not say. Raise Invalid."""
+    given = request.headers.get("If-Match", "").strip()
+    if given in ("", "*"):
+        return None
+    # A proxy that compresses responses makes ETags weak.
+    return operations.EditBase.from_token(given.removeprefix("W/").strip('"'), "If-Match")
+
+
 class PortfolioDetail(ApiView):
     """One portfolio."""
 
-    @described(PortfolioDocument, summary="A portfolio, its desired and its actual state")
+    @described(
+        PortfolioDocument,
+        parameters=[_ETAG],
+        summary="A portfolio, its desired and its actual state",
+    )
     def get(self, request: Request, name: str) -> Response:
-        """Return the portfolio."""
-        return Response(portfolio_document(name))
+        """Return the portfolio. Its ETag stands for what PATCH can change, not for its progress."""
+        view = portfolio_view(name)
+        return Response(PortfolioDocument(view).data, headers=_etag(view))
 
     @described(
         RevisedDocument,
         status=202,
         body=PortfolioChanges,
+        parameters=[_IF_MATCH, _ETAG],
         summary=registry.EDIT.summary("a portfolio"),
         performs=registry.EDIT,
     )
     def patch(self, request: Request, name: str) -> Response:
-        """Change the portfolio, and return it with the handoff and warnings."""
+        """Change the portfolio, and return it with the handoff and warnings.
+
+        With If-Match, 409 `changed_meanwhile` names who changed what since that ETag.
+        """
         changes = read_body(request, PortfolioChanges)
-        portfolio, handoff = operations.revise_portfolio(name, changes, actor=actor_of(request))
+        portfolio, handoff = operations.revise_portfolio(
+            name, changes, actor=actor_of(request), base=_if_match(request)
+        )
+        view = portfolio_view(portfolio.name)
         document = {
-            "portfolio": portfolio_document(portfolio.name),
+            "portfolio": PortfolioDocument(view).data,
             "handoff": handoff_document(handoff),
             "warnings": operations.warnings_after_change(portfolio.name, changes),
         }
-        return Response(document, status=202)
+        return Response(document, status=202, headers=_etag(view))
 
     @described(
         DeletedDocument,

@@ -97,6 +97,16 @@ class EditPortfolioForm(OperationForm):
         """Return the hash, or None for a strategy of the release."""
         return self.cleaned_data["artifact"].strip() or None
 
+    @classmethod
+    def as_data(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values as a browser would send them."""
+        fields = cls.base_fields
+        return {
+            name: fields[name].prepare_value(value)
+            for name, value in values.items()
+            if name in fields
+        }
+
     def changes_from(self, initial: dict[str, Any]) -> dict[str, Any]:
         """Return the changed fields; the note only together with another change."""
         changes = {

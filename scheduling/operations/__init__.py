@@ -5,6 +5,7 @@ Each function is one transaction and raises `scheduling.errors.Refused` if it ca
 """
 
 from scheduling.operations.artifacts import add_artifact, delete_artifact
+from scheduling.operations.edits import EditBase, FieldChange, differences, rebased, values_at
 from scheduling.operations.fit_warnings import warnings_after_change
 from scheduling.operations.fleet import (
     even_by,
@@ -42,6 +43,8 @@ from scheduling.operations.verifications import verify
 
 __all__ = [
     "MAX_AT_ONCE",
+    "EditBase",
+    "FieldChange",
     "NewPortfolio",
     "NewRollOut",
     "accept_python",
@@ -53,6 +56,7 @@ __all__ = [
     "create_portfolios",
     "delete_artifact",
     "delete_portfolio",
+    "differences",
     "drain",
     "even_by",
     "forget_node",
@@ -63,6 +67,7 @@ __all__ = [
     "migrate",
     "raise_epoch_floor",
     "rebalance",
+    "rebased",
     "release_storm",
     "reload",
     "return_roll_out",
@@ -79,6 +84,7 @@ __all__ = [
     "undrain",
     "unfreeze",
     "unpin",
+    "values_at",
     "verify",
     "warnings_after_change",
 ]

@@ -26,6 +26,7 @@ from scheduling.enact.start import lift, note_pending
 from scheduling.errors import NotFound, Refused
 from scheduling.models import ACTIVE_STATES, Handoff, Node, Phase, Run
 from scheduling.observe.snapshot import observe
+from scheduling.operations.edits import configuration_of, differences
 from scheduling.operations.lookup import locked, present, record_request
 from scheduling.timing import timing
 
@@ -100,8 +101,16 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
             found.status = RevisionStatus.UNPROVEN
             found.save(update_fields=["status"])
         if portfolio.revision != number:
+            before = portfolio.revisions.get(number=portfolio.revision)
+            changed = differences(configuration_of(before), configuration_of(found))
             portfolio.revision = number
             portfolio.save(update_fields=["revision"])
+            fields = sorted({change.field.partition(".")[0] for change in changed})
+            execute(
+                record_request(
+                    "portfolio_changed", portfolio.pk, actor, reason, fields=fields, revision=number
+                )
+            )
         row = execute(
             request(
                 "reload",

@@ -31,16 +31,20 @@ from scheduling.enact.audit_log import Line, audit_all
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import removed_in_use, request, symbols_in_use
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
+from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Handoff, Node, Phase, Run
 from scheduling.operations.artifacts import hold_artifact, resolve_artifact
+from scheduling.operations.edits import (
+    CONFIGURATION,
+    PLACEMENT,
+    EditBase,
+    changed_meanwhile,
+    configuration_of,
+)
 from scheduling.operations.lookup import locked, record_request
 from scheduling.operations.moves import refuse_lacking, stop_run
 from scheduling.timing import timing
-
-CONFIGURATION = ("strategy", "config", "symbols", "limits", "artifact")
-
-PLACEMENT = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +260,12 @@ def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
 
 
 def revise_portfolio(
-    name: str, changes: dict[str, Any], *, actor: str
+    name: str, changes: dict[str, Any], *, actor: str, base: EditBase | None = None
 ) -> tuple[Portfolio, Handoff | None]:
     """Apply `changes`, which may hold any fields of NewPortfolio but name and starting_cash.
+
+    With `base`, raise Refused `changed_meanwhile`, which names who changed what, if the portfolio
+    is not as it was then.
 
     A change of strategy, artifact, config, symbols or limits makes a new revision, and begins a
     reload if the portfolio runs. `artifact` is a hash or its beginning, or None for a strategy of
@@ -285,14 +292,18 @@ def revise_portfolio(
     with transaction.atomic():
         portfolio = locked(name)
         current = portfolio.revisions.get(number=portfolio.revision)
-        before = _configuration(current)
+        before = configuration_of(current)
         wanted = {key: changes.get(key, before[key]) for key in CONFIGURATION}
-        errors = validation.configuration_errors(**wanted, feed=portfolio.feed.name)
         placement = {key: changes[key] for key in PLACEMENT if key in changes}
-        errors += _placement_errors(placement)
+        revised = wanted != before
+        number = _next_number(portfolio) if revised else portfolio.revision
+        errors = _placement_errors(placement)
+        # Before the rest is checked: the change of another may be the cause of what is wrong.
+        if not errors and not execute(_edit(portfolio, number, placement, base)):
+            raise changed_meanwhile(portfolio, current, base or EditBase.of(portfolio))
+        errors += validation.configuration_errors(**wanted, feed=portfolio.feed.name)
         if errors:
             raise Invalid(errors)
-        revised = wanted != before
         if revised and wanted["artifact"] is not None:
             hold_artifact(wanted["artifact"])
         # Lock the run: no commit may come between reading its symbols and the new revision.
@@ -304,13 +315,8 @@ def revise_portfolio(
         for key, value in placement.items():
             setattr(portfolio, key, value)
         if revised:
-            last = portfolio.revisions.order_by("-number").values_list("number", flat=True)[0]
-            portfolio.revision = last + 1
-            _revision(
-                portfolio, last + 1, **wanted, note=changes.get("note", ""), actor=actor
-            ).save()
-        # Without a key column the row is locked FOR NO KEY UPDATE, so no grant waits for it.
-        portfolio.save(update_fields=[*placement, "revision"])
+            portfolio.revision = number
+            _revision(portfolio, number, **wanted, note=changes.get("note", ""), actor=actor).save()
         if placement:
             # The node's desired set holds these fields. The run is locked, since a grant under
             # way would leave the new owner with the old values.
@@ -331,10 +337,22 @@ def revise_portfolio(
     return portfolio, _reload_if_running(portfolio, actor, f"r{portfolio.revision} by {actor}")
 
 
-def _configuration(revision: Revision) -> dict[str, Any]:
-    """Return what a change of makes a new revision."""
-    found = {key: getattr(revision, key) for key in CONFIGURATION if key != "artifact"}
-    return {**found, "artifact": revision.artifact_id}
+def _next_number(portfolio: Portfolio) -> int:
+    return portfolio.revisions.order_by("-number").values_list("number", flat=True)[0] + 1
+
+
+def _edit(
+    portfolio: Portfolio, number: int, placement: Mapping[str, Any], base: EditBase | None
+) -> Transaction[bool]:
+    seen = base or EditBase.of(portfolio)
+    return edit_portfolio(
+        portfolio.pk,
+        number,
+        placement,
+        seen_portfolio=seen.portfolio,
+        seen_revision=seen.revision,
+        seen_placement=seen.placement,
+    )
 
 
 def _check_unlocked(name: str, changes: Mapping[str, Any]) -> None:
@@ -348,7 +366,7 @@ def _check_unlocked(name: str, changes: Mapping[str, Any]) -> None:
     ).first()
     if current is None:
         return
-    before = _configuration(current)
+    before = configuration_of(current)
     wanted = {key: changes.get(key, before[key]) for key in CONFIGURATION}
     errors = validation.configuration_errors(**wanted, feed=current.portfolio.feed.name)
     if any(error["code"] == "check_failed" for error in errors):

@@ -194,6 +194,7 @@ EDIT = Operation(
     "A change of strategy, parameters, symbols or limits makes a new revision and reloads the "
     "portfolio if it runs. If the new revision fails, the running one goes on.",
     portfolios.revise_portfolio,
+    command="update_portfolio {name}",
 )
 START = Operation(
     "start",

@@ -6,7 +6,7 @@ from typing import Any
 
 from scheduling.errors import NotFound
 from scheduling.models import Control, Handoff, Node, NodeStatus, Storm
-from scheduling.observe.fleet_view import NodeView, read_fleet_view, read_portfolio
+from scheduling.observe.fleet_view import NodeView, PortfolioView, read_fleet_view, read_portfolio
 from scheduling.presentation.serializers import (
     FreezeDocument,
     HandoffDocument,
@@ -72,12 +72,17 @@ def node_document(name: str) -> Any:
     return NodeDocument(node_view(name), context={"operator": True}).data
 
 
-def portfolio_document(name: str) -> Any:
-    """Return the document of one portfolio, or raise NotFound."""
+def portfolio_view(name: str) -> PortfolioView:
+    """Return one portfolio, or raise NotFound."""
     view = read_portfolio(name)
     if view is None:
         raise NotFound("portfolio", name)
-    return PortfolioDocument(view).data
+    return view
+
+
+def portfolio_document(name: str) -> Any:
+    """Return the document of one portfolio, or raise NotFound."""
+    return PortfolioDocument(portfolio_view(name)).data
 
 
 def handoff_document(handoff: Handoff | None) -> Any:

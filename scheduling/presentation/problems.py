@@ -41,6 +41,7 @@ CODES: dict[str, tuple[int, str]] = {
     "already_stopped": (409, "Already stopped"),
     "already_running": (409, "Already running"),
     "name_taken": (409, "The name is taken"),
+    "changed_meanwhile": (409, "The portfolio was changed meanwhile"),
     "verification_in_progress": (409, "A verification is under way"),
     "symbol_in_use": (409, "The symbol is in use"),
     "revision_rejected": (409, "The revision was rejected"),

@@ -40,27 +40,37 @@ class ApiClient:
         """Return the response to POST with a JSON body, or without a body."""
         return self._send("POST", path, body)
 
-    def patch(self, path: str, body: Any = None) -> Any:
-        """Return the response to PATCH."""
-        return self._send("PATCH", path, body)
+    def patch(self, path: str, body: Any = None, if_match: str | None = None) -> Any:
+        """Return the response to PATCH, with If-Match where given."""
+        condition = {} if if_match is None else {"If-Match": if_match}
+        return self._send("PATCH", path, body, condition)
 
     def delete(self, path: str, body: Any = None) -> Any:
         """Return the response to DELETE."""
         return self._send("DELETE", path, body)
 
-    def raw(self, method: str, path: str, data: bytes, content_type: str) -> Any:
+    def raw(
+        self,
+        method: str,
+        path: str,
+        data: bytes,
+        content_type: str,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
         """Return the response to a request with a raw body."""
         return self._client.generic(
-            method, f"/api/{path}", data, content_type, headers=self._headers
+            method, f"/api/{path}", data, content_type, headers={**self._headers, **(headers or {})}
         )
 
     def form(self, path: str, fields: dict[str, Any]) -> Any:
         """Return the response to POST of a form, which may have files."""
         return self._client.post(f"/api/{path}", fields, headers=self._headers)
 
-    def _send(self, method: str, path: str, body: Any) -> Any:
+    def _send(
+        self, method: str, path: str, body: Any, headers: dict[str, str] | None = None
+    ) -> Any:
         data = b"" if body is None else json.dumps(body).encode()
-        return self.raw(method, path, data, "application/json")
+        return self.raw(method, path, data, "application/json", headers)
 
 
 def make_api_client(role: Role | None, name: str) -> ApiClient:

@@ -6,7 +6,7 @@ full-width. A number that English spells out (twice) is spelled out here too.
 
 from __future__ import annotations
 
-from scheduling.decide.reasons.english import Params, Sentence, number
+from scheduling.decide.reasons.english import Params, Sentence, duration, number
 
 
 def _load(before: float, after: float, capacity: float) -> str:
@@ -372,6 +372,28 @@ def _older_revision(p: Params) -> str:
     )
 
 
+# Edits
+
+UNITS = ("秒", "分钟", "小时", "天")
+
+
+def _changed_meanwhile(p: Params) -> str:
+    return "；".join(map(_edit, p["edits"])) or "已恢复原样"
+
+
+def _edit(e: Params) -> str:
+    when = "" if e["ago_s"] is None else f"{duration(e['ago_s'], UNITS)}前 "
+    who = f"{when}{e['actor'] or '某人'}"
+    revision = f" 在 {e['revision_name']} 中" if e["revision_name"] else " "
+    return f"{who}{revision}修改了 {'、'.join(map(_changed_field, e['fields']))}"
+
+
+def _changed_field(f: Params) -> str:
+    before = "未设置" if f["before"] is None else f["before"]
+    after = "未设置" if f["after"] is None else f["after"]
+    return f"{f['name']} {before} → {after}"
+
+
 # Roll-outs
 
 _PHASES = {"stopped": "已停止", "halted": "已暂停", "quarantined": "已隔离"}
@@ -476,6 +498,7 @@ SENTENCES: dict[str, Sentence] = {
     "on_node": on_node,
     "would_place": _would_place,
     "would_wait": _would_wait,
+    "changed_meanwhile": _changed_meanwhile,
     "roll_out_deleted": _roll_out_deleted,
     "roll_out_changed": _roll_out_changed,
     "roll_out_not_running": _roll_out_not_running,

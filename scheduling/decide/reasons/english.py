@@ -380,6 +380,35 @@ def _older_revision(p: Params) -> str:
     )
 
 
+# Edits
+
+
+def duration(seconds: float, units: tuple[str, str, str, str] = ("s", "min", "h", "days")) -> str:
+    """Return `5 s`, `12 min`, `3 h` or `4 days`."""
+    for limit, size, unit in zip((120, 7200, 172_800), (1, 60, 3600), units[:3], strict=True):
+        if seconds < limit:
+            return f"{number(int(max(seconds, 0) // size))} {unit}"
+    return f"{number(int(seconds // 86_400))} {units[3]}"
+
+
+def _changed_meanwhile(p: Params) -> str:
+    """Return `r3 by ann 5 s ago changed quantity 100 → 200`, an edit after the other."""
+    return "; ".join(map(_edit, p["edits"])) or "it is as it was again"
+
+
+def _edit(e: Params) -> str:
+    revision = f"{e['revision_name']} by " if e["revision_name"] else ""
+    who = revision + (e["actor"] or "an unknown person")
+    when = "" if e["ago_s"] is None else f" {duration(e['ago_s'])} ago"
+    return f"{who}{when} changed {', '.join(map(_changed_field, e['fields']))}"
+
+
+def _changed_field(f: Params) -> str:
+    before = "unset" if f["before"] is None else f["before"]
+    after = "unset" if f["after"] is None else f["after"]
+    return f"{f['name']} {before} → {after}"
+
+
 # Roll-outs
 
 
@@ -478,6 +507,7 @@ SENTENCES: dict[str, Sentence] = {
     "on_node": on_node,
     "would_place": _would_place,
     "would_wait": _would_wait,
+    "changed_meanwhile": _changed_meanwhile,
     "roll_out_deleted": _roll_out_deleted,
     "roll_out_changed": _roll_out_changed,
     "roll_out_not_running": _roll_out_not_running,

@@ -13,6 +13,7 @@ from django.test import Client
 
 from portfolios.models import Artifact, Portfolio
 from scheduling.dashboard.views import artifacts
+from scheduling.operations import EditBase
 from scheduling.permissions import Role
 from tests.support.api_client import make_user
 from tests.support.artifacts import make_wheel, store_artifact
@@ -122,6 +123,7 @@ def test_artifact_is_changed_in_the_edit_form(operator: Client) -> None:
     form = operator.get("/portfolios/p/edit/").content.decode()
     assert f'value="{first.sha256[:16]}"' in form
     fields = {
+        "base": EditBase.of(Portfolio.objects.get()).token,
         "artifact": first.sha256[:16], "config": "{}", "symbols": "IBM", "limits": "{}",
         "selector": "{}", "weight": 1, "priority": 0, "spread_group": "", "catch_up": "state_only",
     }  # fmt: skip
@@ -131,6 +133,7 @@ def test_artifact_is_changed_in_the_edit_form(operator: Client) -> None:
     portfolio = Portfolio.objects.get()
     wanted = portfolio.revisions.get(number=portfolio.revision)
     assert (portfolio.revision, wanted.artifact_id) == (2, second.sha256)
+    fields["base"] = EditBase.of(portfolio).token
     wrong = operator.post("/portfolios/p/edit/", {**fields, "artifact": "ffffffff"})
     assert wrong.status_code == 400
     assert "There is no artifact ffffffff" in wrong.content.decode()

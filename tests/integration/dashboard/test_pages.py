@@ -14,6 +14,7 @@ from scheduling.dashboard.actions import NODE_ACTIONS
 from scheduling.dashboard.views import actions, portfolio
 from scheduling.decide.types import TargetAnswer
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
+from scheduling.operations import EditBase
 from tests.support import board_fixture
 
 pytestmark = pytest.mark.django_db
@@ -270,9 +271,15 @@ def test_unknown_object_gets_404_with_its_name(operator, address):
     assert "named no-such" in text_of(answer)
 
 
+def base_of(page) -> str:
+    """Return what the form says it was opened with."""
+    return re.search(r'name="base" value="([^"]+)"', text_of(page))[1]
+
+
 def test_edit_passes_only_changed_fields(operator, calls):
     page = operator.get("/portfolios/aapl-sma/edit/", **DIALOG)
     given = {
+        "base": base_of(page),
         "config": '{"fast": 10, "slow": 50}',
         "symbols": "XOM CVX",
         "limits": '{"largest_position": "300"}',
@@ -286,12 +293,15 @@ def test_edit_passes_only_changed_fields(operator, calls):
     assert "Edit aapl-sma" in text_of(page)
     answer = operator.post("/portfolios/aapl-sma/edit/", given, **DIALOG)
     changes = {"config": {"fast": 10, "slow": 50}, "note": "slower"}
-    assert calls == [("revise_portfolio", ("aapl-sma", changes), {"actor": "mira"})]
+    base = EditBase.from_token(given["base"])
+    assert base.revision == 12
+    assert calls == [("revise_portfolio", ("aapl-sma", changes), {"actor": "mira", "base": base})]
     assert answer.status_code == 200
 
 
 def test_invalid_json_is_reported_at_its_field_and_kept(operator, calls):
     given = {"config": '{"fast": 10,}', "weight": "1", "priority": "0", "catch_up": "full"}
+    given["base"] = base_of(operator.get("/portfolios/aapl-sma/edit/", **DIALOG))
     answer = operator.post("/portfolios/aapl-sma/edit/", given, **DIALOG)
     page = text_of(answer)
     assert answer.status_code == 400
@@ -306,6 +316,7 @@ def test_refused_parameter_is_reported_at_its_field(operator, monkeypatch):
 
     monkeypatch.setattr(actions.operations, "revise_portfolio", refuse)
     given = {
+        "base": base_of(operator.get("/portfolios/aapl-sma/edit/", **DIALOG)),
         "config": '{"fast": 90, "slow": 50}',
         "weight": "1",
         "priority": "0",

@@ -119,12 +119,14 @@ def test_reasons_are_refused_by_every_interface(operator: ApiClient, browser: Cl
 def test_an_edit_whose_json_has_line_breaks_is_fine_and_one_with_controls_is_not(
     browser: Client,
 ) -> None:
-    make_portfolio("p", strategy="buy_and_hold", symbols=["IBM"])
-    form = {"config": "{\n}", "symbols": "IBM", "limits": "{\n}", "weight": "2", "priority": "0"}
+    portfolio = make_portfolio("p", strategy="buy_and_hold", symbols=["IBM"])
+    form = {"base": operations.EditBase.of(portfolio).token}
+    form |= {"config": "{\n}", "symbols": "IBM", "limits": "{\n}", "weight": "2", "priority": "0"}
     form |= {"selector": '{\n"zone": "a"\n}', "catch_up": "state_only"}
     saved = browser.post("/portfolios/p/edit/", form)
     assert saved.status_code in (200, 302), saved.content
     assert Portfolio.objects.get().selector == {"zone": "a"}
+    form |= {"base": operations.EditBase.of(Portfolio.objects.get()).token}
     bad = form | {"selector": '{"zone": "a\\u202e"}'}
     assert browser.post("/portfolios/p/edit/", bad).status_code == 400
 

@@ -56,6 +56,11 @@ ROOM: dict[str, Any] = {
     **REQUIREMENTS, "states": [STATE], "more": {}, "group": "", "remedy": "more", "remedy_node": "",
 }  # fmt: skip
 
+EDIT: dict[str, Any] = {
+    "revision_name": "r3", "actor": "ginkgo", "ago_s": 5.2,
+    "fields": [{"name": "quantity", "before": "100", "after": "200"}],
+}  # fmt: skip
+
 ARTIFACT: dict[str, Any] = {"artifact": "momentum 2.0", "artifact_python": ">=3.13"}
 
 ENGLISH = [
@@ -279,6 +284,23 @@ ENGLISH = [
         {**STATE, "state": "flapping"},
         "node-2 was lost repeatedly: it can be chosen again in 12 s",
     ),
+    (
+        "changed_meanwhile",
+        {
+            "edits": [
+                EDIT,
+                {
+                    **EDIT,
+                    "actor": "ann",
+                    "ago_s": 180.0,
+                    "revision_name": None,
+                    "fields": [{"name": "priority", "before": "0", "after": None}],
+                },
+            ]
+        },
+        "r3 by ginkgo 5 s ago changed quantity 100 → 200; ann 3 min ago changed priority 0 → unset",
+    ),
+    ("changed_meanwhile", {"edits": []}, "it is as it was again"),
     ("roll_out_deleted", {}, "was deleted"),
     (
         "roll_out_changed",

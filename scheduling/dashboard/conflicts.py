@@ -1,0 +1,56 @@
+"""The three values of each field that two people edited at once. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import get_language
+
+from scheduling.decide.reasons import render
+from scheduling.decide.types import Reason
+from scheduling.errors import Refused
+from scheduling.operations import differences
+from scheduling.presentation.formatting import UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class ThreeWayLine:
+    """One field: when the form was opened, now, and as the user typed it."""
+
+    field: str
+    opened: str
+    now: str
+    yours: str
+    clashes: bool  #: both changed it, to different values
+
+
+def three_way(
+    base: Mapping[str, Any], now: Mapping[str, Any], yours: Mapping[str, Any]
+) -> list[ThreeWayLine]:
+    """Return a line per field or entry that somebody changed, those that clash first."""
+    theirs = {change.field: change for change in differences(base, now)}
+    own = {change.field: change for change in differences(base, yours)}
+    labels = {change.field: change.label for change in [*theirs.values(), *own.values()]}
+    lines = []
+    for field, label in labels.items():
+        opened = (theirs.get(field) or own[field]).before
+        present = theirs[field].after if field in theirs else opened
+        typed = own[field].after if field in own else opened
+        clashes = field in theirs and field in own and present != typed
+        lines.append(ThreeWayLine(label, _text(opened), _text(present), _text(typed), clashes))
+    return sorted(lines, key=lambda line: (not line.clashes, line.field))
+
+
+def _text(value: Any) -> str:
+    if value is None or value == "":
+        return UNKNOWN
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def localized_refusal(refused: Refused) -> str:
+    """Return who changed what since, in the language of the request."""
+    why = refused.extra.get("why")
+    return render(Reason(why["code"], why["params"]), get_language()) if why else refused.message

@@ -1,0 +1,126 @@
+"""manage.py update_portfolio NAME [--set NAME=VALUE] [--weight N] … [--if-revision N]"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from portfolios.models import CatchUp
+from scheduling import operations
+from scheduling.errors import NotFound
+from scheduling.management.arguments import (
+    add_wait,
+    comma_list,
+    json_object,
+    label,
+    parameter,
+    positive_int,
+)
+from scheduling.management.base import GinkgoCommand
+from scheduling.management.handoff_wait import wait_for
+from scheduling.operations import registry
+from scheduling.operations.edits import CONFIGURATION, PLACEMENT
+from scheduling.presentation.documents import handoff_document, portfolio_document, portfolio_view
+
+
+class Command(GinkgoCommand):
+    help = (
+        registry.EDIT.help("a portfolio")
+        + " It is refused, and says who changed what, if somebody else changes the portfolio at the"
+        " same time."
+    )
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Add the fields that can be changed, the conditions and `--wait`."""
+        parser.add_argument("name", metavar="NAME", help="the portfolio")
+        parser.add_argument(
+            "--if-revision",
+            metavar="N",
+            type=positive_int,
+            help="only if this is its wanted revision, otherwise say who changed it",
+        )
+        parser.add_argument(
+            "--if-match",
+            metavar="ETAG",
+            help="only if nothing was changed since the API returned this ETag",
+        )
+        parser.add_argument(
+            "--set",
+            metavar="NAME=VALUE",
+            type=parameter,
+            action="append",
+            help="one parameter of its strategy; the others stay; may be repeated",
+        )
+        parser.add_argument(
+            "--config", metavar="JSON", type=json_object, help="all parameters of its strategy"
+        )
+        parser.add_argument("--strategy", metavar="S")
+        parser.add_argument(
+            "--artifact", metavar="SHA256", help="or its first digits; '' for one of the release"
+        )
+        parser.add_argument("--symbols", metavar="A,B", type=comma_list)
+        parser.add_argument("--limits", metavar="JSON", type=json_object)
+        parser.add_argument("--weight", metavar="N", type=int)
+        parser.add_argument("--priority", metavar="N", type=int)
+        parser.add_argument(
+            "--selector", metavar="K=V", type=label, action="append", help="may be repeated"
+        )
+        parser.add_argument("--spread-group", metavar="GROUP")
+        parser.add_argument("--spread-hard", choices=("yes", "no"))
+        parser.add_argument("--catch-up", choices=CatchUp.values)
+        parser.add_argument("--note", metavar="TEXT", default="")
+        add_wait(parser)
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Change the portfolio; with --wait, return once the new revision runs."""
+        name = options["name"]
+        if options["if_revision"] and options["if_match"]:
+            raise CommandError("Give --if-revision or --if-match, not both.", returncode=2)
+        view = portfolio_view(name)
+        changes = _changes(options)
+        base = None
+        if options["if_match"]:
+            token = options["if_match"].removeprefix("W/").strip('"')
+            base = operations.EditBase.from_token(token, "--if-match")
+        elif options["if_revision"]:
+            base = operations.EditBase(options["if_revision"])
+        if options["set"]:
+            if "config" in changes:
+                raise CommandError("Give --set or --config, not both.", returncode=2)
+            # The other parameters are those that were read here, so they must still hold.
+            base = base or operations.EditBase.of(view)
+            values = operations.values_at(operations.EditBase(base.revision, view.id))
+            if values is None:
+                raise NotFound(f"revision of {name}", f"r{base.revision}")
+            changes["config"] = {**values["config"], **dict(options["set"])}
+        if not changes:
+            raise CommandError("Give at least one field to change.", returncode=2)
+        changes["note"] = options["note"]
+        portfolio, handoff = operations.revise_portfolio(name, changes, actor=self.actor, base=base)
+        if handoff is not None and options["wait"]:
+            handoff = wait_for(handoff, options["wait"])
+        document = {
+            "portfolio": portfolio_document(name),
+            "handoff": handoff_document(handoff),
+            "warnings": operations.warnings_after_change(name, changes),
+        }
+        reload = f"; {handoff.kind} {handoff.state}" if handoff else ""
+        sentence = f"{name} is at r{portfolio.revision}{reload}."
+        self.show(document, " ".join([sentence, *document["warnings"]]))
+
+
+def _changes(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that were given."""
+    found = {
+        name: options[name]
+        for name in (*CONFIGURATION, *PLACEMENT)
+        if options.get(name) is not None
+    }
+    if "artifact" in found:
+        found["artifact"] = found["artifact"] or None
+    if "selector" in found:
+        found["selector"] = dict(found["selector"])
+    if "spread_hard" in found:
+        found["spread_hard"] = found["spread_hard"] == "yes"
+    return found

@@ -1,0 +1,228 @@
+"""Edits of a portfolio, protected by what the editor saw.
+
+`EditBase` is the state that an edit started from: the revision, and the fields that no revision
+holds. A form keeps its token in a hidden field, the API returns it as ETag. `revise_portfolio`
+compares it in the statement that writes, so that nobody reverts the change of another unseen.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from django.utils import timezone
+
+from portfolios import validation
+from portfolios.models import CatchUp, Portfolio, Revision
+from scheduling.decide.reasons import as_data, render
+from scheduling.decide.types import Reason
+from scheduling.errors import Invalid, Refused
+from scheduling.models import Event
+
+CONFIGURATION = ("strategy", "config", "symbols", "limits", "artifact")
+
+PLACEMENT = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")
+
+#: Fields whose entries are compared one by one.
+_OBJECTS = ("config", "limits", "selector")
+
+#: Changes of others that a refusal looks back on, to name who made them.
+MAX_EVENTS = 50
+
+
+class Editable(Protocol):
+    """A portfolio, as a row or as a view of the fleet."""
+
+    @property
+    def id(self) -> int:
+        """Its key."""
+
+    @property
+    def revision(self) -> int:
+        """The wanted revision."""
+
+
+@dataclass(frozen=True, slots=True)
+class EditBase:
+    """What an edit started from. A field that is None is not compared."""
+
+    revision: int
+    portfolio: int | None = None
+    placement: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, portfolio: Editable) -> EditBase:
+        """Return the base of an edit that starts now."""
+        placement = {name: getattr(portfolio, name) for name in PLACEMENT}
+        return cls(portfolio.revision, portfolio.id, placement)
+
+    @property
+    def token(self) -> str:
+        """Return the base as text for a hidden field or an ETag."""
+        placement = self.placement or {}
+        values = [self.portfolio, self.revision, *(placement.get(name) for name in PLACEMENT)]
+        packed = json.dumps(values, separators=(",", ":")).encode()
+        return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+    @classmethod
+    def from_token(cls, token: str, field: str = "base") -> EditBase:
+        """Return the base of a token. Raise Invalid, which names `field`, if it is none."""
+        try:
+            packed = base64.b64decode(
+                token + "=" * (-len(token) % 4), altchars=b"-_", validate=True
+            )
+            portfolio, revision, *values = json.loads(packed)
+            base = cls(revision, portfolio, dict(zip(PLACEMENT, values, strict=True)))
+        except (ValueError, TypeError):
+            base = None
+        if base is None or not base._is_sound():
+            message = "was not made by this installation; read the portfolio again and use its ETag"
+            raise Invalid([validation.error(field, "malformed", message)])
+        return base
+
+    def _is_sound(self) -> bool:
+        """Return whether a statement can compare these values."""
+        found = self.placement or {}
+        whole = (self.portfolio, self.revision, found.get("weight"), found.get("priority"))
+        return (
+            all(type(number) is int and abs(number) < 2**31 for number in whole)
+            and isinstance(found.get("selector"), dict)
+            and isinstance(found.get("spread_group"), str)
+            and isinstance(found.get("spread_hard"), bool)
+            and found.get("catch_up") in CatchUp.values
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field or entry of a field, such as `config.quantity`. None: it is not set."""
+
+    field: str
+    before: Any
+    after: Any
+
+    @property
+    def label(self) -> str:
+        """Return the name that sentences show: `quantity`, `limits.largest_order`, `priority`."""
+        return self.field.removeprefix("config.")
+
+
+def configuration_of(revision: Revision) -> dict[str, Any]:
+    """Return what a change of makes a new revision."""
+    found = {key: getattr(revision, key) for key in CONFIGURATION if key != "artifact"}
+    return {**found, "artifact": revision.artifact_id}
+
+
+def values_at(base: EditBase) -> dict[str, Any] | None:
+    """Return all editable values at `base`, or None if that revision does not exist."""
+    if base.portfolio is None:
+        return None
+    row = Revision.objects.filter(portfolio_id=base.portfolio, number=base.revision).first()
+    return None if row is None else {**configuration_of(row), **(base.placement or {})}
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[FieldChange]:
+    """Return what differs in the fields that both have; objects are compared entry by entry."""
+    found: list[FieldChange] = []
+    for field in before:
+        if field not in after or before[field] == after[field]:
+            continue
+        if field not in _OBJECTS:
+            found.append(FieldChange(field, before[field], after[field]))
+            continue
+        old, new = before[field] or {}, after[field] or {}
+        found += [
+            FieldChange(f"{field}.{key}", old.get(key), new.get(key))
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
+        ]
+    return found
+
+
+def rebased(
+    base: Mapping[str, Any], now: Mapping[str, Any], yours: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return `now` with the changes from `base` to `yours`, entry by entry in objects."""
+    result = dict(yours)
+    for field in yours:
+        if field not in base or field not in now:
+            continue
+        if field not in _OBJECTS or not isinstance(yours[field], Mapping):
+            result[field] = now[field] if yours[field] == base[field] else yours[field]
+            continue
+        merged = dict(now[field] or {})
+        for change in differences({field: base[field]}, {field: yours[field]}):
+            key = change.field.partition(".")[2]
+            if key in yours[field]:
+                merged[key] = yours[field][key]
+            else:
+                merged.pop(key, None)
+        result[field] = merged
+    return result
+
+
+def changed_meanwhile(portfolio: Portfolio, current: Revision, base: EditBase) -> Refused:
+    """Return the refusal of an edit that started from `base`: who changed what since, and when."""
+    name = portfolio.name
+    if base.portfolio not in (None, portfolio.pk):
+        return Refused(
+            "changed_meanwhile",
+            f"{name} was deleted and created again since. Nothing was saved; read it again.",
+            changes=[], revision=portfolio.revision,
+        )  # fmt: skip
+    earlier = values_at(EditBase(base.revision, portfolio.pk, base.placement))
+    if earlier is None:
+        return Refused(
+            "changed_meanwhile",
+            f"{name} is at r{portfolio.revision} and has no r{base.revision}. Nothing was saved.",
+            changes=[], revision=portfolio.revision,
+        )  # fmt: skip
+    now = {**configuration_of(current), **{key: getattr(portfolio, key) for key in PLACEMENT}}
+    changes = differences(earlier, now)
+    why = Reason("changed_meanwhile", {"edits": _attributed(portfolio, current, changes)})
+    return Refused(
+        "changed_meanwhile",
+        f"{name} was changed since r{base.revision} was read: {render(why)}. Nothing was saved; "
+        "check these and save again.",
+        changes=[{"field": c.field, "before": c.before, "after": c.after} for c in changes],
+        revision=portfolio.revision,
+        why=as_data(why),
+    )
+
+
+def _attributed(
+    portfolio: Portfolio, current: Revision, changes: Sequence[FieldChange]
+) -> list[dict[str, Any]]:
+    """Group the changes by the newest edit that touched their field, the newest edit first."""
+    lines = Event.objects.filter(portfolio=portfolio, kind="portfolio_changed").order_by("-id")
+    events = list(lines[:MAX_EVENTS])
+    groups: dict[int, dict[str, Any]] = {}
+    for change in changes:
+        head = change.field.partition(".")[0]
+        event = next((e for e in events if head in e.data.get("fields", ())), None)
+        actor, at = (event.actor, event.at) if event else ("", None)
+        if event is None and head in CONFIGURATION:  # its line is older than the audit log
+            actor, at = current.created_by, current.created_at
+        ago_s = None if at is None else (timezone.now() - at).total_seconds()
+        group = groups.setdefault(
+            event.pk if event else 0,
+            {"revision_name": None, "actor": actor, "ago_s": ago_s, "fields": []},
+        )
+        if head in CONFIGURATION:
+            number = event.data.get("revision", current.number) if event else current.number
+            group["revision_name"] = f"r{number}"
+        group["fields"].append(
+            {"name": change.label, "before": _short(change.before), "after": _short(change.after)}
+        )
+    return [groups[key] for key in sorted(groups, reverse=True)]
+
+
+def _short(value: Any) -> str | None:
+    """Return the value as a sentence shows it, or None if it is not set."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -1,0 +1,261 @@
+"""Two people edit one portfolio: the second is told who changed what, and reverts nothing."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+
+from portfolios.models import Portfolio, Revision
+from scheduling import operations
+from scheduling.enact.portfolio_edits import edit_portfolio
+from scheduling.errors import Refused
+from scheduling.operations import EditBase, rebased, values_at
+from scheduling.permissions import Role
+from tests.integration.enact.test_fence_races import Held, at_once, behind
+from tests.support.api_client import ApiClient, make_user
+from tests.support.factories import make_node, make_portfolio, make_running_portfolio
+
+pytestmark = pytest.mark.django_db
+
+DIALOG = {"X-Dashboard": "dialog"}
+PAGE = "/portfolios/ibm-sma/edit/"
+
+
+@pytest.fixture
+def browser(db: Any) -> Client:
+    client = Client()
+    client.force_login(make_user("ginkgo", Role.OPERATOR))
+    return client
+
+
+@pytest.fixture
+def portfolio() -> Portfolio:
+    config = {"fast": 3, "slow": 8, "quantity": "100"}
+    return make_portfolio("ibm-sma", strategy="sma_cross", symbols=["IBM"], config=config)
+
+
+def opened(browser: Client) -> dict[str, str]:
+    """Return the fields of the edit form, as the browser would send them back."""
+    page = browser.get(PAGE, headers=DIALOG).content.decode()
+    fields = dict(re.findall(r'<input type="[a-z]+" name="(\w+)"(?: value="([^"]*)")?', page))
+    fields |= dict(re.findall(r'<textarea name="(\w+)"[^>]*>\s*(.*?)</textarea>', page, re.DOTALL))
+    fields |= {"catch_up": "state_only", "note": ""}
+    return {name: html.unescape(value) for name, value in fields.items()}
+
+
+def saved(browser: Client, fields: dict[str, str]) -> Any:
+    return browser.post(PAGE, fields, headers=DIALOG)
+
+
+def text_of(answer: Any) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", html.unescape(answer.content.decode())).split())
+
+
+def with_quantity(fields: dict[str, str], quantity: str) -> dict[str, str]:
+    config = {**json.loads(fields["config"]), "quantity": quantity}
+    return {**fields, "config": json.dumps(config)}
+
+
+def config_now() -> Any:
+    portfolio = Portfolio.objects.get()
+    return portfolio.revisions.get(number=portfolio.revision).config
+
+
+def test_second_tab_is_told_what_the_first_changed_and_reverts_nothing(
+    portfolio: Portfolio, browser: Client
+) -> None:
+    first, second = opened(browser), opened(browser)
+    assert saved(browser, with_quantity(first, "200")).status_code == 200
+    answer = saved(browser, {**second, "priority": "5"})
+    assert answer.status_code == 409
+    assert re.search(
+        r"r2 by ginkgo \d s ago changed quantity 100 → 200\. Nothing was saved", text_of(answer)
+    )
+    # The change of the user is kept, on top of the values of now, and a second save stores both.
+    page = answer.content.decode()
+    assert 'name="priority" value="5"' in page
+    again = {**second, "priority": "5", **_rebased_form(page)}
+    assert saved(browser, again).status_code == 200
+    now = Portfolio.objects.get()
+    assert (now.priority, now.revision, config_now()["quantity"]) == (5, 2, "200")
+
+
+def _rebased_form(page: str) -> dict[str, str]:
+    config = re.search(r'<textarea name="config"[^>]*>\s*(.*?)</textarea>', page, re.DOTALL)
+    base = re.search(r'name="base" value="([^"]+)"', page)
+    assert config is not None
+    assert base is not None
+    return {"config": html.unescape(config[1]), "base": base[1]}
+
+
+def test_both_change_the_same_parameter_and_see_three_values(
+    portfolio: Portfolio, browser: Client
+) -> None:
+    second = opened(browser)
+    operations.revise_portfolio(
+        "ibm-sma", {"config": {"fast": 3, "slow": 8, "quantity": "200"}}, actor="ann"
+    )
+    answer = saved(browser, with_quantity(second, "50"))
+    row = re.search(r'data-field="quantity" data-clash>(.*?)</tr>', answer.content.decode(), re.S)
+    assert row is not None
+    assert re.findall(r"<td>(?:<b>)?([^<]+)", row[1]) == ["quantity", "100", "200", "50"]
+    assert '"quantity": "50"' in _rebased_form(answer.content.decode())["config"]
+
+
+def test_a_placement_change_of_another_counts_too_though_it_makes_no_revision(
+    portfolio: Portfolio, browser: Client
+) -> None:
+    second = opened(browser)
+    operations.revise_portfolio("ibm-sma", {"priority": 7}, actor="ann")
+    answer = saved(browser, {**second, "weight": "2"})
+    assert answer.status_code == 409
+    assert re.search(r"ann \d s ago changed priority 0 → 7", text_of(answer))
+    assert Portfolio.objects.get().weight == 1
+
+
+def test_a_reload_to_an_earlier_revision_is_a_change_with_its_author(browser: Client) -> None:
+    daemon = make_node("node-1")
+    config = {"fast": 3, "slow": 8, "quantity": "100"}
+    make_running_portfolio("ibm-sma", daemon, strategy="sma_cross", symbols=["IBM"], config=config)
+    _, handoff = operations.revise_portfolio(
+        "ibm-sma", {"config": {**config, "quantity": "200"}}, actor="ann"
+    )
+    assert handoff is not None
+    type(handoff).objects.update(state="done")
+    form = opened(browser)
+    operations.reload("ibm-sma", actor="bob", revision=1)
+    answer = saved(browser, {**form, "weight": "2"})
+    assert answer.status_code == 409
+    assert re.search(r"r1 by bob \d s ago changed quantity 200 → 100", text_of(answer))
+
+
+def test_form_of_a_portfolio_that_was_made_anew_is_refused(
+    portfolio: Portfolio, browser: Client
+) -> None:
+    form = opened(browser)
+    operations.delete_portfolio("ibm-sma", actor="ann")
+    make_portfolio("ibm-sma", strategy="sma_cross", symbols=["IBM"])
+    answer = saved(browser, {**form, "priority": "5"})
+    assert answer.status_code == 409
+    assert "ibm-sma was deleted and created again since" in text_of(answer)
+    assert Portfolio.objects.present().get().priority == 0
+
+
+def test_form_without_a_base_is_refused_and_keeps_the_input(
+    portfolio: Portfolio, browser: Client
+) -> None:
+    form = {**opened(browser), "priority": "5", "base": "nonsense"}
+    answer = saved(browser, form)
+    assert answer.status_code == 400
+    assert "does not say which values it was opened with" in text_of(answer)
+    assert 'name="priority" value="5"' in answer.content.decode()
+    assert Portfolio.objects.get().priority == 0
+
+
+def test_conflict_is_told_in_chinese(portfolio: Portfolio, browser: Client) -> None:
+    form = opened(browser)
+    operations.revise_portfolio("ibm-sma", {"priority": 7}, actor="ann")
+    headers = {"X-Dashboard": "dialog", "Accept-Language": "zh-hans"}
+    answer = browser.post(PAGE, {**form, "weight": "2"}, headers=headers)
+    assert re.search(r"\d 秒前 ann 修改了 priority 0 → 7", text_of(answer))
+
+
+def test_patch_with_an_old_etag_gets_409_with_who_what_and_when(operator: ApiClient) -> None:
+    make_portfolio("ibm-sma", strategy="sma_cross", symbols=["IBM"], config={"quantity": "100"})
+    etag = operator.get("portfolios/ibm-sma/").headers["ETag"]
+    first = operator.patch("portfolios/ibm-sma/", {"config": {"quantity": "200"}}, if_match=etag)
+    assert first.status_code == 202
+    assert first.headers["ETag"] != etag
+    second = operator.patch("portfolios/ibm-sma/", {"priority": 5}, if_match=etag)
+    document = second.json()
+    assert (second.status_code, document["code"]) == (409, "changed_meanwhile")
+    assert re.search(r"r2 by olive \d s ago changed quantity 100 → 200", document["detail"])
+    assert document["changes"] == [{"field": "config.quantity", "before": "100", "after": "200"}]
+    assert Portfolio.objects.get().priority == 0
+    again = operator.patch("portfolios/ibm-sma/", {"priority": 5}, if_match=first.headers["ETag"])
+    assert again.status_code == 202
+    assert operator.patch("portfolios/ibm-sma/", {"priority": 6}, if_match="*").status_code == 202
+
+
+@pytest.mark.parametrize("etag", ['"x"', '"r1"', '"WzEsMl0"', "Ünsinn"])
+def test_an_etag_that_was_never_returned_is_named_as_wrong(operator: ApiClient, etag: str) -> None:
+    make_portfolio("ibm-sma")
+    answer = operator.patch("portfolios/ibm-sma/", {"priority": 5}, if_match=etag)
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == ["If-Match"]
+
+
+def told(*arguments: str) -> Any:
+    out = StringIO()
+    call_command("update_portfolio", *arguments, "--json", stdout=out)
+    return json.loads(out.getvalue())
+
+
+def test_command_changes_one_parameter_and_leaves_the_others(portfolio: Portfolio) -> None:
+    document = told("ibm-sma", "--set", "quantity=200", "--priority", "5", "--if-revision", "1")
+    assert document["portfolio"]["config"] == {"fast": 3, "slow": 8, "quantity": 200}
+    assert (document["portfolio"]["revision"], document["portfolio"]["priority"]) == (2, 5)
+
+
+def test_command_with_an_old_revision_says_who_changed_it(portfolio: Portfolio) -> None:
+    told("ibm-sma", "--set", "quantity=200")
+    with pytest.raises(CommandError, match=r"r2 by .* changed quantity 100 → 200") as caught:
+        call_command("update_portfolio", "ibm-sma", "--priority", "5", "--if-revision", "1")
+    assert caught.value.returncode == 1
+    assert Portfolio.objects.get().priority == 0
+    with pytest.raises(CommandError, match="ibm-sma is at r2 and has no r9"):
+        call_command("update_portfolio", "ibm-sma", "--priority", "5", "--if-revision", "9")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_edits_at_once_one_is_stored_and_one_refused() -> None:
+    make_portfolio("p")
+    for priority in range(1, 4):
+        base = EditBase.of(Portfolio.objects.get())
+
+        def edit(base: EditBase = base, priority: int = priority) -> Any:
+            return operations.revise_portfolio("p", {"priority": priority}, actor="ann", base=base)
+
+        outcomes = at_once(edit, edit)
+        refusals = [o for o in outcomes if isinstance(o, Refused)]
+        assert [r.code for r in refusals] == ["changed_meanwhile"], outcomes
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_change_between_the_read_and_the_write_is_seen_by_the_statement() -> None:
+    portfolio = make_portfolio("p")
+    base = EditBase.of(portfolio)
+    held = Held(edit_portfolio(portfolio.pk, 1, {"priority": 9}))
+
+    def edit() -> Any:
+        with pytest.raises(Refused) as caught:
+            operations.revise_portfolio("p", {"weight": 2}, actor="ann", base=base)
+        return caught.value.code
+
+    assert behind(held, edit) == "changed_meanwhile"
+    assert Portfolio.objects.get().weight == 1
+
+
+def test_values_are_rebased_entry_by_entry() -> None:
+    base = {"config": {"a": 1, "b": 2, "c": 3}, "weight": 1, "priority": 0}
+    now = {"config": {"a": 9, "b": 2, "c": 3, "d": 4}, "weight": 1, "priority": 8}
+    yours = {"config": {"a": 1, "b": 5}, "weight": 2, "priority": 0, "note": "n"}
+    assert rebased(base, now, yours) == {
+        "config": {"a": 9, "b": 5, "d": 4}, "weight": 2, "priority": 8, "note": "n",
+    }  # fmt: skip
+
+
+def test_token_brings_back_the_base_with_its_values(portfolio: Portfolio) -> None:
+    base = EditBase.of(portfolio)
+    assert EditBase.from_token(base.token) == base
+    values = values_at(base)
+    assert values is not None
+    assert (values["config"]["quantity"], values["weight"]) == ("100", 1)
+    assert Revision.objects.count() == 1
