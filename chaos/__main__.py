@@ -19,6 +19,7 @@ from chaos.runner.progress import ProgressDisplay
 from chaos.runner.run import ChaosRun
 from chaos.runner.topology import PRODUCT_TIMES, SHORT_TIMES
 from ginkgo_site.env import CHECKOUT
+from portfolios.runtime.closed_output import ends_with_its_reader
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,4 +132,5 @@ def _home(given: Path | None) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ends_with_its_reader():
+        sys.exit(main())

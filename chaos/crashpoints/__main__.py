@@ -22,6 +22,7 @@ from typing import Any
 from chaos.crashpoints.cases import CASES, EXTRA, CaseContext, CrashCase, lose, restart
 from chaos.crashpoints.cluster import FailpointCluster, FailpointNotReached
 from chaos.harness.installation import temporary_home
+from portfolios.runtime.closed_output import ends_with_its_reader
 
 RECOVERY_LIMIT_S = 120.0  #: a handoff open for longer, or a portfolio without progress, is stuck
 MAX_MISSES = 5  #: on a busy machine a node may act before the signal that should suspend it
@@ -167,4 +168,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ends_with_its_reader():
+        sys.exit(main())

@@ -19,6 +19,7 @@ from chaos.soak import report
 from chaos.soak.compression import Compression
 from chaos.soak.run import FAULTS, Soak
 from ginkgo_site.env import CHECKOUT
+from portfolios.runtime.closed_output import ends_with_its_reader
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,4 +91,5 @@ def _positive(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ends_with_its_reader():
+        sys.exit(main())

@@ -1,0 +1,28 @@
+"""bin/bench: run one of the measurements of this package."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+from portfolios.runtime.closed_output import ends_with_its_reader
+
+
+def main() -> None:
+    """Run the module named first, with the other arguments. Exit 2 if there is none."""
+    names = [
+        path.stem
+        for path in sorted(Path(__file__).parent.glob("*.py"))
+        if path.stem != "__main__" and "__main__" in path.read_text(encoding="utf-8")
+    ]
+    if len(sys.argv) < 2 or sys.argv[1] not in names:
+        print(f"usage: bin/bench {'|'.join(names)} [arguments]", file=sys.stderr)
+        sys.exit(2)
+    name = sys.argv.pop(1)
+    runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    with ends_with_its_reader():
+        main()

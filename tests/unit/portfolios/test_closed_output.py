@@ -1,0 +1,55 @@
+"""A command whose reader has gone ends without a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ginkgo_site.env import CHECKOUT
+from portfolios.runtime.closed_output import EXIT_STATUS
+
+PRINTS = (
+    "from portfolios.runtime.closed_output import ends_with_its_reader\n"
+    "with ends_with_its_reader():\n"
+    "    print('a line')\n"
+)
+
+
+def run_without_reader(*arguments: str, buffers: bool) -> tuple[int, str]:
+    """Return exit status and stderr of a Python whose stdout is a pipe that nobody reads."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffers else "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=CHECKOUT,
+            env=environment,
+            stdout=writes,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(writes)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("buffers", [True, False])
+def test_output_is_dropped_and_the_status_says_why(buffers: bool) -> None:
+    assert run_without_reader("-c", PRINTS, buffers=buffers) == (EXIT_STATUS, "")
+
+
+@pytest.mark.parametrize("command", [("-m", "chaos", "--list"), ("manage.py", "help")])
+def test_commands_end_with_their_reader(command: tuple[str, ...]) -> None:
+    assert run_without_reader(*command, buffers=True) == (EXIT_STATUS, "")
+
+
+def test_a_broken_pipe_of_something_else_is_an_error() -> None:
+    raises = PRINTS.replace("print('a line')", "raise BrokenPipeError('a socket')")
+    done = subprocess.run(
+        [sys.executable, "-c", raises], cwd=CHECKOUT, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "BrokenPipeError: a socket" in done.stderr
