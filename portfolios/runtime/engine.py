@@ -26,9 +26,9 @@ from portfolios.runtime.state import (
     Account,
     State,
     StrategyPart,
-    compress_state,
     decode_state,
     pack_state,
+    state_compressor,
 )
 from portfolios.strategies.base import Intent, Strategy
 
@@ -53,6 +53,7 @@ class PortfolioEngine:
         self._context = EventContext(spec, state, self._orders.symbols)
         #: Events without a symbol, such as a tick, tell it the time.
         self._needs_time = strategy.sees_every_event or _overrides(strategy, "on_timer")
+        self._compress = state_compressor()
         self._given: bytes | None = None  # the packed state that the caller already has
         self._is_ahead = True  # its state may differ from the given one
 
@@ -315,7 +316,7 @@ class PortfolioEngine:
         if packed == self._given:
             return None
         self._given = packed
-        return compress_state(packed)
+        return self._compress(packed)
 
 
 def _overrides(strategy: Strategy, hook: str) -> bool:

@@ -33,7 +33,9 @@ def refusal(
         )
     position = account.positions.get(symbol)
     before = position.quantity if position else ZERO
-    before += sum(o.signed_quantity for o in account.open_orders if o.symbol == symbol)
+    for order in account.open_orders:
+        if order.symbol == symbol:
+            before += order.signed_quantity
     after = before + signed
     largest = limits.largest_position
     if largest is not None and abs(after) > largest and abs(after) > abs(before):
@@ -46,10 +48,11 @@ def refusal(
 
 
 def _cash_refusal(account: Account, quantity: Decimal, price: Decimal) -> str | None:
-    promised = sum(
-        quantise(o.quantity * o.expected_price) for o in account.open_orders if o.side == "buy"
-    )
-    needed, free = quantise(quantity * price), account.cash - promised
+    free = account.cash
+    for order in account.open_orders:
+        if order.side == "buy":
+            free -= order.expected_value
+    needed = quantise(quantity * price)
     if needed <= free:
         return None
     return f"needs {as_text(needed)} of cash, {as_text(free)} is free"

@@ -9,6 +9,9 @@ CONTEXT = decimal.Context(prec=28, rounding=decimal.ROUND_HALF_EVEN)
 FOUR_PLACES = Decimal("0.0001")
 FOUR_PLACES_EXPONENT = -4
 ZERO = Decimal("0.0000")
+#: Arithmetic in CONTEXT whatever the current context is, looked up once: they run at each event.
+add, subtract, multiply, divide = CONTEXT.add, CONTEXT.subtract, CONTEXT.multiply, CONTEXT.divide
+quantize = CONTEXT.quantize
 
 
 def install_context() -> None:
@@ -20,7 +23,7 @@ def install_context() -> None:
 
 def quantise(amount: Decimal) -> Decimal:
     """Return `amount` with exactly four places, halves to even."""
-    return amount.quantize(FOUR_PLACES, context=CONTEXT)
+    return quantize(amount, FOUR_PLACES)
 
 
 def price_text(price: Decimal) -> str:

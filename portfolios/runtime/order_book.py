@@ -42,6 +42,7 @@ MAX_PRICE = Decimal(10) ** 12
 EIGHT_PLACES = Decimal("0.00000001")
 MINUTE_US = 60_000_000
 
+NAMES_ORDER = (CancelIntent, ReplaceIntent)  #: intents about an order that is open
 #: What a limit and a stop order need; the other price is refused.
 PRICE_OF_KIND = {"market": None, "limit": "limit_price", "stop": "stop_price"}
 
@@ -308,7 +309,7 @@ def _price_range(event: Event, side: Side) -> PriceRange:
 
 def _checked(intent: Any) -> Intent:
     """Return a valid intent, numbers rounded. Raise an error that says what is wrong."""
-    if isinstance(intent, CancelIntent | ReplaceIntent):
+    if isinstance(intent, NAMES_ORDER):
         if not (isinstance(intent.order.seq, int) and isinstance(intent.order.index, int)):
             raise TypeError(f"{intent!r} names no order: give one of ctx.open_orders, or a report")
         return intent

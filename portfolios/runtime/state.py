@@ -6,7 +6,7 @@ State = account part (the runtime's) + strategy part (the strategy's own, plain 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Literal
@@ -16,7 +16,18 @@ import zstandard
 
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.events import PRICE_PLACES, UNITS, Event
-from portfolios.runtime.money import CONTEXT, FOUR_PLACES, ZERO, as_text, price_text, quantise
+from portfolios.runtime.money import (
+    FOUR_PLACES,
+    ZERO,
+    add,
+    as_text,
+    divide,
+    multiply,
+    price_text,
+    quantise,
+    quantize,
+    subtract,
+)
 from portfolios.runtime.results import OrderKind, TimeInForce
 
 #: A state that claims a larger size is refused: the bytes are not trusted.
@@ -80,15 +91,14 @@ class Position(msgspec.Struct, omit_defaults=True):
     @property
     def average_price(self) -> Decimal:
         """Return cost per piece, with as many places as the price has, 4 at least."""
-        average = CONTEXT.divide(self.cost, self.quantity)
-        return average.quantize(UNITS[max(self.scale, PRICE_PLACES)], context=CONTEXT)
+        average = divide(self.cost, self.quantity)
+        return quantize(average, UNITS[max(self.scale, PRICE_PLACES)])
 
     @property
     def value(self) -> Decimal:
         """Return the value at the last price seen, 4 places; negative when short."""
-        multiply = CONTEXT.multiply
-        value = multiply(self.quantity, multiply(UNITS[self.scale], self.mark_units))
-        return value.quantize(FOUR_PLACES, context=CONTEXT)
+        price = multiply(UNITS[self.scale], self.mark_units)
+        return quantize(multiply(self.quantity, price), FOUR_PLACES)
 
 
 class OpenOrder(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,6 +120,12 @@ class OpenOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     def expected_price(self) -> Decimal:
         """Return the price that its fill is expected at: its limit or stop, or what was seen."""
         return self.limit_price or self.stop_price or self.price
+
+    @property
+    def expected_value(self) -> Decimal:
+        """Return what its fill is expected to cost or bring, 4 places."""
+        price = self.limit_price or self.stop_price or self.price
+        return quantize(multiply(self.quantity, price), FOUR_PLACES)
 
     @property
     def signed_quantity(self) -> Decimal:
@@ -135,7 +151,7 @@ class Figures(msgspec.Struct):
         if equity >= self.peak:
             self.peak, self.drawdown = equity, ZERO
             return
-        self.drawdown = CONTEXT.subtract(self.peak, equity)
+        self.drawdown = subtract(self.peak, equity)
         if self.drawdown > self.largest_drawdown:
             self.largest_drawdown = self.drawdown
 
@@ -173,7 +189,7 @@ class Account(msgspec.Struct, omit_defaults=True):
         """Return cash plus the value of positions at the last prices seen, 4 places."""
         equity = self.cash  # in the context of money, whatever a strategy did to its own
         for position in self.positions.values():
-            equity = CONTEXT.add(equity, position.value)
+            equity = add(equity, position.value)
         return equity
 
     def symbols_in_use(self) -> frozenset[str]:
@@ -223,9 +239,18 @@ def pack_state(state: State) -> bytes:
     return _encoder.encode(state)
 
 
+def state_compressor() -> Callable[[bytes], bytes]:
+    """Return a function that puts packed bytes under zstd level 1, with their size inside.
+
+    To make one takes longer than to compress a small state, so an engine keeps its own; one must
+    not be called by two threads at once.
+    """
+    return zstandard.ZstdCompressor(level=1, write_content_size=True).compress
+
+
 def compress_state(packed: bytes) -> bytes:
-    """Return packed bytes under zstd level 1, with their size inside."""
-    return zstandard.ZstdCompressor(level=1, write_content_size=True).compress(packed)
+    """Return packed bytes under zstd level 1."""
+    return state_compressor()(packed)
 
 
 def encode_state(state: State) -> bytes:
