@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from chaos.harness.cluster import Cluster, process_tree, suspended, wait_for
@@ -9,6 +11,8 @@ from chaos.harness.installation import SLOW_MACHINE_S
 from tests.acceptance.conftest import SHORT_LIMITS
 
 TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
+#: A quiet machine has a killed web process back after three seconds.
+BUSY_S = 12.0
 
 
 def begin_migration(cluster: Cluster, name: str) -> tuple[int, str, str]:
@@ -71,24 +75,22 @@ def test_a_node_killed_during_a_migration_loses_no_event(
     quick_cluster.assert_history_whole()
 
 
-def test_migration_continues_after_web_and_watcher_are_killed(
-    quick_cluster: Cluster,
-) -> None:
+def test_migration_continues_after_web_and_watcher_are_killed(cluster: Cluster) -> None:
+    """With the product's limits: web and watcher are back before any of them has passed."""
     name = "canary-1"
-    number, _, target = begin_migration(quick_cluster, name)
+    number, source, target = begin_migration(cluster, name)
+    began = time.monotonic()
     for words in (("run_watcher",), ("ginkgo_site.asgi:application",)):
-        quick_cluster.process_of(*words).kill()
-    ended, _ = wait_for(
-        lambda: quick_cluster.query("SELECT state FROM scheduling_handoff WHERE id = %s", number)[
-            0
-        ][0],
-        lambda state: state in ("done", "failed", "rolled_back", "superseded"),
-        SLOW_MACHINE_S,
-        f"the end of handoff {number}",
-    )
-    assert ended == "done"
-    assert quick_cluster.run(name).node == target
-    wait_for(lambda: quick_cluster.is_ready(), bool, SLOW_MACHINE_S, "the API back")
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_canaries_clean()
-    quick_cluster.assert_history_whole()
+        cluster.process_of(*words).kill()
+    wait_for(lambda: cluster.is_ready(), bool, SLOW_MACHINE_S, "the API back")
+    away_s = time.monotonic() - began
+    ended = cluster.wait_for_handoff(number, SLOW_MACHINE_S)
+    if ended["state"] != "done":  # the machine was so busy that a deadline passed
+        assert away_s > BUSY_S, ended
+        assert "could not prepare in" in ended["error"] or "did not commit in" in ended["error"]
+        assert cluster.run(name).node == source
+        cluster.migrate(name, target)
+    assert cluster.run(name).node == target
+    cluster.wait_until_converged()
+    cluster.assert_canaries_clean()
+    cluster.assert_history_whole()

@@ -211,6 +211,7 @@ def resume(world: World, *, daemons_answer: bool = True) -> None:
         if turn > 1 and not Handoff.objects.filter(state__in=ACTIVE_STATES).exists():
             break
         _pass_lock_ends()
+        serving_since(3600)  # on a busy machine a crash takes longer than the gap of a gateway
         if not daemons_answer:
             Handoff.objects.filter(state__in=ACTIVE_STATES).update(deadline_at=ago(1))
         Scheduler("resumed").tick()

@@ -52,6 +52,7 @@ class FakeGateway:
         self.goodbyes: list[str] = []
         self.log_lines: list[tuple[str, int, int, str]] = []  #: node, portfolio, epoch, text
         self.ttl_s = TTL_S
+        self.stale_order_age_s = 5.0
         self.next_beat_s = 10.0
         self.frozen = False
         self.pushing = True
@@ -214,7 +215,7 @@ class FakeGateway:
             lease_ttl_s=self.ttl_s,
             heartbeat_interval_s=10,
             drain_deadline_s=5,
-            stale_order_age_s=5,
+            stale_order_age_s=self.stale_order_age_s,
             stall_s=30,
             now_us=time.time_ns() // 1000,
             desired=self.desired(node),

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from django.db import connection as django_connection
 
+from chaos.harness.installation import eventually
 from ginkgo_site.database import conninfo, share_connections
 from ginkgo_site.deadline import Connection
 from ginkgo_site.postgresql.base import DatabaseWrapper
@@ -31,6 +32,16 @@ def pooled() -> Iterator[DatabaseWrapper]:
     finally:
         wrapper.close()
         wrapper.close_pool()
+        # The pool may be connecting yet, and a database with a session cannot be dropped.
+        eventually(lambda: not sessions("pid"), what="the end of the pool's sessions")
+
+
+def sessions(column: str) -> list[tuple]:
+    """Select from the sessions of the pool."""
+    with psycopg.connect(conninfo(), autocommit=True) as admin:
+        return admin.execute(
+            f"SELECT {column} FROM pg_stat_activity WHERE application_name = %s", [NAME]
+        ).fetchall()
 
 
 def test_a_dead_connection_renews_those_that_are_idle(
@@ -42,13 +53,7 @@ def test_a_dead_connection_renews_those_that_are_idle(
     taken = [pool.getconn() for _ in range(IDLE)]
     for each in taken:
         pool.putconn(each)
-    with psycopg.connect(conninfo(), autocommit=True) as admin:
-        ended = admin.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE application_name = %s",
-            [NAME],
-        ).fetchall()
-    assert len(ended) == IDLE
+    assert len(sessions("pg_terminate_backend(pid, 5000)")) == IDLE
     died = 0
     check = Connection.check
 

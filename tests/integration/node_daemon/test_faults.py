@@ -126,7 +126,9 @@ async def test_wrong_wall_clock_has_no_effect(
         f"time.time_ns = lambda: right_ns() + {off_s} * 10**9\n"
         "open(__file__ + '.used', 'w')\n"
     )
-    gateway.ttl_s = 4.0
+    # Both limits are far from the minute, and far from what a busy machine is late by.
+    gateway.stale_order_age_s = 30.0
+    assert gateway.ttl_s == 30.0
     gateway.next_beat_s = 0.5
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
@@ -138,7 +140,7 @@ async def test_wrong_wall_clock_has_no_effect(
     assert (tmp_path / "sitecustomize.py.used").exists()
     assert reports(gateway, wire.ProcessExited) == []
     assert not any(commit.suppress for commit in gateway.runs[1].commits[started:])
-    assert gateway.beats[-1][1].portfolios[0].lag < 100
+    assert gateway.beats[-1][1].portfolios[0].lag < 30 * 100  # of a minute it would be 6,000
     assert_canary_is_exact(gateway, 1)
 
 
