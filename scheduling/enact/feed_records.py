@@ -352,13 +352,13 @@ def append(
     before = answer_before(feed, held, source)
     if before is not None:
         return before
-    _check_fence(feed, held, epoch, expected)
+    check_fence(feed, held, epoch, expected)
     missing = None
     if source is not None and source.number > (held.newest or 0) + 1:
         missing = ((held.newest or 0) + 1, source.number - 1)
     if not events:
         return Appended(expected + 1, expected, missing=missing)
-    columns = _columns(held, expected, events)
+    columns = append_columns(held, expected, events)
     row = yield from query_one(
         APPEND,
         feed=held.feed,
@@ -378,7 +378,7 @@ def append(
     return Appended(expected + 1, expected + len(events), missing=missing)
 
 
-def _check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
+def check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
     """Raise WriterReplaced or HeadMoved. The statement decides; this names the cause."""
     if held.epoch != epoch:
         raise WriterReplaced(
@@ -389,7 +389,7 @@ def _check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
         raise HeadMoved(f"Feed {feed} is at seq {held.head}, not at {expected}; read it again.")
 
 
-def _columns(held: WriterRow, expected: int, events: Sequence[Event]) -> dict[str, Any]:
+def append_columns(held: WriterRow, expected: int, events: Sequence[Event]) -> dict[str, Any]:
     """Return the records and the links of the chain as arrays."""
     chain = bytes(held.chain) or CHAIN_START
     seqs, encoded, segments, digests = [], [], [], []

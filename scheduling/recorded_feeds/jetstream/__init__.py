@@ -1,0 +1,1 @@
+"""Recorded feeds in streams of NATS JetStream."""

@@ -1,0 +1,219 @@
+"""A recorded feed in a stream as a `RecordedLog`.
+
+The fence is the number of the last message, which the server compares for every message. A claim is
+a message too: an append of an earlier writer, which does not know it, is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+
+from msgspec.structs import replace
+
+from portfolios.feeds.log import (
+    CHAIN_START,
+    SEGMENT_SEQS,
+    Appended,
+    Head,
+    HeadMoved,
+    RecordsDropped,
+    SourceId,
+    WriterReplaced,
+)
+from portfolios.runtime.events import Event, decode_event, join_events
+from scheduling.enact.feed_records import (
+    KEPT_APPENDS,
+    WriterRow,
+    answer_before,
+    append_columns,
+    check_fence,
+)
+from scheduling.recorded_feeds.jetstream.block import EMPTY, Block
+from scheduling.recorded_feeds.jetstream.stream import Stream, WrongLast
+
+POLL_S = 0.05
+PAGE = 1_000
+
+
+class JetStreamLog:
+    """The log of a feed, in its stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        """Read nothing yet."""
+        self.name = stream.feed
+        self.stream = stream
+        self._number, self._last = 0, EMPTY  #: the newest message that is known
+        #: (source, number) → its block's state without events; the newest appends.
+        self._sent: OrderedDict[tuple[str, int], Block] = OrderedDict()
+        self._sent_to = 0  #: up to which message they are known
+
+    async def head(self) -> Head:
+        """See `Log.head`."""
+        await self.refresh()
+        return Head(self._last.to_seq, self._last.released_us)
+
+    async def first(self) -> int:
+        """See `Log.first`."""
+        await self.refresh()
+        if not self._number:
+            return 1
+        return (await self.stream.block(await self.stream.first_number())).from_seq
+
+    async def read(
+        self, from_seq: int, to_seq: int, limit: int, symbols: frozenset[str] | None = None
+    ) -> list[Event]:
+        """See `Log.read`."""
+        first, last = await self.first(), min(to_seq, self._last.to_seq)
+        if from_seq < first:
+            raise RecordsDropped(
+                f"Feed {self.name} keeps its records from seq {first} on; seq {from_seq} was"
+                " dropped."
+            )
+        found: list[Event] = []
+        while from_seq <= last and len(found) < limit:
+            page = await self.stream.read(from_seq, last, PAGE)
+            events = (decode_event(encoded) for _, _, encoded in page)
+            found += [e for e in events if symbols is None or e.symbol in symbols or not e.symbol]
+            from_seq += len(page)
+        return found[:limit]
+
+    async def follow(self, after: int) -> AsyncIterator[list[Event]]:
+        """See `Log.follow`."""
+        while True:
+            events = await self.read(after + 1, after + PAGE, PAGE)
+            if events:
+                after = events[-1].seq
+                yield events
+            else:
+                await asyncio.sleep(POLL_S)
+
+    async def digest(self, segment: int) -> str | None:
+        """See `Log.digest`. Reads the message in which the segment ends."""
+        if segment == 0:
+            return CHAIN_START.hex()
+        await self.refresh()
+        if segment * SEGMENT_SEQS > self._last.to_seq:
+            return None
+        block = await self.stream.block_of(segment * SEGMENT_SEQS)
+        return dict(block.segments)[segment].hex()
+
+    async def claim(self, writer: str) -> int:
+        """See `RecordedLog.claim`."""
+        while True:
+            await self.refresh()
+            last = self._last
+            claim = replace(
+                last, epoch=last.epoch + 1, writer=writer, from_seq=last.to_seq + 1,
+                source="", number=0, sha256="", segments=[], times={}, events=b"",
+            )  # fmt: skip
+            try:
+                self._number, self._last = await self.stream.publish(claim, self._number), claim
+                return claim.epoch
+            except WrongLast:
+                continue  # an append or another claim came first
+
+    async def release(self, epoch: int) -> None:
+        """See `RecordedLog.release`."""
+        await self.refresh()
+        if self._last.epoch == epoch:
+            await self.claim("")
+
+    async def append(
+        self,
+        epoch: int,
+        expected: int,
+        events: Sequence[Event],
+        source: SourceId | None = None,
+        cursor: str = "",
+    ) -> Appended:
+        """See `RecordedLog.append`. One message, if the newest one is known."""
+        try:
+            return await self._append(epoch, expected, events, source, cursor)
+        except (HeadMoved, WriterReplaced):
+            await self.refresh()  # what is known here may be old
+            return await self._append(epoch, expected, events, source, cursor)
+
+    async def cursor(self) -> str:
+        """See `RecordedLog.cursor`."""
+        await self.refresh()
+        return self._last.cursor
+
+    @property
+    def newest(self) -> Block:
+        """Return the newest block that is known."""
+        return self._last
+
+    async def refresh(self) -> None:
+        """Read the newest message."""
+        self._number, self._last = await self.stream.last()
+
+    async def _append(
+        self,
+        epoch: int,
+        expected: int,
+        events: Sequence[Event],
+        source: SourceId | None,
+        cursor: str,
+    ) -> Appended:
+        number, last = self._number, self._last
+        held = self._held(last)
+        if source is not None:
+            held = await self._with_sent(number, held, source)
+        before = answer_before(self.name, held, source)
+        if before is not None:
+            return before
+        check_fence(self.name, held, epoch, expected)
+        missing = None
+        if source is not None and source.number > (held.newest or 0) + 1:
+            missing = ((held.newest or 0) + 1, source.number - 1)
+        if not events:
+            return Appended(expected + 1, expected, missing=missing)
+        columns = append_columns(held, expected, events)
+        block = Block(
+            epoch=epoch,
+            writer=last.writer,
+            from_seq=expected + 1,
+            to_seq=expected + len(events),
+            released_us=held.now_us,
+            chain=columns["chain"],
+            cursor=cursor or last.cursor,
+            source=source.source if source else "",
+            number=source.number if source else 0,
+            sha256=source.sha256 if source else "",
+            segments=list(zip(columns["segments"], columns["digests"], strict=True)),
+            times=dict(zip(columns["timed"], columns["last"], strict=True)),
+            events=join_events(columns["events"]),
+        )
+        stored = await self.stream.publish(block, number)
+        if stored > self._number:
+            self._number, self._last = stored, block
+        return Appended(block.from_seq, block.to_seq, missing=missing)
+
+    def _held(self, last: Block) -> WriterRow:
+        now_us = max(time.time_ns() // 1_000, last.released_us)
+        return WriterRow(
+            feed=0, epoch=last.epoch, writer=last.writer, head=last.to_seq, first_seq=1,
+            chain=last.chain, cursor=last.cursor, now_us=now_us,
+            sent_sha256=None, sent_from=None, sent_to=None, newest=None,
+        )  # fmt: skip
+
+    async def _with_sent(self, number: int, held: WriterRow, source: SourceId) -> WriterRow:
+        """Return the state with what the source has sent, as far as the newest messages tell."""
+        first = max(await self.stream.first_number(), number - KEPT_APPENDS + 1, 1)
+        for each in range(max(first, self._sent_to + 1), number + 1):
+            block = await self.stream.block(each)
+            if block.source:
+                self._sent[block.source, block.number] = replace(block, events=b"")
+        self._sent_to = max(self._sent_to, number)
+        while len(self._sent) > KEPT_APPENDS:
+            self._sent.popitem(last=False)
+        same = self._sent.get((source.source, source.number))
+        return held._replace(
+            newest=max((n for name, n in self._sent if name == source.source), default=None),
+            sent_sha256=same.sha256 if same else None,
+            sent_from=same.from_seq if same else None,
+            sent_to=same.to_seq if same else None,
+        )

@@ -1,0 +1,272 @@
+"""One stream of a NATS server: publish after a known last message, and read.
+
+Every failure is a `LogError` with a sentence. The address of the server, which may carry a
+password, is in none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import msgspec
+import nats
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, Header, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, NotFoundError
+
+from portfolios.feeds.log import HeadMoved, LogError, LogUnavailable
+from scheduling.recorded_feeds.jetstream.block import EMPTY, Block, decode_block, encode_block
+
+logger = logging.getLogger(__name__)
+
+CONNECT_S = 2.0
+ANSWER_S = 3.0
+RECONNECT_S = 0.1
+KEPT_BLOCKS = 64
+READ_AT_ONCE = 64  #: messages
+STREAM_NOT_FOUND, WRONG_LAST = 10059, 10071
+NAME_IN_USE = 10058
+
+T = TypeVar("T")
+
+
+class StreamMissing(LogError):
+    """The server has no stream of that name, or one with less than was recorded."""
+
+
+class WrongLast(HeadMoved):
+    """Another message came first. Nothing was stored."""
+
+
+def stream_name(feed: str) -> str:
+    """Return the name of the stream of a feed."""
+    return f"GINKGO_FEED_{feed}"
+
+
+def subject(feed: str) -> str:
+    """Return the subject of the messages of a feed."""
+    return f"ginkgo.feed.{feed}"
+
+
+async def connect(url: str) -> Client:
+    """Return a connection, which is opened again whenever it is lost. Raise LogUnavailable."""
+
+    async def note(error: Exception) -> None:
+        logger.info("NATS: %s", type(error).__name__)
+
+    try:
+        return await asyncio.wait_for(
+            nats.connect(
+                url,
+                name="ginkgo",
+                connect_timeout=CONNECT_S,
+                reconnect_time_wait=RECONNECT_S,
+                max_reconnect_attempts=-1,
+                ping_interval=5,
+                max_outstanding_pings=2,
+                error_cb=note,
+            ),
+            CONNECT_S + 1,
+        )
+    except (NatsError, OSError, TimeoutError) as error:
+        raise LogUnavailable(f"The NATS server does not answer ({type(error).__name__}).") from None
+    except ValueError:
+        raise LogUnavailable(
+            "GINKGO_NATS_URL is not an address such as nats://host:4222."
+        ) from None
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Client]:
+    """Lend a connection that ends with the block."""
+    client = await connect(url)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+class Stream:
+    """The stream of one feed."""
+
+    def __init__(self, client: Client, feed: str) -> None:
+        """Ask nothing yet."""
+        self.feed, self._name = feed, stream_name(feed)
+        self._js: JetStreamContext = client.jetstream(timeout=ANSWER_S)
+        self._blocks: OrderedDict[int, Block] = OrderedDict()  #: newest used last
+
+    async def create(self) -> None:
+        """Create it, empty. Raise StreamMissing if there is one of that name."""
+        config = StreamConfig(
+            name=self._name,
+            subjects=[subject(self.feed)],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,  # a full stream refuses, and drops nothing
+            deny_delete=True,
+            allow_direct=True,
+        )
+        try:
+            info = await self._answer(self._js.add_stream(config))
+        except APIError as error:
+            if error.err_code != NAME_IN_USE:
+                raise
+            info = None
+        if info is None or info.state.messages:
+            raise StreamMissing(
+                f"The NATS server has a stream {self._name} already, perhaps of another"
+                " installation: choose another name for the feed, or delete the stream."
+            )
+
+    async def delete(self) -> None:
+        """Delete it, if there is one."""
+        try:
+            await self._answer(self._js.delete_stream(self._name))
+        except StreamMissing:
+            pass
+
+    async def last(self) -> tuple[int, Block]:
+        """Return the number of the newest message and its block; (0, EMPTY) without one."""
+        try:
+            message = await self._answer(self._js.get_last_msg(self._name, subject(self.feed)))
+        except NotFoundError:
+            return 0, EMPTY
+        assert message.seq is not None
+        return message.seq, self._decode(message.seq, message.data)
+
+    async def first_number(self) -> int:
+        """Return the number of the oldest message that is kept."""
+        return int((await self._answer(self._js.stream_info(self._name))).state.first_seq)
+
+    async def publish(self, block: Block, last: int) -> int:
+        """Store a block after the message `last`; return its number.
+
+        Raise WrongLast, or LogUnavailable: then it may be stored or not.
+        """
+        headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(last)}
+        try:
+            stored = await self._answer(
+                self._js.publish(
+                    subject(self.feed), encode_block(block), ANSWER_S, self._name, headers
+                )
+            )
+        except APIError as error:
+            if error.err_code != WRONG_LAST:
+                raise
+            raise WrongLast(
+                f"Feed {self.feed} was appended to or claimed by another writer; read it again."
+            ) from None
+        self._keep(stored.seq, block)
+        return stored.seq
+
+    async def block(self, number: int) -> Block:
+        """Return the block of one message. Raise LogUnavailable or StreamMissing."""
+        if number in self._blocks:
+            self._blocks.move_to_end(number)
+            return self._blocks[number]
+        for direct in (True, False):  # a replica that is behind does not have the newest ones
+            try:
+                message = await self._answer(self._js.get_msg(self._name, number, direct=direct))
+            except NotFoundError:
+                continue
+            return self._keep(number, self._decode(number, message.data))
+        raise StreamMissing(f"Stream {self._name} has no message {number}: restore it.")
+
+    async def block_of(self, seq: int) -> Block:
+        """Return the block that has the record `seq`."""
+        block = EMPTY
+        number = await self._number_of(seq)
+        while block.to_seq < seq:  # a claim may come before it
+            block = await self.block(number)
+            number += 1
+        return block
+
+    async def read(self, from_seq: int, to_seq: int, limit: int) -> list[tuple[int, int, bytes]]:
+        """Return (seq, release time, encoded event) of the records of a range, the first `limit`.
+
+        The caller knows that they are stored. Reads a few messages at once, more as it goes on.
+        """
+        found: list[tuple[int, int, bytes]] = []
+        number, at_once = await self._number_of(from_seq), 1
+        wanted = min(to_seq, from_seq + limit - 1)
+        at = from_seq
+        while at <= wanted:
+            blocks = await asyncio.gather(*(self.block(number + n) for n in range(at_once)),
+                                          return_exceptions=True)  # fmt: skip
+            for block in blocks:
+                if at > wanted:
+                    break
+                if isinstance(block, BaseException):
+                    raise block
+                number += 1
+                for seq, event in enumerate(block.records(), start=block.from_seq):
+                    if at <= seq <= wanted:
+                        found.append((seq, block.released_us, event))
+                at = max(at, block.to_seq + 1)
+            at_once = min(at_once * 4, READ_AT_ONCE)
+        return found
+
+    async def drop_before(self, seq: int) -> None:
+        """Drop the messages whose records are all older than `seq`."""
+        number = await self._number_of(seq)
+        await self._answer(self._js.purge_stream(self._name, seq=number))
+
+    async def _number_of(self, seq: int) -> int:
+        """Return the number of the message that has the record `seq`, by bisection."""
+        for number, block in reversed(self._blocks.items()):
+            if block.from_seq <= seq <= block.to_seq:
+                return number
+            if block.to_seq == seq - 1 and block.from_seq <= block.to_seq:
+                return number + 1  # a claim between the two has no record, and is read over
+        low, (high, _) = await self.first_number(), await self.last()
+        while low < high:
+            middle = (low + high) // 2
+            if (await self.block(middle)).to_seq < seq:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _decode(self, number: int, data: bytes | None) -> Block:
+        try:
+            return decode_block(data or b"")
+        except msgspec.MsgspecError:
+            raise StreamMissing(
+                f"Message {number} of stream {self._name} is not of Ginkgo: nobody else may publish"
+                f" to {subject(self.feed)}."
+            ) from None
+
+    def _keep(self, number: int, block: Block) -> Block:
+        self._blocks[number] = block
+        while len(self._blocks) > KEPT_BLOCKS:
+            self._blocks.popitem(last=False)
+        return block
+
+    async def _answer(self, asked: Awaitable[T]) -> T:
+        """Return the server's answer. Raise LogUnavailable or StreamMissing for what is no answer
+        to the question itself."""
+        try:
+            return await asked
+        except APIError as error:
+            if error.err_code == STREAM_NOT_FOUND:
+                raise StreamMissing(
+                    f"The NATS server has no stream {self._name}, in which feed {self.feed} is"
+                    " kept: restore it, or the feed's records are lost."
+                ) from None
+            if error.err_code in (NAME_IN_USE, WRONG_LAST) or isinstance(error, NotFoundError):
+                raise
+            why = error.description or "JetStream is not ready"
+            raise LogUnavailable(
+                f"The NATS server stores and reads nothing of feed {self.feed} now: {why}."
+            ) from None
+        except (NatsError, OSError, TimeoutError) as error:
+            raise LogUnavailable(
+                f"The NATS server does not answer ({type(error).__name__})."
+            ) from None

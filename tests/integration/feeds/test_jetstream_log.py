@@ -1,0 +1,155 @@
+"""Recorded feeds in JetStream: the conformance suite with a real server, which is killed too."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import pytest
+from nats.aio.client import Client
+
+from ginkgo_site.env import CHECKOUT
+from portfolios.feeds.log import (
+    CHAIN_START,
+    HeadMoved,
+    LogUnavailable,
+    RecordedLog,
+    SourceId,
+    next_link,
+)
+from portfolios.runtime.events import encode_event
+from scheduling.recorded_feeds.jetstream import stream
+from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog
+from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing, connect
+from tests.integration.feeds.log_conformance import *  # noqa: F403
+from tests.integration.feeds.log_conformance import euros, read_all
+from tests.support.nats_server import NatsServer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    one = NatsServer(tmp_path_factory.mktemp("nats"))
+    one.start()
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+async def client(server: NatsServer) -> AsyncIterator[Client]:
+    one = await connect(server.url)
+    yield one
+    await one.close()
+
+
+class JetStreamSubstrate:
+    """Logs in streams of one server."""
+
+    kill_points = ("before it is sent", "before it is answered", "after it is answered")
+
+    def __init__(self, server: NatsServer, client: Client) -> None:
+        self._server, self._client = server, client
+
+    async def make(self, name: str, symbols: Sequence[str]) -> JetStreamLog:
+        log = JetStreamLog(Stream(self._client, name))
+        await log.stream.create()
+        return log
+
+    async def append_and_die(
+        self, log: RecordedLog, point: str, epoch: int, expected: int, source: SourceId
+    ) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.integration.feeds.append_to_stream_and_die",
+            self._server.url, point, log.name, str(epoch), str(expected), source.source,
+            str(source.number), source.sha256,
+            cwd=CHECKOUT,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT),
+                 "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings"},
+        )  # fmt: skip
+        assert await process.wait() == -signal.SIGKILL, point
+
+
+@pytest.fixture
+def substrate(server: NatsServer, client: Client) -> JetStreamSubstrate:
+    return JetStreamSubstrate(server, client)
+
+
+async def test_appends_while_the_server_is_killed_are_stored_once_and_in_order(
+    server: NatsServer, substrate: JetStreamSubstrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "ANSWER_S", 0.5)
+    log = await substrate.make("killed", ["EURUSD"])
+    epoch, head, answered = await log.claim("writer"), 0, 0
+
+    async def kill() -> None:
+        for _ in range(2):
+            begun = answered
+            while answered < begun + 20:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+
+    killing = asyncio.create_task(kill())
+    refused = 0
+    while not killing.done() or answered < 100:
+        try:
+            done = await log.append(epoch, head, euros(head, 100))
+            assert (done.from_seq, done.to_seq) == (head + 1, head + 100)
+            answered += 1
+        except LogUnavailable:
+            refused += 1
+            continue
+        except HeadMoved:  # as the recorder does: the answer of the last one was lost
+            assert (await log.head()).seq == head + 100
+        head += 100
+    await killing
+    assert refused
+    found = await read_all(log)
+    assert [event.seq for event in found] == list(range(1, head + 1))
+    assert [event.time for event in found] == [event.time for event in euros(0, head)]
+    chain = CHAIN_START
+    for event in found:
+        chain = next_link(chain, encode_event(event))
+    assert log.newest.chain == chain
+
+
+async def test_old_messages_are_dropped_and_said(
+    substrate: JetStreamSubstrate, client: Client
+) -> None:
+    log = await substrate.make("dropped", ["EURUSD"])
+    epoch = await log.claim("writer")
+    for head in range(0, 50, 5):
+        await log.append(epoch, head, euros(head, 5))
+    reader = JetStreamLog(Stream(client, "dropped"))
+    await reader.stream.drop_before(23)
+    assert await reader.first() == 21  # the message that has 23 stays
+    assert [e.seq for e in await reader.read(23, 99, 4)] == [23, 24, 25, 26]
+    assert (await log.append(epoch, 50, euros(50, 1))).to_seq == 51
+
+
+async def test_what_the_server_lacks_or_refuses_is_a_sentence(
+    substrate: JetStreamSubstrate, client: Client
+) -> None:
+    with pytest.raises(StreamMissing, match="has no stream GINKGO_FEED_none, in which feed none"):
+        await JetStreamLog(Stream(client, "none")).head()
+    log = await substrate.make("full", ["EURUSD"])
+    epoch = await log.claim("writer")
+    with pytest.raises(StreamMissing, match="has a stream GINKGO_FEED_full already"):
+        await Stream(client, "full").create()
+    info = await client.jetstream().stream_info("GINKGO_FEED_full")
+    info.config.max_bytes = 2_000
+    await client.jetstream().update_stream(info.config)
+    with pytest.raises(LogUnavailable, match="nothing of feed full now: maximum bytes"):
+        await log.append(epoch, 0, euros(0, 500))
+    assert (await log.head()).seq == 0
+    await client.jetstream().publish("ginkgo.feed.full", b"\xff")
+    with pytest.raises(StreamMissing, match="is not of Ginkgo: nobody else may publish"):
+        await log.head()
+
+
+async def test_a_server_that_is_away_is_a_sentence_without_its_address() -> None:
+    with pytest.raises(LogUnavailable, match="does not answer") as away:
+        await connect("nats://user:password@127.0.0.1:1")
+    assert "password" not in str(away.value)

@@ -1,0 +1,60 @@
+"""A real NATS server with JetStream, in a folder of its own."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PROGRAM = shutil.which("nats-server") or "/usr/sbin/nats-server"
+MISSING = (
+    "nats-server was not found: the tests of feeds in JetStream need it. On Debian or Ubuntu run"
+    " apt-get install nats-server, then start again."
+)
+
+
+class NatsServer:
+    """One server process, which can be killed and started again on its data."""
+
+    def __init__(self, folder: Path) -> None:
+        """Choose a free port."""
+        if not Path(PROGRAM).exists():
+            raise AssertionError(MISSING)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Return its address."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [PROGRAM, "-js", "-sd", str(self._folder / "data"), "-a", "127.0.0.1",
+                 "-p", str(self.port)],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        until = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                assert self._process.poll() is None, (self._folder / "log").read_text()
+                assert time.monotonic() < until
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it with -9."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
