@@ -137,6 +137,7 @@ def prepare_ginkgo(nodes: int, per_node: int) -> list[Node]:
     call_command("migrate", verbosity=0)
     from scheduling.db.transaction import execute
     from scheduling.enact.register import register
+    from scheduling.gateway.identity import GATEWAY_ID
     from scheduling.models import Node as NodeRow
     from scheduling.models import NodeToken, Run
     from scheduling.models.tokens import hash_token, new_token
@@ -149,7 +150,11 @@ def prepare_ginkgo(nodes: int, per_node: int) -> list[Node]:
         row = NodeRow.objects.create(name=f"node-{n}")
         NodeToken.objects.create(node=row, sha256=hash_token(token))
         node = Node(token, [], 0)
-        execute(register(row.pk, row.name, register_message(node.incarnation, per_node), timing()))
+        execute(
+            register(
+                row.pk, row.name, register_message(node.incarnation, per_node), timing(), GATEWAY_ID
+            )
+        )
         for k in range(per_node):
             made = create_portfolio(
                 NewPortfolio(

@@ -66,12 +66,43 @@ def head_of_portfolio(portfolio: str) -> str:
     return head_of_feed(f"(SELECT f.feed_id FROM portfolios_portfolio f WHERE f.id = {portfolio})")
 
 
-#: Holds for a gateway row `g` that is up to date. A row ahead of the clock is not: the clock was
-#: set back, and the row would pass for a fresh one until the clock has caught up with it.
-GATEWAY_REACHABLE = (
-    "g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)"
-    " AND clock_timestamp() + interval '1 s'"
+#: Holds for a gateway row `g` whose process nodes can reach now. A pulse ahead of the clock does
+#: not count: the clock was set back, and it would pass for fresh until the clock has caught up.
+GATEWAY_FIT = (
+    "(g.left_at IS NULL AND g.pulsed_at"
+    " BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)"
+    " AND clock_timestamp() + interval '1 s')"
 )
+
+
+def gateway_served(seconds: str) -> str:
+    """Return the condition that the gateway `g` is fit and has been for so long without a gap."""
+    return (
+        f"({GATEWAY_FIT} AND g.serving_since"
+        f" < clock_timestamp() - make_interval(secs => %({seconds})s))"
+    )
+
+
+def own_gateway_failed(lease: str, seconds: str) -> str:
+    """Return the condition that the node of this lease could not report for so long.
+
+    The gateway of its last heartbeat is not fit, or was not within these seconds. One that left in
+    order closed its connections, so that the node went to another.
+    """
+    return (
+        f"EXISTS (SELECT FROM scheduling_gateway g WHERE g.id = {lease}.gateway_id"
+        f" AND g.left_at IS NULL AND NOT {gateway_served(seconds)})"
+    )
+
+
+def commits_blocked(seconds: str) -> str:
+    """Return the condition that within these seconds no commit got through any gateway."""
+    return (
+        "EXISTS (SELECT FROM scheduling_gateway g WHERE g.commits_stood_at"
+        f" BETWEEN clock_timestamp() - make_interval(secs => %({seconds})s)"
+        " AND clock_timestamp() + interval '1 s')"
+    )
+
 
 #: Partitions count for their table. One read of pg_class; the sizes come from the file system.
 TABLE_SIZES = """

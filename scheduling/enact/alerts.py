@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from scheduling.db.statements import GATEWAY_REACHABLE, NO_ACTIVE_HANDOFF, NOTIFY_BOARDS, Statement
+from scheduling.db.statements import (
+    NO_ACTIVE_HANDOFF,
+    NOTIFY_BOARDS,
+    Statement,
+    commits_blocked,
+    gateway_served,
+    own_gateway_failed,
+)
 from scheduling.db.transaction import Transaction, query
 from scheduling.enact import storage
 from scheduling.enact.timeline import CAUSE as COMMITS_VANISHED
@@ -104,12 +111,11 @@ WITH clock AS MATERIALIZED (
     FROM scheduling_run r
     JOIN portfolios_portfolio p ON p.id = r.portfolio_id
     JOIN scheduling_node n ON n.id = r.node_id
-    JOIN scheduling_gatewaypulse g
-        ON g.serving_since < clock_timestamp() - make_interval(secs => %(behind_s)s)
-        -- A clock that was set makes the row old at once, until the gateway writes it again.
-        AND {GATEWAY_REACHABLE}
-        AND (g.commits_stood_at IS NULL OR g.commits_stood_at
-             < clock_timestamp() - make_interval(secs => %(behind_s)s))
+    JOIN scheduling_lease l ON l.node_id = r.node_id
+        -- A clock that was set makes every pulse old at once, until the gateways pulse again.
+        AND EXISTS (SELECT FROM scheduling_gateway g WHERE {gateway_served("behind_s")})
+        AND NOT {own_gateway_failed("l", "behind_s")}
+        AND NOT {commits_blocked("behind_s")}
     CROSS JOIN clock
     WHERE r.behind_since < clock.now - make_interval(secs => %(behind_s)s)
       AND r.stalled_at IS NULL AND p.archived_at IS NULL
@@ -281,10 +287,12 @@ WITH clock AS MATERIALIZED (
                || ' though the database answers: look for a session that locks a table or for'
                || ' commits that wait for a disk or a standby; no deadline is judged meanwhile',
            true
-    FROM scheduling_gatewaypulse g, clock
-    WHERE g.commits_stood_at BETWEEN clock.now - make_interval(secs => %(gap_s)s)
-                                 AND clock.now + interval '1 s'
-      AND g.commits_stand_since < clock.now - make_interval(secs => %(commits_limit_s)s)
+    FROM clock, (
+        SELECT min(w.commits_stand_since) AS commits_stand_since FROM scheduling_gateway w, clock
+        WHERE w.commits_stood_at BETWEEN clock.now - make_interval(secs => %(gap_s)s)
+                                     AND clock.now + interval '1 s'
+    ) g
+    WHERE g.commits_stand_since < clock.now - make_interval(secs => %(commits_limit_s)s)
   UNION ALL
 """
     + storage.CAUSES

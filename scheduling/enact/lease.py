@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from scheduling.db.statements import (
     ACTIVE_HANDOFF_STATES,
-    GATEWAY_REACHABLE,
+    GATEWAY_FIT,
     NOTIFY_WATCHERS,
     Statement,
 )
@@ -38,14 +38,21 @@ WITH input AS MATERIALIZED (
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), serving AS MATERIALIZED (
-    -- How long nodes have been able to reach the gateway. A gap before that is the gateway's.
-    SELECT CASE WHEN clock.now - g.last_beat_at
-            BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
+    -- How long nodes have been able to reach each gateway. A gap before that is the gateway's.
+    SELECT g.id, CASE WHEN {GATEWAY_FIT}
         THEN greatest(extract(epoch FROM clock.now - g.serving_since)::float8, 0)
         ELSE 0 END AS for_s
-    FROM clock LEFT JOIN scheduling_gatewaypulse g ON g.id = 1
+    FROM clock, scheduling_gateway g
 ), heard AS MATERIALIZED (
-    SELECT i.node, least(i.unheard_s, serving.for_s) AS unheard_s FROM input i, serving
+    -- Missing answers do not count as far as this gateway had a gap, or the one that the node came
+    -- from. `least` ignores a gateway whose row is gone.
+    SELECT i.node, least(
+        i.unheard_s,
+        coalesce((SELECT s.for_s FROM serving s WHERE s.id = %(gateway)s), 0),
+        (SELECT s.for_s FROM serving s JOIN scheduling_lease l ON l.gateway_id = s.id
+         WHERE l.node_id = i.node)
+    ) AS unheard_s
+    FROM input i
 ), locked AS MATERIALIZED (
     -- Wait for no row lock: one statement has the heartbeats of all nodes, and the holder of one
     -- row may be frozen. A heartbeat whose lease is locked goes into the next statement.
@@ -56,7 +63,7 @@ WITH input AS MATERIALIZED (
     -- Concurrent writer: a new incarnation that registered. Then there is no row, and the daemon
     -- is told that it is superseded. A node that said goodbye stays gone. The lease of a node that
     -- receives no answers is renewed up to one TTL after the last one, and no further.
-    UPDATE scheduling_lease l SET renewals = l.renewals + 1,
+    UPDATE scheduling_lease l SET renewals = l.renewals + 1, gateway_id = %(gateway)s,
         renewed_at = CASE WHEN h.unheard_s < %(ttl_s)s THEN clock.now ELSE l.renewed_at END,
         expires_at = CASE WHEN h.unheard_s <= 0
             THEN clock.now + make_interval(secs => %(ttl_s)s)
@@ -89,18 +96,6 @@ WITH input AS MATERIALIZED (
     SELECT b.node_id, clock.now, b.metrics, b.portfolios FROM beaten b, clock
     ON CONFLICT (node_id) DO UPDATE SET at = excluded.at, metrics = excluded.metrics,
         portfolios = excluded.portfolios
-), pulse AS (
-    -- A gap in all heartbeats is the gateway's own: no node is judged by it. Written once a second
-    -- at most.
-    INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at)
-    SELECT 1, clock.now, clock.now FROM clock
-    ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
-        serving_since = CASE
-            WHEN excluded.last_beat_at - g.last_beat_at
-                NOT BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
-            THEN excluded.last_beat_at ELSE g.serving_since END
-        WHERE g.last_beat_at NOT BETWEEN excluded.last_beat_at - interval '1 s'
-                                     AND excluded.last_beat_at + interval '1 s'
 )
 SELECT i.node, b.node_id IS NOT NULL AS beaten,
        coalesce(k.node_id IS NULL AND l.incarnation = i.incarnation, false) AS row_held,
@@ -168,9 +163,11 @@ MAX_UNHEARD_S = 1e6
 
 
 def renew_leases(
-    nodes: Sequence[int], heartbeats: Sequence[Heartbeat], timing: Timing
+    nodes: Sequence[int], heartbeats: Sequence[Heartbeat], timing: Timing, gateway: UUID
 ) -> Transaction[dict[int, Row]]:
     """Renew the leases of many nodes in one statement; return one row per node, already durable.
+
+    `gateway` is the process that received these heartbeats.
 
     If needed, a second statement makes nodes alive whose lease had expired, and a third reads the
     holders of the leases that were not renewed.
@@ -193,6 +190,7 @@ def renew_leases(
         portfolios=[Jsonb(b.portfolios, dumps=msgspec.json.encode) for b in heartbeats],
         ttl_s=timing.lease_ttl_s,
         gap_s=timing.pulse_gap_s,
+        gateway=gateway,
     )
     late = [row.node for row in rows if row.late]
     if late:
@@ -233,39 +231,93 @@ def caught_up(node: int, reached: Sequence[tuple[int, int, float]]) -> Transacti
 CONNECT = Statement(
     "CONNECT",
     """
-UPDATE scheduling_lease SET connection = %(connection)s
+UPDATE scheduling_lease SET connection = %(connection)s, socket_gateway_id = %(gateway)s,
+    socket_loss_pending = false
 WHERE node_id = %(node)s AND incarnation = %(incarnation)s RETURNING node_id
 """,
 )
 
-#: A closed socket shortens the lease and does nothing else. A newer socket or incarnation wins.
-SHORTEN = Statement(
-    "SHORTEN",
+#: Concurrent writer: a newer socket or incarnation. Then there is no such connection any more.
+SOCKET_LOST = Statement(
+    "SOCKET_LOST",
     """
-UPDATE scheduling_lease SET
-    expires_at = least(expires_at, clock_timestamp() + make_interval(secs => %(grace_s)s)),
-    connection = NULL
+UPDATE scheduling_lease SET connection = NULL, socket_lost_at = clock_timestamp(),
+    socket_loss_pending = true
 WHERE node_id = %(node)s AND connection = %(connection)s RETURNING node_id
 """,
 )
 
 
-def connected(node: int, incarnation: UUID, connection: UUID) -> Transaction[bool]:
+def connected(node: int, incarnation: UUID, connection: UUID, gateway: UUID) -> Transaction[bool]:
     """Record the socket of a lease. Return False if another incarnation holds the lease."""
-    row = yield from query_one(CONNECT, node=node, incarnation=incarnation, connection=connection)
+    row = yield from query_one(
+        CONNECT, node=node, incarnation=incarnation, connection=connection, gateway=gateway
+    )
     return row is not None
 
 
-def shorten(node: int, connection: UUID, timing: Timing, ago_s: float = 0.0) -> Transaction[bool]:
-    """Shorten the lease of a node whose socket closed `ago_s` ago to `socket_grace_s` from then.
+def socket_lost(node: int, connection: UUID) -> Transaction[bool]:
+    """Record that the socket of a node closed. The sweep judges it: only it sees those of others.
 
     Return False if a newer socket is open.
     """
-    grace_s = max(timing.socket_grace_s - ago_s, 0.0)
-    row = yield from query_one(SHORTEN, node=node, connection=connection, grace_s=grace_s)
+    row = yield from query_one(SOCKET_LOST, node=node, connection=connection)
     if row is not None:
         yield from notify_watchers()
     return row is not None
+
+
+#: Sockets that close within this time of one another may have one cause.
+SIMULTANEOUS_S = 1.0
+
+JUDGE_SOCKETS = Statement(
+    "JUDGE_SOCKETS",
+    f"""
+WITH due AS MATERIALIZED (
+    SELECT l.node_id, l.socket_gateway_id, least(l.socket_lost_at, clock_timestamp()) AS at
+    FROM scheduling_lease l
+    WHERE l.socket_loss_pending
+      AND l.socket_lost_at NOT BETWEEN clock_timestamp() - make_interval(secs => %(wait_s)s)
+          AND clock_timestamp() + interval '1 s'  -- the clock was set back
+    -- Concurrent writers: a heartbeat, a new socket. The next sweep judges a lease that is locked.
+    ORDER BY l.node_id FOR UPDATE SKIP LOCKED
+), around AS (
+    -- A loss counts even if its node has a new socket by now.
+    SELECT d.node_id, count(*) FILTER (WHERE w.lost) AS lost,
+           count(*) FILTER (WHERE w.lost OR w.connection IS NOT NULL) AS sockets
+    FROM due d CROSS JOIN LATERAL (
+        SELECT o.connection, coalesce(abs(extract(epoch FROM o.socket_lost_at - d.at))
+                                      <= %(wait_s)s, false) AS lost
+        FROM scheduling_lease o JOIN scheduling_node n ON n.id = o.node_id
+        WHERE n.status = 'alive'
+    ) w
+    GROUP BY d.node_id
+)
+UPDATE scheduling_lease l SET socket_loss_pending = false,
+    expires_at = CASE
+        WHEN a.lost < greatest(2, a.sockets / 2.0) AND EXISTS (
+            SELECT FROM scheduling_gateway g WHERE g.id = d.socket_gateway_id AND {GATEWAY_FIT})
+        THEN least(l.expires_at, d.at + make_interval(secs => %(grace_s)s))
+        ELSE l.expires_at END
+FROM due d JOIN around a ON a.node_id = d.node_id
+WHERE l.node_id = d.node_id
+""",
+)
+
+
+def judge_socket_losses(timing: Timing) -> Transaction[None]:
+    """Shorten the leases of nodes whose sockets closed, unless the cause may be on our side.
+
+    A lease then ends `socket_grace_s` after the close. It stays as it is if half of all sockets,
+    and at least two, closed within SIMULTANEOUS_S (a proxy, a network, a web process), and if the
+    gateway that reported the close is not fit: it may have slept.
+    """
+    yield from query(
+        JUDGE_SOCKETS,
+        wait_s=SIMULTANEOUS_S,
+        grace_s=timing.socket_grace_s,
+        gap_s=timing.pulse_gap_s,
+    )
 
 
 GOODBYE = Statement(
@@ -335,24 +387,25 @@ RECORD_GATEWAY = Statement(
     """
 WITH input AS (
     SELECT CASE WHEN NOT EXISTS (
-        SELECT FROM scheduling_gatewaypulse p
+        SELECT FROM scheduling_gateway p
         WHERE p.commits_passed_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
                                       AND clock_timestamp()
     ) THEN %(blocked_s)s::float8 END AS blocked_s
 )
-INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at, commits_stand_since,
-                                          commits_stood_at, commits_passed_at)
-SELECT 1, clock_timestamp(), clock_timestamp(),
+INSERT INTO scheduling_gateway AS g (id, host, pid, serving_since, pulsed_at, commits_stand_since,
+                                     commits_stood_at, commits_passed_at)
+SELECT %(gateway)s, %(host)s, %(pid)s, clock_timestamp(), clock_timestamp(),
        clock_timestamp() - make_interval(secs => blocked_s),
        CASE WHEN blocked_s IS NOT NULL THEN clock_timestamp() END,
        clock_timestamp() - make_interval(secs => %(passed_s)s)
 FROM input
-ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
+-- No concurrent writer but CLAMP_GATEWAY: each process has a row of its own.
+ON CONFLICT (id) DO UPDATE SET pulsed_at = excluded.pulsed_at, left_at = NULL,
     -- A clock that was set, in either direction, is a gap too.
     serving_since = CASE
-        WHEN %(overloaded)s OR excluded.last_beat_at - g.last_beat_at
+        WHEN %(overloaded)s OR excluded.pulsed_at - g.pulsed_at
             NOT BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
-        THEN excluded.last_beat_at ELSE g.serving_since END,
+        THEN excluded.pulsed_at ELSE g.serving_since END,
     commits_stood_at = coalesce(excluded.commits_stood_at, g.commits_stood_at),
     commits_stand_since = CASE
         WHEN excluded.commits_stood_at IS NULL THEN g.commits_stand_since
@@ -360,17 +413,17 @@ ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
             BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
         THEN least(g.commits_stand_since, excluded.commits_stand_since)
         ELSE excluded.commits_stand_since END,
-    -- Concurrent writer: another process, with a later successful commit.
-    commits_passed_at = CASE
-        WHEN g.commits_passed_at > excluded.last_beat_at THEN excluded.commits_passed_at
-        ELSE greatest(g.commits_passed_at, excluded.commits_passed_at) END
+    commits_passed_at = coalesce(excluded.commits_passed_at, g.commits_passed_at)
 """,
 )
 
 
 def record_gateway_alive(
     timing: Timing,
+    gateway: UUID,
     *,
+    host: str = "",
+    pid: int | None = None,
     overloaded: bool = False,
     blocked_s: float | None = None,
     passed_s: float | None = None,
@@ -385,11 +438,25 @@ def record_gateway_alive(
     """
     yield from query(
         RECORD_GATEWAY,
+        gateway=gateway,
+        host=host,
+        pid=pid,
         gap_s=timing.pulse_gap_s,
         overloaded=overloaded,
         blocked_s=blocked_s,
         passed_s=passed_s,
     )
+
+
+GATEWAY_LEFT = Statement(
+    "GATEWAY_LEFT",
+    "UPDATE scheduling_gateway SET left_at = clock_timestamp() WHERE id = %(gateway)s",
+)
+
+
+def gateway_left(gateway: UUID) -> Transaction[None]:
+    """Record that this gateway stops in order: its nodes are to go to another."""
+    yield from query(GATEWAY_LEFT, gateway=gateway)
 
 
 #: A lease longer than its TTL, or renewed in the future, means that the clock was set back. Cut it
@@ -422,18 +489,18 @@ UPDATE scheduling_node n SET status_since = clock_timestamp() FROM ahead WHERE n
 """,
 )
 
-#: And for the gateway's own row: a time in the future would pass for a fresh one until the clock
-#: catches up, although no node can reach the gateway. Turn it into a gap.
+#: And for gateways: a pulse in the future would pass for a fresh one until the clock catches up,
+#: although no node can reach the gateway. Turn it into a gap.
 CLAMP_GATEWAY = Statement(
     "CLAMP_GATEWAY",
     """
 WITH ahead AS (
-    SELECT id FROM scheduling_gatewaypulse WHERE last_beat_at > clock_timestamp() + interval '1 s'
-    -- A row that a heartbeat is writing is correct already.
-    FOR UPDATE SKIP LOCKED
+    SELECT id FROM scheduling_gateway WHERE pulsed_at > clock_timestamp() + interval '1 s'
+    -- A row that its process is writing is correct already.
+    ORDER BY id FOR UPDATE SKIP LOCKED
 )
-UPDATE scheduling_gatewaypulse g
-SET last_beat_at = clock_timestamp() - make_interval(secs => %(gap_s)s) - interval '1 s'
+UPDATE scheduling_gateway g
+SET pulsed_at = clock_timestamp() - make_interval(secs => %(gap_s)s) - interval '1 s'
 FROM ahead WHERE g.id = ahead.id
 """,
 )
@@ -452,14 +519,29 @@ MARK_LOST = Statement(
 WITH expired AS (
     -- Lock, and check again on the newest row: a heartbeat that commits first keeps the node alive.
     SELECT l.node_id, l.incarnation, l.renewals, l.renewed_at
-    FROM scheduling_lease l, scheduling_gatewaypulse g, scheduling_node n
-    WHERE l.expires_at < clock_timestamp() AND n.id = l.node_id AND n.status = 'alive'
-      -- While the gateway cannot be reached, the silence of a node proves nothing.
-      AND {GATEWAY_REACHABLE}
-      AND (
-        g.serving_since < clock_timestamp() - make_interval(secs => %(ttl_s)s)
-        -- It reached this gateway since it began to serve, and then stopped.
-        OR l.renewed_at >= g.serving_since
+    FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
+    WHERE l.expires_at < clock_timestamp() AND n.status = 'alive'
+      -- While no gateway can be reached, the silence of a node proves nothing. It reached the fit
+      -- one since that began to serve, and then stopped; or had one lease's time to reach it.
+      AND EXISTS (
+        SELECT FROM scheduling_gateway g WHERE {GATEWAY_FIT}
+          AND (g.serving_since < clock_timestamp() - make_interval(secs => %(ttl_s)s)
+               OR l.renewed_at >= g.serving_since)
+      )
+      -- Nor does it while the gateway that the node uses fails: for one lease's time after its last
+      -- pulse (the node should then have found another), and as long after its return. One that
+      -- fails again and again is an excuse for one more lease's time, if another serves for long.
+      AND NOT EXISTS (
+        SELECT FROM scheduling_gateway g WHERE g.id = l.gateway_id AND g.left_at IS NULL
+          AND (l.expires_at > clock_timestamp() - make_interval(secs => %(ttl_s)s)
+               OR NOT EXISTS (
+                   SELECT FROM scheduling_gateway g WHERE {GATEWAY_FIT} AND g.serving_since
+                       < clock_timestamp() - make_interval(secs => 2 * %(ttl_s)s)))
+          AND CASE WHEN {GATEWAY_FIT}
+              THEN l.renewed_at < g.serving_since
+                   AND g.serving_since > clock_timestamp() - make_interval(secs => %(ttl_s)s)
+              ELSE g.pulsed_at > clock_timestamp() - make_interval(secs => %(ttl_s)s + %(gap_s)s)
+              END
       )
     ORDER BY l.node_id
     FOR UPDATE OF l SKIP LOCKED
@@ -497,6 +579,7 @@ def mark_lost(timing: Timing) -> Transaction[list[LostRow]]:
     """Mark nodes whose lease has expired as lost. Their next heartbeat makes them alive again."""
     yield from query(CLAMP_LEASES, ttl_s=timing.lease_ttl_s)
     yield from query(CLAMP_GATEWAY, gap_s=timing.pulse_gap_s)
+    yield from judge_socket_losses(timing)
     rows = yield from query(MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=timing.pulse_gap_s)
     yield from query(CLAMP_STATUS)
     return sorted(rows, key=lambda row: str(row.name))
@@ -509,7 +592,11 @@ class ExpiryRow(NamedTuple):
 NEXT_EXPIRY = Statement(
     "NEXT_EXPIRY",
     """
-SELECT extract(epoch FROM min(l.expires_at) - clock_timestamp())::float AS in_s
+SELECT extract(epoch FROM min(least(
+    l.expires_at,
+    CASE WHEN l.socket_loss_pending
+         THEN l.socket_lost_at + make_interval(secs => %(wait_s)s) END
+)) - clock_timestamp())::float AS in_s
 FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.status = 'alive'
 """,
     row=ExpiryRow,
@@ -517,6 +604,6 @@ FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.statu
 
 
 def next_expiry() -> Transaction[float | None]:
-    """Return the seconds until the next lease of a living node expires, or None without any."""
-    row = yield from query_one(NEXT_EXPIRY)
+    """Return the seconds until a lease ends or a closed socket is judged; None without any."""
+    row = yield from query_one(NEXT_EXPIRY, wait_s=SIMULTANEOUS_S)
     return None if row is None else row.in_s

@@ -67,12 +67,13 @@ TAKE_LEASE = Statement(
     "TAKE_LEASE",
     """
 INSERT INTO scheduling_lease AS l (node_id, incarnation, renewals, renewed_at, expires_at,
-                                   connection, taken_at, takeovers)
+                                   gateway_id, connection, taken_at, takeovers)
 VALUES (%(node)s, %(incarnation)s, 0, clock_timestamp(),
-        clock_timestamp() + make_interval(secs => %(ttl_s)s), NULL, clock_timestamp(),
-        %(takeovers)s)
+        clock_timestamp() + make_interval(secs => %(ttl_s)s), %(gateway)s, NULL,
+        clock_timestamp(), %(takeovers)s)
 ON CONFLICT (node_id) DO UPDATE SET incarnation = excluded.incarnation, renewals = 0,
-    renewed_at = excluded.renewed_at, expires_at = excluded.expires_at, connection = NULL,
+    renewed_at = excluded.renewed_at, expires_at = excluded.expires_at,
+    gateway_id = excluded.gateway_id, connection = NULL, socket_loss_pending = false,
     taken_at = excluded.taken_at, takeovers = excluded.takeovers
 """,
 )
@@ -118,7 +119,9 @@ WHERE portfolio_id = %(portfolio)s AND state = 'activating' AND to_epoch = %(see
 )
 
 
-def register(node: int, node_name: str, message: Register, timing: Timing) -> Transaction[int]:
+def register(
+    node: int, node_name: str, message: Register, timing: Timing, gateway: UUID
+) -> Transaction[int]:
     """Give the lease and all runs of the node to `message.incarnation`, each run at epoch + 1.
 
     Return the number of runs taken over. If the same incarnation registers again (its first answer
@@ -151,6 +154,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Tr
         node=node,
         incarnation=incarnation,
         ttl_s=timing.lease_ttl_s,
+        gateway=gateway,
         takeovers=Jsonb(takeovers),
     )
     was_lost = lease is not None and not repeat and lease.status != "left"

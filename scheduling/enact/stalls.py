@@ -5,7 +5,15 @@ Their alerts are opened and closed in `alerts.py`, like all others.
 
 from __future__ import annotations
 
-from scheduling.db.statements import FEED_SEGMENTS, GATEWAY_REACHABLE, Statement, head_seq
+from scheduling.db.statements import (
+    FEED_SEGMENTS,
+    GATEWAY_FIT,
+    Statement,
+    commits_blocked,
+    gateway_served,
+    head_seq,
+    own_gateway_failed,
+)
 from scheduling.db.transaction import Transaction, query
 from scheduling.timing import Timing
 
@@ -19,21 +27,19 @@ WITH head AS (
     -- A change of rate is stored a second before it takes effect.
     SELECT DISTINCT ON (s.feed_id) s.feed_id, greatest(s.from_seq, {head_seq()}) AS seq
     FROM {FEED_SEGMENTS} s ORDER BY s.feed_id, s.id DESC
-), judging AS MATERIALIZED (
-    SELECT FROM scheduling_gatewaypulse g
-    WHERE g.serving_since < clock_timestamp() - make_interval(secs => %(stall_s)s)
-      AND {GATEWAY_REACHABLE}
+), judged AS MATERIALIZED (
+    SELECT l.node_id FROM scheduling_lease l
+    WHERE EXISTS (SELECT FROM scheduling_gateway g WHERE {gateway_served("stall_s")})
+      AND NOT {own_gateway_failed("l", "stall_s")}
       -- If no commit gets through, that is one cause with one alert.
-      AND (g.commits_stood_at IS NULL OR g.commits_stood_at
-           NOT BETWEEN clock_timestamp() - make_interval(secs => %(stall_s)s)
-                   AND clock_timestamp() + interval '1 s')
+      AND NOT {commits_blocked("stall_s")}
 ), stalled AS (
     SELECT r.portfolio_id
     FROM scheduling_run r
     JOIN portfolios_portfolio p ON p.id = r.portfolio_id
     JOIN head ON head.feed_id = p.feed_id
     JOIN scheduling_node n ON n.id = r.node_id AND n.status = 'alive'
-    CROSS JOIN judging
+    JOIN judged ON judged.node_id = r.node_id
     WHERE r.phase = 'running' AND r.last_seq < head.seq
       AND r.last_commit_at < clock_timestamp() - make_interval(secs => %(stall_s)s)
       -- After a quiet hour, the first event has not waited for an hour; an event that has waited
@@ -60,7 +66,8 @@ WITH head AS (
     UPDATE scheduling_run r SET stalled_at = NULL
     FROM free WHERE free.portfolio_id = r.portfolio_id AND r.stalled_at IS NOT NULL
       AND NOT EXISTS (SELECT FROM stalled s WHERE s.portfolio_id = r.portfolio_id)
-      AND (EXISTS (SELECT FROM judging) OR r.phase <> 'running' OR r.last_commit_at > r.stalled_at)
+      AND (r.node_id IN (SELECT node_id FROM judged) OR r.phase <> 'running'
+           OR r.last_commit_at > r.stalled_at)
 )
 SELECT portfolio_id FROM opened
 """,
@@ -86,8 +93,7 @@ WITH due AS MATERIALIZED (
     WHERE s.from_time <= clock_timestamp() - make_interval(secs => %(stale_s)s)
     ORDER BY s.feed_id, s.id DESC
 ), judging AS MATERIALIZED (
-    SELECT FROM scheduling_gatewaypulse g
-    WHERE {GATEWAY_REACHABLE}
+    SELECT WHERE EXISTS (SELECT FROM scheduling_gateway g WHERE {GATEWAY_FIT})
 ), late AS MATERIALIZED (
     SELECT r.portfolio_id
     FROM scheduling_run r

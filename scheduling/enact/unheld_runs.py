@@ -8,7 +8,7 @@ from scheduling.db.statements import NO_ACTIVE_HANDOFF, Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import failed_start, revoke_ownership
-from scheduling.enact.handoff.deadlines import DELAYED
+from scheduling.enact.handoff.deadlines import delayed
 from scheduling.timing import Timing
 
 
@@ -72,7 +72,7 @@ WHERE r.first_commit_at IS NULL AND r.phase = 'starting'
   AND r.granted_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
   AND l.taken_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
   AND l.expires_at > clock_timestamp() + interval '2 s' AND n.status = 'alive'
-  AND NOT {DELAYED}
+  AND NOT {delayed("l")}
   AND {NO_ACTIVE_HANDOFF}
 ORDER BY r.portfolio_id LIMIT 50
 """,

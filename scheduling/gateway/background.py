@@ -13,7 +13,7 @@ from psycopg_pool import PoolTimeout
 
 from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.transaction import aexecute, aexecute_autocommit
-from scheduling.enact.lease import record_gateway_alive
+from scheduling.enact.lease import gateway_left, record_gateway_alive
 from scheduling.enact.storage import record_disk_space
 from scheduling.enact.timeline import note_timeline
 from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
@@ -22,10 +22,14 @@ from scheduling.gateway.feed_reads import FEED_HEADS
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
 from scheduling.gateway.heartbeat import BATCHER
 from scheduling.gateway.http import primary_message
+from scheduling.gateway.identity import GATEWAY_ID, HOST, PID
 from scheduling.gateway.pool import close_pools, lease_pool, open_pools, work_pool
 from scheduling.timing import timing
 
 logger = logging.getLogger(__name__)
+
+#: How long a process that stops waits for a connection to say so.
+LEAVE_LIMIT_S = 2.0
 
 _tasks: list[asyncio.Task[None]] = []
 
@@ -44,7 +48,17 @@ async def close_gateway() -> None:
     HEALTH.open(False)
     while _tasks:
         _tasks.pop().cancel()
+    await _leave()
     await close_pools()
+
+
+async def _leave() -> None:
+    """Record that this process stops in order. If that fails, it counts as one that failed."""
+    try:
+        async with lease_pool().connection(timeout=LEAVE_LIMIT_S) as connection:
+            await aexecute_autocommit(connection, gateway_left(GATEWAY_ID))
+    except (psycopg.Error, PoolTimeout) as error:
+        logger.info("the database does not know that this gateway left: %s", error)
 
 
 async def liveness_loop() -> None:
@@ -57,6 +71,9 @@ async def liveness_loop() -> None:
                 overload = BATCHER.drops.overload_reason() or overload
                 transaction = record_gateway_alive(
                     times,
+                    GATEWAY_ID,
+                    host=HOST,
+                    pid=PID,
                     overloaded=bool(overload),
                     blocked_s=COMMIT_HEALTH.blocked_s(),
                     passed_s=COMMIT_HEALTH.passed_s(),

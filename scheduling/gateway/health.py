@@ -73,6 +73,11 @@ class Health:
         self.liveness = Probe("liveness write")
         self.write = Probe("durable write test")
 
+    def slept(self, limit_s: float) -> bool:
+        """Return whether the last liveness write of this process is older than `limit_s`."""
+        at = self.liveness.succeeded_at
+        return at is not None and time.monotonic() - at > limit_s
+
     def problem(self) -> str:
         """Return why this gateway is not ready, or an empty text."""
         if not self.is_open:

@@ -2,6 +2,9 @@
 
 No timer, so an idle gateway adds no delay. Each heartbeat is answered once its own row is durable.
 One whose row is locked goes into the next statement; the others do not wait for it.
+
+While this process has not pulsed for longer than a gap, none is written: it may have been frozen,
+and what waited in its sockets may come from daemons that are dead by now. The others repeat it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from typing import NamedTuple
 from scheduling.db.transaction import Row, aexecute_autocommit
 from scheduling.enact.lease import renew_leases
 from scheduling.gateway.drop_monitor import DropMonitor
+from scheduling.gateway.health import HEALTH
+from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.gateway.pool import lease_pool
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
@@ -61,11 +66,12 @@ class HeartbeatBatcher:
                 # The connection first: heartbeats that wait for one are still in the queue.
                 async with lease_pool().connection() as connection:
                     batch, self._waiting = self._waiting, []
-                    newest = _newest(batch)
+                    newest = {} if HEALTH.slept(timing().pulse_gap_s) else _newest(batch)
                     rows: dict[int, Row] = {}
                     if newest:
                         rows = await aexecute_autocommit(
-                            connection, renew_leases(list(newest), list(newest.values()), timing())
+                            connection,
+                            renew_leases(list(newest), list(newest.values()), timing(), GATEWAY_ID),
                         )
                 locked = self._resolve(batch, newest, rows)
             except Exception as error:

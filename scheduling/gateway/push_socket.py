@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-import time
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,15 +15,14 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from psycopg_pool import PoolTimeout
 
 from scheduling.db.transaction import aexecute, aexecute_autocommit
-from scheduling.enact.lease import connected, shorten
+from scheduling.enact.lease import connected, socket_lost
 from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_node
 from scheduling.gateway.http import RequestRejected
+from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.gateway.message_decoding import DECODE_ERRORS
 from scheduling.gateway.node_limits import admit
 from scheduling.gateway.pool import work_connection, work_pool
-from scheduling.gateway.socket_losses import SERVER_CLOSE_CODES, SIMULTANEOUS_S, SOCKET_LOSSES
 from scheduling.observe.desired_set import desired_set
-from scheduling.timing import timing
 from scheduling.wire.messages import Hello, encode
 
 logger = logging.getLogger(__name__)
@@ -34,6 +32,12 @@ UNAUTHENTICATED = 4401
 NOT_HELLO = 4400
 SUPERSEDED = 4409
 TRY_AGAIN = 1013
+
+#: Close codes that the server produces: 1012 restart, 1001 going away, 1011 ping timeout, and its
+#: own refusals. They say nothing about the peer.
+SERVER_CLOSE_CODES = frozenset(
+    {1001, 1011, 1012, TRY_AGAIN, NOT_HELLO, UNAUTHENTICATED, SUPERSEDED}
+)
 
 #: Per node. A daemon has one; those whose end was not noticed yet count too.
 MAX_SOCKETS = 8
@@ -87,7 +91,7 @@ class PushSocket(AsyncWebsocketConsumer):
         try:
             async with admit(self.sender.node, "hello"), work_pool().connection() as connection:
                 holds = await aexecute_autocommit(
-                    connection, connected(self.sender.node, incarnation, connection_id)
+                    connection, connected(self.sender.node, incarnation, connection_id, GATEWAY_ID)
                 )
         except (psycopg.Error, PoolTimeout, RequestRejected):
             await self.close(code=TRY_AGAIN)
@@ -97,7 +101,6 @@ class PushSocket(AsyncWebsocketConsumer):
             return
         self._cancel_hello_timer()
         self.connection_id = connection_id
-        SOCKET_LOSSES.opened(connection_id)
         await self.channel_layer.group_add(f"node.{self.sender.node}", self.channel_name)
         self.pushed_version = hello.have_version
         await self._push()
@@ -141,7 +144,7 @@ class PushSocket(AsyncWebsocketConsumer):
             self.hello_timer = None
 
     async def disconnect(self, code: int) -> None:
-        """Shorten the lease if the peer closed the socket, and not all peers at once."""
+        """Record that the peer closed the socket. The sweep shortens the lease, or does not."""
         self._cancel_hello_timer()
         if self.is_counted and self.sender is not None:
             self.is_counted = False
@@ -150,19 +153,11 @@ class PushSocket(AsyncWebsocketConsumer):
                 del OPEN_SOCKETS[self.sender.node]
         if self.connection_id is None or self.sender is None:
             return
-        SOCKET_LOSSES.closed(self.connection_id, time.monotonic())
         await self.channel_layer.group_discard(f"node.{self.sender.node}", self.channel_name)
         if code in SERVER_CLOSE_CODES:
             return
-        await asyncio.sleep(SIMULTANEOUS_S)
-        if SOCKET_LOSSES.all_at_once():
-            logger.warning("all push sockets closed at once: no lease is shortened")
-            return
         try:
             async with work_pool().connection() as connection:
-                await aexecute(
-                    connection,
-                    shorten(self.sender.node, self.connection_id, timing(), SIMULTANEOUS_S),
-                )
+                await aexecute(connection, socket_lost(self.sender.node, self.connection_id))
         except (psycopg.Error, PoolTimeout, RuntimeError) as error:
-            logger.info("the lease of %s was not shortened: %s", self.sender.name, error)
+            logger.info("the closed socket of %s was not recorded: %s", self.sender.name, error)

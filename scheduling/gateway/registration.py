@@ -12,6 +12,7 @@ from scheduling.enact.lease import goodbye
 from scheduling.enact.register import incarnation_in_use, register
 from scheduling.gateway.auth import NodeIdentity
 from scheduling.gateway.http import RequestRejected
+from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.gateway.message_decoding import decode, uuid_of, validate_registration
 from scheduling.gateway.pool import locking_connection
 from scheduling.observe.desired_set import desired_set
@@ -42,7 +43,9 @@ async def answer_registration(sender: NodeIdentity, body: bytes) -> wire.Registe
     times = timing()
     async with locking_connection(sender.node) as connection:
         try:
-            await aexecute(connection, register(sender.node, sender.name, message, times))
+            await aexecute(
+                connection, register(sender.node, sender.name, message, times, GATEWAY_ID)
+            )
         except psycopg.errors.UniqueViolation:
             # Concurrent writer: a registration of another node under the same incarnation.
             raise incarnation_in_use(sender.name) from None

@@ -2,7 +2,7 @@
 
 from scheduling.models.alerts import Alert, Storm
 from scheduling.models.audit import Event, Interface
-from scheduling.models.fleet_control import Control, GatewayPulse, Halt, PassLock
+from scheduling.models.fleet_control import Control, Gateway, Halt, PassLock
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus, Resilience
 from scheduling.models.portfolio_log import LogLine, PortfolioLog
@@ -26,7 +26,7 @@ __all__ = [
     "Control",
     "DatabaseTimeline",
     "Event",
-    "GatewayPulse",
+    "Gateway",
     "Halt",
     "Handoff",
     "HandoffKind",

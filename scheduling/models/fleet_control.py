@@ -22,22 +22,27 @@ class PassLock(models.Model):
         return f"{self.name}: {self.holder} until {self.until:%H:%M:%S}"
 
 
-class GatewayPulse(models.Model):
-    """Since when nodes can reach the gateway. Earlier silence is not held against them."""
+class Gateway(models.Model):
+    """A web process that nodes can reach. Only the process itself writes its row."""
 
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    serving_since = models.DateTimeField()
-    last_beat_at = models.DateTimeField()
-    commits_stand_since = models.DateTimeField(
-        null=True, help_text="Since when a gateway lets no commit through, or did last."
+    id = models.UUIDField(primary_key=True, help_text="Made anew at each start of the process.")
+    host = models.CharField(max_length=255, blank=True, default="")
+    pid = models.PositiveIntegerField(null=True)
+    serving_since = models.DateTimeField(
+        help_text="Since when it has pulsed without a gap; silence before proves nothing."
     )
-    commits_stood_at = models.DateTimeField(null=True, help_text="When a gateway said so last.")
+    pulsed_at = models.DateTimeField()
+    left_at = models.DateTimeField(null=True, help_text="When it was stopped in order.")
+    commits_stand_since = models.DateTimeField(
+        null=True, help_text="Since when it lets no commit through, or did last."
+    )
+    commits_stood_at = models.DateTimeField(null=True, help_text="When it said so last.")
     commits_passed_at = models.DateTimeField(
-        null=True, help_text="When a commit got through any gateway last."
+        null=True, help_text="When a commit got through it last."
     )
 
     def __str__(self) -> str:
-        return f"serving since {self.serving_since:%H:%M:%S}"
+        return f"gateway on {self.host}, pid {self.pid}"
 
 
 class EvenBy(models.TextChoices):

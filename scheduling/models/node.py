@@ -87,7 +87,15 @@ class Lease(models.Model):
     renewals = models.BigIntegerField(default=0)
     renewed_at = models.DateTimeField()
     expires_at = models.DateTimeField()
+    gateway_id = models.UUIDField(
+        null=True, help_text="The gateway that made its last heartbeat durable."
+    )
     connection = models.UUIDField(null=True, help_text="The websocket that may shorten the lease.")
+    socket_gateway_id = models.UUIDField(null=True, help_text="The gateway that holds the socket.")
+    socket_lost_at = models.DateTimeField(null=True, help_text="When a socket closed last.")
+    socket_loss_pending = models.BooleanField(
+        default=False, db_default=False, help_text="The sweep has not judged that loss yet."
+    )
     taken_at = models.DateTimeField(help_text="When this incarnation registered.")
     takeovers = models.JSONField(default=list, help_text="Takeovers of a beating one, epoch s.")
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from scheduling.decide import reconcile as decide
 from scheduling.node_daemon.lease_view import Lease
 from scheduling.wire import messages as wire
-from tests.simulation.gateway import Away
+from tests.simulation.gateway import Away, Gateway
 from tests.simulation.process import MAX_EVENTS, Batch, Hosted, run
 from tests.simulation.trading import decode
 
@@ -21,6 +21,7 @@ class Daemon:
 
     def __init__(self, world: World, node: int, incarnation: UUID) -> None:
         self.world, self.node, self.incarnation = world, node, incarnation
+        self.at = node % len(world.gateways)
         self.registered = self.paused = self.cut = self.ended = False
         self.link: list[str] = []  #: faults of its next requests, in order
         self.lease = Lease()
@@ -36,7 +37,17 @@ class Daemon:
     def ask(self, act: Any) -> Any:
         if self.cut:
             raise Away
-        return self.world.gateway.ask(self.link, act)
+        try:
+            return self.gateway.ask(self.link, act)
+        except Away:
+            if not self.gateway.serving and not self.world.sticky:
+                self.at = 1 - self.at  # the proxy finds another for the next request
+            raise
+
+    @property
+    def gateway(self) -> Gateway:
+        """The web process that its requests reach."""
+        return self.world.gateways[self.at]
 
     def step(self, now: float) -> None:
         """Do what is due. `now` is the boot-time clock, which nothing sets."""
@@ -54,7 +65,7 @@ class Daemon:
 
     def _register(self, now: float) -> None:
         try:
-            found = self.ask(lambda: self.world.gateway.register(self.node, self.incarnation))
+            found = self.ask(lambda: self.gateway.register(self.node, self.incarnation))
         except Away:
             return
         except Exception as refused:
@@ -75,7 +86,7 @@ class Daemon:
             reports=[report for report, _ in sent],
         )  # fmt: skip
         try:
-            status, found, busy = self.ask(lambda: self.world.gateway.beat(self.node, words))
+            status, found, busy = self.ask(lambda: self.gateway.beat(self.node, words))
         except Away:
             return
         if status == "superseded":
@@ -151,7 +162,7 @@ class Daemon:
     def _try(self, hosted: Hosted, now: float) -> None:
         """Load and try the newest checkpoint, for a handoff."""
         found = self.ask(
-            lambda: self.world.gateway.checkpoint(
+            lambda: self.gateway.checkpoint(
                 self.node, self.incarnation, hosted.portfolio, hosted.handoff
             )
         )
@@ -185,9 +196,7 @@ class Daemon:
     def _load(self, hosted: Hosted, now: float, *, absent: bool) -> None:
         """Take the checkpoint of the granted epoch and commit at once, or release it as it is."""
         found = self.ask(
-            lambda: self.world.gateway.checkpoint(
-                self.node, self.incarnation, hosted.portfolio, None
-            )
+            lambda: self.gateway.checkpoint(self.node, self.incarnation, hosted.portfolio, None)
         )
         if found is None or found.epoch > hosted.epoch:
             hosted.end("ended", now)
@@ -241,7 +250,7 @@ class Daemon:
     def _send(self, hosted: Hosted, now: float) -> None:
         words = hosted.pending
         assert words is not None
-        result = self.ask(lambda: self.world.gateway.commit(self.node, self.incarnation, words))
+        result = self.ask(lambda: self.gateway.commit(self.node, self.incarnation, words))
         hosted.pending = None
         if result.version > self.have:
             self.next_beat = now  # there is a newer set, and its push got lost

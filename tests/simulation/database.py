@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, TypeVar
+from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
@@ -56,7 +57,7 @@ class Store:
         self.fills: dict[tuple[int, int, int], int] = {}  #: (portfolio, seq, index) → epoch
         self.suppressions: dict[tuple[int, int], rows.Suppression] = {}
         self.events: dict[int, rows.Event] = {}
-        self.pulse: dict[int, rows.Pulse] = {}
+        self.gateways: dict[UUID, rows.Gateway] = {}
         self.locks: dict[str, rows.PassLock] = {}
         self.storm: dict[int, rows.Storm] = {}
         self.looks = 0  #: number of fleet reads
@@ -111,6 +112,28 @@ class Store:
     def head(self) -> int:
         """Return the head of the feed, as statements compute it."""
         return int(self.feed.from_seq + (self.now - self.feed.from_time) * self.feed.rate // 1)
+
+    def is_fit(self, gateway: rows.Gateway, gap_s: float) -> bool:
+        """Return whether nodes can reach this gateway now."""
+        return gateway.left_at is None and self.now - gap_s <= gateway.pulsed_at <= self.now + 1
+
+    def served(self, gateway: rows.Gateway, gap_s: float, seconds: float) -> bool:
+        """Return whether this gateway has been fit for so long."""
+        return self.is_fit(gateway, gap_s) and gateway.serving_since < self.now - seconds
+
+    def own_gateway_failed(self, node: int | None, gap_s: float, seconds: float) -> bool:
+        """Return whether `node` could not report through its own gateway for so long."""
+        lease = self.leases.get(node) if node is not None else None
+        own = None if lease is None else self.gateways.get(lease.gateway_id or UUID(int=0))
+        return own is not None and own.left_at is None and not self.served(own, gap_s, seconds)
+
+    def commits_blocked(self, seconds: float) -> bool:
+        """Return whether no commit got through any gateway within these seconds."""
+        return any(
+            g.commits_stood_at is not None
+            and self.now - seconds <= g.commits_stood_at <= self.now + 1
+            for g in self.gateways.values()
+        )
 
     def valid(self, node: int | None) -> bool | None:
         """Return whether the lease of `node` is valid; None without a lease."""

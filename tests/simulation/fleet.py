@@ -13,6 +13,9 @@ ANSWERED_BY = (commits, grants, handoffs, leases, reads, operators, storms)
 #: Steps are eighths of a second, which floats and microseconds hold exactly.
 START = 1_800_000_000.0
 
+#: Two web processes, by their identities.
+GATEWAYS = (UUID(int=2**64 + 1), UUID(int=2**64 + 2))
+
 
 def a_store(nodes: int, portfolios: int, *, rate: float = 10) -> Store:
     """Return unregistered nodes and unassigned portfolios."""
@@ -25,7 +28,8 @@ def a_store(nodes: int, portfolios: int, *, rate: float = 10) -> Store:
         db.portfolios[number] = rows.Portfolio(number, f"p-{number}", uid)
         db.revisions[number, 1] = rows.Revision(number, 1)
         db.runs[number] = rows.Run(number, 0, 0, phase_since=START)
-    db.pulse[1] = rows.Pulse(START - 3600, START)
+    for gateway in GATEWAYS:
+        db.gateways[gateway] = rows.Gateway(gateway, START - 3600, START)
     return db
 
 

@@ -25,10 +25,10 @@ class Away(Exception):
 
 
 class Gateway:
-    """One gateway for all nodes. `up` and `database_up` are faults of the control plane."""
+    """One of the web processes. `up` and `database_up` are faults of the control plane."""
 
-    def __init__(self, db: Store, timing: Timing, ledger: Ledger) -> None:
-        self.db, self.timing, self.ledger = db, timing, ledger
+    def __init__(self, identity: UUID, db: Store, timing: Timing, ledger: Ledger) -> None:
+        self.id, self.db, self.timing, self.ledger = identity, db, timing, ledger
         self.up = self.database_up = True
 
     @property
@@ -60,13 +60,13 @@ class Gateway:
 
     def register(self, node: int, incarnation: UUID) -> wire.DesiredSet | None:
         words = register_words(incarnation)
-        self.db.execute(register(node, f"node-{node}", words, self.timing))
-        self.db.execute(lease.connected(node, incarnation, incarnation))
+        self.db.execute(register(node, f"node-{node}", words, self.timing, self.id))
+        self.db.execute(lease.connected(node, incarnation, incarnation, self.id))
         return self.db.execute(desired_set(node))
 
     def beat(self, node: int, beat: wire.Heartbeat) -> tuple[str, wire.DesiredSet | None, bool]:
         """Return (status, desired set, whether a handoff is pending)."""
-        rows = self.db.execute(lease.renew_leases([node], [beat], self.timing))
+        rows = self.db.execute(lease.renew_leases([node], [beat], self.timing, self.id))
         row, incarnation = rows[node], UUID(beat.incarnation)
         if not row.beaten:
             gone = row.held_by == incarnation

@@ -198,28 +198,24 @@ def follow(db: Store, p: Any) -> None:
             )
 
 
-def delayed(db: Store, p: Any) -> bool:
-    """Return whether nodes could not reach the gateway, or no commit got through."""
-    return any(
-        g.last_beat_at < db.now - p.gap_s
-        or g.serving_since > db.now - p.interval_s
-        or (
-            g.commits_stood_at is not None
-            and db.now - p.interval_s <= g.commits_stood_at <= db.now + 1
-        )
-        for g in db.pulse.values()
+def delayed(db: Store, p: Any, *nodes: int | None) -> bool:
+    """Return whether these nodes could not reach a gateway, or no commit got through."""
+    gateways = db.gateways.values()
+    return (
+        (bool(gateways) and not any(db.served(g, p.gap_s, p.interval_s) for g in gateways))
+        or db.commits_blocked(p.interval_s)
+        or any(db.own_gateway_failed(node, p.gap_s, p.interval_s) for node in nodes)
     )
 
 
 @answers(deadlines.OVERDUE)
 def overdue(db: Store, p: Any) -> list[Row]:
-    ours = delayed(db, p)
     found = []
     for h in db.handoffs.values():
         if h.state not in ACTIVE:
             continue
         source, target = _place(db, h.source_node_id), _place(db, h.target_node_id)
-        late = h.deadline_at < db.now and not ours
+        late = h.deadline_at < db.now and not delayed(db, p, h.target_node_id, h.source_node_id)
         target_gone = h.kind != "stop" and (
             differ(target.status, "alive") or differ(target.lease, h.target_incarnation)
         )

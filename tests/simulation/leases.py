@@ -1,8 +1,10 @@
-"""Answers to statements about leases, nodes and the gateway's row."""
+"""Answers to statements about leases, nodes and gateways."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
+from uuid import UUID
 
 from scheduling.enact import lease, register, stalls
 from tests.simulation import rows
@@ -18,7 +20,11 @@ def beat(db: Store, p: Any) -> list[Row]:
         if node is None:
             continue
         held = db.leases.get(node_id)
-        unheard_s = min(unheard_s, _serving_for_s(db, p.gap_s))
+        came_from = None if held is None else held.gateway_id
+        unheard_s = min(
+            unheard_s, _serving_for_s(db, p.gateway, p.gap_s),
+            _serving_for_s(db, came_from, p.gap_s) if came_from in db.gateways else math.inf,
+        )  # fmt: skip
         mine = held is not None and held.incarnation == incarnation
         beaten = mine and node.status in ("alive", "lost")
         row = Row(
@@ -43,6 +49,7 @@ def beat(db: Store, p: Any) -> list[Row]:
         db.set(
             held,
             renewals=held.renewals + 1,
+            gateway_id=p.gateway,
             renewed_at=db.now if unheard_s < p.ttl_s else held.renewed_at,
             expires_at=_renewed(db, held, p.ttl_s, unheard_s),
         )
@@ -52,51 +59,50 @@ def beat(db: Store, p: Any) -> list[Row]:
             reason = "its daemon was asked to stop" if leaving else ""
             db.write_event(kind, None, node_id, reason=reason)
             db.hints.append((None, 0))
-    _beat_of_ours(db, p.gap_s, least_s=1.0)
     return found
 
 
 @answers(lease.RECORD_GATEWAY)
-def pulse(db: Store, p: Any) -> None:
-    before = db.pulse[1].commits_passed_at if 1 in db.pulse else None
-    _beat_of_ours(db, p.gap_s, least_s=None, overloaded=p.overloaded)
-    held = db.pulse[1]
-    known = before if before is not None and before <= db.now else None
+def record(db: Store, p: Any) -> None:
+    passed = any(
+        g.commits_passed_at is not None and db.now - p.gap_s <= g.commits_passed_at <= db.now
+        for g in db.gateways.values()
+    )
+    own = db.gateways.get(p.gateway)
+    if own is None:
+        own = rows.Gateway(p.gateway, db.now, db.now)
+        db.add(db.gateways, p.gateway, own)
+    steady = not p.overloaded and -1 <= db.now - own.pulsed_at <= p.gap_s
+    since = own.serving_since if steady else db.now
+    db.set(own, pulsed_at=db.now, serving_since=since, left_at=None)
     if p.passed_s is not None:
-        passed_at = db.now - p.passed_s
-        db.set(held, commits_passed_at=passed_at if known is None else max(known, passed_at))
-    if p.blocked_s is None or (known is not None and known >= db.now - p.gap_s):
+        db.set(own, commits_passed_at=db.now - p.passed_s)
+    if p.blocked_s is None or passed:
         return
     since = db.now - p.blocked_s
-    if held.commits_stood_at is not None and -1 <= db.now - held.commits_stood_at <= p.gap_s:
-        assert held.commits_stand_since is not None
-        since = min(since, held.commits_stand_since)
-    db.set(held, commits_stand_since=since, commits_stood_at=db.now)
+    if own.commits_stood_at is not None and -1 <= db.now - own.commits_stood_at <= p.gap_s:
+        assert own.commits_stand_since is not None
+        since = min(since, own.commits_stand_since)
+    db.set(own, commits_stand_since=since, commits_stood_at=db.now)
 
 
-def _serving_for_s(db: Store, gap_s: float) -> float:
-    held = db.pulse.get(1)
-    if held is None or not -1 <= db.now - held.last_beat_at <= gap_s:
+@answers(lease.GATEWAY_LEFT)
+def leave(db: Store, p: Any) -> None:
+    if p.gateway in db.gateways:
+        db.set(db.gateways[p.gateway], left_at=db.now)
+
+
+def _serving_for_s(db: Store, gateway: UUID | None, gap_s: float) -> float:
+    own = None if gateway is None else db.gateways.get(gateway)
+    if own is None or not db.is_fit(own, gap_s):
         return 0.0
-    return max(db.now - held.serving_since, 0.0)
+    return max(db.now - own.serving_since, 0.0)
 
 
 def _renewed(db: Store, held: rows.Lease, ttl_s: float, unheard_s: float) -> float:
     if unheard_s <= 0:
         return db.now + ttl_s
     return max(held.expires_at, db.now + ttl_s - unheard_s)
-
-
-def _beat_of_ours(
-    db: Store, gap_s: float, *, least_s: float | None, overloaded: bool = False
-) -> None:
-    held = db.pulse.get(1)
-    if held is None:
-        db.add(db.pulse, 1, rows.Pulse(db.now, db.now))
-    elif least_s is None or abs(db.now - held.last_beat_at) > least_s:
-        steady = not overloaded and -1 <= db.now - held.last_beat_at <= gap_s
-        since = held.serving_since if steady else db.now
-        db.set(held, last_beat_at=db.now, serving_since=since)
 
 
 @answers(lease.REVIVE)
@@ -129,17 +135,44 @@ def connect(db: Store, p: Any) -> list[Row]:
     held = db.leases.get(p.node)
     if held is None or held.incarnation != p.incarnation:
         return []
-    db.set(held, connection=p.connection)
+    db.set(held, connection=p.connection, socket_gateway_id=p.gateway, socket_loss_pending=False)
     return [Row(node_id=p.node)]
 
 
-@answers(lease.SHORTEN)
-def shorten(db: Store, p: Any) -> list[Row]:
+@answers(lease.SOCKET_LOST)
+def socket_lost(db: Store, p: Any) -> list[Row]:
     held = db.leases.get(p.node)
     if held is None or held.connection is None or held.connection != p.connection:
         return []
-    db.set(held, expires_at=min(held.expires_at, db.now + p.grace_s), connection=None)
+    db.set(held, connection=None, socket_lost_at=db.now, socket_loss_pending=True)
     return [Row(node_id=p.node)]
+
+
+@answers(lease.JUDGE_SOCKETS)
+def judge_sockets(db: Store, p: Any) -> None:
+    alive = [held for held in db.leases.values() if db.nodes[held.node_id].status == "alive"]
+    judged = []
+    for held in db.leases.values():
+        at = held.socket_lost_at
+        if not held.socket_loss_pending or at is None or db.now - p.wait_s <= at <= db.now + 1:
+            continue
+        at = min(at, db.now)
+        lost = [
+            o
+            for o in alive
+            if o.socket_lost_at is not None and abs(o.socket_lost_at - at) <= p.wait_s
+        ]
+        sockets = [o for o in alive if o in lost or o.connection is not None]
+        own = db.gateways.get(held.socket_gateway_id or UUID(int=0))
+        alone = len(lost) < max(2, len(sockets) / 2)
+        if not sockets:
+            continue
+        ends = held.expires_at
+        if alone and own is not None and db.is_fit(own, p.gap_s):
+            ends = min(ends, at + p.grace_s)
+        judged.append((held, ends))
+    for held, ends in judged:
+        db.set(held, socket_loss_pending=False, expires_at=ends)
 
 
 @answers(lease.END_LEASE)
@@ -162,13 +195,25 @@ def goodbye(db: Store, p: Any) -> list[Row]:
 def mark_lost(db: Store, p: Any) -> list[Row]:
     lost = []
     for held in sorted(db.leases.values(), key=lambda each: each.node_id):
-        node, ours = db.nodes[held.node_id], db.pulse.get(1)
-        if ours is None or node.status != "alive" or not held.expires_at < db.now:
+        node, own = db.nodes[held.node_id], db.gateways.get(held.gateway_id or UUID(int=0))
+        if node.status != "alive" or not held.expires_at < db.now:
             continue
-        reachable = db.now - p.gap_s <= ours.last_beat_at <= db.now + 1
-        judgeable = ours.serving_since < db.now - p.ttl_s or held.renewed_at >= ours.serving_since
-        if not (reachable and judgeable):
+        if not any(
+            db.is_fit(g, p.gap_s)
+            and (g.serving_since < db.now - p.ttl_s or held.renewed_at >= g.serving_since)
+            for g in db.gateways.values()
+        ):
             continue
+        recent = held.expires_at > db.now - p.ttl_s or not any(
+            db.served(g, p.gap_s, 2 * p.ttl_s) for g in db.gateways.values()
+        )
+        if own is not None and own.left_at is None and recent:
+            if db.is_fit(own, p.gap_s):
+                excused = held.renewed_at < own.serving_since > db.now - p.ttl_s
+            else:
+                excused = own.pulsed_at > db.now - p.ttl_s - p.gap_s
+            if excused:
+                continue
         silent_s = db.now - held.renewed_at
         times = [t for t in [*node.lost_times, db.now] if t > db.now - 86400]
         db.set(node, status="lost", status_since=db.now, leaving=False, lost_times=sorted(times))
@@ -196,9 +241,9 @@ def cut(db: Store, p: Any) -> None:
 
 @answers(lease.CLAMP_GATEWAY)
 def cut_pulse(db: Store, p: Any) -> None:
-    for ours in db.pulse.values():
-        if ours.last_beat_at > db.now + 1:
-            db.set(ours, last_beat_at=db.now - p.gap_s - 1)
+    for gateway in db.gateways.values():
+        if gateway.pulsed_at > db.now + 1:
+            db.set(gateway, pulsed_at=db.now - p.gap_s - 1)
 
 
 @answers(lease.CLAMP_STATUS)
@@ -239,10 +284,13 @@ def held_elsewhere(db: Store, p: Any) -> list[Row]:
 @answers(register.TAKE_LEASE)
 def take_lease(db: Store, p: Any) -> None:
     new = rows.Lease(
-        p.node, p.incarnation, 0, db.now, db.now + p.ttl_s, None, db.now, p.takeovers.obj
-    )
+        p.node, p.incarnation, 0, db.now, db.now + p.ttl_s, p.gateway, None, db.now,
+        p.takeovers.obj,
+    )  # fmt: skip
     if p.node in db.leases:
-        db.set(db.leases[p.node], **vars(new))
+        kept = ("socket_gateway_id", "socket_lost_at")
+        values = {name: value for name, value in vars(new).items() if name not in kept}
+        db.set(db.leases[p.node], **values)
     else:
         db.add(db.leases, p.node, new)
 
@@ -275,22 +323,21 @@ def concerned(db: Store, p: Any) -> list[Row]:
 @answers(stalls.STALLS)
 def stalls_(db: Store, p: Any) -> list[Row]:
     """Mark stalled portfolios, unmark the others."""
-    ours, feed, opened = db.pulse.get(1), db.feed, []
-    judging = (
-        ours is not None
-        and ours.serving_since < db.now - p.stall_s
-        and db.now - p.gap_s <= ours.last_beat_at <= db.now + 1
-        and not (
-            ours.commits_stood_at is not None
-            and db.now - p.stall_s <= ours.commits_stood_at <= db.now + 1
-        )
-    )
+    feed, opened = db.feed, []
+    judging = any(
+        db.served(g, p.gap_s, p.stall_s) for g in db.gateways.values()
+    ) and not db.commits_blocked(p.stall_s)
+    judged = {
+        node
+        for node in db.leases
+        if judging and not db.own_gateway_failed(node, p.gap_s, p.stall_s)
+    }
     for run in db.runs.values():
         ahead = max(run.last_seq + 1 - feed.from_seq, 0)
         waits_since = feed.from_time + (ahead / feed.rate if feed.rate else 0)
         standing = (
-            judging
-            and run.node_id is not None
+            run.node_id is not None
+            and run.node_id in judged
             and db.nodes[run.node_id].status == "alive"
             and run.phase == "running"
             and run.last_seq < db.head()
@@ -303,7 +350,7 @@ def stalls_(db: Store, p: Any) -> list[Row]:
             opened.append(Row(portfolio_id=run.portfolio_id))
         elif run.stalled_at is not None and not standing:
             moved = run.last_commit_at is not None and run.last_commit_at > run.stalled_at
-            if judging or run.phase != "running" or moved:
+            if run.node_id in judged or run.phase != "running" or moved:
                 db.set(run, stalled_at=None)
     return opened
 
@@ -311,8 +358,8 @@ def stalls_(db: Store, p: Any) -> list[Row]:
 @answers(stalls.BEHIND)
 def behind(db: Store, p: Any) -> list[Row]:
     """Mark portfolios that are behind, unmark the others."""
-    ours, feed, then, changed = db.pulse.get(1), db.feed, db.now - p.stale_s, []
-    if ours is None or not db.now - p.gap_s <= ours.last_beat_at <= db.now + 1:
+    feed, then, changed = db.feed, db.now - p.stale_s, []
+    if not any(db.is_fit(g, p.gap_s) for g in db.gateways.values()):
         return []
     due = feed.from_seq + int(feed.rate * (then - feed.from_time) // 1)
     for run in db.runs.values():

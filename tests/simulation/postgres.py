@@ -37,7 +37,7 @@ TABLES: dict[str, tuple[str, type, str, str]] = {
     "orders": ("portfolios_order", rows.Order, "portfolio_id, seq, index", ""),
     "suppressions": ("portfolios_suppression", rows.Suppression, "portfolio_id, from_seq", ""),
     "events": ("scheduling_event", rows.Event, "id", ""),
-    "pulse": ("scheduling_gatewaypulse", rows.Pulse, "id", ""),
+    "gateways": ("scheduling_gateway", rows.Gateway, "id", ""),
     "storm": ("scheduling_storm", rows.Storm, "id", ""),
     "locks": ("scheduling_passlock", rows.PassLock, "name", ""),
 }
@@ -108,8 +108,8 @@ def copy(store: Store) -> None:
         _insert("portfolios_revision", note="", created_by="", created_at=at, **_written(revision))
     for run in store.runs.values():
         _insert("scheduling_run", **_written(run))
-    for pulse in store.pulse.values():
-        _insert("scheduling_gatewaypulse", id=1, **_written(pulse))
+    for gateway in store.gateways.values():
+        _insert("scheduling_gateway", host="", **_written(gateway))
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT setval(pg_get_serial_sequence('scheduling_handoff', 'id'), %s, false)",

@@ -37,9 +37,13 @@ class Lease:
     renewals: int
     renewed_at: float
     expires_at: float
+    gateway_id: UUID | None
     connection: UUID | None
     taken_at: float
     takeovers: list[float]
+    socket_gateway_id: UUID | None = None
+    socket_lost_at: float | None = None
+    socket_loss_pending: bool = False
 
 
 @dataclass
@@ -198,9 +202,11 @@ class Event:
 
 
 @dataclass
-class Pulse:
+class Gateway:
+    id: UUID
     serving_since: float
-    last_beat_at: float
+    pulsed_at: float
+    left_at: float | None = None
     commits_stand_since: float | None = None
     commits_stood_at: float | None = None
     commits_passed_at: float | None = None

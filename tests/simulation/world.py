@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from scheduling.enact.lease import record_gateway_alive, shorten
+from scheduling.enact.lease import connected, record_gateway_alive, socket_lost
 from scheduling.enact.pass_lock import acquire
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.desired_set import desired_set
@@ -14,7 +14,7 @@ from scheduling.timing import Timing
 from scheduling.wire.messages import DesiredSet
 from tests.simulation.daemon import Daemon
 from tests.simulation.database import ACTIVE, Killed
-from tests.simulation.fleet import START, a_store
+from tests.simulation.fleet import GATEWAYS, START, a_store
 from tests.simulation.gateway import Gateway
 from tests.simulation.invariants import Ledger, check_rows
 from tests.simulation.reads import simulated_database
@@ -44,7 +44,8 @@ class World:
         if halting:
             self.db.portfolios[4].catch_up = "halt"
         self.ledger = Ledger()
-        self.gateway = Gateway(self.db, self.timing, self.ledger)
+        self.gateways = [Gateway(each, self.db, self.timing, self.ledger) for each in GATEWAYS]
+        self.sticky = False  #: nodes do not find the other gateway when theirs does not answer
         self.now, self.clock_ahead_s = START, 0.0
         self.complete_since = START  #: control plane complete, and its clock steady
         self.drawn = 0
@@ -71,8 +72,9 @@ class World:
             for daemon in list(self.daemons):
                 daemon.step(self.now)
                 self._push()
-            if self.gateway.serving and self.now % 1 == 0:
-                self.db.execute(record_gateway_alive(self.timing))
+            for gateway in self.gateways:
+                if gateway.serving and self.now % 1 == 0:
+                    self.db.execute(record_gateway_alive(self.timing, gateway.id))
             for watcher in self.watchers:
                 self._watch(watcher)
                 self._push()
@@ -88,7 +90,7 @@ class World:
     def _check_deadlines(self) -> None:
         """I6: while the control plane is complete, an overdue step ends."""
         watched = any(watcher.up and not watcher.paused for watcher in self.watchers)
-        if not watched or not self.gateway.serving:
+        if not watched or not all(gateway.serving for gateway in self.gateways):
             self.complete_since = self.now
         if self.now - self.complete_since < GRACE_S:
             return
@@ -100,7 +102,7 @@ class World:
         if not watcher.up or watcher.paused or self.now < watcher.next_tick:
             return
         watcher.next_tick = self.now + 1
-        if not self.gateway.database_up:
+        if not self.gateways[0].database_up:
             return  # it waits for the database
         rebalance = self.now >= watcher.next_rebalance
         self.db.fuse = fuse
@@ -116,6 +118,45 @@ class World:
         finally:
             self.db.fuse = None
 
+    # --- gateways ----------------------------------------------------------------------------
+
+    @property
+    def serving(self) -> bool:
+        """Whether nodes can reach one of the gateways."""
+        return any(gateway.serving for gateway in self.gateways)
+
+    def set_gateways(self, up: bool) -> None:
+        """Stop or start all gateways."""
+        for gateway in self.gateways:
+            gateway.up = up
+
+    def set_database(self, up: bool) -> None:
+        """Cut all gateways and watchers from the database, or connect them."""
+        for gateway in self.gateways:
+            gateway.database_up = up
+
+    def freeze_gateway(self, number: int, seconds: float, *, sticky: bool) -> None:
+        """Stop one gateway for a while, and then let the nodes reach it."""
+        self.gateways[number].up, self.sticky = False, sticky
+        self.go_on(seconds)
+        self.gateways[number].up, self.sticky = True, False
+        self.go_on(3)
+
+    def break_proxy(self, seconds: float) -> None:
+        """Close all sockets at once; the nodes open new ones after `seconds`."""
+        running = [d for d in self.daemons if not d.ended and not d.cut and not d.paused]
+        for daemon in running:
+            if daemon.gateway.serving:
+                self.db.execute(socket_lost(daemon.node, daemon.incarnation))
+        self.go_on(seconds)
+        for daemon in running:
+            if daemon.gateway.serving and not daemon.ended:
+                self.db.execute(
+                    connected(
+                        daemon.node, daemon.incarnation, daemon.incarnation, daemon.gateway.id
+                    )
+                )
+
     # --- pushes ------------------------------------------------------------------------------
 
     def _push(self) -> None:
@@ -128,7 +169,7 @@ class World:
                 continue
             wanted = self.db.execute(desired_set(node))
             delays = {"ok": [0.0], "lost": [], "late": [4.0], "twice": [0.5, 3.0]}[self.pushes]
-            if wanted is not None and self.gateway.serving:
+            if wanted is not None and self.serving:
                 self.under_way += [(self.now + delay, node, wanted) for delay in delays]
 
     def _deliver(self) -> None:
@@ -190,13 +231,13 @@ class World:
         if daemon is None:
             return
         daemon.ended, daemon.slots = True, {}
-        if not host and self.gateway.serving and not daemon.cut:
-            self.db.execute(shorten(node, daemon.incarnation, self.timing))
+        if not host and daemon.gateway.serving and not daemon.cut:
+            self.db.execute(socket_lost(node, daemon.incarnation))
 
     def freeze_holder(self, number: int) -> None:
         """SIGSTOP a watcher that has just taken the pass lock."""
         watcher = self.watchers[number]
-        if watcher.up and self.gateway.database_up:
+        if watcher.up and self.gateways[0].database_up:
             self.db.execute(acquire(watcher.scheduler.holder))
             watcher.paused = True
 
@@ -209,7 +250,9 @@ class World:
 
     def end_all_faults(self) -> None:
         """End all faults."""
-        self.gateway.up = self.gateway.database_up = True
+        for gateway in self.gateways:
+            gateway.up = gateway.database_up = True
+        self.sticky = False
         self.pushes = "ok"
         for watcher in self.watchers:
             watcher.up, watcher.paused = True, False

@@ -34,7 +34,8 @@ from scheduling.enact.lease import renew_leases
 from scheduling.enact.process_failures import handle_process_exit
 from scheduling.enact.register import register
 from scheduling.enact.revisions import mark_proven_revisions
-from scheduling.models import GatewayPulse, Handoff, Lease, Node, Run
+from scheduling.gateway.identity import GATEWAY_ID
+from scheduling.models import Gateway, Handoff, Lease, Node, Run
 from scheduling.node_daemon.commit_builder import CommitBuilder
 from scheduling.observe.desired_set import desired_set
 from scheduling.timing import timing
@@ -123,15 +124,14 @@ class FakeNode:
         self._repeat(answered)
         return answer[0]
 
-    def beat(self, **said: Any) -> Any:
+    def beat(self, *, gateway: UUID = GATEWAY_ID, **said: Any) -> Any:
         """Send heartbeats until the lease row is not locked. Return the row of the answer."""
         words = Heartbeat(incarnation=str(self.incarnation), have_version=0, **said)
         answer: list[Any] = []
 
         def written() -> bool:
-            answer[:] = [
-                execute_autocommit(renew_leases([self.row.pk], [words], timing()))[self.row.pk]
-            ]
+            steps = renew_leases([self.row.pk], [words], timing(), gateway)
+            answer[:] = [execute_autocommit(steps)[self.row.pk]]
             return not answer[0].row_held
 
         self._repeat(written)
@@ -168,7 +168,7 @@ def make_node(
     row, _ = Node.objects.get_or_create(name=name)
     incarnation = uuid4()
     words = register_message(incarnation, capacity=capacity, labels=labels or {}, python=python)
-    execute(register(row.pk, name, words, timing()))
+    execute(register(row.pk, name, words, timing(), GATEWAY_ID))
     row.refresh_from_db()
     return FakeNode(row, incarnation)
 
@@ -378,17 +378,21 @@ def expire_handoff(handoff: Handoff) -> str:
 
 def expire_lease(daemon: FakeNode, seconds_ago: float = 1) -> None:
     """Expire a lease, unnoticed so far, while the gateway received heartbeats."""
-    GatewayPulse.objects.update(last_beat_at=ago(0))
+    Gateway.objects.update(pulsed_at=ago(0))
     Lease.objects.filter(node=daemon.row).update(
         expires_at=ago(seconds_ago), renewed_at=ago(30 + seconds_ago)
     )
 
 
-def serving_since(seconds_ago: float, *, last_beat_ago: float = 0) -> None:
-    """Record that the gateway has served for so long."""
-    GatewayPulse.objects.update_or_create(
-        pk=1,
-        defaults={"serving_since": ago(seconds_ago), "last_beat_at": ago(last_beat_ago)},
+def serving_since(seconds_ago: float, *, pulsed_ago: float = 0, gateway: UUID = GATEWAY_ID) -> None:
+    """Record that a gateway has served for so long, and pulsed so long ago."""
+    Gateway.objects.update_or_create(
+        pk=gateway,
+        defaults={
+            "serving_since": ago(seconds_ago),
+            "pulsed_at": ago(pulsed_ago),
+            "left_at": None,
+        },
     )
 
 

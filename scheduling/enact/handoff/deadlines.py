@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
+from scheduling.db.statements import (
+    ACTIVE_HANDOFF_STATES,
+    Statement,
+    commits_blocked,
+    gateway_served,
+    own_gateway_failed,
+)
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.prepare import owner_is_gone
@@ -19,14 +25,20 @@ from scheduling.enact.handoff.rollback import (
 from scheduling.enact.handoff.statements import build_s, lock_run_and_handoff
 from scheduling.timing import Timing
 
-#: No node is late while nodes cannot reach the gateway or no commit gets through, nor for one
-#: heartbeat interval after that.
-DELAYED = """EXISTS (
-    SELECT FROM scheduling_gatewaypulse g
-    WHERE g.last_beat_at < clock_timestamp() - make_interval(secs => %(gap_s)s)
-       OR g.serving_since > clock_timestamp() - make_interval(secs => %(interval_s)s)
-       OR g.commits_stood_at BETWEEN clock_timestamp() - make_interval(secs => %(interval_s)s)
-                                 AND clock_timestamp() + interval '1 s')"""
+
+def delayed(*leases: str) -> str:
+    """Return the condition that a step of the nodes with these leases is not late yet.
+
+    No node is late while it cannot reach a gateway or no commit gets through, nor for one heartbeat
+    interval after that. Parameters: gap_s, interval_s.
+    """
+    causes = [
+        "(EXISTS (SELECT FROM scheduling_gateway)"
+        f" AND NOT EXISTS (SELECT FROM scheduling_gateway g WHERE {gateway_served('interval_s')}))",
+        commits_blocked("interval_s"),
+        *(own_gateway_failed(lease, "interval_s") for lease in leases),
+    ]
+    return f"({' OR '.join(causes)})"
 
 
 class OverdueRow(NamedTuple):
@@ -42,7 +54,7 @@ LEFT JOIN scheduling_node s ON s.id = h.source_node_id
 LEFT JOIN scheduling_lease sl ON sl.node_id = h.source_node_id
 LEFT JOIN scheduling_node t ON t.id = h.target_node_id
 WHERE h.state IN {ACTIVE_HANDOFF_STATES} AND (
-    (h.deadline_at < clock_timestamp() AND NOT {DELAYED})
+    (h.deadline_at < clock_timestamp() AND NOT {delayed("l", "sl")})
     -- Do not wait for a node that is gone.
     OR (h.kind <> 'stop' AND (t.status <> 'alive' OR l.incarnation <> h.target_incarnation))
     OR (h.state = 'draining'

@@ -8,7 +8,7 @@ from portfolios.models import FeedSegment
 from scheduling.db.transaction import execute
 from scheduling.enact import alerts
 from scheduling.enact.stalls import mark_behind, mark_stalls
-from scheduling.models import Alert, GatewayPulse, Run
+from scheduling.models import Alert, Gateway, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import OrderLine
 from tests.support.api_client import ApiClient
@@ -58,7 +58,7 @@ def test_portfolio_with_a_stale_next_event_is_marked_behind(
 
 def test_nothing_is_marked_behind_while_the_gateway_is_unreachable(hand: OwnerSession) -> None:
     stands_at(hand, age_s=6.0)
-    serving_since(3600, last_beat_ago=5)
+    serving_since(3600, pulsed_ago=5)
     assert not marked(hand)
 
 
@@ -90,9 +90,9 @@ def test_stalled_or_blocked_portfolio_has_no_behind_alert(
     hand: OwnerSession,
 ) -> None:
     Run.objects.update(behind_since=ago(61))
-    GatewayPulse.objects.update(commits_stood_at=ago(0), commits_stand_since=ago(61))
+    Gateway.objects.update(commits_stood_at=ago(0), commits_stand_since=ago(61))
     assert list(open_alerts()) == ["commits_stand"]
-    GatewayPulse.objects.update(commits_stood_at=None)
+    Gateway.objects.update(commits_stood_at=None)
     Run.objects.update(last_commit_at=ago(61), last_seq=1, state_seq=0)
     FeedSegment.objects.update(from_time=ago(3600))
     assert execute(mark_stalls(timing())) == 1

@@ -16,6 +16,7 @@ from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.lease import record_gateway_alive
 from scheduling.enact.pass_lock import acquire, record_pass, record_watcher_seen
+from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Alert, Event, Handoff, Lease, Node, PassLock, Run, Storm
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
@@ -50,7 +51,7 @@ def clock() -> Clock:
 @pytest.fixture
 def nodes(clock: Clock) -> list[FakeNode]:
     """Four nodes that were heard for more than two leases, each with a portfolio."""
-    execute(record_gateway_alive(timing()))
+    execute(record_gateway_alive(timing(), GATEWAY_ID))
     found = [make_node(f"node-{n}") for n in range(1, 5)]
     for node in found:
         prove_revision(make_trader(f"p-{node.name}", node).portfolio)
@@ -63,7 +64,7 @@ def live(clock: Clock, beating: list[FakeNode], seconds: int) -> None:
     for step in range(0, seconds, 5):
         for _ in range(2):
             clock.jump(2.5)
-            execute(record_gateway_alive(timing()))
+            execute(record_gateway_alive(timing(), GATEWAY_ID))
         for node in beating if step % 10 == 0 else ():
             node.beat()
             for name in node.owns():

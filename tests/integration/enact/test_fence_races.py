@@ -25,6 +25,7 @@ from scheduling.enact.lease import mark_lost
 from scheduling.enact.register import register
 from scheduling.enact.revisions import mark_proven_revisions
 from scheduling.enact.stalls import mark_stalls
+from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
@@ -371,7 +372,7 @@ def test_sweep_during_a_heartbeat_marks_no_node_lost() -> None:
 
 def test_heartbeat_that_waited_for_a_register_is_superseded() -> None:
     node, newer = make_node("node-1"), uuid4()
-    held = Held(register(node.row.pk, node.name, register_message(newer), timing()))
+    held = Held(register(node.row.pk, node.name, register_message(newer), timing(), GATEWAY_ID))
     answer = behind(held, node.beat, repeats=node)
     # `unknown` is told to the holder only, who then registers, and would take it back.
     assert (answer.beaten, answer.held_by) == (False, newer)

@@ -288,7 +288,7 @@ def test_no_deadline_is_judged_while_the_gateway_is_unreachable(
 ) -> None:
     handoff = migrated(hand, target)
     Handoff.objects.filter(pk=handoff.pk).update(deadline_at="2000-01-01T00:00:00Z")
-    serving_since(serving, last_beat_ago=last_beat)
+    serving_since(serving, pulsed_ago=last_beat)
     assert execute(overdue(timing())) == []
     serving_since(60.0)
     assert execute(overdue(timing())) == [handoff.pk]

@@ -27,6 +27,7 @@ from scheduling.enact.commit import commit
 from scheduling.enact.grant import lock_run
 from scheduling.enact.lease import renew_leases
 from scheduling.enact.revisions import mark_proven_revisions
+from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Handoff, Lease, Node, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import Commit, Heartbeat
@@ -69,7 +70,7 @@ def beaten(*nodes: FakeNode, **said: Any) -> dict[str, tuple[bool, bool]]:
     """Write the beats of these nodes in one batch; return name → (beaten, row_held)."""
     began = time.monotonic()
     words = [Heartbeat(incarnation=str(n.incarnation), have_version=0, **said) for n in nodes]
-    rows = execute_autocommit(renew_leases([n.row.pk for n in nodes], words, timing()))
+    rows = execute_autocommit(renew_leases([n.row.pk for n in nodes], words, timing(), GATEWAY_ID))
     assert time.monotonic() - began < QUICK_S
     return {n.name: (rows[n.row.pk].beaten, rows[n.row.pk].row_held) for n in nodes}
 

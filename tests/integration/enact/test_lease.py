@@ -11,14 +11,17 @@ from scheduling.db.transaction import execute
 from scheduling.enact.lease import (
     caught_up,
     connected,
+    gateway_left,
     goodbye,
+    judge_socket_losses,
     mark_lost,
     next_expiry,
     record_gateway_alive,
     renew_leases,
-    shorten,
+    socket_lost,
 )
-from scheduling.models import Event, GatewayPulse, Handoff, Lease, Node, NodeReport
+from scheduling.gateway.identity import GATEWAY_ID
+from scheduling.models import Event, Gateway, Handoff, Lease, Node, NodeReport
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
 from tests.support.factories import (
@@ -55,7 +58,7 @@ def lost() -> list[str]:
 
 def connect(node: FakeNode) -> UUID:
     connection = uuid4()
-    assert execute(connected(node.row.pk, node.incarnation, connection)) is True
+    assert execute(connected(node.row.pk, node.incarnation, connection, GATEWAY_ID)) is True
     return connection
 
 
@@ -124,7 +127,7 @@ def test_node_without_answers_is_renewed_to_one_ttl_after_the_last_one(
 
 def test_missing_answers_during_a_gateway_gap_do_not_shorten_leases(node: FakeNode) -> None:
     """A beat may wait in the socket of a frozen web process, and say what was our own silence."""
-    serving_since(3600, last_beat_ago=25)
+    serving_since(3600, pulsed_ago=25)
     Lease.objects.update(expires_at=ago(10))
     node.beat(unheard_s=25.0)
     assert left_s() > 29
@@ -161,41 +164,111 @@ def test_a_goodbye_of_another_incarnation_ends_nothing(node: FakeNode) -> None:
     assert left_s() > 29
 
 
-# --- suspicion -----------------------------------------------------------------------------------
+# --- closed sockets ------------------------------------------------------------------------------
+
+
+def close(node: FakeNode, connection: UUID, seconds_ago: float = 1.1) -> bool:
+    """Close a socket so long ago, and let the sweep judge it."""
+    recorded = execute(socket_lost(node.row.pk, connection))
+    Lease.objects.filter(node=node.row, socket_loss_pending=True).update(
+        socket_lost_at=ago(seconds_ago)
+    )
+    execute(judge_socket_losses(timing()))
+    return recorded
 
 
 def test_a_closed_socket_shortens_the_lease_to_the_grace(node: FakeNode) -> None:
-    connection = connect(node)
-    assert execute(shorten(node.row.pk, connection, timing(), 0.25)) is True
-    assert 2.5 < left_s() <= 2.75
+    assert close(node, connect(node)) is True
+    assert 1.5 < left_s() <= 1.9  # of 3 s after the close
+
+
+def test_a_closed_socket_is_judged_only_when_those_of_others_are_known(node: FakeNode) -> None:
+    close(node, connect(node), seconds_ago=0.5)
+    assert left_s() > 29
+    in_s = execute(next_expiry())
+    assert in_s is not None
+    assert in_s < 1  # the watcher looks again then
 
 
 def test_a_closed_socket_never_lengthens_a_lease(node: FakeNode) -> None:
     connection = connect(node)
     Lease.objects.update(expires_at=ago(-1))
-    execute(shorten(node.row.pk, connection, timing()))
+    close(node, connection)
     assert left_s() <= 1
 
 
 def test_only_the_newest_socket_shortens_the_lease(node: FakeNode) -> None:
     old, new = connect(node), connect(node)
-    assert execute(shorten(node.row.pk, old, timing())) is False
+    assert close(node, old) is False
     assert left_s() > 29
-    assert execute(shorten(node.row.pk, new, timing())) is True
+    assert close(node, new) is True
+    assert left_s() < 2
+
+
+def test_a_new_socket_ends_the_suspicion(node: FakeNode) -> None:
+    execute(socket_lost(node.row.pk, connect(node)))
+    connect(node)
+    Lease.objects.update(socket_lost_at=ago(2))
+    execute(judge_socket_losses(timing()))
+    assert left_s() > 29
 
 
 def test_a_socket_of_an_earlier_incarnation_may_not_shorten(node: FakeNode) -> None:
     connection = connect(node)
     make_node("node-1")
-    assert execute(shorten(node.row.pk, connection, timing())) is False
-    assert execute(connected(node.row.pk, node.incarnation, uuid4())) is False
+    assert close(node, connection) is False
+    assert execute(connected(node.row.pk, node.incarnation, uuid4(), GATEWAY_ID)) is False
     assert left_s() > 29
 
 
 def test_next_heartbeat_restores_a_shortened_lease(node: FakeNode) -> None:
-    execute(shorten(node.row.pk, connect(node), timing()))
+    close(node, connect(node))
     node.beat()
     assert left_s() > 29
+
+
+def test_a_loss_dated_in_the_future_is_judged_now(node: FakeNode) -> None:
+    close(node, connect(node), seconds_ago=-60)  # the clock was set back
+    assert left_s() <= 3
+
+
+@pytest.mark.parametrize(
+    ("closed", "of", "shortened"),
+    [(1, 1, True), (1, 2, True), (2, 2, False), (2, 3, False), (2, 4, False), (2, 5, True)],
+)
+def test_half_of_all_sockets_at_once_is_not_the_nodes_doing(
+    closed: int, of: int, shortened: bool
+) -> None:
+    """A proxy that dies closes the sockets of every web process, one or two in each."""
+    serving_since(3600)
+    nodes = [make_node(f"node-{n}") for n in range(of)]
+    sockets = [connect(node) for node in nodes]
+    for node, socket in list(zip(nodes, sockets, strict=True))[:closed]:
+        execute(socket_lost(node.row.pk, socket))
+    lost_at = ago(1.1)
+    Lease.objects.filter(socket_loss_pending=True).update(socket_lost_at=lost_at)
+    execute(judge_socket_losses(timing()))
+    short = Lease.objects.filter(expires_at__lt=ago(-25)).count()
+    assert short == (closed if shortened else 0)
+
+
+def test_nodes_that_come_back_do_not_make_the_loss_of_the_others_theirs() -> None:
+    serving_since(3600)
+    nodes = [make_node(f"node-{n}") for n in range(3)]
+    for node in nodes:
+        execute(socket_lost(node.row.pk, connect(node)))
+    Lease.objects.update(socket_lost_at=ago(1.1))
+    for node in nodes[:2]:
+        connect(node)
+    execute(judge_socket_losses(timing()))
+    assert not Lease.objects.filter(expires_at__lt=ago(-25)).exists()
+
+
+def test_a_gateway_that_is_not_fit_shortens_no_lease(node: FakeNode) -> None:
+    connection = connect(node)
+    serving_since(3600, pulsed_ago=3.1)
+    close(node, connection)
+    assert left_s() > 28
 
 
 # --- judging -------------------------------------------------------------------------------------
@@ -224,13 +297,13 @@ def test_no_node_is_lost_during_a_gateway_gap(
     node: FakeNode, serving: float, last_beat: float
 ) -> None:
     expire_lease(node, seconds_ago=60)
-    serving_since(serving, last_beat_ago=last_beat)
+    serving_since(serving, pulsed_ago=last_beat)
     assert lost() == []
 
 
 def test_no_node_is_lost_without_a_gateway_row(node: FakeNode) -> None:
     expire_lease(node)
-    GatewayPulse.objects.all().delete()
+    Gateway.objects.all().delete()
     assert lost() == []
 
 
@@ -248,36 +321,93 @@ def test_node_that_stopped_after_a_gateway_gap_is_lost_at_once(node: FakeNode) -
 
 
 def test_only_a_gap_resets_serving_since() -> None:
-    serving_since(3600, last_beat_ago=2)
-    execute(record_gateway_alive(timing()))
-    assert GatewayPulse.objects.get().serving_since < ago(3000)
-    serving_since(3600, last_beat_ago=3.1)
-    execute(record_gateway_alive(timing()))
-    assert GatewayPulse.objects.get().serving_since > ago(5)
+    serving_since(3600, pulsed_ago=2)
+    execute(record_gateway_alive(timing(), GATEWAY_ID))
+    assert Gateway.objects.get().serving_since < ago(3000)
+    serving_since(3600, pulsed_ago=3.1)
+    execute(record_gateway_alive(timing(), GATEWAY_ID))
+    assert Gateway.objects.get().serving_since > ago(5)
 
 
 def test_no_silence_counts_while_the_gateway_is_overloaded(node: FakeNode) -> None:
     serving_since(3600)
     expire_lease(node, seconds_ago=60)
-    execute(record_gateway_alive(timing(), overloaded=True))
+    execute(record_gateway_alive(timing(), GATEWAY_ID, overloaded=True))
     assert lost() == []
     serving_since(31.0)
     assert lost() == ["node-1"]
 
 
-def test_gap_in_all_heartbeats_resets_serving_since(node: FakeNode) -> None:
-    serving_since(3600, last_beat_ago=3.1)
-    node.beat()
-    assert GatewayPulse.objects.get().serving_since > ago(5)
+# --- several gateways ----------------------------------------------------------------------------
+
+OTHER = UUID(int=2)
+
+
+def test_a_frozen_gateway_loses_no_node_within_one_ttl(node: FakeNode) -> None:
+    """Another gateway is fit all the while, but the node may reach this one only."""
+    serving_since(3600, gateway=OTHER)
+    expire_lease(node)
+    serving_since(3600, pulsed_ago=29)
+    assert lost() == []
+    serving_since(3600, pulsed_ago=32)  # one TTL after it was seen to be frozen
+    assert lost() == []
+    serving_since(3600, pulsed_ago=33.1)
+    assert lost() == ["node-1"]
+
+
+def test_the_gateway_of_a_node_is_back_and_has_not_heard_from_it_yet(node: FakeNode) -> None:
+    serving_since(3600, gateway=OTHER)
+    expire_lease(node)
+    serving_since(0.5)
+    assert lost() == []
+    Lease.objects.update(renewed_at=ago(0.2))
+    assert lost() == ["node-1"]  # it has, and the lease ended all the same
+
+
+def test_a_gateway_that_fails_again_and_again_excuses_for_one_ttl_more(node: FakeNode) -> None:
+    expire_lease(node, seconds_ago=29)
+    serving_since(0.5)
+    serving_since(61, gateway=OTHER)
+    assert lost() == []
+    expire_lease(node, seconds_ago=31)
+    serving_since(59, gateway=OTHER)
+    assert lost() == []  # no gateway has served for long
+    serving_since(61, gateway=OTHER)
+    assert lost() == ["node-1"]
+
+
+def test_a_gateway_that_left_in_order_excuses_nothing(node: FakeNode) -> None:
+    serving_since(3600, gateway=OTHER)
+    expire_lease(node)
+    serving_since(3600, pulsed_ago=5)
+    execute(gateway_left(GATEWAY_ID))
+    assert lost() == ["node-1"]
+
+
+def test_each_gateway_pulses_for_itself(node: FakeNode) -> None:
+    serving_since(3600, pulsed_ago=10)
+    execute(record_gateway_alive(timing(), OTHER, host="b", pid=7))
+    assert Gateway.objects.get(pk=GATEWAY_ID).pulsed_at < ago(9)
+    row = Gateway.objects.get(pk=OTHER)
+    assert (row.host, row.pid, row.serving_since > ago(5)) == ("b", 7, True)
+
+
+def test_node_from_a_frozen_gateway_gets_a_whole_lease_from_another(node: FakeNode) -> None:
+    serving_since(3600, pulsed_ago=25)
+    serving_since(3600, gateway=OTHER)
+    Lease.objects.update(expires_at=ago(-5))
+    assert node.beat(gateway=OTHER, unheard_s=25.0).beaten
+    assert left_s() > 29
+    assert lease().gateway_id == OTHER
 
 
 def test_gateway_row_ahead_of_the_clock_becomes_a_gap(
     node: FakeNode,
 ) -> None:
     expire_lease(node, seconds_ago=60)
-    serving_since(3600, last_beat_ago=-60)
+    serving_since(3600, pulsed_ago=-60)
     assert lost() == []
-    assert GatewayPulse.objects.get().last_beat_at < ago(3)
+    assert Gateway.objects.get().pulsed_at < ago(3)
 
 
 def test_next_expiry_considers_living_nodes_only(node: FakeNode) -> None:
@@ -304,7 +434,7 @@ def test_invalid_metrics_of_one_node_do_not_affect_others() -> None:
         Heartbeat(incarnation=str(bad.incarnation), have_version=0, unheard_s=1e308),
         Heartbeat(incarnation=str(good.incarnation), have_version=0),
     ]
-    execute(renew_leases([bad.row.pk, good.row.pk], words, timing()))
+    execute(renew_leases([bad.row.pk, good.row.pk], words, timing(), GATEWAY_ID))
     assert Lease.objects.get(node=good.row).renewals == before + 1
 
 

@@ -20,6 +20,7 @@ from scheduling.enact.forget import forget
 from scheduling.enact.lease import goodbye, renew_leases
 from scheduling.enact.register import register
 from scheduling.errors import Refused
+from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Handoff, Lease, Node, NodeToken, Run
 from scheduling.operations.tokens import revoke_node_tokens
 from scheduling.scheduler import Scheduler
@@ -80,7 +81,7 @@ def test_heartbeat_interrupted_by_a_goodbye_revives_no_node() -> None:
     node = make_node("node-1")
     Node.objects.update(status="lost")
     words = Heartbeat(incarnation=str(node.incarnation), have_version=0)
-    steps = renew_leases([node.row.pk], [words], timing())
+    steps = renew_leases([node.row.pk], [words], timing(), GATEWAY_ID)
     asked = next(steps)
     with django_cursor() as cursor:
         late = cursor.execute(asked.sql.encode(), asked.params).fetchall()
@@ -94,7 +95,7 @@ def test_heartbeat_interrupted_by_a_goodbye_revives_no_node() -> None:
 def test_node_that_is_registering_is_not_forgotten() -> None:
     node = make_node("node-1")
     leaving(node).commit()
-    held = Held(register(node.row.pk, node.name, register_message(uuid4()), timing()))
+    held = Held(register(node.row.pk, node.name, register_message(uuid4()), timing(), GATEWAY_ID))
     refused = behind(held, lambda: execute(forget("node-1", actor="olive", reason="")))
     assert isinstance(refused, Refused)
     assert refused.code == "lease_valid"

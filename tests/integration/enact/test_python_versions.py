@@ -10,7 +10,7 @@ from portfolios.runtime.python_version import PYTHON_VERSION
 from scheduling import operations
 from scheduling.decide.types import Policy
 from scheduling.errors import Invalid, NotFound, Refused
-from scheduling.models import Event, GatewayPulse, Node, Run, Tenure
+from scheduling.models import Event, Gateway, Node, Run, Tenure
 from scheduling.passes.balance import balance
 from scheduling.timing import timing
 from scheduling.verification.verify import verify_portfolio
@@ -46,7 +46,7 @@ def a_runner(node: FakeNode, events: int = 5) -> OwnerSession:
 
 def passes() -> None:
     steady()
-    GatewayPulse.objects.update(last_beat_at=ago(0))
+    Gateway.objects.update(pulsed_at=ago(0))
     balance("s", timing(), Policy())
 
 

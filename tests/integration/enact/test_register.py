@@ -12,6 +12,7 @@ from scheduling.db.transaction import execute
 from scheduling.enact.lease import end_of_daemon
 from scheduling.enact.register import register
 from scheduling.errors import Refused
+from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Handoff, Lease, Node
 from scheduling.timing import timing
 from scheduling.wire.messages import PROTOCOL, Register
@@ -98,7 +99,10 @@ def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lea
     hand: OwnerSession,
 ) -> None:
     before = hand.run()
-    assert execute(register(hand.daemon.row.pk, "node-1", words(hand.daemon), timing())) == 0
+    assert (
+        execute(register(hand.daemon.row.pk, "node-1", words(hand.daemon), timing(), GATEWAY_ID))
+        == 0
+    )
     after = hand.run()
     assert (after.epoch, after.incarnation) == (before.epoch, before.incarnation)
     assert hand.commit(1) == "ok"

@@ -43,7 +43,7 @@ from scheduling.wire.messages import (
 )
 from tests.simulation import operators, postgres
 from tests.simulation.database import Store
-from tests.simulation.fleet import a_store, register_words
+from tests.simulation.fleet import GATEWAYS, a_store, register_words
 from tests.simulation.reads import simulated_database
 from tests.simulation.rules import EXPLORING, PHASES, act, seeds, walk
 
@@ -132,6 +132,7 @@ class Conformance(RuleBasedStateMachine):
         seconds=SPANS,
         silent=(0, 0, 0, 0, 0, 0, 1, 2, 3, 9),
         gateway=MOSTLY,
+        other_gateway=MOSTLY,
         overloaded=SELDOM,
         blocked_s=(None,) * 14 + (1.0, 2.5),
         passed_s=(None,) * 6 + (0.0, 2.0, 5.0),
@@ -141,6 +142,7 @@ class Conformance(RuleBasedStateMachine):
         seconds: float,
         silent: int,
         gateway: bool,
+        other_gateway: bool,
         overloaded: bool,
         blocked_s: float | None,
         passed_s: float | None,
@@ -153,17 +155,20 @@ class Conformance(RuleBasedStateMachine):
                 self.db.now += step
                 postgres.set_clock(self.db.now)
                 if gateway:
-                    said = {"blocked_s": blocked_s, "passed_s": passed_s}
                     self.both(
                         lambda: lease.record_gateway_alive(
                             TIMES,
+                            GATEWAYS[0],
                             overloaded=overloaded,
-                            **said,  # noqa: B023
+                            blocked_s=blocked_s,
+                            passed_s=passed_s,
                         )
                     )
+                if other_gateway:
+                    self.both(lambda: lease.record_gateway_alive(TIMES, GATEWAYS[1]))
             for node in self.db.nodes:
                 if silent not in (node, 9):
-                    self.node_beats(node, newest=True, leaving=False)
+                    self.node_beats(node, newest=True, leaving=False, gateway=node % 2)
 
     @act(14, portfolio=WHOSE, steps=range(1, 4))
     def the_protocol_goes_on(self, portfolio: int, steps: int) -> None:
@@ -187,28 +192,41 @@ class Conformance(RuleBasedStateMachine):
         known = self.incarnations[node]
         incarnation = self.new_uuid() if new or not known else known[-1]
         words = register_words(incarnation, capacity=2)
-        answer = self.both(lambda: register(node, f"node-{node}", words, TIMES))
+        answer = self.both(lambda: register(node, f"node-{node}", words, TIMES, GATEWAYS[node % 2]))
         if not isinstance(answer, tuple) and incarnation not in known:
             known.append(incarnation)
 
-    @act(3, node=WHICH, newest=MOSTLY, leaving=SELDOM, unheard_s=(0, 0, 0, 4, 29, 31))
-    def node_beats(self, node: int, newest: bool, leaving: bool, unheard_s: float = 0.0) -> None:
+    @act(
+        3,
+        node=WHICH,
+        newest=MOSTLY,
+        leaving=SELDOM,
+        unheard_s=(0, 0, 0, 4, 29, 31),
+        gateway=(0, 1),
+    )
+    def node_beats(
+        self, node: int, newest: bool, leaving: bool, unheard_s: float = 0.0, gateway: int = 0
+    ) -> None:
         words = Heartbeat(
             incarnation=str(self.holder(node, newest)),
             have_version=0,
             leaving=leaving,
             unheard_s=unheard_s,
         )
-        self.both(lambda: lease.renew_leases([node], [words], TIMES))
+        self.both(lambda: lease.renew_leases([node], [words], TIMES, GATEWAYS[gateway]))
 
     @act(1, node=WHICH, newest=MOSTLY)
     def socket_opens(self, node: int, newest: bool) -> None:
         incarnation = self.holder(node, newest)
-        self.both(lambda: lease.connected(node, incarnation, UUID(int=node)))
+        self.both(lambda: lease.connected(node, incarnation, UUID(int=node), GATEWAYS[node % 2]))
 
     @act(1, node=WHICH)
     def socket_closes(self, node: int) -> None:
-        self.both(lambda: lease.shorten(node, UUID(int=node), TIMES))
+        self.both(lambda: lease.socket_lost(node, UUID(int=node)))
+
+    @act(1, number=(0, 1))
+    def gateway_leaves(self, number: int) -> None:
+        self.both(lambda: lease.gateway_left(GATEWAYS[number]))
 
     @act(1, node=WHICH, newest=MOSTLY)
     def node_says_goodbye(self, node: int, newest: bool) -> None:

@@ -30,7 +30,7 @@ from scheduling.gateway.pool import (
     work_pool,
 )
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_SMALL_BODY
-from scheduling.models import Event, GatewayPulse, Lease, Node, NodeReport, NodeToken
+from scheduling.models import Event, Gateway, Lease, Node, NodeReport, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import (
     PROTOCOL,
@@ -614,10 +614,10 @@ def test_liveness_write_reports_overload_after_dropped_heartbeats(
         keeping.cancel()
 
     serve(one_pulse)
-    assert GatewayPulse.objects.get().serving_since < ago(3000)
+    assert Gateway.objects.get().serving_since < ago(3000)
     BATCHER.drops.dropped.add(node.row.pk)
     serve(one_pulse)
-    assert GatewayPulse.objects.get().serving_since > ago(5)
+    assert Gateway.objects.get().serving_since > ago(5)
     assert waits == [1.0, 1.0]
 
 
@@ -645,7 +645,7 @@ def test_overload_report_is_retried_with_the_next_liveness_write(
         keeping.cancel()
 
     serve(two_pulses)
-    assert GatewayPulse.objects.get().serving_since > ago(5)
+    assert Gateway.objects.get().serving_since > ago(5)
 
 
 # --- locked rows ------------------------------------------------------------------------------
@@ -758,7 +758,7 @@ def test_table_lock_is_reported_with_the_liveness_write_and_the_commit_repeated(
                         status, _ = await asked
                         row = looking.execute(
                             "SELECT commits_stood_at - commits_stand_since >= interval '1 s'"
-                            " FROM scheduling_gatewaypulse"
+                            " FROM scheduling_gateway"
                         ).fetchone()
                         if row and row[0]:
                             break

@@ -15,6 +15,7 @@ from scheduling.enact.handoff import prepared, step_failed
 from scheduling.enact.process_failures import handle_process_exit, handle_stale_halt
 from scheduling.enact.register import register
 from scheduling.errors import Refused
+from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Lease, Tenure
 from scheduling.observe.incarnations import digest
 from scheduling.permissions import Role
@@ -82,7 +83,7 @@ def test_an_incarnation_that_another_node_holds_is_refused(hand: OwnerSession) -
     thief = make_node("node-2")
     words = register_message(hand.daemon.incarnation)
     with pytest.raises(Refused) as refused:
-        execute(register(thief.row.pk, "node-2", words, timing()))
+        execute(register(thief.row.pk, "node-2", words, timing(), GATEWAY_ID))
     assert refused.value.code == "incarnation_in_use"
     assert refused.value.message == (
         "Node node-2 cannot register: another node holds this incarnation. An incarnation belongs "

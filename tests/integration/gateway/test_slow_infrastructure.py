@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -13,7 +14,8 @@ from scheduling.enact import alerts, unheld_runs
 from scheduling.enact.handoff import overdue
 from scheduling.enact.lease import record_gateway_alive
 from scheduling.enact.stalls import mark_stalls
-from scheduling.models import Alert, GatewayPulse, Handoff, Run
+from scheduling.gateway.identity import GATEWAY_ID
+from scheduling.models import Alert, Gateway, Handoff, Run
 from scheduling.observe.snapshot import observe
 from scheduling.timing import timing
 from tests.support.factories import (
@@ -93,7 +95,7 @@ def test_run_reclaimed_without_a_first_commit_costs_no_attempt(
 
 def stand(for_s: float, ago_s: float = 0.0) -> None:
     """Record that `ago_s` ago a gateway reported blocked commits."""
-    GatewayPulse.objects.update(commits_stood_at=ago(ago_s), commits_stand_since=ago(ago_s + for_s))
+    Gateway.objects.update(commits_stood_at=ago(ago_s), commits_stand_since=ago(ago_s + for_s))
 
 
 def test_no_deadline_expires_while_no_commit_succeeds(nodes: list[FakeNode]) -> None:
@@ -122,24 +124,24 @@ def test_no_deadline_expires_while_no_commit_succeeds(nodes: list[FakeNode]) -> 
 
 
 def test_start_of_blocked_commits_is_kept_across_liveness_writes(db: Any) -> None:
-    execute(record_gateway_alive(timing()))
-    assert GatewayPulse.objects.get().commits_stood_at is None
-    execute(record_gateway_alive(timing(), blocked_s=5.0))
-    first = GatewayPulse.objects.get()
+    execute(record_gateway_alive(timing(), GATEWAY_ID))
+    assert Gateway.objects.get().commits_stood_at is None
+    execute(record_gateway_alive(timing(), GATEWAY_ID, blocked_s=5.0))
+    first = Gateway.objects.get()
     assert first.commits_stood_at is not None and first.commits_stand_since is not None
     assert (first.commits_stood_at - first.commits_stand_since).total_seconds() == pytest.approx(
         5, abs=0.1
     )
     execute(
-        record_gateway_alive(timing(), blocked_s=1.0)
+        record_gateway_alive(timing(), GATEWAY_ID, blocked_s=1.0)
     )  # of another process, where it began later
-    execute(record_gateway_alive(timing()))
-    second = GatewayPulse.objects.get()
+    execute(record_gateway_alive(timing(), GATEWAY_ID))
+    second = Gateway.objects.get()
     assert second.commits_stand_since == first.commits_stand_since
     assert second.commits_stood_at is not None and second.commits_stood_at > first.commits_stood_at
     stand(for_s=60, ago_s=100)
-    execute(record_gateway_alive(timing(), blocked_s=1.0))  # another time
-    third = GatewayPulse.objects.get()
+    execute(record_gateway_alive(timing(), GATEWAY_ID, blocked_s=1.0))  # another time
+    third = Gateway.objects.get()
     assert third.commits_stand_since is not None and third.commits_stand_since > ago(2)
 
 
@@ -150,27 +152,25 @@ def test_blocked_commits_of_one_process_suspend_no_deadline_while_another_succee
     make_portfolio("p")
     operations.migrate("p", "node-1", actor="ann")
     Handoff.objects.filter(state="preparing").update(deadline_at=ago(1))
-    execute(record_gateway_alive(timing(), passed_s=0.5))  # of the other process
-    execute(record_gateway_alive(timing(), blocked_s=60.0))
-    assert GatewayPulse.objects.get().commits_stood_at is None
+    other = uuid4()
+    execute(record_gateway_alive(timing(), other, passed_s=0.5))
+    execute(record_gateway_alive(timing(), GATEWAY_ID, blocked_s=60.0))
+    assert not Gateway.objects.exclude(commits_stood_at=None).exists()
     assert len(execute(overdue(timing()))) == 1
     # The other one stands as well: none has got through for the length of a gap.
-    GatewayPulse.objects.update(commits_passed_at=ago(timing().pulse_gap_s + 0.1))
-    execute(record_gateway_alive(timing(), blocked_s=60.0))
+    Gateway.objects.update(commits_passed_at=ago(timing().pulse_gap_s + 0.1))
+    execute(record_gateway_alive(timing(), GATEWAY_ID, blocked_s=60.0))
     assert execute(overdue(timing())) == []
 
 
-def test_latest_successful_commit_is_kept_and_a_future_one_ignored(
-    nodes: list[FakeNode],
-) -> None:
-    execute(record_gateway_alive(timing(), passed_s=1.0))
-    latest = GatewayPulse.objects.get().commits_passed_at
-    execute(record_gateway_alive(timing(), passed_s=60.0))
-    execute(record_gateway_alive(timing()))
-    assert GatewayPulse.objects.get().commits_passed_at == latest
-    GatewayPulse.objects.update(commits_passed_at=ago(-600))  # the clock was set back since
-    execute(record_gateway_alive(timing(), blocked_s=5.0, passed_s=5.0))
-    row = GatewayPulse.objects.get()
+def test_last_successful_commit_is_kept_and_a_future_one_ignored(nodes: list[FakeNode]) -> None:
+    execute(record_gateway_alive(timing(), GATEWAY_ID, passed_s=1.0))
+    latest = Gateway.objects.get().commits_passed_at
+    execute(record_gateway_alive(timing(), GATEWAY_ID))  # it does not know of any
+    assert Gateway.objects.get().commits_passed_at == latest
+    Gateway.objects.update(commits_passed_at=ago(-600))  # the clock was set back since
+    execute(record_gateway_alive(timing(), GATEWAY_ID, blocked_s=5.0, passed_s=5.0))
+    row = Gateway.objects.get()
     assert row.commits_stood_at is not None
     assert row.commits_passed_at is not None and row.commits_passed_at < ago(4)
 

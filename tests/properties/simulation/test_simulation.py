@@ -63,11 +63,20 @@ class Ours(RuleBasedStateMachine):
 
     @act(2, up=EITHER)
     def gateway_goes_or_comes(self, up: bool) -> None:
-        self.world.gateway.up = up
+        self.world.set_gateways(up)
+
+    @act(2, number=(0, 1), seconds=(2, 5, 12, 25, 30), sticky=EITHER)
+    def one_gateway_freezes(self, number: int, seconds: float, sticky: bool) -> None:
+        """Within one TTL, even the nodes that reach no other keep their portfolios."""
+        self.world.freeze_gateway(number, seconds, sticky=sticky)
+
+    @act(1, seconds=(0.5, 3, 8, 20))
+    def proxy_breaks(self, seconds: float) -> None:
+        self.world.break_proxy(seconds)
 
     @act(2, up=EITHER)
     def database_goes_or_comes(self, up: bool) -> None:
-        self.world.gateway.database_up = up
+        self.world.set_database(up)
 
     @act(2, number=(0, 1), fuse=(1, 2, 3, 5, 8, 13, 21, 34))
     def watcher_is_killed(self, number: int, fuse: int) -> None:
@@ -181,7 +190,7 @@ class Theirs(Ours):
     # --- people ------------------------------------------------------------------------------
 
     def ask(self, steps: Any) -> Any:
-        if self.world.gateway.database_up:
+        if self.world.gateways[0].database_up:
             with suppress(Refused):
                 return self.world.db.execute(steps)
         return None

@@ -106,8 +106,10 @@ def test_move_takes_10_s_and_pauses_5_s_at_most(
 
 def cut_off_before_its_first_commit(world: World, portfolio: int, node: int) -> None:
     """Let the node be cut off with the first commit of this portfolio that it would send."""
-    send, cut_off = world.gateway.commit, world.daemon_of(node)
+    cut_off = world.daemon_of(node)
     assert cut_off is not None
+    gateway = cut_off.gateway
+    send = gateway.commit
 
     def lose(sender: int, incarnation: UUID, words: Commit) -> CommitResult:
         if (sender, words.portfolio) == (node, portfolio):
@@ -115,7 +117,7 @@ def cut_off_before_its_first_commit(world: World, portfolio: int, node: int) -> 
             raise Away
         return send(sender, incarnation, words)
 
-    world.gateway.commit = lose  # type: ignore[method-assign]
+    gateway.commit = lose  # type: ignore[method-assign]
     while not cut_off.cut:
         world.go_on(QUANTUM_S)
 

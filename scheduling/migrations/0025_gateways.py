@@ -1,0 +1,88 @@
+"""A row for each web process, in place of one for all.
+
+Expand only: the table of the one row stays until a later version, since web processes of the version
+before this one write it until they are restarted. Meanwhile no new watcher finds a gateway's pulse,
+so no node is judged.
+"""
+
+from __future__ import annotations
+
+from django.db import migrations, models
+
+from ginkgo_site.table_locks import PatientMigration
+
+
+class Migration(PatientMigration):
+    dependencies = [("scheduling", "0024_roll_outs")]
+
+    operations = [
+        migrations.CreateModel(
+            name="Gateway",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        help_text="Made anew at each start of the process.",
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("host", models.CharField(blank=True, default="", max_length=255)),
+                ("pid", models.PositiveIntegerField(null=True)),
+                (
+                    "serving_since",
+                    models.DateTimeField(
+                        help_text="Since when it has pulsed without a gap; silence before proves nothing."
+                    ),
+                ),
+                ("pulsed_at", models.DateTimeField()),
+                (
+                    "left_at",
+                    models.DateTimeField(help_text="When it was stopped in order.", null=True),
+                ),
+                (
+                    "commits_stand_since",
+                    models.DateTimeField(
+                        help_text="Since when it lets no commit through, or did last.", null=True
+                    ),
+                ),
+                (
+                    "commits_stood_at",
+                    models.DateTimeField(help_text="When it said so last.", null=True),
+                ),
+                (
+                    "commits_passed_at",
+                    models.DateTimeField(help_text="When a commit got through it last.", null=True),
+                ),
+            ],
+        ),
+        migrations.SeparateDatabaseAndState(
+            state_operations=[migrations.DeleteModel(name="GatewayPulse")]
+        ),
+        migrations.AddField(
+            model_name="lease",
+            name="gateway_id",
+            field=models.UUIDField(
+                help_text="The gateway that made its last heartbeat durable.", null=True
+            ),
+        ),
+        migrations.AddField(
+            model_name="lease",
+            name="socket_gateway_id",
+            field=models.UUIDField(help_text="The gateway that holds the socket.", null=True),
+        ),
+        migrations.AddField(
+            model_name="lease",
+            name="socket_lost_at",
+            field=models.DateTimeField(help_text="When a socket closed last.", null=True),
+        ),
+        migrations.AddField(
+            model_name="lease",
+            name="socket_loss_pending",
+            field=models.BooleanField(
+                db_default=False,
+                default=False,
+                help_text="The sweep has not judged that loss yet.",
+            ),
+        ),
+    ]
