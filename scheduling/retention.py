@@ -28,6 +28,7 @@ from scheduling.enact.portfolio_log import prune_log_lines
 from scheduling.enact.prune import (
     prune_alerts,
     prune_events,
+    prune_gateways,
     prune_handoffs,
     prune_roll_outs,
     prune_verifications,
@@ -62,6 +63,7 @@ def delete_rows(until: float) -> int:
         lambda: prune_handoffs(keep_s),
         lambda: prune_roll_outs(keep_s),
         prune_verifications,
+        prune_gateways,
         _drop_feed_records,
         forget_appends,
         lambda: prune_log_lines(keep_log_s),

@@ -11,8 +11,6 @@ import time
 from typing import Any
 
 import psycopg
-from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import Error as DjangoDatabaseError
 from django.db import connection
@@ -24,6 +22,7 @@ from scheduling.decide.types import Plan
 from scheduling.enact.lease import next_expiry
 from scheduling.enact.pass_lock import record_watcher_seen
 from scheduling.errors import SnapshotUnavailable
+from scheduling.hint_relay import HintRelay
 from scheduling.passes.node_loss import NodeLossForecaster
 from scheduling.scheduler import Scheduler, TickOutcome
 
@@ -53,6 +52,7 @@ class Watcher:
         self._debounce_s = DEBOUNCE_S
         self._echo = Echo()
         self._next_echo = 0.0
+        self._relay = HintRelay() if settings.GINKGO.redis_url is not None else None
         self._lease_ends = float("inf")  #: monotonic time of the next lease expiry
 
     def end(self, *_: Any) -> None:
@@ -109,23 +109,12 @@ class Watcher:
             self._next_echo = now + ECHO_INTERVAL_S
 
     def _receive(self, notification: psycopg.Notify) -> bool:
-        """Relay a hint. Return whether it is for the watcher."""
+        """Relay a hint to Redis, if used. Return whether it is for the watcher."""
         if self._echo.receive(notification):
             return False
-        self._relay(notification.payload)
+        if self._relay is not None:
+            self._relay.send(notification.payload)
         return _is_for_watcher(notification.payload)
-
-    def _relay(self, payload: str) -> None:
-        """Relay a hint to Redis, if used: PostgreSQL sends hints with the changes they announce."""
-        if settings.GINKGO.redis_url is None:
-            return
-        try:
-            hint = json.loads(payload)
-            for group in hint.get("groups", ()):
-                async_to_sync(get_channel_layer().group_send)(group, hint["message"])
-        except Exception as error:
-            # A lost push costs time only: the heartbeat carries the desired set.
-            logger.warning("hint was not relayed: %s", error)
 
     def _tick(self, rebalance: bool) -> None:
         execute_autocommit(record_watcher_seen(self.scheduler.holder))

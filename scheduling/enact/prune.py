@@ -100,6 +100,20 @@ WITH old AS (
 )
 
 
+#: A web process makes a row at each start. No concurrent writer: a process that has not pulsed for
+#: a day is dead, or inserts its row anew.
+GATEWAYS = Statement(
+    "GATEWAYS",
+    """
+WITH gone AS (
+    DELETE FROM scheduling_gateway WHERE pulsed_at < clock_timestamp() - interval '1 day'
+    RETURNING id
+) SELECT count(*) AS rows FROM gone
+""",
+    row=CountRow,
+)
+
+
 def prune_events(keep_s: float) -> Transaction[int]:
     """Delete a batch of events outside the ownership history; return how many."""
     return _rows(
@@ -120,6 +134,11 @@ def prune_handoffs(keep_s: float) -> Transaction[int]:
 def prune_roll_outs(keep_s: float) -> Transaction[int]:
     """Delete a batch of roll-outs that have ended; return how many."""
     return _rows((yield from query_one(ROLL_OUTS, keep_s=keep_s)))
+
+
+def prune_gateways() -> Transaction[int]:
+    """Delete the rows of web processes that ended a day ago; return how many."""
+    return _rows((yield from query_one(GATEWAYS)))
 
 
 def prune_verifications() -> Transaction[int]:

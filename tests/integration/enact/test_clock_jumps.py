@@ -62,8 +62,8 @@ def nodes(clock: Clock) -> list[FakeNode]:
 def live(clock: Clock, beating: list[FakeNode], seconds: int) -> None:
     """Let time go by in steps of 5 s, as web, nodes and watcher spend it."""
     for step in range(0, seconds, 5):
-        for _ in range(2):
-            clock.jump(2.5)
+        for _ in range(5):
+            clock.jump(1)
             execute(record_gateway_alive(timing(), GATEWAY_ID))
         for node in beating if step % 10 == 0 else ():
             node.beat()
