@@ -76,7 +76,7 @@ class Health:
     def slept(self, limit_s: float) -> bool:
         """Return whether the last liveness write of this process is older than `limit_s`."""
         at = self.liveness.succeeded_at
-        return at is not None and time.monotonic() - at > limit_s
+        return self.is_open and at is not None and time.monotonic() - at > limit_s
 
     def problem(self) -> str:
         """Return why this gateway is not ready, or an empty text."""

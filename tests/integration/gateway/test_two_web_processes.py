@@ -63,7 +63,7 @@ class Sender:
         return answer.status
 
     def gateway(self) -> Gateway:
-        return Gateway.objects.get(pk=Lease.objects.get(node=self.node.row).gateway_id)
+        return Gateway.objects.get(pk=str(Lease.objects.get(node=self.node.row).gateway_id))
 
 
 def lost() -> list[str]:
