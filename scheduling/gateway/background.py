@@ -79,7 +79,7 @@ async def liveness_loop() -> None:
                     passed_s=COMMIT_HEALTH.passed_s(),
                 )
                 await aexecute_autocommit(connection, transaction)
-            HEALTH.liveness.succeed()
+            HEALTH.pulsed(times.pulse_gap_s)
             if overload:
                 logger.warning("no lease is judged expired for one TTL: %s", overload)
             overload = ""  # only once it is durable

@@ -23,6 +23,8 @@ from scheduling.gateway.commit_health import COMMIT_HEALTH
 #: given up after 3 s, so a lower limit would report a single slow statement.
 MAX_AGE_S = 5.0
 WRITE_TEST_INTERVAL_S = 2.0
+#: Within this time, a process that was frozen has read what waited in its sockets.
+READ_BACKLOG_S = 1.0
 
 #: Needs no table and no lock: a record in the write-ahead log, flushed as that of a commit.
 WRITE_TEST = Statement("WRITE_TEST", "SELECT pg_logical_emit_message(true, 'ginkgo', 'write test')")
@@ -70,13 +72,24 @@ class Health:
     def open(self, is_open: bool = True) -> None:
         """Reset the probes."""
         self.is_open = is_open
+        self.woke_at: float | None = None  #: monotonic; the end of its last gap
         self.liveness = Probe("liveness write")
         self.write = Probe("durable write test")
 
-    def slept(self, limit_s: float) -> bool:
-        """Return whether the last liveness write of this process is older than `limit_s`."""
-        at = self.liveness.succeeded_at
-        return self.is_open and at is not None and time.monotonic() - at > limit_s
+    def pulsed(self, gap_s: float) -> None:
+        """Note a liveness write, and whether more than `gap_s` passed since the one before."""
+        before = self.liveness.succeeded_at
+        self.liveness.succeed()
+        if before is not None and time.monotonic() - before > gap_s:
+            self.woke_at = time.monotonic()
+
+    def slept(self, gap_s: float) -> bool:
+        """Return whether what arrives now may have waited in a socket for longer than `gap_s`."""
+        now, pulsed_at = time.monotonic(), self.liveness.succeeded_at
+        if not self.is_open or pulsed_at is None:
+            return False
+        just_woke = self.woke_at is not None and now - self.woke_at < READ_BACKLOG_S
+        return just_woke or now - pulsed_at > gap_s
 
     def problem(self) -> str:
         """Return why this gateway is not ready, or an empty text."""

@@ -3,8 +3,9 @@
 No timer, so an idle gateway adds no delay. Each heartbeat is answered once its own row is durable.
 One whose row is locked goes into the next statement; the others do not wait for it.
 
-While this process has not pulsed for longer than a gap, none is written: it may have been frozen,
-and what waited in its sockets may come from daemons that are dead by now. The others repeat it.
+None is written while this process has not pulsed for longer than a gap, and in the second after:
+it may have been frozen, and what waited in its sockets may come from daemons that are dead by now.
+The others repeat it.
 """
 
 from __future__ import annotations

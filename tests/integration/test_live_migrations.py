@@ -28,7 +28,7 @@ ALTER_HOT_TABLES = {
     "0013_python",
     "0014_tokens_and_origin",
     "0017_behind",
-    "0025_gateways",
+    "0026_gateways",
     "0007_price_places",
 }
 MAX_WAIT_S = 2.0  #: of a commit, where 0.3 s for each of its tables are allowed

@@ -13,7 +13,7 @@ from ginkgo_site.table_locks import PatientMigration
 
 
 class Migration(PatientMigration):
-    dependencies = [("scheduling", "0024_roll_outs")]
+    dependencies = [("scheduling", "0025_node_labels")]
 
     operations = [
         migrations.CreateModel(
