@@ -11,6 +11,7 @@ from django.test import Client
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.register import register
+from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Node, NodeToken
 from scheduling.observe import fleet_view
 from scheduling.operations.tokens import issue_node_token
@@ -42,7 +43,7 @@ def text_of(answer: Any) -> str:
 def start_again(node: FakeNode, labels: dict[str, str]) -> None:
     """Let the daemon register again with these labels, as one that was restarted does."""
     message = register_message(node.incarnation, labels=labels)
-    execute(register(node.row.pk, node.name, message, timing()))
+    execute(register(node.row.pk, node.name, message, timing(), GATEWAY_ID))
 
 
 def test_page_shows_what_runs_what_happened_and_how_it_is_started(desk: Client) -> None:
