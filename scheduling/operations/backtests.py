@@ -26,7 +26,7 @@ from portfolios.runtime.messages import FoundStrategy
 from portfolios.runtime.spec import Spec
 from portfolios.strategies.base import FieldError
 from portfolios.strategies.registry import UnknownStrategy
-from portfolios.verify.replay_process import ArtifactCode, replay_process
+from portfolios.verify.replay_process import LIMIT_S, ArtifactCode, replay_process
 from portfolios.verify.types import CannotVerify
 from scheduling.artifact_code import CodeUnavailable, artifact_code, code_of_upload
 from scheduling.errors import Invalid, Refused
@@ -66,13 +66,16 @@ class _Runnable:
 
 
 def run_new_backtest(
-    new: NewBacktest, on_progress: Callable[[int, int, int], None] = lambda first, at, last: None
+    new: NewBacktest,
+    on_progress: Callable[[int, int, int], None] = lambda first, at, last: None,
+    answer_limit_s: float = LIMIT_S,
 ) -> BacktestResult:
     """Return the result. Call `on_progress` with (first seq, seq reached, last seq).
 
-    Raise Invalid for wrong input, Refused if the strategy fails.
+    The process is killed if one answer takes longer than `answer_limit_s`. Raise Invalid for wrong
+    input, Refused if the strategy fails.
     """
-    feed = _feed(new.feed)
+    feed = open_backtest_feed(new.feed)
     runnable = _checked_strategy(new, feed)
     try:
         span = read_range(feed, new.first, new.last)
@@ -82,7 +85,10 @@ def run_new_backtest(
     guard = settings.GINKGO
     try:
         with replay_process(
-            memory_mb=guard.child_memory_mb, sandboxed=guard.strategy_guard, code=runnable.code
+            answer_limit_s,
+            memory_mb=guard.child_memory_mb,
+            sandboxed=guard.strategy_guard,
+            code=runnable.code,
         ) as ask:
             return run_backtest(backtest, ask, lambda at: on_progress(span.first, at, span.last))
     except CannotVerify as missing:
@@ -93,7 +99,8 @@ def run_new_backtest(
         ) from None
 
 
-def _feed(name: str | None) -> Feed:
+def open_backtest_feed(name: str | None) -> Feed:
+    """Return a packaged or recorded feed. Raise Refused."""
     if name is not None and name not in feed_names():  # a packaged one needs no database
         recorded = FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED)
         for row in recorded.select_related("writer"):

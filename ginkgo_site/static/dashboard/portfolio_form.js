@@ -26,9 +26,50 @@ async function rebuild(form, chosen) {
   }
 }
 
+// The dry run has a backtest as its second part, which takes seconds: it runs beside the page.
+async function backtest(box) {
+  const body = new URLSearchParams(new FormData(box.closest("form")));
+  body.set("act", "backtest");
+  const begun = performance.now();
+  const say = (text) => {
+    box.textContent = text;
+  };
+  const count = () =>
+    say(`Backtest: ${Math.floor((performance.now() - begun) / 1000)} s, ${box.dataset.limit} s at most`);
+  box.setAttribute("role", "status");
+  count();
+  const timer = setInterval(count, 1000);
+  try {
+    const response = await fetch(box.closest("form").action, {
+      method: "POST",
+      body,
+      credentials: "same-origin",
+      headers: { "X-Dashboard": "dialog" },
+    });
+    const template = document.createElement("template");
+    template.innerHTML = await response.text();
+    const result = template.content.querySelector("[data-backtest-result]");
+    clearInterval(timer);
+    if (result && !response.redirected) box.replaceChildren(result);
+    else say(`The backtest could not be run: the server answered ${response.status}.`);
+  } catch {
+    clearInterval(timer);
+    say("The backtest could not be run: the server does not respond. What you typed is kept.");
+  }
+}
+
+function startBacktest() {
+  const box = document.querySelector("[data-backtest]:not([role])");
+  if (box) backtest(box);
+}
+
 export function startPortfolioForm() {
   startSymbolPickers();
-  document.addEventListener("ginkgo-form", () => startSymbolPickers());
+  startBacktest();
+  document.addEventListener("ginkgo-form", () => {
+    startSymbolPickers();
+    startBacktest();
+  });
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-rebuild]")) rebuild(event.target.form, event.target.name);
   });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -13,14 +14,22 @@ from portfolios.feed_registration import feed_symbols
 from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.models import FeedRow
 from scheduling import operations
-from scheduling.dashboard.context import page_context, render_problem, wants_dialog
+from scheduling.dashboard.context import (
+    page_context,
+    render_page,
+    render_problem,
+    wants_dialog,
+)
 from scheduling.dashboard.decorators import operator_with_form
 from scheduling.dashboard.pagination import text_parameter
 from scheduling.dashboard.portfolio_form import Choices, FormValues, PortfolioForm
 from scheduling.dashboard.views.actions import find_portfolio, render_form
 from scheduling.errors import Refused, SnapshotUnavailable
 from scheduling.observe.fleet_view import FleetView, PortfolioView
+from scheduling.operations.backtests import NewBacktest
+from scheduling.operations.dry_runs import EVENTS, LIMIT_S, dry_run
 from scheduling.operations.registry import CREATE
+from scheduling.presentation.dry_runs import dry_run_sentence, figure_rows
 from scheduling.presentation.placement import placement_of_new
 from scheduling.presentation.strategy_list import strategy_lines
 
@@ -102,7 +111,10 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
         "form": form,
         "action": CREATE,
         "save_label": "Create",
+        "is_new": True,
         "shown_symbols": choices.symbols[:MAX_SYMBOLS],
+        "backtest_events": EVENTS,
+        "backtest_limit_s": LIMIT_S,
     }
     act = request.POST.get("act", "save")
     if not posted or act == "rebuild":
@@ -110,9 +122,11 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
         return _shown(request, context)
     try:
         new = _new_portfolio(form)
-        if act == "check":
-            operations.check_new(new)
-            context["placement"] = _placement(new)
+        if act in ("check", "backtest"):
+            new = operations.check_new(new)
+            context |= {"checked": True, "placement": [_placement(new)]}
+            if act == "backtest":
+                return _backtest(request, _backtest_of(new), None, context)
             return _shown(request, context)
         made = operations.create_portfolio(new, actor=request.user.get_username())
     except Refused as refused:
@@ -145,6 +159,41 @@ def _placement(new: operations.NewPortfolio) -> str:
         return placement_of_new(new)
     except SnapshotUnavailable:
         return "Where it would run cannot be told now: the fleet cannot be read."
+
+
+def _backtest_of(new: operations.NewPortfolio) -> NewBacktest:
+    return NewBacktest(
+        strategy=new.strategy,
+        config=dict(new.config),
+        symbols=list(new.symbols),
+        limits=dict(new.limits),
+        starting_cash=Decimal(str(new.starting_cash)),
+        feed=new.feed or None,
+        artifact=new.artifact,
+    )
+
+
+def _backtest(
+    request: HttpRequest, wanted: NewBacktest, present: NewBacktest | None, context: dict[str, Any]
+) -> HttpResponse:
+    """Run the backtest of a checked configuration; show its outcome alone, or in the form."""
+    status = 200
+    try:
+        outcome = dry_run(wanted, present)
+        context |= {
+            "backtest": outcome,
+            "backtest_rows": figure_rows(outcome),
+            "backtest_sentence": dry_run_sentence(outcome),
+        }
+    except Refused as refused:
+        status = refused.status
+        context |= {
+            "backtest_refused": refused.message,
+            "backtest_trace": refused.extra.get("trace"),
+        }
+    if wants_dialog(request):
+        return render_page(request, "dashboard/parts/backtest.html", context, status)
+    return _shown(request, context, status)
 
 
 def _shown(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:

@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 
 from portfolios.models import Portfolio
+from scheduling.operations import dry_runs
 from scheduling.permissions import Role
 from tests.support.api_client import make_user
 from tests.support.artifacts import store_artifact
@@ -176,3 +177,30 @@ def test_viewer_is_refused(operator: Client) -> None:
     assert "new-portfolio" not in text_of(viewer.get("/portfolios/"))
     assert "/delete/" not in text_of(viewer.get("/portfolios/p/"))
     assert Portfolio.objects.count() == 1
+
+
+def test_backtest_shows_what_the_configuration_would_have_done(operator: Client) -> None:
+    dialog = {"X-Dashboard": "dialog"}
+    answer = operator.post("/new-portfolio/", typed(act="backtest"), headers=dialog)
+    page = text_of(answer)
+    (orders,) = re.findall(r'data-orders="(\d+)"', page)
+    assert int(orders) > 0
+    assert re.search(r"Over the first [\d,]+ events of its symbols \(20\d\d-", page)
+    assert "<form" not in page
+    assert not Portfolio.objects.exists()
+
+
+def test_second_dry_run_is_told_to_wait(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_runs, "SLOT_WAIT_S", 0.01)
+    with dry_runs._one_at_a_time():
+        answer = operator.post("/new-portfolio/", typed(act="backtest"))
+    assert answer.status_code == 503
+    assert "Another dry run is under way" in text_of(answer)
+    assert 'name="config.quantity" value="12.5"' in text_of(answer)
+
+
+def test_slow_dry_run_is_stopped(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_runs, "LIMIT_S", 0.0)
+    answer = operator.post("/new-portfolio/", typed(act="backtest"))
+    assert answer.status_code == 409
+    assert "The dry run was stopped after 0 s" in text_of(answer)

@@ -1,0 +1,111 @@
+"""Backtest a configuration before it is saved: over few events, within a time limit, one at a time.
+
+Nothing is written. The strategy runs in the guarded process of a backtest, not in this one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from portfolios.backtest.document import Figures, document_of
+from portfolios.feed_registration import current_head
+from portfolios.feeds.base import Feed
+from portfolios.feeds.history import newest_events
+from portfolios.models import FeedKind, FeedRow
+from portfolios.runtime.events import Event
+from portfolios.runtime.spec import symbol_set
+from scheduling.errors import Refused
+from scheduling.operations.backtests import NewBacktest, open_backtest_feed, run_new_backtest
+
+EVENTS = 10_000  #: of the portfolio's symbols
+LIMIT_S = 20.0  #: of the whole dry run
+SLOT_WAIT_S = 2.0
+
+_slot = threading.BoundedSemaphore(1)
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a configuration would have done, and what the present one would have."""
+
+    after: Figures
+    before: Figures | None  #: None for a new portfolio, or one that fails in this range
+    before_failed: str
+    is_newest: bool  #: the newest events of the feed; else the first of its log
+    elapsed_s: float
+
+
+def dry_run(wanted: NewBacktest, present: NewBacktest | None = None) -> DryRun:
+    """Run both configurations over the newest events of their symbols.
+
+    Raise Invalid for a wrong configuration; Refused if the strategy fails, if there are no events,
+    after LIMIT_S, or if another dry run is under way.
+    """
+    begun = time.monotonic()
+    with _one_at_a_time():
+        feed = open_backtest_feed(wanted.feed)
+        events, is_newest = _events(feed, _symbols(wanted, present))
+        if not events:
+            raise Refused("wrong_range", f"{feed.name} has no event of these symbols yet.")
+        until = begun + LIMIT_S
+        span = {"first": str(events[0].seq), "last": str(events[-1].seq)}
+        after = _figures(replace(wanted, **span), until)
+        before, failed = None, ""
+        if present is not None:
+            try:
+                before = _figures(replace(present, **span), until)
+            except Refused as refused:
+                failed = refused.message
+    return DryRun(after, before, failed, is_newest, time.monotonic() - begun)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    if not _slot.acquire(timeout=SLOT_WAIT_S):
+        raise Refused(
+            "busy", "Another dry run is under way; repeat this one in a few seconds.", status=503
+        )
+    try:
+        yield
+    finally:
+        _slot.release()
+
+
+def _symbols(wanted: NewBacktest, present: NewBacktest | None) -> frozenset[str] | None:
+    """Return the symbols of both, so that both see the same time; None: every symbol."""
+    found = symbol_set(wanted.symbols)
+    other = found if present is None else symbol_set(present.symbols)
+    return None if found is None or other is None else found | other
+
+
+def _events(feed: Feed, symbols: frozenset[str] | None) -> tuple[list[Event], bool]:
+    """Return the newest released events, or the first of a packaged log that has just begun."""
+    head = current_head(feed.name)
+    found = newest_events(feed, symbols, head, EVENTS) if head else []
+    recorded = FeedRow.objects.filter(name=feed.name, kind=FeedKind.RECORDED).exists()
+    if len(found) == EVENTS or recorded:
+        return found, True
+    return feed.read_for(symbols, 1, feed.length, (), EVENTS), False
+
+
+def _figures(backtest: NewBacktest, until: float) -> Figures:
+    return document_of(
+        run_new_backtest(backtest, _stop_after(until), max(until - time.monotonic(), 1.0))
+    ).figures
+
+
+def _stop_after(until: float) -> Callable[[int, int, int], None]:
+    def check(first: int, at: int, last: int) -> None:
+        if time.monotonic() > until:
+            part = 100 * (at - first + 1) // (last - first + 1)
+            raise Refused(
+                "too_slow",
+                f"The dry run was stopped after {LIMIT_S:g} s, {part} % of the way: the strategy "
+                "is slow. `manage.py backtest` has no such limit.",
+            )
+
+    return check

@@ -1,0 +1,74 @@
+"""The outcome of a dry run as a sentence and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from django.utils.translation import get_language
+
+from portfolios.backtest.document import Figures
+from scheduling.operations.dry_runs import DryRun
+from scheduling.presentation.formatting import counted, money, signed_money, whole
+
+
+class FigureRow(NamedTuple):
+    """One figure of both configurations. `before` is empty for a new portfolio."""
+
+    name: str
+    before: str
+    after: str
+
+    @property
+    def differs(self) -> bool:
+        """Return whether the change matters for this figure."""
+        return bool(self.before) and self.before != self.after
+
+
+def _per_cent(part: float) -> str:
+    return f"{100 * part:.2f} %"
+
+
+_ROWS: tuple[tuple[str, str, Callable[[Figures], Any]], ...] = (
+    ("orders", "订单", lambda f: whole(f.orders)),
+    ("refused by limits", "被限额拒绝", lambda f: whole(f.refused)),
+    ("fills", "成交", lambda f: whole(f.fills)),
+    ("profit", "盈亏", lambda f: signed_money(f.profit)),
+    ("fees", "费用", lambda f: money(f.fees)),
+    ("largest drawdown", "最大回撤", lambda f: _per_cent(f.max_drawdown)),
+    ("turnover", "成交额", lambda f: money(f.turnover)),
+)
+
+
+def figure_rows(outcome: DryRun) -> list[FigureRow]:
+    """Return the figures that a person compares."""
+    before = outcome.before
+    return [
+        FigureRow(zh if _is_chinese() else en, read(before) if before else "", read(outcome.after))
+        for en, zh, read in _ROWS
+    ]
+
+
+def dry_run_sentence(outcome: DryRun) -> str:
+    """Return `Over the last 10,000 events …: 41 orders instead of 22.`"""
+    after, before = outcome.after, outcome.before
+    first, last = (after.first_at or "")[:10], (after.last_at or "")[:10]
+    if _is_chinese():
+        which = "最近" if outcome.is_newest else "最早"
+        instead = f"，现为 {whole(before.orders)} 笔" if before else ""
+        halted = f"；会被限额叫停：{after.halted}" if after.halted else ""
+        return (
+            f"在其标的的{which} {whole(after.events)} 个事件（{first} 至 {last}）中："
+            f"{whole(after.orders)} 笔订单{instead}{halted}。"
+        )
+    which = "last" if outcome.is_newest else "first"
+    instead = f" instead of {whole(before.orders)}" if before else ""
+    halted = f"; a limit would halt it: {after.halted}" if after.halted else ""
+    return (
+        f"Over the {which} {counted(after.events, 'event')} of its symbols ({first} to {last}): "
+        f"{counted(after.orders, 'order')}{instead}{halted}."
+    )
+
+
+def _is_chinese() -> bool:
+    return (get_language() or "").startswith("zh")
