@@ -96,12 +96,13 @@ def _preview_reload(p: PortfolioView, board: FleetView) -> Lines:
     if p.node is None:
         return [("Now", f"No node runs it. Revision {p.revision} is used when it is placed.")]
     running = p.running_revision or p.revision
-    what = (
-        f"{p.node} restarts revision {running}"
-        if running == p.revision
-        else f"{p.node} starts revision {p.revision} beside revision {running}"
-    )
-    return [("Now", f"{what}; the epoch goes from {p.epoch} to {p.epoch + 1}.")]
+    return [
+        (
+            "Now",
+            f"{p.node} runs revision {running}; the epoch goes from {p.epoch} to {p.epoch + 1}.",
+        ),
+        ("From then on", "The chosen revision is the wanted one, also after a restart or a move."),
+    ]
 
 
 def _preview_unpin(p: PortfolioView, board: FleetView) -> Lines:

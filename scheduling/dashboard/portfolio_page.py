@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
+from portfolios.artifacts.parameters import properties
 from scheduling.dashboard.board import Message, card_message, lag_text
 from scheduling.dashboard.handoff_steps import build_steps, kind_text, reason_text
 from scheduling.presentation.formatting import moment
@@ -70,9 +74,43 @@ def revision_row(row: Revision, portfolio: PortfolioView) -> dict[str, Any]:
     status = row.status if current or row.status != "unproven" else "replaced"
     return {
         "row": row,
+        "before": row.number - 1,
         "tag": REVISION_TAGS.get(status, ""),
         "word": REVISION_WORDS.get(status, status),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class ShownParameter:
+    """One parameter with its value, or its default if the configuration leaves it out."""
+
+    name: str
+    text: str
+    is_default: bool
+
+
+def shown_parameters(
+    config: Mapping[str, Any], schema: Mapping[str, Any] | None
+) -> list[ShownParameter]:
+    """Return the parameters in the order of the schema; without one, those configured."""
+    known = properties(schema) if schema else {}
+    found = [
+        ShownParameter(name, as_shown(config[name]), False)
+        if name in config
+        else ShownParameter(name, as_shown(part["default"]), True)
+        for name, part in known.items()
+        if name in config or (isinstance(part, Mapping) and "default" in part)
+    ]
+    return found + [
+        ShownParameter(name, as_shown(value), False)
+        for name, value in config.items()
+        if name not in known
+    ]
+
+
+def as_shown(value: Any) -> str:
+    """Return a configured value for display: text without quotes, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def equity_polyline(

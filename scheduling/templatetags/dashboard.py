@@ -155,6 +155,19 @@ def configured(value: Any) -> str:
     return value if isinstance(value, str) else compact_json(value)
 
 
+#: First part of a field's path → how a page calls it; parameters go without.
+_FIELD_WORDS = {"config": "", "limits": "limit", "symbols": "symbols"}
+
+
+@register.filter
+def field_words(path: str) -> str:
+    """Return a field for display: `fast` for `config.fast`, `limit largest_order`."""
+    head, _, rest = path.partition(".")
+    if not rest:
+        return words(path)
+    return f"{_FIELD_WORDS.get(head, words(head))} {rest.replace('.', ' ')}".strip()
+
+
 @register.simple_tag
 def icon(name: str, label: str = "", css: str = "") -> SafeString:
     """Return an icon of the sprite. Screen readers announce it only if it has a label."""

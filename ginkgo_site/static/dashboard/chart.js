@@ -1,6 +1,16 @@
-// The equity curve with a mark per handoff and, on the same time axis, a band of the nodes that ran the
-// portfolio. If the data cannot be fetched, the curve drawn by the server stays.
-const BAND_HEIGHT = 16;
+// The equity curve with its orders, the drawdown, and lanes of handoffs and nodes: one plot, one time axis,
+// one crosshair. If the data cannot be fetched, the curve drawn by the server stays.
+import { localTime } from "./times.js";
+
+const HEIGHT = 380;
+// Parts of the plot's height, from its top: equity, drawdown, the lane of handoffs, that of nodes.
+const EQUITY_END = 0.62;
+const DRAWDOWN = [0.67, 0.79];
+const HANDOFF_LANE = 0.86;
+const NODE_LANE = [0.92, 1];
+const NEAR_PX = 6;
+const MAX_SHOWN = 4;
+
 const money = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const NODE_COLOURS = ["#4d5a53", "#66736b", "#737158", "#3f6f78", "#6c6a86", "#7d6a45"];
 
@@ -8,114 +18,202 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-function clock(seconds) {
-  return new Date(seconds * 1000).toISOString().slice(11, 19);
-}
-
 function kindColour(handoff) {
   if (handoff.kind === "failover" || ["failed", "rolled_back"].includes(handoff.state)) return colour("--bad");
   return handoff.kind === "reload" ? colour("--brand") : colour("--accent");
 }
 
-// The band is drawn in the padding below the plot and leaves the plot's scale unchanged.
-function drawHandoffsAndNodes(data) {
-  const names = [...new Set(data.tenures.map((t) => t.node))].sort();
-  return (plot) => {
-    const { ctx } = plot;
-    const ratio = devicePixelRatio;
-    const { left, top, width, height } = plot.bbox;
-    const x = (at) => plot.valToPos(at, "x", true);
-    const inside = (at) => at >= plot.scales.x.min && at <= plot.scales.x.max;
-    ctx.save();
-    ctx.lineWidth = ratio;
-    for (const handoff of data.handoffs) {
-      if (!inside(handoff.at)) continue;
-      const at = x(handoff.at);
-      ctx.strokeStyle = ctx.fillStyle = kindColour(handoff);
-      ctx.globalAlpha = 0.28;
-      ctx.beginPath();
-      ctx.moveTo(at, top);
-      ctx.lineTo(at, top + height);
-      ctx.stroke();
-      ctx.globalAlpha = 1;
-      ctx.beginPath();
-      ctx.arc(at, top + height - 5 * ratio, 3 * ratio, 0, 2 * Math.PI);
-      ctx.fill();
-    }
-    const y = plot.height * ratio - BAND_HEIGHT * ratio;
-    ctx.font = `600 ${10 * ratio}px Inter, system-ui, sans-serif`;
-    ctx.textBaseline = "middle";
-    ctx.textAlign = "center";
-    for (const tenure of data.tenures) {
-      const from = Math.max(x(tenure.from), left);
-      const to = Math.min(tenure.to === null ? left + width : x(tenure.to), left + width);
-      if (to <= from) continue;
-      ctx.fillStyle = NODE_COLOURS[names.indexOf(tenure.node) % NODE_COLOURS.length];
-      ctx.fillRect(from, y, Math.max(to - from - ratio, ratio), (BAND_HEIGHT - 2) * ratio);
-      if (ctx.measureText(tenure.node).width + 8 * ratio < to - from) {
-        ctx.fillStyle = "#fff";
-        ctx.fillText(tenure.node, (from + to) / 2, y + (BAND_HEIGHT / 2 - 1) * ratio);
-      }
-    }
-    ctx.restore();
-  };
+function orderColour(order) {
+  if (order.status === "refused") return colour("--bad");
+  if (order.status === "suppressed") return colour("--warn-fill");
+  return colour(order.side === "buy" ? "--gain" : "--loss");
 }
 
-// The highest equity shown so far: the area between it and the curve is the drawdown.
-function peaks(values) {
+// The drawdown of each point in per cent below the highest equity of the range so far, as a negative number.
+function drawdowns(values) {
   let peak = -Infinity;
   return values.map((value) => {
     peak = Math.max(peak, value);
-    return peak;
+    return peak > 0 ? (100 * (value - peak)) / peak : 0;
   });
 }
 
-function drawdown(plot, at) {
-  const [, peak, equity] = plot.data;
-  return at === null || !(peak[at] > 0) ? "–" : `${((100 * (peak[at] - equity[at])) / peak[at]).toFixed(2)} %`;
+// The equity at a time, between two points of the curve.
+function equityAt(data, at) {
+  const { time, equity } = data;
+  let high = time.findIndex((each) => each >= at);
+  if (high === -1) high = time.length - 1;
+  if (high === 0) return equity[0];
+  const share = (at - time[high - 1]) / (time[high] - time[high - 1] || 1);
+  return equity[high - 1] + Math.min(Math.max(share, 0), 1) * (equity[high] - equity[high - 1]);
 }
 
-function options(box, data) {
+function triangle(ctx, x, y, size, up, filled) {
+  const tip = up ? -size : size;
+  ctx.beginPath();
+  ctx.moveTo(x, y + tip);
+  ctx.lineTo(x - size, y - tip);
+  ctx.lineTo(x + size, y - tip);
+  ctx.closePath();
+  if (filled) ctx.fill();
+  else ctx.stroke();
+}
+
+// Buys stand below the curve and point up, sells above it and point down; hollow: it was not placed.
+function drawOrders(plot, data, ratio) {
+  const { ctx } = plot;
+  const size = 4 * ratio;
+  ctx.lineWidth = 1.5 * ratio;
+  for (const order of data.orders) {
+    const x = plot.valToPos(order.at, "x", true);
+    if (x < plot.bbox.left || x > plot.bbox.left + plot.bbox.width) continue;
+    const buys = order.side === "buy";
+    const y = plot.valToPos(equityAt(data, order.at), "equity", true) + (buys ? 2 : -2) * size;
+    ctx.strokeStyle = ctx.fillStyle = orderColour(order);
+    triangle(ctx, x, y, size, buys, !["refused", "suppressed"].includes(order.status));
+  }
+}
+
+function drawHandoffs(plot, data, ratio) {
+  const { ctx } = plot;
+  const { left, top, width, height } = plot.bbox;
+  ctx.lineWidth = ratio;
+  for (const handoff of data.handoffs) {
+    const x = plot.valToPos(handoff.at, "x", true);
+    if (x < left || x > left + width) continue;
+    ctx.strokeStyle = ctx.fillStyle = kindColour(handoff);
+    ctx.globalAlpha = 0.28;
+    ctx.beginPath();
+    ctx.moveTo(x, top);
+    ctx.lineTo(x, top + height);
+    ctx.stroke();
+    ctx.globalAlpha = 1;
+    ctx.beginPath();
+    ctx.arc(x, top + HANDOFF_LANE * height, 3 * ratio, 0, 2 * Math.PI);
+    ctx.fill();
+  }
+}
+
+function drawNodes(plot, data, ratio) {
+  const { ctx } = plot;
+  const { left, top, width, height } = plot.bbox;
+  const names = [...new Set(data.tenures.map((t) => t.node))].sort();
+  const y = top + NODE_LANE[0] * height;
+  const tall = (NODE_LANE[1] - NODE_LANE[0]) * height;
+  ctx.font = `600 ${10 * ratio}px Inter, system-ui, sans-serif`;
+  ctx.textBaseline = "middle";
+  ctx.textAlign = "center";
+  for (const tenure of data.tenures) {
+    const from = Math.max(plot.valToPos(tenure.from, "x", true), left);
+    const to = Math.min(tenure.to === null ? left + width : plot.valToPos(tenure.to, "x", true), left + width);
+    if (to <= from) continue;
+    ctx.fillStyle = NODE_COLOURS[names.indexOf(tenure.node) % NODE_COLOURS.length];
+    ctx.fillRect(from, y, Math.max(to - from - ratio, ratio), tall);
+    const text = `${tenure.node} r${tenure.revision}`;
+    if (ctx.measureText(text).width + 8 * ratio < to - from) {
+      ctx.fillStyle = "#fff";
+      ctx.fillText(text, (from + to) / 2, y + tall / 2);
+    }
+  }
+}
+
+// Names of the lanes, beside the plot where the axis of the equity has no labels.
+function drawNames(plot, deepest, ratio) {
+  const { ctx } = plot;
+  const { left, top, width, height } = plot.bbox;
+  ctx.fillStyle = colour("--ink-3");
+  ctx.font = `${11 * ratio}px Inter, system-ui, sans-serif`;
+  ctx.textAlign = "left";
+  ctx.textBaseline = "middle";
+  const name = (text, part) => ctx.fillText(text, left + width + 8 * ratio, top + part * height);
+  name(`−${Math.abs(deepest).toFixed(2)} %`, (DRAWDOWN[0] + DRAWDOWN[1]) / 2);
+  name("handoffs", HANDOFF_LANE);
+  name("node", (NODE_LANE[0] + NODE_LANE[1]) / 2);
+}
+
+// Scales that give each curve its part of the height.
+function equityRange(_plot, low, high) {
+  const least = Math.max((high - low) * 1.08, Math.abs(high) * 1e-6, 0.01);
+  const top = high + 0.04 * least;
+  return [top - least / EQUITY_END, top];
+}
+
+function drawdownRange(deepest) {
+  const least = Math.max(-deepest, 0.01);
+  const [from, to] = DRAWDOWN;
+  const whole = least / (to - from);
+  return [from * whole - whole, from * whole];
+}
+
+function options(box, data, lowest, deepest) {
   const axis = {
     stroke: colour("--ink-3"),
     grid: { stroke: colour("--grid"), width: 1 },
     ticks: { show: false },
     font: "11px Inter, system-ui, sans-serif",
   };
+  const shown = (_plot, splits) => splits.map((value) => (value < lowest ? null : value));
   return {
     width: box.clientWidth - 24,
-    height: 292,
-    padding: [10, 4, BAND_HEIGHT + 4, 4],
-    cursor: { y: false, points: { size: 6 } },
-    scales: { x: { time: true, range: (_, first) => [first, Math.max(data.until, first + 60)] } },
-    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+    height: HEIGHT,
+    padding: [10, 4, 4, 4],
+    legend: { show: false },
+    cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
+    scales: {
+      x: { time: true, range: (_, first) => [first, Math.max(data.until, first + 60)] },
+      equity: { range: equityRange },
+      drawdown: { range: () => drawdownRange(deepest) },
+    },
     series: [
-      { label: "UTC", value: (_, at) => (at === null ? "–" : clock(at)) },
+      {},
+      { scale: "equity", stroke: colour("--ink"), width: 1.5, points: { show: false } },
       {
-        label: "drawdown",
-        width: 0,
+        scale: "drawdown",
+        stroke: colour("--loss"),
+        width: 1,
+        fill: colour("--drawdown"),
+        fillTo: 0,
         points: { show: false },
-        value: (plot, _value, _series, at) => drawdown(plot, at),
-      },
-      {
-        label: "equity",
-        stroke: colour("--ink"),
-        width: 1.5,
-        points: { show: false },
-        value: (_, v) => (v === null ? "–" : money.format(v)),
       },
     ],
-    bands: [{ series: [1, 2], fill: colour("--drawdown") }],
     axes: [
+      { ...axis, values: (_, ticks) => ticks.map((at) => localTime(at, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
       {
         ...axis,
-        values: (_, ticks) =>
-          ticks.map((at) => clock(at).slice(0, ticks.length > 1 && ticks[1] - ticks[0] < 60 ? 8 : 5)),
+        scale: "equity",
+        side: 1,
+        size: 74,
+        filter: shown,
+        values: (_, ticks) => ticks.map((v) => (v === null ? "" : v.toLocaleString("en"))),
       },
-      { ...axis, side: 1, size: 74, values: (_, ticks) => ticks.map((v) => v.toLocaleString("en")) },
     ],
-    hooks: { draw: [drawHandoffsAndNodes(data)] },
+    hooks: {
+      draw: [
+        (plot) => {
+          const ratio = devicePixelRatio;
+          plot.ctx.save();
+          drawHandoffs(plot, data, ratio);
+          drawOrders(plot, data, ratio);
+          drawNodes(plot, data, ratio);
+          drawNames(plot, deepest, ratio);
+          plot.ctx.restore();
+        },
+      ],
+    },
   };
+}
+
+function handoffText(handoff) {
+  const route = [handoff.source, handoff.target].filter(Boolean).join(" → ");
+  const pause = handoff.pause_ms === null ? "" : `, pause ${Math.round(handoff.pause_ms)} ms`;
+  const state = handoff.state === "done" ? "" : `, ${handoff.state.replace("_", " ")}`;
+  return `${handoff.kind} ${route}${state}${pause}`;
+}
+
+function orderText(order) {
+  const outcome = order.status === "filled" ? "" : `, ${order.status}`;
+  const reason = order.reason ? `: ${order.reason}` : "";
+  return `${order.side} ${order.quantity} ${order.symbol} at ${order.price}${outcome}${reason}`;
 }
 
 export class EquityChart {
@@ -123,6 +221,8 @@ export class EquityChart {
     this.box = box;
     this.plot = null;
     this.data = null;
+    this.index = null;
+    box.addEventListener("keydown", (event) => this.#move(event));
   }
 
   async load() {
@@ -134,16 +234,86 @@ export class EquityChart {
 
   draw() {
     if (!this.data || this.data.time.length < 2 || typeof uPlot === "undefined") return;
+    const { time, equity } = this.data;
+    const fallen = drawdowns(equity);
+    const kept = this.plot && this.index !== null ? this.index : null;
     this.plot?.destroy();
     this.box.replaceChildren();
-    const { time, equity } = this.data;
-    this.plot = new uPlot(options(this.box, this.data), [time, peaks(equity), equity], this.box);
-    const canvas = this.box.querySelector("canvas");
-    const last = this.data.equity.at(-1);
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute(
+    const made = options(this.box, this.data, Math.min(...equity), Math.min(...fallen));
+    made.hooks.setCursor = [() => this.#showTooltip()];
+    this.tooltip = document.createElement("div");
+    this.tooltip.className = "chart-tooltip";
+    this.tooltip.hidden = true;
+    this.tooltip.setAttribute("role", "status");
+    this.plot = new uPlot(made, [time, equity, fallen], this.box);
+    this.fallen = fallen;
+    this.plot.over.append(this.tooltip);
+    this.box.tabIndex = 0;
+    this.box.setAttribute("role", "group");
+    this.box.setAttribute(
       "aria-label",
-      `Equity, now ${money.format(last)}, with ${this.data.handoffs.length} handoffs and the node that ran it`,
+      `Equity, now ${money.format(equity.at(-1))}: ${this.data.orders.length} orders, ` +
+        `${this.data.handoffs.length} handoffs. Arrow keys move along it, Enter opens a handoff.`,
     );
+    if (kept !== null && document.activeElement === this.box) this.#goTo(Math.min(kept, time.length - 1));
+  }
+
+  // Orders and handoffs near the crosshair, in pixels.
+  #near(list, x) {
+    return list.filter((each) => Math.abs(this.plot.valToPos(each.at, "x") - x) <= NEAR_PX);
+  }
+
+  #showTooltip() {
+    const { idx, left } = this.plot?.cursor ?? {};
+    if (idx === null || idx === undefined || left < 0) {
+      this.tooltip.hidden = true;
+      this.index = null;
+      return;
+    }
+    this.index = idx;
+    const at = this.data.time[idx];
+    const tenure = this.data.tenures.find((t) => t.from <= at && (t.to === null || at < t.to));
+    const lines = [
+      `${money.format(this.data.equity[idx])}, ${Math.abs(this.fallen[idx]).toFixed(2)} % below the peak`,
+      tenure ? `${tenure.node}, r${tenure.revision}, epoch ${tenure.epoch}` : "no node",
+    ];
+    const marks = [...this.#near(this.data.handoffs, left).map(handoffText)];
+    marks.push(...this.#near(this.data.orders, left).map(orderText));
+    lines.push(...marks.slice(0, MAX_SHOWN));
+    if (marks.length > MAX_SHOWN) lines.push(`${marks.length - MAX_SHOWN} more`);
+    const head = document.createElement("b");
+    head.textContent = localTime(at, true);
+    const utc = document.createElement("small");
+    utc.textContent = ` ${new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
+    this.tooltip.replaceChildren(head, utc);
+    for (const text of lines) {
+      const line = document.createElement("p");
+      line.textContent = text;
+      this.tooltip.append(line);
+    }
+    this.tooltip.hidden = false;
+    const wide = this.plot.over.clientWidth;
+    const side = left > wide / 2 ? left - this.tooltip.offsetWidth - 12 : left + 12;
+    this.tooltip.style.left = `${Math.max(side, 0)}px`;
+  }
+
+  #goTo(index) {
+    this.plot.setCursor({ left: this.plot.valToPos(this.data.time[index], "x"), top: 10 });
+  }
+
+  #move(event) {
+    if (!this.plot || event.ctrlKey || event.metaKey || event.altKey) return;
+    const last = this.data.time.length - 1;
+    const step = event.shiftKey ? 20 : 1;
+    const from = this.index ?? last;
+    if (event.key === "ArrowLeft") this.#goTo(Math.max(from - step, 0));
+    else if (event.key === "ArrowRight") this.#goTo(Math.min(from + step, last));
+    else if (event.key === "Home") this.#goTo(0);
+    else if (event.key === "End") this.#goTo(last);
+    else if (event.key === "Enter" && this.index !== null) {
+      const [handoff] = this.#near(this.data.handoffs, this.plot.cursor.left);
+      if (handoff) location.assign(`${this.box.dataset.handoffs}${handoff.id}/`);
+    } else return;
+    event.preventDefault();
   }
 }

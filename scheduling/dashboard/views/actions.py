@@ -23,12 +23,14 @@ from scheduling.dashboard.conflicts import localized_refusal, three_way
 from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
 from scheduling.dashboard.decorators import operator_required
 from scheduling.dashboard.forms import EditPortfolioForm
+from scheduling.dashboard.pagination import int_parameter
+from scheduling.dashboard.revisions import revision_choices
 from scheduling.decide.planner.targets import targets
 from scheduling.errors import Refused
 from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView, read_portfolio
 from scheduling.observe.snapshot import observe
 from scheduling.operations import EditBase
-from scheduling.operations.registry import DELETE, FORGET_NODE, Operation
+from scheduling.operations.registry import DELETE, FORGET_NODE, RELOAD, Operation
 from scheduling.presentation.documents import unregistered_node
 from scheduling.timing import timing
 
@@ -159,6 +161,8 @@ def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse
         return _migrate(request, portfolio, context)
     if verb == "edit":
         return _edit(request, portfolio, context)
+    if verb == "reload":
+        return _reload(request, portfolio, context)
     operation = PORTFOLIO_ACTIONS.get(verb)
     if operation is None:
         return _not_found(request, "action", verb)
@@ -204,6 +208,37 @@ def _migrate(
         context["refused"] = refused.message
         return render_form(request, template, context, refused.status)
     return succeed(request, f"{portfolio.name} is moving to {target}.")
+
+
+def _reload(
+    request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any]
+) -> HttpResponse:
+    """Reload the portfolio to a chosen revision: `?revision=`, or the wanted one."""
+    given = int_parameter(request.POST if request.method == "POST" else request.GET, "revision")
+    chosen = portfolio.revision if given is None else given
+    context |= {
+        "action": RELOAD,
+        "title": f"Reload {portfolio.name} to a revision",
+        "lines": dialog_lines(RELOAD, portfolio, context["fleet"])[1:],
+        "revisions": revision_choices(portfolio, chosen),
+        "chosen": chosen,
+        "command": f"manage.py {RELOAD.command.format(name=portfolio.name)} --revision {chosen}",
+        "reason": request.POST.get("reason", "").strip(),
+    }
+    template = "dashboard/parts/reload_form.html"
+    if request.method != "POST":
+        return render_form(request, template, context)
+    try:
+        operations.reload(
+            portfolio.name,
+            actor=request.user.get_username(),
+            reason=context["reason"],
+            revision=chosen,
+        )
+    except Refused as refused:
+        context["refused"] = refused.message
+        return render_form(request, template, context, refused.status)
+    return succeed(request, f"{portfolio.name} is being reloaded to r{chosen}.")
 
 
 def _best_target(answers: list[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,26 +10,34 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from portfolios.artifacts.catalog import find_strategy
 from portfolios.models import EquityPoint, Order, Revision
+from portfolios.strategies import registry as strategies
+from portfolios.strategies.registry import UnknownStrategy
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import viewer_required
-from scheduling.dashboard.pagination import page_by_offset
+from scheduling.dashboard.pagination import int_parameter, page_by_offset
 from scheduling.dashboard.portfolio_page import (
     equity_polyline,
     portfolio_context,
     revision_row,
+    shown_parameters,
     stopped_message,
 )
+from scheduling.dashboard.revisions import Comparison, compare
+from scheduling.dashboard.value_tree import value_tree
 from scheduling.dashboard.views.actions import find_portfolio
 from scheduling.models import Event, Handoff, Tenure
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view import PortfolioView, read_fleet_view
 from scheduling.observe.portfolio_log import read_log
+from scheduling.presentation.formatting import price, quantity
 from scheduling.verification.latest import newest_verification
 
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "all": None}
 ORDER_STATUSES = ("open", "filled", "cancelled", "expired", "suppressed", "refused")
 MAX_POINTS = 2000  #: of a curve; more than a screen has pixels
 MAX_MARKS = 500
+MAX_REVISION = 2_147_483_647
 
 
 def _since(request: HttpRequest) -> tuple[str, datetime | None]:
@@ -88,12 +97,35 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
             tenures.order_by("-epoch"), request.GET, "tenures", 12, _tenure_row
         ),
         "revisions": revision_page,
+        "newest_revision": revisions.values_list("number", flat=True).first(),
         "revisions_older": f"{max(revisions.count() - int(revision_page.older or 0), 0)} older",
         "verification": newest_verification(shown.id, name),
         "log": read_log(shown.id),
+        "parameters": shown_parameters(shown.config or {}, schema_of(shown)),
+        "state_tree": value_tree(shown.state or {}),
         "now": context["fleet"].at,
     }
+    older, newer = (int_parameter(request.GET, name) for name in ("older", "newer"))
+    if older is not None and newer is not None:
+        context |= {"compared": True, "comparison": _comparison(shown, older, newer)}
     return render_page(request, "dashboard/portfolio/page.html", context)
+
+
+def _comparison(shown: PortfolioView, older: int, newer: int) -> Comparison | None:
+    if not all(0 < number <= MAX_REVISION for number in (older, newer)):
+        return None
+    return compare(shown.id, older, newer)
+
+
+def schema_of(shown: PortfolioView) -> Mapping[str, Any] | None:
+    """Return the schema of its parameters; None if only nodes have the strategy."""
+    if shown.artifact is not None:
+        try:
+            return find_strategy(shown.artifact, shown.strategy).schema
+        except UnknownStrategy:
+            return None
+    found = strategies.BUILT_IN.get(shown.strategy)
+    return found.schema() if found else None
 
 
 def _tenure_row(tenure: Tenure) -> dict[str, Any]:
@@ -108,7 +140,7 @@ def _tenure_row(tenure: Tenure) -> dict[str, Any]:
 @require_safe
 @viewer_required
 def equity(request: HttpRequest, name: str) -> HttpResponse:
-    """Return curve, handoffs and tenures of the requested range; times are epoch seconds."""
+    """Return curve, orders, handoffs and tenures of the range; times are epoch seconds."""
     fleet = read_fleet_view()
     shown = find_portfolio(fleet, name)
     if shown is None:
@@ -122,6 +154,9 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
     if since is not None:
         handoffs = handoffs.filter(finished_at__gte=since)
         tenures = tenures.exclude(ended_at__lt=since)
+    orders = Order.objects.filter(portfolio_id=shown.id)
+    if since is not None:
+        orders = orders.filter(decided_at__gte=since)
     answer = {
         "since": since.timestamp() if since else None,
         "until": fleet.at.timestamp(),
@@ -141,9 +176,23 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
                 :MAX_MARKS
             ]
         ],
+        "orders": [
+            {
+                "at": o.decided_at.timestamp(),
+                "symbol": o.symbol,
+                "side": o.side,
+                "quantity": quantity(o.quantity),
+                "price": price(o.price),
+                "status": o.status,
+                "reason": o.reason,
+                "seq": o.seq,
+            }
+            for o in orders.order_by("-seq", "-index")[:MAX_MARKS]
+        ],
         "tenures": [
             {
                 "node": t.node.name if t.node else "",
+                "revision": t.revision,
                 "epoch": t.epoch,
                 "from": t.started_at.timestamp(),
                 "to": t.ended_at.timestamp() if t.ended_at else None,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from portfolios.models import Revision
-from scheduling.dashboard.portfolio_page import revision_row, stopped_message
+from scheduling.dashboard.portfolio_page import revision_row, shown_parameters, stopped_message
+from scheduling.dashboard.value_tree import value_tree
 from scheduling.models import Event
+from scheduling.presentation.configuration_diff import differences
 from scheduling.templatetags.dashboard import configured
 from tests.support.board_fixture import ago, portfolio
 
@@ -40,3 +42,54 @@ def test_stopped_message_gives_way_to_the_reason_of_a_halt():
 
 def test_configured_shows_text_without_quotes():
     assert [configured(v) for v in ("500", 3, None, ["a"])] == ["500", "3", "null", '["a"]']
+
+
+def test_parameters_are_shown_with_the_defaults_that_hold():
+    schema = {
+        "$ref": "#/$defs/P",
+        "$defs": {"P": {"properties": {"fast": {"default": 10}, "slow": {"default": 30}}}},
+    }
+    shown = shown_parameters({"slow": 8, "other": "x"}, schema)
+    assert [(each.name, each.text, each.is_default) for each in shown] == [
+        ("fast", "10", True),
+        ("slow", "8", False),
+        ("other", "x", False),
+    ]
+    assert [each.name for each in shown_parameters({"a": 1}, None)] == ["a"]
+
+
+def test_state_tree_is_bounded_and_counts_what_it_leaves_out():
+    tree = value_tree({"closes": {f"S{i}": [1, 2] for i in range(100)}, "text": "x" * 500})
+    closes, text = tree.children
+    assert (closes.text, len(closes.children), closes.more) == ("100 entries", 60, 40)
+    assert closes.children[0].text == "1, 2"
+    assert text.text.endswith("… (500 characters)")
+    deep: object = 1
+    for _ in range(50):
+        deep = [deep, [2]]
+    found = value_tree({"deep": deep})
+    depth = 0
+    while found.children:
+        found, depth = found.children[0], depth + 1
+    assert (depth, found.more) == (6, 2)
+    many = value_tree([[[i, [0]] for i in range(60)] for _ in range(60)])
+    assert sum(1 for _ in _walk(many)) <= 401
+
+
+def _walk(branch):
+    yield branch
+    for child in branch.children:
+        yield from _walk(child)
+
+
+def test_differences_name_each_field_that_differs():
+    before = {"config": {"fast": 3, "q": "1"}, "symbols": ["A", "B"], "limits": {}}
+    after = {"config": {"fast": 4, "q": "1"}, "symbols": ["B", "C"], "limits": {"x": {"y": True}}}
+    assert differences(before, after) == [
+        ("config.fast", "3", "4"),
+        ("symbols", "A", "C"),
+        ("limits.x.y", "", "true"),
+    ]
+    assert differences(after, after) == []
+    reordered = differences({"symbols": ["A", "B"]}, {"symbols": ["B", "A"]})
+    assert reordered == [("symbols", "A B", "B A")]

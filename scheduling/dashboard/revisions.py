@@ -1,0 +1,86 @@
+"""Revisions of a portfolio: what differs between two, and the choice of one to reload to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from portfolios.models import Revision
+from scheduling.dashboard.portfolio_page import revision_row
+from scheduling.presentation.configuration_diff import Difference, differences
+
+if TYPE_CHECKING:
+    from scheduling.observe.fleet_view import PortfolioView
+
+MAX_CHOICES = 20  #: newest revisions that a dialog offers
+MAX_COMPARED = 200  #: newest revisions that can be compared by a list
+SHOWN_DIGITS = 12  #: of the hash of an artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two revisions and what differs, from `older` to `newer`."""
+
+    older: Revision
+    newer: Revision
+    lines: list[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionChoice:
+    """One revision that a portfolio can be reloaded to, and how it differs from the running one."""
+
+    number: int
+    tag: str
+    word: str
+    remark: str
+    is_running: bool
+    lines: list[Difference]
+
+
+def configuration_of(revision: Revision) -> dict[str, Any]:
+    """Return the fields of a revision that are compared."""
+    artifact = revision.artifact_id
+    return {
+        "strategy": f"{revision.strategy} {revision.strategy_version}",
+        "artifact": artifact[:SHOWN_DIGITS] if artifact else None,
+        "config": revision.config,
+        "symbols": revision.symbols,
+        "limits": revision.limits,
+    }
+
+
+def compare(portfolio: int, one: int, other: int) -> Comparison | None:
+    """Return what differs between two revisions, or None if one does not exist. One statement."""
+    rows = {
+        row.number: row
+        for row in Revision.objects.filter(portfolio_id=portfolio, number__in=(one, other))
+    }
+    older, newer = rows.get(min(one, other)), rows.get(max(one, other))
+    if older is None or newer is None:
+        return None
+    lines = differences(configuration_of(older), configuration_of(newer))
+    return Comparison(older, newer, lines)
+
+
+def revision_choices(portfolio: PortfolioView, wanted: int | None) -> list[RevisionChoice]:
+    """Return the newest revisions and the `wanted` one, newest first. Two statements at most."""
+    rows = list(
+        Revision.objects.filter(portfolio_id=portfolio.id).order_by("-number")[:MAX_CHOICES]
+    )
+    present = {row.number for row in rows}
+    missing = {wanted, portfolio.revision, portfolio.running_revision} - present - {None}
+    if missing:
+        rows += Revision.objects.filter(portfolio_id=portfolio.id, number__in=missing)
+    running = next((row for row in rows if row.number == portfolio.running_revision), None)
+    return [
+        _choice(row, running, portfolio)
+        for row in sorted(rows, key=lambda row: row.number, reverse=True)
+    ]
+
+
+def _choice(row: Revision, running: Revision | None, portfolio: PortfolioView) -> RevisionChoice:
+    shown = revision_row(row, portfolio)
+    lines = [] if running is None else differences(configuration_of(running), configuration_of(row))
+    remark = row.status_reason or row.note or (f"by {row.created_by}" if row.created_by else "")
+    return RevisionChoice(row.number, shown["tag"], shown["word"], remark, row is running, lines)

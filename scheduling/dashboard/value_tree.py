@@ -1,0 +1,66 @@
+"""The state of a strategy as a tree for a page, bounded in depth and size. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+MAX_ENTRIES = 400  #: of the whole tree
+MAX_IN_ONE = 60  #: of one object or list
+MAX_DEPTH = 6
+MAX_CHARS = 160
+OPEN_DEPTH = 1  #: levels that are shown unfolded
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One value: a text, or entries below it."""
+
+    key: str
+    text: str  #: of a plain value, or a summary of what is below
+    children: tuple[Branch, ...] = ()
+    more: int = 0  #: entries that are left out
+    is_open: bool = False
+
+
+def value_tree(value: Any) -> Branch:
+    """Return the tree of a JSON value. What is left out is counted."""
+    return _Tree().branch("", value, 0)
+
+
+class _Tree:
+    def __init__(self) -> None:
+        self._left = MAX_ENTRIES
+
+    def branch(self, key: str, value: Any, depth: int) -> Branch:
+        self._left -= 1
+        entries = _entries(value)
+        if entries is None or not entries:
+            return Branch(key, _plain(value))
+        summary = f"{len(entries):,} {'entries' if isinstance(value, dict) else 'values'}"
+        if isinstance(value, list) and all(not isinstance(each, dict | list) for each in value):
+            shown = ", ".join(_plain(each) for each in value[:MAX_IN_ONE])
+            if len(shown) <= MAX_CHARS and len(value) <= MAX_IN_ONE:
+                return Branch(key, shown)
+        children: list[Branch] = []
+        if depth < MAX_DEPTH:
+            for name, each in entries[:MAX_IN_ONE]:
+                if self._left <= 0:
+                    break
+                children.append(self.branch(name, each, depth + 1))
+        more = len(entries) - len(children)
+        return Branch(key, summary, tuple(children), more, depth < OPEN_DEPTH)
+
+
+def _entries(value: Any) -> list[tuple[str, Any]] | None:
+    if isinstance(value, dict):
+        return [(str(key), each) for key, each in value.items()]
+    if isinstance(value, list):
+        return [(str(index), each) for index, each in enumerate(value)]
+    return None
+
+
+def _plain(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}… ({len(text):,} characters)"
