@@ -8,7 +8,6 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from portfolios.models import CatchUp
 from portfolios.text import unprintable_in
 
 
@@ -62,60 +61,6 @@ class OperationForm(forms.Form):
                 self.add_error(head, message)
             else:
                 self.add_error(None, f"{field}: {error['message']}" if field else error["message"])
-
-
-class EditPortfolioForm(OperationForm):
-    """The fields of a portfolio that can be changed. Name and starting cash are fixed."""
-
-    artifact = forms.CharField(
-        required=False,
-        max_length=64,
-        label="Artifact",
-        help_text="sha256 or its first 8 digits; empty: a strategy of the release",
-    )
-    config = JSONText(label="Parameters", help_text="of the strategy, as JSON")
-    symbols = forms.CharField(
-        required=False,
-        label="Symbols",
-        help_text="separated by spaces; empty: all symbols of the feed",
-    )
-    limits = JSONText(label="Limits", help_text="largest order, largest position …, as JSON")
-    selector = JSONText(label="Selector", help_text="labels that its node must have, as JSON")
-    weight = forms.IntegerField(label="Weight", help_text="capacity it takes on a node")
-    priority = forms.IntegerField(label="Priority", help_text="higher is placed first")
-    spread_group = forms.CharField(
-        required=False, label="Spread group", help_text="members go to different nodes"
-    )
-    catch_up = forms.ChoiceField(choices=[(c, c) for c in CatchUp.values], label="Catch-up")
-    note = forms.CharField(required=False, max_length=200, label="Note, kept with the revision")
-
-    def clean_symbols(self) -> list[str]:
-        """Return the distinct symbols in the order given."""
-        return list(dict.fromkeys(self.cleaned_data["symbols"].replace(",", " ").split()))
-
-    def clean_artifact(self) -> str | None:
-        """Return the hash, or None for a strategy of the release."""
-        return self.cleaned_data["artifact"].strip() or None
-
-    @classmethod
-    def as_data(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Return the values as a browser would send them."""
-        fields = cls.base_fields
-        return {
-            name: fields[name].prepare_value(value)
-            for name, value in values.items()
-            if name in fields
-        }
-
-    def changes_from(self, initial: dict[str, Any]) -> dict[str, Any]:
-        """Return the changed fields; the note only together with another change."""
-        changes = {
-            name: value
-            for name, value in self.cleaned_data.items()
-            if name != "note" and value != initial.get(name)
-        }
-        note = self.cleaned_data.get("note")
-        return {**changes, "note": note} if changes and note else changes
 
 
 class LabelsForm(OperationForm):

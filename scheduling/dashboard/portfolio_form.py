@@ -68,6 +68,12 @@ class FormValues:
     pinned_node: str = ""
     note: str = ""
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any], **others: Any) -> FormValues:
+        """Return the values of an existing portfolio, as `operations.values_at` gives them."""
+        known = {name: values[name] for name in cls.__slots__ if values.get(name) is not None}
+        return cls(**{**known, **others})
+
 
 class Choices(NamedTuple):
     """What the form lets one choose from, as it is now."""

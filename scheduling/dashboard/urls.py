@@ -27,6 +27,7 @@ urlpatterns = [
     path("portfolios/", tables.portfolios, name="portfolios"),
     path("portfolios/<slug:name>/", portfolio.portfolio, name="portfolio"),
     path("portfolios/<slug:name>/equity.json", portfolio.equity, name="portfolio-equity"),
+    path("portfolios/<slug:name>/edit/", portfolio_form.edit, name="edit-portfolio"),
     path("portfolios/<slug:name>/clone/", portfolio_form.clone, name="clone-portfolio"),
     path("new-portfolio/", portfolio_form.create, name="new-portfolio"),
     path("portfolios/<slug:name>/<slug:verb>/", actions.portfolio_action, name="portfolio-action"),

@@ -24,6 +24,7 @@ from scheduling.operations.nodes import cordon, drain, forget_node, label, uncor
 from scheduling.operations.portfolios import (
     MAX_AT_ONCE,
     NewPortfolio,
+    check_change,
     check_length,
     check_new,
     create_portfolio,
@@ -49,6 +50,7 @@ __all__ = [
     "NewRollOut",
     "accept_python",
     "add_artifact",
+    "check_change",
     "check_length",
     "check_new",
     "cordon",

@@ -355,6 +355,18 @@ def _edit(
     )
 
 
+def check_change(name: str, wanted: Mapping[str, Any]) -> None:
+    """Raise Invalid if `wanted`, all editable values of the portfolio, could not be stored."""
+    portfolio = Portfolio.objects.present().select_related("feed").filter(name=name).first()
+    if portfolio is None:
+        raise NotFound("portfolio", name)
+    configuration = {key: wanted[key] for key in CONFIGURATION}
+    errors = validation.configuration_errors(**configuration, feed=portfolio.feed.name)
+    errors += _placement_errors({key: wanted[key] for key in PLACEMENT})
+    if errors:
+        raise Invalid(errors)
+
+
 def _check_unlocked(name: str, changes: Mapping[str, Any]) -> None:
     """Let the strategy check the changes before any row is locked, since that may take seconds.
 

@@ -1,4 +1,4 @@
-"""What differs between two configurations of a portfolio, field by field. Pure."""
+"""What differs between two configurations of a portfolio, as lines of a page. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-#: In the order of a revision's fields.
-COMPARED = ("strategy", "artifact", "config", "symbols", "limits")
-MISSING: Any = object()
+from scheduling.operations import differences as changed_fields
 
 
 class Difference(NamedTuple):
@@ -19,40 +17,36 @@ class Difference(NamedTuple):
     after: str
 
 
-def differences(
-    before: Mapping[str, Any], after: Mapping[str, Any], fields: tuple[str, ...] = COMPARED
-) -> list[Difference]:
-    """Return what differs, in the order of `fields`; nested objects field by field."""
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
+    """Return what differs in the fields that both have; nested objects field by field."""
     return [
-        found
-        for name in fields
-        for found in _compared(name, before.get(name, MISSING), after.get(name, MISSING))
+        line
+        for change in changed_fields(before, after)
+        for line in _lines(change.field, change.before, change.after)
     ]
 
 
-def _compared(path: str, before: Any, after: Any) -> Iterator[Difference]:
+def _lines(field: str, before: Any, after: Any) -> Iterator[Difference]:
     if isinstance(before, Mapping) or isinstance(after, Mapping):
         one = before if isinstance(before, Mapping) else {}
         other = after if isinstance(after, Mapping) else {}
         for key in dict.fromkeys([*one, *other]):
-            yield from _compared(f"{path}.{key}", one.get(key, MISSING), other.get(key, MISSING))
-    elif path == "symbols" and isinstance(before, list) and isinstance(after, list):
-        if before != after:
-            yield _symbols(before, after)
-    elif before != after:
-        yield Difference(path, _shown(before), _shown(after))
+            if one.get(key) != other.get(key):
+                yield from _lines(f"{field}.{key}", one.get(key), other.get(key))
+    elif field == "symbols" and isinstance(before, list) and isinstance(after, list):
+        # Only what was added and removed: a list may have hundreds.
+        gone = [each for each in before if each not in after]
+        new = [each for each in after if each not in before]
+        yield Difference(field, *map(_joined, (gone, new) if gone or new else (before, after)))
+    else:
+        yield Difference(field, _text(before), _text(after))
 
 
-def _symbols(before: list[Any], after: list[Any]) -> Difference:
-    """Return only what was added and removed: a list may have hundreds of symbols."""
-    gone = [one for one in before if one not in after]
-    new = [one for one in after if one not in before]
-    if not gone and not new:
-        return Difference("symbols", " ".join(map(str, before)), " ".join(map(str, after)))
-    return Difference("symbols", " ".join(map(str, gone)), " ".join(map(str, new)))
+def _joined(symbols: list[Any]) -> str:
+    return " ".join(map(str, symbols))
 
 
-def _shown(value: Any) -> str:
-    if value is MISSING or value is None:
+def _text(value: Any) -> str:
+    if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

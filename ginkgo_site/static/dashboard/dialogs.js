@@ -71,11 +71,11 @@ async function open(link) {
   }
 }
 
-async function send(form) {
+async function send(form, button) {
   form.classList.add("waiting");
   let response;
   try {
-    response = await request(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    response = await request(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, button)) });
   } catch {
     showFailure("The server does not respond. It may or may not have received the request; your input is kept.");
     form.classList.remove("waiting");
@@ -113,7 +113,7 @@ export function startDialogs() {
   dialog.addEventListener("submit", (event) => {
     if (!event.target.matches("[data-action]")) return;
     event.preventDefault();
-    if (!event.target.matches(".waiting")) send(event.target);
+    if (!event.target.matches(".waiting")) send(event.target, event.submitter);
   });
   dialog.addEventListener("change", showTarget);
   dialog.addEventListener("input", checkConfirmation);

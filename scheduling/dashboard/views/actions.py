@@ -19,17 +19,14 @@ from scheduling.dashboard.actions import (
     PORTFOLIO_ACTIONS,
     dialog_lines,
 )
-from scheduling.dashboard.conflicts import localized_refusal, three_way
 from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
 from scheduling.dashboard.decorators import operator_required
-from scheduling.dashboard.forms import EditPortfolioForm
 from scheduling.dashboard.pagination import int_parameter
 from scheduling.dashboard.revisions import revision_choices
 from scheduling.decide.planner.targets import targets
 from scheduling.errors import Refused
-from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView, read_portfolio
+from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
 from scheduling.observe.snapshot import observe
-from scheduling.operations import EditBase
 from scheduling.operations.registry import DELETE, FORGET_NODE, RELOAD, Operation
 from scheduling.presentation.documents import unregistered_node
 from scheduling.timing import timing
@@ -151,7 +148,7 @@ def fleet_action(request: HttpRequest, verb: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """Migrate, edit, start, stop, reload, verify or unpin a portfolio."""
+    """Migrate, start, stop, reload, verify or unpin a portfolio."""
     context = page_context(request, "portfolios")
     portfolio = find_portfolio(context["fleet"], name)
     if portfolio is None:
@@ -159,8 +156,6 @@ def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse
     context["portfolio"] = portfolio
     if verb == "migrate":
         return _migrate(request, portfolio, context)
-    if verb == "edit":
-        return _edit(request, portfolio, context)
     if verb == "reload":
         return _reload(request, portfolio, context)
     operation = PORTFOLIO_ACTIONS.get(verb)
@@ -249,110 +244,3 @@ def _best_target(answers: list[Any]) -> Any:
         key=lambda a: (a.risk is not None, a.load_after / (a.capacity or 1), a.node),
         default=None,
     )
-
-
-def editable_fields(portfolio: PortfolioView) -> dict[str, Any]:
-    """Return the current values of the editable fields."""
-    return {
-        "artifact": portfolio.artifact,
-        "config": portfolio.config or {},
-        "symbols": list(portfolio.symbols or []),
-        "limits": portfolio.limits or {},
-        "selector": portfolio.selector or {},
-        "weight": portfolio.weight,
-        "priority": portfolio.priority,
-        "spread_group": portfolio.spread_group or "",
-        "catch_up": portfolio.catch_up,
-    }
-
-
-def _edit(request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any]) -> HttpResponse:
-    current = editable_fields(portfolio)
-    context |= {
-        "next_revision": portfolio.revision + 1,
-        "wide_fields": WIDE_FIELDS,
-        "base": EditBase.of(portfolio).token,
-    }
-    template = "dashboard/parts/edit_form.html"
-    if request.method != "POST":
-        context["form"] = EditPortfolioForm(initial=_shown(current))
-        return render_form(request, template, context)
-    form = EditPortfolioForm(request.POST)
-    context["form"] = form
-    try:
-        base = EditBase.from_token(request.POST.get("base", ""))
-    except Refused:
-        context["refused"] = UNKNOWN_BASE
-        return render_form(request, template, context, 400)
-    context["base"] = base.token
-    if not form.is_valid():
-        return render_form(request, template, context, 400)
-    # The values that the form showed, not those of now: what it did not change stays as it is.
-    unchanged = base == EditBase.of(portfolio)
-    original = current if unchanged else operations.values_at(base) or current
-    changes = form.changes_from(_comparable(original))
-    if not changes:
-        return succeed(request, f"{portfolio.name} was not changed.")
-    actor = request.user.get_username()
-    try:
-        operations.revise_portfolio(portfolio.name, changes, actor=actor, base=base)
-    except Refused as refused:
-        if refused.code == "changed_meanwhile":
-            return _show_conflict(request, template, context, refused, original, form)
-        errors = refused.extra.get("errors")
-        if errors:
-            form.add_field_errors(errors)
-        else:
-            context["refused"] = refused.message
-        return render_form(request, template, context, refused.status)
-    warnings = operations.warnings_after_change(portfolio.name, changes)
-    return succeed(request, " ".join([f"{portfolio.name} was changed.", *warnings]))
-
-
-#: A form of an older release, or a request that no form sent.
-UNKNOWN_BASE = (
-    "The form does not say which values it was opened with, so it cannot be told whether somebody "
-    "else has changed them since. Your input is kept: check every field and save again."
-)
-
-
-def _shown(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values as the form shows them."""
-    return {
-        **values,
-        "symbols": " ".join(values["symbols"] or []),
-        "artifact": (values["artifact"] or "")[:SHOWN_DIGITS],
-    }
-
-
-def _comparable(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values as the form returns them if they were not changed."""
-    return {**values, "artifact": (values["artifact"] or "")[:SHOWN_DIGITS] or None}
-
-
-def _show_conflict(
-    request: HttpRequest,
-    template: str,
-    context: dict[str, Any],
-    refused: Refused,
-    original: dict[str, Any],
-    form: EditPortfolioForm,
-) -> HttpResponse:
-    """Show who changed what, the three values of each field, and the form with the user's changes
-    on top of those of the others: the next save is against what is shown now."""
-    view = read_portfolio(context["portfolio"].name)
-    if view is None:
-        return _not_found(request, "portfolio", context["portfolio"].name)
-    now, yours = editable_fields(view), form.cleaned_data
-    before = _comparable(original)
-    merged = operations.rebased(before, _comparable(now), yours)
-    data = EditPortfolioForm.as_data(_shown({**now, **merged}))
-    context |= {
-        "portfolio": view,
-        "next_revision": view.revision + 1,
-        "base": EditBase.of(view).token,
-        "form": EditPortfolioForm(data),
-        "conflict": localized_refusal(refused),
-        "three_way": three_way(before, _comparable(now), yours),
-    }
-    return render_form(request, template, context, refused.status)

@@ -1,12 +1,13 @@
-"""Create and clone a portfolio in one typed form, with a dry run before it is saved."""
+"""Create, clone and edit a portfolio in one typed form, with a dry run before it is saved."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
@@ -14,6 +15,7 @@ from portfolios.feed_registration import feed_symbols
 from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.models import FeedRow
 from scheduling import operations
+from scheduling.dashboard.conflicts import localized_refusal, three_way
 from scheduling.dashboard.context import (
     page_context,
     render_page,
@@ -23,15 +25,18 @@ from scheduling.dashboard.context import (
 from scheduling.dashboard.decorators import operator_with_form
 from scheduling.dashboard.pagination import text_parameter
 from scheduling.dashboard.portfolio_form import Choices, FormValues, PortfolioForm
-from scheduling.dashboard.views.actions import find_portfolio, render_form
+from scheduling.dashboard.views.actions import find_portfolio, render_form, succeed
 from scheduling.errors import Refused, SnapshotUnavailable
-from scheduling.observe.fleet_view import FleetView, PortfolioView
+from scheduling.observe.fleet_view import FleetView, PortfolioView, read_portfolio
+from scheduling.operations import EditBase
 from scheduling.operations.backtests import NewBacktest
 from scheduling.operations.dry_runs import EVENTS, LIMIT_S, dry_run
-from scheduling.operations.registry import CREATE
+from scheduling.operations.edits import CONFIGURATION
+from scheduling.operations.registry import CREATE, EDIT
+from scheduling.presentation.configuration_diff import differences
 from scheduling.presentation.dry_runs import dry_run_sentence, figure_rows
-from scheduling.presentation.placement import placement_of_new
-from scheduling.presentation.strategy_list import strategy_lines
+from scheduling.presentation.placement import placement_after_change, placement_of_new
+from scheduling.presentation.strategy_list import StrategyLine, strategy_lines
 
 TEMPLATE = "dashboard/parts/portfolio_form.html"
 MAX_SYMBOLS = 2_000  #: offered by the picker; others can be typed
@@ -57,34 +62,214 @@ def clone(request: HttpRequest, name: str) -> HttpResponse:
     context = page_context(request, "portfolios")
     original = find_portfolio(context["fleet"], name)
     if original is None:
-        return render_problem(
-            request, 404, "No such portfolio", f"There is no portfolio named {name}."
-        )
+        return _unknown(request, name)
     context |= {"title": f"Clone {name}", "original": original}
-    return _create(request, values_of(original), context)
+    values = FormValues.of(
+        editable_values(original),
+        feed=original.feed,
+        starting_cash=f"{original.starting_cash:f}",
+    )
+    return _create(request, values, context)
 
 
-def values_of(portfolio: PortfolioView) -> FormValues:
-    """Return what a clone begins with: all but the name, the pin and the note."""
-    return FormValues(
-        strategy=portfolio.strategy,
-        artifact=portfolio.artifact,
-        config=portfolio.config or {},
-        symbols=list(portfolio.symbols or []),
-        limits=portfolio.limits or {},
-        feed=portfolio.feed,
-        weight=portfolio.weight,
-        priority=portfolio.priority,
-        selector=portfolio.selector or {},
-        spread_group=portfolio.spread_group or "",
-        spread_hard=portfolio.spread_hard,
-        catch_up=portfolio.catch_up,
-        starting_cash=f"{portfolio.starting_cash:f}",
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_with_form
+def edit(request: HttpRequest, name: str) -> HttpResponse:
+    """Show the form of an existing portfolio, and what its change would differ in and do."""
+    context = page_context(request, "portfolios")
+    portfolio = find_portfolio(context["fleet"], name)
+    if portfolio is None:
+        return _unknown(request, name)
+    context |= {
+        "title": f"Edit {name}",
+        "action": EDIT,
+        "portfolio": portfolio,
+        "save_label": "Save",
+        "base": EditBase.of(portfolio).token,
+    }
+    current = editable_values(portfolio)
+    if request.method != "POST":
+        return _show_edit(request, current, context)
+    try:
+        base = EditBase.from_token(request.POST.get("base", ""))
+    except Refused:
+        context["refused"] = UNKNOWN_BASE
+        return _show_edit(request, current, context, 400)
+    context["base"] = base.token
+    # The values that the form showed, not those of now: what it did not change stays as it is.
+    unchanged = base == EditBase.of(portfolio)
+    original = current if unchanged else operations.values_at(base) or current
+    form = _edit_form(request, original, context)
+    act = request.POST.get("act", "save")
+    if act == "rebuild":
+        form.hide_errors()
+        return _shown(request, context)
+    if not form.is_valid():
+        return _shown(request, context, 400)
+    changes = _changes(form, original)
+    try:
+        if act in ("check", "backtest"):
+            return _dry_edit(request, form, original, changes, context)
+        return _save(request, changes, base, context)
+    except Refused as refused:
+        if refused.code == "changed_meanwhile":
+            return _show_conflict(request, refused, original, form, context)
+        return _show_refusal(request, refused, context)
+
+
+def _edit_form(
+    request: HttpRequest, values: Mapping[str, Any], context: dict[str, Any]
+) -> PortfolioForm:
+    portfolio: PortfolioView = context["portfolio"]
+    shown = FormValues.of(values, note=values.get("note", ""))
+    choices = choices_for(context["fleet"], portfolio.feed, shown)
+    bound = request.POST if request.method == "POST" and "three_way" not in context else None
+    form = PortfolioForm(bound, shown, choices, is_new=False)
+    context |= _form_context(form)
+    return form
+
+
+def _show_edit(
+    request: HttpRequest, values: Mapping[str, Any], context: dict[str, Any], status: int = 200
+) -> HttpResponse:
+    _edit_form(request, values, context)
+    return _shown(request, context, status)
+
+
+def _changes(form: PortfolioForm, original: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changed fields; the note only together with another change."""
+    wanted = {**form.configuration(), **form.placement()}
+    changes = {name: value for name, value in wanted.items() if value != original[name]}
+    note = form.cleaned_data["note"]
+    return {**changes, "note": note} if changes and note else changes
+
+
+def _save(
+    request: HttpRequest, changes: dict[str, Any], base: EditBase, context: dict[str, Any]
+) -> HttpResponse:
+    name = context["portfolio"].name
+    if not changes:
+        return succeed(request, f"{name} was not changed.")
+    operations.revise_portfolio(name, changes, actor=request.user.get_username(), base=base)
+    warnings = operations.warnings_after_change(name, changes)
+    return succeed(request, " ".join([f"{name} was changed.", *warnings]))
+
+
+def _dry_edit(
+    request: HttpRequest,
+    form: PortfolioForm,
+    original: Mapping[str, Any],
+    changes: dict[str, Any],
+    context: dict[str, Any],
+) -> HttpResponse:
+    """Show what differs, whether it still fits its node, and a backtest of both configurations."""
+    portfolio: PortfolioView = context["portfolio"]
+    wanted = {**original, **{name: value for name, value in changes.items() if name != "note"}}
+    operations.check_change(portfolio.name, wanted)
+    reloads = any(wanted[name] != original[name] for name in CONFIGURATION)
+    context |= {
+        "checked": True,
+        "differences": differences(original, wanted),
+        "no_backtest": not reloads,
+        "placement": _after_change(portfolio, form.placement(), reloads=reloads),
+    }
+    if request.POST["act"] == "check":
+        return _shown(request, context)
+    cash, feed = portfolio.starting_cash, portfolio.feed
+    return _backtest(
+        request,
+        _backtest_of(wanted, cash, feed),
+        _backtest_of(original, cash, feed),
+        context,
     )
 
 
-def choices_for(fleet: FleetView, feed: str) -> Choices:
-    """Return what can be chosen now; `feed` is the chosen one."""
+def _after_change(
+    portfolio: PortfolioView, placement: Mapping[str, Any], *, reloads: bool
+) -> list[str]:
+    sentences = []
+    if reloads:
+        begins = f"{portfolio.node} reloads it" if portfolio.node else "it starts when it is placed"
+        sentences.append(f"Revision {portfolio.revision + 1} would be made, and {begins}.")
+    if portfolio.node is not None:
+        try:
+            found = placement_after_change(portfolio.id, placement)
+        except SnapshotUnavailable:
+            found = ["Whether it still fits its node cannot be told now."]
+        sentences += found or [f"It stays on {portfolio.node}."]
+    return sentences
+
+
+def _show_conflict(
+    request: HttpRequest,
+    refused: Refused,
+    original: Mapping[str, Any],
+    form: PortfolioForm,
+    context: dict[str, Any],
+) -> HttpResponse:
+    """Show who changed what, the three values of each field, and the form with the user's changes
+    on top of those of the others: the next save is against what is shown now."""
+    view = read_portfolio(context["portfolio"].name)
+    if view is None:
+        return _unknown(request, context["portfolio"].name)
+    now = editable_values(view)
+    yours = {**form.configuration(), **form.placement()}
+    merged = operations.rebased(original, now, yours)
+    context |= {
+        "portfolio": view,
+        "base": EditBase.of(view).token,
+        "conflict": localized_refusal(refused),
+        "three_way": three_way(original, now, yours),
+    }
+    values = {**now, **merged, "note": form.cleaned_data["note"]}
+    return _show_edit(request, values, context, refused.status)
+
+
+def _show_refusal(request: HttpRequest, refused: Refused, context: dict[str, Any]) -> HttpResponse:
+    """Show the form with errors beside its fields, or with the sentence."""
+    errors = refused.extra.get("errors")
+    if errors is None:
+        context["refused"] = refused.message
+    else:
+        context["form"].add_field_errors(errors)
+    return _shown(request, context, refused.status)
+
+
+def _unknown(request: HttpRequest, name: str) -> HttpResponse:
+    return render_problem(request, 404, "No such portfolio", f"There is no portfolio named {name}.")
+
+
+#: A form of an older release, or a request that no form sent.
+UNKNOWN_BASE = (
+    "The form does not say which values it was opened with, so it cannot be told whether somebody "
+    "else has changed them since. Your input is kept: check every field and save again."
+)
+
+
+def editable_values(portfolio: PortfolioView) -> dict[str, Any]:
+    """Return the values that an edit can change, and a clone begins with."""
+    return {
+        "strategy": portfolio.strategy,
+        "artifact": portfolio.artifact,
+        "config": portfolio.config or {},
+        "symbols": list(portfolio.symbols or []),
+        "limits": portfolio.limits or {},
+        "weight": portfolio.weight,
+        "priority": portfolio.priority,
+        "selector": portfolio.selector or {},
+        "spread_group": portfolio.spread_group or "",
+        "spread_hard": portfolio.spread_hard,
+        "catch_up": portfolio.catch_up,
+    }
+
+
+def choices_for(fleet: FleetView, feed: str, values: FormValues) -> Choices:
+    """Return what can be chosen now; `feed` is the chosen one, `values` are what is shown."""
+    lines = strategy_lines()
+    if values.strategy and not any(
+        (line.name, line.artifact) == (values.strategy, values.artifact) for line in lines
+    ):  # no node has it at the moment
+        lines.append(StrategyLine(values.strategy, None, "installed", values.artifact))
     feeds = list(FeedRow.objects.order_by("pk").values_list("name", flat=True))
     feeds = feeds or [open_feed().name]
     try:
@@ -93,7 +278,7 @@ def choices_for(fleet: FleetView, feed: str) -> Choices:
         symbols = []
     labels = {f"{k}={v}" for node in fleet.nodes for k, v in (node.labels or {}).items()}
     return Choices(
-        strategies=strategy_lines(),
+        strategies=lines,
         feeds=feeds,
         symbols=symbols,
         nodes=[node.name for node in fleet.nodes if node.status not in ("lost", "left")],
@@ -105,17 +290,9 @@ def choices_for(fleet: FleetView, feed: str) -> Choices:
 def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -> HttpResponse:
     posted = request.method == "POST"
     feed = request.POST.get("feed", "") if posted else values.feed
-    choices = choices_for(context["fleet"], feed)
+    choices = choices_for(context["fleet"], feed, values)
     form = PortfolioForm(request.POST if posted else None, values, choices)
-    context |= {
-        "form": form,
-        "action": CREATE,
-        "save_label": "Create",
-        "is_new": True,
-        "shown_symbols": choices.symbols[:MAX_SYMBOLS],
-        "backtest_events": EVENTS,
-        "backtest_limit_s": LIMIT_S,
-    }
+    context |= {"action": CREATE, "save_label": "Create", "is_new": True, **_form_context(form)}
     act = request.POST.get("act", "save")
     if not posted or act == "rebuild":
         form.hide_errors()
@@ -126,20 +303,14 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
             new = operations.check_new(new)
             context |= {"checked": True, "placement": [_placement(new)]}
             if act == "backtest":
-                return _backtest(request, _backtest_of(new), None, context)
+                wanted = _backtest_of(asdict(new), new.starting_cash, new.feed)
+                return _backtest(request, wanted, None, context)
             return _shown(request, context)
         made = operations.create_portfolio(new, actor=request.user.get_username())
     except Refused as refused:
-        errors = refused.extra.get("errors")
-        if errors is not None:
-            form.add_field_errors(errors)
-        else:
-            context["refused"] = refused.message
-        return _shown(request, context, refused.status)
+        return _show_refusal(request, refused, context)
     address = reverse("portfolio", args=[made.name])
-    if wants_dialog(request):
-        return JsonResponse({"message": f"{made.name} was created.", "redirect": address})
-    return redirect(address)
+    return succeed(request, f"{made.name} was created.", address)
 
 
 def _new_portfolio(form: PortfolioForm) -> operations.NewPortfolio:
@@ -161,15 +332,24 @@ def _placement(new: operations.NewPortfolio) -> str:
         return "Where it would run cannot be told now: the fleet cannot be read."
 
 
-def _backtest_of(new: operations.NewPortfolio) -> NewBacktest:
+def _form_context(form: PortfolioForm) -> dict[str, Any]:
+    return {
+        "form": form,
+        "shown_symbols": form.choices.symbols[:MAX_SYMBOLS],
+        "backtest_events": EVENTS,
+        "backtest_limit_s": LIMIT_S,
+    }
+
+
+def _backtest_of(values: Mapping[str, Any], cash: Any, feed: str) -> NewBacktest:
     return NewBacktest(
-        strategy=new.strategy,
-        config=dict(new.config),
-        symbols=list(new.symbols),
-        limits=dict(new.limits),
-        starting_cash=Decimal(str(new.starting_cash)),
-        feed=new.feed or None,
-        artifact=new.artifact,
+        strategy=values["strategy"],
+        config=dict(values["config"]),
+        symbols=list(values["symbols"]),
+        limits=dict(values["limits"]),
+        starting_cash=Decimal(str(cash)),
+        feed=feed or None,
+        artifact=values["artifact"],
     )
 
 

@@ -120,22 +120,22 @@ def test_artifact_in_use_is_not_deleted_and_one_that_is_not_is(operator: Client)
 def test_artifact_is_changed_in_the_edit_form(operator: Client) -> None:
     first, second = store_artifact("1.0"), store_artifact("2.0", code="two")
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=first.sha256)
+    key, other = f"momentum@{first.sha256}", f"momentum@{second.sha256}"
     form = operator.get("/portfolios/p/edit/").content.decode()
-    assert f'value="{first.sha256[:16]}"' in form
+    assert f'value="{key}" selected' in form
     fields = {
-        "base": EditBase.of(Portfolio.objects.get()).token,
-        "artifact": first.sha256[:16], "config": "{}", "symbols": "IBM", "limits": "{}",
-        "selector": "{}", "weight": 1, "priority": 0, "spread_group": "", "catch_up": "state_only",
+        "base": EditBase.of(Portfolio.objects.get()).token, "strategy": key, "symbols": "IBM",
+        "weight": 1, "priority": 0, "catch_up": "state_only",
     }  # fmt: skip
     operator.post("/portfolios/p/edit/", fields)
     assert Portfolio.objects.get().revision == 1  # nothing was changed
-    operator.post("/portfolios/p/edit/", {**fields, "artifact": second.sha256[:10]})
+    operator.post("/portfolios/p/edit/", {**fields, "strategy": other})
     portfolio = Portfolio.objects.get()
     wanted = portfolio.revisions.get(number=portfolio.revision)
     assert (portfolio.revision, wanted.artifact_id) == (2, second.sha256)
     fields["base"] = EditBase.of(portfolio).token
-    wrong = operator.post("/portfolios/p/edit/", {**fields, "artifact": "ffffffff"})
+    wrong = operator.post("/portfolios/p/edit/", {**fields, "strategy": "momentum@ffffffff"})
     assert wrong.status_code == 400
-    assert "There is no artifact ffffffff" in wrong.content.decode()
+    assert 'data-field="strategy"' in wrong.content.decode()
     page = operator.get("/portfolios/p/").content.decode()
     assert "momentum-demo 2.0" in page

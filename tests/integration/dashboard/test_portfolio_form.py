@@ -6,10 +6,12 @@ import re
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from portfolios.models import Portfolio
-from scheduling.operations import dry_runs
+from scheduling.operations import EditBase, dry_runs
 from scheduling.permissions import Role
 from tests.support.api_client import make_user
 from tests.support.artifacts import store_artifact
@@ -204,3 +206,47 @@ def test_slow_dry_run_is_stopped(operator: Client, monkeypatch: pytest.MonkeyPat
     answer = operator.post("/new-portfolio/", typed(act="backtest"))
     assert answer.status_code == 409
     assert "The dry run was stopped after 0 s" in text_of(answer)
+
+
+def opened(operator: Client, **given: str) -> dict[str, str]:
+    """Return what a browser sends of the edit form of `p`, with changes."""
+    base = EditBase.of(Portfolio.objects.get(name="p")).token
+    return {
+        "base": base, "strategy": "sma_cross", "config.fast": "5", "config.quantity": "3",
+        "symbols": "IBM", "weight": "1", "priority": "0", "catch_up": "state_only", **given,
+    }  # fmt: skip
+
+
+def test_dry_run_of_an_edit_shows_the_difference_and_both_backtests(operator: Client) -> None:
+    make_portfolio("p", strategy="sma_cross", symbols=["IBM"], config={"fast": 5, "quantity": 3})
+    given = opened(operator, **{"config.fast": "2", "config.slow": "9", "act": "check"})
+    page = text_of(operator.post("/portfolios/p/edit/", given))
+    assert re.search(r'data-differs="config.fast">.*?<del>5</del>.*?<ins>2</ins>', page)
+    assert "Revision 2 would be made, and it starts when it is placed." in page
+    given["act"] = "backtest"
+    answer = operator.post("/portfolios/p/edit/", given, headers={"X-Dashboard": "dialog"})
+    found = re.search(r": ([\d,]+) orders instead of ([\d,]+)\.", text_of(answer))
+    assert found is not None
+    assert found[1] != found[2]
+    assert Portfolio.objects.get().revision == 1
+
+
+def test_values_of_an_installed_strategy_are_edited_as_json(operator: Client) -> None:
+    portfolio = make_portfolio("p", strategy="buy_and_hold", symbols=["IBM"])
+    portfolio.revisions.update(strategy="only_on_nodes", config={"a": [1, 2]})
+    page = text_of(operator.get("/portfolios/p/edit/"))
+    assert re.search(r'<textarea name="config"[^>]*> \{ &quot;a&quot;: \[', page)
+
+
+def test_edit_form_reads_no_more_statements_for_more_revisions_and_portfolios(
+    operator: Client,
+) -> None:
+    make_portfolio("p", strategy="sma_cross", symbols=["IBM"])
+    operator.get("/portfolios/p/edit/")
+    with CaptureQueriesContext(connection) as few:
+        operator.get("/portfolios/p/edit/")
+    for number in range(10):
+        make_portfolio(f"q{number}", spread_group="g")
+    with CaptureQueriesContext(connection) as many:
+        operator.get("/portfolios/p/edit/")
+    assert len(many) == len(few)

@@ -116,19 +116,18 @@ def test_reasons_are_refused_by_every_interface(operator: ApiClient, browser: Cl
     assert not Node.objects.get(name="node-1").draining
 
 
-def test_an_edit_whose_json_has_line_breaks_is_fine_and_one_with_controls_is_not(
-    browser: Client,
-) -> None:
+def test_control_characters_in_an_edit_are_refused_beside_their_field(browser: Client) -> None:
     portfolio = make_portfolio("p", strategy="buy_and_hold", symbols=["IBM"])
-    form = {"base": operations.EditBase.of(portfolio).token}
-    form |= {"config": "{\n}", "symbols": "IBM", "limits": "{\n}", "weight": "2", "priority": "0"}
-    form |= {"selector": '{\n"zone": "a"\n}', "catch_up": "state_only"}
-    saved = browser.post("/portfolios/p/edit/", form)
-    assert saved.status_code in (200, 302), saved.content
+    form = {"base": operations.EditBase.of(portfolio).token, "strategy": "buy_and_hold"}
+    form |= {"symbols": "IBM", "weight": "2", "priority": "0", "catch_up": "state_only"}
+    for name in ("selector", "spread_group", "note", "config.quantity"):
+        bad = "zone=a\u202e" if name == "selector" else "a\u202e"
+        answer = browser.post("/portfolios/p/edit/", {**form, name: bad})
+        assert answer.status_code == 400
+        assert f'data-field="{name}"' in answer.content.decode()
+        assert 'name="weight" value="2"' in answer.content.decode()
+    assert browser.post("/portfolios/p/edit/", form | {"selector": "zone=a"}).status_code == 302
     assert Portfolio.objects.get().selector == {"zone": "a"}
-    form |= {"base": operations.EditBase.of(Portfolio.objects.get()).token}
-    bad = form | {"selector": '{"zone": "a\\u202e"}'}
-    assert browser.post("/portfolios/p/edit/", bad).status_code == 400
 
 
 def test_text_from_programs_is_escaped_in_the_audit_log() -> None:
