@@ -101,7 +101,7 @@ def _preview_reload(p: PortfolioView, board: FleetView) -> Lines:
             "Now",
             f"{p.node} runs revision {running}; the epoch goes from {p.epoch} to {p.epoch + 1}.",
         ),
-        ("From then on", "The chosen revision is the wanted one, also after a restart or a move."),
+        ("Then", "The chosen revision is the wanted one, also after a restart or a move."),
     ]
 
 

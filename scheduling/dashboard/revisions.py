@@ -69,7 +69,8 @@ def revision_choices(portfolio: PortfolioView, wanted: int | None) -> list[Revis
         Revision.objects.filter(portfolio_id=portfolio.id).order_by("-number")[:MAX_CHOICES]
     )
     present = {row.number for row in rows}
-    missing = {wanted, portfolio.revision, portfolio.running_revision} - present - {None}
+    known = (wanted, portfolio.revision, portfolio.running_revision)
+    missing = {number for number in known if number is not None} - present
     if missing:
         rows += Revision.objects.filter(portfolio_id=portfolio.id, number__in=missing)
     running = next((row for row in rows if row.number == portfolio.running_revision), None)

@@ -38,7 +38,7 @@ class _Tree:
         entries = _entries(value)
         if entries is None or not entries:
             return Branch(key, _plain(value))
-        summary = f"{len(entries):,} {'entries' if isinstance(value, dict) else 'values'}"
+        summary = _counted(len(entries), isinstance(value, dict))
         if isinstance(value, list) and all(not isinstance(each, dict | list) for each in value):
             shown = ", ".join(_plain(each) for each in value[:MAX_IN_ONE])
             if len(shown) <= MAX_CHARS and len(value) <= MAX_IN_ONE:
@@ -51,6 +51,11 @@ class _Tree:
                 children.append(self.branch(name, each, depth + 1))
         more = len(entries) - len(children)
         return Branch(key, summary, tuple(children), more, depth < OPEN_DEPTH)
+
+
+def _counted(number: int, named: bool) -> str:
+    one, many = ("entry", "entries") if named else ("value", "values")
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _entries(value: Any) -> list[tuple[str, Any]] | None:

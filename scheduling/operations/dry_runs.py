@@ -52,12 +52,12 @@ def dry_run(wanted: NewBacktest, present: NewBacktest | None = None) -> DryRun:
         if not events:
             raise Refused("wrong_range", f"{feed.name} has no event of these symbols yet.")
         until = begun + LIMIT_S
-        span = {"first": str(events[0].seq), "last": str(events[-1].seq)}
-        after = _figures(replace(wanted, **span), until)
+        first, last = str(events[0].seq), str(events[-1].seq)
+        after = _figures(replace(wanted, first=first, last=last), until)
         before, failed = None, ""
         if present is not None:
             try:
-                before = _figures(replace(present, **span), until)
+                before = _figures(replace(present, first=first, last=last), until)
             except Refused as refused:
                 failed = refused.message
     return DryRun(after, before, failed, is_newest, time.monotonic() - begun)

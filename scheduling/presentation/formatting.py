@@ -118,18 +118,30 @@ def of_limit(seconds: float, limit_s: float) -> str:
     return f"{max(seconds, 0):.1f} of {limit_s:.0f} s"
 
 
+#: Ends each time of a sentence: pages show other times in the viewer's zone.
+ZONE = " UTC"
+
+
 def clock(at: datetime | None) -> str:
-    """Return 14:05:12 in UTC."""
-    return UNKNOWN if at is None else at.astimezone(UTC).strftime("%H:%M:%S")
+    """Return 14:05:12 UTC."""
+    return UNKNOWN if at is None else at.astimezone(UTC).strftime("%H:%M:%S") + ZONE
 
 
 def moment(at: datetime | None, now: datetime | None = None) -> str:
-    """Return 14:05:12, preceded by the date if that is not the date of `now`."""
+    """Return 14:05:12 UTC, preceded by the date if that is not the date of `now`."""
     if at is None:
         return UNKNOWN
     at = at.astimezone(UTC)
     today = (now or datetime.now(UTC)).astimezone(UTC).date()
-    return at.strftime("%H:%M:%S" if at.date() == today else "%Y-%m-%d %H:%M:%S")
+    return at.strftime("%H:%M:%S" if at.date() == today else "%Y-%m-%d %H:%M:%S") + ZONE
+
+
+def exact_moment(at: datetime | None) -> str:
+    """Return 2026-03-02 14:05:12.123 UTC."""
+    if at is None:
+        return UNKNOWN
+    text = at.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")
+    return text.removesuffix("+00:00") + ZONE
 
 
 def seconds_between(start: datetime | None, end: datetime | None) -> float | None:

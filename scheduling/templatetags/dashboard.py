@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from django import template
@@ -30,11 +31,38 @@ for _name in (
     "places",
     "pause",
     "span",
-    "clock",
-    "moment",
 ):
     register.filter(_name, getattr(formatting, _name))
 
+
+def _time(at: datetime | None, shown: str, text: str) -> str | SafeString:
+    """Return a time of the page: UTC, which a script shows in the viewer's zone (`times.js`)."""
+    if at is None:
+        return formatting.UNKNOWN
+    exact = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return format_html('<time datetime="{}" data-shown="{}">{}</time>', exact, shown, text)
+
+
+@register.filter
+def clock(at: datetime | None) -> str | SafeString:
+    """Return the time of day as an element. In an attribute use `clock_text`."""
+    return _time(at, "time", formatting.clock(at).removesuffix(formatting.ZONE))
+
+
+@register.filter
+def moment(at: datetime | None) -> str | SafeString:
+    """Return time and, unless it is today, date as an element. In an attribute: `moment_text`."""
+    return _time(at, "moment", formatting.moment(at).removesuffix(formatting.ZONE))
+
+
+@register.filter
+def exact_moment(at: datetime | None) -> str | SafeString:
+    """Return date and time with milliseconds as an element."""
+    return _time(at, "ms", formatting.exact_moment(at).removesuffix(formatting.ZONE))
+
+
+register.filter("clock_text", formatting.clock)
+register.filter("moment_text", formatting.moment)
 register.filter("localized_reason", localized_reason)
 register.filter("log_line_text", log_line_text)
 #: Handoff state → tag colour; the others are states of a running handoff.

@@ -177,7 +177,11 @@ function options(box, data, lowest, deepest) {
       },
     ],
     axes: [
-      { ...axis, values: (_, ticks) => ticks.map((at) => localTime(at, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
+      {
+        ...axis,
+        size: 28,
+        values: (_, ticks) => ticks.map((at) => localTime(at, ticks.length > 1 && ticks[1] - ticks[0] < 60)),
+      },
       {
         ...axis,
         scale: "equity",

@@ -10,8 +10,10 @@ import { startMenus } from "./menus.js";
 import { startPortfolioForm } from "./portfolio_form.js";
 import { startRefresh } from "./refresh.js";
 import { startThemeToggle } from "./theme-toggle.js";
+import { startTimes } from "./times.js";
 
 startThemeToggle();
+startTimes();
 startMenus();
 startDialogs();
 startPortfolioForm();

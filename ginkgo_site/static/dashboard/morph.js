@@ -1,6 +1,8 @@
 // Idiomorph (vendored, a classic script) turns an element into a newer version of itself and keeps the
 // nodes in place, so that focus, scroll positions, open menus and selections survive an update.
 
+import { localTimes } from "./times.js";
+
 // State that the page's scripts set and the server does not know.
 const CLIENT_ATTRIBUTES = new Set(["open", "aria-expanded", "data-placed", "tabindex", "style"]);
 const CLIENT_CLASSES = ["open", "arrived"];
@@ -16,5 +18,12 @@ const callbacks = {
 };
 
 export function morph(element, html) {
-  Idiomorph.morph(element, html, { morphStyle: "outerHTML", callbacks });
+  let next = html;
+  if (typeof html === "string") {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    next = template.content.firstElementChild;
+  }
+  localTimes(next);
+  Idiomorph.morph(element, next, { morphStyle: "outerHTML", callbacks });
 }

@@ -50,8 +50,10 @@ async function backtest(box) {
     template.innerHTML = await response.text();
     const result = template.content.querySelector("[data-backtest-result]");
     clearInterval(timer);
-    if (result && !response.redirected) box.replaceChildren(result);
-    else say(`The backtest could not be run: the server answered ${response.status}.`);
+    if (result && !response.redirected) {
+      box.replaceChildren(result);
+      box.closest(".dry-run").scrollIntoView({ block: "end" });
+    } else say(`The backtest could not be run: the server answered ${response.status}.`);
   } catch {
     clearInterval(timer);
     say("The backtest could not be run: the server does not respond. What you typed is kept.");

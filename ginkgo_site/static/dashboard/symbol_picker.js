@@ -65,7 +65,7 @@ function enhance(field) {
     if (PARTS.test(add.value) || (picked && known.has(add.value))) take();
   });
   add.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && add.value) {
+    if (event.key === "Enter") {
       event.preventDefault();
       take();
     } else if (event.key === "Backspace" && !add.value) set(values().slice(0, -1));

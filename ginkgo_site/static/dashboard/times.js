@@ -24,7 +24,8 @@ function localise(element) {
   const { shown } = element.dataset; // time, moment or ms: as the server shows it
   const time = timeOf(at, true, shown === "ms");
   const today = dateOf(at) === dateOf(new Date());
-  element.textContent = shown === "time" || (shown === "moment" && today) ? time : `${dateOf(at)} ${time}`;
+  const text = shown === "time" || (shown === "moment" && today) ? time : `${dateOf(at)} ${time}`;
+  if (element.textContent !== text) element.textContent = text;
   element.title = `${element.dateTime.replace("T", " ").replace("Z", "")} UTC, shown in ${zone}`;
 }
 
@@ -35,6 +36,7 @@ export function localTimes(root) {
 
 export function startTimes() {
   localTimes(document);
+  for (const name of ["ginkgo-form", "ginkgo-updated"]) document.addEventListener(name, () => localTimes(document));
   const label = document.getElementById("time-zone");
   if (label) label.textContent = `times in ${zone}`;
 }

@@ -92,7 +92,7 @@ async def test_page_gets_a_message_every_period_without_changes(board_publisher)
     await page.next()
     still = await page.next()
     assert still["parts"] == {}
-    assert still["at"] == "14:05:12"
+    assert still["at"] == "14:05:12 UTC"
 
 
 async def test_many_pages_share_one_read(board_publisher, source):

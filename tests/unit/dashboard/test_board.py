@@ -94,7 +94,7 @@ def test_lost_node_shows_its_silence_and_where_its_portfolios_went():
     lost = column(build_board_page(busy_fleet()), "node-5")
     assert lost.status_line.text == "silent for 31 s, limit 30 s"
     assert [h.portfolio for h in lost.moved_away] == ["bank-revert", "canary-5", "oil-sma"]
-    assert lost.note.endswith("3 portfolios were placed elsewhere by 14:03:12:")
+    assert lost.note.endswith("3 portfolios were placed elsewhere by 14:03:12 UTC:")
     assert lost.cpu is None
 
 

@@ -1,0 +1,19 @@
+"""Times of pages are elements, which a script shows in the viewer's zone: not part of attributes."""
+
+from __future__ import annotations
+
+import re
+
+from ginkgo_site.env import CHECKOUT
+
+#: A filter that returns an element, inside the quotes of an attribute.
+IN_ATTRIBUTE = re.compile(r'="[^"<>]*\|(?:exact_moment|moment|clock)\b[^"<>]*"')
+
+
+def test_no_attribute_has_a_time_element() -> None:
+    found = [
+        f"{path.name}: {use[0]}"
+        for path in (CHECKOUT / "templates" / "dashboard").rglob("*.html")
+        for use in IN_ATTRIBUTE.finditer(path.read_text())
+    ]
+    assert found == []
