@@ -1,4 +1,4 @@
-"""Times of pages are elements, which a script shows in the viewer's zone: not part of attributes."""
+"""Times of pages are elements, for a script that shows the zone of the viewer: no attributes."""
 
 from __future__ import annotations
 
