@@ -119,25 +119,18 @@ def archive_now() -> MaintenanceOutcome | None:
     return maintain(settings.GINKGO.archive, verified_to())
 
 
-#: A portfolio whose newest anchor is at its newest commit needs no stored rows.
 VERIFIED_TO = """
-SELECT min(coalesce(a.seq, p.first_seq - 1)) AS seq
-FROM portfolios_portfolio p
-JOIN scheduling_run r ON r.portfolio_id = p.id
-LEFT JOIN LATERAL (
-    SELECT max(x.seq) AS seq FROM scheduling_verificationanchor x WHERE x.portfolio_id = p.id
-) a ON true
-WHERE p.archived_at IS NULL AND r.last_seq > coalesce(a.seq, p.first_seq - 1)
+SELECT p.id, coalesce((SELECT max(x.seq) FROM scheduling_verificationanchor x
+                       WHERE x.portfolio_id = p.id), p.first_seq - 1)
+FROM portfolios_portfolio p WHERE p.archived_at IS NULL
 """
 
 
-def verified_to() -> int | None:
-    """Return the seq up to which every existing portfolio is verified, by its newest anchor.
+def verified_to() -> dict[int, int]:
+    """Return the seq up to which each existing portfolio is verified, by its newest anchor.
 
-    Verifications need the orders and fills after it. None: all portfolios are verified up to their
-    newest commit. One statement.
+    Verifications need its orders and fills after it. One statement.
     """
     with connection.cursor() as cursor:
         cursor.execute(VERIFIED_TO)
-        (seq,) = cursor.fetchone()
-    return None if seq is None else int(seq)
+        return dict(cursor.fetchall())

@@ -12,10 +12,19 @@ from portfolios.models.feed import (
     Instrument,
 )
 from portfolios.models.portfolio import CatchUp, DesiredState, Portfolio, Revision, RevisionStatus
-from portfolios.models.records import Checkpoint, EquityPoint, Fill, MetricPoint, Order, Suppression
+from portfolios.models.records import (
+    ArchivedRange,
+    Checkpoint,
+    EquityPoint,
+    Fill,
+    MetricPoint,
+    Order,
+    Suppression,
+)
 from portfolios.models.secret import Secret
 
 __all__ = [
+    "ArchivedRange",
     "Artifact",
     "ArtifactStrategy",
     "CatchUp",

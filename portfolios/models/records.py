@@ -183,3 +183,22 @@ class Suppression(models.Model):
 
     def __str__(self) -> str:
         return f"{self.from_seq}–{self.to_seq}"
+
+
+class ArchivedRange(models.Model):
+    """Rows of one portfolio that left a table for the archive: those from `from_seq` to `to_seq`.
+
+    The archiving process alone writes it, with the partition that it detaches. A verification does
+    not look for these rows, and misses every other one.
+    """
+
+    pk = models.CompositePrimaryKey("portfolio", "kind", "from_seq")
+    portfolio = models.ForeignKey(
+        Portfolio, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
+    kind = models.CharField(max_length=40)  # the table
+    from_seq = models.BigIntegerField()
+    to_seq = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.kind} of portfolio {self.portfolio_id}: {self.from_seq} to {self.to_seq}"

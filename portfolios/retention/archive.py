@@ -22,6 +22,7 @@ from portfolios.retention.kinds import RecordKind
 BATCH_ROWS = 50_000
 #: Prices keep the places of their instrument: a numeric without limits.
 PRICES = pa.decimal128(38, 12)
+ALL_ROWS = sql.SQL("true")
 #: PostgreSQL types to Arrow types. Any other type is refused, since data might be lost.
 TYPES = {
     "int8": pa.int64(),
@@ -72,8 +73,12 @@ class RowDigest:
         return self._hash.hexdigest()
 
 
-def archive(kind: RecordKind, table: str, folder: Path) -> Archive:
+def archive(
+    kind: RecordKind, table: str, folder: Path, where: sql.Composable = ALL_ROWS, name: str = ""
+) -> Archive:
     """Write `table` to a file in `folder`, read it back, and return the verified archive.
+
+    Only the rows that match `where`. The file is named `name`, or after the table.
 
     The file appears by rename, complete or not at all. Raise ArchiveDiffers, or OSError if the disk
     is full. Reads in batches, each with its own statement, so that no snapshot is held.
@@ -82,7 +87,7 @@ def archive(kind: RecordKind, table: str, folder: Path) -> Archive:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = folder / f".{table}.{os.getpid()}"
     try:
-        written = _write(kind, table, draft)
+        written = _write(kind, table, draft, where)
         read = read_back(draft)
         if (read.rows, read.hex) != (written.rows, written.hex):
             raise ArchiveDiffers(
@@ -90,7 +95,7 @@ def archive(kind: RecordKind, table: str, folder: Path) -> Archive:
                 f"{written.rows} rows with digest {written.hex[:12]}… were written: the table was "
                 f"kept. Check the disk of {folder}."
             )
-        path = _free_name(folder, table, written)
+        path = _free_name(folder, name or table, written)
         draft.replace(path)
         _sync(folder)
     finally:
@@ -98,14 +103,14 @@ def archive(kind: RecordKind, table: str, folder: Path) -> Archive:
     return Archive(path, written.rows, written.hex)
 
 
-def _write(kind: RecordKind, table: str, draft: Path) -> RowDigest:
+def _write(kind: RecordKind, table: str, draft: Path, where: sql.Composable) -> RowDigest:
     schema = _schema(table)
     digest = RowDigest()
     with (
         open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        for piece in _batches(kind, table, schema):
+        for piece in _batches(kind, table, schema, where):
             digest.add(piece)
             writer.write_table(piece)
         writer.add_key_value_metadata(
@@ -142,7 +147,9 @@ def _schema(table: str) -> pa.Schema:
         )
 
 
-def _batches(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Table]:
+def _batches(
+    kind: RecordKind, table: str, schema: pa.Schema, where: sql.Composable
+) -> Iterator[pa.Table]:
     """Yield the rows in batches, in the order of the kind's key."""
     key = [name.strip() for name in kind.order_by.split(",")]
     columns = [schema.get_field_index(name) for name in key]
@@ -154,12 +161,12 @@ def _batches(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Tab
         behind = (
             sql.SQL("")
             if last is None
-            else sql.SQL("WHERE ({}) > ({})").format(
+            else sql.SQL("AND ({}) > ({})").format(
                 order, sql.SQL(", ").join(map(sql.Literal, last))
             )
         )
-        statement = sql.SQL("SELECT {} FROM {} {} ORDER BY {} LIMIT {}").format(
-            names, sql.Identifier(table), behind, order, sql.Literal(BATCH_ROWS)
+        statement = sql.SQL("SELECT {} FROM {} t WHERE {} {} ORDER BY {} LIMIT {}").format(
+            names, sql.Identifier(table), where, behind, order, sql.Literal(BATCH_ROWS)
         )
         # Django's cursors would convert values that psycopg reads exactly.
         with psycopg.Cursor(connection.connection) as cursor:

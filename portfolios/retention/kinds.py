@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DAY_S = 86_400
+ORDERS = "portfolios_order"
 #: Partitions per retention time. The query plan of a commit contains each partition of the orders
 #: (docs/retention.md has the cost), and up to one partition more than requested is kept.
 ORDER_PARTS, EQUITY_PARTS = 24, 6

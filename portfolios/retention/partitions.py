@@ -8,14 +8,15 @@ locks the table for an hour delays the change, not the commits.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from django.db import connection
+from django.db import connection, transaction
 
 from ginkgo_site import table_locks
-from portfolios.retention.kinds import RecordKind
+from portfolios.recorded_releases import released_to
+from portfolios.retention.kinds import ORDERS, RecordKind
 
 T = TypeVar("T")
 
@@ -33,9 +34,23 @@ class Partition(NamedTuple):
     high: int
 
 
-class FeedHead(NamedTuple):
-    """The newest seq of the fastest feed, and its events a second."""
+class Holding(NamedTuple):
+    """The rows of one portfolio in a table."""
 
+    portfolio: int
+    is_deleted: bool
+    first: int  #: lowest seq
+    last: int
+    rows: int
+    age_s: float  #: of its newest row
+    open: int  #: orders of a portfolio that is not deleted
+
+
+class FeedHead(NamedTuple):
+    """The newest seq of a feed, and its events a second."""
+
+    feed: int
+    recorded: bool
     seq: int
     rate: float
 
@@ -48,11 +63,10 @@ WHERE i.inhparent = %s::regclass AND NOT i.inhdetachpending
 BOUNDS = re.compile(r"FOR VALUES FROM \((MINVALUE|'?(-?\d+)'?)\) TO \('?(\d+)'?\)")
 
 #: A paused feed is expected to continue at its last rate.
-FEED_HEAD = """
-SELECT coalesce(max(last.from_seq + floor(
-           greatest(extract(epoch FROM clock_timestamp() - last.from_time), 0) * last.rate)), 0)
-           ::bigint AS head,
-       max(coalesce(nullif(last.rate, 0), before.rate))::float AS rate
+PACKAGED_HEADS = """
+SELECT f.id, last.from_seq + floor(
+           greatest(extract(epoch FROM clock_timestamp() - last.from_time), 0) * last.rate)::bigint,
+       coalesce(nullif(last.rate, 0), before.rate)::float
 FROM portfolios_feed f
 CROSS JOIN LATERAL (SELECT * FROM portfolios_feedsegment s WHERE s.feed_id = f.id
                     ORDER BY s.id DESC LIMIT 1) last
@@ -60,23 +74,46 @@ LEFT JOIN LATERAL (SELECT s.rate FROM portfolios_feedsegment s WHERE s.feed_id =
                    ORDER BY s.id DESC LIMIT 1) before ON true
 """
 
+RECORDED_HEADS = """
+SELECT w.feed_id, w.head, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint
+FROM portfolios_feedwriter w
+"""
+RATE_OVER_S = 30 * 86_400  #: so that one import of many records is not taken for the rate
+
+HOLDINGS = """
+SELECT t.portfolio_id, p.id IS NULL OR p.archived_at IS NOT NULL, min(t.{seq}), max(t.{seq}),
+       count(*), extract(epoch FROM clock_timestamp() - max(t.{at}))::float,
+       count(*) FILTER (WHERE {is_open} AND p.archived_at IS NULL AND p.id IS NOT NULL)
+FROM {table} t LEFT JOIN portfolios_portfolio p ON p.id = t.portfolio_id
+WHERE {where} GROUP BY t.portfolio_id, p.id
+"""
+
 #: Tables detached for archiving by a task that did not finish.
 DETACHED = """
 SELECT c.relname FROM pg_class c
 WHERE c.relkind = 'r' AND NOT c.relispartition AND c.relnamespace = current_schema()::regnamespace
-  AND c.relname ~ ('^' || %s || '_(first|from_[0-9]+)$')
+  AND c.relname ~ ('^' || %s || '_(first|rest|from_[0-9]+)$')
 ORDER BY c.relname
 """
 
 
-def feed_head() -> FeedHead:
-    """Return the head of the fastest feed. One statement."""
+def feed_heads() -> list[FeedHead]:
+    """Return the head of every feed. Two statements, and one for each recorded feed."""
     from django.conf import settings
 
     with connection.cursor() as cursor:
-        cursor.execute(FEED_HEAD)
-        seq, rate = cursor.fetchone()
-    return FeedHead(seq, rate or settings.GINKGO.feed_rate)
+        cursor.execute(PACKAGED_HEADS)
+        packaged = cursor.fetchall()
+        cursor.execute(RECORDED_HEADS)
+        recorded = cursor.fetchall()
+    return [
+        FeedHead(feed, False, seq, rate or settings.GINKGO.feed_rate)
+        for feed, seq, rate in packaged
+    ] + [
+        FeedHead(feed, True, seq, (seq - released_to(feed, now_us - RATE_OVER_S * 1_000_000))
+                 / RATE_OVER_S)
+        for feed, seq, now_us in recorded
+    ]  # fmt: skip
 
 
 def partitions(kind: RecordKind) -> list[Partition]:
@@ -100,32 +137,70 @@ def detached(kind: RecordKind) -> list[str]:
         return [name for (name,) in cursor.fetchall()]
 
 
+def holdings(kind: RecordKind, table: str, where: str = "true") -> list[Holding]:
+    """Return whose rows a table has. Reads all of it."""
+    statement = HOLDINGS.format(
+        table=table, seq=kind.seq, at=kind.at, where=where,
+        is_open="t.status = 'open'" if kind.table == ORDERS else "false",
+    )  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return [Holding(*row) for row in cursor.fetchall()]
+
+
 def width(kind: RecordKind, at: FeedHead) -> int:
     """Return the number of seqs per partition at the current rate of the feed."""
     return max(round(at.rate * kind.period_s), MIN_WIDTH)
 
 
 def attach_ahead(kind: RecordKind, at: FeedHead) -> list[str]:
-    """Attach partitions up to PARTITIONS_AHEAD widths beyond the head; return their names.
+    """Attach partitions up to PARTITIONS_AHEAD widths beyond a head; return their names.
 
     Raise OperationalError if the lock is not available: until the next pass, rows go into the
     default partition.
     """
-    wide = width(kind, at)
-    attached = partitions(kind)
-    low = attached[-1].high if attached else 0
-    made = []
-    while low < at.seq + PARTITIONS_AHEAD * wide:
+    left = detached(kind)  # until the next pass archives it, its name is taken
+    return [
+        patiently(partial(_attach, kind, low, high))
+        for low, high in missing_ranges(partitions(kind), at.seq, width(kind, at))
+        if _name(kind, low) not in left
+    ]
+
+
+def missing_ranges(attached: Sequence[Partition], head: int, wide: int) -> list[tuple[int, int]]:
+    """Return the ranges of seqs to attach partitions for, so that a feed has PARTITIONS_AHEAD
+    widths beyond its head. Pure.
+
+    If none contains the head, they begin where the one before it ends. What lies below is old, or
+    of feeds that are behind this one and have partitions of their own.
+    """
+
+    def containing(seq: int) -> Partition | None:
+        return next((one for one in attached if (one.low or 0) <= seq < one.high), None)
+
+    before = max((one.high for one in attached if one.high <= head), default=0)
+    low = before if containing(head) is None else head
+    ranges = []
+    while low < head + PARTITIONS_AHEAD * wide:
+        inside = containing(low)
+        if inside is not None:
+            low = inside.high
+            continue
         # If this task was paused or the rate was raised, one partition covers the gap to the head.
-        high = max(low + wide, at.seq + wide) if low < at.seq else low + wide
-        made.append(patiently(partial(_attach, kind, low, high)))
+        high = max(low + wide, head + wide) if low < head else low + wide
+        high = min([high, *(one.low for one in attached if one.low is not None and one.low > low)])
+        ranges.append((low, high))
         low = high
-    return made
+    return ranges
+
+
+def _name(kind: RecordKind, low: int) -> str:
+    return f"{kind.table}_from_{low}"
 
 
 def _attach(kind: RecordKind, low: int, high: int) -> str:
     """Attach a partition, and move its rows from the default partition into it."""
-    name, table, seq = f"{kind.table}_from_{low}", kind.table, kind.seq
+    name, table, seq = _name(kind, low), kind.table, kind.seq
     with connection.cursor() as cursor:
         # LIKE and ATTACH, since PARTITION OF would lock the table itself.
         cursor.execute(
@@ -146,9 +221,100 @@ def _attach(kind: RecordKind, low: int, high: int) -> str:
     return name
 
 
-def detach(kind: RecordKind, partition: Partition) -> None:
-    """Detach a partition. CONCURRENTLY is not possible with a default partition."""
-    patiently(partial(_execute, f"ALTER TABLE {kind.table} DETACH PARTITION {partition.name}"))
+def detach(
+    kind: RecordKind, partition: Partition, held: Sequence[Holding], open_ids: Sequence[str]
+) -> None:
+    """Detach a partition, record whose rows it had, and leave its open orders in the table.
+
+    CONCURRENTLY is not possible with a default partition.
+    """
+    patiently(partial(_detach, kind, partition, held, open_ids))
+
+
+def _detach(
+    kind: RecordKind, partition: Partition, held: Sequence[Holding], open_ids: Sequence[str]
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {kind.table} DETACH PARTITION {partition.name}")
+        if open_ids:  # no partition takes them now but the default one
+            cursor.execute(
+                f"INSERT INTO {kind.table} SELECT * FROM {partition.name} WHERE id = ANY(%s)",
+                [list(open_ids)],
+            )
+        record_archived(kind, held)
+
+
+#: Ranges that follow each other become one, unless rows between them are kept. No concurrent
+#: writer: one process archives at a time.
+RECORD_ARCHIVED = """
+WITH gone AS (
+    SELECT * FROM unnest(%(portfolios)s::bigint[], %(first)s::bigint[], %(last)s::bigint[])
+        AS x(portfolio_id, from_seq, to_seq)
+), before AS (
+    SELECT g.portfolio_id, max(a.from_seq) AS from_seq FROM gone g
+    JOIN portfolios_archivedrange a ON a.portfolio_id = g.portfolio_id AND a.kind = %(kind)s
+        AND a.from_seq <= g.from_seq
+    GROUP BY g.portfolio_id
+), joined AS (
+    UPDATE portfolios_archivedrange a SET to_seq = greatest(a.to_seq, g.to_seq)
+    FROM gone g JOIN before b ON b.portfolio_id = g.portfolio_id
+    WHERE a.portfolio_id = g.portfolio_id AND a.kind = %(kind)s AND a.from_seq = b.from_seq
+      AND NOT EXISTS (SELECT FROM {table} t WHERE t.portfolio_id = g.portfolio_id
+                      AND t.{seq} > a.to_seq AND t.{seq} < g.from_seq)
+    RETURNING a.portfolio_id
+)
+INSERT INTO portfolios_archivedrange (portfolio_id, kind, from_seq, to_seq)
+SELECT portfolio_id, %(kind)s, from_seq, to_seq FROM gone
+WHERE portfolio_id NOT IN (SELECT portfolio_id FROM joined)
+ON CONFLICT (portfolio_id, kind, from_seq) DO UPDATE
+    SET to_seq = greatest(portfolios_archivedrange.to_seq, excluded.to_seq)
+"""
+
+
+def record_archived(kind: RecordKind, held: Sequence[Holding]) -> None:
+    """Record whose rows left the table, so that a verification knows which it cannot find."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            RECORD_ARCHIVED.format(table=kind.table, seq=kind.seq),
+            {
+                "kind": kind.table,
+                "portfolios": [one.portfolio for one in held],
+                "first": [one.first for one in held],
+                "last": [one.last for one in held],
+            },
+        )
+
+
+def rest_table(kind: RecordKind) -> str:
+    """Return the name of the table that old rows of the default partition leave with."""
+    return f"{kind.table}_rest"
+
+
+@transaction.atomic
+def move_rest(kind: RecordKind) -> list[Holding]:
+    """Move old rows out of the default partition into a table of their own, and return whose they
+    are. Orders that are open stay."""
+    default, rest = f"{kind.table}_default", rest_table(kind)
+    old = f"t.{kind.at} < clock_timestamp() - make_interval(secs => {kind.keep_s})"
+    if kind.table == ORDERS:
+        old += (
+            " AND (t.status <> 'open' OR t.portfolio_id NOT IN"
+            " (SELECT id FROM portfolios_portfolio WHERE archived_at IS NULL))"
+        )
+    if not holdings(kind, default, old):
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TABLE {rest} (LIKE {kind.table} INCLUDING DEFAULTS INCLUDING STORAGE)"
+        )
+        # Concurrent writer: a commit that ends an order. It waits for the row, or has ended it.
+        cursor.execute(
+            f"WITH moved AS (DELETE FROM {default} t WHERE {old} RETURNING *)"
+            f" INSERT INTO {rest} SELECT * FROM moved"
+        )
+        held = holdings(kind, rest)
+        record_archived(kind, held)
+    return held
 
 
 def drop(table: str) -> None:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from django.db import OperationalError, connection
+from psycopg import sql
 
 from ginkgo_site.table_locks import lock_was_taken
-from portfolios.retention.archive import Archive, archive
-from portfolios.retention.kinds import RecordKind, record_kinds
+from portfolios.recorded_releases import released_at
+from portfolios.retention.archive import ALL_ROWS, Archive, archive
+from portfolios.retention.kinds import ORDERS, RecordKind, record_kinds
 from portfolios.retention.partitions import (
     FeedHead,
+    Holding,
     Partition,
     attach_ahead,
     detach,
     detached,
     drop,
-    feed_head,
+    feed_heads,
+    holdings,
+    move_rest,
     partitions,
+    record_archived,
+    rest_table,
 )
 
 
@@ -51,125 +60,145 @@ class MaintenanceOutcome:
 #: Its rows are in the archive, and the alert `archived_unverified` names the portfolio.
 MAX_KEEP_FACTOR = 1.125
 
-#: Age of a seq: its release by the fastest feed precedes all rows of partitions that end there.
-RELEASED = """
-SELECT min(extract(epoch FROM clock_timestamp() - s.from_time)
-           - (%(seq)s - s.from_seq) / nullif(s.rate, 0))
-FROM portfolios_feedsegment s
-WHERE s.id = (SELECT l.id FROM portfolios_feedsegment l WHERE l.from_seq <= %(seq)s
-              ORDER BY l.from_seq DESC, l.id DESC LIMIT 1)
-"""
+#: Open orders that leave their partition when it goes: they are moved while commits wait.
+MAX_OPEN = 10_000
 
-AGE = """
-SELECT count(*), count(*) FILTER (WHERE {at} >= clock_timestamp() - make_interval(secs => %s))
-FROM {table}
+#: When a packaged feed released a seq.
+RELEASED = """
+SELECT s.from_time + make_interval(secs => (%(seq)s - s.from_seq) / nullif(s.rate, 0))
+FROM portfolios_feedsegment s WHERE s.feed_id = %(feed)s AND s.from_seq <= %(seq)s
+ORDER BY s.from_seq DESC, s.id DESC LIMIT 1
 """
 
 OPEN_ORDERS = """
-SELECT count(*) FROM {table} o JOIN portfolios_portfolio p ON p.id = o.portfolio_id
+SELECT o.id FROM {table} o JOIN portfolios_portfolio p ON p.id = o.portfolio_id
 WHERE o.status = 'open' AND p.archived_at IS NULL
+"""
+
+#: Orders that were open when their partition was detached: they are in the table itself again.
+LEFT_OPEN = """
+SELECT o.id FROM {table} o
+JOIN portfolios_order_default d USING (portfolio_id, seq, index)
 """
 
 
 def attach_partitions() -> list[str]:
     """Attach missing partitions of every kind; return their names. Takes milliseconds."""
-    done, at = MaintenanceOutcome(), feed_head()
+    done, heads = MaintenanceOutcome(), feed_heads()
     for kind in record_kinds():
-        _attach_ahead(kind, at, done)
+        _attach_ahead(kind, heads, done)
     return done.attached
 
 
 def has_expired_partitions() -> bool:
     """Return whether a partition may have expired, or an earlier pass left a detached one."""
-    at = feed_head()
+    heads = feed_heads()
     return any(
-        bool(detached(kind))
-        or (bool(found := partitions(kind)) and _is_expired(kind, found[0], at))
+        detached(kind) or any(_is_expired(kind, one, heads) for one in partitions(kind))
         for kind in record_kinds()
     )
 
 
-def maintain(folder: Path, verified_to: int | None) -> MaintenanceOutcome:
-    """Do one pass. Rows after `verified_to` (None: no rows) are needed by a verification, and kept
-    up to MAX_KEEP_FACTOR times their retention time.
+def maintain(folder: Path, verified_to: Mapping[int, int]) -> MaintenanceOutcome:
+    """Do one pass. `verified_to` has the seq up to which each existing portfolio is verified.
 
-    A lock that is not available is no failure: the next pass does the rest.
+    Later rows of it are needed by a verification, and kept up to MAX_KEEP_FACTOR times their
+    retention time. A lock that is not available is no failure: the next pass does the rest.
     """
-    done, at = MaintenanceOutcome(), feed_head()
+    done, heads = MaintenanceOutcome(), feed_heads()
     for kind in record_kinds():
-        _attach_ahead(kind, at, done)
         for table in detached(kind):  # left by an interrupted pass
             _archive_and_drop(kind, table, folder, done)
+        _attach_ahead(kind, heads, done)
+        gone = len(done.dropped)
         for partition in partitions(kind):
-            why = _reason_to_keep(kind, partition, at, verified_to)
-            if why is None:
-                if not _retire(kind, partition, folder, done):
-                    break
+            if not _is_expired(kind, partition, heads):
                 continue
+            held = holdings(kind, partition.name)
+            why = _reason_to_keep(kind, partition, heads, held, verified_to)
             if why:
                 done.kept.append(RetainedPartition(partition.name, why))
-            if kind.verified:
-                break  # a verification knows one seq from which on all rows are kept
-            # Else it knows the age: rows of a slow feed keep a low partition young.
+            elif why is None and not _retire(kind, partition, held, folder, done):
+                break
+        if len(done.dropped) > gone:  # not each hour: every file stays for ever
+            _archive_rest(kind, folder, done)
     return done
 
 
-def _attach_ahead(kind: RecordKind, at: FeedHead, done: MaintenanceOutcome) -> None:
+def _attach_ahead(kind: RecordKind, heads: Sequence[FeedHead], done: MaintenanceOutcome) -> None:
     try:
-        done.attached += attach_ahead(kind, at)
+        for at in heads:
+            done.attached += attach_ahead(kind, at)
     except OperationalError as error:
         _record_lock_conflict(error, done, f"{kind.table}, without a partition ahead,")
 
 
-def _is_expired(kind: RecordKind, partition: Partition, at: FeedHead, times: float = 1.0) -> bool:
-    """Return whether the feed passed the partition `times` the retention time ago.
+def _is_expired(
+    kind: RecordKind, partition: Partition, heads: Sequence[FeedHead], times: float = 1.0
+) -> bool:
+    """Return whether a feed passed the partition `times` the retention time ago.
 
-    Uses the feed's clock alone, so that rows are read only if it may have expired.
+    Uses the clocks of the feeds alone, so that rows are read only if it may have expired.
     """
-    if partition.high > at.seq:
-        return False
+    limit = datetime.now(UTC).timestamp() - times * kind.keep_s
+    for at in heads:
+        if partition.high <= at.seq:
+            released = _released(at, partition.high)
+            if released is None or released.timestamp() <= limit:
+                return True
+    return False
+
+
+def _released(at: FeedHead, seq: int) -> datetime | None:
+    if at.recorded:
+        return released_at(at.feed, seq)
     with connection.cursor() as cursor:
-        cursor.execute(RELEASED, {"seq": partition.high})
-        (age_s,) = cursor.fetchone()
-    return age_s is None or age_s >= times * kind.keep_s
+        cursor.execute(RELEASED, {"feed": at.feed, "seq": seq})
+        row = cursor.fetchone()
+    return None if row is None else row[0]
 
 
 def _reason_to_keep(
-    kind: RecordKind, partition: Partition, at: FeedHead, verified_to: int | None
+    kind: RecordKind,
+    partition: Partition,
+    heads: Sequence[FeedHead],
+    held: Sequence[Holding],
+    verified_to: Mapping[int, int],
 ) -> str | None:
-    """Return why an expired partition is kept, "" if it has not expired, None if it can go."""
-    if not _is_expired(kind, partition, at):
+    """Return why a partition is kept, "" if a row of it is young, None if it can go."""
+    if any(one.age_s < kind.keep_s for one in held):
         return ""
-    with connection.cursor() as cursor:
-        cursor.execute(AGE.format(at=kind.at, table=partition.name), [kind.keep_s])
-        rows, young = cursor.fetchone()
-        if young:
-            return ""
-        unverified = verified_to is not None and partition.high - 1 > verified_to
-        if (
-            rows
-            and kind.verified
-            and unverified
-            and not _is_expired(kind, partition, at, MAX_KEEP_FACTOR)
-        ):
-            return f"its portfolios are verified up to seq {verified_to} only"
-        if rows and kind.table == "portfolios_order":
-            cursor.execute(OPEN_ORDERS.format(table=partition.name))
-            (waiting,) = cursor.fetchone()
-            if waiting:
-                return f"{waiting} of its orders are still open"
-    return None
+    late = [one for one in held if one.last > verified_to.get(one.portfolio, one.last)]
+    if kind.verified and late:
+        is_overdue = all(one.age_s >= MAX_KEEP_FACTOR * kind.keep_s for one in late)
+        if not is_overdue or not _is_expired(kind, partition, heads, MAX_KEEP_FACTOR):
+            seq = min(verified_to[one.portfolio] for one in late)
+            return f"its portfolios are verified up to seq {seq} only"
+    waiting = sum(one.open for one in held)
+    return f"{waiting:,} of its orders are still open" if waiting > MAX_OPEN else None
 
 
-def _retire(kind: RecordKind, partition: Partition, folder: Path, done: MaintenanceOutcome) -> bool:
-    """Archive, detach and drop a partition. Return False if the lock is not available."""
-    written = archive(kind, partition.name, folder) if _count(partition.name) else None
+def _retire(
+    kind: RecordKind,
+    partition: Partition,
+    held: Sequence[Holding],
+    folder: Path,
+    done: MaintenanceOutcome,
+) -> bool:
+    """Archive, detach and drop a partition. Return False if the lock is not available.
+
+    An order that is open stays in the table, and is archived after its end.
+    """
+    open_ids = _ids(OPEN_ORDERS, partition.name) if any(one.open for one in held) else []
+    written = None
+    if sum(one.rows for one in held) > len(open_ids):
+        written = archive(kind, partition.name, folder, _without(open_ids))
     try:
-        detach(kind, partition)
+        detach(kind, partition, held, open_ids)
     except OperationalError as error:
         _record_lock_conflict(error, done, partition.name)
         return False
-    if written is not None and _count(partition.name) == written.rows:
+    if written is not None and _count(partition.name) == written.rows + len(open_ids):
         done.archived.append(written)
         _drop(partition.name, done)
     else:  # a row was added meanwhile, or there was none
@@ -179,9 +208,33 @@ def _retire(kind: RecordKind, partition: Partition, folder: Path, done: Maintena
 
 def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: MaintenanceOutcome) -> None:
     """Archive and drop a detached table, which has no writers."""
-    if _count(table):
-        done.archived.append(archive(kind, table, folder))
+    held = holdings(kind, table)
+    left = _ids(LEFT_OPEN, table) if kind.table == ORDERS and held else []
+    if sum(one.rows for one in held) > len(left):
+        done.archived.append(archive(kind, table, folder, _without(left)))
+    record_archived(kind, held)
     _drop(table, done)
+
+
+def _archive_rest(kind: RecordKind, folder: Path, done: MaintenanceOutcome) -> None:
+    """Archive the old rows that no partition takes.
+
+    These are orders that outlived their partition and have ended, and rows of portfolios that were
+    far behind their feed. They are few.
+    """
+    held = move_rest(kind)
+    if held:
+        _archive_and_drop(kind, rest_table(kind), folder, done)
+
+
+def _ids(statement: str, table: str) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement.format(table=table))
+        return [name for (name,) in cursor.fetchall()]
+
+
+def _without(ids: Sequence[str]) -> sql.Composable:
+    return sql.SQL("t.id <> ALL({})").format(sql.Literal(list(ids))) if ids else ALL_ROWS
 
 
 def _drop(table: str, done: MaintenanceOutcome) -> None:

@@ -110,7 +110,7 @@ class Comparison:
         ):
             seq, index = key
             if order is None or stored is None:
-                if order is not None and seq < self._recorded.kept_from.orders:
+                if order is not None and self._recorded.archived.has("orders", seq):
                     self._counts.rows_dropped += 1
                     continue
                 yield _row_on_one_side(
@@ -162,7 +162,7 @@ class Comparison:
             wanted, lambda f: (f.fill_seq, f.index), found, lambda f: (f.row.fill_seq, f.row.index)
         ):
             if fill is None or stored is None:
-                if fill is not None and seq < self._recorded.kept_from.fills:
+                if fill is not None and self._recorded.archived.has("fills", seq):
                     self._counts.rows_dropped += 1
                     self._outcomes.pop((fill.order_seq, fill.order_index), None)
                     continue
@@ -215,7 +215,7 @@ class Comparison:
             if point is None or stored is None:
                 if point is not None and (
                     point.at_us < self._recorded.equity_from_us
-                    or seq < self._recorded.kept_from.equity
+                    or self._recorded.archived.has("equity", seq)
                 ):
                     self._counts.equity_dropped += 1
                     continue

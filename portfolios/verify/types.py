@@ -36,13 +36,26 @@ class TenureSegment:
     python: str = ""  #: minor version that computed it; empty: not known
 
 
-@dataclass(frozen=True, slots=True)
-class KeptFrom:
-    """The first seq for which rows of each kind are stored; older ones are archived. 0: all."""
+Ranges = tuple[tuple[int, int], ...]
 
-    orders: int = 0
-    fills: int = 0
-    equity: int = 0
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """The rows of the portfolio that are archived, as ranges of seqs, both ends included."""
+
+    orders: Ranges = ()
+    fills: Ranges = ()
+    equity: Ranges = ()
+
+    def has(self, kind: Literal["orders", "fills", "equity"], seq: int) -> bool:
+        """Return whether the rows of a kind at `seq` are archived."""
+        ranges: Ranges = getattr(self, kind)
+        return any(first <= seq <= last for first, last in ranges)
+
+    def last(self, kind: Literal["orders", "fills", "equity"]) -> int:
+        """Return the newest seq of which rows are archived, 0 if there is none."""
+        ranges: Ranges = getattr(self, kind)
+        return max((last for _, last in ranges), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,7 @@ class RecordedRun:
     to_seq: int  #: compare up to and including this event
     state: bytes | None  #: as stored, the state after `to_seq`; None: not kept for that seq
     equity_from_us: int = 0  #: older equity points may have been dropped
-    kept_from: KeptFrom = KeptFrom()
+    archived: Archived = Archived()
 
     @property
     def first_seq(self) -> int:

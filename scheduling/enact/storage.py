@@ -50,29 +50,27 @@ CAUSES = """
            'records are stored in ' || d.name || ', since no partition was attached for them:'
                || ' another session may hold the table; run manage.py archive_records',
            true
+    -- Old rows may stay there: orders that outlived their partition.
     FROM (SELECT 'portfolios_order_default' AS name
-          WHERE EXISTS (SELECT FROM ONLY portfolios_order_default)
+          WHERE EXISTS (SELECT FROM ONLY portfolios_order_default
+                        WHERE committed_at > clock_timestamp() - interval '1 day')
           UNION ALL SELECT 'portfolios_fill_default'
-          WHERE EXISTS (SELECT FROM ONLY portfolios_fill_default)
+          WHERE EXISTS (SELECT FROM ONLY portfolios_fill_default
+                        WHERE at > clock_timestamp() - interval '1 day')
           UNION ALL SELECT 'portfolios_equitypoint_default'
-          WHERE EXISTS (SELECT FROM ONLY portfolios_equitypoint_default) LIMIT 1) d
+          WHERE EXISTS (SELECT FROM ONLY portfolios_equitypoint_default
+                        WHERE at > clock_timestamp() - interval '1 day') LIMIT 1) d
   UNION ALL
-    -- After dropped partitions, the lowest one has a lower bound; the first of all has none.
     SELECT 'archived_unverified', 'portfolio:' || p.id, p.id, NULL,
-           'its orders and fills before seq ' || k.seq || ' were archived, and it is verified up to'
+           'its orders and fills up to seq ' || k.seq || ' were archived, and it is verified up to'
                || ' seq ' || a.seq || ' only: look at its verification; the archive has every row',
            true
-    FROM (SELECT min(CASE WHEN position('(MINVALUE)' IN b.bound) > 0 THEN 0
-                     ELSE substring(b.bound FROM 'FROM [^0-9]*([0-9]+)')::bigint END) AS seq
-          FROM pg_inherits i
-          CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS bound
-                              FROM pg_class c WHERE c.oid = i.inhrelid) b
-          WHERE i.inhparent = 'portfolios_order'::regclass AND NOT i.inhdetachpending) k
-    JOIN portfolios_portfolio p ON p.first_seq < k.seq AND p.archived_at IS NULL
-    JOIN scheduling_run r ON r.portfolio_id = p.id
+    FROM (SELECT portfolio_id, max(to_seq) AS seq FROM portfolios_archivedrange
+          WHERE kind IN ('portfolios_order', 'portfolios_fill') GROUP BY portfolio_id) k
+    JOIN portfolios_portfolio p ON p.id = k.portfolio_id AND p.archived_at IS NULL
     CROSS JOIN LATERAL (SELECT coalesce(max(x.seq), p.first_seq - 1) AS seq
                         FROM scheduling_verificationanchor x WHERE x.portfolio_id = p.id) a
-    WHERE a.seq < least(k.seq - 1, r.last_seq)
+    WHERE a.seq < k.seq
   UNION ALL
     SELECT 'table_growth', 'database', NULL, NULL,
            'the database grows by ' || pg_size_pretty(g.a_day::bigint) || ' a day, most of it '

@@ -69,7 +69,7 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
     chain = _check_anchors(evidence, rows, alive)
     newest = chain.valid[-1] if chain.valid else None
     chosen = newest
-    gone_to = max(recorded.kept_from.orders, recorded.kept_from.fills) - 1
+    gone_to = max(recorded.archived.last("orders"), recorded.archived.last("fills"))
     archived = full and gone_to >= recorded.first_seq
     if full:
         # The oldest anchor after the archived rows, which cannot be compared.
@@ -115,7 +115,8 @@ def _check_anchors(evidence: Evidence, rows: Sequence[Any], alive: Callable[[], 
 def _kept_from(evidence: Evidence) -> dict[str, int]:
     """Return the seq from which all rows of each kind are stored."""
     recorded = evidence.recorded
-    kept = asdict(recorded.kept_from)
+    archived = recorded.archived
+    kept = {kind: archived.last(kind) + 1 for kind in ("orders", "fills", "equity")}
     if isinstance(recorded.feed, RecordedFeed):
         dropped_by_age = recorded.feed.released_to(recorded.equity_from_us)
     else:

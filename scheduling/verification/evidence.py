@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from portfolios.feeds.clock import Segment
 from portfolios.models import FeedKind, FeedRow
 from portfolios.runtime.spec import Spec
 from portfolios.verify.reference_run import merge_ranges
-from portfolios.verify.types import CannotVerify, KeptFrom, RecordedRun, TenureSegment
+from portfolios.verify.types import Archived, CannotVerify, RecordedRun, TenureSegment
 from scheduling.db.snapshot import repeatable_read
 from scheduling.decide.ownership_history import (
     EVENT_KINDS,
@@ -78,18 +79,9 @@ WHERE e.portfolio_id = %(portfolio)s AND e.kind = ANY(%(kinds)s)
 ORDER BY e.id
 """
 
-#: The first seq of the lowest partition of each kind of record: older rows are archived.
-KEPT_FROM = """
-SELECT t.relname AS table, min(
-    CASE WHEN position('(MINVALUE)' IN b.bound) > 0 THEN 0
-         ELSE substring(b.bound FROM 'FROM [^0-9]*([0-9]+)')::bigint END) AS seq
-FROM pg_inherits i
-JOIN pg_class t ON t.oid = i.inhparent
-JOIN pg_class c ON c.oid = i.inhrelid
-CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS bound) b
-WHERE t.relname IN ('portfolios_order', 'portfolios_fill', 'portfolios_equitypoint')
-  AND NOT i.inhdetachpending
-GROUP BY t.relname
+ARCHIVED = """
+SELECT kind, from_seq, to_seq FROM portfolios_archivedrange
+WHERE portfolio_id = %(portfolio)s ORDER BY from_seq
 """
 
 
@@ -157,11 +149,13 @@ class _EvidenceRows:
         self.tenures: list[Any] = cursor.execute(TENURES, where).fetchall()
         self.suppressed: list[Any] = cursor.execute(SUPPRESSED, where).fetchall()
         self.audit_lines: list[Any] = cursor.execute(AUDIT_LOG, where).fetchall()
-        kept = {row.table: row.seq for row in cursor.execute(KEPT_FROM.encode()).fetchall()}
-        self.kept_from = KeptFrom(
-            orders=kept.get("portfolios_order") or 0,
-            fills=kept.get("portfolios_fill") or 0,
-            equity=kept.get("portfolios_equitypoint") or 0,
+        archived: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for row in cursor.execute(ARCHIVED, where).fetchall():
+            archived[row.kind].append((row.from_seq, row.to_seq))
+        self.archived = Archived(
+            orders=tuple(archived["portfolios_order"]),
+            fills=tuple(archived["portfolios_fill"]),
+            equity=tuple(archived["portfolios_equitypoint"]),
         )
 
 
@@ -202,7 +196,7 @@ def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
             to_seq=last,
             state=bytes(p.state or b"") if last == p.last_seq else None,
             equity_from_us=int((p.taken_at - min_equity_age()).timestamp() * 1e6),
-            kept_from=rows.kept_from,
+            archived=rows.archived,
         ),
         history=_disagreement(rows),
         epochs=p.epoch,

@@ -8,17 +8,13 @@ from typing import Any
 from portfolios.feeds.clock import Segment
 from portfolios.feeds.log import CHAIN_START, SEGMENT_SEQS, completed_segment, next_link
 from portfolios.models import FeedRow
+from portfolios.recorded_releases import released_to
 from portfolios.runtime.events import Event, decode_event
 from portfolios.verify.types import CannotVerify
 from scheduling.db.transaction import Transaction, execute_autocommit
 from scheduling.observe.feed_records import RecordRow, digest, records
 
 PAGE = 5_000
-
-RELEASED_TO = """
-SELECT coalesce(max(seq), 0) FROM portfolios_feedrecord
-WHERE feed_id = %s AND released_us <= %s
-"""
 
 
 class RecordedFeed:
@@ -79,11 +75,7 @@ class RecordedFeed:
 
     def released_to(self, at_us: int) -> int:
         """Return the newest seq released at that time."""
-        from django.db import connection
-
-        with connection.cursor() as cursor:
-            cursor.execute(RELEASED_TO, [self._feed, at_us])
-            return int(cursor.fetchone()[0])
+        return released_to(self._feed, at_us)
 
     def _begin(self, from_seq: int) -> int:
         """Return where to read from, so that the chain covers the segment of `from_seq`."""

@@ -99,7 +99,8 @@ def _notes(
     if start.archived:
         yield (
             "Orders and fills before seq"
-            f" {max(recorded.kept_from.orders, recorded.kept_from.fills)} are archived, so"
+            f" {max(recorded.archived.last('orders'), recorded.archived.last('fills')) + 1} are"
+            " archived, so"
             + (
                 f" the replay began at seq {compared.replayed_from}, after them."
                 if start.anchor is not None

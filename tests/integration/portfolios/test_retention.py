@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,26 @@ import pytest
 from django.db import connection
 
 from ginkgo_site.database import conninfo
-from portfolios.models import EquityPoint, FeedSegment, Fill, Order, Portfolio
+from portfolios.models import (
+    ArchivedRange,
+    EquityPoint,
+    FeedRecord,
+    FeedRow,
+    FeedSegment,
+    FeedWriter,
+    Fill,
+    Order,
+    Portfolio,
+)
 from portfolios.retention import ArchiveDiffers, attach_partitions, maintain, upkeep
 from portfolios.retention import archive as archiving
 from portfolios.retention.archive import read_back
 from portfolios.retention.kinds import RecordKind, record_kinds
-from portfolios.retention.partitions import feed_head, partitions
+from portfolios.retention.partitions import feed_heads, partitions
 from scheduling.db.transaction import execute
 from scheduling.enact.alerts import compare
 from scheduling.models import Alert, Event, Run, Verification, VerificationAnchor
+from scheduling.operations.feeds import create_feed
 from scheduling.retention import delete_rows
 from scheduling.timing import timing
 from tests.support.factories import make_node, make_trader
@@ -45,6 +57,11 @@ def portfolio(settings: Any) -> Portfolio:
     hand = make_trader("p", make_node("node-1"), events=0)
     FeedSegment.objects.all().update(from_seq=1, from_time=OLD, rate=RATE)
     return hand.portfolio
+
+
+def head() -> int:
+    """Return the head of the fastest feed."""
+    return max(at.seq for at in feed_heads())
 
 
 def kind(table: str) -> RecordKind:
@@ -77,7 +94,7 @@ def test_partitions_reach_beyond_the_head_of_the_feed(portfolio: Portfolio) -> N
     assert len(attach_partitions()) >= 3
     for one in record_kinds():
         found = partitions(one)
-        assert found[-1].high > feed_head().seq + one.period_s * RATE
+        assert found[-1].high > head() + one.period_s * RATE
         # Without a hole between them.
         assert [p.high for p in found[:-1]] == [p.low for p in found[1:]]
     assert len(attach_partitions()) <= len(record_kinds())  # the feed went on meanwhile
@@ -86,7 +103,7 @@ def test_partitions_reach_beyond_the_head_of_the_feed(portfolio: Portfolio) -> N
 def test_an_order_without_a_partition_is_kept_and_moves_into_the_one_that_is_made(
     portfolio: Portfolio,
 ) -> None:
-    seq = feed_head().seq
+    seq = head()
     order = make_order(portfolio, seq)
     assert place(order) == "portfolios_order_default"
     attach_partitions()
@@ -111,9 +128,9 @@ def test_old_rows_are_archived_proven_and_dropped(
 ) -> None:
     monkeypatch.setattr(archiving, "BATCH_ROWS", 7)  # several pieces, the last one smaller
     some_records(portfolio, 20)
-    young = make_order(portfolio, feed_head().seq, committed_at=datetime.now(UTC))
+    young = make_order(portfolio, head(), committed_at=datetime.now(UTC))
     stored = list(Order.objects.exclude(pk=young.pk).order_by("seq").values())
-    done = maintain(tmp_path, None)
+    done = maintain(tmp_path, {})
     assert {"portfolios_order_first", "portfolios_fill_first", "portfolios_equitypoint_first"} <= {
         *done.dropped
     }
@@ -144,7 +161,7 @@ def test_an_archive_that_cannot_be_read_back_drops_nothing(
 
     monkeypatch.setattr(archiving, "read_back", lost_a_row)
     with pytest.raises(ArchiveDiffers, match=r"holds 4 rows .* but 5 rows .* were written"):
-        maintain(tmp_path, None)
+        maintain(tmp_path, {})
     assert Fill.objects.count() == Order.objects.count() == 5
     assert list(tmp_path.glob("**/*.parquet")) == []
 
@@ -171,13 +188,13 @@ def test_a_row_that_comes_between_archive_and_detach_is_archived_too(
     some_records(portfolio, 3)
     detach = upkeep.detach
 
-    def late(one: RecordKind, partition: Any) -> None:
+    def late(one: RecordKind, partition: Any, *given: Any) -> None:
         if partition.name == "portfolios_order_first":
             make_order(portfolio, 50)
-        detach(one, partition)
+        detach(one, partition, *given)
 
     monkeypatch.setattr(upkeep, "detach", late)
-    done = maintain(tmp_path, None)
+    done = maintain(tmp_path, {})
     orders = [one for one in done.archived if one.path.parent.name == "portfolios_order"]
     assert [one.rows for one in orders] == [4]
 
@@ -188,7 +205,7 @@ def test_a_pass_that_was_interrupted_after_detaching_is_finished(
     some_records(portfolio, 3)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE portfolios_fill DETACH PARTITION portfolios_fill_first")
-    done = maintain(tmp_path, None)
+    done = maintain(tmp_path, {})
     assert "portfolios_fill_first" in done.dropped
     assert (tmp_path / "portfolios_fill" / "portfolios_fill_first.parquet").exists()
 
@@ -199,12 +216,12 @@ def test_a_pass_that_was_interrupted_after_detaching_is_finished(
 def test_young_rows_stay(portfolio: Portfolio, tmp_path: Path) -> None:
     some_records(portfolio, 3)
     make_order(portfolio, 50, committed_at=datetime.now(UTC) - timedelta(hours=23))
-    maintain(tmp_path, None)
+    maintain(tmp_path, {})
     assert Order.objects.count() == 4
     assert not Fill.objects.exists()
 
 
-def test_equity_of_a_feed_that_is_far_behind_keeps_its_own_partition_only(
+def test_rows_of_a_feed_that_is_far_behind_keep_their_own_partition_only(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
     attach_partitions()
@@ -212,16 +229,148 @@ def test_equity_of_a_feed_that_is_far_behind_keeps_its_own_partition_only(
     points = EquityPoint.objects
     points.create(portfolio=portfolio, seq=second.high - 1, at=OLD, equity=Decimal(1))
     slow = points.create(portfolio=portfolio, seq=3, at=datetime.now(UTC), equity=Decimal(1))
-    done = maintain(tmp_path, None)
-    assert second.name in done.dropped and first.name not in done.dropped
+    order_first, order_second, *_ = partitions(kind("order"))
+    make_order(portfolio, order_second.high - 1)
+    slow_order = make_order(portfolio, 3, committed_at=datetime.now(UTC))
+    done = maintain(tmp_path, {})
+    assert {second.name, order_second.name} <= {*done.dropped}
+    assert not {first.name, order_first.name} & {*done.dropped}
     assert [point.seq for point in points.all()] == [slow.seq]
+    assert list(Order.objects.all()) == [slow_order]
+    # What is archived is said exactly: the row that is kept is missed if it is lost.
+    assert archived(portfolio, "order") == [(order_second.high - 1, order_second.high - 1)]
 
 
-def test_a_partition_with_an_open_order_stays(portfolio: Portfolio, tmp_path: Path) -> None:
-    make_order(portfolio, 5, status="open")
-    done = maintain(tmp_path, None)
-    assert Order.objects.count() == 1
-    assert "portfolios_order_first stays: 1 of its orders are still open" in done.sentence()
+def archived(portfolio: Portfolio, table: str) -> list[tuple[int, int]]:
+    rows = ArchivedRange.objects.filter(portfolio=portfolio, kind=f"portfolios_{table}")
+    return list(rows.order_by("from_seq").values_list("from_seq", "to_seq"))
+
+
+def test_neighbouring_partitions_are_one_archived_range(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    attach_partitions()
+    _, second, third, *_ = partitions(kind("order"))
+    for seq in (5, 7, second.high - 1, third.high - 2):
+        make_order(portfolio, seq)
+    maintain(tmp_path, {})
+    assert archived(portfolio, "order") == [(5, third.high - 2)]
+    assert archived(portfolio, "fill") == []
+
+
+def test_an_open_order_outlives_its_partition_and_is_archived_after_its_end(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    attach_partitions()
+    first, second, *_ = partitions(kind("order"))
+    make_order(portfolio, 4)
+    resting = make_order(portfolio, 5, status="open")
+    make_order(portfolio, 6)
+    make_order(portfolio, second.high - 1)
+    done = maintain(tmp_path, {})
+    assert {first.name, second.name} <= {*done.dropped}
+    assert sum(one.rows for one in done.archived) == 3
+    assert list(Order.objects.all()) == [resting]
+    assert place(resting) == "portfolios_order_default"
+    assert not is_told("partition_missing")
+    assert maintain(tmp_path, {}).archived == []
+
+    Order.objects.update(status="cancelled", ended_seq=second.high + 1, reason="by hand")
+    assert maintain(tmp_path, {}).archived == []  # it leaves with the next partition
+    FeedSegment.objects.update(from_time=OLD - timedelta(days=5))
+    maintain(tmp_path, {})
+    assert not Order.objects.exists()
+    (path,) = (tmp_path / "portfolios_order").glob("portfolios_order_rest*")
+    (row,) = pq.read_table(path).to_pylist()
+    assert (row["id"], row["status"], row["reason"]) == (resting.pk, "cancelled", "by hand")
+
+
+def test_a_pass_that_was_interrupted_archives_no_open_order(
+    portfolio: Portfolio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_order(portfolio, 4)
+    resting = make_order(portfolio, 5, status="open")
+    monkeypatch.setattr(upkeep, "_drop", lambda *_: None)
+    maintain(tmp_path, {})
+    Order.objects.update(status="filled")
+    monkeypatch.undo()
+    maintain(tmp_path, {})
+    files = sorted((tmp_path / "portfolios_order").glob("*.parquet"))
+    assert [row["id"] for row in pq.read_table(files[0]).to_pylist()] == [f"{portfolio.uid}-4-0"]
+    assert len(files) == 1
+    assert list(Order.objects.all()) == [resting]
+
+
+# --- recorded feeds -----------------------------------------------------------------------------
+
+
+def recorded(head: int, released: datetime) -> FeedRow:
+    """Return a recorded feed at a seq, of which the newest ten records are stored."""
+    feed = create_feed("fx", [], actor="test")
+    us = int(released.timestamp() * 1e6)
+    FeedRecord.objects.bulk_create(
+        FeedRecord(feed=feed, seq=seq, symbol="", time_us=us, released_us=us, event=b"")
+        for seq in range(head - 9, head + 1)
+    )
+    FeedWriter.objects.filter(feed=feed).update(head=head, first_seq=head - 9)
+    return feed
+
+
+def test_partitions_reach_beyond_the_head_of_a_recorded_feed(portfolio: Portfolio) -> None:
+    beyond = head() * 3
+    recorded(beyond, OLD)
+    order = make_order(portfolio, beyond + 1, committed_at=datetime.now(UTC))
+    attach_partitions()
+    assert place(order).startswith("portfolios_order_from_")
+    assert partitions(kind("order"))[-1].high > beyond + 1_000
+
+
+def test_a_recorded_feed_that_begins_after_its_partitions_were_dropped_gets_some(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    attach_partitions()
+    maintain(tmp_path, {})
+    lowest = partitions(kind("order"))[0]
+    assert lowest.low is not None and lowest.low > 10_000
+    recorded(10, datetime.now(UTC))
+    order = make_order(portfolio, 7, committed_at=datetime.now(UTC))
+    assert place(order) == "portfolios_order_default"
+    attach_partitions()
+    assert place(order) == "portfolios_order_from_0"
+    assert partitions(kind("order"))[0].high <= lowest.low
+
+
+def test_a_partition_that_only_a_recorded_feed_has_passed_is_archived(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    replayed = head()
+    feed = recorded(replayed * 3, OLD)
+    attach_partitions()
+    passed = partitions(kind("order"))[-1]
+    feed.delete()
+    recorded(passed.high + 5, OLD)
+    order = make_order(portfolio, passed.high - 1)
+    assert passed.high > replayed
+    assert passed.name in maintain(tmp_path, {}).dropped
+    assert not Order.objects.filter(pk=order.pk).exists()
+
+
+def test_what_was_archived_before_it_was_recorded_is_found_by_the_migration(
+    portfolio: Portfolio,
+) -> None:
+    migration = import_module("portfolios.migrations.0012_archived_ranges")
+    attach_partitions()
+    Portfolio.objects.update(first_seq=2)
+    make_order(portfolio, 50_000)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE portfolios_order DETACH PARTITION portfolios_order_first")
+        cursor.execute("DROP TABLE portfolios_order_first")
+        for table, seq in migration.TABLES:
+            cursor.execute(migration.FILL.format(table=table, seq=seq))
+    lowest = partitions(kind("order"))[0].low
+    assert lowest is not None
+    assert archived(portfolio, "order") == [(2, lowest - 1)]
+    assert archived(portfolio, "fill") == []
 
 
 def test_orders_and_fills_that_a_verification_needs_stay(
@@ -229,7 +378,7 @@ def test_orders_and_fills_that_a_verification_needs_stay(
 ) -> None:
     some_records(portfolio, 3)
     the_first_partition_ended(1.06)
-    done = maintain(tmp_path, 6)
+    done = maintain(tmp_path, {portfolio.pk: 6})
     assert Order.objects.count() == Fill.objects.count() == 3
     assert "its portfolios are verified up to seq 6 only" in done.sentence()
     assert not EquityPoint.objects.exists()  # whose age a verification allows for
@@ -251,16 +400,16 @@ def test_an_unverified_portfolio_holds_back_the_others_for_an_eighth_longer_and_
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
     some_records(portfolio, 3)
-    Run.objects.update(last_seq=feed_head().seq)
+    Run.objects.update(last_seq=head())
     the_first_partition_ended(1.2)
     assert not is_told("archived_unverified")
-    done = maintain(tmp_path, 6)
+    done = maintain(tmp_path, {portfolio.pk: 6})
     assert {"portfolios_order_first", "portfolios_fill_first"} <= {*done.dropped}
     assert [one.rows for one in done.archived] == [3, 3, 3]
     assert is_told("archived_unverified")
     assert "it is verified up to seq " in Alert.objects.get(kind="archived_unverified").reason
     VerificationAnchor.objects.create(
-        portfolio=portfolio, seq=feed_head().seq, epoch=1, state=b"", at=datetime.now(UTC),
+        portfolio=portfolio, seq=head(), epoch=1, state=b"", at=datetime.now(UTC),
         counts={}, open_orders=[], inputs="", sums={},
     )  # fmt: skip
     assert not is_told("archived_unverified")
@@ -289,7 +438,7 @@ def test_a_dump_that_holds_the_table_delays_the_pass_and_no_commit(
         for table in ("equitypoint", "fill", "order"):
             dump.execute(f"LOCK TABLE portfolios_{table} IN ACCESS SHARE MODE".encode())
         began = time.monotonic()
-        done = maintain(tmp_path, None)
+        done = maintain(tmp_path, {})
         assert done.dropped == []
         assert "another session holds its table" in done.sentence()
         assert time.monotonic() - began < 120

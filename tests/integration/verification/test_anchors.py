@@ -15,6 +15,7 @@ from django_q.models import OrmQ
 import portfolios.verify.verify
 from portfolios.feeds import open_feed
 from portfolios.models import (
+    ArchivedRange,
     Checkpoint,
     EquityPoint,
     FeedSegment,
@@ -31,7 +32,7 @@ from scheduling import operations, tasks
 from scheduling.models import Alert, Tenure, Verification, VerificationAnchor
 from scheduling.retention import delete_rows, verified_to
 from scheduling.scheduler import Scheduler
-from scheduling.verification import background, evidence, verify
+from scheduling.verification import background, verify
 from scheduling.verification.runner import run_waiting
 from scheduling.verification.verify import verify_portfolio
 from tests.support.api_client import ApiClient
@@ -367,21 +368,22 @@ def test_a_few_anchors_are_kept_and_one_of_each_month(
     assert replays.of()[0] == 0
 
 
-def archive_before(portfolio: Portfolio, seq: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def archive_before(portfolio: Portfolio, seq: int) -> None:
     """Let the partitions below `seq` be gone."""
     for rows, column in ((Order, "seq"), (Fill, "fill_seq"), (EquityPoint, "seq")):
         found: Any = rows.objects.filter(portfolio=portfolio, **{f"{column}__lt": seq})  # type: ignore[attr-defined]
         found._raw_delete(found.db)  # fills of later seqs stay
-    tables = ("portfolios_order", "portfolios_fill", "portfolios_equitypoint")
-    values = ", ".join(f"('{table}', {seq})" for table in tables)
-    monkeypatch.setattr(evidence, "KEPT_FROM", f'SELECT * FROM (VALUES {values}) x("table", seq)')
+        ArchivedRange.objects.create(
+            portfolio=portfolio, kind=rows._meta.db_table,  # type: ignore[attr-defined]
+            from_seq=portfolio.first_seq, to_seq=seq - 1,
+        )  # fmt: skip
 
 
 def test_it_goes_on_from_an_anchor_when_the_rows_before_are_archived(
-    trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     assert node.commit(NAME, 4_000) == "ok"
-    archive_before(trader, trader.first_seq + 7_000, monkeypatch)
+    archive_before(trader, trader.first_seq + 7_000)
     events, verdict = replays.of()
     assert verdict.identical and verdict.notes == ()
     assert events == seen(trader, 8_000, 4_000)
@@ -394,28 +396,26 @@ def test_it_goes_on_from_an_anchor_when_the_rows_before_are_archived(
     assert verify_portfolio(NAME).compared.difference is not None
 
 
-def test_what_stands_still_and_is_verified_holds_no_rows_of_others(
+def test_what_a_verification_needs_is_known_of_each_portfolio(
     trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
-    assert verified_to() is None
     make_running_portfolio("two", node, events=10)
     two = Portfolio.objects.get(name="two")
-    assert verified_to() == two.first_seq - 1
+    reached = trader.first_seq + 8_000 - 1
+    assert verified_to() == {trader.pk: reached, two.pk: two.first_seq - 1}
     assert replays.of("two")[1].identical
-    assert verified_to() is None
-    assert node.commit(NAME, 100) == "ok"
-    assert verified_to() == trader.first_seq + 8_000 - 1
+    assert verified_to() == {trader.pk: reached, two.pk: two.first_seq + 9}
 
 
 def test_without_an_anchor_what_is_archived_is_counted_and_not_missed(
-    trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     VerificationAnchor.objects.all().delete()
     gone = trader.first_seq + 4_000
     rows = (
         Order.objects.filter(seq__lt=gone).count() + Fill.objects.filter(fill_seq__lt=gone).count()
     )
-    archive_before(trader, gone, monkeypatch)
+    archive_before(trader, gone)
     verdict = verify_portfolio(NAME)
     assert verdict.identical, verdict.sentence
     assert verdict.compared.counts.rows_dropped == rows > 10
@@ -423,9 +423,36 @@ def test_without_an_anchor_what_is_archived_is_counted_and_not_missed(
     assert replays.of()[0] == 0
 
 
-def test_the_partitions_say_what_is_kept(trader: Portfolio, replays: Replays) -> None:
-    kept = evidence.gather_evidence(NAME).recorded.kept_from
-    assert (kept.orders, kept.fills, kept.equity) == (0, 0, 0)
+def test_a_row_is_missed_if_it_is_not_among_the_archived_ones(
+    trader: Portfolio, replays: Replays
+) -> None:
+    VerificationAnchor.objects.all().delete()
+    first, lost, *_ = Order.objects.filter(portfolio=trader).order_by("seq")
+    archive_before(trader, first.seq + 1)
+    # A later partition is archived, and the one between them is kept.
+    ArchivedRange.objects.create(
+        portfolio=trader, kind="portfolios_order", from_seq=lost.seq + 1, to_seq=lost.seq + 1
+    )
+    assert verify_portfolio(NAME).identical
+    VerificationAnchor.objects.all().delete()
+    lost.delete()
+    found = verify_portfolio(NAME).compared.difference
+    assert found is not None and (found.seq, found.found) == (lost.seq, "missing")
+
+
+def test_an_order_that_outlived_its_partition_is_not_missed_after_its_end(
+    trader: Portfolio, node: FakeNode, replays: Replays
+) -> None:
+    """It is open at an anchor, ends, and is archived."""
+    anchor = VerificationAnchor.objects.get()
+    ended = Order.objects.filter(portfolio=trader, status="filled").earliest("seq")
+    anchor.open_orders = [*anchor.open_orders, [ended.seq, ended.index]]
+    anchor.save()
+    ended.delete()
+    assert node.commit(NAME, 100) == "ok"
+    assert verify_portfolio(NAME).compared.difference is not None
+    archive_before(trader, ended.seq + 1)
+    assert verify_portfolio(NAME).identical
 
 
 # --- in the background ---------------------------------------------------------------------------

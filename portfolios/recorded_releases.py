@@ -1,0 +1,44 @@
+"""When the records of a recorded feed were released, without reading them all."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import connection
+
+#: Release times do not go back, so that the newest record up to a time is found by halving: about
+#: 24 look-ups by key, whatever the length of the feed.
+RELEASED_TO = """
+WITH RECURSIVE halved AS (
+    SELECT w.feed_id, w.first_seq - 1 AS low, w.head AS high
+    FROM portfolios_feedwriter w WHERE w.feed_id = %(feed)s
+  UNION ALL
+    SELECT h.feed_id, CASE WHEN r.released_us <= %(at_us)s THEN m.seq ELSE h.low END,
+           CASE WHEN r.released_us <= %(at_us)s THEN h.high ELSE m.seq - 1 END
+    FROM halved h
+    CROSS JOIN LATERAL (SELECT (h.low + h.high + 1) / 2 AS seq) m
+    JOIN portfolios_feedrecord r ON r.feed_id = h.feed_id AND r.seq = m.seq
+    WHERE h.low < h.high
+)
+SELECT coalesce(max(low), 0) FROM halved
+"""
+
+RELEASED_AT = """
+SELECT to_timestamp(released_us / 1e6) FROM portfolios_feedrecord
+WHERE feed_id = %(feed)s AND seq >= %(seq)s ORDER BY seq LIMIT 1
+"""
+
+
+def released_to(feed: int, at_us: int) -> int:
+    """Return the newest seq released at that time, the one before the oldest record if none was."""
+    with connection.cursor() as cursor:
+        cursor.execute(RELEASED_TO, {"feed": feed, "at_us": at_us})
+        return int(cursor.fetchone()[0])
+
+
+def released_at(feed: int, seq: int) -> datetime | None:
+    """Return when a record was released; of one that is dropped, when the oldest one was."""
+    with connection.cursor() as cursor:
+        cursor.execute(RELEASED_AT, {"feed": feed, "seq": seq})
+        row = cursor.fetchone()
+    return None if row is None else row[0]
