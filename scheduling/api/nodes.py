@@ -17,12 +17,15 @@ from scheduling.api.base import (
 )
 from scheduling.api.openapi import described, described_list, query
 from scheduling.api.pagination import page_of_lines
-from scheduling.api.request_serializers import LabelsBody, NoBody, ReasonBody, read_body
+from scheduling.api.request_serializers import DrainBody, LabelsBody, NoBody, ReasonBody, read_body
 from scheduling.decide import types
 from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.operations import registry
 from scheduling.operations.registry import Operation
 from scheduling.presentation.documents import node_document, node_view
+from scheduling.presentation.drain_plan import drain_document
+from scheduling.presentation.fields import StrictSerializer
+from scheduling.presentation.plan_serializers import DrainPlanDocument
 from scheduling.presentation.serializers import NodeDocument
 
 
@@ -79,9 +82,20 @@ class NodeDetail(ApiView):
         return Response(status=204)
 
 
+class NodeDrainPlan(ApiView):
+    """What a drain of one node would do."""
+
+    @described(DrainPlanDocument, summary="What a drain of a node would do; changes nothing")
+    def get(self, request: Request, name: str) -> Response:
+        """Return where each portfolio would go, and which losses would no longer be absorbed."""
+        return Response(drain_document(name))
+
+
 def node_action(operation: Operation) -> type[ApiView]:
     """Return the view that performs an operation on the node of the path and returns the node."""
-    body = ReasonBody if operation.asks_reason else NoBody
+    body: type[StrictSerializer] = ReasonBody if operation.asks_reason else NoBody
+    if operation is registry.DRAIN:
+        body = DrainBody
 
     class NodeAction(ApiView):
         @described(NodeDocument, body=body, summary=operation.summary("a node"), performs=operation)

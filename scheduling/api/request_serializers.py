@@ -23,6 +23,16 @@ class ReasonBody(StrictSerializer):
     reason = TextField(max_length=200, allow_blank=True, required=False, default="")
 
 
+class DrainBody(ReasonBody):
+    """`make_room`: move portfolios of other nodes first where that lets more leave.
+
+    `until_return`: end the drain once its daemon has left and registers again.
+    """
+
+    make_room = YesNoField(required=False, default=False)
+    until_return = YesNoField(required=False, default=False)
+
+
 class LabelsBody(ReasonBody):
     """`labels`: all that the node should have."""
 

@@ -41,6 +41,7 @@ urlpatterns = [
     path("nodes/", nodes.NodeList.as_view(), name="nodes"),
     path(f"nodes/{_NAME}/", nodes.NodeDetail.as_view(), name="node"),
     path(f"nodes/{_NAME}/drain/", nodes.node_action(registry.DRAIN).as_view(), name="drain"),
+    path(f"nodes/{_NAME}/drain-plan/", nodes.NodeDrainPlan.as_view(), name="drain-plan"),
     path(f"nodes/{_NAME}/disable/", nodes.node_action(registry.DRAIN).as_view(), name="disable"),
     path(f"nodes/{_NAME}/undrain/", nodes.node_action(registry.UNDRAIN).as_view(), name="undrain"),
     path(f"nodes/{_NAME}/cordon/", nodes.node_action(registry.CORDON).as_view(), name="cordon"),

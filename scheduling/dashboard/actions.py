@@ -10,7 +10,7 @@ from scheduling.operations.registry import Operation
 from scheduling.presentation.formatting import counted, span, whole
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
+    from scheduling.observe.fleet_view import FleetView, PortfolioView
     from scheduling.observe.halts import HaltView
     from scheduling.observe.roll_outs import RollOutView
 
@@ -21,9 +21,7 @@ def _by_verb(*operations: Operation) -> dict[str, Operation]:
     return {operation.verb: operation for operation in operations}
 
 
-NODE_ACTIONS = _by_verb(
-    registry.DRAIN, registry.UNDRAIN, registry.CORDON, registry.UNCORDON, registry.FORGET_NODE
-)
+NODE_ACTIONS = _by_verb(registry.UNDRAIN, registry.CORDON, registry.UNCORDON, registry.FORGET_NODE)
 PORTFOLIO_ACTIONS = _by_verb(
     registry.START, registry.STOP, registry.RELOAD, registry.VERIFY, registry.UNPIN, registry.DELETE
 )
@@ -44,21 +42,6 @@ def lost_portfolios(board: FleetView) -> list[str]:
     """Return the names of portfolios whose node is lost."""
     lost = {node.name for node in board.nodes if node.status == "lost"}
     return [p.name for p in board.portfolios if p.node in lost]
-
-
-def _preview_drain(node: NodeView, board: FleetView) -> Lines:
-    here = [p for p in board.portfolios if p.node == node.name]
-    if not here:
-        return [("Now", "The node runs nothing, so nothing moves.")]
-    names = ", ".join(p.name for p in here)
-    are = "is" if len(here) == 1 else "are"
-    lines = [("Now", f"{counted(len(here), 'portfolio')} ({names}) {are} handed off.")]
-    others = [n for n in board.nodes if n.name != node.name and n.schedulable]
-    free = sum(max(n.capacity - n.load - n.held, 0) for n in others)
-    weight = sum(p.weight for p in here)
-    if weight > free:
-        lines.append(("Room", f"The other nodes have room for {whole(free)} of {whole(weight)}."))
-    return lines
 
 
 def _preview_start(p: PortfolioView, board: FleetView) -> Lines:
@@ -145,7 +128,6 @@ def _preview_undo_halt(line: HaltView, board: FleetView) -> Lines:
 
 #: How the operation applies to its subject right now.
 _PREVIEWS: dict[Operation, Callable[[Any, FleetView], Lines]] = {
-    registry.DRAIN: _preview_drain,
     registry.START: _preview_start,
     registry.STOP: _preview_stop,
     registry.DELETE: _preview_delete,

@@ -34,6 +34,7 @@ urlpatterns = [
     path("nodes/", tables.nodes, name="nodes"),
     path("add-node/", nodes.new_token, name="add-node"),
     path("nodes/<slug:name>/", nodes.node, name="node"),
+    path("nodes/<slug:name>/drain/", nodes.drain, name="node-drain"),
     path("nodes/<slug:name>/labels/", nodes.labels, name="node-labels"),
     path("nodes/<slug:name>/new-token/", nodes.new_token, name="node-new-token"),
     path(

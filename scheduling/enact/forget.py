@@ -67,7 +67,8 @@ WITH ended AS (
     WHERE node_id = %(node)s AND revoked_at IS NULL RETURNING id
 )
 UPDATE scheduling_node SET status = 'new', status_since = clock_timestamp(), cordoned = false,
-    draining = false, drain_reason = '', drain_actor = '', leaving = false, lost_times = '[]',
+    draining = false, drain_reason = '', drain_actor = '', drain_until_return = false,
+    leaving = false, lost_times = '[]',
     labels = '{}', reported_labels = '{}', label_edits = '{}', host = '', pid = NULL, version = '',
     registered_at = NULL
 WHERE id = %(node)s

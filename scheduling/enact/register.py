@@ -95,6 +95,24 @@ WHERE id = %(node)s
 """,
 )
 
+#: A node that left and returns is open again, if the operator who drained it wanted that. Before
+#: NODE, which makes it alive. No concurrent writer: the row is locked (lock_nodes).
+END_DRAIN = Statement(
+    "END_DRAIN",
+    """
+WITH returned AS (
+    UPDATE scheduling_node SET draining = false, drain_reason = '', drain_actor = '',
+        drain_until_return = false
+    WHERE id = %(node)s AND draining AND drain_until_return AND status = 'left'
+    RETURNING id
+)
+INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+SELECT clock_timestamp(), 'node_undrained', NULL, id, %(actor)s::text,
+       'its daemon registered again', '{}'::jsonb
+FROM returned
+""",
+)
+
 #: Portfolios that the earlier incarnation owned or was the target of: one list, so that the runs
 #: are locked in one order.
 AFFECTED = Statement(
@@ -177,6 +195,7 @@ def register(
                 active, run, f"{node_name} started again before it was ready", hint=False
             )
     yield from lock_nodes(nodes)
+    yield from query(END_DRAIN, node=node, actor=node_name)
     yield from query(
         NODE,
         node=node,

@@ -33,9 +33,13 @@ class NodeMarkCommand(GinkgoCommand):
             self.undo_operation.call(name, actor=self.actor)
             self.show(node_document(name), self.undo_operation.outcome(name))
             return
-        self.operation.call(name, actor=self.actor, reason=options["reason"])
+        self.operation.call(name, actor=self.actor, reason=options["reason"], **self.extra(options))
         document = node_document(name)
         self.show(document, self.outcome(document))
+
+    def extra(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return further arguments of the operation."""
+        return {}
 
     def outcome(self, document: dict[str, Any]) -> str:
         """Return the sentence that confirms the mark."""

@@ -27,6 +27,11 @@ class Node(models.Model):
     draining = models.BooleanField(default=False)
     drain_reason = models.CharField(max_length=200, blank=True, default="")
     drain_actor = models.CharField(max_length=150, blank=True, default="")
+    drain_until_return = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="The drain ends when its daemon, having left, registers again.",
+    )
     label_edits = models.JSONField(
         default=dict,
         blank=True,

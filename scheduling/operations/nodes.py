@@ -10,25 +10,77 @@ from django.db import transaction
 from portfolios.text import quoted, text_errors
 from scheduling.db.transaction import execute
 from scheduling.decide.labels import label_edits
+from scheduling.decide.reasons import render
+from scheduling.decide.what_if.drain import room_for_drain
 from scheduling.enact.audit_log import audit
 from scheduling.enact.forget import forget
+from scheduling.enact.handoff import Request, request_all
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import Node
+from scheduling.observe.snapshot import observe
+from scheduling.timing import timing
 
 MAX_LABELS = 50
 MAX_LABEL = 80  #: characters of a label's name, and of its value
 
 
-def drain(node: str, *, actor: str, reason: str = "") -> Node:
-    """Place nothing new on the node and hand off its portfolios. Idempotent."""
-    marks = {"draining": True, "drain_reason": reason[:200], "drain_actor": actor[:150]}
-    return _mark(node, "node_draining", actor, reason, marks)
+def drain(
+    node: str,
+    *,
+    actor: str,
+    reason: str = "",
+    make_room: bool = False,
+    until_return: bool = False,
+) -> Node:
+    """Place nothing new on the node and hand off its portfolios. Idempotent.
+
+    With `make_room`, portfolios of other nodes move first where that lets more of its portfolios
+    leave. With `until_return`, the drain ends once its daemon has left and registers again.
+    """
+    marks = {
+        "draining": True,
+        "drain_reason": reason[:200],
+        "drain_actor": actor[:150],
+        "drain_until_return": until_return,
+    }
+    marked = _mark(node, "node_draining", actor, reason, marks)
+    if make_room:
+        _make_room(node, actor)
+    return marked
+
+
+def _make_room(node: str, actor: str) -> None:
+    """Request the moves on other nodes that let more portfolios leave the node."""
+    times = timing()
+    observed = observe(times)
+    moves = room_for_drain(observed.snapshot, node)
+    # Concurrent writer: a pass that moved one of them. Its epoch is then another one, the request
+    # is refused, and what is left stays where it is, with its reason.
+    requests = [
+        Request(
+            "migrate",
+            move.portfolio.id,
+            move.target.id,
+            render(move.reason),
+            to_revision=move.portfolio.revision,
+            why=move.reason,
+            seen_epoch=observed.rows[move.portfolio.id].epoch,
+        )
+        for move in moves
+    ]
+    if requests:
+        execute(request_all(requests, actor=actor, timing=times, patient=True))
 
 
 def undrain(node: str, *, actor: str) -> Node:
     """End a drain. Idempotent."""
-    marks = {"draining": False, "drain_reason": "", "drain_actor": ""}
+    marks = {
+        "draining": False,
+        "drain_reason": "",
+        "drain_actor": "",
+        "drain_until_return": False,
+    }
     return _mark(node, "node_undrained", actor, "", marks)
 
 

@@ -59,12 +59,21 @@ class Operation:
 DRAIN = Operation(
     "drain",
     "Drain {name}",
-    "Nothing new is placed on the node, pins to it end, and its portfolios are handed off one "
-    "after the other, each running on until its new node is ready. Portfolios that no other node "
-    "can take keep running on it.",
+    _(
+        "Nothing new is placed on the node, pins end, and its portfolios are handed off one "
+        "after the other, each running on until its new node is ready. Portfolios that no other "
+        "node can take keep running on it."
+    ),
     nodes.drain,
     "{name} is draining: its portfolios are handed off one after the other.",
     "drain_node {name}",
+    options=(
+        ("make_room", _("make room first: move portfolios of other nodes where that helps")),
+        (
+            "until_return",
+            _("end the drain by itself once its daemon was stopped and registers again"),
+        ),
+    ),
 )
 UNDRAIN = Operation(
     "undrain",

@@ -66,8 +66,8 @@ def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
         ],
         "scope": "whole_way" if found.is_complete else "next_pass",
         "verdict": _verdict(found, times),
-        "place": [_placement_document(placement) for placement in plan.place],
-        "move": [_move_document(move) for move in plan.move],
+        "place": [placement_document(placement) for placement in plan.place],
+        "move": [move_document(move) for move in plan.move],
         "pending": [pending_document(pending) for pending in plan.pending],
         "stuck": [pending_document(pending) for pending in plan.stuck],
         "help": [
@@ -114,7 +114,8 @@ def _verdict(found: Answer, times: Timing) -> dict[str, Any]:
     }
 
 
-def _placement_document(placement: Placement) -> dict[str, Any]:
+def placement_document(placement: Placement) -> dict[str, Any]:
+    """Return a placement and its reason."""
     return {
         **_portfolio_document(placement.portfolio),
         "target_node": placement.target.name,
@@ -122,7 +123,8 @@ def _placement_document(placement: Placement) -> dict[str, Any]:
     }
 
 
-def _move_document(move: Move) -> dict[str, Any]:
+def move_document(move: Move) -> dict[str, Any]:
+    """Return a move and its reason."""
     return {
         **_portfolio_document(move.portfolio),
         "source_node": move.source.name if move.source else None,

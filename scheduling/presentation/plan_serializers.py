@@ -122,6 +122,56 @@ class PlanDocument(_Anything):
     load = LoadDocument(many=True)
 
 
+class LeavingDocument(MoveDocument):
+    """A portfolio of the drained node. `unpinned`: its pin to the node ends."""
+
+    unpinned = serializers.BooleanField()
+
+
+class RoomDocument(_Anything):
+    """Moves on other nodes that let more leave; then `stay` portfolios would stay."""
+
+    moves = MoveDocument(many=True)
+    stay = serializers.IntegerField()
+    sentence = serializers.CharField()
+
+
+class OneLossDocument(_Anything):
+    """The loss of a node: portfolios that it runs, and those that would have no place or wait."""
+
+    runs = serializers.IntegerField()
+    no_place = serializers.IntegerField()
+    wait = serializers.IntegerField()
+
+
+class LossChangeDocument(_Anything):
+    """The loss of a node before and after the drain."""
+
+    node = serializers.CharField()
+    before = OneLossDocument()
+    after = OneLossDocument()
+    is_worse = serializers.BooleanField()
+
+
+class DrainPlanDocument(_Anything):
+    """What a drain would do in the end. Nothing was changed."""
+
+    node = serializers.CharField()
+    taken_at = serializers.DateTimeField()
+    sentence = serializers.CharField()
+    leave = LeavingDocument(many=True)
+    stay = PendingDocument(many=True)
+    others = serializers.ListField(
+        child=serializers.DictField(), help_text="What moves besides, such as pending portfolios."
+    )
+    pins = serializers.ListField(child=serializers.CharField())
+    room = RoomDocument(allow_null=True)
+    help = HelpDocument(many=True)
+    losses = LossChangeDocument(many=True)
+    losses_sentence = serializers.CharField()
+    unforecast = serializers.IntegerField(help_text="Nodes whose loss was not forecast.")
+
+
 class RejectedDocument(_Anything):
     """A change of the plan that was refused when the pass began it."""
 

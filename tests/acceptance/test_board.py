@@ -198,8 +198,11 @@ def test_drain_by_dialog_states_its_consequence_and_empties_the_node(window, ins
     here = window.page.locator("#col-node-3 .card").evaluate_all(
         "cards => cards.map(c => c.dataset.portfolio)"
     )
-    consequences = window.page.inner_text("dialog .consequences")
-    assert all(name in consequences for name in here)
+    goes = window.page.locator("dialog tr[data-portfolio]").evaluate_all(
+        "rows => Object.fromEntries(rows.map(r => [r.dataset.portfolio, r.dataset.target]))"
+    )
+    assert sorted(goes) == sorted(here)
+    assert set(goes.values()) <= {"node-1", "node-2"}
     window.page.fill("dialog [name=reason]", "kernel update")
     window.confirm("Drain node-3")
     try:

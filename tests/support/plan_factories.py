@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from scheduling.decide.reasons import render
 from scheduling.decide.types import NodeView, Plan, PortfolioView, Snapshot
+from scheduling.decide.what_if.drain import carried_out
 
 NOW = 1_000_000.0
+
+applied = carried_out
 
 
 def node(number: int, **changes: Any) -> NodeView:
@@ -35,28 +37,6 @@ def world(
     """Return a snapshot taken at NOW."""
     return Snapshot(
         **{"taken_at": NOW, "nodes": tuple(nodes), "portfolios": tuple(portfolios), **changes}
-    )
-
-
-def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """Return the snapshot after all handoffs of the plan. Drain and failover clear the pin."""
-    targets = {step.portfolio.id: step.target.id for step in plan.place}
-    targets |= {step.portfolio.id: step.target.id for step in plan.move}
-    unpinned = {move.portfolio.id for move in plan.move if move.cause in ("drain", "failover")}
-    return replace(
-        snapshot,
-        portfolios=tuple(
-            replace(
-                each,
-                node=targets[each.id],
-                phase="running",
-                handoff=None,
-                pinned=None if each.id in unpinned else each.pinned,
-            )
-            if each.id in targets
-            else each
-            for each in snapshot.portfolios
-        ),
     )
 
 

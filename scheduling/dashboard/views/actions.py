@@ -87,6 +87,7 @@ def perform_action(
     context: dict[str, Any],
     call_with: Any = None,
     then: str = "",
+    template: str = "dashboard/parts/action_form.html",
 ) -> HttpResponse:
     """Show the form; on POST call the operation and show the outcome.
 
@@ -105,7 +106,7 @@ def perform_action(
         "ticked": [option for option, _ in operation.options if request.POST.get(option)],
     }
     if request.method != "POST":
-        return render_form(request, "dashboard/parts/action_form.html", context)
+        return render_form(request, template, context)
     arguments: dict[str, Any] = {
         option: option in context["ticked"] for option, _ in operation.options
     }
@@ -116,7 +117,7 @@ def perform_action(
         operation.call(*([given] if given else []), actor=request.user.get_username(), **arguments)
     except Refused as refused:
         context["refused"] = refused.message
-        return render_form(request, "dashboard/parts/action_form.html", context, refused.status)
+        return render_form(request, template, context, refused.status)
     return succeed(request, operation.outcome(name), then)
 
 

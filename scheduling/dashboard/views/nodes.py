@@ -29,6 +29,7 @@ from scheduling.observe.fleet_view import FleetView, NodeView
 from scheduling.operations import registry
 from scheduling.operations.tokens import NewToken
 from scheduling.presentation.documents import unregistered_node
+from scheduling.presentation.drain_plan import drain_document
 from scheduling.presentation.node_command import first_start, node_command
 
 #: What happened to a node, and what was done to it.
@@ -49,6 +50,7 @@ HISTORY = (
 )
 HISTORY_ROWS = 20
 HANDOFF_ROWS = 12
+PLAN_ROWS = 50
 TOKEN_ROWS = 50
 
 
@@ -60,7 +62,7 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
     shown = _shown(context["fleet"], name)
     if shown is None:
         return _no_node(request, name)
-    row = Node.objects.only("label_edits", "reported_labels").get(pk=shown.id)
+    row = Node.objects.only("label_edits", "reported_labels", "drain_until_return").get(pk=shown.id)
     history = Event.objects.filter(node_id=shown.id, kind__in=HISTORY)
     context |= {
         "node": shown,
@@ -70,6 +72,8 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
         "handoffs": [_handoff_row(row) for row in _newest_handoffs(shown.id)],
         "history": page_by_id(history, request.GET, "before", HISTORY_ROWS),
         "labels": _labels(row, shown.labels),
+        "progress": drain_progress(shown),
+        "until_return": row.drain_until_return,
         # Without the edits: they come on top of what the daemon reports.
         "command": node_command(_server(request), name, shown.capacity, row.reported_labels),
     }
@@ -122,6 +126,51 @@ def _labels(row: Node, labels: dict[str, str]) -> list[dict[str, Any]]:
 
 def _server(request: HttpRequest) -> str:
     return request.build_absolute_uri("/").rstrip("/")
+
+
+def drain_progress(shown: NodeView) -> dict[str, Any] | None:
+    """Return how far the drain of the node is, or None if it does not drain. Two statements."""
+    if not shown.draining:
+        return None
+    begun = Event.objects.filter(node_id=shown.id, kind="node_draining").order_by("-pk").first()
+    if begun is None:
+        return None
+    gone = (
+        Handoff.objects.filter(source_node=shown.id, state="done", requested_at__gte=begun.at)
+        .exclude(target_node=shown.id)
+        .values("portfolio")
+        .distinct()
+        .count()
+    )
+    return {"since": begun.at, "gone": gone, "all": gone + len(shown.portfolios)}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def drain(request: HttpRequest, name: str) -> HttpResponse:
+    """Show what a drain would do, portfolio by portfolio; on POST begin it."""
+    context = page_context(request, "nodes")
+    shown = find_node(context["fleet"], name)
+    if shown is None:
+        return _no_node(request, name)
+    plan = drain_document(name)
+    context |= {
+        "node": shown,
+        "plan": plan,
+        "leave": plan["leave"][:PLAN_ROWS],
+        "leave_more": max(len(plan["leave"]) - PLAN_ROWS, 0),
+        "stay": plan["stay"][:PLAN_ROWS],
+        "stay_more": max(len(plan["stay"]) - PLAN_ROWS, 0),
+        "losses": [row for row in plan["losses"] if row["is_worse"]][:PLAN_ROWS],
+    }
+    return perform_action(
+        request,
+        registry.DRAIN,
+        shown,
+        name,
+        context,
+        template="dashboard/parts/drain_form.html",
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

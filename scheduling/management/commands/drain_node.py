@@ -1,12 +1,16 @@
-"""manage.py drain_node NODE [--undo] [--reason TEXT]"""
+"""manage.py drain_node NODE [--plan | --undo] [--make-room] [--until-return] [--reason TEXT]"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+from django.core.management.base import CommandParser
 
 from scheduling.decide.reasons import count
 from scheduling.management.node_commands import NodeMarkCommand
 from scheduling.operations import registry
+from scheduling.presentation.drain_plan import drain_document
 
 
 class Command(NodeMarkCommand):
@@ -14,7 +18,43 @@ class Command(NodeMarkCommand):
     operation = registry.DRAIN
     undo_operation = registry.UNDRAIN
 
+    def arguments(self, parser: CommandParser) -> None:
+        """Add the options of a drain."""
+        super().arguments(parser)
+        parser.add_argument(
+            "--plan", action="store_true", help="show what the drain would do, and change nothing"
+        )
+        for option, text in registry.DRAIN.options:
+            parser.add_argument(f"--{option.replace('_', '-')}", action="store_true", help=text)
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Show the plan, or begin or end the drain."""
+        if options["plan"]:
+            document = drain_document(options["node"])
+            self.show(document, "\n".join(_lines(document)))
+            return
+        super().act(options)
+
+    def extra(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of the drain."""
+        return {option: options[option] for option, _ in registry.DRAIN.options}
+
     def outcome(self, document: dict[str, Any]) -> str:
         """Return how many portfolios are to be handed off."""
         left = count(len(document["portfolios"]), "portfolio")
         return f"{document['name']} is draining: {left} to hand off."
+
+
+def _lines(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield the plan, a line for each portfolio."""
+    yield plan["sentence"]
+    for move in plan["leave"]:
+        pin = "; its pin ends" if move["unpinned"] else ""
+        yield f"  {move['portfolio']} → {move['target_node']}: {move['reason']}{pin}"
+    for entry in plan["stay"]:
+        yield f"  {entry['portfolio']} stays: {entry['reason']}"
+    if plan["room"] is not None:
+        yield f"{plan['room']['sentence']} (--make-room)"
+    for remedy in plan["help"]:
+        yield remedy["reason"]
+    yield plan["losses_sentence"]

@@ -1,0 +1,194 @@
+"""A drain as a plan: in its dialog, over the API and on the command line, and its progress."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+
+from portfolios.models import Portfolio
+from scheduling import operations
+from scheduling.db.transaction import execute
+from scheduling.enact.lease import goodbye
+from scheduling.enact.pin import pin
+from scheduling.enact.register import register
+from scheduling.models import Event, Handoff, Node
+from scheduling.observe import fleet_view
+from scheduling.permissions import Role
+from scheduling.timing import timing
+from tests.support.api_client import counted_statements, make_user, problem
+from tests.support.factories import (
+    GATEWAY_ID,
+    FakeNode,
+    make_node,
+    make_running_portfolio,
+    newest_handoff,
+    owner,
+    register_message,
+)
+
+pytestmark = pytest.mark.django_db
+
+DIALOG: dict[str, Any] = {"headers": {"X-Dashboard": "dialog"}}
+
+
+@pytest.fixture
+def desk() -> Client:
+    client = Client()
+    client.force_login(make_user("mira", Role.OPERATOR))
+    return client
+
+
+def text_of(answer: Any) -> str:
+    return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def crowded() -> list[FakeNode]:
+    """`heavy` on node-1 fits node-2 only once `light` leaves it for node-3."""
+    nodes = [make_node("node-1"), make_node("node-2", capacity=4), make_node("node-3", capacity=1)]
+    make_running_portfolio("heavy", nodes[0], weight=4)
+    make_running_portfolio("light", nodes[1])
+    return nodes
+
+
+def test_dialog_says_where_each_goes_and_what_a_loss_would_cost_afterwards(desk: Client) -> None:
+    make_running_portfolio("gone", make_node("node-1"))
+    make_running_portfolio("here", make_node("node-2"))
+    page = text_of(desk.get("/nodes/node-1/drain/", **DIALOG))
+    assert "1 portfolio moves, running on until its new node is ready." in page
+    assert 'data-portfolio="gone" data-target="node-2"' in page
+    loss = "2 of 2 would have no place if node-2 were lost (now 0)."
+    assert page.index(loss) < page.index('name="reason"') < page.index("Drain node-1 </button>")
+
+
+def test_portfolio_that_no_node_takes_stays_with_its_reason_and_what_would_help(
+    desk: Client,
+) -> None:
+    make_running_portfolio("heavy", make_node("node-1"), weight=4)
+    make_node("node-2", capacity=3)
+    page = text_of(desk.get("/nodes/node-1/drain/", **DIALOG))
+    assert re.search(r'data-portfolio="heavy" data-stays', page)
+    assert "1 would stay, since no other node takes it." in page
+    assert "Add a node of capacity 4: then all of them leave." in page
+    assert 'name="make_room"' not in page
+    assert "End the drain of node-1" not in page
+
+
+def test_pin_that_ends_is_named(desk: Client) -> None:
+    first = make_node("node-1")
+    make_node("node-2")
+    make_running_portfolio("p", first)
+    execute(pin(owner("p", first).portfolio.pk, first.row.pk, actor="olive", reason=""))
+    page = text_of(desk.get("/nodes/node-1/drain/", **DIALOG))
+    assert "The pins of p end" in page
+    assert "its pin ends" in page
+
+
+def test_room_is_made_first_if_the_operator_asks_for_it(desk: Client) -> None:
+    crowded()
+    page = text_of(desk.get("/nodes/node-1/drain/", **DIALOG))
+    assert "Make room first (light → node-3): then all of them leave." in page
+    answer = desk.post("/nodes/node-1/drain/", {"reason": "kernel update", "make_room": "on"})
+    assert answer.status_code == 302
+    moved = newest_handoff(Portfolio.objects.get(name="light"))
+    assert (moved.kind, str(moved.target_node), moved.requested_by) == ("migrate", "node-3", "mira")
+    assert "makes room for heavy" in moved.reason
+    assert Node.objects.get(name="node-1").drain_reason == "kernel update"
+
+
+def test_drain_without_that_moves_nothing_of_other_nodes(desk: Client) -> None:
+    crowded()
+    before = Handoff.objects.count()
+    desk.post("/nodes/node-1/drain/", {"reason": "kernel update"})
+    assert Handoff.objects.count() == before
+    assert Node.objects.get(name="node-1").draining
+
+
+def test_drain_ends_once_its_daemon_has_left_and_is_back(desk: Client) -> None:
+    node = make_node("node-1")
+    desk.post("/nodes/node-1/drain/", {"until_return": "on"})
+    again = register_message(uuid4())
+    execute(
+        register(node.row.pk, "node-1", again, timing(), GATEWAY_ID)
+    )  # it crashed: the drain goes on
+    assert Node.objects.get().draining
+    node.incarnation = again.incarnation  # type: ignore[assignment]
+    execute(goodbye(node.row.pk, "node-1", node.incarnation, "stopped"))
+    execute(register(node.row.pk, "node-1", register_message(uuid4()), timing(), GATEWAY_ID))
+    found = Node.objects.get()
+    assert (found.draining, found.drain_until_return, found.drain_actor) == (False, False, "")
+    assert Event.objects.get(kind="node_undrained").reason == "its daemon registered again"
+
+
+def test_drain_stays_after_a_return_if_nobody_asked_for_its_end() -> None:
+    node = make_node("node-1")
+    operations.drain("node-1", actor="olive")
+    execute(goodbye(node.row.pk, "node-1", node.incarnation, "stopped"))
+    execute(register(node.row.pk, "node-1", register_message(uuid4()), timing(), GATEWAY_ID))
+    assert Node.objects.get().draining
+
+
+def test_progress_counts_what_was_handed_off_since_the_drain_began(desk: Client) -> None:
+    first, second = make_node("node-1"), make_node("node-2")
+    for name in ("a", "b"):
+        make_running_portfolio(name, first)
+    operations.drain("node-1", actor="olive")
+    assert "0 of 2 handed off" in text_of(desk.get("/nodes/node-1/"))
+    hand = owner("a", first)
+    row = hand.move_to(second)
+    handoff = Handoff.objects.get(pk=row.id)
+    second.ready(handoff)
+    hand.release(handoff)
+    second.commit("a")
+    page = text_of(desk.get("/nodes/node-1/"))
+    assert "1 of 2 handed off" in page
+    operations.undrain("node-1", actor="olive")
+    assert "of 2 handed off" not in text_of(desk.get("/nodes/node-1/"))
+
+
+def test_statements_do_not_grow_with_the_portfolios_of_the_plan(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_view, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
+    first = make_node("node-1", capacity=9)
+    make_node("node-2", capacity=9)
+    counts = []
+    for names in (("a",), ("b", "c", "d")):
+        for name in names:
+            make_running_portfolio(name, first)
+        desk.get("/nodes/node-1/drain/", **DIALOG)
+        with counted_statements() as seen:
+            desk.get("/nodes/node-1/drain/", **DIALOG)
+        counts.append(len(seen))
+    assert counts[0] == counts[1]
+
+
+def test_plan_over_the_api_and_on_the_command_line(operator: Any, viewer: Any) -> None:
+    crowded()
+    plan = viewer.get("nodes/node-1/drain-plan/").json()
+    assert [entry["portfolio"] for entry in plan["stay"]] == ["heavy"]
+    assert [move["portfolio"] for move in plan["room"]["moves"]] == ["light"]
+    assert not Node.objects.filter(draining=True).exists()
+    problem(viewer.get("nodes/node-9/drain-plan/"), 404, "not_found")
+    out = StringIO()
+    call_command("drain_node", "node-1", "--plan", stdout=out)
+    assert "heavy stays" in out.getvalue()
+    assert "(--make-room)" in out.getvalue()
+    assert not Node.objects.filter(draining=True).exists()
+    body = {"reason": "kernel update", "make_room": True, "until_return": True}
+    assert operator.post("nodes/node-1/drain/", body).status_code == 200
+    assert Node.objects.get(name="node-1").drain_until_return
+    assert Handoff.objects.filter(kind="migrate", target_node__name="node-3").count() == 1
+
+
+def test_plan_speaks_chinese(desk: Client) -> None:
+    crowded()
+    answer = desk.get("/nodes/node-1/drain/", headers={"Accept-Language": "zh-CN"})
+    page = text_of(answer)
+    assert "1 个将留下，因为没有其他节点能接收。" in page
+    assert "先腾出空间（light → node-3）" in page
