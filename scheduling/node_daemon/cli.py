@@ -10,6 +10,7 @@ from typing import cast
 from portfolios.runtime.open_files import TooFewFiles, raise_open_file_limit
 from scheduling.node_daemon.config import TOKEN_VARIABLE, make_config
 from scheduling.node_daemon.errors import InvalidArguments
+from scheduling.node_daemon.tls import tls_context
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # Hidden, since every user of the machine can read command lines.
     parser.add_argument("--token", default="", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--ca",
+        default="",
+        metavar="PATH",
+        help="certificates (PEM) that sign the server's; default: those of the system",
+    )
+    parser.add_argument(
+        "--client-cert",
+        default="",
+        metavar="PATH",
+        help="certificate (PEM) to show to a proxy that asks for one",
+    )
+    parser.add_argument(
+        "--client-key",
+        default="",
+        metavar="PATH",
+        help="its private key; default: in the file of --client-cert",
+    )
     parser.add_argument(
         "--capacity", type=int, default=5, help="sum of the weights that it can run"
     )
@@ -44,6 +63,13 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
             capacity=int(str(given["capacity"])),
             labels=list(cast(list[str], given["label"])),
             json_logs=bool(given["json"]),
+            tls=tls_context(
+                str(given["server"]),
+                ca=str(given["ca"] or ""),
+                certificate=str(given["client_cert"] or ""),
+                key=str(given["client_key"] or ""),
+            ),
+            client_key=str(given["client_key"] or given["client_cert"] or ""),
         )
     except InvalidArguments as wrong:
         sys.stderr.write(f"{wrong}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +35,15 @@ class NodeConfig:
     child_memory_mb: int = 1024
     guarded: bool = True  #: sandbox strategies: no new processes, signals, sockets or files
     token_file: str = ""  #: absolute; strategies may not read it
+    client_key: str = ""  #: absolute; nor this
+    tls: ssl.SSLContext | None = None  #: None: the default of aiohttp, the system's certificates
     leave_within_s: float = 8.0  #: for moving portfolios to other nodes after SIGTERM
     cache: Path = Path()  #: artifacts and environments of this node; nothing else writes there
+
+    @property
+    def hidden(self) -> str:
+        """Return the files that strategies may not read, separated as in PATH."""
+        return os.pathsep.join(filter(None, (self.token_file, self.client_key)))
 
     @property
     def socket_url(self) -> str:
@@ -52,6 +60,8 @@ def make_config(
     capacity: int = 5,
     labels: list[str] | None = None,
     json_logs: bool = False,
+    tls: ssl.SSLContext | None = None,
+    client_key: str = "",
     environment: Mapping[str, str] = os.environ,
 ) -> NodeConfig:
     """Return the settings. Raise InvalidArguments with a sentence if they are invalid."""
@@ -79,6 +89,8 @@ def make_config(
         guarded=_yes_or_no(environment, "GINKGO_STRATEGY_GUARD"),
         cache=_cache_folder(environment, name),
         token_file=os.path.abspath(token_file) if token_file else "",
+        client_key=os.path.abspath(client_key) if client_key else "",
+        tls=tls,
     )
 
 

@@ -41,6 +41,7 @@ DOWNLOAD_CHUNK_BYTES = 256 << 10
 MAX_LOCK_BYTES = 4 << 20
 PARALLEL_DOWNLOADS = 4
 UNAUTHORIZED = 401
+TOO_LARGE = 413
 
 T = TypeVar("T")
 
@@ -61,16 +62,17 @@ class ControlPlaneClient:
 
     async def __aenter__(self) -> ControlPlaneClient:
         headers = {"Authorization": f"Bearer {self._config.token}"}
+        tls = self._config.tls or True
         self._session = aiohttp.ClientSession(
-            headers=headers, connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60)
+            headers=headers, connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60, ssl=tls)
         )
         # Neither must requests that wait for market data.
         self._feeds = aiohttp.ClientSession(
-            headers=headers, connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60)
+            headers=headers, connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60, ssl=tls)
         )
         # Slow downloads must not take the connections of heartbeats and commits.
         self._downloads = aiohttp.ClientSession(
-            headers=headers, connector=aiohttp.TCPConnector(limit=PARALLEL_DOWNLOADS)
+            headers=headers, connector=aiohttp.TCPConnector(limit=PARALLEL_DOWNLOADS, ssl=tls)
         )
         return self
 
@@ -209,6 +211,14 @@ def _error_of(path: str, status: int, data: bytes) -> Exception:
         problem = Problem(code="", message=f"the gateway answered {path} with {status}")
     if status == UNAUTHORIZED:
         return RegistrationRefused(problem.message)
+    if status == TOO_LARGE and not problem.code:
+        # Of a proxy: the gateway's own answer has a code. Repeated, it would get the same answer.
+        return RequestRefused(
+            status,
+            "payload_too_large",
+            f"a proxy before the gateway refused the body of {path} as too large (413): let it "
+            "pass 32 MB (nginx: client_max_body_size 32m)",
+        )
     if status >= 500 or status in (408, 425, 429) or not problem.code:
         return ServerUnavailable(f"the gateway answered {path} with {status}: {problem.message}")
     return RequestRefused(status, problem.code, problem.message)

@@ -49,7 +49,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _run(config: NodeConfig) -> int:
     signals = StopSignals()
     forkserver = ForkserverClient(
-        config.child_memory_mb, guarded=config.guarded, hidden=config.token_file
+        config.child_memory_mb, guarded=config.guarded, hidden=config.hidden
     )
     forkserver.launch()
     try:
@@ -88,7 +88,7 @@ def _strategy_code(
         return ForkserverClient(
             config.child_memory_mb,
             guarded=config.guarded,
-            hidden=config.token_file,
+            hidden=config.hidden,
             environment=environment,
         )
 

@@ -1,0 +1,63 @@
+"""The files in deploy/ start the processes that bin/up starts, with the same options."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ginkgo_site.launcher import launcher
+from ginkgo_site.launcher.web import GUARDED
+from scheduling.gateway.request_bodies import MAX_COMMIT_BODY
+
+ROOT = Path(__file__).parents[3]
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+
+
+def unit(path: Path) -> configparser.SectionProxy:
+    """Return the section [Service] of a unit."""
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(path.read_text(encoding="utf-8"))
+    return parser["Service"]
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_units_end_only_the_main_process_and_restart(path: Path) -> None:
+    service = unit(path)
+    assert (service["KillMode"], service["Restart"]) == ("mixed", "always")
+    assert service["User"] in ("ginkgo", "ginkgo-node")
+    assert int(service["TimeoutStopSec"]) >= 20
+
+
+def test_web_unit_has_the_options_of_the_launcher() -> None:
+    words = shlex.split(unit(ROOT / "deploy/systemd/ginkgo-web@.service")["ExecStart"])
+    source = Path(launcher.__file__).read_text(encoding="utf-8")
+    begins = source[source.index("def _start_web") : source.index("def _start_watcher")]
+    options = re.findall(r'"(--[a-z-]+)"', begins) + list(GUARDED[::2])
+    assert options
+    assert [option for option in options if option not in words] == []
+    assert words[words.index("--ws-max-size") + 1] == GUARDED[GUARDED.index("--ws-max-size") + 1]
+
+
+def test_each_process_of_the_control_plane_has_a_unit() -> None:
+    started = " ".join(unit(path)["ExecStart"] for path in UNITS)
+    words = ("ginkgo_site.asgi:application", "run_watcher", "qcluster", "scheduling.node_daemon")
+    assert [word for word in words if word not in started] == []
+
+
+def test_proxies_let_the_largest_body_pass() -> None:
+    text = (ROOT / "deploy/nginx.conf").read_text(encoding="utf-8")
+    found = re.search(r"client_max_body_size (\d+)m;", text)
+    assert found is not None
+    assert int(found[1]) << 20 > MAX_COMMIT_BODY
+
+
+def test_no_example_has_a_secret() -> None:
+    for path in (ROOT / "deploy").glob("*.example"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith(("GINKGO_SECRET_KEY", "GINKGO_ENCRYPTION_KEYS")):
+                assert line.endswith("="), f"{path.name}: {line}"
