@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.status import Status
 
+from scheduling.decide.reasons import count
 from scheduling.management.base import Failed
 from scheduling.models import ACTIVE_STATES, Handoff, Phase, Run
 
@@ -70,6 +71,26 @@ def _status(text: str) -> Iterator[Status | None]:
         return
     with Console(stderr=True).status(text) as status:
         yield status
+
+
+def wait_until_empty(node: str, wait_s: float) -> None:
+    """Return once the node owns no portfolio. Raise Failed after `wait_s`, naming some."""
+    runs = Run.objects.filter(node__name=node).select_related("portfolio").order_by("portfolio")
+    until = time.monotonic() + wait_s
+    with _status(f"drain of {node}") as status:
+        while left := list(runs):
+            names = ", ".join(run.portfolio.name for run in left[:3])
+            if status:
+                status.update(f"drain of {node}: {len(left)} left, {names}")
+            if time.monotonic() >= until:
+                raise Failed(
+                    "wait_timeout",
+                    f"{node} still runs {count(len(left), 'portfolio')} after {wait_s:g} s: "
+                    f"{names}{', …' if len(left) > 3 else ''}; it drains on. "
+                    f"`manage.py drain_node {node} --plan` says what has no place.",
+                    left=len(left),
+                )
+            time.sleep(POLL_S)
 
 
 def wait_for_running(name: str, wait_s: float) -> Handoff | None:

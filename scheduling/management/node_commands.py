@@ -34,8 +34,12 @@ class NodeMarkCommand(GinkgoCommand):
             self.show(node_document(name), self.undo_operation.outcome(name))
             return
         self.operation.call(name, actor=self.actor, reason=options["reason"], **self.extra(options))
+        self.finish(name, options)
         document = node_document(name)
         self.show(document, self.outcome(document))
+
+    def finish(self, name: str, options: dict[str, Any]) -> None:
+        """Wait for what the mark leads to, where asked."""
 
     def extra(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return further arguments of the operation."""

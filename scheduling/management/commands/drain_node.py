@@ -1,4 +1,5 @@
-"""manage.py drain_node NODE [--plan | --undo] [--make-room] [--until-return] [--reason TEXT]"""
+"""manage.py drain_node NODE [--plan | --undo] [--make-room] [--until-return]
+[--reason TEXT] [--wait SECONDS]"""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling.decide.reasons import count
+from scheduling.management.arguments import seconds
+from scheduling.management.handoff_wait import wait_until_empty
 from scheduling.management.node_commands import NodeMarkCommand
 from scheduling.operations import registry
 from scheduling.presentation.drain_plan import drain_document
@@ -26,6 +29,12 @@ class Command(NodeMarkCommand):
         )
         for option, text in registry.DRAIN.options:
             parser.add_argument(f"--{option.replace('_', '-')}", action="store_true", help=text)
+        parser.add_argument(
+            "--wait",
+            metavar="SECONDS",
+            type=seconds,
+            help="wait until the node is empty; exit with 1 after this time, while it drains on",
+        )
 
     def act(self, options: dict[str, Any]) -> None:
         """Show the plan, or begin or end the drain."""
@@ -39,8 +48,15 @@ class Command(NodeMarkCommand):
         """Return the options of the drain."""
         return {option: options[option] for option, _ in registry.DRAIN.options}
 
+    def finish(self, name: str, options: dict[str, Any]) -> None:
+        """Wait until the node is empty."""
+        if options["wait"]:
+            wait_until_empty(name, options["wait"])
+
     def outcome(self, document: dict[str, Any]) -> str:
         """Return how many portfolios are to be handed off."""
+        if not document["portfolios"]:
+            return f"{document['name']} is drained: it runs nothing."
         left = count(len(document["portfolios"]), "portfolio")
         return f"{document['name']} is draining: {left} to hand off."
 

@@ -329,6 +329,19 @@ def test_drain_and_cordon_and_back(command: str, flag: str) -> None:
     assert refused(command, "nix")[1]["code"] == "not_found"
 
 
+def test_drain_waits_until_the_node_is_empty() -> None:
+    node = make_node("node-1")
+    assert said("drain_node", "node-1", "--wait", "5").strip() == (
+        "node-1 is drained: it runs nothing."
+    )
+    make_running_portfolio("canary-1", node)
+    _, problem = refused("drain_node", "node-1", "--wait", "0.1")
+    assert problem["code"] == "wait_timeout"
+    assert problem["message"].startswith(
+        "node-1 still runs 1 portfolio after 0.1 s: canary-1; it drains on."
+    )
+
+
 def test_rebalance_dry_run_changes_nothing() -> None:
     make_node("node-1")
     make_portfolio("canary-1")
