@@ -330,16 +330,13 @@ def test_drain_and_cordon_and_back(command: str, flag: str) -> None:
 
 
 def test_drain_waits_until_the_node_is_empty() -> None:
-    node = make_node("node-1")
-    assert said("drain_node", "node-1", "--wait", "5").strip() == (
-        "node-1 is drained: it runs nothing."
-    )
-    make_running_portfolio("canary-1", node)
-    _, problem = refused("drain_node", "node-1", "--wait", "0.1")
+    make_running_portfolio("canary-1", make_node("node-1"))
+    make_node("node-2")
+    sentence, problem = refused("drain_node", "node-1", "--wait", "0.1")
     assert problem["code"] == "wait_timeout"
-    assert problem["message"].startswith(
-        "node-1 still runs 1 portfolio after 0.1 s: canary-1; it drains on."
-    )
+    assert sentence.startswith("node-1 still runs 1 portfolio after 0.1 s: canary-1; it drains on.")
+    told_so = said("drain_node", "node-2", "--wait", "5").strip()
+    assert told_so == "node-2 is drained: it runs nothing."
 
 
 def test_rebalance_dry_run_changes_nothing() -> None:
