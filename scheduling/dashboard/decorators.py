@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 
 from portfolios.text import unprintable_errors
@@ -19,7 +20,7 @@ from scheduling.permissions import OPERATOR_GROUP, VIEWER_GROUP, may_act, may_re
 
 logger = logging.getLogger(__name__)
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 def _login_redirect(request: HttpRequest) -> HttpResponse:
@@ -34,7 +35,7 @@ def viewer_required(view: View) -> View:
     """Require a viewer or operator; redirect anonymous users to the login page."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _login_redirect(request)
         if not may_read(request.user):
@@ -77,7 +78,7 @@ def operator_required(view: View) -> View:
 
     @operator_with_form
     @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         error = _unprintable_error(request)
         if error:
             return render_problem(request, 400, "Invalid character", error)
@@ -94,7 +95,7 @@ def operator_with_form(view: View) -> View:
 
     @wraps(view)
     @viewer_required
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not may_act(request.user):
             return render_problem(
                 request,

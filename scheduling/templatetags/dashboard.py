@@ -8,7 +8,8 @@ from typing import Any
 
 from django import template
 from django.http import QueryDict
-from django.utils.html import format_html
+from django.urls import reverse
+from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString
 
 from scheduling.dashboard.whatif import loss_tag
@@ -194,6 +195,20 @@ def field_words(path: str) -> str:
     if not rest:
         return words(path)
     return f"{_FIELD_WORDS.get(head, words(head))} {rest.replace('.', ' ')}".strip()
+
+
+@register.simple_tag
+def with_links(sentence: str, links: list[Any]) -> SafeString:
+    """Return a sentence of the audit log with what it names as links, the others after it."""
+    shown = conditional_escape(sentence)
+    for link in links:
+        anchor = format_html(
+            '<a class="link" href="{}">{}</a>', reverse(link.view, args=[link.argument]), link.label
+        )
+        label = conditional_escape(link.label)
+        found = shown.replace(label, anchor, 1) if label in shown else f"{shown} {anchor}"
+        shown = SafeString(found)
+    return shown
 
 
 @register.simple_tag

@@ -294,21 +294,61 @@ def test_what_if_page_offers_the_action_that_helps(frozen, window, installation)
         installation.call("POST", "/api/nodes/node-3/uncordon/", {})
 
 
-def test_invalid_parameter_is_reported_and_the_input_is_kept(window):
-    window.open("/portfolios/ge-sma/")
+def test_portfolio_is_created_changed_compared_and_rolled_back(window, installation):
+    page = window.page
+    window.open("/portfolios/")
+    page.click("text=New portfolio…")
+    page.select_option("[name=strategy]", "sma_cross")
+    page.wait_for_selector("[name='config.fast']")
+    page.fill("[name=name]", "desk-made")
+    page.fill("[name='config.fast']", "3")
+    page.fill("[name='config.slow']", "8")
+    page.fill("#id_symbols-add", "ibm")
+    page.keyboard.press("Enter")
+    assert page.inner_text(".symbol-picker .chips") == "IBM"
+    page.click("footer button:has-text('Create')")
+    page.wait_for_url("**/portfolios/desk-made/")
+    page.wait_for_selector("#part-head[data-phase=running]")
     window.wait_until_live()
-    window.page.click("#part-head >> text=Edit…")
-    window.page.wait_for_selector("dialog[open] form")
-    wrong = '{"fast": "many", "slow": 9}'
-    window.page.fill("dialog [name=config]", wrong)
-    window.page.fill("dialog [name=note]", "a try")
-    window.page.click("dialog button:has-text('Save')")
-    window.page.wait_for_selector('dialog .field-error[data-field="config"]')
-    assert "fast" in window.page.inner_text('dialog .field-error[data-field="config"]')
-    assert window.page.input_value("dialog [name=config]") == wrong
-    assert window.page.input_value("dialog [name=note]") == "a try"
-    window.page.click("dialog [data-cancel]")
-    window.page.wait_for_selector("dialog", state="hidden")
+    window.mark()
+
+    page.click("#part-head >> text=Edit…")
+    page.wait_for_selector("dialog[open] form")
+    page.fill("dialog [name='config.fast']", "many")
+    page.fill("dialog [name=note]", "a try")
+    page.click("dialog footer button:has-text('Save')")
+    wrong = page.inner_text("dialog .field-error[data-field='config.fast']")
+    assert wrong == "fast is 'many'; give a whole number."
+    assert page.input_value("dialog [name='config.fast']") == "many"
+    assert page.input_value("dialog [name=note]") == "a try"
+
+    page.fill("dialog [name='config.fast']", "2")
+    page.click("dialog footer button:has-text('Dry run')")
+    page.wait_for_selector("dialog [data-differs='config.fast']")
+    page.wait_for_selector("dialog [data-backtest-result] [data-orders]")
+    assert "orders instead of" in page.inner_text("dialog [data-backtest-result]")
+    window.confirm("Save")
+    page.wait_for_selector("tr[data-revision='2'].current")
+    assert window.was_not_reloaded()
+
+    page.click("a[aria-label='Compare r1 and r2']")
+    page.wait_for_selector("#compare [data-differs]")
+    assert page.inner_text("#compare [data-differs] del") == "3"
+    assert page.inner_text("#compare [data-differs] ins") == "2"
+    page.click("a[aria-label='Reload to r1…']")
+    page.wait_for_selector("dialog[open] form")
+    assert page.is_checked("dialog [name=revision][value='1']")
+    window.confirm("Reload")
+    page.wait_for_selector("tr[data-revision='1'].current")
+    assert installation.get("/api/portfolios/desk-made/")["revision"] == 1
+
+    page.click("[popovertarget=more-actions]")
+    page.click("#more-actions >> text=Delete…")
+    page.wait_for_selector("dialog[open] form")
+    page.click("dialog button:has-text('Delete desk-made')")
+    page.wait_for_url("**/portfolios/")
+    page.wait_for_selector("tr[data-portfolio]")
+    assert page.locator("tr[data-portfolio='desk-made']").count() == 0
 
 
 def test_portfolio_page_draws_its_curve_and_tables(window, installation):
@@ -336,7 +376,7 @@ def test_page_is_stale_while_the_server_is_silent(window, installation):
     web.send_signal(signal.SIGSTOP)
     try:
         window.page.wait_for_selector("#live[data-state=stale]", timeout=SLOW_MACHINE_S * 1000)
-        assert re.fullmatch(r"Stale since \d\d:\d\d:\d\d", window.page.inner_text("#live"))
+        assert re.fullmatch(r"Stale since \d\d:\d\d:\d\d UTC", window.page.inner_text("#live"))
         assert window.page.locator("#stale-banner").is_visible()
         assert "The server does not respond" in window.page.inner_text("#stale-banner")
         struck = "getComputedStyle(document.querySelector('.lease output')).textDecorationLine"

@@ -34,7 +34,33 @@ export function localTimes(root) {
   for (const element of root.querySelectorAll("time[datetime][data-shown]")) localise(element);
 }
 
+// Fields of a time in UTC become fields in the viewer's zone; what is sent stays UTC.
+function localFields() {
+  for (const field of document.querySelectorAll("input[data-utc]")) {
+    const sent = document.createElement("input");
+    sent.type = "hidden";
+    sent.name = field.name;
+    sent.value = field.value;
+    const given =
+      field.value.length > 10 ? field.value.replace(/(Z|[+-]\d\d:?\d\d)?$/, (end) => end || "Z") : field.value;
+    const at = given.length > 10 ? new Date(given) : new Date(`${given}T00:00:00Z`);
+    if (given && Number.isNaN(at.valueOf())) continue; // the page says what is wrong with it
+    field.removeAttribute("name");
+    field.after(sent);
+    field.value = "";
+    field.type = "datetime-local";
+    field.step = "1";
+    field.value = given ? `${dateOf(at)}T${timeOf(at)}` : "";
+    field.addEventListener("change", () => {
+      const chosen = new Date(field.value);
+      sent.value = Number.isNaN(chosen.valueOf()) ? "" : chosen.toISOString().replace(".000", "");
+    });
+  }
+  for (const label of document.querySelectorAll("[data-utc-label]")) label.remove();
+}
+
 export function startTimes() {
+  localFields();
   localTimes(document);
   for (const name of ["ginkgo-form", "ginkgo-updated"]) document.addEventListener(name, () => localTimes(document));
   const label = document.getElementById("time-zone");

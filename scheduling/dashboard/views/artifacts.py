@@ -11,6 +11,7 @@ from django.contrib import messages
 from django.core.exceptions import RequestDataTooBig
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_safe
@@ -30,7 +31,7 @@ from scheduling.operations import registry
 from scheduling.operations.artifacts import artifact_users, present_artifact
 from scheduling.presentation.uploads import limit_upload
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 MAX_FORM_BYTES = MAX_WHEEL_BYTES + MAX_LOCK_BYTES + 10_000
 
 
@@ -40,7 +41,7 @@ def _bounded_upload(view: View) -> View:
 
     @csrf_exempt
     @wraps(view)
-    def bounded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def bounded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         limit_upload(request, MAX_FORM_BYTES)
         try:
             return checked(request, *args, **kwargs)
@@ -53,7 +54,7 @@ def _bounded_upload(view: View) -> View:
 @_bounded_upload
 @require_http_methods(["GET", "HEAD", "POST"])
 @viewer_required
-def artifact_list(request: HttpRequest) -> HttpResponse:
+def artifact_list(request: HttpRequest) -> HttpResponseBase:
     """List artifacts, newest first; filter: `?q=`. POST adds one."""
     if request.method == "POST":
         return _upload(request)

@@ -1,4 +1,4 @@
-"""Portfolios, nodes, handoffs and the audit log as tables with filters in the query string."""
+"""Portfolios and nodes as tables with filters in the query string."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.board import PHASES, Column, build_board_page, display_status
-from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
-from scheduling.dashboard.handoff_steps import build_steps, kind_text, reason_text
-from scheduling.dashboard.pagination import page_by_id, page_by_offset, text_parameter
-from scheduling.models import Event, Handoff, HandoffKind, HandoffState, Tenure
-from scheduling.models.handoff import ACTIVE_STATES
+from scheduling.dashboard.pagination import page_by_offset
 from scheduling.observe.fleet_view import NodeView, PortfolioView
-from scheduling.presentation.formatting import UNKNOWN, percent
+from scheduling.presentation.formatting import percent
 
 NODE_STATUSES = ("alive", "draining", "suspect", "lost", "left")
 
@@ -84,81 +81,3 @@ def _node_row(node: NodeView, column: Column | None) -> dict[str, Any]:
         "cpu": column.cpu if column else None,
         "memory": column.memory if column else None,
     }
-
-
-@require_safe
-@viewer_required
-def handoffs(request: HttpRequest) -> HttpResponse:
-    """List handoffs, newest first; filters: `?portfolio=`, `?node=`, `?kind=`, `?state=`."""
-    context = page_context(request, "handoffs")
-    rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
-    filters = {
-        key: text_parameter(request.GET, key) for key in ("portfolio", "node", "kind", "state")
-    }
-    if filters["portfolio"]:
-        rows = rows.filter(portfolio__name=filters["portfolio"])
-    if filters["node"]:
-        rows = rows.filter(source_node__name=filters["node"]) | rows.filter(
-            target_node__name=filters["node"]
-        )
-    if filters["kind"]:
-        rows = rows.filter(kind=filters["kind"])
-    if filters["state"] == "active":
-        rows = rows.filter(state__in=ACTIVE_STATES)
-    elif filters["state"]:
-        rows = rows.filter(state=filters["state"])
-    context |= {
-        "table_page": page_by_id(rows, request.GET),
-        "filters": filters,
-        "kinds": HandoffKind.values,
-        "states": ["active", *HandoffState.values],
-    }
-    return render_page(request, "dashboard/handoffs.html", context)
-
-
-@require_safe
-@viewer_required
-def handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
-    """Show one handoff: steps, times, the resulting tenure and its audit events."""
-    row = (
-        Handoff.objects.select_related("portfolio", "source_node", "target_node")
-        .filter(pk=handoff_id)
-        .first()
-    )
-    if row is None:
-        return render_problem(request, 404, "No such handoff", f"There is no handoff {handoff_id}.")
-    context = page_context(request, "handoffs")
-    context |= {
-        "handoff": row,
-        "kind_text": kind_text(row),  # type: ignore[arg-type]
-        "epochs": f"{row.from_epoch} → {UNKNOWN if row.to_epoch is None else row.to_epoch}",
-        "revisions": f"r{row.from_revision} → r{row.to_revision}",
-        "reason_text": reason_text(row),  # type: ignore[arg-type]
-        "steps": build_steps(row, context["fleet"].at),  # type: ignore[arg-type]
-        "tenures": Tenure.objects.filter(handoff=row).select_related("node"),
-        "events": Event.objects.filter(data__handoff=row.pk)
-        .select_related("portfolio", "node")
-        .order_by("-pk")[:50],
-    }
-    return render_page(request, "dashboard/handoff.html", context)
-
-
-@require_safe
-@viewer_required
-def audit(request: HttpRequest) -> HttpResponse:
-    """List audit events, newest first; filters: `?kind=`, `?portfolio=`, `?node=`, `?actor=`."""
-    context = page_context(request, "audit")
-    rows = Event.objects.select_related("portfolio", "node")
-    filters = {
-        key: text_parameter(request.GET, key) for key in ("kind", "portfolio", "node", "actor")
-    }
-    if filters["kind"]:
-        rows = rows.filter(kind=filters["kind"])
-    if filters["portfolio"]:
-        rows = rows.filter(portfolio__name=filters["portfolio"])
-    if filters["node"]:
-        rows = rows.filter(node__name=filters["node"])
-    if filters["actor"]:
-        rows = rows.filter(actor=filters["actor"])
-    context |= {"table_page": page_by_id(rows, request.GET), "filters": filters}
-    return render_page(request, "dashboard/audit.html", context)

@@ -1,0 +1,230 @@
+"""Handoffs and the audit log: tables with filters in the query string, and as files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import F, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.http import require_safe
+
+from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.decorators import viewer_required
+from scheduling.dashboard.handoff_steps import build_steps, kind_text, reason_text
+from scheduling.dashboard.history import (
+    FORMATS,
+    OLDEST,
+    Span,
+    WrongTime,
+    export,
+    iso,
+    page_by_key,
+    read_span,
+    within,
+)
+from scheduling.dashboard.pagination import PAGE_ROWS, page_by_offset, text_parameter
+from scheduling.models import Event, Handoff, HandoffKind, HandoffState, Interface, Tenure
+from scheduling.models.handoff import ACTIVE_STATES
+from scheduling.observe.incarnations import without_incarnations
+from scheduling.observe.localized_reason import localized_reason
+from scheduling.permissions import may_act
+from scheduling.presentation.audit_lines import SENTENCES, audit_links, audit_sentence
+from scheduling.presentation.formatting import UNKNOWN
+
+MAX_NAMES = 1_000  #: offered by a list; others can be typed
+SLOWEST = "slowest"  #: longest pause first
+
+HANDOFF_COLUMNS = (
+    *("id", "requested_at", "finished_at", "portfolio", "kind", "state", "source", "target"),
+    *("from_revision", "to_revision", "from_epoch", "to_epoch", "pause_ms", "catchup_ms"),
+    *("requested_by", "reason", "error"),
+)
+EVENT_COLUMNS = (
+    *("id", "at", "kind", "portfolio", "node", "actor", "interface", "address", "sentence"),
+    *("reason", "data"),
+)
+
+
+def _filters(request: HttpRequest, *names: str) -> dict[str, str]:
+    return {name: text_parameter(request.GET, name) for name in (*names, "since", "until")}
+
+
+def _span(request: HttpRequest, context: dict[str, Any]) -> Span | None:
+    """Return the range of time; None, and the sentence in the context, if it cannot be read."""
+    try:
+        return read_span(request.GET)
+    except WrongTime as wrong:
+        context["refused"] = str(wrong)
+        return None
+
+
+def _names(context: dict[str, Any]) -> dict[str, Any]:
+    """Return the names that filters offer."""
+    fleet = context["fleet"]
+    return {
+        "portfolio_names": sorted(p.name for p in fleet.portfolios)[:MAX_NAMES],
+        "node_names": sorted(n.name for n in fleet.nodes)[:MAX_NAMES],
+    }
+
+
+@require_safe
+@viewer_required
+def handoffs(request: HttpRequest) -> HttpResponseBase:
+    """List handoffs; filters: `?portfolio=`, `?node=`, `?kind=`, `?state=`, `?since=`, `?until=`.
+
+    `?order=oldest` or `slowest` (by pause); `?format=csv` or `json` is a file.
+    """
+    context = page_context(request, "handoffs")
+    rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
+    filters = _filters(request, "portfolio", "node", "kind", "state")
+    span = _span(request, context)
+    if filters["portfolio"]:
+        rows = rows.filter(portfolio__name=filters["portfolio"])
+    if filters["node"]:
+        rows = rows.filter(
+            Q(source_node__name=filters["node"]) | Q(target_node__name=filters["node"])
+        )
+    if filters["kind"]:
+        rows = rows.filter(kind=filters["kind"])
+    if filters["state"] == "active":
+        rows = rows.filter(state__in=ACTIVE_STATES)
+    elif filters["state"]:
+        rows = rows.filter(state=filters["state"])
+    rows = rows.none() if span is None else within(rows, "requested_at", span)
+    order = text_parameter(request.GET, "order")
+    if request.GET.get("format") in FORMATS and span is not None:
+        return export(
+            request, "handoffs", rows, HANDOFF_COLUMNS, _handoff_row, oldest_first=order == OLDEST
+        )
+    if order == SLOWEST:
+        slowest = rows.order_by(F("pause_ms").desc(nulls_last=True), "-pk")
+        page = page_by_offset(slowest, request.GET, "before", PAGE_ROWS)
+    else:
+        page = page_by_key(rows, request.GET, oldest_first=order == OLDEST)
+    context |= _names(context) | {
+        "table_page": page,
+        "filters": filters,
+        "order": order,
+        "kinds": HandoffKind.values,
+        "states": ["active", *HandoffState.values],
+    }
+    return render_page(request, "dashboard/handoffs.html", context, 400 if span is None else 200)
+
+
+def _handoff_row(row: Handoff) -> dict[str, Any]:
+    return {
+        "id": row.pk,
+        "requested_at": iso(row.requested_at),
+        "finished_at": iso(row.finished_at),
+        "portfolio": row.portfolio.name,
+        "kind": row.kind,
+        "state": row.state,
+        "source": row.source_node.name if row.source_node else None,
+        "target": row.target_node.name if row.target_node else None,
+        "from_revision": row.from_revision,
+        "to_revision": row.to_revision,
+        "from_epoch": row.from_epoch,
+        "to_epoch": row.to_epoch,
+        "pause_ms": row.pause_ms,
+        "catchup_ms": row.catchup_ms,
+        "requested_by": row.requested_by,
+        "reason": localized_reason(row),
+        "error": row.error,
+    }
+
+
+@require_safe
+@viewer_required
+def handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
+    """Show one handoff: steps, times, the resulting tenure and its audit events."""
+    row = (
+        Handoff.objects.select_related("portfolio", "source_node", "target_node")
+        .filter(pk=handoff_id)
+        .first()
+    )
+    if row is None:
+        return render_problem(request, 404, "No such handoff", f"There is no handoff {handoff_id}.")
+    context = page_context(request, "handoffs")
+    context |= {
+        "handoff": row,
+        "kind_text": kind_text(row),  # type: ignore[arg-type]
+        "epochs": f"{row.from_epoch} → {UNKNOWN if row.to_epoch is None else row.to_epoch}",
+        "revisions": f"r{row.from_revision} → r{row.to_revision}",
+        "reason_text": reason_text(row),  # type: ignore[arg-type]
+        "steps": build_steps(row, context["fleet"].at),  # type: ignore[arg-type]
+        "tenures": Tenure.objects.filter(handoff=row).select_related("node"),
+        "lines": _lines(
+            Event.objects.filter(data__handoff=row.pk)
+            .select_related("portfolio", "node")
+            .order_by("-pk")[:50]
+        ),
+    }
+    return render_page(request, "dashboard/handoff.html", context)
+
+
+def _lines(events: Any) -> list[dict[str, Any]]:
+    """Return the events with their sentences."""
+    return [
+        {"event": event, "sentence": audit_sentence(event), "links": audit_links(event)}
+        for event in events
+    ]
+
+
+@require_safe
+@viewer_required
+def audit(request: HttpRequest) -> HttpResponseBase:
+    """List audit events; filters: `?kind=`, `?portfolio=`, `?node=`, `?actor=`, `?interface=`,
+    `?since=`, `?until=`. `?order=oldest`; `?format=csv` or `json` is a file.
+    """
+    context = page_context(request, "audit")
+    rows: QuerySet[Event] = Event.objects.select_related("portfolio", "node")
+    filters = _filters(request, "kind", "portfolio", "node", "actor", "interface")
+    span = _span(request, context)
+    paths = {
+        "kind": "kind",
+        "portfolio": "portfolio__name",
+        "node": "node__name",
+        "actor": "actor",
+        "interface": "interface",
+    }
+    rows = rows.filter(**{paths[name]: filters[name] for name in paths if filters[name]})
+    rows = rows.none() if span is None else within(rows, "at", span)
+    order = text_parameter(request.GET, "order")
+    oldest_first = order == OLDEST
+    if request.GET.get("format") in FORMATS and span is not None:
+        operator = may_act(request.user)
+
+        def document(event: Event) -> dict[str, Any]:
+            return _event_row(event, operator=operator)
+
+        return export(request, "audit", rows, EVENT_COLUMNS, document, oldest_first=oldest_first)
+    page = page_by_key(rows, request.GET, oldest_first=oldest_first)
+    users = get_user_model().objects.order_by("username")
+    context |= _names(context) | {
+        "table_page": page,
+        "lines": _lines(page.rows),
+        "filters": filters,
+        "order": order,
+        "kinds": sorted(SENTENCES),
+        "interfaces": Interface.values,
+        "actors": list(users.values_list("username", flat=True)[:MAX_NAMES]),
+    }
+    return render_page(request, "dashboard/audit.html", context, 400 if span is None else 200)
+
+
+def _event_row(event: Event, *, operator: bool) -> dict[str, Any]:
+    return {
+        "id": event.pk,
+        "at": iso(event.at),
+        "kind": event.kind,
+        "portfolio": event.portfolio.name if event.portfolio else None,
+        "node": event.node.name if event.node else None,
+        "actor": event.actor,
+        "interface": event.interface,
+        "address": event.address,
+        "sentence": audit_sentence(event),
+        "reason": event.reason,
+        "data": event.data if operator else without_incarnations(event.data),
+    }

@@ -1,0 +1,224 @@
+"""What a line of the audit log says, as a sentence in both languages, with links. Pure.
+
+A kind without a sentence here, or a line that lacks a part of its sentence, shows its data as
+words: a new kind of line is readable before it has a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+from django.utils.translation import get_language
+
+from scheduling.presentation.formatting import pause
+
+
+class AuditLine(Protocol):
+    """An event of the audit log."""
+
+    kind: str
+    data: Any
+
+
+class Link(NamedTuple):
+    """What a line refers to: the name of an address of the desk, and its argument."""
+
+    view: str
+    argument: Any
+    label: str
+
+
+#: kind → (English, Chinese). Braces hold parts of the data; see `_Parts`.
+SENTENCES: dict[str, tuple[str, str]] = {
+    "portfolio_created": ("created with r{revision}", "已创建，修订 r{revision}"),
+    "portfolio_changed": (
+        "changed {fields}; wants r{revision}",
+        "修改了 {fields}；目标修订 r{revision}",
+    ),
+    "portfolio_started": ("asked to start", "要求启动"),
+    "portfolio_stopped": ("asked to stop", "要求停止"),
+    "portfolio_deleted": ("deleted", "已删除"),
+    "handoff_requested": ("handoff {handoff} requested: {kind}", "请求交接 {handoff}：{kind}"),
+    "handoff_done": ("handoff {handoff} done: {kind}", "交接 {handoff} 完成：{kind}"),
+    "handoff_failed": ("handoff {handoff} failed: {kind}", "交接 {handoff} 失败：{kind}"),
+    "handoff_rolled_back": (
+        "handoff {handoff} rolled back: {kind}",
+        "交接 {handoff} 已回滚：{kind}",
+    ),
+    "handoff_superseded": ("handoff {handoff} superseded", "交接 {handoff} 已被取代"),
+    "granted": (
+        "owner from seq {from_seq} on: epoch {epoch}, r{revision}, by {cause}",
+        "自 seq {from_seq} 起成为所有者：纪元 {epoch}，r{revision}，原因 {cause}",
+    ),
+    "ended": (
+        "no owner after seq {from_seq}: epoch {epoch}, by {cause}",
+        "seq {from_seq} 之后无所有者：纪元 {epoch}，原因 {cause}",
+    ),
+    "revision_good": ("r{revision} is good", "r{revision} 已验证为良好"),
+    "revision_rejected": ("r{revision} was rejected", "r{revision} 被拒绝"),
+    "process_died": (
+        "process of r{revision} ended at seq {seq}, epoch {epoch}, stage {stage}",
+        "r{revision} 的进程在 seq {seq} 结束，纪元 {epoch}，阶段 {stage}",
+    ),
+    "commit_refused": (
+        "commit of epoch {epoch} refused: seq {from_seq} to {to_seq}, {orders} orders",
+        "纪元 {epoch} 的提交被拒绝：seq {from_seq} 至 {to_seq}，{orders} 笔订单",
+    ),
+    "halted": ("halted", "已叫停"),
+    "quarantined": ("quarantined", "已隔离"),
+    "pinned": ("pinned to the node", "固定到该节点"),
+    "unpinned": ("no longer pinned to the node", "不再固定到该节点"),
+    "python_accepted": ("may also run under Python {python}", "也可在 Python {python} 下运行"),
+    "node_registered": ("registered on {host}, pid {pid}", "在 {host} 注册，pid {pid}"),
+    "node_alive": ("alive", "在线"),
+    "node_leaving": ("is leaving", "正在离开"),
+    "node_left": ("left", "已离开"),
+    "node_lost": ("lost", "失联"),
+    "node_forgotten": (
+        "forgotten; {tokens_revoked} tokens revoked",
+        "已移除；吊销 {tokens_revoked} 个令牌",
+    ),
+    "node_draining": ("drain begun", "开始排空"),
+    "node_undrained": ("drain ended", "结束排空"),
+    "node_cordoned": ("cordoned", "已封锁"),
+    "node_uncordoned": ("no longer cordoned", "解除封锁"),
+    "node_token_created": ("token {token} created", "令牌 {token} 已创建"),
+    "node_token_revoked": ("its tokens were revoked", "其令牌已吊销"),
+    "api_token_created": (
+        "token {token} of {user} created, scope {scope}",
+        "{user} 的令牌 {token} 已创建，范围 {scope}",
+    ),
+    "api_token_revoked": ("tokens of {user} were revoked", "{user} 的令牌已吊销"),
+    "unfrozen": ("automatic moves continue", "自动移动恢复"),
+    "even_by": ("rebalancing evens out {even_by}", "再平衡依据 {even_by}"),
+    "feed_rate": (
+        "feed at {rate} events/s from seq {from_seq} on",
+        "自 seq {from_seq} 起行情每秒 {rate} 个事件",
+    ),
+    "halted_all": (
+        "halt {halt}: {stopped} portfolios stopped",
+        "紧急停止 {halt}：停止 {stopped} 个组合",
+    ),
+    "halt_undone": (
+        "halt {halt} undone: {started} portfolios start",
+        "紧急停止 {halt} 已撤销：启动 {started} 个组合",
+    ),
+    "storm_held": ("failover is held", "故障转移暂停"),
+    "storm_over": ("failover continues by itself", "故障转移自动恢复"),
+    "storm_released": ("failover was released", "故障转移已放行"),
+    "epoch_floor_raised": (
+        "epochs raised by {by}: {portfolios} portfolios",
+        "纪元提高 {by}：{portfolios} 个组合",
+    ),
+    "artifact_added": ("strategies {strategies} added", "已添加策略 {strategies}"),
+    "artifact_deleted": ("artifact deleted", "制品已删除"),
+    "roll_out_started": (
+        "roll-out {roll_out} to {portfolios} portfolios begun",
+        "发布 {roll_out} 开始，共 {portfolios} 个组合",
+    ),
+    "roll_out_portfolio": ("roll-out {roll_out}: {state}", "发布 {roll_out}：{state}"),
+    "roll_out_finished": ("roll-out {roll_out} finished", "发布 {roll_out} 完成"),
+    "roll_out_stopping": ("roll-out {roll_out} is stopping", "发布 {roll_out} 正在停止"),
+    "roll_out_stopped": ("roll-out {roll_out} stopped", "发布 {roll_out} 已停止"),
+    "roll_out_going_back": ("roll-out {roll_out} is taken back", "发布 {roll_out} 正在撤回"),
+    "roll_out_back": ("roll-out {roll_out} was taken back", "发布 {roll_out} 已撤回"),
+    "verification_requested": ("verification {verification} requested", "请求验证 {verification}"),
+    "verified": ("verification {verification}: {state}", "验证 {verification}：{state}"),
+    "secret_set": ("secret {name} set", "密钥 {name} 已设置"),
+    "secret_deleted": ("secret {name} deleted", "密钥 {name} 已删除"),
+    "feed_created": ("feed {feed} created", "行情源 {feed} 已创建"),
+    "feed_removed": ("feed {feed} removed", "行情源 {feed} 已移除"),
+    "feed_instruments": ("{added} added to feed {feed}", "行情源 {feed} 增加 {added}"),
+    "feed_recording": ("{writer} records feed {feed}", "{writer} 开始录制行情源 {feed}"),
+    "feed_recording_ended": (
+        "recording of feed {feed} ended, {rows} rows",
+        "行情源 {feed} 的录制结束，{rows} 行",
+    ),
+    "feed_released": ("feed {feed} has no writer any more", "行情源 {feed} 不再有写入者"),
+    "feed_records_dropped": (
+        "{records} records of feed {feed} dropped",
+        "删除行情源 {feed} 的 {records} 条记录",
+    ),
+    "commits_vanished": (
+        "{events} events and {orders} orders vanished",
+        "{events} 个事件和 {orders} 笔订单丢失",
+    ),
+    "logged_in": ("{user} signed in", "{user} 登录"),
+    "logged_out": ("{user} signed out", "{user} 退出"),
+    "user_created": ("user {user} created", "用户 {user} 已创建"),
+    "user_changed": ("{fields} of user {user} changed", "修改了用户 {user} 的 {fields}"),
+    "user_deleted": ("user {user} deleted", "用户 {user} 已删除"),
+    "group_created": ("group {group} created", "用户组 {group} 已创建"),
+    "group_deleted": ("group {group} deleted", "用户组 {group} 已删除"),
+    "login_refused": ("login refused", "登录被拒绝"),
+    "task_refused": ("task {func} refused", "任务 {func} 被拒绝"),
+}
+
+#: Part of the data → the address of the desk that shows it.
+_LINKED = {"handoff": "handoff", "roll_out": "roll-out", "halt": "halted"}
+_LABELS = {
+    "handoff": ("handoff", "交接"),
+    "roll_out": ("roll-out", "发布"),
+    "halt": ("halt", "紧急停止"),
+}
+#: Not shown among the data of a line without a sentence.
+_HIDDEN = frozenset({"incarnation"})
+
+
+class _Parts(dict[str, Any]):
+    """Parts of a sentence: lists are joined, and a part that is missing fails the sentence."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        super().__init__({key: _text(value) for key, value in data.items() if value is not None})
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        shown = ", ".join(_text(each) for each in value[:8])
+        return f"{shown} +{len(value) - 8}" if len(value) > 8 else shown
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(each)}" for key, each in value.items())
+    return str(value)
+
+
+def audit_sentence(line: AuditLine) -> str:
+    """Return what the line says, in the language of the request."""
+    data = line.data if isinstance(line.data, Mapping) else {}
+    chinese = (get_language() or "").startswith("zh")
+    known = SENTENCES.get(line.kind)
+    if known is not None:
+        # Numbers of handoffs, revisions and epochs are names: without thousands.
+        parts = _Parts(data) | {
+            key: str(data[key]) for key in _NAMES if isinstance(data.get(key), int)
+        }
+        try:
+            sentence = known[1 if chinese else 0].format_map(parts)
+        except KeyError:
+            pass
+        else:
+            took = data.get("pause_ms")
+            if isinstance(took, int | float):
+                sentence += f"{'，停顿' if chinese else ', pause'} {pause(took)}"
+            return sentence
+    shown = {key: value for key, value in data.items() if key not in _HIDDEN}
+    words = line.kind.replace("_", " ")
+    return f"{words}: {_text(shown)}" if shown else words
+
+
+_NAMES = ("handoff", "revision", "epoch", "halt", "roll_out", "verification", "token", "pid")
+
+
+def audit_links(line: AuditLine) -> list[Link]:
+    """Return the pages that the line refers to."""
+    data = line.data if isinstance(line.data, Mapping) else {}
+    chinese = (get_language() or "").startswith("zh")
+    return [
+        Link(view, data[key], f"{_LABELS[key][1 if chinese else 0]} {data[key]}")
+        for key, view in _LINKED.items()
+        if isinstance(data.get(key), int)
+    ]
