@@ -77,6 +77,7 @@ class Environment:
     encryption_keys_file: Path  #: of secrets, if `encryption_keys` is empty
     failpoints: str  #: where processes fail deliberately; only with `rehearsal`
     rehearsal: bool  #: nothing real depends on this installation
+    nats_url: str | None = field(default=None, repr=False)  #: where feeds in JetStream are kept
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)  #: the newest first
 
 
@@ -125,6 +126,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         retention_interval_s=source.whole_seconds("GINKGO_RETENTION_INTERVAL_S", 3600),
         verify_interval_s=source.seconds("GINKGO_VERIFY_INTERVAL_S", 3600, lowest=0),
         encryption_keys_file=_encryption_keys_file(source, home),
+        nats_url=_nats_url(source),
         encryption_keys=source.words("GINKGO_ENCRYPTION_KEYS"),
         failpoints=_failpoints(source),
         rehearsal=source.boolean("GINKGO_REHEARSAL", default=False),
@@ -280,6 +282,25 @@ def _redis_url(source: _Source) -> str | None:
         raise InvalidSetting(
             "REDIS_URL is not a Redis address: give it as redis://HOST:6379/0, "
             "or unset it to let PostgreSQL carry the pushes."
+        )
+    return url
+
+
+def _nats_url(source: _Source) -> str | None:
+    url, file = source.text("GINKGO_NATS_URL"), source.text("GINKGO_NATS_URL_FILE")
+    if file is not None and url is None:
+        try:
+            url = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidSetting(
+                f"GINKGO_NATS_URL_FILE is {file!r}, which cannot be read ({type(error).__name__}):"
+                " name a file that holds the address, or unset it."
+            ) from None
+    # The value is not repeated: it may hold a password.
+    if url is not None and not url.startswith(("nats://", "tls://")):
+        raise InvalidSetting(
+            "GINKGO_NATS_URL is not an address of a NATS server: give it as"
+            " nats://USER:PASSWORD@HOST:4222 or tls://…, or unset it to keep feeds in PostgreSQL."
         )
     return url
 

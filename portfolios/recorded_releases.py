@@ -7,20 +7,26 @@ from datetime import datetime
 from django.db import connection
 
 #: Release times do not go back, so that the newest record up to a time is found by halving: about
-#: 24 look-ups by key, whatever the length of the feed.
+#: 24 look-ups by key, whatever the length of the feed. Of a feed in a stream there are rows for
+#: some records only: those between two of them count as released with the first.
 RELEASED_TO = """
 WITH RECURSIVE halved AS (
     SELECT w.feed_id, w.first_seq - 1 AS low, w.head AS high
     FROM portfolios_feedwriter w WHERE w.feed_id = %(feed)s
   UNION ALL
-    SELECT h.feed_id, CASE WHEN r.released_us <= %(at_us)s THEN m.seq ELSE h.low END,
+    SELECT h.feed_id, CASE WHEN r.released_us <= %(at_us)s THEN r.seq ELSE h.low END,
            CASE WHEN r.released_us <= %(at_us)s THEN h.high ELSE m.seq - 1 END
     FROM halved h
     CROSS JOIN LATERAL (SELECT (h.low + h.high + 1) / 2 AS seq) m
-    JOIN portfolios_feedrecord r ON r.feed_id = h.feed_id AND r.seq = m.seq
+    LEFT JOIN LATERAL (
+        SELECT c.seq, c.released_us FROM portfolios_feedrecord c
+        WHERE c.feed_id = h.feed_id AND c.seq >= m.seq ORDER BY c.seq LIMIT 1) r ON true
     WHERE h.low < h.high
 )
-SELECT coalesce(max(low), 0) FROM halved
+SELECT coalesce(
+    (SELECT c.seq - 1 FROM portfolios_feedrecord c
+     WHERE c.feed_id = %(feed)s AND c.seq > (SELECT max(low) FROM halved) ORDER BY c.seq LIMIT 1),
+    (SELECT w.head FROM portfolios_feedwriter w WHERE w.feed_id = %(feed)s), 0)
 """
 
 RELEASED_AT = """

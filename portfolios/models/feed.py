@@ -117,6 +117,9 @@ class FeedWriter(models.Model):
     first_seq = models.BigIntegerField(default=1)  # older records are dropped
     chain = models.BinaryField()  # the hash chain after the head
     cursor = models.TextField(blank=True, default="")
+    #: Its records are in a stream of JetStream. Then this row follows the newest message of the
+    #: stream, rows of `FeedRecord` have no event, and mark about one record a second.
+    in_stream = models.BooleanField(default=False, db_default=False)
 
     def __str__(self) -> str:
         return f"{self.feed} at seq {self.head}"

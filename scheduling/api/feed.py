@@ -14,9 +14,9 @@ from portfolios.runtime.events import Event
 from scheduling.api.base import ApiView, refuse_unknown_parameters
 from scheduling.api.openapi import described, query
 from scheduling.api.pagination import read_int, read_limit
-from scheduling.observe.feeds import read_records
 from scheduling.operations.feeds import find_feed
 from scheduling.presentation.serializers import FeedDocument
+from scheduling.recorded_feeds.reads import stored_events
 
 HIGHEST_FEED_LIMIT = 5000
 
@@ -52,7 +52,11 @@ class FeedEvents(ApiView):
         if wanted <= 0:
             events = []
         else:
-            events = feed.read(first, wanted) if feed else read_records(name, first, wanted)
+            events = (
+                feed.read(first, wanted)
+                if feed
+                else stored_events(find_feed(name), first, first + wanted - 1, wanted)
+            )
         results = [feed_event_document(event) for event in events]
         length = feed.length if feed else head
         return Response({"head": head, "length": length, "results": results})

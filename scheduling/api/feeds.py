@@ -23,6 +23,7 @@ from scheduling.presentation.fields import (
     StrictSerializer,
     TextField,
     WholeNumberField,
+    YesNoField,
 )
 from scheduling.presentation.serializers import (
     AppendedDocument,
@@ -43,6 +44,7 @@ class FeedBody(InstrumentsBody):
     name = TextField(max_length=60)
     silent_after_s = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
     keep_days = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
+    in_stream = YesNoField(required=False, default=False)
 
 
 @extend_schema_field({"type": "array", "maxItems": feeds.MAX_ROWS, "items": {"type": "object"}})

@@ -39,12 +39,16 @@ NO_ACTIVE_HANDOFF = (
 )
 
 
+#: The id of the segment of a recorded feed whose records are in a stream.
+STREAM_ID = -1
+
 #: The segments of every feed. A recorded feed has one, which stands at its head since the newest
 #: record was released: rate 0, as of a feed that is paused there.
-FEED_SEGMENTS = """(
+FEED_SEGMENTS = f"""(
     SELECT feed_id, id, from_seq, from_time, rate FROM portfolios_feedsegment
     UNION ALL
-    SELECT feed_id, 0, head, released_at, 0 FROM portfolios_feedwriter
+    SELECT feed_id, CASE WHEN in_stream THEN {STREAM_ID} ELSE 0 END, head, released_at, 0
+    FROM portfolios_feedwriter
 )"""
 
 
@@ -59,6 +63,18 @@ def head_of_feed(feed: str) -> str:
         f"(SELECT {head_seq()} FROM {FEED_SEGMENTS} s"
         f" WHERE s.feed_id = {feed} ORDER BY s.id DESC LIMIT 1)"
     )
+
+
+def next_released_us(feed: str, seq: str) -> str:
+    """Return when the record after `seq` was released, NULL if there is none, as an expression.
+
+    Of a feed in a stream it is known to a second: of the next record that is marked.
+    """
+    return f"""coalesce(
+        (SELECT c.released_us FROM portfolios_feedrecord c
+         WHERE c.feed_id = {feed} AND c.seq > {seq} ORDER BY c.seq LIMIT 1),
+        (SELECT w.released_us FROM portfolios_feedwriter w
+         WHERE w.feed_id = {feed} AND w.head > {seq}))"""
 
 
 def head_of_portfolio(portfolio: str) -> str:

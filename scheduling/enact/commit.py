@@ -30,7 +30,7 @@ from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, CommitResult
 FEED_NOW = f"""
     SELECT DISTINCT ON (feed_id) feed_id, from_seq, rate, id = 0 AS recorded,
            (extract(epoch FROM from_time) * 1e6)::bigint AS from_us
-    FROM {FEED_SEGMENTS} s WHERE from_time <= clock_timestamp() OR id = 0
+    FROM {FEED_SEGMENTS} s WHERE from_time <= clock_timestamp() OR id <= 0
     ORDER BY feed_id, id DESC
 """
 
@@ -41,7 +41,8 @@ FEED_NOW = f"""
 #: A database that lost the newest records of a recorded feed, by a promotion, takes no commit of a
 #: node that has read them: beyond the head there is nothing, and a record that was stored since
 #: under the number of a lost one has another hash. Only the newest can be lost, so that the last
-#: record of a commit answers for those before it.
+#: record of a commit answers for those before it. Records in a stream (`STREAM_ID`) are not lost
+#: with the database, and the head does not grow while the stream lacks some.
 UNRELEASED = """(i.to_seq > i.from_seq AND (
        i.to_seq > s.from_seq AND (s.rate = 0 OR i.feed_us BETWEEN 1 AND s.from_us - 1)
        OR s.recorded AND NOT EXISTS (

@@ -7,7 +7,7 @@ from. Two appends at once, or one of a writer that was replaced, cannot both pas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -57,6 +57,7 @@ class WriterRow(NamedTuple):
     sent_from: int | None
     sent_to: int | None
     newest: int | None
+    in_stream: bool = False
 
 
 WRITER = Statement(
@@ -66,7 +67,8 @@ SELECT w.feed_id AS feed, w.epoch, w.writer, w.head, w.first_seq, w.chain, w.cur
        greatest((extract(epoch FROM clock_timestamp()) * 1e6)::bigint, w.released_us) AS now_us,
        a.sha256 AS sent_sha256, a.from_seq AS sent_from, a.to_seq AS sent_to,
        (SELECT max(x.number) FROM portfolios_feedappend x
-        WHERE x.feed_id = w.feed_id AND x.source = %(source)s) AS newest
+        WHERE x.feed_id = w.feed_id AND x.source = %(source)s) AS newest,
+       w.in_stream
 FROM portfolios_feed f JOIN portfolios_feedwriter w ON w.feed_id = f.id
 LEFT JOIN portfolios_feedappend a
     ON a.feed_id = w.feed_id AND a.source = %(source)s AND a.number = %(number)s
@@ -155,6 +157,55 @@ RETURNING w.epoch
 )
 
 
+class MirroredRow(NamedTuple):
+    feed: int
+    first_seq: int
+
+
+#: Marks of a feed in a stream: so many seconds of records between two.
+MARK_S = 1.0
+
+MIRROR = Statement(
+    "FEED_MIRROR",
+    f"""
+WITH held AS (
+    -- Concurrent writer: another recorder's. What the later one says of the stream is newer.
+    UPDATE portfolios_feedwriter w SET epoch = %(epoch)s, writer = %(writer)s, head = %(head)s,
+        released_us = %(released_us)s, chain = %(chain)b, cursor = %(cursor)s,
+        released_at = CASE WHEN w.head < %(head)s THEN clock_timestamp() ELSE w.released_at END
+    FROM portfolios_feed f
+    WHERE f.id = w.feed_id AND f.name = %(feed)s AND w.in_stream
+      AND w.epoch <= %(epoch)s AND w.head <= %(head)s
+    RETURNING w.feed_id, w.head, w.first_seq
+), marked AS (
+    INSERT INTO portfolios_feedrecord (feed_id, seq, symbol, time_us, released_us, event)
+    SELECT held.feed_id, held.head, '', 0, %(released_us)s, ''::bytea FROM held
+    WHERE held.head > 0 AND coalesce((
+        SELECT r.released_us FROM portfolios_feedrecord r
+        WHERE r.feed_id = held.feed_id ORDER BY r.seq DESC LIMIT 1), 0)
+        <= %(released_us)s - {MARK_S} * 1e6
+    ON CONFLICT DO NOTHING
+), linked AS (
+    INSERT INTO portfolios_feeddigest (feed_id, segment, digest)
+    SELECT held.feed_id, x.segment, x.digest
+    FROM held, unnest(%(segments)s::bigint[], %(digests)b::bytea[]) AS x(segment, digest)
+    ON CONFLICT DO NOTHING
+), timed AS (
+    UPDATE portfolios_instrument i SET last_us = greatest(i.last_us, x.last_us)
+    FROM held, unnest(%(timed)s::text[], %(last)s::bigint[]) AS x(symbol, last_us)
+    WHERE i.feed_id = held.feed_id AND i.symbol = x.symbol
+), hinted AS (
+    SELECT pg_notify('{CHANNEL}', json_build_object(
+        'groups', json_build_array('feeds'),
+        'message', json_build_object('type', 'wake', 'feed', held.feed_id, 'head', held.head)
+    )::text) FROM held
+)
+SELECT held.feed_id AS feed, held.first_seq FROM held, (SELECT count(*) FROM hinted) h
+""",
+    row=MirroredRow,
+)
+
+
 class InstrumentRow(NamedTuple):
     symbol: str
     scale: int
@@ -212,13 +263,15 @@ class DueRow(NamedTuple):
     feed: int
     name: str
     below: int
+    first_seq: int
 
 
 #: Old records in pieces, up to the first that is still needed.
 DUE = Statement(
     "FEED_DUE",
     """
-SELECT f.id AS feed, f.name, least(old.seq, needed.seq, w.head - 1) + 1 AS below
+SELECT f.id AS feed, f.name, least(old.seq, needed.seq, w.head - 1) + 1 AS below,
+       w.first_seq
 FROM portfolios_feed f JOIN portfolios_feedwriter w ON w.feed_id = f.id
 CROSS JOIN LATERAL (
     -- Release times do not go back, so that the rest of the feed is not read.
@@ -289,6 +342,34 @@ def release(feed: str, epoch: int | None = None) -> Transaction[bool]:
     (None: whoever it is), or it has none."""
     row = yield from query_one(RELEASE, feed=feed, epoch=epoch)
     return row is not None
+
+
+def mirror(
+    feed: str,
+    newest: WriterRow,
+    released_us: int,
+    segments: Mapping[int, bytes],
+    times: Mapping[str, int],
+) -> Transaction[int | None]:
+    """Let the row of a feed follow its stream, of which `newest` is the state. One statement.
+
+    Return the first seq that is kept; None if a later recorder has said more.
+    """
+    row = yield from query_one(
+        MIRROR,
+        feed=feed,
+        epoch=newest.epoch,
+        writer=newest.writer,
+        head=newest.head,
+        released_us=released_us,
+        chain=newest.chain,
+        cursor=newest.cursor,
+        segments=list(segments),
+        digests=list(segments.values()),
+        timed=list(times),
+        last=list(times.values()),
+    )
+    return None if row is None else row.first_seq
 
 
 def instruments(feed: str) -> Transaction[dict[str, InstrumentFacts]]:
@@ -433,9 +514,13 @@ def drop_due() -> Transaction[dict[str, int]]:
     for due in (yield from query(DUE, warm_up=MAX_WARM_UP)):
         rows = yield from drop_records(due.feed, due.below)
         if rows:
-            dropped[due.name] = rows
+            # Of a feed in a stream, these rows are marks: its recorder drops the messages.
+            dropped[due.name] = due.below - due.first_seq
             yield from audit(
-                "feed_records_dropped", feed=due.name, records=rows, first_seq=due.below
+                "feed_records_dropped",
+                feed=due.name,
+                records=due.below - due.first_seq,
+                first_seq=due.below,
             )
     return dropped
 

@@ -12,6 +12,7 @@ from scheduling.db.statements import (
     commits_blocked,
     gateway_served,
     head_seq,
+    next_released_us,
     own_gateway_failed,
 )
 from scheduling.db.transaction import Transaction, query
@@ -48,9 +49,8 @@ WITH head AS (
                greatest(r.last_seq + 1 - s.from_seq, 0) / nullif(s.rate, 0), 0))
            FROM portfolios_feedsegment s
            WHERE s.feed_id = p.feed_id AND s.from_seq <= greatest(r.last_seq, 1)
-           ORDER BY s.id DESC LIMIT 1), (
-           SELECT to_timestamp(c.released_us / 1e6) FROM portfolios_feedrecord c
-           WHERE c.feed_id = p.feed_id AND c.seq = r.last_seq + 1))
+           ORDER BY s.id DESC LIMIT 1),
+           to_timestamp({next_released_us("p.feed_id", "r.last_seq")} / 1e6))
           < clock_timestamp() - make_interval(secs => %(stall_s)s)
 ), free AS MATERIALIZED (
     -- Locked rows (a commit, a grant) wait for the next sweep.
@@ -102,9 +102,8 @@ WITH due AS MATERIALIZED (
     JOIN scheduling_node n ON n.id = r.node_id AND n.status = 'alive'
     WHERE r.phase = 'running' AND (r.last_seq < due.seq
       -- Records state when they were released.
-      OR EXISTS (SELECT FROM portfolios_feedrecord c
-                 WHERE c.feed_id = p.feed_id AND c.seq = r.last_seq + 1 AND c.released_us
-                     < extract(epoch FROM clock_timestamp()) * 1e6 - %(stale_s)s * 1e6))
+      OR {next_released_us("p.feed_id", "r.last_seq")}
+         < extract(epoch FROM clock_timestamp()) * 1e6 - %(stale_s)s * 1e6)
 ), free AS MATERIALIZED (
     -- Locked rows (a commit, a grant) wait for the next sweep.
     SELECT r.portfolio_id, late.portfolio_id IS NOT NULL AS is_late

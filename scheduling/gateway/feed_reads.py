@@ -18,6 +18,7 @@ from scheduling.gateway.auth import NodeIdentity
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.message_decoding import LARGEST, decode, uuid_of
 from scheduling.gateway.pool import work_connection, work_pool
+from scheduling.gateway.stream_reads import STREAMS
 from scheduling.observe.feed_records import HeadRow, RecordRow, heads, records
 from scheduling.wire.messages import (
     MAX_FEED_RECORDS,
@@ -149,10 +150,13 @@ async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> Fe
     key = (head.feed, first, last, head.first_seq)
     read_at, rows = _pages.get(key, (0.0, []))
     if time.monotonic() - read_at > PAGE_AGE_S:
-        async with work_connection(sender.node) as connection:
-            rows = await aexecute_autocommit(
-                connection, records(head.feed, first, last, MAX_FEED_RECORDS + 1)
-            )
+        if head.in_stream:
+            rows = await STREAMS.read(head, first, last)
+        else:
+            async with work_connection(sender.node) as connection:
+                rows = await aexecute_autocommit(
+                    connection, records(head.feed, first, last, MAX_FEED_RECORDS + 1)
+                )
         _pages[key] = time.monotonic(), rows
         while len(_pages) > KEPT_PAGES:
             _pages.popitem(last=False)

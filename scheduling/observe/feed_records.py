@@ -16,12 +16,13 @@ class HeadRow(NamedTuple):
     seq: int
     released_us: int
     first_seq: int
+    in_stream: bool
 
 
 HEADS = Statement(
     "FEED_HEADS",
     """
-SELECT f.id AS feed, f.name, w.head AS seq, w.released_us, w.first_seq
+SELECT f.id AS feed, f.name, w.head AS seq, w.released_us, w.first_seq, w.in_stream
 FROM portfolios_feedwriter w JOIN portfolios_feed f ON f.id = w.feed_id
 WHERE %(feed)s::text IS NULL OR f.name = %(feed)s::text
 """,

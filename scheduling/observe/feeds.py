@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from portfolios.feeds.rows import EPOCH
-from portfolios.runtime.events import Event, Gap, decode_event
+from portfolios.runtime.events import Event, Gap
 from scheduling.db.snapshot import repeatable_read
 from scheduling.db.statements import FEED_SEGMENTS, head_seq
 
@@ -36,6 +37,7 @@ class FeedView:
     keep_days: int | None
     rate: float
     writer: str
+    in_stream: bool
     instruments: int
     portfolios: list[str]
     readers: list[ReaderView]
@@ -54,6 +56,7 @@ SELECT f.id, f.name, f.kind, f.silent_after_s, f.keep_days,
        coalesce((SELECT {head_seq()} FROM {FEED_SEGMENTS} s WHERE s.feed_id = f.id
                  ORDER BY s.id DESC LIMIT 1), 0) AS head,
        coalesce(w.first_seq, 1) AS first_seq, coalesce(w.writer, '') AS writer,
+       coalesce(w.in_stream, false) AS in_stream,
        CASE WHEN w.head > 0 THEN w.released_at END AS newest_at,
        CASE WHEN w.head > 0
             THEN extract(epoch FROM clock_timestamp() - w.released_at)::float END AS silent_s,
@@ -71,12 +74,6 @@ FROM portfolios_feed f LEFT JOIN portfolios_feedwriter w ON w.feed_id = f.id
 WHERE %(name)s::text IS NULL OR f.name = %(name)s::text
 ORDER BY f.id
 """
-
-NEWEST = """
-SELECT r.event FROM portfolios_feedrecord r JOIN portfolios_feed f ON f.id = r.feed_id
-WHERE f.name = %(name)s ORDER BY r.seq DESC LIMIT %(limit)s
-"""
-SEARCHED_FOR_GAPS = 2_000  #: newest records; older gaps are in the log
 
 USERS = """
 SELECT p.feed_id, p.name, n.name AS node, r.last_seq
@@ -113,6 +110,7 @@ def _view(row: Any, users: list[Any]) -> FeedView:
         keep_days=row.keep_days,
         rate=float(row.rate),
         writer=row.writer,
+        in_stream=row.in_stream,
         instruments=row.instruments,
         portfolios=[user.name for user in users],
         readers=[ReaderView(node, len(lags), max(lags)) for node, lags in sorted(slowest.items())],
@@ -141,8 +139,8 @@ class GapView:
     end: datetime
 
 
-def newest_records(name: str, limit: int = 20) -> list[RecordView]:
-    """Return the newest records of a feed, newest first. One statement."""
+def record_views(events: Sequence[Event]) -> list[RecordView]:
+    """Return events as records for a page. Pure."""
     return [
         RecordView(
             event.seq,
@@ -152,38 +150,17 @@ def newest_records(name: str, limit: int = 20) -> list[RecordView]:
             _moment(event.released),
             event.close if event.has_price else None,
         )
-        for event in _newest(name, limit)
+        for event in events
     ]
 
 
-def newest_gaps(name: str) -> list[GapView]:
-    """Return the gaps among the newest records, newest first. One statement."""
+def gap_views(events: Sequence[Event]) -> list[GapView]:
+    """Return the gaps among events. Pure."""
     return [
         GapView(event.seq, event.symbol, _moment(event.from_us), _moment(event.to_us))
-        for event in _newest(name, SEARCHED_FOR_GAPS)
+        for event in events
         if isinstance(event, Gap)
     ]
-
-
-RANGE = """
-SELECT r.event FROM portfolios_feedrecord r JOIN portfolios_feed f ON f.id = r.feed_id
-WHERE f.name = %(name)s AND r.seq >= %(first)s ORDER BY r.seq LIMIT %(limit)s
-"""
-
-
-def read_records(name: str, first: int, limit: int) -> list[Event]:
-    """Return the records of a recorded feed from `first` on. One statement."""
-    with repeatable_read("the feed") as cursor:
-        rows: list[Any] = cursor.execute(
-            RANGE.encode(), {"name": name, "first": first, "limit": limit}
-        ).fetchall()
-    return [decode_event(bytes(row.event)) for row in rows]
-
-
-def _newest(name: str, limit: int) -> list[Event]:
-    with repeatable_read("the feed") as cursor:
-        rows: list[Any] = cursor.execute(NEWEST.encode(), {"name": name, "limit": limit}).fetchall()
-    return [decode_event(bytes(row.event)) for row in rows]
 
 
 def _moment(at_us: int) -> datetime:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from portfolios.feeds.log import CHAIN_START, SEGMENT_SEQS, completed_segment, next_link
 from portfolios.models import FeedRow
 from scheduling.db.transaction import execute_autocommit
-from scheduling.observe.feed_records import digest, records
+from scheduling.observe.feed_records import digest
 from scheduling.operations.feeds import find_feed
+from scheduling.recorded_feeds.reads import stored_records
 
 PAGE = 5_000
 
@@ -24,13 +25,13 @@ class Checked:
 
 def check_feed(name: str) -> Checked:
     """Read every record that is kept. Raise NotFound or Refused for a feed without records."""
-    feed: FeedRow = find_feed(name)
-    held = FeedRow.objects.select_related("writer").get(pk=feed.pk).writer
+    feed = FeedRow.objects.select_related("writer").get(pk=find_feed(name).pk)
+    held = feed.writer
     checked, at = Checked(), held.first_seq
     # The chain is known at the beginning of a whole segment.
     chain = CHAIN_START if at == 1 else None
     while at <= held.head:
-        rows = execute_autocommit(records(feed.pk, at, min(held.head, at + PAGE - 1), PAGE))
+        rows = stored_records(feed, at, min(held.head, at + PAGE - 1), PAGE)
         for row in rows:
             if row.seq != at:
                 break

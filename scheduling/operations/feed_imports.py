@@ -27,6 +27,7 @@ from scheduling.operations.feeds import (
     add_instruments,
     create_feed,
     find_feed,
+    refuse_in_stream,
 )
 
 MAX_LINES = 5_000_000
@@ -96,6 +97,7 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
 def _append_all(feed: str, events: Sequence[Event]) -> Transaction[tuple[int, int]]:
     """Append in pieces, in one transaction. Other appends wait for its end."""
     held = yield from feed_records.writer(feed)
+    refuse_in_stream(feed, held)
     if held.writer:
         raise Refused(
             "recorded_elsewhere",

@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,8 +27,11 @@ from scheduling.errors import Invalid, Refused
 from scheduling.operations.feed_imports import read_zone
 from scheduling.operations.feeds import find_feed
 from scheduling.operations.secrets import read_secret
+from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
+from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 from scheduling.recorded_feeds.postgres_log import PostgresLog
-from scheduling.recorded_feeds.recorder import Recorded, Recorder
+from scheduling.recorded_feeds.reads import nats_url
+from scheduling.recorded_feeds.recorder import InstrumentedLog, Recorded, Recorder
 from scheduling.recorded_feeds.recorder_session import RecorderSession
 from scheduling.recorded_feeds.sources.base import Source, SourceLost
 from scheduling.recorded_feeds.sources.files import FileLayout, FileSource
@@ -80,14 +84,19 @@ def record(plan: RecordingPlan, *, actor: str) -> Recorded:
     except SourceLost as lost:
         raise Refused("source_lost", str(lost)) from None
     except LogError as refused:
-        raise Refused("recorded_elsewhere", str(refused)) from None
+        raise Refused("not_recorded", str(refused)) from None
     execute(audit("feed_recording_ended", actor=actor, feed=plan.feed, rows=done.rows))
     return done
 
 
 def release_feed(name: str, *, actor: str) -> None:
     """Let any source append to a feed whose recorder ended without saying so."""
-    find_feed(name)
+    if find_feed(name).writer.in_stream:
+        raise Refused(
+            "no_writer",
+            f"Feed {name} is kept in JetStream: start the next recorder, which replaces one that"
+            " was killed.",
+        )
     if not execute(feed_records.release(name)):
         raise Refused("no_writer", f"Feed {name} has no recorder: any source may append already.")
     execute(audit("feed_released", actor=actor, feed=name))
@@ -95,15 +104,25 @@ def release_feed(name: str, *, actor: str) -> None:
 
 async def _record(plan: RecordingPlan, feed: FeedRow, source: Source, writer: str) -> Recorded:
     session = RecorderSession(plan.feed, feed.pk, take_over=plan.take_over)
-    log = PostgresLog(plan.feed, session.connect)
-    recorder = Recorder(log, source, writer, skip_bad=plan.skip_bad, tick_s=plan.tick_s)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, recorder.end)
     try:
-        return await recorder.run()
+        async with log_of(feed, session) as log:
+            recorder = Recorder(log, source, writer, skip_bad=plan.skip_bad, tick_s=plan.tick_s)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, recorder.end)
+            return await recorder.run()
     finally:
         await session.close()
+
+
+@asynccontextmanager
+async def log_of(feed: FeedRow, session: RecorderSession) -> AsyncIterator[InstrumentedLog]:
+    """Lend the log of a feed, wherever it is kept. Raise LogUnavailable."""
+    if not feed.writer.in_stream:
+        yield PostgresLog(feed.name, session.connect)
+        return
+    async with connected(nats_url(), is_lasting=True) as client:
+        yield MirroredLog(Stream(client, feed.name), session.connect)
 
 
 def _files(plan: RecordingPlan) -> FileSource:

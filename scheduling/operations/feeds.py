@@ -32,6 +32,7 @@ from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import feed_records
 from scheduling.enact.audit_log import audit
 from scheduling.errors import Invalid, NotFound, Refused
+from scheduling.recorded_feeds.reads import create_stream, delete_stream
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
 SYMBOL = re.compile(r"[!-~]{1,24}")
@@ -68,9 +69,10 @@ def create_feed(
     *,
     silent_after_s: int | None = None,
     keep_days: int | None = None,
+    in_stream: bool = False,
     actor: str,
 ) -> FeedRow:
-    """Create an empty recorded feed. Raise Invalid or Refused."""
+    """Create an empty recorded feed; `in_stream`: kept in JetStream. Raise Invalid or Refused."""
     errors = _name_errors(name) + _instrument_errors(instruments)
     for field, value in (("silent_after_s", silent_after_s), ("keep_days", keep_days)):
         if value is not None and not 1 <= value <= 2_000_000_000:
@@ -87,9 +89,13 @@ def create_feed(
                 silent_after_s=silent_after_s,
                 keep_days=keep_days,
             )
-            FeedWriter.objects.create(feed=feed, released_at=timezone.now(), chain=CHAIN_START)
+            FeedWriter.objects.create(
+                feed=feed, released_at=timezone.now(), chain=CHAIN_START, in_stream=in_stream
+            )
             Instrument.objects.bulk_create(_rows(feed, instruments))
             execute(audit("feed_created", actor=actor, feed=name, instruments=len(instruments)))
+            if in_stream:
+                create_stream(name)
     except IntegrityError:  # the unique name decides between two creations at once
         raise Refused(
             "name_taken", f"A feed named {name} already exists; choose another name."
@@ -159,6 +165,7 @@ def _append(name: str, rows: Sequence[Any], source: SourceId | None) -> Transact
     before = feed_records.answer_before(name, held, source)
     if before is not None:
         return before
+    refuse_in_stream(name, held)
     if held.writer:
         raise Refused(
             "recorded_elsewhere",
@@ -170,6 +177,16 @@ def _append(name: str, rows: Sequence[Any], source: SourceId | None) -> Transact
     if wrong:
         raise Invalid([_row_error(one) for one in wrong])
     return (yield from feed_records.append(name, held.epoch, held.head, events, source, held=held))
+
+
+def refuse_in_stream(name: str, held: feed_records.WriterRow) -> None:
+    """Raise Refused for a feed in a stream, which only a recorder appends to."""
+    if held.in_stream:
+        raise Refused(
+            "recorded_elsewhere",
+            f"Feed {name} is kept in JetStream, to which only a recorder appends: run manage.py"
+            f" feed record {name}.",
+        )
 
 
 def _row_error(wrong: RowError) -> dict[str, str]:
@@ -211,7 +228,10 @@ def remove_feed(name: str, *, actor: str) -> None:
             pass
         with transaction.atomic():
             execute(audit("feed_removed", actor=actor, feed=name))
+            in_stream = feed.writer.in_stream
             feed.delete()
+            if in_stream:  # last, so that a failure leaves both
+                delete_stream(name)
     except (ProtectedError, IntegrityError):  # a portfolio was created on it meanwhile
         raise Refused(
             "feed_in_use", f"Feed {name} cannot be removed: a portfolio was just created on it."
@@ -220,7 +240,7 @@ def remove_feed(name: str, *, actor: str) -> None:
 
 def find_feed(name: str) -> FeedRow:
     """Return a recorded feed. Raise NotFound, or Refused for a packaged one."""
-    feed = FeedRow.objects.filter(name=name).first()
+    feed = FeedRow.objects.filter(name=name).select_related("writer").first()
     if feed is None and name not in feed_names():
         raise NotFound("feed", name)
     if feed is None or feed.kind != FeedKind.RECORDED:

@@ -395,6 +395,7 @@ class FeedLogDocument(_Anything):
     keep_days = serializers.IntegerField(allow_null=True)
     rate = serializers.FloatField(help_text="Events a second over the last minute.")
     writer = serializers.CharField(help_text="Empty: any source may append.")
+    in_stream = serializers.BooleanField(help_text="Its records are in NATS JetStream.")
     instruments = serializers.IntegerField()
     portfolios = serializers.ListField(child=serializers.CharField())
 

@@ -58,7 +58,7 @@ class PostgresLog:
                 f"Feed {self.name} keeps its records from seq {row.first_seq} on; seq {from_seq}"
                 " was dropped."
             )
-        found = await self._run(records(row.feed, from_seq, to_seq, limit, symbols))
+        found = await self.run(records(row.feed, from_seq, to_seq, limit, symbols))
         return [decode_event(bytes(record.event)) for record in found]
 
     async def follow(self, after: int) -> AsyncIterator[list[Event]]:
@@ -75,20 +75,20 @@ class PostgresLog:
         """See `Log.digest`."""
         if segment == 0:
             return CHAIN_START.hex()
-        found = await self._run(digest((await self._row()).feed, segment))
+        found = await self.run(digest((await self._row()).feed, segment))
         return None if found is None else found.hex()
 
     async def claim(self, writer: str) -> int:
         """See `RecordedLog.claim`."""
-        return await self._run(feed_records.claim(self.name, writer))
+        return await self.run(feed_records.claim(self.name, writer))
 
     async def release(self, epoch: int) -> None:
         """See `RecordedLog.release`."""
-        await self._run(feed_records.release(self.name, epoch))
+        await self.run(feed_records.release(self.name, epoch))
 
     async def instruments(self) -> dict[str, InstrumentFacts]:
         """Return what rows are checked against, by symbol."""
-        return await self._run(feed_records.instruments(self.name))
+        return await self.run(feed_records.instruments(self.name))
 
     async def append(
         self,
@@ -99,21 +99,22 @@ class PostgresLog:
         cursor: str = "",
     ) -> Appended:
         """See `RecordedLog.append`."""
-        return await self._run(
+        return await self.run(
             feed_records.append(self.name, epoch, expected, events, source, cursor)
         )
 
     async def cursor(self) -> str:
         """See `RecordedLog.cursor`."""
-        return (await self._run(feed_records.writer(self.name))).cursor
+        return (await self.run(feed_records.writer(self.name))).cursor
 
     async def _row(self) -> HeadRow:
-        rows = await self._run(heads(self.name))
+        rows = await self.run(heads(self.name))
         if not rows:
             raise feed_records.NoSuchFeed(f"There is no recorded feed named {self.name}.")
         return rows[0]
 
-    async def _run(self, steps: Transaction[T]) -> T:
+    async def run(self, steps: Transaction[T]) -> T:
+        """Run a transaction. Raise LogUnavailable."""
         try:
             async with self._connect() as connection:
                 return await aexecute(connection, steps)

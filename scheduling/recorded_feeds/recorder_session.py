@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -27,18 +28,21 @@ class RecorderSession:
     def __init__(self, feed: str, key: int, *, take_over: bool = False) -> None:
         """Open nothing yet."""
         self._feed, self._key, self._take_over = feed, key, take_over
+        self._lent = asyncio.Lock()
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """Lend the connection. Raise WriterReplaced if another recorder is running."""
-        if self._connection is None:
-            self._connection = await self._open()
-        try:
-            yield self._connection
-        except CONNECTION_LOST:
-            await self.close()
-            raise
+        """Lend the connection, to one at a time. Raise WriterReplaced if another recorder is
+        running."""
+        async with self._lent:
+            if self._connection is None:
+                self._connection = await self._open()
+            try:
+                yield self._connection
+            except CONNECTION_LOST:
+                await self.close()
+                raise
 
     async def close(self) -> None:
         """Close the connection, and with it give the lock back."""

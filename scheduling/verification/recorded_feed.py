@@ -12,7 +12,9 @@ from portfolios.recorded_releases import released_to
 from portfolios.runtime.events import Event, decode_event
 from portfolios.verify.types import CannotVerify
 from scheduling.db.transaction import Transaction, execute_autocommit
-from scheduling.observe.feed_records import RecordRow, digest, records
+from scheduling.errors import Refused
+from scheduling.observe.feed_records import RecordRow, digest
+from scheduling.recorded_feeds.reads import stored_records
 
 PAGE = 5_000
 
@@ -29,7 +31,7 @@ class RecordedFeed:
     def __init__(self, row: FeedRow) -> None:
         """Read nothing yet."""
         self.name = row.name
-        self._feed = row.pk
+        self._row, self._feed = row, row.pk
         self.first_seq, self.length = row.writer.first_seq, row.writer.head
         self.symbols = tuple(row.instruments.values_list("symbol", flat=True))
         self._chain: bytes | None = None  #: after `_checked_to`; None: not known
@@ -59,7 +61,7 @@ class RecordedFeed:
         found: list[Event] = []
         at, last = self._begin(from_seq), min(to_seq, self.length)
         while at <= last:
-            rows = self._run(records(self._feed, at, min(last, at + PAGE - 1), PAGE))
+            rows = self._rows(at, min(last, at + PAGE - 1))
             for row in rows:
                 self._check(row, at)
                 at += 1
@@ -107,6 +109,12 @@ class RecordedFeed:
                 " were recorded: their hash differs from the chain; restore the feed's table"
             )
         self._chain = recorded
+
+    def _rows(self, first: int, last: int) -> list[RecordRow]:
+        try:
+            return stored_records(self._row, first, last, PAGE)
+        except Refused as away:
+            raise CannotVerify(away.message) from None
 
     def _run(self, steps: Transaction[Any]) -> Any:
         return execute_autocommit(steps)

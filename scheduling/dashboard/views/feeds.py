@@ -7,7 +7,12 @@ from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import viewer_required
-from scheduling.observe.feeds import newest_gaps, newest_records, read_feeds
+from scheduling.errors import Refused
+from scheduling.observe.feeds import gap_views, read_feeds, record_views
+from scheduling.recorded_feeds.reads import newest_events
+
+SHOWN = 20
+SEARCHED_FOR_GAPS = 2_000  #: newest records; older gaps are in the log
 
 
 @require_safe
@@ -25,9 +30,15 @@ def feed(request: HttpRequest, name: str) -> HttpResponse:
     found = read_feeds(name)
     if not found:
         return render_problem(request, 404, "No such feed", f"There is no feed named {name}.")
+    unread = ""
+    try:
+        events = newest_events(name, SEARCHED_FOR_GAPS)
+    except Refused as refused:  # the NATS server is away, and the rest is known
+        events, unread = [], refused.message
     context = page_context(request, "nodes") | {
         "feed": found[0],
-        "records": newest_records(name),
-        "gaps": newest_gaps(name),
+        "records": record_views(events[:SHOWN]),
+        "gaps": gap_views(events),
+        "unread": unread,
     }
     return render_page(request, "dashboard/feed.html", context)

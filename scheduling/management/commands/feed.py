@@ -41,6 +41,8 @@ class Command(GinkgoCommand):
                             help="open an alert after so long without a record")  # fmt: skip
         create.add_argument("--keep-days", type=int, metavar="DAYS",
                             help="drop older records once nothing needs them")  # fmt: skip
+        create.add_argument("--jetstream", action="store_true", help="keep its records in the NATS"
+                            " server of GINKGO_NATS_URL instead of PostgreSQL")  # fmt: skip
         append = _action(actions, "append", "append rows, one JSON object a line")
         append.add_argument("name")
         append.add_argument("file", help="a path, or - for standard input")
@@ -69,6 +71,7 @@ class Command(GinkgoCommand):
             instruments,
             silent_after_s=options["silent_after"],
             keep_days=options["keep_days"],
+            in_stream=options["jetstream"],
             actor=self.actor,
         )
         self._show_feed(options["name"], f"Feed {options['name']} was created.")
@@ -152,6 +155,7 @@ class Command(GinkgoCommand):
         lines = [
             f"{feed.name}: {feed.kind}, head {feed.head:,}, {feed.rate:g}/s,"
             f" {feed.instruments or 'packaged'} instruments, {len(feed.portfolios)} portfolios"
+            + (", in JetStream" if feed.in_stream else "")
             + (f", silent for {feed.silent_s:.0f} s" if feed.is_silent else "")
             for feed in found
         ]

@@ -142,9 +142,9 @@ class JetStreamLog:
         return self._last.cursor
 
     @property
-    def newest(self) -> Block:
-        """Return the newest block that is known."""
-        return self._last
+    def newest(self) -> tuple[int, Block]:
+        """Return the newest message that is known: its number and its block."""
+        return self._number, self._last
 
     async def refresh(self) -> None:
         """Read the newest message."""
@@ -159,7 +159,7 @@ class JetStreamLog:
         cursor: str,
     ) -> Appended:
         number, last = self._number, self._last
-        held = self._held(last)
+        held = writer_row(last)
         if source is not None:
             held = await self._with_sent(number, held, source)
         before = answer_before(self.name, held, source)
@@ -192,14 +192,6 @@ class JetStreamLog:
             self._number, self._last = stored, block
         return Appended(block.from_seq, block.to_seq, missing=missing)
 
-    def _held(self, last: Block) -> WriterRow:
-        now_us = max(time.time_ns() // 1_000, last.released_us)
-        return WriterRow(
-            feed=0, epoch=last.epoch, writer=last.writer, head=last.to_seq, first_seq=1,
-            chain=last.chain, cursor=last.cursor, now_us=now_us,
-            sent_sha256=None, sent_from=None, sent_to=None, newest=None,
-        )  # fmt: skip
-
     async def _with_sent(self, number: int, held: WriterRow, source: SourceId) -> WriterRow:
         """Return the state with what the source has sent, as far as the newest messages tell."""
         first = max(await self.stream.first_number(), number - KEPT_APPENDS + 1, 1)
@@ -217,3 +209,13 @@ class JetStreamLog:
             sent_from=same.from_seq if same else None,
             sent_to=same.to_seq if same else None,
         )
+
+
+def writer_row(last: Block) -> WriterRow:
+    """Return the state of a log after a block as that of the writer of a feed in the database."""
+    now_us = max(time.time_ns() // 1_000, last.released_us)
+    return WriterRow(
+        feed=0, epoch=last.epoch, writer=last.writer, head=last.to_seq, first_seq=1,
+        chain=last.chain, cursor=last.cursor, now_us=now_us,
+        sent_sha256=None, sent_from=None, sent_to=None, newest=None,
+    )  # fmt: skip

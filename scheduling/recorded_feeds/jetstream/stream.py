@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import msgspec
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
@@ -26,7 +25,7 @@ from scheduling.recorded_feeds.jetstream.block import EMPTY, Block, decode_block
 
 logger = logging.getLogger(__name__)
 
-CONNECT_S = 2.0
+CONNECT_S = 2
 ANSWER_S = 3.0
 RECONNECT_S = 0.1
 KEPT_BLOCKS = 64
@@ -55,23 +54,37 @@ def subject(feed: str) -> str:
     return f"ginkgo.feed.{feed}"
 
 
-async def connect(url: str) -> Client:
-    """Return a connection, which is opened again whenever it is lost. Raise LogUnavailable."""
+async def connect(url: str, *, is_lasting: bool = True) -> Client:
+    """Return a connection, which is opened again whenever it is lost if it is to last.
 
-    async def note(error: Exception) -> None:
-        logger.info("NATS: %s", type(error).__name__)
+    Raise LogUnavailable.
+    """
+    client = Client()
+
+    async def ignore(error: Exception) -> None:
+        """Do nothing: what fails is said by the one who asked."""
+
+    async def lost() -> None:
+        if client.is_reconnecting:
+            logger.warning("the connection to the NATS server is lost; connecting again")
+
+    async def found() -> None:
+        logger.info("connected to the NATS server again")
 
     try:
-        return await asyncio.wait_for(
-            nats.connect(
+        await asyncio.wait_for(
+            client.connect(
                 url,
                 name="ginkgo",
                 connect_timeout=CONNECT_S,
-                reconnect_time_wait=RECONNECT_S,
-                max_reconnect_attempts=-1,
+                allow_reconnect=is_lasting,
+                reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # a float works
+                max_reconnect_attempts=-1 if is_lasting else 1,
                 ping_interval=5,
                 max_outstanding_pings=2,
-                error_cb=note,
+                error_cb=ignore,
+                disconnected_cb=lost,
+                reconnected_cb=found,
             ),
             CONNECT_S + 1,
         )
@@ -81,12 +94,13 @@ async def connect(url: str) -> Client:
         raise LogUnavailable(
             "GINKGO_NATS_URL is not an address such as nats://host:4222."
         ) from None
+    return client
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
+async def connected(url: str, *, is_lasting: bool = False) -> AsyncIterator[Client]:
     """Lend a connection that ends with the block."""
-    client = await connect(url)
+    client = await connect(url, is_lasting=is_lasting)
     try:
         yield client
     finally:

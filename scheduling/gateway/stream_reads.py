@@ -1,0 +1,62 @@
+"""Records of feeds in streams, over one connection of this process to the NATS server.
+
+Nodes get them from here as they get those of the database: they need no access to NATS, and what a
+node may read is decided in one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from nats.aio.client import Client
+
+from portfolios.feeds.log import LogError
+from scheduling.gateway.http import RequestRejected
+from scheduling.observe.feed_records import HeadRow, RecordRow
+from scheduling.recorded_feeds.jetstream.stream import Stream, connect
+from scheduling.recorded_feeds.reads import nats_url
+
+MAX_STREAMS = 64  #: each keeps some messages
+
+
+class StreamReads:
+    """The streams that this process reads."""
+
+    def __init__(self) -> None:
+        """Connect at the first read."""
+        self._client: Client | None = None
+        self._streams: dict[int, Stream] = {}  #: by the id of the feed
+        self._connecting = asyncio.Lock()
+        self._reading: dict[int, asyncio.Lock] = {}
+
+    async def read(self, head: HeadRow, first: int, last: int) -> list[RecordRow]:
+        """Return the records of a range up to the head. Raise RequestRejected 503."""
+        if first > last:
+            return []
+        try:
+            stream = await self._stream(head)
+            # Nodes that follow ask for the same messages at once: the second finds them here.
+            async with self._reading.setdefault(head.feed, asyncio.Lock()):
+                found = await stream.read(first, last, last - first + 1)
+        except LogError as away:
+            raise RequestRejected(503, "unavailable", str(away)) from None
+        return [RecordRow(seq, "", released_us, event) for seq, released_us, event in found]
+
+    async def _stream(self, head: HeadRow) -> Stream:
+        async with self._connecting:
+            if self._client is None or self._client.is_closed:
+                self._streams.clear()
+                self._client = await connect(nats_url())
+            if head.feed not in self._streams:
+                if len(self._streams) >= MAX_STREAMS:
+                    self._streams.clear()
+                self._streams[head.feed] = Stream(self._client, head.name)
+            return self._streams[head.feed]
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            await self._client.close()
+
+
+STREAMS = StreamReads()

@@ -1,0 +1,91 @@
+"""Records of a recorded feed, wherever it is kept, for code that is not asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from django.conf import settings
+
+from portfolios.feeds.log import LogError, LogUnavailable
+from portfolios.models import FeedKind, FeedRow
+from portfolios.runtime.events import Event, decode_event
+from scheduling.db.transaction import execute_autocommit
+from scheduling.errors import Refused
+from scheduling.observe.feed_records import RecordRow, records
+from scheduling.recorded_feeds.jetstream.stream import Stream, connected
+
+T = TypeVar("T")
+
+
+def nats_url() -> str:
+    """Return the address of the NATS server. Raise LogUnavailable without one."""
+    url: str | None = settings.GINKGO.nats_url
+    if url is None:
+        raise LogUnavailable(
+            "The feed is kept in NATS JetStream, and GINKGO_NATS_URL is not set for this process."
+        )
+    return url
+
+
+def stored_records(feed: FeedRow, from_seq: int, to_seq: int, limit: int) -> list[RecordRow]:
+    """Return the first `limit` records of a range up to the head.
+
+    Raise Refused 503 if the stream cannot be read.
+    """
+    if not feed.writer.in_stream:
+        return execute_autocommit(records(feed.pk, from_seq, to_seq, limit))
+    first, last = max(from_seq, feed.writer.first_seq), min(to_seq, feed.writer.head)
+    if first > last:
+        return []
+
+    return _on_stream(feed.name, lambda stream: _rows(stream, first, last, limit))
+
+
+async def _rows(stream: Stream, from_seq: int, to_seq: int, limit: int) -> list[RecordRow]:
+    found = await stream.read(from_seq, to_seq, limit)
+    return [
+        RecordRow(seq, decode_event(event).symbol, released_us, event)
+        for seq, released_us, event in found
+    ]
+
+
+def stored_events(feed: FeedRow, from_seq: int, to_seq: int, limit: int) -> list[Event]:
+    """Return the first `limit` events of a range. Raise Refused 503."""
+    rows = stored_records(feed, from_seq, to_seq, limit)
+    return [decode_event(bytes(row.event)) for row in rows]
+
+
+def newest_events(name: str, limit: int) -> list[Event]:
+    """Return the newest events of a feed, newest first. Raise Refused 503."""
+    feed = (
+        FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED).select_related("writer").first()
+    )
+    if feed is None:
+        return []
+    head = feed.writer.head
+    return stored_events(feed, max(head - limit + 1, 1), head, limit)[::-1]
+
+
+def create_stream(feed: str) -> None:
+    """Create the stream of a new feed. Raise Refused."""
+    _on_stream(feed, Stream.create)
+
+
+def delete_stream(feed: str) -> None:
+    """Delete the stream of a feed, if there is one. Raise Refused."""
+    _on_stream(feed, Stream.delete)
+
+
+def _on_stream(feed: str, act: Callable[[Stream], Coroutine[Any, Any, T]]) -> T:
+    """Run one act on a stream, over a connection of its own."""
+
+    async def run() -> T:
+        async with connected(nats_url()) as client:
+            return await act(Stream(client, feed))
+
+    try:
+        return asyncio.run(run())
+    except LogError as away:
+        raise Refused("feed_unavailable", str(away), status=503) from None

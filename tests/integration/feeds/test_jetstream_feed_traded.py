@@ -1,0 +1,235 @@
+"""A feed in JetStream, recorded from a file and traded by a node, while servers are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.management import call_command
+
+from ginkgo_site.env import CHECKOUT
+from portfolios.models import FeedDigest, FeedRecord, FeedRow, FeedWriter, Portfolio
+from portfolios.runtime.state import decode_state
+from scheduling.db.transaction import execute
+from scheduling.enact.feed_records import drop_records
+from scheduling.errors import Refused
+from scheduling.models import Node, Run
+from scheduling.operations.feed_checks import check_feed
+from scheduling.operations.feed_recorders import RecordingPlan, record, release_feed
+from scheduling.operations.feeds import NewInstrument, append_rows, create_feed, remove_feed
+from scheduling.operations.portfolios import NewPortfolio, create_portfolio
+from scheduling.permissions import Role
+from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
+from scheduling.recorded_feeds.jetstream.stream import Stream, connected
+from scheduling.recorded_feeds.reads import newest_events
+from scheduling.recorded_feeds.recorder import Recorder
+from scheduling.recorded_feeds.recorder_session import RecorderSession
+from scheduling.recorded_feeds.sources.files import FileLayout, FileSource
+from scheduling.scheduler import Scheduler
+from scheduling.verification.verify import verify_portfolio
+from tests.integration.feeds.log_conformance import euros
+from tests.integration.feeds.test_recorded_feed_traded import last_seq, running_node, until
+from tests.support.api_client import make_api_client
+from tests.support.nats_server import NatsServer
+from tests.support.web_process import database_url, running_web_process
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+EUR = [NewInstrument("EURUSD", Decimal("0.00001"))]
+HEADER = "time,symbol,price,quantity\n"
+
+
+def lines(after: int, count: int) -> str:
+    return "".join(
+        f"2026-11-02T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}Z,EURUSD,1.{n:05},1\n"
+        for n in range(after + 1, after + count + 1)
+    )
+
+
+@pytest.fixture
+def server(tmp_path: Path, settings: Any) -> Iterator[NatsServer]:
+    one = NatsServer(tmp_path / "nats")
+    one.start()
+    settings.GINKGO = replace(settings.GINKGO, nats_url=one.url)
+    yield one
+    one.kill()
+
+
+@contextmanager
+def recording(server: NatsServer, path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (path.parent / "recorder.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "feed", "record", "fx", "--file", str(path)],
+            cwd=CHECKOUT,
+            env={**os.environ, "DATABASE_URL": database_url(), "GINKGO_NATS_URL": server.url,
+                 "PYTHONPATH": str(CHECKOUT), "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings"},
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        sys.stderr.write((path.parent / "recorder.log").read_text())
+
+
+async def record_to(seq: int, path: Path, server: NatsServer) -> int:
+    """Record a file in this process up to `seq`; return how many rows were recorded."""
+    feed = await FeedRow.objects.aget(name="fx")
+    session = RecorderSession("fx", feed.pk)
+    async with connected(server.url, is_lasting=True) as client:
+        log = MirroredLog(Stream(client, "fx"), session.connect)
+        recorder = Recorder(log, FileSource(path, FileLayout()), "test")
+        running = asyncio.create_task(recorder.run())
+        async with asyncio.timeout(60):
+            while log.newest[1].to_seq < seq:
+                assert not running.done(), running
+                await asyncio.sleep(0.01)
+        recorder.end()
+        done = await running
+    await session.close()
+    return done.rows
+
+
+def head() -> int:
+    return int(FeedWriter.objects.values_list("head", flat=True).get())
+
+
+def add(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def test_records_are_traded_while_server_and_recorder_are_killed_and_verify(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    create_feed("fx", EUR, in_stream=True, actor="test")
+    path = tmp_path / "fx.csv"
+    path.write_text(HEADER + lines(0, 9_990))
+    with (
+        running_web_process(tmp_path, GINKGO_HTTPS="no", GINKGO_NATS_URL=server.url) as address,
+        running_node(tmp_path, address),
+    ):
+        with recording(server, path):
+            until(lambda: Node.objects.filter(name="node-1", status="alive").exists())
+            given = NewPortfolio("fx-canary", "canary", symbols=[], feed="fx")
+            create_portfolio(given, actor="test")
+            begun = int(Portfolio.objects.values_list("first_seq", flat=True).get()) - 1
+            Scheduler("test").tick()
+            until(lambda: Run.objects.filter(phase="running").count() == 1)
+            until(lambda: head() == 9_990)
+            add(path, lines(9_990, 5))
+            until(lambda: last_seq("fx-canary") == 9_995)
+            server.kill()
+            add(path, lines(9_995, 20))
+            server.start()
+            until(lambda: last_seq("fx-canary") == 10_015)
+        # The recorder was killed, and the next one goes on.
+        add(path, lines(10_015, 5))
+        assert asyncio.run(record_to(10_020, path, server)) == 5
+        until(lambda: last_seq("fx-canary") == 10_020)
+    assert FeedWriter.objects.values_list("writer", flat=True).get() == ""
+    assert FeedRecord.objects.count() <= 60  # marks of seconds, not records
+    assert FeedDigest.objects.filter(segment=1).exists()
+    checked = check_feed("fx")
+    assert (checked.problem, checked.records, checked.segments) == ("", 10_020, 1)
+    verdict = verify_portfolio("fx-canary")
+    assert verdict.identical, verdict.sentence
+    digest = bytes(32)
+    for seq in range(begun + 1, 10_021):
+        digest = hashlib.sha256(digest + f"{seq} EURUSD 1.{seq:05}".encode()).digest()
+    account = decode_state(bytes(Portfolio.objects.get(name="fx-canary").checkpoint.state))
+    assert account.strategy.data["digest"] == digest
+    _read_through_interfaces(server)
+
+
+def _read_through_interfaces(server: NatsServer) -> None:
+    viewer = make_api_client(Role.VIEWER, "vera")
+    found = viewer.get("feed/?feed=fx&from=10001&limit=2").json()["results"]
+    assert [one["close"] for one in found] == ["1.10001", "1.10002"]
+    assert viewer.get("feeds/fx/").json()["in_stream"] is True
+    assert [event.seq for event in newest_events("fx", 3)] == [10_020, 10_019, 10_018]
+    server.kill()
+    away = viewer.get("feed/?feed=fx&from=10001&limit=2")
+    assert (away.status_code, away.json()["code"]) == (503, "feed_unavailable")
+    with pytest.raises(Refused, match="The NATS server does not answer"):
+        verify_portfolio("fx-canary", full=True)
+
+
+def test_a_stream_that_lost_records_is_said_and_nothing_is_recorded(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    create_feed("fx", EUR, in_stream=True, actor="test")
+    FeedWriter.objects.update(head=7)
+    path = tmp_path / "fx.csv"
+    path.write_text(HEADER + lines(0, 1))
+    with pytest.raises(Refused, match="ends at seq 0, and seq 7 was recorded: it lost records"):
+        record(RecordingPlan("fx", files=str(path)), actor="test")
+    assert head() == 7
+
+
+async def test_what_is_kept_no_longer_is_dropped_from_the_stream(server: NatsServer) -> None:
+    await sync_to_async(create_feed)("fx", EUR, in_stream=True, actor="test")
+    feed = await FeedRow.objects.aget(name="fx")
+    session = RecorderSession("fx", feed.pk)
+    async with connected(server.url, is_lasting=True) as client:
+        log = MirroredLog(Stream(client, "fx"), session.connect)
+        epoch = await log.claim("test")
+        for at in range(0, 50, 5):
+            await log.append(epoch, at, euros(at, 5))
+        await _followed(50)
+        marks = [record.seq async for record in FeedRecord.objects.order_by("seq")]
+        assert 1 <= len(marks) <= 3  # one a second
+        assert await sync_to_async(execute)(drop_records(feed.pk, 23)) is not None
+        await log.append(epoch, 50, euros(50, 1))
+        async with asyncio.timeout(30):
+            while await log.first() == 1:
+                await asyncio.sleep(0.01)
+        assert await log.first() == 21  # the message that has 23 stays
+        await log.release(epoch)
+    await session.close()
+    assert await FeedWriter.objects.values_list("first_seq", "head").aget() == (23, 51)
+
+
+async def _followed(seq: int) -> None:
+    async with asyncio.timeout(30):
+        while (await FeedWriter.objects.aget()).head < seq:
+            await asyncio.sleep(0.01)
+
+
+def test_what_is_not_possible_on_a_stream_is_a_sentence(
+    server: NatsServer, tmp_path: Path, settings: Any
+) -> None:
+    create_feed("fx", EUR, in_stream=True, actor="test")
+    row = {"symbol": "EURUSD", "time": "2026-11-02T10:00Z", "price": 1, "quantity": 1}
+    with pytest.raises(Refused, match="is kept in JetStream, to which only a recorder appends"):
+        append_rows("fx", [row])
+    with pytest.raises(Refused, match="start the next recorder"):
+        release_feed("fx", actor="test")
+    server.kill()
+    with pytest.raises(Refused, match="The NATS server does not answer"):
+        create_feed("other", EUR, in_stream=True, actor="test")
+    with pytest.raises(Refused, match="The NATS server does not answer"):
+        remove_feed("fx", actor="test")
+    assert FeedWriter.objects.count() == 1
+    server.start()
+    remove_feed("fx", actor="test")
+    create_feed("fx", EUR, in_stream=True, actor="test")
+    settings.GINKGO = replace(settings.GINKGO, nats_url=None)
+    with pytest.raises(Refused, match="GINKGO_NATS_URL is not set"):
+        create_feed("third", EUR, in_stream=True, actor="test")
+    out = io.StringIO()
+    call_command("feed", "list", stdout=out)
+    assert "fx: recorded, head 0, 0/s, 1 instruments, 0 portfolios, in JetStream" in out.getvalue()
