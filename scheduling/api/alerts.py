@@ -18,6 +18,7 @@ from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.models import Alert
 from scheduling.operations import registry
 from scheduling.presentation.documents import storm_document
+from scheduling.presentation.reason_fields import ReasonField, WhyDocument
 from scheduling.presentation.serializers import StormDocument
 
 
@@ -28,7 +29,8 @@ class AlertDocument(serializers.Serializer[Any]):
     kind = serializers.CharField()
     portfolio = serializers.CharField(source="portfolio.name", default=None, allow_null=True)
     node = serializers.CharField(source="node.name", default=None, allow_null=True)
-    reason = serializers.CharField()
+    reason = ReasonField()
+    why = WhyDocument()
     times = serializers.IntegerField()
     opened_at = serializers.DateTimeField()
     closed_at = serializers.DateTimeField(allow_null=True)

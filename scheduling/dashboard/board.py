@@ -19,15 +19,17 @@ from scheduling.dashboard.handoff_steps import (
 )
 from scheduling.dashboard.whatif import is_stale, loss_tag
 from scheduling.observe.localized_reason import localized_reason
-from scheduling.presentation.formatting import clock, counted, places, seconds_between, span
+from scheduling.presentation.formatting import clock, counted, places, span
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import FleetView, HandoffView, NodeView, PortfolioView
+    from scheduling.observe.node_losses import MoveView, NodeLossView
 
 GOOD_AFTER_S = 60.0  #: a revision is good after this many healthy seconds
 MAX_CELLS = 20  #: above this capacity the load is one bar instead of a cell per place
 MAX_UNASSIGNED_ROWS = 5  #: the rest is one link
-FAILOVER_GROUP_S = 120  #: failovers of one node within this time share one row
+MAX_RECENT_ROWS = 12
+MAX_TARGETS = 3  #: named in the row of a loss; the rest is counted
 PHASES = ("running", "starting", "draining", "pending", "halted", "quarantined", "stopped")
 #: Phase of an unassigned portfolio → verbs of the actions that can help.
 _ACTIONS_BY_PHASE = {
@@ -101,7 +103,8 @@ class Column:
     status_line: Message | None
     loss: Message | None  #: shown if `status_line` is None; links to the what-if page
     trouble_rank: str  #: sort key of columns in trouble; empty if there is none
-    moved_away: tuple[HandoffView, ...] = ()
+    moved_away: tuple[MoveView, ...] = ()
+    moved_more: int = 0  #: beside those of `moved_away`
     note: str = ""
 
     @property
@@ -170,7 +173,7 @@ class RunningRow:
 
 @dataclass(frozen=True, slots=True)
 class RecentRow:
-    """An ended handoff, or the failovers that one lost node caused."""
+    """An ended handoff, or the failovers of one loss of a node."""
 
     at: datetime | None
     name: str
@@ -291,7 +294,7 @@ def build_board_page(fleet: FleetView, good_after_s: float = GOOD_AFTER_S) -> Bo
         stopped_by_system=sum(p.phase in ("halted", "quarantined") for p in waiting),
         stopped_manually=stopped_manually,
         running=tuple(_running_row(h, fleet.at) for h in fleet.handoffs_active),
-        recent=recent_rows(fleet.handoffs_recent),
+        recent=recent_rows(fleet.handoffs_single, fleet.losses),
         counts=_fleet_counts(fleet, columns),
         first_in_trouble=in_trouble[0].node.name if in_trouble else "",
         alerts=tuple(
@@ -391,7 +394,8 @@ def _column(
     status = display_status(node)
     on = sum(card.portfolio.weight for card in cards)
     held = sum(slot.weight for slot in reserved)
-    moved = _failed_over_from(node, fleet) if status == "lost" else ()
+    loss = next((x for x in fleet.losses if x.node == node.name and not x.is_over), None)
+    moves = tuple(loss.moves) if loss and status == "lost" else ()
     order = {"suspect": "1", "lost": "2", "draining": "3"}.get(status, "")
     if not order and any(card.collapsed_class == "trouble" for card in cards):
         order = "4"
@@ -408,8 +412,9 @@ def _column(
         status_line=fifth,
         loss=_loss_line(node, fleet.at) if fifth is None else None,
         trouble_rank=order,
-        moved_away=moved,
-        note=_lost_note(cards, moved) if status == "lost" else "",
+        moved_away=moves,
+        moved_more=loss.moved - len(moves) if loss and moves else 0,
+        note=_lost_note(len(cards), loss) if status == "lost" else "",
     )
 
 
@@ -439,15 +444,11 @@ def lease_level(node: NodeView) -> str:
 
 
 def _status_line(node: NodeView, status: str, cards: int, now: datetime) -> Message | None:
-    limit = f"limit {node.lease_ttl_s:g} s"
     if status == "lost":
-        silent = seconds_between(node.last_heartbeat_at, node.status_since)
-        if silent is None:
-            return Message(f"lost since {clock(node.status_since)}", "i-warn", "bad")
-        return Message(f"silent for {silent:.0f} s, {limit}", "i-warn", "bad")
+        since = f"lost since {clock(node.status_since)}"  # before its reason was stored
+        return Message(localized_reason(node) or since, "i-warn", "bad")
     if status == "suspect":
-        silent = seconds_between(node.last_heartbeat_at, now)
-        return Message(f"heartbeat {span(silent)} ago, {limit}", "i-warn", "warn")
+        return Message(localized_reason(node), "i-warn", "warn")
     if status == "left":
         return Message(f"left at {clock(node.status_since)}", "i-warn", "warn")
     if status == "draining":
@@ -470,26 +471,29 @@ def _loss_line(node: NodeView, now: datetime) -> Message | None:
     return Message(text, "i-check" if absorbed else "i-warn", "ok" if absorbed else "warn")
 
 
-def _failed_over_from(node: NodeView, fleet: FleetView) -> tuple[HandoffView, ...]:
-    return tuple(
-        h
-        for h in fleet.handoffs_recent
-        if h.kind == "failover"
-        and h.source_node == node.name
-        and h.state == "done"
-        and h.requested_at >= node.status_since
-    )
-
-
-def _lost_note(cards: tuple[Card, ...], moved: tuple[HandoffView, ...]) -> str:
+def _lost_note(waiting: int, loss: NodeLossView | None) -> str:
+    """Return what became of the portfolios that the node ran when it was lost."""
+    moved = loss.moved if loss else 0
+    ran = loss.portfolios if loss else None
+    if ran is None:  # lost before the number was stored
+        ran = moved + waiting
+    if not ran and not moved and not waiting:
+        return "It can no longer commit. It ran no portfolio."
+    parts = []
     if moved:
-        ended = max((h.finished_at for h in moved if h.finished_at), default=None)
-        what = f"{counted(len(moved), 'portfolio')} {'was' if len(moved) == 1 else 'were'}"
-        by = f" by {clock(ended)}" if ended else ""
-        return f"It can no longer commit. {what} placed elsewhere{by}:"
-    if cards:
-        return "Its lease has expired. Its portfolios wait to be placed elsewhere."
-    return "It can no longer commit. It ran no portfolio."
+        by = f" by {clock(loss.moved_at)}" if loss and loss.moved_at else ""
+        parts.append(f"{places(moved)} {_was(moved)} placed elsewhere{by}")
+    if waiting:
+        parts.append(f"{places(waiting)} {'waits' if waiting == 1 else 'wait'} to be placed")
+    others = ran - moved - waiting
+    if others > 0:
+        parts.append(f"{places(others)} {_was(others)} stopped or deleted")
+    end = ":" if loss and loss.moves else "."
+    return f"It can no longer commit. It ran {counted(ran, 'portfolio')}: {', '.join(parts)}{end}"
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"
 
 
 def _unassigned_row(portfolio: PortfolioView, now: datetime) -> UnassignedRow:
@@ -514,50 +518,29 @@ def _running_row(handoff: HandoffView, now: datetime) -> RunningRow:
     )
 
 
-def recent_rows(handoffs: Iterable[HandoffView]) -> tuple[RecentRow, ...]:
-    """Return one row per ended handoff, newest first; failovers of one lost node share a row."""
-    rows: list[RecentRow] = []
-    group: list[HandoffView] = []
-
-    def close_group() -> None:
-        if len(group) > 1:
-            rows.append(_failover_group_row(group))
-        elif group:
-            rows.append(_recent_row(group[0]))
-        group.clear()
-
-    for handoff in handoffs:
-        fits = handoff.kind == "failover" and handoff.state == "done"
-        if group and not (fits and _same_loss(group[0], handoff)):
-            close_group()
-        if fits:
-            group.append(handoff)
-        else:
-            rows.append(_recent_row(handoff))
-    close_group()
-    return tuple(rows)
+def recent_rows(
+    handoffs: Iterable[HandoffView], losses: Iterable[NodeLossView] = ()
+) -> tuple[RecentRow, ...]:
+    """Return one row per ended handoff and one per loss of a node, newest first."""
+    rows = [_recent_row(handoff) for handoff in handoffs]
+    rows += [_loss_row(loss) for loss in losses if loss.moved]
+    dated = [row for row in rows if row.at is not None]
+    newest = sorted(dated, key=lambda row: row.at or datetime.min, reverse=True)
+    return tuple(newest[:MAX_RECENT_ROWS])
 
 
-def _same_loss(first: HandoffView, other: HandoffView) -> bool:
-    apart = seconds_between(other.requested_at, first.requested_at)
-    return (
-        first.source_node == other.source_node
-        and apart is not None
-        and abs(apart) < FAILOVER_GROUP_S
-    )
-
-
-def _failover_group_row(group: list[HandoffView]) -> RecentRow:
-    pauses = [h.pause_ms for h in group if h.pause_ms is not None]
+def _loss_row(loss: NodeLossView) -> RecentRow:
+    shown = loss.targets[:MAX_TARGETS]
+    more = len(loss.targets) - len(shown)
     return RecentRow(
-        at=group[0].finished_at,
-        name=group[0].source_node or "",
-        kind_text=f"{len(group)} failovers",
-        pause_ms=max(pauses) if pauses else None,
+        at=loss.moved_at,
+        name=loss.node,
+        kind_text=counted(loss.moved, "failover"),
+        pause_ms=loss.slowest_ms,
         tone="",
-        source=group[0].source_node or "",
-        target=", ".join(sorted({h.target_node for h in group if h.target_node})),
-        reason_text=reason_text(group[0]),
+        source=loss.node,
+        target=", ".join(shown) + (f" and {more} more" if more else ""),
+        reason_text=localized_reason(loss),
         id=None,
         portfolio="",
     )

@@ -122,7 +122,8 @@ WITH clock AS MATERIALIZED (
 ), wanted AS MATERIALIZED (
     SELECT 'node_lost' AS kind, 'node:' || n.id AS key, NULL::bigint AS portfolio_id,
            n.id AS node_id, n.name || ' is lost since '
-               || to_char(n.status_since AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"') AS reason,
+               || to_char(n.status_since AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"')
+               || coalesce(': ' || nullif(n.lost_reason, ''), '') AS reason,
            NOT EXISTS (SELECT FROM storm)
                AND n.status_since < clock.now - make_interval(secs => %(settle_s)s) AS may_open
     FROM scheduling_node n, clock WHERE n.status = 'lost'

@@ -68,7 +68,12 @@ WITH input AS MATERIALIZED (
         expires_at = CASE WHEN h.unheard_s <= 0
             THEN clock.now + make_interval(secs => %(ttl_s)s)
             ELSE greatest(l.expires_at, clock.now + make_interval(secs => %(ttl_s)s - h.unheard_s))
-            END
+            END,
+        cut_by = CASE WHEN h.unheard_s <= 0 THEN ''
+                      WHEN h.unheard_s < %(ttl_s)s THEN 'unheard' ELSE l.cut_by END,
+        cut_at = CASE WHEN h.unheard_s <= 0 THEN NULL
+                      WHEN h.unheard_s < %(ttl_s)s
+                      THEN clock.now - make_interval(secs => h.unheard_s) ELSE l.cut_at END
     FROM input i, heard h, locked, clock, scheduling_node n
     WHERE locked.node_id = l.node_id AND i.node = l.node_id AND l.incarnation = i.incarnation
       AND h.node = i.node
@@ -294,13 +299,18 @@ WITH due AS MATERIALIZED (
     GROUP BY d.node_id
 )
 UPDATE scheduling_lease l SET socket_loss_pending = false,
-    expires_at = CASE
-        WHEN a.lost < greatest(2, a.sockets / 2.0) AND EXISTS (
-            SELECT FROM scheduling_gateway g WHERE g.id = d.socket_gateway_id AND {GATEWAY_FIT})
-        THEN least(l.expires_at, d.at + make_interval(secs => %(grace_s)s))
-        ELSE l.expires_at END
-FROM due d JOIN around a ON a.node_id = d.node_id
-WHERE l.node_id = d.node_id
+    expires_at = CASE WHEN j.counts AND j.ends < l.expires_at THEN j.ends ELSE l.expires_at END,
+    -- Only if it would have lasted longer: otherwise its end has another cause.
+    cut_by = CASE WHEN j.counts AND j.ends < l.expires_at THEN 'closed' ELSE l.cut_by END,
+    cut_at = CASE WHEN j.counts AND j.ends < l.expires_at THEN j.at ELSE l.cut_at END
+FROM (
+    SELECT d.node_id, d.at, d.at + make_interval(secs => %(grace_s)s) AS ends,
+           a.lost < greatest(2, a.sockets / 2.0) AND EXISTS (
+               SELECT FROM scheduling_gateway g
+               WHERE g.id = d.socket_gateway_id AND {GATEWAY_FIT}) AS counts
+    FROM due d JOIN around a ON a.node_id = d.node_id
+) j
+WHERE l.node_id = j.node_id
 """,
 )
 
@@ -342,7 +352,9 @@ WHERE node_id = %(node)s AND incarnation = %(incarnation)s
 END_OF_DAEMON = Statement(
     "END_OF_DAEMON",
     """
-UPDATE scheduling_lease SET expires_at = least(expires_at, clock_timestamp())
+UPDATE scheduling_lease SET expires_at = least(expires_at, clock_timestamp()),
+    cut_by = CASE WHEN expires_at > clock_timestamp() THEN 'ended' ELSE cut_by END,
+    cut_at = CASE WHEN expires_at > clock_timestamp() THEN clock_timestamp() ELSE cut_at END
 WHERE node_id = %(node)s AND incarnation = %(incarnation)s
 RETURNING node_id
 """,
@@ -510,6 +522,7 @@ class LostRow(NamedTuple):
     id: int
     name: str
     silent_s: Decimal
+    reason: str
     hints: int
 
 
@@ -518,7 +531,8 @@ MARK_LOST = Statement(
     f"""
 WITH expired AS (
     -- Lock, and check again on the newest row: a heartbeat that commits first keeps the node alive.
-    SELECT l.node_id, l.incarnation, l.renewals, l.renewed_at
+    SELECT l.node_id, l.incarnation, l.renewals, l.renewed_at, l.cut_by, l.cut_at,
+           extract(epoch FROM clock_timestamp() - l.renewed_at) AS silent_s
     FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
     WHERE l.expires_at < clock_timestamp() AND n.status = 'alive'
       -- While no gateway can be reached, the silence of a node proves nothing. It reached the fit
@@ -545,31 +559,51 @@ WITH expired AS (
       )
     ORDER BY l.node_id
     FOR UPDATE OF l SKIP LOCKED
+), caused AS (
+    -- The text is the sentence of the reason `lost` (decide/reasons), which Python checks in tests.
+    SELECT e.node_id, CASE e.cut_by
+        WHEN 'closed' THEN 'its connection closed '
+            || to_char(e.cut_at AT TIME ZONE 'UTC', 'HH24:MI:SS" UTC"')
+            || ' and it did not return in ' || %(grace_s)s::float || ' s'
+        WHEN 'ended' THEN 'its process was found ended at '
+            || to_char(e.cut_at AT TIME ZONE 'UTC', 'HH24:MI:SS" UTC"')
+        WHEN 'unheard' THEN round(e.silent_s::numeric, 1)::float || ' s without a heartbeat after '
+            || round(extract(epoch FROM e.renewed_at - e.cut_at)::numeric, 1)::float
+            || ' s without an answer, limit ' || %(ttl_s)s::float || ' s'
+        ELSE round(e.silent_s::numeric, 1)::float || ' s without a heartbeat, limit '
+            || %(ttl_s)s::float || ' s' END AS reason,
+        jsonb_build_object('code', 'lost', 'params', jsonb_build_object(
+            'cause', CASE WHEN e.cut_by = '' THEN 'silent' ELSE e.cut_by END,
+            'at', to_char(e.cut_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+            'silent_s', round(e.silent_s::numeric, 1)::float,
+            'unheard_s', round(extract(epoch FROM e.renewed_at - e.cut_at)::numeric, 1)::float,
+            'limit_s', %(ttl_s)s::float, 'grace_s', %(grace_s)s::float,
+            'portfolios', (SELECT count(*) FROM scheduling_run r WHERE r.node_id = e.node_id)
+        )) AS why
+    FROM expired e
 ), lost AS (
     UPDATE scheduling_node n SET status = 'lost', status_since = clock_timestamp(),
-        leaving = false,
+        leaving = false, lost_reason = c.reason, lost_why = c.why,
         lost_times = (
             SELECT coalesce(jsonb_agg(t ORDER BY t), '[]'::jsonb) FROM (
                 SELECT (x.value)::text::float AS t FROM jsonb_array_elements(n.lost_times) x
                 UNION ALL SELECT extract(epoch FROM clock_timestamp())::float
             ) times WHERE t > extract(epoch FROM clock_timestamp()) - 86400
         )
-    FROM expired e WHERE n.id = e.node_id AND n.status = 'alive'
-    RETURNING n.id, n.name, e.incarnation, e.renewals,
-              extract(epoch FROM clock_timestamp() - e.renewed_at) AS silent_s
+    FROM expired e, caused c
+    WHERE n.id = e.node_id AND c.node_id = e.node_id AND n.status = 'alive'
+    RETURNING n.id, n.name, e.incarnation, e.renewals, e.silent_s, c.reason, c.why
 ), audited AS (
     INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
-    SELECT clock_timestamp(), 'node_lost', NULL, id, 'sweep',
-           round(silent_s::numeric, 1) || ' s without a heartbeat, limit '
-               || %(ttl_s)s::float || ' s',
+    SELECT clock_timestamp(), 'node_lost', NULL, id, 'sweep', reason,
            jsonb_build_object('incarnation', incarnation, 'renewals', renewals,
-                              'silent_s', round(silent_s::numeric, 3))
+                              'silent_s', round(silent_s::numeric, 3), 'why', why)
     FROM lost
 ), hinted AS (
     SELECT {NOTIFY_WATCHERS}
     FROM lost
 )
-SELECT id, name, silent_s, (SELECT count(*) FROM hinted) AS hints FROM lost
+SELECT id, name, silent_s, reason, (SELECT count(*) FROM hinted) AS hints FROM lost
 """,
     row=LostRow,
 )
@@ -580,7 +614,12 @@ def mark_lost(timing: Timing) -> Transaction[list[LostRow]]:
     yield from query(CLAMP_LEASES, ttl_s=timing.lease_ttl_s)
     yield from query(CLAMP_GATEWAY, gap_s=timing.pulse_gap_s)
     yield from judge_socket_losses(timing)
-    rows = yield from query(MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=timing.pulse_gap_s)
+    rows = yield from query(
+        MARK_LOST,
+        ttl_s=timing.lease_ttl_s,
+        gap_s=timing.pulse_gap_s,
+        grace_s=timing.socket_grace_s,
+    )
     yield from query(CLAMP_STATUS)
     return sorted(rows, key=lambda row: str(row.name))
 

@@ -74,7 +74,8 @@ VALUES (%(node)s, %(incarnation)s, 0, clock_timestamp(),
 ON CONFLICT (node_id) DO UPDATE SET incarnation = excluded.incarnation, renewals = 0,
     renewed_at = excluded.renewed_at, expires_at = excluded.expires_at,
     gateway_id = excluded.gateway_id, connection = NULL, socket_loss_pending = false,
-    taken_at = excluded.taken_at, takeovers = excluded.takeovers
+    taken_at = excluded.taken_at, takeovers = excluded.takeovers,
+    cut_by = '', cut_at = NULL
 """,
 )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+from typing import Any
+
 from django.db import models
 
 from scheduling.models.node import Node
@@ -65,3 +68,15 @@ class Alert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.key}"
+
+    @property
+    def why(self) -> dict[str, Any] | None:
+        """Return the reason of a node's last loss as data; None for other alerts."""
+        if self.kind != "node_lost" or self.node is None or self.node.lost_why is None:
+            return None
+        since = self.node.status_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        loss = self.node.lost_why["params"]
+        return {
+            "code": "node_lost",
+            "params": {"node": self.node.name, "since": since, "loss": loss},
+        }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.db.models import Func, Value
 from django.db.models.functions import Coalesce, NullIf
@@ -62,3 +64,8 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%H:%M:%S} {self.kind}"
+
+    @property
+    def why(self) -> dict[str, Any] | None:
+        """Return the reason as data, or None where the line has only its text."""
+        return self.data.get("why") if isinstance(self.data, dict) else None

@@ -95,7 +95,12 @@ class Handoff(models.Model):
                 fields=["deadline_at"],
                 condition=Q(state__in=ACTIVE_STATES),
                 name="handoff_active_deadline",
-            )
+            ),
+            models.Index(
+                fields=["source_node", "requested_at"],
+                condition=Q(kind="failover"),
+                name="handoff_failovers",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -72,6 +72,10 @@ class Node(models.Model):
     status_since = models.DateTimeField(auto_now_add=True)
     leaving = models.BooleanField(default=False, help_text="Its daemon was asked to stop.")
     lost_times = models.JSONField(default=list, blank=True, help_text="Newest losses, epoch s.")
+    lost_reason = models.TextField(
+        blank=True, default="", db_default="", help_text="Why it was last lost."
+    )
+    lost_why = models.JSONField(null=True, blank=True, help_text="`lost_reason` as {code, params}.")
     # Raised in every transaction that changes this node's desired set.
     desired_version = models.BigIntegerField(default=0)
 
@@ -103,6 +107,14 @@ class Lease(models.Model):
     )
     taken_at = models.DateTimeField(help_text="When this incarnation registered.")
     takeovers = models.JSONField(default=list, help_text="Takeovers of a beating one, epoch s.")
+    cut_by = models.CharField(
+        max_length=8,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Why it ends before a TTL: closed, ended or unheard; empty: it does not.",
+    )
+    cut_at = models.DateTimeField(null=True, help_text="When its connection closed, or the like.")
 
     def __str__(self) -> str:
         return f"lease of {self.node_id} until {self.expires_at:%H:%M:%S}"

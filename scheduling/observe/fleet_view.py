@@ -23,6 +23,9 @@ from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.snapshot import repeatable_read
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, FEED_SEGMENTS
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
+from scheduling.decide.reasons import as_data, render
+from scheduling.decide.types import Reason
+from scheduling.observe.node_losses import NodeLossView, read_losses
 from scheduling.timing import Timing, timing
 
 SPARKLINE_POINTS = 40
@@ -104,6 +107,8 @@ class NodeView:
     status_since: datetime
     portfolios: list[str]
     loss: LossView | None = None  #: None: no forecast yet, or no portfolios
+    reason: str = ""  #: why it is lost or suspect; empty while it is neither
+    why: dict[str, Any] | None = None  #: the data of `reason`
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,7 @@ class AlertView:
     reason: str
     times: int
     opened_at: datetime
+    why: dict[str, Any] | None = None  #: the data of `reason`
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +217,10 @@ class FleetView:
     total_starting: Decimal
     storm: StormView | None = None
     alerts: list[AlertView] = field(default_factory=list)
+    losses: list[NodeLossView] = field(default_factory=list)
+    handoffs_single: list[HandoffView] = field(
+        default_factory=list
+    )  #: ended, without the failovers that `losses` counts
     by_name: dict[str, PortfolioView] = field(default_factory=dict, repr=False)
 
 
@@ -220,7 +230,12 @@ SELECT clock_timestamp() AS now, c.frozen_at, c.frozen_by, c.frozen_reason, c.fr
 FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_storm s ON true
 """
 ALERTS = """
-SELECT a.id, a.kind, p.name AS portfolio, n.name AS node, a.reason, a.times, a.opened_at
+SELECT a.id, a.kind, p.name AS portfolio, n.name AS node, a.reason, a.times, a.opened_at,
+       CASE WHEN a.kind = 'node_lost' THEN jsonb_build_object(
+           'code', 'node_lost', 'params', jsonb_build_object(
+               'node', n.name, 'loss', n.lost_why -> 'params',
+               'since', to_char(n.status_since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))
+       END AS why
 FROM scheduling_alert a LEFT JOIN portfolios_portfolio p ON p.id = a.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = a.node_id
 WHERE a.closed_at IS NULL ORDER BY a.id
@@ -231,7 +246,8 @@ SELECT s.feed_id, s.from_seq, (extract(epoch FROM s.from_time) * 1e6)::bigint AS
 FROM {FEED_SEGMENTS} s ORDER BY s.feed_id, s.id
 """
 NODES = """
-SELECT n.*, l.incarnation, l.renewed_at, l.expires_at, r.metrics, r.portfolios AS reported,
+SELECT n.*, l.incarnation, l.renewed_at, l.expires_at, l.cut_by,
+       l.cut_at AT TIME ZONE 'UTC' AS cut_at, r.metrics, r.portfolios AS reported,
        x.as_of, x.runs, x.fit, x.homeless, x.waiting, x.suspects
 FROM scheduling_node n
 LEFT JOIN scheduling_lease l ON l.node_id = n.id
@@ -276,13 +292,23 @@ ACTIVE_HANDOFFS = (
 WHERE h.state IN {ACTIVE_HANDOFF_STATES} ORDER BY h.id
 """
 )
-RECENT_HANDOFFS = (
-    HANDOFF
-    + f"""
-WHERE h.state NOT IN {ACTIVE_HANDOFF_STATES}
-ORDER BY h.id DESC LIMIT %(most)s
-"""
+#: The newest ended handoffs, and the newest of those that no listed loss of a node counts.
+RECENT_HANDOFFS = f"""
+WITH newest AS (
+    SELECT h.id FROM scheduling_handoff h WHERE h.state NOT IN {ACTIVE_HANDOFF_STATES}
+    ORDER BY h.id DESC LIMIT %(most)s
+), single AS (
+    SELECT h.id FROM scheduling_handoff h WHERE h.state NOT IN {ACTIVE_HANDOFF_STATES}
+      AND NOT (h.kind = 'failover' AND h.state = 'done' AND EXISTS (
+          SELECT FROM unnest(%(lost)s::bigint[], %(since)s::timestamptz[]) AS l(node, since)
+          WHERE l.node = h.source_node_id AND h.requested_at >= l.since - interval '1 ms'))
+    ORDER BY h.id DESC LIMIT %(most)s
 )
+SELECT x.*, x.id IN (SELECT id FROM newest) AS is_newest,
+       x.id IN (SELECT id FROM single) AS is_single
+FROM ({HANDOFF}) x
+WHERE x.id IN (SELECT id FROM newest UNION SELECT id FROM single) ORDER BY x.id DESC
+"""
 PAUSE = """
 SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY pause_ms) AS p50,
        percentile_disc(0.99) WITHIN GROUP (ORDER BY pause_ms) AS p99
@@ -303,7 +329,7 @@ _sparks: tuple[float, dict[int, list[float]]] = (float("-inf"), {})
 
 
 def read_fleet_view(times: Timing | None = None) -> FleetView:
-    """Return the fleet as of one snapshot. At most ten statements, whatever its size.
+    """Return the fleet as of one snapshot. At most twelve statements, whatever its size.
 
     Raise SnapshotUnavailable if it cannot be read.
     """
@@ -342,10 +368,13 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     rows = cursor.execute(PORTFOLIOS, {"name": None}).fetchall()
     active_rows = cursor.execute(ACTIVE_HANDOFFS).fetchall()
     active = {row.portfolio_id: handoff_view(row) for row in active_rows}
-    recent = [
-        handoff_view(row)
-        for row in cursor.execute(RECENT_HANDOFFS, {"most": MAX_RECENT_HANDOFFS}).fetchall()
-    ]
+    losses = read_losses(cursor)
+    listed = {
+        "most": MAX_RECENT_HANDOFFS,
+        "lost": [loss.node_id for loss in losses],
+        "since": [loss.at for loss in losses],
+    }
+    ended = cursor.execute(RECENT_HANDOFFS.encode(), listed).fetchall()
     pause: Any = cursor.execute(PAUSE, {"most": PAUSE_SAMPLES}).fetchone()
     sparks = _read_sparks(cursor)
     portfolios = _portfolios(cursor, rows, now, heads, rates, node_rows, active, sparks, times)
@@ -368,7 +397,8 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
         ],
         portfolios=portfolios,
         handoffs_active=list(active.values()),
-        handoffs_recent=recent,
+        handoffs_recent=[handoff_view(row) for row in ended if row.is_newest],
+        handoffs_single=[handoff_view(row) for row in ended if row.is_single],
         pause_p50_ms=pause.p50,
         pause_p99_ms=pause.p99,
         frozen=None
@@ -387,6 +417,7 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
             of_nodes=clock.of_nodes,
         ),
         alerts=_alerts(cursor),
+        losses=losses,
         total_equity=sum((p.account["equity"] or p.starting_cash for p in portfolios), Decimal(0)),
         total_starting=sum((p.starting_cash for p in portfolios), Decimal(0)),
         by_name={line.name: line for line in portfolios},
@@ -548,6 +579,7 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
         policy,
     )
     away = status in ("lost", "left")
+    reason, why = _node_reason(row, status, now, policy)
     return NodeView(
         id=row.id,
         name=row.name,
@@ -573,11 +605,33 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
         python=row.python,
         metrics={} if away or row.metrics is None else row.metrics,
         status_since=row.status_since,
+        reason=reason,
+        why=why,
         portfolios=[run.name for run in owned],
         loss=None
         if row.as_of is None
         else LossView(row.as_of, row.runs, row.fit, row.homeless, row.waiting, row.suspects),
     )
+
+
+def _node_reason(
+    row: Any, status: str, now: datetime, policy: LeasePolicy
+) -> tuple[str, dict[str, Any] | None]:
+    """Return why the node is lost or suspect, and the data of the sentence."""
+    if status == "lost":
+        return row.lost_reason, row.lost_why
+    if status != "suspect" or row.renewed_at is None:
+        return "", None
+    closed = row.cut_at if row.cut_by == "closed" else None
+    reason = Reason(
+        "suspect",
+        {
+            "closed_at": None if closed is None else f"{closed:%Y-%m-%dT%H:%M:%SZ}",
+            "silent_s": round((now - row.renewed_at).total_seconds()),
+            "limit_s": policy.ttl_s,
+        },
+    )
+    return render(reason), as_data(reason)
 
 
 def _rejection_reason(row: Any) -> str:

@@ -46,9 +46,7 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
     """
     lost = execute_autocommit(mark_lost(timing))
     for node in lost:
-        logger.warning(
-            "%s is lost after %.1f s, limit %g s", node.name, node.silent_s, timing.lease_ttl_s
-        )
+        logger.warning("%s is lost: %s", node.name, node.reason)
     names = tuple(node.name for node in lost)
     _recover_timeline(timing)
     execute(storm.update_storm_hold(timing))

@@ -177,6 +177,8 @@ class NodeDocument(_Anything):
     lease_expires_at = serializers.DateTimeField(allow_null=True)
     lease_left_s = serializers.FloatField(allow_null=True)
     status_since = serializers.DateTimeField(allow_null=True)
+    reason = ReasonField()
+    why = WhyDocument()
     incarnation = IncarnationField(allow_null=True)
     host = serializers.CharField()
     pid = serializers.IntegerField(allow_null=True)
@@ -213,7 +215,8 @@ class OpenAlertDocument(_Anything):
     kind = serializers.CharField()
     portfolio = serializers.CharField(allow_null=True)
     node = serializers.CharField(allow_null=True)
-    reason = serializers.CharField()
+    reason = ReasonField()
+    why = WhyDocument()
     times = serializers.IntegerField()
     opened_at = serializers.DateTimeField()
 

@@ -224,7 +224,7 @@ def mark_lost(db: Store, p: Any) -> list[Row]:
             },
         )  # fmt: skip
         db.hints.append((None, 0))
-        lost.append(Row(id=node.id, name=node.name, silent_s=silent_s))
+        lost.append(Row(id=node.id, name=node.name, silent_s=silent_s, reason=""))
     return lost
 
 

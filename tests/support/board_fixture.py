@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from scheduling.observe.fleet_view import FleetView, HandoffView, NodeView, PortfolioView
+from scheduling.observe.node_losses import MoveView, NodeLossView
 
 NOW = datetime(2026, 3, 2, 14, 5, 12, tzinfo=UTC)
 HEAD = 9_862_904
@@ -189,6 +190,33 @@ def ended_handoff(number: int, name: str, seconds_ago: float, **given: Any) -> H
     return handoff(number, name, **{**values, **given})
 
 
+#: The data of `31 s without a heartbeat, limit 30 s`.
+LOST: dict[str, Any] = {
+    "cause": "silent", "at": None, "silent_s": 31.0, "unheard_s": None, "limit_s": 30.0,
+    "grace_s": 3.0, "portfolios": 3,
+}  # fmt: skip
+
+
+def loss(node_name: str, seconds_ago: float, **given: Any) -> NodeLossView:
+    """Return a loss that lasts, of a node that ran three portfolios, with the given changes."""
+    values: dict[str, Any] = {
+        "node": node_name,
+        "node_id": int(node_name.rpartition("-")[2]),
+        "at": ago(seconds_ago),
+        "is_over": False,
+        "reason": "31 s without a heartbeat, limit 30 s",
+        "why": {"code": "lost", "params": LOST},
+        "portfolios": 3,
+        "moved": 0,
+        "moving": 0,
+        "moved_at": None,
+        "slowest_ms": None,
+        "targets": [],
+        "moves": [],
+    }
+    return NodeLossView(**{**values, **given})
+
+
 def fleet_view(nodes: list[NodeView], portfolios: list[PortfolioView], **given: Any) -> FleetView:
     """Return the fleet view; its active handoffs are those of the portfolios."""
     values: dict[str, Any] = {
@@ -251,6 +279,11 @@ def busy_fleet() -> FleetView:
             schedulable=False,
             lease_left_s=11.0,
             last_heartbeat_at=ago(19),
+            reason="19 s without a heartbeat, limit 30 s",
+            why={
+                "code": "suspect",
+                "params": {"closed_at": None, "silent_s": 19, "limit_s": 30.0},
+            },
         ),
         node(
             "node-4",
@@ -269,6 +302,8 @@ def busy_fleet() -> FleetView:
             lease_left_s=0.0,
             last_heartbeat_at=ago(154),
             status_since=ago(123),
+            reason="31 s without a heartbeat, limit 30 s",
+            why={"code": "lost", "params": LOST},
         ),
         node(
             "node-6",
@@ -385,7 +420,27 @@ def busy_fleet() -> FleetView:
         ),
     ]
     return fleet_view(
-        nodes, portfolios, handoffs_recent=recent, pause_p50_ms=18.0, pause_p99_ms=74.0
+        nodes,
+        portfolios,
+        handoffs_recent=recent,
+        handoffs_single=[h for h in recent if h.kind != "failover"],
+        losses=[
+            loss(
+                "node-5",
+                123,
+                moved=3,
+                moved_at=ago(119.9),
+                slowest_ms=33_100.0,
+                targets=["node-1", "node-6"],
+                moves=[
+                    MoveView("bank-revert", "node-1", 33_100.0),
+                    MoveView("canary-5", "node-6", 33_000.0),
+                    MoveView("oil-sma", "node-6", 32_800.0),
+                ],
+            )
+        ],
+        pause_p50_ms=18.0,
+        pause_p99_ms=74.0,
     )
 
 

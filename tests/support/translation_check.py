@@ -13,7 +13,7 @@ from scheduling.decide.types import Reason
 #: Parameters that select a wording and do not appear in the sentence, unless they are mappings.
 SELECTS_WORDING = frozenset({"how", "state", "cause", "source_status", "remedy"})
 #: Words that stay in Latin letters in Chinese, in addition to names from parameters.
-KEPT_WORDS = frozenset({"seq", "run_node", "sha256", "CPU", "Python", "accept_python"})
+KEPT_WORDS = frozenset({"UTC", "seq", "run_node", "sha256", "CPU", "Python", "accept_python"})
 
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")

@@ -6,7 +6,7 @@ full-width. A number that English spells out (twice) is spelled out here too.
 
 from __future__ import annotations
 
-from scheduling.decide.reasons.english import Params, Sentence, duration, number
+from scheduling.decide.reasons.english import Params, Sentence, clock_of, duration, number, plain
 
 
 def _load(before: float, after: float, capacity: float) -> str:
@@ -372,6 +372,32 @@ def _older_revision(p: Params) -> str:
     )
 
 
+# Lost nodes
+
+
+def _lost(p: Params) -> str:
+    silent, limit = plain(p["silent_s"]), plain(p["limit_s"])
+    match p["cause"]:
+        case "closed":
+            return f"连接于 {clock_of(p['at'])} 断开，{plain(p['grace_s'])} 秒内未恢复"
+        case "ended":
+            return f"{clock_of(p['at'])} 发现其进程已退出"
+        case "unheard":
+            unheard = plain(p["unheard_s"])
+            return f"{unheard} 秒未收到应答，之后 {silent} 秒没有心跳，上限 {limit} 秒"
+    return f"{silent} 秒没有心跳，上限 {limit} 秒"
+
+
+def _suspect(p: Params) -> str:
+    if p["closed_at"]:
+        return f"连接于 {clock_of(p['closed_at'])} 断开"
+    return f"{plain(p['silent_s'])} 秒没有心跳，上限 {plain(p['limit_s'])} 秒"
+
+
+def _node_lost(p: Params) -> str:
+    return f"{p['node']} 自 {clock_of(p['since'])} 起失联：{_lost(p['loss'])}"
+
+
 # Edits
 
 UNITS = ("秒", "分钟", "小时", "天")
@@ -498,6 +524,9 @@ SENTENCES: dict[str, Sentence] = {
     "on_node": on_node,
     "would_place": _would_place,
     "would_wait": _would_wait,
+    "lost": _lost,
+    "suspect": _suspect,
+    "node_lost": _node_lost,
     "changed_meanwhile": _changed_meanwhile,
     "roll_out_deleted": _roll_out_deleted,
     "roll_out_changed": _roll_out_changed,

@@ -380,6 +380,50 @@ def _older_revision(p: Params) -> str:
     )
 
 
+# Lost nodes
+
+
+def plain(value: float) -> str:
+    """Return 30.4, 30 for 30.0, and 1234.5: as PostgreSQL writes it, which stores the sentence."""
+    return repr(round(float(value), 1)).removesuffix(".0")
+
+
+def clock_of(iso: str) -> str:
+    """Return `20:32:38 UTC` of `2026-03-02T20:32:38Z`."""
+    return f"{iso[11:19]} UTC"
+
+
+def _lost(p: Params) -> str:
+    """Return why a lease ended. `enact/lease.py` stores the same text."""
+    silent, limit = plain(p["silent_s"]), plain(p["limit_s"])
+    match p["cause"]:
+        case "closed":
+            return (
+                f"its connection closed {clock_of(p['at'])} and it did not return in "
+                f"{plain(p['grace_s'])} s"
+            )
+        case "ended":
+            return f"its process was found ended at {clock_of(p['at'])}"
+        case "unheard":
+            unheard = plain(p["unheard_s"])
+            return (
+                f"{silent} s without a heartbeat after {unheard} s without an answer, "
+                f"limit {limit} s"
+            )
+    return f"{silent} s without a heartbeat, limit {limit} s"
+
+
+def _suspect(p: Params) -> str:
+    if p["closed_at"]:
+        return f"its connection closed {clock_of(p['closed_at'])}"
+    return f"{plain(p['silent_s'])} s without a heartbeat, limit {plain(p['limit_s'])} s"
+
+
+def _node_lost(p: Params) -> str:
+    """Return the text of the alert, as `enact/alerts.py` stores it."""
+    return f"{p['node']} is lost since {p['since'][11:]}: {_lost(p['loss'])}"
+
+
 # Edits
 
 
@@ -507,6 +551,9 @@ SENTENCES: dict[str, Sentence] = {
     "on_node": on_node,
     "would_place": _would_place,
     "would_wait": _would_wait,
+    "lost": _lost,
+    "suspect": _suspect,
+    "node_lost": _node_lost,
     "changed_meanwhile": _changed_meanwhile,
     "roll_out_deleted": _roll_out_deleted,
     "roll_out_changed": _roll_out_changed,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
 from scheduling.db.transaction import execute
+from scheduling.decide.reasons import stored_reason
+from scheduling.enact.alerts import compare
 from scheduling.enact.lease import (
     caught_up,
     connected,
+    end_of_daemon,
     gateway_left,
     goodbye,
     judge_socket_losses,
@@ -21,7 +25,8 @@ from scheduling.enact.lease import (
     socket_lost,
 )
 from scheduling.gateway.identity import GATEWAY_ID
-from scheduling.models import Event, Gateway, Handoff, Lease, Node, NodeReport
+from scheduling.models import Alert, Event, Gateway, Handoff, Lease, Node, NodeReport
+from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
 from tests.support.factories import (
@@ -33,6 +38,7 @@ from tests.support.factories import (
     make_trader,
     serving_since,
 )
+from tests.support.translation_check import check_translated
 
 pytestmark = pytest.mark.django_db
 
@@ -280,7 +286,96 @@ def test_expired_lease_marks_the_node_lost_once(node: FakeNode) -> None:
     assert lost() == []
     row = Node.objects.get()
     assert (row.status, len(row.lost_times)) == ("lost", 1)
-    assert Event.objects.get(kind="node_lost").reason == "32.0 s without a heartbeat, limit 30 s"
+    assert SILENT.fullmatch(Event.objects.get(kind="node_lost").reason)
+
+
+#: At least the limit, and what the machine took until the sweep looked.
+SILENT = re.compile(r"[3-9]\d(\.\d)? s without a heartbeat, limit 30 s")
+
+
+def reason_of_the_loss() -> str:
+    """Return why the node was lost, which every interface says alike and in both languages."""
+    assert lost() == ["node-1"]
+    row, event = Node.objects.get(), Event.objects.get(kind="node_lost")
+    assert event.reason == row.lost_reason
+    assert event.why == row.lost_why
+    stored = stored_reason(row.lost_reason, row.lost_why)  # the text of SQL is that of Python
+    assert stored is not None, (row.lost_reason, row.lost_why)
+    check_translated(stored)
+    return row.lost_reason
+
+
+def silent_for(seconds: float) -> None:
+    """Let the node have sent its last heartbeat, and its lease have ended, before now."""
+    Lease.objects.update(renewed_at=ago(seconds), expires_at=ago(0.1))
+
+
+def test_reason_of_a_silent_node_is_its_silence(node: FakeNode) -> None:
+    silent_for(31.04)
+    assert SILENT.fullmatch(reason_of_the_loss())
+
+
+def test_reason_of_a_closed_connection_is_not_the_silence(node: FakeNode) -> None:
+    make_trader("p", node)
+    close(node, connect(node))
+    closed = lease().cut_at
+    assert closed is not None
+    silent_for(9)
+    at = closed.astimezone(UTC)
+    expected = f"its connection closed {at:%H:%M:%S} UTC and it did not return in 3 s"
+    assert reason_of_the_loss() == expected
+    why = Node.objects.get().lost_why
+    assert why is not None
+    assert why["params"]["portfolios"] == 1
+
+
+def test_heartbeat_after_a_closed_connection_takes_its_cause_away(node: FakeNode) -> None:
+    close(node, connect(node))
+    node.beat()
+    silent_for(30.5)
+    assert SILENT.fullmatch(reason_of_the_loss())
+
+
+def test_connection_that_closes_when_the_lease_ends_anyway_is_no_cause(node: FakeNode) -> None:
+    connection = connect(node)
+    Lease.objects.update(expires_at=ago(-1))
+    close(node, connection)
+    silent_for(30)
+    assert SILENT.fullmatch(reason_of_the_loss())
+
+
+def test_new_registration_takes_the_cause_away(node: FakeNode) -> None:
+    close(node, connect(node))
+    make_node("node-1")
+    silent_for(30)
+    assert SILENT.fullmatch(reason_of_the_loss())
+
+
+def test_reason_of_a_daemon_that_was_found_dead(node: FakeNode) -> None:
+    execute(end_of_daemon(node.row.pk, node.incarnation))
+    silent_for(4)
+    assert re.fullmatch(r"its process was found ended at \d\d:\d\d:\d\d UTC", reason_of_the_loss())
+
+
+def test_reason_of_a_node_that_no_answer_reaches_counts_both_times(node: FakeNode) -> None:
+    node.beat(unheard_s=21)
+    Lease.objects.update(renewed_at=ago(9), cut_at=ago(30), expires_at=ago(0.1))
+    expected = r"\d+(\.\d)? s without a heartbeat after 21 s without an answer, limit 30 s"
+    assert re.fullmatch(expected, reason_of_the_loss())
+
+
+def test_alert_states_the_reason_in_both_languages(node: FakeNode) -> None:
+    silent_for(31)
+    lost()
+    Node.objects.update(status_since=ago(60))
+    execute(compare(timing()))
+    alert = Alert.objects.get(kind="node_lost")
+    assert SILENT.fullmatch(alert.reason.partition("Z: ")[2])
+    stored = stored_reason(alert.reason, alert.why)
+    assert stored is not None
+    check_translated(stored)
+    (shown,) = read_fleet_view().alerts
+    assert shown.why == alert.why
 
 
 def test_valid_lease_is_not_marked_lost(node: FakeNode) -> None:

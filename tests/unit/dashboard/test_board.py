@@ -16,6 +16,7 @@ from scheduling.dashboard.board import (
     sparkline_points,
 )
 from scheduling.dashboard.handoff_steps import build_steps
+from scheduling.observe.node_losses import MoveView
 from tests.support.board_fixture import (
     NOW,
     ago,
@@ -24,6 +25,7 @@ from tests.support.board_fixture import (
     ended_handoff,
     fleet_view,
     handoff,
+    loss,
     node,
     portfolio,
     quiet_fleet,
@@ -92,16 +94,39 @@ def test_lease_level_is_late_only_if_a_heartbeat_is_missing(left, level):
 
 def test_lost_node_shows_its_silence_and_where_its_portfolios_went():
     lost = column(build_board_page(busy_fleet()), "node-5")
-    assert lost.status_line.text == "silent for 31 s, limit 30 s"
+    assert lost.status_line.text == "31 s without a heartbeat, limit 30 s"
     assert [h.portfolio for h in lost.moved_away] == ["bank-revert", "canary-5", "oil-sma"]
-    assert lost.note.endswith("3 portfolios were placed elsewhere by 14:03:12 UTC:")
+    assert lost.note.endswith("It ran 3 portfolios: 3 were placed elsewhere by 14:03:12 UTC:")
     assert lost.cpu is None
 
 
 def test_lost_node_with_portfolios_notes_that_they_wait():
     lost = node("node-1", status="lost", lease_left_s=0.0, status_since=ago(2))
     page = build_board_page(fleet_view([lost], [portfolio("a", "node-1")]))
-    assert "wait to be placed elsewhere" in column(page, "node-1").note
+    assert column(page, "node-1").note.endswith("It ran 1 portfolio: 1 waits to be placed.")
+
+
+def note_of(loss_view, *cards):
+    lost = node(loss_view.node, status="lost", status_since=loss_view.at)
+    owned = [portfolio(name, lost.name) for name in cards]
+    return column(build_board_page(fleet_view([lost], owned, losses=[loss_view])), lost.name)
+
+
+def test_lost_node_counts_what_it_ran_not_what_is_listed():
+    moves = [MoveView(f"p-{i}", "node-2", 20.0) for i in range(8)]
+    shown = note_of(loss("node-1", 60, portfolios=15, moved=13, moved_at=ago(57), moves=moves), "a")
+    assert shown.note == (
+        "It can no longer commit. It ran 15 portfolios: 13 were placed elsewhere by 14:04:15 UTC, "
+        "1 waits to be placed, 1 was stopped or deleted:"
+    )
+    assert (len(shown.moved_away), shown.moved_more) == (8, 5)
+
+
+def test_only_a_lost_node_that_owned_nothing_ran_no_portfolio():
+    quiet = note_of(loss("node-1", 60, portfolios=0)).note
+    assert quiet == "It can no longer commit. It ran no portfolio."
+    stopped = note_of(loss("node-1", 60, portfolios=2)).note
+    assert stopped.endswith("It ran 2 portfolios: 2 were stopped or deleted.")
 
 
 @pytest.mark.parametrize(
@@ -142,18 +167,18 @@ def test_failover_omits_the_drain_step():
     assert [s.mark for s in build_steps(gone, NOW)][1:] == ["omitted", "done", "now"]
 
 
-def test_failovers_of_one_node_share_a_row():
-    rows = recent_rows(busy_fleet().handoffs_recent)
-    together = next(row for row in rows if row.kind_text == "3 failovers")
-    assert (together.name, together.target) == ("node-5", "node-1, node-6")
-    assert together.pause_ms == 33_100.0
-    assert len(rows) == 6
-
-
-def test_failovers_of_two_nodes_have_separate_rows():
-    one = ended_handoff(2, "a", 10, kind="failover", source_node="node-1")
-    other = ended_handoff(1, "b", 11, kind="failover", source_node="node-2")
-    assert [row.name for row in recent_rows([one, other])] == ["a", "b"]
+def test_nodes_lost_at_once_have_one_row_each():
+    first = loss("node-1", 60, moved=10, moved_at=ago(50), targets=["a", "b", "c", "d", "e"])
+    second = loss("node-2", 60, moved=9, moved_at=ago(51), slowest_ms=33.0, targets=["a"])
+    nothing = loss("node-3", 60, portfolios=0)
+    between = ended_handoff(7, "x", 50.5)
+    rows = recent_rows([between], [first, second, nothing])
+    assert [(row.name, row.kind_text) for row in rows] == [
+        ("node-1", "10 failovers"), ("x", "migrate"), ("node-2", "9 failovers"),
+    ]  # fmt: skip
+    assert rows[0].target == "a, b, c and 2 more"
+    assert rows[2].pause_ms == 33.0
+    assert rows[0].reason_text == "31 s without a heartbeat, limit 30 s"
 
 
 def test_move_that_failed_before_the_drain_has_no_pause():

@@ -56,6 +56,11 @@ ROOM: dict[str, Any] = {
     **REQUIREMENTS, "states": [STATE], "more": {}, "group": "", "remedy": "more", "remedy_node": "",
 }  # fmt: skip
 
+LOST: dict[str, Any] = {
+    "cause": "silent", "at": None, "silent_s": 31.0, "unheard_s": None, "limit_s": 30.0,
+    "grace_s": 3.0, "portfolios": 3,
+}  # fmt: skip
+
 EDIT: dict[str, Any] = {
     "revision_name": "r3", "actor": "ginkgo", "ago_s": 5.2,
     "fields": [{"name": "quantity", "before": "100", "after": "200"}],
@@ -283,6 +288,37 @@ ENGLISH = [
         "on_node",
         {**STATE, "state": "flapping"},
         "node-2 was lost repeatedly: it can be chosen again in 12 s",
+    ),
+    ("lost", LOST, "31 s without a heartbeat, limit 30 s"),
+    (
+        "lost",
+        {**LOST, "cause": "closed", "at": "2026-03-02T20:32:38Z"},
+        "its connection closed 20:32:38 UTC and it did not return in 3 s",
+    ),
+    (
+        "lost",
+        {**LOST, "cause": "ended", "at": "2026-03-02T20:32:38Z"},
+        "its process was found ended at 20:32:38 UTC",
+    ),
+    (
+        "lost",
+        {**LOST, "cause": "unheard", "silent_s": 9.4, "unheard_s": 20.6},
+        "9.4 s without a heartbeat after 20.6 s without an answer, limit 30 s",
+    ),
+    (
+        "suspect",
+        {"closed_at": None, "silent_s": 19, "limit_s": 30.0},
+        "19 s without a heartbeat, limit 30 s",
+    ),
+    (
+        "suspect",
+        {"closed_at": "2026-03-02T20:32:38Z", "silent_s": 2, "limit_s": 30.0},
+        "its connection closed 20:32:38 UTC",
+    ),
+    (
+        "node_lost",
+        {"node": "node-3", "since": "2026-03-02T20:32:41Z", "loss": LOST},
+        "node-3 is lost since 20:32:41Z: 31 s without a heartbeat, limit 30 s",
     ),
     (
         "changed_meanwhile",
