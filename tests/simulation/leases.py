@@ -295,6 +295,11 @@ def take_lease(db: Store, p: Any) -> None:
         db.add(db.leases, p.node, new)
 
 
+@answers(register.END_DRAIN)
+def end_drain(db: Store, p: Any) -> None:
+    """End nothing: no drain of the simulation lasts until the node returns."""
+
+
 @answers(register.NODE)
 def node_registered(db: Store, p: Any) -> None:
     node = db.nodes[p.node]
