@@ -23,7 +23,7 @@ from portfolios.retention import (
 )
 from portfolios.retention.kinds import DAY_S
 from scheduling.db.transaction import Transaction, execute
-from scheduling.enact.feed_records import drop_due, forget_appends
+from scheduling.enact.feed_records import drop_due, drop_orphans, forget_appends
 from scheduling.enact.portfolio_log import prune_log_lines
 from scheduling.enact.prune import (
     prune_alerts,
@@ -65,6 +65,7 @@ def delete_rows(until: float) -> int:
         prune_verifications,
         prune_gateways,
         _drop_feed_records,
+        drop_orphans,
         forget_appends,
         lambda: prune_log_lines(keep_log_s),
     ]

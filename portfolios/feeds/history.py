@@ -9,7 +9,10 @@ from portfolios.feeds.clock import Segment
 from portfolios.runtime.events import Event
 
 FIRST_SPAN = 1_000
-MAX_WARM_UP = 20_000  #: events; a recorded feed keeps as many before each portfolio
+MAX_WARM_UP = 20_000  #: events
+#: Records of a recorded feed that a warm-up looks through, whatever their symbols. So many are kept
+#: before each portfolio: a node, a verification and a backtest find the same events at any time.
+WARM_UP_SPAN = 200_000
 
 
 def newest_events(
@@ -22,10 +25,12 @@ def newest_events(
     """Return the newest `count` events of `symbols` (None: all) up to `to_seq`, oldest first.
 
     Events without a symbol, such as ticks, are left out: a few bars may lie between thousands. If
-    the log has fewer, return those. Reads ever larger ranges backwards, until there are enough.
+    the log has fewer, return those. Reads ever larger ranges backwards, until there are enough, of
+    a recorded feed WARM_UP_SPAN records at most.
     """
     span = count if symbols is None else max(count, FIRST_SPAN)
-    oldest = getattr(feed, "first_seq", 1)  # of a recorded feed that has dropped the ones before
+    kept_from = getattr(feed, "first_seq", None)  # of a recorded feed
+    oldest = 1 if kept_from is None else max(kept_from, to_seq - WARM_UP_SPAN + 1)
     while True:
         first = max(to_seq - span + 1, oldest)
         events = [e for e in feed.read_for(symbols, first, to_seq, segments) if e.symbol]

@@ -129,7 +129,14 @@ class FeedRecord(models.Model):
     """One event of a recorded feed, encoded with its seq and release time. Never changes."""
 
     pk = models.CompositePrimaryKey("feed", "seq")
-    feed = models.ForeignKey(FeedRow, on_delete=models.CASCADE, related_name="+", db_index=False)
+    # Not in the database: a feed is removed at once, its millions of records are dropped after it.
+    feed = models.ForeignKey(
+        FeedRow,
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+    )
     seq = models.BigIntegerField()
     symbol = models.CharField(max_length=24, blank=True)
     time_us = models.BigIntegerField()

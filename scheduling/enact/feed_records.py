@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from portfolios.feeds.history import MAX_WARM_UP
+from portfolios.feeds.history import WARM_UP_SPAN
 from portfolios.feeds.log import (
     CHAIN_START,
     Appended,
@@ -312,15 +312,25 @@ SELECT count(*)::int AS rows FROM gone
 #: So a removal holds no lock for long.
 DROP_AT_ONCE = 20_000
 
-DROP_ALL = Statement(
-    "FEED_DROP_ALL",
+#: The records of one feed that was removed. It is found by one look-up for each feed that has
+#: records. No concurrent writer: its writer's row is gone.
+DROP_ORPHANS = Statement(
+    "FEED_DROP_ORPHANS",
     f"""
--- Concurrent writer: the creation of a portfolio on the feed, after which nothing is dropped.
-WITH gone AS (
-    DELETE FROM portfolios_feedrecord d WHERE d.feed_id = %(feed)s
-      AND d.seq IN (SELECT x.seq FROM portfolios_feedrecord x WHERE x.feed_id = %(feed)s
+WITH RECURSIVE ids AS (
+    SELECT min(r.feed_id) AS id FROM portfolios_feedrecord r
+  UNION ALL
+    SELECT (SELECT min(r.feed_id) FROM portfolios_feedrecord r WHERE r.feed_id > ids.id)
+    FROM ids WHERE ids.id IS NOT NULL
+), orphan AS (
+    SELECT ids.id FROM ids
+    WHERE ids.id IS NOT NULL AND NOT EXISTS (SELECT FROM portfolios_feed f WHERE f.id = ids.id)
+    LIMIT 1
+), gone AS (
+    DELETE FROM portfolios_feedrecord d USING orphan
+    WHERE d.feed_id = orphan.id
+      AND d.seq IN (SELECT x.seq FROM portfolios_feedrecord x WHERE x.feed_id = orphan.id
                     ORDER BY x.seq LIMIT {DROP_AT_ONCE})
-      AND NOT EXISTS (SELECT FROM portfolios_portfolio p WHERE p.feed_id = %(feed)s)
     RETURNING d.seq
 )
 SELECT count(*)::int AS rows FROM gone
@@ -499,9 +509,9 @@ def append_columns(held: WriterRow, expected: int, events: Sequence[Event]) -> d
     }
 
 
-def drop_all(feed: int) -> Transaction[int]:
-    """Drop the oldest records of a feed that no portfolio uses. Return how many; 0: none left."""
-    row = yield from query_one(DROP_ALL, feed=feed)
+def drop_orphans() -> Transaction[int]:
+    """Drop records of a feed that was removed. Return how many; 0: none is left."""
+    row = yield from query_one(DROP_ORPHANS)
     return 0 if row is None else row.rows
 
 
@@ -511,7 +521,7 @@ def drop_due() -> Transaction[dict[str, int]]:
     Return how many by feed, written to the audit log: nothing is dropped silently.
     """
     dropped = {}
-    for due in (yield from query(DUE, warm_up=MAX_WARM_UP)):
+    for due in (yield from query(DUE, warm_up=WARM_UP_SPAN)):
         rows = yield from drop_records(due.feed, due.below)
         if rows:
             # Of a feed in a stream, these rows are marks: its recorder drops the messages.
@@ -537,5 +547,5 @@ def drop_records(feed: int, below: int) -> Transaction[int | None]:
     Needed are the records after the last commit or, if it is earlier, after the newest verification
     anchor of every portfolio of the feed, and those before it that a strategy may warm up with.
     """
-    row = yield from query_one(DROP_RECORDS, feed=feed, below=below, warm_up=MAX_WARM_UP)
+    row = yield from query_one(DROP_RECORDS, feed=feed, below=below, warm_up=WARM_UP_SPAN)
     return None if row is None else row.rows

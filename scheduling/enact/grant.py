@@ -40,6 +40,7 @@ WITH granted AS (
         -- It has never run: waiting for a node is not an outage, so `halt` is lifted.
         resume_seq = CASE WHEN last_commit_at IS NOT NULL THEN resume_seq
                           ELSE {head_of_portfolio("scheduling_run.portfolio_id")} END,
+        resumed_from = CASE WHEN last_commit_at IS NOT NULL THEN resumed_from ELSE last_seq END,
         phase = %(phase)s::text,
         phase_since = clock_timestamp(),
         reason = %(reason)s::text,

@@ -183,7 +183,7 @@ WITH locked AS MATERIALIZED (
 ), lifted AS (
     UPDATE scheduling_run r SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
         failures_by_node = '{{}}', reason = 'waits for the next pass', halt_id = NULL,
-        failed_seq = NULL,
+        failed_seq = NULL, resumed_from = r.last_seq,
         resume_seq = {head_of_portfolio("l.portfolio_id")}
     FROM locked l WHERE r.portfolio_id = l.portfolio_id
     RETURNING r.portfolio_id, l.name

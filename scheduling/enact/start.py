@@ -17,7 +17,7 @@ LIFT = Statement(
 UPDATE scheduling_run SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
     failures_by_node = '{{}}', reason = 'waits for the next pass', halt_id = NULL,
     failed_seq = NULL,
-    resume_seq = {head_of_portfolio("scheduling_run.portfolio_id")}
+    resumed_from = last_seq, resume_seq = {head_of_portfolio("scheduling_run.portfolio_id")}
 WHERE portfolio_id = %(portfolio)s AND node_id IS NULL
 """,
 )

@@ -92,6 +92,9 @@ class Run(models.Model):
     resume_seq = models.BigIntegerField(
         null=True, help_text="The head when it was started last: up to here `halt` is lifted."
     )
+    resumed_from = models.BigIntegerField(
+        null=True, help_text="Its last seq when it was started last: a later halt holds."
+    )
     accept_python = models.CharField(
         max_length=16,
         blank=True,

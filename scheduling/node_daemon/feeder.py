@@ -72,6 +72,7 @@ class Feeder:
         revision: int,
         catch_up: str,
         resume_seq: int,
+        resumed_from: int,
         single_step_to: int,
         symbols: frozenset[str] | None,
         memory: MemoryState,
@@ -91,8 +92,10 @@ class Feeder:
         self._revision = revision
         self.catch_up = catch_up  #: may be changed while it runs
         self._resume_seq = resume_seq  #: a start lifted `halt` up to here
-        # The state is as of the halt; the events committed since were of other symbols.
-        self._halted = "" if memory.state_seq <= resume_seq else halted
+        # The state is as of the halt; the events committed since were of other symbols. A limit may
+        # halt it again before it has caught up, and its process may end before that is reported.
+        lifted_to = resume_seq if resumed_from < 0 else resumed_from
+        self._halted = "" if memory.state_seq <= lifted_to else halted
         self._resuming = False
         self._single_step_to = single_step_to
         self._symbols = symbols

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from portfolios.feeds.history import WARM_UP_SPAN
 from portfolios.runtime.events import encode_events
 from portfolios.runtime.messages import Load
 from portfolios.runtime.spec import Spec
@@ -257,6 +258,7 @@ class HostedPortfolio:
             revision=self.revision,
             catch_up=self.entry.catch_up,
             resume_seq=self.entry.resume_seq,
+            resumed_from=self.entry.resumed_from,
             single_step_to=max(self._single_step_to, self.entry.failed_seq),
             symbols=self._symbols,
             memory=MemoryState(found.last_seq, found.state_seq, found.state_revision),
@@ -341,6 +343,12 @@ class HostedPortfolio:
                 )
             except RecordsMissing as missing:
                 raise ChildFailed("exit", str(missing)) from None
+            if len(history) < loaded.needs_history:
+                self.line(
+                    f"(Ginkgo) The warm-up has {len(history):,} of {loaded.needs_history:,} events:"
+                    f" feed {self.entry.feed} has no more of these symbols before seq"
+                    f" {loaded.last_seq + 1}, or not among its newest {WARM_UP_SPAN:,} records."
+                )
             request = msgspec.structs.replace(request, history=encode_events(history))
             loaded = await self.child.load(request, self._context.config.load_limit_s)
             LOG.info("%s is warmed up with %s events", self, len(history))

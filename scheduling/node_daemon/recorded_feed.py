@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from portfolios.feeds.history import WARM_UP_SPAN
 from portfolios.runtime.events import Event, decode_event, join_events
 from scheduling.node_daemon.clock import boottime_us
 from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off
@@ -179,8 +180,9 @@ class RecordedFeedReader:
         `feeds/history.py`. Waits for a gateway that is away."""
         found: list[Event] = []
         end, failures = to_seq, 0
-        while len(found) < count and end > 0:
-            after = max(end - PAGE, 0)
+        before = max(to_seq - WARM_UP_SPAN, 0)
+        while len(found) < count and end > before:
+            after = max(end - PAGE, before)
             try:
                 answer = await self._ask(after, limit=end - after)
                 if after + 1 < answer.first_seq <= end:

@@ -37,7 +37,8 @@ WITH me AS (
 )
 SELECT me.desired_version AS version, e.portfolio_id, e.role, e.epoch, e.revision, e.handoff,
        r.attempts, coalesce(r.failed_seq, 0) AS failed_seq,
-       coalesce(r.resume_seq, 0) AS resume_seq, p.name, p.uid, p.catch_up,
+       coalesce(r.resume_seq, 0) AS resume_seq,
+       coalesce(r.resumed_from, -1) AS resumed_from, p.name, p.uid, p.catch_up,
        p.starting_cash, p.first_seq, f.name AS feed,
        v.strategy, v.strategy_version, v.config, v.symbols, v.limits,
        v.artifact_sha256, a.env_sha256, s.class_path,
@@ -100,6 +101,7 @@ def _entry(row: Row) -> DesiredEntry:
         attempts=row.attempts,
         catch_up=row.catch_up,
         resume_seq=row.resume_seq,
+        resumed_from=row.resumed_from,
         failed_seq=row.failed_seq,
         feed=row.feed,
         spec=spec_of(row),

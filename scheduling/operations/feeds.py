@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
@@ -209,7 +209,11 @@ def _checked_source(source: SourceId, rows: Sequence[Any]) -> SourceId:
 
 
 def remove_feed(name: str, *, actor: str) -> None:
-    """Remove a recorded feed with its records. Refused while a portfolio needs it."""
+    """Remove a recorded feed with its records. Refused while a portfolio needs it.
+
+    The feed goes first, at once; then nobody can ask for its records, which go in pieces. What a
+    process that ends here leaves of them, the hourly pass drops.
+    """
     feed = find_feed(name)
     users = Portfolio.objects.filter(feed=feed).order_by("archived_at", "name")
     if users:
@@ -224,18 +228,19 @@ def remove_feed(name: str, *, actor: str) -> None:
             portfolios=[user.name for user in users[:MAX_ERRORS]],
         )
     try:
-        while execute(feed_records.drop_all(feed.pk)):
-            pass
         with transaction.atomic():
             execute(audit("feed_removed", actor=actor, feed=name))
             in_stream = feed.writer.in_stream
             feed.delete()
+            connection.check_constraints()  # not at the end, when the stream would be gone
             if in_stream:  # last, so that a failure leaves both
                 delete_stream(name)
     except (ProtectedError, IntegrityError):  # a portfolio was created on it meanwhile
         raise Refused(
             "feed_in_use", f"Feed {name} cannot be removed: a portfolio was just created on it."
         ) from None
+    while execute(feed_records.drop_orphans()):
+        pass
 
 
 def find_feed(name: str) -> FeedRow:

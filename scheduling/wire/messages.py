@@ -76,6 +76,9 @@ class DesiredEntry(msgspec.Struct, frozen=True, kw_only=True):
     """How it treats stale events. May change while it runs."""
     resume_seq: int = 0
     """A start has lifted `halt` up to here: as `state_only`, and until no event is stale."""
+    resumed_from: int = -1
+    """Its last seq at that start, which has lifted the halt of a limit up to here; -1: not known,
+    up to `resume_seq`."""
     failed_seq: int = 0
     """The event at which it last failed, or the last event of the batch; 0: none. Up to here it
     gets one event at a time, so that all work before the bad event is kept."""

@@ -46,6 +46,7 @@ def grant(db: Store, p: Any) -> list[Row]:
         granted_at=db.now, first_commit_at=None, batch=None, attempts=run.attempts + p.deaths,
         phase=p.phase, phase_since=db.now, reason=p.reason, why=None,
         resume_seq=db.head() if run.last_commit_at is None else run.resume_seq,
+        resumed_from=run.last_seq if run.last_commit_at is None else run.resumed_from,
     )  # fmt: skip
     for tenure in db.tenures.values():
         if tenure.portfolio_id == p.portfolio and tenure.ended_at is None:
@@ -167,6 +168,7 @@ def lift(db: Store, p: Any) -> list[Row]:
     db.set(
         run, phase="pending", phase_since=db.now, attempts=0, failures_by_node={},
         reason="waits for the next pass", halt_id=None, failed_seq=None, resume_seq=db.head(),
+        resumed_from=run.last_seq,
     )  # fmt: skip
     return [Row(portfolio_id=p.portfolio)]
 

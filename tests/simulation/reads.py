@@ -57,6 +57,7 @@ def _entry(
         attempts=db.runs[portfolio].attempts,
         failed_seq=db.runs[portfolio].failed_seq or 0,
         resume_seq=db.runs[portfolio].resume_seq or 0,
+        resumed_from=-1 if (at := db.runs[portfolio].resumed_from) is None else at,
         name=row.name, uid=row.uid, catch_up=row.catch_up,
         starting_cash=row.starting_cash, first_seq=row.first_seq, feed=db.feed.name,
         strategy=revision.strategy, strategy_version=revision.strategy_version,

@@ -107,6 +107,7 @@ class Run:
     pinned_node_id: int | None = None
     failed_seq: int | None = None
     resume_seq: int | None = None
+    resumed_from: int | None = None
     python: str = ""
     accept_python: str = ""
     halt_id: int | None = None

@@ -81,6 +81,10 @@ def test_a_start_after_a_halt_lifts_it_up_to_the_head_of_that_moment(hand: Owner
     hand.daemon.prepare()
     (entry,) = hand.daemon.desired("run")
     assert entry.resume_seq >= before
+    assert entry.resumed_from == at.last_seq
+    assert hand.commit(1) == "ok"
+    (entry,) = hand.daemon.desired("run")
+    assert entry.resumed_from == at.last_seq  # what a limit halts from here on holds
 
 
 @pytest.mark.parametrize(("waited_s", "begun"), [(4.0, 0), (5.5, 1)])
@@ -103,6 +107,7 @@ def test_wait_for_the_first_placement_is_not_an_outage(node: FakeNode) -> None:
     node.prepare()
     (entry,) = node.desired("run")
     assert entry.resume_seq >= head >= portfolio.first_seq
+    assert entry.resumed_from == portfolio.first_seq - 1
     new = owner("new", node)
     assert new.commit(0) == "ok"
     lifted_to = new.run().resume_seq

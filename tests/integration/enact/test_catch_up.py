@@ -144,12 +144,22 @@ async def test_a_start_lifts_halt_for_what_was_missed_before_it_only(
     assert gateway.runs[1].last_seq == 200
 
 
-@pytest.mark.parametrize(("resumed", "halts"), [(150, False), (99, True)])
+@pytest.mark.parametrize(
+    ("resumed", "resumed_from", "halts"),
+    [
+        (150, 100, False),
+        (150, 99, True),  # it halted while it caught up, and its process ended before the report
+        (150, -1, False),  # from an older gateway
+        (99, -1, True),
+    ],
+)
 async def test_a_start_lifts_the_halt_of_a_limit_however_far_the_feed_went_on_without_its_symbols(
-    gateway: FakeGateway, daemons: Daemons, resumed: int, halts: bool
+    gateway: FakeGateway, daemons: Daemons, resumed: int, resumed_from: int, halts: bool
 ) -> None:
     gateway.grant("node-1", 1, last_seq=100)
-    entry = gateway.entry(1, "run", first_seq=1, resume_seq=resumed, catch_up="full")
+    entry = gateway.entry(
+        1, "run", first_seq=1, resume_seq=resumed, resumed_from=resumed_from, catch_up="full"
+    )
     engine = PortfolioEngine.fresh(msgspec.convert(entry.spec, Spec))
     engine.state.account.halted = "the equity is too far below its peak"
     run = gateway.runs[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +22,7 @@ from scheduling.enact import feed_records
 from scheduling.enact.alerts import compare
 from scheduling.errors import Invalid
 from scheduling.models import Alert, Event
+from scheduling.operations import feeds
 from scheduling.operations.feeds import (
     NewInstrument,
     append_rows,
@@ -29,6 +31,7 @@ from scheduling.operations.feeds import (
 )
 from scheduling.operations.portfolios import NewPortfolio, create_portfolio
 from scheduling.permissions import Role
+from scheduling.retention import delete_rows
 from scheduling.timing import timing
 from tests.support.api_client import ApiClient, make_user, problem
 
@@ -133,6 +136,37 @@ def test_a_feed_in_use_is_not_removed_and_names_who_needs_it(fx: ApiClient) -> N
     assert "euro (deleted; its history needs it)" in again["detail"]
 
 
+def test_a_removal_that_a_new_portfolio_prevents_drops_nothing(
+    fx: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(fx, bar(1), bar(2))
+    audit = feeds.audit
+
+    def meanwhile(*given: Any, **named: Any) -> Any:
+        create_portfolio(
+            NewPortfolio("euro", "buy_and_hold", symbols=["EURUSD"], feed="fx"), actor="t"
+        )
+        return audit(*given, **named)
+
+    monkeypatch.setattr(feeds, "audit", meanwhile)
+    found = problem(fx.delete("feeds/fx/"), 409, "feed_in_use")
+    assert found["detail"] == "Feed fx cannot be removed: a portfolio was just created on it."
+    assert (FeedRow.objects.filter(name="fx").count(), FeedRecord.objects.count()) == (1, 2)
+
+
+def test_records_that_an_interrupted_removal_left_are_dropped_by_the_next_pass(
+    fx: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_records, "DROP_AT_ONCE", 1)
+    append(fx, bar(1), bar(2))
+    create_feed("kept", [NewInstrument("EURUSD", Decimal("0.00001"))], actor="t")
+    append_rows("kept", [bar(1)])
+    FeedRow.objects.get(name="fx").delete()
+    assert FeedRecord.objects.count() == 3
+    delete_rows(time.monotonic() + 60)
+    assert [record.feed.name for record in FeedRecord.objects.select_related("feed")] == ["kept"]
+
+
 def test_a_feed_that_nobody_needs_is_removed_with_its_records(fx: ApiClient) -> None:
     append(fx, bar(1))
     assert fx.delete("feeds/fx/").status_code == 204
@@ -156,7 +190,7 @@ def test_a_portfolio_names_its_feed_and_the_feed_its_symbols(
 def test_records_are_dropped_only_below_every_cursor_and_never_silently(
     fx: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_records, "MAX_WARM_UP", 0)
+    monkeypatch.setattr(feed_records, "WARM_UP_SPAN", 0)
     append(fx, *(bar(minute) for minute in range(10)))
     FeedRow.objects.filter(name="fx").update(keep_days=1)
     day_ago = int((timezone.now() - timedelta(days=2)).timestamp() * 1e6)

@@ -302,3 +302,13 @@ async def test_prints_and_the_traceback_of_a_failure_reach_the_gateway(
     assert len(texts) == len(gateway.log_lines)
     daemon.send_signal(signal.SIGTERM)
     await daemon.wait()
+
+
+async def test_a_warm_up_that_finds_too_few_events_says_so(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1, last_seq=2)
+    await gateway.want("node-1", gateway.entry(1, "run", strategy="every_order", symbols=["AA"]))
+    await daemons.start(GINKGO_STRATEGIES="tests.support.strategies.every_order")
+    wanted = "(Ginkgo) The warm-up has 1 of 5 events: feed replay has no more of these symbols"
+    await gateway.until(lambda: any(wanted in line for *_, line in gateway.log_lines))

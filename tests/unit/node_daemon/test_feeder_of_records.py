@@ -47,7 +47,7 @@ def make_feeder(reader: RecordedFeedReader, child: Child) -> tuple[Feeder, list[
     )  # fmt: skip
     feeder = Feeder(
         cast("Any", context), reader, cast("Any", child), portfolio=1, epoch=1, revision=1,
-        catch_up="full", resume_seq=0, single_step_to=0, symbols=frozenset({"KO"}),
+        catch_up="full", resume_seq=0, resumed_from=0, single_step_to=0, symbols=frozenset({"KO"}),
         memory=MemoryState(100, 100, 1), engine_seq=100, on_keep=lambda: None,
     )  # fmt: skip
     return feeder, committer.commits

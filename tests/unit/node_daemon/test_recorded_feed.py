@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import pytest
 
+from portfolios.feeds import history
+from portfolios.feeds.history import newest_events
 from portfolios.runtime.events import Event, Tick, decode_events, encode_event, make_bar
 from scheduling.node_daemon import recorded_feed
 from scheduling.node_daemon.clock import boottime_us
@@ -110,6 +112,42 @@ async def test_a_portfolio_gets_its_symbols_and_what_has_none(gateway: Gateway) 
     history = await reader.history(frozenset({"KO"}), 60, 9)
     bars = [seq for seq in wanted if seq % 7]  # ticks would take the place of what it warms up with
     assert [event.seq for event in history] == [seq for seq in bars if seq <= 60][-9:]
+
+
+@pytest.mark.parametrize("first_seq", [1, 60])
+async def test_a_warm_up_looks_through_the_newest_records_only_as_a_verification_does(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, first_seq: int
+) -> None:
+    for module in (recorded_feed, history):
+        monkeypatch.setattr(module, "WARM_UP_SPAN", 35)
+    gateway.first_seq = first_seq
+    reader = await following(gateway, 115)
+    gateway.asked.clear()
+    found = await reader.history(frozenset({"KO"}), 90, 1_000)
+    wanted = [seq for seq in range(max(56, first_seq), 91) if seq % 7 and seq % 2]
+    assert [event.seq for event in found] == wanted
+    assert len(gateway.asked) <= 5
+    assert newest_events(Records(first_seq), frozenset({"KO"}), 90, 1_000) == found
+
+
+class Records:
+    """The same records as a verification reads them."""
+
+    name, sha256, length = "fx", "", 1_000
+    symbols: tuple[str, ...] = ("GE", "KO")
+
+    def __init__(self, first_seq: int) -> None:
+        self.first_seq = first_seq
+
+    def read(self, from_seq: int, limit: int, segments: Any = ()) -> list[Event]:
+        return [record(seq) for seq in range(from_seq, from_seq + limit)]
+
+    def read_for(
+        self, symbols: Any, from_seq: int, to_seq: int, segments: Any = (), limit: Any = None
+    ) -> list[Event]:
+        assert from_seq >= self.first_seq
+        events = self.read(from_seq, to_seq - from_seq + 1)
+        return [event for event in events if event.symbol in symbols or not event.symbol]
 
 
 async def test_memory_is_bounded(gateway: Gateway) -> None:
