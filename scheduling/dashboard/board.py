@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 from scheduling.dashboard.handoff_steps import (
     HandoffStep,
     build_steps,
@@ -19,7 +22,7 @@ from scheduling.dashboard.handoff_steps import (
 )
 from scheduling.dashboard.whatif import is_stale, loss_tag
 from scheduling.observe.localized_reason import localized_reason
-from scheduling.presentation.formatting import clock, counted, places, span
+from scheduling.presentation.formatting import clock, counted, places, seconds_between, span, whole
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import FleetView, HandoffView, NodeView, PortfolioView
@@ -348,6 +351,14 @@ def card_message(
         return Message(text, "i-warn", "warn")
     if portfolio.phase == "starting":
         return Message("waiting for its first commit", "p-starting", "info")
+    if portfolio.suspect:
+        ago = span(seconds_between(portfolio.last_commit_at, now))
+        figures = {"node": portfolio.node, "ago": ago}
+        return Message(
+            _("%(node)s is suspect; last commit %(ago)s ago") % figures, "i-warn", "warn"
+        )
+    if portfolio.unplaced_orders:
+        return Message(unplaced_text(portfolio), "i-warn", "warn")
     if portfolio.running_revision != portfolio.revision:
         text = f"r{portfolio.revision} is wanted, r{portfolio.running_revision} is running"
         return Message(text, "i-warn", "warn")
@@ -380,6 +391,15 @@ def sparkline_points(
     return " ".join(f"{x},{y}" for x, y in points), points[-1]
 
 
+def unplaced_text(portfolio: PortfolioView) -> str:
+    """Return how many orders were refused or suppressed since the last one that was placed."""
+    return ngettext(
+        "%(number)s order refused or suppressed, none placed since",
+        "%(number)s orders refused or suppressed, none placed since",
+        portfolio.unplaced_orders,
+    ) % {"number": whole(portfolio.unplaced_orders)}
+
+
 def _reserved_slot(portfolio: PortfolioView) -> ReservedSlot:
     handoff = portfolio.handoff
     assert handoff is not None
@@ -399,7 +419,7 @@ def _column(
     order = {"suspect": "1", "lost": "2", "draining": "3"}.get(status, "")
     if not order and any(card.collapsed_class == "trouble" for card in cards):
         order = "4"
-    fifth = _status_line(node, status, len(cards), fleet.at)
+    fifth = _status_line(node, status, len(cards), fleet)
     return Column(
         node=node,
         status=status,
@@ -443,7 +463,7 @@ def lease_level(node: NodeView) -> str:
     return "late" if left < node.lease_ttl_s * 2 / 3 - 1 else "ok"
 
 
-def _status_line(node: NodeView, status: str, cards: int, now: datetime) -> Message | None:
+def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> Message | None:
     if status == "lost":
         since = f"lost since {clock(node.status_since)}"  # before its reason was stored
         return Message(localized_reason(node) or since, "i-warn", "bad")
@@ -457,6 +477,8 @@ def _status_line(node: NodeView, status: str, cards: int, now: datetime) -> Mess
         text = f"drain by {node.drain_actor}" if node.drain_actor else "drain"
         text = f"{text}: {node.drain_reason}" if node.drain_reason else text
         return Message(text, "i-swap", "info")
+    if fleet.halts and not cards:
+        return Message(_("halted: nothing runs here"), "i-power", "bad")
     return None
 
 

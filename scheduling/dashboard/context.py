@@ -13,7 +13,6 @@ from django.utils.cache import patch_cache_control
 
 from scheduling.dashboard.board import build_board_page
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
-from scheduling.observe.halts import halt_in_force
 from scheduling.permissions import may_act, role_of
 from scheduling.presentation.formatting import percent
 
@@ -50,7 +49,6 @@ def page_context(request: HttpRequest, page: str, live_view: str = "page") -> di
         "role": role_of(request.user),
         "may_act": may_act(request.user),
         "live_view": live_view,
-        "halt_in_force": halt_in_force(),
     }
 
 
@@ -97,7 +95,7 @@ def board_parts(fleet: FleetView, operator: bool) -> tuple[Parts, list[str]]:
 
 def common_parts(context: dict[str, Any]) -> Parts:
     """Render the parts that every page has."""
-    return render_parts(("total_equity", "banners"), context)
+    return render_parts(("total_equity", "halt_banner", "banners"), context)
 
 
 def render_parts(names: Iterable[str], context: dict[str, Any], folder: str = "parts") -> Parts:

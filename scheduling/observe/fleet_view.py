@@ -25,6 +25,7 @@ from scheduling.db.statements import ACTIVE_HANDOFF_STATES, FEED_SEGMENTS
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
 from scheduling.decide.reasons import as_data, render
 from scheduling.decide.types import Reason
+from scheduling.observe.halts import HaltView, read_halts_in_force
 from scheduling.observe.node_losses import NodeLossView, read_losses
 from scheduling.timing import Timing, timing
 
@@ -162,6 +163,7 @@ class PortfolioView:
     behind_since: datetime | None = None  #: since when its lag exceeds the stale order age
     artifact: str | None = None  #: sha256; None: a strategy of the release
     artifact_label: str | None = None  #: name and version
+    suspect: bool = False  #: its node has missed heartbeats, so its figures may be old
     feed: str = ""
     feed_head: int = 0
     feed_rate: float = 0.0  #: 0 for a recorded feed: its sources set the pace
@@ -218,6 +220,7 @@ class FleetView:
     storm: StormView | None = None
     alerts: list[AlertView] = field(default_factory=list)
     losses: list[NodeLossView] = field(default_factory=list)
+    halts: list[HaltView] = field(default_factory=list)  #: that keep a portfolio stopped
     handoffs_single: list[HandoffView] = field(
         default_factory=list
     )  #: ended, without the failovers that `losses` counts
@@ -329,7 +332,7 @@ _sparks: tuple[float, dict[int, list[float]]] = (float("-inf"), {})
 
 
 def read_fleet_view(times: Timing | None = None) -> FleetView:
-    """Return the fleet as of one snapshot. At most twelve statements, whatever its size.
+    """Return the fleet as of one snapshot. At most thirteen statements, whatever its size.
 
     Raise SnapshotUnavailable if it cannot be read.
     """
@@ -418,6 +421,7 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
         ),
         alerts=_alerts(cursor),
         losses=losses,
+        halts=read_halts_in_force(cursor),
         total_equity=sum((p.account["equity"] or p.starting_cash for p in portfolios), Decimal(0)),
         total_starting=sum((p.starting_cash for p in portfolios), Decimal(0)),
         by_name={line.name: line for line in portfolios},
@@ -458,6 +462,9 @@ def _portfolios(
     names = {row.id: row.name for row in node_rows}
     reported = _reported_by_epoch(node_rows)
     gone = {row.id: row for row in node_rows if row.status in ("lost", "left")}
+    suspects = {
+        row.id for row in node_rows if _status_of(row, now, times.lease_policy) == "suspect"
+    }
     return [
         _portfolio(
             row,
@@ -466,6 +473,7 @@ def _portfolios(
             rates.get(row.feed_id, 0.0),
             names,
             gone,
+            suspects,
             reported,
             active.get(row.id),
             sparks,
@@ -569,15 +577,7 @@ def _read_sparks(cursor: psycopg.Cursor[Any]) -> dict[int, list[float]]:
 
 def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePolicy) -> NodeView:
     expires = row.expires_at
-    status = status_of(
-        LeaseView(
-            expires_at=None if expires is None else expires.timestamp(),
-            marked_lost=row.status == "lost",
-            left=row.status == "left",
-        ),
-        now.timestamp(),
-        policy,
-    )
+    status = _status_of(row, now, policy)
     away = status in ("lost", "left")
     reason, why = _node_reason(row, status, now, policy)
     return NodeView(
@@ -609,9 +609,18 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
         why=why,
         portfolios=[run.name for run in owned],
         loss=None
-        if row.as_of is None
+        if row.as_of is None or not owned  # the loss of a node that runs nothing says nothing
         else LossView(row.as_of, row.runs, row.fit, row.homeless, row.waiting, row.suspects),
     )
+
+
+def _status_of(row: Any, now: datetime, policy: LeasePolicy) -> str:
+    lease = LeaseView(
+        expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
+        marked_lost=row.status == "lost",
+        left=row.status == "left",
+    )
+    return status_of(lease, now.timestamp(), policy)
 
 
 def _node_reason(
@@ -653,6 +662,7 @@ def _portfolio(
     rate: float,
     names: dict[int, str],
     gone: dict[int, Any],
+    suspects: set[int],
     reported: dict[tuple[int, int], dict[str, Any]],
     handoff: HandoffView | None,
     sparks: dict[int, list[float]],
@@ -714,6 +724,7 @@ def _portfolio(
         orders_suppressed=row.orders_suppressed,
         unplaced_orders=row.unplaced_orders,
         behind_since=row.behind_since,
+        suspect=row.node_id in suspects,
         feed=row.feed,
         feed_head=head,
         feed_rate=rate,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import psycopg
 from django.db.models import Count, Q, QuerySet
 
 from scheduling.decide.halted import Halted, Stopped
@@ -37,6 +38,25 @@ def halt_in_force() -> HaltView | None:
     """Return the newest halt that still keeps a portfolio stopped, or None. One statement."""
     row = _halts().filter(waiting__gt=0).first()
     return None if row is None else _view(row)
+
+
+#: More halts than this at once are a list that nobody reads in a banner.
+MAX_IN_FORCE = 3
+
+IN_FORCE = """
+SELECT h.id AS halt, h.at, h.actor, h.reason, h.running, h.stopped, count(*)::int AS waiting,
+       h.undone_at, h.undone_by
+FROM scheduling_halt h
+JOIN scheduling_run r ON r.halt_id = h.id
+JOIN portfolios_portfolio p ON p.id = r.portfolio_id AND p.archived_at IS NULL
+GROUP BY h.id ORDER BY h.id DESC LIMIT %(most)s
+"""
+
+
+def read_halts_in_force(cursor: psycopg.Cursor[Any]) -> list[HaltView]:
+    """Return the newest halts that still keep a portfolio stopped. One statement."""
+    rows = cursor.execute(IN_FORCE, {"most": MAX_IN_FORCE}).fetchall()
+    return [HaltView(*row) for row in rows]
 
 
 def read_halt(number: int) -> tuple[HaltView, Halted]:

@@ -66,6 +66,12 @@ def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
         assert lines.evaluate_all("rows => rows.map(r => r.dataset.portfolio)") == names
         assert "shown in the browser" in page.inner_text(".head")
         assert {run.phase for run in cluster.runs().values()} == {"stopped"}
+        window.open("/")
+        first = page.locator(".banner:visible").first
+        assert "banner-halt" in (first.get_attribute("class") or "")
+        assert "shown in the browser" in first.inner_text()
+        page.wait_for_selector('.status-line:has-text("halted: nothing runs here")')
+        assert page.locator('.status-line:has-text("loss absorbed")').count() == 0
         page.click(f"text=Start {len(names)} again…")
         page.wait_for_selector("dialog[open] form")
         window.confirm("Undo halt")

@@ -14,6 +14,7 @@ from scheduling.dashboard.actions import NODE_ACTIONS
 from scheduling.dashboard.views import actions, portfolio
 from scheduling.decide.types import TargetAnswer
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
+from scheduling.observe.halts import HaltView
 from scheduling.operations import EditBase
 from tests.support import board_fixture
 
@@ -336,6 +337,24 @@ def test_portfolio_list_is_filtered_by_the_query(viewer):
     assert 'data-portfolio="old-sma"' in page
     assert 'data-portfolio="aapl-sma"' not in page
     assert "Nothing matches" in text_of(viewer.get("/portfolios/?q=zzz"))
+
+
+def test_halted_fleet_has_the_first_and_reddest_banner(operator, viewer, monkeypatch):
+    halt = HaltView(4, board_fixture.ago(60), "ginkgo", "wrong prices", 9, 9, 9, None, "")
+    halted = board_fixture.fleet_view([board_fixture.node("node-1")], [], halts=[halt])
+    monkeypatch.setattr(context, "read_fleet_view", lambda: halted)
+    for address in ("/", "/nodes/", "/portfolios/"):
+        page = text_of(operator.get(address))
+        first = re.search(r'<div class="banner ([\w-]+)[^>]*>(.*?)</div>', page)
+        assert first[1] == "banner-halt", address
+        said = " ".join(re.sub("<[^>]+>", " ", first[2]).split())
+        assert re.search(r"Halted .*14:04:12( UTC)? by ginkgo: wrong prices\.", said), said
+        assert "9 portfolios do not trade until an operator starts them." in said
+        assert 'href="/halts/4/undo/" data-dialog> Start 9 again…' in first[2]
+    assert "loss absorbed" not in text_of(operator.get("/"))
+    assert "Start 9 again" not in text_of(viewer.get("/"))
+    chinese = text_of(operator.get("/", headers={"Accept-Language": "zh-hans"}))
+    assert "9 个组合停止交易，直到操作员重新启动。" in chinese
 
 
 def test_pages_are_not_cached(viewer):

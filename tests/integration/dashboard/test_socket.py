@@ -98,6 +98,7 @@ async def test_portfolio_page_is_sent_its_head_and_positions():
     message = await opened.message()
     assert set(message["parts"]) == {
         "part-total-equity",
+        "part-halt-banner",
         "part-banners",
         "part-head",
         "part-log",

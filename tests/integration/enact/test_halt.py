@@ -14,6 +14,7 @@ from scheduling import operations
 from scheduling.errors import Refused
 from scheduling.management.commands import halt_all as command
 from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
+from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.observe.halts import halt_in_force, read_halt
 from scheduling.operations import halt_all, undo_halt
 from scheduling.scheduler import Scheduler
@@ -235,6 +236,7 @@ def test_a_halt_is_in_force_however_many_were_undone_after_it(
     found = halt_in_force()
     assert found is not None
     assert (found.halt, found.waiting) == (first.halt, 1)
+    assert read_fleet_view().halts == [found]
 
 
 def test_portfolios_continue_from_the_last_commit_after_undo(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.utils import translation
 
 from scheduling.dashboard.board import (
     build_board_page,
@@ -16,6 +17,8 @@ from scheduling.dashboard.board import (
     sparkline_points,
 )
 from scheduling.dashboard.handoff_steps import build_steps
+from scheduling.observe.fleet_view import LossView
+from scheduling.observe.halts import HaltView
 from scheduling.observe.node_losses import MoveView
 from tests.support.board_fixture import (
     NOW,
@@ -236,3 +239,36 @@ def test_profit_before_the_first_commit_is_unknown_not_zero():
     fresh = portfolio("a", "node-1", account={"cash": None, "equity": None, "pnl": None})
     page = build_board_page(fleet_view([node("node-1")], [fresh]))
     assert column(page, "node-1").cards[0].pnl is None
+
+
+HALT = HaltView(4, ago(60), "ginkgo", "wrong prices", 9, 9, 9, None, "")
+
+
+def test_halted_fleet_never_says_that_a_loss_is_absorbed():
+    forecast = LossView(ago(61), 0, 0, 0, 0, [])
+    nodes = [node("node-1", loss=forecast), node("node-2")]
+    page = build_board_page(fleet_view(nodes, [], halts=[HALT]))
+    for each in page.columns:
+        assert (each.status_line.text, each.status_line.tone) == (
+            "halted: nothing runs here",
+            "bad",
+        )
+        assert each.loss is None
+    started = [portfolio("a", "node-2")]
+    page = build_board_page(fleet_view(nodes, started, halts=[HALT]))
+    assert column(page, "node-2").status_line is None
+
+
+def test_card_counts_orders_of_which_none_was_placed():
+    quiet = portfolio("a", "node-1", orders_refused=40, unplaced_orders=0)
+    assert card_message(quiet, NOW) is None
+    message = card_message(portfolio("a", "node-1", unplaced_orders=1_200), NOW)
+    assert message.text == "1,200 orders refused or suppressed, none placed since"
+    assert message.tone == "warn"
+    with translation.override("zh-hans"):
+        assert "1,200" in card_message(portfolio("a", "n", unplaced_orders=1_200), NOW).text
+
+
+def test_card_of_a_suspect_node_does_not_look_good():
+    message = card_message(portfolio("a", "node-3", suspect=True, last_commit_at=ago(12)), NOW)
+    assert (message.text, message.tone) == ("node-3 is suspect; last commit 12 s ago", "warn")
