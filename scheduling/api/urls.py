@@ -12,6 +12,7 @@ from scheduling.api import (
     halts,
     handoffs_events,
     health,
+    incidents,
     node_loss,
     nodes,
     plan,
@@ -88,6 +89,8 @@ urlpatterns = [
         f"portfolios/{_NAME}/tenures/", portfolio_records.PortfolioTenures.as_view(), name="tenures"
     ),
     path(f"portfolios/{_NAME}/log/", portfolio_records.PortfolioLogLines.as_view(), name="log"),
+    path("incidents/", incidents.IncidentList.as_view(), name="incidents"),
+    path("incidents/<int:pk>/", incidents.IncidentDetail.as_view(), name="incident"),
     path("handoffs/", handoffs_events.HandoffList.as_view(), name="handoffs"),
     path("handoffs/<int:pk>/", handoffs_events.HandoffDetail.as_view(), name="handoff"),
     path("roll-outs/", roll_outs.RollOutList.as_view(), name="roll-outs"),

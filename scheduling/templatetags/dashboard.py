@@ -125,6 +125,20 @@ def node_tag(status: str) -> str:
 
 
 @register.filter
+def outcome_tag(outcome: str) -> str:
+    """Return the CSS class of what became of a portfolio in an incident."""
+    return {"moved": "tag-ok", "returned": "tag-ok", "kept": "tag-ok", "waits": "tag-bad"}.get(
+        outcome, ""
+    )
+
+
+@register.filter
+def verdict_class(state: str) -> str:
+    """Return the CSS class of a verification's verdict."""
+    return "bad" if state == "different" else "ok"
+
+
+@register.filter
 def token_tag(state: str) -> str:
     """Return the CSS class of a token's state."""
     return "tag-ok" if state == "valid" else ""

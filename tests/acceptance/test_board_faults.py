@@ -69,3 +69,16 @@ def test_sidebar_shows_the_failovers_of_a_killed_node(
         window.page.wait_for_selector(
             '#col-node-1[data-status="alive"]', timeout=SLOW_MACHINE_S * 1000
         )
+        window.open("/nodes/node-1/incident/")
+        rows = window.page.locator("#incident-portfolios tr[data-outcome]")
+        eventually(
+            lambda: (
+                set(rows.evaluate_all("rows => rows.map(r => r.dataset.outcome)"))
+                in ({"moved"}, {"moved", "returned"})
+            ),
+            SLOW_MACHINE_S,
+            "an owner of each portfolio on the page of the incident",
+        )
+        assert "without a heartbeat" in window.page.inner_text("#incident-verdict") or (
+            "connection closed" in window.page.inner_text("#incident-verdict")
+        )

@@ -1,0 +1,234 @@
+"""The page of a node's loss: its cause, each portfolio, what was suppressed, and its export."""
+
+from __future__ import annotations
+
+import csv
+import re
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from portfolios.models import Order, Portfolio
+from scheduling import operations
+from scheduling.db.transaction import execute_autocommit
+from scheduling.enact.lease import mark_lost
+from scheduling.models import Event, Run, Tenure, Verification
+from scheduling.observe import fleet_view
+from scheduling.permissions import Role
+from scheduling.timing import timing
+from tests.support.api_client import counted_statements, make_user, problem
+from tests.support.factories import (
+    FakeNode,
+    ago,
+    expire_lease,
+    make_running_portfolio,
+    make_settled_nodes,
+    newest_handoff,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def desk() -> Client:
+    client = Client()
+    client.force_login(make_user("vera", Role.VIEWER))
+    return client
+
+
+def text_of(answer: Any) -> str:
+    return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def lose(node: FakeNode) -> int:
+    """Lose the node as the sweep does, and return the number of the incident."""
+    expire_lease(node)
+    (row,) = execute_autocommit(mark_lost(timing()))
+    assert row.name == node.name
+    return Event.objects.filter(kind="node_lost").latest("id").pk
+
+
+def fail_over(name: str, target: FakeNode, events: int = 0, *, suppress: bool = False) -> None:
+    operations.migrate(name, target.name, actor="mira")
+    target.prepare()
+    assert target.commit(name, events, suppress=suppress) == "ok"
+
+
+def page_of(desk: Client, number: int) -> str:
+    return text_of(desk.get(f"/incidents/{number}/"))
+
+
+def row_of(page: str, portfolio: str) -> str:
+    found = re.search(rf'<tr data-portfolio="{portfolio}".*?</tr>', page)
+    assert found
+    return found[0]
+
+
+def test_page_tells_where_each_went_and_how_long_it_had_no_owner(desk: Client) -> None:
+    first, second = make_settled_nodes(2)
+    for name in ("moved", "waiting"):
+        make_running_portfolio(name, first, events=5)
+    make_running_portfolio("bystander", second)
+    Run.objects.update(last_commit_at=ago(40))
+    number = lose(first)
+    fail_over("moved", second)
+    page = page_of(desk, number)
+    assert "1 of 2 portfolios have a new owner; the longest was without one for 4" in page
+    assert "1 has no owner yet." in page
+    assert 'data-outcome="moved"' in row_of(page, "moved")
+    assert re.search(r"4\d s", row_of(page, "moved"))
+    assert re.search(r"1 → 2|2 → 3", row_of(page, "moved"))
+    assert 'data-outcome="waits"' in row_of(page, "waiting")
+    assert re.search(r"4\d s so far", row_of(page, "waiting"))
+    assert "without a heartbeat" in page
+    assert "bystander" not in page
+    assert "not back" in page
+    handoff = newest_handoff(Portfolio.objects.get(name="moved"))
+    assert f'href="/handoffs/{handoff.pk}/"' in row_of(page, "moved")
+
+
+def test_time_without_an_owner_is_from_the_last_commit_to_the_first(desk: Client) -> None:
+    first, second = make_settled_nodes(2)
+    make_running_portfolio("p", first, events=5)
+    number = lose(first)
+    fail_over("p", second)
+    Tenure.objects.filter(node=second.row).update(pause_ms=33_100)
+    document = desk.get(f"/incidents/{number}/export.json").json()
+    (outage,) = document["outages"]
+    assert outage["without_owner_s"] == document["longest_without_owner_s"] == 33.1
+    assert (outage["outcome"], outage["target_node"]) == ("moved", "node-2")
+
+
+def test_orders_decided_on_events_of_the_outage_are_counted(desk: Client) -> None:
+    first, second = make_settled_nodes(2)
+    make_running_portfolio("p", first, events=5)
+    number = lose(first)
+    fail_over("p", second)
+    portfolio = Portfolio.objects.get(name="p")
+    seq, epoch = Run.objects.get().last_seq, Run.objects.get().epoch
+    begun = Tenure.objects.get(node=second.row).first_commit_at
+    assert begun is not None
+    values: dict[str, Any] = {"portfolio": portfolio, "index": 0, "symbol": "IBM", "side": "buy",
+                              "quantity": 1, "price": 1, "epoch": epoch, "node": "node-2",
+                              "revision": 1, "committed_at": begun}  # fmt: skip
+    for place, (status, decided_at, of_epoch) in enumerate(
+        [
+            ("suppressed", ago(10), epoch),
+            ("filled", ago(10), epoch),
+            ("suppressed", ago(-3600), epoch),  # of a later outage
+            ("suppressed", ago(10), epoch - 1),
+        ]
+    ):
+        given = {**values, "status": status, "decided_at": decided_at, "epoch": of_epoch}
+        at = seq + 1 + place
+        Order.objects.create(id=f"{portfolio.uid}-{at}-0", seq=at, **given)
+    page = page_of(desk, number)
+    assert "1 order was suppressed meanwhile." in page
+    assert 'href="/portfolios/p/?status=suppressed"' in row_of(page, "p")
+
+
+def test_verification_counts_if_it_went_past_the_change_of_owner(desk: Client) -> None:
+    first, second = make_settled_nodes(2)
+    make_running_portfolio("p", first, events=5)
+    number = lose(first)
+    fail_over("p", second, events=3)
+    portfolio, last = Portfolio.objects.get(name="p"), Tenure.objects.get(node=first.row).to_seq
+    assert last is not None
+    before = Verification.objects.create(
+        portfolio=portfolio, state="different", requested_at=ago(9), to_seq=last
+    )
+    assert "different" not in row_of(page_of(desk, number), "p")
+    before.delete()
+    Verification.objects.create(
+        portfolio=portfolio, state="identical", requested_at=ago(5), to_seq=last + 2
+    )
+    assert "identical" in row_of(page_of(desk, number), "p")
+
+
+def test_node_that_is_back_in_time_keeps_its_portfolios(desk: Client) -> None:
+    (first,) = make_settled_nodes(1)
+    make_running_portfolio("p", first, events=5)
+    number = lose(first)
+    first.beat()
+    page = page_of(desk, number)
+    assert "1 was kept: the node was back in time." in page
+    assert "back at" in page
+
+
+def test_each_loss_of_a_node_has_its_own_page(desk: Client) -> None:
+    first, second = make_settled_nodes(2)
+    make_running_portfolio("p", first, events=5)
+    earlier = lose(first)
+    fail_over("p", second)
+    first.beat()
+    make_running_portfolio("q", first, events=5)
+    later = lose(first)
+    assert 'data-portfolio="q"' not in page_of(desk, earlier)
+    assert 'data-portfolio="p"' not in page_of(desk, later)
+    assert desk.get("/nodes/node-1/incident/")["Location"] == f"/incidents/{later}/"
+    handoff = newest_handoff(Portfolio.objects.get(name="p"))
+    assert desk.get(f"/handoffs/{handoff.pk}/incident/")["Location"] == f"/incidents/{earlier}/"
+    listed = re.findall(r'data-incident="(\d+)"', text_of(desk.get("/incidents/")))
+    assert listed == [str(later), str(earlier)]
+    assert f'href="/incidents/{later}/"' in text_of(desk.get("/nodes/node-1/"))
+    assert 'data-incident="' not in text_of(desk.get("/incidents/?node=node-2"))
+
+
+def test_export_has_a_line_for_each_portfolio(desk: Client) -> None:
+    first, second = make_settled_nodes(2)
+    for name in ("a", "b"):
+        make_running_portfolio(name, first, events=5)
+    number = lose(first)
+    fail_over("a", second)
+    answer = desk.get(f"/incidents/{number}/export.csv")
+    assert answer["Content-Disposition"] == f'attachment; filename="incident-{number}.csv"'
+    rows = list(csv.DictReader(StringIO(answer.content.decode())))
+    assert {row["portfolio"]: row["outcome"] for row in rows} == {"a": "moved", "b": "waits"}
+
+
+def test_unknown_incidents_are_named(desk: Client) -> None:
+    make_settled_nodes(1)
+    for address in (
+        "/incidents/999/",
+        "/incidents/999/export.csv",
+        "/nodes/node-1/incident/",
+        "/handoffs/999/incident/",
+    ):
+        answer = desk.get(address)
+        assert answer.status_code == 404, address
+    assert desk.get(f"/incidents/?before={10**25}&node=%00").status_code == 200
+
+
+def test_statements_do_not_grow_with_the_portfolios(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_view, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
+    first, second = make_settled_nodes(2)
+    for name in ("a", "b", "c"):
+        make_running_portfolio(name, first, events=5)
+    number = lose(first)
+    counts = []
+    for names in (("a",), ("b", "c")):
+        for name in names:
+            fail_over(name, second)
+        for address in (f"/incidents/{number}/", "/incidents/"):
+            desk.get(address)
+            with counted_statements() as seen:
+                desk.get(address)
+            counts.append(len(seen))
+    assert counts[:2] == counts[2:]
+
+
+def test_incidents_over_the_api(viewer: Any) -> None:
+    first, second = make_settled_nodes(2)
+    make_running_portfolio("p", first, events=5)
+    number = lose(first)
+    fail_over("p", second)
+    (row,) = viewer.get("incidents/").json()["results"]
+    assert (row["id"], row["node"], row["portfolios"], row["placed"]) == (number, "node-1", 1, 1)
+    (outage,) = viewer.get(f"incidents/{number}/").json()["outages"]
+    assert (outage["outcome"], outage["from_epoch"] + 1) == ("moved", outage["to_epoch"])
+    assert viewer.get("incidents/", node="node-2").json()["results"] == []
+    problem(viewer.get("incidents/999/"), 404, "not_found")
