@@ -255,6 +255,7 @@ class Launcher:
             self._say(sentence)
         self._say(f"Ready after {time.monotonic() - self._began:.1f} s: {self._address.url}/")
         self._say(f"Log in as {login['username']} with password {password}")
+        self._say(f"Command line: {CHECKOUT / 'bin' / 'ginkgo'} status")
         self._say(f"Logs: {self._logs}    Stop: Ctrl-C")
         write_private(self._access_file, {"url": self._address.url, **login})
 

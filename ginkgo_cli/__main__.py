@@ -1,0 +1,29 @@
+"""`python -m ginkgo_cli`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ginkgo_cli.client import Failed
+from ginkgo_cli.verbs import main
+
+
+def run() -> int:
+    """Run one command. Return its exit code: 0 done, 1 refused or failed, 2 invalid."""
+    try:
+        return main(sys.argv[1:])
+    except Failed as failed:
+        sys.stderr.write(f"{failed}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted; a request that was already made continues.\n")
+        return 130
+    except BrokenPipeError:
+        # Its reader has seen enough. Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,75 @@
+"""Where the server is and which token speaks: options, environment, or the file of `bin/up`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ginkgo_cli.client import Failed
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Access:
+    """The server, a token of one of its users, and the authority that signed its certificate."""
+
+    server: str
+    token: str = field(repr=False)
+    ca: str = ""
+
+
+def find_access(
+    *,
+    server: str = "",
+    token_file: str = "",
+    ca: str = "",
+    environment: Mapping[str, str] = os.environ,
+) -> Access:
+    """Return the access. Raise Failed with a sentence that says what is missing."""
+    ca = ca or environment.get("GINKGO_CA", "")
+    server = server or environment.get("GINKGO_SERVER", "")
+    token_file = token_file or environment.get("GINKGO_TOKEN_FILE", "")
+    token = _read(token_file).strip() if token_file else environment.get("GINKGO_TOKEN", "")
+    if server and token:
+        return Access(server.rstrip("/"), token, ca)
+    if server or token:
+        missing = "token (--token-file or GINKGO_TOKEN_FILE)" if server else "server (--server)"
+        raise Failed(f"There is no {missing}; `ginkgo` needs the server's address and a token.")
+    for path in _access_files(environment):
+        if path.is_file():
+            return _from_file(path, ca)
+    raise Failed(
+        "No server is known here. On the machine of `bin/up`, start it first. On any other, set "
+        "GINKGO_SERVER to its address and GINKGO_TOKEN_FILE to a file with a token: "
+        "`manage.py create_api_token USER` makes one."
+    )
+
+
+def _access_files(environment: Mapping[str, str]) -> list[Path]:
+    """Return the files that `bin/up` may have written, in the order in which they count."""
+    home = environment.get("GINKGO_HOME", "")
+    found = [Path(home) / "access.json"] if home else []
+    config = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"
+    return [*found, CHECKOUT / ".ginkgo" / "access.json", Path(config) / "ginkgo" / "access.json"]
+
+
+def _from_file(path: Path, ca: str) -> Access:
+    try:
+        document = json.loads(_read(str(path)))
+        return Access(str(document["url"]).rstrip("/"), str(document["token"]), ca)
+    except (ValueError, KeyError, TypeError):
+        raise Failed(
+            f"{path} holds no address and token as JSON (url, token); start `bin/up` again, "
+            "which writes it."
+        ) from None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise Failed(f"{path} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,32 @@
+"""Names of portfolios and nodes: a beginning is enough if only one fits; near misses are named."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+from ginkgo_cli.client import Client, Failed
+
+Kind = Literal["portfolio", "node"]
+
+
+def resolve(client: Client, kind: Kind, given: str) -> str:
+    """Return the one name that is `given` or begins with it. Raise Failed with what is near."""
+    names = sorted(row["name"] for row in client.rows(f"{kind}s/"))
+    if given in names:
+        return given
+    begins = [name for name in names if name.startswith(given)]
+    if len(begins) == 1:
+        return begins[0]
+    if begins:
+        raise Failed(f"{given} could be {_listed(begins)}; write more of it.")
+    near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
+    help_ = f"Did you mean {_listed(near)}?" if near else f"`ginkgo {kind}s` lists them."
+    raise Failed(f"There is no {kind} {given}. {help_}")
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    shown = names[:most]
+    if len(names) > most:
+        return f"{', '.join(shown)} or one of {len(names) - most} more"
+    return " or ".join((", ".join(shown[:-1]), shown[-1])) if len(shown) > 1 else shown[0]

@@ -1,0 +1,35 @@
+"""The one style of tables: a line of titles, columns as wide as their longest value, two blanks."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+
+#: Control and bidirectional characters: a name or a log line must not move the cursor.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: object) -> str:
+    """Return a text without characters that a terminal would obey."""
+    shown = "–" if text is None or text == "" else str(text)
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", shown)
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table. Columns whose title ends in > are right-aligned; the last one is cut."""
+    cells = [[plain(cell) for cell in row] for row in rows]
+    names = [title.rstrip(">") for title in titles]
+    widths = [max([len(name), *(len(row[n]) for row in cells)]) for n, name in enumerate(names)]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+
+    def line(row: Sequence[str]) -> str:
+        parts = [
+            cell.rjust(widths[n]) if titles[n].endswith(">") else cell.ljust(widths[n])
+            for n, cell in enumerate(row)
+        ]
+        text = "  ".join(parts).rstrip()
+        return text if len(text) <= width else f"{text[: width - 1]}…"
+
+    return "\n".join([line(names), *(line(row) for row in cells)])

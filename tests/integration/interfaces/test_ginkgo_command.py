@@ -1,0 +1,139 @@
+"""The command `ginkgo` against a real web server: verbs, names, refusals, and what it needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ginkgo_cli.access import find_access
+from ginkgo_cli.client import Failed
+from ginkgo_cli.verbs import main
+from scheduling.models import Event, Node
+from scheduling.operations.tokens import issue_api_token
+from scheduling.permissions import Role
+from tests.support.api_client import make_user
+from tests.support.factories import make_node, make_running_portfolio
+
+ROOT = Path(__file__).parents[3]
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def server(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A web server with two nodes and two portfolios, known to the command."""
+    make_running_portfolio("canary-1", make_node("node-1"), events=3)
+    make_running_portfolio("canary-2", make_node("node-2"), events=3)
+    token = issue_api_token(make_user("olive", Role.OPERATOR), actor="cast")
+    monkeypatch.setenv("GINKGO_SERVER", live_server.url)
+    monkeypatch.setenv("GINKGO_TOKEN", token)
+    return str(live_server.url)
+
+
+def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run one verb and return what it prints."""
+    assert main(argv) == 0
+    return capsys.readouterr().out.strip()
+
+
+def test_lists_and_pages(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = said(capsys, "status")
+    assert "node-1  alive" in status
+    assert "canary-2" in status
+    assert json.loads(said(capsys, "portfolios", "--json"))[0]["name"] == "canary-1"
+    assert "canary-1" in said(capsys, "node", "node-1")
+    assert "strategy   canary" in said(capsys, "portfolio", "canary-1")
+    assert "place" in said(capsys, "handoffs", "--last", "1", "--portfolio", "canary-1")
+    assert "node_registered" in said(capsys, "events", "--kind", "node_registered")
+    assert said(capsys, "alerts") == "No alert is open."
+    assert said(capsys, "orders", "canary-1").startswith("seq")
+    assert said(capsys, "log", "canary-1") == ""
+
+
+def test_a_beginning_of_a_name_is_enough_if_only_one_fits(
+    server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_node("spare")
+    assert said(capsys, "cordon", "sp", "--reason", "kernel").startswith("spare is cordoned")
+    assert said(capsys, "uncordon", "spare") == "spare is no longer cordoned."
+    with pytest.raises(Failed, match=r"^can could be canary-1 or canary-2; write more of it\.$"):
+        main(["portfolio", "can"])
+    with pytest.raises(Failed, match=r"^There is no portfolio canray-1\. Did you mean canary-1"):
+        main(["stop", "canray-1"])
+    with pytest.raises(Failed, match=r"^There is no node x\. `ginkgo nodes` lists them\.$"):
+        main(["node", "x"])
+
+
+def test_a_move_is_requested_by_the_user_of_the_token_and_waited_for(
+    server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = said(capsys, "migrate", "canary-1", "--to", "node-2", "--reason", "test")
+    assert sentence.startswith("migrate of canary-1 (node-1 → node-2): preparing [")
+    assert Event.objects.filter(kind="handoff_requested", actor="olive").exists()
+    with pytest.raises(Failed, match=r"is still draining after 0\.1 s; it continues\.$"):
+        main(["stop", "canary-2", "--wait", "0.1"])
+    with pytest.raises(Failed, match="canary-1") as refused:
+        main(["start", "canary-1"])
+    assert refused.value.problem["code"]
+
+
+def test_a_drain_is_planned_and_done(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "canary-1 → node-2" in said(capsys, "drain", "node-1", "--plan")
+    assert not Node.objects.filter(draining=True).exists()
+    assert said(capsys, "drain", "node-1") == "node-1 is draining: 1 to hand off."
+    with pytest.raises(Failed, match=r"^node-1 still runs canary-1 after 0\.1 s; it drains on"):
+        main(["drain", "node-1", "--wait", "0.1"])
+    assert "no longer draining" in said(capsys, "undrain", "node-1")
+
+
+def test_halt_all_asks_first_and_names_the_number(
+    server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: "yes")
+    with pytest.raises(Failed, match="Nothing was halted"):
+        main(["halt-all"])
+    monkeypatch.setattr("builtins.input", lambda _: "halt 2")
+    assert "2 were running" in said(capsys, "halt-all", "--reason", "test")
+    assert said(capsys, "undo-halt") == "Started: canary-1, canary-2."
+
+
+def test_in_a_process_of_its_own_it_needs_no_package_and_ends_with_a_sentence(
+    server: str, tmp_path: Path
+) -> None:
+    def run(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        # -S: without any installed package.
+        command = [sys.executable, "-S", "-m", "ginkgo_cli", *argv]
+        given = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            command, capture_output=True, text=True, env=given | environment, timeout=60
+        )
+
+    token = tmp_path / "token"
+    token.write_text("wrong")
+    refused = run("status", GINKGO_SERVER=server, GINKGO_TOKEN_FILE=str(token))
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    away = run("status", GINKGO_SERVER="http://127.0.0.1:9", GINKGO_TOKEN_FILE=str(token))
+    assert (away.returncode, "does not answer" in away.stderr) == (1, True)
+    assert run("migrate").returncode == 2
+    script = run("completion", "bash").stdout
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+
+
+def test_access_is_found_or_its_absence_explained(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "GINKGO_HOME": str(tmp_path)}
+    with pytest.raises(Failed, match="There is no token"):
+        find_access(server="http://127.0.0.1:1", environment=home)
+    (tmp_path / "access.json").write_text('{"url": "http://127.0.0.1:1/", "token": "abc"}')
+    found = find_access(environment=home)
+    assert (found.server, found.token) == ("http://127.0.0.1:1", "abc")
+    assert "abc" not in repr(found)
+    (tmp_path / "access.json").write_text("{}")
+    with pytest.raises(Failed, match="holds no address and token"):
+        find_access(environment=home)
