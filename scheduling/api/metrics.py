@@ -1,4 +1,7 @@
-"""Metrics for Prometheus, read from the database on request: no process keeps counters."""
+"""Metrics for Prometheus, read from the database on request.
+
+Only what a web process answered nodes is counted in that process (`gateway/request_metrics.py`).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,11 @@ from rest_framework.request import Request
 
 from scheduling.api.base import ApiView
 from scheduling.api.openapi import described
+from scheduling.db.transaction import execute
 from scheduling.enact.alerts import KINDS
+from scheduling.gateway.request_metrics import REGISTRY
 from scheduling.models import Phase
+from scheduling.observe.control_plane import ControlPlane, read_control_plane
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.observe.storage import Storage, read_storage
 
@@ -133,13 +139,43 @@ class FleetMetrics:
         for kind in KINDS:
             alerts.add_metric([kind], sum(alert.kind == kind for alert in board.alerts))
         yield alerts
+        # Not `quantile`: that label belongs to summaries, which count since the start of a process.
         pause = GaugeMetricFamily(
-            "ginkgo_pause_milliseconds", "Pause of the last 50 moves.", labels=["quantile"]
+            "ginkgo_handoff_pause_seconds", "Pause of the last 50 moves.", labels=["percentile"]
         )
-        for quantile, value in (("0.5", board.pause_p50_ms), ("0.99", board.pause_p99_ms)):
+        for percentile, value in (("50", board.pause_p50_ms), ("99", board.pause_p99_ms)):
             if value is not None:
-                pause.add_metric([quantile], value)
+                pause.add_metric([percentile], value / 1000)
         yield pause
+
+
+class ControlPlaneMetrics:
+    """Collect metrics of web processes, watcher and passes from their rows."""
+
+    def __init__(self, found: ControlPlane) -> None:
+        self._found = found
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics."""
+        age = GaugeMetricFamily(
+            "ginkgo_gateway_pulse_age_seconds",
+            "Since a web process recorded that nodes can reach it; over 3 it is not fit.",
+            labels=["gateway"],
+        )
+        serving = GaugeMetricFamily(
+            "ginkgo_gateway_serving_seconds", "Its time without a gap.", labels=["gateway"]
+        )
+        for row in self._found.gateways:
+            name = f"{row.host}:{row.pid}"
+            age.add_metric([name], max(row.pulse_age_s, 0.0))
+            serving.add_metric([name], max(row.serving_s, 0.0))
+        yield from (age, serving)
+        for name, metric, what in (
+            ("pass", "ginkgo_pass_age_seconds", "Since the last whole pass ended."),
+            ("watcher", "ginkgo_watcher_overdue_seconds", "Since a watcher should have looked."),
+        ):
+            if name in self._found.passes:
+                yield GaugeMetricFamily(metric, what, value=max(self._found.passes[name], 0.0))
 
 
 class StorageMetrics:
@@ -189,4 +225,6 @@ class Metrics(ApiView):
         registry = CollectorRegistry(auto_describe=False)
         registry.register(FleetMetrics(read_fleet_view()))  # type: ignore[arg-type]
         registry.register(StorageMetrics(read_storage()))  # type: ignore[arg-type]
-        return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+        registry.register(ControlPlaneMetrics(execute(read_control_plane())))  # type: ignore[arg-type]
+        text = generate_latest(registry) + generate_latest(REGISTRY)
+        return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)

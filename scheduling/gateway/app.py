@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -46,6 +47,7 @@ from scheduling.gateway.request_bodies import (
     MAX_SMALL_BODY,
     request_body,
 )
+from scheduling.gateway.request_metrics import requests
 from scheduling.wire.messages import Problem
 
 logger = logging.getLogger(__name__)
@@ -60,12 +62,15 @@ TOO_MANY = 429
 
 async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request below /api/agent/, or a download below /node/."""
+    kind, began_s = "", time.monotonic()
+    status = 200
     try:
         headers = dict(scope["headers"])
         if scope["path"].startswith(PREFIX):
             await serve_download(scope, headers, send)
             return
         route = _route(scope)
+        kind = route.kind
         refuse_plain_http(scope, headers)
         sender = await authenticate_node(headers.get(b"authorization"))
         async with admit(sender.node, route.kind):
@@ -88,10 +93,14 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
     except RequestRejected as rejected:
         if rejected.status == TOO_MANY:
             await asyncio.sleep(REJECTION_DELAY_S)
-        await respond(send, rejected.problem, rejected.status)
+        status = rejected.status
+        await respond(send, rejected.problem, status)
     except Exception as error:
         status, code, message = _problem(error, scope["path"])
         await respond(send, Problem(code=code, message=message), status)
+    finally:
+        if kind:
+            requests(kind, status).observe(time.monotonic() - began_s)
 
 
 def _problem(error: Exception, path: str) -> tuple[int, str, str]:

@@ -18,6 +18,7 @@ from scheduling.gateway.commit_health import COMMIT_HEALTH
 from scheduling.gateway.http import RequestRejected, primary_message
 from scheduling.gateway.message_decoding import decode, decode_commits, uuid_of
 from scheduling.gateway.pool import locking_connection, work_connection
+from scheduling.gateway.request_metrics import commits as count_commits
 from scheduling.timing import timing
 from scheduling.wire.messages import (
     CheckpointAnswer,
@@ -81,6 +82,8 @@ async def answer_commits(sender: NodeIdentity, body: bytes) -> CommitAnswers:
             results[result.portfolio] = result
     if releases:
         results |= await _release_all(sender, incarnation, releases)
+    for result in results.values():
+        count_commits(result.answer).inc()
     rejected = [result for result in results.values() if result.answer == "rejected"]
     if rejected:  # one line per request, however many it holds
         logger.warning(

@@ -30,6 +30,7 @@ from scheduling.gateway.pool import (
     work_pool,
 )
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_SMALL_BODY
+from scheduling.gateway.request_metrics import REGISTRY
 from scheduling.models import Event, Gateway, Lease, Node, NodeReport, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import (
@@ -966,3 +967,16 @@ def test_one_dead_connection_replaces_all_connections(
 def end_sessions(pids: list[int]) -> None:
     with psycopg.connect(conninfo(), autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(p, 5000) FROM unnest(%s) p", [pids])
+
+
+def test_what_nodes_were_answered_is_counted_for_prometheus(node: FakeNode) -> None:
+    name = "ginkgo_gateway_request_seconds_count"
+
+    def answered(status: str) -> float:
+        found = REGISTRY.get_sample_value(name, {"kind": "heartbeat", "status": status})
+        return found or 0.0
+
+    before = answered("200"), answered("400")
+    assert post("heartbeat/", beat(node))[0] == 200
+    post_all("heartbeat/", b"\xc1")
+    assert (answered("200"), answered("400")) == (before[0] + 1, before[1] + 1)

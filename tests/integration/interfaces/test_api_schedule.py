@@ -10,7 +10,13 @@ from drf_spectacular.validation import validate_schema
 
 from scheduling.models import Control, Event, Handoff
 from tests.support.api_client import ApiClient, make_user, problem
-from tests.support.factories import lose, make_node, make_portfolio, make_running_portfolio
+from tests.support.factories import (
+    lose,
+    make_node,
+    make_portfolio,
+    make_running_portfolio,
+    serving_since,
+)
 
 
 def test_the_plan_is_a_dry_run(viewer: ApiClient) -> None:
@@ -114,10 +120,12 @@ def test_metrics_are_read_from_the_database(viewer: ApiClient) -> None:
     daemon = make_node("node-1")
     make_running_portfolio("canary-1", daemon)
     make_portfolio("idle", desired_state="stopped")
+    serving_since(60)
     answer = viewer.get("metrics")
     assert answer.headers["Content-Type"].startswith("text/plain")
     text = answer.content.decode()
     assert 'ginkgo_nodes{status="alive"} 1.0' in text
+    assert "ginkgo_gateway_pulse_age_seconds{gateway=" in text
     assert 'ginkgo_portfolios{phase="running"} 1.0' in text
     assert 'ginkgo_portfolios{phase="stopped"} 1.0' in text
     assert 'ginkgo_node_load{node="node-1"} 1.0' in text

@@ -1,0 +1,61 @@
+"""The processes of the control plane as their rows show them: gateways, passes, the watcher."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from scheduling.db.statements import Statement
+from scheduling.db.transaction import Transaction, query
+
+
+class GatewayRow(NamedTuple):
+    host: str
+    pid: int | None
+    pulse_age_s: float
+    serving_s: float  #: without a gap
+
+
+#: Those that ended an hour ago are of no interest any more; those that left in order, never.
+GATEWAYS = Statement(
+    "GATEWAYS",
+    """
+SELECT host, pid, extract(epoch FROM clock_timestamp() - pulsed_at)::float AS pulse_age_s,
+       extract(epoch FROM pulsed_at - serving_since)::float AS serving_s
+FROM scheduling_gateway
+WHERE left_at IS NULL AND pulsed_at > clock_timestamp() - interval '1 hour'
+ORDER BY host, pid LIMIT 1000
+""",
+    row=GatewayRow,
+)
+
+
+class PassRow(NamedTuple):
+    name: str
+    age_s: float | None
+
+
+#: `pass`: since the end of the last whole pass. `watcher`: since a watcher looked last.
+PASSES = Statement(
+    "PASSES",
+    """
+SELECT name, CASE name
+    WHEN 'pass' THEN extract(epoch FROM clock_timestamp() - failover_ran_at)::float
+    ELSE greatest(extract(epoch FROM clock_timestamp() - until)::float, 0) END AS age_s
+FROM scheduling_passlock WHERE name IN ('pass', 'watcher') ORDER BY name
+""",
+    row=PassRow,
+)
+
+
+class ControlPlane(NamedTuple):
+    """Gateways that pulse or should, and how long ago the passes ran."""
+
+    gateways: list[GatewayRow]
+    passes: dict[str, float]
+
+
+def read_control_plane() -> Transaction[ControlPlane]:
+    """Return the processes. Two statements, neither of which reads the fleet."""
+    gateways = yield from query(GATEWAYS)
+    passes = yield from query(PASSES)
+    return ControlPlane(gateways, {row.name: row.age_s for row in passes if row.age_s is not None})
