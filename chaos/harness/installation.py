@@ -26,8 +26,14 @@ from ginkgo_site.launcher.instance_lock import OWNER_ENV
 T = TypeVar("T")
 
 #: Time limit for events that have no budget in the design: a busy machine needs many times what a
-#: quiet one does. Events with a budget are given twice their budget.
+#: quiet one does. Events with a budget are given `budget_s`.
 SLOW_MACHINE_S = 120.0
+
+
+def budget_s(seconds: float) -> float:
+    """Return the time limit of an event with a budget of `seconds`: twice that on a quiet machine,
+    and more the more processes wait for a processor."""
+    return 2 * seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def pause_s(waited_s: float) -> float:

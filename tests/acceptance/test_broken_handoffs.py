@@ -7,7 +7,7 @@ import time
 import pytest
 
 from chaos.harness.cluster import Cluster, process_tree, suspended, wait_for
-from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 from tests.acceptance.conftest import SHORT_LIMITS
 
 TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
@@ -32,7 +32,7 @@ def test_migration_to_a_frozen_target_fails_and_the_source_keeps_running(
     with suspended(process_tree(quick_cluster.daemon(target))):
         number, _, chosen = begin_migration(quick_cluster, name)
         assert chosen == target
-        failed = quick_cluster.wait_for_handoff(number, 2 * (TTL_S + 3))
+        failed = quick_cluster.wait_for_handoff(number, budget_s(TTL_S + 3))
         assert failed["state"] == "failed"
         assert f"{target} was lost before it was ready" in failed["error"]
         run = quick_cluster.run(name)
@@ -50,7 +50,7 @@ def test_migration_from_a_frozen_source_is_granted_without_its_release(
     before = quick_cluster.run(name)
     with suspended(process_tree(quick_cluster.daemon(str(before.node)))):
         begin_migration(quick_cluster, name)
-        quick_cluster.wait_for_commits_elsewhere([name], str(before.node), 2 * (TTL_S + 3))
+        quick_cluster.wait_for_commits_elsewhere([name], str(before.node), budget_s(TTL_S + 3))
     quick_cluster.wait_until_converged()
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
@@ -63,11 +63,11 @@ def test_a_node_killed_during_a_migration_loses_no_event(
     name = "canary-3"
     number, source, target = begin_migration(quick_cluster, name)
     quick_cluster.daemon(source if killed == "source" else target).kill()
-    quick_cluster.wait_for_handoff(number, 2 * (TTL_S + 3))
+    quick_cluster.wait_for_handoff(number, budget_s(TTL_S + 3))
     wait_for(
         lambda: quick_cluster.run(name),
         lambda run: run.phase == "running",
-        2 * (TTL_S + 3),
+        budget_s(TTL_S + 3),
         f"{name} running",
     )
     quick_cluster.wait_until_converged()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from chaos.harness.cluster import SHORT_LIMITS, Cluster, wait_for
-from chaos.harness.installation import eventually, temporary_home
+from chaos.harness.installation import budget_s, eventually, temporary_home
 from chaos.harness.tcp_proxy import TcpProxy
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedInstallations
@@ -25,7 +25,7 @@ from tests.support.postgres_pair import Pair, Server, postgres_pair
 pytestmark = pytest.mark.slow
 
 #: From the new primary's first answer to the first commit of every portfolio.
-COMMITS_WITHIN_S = 5.0
+COMMITS_WITHIN_S = 2.5
 
 
 class Hosts:
@@ -125,7 +125,7 @@ def test_promotion_after_dropped_packets_loses_no_commit(hosts: Hosts) -> None:
     with hosts.first.hold_traffic():
         took_s = promote(pair)
         print(f"commits after {took_s:.2f} s")
-        assert took_s < COMMITS_WITHIN_S
+        assert took_s < budget_s(COMMITS_WITHIN_S)
         cluster.follow_database(pair.url(pair.standby.port))
         eventually(lambda: readiness(cluster)[0] == 200, 15, "readiness")
         assert {name: run.ownership for name, run in cluster.runs().items()} == owners
@@ -155,7 +155,7 @@ def test_readiness_is_red_while_the_primary_is_frozen(hosts: Hosts) -> None:
         assert readiness(cluster)[2] < 2
     took_s = promote(pair)
     print(f"commits after {took_s:.2f} s")
-    assert took_s < COMMITS_WITHIN_S
+    assert took_s < budget_s(COMMITS_WITHIN_S)
     eventually(lambda: readiness(cluster)[0] == 200, 15, "readiness")
 
 

@@ -20,7 +20,7 @@ from chaos.harness.cluster import (
     suspended,
     wait_for,
 )
-from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 from tests.acceptance.conftest import SHORT_LIMITS
 
 TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
@@ -49,9 +49,12 @@ def test_portfolios_of_a_killed_daemon_fail_over_and_no_process_is_left(cluster:
     daemon.kill()
     killed_at = time.monotonic()
     wait_for(
-        lambda: still_running(everything), lambda left: not left, 2 * 1, "all of its processes gone"
+        lambda: still_running(everything),
+        lambda left: not left,
+        budget_s(1),
+        "all of its processes gone",
     )
-    cluster.wait_for_commits_elsewhere(had, "node-2", 2 * 5)
+    cluster.wait_for_commits_elsewhere(had, "node-2", budget_s(5))
     took_s = time.monotonic() - killed_at
     print(f"\nkill -9 to the last first commit elsewhere: {took_s:.2f} s")
     assert leftovers(daemon.pid) == []
@@ -84,7 +87,7 @@ def test_a_daemon_frozen_beyond_its_lease_loses_its_portfolios_and_is_refused(
     with quick_cluster.pushes_lost():
         _wait_for_uncommitted_events(quick_cluster, had[0])
         with suspended(process_tree(daemon)):
-            took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-1", 2 * (TTL_S + 3))
+            took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-1", budget_s(TTL_S + 3))
             owners = {name: quick_cluster.run(name).epoch for name in had}
             quick_cluster.wait_for_progress()
             assert quick_cluster.node("node-1")["status"] == "lost"
@@ -130,7 +133,7 @@ def test_failover_without_pushes_stays_within_its_budget(quick_cluster: Cluster)
     had = quick_cluster.portfolios_on("node-3")
     with quick_cluster.pushes_lost():
         quick_cluster.daemon("node-3").kill()
-        took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-3", 2 * (TTL_S + 3))
+        took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-3", budget_s(TTL_S + 3))
     print(f"\nkill -9 without pushes: {took_s:.2f} s, lease {TTL_S:g} s")
     quick_cluster.wait_until_converged()
     quick_cluster.assert_canaries_clean()
@@ -250,7 +253,7 @@ def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_takeover_is_refus
                     run.phase == "running" and run.last_seq > before[run.name].last_seq
                     for run in runs
                 ),
-                2 * 5,
+                budget_s(5),
                 "commits of the newer daemon",
             )
             after = quick_cluster.runs()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from chaos.harness import reference_feed
 from chaos.harness.cluster import CANARIES, DEMO_NODES, Cluster, wait_for
-from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 
 MOVES = 50
 
@@ -45,9 +45,8 @@ def test_fifty_migrations_lose_no_event_and_pause_briefly(
     print(f"\npause of {MOVES} moves: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
     record_property("pause_p50_ms", p50)
     record_property("pause_p99_ms", p99)
-    # Twice the budget of the design: other work may run on this machine.
-    assert p50 <= 200
-    assert p99 <= 1000
+    assert p50 <= 1000 * budget_s(0.1)
+    assert p99 <= 1000 * budget_s(0.5)
 
 
 def test_canary_digest_equals_the_digest_of_the_feed_api(cluster: Cluster) -> None:
@@ -78,7 +77,7 @@ def test_a_migration_does_not_pause_other_portfolios(cluster: Cluster) -> None:
     )
     moved = {row["portfolio"] for row in cluster.events("granted", since)}
     cluster.call("POST", "/api/schedule/unfreeze/", {})
-    assert head - slowest < 200
+    assert head - slowest < 100 * budget_s(1)
     assert moved == {"canary-3"}
 
 
@@ -88,8 +87,8 @@ def test_a_migration_without_pushes_stays_within_its_budget(cluster: Cluster) ->
         done = cluster.migrate("canary-1", cluster.other_node("canary-1"))
         took_s = (cluster.now() - began).total_seconds()
     print(f"\nmove without pushes: {took_s:.1f} s, pause {done['pause_ms']:.0f} ms")
-    assert took_s <= 2 * 10
-    assert done["pause_ms"] <= 2 * 5000
+    assert took_s <= budget_s(10)
+    assert done["pause_ms"] <= 1000 * budget_s(5)
     cluster.assert_canaries_clean()
 
 
@@ -121,7 +120,7 @@ def test_a_deleted_portfolio_stops_and_frees_its_name(cluster: Cluster) -> None:
     wait_for(
         lambda: cluster.run("short-lived"),
         lambda run: run.phase == "running" and run.last_seq > 0,
-        2 * 2,
+        budget_s(2),
         "first commit of a new portfolio",
     )
     answer = cluster.call("DELETE", "/api/portfolios/short-lived/", {"reason": "test"})

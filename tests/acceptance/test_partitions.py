@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from chaos.harness.cluster import DEMO_NODES, Cluster, wait_for
-from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 from chaos.harness.tcp_proxy import TcpProxy
 from tests.acceptance.conftest import SHORT_LIMITS, SharedInstallations, quick
 
@@ -47,7 +47,7 @@ def test_after_a_partition_longer_than_the_lease_late_commits_are_refused(
 ) -> None:
     had, since = quick_cluster.portfolios_on(FAR), quick_cluster.now()
     with proxy.hold_traffic():
-        took_s = quick_cluster.wait_for_commits_elsewhere(had, FAR, 2 * (TTL_S + 3))
+        took_s = quick_cluster.wait_for_commits_elsewhere(had, FAR, budget_s(TTL_S + 3))
     print(f"\npartition to the last first commit elsewhere: {took_s:.2f} s, lease {TTL_S:g} s")
     wait_for(
         lambda: quick_cluster.events("commit_refused", since, node=FAR),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 
 from chaos.harness.cluster import Cluster, process_tree, still_running, wait_for
-from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 
 
 def test_a_killed_portfolio_process_restarts_in_place(quick_cluster: Cluster) -> None:
@@ -92,7 +92,7 @@ def test_a_looping_process_ends_with_its_daemon(quick_cluster: Cluster) -> None:
         wait_for(
             lambda: still_running(everything),
             lambda left: not left,
-            2 * 1,
+            budget_s(1),
             "all of its processes gone",
         )
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from chaos.harness.cluster import Cluster, wait_for
-from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 
 NAME = "changing"
 
@@ -48,7 +48,7 @@ def test_a_changed_configuration_reloads_and_keeps_positions(changing: Cluster) 
     answer = changing.patch(NAME, {"config": {"quantity": "9"}})
     assert answer["portfolio"]["revision"] == 2
     assert answer["handoff"]["kind"] == "reload"
-    assert changing.wait_for_handoff(answer["handoff"]["id"], 2 * 2)["state"] == "done"
+    assert changing.wait_for_handoff(answer["handoff"]["id"], budget_s(2))["state"] == "done"
     after = changing.run(NAME)
     assert (after.revision, after.node, after.epoch) == (2, before.node, before.epoch + 1)
     assert positions(changing) == held

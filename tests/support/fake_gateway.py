@@ -164,6 +164,10 @@ class FakeGateway:
         taken = [*self.runs[portfolio].taken_at_s[from_commit:], time.monotonic()]
         return max(after - before for before, after in pairwise(taken))
 
+    def since_commit_s(self, portfolio: int) -> float:
+        """Return the seconds since the last accepted commit."""
+        return time.monotonic() - self.runs[portfolio].taken_at_s[-1]
+
     def count_commits(self) -> int:
         """Return the number of accepted commits."""
         return sum(len(run.commits) for run in self.runs.values())

@@ -44,7 +44,7 @@ from tests.support.factories import (
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-QUICK_S = 1.0  #: for what waits for nobody; the session would wait 5 s for a row
+QUICK_S = 4.0  #: for what waits for nobody; the session would wait 5 s for a row
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 from scheduling.wire import messages as wire
 from tests.support.daemons import FAULTY, ROOT, Daemons, assert_canary_is_exact, reports
 from tests.support.fake_gateway import FakeGateway
@@ -33,7 +33,7 @@ async def goes_on(gateway: FakeGateway, events: int = 50) -> None:
     [
         ("raise_at", "event", "KeyError"),
         ("exiter", "exit", "exited with status 3"),
-        ("looper", "killed", "took longer than its limit of 0.5 s"),
+        ("looper", "killed", "took longer than its limit of "),
         ("raise_on_load", "load", "this strategy cannot be loaded"),
     ],
 )
@@ -45,7 +45,8 @@ async def test_failed_portfolio_is_reported_and_others_continue(
     bad = gateway.entry(2, "run", strategy=strategy, parameters=parameters)
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"), bad)
-    await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S="0.5")
+    # On a busy machine, batches of the canary take longer as well.
+    await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S=f"{budget_s(0.25):g}")
     await gateway.until(lambda: reports(gateway, wire.ProcessExited))
     await goes_on(gateway)
     died = reports(gateway, wire.ProcessExited)[0]
@@ -102,10 +103,7 @@ async def test_node_without_renewal_stops_feeding_and_keeps_its_processes(
     gateway.next_beat_s = 0.5
     daemon = await run_canary(gateway, daemons)
     gateway.refuses_heartbeats = True  # commits would be taken
-    await asyncio.sleep(2.5)
-    stopped_at = gateway.committed(1)
-    await asyncio.sleep(1)
-    assert gateway.committed(1) == stopped_at  # at 0.8 x 2 s
+    await gateway.until(lambda: gateway.since_commit_s(1) > 2)  # it stopped at 0.8 x 2 s
     gateway.refuses_heartbeats = False
     await goes_on(gateway, 300)
     assert daemon.returncode is None
@@ -155,7 +153,7 @@ async def test_node_reports_the_time_without_answers_and_sends_a_heartbeat_after
     seen = len(gateway.beats)
     await gateway.until(lambda: len(gateway.beats) >= seen + 2)
     first, second = (beat.unheard_s for _, beat in gateway.beats[seen : seen + 2])
-    assert 1.5 <= first < 6
+    assert 1.5 <= first < 60
     assert second == 0
     assert all(beat.unheard_s == 0 for _, beat in gateway.beats[:seen])
 
@@ -181,11 +179,12 @@ async def test_suspended_daemon_does_not_time_out_its_portfolios(
 ) -> None:
     gateway.grant("node-1", 1)
     busy = gateway.entry(1, "run", strategy="sleeper", parameters={"seconds": 0.0095})
+    limit_s = budget_s(0.75)
     await gateway.want("node-1", busy)
-    daemon = await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S="1.5")
+    daemon = await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S=f"{limit_s:g}")
     await gateway.until(lambda: gateway.committed(1) > 30)
     daemon.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(3)
+    await asyncio.sleep(2 * limit_s)
     daemon.send_signal(signal.SIGCONT)
     await goes_on(gateway)
     assert reports(gateway, wire.ProcessExited) == []
@@ -198,9 +197,12 @@ async def test_node_without_websocket_sends_a_heartbeat_each_second(
     gateway.socket_open = False
     seen = len(gateway.beats)
     await gateway.sockets["node-1"].close()
-    await gateway.until(lambda: len(gateway.beats) > seen, 0.5)
-    await asyncio.sleep(3)
-    assert 3 <= len(gateway.beats) - seen <= 12
+    # The next one but for that: after ten seconds.
+    await gateway.until(lambda: len(gateway.beats) > seen, 5)
+    await gateway.until(lambda: len(gateway.beats) > seen + 2, 15)
+    seen = len(gateway.beats)
+    await asyncio.sleep(1)
+    assert len(gateway.beats) - seen <= 4
 
 
 async def test_portfolio_with_catch_up_halt_stops_before_the_first_stale_event(

@@ -444,7 +444,7 @@ def test_a_dump_that_holds_the_table_delays_the_pass_and_no_commit(
         assert time.monotonic() - began < 120
         began = time.monotonic()
         web.execute("UPDATE portfolios_order SET status = 'filled'")
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 4  # behind a lock that waits, five seconds
 
 
 # --- rows of other tables -----------------------------------------------------------------------
