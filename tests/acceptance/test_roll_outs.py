@@ -8,11 +8,30 @@ from typing import Any
 
 import pytest
 
-from chaos.harness.cluster import Cluster, wait_for
+from chaos.harness.cluster import SHARES, Cluster, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 from tests.support.artifacts import make_wheel
 
 PORTFOLIOS = ("rolled-1", "rolled-2", "rolled-3", "rolled-4")
+#: An event every 0.25 s: the third comes long before a revision is good.
+SYMBOLS = [
+    "IBM",
+    "GE",
+    "HD",
+    "XOM",
+    "CVX",
+    "JPM",
+    "MS",
+    "WFC",
+    "KO",
+    "PEP",
+    "PG",
+    "MO",
+    "JNJ",
+    "MRK",
+    "BAC",
+    "C",
+]
 
 #: Buys and sells one share by turns. `{raises}` is what a version does at its third event.
 TURNS = '''
@@ -59,7 +78,7 @@ def versions(quick_cluster: Cluster, tmp_path: Path) -> Iterator[list[str]]:
     found = [add_version(quick_cluster, tmp_path, version) for version in ("1.0", "2.0")]
     found.append(add_version(quick_cluster, tmp_path, "3.0", raises=True))
     for name in PORTFOLIOS:
-        body = {"name": name, "strategy": "turns", "symbols": ["IBM", "GE"], "artifact": found[0]}
+        body = {"name": name, "strategy": "turns", "symbols": SHARES, "artifact": found[0]}
         answer = quick_cluster.call("POST", "/api/portfolios/", body)
         assert answer.status == 201, answer.text
     for name in PORTFOLIOS:

@@ -25,15 +25,16 @@ def walked(quick_cluster: Cluster, tmp_path: Path) -> Iterator[str]:
     # One strategy is enough of those from outside; and an author may have no network.
     environment = {**quick_cluster.environment(), "UV_OFFLINE": "1"}
     environment.pop("PYTHONPATH", None)
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", lines],
-        cwd=tmp_path,
-        env={**environment, "HOME": os.environ.get("HOME", "/")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    with quick_cluster.feed_at(300):  # an author reads for longer than five bars of each share
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", lines],
+            cwd=tmp_path,
+            env={**environment, "HOME": os.environ.get("HOME", "/")},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     yield done.stdout
     quick_cluster.call("DELETE", f"/api/portfolios/{PORTFOLIO}/", {})

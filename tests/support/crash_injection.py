@@ -19,12 +19,13 @@ from uuid import uuid4
 
 from django.apps import apps
 from django.db import connection, transaction
+from django.db.models import Q
 
 from portfolios.models import Order, Portfolio
 from scheduling.db import failpoints
 from scheduling.db.failpoints import ConnectionCut, Point
 from scheduling.errors import Refused
-from scheduling.models import ACTIVE_STATES, Event, Handoff, PassLock, Tenure
+from scheduling.models import ACTIVE_STATES, Event, Handoff, PassLock, Run, Tenure
 from scheduling.scheduler import Scheduler
 from scheduling.wire.messages import Commit, CommitResult, OrderLine
 from tests.support.factories import (
@@ -39,6 +40,7 @@ from tests.support.factories import (
 )
 
 ENDED = {"done", "failed", "rolled_back", "superseded"}
+STANDS = ("stopped", "halted", "quarantined")  #: phases that only an operator ends
 
 
 @dataclass
@@ -169,14 +171,14 @@ def rolled_back() -> Iterator[None]:
 
 
 def record_points(script: Script, world: World) -> list[Point]:
-    """Run a script without a fault. Return every failpoint reached, in order."""
+    """Run a script that has begun without a fault. Return every failpoint reached, in order."""
     crash = CrashAt(at=0)
     _perform(script, world, crash)
     return crash.points
 
 
 def crash_at(script: Script, world: World, crash: CrashAt, *, goes_on: bool = True) -> str:
-    """Run a script with a crash at one failpoint. Return the failpoint's name.
+    """Run a script that has begun, with a crash at one failpoint. Return the failpoint's name.
 
     `goes_on` False: the script ends with the crash.
     """
@@ -186,7 +188,6 @@ def crash_at(script: Script, world: World, crash: CrashAt, *, goes_on: bool = Tr
 
 
 def _perform(script: Script, world: World, crash: CrashAt, *, goes_on: bool = True) -> None:
-    script.begins(world)
     for step in script.steps:
         try:
             with failpoints.hook_installed(crash):
@@ -203,12 +204,12 @@ def _perform(script: Script, world: World, crash: CrashAt, *, goes_on: bool = Tr
 
 
 def resume(world: World, *, daemons_answer: bool = True) -> None:
-    """Run passes and daemons until no handoff is open.
+    """Run passes and daemons until nothing is left to be done.
 
     `daemons_answer` False: daemons report no step any more, so deadlines must end the handoffs.
     """
     for turn in range(6):
-        if turn > 1 and not Handoff.objects.filter(state__in=ACTIVE_STATES).exists():
+        if turn > 0 and _is_at_rest():
             break
         _pass_lock_ends()
         serving_since(3600)  # on a busy machine a crash takes longer than the gap of a gateway
@@ -223,6 +224,14 @@ def resume(world: World, *, daemons_answer: bool = True) -> None:
             for entry in daemon.desired("run"):
                 if run_of(Portfolio.objects.get(pk=entry.portfolio)).first_commit_at is None:
                     world.send(daemon, _empty(entry.portfolio, entry.epoch))
+
+
+def _is_at_rest() -> bool:
+    """Return whether no handoff is open, and each portfolio has committed under its owner, or stays
+    without one."""
+    under_way = ~Q(phase__in=STANDS) & (Q(node=None) | Q(first_commit_at=None))
+    is_open = Handoff.objects.filter(state__in=ACTIVE_STATES).exists()
+    return not is_open and not Run.objects.filter(under_way).exists()
 
 
 def _empty(portfolio: int, epoch: int) -> Commit:

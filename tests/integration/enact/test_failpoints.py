@@ -331,16 +331,18 @@ def deaths(
     all of them continue in the same way.
     """
     reached, seen = trace(act, world), set[int]()
-    for number in numbers:
-        began = began_at(number, reached)
-        dying = CrashAt(number, began, is_known=began in seen)
-        with rolled_back():
-            now = fresh(world)
-            name = crash_at(act, now, dying, goes_on=goes_on)
-            if not (dying.left_nothing and dying.is_known):
-                yield f"{name} ({number})", now
-        if dying.left_nothing:
-            seen.add(began)
+    with rolled_back():
+        act.begins(world)
+        for number in numbers:
+            began = began_at(number, reached)
+            dying = CrashAt(number, began, is_known=began in seen)
+            with rolled_back():
+                now = fresh(world)
+                name = crash_at(act, now, dying, goes_on=goes_on)
+                if not (dying.left_nothing and dying.is_known):
+                    yield f"{name} ({number})", now
+            if dying.left_nothing:
+                seen.add(began)
 
 
 def dies_everywhere(act: Script, world: World, numbers: Iterable[int]) -> list[str]:
@@ -353,10 +355,13 @@ def dies_everywhere(act: Script, world: World, numbers: Iterable[int]) -> list[s
 
 
 def fresh(world: World) -> World:
-    """Return the initial world, with its nodes alive however long earlier runs took."""
+    """Return the initial world, with the leases of its nodes renewed, unless they are lost:
+    earlier runs may have taken longer than a lease."""
     serving_since(3600)
+    alive = set(Node.objects.filter(status="alive").values_list("name", flat=True))
     for daemon in world.daemons:
-        daemon.beat()
+        if daemon.name in alive:
+            daemon.beat()
     return World(world.first, world.second)
 
 
@@ -367,6 +372,7 @@ def trace(act: Script, world: World) -> list[Point]:
     """Return the points of a script, which are the same in every test."""
     if act not in _traces:
         with rolled_back():
+            act.begins(world)
             _traces[act] = record_points(act, fresh(world))
     return _traces[act]
 
