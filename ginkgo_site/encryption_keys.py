@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from cryptography.fernet import Fernet
@@ -42,6 +43,7 @@ def read_file(path: Path) -> list[Fernet]:
     """Return the keys of a file. Raise KeysUnavailable."""
     try:
         with path.open(encoding="ascii") as file:
+            _refuse_readable_by_others(path, os.fstat(file.fileno()).st_mode)
             text = file.read(MAX_FILE)
     except FileNotFoundError:
         raise KeysUnavailable(
@@ -63,6 +65,16 @@ def read_file(path: Path) -> list[Fernet]:
             f"{path} holds no key: write the output of `manage.py secret key` to it."
         )
     return keys
+
+
+def _refuse_readable_by_others(path: Path, mode: int) -> None:
+    """Raise KeysUnavailable if more than its owner and group may read it, or others write it."""
+    if mode & 0o027:
+        raise KeysUnavailable(
+            f"The keys for secrets in {path} can be read or changed by others (mode"
+            f" {stat.S_IMODE(mode):o}): run chmod 600 {path}. If somebody may have read them, run"
+            " manage.py secret rotate, and set the secrets themselves anew."
+        )
 
 
 def parse(texts: tuple[str, ...]) -> list[Fernet]:

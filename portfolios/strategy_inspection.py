@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from portfolios.artifacts.catalog import StrategyFacts, find_strategy
+from portfolios.artifacts.declared import problem_in
 from portfolios.artifacts.parameters import SchemaUnusable, schema_errors
 from portfolios.runtime.messages import (
     Examine,
@@ -31,6 +32,7 @@ from portfolios.runtime.messages import (
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError, every_symbol_errors
 from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
+from portfolios.text import escape
 from portfolios.verify.replay_process import ArtifactCode, ReplayProcessEnded, replay_process
 
 #: Time limit of a check, the start of its process included. A check that computes too long is ended
@@ -39,6 +41,9 @@ LIMIT_S = 12.0
 INSPECT_LIMIT_S = 60.0  #: of an inspection, which imports every strategy of an artifact
 #: Each process takes up to `GINKGO_CHILD_MEMORY_MB` and a processor; further requests wait.
 MAX_PARALLEL = 2
+
+#: Of one check, whose process may answer anything.
+MAX_ERRORS, MAX_ERROR = 100, 500
 
 _slots = threading.BoundedSemaphore(MAX_PARALLEL)
 
@@ -130,7 +135,11 @@ def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
             raise CheckFailed(f"The inspection failed: {ended}.") from None
     if isinstance(reply, Failed):
         raise CheckFailed(f"{reply.error}.")
-    assert isinstance(reply, Inspected), reply
+    if not isinstance(reply, Inspected):
+        raise CheckFailed("The inspection failed: its process gave another answer.")
+    problem = problem_in(reply.strategies)  # code of the artifact ran where it comes from
+    if problem:
+        raise CheckFailed(f"The inspection failed: {problem}.")
     return reply.strategies
 
 
@@ -193,10 +202,14 @@ def _examine(request: Examine, code: ArtifactCode | None) -> tuple[FieldError, .
         raise CheckFailed(
             f"The check of {strategy} failed: {reply.error}. Correct its module or its check()."
         )
-    assert isinstance(reply, Examined), reply
+    if not isinstance(reply, Examined):
+        raise CheckFailed(f"The check of {strategy} failed: its process gave another answer.")
     if code is None:
         _facts[strategy] = Facts(reply.version, reply.sees_every_symbol)
-    return tuple(FieldError(*error) for error in reply.errors)
+    return tuple(
+        FieldError(*(escape(part)[:MAX_ERROR] for part in error))
+        for error in reply.errors[:MAX_ERRORS]
+    )
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -29,7 +30,11 @@ __all__ = ["CodeUnavailable", "artifact_code", "code_for_check", "code_of_upload
 #: How long a process waits for another one that unpacks or builds.
 LOCK_WAIT_S = 120.0
 LOCK_POLL_S = 0.1
+MAX_WAITING = 2  #: threads of one process that unpack, build, or wait for another process
+PLACE_WAIT_S = 3.0
 IN_USE_S = 6 * 3600.0  #: longer than a verification runs
+
+_places = threading.BoundedSemaphore(MAX_WAITING)
 
 
 def artifact_code(sha256: str) -> ArtifactCode:
@@ -95,8 +100,24 @@ def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> Art
         return ArtifactCode(sha256, code, python)
 
     folder = _folder()
-    with _alone(folder), _quiet():
+    with _place(), _alone(folder), _quiet():
         return asyncio.run(both())
+
+
+@contextmanager
+def _place() -> Iterator[None]:
+    """Hold one of the places of this process. Raise CodeUnavailable.
+
+    Building takes minutes, and whoever waits keeps a thread that answers requests.
+    """
+    if not _places.acquire(timeout=PLACE_WAIT_S):
+        raise CodeUnavailable(
+            f"{MAX_WAITING} requests already unpack code or build an environment; repeat later"
+        )
+    try:
+        yield
+    finally:
+        _places.release()
 
 
 @contextmanager

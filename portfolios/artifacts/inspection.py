@@ -5,19 +5,21 @@ Only in the sandboxed process of a strategy: the code comes from outside.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 
 from portfolios.artifacts import load
+from portfolios.artifacts.declared import (
+    MAX_CLASS_PATH,
+    MAX_SCHEMA_BYTES,
+    MAX_STRATEGIES,
+    MAX_SUMMARY,
+    NAME,
+)
 from portfolios.runtime.errors import ArtifactUnusable
 from portfolios.runtime.messages import FoundStrategy
 from portfolios.strategies.base import Strategy
-
-MAX_STRATEGIES = 50
-MAX_SCHEMA_BYTES = 64 << 10
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
 def inspect_artifact(sha256: str) -> list[FoundStrategy]:
@@ -29,7 +31,7 @@ def inspect_artifact(sha256: str) -> list[FoundStrategy]:
 
 
 def _facts(name: str, found: type[Strategy]) -> FoundStrategy:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ArtifactUnusable(
             f"{found.__name__} has the name {name[:80]!r}; use at most 80 letters, digits, - and _"
         )
@@ -44,14 +46,14 @@ def _facts(name: str, found: type[Strategy]) -> FoundStrategy:
         raise ArtifactUnusable(f"the schema of {name} has {len(schema):,} B, limit 64 KiB")
     return FoundStrategy(
         name=name,
-        class_path=f"{found.__module__}:{found.__qualname__}"[:300],
+        class_path=f"{found.__module__}:{found.__qualname__}"[:MAX_CLASS_PATH],
         version=found.version,
         state_version=found.state_version,
         schema=schema.decode(),
         sees_every_symbol=bool(found.sees_every_symbol),
         checks=_overrides(found, "check") or _overrides(found, "validate"),
         warm_up=_warm_up(found),
-        summary=" ".join((found.__doc__ or "").split())[:300],
+        summary=" ".join((found.__doc__ or "").split())[:MAX_SUMMARY],
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
+
+from portfolios.feeds.rows import NoSuchTime
 
 PRICES = ("open", "high", "low", "close", "price", "bid", "ask")
 FIELDS = ("symbol", "time", *PRICES, "volume", "quantity", "bid_quantity", "ask_quantity")
@@ -70,13 +72,18 @@ def find_columns(
     return Columns(found, symbol, zone)
 
 
-def with_zone(text: str, zone: ZoneInfo | None) -> str:
+def with_zone(text: str, zone: ZoneInfo | None) -> str | NoSuchTime:
     """Return the time with the zone, if it is one and has none."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         return text  # reported with its line
-    return text if zone is None or at.tzinfo else at.replace(tzinfo=zone).isoformat()
+    if zone is None or at.tzinfo:
+        return text
+    local = at.replace(tzinfo=zone)
+    if local.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != at:
+        return NoSuchTime(text, str(zone))  # it would be taken for one an hour away
+    return local.isoformat()
 
 
 def _missing(found: Mapping[str, int], symbol: str) -> list[str]:

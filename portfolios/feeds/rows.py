@@ -39,6 +39,13 @@ class InstrumentFacts(NamedTuple):
     last_us: int | None = None  #: time of its newest record
 
 
+class NoSuchTime(NamedTuple):
+    """A local time that the clock has skipped when it was put forward."""
+
+    text: str
+    zone: str
+
+
 class RowError(NamedTuple):
     """A mistake in one row, counted from 1."""
 
@@ -224,6 +231,12 @@ def read_time(name: str, value: Any) -> int:
     """Return a time as µs since the epoch. It is text in ISO 8601 with its time zone."""
     if value is None or value == "":
         raise _Wrong("required", f"{name} is missing.")
+    if isinstance(value, NoSuchTime):
+        raise _Wrong(
+            "no_such_time",
+            f"{name} {value.text} does not exist in {value.zone}: the clock was put forward then."
+            " Are the times of another zone?",
+        )
     try:
         if not isinstance(value, str):
             raise ValueError

@@ -20,6 +20,7 @@ from scheduling.gateway.message_decoding import LARGEST, decode, uuid_of
 from scheduling.gateway.pool import work_connection, work_pool
 from scheduling.gateway.stream_reads import STREAMS
 from scheduling.observe.feed_records import HeadRow, RecordRow, heads, records
+from scheduling.observe.node_files import needs_feed
 from scheduling.wire.messages import (
     MAX_FEED_RECORDS,
     MAX_FEED_WAIT_S,
@@ -119,12 +120,38 @@ _pages: OrderedDict[tuple[int, int, int, int], tuple[float, list[RecordRow]]] = 
 PAGE_AGE_S = 1.0
 
 
+#: (node, feed) → until when it may read it: the right is looked up once in a while, not each time.
+_admitted: dict[tuple[int, str], float] = {}
+ADMITTED_S = 10.0
+MAX_ADMITTED = 10_000
+
+
+async def _admit(sender: NodeIdentity, feed: str) -> None:
+    """Raise RequestRejected 403 unless a portfolio of the node needs the feed."""
+    now = time.monotonic()
+    if _admitted.get((sender.node, feed), 0.0) > now:
+        return
+    async with work_connection(sender.node) as connection:
+        needed = await aexecute_autocommit(connection, needs_feed(sender.node, feed))
+    if not needed:
+        _admitted.pop((sender.node, feed), None)
+        raise RequestRejected(
+            403,
+            "not_needed",
+            f"No portfolio of node {sender.name} needs a recorded feed {feed[:80]!r}.",
+        )
+    if len(_admitted) >= MAX_ADMITTED:
+        _admitted.clear()
+    _admitted[sender.node, feed] = now + ADMITTED_S
+
+
 async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
     """Return the records after a seq, waiting for the next one if there are none."""
     request = decode(body, FeedRequest)
     uuid_of(request.incarnation)
     if not -1 <= request.after <= LARGEST - MAX_FEED_RECORDS:
         raise RequestRejected(400, "invalid", f"The number {request.after} is out of range.")
+    await _admit(sender, request.feed)
     head = await FEED_HEADS.get(request.feed)
     if request.after < 0:
         await FEED_HEADS.read(request.feed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -71,7 +72,12 @@ class BoundedFolder:
 
 def size_of(folder: Path) -> int:
     """Return the bytes on disk of all files below `folder`."""
-    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+    total = 0
+    for path, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with contextlib.suppress(FileNotFoundError):  # it is being written
+                total += os.lstat(os.path.join(path, name)).st_blocks * 512
+    return total
 
 
 def remove_tree(folder: Path) -> None:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from portfolios.artifacts.load import short
 from portfolios.text import quoted
 from scheduling.node_daemon.artifact_cache import disk_error
-from scheduling.node_daemon.bounded_folder import BoundedFolder, remove_tree
+from scheduling.node_daemon.bounded_folder import BoundedFolder, remove_tree, size_of
 from scheduling.node_daemon.config import TOKEN_VARIABLE
 from scheduling.node_daemon.errors import CodeUnavailable
 from scheduling.node_daemon.forkserver_client import PackageEnvironment
@@ -32,6 +32,8 @@ from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.subprocesses import Ended, run_program
 
 MAX_BYTES = 8 << 30  #: of all environments together
+MAX_BUILD_BYTES = 4 << 30  #: of one build, with the packages as they arrive
+MEASURE_S = 0.5
 BUILD_LIMIT_S = 300.0
 VENV, LOCK, CACHE = "venv", "lock.txt", "uv-cache"
 DEFAULT_INDEX = "https://pypi.org/simple"
@@ -91,12 +93,22 @@ class Environments:
                 check_lock(sha256, lock.decode(errors="replace"))
                 async with self._building:
                     await self._build(sha256, lock)
+            # One that an earlier version built may have some.
+            await self._without_startup_code(sha256, _site_packages(entry / VENV))
             self.folder.mark_used(name)
             text = (entry / LOCK).read_text()
         except OSError as error:
             raise disk_error(f"environment {short(sha256)}", entry, error) from None
         python = entry / VENV / "bin" / "python"
         return PackageEnvironment(sha256, python, preloaded_modules(text), self._artifacts)
+
+    async def _without_startup_code(self, sha256: str, site: Path) -> None:
+        removed = await asyncio.to_thread(_remove_startup_code, site)
+        if removed:
+            LOG.warning(
+                "environment %s is without %s, which would run before the sandbox",
+                short(sha256), ", ".join(map(quoted, removed)),
+            )  # fmt: skip
 
     async def _build(self, sha256: str, lock: bytes) -> None:
         draft = self.folder.draft()
@@ -108,15 +120,10 @@ class Environments:
             environment = _build_variables(os.environ)
             site = _site_packages(venv)
             for step in (_make_venv(venv), _install(file, site, draft / CACHE)):
-                ended = await run_program(step, BUILD_LIMIT_S, environment)
+                ended = await _run_within(draft, step, environment, sha256)
                 if ended.timed_out or ended.status != 0:
                     raise _build_failure(sha256, ended, draft, environment)
-            removed = await asyncio.to_thread(_remove_startup_code, site)
-            if removed:
-                LOG.warning(
-                    "environment %s is without %s, which would run before the sandbox",
-                    short(sha256), ", ".join(map(quoted, removed)),
-                )  # fmt: skip
+            await self._without_startup_code(sha256, site)
             # Its status says whether every file is valid Python, which need not be.
             await run_program(_compile(site), BUILD_LIMIT_S, environment)
             await asyncio.to_thread(remove_tree, draft / CACHE)
@@ -124,6 +131,27 @@ class Environments:
         finally:
             await asyncio.to_thread(remove_tree, draft)
         LOG.info("environment %s is ready", short(sha256))
+
+
+async def _run_within(
+    draft: Path, step: list[str], environment: Mapping[str, str], sha256: str
+) -> Ended:
+    """Run a step of a build; end it when its draft is too large. Raise CodeUnavailable."""
+    program = asyncio.create_task(run_program(step, BUILD_LIMIT_S, environment))
+    try:
+        while True:
+            done, _ = await asyncio.wait([program], timeout=MEASURE_S)
+            size = await asyncio.to_thread(size_of, draft)
+            if size > MAX_BUILD_BYTES:
+                raise CodeUnavailable(
+                    f"environment {short(sha256)} takes over {MAX_BUILD_BYTES / 2**30:g} GiB while"
+                    " it is built, which is the most: lock fewer or smaller packages"
+                )
+            if done:
+                return program.result()
+    finally:
+        program.cancel()
+        await asyncio.wait([program])
 
 
 def entry_name(sha256: str) -> str:

@@ -1,4 +1,4 @@
-"""What a node may fetch: the artifacts and locks that its portfolios need now or next."""
+"""What a node may fetch: the artifacts, locks and records that its portfolios need now or next."""
 
 from __future__ import annotations
 
@@ -67,6 +67,30 @@ LIMIT 1
 """,
     row=LockRow,
 )
+
+
+class FeedRow(NamedTuple):
+    feed: int
+
+
+FEED = Statement(
+    "NODE_FEED",
+    f"""
+SELECT f.id AS feed FROM portfolios_feed f
+WHERE f.name = %(feed)s AND (
+    EXISTS (SELECT FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+            WHERE r.node_id = %(node)s AND p.feed_id = f.id)
+    OR EXISTS (SELECT FROM scheduling_handoff h JOIN portfolios_portfolio p ON p.id = h.portfolio_id
+               WHERE h.state IN {ACTIVE_HANDOFF_STATES} AND p.feed_id = f.id
+                 AND (h.target_node_id = %(node)s OR h.source_node_id = %(node)s)))
+""",
+    row=FeedRow,
+)
+
+
+def needs_feed(node: int, feed: str) -> Transaction[bool]:
+    """Return whether a portfolio that the node runs, or is about to run, trades on a feed."""
+    return (yield from query_one(FEED, node=node, feed=feed)) is not None
 
 
 def wheel_size(node: int, sha256: str) -> Transaction[int | None]:

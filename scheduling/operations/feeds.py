@@ -39,6 +39,7 @@ SYMBOL = re.compile(r"[!-~]{1,24}")
 SOURCE = re.compile(r"[!-~]{1,80}")
 MAX_ROWS = 5_000  #: of one append, so that it holds the writer's row for a fraction of a second
 MAX_INSTRUMENTS = 10_000
+MAX_SKIPPED = 1_000_000  #: numbers of a source
 MAX_ERRORS = 100
 SMALLEST = Decimal(1).scaleb(-MAX_SCALE)  #: tick or lot
 TRIES = 20  #: of an append beside others, each of which may take the head once
@@ -165,6 +166,14 @@ def _append(name: str, rows: Sequence[Any], source: SourceId | None) -> Transact
     before = feed_records.answer_before(name, held, source)
     if before is not None:
         return before
+    newest = held.newest or 0
+    if source is not None and source.number > newest + 1 + MAX_SKIPPED:
+        message = (
+            f"number is {source.number}, and source {source.source} has sent {newest} last: at most"
+            f" {MAX_SKIPPED:,} may be left out, since no lower number is taken afterwards. Count"
+            " 1, 2, 3 … for each source."
+        )
+        raise Invalid([error("number", "out_of_range", message)])
     refuse_in_stream(name, held)
     if held.writer:
         raise Refused(

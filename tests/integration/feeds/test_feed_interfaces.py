@@ -299,6 +299,31 @@ def test_a_wrong_file_is_named_by_line_and_nothing_is_imported(
     assert not FeedRow.objects.filter(name="eur").exists()
 
 
+def test_a_time_that_the_clock_skipped_is_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "spring.csv"
+    path.write_text(
+        "time,price,quantity\n2026-03-08 01:59:00,1.1,1\n2026-03-08 02:30:00,1.2,1\n"
+        "2026-03-08 02:31:00-05:00,1.3,1\n2026-03-08 03:59:00,1.4,1\n"
+    )
+    given = ("import", "eur", str(path), "--symbol", "E", "--time-zone", "America/New_York")
+    with pytest.raises(CommandError) as refused:
+        run(*given)
+    assert "time 2026-03-08 02:30:00 does not exist in America/New_York" in str(refused.value)
+    assert not FeedRecord.objects.exists()
+    run(*given, "--skip-bad")
+    times = FeedRecord.objects.order_by("seq").values_list("time_us", flat=True)
+    minutes = [(us - times[0]) // 60_000_000 for us in times]
+    assert minutes == [0, 32, 60]
+
+
+def test_a_source_does_not_lock_itself_out_by_one_number(fx: ApiClient) -> None:
+    found = problem(append(fx, bar(1), source="ib", number=2**62 - 1), 400, "invalid")
+    assert "source ib has sent 0 last: at most 1,000,000 may be left out" in found["detail"]
+    assert append(fx, bar(1), source="ib", number=1_000_001).status_code == 200
+    problem(append(fx, bar(2), source="ib", number=2_000_003), 400, "invalid")
+    assert append(fx, bar(2), source="ib", number=1_000_002).status_code == 200
+
+
 def test_times_without_a_zone_are_refused_and_bad_lines_are_skipped_only_when_asked(
     tmp_path: Path,
 ) -> None:

@@ -68,6 +68,21 @@ def test_a_key_file_is_private_and_made_once(key_file: Path) -> None:
     assert list(key_file.parent.iterdir()) == [key_file]
 
 
+@pytest.mark.parametrize(("mode", "usable"), [(0o600, True), (0o440, True), (0o644, False),
+                                              (0o660, False), (0o604, False)])  # fmt: skip
+def test_a_key_file_that_others_may_read_is_refused_with_what_helps(
+    key_file: Path, mode: int, usable: bool
+) -> None:
+    set_secret("broker-key", VALUE, actor="ann")
+    key_file.chmod(mode)
+    if usable:
+        assert read_secret("broker-key", used_by="source of feed fx") == VALUE
+        return
+    with pytest.raises(encryption_keys.KeysUnavailable) as refused:
+        encryption_keys.read_file(key_file)
+    assert f"(mode {mode:o}): run chmod 600 {key_file}." in str(refused.value)
+
+
 def test_a_value_is_stored_encrypted_and_read_back(key_file: Path) -> None:
     set_secret("broker-key", VALUE, actor="ann")
     assert VALUE not in everything_stored()

@@ -150,6 +150,37 @@ async def test_build_that_takes_too_long_is_ended(
         await locks.environments.environment(locks.add(publish(index, "1.0")))
 
 
+async def test_build_that_fills_the_disk_is_ended(
+    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that unpacks a wheel of many gigabytes, while it is unpacked."""
+    monkeypatch.setattr(environments, "MAX_BUILD_BYTES", 1 << 20)
+    monkeypatch.setattr(environments, "MEASURE_S", 0.05)
+    writes = "import sys, time\nwith open(sys.argv[1], 'wb') as f:\n"
+    writes += " while True: f.write(b'x' * 65536); f.flush(); time.sleep(0.005)"
+    monkeypatch.setattr(
+        environments, "_make_venv",
+        lambda venv: [sys.executable, "-c", writes, str(venv.with_name("large"))],
+    )  # fmt: skip
+    locks = Locks(tmp_path)
+    with pytest.raises(CodeUnavailable, match=r"GiB while it is built, which is the most"):
+        await locks.environments.environment(locks.add(publish(index, "1.0")))
+    assert list((tmp_path / "environments").iterdir()) == []
+
+
+async def test_environment_of_an_earlier_version_loses_its_startup_code(
+    tmp_path: Path, index: Path
+) -> None:
+    locks = Locks(tmp_path)
+    sha256 = locks.add(publish(index, "1.0"))
+    made = await locks.environments.environment(sha256)
+    site = next(made.python.parents[1].glob("lib/python*/site-packages"))
+    (site / "begins.pth").write_text(f"import sys; open({str(tmp_path / 'ran')!r}, 'a')\n")
+    again = await Locks(tmp_path).environments.environment(sha256)
+    assert value_in(again.python) == "1.0"
+    assert not (tmp_path / "ran").exists()
+
+
 async def test_environment_whose_python_is_gone_is_built_again(tmp_path: Path, index: Path) -> None:
     locks = Locks(tmp_path)
     sha256 = locks.add(publish(index, "1.0"))

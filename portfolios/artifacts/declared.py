@@ -1,0 +1,46 @@
+"""What an artifact may declare of its strategies, checked where it comes from and where it is used.
+
+The sandboxed process that imports an artifact answers with it, and code of the artifact runs there:
+it can write any answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from portfolios.runtime.messages import FoundStrategy
+
+MAX_STRATEGIES = 50
+MAX_SCHEMA_BYTES = 64 << 10
+MAX_CLASS_PATH, MAX_SUMMARY = 300, 300
+LARGEST = 2**31 - 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+_CLASS_PATH = re.compile(r"[^\s:]+:[^\s:]+")
+
+
+def problem_in(found: Sequence[FoundStrategy]) -> str:
+    """Return what is wrong with the strategies of an artifact, "" if nothing is. Pure."""
+    if len(found) > MAX_STRATEGIES:
+        return f"it has {len(found)} strategies, limit {MAX_STRATEGIES}"
+    if len({each.name for each in found}) < len(found):
+        return "two of its strategies have one name"
+    return next(filter(None, map(_problem_of, found)), "")
+
+
+def _problem_of(found: FoundStrategy) -> str:
+    name = found.name
+    if not NAME.fullmatch(name):
+        return f"a strategy has the name {name[:80]!r}; use at most 80 letters, digits, - and _"
+    numbers = (found.version, found.state_version, found.warm_up or 0)
+    if not all(0 <= number <= LARGEST for number in numbers):
+        return f"version, state_version or warm_up of {name} is out of range"
+    size = len(found.schema.encode())
+    if size > MAX_SCHEMA_BYTES:
+        return f"the schema of {name} has {size:,} B, limit 64 KiB"
+    path, summary = found.class_path, found.summary
+    if len(path) > MAX_CLASS_PATH or not _CLASS_PATH.fullmatch(path):
+        return f"the class of {name} is {path[:80]!r}; it has to be MODULE:CLASS"
+    if len(summary) > MAX_SUMMARY:
+        return f"the summary of {name} has {len(summary):,} characters, limit {MAX_SUMMARY}"
+    return ""

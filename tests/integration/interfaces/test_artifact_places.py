@@ -1,0 +1,52 @@
+"""Requests that wait for the code of an artifact: never so many that no thread is left."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduling import artifact_code
+from scheduling.artifact_code import CodeUnavailable, code_of_upload
+
+
+def test_a_build_keeps_two_threads_and_the_others_are_told_to_repeat(
+    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.GINKGO = replace(settings.GINKGO, home=tmp_path)
+    monkeypatch.setattr(artifact_code, "PLACE_WAIT_S", 0.05)
+    inside, ended = threading.Semaphore(0), threading.Event()
+
+    @contextmanager
+    def building(folder: Path) -> Iterator[None]:
+        inside.release()
+        ended.wait()
+        raise CodeUnavailable("the build is over")
+        yield
+
+    monkeypatch.setattr(artifact_code, "_alone", building)
+    answers: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(CodeUnavailable) as refused:
+            code_of_upload("0" * 64, b"", "", "")
+        answers.append(str(refused.value))
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(6)]
+    for thread in threads[:2]:
+        thread.start()
+        inside.acquire()
+    for thread in threads[2:]:
+        thread.start()
+        thread.join(30)
+    assert len(answers) == 4
+    assert set(answers) == {"2 requests already unpack code or build an environment; repeat later"}
+    ended.set()
+    for thread in threads[:2]:
+        thread.join()
+    assert answers[4:] == ["the build is over"] * 2

@@ -1,0 +1,74 @@
+"""What a process answers about an artifact is checked again: code of the artifact runs in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from portfolios import strategy_inspection
+from portfolios.artifacts.declared import problem_in
+from portfolios.runtime.messages import Examined, FoundStrategy, Inspected, Loaded
+from portfolios.strategy_inspection import CheckFailed, errors_in_code, inspect_artifact
+from portfolios.verify.replay_process import ArtifactCode
+
+GOOD = FoundStrategy("momentum", "mine.strategies:Momentum", 1, 1, "{}", False, False, None, "Buy.")
+CODE = ArtifactCode("0" * 64, Path("/nowhere"), None)
+
+
+def test_what_the_inspection_itself_writes_is_accepted() -> None:
+    assert problem_in([GOOD, replace(GOOD, name="other", warm_up=20_000)]) == ""
+
+
+@pytest.mark.parametrize(
+    ("forged", "problem"),
+    [
+        ([GOOD] * 2, "two of its strategies have one name"),
+        ([replace(GOOD, name=f"s{n}") for n in range(51)], "it has 51 strategies, limit 50"),
+        ([replace(GOOD, name="../x")], "has the name '../x'"),
+        ([replace(GOOD, name="x" * 81)], "use at most 80 letters"),
+        ([replace(GOOD, version=-1)], "out of range"),
+        ([replace(GOOD, state_version=2**31)], "out of range"),
+        ([replace(GOOD, warm_up=-5)], "out of range"),
+        ([replace(GOOD, schema="é" * 40_000)], "has 80,000 B, limit 64 KiB"),
+        ([replace(GOOD, class_path="os.system")], "it has to be MODULE:CLASS"),
+        ([replace(GOOD, class_path=f"m:{'x' * 300}")], "it has to be MODULE:CLASS"),
+        ([replace(GOOD, summary="x" * 301)], "has 301 characters, limit 300"),
+    ],
+)
+def test_a_forged_answer_is_refused(
+    forged: list[FoundStrategy], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert problem in problem_in(forged)
+    answered(monkeypatch, Inspected(forged))
+    with pytest.raises(CheckFailed, match="The inspection failed: "):
+        inspect_artifact(CODE)
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
+    @contextmanager
+    def process(*_: Any, **__: Any) -> Iterator[Any]:
+        yield lambda request: reply
+
+    monkeypatch.setattr(strategy_inspection, "replay_process", process)
+    monkeypatch.setattr(strategy_inspection, "_memory_mb", lambda: 100)
+    monkeypatch.setattr(strategy_inspection, "_sandboxed", lambda: True)
+
+
+def test_an_answer_to_another_question_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered(monkeypatch, Loaded(1, False))
+    for ask in (lambda: inspect_artifact(CODE), lambda: errors_in_code(CODE, GOOD, {}, [])):
+        with pytest.raises(CheckFailed, match="its process gave another answer"):
+            ask()
+
+
+def test_errors_of_a_check_are_bounded_and_printable(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered(monkeypatch, Examined(1, False, [("f", "c", "\x1b[31m" + "x" * 9_000)] * 5_000))
+    found = errors_in_code(CODE, GOOD, {}, [])
+    assert len(found) == 100
+    assert found[0].message.startswith("\\x1b[31mxxx")
+    assert len(found[0].message) == 500
