@@ -28,6 +28,10 @@ MAX_QUANTITY = Decimal(1_000_000_000)
 Secret = Annotated[str, msgspec.Meta(extra_json_schema={"format": "secret"})]
 
 
+#: How many pieces to hold of each symbol.
+Held = Annotated[Decimal, msgspec.Meta(description="pieces held of each symbol")]
+
+
 class FieldError(NamedTuple):
     """One invalid parameter, for the `errors` list of the API."""
 

@@ -9,13 +9,20 @@ from typing import Any
 import msgspec
 
 from portfolios.runtime.events import Event
-from portfolios.strategies.base import Context, FieldError, OrderIntent, Strategy, quantity_errors
+from portfolios.strategies.base import (
+    Context,
+    FieldError,
+    Held,
+    OrderIntent,
+    Strategy,
+    quantity_errors,
+)
 
 
 class BuyAndHoldParameters(msgspec.Struct, frozen=True):
     """The quantity to hold of each symbol."""
 
-    quantity: Decimal = Decimal(10)
+    quantity: Held = Decimal(10)
 
 
 class BuyAndHold(Strategy):

@@ -13,6 +13,7 @@ import msgspec
 from portfolios.strategies.base import (
     Context,
     FieldError,
+    Held,
     OrderIntent,
     quantity_errors,
     smaller_errors,
@@ -23,10 +24,10 @@ from portfolios.strategies.recent_closes import RecentClosesStrategy
 class MeanReversionParameters(msgspec.Struct, frozen=True):
     """Distances are standard deviations below the mean of the last `lookback` closes."""
 
-    lookback: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 20
-    entry_z: Annotated[float, msgspec.Meta(gt=0, le=20)] = 1.5
-    exit_z: Annotated[float, msgspec.Meta(ge=0, le=20)] = 0.5
-    quantity: Decimal = Decimal(10)
+    lookback: Annotated[int, msgspec.Meta(ge=2, le=1000, description="bars of the mean")] = 20
+    entry_z: Annotated[float, msgspec.Meta(gt=0, le=20, description="deviations to buy at")] = 1.5
+    exit_z: Annotated[float, msgspec.Meta(ge=0, le=20, description="deviations to sell at")] = 0.5
+    quantity: Held = Decimal(10)
 
 
 class MeanReversion(RecentClosesStrategy):

@@ -11,13 +11,14 @@ import msgspec
 from portfolios.strategies.base import (
     Context,
     FieldError,
+    Held,
     OrderIntent,
     quantity_errors,
     smaller_errors,
 )
 from portfolios.strategies.recent_closes import RecentClosesStrategy
 
-Window = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Window = Annotated[int, msgspec.Meta(ge=1, le=1000, description="bars of the mean")]
 
 
 class SmaCrossParameters(msgspec.Struct, frozen=True):
@@ -25,7 +26,7 @@ class SmaCrossParameters(msgspec.Struct, frozen=True):
 
     fast: Window = 10
     slow: Window = 30
-    quantity: Decimal = Decimal(10)
+    quantity: Held = Decimal(10)
 
 
 class SmaCross(RecentClosesStrategy):
