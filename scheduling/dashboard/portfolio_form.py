@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from django import forms
 from django.forms.utils import ErrorDict
+from django.utils.translation import gettext_lazy as _
 
 from portfolios.models import CatchUp, DesiredState
 from portfolios.text import unprintable_in
@@ -23,27 +24,41 @@ from portfolios.validation import (
     LIMIT_QUANTITIES,
 )
 from scheduling.dashboard.forms import JSONText, OperationForm
-from scheduling.dashboard.value_fields import LEFT_OUT, ValueField, as_text, parameter_fields
+from scheduling.dashboard.value_fields import (
+    LEFT_OUT,
+    ValueField,
+    as_text,
+    parameter_fields,
+    unprintable_sentence,
+)
 from scheduling.presentation.strategy_list import StrategyLine
 
 CONFIG, LIMITS, BROKER = "config.", "limits.", "limits.broker."
-SYMBOLS_HELP = "separated by spaces; * for every symbol of the feed"
+SYMBOLS_HELP = _("separated by spaces; * for every symbol of the feed")
 
 #: limit → (label, help, what holds without it)
 LIMIT_WORDS = {
-    "largest_order": ("Largest order", "quantity", "none"),
-    "largest_position": ("Largest position", "of one symbol, open orders included", "none"),
-    "largest_notional": ("Largest value", "of one order: quantity × price", "none"),
-    "largest_drawdown_pct": ("Largest drawdown, %", "below its peak; it then halts", "none"),
-    "orders_per_minute": ("Orders per minute", "of feed time", "none"),
-    "allow_short": ("Short positions", "sell more than it holds", "no"),
-    "allow_negative_cash": ("Negative cash", "buy for more than it has", "no"),
-    "fee_per_order": ("Fee per order", "amount", "0"),
-    "fee_per_share": ("Fee per share", "amount", "0"),
-    "fee_bps": ("Fee, bps", "of the value", "0"),
-    "slippage_bps": ("Slippage, bps", "of the price of market and stop orders", "0"),
-    "tick_size": ("Tick size", "the step of a price", "0.01"),
-    "slippage_ticks": ("Slippage, ticks", "in addition", "0"),
+    "largest_order": (_("Largest order"), _("quantity"), _("none")),
+    "largest_position": (
+        _("Largest position"),
+        _("of one symbol, open orders included"),
+        _("none"),
+    ),
+    "largest_notional": (_("Largest value"), _("of one order: quantity × price"), _("none")),
+    "largest_drawdown_pct": (
+        _("Largest drawdown, %"),
+        _("below its peak; it then halts"),
+        _("none"),
+    ),
+    "orders_per_minute": (_("Orders per minute"), _("of feed time"), _("none")),
+    "allow_short": (_("Short positions"), _("sell more than it holds"), _("no")),
+    "allow_negative_cash": (_("Negative cash"), _("buy for more than it has"), _("no")),
+    "fee_per_order": (_("Fee per order"), _("amount"), "0"),
+    "fee_per_share": (_("Fee per share"), _("amount"), "0"),
+    "fee_bps": (_("Fee, bps"), _("of the value"), "0"),
+    "slippage_bps": (_("Slippage, bps"), _("of the price of market and stop orders"), "0"),
+    "tick_size": (_("Tick size"), _("the step of a price"), "0.01"),
+    "slippage_ticks": (_("Slippage, ticks"), _("in addition"), "0"),
 }
 
 
@@ -91,8 +106,8 @@ class Group:
     """Fields under one heading."""
 
     key: str
-    title: str
-    hint: str
+    title: Any  #: translated when it is shown
+    hint: Any
     fields: list[forms.BoundField]
     is_open: bool
 
@@ -120,61 +135,63 @@ class PortfolioForm(OperationForm):
             self.fields["name"] = forms.CharField(
                 required=False,
                 max_length=200,
-                label="Name",
-                help_text="small letters, digits, inner hyphens",
+                label=_("Name"),
+                help_text=_("small letters, digits, inner hyphens"),
                 widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
             )
         self.fields["strategy"] = forms.ChoiceField(
-            choices=[("", "choose…"), *_strategy_choices(self.choices.strategies)],
+            choices=[("", _("choose…")), *_strategy_choices(self.choices.strategies)],
             required=False,
-            label="Strategy",
-            help_text="of the release, or of an uploaded artifact",
+            label=_("Strategy"),
+            help_text=_("of the release, or of an uploaded artifact"),
             widget=forms.Select(attrs={"data-rebuild": ""}),
         )
         if self.is_new:
             self.fields["feed"] = forms.ChoiceField(
                 choices=[(name, name) for name in self.choices.feeds],
                 required=False,
-                label="Feed",
+                label=_("Feed"),
                 widget=forms.Select(attrs={"data-rebuild": ""}),
             )
-            self.fields["starting_cash"] = _text("Starting cash", "fixed from then on", 40)
+            self.fields["starting_cash"] = _text(_("Starting cash"), _("fixed from then on"), 40)
             self.fields["desired_state"] = forms.ChoiceField(
-                choices=[("running", "at once"), ("stopped", "later, by an operator")],
-                label="Start",
+                choices=[("running", _("at once")), ("stopped", _("later, by an operator"))],
+                label=_("Start"),
                 required=False,
             )
         self._add_values()
-        self.fields["weight"] = forms.IntegerField(label="Weight", help_text="places on its node")
+        self.fields["weight"] = forms.IntegerField(
+            label=_("Weight"), help_text=_("places on its node")
+        )
         self.fields["priority"] = forms.IntegerField(
-            label="Priority", help_text="higher is placed first"
+            label=_("Priority"), help_text=_("higher is placed first")
         )
         if self.is_new:
             self.fields["pinned_node"] = forms.ChoiceField(
-                choices=[("", "the balancer chooses"), *((n, n) for n in self.choices.nodes)],
+                choices=[("", _("the balancer chooses")), *((n, n) for n in self.choices.nodes)],
                 required=False,
-                label="Node",
-                help_text="a chosen one keeps it until it is unpinned",
+                label=_("Node"),
+                help_text=_("a chosen one keeps it until it is unpinned"),
             )
         self.fields["selector"] = LabelsField(
-            "Needs labels", "of its node, such as gpu=yes, zone=b", "labels"
+            _("Needs labels"), _("of its node, such as gpu=yes, zone=b"), "labels"
         )
         self.fields["spread_group"] = _text(
-            "Spread group", "members go to different nodes", 80, list="groups"
+            _("Spread group"), _("members go to different nodes"), 80, list="groups"
         )
         self.fields["spread_hard"] = forms.BooleanField(
-            required=False, label="Never two of the group on one node"
+            required=False, label=_("Never two of the group on one node")
         )
         self.fields["catch_up"] = forms.ChoiceField(
             choices=[
-                ("state_only", "state_only: update the state, order nothing"),
-                ("full", "full: order on each of them"),
-                ("halt", "halt: stop before the first of them"),
+                ("state_only", _("state_only: update the state, order nothing")),
+                ("full", _("full: order on each of them")),
+                ("halt", _("halt: stop before the first of them")),
             ],
-            label="Stale events",
-            help_text="after an outage",
+            label=_("Stale events"),
+            help_text=_("after an outage"),
         )
-        self.fields["note"] = _text("Note", "kept with the revision", 200)
+        self.fields["note"] = _text(_("Note"), _("kept with the revision"), 200)
 
     def _add_values(self) -> None:
         """Add the fields of parameters, symbols and limits."""
@@ -183,7 +200,7 @@ class PortfolioForm(OperationForm):
                 self.fields[CONFIG + name] = one
         elif self.line is not None:
             self.fields["config"] = JSONText(
-                label="Parameters", help_text="as JSON: its schema is known on the nodes only"
+                label=_("Parameters"), help_text=_("as JSON: its schema is known on the nodes only")
             )
         if self.line is None or not self.line.sees_every_symbol:
             self.fields["symbols"] = SymbolsField(self.choices.symbols)
@@ -286,7 +303,7 @@ class PortfolioForm(OperationForm):
     def clean(self) -> None:
         """Require a strategy: without one there is nothing to check."""
         if self.line is None and "strategy" not in self.errors:
-            self.add_error("strategy", "Choose the strategy that the portfolio runs.")
+            self.add_error("strategy", _("Choose the strategy that the portfolio runs."))
 
     @property
     def kept(self) -> list[tuple[str, str]]:
@@ -304,19 +321,19 @@ class PortfolioForm(OperationForm):
         broker = [n for n in self.fields if n.startswith(BROKER)]
         config = [n for n in self.fields if n.startswith(CONFIG) or n == "config"]
         placing = ("weight", "priority", "pinned_node", "selector", "spread_group", "spread_hard")
-        about = self.line.summary.replace("`", "") if self.line else "Choose a strategy first."
-        summary = f"{about} An empty field has the default, in grey." if config else about
+        about = self.line.summary.replace("`", "") if self.line else _("Choose a strategy first.")
+        summary = f"{about} {_('An empty field has the default, in grey.')}" if config else about
         return [
-            self._group("portfolio", "Portfolio", "", heads),
-            self._group("parameters", "Parameters", summary, config),
-            self._group("symbols", "Symbols", SYMBOLS_HELP, ("symbols",)),
-            self._group("limits", "Limits", "an order beyond one is refused", limits),
-            self._group("broker", "Costs", "of the paper broker", broker, folds=True),
-            self._group("placement", "Placement", "", (*placing, "catch_up")),
+            self._group("portfolio", _("Portfolio"), "", heads),
+            self._group("parameters", _("Parameters"), summary, config),
+            self._group("symbols", _("Symbols"), SYMBOLS_HELP, ("symbols",)),
+            self._group("limits", _("Limits"), _("an order beyond one is refused"), limits),
+            self._group("broker", _("Costs"), _("of the paper broker"), broker, folds=True),
+            self._group("placement", _("Placement"), "", (*placing, "catch_up")),
         ]
 
     def _group(
-        self, key: str, title: str, hint: str, names: Iterable[str], *, folds: bool = False
+        self, key: str, title: Any, hint: Any, names: Iterable[str], *, folds: bool = False
     ) -> Group:
         found = [self[name] for name in names if name in self.fields]
         used = any(one.value() not in (None, "") or one.errors for one in found)
@@ -330,7 +347,7 @@ MAX_KEPT = 200
 class LabelsField(forms.CharField):
     """Labels as text: `gpu=yes, zone=b`."""
 
-    def __init__(self, label: str, help_text: str, suggestions: str) -> None:
+    def __init__(self, label: Any, help_text: Any, suggestions: str) -> None:
         widget = forms.TextInput(attrs={"autocomplete": "off", "list": suggestions})
         super().__init__(
             required=False, max_length=2_000, label=label, help_text=help_text, widget=widget
@@ -343,10 +360,13 @@ class LabelsField(forms.CharField):
             name, equals, text = (each.strip() for each in part.partition("="))
             if not (equals and name and text):
                 raise forms.ValidationError(
-                    f"“{part}” is not a label: write NAME=VALUE, with commas between labels."
+                    _("“{}” is not a label: write NAME=VALUE, with commas between labels.").format(
+                        part
+                    )
                 )
             if name in labels:
-                raise forms.ValidationError(f"{name} is given twice; a node has one value of it.")
+                text = _("{} is given twice; a node has one value of it.")
+                raise forms.ValidationError(text.format(name))
             labels[name] = text
         return labels
 
@@ -364,7 +384,7 @@ class SymbolsField(forms.CharField):
         super().__init__(
             required=False,
             max_length=100_000,
-            label="Symbols",
+            label=_("Symbols"),
             widget=forms.TextInput(
                 attrs={"autocomplete": "off", "spellcheck": "false", "data-symbols": "symbol-list"}
             ),
@@ -382,14 +402,11 @@ class PlainTextField(forms.CharField):
         """Return the text."""
         text: str = super().clean(value)
         if found := unprintable_in(text):
-            raise forms.ValidationError(
-                f"contains the character U+{ord(found):04X}, a control or bidirectional "
-                "character: remove it"
-            )
+            raise forms.ValidationError(unprintable_sentence(found))
         return text
 
 
-def _text(label: str, help_text: str, longest: int, **attributes: str) -> forms.CharField:
+def _text(label: Any, help_text: Any, longest: int, **attributes: str) -> forms.CharField:
     return PlainTextField(
         required=False,
         max_length=longest,
@@ -420,12 +437,12 @@ def key_of(line: StrategyLine) -> str:
 def _strategy_choices(lines: Sequence[StrategyLine]) -> Iterator[tuple[str, Any]]:
     """Yield options, those of artifacts under the artifact."""
     groups: dict[str, list[tuple[str, str]]] = {}
+    first = str(_("of the release"))
     for line in lines:
         if line.origin == "artifact":
             title = f"{line.artifact_name} {line.artifact_version}"
         else:
-            title = "of the release" if line.origin == "release" else "installed on nodes"
+            title = first if line.origin == "release" else str(_("installed on nodes"))
         groups.setdefault(title, []).append((key_of(line), line.name))
-    first = "of the release"
     for title in sorted(groups, key=lambda one: (one != first, one)):
         yield title, groups[title]

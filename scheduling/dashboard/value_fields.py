@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from django import forms
+from django.utils.translation import gettext_lazy as _
 
 from portfolios.artifacts.parameters import is_required, properties, resolved
 from portfolios.text import unprintable_in
@@ -28,24 +29,24 @@ _KIND_OF_TYPE: dict[str, Kind] = {
     "string": "text",
     "boolean": "yes-no",
 }
-_KIND_WORDS: dict[Kind, str] = {
-    "whole": "whole number",
-    "number": "number",
-    "decimal": "decimal number",
-    "text": "text",
-    "yes-no": "yes or no",
+_KIND_WORDS: dict[Kind, Any] = {
+    "whole": _("whole number"),
+    "number": _("number"),
+    "decimal": _("decimal number"),
+    "text": _("text"),
+    "yes-no": _("yes or no"),
     "choice": "",
     "json": "JSON",
 }
-_BOUNDS = {
+_BOUNDS: dict[str, Any] = {
     "minimum": "≥ {}",
     "exclusiveMinimum": "> {}",
     "maximum": "≤ {}",
     "exclusiveMaximum": "< {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "minItems": "at least {} entries",
-    "maxItems": "at most {} entries",
+    "minLength": _("at least {} characters"),
+    "maxLength": _("at most {} characters"),
+    "minItems": _("at least {} entries"),
+    "maxItems": _("at most {} entries"),
 }
 
 
@@ -56,9 +57,9 @@ class ValueField(forms.CharField):
         self,
         kind: Kind,
         *,
-        label: str,
-        help_text: str = "",
-        default: str = "",
+        label: Any,
+        help_text: Any = "",
+        default: Any = "",
         choices: tuple[Any, ...] = (),
     ) -> None:
         self.kind, self.default = kind, default
@@ -74,7 +75,7 @@ class ValueField(forms.CharField):
 
     def _widget(self) -> forms.Widget:
         if self.choices:
-            empty = f"default: {self.default}" if self.default else "choose…"
+            empty = _("default: {}").format(self.default) if self.default else _("choose…")
             shown = [(as_text(self.kind, each), _word(each)) for each in self.choices]
             return forms.Select(choices=[("", empty), *shown])
         attributes = {"autocomplete": "off", "spellcheck": "false", "placeholder": self.default}
@@ -86,10 +87,7 @@ class ValueField(forms.CharField):
         """Return the value, LEFT_OUT, or the text itself if it is no value of the kind."""
         text = super().clean(value)
         if found := unprintable_in(text):
-            raise forms.ValidationError(
-                f"contains the character U+{ord(found):04X}, a control or bidirectional "
-                "character: remove it"
-            )
+            raise forms.ValidationError(unprintable_sentence(found))
         if text == "":
             return LEFT_OUT
         return self._parsed(text)
@@ -109,9 +107,15 @@ class ValueField(forms.CharField):
         return value
 
 
+def unprintable_sentence(found: str) -> str:
+    """Return the error of a field that holds an unprintable character."""
+    text = _("contains the character U+{}, a control or bidirectional character: remove it")
+    return text.format(f"{ord(found):04X}")
+
+
 def _word(choice: Any) -> str:
     if isinstance(choice, bool):
-        return "yes" if choice else "no"
+        return str(_("yes")) if choice else str(_("no"))
     return choice if isinstance(choice, str) else json.dumps(choice)
 
 
@@ -142,9 +146,9 @@ def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, An
     required = is_required(schema, name)
     described = str(found.get("description") or inner.get("description") or "").strip().rstrip(".")
     bounds = [text.format(inner[key]) for key, text in _BOUNDS.items() if key in inner]
-    words = [described, ", ".join(filter(None, [_KIND_WORDS[kind], *bounds]))]
+    words = [described, ", ".join(filter(None, [str(_KIND_WORDS[kind]), *bounds]))]
     if required:
-        words.append("required")
+        words.append(str(_("required")))
     default = "" if required or "default" not in found else _shown_default(kind, found["default"])
     return ValueField(
         kind,
@@ -158,7 +162,7 @@ def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, An
 def _shown_default(kind: Kind, value: Any) -> str:
     if isinstance(value, bool):
         return _word(value)
-    return "none" if value is None else as_text(kind, value)
+    return str(_("none")) if value is None else as_text(kind, value)
 
 
 def _kind_of(schema: Mapping[str, Any], part: Mapping[str, Any]) -> tuple[Kind, Mapping[str, Any]]:

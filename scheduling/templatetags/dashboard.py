@@ -193,6 +193,12 @@ def colon(text: str | None) -> str:
 
 
 @register.filter
+def semicolon(text: str | None) -> str:
+    """Return `; text`, or nothing for an empty text."""
+    return f"; {text}" if text else ""
+
+
+@register.filter
 def configured(value: Any) -> str:
     """Return a configured value for display: text without quotes, anything else as JSON."""
     return value if isinstance(value, str) else compact_json(value)

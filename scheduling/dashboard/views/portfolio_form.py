@@ -9,6 +9,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from portfolios.feed_registration import feed_symbols
@@ -51,7 +52,7 @@ def create(request: HttpRequest) -> HttpResponse:
         strategy=text_parameter(request.GET, "strategy"),
         artifact=text_parameter(request.GET, "artifact") or None,
     )
-    context["title"] = "New portfolio"
+    context["title"] = _("New portfolio")
     return _create(request, values, context)
 
 
@@ -63,7 +64,7 @@ def clone(request: HttpRequest, name: str) -> HttpResponse:
     original = find_portfolio(context["fleet"], name)
     if original is None:
         return _unknown(request, name)
-    context |= {"title": f"Clone {name}", "original": original}
+    context |= {"title": _("Clone {}").format(name), "original": original}
     values = FormValues.of(
         editable_values(original),
         feed=original.feed,
@@ -81,10 +82,10 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     if portfolio is None:
         return _unknown(request, name)
     context |= {
-        "title": f"Edit {name}",
+        "title": _("Edit {}").format(name),
         "action": EDIT,
         "portfolio": portfolio,
-        "save_label": "Save",
+        "save_label": _("Save"),
         "base": EditBase.of(portfolio).token,
     }
     current = editable_values(portfolio)
@@ -149,10 +150,10 @@ def _save(
 ) -> HttpResponse:
     name = context["portfolio"].name
     if not changes:
-        return succeed(request, f"{name} was not changed.")
+        return succeed(request, _("{} was not changed.").format(name))
     operations.revise_portfolio(name, changes, actor=request.user.get_username(), base=base)
     warnings = operations.warnings_after_change(name, changes)
-    return succeed(request, " ".join([f"{name} was changed.", *warnings]))
+    return succeed(request, " ".join([_("{} was changed.").format(name), *warnings]))
 
 
 def _dry_edit(
@@ -189,14 +190,18 @@ def _after_change(
 ) -> list[str]:
     sentences = []
     if reloads:
-        begins = f"{portfolio.node} reloads it" if portfolio.node else "it starts when it is placed"
-        sentences.append(f"Revision {portfolio.revision + 1} would be made, and {begins}.")
+        text = (
+            _("Revision {} would be made, and {} reloads it.")
+            if portfolio.node
+            else _("Revision {} would be made, and it starts when it is placed.")
+        )
+        sentences.append(text.format(portfolio.revision + 1, portfolio.node))
     if portfolio.node is not None:
         try:
             found = placement_after_change(portfolio.id, placement)
         except SnapshotUnavailable:
-            found = ["Whether it still fits its node cannot be told now."]
-        sentences += found or [f"It stays on {portfolio.node}."]
+            found = [_("Whether it still fits its node cannot be told now.")]
+        sentences += found or [_("It stays on {}.").format(portfolio.node)]
     return sentences
 
 
@@ -292,7 +297,7 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
     feed = request.POST.get("feed", "") if posted else values.feed
     choices = choices_for(context["fleet"], feed, values)
     form = PortfolioForm(request.POST if posted else None, values, choices)
-    context |= {"action": CREATE, "save_label": "Create", "is_new": True, **_form_context(form)}
+    context |= {"action": CREATE, "save_label": _("Create"), "is_new": True, **_form_context(form)}
     act = request.POST.get("act", "save")
     if not posted or act == "rebuild":
         form.hide_errors()
@@ -310,7 +315,7 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
     except Refused as refused:
         return _show_refusal(request, refused, context)
     address = reverse("portfolio", args=[made.name])
-    return succeed(request, f"{made.name} was created.", address)
+    return succeed(request, _("{} was created.").format(made.name), address)
 
 
 def _new_portfolio(form: PortfolioForm) -> operations.NewPortfolio:
@@ -325,11 +330,12 @@ def _new_portfolio(form: PortfolioForm) -> operations.NewPortfolio:
 
 def _placement(new: operations.NewPortfolio) -> str:
     if new.desired_state == "stopped":
-        return f"{new.name} would be created and not run until an operator starts it."
+        text = _("{} would be created and not run until an operator starts it.")
+        return text.format(new.name)
     try:
         return placement_of_new(new)
     except SnapshotUnavailable:
-        return "Where it would run cannot be told now: the fleet cannot be read."
+        return _("Where it would run cannot be told now: the fleet cannot be read.")
 
 
 def _form_context(form: PortfolioForm) -> dict[str, Any]:
