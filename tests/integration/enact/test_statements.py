@@ -38,7 +38,7 @@ MODULES = [
         "enact.start",
         "enact.lease",
         "enact.python_versions",
-        "enact.roll_out",
+        "enact.roll_out.statements",
         "enact.register",
         "enact.node_loss",
         "enact.stalls",

@@ -1,0 +1,126 @@
+"""What operators ask for: create a roll-out, stop it, take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scheduling.db.transaction import Transaction, query, query_one
+from scheduling.decide.roll_out import NOT_RETURNABLE, RETURNABLE
+from scheduling.decide.types import Reason
+from scheduling.enact.artifacts import hold
+from scheduling.enact.audit_log import Line, audit_all
+from scheduling.enact.notify import notify_watchers
+from scheduling.enact.roll_out.statements import (
+    HELD_BY_OTHERS,
+    LOCK_ROLL_OUT,
+    NEW_ITEMS,
+    NEW_ROLL_OUT,
+    PORTFOLIOS_CHANGED,
+    RETURN_ITEMS,
+    set_state,
+)
+from scheduling.errors import NotFound, Refused
+
+
+def create(
+    artifact: str,
+    wanted: Sequence[tuple[int, int]],
+    *,
+    at_a_time: int,
+    canary_s: float | None,
+    note: str,
+    actor: str,
+) -> Transaction[int]:
+    """Create a roll-out over (portfolio, its wanted revision), canary first. Return its id.
+
+    Raise Refused, naming it, if another open roll-out has one of the portfolios.
+    """
+    if not (yield from hold(artifact)):
+        raise Refused(
+            "artifact_gone",
+            f"The artifact {artifact[:12]}… has just been deleted; upload it again.",
+        )
+    made = yield from query_one(
+        NEW_ROLL_OUT,
+        artifact=artifact,
+        at_a_time=at_a_time,
+        canary_s=canary_s,
+        note=note[:200],
+        actor=actor[:150],
+    )
+    assert made is not None
+    portfolios = [portfolio for portfolio, _ in wanted]
+    inserted = yield from query(
+        NEW_ITEMS,
+        roll_out=made.id,
+        portfolios=portfolios,
+        revisions=[revision for _, revision in wanted],
+    )
+    if len(inserted) < len(wanted):
+        yield from _refuse_held(portfolios, made.id)
+    yield from audit_all(
+        "roll_out_started",
+        [Line(None, None, note, {"roll_out": made.id, "artifact": artifact,
+                                 "portfolios": len(wanted)})],
+        actor=actor,
+    )  # fmt: skip
+    yield from notify_watchers()
+    return made.id
+
+
+def stop(roll_out: int, *, actor: str, reason: str) -> Transaction[None]:
+    """Start no further item. Those at work end as they would have. Raise Refused if it is over."""
+    locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
+    if locked is None:
+        raise NotFound("roll-out", str(roll_out))
+    if locked.state != "running":
+        raise Refused(
+            "roll_out_over",
+            f"Roll-out {roll_out} is {_said(locked.state)}: it starts no further portfolio.",
+        )
+    why = Reason("roll_out_stopped_by", {"actor": actor, "reason": reason})
+    yield from set_state(roll_out, ["running"], "stopping", why, actor=actor)
+    yield from notify_watchers()
+
+
+def begin_way_back(roll_out: int, *, actor: str, reason: str) -> Transaction[int]:
+    """Take the roll-out back. Return how many portfolios it had changed.
+
+    Their items become open again, so that no other roll-out takes these portfolios meanwhile.
+    Raise Refused if it went back already, changed nothing, or another roll-out has one of them.
+    """
+    locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
+    if locked is None:
+        raise NotFound("roll-out", str(roll_out))
+    if locked.state not in RETURNABLE:
+        raise Refused("roll_out_over", f"Roll-out {roll_out} is {_said(locked.state)} already.")
+    found = yield from query(
+        PORTFOLIOS_CHANGED, roll_out=roll_out, not_returnable=list(NOT_RETURNABLE)
+    )
+    if not found:
+        raise Refused(
+            "nothing_changed",
+            f"Roll-out {roll_out} has changed no portfolio yet"
+            + ("; stop it instead." if locked.state == "running" else "."),
+        )
+    yield from _refuse_held([row.portfolio_id for row in found], roll_out)
+    yield from query(RETURN_ITEMS, roll_out=roll_out, not_returnable=list(NOT_RETURNABLE))
+    yield from set_state(roll_out, list(RETURNABLE), "going_back", None, actor=actor, note=reason)
+    yield from notify_watchers()
+    return len(found)
+
+
+def _refuse_held(portfolios: Sequence[int], roll_out: int) -> Transaction[None]:
+    """Raise Refused if a portfolio is part of another open roll-out."""
+    held = yield from query(HELD_BY_OTHERS, portfolios=portfolios, roll_out=roll_out)
+    if held:
+        raise Refused(
+            "roll_out_in_progress",
+            f"{held[0].name} is part of roll-out {held[0].roll_out_id}, which has not ended; stop "
+            "that one or wait for its end.",
+            roll_out=held[0].roll_out_id,
+        )
+
+
+def _said(state: str) -> str:
+    return state.replace("_", " ")
