@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from scheduling.decide.roll_out import OPEN_ITEMS, OPEN_ROLL_OUTS
 from tests.simulation import rows
 from tests.simulation.world import World
 
+#: Without an owner 120 s for each portfolio in turn, a change 240 s, its proof 660 s.
+ROLL_OUTS_END_S = 2400.0
 FRESH_S = 75.0  #: a later grant may still be waiting for its healthy minute
 
 
@@ -46,3 +49,15 @@ def check_revision(world: World, run: rows.Run) -> None:
     bad = (mine, run.revision) in world.unloadable
     good = run.good_revision is not None and run.first_commit_at is not None
     assert not (bad and good), f"I11: a revision that cannot be loaded runs: {run}"
+
+
+def check_roll_outs_end(world: World) -> None:
+    """Let time pass until every roll-out is over, and assert that each portfolio was let go."""
+    db, began = world.db, world.now
+    while any(row.state in OPEN_ROLL_OUTS for row in db.roll_outs.values()):
+        assert world.now - began < ROLL_OUTS_END_S, (
+            f"I8: it does not end: {db.roll_outs}, {db.roll_out_items}"
+        )
+        world.go_on(20)
+    left = [item for item in db.roll_out_items.values() if item.state in OPEN_ITEMS]
+    assert left == [], "I8: a portfolio of a roll-out that is over can be part of no other"

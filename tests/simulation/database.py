@@ -60,10 +60,12 @@ class Store:
         self.gateways: dict[UUID, rows.Gateway] = {}
         self.locks: dict[str, rows.PassLock] = {}
         self.storm: dict[int, rows.Storm] = {}
+        self.roll_outs: dict[int, rows.RollOut] = {}
+        self.roll_out_items: dict[int, rows.RollOutItem] = {}
         self.looks = 0  #: number of fleet reads
         self.frozen = self.freeze_failover = False
         self.feed = SimpleNamespace(name="demo", sha256="0" * 64, from_seq=1, from_time=now, rate=0)
-        self.next_handoff = 1
+        self.next_handoff = self.next_roll_out = self.next_item = 1
         self.hints: list[tuple[int | None, int]] = []  #: (node, version); node None: the watcher
         self.fuse: int | None = None
         self._undo: list[Callable[[], None]] = []

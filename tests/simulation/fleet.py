@@ -5,10 +5,20 @@ from __future__ import annotations
 from uuid import UUID
 
 from scheduling.wire.messages import PROTOCOL, Register
-from tests.simulation import commits, grants, handoffs, leases, operators, reads, rows, storms
+from tests.simulation import (
+    commits,
+    grants,
+    handoffs,
+    leases,
+    operators,
+    reads,
+    roll_outs,
+    rows,
+    storms,
+)
 from tests.simulation.database import Store
 
-ANSWERED_BY = (commits, grants, handoffs, leases, reads, operators, storms)
+ANSWERED_BY = (commits, grants, handoffs, leases, reads, operators, roll_outs, storms)
 
 #: Steps are eighths of a second, which floats and microseconds hold exactly.
 START = 1_800_000_000.0

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from scheduling.decide.roll_out import OPEN_ITEMS
 from scheduling.wire.messages import Commit
 from tests.simulation.database import Store
 from tests.simulation.trading import State, decode, see
@@ -77,8 +78,23 @@ def check_rows(db: Store) -> None:
         if active is not None and active.state == "preparing" and run.first_commit_at is not None:
             said = f"I11: it does not run while {active} only prepares: {run}"
             assert run.phase in ("running", "draining"), said
+    check_roll_outs(db)
     check_history(db)
     check_told_once(db)
+
+
+def check_roll_outs(db: Store) -> None:
+    """At most one open roll-out has a portfolio; it changes few at once, its canary before all."""
+    held = [i.portfolio_id for i in db.roll_out_items.values() if i.state in OPEN_ITEMS]
+    assert len(held) == len(set(held)), "two roll-outs of one portfolio"
+    for roll_out in db.roll_outs.values():
+        items = [i for i in db.roll_out_items.values() if i.roll_out_id == roll_out.id]
+        changing = [i for i in items if i.state == "changing"]
+        assert len(changing) <= roll_out.at_a_time, f"too many at once: {changing}"
+        canary = next(i for i in items if i.position == 0)
+        if canary.state in ("waiting", "changing") and roll_out.state != "going_back":
+            others = [i for i in items if i is not canary and i.to_revision is not None]
+            assert others == [], f"started before the canary ran: {others}"
 
 
 def check_history(db: Store) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query
+from scheduling.enact import roll_out as enact_roll_out
 from scheduling.enact.handoff import request
 from scheduling.enact.start import lift
 from scheduling.operations.moves import stop_run
 from scheduling.timing import Timing
 from tests.simulation import rows
 from tests.simulation.database import Store, answers
+from tests.simulation.roll_outs import ARTIFACT
 
 SET_DESIRED_STATE = Statement(
     "SET_DESIRED_STATE",
@@ -132,6 +135,27 @@ def move(
             timing=timing,
         )
     )  # fmt: skip
+
+
+def roll_out(
+    portfolios: Sequence[tuple[int, int]], at_a_time: int, canary_s: float | None
+) -> Transaction[int]:
+    """Roll the artifact out over (portfolio, its wanted revision), the canary first."""
+    return (
+        yield from enact_roll_out.create(
+            ARTIFACT, portfolios, at_a_time=at_a_time, canary_s=canary_s, note="", actor="olive"
+        )
+    )
+
+
+def stop_roll_out(number: int) -> Transaction[None]:
+    """Stop a roll-out."""
+    yield from enact_roll_out.stop(number, actor="olive", reason="")
+
+
+def take_back(number: int) -> Transaction[int]:
+    """Take a roll-out back."""
+    return (yield from enact_roll_out.begin_way_back(number, actor="olive", reason=""))
 
 
 def mark(node: int, *, draining: bool = False, cordoned: bool = False) -> Transaction[None]:

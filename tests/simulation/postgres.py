@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from scheduling.db.transaction import django_cursor
 from tests.simulation import rows
 from tests.simulation.database import Store
+from tests.simulation.roll_outs import ARTIFACT
 
 #: A function of this name in a schema before pg_catalog in the search path is called instead, so
 #: every statement reads the clock of the test.
@@ -38,6 +39,8 @@ TABLES: dict[str, tuple[str, type, str, str]] = {
     "suppressions": ("portfolios_suppression", rows.Suppression, "portfolio_id, from_seq", ""),
     "events": ("scheduling_event", rows.Event, "id", ""),
     "gateways": ("scheduling_gateway", rows.Gateway, "id", ""),
+    "roll_outs": ("scheduling_rollout", rows.RollOut, "id", ""),
+    "roll_out_items": ("scheduling_rolloutitem", rows.RollOutItem, "id", ""),
     "storm": ("scheduling_storm", rows.Storm, "id", ""),
     "locks": ("scheduling_passlock", rows.PassLock, "name", ""),
 }
@@ -110,11 +113,23 @@ def copy(store: Store) -> None:
         _insert("scheduling_run", **_written(run))
     for gateway in store.gateways.values():
         _insert("scheduling_gateway", host="", **_written(gateway))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT setval(pg_get_serial_sequence('scheduling_handoff', 'id'), %s, false)",
-            [store.next_handoff],
-        )
+    _insert(
+        "portfolios_artifact", sha256=ARTIFACT, name="canary", version="2.0", filename="",
+        wheel=b"", size=0, summary="", python_tag="py3", python_requirement="", pythons=Jsonb([]),
+        lock="", env_sha256="", uploaded_by="", at=at,
+    )  # fmt: skip
+    _insert(
+        "portfolios_strategy", artifact_id=ARTIFACT, name="canary", class_path="", version=1,
+        state_version=1, schema=Jsonb({}), sees_every_symbol=True, checks=False, summary="",
+    )  # fmt: skip
+    for table, first in (
+        ("scheduling_handoff", store.next_handoff),
+        ("scheduling_rollout", store.next_roll_out),
+        ("scheduling_rolloutitem", store.next_item),
+    ):
+        with connection.cursor() as cursor:
+            sequence = "SELECT setval(pg_get_serial_sequence(%s, 'id'), %s, false)"
+            cursor.execute(sequence, [table, first])
 
 
 TIMES = ("_at", "_since", "until")

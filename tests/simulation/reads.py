@@ -11,7 +11,6 @@ from scheduling import scheduler
 from scheduling.enact import pass_lock
 from scheduling.observe import desired_set as desired
 from scheduling.observe import snapshot
-from scheduling.observe.roll_outs import OPEN as OPEN_ROLL_OUTS
 from scheduling.observe.snapshot import CLOCK, NODES, PORTFOLIOS, RECENT_FAILURES
 from scheduling.observe.snapshot_cache import CHANGES
 from scheduling.passes import attempts, balance, roll_outs, sweep
@@ -182,11 +181,6 @@ def failed_lately(db: Store, p: Any) -> list[Row]:
         Row(portfolio_id=key[0], target=key[1], was_move=key[2], times=len(ends), last=max(ends))
         for key, ends in sorted(groups.items())
     ]
-
-
-@answers(OPEN_ROLL_OUTS)
-def open_roll_outs(db: Store, p: Any) -> list[Row]:
-    return []  # nobody begins one
 
 
 @contextmanager

@@ -229,3 +229,34 @@ class Storm:
     held_by: str = ""
     reason: str = ""
     ended_at: float | None = None
+
+
+@dataclass
+class RollOut:
+    id: int
+    artifact_sha256: str
+    state: str
+    at_a_time: int
+    canary_s: float | None
+    note: str
+    requested_by: str
+    created_at: float
+    ended_at: float | None = None
+    reason: str = ""
+    why: dict[str, Any] | None = None
+
+
+@dataclass
+class RollOutItem:
+    id: int
+    roll_out_id: int
+    portfolio_id: int
+    position: int
+    state: str
+    since: float
+    seen_revision: int
+    from_revision: int | None = None
+    to_revision: int | None = None
+    pause_ms: float | None = None
+    reason: str = ""
+    why: dict[str, Any] | None = None

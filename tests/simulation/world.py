@@ -9,6 +9,7 @@ from scheduling.enact.lease import connected, record_gateway_alive, socket_lost
 from scheduling.enact.pass_lock import acquire
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.desired_set import desired_set
+from scheduling.passes.roll_outs import advance
 from scheduling.scheduler import Scheduler
 from scheduling.timing import Timing
 from scheduling.wire.messages import DesiredSet
@@ -246,6 +247,22 @@ class World:
         watcher = self.watchers[number]
         watcher.next_tick = self.now
         self._watch(watcher, fuse)
+        watcher.up = False
+
+    def kill_in_roll_outs(self, number: int, fuse: int) -> None:
+        """Kill a watcher after `fuse` statements of the roll-outs of its pass."""
+        watcher, db = self.watchers[number], self.db
+        holds = self.gateway.database_up and watcher.up and not watcher.paused
+        if not holds or not db.execute(acquire(watcher.scheduler.holder)):
+            return
+        db.fuse = fuse
+        try:
+            with simulated_database(db):
+                advance(watcher.scheduler.holder, self.timing)
+        except Killed:
+            pass
+        finally:
+            db.fuse = None
         watcher.up = False
 
     def end_all_faults(self) -> None:

@@ -27,7 +27,7 @@ from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import handoff, lease, process_failures
 from scheduling.enact.commit import checkpoint, commit
 from scheduling.enact.register import register
-from scheduling.errors import Refused
+from scheduling.errors import NotFound, Refused
 from scheduling.models import Control
 from scheduling.observe.desired_set import desired_set
 from scheduling.scheduler import Scheduler
@@ -335,6 +335,32 @@ class Conformance(RuleBasedStateMachine):
     def somebody_stops(self, portfolio: int, delete: bool) -> None:
         self.both(lambda: operators.stop(portfolio, delete=delete))
 
+    @act(
+        4,
+        canary=WHOSE,
+        others=(0, 1, 2),
+        at_a_time=(1, 2),
+        canary_s=(None, 0.0, 20.0),
+        archived=SELDOM,
+    )
+    def somebody_rolls_out(
+        self, canary: int, others: int, at_a_time: int, canary_s: float | None, archived: bool
+    ) -> None:
+        turns = [1 + (canary + n - 1) % PORTFOLIOS for n in range(others + 1)]
+        wanted = [
+            (n, self.db.portfolios[n].revision)
+            for n in turns
+            if archived or self.db.portfolios[n].archived_at is None
+        ]
+        if wanted:
+            self.both(lambda: operators.roll_out(wanted, at_a_time, canary_s))
+
+    @act(2, back=range(1, 3), how=("stop", "take back"))
+    def somebody_ends_a_roll_out(self, back: int, how: str) -> None:
+        number = max(self.db.roll_outs, default=0) - back + 1
+        end = operators.stop_roll_out if how == "stop" else operators.take_back
+        self.both(lambda: end(number))
+
     @act(3, portfolio=WHOSE)
     def somebody_starts(self, portfolio: int) -> None:
         self.both(lambda: operators.start(portfolio))
@@ -424,6 +450,8 @@ def outcome(act: Callable[[], Any]) -> Any:
         return act()
     except Refused as refused:
         return ("refused", refused.code, refused.message)
+    except NotFound as unknown:
+        return ("unknown", str(unknown))
 
 
 BEATEN = ("beaten", "held_by", "status", "desired_version", "now_us", "late", "pending", "busy")
@@ -500,3 +528,32 @@ def test_simulation_equals_postgresql_over_a_long_sequence(seed: int) -> None:
         walk(machine, seed, 3000 if EXPLORING else 100, compare)
     finally:
         machine.teardown()
+
+
+@pytest.mark.django_db
+def test_simulation_equals_postgresql_for_a_whole_roll_out() -> None:
+    machine = Conformance()
+    try:
+        machine.some_run_already(NODES, PORTFOLIOS)
+        machine.somebody_rolls_out(2, others=2, at_a_time=2, canary_s=0.0, archived=False)
+        go_on(machine, lambda: machine.db.roll_outs[1].state == "finished")
+        machine.somebody_ends_a_roll_out(1, "take back")
+        go_on(machine, lambda: machine.db.roll_outs[1].state == "back")
+        items = machine.db.roll_out_items.values()
+        assert [item.state for item in items] == ["returned"] * PORTFOLIOS
+    finally:
+        machine.teardown()
+
+
+def go_on(machine: Conformance, is_over: Callable[[], bool]) -> None:
+    """Let healthy nodes and a watcher work until it is over, and compare after each act."""
+    for _ in range(40):
+        if is_over():
+            return
+        machine.time_goes_on(10, silent=0, gateway=True, overloaded=False, blocked_s=None,
+                             passed_s=None)  # fmt: skip
+        machine.watcher_ticks(0, rebalance=False)
+        for portfolio in WHOSE:
+            machine.the_protocol_goes_on(portfolio, steps=3)
+        machine.every_row_is_the_same()
+    raise AssertionError(f"it is not over: {machine.db.roll_out_items}")

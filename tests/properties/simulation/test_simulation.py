@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from scheduling.errors import Refused
 from tests.simulation import operators
-from tests.simulation.convergence import check_converged
+from tests.simulation.convergence import check_converged, check_roll_outs_end
 from tests.simulation.invariants import check_equals_uninterrupted
 from tests.simulation.rules import EXPLORING, PHASES, act, seeds, walk
 from tests.simulation.world import RATE, World
@@ -30,6 +30,8 @@ from tests.support.drawn_examples import examples
 NODES, PORTFOLIOS = 4, 5
 WHICH, WHOSE = range(1, NODES + 1), range(1, PORTFOLIOS + 1)
 EITHER = (False, True)
+#: Statements after which a pass dies within its roll-outs; None: it does not.
+FUSES = (None, None, None, 2, 4, 7, 11, 16, 22, 29)
 LINK = (
     "request lost", "answer lost", "answer lost", "twice", "killed after 1", "killed after 2",
     "killed after 4", "killed after 7", "none",
@@ -107,6 +109,7 @@ class Ours(RuleBasedStateMachine):
         world.end_all_faults()
         world.go_on(60)
         check_converged(world)
+        check_roll_outs_end(world)
         check_equals_uninterrupted(world.db)
         self.check_ours()
 
@@ -236,6 +239,50 @@ class Theirs(Ours):
         self.somebody_stops(portfolio)
         self.daemon_is_killed(node, host=False)
         self.somebody_deletes(portfolio)
+
+    @act(
+        3,
+        canary=WHOSE,
+        others=(0, 2, 4),
+        at_a_time=(1, 3),
+        canary_s=(None, 0.0, 20.0),
+        fault=("none", "none", "none", "load", "event"),
+        fuse=FUSES,
+    )
+    def somebody_rolls_out(
+        self,
+        canary: int,
+        others: int,
+        at_a_time: int,
+        canary_s: float | None,
+        fault: str,
+        fuse: int | None,
+    ) -> None:
+        db = self.world.db
+        turns = [1 + (canary + n - 1) % PORTFOLIOS for n in range(others + 1)]
+        wanted = [(n, db.portfolios[n].revision) for n in turns if not db.portfolios[n].archived_at]
+        if not wanted or self.ask(operators.roll_out(wanted, at_a_time, canary_s)) is None:
+            return
+        for portfolio, _ in wanted:
+            number = 1 + max(n for whose, n in db.revisions if whose == portfolio)
+            if fault == "load":
+                self.world.unloadable.add((portfolio, number))
+            elif fault == "event":
+                self.world.poison[portfolio, number] = self.world.head() + 30
+        self.a_pass_dies_in_a_roll_out(0, fuse)
+
+    @act(2, number=(0, 1), fuse=FUSES)
+    def a_pass_dies_in_a_roll_out(self, number: int, fuse: int | None) -> None:
+        if fuse is not None:
+            self.world.kill_in_roll_outs(number, fuse)
+
+    @act(2, back=(0, 0, 1), how=("stop", "take back"), fuse=FUSES)
+    def somebody_ends_a_roll_out(self, back: int, how: str, fuse: int | None) -> None:
+        number = max(self.world.db.roll_outs, default=0) - back
+        if number > 0:
+            end = operators.stop_roll_out if how == "stop" else operators.take_back
+            self.ask(end(number))
+        self.a_pass_dies_in_a_roll_out(0, fuse)
 
     @act(2, node=WHICH, draining=EITHER, cordoned=EITHER)
     def node_is_drained_or_not(self, node: int, draining: bool, cordoned: bool) -> None:
