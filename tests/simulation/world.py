@@ -252,7 +252,7 @@ class World:
     def kill_in_roll_outs(self, number: int, fuse: int) -> None:
         """Kill a watcher after `fuse` statements of the roll-outs of its pass."""
         watcher, db = self.watchers[number], self.db
-        holds = self.gateway.database_up and watcher.up and not watcher.paused
+        holds = self.gateways[0].database_up and watcher.up and not watcher.paused
         if not holds or not db.execute(acquire(watcher.scheduler.holder)):
             return
         db.fuse = fuse

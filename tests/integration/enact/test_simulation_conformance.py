@@ -550,8 +550,8 @@ def go_on(machine: Conformance, is_over: Callable[[], bool]) -> None:
     for _ in range(40):
         if is_over():
             return
-        machine.time_goes_on(10, silent=0, gateway=True, overloaded=False, blocked_s=None,
-                             passed_s=None)  # fmt: skip
+        machine.time_goes_on(10, silent=0, gateway=True, other_gateway=True, overloaded=False,
+                             blocked_s=None, passed_s=None)  # fmt: skip
         machine.watcher_ticks(0, rebalance=False)
         for portfolio in WHOSE:
             machine.the_protocol_goes_on(portfolio, steps=3)

@@ -43,8 +43,8 @@ def kill(world: World, victim: str, portfolio: int, fuse: int) -> Callable[[], o
     node = world.db.runs[portfolio].node_id
     assert node is not None
     if victim == "web":
-        world.gateway.up = False
-        return lambda: setattr(world.gateway, "up", True)
+        world.set_gateways(up=False)
+        return lambda: world.set_gateways(up=True)
     if victim == "pass":
         for number, watcher in enumerate(world.watchers):
             world.kill_in_roll_outs(number, fuse)
