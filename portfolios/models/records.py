@@ -78,6 +78,7 @@ class Order(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["portfolio", "seq", "index"], name="order_once")
         ]
+        indexes = [models.Index(fields=["committed_at"], name="order_committed")]
 
     def __str__(self) -> str:
         return self.id

@@ -73,6 +73,12 @@ class BySeq(NewestFirst):
     ordering = ("-seq", "-index")
 
 
+class ByCommit(NewestFirst):
+    """Pages of the orders of all portfolios, newest commit first."""
+
+    ordering = ("-committed_at", "-id")
+
+
 class ByFillSeq(NewestFirst):
     """Pages of fills, newest first."""
 

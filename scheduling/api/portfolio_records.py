@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import django_filters
 from django.db.models import QuerySet
 from rest_framework.request import Request
@@ -9,8 +11,10 @@ from rest_framework.response import Response
 
 from portfolios.models import EquityPoint, Fill, MetricPoint, Order, Revision, RevisionStatus
 from scheduling.api.base import ApiView, TableView, present_portfolio, refuse_unknown_parameters
+from scheduling.api.handoffs_events import OfPortfolio
 from scheduling.api.openapi import described, described_table, query
 from scheduling.api.pagination import (
+    ByCommit,
     ByEpoch,
     ByFillSeq,
     ByMetric,
@@ -21,10 +25,12 @@ from scheduling.api.pagination import (
     read_limit,
 )
 from scheduling.models import Tenure
+from scheduling.observe.orders import STATUSES, orders_between, with_filters
 from scheduling.observe.portfolio_log import MOST_LINES, read_log
 from scheduling.presentation.serializers import (
     EquityDocument,
     FillDocument,
+    FleetOrderDocument,
     MetricDocument,
     OrderDocument,
     PortfolioLogDocument,
@@ -33,9 +39,7 @@ from scheduling.presentation.serializers import (
 )
 
 _SIDES = [("buy", "buy"), ("sell", "sell")]
-_ORDER_STATUS = [
-    (word, word) for word in ("open", "filled", "cancelled", "expired", "suppressed", "refused")
-]
+_ORDER_STATUS = [(word, word) for word in STATUSES]
 
 
 class OrderFilters(django_filters.FilterSet):
@@ -97,6 +101,42 @@ class PortfolioOrders(TableView):
     def rows(self, name: str) -> QuerySet[Order]:
         """Return the orders of one portfolio."""
         return Order.objects.filter(portfolio=present_portfolio(name))
+
+
+class FleetOrderFilters(OfPortfolio):
+    """Filters of the orders of all portfolios. Without `since`, the last 24 hours."""
+
+    node = django_filters.CharFilter()
+    symbol = django_filters.CharFilter()
+    side = django_filters.ChoiceFilter(choices=_SIDES)
+    status = django_filters.ChoiceFilter(
+        choices=[*_ORDER_STATUS, ("unplaced", "unplaced")], method="of_status"
+    )
+    since = django_filters.IsoDateTimeFilter("committed_at", "gte")
+    until = django_filters.IsoDateTimeFilter("committed_at", "lt")
+
+    def of_status(self, rows: QuerySet[Order], name: str, value: str) -> QuerySet[Order]:
+        """Return those of one status; `unplaced` are refused or suppressed."""
+        return with_filters(rows, {"status": value})
+
+    def filter_queryset(self, queryset: QuerySet[Order]) -> QuerySet[Order]:
+        """Bound the range by the default window, then filter."""
+        given = self.form.cleaned_data
+        rows = orders_between(given["since"], given["until"], datetime.now(UTC))
+        return super().filter_queryset(rows)
+
+
+@described_table("Orders of all portfolios, newest first")
+class OrderList(TableView):
+    """Orders of all portfolios, newest first."""
+
+    document = FleetOrderDocument
+    filters = FleetOrderFilters
+    pages = ByCommit
+
+    def rows(self) -> QuerySet[Order]:
+        """Return all orders with their portfolios."""
+        return Order.objects.select_related("portfolio")
 
 
 @described_table("Fills, newest first")

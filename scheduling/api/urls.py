@@ -79,6 +79,7 @@ urlpatterns = [
         portfolio_records.PortfolioRevisions.as_view(),
         name="revisions",
     ),
+    path("orders/", portfolio_records.OrderList.as_view(), name="fleet-orders"),
     path(f"portfolios/{_NAME}/orders/", portfolio_records.PortfolioOrders.as_view(), name="orders"),
     path(f"portfolios/{_NAME}/fills/", portfolio_records.PortfolioFills.as_view(), name="fills"),
     path(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from scheduling.operations import registry
 from scheduling.operations.registry import Operation
 from scheduling.presentation.formatting import counted, span, whole
+from scheduling.presentation.shell_command import shell_line
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import FleetView, PortfolioView
@@ -29,6 +30,37 @@ FLEET_ACTIONS = _by_verb(
     registry.FREEZE, registry.UNFREEZE, registry.RELEASE_STORM, registry.HOLD_STORM
 )
 ROLL_OUT_ACTIONS = _by_verb(registry.STOP_ROLL_OUT, registry.RETURN_ROLL_OUT)
+
+
+def _offline_operations() -> dict[str, Operation]:
+    """Return the operations whose forms have an address, by its words without the name."""
+    by_kind = {"portfolios": PORTFOLIO_ACTIONS, "nodes": NODE_ACTIONS, "fleet": FLEET_ACTIONS}
+    found = {
+        f"{kind}/{verb}": operation
+        for kind, operations in by_kind.items()
+        for verb, operation in operations.items()
+    }
+    return found | {
+        "portfolios/migrate": registry.MIGRATE,
+        "portfolios/edit": registry.EDIT,
+        "nodes/drain": registry.DRAIN,
+        "halt": registry.HALT_ALL,
+        "halts/undo": registry.UNDO_HALT,
+    }
+
+
+def offline_help() -> dict[str, Any]:
+    """Return what the page's script needs while the server is away: for each form the shell command
+    that does the same, and which forms may be sent again by themselves."""
+    operations = _offline_operations()
+    return {
+        "shell": shell_line(),
+        # A command that changes fields does nothing as pasted.
+        "commands": {
+            key: o.command for key, o in operations.items() if o.command and o is not registry.EDIT
+        },
+        "repeatable": [key for key, o in operations.items() if o.repeatable],
+    }
 
 
 def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> Lines:

@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control
 
+from scheduling.dashboard.actions import offline_help
 from scheduling.dashboard.board import build_board_page
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.permissions import may_act, role_of
@@ -20,6 +21,7 @@ from scheduling.presentation.formatting import percent
 PAGES = (
     ("board", "Board", "i-board"),
     ("portfolios", "Portfolios", "i-list"),
+    ("orders", "Orders", "i-list"),
     ("nodes", "Nodes", "i-node"),
     ("handoffs", "Handoffs", "i-swap"),
     ("artifacts", "Strategies", "i-copy"),
@@ -49,6 +51,7 @@ def page_context(request: HttpRequest, page: str, live_view: str = "page") -> di
         "role": role_of(request.user),
         "may_act": may_act(request.user),
         "live_view": live_view,
+        "offline": offline_help() if may_act(request.user) else {},
     }
 
 

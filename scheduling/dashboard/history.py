@@ -97,13 +97,15 @@ def export(
     document: Callable[[Any], dict[str, Any]],
     *,
     oldest_first: bool,
+    parts: Iterator[list[Any]] | None = None,
 ) -> StreamingHttpResponse:
     """Return a file of the rows, read and sent a thousand at a time.
 
-    Each part is a statement of its own, so that a slow reader holds no transaction open.
+    Each part is a statement of its own, so that a slow reader holds no transaction open. `parts`:
+    the rows of a table without a numeric key.
     """
     kind = request.GET["format"]
-    parts = _parts(rows, oldest_first)
+    parts = parts or _parts(rows, oldest_first)
     lines = _csv(parts, columns, document) if kind == "csv" else _json(parts, document)
     answer = StreamingHttpResponse(_asynchronous(lines), content_type=FORMATS[kind])
     answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'

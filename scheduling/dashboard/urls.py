@@ -13,6 +13,7 @@ from scheduling.dashboard.views import (
     history,
     incidents,
     nodes,
+    orders,
     portfolio,
     portfolio_form,
     roll_outs,
@@ -60,6 +61,7 @@ urlpatterns = [
         "incidents/<int:number>/export.csv", incidents.export, {"form": "csv"}, name="incident-csv"
     ),
     path("handoffs/<int:handoff_id>/incident/", incidents.of_handoff, name="handoff-incident"),
+    path("orders/", orders.orders, name="orders"),
     path("handoffs/", history.handoffs, name="handoffs"),
     path("handoffs/<int:handoff_id>/", history.handoff, name="handoff"),
     path("roll-outs/", roll_outs.roll_out_list, name="roll-outs"),

@@ -39,6 +39,7 @@ class Operation:
     command: str = ""  #: the same action on the command line, after "manage.py"
     asks_reason: bool = True
     danger: bool = False  #: takes portfolios out of the market, or cannot be undone
+    repeatable: bool = True  #: a second call right after the first changes nothing, or is refused
     options: tuple[
         tuple[str, str], ...
     ] = ()  #: (keyword of `call`, label) of each yes-or-no option
@@ -233,6 +234,7 @@ RELOAD = Operation(
     moves.reload,
     "{name} is being reloaded.",
     "reload_portfolio {name}",
+    repeatable=False,
 )
 MIGRATE = Operation(
     "migrate",

@@ -271,6 +271,12 @@ class OrderDocument(_Anything):
     committed_at = serializers.DateTimeField()
 
 
+class FleetOrderDocument(OrderDocument):
+    """A decision of a strategy, with its portfolio."""
+
+    portfolio = serializers.CharField(source="portfolio.name")
+
+
 class FillDocument(_Anything):
     """An execution of an order."""
 

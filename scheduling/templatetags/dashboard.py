@@ -18,6 +18,7 @@ from scheduling.observe.incarnations import digest, without_incarnations
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.presentation import formatting, state_words
 from scheduling.presentation.sentences import log_line_text
+from scheduling.presentation.shell_command import shell_line
 
 register = template.Library()
 
@@ -184,6 +185,12 @@ def revision_change(handoff: Any) -> str:
     if handoff.from_revision == handoff.to_revision:
         return f"r{handoff.to_revision}"
     return f"r{handoff.from_revision} → r{handoff.to_revision}"
+
+
+@register.simple_tag(name="shell_line")
+def shell_line_tag(command: str) -> str:
+    """Return the complete shell line of `manage.py COMMAND`."""
+    return shell_line(command)
 
 
 @register.filter

@@ -395,8 +395,60 @@ def test_page_reconnects_to_a_restarted_web_process_without_a_reload(window, ins
     window.mark()
     installation.process_of("uvicorn").kill()
     window.page.wait_for_selector("#live:not([data-state=live])", timeout=SLOW_MACHINE_S * 1000)
+    # Halt all, of all actions, must not leave the page for an error page of the browser.
+    window.page.click("#halt")
+    away = window.page.locator("dialog[open] [data-away]")
+    away.wait_for()
+    assert "The server does not respond" in away.inner_text()
+    assert away.locator("code").inner_text().endswith("manage.py halt_all")
+    assert window.page.locator(".card").count() == 9
+    window.page.wait_for_selector("dialog[open] form[action='/halt/']")  # it opens by itself
+    window.page.keyboard.press("Escape")
+    assert window.page.evaluate("document.activeElement.id") == "halt"
     window.wait_until_live(30)
     assert window.was_not_reloaded()
+
+
+def test_action_sent_while_the_server_is_away_is_kept_and_sent_again(window, installation):
+    window.mark()
+    page = window.page
+    window.open_node_action("node-2", "Cordon")
+    page.fill("dialog [name=reason]", "typed before it went away")
+    installation.process_of("uvicorn").kill()
+    page.wait_for_selector("#live:not([data-state=live])", timeout=SLOW_MACHINE_S * 1000)
+    page.locator("dialog button[type=submit]").click()
+    note = page.locator("dialog [data-failed]")
+    note.wait_for()
+    assert "is sent again by itself" in note.inner_text()
+    assert page.evaluate("document.querySelector('dialog section').inert")
+    assert page.input_value("dialog [name=reason]") == "typed before it went away"
+    # The line that it offers runs as pasted, from any folder and without the server.
+    line = note.locator("code").inner_text()
+    done = subprocess.run(line, shell=True, cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    try:
+        page.wait_for_selector("dialog", state="hidden")
+        window.wait_until_live(30)
+        assert window.was_not_reloaded()
+        # The form was sent again after the line had done it, which changed nothing more.
+        (newest, *_) = installation.get("/api/events/?kind=node_cordoned&node=node-2")["results"]
+        assert newest["reason"] == ""
+    finally:
+        installation.call("POST", "/api/nodes/node-2/uncordon/", {})
+
+
+def test_escape_returns_the_focus_to_the_card_whose_menu_was_opened(window):
+    page = window.page
+    card = page.locator(".card").first
+    name = card.get_attribute("data-portfolio")
+    card.focus()
+    page.keyboard.press("m")
+    page.wait_for_selector("dialog[open] form")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog", state="hidden")
+    assert page.evaluate("document.activeElement.dataset.portfolio") == name
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.classList.contains('card')")
 
 
 def test_viewer_has_no_actions_and_a_manual_post_is_refused(viewer, installation):

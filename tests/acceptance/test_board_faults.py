@@ -37,7 +37,7 @@ def test_board_shows_a_stopped_node_as_lost_and_then_alive(
             window.page.wait_for_selector(
                 '#col-node-2[data-status="lost"]', timeout=SLOW_MACHINE_S * 1000
             )
-            assert "silent for" in column.inner_text()
+            assert "s without a heartbeat, limit" in column.inner_text()
             assert "cpu –" in column.inner_text()
             eventually(lambda: not column.locator(".card").count(), 20, "all placed elsewhere")
             assert "It can no longer commit." in column.inner_text()

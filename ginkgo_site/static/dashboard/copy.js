@@ -3,9 +3,20 @@ import { announce } from "./announce.js";
 
 export function startCopy() {
   document.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-copy]");
+    const button = event.target.closest("[data-copy], [data-copy-text]");
     if (!button) return;
-    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    const element = document.getElementById(button.dataset.copy);
+    const text = button.dataset.copyText ?? element.textContent.trim();
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Without https browsers have no clipboard for scripts: select the line, for Ctrl-C.
+      const line = element ?? button.previousElementSibling;
+      line.textContent = text;
+      getSelection().selectAllChildren(line);
+      announce("Selected: press Ctrl-C");
+      return;
+    }
     announce("Copied");
   });
 }

@@ -1,6 +1,7 @@
 // Links marked data-dialog open their target in the dialog, which also submits its form. A refusal is
 // shown in the dialog and keeps the input. Without scripts the same address is a page of its own.
 import { announce } from "./announce.js";
+import { isUnavailable, mayRepeat, persist, showAwayForm, showAwayNote } from "./away.js";
 
 const dialog = document.getElementById("action-dialog");
 let opener = null;
@@ -40,48 +41,63 @@ function checkConfirmation() {
   if (word) dialog.querySelector(`#${word.dataset.arms}`).disabled = word.value.trim() !== word.dataset.word;
 }
 
-function showFailure(sentence) {
-  let line = dialog.querySelector("[data-failed]");
-  if (!line) {
-    line = document.createElement("p");
-    line.className = "callout red";
-    line.setAttribute("role", "alert");
-    line.dataset.failed = "";
-    dialog.querySelector("section")?.prepend(line);
-  }
-  line.textContent = sentence;
-}
+let opening = 0; // the newest link that was clicked: an older one that the server answers late opens nothing
 
 async function open(link) {
   document.querySelector(".menu:popover-open")?.hidePopover();
-  opener = link.closest(".menu") ? document.querySelector(`[popovertarget="${link.closest(".menu").id}"]`) : link;
-  let response;
-  try {
-    response = await request(link.href);
-  } catch {
-    location.assign(link.href);
+  opener = openerOf(link);
+  opening += 1;
+  const mine = opening;
+  const response = await persist(
+    () => request(link.href),
+    () => showAwayForm(link.href),
+  );
+  if (!response || mine !== opening) return;
+  if (response.redirected) {
+    location.assign(link.href); // signed out: that page is the login
     return;
   }
-  if (response.redirected || response.status >= 500)
-    location.assign(link.href); // that page shows the error
-  else {
-    showForm(await response.text());
-    if (!dialog.open) dialog.showModal();
-    showTarget();
+  if (response.status >= 500) {
+    showAwayForm(link.href, "failed");
+    return;
   }
+  showForm(await response.text());
+  if (!dialog.open) dialog.showModal();
+  showTarget();
+}
+
+// What is sent stays as it is: nobody types into a form that an answer is about to replace.
+function setWaiting(form, waiting) {
+  form.classList.toggle("waiting", waiting);
+  for (const part of form.querySelectorAll("section, [type=submit]:not([data-cancel])")) part.inert = waiting;
 }
 
 async function send(form, button) {
-  form.classList.add("waiting");
-  let response;
-  try {
-    response = await request(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, button)) });
-  } catch {
-    showFailure("The server does not respond. It may or may not have received the request; your input is kept.");
-    form.classList.remove("waiting");
-    return;
+  const focused = document.activeElement;
+  const body = new URLSearchParams(new FormData(form, button));
+  const post = () => request(form.action, { method: "POST", body });
+  setWaiting(form, true);
+  let response = null;
+  if (mayRepeat(form.action)) {
+    response = await persist(post, () => showAwayNote(form.action, "repeat"));
+  } else {
+    response = await post().catch(() => null);
+    if (!response || isUnavailable(response)) {
+      const back = await persist(
+        () => request(form.action),
+        () => showAwayNote(form.action, "ask"),
+      );
+      if (back) showAwayNote(form.action, "back");
+      response = null;
+    }
   }
-  form.classList.remove("waiting");
+  if (!document.contains(form)) return;
+  setWaiting(form, false);
+  if (document.activeElement === document.body || document.activeElement === dialog) focused?.focus();
+  if (response) await finish(form, response);
+}
+
+async function finish(form, response) {
   if (response.redirected) location.reload();
   else if (response.headers.get("Content-Type")?.startsWith("application/json")) {
     const outcome = await response.json();
@@ -92,9 +108,23 @@ async function send(form, button) {
     }
     announce(outcome.message);
     document.dispatchEvent(new CustomEvent("ginkgo-done", { detail: outcome }));
-  } else if (response.status >= 500)
-    showFailure(`The server failed (${response.status}). Its log has the cause; your input is kept.`);
+  } else if (response.status >= 500) showAwayNote(form.action, "failed");
   else showForm(await response.text());
+}
+
+// The button of a card's menu is not a tab stop: the card is.
+function openerOf(link) {
+  const menu = link.closest(".menu");
+  const button = menu ? document.querySelector(`[popovertarget="${menu.id}"]`) : link;
+  const card = button?.closest(".card");
+  return card ? { portfolio: card.dataset.portfolio } : { element: button };
+}
+
+function returnFocus() {
+  if (!opener) return;
+  const named = opener.portfolio && `.card[data-portfolio="${CSS.escape(opener.portfolio)}"]`;
+  const element = named ? document.querySelector(named) : opener.element;
+  if (element && document.contains(element)) element.focus();
 }
 
 export function startDialogs() {
@@ -119,6 +149,6 @@ export function startDialogs() {
   dialog.addEventListener("input", checkConfirmation);
   dialog.addEventListener("close", () => {
     dialog.replaceChildren();
-    if (opener && document.contains(opener)) opener.focus();
+    returnFocus();
   });
 }

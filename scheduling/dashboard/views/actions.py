@@ -100,7 +100,7 @@ def perform_action(
         "action": operation,
         "title": f"{title}?",
         "button": title,
-        "command": f"manage.py {operation.command.format(name=name)}" if operation.command else "",
+        "command": operation.command.format(name=name),
         "lines": dialog_lines(operation, subject, context["fleet"]),
         "reason": reason,
         "ticked": [option for option, _ in operation.options if request.POST.get(option)],
@@ -218,7 +218,7 @@ def _reload(
         "lines": dialog_lines(RELOAD, portfolio, context["fleet"])[1:],
         "revisions": revision_choices(portfolio, chosen),
         "chosen": chosen,
-        "command": f"manage.py {RELOAD.command.format(name=portfolio.name)} --revision {chosen}",
+        "command": f"{RELOAD.command.format(name=portfolio.name)} --revision {chosen}",
         "reason": request.POST.get("reason", "").strip(),
     }
     template = "dashboard/parts/reload_form.html"

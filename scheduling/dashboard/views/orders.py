@@ -1,0 +1,133 @@
+"""The order blotter: the orders of the whole fleet, as a table with filters, and as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.dateparse import parse_datetime
+from django.views.decorators.http import require_safe
+
+from portfolios.models import Order
+from scheduling.dashboard.context import page_context, render_page
+from scheduling.dashboard.decorators import viewer_required
+from scheduling.dashboard.history import (
+    EXPORT_BATCH,
+    FORMATS,
+    MAX_EXPORTED,
+    Span,
+    WrongTime,
+    export,
+    iso,
+    read_span,
+)
+from scheduling.dashboard.pagination import PAGE_ROWS, Page, text_parameter
+from scheduling.observe.orders import (
+    STATUSES,
+    Key,
+    behind,
+    count_by_status,
+    key_of,
+    orders_between,
+    with_filters,
+)
+
+MAX_NAMES = 1_000  #: offered by a list; others can be typed
+SIDES = ("buy", "sell")
+COLUMNS = (
+    *("id", "committed_at", "decided_at", "portfolio", "node", "symbol", "side", "quantity"),
+    *("price", "kind", "limit_price", "stop_price", "time_in_force", "status", "reason", "tag"),
+    *("seq", "epoch", "revision"),
+)
+
+
+@require_safe
+@viewer_required
+def orders(request: HttpRequest) -> HttpResponseBase:
+    """List orders, newest first, of the last 24 hours unless `?since=` or `?until=` say otherwise.
+
+    Filters: `?portfolio=`, `?node=`, `?symbol=`, `?side=`, `?status=` (`unplaced`: refused or
+    suppressed); `?format=csv` or `json` is a file.
+    """
+    context = page_context(request, "orders")
+    names = ("portfolio", "node", "symbol", "side", "status", "since", "until")
+    filters = {name: text_parameter(request.GET, name) for name in names}
+    status, span = 200, Span()
+    try:
+        span = read_span(request.GET)
+    except WrongTime as wrong:
+        context["refused"], status = str(wrong), 400
+    ranged = orders_between(span.begin, span.end, datetime.now(UTC))
+    rows = with_filters(ranged, filters) if status == 200 else ranged.none()
+    if request.GET.get("format") in FORMATS and status == 200:
+        return export(
+            request, "orders", rows, COLUMNS, _file_row, oldest_first=False, parts=_parts(rows)
+        )
+    fleet = context["fleet"]
+    context |= {
+        "table_page": _page(rows, request),
+        "counts": count_by_status(with_filters(ranged, {**filters, "status": ""})),
+        "filters": filters,
+        "is_filtered": any(filters.values()),
+        "statuses": ("unplaced", *STATUSES),
+        "sides": SIDES,
+        "portfolio_names": sorted(p.name for p in fleet.portfolios)[:MAX_NAMES],
+        "node_names": sorted(n.name for n in fleet.nodes)[:MAX_NAMES],
+    }
+    return render_page(request, "dashboard/orders.html", context, status)
+
+
+def _page(rows: QuerySet[Order], request: HttpRequest) -> Page:
+    start = _read_key(text_parameter(request.GET, "before"))
+    found = list((rows if start is None else behind(rows, start))[: PAGE_ROWS + 1])
+    more = len(found) > PAGE_ROWS
+    found = found[:PAGE_ROWS]
+    return Page(found, _key_text(key_of(found[-1])) if more else None, start is None)
+
+
+def _key_text(key: Key) -> str:
+    return f"{key[0].astimezone(UTC).isoformat()} {key[1]}"
+
+
+def _read_key(text: str) -> Key | None:
+    """Return the key of a link; None for none, and for a text that no link had."""
+    at_text, _, last = text.partition(" ")
+    try:
+        at = parse_datetime(at_text)
+    except ValueError:
+        return None
+    return None if at is None or at.tzinfo is None or not last else (at, last)
+
+
+def _parts(rows: QuerySet[Order]) -> Iterator[list[Order]]:
+    """Yield the orders of a file, a statement for each part."""
+    left, last = MAX_EXPORTED, None
+    while left > 0:
+        found = list((rows if last is None else behind(rows, last))[: min(EXPORT_BATCH, left)])
+        yield found
+        if len(found) < EXPORT_BATCH:
+            return
+        left, last = left - len(found), key_of(found[-1])
+
+
+def _file_row(row: Order) -> dict[str, Any]:
+    plain = {
+        name: getattr(row, name)
+        for name in COLUMNS
+        if name not in ("committed_at", "decided_at", "portfolio")
+    }
+    texts = {name: None if plain[name] is None else str(plain[name]) for name in _EXACT}
+    return {
+        **plain,
+        **texts,
+        "portfolio": row.portfolio.name,
+        "committed_at": iso(row.committed_at),
+        "decided_at": iso(row.decided_at),
+    }
+
+
+_EXACT = ("quantity", "price", "limit_price", "stop_price")  #: numbers that a float would round

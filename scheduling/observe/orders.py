@@ -1,0 +1,79 @@
+"""Orders of the whole fleet, by the time they were committed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Q, QuerySet
+
+from portfolios.models import Order
+
+#: Without a start, a list looks back this far: orders are kept for months, and a filter that
+#: nothing matches would read all of them.
+WINDOW = timedelta(hours=24)
+STATUSES = ("open", "filled", "cancelled", "expired", "suppressed", "refused")
+#: Not placed, each with a reason.
+UNPLACED = ("refused", "suppressed")
+#: Counted at most, so that a count of a busy day has a bound.
+MAX_COUNTED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCounts:
+    """How many orders of a range have each status; `is_all` is false if only the newest
+    MAX_COUNTED were counted."""
+
+    by_status: Mapping[str, int]
+    is_all: bool
+
+
+def orders_between(
+    since: datetime | None, until: datetime | None, now: datetime
+) -> QuerySet[Order]:
+    """Return the orders committed from `since` (by default WINDOW before `until` or now) to
+    `until`, newest first, with their portfolios."""
+    start = since or (until or now) - WINDOW
+    rows = Order.objects.select_related("portfolio").filter(committed_at__gte=start)
+    if until is not None:
+        rows = rows.filter(committed_at__lt=until)
+    return rows.order_by("-committed_at", "-id")
+
+
+def with_filters(rows: QuerySet[Order], filters: Mapping[str, str]) -> QuerySet[Order]:
+    """Return the orders of a portfolio, node, symbol, side and status; empty: of any.
+
+    The status `unplaced` stands for refused and suppressed.
+    """
+    if filters.get("portfolio"):
+        rows = rows.filter(portfolio__name=filters["portfolio"])
+    for name in ("node", "symbol", "side"):
+        if filters.get(name):
+            rows = rows.filter(**{name: filters[name]})
+    if filters.get("status") == "unplaced":
+        return rows.filter(status__in=UNPLACED)
+    return rows.filter(status=filters["status"]) if filters.get("status") else rows
+
+
+def count_by_status(rows: QuerySet[Order]) -> OrderCounts:
+    """Count the newest MAX_COUNTED of these orders by status. One statement."""
+    wanted = {status: Count("id", filter=Q(status=status)) for status in STATUSES}
+    found = rows[: MAX_COUNTED + 1].aggregate(**wanted)
+    return OrderCounts(found, sum(found.values()) <= MAX_COUNTED)
+
+
+#: Where a page starts: behind the order with this time and id.
+Key = tuple[datetime, str]
+
+
+def key_of(order: Order) -> Key:
+    """Return the place of an order in the list."""
+    return order.committed_at, order.pk
+
+
+def behind(rows: QuerySet[Order], key: Key) -> QuerySet[Order]:
+    """Return the orders that follow `key`, newest first. Orders of one commit share their time."""
+    at, last = key
+    older = Q(committed_at__lt=at) | Q(committed_at=at, id__lt=last)
+    return rows.filter(older, committed_at__lte=at)  # the second for the index

@@ -1,0 +1,156 @@
+"""The order blotter: every portfolio's orders, those that were not placed first of all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+
+from portfolios.models import Order, Portfolio
+from scheduling.observe.orders import orders_between
+from scheduling.permissions import Role
+from tests.support.api_client import ApiClient, counted_statements, make_user
+from tests.support.factories import ago, make_portfolio
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def browser() -> Client:
+    client = Client()
+    client.force_login(make_user("vera", Role.VIEWER))
+    return client
+
+
+def make_order(portfolio: Portfolio, seq: int, seconds_ago: float, **given: Any) -> Order:
+    values = {
+        "symbol": "IBM", "side": "buy", "quantity": 10, "price": "101.5", "status": "filled",
+        "node": "node-1", "epoch": 1, "revision": 1, **given,
+    }  # fmt: skip
+    return Order.objects.create(
+        id=f"{portfolio.uid}-{seq}-0", portfolio=portfolio, seq=seq, index=0,
+        decided_at=ago(seconds_ago), committed_at=ago(seconds_ago), **values,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def day() -> None:
+    """Two portfolios: one trades, of the other every order is refused or suppressed."""
+    good, bad = make_portfolio("good"), make_portfolio("bad")
+    make_order(good, 1, 300)
+    make_order(good, 2, 200, symbol="XOM", node="node-2")
+    for seq in range(1, 4):
+        make_order(bad, seq, 100, status="refused", reason="order of 10 is over the largest, 1")
+    make_order(bad, 4, 50, status="suppressed", reason="the event was 9 s old, limit 5 s")
+    make_order(good, 3, 90_000)
+
+
+def rows_of(answer: Any) -> list[str]:
+    return re.findall(r'data-order="[^"]+-(\d+)-0" data-status', answer.content.decode())
+
+
+def test_blotter_counts_what_was_refused_and_suppressed_over_all_portfolios(
+    day: None, browser: Client
+) -> None:
+    answer = browser.get("/orders/")
+    page = " ".join(answer.content.decode().split())
+    assert rows_of(answer) == ["4", "3", "2", "1", "2", "1"]  # not the one of the day before
+    assert re.findall(r'data-count="(\w+)">([\d,]+) ', page) == [
+        ("filled", "2"), ("suppressed", "1"), ("refused", "3"),
+    ]  # fmt: skip
+    assert "order of 10 is over the largest, 1" in page
+
+
+@pytest.mark.parametrize(
+    ("query", "seqs"),
+    [
+        ("status=unplaced", ["4", "3", "2", "1"]),
+        ("status=refused&portfolio=bad", ["3", "2", "1"]),
+        ("portfolio=good", ["2", "1"]),
+        ("node=node-2", ["2"]),
+        ("symbol=XOM", ["2"]),
+        ("side=sell", []),
+        ("since=2020-01-01", ["4", "3", "2", "1", "2", "1", "3"]),
+        ("until=2020-01-01", []),
+    ],
+)
+def test_blotter_filters(day: None, browser: Client, query: str, seqs: list[str]) -> None:
+    assert rows_of(browser.get(f"/orders/?{query}")) == seqs
+
+
+def test_blotter_pages_through_orders_of_one_moment(browser: Client) -> None:
+    portfolio = make_portfolio("p")
+    at = ago(10)
+    for seq in range(1, 121):
+        make_order(portfolio, seq, 10)
+    Order.objects.update(committed_at=at)
+    seen: list[str] = []
+    address = "/orders/"
+    while address:
+        answer = browser.get(address)
+        seen += rows_of(answer)
+        older = re.search(r'href="(\?before=[^"]+)"[^>]*>Older', answer.content.decode())
+        address = f"/orders/{older[1]}" if older else ""
+    assert len(seen) == len(set(seen)) == 120
+
+
+def test_blotter_of_a_day_without_orders_and_a_wrong_time_say_so(browser: Client) -> None:
+    assert "No order was decided in the last 24 hours" in browser.get("/orders/").content.decode()
+    wrong = browser.get("/orders/?since=yesterday")
+    assert wrong.status_code == 400
+    assert "since is “yesterday”" in wrong.content.decode()
+
+
+async def _text(answer: Any) -> str:
+    return "".join([part.decode() async for part in answer.streaming_content])
+
+
+def test_blotter_is_a_file_with_all_filters(day: None, browser: Client) -> None:
+    from asgiref.sync import async_to_sync
+
+    answer = browser.get("/orders/?status=unplaced&format=csv")
+    lines = list(csv.DictReader(io.StringIO(async_to_sync(_text)(answer))))
+    assert [line["seq"] for line in lines] == ["4", "3", "2", "1"]
+    assert (lines[0]["portfolio"], lines[0]["price"]) == ("bad", "101.5")
+
+
+def test_api_lists_orders_of_all_portfolios(day: None, operator: ApiClient) -> None:
+    found = operator.get("orders/", status="unplaced").json()["results"]
+    assert [(row["portfolio"], row["seq"]) for row in found] == [
+        ("bad", 4), ("bad", 3), ("bad", 2), ("bad", 1),
+    ]  # fmt: skip
+    assert len(operator.get("orders/").json()["results"]) == 6
+    assert len(operator.get("orders/", since="2020-01-01T00:00:00Z").json()["results"]) == 7
+    assert operator.get("orders/", status="lost").status_code == 400
+    first = operator.get("orders/", limit=4).json()
+    assert len(first["results"]) == 4
+    assert first["next"]
+
+
+def test_blotter_reads_the_newest_orders_by_an_index(browser: Client, day: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(
+            "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%%(committed_at)%%'"
+            " AND tablename LIKE 'portfolios_order%%'"
+        )
+        (indexes,) = cursor.fetchone()
+        cursor.execute(
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'portfolios_order'::regclass"
+        )
+        (partitions,) = cursor.fetchone()
+    assert indexes == partitions + 1  # of every partition, and of the table
+    plan = orders_between(ago(3600), None, ago(0))[:51].explain()
+    assert "committed" in plan
+    browser.get("/orders/")  # reads what the process keeps for later
+    with counted_statements() as few:
+        browser.get("/orders/")
+    make_order(Portfolio.objects.get(name="good"), 9, 1)
+    with counted_statements() as more:
+        browser.get("/orders/")
+    assert len(more) == len(few)
