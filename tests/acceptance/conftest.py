@@ -16,18 +16,14 @@ import pytest
 from chaos.harness.cluster import SHORT_LIMITS, Cluster
 from chaos.harness.installation import Installation, temporary_home
 
-#: Modules with an installation of their own that run with the `quick` ones: both halves of the
-#: acceptance tests take about the same time.
-ALSO_QUICK = ("test_crashpoints", "test_full_disk", "test_restore")
-
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests by shared installation, so that each is started once, and mark those of one
-    half as `quick`."""
+    """Group the tests by shared installation, so that each is started once, and mark those of the
+    one with short limits as `quick`: both halves take about the same time."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     for item in here:
-        if "quick_cluster" in getattr(item, "fixturenames", ()) or item.path.stem in ALSO_QUICK:
+        if "quick_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.quick)
     if len(here) == len(items):
         items.sort(key=_position)

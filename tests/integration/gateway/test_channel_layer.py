@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -203,8 +201,9 @@ def test_silent_listener_session_is_replaced(monkeypatch: pytest.MonkeyPatch) ->
 
     async def scenario(layer: PostgresChannelLayer) -> None:
         channel = await member(layer, "node.1")
-        (silent,) = await asyncio.to_thread(listening_sessions)
-        os.kill(silent, signal.SIGSTOP)
+        (pid,) = await asyncio.to_thread(listening_sessions)
+        silent = psutil.Process(pid)
+        silent.suspend()
         try:
             assert await next_of(layer, channel) == WAKE
             await layer.group_send("node.1", HINT)
@@ -212,8 +211,8 @@ def test_silent_listener_session_is_replaced(monkeypatch: pytest.MonkeyPatch) ->
                 pass  # a busy machine is late with an echo again
             assert heard == HINT
         finally:
-            os.kill(silent, signal.SIGCONT)
-            psutil.wait_procs([psutil.Process(silent)], timeout=10)
+            silent.resume()
+            psutil.wait_procs([silent], timeout=SOON_S)
 
     serve(scenario)
 
