@@ -5,11 +5,12 @@ State = account part (the runtime's) + strategy part (the strategy's own, plain 
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import zstandard
@@ -41,6 +42,8 @@ FORMAT = 3
 COUNTING_FORMAT = 2
 
 _encoder = msgspec.msgpack.Encoder()
+
+T = TypeVar("T")
 
 #: The fields of an event that the digest covers. Release times are covered by the rows.
 _covered = attrgetter("seq", "symbol", "open_units", "high_units", "low_units", "close_units")
@@ -234,6 +237,16 @@ class State(msgspec.Struct, omit_defaults=True):
 _decoder = msgspec.msgpack.Decoder(State)
 
 
+class _AccountPart(msgspec.Struct):
+    """A state of which only the account is decoded."""
+
+    account: Account
+    format: int = 1
+
+
+_account_decoder = msgspec.msgpack.Decoder(_AccountPart)
+
+
 def pack_state(state: State) -> bytes:
     """Return the state as msgpack. Dicts keep their order: strategies may rely on it."""
     return _encoder.encode(state)
@@ -260,19 +273,47 @@ def encode_state(state: State) -> bytes:
 
 def decode_state(data: bytes) -> State:
     """Return the state. Raise StateUnreadable if the bytes are invalid."""
+    state = _decode(_decoder, data)
+    _check_format(state.format)
+    return state
+
+
+def decode_account(data: bytes) -> Account:
+    """Return the account of a state; the strategy's part is skipped. Raise StateUnreadable."""
+    part = _decode(_account_decoder, data)
+    _check_format(part.format)
+    return part.account
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
     try:
         size = zstandard.frame_content_size(data)
         if not 0 <= size <= MAX_STATE_BYTES:
             raise StateUnreadable(f"a state of {size} bytes is refused, limit {MAX_STATE_BYTES}")
-        state = _decoder.decode(zstandard.ZstdDecompressor().decompress(data))
+        return decoder.decode(_decompressor().decompress(data))
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
         raise StateUnreadable(f"the checkpoint is not a valid state: {error}") from error
-    if state.format > FORMAT:
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """Return this thread's decompressor: making one takes five times as long as using it."""
+    try:
+        return _of_thread.decompressor
+    except AttributeError:
+        made = _of_thread.decompressor = zstandard.ZstdDecompressor()
+        return made
+
+
+_of_thread = threading.local()
+
+
+def _check_format(number: int) -> None:
+    """Raise StateUnreadable if a state of this format cannot be read."""
+    if number > FORMAT:
         raise StateUnreadable(
-            f"the checkpoint has state format {state.format}, and Ginkgo on this node reads formats"
+            f"the checkpoint has state format {number}, and Ginkgo on this node reads formats"
             f" up to {FORMAT}: upgrade this node, or run the portfolio on a node that is upgraded"
         )
-    return state
 
 
 def account_view(state: State) -> dict[str, Any]:

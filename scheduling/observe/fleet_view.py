@@ -8,17 +8,15 @@ are read every ten seconds, the interval of equity points.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import psycopg
 
 from portfolios.feeds.clock import Segment, head_at
-from portfolios.runtime.errors import StateUnreadable
-from portfolios.runtime.state import account_view, decode_state, strategy_view
 from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.snapshot import repeatable_read
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, FEED_SEGMENTS
@@ -27,6 +25,7 @@ from scheduling.decide.reasons import as_data, render
 from scheduling.decide.types import Reason
 from scheduling.observe.halts import HaltView, read_halts_in_force
 from scheduling.observe.node_losses import NodeLossView, read_losses
+from scheduling.observe.stored_state import UNKNOWN_ACCOUNT, stored_state
 from scheduling.timing import Timing, timing
 
 SPARKLINE_POINTS = 40
@@ -152,9 +151,10 @@ class PortfolioView:
     attempts: int
     reason: str
     why: dict[str, Any] | None  #: the data of `reason`
-    account: dict[str, Any]  #: cash, equity, pnl (Decimal, None before the first commit), positions
+    #: cash, equity, pnl (Decimal, None before the first commit), positions
+    account: Mapping[str, Any]
     starting_cash: Decimal
-    state: dict[str, Any]  #: the strategy's part of the state
+    state: Mapping[str, Any]  #: the strategy's part of the state
     spark: list[float]
     handoff: HandoffView | None
     orders_refused: int = 0
@@ -327,7 +327,7 @@ CROSS JOIN LATERAL (SELECT array_agg(equity ORDER BY seq) AS points FROM (
 WHERE p.archived_at IS NULL
 """
 
-_states: dict[int, tuple[int, dict[str, Any], dict[str, Any]]] = {}
+_states: dict[int, tuple[int, Mapping[str, Any], Mapping[str, Any]]] = {}
 _sparks: tuple[float, dict[int, list[float]]] = (float("-inf"), {})
 
 
@@ -542,26 +542,7 @@ def _decode_new(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
     ]
     if wanted:
         for row in cursor.execute(STATES, {"ids": wanted}).fetchall():
-            try:
-                state = decode_state(bytes(row.state))
-                view = account_view(state)
-                account = {
-                    "cash": Decimal(view["cash"]),
-                    "equity": Decimal(view["equity"]),
-                    "pnl": Decimal(view["pnl"]),
-                    "drawdown_pct": Decimal(view["drawdown_pct"]),
-                    "largest_drawdown": Decimal(view["largest_drawdown"]),
-                    "figures_since": view["figures_since"],
-                    "metrics": dict(state.metrics),
-                    "positions": view["positions"],
-                }
-                _states[row.portfolio_id] = (row.seq, account, strategy_view(state))
-            except (StateUnreadable, msgspec.MsgspecError):
-                # Shown as unknown; the node that loads the state reports the cause.
-                _states[row.portfolio_id] = (row.seq, dict(UNKNOWN_ACCOUNT), {})
-
-
-UNKNOWN_ACCOUNT: dict[str, Any] = {"cash": None, "equity": None, "pnl": None, "positions": []}
+            _states[row.portfolio_id] = (row.seq, *stored_state(bytes(row.state)))
 
 
 def _read_sparks(cursor: psycopg.Cursor[Any]) -> dict[int, list[float]]:

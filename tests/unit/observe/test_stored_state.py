@@ -1,0 +1,43 @@
+"""Stored states as pages show them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from portfolios.runtime import state as runtime_state
+from portfolios.runtime.state import Account, Position, State, StrategyPart, encode_state
+from scheduling.observe.stored_state import UNKNOWN_ACCOUNT, stored_state
+
+
+def trader() -> State:
+    # 99,000 in cash and 10 pieces at 101.0000: equity 100,010, profit 10
+    positions = {"XOM": Position(Decimal(10), Decimal("1000.0000"), 1_010_000)}
+    account = Account(Decimal(99_000), Decimal(100_000), Decimal(0), positions, [], 1)
+    return State(account, StrategyPart("sma_cross", 1, {}, {"closes": {"XOM": [1, 2]}}))
+
+
+def test_equity_and_profit_are_known_and_the_rest_is_computed_on_demand():
+    account, strategy = stored_state(encode_state(trader()))
+    assert (account["equity"], account["pnl"]) == (Decimal(100_010), Decimal(10))
+    assert [position["symbol"] for position in account["positions"]] == ["XOM"]
+    assert account["drawdown_pct"] == 0
+    assert dict(strategy) == {"closes": {"XOM": [1, 2]}}
+    assert account.get("nothing") is None
+
+
+def test_what_was_asked_first_does_not_change_the_answer():
+    data = encode_state(trader())
+    first, second = stored_state(data)[0], stored_state(data)[0]
+    assert len(first) > 3
+    assert dict(first) == dict(second)
+    assert first["cash"] == Decimal(99_000) == second["cash"]
+
+
+def test_unreadable_state_is_unknown_and_not_zero():
+    newer = msgspec.structs.replace(trader(), format=runtime_state.FORMAT + 1)
+    for data in (b"", b"not a state", encode_state(newer)):
+        account, strategy = stored_state(data)
+        assert account == UNKNOWN_ACCOUNT
+        assert not strategy
