@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from scheduling.observe.node_losses import MoveView, NodeLossView
 
 GOOD_AFTER_S = 60.0  #: a revision is good after this many healthy seconds
-MAX_CELLS = 20  #: above this capacity the load is one bar instead of a cell per place
+MAX_RUNNING_ROWS = 20  #: of handoffs; the rest is one link
 MAX_UNASSIGNED_ROWS = 5  #: the rest is one link
 MAX_RECENT_ROWS = 12
 MAX_TARGETS = 3  #: named in the row of a loss; the rest is counted
@@ -56,9 +55,8 @@ class Card:
     """A portfolio shown in the column of its node."""
 
     portfolio: PortfolioView
+    node: str  #: whose column shows it; empty if none does
     message: Message | None
-    spark: str  #: points of a polyline in a box of 76 by 18
-    spark_end: tuple[float, float] | None
     marks: tuple[str, ...]  #: pinned, proving, stalled
 
     @property
@@ -73,9 +71,11 @@ class Card:
         return self.portfolio.strategy == "canary"
 
     @property
-    def canary_clean(self) -> bool:
+    def canary_clean(self) -> bool | None:
+        """Return whether the canary saw neither a gap nor a duplicate; None if that is unknown."""
         state = self.portfolio.state or {}
-        return not state.get("gaps") and not state.get("duplicates")
+        counts = state.get("gaps"), state.get("duplicates")
+        return None if None in counts else not any(counts)
 
     @property
     def pnl(self) -> Any:
@@ -99,10 +99,8 @@ class Column:
     status: str
     cards: tuple[Card, ...]
     reserved: tuple[ReservedSlot, ...]
-    cells: tuple[str, ...]  #: a CSS class per place; empty if the load is shown as one bar
     used: float
     held: float
-    lease_level: str  #: ok, late or out
     status_line: Message | None
     loss: Message | None  #: shown if `status_line` is None; links to the what-if page
     trouble_rank: str  #: sort key of columns in trouble; empty if there is none
@@ -113,27 +111,6 @@ class Column:
     @property
     def load(self) -> float:
         return self.used + self.held
-
-    @property
-    def lease_width(self) -> float:
-        """Return the remaining lease as the width of a bar of 300."""
-        ttl = self.node.lease_ttl_s or 30
-        return round(300 * min(max((self.node.lease_left_s or 0) / ttl, 0), 1), 1)
-
-    @property
-    def lease_seconds(self) -> int:
-        """Return the remaining lease in whole seconds, rounded up as a countdown does."""
-        return max(math.ceil(self.node.lease_left_s or 0), 0)
-
-    @property
-    def load_width(self) -> float:
-        """Return the load as the width of a bar of 100."""
-        return round(100 * min(self.load / (self.node.capacity or 1), 1), 1)
-
-    @property
-    def chips(self) -> list[tuple[str, Any]]:
-        """Return the two labels that fit on one line."""
-        return sorted((self.node.labels or {}).items())[:2]
 
     @property
     def load_text(self) -> str:
@@ -223,10 +200,12 @@ class BoardPage:
     stopped_by_system: int
     stopped_manually: int
     running: tuple[RunningRow, ...]
+    running_more: int
     recent: tuple[RecentRow, ...]
     counts: FleetCounts
     first_in_trouble: str = ""
     alerts: tuple[AlertNotice, ...] = ()
+    elsewhere: tuple[Card, ...] = ()  #: cards of portfolios that no column shows
 
 
 #: Alerts that columns, cards, unassigned rows and banners do not already show, with their labels.
@@ -270,14 +249,18 @@ def build_board_page(fleet: FleetView, good_after_s: float = GOOD_AFTER_S) -> Bo
     cards: dict[str, list[Card]] = {}
     reserved: dict[str, list[ReservedSlot]] = {}
     unassigned: list[PortfolioView] = []
+    elsewhere: list[Card] = []
     stopped_manually = 0
     for portfolio in fleet.portfolios:
         owner, target = column_of(portfolio)
         if target is not None:
             reserved.setdefault(target, []).append(_reserved_slot(portfolio))
+        card = _card(portfolio, owner or "", fleet.at, good_after_s)
         if owner is not None:
-            cards.setdefault(owner, []).append(_card(portfolio, fleet.at, good_after_s))
-        elif portfolio.phase == "stopped":
+            cards.setdefault(owner, []).append(card)
+            continue
+        elsewhere.append(card)
+        if portfolio.phase == "stopped":
             stopped_manually += 1
         else:
             unassigned.append(portfolio)
@@ -296,7 +279,8 @@ def build_board_page(fleet: FleetView, good_after_s: float = GOOD_AFTER_S) -> Bo
         pending=sum(p.phase not in ("halted", "quarantined") for p in waiting),
         stopped_by_system=sum(p.phase in ("halted", "quarantined") for p in waiting),
         stopped_manually=stopped_manually,
-        running=tuple(_running_row(h, fleet.at) for h in fleet.handoffs_active),
+        running=tuple(_running_row(h, fleet.at) for h in fleet.handoffs_active[:MAX_RUNNING_ROWS]),
+        running_more=max(len(fleet.handoffs_active) - MAX_RUNNING_ROWS, 0),
         recent=recent_rows(fleet.handoffs_single, fleet.losses),
         counts=_fleet_counts(fleet, columns),
         first_in_trouble=in_trouble[0].node.name if in_trouble else "",
@@ -305,6 +289,7 @@ def build_board_page(fleet: FleetView, good_after_s: float = GOOD_AFTER_S) -> Bo
             for alert in fleet.alerts
             if alert.kind in ALERT_LABELS
         ),
+        elsewhere=tuple(elsewhere),
     )
 
 
@@ -315,8 +300,7 @@ def display_status(node: NodeView) -> str:
     return node.status
 
 
-def _card(portfolio: PortfolioView, now: datetime, good_after_s: float) -> Card:
-    points, end = sparkline_points(portfolio.spark)
+def _card(portfolio: PortfolioView, node: str, now: datetime, good_after_s: float) -> Card:
     marks = []
     if portfolio.pinned_node:
         marks.append("pinned")
@@ -324,7 +308,7 @@ def _card(portfolio: PortfolioView, now: datetime, good_after_s: float) -> Card:
         marks.append("proving")
     if portfolio.stalled:
         marks.append("stalled")
-    return Card(portfolio, card_message(portfolio, now, good_after_s), points, end, tuple(marks))
+    return Card(portfolio, node, card_message(portfolio, now, good_after_s), tuple(marks))
 
 
 def _is_proving(portfolio: PortfolioView) -> bool:
@@ -370,27 +354,6 @@ def card_message(
     return None
 
 
-def sparkline_points(
-    values: Iterable[float], width: float = 76, height: float = 18, margin: float = 2
-) -> tuple[str, tuple[float, float] | None]:
-    """Return the points of a polyline through `values` and its last point; empty below two."""
-    numbers = list(values or ())
-    if len(numbers) < 2:
-        return "", None
-    low, high = min(numbers), max(numbers)
-    across = (width - 2 * margin) / (len(numbers) - 1)
-    up = (height - 2 * margin) / (high - low) if high > low else 0.0
-    middle = height / 2
-    points = [
-        (
-            round(margin + i * across, 1),
-            round(height - margin - (v - low) * up if up else middle, 1),
-        )
-        for i, v in enumerate(numbers)
-    ]
-    return " ".join(f"{x},{y}" for x, y in points), points[-1]
-
-
 def unplaced_text(portfolio: PortfolioView) -> str:
     """Return how many orders were refused or suppressed since the last one that was placed."""
     return ngettext(
@@ -425,10 +388,8 @@ def _column(
         status=status,
         cards=cards,
         reserved=reserved,
-        cells=_cells(node.capacity, cards, reserved),
         used=on,
         held=held,
-        lease_level=lease_level(node),
         status_line=fifth,
         loss=_loss_line(node, fleet.at) if fifth is None else None,
         trouble_rank=order,
@@ -436,19 +397,6 @@ def _column(
         moved_more=loss.moved - len(moves) if loss and moves else 0,
         note=_lost_note(len(cards), loss) if status == "lost" else "",
     )
-
-
-def _cells(
-    capacity: float, cards: tuple[Card, ...], reserved: tuple[ReservedSlot, ...]
-) -> tuple[str, ...]:
-    if capacity > MAX_CELLS:
-        return ()
-    cells: list[str] = []
-    for card in cards:
-        cells += ["used", *["used double"] * (int(card.portfolio.weight) - 1)]
-    for slot in reserved:
-        cells += ["reserved"] * int(slot.weight)
-    return tuple((cells + [""] * int(capacity))[: max(int(capacity), len(cells))])
 
 
 def lease_level(node: NodeView) -> str:

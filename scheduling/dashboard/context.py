@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control
 
 from scheduling.dashboard.actions import offline_help
-from scheduling.dashboard.board import build_board_page
+from scheduling.dashboard.board import BoardPage
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.permissions import may_act, role_of
 from scheduling.presentation.formatting import percent
@@ -30,6 +29,7 @@ PAGES = (
 )
 
 Parts = dict[str, str]
+BOARD_PARTS = ("fleet_summary", "feed_head", "unassigned", "handoff_sidebar")
 
 
 def summary_context(fleet: FleetView) -> dict[str, Any]:
@@ -76,24 +76,18 @@ def render_problem(request: HttpRequest, status: int, title: str, sentence: str)
     return render_page(request, template, context, status)
 
 
-def board_parts(fleet: FleetView, operator: bool) -> tuple[Parts, list[str]]:
-    """Render the parts of the board page by element id, and return the order of the columns."""
-    page = build_board_page(fleet, settings.GINKGO.good_after_s)
+def board_parts(page: BoardPage, operator: bool) -> Parts:
+    """Render the parts of the board page by element id: all but its columns and cards."""
     context = {
-        **summary_context(fleet),
+        **summary_context(page.fleet),
         "board_page": page,
         "may_act": operator,
     }
     parts = common_parts(context)
-    parts |= render_parts(("fleet_summary", "unassigned", "handoff_sidebar"), context)
-    if page.columns and fleet.portfolios:
+    parts |= render_parts(BOARD_PARTS, context)
+    if page.columns and page.fleet.portfolios:
         parts["part-first-steps"] = '<div id="part-first-steps"></div>'
-    columns = []
-    for column in page.columns:
-        key = f"col-{column.node.name}"
-        columns.append(key)
-        parts[key] = render_to_string("dashboard/parts/column.html", {**context, "column": column})
-    return parts, columns
+    return parts
 
 
 def common_parts(context: dict[str, Any]) -> Parts:

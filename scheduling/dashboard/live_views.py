@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from django.conf import settings
 from django.utils import translation
 
+from scheduling.dashboard.board import BoardPage, build_board_page
 from scheduling.dashboard.context import (
+    Parts,
     board_parts,
     common_parts,
     render_parts,
     summary_context,
 )
+from scheduling.dashboard.figures import BoardFigures, board_figures
 from scheduling.dashboard.portfolio_page import portfolio_context
 from scheduling.observe.fleet_view import FleetView
 from scheduling.observe.portfolio_log import read_log
@@ -40,15 +44,37 @@ def parse_view(requested: str, operator: bool, language: str = "") -> LiveView:
     return LiveView("board" if page == "board" else "page", "", operator, known_language)
 
 
-def render_view(fleet: FleetView, view: LiveView) -> tuple[dict[str, str], list[str] | None]:
-    """Render the parts of the view by element id; also return the column order of the board."""
+class Rendered(NamedTuple):
+    """What a page shows of one snapshot."""
+
+    parts: Parts  #: HTML by element id
+    figures: BoardFigures | None = None  #: of the board
+
+
+def render_views(fleet: FleetView, views: Iterable[LiveView]) -> dict[LiveView, Rendered]:
+    """Render the views. Those of one page in one language share its figures."""
+    pages: dict[str, tuple[BoardPage, BoardFigures]] = {}
+    return {view: render_view(fleet, view, pages) for view in views}
+
+
+def render_view(
+    fleet: FleetView,
+    view: LiveView,
+    pages: dict[str, tuple[BoardPage, BoardFigures]] | None = None,
+) -> Rendered:
+    """Render one view. `pages` holds the boards of this snapshot so far, by language."""
     with translation.override(view.language):
-        return _render(fleet, view)
+        if view.page != "board":
+            return Rendered(_parts(fleet, view))
+        pages = {} if pages is None else pages
+        if view.language not in pages:
+            page = build_board_page(fleet, settings.GINKGO.good_after_s)
+            pages[view.language] = page, board_figures(page)
+        page, figures = pages[view.language]
+        return Rendered(board_parts(page, view.operator), figures)
 
 
-def _render(fleet: FleetView, view: LiveView) -> tuple[dict[str, str], list[str] | None]:
-    if view.page == "board":
-        return board_parts(fleet, view.operator)
+def _parts(fleet: FleetView, view: LiveView) -> Parts:
     context = {**summary_context(fleet), "may_act": view.operator}
     parts = common_parts(context)
     if view.page == "portfolio":
@@ -58,4 +84,4 @@ def _render(fleet: FleetView, view: LiveView) -> tuple[dict[str, str], list[str]
             parts |= render_parts(
                 ("head", "positions", "metrics", "log"), context, folder="portfolio"
             )
-    return parts, None
+    return parts

@@ -1,4 +1,7 @@
-"""Publish one snapshot a second to all open pages of this web process, as the parts that changed.
+"""Publish one snapshot a second to all open pages of this web process, as what changed in it.
+
+Pages with the same view are sent the same text. The figures of the board, which are most of it, are
+encoded once for all views in a language.
 
 The publisher starts with the first page and stops with the last. A hint on the channel layer's
 group `board` makes it read at once. Without hints it still reads every second, so that a lost hint
@@ -8,18 +11,20 @@ costs time but never correctness.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from channels.layers import get_channel_layer
 from django.db import connection, connections
 
 from scheduling.dashboard.board import describe_changes
-from scheduling.dashboard.live_views import LiveView, render_view
+from scheduling.dashboard.figures import BoardFigures, encode_json, message_of
+from scheduling.dashboard.live_views import LiveView, Rendered, render_views
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.presentation.formatting import clock
@@ -29,6 +34,9 @@ logger = logging.getLogger(__name__)
 GROUP = "board"
 PERIOD_S = 1.0
 MIN_PERIOD_S = 0.2  #: the least time between two reads, however many hints arrive
+#: And at least as many times the processor time of the last read: a large fleet in commotion, whose
+#: hints never end, takes a fifth of a core.
+REST = 4.0
 LISTEN_RETRY_S = 5.0
 
 Deliver = Callable[[str], None]
@@ -38,10 +46,17 @@ Deliver = Callable[[str], None]
 class _Sent:
     """What was last sent to the subscribers of one view."""
 
-    parts: dict[str, str] = field(default_factory=dict)
-    columns: list[str] | None = None
+    rendered: Rendered = field(default_factory=lambda: Rendered({}))
     at: str = ""
     taken: float = 0.0  #: loop time when its snapshot was read
+
+
+class _Snapshot(NamedTuple):
+    """One read of the fleet, as pages show it."""
+
+    fleet: FleetView
+    rendered: dict[LiveView, Rendered]
+    cpu_s: float  #: spent on it
 
 
 class BoardPublisher:
@@ -53,13 +68,14 @@ class BoardPublisher:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._last_fleet: FleetView | None = None
+        self._rest_s = 0.0  #: after the last read, before the next
 
     def subscribe(self, deliver: Deliver, view: LiveView) -> None:
-        """Send `deliver` all known parts at once, and from then on the changes."""
+        """Send `deliver` everything known at once, and from then on the changes."""
         self._subscribers[deliver] = view
         shown = self._sent.get(view)
-        if shown is not None and shown.parts:
-            deliver(_message(shown, shown.parts, shown.columns, []))
+        if shown is not None:
+            deliver(_message(shown, shown.rendered.parts, _encoded(shown.rendered.figures), []))
         self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -85,12 +101,11 @@ class BoardPublisher:
                 self._wake.clear()
                 started = loop.time()
                 await self._publish(loop, thread)
-                spent = loop.time() - started
-                await asyncio.sleep(max(MIN_PERIOD_S - spent, 0))
+                pause_s = min(max(MIN_PERIOD_S, self._rest_s), PERIOD_S)
+                await asyncio.sleep(max(started + pause_s - loop.time(), 0))
+                left_s = started + PERIOD_S - loop.time()
                 try:
-                    await asyncio.wait_for(
-                        self._wake.wait(), max(PERIOD_S - MIN_PERIOD_S - spent, 0.01)
-                    )
+                    await asyncio.wait_for(self._wake.wait(), max(left_s, 0.01))
                 except TimeoutError:
                     pass
         finally:
@@ -102,30 +117,38 @@ class BoardPublisher:
         views = set(self._subscribers.values())
         taken = loop.time()
         try:
-            fleet, rendered = await loop.run_in_executor(thread, _read_and_render, views)
+            snapshot = await loop.run_in_executor(thread, _read_and_render, views)
+            self._rest_s = REST * snapshot.cpu_s
+            self._send_changes(snapshot, taken)
         except Exception as error:
             if isinstance(error, SnapshotUnavailable):  # an outage needs no traceback
                 logger.warning("%s", error)
             else:
                 logger.exception("the board could not be read")
             self._broadcast({"type": "unreadable", "sentence": "The database does not respond."})
-            return
+
+    def _send_changes(self, snapshot: _Snapshot, taken: float) -> None:
+        """Send each page what changed for it."""
+        fleet = snapshot.fleet
         announcements = (
             describe_changes(self._last_fleet, fleet) if self._last_fleet is not None else []
         )
         self._last_fleet = fleet
-        for view, (parts, columns) in rendered.items():
-            before = self._sent.get(view, _Sent())
-            changed = {k: html for k, html in parts.items() if before.parts.get(k) != html}
-            shown = _Sent(parts, columns, clock(fleet.at), taken)
-            self._sent[view] = shown
-            message = _message(shown, changed, columns, announcements)
+        encoded: dict[tuple[int, int], msgspec.Raw] = {}  #: by the figures before and after
+        for view, rendered in snapshot.rendered.items():
+            before = self._sent.get(view, _Sent()).rendered
+            changed = {k: html for k, html in rendered.parts.items() if before.parts.get(k) != html}
+            step = id(before.figures), id(rendered.figures)
+            if step not in encoded:
+                encoded[step] = _encoded(rendered.figures, before.figures)
+            shown = self._sent[view] = _Sent(rendered, clock(fleet.at), taken)
+            message = _message(shown, changed, encoded[step], announcements)
             for deliver, subscribed in list(self._subscribers.items()):
                 if subscribed == view:
                     deliver(message)
 
     def _broadcast(self, message: dict[str, Any]) -> None:
-        text = json.dumps(message)
+        text = encode_json(message).decode()
         for deliver in list(self._subscribers):
             deliver(text)
 
@@ -151,20 +174,25 @@ class BoardPublisher:
                 await asyncio.sleep(LISTEN_RETRY_S)
 
 
-def _read_and_render(
-    views: set[LiveView],
-) -> tuple[FleetView, dict[LiveView, tuple[dict[str, str], list[str] | None]]]:
+def _read_and_render(views: set[LiveView]) -> _Snapshot:
     """Read one snapshot and render every view of it. A connection that failed is closed."""
+    before = time.thread_time()
     try:
         fleet = read_fleet_view()
-        return fleet, {view: render_view(fleet, view) for view in views}
+        rendered = render_views(fleet, views)
+        return _Snapshot(fleet, rendered, time.thread_time() - before)
     except Exception:
         connection.close()
         raise
 
 
+def _encoded(figures: BoardFigures | None, before: BoardFigures | None = None) -> msgspec.Raw:
+    """Return what changed in the figures of the board; null for a page without them."""
+    return msgspec.Raw(encode_json(message_of(figures, before) if figures else None))
+
+
 def _message(
-    shown: _Sent, parts: dict[str, str], columns: list[str] | None, announcements: list[str]
+    shown: _Sent, parts: dict[str, str], figures: msgspec.Raw, announcements: list[str]
 ) -> str:
     now = asyncio.get_running_loop().time()
     message: dict[str, Any] = {
@@ -172,12 +200,11 @@ def _message(
         "at": shown.at,
         "age_ms": round(1000 * (now - shown.taken)),
         "parts": parts,
+        "figures": figures,
     }
-    if columns is not None:
-        message["columns"] = columns
     if announcements:
         message["announce"] = announcements
-    return json.dumps(message)
+    return encode_json(message).decode()
 
 
 def process_publisher() -> BoardPublisher:

@@ -489,7 +489,8 @@ def test_board_and_migration_work_without_scripts(browser, installation):
     target = free_node(installation, name)
     with dashboard_window(browser, installation, java_script_enabled=False) as window:
         window.sign_in(installation.access["username"], installation.access["password"])
-        assert window.page.locator(".card").count() == 9
+        assert window.page.locator("tr[data-portfolio]").count() == 9
+        assert window.page.locator("tr[data-node][data-status=alive]").count() == 3
         assert window.page.inner_text("#live").startswith("Figures from ")
         window.open(f"/portfolios/{name}/migrate/")
         window.page.check(f'input[value="{target}"]')

@@ -2,11 +2,12 @@
 const chosen = new Map(); // node → open, as the user chose
 
 function update() {
-  const columns = [...document.querySelectorAll(".col")];
+  const columns = [...document.querySelectorAll(".col:not([hidden])")];
   const inTrouble = columns.some((c) => c.hasAttribute("data-first"));
   columns.forEach((column, index) => {
     const openByDefault = inTrouble ? column.hasAttribute("data-first") : index === 0;
     const open = chosen.get(column.dataset.node) ?? openByDefault;
+    if (column.classList.contains("open") === open) return;
     column.classList.toggle("open", open);
     column.querySelector("[data-fold]")?.setAttribute("aria-expanded", String(open));
   });

@@ -2,22 +2,33 @@
 const integers = new Intl.NumberFormat("en");
 let received = performance.now();
 let stopped = false;
+let serverTime = null; // of the newest snapshot, epoch s
 
+function setAttribute(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+function level(left, ttl) {
+  if (left <= 0) return "out";
+  return left < (ttl * 2) / 3 - 1 ? "late" : "ok"; // one second is for a heartbeat in transit
+}
+
+// Only those in view: the others are counted when they come into it.
 function countLeases(since) {
+  if (serverTime === null) return;
   for (const lease of document.querySelectorAll(".lease")) {
+    if (!lease.checkVisibility({ contentVisibilityAuto: true })) continue;
     const ttl = Number(lease.dataset.ttl) || 30;
-    const left = Math.max(Number(lease.dataset.left) - since, 0);
+    const left = Math.max(Number(lease.dataset.until) - serverTime - since, 0);
     const seconds = Math.ceil(left);
-    lease.querySelector(".fg").setAttribute("width", String(Math.min((300 * left) / ttl, 300)));
+    setAttribute(lease.querySelector(".fg"), "width", Math.min((300 * left) / ttl, 300).toFixed(0));
+    setAttribute(lease, "data-level", level(left, ttl));
     const text = `${seconds} s`;
     const output = lease.querySelector("output");
     if (output.textContent !== text) {
       output.textContent = text;
       lease.setAttribute("aria-valuenow", String(seconds));
       lease.setAttribute("aria-valuetext", text);
-    }
-    if (lease.dataset.level !== "out") {
-      lease.dataset.level = left <= 0 ? "out" : left < (ttl * 2) / 3 - 1 ? "late" : "ok";
     }
   }
 }
@@ -45,6 +56,11 @@ export function tick() {
   countLeases(since);
   countSteps(since);
   countHead(since);
+}
+
+// Leases run down from this time, epoch s.
+export function setServerTime(now) {
+  if (now !== null && now !== undefined) serverTime = now;
 }
 
 export function snapshotArrived() {

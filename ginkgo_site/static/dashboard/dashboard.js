@@ -1,6 +1,7 @@
 // Entry point. Every page works without it; with it figures are live and forms open as dialogs.
 
 import { startAccordion } from "./accordion.js";
+import { startBoard } from "./board.js";
 import { startClocks } from "./clocks.js";
 import { startCopy } from "./copy.js";
 import { startDialogs } from "./dialogs.js";
@@ -17,6 +18,7 @@ startTimes();
 startMenus();
 startDialogs();
 startPortfolioForm();
+startBoard();
 startAccordion();
 startKeyboard();
 startCopy();

@@ -1,5 +1,7 @@
 // The board is one tab stop. While a card has the focus: arrows move among cards, Enter opens one, M
 // migrates it, W opens the what-if page for the loss of its node, the menu key or a full stop opens its menu.
+import { neighbour } from "./board.js";
+
 let current = ""; // the portfolio whose card is the tab stop
 
 function cards() {
@@ -10,8 +12,10 @@ function updateTabStop() {
   const all = cards();
   if (!all.some((card) => card.dataset.portfolio === current)) current = all[0]?.dataset.portfolio ?? "";
   for (const card of document.querySelectorAll(".card")) {
-    card.setAttribute("tabindex", card.dataset.portfolio === current ? "0" : "-1");
-    for (const inner of card.querySelectorAll(".card-name a, .card-name button")) inner.setAttribute("tabindex", "-1");
+    const stop = card.dataset.portfolio === current ? 0 : -1;
+    if (card.getAttribute("tabindex") === String(stop)) continue;
+    card.tabIndex = stop;
+    for (const inner of card.querySelectorAll(".card-name a, .card-name button")) inner.tabIndex = -1;
   }
 }
 
@@ -23,8 +27,7 @@ function focusCard(card) {
 }
 
 function inNextColumn(card, step) {
-  const columns = [...document.querySelectorAll(".col")].filter((c) => c.querySelector(".card"));
-  const column = columns[columns.indexOf(card.closest(".col")) + step];
+  const column = neighbour(card.closest(".col").dataset.node, step);
   if (!column) return null;
   const mine = [...card.parentNode.querySelectorAll(".card")].indexOf(card);
   const theirs = [...column.querySelectorAll(".card")];

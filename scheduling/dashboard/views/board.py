@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.board import build_board_page
 from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
+from scheduling.dashboard.figures import (
+    board_figures,
+    encode_json,
+    message_of,
+    plain_node_rows,
+    plain_rows,
+)
 
 
 @require_safe
@@ -16,6 +26,21 @@ from scheduling.dashboard.decorators import viewer_required
 def board(request: HttpRequest) -> HttpResponse:
     """Show nodes as columns, portfolios as cards, and the handoffs."""
     context = page_context(request, "board", live_view="board")
-    context["board_page"] = build_board_page(context["fleet"], settings.GINKGO.good_after_s)
-    context["server_address"] = request.build_absolute_uri("/").rstrip("/")
+    page = build_board_page(context["fleet"], settings.GINKGO.good_after_s)
+    context |= {
+        "board_page": page,
+        "figures": as_json_script(message_of(board_figures(page))),
+        "plain_rows": plain_rows(page),
+        "plain_node_rows": plain_node_rows(page),
+        "server_address": request.build_absolute_uri("/").rstrip("/"),
+    }
     return render_page(request, "dashboard/board.html", context)
+
+
+def as_json_script(value: Any) -> SafeString:
+    """Return the value as the content of a `<script type="application/json">`."""
+    # As Django's json_script, with an encoder that takes a fiftieth of the time.
+    return SafeString(encode_json(value).decode().translate(_ESCAPES))
+
+
+_ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}

@@ -11,6 +11,7 @@ import pytest
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import publisher
+from scheduling.dashboard.figures import CARD_FIELDS
 from scheduling.dashboard.live_views import LiveView, parse_view, render_view
 from scheduling.dashboard.publisher import BoardPublisher
 from scheduling.errors import SnapshotUnavailable
@@ -72,18 +73,23 @@ async def test_first_message_has_all_parts_and_later_ones_only_changes(board_pub
     page = Page()
     board_publisher.subscribe(page, OPERATOR)
     first = await page.next()
-    assert {"part-fleet-summary", "part-handoff-sidebar", "part-total-equity", "col-node-1"} <= set(
+    assert {"part-fleet-summary", "part-handoff-sidebar", "part-total-equity"} <= set(
         first["parts"]
     )
-    assert first["columns"] == ["col-node-1", "col-node-2", "col-node-3"]
+    assert first["figures"]["nodes"]["names"] == ["node-1", "node-2", "node-3"]
+    assert set(first["figures"]["portfolios"]["columns"]) == set(CARD_FIELDS)
     changed = source.board.nodes[:1] + [
-        dataclasses.replace(node, lease_left_s=12.0) if node.name == "node-2" else node
+        dataclasses.replace(node, cordoned=True) if node.name == "node-2" else node
         for node in source.board.nodes[1:]
     ]
     source.board = dataclasses.replace(source.board, nodes=changed)
-    while not (later := await page.next())["parts"]:
+    while "nodes" not in (later := await page.next())["figures"]:
         pass
-    assert set(later["parts"]) == {"col-node-2"}
+    assert later["parts"] == {}
+    assert later["figures"] == {
+        "now": board_fixture.NOW.timestamp(),
+        "nodes": {"columns": {"cordoned": {"at": [1], "to": [True]}}},
+    }
 
 
 async def test_page_gets_a_message_every_period_without_changes(board_publisher):
@@ -92,6 +98,7 @@ async def test_page_gets_a_message_every_period_without_changes(board_publisher)
     await page.next()
     still = await page.next()
     assert still["parts"] == {}
+    assert set(still["figures"]) == {"now"}
     assert still["at"] == "14:05:12 UTC"
 
 
@@ -108,8 +115,10 @@ async def test_viewer_is_sent_no_actions(board_publisher):
     viewer, operator = Page(), Page()
     board_publisher.subscribe(viewer, VIEWER)
     board_publisher.subscribe(operator, OPERATOR)
-    assert "data-dialog" not in json.dumps((await viewer.next())["parts"])
-    assert "data-dialog" in json.dumps((await operator.next())["parts"])
+    of_viewer, of_operator = await viewer.next(), await operator.next()
+    assert "data-dialog" not in json.dumps(of_viewer)
+    assert "data-dialog" in json.dumps(of_operator["parts"])
+    assert of_viewer["figures"] == of_operator["figures"]
 
 
 async def test_publisher_stops_when_the_last_page_is_closed(board_publisher, source):
@@ -131,7 +140,7 @@ async def test_later_page_gets_all_parts_at_once(board_publisher):
     board_publisher.subscribe(early, OPERATOR)
     await early.next()
     board_publisher.subscribe(late, OPERATOR)
-    assert "col-node-1" in (await late.next())["parts"]
+    assert (await late.next())["figures"]["nodes"]["names"][0] == "node-1"
 
 
 async def test_failed_read_is_reported_and_not_shown_as_an_empty_board(
@@ -212,8 +221,7 @@ def test_portfolio_view_has_new_lines_of_its_log_escaped():
     fleet = board_fixture.busy_fleet()
     (shown,) = [p for p in fleet.portfolios if p.name == "aapl-sma"]
     view = LiveView("portfolio", "aapl-sma", False)
-    before, _ = render_view(fleet, view)
-    assert "have printed nothing yet" in before["part-log"]
+    assert "have printed nothing yet" in render_view(fleet, view).parts["part-log"]
     for no, (text, lost) in enumerate((("<b>one</b>", 0), ("", 7), ("two", 0)), 1):
         LogLine.objects.create(
             portfolio_id=shown.id,
@@ -225,7 +233,7 @@ def test_portfolio_view_has_new_lines_of_its_log_escaped():
             lost=lost,
             end_byte=no,
         )
-    part = render_view(fleet, view)[0]["part-log"]
+    part = render_view(fleet, view).parts["part-log"]
     shown_lines = [part.index(text) for text in ("two", "(7 lines were lost here)", "&lt;b&gt;one")]
     assert shown_lines == sorted(shown_lines)  # newest first
-    assert render_view(fleet, LiveView("portfolio", "beta", False))[0].get("part-log") is None
+    assert "part-log" not in render_view(fleet, LiveView("portfolio", "beta", False)).parts

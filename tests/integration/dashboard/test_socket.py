@@ -86,7 +86,7 @@ async def test_viewer_is_sent_the_board_without_actions():
     opened = Socket(await database_sync_to_async(cookie_of)("vic", "viewer"))
     await opened.open()
     message = await opened.message()
-    assert message["columns"] == ["col-node-1", "col-node-2", "col-node-3"]
+    assert message["figures"]["nodes"]["names"] == ["node-1", "node-2", "node-3"]
     assert "data-dialog" not in json.dumps(message)
     await opened.leave()
 
@@ -105,6 +105,7 @@ async def test_portfolio_page_is_sent_its_head_and_positions():
         "part-metrics",
         "part-positions",
     }
+    assert message["figures"] is None
     assert "Migrate…" in message["parts"]["part-head"]
     await opened.leave()
 

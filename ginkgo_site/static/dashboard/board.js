@@ -1,0 +1,231 @@
+// The board: a column for each node and a card for each portfolio, made from the templates of the page. Of a large
+// fleet only columns near the window have cards; the figures of all are here, so that scrolling waits for nothing.
+import { Bound } from "./bind.js";
+import { setServerTime } from "./clocks.js";
+import { cardFigures, columnFigures, nodes, portfolios } from "./figures.js";
+
+const ALWAYS_WHOLE = 30; // nodes; with fewer, every column has its cards
+const NEAR = "600px"; // this far outside of the window columns have cards
+const REGROUPING = ["node", "target"];
+
+const board = document.getElementById("board");
+const templates = Object.fromEntries(
+  ["column", "card", "slot"].map((kind) => [kind, document.getElementById(`${kind}-template`)]),
+);
+const narrow = matchMedia("(max-width: 720px)");
+const columns = new Map(); // node → its column
+const cards = new Map(); // portfolio → the Bound of its card
+const nodeOf = new Map(); // portfolio → the node whose column had its card last
+const near = new Set(); // nodes whose columns are near the window
+let here = new Map(); // node → rows of its portfolios
+let coming = new Map(); // node → rows of portfolios that it reserves a slot for
+
+const observer = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) {
+      const name = entry.target.dataset.node;
+      if (entry.isIntersecting) near.add(name);
+      else near.delete(name);
+      if (columns.has(name)) fill(name);
+    }
+    document.dispatchEvent(new CustomEvent("ginkgo-updated"));
+  },
+  { root: null, rootMargin: NEAR, scrollMargin: NEAR },
+);
+
+// Keep what has the focus or an open menu, wherever the window is.
+function isInUse(column) {
+  const element = column.bound.element;
+  return element.contains(document.activeElement) || element.querySelector(":popover-open");
+}
+
+function isShown(name) {
+  return nodes.names.length < ALWAYS_WHOLE || near.has(name) || isInUse(columns.get(name));
+}
+
+function group(field) {
+  const found = new Map();
+  portfolios.columns[field].forEach((name, row) => {
+    if (!name) return;
+    if (found.has(name)) found.get(name).push(row);
+    else found.set(name, [row]);
+  });
+  return found;
+}
+
+// Put an element in its place; where the browser can, without losing its focus or closing its menu.
+function place(parent, element, before) {
+  if (element.parentNode === parent && element.nextElementSibling === before) return;
+  if (element.isConnected && parent.moveBefore) parent.moveBefore(element, before);
+  else parent.insertBefore(element, before);
+}
+
+function arrange(parent, elements) {
+  let after = null;
+  for (const element of elements.toReversed()) {
+    place(parent, element, after);
+    after = element;
+  }
+}
+
+function bound(kind, known, name) {
+  if (!known.has(name)) known.set(name, new Bound(templates[kind], name));
+  return known.get(name);
+}
+
+function newColumn(name) {
+  const made = new Bound(templates.column, name);
+  observer.observe(made.element);
+  const find = (selector) => made.element.querySelector(selector);
+  return {
+    bound: made,
+    cards: find(".cards"),
+    cells: find(".cells"),
+    summary: find(".card-summary"),
+    slots: new Map(),
+  };
+}
+
+function drawCells(column, row, name) {
+  const weights = (here.get(name) ?? []).map((card) => portfolios.get(card, "weight"));
+  const reserved = (coming.get(name) ?? []).map((card) => portfolios.get(card, "weight"));
+  const capacity = nodes.get(row, "capacity");
+  const key = `${capacity}|${weights}|${reserved}`;
+  if (column.drawn === key) return;
+  column.drawn = key;
+  const cells = weights.flatMap((weight) => ["used", ...Array(weight - 1).fill("used double")]);
+  cells.push(...reserved.flatMap((weight) => Array(weight).fill("reserved")));
+  while (cells.length < capacity) cells.push("");
+  column.cells.replaceChildren(...(columnFigures(row).hasCells ? cells : []).map(mark));
+}
+
+function drawSummary(column, name) {
+  const states = narrow.matches ? (here.get(name) ?? []).map((row) => portfolios.get(row, "state")) : [];
+  if (column.summarized === String(states)) return;
+  column.summarized = String(states);
+  column.summary.replaceChildren(...states.map(mark));
+}
+
+function mark(css) {
+  const element = document.createElement("i");
+  element.className = css;
+  return element;
+}
+
+function highlight(card) {
+  card.classList.add("arrived");
+  card.addEventListener("animationend", () => card.classList.remove("arrived"), { once: true });
+  setTimeout(() => card.classList.remove("arrived"), 1500);
+}
+
+// Give a column its cards and slots, or take them away if it is far from the window.
+function fill(name) {
+  const column = columns.get(name);
+  const isWhole = isShown(name);
+  const rows = isWhole ? (here.get(name) ?? []) : [];
+  const wanted = rows.map((row) => {
+    const portfolio = portfolios.names[row];
+    const card = bound("card", cards, portfolio);
+    card.update(cardFigures(row));
+    if ((nodeOf.get(portfolio) ?? name) !== name) highlight(card.element);
+    nodeOf.set(portfolio, name);
+    return card.element;
+  });
+  const slots = (isWhole ? (coming.get(name) ?? []) : []).map((row) => {
+    const slot = bound("slot", column.slots, portfolios.names[row]);
+    slot.update({ slot: portfolios.get(row, "slot") });
+    return slot.element;
+  });
+  arrange(column.cards, [...wanted, ...slots]);
+  const kept = new Set([...wanted, ...slots]);
+  for (const element of [...column.cards.children]) {
+    const { portfolio, reserved } = element.dataset;
+    if (kept.has(element) || (portfolio && isElsewhere(portfolio, name))) continue;
+    element.remove();
+    cards.delete(portfolio);
+    column.slots.delete(reserved);
+  }
+}
+
+// Whether the card has its place in another column, which takes the element when it is filled.
+function isElsewhere(portfolio, name) {
+  const row = portfolios.index.get(portfolio);
+  const node = row === undefined ? "" : portfolios.get(row, "node");
+  return node && node !== name && columns.has(node) && isShown(node);
+}
+
+function arrangeColumns() {
+  for (const [name, column] of columns) {
+    if (nodes.index.has(name)) continue;
+    observer.unobserve(column.bound.element);
+    column.bound.element.remove();
+    columns.delete(name);
+    near.delete(name);
+  }
+  for (const name of nodes.names) if (!columns.has(name)) columns.set(name, newColumn(name));
+  arrange(
+    board,
+    nodes.names.map((name) => columns.get(name).bound.element),
+  );
+}
+
+function focused() {
+  const element = document.activeElement;
+  const card = element?.closest?.(".card");
+  if (!card) return null;
+  const selector = element === card ? "" : element.matches(".menu-button") ? ".menu-button" : "a";
+  return { element, portfolio: card.dataset.portfolio, selector };
+}
+
+// Where a moved card is a new element, move the focus to it.
+function restoreFocus(focus) {
+  if (!focus || document.activeElement === focus.element) return;
+  const card = cards.get(focus.portfolio)?.element;
+  if (card) (focus.selector ? card.querySelector(focus.selector) : card)?.focus({ preventScroll: true });
+}
+
+// Show what changed.
+export function showFigures(change) {
+  if (!board || !change) return;
+  setServerTime(change.now);
+  const changedNodes = nodes.apply(change.nodes);
+  const changedCards = portfolios.apply(change.portfolios);
+  const focus = focused();
+  if (!changedCards || REGROUPING.some((field) => changedCards.includes(field))) {
+    here = group("node");
+    coming = group("target");
+  }
+  if (!changedNodes) arrangeColumns();
+  if (!changedCards) for (const name of nodeOf.keys()) if (!portfolios.index.has(name)) nodeOf.delete(name);
+  nodes.names.forEach((name, row) => {
+    const column = columns.get(name);
+    column.bound.update(columnFigures(row));
+    drawCells(column, row, name);
+    drawSummary(column, name);
+    fill(name);
+  });
+  restoreFocus(focus);
+}
+
+// The column `step` places further that has portfolios, with its cards; null at the end.
+export function neighbour(node, step) {
+  const own = nodes.index.get(node);
+  for (let row = own + step; row >= 0 && row < nodes.names.length; row += step) {
+    const name = nodes.names[row];
+    if (!here.has(name) || columns.get(name).bound.element.hidden) continue;
+    near.add(name);
+    fill(name);
+    return columns.get(name).bound.element;
+  }
+  return null;
+}
+
+export function startBoard() {
+  if (!board) return;
+  // Until the observer has looked: what fits into the window.
+  const first = JSON.parse(document.getElementById("board-figures").textContent);
+  const fitting = narrow.matches ? 20 : Math.ceil(innerWidth / 208);
+  for (const name of first.nodes.names.slice(0, fitting)) near.add(name);
+  showFigures(first);
+  narrow.addEventListener("change", () => showFigures({ now: null }));
+}

@@ -1,0 +1,173 @@
+// The figures of the board as the server sends them: tables by column, whole at first and then what changed
+// (scheduling/dashboard/figures.py).
+class Table {
+  constructor() {
+    this.names = [];
+    this.columns = {};
+    this.index = new Map(); // name → row
+  }
+
+  // Apply what changed, and return the names of the changed columns; null if the rows are others.
+  apply(change) {
+    if (!change) return [];
+    if (change.names) {
+      this.names = change.names;
+      this.index = new Map(change.names.map((name, row) => [name, row]));
+      this.columns = change.columns;
+      return null;
+    }
+    for (const [field, values] of Object.entries(change.columns)) {
+      if (Array.isArray(values)) this.columns[field] = values;
+      else for (const [i, row] of values.at.entries()) this.columns[field][row] = values.to[i];
+    }
+    return Object.keys(change.columns);
+  }
+
+  get(row, field) {
+    return this.columns[field][row];
+  }
+}
+
+export const nodes = new Table();
+export const portfolios = new Table();
+
+const integers = new Intl.NumberFormat("en");
+const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const UNKNOWN = "–";
+
+export function whole(value) {
+  return value === null || value === undefined ? UNKNOWN : integers.format(value);
+}
+
+// +1,284.10 or −842.37; zero has no sign.
+function signed(value) {
+  const text = cents.format(Math.abs(value));
+  if (!/[1-9]/.test(text)) return text;
+  return (value < 0 ? "−" : "+") + text;
+}
+
+const WIDTH = 76;
+const HEIGHT = 18;
+const MARGIN = 2;
+
+// A character of figures.py's SPARK_LEVELS → 0 to 61.
+function level(character) {
+  const code = character.charCodeAt(0);
+  return code < 58 ? code - 48 : code < 91 ? code - 55 : code - 61;
+}
+
+const curves = new Map(); // text → points, of the curves in view
+
+function curve(text) {
+  if (!text) return null;
+  let found = curves.get(text);
+  if (!found) {
+    const across = (WIDTH - 2 * MARGIN) / (text.length - 1);
+    const points = [...text].map((character, i) => [
+      (MARGIN + i * across).toFixed(1),
+      (HEIGHT - MARGIN - (level(character) * (HEIGHT - 2 * MARGIN)) / 61).toFixed(1),
+    ]);
+    if (curves.size > 500) curves.clear();
+    found = { points: points.map((point) => point.join(",")).join(" "), last: points.at(-1) };
+    curves.set(text, found);
+  }
+  return found;
+}
+
+// What a card shows, by the names in parts/card.html.
+export function cardFigures(row) {
+  const of = (field) => portfolios.get(row, field);
+  const phase = of("phase");
+  const canary = of("canary");
+  const clean = of("clean");
+  const weight = of("weight");
+  const moving = of("moving");
+  const stalled = of("stalled");
+  const proving = of("proving");
+  const pinned = of("pinned");
+  const pnl = of("pnl") === null ? null : Number(of("pnl"));
+  const starting = Number(of("starting"));
+  const drawn = canary ? null : curve(of("spark"));
+  return {
+    phase,
+    phaseIcon: `#p-${phase}`,
+    strategy: of("strategy"),
+    weight,
+    isHeavy: weight !== 1,
+    revision: of("revision"),
+    epoch: of("epoch"),
+    moving,
+    isStill: moving === null,
+    pinned,
+    proving,
+    stalled,
+    marks: [pinned && "pinned", proving && "proving", stalled && "stalled"].filter(Boolean).join(" "),
+    canary,
+    clean,
+    isDirty: clean === false,
+    canaryTone: clean === null ? "" : clean ? "ok" : "bad",
+    events: canary ? whole(of("events")) : "",
+    isTrader: !canary,
+    points: drawn?.points ?? null,
+    lastX: drawn?.last[0] ?? null,
+    lastY: drawn?.last[1] ?? null,
+    pnl: pnl === null ? UNKNOWN : signed(pnl),
+    percent: pnl === null || !starting ? "" : `${signed((100 * pnl) / starting)} %`,
+    direction: pnl > 0 ? "gain" : pnl < 0 ? "loss" : "",
+    lag: whole(of("lag")),
+    message: of("message"),
+    messageIcon: `#${of("icon")}`,
+    tone: of("tone"),
+  };
+}
+
+const MAX_CELLS = 20; // above this capacity the load is one bar instead of a cell per place
+const TAGS = { suspect: "tag-warn", lost: "tag-bad", draining: "tag-info" };
+
+// What the header of a column shows, by the names in parts/column.html.
+export function columnFigures(row) {
+  const of = (field) => nodes.get(row, field);
+  const status = of("status");
+  const capacity = of("capacity");
+  const carried = of("used") + of("held");
+  const draining = of("draining");
+  const cordoned = of("cordoned");
+  const loss = of("loss");
+  const tone = of("tone");
+  const line = of("line");
+  const labels = Object.entries(of("labels")).sort();
+  const percent = (value) => (value === null ? UNKNOWN : `${value}\u202f%`);
+  return {
+    status,
+    statusIcon: `#n-${status}`,
+    statusTag: TAGS[status] ?? "",
+    isUnusual: status !== "alive",
+    rank: of("rank"),
+    first: of("first"),
+    cordoned,
+    isOpen: !cordoned,
+    draining,
+    isUndrained: !draining,
+    until: of("until"),
+    ttl: of("ttl"),
+    capacity,
+    carried,
+    loadOf: `${carried}/${capacity}`,
+    load: of("load"),
+    loadWidth: Math.min((100 * carried) / (capacity || 1), 100).toFixed(1),
+    hasCells: capacity <= MAX_CELLS,
+    hasBar: capacity > MAX_CELLS,
+    cpu: percent(of("cpu")),
+    mem: percent(of("mem")),
+    label1: labels[0]?.join("=") ?? "",
+    label2: labels[1]?.join("=") ?? "",
+    line,
+    lineIcon: `#${of("icon")}`,
+    tone,
+    hasStatusLine: Boolean(line) && !loss,
+    loss,
+    lossTone: tone === "ok" ? "quiet" : tone,
+    drain: of("drain"),
+    note: of("note"),
+  };
+}

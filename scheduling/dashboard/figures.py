@@ -1,0 +1,310 @@
+"""The figures of the board as tables, and what changed in them since the last snapshot. Pure.
+
+A table has a row for each portfolio or node, and is sent by column: an open page is sent each
+column whole once, and then the values that changed. The structure of a card and a column is a
+template of the page (`parts/card.html`, `parts/column.html`), which binds its elements to the
+fields below. So one message serves every page in a language, whatever its role and whatever part of
+the board it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from django.template.loader import render_to_string
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from scheduling.presentation.formatting import counted, places, signed_money, whole
+
+if TYPE_CHECKING:
+    from scheduling.dashboard.board import BoardPage, Card, Column
+
+#: Levels of a sparkline, one character each: low to high.
+SPARK_LEVELS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+CARD_FIELDS = (
+    "node",  #: whose column shows the card; "" if it has none
+    "target",  #: the node that reserves a slot for it, or ""
+    "slot",  #: text of that slot
+    "phase",
+    "strategy",
+    "symbols",
+    "weight",
+    "revision",
+    "epoch",
+    "moving",  #: id of its handoff, or null
+    "pinned",  #: to which node, or ""
+    "proving",
+    "stalled",
+    "state",  #: trouble, moving or ""
+    "canary",  #: sentence of a canary, or "" for any other strategy
+    "clean",  #: of a canary: neither a gap nor a duplicate; null if that is unknown
+    "events",  #: of a canary
+    "pnl",
+    "starting",
+    "lag",
+    "spark",
+    "message",
+    "icon",
+    "tone",
+)
+NODE_FIELDS = (
+    "status",
+    "rank",  #: sort key of columns in trouble, or ""
+    "first",  #: the first in trouble
+    "cordoned",
+    "draining",
+    "until",  #: when its lease expires, epoch s
+    "ttl",
+    "capacity",
+    "used",
+    "held",
+    "load",  #: for screen readers
+    "cpu",
+    "mem",
+    "labels",
+    "line",
+    "icon",
+    "tone",
+    "loss",  #: the line is that of the node-loss forecast
+    "drain",  #: progress of its drain, or ""
+    "note",  #: HTML above its cards, or ""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows by name, held by column."""
+
+    names: Sequence[str]
+    columns: dict[str, Sequence[Any]]
+
+
+Change = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BoardFigures:
+    """Everything on the board that moves."""
+
+    now: float  #: of the database's clock, epoch s, against which leases run down
+    nodes: Table
+    portfolios: Table
+
+
+def board_figures(page: BoardPage) -> BoardFigures:
+    """Return the figures of the board, in the active language."""
+    return BoardFigures(page.fleet.at.timestamp(), node_table(page), portfolio_table(page))
+
+
+def message_of(figures: BoardFigures, before: BoardFigures | None = None) -> Change:
+    """Return the part of a message that brings a page from `before` to `figures`."""
+    old = (before.nodes, before.portfolios) if before else (None, None)
+    parts = {
+        "nodes": changed(old[0], figures.nodes),
+        "portfolios": changed(old[1], figures.portfolios),
+    }
+    return {"now": figures.now, **{name: part for name, part in parts.items() if part}}
+
+
+def changed(before: Table | None, after: Table) -> Change | None:
+    """Return what a page has to be sent that shows `before`; None if nothing.
+
+    If the rows are others, or in another order, that is everything: `{"names", "columns"}`.
+    Otherwise `columns` has the columns that changed, each whole as a list, or as
+    `{"at": indexes, "to": values}`, whichever is shorter.
+    """
+    if before is None or before.names != after.names:
+        return {"names": after.names, "columns": after.columns}
+    columns: dict[str, Any] = {}
+    for field, values in after.columns.items():
+        old = before.columns[field]
+        if old == values:
+            continue
+        at = [i for i, (a, b) in enumerate(zip(old, values, strict=True)) if a != b]
+        if 2 * len(at) > len(values):
+            columns[field] = values
+        else:
+            columns[field] = {"at": at, "to": [values[i] for i in at]}
+    return {"columns": columns} if columns else None
+
+
+def _plain(text: SafeString) -> str:
+    """Return rendered HTML as an ordinary string, which the encoder knows. `str` would not."""
+    return text + ""
+
+
+#: Encode a message as JSON: Decimals as text.
+encode_json = msgspec.json.Encoder(enc_hook=_plain).encode
+
+
+def portfolio_table(page: BoardPage) -> Table:
+    """Return a row for each portfolio, by name."""
+    if len(_sparks) > 2 * len(page.fleet.portfolios) + 100:
+        _sparks.clear()  # of portfolios that were deleted
+    by_name = {card.portfolio.name: card for column in page.columns for card in column.cards}
+    by_name |= {card.portfolio.name: card for card in page.elsewhere}
+    names = [portfolio.name for portfolio in page.fleet.portfolios]
+    slots = {
+        slot.portfolio: (column.node.name, slot.text)
+        for column in page.columns
+        for slot in column.reserved
+    }
+    return _table(names, CARD_FIELDS, (_card_row(by_name[name], slots) for name in names))
+
+
+def node_table(page: BoardPage) -> Table:
+    """Return a row for each column of the board."""
+    names = [column.node.name for column in page.columns]
+    return _table(names, NODE_FIELDS, (_node_row(column, page) for column in page.columns))
+
+
+def _table(names: list[str], fields: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(fields)
+    return Table(names, dict(zip(fields, columns, strict=True)))
+
+
+def _card_row(card: Card, slots: dict[str, tuple[str, str]]) -> tuple[Any, ...]:
+    portfolio = card.portfolio
+    target, slot = slots.get(portfolio.name, ("", ""))
+    message = card.message
+    canary, clean, events = "", None, None
+    if card.is_canary:
+        state = portfolio.state or {}
+        canary, clean, events = _canary_text(state), card.canary_clean, state.get("events")
+    return (
+        card.node,
+        target,
+        slot,
+        portfolio.phase,
+        portfolio.strategy,
+        portfolio.symbols,
+        portfolio.weight,
+        portfolio.running_revision or portfolio.revision,
+        portfolio.epoch,
+        portfolio.handoff.id if portfolio.handoff else None,
+        f"pinned to {portfolio.pinned_node}" if portfolio.pinned_node else "",
+        "proving" in card.marks,
+        portfolio.stalled,
+        card.collapsed_class,
+        canary,
+        clean,
+        events,
+        card.pnl,
+        portfolio.starting_cash,
+        portfolio.lag_events,
+        _spark(portfolio.id, portfolio.spark),
+        message.text if message else "",
+        message.icon if message else "",
+        message.tone if message else "",
+    )
+
+
+def plain_rows(page: BoardPage) -> SafeString:
+    """Return the portfolios as rows of a table, for browsers without scripts."""
+    cards = [*page.elsewhere, *(card for column in page.columns for card in column.cards)]
+    return format_html_join("", _PLAIN_ROW, map(_plain_row, cards))
+
+
+def plain_node_rows(page: BoardPage) -> SafeString:
+    """Return the nodes as rows of a table, for browsers without scripts."""
+    return format_html_join("", _PLAIN_NODE_ROW, map(_plain_node_row, page.columns))
+
+
+# A template of Django would take a hundred times as long.
+_PLAIN_ROW = (
+    '<tr data-portfolio="{0}" data-phase="{2}"><td><a href="/portfolios/{0}/">{0}</a></td>'
+    '<td>{1}</td><td>{2}</td><td>{3}</td><td class="num">{4}</td><td class="num">{5}</td>'
+    "<td>{6}</td></tr>\n"
+)
+_PLAIN_NODE_ROW = (
+    '<tr data-node="{0}" data-status="{1}"><td><a href="/nodes/{0}/">{0}</a></td><td>{1}</td>'
+    '<td class="num">{2}</td><td>{3}</td></tr>\n'
+)
+
+
+def _plain_row(card: Card) -> tuple[str, ...]:
+    portfolio = card.portfolio
+    result = signed_money(card.pnl)
+    if card.is_canary:
+        result = f"{whole((portfolio.state or {}).get('events'))} events"
+    return (
+        portfolio.name,
+        card.node or "–",
+        portfolio.phase,
+        portfolio.strategy,
+        result,
+        whole(portfolio.lag_events),
+        card.message.text if card.message else "",
+    )
+
+
+def _plain_node_row(column: Column) -> tuple[str, ...]:
+    line = column.status_line or column.loss
+    load = f"{places(column.load)}/{places(column.node.capacity)}"
+    return column.node.name, column.status, load, line.text if line else ""
+
+
+def _canary_text(state: Mapping[str, Any]) -> str:
+    gaps, duplicates = state.get("gaps"), state.get("duplicates")
+    if gaps is None or duplicates is None:
+        return "gaps and duplicates unknown"
+    return f"{counted(gaps, 'gap')}, {counted(duplicates, 'duplicate')}"
+
+
+def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
+    node = column.node
+    line = column.status_line or column.loss
+    here = len(column.cards)
+    expires = node.lease_expires_at
+    note = {"column": column}
+    return (
+        column.status,
+        column.trouble_rank,
+        node.name == page.first_in_trouble,
+        node.cordoned,
+        node.draining,
+        round(expires.timestamp(), 1) if expires and column.status != "lost" else 0,
+        node.lease_ttl_s,
+        node.capacity,
+        column.used,
+        column.held,
+        column.load_text,
+        None if column.cpu is None else round(column.cpu),
+        None if column.memory is None else round(column.memory),
+        node.labels,
+        line.text if line else "",
+        line.icon if line else "",
+        line.tone if line else "",
+        column.status_line is None and column.loss is not None,
+        (f"{here} still here" if here else "drained: no portfolio runs here")
+        if node.draining
+        else "",
+        render_to_string("dashboard/parts/column_note.html", note) if column.note else "",
+    )
+
+
+#: Portfolio id → points as they were read, and their text. They are read every ten seconds.
+_sparks: dict[int, tuple[Sequence[float], str]] = {}
+
+
+def _spark(portfolio: int, points: Sequence[float]) -> str:
+    known = _sparks.get(portfolio)
+    if known is None or known[0] is not points:
+        known = _sparks[portfolio] = (points, spark_text(points))
+    return known[1]
+
+
+def spark_text(points: Sequence[float]) -> str:
+    """Return the curve as one of SPARK_LEVELS for each point; a flat one runs in the middle."""
+    if len(points) < 2:
+        return ""
+    low, high = min(points), max(points)
+    if high <= low:
+        return SPARK_LEVELS[len(SPARK_LEVELS) // 2] * len(points)
+    scale = (len(SPARK_LEVELS) - 1) / (high - low)
+    return "".join([SPARK_LEVELS[round((value - low) * scale)] for value in points])
