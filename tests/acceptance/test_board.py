@@ -212,7 +212,7 @@ def test_drain_by_dialog_states_its_consequence_and_empties_the_node(window, ins
         assert "no portfolio runs here" in window.page.inner_text("#col-node-3 .drain-bar")
         assert window.was_not_reloaded()
     finally:
-        if window.page.locator("#col-node-3 .drain-bar a").count():
+        if window.page.locator("#col-node-3 .drain-bar a").is_visible():
             window.page.click("#col-node-3 .drain-bar a")
             window.page.wait_for_selector("dialog[open] form")
             window.confirm("End the drain")

@@ -74,13 +74,13 @@ class DashboardWindow:
         card = self.page.locator(f'.card[data-portfolio="{portfolio}"]')
         card.hover()
         card.locator(".menu-button").click()
-        self.page.locator(f"#cardmenu-{portfolio} a", has_text=action).click()
+        self.page.locator(f"#cardmenu-{portfolio} a:visible", has_text=action).click()
         self.page.wait_for_selector("dialog[open] form")
 
     def open_node_action(self, node: str, action: str) -> None:
         """Open the node's menu, choose the action and wait for its dialog."""
         self.page.locator(f"#col-{node} > header .menu-button").click()
-        self.page.locator(f"#nodemenu-{node} a", has_text=action).click()
+        self.page.locator(f"#nodemenu-{node} a:visible", has_text=action).click()
         self.page.wait_for_selector("dialog[open] form")
 
     def confirm(self, button: str) -> None:

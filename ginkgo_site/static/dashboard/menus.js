@@ -1,4 +1,8 @@
 // Open a menu beside its button, inside the window.
+function linksOf(menu) {
+  return [...menu.querySelectorAll("a")].filter((link) => link.checkVisibility());
+}
+
 export function startMenus() {
   document.addEventListener(
     "toggle",
@@ -15,7 +19,7 @@ export function startMenus() {
       const top = below + box.height > innerHeight - 8 ? Math.max(8, at.top - box.height - 4) : below;
       menu.style.left = `${left}px`;
       menu.style.top = `${top}px`;
-      menu.querySelector("a")?.focus();
+      linksOf(menu)[0]?.focus();
     },
     true,
   );
@@ -23,7 +27,7 @@ export function startMenus() {
   document.addEventListener("keydown", (event) => {
     const menu = document.activeElement?.closest?.(".menu");
     if (!menu || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
-    const links = [...menu.querySelectorAll("a")];
+    const links = linksOf(menu);
     const step = event.key === "ArrowDown" ? 1 : -1;
     links[(links.indexOf(document.activeElement) + step + links.length) % links.length]?.focus();
     event.preventDefault();

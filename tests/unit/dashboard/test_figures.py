@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -31,9 +32,9 @@ from tests.support.board_fixture import (
 )
 
 
-def table(**columns: list[Any]) -> Table:
+def table(**columns: Sequence[Any]) -> Table:
     names = [f"p-{n}" for n in range(len(next(iter(columns.values()))))]
-    return Table(names, columns)
+    return Table(names, dict(columns))
 
 
 def row(figures: Table, name: str) -> dict[str, Any]:
