@@ -3,19 +3,25 @@
 import { Bound } from "./bind.js";
 import { setServerTime } from "./clocks.js";
 import { cardFigures, columnFigures, nodes, portfolios } from "./figures.js";
+import { choice, choose, folded, isFiltered, matching, startFilters } from "./filters.js";
+import { drawHeatmap, startHeatmap } from "./heatmap.js";
+import { drawTrouble, startTrouble } from "./trouble.js";
 
 const ALWAYS_WHOLE = 30; // nodes; with fewer, every column has its cards
 const NEAR = "600px"; // this far outside of the window columns have cards
 const REGROUPING = ["node", "target"];
 
 const board = document.getElementById("board");
+const ungrouped = board?.querySelector(".board");
+const empty = document.getElementById("board-empty");
 const templates = Object.fromEntries(
-  ["column", "card", "slot"].map((kind) => [kind, document.getElementById(`${kind}-template`)]),
+  ["column", "card", "slot", "group"].map((kind) => [kind, document.getElementById(`${kind}-template`)]),
 );
 const narrow = matchMedia("(max-width: 720px)");
 const columns = new Map(); // node → its column
 const cards = new Map(); // portfolio → the Bound of its card
 const nodeOf = new Map(); // portfolio → the node whose column had its card last
+const groups = new Map(); // value of the label → its group
 const near = new Set(); // nodes whose columns are near the window
 let here = new Map(); // node → rows of its portfolios
 let coming = new Map(); // node → rows of portfolios that it reserves a slot for
@@ -40,6 +46,7 @@ function isInUse(column) {
 }
 
 function isShown(name) {
+  if (columns.get(name).bound.element.hidden) return false;
   return nodes.names.length < ALWAYS_WHOLE || near.has(name) || isInUse(columns.get(name));
 }
 
@@ -56,7 +63,7 @@ function group(field) {
 // Put an element in its place; where the browser can, without losing its focus or closing its menu.
 function place(parent, element, before) {
   if (element.parentNode === parent && element.nextElementSibling === before) return;
-  if (element.isConnected && parent.moveBefore) parent.moveBefore(element, before);
+  if (element.isConnected && parent.isConnected && parent.moveBefore) parent.moveBefore(element, before);
   else parent.insertBefore(element, before);
 }
 
@@ -121,8 +128,10 @@ function highlight(card) {
 // Give a column its cards and slots, or take them away if it is far from the window.
 function fill(name) {
   const column = columns.get(name);
-  const isWhole = isShown(name);
-  const rows = isWhole ? (here.get(name) ?? []) : [];
+  const matched = matching(name, here.get(name) ?? []);
+  column.bound.element.toggleAttribute("hidden", matched === null);
+  const isWhole = matched !== null && isShown(name);
+  const rows = isWhole ? matched : [];
   const wanted = rows.map((row) => {
     const portfolio = portfolios.names[row];
     const card = bound("card", cards, portfolio);
@@ -163,10 +172,70 @@ function arrangeColumns() {
     near.delete(name);
   }
   for (const name of nodes.names) if (!columns.has(name)) columns.set(name, newColumn(name));
+}
+
+function sum(names, count) {
+  return names.reduce((total, name) => total + count(name), 0);
+}
+
+// A group of nodes with the same value of a label, under a heading that folds it.
+function drawGroup(key, value, names) {
+  if (!groups.has(value)) {
+    const made = new Bound(templates.group, "");
+    groups.set(value, { bound: made, columns: made.element.querySelector(".board") });
+    made.element.querySelector("[data-fold-group]").addEventListener("click", () => {
+      const closed = folded();
+      if (!closed.delete(value)) closed.add(value);
+      choose({ folded: [...closed].join(",") });
+    });
+  }
+  const group = groups.get(value);
+  const open = !folded().has(value);
+  const shown = names.filter((name) => !columns.get(name).bound.element.hidden);
+  const trouble = sum(shown, (name) => (nodes.get(nodes.index.get(name), "rank") ? 1 : 0));
+  group.bound.update({
+    label: value ? `${key}=${value}` : "",
+    unlabelled: value ? "" : key,
+    nodes: shown.length,
+    portfolios: sum(shown, (name) => here.get(name)?.length ?? 0),
+    trouble: trouble || "",
+    expanded: String(open),
+  });
+  group.bound.element.toggleAttribute("hidden", !shown.length);
+  group.columns.hidden = !open;
   arrange(
-    board,
-    nodes.names.map((name) => columns.get(name).bound.element),
+    group.columns,
+    names.map((name) => columns.get(name).bound.element),
   );
+  return group.bound.element;
+}
+
+// Put the columns in their groups, or in the one row that there is without.
+function arrangeGroups() {
+  const key = choice("group");
+  const members = new Map();
+  for (const [row, name] of nodes.names.entries()) {
+    const value = key ? (nodes.get(row, "labels")[key] ?? "") : "";
+    if (members.has(value)) members.get(value).push(name);
+    else members.set(value, [name]);
+  }
+  if (!key) {
+    arrange(
+      ungrouped,
+      nodes.names.map((name) => columns.get(name).bound.element),
+    );
+    if (!ungrouped.isConnected) board.replaceChildren(ungrouped);
+    groups.clear();
+    return;
+  }
+  const wanted = [...members.keys()].sort().map((value) => drawGroup(key, value, members.get(value)));
+  if (ungrouped.isConnected) board.replaceChildren();
+  for (const [value, group] of groups) {
+    if (members.has(value)) continue;
+    group.bound.element.remove();
+    groups.delete(value);
+  }
+  arrange(board, wanted);
 }
 
 function focused() {
@@ -197,6 +266,15 @@ export function showFigures(change) {
   }
   if (!changedNodes) arrangeColumns();
   if (!changedCards) for (const name of nodeOf.keys()) if (!portfolios.index.has(name)) nodeOf.delete(name);
+  draw();
+  if (!changedNodes || choice("group")) arrangeGroups();
+  restoreFocus(focus);
+}
+
+function draw() {
+  const isHeatmap = choice("view") === "heatmap";
+  if (board.hidden !== isHeatmap) board.hidden = isHeatmap;
+  board.dataset.density = choice("view") === "rows" ? "rows" : "cards";
   nodes.names.forEach((name, row) => {
     const column = columns.get(name);
     column.bound.update(columnFigures(row));
@@ -204,7 +282,15 @@ export function showFigures(change) {
     drawSummary(column, name);
     fill(name);
   });
-  restoreFocus(focus);
+  empty.hidden = !isFiltered() || nodes.names.some((name) => !columns.get(name).bound.element.hidden);
+  drawTrouble();
+  drawHeatmap(here);
+}
+
+function redraw() {
+  draw();
+  arrangeGroups();
+  document.dispatchEvent(new CustomEvent("ginkgo-updated"));
 }
 
 // The column `step` places further that has portfolios, with its cards; null at the end.
@@ -226,6 +312,11 @@ export function startBoard() {
   const first = JSON.parse(document.getElementById("board-figures").textContent);
   const fitting = narrow.matches ? 20 : Math.ceil(innerWidth / 208);
   for (const name of first.nodes.names.slice(0, fitting)) near.add(name);
+  nodes.apply(first.nodes);
+  startFilters();
   showFigures(first);
+  startHeatmap();
+  startTrouble();
+  document.addEventListener("ginkgo-chosen", redraw);
   narrow.addEventListener("change", () => showFigures({ now: null }));
 }

@@ -80,7 +80,7 @@ def test_lease_is_sent_as_its_end_so_that_it_changes_only_when_renewed():
 def test_lease_of_a_lost_node_has_ended():
     lost = row(board_figures(build_board_page(busy_fleet())).nodes, "node-5")
     assert (lost["until"], lost["cpu"]) == (0, None)
-    assert "3 portfolios were placed elsewhere" in lost["note"]
+    assert "3 were placed elsewhere" in lost["note"]
 
 
 @pytest.mark.parametrize(

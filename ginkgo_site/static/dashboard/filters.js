@@ -1,0 +1,119 @@
+// What the board shows, as its address says: `?q=xom&status=lost&trouble=1&group=zone&view=rows`.
+import { nodes, portfolios } from "./figures.js";
+
+const FIELDS = ["q", "status", "phase", "trouble", "group", "folded", "view"];
+const chosen = {};
+const tools = document.getElementById("board-tools");
+
+function read() {
+  const query = new URLSearchParams(location.search);
+  for (const field of FIELDS) chosen[field] = query.get(field) ?? "";
+}
+
+export function choice(field) {
+  return chosen[field];
+}
+
+export function folded() {
+  return new Set(chosen.folded ? chosen.folded.split(",") : []);
+}
+
+function matchesText(row) {
+  const text = chosen.q.toLowerCase();
+  const of = (field) => portfolios.get(row, field);
+  return [portfolios.names[row], of("strategy"), ...of("symbols")].some((part) => part.toLowerCase().includes(text));
+}
+
+// Of a node's portfolios, those to show; null if the node is not shown.
+export function matching(node, rows) {
+  const { q, status, phase, trouble } = chosen;
+  const of = (field) => nodes.get(nodes.index.get(node), field);
+  if ((status && of("status") !== status) || (trouble && !of("rank"))) return null;
+  let shown = rows;
+  if (phase) shown = shown.filter((row) => portfolios.get(row, "phase") === phase);
+  if (q && !node.toLowerCase().includes(q.toLowerCase())) shown = shown.filter(matchesText);
+  return (q && !node.toLowerCase().includes(q.toLowerCase())) || phase ? (shown.length ? shown : null) : shown;
+}
+
+export function isFiltered() {
+  return ["q", "status", "phase", "trouble"].some((field) => chosen[field]);
+}
+
+function showChoice() {
+  const search = document.getElementById("board-search");
+  if (document.activeElement !== search) search.value = chosen.q;
+  document.getElementById("board-group").value = chosen.group;
+  for (const element of document.querySelectorAll("[data-choose]")) {
+    const [field, value] = element.dataset.choose.split("=");
+    const current = String(chosen[field] === value);
+    if (element.matches("button")) element.setAttribute("aria-pressed", current);
+    else element.toggleAttribute("aria-current", current === "true");
+  }
+  tools.querySelector("[data-clear]").hidden = !isFiltered();
+}
+
+export function choose(changes) {
+  Object.assign(chosen, changes);
+  const query = new URLSearchParams();
+  for (const field of FIELDS) if (chosen[field]) query.set(field, chosen[field]);
+  const text = query.toString();
+  history.replaceState(null, "", text ? `?${text}` : location.pathname);
+  showChoice();
+  document.dispatchEvent(new CustomEvent("ginkgo-chosen"));
+}
+
+export function clear() {
+  choose({ q: "", status: "", phase: "", trouble: "" });
+}
+
+// The labels of the nodes are what the board can be grouped by.
+function offerGroups() {
+  const select = document.getElementById("board-group");
+  const keys = [...new Set(nodes.columns.labels.flatMap((labels) => Object.keys(labels)))].sort();
+  if (chosen.group && !keys.includes(chosen.group)) keys.push(chosen.group);
+  const known = [...select.options].slice(1).map((option) => option.value);
+  if (String(known) === String(keys)) return;
+  select.replaceChildren(select.options[0], ...keys.map((key) => new Option(key, key)));
+  select.value = chosen.group;
+}
+
+export function startFilters() {
+  if (!tools) return;
+  read();
+  showChoice();
+  offerGroups();
+  document.addEventListener("ginkgo-updated", () => {
+    offerGroups();
+    showChoice();
+  });
+  document.addEventListener("click", (event) => {
+    const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) && event.button === 0;
+    const element = event.target.closest("[data-choose], [data-clear]");
+    if (!element || !plain) return;
+    event.preventDefault();
+    if (element.matches("[data-clear]")) {
+      clear();
+      return;
+    }
+    const [field, value] = element.dataset.choose.split("=");
+    choose({ [field]: chosen[field] === value && element.matches("a") ? "" : value });
+  });
+  const search = document.getElementById("board-search");
+  search.addEventListener("input", () => choose({ q: search.value.trim() }));
+  search.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !search.value) return;
+    event.preventDefault();
+    search.value = "";
+    choose({ q: "" });
+  });
+  document.getElementById("board-group").addEventListener("change", (event) => {
+    choose({ group: event.target.value, folded: "" });
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest?.("input, textarea, select, dialog, [contenteditable]")) return;
+    event.preventDefault();
+    search.focus();
+    search.select();
+  });
+}

@@ -1,0 +1,245 @@
+"""The board of a hundred nodes in a browser: a handmade fleet, the server's own messages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from playwright.sync_api import Browser, Page, WebSocketRoute
+
+from chaos.harness.installation import SLOW_MACHINE_S
+from scheduling.dashboard import context
+from scheduling.dashboard.figures import encode_json, message_of
+from scheduling.dashboard.live_views import LiveView, Rendered, render_view
+from scheduling.observe.fleet_view import FleetView
+from tests.support.board_fixture import ago, fleet_view, node, portfolio
+from tests.support.browser import open_browser, open_context
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+NODES = 100
+VIEW = LiveView("board", "", True)
+
+
+def large_fleet(**of_node_70: Any) -> FleetView:
+    """A hundred nodes in four zones, ten portfolios on each; node-70 as given."""
+    nodes = [
+        node(
+            f"node-{n:02}",
+            id=n + 1,
+            capacity=16,
+            labels={"zone": f"z{n % 4}"},
+            **(of_node_70 if n == 70 else {}),
+        )
+        for n in range(NODES)
+    ]
+    portfolios = [
+        portfolio(
+            f"p-{n:03}",
+            f"node-{n % NODES:02}",
+            id=n + 1,
+            strategy="canary" if n == 705 else "sma_cross",
+            symbols=["VOD"] if n == 333 else ["XOM"],
+        )
+        for n in range(10 * NODES)
+    ]
+    return fleet_view(nodes, portfolios)
+
+
+LOST = {
+    "status": "lost",
+    "schedulable": False,
+    "lease_left_s": 0.0,
+    "last_heartbeat_at": ago(40),
+    "status_since": ago(9),
+    "reason": "31 s without a heartbeat, limit 30 s",
+}
+
+
+class Board:
+    """An open board and the server's end of its socket."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.sockets: list[WebSocketRoute] = []
+        self.shown: Rendered | None = None
+        self.errors: list[str] = []
+        page.set_default_timeout(SLOW_MACHINE_S * 1000)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.route_web_socket("**/ws/board/**", lambda socket: self.sockets.append(socket))
+
+    def show(self, fleet: FleetView) -> None:
+        """Send what the server would send after it read this fleet."""
+        rendered = render_view(fleet, VIEW)
+        assert rendered.figures is not None
+        before = self.shown.figures if self.shown else None
+        message = {
+            "type": "parts",
+            "at": "14:05:12 UTC",
+            "age_ms": 1,
+            "parts": rendered.parts,
+            "figures": message_of(rendered.figures, before),
+        }
+        self.shown = rendered
+        self.sockets[-1].send(encode_json(message).decode())
+
+    def columns(self) -> list[str]:
+        return self.page.locator(".col:not([hidden])").evaluate_all("all => all.map(c => c.id)")
+
+    def cards_of(self, number: str) -> int:
+        return self.page.locator(f"#col-node-{number} .card").count()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with pytest.MonkeyPatch.context() as patch, open_browser() as running:
+        # Playwright's loop runs in this thread, and Django would refuse to work beside it.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        yield running
+
+
+@pytest.fixture
+def board(browser: Browser, live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    monkeypatch.setattr(context, "read_fleet_view", large_fleet)
+    user = User.objects.create_user("mira")
+    user.groups.add(Group.objects.get_or_create(name="operator")[0])
+    client = Client()
+    client.force_login(user)
+    session = client.cookies["sessionid"].value
+    opened = open_context(browser)
+    opened.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+    shown = Board(opened.new_page())
+    shown.page.goto(live_server.url)
+    shown.page.wait_for_selector(".card")
+    yield shown
+    assert shown.errors == []
+    opened.close()
+
+
+def test_only_columns_near_the_window_have_cards_and_scrolling_fills_the_others(board):
+    page = board.page
+    assert len(board.columns()) == NODES
+    assert board.cards_of("00") == 10
+    assert board.cards_of("70") == 0
+    assert page.locator(".card").count() < 250
+    page.locator("#col-node-70").scroll_into_view_if_needed()
+    page.wait_for_selector("#col-node-70 .card")
+    page.wait_for_selector("#col-node-00 .card", state="detached")
+    assert board.cards_of("70") == 10
+
+
+def test_lost_node_far_away_is_in_the_pinned_strip_which_leads_to_it(board):
+    page = board.page
+    assert page.locator("#trouble-strip").is_hidden()
+    page.evaluate("window.scrollTo(0, 400)")
+    board.show(large_fleet(**LOST))
+    entry = page.locator("#trouble-strip li")
+    entry.wait_for()
+    text = " ".join(entry.inner_text().split())
+    assert text == "node-70 31 s without a heartbeat, limit 30 s"
+    assert page.locator("#trouble-strip").bounding_box()["y"] < 60
+    entry.locator("a").click()
+    assert page.evaluate("document.activeElement.closest('.col').id") == "col-node-70"
+    board.show(large_fleet())
+    page.wait_for_selector("#trouble-strip", state="hidden")
+
+
+def test_search_and_filters_are_in_the_address_and_survive_a_reload(board):
+    page = board.page
+    page.keyboard.press("/")
+    page.keyboard.type("vod")
+    page.wait_for_selector("#col-node-00", state="hidden")
+    assert board.columns() == ["col-node-33"]
+    assert page.locator(".card").evaluate_all("all => all.map(c => c.dataset.portfolio)") == [
+        "p-333"
+    ]
+    assert page.evaluate("location.search") == "?q=vod"
+    page.reload()
+    page.wait_for_selector(".card")
+    assert board.columns() == ["col-node-33"]
+    page.locator("#board-tools [data-clear]").click()
+    assert len(board.columns()) == NODES
+    page.click("[data-choose='trouble=1']")
+    assert page.locator("#board-empty").is_visible()
+    board.show(large_fleet(**LOST))
+    page.wait_for_selector("#col-node-70 .card")
+    assert board.columns() == ["col-node-70"]
+    page.click("[data-choose='status=lost']")
+    assert page.evaluate("location.search") == "?status=lost&trouble=1"
+
+
+def test_groups_fold_and_count(board):
+    page = board.page
+    page.select_option("#board-group", "zone")
+    titles = page.locator(".group-title")
+    assert titles.count() == 4
+    assert titles.first.inner_text().split() == ["zone=z0", "nodes", "25", "portfolios", "250"]
+    page.click(".group-button >> text=zone=z0")
+    assert page.locator("#col-node-00").is_hidden()
+    assert page.locator("#col-node-01").is_visible()
+    assert page.evaluate("location.search") == "?group=zone&folded=z0"
+    page.select_option("#board-group", "")
+    assert page.locator(".node-group").count() == 0
+    assert page.locator("#col-node-00 .card").first.is_visible()
+
+
+def test_heatmap_has_a_named_cell_for_each_portfolio_and_shows_its_state(board):
+    page = board.page
+    page.click("text=Heatmap")
+    cells = page.locator("#heatmap [data-cells] .heat-cell")
+    assert cells.count() == 10 * NODES
+    assert page.locator("#board").is_hidden()
+    fleet = large_fleet()
+    stalled = dataclasses.replace(fleet.portfolios[705], stalled=True, stalled_s=42.0)
+    fleet.portfolios[705] = stalled
+    board.show(fleet)
+    page.wait_for_selector(".heat-cell[data-cell=p-705][data-state=trouble]")
+    name = page.get_attribute(".heat-cell[data-cell=p-705]", "aria-label")
+    assert name.startswith("p-705, running: stalled 42 s")
+    assert page.inner_text("[data-count=trouble]") == "1"
+    assert page.locator("#heatmap .heat-cell[tabindex='0']").count() == 1
+    page.focus("#heatmap .heat-cell[tabindex='0']")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.cell") == "p-100"
+
+
+def test_rows_are_26_pixels_and_a_message_stays_for_the_ear(board):
+    page = board.page
+    page.click("text=Rows")
+    assert page.locator("#col-node-00 .card").first.bounding_box()["height"] == 26
+    fleet = large_fleet()
+    fleet.portfolios[0] = dataclasses.replace(fleet.portfolios[0], stalled=True, stalled_s=42.0)
+    board.show(fleet)
+    page.wait_for_selector("#card-p-000.stalled")
+    assert "stalled 42 s" in page.locator("#card-p-000").text_content()
+    assert page.locator("#card-p-000 .card-message .i").is_visible()
+
+
+def test_figures_change_in_place_and_a_moved_card_keeps_the_focus(board):
+    page = board.page
+    board.show(large_fleet())
+    page.focus("#card-p-000")
+    page.evaluate("document.getElementById('card-p-000').mine = true")
+    fleet = large_fleet()
+    fleet.portfolios[0] = dataclasses.replace(fleet.portfolios[0], node="node-01", lag_events=4211)
+    board.show(fleet)
+    page.wait_for_selector("#col-node-01 #card-p-000")
+    assert "lag 4,211" in page.inner_text("#card-p-000")
+    assert page.evaluate("document.activeElement.mine")
+    fleet.portfolios[0] = dataclasses.replace(fleet.portfolios[0], node="node-90")
+    board.show(fleet)
+    page.wait_for_selector("#card-p-000", state="detached")
+
+
+def test_narrow_board_is_an_accordion_that_opens_the_first_in_trouble(board):
+    page = board.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    board.show(large_fleet(**LOST))
+    page.wait_for_selector("#col-node-70.open")
+    assert page.locator(".col.open").count() == 1
+    assert page.locator("#col-node-00 .card-summary i").count() == 10
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
