@@ -36,6 +36,9 @@ class OnDemand(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._all())
 
+    def __bool__(self) -> bool:
+        return True  # without counting, which would compute all
+
     def _all(self) -> dict[str, Any]:
         if self._whole is None:
             self._whole = self._compute()

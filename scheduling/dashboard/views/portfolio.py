@@ -102,7 +102,7 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
         "verification": newest_verification(shown.id, name),
         "log": read_log(shown.id),
         "parameters": shown_parameters(shown.config or {}, schema_of(shown)),
-        "state_tree": value_tree(shown.state or {}),
+        "state_tree": value_tree(dict(shown.state)),
         "now": context["fleet"].at,
     }
     older, newer = (int_parameter(request.GET, name) for name in ("older", "newer"))

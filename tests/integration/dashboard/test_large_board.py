@@ -141,7 +141,7 @@ def test_lost_node_far_away_is_in_the_pinned_strip_which_leads_to_it(board):
     entry.wait_for()
     text = " ".join(entry.inner_text().split())
     assert text == "node-70 31 s without a heartbeat, limit 30 s"
-    assert page.locator("#trouble-strip").bounding_box()["y"] < 60
+    assert page.locator("#trouble-strip").bounding_box()["y"] == 48  # below the top bar
     entry.locator("a").click()
     assert page.evaluate("document.activeElement.closest('.col').id") == "col-node-70"
     board.show(large_fleet())

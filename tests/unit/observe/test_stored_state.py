@@ -8,7 +8,7 @@ import msgspec
 
 from portfolios.runtime import state as runtime_state
 from portfolios.runtime.state import Account, Position, State, StrategyPart, encode_state
-from scheduling.observe.stored_state import UNKNOWN_ACCOUNT, stored_state
+from scheduling.observe.stored_state import UNKNOWN_ACCOUNT, OnDemand, stored_state
 
 
 def trader() -> State:
@@ -25,6 +25,17 @@ def test_equity_and_profit_are_known_and_the_rest_is_computed_on_demand():
     assert account["drawdown_pct"] == 0
     assert dict(strategy) == {"closes": {"XOM": [1, 2]}}
     assert account.get("nothing") is None
+
+
+def test_equity_is_known_without_computing_the_rest():
+    computed = []
+    account = OnDemand({"equity": 1}, lambda: computed.append("all") or {"equity": 1, "fees": 2})
+    assert account
+    assert account["equity"] == 1
+    assert not computed
+    assert account["fees"] == 2
+    assert dict(account) == {"equity": 1, "fees": 2}
+    assert computed == ["all"]
 
 
 def test_what_was_asked_first_does_not_change_the_answer():
