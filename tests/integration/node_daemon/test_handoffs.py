@@ -15,14 +15,21 @@ HANDOFF = 7
 
 
 @pytest.fixture
-async def daemons(gateway: FakeGateway, daemons: Daemons) -> Daemons:
-    """A canary runs on node-1; node-2 is registered too."""
+async def source(gateway: FakeGateway, daemons: Daemons) -> Daemons:
+    """A canary runs on node-1."""
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
     await daemons.start("node-1")
-    await daemons.start("node-2")
-    await gateway.until(lambda: gateway.committed(1) > 30 and len(gateway.sockets) == 2)
+    await gateway.until(lambda: gateway.committed(1) > 30 and len(gateway.sockets) == 1)
     return daemons
+
+
+@pytest.fixture
+async def both(gateway: FakeGateway, source: Daemons) -> Daemons:
+    """The same, and node-2 is registered."""
+    await source.start("node-2")
+    await gateway.until(lambda: len(gateway.sockets) == 2)
+    return source
 
 
 async def prepare(gateway: FakeGateway, target: str, revision: int = 1, **other: object) -> None:
@@ -52,7 +59,7 @@ async def goes_on(gateway: FakeGateway, events: int = 50) -> None:
     await gateway.until(lambda: gateway.committed(1) > seen + events)
 
 
-async def test_migrate_loses_and_repeats_nothing(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_migrate_loses_and_repeats_nothing(gateway: FakeGateway, both: Daemons) -> None:
     await prepare(gateway, "node-2")
     await goes_on(gateway, 20)  # the source has not noticed
     await drain(gateway)
@@ -63,7 +70,7 @@ async def test_migrate_loses_and_repeats_nothing(gateway: FakeGateway, daemons: 
 
 
 async def test_portfolio_migrates_there_and_back_without_pushes(
-    gateway: FakeGateway, daemons: Daemons
+    gateway: FakeGateway, both: Daemons
 ) -> None:
     gateway.pushing, gateway.next_beat_s = False, 0.2
     for socket in list(gateway.sockets.values()):
@@ -79,7 +86,7 @@ async def test_portfolio_migrates_there_and_back_without_pushes(
 
 
 async def test_answer_to_the_next_commit_replaces_a_lost_push(
-    gateway: FakeGateway, daemons: Daemons
+    gateway: FakeGateway, source: Daemons
 ) -> None:
     gateway.pushing = False  # sockets stay open, and the next beat is 10 s away
     asked_at = time.monotonic()
@@ -89,7 +96,7 @@ async def test_answer_to_the_next_commit_replaces_a_lost_push(
 
 
 async def test_reload_prepares_the_new_revision_beside_the_old_one(
-    gateway: FakeGateway, daemons: Daemons
+    gateway: FakeGateway, source: Daemons
 ) -> None:
     await prepare(gateway, "node-1", revision=2)
     await goes_on(gateway, 20)
@@ -103,7 +110,7 @@ async def test_reload_prepares_the_new_revision_beside_the_old_one(
 
 
 async def test_source_answered_keep_continues_under_its_epoch(
-    gateway: FakeGateway, daemons: Daemons
+    gateway: FakeGateway, source: Daemons
 ) -> None:
     gateway.release_answer = "keep"
     await drain(gateway)
@@ -118,7 +125,7 @@ async def test_source_answered_keep_continues_under_its_epoch(
 
 
 async def test_unanswered_release_is_repeated_byte_for_byte(
-    gateway: FakeGateway, daemons: Daemons
+    gateway: FakeGateway, both: Daemons
 ) -> None:
     await prepare(gateway, "node-2")
     gateway.lose_release_answers = 3
@@ -132,7 +139,7 @@ async def test_unanswered_release_is_repeated_byte_for_byte(
 
 
 async def test_warm_source_replaces_a_target_that_never_commits(
-    gateway: FakeGateway, daemons: Daemons
+    gateway: FakeGateway, both: Daemons
 ) -> None:
     await prepare(gateway, "node-2")
     await drain(gateway)
@@ -149,7 +156,7 @@ async def test_warm_source_replaces_a_target_that_never_commits(
 
 
 async def test_process_granted_the_next_epoch_continues_in_memory(
-    gateway: FakeGateway, daemons: Daemons
+    gateway: FakeGateway, source: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
@@ -161,7 +168,7 @@ async def test_process_granted_the_next_epoch_continues_in_memory(
 
 
 async def test_strategy_that_fails_to_load_fails_only_the_prepare(
-    gateway: FakeGateway, daemons: Daemons
+    gateway: FakeGateway, both: Daemons
 ) -> None:
     entry = gateway.entry(1, "prepare", handoff=HANDOFF, strategy="no_such_strategy", revision=2)
     await gateway.want("node-2", entry)
@@ -174,7 +181,7 @@ async def test_strategy_that_fails_to_load_fails_only_the_prepare(
     assert len(reports(gateway, wire.StepFailed)) == 1  # not tried again
 
 
-async def test_owner_without_a_process_releases(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_owner_without_a_process_releases(gateway: FakeGateway, both: Daemons) -> None:
     epoch = gateway.grant("node-1", 1)
     gateway.runs[1].epoch = epoch
     gateway.runs[2] = gateway.runs[1].__class__(4, 1, 500, "node-2", state_seq=500)
@@ -184,7 +191,7 @@ async def test_owner_without_a_process_releases(gateway: FakeGateway, daemons: D
     assert (commit.release, commit.from_seq, commit.to_seq) == (9, 500, 500)
 
 
-async def test_fenced_process_ends_without_a_report(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_fenced_process_ends_without_a_report(gateway: FakeGateway, source: Daemons) -> None:
     gateway.grant("node-2", 1)  # taken away without a word
     await gateway.until(
         lambda: any(b.portfolios == [] for n, b in gateway.beats[-4:] if n == "node-1")
@@ -193,7 +200,7 @@ async def test_fenced_process_ends_without_a_report(gateway: FakeGateway, daemon
 
 
 async def test_desired_set_with_a_lower_version_is_ignored(
-    gateway: FakeGateway, daemons: Daemons
+    gateway: FakeGateway, source: Daemons
 ) -> None:
     old = gateway.versions["node-1"]
     await gateway.want("node-1", gateway.entry(1, "run"))
