@@ -90,7 +90,10 @@ def free_node(installation: Installation, portfolio: str) -> str:
 
 def wait_until_idle(installation: Installation) -> None:
     """Wait until no handoff is active."""
-    eventually(lambda: not installation.get("/api/handoffs/?active=true")["results"], 20, "quiet")
+    eventually(
+        lambda: not installation.get("/api/handoffs/?active=true")["results"],
+        what="quiet",
+    )
 
 
 def test_board_shows_every_node_and_portfolio_live(window, installation):
@@ -116,7 +119,7 @@ def test_lease_counts_down_and_is_renewed_by_a_heartbeat(window):
         steps = [b - a for a, b in itertools.pairwise(seen)]
         return sum(step < 0 for step in steps) >= 5 and any(step > 0 for step in steps)
 
-    eventually(fell_and_was_renewed, 20, "five falls of the lease and a heartbeat")
+    eventually(fell_and_was_renewed, what="five falls of the lease and a heartbeat")
     assert lease.get_attribute("role") == "meter"
 
 
@@ -129,7 +132,7 @@ def wait_for_updates(window: DashboardWindow, times: int = 1) -> None:
 
     for _ in range(times):
         before = count()
-        eventually(lambda: count() > before, 10, "more events")  # noqa: B023
+        eventually(lambda: count() > before, what="more events")  # noqa: B023
 
 
 def test_canary_counts_events_without_a_gap(window):
@@ -208,7 +211,10 @@ def test_drain_by_dialog_states_its_consequence_and_empties_the_node(window, ins
     try:
         window.page.wait_for_selector('.col[data-node="node-3"][data-status="draining"]')
         assert "kernel update" in window.page.inner_text("#col-node-3")
-        eventually(lambda: not window.page.locator("#col-node-3 .card").count(), 40, "empty node-3")
+        eventually(
+            lambda: not window.page.locator("#col-node-3 .card").count(),
+            what="empty node-3",
+        )
         assert "no portfolio runs here" in window.page.inner_text("#col-node-3 .drain-bar")
         assert window.was_not_reloaded()
     finally:
@@ -270,8 +276,7 @@ def test_what_if_page_offers_the_action_that_helps(frozen, window, installation)
         left = [entry["portfolio"] for entry in plan["pending"]]
         eventually(
             lambda: window.page.inner_text("#col-node-2 [data-loss]").startswith(f"{len(left)} "),
-            20,
-            "the loss of node-2 on its column",
+            what="the loss of node-2 on its column",
         )
         window.page.locator("#col-node-2 .card").first.focus()
         window.page.keyboard.press("w")
@@ -496,7 +501,7 @@ def test_board_and_migration_work_without_scripts(browser, installation):
         window.page.check(f'input[value="{target}"]')
         window.page.click("button:has-text('Migrate')")
         assert f"{name} is moving to {target}." in window.page.inner_text("body")
-    eventually(lambda: owner_of(installation, name) == target, 15, "the move")
+    eventually(lambda: owner_of(installation, name) == target, what="the move")
     wait_until_idle(installation)
     installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
 

@@ -39,7 +39,7 @@ def test_board_shows_a_stopped_node_as_lost_and_then_alive(
             )
             assert "s without a heartbeat, limit" in column.inner_text()
             assert "cpu –" in column.inner_text()
-            eventually(lambda: not column.locator(".card").count(), 20, "all placed elsewhere")
+            eventually(lambda: not column.locator(".card").count(), what="all placed elsewhere")
             assert "It can no longer commit." in column.inner_text()
             for name in names:
                 card = f'.col:not([data-node="node-2"]) .card[data-portfolio="{name}"]'

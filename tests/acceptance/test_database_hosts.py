@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from chaos.harness.cluster import SHORT_LIMITS, Cluster, wait_for
-from chaos.harness.installation import budget_s, eventually, temporary_home
+from chaos.harness.installation import SLOW_MACHINE_S, budget_s, eventually, temporary_home
 from chaos.harness.tcp_proxy import TcpProxy
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedInstallations
@@ -92,7 +92,7 @@ def promote(pair: Pair) -> float:
     wait_for(
         lambda: positions(pair.standby),
         lambda now: all(now[name] > seq for name, seq in before.items()),
-        60,
+        SLOW_MACHINE_S,
         "commits of every portfolio on the new primary",
     )
     return time.monotonic() - began
@@ -102,7 +102,9 @@ def readiness(cluster: Cluster) -> tuple[int, str, float]:
     """Return status, detail and seconds of a readiness request."""
     began = time.monotonic()
     try:
-        with urllib.request.urlopen(cluster.access["url"] + "/api/readyz/", timeout=30) as answer:
+        with urllib.request.urlopen(
+            cluster.access["url"] + "/api/readyz/", timeout=SLOW_MACHINE_S
+        ) as answer:
             return answer.status, "", time.monotonic() - began
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)["detail"], time.monotonic() - began
@@ -127,7 +129,7 @@ def test_promotion_after_dropped_packets_loses_no_commit(hosts: Hosts) -> None:
         print(f"commits after {took_s:.2f} s")
         assert took_s < budget_s(COMMITS_WITHIN_S)
         cluster.follow_database(pair.url(pair.standby.port))
-        eventually(lambda: readiness(cluster)[0] == 200, 15, "readiness")
+        eventually(lambda: readiness(cluster)[0] == 200, what="readiness")
         assert {name: run.ownership for name, run in cluster.runs().items()} == owners
         # Every LISTEN connection works again: the migration does not wait for a heartbeat.
         cluster.migrate("canary-1", cluster.other_node("canary-1"))
@@ -146,17 +148,17 @@ def test_readiness_is_red_while_the_primary_is_frozen(hosts: Hosts) -> None:
     assert readiness(cluster)[0] == 200
     pair.primary.freeze()
     (status, said, _), took_s = wait_for(
-        lambda: readiness(cluster), lambda found: found[0] == 503, 30, "readiness red"
+        lambda: readiness(cluster), lambda found: found[0] == 503, SLOW_MACHINE_S, "readiness red"
     )
-    assert (status, took_s < 12) == (503, True)
+    assert (status, took_s < budget_s(6)) == (503, True)
     assert said.startswith("The gateway's ")
     assert "limit 5 s" in said
     for _ in range(5):
-        assert readiness(cluster)[2] < 2
+        assert readiness(cluster)[2] < budget_s(1)
     took_s = promote(pair)
     print(f"commits after {took_s:.2f} s")
     assert took_s < budget_s(COMMITS_WITHIN_S)
-    eventually(lambda: readiness(cluster)[0] == 200, 15, "readiness")
+    eventually(lambda: readiness(cluster)[0] == 200, what="readiness")
 
 
 def test_commits_missing_on_an_asynchronous_standby_are_reported(hosts: Hosts) -> None:
@@ -166,7 +168,7 @@ def test_commits_missing_on_an_asynchronous_standby_are_reported(hosts: Hosts) -
     # Acknowledged from here on, and lost: a migration, a stop, events and orders.
     cluster.migrate("canary-1", cluster.other_node("canary-1"))
     assert cluster.call("POST", "/api/portfolios/canary-2/stop/", {}).status == 202
-    eventually(lambda: cluster.run("canary-2").phase == "stopped", 20, "canary-2 stopped")
+    eventually(lambda: cluster.run("canary-2").phase == "stopped", what="canary-2 stopped")
     before = cluster.runs()
     cluster.wait_for_progress()
     acknowledged = {name: run.last_seq for name, run in cluster.runs().items()}
@@ -177,7 +179,7 @@ def test_commits_missing_on_an_asynchronous_standby_are_reported(hosts: Hosts) -
     said, took_s = wait_for(
         lambda: vanished(cluster),
         lambda said: re.search(complete, said),
-        40,
+        SLOW_MACHINE_S,
         "the alert with all portfolios",
     )
     print(f"after {took_s:.1f} s: {said}")
@@ -190,10 +192,10 @@ def test_commits_missing_on_an_asynchronous_standby_are_reported(hosts: Hosts) -
     wait_for(
         cluster.runs,
         lambda runs: all(run.last_seq > acknowledged[name] for name, run in runs.items()),
-        60,
+        SLOW_MACHINE_S,
         "every portfolio beyond its acknowledged seq",
     )
-    eventually(lambda: vanished(cluster) == "", 10, "the alert closed")
+    eventually(lambda: vanished(cluster) == "", what="the alert closed")
     assert cluster.query("SELECT held_at FROM scheduling_storm") == [(None,)]
     cluster.assert_canaries_clean()
     cluster.assert_history_whole()

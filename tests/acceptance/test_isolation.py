@@ -168,6 +168,6 @@ def post_refused(cluster: Cluster, path: str, token: str, body: bytes) -> tuple[
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/msgpack"},
     )
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=30)
+        urllib.request.urlopen(request, timeout=SLOW_MACHINE_S)
     problem = msgspec.msgpack.decode(refused.value.read())
     return refused.value.code, str(problem["code"])

@@ -78,9 +78,9 @@ def is_alive(cluster: Cluster, node: str = OWN) -> bool:
 
 def back_up_and_restore(cluster: Cluster, late: ExitStack) -> None:
     token = cluster.create_node_token(LATE)
-    eventually(lambda: is_alive(cluster), 20, OWN)
+    eventually(lambda: is_alive(cluster), what=OWN)
     with cluster.extra_node(LATE, token=token):
-        eventually(lambda: is_alive(cluster, LATE), 20, LATE)
+        eventually(lambda: is_alive(cluster, LATE), what=LATE)
         cluster.migrate("canary-1", OWN)
         cluster.wait_for_progress()
         before = cluster.runs()
@@ -92,7 +92,7 @@ def back_up_and_restore(cluster: Cluster, late: ExitStack) -> None:
     for _ in range(2):
         cluster.migrate("canary-1", "node-1" if cluster.run("canary-1").node == OWN else OWN)
     cluster.wait_for_progress()
-    eventually(lambda: is_alive(cluster, LATE), 20, LATE)
+    eventually(lambda: is_alive(cluster, LATE), what=LATE)
     lost = cluster.run("canary-1")
     assert (lost.node, lost.epoch) == (OWN, before["canary-1"].epoch + 2)
     cluster.kill_everything()
@@ -101,8 +101,8 @@ def back_up_and_restore(cluster: Cluster, late: ExitStack) -> None:
         floor = cluster.manage("raise_epoch_floor")
     assert floor["lowest_now"] > lost.epoch
     cluster.start()
-    eventually(lambda: is_alive(cluster), 20, OWN)
-    eventually(lambda: is_alive(cluster, LATE), 20, LATE)
+    eventually(lambda: is_alive(cluster), what=OWN)
+    eventually(lambda: is_alive(cluster, LATE), what=LATE)
     assert restarted.poll() is None
     cluster.wait_until_converged((*DEMO_NODES, LATE))
     after = cluster.runs()
