@@ -66,11 +66,10 @@ class ArtifactCache:
         target = self.folder.path / sha256
         try:
             damage = await asyncio.to_thread(_damage, target, sha256)
-            if damage is not None:
+            if damage is not None or not self.folder.mark_used(sha256):
                 if damage:
                     LOG.error("artifact %s is damaged on disk (%s)", short(sha256), damage)
                 await self._write(sha256, target)
-            self.folder.mark_used(sha256)
         except OSError as error:
             raise disk_error(f"artifact {short(sha256)}", target, error) from None
         return target / CODE

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -21,6 +22,7 @@ class BoundedFolder:
         """Remove drafts of a daemon that was killed. The folder is created with its first entry."""
         self.path = path
         self._max_bytes = max_bytes
+        self._evicting = threading.Lock()  # evicted in a thread, used on the event loop
         for left in path.glob(DRAFT + "*"):
             remove_tree(left)
 
@@ -45,9 +47,14 @@ class BoundedFolder:
         finally:
             os.close(descriptor)
 
-    def mark_used(self, name: str) -> None:
-        """Remember that an entry was used now."""
-        os.utime(self.path / name)
+    def mark_used(self, name: str) -> bool:
+        """Remember that an entry is used now. Return False if it was evicted meanwhile."""
+        with self._evicting:
+            try:
+                os.utime(self.path / name)
+            except FileNotFoundError:
+                return False
+        return True
 
     def evict(self, keep: Collection[str], now_s: float | None = None) -> list[str]:
         """Remove entries unused for long, and the longest unused above the size. Return the names.
@@ -63,11 +70,23 @@ class BoundedFolder:
         removed = []
         for used_at_s, size, path in sorted(entries):
             unused_for_long = now_s - used_at_s > MAX_UNUSED_S
-            if path.name not in keep and (total > self._max_bytes or unused_for_long):
-                remove_tree(path)
+            if path.name in keep or not (total > self._max_bytes or unused_for_long):
+                continue
+            if self._take_away(path, used_at_s):
                 total -= size
                 removed.append(path.name)
         return removed
+
+    def _take_away(self, path: Path, used_at_s: float) -> bool:
+        """Remove an entry unless it was used since it was listed, which takes long: a portfolio
+        that starts meanwhile has just been given it."""
+        with self._evicting:
+            if path.stat().st_mtime != used_at_s:
+                return False
+            away = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.path))
+            path.rename(away / path.name)
+        remove_tree(away)
+        return True
 
 
 def size_of(folder: Path) -> int:

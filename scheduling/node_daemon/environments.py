@@ -83,7 +83,8 @@ class Environments:
         name = entry_name(sha256)
         entry = self.folder.path / name
         try:
-            if not await asyncio.to_thread(_is_usable, entry, sha256):
+            usable = await asyncio.to_thread(_is_usable, entry, sha256)
+            if not usable or not self.folder.mark_used(name):
                 lock = await self._fetch(sha256)
                 if hashlib.sha256(lock).hexdigest() != sha256:
                     raise CodeUnavailable(
@@ -95,7 +96,6 @@ class Environments:
                     await self._build(sha256, lock)
             # One that an earlier version built may have some.
             await self._without_startup_code(sha256, _site_packages(entry / VENV))
-            self.folder.mark_used(name)
             text = (entry / LOCK).read_text()
         except OSError as error:
             raise disk_error(f"environment {short(sha256)}", entry, error) from None

@@ -14,7 +14,7 @@ import pytest
 
 from scheduling.node_daemon import artifact_cache, bounded_folder
 from scheduling.node_daemon.artifact_cache import ArtifactCache
-from scheduling.node_daemon.bounded_folder import BoundedFolder
+from scheduling.node_daemon.bounded_folder import BoundedFolder, size_of
 from scheduling.node_daemon.errors import CodeUnavailable, DiskFull, RequestRefused
 from tests.support import wheels
 
@@ -159,6 +159,29 @@ def test_entries_unused_for_long_leave_although_there_is_room(tmp_path: Path) ->
     entry(folder, "young", kilobytes=1, age_s=bounded_folder.MAX_UNUSED_S - 10)
     folder.mark_used("young")
     assert folder.evict(keep={"wanted"}) == ["old"]
+
+
+def test_what_is_used_while_the_folder_is_measured_is_not_evicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = BoundedFolder(tmp_path, 1)
+    for name in ("used", "unused"):
+        draft = folder.draft()
+        (draft / "file").write_bytes(b"x" * 100_000)
+        folder.publish(draft, name)
+        os.utime(tmp_path / name, (1, 1))
+    used: list[bool] = []
+
+    def measured(path: Path) -> int:
+        if path.name == "used":
+            used.append(folder.mark_used("used"))
+        return size_of(path)
+
+    monkeypatch.setattr(bounded_folder, "size_of", measured)
+    assert folder.evict(keep=()) == ["unused"]
+    assert used == [True]
+    assert [path.name for path in tmp_path.iterdir()] == ["used"]
+    assert not folder.mark_used("unused")
 
 
 def test_drafts_of_a_killed_daemon_are_removed(tmp_path: Path) -> None:
