@@ -20,17 +20,18 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 
 from ginkgo_site.env import CHECKOUT
-from portfolios.models import FeedDigest, FeedRecord, FeedRow, FeedWriter, Portfolio
+from portfolios.models import FeedDigest, FeedRecord, FeedRow, FeedWriter, Instrument, Portfolio
 from portfolios.runtime.state import decode_state
 from scheduling.db.transaction import execute
 from scheduling.enact.feed_records import drop_records
 from scheduling.errors import Refused
 from scheduling.models import Node, Run
-from scheduling.operations.feed_checks import check_feed
+from scheduling.operations.feed_checks import Checked, check_feed
 from scheduling.operations.feed_recorders import RecordingPlan, record, release_feed
 from scheduling.operations.feeds import NewInstrument, append_rows, create_feed, remove_feed
 from scheduling.operations.portfolios import NewPortfolio, create_portfolio
 from scheduling.permissions import Role
+from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog
 from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
 from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 from scheduling.recorded_feeds.reads import newest_events
@@ -201,6 +202,26 @@ async def test_what_is_kept_no_longer_is_dropped_from_the_stream(server: NatsSer
         await log.release(epoch)
     await session.close()
     assert await FeedWriter.objects.values_list("first_seq", "head").aget() == (23, 51)
+
+
+async def test_what_a_killed_recorder_left_behind_is_followed_by_the_next(
+    server: NatsServer,
+) -> None:
+    await sync_to_async(create_feed)("fx", EUR, in_stream=True, actor="test")
+    feed = await FeedRow.objects.aget(name="fx")
+    session = RecorderSession("fx", feed.pk)
+    async with connected(server.url, is_lasting=True) as client:
+        killed = JetStreamLog(Stream(client, "fx"))  # the database has heard nothing of it
+        epoch = await killed.claim("killed")
+        for at in range(0, 16_000, 4_000):
+            await killed.append(epoch, at, euros(at, 4_000))
+        log = MirroredLog(Stream(client, "fx"), session.connect)
+        await log.release(await log.claim("next"))
+        assert await killed.digest(1) == (await FeedDigest.objects.aget()).digest.hex()
+    await session.close()
+    assert await FeedWriter.objects.values_list("head", "epoch").aget() == (16_000, 3)
+    assert (await Instrument.objects.aget()).last_us == 16_000 * 60_000_000
+    assert await sync_to_async(check_feed)("fx") == Checked(records=16_000, segments=1)
 
 
 async def _followed(seq: int) -> None:

@@ -126,7 +126,9 @@ async def test_old_messages_are_dropped_and_said(
     await reader.stream.drop_before(23)
     assert await reader.first() == 21  # the message that has 23 stays
     assert [e.seq for e in await reader.read(23, 99, 4)] == [23, 24, 25, 26]
-    assert (await log.append(epoch, 50, euros(50, 1))).to_seq == 51
+    # Another process, which has read less of the log, appends to it as well.
+    assert (await reader.append(epoch, 50, euros(50, 1))).to_seq == 51
+    assert (await log.append(epoch, 51, euros(51, 1))).to_seq == 52
 
 
 async def test_what_the_server_lacks_or_refuses_is_a_sentence(
