@@ -93,19 +93,28 @@ def _events(feed: Feed, symbols: frozenset[str] | None) -> tuple[list[Event], bo
 
 
 def _figures(backtest: NewBacktest, until: float) -> Figures:
-    return document_of(
-        run_new_backtest(backtest, _stop_after(until), max(until - time.monotonic(), 1.0))
-    ).figures
+    left_s = max(until - time.monotonic(), 1.0)
+    try:
+        return document_of(run_new_backtest(backtest, _stop_after(until), left_s)).figures
+    except Refused as refused:
+        # Its process was killed because an answer took the rest of the time: that has no traceback.
+        late = time.monotonic() > until and not refused.extra.get("trace")
+        if refused.code == "strategy_failed" and late:
+            raise _too_slow() from None
+        raise
 
 
 def _stop_after(until: float) -> Callable[[int, int, int], None]:
     def check(first: int, at: int, last: int) -> None:
         if time.monotonic() > until:
-            part = 100 * (at - first + 1) // (last - first + 1)
-            raise Refused(
-                "too_slow",
-                f"The dry run was stopped after {LIMIT_S:g} s, {part} % of the way: the strategy "
-                "is slow. `manage.py backtest` has no such limit.",
-            )
+            raise _too_slow(f", {100 * (at - first + 1) // (last - first + 1)} % of the way")
 
     return check
+
+
+def _too_slow(reached: str = "") -> Refused:
+    return Refused(
+        "too_slow",
+        f"The dry run was stopped after {LIMIT_S:g} s{reached}: the strategy is slow. `manage.py "
+        "backtest` has no such limit.",
+    )
