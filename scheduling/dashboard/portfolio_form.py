@@ -386,7 +386,12 @@ class SymbolsField(forms.CharField):
             max_length=100_000,
             label=_("Symbols"),
             widget=forms.TextInput(
-                attrs={"autocomplete": "off", "spellcheck": "false", "data-symbols": "symbol-list"}
+                attrs={
+                    "autocomplete": "off",
+                    "spellcheck": "false",
+                    "data-symbols": "symbol-list",
+                    "data-add": _("Add one of {}"),
+                }
             ),
         )
 

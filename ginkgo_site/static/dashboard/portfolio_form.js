@@ -34,8 +34,7 @@ async function backtest(box) {
   const say = (text) => {
     box.textContent = text;
   };
-  const count = () =>
-    say(`Backtest: ${Math.floor((performance.now() - begun) / 1000)} s, ${box.dataset.limit} s at most`);
+  const count = () => say(box.dataset.words.replace("{}", Math.floor((performance.now() - begun) / 1000)));
   box.setAttribute("role", "status");
   count();
   const timer = setInterval(count, 1000);

@@ -20,7 +20,7 @@ function enhance(field) {
   add.autocomplete = "off";
   add.spellcheck = false;
   add.setAttribute("list", field.dataset.symbols);
-  add.placeholder = `Add one of ${known.size}`;
+  add.placeholder = field.dataset.add.replace("{}", known.size);
   box.append(chips, add);
   field.hidden = true;
   field.after(box);

@@ -64,5 +64,5 @@ export function startTimes() {
   localTimes(document);
   for (const name of ["ginkgo-form", "ginkgo-updated"]) document.addEventListener(name, () => localTimes(document));
   const label = document.getElementById("time-zone");
-  if (label) label.textContent = `times in ${zone}`;
+  if (label) label.textContent = `${label.dataset.words} ${zone}`;
 }
