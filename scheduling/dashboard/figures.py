@@ -17,8 +17,10 @@ import msgspec
 from django.template.loader import render_to_string
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from scheduling.presentation.formatting import counted, places, signed_money, whole
+from scheduling.presentation.formatting import places, signed_money, whole
 
 if TYPE_CHECKING:
     from scheduling.dashboard.board import BoardPage, Card, Column
@@ -187,7 +189,7 @@ def _card_row(card: Card, slots: dict[str, tuple[str, str]]) -> tuple[Any, ...]:
         portfolio.running_revision or portfolio.revision,
         portfolio.epoch,
         portfolio.handoff.id if portfolio.handoff else None,
-        f"pinned to {portfolio.pinned_node}" if portfolio.pinned_node else "",
+        _("pinned to %(node)s") % {"node": portfolio.pinned_node} if portfolio.pinned_node else "",
         "proving" in card.marks,
         portfolio.stalled,
         card.collapsed_class,
@@ -252,8 +254,18 @@ def _plain_node_row(column: Column) -> tuple[str, ...]:
 def _canary_text(state: Mapping[str, Any]) -> str:
     gaps, duplicates = state.get("gaps"), state.get("duplicates")
     if gaps is None or duplicates is None:
-        return "gaps and duplicates unknown"
-    return f"{counted(gaps, 'gap')}, {counted(duplicates, 'duplicate')}"
+        return _("gaps and duplicates unknown")
+    return ", ".join(
+        (
+            ngettext("%(number)s gap", "%(number)s gaps", gaps) % {"number": whole(gaps)},
+            ngettext("%(number)s duplicate", "%(number)s duplicates", duplicates)
+            % {"number": whole(duplicates)},
+        )
+    )
+
+
+def _still_here(number: int) -> str:
+    return _("%(number)s still here") % {"number": number}
 
 
 def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
@@ -281,7 +293,7 @@ def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
         line.icon if line else "",
         line.tone if line else "",
         column.status_line is None and column.loss is not None,
-        (f"{here} still here" if here else "drained: no portfolio runs here")
+        (_still_here(here) if here else _("drained: no portfolio runs here"))
         if node.draining
         else "",
         render_to_string("dashboard/parts/column_note.html", note) if column.note else "",
