@@ -442,6 +442,36 @@ def test_action_sent_while_the_server_is_away_is_kept_and_sent_again(window, ins
         installation.call("POST", "/api/nodes/node-2/uncordon/", {})
 
 
+def test_second_of_two_tabs_that_edit_is_told_and_reverts_nothing(window, installation, signed_in):
+    name = "tech-hold"
+    wait_until_idle(installation)
+    opened = installation.get(f"/api/portfolios/{name}/")["priority"]
+    with window_in(signed_in, installation) as second:
+        for tab in (window, second):
+            tab.open(f"/portfolios/{name}/")
+            tab.wait_until_live()
+            tab.page.click("#part-head >> text=Edit…")
+            tab.page.wait_for_selector("dialog[open] form")
+        save = "dialog footer button:has-text('Save')"
+        window.page.fill("dialog [name=priority]", str(opened + 3))
+        window.page.click(save)
+        window.page.wait_for_selector("dialog", state="hidden")
+        second.page.fill("dialog [name=priority]", str(opened + 5))
+        second.page.click(save)
+        said = second.page.locator("dialog [data-conflict]")
+        said.wait_for()
+        change = rf"{installation.access['username']} \d+ (s|min) ago changed priority "
+        assert re.search(rf"{change}{opened} → {opened + 3}\.", said.inner_text())
+        row = said.locator("tr[data-field=priority][data-clash] td").all_inner_texts()
+        assert row == ["priority", str(opened), str(opened + 3), str(opened + 5)]
+        assert installation.get(f"/api/portfolios/{name}/")["priority"] == opened + 3
+        assert second.page.input_value("dialog [name=priority]") == str(opened + 5)
+        second.page.click(save)
+        second.page.wait_for_selector("dialog", state="hidden")
+    assert installation.get(f"/api/portfolios/{name}/")["priority"] == opened + 5
+    installation.call("PATCH", f"/api/portfolios/{name}/", {"priority": opened})
+
+
 def test_escape_returns_the_focus_to_the_card_whose_menu_was_opened(window):
     page = window.page
     card = page.locator(".card").first

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
+from ginkgo_site.env import CHECKOUT
 from scheduling.dashboard import context
 from scheduling.dashboard.actions import NODE_ACTIONS
 from scheduling.dashboard.views import actions, portfolio
@@ -355,6 +356,22 @@ def test_halted_fleet_has_the_first_and_reddest_banner(operator, viewer, monkeyp
     assert "Start 9 again" not in text_of(viewer.get("/"))
     chinese = text_of(operator.get("/", headers={"Accept-Language": "zh-hans"}))
     assert "9 个组合停止交易，直到操作员重新启动。" in chinese
+
+
+def test_portfolio_list_of_an_empty_installation_says_what_to_do(operator, viewer, monkeypatch):
+    monkeypatch.setattr(context, "read_fleet_view", lambda: board_fixture.fleet_view([], []))
+    page = text_of(operator.get("/portfolios/"))
+    assert "No portfolio yet." in page
+    assert f"{CHECKOUT}/manage.py create_portfolio NAME --strategy canary" in page
+    assert "Nothing matches" not in page
+    assert "create_portfolio" not in text_of(viewer.get("/portfolios/"))
+
+
+def test_heading_of_the_configuration_changes_with_its_values(operator):
+    page = text_of(operator.get("/portfolios/aapl-sma/"))
+    section = re.search(r'<section class="pane" id="configuration" data-refresh.*?</section>', page)
+    assert '<span class="count">r12</span>' in section[0]
+    assert "slow" in section[0]
 
 
 def test_pages_are_not_cached(viewer):
