@@ -1,0 +1,111 @@
+"""Revisions on the page of a portfolio: compare two, reload to one; its chart and its state."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from portfolios.models import Portfolio
+from scheduling import operations
+from scheduling.models import Handoff, HandoffState
+from scheduling.permissions import Role
+from tests.support.api_client import make_user
+from tests.support.factories import make_node, make_running_portfolio
+
+pytestmark = pytest.mark.django_db
+
+CONFIG = {"fast": 1, "slow": 2, "quantity": "5"}
+
+
+def signed_in(role: Role) -> Client:
+    client = Client()
+    client.force_login(make_user(role.value, role))
+    return client
+
+
+@pytest.fixture
+def operator() -> Client:
+    return signed_in(Role.OPERATOR)
+
+
+@pytest.fixture
+def portfolio() -> Portfolio:
+    """A portfolio on node-1 that runs r1 and wants r2, with no handoff under way."""
+    made = make_running_portfolio(
+        "p", make_node("node-1"), events=2_000, strategy="sma_cross", symbols=["IBM"], config=CONFIG
+    )
+    revise({**CONFIG, "slow": 9})
+    return made
+
+
+def revise(config: dict[str, Any]) -> None:
+    operations.revise_portfolio("p", {"config": config}, actor="ann")
+    Handoff.objects.update(state=HandoffState.DONE)
+
+
+def text_of(answer: Any) -> str:
+    return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def test_two_revisions_are_compared_in_either_order(operator: Client, portfolio: Portfolio) -> None:
+    for query in ("older=1&newer=2", "older=2&newer=1"):
+        page = text_of(operator.get(f"/portfolios/p/?{query}"))
+        (line,) = re.findall(r'data-differs="([^"]*)"', page)
+        assert line == "config.slow"
+        assert "<del>2</del>" in page
+        assert "<ins>9</ins>" in page
+    for unknown in ("older=1&newer=7", f"older=1&newer={10**25}", "older=-1&newer=1"):
+        page = text_of(operator.get(f"/portfolios/p/?{unknown}"))
+        assert "There are revisions 1 to 2; give two of them." in page
+
+
+def test_reload_dialog_offers_each_revision_and_its_difference(
+    operator: Client, portfolio: Portfolio
+) -> None:
+    page = text_of(operator.get("/portfolios/p/reload/?revision=1"))
+    assert re.search(r'name="revision" value="1" checked', page)
+    assert re.search(r'data-revision="2".*?slow <del>2</del> <ins>9</ins>', page)
+    assert (
+        operator.post("/portfolios/p/reload/", {"revision": "1", "reason": "back"}).status_code
+        == 302
+    )
+    assert Portfolio.objects.get().revision == 1
+    refused = operator.post("/portfolios/p/reload/", {"revision": "7", "reason": "typed"})
+    assert "handoff" in text_of(refused) or "r7" in text_of(refused)
+    assert 'value="typed"' in text_of(refused)
+
+
+def test_viewer_compares_and_does_not_reload(portfolio: Portfolio) -> None:
+    viewer = signed_in(Role.VIEWER)
+    page = text_of(viewer.get("/portfolios/p/"))
+    assert "Compare r1 and r2" in page
+    assert "/reload/" not in page
+    assert viewer.post("/portfolios/p/reload/", {"revision": "1"}).status_code == 403
+
+
+def test_defaults_state_and_orders_are_shown(operator: Client, portfolio: Portfolio) -> None:
+    page = text_of(operator.get("/portfolios/p/"))
+    assert re.search(r'data-parameter="slow"> <dt>slow</dt> <dd> 9', page)
+    assert re.search(r'id="state".*?<b>closes</b>', page)
+    marks = operator.get("/portfolios/p/equity.json?range=all").json()["orders"]
+    assert {mark["symbol"] for mark in marks} == {"IBM"}
+    assert {"at", "side", "quantity", "price", "status", "reason", "seq"} <= set(marks[0])
+
+
+def test_page_needs_no_more_statements_for_more_revisions_and_orders(
+    operator: Client, portfolio: Portfolio
+) -> None:
+    address = "/portfolios/p/?older=1&newer=2"
+    operator.get(address)
+    with CaptureQueriesContext(connection) as few:
+        operator.get(address)
+    for slow in range(10, 16):
+        revise({**CONFIG, "slow": slow})
+    with CaptureQueriesContext(connection) as many:
+        operator.get(address)
+    assert len(many) == len(few)
