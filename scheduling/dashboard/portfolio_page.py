@@ -108,6 +108,15 @@ def shown_parameters(
     ]
 
 
+def shown_limits(limits: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the limits, those of the paper broker one by one."""
+    broker = limits.get("broker")
+    found = [(name, as_shown(value)) for name, value in limits.items() if name != "broker"]
+    if isinstance(broker, Mapping):
+        found += [(f"broker {name}", as_shown(value)) for name, value in broker.items()]
+    return found
+
+
 def as_shown(value: Any) -> str:
     """Return a configured value for display: text without quotes, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -21,6 +21,7 @@ from scheduling.dashboard.portfolio_page import (
     equity_polyline,
     portfolio_context,
     revision_row,
+    shown_limits,
     shown_parameters,
     stopped_message,
 )
@@ -101,6 +102,7 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
         "revisions_older": f"{max(revisions.count() - int(revision_page.older or 0), 0)} older",
         "verification": newest_verification(shown.id, name),
         "log": read_log(shown.id),
+        "limits": shown_limits(shown.limits or {}),
         "parameters": shown_parameters(shown.config or {}, schema_of(shown)),
         "state_tree": value_tree(dict(shown.state)),
         "now": context["fleet"].at,

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from portfolios.models import Revision
-from scheduling.dashboard.portfolio_page import revision_row, shown_parameters, stopped_message
+from scheduling.dashboard.portfolio_page import (
+    revision_row,
+    shown_limits,
+    shown_parameters,
+    stopped_message,
+)
 from scheduling.dashboard.value_tree import value_tree
 from scheduling.models import Event
 from scheduling.presentation.configuration_diff import differences
@@ -56,6 +61,11 @@ def test_parameters_are_shown_with_the_defaults_that_hold():
         ("other", "x", False),
     ]
     assert [each.name for each in shown_parameters({"a": 1}, None)] == ["a"]
+
+
+def test_limits_of_the_broker_are_shown_one_by_one():
+    limits = {"allow_short": True, "broker": {"fee_bps": "2"}}
+    assert shown_limits(limits) == [("allow_short", "true"), ("broker fee_bps", "2")]
 
 
 def test_state_tree_is_bounded_and_counts_what_it_leaves_out():
