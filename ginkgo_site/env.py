@@ -77,6 +77,7 @@ class Environment:
     encryption_keys_file: Path  #: of secrets, if `encryption_keys` is empty
     failpoints: str  #: where processes fail deliberately; only with `rehearsal`
     rehearsal: bool  #: nothing real depends on this installation
+    alert_url: str | None = field(default=None, repr=False)  #: an apprise address for alerts
     nats_url: str | None = field(default=None, repr=False)  #: where feeds in JetStream are kept
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)  #: the newest first
 
@@ -126,6 +127,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         retention_interval_s=source.whole_seconds("GINKGO_RETENTION_INTERVAL_S", 3600),
         verify_interval_s=source.seconds("GINKGO_VERIFY_INTERVAL_S", 3600, lowest=0),
         encryption_keys_file=_encryption_keys_file(source, home),
+        alert_url=source.text("GINKGO_ALERT_URL"),
         nats_url=_nats_url(source),
         encryption_keys=source.words("GINKGO_ENCRYPTION_KEYS"),
         failpoints=_failpoints(source),

@@ -50,6 +50,8 @@ def _code_for_check(sha256: str) -> Any:
 
 #: Interval at which the queue looks for verifications that are due (GINKGO_VERIFY_INTERVAL_S).
 VERIFY_PASS_S = 300
+#: Interval at which messages about alerts are tried again; a new one is sent at once.
+DELIVERY_PASS_S = 10
 
 
 def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> None:
@@ -68,6 +70,15 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
                 "repeats": -1,
             },
         )
+    Schedule.objects.using(using).update_or_create(
+        name="deliver_alerts",
+        defaults={
+            "func": "scheduling.tasks.deliver_alerts",
+            "schedule_type": Schedule.CRON,
+            "cron": cron(DELIVERY_PASS_S),
+            "repeats": -1,
+        },
+    )
     Schedule.objects.using(using).update_or_create(
         name="verify_in_background",
         defaults={

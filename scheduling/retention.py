@@ -23,6 +23,7 @@ from portfolios.retention import (
 )
 from portfolios.retention.kinds import DAY_S
 from scheduling.db.transaction import Transaction, execute
+from scheduling.enact.alert_messages import prune_alert_messages
 from scheduling.enact.feed_records import drop_due, drop_orphans, forget_appends
 from scheduling.enact.portfolio_log import prune_log_lines
 from scheduling.enact.prune import (
@@ -59,6 +60,7 @@ def delete_rows(until: float) -> int:
     keep_log_s = settings.GINKGO.keep_log_days * DAY_S
     batches: list[Callable[[], Transaction[int]]] = [
         lambda: prune_events(keep_s),
+        prune_alert_messages,
         lambda: prune_alerts(keep_s),
         lambda: prune_handoffs(keep_s),
         lambda: prune_roll_outs(keep_s),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from psycopg.errors import DeadlockDetected, DiskFull, LockNotAvailable
 
+from scheduling.alert_queue import wake_delivery
 from scheduling.db.transaction import execute_autocommit
 from scheduling.decide.types import Policy
 from scheduling.enact import alerts
@@ -101,6 +102,8 @@ class Scheduler:
             return
         for row in changed:
             logger.warning("%s %s: %s", row.what.replace("_", " "), row.kind, row.reason)
+        if any(row.messages for row in changed):
+            wake_delivery()
 
     def publish_schedule_update(self, swept: SweepOutcome, balanced: BalanceOutcome) -> None:
         """Notify dashboards and watchers if anything changed.

@@ -25,7 +25,15 @@ FORBIDDEN_OPTIONS = ("hook", "chain", "sync", "iter_count", "iter_cached", "cach
 #: The tasks: each public function of `scheduling.tasks`, by its dotted name.
 TASKS = frozenset(
     f"scheduling.tasks.{name}"
-    for name in ("balance", "heartbeat_sweep", "prune", "refused", "verify", "verify_in_background")
+    for name in (
+        "balance",
+        "deliver_alerts",
+        "heartbeat_sweep",
+        "prune",
+        "refused",
+        "verify",
+        "verify_in_background",
+    )
 )
 
 

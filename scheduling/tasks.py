@@ -34,6 +34,13 @@ def prune() -> str:
     return prune_old()
 
 
+def deliver_alerts() -> str:
+    """Send the messages about alerts that are due."""
+    from scheduling.alert_delivery import deliver
+
+    return f"{deliver()} delivered"
+
+
 def verify_in_background() -> str:
     """Request verifications of portfolios whose last one is old, so that each one stays short."""
     from scheduling.verification.background import request_due_verifications

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
 from rest_framework import serializers
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -14,9 +16,11 @@ from scheduling import operations
 from scheduling.api.base import ApiView, TableView, TrueOrFalse, actor_of
 from scheduling.api.handoffs_events import OfPortfolio
 from scheduling.api.openapi import described, described_table
-from scheduling.api.request_serializers import ReasonBody, read_body
-from scheduling.models import Alert
+from scheduling.api.pagination import ByName
+from scheduling.api.request_serializers import AlertChannelBody, NoBody, ReasonBody, read_body
+from scheduling.models import Alert, AlertChannel
 from scheduling.operations import registry
+from scheduling.permissions import OperatorsOnly
 from scheduling.presentation.documents import storm_document
 from scheduling.presentation.reason_fields import ReasonField, WhyDocument
 from scheduling.presentation.serializers import StormDocument
@@ -34,6 +38,9 @@ class AlertDocument(serializers.Serializer[Any]):
     times = serializers.IntegerField()
     opened_at = serializers.DateTimeField()
     closed_at = serializers.DateTimeField(allow_null=True)
+    acknowledged_at = serializers.DateTimeField(allow_null=True)
+    acknowledged_by = serializers.CharField(help_text="Empty: nobody has, since it opened.")
+    acknowledged_note = serializers.CharField()
 
 
 class AlertFilters(OfPortfolio):
@@ -55,6 +62,101 @@ class AlertList(TableView):
     def rows(self) -> QuerySet[Alert]:
         """Return all alerts with their portfolios and nodes."""
         return Alert.objects.select_related("portfolio", "node")
+
+
+class AcknowledgeAlert(ApiView):
+    """Acknowledge an alert."""
+
+    @described(
+        AlertDocument,
+        body=ReasonBody,
+        summary="Acknowledge an alert; the reason is the note",
+        performs=registry.ACKNOWLEDGE_ALERT,
+    )
+    def post(self, request: Request, pk: int) -> Response:
+        """Acknowledge the alert; 409 `not_open` or `already_acknowledged`."""
+        note = read_body(request, ReasonBody)["reason"]
+        registry.ACKNOWLEDGE_ALERT.call(pk, actor=actor_of(request), reason=note)
+        row = Alert.objects.select_related("portfolio", "node").get(pk=pk)
+        return Response(AlertDocument(row).data)
+
+
+class AlertChannelDocument(serializers.Serializer[Any]):
+    """Where alerts are sent, without its address, which no interface returns."""
+
+    name = serializers.CharField()
+    enabled = serializers.BooleanField()
+    from_environment = serializers.BooleanField(help_text="Its address is in GINKGO_ALERT_URL.")
+    created_by = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class AlertChannelFilters(django_filters.FilterSet):
+    """No filters."""
+
+
+@described_table("Channels of alerts by name, without their addresses; for operators")
+class AlertChannelList(TableView):
+    """Channels of alerts."""
+
+    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
+    document = AlertChannelDocument
+    filters = AlertChannelFilters
+    pages = ByName
+
+    def rows(self) -> QuerySet[AlertChannel]:
+        """Return all channels."""
+        return AlertChannel.objects.all()
+
+    @described(
+        AlertChannelDocument,
+        body=AlertChannelBody,
+        performs=registry.ADD_ALERT_CHANNEL,
+        summary="Send alerts to an address",
+    )
+    def post(self, request: Request) -> Response:
+        """Store the channel, new or with another address."""
+        given = read_body(request, AlertChannelBody)
+        row = registry.ADD_ALERT_CHANNEL.call(
+            given["name"], given["address"], actor=actor_of(request)
+        )
+        return Response(AlertChannelDocument(row).data)
+
+
+class AlertChannelDetail(ApiView):
+    """One channel of alerts."""
+
+    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
+
+    @described(
+        None,
+        status=204,
+        body=ReasonBody,
+        summary="Send no alerts to a channel",
+        performs=registry.REMOVE_ALERT_CHANNEL,
+    )
+    def delete(self, request: Request, name: str) -> Response:
+        """Remove the channel and its address."""
+        reason = read_body(request, ReasonBody)["reason"]
+        registry.REMOVE_ALERT_CHANNEL.call(name, actor=actor_of(request), reason=reason)
+        return Response(status=204)
+
+
+class TestAlertChannel(ApiView):
+    """Send a test message."""
+
+    @described(
+        None,
+        status=202,
+        body=NoBody,
+        summary="Send a test message to a channel",
+        performs=registry.TEST_ALERT_CHANNEL,
+    )
+    def post(self, request: Request, name: str) -> Response:
+        """Have the queue worker send one message."""
+        read_body(request, NoBody)
+        registry.TEST_ALERT_CHANNEL.call(name, actor=actor_of(request))
+        return Response(status=202)
 
 
 class StormRelease(ApiView):

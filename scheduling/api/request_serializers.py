@@ -89,6 +89,13 @@ class FreezeBody(ReasonBody):
     failover = YesNoField(required=False, default=False)
 
 
+class AlertChannelBody(StrictSerializer):
+    """A channel and its apprise address, which no response returns."""
+
+    name = TextField(max_length=60)
+    address = SecretField(max_length=2_000)
+
+
 class SecretBody(StrictSerializer):
     """A secret and its value, which no response returns."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext
+
 from scheduling.operations import registry
 from scheduling.operations.registry import Operation
 from scheduling.presentation.formatting import counted, span, whole
@@ -67,7 +69,7 @@ def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> Lines:
     """Return the consequence of the operation, and how it applies to `subject` right now."""
     preview = _PREVIEWS.get(operation)
     now = preview(subject, board) if preview else []
-    return [("Effect", operation.consequence), *now]
+    return [(gettext("Effect"), gettext(operation.consequence)), *now]
 
 
 def lost_portfolios(board: FleetView) -> list[str]:

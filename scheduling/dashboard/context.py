@@ -9,10 +9,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from scheduling.dashboard.actions import offline_help
 from scheduling.dashboard.board import BoardPage
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
+from scheduling.observe.localized_reason import localized_reason
 from scheduling.permissions import may_act, role_of
 from scheduling.presentation.formatting import percent
 
@@ -37,8 +40,27 @@ def summary_context(fleet: FleetView) -> dict[str, Any]:
     earned = fleet.total_equity - fleet.total_starting
     return {
         "fleet": fleet,
+        "bell": _bell(fleet),
         "earned": earned,
         "earned_percent": percent(earned, fleet.total_starting),
+    }
+
+
+def _bell(fleet: FleetView) -> dict[str, Any]:
+    """Return what the bell shows: how many alerts wait for an operator, and the newest of them."""
+    waiting = [alert for alert in fleet.alerts if not alert.acknowledged_by]
+    newest = max(waiting, key=lambda alert: alert.opened_at, default=None)
+    label = ngettext(
+        "%(number)s open alert that nobody has acknowledged",
+        "%(number)s open alerts that nobody has acknowledged",
+        len(waiting),
+    ) % {"number": len(waiting)}
+    return {
+        "count": len(waiting),
+        # Not the number: an alert that opens again keeps its own.
+        "newest": int(newest.opened_at.timestamp() * 1000) if newest else 0,
+        "text": f"{newest.kind.replace('_', ' ')}: {localized_reason(newest)}" if newest else "",
+        "label": label if waiting else _("Alerts"),
     }
 
 
@@ -92,7 +114,7 @@ def board_parts(page: BoardPage, operator: bool) -> Parts:
 
 def common_parts(context: dict[str, Any]) -> Parts:
     """Render the parts that every page has."""
-    return render_parts(("total_equity", "halt_banner", "banners"), context)
+    return render_parts(("total_equity", "halt_banner", "banners", "alert_bell"), context)
 
 
 def render_parts(names: Iterable[str], context: dict[str, Any], folder: str = "parts") -> Parts:

@@ -93,6 +93,18 @@ class LabelsForm(OperationForm):
         return labels
 
 
+class AlertChannelForm(OperationForm):
+    """Where alerts are sent."""
+
+    name = forms.CharField(max_length=60, label=_("Name"), help_text=_("such as on-call"))
+    address = forms.CharField(
+        max_length=2000,
+        label=_("Address"),
+        help_text=_("as apprise writes it; stored encrypted, never shown again"),
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+
 class NodeTokenForm(OperationForm):
     """What a new token of a node is for, and for how long. Without `named` also which node."""
 

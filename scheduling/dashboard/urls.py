@@ -6,6 +6,7 @@ from django.urls import path
 
 from scheduling.dashboard.views import (
     actions,
+    alerts,
     artifacts,
     board,
     feeds,
@@ -49,6 +50,12 @@ urlpatterns = [
     path("nodes/<slug:name>/<slug:verb>/", actions.node_action, name="node-action"),
     path("feeds/", feeds.feed_list, name="feeds"),
     path("feeds/<slug:name>/", feeds.feed, name="feed"),
+    path("alerts/", alerts.alert_list, name="alerts"),
+    path("alerts/icon-<int:count>.svg", alerts.icon, name="alert-icon"),
+    path("alerts/<int:number>/acknowledge/", alerts.acknowledge, name="acknowledge-alert"),
+    path("alerts/<int:number>/incident/", alerts.incident, name="alert-incident"),
+    path("alert-channels/", alerts.set_channel, name="set-channel"),
+    path("alert-channels/<slug:name>/<slug:verb>/", alerts.channel_action, name="channel-action"),
     path("incidents/", incidents.incident_list, name="incidents"),
     path("incidents/<int:number>/", incidents.incident, name="incident"),
     path(

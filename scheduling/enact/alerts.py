@@ -17,8 +17,10 @@ from scheduling.db.statements import (
     gateway_served,
     own_gateway_failed,
 )
-from scheduling.db.transaction import Transaction, query
+from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.enact import storage
+from scheduling.enact.audit_log import audit
+from scheduling.enact.notify import notify_watchers
 from scheduling.enact.timeline import CAUSE as COMMITS_VANISHED
 from scheduling.task_registry import TASKS
 from scheduling.timing import Timing
@@ -71,6 +73,7 @@ class AlertRow(NamedTuple):
     reason: str
     what: str
     hints: int
+    messages: int  #: to send, about all changes of the statement
 
 
 COMPARE = Statement(
@@ -302,7 +305,8 @@ WITH clock AS MATERIALIZED (
     -- Concurrent writer, here and below: another watcher that compares at the same time. The later
     -- one waits for the row or meets the unique index, and then changes and reports nothing.
     UPDATE scheduling_alert a SET closed_at = NULL, gone_at = NULL, times = a.times + 1,
-        opened_at = clock.now, reason = w.reason, portfolio_id = w.portfolio_id
+        opened_at = clock.now, reason = w.reason, portfolio_id = w.portfolio_id,
+        acknowledged_at = NULL, acknowledged_by = '', acknowledged_note = ''
     FROM wanted w, clock
     WHERE w.may_open AND a.kind = w.kind AND a.key = w.key
       AND a.closed_at > clock.now - make_interval(secs => %(again_s)s)
@@ -351,11 +355,26 @@ WITH clock AS MATERIALIZED (
     SELECT clock.now, c.what, c.portfolio_id, c.node_id, 'sweep', c.reason,
            jsonb_build_object('alert', c.id, 'kind', c.kind, 'times', c.times)
     FROM changed c, clock
+), queued AS (
+    -- Sent by the queue worker (scheduling/alert_delivery.py), never by a pass.
+    INSERT INTO scheduling_alertmessage (alert_id, channel_id, what, title, body, state, at,
+                                         attempts, next_try_at, sent_at, error)
+    SELECT c.id, h.id, substr(c.what, 7),
+           left(CASE WHEN c.what = 'alert_closed' THEN 'over: ' ELSE '' END
+                || replace(c.kind, '_', ' ')
+                || coalesce(': ' || coalesce(p.name, n.name), ''), 200),
+           c.reason, 'waiting', clock.now, 0, clock.now, NULL, ''
+    FROM changed c CROSS JOIN clock JOIN scheduling_alertchannel h ON h.enabled
+    LEFT JOIN portfolios_portfolio p ON p.id = c.portfolio_id
+    LEFT JOIN scheduling_node n ON n.id = c.node_id
+    RETURNING id
 ), hinted AS (
     SELECT {NOTIFY_BOARDS}
     FROM changed
 )
-SELECT c.id, c.kind, c.key, c.reason, c.what, (SELECT count(*) FROM hinted) AS hints FROM changed c
+SELECT c.id, c.kind, c.key, c.reason, c.what, (SELECT count(*) FROM hinted) AS hints,
+       (SELECT count(*) FROM queued) AS messages
+FROM changed c
 """,
     row=AlertRow,
 )
@@ -386,3 +405,34 @@ def compare(timing: Timing) -> Transaction[list[AlertRow]]:
         **storage.LIMITS,
     )
     return rows
+
+
+ACKNOWLEDGE = Statement(
+    "ACKNOWLEDGE",
+    """
+-- Concurrent writers: another operator, who is then named, and the watcher that closes the alert.
+UPDATE scheduling_alert SET acknowledged_at = clock_timestamp(), acknowledged_by = %(actor)s,
+    acknowledged_note = %(note)s
+WHERE id = %(alert)s AND closed_at IS NULL AND acknowledged_at IS NULL
+RETURNING kind, key, portfolio_id, node_id
+""",
+)
+
+
+def acknowledge(alert: int, *, actor: str, note: str) -> Transaction[bool]:
+    """Record that the operator has seen the alert. Return False if it is over or was acknowledged
+    already."""
+    row = yield from query_one(ACKNOWLEDGE, alert=alert, actor=actor[:150], note=note[:200])
+    if row is None:
+        return False
+    yield from audit(
+        "alert_acknowledged",
+        portfolio=row.portfolio_id,
+        node=row.node_id,
+        actor=actor,
+        reason=note,
+        alert=alert,
+        kind=row.kind,
+    )
+    yield from notify_watchers()
+    return True

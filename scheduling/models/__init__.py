@@ -1,6 +1,6 @@
 """Models of scheduling. Their rows are written in `scheduling.enact`."""
 
-from scheduling.models.alerts import Alert, Storm
+from scheduling.models.alerts import Alert, AlertChannel, AlertMessage, MessageState, Storm
 from scheduling.models.audit import Event, Interface
 from scheduling.models.fleet_control import Control, Gateway, Halt, PassLock
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
@@ -22,6 +22,8 @@ __all__ = [
     "ACTIVE_STATES",
     "OPEN_STATES",
     "Alert",
+    "AlertChannel",
+    "AlertMessage",
     "ApiToken",
     "Control",
     "DatabaseTimeline",
@@ -35,6 +37,7 @@ __all__ = [
     "ItemState",
     "Lease",
     "LogLine",
+    "MessageState",
     "Node",
     "NodeReport",
     "NodeStatus",

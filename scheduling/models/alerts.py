@@ -54,6 +54,10 @@ class Alert(models.Model):
     opened_at = models.DateTimeField()
     gone_at = models.DateTimeField(null=True, help_text="Since when the cause stays away.")
     closed_at = models.DateTimeField(null=True)
+    # Written by operators; a cause that returns is to be acknowledged again.
+    acknowledged_at = models.DateTimeField(null=True)
+    acknowledged_by = models.CharField(max_length=150, blank=True, default="", db_default="")
+    acknowledged_note = models.CharField(max_length=200, blank=True, default="", db_default="")
 
     class Meta:
         ordering = ["-id"]
@@ -80,3 +84,71 @@ class Alert(models.Model):
             "code": "node_lost",
             "params": {"node": self.node.name, "since": since, "loss": loss},
         }
+
+
+class AlertChannel(models.Model):
+    """Where alerts are sent. Its address is a secret of the same name with the prefix `alerts-`."""
+
+    name = models.SlugField(max_length=60, unique=True)
+    enabled = models.BooleanField(default=True)
+    from_environment = models.BooleanField(
+        default=False, help_text="Its address is in GINKGO_ALERT_URL."
+    )
+    created_by = models.CharField(max_length=150, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def secret(self) -> str:
+        """Return the name of the secret that holds its address."""
+        return f"alerts-{self.name}"
+
+
+class MessageState(models.TextChoices):
+    WAITING = "waiting"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+class AlertMessage(models.Model):
+    """One message to one channel: an alert was opened, or is over, or a test.
+
+    waiting ──accepted──▶ sent
+       └──too often, too late, channel gone──▶ failed
+    """
+
+    # Without a constraint: alerts are deleted on their own.
+    alert = models.ForeignKey(
+        Alert, on_delete=models.DO_NOTHING, null=True, db_constraint=False, related_name="messages"
+    )
+    channel = models.ForeignKey(AlertChannel, on_delete=models.CASCADE, related_name="messages")
+    what = models.CharField(max_length=12, help_text="opened, closed or test")
+    title = models.CharField(max_length=200)
+    body = models.TextField(blank=True, default="")
+    state = models.CharField(
+        max_length=8, choices=MessageState.choices, default=MessageState.WAITING
+    )
+    at = models.DateTimeField()
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
+    next_try_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+    error = models.CharField(max_length=300, blank=True, default="", db_default="")
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["next_try_at"],
+                condition=models.Q(state="waiting"),
+                name="alert_message_waiting",
+            ),
+            models.Index(fields=["at"], name="alert_message_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.title} to {self.channel}: {self.state}"

@@ -201,6 +201,7 @@ class AlertView:
     times: int
     opened_at: datetime
     why: dict[str, Any] | None = None  #: the data of `reason`
+    acknowledged_by: str = ""  #: empty: nobody has
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,7 @@ SELECT a.id, a.kind, p.name AS portfolio, n.name AS node, a.reason, a.times, a.o
            'code', 'node_lost', 'params', jsonb_build_object(
                'node', n.name, 'loss', n.lost_why -> 'params',
                'since', to_char(n.status_since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))
-       END AS why
+       END AS why, a.acknowledged_by
 FROM scheduling_alert a LEFT JOIN portfolios_portfolio p ON p.id = a.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = a.node_id
 WHERE a.closed_at IS NULL ORDER BY a.id

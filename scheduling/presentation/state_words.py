@@ -34,6 +34,8 @@ STATES = {
     "deleted": _("deleted"),
     "identical": _("identical"),
     "different": _("different"),
+    "waiting": _("waiting"),
+    "sent": _("sent"),
     "valid": _("valid"),
     "expired": _("expired"),
     "revoked": _("revoked"),

@@ -140,6 +140,12 @@ def verdict_class(state: str) -> str:
 
 
 @register.filter
+def message_tag(state: str) -> str:
+    """Return the CSS class of a message's state."""
+    return {"sent": "tag-ok", "failed": "tag-bad"}.get(state, "tag-warn")
+
+
+@register.filter
 def token_tag(state: str) -> str:
     """Return the CSS class of a token's state."""
     return "tag-ok" if state == "valid" else ""

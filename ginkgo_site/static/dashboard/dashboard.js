@@ -1,6 +1,7 @@
 // Entry point. Every page works without it; with it figures are live and forms open as dialogs.
 
 import { startAccordion } from "./accordion.js";
+import { startAlerts } from "./alerts.js";
 import { startBoard } from "./board.js";
 import { startClocks } from "./clocks.js";
 import { startCopy } from "./copy.js";
@@ -25,3 +26,4 @@ startCopy();
 startClocks();
 startLiveSocket();
 startRefresh();
+startAlerts();

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.translation import get_language
+from django.utils.translation import get_language, gettext
 from django.views.decorators.http import require_http_methods
 
 from scheduling import operations
@@ -94,7 +94,7 @@ def perform_action(
     The operation is called with `call_with`, by default with the name. Afterwards the browser goes
     to the address `then`, by default back.
     """
-    title = operation.summary(name or "")
+    title = gettext(operation.title).format(name=name or "").strip()
     reason = request.POST.get("reason", "").strip()
     context |= {
         "action": operation,
@@ -118,7 +118,8 @@ def perform_action(
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, template, context, refused.status)
-    return succeed(request, operation.outcome(name), then)
+    done = gettext(operation.done).format(name=name) if operation.done else title
+    return succeed(request, done, then)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -1,0 +1,63 @@
+// The bell in the title and the icon of the page, and notifications of the browser for whoever asked for
+// them: one for a new alert, none for those that were open before.
+
+const KEY = "ginkgo-notify";
+const SEEN = "ginkgo-alert-seen";
+
+function wanted() {
+  return "Notification" in window && Notification.permission === "granted" && localStorage.getItem(KEY) === "on";
+}
+
+function showCount(count) {
+  const title = document.title.replace(/^\(\d+\) /, "");
+  document.title = count ? `(${count}) ${title}` : title;
+  const icon = document.querySelector("link[rel=icon]");
+  if (!icon) return;
+  icon.dataset.plain ||= icon.getAttribute("href");
+  const address = count ? `/alerts/icon-${Math.min(count, 99)}.svg` : icon.dataset.plain;
+  if (icon.getAttribute("href") !== address) icon.setAttribute("href", address);
+}
+
+function notify(newest, text) {
+  const seen = Number(localStorage.getItem(SEEN) || 0);
+  if (newest <= seen) return;
+  localStorage.setItem(SEEN, String(newest));
+  if (wanted() && seen) new Notification("Ginkgo", { body: text, tag: `ginkgo-alert-${newest}` });
+}
+
+function look() {
+  const bell = document.getElementById("part-alert-bell");
+  if (!bell) return;
+  showCount(Number(bell.dataset.count) || 0);
+  notify(Number(bell.dataset.newest) || 0, bell.dataset.text);
+}
+
+function startButton() {
+  const button = document.querySelector("[data-notify]");
+  if (!button || !("Notification" in window)) return;
+  const show = () => {
+    button.hidden = false;
+    button.textContent =
+      Notification.permission === "denied" ? button.dataset.denied : wanted() ? button.dataset.on : button.dataset.off;
+    button.setAttribute("aria-pressed", String(wanted()));
+  };
+  button.addEventListener("click", async () => {
+    if (wanted()) localStorage.setItem(KEY, "off");
+    else if ((await Notification.requestPermission()) === "granted") localStorage.setItem(KEY, "on");
+    show();
+  });
+  show();
+}
+
+export function startAlerts() {
+  startButton();
+  look();
+  const top = document.querySelector("header.top");
+  if (!top) return;
+  new MutationObserver(look).observe(top, {
+    subtree: true,
+    childList: true,
+    attributes: true,
+    attributeFilter: ["data-count", "data-newest"],
+  });
+}

@@ -1,0 +1,35 @@
+"""Addresses of services that alerts are sent to, as apprise writes them."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from portfolios.text import escape
+
+#: What apprise offers without touching this machine. Its other schemes show a desktop message,
+#: write to syslog, or run programs.
+SCHEMES = frozenset(
+    (
+        "json", "jsons", "form", "forms", "xml", "xmls", "mailto", "mailtos", "slack",
+        "discord", "tgram", "msteams", "workflows", "gchat", "matrix", "matrixs",
+        "mmost", "mmosts", "rocket", "rockets", "zulip", "ntfy", "ntfys", "gotify",
+        "gotifys", "pover", "pagerduty", "opsgenie", "pagertree", "signl4",
+        "splunk", "victorops", "signal", "signals", "wecombot", "feishu", "lark",
+        "dingtalk", "bark", "barks", "serverchan", "pushbullet", "pushsafer",
+        "webexteams", "twilio", "sns", "ses", "mailgun", "sendgrid",
+    )
+)  # fmt: skip
+
+
+def address_error(address: str) -> str:
+    """Return why an address cannot be used, without the address; "" if it can."""
+    scheme = urlsplit(address.strip()).scheme.lower()
+    if scheme in ("http", "https"):
+        return (
+            f"{scheme}:// is not the address of a service: for a webhook write "
+            f"{'jsons' if scheme == 'https' else 'json'}:// instead"
+        )
+    if scheme not in SCHEMES:
+        known = "json, jsons, mailto, mailtos, slack, discord, tgram, msteams, matrix, ntfy …"
+        return f"the scheme {escape(scheme[:20])!r} is not one of {known}"
+    return ""

@@ -1,0 +1,120 @@
+"""Deliver messages about alerts through apprise. Run by the queue worker, never by a pass.
+
+Addresses contain passwords and tokens: they are read from secrets here, and enter neither logs nor
+errors nor rows. Each try has a deadline of its own, and one run has a budget, below the time limit
+of a task.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from django.conf import settings
+from django.db import connection
+
+from scheduling.alert_addresses import address_error
+from scheduling.db.transaction import execute
+from scheduling.enact.alert_messages import (
+    MessageRow,
+    claim,
+    give_up_late,
+    record_failed,
+    record_sent,
+)
+from scheduling.errors import Refused
+from scheduling.models import AlertChannel
+from scheduling.operations.secrets import read_secret
+
+logger = logging.getLogger(__name__)
+
+#: The queue ends a task after 25 s; the next one goes on.
+BUDGET_S = 12.0
+CONNECT_S, READ_S = 3.0, 5.0
+TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext('ginkgo alert delivery'))"
+UNLOCK = "SELECT pg_advisory_unlock(hashtext('ginkgo alert delivery'))"
+
+
+def deliver() -> int:
+    """Send the messages that are due until none is left or the budget is spent.
+
+    Return how many were accepted. Does nothing if another worker delivers.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(TRY_LOCK)
+        if not cursor.fetchone()[0]:
+            return 0
+        try:
+            return _deliver(time.monotonic() + BUDGET_S)
+        finally:
+            cursor.execute(UNLOCK)
+
+
+def _deliver(until: float) -> int:
+    sync_environment_channel()
+    execute(give_up_late())
+    sent = 0
+    while time.monotonic() < until:
+        message = execute(claim())
+        if message is None:
+            break
+        error = _send(message)
+        if error:
+            execute(record_failed(message.id, error))
+            logger.warning("alert message %d to %s: %s", message.id, message.channel, error)
+        else:
+            execute(record_sent(message.id))
+            sent += 1
+    return sent
+
+
+def _send(message: MessageRow) -> str:
+    """Send one message; return why it failed, or ""."""
+    try:
+        address = _address(message)
+    except Refused as refused:
+        return refused.message
+    if not address:
+        return "it has no address: GINKGO_ALERT_URL is not set"
+    return send(address, f"[Ginkgo] {message.title}", message.body or message.title, message.what)
+
+
+def _address(message: MessageRow) -> str:
+    if message.from_environment:
+        return settings.GINKGO.alert_url or ""
+    return read_secret(f"alerts-{message.channel}", used_by=f"alerts to {message.channel}")
+
+
+def send(address: str, title: str, body: str, what: str) -> str:
+    """Send a message to an apprise address; return why it failed, or "". Never raises."""
+    # Imported by the worker alone: a second of start-up that no other process needs.
+    import apprise
+
+    wrong = address_error(address)
+    if wrong:
+        return wrong
+    kinds = {"opened": apprise.NotifyType.FAILURE, "closed": apprise.NotifyType.SUCCESS}
+    try:
+        joint = "&" if "?" in address else "?"
+        limited = f"{address}{joint}cto={CONNECT_S:g}&rto={READ_S:g}"
+        service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="Ginkgo", app_url=""))
+        if not service.add(limited):
+            return "apprise does not understand the address: see its wiki for the form it wants"
+        accepted = service.notify(
+            title=title, body=body, notify_type=kinds.get(what, apprise.NotifyType.INFO)
+        )
+    except Exception as error:
+        # A library over forty services may raise anything, with the address in its text.
+        return f"it failed with {type(error).__name__}"
+    return "" if accepted else "the service refused it or did not answer in time"
+
+
+def sync_environment_channel() -> None:
+    """Keep the channel `environment` while GINKGO_ALERT_URL is set."""
+    if settings.GINKGO.alert_url:
+        AlertChannel.objects.update_or_create(
+            name="environment",
+            defaults={"from_environment": True, "enabled": True},
+        )
+    else:
+        AlertChannel.objects.filter(from_environment=True, enabled=True).update(enabled=False)

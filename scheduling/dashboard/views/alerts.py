@@ -1,0 +1,132 @@
+"""Alerts: the open ones, their history, acknowledging, and where they are sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.cache import patch_cache_control
+from django.views.decorators.http import require_http_methods, require_safe
+
+from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.decorators import operator_required, viewer_required
+from scheduling.dashboard.forms import AlertChannelForm
+from scheduling.dashboard.pagination import page_by_id, text_parameter
+from scheduling.dashboard.views.actions import perform_action, render_form, succeed
+from scheduling.enact.alerts import KINDS
+from scheduling.errors import Refused
+from scheduling.models import Alert, AlertChannel, AlertMessage
+from scheduling.observe.incidents import newest_incident
+from scheduling.operations import registry
+
+ROWS = 50
+MAX_OPEN = 200
+
+
+@require_safe
+@viewer_required
+def alert_list(request: HttpRequest) -> HttpResponse:
+    """List open alerts, then those that are over, newest first; filter: `?kind=`."""
+    context = page_context(request, "alerts")
+    kind = text_parameter(request.GET, "kind")
+    rows = Alert.objects.select_related("portfolio", "node")
+    if kind:
+        rows = rows.filter(kind=kind)
+    context |= {
+        "open_alerts": list(rows.filter(closed_at=None).order_by("-pk")[:MAX_OPEN]),
+        "table_page": page_by_id(rows.exclude(closed_at=None), request.GET, size=ROWS),
+        "kind": kind,
+        "kinds": KINDS,
+        "channels": _channels() if context["may_act"] else [],
+    }
+    return render_page(request, "dashboard/alerts.html", context)
+
+
+def _channels() -> QuerySet[Any]:
+    """Return the channels, each with its newest message. One statement."""
+    newest = AlertMessage.objects.filter(channel=OuterRef("pk")).order_by("-pk")
+    return AlertChannel.objects.annotate(
+        last_state=Subquery(newest.values("state")[:1]),
+        last_at=Subquery(newest.values("at")[:1]),
+        last_error=Subquery(newest.values("error")[:1]),
+        last_attempts=Subquery(newest.values("attempts")[:1]),
+    )
+
+
+@require_safe
+def icon(request: HttpRequest, count: int) -> HttpResponse:
+    """Return the icon of a page while alerts are open, with their number."""
+    number = f"{count}" if 0 < count < 100 else "99"
+    response = render(
+        request, "dashboard/alert_icon.svg", {"number": number}, content_type="image/svg+xml"
+    )
+    patch_cache_control(response, public=True, max_age=86_400)
+    return response
+
+
+@require_safe
+@viewer_required
+def incident(request: HttpRequest, number: int) -> HttpResponse:
+    """Go to the incident that opened an alert."""
+    alert = Alert.objects.select_related("node").filter(pk=number, kind="node_lost").first()
+    found = None
+    if alert is not None and alert.node is not None:
+        found = newest_incident(alert.node.name, alert.opened_at)
+    if found is None:
+        sentence = f"No loss of a node is known to have opened alert {number}."
+        return render_problem(request, 404, "No such incident", sentence)
+    return redirect("incident", found)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
+    """Acknowledge an alert, with a note."""
+    alert = Alert.objects.filter(pk=number).first()
+    if alert is None:
+        return render_problem(request, 404, "No such alert", f"There is no alert {number}.")
+    context = page_context(request, "alerts")
+    return perform_action(request, registry.ACKNOWLEDGE_ALERT, alert, number, context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def set_channel(request: HttpRequest) -> HttpResponse:
+    """Show the form of a channel; on POST store it."""
+    context = page_context(request, "alerts") | {
+        "action": registry.ADD_ALERT_CHANNEL,
+        "wide_fields": ("address",),
+    }
+    template = "dashboard/parts/channel_form.html"
+    if request.method != "POST":
+        context["form"] = AlertChannelForm()
+        return render_form(request, template, context)
+    form = context["form"] = AlertChannelForm(request.POST)
+    if not form.is_valid():
+        return render_form(request, template, context, 400)
+    name, address = form.cleaned_data["name"], form.cleaned_data["address"]
+    try:
+        registry.ADD_ALERT_CHANNEL.call(name, address, actor=request.user.get_username())
+    except Refused as refused:
+        form.add_field_errors(refused.extra.get("errors") or [{"message": refused.message}])
+        return render_form(request, template, context, refused.status)
+    return succeed(request, registry.ADD_ALERT_CHANNEL.outcome(name))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def channel_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
+    """Test or remove a channel."""
+    actions = {
+        each.verb: each for each in (registry.TEST_ALERT_CHANNEL, registry.REMOVE_ALERT_CHANNEL)
+    }
+    if verb not in actions:
+        return render_problem(request, 404, "No such action", f"There is no action named {verb}.")
+    channel = AlertChannel.objects.filter(name=name).first()
+    if channel is None:
+        return render_problem(request, 404, "No such channel", f"There is no channel named {name}.")
+    context = page_context(request, "alerts")
+    return perform_action(request, actions[verb], channel, name, context, then=reverse("alerts"))

@@ -1,0 +1,115 @@
+"""Messages about alerts: taken one by one by the worker, tried again a bounded number of times.
+
+A message is claimed before it is sent, by moving its next try: a worker that ends while it sends
+leaves a message that is tried again, so a receiver may get one twice, and never none.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from scheduling.db.statements import Statement
+from scheduling.db.transaction import Transaction, query, query_one
+
+MAX_ATTEMPTS = 6  #: after 10, 20, 40 … seconds: about five minutes
+FIRST_RETRY_S = 10.0
+#: An older message says nothing that the desk does not say better.
+DEADLINE_S = 3600.0
+KEEP_S = 30 * 86_400.0
+BATCH = 1_000
+
+
+class MessageRow(NamedTuple):
+    """A message that this worker may send."""
+
+    id: int
+    channel: str
+    from_environment: bool
+    what: str
+    title: str
+    body: str
+    attempts: int
+
+
+CLAIM = Statement(
+    "CLAIM",
+    """
+WITH due AS (
+    -- Concurrent writer: another worker; each takes another message. Of one channel in order.
+    SELECT m.id FROM scheduling_alertmessage m
+    WHERE m.state = 'waiting' AND m.next_try_at <= clock_timestamp()
+    ORDER BY m.next_try_at, m.id LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+UPDATE scheduling_alertmessage m SET attempts = m.attempts + 1,
+    next_try_at = clock_timestamp() + make_interval(secs => %(first_s)s * 2.0 ^ m.attempts)
+FROM due, scheduling_alertchannel c
+WHERE m.id = due.id AND c.id = m.channel_id
+RETURNING m.id, c.name AS channel, c.from_environment, m.what, m.title, m.body, m.attempts
+""",
+    row=MessageRow,
+)
+
+SENT = Statement(
+    "SENT",
+    """
+UPDATE scheduling_alertmessage SET state = 'sent', sent_at = clock_timestamp(), error = ''
+WHERE id = %(message)s AND state = 'waiting'
+""",
+)
+
+FAILED = Statement(
+    "FAILED",
+    """
+UPDATE scheduling_alertmessage SET error = %(error)s,
+    state = CASE WHEN attempts >= %(most)s THEN 'failed' ELSE state END
+WHERE id = %(message)s AND state = 'waiting'
+""",
+)
+
+GIVE_UP = Statement(
+    "GIVE_UP",
+    """
+UPDATE scheduling_alertmessage SET state = 'failed',
+    error = left('not delivered in ' || %(deadline_s)s::float || ' s'
+                 || coalesce(': ' || nullif(error, ''), ''), 300)
+WHERE state = 'waiting' AND at < clock_timestamp() - make_interval(secs => %(deadline_s)s)
+RETURNING id
+""",
+)
+
+PRUNE = Statement(
+    "PRUNE",
+    """
+WITH old AS (
+    SELECT id FROM scheduling_alertmessage
+    WHERE at < clock_timestamp() - make_interval(secs => %(keep_s)s) AND state <> 'waiting'
+    ORDER BY at LIMIT %(batch)s
+)
+DELETE FROM scheduling_alertmessage m USING old WHERE m.id = old.id RETURNING m.id
+""",
+)
+
+
+def claim() -> Transaction[MessageRow | None]:
+    """Take the next message that is due, or None."""
+    return (yield from query_one(CLAIM, first_s=FIRST_RETRY_S))
+
+
+def record_sent(message: int) -> Transaction[None]:
+    """Record that the channel accepted the message."""
+    yield from query(SENT, message=message)
+
+
+def record_failed(message: int, error: str) -> Transaction[None]:
+    """Record a failed try; after MAX_ATTEMPTS it was the last one."""
+    yield from query(FAILED, message=message, error=error[:300], most=MAX_ATTEMPTS)
+
+
+def give_up_late() -> Transaction[int]:
+    """End the messages that were not delivered in time; return how many."""
+    return len((yield from query(GIVE_UP, deadline_s=DEADLINE_S)))
+
+
+def prune_alert_messages() -> Transaction[int]:
+    """Delete old messages, at most BATCH; return how many."""
+    return len((yield from query(PRUNE, keep_s=KEEP_S, batch=BATCH)))

@@ -1,0 +1,26 @@
+"""manage.py acknowledge_alert ID [--reason TEXT]"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from scheduling.management.arguments import add_reason, positive_int
+from scheduling.management.base import GinkgoCommand
+from scheduling.operations import registry
+
+
+class Command(GinkgoCommand):
+    help = f"{registry.ACKNOWLEDGE_ALERT.help('ID')} --reason is the note."
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Add the alert and `--reason`."""
+        parser.add_argument("alert", metavar="ID", type=positive_int)
+        add_reason(parser)
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Acknowledge the alert."""
+        number = options["alert"]
+        registry.ACKNOWLEDGE_ALERT.call(number, actor=self.actor, reason=options["reason"])
+        self.show({"alert": number}, registry.ACKNOWLEDGE_ALERT.outcome(number))

@@ -1,0 +1,49 @@
+"""manage.py alert_channel set|test|remove|list [NAME]"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from scheduling.management.arguments import add_reason
+from scheduling.management.base import GinkgoCommand
+from scheduling.models import AlertChannel
+from scheduling.operations import registry
+
+ACTIONS = {"test": registry.TEST_ALERT_CHANNEL, "remove": registry.REMOVE_ALERT_CHANNEL}
+
+
+class Command(GinkgoCommand):
+    help = (
+        "Choose where alerts are sent. `set NAME` reads the address from standard input, or asks "
+        "for it; it is written as apprise wants it, such as jsons://example.org/hook."
+    )
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Add the verb, the channel and `--reason`."""
+        parser.add_argument("verb", choices=("set", "test", "remove", "list"))
+        parser.add_argument("name", metavar="NAME", nargs="?", default="")
+        add_reason(parser)
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Carry out the verb."""
+        verb, name = options["verb"], options["name"]
+        if verb == "list":
+            rows = list(AlertChannel.objects.values("name", "enabled", "from_environment"))
+            self.show(rows, "\n".join(row["name"] for row in rows) or "no channel")
+            return
+        if not name:
+            raise CommandError(f"{verb} needs the NAME of a channel.")
+        if verb == "set":
+            typed = sys.stdin.isatty()
+            address = getpass.getpass("Address: ") if typed else sys.stdin.read().strip()
+            registry.ADD_ALERT_CHANNEL.call(name, address, actor=self.actor)
+            self.show({"name": name}, registry.ADD_ALERT_CHANNEL.outcome(name))
+            return
+        operation = ACTIONS[verb]
+        given = {"reason": options["reason"]} if operation.asks_reason else {}
+        operation.call(name, actor=self.actor, **given)
+        self.show({"name": name}, operation.outcome(name))

@@ -1,0 +1,107 @@
+"""Acknowledge alerts, and choose where they are sent."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from portfolios.text import text_errors
+from portfolios.validation import NAME
+from scheduling.alert_addresses import address_error
+from scheduling.alert_queue import wake_delivery
+from scheduling.db.transaction import execute
+from scheduling.enact import alerts
+from scheduling.enact.audit_log import audit
+from scheduling.errors import Invalid, NotFound, Refused
+from scheduling.models import Alert, AlertChannel, AlertMessage
+from scheduling.operations.secrets import delete_secret, set_secret
+
+MAX_CHANNELS = 20
+
+
+def acknowledge_alert(alert: int, *, actor: str, reason: str = "") -> Alert:
+    """Record that the operator has seen the alert; `reason` is the note.
+
+    Refused if it is over, or if someone acknowledged it before.
+    """
+    acknowledged = execute(alerts.acknowledge(alert, actor=actor, note=reason))
+    row = Alert.objects.filter(pk=alert).first()
+    if row is None:
+        raise NotFound("alert", str(alert))
+    if not acknowledged:
+        if row.closed_at is not None:
+            raise Refused("not_open", f"Alert {alert} is over since {row.closed_at:%H:%M:%S} UTC.")
+        raise Refused(
+            "already_acknowledged",
+            f"Alert {alert} was acknowledged by {row.acknowledged_by} at "
+            f"{row.acknowledged_at:%H:%M:%S} UTC.",
+        )
+    return row
+
+
+def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
+    """Send alerts to an apprise address from now on. The address is stored as a secret.
+
+    Raise Invalid for a malformed name or address, Refused if there are too many.
+    """
+    errors = text_errors("name", name, longest=60)
+    if not NAME.fullmatch(name) or name == "environment":
+        message = "use small letters, digits and inner hyphens, such as on-call."
+        errors.append({"field": "name", "code": "invalid", "message": message})
+    wrong = address_error(address)
+    if wrong:
+        errors.append({"field": "address", "code": "invalid", "message": f"{wrong}."})
+    if errors:
+        raise Invalid(errors)
+    with transaction.atomic():
+        # Two first channels of one name: the second waits for the key of the row.
+        row, created = AlertChannel.objects.get_or_create(
+            name=name, defaults={"created_by": actor[:150]}
+        )
+        if created and AlertChannel.objects.count() > MAX_CHANNELS:
+            raise Refused("too_many", f"There are {MAX_CHANNELS} channels, the most: remove one.")
+        set_secret(row.secret, address.strip(), actor=actor)
+        AlertChannel.objects.filter(pk=row.pk).update(enabled=True)
+        execute(audit("alert_channel_set", actor=actor, channel=name, replaced=not created))
+    row.refresh_from_db()
+    return row
+
+
+def test_channel(name: str, *, actor: str) -> None:
+    """Send a test message to the channel, as alerts are sent."""
+    row = _channel(name)
+    now = timezone.now()
+    AlertMessage.objects.create(
+        channel=row,
+        what="test",
+        title="test",
+        body=f"A test message, requested by {actor}.",
+        at=now,
+        next_try_at=now,
+    )
+    wake_delivery()
+
+
+def remove_channel(name: str, *, actor: str, reason: str = "") -> None:
+    """Send no alerts there any more; its address is deleted."""
+    row = _channel(name)
+    if row.from_environment:
+        raise Refused(
+            "invalid",
+            "The channel environment comes from GINKGO_ALERT_URL: unset it and restart the "
+            "queue worker.",
+        )
+    with transaction.atomic():
+        try:
+            delete_secret(row.secret, actor=actor, reason=reason)
+        except NotFound:
+            pass  # its secret was deleted by itself: the channel goes all the same
+        row.delete()
+        execute(audit("alert_channel_removed", actor=actor, reason=reason, channel=name))
+
+
+def _channel(name: str) -> AlertChannel:
+    row = AlertChannel.objects.filter(name=name).first()
+    if row is None:
+        raise NotFound("channel", name)
+    return row

@@ -1,0 +1,323 @@
+"""Alerts: bell, page and acknowledgement, and their delivery to a real webhook by the worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from portfolios.models import Secret
+from scheduling import alert_delivery
+from scheduling.db.transaction import execute, execute_autocommit
+from scheduling.enact import alert_messages, alerts
+from scheduling.models import Alert, AlertChannel, AlertMessage, Event, Node
+from scheduling.operations.alerts import add_channel
+from scheduling.permissions import Role
+from scheduling.tasks import deliver_alerts
+from scheduling.timing import timing
+from tests.support.api_client import counted_statements, fields_of, make_user, problem
+from tests.support.factories import ago, make_settled_nodes
+
+pytestmark = pytest.mark.django_db
+
+DIALOG: dict[str, Any] = {"headers": {"X-Dashboard": "dialog"}}
+
+
+class Webhook(HTTPServer):
+    """A real HTTP server that keeps what it receives and answers with `status`."""
+
+    status = 200
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.received: list[dict[str, Any]] = []
+
+    @property
+    def address(self) -> str:
+        return f"json://user:secret-password@127.0.0.1:{self.server_port}/hook"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.append(json.loads(body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *given: Any) -> None:
+        """Keep the output of the tests quiet."""
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ginkgo_site.encryption_keys import new_key
+
+    changed = dataclasses.replace(settings.GINKGO, encryption_keys=(new_key(),), alert_url=None)
+    monkeypatch.setattr(settings, "GINKGO", changed)
+
+
+def signed_in(role: Role) -> Client:
+    client = Client()
+    client.force_login(make_user(role.value, role))
+    return client
+
+
+@pytest.fixture
+def desk() -> Client:
+    return signed_in(Role.OPERATOR)
+
+
+def text_of(answer: Any) -> str:
+    return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def lose(name: str) -> Alert:
+    """Open the alert of a lost node, as the watcher does."""
+    Node.objects.filter(name=name).update(status="lost", status_since=ago(60))
+    execute_autocommit(alerts.compare(timing()))
+    return Alert.objects.get(node__name=name, closed_at=None)
+
+
+def revive(name: str) -> None:
+    Node.objects.filter(name=name).update(status="alive", status_since=ago(0))
+    execute_autocommit(alerts.compare(timing()))
+
+
+def make_due() -> None:
+    AlertMessage.objects.filter(state="waiting").update(next_try_at=ago(1))
+
+
+def test_bell_counts_what_nobody_has_acknowledged(desk: Client) -> None:
+    make_settled_nodes(2)
+    assert 'data-count="0"' in text_of(desk.get("/nodes/"))
+    alert = lose("node-1")
+    page = text_of(desk.get("/nodes/"))
+    assert 'data-count="1"' in page
+    assert "1 open alert that nobody has acknowledged" in page
+    answer = desk.post(f"/alerts/{alert.pk}/acknowledge/", {"reason": "power cut in rack 7"})
+    assert answer.status_code == 302
+    assert 'data-count="0"' in text_of(desk.get("/nodes/"))
+    page = text_of(desk.get("/alerts/"))
+    assert "power cut in rack 7" in page
+    assert "operator" in page
+    assert Event.objects.get(kind="alert_acknowledged").reason == "power cut in rack 7"
+
+
+def test_second_acknowledgement_names_the_first(desk: Client, operator: Any) -> None:
+    make_settled_nodes(2)
+    alert = lose("node-1")
+    document = operator.post(f"alerts/{alert.pk}/acknowledge/", {"reason": "seen"}).json()
+    assert (document["acknowledged_by"], document["acknowledged_note"]) == ("olive", "seen")
+    answer = desk.post(f"/alerts/{alert.pk}/acknowledge/", {"reason": "mine"}, **DIALOG)
+    assert answer.status_code == 409
+    assert "was acknowledged by olive" in text_of(answer)
+    assert "mine" in text_of(answer)
+    revive("node-1")
+    problem(operator.post(f"alerts/{alert.pk}/acknowledge/"), 409, "not_open")
+    problem(operator.post("alerts/999/acknowledge/"), 404, "not_found")
+
+
+def test_cause_that_returns_is_to_be_acknowledged_again(operator: Any) -> None:
+    make_settled_nodes(2)
+    alert = lose("node-1")
+    operator.post(f"alerts/{alert.pk}/acknowledge/")
+    revive("node-1")
+    again = lose("node-1")
+    assert (again.pk, again.times, again.acknowledged_by) == (alert.pk, 2, "")
+
+
+def test_page_keeps_the_history(desk: Client) -> None:
+    make_settled_nodes(2)
+    alert = lose("node-1")
+    revive("node-1")
+    page = text_of(desk.get("/alerts/"))
+    assert page.index("No alert is open.") < page.index(f'data-alert="{alert.pk}"')
+    assert 'data-alert="' not in text_of(desk.get("/alerts/?kind=stalled"))
+    viewer = signed_in(Role.VIEWER)
+    page = text_of(viewer.get("/alerts/"))
+    assert "Sent to" not in page
+    assert viewer.post(f"/alerts/{alert.pk}/acknowledge/").status_code == 403
+
+
+def test_icon_has_the_number() -> None:
+    answer = Client().get("/alerts/icon-7.svg")
+    assert answer["Content-Type"] == "image/svg+xml"
+    assert ">7<" in answer.content.decode()
+
+
+def test_one_message_when_it_opens_and_one_when_it_is_over(webhook: Webhook) -> None:
+    make_settled_nodes(2)
+    add_channel("on-call", webhook.address, actor="olive")
+    lose("node-1")
+    execute_autocommit(alerts.compare(timing()))  # the cause is still there: nothing new
+    assert deliver_alerts() == "1 delivered"
+    revive("node-1")
+    assert deliver_alerts() == "1 delivered"
+    assert deliver_alerts() == "0 delivered"
+    opened, closed = webhook.received
+    assert (opened["title"], opened["type"]) == ("[Ginkgo] node lost: node-1", "failure")
+    assert "node-1 is lost since" in opened["message"]
+    assert (closed["title"], closed["type"]) == ("[Ginkgo] over: node lost: node-1", "success")
+
+
+def test_refused_message_is_tried_again_a_bounded_number_of_times(webhook: Webhook) -> None:
+    make_settled_nodes(2)
+    add_channel("on-call", webhook.address, actor="olive")
+    webhook.status = 503
+    lose("node-1")
+    for attempt in range(1, alert_messages.MAX_ATTEMPTS + 1):
+        assert deliver_alerts() == "0 delivered"
+        assert AlertMessage.objects.get().attempts == attempt
+        assert deliver_alerts() == "0 delivered"  # not before its next try is due
+        make_due()
+    message = AlertMessage.objects.get()
+    assert message.state == "failed"
+    assert "secret-password" not in message.error
+    assert len(webhook.received) == alert_messages.MAX_ATTEMPTS
+
+
+def test_message_arrives_once_the_service_is_back(webhook: Webhook) -> None:
+    make_settled_nodes(2)
+    add_channel("on-call", webhook.address, actor="olive")
+    webhook.status = 500
+    lose("node-1")
+    deliver_alerts()
+    webhook.status = 200
+    make_due()
+    assert deliver_alerts() == "1 delivered"
+    assert AlertMessage.objects.get().state == "sent"
+
+
+def test_message_that_is_too_late_is_given_up(webhook: Webhook) -> None:
+    make_settled_nodes(2)
+    add_channel("on-call", webhook.address, actor="olive")
+    lose("node-1")
+    AlertMessage.objects.update(at=ago(alert_messages.DEADLINE_S + 1))
+    assert deliver_alerts() == "0 delivered"
+    assert AlertMessage.objects.get().state == "failed"
+    assert webhook.received == []
+
+
+def test_hanging_service_delays_nothing_but_its_own_message(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_settled_nodes(2)
+    monkeypatch.setattr(alert_delivery, "READ_S", 0.2)
+    released = threading.Event()
+    monkeypatch.setattr(_Handler, "do_POST", lambda self: released.wait(20))
+    add_channel("on-call", webhook.address, actor="olive")
+    lose("node-1")  # the pass that opens the alert does not wait for the service
+    assert deliver_alerts() == "0 delivered"
+    released.set()
+    assert "did not answer in time" in AlertMessage.objects.get().error
+
+
+def test_address_is_a_secret_that_no_page_shows(desk: Client, webhook: Webhook) -> None:
+    answer = desk.post("/alert-channels/", {"name": "on-call", "address": webhook.address})
+    assert answer.status_code == 302
+    secret = Secret.objects.get(name="alerts-on-call")
+    assert "secret-password" not in secret.ciphertext
+    for address in ("/alerts/", "/audit/"):
+        assert "secret-password" not in text_of(desk.get(address))
+    desk.post("/alert-channels/on-call/test/")
+    assert deliver_alerts() == "1 delivered"
+    assert webhook.received[0]["title"] == "[Ginkgo] test"
+    assert 'data-state="sent"' in text_of(desk.get("/alerts/"))
+    desk.post("/alert-channels/on-call/remove/", {"reason": "moved"})
+    assert not AlertChannel.objects.exists()
+    assert not Secret.objects.exists()
+    assert Event.objects.get(kind="alert_channel_removed").reason == "moved"
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "field", "said"),
+    [
+        ("on-call", "https://example.org/hook", "address", "for a webhook write jsons://"),
+        ("on-call", "syslog://", "address", "is not one of json, jsons"),
+        ("on-call", "file:///etc/passwd", "address", "is not one of"),
+        ("On Call", "json://localhost", "name", "use small letters"),
+        ("environment", "json://localhost", "name", "use small letters"),
+    ],
+)
+def test_bad_channel_is_refused_with_its_field(
+    desk: Client, operator: Any, name: str, address: str, field: str, said: str
+) -> None:
+    answer = desk.post("/alert-channels/", {"name": name, "address": address}, **DIALOG)
+    assert answer.status_code == 400
+    assert said in text_of(answer)
+    body = {"name": name, "address": address}
+    refused = operator.post("alert-channels/", body)
+    assert fields_of(problem(refused, 400, "invalid")) == {field: "invalid"}
+    assert not AlertChannel.objects.exists()
+
+
+def test_address_of_the_environment_is_a_channel_of_its_own(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch, operator: Any
+) -> None:
+    make_settled_nodes(2)
+    changed = dataclasses.replace(settings.GINKGO, alert_url=webhook.address)
+    monkeypatch.setattr(settings, "GINKGO", changed)
+    deliver_alerts()
+    lose("node-1")
+    assert deliver_alerts() == "1 delivered"
+    problem(operator.delete("alert-channels/environment/", {"reason": ""}), 409, "invalid")
+    monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(changed, alert_url=None))
+    deliver_alerts()
+    assert not AlertChannel.objects.get().enabled
+
+
+def test_channels_over_the_api(operator: Any, viewer: Any, webhook: Webhook) -> None:
+    body = {"name": "on-call", "address": webhook.address}
+    assert operator.post("alert-channels/", body).status_code == 200
+    (row,) = operator.get("alert-channels/").json()["results"]
+    assert row["name"] == "on-call"
+    assert "secret-password" not in json.dumps(row)
+    problem(viewer.get("alert-channels/"), 403, "forbidden")
+    assert operator.post("alert-channels/on-call/test/").status_code == 202
+    assert deliver_alerts() == "1 delivered"
+    assert operator.delete("alert-channels/on-call/", {"reason": "x"}).status_code == 204
+    problem(operator.delete("alert-channels/on-call/", {"reason": "x"}), 404, "not_found")
+
+
+def test_old_messages_are_deleted(webhook: Webhook) -> None:
+    make_settled_nodes(2)
+    add_channel("on-call", webhook.address, actor="olive")
+    lose("node-1")
+    deliver_alerts()
+    assert execute(alert_messages.prune_alert_messages()) == 0
+    AlertMessage.objects.update(at=ago(alert_messages.KEEP_S + 1))
+    assert execute(alert_messages.prune_alert_messages()) == 1
+
+
+def test_statements_do_not_grow_with_the_alerts(desk: Client) -> None:
+    make_settled_nodes(6)
+    counts = []
+    for names in (("node-1",), ("node-2", "node-3")):
+        for name in names:
+            lose(name)
+        desk.get("/alerts/")
+        with counted_statements() as seen:
+            desk.get("/alerts/")
+        counts.append(sum("portfolios_equitypoint" not in line for line in seen))
+    assert counts[0] == counts[1]
