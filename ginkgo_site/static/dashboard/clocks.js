@@ -17,7 +17,8 @@ function level(left, ttl) {
 function countLeases(since) {
   if (serverTime === null) return;
   for (const lease of document.querySelectorAll(".lease")) {
-    if (!lease.checkVisibility({ contentVisibilityAuto: true })) continue;
+    const known = lease.hasAttribute("aria-valuenow"); // a meter has to have a value, in view or not
+    if (known && !lease.checkVisibility({ contentVisibilityAuto: true })) continue;
     const ttl = Number(lease.dataset.ttl) || 30;
     const left = Math.max(Number(lease.dataset.until) - serverTime - since, 0);
     const seconds = Math.ceil(left);
