@@ -1,0 +1,159 @@
+"""A recorded feed that is appended to and imported into while the control plane fails."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from chaos.faults.fault import Fault
+from chaos.runner.fault_context import (
+    BUDGET_FACTOR,
+    RESTART_LIMIT_S,
+    WATCHER,
+    WEB,
+    FaultContext,
+)
+
+SYMBOL = "CHAOS"
+APPENDS, ROWS = 30, 5
+#: The record of a feed is never older than this, so that no decision is stale.
+FIRST = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def appended(context: FaultContext) -> None:
+    """A feed grows by appends, some of them repeated; a portfolio handles each row once."""
+    with_feed(context, kill=False)
+
+
+def killed_while_appending(context: FaultContext) -> None:
+    """Web, watcher or the portfolio's daemon is killed while a feed grows; appends are repeated."""
+    context.mark_all_affected("every commit goes through the web")
+    with_feed(context, kill=True)
+
+
+def imported(context: FaultContext) -> None:
+    """A CSV file is imported into a feed that a portfolio trades on; a repeat imports nothing."""
+    feed = f"csv-{context.rng.getrandbits(24):06x}"
+    with tempfile.TemporaryDirectory(prefix="ginkgo-chaos-feed-") as folder:
+        path = Path(folder) / "rows.csv"
+        path.write_text(_csv(0, 50), encoding="utf-8")
+        context.cluster.manage("feed", "import", feed, str(path), "--symbol", SYMBOL)
+        name = _trader(context, feed)
+        path.write_text(_csv(50, 200), encoding="utf-8")
+        context.cluster.manage("feed", "import", feed, str(path), "--symbol", SYMBOL)
+        again = context.cluster.manage(
+            "feed", "import", feed, str(path), "--symbol", SYMBOL, check=False
+        )
+        context.note(f"the same file again: {str(again)[:120]}")
+    _expect_all(context, name, feed, 250)
+
+
+def with_feed(context: FaultContext, *, kill: bool) -> None:
+    """Append to a feed of its own while a portfolio trades on it, and check every row."""
+    feed = f"live-{context.rng.getrandbits(24):06x}"
+    context.cluster.manage("feed", "create", feed, "--instrument", f"{SYMBOL}:tick=0.01")
+    name = _trader(context, feed)
+    at = context.rng.randrange(APPENDS)
+    for number in range(APPENDS):
+        if kill and number == at:
+            _kill(context, name)
+        rows = [_row(number * ROWS + n) for n in range(ROWS)]
+        body = {"source": "chaos", "number": number + 1, "rows": rows}
+        for _ in range(2 if context.rng.random() < 0.2 else 1):
+            _append(context, feed, body)
+    _expect_all(context, name, feed, APPENDS * ROWS)
+
+
+def _append(context: FaultContext, feed: str, body: dict[str, Any]) -> None:
+    """Repeat one append until it is answered."""
+
+    def answered() -> bool:
+        answer = context.request("POST", f"/api/feeds/{feed}/append/", body)
+        if answer is not None and 400 <= answer.status < 500 and answer.status != 429:
+            context.report("I2", f"an append to {feed} was refused", {"answer": answer.text[:300]})
+            return True
+        return answer is not None and answer.status < 300
+
+    context.expect(answered, RESTART_LIMIT_S, f"an append to {feed} answered", "I8")
+
+
+def _kill(context: FaultContext, portfolio: str) -> None:
+    victim = context.rng.choice(("web", "watcher", "daemon"))
+    context.note(f"{victim} killed")
+    if victim == "daemon":
+        node = context.cluster.run(portfolio).node
+        if node is not None:
+            context.kill_node(node)
+            context.relaunch_proxied_node(node)
+        return
+    for process in context.processes_matching(WEB if victim == "web" else WATCHER):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _trader(context: FaultContext, feed: str) -> str:
+    """Create a portfolio of a feed, and wait until it runs. It is deleted with the fault."""
+    name = f"on-{feed}"
+    context.mark_affected(name)
+    context.undo.callback(context.call_api, f"/api/portfolios/{name}/", None, "DELETE")
+    config = {"fast": 2, "slow": 4, "quantity": "10"}
+    context.call_api(
+        "/api/portfolios/",
+        {"name": name, "strategy": "sma_cross", "config": config, "symbols": [SYMBOL],
+         "feed": feed, "catch_up": "full"},
+    )  # fmt: skip
+    context.expect(
+        lambda: context.cluster.run(name).phase == "running", 30 * BUDGET_FACTOR, f"{name} running"
+    )
+    return name
+
+
+def _expect_all(context: FaultContext, name: str, feed: str, rows: int) -> None:
+    """Check that the feed has each row once, and the portfolio what a reference run makes of it."""
+    listed = context.cluster.manage("feed", "check", feed)
+    context.note(f"{feed}: {str(listed)[:160]}")
+    ((records,),) = context.cluster.query(
+        "SELECT count(*) FROM portfolios_feedrecord r JOIN portfolios_feed f ON f.id = r.feed_id"
+        " WHERE f.name = %s",
+        feed,
+    )
+    if records != rows:
+        context.report("I2", f"{feed} has {records} records of {rows} rows", {})
+    reached = context.expect(
+        lambda: context.cluster.run(name).last_seq == records,
+        60 * BUDGET_FACTOR,
+        f"{name} at the head of {feed}",
+        "I8",
+    )
+    if reached:
+        verdict = context.cluster.manage("verify_portfolio", name, check=False)
+        context.note(f"{name}: {verdict.get('sentence') or verdict.get('message')}")
+        if verdict.get("state") != "identical":
+            context.report("I3", f"{name} differs from its reference run", verdict)
+
+
+def _row(number: int) -> dict[str, Any]:
+    """Return a bar of a price that rises and falls."""
+    close = 100 + (number * 7) % 23
+    at = (FIRST + timedelta(minutes=number)).isoformat()
+    prices = {"open": close, "high": close + 1, "low": close - 1, "close": close}
+    return {"symbol": SYMBOL, "time": at, "volume": 10, **{k: str(v) for k, v in prices.items()}}
+
+
+def _csv(first: int, count: int) -> str:
+    rows = [_row(number) for number in range(first, first + count)]
+    columns = ("time", "open", "high", "low", "close", "volume")
+    lines = [",".join(str(row[column]) for column in columns) for row in rows]
+    return "\n".join([",".join(columns), *lines]) + "\n"
+
+
+FAULTS = (
+    Fault("feed-appended", appended, 10, is_load=True),
+    Fault("feed-imported", imported, 10, is_load=True),
+    Fault("kill-while-appending", killed_while_appending, 20, alone=True),
+)

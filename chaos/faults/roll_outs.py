@@ -1,0 +1,166 @@
+"""Roll-outs of an artifact over portfolios that trade, and what dies within them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+from chaos.faults.fault import Fault
+from chaos.harness.cluster import SHARES, process_tree
+from chaos.harness.turns import add_turns
+from chaos.runner.fault_context import (
+    BUDGET_FACTOR,
+    RESTART_LIMIT_S,
+    WATCHER,
+    WEB,
+    WORKER,
+    FaultContext,
+    NotAvailable,
+)
+
+#: They stay, so that the verification at the end covers all their revisions.
+PORTFOLIOS = ("rolled-1", "rolled-2", "rolled-3")
+_UNPROVEN = """
+SELECT p.name FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+WHERE p.name = ANY(%s) AND p.archived_at IS NULL AND r.good_revision IS NULL
+"""
+ENDED = ("finished", "stopped", "back")
+#: Deadlines of the roll-out's own states may have to pass, if a kill made a portfolio late.
+END_LIMIT_S = 240.0
+
+
+def good_version(context: FaultContext) -> None:
+    """A new version is rolled out over portfolios that trade; each of them runs it."""
+    number = _begin(context, _add_version(context))
+    _expect_end(context, number, "finished")
+
+
+def ended_by_an_operator(context: FaultContext) -> None:
+    """A roll-out is stopped or taken back at a random moment."""
+    number = _begin(context, _add_version(context))
+    if number is None:
+        return
+    context.sleep(context.rng.uniform(0, 3))
+    verb = context.rng.choice(("stop", "back"))
+    context.call_api(f"/api/roll-outs/{number}/{verb}/", {"reason": "chaos"})
+    _expect_end(context, number)
+
+
+def killed_in_roll_out(context: FaultContext) -> None:
+    """A process, its daemon, web, watcher or worker is killed at a random step of a roll-out."""
+    artifact = _add_version(context)
+    context.mark_all_affected("every commit goes through the web")
+    number = _begin(context, artifact)
+    if number is None:
+        return
+    wanted = context.rng.choice(("changing", "changing", "proving", "done"))
+    context.expect(
+        lambda: (
+            wanted in [state for _, state in _items(context, number)] or _is_over(context, number)
+        ),
+        END_LIMIT_S,
+        f"a portfolio of roll-out {number} {wanted}",
+    )
+    context.sleep(context.rng.choice((0.0, 0.0, 0.01, 0.03, 0.1)))
+    names = [name for name, state in _items(context, number) if state == wanted]
+    victim = context.rng.choice(("process", "daemon", "web", "watcher", "worker"))
+    context.note(f"{victim} killed at {_items(context, number)}")
+    _kill(context, victim, names or PORTFOLIOS)
+    context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
+    _expect_end(context, number, "finished")
+
+
+def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
+    run = context.cluster.run(context.rng.choice(list(names)))
+    if victim in ("process", "daemon"):
+        if run.node is None:
+            raise NotAvailable(f"{run.name} has no owner")
+        if victim == "daemon":
+            context.kill_node(run.node)
+            context.relaunch_proxied_node(run.node)
+            return
+        children = process_tree(context.daemon(run.node))[1:]
+        with suppress(psutil.NoSuchProcess):
+            context.rng.choice(children).kill()
+        return
+    for process in context.processes_matching({"web": WEB, "watcher": WATCHER}.get(victim, WORKER)):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _add_version(context: FaultContext) -> str:
+    """Upload a version that no other one is equal to. Return its hash."""
+    return add_turns(context.cluster, f"1.{context.rng.getrandbits(40)}")
+
+
+def _begin(context: FaultContext, artifact: str) -> int | None:
+    """Roll the artifact out, over portfolios that were made for it if there are none."""
+    context.mark_affected(*PORTFOLIOS)
+    if missing := [name for name in PORTFOLIOS if name not in context.cluster.runs()]:
+        first = _add_version(context)
+        for name in missing:
+            made = {"name": name, "strategy": "turns", "symbols": SHARES, "artifact": first}
+            context.call_api("/api/portfolios/", made)
+    # A bad version is rejected only if there is a good one to return to.
+    context.expect(
+        lambda: not context.cluster.query(_UNPROVEN, list(PORTFOLIOS)),
+        60 * BUDGET_FACTOR,
+        "the portfolios of roll-outs proven",
+        "I8",
+    )
+    body: dict[str, Any] = {
+        "artifact": artifact,
+        "portfolios": list(PORTFOLIOS),
+        "at_a_time": context.rng.choice((1, 2)),
+        "canary_seconds": context.rng.choice((0, 2, None)),
+        "reason": "chaos",
+    }
+    begun = context.call_api("/api/roll-outs/", body)
+    return int(begun["id"]) if begun else None
+
+
+def _expect_end(context: FaultContext, number: int | None, wanted: str = "") -> bool:
+    """Wait until the roll-out is over, and report if it did not end as wanted."""
+    if number is None:
+        return False
+    what = f"the end of roll-out {number}"
+    if not context.expect(lambda: _is_over(context, number), END_LIMIT_S, what, "I8"):
+        return False
+    state = _state(context, number)
+    context.note(f"roll-out {number} {state}: {_items(context, number)}")
+    if wanted and state != wanted:
+        ended = f"roll-out {number} is {state}, wanted {wanted}"
+        context.report("fault", ended, {"items": _items(context, number)})
+        return False
+    return True
+
+
+def _is_over(context: FaultContext, number: int) -> bool:
+    return _state(context, number) in ENDED
+
+
+def _state(context: FaultContext, number: int) -> str:
+    ((state,),) = context.cluster.query(
+        "SELECT state FROM scheduling_rollout WHERE id = %s", number
+    )
+    return str(state)
+
+
+def _items(context: FaultContext, number: int) -> list[tuple[Any, ...]]:
+    """Return (portfolio, state) of each item, the canary first."""
+    return context.cluster.query(
+        "SELECT p.name, i.state FROM scheduling_rolloutitem i"
+        " JOIN portfolios_portfolio p ON p.id = i.portfolio_id"
+        " WHERE i.roll_out_id = %s ORDER BY i.position",
+        number,
+    )
+
+
+FAULTS = (
+    Fault("roll-out", good_version, 20, is_load=True),
+    Fault("roll-out-ended", ended_by_an_operator, 20, is_load=True),
+    Fault("kill-in-roll-out", killed_in_roll_out, 30, alone=True),
+)

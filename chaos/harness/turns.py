@@ -1,0 +1,53 @@
+"""A strategy of an artifact that trades at each event, in as many versions as wanted."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from chaos.harness.cluster import Cluster
+from chaos.harness.wheels import build_wheel
+
+#: Buys and sells one share by turns. `{raises}` is what a version does at its third event.
+TURNS = '''
+import msgspec
+
+from portfolios.strategies.base import OrderIntent, Strategy
+
+
+class TurnsParameters(msgspec.Struct, frozen=True):
+    """None."""
+
+
+class Turns(Strategy):
+    """Buy, sell, buy …"""
+
+    name = "turns"
+    parameters_type = TurnsParameters
+
+    def on_event(self, ctx, state, event):
+        seen = state["{version}"] = state.get("{version}", 0) + 1
+        if {raises} and seen == 3:
+            raise ValueError("version {version} is wrong")
+        if len(state) > 5:
+            del state[next(iter(state))]
+        if ctx.has_open_order(event.symbol):
+            return None
+        side = "sell" if ctx.held(event.symbol) else "buy"
+        return [OrderIntent(event.symbol, side, 1)]
+'''
+
+
+def add_turns(cluster: Cluster, version: str, *, raises: bool = False) -> str:
+    """Build and upload a version of the strategy `turns`. Return its hash."""
+    name, wheel = build_wheel(
+        "turns-demo",
+        version,
+        {"turns_demo/__init__.py": TURNS.replace("{version}", version).replace(
+            "{raises}", str(raises))},
+        entry_points="[ginkgo.strategies]\nturns = turns_demo:Turns\n",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="ginkgo-wheel-") as folder:
+        path = Path(folder) / name
+        path.write_bytes(wheel)
+        return str(cluster.manage("add_artifact", str(path))["sha256"])
