@@ -93,6 +93,16 @@ class LabelsForm(OperationForm):
         return labels
 
 
+class PersonForm(OperationForm):
+    """A new user."""
+
+    name = forms.CharField(max_length=150, label=_("Name"))
+    role = forms.ChoiceField(
+        choices=[("viewer", _("viewer: reads")), ("operator", _("operator: reads and acts"))],
+        label=_("Role"),
+    )
+
+
 class AlertChannelForm(OperationForm):
     """Where alerts are sent."""
 

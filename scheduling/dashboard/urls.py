@@ -15,6 +15,7 @@ from scheduling.dashboard.views import (
     incidents,
     nodes,
     orders,
+    people,
     portfolio,
     portfolio_form,
     roll_outs,
@@ -56,6 +57,10 @@ urlpatterns = [
     path("alerts/<int:number>/incident/", alerts.incident, name="alert-incident"),
     path("alert-channels/", alerts.set_channel, name="set-channel"),
     path("alert-channels/<slug:name>/<slug:verb>/", alerts.channel_action, name="channel-action"),
+    path("people/", people.people, name="people"),
+    path("people/add/", people.add_person, name="add-person"),
+    path("people/<int:number>/<slug:verb>/", people.person_action, name="person-action"),
+    path("set-password/<uidb64>/<token>/", people.SetPassword.as_view(), name="set-password"),
     path("incidents/", incidents.incident_list, name="incidents"),
     path("incidents/<int:number>/", incidents.incident, name="incident"),
     path(

@@ -112,10 +112,11 @@ def store(
     return True
 
 
-def delete(artifact: str, label: str, actor: str) -> Transaction[bool]:
+def delete(artifact: str, label: str, actor: str, reason: str = "") -> Transaction[bool]:
     """Delete an artifact that no revision names. Return whether that was done."""
     yield from query(DELETE_STRATEGIES, artifact=artifact)
     if (yield from query_one(DELETE_ARTIFACT, artifact=artifact)) is None:
         return False
-    yield from audit("artifact_deleted", actor=actor, reason=label, artifact=artifact)
+    why = f"{label}: {reason}" if reason else label
+    yield from audit("artifact_deleted", actor=actor, reason=why, artifact=artifact)
     return True

@@ -178,11 +178,11 @@ def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
     return structs.replace(found, checks=found.checks or needs_pattern(schema))
 
 
-def delete_artifact(given: str, *, actor: str) -> Artifact:
+def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
     """Delete an artifact that no revision names. Raise Refused, with its users if it has any."""
     artifact = present_artifact(given)
     try:
-        if execute(enact.delete(artifact.sha256, str(artifact), actor)):
+        if execute(enact.delete(artifact.sha256, str(artifact), actor, reason)):
             return artifact
     except (IntegrityError, psycopg.IntegrityError):
         pass  # concurrent writer: a revision or a roll-out that was written meanwhile

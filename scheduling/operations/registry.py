@@ -24,6 +24,7 @@ from scheduling.operations import (
     roll_outs,
     secrets,
     tokens,
+    users,
     verifications,
 )
 
@@ -335,7 +336,6 @@ DELETE_ARTIFACT = Operation(
     artifacts.delete_artifact,
     "Artifact {name} is deleted.",
     "delete_artifact {name}",
-    asks_reason=False,
     danger=True,
 )
 
@@ -442,6 +442,57 @@ REMOVE_ALERT_CHANNEL = Operation(
     alerts.remove_channel,
     _("No alert is sent to {name} any more."),
     "alert_channel remove {name}",
+    danger=True,
+)
+ADD_USER = Operation(
+    "add",
+    _("Add {name}"),
+    _(
+        "A viewer reads, an operator reads and acts. The link that is shown next sets the "
+        "password; it works once, for three days."
+    ),
+    users.add_user,
+    asks_reason=False,
+)
+MAKE_VIEWER = Operation(
+    "viewer",
+    _("Make {name} a viewer"),
+    _("The user may read from now on, and act no more, with its tokens neither."),
+    users.make_viewer,
+    _("{name} is a viewer."),
+    danger=True,
+)
+MAKE_OPERATOR = Operation(
+    "operator",
+    _("Make {name} an operator"),
+    _("The user may act on everything from now on: move, stop and halt portfolios, drain nodes."),
+    users.make_operator,
+    _("{name} is an operator."),
+    danger=True,
+)
+DEACTIVATE_USER = Operation(
+    "deactivate",
+    _("Deactivate {name}"),
+    _("The user is signed out and its tokens are refused. It stays in the audit log."),
+    users.deactivate_user,
+    _("{name} is deactivated."),
+    danger=True,
+)
+ACTIVATE_USER = Operation(
+    "activate",
+    _("Activate {name}"),
+    _("The user may sign in again, and its tokens are valid again."),
+    users.activate_user,
+    _("{name} is active."),
+)
+RESET_PASSWORD = Operation(
+    "password",
+    _("Reset the password of {name}"),
+    _(
+        "The present password stops working. A link that is shown next sets another one; it works "
+        "once, for three days."
+    ),
+    users.reset_password,
     danger=True,
 )
 REBALANCE = Operation(

@@ -9,8 +9,10 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from scheduling.errors import Invalid, NotFound
-from scheduling.permissions import Role
+from scheduling.db.transaction import execute
+from scheduling.enact.audit_log import audit
+from scheduling.errors import Invalid, NotFound, Refused
+from scheduling.permissions import ADMINISTRATOR_GROUP, Role
 
 
 def find_user(name: str) -> Any:
@@ -46,3 +48,80 @@ def give_role(user: Any, role: Role) -> None:
     groups = {one: Group.objects.get_or_create(name=one.value)[0] for one in Role}
     user.groups.remove(*(group for one, group in groups.items() if one is not role))
     user.groups.add(groups[role])
+
+
+def add_user(name: str, role: Role, *, actor: str) -> Any:
+    """Return a new user of that role, without a password. Raise Invalid for a bad or taken name."""
+    users = get_user_model()
+    if users.objects.filter(username=name).exists():
+        message = f"there is a user named {name} already."
+        raise Invalid([{"field": "name", "code": "exists", "message": message}])
+    with transaction.atomic():
+        try:
+            user = create_user(name)
+        except Invalid as invalid:
+            errors = [{**error, "field": "name"} for error in invalid.extra["errors"]]
+            raise Invalid(errors) from None
+        give_role(user, role)
+    return user
+
+
+def make_viewer(name: str, *, actor: str, reason: str = "") -> Any:
+    """Let the user read and not act."""
+    return _give(name, Role.VIEWER, actor, reason)
+
+
+def make_operator(name: str, *, actor: str, reason: str = "") -> Any:
+    """Let the user read and act."""
+    return _give(name, Role.OPERATOR, actor, reason)
+
+
+def _give(name: str, role: Role, actor: str, reason: str) -> Any:
+    user = _changeable(name, actor)
+    with transaction.atomic():
+        give_role(user, role)
+        execute(audit("user_role", actor=actor, reason=reason, user=name, role=role.value))
+    return user
+
+
+def deactivate_user(name: str, *, actor: str, reason: str = "") -> Any:
+    """End the user's sessions and tokens; the user stays, since the audit log names it."""
+    return _set_active(name, False, actor, reason)
+
+
+def activate_user(name: str, *, actor: str, reason: str = "") -> Any:
+    """Let a deactivated user sign in again."""
+    return _set_active(name, True, actor, reason)
+
+
+def _set_active(name: str, active: bool, actor: str, reason: str) -> Any:
+    user = _changeable(name, actor)
+    user.is_active = active
+    kind = "user_activated" if active else "user_deactivated"
+    with transaction.atomic():
+        user.save(update_fields=["is_active"])
+        execute(audit(kind, actor=actor, reason=reason, user=name))
+    return user
+
+
+def reset_password(name: str, *, actor: str, reason: str = "") -> Any:
+    """Make the user's password useless; a link that the desk shows once sets another one."""
+    user = _changeable(name, actor)
+    user.set_unusable_password()
+    with transaction.atomic():
+        user.save(update_fields=["password"])
+        execute(audit("password_reset", actor=actor, reason=reason, user=name))
+    return user
+
+
+def _changeable(name: str, actor: str) -> Any:
+    """Return the user, or refuse: oneself, a superuser, or an administrator."""
+    user = find_user(name)
+    if name == actor:
+        raise Refused("not_allowed", "Nobody changes their own role or access: ask a colleague.")
+    if user.is_superuser or user.groups.filter(name=ADMINISTRATOR_GROUP).exists():
+        raise Refused(
+            "not_allowed",
+            f"{name} is an administrator, whom only the admin page changes.",
+        )
+    return user

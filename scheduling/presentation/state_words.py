@@ -34,6 +34,8 @@ STATES = {
     "deleted": _("deleted"),
     "identical": _("identical"),
     "different": _("different"),
+    "viewer": _("viewer"),
+    "operator": _("operator"),
     "waiting": _("waiting"),
     "sent": _("sent"),
     "valid": _("valid"),

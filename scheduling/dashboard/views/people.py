@@ -1,0 +1,106 @@
+"""People: who may read and act; made, given a role and deactivated in the desk."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+from django.contrib.auth.tokens import default_token_generator
+from django.contrib.auth.views import PasswordResetConfirmView
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse, reverse_lazy
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+from django.views.decorators.http import require_http_methods, require_safe
+
+from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.decorators import operator_required
+from scheduling.dashboard.forms import PersonForm
+from scheduling.dashboard.pagination import page_by_offset
+from scheduling.dashboard.views.actions import perform_action, render_form
+from scheduling.errors import Refused
+from scheduling.operations import registry
+from scheduling.permissions import Role
+
+ACTIONS = {
+    each.verb: each
+    for each in (registry.MAKE_VIEWER, registry.MAKE_OPERATOR, registry.DEACTIVATE_USER,
+                 registry.ACTIVATE_USER)
+}  # fmt: skip
+
+
+@require_safe
+@operator_required
+def people(request: HttpRequest) -> HttpResponse:
+    """List the users with their roles."""
+    context = page_context(request, "people")
+    rows = User.objects.filter(is_superuser=False).prefetch_related("groups").order_by("username")
+    context["table_page"] = page_by_offset(rows, request.GET, "from", 100, _row)
+    return render_page(request, "dashboard/people.html", context)
+
+
+def _row(user: User) -> dict[str, object]:
+    groups = {group.name for group in user.groups.all()}
+    role = next((role.value for role in Role if role.value in groups), "")
+    return {"user": user, "role": role, "has_password": user.has_usable_password()}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def add_person(request: HttpRequest) -> HttpResponse:
+    """Show the form; on POST make the user, and show the link that sets a password, this once."""
+    context = page_context(request, "people") | {"action": registry.ADD_USER, "wide_fields": ()}
+    template = "dashboard/parts/person_form.html"
+    if request.method != "POST":
+        context["form"] = PersonForm()
+        return render_form(request, template, context)
+    form = context["form"] = PersonForm(request.POST)
+    if not form.is_valid():
+        return render_form(request, template, context, 400)
+    name, role = form.cleaned_data["name"], Role(form.cleaned_data["role"])
+    try:
+        user = registry.ADD_USER.call(name, role, actor=request.user.get_username())
+    except Refused as refused:
+        form.add_field_errors(refused.extra.get("errors") or [{"message": refused.message}])
+        return render_form(request, template, context, refused.status)
+    return _show_link(request, user, context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def person_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
+    """Change the role of a user, deactivate or activate it, or give it a link for a password."""
+    user = User.objects.filter(pk=number, is_superuser=False).first()
+    if user is None:
+        return render_problem(request, 404, "No such user", f"There is no user {number}.")
+    context, name = page_context(request, "people"), user.get_username()
+    if verb == "password":
+        context |= {"action": registry.RESET_PASSWORD, "title": name}
+        if request.method != "POST":
+            return render_form(request, "dashboard/parts/password_form.html", context)
+        reason = request.POST.get("reason", "").strip()
+        try:
+            registry.RESET_PASSWORD.call(name, actor=request.user.get_username(), reason=reason)
+        except Refused as refused:
+            context["refused"] = refused.message
+            template = "dashboard/parts/password_form.html"
+            return render_form(request, template, context, refused.status)
+        user.refresh_from_db()
+        return _show_link(request, user, context)
+    operation = ACTIONS.get(verb)
+    if operation is None:
+        return render_problem(request, 404, "No such action", f"There is no action named {verb}.")
+    return perform_action(request, operation, user, name, context, then=reverse("people"))
+
+
+def _show_link(request: HttpRequest, user: User, context: dict[str, object]) -> HttpResponse:
+    """Show the link with which the user sets a password; it works once, for three days."""
+    digits = urlsafe_base64_encode(force_bytes(user.pk))
+    path = reverse("set-password", args=[digits, default_token_generator.make_token(user)])
+    context |= {"name": user.get_username(), "link": request.build_absolute_uri(path)}
+    return render_form(request, "dashboard/parts/password_link.html", context)
+
+
+class SetPassword(PasswordResetConfirmView):
+    """The page behind such a link."""
+
+    template_name = "registration/set_password.html"
+    success_url = reverse_lazy("login")

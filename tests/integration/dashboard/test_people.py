@@ -1,0 +1,96 @@
+"""People are made, given a role, deactivated and given a link for a password in the desk."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+
+from scheduling.models import Event
+from scheduling.operations import registry
+from scheduling.operations.registry import Operation
+from scheduling.permissions import Role, role_of
+from tests.support.api_client import make_user
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def desk() -> Client:
+    client = Client()
+    client.force_login(make_user("mira", Role.OPERATOR))
+    return client
+
+
+def text_of(answer: Any) -> str:
+    return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def link_in(answer: Any) -> str:
+    (link,) = re.findall(r'id="password-link">http://testserver([^<]+)<', text_of(answer))
+    return str(link)
+
+
+def test_person_is_made_and_sets_a_password_by_a_link_that_works_once(desk: Client) -> None:
+    answer = desk.post("/people/add/", {"name": "vera", "role": "viewer"})
+    user = User.objects.get(username="vera")
+    assert role_of(user) is Role.VIEWER
+    link, other = link_in(answer), Client()
+    page = other.get(link, follow=True)
+    form = page.request["PATH_INFO"]
+    password = "a long sentence of mine"
+    given = {"new_password1": password, "new_password2": password}
+    assert other.post(form, given)["Location"] == "/login/"
+    assert Client().login(username="vera", password=password)
+    assert "was used already" in text_of(Client().get(link, follow=True))
+    assert "vera" in text_of(desk.get("/people/"))
+
+
+@pytest.mark.parametrize("name", ["mira", "bad name!", ""])
+def test_bad_or_taken_name_is_refused(desk: Client, name: str) -> None:
+    answer = desk.post("/people/add/", {"name": name, "role": "viewer"})
+    assert answer.status_code == 400
+    assert 'data-field="name"' in text_of(answer)
+    assert User.objects.count() == 1
+
+
+def test_role_and_access_are_changed_with_a_reason(desk: Client) -> None:
+    user = make_user("vera", Role.VIEWER)
+    session = Client()
+    session.force_login(user)
+    desk.post(f"/people/{user.pk}/operator/", {"reason": "on call"})
+    assert role_of(User.objects.get(pk=user.pk)) is Role.OPERATOR
+    assert Event.objects.get(kind="user_role").reason == "on call"
+    desk.post(f"/people/{user.pk}/deactivate/", {"reason": "left us"})
+    assert session.get("/people/").status_code == 302
+    assert Event.objects.get(kind="user_deactivated").reason == "left us"
+    desk.post(f"/people/{user.pk}/activate/")
+    answer = desk.post(f"/people/{user.pk}/password/", {"reason": "forgotten"})
+    assert link_in(answer).startswith("/set-password/")
+    assert not User.objects.get(pk=user.pk).has_usable_password()
+
+
+def test_nobody_changes_themselves_a_superuser_or_an_administrator(desk: Client) -> None:
+    mine = User.objects.get(username="mira")
+    assert desk.post(f"/people/{mine.pk}/viewer/").status_code == 409
+    root = make_user("root", superuser=True)
+    assert desk.post(f"/people/{root.pk}/password/").status_code == 404
+    admin = make_user("ada")
+    admin.groups.add(Group.objects.get_or_create(name="administrator")[0])
+    assert desk.post(f"/people/{admin.pk}/password/").status_code == 409
+    assert User.objects.get(pk=admin.pk).has_usable_password()
+
+
+def test_viewer_does_not_see_people() -> None:
+    client = Client()
+    client.force_login(make_user("vera", Role.VIEWER))
+    for address in ("/people/", "/people/add/"):
+        assert client.get(address).status_code == 403
+
+
+def test_every_dangerous_operation_asks_for_a_reason() -> None:
+    found = [each for each in vars(registry).values() if isinstance(each, Operation)]
+    assert [each.verb for each in found if each.danger and not each.asks_reason] == []
