@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -233,15 +234,19 @@ def field_words(path: str) -> str:
 @register.simple_tag
 def with_links(sentence: str, links: list[Any]) -> SafeString:
     """Return a sentence of the audit log with what it names as links, the others after it."""
-    shown = conditional_escape(sentence)
-    for link in links:
-        anchor = format_html(
+    shown: str = conditional_escape(sentence)
+    left = {
+        str(conditional_escape(link.label)): format_html(
             '<a class="link" href="{}">{}</a>', reverse(link.view, args=[link.argument]), link.label
         )
-        label = conditional_escape(link.label)
-        found = shown.replace(label, anchor, 1) if label in shown else f"{shown} {anchor}"
-        shown = SafeString(found)
-    return shown
+        for link in links
+    }
+    if left:
+        longest_first = sorted(map(re.escape, left), key=len, reverse=True)
+        # Whole names only: not within another name, a word, or an entity such as &amp;.
+        names = re.compile(rf"(?<![\w&-])(?:{'|'.join(longest_first)})(?![\w;-])")
+        shown = names.sub(lambda found: left.pop(found[0], found[0]), shown)
+    return SafeString(" ".join([shown, *left.values()]))  # nosec B703 - all of it is escaped
 
 
 @register.simple_tag

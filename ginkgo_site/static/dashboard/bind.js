@@ -32,7 +32,7 @@ export class Bound {
     this.element = made.content.firstElementChild;
     this.slots = [];
     for (const element of [this.element, ...this.element.querySelectorAll("[data-bind]")]) {
-      for (const pair of element.dataset.bind?.split(" ") ?? []) {
+      for (const pair of element.dataset.bind?.split(/\s+/) ?? []) {
         const at = pair.lastIndexOf(":");
         const target = pair.slice(0, at);
         this.slots.push({ element, target, field: pair.slice(at + 1), apply: APPLY[target] ?? setAttribute, last: "" });

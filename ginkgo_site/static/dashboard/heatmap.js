@@ -29,7 +29,8 @@ function newBlock(name) {
 
 function update(cell, row, state) {
   const name = portfolios.names[row];
-  const label = `${name}, ${portfolios.get(row, "phase")}${portfolios.get(row, "message") ? `: ${portfolios.get(row, "message")}` : ""}`;
+  const message = portfolios.get(row, "message");
+  const label = `${name}, ${portfolios.get(row, "phase")}${message ? `: ${message}` : ""}`;
   if (cell.dataset.state !== state) cell.dataset.state = state;
   if (cell.title !== label) {
     cell.title = label;

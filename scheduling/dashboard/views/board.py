@@ -40,7 +40,9 @@ def board(request: HttpRequest) -> HttpResponse:
 def as_json_script(value: Any) -> SafeString:
     """Return the value as the content of a `<script type="application/json">`."""
     # As Django's json_script, with an encoder that takes a fiftieth of the time.
-    return SafeString(encode_json(value).decode().translate(_ESCAPES))
+    return SafeString(  # nosec B703 - _ESCAPES replaces <, > and &
+        encode_json(value).decode().translate(_ESCAPES)
+    )
 
 
 _ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}

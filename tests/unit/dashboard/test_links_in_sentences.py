@@ -1,0 +1,24 @@
+"""Names in a sentence of the audit log become links, as whole words and each once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from scheduling.templatetags.dashboard import with_links
+
+
+def link(label: str) -> SimpleNamespace:
+    return SimpleNamespace(view="node", argument=label, label=label)
+
+
+def test_names_are_linked_and_not_parts_of_words_tags_or_entities() -> None:
+    shown = with_links("amp & placed on p, not on p-1", [link("p"), link("class"), link("amp")])
+    assert shown == (
+        '<a class="link" href="/nodes/amp/">amp</a> &amp; placed on '
+        '<a class="link" href="/nodes/p/">p</a>, not on p-1 '
+        '<a class="link" href="/nodes/class/">class</a>'
+    )
+
+
+def test_markup_in_a_sentence_stays_text() -> None:
+    assert with_links("<script>", []) == "&lt;script&gt;"
