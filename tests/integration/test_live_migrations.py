@@ -52,7 +52,7 @@ WHERE relkind IN ('r', 'p') AND NOT relispartition AND relname ~ '^(scheduling|p
 WAITING = """
 SELECT min(query_start) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
-  AND query ~* '^(alter|drop|create|lock)'
+  AND query ~* '^(alter|drop|create|lock|set constraints)'
 """
 COMMIT = """
 UPDATE scheduling_run SET last_seq = last_seq + 1;

@@ -100,6 +100,7 @@ async def test_portfolio_page_is_sent_its_head_and_positions():
         "part-total-equity",
         "part-halt-banner",
         "part-banners",
+        "part-alert-bell",
         "part-head",
         "part-log",
         "part-metrics",
