@@ -238,4 +238,4 @@ def test_an_old_answer_is_shown_with_its_time(
 ) -> None:
     kept.refresh()
     Row.objects.update(as_of="2026-01-01T14:03:09Z")
-    assert loss_line("node-1") == "2 would be unplaced, as of 14:03:09"
+    assert loss_line("node-1") == "2 would be unplaced, as of 14:03:09 UTC"
