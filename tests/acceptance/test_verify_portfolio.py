@@ -32,6 +32,12 @@ def test_portfolios_are_identical_after_migrations_a_reload_a_stop_and_a_kill(
     )
     cluster.wait_until_converged(DEMO_NODES)
     cluster.wait_for_progress()
+    wait_for(
+        lambda: cluster.get("/api/portfolios/ge-sma/fills/")["results"],
+        bool,
+        SLOW_MACHINE_S,
+        "a fill of ge-sma, which needs its bars first",
+    )
     verdicts = cluster.manage("verify_portfolio", "--all")["results"]
     assert [(v["portfolio"], v["state"]) for v in verdicts] == [
         (v["portfolio"], "identical") for v in verdicts
