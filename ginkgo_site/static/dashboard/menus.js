@@ -3,7 +3,29 @@ function linksOf(menu) {
   return [...menu.querySelectorAll("a")].filter((link) => link.checkVisibility());
 }
 
+// Where the button of the open menu was when the menu was placed beside it.
+let placedBeside = { button: null, left: 0, top: 0 };
+
+// A scroll from before the menu opened is reported after it: close it only if its button has moved away.
+function closeIfMoved() {
+  const at = placedBeside.button?.getBoundingClientRect();
+  if (at && at.left === placedBeside.left && at.top === placedBeside.top) return;
+  document.querySelector(".menu:popover-open")?.hidePopover();
+}
+
 export function startMenus() {
+  // `toggle` comes after that scroll, `beforetoggle` with the click.
+  document.addEventListener(
+    "beforetoggle",
+    ({ target, newState }) => {
+      const button =
+        newState === "open" && target.matches?.(".menu") && document.querySelector(`[popovertarget="${target.id}"]`);
+      if (!button) return;
+      const { left, top } = button.getBoundingClientRect();
+      placedBeside = { button, left, top };
+    },
+    true,
+  );
   document.addEventListener(
     "toggle",
     (event) => {
@@ -19,11 +41,11 @@ export function startMenus() {
       const top = below + box.height > innerHeight - 8 ? Math.max(8, at.top - box.height - 4) : below;
       menu.style.left = `${left}px`;
       menu.style.top = `${top}px`;
-      linksOf(menu)[0]?.focus();
+      linksOf(menu)[0]?.focus({ preventScroll: true });
     },
     true,
   );
-  addEventListener("scroll", () => document.querySelector(".menu:popover-open")?.hidePopover(), { passive: true });
+  addEventListener("scroll", closeIfMoved, { passive: true });
   document.addEventListener("keydown", (event) => {
     const menu = document.activeElement?.closest?.(".menu");
     if (!menu || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
