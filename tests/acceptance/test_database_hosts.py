@@ -131,6 +131,9 @@ def test_promotion_after_dropped_packets_loses_no_commit(hosts: Hosts) -> None:
         cluster.follow_database(pair.url(pair.standby.port))
         eventually(lambda: readiness(cluster)[0] == 200, what="readiness")
         assert {name: run.ownership for name, run in cluster.runs().items()} == owners
+        # A lease may end while no heartbeat gets through, and a target needs a valid one.
+        expired = "SELECT count(*) FROM scheduling_lease WHERE expires_at < clock_timestamp()"
+        eventually(lambda: cluster.query(expired) == [(0,)], what="heartbeats of every node")
         # Every LISTEN connection works again: the migration does not wait for a heartbeat.
         cluster.migrate("canary-1", cluster.other_node("canary-1"))
         cluster.wait_for_progress()
