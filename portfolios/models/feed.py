@@ -101,7 +101,7 @@ class Instrument(models.Model):
 
 
 class FeedWriter(models.Model):
-    """The writer and the head of a recorded feed. Only `enact/feed_records.py` writes it.
+    """The writer and the head of a recorded feed. Only `enact/feed_records/` writes it.
 
     Every append is conditional on the epoch and the head, so this row is the fence of the log.
     """

@@ -1,7 +1,7 @@
 """Node status as derived from leases, storm detection and flapping.
 
-Whether a node is lost is decided by one statement, `MARK_LOST` in `enact/lease.py`: the sweep has
-to judge the newest row, which only a locking statement sees.
+Whether a node is lost is decided by one statement, `MARK_LOST` in `enact/lease/loss.py`: the sweep
+has to judge the newest row, which only a locking statement sees.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Check that the lines of a commit fit their columns.
+"""Check that a commit and its lines are valid whatever the run is, and fit their columns.
 
 An invalid line would fail the statement of a whole request, which has other portfolios too. Only
 conditions on existing rows are left to the statement.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from math import isfinite
+from uuid import UUID
 
 from portfolios.runtime.context import METRIC_NAME
 from portfolios.runtime.events import MAX_SCALE
-from scheduling.wire.messages import Commit, FillLine, OrderEndLine, OrderLine
+from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, FillLine, OrderEndLine, OrderLine
 
 NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
 WHOLE_DIGITS = 20  #: before the point; quantities are numeric(24, 4)
@@ -23,9 +24,42 @@ END_STATUSES = frozenset({"cancelled", "expired"})
 KINDS = frozenset({"market", "limit", "stop"})
 TIMES_IN_FORCE = frozenset({"gtc", "ioc"})
 MAX_TAG = 32
+LATEST_US = 253_402_300_799_000_000  #: the last second that Python can read back
+LARGEST = 2**63 - 1  #: what a bigint holds
 
 
-def first_invalid_line(commit: Commit) -> str:
+def validate_commit(commit: Commit) -> str:
+    """Return why `commit` is invalid regardless of the run, or "" if it is valid. Pure."""
+    for number in (
+        commit.portfolio, commit.epoch, commit.from_seq, commit.to_seq, commit.feed_us,
+    ):  # fmt: skip
+        if not -LARGEST <= number <= LARGEST:
+            return f"the number {number} is out of range"
+    if not 0 <= commit.refused_again <= MAX_REFUSED_AGAIN:
+        return f"the number {commit.refused_again} of refusals is out of range"
+    if len(commit.record) not in (0, 32):
+        return f"the hash of the last record has {len(commit.record)} bytes; it has 32"
+    if commit.to_seq < commit.from_seq:
+        return f"to_seq {commit.to_seq} lies before from_seq {commit.from_seq}"
+    try:
+        UUID(commit.batch)
+    except ValueError:
+        return f"batch {commit.batch[:40]!r} is not a UUID"
+    seqs = [o.seq for o in commit.orders] + [f.fill_seq for f in commit.fills]
+    seqs += [e.seq for e in commit.equity] + [e.seq for e in commit.ended]
+    seqs += [m.seq for m in commit.metrics]
+    for seq in seqs:
+        if not commit.from_seq < seq <= commit.to_seq:
+            return f"seq {seq} of an order, its end, fill or equity point lies outside the batch"
+    times = [o.decided_us for o in commit.orders] + [f.at_us for f in commit.fills]
+    times += [e.at_us for e in commit.equity] + [m.at_us for m in commit.metrics]
+    for at_us in times:
+        if not 0 <= at_us <= LATEST_US:
+            return f"the time {at_us} lies outside the years 1970 to 9999"
+    return _first_invalid_line(commit)
+
+
+def _first_invalid_line(commit: Commit) -> str:
     """Return the error of the first invalid line of `commit`, or "" if all are valid. Pure.
 
     Every commit of the fleet is checked here: one loop over each kind of line, and no more.

@@ -7,7 +7,7 @@ Missed deadlines are then no fault of a node or a portfolio (`delayed` in
 
 One successful commit shows that the path is open, whatever waits beside it: a single node must not
 be able to suspend the deadlines of all others. Nor must a single process: its report does not count
-while commits succeed in another one (`RECORD_GATEWAY` in `enact/lease.py`).
+while commits succeed in another one (`RECORD_GATEWAY` in `enact/lease/gateways.py`).
 """
 
 from __future__ import annotations

@@ -13,12 +13,14 @@ from psycopg_pool import PoolTimeout
 from scheduling.db.transaction import aexecute, aexecute_autocommit
 from scheduling.enact import commit as commits
 from scheduling.enact import handoff
+from scheduling.enact.commit_validation import validate_commit
 from scheduling.gateway.auth import NodeIdentity
 from scheduling.gateway.commit_health import COMMIT_HEALTH
 from scheduling.gateway.http import RequestRejected, primary_message
 from scheduling.gateway.message_decoding import decode, decode_commits, uuid_of
 from scheduling.gateway.pool import locking_connection, work_connection
 from scheduling.gateway.request_metrics import commits as count_commits
+from scheduling.observe.checkpoint import checkpoint
 from scheduling.timing import timing
 from scheduling.wire.messages import (
     CheckpointAnswer,
@@ -43,7 +45,7 @@ async def answer_checkpoint(sender: NodeIdentity, body: bytes) -> CheckpointAnsw
     async with work_connection(sender.node) as connection:
         row = await aexecute_autocommit(
             connection,
-            commits.checkpoint(sender.node, incarnation, message.portfolio, message.handoff),
+            checkpoint(sender.node, incarnation, message.portfolio, message.handoff),
         )
     if row is None:
         raise RequestRejected(
@@ -70,7 +72,7 @@ async def answer_commits(sender: NodeIdentity, body: bytes) -> CommitAnswers:
     ordinary: list[Commit] = []
     releases: list[Commit] = []
     for commit in requested:
-        problem = commits.validate_commit(commit)
+        problem = validate_commit(commit)
         if problem:
             results[commit.portfolio] = _rejected(commit, problem)
         elif commit.release is not None:

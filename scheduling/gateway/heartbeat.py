@@ -13,7 +13,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from scheduling.db.transaction import CONNECTION_LOST, aexecute, aexecute_autocommit
-from scheduling.enact.lease import caught_up
+from scheduling.enact.handoff.catch_up import caught_up
 from scheduling.enact.node_reports import apply_report
 from scheduling.enact.timeline import note_acknowledged
 from scheduling.errors import Refused

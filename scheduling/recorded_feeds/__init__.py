@@ -1,1 +1,1 @@
-"""Recorded feeds in PostgreSQL: what reads them. `enact/feed_records.py` writes them."""
+"""Recorded feeds in PostgreSQL: what reads them. `enact/feed_records/` writes them."""

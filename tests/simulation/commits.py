@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from scheduling.enact.commit import CHECKPOINT, COMMIT, FENCED_EVENT, REFUSED
+from scheduling.enact.commit import COMMIT
+from scheduling.enact.commit_refusals import FENCED_EVENT, REFUSED
+from scheduling.observe.checkpoint import CHECKPOINT
 from tests.simulation import rows
 from tests.simulation.database import ACTIVE, Row, Store, answers, view
 

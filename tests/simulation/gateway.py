@@ -8,8 +8,9 @@ from uuid import UUID
 
 from scheduling.db.transaction import Transaction
 from scheduling.enact import handoff, lease, process_failures
-from scheduling.enact.commit import checkpoint, commit
+from scheduling.enact.commit import commit
 from scheduling.enact.register import register
+from scheduling.observe.checkpoint import checkpoint
 from scheduling.observe.desired_set import desired_set
 from scheduling.timing import Timing
 from scheduling.wire import messages as wire

@@ -6,12 +6,13 @@ import math
 from typing import Any
 from uuid import UUID
 
-from scheduling.enact import lease, register, stalls
+from scheduling.enact import register, stalls
+from scheduling.enact.lease import departures, gateways, heartbeats, loss, sockets
 from tests.simulation import rows
 from tests.simulation.database import ACTIVE, Row, Store, answers, differ, view
 
 
-@answers(lease.RENEW)
+@answers(heartbeats.RENEW)
 def beat(db: Store, p: Any) -> list[Row]:
     found = []
     asked = zip(p.nodes, p.incarnations, p.leaving, p.unheard, strict=True)
@@ -62,7 +63,7 @@ def beat(db: Store, p: Any) -> list[Row]:
     return found
 
 
-@answers(lease.RECORD_GATEWAY)
+@answers(gateways.RECORD_GATEWAY)
 def record(db: Store, p: Any) -> None:
     passed = any(
         g.commits_passed_at is not None and db.now - p.gap_s <= g.commits_passed_at <= db.now
@@ -86,7 +87,7 @@ def record(db: Store, p: Any) -> None:
     db.set(own, commits_stand_since=since, commits_stood_at=db.now)
 
 
-@answers(lease.GATEWAY_LEFT)
+@answers(gateways.GATEWAY_LEFT)
 def leave(db: Store, p: Any) -> None:
     if p.gateway in db.gateways:
         db.set(db.gateways[p.gateway], left_at=db.now)
@@ -105,7 +106,7 @@ def _renewed(db: Store, held: rows.Lease, ttl_s: float, unheard_s: float) -> flo
     return max(held.expires_at, db.now + ttl_s - unheard_s)
 
 
-@answers(lease.REVIVE)
+@answers(heartbeats.REVIVE)
 def revive(db: Store, p: Any) -> None:
     for node_id in sorted(p.nodes):
         node = db.nodes[node_id]
@@ -115,7 +116,7 @@ def revive(db: Store, p: Any) -> None:
             db.hints.append((None, 0))
 
 
-@answers(lease.HOLDERS)
+@answers(heartbeats.HOLDERS)
 def holders(db: Store, p: Any) -> list[Row]:
     found = []
     for node_id in sorted(p.nodes):
@@ -130,7 +131,7 @@ def holders(db: Store, p: Any) -> list[Row]:
     return found
 
 
-@answers(lease.CONNECT)
+@answers(sockets.CONNECT)
 def connect(db: Store, p: Any) -> list[Row]:
     held = db.leases.get(p.node)
     if held is None or held.incarnation != p.incarnation:
@@ -139,7 +140,7 @@ def connect(db: Store, p: Any) -> list[Row]:
     return [Row(node_id=p.node)]
 
 
-@answers(lease.SOCKET_LOST)
+@answers(sockets.SOCKET_LOST)
 def socket_lost(db: Store, p: Any) -> list[Row]:
     held = db.leases.get(p.node)
     if held is None or held.connection is None or held.connection != p.connection:
@@ -148,7 +149,7 @@ def socket_lost(db: Store, p: Any) -> list[Row]:
     return [Row(node_id=p.node)]
 
 
-@answers(lease.JUDGE_SOCKETS)
+@answers(sockets.JUDGE_SOCKETS)
 def judge_sockets(db: Store, p: Any) -> None:
     alive = [held for held in db.leases.values() if db.nodes[held.node_id].status == "alive"]
     judged = []
@@ -175,14 +176,14 @@ def judge_sockets(db: Store, p: Any) -> None:
         db.set(held, socket_loss_pending=False, expires_at=ends)
 
 
-@answers(lease.END_LEASE)
+@answers(departures.END_LEASE)
 def end_lease(db: Store, p: Any) -> None:
     held = db.leases.get(p.node)
     if held is not None and held.incarnation == p.incarnation:
         db.set(held, expires_at=min(held.expires_at, db.now))
 
 
-@answers(lease.GOODBYE)
+@answers(departures.GOODBYE)
 def goodbye(db: Store, p: Any) -> list[Row]:
     held = db.leases.get(p.node)
     if held is None or held.incarnation != p.incarnation:
@@ -191,7 +192,7 @@ def goodbye(db: Store, p: Any) -> list[Row]:
     return [Row(id=p.node)]
 
 
-@answers(lease.MARK_LOST)
+@answers(loss.MARK_LOST)
 def mark_lost(db: Store, p: Any) -> list[Row]:
     lost = []
     for held in sorted(db.leases.values(), key=lambda each: each.node_id):
@@ -228,7 +229,7 @@ def mark_lost(db: Store, p: Any) -> list[Row]:
     return lost
 
 
-@answers(lease.CLAMP_LEASES)
+@answers(loss.CLAMP_LEASES)
 def cut(db: Store, p: Any) -> None:
     for held in db.leases.values():
         if held.expires_at > db.now + p.ttl_s + 1 or held.renewed_at > db.now + 1:
@@ -239,14 +240,14 @@ def cut(db: Store, p: Any) -> None:
             )
 
 
-@answers(lease.CLAMP_GATEWAY)
+@answers(loss.CLAMP_GATEWAY)
 def cut_pulse(db: Store, p: Any) -> None:
     for gateway in db.gateways.values():
         if gateway.pulsed_at > db.now + 1:
             db.set(gateway, pulsed_at=db.now - p.gap_s - 1)
 
 
-@answers(lease.CLAMP_STATUS)
+@answers(loss.CLAMP_STATUS)
 def cut_since(db: Store, p: Any) -> None:
     for node in db.nodes.values():
         if node.status_since > db.now + 1:

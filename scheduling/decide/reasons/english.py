@@ -394,7 +394,7 @@ def clock_of(iso: str) -> str:
 
 
 def _lost(p: Params) -> str:
-    """Return why a lease ended. `enact/lease.py` stores the same text."""
+    """Return why a lease ended. `enact/lease/loss.py` stores the same text."""
     silent, limit = plain(p["silent_s"]), plain(p["limit_s"])
     match p["cause"]:
         case "closed":

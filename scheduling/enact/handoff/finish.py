@@ -7,9 +7,7 @@ from uuid import UUID
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant
-from scheduling.enact.handoff.statements import (
-    GRANTED,
-)
+from scheduling.enact.handoff.statements import GRANTED
 from scheduling.enact.notify import bump_desired_versions
 
 

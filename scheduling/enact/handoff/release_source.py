@@ -6,7 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from scheduling.db.transaction import Row, Transaction, query
-from scheduling.enact.commit import COMMIT, classify_refusals, to_columns
+from scheduling.enact.commit import COMMIT
+from scheduling.enact.commit_columns import to_columns
+from scheduling.enact.commit_refusals import classify_refusals
 from scheduling.enact.grant import grant
 from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.rollback import fail

@@ -10,7 +10,7 @@ import pytest
 
 from portfolios.models import Checkpoint, EquityPoint, Fill, MetricPoint, Order, Suppression
 from scheduling.db.transaction import execute
-from scheduling.enact.commit import validate_commit
+from scheduling.enact.commit_validation import validate_commit
 from scheduling.enact.grant import grant
 from scheduling.models import Event, Tenure
 from scheduling.wire.messages import (

@@ -11,8 +11,8 @@ import pytest
 from scheduling.db.transaction import execute
 from scheduling.decide.reasons import stored_reason
 from scheduling.enact.alerts import compare
+from scheduling.enact.handoff.catch_up import caught_up
 from scheduling.enact.lease import (
-    caught_up,
     connected,
     end_of_daemon,
     gateway_left,

@@ -25,10 +25,11 @@ from hypothesis.stateful import (
 
 from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import handoff, lease, process_failures
-from scheduling.enact.commit import checkpoint, commit
+from scheduling.enact.commit import commit
 from scheduling.enact.register import register
 from scheduling.errors import NotFound, Refused
 from scheduling.models import Control
+from scheduling.observe.checkpoint import checkpoint
 from scheduling.observe.desired_set import desired_set
 from scheduling.scheduler import Scheduler
 from scheduling.timing import Timing, timing

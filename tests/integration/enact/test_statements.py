@@ -10,57 +10,17 @@ import psycopg
 import pytest
 from django.db import connection
 
+from ginkgo_site.env import CHECKOUT
 from scheduling.db.statements import Statement
 
-MODULES = [
-    f"scheduling.{name}"
-    for name in (
-        "enact.alerts",
-        "enact.verification_anchors",
-        "enact.audit_log",
-        "enact.commit",
-        "enact.feed_records",
-        "enact.process_failures",
-        "enact.unheld_runs",
-        "enact.revisions",
-        "enact.epoch_floor",
-        "enact.fleet_revoke",
-        "enact.forget",
-        "enact.grant",
-        "enact.handoff.deadlines",
-        "enact.handoff.release_source",
-        "enact.handoff.statements",
-        "enact.handoff.symbols",
-        "enact.handoff.rollback",
-        "enact.halt",
-        "enact.notify",
-        "enact.pin",
-        "enact.start",
-        "enact.lease",
-        "enact.python_versions",
-        "enact.roll_out.statements",
-        "enact.register",
-        "enact.node_loss",
-        "enact.stalls",
-        "enact.storm",
-        "verification.queue",
-        "enact.node_tokens",
-        "observe.fleet_view",
-        "observe.desired_set",
-        "observe.roll_outs",
-        "observe.feed_records",
-        "observe.feeds",
-        "observe.shared_snapshot",
-        "observe.snapshot",
-        "observe.snapshot_cache",
-        "verification.latest",
-        "enact.pending_reasons",
-        "enact.pass_lock",
-        "passes.sweep",
-        "verification.anchors",
-        "verification.evidence",
-    )
-] + ["portfolios.verify.stored_rows", "portfolios.verify.sums"]
+#: Modules with SQL of their own: those that define statements, and those with plain texts of SQL.
+MODULES = sorted(
+    ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
+    for package in ("scheduling", "portfolios")
+    for path in (CHECKOUT / package).rglob("*.py")
+    if "migrations" not in path.parts
+    and re.search(r"^[A-Z_]+ = (Statement\(|f?\"\"\")", path.read_text(), re.M)
+)
 VERB = re.compile(r"^\s*(SELECT|INSERT|UPDATE|WITH|DELETE)\b")
 PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 

@@ -20,15 +20,11 @@ from portfolios.models import FeedRecord, FeedRow, FeedWriter, Portfolio
 from scheduling.db.transaction import execute
 from scheduling.enact import feed_records
 from scheduling.enact.alerts import compare
+from scheduling.enact.feed_records import retention
 from scheduling.errors import Invalid
 from scheduling.models import Alert, Event
 from scheduling.operations import feeds
-from scheduling.operations.feeds import (
-    NewInstrument,
-    append_rows,
-    create_feed,
-    read_instrument,
-)
+from scheduling.operations.feeds import NewInstrument, append_rows, create_feed, read_instrument
 from scheduling.operations.portfolios import NewPortfolio, create_portfolio
 from scheduling.permissions import Role
 from scheduling.retention import delete_rows
@@ -157,7 +153,7 @@ def test_a_removal_that_a_new_portfolio_prevents_drops_nothing(
 def test_records_that_an_interrupted_removal_left_are_dropped_by_the_next_pass(
     fx: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_records, "DROP_AT_ONCE", 1)
+    monkeypatch.setattr(retention, "DROP_AT_ONCE", 1)
     append(fx, bar(1), bar(2))
     create_feed("kept", [NewInstrument("EURUSD", Decimal("0.00001"))], actor="t")
     append_rows("kept", [bar(1)])
@@ -190,7 +186,7 @@ def test_a_portfolio_names_its_feed_and_the_feed_its_symbols(
 def test_records_are_dropped_only_below_every_cursor_and_never_silently(
     fx: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_records, "WARM_UP_SPAN", 0)
+    monkeypatch.setattr(retention, "WARM_UP_SPAN", 0)
     append(fx, *(bar(minute) for minute in range(10)))
     FeedRow.objects.filter(name="fx").update(keep_days=1)
     day_ago = int((timezone.now() - timedelta(days=2)).timestamp() * 1e6)

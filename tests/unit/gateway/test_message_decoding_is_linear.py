@@ -19,7 +19,7 @@ import pytest
 
 from portfolios.validation import configuration_errors
 from scheduling.api.parsers import StrictJSONParser
-from scheduling.enact.commit import validate_commit
+from scheduling.enact.commit_validation import validate_commit
 from scheduling.gateway import message_decoding
 from scheduling.gateway.http import RequestRejected
 from scheduling.presentation.portfolio_body import PortfolioBody

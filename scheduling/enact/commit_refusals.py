@@ -1,0 +1,165 @@
+"""Refused commits: find the cause in a newer snapshot, and record those that the fence kept out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from scheduling.db.statements import FEED_SEGMENTS, Statement
+from scheduling.db.transaction import Transaction, query
+from scheduling.wire.messages import Commit, CommitResult
+
+#: The newest segment in force of each feed.
+FEED_NOW = f"""
+    SELECT DISTINCT ON (feed_id) feed_id, from_seq, rate, id = 0 AS recorded,
+           (extract(epoch FROM from_time) * 1e6)::bigint AS from_us
+    FROM {FEED_SEGMENTS} s WHERE from_time <= clock_timestamp() OR id <= 0
+    ORDER BY feed_id, id DESC
+"""
+
+#: A node that learnt too late of a pause or a new rate (it was frozen, pushes were lost) has kept
+#: the old rate: its events were not released, or not at their stamped times. It has to return to
+#: the checkpoint and read them again. A pause is detected by the seq alone, a new rate only if the
+#: daemon names the segment that it counted by.
+#: A database that lost the newest records of a recorded feed, by a promotion, takes no commit of a
+#: node that has read them: beyond the head there is nothing, and a record that was stored since
+#: under the number of a lost one has another hash. Only the newest can be lost, so that the last
+#: record of a commit answers for those before it. Records in a stream (`STREAM_ID`) are not lost
+#: with the database, and the head does not grow while the stream lacks some.
+UNRELEASED = """(i.to_seq > i.from_seq AND (
+       i.to_seq > s.from_seq AND (s.rate = 0 OR i.feed_us BETWEEN 1 AND s.from_us - 1)
+       OR s.recorded AND NOT EXISTS (
+           SELECT FROM portfolios_feedrecord d
+           WHERE d.feed_id = s.feed_id AND d.seq = i.to_seq AND sha256(d.event) = i.record)))"""
+
+
+class RefusedRow(NamedTuple):
+    """The run of a refused commit, and the stored answer of a release."""
+
+    portfolio: int
+    epoch: int | None
+    node_id: int | None
+    incarnation: UUID | None
+    last_seq: int | None
+    batch: UUID | None
+    release_answer: str | None
+    release_error: str | None
+    unreleased: bool
+    version: int | None
+
+
+#: The runs of refused commits, read in a newer snapshot.
+REFUSED = Statement(
+    "REFUSED",
+    f"""
+SELECT i.portfolio, r.epoch, r.node_id, r.incarnation, r.last_seq, r.batch,
+       h.release_answer, h.error AS release_error, coalesce({UNRELEASED}, false) AS unreleased,
+       (SELECT desired_version FROM scheduling_node WHERE id = %(node)s) AS version
+FROM unnest(%(portfolios)s::bigint[], %(batches)s::uuid[], %(from_seqs)s::bigint[],
+            %(to_seqs)s::bigint[], %(feed_us)s::bigint[], %(records)b::bytea[])
+    AS i(portfolio, batch, from_seq, to_seq, feed_us, record)
+LEFT JOIN scheduling_run r ON r.portfolio_id = i.portfolio
+LEFT JOIN portfolios_portfolio p ON p.id = i.portfolio
+LEFT JOIN ({FEED_NOW}) s ON s.feed_id = p.feed_id
+LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch AND h.portfolio_id = i.portfolio
+""",
+    row=RefusedRow,
+)
+
+#: A refused process ends at once, so this is one line per zombie process.
+FENCED_EVENT = Statement(
+    "FENCED_EVENT",
+    """
+INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+SELECT clock_timestamp(), 'commit_refused', p.id, %(node)s, 'fence', x.reason,
+       jsonb_build_object('epoch', x.epoch, 'from_seq', x.from_seq, 'to_seq', x.to_seq,
+                          'orders', x.orders)
+FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(from_seqs)s::bigint[],
+            %(to_seqs)s::bigint[], %(orders)s::int[], %(reasons)s::text[])
+     AS x(portfolio, epoch, from_seq, to_seq, orders, reason)
+JOIN portfolios_portfolio p ON p.id = x.portfolio
+""",
+)
+
+
+def classify_refusals(
+    node: int, incarnation: UUID, refused: Sequence[Commit]
+) -> Transaction[dict[int, CommitResult]]:
+    """Classify refused commits, and write an event for each one that a higher epoch fenced.
+
+    A commit that would pass now gets no answer.
+    """
+    rows = yield from query(
+        REFUSED,
+        node=node,
+        portfolios=[c.portfolio for c in refused],
+        batches=[UUID(c.batch) for c in refused],
+        from_seqs=[c.from_seq for c in refused],
+        to_seqs=[c.to_seq for c in refused],
+        feed_us=[c.feed_us for c in refused],
+        records=[c.record for c in refused],
+    )
+    by_portfolio = {row.portfolio: row for row in rows}
+    results: dict[int, CommitResult] = {}
+    for each in refused:
+        answer = classify(each, node, incarnation, by_portfolio[each.portfolio])
+        if answer is not None:
+            results[each.portfolio] = answer
+    fenced = [
+        c for c in refused if c.portfolio in results and results[c.portfolio].answer == "fenced"
+    ]
+    if fenced:
+        yield from query(
+            FENCED_EVENT,
+            node=node,
+            portfolios=[c.portfolio for c in fenced],
+            epochs=[c.epoch for c in fenced],
+            from_seqs=[c.from_seq for c in fenced],
+            to_seqs=[c.to_seq for c in fenced],
+            orders=[len(c.orders) for c in fenced],
+            reasons=[results[c.portfolio].detail for c in fenced],
+        )
+    return results
+
+
+def classify(
+    commit: Commit, node: int, incarnation: UUID, found: RefusedRow
+) -> CommitResult | None:
+    """Return the answer to a refused commit, from the present row. Pure.
+
+    Return None if the row matches the commit: it was locked, with an outcome not known yet.
+    """
+
+    def answer(kind: Any, detail: str = "") -> CommitResult:
+        return CommitResult(portfolio=commit.portfolio, answer=kind, detail=detail)
+
+    if commit.release is not None and found.release_answer:
+        # A repeat of a release: its answer was stored, whatever the epoch is by now.
+        return answer(found.release_answer, found.release_error or "")
+    if found.epoch is None:
+        return answer("fenced", f"epoch {commit.epoch} was refused: the portfolio is gone")
+    if found.epoch > commit.epoch:
+        return answer(
+            "fenced", f"epoch {commit.epoch} was refused: epoch {found.epoch} owns it now"
+        )
+    if found.epoch < commit.epoch:
+        return answer(
+            "ahead", f"epoch {commit.epoch} is not granted yet: the epoch is {found.epoch}"
+        )
+    if found.node_id != node or found.incarnation != incarnation:
+        return answer("fenced", f"epoch {commit.epoch} belongs to another node or incarnation")
+    if found.batch == UUID(commit.batch):
+        # A release that did not raise the epoch did not hand over.
+        return answer("ok" if commit.release is None else "keep", "this batch was committed before")
+    if found.unreleased:
+        # With the version of the desired set, which has the feed's rate, so that the node reads it.
+        return CommitResult(
+            portfolio=commit.portfolio,
+            answer="conflict",
+            detail=f"events up to seq {commit.to_seq} were not released: the feed has changed",
+            version=found.version or 0,
+        )
+    if found.last_seq == commit.from_seq:
+        return None
+    return answer("conflict", f"the portfolio is at seq {found.last_seq}, not at {commit.from_seq}")

@@ -1,0 +1,48 @@
+"""Recorded feeds: the one place that writes their records, their writer and their source ids.
+
+An append is one statement, conditional on the writer's epoch and on the head that it continues
+from. Two appends at once, or one of a writer that was replaced, cannot both pass: the row of
+`portfolios_feedwriter` is the fence.
+"""
+
+from scheduling.enact.feed_records.appends import (
+    KEPT_APPENDS,
+    answer_before,
+    append,
+    append_columns,
+    check_fence,
+)
+from scheduling.enact.feed_records.retention import (
+    drop_due,
+    drop_orphans,
+    drop_records,
+    forget_appends,
+)
+from scheduling.enact.feed_records.streams import mirror
+from scheduling.enact.feed_records.writers import (
+    NoSuchFeed,
+    WriterRow,
+    claim,
+    instruments,
+    release,
+    writer,
+)
+
+__all__ = [
+    "KEPT_APPENDS",
+    "NoSuchFeed",
+    "WriterRow",
+    "answer_before",
+    "append",
+    "append_columns",
+    "check_fence",
+    "claim",
+    "drop_due",
+    "drop_orphans",
+    "drop_records",
+    "forget_appends",
+    "instruments",
+    "mirror",
+    "release",
+    "writer",
+]

@@ -1,0 +1,168 @@
+"""Retention of recorded feeds: drop what is old and needed by nobody, in pieces."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from portfolios.feeds.history import WARM_UP_SPAN
+from scheduling.db.statements import Statement
+from scheduling.db.transaction import Transaction, query, query_one
+from scheduling.enact.audit_log import audit
+
+
+class DroppedRow(NamedTuple):
+    rows: int
+
+
+#: Up to which records are needed by nobody: a portfolio reads from its last commit on, a
+#: verification from the newest anchor on, and a new one is compared from the first event on. The
+#: newest record stays: a portfolio that is created now begins with it.
+DROP_RECORDS = Statement(
+    "FEED_DROP_RECORDS",
+    """
+WITH needed AS MATERIALIZED (
+    SELECT min(least(r.last_seq, coalesce(
+        (SELECT max(a.seq) FROM scheduling_verificationanchor a
+         WHERE a.portfolio_id = p.id), p.first_seq - 1))) - %(warm_up)s AS seq
+    FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
+    WHERE p.feed_id = %(feed)s AND p.archived_at IS NULL
+), moved AS (
+    -- Concurrent writer: an append, which changes other columns and waits for this row.
+    UPDATE portfolios_feedwriter w SET first_seq = greatest(w.first_seq, %(below)s)
+    FROM needed
+    WHERE w.feed_id = %(feed)s AND %(below)s <= w.head
+      AND %(below)s <= coalesce(needed.seq, w.head) + 1
+    RETURNING w.feed_id
+), gone AS (
+    DELETE FROM portfolios_feedrecord d USING moved
+    WHERE d.feed_id = moved.feed_id AND d.seq < %(below)s
+    RETURNING d.seq
+)
+SELECT count(*)::int AS rows FROM gone HAVING EXISTS (SELECT FROM moved)
+""",
+    row=DroppedRow,
+)
+
+
+def drop_records(feed: int, below: int) -> Transaction[int | None]:
+    """Drop the records before `below`. Return how many, None if one of them is still needed.
+
+    Needed are the records after the last commit or, if it is earlier, after the newest verification
+    anchor of every portfolio of the feed, and those before it that a strategy may warm up with.
+    """
+    row = yield from query_one(DROP_RECORDS, feed=feed, below=below, warm_up=WARM_UP_SPAN)
+    return None if row is None else row.rows
+
+
+class DueRow(NamedTuple):
+    feed: int
+    name: str
+    below: int
+    first_seq: int
+
+
+#: Old records in pieces, up to the first that is still needed.
+DUE = Statement(
+    "FEED_DUE",
+    """
+SELECT f.id AS feed, f.name, least(old.seq, needed.seq, w.head - 1) + 1 AS below,
+       w.first_seq
+FROM portfolios_feed f JOIN portfolios_feedwriter w ON w.feed_id = f.id
+CROSS JOIN LATERAL (
+    -- Release times do not go back, so that the rest of the feed is not read.
+    SELECT max(x.seq) AS seq FROM (
+        SELECT r.seq, r.released_us FROM portfolios_feedrecord r
+        WHERE r.feed_id = f.id AND r.seq >= w.first_seq ORDER BY r.seq LIMIT 20000) x
+    WHERE x.released_us < extract(epoch FROM clock_timestamp()
+                                  - make_interval(days => f.keep_days)) * 1e6
+) old
+CROSS JOIN LATERAL (
+    SELECT min(least(r.last_seq, coalesce(
+        (SELECT max(a.seq) FROM scheduling_verificationanchor a
+         WHERE a.portfolio_id = p.id), p.first_seq - 1))) - %(warm_up)s AS seq
+    FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
+    WHERE p.feed_id = f.id AND p.archived_at IS NULL
+) needed
+WHERE f.keep_days IS NOT NULL AND old.seq IS NOT NULL
+  AND least(old.seq, needed.seq, w.head - 1) >= w.first_seq
+-- One feed in a transaction, which holds its writer's row; none waits for the turns of another.
+ORDER BY random() LIMIT 1
+""",
+    row=DueRow,
+)
+
+
+def drop_due() -> Transaction[dict[str, int]]:
+    """Drop one piece of the old records of one feed that states how long it keeps them.
+
+    Return how many by feed, written to the audit log: nothing is dropped silently.
+    """
+    dropped = {}
+    for due in (yield from query(DUE, warm_up=WARM_UP_SPAN)):
+        rows = yield from drop_records(due.feed, due.below)
+        if rows:
+            # Of a feed in a stream, these rows are marks: its recorder drops the messages.
+            dropped[due.name] = due.below - due.first_seq
+            yield from audit(
+                "feed_records_dropped",
+                feed=due.name,
+                records=due.below - due.first_seq,
+                first_seq=due.below,
+            )
+    return dropped
+
+
+FORGET_APPENDS = Statement(
+    "FEED_FORGET_APPENDS",
+    """
+-- No concurrent writer: appends of this age are not repeated.
+WITH gone AS (
+    DELETE FROM portfolios_feedappend a
+    WHERE a.at < clock_timestamp() - interval '30 days' RETURNING a.number
+)
+SELECT count(*)::int AS rows FROM gone
+""",
+    row=DroppedRow,
+)
+
+
+def forget_appends() -> Transaction[int]:
+    """Forget the source ids of appends of 30 days ago. Return how many."""
+    row = yield from query_one(FORGET_APPENDS)
+    return 0 if row is None else row.rows
+
+
+#: So a removal holds no lock for long.
+DROP_AT_ONCE = 20_000
+
+#: The records of one feed that was removed. It is found by one look-up for each feed that has
+#: records. No concurrent writer: its writer's row is gone.
+DROP_ORPHANS = Statement(
+    "FEED_DROP_ORPHANS",
+    """
+WITH RECURSIVE ids AS (
+    SELECT min(r.feed_id) AS id FROM portfolios_feedrecord r
+  UNION ALL
+    SELECT (SELECT min(r.feed_id) FROM portfolios_feedrecord r WHERE r.feed_id > ids.id)
+    FROM ids WHERE ids.id IS NOT NULL
+), orphan AS (
+    SELECT ids.id FROM ids
+    WHERE ids.id IS NOT NULL AND NOT EXISTS (SELECT FROM portfolios_feed f WHERE f.id = ids.id)
+    LIMIT 1
+), gone AS (
+    DELETE FROM portfolios_feedrecord d USING orphan
+    WHERE d.feed_id = orphan.id
+      AND d.seq IN (SELECT x.seq FROM portfolios_feedrecord x WHERE x.feed_id = orphan.id
+                    ORDER BY x.seq LIMIT %(limit)s)
+    RETURNING d.seq
+)
+SELECT count(*)::int AS rows FROM gone
+""",
+    row=DroppedRow,
+)
+
+
+def drop_orphans() -> Transaction[int]:
+    """Drop records of a feed that was removed. Return how many; 0: none is left."""
+    row = yield from query_one(DROP_ORPHANS, limit=DROP_AT_ONCE)
+    return 0 if row is None else row.rows

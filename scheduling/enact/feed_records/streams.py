@@ -1,0 +1,87 @@
+"""Feeds in a stream: the row of a feed follows what its stream says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from scheduling.db.statements import CHANNEL, Statement
+from scheduling.db.transaction import Transaction, query_one
+from scheduling.enact.feed_records.writers import WriterRow
+
+
+class MirroredRow(NamedTuple):
+    feed: int
+    first_seq: int
+
+
+#: Marks of a feed in a stream: so many seconds of records between two.
+MARK_S = 1.0
+
+MIRROR = Statement(
+    "FEED_MIRROR",
+    f"""
+WITH held AS (
+    -- Concurrent writer: another recorder's. What the later one says of the stream is newer.
+    UPDATE portfolios_feedwriter w SET epoch = %(epoch)s, writer = %(writer)s, head = %(head)s,
+        released_us = %(released_us)s, chain = %(chain)b, cursor = %(cursor)s,
+        released_at = CASE WHEN w.head < %(head)s THEN clock_timestamp() ELSE w.released_at END
+    FROM portfolios_feed f
+    WHERE f.id = w.feed_id AND f.name = %(feed)s AND w.in_stream
+      AND w.epoch <= %(epoch)s AND w.head <= %(head)s
+    RETURNING w.feed_id, w.head, w.first_seq
+), marked AS (
+    INSERT INTO portfolios_feedrecord (feed_id, seq, symbol, time_us, released_us, event)
+    SELECT held.feed_id, held.head, '', 0, %(released_us)s, ''::bytea FROM held
+    WHERE held.head > 0 AND coalesce((
+        SELECT r.released_us FROM portfolios_feedrecord r
+        WHERE r.feed_id = held.feed_id ORDER BY r.seq DESC LIMIT 1), 0)
+        <= %(released_us)s - {MARK_S} * 1e6
+    ON CONFLICT DO NOTHING
+), linked AS (
+    INSERT INTO portfolios_feeddigest (feed_id, segment, digest)
+    SELECT held.feed_id, x.segment, x.digest
+    FROM held, unnest(%(segments)s::bigint[], %(digests)b::bytea[]) AS x(segment, digest)
+    ON CONFLICT DO NOTHING
+), timed AS (
+    UPDATE portfolios_instrument i SET last_us = greatest(i.last_us, x.last_us)
+    FROM held, unnest(%(timed)s::text[], %(last)s::bigint[]) AS x(symbol, last_us)
+    WHERE i.feed_id = held.feed_id AND i.symbol = x.symbol
+), hinted AS (
+    SELECT pg_notify('{CHANNEL}', json_build_object(
+        'groups', json_build_array('feeds'),
+        'message', json_build_object('type', 'wake', 'feed', held.feed_id, 'head', held.head)
+    )::text) FROM held
+)
+SELECT held.feed_id AS feed, held.first_seq FROM held, (SELECT count(*) FROM hinted) h
+""",
+    row=MirroredRow,
+)
+
+
+def mirror(
+    feed: str,
+    newest: WriterRow,
+    released_us: int,
+    segments: Mapping[int, bytes],
+    times: Mapping[str, int],
+) -> Transaction[int | None]:
+    """Let the row of a feed follow its stream, of which `newest` is the state. One statement.
+
+    Return the first seq that is kept; None if a later recorder has said more.
+    """
+    row = yield from query_one(
+        MIRROR,
+        feed=feed,
+        epoch=newest.epoch,
+        writer=newest.writer,
+        head=newest.head,
+        released_us=released_us,
+        chain=newest.chain,
+        cursor=newest.cursor,
+        segments=list(segments),
+        digests=list(segments.values()),
+        timed=list(times),
+        last=list(times.values()),
+    )
+    return None if row is None else row.first_seq

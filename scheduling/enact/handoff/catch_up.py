@@ -1,0 +1,33 @@
+"""The time that a new owner needed to reach the head of its feed, for the page of a handoff."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scheduling.db.statements import Statement
+from scheduling.db.transaction import Transaction, query
+
+CAUGHT_UP = Statement(
+    "CAUGHT_UP",
+    """
+UPDATE scheduling_handoff h SET catchup_ms = x.ms
+FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(ms)s::float8[])
+     AS x(portfolio, epoch, ms)
+WHERE h.portfolio_id = x.portfolio AND h.to_epoch = x.epoch AND h.catchup_ms IS NULL
+  AND h.state = 'done' AND h.target_node_id = %(node)s
+""",
+)
+
+
+def caught_up(node: int, reached: Sequence[tuple[int, int, float]]) -> Transaction[None]:
+    """Store for each (portfolio, epoch) the milliseconds that `node` needed to reach the head.
+
+    Epochs that were granted to another node are ignored.
+    """
+    yield from query(
+        CAUGHT_UP,
+        node=node,
+        portfolios=[portfolio for portfolio, _, _ in reached],
+        epochs=[epoch for _, epoch, _ in reached],
+        ms=[ms for _, _, ms in reached],
+    )
