@@ -26,16 +26,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
-from chaos.harness.cluster import (
-    CANARIES,
-    DEMO_NODES,
-    Cluster,
-    ClusterRun,
-    process_tree,
-    suspended,
-    wait_for,
-)
+from chaos.harness.cluster import CANARIES, Cluster
 from chaos.harness.installation import temporary_home
+from chaos.harness.observation import DEMO_NODES, ClusterRun, wait_for
+from chaos.harness.processes import process_tree, suspended
 
 #: Path → budgets of the design, with pushes and with every push lost: s from request to done or to
 #: the first commit elsewhere, ms of the pause's p50 and p99.

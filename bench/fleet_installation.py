@@ -13,8 +13,9 @@ import psutil
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from chaos.harness.cluster import PROCESS_MATCH, Cluster, process_tree
+from chaos.harness.cluster import PROCESS_MATCH, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, eventually, temporary_home
+from chaos.harness.processes import process_tree
 from ginkgo_site.env import embedded_url
 
 CAPACITY = 1.5  #: of a node, per weight it holds at first: a third of the fleet may be lost

@@ -6,15 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chaos.crashpoints.cluster import FailpointCluster
-from chaos.harness.cluster import (
-    CANARIES,
-    DEMO_NODES,
-    PROCESS_MATCH,
-    process_tree,
-    still_running,
-    suspended,
-    wait_for,
-)
+from chaos.harness.cluster import CANARIES, PROCESS_MATCH
+from chaos.harness.observation import DEMO_NODES, wait_for
+from chaos.harness.processes import process_tree, still_running, suspended
 
 FIRES_S = 120.0  #: limit to reach the failpoint; the queue polls its schedule every 30 s
 

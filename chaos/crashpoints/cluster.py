@@ -7,8 +7,9 @@ from pathlib import Path
 
 import psutil
 
-from chaos.harness.cluster import PROCESS_MATCH, SHORT_LIMITS, Cluster, wait_for
+from chaos.harness.cluster import PROCESS_MATCH, SHORT_LIMITS, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.observation import wait_for
 
 #: Time limits of tens of seconds, shortened to seconds in proportion.
 CRASH_POINT_LIMITS = {

@@ -11,7 +11,7 @@ import psutil
 
 from chaos.faults.daemons import taken_over
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import still_running
+from chaos.harness.processes import still_running
 from chaos.runner.fault_context import (
     BUDGET_FACTOR,
     RESTART_LIMIT_S,

@@ -10,7 +10,8 @@ from datetime import datetime
 import psutil
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import ClusterRun, process_tree, still_running
+from chaos.harness.observation import ClusterRun
+from chaos.harness.processes import process_tree, still_running
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 

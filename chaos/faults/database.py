@@ -7,7 +7,7 @@ import signal
 import psycopg
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import still_running
+from chaos.harness.processes import still_running
 from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext
 
 DOWN = "the database is down"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import ClusterRun
+from chaos.harness.observation import ClusterRun
 from chaos.runner.fault_context import RESTART_LIMIT_S, WATCHER, WEB, FaultContext
 
 HANDOFF_STATES = ("preparing", "draining", "activating")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import process_tree
+from chaos.harness.processes import process_tree
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import SHARES, process_tree
+from chaos.harness.cluster import SHARES
+from chaos.harness.processes import process_tree
 from chaos.harness.turns import add_turns
 from chaos.runner.fault_context import (
     BUDGET_FACTOR,

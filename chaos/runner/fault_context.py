@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 import psutil
 
 from chaos.checkers.blast_radius import BlastRadius
-from chaos.harness.cluster import ENDED, PROCESS_MATCH, Cluster, ClusterRun, process_tree, suspended
+from chaos.harness.cluster import PROCESS_MATCH, Cluster
 from chaos.harness.installation import ApiResponse
+from chaos.harness.observation import ENDED, ClusterRun
+from chaos.harness.processes import process_tree, suspended
 from chaos.harness.tcp_proxy import TcpProxy
 from chaos.runner.topology import Topology
 

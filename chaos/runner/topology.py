@@ -12,8 +12,9 @@ from typing import Any
 
 import psutil
 
-from chaos.harness.cluster import DEMO_NODES, Cluster
+from chaos.harness.cluster import Cluster
 from chaos.harness.installation import ApiResponse
+from chaos.harness.observation import DEMO_NODES
 from chaos.harness.tcp_proxy import TcpProxy
 
 PROXIED_NODES = ("far-1", "far-2")

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from scheduling.dashboard.actions import offline_help
-from scheduling.dashboard.board import BoardPage
+from scheduling.dashboard.board.page import BoardPage
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.permissions import may_act, role_of

@@ -23,7 +23,9 @@ from django.utils.translation import ngettext
 from scheduling.presentation.formatting import places, signed_money, whole
 
 if TYPE_CHECKING:
-    from scheduling.dashboard.board import BoardPage, Card, Column
+    from scheduling.dashboard.board.cards import Card
+    from scheduling.dashboard.board.columns import Column
+    from scheduling.dashboard.board.page import BoardPage
 
 #: Levels of a sparkline, one character each: low to high.
 SPARK_LEVELS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.utils import translation
 
-from scheduling.dashboard.board import BoardPage, build_board_page
+from scheduling.dashboard.board.page import BoardPage, build_board_page
 from scheduling.dashboard.context import (
     Parts,
     board_parts,

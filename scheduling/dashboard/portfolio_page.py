@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from portfolios.artifacts.parameters import properties
-from scheduling.dashboard.board import Message, card_message, lag_text
+from scheduling.dashboard.board.cards import Message, card_message, lag_text
 from scheduling.dashboard.handoff_steps import build_steps, kind_text, reason_text
 from scheduling.presentation.formatting import moment
 

@@ -22,7 +22,7 @@ import msgspec
 from channels.layers import get_channel_layer
 from django.db import connection, connections
 
-from scheduling.dashboard.board import describe_changes
+from scheduling.dashboard.board.changes import describe_changes
 from scheduling.dashboard.figures import BoardFigures, encode_json, message_of
 from scheduling.dashboard.live_views import LiveView, Rendered, render_views
 from scheduling.errors import SnapshotUnavailable

@@ -6,8 +6,10 @@ import time
 
 import pytest
 
-from chaos.harness.cluster import Cluster, process_tree, suspended, wait_for
+from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
+from chaos.harness.observation import wait_for
+from chaos.harness.processes import process_tree, suspended
 from tests.acceptance.conftest import SHORT_LIMITS
 
 TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])

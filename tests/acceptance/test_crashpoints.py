@@ -13,8 +13,8 @@ import pytest
 from chaos.crashpoints.__main__ import NOT_BEGUN, CaseResult, run_case
 from chaos.crashpoints.cases import CASES, CrashCase
 from chaos.crashpoints.cluster import FailpointCluster
-from chaos.harness.cluster import ENDED
 from chaos.harness.installation import temporary_home
+from chaos.harness.observation import ENDED
 from tests.acceptance.conftest import SharedInstallations
 
 SHORT = [

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.harness.cluster import SHORT_LIMITS, Cluster, wait_for
+from chaos.harness.cluster import SHORT_LIMITS, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s, eventually, temporary_home
+from chaos.harness.observation import wait_for
 from chaos.harness.tcp_proxy import TcpProxy
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedInstallations

@@ -12,15 +12,10 @@ import time
 import psutil
 import pytest
 
-from chaos.harness.cluster import (
-    DEMO_NODES,
-    Cluster,
-    process_tree,
-    still_running,
-    suspended,
-    wait_for,
-)
+from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
+from chaos.harness.observation import DEMO_NODES, wait_for
+from chaos.harness.processes import process_tree, still_running, suspended
 from tests.acceptance.conftest import SHORT_LIMITS
 
 TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])

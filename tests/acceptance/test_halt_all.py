@@ -9,8 +9,10 @@ import psutil
 import pytest
 from playwright.sync_api import Browser
 
-from chaos.harness.cluster import DEMO_NODES, Cluster, still_running, suspended
+from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s, eventually
+from chaos.harness.observation import DEMO_NODES
+from chaos.harness.processes import still_running, suspended
 from tests.support.browser import dashboard_window, open_browser
 
 pytestmark = pytest.mark.slow

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chaos.harness import reference_feed
-from chaos.harness.cluster import CANARIES, DEMO_NODES, Cluster, wait_for
+from chaos.harness.cluster import CANARIES, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
+from chaos.harness.observation import DEMO_NODES, wait_for
 
 MOVES = 50
 

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from chaos.harness import reference_feed
-from chaos.harness.cluster import CANARIES, DEMO_NODES, SHORT_LIMITS, Cluster, wait_for
+from chaos.harness.cluster import CANARIES, SHORT_LIMITS, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
+from chaos.harness.observation import DEMO_NODES, wait_for
 from scheduling.wire.messages import Commit, CommitRequest, Heartbeat, encode
 
 TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])

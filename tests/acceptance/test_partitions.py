@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.harness.cluster import DEMO_NODES, Cluster, wait_for
+from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
+from chaos.harness.observation import DEMO_NODES, wait_for
 from chaos.harness.tcp_proxy import TcpProxy
 from tests.acceptance.conftest import SHORT_LIMITS, SharedInstallations, quick
 

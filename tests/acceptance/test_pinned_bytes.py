@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.harness.cluster import Cluster, wait_for
+from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.observation import wait_for
 from tests.support.artifacts import make_wheel, momentum
 
 NAME = "pinned"

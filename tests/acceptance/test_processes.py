@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import psutil
 
-from chaos.harness.cluster import SHARES, Cluster, process_tree, still_running, wait_for
+from chaos.harness.cluster import SHARES, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
+from chaos.harness.observation import wait_for
+from chaos.harness.processes import process_tree, still_running
 
 
 def test_a_killed_portfolio_process_restarts_in_place(quick_cluster: Cluster) -> None:

@@ -13,8 +13,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from chaos.harness.cluster import DEMO_NODES, Cluster
+from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, eventually, temporary_home
+from chaos.harness.observation import DEMO_NODES
 from ginkgo_site.env import CHECKOUT, embedded_url
 from tests.acceptance.conftest import SHORT_LIMITS, SharedInstallations
 from tests.support.documented_commands import run_lines, sh_blocks, without_dump

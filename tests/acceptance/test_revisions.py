@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.harness.cluster import Cluster, wait_for
+from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
+from chaos.harness.observation import wait_for
 
 NAME = "changing"
 

@@ -9,8 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
-from chaos.harness.cluster import PROCESS_MATCH, SHARES, Cluster, wait_for
+from chaos.harness.cluster import PROCESS_MATCH, SHARES, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.observation import wait_for
 from chaos.harness.turns import add_turns
 
 PORTFOLIOS = ("rolled-1", "rolled-2", "rolled-3", "rolled-4")

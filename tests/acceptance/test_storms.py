@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import time
 
-from chaos.harness.cluster import (
-    DEMO_NODES,
-    PROCESS_MATCH,
-    Cluster,
-    process_tree,
-    suspended,
-    wait_for,
-)
+from chaos.harness.cluster import PROCESS_MATCH, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
+from chaos.harness.observation import DEMO_NODES, wait_for
+from chaos.harness.processes import process_tree, suspended
 from chaos.harness.tcp_proxy import TcpProxy
 from tests.acceptance.conftest import SHORT_LIMITS
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from chaos.harness.cluster import DEMO_NODES, Cluster
+from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, Installation, eventually, temporary_home
+from chaos.harness.observation import DEMO_NODES
 from ginkgo_site.env import CHECKOUT
 
 DEMO = {

@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
-from chaos.harness.cluster import CANARIES, DEMO_NODES, Cluster, wait_for
+from chaos.harness.cluster import CANARIES, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.observation import DEMO_NODES, wait_for
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
-from scheduling.dashboard.board import build_board_page
+from scheduling.dashboard.board.page import build_board_page
 from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
 from scheduling.dashboard.figures import (

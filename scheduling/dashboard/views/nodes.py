@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from scheduling.dashboard.board import display_status, lease_level
+from scheduling.dashboard.board.columns import display_status, lease_level
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.forms import LabelsForm, NodeTokenForm

@@ -7,7 +7,8 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from scheduling.dashboard.board import PHASES, Column, build_board_page, display_status
+from scheduling.dashboard.board.columns import Column, display_status
+from scheduling.dashboard.board.page import PHASES, build_board_page
 from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
 from scheduling.dashboard.pagination import page_by_offset

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from chaos.harness.cluster import wait_for
+from chaos.harness.observation import wait_for
 from portfolios.models import FeedRow, FeedSegment, Revision
 from scheduling import operations
 from scheduling.db.transaction import execute

@@ -18,9 +18,8 @@ import psycopg
 import pytest
 
 from ginkgo_site.env import CHECKOUT, embedded_url
-from ginkgo_site.launcher import postgres
 from ginkgo_site.launcher.errors import StartupError
-from ginkgo_site.launcher.postgres import POSTGRES_UID, EmbeddedPostgres
+from ginkgo_site.launcher.postgres import POSTGRES_UID, EmbeddedPostgres, accounts, roles
 from portfolios.runtime.unprivileged import STRATEGY_UID
 
 
@@ -177,8 +176,8 @@ def test_a_home_of_an_earlier_release_is_changed_at_its_next_start(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr(postgres, "_SUPERUSER", "ginkgo")
-        earlier.setattr(postgres, "POSTGRES_UID", 65534 if AS_ROOT else postgres.POSTGRES_UID)
+        earlier.setattr(roles, "SUPERUSER", "ginkgo")
+        earlier.setattr(accounts, "POSTGRES_UID", 65534 if AS_ROOT else POSTGRES_UID)
         server = started(home)
         assert query(server.url, "SELECT rolsuper FROM pg_roles WHERE rolname = 'ginkgo'")
         with psycopg.connect(server.url, autocommit=True) as db:
@@ -200,17 +199,17 @@ def test_a_home_of_an_earlier_release_is_changed_at_its_next_start(
             " WHERE relowner <> 'ginkgo'::regrole AND relnamespace = 'public'::regnamespace",
         )
         assert left is None
-        roles = (
+        role_names = (
             "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_'"
         )
-        assert query(server.admin_url, roles) == "ginkgo postgres"
+        assert query(server.admin_url, role_names) == "ginkgo postgres"
         with psycopg.connect(server.url, autocommit=True) as db:
             db.execute("ALTER TABLE kept ADD COLUMN IF NOT EXISTS more int")
             db.execute("CREATE OR REPLACE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 2'")
             db.execute("CREATE TABLE IF NOT EXISTS new (n int)")
         server.stop()
     if AS_ROOT:
-        assert server.data.stat().st_uid == postgres.POSTGRES_UID
+        assert server.data.stat().st_uid == POSTGRES_UID
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root hands the server to another user")

@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from django.test import Client
 
 from scheduling import operations
-from scheduling.dashboard.board import build_board_page
+from scheduling.dashboard.board.page import build_board_page
 from scheduling.models import Alert, Event, Storm
 from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.operations import registry

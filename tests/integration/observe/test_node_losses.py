@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from portfolios.models import Portfolio
-from scheduling.dashboard.board import build_board_page
+from scheduling.dashboard.board.page import build_board_page
 from scheduling.db.transaction import execute
 from scheduling.enact.lease import mark_lost
 from scheduling.models import Handoff, Lease, Node

@@ -10,7 +10,7 @@ import pytest
 from django.template.loader import render_to_string
 
 from scheduling import operations
-from scheduling.dashboard.board import build_board_page
+from scheduling.dashboard.board.page import build_board_page
 from scheduling.db import transaction
 from scheduling.enact.node_loss import Known, store
 from scheduling.models import Resilience as Row

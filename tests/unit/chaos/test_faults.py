@@ -13,7 +13,8 @@ import pytest
 
 from chaos.checkers.blast_radius import BlastRadius
 from chaos.faults.daemons import taken_over
-from chaos.harness.cluster import ClusterRun, suspended
+from chaos.harness.observation import ClusterRun
+from chaos.harness.processes import suspended
 from chaos.runner.fault_context import FaultContext
 from chaos.runner.topology import SHORT_TIMES, Topology
 

@@ -7,14 +7,11 @@ from datetime import timedelta
 import pytest
 from django.utils import translation
 
-from scheduling.dashboard.board import (
-    build_board_page,
-    card_message,
-    column_of,
-    describe_changes,
-    lease_level,
-    recent_rows,
-)
+from scheduling.dashboard.board.cards import card_message
+from scheduling.dashboard.board.changes import describe_changes
+from scheduling.dashboard.board.columns import lease_level
+from scheduling.dashboard.board.page import build_board_page, column_of
+from scheduling.dashboard.board.rows import recent_rows
 from scheduling.dashboard.handoff_steps import build_steps
 from scheduling.observe.fleet_view import LossView
 from scheduling.observe.halts import HaltView

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scheduling.dashboard.board import build_board_page
+from scheduling.dashboard.board.page import build_board_page
 from scheduling.dashboard.figures import (
     CARD_FIELDS,
     NODE_FIELDS,

@@ -1,0 +1,248 @@
+"""An installation as it is observed: runs, handoffs, events and processes, and waits for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import psycopg
+
+from chaos.harness.installation import SLOW_MACHINE_S, Installation, pause_s
+
+T = TypeVar("T")
+
+DEMO_NODES = ("node-1", "node-2", "node-3")
+ENDED = {"done", "failed", "rolled_back", "superseded"}
+
+_RUNS = """
+SELECT p.name, n.name, r.incarnation::text, r.epoch, r.revision, r.last_seq, r.phase, r.reason,
+       r.last_commit_at
+FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+LEFT JOIN scheduling_node n ON n.id = r.node_id
+WHERE p.archived_at IS NULL ORDER BY p.name
+"""
+
+
+def wait_for(
+    read: Callable[[], T], holds: Callable[[T], object], limit_s: float, what: str
+) -> tuple[T, float]:
+    """Poll `read` until `holds` is true of its value. Return the value and the elapsed seconds.
+
+    Fail after `limit_s`, naming the expectation and the last value.
+    """
+    began = time.monotonic()
+    while True:
+        found = read()
+        took_s = time.monotonic() - began
+        if holds(found):
+            return found, took_s
+        assert took_s < limit_s, f"not within {took_s:.1f} s: {what}; found: {found}"
+        time.sleep(pause_s(took_s))
+
+
+@dataclass(frozen=True)
+class ClusterRun:
+    """The run of a portfolio: its owner and its progress."""
+
+    name: str
+    node: str | None
+    incarnation: str | None
+    epoch: int
+    revision: int
+    last_seq: int
+    phase: str
+    reason: str
+    committed_at: datetime | None
+
+    @property
+    def ownership(self) -> tuple[str | None, str | None, int]:
+        """Owner and epoch, which a fault that moves nothing must not change."""
+        return self.node, self.incarnation, self.epoch
+
+
+class ObservedInstallation(Installation):
+    """An installation with methods that read its state, and that wait until it is as expected."""
+
+    def __init__(self, home: Path, *options: str, **environment: str) -> None:
+        super().__init__(home, *options, **environment)
+        self._database: psycopg.Connection[Any] | None = None
+
+    # --- read ---------------------------------------------------------------------------------
+
+    def query(self, sql: str, *parameters: object) -> list[tuple]:
+        """Query the database over one connection, reopened once if it was cut."""
+        for is_last in (False, True):
+            try:
+                if self._database is None or self._database.closed:
+                    self._database = psycopg.connect(
+                        self.admin_url, autocommit=True, connect_timeout=20
+                    )
+                cursor = self._database.execute(sql, parameters or None)
+                return cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                if self._database is not None:
+                    self._database.close()
+                if is_last:
+                    raise
+        raise AssertionError("not reached")
+
+    def follow_database(self, url: str) -> None:
+        """Query the database at this address from now on, after the former server has failed."""
+        self._environment["DATABASE_URL"] = url
+        self._database = None
+
+    def now(self) -> datetime:
+        """Time by the database's clock."""
+        ((now,),) = self.query("SELECT clock_timestamp()")
+        return now
+
+    def runs(self) -> dict[str, ClusterRun]:
+        """Runs of all portfolios that are not deleted, by name."""
+        return {row[0]: ClusterRun(*row) for row in self.query(_RUNS)}
+
+    def run(self, name: str) -> ClusterRun:
+        """The run of one portfolio."""
+        return self.runs()[name]
+
+    def portfolios_on(self, node: str) -> list[str]:
+        """Names of the portfolios owned by `node`."""
+        return [run.name for run in self.runs_on(node)]
+
+    def runs_on(self, node: str) -> list[ClusterRun]:
+        """Runs of the portfolios owned by `node`."""
+        return [run for run in self.runs().values() if run.node == node]
+
+    def node(self, name: str) -> dict[str, Any]:
+        """A node as the API shows it."""
+        found: dict[str, Any] = self.get(f"/api/nodes/{name}/")
+        return found
+
+    def handoff(self, number: int) -> dict[str, Any]:
+        """A handoff as the API shows it."""
+        found: dict[str, Any] = self.get(f"/api/handoffs/{number}/")
+        return found
+
+    def events(self, kind: str, since: datetime, **filters: str) -> list[dict[str, Any]]:
+        """Lines of the audit log, newest first."""
+        wanted = "".join(f"&{key}={value}" for key, value in filters.items())
+        at = since.isoformat().replace("+00:00", "Z")
+        found: list[dict[str, Any]] = self.get(
+            f"/api/events/?kind={kind}&since={at}&limit=1000{wanted}"
+        )["results"]
+        return found
+
+    def daemon(self, node: str) -> psutil.Process:
+        """The daemon process that holds the node's lease."""
+        ((pid,),) = self.query("SELECT pid FROM scheduling_node WHERE name = %s", node)
+        return psutil.Process(pid)
+
+    def is_ready(self) -> bool:
+        """Whether the web process and its database answer."""
+        try:
+            return self.call("GET", "/api/readyz").status == 200
+        except OSError:
+            return False
+
+    def processes_of(self, *words: str) -> list[psutil.Process]:
+        """Running processes whose command line has all of `words`."""
+        found = []
+        for process in self.processes():
+            try:
+                if all(word in process.cmdline() for word in words):
+                    found.append(process)
+            except psutil.NoSuchProcess:
+                continue  # it has just ended
+        return found
+
+    def open_handoffs(self) -> list[tuple[int, str, str]]:
+        """Open handoffs: id, kind, state."""
+        return [
+            (row[0], row[1], row[2])
+            for row in self.query(
+                "SELECT id, kind, state FROM scheduling_handoff"
+                " WHERE state IN ('requested', 'preparing', 'draining', 'activating') ORDER BY id"
+            )
+        ]
+
+    # --- wait ---------------------------------------------------------------------------------
+
+    def wait_until_converged(
+        self, nodes: tuple[str, ...] = DEMO_NODES, limit_s: float = SLOW_MACHINE_S
+    ) -> None:
+        """Wait until all nodes are alive, every portfolio commits, and the balancer plans no move.
+
+        First undo what an earlier test may have left: pins, drains, cordons, and the record of lost
+        nodes, which would delay placements on them.
+        """
+        self.query("UPDATE scheduling_node SET lost_times = '[]'")
+        for portfolio in self.get("/api/portfolios/?limit=1000")["results"]:
+            if portfolio["pinned_node"]:
+                self.call("POST", f"/api/portfolios/{portfolio['name']}/unpin/", {})
+        for node in nodes:
+            self.call("POST", f"/api/nodes/{node}/undrain/", {})
+            self.call("POST", f"/api/nodes/{node}/uncordon/", {})
+        wait_for(lambda: self._unsettled(nodes), lambda found: not found, limit_s, "converged")
+        self.wait_for_progress()
+
+    def _unsettled(self, nodes: tuple[str, ...]) -> list[str]:
+        """Phrases on what has not yet converged."""
+        found = [
+            f"{name} is {status}, pid {pid}"
+            for name, status, pid in self.query("SELECT name, status, pid FROM scheduling_node")
+            if name in nodes and (status != "alive" or not psutil.pid_exists(pid))
+        ]
+        runs = self.runs().values()
+        used = {run.node for run in runs}
+        found += [f"{node} has no portfolio" for node in nodes if node not in used]
+        found += [
+            f"{run.name} is {run.phase} on {run.node}: {run.reason}"
+            for run in runs
+            if run.phase != "running"
+        ]
+        found += [
+            f"handoff {number} ({kind}) is {state}" for number, kind, state in self.open_handoffs()
+        ]
+        if all(phrase.endswith("has no portfolio") for phrase in found):
+            moves = self.get("/api/schedule/plan/")["move"]
+            found += [f"{move['portfolio']} should move" for move in moves]
+            if moves:  # the next pass may be half a minute away
+                self.call("POST", "/api/schedule/rebalance/", {})
+        return found
+
+    def wait_for_progress(self, limit_s: float = SLOW_MACHINE_S) -> float:
+        """Wait until every running portfolio has committed new events. Return the seconds."""
+        before = {name: run.last_seq for name, run in self.runs().items() if run.node}
+        _, took_s = wait_for(
+            self.runs,
+            lambda runs: all(runs[name].last_seq > seq for name, seq in before.items()),
+            limit_s,
+            "further commits of every portfolio",
+        )
+        return took_s
+
+    def wait_for_commits_elsewhere(self, names: list[str], node: str, limit_s: float) -> float:
+        """Wait until all of `names` have committed on a node other than `node`."""
+        _, took_s = wait_for(
+            lambda: [self.runs()[name] for name in names],
+            lambda runs: all(
+                r.node not in (None, node) and r.phase == "running" and r.committed_at for r in runs
+            ),
+            limit_s,
+            f"{', '.join(names)} committing elsewhere than on {node}",
+        )
+        return took_s
+
+    def wait_for_handoff(self, number: int, limit_s: float) -> dict[str, Any]:
+        """Wait until a handoff has ended, and return it."""
+        found, _ = wait_for(
+            lambda: self.handoff(number),
+            lambda handoff: handoff["state"] in ENDED,
+            limit_s,
+            f"the end of handoff {number}",
+        )
+        return found

@@ -1,0 +1,131 @@
+"""Cards of the board: one portfolio with its marks and its most severe message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from scheduling.dashboard.handoff_steps import progress_text
+from scheduling.observe.localized_reason import localized_reason
+from scheduling.presentation.formatting import counted, seconds_between, span, whole
+
+if TYPE_CHECKING:
+    from scheduling.observe.fleet_view import PortfolioView
+
+
+GOOD_AFTER_S = 60.0  #: a revision is good after this many healthy seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A sentence about something that is not normal, with its icon and tone."""
+
+    text: str
+    icon: str
+    tone: str  #: info, warn, bad, ok or muted
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A portfolio shown in the column of its node."""
+
+    portfolio: PortfolioView
+    node: str  #: whose column shows it; empty if none does
+    message: Message | None
+    marks: tuple[str, ...]  #: pinned, proving, stalled
+
+    @property
+    def collapsed_class(self) -> str:
+        """Return the CSS class of the card in a collapsed column: moving, trouble or none."""
+        if "stalled" in self.marks or (self.message and self.message.tone == "bad"):
+            return "trouble"
+        return "moving" if self.portfolio.handoff else ""
+
+    @property
+    def is_canary(self) -> bool:
+        return self.portfolio.strategy == "canary"
+
+    @property
+    def canary_clean(self) -> bool | None:
+        """Return whether the canary saw neither a gap nor a duplicate; None if that is unknown."""
+        state = self.portfolio.state or {}
+        counts = state.get("gaps"), state.get("duplicates")
+        return None if None in counts else not any(counts)
+
+    @property
+    def pnl(self) -> Any:
+        return (self.portfolio.account or {}).get("pnl")
+
+
+def build_card(portfolio: PortfolioView, node: str, now: datetime, good_after_s: float) -> Card:
+    marks = []
+    if portfolio.pinned_node:
+        marks.append("pinned")
+    if _is_proving(portfolio):
+        marks.append("proving")
+    if portfolio.stalled:
+        marks.append("stalled")
+    return Card(portfolio, node, card_message(portfolio, now, good_after_s), tuple(marks))
+
+
+def _is_proving(portfolio: PortfolioView) -> bool:
+    return portfolio.rev_left_s is not None and portfolio.rev_status == "unproven"
+
+
+def card_message(
+    portfolio: PortfolioView, now: datetime, good_after_s: float = GOOD_AFTER_S
+) -> Message | None:
+    """Return the most severe message about the portfolio, or None if everything is normal."""
+    if portfolio.stalled:
+        waiting = counted(portfolio.lag_events or 0, "event")
+        verb = "waits" if portfolio.lag_events == 1 else "wait"
+        text = f"stalled {span(portfolio.stalled_s)}: no progress while {waiting} {verb}"
+        return Message(text, "i-stall", "bad")
+    if portfolio.handoff is not None:
+        return Message(progress_text(portfolio.handoff, now), "i-swap", "info")
+    if portfolio.reason and portfolio.phase != "running":
+        return Message(localized_reason(portfolio), "i-warn", "warn")
+    if portfolio.attempts:
+        text = (
+            localized_reason(portfolio) or f"{counted(portfolio.attempts, 'attempt')} of 5 failed"
+        )
+        return Message(text, "i-warn", "warn")
+    if portfolio.phase == "starting":
+        return Message("waiting for its first commit", "p-starting", "info")
+    if portfolio.suspect:
+        ago = span(seconds_between(portfolio.last_commit_at, now))
+        figures = {"node": portfolio.node, "ago": ago}
+        return Message(
+            _("%(node)s is suspect; last commit %(ago)s ago") % figures, "i-warn", "warn"
+        )
+    if portfolio.unplaced_orders:
+        return Message(unplaced_text(portfolio), "i-warn", "warn")
+    if portfolio.running_revision != portfolio.revision:
+        text = f"r{portfolio.revision} is wanted, r{portfolio.running_revision} is running"
+        return Message(text, "i-warn", "warn")
+    if _is_proving(portfolio):
+        healthy = min(max(good_after_s - (portfolio.rev_left_s or 0), 0), good_after_s)
+        number = portfolio.running_revision or portfolio.revision
+        text = f"r{number} not yet good, {healthy:.0f} of {good_after_s:g} s"
+        return Message(text, "i-proof", "info")
+    return None
+
+
+def unplaced_text(portfolio: PortfolioView) -> str:
+    """Return how many orders were refused or suppressed since the last one that was placed."""
+    return ngettext(
+        "%(number)s order refused or suppressed, none placed since",
+        "%(number)s orders refused or suppressed, none placed since",
+        portfolio.unplaced_orders,
+    ) % {"number": whole(portfolio.unplaced_orders)}
+
+
+def lag_text(lag_events: int | None, rate: float) -> str:
+    """Return the lag as time at the feed's rate, such as `0.46 s`; empty if either is unknown."""
+    if lag_events is None or not rate:
+        return ""
+    return span(lag_events / rate) if lag_events >= 10 * rate else f"{lag_events / rate:.2f} s"

@@ -1,0 +1,36 @@
+"""Sentences for screen readers on what changed between two snapshots of the board."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scheduling.dashboard.board.columns import display_status
+from scheduling.dashboard.handoff_steps import kind_text
+
+if TYPE_CHECKING:
+    from scheduling.observe.fleet_view import FleetView
+
+
+def describe_changes(before: FleetView, after: FleetView) -> list[str]:
+    """Describe the changes between two snapshots in short sentences for screen readers."""
+    sentences = []
+    old_nodes = {node.name: display_status(node) for node in before.nodes}
+    for node in after.nodes:
+        status = display_status(node)
+        if node.name not in old_nodes:
+            sentences.append(f"{node.name} joined")
+        elif old_nodes[node.name] != status:
+            sentences.append(f"{node.name} is {status}")
+    active_before = {h.id for h in before.handoffs_active}
+    sentences += [
+        f"{h.portfolio}: {kind_text(h)} {'done' if h.state == 'done' else ''}".strip()
+        for h in after.handoffs_recent
+        if h.id in active_before
+    ]
+    old_phases = {p.name: p.phase for p in before.portfolios}
+    sentences += [
+        f"{p.name} is {p.phase}"
+        for p in after.portfolios
+        if p.phase in ("pending", "halted", "quarantined") and old_phases.get(p.name) != p.phase
+    ]
+    return sentences

@@ -1,0 +1,170 @@
+"""Arrange one fleet snapshot as the board: columns, cards, rows, counts and alerts. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scheduling.dashboard.board.cards import GOOD_AFTER_S, Card, build_card
+from scheduling.dashboard.board.columns import Column, ReservedSlot, build_column, build_slot
+from scheduling.dashboard.board.rows import (
+    RecentRow,
+    RunningRow,
+    UnassignedRow,
+    recent_rows,
+    running_row,
+    unassigned_row,
+)
+
+if TYPE_CHECKING:
+    from scheduling.observe.fleet_view import FleetView, PortfolioView
+
+
+MAX_RUNNING_ROWS = 20  #: of handoffs; the rest is one link
+MAX_UNASSIGNED_ROWS = 5  #: the rest is one link
+PHASES = ("running", "starting", "draining", "pending", "halted", "quarantined", "stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class FleetCounts:
+    """Counts of nodes and portfolios by state, and the load of the fleet."""
+
+    nodes: int
+    by_status: tuple[tuple[str, int], ...]
+    portfolios: int
+    by_phase: tuple[tuple[str, int], ...]
+    load: float
+    capacity: float
+
+
+@dataclass(frozen=True, slots=True)
+class AlertNotice:
+    """An open alert that nothing else on the board shows."""
+
+    portfolio: str | None
+    sentence: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BoardPage:
+    """Everything the board page shows, as of `fleet.at`."""
+
+    fleet: FleetView
+    columns: tuple[Column, ...]
+    unassigned: tuple[UnassignedRow, ...]
+    unassigned_more: int
+    pending: int
+    stopped_by_system: int
+    stopped_manually: int
+    running: tuple[RunningRow, ...]
+    running_more: int
+    recent: tuple[RecentRow, ...]
+    counts: FleetCounts
+    first_in_trouble: str = ""
+    alerts: tuple[AlertNotice, ...] = ()
+    elsewhere: tuple[Card, ...] = ()  #: cards of portfolios that no column shows
+
+
+#: Alerts that columns, cards, unassigned rows and banners do not already show, with their labels.
+ALERT_LABELS = {
+    "revision_rejected": "revision rejected",
+    "roll_out_stopped": "roll-out stopped",
+    "verification_differs": "verification found a difference",
+    "no_open_node": "no node accepts portfolios",
+    "passes_stand": "no pass runs",
+    "commits_stand": "no commit succeeds",
+    "commits_vanished": "commits vanished",
+    "behind": "portfolios lag",
+    "orders_refused": "orders are refused",
+    "disk_full": "the disk is full or nearly full",
+    "snapshot_held": "a snapshot is held",
+    "partition_missing": "a partition is missing",
+    "table_growth": "the disk is filling up",
+    "archived_unverified": "records were archived unverified",
+    "feed_silent": "a feed is silent",
+}
+
+
+def column_of(portfolio: PortfolioView) -> tuple[str | None, str | None]:
+    """Return the node whose column shows the card, and the node that reserves a slot for it.
+
+    The card stays on the source until the handoff is done, even after the grant made the target
+    its owner: a card never shows a move before the move has succeeded.
+    """
+    handoff = portfolio.handoff
+    if handoff is None or handoff.target_node is None:
+        return portfolio.node, None
+    if handoff.source_node is not None and handoff.source_node != handoff.target_node:
+        return handoff.source_node, handoff.target_node
+    if portfolio.node is None:
+        return None, handoff.target_node
+    return portfolio.node, None
+
+
+def build_board_page(fleet: FleetView, good_after_s: float = GOOD_AFTER_S) -> BoardPage:
+    """Arrange the snapshot as the board page."""
+    cards: dict[str, list[Card]] = {}
+    reserved: dict[str, list[ReservedSlot]] = {}
+    unassigned: list[PortfolioView] = []
+    elsewhere: list[Card] = []
+    stopped_manually = 0
+    for portfolio in fleet.portfolios:
+        owner, target = column_of(portfolio)
+        if target is not None:
+            reserved.setdefault(target, []).append(build_slot(portfolio))
+        card = build_card(portfolio, owner or "", fleet.at, good_after_s)
+        if owner is not None:
+            cards.setdefault(owner, []).append(card)
+            continue
+        elsewhere.append(card)
+        if portfolio.phase == "stopped":
+            stopped_manually += 1
+        else:
+            unassigned.append(portfolio)
+    columns = tuple(
+        build_column(
+            node, tuple(cards.get(node.name, ())), tuple(reserved.get(node.name, ())), fleet
+        )
+        for node in fleet.nodes
+        if node.status != "left" or node.name in cards or node.name in reserved
+    )
+    waiting = sorted(unassigned, key=lambda p: (PHASES.index(p.phase), p.name))
+    in_trouble = sorted((c for c in columns if c.trouble_rank), key=lambda c: c.trouble_rank)
+    return BoardPage(
+        fleet=fleet,
+        columns=columns,
+        unassigned=tuple(unassigned_row(p, fleet.at) for p in waiting[:MAX_UNASSIGNED_ROWS]),
+        unassigned_more=max(len(waiting) - MAX_UNASSIGNED_ROWS, 0),
+        pending=sum(p.phase not in ("halted", "quarantined") for p in waiting),
+        stopped_by_system=sum(p.phase in ("halted", "quarantined") for p in waiting),
+        stopped_manually=stopped_manually,
+        running=tuple(running_row(h, fleet.at) for h in fleet.handoffs_active[:MAX_RUNNING_ROWS]),
+        running_more=max(len(fleet.handoffs_active) - MAX_RUNNING_ROWS, 0),
+        recent=recent_rows(fleet.handoffs_single, fleet.losses),
+        counts=_fleet_counts(fleet, columns),
+        first_in_trouble=in_trouble[0].node.name if in_trouble else "",
+        alerts=tuple(
+            AlertNotice(alert.portfolio, ALERT_LABELS[alert.kind], alert.reason)
+            for alert in fleet.alerts
+            if alert.kind in ALERT_LABELS
+        ),
+        elsewhere=tuple(elsewhere),
+    )
+
+
+def _fleet_counts(fleet: FleetView, columns: tuple[Column, ...]) -> FleetCounts:
+    statuses = Counter(column.status for column in columns)
+    phases = Counter(portfolio.phase for portfolio in fleet.portfolios)
+    counted_in = [column for column in columns if column.status not in ("lost", "left")]
+    return FleetCounts(
+        nodes=len(columns),
+        by_status=tuple(
+            (s, statuses[s]) for s in ("alive", "draining", "suspect", "lost") if statuses[s]
+        ),
+        portfolios=len(fleet.portfolios),
+        by_phase=tuple((p, phases[p]) for p in PHASES if phases[p]),
+        load=sum(column.load for column in counted_in),
+        capacity=sum(column.node.capacity for column in counted_in),
+    )

@@ -1,0 +1,138 @@
+"""Rows beside the board: unassigned portfolios, running handoffs, and the newest that ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from scheduling.dashboard.handoff_steps import (
+    HandoffStep,
+    build_steps,
+    kind_text,
+    progress_text,
+    reason_text,
+)
+from scheduling.observe.localized_reason import localized_reason
+from scheduling.presentation.formatting import clock, counted
+
+if TYPE_CHECKING:
+    from scheduling.observe.fleet_view import HandoffView, PortfolioView
+    from scheduling.observe.node_losses import NodeLossView
+
+
+MAX_RECENT_ROWS = 12
+MAX_TARGETS = 3  #: named in the row of a loss; the rest is counted
+#: Phase of an unassigned portfolio → verbs of the actions that can help.
+_ACTIONS_BY_PHASE = {
+    "pending": ("edit", "stop"),
+    "halted": ("start",),
+    "quarantined": ("start", "reload"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UnassignedRow:
+    """A portfolio without an owner, with its reason and the actions that can help."""
+
+    portfolio: PortfolioView
+    label: str
+    sentence: str
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRow:
+    """A running handoff."""
+
+    handoff: HandoffView
+    kind_text: str
+    reason_text: str
+    steps: tuple[HandoffStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecentRow:
+    """An ended handoff, or the failovers of one loss of a node."""
+
+    at: datetime | None
+    name: str
+    kind_text: str
+    pause_ms: float | None
+    tone: str
+    source: str
+    target: str
+    reason_text: str
+    id: int | None
+    portfolio: str
+
+
+def unassigned_row(portfolio: PortfolioView, now: datetime) -> UnassignedRow:
+    sentence = localized_reason(portfolio)
+    if portfolio.handoff is not None:
+        progress = progress_text(portfolio.handoff, now)
+        sentence = f"{sentence}; {progress}" if sentence else progress
+    elif not sentence:
+        sentence = f"waiting since {clock(portfolio.phase_since)} for the next pass."
+    actions = _ACTIONS_BY_PHASE.get(portfolio.phase, ("stop",))
+    return UnassignedRow(
+        portfolio,
+        portfolio.phase.capitalize(),
+        sentence,
+        actions if portfolio.handoff is None else (),
+    )
+
+
+def running_row(handoff: HandoffView, now: datetime) -> RunningRow:
+    return RunningRow(
+        handoff, kind_text(handoff), reason_text(handoff), tuple(build_steps(handoff, now))
+    )
+
+
+def recent_rows(
+    handoffs: Iterable[HandoffView], losses: Iterable[NodeLossView] = ()
+) -> tuple[RecentRow, ...]:
+    """Return one row per ended handoff and one per loss of a node, newest first."""
+    rows = [_recent_row(handoff) for handoff in handoffs]
+    rows += [_loss_row(loss) for loss in losses if loss.moved]
+    dated = [row for row in rows if row.at is not None]
+    newest = sorted(dated, key=lambda row: row.at or datetime.min, reverse=True)
+    return tuple(newest[:MAX_RECENT_ROWS])
+
+
+def _loss_row(loss: NodeLossView) -> RecentRow:
+    shown = loss.targets[:MAX_TARGETS]
+    more = len(loss.targets) - len(shown)
+    return RecentRow(
+        at=loss.moved_at,
+        name=loss.node,
+        kind_text=counted(loss.moved, "failover"),
+        pause_ms=loss.slowest_ms,
+        tone="",
+        source=loss.node,
+        target=", ".join(shown) + (f" and {more} more" if more else ""),
+        reason_text=localized_reason(loss),
+        id=None,
+        portfolio="",
+    )
+
+
+def _recent_row(handoff: HandoffView) -> RecentRow:
+    failed = handoff.state in ("failed", "rolled_back")
+    pause_ms = handoff.pause_ms
+    if handoff.state == "failed" and pause_ms is None and handoff.source_node:
+        pause_ms = 0.0  # the source never stopped
+    same = handoff.source_node == handoff.target_node
+    return RecentRow(
+        at=handoff.finished_at,
+        name=handoff.portfolio,
+        kind_text=kind_text(handoff),
+        pause_ms=pause_ms,
+        tone="warn" if failed else "",
+        source="" if same else handoff.source_node or "",
+        target=handoff.target_node or "",
+        reason_text=reason_text(handoff),
+        id=handoff.id,
+        portfolio=handoff.portfolio,
+    )
