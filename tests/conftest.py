@@ -15,8 +15,8 @@ import pytest
 from hypothesis import settings
 
 from ginkgo_site.database import SESSION_LIMITS, django_database
-from ginkgo_site.launcher import postgres
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
+from ginkgo_site.launcher.postgres import server as embedded
 
 _URL = "GINKGO_TEST_DATABASE_URL"
 
@@ -66,7 +66,7 @@ def open_server() -> Iterator[None]:
     server.prepare()
     with pytest.MonkeyPatch.context() as patch:
         # Nothing of it outlives the run: a commit need not wait for the disk.
-        patch.setattr(postgres, "_SETTINGS", postgres._SETTINGS | FLEETING)
+        patch.setattr(embedded, "SETTINGS", embedded.SETTINGS | FLEETING)
         server.start()
     server.wait_until_ready()
     # As superuser: tests set the clock of the database and take rights from roles. What the product

@@ -46,7 +46,7 @@ _START_LIMIT_S = 180  #: crash recovery after a busy hour takes seconds, on a sl
 #: sockaddr_un holds 107 characters, PostgreSQL appends "/.s.PGSQL.5432.lock".
 _SOCKET_FOLDER_MAX = 85
 
-_SETTINGS = {
+SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "fsync": "on",
@@ -119,7 +119,7 @@ class EmbeddedPostgres:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the server process and return it; it is not ready yet."""
         argv = [str(self._binaries / "postgres"), "-D", str(self.data)]
-        for name, value in (_SETTINGS | {"unix_socket_directories": self._socket}).items():
+        for name, value in (SETTINGS | {"unix_socket_directories": self._socket}).items():
             argv += ["-c", f"{name}={value}"]
         with self._open_log() as output:
             self.process = spawn(
