@@ -6,16 +6,26 @@ from __future__ import annotations
 import os
 import sys
 
+#: Commands that serve until they are ended, by the names of their processes.
+SERVING = {"run_watcher": "watcher", "qcluster": "worker"}
+
 
 def main() -> None:
     """Run the management command named on the command line."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
     from django.core.management import execute_from_command_line
 
+    from ginkgo_site.sessions import name_process
     from portfolios.runtime.closed_output import ends_with_its_reader
     from scheduling.request_origin import acting_from, of_command
 
     name = sys.argv[1] if len(sys.argv) > 1 else ""
+    recording = sys.argv[1:3] == ["feed", "record"]
+    name_process("recorder" if recording else SERVING.get(name, name))
+    if name in SERVING or name == "migrate" or recording:
+        from ginkgo_site.database import refuse_unusable_database
+
+        refuse_unusable_database()
     with ends_with_its_reader(), acting_from(of_command(name)):
         execute_from_command_line(sys.argv)
 

@@ -14,11 +14,13 @@ from django.conf import settings
 
 from ginkgo_site.database import share_connections
 from ginkgo_site.deadline import limit_statements
+from ginkgo_site.sessions import DatabaseUnusable, name_process
 
 #: Limit for pages and the API. The gateway has its own, shorter one.
 STATEMENT_LIMIT_S = 10.0
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
+name_process("web")
 limit_statements(STATEMENT_LIMIT_S)
 share_connections(settings.DATABASES["default"])
 django.setup(set_prefix=False)
@@ -94,6 +96,10 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 # keep every node waiting for tens of milliseconds.
                 gc.collect()
                 gc.freeze()
+            except DatabaseUnusable as error:
+                logger.error("%s", error)
+                await send({"type": "lifespan.startup.failed", "message": ""})
+                return
             except Exception as error:
                 logger.exception("the gateway could not be opened")
                 await send({"type": "lifespan.startup.failed", "message": str(error)})

@@ -91,6 +91,64 @@ def check_commits_are_durable(
 
 
 @register(Tags.database)
+def check_rights(
+    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Return an error for each right that the role needs to migrate and lacks.
+
+    Runs with `migrate` and with `check --database default`; costs two statements.
+    """
+    messages: list[CheckMessage] = []
+    for alias in databases or []:
+        with connections[alias].cursor() as cursor:
+            messages += missing_rights(cursor)
+    return messages
+
+
+_RIGHTS = """
+    SELECT quote_ident(current_user), quote_ident(current_database()),
+           quote_ident(current_schema()), has_schema_privilege(current_schema(), 'CREATE')
+"""
+_TABLES_OF_OTHERS = """
+    SELECT relname, quote_ident(pg_get_userbyid(relowner)), count(*) OVER () FROM pg_class
+    WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
+      AND relname ~ '^(portfolios|scheduling|django|auth|axes)_'
+      AND NOT pg_has_role(relowner, 'USAGE')
+    ORDER BY relname LIMIT 1
+"""
+
+
+def missing_rights(cursor: Any) -> list[CheckMessage]:
+    """Return the errors for the role of this cursor."""
+    cursor.execute(_RIGHTS)
+    role, database, schema, may_create = cursor.fetchone()
+    if not may_create:
+        where = f"schema {schema}" if schema else "any schema of its search_path"
+        return [
+            Error(
+                f"The role {role} may not create tables in {where} of the database {database}.",
+                hint=f"As a superuser, in this database: GRANT USAGE, CREATE ON SCHEMA "
+                f"{schema or 'public'} TO {role};",
+                id="ginkgo.E004",
+            )
+        ]
+    cursor.execute(_TABLES_OF_OTHERS)
+    if (row := cursor.fetchone()) is None:
+        return []
+    table, owner, count = row
+    others = f" and {count - 1} more" if count > 1 else ""
+    return [
+        Error(
+            f"The table {table}{others} in schema {schema} belongs to the role {owner}; the role "
+            f"{role} may not migrate it.",
+            hint=f"As a superuser, in this database: GRANT {owner} TO {role}; or connect as "
+            f"{owner}.",
+            id="ginkgo.E005",
+        )
+    ]
+
+
+@register(Tags.database)
 def check_commits_wait_for_a_standby(
     app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:

@@ -7,30 +7,24 @@ not answer at all see `deadline.py`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ginkgo_site.deadline import Connection, statement_limit
+from ginkgo_site.sessions import APPLICATION_NAME, SESSION_LIMITS, DatabaseUnusable
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-SESSION_LIMITS: dict[str, str] = {
-    "statement_timeout": "30s",
-    "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "15s",
-    # Off would lose an acknowledged epoch at a crash, and with it the fence.
-    "synchronous_commit": "on",
-    "timezone": "UTC",
-}
-
 #: Defaults that a URL may override. A host that drops packets is detected after 5 s if data is on
 #: the way and after 9 s otherwise; the defaults of Linux are 15 minutes and two hours.
 CONNECTION_DEFAULTS: dict[str, str] = {
-    "application_name": "ginkgo",
+    "application_name": APPLICATION_NAME,
     "connect_timeout": "2",
     "tcp_user_timeout": "5000",
     "keepalives_idle": "3",
@@ -105,9 +99,11 @@ def lift_session_limits(database: dict[str, Any]) -> None:
 def without_session_limits(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Give the session of `connection` the limits of preparation, and afterwards its own again."""
     connection.ensure_connection()
-    own = connection.connection
+    own, before = connection.connection, {}
     with connection.cursor() as cursor:
         for name, value in PREPARATION_LIMITS.items():
+            cursor.execute("SELECT current_setting(%s)", [name])
+            before[name] = cursor.fetchone()[0]
             cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
     try:
         with statement_limit(None):
@@ -116,8 +112,19 @@ def without_session_limits(connection: BaseDatabaseWrapper) -> Iterator[None]:
         # A session that has ended or a failed transaction has dropped the limits already.
         if connection.connection is own and not own.closed and not connection.needs_rollback:
             with connection.cursor() as cursor:
-                for name in PREPARATION_LIMITS:
-                    cursor.execute(f"RESET {name}")
+                # No RESET: behind a pooler the limits of this session are not its defaults.
+                for name, value in before.items():
+                    cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
+
+
+def refuse_unusable_database() -> None:
+    """End this process if the database answers and cannot be used. One that is away may return."""
+    try:
+        Connection.connect(conninfo()).close()
+    except DatabaseUnusable as error:
+        sys.exit(f"ginkgo: {error}")
+    except psycopg.Error:
+        pass
 
 
 def conninfo(alias: str = "default") -> str:

@@ -28,7 +28,16 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
+
+from ginkgo_site.sessions import (
+    begin_session,
+    check_refusal,
+    check_version,
+    known_options,
+    limits_in,
+    named,
+)
 
 RV = TypeVar("RV")
 
@@ -173,11 +182,50 @@ class Connection(psycopg.Connection[Any], _Limited):
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Connection:  # type: ignore[override]
         """Connect to the first host that accepts, those that fell silent last."""
-        order, began = _hosts.order(conninfo, options), time.monotonic()
-        connection = super().connect(conninfo, **(options | order))
+        known = known_options(conninfo, options)
+        order, began = _hosts.order(known), time.monotonic()
+        options |= named(known) | order
+        try:
+            connection = super().connect(conninfo, **options)
+        except psycopg.OperationalError as error:
+            check_refusal(error, known)
+            raise
         connection.answered_at = time.monotonic()
         _hosts.note_connected(order, connection._endpoint(), connection.answered_at - began)
+        try:
+            check_version(connection.info.server_version, connection._endpoint())
+            if limits := limits_in(known):
+                connection._begin(limits, conninfo, options)
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _begin(self, limits: dict[str, str], conninfo: str, options: dict[str, Any]) -> None:
+        """Give the session its limits, and check that it is one (`sessions.begin_session`)."""
+        own_commits, self.autocommit = self.autocommit, True
+        second: psycopg.Connection[Any] | None = None
+        asking = begin_session(limits, self.info.backend_pid, self._endpoint())
+        try:
+            question = next(asking)
+            while True:
+                if question.session == "second" and second is None:
+                    second = super().connect(conninfo, **(options | {"autocommit": False}))
+                asked = self if question.session == "own" else second
+                assert asked is not None
+                try:
+                    cursor = asked.cursor(row_factory=tuple_row)
+                    cursor.execute(question.sql.encode(), question.parameters or None)
+                    row = cursor.fetchone() if cursor.description else None
+                except psycopg.Error as error:
+                    question = asking.throw(error)
+                else:
+                    question = asking.send(row)
+        except StopIteration:
+            self.autocommit = own_commits
+        finally:
+            if second is not None:
+                second.close()
 
     def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
         """Wait for the answer, no longer than the limit. Raises `ServerSilent`."""
@@ -213,11 +261,51 @@ class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
         cls, conninfo: str = "", **options: Any
     ) -> AsyncConnection:
         """Connect to the first host that accepts, those that fell silent last."""
-        order, began = _hosts.order(conninfo, options), time.monotonic()
-        connection = await super().connect(conninfo, **(options | order))
+        known = known_options(conninfo, options)
+        order, began = _hosts.order(known), time.monotonic()
+        options |= named(known) | order
+        try:
+            connection = await super().connect(conninfo, **options)
+        except psycopg.OperationalError as error:
+            check_refusal(error, known)
+            raise
         connection.answered_at = time.monotonic()
         _hosts.note_connected(order, connection._endpoint(), connection.answered_at - began)
+        try:
+            check_version(connection.info.server_version, connection._endpoint())
+            if limits := limits_in(known):
+                await connection._begin(limits, conninfo, options)
+        except BaseException:
+            await connection.close()
+            raise
         return connection
+
+    async def _begin(self, limits: dict[str, str], conninfo: str, options: dict[str, Any]) -> None:
+        """Give the session its limits, and check that it is one (`sessions.begin_session`)."""
+        own_commits = self.autocommit
+        await self.set_autocommit(True)
+        second: psycopg.AsyncConnection[Any] | None = None
+        asking = begin_session(limits, self.info.backend_pid, self._endpoint())
+        try:
+            question = next(asking)
+            while True:
+                if question.session == "second" and second is None:
+                    second = await super().connect(conninfo, **(options | {"autocommit": False}))
+                asked = self if question.session == "own" else second
+                assert asked is not None
+                try:
+                    cursor = asked.cursor(row_factory=tuple_row)
+                    await cursor.execute(question.sql.encode(), question.parameters or None)
+                    row = await cursor.fetchone() if cursor.description else None
+                except psycopg.Error as error:
+                    question = asking.throw(error)
+                else:
+                    question = asking.send(row)
+        except StopIteration:
+            await self.set_autocommit(own_commits)
+        finally:
+            if second is not None:
+                await second.close()
 
     async def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
         """Wait for the answer, no longer than the limit. Raises `ServerSilent`."""
@@ -266,9 +354,8 @@ class _Hosts:
                 break
             self.note_silence(*pair)
 
-    def order(self, conninfo: str, options: dict[str, Any]) -> dict[str, str]:
+    def order(self, known: dict[str, Any]) -> dict[str, str]:
         """Return host and port in the order to try them; {} for a single host."""
-        known = conninfo_to_dict(conninfo) | options
         hosts = str(known.get("host") or "").split(",")
         if len(hosts) < 2 or known.get("hostaddr"):
             return {}

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from ginkgo_site.database import SESSION_LIMITS, django_database
+from ginkgo_site.database import django_database
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.postgres import server as embedded
+from ginkgo_site.sessions import SESSION_LIMITS
 
 _URL = "GINKGO_TEST_DATABASE_URL"
 

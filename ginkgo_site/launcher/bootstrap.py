@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import os
 import secrets
 import socket
@@ -29,6 +30,9 @@ import psutil
 
 from ginkgo_site.database import lift_session_limits
 from ginkgo_site.launcher.state_files import read_private, write_private
+from ginkgo_site.sessions import find_unusable, name_process
+
+logger = logging.getLogger(__name__)
 
 OPERATOR = "ginkgo"
 #: The actor of the freeze at a stop. The next start undoes it and restores that of a person.
@@ -53,6 +57,7 @@ def start(nodes: int, demo: bool) -> None:
     home: Path = settings.GINKGO.home
     _wait_for_database()
     _check_durability()
+    _check_rights()
     _migrate()
     since = _database_now()
     _end_leases_of_dead_daemons()
@@ -123,6 +128,8 @@ def _wait_for_database() -> None:
             connection.ensure_connection()
             return
         except OperationalError as error:
+            if (unusable := find_unusable(error)) is not None:
+                raise Refused(str(unusable)) from error
             if time.monotonic() > deadline:
                 raise Refused(f"The database does not answer: {_first_line(error)}") from error
             time.sleep(0.05)
@@ -132,6 +139,13 @@ def _check_durability() -> None:
     from ginkgo_site.checks import check_commits_are_durable
 
     for message in check_commits_are_durable(databases=["default"]):
+        raise Refused(f"{message.msg} {message.hint}")
+
+
+def _check_rights() -> None:
+    from ginkgo_site.checks import check_rights
+
+    for message in check_rights(databases=["default"]):
         raise Refused(f"{message.msg} {message.hint}")
 
 
@@ -395,9 +409,11 @@ def main() -> int:
     parser.add_argument("--no-demo", action="store_true")
     args = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
+    name_process("launcher")
     django.setup()
     from django.conf import settings
     from django.core.management import CommandError
+    from django.db import Error as DatabaseError
 
     lift_session_limits(settings.DATABASES["default"])
     try:
@@ -407,6 +423,10 @@ def main() -> int:
             stop()
     except (Refused, CommandError) as reason:
         _report("refused", str(reason))
+        return 1
+    except DatabaseError as error:
+        logger.exception("the database could not be prepared")
+        _report("refused", f"The database could not be prepared: {_first_line(error)}")
         return 1
     return 0
 

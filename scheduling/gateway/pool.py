@@ -16,6 +16,7 @@ Lines of portfolios' logs have one connection: nothing else ever waits for them.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,8 +26,11 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from ginkgo_site.deadline import AsyncConnection
+from ginkgo_site.sessions import DatabaseUnusable
 from scheduling.db.transaction import IDLE_LIMIT, read_json
 from scheduling.gateway.node_limits import admit
+
+logger = logging.getLogger(__name__)
 
 WORK_POOL_SIZE = 5
 LEASE_POOL_SIZE = 2  #: one for a batch of heartbeats, one for tokens
@@ -129,9 +133,13 @@ def _opened(name: str) -> GatewayPool:
 
 
 async def open_pools() -> None:
-    """Open all pools without waiting for the database, which may start later."""
+    """Open all pools without waiting for the database, which may start later.
+
+    Raise DatabaseUnusable if it answers and cannot be used.
+    """
     from ginkgo_site.database import conninfo
 
+    await _refuse_unusable_database(conninfo())
     for name, size, waiting in (
         ("work", WORK_POOL_SIZE, MAX_WAITING),
         ("leases", LEASE_POOL_SIZE, 0),
@@ -155,6 +163,17 @@ async def open_pools() -> None:
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )
         await _pools[name].open(wait=False)
+
+
+async def _refuse_unusable_database(conninfo: str) -> None:
+    try:
+        connection = await GatewayConnection.connect(conninfo)
+    except DatabaseUnusable:
+        raise
+    except psycopg.Error as error:
+        logger.info("the database does not answer yet: %s", str(error).strip())
+    else:
+        await connection.close()
 
 
 LIMITS = """

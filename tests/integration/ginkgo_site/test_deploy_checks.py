@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
 from django.test import override_settings
 
-from ginkgo_site.checks import check_hosts_and_proxies
+from ginkgo_site.checks import check_hosts_and_proxies, missing_rights
 from ginkgo_site.env import read_environment
 from scheduling.gateway.http import RequestRejected, refuse_plain_http
 
@@ -56,3 +57,22 @@ def test_the_gateway_takes_plain_http_of_this_machine_only(
             with pytest.raises(RequestRejected, match="TLS") as declined:
                 refuse_plain_http({"client": (peer, 1)}, headers)
             assert declined.value.status == 403
+
+
+@pytest.mark.django_db
+def test_a_missing_right_is_said_with_the_grant_that_helps() -> None:
+    with connection.cursor() as cursor:
+        assert missing_rights(cursor) == []
+        cursor.execute("CREATE ROLE poor")
+        cursor.execute("SET LOCAL ROLE poor")
+        (found,) = missing_rights(cursor)
+        assert found.id == "ginkgo.E004"
+        assert "The role poor may not create tables in schema public" in found.msg
+        assert "GRANT USAGE, CREATE ON SCHEMA public TO poor;" in str(found.hint)
+        cursor.execute("RESET ROLE")
+        cursor.execute("GRANT USAGE, CREATE ON SCHEMA public TO poor")
+        cursor.execute("SET LOCAL ROLE poor")
+        (found,) = missing_rights(cursor)
+        assert found.id == "ginkgo.E005"
+        assert "belongs to the role postgres" in found.msg
+        assert "GRANT postgres TO poor;" in str(found.hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,13 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ginkgo_site.database import (
     PREPARATION_LIMITS,
-    SESSION_LIMITS,
+    conninfo,
     django_database,
     lift_session_limits,
 )
+from ginkgo_site.deadline import AsyncConnection, Connection
 from ginkgo_site.env import CHECKOUT
+from ginkgo_site.sessions import SESSION_LIMITS
 
 LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 
@@ -97,3 +100,34 @@ def test_a_machine_too_slow_for_every_limit_still_migrates(
         row = database.execute("SELECT count(*) FROM django_migrations").fetchone()
     assert row is not None
     assert row[0] > 20
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("behind_pooler", [False, True])
+def test_a_session_tells_its_process_and_has_its_limits(
+    behind_pooler: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if behind_pooler:  # which names another process at the connection, and keeps sessions apart
+        monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 999_999_999)
+        monkeypatch.setattr("ginkgo_site.sessions._keeping", set())
+    # The limits are lost on the way, as behind a pooler.
+    monkeypatch.setattr("ginkgo_site.deadline.limits_in", lambda known: SESSION_LIMITS)
+    without = re.sub(r"options='[^']*'", "", conninfo())
+    with Connection.connect(without) as session:
+        assert not session.autocommit
+        session.rollback()  # limits of a transaction that failed would be gone
+        rows = session.execute("SELECT name, setting FROM pg_settings").fetchall()
+        seen = dict(rows)
+        assert seen["statement_timeout"] == "30000"
+        assert seen["application_name"].startswith("ginkgo command ")
+        assert seen["application_name"].endswith(f" {os.getpid()}")
+
+
+@pytest.mark.django_db
+async def test_a_session_of_the_gateway_has_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 999_999_999)
+    monkeypatch.setattr("ginkgo_site.sessions._keeping", set())
+    async with await AsyncConnection.connect(conninfo(), autocommit=True) as session:
+        assert session.autocommit
+        shown = await session.execute("SHOW statement_timeout")
+        assert await shown.fetchone() == ("30s",)

@@ -22,6 +22,7 @@ from ginkgo_site.deadline import (
     limit_statements,
     statement_limit,
 )
+from ginkgo_site.sessions import known_options
 
 
 class MuteServer:
@@ -203,11 +204,14 @@ def test_of_several_hosts_only_the_primary_will_do() -> None:
 
 def test_hosts_that_fell_silent_are_tried_last() -> None:
     hosts = _Hosts()
-    order: Callable[[str], dict[str, str]] = lambda address: hosts.order(address, {})  # noqa: E731
+    order: Callable[[str], dict[str, str]] = lambda address: hosts.order(known_options(address, {}))  # noqa: E731
     assert order("host=a,b,c port=1,2,3") == {"host": "a,b,c", "port": "1,2,3"}
     hosts.note_silence("a", "1")
     assert order("host=a,b,c port=1,2,3") == {"host": "b,c,a", "port": "2,3,1"}
-    assert hosts.order("host=x", {"host": "a,b", "port": "1"}) == {"host": "b,a", "port": "1,1"}
+    assert hosts.order(known_options("host=x", {"host": "a,b", "port": "1"})) == {
+        "host": "b,a",
+        "port": "1,1",
+    }
     assert order("host=a port=1") == {}
 
 

@@ -1,0 +1,154 @@
+"""What every session of the database needs, and which databases cannot give it.
+
+The limits of a session are sent with the connection as startup options, which a pooler such as
+PgBouncer drops. So each session sets them again by a statement. Its answer also tells whether there
+is a pooler: then the server process that answers is not the one that was named at the connection.
+A pooler has to keep a session on one server process (session mode): with any other mode, limits and
+LISTEN are lost between two transactions without a word.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Generator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+OLDEST_VERSION = 15
+#: Of the server, as tests and installations have run with them.
+NEWEST_VERSION = 18
+
+SESSION_LIMITS: dict[str, str] = {
+    "statement_timeout": "30s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "15s",
+    # Off would lose an acknowledged epoch at a crash, and with it the fence.
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+}
+
+#: In this name's place each connection tells which process it belongs to.
+APPLICATION_NAME = "ginkgo"
+_MAX_NAME = 63  #: bytes; the server cuts off the rest
+
+#: A busy pooler may give the second session another server process by chance, rarely so often.
+_PROBES = 3
+POOLER_HELP = (
+    "Set pool_mode = session and ignore_startup_parameters = extra_float_digits,options in "
+    "pgbouncer.ini, or name the server itself in DATABASE_URL."
+)
+
+_process_kind = "command"
+
+
+class DatabaseUnusable(psycopg.OperationalError):
+    """The database answers, and Ginkgo cannot work with it. Waiting does not help."""
+
+
+class Question(NamedTuple):
+    """A statement for the new session, or for a second one beside it."""
+
+    session: Literal["own", "second"]
+    sql: str
+    parameters: list[str]
+
+
+def name_process(kind: str) -> None:
+    """Set what this process is called in `pg_stat_activity`: web, watcher, worker …"""
+    global _process_kind
+    _process_kind = kind
+
+
+def application_name(kind: str, host: str, pid: int) -> str:
+    """Return the name of a connection. Of a long host name the end is cut off, never the pid."""
+    start, end = f"{APPLICATION_NAME} {kind} ", f" {pid}"
+    return start + host[: _MAX_NAME - len(start) - len(end)] + end
+
+
+def named(known: Mapping[str, Any]) -> dict[str, str]:
+    """Return the option that names a connection, unless its address has a name of its own.
+
+    Per connection: the worker forks processes after the settings were read.
+    """
+    if known.get("application_name") != APPLICATION_NAME:
+        return {}
+    return {"application_name": application_name(_process_kind, socket.gethostname(), os.getpid())}
+
+
+def limits_in(known: Mapping[str, Any]) -> dict[str, str]:
+    """Return the session limits among the startup options of a connection; the last one wins."""
+    found = re.findall(r"-c (\w+)=(\S+)", str(known.get("options") or ""))
+    return {name: value for name, value in found if name in SESSION_LIMITS}
+
+
+def check_version(server_version: int, endpoint: tuple[str, str]) -> None:
+    """Raise DatabaseUnusable if the server is too old. 0 is an unknown version."""
+    if 0 < server_version < OLDEST_VERSION * 10_000:
+        major, minor = divmod(server_version, 10_000)
+        raise DatabaseUnusable(
+            f"The database at {':'.join(endpoint)} is PostgreSQL {major}.{minor}, which is too old:"
+            f" Ginkgo needs {OLDEST_VERSION} to {NEWEST_VERSION}. Upgrade the server."
+        )
+
+
+def check_refusal(error: psycopg.Error, known: Mapping[str, Any]) -> None:
+    """Raise DatabaseUnusable if a connection failed because a pooler knows no startup options."""
+    if "unsupported startup parameter" in str(error):
+        raise DatabaseUnusable(
+            f"PgBouncer at {known.get('host') or 'localhost'}:{known.get('port') or 5432} refuses "
+            f"the time limits that Ginkgo sends with each connection. {POOLER_HELP}"
+        ) from error
+
+
+def find_unusable(error: BaseException | None) -> DatabaseUnusable | None:
+    """Return the DatabaseUnusable that an error of Django or a pool was caused by, or None."""
+    while error is not None and not isinstance(error, DatabaseUnusable):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+#: Poolers that were seen to keep a session.
+_keeping: set[tuple[str, str]] = set()
+
+
+def begin_session(
+    limits: Mapping[str, str], named_pid: int, endpoint: tuple[str, str]
+) -> Generator[Question, Any, None]:
+    """Set the limits; raise DatabaseUnusable behind a pooler that does not keep a session.
+
+    Yields statements and expects the first row of each answer. The second session runs within a
+    transaction, which holds its server process.
+    """
+    columns = "".join(", set_config(%s, %s, false)" for _ in limits)
+    parameters = [text for pair in limits.items() for text in pair]
+    row = yield Question("own", f"SELECT pg_backend_pid(){columns}", parameters)
+    if row[0] == named_pid or endpoint in _keeping:
+        return
+    try:
+        for _ in range(_PROBES):
+            (before,) = yield Question("own", "SELECT pg_backend_pid()", [])
+            (beside,) = yield Question("second", "SELECT pg_backend_pid()", [])
+            (after,) = yield Question("own", "SELECT pg_backend_pid()", [])
+            if before != after or beside in (before, after):
+                raise DatabaseUnusable(_pooler_sentence("transaction", endpoint))
+            yield Question("second", "ROLLBACK", [])
+    except psycopg.errors.ProtocolViolation as error:
+        # In statement mode, PgBouncer refuses to begin a transaction.
+        raise DatabaseUnusable(_pooler_sentence("statement", endpoint)) from error
+    _keeping.add(endpoint)
+
+
+def _pooler_sentence(mode: str, endpoint: tuple[str, str]) -> str:
+    return (
+        f"PgBouncer, or a pooler like it, at {':'.join(endpoint)} is in {mode} mode: time limits "
+        f"and LISTEN do not survive from one transaction to the next. {POOLER_HELP}"
+    )
+
+
+def known_options(conninfo: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that is known of a connection before it is made."""
+    return conninfo_to_dict(conninfo) | dict(options)
