@@ -6,12 +6,15 @@ import logging
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from scheduling.db.transaction import execute_autocommit
+from scheduling.enact.tokens import use_api_token
 from scheduling.models import ApiToken
 from scheduling.models.tokens import hash_token
 from scheduling.user_audit import record_limited
@@ -63,14 +66,12 @@ RECORD_USE_EVERY = timedelta(minutes=1)
 
 def _record_use(row: ApiToken) -> None:
     """Write the time of use, if the stored one is a minute old. At most one statement."""
-    now = timezone.now()
-    if row.last_used_at is not None and row.last_used_at > now - RECORD_USE_EVERY:
+    if row.last_used_at is not None and row.last_used_at > timezone.now() - RECORD_USE_EVERY:
         return
     try:
         with transaction.atomic():
-            # concurrent writer: another request with this token; either time is acceptable
-            ApiToken.objects.filter(pk=row.pk).update(last_used_at=now)
-    except DatabaseError:
+            execute_autocommit(use_api_token(row.pk))
+    except (DatabaseError, psycopg.Error):
         logger.warning("the use of a token could not be recorded", exc_info=True)
 
 

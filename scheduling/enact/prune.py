@@ -99,7 +99,6 @@ WITH old AS (
     row=CountRow,
 )
 
-
 #: A web process makes a row at each start. No concurrent writer: a process that has not pulsed for
 #: a day is dead, or inserts its row anew.
 GATEWAYS = Statement(

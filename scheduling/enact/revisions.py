@@ -1,4 +1,4 @@
-"""Prove revisions, and find portfolios that do not run their wanted one."""
+"""Prove revisions, try rejected ones again, and find portfolios that run another than wanted."""
 
 from __future__ import annotations
 
@@ -56,6 +56,21 @@ def mark_proven_revisions(timing: Timing) -> Transaction[int]:
     """Mark revisions good that ran for `good_after_s` and made progress. Return how many."""
     rows = yield from query(PROVE, good_after_s=timing.good_after_s)
     return len(rows)
+
+
+#: Concurrent writer: a sweep that proved it meanwhile; then it stays good.
+TRY_AGAIN = Statement(
+    "TRY_AGAIN",
+    """
+UPDATE portfolios_revision SET status = 'unproven'
+WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status = 'rejected'
+""",
+)
+
+
+def try_again(portfolio: int, number: int) -> Transaction[None]:
+    """Let a rejected revision be run, since an operator asks for it."""
+    yield from query(TRY_AGAIN, portfolio=portfolio, number=number)
 
 
 class StaleRevisionRow(NamedTuple):

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from scheduling.db.transaction import Row, aexecute_autocommit
-from scheduling.enact.node_tokens import node_of_token
+from scheduling.enact.tokens import node_of_token
 from scheduling.gateway.node_limits import QueueLimit, RequestQueue
 from scheduling.gateway.pool import lease_pool
 

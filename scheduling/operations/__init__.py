@@ -33,12 +33,7 @@ from scheduling.operations.portfolios import (
     revise_portfolio,
 )
 from scheduling.operations.python_versions import accept_python
-from scheduling.operations.roll_outs import (
-    NewRollOut,
-    return_roll_out,
-    roll_out,
-    stop_roll_out,
-)
+from scheduling.operations.roll_outs import NewRollOut, return_roll_out, roll_out, stop_roll_out
 from scheduling.operations.tokens import revoke_api_tokens, revoke_node_tokens
 from scheduling.operations.verifications import verify
 

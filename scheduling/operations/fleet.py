@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from django.db import transaction
-from django.utils import timezone
 
 from ginkgo_site.deadline import statement_limit
 from portfolios.feed_registration import ensure_feed
 from portfolios.models import FeedSegment
 from scheduling.db.transaction import Transaction, execute
-from scheduling.enact import epoch_floor, halt, storm, timeline
+from scheduling.enact import epoch_floor, fleet_policy, halt, storm, timeline
 from scheduling.enact.audit_log import audit
 from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
-from scheduling.enact.notify import bump_desired_versions
 from scheduling.errors import Refused
-from scheduling.models import Control, Node
 from scheduling.models.fleet_control import EvenBy
 from scheduling.passes.balance import BalanceOutcome
 from scheduling.scheduler import LOCK_WAIT_S, Scheduler
@@ -30,33 +27,12 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Sequence[epoc
 
 def freeze(*, actor: str, reason: str = "", failover: bool = False) -> None:
     """Stop all automatic moves, with `failover` failover too. Idempotent."""
-    with transaction.atomic():
-        Control.objects.update_or_create(
-            pk=1,
-            defaults={
-                "frozen_at": timezone.now(),
-                "frozen_by": actor[:150],
-                "frozen_reason": reason[:200],
-                "freeze_failover": failover,
-            },
-        )
-        execute(audit("frozen", actor=actor, reason=reason, failover=failover))
-        _notify_all_nodes()
+    execute(fleet_policy.freeze(actor=actor, reason=reason, failover=failover))
 
 
 def unfreeze(*, actor: str) -> None:
     """Lift the freeze. Idempotent."""
-    with transaction.atomic():
-        lifted = Control.objects.filter(pk=1, frozen_at__isnull=False).update(
-            frozen_at=None, frozen_by="", frozen_reason="", freeze_failover=False
-        )
-        if lifted:
-            execute(audit("unfrozen", actor=actor))
-            _notify_all_nodes()
-
-
-def _notify_all_nodes() -> None:
-    execute(bump_desired_versions(Node.objects.values_list("pk", flat=True)))
+    execute(fleet_policy.unfreeze(actor=actor))
 
 
 def even_by(measure: str, *, actor: str, reason: str = "") -> None:
@@ -64,13 +40,7 @@ def even_by(measure: str, *, actor: str, reason: str = "") -> None:
 
     Feasibility depends on weight in either case. Idempotent.
     """
-    with transaction.atomic():
-        control, _ = Control.objects.select_for_update().get_or_create(pk=1)
-        if control.even_by == measure:
-            return
-        control.even_by = EvenBy(measure)
-        control.save(update_fields=["even_by"])
-        execute(audit("even_by", actor=actor, reason=reason, even_by=measure))
+    execute(fleet_policy.even_by(EvenBy(measure).value, actor=actor, reason=reason))
 
 
 def rebalance(*, actor: str) -> BalanceOutcome:
@@ -97,7 +67,8 @@ def run_feed(rate: float, *, actor: str) -> None:
         if latest == before:
             return
         execute(audit("feed_rate", actor=actor, rate=rate, from_seq=latest.from_seq))
-        _notify_all_nodes()  # they compute the head from the segments
+        # They compute the head from the segments.
+        execute(fleet_policy.bump_every_desired_version())
 
 
 def halt_all(*, actor: str, reason: str = "", expect_running: int | None = None) -> halt.Halted:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from portfolios.models import (
-    Portfolio,
-)
+from portfolios.models import Portfolio
 from scheduling.db.transaction import Transaction
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers

@@ -6,22 +6,20 @@ from typing import Any
 
 from django.db import transaction
 
-from portfolios.models import (
-    DesiredState,
-    Portfolio,
-    Revision,
-    RevisionStatus,
-)
+from portfolios.models import DesiredState, Portfolio, Revision, RevisionStatus
 from scheduling.db.transaction import Row, Transaction, execute, query_one
 from scheduling.decide.planner.targets import choose_target, granted_revision, targets
 from scheduling.decide.reasons import render
 from scheduling.decide.types import Reason
 from scheduling.enact import pin
+from scheduling.enact.desired_state import want_running, want_stopped
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import request, revoke_ownership
 from scheduling.enact.handoff.request_handoff import refuse_in_handoff
 from scheduling.enact.handoff.statements import LOCK_HANDOFF, active_handoff
 from scheduling.enact.notify import notify_watchers
+from scheduling.enact.portfolio_edits import edit_portfolio
+from scheduling.enact.revisions import try_again
 from scheduling.enact.start import lift, note_pending
 from scheduling.errors import NotFound, Refused
 from scheduling.models import ACTIVE_STATES, Handoff, Node, Phase, Run
@@ -98,13 +96,14 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
             raise NotFound(f"revision of {name}", f"r{number}")
         refuse_lacking(current, found)
         if found.status == RevisionStatus.REJECTED:
-            found.status = RevisionStatus.UNPROVEN
-            found.save(update_fields=["status"])
+            execute(try_again(portfolio.pk, number))
         if portfolio.revision != number:
             before = portfolio.revisions.get(number=portfolio.revision)
             changed = differences(configuration_of(before), configuration_of(found))
-            portfolio.revision = number
-            portfolio.save(update_fields=["revision"])
+            edited = execute(
+                edit_portfolio(portfolio.pk, number, {}, seen_revision=portfolio.revision)
+            )
+            assert edited, "the row is locked"
             fields = sorted({change.field.partition(".")[0] for change in changed})
             execute(
                 record_request(
@@ -136,8 +135,7 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
             Phase.QUARANTINED,
         ):
             raise Refused("already_running", f"{name} is already {row.phase}.")
-        portfolio.desired_state = DesiredState.RUNNING
-        portfolio.save(update_fields=["desired_state"])
+        execute(want_running(portfolio.pk))
         execute(lift(portfolio.pk))
         execute(record_request("portfolio_started", portfolio.pk, actor, reason))
     observed = observe(timing())
@@ -174,8 +172,7 @@ def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
                 "already_stopped",
                 f"{name} is already {'stopped' if current.node_id is None else 'stopping'}.",
             )
-        portfolio.desired_state = DesiredState.STOPPED
-        portfolio.save(update_fields=["desired_state"])
+        execute(want_stopped(portfolio.pk))
         row = execute(stop_run(portfolio.pk, actor, reason))
         execute(record_request("portfolio_stopped", portfolio.pk, actor, reason))
     return Handoff.objects.get(pk=row.id)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.db import transaction
 
 from portfolios.text import quoted, text_errors
-from scheduling.db.transaction import execute
+from scheduling.db.transaction import Transaction, execute
 from scheduling.decide.labels import label_edits
 from scheduling.decide.reasons import render
 from scheduling.decide.what_if.drain import room_for_drain
-from scheduling.enact.audit_log import audit
+from scheduling.enact import node_marks
 from scheduling.enact.forget import forget
 from scheduling.enact.handoff import Request, request_all
-from scheduling.enact.notify import bump_desired_versions
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import Node
 from scheduling.observe.snapshot import observe
@@ -38,13 +36,9 @@ def drain(
     With `make_room`, portfolios of other nodes move first where that lets more of its portfolios
     leave. With `until_return`, the drain ends once its daemon has left and registers again.
     """
-    marks = {
-        "draining": True,
-        "drain_reason": reason[:200],
-        "drain_actor": actor[:150],
-        "drain_until_return": until_return,
-    }
-    marked = _mark(node, "node_draining", actor, reason, marks)
+    marked = _after(
+        node, node_marks.drain(node, actor=actor, reason=reason, until_return=until_return)
+    )
     if make_room:
         _make_room(node, actor)
     return marked
@@ -75,23 +69,17 @@ def _make_room(node: str, actor: str) -> None:
 
 def undrain(node: str, *, actor: str) -> Node:
     """End a drain. Idempotent."""
-    marks = {
-        "draining": False,
-        "drain_reason": "",
-        "drain_actor": "",
-        "drain_until_return": False,
-    }
-    return _mark(node, "node_undrained", actor, "", marks)
+    return _after(node, node_marks.undrain(node, actor=actor))
 
 
 def cordon(node: str, *, actor: str, reason: str = "") -> Node:
     """Place nothing new on the node; its portfolios stay. Idempotent."""
-    return _mark(node, "node_cordoned", actor, reason, {"cordoned": True})
+    return _after(node, node_marks.cordon(node, actor=actor, reason=reason))
 
 
 def uncordon(node: str, *, actor: str) -> Node:
     """Lift a cordon. Idempotent."""
-    return _mark(node, "node_uncordoned", actor, "", {"cordoned": False})
+    return _after(node, node_marks.uncordon(node, actor=actor))
 
 
 def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "") -> Node:
@@ -100,7 +88,7 @@ def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "")
     Portfolios that need a label which is gone move away. Raise Invalid for a malformed label.
     """
     with transaction.atomic():
-        # Concurrent writers: another operator, and the daemon that registers with its own labels.
+        # Concurrent writers, which wait: another operator, and the daemon that registers.
         row = Node.objects.select_for_update(no_key=True).filter(name=node).first()
         if row is None:
             raise NotFound("node", node)
@@ -108,12 +96,12 @@ def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "")
         if before == dict(labels):
             return row
         _check_labels(labels, before)
-        row.label_edits = label_edits(row.reported_labels, labels)
-        row.labels = dict(labels)
-        row.save(update_fields=["label_edits", "labels"])
-        changes = {"before": before, "labels": row.labels}
-        execute(audit("node_labelled", node=row.pk, actor=actor, reason=reason, **changes))
-        execute(bump_desired_versions([row.pk]))
+        reported = row.reported_labels
+        edits = label_edits(reported, labels)
+        stored = node_marks.label(
+            row.pk, labels, edits, seen=before, reported=reported, actor=actor, reason=reason
+        )
+        assert execute(stored), "the row is locked"
     row.refresh_from_db()
     return row
 
@@ -139,21 +127,12 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
         raise Invalid(errors)
 
 
-def _mark(name: str, event: str, actor: str, reason: str, marks: dict[str, Any]) -> Node:
-    """Set the fields of `marks` on the node, unless the first of them holds its value already."""
-    flag = next(iter(marks))
-    with transaction.atomic():
-        node = Node.objects.select_for_update(no_key=True).filter(name=name).first()
-        if node is None:
-            raise NotFound("node", name)
-        if getattr(node, flag) == marks[flag]:
-            return node
-        for key, value in marks.items():
-            setattr(node, key, value)
-        node.save(update_fields=list(marks))
-        execute(audit(event, node=node.pk, actor=actor, reason=reason))
-        execute(bump_desired_versions([node.pk]))
-    node.refresh_from_db()
+def _after(name: str, marks: Transaction[bool]) -> Node:
+    """Return the node as it is after `marks`. Raise NotFound."""
+    execute(marks)
+    node = Node.objects.filter(name=name).first()
+    if node is None:
+        raise NotFound("node", name)
     return node
 
 

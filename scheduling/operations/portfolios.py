@@ -10,24 +10,17 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import F
-from django.utils import timezone
 
 from portfolios import validation
 from portfolios.feed_registration import current_head, ensure_feed
 from portfolios.feeds import feed_names
-from portfolios.models import (
-    CatchUp,
-    DesiredState,
-    FeedKind,
-    FeedRow,
-    Portfolio,
-    Revision,
-)
+from portfolios.models import CatchUp, DesiredState, FeedKind, FeedRow, Portfolio, Revision
 from portfolios.strategy_inspection import facts
 from portfolios.text import quoted, text_errors, unprintable_errors
 from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import pin
 from scheduling.enact.audit_log import Line, audit_all
+from scheduling.enact.desired_state import archive
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import removed_in_use, request, symbols_in_use
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
@@ -316,7 +309,10 @@ def revise_portfolio(
             setattr(portfolio, key, value)
         if revised:
             portfolio.revision = number
-            _revision(portfolio, number, **wanted, note=changes.get("note", ""), actor=actor).save()
+            note = changes.get("note", "")
+            Revision.objects.bulk_create(
+                [_revision(portfolio, number, **wanted, note=note, actor=actor)]
+            )
         if placement:
             # The node's desired set holds these fields. The run is locked, since a grant under
             # way would leave the new owner with the old values.
@@ -389,9 +385,7 @@ def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | No
     """Archive the portfolio: release it, keep its orders and audit log, free its name."""
     with transaction.atomic():
         portfolio = locked(name)
-        portfolio.desired_state = DesiredState.STOPPED
-        portfolio.archived_at = timezone.now()
-        portfolio.save(update_fields=["desired_state", "archived_at"])
+        execute(archive(portfolio.pk))
         row = execute(stop_run(portfolio.pk, actor, reason or "deleted"))
         execute(record_request("portfolio_deleted", portfolio.pk, actor, reason))
     return None if row is None else Handoff.objects.get(pk=row.id)

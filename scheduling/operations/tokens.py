@@ -9,11 +9,11 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_slug
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from portfolios.text import quoted, text_errors
 from scheduling.db.transaction import execute
+from scheduling.enact import tokens
 from scheduling.enact.audit_log import audit
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import ApiToken, Node, NodeToken, Scope
@@ -131,34 +131,17 @@ def revoke_node_tokens(name: str, *, actor: str, reason: str = "") -> int:
     node = Node.objects.filter(name=name).first()
     if node is None:
         raise NotFound("node", name)
-    return _revoke(NodeToken.objects.filter(node=node), actor=actor, reason=reason)
+    return execute(tokens.revoke_node_tokens(node=node.pk, actor=actor, reason=reason))
 
 
 def revoke_api_tokens(username: str, *, actor: str, reason: str = "") -> int:
     """Revoke every token of the user. Return how many were still valid."""
-    tokens = ApiToken.objects.filter(user__username=username)
-    if not tokens.exists():
+    if not ApiToken.objects.filter(user__username=username).exists():
         raise NotFound("token of a user", username)
-    return _revoke(tokens, actor=actor, reason=reason)
+    return execute(tokens.revoke_api_tokens(username=username, actor=actor, reason=reason))
 
 
 def revoke_token(token: NodeToken | ApiToken, *, actor: str, reason: str = "") -> bool:
     """Revoke one token. Return False if it was revoked already."""
-    return _revoke(type(token).objects.filter(pk=token.pk), actor=actor, reason=reason) == 1
-
-
-@transaction.atomic
-def _revoke(
-    tokens: QuerySet[NodeToken] | QuerySet[ApiToken], *, actor: str, reason: str = ""
-) -> int:
-    """Revoke valid tokens among `tokens`, with one line each in the audit log. Return how many."""
-    valid: list[NodeToken | ApiToken] = list(tokens.filter(revoked_at=None).select_for_update())
-    tokens.filter(pk__in=[token.pk for token in valid]).update(revoked_at=timezone.now())
-    for token in valid:
-        if isinstance(token, ApiToken):
-            user = token.user.get_username()
-            line = audit("api_token_revoked", actor=actor, reason=reason, user=user)
-        else:
-            line = audit("node_token_revoked", node=token.node_id, actor=actor, reason=reason)
-        execute(line)
-    return len(valid)
+    revoke = tokens.revoke_api_tokens if isinstance(token, ApiToken) else tokens.revoke_node_tokens
+    return execute(revoke(token=token.pk, actor=actor, reason=reason)) == 1

@@ -14,11 +14,7 @@ from scheduling.enact.handoff.rollback import (
     reject_handoff_revision,
     roll_back,
 )
-from scheduling.enact.handoff.statements import (
-    MOVE,
-    SET_PHASE,
-    lock_run_and_handoff,
-)
+from scheduling.enact.handoff.statements import MOVE, SET_PHASE, lock_run_and_handoff
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 

@@ -12,11 +12,7 @@ from scheduling.enact.commit_refusals import classify_refusals
 from scheduling.enact.grant import grant
 from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.rollback import fail
-from scheduling.enact.handoff.statements import (
-    GRANTED,
-    STORE_ANSWER,
-    lock_run_and_handoff,
-)
+from scheduling.enact.handoff.statements import GRANTED, STORE_ANSWER, lock_run_and_handoff
 from scheduling.enact.handoff.symbols import (
     note_symbols_in_use,
     symbols_in_use,

@@ -11,10 +11,7 @@ from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, raise_attempts
 from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.request_handoff import supersede
-from scheduling.enact.handoff.statements import (
-    MOVE,
-    SET_PHASE,
-)
+from scheduling.enact.handoff.statements import MOVE, SET_PHASE
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 

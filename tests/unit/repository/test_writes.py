@@ -1,9 +1,13 @@
-"""Every SQL write of a scheduling row is in scheduling/enact."""
+"""Rows of the scheduler change by statements in scheduling/enact, and by nothing else."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from ginkgo_site.env import CHECKOUT
 
@@ -13,9 +17,42 @@ WRITE = re.compile(
 #: The queue of verifications claims its rows itself; a migration changes the tables.
 MAY_WRITE = ("scheduling/enact/", "scheduling/migrations/", "scheduling/verification/queue.py")
 
+#: Methods of the ORM that change or remove stored rows. It may create new ones: nobody else has
+#: them yet, and a unique index decides between two.
+CHANGES = {"save", "update", "update_or_create", "bulk_update", "delete"}
+#: Configuration that one person edits at a time, and what keeps old rows away.
+MAY_CHANGE = {
+    "scheduling/alert_delivery.py": {"AlertChannel"},
+    "scheduling/apps.py": {"Schedule"},
+    "scheduling/operations/alerts.py": {"AlertChannel", "row"},
+    "scheduling/operations/feeds.py": {"feed"},
+    "scheduling/operations/secrets.py": {"Secret"},
+    "scheduling/operations/users.py": {"user"},
+    "scheduling/retention.py": {"queryset"},
+}
+
 
 def writes(text: str) -> bool:
     return WRITE.search(text) is not None
+
+
+def root_name(node: ast.AST) -> str:
+    """Return the name at which a chain such as `Node.objects.filter(…).update` begins."""
+    while isinstance(node, ast.Attribute | ast.Call | ast.Subscript):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def orm_changes(text: str) -> Iterator[str]:
+    """Yield the names whose rows this code changes by the ORM."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        method, target = node.func.attr, ast.unparse(node.func.value)
+        # Sets, dictionaries, hashes and progress bars have an `update` too, but no manager.
+        of_rows = ".objects" in target or method in ("save", "update_or_create", "bulk_update")
+        if method in CHANGES and (of_rows or (method == "delete" and not node.args)):
+            yield root_name(node.func)
 
 
 def test_scheduling_rows_are_written_in_enact_only() -> None:
@@ -27,3 +64,30 @@ def test_scheduling_rows_are_written_in_enact_only() -> None:
     ]
     assert [path for path in found if not path.startswith(MAY_WRITE)] == []
     assert any(path.startswith("scheduling/enact/") for path in found)
+
+
+def test_the_orm_changes_configuration_only() -> None:
+    found: dict[str, set[str]] = {}
+    for path in sorted(Path(CHECKOUT, "scheduling").rglob("*.py")):
+        if "migrations" not in path.parts and (names := set(orm_changes(path.read_text()))):
+            found[path.relative_to(CHECKOUT).as_posix()] = names
+    assert found == MAY_CHANGE
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Node.objects.filter(name=name).update(cordoned=True)",
+        "node.save(update_fields=['cordoned'])",
+        "Control.objects.update_or_create(pk=1)",
+        "portfolio.revisions.all().delete()",
+        "self.get_queryset().delete()",
+    ],
+)
+def test_a_change_by_the_orm_is_found(line: str) -> None:
+    assert len(list(orm_changes(line))) == 1
+
+
+@pytest.mark.parametrize("line", ["seen.update(names)", "Node.objects.create(name='a')"])
+def test_sets_and_new_rows_are_no_changes_by_the_orm(line: str) -> None:
+    assert list(orm_changes(line)) == []

@@ -1,0 +1,131 @@
+"""What operators set on a node: drain, cordon and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from psycopg.types.json import Jsonb
+
+from scheduling.db.statements import Statement
+from scheduling.db.transaction import Transaction, query_one
+from scheduling.enact.audit_log import audit
+from scheduling.enact.notify import bump_desired_versions
+
+
+class MarkedRow(NamedTuple):
+    id: int
+
+
+#: Concurrent writers of all four: another operator, whose drain or cordon stays as it is; and the
+#: node's daemon, whose registration may end a drain.
+DRAIN = Statement(
+    "DRAIN",
+    """
+UPDATE scheduling_node SET draining = true, drain_reason = %(reason)s, drain_actor = %(actor)s,
+    drain_until_return = %(until_return)s
+WHERE name = %(node)s AND NOT draining RETURNING id
+""",
+    row=MarkedRow,
+)
+
+UNDRAIN = Statement(
+    "UNDRAIN",
+    """
+UPDATE scheduling_node SET draining = false, drain_reason = '', drain_actor = '',
+    drain_until_return = false
+WHERE name = %(node)s AND draining RETURNING id
+""",
+    row=MarkedRow,
+)
+
+CORDON = Statement(
+    "CORDON",
+    """
+UPDATE scheduling_node SET cordoned = true WHERE name = %(node)s AND NOT cordoned RETURNING id
+""",
+    row=MarkedRow,
+)
+
+UNCORDON = Statement(
+    "UNCORDON",
+    """
+UPDATE scheduling_node SET cordoned = false WHERE name = %(node)s AND cordoned RETURNING id
+""",
+    row=MarkedRow,
+)
+
+#: Concurrent writers: another operator, and the daemon that registers with labels of its own. Then
+#: the labels are not those that the edits were computed from, and nothing is written.
+LABEL = Statement(
+    "LABEL",
+    """
+UPDATE scheduling_node SET labels = %(labels)s::jsonb, label_edits = %(edits)s::jsonb
+WHERE id = %(node)s AND labels = %(seen)s::jsonb AND reported_labels = %(reported)s::jsonb
+RETURNING id
+""",
+    row=MarkedRow,
+)
+
+
+def drain(node: str, *, actor: str, reason: str, until_return: bool) -> Transaction[bool]:
+    """Mark the node as draining. Return False if there is none of this name, or it drains."""
+    row = yield from query_one(
+        DRAIN, node=node, actor=actor[:150], reason=reason[:200], until_return=until_return
+    )
+    return (yield from _record(row, "node_draining", actor, reason))
+
+
+def undrain(node: str, *, actor: str) -> Transaction[bool]:
+    """End a drain. Return False if there is none."""
+    row = yield from query_one(UNDRAIN, node=node)
+    return (yield from _record(row, "node_undrained", actor))
+
+
+def cordon(node: str, *, actor: str, reason: str) -> Transaction[bool]:
+    """Place nothing new on the node. Return False if it is cordoned, or there is none."""
+    row = yield from query_one(CORDON, node=node)
+    return (yield from _record(row, "node_cordoned", actor, reason))
+
+
+def uncordon(node: str, *, actor: str) -> Transaction[bool]:
+    """Lift a cordon. Return False if there is none."""
+    row = yield from query_one(UNCORDON, node=node)
+    return (yield from _record(row, "node_uncordoned", actor))
+
+
+def label(
+    node: int,
+    labels: Mapping[str, str],
+    edits: Mapping[str, str | None],
+    *,
+    seen: Mapping[str, str],
+    reported: Mapping[str, str],
+    actor: str,
+    reason: str,
+) -> Transaction[bool]:
+    """Store labels, and how they differ from those that the daemon reports.
+
+    Return False, with nothing written, if labels or reported labels are not as they were seen.
+    """
+    row = yield from query_one(
+        LABEL,
+        node=node,
+        labels=Jsonb(dict(labels)),
+        edits=Jsonb(dict(edits)),
+        seen=Jsonb(dict(seen)),
+        reported=Jsonb(dict(reported)),
+    )
+    changes = {"before": dict(seen), "labels": dict(labels)}
+    return (yield from _record(row, "node_labelled", actor, reason, **changes))
+
+
+def _record(
+    row: MarkedRow | None, kind: str, actor: str, reason: str = "", **data: Any
+) -> Transaction[bool]:
+    """Write the audit log and raise the node's desired version, if a row was changed."""
+    if row is None:
+        return False
+    yield from audit(kind, node=row.id, actor=actor, reason=reason, **data)
+    yield from bump_desired_versions([row.id])
+    return True
