@@ -234,6 +234,40 @@ def frozen(installation: Installation) -> Iterator[None]:
     installation.call("POST", "/api/schedule/unfreeze/", {})
 
 
+def test_card_dragged_to_a_node_that_takes_it_migrates_by_the_dialog(frozen, window, installation):
+    name, page = "energy-revert", window.page
+    source, target = owner_of(installation, name), free_node(installation, name)
+    (refusing,) = {*NODES} - {source, target}
+    dialog = page.locator("dialog[open]")
+    lifted = page.locator(".lifted, .drop-note, .over, [data-can]")
+    installation.call("POST", f"/api/nodes/{refusing}/cordon/", {})
+    try:
+        window.drag_card(name, refusing)
+        assert "cordoned" in page.inner_text(f"#col-{refusing} .drop-note")
+        assert "already runs on" in page.inner_text(f"#col-{source} .drop-note")
+        assert page.get_attribute(f"#col-{refusing}", "data-can") == "no"
+        page.mouse.up()
+        assert lifted.count() == dialog.count() == 0
+
+        window.drag_card(name, target)
+        assert page.get_attribute(f"#col-{target}", "data-can") == "yes"
+        assert page.locator(".col.over").get_attribute("data-node") == target
+        page.keyboard.press("Escape")
+        page.mouse.up()
+        assert lifted.count() == dialog.count() == 0
+
+        window.drag_card(name, target)
+        page.mouse.up()
+        dialog.wait_for()
+        assert page.is_checked(f'dialog input[value="{target}"]')
+        assert owner_of(installation, name) == source
+        window.confirm("Migrate")
+        window.wait_for_card(name, target)
+    finally:
+        installation.call("POST", f"/api/nodes/{refusing}/uncordon/", {})
+    installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
+
+
 def test_open_menu_and_focus_survive_updates(frozen, window):
     card = window.page.locator('.card[data-portfolio="canary-1"]')
     card.hover()

@@ -77,6 +77,14 @@ class DashboardWindow:
         self.page.locator(f"#cardmenu-{portfolio} a:visible", has_text=action).click()
         self.page.wait_for_selector("dialog[open] form")
 
+    def drag_card(self, portfolio: str, node: str) -> None:
+        """Lift the card and move it over the node's column, until every column has its answer."""
+        self.page.locator(f'.card[data-portfolio="{portfolio}"] .card-strategy').hover()
+        self.page.mouse.down()
+        self.page.locator(f"#col-{node} > header h3").hover()
+        self.page.locator(f"#col-{node} .drop-note").wait_for()
+        self.page.locator(f"#col-{node} > header h3").hover()
+
     def open_node_action(self, node: str, action: str) -> None:
         """Open the node's menu, choose the action and wait for its dialog."""
         self.page.locator(f"#col-{node} > header .menu-button").click()

@@ -6,7 +6,7 @@ import { isUnavailable, mayRepeat, persist, showAwayForm, showAwayNote } from ".
 const dialog = document.getElementById("action-dialog");
 let opener = null;
 
-function request(address, options = {}) {
+export function request(address, options = {}) {
   return fetch(address, {
     credentials: "same-origin",
     ...options,
@@ -41,24 +41,25 @@ function checkConfirmation() {
   if (word) dialog.querySelector(`#${word.dataset.arms}`).disabled = word.value.trim() !== word.dataset.word;
 }
 
-let opening = 0; // the newest link that was clicked: an older one that the server answers late opens nothing
+let opening = 0; // the newest form that was asked for: an older one that the server answers late opens nothing
 
-async function open(link) {
+// Open the form of an address. The focus returns to `from` when the dialog is closed.
+export async function openDialog(address, from) {
   document.querySelector(".menu:popover-open")?.hidePopover();
-  opener = openerOf(link);
+  opener = openerOf(from);
   opening += 1;
   const mine = opening;
   const response = await persist(
-    () => request(link.href),
-    () => showAwayForm(link.href),
+    () => request(address),
+    () => showAwayForm(address),
   );
   if (!response || mine !== opening) return;
   if (response.redirected) {
-    location.assign(link.href); // signed out: that page is the login
+    location.assign(address); // signed out: that page is the login
     return;
   }
   if (response.status >= 500) {
-    showAwayForm(link.href, "failed");
+    showAwayForm(address, "failed");
     return;
   }
   showForm(await response.text());
@@ -134,7 +135,7 @@ export function startDialogs() {
     const link = event.target.closest("a[data-dialog]");
     if (link && plain) {
       event.preventDefault();
-      open(link);
+      openDialog(link.href, link);
     } else if (dialog.contains(event.target) && event.target.closest("[data-cancel]")) {
       event.preventDefault();
       dialog.close();

@@ -186,6 +186,8 @@ def _migrate(
         "source": find_node(context["fleet"], portfolio.node) if portfolio.node else None,
         "reason": request.POST.get("reason", "").strip(),
         "any_feasible": any(a.feasible for a in answers),
+        # A card was dropped on this node before the browser knew whether it takes the portfolio.
+        "refused": "" if chosen is None or chosen.feasible else f"{chosen.sentence}.",
     }
     template = "dashboard/parts/migrate_form.html"
     if request.method != "POST":

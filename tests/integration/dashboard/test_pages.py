@@ -210,6 +210,14 @@ def test_form_without_scripts_is_a_page(operator):
     assert page.count("<h1") == 1
 
 
+def test_migrate_dialog_for_a_node_that_cannot_take_it_says_why(operator):
+    page = text_of(operator.get("/portfolios/aapl-sma/migrate/?to=node-6", **DIALOG))
+    assert re.search(r'role="alert">.*?node-6 is cordoned\.', page, re.DOTALL)
+    assert "checked" not in page
+    page = text_of(operator.get("/portfolios/aapl-sma/migrate/?to=node-3", **DIALOG))
+    assert 'value="node-3" checked' in page and 'role="alert"' not in page
+
+
 def test_migrate_is_one_call_with_actor_and_reason(operator, calls):
     given = {"target_node": "node-2", "reason": " next to its data "}
     answer = operator.post("/portfolios/aapl-sma/migrate/", given, **DIALOG)
