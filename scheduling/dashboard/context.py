@@ -32,7 +32,7 @@ PAGES = (
 )
 
 Parts = dict[str, str]
-BOARD_PARTS = ("fleet_summary", "feed_head", "unassigned", "handoff_sidebar")
+BOARD_PARTS = ("fleet_summary", "feed_head", "unassigned", "handoff_sidebar", "first_steps")
 
 
 def summary_context(fleet: FleetView) -> dict[str, Any]:
@@ -105,11 +105,7 @@ def board_parts(page: BoardPage, operator: bool) -> Parts:
         "board_page": page,
         "may_act": operator,
     }
-    parts = common_parts(context)
-    parts |= render_parts(BOARD_PARTS, context)
-    if page.columns and page.fleet.portfolios:
-        parts["part-first-steps"] = '<div id="part-first-steps"></div>'
-    return parts
+    return common_parts(context) | render_parts(BOARD_PARTS, context)
 
 
 def common_parts(context: dict[str, Any]) -> Parts:

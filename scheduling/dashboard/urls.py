@@ -15,6 +15,7 @@ from scheduling.dashboard.views import (
     incidents,
     nodes,
     orders,
+    palette,
     people,
     portfolio,
     portfolio_form,
@@ -25,6 +26,7 @@ from scheduling.dashboard.views import (
 
 urlpatterns = [
     path("", board.board, name="board"),
+    path("palette.json", palette.entries, name="palette"),
     path("halt/", halt.halt, name="halt"),
     path("halts/<int:number>/", halt.halted, name="halted"),
     path("halts/<int:number>/undo/", halt.undo, name="undo-halt"),

@@ -410,6 +410,83 @@ def test_every_page_is_live_without_errors(window):
         assert window.violations() == []
 
 
+def test_palette_finds_a_page_and_an_action_which_opens_its_dialog(window):
+    page = window.page
+    chosen = page.locator("#palette [aria-selected=true] .palette-text")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("ibm mig")
+    page.wait_for_selector("#palette [aria-selected=true]:has-text('Migrate ibm-sma')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#action-dialog[open] [data-migrate]")
+    assert "Migrate ibm-sma" in page.inner_text("#action-title")
+    page.keyboard.press("Escape")
+
+    page.keyboard.press("Control+k")
+    page.keyboard.type("node-2")
+    page.wait_for_selector("#palette [aria-selected=true]:has-text('node-2')")
+    assert chosen.inner_text() == "node-2"
+    page.keyboard.press("ArrowDown")
+    assert chosen.inner_text() != "node-2"
+    page.keyboard.press("ArrowUp")
+    page.keyboard.type("xyz")
+    assert page.inner_text("#palette .empty") == "Nothing is called that."
+    for _ in "xyz":
+        page.keyboard.press("Backspace")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/nodes/node-2/")
+
+    page.route("**/palette.json", lambda route: route.abort())
+    page.keyboard.press("Control+k")
+    page.wait_for_selector("#palette:has-text('The server does not respond.')")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    page.wait_for_selector("#keys[open]:has-text('find a page')")
+    page.uncheck("[data-single-keys]")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.locator("dialog[open]").count() == 0
+    page.click("[data-keys]")
+    page.check("[data-single-keys]")
+
+
+RECORD_NOTIFICATIONS = """
+window.notified = [];
+window.Notification = class extends Notification {
+  constructor(title, options) { super(title, options); window.notified.push(options.body); }
+};
+"""
+
+
+def test_alert_rings_the_bell_and_notifies_the_browser(frozen, window, installation, signed_in):
+    page = window.page
+    signed_in.grant_permissions(["notifications"])
+    page.add_init_script(RECORD_NOTIFICATIONS)
+    window.open("/alerts/")
+    page.click("[data-notify]")
+    page.wait_for_selector("[data-notify][aria-pressed=true]")
+    window.wait_until_live()
+    before = int(page.get_attribute("#part-alert-bell", "data-count") or 0)
+    try:
+        for node in NODES:
+            installation.call("POST", f"/api/nodes/{node}/cordon/", {"reason": "test"})
+        page.wait_for_selector(f"#part-alert-bell[data-count='{before + 1}']")
+        page.wait_for_selector("#open-alerts tr[data-kind=no_open_node]")
+        assert page.title().startswith(f"({before + 1}) ")
+        icon = page.get_attribute("link[rel=icon]", "href")
+        assert icon == f"/alerts/icon-{before + 1}.svg"
+        (text,) = page.evaluate("window.notified")
+        assert text.startswith("no open node: ")
+        page.click("tr[data-kind=no_open_node] >> text=Acknowledge…")
+        page.wait_for_selector("dialog[open] form")
+        window.confirm("Acknowledge")
+        page.wait_for_selector(f"#part-alert-bell[data-count='{before}']")
+    finally:
+        for node in NODES:
+            installation.call("POST", f"/api/nodes/{node}/uncordon/", {})
+        page.evaluate("localStorage.setItem('ginkgo-notify', 'off')")
+    page.wait_for_selector("#open-alerts tr[data-kind=no_open_node]", state="detached")
+
+
 def test_page_is_stale_while_the_server_is_silent(window, installation):
     web = installation.process_of("uvicorn")
     window.mark()
@@ -522,7 +599,12 @@ def test_escape_returns_the_focus_to_the_card_whose_menu_was_opened(window):
 
 
 def test_viewer_has_no_actions_and_a_manual_post_is_refused(viewer, installation):
-    assert viewer.page.locator("[data-dialog]").count() == 0
+    assert viewer.page.locator("[data-dialog], [draggable=true]").count() == 0
+    viewer.page.keyboard.press("Control+k")
+    viewer.page.keyboard.type("tech")
+    viewer.page.wait_for_selector("#palette [role=option]")
+    assert viewer.page.inner_text("#palette .palette-text") == "tech-hold"
+    viewer.page.keyboard.press("Escape")
     assert "vic · viewer" in viewer.page.inner_text(".user")
     token = viewer.page.input_value("[name=csrfmiddlewaretoken]")
     answer = viewer.page.request.post(

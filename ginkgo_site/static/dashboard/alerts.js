@@ -19,10 +19,10 @@ function showCount(count) {
 }
 
 function notify(newest, text) {
-  const seen = Number(localStorage.getItem(SEEN) || 0);
-  if (newest <= seen) return;
+  const seen = localStorage.getItem(SEEN); // null until the first page of this browser
+  if (seen !== null && newest <= Number(seen)) return;
   localStorage.setItem(SEEN, String(newest));
-  if (wanted() && seen) new Notification("Ginkgo", { body: text, tag: `ginkgo-alert-${newest}` });
+  if (wanted() && seen !== null) new Notification("Ginkgo", { body: text, tag: `ginkgo-alert-${newest}` });
 }
 
 function look() {

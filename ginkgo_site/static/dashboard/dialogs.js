@@ -49,10 +49,12 @@ export async function openDialog(address, from) {
   opener = openerOf(from);
   opening += 1;
   const mine = opening;
+  document.body.classList.add("loading");
   const response = await persist(
     () => request(address),
     () => showAwayForm(address),
   );
+  if (mine === opening) document.body.classList.remove("loading");
   if (!response || mine !== opening) return;
   if (response.redirected) {
     location.assign(address); // signed out: that page is the login

@@ -1,5 +1,6 @@
 // What the board shows, as its address says: `?q=xom&status=lost&trouble=1&group=zone&view=rows`.
 import { nodes, portfolios } from "./figures.js";
+import { isPageKey } from "./keys.js";
 
 const FIELDS = ["q", "status", "phase", "trouble", "group", "folded", "view"];
 const chosen = {};
@@ -110,8 +111,7 @@ export function startFilters() {
     choose({ group: event.target.value, folded: "" });
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest?.("input, textarea, select, dialog, [contenteditable]")) return;
+    if (!isPageKey(event, "/")) return;
     event.preventDefault();
     search.focus();
     search.select();

@@ -3,7 +3,15 @@
 import { morph } from "./morph.js";
 
 const PERIOD_MS = 3000;
+const MAX_FAILURES = 2; // in a row, before the page says so
 let busy = false;
+let failures = 0;
+
+function note(succeeded) {
+  failures = succeeded ? 0 : failures + 1;
+  const banner = document.getElementById("old-tables");
+  if (banner) banner.hidden = failures < MAX_FAILURES;
+}
 
 export async function refresh() {
   const elements = [...document.querySelectorAll("[data-refresh]")];
@@ -11,7 +19,8 @@ export async function refresh() {
   busy = true;
   try {
     const response = await fetch(location.href, { credentials: "same-origin" });
-    if (!response.ok || response.redirected) return;
+    note(response.ok && !response.redirected);
+    if (failures) return;
     const newPage = new DOMParser().parseFromString(await response.text(), "text/html");
     for (const element of elements) {
       const newElement = newPage.getElementById(element.id);

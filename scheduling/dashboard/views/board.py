@@ -32,7 +32,6 @@ def board(request: HttpRequest) -> HttpResponse:
         "figures": as_json_script(message_of(board_figures(page))),
         "plain_rows": plain_rows(page),
         "plain_node_rows": plain_node_rows(page),
-        "server_address": request.build_absolute_uri("/").rstrip("/"),
     }
     return render_page(request, "dashboard/board.html", context)
 

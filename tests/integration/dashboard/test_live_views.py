@@ -69,6 +69,16 @@ async def board_publisher(source):
     await asyncio.sleep(0.1)
 
 
+def test_open_board_of_a_fresh_installation_follows_its_first_steps():
+    def steps(*given: Any) -> str:
+        return render_view(board_fixture.fleet_view(*given), OPERATOR).parts["part-first-steps"]
+
+    node = board_fixture.node("node-1")
+    assert "No node has registered yet." in steps([], [])
+    assert "No portfolio yet." in steps([node], [])
+    assert "<h2>" not in steps([node], [board_fixture.portfolio("ibm-sma", "node-1")])
+
+
 async def test_first_message_has_all_parts_and_later_ones_only_changes(board_publisher, source):
     page = Page()
     board_publisher.subscribe(page, OPERATOR)

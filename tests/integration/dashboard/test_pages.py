@@ -12,7 +12,7 @@ from django.test import Client
 from ginkgo_site.env import CHECKOUT
 from scheduling.dashboard import context
 from scheduling.dashboard.actions import NODE_ACTIONS
-from scheduling.dashboard.views import actions, portfolio
+from scheduling.dashboard.views import actions, palette, portfolio
 from scheduling.decide.types import TargetAnswer
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
 from scheduling.observe.halts import HaltView
@@ -76,6 +76,20 @@ def operator(fleet):
 @pytest.fixture
 def viewer(fleet):
     return client_of("vic", "viewer")
+
+
+def test_palette_offers_actions_to_operators_only(operator, viewer, monkeypatch):
+    monkeypatch.setattr(palette, "read_fleet_view", board_fixture.busy_fleet)
+
+    def found(client: Client) -> dict:
+        return client.get("/palette.json").json()
+
+    for client, kinds in ((operator, {"page", "action"}), (viewer, {"page"})):
+        assert {entry["kind"] for entry in found(client)["entries"]} == kinds
+        (portfolios, _nodes) = found(client)["groups"]
+        rows = {name: allowed for name, _detail, allowed in portfolios["rows"]}
+        assert bool(rows["aapl-sma"]) == (client is operator)
+    assert Client().get("/palette.json").status_code == 302
 
 
 def text_of(answer) -> str:
@@ -324,11 +338,6 @@ def test_unreadable_fleet_is_not_shown_as_empty(operator, monkeypatch):
     assert "No node has registered yet" not in text_of(answer)
 
 
-def test_empty_fleet_shows_the_command_that_starts_a_node(operator, monkeypatch):
-    monkeypatch.setattr(context, "read_fleet_view", lambda: board_fixture.fleet_view([], []))
-    assert "bin/node --server http://testserver" in text_of(operator.get("/"))
-
-
 def test_freeze_is_a_banner_with_its_undo(operator, monkeypatch):
     class Frozen:
         at, by, reason, failover = board_fixture.ago(60), "mira", "exchange maintenance", False
@@ -364,6 +373,22 @@ def test_halted_fleet_has_the_first_and_reddest_banner(operator, viewer, monkeyp
     assert "Start 9 again" not in text_of(viewer.get("/"))
     chinese = text_of(operator.get("/", headers={"Accept-Language": "zh-hans"}))
     assert "9 个组合停止交易，直到操作员重新启动。" in chinese
+
+
+def test_board_of_a_fresh_installation_says_what_to_do_next(operator, viewer, monkeypatch):
+    def show(client: Client, *nodes) -> str:
+        fleet = board_fixture.fleet_view(list(nodes), [])
+        monkeypatch.setattr(context, "read_fleet_view", lambda: fleet)
+        return text_of(client.get("/"))
+
+    empty = show(operator)
+    assert "No node has registered yet." in empty
+    assert 'href="/add-node/" data-dialog' in empty
+    assert "An operator adds the first one." in show(viewer)
+    with_node = show(operator, board_fixture.node("node-1"))
+    assert "No portfolio yet." in with_node and 'href="/new-portfolio/"' in with_node
+    assert "No node has registered yet." not in with_node
+    assert "new-portfolio" not in show(viewer, board_fixture.node("node-1"))
 
 
 def test_portfolio_list_of_an_empty_installation_says_what_to_do(operator, viewer, monkeypatch):
