@@ -1,0 +1,346 @@
+"""What is wrong with an installation, from facts about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+#: Since when a process that works once a second is missed.
+SILENT_AFTER_S = 10.0
+#: The queue begins a task each 10 s; a busy worker needs up to 25 s for one.
+QUEUE_OVERDUE_S = 60.0
+#: Order ages and log times of two hosts differ by their clocks; leases go by the database's alone.
+CLOCK_WARNING_S, CLOCK_ERROR_S = 0.5, 5.0
+EXPIRES_SOON_S = 14 * 86_400.0
+DISK_WARNING_SHARE, DISK_ERROR_SHARE = 0.1, 0.02
+#: Sessions of one web process at most, and of a watcher with a worker.
+SESSIONS_OF_WEB, SESSIONS_BESIDE = 30, 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: what was found, what is wanted, and what helps."""
+
+    severity: Literal["error", "warning"]
+    topic: str
+    found: str
+    wanted: str
+    helps: str
+
+
+@dataclass(frozen=True)
+class GatewayFact:
+    host: str
+    pid: int | None
+    pulse_age_s: float
+
+
+@dataclass(frozen=True)
+class NodeFact:
+    name: str
+    status: str
+    token_expires_s: float | None  #: of the token that it used last; None: never
+    token_revoked: bool = False
+
+
+@dataclass(frozen=True)
+class DiskFact:
+    path: str
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class UrlFact:
+    """The answer of the address that nodes and browsers use."""
+
+    url: str
+    problem: str  #: empty: it is ready
+    certificate_expires_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Facts. Times are in seconds, on the database's clock unless they say otherwise."""
+
+    embedded: bool  #: `bin/up` runs the database: one machine, for trials
+    secret_key_given: bool
+    secrets_stored: int
+    keys_problem: str  #: why the keys of secrets cannot be used; empty: they can
+    server_version: int
+    supported_versions: tuple[int, int]
+    max_connections: int
+    standbys: int
+    clock_offset_s: float  #: of this host ahead of the database
+    clock_uncertainty_s: float
+    pending_migrations: int
+    unknown_migrations: tuple[str, ...]
+    gateways: tuple[GatewayFact, ...]
+    pass_age_s: float | None
+    watcher_age_s: float | None
+    queue_overdue_s: float | None  #: None: nothing is scheduled
+    nodes: tuple[NodeFact, ...]
+    operators: int
+    alert_channels: int
+    redis_problem: str | None  #: None: Redis is not used; empty: it answers
+    disks: tuple[DiskFact, ...] = ()
+    urls: tuple[UrlFact, ...] = ()
+    settings: tuple[Finding, ...] = field(default=())  #: what Django's own checks say
+
+
+def find_faults(facts: Installation) -> list[Finding]:
+    """Return what is wrong, errors first."""
+    findings = [
+        *facts.settings,
+        *_secrets(facts),
+        *_database(facts),
+        *_processes(facts),
+        *_nodes(facts),
+        *_around(facts),
+    ]
+    return sorted(findings, key=lambda finding: finding.severity)
+
+
+def _error(topic: str, found: str, wanted: str, helps: str) -> Finding:
+    return Finding("error", topic, found, wanted, helps)
+
+
+def _warning(topic: str, found: str, wanted: str, helps: str) -> Finding:
+    return Finding("warning", topic, found, wanted, helps)
+
+
+def _secrets(facts: Installation) -> Iterator[Finding]:
+    hosts = {gateway.host for gateway in facts.gateways}
+    if not facts.secret_key_given and len(hosts) > 1:
+        yield _error(
+            "secrets",
+            f"GINKGO_SECRET_KEY is not set, and web processes run on {len(hosts)} hosts: each "
+            "makes a key of its own, so a session of one is unknown to the others.",
+            "one key on all of them",
+            "Set GINKGO_SECRET_KEY to the same 50 random characters on every host.",
+        )
+    elif not facts.secret_key_given and not facts.embedded:
+        yield _warning(
+            "secrets",
+            "GINKGO_SECRET_KEY is not set: the key is a file below GINKGO_HOME of this host.",
+            "a key that a second web process can share",
+            "Set GINKGO_SECRET_KEY before there is a second host.",
+        )
+    if facts.keys_problem:
+        kind = _error if facts.secrets_stored else _warning
+        yield kind(
+            "secrets",
+            facts.keys_problem,
+            f"a key that reads the {facts.secrets_stored} stored secrets"
+            if facts.secrets_stored
+            else "a key for secrets, such as addresses of alerts",
+            "Set GINKGO_ENCRYPTION_KEYS to the same keys on every host "
+            "(manage.py secret key makes one).",
+        )
+
+
+def _database(facts: Installation) -> Iterator[Finding]:
+    oldest, newest = facts.supported_versions
+    major = facts.server_version // 10_000
+    if not oldest <= major <= newest:
+        yield _warning(
+            "database",
+            f"The database is PostgreSQL {major}, with which Ginkgo was not tried.",
+            f"{oldest} to {newest}",
+            "Use one of these versions, or try it on a copy first.",
+        )
+    needed = max(len(facts.gateways), 2) * SESSIONS_OF_WEB + SESSIONS_BESIDE
+    if facts.max_connections < needed:
+        yield _warning(
+            "database",
+            f"max_connections of the database is {facts.max_connections}.",
+            f"{needed} for {max(len(facts.gateways), 2)} web processes, a watcher and a worker",
+            f"Set max_connections = {needed} or more, and restart the database.",
+        )
+    if not facts.standbys and not facts.embedded:
+        yield _warning(
+            "database",
+            "The database has no standby, or this role may not see it: if its host is lost, "
+            "nothing trades until it is restored.",
+            "a synchronous standby",
+            "See docs/mechanisms/database.md: a standby, Patroni, or a managed database with one.",
+        )
+    if facts.pending_migrations:
+        yield _error(
+            "migrations",
+            f"{facts.pending_migrations} migrations of this version have not been applied.",
+            "none",
+            "Run manage.py migrate, before processes of this version start.",
+        )
+    if facts.unknown_migrations:
+        newest_name = facts.unknown_migrations[-1]
+        yield _warning(
+            "migrations",
+            f"The database has migrations that this version does not know, such as {newest_name}: "
+            "a newer version has migrated it.",
+            "the newer version here too",
+            "Upgrade this host. One version back works meanwhile.",
+        )
+
+
+def _processes(facts: Installation) -> Iterator[Finding]:
+    alive = [gateway for gateway in facts.gateways if gateway.pulse_age_s <= SILENT_AFTER_S]
+    if not alive:
+        yield _error(
+            "web",
+            "No web process has pulsed within "
+            f"{SILENT_AFTER_S:g} s: no node can commit or renew its lease.",
+            "one at least, better two",
+            "Start ginkgo-web; why it does not run is in its log.",
+        )
+    for gateway in facts.gateways:
+        if alive and gateway not in alive:
+            yield _warning(
+                "web",
+                f"The web process on {gateway.host}, pid {gateway.pid}, pulsed last "
+                f"{gateway.pulse_age_s:.0f} s ago and did not stop in order.",
+                "a pulse each second",
+                "Look whether it runs, and whether it reaches the database.",
+            )
+    if len(alive) == 1 and not facts.embedded:
+        yield _warning(
+            "web",
+            "One web process runs: while it restarts, no portfolio commits.",
+            "two or more, behind a proxy",
+            "Start another (docs/deploy.md).",
+        )
+    if facts.watcher_age_s is None or facts.watcher_age_s > SILENT_AFTER_S:
+        since = "never" if facts.watcher_age_s is None else f"{facts.watcher_age_s:.0f} s ago"
+        yield _warning(
+            "watcher",
+            f"A watcher looked last: {since}. Without one, failover waits for the worker's pass.",
+            "a look each second",
+            "Start ginkgo-watcher.",
+        )
+    if facts.pass_age_s is None or facts.pass_age_s > QUEUE_OVERDUE_S:
+        since = "never" if facts.pass_age_s is None else f"{facts.pass_age_s:.0f} s ago"
+        yield _error(
+            "passes",
+            f"The last whole pass ended: {since}. No lost node is found and nothing is placed.",
+            "one within 30 s",
+            "Start ginkgo-watcher and ginkgo-worker; why a pass fails is in their logs.",
+        )
+    if facts.queue_overdue_s is None:
+        yield _error(
+            "worker",
+            "Nothing is scheduled in the queue.",
+            "the tasks that migrate installs",
+            "Run manage.py migrate.",
+        )
+    elif facts.queue_overdue_s > QUEUE_OVERDUE_S:
+        yield _error(
+            "worker",
+            f"A task of the queue is due for {facts.queue_overdue_s:.0f} s: no worker runs.",
+            "tasks begun within seconds",
+            "Start ginkgo-worker. Alerts are delivered and old rows pruned by it.",
+        )
+
+
+def _nodes(facts: Installation) -> Iterator[Finding]:
+    living = [node for node in facts.nodes if node.status == "alive"]
+    if not living:
+        yield _error(
+            "nodes",
+            f"Of {len(facts.nodes)} nodes none is alive.",
+            "one at least, and room for its loss on others",
+            "Start node daemons (docs/deploy.md).",
+        )
+    lost = [node.name for node in facts.nodes if node.status == "lost"]
+    if living and lost:
+        yield _warning(
+            "nodes",
+            f"Lost: {_names(lost)}.",
+            "every node alive, or forgotten",
+            "Start its daemon again; for one that is gone for good, manage.py forget_node.",
+        )
+    revoked = [node.name for node in living if node.token_revoked]
+    if revoked:
+        yield _error(
+            "tokens",
+            f"The token that {_names(revoked)} used last is revoked.",
+            "a valid token",
+            "manage.py create_node_token, and restart the daemon with it.",
+        )
+    for node in living:
+        left_s = node.token_expires_s
+        if left_s is None or node.token_revoked or left_s > EXPIRES_SOON_S:
+            continue
+        kind = _error if left_s <= 0 else _warning
+        when = "has expired" if left_s <= 0 else f"expires in {left_s / 86_400:.1f} days"
+        yield kind(
+            "tokens",
+            f"The token of {node.name} {when}.",
+            f"more than {EXPIRES_SOON_S / 86_400:.0f} days, or no end",
+            f"manage.py create_node_token {node.name}, and restart its daemon with it.",
+        )
+
+
+def _around(facts: Installation) -> Iterator[Finding]:
+    offset_s = abs(facts.clock_offset_s) - facts.clock_uncertainty_s
+    if offset_s > CLOCK_WARNING_S:
+        kind = _error if offset_s > CLOCK_ERROR_S else _warning
+        ahead = "ahead of" if facts.clock_offset_s > 0 else "behind"
+        yield kind(
+            "clock",
+            f"The clock of this host is {abs(facts.clock_offset_s):.1f} s {ahead} the database's.",
+            f"within {CLOCK_WARNING_S:g} s",
+            "Run chrony or systemd-timesyncd on both hosts.",
+        )
+    for disk in facts.disks:
+        share = disk.free_bytes / max(disk.total_bytes, 1)
+        if share < DISK_WARNING_SHARE:
+            yield (_error if share < DISK_ERROR_SHARE else _warning)(
+                "disk",
+                f"{disk.path} has {disk.free_bytes / 1e9:.1f} GB free, {share:.0%} of its disk.",
+                f"{DISK_WARNING_SHARE:.0%}",
+                "Make room, or name another folder (GINKGO_HOME, GINKGO_ARCHIVE).",
+            )
+    if facts.redis_problem:
+        yield _error(
+            "redis",
+            f"Redis does not answer: {facts.redis_problem}. Pushes wait for the next heartbeat, "
+            "and open boards for a reload.",
+            "an answer within a second",
+            "Start it, correct REDIS_URL, or unset it: PostgreSQL carries pushes as well.",
+        )
+    for url in facts.urls:
+        left_s = url.certificate_expires_s
+        if url.problem:
+            yield _error(
+                "url",
+                f"{url.url} is not ready: {url.problem}",
+                "200 from /api/readyz/",
+                "Look at the proxy, its certificate, and the web processes behind it.",
+            )
+        elif left_s is not None and left_s < EXPIRES_SOON_S:
+            yield _warning(
+                "url",
+                f"The certificate of {url.url} expires in {left_s / 86_400:.1f} days.",
+                f"more than {EXPIRES_SOON_S / 86_400:.0f} days",
+                "Renew it.",
+            )
+    if not facts.operators:
+        yield _warning(
+            "people",
+            "No active user may act: nobody can halt anything.",
+            "an operator",
+            "manage.py createsuperuser, then make operators under People.",
+        )
+    if not facts.alert_channels and not facts.embedded:
+        yield _warning(
+            "alerts",
+            "Alerts are sent nowhere.",
+            "a channel",
+            "manage.py alert_channel, or GINKGO_ALERT_URL.",
+        )
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:10])
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown

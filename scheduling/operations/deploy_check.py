@@ -1,0 +1,235 @@
+"""Collect the facts of an installation from this host, and judge them."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography.fernet import MultiFernet
+from django.conf import settings
+from django.core import checks
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from ginkgo_site import encryption_keys
+from ginkgo_site.encryption_keys import KeysUnavailable
+from ginkgo_site.sessions import NEWEST_VERSION, OLDEST_VERSION, find_unusable
+from portfolios import validation
+from scheduling.db.transaction import execute
+from scheduling.decide.deploy_check import (
+    DiskFact,
+    Finding,
+    Installation,
+    UrlFact,
+    find_faults,
+)
+from scheduling.errors import Invalid
+from scheduling.observe.installation import read_installation
+
+URL_LIMIT_S = 5.0
+REDIS_LIMIT_S = 1.0
+#: Of Django; each has the cause that `ginkgo.E011` names: GINKGO_HTTPS is not set.
+_FOLLOW_FROM_PLAIN_HTTP = {"security.W004", "security.W008", "security.W012", "security.W016"}
+
+
+@dataclass(frozen=True)
+class DeployCheck:
+    """The findings, errors first."""
+
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+
+def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployCheck:
+    """Return what is wrong with this installation. Changes nothing.
+
+    `urls` are addresses that nodes and browsers use; `ca` is a file of authorities for them.
+    """
+    context = _tls(ca)
+    addresses = tuple(_ask_url(url, context) for url in urls)
+    try:
+        connection.ensure_connection()
+    except DatabaseError as error:
+        return DeployCheck([_database_away(error)])
+    pending, unknown = _migrations()
+    said = _django_checks()
+    if pending or not connection.introspection.table_names():
+        # The other facts are read from tables that may not exist yet.
+        return DeployCheck([*said, _unmigrated(pending)])
+    facts = execute(read_installation())
+    env = settings.GINKGO
+    installation = Installation(
+        embedded=env.database_is_embedded,
+        secret_key_given=env.secret_key is not None,
+        secrets_stored=facts.database.secrets_stored,
+        keys_problem=_keys_problem(),
+        server_version=facts.database.server_version,
+        supported_versions=(OLDEST_VERSION, NEWEST_VERSION),
+        max_connections=facts.database.max_connections,
+        standbys=facts.database.standbys,
+        clock_offset_s=facts.clock_offset_s,
+        clock_uncertainty_s=facts.clock_uncertainty_s,
+        pending_migrations=pending,
+        unknown_migrations=unknown,
+        gateways=facts.gateways,
+        pass_age_s=facts.passes.get("pass"),
+        watcher_age_s=facts.passes.get("watcher"),
+        queue_overdue_s=facts.database.queue_overdue_s,
+        nodes=facts.nodes,
+        operators=facts.database.operators,
+        alert_channels=facts.database.alert_channels,
+        redis_problem=_redis_problem(),
+        disks=_disks(),
+        urls=addresses,
+        settings=tuple(said),
+    )
+    return DeployCheck(find_faults(installation))
+
+
+def _database_away(error: DatabaseError) -> Finding:
+    unusable = find_unusable(error)
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return Finding(
+        "error",
+        "database",
+        str(unusable) if unusable else f"The database does not answer: {first}.",
+        f"a PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION} that answers",
+        "See the sentence." if unusable else "Start it, or correct DATABASE_URL.",
+    )
+
+
+def _unmigrated(pending: int) -> Finding:
+    return Finding(
+        "error",
+        "migrations",
+        f"{pending} migrations of this version have not been applied; nothing else was looked at.",
+        "none",
+        "Run manage.py migrate, before processes of this version start.",
+    )
+
+
+def _migrations() -> tuple[int, tuple[str, ...]]:
+    """Return how many migrations are missing, and those that only a newer version knows."""
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    known = set(executor.loader.disk_migrations)
+    ours = {"portfolios", "scheduling"}
+    replaced = {name for m in executor.loader.disk_migrations.values() for name in m.replaces or []}
+    unknown = [
+        f"{app}.{name}"
+        for app, name in executor.loader.applied_migrations
+        if app in ours and (app, name) not in known | replaced
+    ]
+    return len(missing), tuple(sorted(unknown))
+
+
+def _django_checks() -> list[Finding]:
+    """Return what the system checks say, those of a deployment and of the database included."""
+    messages = checks.run_checks(include_deployment_checks=True, databases=["default"])
+    ids = {message.id for message in messages}
+    return [
+        Finding(
+            "error" if message.level >= checks.ERROR else "warning",
+            f"{message.id}",
+            str(message.msg),
+            "a setting that is safe where something real depends on it",
+            str(message.hint or "See the documentation of this check."),
+        )
+        for message in messages
+        if not message.is_silenced()
+        and message.level >= checks.WARNING
+        and not ("ginkgo.E011" in ids and message.id in _FOLLOW_FROM_PLAIN_HTTP)
+    ]
+
+
+def _keys_problem() -> str:
+    env = settings.GINKGO
+    try:
+        keys = encryption_keys.parse(env.encryption_keys)
+        MultiFernet(keys or encryption_keys.read_file(env.encryption_keys_file))
+    except KeysUnavailable as error:
+        return str(error)
+    return ""
+
+
+def _disks() -> tuple[DiskFact, ...]:
+    env = settings.GINKGO
+    folders = {folder for folder in (env.home, env.archive) if folder.exists()}
+    found = []
+    for folder in sorted(folders):
+        usage = shutil.disk_usage(folder)
+        found.append(DiskFact(str(folder), usage.free, usage.total))
+    return tuple(found)
+
+
+def _redis_problem() -> str | None:
+    if settings.GINKGO.redis_url is None:
+        return None
+    import redis
+
+    client = redis.Redis.from_url(
+        settings.GINKGO.redis_url,
+        socket_timeout=REDIS_LIMIT_S,
+        socket_connect_timeout=REDIS_LIMIT_S,
+    )
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        return str(error).strip() or type(error).__name__
+    finally:
+        client.close()
+    return ""
+
+
+def _tls(ca: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=None if ca is None else str(ca))
+    except OSError as error:
+        raise Invalid(
+            [validation.error("ca", "malformed", f"{ca} cannot be read as certificates: {error}")]
+        ) from None
+
+
+def _ask_url(url: str, context: ssl.SSLContext) -> UrlFact:
+    """Ask an address whether a web process behind it is ready, as a proxy does."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return UrlFact(url, "it is not an address such as https://ginkgo.example.org.")
+    asking: http.client.HTTPConnection
+    if parts.scheme == "https":
+        asking = http.client.HTTPSConnection(
+            parts.hostname, parts.port, timeout=URL_LIMIT_S, context=context
+        )
+    else:
+        asking = http.client.HTTPConnection(parts.hostname, parts.port, timeout=URL_LIMIT_S)
+    try:
+        asking.request("GET", "/api/readyz/")
+        expires_s = _certificate_expires_s(asking.sock)
+        answer = asking.getresponse()
+        body = answer.read(2_000).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        return UrlFact(url, f"{error or type(error).__name__}.")
+    finally:
+        asking.close()
+    problem = "" if answer.status == 200 else f"it answers {answer.status}: {body.strip()[:200]}"
+    return UrlFact(url, problem, expires_s)
+
+
+def _certificate_expires_s(sock: socket.socket | Any) -> float | None:
+    if not isinstance(sock, ssl.SSLSocket):
+        return None
+    ends = (sock.getpeercert() or {}).get("notAfter")
+    return None if ends is None else ssl.cert_time_to_seconds(str(ends)) - time.time()

@@ -1,0 +1,80 @@
+"""manage.py deploy_check: facts of a real database, findings, exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import connection
+from django.utils import timezone
+
+from scheduling.models import Gateway, Node, NodeToken, PassLock
+
+pytestmark = pytest.mark.django_db
+
+
+def checked(*arguments: str) -> tuple[int, dict[str, Any]]:
+    out, code = io.StringIO(), 0
+    try:
+        call_command("deploy_check", *arguments, json=True, stdout=out)
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    return code, json.loads(out.getvalue())
+
+
+def topics(document: dict[str, Any]) -> set[str]:
+    return {finding["topic"] for finding in document["findings"]}
+
+
+def test_an_installation_of_which_nothing_runs_and_one_that_runs() -> None:
+    code, document = checked("--url", "http://127.0.0.1:9")
+    assert code == 1
+    assert document["errors"] == sum(f["severity"] == "error" for f in document["findings"])
+    assert {"ginkgo.E011", "web", "passes", "nodes", "url", "people"} <= topics(document)
+    assert "security.W008" not in topics(document)  # one cause, one finding
+
+    now = timezone.now()
+    node = Node.objects.create(name="n1", status="alive")
+    NodeToken.objects.create(
+        node=node, sha256="a" * 64, expires_at=now + timedelta(days=2), last_used_at=now
+    )
+    NodeToken.objects.create(node=node, sha256="b" * 64)
+    for number in (1, 2):
+        Gateway.objects.create(
+            id=f"00000000-0000-0000-0000-00000000000{number}",
+            host="vm",
+            pid=number,
+            serving_since=now,
+            pulsed_at=now,
+        )
+    for name in ("pass", "watcher"):
+        PassLock.objects.update_or_create(
+            name=name, defaults={"holder": "w", "until": now, "failover_ran_at": now}
+        )
+    get_user_model().objects.create_superuser("ann", password="x")
+    _, document = checked()
+    assert not {"web", "passes", "watcher", "nodes", "people", "migrations"} & topics(document)
+    (token,) = [finding for finding in document["findings"] if finding["topic"] == "tokens"]
+    assert "The token of n1 expires in" in token["found"]
+
+
+def test_a_migration_that_is_missing_and_one_of_a_newer_version() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO django_migrations (app, name, applied)"
+            " VALUES ('scheduling', '9999_later', now())"
+        )
+        _, document = checked()
+        (newer,) = [f for f in document["findings"] if f["topic"] == "migrations"]
+        assert "scheduling.9999_later" in newer["found"]
+        cursor.execute(
+            "DELETE FROM django_migrations WHERE app = 'scheduling' AND name LIKE '0031%'"
+        )
+    code, document = checked()
+    assert code == 1
+    assert document["findings"][-1]["found"].startswith("1 migrations of this version have not")

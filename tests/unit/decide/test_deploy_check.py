@@ -1,0 +1,126 @@
+"""What is wrong with an installation follows from facts about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scheduling.decide.deploy_check import (
+    DiskFact,
+    Finding,
+    GatewayFact,
+    Installation,
+    NodeFact,
+    UrlFact,
+    find_faults,
+)
+
+DAY_S = 86_400.0
+SOUND = Installation(
+    embedded=False,
+    secret_key_given=True,
+    secrets_stored=2,
+    keys_problem="",
+    server_version=180_001,
+    supported_versions=(15, 18),
+    max_connections=100,
+    standbys=1,
+    clock_offset_s=0.01,
+    clock_uncertainty_s=0.001,
+    pending_migrations=0,
+    unknown_migrations=(),
+    gateways=(GatewayFact("a", 1, 0.5), GatewayFact("b", 2, 0.9)),
+    pass_age_s=1.0,
+    watcher_age_s=0.5,
+    queue_overdue_s=-3.0,
+    nodes=(NodeFact("n1", "alive", None), NodeFact("n2", "alive", 90 * DAY_S)),
+    operators=1,
+    alert_channels=1,
+    redis_problem="",
+    disks=(DiskFact("/var/lib/ginkgo", 50, 100),),
+    urls=(UrlFact("https://g", "", 60 * DAY_S),),
+)
+
+
+def test_nothing_is_wrong_with_a_sound_installation() -> None:
+    assert find_faults(SOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "severity", "topic", "words"),
+    [
+        ({"secret_key_given": False}, "error", "secrets", "run on 2 hosts"),
+        ({"keys_problem": "No key."}, "error", "secrets", "No key."),
+        ({"keys_problem": "No key.", "secrets_stored": 0}, "warning", "secrets", "No key."),
+        ({"server_version": 190_000}, "warning", "database", "PostgreSQL 19"),
+        ({"max_connections": 69}, "warning", "database", "max_connections of the database is 69"),
+        ({"standbys": 0}, "warning", "database", "no standby"),
+        ({"pending_migrations": 3}, "error", "migrations", "3 migrations"),
+        ({"unknown_migrations": ("s.0009_x",)}, "warning", "migrations", "s.0009_x"),
+        ({"gateways": ()}, "error", "web", "No web process has pulsed"),
+        ({"gateways": (GatewayFact("a", 1, 11.0),)}, "error", "web", "No web process has pulsed"),
+        ({"gateways": (GatewayFact("a", 1, 0.1),)}, "warning", "web", "One web process runs"),
+        ({"watcher_age_s": 11.0}, "warning", "watcher", "11 s ago"),
+        ({"watcher_age_s": None}, "warning", "watcher", "never"),
+        ({"pass_age_s": 61.0}, "error", "passes", "61 s ago"),
+        ({"queue_overdue_s": 61.0}, "error", "worker", "due for 61 s"),
+        ({"queue_overdue_s": None}, "error", "worker", "Nothing is scheduled"),
+        ({"nodes": ()}, "error", "nodes", "none is alive"),
+        ({"clock_offset_s": -0.6}, "warning", "clock", "0.6 s behind the database's"),
+        ({"clock_offset_s": 5.1}, "error", "clock", "5.1 s ahead of the database's"),
+        ({"redis_problem": "refused"}, "error", "redis", "does not answer: refused"),
+        ({"disks": (DiskFact("/d", 9, 100),)}, "warning", "disk", "9% of its disk"),
+        ({"disks": (DiskFact("/d", 1, 100),)}, "error", "disk", "1% of its disk"),
+        ({"urls": (UrlFact("https://g", "it answers 503"),)}, "error", "url", "answers 503"),
+        ({"urls": (UrlFact("https://g", "", 2 * DAY_S),)}, "warning", "url", "in 2.0 days"),
+        ({"operators": 0}, "warning", "people", "nobody can halt"),
+        ({"alert_channels": 0}, "warning", "alerts", "sent nowhere"),
+    ],
+)
+def test_each_fault_is_found_alone(
+    change: dict[str, Any], severity: str, topic: str, words: str
+) -> None:
+    (finding,) = find_faults(replace(SOUND, **change))
+    assert (finding.severity, finding.topic) == (severity, topic)
+    assert words in finding.found
+    assert finding.wanted
+    assert finding.helps
+
+
+@pytest.mark.parametrize(
+    ("node", "severity", "words"),
+    [
+        (NodeFact("n2", "lost", None), "warning", "Lost: n2."),
+        (NodeFact("n2", "alive", None, token_revoked=True), "error", "is revoked"),
+        (NodeFact("n2", "alive", -5.0), "error", "has expired"),
+        (NodeFact("n2", "alive", 3 * DAY_S), "warning", "expires in 3.0 days"),
+    ],
+)
+def test_nodes_and_their_tokens(node: NodeFact, severity: str, words: str) -> None:
+    (finding,) = find_faults(replace(SOUND, nodes=(NodeFact("n1", "alive", None), node)))
+    assert finding.severity == severity
+    assert words in finding.found
+
+
+def test_a_dead_web_process_beside_a_living_one_is_named() -> None:
+    gateways = (*SOUND.gateways, GatewayFact("c", 7, 40.0))
+    (finding,) = find_faults(replace(SOUND, gateways=gateways))
+    assert "on c, pid 7, pulsed last 40 s ago" in finding.found
+
+
+def test_slow_answers_of_the_database_are_no_offset_of_the_clock() -> None:
+    assert find_faults(replace(SOUND, clock_offset_s=2.0, clock_uncertainty_s=1.9)) == []
+
+
+def test_on_one_machine_for_trials_less_is_asked_for() -> None:
+    trial = {"embedded": True, "secret_key_given": False, "standbys": 0, "alert_channels": 0}
+    one = (GatewayFact("a", 1, 0.1),)
+    assert find_faults(replace(SOUND, **trial, gateways=one)) == []
+
+
+def test_errors_come_first() -> None:
+    said = (Finding("warning", "w", "f", "w", "h"),)
+    found = find_faults(replace(SOUND, settings=said, nodes=()))
+    assert [finding.severity for finding in found] == ["error", "warning"]
