@@ -115,7 +115,12 @@ def test_slow_answers_of_the_database_are_no_offset_of_the_clock() -> None:
 
 
 def test_on_one_machine_for_trials_less_is_asked_for() -> None:
-    trial = {"embedded": True, "secret_key_given": False, "standbys": 0, "alert_channels": 0}
+    trial: dict[str, Any] = {
+        "embedded": True,
+        "secret_key_given": False,
+        "standbys": 0,
+        "alert_channels": 0,
+    }
     one = (GatewayFact("a", 1, 0.1),)
     assert find_faults(replace(SOUND, **trial, gateways=one)) == []
 
