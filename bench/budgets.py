@@ -1,11 +1,13 @@
 """Measure migrate, reload, create and the loss or restart of a daemon against their time budgets.
 
-    bin/bench budgets [MOVES=100] [RELOADS=100] [KILLS=30]
+    bin/bench budgets [MOVES=100] [RELOADS=100] [KILLS=30] [ROLL_OUTS=2]
 
 Runs `bin/up` with the product's time limits on real prices, and measures these paths twice: with
 pushes, and with every push lost inside the database.
 
 - `migrate`, `reload`: requested through the API, one after another; until the handoff is done.
+- `roll-out`: a new version is rolled out over nine portfolios that trade, three at a time after
+  the canary; request to done is that of each reload.
 - `create`: 20 portfolios are created and deleted; until the first commit.
 - `kill -9`: a daemon is killed; until each of its portfolios has committed elsewhere.
 - `frozen`: a daemon and its processes get SIGSTOP; until the same. A tenth as often as `kill -9`,
@@ -26,16 +28,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
-from chaos.harness.cluster import CANARIES, Cluster
+from chaos.harness.cluster import CANARIES, SHARES, Cluster
 from chaos.harness.installation import temporary_home
 from chaos.harness.observation import DEMO_NODES, ClusterRun, wait_for
 from chaos.harness.processes import process_tree, suspended
+from chaos.harness.turns import add_turns
 
 #: Path → budgets of the design, with pushes and with every push lost: s from request to done or to
 #: the first commit elsewhere, ms of the pause's p50 and p99.
 BUDGETS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "migrate": ((2, 100, 500), (10, 5000, 5000)),
     "reload": ((2, 100, 500), (10, 5000, 5000)),
+    "roll-out": ((2, 50, 500), (10, 5000, 5000)),
     "kill -9": ((5, 5000, 5000), (33, 33_000, 33_000)),
     "frozen": ((33, 33_000, 33_000), (33, 33_000, 33_000)),
     "restart": ((5, 5000, 5000), (10, 10_000, 10_000)),
@@ -44,9 +48,9 @@ BUDGETS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def main() -> None:
-    moves, reloads, kills = (
+    moves, reloads, kills, roll_outs = (
         int(sys.argv[n]) if len(sys.argv) > n else default
-        for n, default in ((1, 100), (2, 100), (3, 30))
+        for n, default in ((1, 100), (2, 100), (3, 30), (4, 2))
     )
     is_met = True
     with temporary_home() as home:
@@ -57,7 +61,7 @@ def main() -> None:
                 ("pushed", nullcontext),
                 ("every push lost", cluster.pushes_lost),
             ):
-                for row in measured(cluster, pushes, silence, moves, reloads, kills):
+                for row in measured(cluster, pushes, silence, moves, reloads, kills, roll_outs):
                     print(json.dumps(row), flush=True)
                     is_met = is_met and bool(row["met"])
             cluster.wait_until_converged()
@@ -75,14 +79,17 @@ def measured(
     moves: int,
     reloads: int,
     kills: int,
+    roll_outs: int,
 ) -> Iterator[dict[str, object]]:
     """Yield the rows of one of the two measurements."""
     cluster.wait_until_converged()
     with silence():
-        done = [migrate(cluster, number) for number in range(moves)]
-        yield from rows("migrate", pushes, *zip(*done, strict=True))
-        done = [reload(cluster, number) for number in range(reloads)]
-        yield from rows("reload", pushes, *zip(*done, strict=True))
+        for path, change, times in (("migrate", migrate, moves), ("reload", reload, reloads)):
+            if done := [change(cluster, number) for number in range(times)]:
+                yield from rows(path, pushes, *zip(*done, strict=True))
+        if roll_outs:
+            done = list(roll_out(cluster, roll_outs))
+            yield from rows("roll-out", pushes, *zip(*done, strict=True))
         yield from rows("create", pushes, [create(cluster, number, pushes) for number in range(20)])
     took, pauses = [], []
     for number in range(kills):
@@ -91,6 +98,8 @@ def measured(
             one, of_one = kill(cluster, DEMO_NODES[number % 3])
         took.append(one)
         pauses += of_one
+    if not kills:
+        return
     yield from rows("kill -9", pushes, took, pauses)
     times = max(kills // 10, 1)
     took, pauses = [], []
@@ -119,6 +128,33 @@ def reload(cluster: Cluster, number: int) -> tuple[float, float]:
     done = cluster.wait_for_handoff(answer.json["id"], 60)
     assert done["state"] == "done", done
     return figures_of(done)
+
+
+def roll_out(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
+    """Roll new versions out over nine portfolios. Yield the figures of each one's reloads."""
+    names, began = [f"rolled-{n}" for n in range(1, 10)], int(time.time())
+    first = add_turns(cluster, f"0.{began}")
+    for name in names:
+        body = {"name": name, "strategy": "turns", "symbols": SHARES, "artifact": first}
+        answer = cluster.call("POST", "/api/portfolios/", body)
+        assert answer.status == 201, answer.text
+    for number in range(1, times + 1):
+        done = cluster.manage(
+            "roll_out", add_turns(cluster, f"{number}.{began}"), "--portfolios", ",".join(names),
+            "--at-a-time", "3", "--canary-seconds", "1", "--wait", "400",
+        )  # fmt: skip
+        assert {item["state"] for item in done["items"]} == {"done"}, done
+        found = cluster.query(
+            "SELECT extract(epoch FROM h.finished_at - h.requested_at), h.pause_ms"
+            " FROM scheduling_rolloutitem i JOIN scheduling_handoff h"
+            " ON h.portfolio_id = i.portfolio_id AND h.to_revision = i.to_revision"
+            " WHERE i.roll_out_id = %s AND h.kind = 'reload' AND h.state = 'done'",
+            done["id"],
+        )
+        assert len(found) == len(names), found
+        yield from ((float(took_s), float(pause_ms)) for took_s, pause_ms in found)
+    for name in names:
+        cluster.call("DELETE", f"/api/portfolios/{name}/")
 
 
 def figures_of(handoff: dict[str, str]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import psutil
 from chaos.faults.fault import Fault
 from chaos.harness.cluster import SHARES
 from chaos.harness.processes import process_tree
-from chaos.harness.turns import add_turns
+from chaos.harness.turns import BROKEN, add_turns
 from chaos.runner.fault_context import (
     BUDGET_FACTOR,
     RESTART_LIMIT_S,
@@ -24,9 +24,11 @@ from chaos.runner.fault_context import (
 
 #: They stay, so that the verification at the end covers all their revisions.
 PORTFOLIOS = ("rolled-1", "rolled-2", "rolled-3")
-_UNPROVEN = """
-SELECT p.name FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
-WHERE p.name = ANY(%s) AND p.archived_at IS NULL AND r.good_revision IS NULL
+_RUNS_A_GOOD_REVISION = """
+SELECT r.phase = 'running' AND v.status = 'good'
+FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = r.revision
+WHERE p.name = %s AND p.archived_at IS NULL
 """
 ENDED = ("finished", "stopped", "back")
 #: Deadlines of the roll-out's own states may have to pass, if a kill made a portfolio late.
@@ -48,6 +50,36 @@ def ended_by_an_operator(context: FaultContext) -> None:
     verb = context.rng.choice(("stop", "back"))
     context.call_api(f"/api/roll-outs/{number}/{verb}/", {"reason": "chaos"})
     _expect_end(context, number)
+
+
+def bad_version(context: FaultContext) -> None:
+    """A version that fails at its start or its first events is rolled out; nothing keeps it."""
+    way = context.rng.choice(BROKEN)
+    number = _begin(context, _add_version(context, broken=way))
+    context.note(f"fails {way}")
+    if not _expect_end(context, number, "stopped"):
+        return
+    items = _items(context, number)
+    if "rejected" not in [state for _, state in items]:
+        context.report("I11", f"no portfolio of roll-out {number} is rejected", {"items": items})
+    context.expect(
+        lambda: all(
+            context.cluster.query(_RUNS_A_GOOD_REVISION, name) == [(True,)] for name, _ in items
+        ),
+        30 * BUDGET_FACTOR,
+        f"the portfolios of roll-out {number} running their good revisions",
+        "I11",
+    )
+    context.expect(
+        lambda: context.cluster.query(
+            "SELECT 1 FROM scheduling_alert WHERE key = %s", f"roll-out:{number}"
+        ),
+        30 * BUDGET_FACTOR,
+        f"an alert that roll-out {number} stopped",
+        "I12",
+    )
+    context.call_api(f"/api/roll-outs/{number}/back/", {"reason": "chaos"})
+    _expect_end(context, number, "back")
 
 
 def killed_in_roll_out(context: FaultContext) -> None:
@@ -92,9 +124,9 @@ def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
             process.kill()
 
 
-def _add_version(context: FaultContext) -> str:
+def _add_version(context: FaultContext, broken: str = "") -> str:
     """Upload a version that no other one is equal to. Return its hash."""
-    return add_turns(context.cluster, f"1.{context.rng.getrandbits(40)}")
+    return add_turns(context.cluster, f"1.{context.rng.getrandbits(40)}", broken=broken)
 
 
 def _begin(context: FaultContext, artifact: str) -> int | None:
@@ -105,13 +137,6 @@ def _begin(context: FaultContext, artifact: str) -> int | None:
         for name in missing:
             made = {"name": name, "strategy": "turns", "symbols": SHARES, "artifact": first}
             context.call_api("/api/portfolios/", made)
-    # A bad version is rejected only if there is a good one to return to.
-    context.expect(
-        lambda: not context.cluster.query(_UNPROVEN, list(PORTFOLIOS)),
-        60 * BUDGET_FACTOR,
-        "the portfolios of roll-outs proven",
-        "I8",
-    )
     body: dict[str, Any] = {
         "artifact": artifact,
         "portfolios": list(PORTFOLIOS),
@@ -162,6 +187,7 @@ def _items(context: FaultContext, number: int) -> list[tuple[Any, ...]]:
 
 FAULTS = (
     Fault("roll-out", good_version, 20, is_load=True),
+    Fault("roll-out-of-bad-version", bad_version, 20, is_load=True),
     Fault("roll-out-ended", ended_by_an_operator, 20, is_load=True),
     Fault("kill-in-roll-out", killed_in_roll_out, 30, alone=True),
 )

@@ -8,8 +8,10 @@ from pathlib import Path
 from chaos.harness.cluster import Cluster
 from chaos.harness.wheels import build_wheel
 
-#: Buys and sells one share by turns. `{raises}` is what a version does at its third event.
+#: Buys and sells one share by turns. A broken version does something else at one point of these.
 TURNS = '''
+import os
+
 import msgspec
 
 from portfolios.strategies.base import OrderIntent, Strategy
@@ -25,10 +27,17 @@ class Turns(Strategy):
     name = "turns"
     parameters_type = TurnsParameters
 
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        if {broken} == "at its start":
+            raise ValueError("version {version} is wrong")
+
     def on_event(self, ctx, state, event):
         seen = state["{version}"] = state.get("{version}", 0) + 1
-        if {raises} and seen == 3:
+        if ({broken}, seen) in (("at its first event", 1), ("at its third event", 3)):
             raise ValueError("version {version} is wrong")
+        if {broken} == "by exiting" and seen == 2:
+            os._exit(3)
         if len(state) > 5:
             del state[next(iter(state))]
         if ctx.has_open_order(event.symbol):
@@ -38,13 +47,18 @@ class Turns(Strategy):
 '''
 
 
-def add_turns(cluster: Cluster, version: str, *, raises: bool = False) -> str:
-    """Build and upload a version of the strategy `turns`. Return its hash."""
+#: How a version can be broken.
+BROKEN = ("at its start", "at its first event", "at its third event", "by exiting")
+
+
+def add_turns(cluster: Cluster, version: str, *, broken: str = "") -> str:
+    """Build and upload a version of the strategy `turns`, broken in one of the ways of BROKEN or
+    in none. Return its hash."""
     name, wheel = build_wheel(
         "turns-demo",
         version,
         {"turns_demo/__init__.py": TURNS.replace("{version}", version).replace(
-            "{raises}", str(raises))},
+            "{broken}", repr(broken))},
         entry_points="[ginkgo.strategies]\nturns = turns_demo:Turns\n",
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="ginkgo-wheel-") as folder:

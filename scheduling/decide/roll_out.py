@@ -44,7 +44,7 @@ class Limits:
     build_s: float  #: added where the node may have to build the artifact's environment
     good_s: float  #: after its first commit a revision runs this long to be good
     prove_s: float  #: further time in which an event has to prove it
-    ready_s: float  #: for a portfolio without an owner, or in another handoff
+    ready_s: float  #: for a portfolio without an owner, unproven, or in another handoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Item:
     wanted: int = 1  #: the portfolio's wanted revision
     running: int | None = None  #: committed under by its present owner; None: none has
     has_owner: bool = True
+    has_good: bool = True  #: a proven revision, to which a bad one falls back
     has_progress: bool = False  #: an event was committed under the present owner
     status: str = "unproven"  #: of `to_revision`
     status_reason: str = ""
@@ -168,10 +169,9 @@ def _start_next(
         if len(start) >= free:
             break
         reason = _skip_reason(item)
-        if reason is None and not (item.has_owner and not item.in_handoff):
+        if reason is None and (code := _not_ready(item)):
             if changes or roll_out.now <= last_change + limits.ready_s:
                 continue  # another may go first
-            code = "roll_out_in_handoff" if item.has_owner else "roll_out_no_owner"
             reason = Reason(code, {"limit_s": limits.ready_s})
         if reason is None:
             start.append(item)
@@ -189,6 +189,16 @@ def _skip_reason(item: Item) -> Reason | None:
     if item.is_stopped:
         return Reason("roll_out_not_running", {"state": item.phase_to_show})
     return item.lacks
+
+
+def _not_ready(item: Item) -> str:
+    """Return the code of why an item is not started now, or an empty text if it can be."""
+    if not item.has_owner:
+        return "roll_out_no_owner"
+    if item.in_handoff:
+        return "roll_out_in_handoff"
+    # A bad version would have nothing to fall back to: the portfolio would be quarantined.
+    return "" if item.has_good else "roll_out_no_good"
 
 
 def _settle(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:

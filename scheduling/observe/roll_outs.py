@@ -68,6 +68,7 @@ class ItemRow(NamedTuple):
     wanted: int
     running: int | None
     has_owner: bool
+    has_good: bool
     has_progress: bool
     status: str | None
     status_reason: str | None
@@ -87,7 +88,7 @@ SELECT i.roll_out_id, i.id, p.name, i.state, i.position,
        i.seen_revision, i.from_revision, i.to_revision, p.revision AS wanted,
        CASE WHEN r.node_id IS NOT NULL AND r.first_commit_at IS NOT NULL THEN r.revision END
            AS running,
-       r.node_id IS NOT NULL AS has_owner,
+       r.node_id IS NOT NULL AS has_owner, r.good_revision IS NOT NULL AS has_good,
        coalesce(r.first_commit_at IS NOT NULL AND r.last_seq > t.from_seq, false) AS has_progress,
        v.status, v.status_reason,
        p.archived_at IS NOT NULL AS is_deleted, p.desired_state = 'running' AS is_wanted, r.phase,
@@ -144,6 +145,7 @@ def _item(row: ItemRow, needs: OpenRow) -> Item:
         wanted=row.wanted,
         running=row.running,
         has_owner=row.has_owner,
+        has_good=row.has_good,
         has_progress=row.has_progress,
         status=row.status or "unproven",
         status_reason=row.status_reason or "",

@@ -33,7 +33,7 @@ class NewRollOut:
     portfolios: Sequence[str] | None = None
     strategy: str = ""  #: of these, only those that run this strategy
     at_a_time: int = 1
-    canary: str = ""  #: empty: the first that runs
+    canary: str = ""  #: empty: one that runs and is proven
     canary_seconds: float | None = None  #: None: until its revision is good
 
 
@@ -171,10 +171,10 @@ def _order(wanted: list[Revision], canary: str) -> list[Revision]:
     """Return the revisions in the order of their turns, the canary's first."""
 
     def rank(revision: Revision) -> tuple[bool, Any, str]:
-        name = revision.portfolio.name
-        # Without a name: one that runs, and so can prove the artifact; the lightest of these.
-        runs = revision.portfolio.run.phase == "running"
-        return (not runs, revision.portfolio.weight, name)
+        name, run = revision.portfolio.name, revision.portfolio.run
+        # Without a name: one that can be started at once and prove the artifact; the lightest.
+        is_ready = run.phase == "running" and run.good_revision is not None
+        return (not is_ready, revision.portfolio.weight, name)
 
     names = {revision.portfolio.name for revision in wanted}
     if canary and canary not in names:

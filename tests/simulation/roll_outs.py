@@ -205,6 +205,7 @@ def _seen_item(db: Store, item: rows.RollOutItem) -> Row:
         wanted=row.revision,
         running=run.revision if commits else None,
         has_owner=run.node_id is not None,
+        has_good=run.good_revision is not None,
         has_progress=(
             run.first_commit_at is not None
             and tenure is not None

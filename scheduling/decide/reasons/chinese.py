@@ -453,6 +453,13 @@ def _roll_out_in_handoff(p: Params) -> str:
     return f"{number(p['limit_s'])} 秒内一直处于另一次交接，故保持不变"
 
 
+def _roll_out_no_good(p: Params) -> str:
+    return (
+        f"{number(p['limit_s'])} 秒内没有可退回的已验证版本，故保持不变；"
+        "请在其版本通过验证后重新发布，或单独修改它"
+    )
+
+
 def _roll_out_python(p: Params) -> str:
     return (
         f"{p['node']} 的版本是 Python {p['node_python']}，而它需要 {_artifact_python(p)}，"
@@ -533,6 +540,7 @@ SENTENCES: dict[str, Sentence] = {
     "roll_out_not_running": _roll_out_not_running,
     "roll_out_interrupted": _roll_out_interrupted,
     "roll_out_no_owner": _roll_out_no_owner,
+    "roll_out_no_good": _roll_out_no_good,
     "roll_out_in_handoff": _roll_out_in_handoff,
     "roll_out_python": _roll_out_python,
     "roll_out_rejected": _roll_out_rejected,

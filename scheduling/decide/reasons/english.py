@@ -480,6 +480,13 @@ def _roll_out_in_handoff(p: Params) -> str:
     return f"was in another handoff for {number(p['limit_s'])} s, so it is left as it is"
 
 
+def _roll_out_no_good(p: Params) -> str:
+    return (
+        f"had no proven revision to fall back to for {number(p['limit_s'])} s, so it is left as it "
+        "is; roll out again once its revision is good, or edit it by itself"
+    )
+
+
 def _roll_out_python(p: Params) -> str:
     return (
         f"{p['node']} has Python {p['node_python']}, but it needs {_artifact_python(p)}, so it is "
@@ -560,6 +567,7 @@ SENTENCES: dict[str, Sentence] = {
     "roll_out_not_running": _roll_out_not_running,
     "roll_out_interrupted": _roll_out_interrupted,
     "roll_out_no_owner": _roll_out_no_owner,
+    "roll_out_no_good": _roll_out_no_good,
     "roll_out_in_handoff": _roll_out_in_handoff,
     "roll_out_python": _roll_out_python,
     "roll_out_rejected": _roll_out_rejected,

@@ -24,6 +24,7 @@ from tests.support.factories import (
     make_trader,
     newest_handoff,
     owner,
+    prove_revision,
     run_of,
     serving_since,
 )
@@ -232,6 +233,21 @@ def test_migration_under_way_is_waited_for() -> None:
     step()
     assert states(number)["b"] == "changing"
     assert newest_handoff(hand.portfolio).target_node == other.row, "a pin stays where it is"
+
+
+def test_one_without_a_good_revision_is_no_canary_and_waits_until_it_is_proven() -> None:
+    node, first, second = make_fleet("b", "c")
+    make_holder("a", node, first)
+    view = operations.roll_out(NewRollOut(second.sha256, canary_seconds=0), actor="ann")
+    assert view.items[0].portfolio == "b", "though a would be first by its name"
+    step()
+    reload_done("b", node)
+    step()
+    assert states(view.id) == {"b": "proving", "a": "waiting", "c": "changing"}
+    reload_done("c", node)
+    prove_revision(Portfolio.objects.get(name="a"))
+    step()
+    assert states(view.id)["a"] == "changing"
 
 
 def test_portfolio_stopped_meanwhile_returns_without_running() -> None:

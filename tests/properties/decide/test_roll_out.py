@@ -33,6 +33,7 @@ OPERATOR: dict[str, dict[str, Any]] = {
     "loses its owner": {"has_owner": False, "running": None, "phase": "pending"},
     "in handoff": {"in_handoff": True},
     "out of handoff": {"in_handoff": False},
+    "first proven": {"has_good": True},
 }
 HAPPENINGS = [*OPERATOR, "patched", "started", "runs", "progresses", "proven", "rejected"]
 
@@ -129,7 +130,7 @@ class World:
             assert item.state == "waiting"
             assert not item.is_deleted
             assert not item.is_stopped
-            assert item.has_owner and not item.in_handoff
+            assert item.has_owner and not item.in_handoff and item.has_good
             assert item.wanted == item.seen_revision
             assert item.id not in self.by_operator
         if any(not item.is_canary for item in start):
@@ -169,9 +170,10 @@ class World:
 def worlds(draw: st.DrawFn) -> World:
     count = draw(st.integers(1, 14))
     items = tuple(
-        Item(id, f"p{id}", is_canary=id == 0, seen_revision=2, wanted=2, running=2)
+        Item(id, f"p{id}", is_canary=id == 0, seen_revision=2, wanted=2, running=2,
+             has_good=draw(st.sampled_from([True, True, True, False])))
         for id in range(count)
-    )
+    )  # fmt: skip
     at_a_time = draw(st.integers(1, 4))
     canary_s = draw(st.sampled_from([None, 0.0, 20.0, 2000.0]))
     return World(RollOut(1, "running", 0.0, items, at_a_time, canary_s))

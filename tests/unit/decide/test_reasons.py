@@ -359,6 +359,12 @@ ENGLISH = [
         "had no owner for 120 s, so it is left as it is",
     ),
     (
+        "roll_out_no_good",
+        {"limit_s": 120.0},
+        "had no proven revision to fall back to for 120 s, so it is left as it is; roll out again "
+        "once its revision is good, or edit it by itself",
+    ),
+    (
         "roll_out_in_handoff",
         {"limit_s": 120.0},
         "was in another handoff for 120 s, so it is left as it is",

@@ -152,6 +152,9 @@ def test_what_cannot_be_changed_is_skipped(found: dict[str, Any], sentence: str)
         ({"has_owner": False, "running": None, "phase": "pending"},
          "had no owner for 120 s, so it is left as it is"),
         ({"in_handoff": True}, "was in another handoff for 120 s, so it is left as it is"),
+        ({"has_good": False},
+         "had no proven revision to fall back to for 120 s, so it is left as it is; roll out again "
+         "once its revision is good, or edit it by itself"),
     ],
 )  # fmt: skip
 def test_one_that_is_not_ready_lets_others_go_first(found: dict[str, Any], sentence: str) -> None:
