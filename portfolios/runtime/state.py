@@ -237,14 +237,15 @@ class State(msgspec.Struct, omit_defaults=True):
 _decoder = msgspec.msgpack.Decoder(State)
 
 
-class _AccountPart(msgspec.Struct):
-    """A state of which only the account is decoded."""
+class StateOutline(msgspec.Struct):
+    """A state without the strategy's part, which may be large."""
 
     account: Account
     format: int = 1
+    metrics: dict[str, float] = {}
 
 
-_account_decoder = msgspec.msgpack.Decoder(_AccountPart)
+_outline_decoder = msgspec.msgpack.Decoder(StateOutline)
 
 
 def pack_state(state: State) -> bytes:
@@ -278,11 +279,14 @@ def decode_state(data: bytes) -> State:
     return state
 
 
-def decode_account(data: bytes) -> Account:
-    """Return the account of a state; the strategy's part is skipped. Raise StateUnreadable."""
-    part = _decode(_account_decoder, data)
-    _check_format(part.format)
-    return part.account
+def decode_outline(data: bytes) -> StateOutline:
+    """Return account and metrics of a state; the strategy's part is skipped, which takes no time.
+
+    Raise StateUnreadable.
+    """
+    outline = _decode(_outline_decoder, data)
+    _check_format(outline.format)
+    return outline
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:

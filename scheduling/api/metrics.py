@@ -24,6 +24,9 @@ from scheduling.observe.control_plane import ControlPlane, read_control_plane
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.observe.storage import Storage, read_storage
 
+#: Series of strategies' own metrics in one answer; of a portfolio there are at most 32.
+MAX_STRATEGY_SERIES = 10_000
+
 
 class FleetMetrics:
     """Collect metrics from one read of the fleet."""
@@ -36,6 +39,7 @@ class FleetMetrics:
         yield from self._nodes()
         yield from self._losses()
         yield from self._portfolios()
+        yield from self._strategies()
         yield from self._fleet()
 
     def _nodes(self) -> Iterable[Metric]:
@@ -122,6 +126,28 @@ class FleetMetrics:
             unplaced.add_metric([line.name, "suppressed"], line.orders_suppressed)
             behind.add_metric([line.name], float(line.behind_since is not None))
         yield from (lag, stalled, epoch, unplaced, behind)
+
+    def _strategies(self) -> Iterable[Metric]:
+        """Yield what running strategies gave to `ctx.metric`, of each portfolio all or nothing."""
+        metric = GaugeMetricFamily(
+            "ginkgo_strategy_metric",
+            "The newest value of a strategy's own metric.",
+            labels=["portfolio", "metric"],
+        )
+        left_out = 0
+        for line in self._board.portfolios:
+            found = line.account.get("metrics", {}) if line.phase == "running" else {}
+            if len(metric.samples) + len(found) > MAX_STRATEGY_SERIES:
+                left_out += len(found)
+                continue
+            for name, value in found.items():
+                metric.add_metric([line.name, name], value)
+        yield metric
+        yield GaugeMetricFamily(
+            "ginkgo_strategy_metrics_left_out",
+            f"Metrics of strategies beyond the {MAX_STRATEGY_SERIES} series of one answer.",
+            value=left_out,
+        )
 
     def _fleet(self) -> Iterable[Metric]:
         board = self._board

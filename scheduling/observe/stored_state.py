@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from itertools import islice
+from math import isfinite
 from typing import Any
 
 import msgspec
 
+from portfolios.runtime.context import MAX_METRICS, METRIC_NAME
 from portfolios.runtime.errors import StateUnreadable
-from portfolios.runtime.state import account_view, decode_account, decode_state, strategy_view
+from portfolios.runtime.state import account_view, decode_outline, decode_state, strategy_view
 
 UNKNOWN_ACCOUNT: dict[str, Any] = {"cash": None, "equity": None, "pnl": None, "positions": []}
 
@@ -51,12 +54,27 @@ def stored_state(data: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     An unreadable one is shown as unknown; the node that loads the state reports the cause.
     """
     try:
-        account = decode_account(data)
-        equity = account.equity
-        known = {"cash": account.cash, "equity": equity, "pnl": equity - account.starting_cash}
+        outline = decode_outline(data)
+        account, equity = outline.account, outline.account.equity
+        known = {
+            "cash": account.cash,
+            "equity": equity,
+            "pnl": equity - account.starting_cash,
+            "metrics": shown_metrics(outline.metrics),
+        }
     except (StateUnreadable, msgspec.MsgspecError):
         return UNKNOWN_ACCOUNT, {}
     return OnDemand(known, lambda: _account(data)), OnDemand({}, lambda: _strategy(data))
+
+
+def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that `ctx.metric` allows: a node may have stored any others."""
+    allowed = {
+        name: value
+        for name, value in metrics.items()
+        if METRIC_NAME.fullmatch(name) and isfinite(value)
+    }
+    return dict(islice(allowed.items(), MAX_METRICS))
 
 
 def _account(data: bytes) -> dict[str, Any]:
@@ -72,7 +90,7 @@ def _account(data: bytes) -> dict[str, Any]:
         "drawdown_pct": Decimal(view["drawdown_pct"]),
         "largest_drawdown": Decimal(view["largest_drawdown"]),
         "figures_since": view["figures_since"],
-        "metrics": dict(state.metrics),
+        "metrics": shown_metrics(state.metrics),
         "positions": view["positions"],
     }
 

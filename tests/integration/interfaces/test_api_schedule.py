@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
+import pytest
 import yaml
 from django.test import Client
 from drf_spectacular.validation import validate_schema
 
+from portfolios.runtime.state import Account, State, StrategyPart, encode_state
+from scheduling import operations
 from scheduling.models import Control, Event, Handoff
 from tests.support.api_client import ApiClient, make_user, problem
 from tests.support.factories import (
@@ -15,6 +19,8 @@ from tests.support.factories import (
     make_node,
     make_portfolio,
     make_running_portfolio,
+    newest_handoff,
+    owner,
     serving_since,
 )
 
@@ -131,6 +137,27 @@ def test_metrics_are_read_from_the_database(viewer: ApiClient) -> None:
     assert 'ginkgo_node_load{node="node-1"} 1.0' in text
     assert 'ginkgo_portfolio_epoch{portfolio="canary-1"} 1.0' in text
     assert "ginkgo_frozen 0.0" in text
+
+
+def test_metrics_of_running_strategies_are_bounded(
+    viewer: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = make_node("node-1")
+    account = Account(Decimal(9), Decimal(9), Decimal(0), {}, [], 1)
+    for name, metrics in (("a", {"spread": 0.5}), ("b", {"x": 1.0, "y": 2.0}), ("c", {"z": 3.0})):
+        make_running_portfolio(name, daemon)
+        state = State(account, StrategyPart("canary", 1, {}, {}), metrics=metrics)
+        owner(name, daemon).commit(1, state=encode_state(state))
+    make_running_portfolio("d", daemon)
+    monkeypatch.setattr("scheduling.api.metrics.MAX_STRATEGY_SERIES", 2)
+    text = viewer.get("metrics").content.decode()
+    assert 'ginkgo_strategy_metric{metric="spread",portfolio="a"} 0.5' in text
+    assert 'ginkgo_strategy_metric{metric="z",portfolio="c"} 3.0' in text
+    assert 'portfolio="b"} 2.0' not in text
+    assert "ginkgo_strategy_metrics_left_out 2.0" in text
+    operations.stop("c", actor="ann")
+    owner("c", daemon).release(newest_handoff(owner("c", daemon).portfolio))
+    assert 'ginkgo_strategy_metric{metric="z"' not in viewer.get("metrics").content.decode()
 
 
 def test_the_description_is_valid_and_names_every_address(viewer: ApiClient) -> None:

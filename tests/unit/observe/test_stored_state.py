@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from math import inf
 
-import msgspec
+from msgspec.structs import replace
 
 from portfolios.runtime import state as runtime_state
 from portfolios.runtime.state import Account, Position, State, StrategyPart, encode_state
@@ -46,8 +47,16 @@ def test_what_was_asked_first_does_not_change_the_answer():
     assert first["cash"] == Decimal(99_000) == second["cash"]
 
 
+def test_metrics_are_known_at_once_and_only_those_that_a_strategy_may_set():
+    found = {"spread": 0.5, "Not a name": 1.0, "endless": inf, "x" * 65: 1.0}
+    many = {f"m{number}": float(number) for number in range(40)}
+    account, _ = stored_state(encode_state(replace(trader(), metrics=found | many)))
+    assert account["metrics"] == {"spread": 0.5} | {f"m{n}": n for n in range(31)}  # 32 in all
+    assert dict(account)["metrics"] == account["metrics"]
+
+
 def test_unreadable_state_is_unknown_and_not_zero():
-    newer = msgspec.structs.replace(trader(), format=runtime_state.FORMAT + 1)
+    newer = replace(trader(), format=runtime_state.FORMAT + 1)
     for data in (b"", b"not a state", encode_state(newer)):
         account, strategy = stored_state(data)
         assert account == UNKNOWN_ACCOUNT
