@@ -57,7 +57,7 @@ def bad_version(context: FaultContext) -> None:
     way = context.rng.choice(BROKEN)
     number = _begin(context, _add_version(context, broken=way))
     context.note(f"fails {way}")
-    if not _expect_end(context, number, "stopped"):
+    if number is None or not _expect_end(context, number, "stopped"):
         return
     items = _items(context, number)
     if "rejected" not in [state for _, state in items]:
