@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -21,6 +23,7 @@ from scheduling.dashboard.actions import (
 )
 from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
 from scheduling.dashboard.decorators import operator_required
+from scheduling.dashboard.forms import OperationForm
 from scheduling.dashboard.pagination import int_parameter
 from scheduling.dashboard.revisions import revision_choices
 from scheduling.decide.planner.targets import targets
@@ -58,6 +61,11 @@ def render_form(
     context["back"] = _return_address(request, reverse("board"))
     whole_page = "dashboard/action_page.html"
     return render_page(request, template if wants_dialog(request) else whole_page, context, status)
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """Return what a form was filled with, None if it is only shown."""
+    return request.POST if request.method == "POST" else None
 
 
 def _return_address(request: HttpRequest, fallback: str) -> str:
@@ -120,6 +128,39 @@ def perform_action(
         return render_form(request, template, context, refused.status)
     done = gettext(operation.done).format(name=name) if operation.done else title
     return succeed(request, done, then)
+
+
+#: The form of an operation with nothing but its fields.
+FIELDS_FORM = "dashboard/parts/fields_form.html"
+
+
+def submit_form(
+    request: HttpRequest,
+    template: str,
+    context: dict[str, Any],
+    form: OperationForm,
+    perform: Callable[[dict[str, Any]], HttpResponse],
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> HttpResponse:
+    """Show the form; on POST call `perform` with its values and return its answer.
+
+    What the operation refuses is shown beside the fields, with everything that was entered.
+    `renamed`: a field of the operation → the field of the form, if its name is another one.
+    """
+    context["form"] = form
+    if request.method != "POST":
+        return render_form(request, template, context)
+    if not form.is_valid():
+        return render_form(request, template, context, 400)
+    try:
+        return perform(form.cleaned_data)
+    except Refused as refused:
+        errors = refused.extra.get("errors") or [{"message": refused.message}]
+        fields = [renamed.get(error.get("field", ""), error.get("field", "")) for error in errors]
+        form.add_field_errors(
+            [{**error, "field": field} for error, field in zip(errors, fields, strict=True)]
+        )
+        return render_form(request, template, context, refused.status)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

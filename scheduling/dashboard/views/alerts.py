@@ -9,15 +9,21 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_cache_control
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.forms import AlertChannelForm
 from scheduling.dashboard.pagination import page_by_id, text_parameter
-from scheduling.dashboard.views.actions import perform_action, render_form, succeed
+from scheduling.dashboard.views.actions import (
+    FIELDS_FORM,
+    perform_action,
+    posted,
+    submit_form,
+    succeed,
+)
 from scheduling.enact.alerts import KINDS
-from scheduling.errors import Refused
 from scheduling.models import Alert, AlertChannel, AlertMessage
 from scheduling.observe.incidents import newest_incident
 from scheduling.operations import registry
@@ -99,21 +105,17 @@ def set_channel(request: HttpRequest) -> HttpResponse:
     context = page_context(request, "alerts") | {
         "action": registry.ADD_ALERT_CHANNEL,
         "wide_fields": ("address",),
+        "title": _("Send alerts to"),
+        "button": _("Send alerts there"),
+        "examples": "dashboard/parts/channel_examples.html",
     }
-    template = "dashboard/parts/channel_form.html"
-    if request.method != "POST":
-        context["form"] = AlertChannelForm()
-        return render_form(request, template, context)
-    form = context["form"] = AlertChannelForm(request.POST)
-    if not form.is_valid():
-        return render_form(request, template, context, 400)
-    name, address = form.cleaned_data["name"], form.cleaned_data["address"]
-    try:
-        registry.ADD_ALERT_CHANNEL.call(name, address, actor=request.user.get_username())
-    except Refused as refused:
-        form.add_field_errors(refused.extra.get("errors") or [{"message": refused.message}])
-        return render_form(request, template, context, refused.status)
-    return succeed(request, registry.ADD_ALERT_CHANNEL.outcome(name))
+
+    def add(given: dict[str, Any]) -> HttpResponse:
+        name, actor = given["name"], request.user.get_username()
+        registry.ADD_ALERT_CHANNEL.call(name, given["address"], actor=actor)
+        return succeed(request, registry.ADD_ALERT_CHANNEL.outcome(name))
+
+    return submit_form(request, FIELDS_FORM, context, AlertChannelForm(posted(request)), add)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -17,9 +17,12 @@ from scheduling.dashboard.forms import LabelsForm, NodeTokenForm
 from scheduling.dashboard.handoff_steps import kind_text, reason_text
 from scheduling.dashboard.pagination import page_by_id
 from scheduling.dashboard.views.actions import (
+    FIELDS_FORM,
     find_node,
     perform_action,
+    posted,
     render_form,
+    submit_form,
     succeed,
 )
 from scheduling.decide.labels import labels_text
@@ -188,25 +191,16 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
         "needed": [(p.name, labels_text(p.selector)) for p in here[:20]],
         "wide_fields": ("labels", "reason"),
     }
-    template = "dashboard/parts/labels_form.html"
-    if request.method != "POST":
-        text = labels_text(shown.labels).replace(" ", "\n")
-        context["form"] = LabelsForm(initial={"labels": text})
-        return render_form(request, template, context)
-    form = context["form"] = LabelsForm(request.POST)
-    if not form.is_valid():
-        return render_form(request, template, context, 400)
-    try:
-        registry.LABEL_NODE.call(
-            name,
-            form.cleaned_data["labels"],
-            actor=request.user.get_username(),
-            reason=form.cleaned_data["reason"],
-        )
-    except Refused as refused:
-        form.add_field_errors(refused.extra.get("errors") or [{"message": refused.message}])
-        return render_form(request, template, context, refused.status)
-    return succeed(request, registry.LABEL_NODE.outcome(name))
+    form = LabelsForm(
+        posted(request), initial={"labels": labels_text(shown.labels).replace(" ", "\n")}
+    )
+
+    def replace_labels(given: dict[str, Any]) -> HttpResponse:
+        actor = request.user.get_username()
+        registry.LABEL_NODE.call(name, given["labels"], actor=actor, reason=given["reason"])
+        return succeed(request, registry.LABEL_NODE.outcome(name))
+
+    return submit_form(request, "dashboard/parts/labels_form.html", context, form, replace_labels)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -222,17 +216,11 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
         "node": shown,
         "wide_fields": (),
         "title": registry.ISSUE_NODE_TOKEN.summary(name) if name else _("Add a node"),
+        "button": _("Create the token"),
     }
-    template = "dashboard/parts/node_token_form.html"
-    if request.method != "POST":
-        context["form"] = NodeTokenForm(named=bool(name))
-        return render_form(request, template, context)
-    form = context["form"] = NodeTokenForm(request.POST, named=bool(name))
-    if not form.is_valid():
-        return render_form(request, template, context, 400)
-    given = form.cleaned_data
-    wanted = name or given["node"]
-    try:
+
+    def issue(given: dict[str, Any]) -> HttpResponse:
+        wanted = name or given["node"]
         if not name and Node.objects.filter(name=wanted, status__in=("alive", "lost")).exists():
             message = _("There is a node of this name: its page creates tokens for it.")
             raise Refused("exists", "", errors=[{"field": "node", "message": message}])
@@ -241,22 +229,24 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
             actor=request.user.get_username(),
             wanted=NewToken(given["token_name"], given["days"]),
         )
-    except Refused as refused:
-        errors = [
-            {**error, "field": {"name": "token_name" if name else "node"}.get(field, field)}
-            for error in refused.extra.get("errors") or [{"message": refused.message}]
-            for field in [error.get("field", "")]
-        ]
-        form.add_field_errors(errors)
-        return render_form(request, template, context, refused.status)
-    row = Node.objects.only("reported_labels", "capacity").get(name=wanted)
-    capacity = given["capacity"] if not name else row.capacity
-    command = node_command(_server(request), wanted, capacity, row.reported_labels)
+        return _show_token(request, wanted, token, given.get("capacity"), context)
+
+    form = NodeTokenForm(posted(request), named=bool(name))
+    renamed = {"name": "token_name" if name else "node"}
+    return submit_form(request, FIELDS_FORM, context, form, issue, renamed)
+
+
+def _show_token(
+    request: HttpRequest, name: str, token: str, capacity: int | None, context: dict[str, Any]
+) -> HttpResponse:
+    """Show a token, and the line that starts the daemon with it. It is shown this once."""
+    row = Node.objects.only("reported_labels", "capacity").get(name=name)
+    command = node_command(_server(request), name, capacity or row.capacity, row.reported_labels)
     context |= {
         "token": token,
-        "line": first_start(token, wanted, command),
-        "name": wanted,
-        "page": reverse("node", args=[wanted]),
+        "line": first_start(token, name, command),
+        "name": name,
+        "page": reverse("node", args=[name]),
     }
     return render_form(request, "dashboard/parts/node_token_shown.html", context)
 

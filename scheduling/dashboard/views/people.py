@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.models import User
 from django.contrib.auth.tokens import default_token_generator
 from django.contrib.auth.views import PasswordResetConfirmView
@@ -9,13 +11,20 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse, reverse_lazy
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import operator_required
 from scheduling.dashboard.forms import PersonForm
 from scheduling.dashboard.pagination import page_by_offset
-from scheduling.dashboard.views.actions import perform_action, render_form
+from scheduling.dashboard.views.actions import (
+    FIELDS_FORM,
+    perform_action,
+    posted,
+    render_form,
+    submit_form,
+)
 from scheduling.errors import Refused
 from scheduling.operations import registry
 from scheduling.permissions import Role
@@ -47,21 +56,19 @@ def _row(user: User) -> dict[str, object]:
 @operator_required
 def add_person(request: HttpRequest) -> HttpResponse:
     """Show the form; on POST make the user, and show the link that sets a password, this once."""
-    context = page_context(request, "people") | {"action": registry.ADD_USER, "wide_fields": ()}
-    template = "dashboard/parts/person_form.html"
-    if request.method != "POST":
-        context["form"] = PersonForm()
-        return render_form(request, template, context)
-    form = context["form"] = PersonForm(request.POST)
-    if not form.is_valid():
-        return render_form(request, template, context, 400)
-    name, role = form.cleaned_data["name"], Role(form.cleaned_data["role"])
-    try:
-        user = registry.ADD_USER.call(name, role, actor=request.user.get_username())
-    except Refused as refused:
-        form.add_field_errors(refused.extra.get("errors") or [{"message": refused.message}])
-        return render_form(request, template, context, refused.status)
-    return _show_link(request, user, context)
+    context = page_context(request, "people") | {
+        "action": registry.ADD_USER,
+        "wide_fields": (),
+        "title": _("Add a person"),
+        "button": _("Add"),
+    }
+
+    def add(given: dict[str, Any]) -> HttpResponse:
+        actor = request.user.get_username()
+        user = registry.ADD_USER.call(given["name"], Role(given["role"]), actor=actor)
+        return _show_link(request, user, context)
+
+    return submit_form(request, FIELDS_FORM, context, PersonForm(posted(request)), add)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

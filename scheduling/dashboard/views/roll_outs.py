@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -13,8 +15,8 @@ from scheduling.dashboard.context import page_context, render_page, render_probl
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.forms import RollOutForm
 from scheduling.dashboard.pagination import page_by_id, page_by_offset, text_parameter
-from scheduling.dashboard.views.actions import perform_action, render_form
-from scheduling.errors import NotFound, Refused
+from scheduling.dashboard.views.actions import perform_action, posted, submit_form
+from scheduling.errors import NotFound
 from scheduling.models import ItemState, RollOutState
 from scheduling.observe.roll_outs import RollOutView, read_roll_out, roll_outs
 from scheduling.operations.registry import ROLL_OUT
@@ -66,33 +68,24 @@ def _counts(shown: RollOutView) -> list[tuple[str, int]]:
 def begin_roll_out(request: HttpRequest) -> HttpResponse:
     """Show the form; on POST begin the roll-out and go to its page. `?artifact=` is filled in."""
     context = page_context(request, "artifacts") | {"action": ROLL_OUT, "wide_fields": WIDE_FIELDS}
-    template = "dashboard/parts/roll_out_form.html"
-    if request.method != "POST":
-        artifact = text_parameter(request.GET, "artifact")
-        context["form"] = RollOutForm(initial={"artifact": artifact, "at_a_time": 1})
-        return render_form(request, template, context)
-    form = RollOutForm(request.POST)
-    context["form"] = form
-    if not form.is_valid():
-        return render_form(request, template, context, 400)
-    given = dict(form.cleaned_data)
-    reason = given.pop("reason")
-    try:
+    form = RollOutForm(
+        posted(request),
+        initial={"artifact": text_parameter(request.GET, "artifact"), "at_a_time": 1},
+    )
+
+    def begin(given: dict[str, Any]) -> HttpResponse:
+        given = dict(given)
+        reason = given.pop("reason")
         begun = operations.roll_out(
             operations.NewRollOut(**given), actor=request.user.get_username(), reason=reason
         )
-    except Refused as refused:
-        errors = refused.extra.get("errors")
-        if errors:
-            form.add_field_errors(errors)
-        else:
-            context["refused"] = refused.message
-        return render_form(request, template, context, refused.status)
-    address = reverse("roll-out", args=[begun.id])
-    if wants_dialog(request):
-        message = f"Roll-out {begun.id} of {begun.artifact} begins with its canary."
-        return JsonResponse({"message": message, "redirect": address})
-    return redirect(address)
+        address = reverse("roll-out", args=[begun.id])
+        if wants_dialog(request):
+            message = f"Roll-out {begun.id} of {begun.artifact} begins with its canary."
+            return JsonResponse({"message": message, "redirect": address})
+        return redirect(address)
+
+    return submit_form(request, "dashboard/parts/roll_out_form.html", context, form, begin)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

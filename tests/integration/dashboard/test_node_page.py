@@ -128,7 +128,7 @@ def test_form_of_the_labels_names_who_needs_them(desk: Client) -> None:
 def test_token_is_shown_once_and_only_its_hash_is_kept(desk: Client) -> None:
     make_node("node-1")
     answer = desk.post("/nodes/node-1/new-token/", {"token_name": "rack 7", "days": "30"})
-    (token,) = re.findall(r"data-token>([^<]+)<", text_of(answer))
+    (token,) = re.findall(r'id="token-text">([^<]+)<', text_of(answer))
     stored = NodeToken.objects.get()
     assert (stored.name, stored.created_by) == ("rack 7", "operator")
     assert stored.expires_at is not None
