@@ -8,6 +8,7 @@ be dropped, from the oldest on.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from typing import Protocol
@@ -148,3 +149,17 @@ def completed_segment(seq: int) -> int | None:
     """Return the segment that ends with record `seq`, or None."""
     segment, rest = divmod(seq, SEGMENT_SEQS)
     return None if rest else segment
+
+
+async def read_on(log: Log, after: int, page: int, poll_s: float) -> AsyncIterator[list[Event]]:
+    """Yield the events after `after`, up to `page` at once; look again after `poll_s` at the head.
+
+    `Log.follow` of a log that can only be read.
+    """
+    while True:
+        events = await log.read(after + 1, after + page, page)
+        if events:
+            after = events[-1].seq
+            yield events
+        else:
+            await asyncio.sleep(poll_s)

@@ -25,6 +25,7 @@ from scheduling.node_daemon.bounded_folder import BoundedFolder, remove_tree
 from scheduling.node_daemon.config import CACHE_VARIABLE
 from scheduling.node_daemon.errors import CodeUnavailable, DiskFull
 from scheduling.node_daemon.logs import LOG
+from scheduling.node_daemon.shared_tasks import SharedTasks
 from scheduling.node_daemon.subprocesses import run_program
 
 MAX_BYTES = 2 << 30  #: of all artifacts together
@@ -43,24 +44,15 @@ class ArtifactCache:
         """Use `folder`, which this node alone writes."""
         self.folder = BoundedFolder(folder, MAX_BYTES)
         self._fetch = fetch
-        self._tasks: dict[str, asyncio.Task[Path]] = {}
+        self._tasks: SharedTasks[Path] = SharedTasks(self._obtain)
 
     async def code_of(self, sha256: str) -> Path:
         """Return the folder to import an artifact from; fetch it if it is not here or damaged.
 
         Raise CodeUnavailable, RequestRefused, or ServerUnavailable if the attempt may be repeated.
         """
-        task = self._tasks.get(sha256)
-        if task is None:
-            task = self._tasks[sha256] = asyncio.create_task(self._obtain(sha256))
-            task.add_done_callback(lambda done: self._on_done(sha256, done))
         # A download goes on when its portfolio is stopped: the next one will want it.
-        return await asyncio.shield(task)
-
-    def _on_done(self, sha256: str, done: asyncio.Task[Path]) -> None:
-        del self._tasks[sha256]
-        if not done.cancelled():
-            done.exception()  # mark it as retrieved: nobody may be waiting any more
+        return await self._tasks.result(sha256)
 
     async def _obtain(self, sha256: str) -> Path:
         target = self.folder.path / sha256

@@ -29,6 +29,7 @@ from scheduling.node_daemon.config import TOKEN_VARIABLE
 from scheduling.node_daemon.errors import CodeUnavailable
 from scheduling.node_daemon.forkserver_client import PackageEnvironment
 from scheduling.node_daemon.logs import LOG
+from scheduling.node_daemon.shared_tasks import SharedTasks
 from scheduling.node_daemon.subprocesses import Ended, run_program
 
 MAX_BYTES = 8 << 30  #: of all environments together
@@ -59,7 +60,7 @@ class Environments:
         self.folder = BoundedFolder(folder, MAX_BYTES)
         self._artifacts = artifacts
         self._fetch = fetch
-        self._tasks: dict[str, asyncio.Task[PackageEnvironment]] = {}
+        self._tasks: SharedTasks[PackageEnvironment] = SharedTasks(self._obtain)
         self._building = asyncio.Lock()
 
     async def environment(self, sha256: str) -> PackageEnvironment:
@@ -67,17 +68,8 @@ class Environments:
 
         Raise CodeUnavailable, RequestRefused, or ServerUnavailable if the attempt may be repeated.
         """
-        task = self._tasks.get(sha256)
-        if task is None:
-            task = self._tasks[sha256] = asyncio.create_task(self._obtain(sha256))
-            task.add_done_callback(lambda done: self._on_done(sha256, done))
         # A build goes on when its portfolio is stopped: the next one will want it.
-        return await asyncio.shield(task)
-
-    def _on_done(self, sha256: str, done: asyncio.Task[PackageEnvironment]) -> None:
-        del self._tasks[sha256]
-        if not done.cancelled():
-            done.exception()  # mark it as retrieved: nobody may be waiting any more
+        return await self._tasks.result(sha256)
 
     async def _obtain(self, sha256: str) -> PackageEnvironment:
         name = entry_name(sha256)

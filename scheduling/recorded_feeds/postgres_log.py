@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from portfolios.feeds.log import (
     LogUnavailable,
     RecordsDropped,
     SourceId,
+    read_on,
 )
 from portfolios.feeds.rows import InstrumentFacts
 from portfolios.runtime.events import Event, decode_event
@@ -61,15 +61,9 @@ class PostgresLog:
         found = await self.run(records(row.feed, from_seq, to_seq, limit, symbols))
         return [decode_event(bytes(record.event)) for record in found]
 
-    async def follow(self, after: int) -> AsyncIterator[list[Event]]:
+    def follow(self, after: int) -> AsyncIterator[list[Event]]:
         """See `Log.follow`."""
-        while True:
-            events = await self.read(after + 1, after + PAGE, PAGE)
-            if events:
-                after = events[-1].seq
-                yield events
-            else:
-                await asyncio.sleep(POLL_S)
+        return read_on(self, after, PAGE, POLL_S)
 
     async def digest(self, segment: int) -> str | None:
         """See `Log.digest`."""

@@ -6,7 +6,6 @@ a message too: an append of an earlier writer, which does not know it, is refuse
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -22,6 +21,7 @@ from portfolios.feeds.log import (
     RecordsDropped,
     SourceId,
     WriterReplaced,
+    read_on,
 )
 from portfolios.runtime.events import Event, decode_event, join_events
 from scheduling.enact.feed_records import (
@@ -80,15 +80,9 @@ class JetStreamLog:
             from_seq += len(page)
         return found[:limit]
 
-    async def follow(self, after: int) -> AsyncIterator[list[Event]]:
+    def follow(self, after: int) -> AsyncIterator[list[Event]]:
         """See `Log.follow`."""
-        while True:
-            events = await self.read(after + 1, after + PAGE, PAGE)
-            if events:
-                after = events[-1].seq
-                yield events
-            else:
-                await asyncio.sleep(POLL_S)
+        return read_on(self, after, PAGE, POLL_S)
 
     async def digest(self, segment: int) -> str | None:
         """See `Log.digest`. Reads the message in which the segment ends."""

@@ -22,6 +22,8 @@ MODULES = sorted(
     and re.search(r"^[A-Z_]+ = (Statement\(|f?\"\"\")", path.read_text(), re.M)
 )
 VERB = re.compile(r"^\s*(SELECT|INSERT|UPDATE|WITH|DELETE)\b")
+#: A plain text with parameters by position, or with places that its function fills in.
+INCOMPLETE = re.compile(r"%s|{\w+}")
 PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 
 
@@ -30,7 +32,9 @@ def texts() -> list[tuple[str, str]]:
     for name in MODULES:
         for key, value in vars(import_module(name)).items():
             text = value.sql if isinstance(value, Statement) else value
-            if key.isupper() and isinstance(text, str) and VERB.match(text):
+            if not key.isupper() or not isinstance(text, str) or not VERB.match(text):
+                continue
+            if isinstance(value, Statement) or not INCOMPLETE.search(text):
                 found.append((f"{name}.{key}", text))
     return sorted(set(found))
 
