@@ -161,7 +161,7 @@ def test_every_migration_gives_way_to_commits_while_a_transaction_holds_its_tabl
             holder.execute(f"LOCK TABLE {tables} IN ROW EXCLUSIVE MODE".encode())
             with commits(migrator.url) as waits:
                 migration = migrator.begin(app, name)
-                seen = set()
+                seen: set[str] = set()
                 while migration.is_alive() and len(seen) < 3:
                     (since,) = watcher.execute(WAITING.encode()).fetchone() or (None,)
                     if since is not None:

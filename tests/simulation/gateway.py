@@ -95,7 +95,9 @@ class Gateway:
         with self.ledger.watching(self.db, node, incarnation, words):
             if words.release is None:
                 return self.db.execute(commit(node, name, incarnation, [words]))[0]
-            return self.db.execute(handoff.release(node, name, incarnation, words, self.timing))
+            answer = self.db.execute(handoff.release(node, name, incarnation, words, self.timing))
+            assert answer is not None, "no row is locked between transactions that are in turn"
+            return answer
 
     def checkpoint(self, node: int, incarnation: UUID, portfolio: int, number: int | None) -> Any:
         return self.db.execute(checkpoint(node, incarnation, portfolio, number))

@@ -21,7 +21,8 @@ def act(weight: int, /, **options: Sequence[Any]) -> Callable[[Any], Any]:
     """Turn a method into a rule, with the values of each parameter."""
 
     def mark(method: Any) -> Any:
-        made = rule(**{name: st.sampled_from(values) for name, values in options.items()})(method)
+        drawn: dict[str, Any] = {name: st.sampled_from(options[name]) for name in options}
+        made = rule(**drawn)(method)
         made.act = (weight, options)
         return made
 

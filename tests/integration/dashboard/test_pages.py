@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -15,6 +16,7 @@ from scheduling.dashboard.actions import NODE_ACTIONS
 from scheduling.dashboard.views import actions, palette, portfolio
 from scheduling.decide.types import TargetAnswer
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
+from scheduling.observe.fleet_view import FleetView
 from scheduling.observe.halts import HaltView
 from scheduling.operations import EditBase
 from tests.support import board_fixture
@@ -92,7 +94,7 @@ def test_palette_offers_actions_to_operators_only(operator, viewer, monkeypatch)
     assert Client().get("/palette.json").status_code == 302
 
 
-def text_of(answer) -> str:
+def text_of(answer: Any) -> str:
     """Return the page with every run of whitespace as one space: its line breaks are layout."""
     return re.sub(r"\s+", " ", answer.content.decode())
 
@@ -100,7 +102,7 @@ def text_of(answer) -> str:
 def test_anonymous_user_is_redirected_to_the_login_page(fleet):
     answer = Client().get("/")
     assert answer.status_code == 302
-    assert answer.url == "/login/?next=/"
+    assert answer["Location"] == "/login/?next=/"
 
 
 def test_login_page_states_that_the_session_has_ended(fleet, operator):
@@ -289,12 +291,13 @@ def test_unknown_object_gets_404_with_its_name(operator, address):
     assert "named no-such" in text_of(answer)
 
 
-def base_of(page) -> str:
+def base_of(page: Any) -> str:
     """Return what the form says it was opened with."""
-    return re.search(r'name="base" value="([^"]+)"', text_of(page))[1]
+    (base,) = re.findall(r'name="base" value="([^"]+)"', text_of(page))
+    return base
 
 
-def edited(page, **given: str) -> dict[str, str]:
+def edited(page: Any, **given: str) -> dict[str, str]:
     """Return what a browser sends of the edit form of aapl-sma."""
     return {
         "base": base_of(page), "strategy": "sma_cross", "config.fast": "10", "config.slow": "40",
@@ -364,6 +367,7 @@ def test_halted_fleet_has_the_first_and_reddest_banner(operator, viewer, monkeyp
     for address in ("/", "/nodes/", "/portfolios/"):
         page = text_of(operator.get(address))
         first = re.search(r'<div class="banner ([\w-]+)[^>]*>(.*?)</div>', page)
+        assert first is not None
         assert first[1] == "banner-halt", address
         said = " ".join(re.sub("<[^>]+>", " ", first[2]).split())
         assert re.search(r"Halted .*14:04:12( UTC)? by ginkgo: wrong prices\.", said), said
@@ -403,6 +407,7 @@ def test_portfolio_list_of_an_empty_installation_says_what_to_do(operator, viewe
 def test_heading_of_the_configuration_changes_with_its_values(operator):
     page = text_of(operator.get("/portfolios/aapl-sma/"))
     section = re.search(r'<section class="pane" id="configuration" data-refresh.*?</section>', page)
+    assert section is not None
     assert '<span class="count">r12</span>' in section[0]
     assert "slow" in section[0]
 
@@ -411,11 +416,18 @@ def test_pages_are_not_cached(viewer):
     assert "no-store" in viewer.get("/").headers["Cache-Control"]
 
 
+def account_of(fleet: FleetView, name: str) -> dict[str, Any]:
+    """Return the account of a portfolio, to be changed in place."""
+    (account,) = (row.account for row in fleet.portfolios if row.name == name)
+    assert isinstance(account, dict)
+    return account
+
+
 def test_portfolio_page_shows_how_far_the_equity_is_below_its_peak(fleet, operator, monkeypatch):
     busy = board_fixture.busy_fleet()
-    shown = next(row for row in busy.portfolios if row.name == "aapl-sma")
+    account = account_of(busy, "aapl-sma")
     figures = {"drawdown_pct": Decimal("1.2500"), "largest_drawdown": Decimal(3200)}
-    shown.account.update(figures, figures_since=412)
+    account.update(figures, figures_since=412)
     for module in (context, portfolio):
         monkeypatch.setattr(module, "read_fleet_view", lambda: busy)
     page = text_of(operator.get("/portfolios/aapl-sma/"))
@@ -430,8 +442,7 @@ def test_portfolio_page_shows_metrics_where_a_strategy_sets_some(fleet, operator
         monkeypatch.setattr(module, "read_fleet_view", lambda: busy)
     pane = r'<section class="pane" id="part-metrics" aria-labelledby="h-metrics" hidden>'
     assert re.search(pane, text_of(operator.get("/portfolios/aapl-sma/")))
-    shown = next(row for row in busy.portfolios if row.name == "aapl-sma")
-    shown.account.update(metrics={"spread": 0.03141592653, "<b>": 1250.0})
+    account_of(busy, "aapl-sma").update(metrics={"spread": 0.03141592653, "<b>": 1250.0})
     page = text_of(operator.get("/portfolios/aapl-sma/"))
     assert not re.search(pane, page)
     assert '<dt>spread</dt><dd class="">0.0314159</dd>' in page

@@ -105,7 +105,7 @@ def moves() -> int:
 def test_clock_jump_moves_no_portfolio_and_opens_no_alert(
     clock: Clock, nodes: list[FakeNode], jump: float
 ) -> None:
-    before = ownership(), [], moves()
+    before: tuple[Any, ...] = ownership(), [], moves()
     clock.jump(jump)
     tick()  # before anybody has beaten or pulsed
     assert lost() == []

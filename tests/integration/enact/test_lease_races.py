@@ -108,7 +108,7 @@ def test_a_token_that_was_revoked_before_keeps_its_time_and_is_not_counted_again
     NodeToken.objects.create(node=node.row, sha256="b" * 64)
     expire_lease(node)
     execute(forget("node-1", actor="olive", reason=""))
-    assert NodeToken.objects.get(sha256="a" * 64).revoked_at < ago(50)
+    assert NodeToken.objects.filter(sha256="a" * 64, revoked_at__lt=ago(50)).exists()
     assert Event.objects.get(kind="node_forgotten").data == {"tokens_revoked": 1}
 
 

@@ -629,7 +629,8 @@ def test_overload_report_is_retried_with_the_next_liveness_write(
     BATCHER.drops.dropped.add(node.row.pk)
 
     async def two_pulses() -> None:
-        told, again = asyncio.Event(), [_away, aexecute_autocommit]
+        told = asyncio.Event()
+        again: list[Callable[..., Any]] = [_away, aexecute_autocommit]
 
         async def wait(_: float) -> None:
             if not again:
@@ -706,7 +707,7 @@ def test_waiting_registrations_use_no_connection_of_commits(
             ]
             async with asyncio.timeout(30):
                 with psycopg.connect(conninfo(), autocommit=True) as looking:
-                    while looking.execute(held_up).fetchone() < (LOCKING_POOL_SIZE,):
+                    while (looking.execute(held_up).fetchone() or (0,)) < (LOCKING_POOL_SIZE,):
                         await asyncio.sleep(0.01)
                 status, answer = await ask("commit/", body)
             assert (status, answer["results"][0]["answer"]) == (200, "ok")

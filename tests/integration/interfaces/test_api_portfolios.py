@@ -23,9 +23,8 @@ SMA = {
 
 
 def run_of(name: str) -> dict[str, Any]:
-    return Run.objects.values("node_id", "epoch", "phase", "last_seq").get(
-        portfolio__name=name, portfolio__archived_at=None
-    )
+    runs = Run.objects.values("node_id", "epoch", "phase", "last_seq")
+    return dict(runs.get(portfolio__name=name, portfolio__archived_at=None))
 
 
 def test_portfolios_of_a_lost_node_are_shown_as_pending(viewer: ApiClient) -> None:
@@ -198,7 +197,8 @@ def test_a_portfolio_heavier_than_any_node_waits_with_the_reason(operator: ApiCl
 
 def test_a_patch_makes_a_revision_and_returns_the_reload(operator: ApiClient) -> None:
     daemon = make_node("node-1")
-    make_running_portfolio("ibm-sma", daemon, **{k: v for k, v in SMA.items() if k != "name"})
+    given: dict[str, Any] = {key: value for key, value in SMA.items() if key != "name"}
+    make_running_portfolio("ibm-sma", daemon, **given)
     Revision.objects.update(status="good")
     answer = operator.patch("portfolios/ibm-sma/", {"config": {"fast": 4, "slow": 9}})
     assert answer.status_code == 202

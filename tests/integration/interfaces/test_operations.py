@@ -280,7 +280,7 @@ def test_a_move_anywhere_ends_the_pin_that_would_take_it_back(node: FakeNode) ->
     hand = make_trader("p", node)
     make_node("node-2")
     Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=node.row)
-    assert operations.migrate("p", None, actor="ann").target_node.name == "node-2"
+    assert operations.migrate("p", None, actor="ann").target_node == Node.objects.get(name="node-2")
     assert hand.run().pinned_node is None
     assert Event.objects.filter(kind="unpinned", actor="ann", node=node.row).count() == 1
 

@@ -214,7 +214,7 @@ def test_the_last_use_is_written_once_a_minute(operator: ApiClient) -> None:
     assert ApiToken.objects.get().last_used_at == first
     ApiToken.objects.update(last_used_at=first - timedelta(seconds=61))
     operator.get("nodes/")
-    assert ApiToken.objects.get().last_used_at > first - timedelta(seconds=1)
+    assert ApiToken.objects.filter(last_used_at__gt=first - timedelta(seconds=1)).exists()
 
 
 def test_tokens_are_shown_by_command_api_and_admin_to_operators_only(

@@ -48,9 +48,16 @@ def pending(daemon: FakeNode) -> Run:
     return run_of("p")
 
 
-def told_by(row: Any) -> str:
+def why_of(row: Run | Handoff) -> dict[str, Any]:
+    """Return the reason of a row as data."""
+    assert row.why is not None
+    return dict(row.why)
+
+
+def told_by(row: Run | Handoff) -> str:
     """Return the sentence that its data makes."""
-    return render(Reason(row.why["code"], row.why["params"]))
+    why = why_of(row)
+    return render(Reason(why["code"], why["params"]))
 
 
 # --- what is stored ------------------------------------------------------------------------------
@@ -58,8 +65,8 @@ def told_by(row: Any) -> str:
 
 def test_a_pass_keeps_why_beside_what_it_says_of_a_pending_portfolio(pending: Run) -> None:
     assert pending.reason == NEEDS_GPU == told_by(pending)
-    assert pending.why["code"] == "no_selector"
-    assert pending.why["params"]["nodes"] == 1
+    assert why_of(pending)["code"] == "no_selector"
+    assert why_of(pending)["params"]["nodes"] == 1
 
 
 def test_a_placement_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
@@ -67,7 +74,7 @@ def test_a_placement_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
     tick()
     handoff = Handoff.objects.get()
     assert handoff.reason == ONLY_NODE == told_by(handoff)
-    assert handoff.why["code"] == "place"
+    assert why_of(handoff)["code"] == "place"
 
 
 def test_a_move_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
@@ -77,14 +84,14 @@ def test_a_move_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
     tick()
     handoff = Handoff.objects.get(kind="migrate")
     assert handoff.reason == told_by(handoff)
-    assert handoff.why["code"] == "drain"
+    assert why_of(handoff)["code"] == "drain"
 
 
 def test_what_is_stuck_says_why_as_data_until_it_is_stuck_no_more(daemon: FakeNode) -> None:
     make_trader("p", daemon)
     operations.drain("node-1", actor="ann")
     tick()
-    assert run_of("p").why["code"] == "no_other_node"
+    assert why_of(run_of("p"))["code"] == "no_other_node"
     operations.undrain("node-1", actor="ann")
     tick()
     assert (run_of("p").reason, run_of("p").why) == ("", None)
@@ -94,14 +101,14 @@ def test_a_start_that_finds_no_place_says_why_at_once(pending: Run) -> None:
     operations.stop("p", actor="ann")
     Run.objects.update(why=None)
     assert operations.start("p", actor="ann") is None
-    assert run_of("p").why["code"] == "no_selector"
+    assert why_of(run_of("p"))["code"] == "no_selector"
     assert told_by(run_of("p")) == run_of("p").reason
 
 
 def test_a_halt_says_of_each_who_stopped_it_as_data(daemon: FakeNode) -> None:
     make_trader("p", daemon)
     operations.halt_all(actor="ann", reason="wrong prices")
-    assert run_of("p").why["params"]["why"] == "wrong prices"
+    assert why_of(run_of("p"))["params"]["why"] == "wrong prices"
     assert told_by(run_of("p")) == run_of("p").reason
 
 
@@ -126,9 +133,10 @@ def test_data_alone_is_no_change_to_a_plan(pending: Run) -> None:
 
 
 def test_what_is_said_already_is_not_written_again_for_its_data(pending: Run) -> None:
-    Run.objects.update(why={**pending.why, "params": {**pending.why["params"], "weight": 7}})
+    why = why_of(pending)
+    Run.objects.update(why={**why, "params": {**why["params"], "weight": 7}})
     tick()
-    assert run_of("p").why["params"]["weight"] == 7
+    assert why_of(run_of("p"))["params"]["weight"] == 7
 
 
 # --- who reads it --------------------------------------------------------------------------------
@@ -228,7 +236,7 @@ def test_a_plan_answers_in_the_language_of_the_request(viewer: ApiClient, pendin
     (chinese,) = viewer.preferring(BROWSER).get("schedule/plan/").json()["pending"]
     assert (english["reason"], chinese["reason"]) == (NEEDS_GPU, NEEDS_GPU_ZH)
     assert english["code"] == chinese["code"] == "no_selector"
-    assert english["params"] == chinese["params"] == pending.why["params"]
+    assert english["params"] == chinese["params"] == why_of(pending)["params"]
 
 
 def test_where_it_could_go_is_answered_in_the_language_of_the_request(

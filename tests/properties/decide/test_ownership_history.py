@@ -129,7 +129,8 @@ def test_different_tenure_field_is_a_disagreement(
 
 @given(histories(), st.sampled_from(["epoch", "node", "incarnation", "revision"]))
 def test_run_must_match_the_last_audit_line(history: list[OwnershipPeriod], field: str) -> None:
-    run = replace(run_of(history), **{field: 99 if field in ("epoch", "revision") else "other"})
+    other: Any = 99 if field in ("epoch", "revision") else "other"
+    run = replace(run_of(history), **{field: other})
     found = find_disagreement(audit_lines_of(history), tenures_of(history), run)
     assert found is not None and f" with {field} " in found
 

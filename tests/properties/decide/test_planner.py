@@ -5,13 +5,22 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import SENTENCES, render
-from scheduling.decide.types import HandoffView, NodeView, Plan, Policy, PortfolioView, Snapshot
+from scheduling.decide.types import (
+    HandoffView,
+    NodeView,
+    Plan,
+    Policy,
+    PortfolioView,
+    Reason,
+    Snapshot,
+)
 from tests.support.drawn_examples import examples
 from tests.support.plan_factories import NOW, applied, loads, node, portfolio, world
 
@@ -50,7 +59,7 @@ def portfolios(draw: st.DrawFn, number: int, node_count: int, handoffs: bool) ->
     if handoffs and draw(RARELY):
         target = draw(st.integers(1, node_count))
         kinds = ["place"] if owner is None else ["migrate", "reload", "failover", "stop"]
-        kind = draw(st.sampled_from(kinds))
+        kind: Any = draw(st.sampled_from(kinds))
         handoff = HandoffView(100 + number, kind, owner, None if kind == "stop" else target)
     return portfolio(
         f"p-{number:02}",
@@ -112,13 +121,21 @@ def held(snapshot: Snapshot) -> Counter[int]:
         ends = {each.node}
         if each.handoff is not None:
             ends |= {each.handoff.source, each.handoff.target}
-        for end in ends - {None}:
-            taken[end] += each.weight
+        for end in ends:
+            if end is not None:
+                taken[end] += int(each.weight)
     return taken
 
 
+def reasons_of(plan: Plan) -> list[Reason]:
+    found = [entry.reason for entry in plan.place] + [entry.reason for entry in plan.move]
+    found += [entry.reason for entry in plan.pending]
+    return found + [entry.reason for entry in plan.stuck]
+
+
 def steps(plan: Plan) -> list[tuple[PortfolioView, NodeView]]:
-    return [(step.portfolio, step.target) for step in (*plan.place, *plan.move)]
+    placed = [(step.portfolio, step.target) for step in plan.place]
+    return placed + [(step.portfolio, step.target) for step in plan.move]
 
 
 def highest_load(snapshot: Snapshot) -> float:
@@ -144,7 +161,7 @@ def test_plan_never_exceeds_capacity(snapshot: Snapshot, policy: Policy) -> None
     taken = held(snapshot)
     for each, target in steps(plan):
         already = each.handoff is not None and target.id in (each.handoff.target, each.node)
-        taken[target.id] += 0 if already else each.weight
+        taken[target.id] += 0 if already else int(each.weight)
     chosen = {target.id: target for _, target in steps(plan)}
     assert all(taken[target.id] <= target.capacity for target in chosen.values())
 
@@ -218,9 +235,7 @@ def test_every_portfolio_that_should_run_is_accounted_for(
 @settings(max_examples=examples(100), deadline=None)
 def test_every_plan_entry_has_a_sentence(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
-    reasons = [step.reason for step in (*plan.place, *plan.move)]
-    reasons += [entry.reason for entry in (*plan.pending, *plan.stuck)]
-    for reason in reasons:
+    for reason in reasons_of(plan):
         assert reason.code in SENTENCES
         sentence = render(reason)
         assert "None" not in sentence
@@ -243,7 +258,7 @@ def test_only_failovers_and_placements_exceed_the_limits(
         assert move.source is not None
         slots[move.source.id] += 1
         slots[move.target.id] += 1
-    touched = {end for move in limited for end in (move.source.id, move.target.id) if move.source}
+    touched = {end.id for move in limited for end in (move.source, move.target) if end is not None}
     assert all(slots[end] <= policy.handoffs_per_node for end in touched)
 
 

@@ -82,7 +82,7 @@ def test_cpu_rebalance_obeys_all_hard_rules(snapshot: Snapshot, policy: Policy) 
     taken = held(snapshot)
     for each, target in steps(plan):
         already = each.handoff is not None and target.id in (each.handoff.target, each.node)
-        taken[target.id] += 0 if already else each.weight
+        taken[target.id] += 0 if already else int(each.weight)
     assert all(taken[target.id] <= target.capacity for _, target in steps(plan))
     cpu = snapshot.cpu
     assert cpu is not None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import HandoffView, NodeView, Plan, Policy, PortfolioView, Snapshot
-from tests.properties.decide.test_planner import UNLIMITED, plan_until_settled
+from tests.properties.decide.test_planner import UNLIMITED, plan_until_settled, steps
 from tests.support.drawn_examples import examples
 from tests.support.plan_factories import NOW, applied, node, portfolio, world
 
@@ -135,7 +135,7 @@ def test_no_further_moves_while_room_is_being_made(snapshot: Snapshot) -> None:
 
 def with_active_handoffs(snapshot: Snapshot, plan: Plan) -> Snapshot:
     """The snapshot with all handoffs of the plan active and none done."""
-    target = {step.portfolio.id: step.target.id for step in (*plan.place, *plan.move)}
+    target = {moved.id: to.id for moved, to in steps(plan)}
     ends = Counter(target.values())
     ends.update(move.source.id for move in plan.move if move.source)
     return replace(
@@ -172,7 +172,7 @@ def test_passes_terminate_after_a_node_stops_flapping(
         snapshot = replace(snapshot, nodes=(back, *others))
         for _ in range(passes):
             plan = make_plan(snapshot, Policy())
-            assert first.id not in {step.target.id for step in (*plan.place, *plan.move)}
+            assert first.id not in {target.id for _, target in steps(plan)}
             snapshot = applied(snapshot, plan)
     # Portfolios that left stay away while it is flapping, so nothing fails over twice.
     assert failovers <= len(snapshot.portfolios)

@@ -11,18 +11,13 @@ from scheduling.decide.planner.feasibility import node_state, obstacle
 from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import as_data, localize, render, stored_reason
-from scheduling.decide.types import Plan, Policy, Reason, Snapshot
-from tests.properties.decide.test_planner import POLICIES, snapshots
+from scheduling.decide.types import Policy, Reason, Snapshot
+from tests.properties.decide.test_planner import POLICIES, reasons_of, snapshots
 from tests.support.drawn_examples import examples
 from tests.support.translation_check import check_translated
 
 #: States shown to operators that are no obstacles.
 BESIDE_OBSTACLES = ("same_node", "suspect", "flapping", "failed_there", "fits", "busy")
-
-
-def reasons_of(plan: Plan) -> list[Reason]:
-    entries = (*plan.place, *plan.move, *plan.pending, *plan.stuck)
-    return [entry.reason for entry in entries]
 
 
 @given(snapshots(), POLICIES)

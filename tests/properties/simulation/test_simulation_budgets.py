@@ -117,7 +117,7 @@ def cut_off_before_its_first_commit(world: World, portfolio: int, node: int) -> 
             raise Away
         return send(sender, incarnation, words)
 
-    gateway.commit = lose  # type: ignore[method-assign]
+    gateway.commit = lose  # type: ignore[assignment, method-assign]
     while not cut_off.cut:
         world.go_on(QUANTUM_S)
 

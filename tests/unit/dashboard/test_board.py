@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import translation
 
-from scheduling.dashboard.board.cards import card_message
+from scheduling.dashboard.board.cards import Message, card_message
 from scheduling.dashboard.board.changes import describe_changes
 from scheduling.dashboard.board.columns import lease_level
 from scheduling.dashboard.board.page import build_board_page, column_of
@@ -29,6 +30,12 @@ from tests.support.board_fixture import (
     portfolio,
     quiet_fleet,
 )
+
+
+def message_of(name: str, node: str, **fields: Any) -> Message:
+    message = card_message(portfolio(name, node, **fields), NOW)
+    assert message is not None
+    return message
 
 
 def column(page, name):
@@ -134,7 +141,7 @@ def test_only_a_lost_node_that_owned_nothing_ran_no_portfolio():
     ],
 )
 def test_card_message_states_the_most_severe_condition(given, sentence):
-    assert card_message(portfolio("a", "node-1", **given), NOW).text == sentence
+    assert message_of("a", "node-1", **given).text == sentence
 
 
 def test_steps_are_done_running_or_to_come():
@@ -228,10 +235,7 @@ def test_halted_fleet_never_says_that_a_loss_is_absorbed():
     nodes = [node("node-1", loss=forecast), node("node-2")]
     page = build_board_page(fleet_view(nodes, [], halts=[HALT]))
     for each in page.columns:
-        assert (each.status_line.text, each.status_line.tone) == (
-            "halted: nothing runs here",
-            "bad",
-        )
+        assert each.status_line == Message("halted: nothing runs here", "i-power", "bad")
         assert each.loss is None
     started = [portfolio("a", "node-2")]
     page = build_board_page(fleet_view(nodes, started, halts=[HALT]))
@@ -241,13 +245,13 @@ def test_halted_fleet_never_says_that_a_loss_is_absorbed():
 def test_card_counts_orders_of_which_none_was_placed():
     quiet = portfolio("a", "node-1", orders_refused=40, unplaced_orders=0)
     assert card_message(quiet, NOW) is None
-    message = card_message(portfolio("a", "node-1", unplaced_orders=1_200), NOW)
+    message = message_of("a", "node-1", unplaced_orders=1_200)
     assert message.text == "1,200 orders refused or suppressed, none placed since"
     assert message.tone == "warn"
     with translation.override("zh-hans"):
-        assert "1,200" in card_message(portfolio("a", "n", unplaced_orders=1_200), NOW).text
+        assert "1,200" in message_of("a", "n", unplaced_orders=1_200).text
 
 
 def test_card_of_a_suspect_node_does_not_look_good():
-    message = card_message(portfolio("a", "node-3", suspect=True, last_commit_at=ago(12)), NOW)
+    message = message_of("a", "node-3", suspect=True, last_commit_at=ago(12))
     assert (message.text, message.tone) == ("node-3 is suspect; last commit 12 s ago", "warn")

@@ -36,7 +36,8 @@ def test_revision_row_labels_a_replaced_revision(number, status, word):
 def test_stopped_message_names_the_actor_and_the_reason():
     shown = portfolio("p", None, phase="stopped", reason="earnings")
     event = Event(kind="portfolio_stopped", at=ago(5), actor="ann", reason="earnings")
-    assert stopped_message(shown, event).text.endswith(" by ann: earnings")
+    message = stopped_message(shown, event)
+    assert message is not None and message.text.endswith(" by ann: earnings")
 
 
 def test_stopped_message_gives_way_to_the_reason_of_a_halt():

@@ -15,6 +15,7 @@ from scheduling.decide.types import (
     Policy,
     PortfolioView,
     Reason,
+    Requirements,
     RevisionChoice,
     Snapshot,
 )
@@ -54,9 +55,11 @@ def two_choices(*order: RevisionChoice, **changes: Any) -> PortfolioView:
 def test_first_runnable_choice_is_granted_else_the_first() -> None:
     waiting = two_choices(TWO, ONE)
     for versions, revision in (({1, 2}, 2), ({1}, 1), (set(), 2)):
-        granted = with_granted_revision(
-            waiting, lambda required, found=versions: required.strategy_version in found
-        )
+
+        def has_version(required: Requirements, found: set[int] = versions) -> bool:
+            return required.strategy_version in found
+
+        granted = with_granted_revision(waiting, has_version)
         assert (granted.revision, granted.requirements.strategy_version) == (revision, revision)
 
 

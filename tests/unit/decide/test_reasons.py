@@ -520,7 +520,8 @@ def test_invalid_parameters_never_raise(
 ) -> None:
     for key in params:
         without = {name: value for name, value in params.items() if name != key}
-        for wrong in (without, *({**params, key: value} for value in (None, "x", [1], {}, 1e400))):
+        bad: tuple[Any, ...] = (None, "x", [1], {}, 1e400)
+        for wrong in (without, *({**params, key: value} for value in bad)):
             assert render(Reason(code, wrong), language)
 
 

@@ -132,7 +132,7 @@ def test_loads_after_count_a_move_to_a_lost_node_at_its_source() -> None:
 
 def remedy_nodes(found: Answer, code: str) -> list[str]:
     """The nodes of the remedies with this code, in their order."""
-    return [one.reason.params["node"] for one in found.remedies if one.reason.code == code]
+    return [str(one.reason.params["node"]) for one in found.remedies if one.reason.code == code]
 
 
 def test_reopen_remedies_are_sorted_by_free_places() -> None:

@@ -189,6 +189,7 @@ def test_outbox_removes_only_the_delivered_reports() -> None:
     said = outbox.next_reports()
     assert len(said) == MAX_REPORTS_PER_HEARTBEAT <= MAX_REPORTS
     outbox.mark_delivered(said)
-    assert [report.handoff for report in outbox.next_reports()] == list(
-        range(MAX_REPORTS_PER_HEARTBEAT, MAX_REPORTS_PER_HEARTBEAT + 20)
-    )
+    assert outbox.next_reports() == [
+        Prepared(handoff=number)
+        for number in range(MAX_REPORTS_PER_HEARTBEAT, MAX_REPORTS_PER_HEARTBEAT + 20)
+    ]

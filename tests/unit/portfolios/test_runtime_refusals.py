@@ -96,9 +96,10 @@ def stored(row: OrderRow) -> StoredOrder:
 
 
 def compared(found: list[OrderRow], wanted: list[OrderRow], new_since: int | None) -> Any:
-    recorded: Any = RecordedRun(
-        [TenureSegment(1, spec("canary"), 1, "node-1", "epoch 1")], [], [], None, 9, None
-    )  # type: ignore[arg-type]
+    no_feed: Any = None
+    recorded = RecordedRun(
+        [TenureSegment(1, spec("canary"), 1, "node-1", "epoch 1")], [], [], no_feed, 9, None
+    )
     comparison = Comparison(recorded, Counts(), new_since=new_since)
     return comparison.compare(
         ProducedRows(orders=wanted), StoredRows([stored(r) for r in found], [], [])

@@ -267,4 +267,5 @@ def test_a_looping_strategy_dies_with_the_one_who_asked() -> None:
     )
     asker.kill()
     asker.wait()
+    assert looping is not None
     eventually(lambda: not looping.is_running() or looping.status() == psutil.STATUS_ZOMBIE)
