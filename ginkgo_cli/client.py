@@ -71,7 +71,7 @@ class Client:
             },
         )
         if not request.full_url.startswith(f"{self.access.server}/"):
-            raise Failed(f"The server sent an address of another one: {request.full_url}.")
+            raise Failed(f"The server sent an address of another server: {request.full_url}.")
         try:
             with urllib.request.urlopen(request, timeout=LIMIT_S, context=self._context) as answer:
                 return json.loads(answer.read() or b"null")

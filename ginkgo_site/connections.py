@@ -129,10 +129,10 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _count_body(self) -> None:
         """Count a body that is not whole. Where its address has too many, the oldest ends."""
-        told = b",".join(value for name, value in self.headers if name == b"x-forwarded-for")
+        via = b",".join(value for name, value in self.headers if name == b"x-forwarded-for")
         trusted = settings.GINKGO.trusted_proxies
         peer = self.client[0] if self.client else ""
-        self._address = neighbourhood(address_of(peer, told.decode("latin-1"), trusted=trusted))
+        self._address = neighbourhood(address_of(peer, via.decode("latin-1"), trusted=trusted))
         of_address = GuardedHttp._half_bodies.setdefault(self._address, {})
         of_address[self] = None
         if len(of_address) > MAX_HALF_BODIES:

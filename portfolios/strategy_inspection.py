@@ -67,7 +67,7 @@ _facts: dict[str, Facts] = {}
 def facts(strategy: str, artifact: str | None = None) -> Facts:
     """Return what the strategy declares. Raise UnknownStrategy or CheckFailed.
 
-    That of an artifact is read from the database: its code is not run.
+    For an artifact, the answer is read from the database: its code is not run.
     """
     if artifact is not None:
         stored = find_strategy(artifact, strategy)

@@ -108,7 +108,7 @@ def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> Art
 def _place() -> Iterator[None]:
     """Hold one of the places of this process. Raise CodeUnavailable.
 
-    Building takes minutes, and whoever waits keeps a thread that answers requests.
+    Building takes minutes, and a caller that waits occupies a thread that answers requests.
     """
     if not _places.acquire(timeout=PLACE_WAIT_S):
         raise CodeUnavailable(

@@ -347,7 +347,7 @@ class Launcher:
             self._progress, self._progressed_at = progress, now
         elif now - self._progressed_at > self._progress_limit_s:
             raise StartupError(
-                f"Not ready after {now - self._began:.0f} s, and nothing came forward in the last "
+                f"Not ready after {now - self._began:.0f} s, and nothing progressed in the last "
                 f"{self._progress_limit_s:g} s. Missing: {', '.join(missing)}. Logs: {self._logs}"
             )
 

@@ -17,7 +17,7 @@ UNITS_US = {"s": Decimal(1_000_000), "ms": Decimal(1_000), "us": Decimal(1), "ns
 
 
 class MessageLayout(NamedTuple):
-    """Where the fields are. A path is keys and places in lists, such as `data.0.p`."""
+    """Where the fields of a message are: paths of keys and list positions, such as `data.0.p`."""
 
     fields: Mapping[str, str] = MappingProxyType({})  #: field → path; empty: named as in a row
     rows: str = ""  #: path of the list of rows; "": the message is a row or a list of rows

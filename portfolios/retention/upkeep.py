@@ -120,7 +120,7 @@ def maintain(folder: Path, verified_to: Mapping[int, int]) -> MaintenanceOutcome
                 done.kept.append(RetainedPartition(partition.name, why))
             elif why is None and not _retire(kind, partition, held, folder, done):
                 break
-        if len(done.dropped) > gone:  # not each hour: every file stays for ever
+        if len(done.dropped) > gone:  # not each hour: every file is kept indefinitely
             _archive_rest(kind, folder, done)
     return done
 

@@ -35,7 +35,7 @@ ROLL_OUT_ACTIONS = _by_verb(registry.STOP_ROLL_OUT, registry.RETURN_ROLL_OUT)
 
 
 def _offline_operations() -> dict[str, Operation]:
-    """Return the operations whose forms have an address, by its words without the name."""
+    """Return the operations whose forms have an address, by that address without the name."""
     by_kind = {"portfolios": PORTFOLIO_ACTIONS, "nodes": NODE_ACTIONS, "fleet": FLEET_ACTIONS}
     found = {
         f"{kind}/{verb}": operation

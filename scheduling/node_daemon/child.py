@@ -99,8 +99,8 @@ class Child:
 
     def _with_last_output(self, sentence: str) -> str:
         """Return `sentence` with the last output of the process, which is the best hint."""
-        words = self._process.last_output()
-        return f"{sentence}; its last output: {words}" if words else sentence
+        printed = self._process.last_output()
+        return f"{sentence}; its last output: {printed}" if printed else sentence
 
     async def _failure_of_end(self) -> ChildFailed:
         """Return the failure that describes how the process ended. May wait briefly."""

@@ -236,7 +236,7 @@ def _build_variables(given: Mapping[str, str]) -> dict[str, str]:
 def _build_failure(
     sha256: str, ended: Ended, draft: Path, environment: Mapping[str, str]
 ) -> CodeUnavailable:
-    """Return the failure of a build, with what uv said, as a sentence."""
+    """Return the failure of a build, with the output of uv, as a sentence."""
     what = f"environment {short(sha256)}"
     index = f"packages come from {index_address(environment)}"
     if "os error 28" in ended.output or "No space left" in ended.output:

@@ -71,7 +71,7 @@ class RecordedFeedReader:
             self._task = asyncio.create_task(self.run(), name=f"feed {self.name}")
 
     def end(self) -> None:
-        """Stop to follow."""
+        """Stop following the feed."""
         if self._task is not None:
             self._task.cancel()
 

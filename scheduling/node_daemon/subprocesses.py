@@ -25,10 +25,10 @@ class Ended:
     timed_out: bool = False
 
     def described(self, characters: int = 300) -> str:
-        """Return the end of its output as one printable line, or its status if it said nothing."""
+        """Return the end of its output as one printable line, its status if it printed nothing."""
         text = escape(" ".join(self.output.split()))
         if not text:
-            return f"it ended with status {self.status} and said nothing"
+            return f"it ended with status {self.status} and printed nothing"
         return text if len(text) <= characters else "…" + text[-characters:]
 
 

@@ -131,7 +131,7 @@ class RecordView:
 
 @dataclass(frozen=True, slots=True)
 class GapView:
-    """A time of which a source said that it has no data."""
+    """A time range for which a source reported that it has no data."""
 
     seq: int
     symbol: str

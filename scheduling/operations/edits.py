@@ -111,7 +111,7 @@ class FieldChange:
 
 
 def configuration_of(revision: Revision) -> dict[str, Any]:
-    """Return what a change of makes a new revision."""
+    """Return the fields whose change makes a new revision."""
     found = {key: getattr(revision, key) for key in CONFIGURATION if key != "artifact"}
     return {**found, "artifact": revision.artifact_id}
 

@@ -1,4 +1,4 @@
-"""Record a feed from files or a websocket until the process is told to end."""
+"""Record a feed from files or a websocket until the process is asked to end."""
 
 from __future__ import annotations
 

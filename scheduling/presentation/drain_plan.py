@@ -1,4 +1,4 @@
-"""The plan of a drain as a document, in the language of whoever reads it."""
+"""The plan of a drain as a document, in the language of the reader."""
 
 from __future__ import annotations
 

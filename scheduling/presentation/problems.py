@@ -125,10 +125,10 @@ def describe(error: Exception) -> Problem:
         return Problem(error.code, error.message, error.status, dict(error.extra))
     if isinstance(error, exceptions.ValidationError):
         errors = list(field_errors(error.get_full_details()))
-        said = "; ".join(
+        sentences = "; ".join(
             ": ".join(filter(None, (e["field"], e["message"].rstrip(".")))) for e in errors
         )
-        return problem("invalid", f"{said}.", errors=errors)
+        return problem("invalid", f"{sentences}.", errors=errors)
     if isinstance(error, exceptions.ParseError):
         return malformed(str(error.detail))
     if isinstance(error, exceptions.APIException):
@@ -148,19 +148,19 @@ def describe(error: Exception) -> Problem:
 
 def _of_framework(error: exceptions.APIException) -> Problem:
     """Return the problem for an error of the REST framework."""
-    said = str(error.detail)
+    sentence = str(error.detail)
     if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
         header = getattr(error, "auth_header", None) or "Bearer"
         if isinstance(error, exceptions.NotAuthenticated):
-            said = "Sign in, or send a token: Authorization: Bearer TOKEN."
-        return Problem("unauthenticated", said, 401, headers={"WWW-Authenticate": header})
+            sentence = "Sign in, or send a token: Authorization: Bearer TOKEN."
+        return Problem("unauthenticated", sentence, 401, headers={"WWW-Authenticate": header})
     if isinstance(error, exceptions.Throttled):
         wait_s = int(getattr(error, "wait", None) or 1)
-        said = f"Too many requests: try again in {wait_s} s."
-        return Problem("throttled", said, 429, headers={"Retry-After": str(wait_s)})
+        sentence = f"Too many requests: try again in {wait_s} s."
+        return Problem("throttled", sentence, 429, headers={"Retry-After": str(wait_s)})
     codes = {404: "not_found", 403: "forbidden", 405: "method_not_allowed"}
     codes |= {406: "not_acceptable", 415: "unsupported_media_type"}
-    return Problem(codes.get(error.status_code, "internal_error"), said, error.status_code)
+    return Problem(codes.get(error.status_code, "internal_error"), sentence, error.status_code)
 
 
 def malformed(sentence: str) -> Problem:

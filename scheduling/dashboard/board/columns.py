@@ -1,4 +1,4 @@
-"""Columns of the board: one node with its cards, reserved slots, load, and what is said of it."""
+"""Columns of the board: one node with its cards, reserved slots, load and messages."""
 
 from __future__ import annotations
 

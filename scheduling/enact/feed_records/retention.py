@@ -127,7 +127,7 @@ SELECT count(*)::int AS rows FROM gone
 
 
 def forget_appends() -> Transaction[int]:
-    """Forget the source ids of appends of 30 days ago. Return how many."""
+    """Forget which source sent the appends that are older than 30 days. Return how many."""
     row = yield from query_one(FORGET_APPENDS)
     return 0 if row is None else row.rows
 

@@ -15,7 +15,7 @@ class MirroredRow(NamedTuple):
     first_seq: int
 
 
-#: Marks of a feed in a stream: so many seconds of records between two.
+#: Seconds of records between two marks of a feed in a stream.
 MARK_S = 1.0
 
 MIRROR = Statement(
@@ -68,7 +68,7 @@ def mirror(
 ) -> Transaction[int | None]:
     """Let the row of a feed follow its stream, of which `newest` is the state. One statement.
 
-    Return the first seq that is kept; None if a later recorder has said more.
+    Return the first seq that is kept; None if a later recorder has mirrored a newer state.
     """
     row = yield from query_one(
         MIRROR,

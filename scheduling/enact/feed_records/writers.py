@@ -108,7 +108,7 @@ def claim(feed: str, writer: str) -> Transaction[int]:
 
 def release(feed: str, epoch: int | None = None) -> Transaction[bool]:
     """Let any source append to a feed again. Return False if its writer is not that of `epoch`
-    (None: whoever it is), or it has none."""
+    (None: of any epoch), or it has none."""
     row = yield from query_one(RELEASE, feed=feed, epoch=epoch)
     return row is not None
 

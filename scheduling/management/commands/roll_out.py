@@ -77,7 +77,7 @@ class Command(GinkgoCommand):
         self.show(RollOutDocument(roll_out).data, partial(draw_roll_out, roll_out))
 
     def _requested(self, options: dict[str, Any]) -> RollOutView:
-        said = {"actor": self.actor, "reason": options["reason"]}
+        request = {"actor": self.actor, "reason": options["reason"]}
         existing = options["stop"] or options["back"] or options["show"]
         if (options["artifact"] is None) == (existing is None):
             raise CommandError(
@@ -86,9 +86,9 @@ class Command(GinkgoCommand):
                 returncode=2,
             )
         if options["stop"]:
-            return operations.stop_roll_out(options["stop"], **said)
+            return operations.stop_roll_out(options["stop"], **request)
         if options["back"]:
-            return operations.return_roll_out(options["back"], **said)
+            return operations.return_roll_out(options["back"], **request)
         if options["show"]:
             return read_roll_out(options["show"])
         new = NewRollOut(
@@ -99,7 +99,7 @@ class Command(GinkgoCommand):
             canary=options["canary"],
             canary_seconds=options["canary_seconds"],
         )
-        return operations.roll_out(new, **said)
+        return operations.roll_out(new, **request)
 
     def _wait(self, roll_out: RollOutView, wait_s: float) -> RollOutView:
         """Return the roll-out once it has ended. Raise Failed if it stopped or takes too long."""

@@ -62,7 +62,7 @@ async def connect(url: str, *, is_lasting: bool = True) -> Client:
     client = Client()
 
     async def ignore(error: Exception) -> None:
-        """Do nothing: what fails is said by the one who asked."""
+        """Do nothing: the caller of a failed request reports the failure."""
 
     async def lost() -> None:
         if client.is_reconnecting:

@@ -62,9 +62,7 @@ def test_a_start_on_which_nothing_comes_forward_ends_and_says_what_is_missing(
     clock.now += 2
     with pytest.raises(StartupError) as reason:
         house._check_progress(["canary-1", "canary-2"])
-    assert "nothing came forward in the last 120 s. Missing: canary-1, canary-2." in str(
-        reason.value
-    )
+    assert "nothing progressed in the last 120 s. Missing: canary-1, canary-2." in str(reason.value)
 
 
 @pytest.mark.parametrize(

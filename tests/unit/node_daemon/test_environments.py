@@ -243,7 +243,7 @@ async def test_program_keeps_the_end_of_its_output() -> None:
     assert (ended.status, len(ended.output)) == (0, 4000 - 1)  # without the last line break
     assert ended.described(10) == "…xx \\x1bend"
     silent = await run_program([sys.executable, "-c", "exit(7)"], 30)
-    assert silent.described() == "it ended with status 7 and said nothing"
+    assert silent.described() == "it ended with status 7 and printed nothing"
 
 
 def test_full_disk_of_a_build_is_named(tmp_path: Path) -> None:
