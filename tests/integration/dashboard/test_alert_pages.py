@@ -166,7 +166,7 @@ def test_icon_has_the_number() -> None:
     assert ">7<" in answer.content.decode()
 
 
-def test_one_message_when_it_opens_and_one_when_it_is_over(webhook: Webhook) -> None:
+def test_an_alert_sends_one_message_when_it_opens_and_one_when_it_closes(webhook: Webhook) -> None:
     make_settled_nodes(2)
     add_channel("on-call", webhook.address, actor="olive")
     lose("node-1")

@@ -70,7 +70,7 @@ def test_form_has_a_typed_field_for_each_parameter_with_its_default_and_bounds(
     assert '<option value="IBM"></option>' in page
 
 
-def test_what_was_typed_becomes_the_portfolio_with_the_right_types(operator: Client) -> None:
+def test_form_values_become_a_portfolio_with_the_right_types(operator: Client) -> None:
     answer = operator.post("/new-portfolio/", typed())
     assert (answer.status_code, answer["Location"]) == (302, "/portfolios/ibm-cross/")
     made = Portfolio.objects.get(name="ibm-cross")

@@ -56,7 +56,7 @@ def test_run_and_tenure_record_the_version_of_their_node(old: FakeNode) -> None:
     assert (hand.run().python, Tenure.objects.get().python) == ("3.11", "3.11")
 
 
-def test_it_fails_over_only_to_a_node_of_the_same_version(old: FakeNode) -> None:
+def test_a_portfolio_fails_over_only_to_a_node_with_its_python_version(old: FakeNode) -> None:
     hand = a_runner(old)
     make_node("node-2", python="3.13")
     lose(old)

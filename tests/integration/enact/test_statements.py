@@ -72,7 +72,7 @@ def test_row_type_has_the_columns_of_its_statement(statement: Statement[Any]) ->
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("name", "text"), texts())
-def test_every_statement_prepares(name: str, text: str) -> None:
+def test_postgresql_accepts_every_statement(name: str, text: str) -> None:
     connection.ensure_connection()
     with psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(f"PREPARE one_of_ours AS {positional(text)}".encode())

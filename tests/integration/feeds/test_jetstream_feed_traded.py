@@ -169,7 +169,7 @@ def _read_through_interfaces(server: NatsServer) -> None:
         verify_portfolio("fx-canary", full=True)
 
 
-def test_a_stream_that_lost_records_is_said_and_nothing_is_recorded(
+def test_a_stream_that_lost_records_is_reported_and_nothing_is_recorded(
     server: NatsServer, tmp_path: Path
 ) -> None:
     create_feed("fx", EUR, in_stream=True, actor="test")
@@ -181,7 +181,7 @@ def test_a_stream_that_lost_records_is_said_and_nothing_is_recorded(
     assert head() == 7
 
 
-async def test_what_is_kept_no_longer_is_dropped_from_the_stream(server: NatsServer) -> None:
+async def test_records_past_their_retention_are_dropped_from_the_stream(server: NatsServer) -> None:
     await sync_to_async(create_feed)("fx", EUR, in_stream=True, actor="test")
     feed = await FeedRow.objects.aget(name="fx")
     session = RecorderSession("fx", feed.pk)
@@ -204,7 +204,7 @@ async def test_what_is_kept_no_longer_is_dropped_from_the_stream(server: NatsSer
     assert await FeedWriter.objects.values_list("first_seq", "head").aget() == (23, 51)
 
 
-async def test_what_a_killed_recorder_left_behind_is_followed_by_the_next(
+async def test_the_next_recorder_continues_from_what_a_killed_one_stored(
     server: NatsServer,
 ) -> None:
     await sync_to_async(create_feed)("fx", EUR, in_stream=True, actor="test")
@@ -230,7 +230,7 @@ async def _followed(seq: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_what_is_not_possible_on_a_stream_is_a_sentence(
+def test_actions_that_a_stream_does_not_support_are_refused_with_a_sentence(
     server: NatsServer, tmp_path: Path, settings: Any
 ) -> None:
     create_feed("fx", EUR, in_stream=True, actor="test")

@@ -115,7 +115,7 @@ async def test_appends_while_the_server_is_killed_are_stored_once_and_in_order(
     assert log.newest[1].chain == chain
 
 
-async def test_old_messages_are_dropped_and_said(
+async def test_dropped_messages_are_recorded_in_the_audit_log(
     substrate: JetStreamSubstrate, client: Client
 ) -> None:
     log = await substrate.make("dropped", ["EURUSD"])
@@ -131,7 +131,7 @@ async def test_old_messages_are_dropped_and_said(
     assert (await log.append(epoch, 51, euros(51, 1))).to_seq == 52
 
 
-async def test_what_the_server_lacks_or_refuses_is_a_sentence(
+async def test_failures_of_the_server_are_reported_in_a_sentence(
     substrate: JetStreamSubstrate, client: Client
 ) -> None:
     with pytest.raises(StreamMissing, match="has no stream GINKGO_FEED_none, in which feed none"):

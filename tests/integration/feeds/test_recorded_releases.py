@@ -45,7 +45,7 @@ def test_records_between_two_marks_of_a_stream_count_as_released_with_the_first(
     assert found == [0, 0, 19, 19, 49, 49, 70, 70]
 
 
-def test_it_reads_one_record_for_each_halving() -> None:
+def test_a_search_for_a_release_time_reads_one_record_for_each_halving() -> None:
     feed = make_feed(list(range(4_000)))
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE portfolios_feedrecord")

@@ -249,7 +249,7 @@ def refused(call: Callable[[], Any]) -> str:
     return str(error.value)
 
 
-def test_what_cannot_be_recorded_is_a_sentence(fx: Path) -> None:
+def test_rows_that_cannot_be_recorded_are_reported_in_a_sentence(fx: Path) -> None:
     def command(*arguments: str) -> str:
         given = ("feed", "record", *arguments)
         return refused(lambda: call_command(*given, stdout=io.StringIO(), stderr=io.StringIO()))

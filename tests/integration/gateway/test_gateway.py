@@ -970,7 +970,7 @@ def end_sessions(pids: list[int]) -> None:
         other.execute("SELECT pg_terminate_backend(p, 5000) FROM unnest(%s) p", [pids])
 
 
-def test_what_nodes_were_answered_is_counted_for_prometheus(node: FakeNode) -> None:
+def test_answers_to_nodes_are_counted_for_prometheus(node: FakeNode) -> None:
     name = "ginkgo_gateway_request_seconds_count"
 
     def answered(status: str) -> float:

@@ -110,7 +110,9 @@ def test_no_other_node_incarnation_or_epoch_writes(node: FakeNode) -> None:
     assert texts() == []
 
 
-def test_one_foreign_stream_does_not_cost_the_others(node: FakeNode) -> None:
+def test_lines_of_a_stream_that_the_node_does_not_own_do_not_affect_the_others(
+    node: FakeNode,
+) -> None:
     portfolio = make_trader("p", node).portfolio
     assert send(node, lines_of(999, "forged"), lines_of(portfolio.pk, "mine")) == 1
     assert texts() == ["mine"]

@@ -22,7 +22,7 @@ def found(**environment: Any) -> set[str | None]:
         return {message.id for message in check_hosts_and_proxies()}
 
 
-def test_a_star_plain_http_and_an_unnamed_proxy_are_found() -> None:
+def test_a_wildcard_host_plain_http_and_an_undeclared_proxy_are_found() -> None:
     sound = {"https": True, "trusted_proxies": ("10.0.0.1",)}
     assert found(**sound) == set()
     assert found(**sound, hosts=("*",)) == {"ginkgo.E010"}
@@ -60,7 +60,7 @@ def test_the_gateway_takes_plain_http_of_this_machine_only(
 
 
 @pytest.mark.django_db
-def test_a_missing_right_is_said_with_the_grant_that_helps() -> None:
+def test_a_missing_right_is_reported_with_the_grant_that_helps() -> None:
     with connection.cursor() as cursor:
         assert missing_rights(cursor) == []
         cursor.execute("CREATE ROLE poor")

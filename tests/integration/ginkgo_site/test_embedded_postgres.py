@@ -46,7 +46,7 @@ def query(url: str, sql: str) -> object:
     return row[0] if row else None
 
 
-def test_it_starts_is_found_by_its_home_and_keeps_its_rows(home: Path) -> None:
+def test_the_server_starts_is_found_by_its_home_and_keeps_its_rows(home: Path) -> None:
     server = started(home)
     assert embedded_url(home) == server.url
     with psycopg.connect(server.url, autocommit=True) as db:
@@ -69,7 +69,7 @@ def test_no_folder_above_the_data_is_opened_wider(home: Path) -> None:
     server.stop()
 
 
-def test_it_comes_back_after_kill_9(home: Path) -> None:
+def test_the_server_comes_back_after_kill_9(home: Path) -> None:
     server = started(home)
     assert server.process is not None
     server.process.kill()
@@ -81,7 +81,9 @@ def test_it_comes_back_after_kill_9(home: Path) -> None:
     server.stop()
 
 
-def test_it_ends_with_a_killed_owner_and_the_next_start_waits_for_that(home: Path) -> None:
+def test_the_server_ends_with_its_killed_launcher_and_the_next_start_waits_for_its_end(
+    home: Path,
+) -> None:
     owner = subprocess.Popen(
         [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(home)],
         cwd=CHECKOUT,

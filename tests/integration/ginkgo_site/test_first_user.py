@@ -48,7 +48,7 @@ def test_a_superuser_of_an_earlier_release_with_the_printed_password_is_demoted_
     assert read_private(path)["username"] == "ginkgo"
 
 
-def test_one_whose_password_a_person_changed_is_left_alone_and_told(
+def test_a_superuser_whose_password_was_changed_is_kept_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "operator.json"

@@ -51,7 +51,7 @@ def a_service(
     return Service("it", program, said.append, restart_after_s=restart_after_s), said
 
 
-def test_what_dies_is_started_again_at_once(tmp_path: Path) -> None:
+def test_a_process_that_dies_is_restarted_at_once(tmp_path: Path) -> None:
     service, said = a_service(tmp_path, SLEEPER)
     service.start(now=0)
     assert service.process is not None
@@ -81,7 +81,7 @@ def test_a_demo_node_stays_away_for_a_while(tmp_path: Path) -> None:
     service.kill()
 
 
-def test_one_that_dies_of_its_start_waits_longer_each_time(tmp_path: Path) -> None:
+def test_a_process_that_fails_at_its_start_waits_longer_each_time(tmp_path: Path) -> None:
     service, said = a_service(tmp_path, [sys.executable, "-c", "raise SystemExit(3)"])
     now = 0.0
     for _ in range(5):

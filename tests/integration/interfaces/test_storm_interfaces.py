@@ -127,7 +127,7 @@ def test_storm_dialogs_show_the_consequence_and_perform_it(stormy: None) -> None
     assert [event.reason for event in told] == ["switch", "switch"]
 
 
-def test_only_alerts_that_stand_nowhere_else_are_on_the_board(stormy: None) -> None:
+def test_the_board_lists_only_alerts_that_it_shows_nowhere_else(stormy: None) -> None:
     Alert.objects.create(kind="passes_stand", key="fleet", reason="no pass", opened_at=ago(1))
     told = build_board_page(read_fleet_view()).alerts
     assert [alert.sentence for alert in told] == ["no pass runs"]

@@ -109,7 +109,7 @@ def sign_in(name: str, password: str, address: str = "10.0.0.1") -> Any:
     return Client(REMOTE_ADDR=address).post("/login/", {"username": name, "password": password})
 
 
-def test_logins_and_refused_ones_are_told_without_what_was_typed() -> None:
+def test_logins_are_recorded_without_what_was_typed() -> None:
     make_user("olive", Role.OPERATOR)
     sign_in("olive", "wrong-secret")
     assert seen(newest("login_refused")) == ("olive", "dashboard", "10.0.0.1")
@@ -135,7 +135,7 @@ def test_a_flood_of_refused_logins_is_a_bounded_number_of_lines(
     assert Event.objects.filter(kind="login_refused").count() == MAX_LINES
 
 
-def test_what_was_not_told_is_counted_in_the_next_line() -> None:
+def test_refusals_without_a_line_are_counted_in_the_next_line() -> None:
     repeats = LineLimiter()
     assert [repeats.count(("a",), now) for now in (0, 1, 2, 61, 62)] == [1, 0, 0, 3, 0]
     many = [repeats.count((str(number),), 130) for number in range(MAX_LINES + 5)]
@@ -146,7 +146,7 @@ def test_what_was_not_told_is_counted_in_the_next_line() -> None:
 # --- users, groups and tokens ---------------------------------------------------------------------
 
 
-def test_changes_of_users_and_groups_are_told_by_name_of_the_field() -> None:
+def test_changes_of_users_and_groups_are_recorded_by_field_name() -> None:
     root = make_user("root", superuser=True)
     other = make_user("olive")
     browser = Client(REMOTE_ADDR="10.0.0.7")
@@ -169,7 +169,7 @@ def test_changes_of_users_and_groups_are_told_by_name_of_the_field() -> None:
     assert new not in json.dumps(list(Event.objects.values("data", "reason")))
 
 
-def test_a_user_made_by_a_command_is_told() -> None:
+def test_a_user_made_by_a_command_is_recorded() -> None:
     call_command("create_api_token", "bot", "--create", "--role", "viewer", stdout=io.StringIO())
     assert newest("user_created").data["user"] == "bot"
     assert newest("user_created").interface == "command"

@@ -53,7 +53,7 @@ def test_nothing_was_asked_for_yet(viewer: ApiClient) -> None:
     assert document["sentence"] == "canary-1 has not been verified yet."
 
 
-def test_what_is_asked_for_is_queued_worked_off_and_shown(
+def test_a_requested_verification_is_queued_run_and_shown(
     operator: ApiClient, viewer: ApiClient
 ) -> None:
     answer = operator.post(PATH)
@@ -85,7 +85,7 @@ def test_a_difference_is_shown_with_its_place(operator: ApiClient) -> None:
     assert document["difference"]["where"].startswith("epoch 1 on node-1, r1 by place")
 
 
-def test_what_cannot_be_verified_has_failed_with_the_sentence(operator: ApiClient) -> None:
+def test_a_verification_that_is_impossible_fails_with_the_reason(operator: ApiClient) -> None:
     make_portfolio("idle")
     operator.post("portfolios/idle/verification/")
     run_waiting()
@@ -133,7 +133,7 @@ def test_no_more_run_at_once_than_the_limit_and_the_oldest_goes_first(operator: 
     assert Verification.objects.get(portfolio__name="three").state == "waiting"
 
 
-def test_as_many_run_at_once_as_there_are_processors(
+def test_as_many_verifications_run_at_once_as_there_are_processors(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
@@ -159,7 +159,7 @@ def test_progress_is_shown_while_it_runs(operator: ApiClient, viewer: ApiClient)
     assert document["sentence"] == "Identical so far, at seq 350 of 600."
 
 
-def test_a_runner_that_is_not_heard_of_has_failed_and_another_may_be_asked_for(
+def test_a_silent_runner_has_failed_and_another_verification_may_be_requested(
     operator: ApiClient,
 ) -> None:
     operator.post(PATH)
@@ -178,7 +178,7 @@ def test_a_runner_that_is_not_heard_of_has_failed_and_another_may_be_asked_for(
     assert (ended.state, ended.sentence) == ("failed", document["sentence"])
 
 
-def test_one_that_no_worker_takes_says_so(operator: ApiClient) -> None:
+def test_a_verification_that_no_worker_claims_fails_with_what_to_check(operator: ApiClient) -> None:
     operator.post(PATH)
     aged(121, "requested_at")
     document = operator.get(PATH).json()
@@ -187,7 +187,7 @@ def test_one_that_no_worker_takes_says_so(operator: ApiClient) -> None:
     assert operator.post(PATH).status_code == 202
 
 
-def test_one_that_waits_behind_a_long_one_is_not_given_up(operator: ApiClient) -> None:
+def test_a_verification_that_waits_for_a_long_one_is_not_abandoned(operator: ApiClient) -> None:
     make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
@@ -196,7 +196,7 @@ def test_one_that_waits_behind_a_long_one_is_not_given_up(operator: ApiClient) -
     assert operator.get("portfolios/two/verification/").json()["state"] == "waiting"
 
 
-def test_one_that_waited_behind_a_long_one_is_taken_when_that_has_ended(
+def test_a_verification_that_waited_for_a_long_one_is_claimed_when_that_ends(
     operator: ApiClient,
 ) -> None:
     make_portfolio("two")
@@ -212,7 +212,7 @@ def test_one_that_waited_behind_a_long_one_is_taken_when_that_has_ended(
     assert second is not None and second.name == "two"
 
 
-def test_what_a_runner_says_keeps_it_alive_and_what_another_says_does_not(
+def test_progress_keeps_a_verification_alive_only_from_its_own_runner(
     operator: ApiClient,
 ) -> None:
     operator.post(PATH)
@@ -229,7 +229,9 @@ def test_what_a_runner_says_keeps_it_alive_and_what_another_says_does_not(
     assert operator.get(PATH).json()["state"] == "failed"
 
 
-def test_one_that_was_never_heard_of_does_not_block_those_that_wait(operator: ApiClient) -> None:
+def test_a_verification_without_progress_does_not_block_the_waiting_ones(
+    operator: ApiClient,
+) -> None:
     make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
@@ -239,7 +241,7 @@ def test_one_that_was_never_heard_of_does_not_block_those_that_wait(operator: Ap
     assert taken is not None and taken.name == "two"
 
 
-def test_one_that_has_just_ended_counts_as_heard_of_though_it_was_silent(
+def test_a_long_verification_that_has_just_ended_does_not_fail_those_that_waited(
     operator: ApiClient,
 ) -> None:
     make_portfolio("two")
@@ -255,7 +257,7 @@ def test_one_that_has_just_ended_counts_as_heard_of_though_it_was_silent(
     assert taken is not None and taken.name == "two"
 
 
-def test_one_that_failed_says_how_far_it_had_come(operator: ApiClient) -> None:
+def test_a_failed_verification_shows_how_far_it_came(operator: ApiClient) -> None:
     operator.post(PATH)
     me = uuid4()
     claimed = execute(claim(me))

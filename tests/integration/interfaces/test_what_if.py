@@ -66,7 +66,9 @@ def test_command_and_rest_give_the_same_answer(
     assert without_time(told(*arguments)) == without_time(answer)
 
 
-def test_what_is_lost_drained_and_added_is_said(viewer: ApiClient, fleet: list[FakeNode]) -> None:
+def test_the_answer_names_the_nodes_that_are_lost_drained_and_added(
+    viewer: ApiClient, fleet: list[FakeNode]
+) -> None:
     plan = viewer.get("schedule/plan/?lose=node-1&lose=node-2&add=8:gpu=yes&add=1").json()
     assert (plan["lose"], plan["drain"]) == (["node-1", "node-2"], [])
     assert plan["add"] == [
@@ -94,7 +96,7 @@ def test_the_verdict_counts_what_moves_what_has_no_place_and_for_how_long(
     assert plan["pending"][0]["params"]["weight"] == 1
 
 
-def test_what_would_help_was_tried(viewer: ApiClient, fleet: list[FakeNode]) -> None:
+def test_suggested_remedies_were_tried(viewer: ApiClient, fleet: list[FakeNode]) -> None:
     plan = viewer.get("schedule/plan/", lose="node-1").json()
     helps = {one["code"]: one for one in plan["help"]}
     assert helps["uncordon"]["reason"] == ("Uncordon node-3: 3 free places, then all have a place.")

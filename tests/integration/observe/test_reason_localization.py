@@ -63,13 +63,13 @@ def told_by(row: Run | Handoff) -> str:
 # --- what is stored ------------------------------------------------------------------------------
 
 
-def test_a_pass_keeps_why_beside_what_it_says_of_a_pending_portfolio(pending: Run) -> None:
+def test_a_pass_stores_the_reason_of_a_pending_portfolio_as_data(pending: Run) -> None:
     assert pending.reason == NEEDS_GPU == told_by(pending)
     assert why_of(pending)["code"] == "no_selector"
     assert why_of(pending)["params"]["nodes"] == 1
 
 
-def test_a_placement_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
+def test_a_placement_stores_its_reason_on_its_handoff(daemon: FakeNode) -> None:
     make_portfolio("p")
     tick()
     handoff = Handoff.objects.get()
@@ -77,7 +77,7 @@ def test_a_placement_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
     assert why_of(handoff)["code"] == "place"
 
 
-def test_a_move_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
+def test_a_move_stores_its_reason_on_its_handoff(daemon: FakeNode) -> None:
     make_trader("p", daemon)
     make_node("node-2")
     operations.drain("node-1", actor="ann")
@@ -87,7 +87,7 @@ def test_a_move_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
     assert why_of(handoff)["code"] == "drain"
 
 
-def test_what_is_stuck_says_why_as_data_until_it_is_stuck_no_more(daemon: FakeNode) -> None:
+def test_a_stuck_portfolio_has_its_reason_as_data_until_it_can_move(daemon: FakeNode) -> None:
     make_trader("p", daemon)
     operations.drain("node-1", actor="ann")
     tick()
@@ -97,7 +97,7 @@ def test_what_is_stuck_says_why_as_data_until_it_is_stuck_no_more(daemon: FakeNo
     assert (run_of("p").reason, run_of("p").why) == ("", None)
 
 
-def test_a_start_that_finds_no_place_says_why_at_once(pending: Run) -> None:
+def test_a_start_without_room_stores_the_reason_at_once(pending: Run) -> None:
     operations.stop("p", actor="ann")
     Run.objects.update(why=None)
     assert operations.start("p", actor="ann") is None
@@ -105,7 +105,7 @@ def test_a_start_that_finds_no_place_says_why_at_once(pending: Run) -> None:
     assert told_by(run_of("p")) == run_of("p").reason
 
 
-def test_a_halt_says_of_each_who_stopped_it_as_data(daemon: FakeNode) -> None:
+def test_a_halt_stores_its_reason_on_each_portfolio_as_data(daemon: FakeNode) -> None:
     make_trader("p", daemon)
     operations.halt_all(actor="ann", reason="wrong prices")
     assert why_of(run_of("p"))["params"]["why"] == "wrong prices"
@@ -117,22 +117,20 @@ def test_a_raised_floor_leaves_what_is_pending_as_it_was(pending: Run) -> None:
     assert run_of("p").why == pending.why
 
 
-def test_a_grant_ends_what_was_said_so_that_no_commit_carries_it_on(
-    daemon: FakeNode, pending: Run
-) -> None:
+def test_a_grant_clears_the_stored_reason(daemon: FakeNode, pending: Run) -> None:
     Node.objects.update(labels={"gpu": "yes"})
     tick()
     daemon.prepare()
     assert (run_of("p").phase, run_of("p").why) == ("starting", None)
 
 
-def test_data_alone_is_no_change_to_a_plan(pending: Run) -> None:
+def test_a_change_of_data_alone_does_not_change_the_plan(pending: Run) -> None:
     Run.objects.update(changed_in=0)
     Run.objects.update(why={"code": "no_selector", "params": {}})
     assert run_of("p").changed_in == 0
 
 
-def test_what_is_said_already_is_not_written_again_for_its_data(pending: Run) -> None:
+def test_a_reason_with_the_same_text_is_not_written_again(pending: Run) -> None:
     why = why_of(pending)
     Run.objects.update(why={**why, "params": {**why["params"], "weight": 7}})
     tick()
@@ -154,7 +152,7 @@ def test_a_portfolio_answers_in_the_language_of_the_request(
     assert "Accept-Language" in answer.headers["Vary"]
 
 
-def test_whoever_prefers_another_language_reads_english(viewer: ApiClient, pending: Run) -> None:
+def test_other_languages_are_answered_in_english(viewer: ApiClient, pending: Run) -> None:
     assert viewer.preferring("de,fr;q=0.5").get("portfolios/p/").json()["run"]["reason"] == (
         NEEDS_GPU
     )
@@ -205,7 +203,9 @@ def test_pages_tell_it_in_the_language_of_the_request(
 
 
 @pytest.mark.parametrize("path", ["/handoffs/", "/handoffs/{}/", "/portfolios/p/", "/"])
-def test_so_do_pages_of_handoffs(desk: Client, daemon: FakeNode, path: str) -> None:
+def test_pages_of_handoffs_show_reasons_in_the_language_of_the_request(
+    desk: Client, daemon: FakeNode, path: str
+) -> None:
     make_portfolio("p")
     tick()
     daemon.prepare()

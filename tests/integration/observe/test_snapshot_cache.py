@@ -135,7 +135,7 @@ def test_every_column_of_a_run_that_is_read_is_stamped() -> None:
     assert compared == set(re.findall(r"\br\.(\w+)", PORTFOLIOS.sql)) - {"portfolio_id"}
 
 
-def test_what_failed_lately_is_forgotten_with_time(standing: SnapshotCache) -> None:
+def test_a_wait_after_failures_ends_with_time(standing: SnapshotCache) -> None:
     failed_lately()
     assert any(each.not_before for each in seen(standing).portfolios)
     Handoff.objects.update(finished_at="2026-01-01T00:00:00Z")
@@ -174,7 +174,7 @@ def another() -> Iterator[psycopg.Connection[Any]]:
         yield other
 
 
-def test_what_is_committed_late_is_seen_though_a_later_one_was_seen_before(
+def test_a_change_committed_late_is_read_although_a_later_one_was_read_before(
     standing: SnapshotCache, read: list[list[int] | None]
 ) -> None:
     """A number alone cannot do this: it is taken before the look and visible only after it."""
@@ -234,7 +234,7 @@ def test_after_a_failed_look_everything_is_read_anew(
     assert read[0] is None
 
 
-def test_who_carries_a_reason_is_known_without_looking_at_all(standing: SnapshotCache) -> None:
+def test_the_snapshot_knows_which_portfolios_have_a_reason(standing: SnapshotCache) -> None:
     run = Run.objects.get(portfolio__name="a")
     Run.objects.filter(pk=run.pk).update(reason="why")
     assert observe(timing(), standing).with_reason == {run.pk}

@@ -64,7 +64,7 @@ def test_by_weight_nothing_measured_is_read() -> None:
     assert not Handoff.objects.filter(kind="migrate", reason__contains="CPU").exists()
 
 
-def test_the_busy_node_gives_and_the_reason_says_per_cent() -> None:
+def test_the_busiest_node_gives_a_portfolio_and_the_reason_names_per_cents() -> None:
     a_busy_one()
     operations.even_by("cpu", actor="olive")
     pass_once()
@@ -99,7 +99,7 @@ def test_a_node_that_was_not_measured_for_a_minute_is_not_in_it() -> None:
 
 
 @pytest.mark.parametrize(("said", "read"), [(-5.0, 0), (1e300, 100)])
-def test_no_number_that_a_node_says_costs_the_others_their_look(said: float, read: float) -> None:
+def test_invalid_numbers_of_one_node_do_not_fail_the_snapshot(said: float, read: float) -> None:
     one, two = a_busy_one()
     operations.even_by("cpu", actor="olive")
     nonsense = ProcessStatus(

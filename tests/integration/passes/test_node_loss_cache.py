@@ -91,7 +91,7 @@ def test_every_node_of_a_small_fleet_is_answered_for_at_once(
     assert rows() == {"node-1": (3, 1, 2), "node-2": (1, 1, 0)}
 
 
-def test_it_is_written_on_change_and_confirmed_now_and_then(
+def test_a_node_loss_forecast_is_stored_when_it_changes_and_refreshed_at_intervals(
     kept: LossCacheHarness, fleet: list[FakeNode]
 ) -> None:
     kept.refresh()
@@ -180,7 +180,7 @@ def test_a_fault_in_the_figure_does_not_end_the_watcher(
 # --- who reads it --------------------------------------------------------------------------------
 
 
-def test_rest_says_for_each_node_what_would_have_no_place_and_why(
+def test_the_api_lists_for_each_node_what_would_have_no_place_and_why(
     kept: LossCacheHarness, fleet: list[FakeNode], viewer: ApiClient
 ) -> None:
     empty = viewer.get("schedule/resilience/").json()
@@ -220,7 +220,7 @@ def loss_line(name: str) -> str | None:
     return None if found.loss is None else str(found.loss.text)
 
 
-def test_a_column_says_it_and_leads_to_the_question(
+def test_a_column_shows_the_forecast_and_links_to_the_scenario(
     kept: LossCacheHarness, fleet: list[FakeNode]
 ) -> None:
     assert loss_line("node-1") is None

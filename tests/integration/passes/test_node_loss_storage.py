@@ -37,7 +37,7 @@ def write(loss: NodeLoss, as_of: float) -> int:
     return execute(store([Known(loss, as_of)], [loss.node]))
 
 
-def test_all_that_is_known_is_written(loss: NodeLoss) -> None:
+def test_a_node_loss_forecast_is_stored_with_all_its_figures(loss: NodeLoss) -> None:
     assert write(loss, time.time()) == 1
     row = Row.objects.get()
     assert (row.runs, row.fit, row.suspects) == (3, 0, ["node-2"])

@@ -143,7 +143,7 @@ def test_the_balance_of_the_queue_waits_for_the_sweep_that_began_with_it() -> No
 # --- what a tick does ----------------------------------------------------------------------------
 
 
-def test_a_portfolio_that_runs_nowhere_is_placed() -> None:
+def test_an_unassigned_portfolio_is_placed() -> None:
     node = make_node("node-1")
     portfolio = make_portfolio("p")
     tick()
@@ -153,7 +153,7 @@ def test_a_portfolio_that_runs_nowhere_is_placed() -> None:
     assert newest_handoff(portfolio).kind == "place"
 
 
-def test_what_a_tick_asks_for_is_asked_in_the_name_of_who_wanted_it() -> None:
+def test_handoffs_of_a_requested_pass_name_the_operator_who_requested_it() -> None:
     make_node("node-1")
     portfolio = make_portfolio("p")
     tick(actor="ann")
@@ -238,7 +238,7 @@ def test_a_move_to_where_it_is_pinned_keeps_the_pin() -> None:
     assert hand.run().pinned_node == second.row
 
 
-def test_what_failed_to_start_is_placed_with_the_good_revision_and_not_at_once() -> None:
+def test_a_portfolio_that_failed_to_start_is_placed_later_with_its_good_revision() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     prove_revision(hand.portfolio)
@@ -318,7 +318,7 @@ def test_a_run_of_an_incarnation_that_is_no_more_is_placed_again() -> None:
     assert (hand.run().node_id, hand.run().phase) == (None, "pending")
 
 
-def test_one_change_that_fails_keeps_the_sweep_from_no_other(
+def test_a_failed_step_of_the_sweep_does_not_stop_the_other_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = make_node("node-1")
@@ -448,7 +448,7 @@ def test_the_counter_of_this_file_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     assert statements(monkeypatch, three) == 3
 
 
-def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_plan(
+def test_a_partial_tick_marks_lost_nodes_and_reads_every_run_only_to_plan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, _ = make_node("node-1"), make_node("node-2")
@@ -556,7 +556,7 @@ def test_a_hint_for_the_watcher_wakes_it_whatever_comes_in_the_same_packet(
 
 
 @pytest.mark.parametrize("payload", ["", "nonsense", "[]", "1", '{"groups": ["node.1"]}'])
-def test_what_is_no_hint_wakes_nobody(payload: str) -> None:
+def test_a_notification_that_is_no_hint_wakes_no_watcher(payload: str) -> None:
     assert _is_for_watcher(payload) is False
 
 

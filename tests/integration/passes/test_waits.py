@@ -81,7 +81,7 @@ def test_the_end_of_a_stop_that_waited_for_a_start_leaves_it_pending() -> None:
 
 
 @pytest.mark.parametrize("phase", ["quarantined", "halted"])
-def test_what_waits_for_a_person_is_begun_nowhere_before_it_is_started(phase: str) -> None:
+def test_a_portfolio_that_needs_an_operator_cannot_be_moved_before_its_start(phase: str) -> None:
     hand = make_trader("p", make_node("node-1"))
     target = make_node("node-2")
     # Between the look of a person's migrate and its lock it failed for the fifth time.

@@ -97,7 +97,7 @@ def woken(watcher: Watcher) -> bool:
 # --- until when ----------------------------------------------------------------------------------
 
 
-def test_it_looks_again_after_a_second(watcher: Watcher) -> None:
+def test_the_watcher_checks_again_after_a_second(watcher: Watcher) -> None:
     watcher._tick(False)
     assert watcher._wait_s == MAX_TICK_INTERVAL_S == 1.0
 
@@ -108,7 +108,7 @@ def test_every_look_notes_that_a_watcher_lives(watcher: Watcher) -> None:
     assert PassLock.objects.get(name="watcher").holder == watcher.scheduler.holder
 
 
-def test_it_looks_again_when_the_next_lease_ends(
+def test_the_watcher_checks_again_when_the_next_lease_ends(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "MAX_TICK_INTERVAL_S", 3600.0)
@@ -129,13 +129,13 @@ def test_a_lease_that_has_ended_is_not_waited_for_again(
     assert [whole for _, whole in ticks.asked] == [True, True]
 
 
-def test_it_looks_again_soon_where_another_pass_is_under_way(watcher: Watcher) -> None:
+def test_the_watcher_retries_soon_while_another_pass_is_under_way(watcher: Watcher) -> None:
     assert execute(acquire("another"))
     watcher._tick(False)
     assert watcher._wait_s == 0.1
 
 
-def test_what_another_pass_kept_it_from_is_due_when_that_is_over(
+def test_work_that_another_pass_delayed_is_due_when_that_pass_ends(
     watcher: Watcher, ticks: Ticks
 ) -> None:
     ticks.outcome = TickOutcome(ran=False)
@@ -182,7 +182,7 @@ def test_the_longer_a_tick_takes_the_longer_hints_are_gathered_and_the_rarer_it_
     assert watcher._next_full_tick - began == pytest.approx(whole_s)
 
 
-def test_who_asks_it_to_end_does_not_wait_for_the_time(watcher: Watcher) -> None:
+def test_a_watcher_that_is_asked_to_end_does_not_wait_for_its_next_check(watcher: Watcher) -> None:
     watcher._wait_s = 1.0
     listening = Listening(watcher.end)
     watcher._sleep(listening)  # type: ignore[arg-type]
@@ -286,7 +286,7 @@ def test_a_database_that_is_away_is_waited_for_on_a_new_connection(
 
 
 @pytest.mark.parametrize("error", AWAY[:2], ids=lambda error: type(error).__name__)
-def test_a_database_that_goes_while_alerts_are_compared_is_not_told_in_place_of_the_cause(
+def test_a_database_lost_while_alerts_are_compared_does_not_replace_the_first_error(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch, closed: list[str], error: Exception
 ) -> None:
     def breaking(**_: Any) -> None:

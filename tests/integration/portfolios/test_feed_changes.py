@@ -66,7 +66,7 @@ def test_a_release_behind_a_pause_hands_nothing_over(hand: OwnerSession) -> None
 
 
 @pytest.mark.parametrize("rate", [10.0, 1000.0])
-def test_what_was_stamped_by_an_earlier_rate_is_read_again(hand: OwnerSession, rate: float) -> None:
+def test_events_stamped_by_an_earlier_rate_are_read_again(hand: OwnerSession, rate: float) -> None:
     (first,) = FeedSegment.objects.all()
     before, now = microseconds(first.from_time), changed(rate, from_seq=23)
     assert hand.commit(4, feed_us=before) == "conflict"

@@ -140,7 +140,7 @@ def test_a_system_that_trades_is_partitioned_under_way(old: Old) -> None:
             assert rows == (seq, seq, 1), name
 
 
-def test_what_was_unique_stays_so_in_every_partition(old: Old) -> None:
+def test_unique_constraints_hold_in_every_partition(old: Old) -> None:
     old.migrate("0004_partitions")
     with old.connect() as session:
         bounds = session.execute(

@@ -396,7 +396,7 @@ def is_told(kind: str) -> bool:
     return Alert.objects.filter(kind=kind, closed_at=None).exists()
 
 
-def test_an_unverified_portfolio_holds_back_the_others_for_an_eighth_longer_and_is_told(
+def test_an_unverified_portfolio_delays_archiving_by_an_eighth_and_opens_an_alert(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
     some_records(portfolio, 3)
@@ -415,7 +415,7 @@ def test_an_unverified_portfolio_holds_back_the_others_for_an_eighth_longer_and_
     assert not is_told("archived_unverified")
 
 
-def test_a_difference_stays_told_when_its_rows_are_archived(portfolio: Portfolio) -> None:
+def test_a_difference_stays_reported_when_its_rows_are_archived(portfolio: Portfolio) -> None:
     asked = {"portfolio": portfolio, "requested_at": OLD, "finished_at": OLD, "to_seq": 9}
     Verification.objects.create(state="different", verdict={"rows_dropped": 2}, **asked)
     assert is_told("verification_differs")

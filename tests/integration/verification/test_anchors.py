@@ -142,7 +142,7 @@ def test_the_sentence_says_how_much_was_replayed_now_and_from_where(
     assert counts.equity == EquityPoint.objects.filter(portfolio=trader).count()
 
 
-def test_a_full_one_replays_everything_and_says_the_same(
+def test_a_full_verification_replays_everything_with_the_same_result(
     trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     assert node.commit(NAME, 2_000) == "ok"
@@ -316,7 +316,7 @@ def test_inputs_that_changed_before_the_anchor_invalidate_it(
     assert verify_portfolio(NAME).compared.replayed_from == trader.first_seq
 
 
-def test_what_changed_and_is_identical_all_the_same_gets_new_anchors(
+def test_changed_but_identical_portfolios_get_new_anchors(
     trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     VerificationAnchor.objects.update(sums={k: [0, "0"] for k in ("orders", "fills", "equity")})
@@ -379,7 +379,7 @@ def archive_before(portfolio: Portfolio, seq: int) -> None:
         )  # fmt: skip
 
 
-def test_it_goes_on_from_an_anchor_when_the_rows_before_are_archived(
+def test_a_verification_continues_from_an_anchor_when_earlier_rows_are_archived(
     trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     assert node.commit(NAME, 4_000) == "ok"
@@ -396,7 +396,7 @@ def test_it_goes_on_from_an_anchor_when_the_rows_before_are_archived(
     assert verify_portfolio(NAME).compared.difference is not None
 
 
-def test_what_a_verification_needs_is_known_of_each_portfolio(
+def test_the_first_seq_that_a_verification_needs_is_known_for_each_portfolio(
     trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     make_running_portfolio("two", node, events=10)
@@ -458,7 +458,7 @@ def test_an_order_that_outlived_its_partition_is_not_missed_after_its_end(
 # --- in the background ---------------------------------------------------------------------------
 
 
-def test_one_with_a_time_limit_ends_and_the_next_goes_on_from_there(
+def test_a_verification_ends_at_its_time_limit_and_the_next_continues_from_there(
     trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     VerificationAnchor.objects.all().delete()
@@ -473,7 +473,7 @@ def test_one_with_a_time_limit_ends_and_the_next_goes_on_from_there(
     assert verify_portfolio(NAME, full=True).compared.counts == verdict.compared.counts
 
 
-def test_what_was_not_verified_for_long_is_asked_for_and_worked_off(
+def test_portfolios_not_verified_for_long_are_requested_and_verified(
     trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
@@ -552,7 +552,7 @@ def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
     assert open_alerts() == []
 
 
-def test_what_fails_or_ends_before_the_difference_does_not_close_its_alert(
+def test_a_verification_that_fails_or_ends_before_the_difference_keeps_the_alert_open(
     trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "start_runner", lambda: 1)

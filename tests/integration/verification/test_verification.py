@@ -156,7 +156,9 @@ def the_order(portfolio: Portfolio, **which: Any) -> Order:
 # --- what was done right ------------------------------------------------------------------------
 
 
-def test_what_was_moved_suppressed_reloaded_and_taken_over_is_identical(trader: Portfolio) -> None:
+def test_a_portfolio_that_was_moved_suppressed_reloaded_and_taken_over_is_identical(
+    trader: Portfolio,
+) -> None:
     verdict = verify_portfolio(NAME, full=True)
     assert verdict.identical and verdict.notes == ()
     counts = verdict.compared.counts
@@ -172,7 +174,7 @@ def test_what_was_moved_suppressed_reloaded_and_taken_over_is_identical(trader: 
     )
 
 
-def test_a_process_of_its_own_comes_to_the_same(
+def test_a_replay_in_its_own_process_has_the_same_result(
     trader: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = verify_portfolio(NAME, full=True)
@@ -230,7 +232,7 @@ def test_a_portfolio_that_runs_on_is_compared_as_of_the_commit_it_began_with(
     assert (compared.difference, compared.to_seq) == (None, last)
 
 
-def test_it_goes_as_far_as_it_is_asked(trader: Portfolio) -> None:
+def test_a_verification_ends_at_the_requested_seq(trader: Portfolio) -> None:
     verdict = verify_portfolio(NAME, trader.first_seq + 9_999)
     assert verdict.identical
     assert verdict.compared.to_seq == trader.first_seq + 9_999
@@ -238,7 +240,7 @@ def test_it_goes_as_far_as_it_is_asked(trader: Portfolio) -> None:
     assert "The state was not compared" in verdict.notes[0]
 
 
-def test_what_lies_behind_where_it_ends_is_not_counted(trader: Portfolio) -> None:
+def test_events_after_the_end_of_a_verification_are_not_counted(trader: Portfolio) -> None:
     assert verify_portfolio(NAME, trader.first_seq + 4_500).handoffs == 2  # the reload came later
 
 
@@ -284,7 +286,7 @@ def test_a_change_of_the_feeds_rate_is_an_input_too(world: tuple[Portfolio, Fake
     assert verify_portfolio(NAME).identical
 
 
-def test_progress_is_told_piece_by_piece(trader: Portfolio) -> None:
+def test_progress_is_reported_after_each_piece(trader: Portfolio) -> None:
     told: list[tuple[int, int, int]] = []
     verify_portfolio(NAME, full=True, progress=lambda *seqs: told.append(seqs))
     first, last = trader.first_seq, trader.first_seq + 13_999
@@ -520,7 +522,7 @@ def forget_count(portfolio: Portfolio) -> None:
     )
 
 
-def test_the_count_that_is_told_is_the_recorded_one(trader: Portfolio) -> None:
+def test_the_reported_count_is_the_recorded_one(trader: Portfolio) -> None:
     recorded = decode_state(bytes(Checkpoint.objects.get(portfolio=trader).state))
     assert recorded.account.processed is not None
     events = recorded.account.processed.events
@@ -532,7 +534,7 @@ def test_the_count_that_is_told_is_the_recorded_one(trader: Portfolio) -> None:
     assert document["events_digest"] == recorded.account.processed.digest_text
 
 
-def test_a_state_without_a_count_is_compared_without_it_and_that_is_said(trader: Portfolio) -> None:
+def test_a_state_without_a_count_is_compared_without_it_and_reported(trader: Portfolio) -> None:
     forget_count(trader)
     verdict = verify_portfolio(NAME)
     assert verdict.identical
@@ -638,7 +640,7 @@ def test_a_revision_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
 
 
 @pytest.mark.parametrize("off", [-1, 14_000])
-def test_what_was_not_committed_cannot_be_verified(trader: Portfolio, off: int) -> None:
+def test_uncommitted_events_cannot_be_verified(trader: Portfolio, off: int) -> None:
     with pytest.raises(Refused, match=r"it has committed seq .*; choose one of these"):
         verify_portfolio(NAME, trader.first_seq + off)
 
@@ -666,7 +668,7 @@ def test_evidence_is_read_in_one_snapshot(monkeypatch: pytest.MonkeyPatch) -> No
     assert seen == [("repeatable read", "on")]
 
 
-def test_one_that_never_ran_cannot_be_verified() -> None:
+def test_a_portfolio_that_never_ran_cannot_be_verified() -> None:
     make_portfolio(NAME)
     assert refused() == ("trader cannot be verified: it has committed no event yet; it is pending.")
 
@@ -686,7 +688,7 @@ def test_a_deleted_one_keeps_what_is_needed() -> None:
     assert "was deleted at" in verdict.notes[0]
 
 
-def test_equity_that_is_no_longer_kept_is_said_and_not_missed(
+def test_equity_past_its_retention_is_reported_and_not_missed(
     trader: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = list(EquityPoint.objects.filter(portfolio=trader))
@@ -716,7 +718,7 @@ def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, trader:
         ask(Load(spec, None, 0))
 
 
-def test_where_a_strategy_fails_the_fleet_went_on(
+def test_a_replay_that_fails_where_the_fleet_committed_is_a_difference(
     trader: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(request: Load | Batch) -> Reply:

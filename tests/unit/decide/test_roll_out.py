@@ -76,7 +76,7 @@ def test_at_most_n_are_at_work() -> None:
     assert [i.name for i in steps.start] == ["p2", "p3"]
 
 
-def test_one_that_proves_itself_leaves_its_place_to_the_next() -> None:
+def test_a_proven_portfolio_leaves_its_place_to_the_next() -> None:
     canary = item(0, "done", running=3, status="good")
     steps = next_steps(roll_out(canary, item(1, "changing", running=3), item(2)), LIMITS)
     assert decided(steps) == {"p1": "proving"} and [i.name for i in steps.start] == ["p2"]
@@ -135,7 +135,9 @@ SKIPPED = [
 
 
 @pytest.mark.parametrize(("found", "sentence"), SKIPPED)
-def test_what_cannot_be_changed_is_skipped(found: dict[str, Any], sentence: str) -> None:
+def test_a_portfolio_that_cannot_be_changed_is_skipped(
+    found: dict[str, Any], sentence: str
+) -> None:
     canary = item(0, "done", running=3, status="good")
     steps = next_steps(roll_out(canary, item(1, **found), item(2)), LIMITS)
     assert decided(steps) == {"p1": f"skipped: {sentence}"}
@@ -157,7 +159,9 @@ def test_what_cannot_be_changed_is_skipped(found: dict[str, Any], sentence: str)
          "once its revision is good, or edit it by itself"),
     ],
 )  # fmt: skip
-def test_one_that_is_not_ready_lets_others_go_first(found: dict[str, Any], sentence: str) -> None:
+def test_a_portfolio_that_is_not_ready_lets_others_go_first(
+    found: dict[str, Any], sentence: str
+) -> None:
     canary = item(0, "done", running=3, status="good")
     steps = next_steps(roll_out(canary, item(1, **found), item(2)), LIMITS)
     assert [i.name for i in steps.start] == ["p2"] and not steps.changes

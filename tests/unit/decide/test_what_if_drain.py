@@ -36,7 +36,7 @@ def test_everything_leaves_in_the_order_of_the_plan() -> None:
     assert (found.stay, found.room, found.others) == ((), (), ())
 
 
-def test_what_no_node_takes_stays_with_its_reason() -> None:
+def test_a_portfolio_that_no_node_takes_stays_with_its_reason() -> None:
     found = plan(world([node(1), node(2)], on(1, "gpu", selector={"gpu": "yes"})))
     assert [(e.portfolio.name, e.reason.code) for e in found.stay] == [("gpu", "no_selector")]
     assert found.leave == ()

@@ -24,7 +24,7 @@ def test_the_pool_has_a_connection_for_every_request_that_is_let_in() -> None:
     assert connections == LOGIN_SIZE + RESERVE_SIZE + GENERAL_SIZE + BESIDE
 
 
-async def test_one_address_gets_no_more_than_its_part() -> None:
+async def test_one_client_address_gets_no_more_than_its_share_of_places() -> None:
     lane = a_lane(size=4, of_one=2)
     await lane.enter("a")
     await lane.enter("a")
@@ -70,7 +70,7 @@ async def test_a_full_queue_is_a_quick_503_and_a_long_wait_too() -> None:
     assert lane._inside == 1
 
 
-async def test_one_that_goes_away_while_it_waits_leaves_no_place_taken() -> None:
+async def test_a_client_that_disconnects_while_it_waits_frees_its_place() -> None:
     lane = a_lane(size=1)
     await lane.enter("a")
     waiting = asyncio.create_task(lane.enter("b"))

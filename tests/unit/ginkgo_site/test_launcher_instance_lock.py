@@ -130,7 +130,7 @@ def test_each_start_begins_new_logs_and_keeps_three(tmp_path: Path) -> None:
     assert logfiles.last_line(tmp_path / "none.log") == "no output"
 
 
-def test_nobody_else_reads_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_owner_can_read_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "web.log"
     old.write_text("of an earlier release")
     old.chmod(0o644)

@@ -39,7 +39,7 @@ def test_equity_is_known_without_computing_the_rest():
     assert computed == ["all"]
 
 
-def test_what_was_asked_first_does_not_change_the_answer():
+def test_the_order_in_which_values_are_read_does_not_change_them():
     data = encode_state(trader())
     first, second = stored_state(data)[0], stored_state(data)[0]
     assert len(first) > 3

@@ -57,7 +57,7 @@ def test_a_row_without_its_number_is_not_understood(number: Any) -> None:
         read(LAYOUT, {"data": TRADE["data"] | {"t": number}})  # type: ignore[operator]
 
 
-def test_what_is_not_json_or_no_time_is_not_understood() -> None:
+def test_a_message_that_is_not_json_or_has_no_time_is_refused() -> None:
     with pytest.raises(NotUnderstood, match="is not JSON"):
         read_message(LAYOUT, b"\xff", 0)
     [(row, _)] = read(LAYOUT, {"data": TRADE["data"] | {"T": 1e30}})  # type: ignore[operator]

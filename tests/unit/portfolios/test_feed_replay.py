@@ -28,7 +28,7 @@ def source() -> list[dict[str, str]]:
     )
 
 
-def test_it_has_the_bars_of_the_source_in_date_then_symbol_order(source: list) -> None:
+def test_the_replay_feed_has_the_packaged_bars_by_date_then_symbol(source: list) -> None:
     feed = open_feed("replay")
     assert (feed.length, len(feed.symbols), len(source)) == (92_120, 376, 92_120)
     events = feed.read(1, feed.length)

@@ -346,7 +346,7 @@ def test_a_state_that_is_not_asked_for_comes_with_the_next_batch(monkeypatch: An
     assert engine.run([], 5, 6).state is None  # it has been returned
 
 
-def test_what_is_committed_at_once_brings_its_state(monkeypatch: Any) -> None:
+def test_a_result_that_is_committed_at_once_includes_its_state(monkeypatch: Any) -> None:
     engine = scripted(monkeypatch, {1: [buy("KO", "1")], 2: [buy("KO", "900")]})
     placed = engine.run([KO_1], 0, 1, want_state=False)
     assert placed.is_urgent and placed.state is not None

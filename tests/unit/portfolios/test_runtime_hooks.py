@@ -119,7 +119,7 @@ def test_a_time_that_is_none_is_refused(due: Any) -> None:
         run(hooked({1: lambda ctx: ctx.set_timer(due)}), bars(1))
 
 
-def test_there_is_a_most_of_timers() -> None:
+def test_the_number_of_timers_is_limited() -> None:
     def many(ctx: Any) -> None:
         for due in range(33):
             ctx.set_timer(due)
@@ -165,7 +165,7 @@ def test_a_metric_without_a_plain_name_or_a_number_is_refused(name: Any, value: 
         run(hooked({1: lambda ctx: ctx.metric(name, value)}), bars(1))
 
 
-def test_there_is_a_most_of_metrics() -> None:
+def test_the_number_of_metrics_is_limited() -> None:
     def many(ctx: Any) -> None:
         for n in range(33):
             ctx.metric(f"m{n}", n)

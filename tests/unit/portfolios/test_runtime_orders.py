@@ -136,7 +136,7 @@ def test_an_invalid_order_is_the_strategys_failure(monkeypatch: Any, wrong: Any)
         run(scripted(monkeypatch, {1: [wrong]}), [prices(1, *FLAT)])
 
 
-def test_there_is_a_most_of_resting_orders(monkeypatch: Any) -> None:
+def test_the_number_of_resting_orders_is_limited(monkeypatch: Any) -> None:
     many = [limit("buy", "0.01") for _ in range(1_001)]
     result = run(scripted(monkeypatch, {1: many}), [prices(1, *FLAT)])
     assert result.orders[-1].reason == "1000 limit and stop orders are open, the most there may be"
@@ -311,7 +311,7 @@ def test_a_state_that_uses_nothing_new_has_the_format_of_before(monkeypatch: Any
         ({}, {"limits": Limits(largest_drawdown_pct=Decimal(5))}),
     ],
 )
-def test_what_an_older_version_would_misread_is_refused_by_it(
+def test_an_older_version_refuses_a_state_that_it_would_misread(
     monkeypatch: Any, script: Any, changes: Any
 ) -> None:
     engine = scripted(monkeypatch, script, **changes)

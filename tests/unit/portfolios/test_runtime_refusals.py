@@ -67,7 +67,7 @@ def test_another_process_knows_what_was_refused(monkeypatch: Any) -> None:
     assert result.state is not None  # the count of events
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_remembered_refusals_are_bounded() -> None:
     remembered: dict[str, str] = {}
     for number in range(3 * MAX_REMEMBERED):
         assert is_new_refusal(remembered, f"S{number}", "buy", "no price of it")

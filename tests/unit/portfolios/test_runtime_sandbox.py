@@ -144,7 +144,7 @@ def test_a_node_may_allow_the_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("deed", FINE)
-def test_what_a_strategy_may_do_it_can(came: dict[str, Any], deed: str) -> None:
+def test_the_sandbox_allows_what_a_strategy_may_do(came: dict[str, Any], deed: str) -> None:
     assert came[deed] == "done"
 
 

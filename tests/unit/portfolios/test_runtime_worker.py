@@ -76,7 +76,7 @@ def batch(first: int, last: int, suppress: bool = False) -> Batch:
     return Batch(first - 1, last, suppress, encode_events(events))
 
 
-def test_it_loads_runs_and_stops(process: tuple[Peer, Any]) -> None:
+def test_the_worker_loads_runs_and_stops(process: tuple[Peer, Any]) -> None:
     peer, child = process
     assert peer.ask(Load(spec("canary", first_seq=11), None, 0)) == Loaded(10, False)
     reply = peer.ask(batch(11, 110))
@@ -89,7 +89,7 @@ def test_it_loads_runs_and_stops(process: tuple[Peer, Any]) -> None:
     assert child.exitcode == 0
 
 
-def test_it_ends_when_the_other_end_closes_in_the_middle_of_a_frame(
+def test_the_worker_ends_when_its_socket_closes_within_a_frame(
     process: tuple[Peer, Any],
 ) -> None:
     peer, child = process
@@ -99,7 +99,7 @@ def test_it_ends_when_the_other_end_closes_in_the_middle_of_a_frame(
     assert child.exitcode == 0
 
 
-def test_it_ends_when_the_other_end_closes(process: tuple[Peer, Any]) -> None:
+def test_the_worker_ends_when_its_socket_closes(process: tuple[Peer, Any]) -> None:
     peer, child = process
     peer.ask(Load(spec("canary"), None, 0))
     peer.sock.close()
@@ -194,7 +194,7 @@ def test_a_strategy_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatc
     )
 
 
-def test_what_a_full_pipe_lost_is_said_by_the_next_write() -> None:
+def test_output_lost_to_a_full_pipe_is_reported_by_the_next_write() -> None:
     reader, writer = os.pipe()
     stream = LossyStream(os.fdopen(writer, "w"))
     stream.write("x" * 100_000)

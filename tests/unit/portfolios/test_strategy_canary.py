@@ -58,9 +58,9 @@ def witness(*seqs: int) -> tuple[int, int, int, int]:
     return state["events"], state["last_seq"], state["gaps"], state["duplicates"]
 
 
-def test_it_counts_the_seqs_that_are_missing() -> None:
+def test_the_canary_counts_missing_seqs() -> None:
     assert witness(5, 6, 9, 10, 12) == (5, 12, 3, 0)  # 7, 8 and 11
 
 
-def test_it_counts_what_comes_again_or_late() -> None:
+def test_the_canary_counts_repeated_and_late_events() -> None:
     assert witness(5, 6, 6, 7, 5, 8) == (6, 8, 0, 2)  # the second 6 and the second 5

@@ -27,7 +27,7 @@ def test_what_python_and_its_packages_need_is_kept(name: str) -> None:
         "PATH_TO_KEY", "MY_PYTHONPATH", "HTTPS_PROXY", "GINKGO_STRATEGIES_KEY",
     ],
 )  # fmt: skip
-def test_what_is_not_on_the_list_is_not(name: str) -> None:
+def test_variables_that_are_not_listed_are_not_passed_on(name: str) -> None:
     assert strategy_environment({name: "x"}) == {}
 
 

@@ -70,7 +70,7 @@ def test_a_built_in_one_is_found_without_importing_from_outside(
     assert "slow_to_import" not in sys.modules
 
 
-def test_one_from_outside_cannot_shadow_a_built_in_one(
+def test_an_external_strategy_cannot_shadow_a_built_in_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "impostor.py").write_text(

@@ -31,7 +31,7 @@ def test_every_control_and_bidirectional_character_is_found_wherever_it_stands(l
     assert f"U+{ord(letter):04X}" in wrong["message"]
 
 
-def test_what_people_write_passes() -> None:
+def test_ordinary_text_passes() -> None:
     for text in ("Umstellung für Q3", "维护窗口", "שבת", "naïve 👩‍👩‍👧 ok", "a\u200cb"):
         assert unprintable_in(text) == ""
         assert escape(text) == text

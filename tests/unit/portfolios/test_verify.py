@@ -253,7 +253,7 @@ with replay_process() as ask:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the end of the socket has to do")
-def test_a_looping_strategy_dies_with_the_one_who_asked() -> None:
+def test_a_looping_strategy_dies_with_its_parent() -> None:
     asker = subprocess.Popen(
         [sys.executable, "-c", ASKER],
         cwd=Path(__file__).parents[3],

@@ -161,7 +161,9 @@ async def test_lines_that_are_no_rows_are_handed_on_to_be_refused(tmp_path: Path
         ]  # fmt: skip
 
 
-async def test_what_is_no_text_or_lacks_a_column_is_a_sentence(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_text_or_lacks_a_column_is_refused_with_a_sentence(
+    tmp_path: Path,
+) -> None:
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"\x00" * 300_000)
     async with reading(binary) as one:

@@ -101,7 +101,7 @@ async def sent(connection: ServerConnection, *messages: str) -> None:
         await connection.send(message)
 
 
-async def test_it_subscribes_and_reads_rows_and_nothing_else(market: Market) -> None:
+async def test_the_source_subscribes_and_reads_only_rows(market: Market) -> None:
     url = await market.open()
     async with reading(
         url, send=['{"subscribe": "trades", "after": {last_number}}'], headers={"X-Key": "k"}
