@@ -380,7 +380,7 @@ def test_halted_fleet_has_the_first_and_reddest_banner(operator, viewer, monkeyp
 
 
 def test_board_of_a_fresh_installation_says_what_to_do_next(operator, viewer, monkeypatch):
-    def show(client: Client, *nodes) -> str:
+    def show(client: Client, *nodes: Any) -> str:
         fleet = board_fixture.fleet_view(list(nodes), [])
         monkeypatch.setattr(context, "read_fleet_view", lambda: fleet)
         return text_of(client.get("/"))
