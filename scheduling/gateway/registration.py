@@ -30,11 +30,12 @@ async def answer_registration(sender: NodeIdentity, body: bytes) -> wire.Registe
     """Give the node to this daemon, and return what it should run."""
     # The protocol number first: the message of an old daemon may not fit the schema.
     protocol = decode(body, _Registration).protocol
-    if protocol != wire.PROTOCOL:
+    if protocol not in wire.SPOKEN:
+        spoken = " and ".join(map(str, wire.SPOKEN))
         raise RequestRejected(
             409,
             "protocol",
-            f"This daemon speaks protocol {protocol}, the gateway {wire.PROTOCOL}; "
+            f"This daemon speaks protocol {protocol}, the gateway {spoken}; "
             "install the same version of Ginkgo on both.",
         )
     message = decode(body, wire.Register)

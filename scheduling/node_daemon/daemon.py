@@ -30,7 +30,7 @@ from scheduling.node_daemon.metrics import Metrics
 from scheduling.node_daemon.recorded_feed import RecordedFeedReader
 from scheduling.wire.messages import (
     MAX_PORTFOLIOS,
-    PROTOCOL,
+    SPOKEN,
     DesiredEntry,
     DesiredSet,
     FeedInfo,
@@ -98,16 +98,21 @@ class ExecutionNode:
     async def register(self) -> None:
         """Take over the runs of the node, however long the server is unavailable.
 
-        Raise RegistrationRefused.
+        A gateway that is not upgraded yet is asked in the protocol before. Raise
+        RegistrationRefused.
         """
         attempt = 0
+        protocols = list(SPOKEN)
         while True:
             sent_us = boottime_us()
             try:
-                registered = await self._client.register(self._registration())
+                registered = await self._client.register(self._registration(protocols[-1]))
                 break
             except RequestRefused as declined:
-                raise RegistrationRefused(str(declined)) from None
+                if declined.code != "protocol" or len(protocols) == 1:
+                    raise RegistrationRefused(str(declined)) from None
+                LOG.info("%s; trying the protocol before", declined)
+                protocols.pop()
             except ServerUnavailable as error:
                 if attempt % 15 == 0:
                     LOG.warning("waiting for %s: %s", self.config.server, error)
@@ -115,9 +120,9 @@ class ExecutionNode:
                 attempt += 1
         self._apply_registration(registered, sent_us)
 
-    def _registration(self) -> Register:
+    def _registration(self, protocol: int) -> Register:
         return Register(
-            protocol=PROTOCOL,
+            protocol=protocol,
             incarnation=self.incarnation,
             host=platform.node(),
             pid=os.getpid(),

@@ -17,6 +17,9 @@ from uuid import UUID
 import msgspec
 
 PROTOCOL = 1  #: increased when a message changes so that an older daemon would misread it
+#: Versions that gateway and daemon both speak: this one and the one before, so that during an
+#: upgrade old daemons work with new gateways and new daemons with old gateways.
+SPOKEN = tuple(range(max(PROTOCOL - 1, 1), PROTOCOL + 1))
 
 # Limits of one message. The gateway rejects larger ones with 413 `payload_too_large`; a daemon
 # sends the rest with the next message.

@@ -57,6 +57,8 @@ class FakeGateway:
         self.frozen = False
         self.pushing = True
         self.refuse_register: tuple[int, str, str] | None = None
+        self.speaks: tuple[int, ...] = wire.SPOKEN
+        self.asked_in: list[int] = []  #: the protocol of each registration, refused ones included
         self.status: dict[str, str] = {}
         self.refuses_heartbeats = False  #: answer 503 to heartbeats only
         self.away = False  #: answer 503 to everything
@@ -212,7 +214,11 @@ class FakeGateway:
         if self.refuse_register is not None:
             status, code, message = self.refuse_register
             return _answer(wire.Problem(code=code, message=message), status)
-        self.registered.append((node, msgspec.msgpack.decode(body, type=wire.Register)))
+        message = msgspec.msgpack.decode(body, type=wire.Register)
+        self.asked_in.append(message.protocol)
+        if message.protocol not in self.speaks:
+            return _answer(wire.Problem(code="protocol", message="Another protocol."), 409)
+        self.registered.append((node, message))
         return wire.Registered(
             node=1,
             name=node,

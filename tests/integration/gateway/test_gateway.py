@@ -33,6 +33,7 @@ from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_SMALL_BODY
 from scheduling.gateway.request_metrics import REGISTRY
 from scheduling.models import Event, Gateway, Lease, Node, NodeReport, NodeToken
 from scheduling.models.tokens import hash_token
+from scheduling.wire import messages
 from scheduling.wire.messages import (
     PROTOCOL,
     CheckpointRequest,
@@ -53,8 +54,10 @@ from tests.support.factories import (
     OwnerSession,
     ago,
     make_node,
+    make_running_portfolio,
     make_trader,
     newest_handoff,
+    run_of,
     serving_since,
 )
 
@@ -253,6 +256,60 @@ def test_daemon_with_another_protocol_is_rejected_with_a_sentence(node: FakeNode
     assert problem["message"] == (
         "This daemon speaks protocol 0, the gateway 1; install the same version of Ginkgo on both."
     )
+
+
+def test_messages_of_the_first_daemons_are_understood_under_the_next_protocol(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they were encoded: maps and arrays without any field that was added since."""
+    monkeypatch.setattr(messages, "PROTOCOL", 2)
+    monkeypatch.setattr(messages, "SPOKEN", (1, 2))
+    portfolio = make_running_portfolio("p", node)
+    who = {"incarnation": str(uuid4())}
+    registration = {
+        **who,
+        "protocol": 1,
+        "host": "rack-1",
+        "pid": 77,
+        "version": "0.1.0",
+        "capacity": 5,
+        "labels": {},
+        "strategies": {"canary": 1},
+        "feeds": {},
+    }
+    status = {"portfolio": portfolio.pk, "epoch": 2, "revision": 1, "phase": "running"}
+    heartbeat = {**who, "have_version": 0, "portfolios": [{**status, "seq": 0, "lag": 0}]}
+
+    def commit_of(epoch: int, last_seq: int) -> dict[str, Any]:
+        order = [last_seq + 1, 0, "KO", "buy", "1", "50", "filled", "", 1]
+        fill = [last_seq + 1, 0, last_seq + 2, 0, "KO", "buy", "1", "50", 1]
+        return {
+            "portfolio": portfolio.pk,
+            "epoch": epoch,
+            "from_seq": last_seq,
+            "to_seq": last_seq + 2,
+            "batch": str(uuid4()),
+            "state": None,
+            "orders": [order],
+            "fills": [fill],
+            "equity": [[last_seq + 2, 1, "100000"]],
+        }
+
+    encoded = msgspec.msgpack.encode
+    code, answer = post("register/", encoded(registration))
+    assert code == 200, answer
+    assert {"node", "name", "lease_ttl_s", "now_us", "desired"} <= set(answer)
+    (entry,) = answer["desired"]["entries"]
+    assert {"portfolio", "name", "role", "epoch", "revision"} <= set(entry)
+    code, answer = post("heartbeat/", encoded(heartbeat))
+    assert (code, answer["status"]) == (200, "ok")
+    run = run_of(portfolio)
+    body = encoded({**who, "commits": [commit_of(run.epoch, run.last_seq)]})
+    code, answer = post("commit/", body)
+    assert (code, answer["results"][0]["answer"]) == (200, "ok"), answer
+    assert Order.objects.get().symbol == "KO"
+    code, answer = post("goodbye/", encoded(who))
+    assert (code, answer["status"]) == (200, "ok")
 
 
 MISFITS: tuple[dict[str, Any], ...] = (

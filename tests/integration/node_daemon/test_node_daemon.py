@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -224,6 +225,29 @@ async def test_refused_registration_exits_with_1_and_a_reason(
     daemon = await daemons.start()
     assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 1
     assert "Node node-1 runs on hk-02, pid 4711." in daemons.log()
+
+
+async def test_a_daemon_of_the_next_version_works_with_a_gateway_that_is_not_upgraded(
+    gateway: FakeGateway, daemons: Daemons, tmp_path: Path
+) -> None:
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    (newer / "sitecustomize.py").write_text(
+        "from scheduling.wire import messages\nmessages.PROTOCOL, messages.SPOKEN = 8, (7, 8)\n"
+    )
+    gateway.speaks = (6, 7)
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start(PYTHONPATH=f"{newer}:{ROOT}")
+    await gateway.until(lambda: gateway.committed(1) > 20)
+    assert gateway.asked_in == [8, 7]
+    # A gateway of the next version knows the lease no more: the newest protocol is tried again.
+    gateway.speaks = (7, 8)
+    gateway.status["node-1"] = "unknown"
+    await gateway.sockets["node-1"].close()
+    await gateway.until(lambda: len(gateway.registered) >= 2)
+    gateway.status["node-1"] = "ok"
+    assert gateway.asked_in[2] == 8
 
 
 async def test_daemon_waits_for_an_unavailable_server(
