@@ -214,11 +214,11 @@ class FakeGateway:
         if self.refuse_register is not None:
             status, code, message = self.refuse_register
             return _answer(wire.Problem(code=code, message=message), status)
-        message = msgspec.msgpack.decode(body, type=wire.Register)
-        self.asked_in.append(message.protocol)
-        if message.protocol not in self.speaks:
+        asked = msgspec.msgpack.decode(body, type=wire.Register)
+        self.asked_in.append(asked.protocol)
+        if asked.protocol not in self.speaks:
             return _answer(wire.Problem(code="protocol", message="Another protocol."), 409)
-        self.registered.append((node, message))
+        self.registered.append((node, asked))
         return wire.Registered(
             node=1,
             name=node,

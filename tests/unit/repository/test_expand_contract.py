@@ -112,7 +112,7 @@ NODE = ModelState(
 
 def said_of(*operations: Any) -> list[str]:
     migration = Migration("9999_trial", "scheduling")
-    migration.operations = list(operations)
+    migration.operations.extend(operations)
     before = ProjectState()
     before.add_model(NODE.clone())
     return contractions(migration, before, migration.mutate_state(before))
