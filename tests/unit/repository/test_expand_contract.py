@@ -111,8 +111,8 @@ NODE = ModelState(
 
 
 def said_of(*operations: Any) -> list[str]:
-    migration = Migration("9999_trial", "scheduling")
-    migration.operations.extend(operations)
+    trial = type("Trial", (Migration,), {"operations": list(operations)})
+    migration: Migration = trial("9999_trial", "scheduling")
     before = ProjectState()
     before.add_model(NODE.clone())
     return contractions(migration, before, migration.mutate_state(before))
