@@ -1,6 +1,8 @@
 """Measure recorded feeds in PostgreSQL and in JetStream, in turns, in one run.
 
-    bin/bench feeds [EVENTS=100000] [RUNS=3] [PACED_S=10]
+    bin/bench feeds [EVENTS=20000] [RUNS=2] [PACED_S=4]
+
+It takes a minute or two, on busy cores three. With 100000 3 10 the rates vary less.
 
 A database, a NATS server, a web process and a node daemon are started. Recorded: appends of 1,000
 events and of one, until the head that everybody sees has followed. Read: pages of 5,000 records
@@ -13,6 +15,7 @@ and by how much its portfolios are behind. `against` is PostgreSQL in the same r
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import statistics
 import subprocess
@@ -39,13 +42,13 @@ BATCH = 1_000
 PAGE = 5_000
 PORTFOLIOS = 5
 PACE = 50_000  #: events a second
-ORDERS = 200
+ORDERS = 100
 WAIT_S = 300.0
 
 
 def main() -> None:
     given = [int(text) for text in sys.argv[1:4]]
-    events, runs, paced_s = given + [100_000, 3, 10][len(given) :]
+    events, runs, paced_s = given + [20_000, 2, 4][len(given) :]
     with own_database(), tempfile.TemporaryDirectory() as folder:
         nats = NatsServer(Path(folder) / "nats")
         nats.start()
@@ -101,7 +104,7 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
     logs = Logs(feeds)
     try:
         recorded = in_turns(names, runs, lambda name: logs.rate(name, events, BATCH))
-        singly = in_turns(names, runs, lambda name: logs.rate(name, min(events // 100, 500), 1))
+        singly = in_turns(names, runs, lambda name: logs.rate(name, min(events // 100, 200), 1))
         until(lambda: Node.objects.filter(name="node-1", status="alive").exists())
         for name in names:
             for number in range(PORTFOLIOS):
@@ -118,7 +121,7 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
         until(lambda: _all_run(scheduler, wanted), 0.2)
         read = in_turns(names, runs, lambda name: logs.read_rate(name, token))
         orders = {name: logs.order_times(name) for name in names}
-        through = in_turns(names, runs, lambda name: logs.through_rate(name, events // 2))
+        through = in_turns(names, runs, lambda name: logs.through_rate(name, events))
         lag = logs.paced("jetstream", paced_s)
     finally:
         logs.close()
@@ -139,14 +142,7 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
                 )
             )  # fmt: skip
     for name in names:
-        times = sorted(orders[name])
-        if len(times) < ORDERS // 2:
-            raise SystemExit(f"bench: of {ORDERS} trades {len(times)} became orders; others stale.")
-        p50, p99 = statistics.median(times), times[int(len(times) * 0.99)]
-        rows.append(row(name, "event to order in the database, p50", p50 * 1e3, "ms",
-                        target="20 ms", met=p50 <= 0.020))  # fmt: skip
-        rows.append(row(name, "event to order in the database, p99", p99 * 1e3, "ms",
-                        target="100 ms", met=p99 <= 0.100))  # fmt: skip
+        rows += order_rows(name, sorted(orders[name]))
     rate, behind, caught_up_s = lag
     rows.append(row("jetstream", "paced into one node: recorded", rate, "events/s",
                     target=f"{PACE:,}", met=rate >= PACE * 0.98))  # fmt: skip
@@ -155,6 +151,22 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
     rows.append(row("jetstream", "paced: at the end", behind[-1], "events",
                     note=f"caught up {caught_up_s:.1f} s after the last append"))  # fmt: skip
     return rows
+
+
+def order_rows(name: str, times: list[float]) -> list[dict[str, Any]]:
+    """Return the rows of the sorted times from event to order."""
+    note = "" if len(times) == ORDERS else f"{ORDERS - len(times)} of {ORDERS} trades were stale"
+    found = []
+    for share, target_s in ((50, 0.020), (99, 0.100)):
+        took_s = times[len(times) * share // 100] if times else math.inf
+        found.append(
+            row(
+                name, f"event to order in the database, p{share}", took_s * 1e3, "ms",
+                target=f"{target_s * 1e3:.0f} ms", met=took_s <= target_s,
+                note=note if share == 50 else "",
+            )
+        )  # fmt: skip
+    return found
 
 
 def _all_run(scheduler: Any, wanted: int) -> bool:
