@@ -62,7 +62,7 @@ def with_feed(context: FaultContext, *, kill: bool) -> None:
     for number in range(APPENDS):
         if kill and number == at:
             _kill(context, name)
-        rows = [_row(number * ROWS + n) for n in range(ROWS)]
+        rows = [bar(number * ROWS + n) for n in range(ROWS)]
         body = {"source": "chaos", "number": number + 1, "rows": rows}
         for _ in range(2 if context.rng.random() < 0.2 else 1):
             _append(context, feed, body)
@@ -137,8 +137,8 @@ def _expect_all(context: FaultContext, name: str, feed: str, rows: int) -> None:
             context.report("I3", f"{name} differs from its reference run", verdict)
 
 
-def _row(number: int) -> dict[str, Any]:
-    """Return a bar of a price that rises and falls."""
+def bar(number: int) -> dict[str, Any]:
+    """Return bar `number` of a price that rises and falls, as an append has it."""
     close = 100 + (number * 7) % 23
     at = (FIRST + timedelta(minutes=number)).isoformat()
     prices = {"open": close, "high": close + 1, "low": close - 1, "close": close}
@@ -146,7 +146,7 @@ def _row(number: int) -> dict[str, Any]:
 
 
 def _csv(first: int, count: int) -> str:
-    rows = [_row(number) for number in range(first, first + count)]
+    rows = [bar(number) for number in range(first, first + count)]
     columns = ("time", "open", "high", "low", "close", "volume")
     lines = [",".join(str(row[column]) for column in columns) for row in rows]
     return "\n".join([",".join(columns), *lines]) + "\n"
