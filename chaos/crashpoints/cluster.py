@@ -36,10 +36,13 @@ class FailpointCluster(Cluster):
         "runpy.run_module('ginkgo_site.launcher', run_name='__main__')",
     )
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *options: str) -> None:
         self.points = home / "failpoints"
         super().__init__(
-            home, "--node-restart", "0", GINKGO_FAILPOINTS=f"@{self.points}", **CRASH_POINT_LIMITS
+            home,
+            *("--node-restart", "0", *options),
+            GINKGO_FAILPOINTS=f"@{self.points}",
+            **CRASH_POINT_LIMITS,
         )
 
     def arm(self, rule: str) -> None:

@@ -15,8 +15,8 @@ import psycopg
 
 from chaos.checkers import history
 from chaos.harness import reference_feed
-from chaos.harness.installation import SLOW_MACHINE_S
-from chaos.harness.observation import DEMO_NODES, ClusterRun, ObservedInstallation
+from chaos.harness.installation import SLOW_MACHINE_S, ApiResponse
+from chaos.harness.observation import DEMO_NODES, ClusterRun, ObservedInstallation, wait_for
 from chaos.harness.pg_clock import IS_SET, restore_clock, set_clock
 from chaos.harness.pg_notify import LOSING, replace_pg_notify, restore_pg_notify
 from chaos.harness.processes import still_running
@@ -74,15 +74,20 @@ class Cluster(ObservedInstallation):
             f"/api/portfolios/{name}/migrate/",
             {"target_node": target, "reason": "test"},
         )
-        answer = self.call("POST", address, body)
         for _ in range(5):
-            if answer.status != 409 or answer.json["code"] != "handoff_in_progress":
+            # On a busy machine the target may just have missed a heartbeat.
+            answer, _ = wait_for(
+                lambda: self.call("POST", address, body),
+                lambda answer: not _is(answer, "node_lost"),
+                limit_s,
+                f"{target} alive",
+            )
+            if not _is(answer, "handoff_in_progress"):
                 break
             # The balancer was first. Its move may have led there too.
             moved = self.wait_for_handoff(answer.json["handoff"], limit_s)
             if moved["state"] == "done" and self.run(name).node == target:
                 return moved
-            answer = self.call("POST", address, body)
         assert answer.status == 202, answer.text
         done = self.wait_for_handoff(answer.json["id"], limit_s)
         assert done["state"] == "done", done
@@ -107,28 +112,6 @@ class Cluster(ObservedInstallation):
         found = self.get(f"/api/portfolios/{name}/revisions/?limit=1000")["results"]
         by_number: dict[int, dict[str, Any]] = {row["number"]: row for row in found}
         return by_number[number]
-
-    @contextmanager
-    def feed_at(self, rate: float) -> Iterator[None]:
-        """Release `rate` events a second, and as many as before at the end."""
-        ((before,),) = self.query(
-            "SELECT rate FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
-        )
-        self._run_feed(rate)
-        try:
-            yield
-        finally:
-            self._run_feed(before)
-
-    def _run_feed(self, rate: float) -> None:
-        code = f"from scheduling.operations import run_feed; run_feed({rate}, actor='cast')"
-        subprocess.run(
-            [sys.executable, "manage.py", "shell", "-c", code],
-            cwd=CHECKOUT,
-            env=self.environment(),
-            capture_output=True,
-            check=True,
-        )
 
     def checkpoint(self, name: str) -> dict[str, Any]:
         """The checkpoint of a portfolio, as the API shows it."""
@@ -273,3 +256,7 @@ class Cluster(ObservedInstallation):
             for event in self.events(kind, since)
         ]
         assert not moved + events, "\n".join([*moved, *sorted(events)])
+
+
+def _is(answer: ApiResponse, code: str) -> bool:
+    return answer.status == 409 and answer.json["code"] == code

@@ -7,14 +7,20 @@ bin/test runs two processes beside each other, one with the mark `quick` and one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from chaos.crashpoints.cluster import FailpointCluster
 from chaos.harness.cluster import SHORT_LIMITS, Cluster
 from chaos.harness.installation import Installation, temporary_home
+from tests.support.browser import open_browser
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are asked for
@@ -39,7 +45,9 @@ def _position(item: pytest.Item) -> tuple[int, bool]:
     is_running = item.path.name == "test_up.py"
     if fixtures & {"installation", "cluster"}:
         return 0, not is_running
-    return (1, is_running) if "quick_cluster" in fixtures else (2, is_running)
+    if "quick_cluster" in fixtures:
+        return 1, is_running
+    return (2, False) if "mortal_cluster" in fixtures else (3, is_running)
 
 
 class SharedInstallations:
@@ -50,11 +58,12 @@ class SharedInstallations:
         self._cluster: Cluster | None = None
         self._open = ExitStack()
 
-    def get(self, kind: str, *options: str, **environment: str) -> Cluster:
-        """Return the running installation of this kind. One of another kind is ended first."""
+    def get(self, kind: str, make: Callable[[Path, ExitStack], Cluster]) -> Cluster:
+        """Return the running installation of this kind, made in an empty home if none runs. One of
+        another kind is ended first."""
         if self._kind != kind or self._cluster is None or not self._cluster.is_running():
             self.close()
-            cluster = Cluster(self._open.enter_context(temporary_home()), *options, **environment)
+            cluster = make(self._open.enter_context(temporary_home()), self._open)
             self._open.callback(
                 cluster.kill_everything
             )  # registered before the start, which may fail
@@ -74,6 +83,13 @@ def shared_installations() -> Iterator[SharedInstallations]:
     shared = SharedInstallations()
     yield shared
     shared.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The one browser of a run: to start it takes two seconds of processor time."""
+    with open_browser() as running:
+        yield running
 
 
 @pytest.fixture
@@ -98,11 +114,35 @@ def quick_cluster(shared_installations: SharedInstallations) -> Cluster:
     return found
 
 
+@pytest.fixture
+def mortal_cluster(shared_installations: SharedInstallations) -> FailpointCluster:
+    """The shared installation whose processes, disk and database die on purpose: its port stays the
+    same over restarts, and its home is a file system of its own if root runs the tests."""
+    found = shared_installations.get("mortal", mortal)
+    assert isinstance(found, FailpointCluster)
+    found.wait_until_converged()
+    return found
+
+
 def product(shared_installations: SharedInstallations) -> Cluster:
     """Return the shared installation with the product's time limits, as it is."""
-    return shared_installations.get("product", "--node-restart", "6")
+    return shared_installations.get("product", lambda home, _: Cluster(home, "--node-restart", "6"))
 
 
 def quick(shared_installations: SharedInstallations) -> Cluster:
     """Return the shared installation with short time limits, as it is."""
-    return shared_installations.get("quick", "--node-restart", "3", **SHORT_LIMITS)
+    return shared_installations.get(
+        "quick", lambda home, _: Cluster(home, "--node-restart", "3", **SHORT_LIMITS)
+    )
+
+
+def mortal(home: Path, end: ExitStack) -> FailpointCluster:
+    """Return an installation, not yet started, that is in a file system of its own until `end`."""
+    if os.geteuid() == 0:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(home)], check=True)
+        if not os.environ.get("GINKGO_KEEP_HOMES"):
+            end.callback(subprocess.run, ["umount", "-l", str(home)], check=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    return FailpointCluster(home, "--port", str(port))

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
+import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, StorageState
 
 from chaos.harness.installation import SLOW_MACHINE_S, Installation, eventually
-from ginkgo_site.env import CHECKOUT
+from chaos.harness.processes import suspended
 from tests.acceptance.conftest import SharedInstallations, product
 from tests.support.browser import (
     DashboardWindow,
     dashboard_window,
-    open_browser,
     open_context,
     window_in,
 )
@@ -27,55 +26,33 @@ from tests.support.browser import (
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 NODES = ("node-1", "node-2", "node-3")
-VIEWER_PASSWORD = "viewer-4-tests-only"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def signed_in(
-    browser: Browser, shared_installations: SharedInstallations
-) -> Iterator[BrowserContext]:
-    """The browser of a signed-in operator, whose windows share its cache."""
+def desk(browser: Browser, shared_installations: SharedInstallations) -> Iterator[DashboardWindow]:
+    """The window of a signed-in operator. Opening the board anew for each test would take longer
+    than most of them."""
     installation = product(shared_installations)
     context = open_context(browser)
     with window_in(context, installation) as opened:
         opened.sign_in(installation.access["username"], installation.access["password"])
-    yield context
+        yield opened
     context.close()
 
 
 @pytest.fixture
-def window(installation: Installation, signed_in: BrowserContext) -> Iterator[DashboardWindow]:
-    with window_in(signed_in, installation) as opened:
-        opened.open()
-        opened.wait_until_live()
-        yield opened
+def window(installation: Installation, desk: DashboardWindow) -> Iterator[DashboardWindow]:
+    """The window, on a live board without an open dialog or menu."""
+    desk.return_to_board()
+    desk.wait_until_live()
+    yield desk
+    desk.assert_clean()
 
 
 @pytest.fixture
-def viewer(browser: Browser, installation: Installation) -> Iterator[DashboardWindow]:
-    create = (
-        "from django.contrib.auth.models import Group, User; "
-        "u, _ = User.objects.get_or_create(username='vic'); "
-        f"u.set_password('{VIEWER_PASSWORD}'); u.save(); "
-        "u.groups.set([Group.objects.get_or_create(name='viewer')[0]])"
-    )
-    subprocess.run(
-        [sys.executable, "manage.py", "shell", "-c", create],
-        cwd=CHECKOUT,
-        env=installation.environment(),
-        check=True,
-        capture_output=True,
-    )
-    with dashboard_window(browser, installation) as opened:
-        opened.sign_in("vic", VIEWER_PASSWORD)
-        opened.wait_until_live()
-        yield opened
+def login(desk: DashboardWindow) -> StorageState:
+    """The cookies of the signed-in operator, for a window with other options."""
+    return desk.page.context.storage_state()
 
 
 def owner_of(installation: Installation, portfolio: str) -> str:
@@ -106,21 +83,6 @@ def test_board_shows_every_node_and_portfolio_live(window, installation):
         window.page.get_attribute(f'.col[data-node="{node}"]', "data-status") for node in NODES
     ] == ["alive"] * 3
     assert re.fullmatch(r"Live · \d\.\d s", window.page.inner_text("#live"))
-
-
-def test_lease_counts_down_and_is_renewed_by_a_heartbeat(window):
-    lease = window.page.locator("#col-node-1 .lease")
-    seen: list[int] = []
-
-    def fell_and_was_renewed() -> bool:
-        left = int(lease.get_attribute("aria-valuenow") or 0)
-        if seen[-1:] != [left]:
-            seen.append(left)
-        steps = [b - a for a, b in itertools.pairwise(seen)]
-        return sum(step < 0 for step in steps) >= 5 and any(step > 0 for step in steps)
-
-    eventually(fell_and_was_renewed, what="five falls of the lease and a heartbeat")
-    assert lease.get_attribute("role") == "meter"
 
 
 def wait_for_updates(window: DashboardWindow, times: int = 1) -> None:
@@ -276,9 +238,12 @@ def test_open_menu_and_focus_survive_updates(frozen, window):
     assert window.page.locator("#cardmenu-canary-1").is_visible()
     focused = window.page.evaluate("document.activeElement.textContent")
     assert focused == "Migrate…"
+    window.page.keyboard.press("Escape")
 
 
 def test_board_is_one_tab_stop_and_arrows_move_among_cards(frozen, window):
+    window.open()  # the card of the tab stop is the first until another was focused
+    window.wait_until_live()
     focused = "document.activeElement.dataset.portfolio"
     assert window.page.locator('.card[tabindex="0"]').count() == 1
     columns = [
@@ -438,6 +403,7 @@ def test_palette_finds_a_page_and_an_action_which_opens_its_dialog(window):
     page.route("**/palette.json", lambda route: route.abort())
     page.keyboard.press("Control+k")
     page.wait_for_selector("#palette:has-text('The server does not respond.')")
+    page.unroute("**/palette.json")
     page.keyboard.press("Escape")
     page.keyboard.press("?")
     page.wait_for_selector("#keys[open]:has-text('find a page')")
@@ -457,9 +423,16 @@ window.Notification = class extends Notification {
 """
 
 
-def test_alert_rings_the_bell_and_notifies_the_browser(frozen, window, installation, signed_in):
-    page = window.page
-    signed_in.grant_permissions(["notifications"])
+@pytest.fixture
+def tab(window: DashboardWindow, installation: Installation) -> Iterator[DashboardWindow]:
+    """A second tab of the operator's browser."""
+    with window_in(window.page.context, installation) as opened:
+        yield opened
+
+
+def test_alert_rings_the_bell_and_notifies_the_browser(frozen, tab, installation):
+    window, page = tab, tab.page
+    page.context.grant_permissions(["notifications"])
     page.add_init_script(RECORD_NOTIFICATIONS)
     window.open("/alerts/")
     page.click("[data-notify]")
@@ -508,21 +481,31 @@ def test_page_is_stale_while_the_server_is_silent(window, installation):
     assert window.was_not_reloaded()
 
 
+@contextmanager
+def web_killed(installation: Installation) -> Iterator[None]:
+    """Kill the web process. The launcher, which starts another, is suspended meanwhile."""
+    assert installation.process is not None
+    with suspended([psutil.Process(installation.process.pid)]):
+        installation.process_of("uvicorn").kill()
+        yield
+
+
 def test_page_reconnects_to_a_restarted_web_process_without_a_reload(window, installation):
     window.mark()
-    installation.process_of("uvicorn").kill()
-    window.page.wait_for_selector("#live:not([data-state=live])", timeout=SLOW_MACHINE_S * 1000)
-    # Halt all, of all actions, must not leave the page for an error page of the browser.
-    window.page.click("#halt")
-    away = window.page.locator("dialog[open] [data-away]")
-    away.wait_for()
-    assert "The server does not respond" in away.inner_text()
-    assert away.locator("code").inner_text().endswith("manage.py halt_all")
-    assert window.page.locator(".card").count() == 9
+    with web_killed(installation):
+        not_live = "#live:not([data-state=live])"
+        window.page.wait_for_selector(not_live, timeout=SLOW_MACHINE_S * 1000)
+        # Halt all, of all actions, must not leave the page for an error page of the browser.
+        window.page.click("#halt")
+        away = window.page.locator("dialog[open] [data-away]")
+        away.wait_for()
+        assert "The server does not respond" in away.inner_text()
+        assert away.locator("code").inner_text().endswith("manage.py halt_all")
+        assert window.page.locator(".card").count() == 9
     window.page.wait_for_selector("dialog[open] form[action='/halt/']")  # it opens by itself
     window.page.keyboard.press("Escape")
     assert window.page.evaluate("document.activeElement.id") == "halt"
-    window.wait_until_live(30)
+    window.wait_until_live()
     assert window.was_not_reloaded()
 
 
@@ -531,21 +514,23 @@ def test_action_sent_while_the_server_is_away_is_kept_and_sent_again(window, ins
     page = window.page
     window.open_node_action("node-2", "Cordon")
     page.fill("dialog [name=reason]", "typed before it went away")
-    installation.process_of("uvicorn").kill()
-    page.wait_for_selector("#live:not([data-state=live])", timeout=SLOW_MACHINE_S * 1000)
-    page.locator("dialog button[type=submit]").click()
-    note = page.locator("dialog [data-failed]")
-    note.wait_for()
-    assert "is sent again by itself" in note.inner_text()
-    assert page.evaluate("document.querySelector('dialog section').inert")
-    assert page.input_value("dialog [name=reason]") == "typed before it went away"
-    # The line that it offers runs as pasted, from any folder and without the server.
-    line = note.locator("code").inner_text()
-    done = subprocess.run(line, shell=True, cwd="/", capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with web_killed(installation):
+        page.wait_for_selector("#live:not([data-state=live])", timeout=SLOW_MACHINE_S * 1000)
+        page.locator("dialog button[type=submit]").click()
+        note = page.locator("dialog [data-failed]")
+        note.wait_for()
+        assert "is sent again by itself" in note.inner_text()
+        assert page.evaluate("document.querySelector('dialog section').inert")
+        assert page.input_value("dialog [name=reason]") == "typed before it went away"
+        # The line that it offers runs as pasted, from any folder and without the server.
+        line = note.locator("code").inner_text()
+        done = subprocess.run(
+            line, shell=True, cwd="/", capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
     try:
         page.wait_for_selector("dialog", state="hidden")
-        window.wait_until_live(30)
+        window.wait_until_live()
         assert window.was_not_reloaded()
         # The form was sent again after the line had done it, which changed nothing more.
         (newest, *_) = installation.get("/api/events/?kind=node_cordoned&node=node-2")["results"]
@@ -554,32 +539,31 @@ def test_action_sent_while_the_server_is_away_is_kept_and_sent_again(window, ins
         installation.call("POST", "/api/nodes/node-2/uncordon/", {})
 
 
-def test_second_of_two_tabs_that_edit_is_told_and_reverts_nothing(window, installation, signed_in):
+def test_second_of_two_tabs_that_edit_is_told_and_reverts_nothing(window, tab, installation):
     name = "tech-hold"
     wait_until_idle(installation)
     opened = installation.get(f"/api/portfolios/{name}/")["priority"]
-    with window_in(signed_in, installation) as second:
-        for tab in (window, second):
-            tab.open(f"/portfolios/{name}/")
-            tab.wait_until_live()
-            tab.page.click("#part-head >> text=Edit…")
-            tab.page.wait_for_selector("dialog[open] form")
-        save = "dialog footer button:has-text('Save')"
-        window.page.fill("dialog [name=priority]", str(opened + 3))
-        window.page.click(save)
-        window.page.wait_for_selector("dialog", state="hidden")
-        second.page.fill("dialog [name=priority]", str(opened + 5))
-        second.page.click(save)
-        said = second.page.locator("dialog [data-conflict]")
-        said.wait_for()
-        change = rf"{installation.access['username']} \d+ (s|min) ago changed priority "
-        assert re.search(rf"{change}{opened} → {opened + 3}\.", said.inner_text())
-        row = said.locator("tr[data-field=priority][data-clash] td").all_inner_texts()
-        assert row == ["priority", str(opened), str(opened + 3), str(opened + 5)]
-        assert installation.get(f"/api/portfolios/{name}/")["priority"] == opened + 3
-        assert second.page.input_value("dialog [name=priority]") == str(opened + 5)
-        second.page.click(save)
-        second.page.wait_for_selector("dialog", state="hidden")
+    for each in (window, tab):
+        each.open(f"/portfolios/{name}/")
+        each.wait_until_live()
+        each.page.click("#part-head >> text=Edit…")
+        each.page.wait_for_selector("dialog[open] form")
+    save = "dialog footer button:has-text('Save')"
+    window.page.fill("dialog [name=priority]", str(opened + 3))
+    window.page.click(save)
+    window.page.wait_for_selector("dialog", state="hidden")
+    tab.page.fill("dialog [name=priority]", str(opened + 5))
+    tab.page.click(save)
+    said = tab.page.locator("dialog [data-conflict]")
+    said.wait_for()
+    change = rf"{installation.access['username']} \d+ (s|min) ago changed priority "
+    assert re.search(rf"{change}{opened} → {opened + 3}\.", said.inner_text())
+    row = said.locator("tr[data-field=priority][data-clash] td").all_inner_texts()
+    assert row == ["priority", str(opened), str(opened + 3), str(opened + 5)]
+    assert installation.get(f"/api/portfolios/{name}/")["priority"] == opened + 3
+    assert tab.page.input_value("dialog [name=priority]") == str(opened + 5)
+    tab.page.click(save)
+    tab.page.wait_for_selector("dialog", state="hidden")
     assert installation.get(f"/api/portfolios/{name}/")["priority"] == opened + 5
     installation.call("PATCH", f"/api/portfolios/{name}/", {"priority": opened})
 
@@ -598,49 +582,29 @@ def test_escape_returns_the_focus_to_the_card_whose_menu_was_opened(window):
     assert page.evaluate("document.activeElement.classList.contains('card')")
 
 
-def test_viewer_has_no_actions_and_a_manual_post_is_refused(viewer, installation):
-    assert viewer.page.locator("[data-dialog], [draggable=true]").count() == 0
-    viewer.page.keyboard.press("Control+k")
-    viewer.page.keyboard.type("tech")
-    viewer.page.wait_for_selector("#palette [role=option]")
-    assert viewer.page.inner_text("#palette .palette-text") == "tech-hold"
-    viewer.page.keyboard.press("Escape")
-    assert "vic · viewer" in viewer.page.inner_text(".user")
-    token = viewer.page.input_value("[name=csrfmiddlewaretoken]")
-    answer = viewer.page.request.post(
-        installation.access["url"] + "/portfolios/tech-hold/stop/",
-        form={"csrfmiddlewaretoken": token},
-        headers={"Referer": installation.access["url"] + "/"},
-    )
-    assert answer.status == 403
-    assert "vic is a viewer" in answer.text()
-    assert owner_of(installation, "tech-hold") in NODES
-
-
-def test_narrow_screen_does_not_scroll_sideways(browser, installation):
+def test_narrow_screen_does_not_scroll_sideways(browser, installation, login):
     wait_until_idle(installation)
     where = {"target_node": free_node(installation, "tech-hold"), "reason": "w" * 200}
     installation.call("POST", "/api/portfolios/tech-hold/migrate/", where)
     installation.call("POST", "/api/portfolios/tech-hold/unpin/", {})
-    with dashboard_window(browser, installation, viewport={"width": 390, "height": 844}) as window:
-        window.sign_in(installation.access["username"], installation.access["password"])
-        for address in ("/", "/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/"):
+    size = {"width": 390, "height": 844}
+    with dashboard_window(browser, installation, viewport=size, storage_state=login) as window:
+        for address in ("/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/", "/"):
             window.open(address)
             window.wait_until_live()
             assert window.page.evaluate("document.documentElement.scrollWidth") == 390, address
-        window.open("/")
-        window.wait_until_live()
         assert window.page.locator(".col.open").count() == 1
         window.page.click("#col-node-2 [data-fold]")
         assert window.page.locator("#col-node-2 .card").first.is_visible()
 
 
-def test_board_and_migration_work_without_scripts(browser, installation):
+def test_board_and_migration_work_without_scripts(browser, installation, login):
     name = "energy-revert"
     wait_until_idle(installation)
     target = free_node(installation, name)
-    with dashboard_window(browser, installation, java_script_enabled=False) as window:
-        window.sign_in(installation.access["username"], installation.access["password"])
+    no_scripts = {"java_script_enabled": False, "storage_state": login}
+    with dashboard_window(browser, installation, **no_scripts) as window:
+        window.open()
         assert window.page.locator("tr[data-portfolio]").count() == 9
         assert window.page.locator("tr[data-node][data-status=alive]").count() == 3
         assert window.page.inner_text("#live").startswith("Figures from ")
@@ -654,7 +618,7 @@ def test_board_and_migration_work_without_scripts(browser, installation):
 
 
 def test_chosen_theme_is_kept(window):
-    # The last test: the windows of this browser share what it stores.
+    # The last test: the window keeps it.
     toggle = window.page.locator("[data-theme-toggle]")
     assert toggle.get_attribute("aria-label") == "Theme: system"
     toggle.click()

@@ -15,19 +15,9 @@ import pytest
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedInstallations
 
-FAULTS = (
-    "kill-daemon",
-    "kill-child",
-    "kill-web",
-    "answers-lost",
-    "release-answer-lost",
-    "pushes-reordered",
-    "control-plane-in-handoff",
-    "bad-revision",
-    "migrations",
-)
-
-STEPS = 2  # with two faults each
+FAULTS = ("answers-lost", "kill-daemon")
+SEED = "13"  # with which both are in the first step, at once
+STEPS = 1
 
 
 @pytest.mark.slow
@@ -46,7 +36,7 @@ def test_a_short_chaos_run_has_no_violation(
                 "--steps",
                 str(STEPS),
                 "--seed",
-                "145",
+                SEED,
                 "--json",
             ),
             *("--faults", ",".join(FAULTS), "--report", str(tmp_path)),

@@ -132,9 +132,6 @@ def test_promotion_after_dropped_packets_loses_no_commit(hosts: Hosts) -> None:
         cluster.follow_database(pair.url(pair.standby.port))
         eventually(lambda: readiness(cluster)[0] == 200, what="readiness")
         assert {name: run.ownership for name, run in cluster.runs().items()} == owners
-        # A lease may end while no heartbeat gets through, and a target needs a valid one.
-        expired = "SELECT count(*) FROM scheduling_lease WHERE expires_at < clock_timestamp()"
-        eventually(lambda: cluster.query(expired) == [(0,)], what="heartbeats of every node")
         # Every LISTEN connection works again: the migration does not wait for a heartbeat.
         cluster.migrate("canary-1", cluster.other_node("canary-1"))
         cluster.wait_for_progress()
@@ -147,10 +144,8 @@ def test_promotion_after_dropped_packets_loses_no_commit(hosts: Hosts) -> None:
         pair.primary.kill()  # before what was held back reaches it
 
 
-def test_readiness_is_red_while_the_primary_is_frozen(hosts: Hosts) -> None:
-    pair, cluster = hosts.pair, hosts.cluster
-    assert readiness(cluster)[0] == 200
-    pair.primary.freeze()
+def assert_readiness_is_red(cluster: Cluster) -> None:
+    """Assert that readiness turns red within its budget, says why, and answers at once."""
     (status, said, _), took_s = wait_for(
         lambda: readiness(cluster), lambda found: found[0] == 503, SLOW_MACHINE_S, "readiness red"
     )
@@ -159,13 +154,11 @@ def test_readiness_is_red_while_the_primary_is_frozen(hosts: Hosts) -> None:
     assert "limit 5 s" in said
     for _ in range(5):
         assert readiness(cluster)[2] < budget_s(1)
-    took_s = promote(pair)
-    print(f"commits after {took_s:.2f} s")
-    assert took_s < budget_s(COMMITS_WITHIN_S)
-    eventually(lambda: readiness(cluster)[0] == 200, what="readiness")
 
 
-def test_commits_missing_on_an_asynchronous_standby_are_reported(hosts: Hosts) -> None:
+def test_readiness_is_red_without_the_primary_and_commits_missing_on_the_standby_are_reported(
+    hosts: Hosts,
+) -> None:
     pair, cluster = hosts.pair, hosts.cluster
     assert "ginkgo.W001" in warnings(cluster)
     pair.stop_replication()
@@ -176,7 +169,9 @@ def test_commits_missing_on_an_asynchronous_standby_are_reported(hosts: Hosts) -
     before = cluster.runs()
     cluster.wait_for_progress()
     acknowledged = {name: run.last_seq for name, run in cluster.runs().items()}
+    assert readiness(cluster)[0] == 200
     pair.primary.freeze()
+    assert_readiness_is_red(cluster)
     pair.standby.promote()
     cluster.follow_database(pair.url(pair.standby.port))
     complete = rf"\(portfolios: {len(before)}, events: \d+, placed orders: \d+\)"
@@ -187,6 +182,7 @@ def test_commits_missing_on_an_asynchronous_standby_are_reported(hosts: Hosts) -
         "the alert with all portfolios",
     )
     print(f"after {took_s:.1f} s: {said}")
+    eventually(lambda: readiness(cluster)[0] == 200, what="readiness")
     assert "unverified portfolios: " in said  # the grant of the migration is missing as well
     ((held_by,),) = cluster.query("SELECT held_by FROM scheduling_storm")
     assert held_by == "database"

@@ -5,28 +5,34 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from chaos.harness.cluster import SHORT_LIMITS, Cluster
-from chaos.harness.installation import eventually, temporary_home
+from chaos.crashpoints.cluster import FailpointCluster
+from chaos.harness.cluster import Cluster
+from chaos.harness.installation import eventually
 
 pytestmark = pytest.mark.slow
 
-SIZE_MB = 300
+LEFT_BYTES = 40 << 20  #: of the disk, to be filled
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """Mount a file system of SIZE_MB as the home."""
-    with ExitStack() as open_:
-        home = open_.enter_context(temporary_home())
-        options = ["-o", f"size={SIZE_MB}m,mode=755"]
-        subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(home)], check=True)
-        open_.callback(subprocess.run, ["umount", "-l", str(home)], check=True)
-        yield home
+@contextmanager
+def small_disk(home: Path) -> Iterator[None]:
+    """Let the file system at `home` be little larger than what it holds."""
+    before = os.statvfs(home)
+    whole = before.f_blocks * before.f_frsize
+    resize(home, whole - before.f_bavail * before.f_frsize + LEFT_BYTES)
+    try:
+        yield
+    finally:
+        resize(home, whole)
+
+
+def resize(home: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(home)], check=True)
 
 
 def fill(home: Path) -> Path:
@@ -43,25 +49,22 @@ def fill(home: Path) -> Path:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
 def test_a_full_disk_opens_an_alert_turns_readiness_red_and_loses_no_event(
-    small_disk: Path,
+    mortal_cluster: FailpointCluster,
 ) -> None:
-    cluster = Cluster(small_disk, **SHORT_LIMITS)
-    try:
-        cluster.start()
-        assert cluster.call("GET", "/api/readyz").status == 200
-        ballast = fill(small_disk)
+    cluster = mortal_cluster
+    assert cluster.call("GET", "/api/readyz").status == 200
+    with small_disk(cluster.home):
+        ballast = fill(cluster.home)
         eventually(lambda: cluster.call("GET", "/api/readyz").status == 503, what="red")
         assert "disk of the database is full" in cluster.call("GET", "/api/readyz").text
         eventually(lambda: is_alert_open(cluster), what="the alert in the metrics")
         seqs = positions(cluster)
         ballast.unlink()
-        eventually(lambda: cluster.call("GET", "/api/readyz").status == 200, what="green")
-        eventually(lambda: not is_alert_open(cluster), what="the end of the alert")
-        eventually(lambda: is_beyond(positions(cluster), seqs), what="commits of every portfolio")
-        verdicts = cluster.manage("verify_portfolio", "--all")["results"]
-        assert {verdict["state"] for verdict in verdicts} == {"identical"}, verdicts
-    finally:
-        cluster.kill_everything()
+    eventually(lambda: cluster.call("GET", "/api/readyz").status == 200, what="green")
+    eventually(lambda: not is_alert_open(cluster), what="the end of the alert")
+    eventually(lambda: is_beyond(positions(cluster), seqs), what="commits of every portfolio")
+    verdicts = cluster.manage("verify_portfolio", "--all")["results"]
+    assert {verdict["state"] for verdict in verdicts} == {"identical"}, verdicts
 
 
 def is_alert_open(cluster: Cluster) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -13,17 +12,11 @@ from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s, eventually
 from chaos.harness.observation import DEMO_NODES
 from chaos.harness.processes import still_running, suspended
-from tests.support.browser import dashboard_window, open_browser
+from tests.support.browser import dashboard_window
 
 pytestmark = pytest.mark.slow
 
 PROCESSES_GONE_S = 1.0  #: a fenced process ends at its next commit, 0.25 s later
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as running:
-        yield running
 
 
 def children(cluster: Cluster) -> list[psutil.Process]:

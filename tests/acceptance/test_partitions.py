@@ -67,6 +67,24 @@ def test_after_a_partition_longer_than_the_lease_late_commits_are_refused(
     quick_cluster.assert_history_whole()
 
 
+def test_a_node_without_answers_loses_its_portfolios_though_its_heartbeats_arrive(
+    quick_cluster: Cluster, proxy: TcpProxy
+) -> None:
+    had = quick_cluster.portfolios_on(FAR)
+    with proxy.hold_traffic(to_server=False):
+        # One lease after its last received answer, plus one heartbeat and its time limit.
+        took_s = quick_cluster.wait_for_commits_elsewhere(had, FAR, budget_s(1.5 * TTL_S + 4))
+    print(f"\none way silent to the last first commit elsewhere: {took_s:.2f} s")
+    wait_for(
+        lambda: quick_cluster.node(FAR)["status"],
+        lambda status: status == "alive",
+        SLOW_MACHINE_S,
+        "alive again",
+    )
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()
+
+
 def test_commits_with_lost_answers_are_applied_once(
     quick_cluster: Cluster, proxy: TcpProxy
 ) -> None:

@@ -5,7 +5,6 @@ Follows the shell lines of docs/mechanisms/backup.md.
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,11 +12,11 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from chaos.crashpoints.cluster import FailpointCluster
 from chaos.harness.cluster import Cluster
-from chaos.harness.installation import SLOW_MACHINE_S, eventually, temporary_home
+from chaos.harness.installation import SLOW_MACHINE_S, eventually
 from chaos.harness.observation import DEMO_NODES
 from ginkgo_site.env import CHECKOUT, embedded_url
-from tests.acceptance.conftest import SHORT_LIMITS, SharedInstallations
 from tests.support.documented_commands import run_lines, sh_blocks, without_dump
 
 BACKUP, RESTORE = sh_blocks("docs/mechanisms/backup.md")
@@ -48,28 +47,16 @@ def database_alone(cluster: Cluster) -> Iterator[str]:
         server.communicate(timeout=SLOW_MACHINE_S)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_a_restored_installation_continues_from_the_dump_and_refuses_older_epochs(
-    shared_installations: SharedInstallations,
+    mortal_cluster: FailpointCluster,
 ) -> None:
-    shared_installations.close()
-    with temporary_home() as home:
-        cluster = Cluster(home, "--port", str(free_port()), **SHORT_LIMITS)
-        cluster.start()
-        try:
-            with cluster.extra_node(OWN) as daemon, ExitStack() as late:
-                back_up_and_restore(cluster, late)
-                assert daemon.poll() is None
-                for name in (OWN, LATE):
-                    said = (home / "logs" / f"{name}.txt").read_text(encoding="utf-8")
-                    assert "registering again" in said
-        finally:
-            cluster.kill_everything()
+    cluster = mortal_cluster
+    with cluster.extra_node(OWN) as daemon, ExitStack() as late:
+        back_up_and_restore(cluster, late)
+        assert daemon.poll() is None
+        for name in (OWN, LATE):
+            said = (cluster.home / "logs" / f"{name}.txt").read_text(encoding="utf-8")
+            assert "registering again" in said
 
 
 def is_alive(cluster: Cluster, node: str = OWN) -> bool:

@@ -8,12 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    ViewportSize,
+    sync_playwright,
+)
 
 from chaos.harness.installation import SLOW_MACHINE_S, Installation
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+SIZE: ViewportSize = {"width": 1600, "height": 940}
+
+_IS_PLAIN_BOARD = """
+location.pathname === "/" && !location.search
+  && !document.querySelector("dialog[open], :popover-open")
+"""
 _WATCH_POLICY = """
 window.policyViolations = [];
 addEventListener("securitypolicyviolation", (event) =>
@@ -58,6 +71,13 @@ class DashboardWindow:
 
     def open(self, address: str = "/") -> None:
         self.page.goto(self.installation.access["url"] + address)
+
+    def return_to_board(self) -> None:
+        """Bring the window back to the board as it opens, and load it only if it is needed."""
+        self.errors.clear()
+        self.page.set_viewport_size(SIZE)
+        if not self.page.evaluate(_IS_PLAIN_BOARD):
+            self.open()
 
     def wait_until_live(self, limit_s: float = SLOW_MACHINE_S) -> None:
         self.page.wait_for_selector("#live[data-state=live]", timeout=limit_s * 1000)
@@ -106,13 +126,18 @@ class DashboardWindow:
     def violations(self) -> list[Any]:
         return list(self.page.evaluate("window.policyViolations"))
 
+    def assert_clean(self) -> None:
+        """Assert that no error was shown in the console and nothing broke the page's policy."""
+        assert self.errors == []
+        assert self.violations() == []
+
 
 def open_context(browser: Browser, **options: Any) -> BrowserContext:
     """Return a browser context: windows with cookies, storage and cache of their own.
 
     Without motion: the pulse of the live mark alone draws sixty pictures a second, in software.
     """
-    usual = {"viewport": {"width": 1600, "height": 940}, "reduced_motion": "reduce"}
+    usual = {"viewport": SIZE, "reduced_motion": "reduce"}
     return browser.new_context(**{**usual, **options})
 
 
@@ -124,9 +149,9 @@ def window_in(
     window = DashboardWindow(context.new_page(), installation)
     try:
         yield window
-        assert window.errors == []
         if scripts:
-            assert window.violations() == []
+            window.assert_clean()
+        assert window.errors == []
     finally:
         window.page.close()
 

@@ -64,8 +64,18 @@ function startBacktest() {
   if (box) backtest(box);
 }
 
+// A choice that was made before this script ran, or that the browser restored.
+function startRebuild() {
+  for (const select of document.querySelectorAll("select[data-rebuild]")) {
+    const options = [...select.options];
+    const shown = options.find((option) => option.defaultSelected) ?? options[0];
+    if (shown && select.value !== shown.value) return rebuild(select.form, select.name);
+  }
+}
+
 export function startPortfolioForm() {
   startSymbolPickers();
+  startRebuild();
   startBacktest();
   document.addEventListener("ginkgo-form", () => {
     startSymbolPickers();
