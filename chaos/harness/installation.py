@@ -145,14 +145,16 @@ class Installation:
         return found
 
     def call(self, method: str, path: str, body: Any = None) -> ApiResponse:
-        """Send an API request as the operator: `call("POST", "/api/portfolios/x/stop/", {})`."""
+        """Send an API request as the operator: `call("POST", "/api/portfolios/x/stop/", {})`.
+        A body of bytes is sent as it is, any other as JSON."""
+        is_raw = isinstance(body, bytes)
         request = urllib.request.Request(
             self.access["url"] + path,
             method=method,
-            data=None if body is None else json.dumps(body).encode(),
+            data=body if is_raw or body is None else json.dumps(body).encode(),
             headers={
                 "Authorization": f"Bearer {self.access['token']}",
-                "Content-Type": "application/json",
+                "Content-Type": "application/octet-stream" if is_raw else "application/json",
             },
         )
         try:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from chaos.harness.cluster import Cluster
 from chaos.harness.wheels import build_wheel
 
@@ -61,7 +58,6 @@ def add_turns(cluster: Cluster, version: str, *, broken: str = "") -> str:
             "{broken}", repr(broken))},
         entry_points="[ginkgo.strategies]\nturns = turns_demo:Turns\n",
     )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="ginkgo-wheel-") as folder:
-        path = Path(folder) / name
-        path.write_bytes(wheel)
-        return str(cluster.manage("add_artifact", str(path))["sha256"])
+    answer = cluster.call("POST", f"/api/artifacts/?filename={name}", wheel)
+    assert answer.status in (200, 201), answer.text
+    return str(answer.json["sha256"])

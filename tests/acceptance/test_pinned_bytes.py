@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,14 +17,13 @@ NAME = "pinned"
 
 
 @pytest.fixture
-def add(quick_cluster: Cluster, tmp_path: Path) -> Callable[..., str | None]:
+def add(quick_cluster: Cluster) -> Callable[..., str | None]:
     """Return a function that adds a version of the code and returns its hash, or None."""
 
     def add_version(version: str, code: str) -> str | None:
         filename, wheel = make_wheel(version=version, files=momentum(code))
-        (tmp_path / filename).write_bytes(wheel)
-        added = quick_cluster.manage("add_artifact", str(tmp_path / filename), check=False)
-        return None if added is None or "sha256" not in added else str(added["sha256"])
+        added = quick_cluster.call("POST", f"/api/artifacts/?filename={filename}", wheel)
+        return str(added.json["sha256"]) if added.status == 201 else None
 
     return add_version
 
