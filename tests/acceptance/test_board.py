@@ -405,6 +405,7 @@ def test_palette_finds_a_page_and_an_action_which_opens_its_dialog(window):
     page.wait_for_selector("#palette:has-text('The server does not respond.')")
     page.unroute("**/palette.json")
     page.keyboard.press("Escape")
+    page.wait_for_selector("#palette", state="hidden")
     page.keyboard.press("?")
     page.wait_for_selector("#keys[open]:has-text('find a page')")
     page.uncheck("[data-single-keys]")
