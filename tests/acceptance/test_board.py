@@ -264,7 +264,7 @@ def test_board_is_one_tab_stop_and_arrows_move_among_cards(frozen, window):
     window.page.wait_for_selector("dialog[open] form")
     assert f"Migrate {columns[1][1]}" in window.page.inner_text("dialog")
     window.page.keyboard.press("Escape")
-    window.page.wait_for_selector("dialog", state="hidden")
+    window.page.wait_for_selector("dialog[open]", state="hidden")
 
 
 def test_what_if_page_offers_the_action_that_helps(frozen, window, installation):
@@ -517,7 +517,7 @@ def test_action_sent_while_the_server_is_away_is_kept_and_sent_again(window, ins
     page.fill("dialog [name=reason]", "typed before it went away")
     with web_killed(installation):
         page.wait_for_selector("#live:not([data-state=live])", timeout=SLOW_MACHINE_S * 1000)
-        page.locator("dialog button[type=submit]").click()
+        page.locator("dialog[open] button[type=submit]").click()
         note = page.locator("dialog [data-failed]")
         note.wait_for()
         assert "is sent again by itself" in note.inner_text()
@@ -530,7 +530,7 @@ def test_action_sent_while_the_server_is_away_is_kept_and_sent_again(window, ins
         )
         assert done.returncode == 0, done.stderr
     try:
-        page.wait_for_selector("dialog", state="hidden")
+        page.wait_for_selector("dialog[open]", state="hidden")
         window.wait_until_live()
         assert window.was_not_reloaded()
         # The form was sent again after the line had done it, which changed nothing more.
@@ -552,7 +552,7 @@ def test_second_of_two_tabs_that_edit_is_told_and_reverts_nothing(window, tab, i
     save = "dialog footer button:has-text('Save')"
     window.page.fill("dialog [name=priority]", str(opened + 3))
     window.page.click(save)
-    window.page.wait_for_selector("dialog", state="hidden")
+    window.page.wait_for_selector("dialog[open]", state="hidden")
     tab.page.fill("dialog [name=priority]", str(opened + 5))
     tab.page.click(save)
     said = tab.page.locator("dialog [data-conflict]")
@@ -564,7 +564,7 @@ def test_second_of_two_tabs_that_edit_is_told_and_reverts_nothing(window, tab, i
     assert installation.get(f"/api/portfolios/{name}/")["priority"] == opened + 3
     assert tab.page.input_value("dialog [name=priority]") == str(opened + 5)
     tab.page.click(save)
-    tab.page.wait_for_selector("dialog", state="hidden")
+    tab.page.wait_for_selector("dialog[open]", state="hidden")
     assert installation.get(f"/api/portfolios/{name}/")["priority"] == opened + 5
     installation.call("PATCH", f"/api/portfolios/{name}/", {"priority": opened})
 
@@ -577,7 +577,7 @@ def test_escape_returns_the_focus_to_the_card_whose_menu_was_opened(window):
     page.keyboard.press("m")
     page.wait_for_selector("dialog[open] form")
     page.keyboard.press("Escape")
-    page.wait_for_selector("dialog", state="hidden")
+    page.wait_for_selector("dialog[open]", state="hidden")
     assert page.evaluate("document.activeElement.dataset.portfolio") == name
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.classList.contains('card')")

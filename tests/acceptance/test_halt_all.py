@@ -49,7 +49,7 @@ def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
         page.fill("dialog [name=word]", f"halt {len(names) - 1}")
         assert page.locator("#halt-go").is_disabled()
         page.press("dialog [name=word]", "Enter")
-        page.wait_for_selector("dialog", state="hidden")
+        page.wait_for_selector("dialog[open]", state="hidden")
         assert cluster.portfolios_on("node-1")
         page.click("#halt")
         page.wait_for_selector("dialog[open] form")

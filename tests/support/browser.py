@@ -114,7 +114,7 @@ class DashboardWindow:
     def confirm(self, button: str) -> None:
         """Press the button of the dialog and wait until the dialog is closed."""
         self.page.locator("dialog button", has_text=button).click()
-        self.page.wait_for_selector("dialog", state="hidden")
+        self.page.wait_for_selector("dialog[open]", state="hidden")
 
     def mark(self) -> None:
         """Set a mark that a reload would remove."""
