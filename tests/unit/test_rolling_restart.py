@@ -1,0 +1,31 @@
+"""Which processes a rolling restart takes for which."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from ginkgo_site.env import CHECKOUT
+from scheduling.operations.rolling_restart import KINDS, kind_of
+
+UNITS = sorted((CHECKOUT / "deploy" / "systemd").glob("*.service"))
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_each_unit_is_known_by_its_command_line(path: object) -> None:
+    text = (CHECKOUT / "deploy" / "systemd" / str(path)).read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+    expected = next((kind for kind in KINDS if kind in str(path)), None)
+    assert kind_of(shlex.split(line.removeprefix("ExecStart="))) == expected
+
+
+def test_web_processes_come_before_watchers_and_those_before_workers() -> None:
+    assert list(KINDS) == ["web", "watcher", "worker", "recorder"]
+
+
+@pytest.mark.parametrize(
+    "line", ["python manage.py migrate", "python manage.py feed list", "grep run_watcher"]
+)
+def test_other_commands_are_left_alone(line: str) -> None:
+    assert kind_of(line.split()) is None
