@@ -15,8 +15,8 @@ import psutil
 from django.conf import settings
 
 from ginkgo_site.env import InvalidSetting, read_environment
-from portfolios.text import count
 from scheduling.db.transaction import execute
+from scheduling.decide.reasons import count
 from scheduling.errors import Refused
 from scheduling.models import Node, NodeStatus, Run
 from scheduling.observe.control_plane import GatewayRow, read_control_plane
@@ -134,8 +134,8 @@ def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
             undrain(node.name, actor=actor)
             raise Refused(
                 "wait_timeout",
-                f"{node.name} still runs {count(owned.count(), 'portfolio')} after {drain_s:g} s, and was "
-                f"not restarted. `manage.py drain_node {node.name} --plan` says what has no place.",
+                f"{node.name} still runs {count(owned.count(), 'portfolio')} after {drain_s:g} s, "
+                f"and was not restarted. `manage.py drain_node {node.name} --plan` says what has no place.",
             ) from refused
     registrations = node.registrations
     assert node.pid is not None
