@@ -135,7 +135,8 @@ def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
             raise Refused(
                 "wait_timeout",
                 f"{node.name} still runs {count(owned.count(), 'portfolio')} after {drain_s:g} s, "
-                f"and was not restarted. `manage.py drain_node {node.name} --plan` says what has no place.",
+                f"and was not restarted. `manage.py drain_node {node.name} --plan` says what has "
+                "no place.",
             ) from refused
     registrations = node.registrations
     assert node.pid is not None
