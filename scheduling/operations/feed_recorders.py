@@ -33,8 +33,8 @@ from scheduling.recorded_feeds.postgres_log import PostgresLog
 from scheduling.recorded_feeds.reads import nats_url
 from scheduling.recorded_feeds.recorder import InstrumentedLog, Recorded, Recorder
 from scheduling.recorded_feeds.recorder_session import RecorderSession
-from scheduling.recorded_feeds.sources.base import Source, SourceLost
-from scheduling.recorded_feeds.sources.files import FileLayout, FileSource
+from scheduling.recorded_feeds.sources.base import FileLayout, Source, SourceLost
+from scheduling.recorded_feeds.sources.files import FileSource
 from scheduling.recorded_feeds.sources.websocket import Subscription, WebsocketSource
 
 SECRET = re.compile(r"\{secret:([a-z0-9-]{1,80})\}")

@@ -213,7 +213,8 @@ def _record_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("name")
     add("--file", default="", metavar="PATH", help="a CSV file, or one of JSON lines (.jsonl), that"
-        " is appended to; of a folder, the files in the order of their names")  # fmt: skip
+        " is appended to, or a whole .parquet file; of a folder, the files in the order of their"
+        " names")  # fmt: skip
     add("--pattern", default="*", help="of the names in a folder, such as '*.csv'")
     add("--from-start", action="store_true", help="begin at the first line of a file that is not"
         " the one recorded so far")  # fmt: skip

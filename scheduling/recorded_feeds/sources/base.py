@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
 
 
 class Item(NamedTuple):
@@ -12,6 +15,47 @@ class Item(NamedTuple):
     row: Any  #: as `feeds/rows.py` reads it, also if it is wrong
     origin: str  #: where it is, for an error: `prices.csv, line 17`
     position: Any  #: of the source, after this row
+
+
+class FileLayout(NamedTuple):
+    """How the lines or rows of files are read."""
+
+    columns: Mapping[str, str] = MappingProxyType({})  #: field → header
+    symbol: str = ""  #: of every row
+    zone: ZoneInfo | None = None  #: of times that have none
+
+
+class OpenedFile(Protocol):
+    """A file of a source, and how far it was read."""
+
+    path: Path
+    inode: int
+    at: int  #: behind the last row that was read, as a cursor has it
+    line: int
+
+    def read(self, *, is_complete: bool = False) -> list[Item]:
+        """Return the next rows; none if there are none yet. `is_complete`: nothing follows."""
+        ...
+
+    def skip_to(self, at: int, line: int, proof: str) -> None:
+        """Continue behind what was recorded. Raise SourceLost if the file is another one."""
+        ...
+
+    def refuse_if_cut(self) -> None:
+        """Raise SourceLost if the file has become shorter than what was read of it."""
+        ...
+
+    def proof(self, at: int) -> str:
+        """Return what tells the file, read up to `at`, from one that replaced it."""
+        ...
+
+
+class Place(NamedTuple):
+    """A position in a file."""
+
+    file: OpenedFile
+    at: int
+    line: int
 
 
 class SourceLost(Exception):

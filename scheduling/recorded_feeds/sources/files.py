@@ -2,6 +2,7 @@
 
 A line counts once it has ended. CSV files begin with their header; files named `.jsonl` or
 `.ndjson` have one row as a JSON object in each line, as `POST /api/feeds/NAME/append/` takes it.
+Files named `.parquet` are read once they are whole (`parquet.py`).
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from portfolios.feeds.columns import Columns, MissingColumn, find_columns
-from scheduling.recorded_feeds.sources.base import Item, SourceLost
+from scheduling.recorded_feeds.sources.base import (
+    FileLayout,
+    Item,
+    OpenedFile,
+    Place,
+    SourceLost,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -36,16 +41,8 @@ JSON_LINES = (".jsonl", ".ndjson")
 MAX_FILES = 100_000
 
 
-class FileLayout(NamedTuple):
-    """How the lines of CSV files are read."""
-
-    columns: Mapping[str, str] = MappingProxyType({})  #: field → header
-    symbol: str = ""  #: of every row
-    zone: ZoneInfo | None = None  #: of times that have none
-
-
-class _Opened:
-    """One file, and how far it was read."""
+class _TextFile:
+    """One file of lines, and how far it was read."""
 
     def __init__(self, path: Path, layout: FileLayout) -> None:
         self.path, self._layout = path, layout
@@ -132,14 +129,6 @@ class _Opened:
         return self._columns.row(cells)
 
 
-class Place(NamedTuple):
-    """A position in a file."""
-
-    file: _Opened
-    at: int
-    line: int
-
-
 class FileSource:
     """The rows of one file, which may be rotated, or of the files of a folder."""
 
@@ -180,7 +169,7 @@ class FileSource:
                 yield items
             if opened.at == before:
                 logger.info("%s has ended, %s follows", opened.path.name, following.name)
-                opened = _Opened(following, self._layout)
+                opened = _open(following, self._layout)
 
     def cursor_after(self, items: Sequence[Item]) -> str:
         """See `Source.cursor_after`."""
@@ -194,7 +183,7 @@ class FileSource:
             }
         )
 
-    async def _first(self, cursor: str) -> _Opened:
+    async def _first(self, cursor: str) -> OpenedFile:
         """Return the file to begin with, once there is one."""
         recorded = {} if self._from_start else _read_cursor(cursor)
         name = recorded.get("file")
@@ -222,7 +211,7 @@ class FileSource:
             )
         return self._path / recorded
 
-    def _following(self, opened: _Opened) -> Path | None:
+    def _following(self, opened: OpenedFile) -> Path | None:
         """Return the file that follows, once something is in it."""
         if not self._path.is_dir():
             try:
@@ -260,9 +249,14 @@ class FileSource:
         return names
 
 
-def _open(path: Path, layout: FileLayout) -> _Opened:
+def _open(path: Path, layout: FileLayout) -> OpenedFile:
     try:
-        return _Opened(path, layout)
+        if path.suffix == ".parquet":
+            # Imported here: pyarrow takes a second that recorders of other sources do without.
+            from scheduling.recorded_feeds.sources.parquet import ParquetFile
+
+            return ParquetFile(path, layout)
+        return _TextFile(path, layout)
     except OSError as error:
         raise SourceLost(f"{path} cannot be read: {error.strerror}.") from None
 

@@ -37,7 +37,8 @@ from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 from scheduling.recorded_feeds.reads import newest_events
 from scheduling.recorded_feeds.recorder import Recorder
 from scheduling.recorded_feeds.recorder_session import RecorderSession
-from scheduling.recorded_feeds.sources.files import FileLayout, FileSource
+from scheduling.recorded_feeds.sources.base import FileLayout
+from scheduling.recorded_feeds.sources.files import FileSource
 from scheduling.scheduler import Scheduler
 from scheduling.verification.verify import verify_portfolio
 from tests.integration.feeds.log_conformance import euros

@@ -30,7 +30,8 @@ from scheduling.operations.feeds import NewInstrument, add_instruments, append_r
 from scheduling.recorded_feeds.postgres_log import PostgresLog
 from scheduling.recorded_feeds.recorder import Recorded, Recorder, RowRefused
 from scheduling.recorded_feeds.recorder_session import RecorderSession
-from scheduling.recorded_feeds.sources.files import FileLayout, FileSource
+from scheduling.recorded_feeds.sources.base import FileLayout
+from scheduling.recorded_feeds.sources.files import FileSource
 from tests.support.web_process import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -7,14 +7,19 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from scheduling.recorded_feeds.sources.base import Item, SourceLost
-from scheduling.recorded_feeds.sources.files import FileLayout, FileSource
+from scheduling.recorded_feeds.sources import parquet
+from scheduling.recorded_feeds.sources.base import FileLayout, Item, SourceLost
+from scheduling.recorded_feeds.sources.files import FileSource
 
 LAYOUT = FileLayout(symbol="EURUSD", zone=ZoneInfo("UTC"))
 HEADER = "time,price,quantity\n"
@@ -174,3 +179,63 @@ async def test_a_file_that_is_no_text_or_lacks_a_column_is_refused_with_a_senten
         assert "has no column for time: name it with --column time=HEADER" in await two.lost()
     async with reading(headless, '{"numbers": {}, "heard_us": 1}') as three:
         assert "was recorded from another source" in await three.lost()
+
+
+def write_parquet(path: Path, *prices: float, kind: Any = None, **columns: Any) -> None:
+    """Write trades of these prices, two rows in a group."""
+    minutes = [datetime(2026, 11, 2, 10, minute + 1, tzinfo=UTC) for minute in range(len(prices))]
+    facts = {"time": pa.array(minutes, pa.timestamp("ns", "UTC")), "venue": ["x"] * len(prices),
+             "price": pa.array(prices, kind), "quantity": [1] * len(prices), **columns}  # fmt: skip
+    pq.write_table(pa.table(facts), path, row_group_size=2)
+
+
+async def test_rows_of_a_parquet_file_are_the_texts_that_a_csv_file_would_have(
+    tmp_path: Path,
+) -> None:
+    write_parquet(tmp_path / "1.parquet", 1.07083, kind=pa.float32())
+    write_parquet(tmp_path / "2.parquet", Decimal("1.07080"), kind=pa.decimal128(9, 5))
+    write_parquet(tmp_path / "3.parquet", 1.1, quantity=pa.array([None], pa.int64()))
+    source = FileSource(tmp_path, LAYOUT)
+    items = source.items("")
+    [first], [second], [third] = [await anext(items) for _ in range(3)]
+    assert first.row == {
+        "time": "2026-11-02 10:01:00.000000Z", "price": "1.07083", "quantity": "1",
+        "symbol": "EURUSD",
+    }  # fmt: skip
+    assert first.origin == "1.parquet, row 1"
+    assert (second.row["price"], third.row["quantity"]) == ("1.07080", "")
+
+
+async def test_a_parquet_file_is_read_once_it_is_whole_and_from_the_cursor_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "AT_ONCE", 2)
+    path = tmp_path / "1.parquet"
+    write_parquet(tmp_path / "whole", 1, 2, 3, 4, 5)
+    whole = (tmp_path / "whole").read_bytes()
+    path.write_bytes(whole[:-7])
+    async with reading(tmp_path, pattern="*.parquet") as one:
+        coming = asyncio.create_task(one.rows(3))
+        await asyncio.sleep(0)  # it is being written
+        path.write_bytes(whole)
+        assert await coming == ["1", "2", "3"]
+    async with reading(tmp_path, one.cursor, pattern="*.parquet") as two:
+        assert await two.rows(2) == ["4", "5"]
+        write_parquet(tmp_path / "2.parquet", 6)
+        assert await two.rows(1) == ["6"]
+    write_parquet(path, 7, 8, 9, 10)
+    async with reading(tmp_path, one.cursor, pattern="*.parquet") as three:
+        assert "is not the file of which 3 rows were recorded" in await three.lost()
+
+
+async def test_a_parquet_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "1.parquet").write_bytes(b"PAR1 no footer")
+    (tmp_path / "2.parquet").write_bytes(b"PAR1 garbage PAR1")
+    async with reading(tmp_path) as one:
+        assert "1.parquet is not a whole Parquet file, though another" in await one.lost()
+    (tmp_path / "1.parquet").unlink()
+    async with reading(tmp_path) as two:
+        assert "2.parquet cannot be read as Parquet behind row 0: " in await two.lost()
+    pq.write_table(pa.table({"price": [1.0]}), tmp_path / "2.parquet")
+    async with reading(tmp_path) as three:
+        assert "2.parquet has no column for time: name it with" in await three.lost()

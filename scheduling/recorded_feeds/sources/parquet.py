@@ -1,0 +1,134 @@
+"""A Parquet file as a source. It is read once it is whole, since its last bytes say what is in it.
+
+Values become the texts that a CSV file would have: 1.07083 is the same price in both, also as a
+float of 32 bits.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from hashlib import sha256
+from io import BufferedReader
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from portfolios.feeds.columns import Columns, MissingColumn, find_columns
+from scheduling.recorded_feeds.sources.base import FileLayout, Item, Place, SourceLost
+
+AT_ONCE = 2_000  #: rows that are decoded at once
+MAGIC = b"PAR1"  #: the last bytes of a whole file
+PROOF_BYTES = 4_096  #: at the end, with the numbers of rows and the places of the columns
+
+
+class ParquetFile:
+    """One file, and how many of its rows were read."""
+
+    def __init__(self, path: Path, layout: FileLayout) -> None:
+        self.path, self._layout = path, layout
+        self._file: BufferedReader | None = None
+        self.inode = os.stat(path).st_ino
+        self.at = self.line = 0  #: rows that were read
+        self._rows: Iterator[list[Item]] = iter(())
+
+    def skip_to(self, at: int, line: int, proof: str) -> None:
+        """Continue behind what was recorded. Raise SourceLost if the file is another one."""
+        if not self._is_whole() or self.proof(at) != proof:
+            raise SourceLost(
+                f"{self.path} is not the file of which {at:,} rows were recorded: it was replaced."
+                " Put the old one back, or begin this one at its first row with --from-start."
+            )
+        self.at = self.line = at
+        self._rows = self._read_rows()
+
+    def refuse_if_cut(self) -> None:
+        """Do nothing: a whole file is not written to any more, and was opened once."""
+
+    def proof(self, at: int) -> str:
+        """Return the hash of the end of the file, wherever it is read."""
+        assert self._file is not None
+        size = os.fstat(self._file.fileno()).st_size
+        first = max(size - PROOF_BYTES, 0)
+        end = os.pread(self._file.fileno(), PROOF_BYTES, first)
+        return sha256(size.to_bytes(8) + end).hexdigest()[:32]
+
+    def read(self, *, is_complete: bool = False) -> list[Item]:
+        """Return the next rows; none at the end, or while the file is being written.
+
+        `is_complete`: another file follows, so that nobody writes to this one. Raise SourceLost if
+        it is not whole then, or cannot be read.
+        """
+        if self._file is None:
+            if not self._is_whole():
+                if is_complete:
+                    raise SourceLost(
+                        f"{self.path} is not a whole Parquet file, though another one follows it:"
+                        " write it again, or move it away, and start the recorder again."
+                    )
+                return []
+            self._rows = self._read_rows()
+        return next(self._rows, [])
+
+    def _is_whole(self) -> bool:
+        """Open the file if it ends as a whole one does. It may have been replaced since."""
+        if self._file is not None:
+            return True
+        file = self.path.open("rb")
+        size = os.fstat(file.fileno()).st_size
+        if size <= 2 * len(MAGIC) or os.pread(file.fileno(), 4, size - len(MAGIC)) != MAGIC:
+            file.close()
+            return False
+        # A cursor is made of a place in it, perhaps after the next file was begun.
+        weakref.finalize(self, file.close)
+        self._file, self.inode = file, os.fstat(file.fileno()).st_ino
+        return True
+
+    def _read_rows(self) -> Iterator[list[Item]]:
+        """Yield the rows behind `at`. Raise SourceLost."""
+        try:
+            file = pq.ParquetFile(self._file)
+            names = file.schema_arrow.names
+            columns = find_columns(self.path.name, names, *self._layout)
+            # Whole groups are skipped without being decoded.
+            groups, skipped = list(range(file.num_row_groups)), 0
+            while groups and skipped + file.metadata.row_group(groups[0]).num_rows <= self.at:
+                skipped += file.metadata.row_group(groups.pop(0)).num_rows
+            wanted = sorted(set(columns.places.values()))
+            moved = columns._replace(
+                places={name: wanted.index(place) for name, place in columns.places.items()}
+            )
+            for batch in file.iter_batches(
+                AT_ONCE, row_groups=groups, columns=[names[place] for place in wanted]
+            ):
+                table = batch.slice(max(self.at - skipped, 0))
+                skipped += batch.num_rows
+                if table.num_rows:
+                    yield self._items(table, moved)
+        except MissingColumn as missing:
+            raise SourceLost(" ".join(missing.args)) from None
+        except (pa.ArrowException, OSError) as error:
+            why = str(error).partition("\n")[0][:300]
+            raise SourceLost(
+                f"{self.path} cannot be read as Parquet behind row {self.at:,}: {why}. Write it"
+                " again, or move it away, and start the recorder again."
+            ) from None
+
+    def _items(self, batch: pa.RecordBatch, columns: Columns) -> list[Item]:
+        items = []
+        for cells in zip(*(_texts(column) for column in batch.columns), strict=True):
+            self.at += 1
+            self.line = self.at
+            place = Place(self, self.at, self.line)
+            items.append(Item(columns.row(cells), f"{self.path.name}, row {self.at}", place))
+        return items
+
+
+def _texts(column: pa.Array) -> list[str]:
+    """Return the values as texts, "" for none."""
+    if pa.types.is_timestamp(column.type):  # a feed keeps microseconds
+        column = pc.cast(column, pa.timestamp("us", column.type.tz), safe=False)
+    return [text or "" for text in pc.cast(column, pa.string()).to_pylist()]
