@@ -181,7 +181,7 @@ async def test_a_file_that_is_no_text_or_lacks_a_column_is_refused_with_a_senten
         assert "was recorded from another source" in await three.lost()
 
 
-def write_parquet(path: Path, *prices: float, kind: Any = None, **columns: Any) -> None:
+def write_parquet(path: Path, *prices: float | Decimal, kind: Any = None, **columns: Any) -> None:
     """Write trades of these prices, two rows in a group."""
     minutes = [datetime(2026, 11, 2, 10, minute + 1, tzinfo=UTC) for minute in range(len(prices))]
     facts = {"time": pa.array(minutes, pa.timestamp("ns", "UTC")), "venue": ["x"] * len(prices),
