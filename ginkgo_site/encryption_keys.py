@@ -7,11 +7,12 @@ each use, so that a rotation needs no restart.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
 from cryptography.fernet import Fernet
+
+from ginkgo_site.secret_files import draft, make_once
 
 FILE_VARIABLE, KEYS_VARIABLE = "GINKGO_ENCRYPTION_KEYS_FILE", "GINKGO_ENCRYPTION_KEYS"
 MAX_FILE = 64_000  #: bytes
@@ -30,13 +31,7 @@ def make_file(path: Path) -> None:
     """Make a file with a new key (mode 600) unless it exists."""
     if path.exists():
         return
-    draft = _draft(path, [new_key()])
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass  # another process made it first; its key is the key
-    finally:
-        draft.unlink()
+    make_once(path, f"{new_key()}\n")
 
 
 def read_file(path: Path) -> list[Fernet]:
@@ -86,8 +81,8 @@ def parse(texts: tuple[str, ...]) -> list[Fernet]:
 
 def prepend(path: Path, key: str) -> None:
     """Make `key` the newest key of the file, in one step."""
-    draft = _draft(path, [key, *path.read_text(encoding="ascii").splitlines()])
-    draft.replace(path)
+    lines = [key, *path.read_text(encoding="ascii").splitlines()]
+    draft(path, "\n".join(lines) + "\n").replace(path)
 
 
 def _key(text: str, where: str) -> Fernet:
@@ -98,14 +93,3 @@ def _key(text: str, where: str) -> Fernet:
             f"{where} is no key: a key is 32 bytes as URL-safe base64, 44 characters, as "
             "`manage.py secret key` prints it."
         ) from None
-
-
-def _draft(path: Path, lines: list[str]) -> Path:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write("\n".join(lines) + "\n")
-        file.flush()
-        os.fsync(file.fileno())  # a key that is lost costs every secret
-    return draft

@@ -22,6 +22,25 @@ from scheduling.presentation.problems import DATABASE_AWAY
 CONFIRMED = "confirmed"
 
 
+class ReadOnlyInline(admin.TabularInline):
+    """Rows of another row's page, shown to everyone who may see that page, and never edited."""
+
+    extra = 0
+    can_delete = False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Allow everyone who may see the page."""
+        return True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Forbid: no form adds rows."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Forbid: no form edits rows."""
+        return False
+
+
 class FleetAdmin(admin.ModelAdmin):
     """Rows that are shown, filtered and linked, never edited or deleted: `enact` writes them."""
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from portfolios.feed_registration import current_head
 from portfolios.feeds import DEFAULT_FEED
 from portfolios.models import EquityPoint, Order, Portfolio, Revision
-from scheduling.admin.base import AdminAction, FleetAdmin
+from scheduling.admin.base import AdminAction, FleetAdmin, ReadOnlyInline
 from scheduling.admin.display import PLACEHOLDER, count, link, list_link, word
 from scheduling.decide.planner.targets import NotInSnapshot, targets
 from scheduling.errors import SnapshotUnavailable
@@ -58,27 +58,13 @@ class DeletedFilter(admin.SimpleListFilter):
         return queryset.filter(archived_at__isnull=self.value() != "yes")
 
 
-class RevisionInline(admin.TabularInline):
+class RevisionInline(ReadOnlyInline):
     """The revisions of a portfolio, newest first."""
 
     model = Revision
-    extra = 0
-    can_delete = False
     ordering = ("-number",)
     fields = ("number", "strategy", "config", "symbols", "limits", "status", "status_reason")
     readonly_fields = fields
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow everyone who may see the portfolio."""
-        return True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbid: the API and the commands make revisions."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbid: revisions are immutable."""
-        return False
 
 
 @admin.register(Portfolio)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 
 from portfolios.models import FeedRow, FeedSegment, Fill, Order, Revision
-from scheduling.admin.base import FleetAdmin
+from scheduling.admin.base import FleetAdmin, ReadOnlyInline
 from scheduling.admin.display import word
 from scheduling.admin.related import RelatedAdmin
 from scheduling.presentation.formatting import price
@@ -95,26 +92,12 @@ class RevisionAdmin(RelatedAdmin):
         return word(row.status)
 
 
-class SegmentInline(admin.TabularInline):
+class SegmentInline(ReadOnlyInline):
     """The rates of the feed."""
 
     model = FeedSegment
-    extra = 0
-    can_delete = False
     fields = ("from_seq", "from_time", "rate")
     readonly_fields = fields
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow everyone who may see the feed."""
-        return True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbid: seed_demo appends segments."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbid: segments are append-only."""
-        return False
 
 
 @admin.register(FeedRow)

@@ -18,6 +18,7 @@ from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, lock_run, raise_attempts
 from scheduling.enact.handoff import (
     fail,
+    place_again,
     quarantine,
     reject,
     reject_handoff_revision,
@@ -145,15 +146,8 @@ def _restart(run: Row, decision: ExitDecision, exited: ProcessExited) -> Transac
 
 def _place_elsewhere(run: Row, exited: ProcessExited) -> Transaction[str]:
     yield from _count_attempt(run, exited)
-    yield from revoke_ownership(
-        None,
-        run,
-        released=False,
-        batch=None,
-        phase="pending",
-        cause="failed_start",
-        reason=f"failed {MAX_FAILURES_PER_NODE} times on {run.node_name}: {exited.error}",
-    )
+    reason = f"failed {MAX_FAILURES_PER_NODE} times on {run.node_name}: {exited.error}"
+    yield from place_again(run, cause="failed_start", reason=reason)
     return "elsewhere"
 
 

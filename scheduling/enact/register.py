@@ -15,7 +15,7 @@ from scheduling.decide.reasons import count
 from scheduling.decide.types import may_continue_under
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, lock_run
-from scheduling.enact.handoff import fail, quarantine, revoke_ownership, supersede
+from scheduling.enact.handoff import fail, place_again, quarantine, revoke_ownership, supersede
 from scheduling.enact.handoff.statements import active_handoff
 from scheduling.enact.notify import bump_desired_versions, lock_nodes
 from scheduling.errors import Refused
@@ -261,16 +261,7 @@ def _take_over(
         )
         if active is not None:
             yield from supersede(active, error, hint=False)
-        yield from revoke_ownership(
-            None,
-            run,
-            released=False,
-            batch=None,
-            phase="pending",
-            cause="python",
-            reason=error,
-            hint=False,
-        )
+        yield from place_again(run, cause="python", reason=error, hint=False)
         return False
     given = yield from grant(
         run.portfolio_id,

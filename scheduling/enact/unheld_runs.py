@@ -7,7 +7,7 @@ from typing import NamedTuple
 from scheduling.db.statements import NO_ACTIVE_HANDOFF, Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import failed_start, revoke_ownership
+from scheduling.enact.handoff import failed_start, place_again
 from scheduling.enact.handoff.deadlines import delayed
 from scheduling.timing import Timing
 
@@ -42,17 +42,8 @@ def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
     run = yield from lock_run(portfolio)
     if run is None or run.epoch != seen_epoch or run.node_id is None:
         return False  # granted since it was read
-    return (
-        yield from revoke_ownership(
-            None,
-            run,
-            released=False,
-            batch=None,
-            phase="pending",
-            cause="orphaned",
-            reason=f"{run.node_name} started again while it was granted",
-        )
-    )
+    reason = f"{run.node_name} started again while it was granted"
+    return (yield from place_again(run, cause="orphaned", reason=reason))
 
 
 class UnactivatedRow(NamedTuple):

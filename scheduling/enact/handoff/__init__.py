@@ -3,7 +3,7 @@
 """
 
 from scheduling.enact.handoff.deadlines import expire, overdue
-from scheduling.enact.handoff.finish import revoke_ownership
+from scheduling.enact.handoff.finish import place_again, revoke_ownership
 from scheduling.enact.handoff.prepare import prepared, step_failed
 from scheduling.enact.handoff.release_source import release
 from scheduling.enact.handoff.request_handoff import (
@@ -31,6 +31,7 @@ __all__ = [
     "failed_start",
     "handle_prepare_failure",
     "overdue",
+    "place_again",
     "prepared",
     "quarantine",
     "reject",

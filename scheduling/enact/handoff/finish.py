@@ -63,3 +63,22 @@ def revoke_ownership(
     if hint:
         yield from bump_desired_versions([run.node_id])
     return True
+
+
+def place_again(run: Row, *, cause: str, reason: str, hint: bool = True) -> Transaction[bool]:
+    """End the ownership of a run without a handoff, so that a pass places the portfolio again.
+
+    Return False if the run was granted meanwhile.
+    """
+    return (
+        yield from revoke_ownership(
+            None,
+            run,
+            released=False,
+            batch=None,
+            phase="pending",
+            cause=cause,
+            reason=reason,
+            hint=hint,
+        )
+    )

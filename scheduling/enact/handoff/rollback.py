@@ -9,7 +9,7 @@ from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.process_exit import MAX_ATTEMPTS
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, raise_attempts
-from scheduling.enact.handoff.finish import revoke_ownership
+from scheduling.enact.handoff.finish import place_again, revoke_ownership
 from scheduling.enact.handoff.request_handoff import supersede
 from scheduling.enact.handoff.statements import MOVE, SET_PHASE
 from scheduling.enact.notify import bump_desired_versions
@@ -204,7 +204,8 @@ def failed_start(
     portfolio itself hangs, its daemon's limits end it and the daemon reports that.
     """
     if timed_out:
-        yield from _place_again(run, f"could not start in time: {error}")
+        late = f"could not start in time: {error}"
+        yield from place_again(run, cause="failed_start", reason=late)
         return
     if strategy_failed and run.good_revision is not None and run.good_revision != revision:
         yield from reject(run, revision, error)
@@ -213,21 +214,8 @@ def failed_start(
     if attempts >= MAX_ATTEMPTS:
         yield from quarantine(run, attempts, error)
     else:
-        yield from _place_again(
-            run, f"could not start on the node chosen ({attempts} of {MAX_ATTEMPTS}): {error}"
-        )
-
-
-def _place_again(run: Row, reason: str) -> Transaction[None]:
-    yield from revoke_ownership(
-        None,
-        run,
-        released=False,
-        batch=None,
-        phase="pending",
-        cause="failed_start",
-        reason=reason,
-    )
+        reason = f"could not start on the node chosen ({attempts} of {MAX_ATTEMPTS}): {error}"
+        yield from place_again(run, cause="failed_start", reason=reason)
 
 
 def quarantine(run: Row, attempts: int, error: str, *, hint: bool = True) -> Transaction[None]:

@@ -19,25 +19,11 @@ from tests.support.factories import (
     expire_lease,
     make_node,
     make_portfolio,
-    make_trader,
     newest_handoff,
     owner,
-    prove_revision,
 )
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def node() -> FakeNode:
-    return make_node("node-1")
-
-
-@pytest.fixture
-def hand(node: FakeNode) -> OwnerSession:
-    hand = make_trader("p", node)
-    prove_revision(hand.portfolio)
-    return hand
 
 
 def test_progress_before_the_failed_event_keeps_the_attempts(hand: OwnerSession) -> None:

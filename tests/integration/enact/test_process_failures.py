@@ -31,19 +31,6 @@ from tests.support.factories import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-@pytest.fixture
-def node() -> FakeNode:
-    return make_node("node-1")
-
-
-@pytest.fixture
-def hand(node: FakeNode) -> OwnerSession:
-    """Return the hand of node-1 on a portfolio whose only revision is good."""
-    hand = make_trader("p", node)
-    prove_revision(hand.portfolio)
-    return hand
-
-
 def second_revision(hand: OwnerSession) -> OwnerSession:
     """Let the portfolio run an unproven second revision."""
     _, handoff = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")

@@ -25,22 +25,9 @@ from tests.support.factories import (
     make_node,
     make_trader,
     owner,
-    prove_revision,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
-
-
-@pytest.fixture
-def node() -> FakeNode:
-    return make_node("node-1")
-
-
-@pytest.fixture
-def hand(node: FakeNode) -> OwnerSession:
-    hand = make_trader("p", node)
-    prove_revision(hand.portfolio)
-    return hand
 
 
 def under_way(hand: OwnerSession, target: FakeNode, step: str) -> Handoff:
