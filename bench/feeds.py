@@ -179,7 +179,7 @@ def _all_run(scheduler: Any, wanted: int) -> bool:
 def in_turns(
     names: tuple[str, ...], runs: int, call: Callable[[str], float]
 ) -> dict[str, list[float]]:
-    """Call for each name, and again, so that both meet the same machine."""
+    """Call for each name, `runs` times in turns, so that all meet the same load of the machine."""
     found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(runs):
         for name in names:
@@ -278,7 +278,7 @@ class Logs:
         return int(found[0]) if found and found[0] is not None else 0
 
     def read_rate(self, name: str, token: str) -> float:
-        """Return records per second that one reader gets and decodes, of all that are kept."""
+        """Return the records per second that one reader decodes, over all that are kept."""
         from scheduling.models import Lease
         from scheduling.node_daemon.config import NodeConfig
         from scheduling.node_daemon.control_plane_client import ControlPlaneClient

@@ -77,7 +77,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def in_child(measure: Any, *arguments: Any) -> Speed:
-    """Run a measurement in a process of its own, so that none leaves it a fuller memory."""
+    """Run a measurement in a new process, so that memory of an earlier one does not affect it."""
     ours, theirs = multiprocessing.Pipe()
     child = multiprocessing.get_context("fork").Process(
         target=lambda: theirs.send(measure(*arguments))

@@ -151,7 +151,7 @@ def embedded_url(home: Path) -> str:
 
 
 def embedded_admin_url(home: Path) -> str:
-    """Return the URL under which the embedded server's superuser comes, for maintenance."""
+    """Return the URL of the embedded server for its superuser, for maintenance."""
     return embedded_url(home).replace("postgresql://ginkgo@", "postgresql://postgres@", 1)
 
 

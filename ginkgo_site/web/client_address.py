@@ -38,7 +38,7 @@ def address_of(peer: str, forwarded_for: str, *, trusted: Sequence[str]) -> str:
 
 
 def neighbourhood(address: str) -> str:
-    """Return what one person can choose from: an IPv4 address, or the /64 of an IPv6 one. Pure."""
+    """Return the range of one client: an IPv4 address, or the /64 of an IPv6 one. Pure."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -199,7 +199,7 @@ def _slot() -> Iterator[None]:
 
 
 class BusyMiddleware:
-    """Answers what was raised for want of room."""
+    """Answers requests that were refused for lack of capacity."""
 
     def __init__(self, get_response: Any) -> None:
         self._get_response = get_response

@@ -62,7 +62,7 @@ def _overrides(found: type[Strategy], method: str) -> bool:
 
 
 def _warm_up(found: Any) -> int | None:
-    """Return how many events it wants beforehand under its default parameters, if it says so."""
+    """Return the warm-up events that it asks for under its default parameters, None if unknown."""
     try:
         wanted = found(found.convert({})).warm_up()
         events = int(wanted.events) if wanted is not None else 0

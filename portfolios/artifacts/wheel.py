@@ -235,7 +235,7 @@ def _fits(tag: Tag, minor: int) -> bool:
 
 
 def _requires(label: str, metadata: email.message.Message) -> Iterable[Requirement]:
-    """Yield what the wheel needs here, beside what every node has."""
+    """Yield the requirements that apply on this platform, except for packages of every node."""
     texts = [str(text) for text in metadata.get_all("Requires-Dist", [])]
     if len(texts) > MAX_REQUIREMENTS:
         raise WheelRefused(

@@ -98,7 +98,7 @@ def _microseconds(option: str, text: str, *, is_end: bool) -> int:
 
 
 def _extent(feed: Feed) -> str:
-    """Return a sentence that says what the feed has."""
+    """Return the range of events that the feed has, as a sentence."""
     if not feed.length:
         return f"{feed.name} has no events yet."
     first, last = feed.read(1, 1)[0].time, feed.read(feed.length, 1)[0].time

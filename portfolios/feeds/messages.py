@@ -36,7 +36,7 @@ class MessageRow(NamedTuple):
 
 
 class NotUnderstood(ValueError):
-    """The message is not what the layout says."""
+    """The message does not fit the layout."""
 
 
 def read_message(layout: MessageLayout, text: str | bytes, arrived_us: int) -> list[MessageRow]:
@@ -99,7 +99,7 @@ def _time(value: Any, unit_us: Decimal) -> Any:
 
 
 def _at(found: Any, path: str) -> Any:
-    """Return what is at a path, None if there is nothing."""
+    """Return the value at a path, None if there is none."""
     for step in path.split("."):
         if isinstance(found, dict):
             found = found.get(step)

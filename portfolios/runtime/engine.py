@@ -283,7 +283,7 @@ class PortfolioEngine:
                         raise StrategyFailed(self.spec.strategy, event.seq, error) from error
 
     def _decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
-        """Carry out intents, and the strategy's answers to what came of them."""
+        """Carry out intents, and those with which the strategy answers the reports about them."""
         with localcontext(CONTEXT):
             self._orders.decide(event, intents, result)
         if self._orders.reports:

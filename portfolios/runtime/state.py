@@ -121,7 +121,7 @@ class OpenOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def expected_price(self) -> Decimal:
-        """Return the price that its fill is expected at: its limit or stop, or what was seen."""
+        """Return the price that its fill is expected at: its limit or stop, or the last price."""
         return self.limit_price or self.stop_price or self.price
 
     @property
@@ -201,7 +201,7 @@ class Account(msgspec.Struct, omit_defaults=True):
 
 
 class StrategyPart(msgspec.Struct):
-    """The strategy's part, with its origin, so that another revision can adapt it."""
+    """The strategy's part of a state, with its origin, so that another revision can adapt it."""
 
     strategy: str
     state_version: int

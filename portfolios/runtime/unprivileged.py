@@ -25,7 +25,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def drop_root(*, landlock: bool, reads: Sequence[str] = ()) -> list[str]:
-    """If root runs this process, become the user of strategies. Return what is not protected.
+    """If root runs this process, become the user of strategies. Return what stays unprotected.
 
     If Python itself or one of `reads` is in a folder that only root can read, keep the capability
     to read all files, since otherwise nothing could be imported. Landlock then restricts reading.

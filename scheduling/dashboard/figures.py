@@ -116,7 +116,7 @@ def message_of(figures: BoardFigures, before: BoardFigures | None = None) -> Cha
 
 
 def changed(before: Table | None, after: Table) -> Change | None:
-    """Return what a page has to be sent that shows `before`; None if nothing.
+    """Return the changes to send to a page that shows `before`; None if there are none.
 
     If the rows are others, or in another order, that is everything: `{"names", "columns"}`.
     Otherwise `columns` has the columns that changed, each whole as a list, or as

@@ -91,7 +91,7 @@ class FormValues:
 
 
 class Choices(NamedTuple):
-    """What the form lets one choose from, as it is now."""
+    """The options that the form offers, read from the fleet of this moment."""
 
     strategies: Sequence[StrategyLine]
     feeds: Sequence[str]  #: names; the first is that of the installation

@@ -78,6 +78,6 @@ def even_by(measure: str, *, actor: str, reason: str) -> Transaction[bool]:
 
 
 def bump_every_desired_version() -> Transaction[None]:
-    """Raise the desired version of every node: what all of them have to know has changed."""
+    """Raise the desired version of every node, so that all of them fetch what has changed."""
     nodes = yield from query(EVERY_NODE)
     yield from bump_desired_versions([row.id for row in nodes])

@@ -53,5 +53,5 @@ def _valid_exit(report: ProcessExited) -> ProcessExited:
 
 
 def _storable(text: str) -> str:
-    """Return `text` without what PostgreSQL refuses, and no longer than a reason is useful."""
+    """Return `text` without characters that PostgreSQL refuses, cut to a useful length."""
     return text.replace("\0", "")[:MAX_ERROR]

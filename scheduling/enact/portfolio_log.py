@@ -119,7 +119,7 @@ def write_log(
 
 
 def _stored_text(text: str) -> str:
-    """Return `text` escaped: no interface, nor psql, obeys what a strategy printed."""
+    """Return `text` escaped, so that no terminal or page obeys what a strategy printed."""
     text = escape(text)
     return text if len(text) <= MAX_LOG_LINE else f"{text[: MAX_LOG_LINE - 1]}…"
 

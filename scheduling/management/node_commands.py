@@ -39,7 +39,7 @@ class NodeMarkCommand(GinkgoCommand):
         self.show(document, self.outcome(document))
 
     def finish(self, name: str, options: dict[str, Any]) -> None:
-        """Wait for what the mark leads to, where asked."""
+        """Wait until the action has had its effect, if that was requested."""
 
     def extra(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return further arguments of the operation."""

@@ -94,7 +94,7 @@ def needs_feed(node: int, feed: str) -> Transaction[bool]:
 
 
 def wheel_size(node: int, sha256: str) -> Transaction[int | None]:
-    """Return the size of an artifact that the node needs, or None if it needs none such."""
+    """Return the size of an artifact, or None if the node does not need it."""
     row = yield from query_one(WHEEL_SIZE, node=node, sha256=sha256)
     return None if row is None else row.size
 
@@ -106,6 +106,6 @@ def wheel_part(sha256: str, start: int, length: int) -> Transaction[bytes]:
 
 
 def environment_lock(node: int, sha256: str) -> Transaction[str | None]:
-    """Return the lock of an environment that the node needs, or None if it needs none such."""
+    """Return the lock of an environment, or None if the node does not need it."""
     row = yield from query_one(LOCK, node=node, sha256=sha256)
     return None if row is None else row.lock

@@ -26,7 +26,7 @@ MAX_CANARY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class NewRollOut:
-    """What an operator asks for, unchecked."""
+    """The fields of a new roll-out, unchecked."""
 
     artifact: str  #: sha256 or its beginning
     #: Names; None: all portfolios that run another version of the artifact.

@@ -79,7 +79,7 @@ def delete_stream(feed: str) -> None:
 
 
 def _on_stream(feed: str, act: Callable[[Stream], Coroutine[Any, Any, T]]) -> T:
-    """Run one act on a stream, over a connection of its own."""
+    """Run one operation on a stream over a new connection."""
 
     async def run() -> T:
         async with connected(nats_url()) as client:

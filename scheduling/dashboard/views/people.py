@@ -107,7 +107,7 @@ def _show_link(request: HttpRequest, user: User, context: dict[str, object]) -> 
 
 
 class SetPassword(PasswordResetConfirmView):
-    """The page behind such a link."""
+    """The page behind the link with which a user sets a password."""
 
     template_name = "registration/set_password.html"
     success_url = reverse_lazy("login")

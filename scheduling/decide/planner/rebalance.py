@@ -36,7 +36,7 @@ class RebalanceStep(NamedTuple):
 
 
 class Rebalancer:
-    """Move from the fullest node what lowers it most to the emptiest allowed node.
+    """Move the portfolio that unloads the fullest node most to the emptiest allowed node.
 
     A step is taken only if its two nodes differ by the gain, and if the higher of their loads
     afterwards is below the source's load before. Placements of the plan go first: reassigning one

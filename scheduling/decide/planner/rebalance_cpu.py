@@ -37,7 +37,7 @@ class CpuRebalanceStep(NamedTuple):
 
 
 class CpuRebalancer:
-    """Move from the busiest node what lowers it most to the idlest allowed node."""
+    """Move the portfolio that relieves the busiest node most to the idlest allowed node."""
 
     def __init__(
         self,

@@ -102,7 +102,7 @@ def room_for_drain(snapshot: Snapshot, name: str) -> tuple[Move, ...]:
 
 
 def _stuck_on(node: int, plan: Plan) -> tuple[Pending, ...]:
-    """Return what the plan leaves on a node that it should leave."""
+    """Return the portfolios that should leave the node and that the plan leaves there."""
     return tuple(entry for entry in plan.stuck if entry.portfolio.node == node)
 
 

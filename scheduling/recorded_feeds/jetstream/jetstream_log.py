@@ -187,7 +187,7 @@ class JetStreamLog:
         return Appended(block.from_seq, block.to_seq, missing=missing)
 
     async def _with_sent(self, number: int, held: WriterRow, source: SourceId) -> WriterRow:
-        """Return the state with what the source has sent, as far as the newest messages tell."""
+        """Return the state with what the source has sent, as far as the newest messages show."""
         first = max(await self.stream.first_number(), number - KEPT_APPENDS + 1, 1)
         for each in range(max(first, self._sent_to + 1), number + 1):
             block = await self.stream.block(each)
