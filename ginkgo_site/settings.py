@@ -172,6 +172,12 @@ LOGOUT_REDIRECT_URL = "/"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+# Chosen in the header, else by the browser's Accept-Language.
+LANGUAGE_COOKIE_NAME = "ginkgo-language"
+LANGUAGE_COOKIE_AGE = 31_536_000
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SECURE = GINKGO.https
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True

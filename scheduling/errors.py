@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 
 class Refused(Exception):
     """A request that was understood and declined; nothing was changed.
@@ -31,7 +33,8 @@ class NotFound(Refused):
     """The object does not exist."""
 
     def __init__(self, what: str, name: str) -> None:
-        super().__init__("not_found", f"There is no {what} named {name}.", status=404)
+        text = _("There is no %(what)s named %(name)s.")
+        super().__init__("not_found", text % {"what": _(what), "name": name}, status=404)
 
 
 class Invalid(Refused):

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils.translation import gettext as _
 
 
 class Busy(Exception):
@@ -14,7 +15,8 @@ class Busy(Exception):
     def __init__(self, status: int, what: str, retry_after_s: int) -> None:
         super().__init__(what)
         self.status = status
-        self.sentence = f"{what}: try again in {retry_after_s} s."
+        figures = {"what": _(what), "seconds": retry_after_s}
+        self.sentence = _("%(what)s: try again in %(seconds)s s.") % figures
         self.retry_after_s = retry_after_s
 
 
@@ -27,7 +29,7 @@ def busy_response(request: HttpRequest, busy: Busy) -> HttpResponse:
         code = "throttled" if busy.status == 429 else "unavailable"
         return as_response(Problem(code, busy.sentence, busy.status, headers=headers), request)
     context: dict[str, Any] = {
-        "title": "Too much at once",
+        "title": _("Too much at once"),
         "sentence": busy.sentence,
         "status": busy.status,
     }

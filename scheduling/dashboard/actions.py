@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
+from scheduling.observe.localized_reason import localized_reason
 from scheduling.operations import registry
 from scheduling.operations.registry import Operation
-from scheduling.presentation.formatting import counted, span, whole
+from scheduling.presentation.formatting import because, joined, span, whole
 from scheduling.presentation.shell_command import shell_line
 
 if TYPE_CHECKING:
@@ -69,7 +71,17 @@ def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> Lines:
     """Return the consequence of the operation, and how it applies to `subject` right now."""
     preview = _PREVIEWS.get(operation)
     now = preview(subject, board) if preview else []
-    return [(gettext("Effect"), gettext(operation.consequence)), *now]
+    return [(_("Effect"), _(operation.consequence)), *now]
+
+
+def title_of(operation: Operation, name: str | int | None = None) -> str:
+    """Return the title of the operation in the active language: `Drain node-2`."""
+    return _(operation.title).format(name="" if name is None else name).strip()
+
+
+def outcome_of(operation: Operation, name: str | int | None = None) -> str:
+    """Return the sentence that confirms the operation in the active language."""
+    return _(operation.done).format(name=name)
 
 
 def lost_portfolios(board: FleetView) -> list[str]:
@@ -80,84 +92,137 @@ def lost_portfolios(board: FleetView) -> list[str]:
 
 def _preview_start(p: PortfolioView, board: FleetView) -> Lines:
     behind = max(p.feed_head - (p.last_seq or 0), 0)
-    age = f", {span(behind / p.feed_rate)} of the feed" if p.feed_rate else ""
+    age = _("%(time)s of the feed") % {"time": span(behind / p.feed_rate)} if p.feed_rate else ""
     decisions = {
-        "full": "It decides on all of them.",
-        "state_only": "It updates its state; decisions on stale events are suppressed.",
-        "halt": "It stops again before the first stale event.",
+        "full": _("It decides on all of them."),
+        "state_only": _("It updates its state; decisions on stale events are suppressed."),
+        "halt": _("It stops again before the first stale event."),
     }
-    waiting = f"seq {whole(p.last_seq)}: {counted(behind, 'event')} waiting{age}."
-    lines = [("From", f"{waiting} {decisions.get(p.catch_up, '')}")]
+    events = ngettext("%(number)s event waiting", "%(number)s events waiting", behind)
+    waiting = joined([events % {"number": whole(behind)}, age])
+    start = f"seq {whole(p.last_seq)}{_(': ')}{waiting}{_('.')}"
+    lines = [(_("From"), f"{start} {decisions.get(p.catch_up, '')}")]
     if p.phase == "quarantined":
-        lines.append(("Again", f"Attempts are counted from 0. It was quarantined: {p.reason}"))
+        why = because(_("Attempts are counted from 0. It was quarantined"), localized_reason(p))
+        lines.append((_("Again"), why))
     return lines
+
+
+def _runs_now(p: PortfolioView) -> tuple[str, str]:
+    names = {"name": p.name, "node": p.node}
+    text = _("%(name)s runs on %(node)s.") if p.node else _("No node runs %(name)s.")
+    return _("Now"), text % names
 
 
 def _preview_stop(p: PortfolioView, board: FleetView) -> Lines:
     return [
-        ("Now", f"{p.name} runs on {p.node}." if p.node else f"No node runs {p.name}."),
-        ("Back", f"After a start it catches up on the events it missed (catch-up {p.catch_up})."),
+        _runs_now(p),
+        (
+            _("Back"),
+            _("After a start it catches up on the events it missed (catch-up %(catch_up)s).")
+            % {"catch_up": p.catch_up},
+        ),
     ]
 
 
 def _preview_delete(p: PortfolioView, board: FleetView) -> Lines:
     held = [row["symbol"] for row in (p.account or {}).get("positions") or []]
-    lines = [("Now", f"{p.name} runs on {p.node}." if p.node else f"No node runs {p.name}.")]
+    lines = [_runs_now(p)]
     if held:
-        shown = ", ".join(held[:8]) + (f" and {len(held) - 8} more" if len(held) > 8 else "")
-        lines.append(("Holds", f"It holds {shown}; positions are not closed, only recorded."))
+        more = _(" and %(more)s more") % {"more": len(held) - 8} if len(held) > 8 else ""
+        text = _("It holds %(symbols)s; positions are not closed, only recorded.")
+        lines.append((_("Holds"), text % {"symbols": joined(held[:8]) + more}))
     return lines
 
 
 def _preview_reload(p: PortfolioView, board: FleetView) -> Lines:
     if p.node is None:
-        return [("Now", f"No node runs it. Revision {p.revision} is used when it is placed.")]
-    running = p.running_revision or p.revision
-    return [
-        (
-            "Now",
-            f"{p.node} runs revision {running}; the epoch goes from {p.epoch} to {p.epoch + 1}.",
-        ),
-        ("Then", "The chosen revision is the wanted one, also after a restart or a move."),
-    ]
+        text = _("No node runs it. Revision %(number)s is used when it is placed.")
+        return [(_("Now"), text % {"number": p.revision})]
+    figures = {
+        "node": p.node,
+        "number": p.running_revision or p.revision,
+        "epoch": p.epoch,
+        "next": p.epoch + 1,
+    }
+    now = _("%(node)s runs revision %(number)s; the epoch goes from %(epoch)s to %(next)s.")
+    then = _("The chosen revision is the wanted one, also after a restart or a move.")
+    return [(_("Now"), now % figures), (_("Then"), then)]
 
 
 def _preview_unpin(p: PortfolioView, board: FleetView) -> Lines:
-    return [("Now", f"It is pinned to {p.pinned_node}.")] if p.pinned_node else []
+    if not p.pinned_node:
+        return []
+    return [(_("Now"), _("It is pinned to %(node)s.") % {"node": p.pinned_node})]
 
 
 def _preview_verify(p: PortfolioView, board: FleetView) -> Lines:
     done = max((p.last_seq or 0) - p.first_seq + 1, 0)
     return [
-        ("Now", f"It has processed {counted(done, 'event')} of the log."),
-        ("Then", "Its page shows that both are identical, or the first difference."),
+        (
+            _("Now"),
+            ngettext(
+                "It has processed %(number)s event of the log.",
+                "It has processed %(number)s events of the log.",
+                done,
+            )
+            % {"number": whole(done)},
+        ),
+        (_("Then"), _("Its page shows that both are identical, or the first difference.")),
     ]
 
 
-def _preview_release_storm(_: None, board: FleetView) -> Lines:
+def _preview_release_storm(subject: None, board: FleetView) -> Lines:
     names = lost_portfolios(board)
-    return [("Now", f"{counted(len(names), 'portfolio')} on lost nodes." if names else
-             "No portfolio waits, so nothing moves.")]  # fmt: skip
+    if not names:
+        return [(_("Now"), _("No portfolio waits, so nothing moves."))]
+    text = ngettext(
+        "%(number)s portfolio on lost nodes.", "%(number)s portfolios on lost nodes.", len(names)
+    )
+    return [(_("Now"), text % {"number": whole(len(names))})]
 
 
 def _preview_stop_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
     waiting = roll_out.counts.get("waiting", 0)
     at_work = roll_out.counts.get("changing", 0)
     return [
-        ("Now", f"{counted(waiting, 'portfolio')} would not be reached; "
-                f"{at_work} being changed would go on."),
-    ]  # fmt: skip
+        (
+            _("Now"),
+            ngettext(
+                "%(waiting)s portfolio is not reached; %(changing)s being changed go on.",
+                "%(waiting)s portfolios are not reached; %(changing)s being changed go on.",
+                waiting,
+            )
+            % {"waiting": whole(waiting), "changing": whole(at_work)},
+        ),
+    ]
 
 
 def _preview_return_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
     return [
-        ("Now", f"The roll-out has changed {counted(roll_out.changed, 'portfolio')}."),
-        ("State", "The earlier revision continues from the state that the newer one leaves."),
+        (
+            _("Now"),
+            ngettext(
+                "The roll-out has changed %(number)s portfolio.",
+                "The roll-out has changed %(number)s portfolios.",
+                roll_out.changed,
+            )
+            % {"number": whole(roll_out.changed)},
+        ),
+        (
+            _("State"),
+            _("The earlier revision continues from the state that the newer one leaves."),
+        ),
     ]
 
 
 def _preview_undo_halt(line: HaltView, board: FleetView) -> Lines:
-    return [("Now", f"The halt still keeps {counted(line.waiting, 'portfolio')} stopped.")]
+    text = ngettext(
+        "The halt still keeps %(number)s portfolio stopped.",
+        "The halt still keeps %(number)s portfolios stopped.",
+        line.waiting,
+    )
+    return [(_("Now"), text % {"number": whole(line.waiting)})]
 
 
 #: How the operation applies to its subject right now.

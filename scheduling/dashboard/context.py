@@ -10,25 +10,26 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from scheduling.dashboard.actions import offline_help
 from scheduling.dashboard.board.page import BoardPage
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.permissions import may_act, role_of
-from scheduling.presentation.formatting import percent
+from scheduling.presentation.formatting import because, percent
+from scheduling.presentation.state_words import alert_word
 
 #: url name, label, icon: the pages of the navigation
 PAGES = (
-    ("board", "Board", "i-board"),
-    ("portfolios", "Portfolios", "i-list"),
-    ("orders", "Orders", "i-list"),
-    ("nodes", "Nodes", "i-node"),
-    ("handoffs", "Handoffs", "i-swap"),
-    ("artifacts", "Strategies", "i-copy"),
-    ("what-if", "What if", "i-ask"),
-    ("audit", "Audit", "i-proof"),
+    ("board", gettext_lazy("Board"), "i-board"),
+    ("portfolios", gettext_lazy("Portfolios"), "i-list"),
+    ("orders", gettext_lazy("Orders"), "i-list"),
+    ("nodes", gettext_lazy("Nodes"), "i-node"),
+    ("handoffs", gettext_lazy("Handoffs"), "i-swap"),
+    ("artifacts", gettext_lazy("Strategies"), "i-copy"),
+    ("what-if", gettext_lazy("What if"), "i-ask"),
+    ("audit", gettext_lazy("Audit"), "i-proof"),
 )
 
 Parts = dict[str, str]
@@ -59,7 +60,7 @@ def _bell(fleet: FleetView) -> dict[str, Any]:
         "count": len(waiting),
         # Not the number: an alert that opens again keeps its own.
         "newest": int(newest.opened_at.timestamp() * 1000) if newest else 0,
-        "text": f"{newest.kind.replace('_', ' ')}: {localized_reason(newest)}" if newest else "",
+        "text": because(alert_word(newest.kind), localized_reason(newest)) if newest else "",
         "label": label if waiting else _("Alerts"),
     }
 

@@ -12,6 +12,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from portfolios.text import unprintable_errors
 from scheduling.dashboard.context import render_problem
@@ -42,9 +43,16 @@ def viewer_required(view: View) -> View:
             return render_problem(
                 request,
                 403,
-                "No permission to view the fleet",
-                f"{request.user} is in neither the group {OPERATOR_GROUP} nor {VIEWER_GROUP}. Ask "
-                "an administrator to be added to one of them.",
+                _("No permission to view the fleet"),
+                _(
+                    "%(user)s is in neither the group %(operators)s nor %(viewers)s. Ask an "
+                    "administrator to be added to one of them."
+                )
+                % {
+                    "user": request.user,
+                    "operators": OPERATOR_GROUP,
+                    "viewers": VIEWER_GROUP,
+                },
             )
         try:
             return view(request, *args, **kwargs)
@@ -53,9 +61,11 @@ def viewer_required(view: View) -> View:
             return render_problem(
                 request,
                 503,
-                "The fleet cannot be read at the moment",
-                "The database does not respond. Nodes keep running without this page; reload it in "
-                "a few seconds.",
+                _("The fleet cannot be read at the moment"),
+                _(
+                    "The database does not respond. Nodes keep running without this page; reload "
+                    "it in a few seconds."
+                ),
             )
 
     return guarded
@@ -81,7 +91,7 @@ def operator_required(view: View) -> View:
     def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         error = _unprintable_error(request)
         if error:
-            return render_problem(request, 400, "Invalid character", error)
+            return render_problem(request, 400, _("Invalid character"), error)
         return view(request, *args, **kwargs)
 
     return checked
@@ -100,9 +110,12 @@ def operator_with_form(view: View) -> View:
             return render_problem(
                 request,
                 403,
-                "No permission to change the fleet",
-                f"{request.user} is a viewer. This requires the group {OPERATOR_GROUP}. Nothing "
-                "was changed.",
+                _("No permission to change the fleet"),
+                _(
+                    "%(user)s is a viewer. This requires the group %(operators)s. Nothing was "
+                    "changed."
+                )
+                % {"user": request.user, "operators": OPERATOR_GROUP},
             )
         return view(request, *args, **kwargs)
 

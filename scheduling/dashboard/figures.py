@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from scheduling.presentation.formatting import places, signed_money, whole
+from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
     from scheduling.dashboard.board.cards import Card
@@ -179,7 +180,7 @@ def _card_row(card: Card, slots: dict[str, tuple[str, str]]) -> tuple[Any, ...]:
     canary, clean, events = "", None, None
     if card.is_canary:
         state = portfolio.state or {}
-        canary, clean, events = _canary_text(state), card.canary_clean, state.get("events")
+        canary, clean, events = canary_text(state), card.canary_clean, state.get("events")
     return (
         card.node,
         target,
@@ -235,11 +236,11 @@ def _plain_row(card: Card) -> tuple[str, ...]:
     portfolio = card.portfolio
     result = signed_money(card.pnl)
     if card.is_canary:
-        result = f"{whole((portfolio.state or {}).get('events'))} events"
+        result = f"{whole((portfolio.state or {}).get('events'))} {_('events')}"
     return (
         portfolio.name,
         card.node or "–",
-        portfolio.phase,
+        state_word(portfolio.phase),
         portfolio.strategy,
         result,
         whole(portfolio.lag_events),
@@ -250,10 +251,11 @@ def _plain_row(card: Card) -> tuple[str, ...]:
 def _plain_node_row(column: Column) -> tuple[str, ...]:
     line = column.status_line or column.loss
     load = f"{places(column.load)}/{places(column.node.capacity)}"
-    return column.node.name, column.status, load, line.text if line else ""
+    return column.node.name, state_word(column.status), load, line.text if line else ""
 
 
-def _canary_text(state: Mapping[str, Any]) -> str:
+def canary_text(state: Mapping[str, Any]) -> str:
+    """Return how many gaps and duplicates a canary saw."""
     gaps, duplicates = state.get("gaps"), state.get("duplicates")
     if gaps is None or duplicates is None:
         return _("gaps and duplicates unknown")

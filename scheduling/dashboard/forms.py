@@ -9,6 +9,8 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from portfolios.text import unprintable_in
+from scheduling.dashboard.value_fields import unprintable_sentence
+from scheduling.presentation.formatting import because
 
 
 class JSONText(forms.CharField):
@@ -32,15 +34,13 @@ class JSONText(forms.CharField):
             parsed = json.loads(text or "{}")
         except json.JSONDecodeError as error:
             raise forms.ValidationError(
-                f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+                _("not JSON: %(cause)s in line %(line)s, column %(column)s"),
+                params={"cause": error.msg, "line": error.lineno, "column": error.colno},
             ) from error
         if not isinstance(parsed, dict):
-            raise forms.ValidationError('must be an object, like {} or {"name": 1}')
+            raise forms.ValidationError(_('must be an object, like {} or {"name": 1}'))
         if found := unprintable_in(parsed):
-            raise forms.ValidationError(
-                f"contains the character U+{ord(found):04X}, a control or bidirectional "
-                "character: remove it"
-            )
+            raise forms.ValidationError(unprintable_sentence(found))
         return parsed
 
 
@@ -56,11 +56,13 @@ class OperationForm(forms.Form):
                 continue
             head = field.partition(".")[0]
             inner = field.partition(".")[2]
-            message = f"{inner}: {error['message']}" if inner else error["message"]
+            message = because(inner, error["message"]) if inner else error["message"]
             if head in self.fields:
                 self.add_error(head, message)
             else:
-                self.add_error(None, f"{field}: {error['message']}" if field else error["message"])
+                self.add_error(
+                    None, because(field, error["message"]) if field else error["message"]
+                )
 
 
 class LabelsForm(OperationForm):
@@ -145,23 +147,27 @@ class RollOutForm(OperationForm):
     """What to roll out, where, and how fast."""
 
     artifact = forms.CharField(
-        max_length=64, label="Artifact", help_text="its sha256, or the beginning of it"
+        max_length=64, label=_("Artifact"), help_text=_("its sha256, or the beginning of it")
     )
     portfolios = forms.CharField(
         required=False,
-        label="Portfolios",
-        help_text="names; empty: all that run another version of the artifact",
+        label=_("Portfolios"),
+        help_text=_("names; empty: all that run another version of the artifact"),
     )
     canary = forms.CharField(
-        required=False, label="Canary", help_text="is changed first and alone; empty: one that runs"
+        required=False,
+        label=_("Canary"),
+        help_text=_("is changed first and alone; empty: one that runs"),
     )
-    at_a_time = forms.IntegerField(label="At a time", help_text="after the canary", initial=1)
+    at_a_time = forms.IntegerField(label=_("At a time"), help_text=_("after the canary"), initial=1)
     canary_seconds = forms.FloatField(
         required=False,
-        label="Canary seconds",
-        help_text="until it counts as proven; empty: until its revision is good",
+        label=_("Canary seconds"),
+        help_text=_("until it counts as proven; empty: until its revision is good"),
     )
-    reason = forms.CharField(required=False, max_length=200, label="Reason, kept in the audit log")
+    reason = forms.CharField(
+        required=False, max_length=200, label=_("Reason, kept in the audit log")
+    )
 
     def clean_portfolios(self) -> list[str] | None:
         """Return the names, or None for all."""

@@ -6,21 +6,36 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from scheduling.observe.localized_reason import localized_reason
-from scheduling.presentation.formatting import UNKNOWN, of_limit, pause, seconds_between
+from scheduling.presentation.formatting import (
+    UNKNOWN,
+    because,
+    joined,
+    of_limit,
+    pause,
+    seconds_between,
+    span,
+)
+from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import HandoffView
 
-STEP_NAMES = ("prepare", "drain", "grant", "activate")
+STEP_NAMES = (
+    gettext_noop("prepare"),
+    gettext_noop("drain"),
+    gettext_noop("grant"),
+    gettext_noop("activate"),
+)
 
 #: State of a running handoff → index of its current step.
 _STEP_OF_STATE = {"requested": 0, "preparing": 0, "draining": 1, "activating": 3}
 
 #: Kind → indexes of steps it never takes: without a source no drain, without a target no activate.
 _SKIPPED = {"place": {1}, "failover": {1}, "stop": {0, 3}}
-
-STATE_TEXTS = {"requested": "preparing", "rolled_back": "rolled back"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +65,7 @@ class HandoffStep:
 
 def state_text(state: str) -> str:
     """Return the display text of the state."""
-    return STATE_TEXTS.get(state, state)
+    return state_word("preparing" if state == "requested" else state)
 
 
 def build_steps(handoff: HandoffView, now: datetime) -> list[HandoffStep]:
@@ -71,7 +86,7 @@ def build_steps(handoff: HandoffView, now: datetime) -> list[HandoffStep]:
     current = _STEP_OF_STATE.get(handoff.state)
     failed_at = _failed_step(handoff) if handoff.state in ("failed", "rolled_back") else None
     steps = []
-    for number, name in enumerate(STEP_NAMES):
+    for number, name in enumerate(map(_, STEP_NAMES)):
         took = seconds_between(starts[number], ends[number])
         if number == failed_at:
             steps.append(HandoffStep(name, "fail", state_text(handoff.state)))
@@ -82,7 +97,7 @@ def build_steps(handoff: HandoffView, now: datetime) -> list[HandoffStep]:
         elif took is not None:
             steps.append(HandoffStep(name, "done", pause(1000 * max(took, 0))))
         elif number == 2 and handoff.granted_at:
-            steps.append(HandoffStep(name, "done", "granted"))
+            steps.append(HandoffStep(name, "done", state_word("granted")))
         else:
             steps.append(HandoffStep(name, "", ""))
     return steps
@@ -92,7 +107,7 @@ def _running_step(name: str, since: datetime, handoff: HandoffView, now: datetim
     elapsed = seconds_between(since, now) or 0.0
     limit = seconds_between(since, handoff.deadline_at)
     if limit is None or limit <= 0:
-        return HandoffStep(name, "now", f"{max(elapsed, 0):.1f} s", elapsed)
+        return HandoffStep(name, "now", span(max(elapsed, 0)), elapsed)
     return HandoffStep(name, "now", of_limit(elapsed, limit), elapsed, limit)
 
 
@@ -108,28 +123,32 @@ def _failed_step(handoff: HandoffView) -> int:
 def progress_text(handoff: HandoffView, now: datetime) -> str:
     """Return the progress of a running handoff, such as `draining to node-1, 1.3 of 5 s`."""
     running = next((step for step in build_steps(handoff, now) if step.mark == "now"), None)
-    against = f", {running.text}" if running is not None else ""
+    against = running.text if running is not None else ""
     state = state_text(handoff.state)
+    numbers = {"to": handoff.to_revision, "from": handoff.from_revision}
     if handoff.kind == "reload":
         if handoff.state == "activating":
-            return f"starting r{handoff.to_revision}, previously r{handoff.from_revision}"
-        return f"reload to r{handoff.to_revision}, {state}{against}"
+            return _("starting r%(to)s, previously r%(from)s") % numbers
+        return joined([_("reload to r%(to)s") % numbers, state, against])
     if handoff.kind == "stop":
-        return f"stopping, {state}{against}"
+        return joined([state_word("stopping"), state, against])
     if handoff.kind == "place":
-        return f"place on {handoff.target_node or 'a node'}, {state}{against}"
+        where = {"node": handoff.target_node or _("a node")}
+        return joined([_("place on %(node)s") % where, state, against])
     if handoff.target_node is None:
-        return f"{handoff.kind}, {state}{against}"
-    return f"{state} to {handoff.target_node}{against}"
+        return joined([state_word(handoff.kind), state, against])
+    moving = _("%(state)s to %(node)s") % {"state": state, "node": handoff.target_node}
+    return joined([moving, against])
 
 
 def kind_text(handoff: HandoffView) -> str:
     """Return the kind with its outcome: `migrate`, `reload r3 → r4`, or `migrate, failed`."""
     if handoff.state in ("failed", "rolled_back", "superseded"):
-        return f"{handoff.kind}, {state_text(handoff.state)}"
+        return joined([state_word(handoff.kind), state_text(handoff.state)])
+    kind = state_word(handoff.kind)
     if handoff.kind == "reload" and handoff.from_revision != handoff.to_revision:
-        return f"reload r{handoff.from_revision} → r{handoff.to_revision}"
-    return handoff.kind
+        return f"{kind} r{handoff.from_revision} → r{handoff.to_revision}"
+    return kind
 
 
 def reason_text(handoff: HandoffView) -> str:
@@ -138,5 +157,5 @@ def reason_text(handoff: HandoffView) -> str:
         return handoff.error
     reason = localized_reason(handoff)
     if handoff.requested_by and reason:
-        return f"{handoff.requested_by}: {reason}"
+        return because(handoff.requested_by, reason)
     return reason or handoff.requested_by

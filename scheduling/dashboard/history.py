@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict, StreamingHttpResponse
 from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.translation import gettext as _
 
 from scheduling.dashboard.pagination import PAGE_ROWS, Page, int_parameter, text_parameter
 
@@ -60,8 +61,11 @@ def _time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
     except (ValueError, OverflowError):
         pass
     raise WrongTime(
-        f"{name} is “{text[:40]}”: give a date such as 2026-01-31, or a time such as "
-        "2026-01-31T14:30:00Z."
+        _(
+            "%(name)s is “%(text)s”: give a date such as 2026-01-31, or a time such as "
+            "2026-01-31T14:30:00Z."
+        )
+        % {"name": name, "text": text[:40]}
     )
 
 

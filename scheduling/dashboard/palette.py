@@ -16,6 +16,7 @@ from scheduling.dashboard.context import PAGES
 from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
 from scheduling.operations import registry
 from scheduling.operations.registry import Operation
+from scheduling.presentation.state_words import state_word
 
 NAME = "__name__"  #: stands for the name in addresses of the palette, as in templates of the board
 
@@ -69,7 +70,10 @@ def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
         [p.name, _described(p), _allowed(PORTFOLIO_ACTIONS, p) if operator else []]
         for p in fleet.portfolios
     ]
-    nodes = [[n.name, n.status, _allowed(NODE_ACTIONS, n) if operator else []] for n in fleet.nodes]
+    nodes = [
+        [n.name, state_word(n.status), _allowed(NODE_ACTIONS, n) if operator else []]
+        for n in fleet.nodes
+    ]
     return {
         "entries": [*_pages(operator), *(_fleet_actions(fleet) if operator else [])],
         "groups": [
@@ -80,7 +84,7 @@ def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
 
 
 def _described(portfolio: PortfolioView) -> str:
-    where = portfolio.node or portfolio.phase
+    where = portfolio.node or state_word(portfolio.phase)
     return f"{portfolio.strategy}, {where}"
 
 
@@ -112,7 +116,7 @@ def _pages(operator: bool) -> list[Entry]:
     ]
     if operator:
         more.append(("people", _("People")))
-    labelled = [*((name, _(label)) for name, label, _icon in PAGES), *more]
+    labelled = [*((name, str(label)) for name, label, _icon in PAGES), *more]
     return [
         {"kind": _("page"), "text": label, "address": reverse(name), "form": False}
         for name, label in labelled

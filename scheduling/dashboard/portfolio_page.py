@@ -9,11 +9,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from portfolios.artifacts.parameters import properties
 from scheduling.dashboard.board.cards import Message, card_message, lag_text
+from scheduling.dashboard.figures import canary_text
 from scheduling.dashboard.handoff_steps import build_steps, kind_text, reason_text
-from scheduling.presentation.formatting import moment
+from scheduling.presentation.formatting import because, moment
+from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
     from portfolios.models import Revision
@@ -29,7 +32,6 @@ PHASE_TAGS = {
     "quarantined": "tag-bad",
 }
 REVISION_TAGS = {"good": "tag-ok", "rejected": "tag-bad", "unproven": "tag-info"}
-REVISION_WORDS = {"unproven": "not yet good"}
 
 
 def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, A
         "phase_tag": PHASE_TAGS.get(portfolio.phase, ""),
         "strategy": f"{portfolio.strategy} {portfolio.strategy_version}",
         "revision_tag": REVISION_TAGS.get(portfolio.rev_status, ""),
-        "revision_word": REVISION_WORDS.get(portfolio.rev_status, portfolio.rev_status),
+        "revision_word": state_word(portfolio.rev_status),
         "account": account,
         "positions": account.get("positions") or [],
         "metrics": sorted((account.get("metrics") or {}).items()),
@@ -55,6 +57,7 @@ def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, A
         "message": message if handoff is None else None,
         "nothing_yet": account.get("equity") is None,
         "canary": portfolio.state if portfolio.strategy == "canary" else None,
+        "canary_text": canary_text(portfolio.state or {}),
         "symbol_count": len(portfolio.symbols or []),
     }
 
@@ -63,8 +66,9 @@ def stopped_message(portfolio: PortfolioView, request: Event | None) -> Message 
     """Return who stopped the portfolio, when and why; None if its own reason is more specific."""
     if request is None or portfolio.reason not in ("", request.reason):
         return None
-    why = f": {request.reason}" if request.reason else ""
-    return Message(f"stopped {moment(request.at)} by {request.actor}{why}", "p-stopped", "warn")
+    figures = {"at": moment(request.at), "by": request.actor}
+    text = because(_("stopped %(at)s by %(by)s") % figures, request.reason)
+    return Message(text, "p-stopped", "warn")
 
 
 def revision_row(row: Revision, portfolio: PortfolioView) -> dict[str, Any]:
@@ -76,7 +80,7 @@ def revision_row(row: Revision, portfolio: PortfolioView) -> dict[str, Any]:
         "row": row,
         "before": row.number - 1,
         "tag": REVISION_TAGS.get(status, ""),
-        "word": REVISION_WORDS.get(status, status),
+        "word": state_word(status),
     }
 
 

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import msgspec
 from channels.layers import get_channel_layer
 from django.db import connection, connections
+from django.utils import translation
+from django.utils.translation import gettext as _
 
 from scheduling.dashboard.board.changes import describe_changes
 from scheduling.dashboard.figures import BoardFigures, encode_json, message_of
@@ -125,15 +127,13 @@ class BoardPublisher:
                 logger.warning("%s", error)
             else:
                 logger.exception("the board could not be read")
-            self._broadcast({"type": "unreadable", "sentence": "The database does not respond."})
+            self._say_unreadable()
 
     def _send_changes(self, snapshot: _Snapshot, taken: float) -> None:
         """Send each page what changed for it."""
         fleet = snapshot.fleet
-        announcements = (
-            describe_changes(self._last_fleet, fleet) if self._last_fleet is not None else []
-        )
-        self._last_fleet = fleet
+        before_fleet, self._last_fleet = self._last_fleet, fleet
+        announcements: dict[str, list[str]] = {}  #: by language
         encoded: dict[tuple[int, int], msgspec.Raw] = {}  #: by the figures before and after
         for view, rendered in snapshot.rendered.items():
             before = self._sent.get(view, _Sent()).rendered
@@ -142,15 +142,20 @@ class BoardPublisher:
             if step not in encoded:
                 encoded[step] = _encoded(rendered.figures, before.figures)
             shown = self._sent[view] = _Sent(rendered, clock(fleet.at), taken)
-            message = _message(shown, changed, encoded[step], announcements)
+            if before_fleet is not None and view.language not in announcements:
+                with translation.override(view.language):
+                    announcements[view.language] = describe_changes(before_fleet, fleet)
+            said = announcements.get(view.language, [])
+            message = _message(shown, changed, encoded[step], said)
             for deliver, subscribed in list(self._subscribers.items()):
                 if subscribed == view:
                     deliver(message)
 
-    def _broadcast(self, message: dict[str, Any]) -> None:
-        text = encode_json(message).decode()
-        for deliver in list(self._subscribers):
-            deliver(text)
+    def _say_unreadable(self) -> None:
+        for deliver, view in list(self._subscribers.items()):
+            with translation.override(view.language):
+                sentence = _("The database does not respond.")
+            deliver(encode_json({"type": "unreadable", "sentence": sentence}).decode())
 
     async def _listen_for_hints(self) -> None:
         """Wake the publisher on each hint; subscribe again after the channel layer failed."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext as _
+
 from portfolios.models import Revision
 from scheduling.dashboard.portfolio_page import revision_row
 from scheduling.presentation.configuration_diff import Difference, differences
@@ -83,5 +85,9 @@ def revision_choices(portfolio: PortfolioView, wanted: int | None) -> list[Revis
 def _choice(row: Revision, running: Revision | None, portfolio: PortfolioView) -> RevisionChoice:
     shown = revision_row(row, portfolio)
     lines = [] if running is None else differences(configuration_of(running), configuration_of(row))
-    remark = row.status_reason or row.note or (f"by {row.created_by}" if row.created_by else "")
+    remark = row.status_reason or row.note or _by(row.created_by)
     return RevisionChoice(row.number, shown["tag"], shown["word"], remark, row is running, lines)
+
+
+def _by(name: str) -> str:
+    return _("by %(name)s") % {"name": name} if name else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.urls import path
+from django.views.i18n import set_language
 
 from scheduling.dashboard.views import (
     actions,
@@ -13,6 +14,7 @@ from scheduling.dashboard.views import (
     halt,
     history,
     incidents,
+    language,
     nodes,
     orders,
     palette,
@@ -27,6 +29,8 @@ from scheduling.dashboard.views import (
 urlpatterns = [
     path("", board.board, name="board"),
     path("palette.json", palette.entries, name="palette"),
+    path("language/", set_language, name="set-language"),
+    path("words/<slug:language>.js", language.script_texts, name="script-texts"),
     path("halt/", halt.halt, name="halt"),
     path("halts/<int:number>/", halt.halted, name="halted"),
     path("halts/<int:number>/undo/", halt.undo, name="undo-halt"),

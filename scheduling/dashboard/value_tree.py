@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 MAX_ENTRIES = 400  #: of the whole tree
 MAX_IN_ONE = 60  #: of one object or list
 MAX_DEPTH = 6
@@ -54,8 +57,11 @@ class _Tree:
 
 
 def _counted(number: int, named: bool) -> str:
-    one, many = ("entry", "entries") if named else ("value", "values")
-    return f"{number:,} {one if number == 1 else many}"
+    if named:
+        text = ngettext("%(number)s entry", "%(number)s entries", number)
+    else:
+        text = ngettext("%(number)s value", "%(number)s values", number)
+    return text % {"number": f"{number:,}"}
 
 
 def _entries(value: Any) -> list[tuple[str, Any]] | None:
@@ -68,4 +74,6 @@ def _entries(value: Any) -> list[tuple[str, Any]] | None:
 
 def _plain(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}… ({len(text):,} characters)"
+    if len(text) <= MAX_CHARS:
+        return text
+    return f"{text[:MAX_CHARS]}… " + _("(%(number)s characters)") % {"number": f"{len(text):,}"}

@@ -8,8 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 from scheduling.decide.what_if.hypothetical import Scenario
-from scheduling.presentation.formatting import clock, counted, places
+from scheduling.presentation.formatting import clock, joined, places, whole
+from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import FleetView, LossView, NodeView
@@ -25,23 +29,29 @@ STALE_AFTER_S = 90.0
 def scenario_title(scenario: Scenario) -> str:
     """Describe the scenario, such as `If node-2 and node-5 are lost now`."""
     clauses = []
-    for names, one, more in (
-        (scenario.lose, "is lost", "are lost"),
-        (scenario.drain, "is drained", "are drained"),
-    ):
-        if names:
-            clauses.append(f"{_join_names(names)} {one if len(names) == 1 else more}")
+    if scenario.lose:
+        text = ngettext("%(names)s is lost", "%(names)s are lost", len(scenario.lose))
+        clauses.append(text % {"names": _join_names(scenario.lose)})
+    if scenario.drain:
+        text = ngettext("%(names)s is drained", "%(names)s are drained", len(scenario.drain))
+        clauses.append(text % {"names": _join_names(scenario.drain)})
     if scenario.add:
+        text = ngettext(
+            "a node of capacity %(capacities)s is added",
+            "nodes of capacity %(capacities)s are added",
+            len(scenario.add),
+        )
         capacities = _join_names([f"{addition.capacity:,}" for addition in scenario.add])
-        a_node, is_added = ("a node", "is") if len(scenario.add) == 1 else ("nodes", "are")
-        clauses.append(f"{a_node} of capacity {capacities} {is_added} added")
-    return f"If {' and '.join(clauses)} now" if clauses else "What the next pass would do"
+        clauses.append(text % {"capacities": capacities})
+    if not clauses:
+        return _("What the next pass would do")
+    return _("If %(what)s now") % {"what": _(" and ").join(clauses)}
 
 
 def _join_names(names: Sequence[str]) -> str:
     """Join names as `a`, `a and b`, or `a, b and c`."""
     *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
+    return f"{joined(others)}{_(' and ')}{last}" if others else last
 
 
 def scenario_query(scenario: Scenario, **changes: Any) -> str:
@@ -71,9 +81,11 @@ def kind_choices(scenario: Scenario) -> list[Choice]:
     drained = bool(scenario.drain) and not scenario.lose
     return [
         Choice(
-            "is lost", scenario_query(scenario, lose=nodes, drain=()), bool(nodes) and not drained
+            _("is lost"),
+            scenario_query(scenario, lose=nodes, drain=()),
+            bool(nodes) and not drained,
         ),
-        Choice("is drained", scenario_query(scenario, lose=(), drain=nodes), drained),
+        Choice(_("is drained"), scenario_query(scenario, lose=(), drain=nodes), drained),
     ]
 
 
@@ -136,7 +148,7 @@ def _bar(load: Mapping[str, Any], unit: float, document: Mapping[str, Any], new:
         load=places(load["before"]),
         then=places(load["after"]),
         capacity=places(capacity),
-        state=", ".join(_state(load, document, full, new)),
+        state=joined(_state(load, document, full, new)),
     )
 
 
@@ -144,18 +156,18 @@ def _state(
     load: Mapping[str, Any], document: Mapping[str, Any], full: bool, new: bool
 ) -> Iterator[str]:
     if load["status"] == "lost":
-        yield "lost"
+        yield state_word("lost")
         return
     if new:
-        yield "new"
+        yield state_word("new")
     if full:
-        yield "full"
+        yield _("full")
     if load["status"] == "suspect":
-        yield "suspect"
+        yield state_word("suspect")
     if load["draining"]:
-        yield "drained" if load["node"] in document["drain"] else "draining anyway"
+        yield _("drained") if load["node"] in document["drain"] else _("draining anyway")
     if load["cordoned"]:
-        yield "cordoned"
+        yield _("cordoned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +202,10 @@ def loss_rows(scenario: Scenario, fleet: FleetView) -> list[LossRow]:
 
 def _loss(node: NodeView) -> tuple[str, str, str]:
     if node.status == "lost":
-        return "lost", "bad", f"since {clock(node.status_since)}"
+        since = _("since %(since)s") % {"since": clock(node.status_since)}
+        return state_word("lost"), "bad", since
     if node.loss is None:
-        return "not known yet", "", "the watcher has not computed it"
+        return _("not known yet"), "", _("the watcher has not computed it")
     tone = "ok" if node.loss.absorbed else "warn"
     return loss_tag(node.loss), tone, loss_detail(node.loss)
 
@@ -200,18 +213,22 @@ def _loss(node: NodeView) -> tuple[str, str, str]:
 def loss_tag(loss: LossView) -> str:
     """Return `yes`, `2 would be unplaced` or `2 would wait`."""
     if loss.homeless:
-        return f"{loss.homeless:,} would be unplaced"
-    return f"{loss.waiting:,} would wait" if loss.waiting else "yes"
+        return _("%(number)s would be unplaced") % {"number": whole(loss.homeless)}
+    if loss.waiting:
+        return _("%(number)s would wait") % {"number": whole(loss.waiting)}
+    return _("yes")
 
 
 def loss_detail(loss: LossView) -> str:
     """Return `3 of 5 fit`, with the suspect nodes that were counted on."""
     if not loss.runs:
-        text = "it runs no portfolio"
+        text = _("it runs no portfolio")
     else:
-        text = f"{loss.fit:,} of {loss.runs:,} {'fits' if loss.fit == 1 else 'fit'}"
+        figures = {"fit": whole(loss.fit), "runs": whole(loss.runs)}
+        text = ngettext("%(fit)s of %(runs)s fits", "%(fit)s of %(runs)s fit", loss.fit) % figures
     if loss.suspects:
-        text += f"; {_join_names(loss.suspects)} counted, suspect"
+        names = {"names": _join_names(loss.suspects)}
+        text += _("; ") + _("%(names)s counted, suspect") % names
     return text
 
 
@@ -219,10 +236,14 @@ def loss_summary(fleet: FleetView) -> str:
     """Return `by 2 of 5 nodes, as of 14:05:10`, with the time of the oldest forecast."""
     known = [node.loss for node in fleet.nodes if node.loss is not None]
     if not known:
-        return "not known yet"
+        return _("not known yet")
     absorbed = sum(loss.absorbed for loss in known)
     oldest = min(loss.as_of for loss in known)
-    return f"by {absorbed:,} of {counted(len(known), 'node')}, as of {clock(oldest)}"
+    return ngettext(
+        "by %(absorbed)s of %(number)s node, as of %(at)s",
+        "by %(absorbed)s of %(number)s nodes, as of %(at)s",
+        len(known),
+    ) % {"absorbed": whole(absorbed), "number": whole(len(known)), "at": clock(oldest)}
 
 
 def is_stale(as_of: datetime, now: datetime) -> bool:

@@ -61,14 +61,14 @@ class Operation:
 
 DRAIN = Operation(
     "drain",
-    "Drain {name}",
+    _("Drain {name}"),
     _(
         "Nothing new is placed on the node, pins end, and its portfolios are handed off one "
         "after the other, each running on until its new node is ready. Portfolios that no other "
         "node can take keep running on it."
     ),
     nodes.drain,
-    "{name} is draining: its portfolios are handed off one after the other.",
+    _("{name} is draining: its portfolios are handed off one after the other."),
     "drain_node {name}",
     options=(
         ("make_room", _("make room first: move portfolios of other nodes where that helps")),
@@ -80,66 +80,75 @@ DRAIN = Operation(
 )
 UNDRAIN = Operation(
     "undrain",
-    "End the drain of {name}",
-    "The node accepts portfolios again. Handoffs already under way continue; what was handed off "
-    "comes back only if the balancer needs to balance loads.",
+    _("End the drain of {name}"),
+    _(
+        "The node accepts portfolios again. Handoffs already under way continue; what was handed "
+        "off comes back only if the balancer needs to balance loads."
+    ),
     nodes.undrain,
-    "{name} is no longer draining.",
+    _("{name} is no longer draining."),
     "drain_node {name} --undo",
     asks_reason=False,
 )
 CORDON = Operation(
     "cordon",
-    "Cordon {name}",
-    "Nothing new is placed on the node, neither by the balancer nor by an operator. The portfolios "
-    "that it runs keep running on it.",
+    _("Cordon {name}"),
+    _(
+        "Nothing new is placed on the node, neither by the balancer nor by an operator. The "
+        "portfolios that it runs keep running on it."
+    ),
     nodes.cordon,
-    "{name} is cordoned; its portfolios keep running on it.",
+    _("{name} is cordoned; its portfolios keep running on it."),
     "cordon_node {name}",
 )
 UNCORDON = Operation(
     "uncordon",
-    "Uncordon {name}",
-    "The node accepts portfolios again; the next pass may move some to it.",
+    _("Uncordon {name}"),
+    _("The node accepts portfolios again; the next pass may move some to it."),
     nodes.uncordon,
-    "{name} is no longer cordoned.",
+    _("{name} is no longer cordoned."),
     "cordon_node {name} --undo",
     asks_reason=False,
 )
 LABEL_NODE = Operation(
     "labels",
-    "Label {name}",
+    _("Label {name}"),
     _(
         "The node has these labels from now on, whatever its daemon was started with. Portfolios "
         "on it that need a label which it no longer has move to a node that has it."
     ),
     nodes.label,
-    "{name} has other labels.",
+    _("{name} has other labels."),
     "label_node {name}",
 )
 FORGET_NODE = Operation(
     "forget",
-    "Forget {name}",
-    "The node is removed from every list and its tokens are revoked. Its history keeps the name; a "
-    "new token brings it back. Refused while its lease is valid or it owns a portfolio.",
+    _("Forget {name}"),
+    _(
+        "The node is removed from every list and its tokens are revoked. Its history keeps the "
+        "name; a new token brings it back. Refused while its lease is valid or it owns a "
+        "portfolio."
+    ),
     nodes.forget_node,
-    "{name} is forgotten; its tokens are revoked.",
+    _("{name} is forgotten; its tokens are revoked."),
     "forget_node {name}",
     danger=True,
 )
 REVOKE_NODE_TOKENS = Operation(
     "revoke_tokens",
-    "Revoke the tokens of {name}",
-    "The node's daemon is refused from now on and exits; its portfolios fail over when its lease "
-    "expires.",
+    _("Revoke the tokens of {name}"),
+    _(
+        "The node's daemon is refused from now on and exits; its portfolios fail over when its "
+        "lease expires."
+    ),
     tokens.revoke_node_tokens,
     command="revoke_node_token {name}",
     danger=True,
 )
 REVOKE_API_TOKENS = Operation(
     "revoke_tokens",
-    "Revoke the tokens of {name}",
-    "Programs that use one of the user's tokens are refused from now on.",
+    _("Revoke the tokens of {name}"),
+    _("Programs that use one of the user's tokens are refused from now on."),
     tokens.revoke_api_tokens,
     command="revoke_api_token {name}",
     danger=True,
@@ -147,7 +156,7 @@ REVOKE_API_TOKENS = Operation(
 
 ISSUE_NODE_TOKEN = Operation(
     "new-token",
-    "Create a token for {name}",
+    _("Create a token for {name}"),
     _(
         "A daemon with the token may act as this node. The token is shown once; only its hash is "
         "stored. Older tokens stay valid."
@@ -158,36 +167,41 @@ ISSUE_NODE_TOKEN = Operation(
 )
 REVOKE_TOKEN = Operation(
     "revoke",
-    "Revoke {name}",
-    "Requests with this token are refused from now on. A daemon that loses its token exits, and "
-    "its portfolios fail over when its lease expires.",
+    _("Revoke {name}"),
+    _(
+        "Requests with this token are refused from now on. A daemon that loses its token exits, "
+        "and its portfolios fail over when its lease expires."
+    ),
     tokens.revoke_token,
-    "{name} is revoked.",
+    _("{name} is revoked."),
     danger=True,
 )
 
 SET_SECRET = Operation(
     "set",
-    "Set the secret {name}",
-    "The value is stored encrypted, in place of an earlier one, and is never shown again.",
+    _("Set the secret {name}"),
+    _("The value is stored encrypted, in place of an earlier one, and is never shown again."),
     secrets.set_secret,
-    "The secret {name} is set.",
+    _("The secret {name} is set."),
     "secret set {name}",
     asks_reason=False,
 )
 DELETE_SECRET = Operation(
     "delete",
-    "Delete the secret {name}",
-    "What needs it fails from now on.",
+    _("Delete the secret {name}"),
+    _("What needs it fails from now on."),
     secrets.delete_secret,
-    "The secret {name} is deleted.",
+    _("The secret {name} is deleted."),
     "secret delete {name}",
     danger=True,
 )
 ROTATE_SECRETS = Operation(
     "rotate",
-    "Encrypt all secrets anew",
-    "Every secret is encrypted under the newest key. Older keys are needed for older backups only.",
+    _("Encrypt all secrets anew"),
+    _(
+        "Every secret is encrypted under the newest key. Older keys are needed for older backups "
+        "only."
+    ),
     secrets.rotate_secrets,
     command="secret rotate",
     asks_reason=False,
@@ -195,212 +209,255 @@ ROTATE_SECRETS = Operation(
 
 CREATE = Operation(
     "create",
-    "Create {name}",
-    "The portfolio gets its first revision and is placed by the next pass, which starts at once.",
+    _("Create {name}"),
+    _(
+        "The portfolio gets its first revision and is placed by the next pass, which starts at "
+        "once."
+    ),
     portfolios.create_portfolio,
     command="create_portfolio {name}",
 )
 EDIT = Operation(
     "edit",
-    "Edit {name}",
-    "A change of strategy, parameters, symbols or limits makes a new revision and reloads the "
-    "portfolio if it runs. If the new revision fails, the running one goes on.",
+    _("Edit {name}"),
+    _(
+        "A change of strategy, parameters, symbols or limits makes a new revision and reloads the "
+        "portfolio if it runs. If the new revision fails, the running one goes on."
+    ),
     portfolios.revise_portfolio,
     command="update_portfolio {name}",
 )
 START = Operation(
     "start",
-    "Start {name}",
-    "The portfolio becomes pending, is placed by the balancer and continues from its last commit. "
-    "This also lifts halted and quarantined.",
+    _("Start {name}"),
+    _(
+        "The portfolio becomes pending, is placed by the balancer and continues from its last "
+        "commit. This also lifts halted and quarantined."
+    ),
     moves.start,
-    "{name} starts as soon as a node takes it.",
+    _("{name} starts as soon as a node takes it."),
     "start_portfolio {name}",
 )
 STOP = Operation(
     "stop",
-    "Stop {name}",
-    "The portfolio makes its last commit at the next batch boundary and is then owned by no node "
-    "until an operator starts it again. Its cash, positions, open orders and state stay as of that "
-    "commit; open orders are not filled meanwhile.",
+    _("Stop {name}"),
+    _(
+        "The portfolio makes its last commit at the next batch boundary and is then owned by no "
+        "node until an operator starts it again. Its cash, positions, open orders and state stay "
+        "as of that commit; open orders are not filled meanwhile."
+    ),
     moves.stop,
-    "{name} is being stopped.",
+    _("{name} is being stopped."),
     "stop_portfolio {name}",
     danger=True,
 )
 RELOAD = Operation(
     "reload",
-    "Reload {name}",
-    "The wanted revision is prepared in a new process on the same node while the old process runs, "
-    "then takes over at a batch boundary. If that fails, the old process runs on.",
+    _("Reload {name}"),
+    _(
+        "The wanted revision is prepared in a new process on the same node while the old process "
+        "runs, then takes over at a batch boundary. If that fails, the old process runs on."
+    ),
     moves.reload,
-    "{name} is being reloaded.",
+    _("{name} is being reloaded."),
     "reload_portfolio {name}",
     repeatable=False,
 )
 MIGRATE = Operation(
     "migrate",
-    "Migrate {name}",
-    "The portfolio is prepared on its new node while it runs on, then handed over at a batch "
-    "boundary. If preparing fails, nothing changes. A node chosen by name keeps the portfolio "
-    "until it is unpinned; without one the balancer chooses.",
+    _("Migrate {name}"),
+    _(
+        "The portfolio is prepared on its new node while it runs on, then handed over at a batch "
+        "boundary. If preparing fails, nothing changes. A node chosen by name keeps the portfolio "
+        "until it is unpinned; without one the balancer chooses."
+    ),
     moves.migrate,
     command="migrate_portfolio {name}",
 )
 UNPIN = Operation(
     "unpin",
-    "Unpin {name}",
-    "The balancer may move the portfolio again. It stays where it is until there is a reason to "
-    "move it.",
+    _("Unpin {name}"),
+    _(
+        "The balancer may move the portfolio again. It stays where it is until there is a reason "
+        "to move it."
+    ),
     moves.unpin,
-    "{name} is no longer pinned.",
+    _("{name} is no longer pinned."),
     "unpin_portfolio {name}",
     asks_reason=False,
 )
 VERIFY = Operation(
     "verify",
-    "Verify {name}",
-    "The portfolio's events are replayed in one uninterrupted process and the result is compared "
-    "with what the fleet stored. The portfolio runs on undisturbed.",
+    _("Verify {name}"),
+    _(
+        "The portfolio's events are replayed in one uninterrupted process and the result is "
+        "compared with what the fleet stored. The portfolio runs on undisturbed."
+    ),
     verifications.verify,
-    "{name} is being verified.",
+    _("{name} is being verified."),
     "verify_portfolio {name}",
     asks_reason=False,
-    options=(("full", "from the first event, not only the events since the last verification"),),
+    options=(("full", _("from the first event, not only the events since the last verification")),),
 )
 DELETE = Operation(
     "delete",
-    "Delete {name}",
-    "The portfolio makes its last commit, is released and never runs again. Its orders, fills and "
-    "audit log stay; its name becomes free. This cannot be undone.",
+    _("Delete {name}"),
+    _(
+        "The portfolio makes its last commit, is released and never runs again. Its orders, fills "
+        "and audit log stay; its name becomes free. This cannot be undone."
+    ),
     portfolios.delete_portfolio,
-    "{name} is deleted; its orders, fills and audit log stay.",
+    _("{name} is deleted; its orders, fills and audit log stay."),
     "delete_portfolio {name}",
     danger=True,
 )
 ACCEPT_PYTHON = Operation(
     "accept_python",
-    "Accept another Python version for {name}",
-    "The portfolio may also run under this minor version of Python, which may compute different "
-    "results than the one under which it last ran.",
+    _("Accept another Python version for {name}"),
+    _(
+        "The portfolio may also run under this minor version of Python, which may compute "
+        "different results than the one under which it last ran."
+    ),
     python_versions.accept_python,
     command="accept_python VERSION {name}",
 )
 
 ROLL_OUT = Operation(
     "roll-out",
-    "Roll out {name}",
-    "Each portfolio gets a revision with this artifact and is reloaded: the canary first and alone "
-    "until its revision is proven, then a few at a time. The first rejection stops the roll-out; "
-    "portfolios that run the artifact by then keep it until the roll-out is taken back.",
+    _("Roll out {name}"),
+    _(
+        "Each portfolio gets a revision with this artifact and is reloaded: the canary first and "
+        "alone until its revision is proven, then a few at a time. The first rejection stops the "
+        "roll-out; portfolios that run the artifact by then keep it until the roll-out is taken "
+        "back."
+    ),
     roll_outs.roll_out,
     command="roll_out {name}",
 )
 STOP_ROLL_OUT = Operation(
     "stop",
-    "Stop roll-out {name}",
-    "No further portfolio gets the artifact. Portfolios that have it keep it; those that are being "
-    "changed are not interrupted. A stopped roll-out does not continue: take it back, or begin "
-    "another.",
+    _("Stop roll-out {name}"),
+    _(
+        "No further portfolio gets the artifact. Portfolios that have it keep it; those that are "
+        "being changed are not interrupted. A stopped roll-out does not continue: take it back, "
+        "or begin another."
+    ),
     roll_outs.stop_roll_out,
-    "Roll-out {name} is stopped: no further portfolio gets the artifact.",
+    _("Roll-out {name} is stopped: no further portfolio gets the artifact."),
     "roll_out --stop {name}",
     danger=True,
 )
 RETURN_ROLL_OUT = Operation(
     "back",
-    "Take roll-out {name} back",
-    "Each portfolio that the roll-out changed wants its earlier revision again and is reloaded, up "
-    "to ten at a time; each runs on until the earlier revision is prepared. A portfolio that an "
-    "operator has changed since stays as it is, and so does one that the roll-out did not reach.",
+    _("Take roll-out {name} back"),
+    _(
+        "Each portfolio that the roll-out changed wants its earlier revision again and is "
+        "reloaded, up to ten at a time; each runs on until the earlier revision is prepared. A "
+        "portfolio that an operator has changed since stays as it is, and so does one that the "
+        "roll-out did not reach."
+    ),
     roll_outs.return_roll_out,
-    "Roll-out {name} is being taken back.",
+    _("Roll-out {name} is being taken back."),
     "roll_out --back {name}",
     danger=True,
 )
 ADD_ARTIFACT = Operation(
     "add",
-    "Add {name}",
-    "The wheel is checked, its strategies are run once in a sandbox to read what they declare, and "
-    "its bytes are stored. No portfolio changes: a revision that names the artifact runs exactly "
-    "these bytes.",
+    _("Add {name}"),
+    _(
+        "The wheel is checked, its strategies are run once in a sandbox to read what they "
+        "declare, and its bytes are stored. No portfolio changes: a revision that names the "
+        "artifact runs exactly these bytes."
+    ),
     artifacts.add_artifact,
     command="add_artifact WHEEL",
     asks_reason=False,
 )
 DELETE_ARTIFACT = Operation(
     "delete",
-    "Delete {name}",
-    "The bytes are removed. Refused while a revision of a portfolio names the artifact, since "
-    "its record can be verified only with them.",
+    _("Delete {name}"),
+    _(
+        "The bytes are removed. Refused while a revision of a portfolio names the artifact, since "
+        "its record can be verified only with them."
+    ),
     artifacts.delete_artifact,
-    "Artifact {name} is deleted.",
+    _("Artifact {name} is deleted."),
     "delete_artifact {name}",
     danger=True,
 )
 
 FREEZE = Operation(
     "freeze",
-    "Freeze automatic moves",
-    "The balancer moves nothing: no placement, no rebalancing, and drains pause. Failover "
-    "continues unless it is held too. Actions of operators are still carried out. It lasts until "
-    "an operator unfreezes.",
+    _("Freeze automatic moves"),
+    _(
+        "The balancer moves nothing: no placement, no rebalancing, and drains pause. Failover "
+        "continues unless it is held too. Actions of operators are still carried out. It lasts "
+        "until an operator unfreezes."
+    ),
     fleet.freeze,
-    "Automatic moves are frozen.",
+    _("Automatic moves are frozen."),
     "freeze",
-    options=(("failover", "hold failover too: the portfolios of a lost node wait"),),
+    options=(("failover", _("hold failover too: the portfolios of a lost node wait")),),
 )
 UNFREEZE = Operation(
     "unfreeze",
-    "Unfreeze automatic moves",
-    "From the next pass on the balancer places, drains and fails over as usual.",
+    _("Unfreeze automatic moves"),
+    _("From the next pass on the balancer places, drains and fails over as usual."),
     fleet.unfreeze,
-    "Automatic moves continue.",
+    _("Automatic moves continue."),
     "freeze --undo",
     asks_reason=False,
 )
 HOLD_STORM = Operation(
     "hold-storm",
-    "Hold failover",
-    "Portfolios on lost nodes wait until an operator releases the hold, which no longer ends by "
-    "itself. New portfolios are placed, and stops, moves and other actions of operators are "
-    "carried out.",
+    _("Hold failover"),
+    _(
+        "Portfolios on lost nodes wait until an operator releases the hold, which no longer ends "
+        "by itself. New portfolios are placed, and stops, moves and other actions of operators "
+        "are carried out."
+    ),
     fleet.hold_storm,
-    "Failover is held until an operator releases it.",
+    _("Failover is held until an operator releases it."),
     "storm --hold",
     danger=True,
 )
 RELEASE_STORM = Operation(
     "release-storm",
-    "Release the hold on failover",
-    "The portfolios of lost nodes are started elsewhere, a few in each pass. A node that is only "
-    "cut off from the network can no longer commit for them. If the network is at fault, waiting "
-    "is better: a node that returns in time keeps its portfolios.",
+    _("Release the hold on failover"),
+    _(
+        "The portfolios of lost nodes are started elsewhere, a few in each pass. A node that is "
+        "only cut off from the network can no longer commit for them. If the network is at fault, "
+        "waiting is better: a node that returns in time keeps its portfolios."
+    ),
     fleet.release_storm,
-    "Failover continues.",
+    _("Failover continues."),
     "storm --release",
     danger=True,
 )
 HALT_ALL = Operation(
     "halt",
-    "Stop every portfolio",
-    "One transaction ends every run and raises every epoch, without waiting for any node; from "
-    "then on no node can commit. Cash, positions, open orders and state stay as of each last "
-    "commit. Nothing starts again by itself: an operator starts each portfolio, or undoes the "
-    "halt.",
+    _("Stop every portfolio"),
+    _(
+        "One transaction ends every run and raises every epoch, without waiting for any node; from "
+        "then on no node can commit. Cash, positions, open orders and state stay as of each last "
+        "commit. Nothing starts again by itself: an operator starts each portfolio, or undoes the "
+        "halt."
+    ),
     fleet.halt_all,
-    "Everything is stopped.",
+    _("Everything is stopped."),
     "halt_all",
     danger=True,
 )
 UNDO_HALT = Operation(
     "undo-halt",
-    "Undo halt {name}",
-    "Portfolios that the halt stopped become pending and continue from their last commits; what "
-    "each does with older events depends on its catch_up. Portfolios that were stopped before the "
-    "halt, or started, stopped or deleted since, stay as they are.",
+    _("Undo halt {name}"),
+    _(
+        "Portfolios that the halt stopped become pending and continue from their last commits; "
+        "what each does with older events depends on its catch_up. Portfolios that were stopped "
+        "before the halt, or started, stopped or deleted since, stay as they are."
+    ),
     fleet.undo_halt,
-    "Halt {name} is undone: its portfolios start as soon as nodes take them.",
+    _("Halt {name} is undone: its portfolios start as soon as nodes take them."),
     "halt_all --undo {name}",
 )
 ACKNOWLEDGE_ALERT = Operation(
@@ -497,26 +554,30 @@ RESET_PASSWORD = Operation(
 )
 REBALANCE = Operation(
     "rebalance",
-    "Run a balance pass now",
-    "A pass runs at once, instead of within 30 s.",
+    _("Run a balance pass now"),
+    _("A pass runs at once, instead of within 30 s."),
     fleet.rebalance,
     command="rebalance",
     asks_reason=False,
 )
 EVEN_BY = Operation(
     "even_by",
-    "Choose what a rebalance evens out",
-    "From the next pass on, nodes are rebalanced by the weight they hold or by their measured cpu. "
-    "Whether a portfolio fits a node depends on weight in either case.",
+    _("Choose what a rebalance evens out"),
+    _(
+        "From the next pass on, nodes are rebalanced by the weight they hold or by their measured "
+        "cpu. Whether a portfolio fits a node depends on weight in either case."
+    ),
     fleet.even_by,
     command="even_by weight|cpu",
 )
 RAISE_EPOCH_FLOOR = Operation(
     "raise_epoch_floor",
-    "Raise the epoch floor",
-    "Every epoch rises above any that may have been granted since the backup, every portfolio is "
-    "taken from its node, and every daemon has to register again. Portfolios that should run are "
-    "then placed anew, from the checkpoints of this database.",
+    _("Raise the epoch floor"),
+    _(
+        "Every epoch rises above any that may have been granted since the backup, every portfolio "
+        "is taken from its node, and every daemon has to register again. Portfolios that should "
+        "run are then placed anew, from the checkpoints of this database."
+    ),
     fleet.raise_epoch_floor,
     command="raise_epoch_floor",
     danger=True,

@@ -1,9 +1,15 @@
-"""Format numbers for the dashboard: thousands, a minus sign, units, and – for unknown."""
+"""Format numbers for the dashboard: thousands, a minus sign, units, and – for unknown.
+
+Units are those of the active language: 42 s, 42 秒.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+
+from django.utils.translation import gettext as _
 
 UNKNOWN = "–"
 MINUS = "−"
@@ -97,25 +103,26 @@ def pause(milliseconds: float | None) -> str:
     if milliseconds < 999.5:
         return f"{milliseconds:.1f} ms" if 0 < milliseconds < 0.95 else f"{milliseconds:.0f} ms"
     seconds = milliseconds / 1000
-    return f"{seconds:.1f} s" if seconds < 120 else span(seconds)
+    return _("%(number)s s") % {"number": f"{seconds:.1f}"} if seconds < 120 else span(seconds)
 
 
 def span(seconds: float | None) -> str:
     """Return 0.6 s, 42 s, 23 min, 5 h or 3 d: the coarsest unit that is precise enough."""
     if seconds is None:
         return UNKNOWN
-    if seconds < 10:
-        return f"{seconds:.1f} s"
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return _("%(number)s s") % {"number": f"{seconds:.{1 if seconds < 10 else 0}f}"}
     if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+        return _("%(number)s min") % {"number": f"{seconds / 60:.0f}"}
+    if seconds < 172_800:
+        return _("%(number)s h") % {"number": f"{seconds / 3600:.0f}"}
+    return _("%(number)s d") % {"number": f"{seconds / 86_400:.0f}"}
 
 
 def of_limit(seconds: float, limit_s: float) -> str:
     """Return 1.3 of 5 s: a time and its limit."""
-    return f"{max(seconds, 0):.1f} of {limit_s:.0f} s"
+    figures = {"elapsed": f"{max(seconds, 0):.1f}", "limit": f"{limit_s:.0f}"}
+    return _("%(elapsed)s of %(limit)s s") % figures
 
 
 #: Ends each time of a sentence: pages show other times in the viewer's zone.
@@ -151,6 +158,16 @@ def seconds_between(start: datetime | None, end: datetime | None) -> float | Non
     return (end - start) / timedelta(seconds=1)
 
 
+def joined(parts: Iterable[str]) -> str:
+    """Return the parts that are not empty, with commas of the active language between them."""
+    return _(", ").join(part for part in parts if part)
+
+
+def because(text: str, reason: str | None) -> str:
+    """Return `text: reason`, or the text alone without a reason."""
+    return f"{text}{_(': ')}{reason}" if reason else text
+
+
 def counted(number: int, noun: str) -> str:
-    """Return `1 portfolio` or `3 portfolios`."""
+    """Return `1 portfolio` or `3 portfolios`, for texts that are English only."""
     return f"{whole(number)} {noun}" if number == 1 else f"{whole(number)} {noun}s"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils.translation import ngettext
+
 from scheduling.models import Handoff, LogLine
 
 
@@ -42,4 +44,6 @@ def log_line_text(line: LogLine) -> str:
     """Return what a line of a portfolio's log says: its text, or how many lines were lost."""
     if not line.lost:
         return line.text
-    return f"({line.lost:,} {'line was' if line.lost == 1 else 'lines were'} lost here)"
+    return ngettext(
+        "(%(number)s line was lost here)", "(%(number)s lines were lost here)", line.lost
+    ) % {"number": f"{line.lost:,}"}

@@ -41,7 +41,81 @@ STATES = {
     "valid": _("valid"),
     "expired": _("expired"),
     "revoked": _("revoked"),
+    "place": _("place"),
+    "reload": _("reload"),
+    "migrate": _("migrate"),
+    "failover": _("failover"),
+    "stop": _("stop"),
+    "changing": _("changing"),
+    "proving": _("proving"),
+    "late": _("late"),
+    "skipped": _("skipped"),
+    "returning": _("returning"),
+    "not_returned": _("not returned"),
+    "stopping": _("stopping"),
+    "finished": _("finished"),
+    "going_back": _("going back"),
+    "back": _("taken back"),
+    "replaced": _("replaced"),
+    "buy": _("buy"),
+    "sell": _("sell"),
+    "market": _("market"),
+    "limit": _("limit"),
+    "open": _("open"),
+    "filled": _("filled"),
+    "cancelled": _("cancelled"),
+    "refused": _("refused"),
+    "suppressed": _("suppressed"),
+    "replay": _("replay"),
+    "recorded": _("recorded"),
+    "bar": _("bar"),
+    "trade": _("trade"),
+    "quote": _("quote"),
+    "status": _("status"),
+    "drain": _("drain"),
+    "make_room": _("make room"),
+    "rebalance": _("rebalance"),
+    "operator_move": _("move by an operator"),
+    "granted": _("granted"),
+    "actor": _("actor"),
+    "interface": _("interface"),
 }
+
+ALERTS = {
+    "node_lost": _("node lost"),
+    "storm_hold": _("failover held"),
+    "quarantined": _("quarantined"),
+    "halted": _("halted"),
+    "stalled": _("stalled"),
+    "pending": _("pending"),
+    "revision_rejected": _("revision rejected"),
+    "roll_out_stopped": _("roll-out stopped"),
+    "verification_differs": _("verification found a difference"),
+    "no_open_node": _("no node accepts portfolios"),
+    "passes_stand": _("no pass runs"),
+    "commits_stand": _("no commit succeeds"),
+    "behind": _("portfolios lag"),
+    "orders_refused": _("orders are refused"),
+    "unknown_schedule": _("a schedule is unknown"),
+    "commits_vanished": _("commits vanished"),
+    "disk_full": _("the disk is full or nearly full"),
+    "snapshot_held": _("a snapshot is held"),
+    "partition_missing": _("a partition is missing"),
+    "table_growth": _("the disk is filling up"),
+    "archived_unverified": _("records were archived unverified"),
+    "feed_silent": _("a feed is silent"),
+}
+
+
+def state_word(state: str) -> str:
+    """Return a status, phase, kind or state as the reader's word for it: `rolled back`."""
+    return str(STATES.get(state, state.replace("_", " ")))
+
+
+def alert_word(kind: str) -> str:
+    """Return what an alert of this kind says: `node lost`."""
+    return str(ALERTS.get(kind, kind.replace("_", " ")))
+
 
 NODE_EVENTS = {
     "node_registered": _("its daemon registered"),

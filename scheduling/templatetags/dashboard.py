@@ -12,6 +12,8 @@ from django.http import QueryDict
 from django.urls import reverse
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from scheduling.dashboard.whatif import loss_tag
 from scheduling.decide.labels import labels_text
@@ -152,10 +154,8 @@ def token_tag(state: str) -> str:
     return "tag-ok" if state == "valid" else ""
 
 
-@register.filter
-def state_word(state: str) -> str:
-    """Return a status, phase or state as the reader's word for it: `rolled back`."""
-    return str(state_words.STATES.get(state, state.replace("_", " ")))
+register.filter("state_word", state_words.state_word)
+register.filter("alert_word", state_words.alert_word)
 
 
 @register.filter
@@ -203,13 +203,13 @@ def shell_line_tag(command: str) -> str:
 @register.filter
 def colon(text: str | None) -> str:
     """Return `: text`, or nothing for an empty text."""
-    return f": {text}" if text else ""
+    return f"{_(': ')}{text}" if text else ""
 
 
 @register.filter
 def semicolon(text: str | None) -> str:
     """Return `; text`, or nothing for an empty text."""
-    return f"; {text}" if text else ""
+    return f"{_('; ')}{text}" if text else ""
 
 
 @register.filter
@@ -219,7 +219,14 @@ def configured(value: Any) -> str:
 
 
 #: First part of a field's path → how a page calls it; parameters go without.
-_FIELD_WORDS = {"config": "", "limits": "limit", "symbols": "symbols"}
+_FIELD_WORDS = {"config": "", "limits": gettext_lazy("limit"), "symbols": gettext_lazy("symbols")}
+#: Verb of an action → the label of its link.
+_ACT_LABELS = {
+    "edit": gettext_lazy("Edit…"),
+    "start": gettext_lazy("Start…"),
+    "stop": gettext_lazy("Stop…"),
+    "reload": gettext_lazy("Reload…"),
+}
 
 
 @register.filter
@@ -229,6 +236,18 @@ def field_words(path: str) -> str:
     if not rest:
         return words(path)
     return f"{_FIELD_WORDS.get(head, words(head))} {rest.replace('.', ' ')}".strip()
+
+
+@register.filter
+def limit_words(name: str) -> str:
+    """Return a limit for display: `limit largest_order`."""
+    return f"{_('limit')} {name}"
+
+
+@register.filter
+def act_label(verb: str) -> str:
+    """Return the label of the link that asks for an action."""
+    return str(_ACT_LABELS[verb])
 
 
 @register.simple_tag

@@ -1,6 +1,7 @@
 // The equity curve with its orders, the drawdown, and lanes of handoffs and nodes: one plot, one time axis,
 // one crosshair. If the data cannot be fetched, the curve drawn by the server stays.
 import { localTime } from "./times.js";
+import { fill, gettext, stateWord } from "./words.js";
 
 const HEIGHT = 380;
 // Parts of the plot's height, from its top: equity, drawdown, the lane of handoffs, that of nodes.
@@ -127,8 +128,8 @@ function drawNames(plot, deepest, ratio) {
   ctx.textBaseline = "middle";
   const name = (text, part) => ctx.fillText(text, left + width + 8 * ratio, top + part * height);
   name(`−${Math.abs(deepest).toFixed(2)} %`, (DRAWDOWN[0] + DRAWDOWN[1]) / 2);
-  name("handoffs", HANDOFF_LANE);
-  name("node", (NODE_LANE[0] + NODE_LANE[1]) / 2);
+  name(gettext("handoffs"), HANDOFF_LANE);
+  name(gettext("node"), (NODE_LANE[0] + NODE_LANE[1]) / 2);
 }
 
 // Scales that give each curve its part of the height.
@@ -209,15 +210,20 @@ function options(box, data, lowest, deepest) {
 
 function handoffText(handoff) {
   const route = [handoff.source, handoff.target].filter(Boolean).join(" → ");
-  const pause = handoff.pause_ms === null ? "" : `, pause ${Math.round(handoff.pause_ms)} ms`;
-  const state = handoff.state === "done" ? "" : `, ${handoff.state.replace("_", " ")}`;
-  return `${handoff.kind} ${route}${state}${pause}`;
+  const state = handoff.state === "done" ? "" : stateWord(handoff.state);
+  const pause =
+    handoff.pause_ms === null ? "" : fill(gettext("pause %(pause)s ms"), { pause: Math.round(handoff.pause_ms) });
+  return [`${stateWord(handoff.kind)} ${route}`, state, pause].filter(Boolean).join(gettext(", "));
 }
 
 function orderText(order) {
-  const outcome = order.status === "filled" ? "" : `, ${order.status}`;
-  const reason = order.reason ? `: ${order.reason}` : "";
-  return `${order.side} ${order.quantity} ${order.symbol} at ${order.price}${outcome}${reason}`;
+  const outcome = order.status === "filled" ? "" : gettext(", ") + stateWord(order.status);
+  const reason = order.reason ? gettext(": ") + order.reason : "";
+  const text = fill(gettext("%(side)s %(quantity)s %(symbol)s at %(price)s"), {
+    ...order,
+    side: stateWord(order.side),
+  });
+  return `${text}${outcome}${reason}`;
 }
 
 export class EquityChart {
@@ -254,11 +260,14 @@ export class EquityChart {
     this.plot.over.append(this.tooltip);
     this.box.tabIndex = 0;
     this.box.setAttribute("role", "group");
-    this.box.setAttribute(
-      "aria-label",
-      `Equity, now ${money.format(equity.at(-1))}: ${this.data.orders.length} orders, ` +
-        `${this.data.handoffs.length} handoffs. Arrow keys move along it, Enter opens a handoff.`,
-    );
+    const figures = {
+      equity: money.format(equity.at(-1)),
+      orders: this.data.orders.length,
+      handoffs: this.data.handoffs.length,
+    };
+    const label = fill(gettext("Equity, now %(equity)s. Orders: %(orders)s, handoffs: %(handoffs)s."), figures);
+    const keys = gettext("Arrow keys move along it, Enter opens a handoff.");
+    this.box.setAttribute("aria-label", `${label} ${keys}`);
     if (kept !== null && document.activeElement === this.box) this.#goTo(Math.min(kept, time.length - 1));
   }
 
@@ -278,13 +287,16 @@ export class EquityChart {
     const at = this.data.time[idx];
     const tenure = this.data.tenures.find((t) => t.from <= at && (t.to === null || at < t.to));
     const lines = [
-      `${money.format(this.data.equity[idx])}, ${Math.abs(this.fallen[idx]).toFixed(2)} % below the peak`,
-      tenure ? `${tenure.node}, r${tenure.revision}, epoch ${tenure.epoch}` : "no node",
+      fill(gettext("%(equity)s, %(fallen)s % below the peak"), {
+        equity: money.format(this.data.equity[idx]),
+        fallen: Math.abs(this.fallen[idx]).toFixed(2),
+      }),
+      tenure ? fill(gettext("%(node)s, r%(revision)s, epoch %(epoch)s"), tenure) : gettext("no node"),
     ];
     const marks = [...this.#near(this.data.handoffs, left).map(handoffText)];
     marks.push(...this.#near(this.data.orders, left).map(orderText));
     lines.push(...marks.slice(0, MAX_SHOWN));
-    if (marks.length > MAX_SHOWN) lines.push(`${marks.length - MAX_SHOWN} more`);
+    if (marks.length > MAX_SHOWN) lines.push(fill(gettext("%(more)s more"), { more: marks.length - MAX_SHOWN }));
     const head = document.createElement("b");
     head.textContent = localTime(at, true);
     const utc = document.createElement("small");

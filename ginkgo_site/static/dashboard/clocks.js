@@ -1,3 +1,5 @@
+import { fill, gettext } from "./words.js";
+
 // Count between two snapshots: leases run down, steps and the head advance. All stop while figures are stale.
 const integers = new Intl.NumberFormat("en");
 let received = performance.now();
@@ -24,7 +26,7 @@ function countLeases(since) {
     const seconds = Math.ceil(left);
     setAttribute(lease.querySelector(".fg"), "width", Math.min((300 * left) / ttl, 300).toFixed(0));
     setAttribute(lease, "data-level", level(left, ttl));
-    const text = `${seconds} s`;
+    const text = fill(gettext("%(number)s s"), { number: seconds });
     const output = lease.querySelector("output");
     if (output.textContent !== text) {
       output.textContent = text;
@@ -39,7 +41,10 @@ function countSteps(since) {
     const limit = Number(step.dataset.limit);
     const elapsed = Number(step.dataset.elapsed) + since;
     step.querySelector(".fg").setAttribute("width", String(Math.min(Math.max((100 * elapsed) / limit, 4), 100)));
-    step.querySelector("span").textContent = `${elapsed.toFixed(1)} of ${limit.toFixed(0)} s`;
+    step.querySelector("span").textContent = fill(gettext("%(elapsed)s of %(limit)s s"), {
+      elapsed: elapsed.toFixed(1),
+      limit: limit.toFixed(0),
+    });
   }
 }
 

@@ -1,5 +1,6 @@
 // Copy buttons beside shell commands.
 import { announce } from "./announce.js";
+import { gettext } from "./words.js";
 
 export function startCopy() {
   document.addEventListener("click", async (event) => {
@@ -14,9 +15,9 @@ export function startCopy() {
       const line = element ?? button.previousElementSibling;
       line.textContent = text;
       getSelection().selectAllChildren(line);
-      announce("Selected: press Ctrl-C");
+      announce(gettext("Selected: press Ctrl-C"));
       return;
     }
-    announce("Copied");
+    announce(gettext("Copied"));
   });
 }

@@ -1,5 +1,7 @@
 // The figures of the board as the server sends them: tables by column, whole at first and then what changed
 // (scheduling/dashboard/figures.py).
+import { stateWord } from "./words.js";
+
 class Table {
   constructor() {
     this.names = [];
@@ -90,6 +92,7 @@ export function cardFigures(row) {
   const drawn = canary ? null : curve(of("spark"));
   return {
     phase,
+    phaseWord: stateWord(phase),
     phaseIcon: `#p-${phase}`,
     strategy: of("strategy"),
     weight,
@@ -139,6 +142,7 @@ export function columnFigures(row) {
   const percent = (value) => (value === null ? UNKNOWN : `${value}\u202f%`);
   return {
     status,
+    statusWord: stateWord(status),
     statusIcon: `#n-${status}`,
     statusTag: TAGS[status] ?? "",
     isUnusual: status !== "alive",

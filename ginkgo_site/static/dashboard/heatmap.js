@@ -1,6 +1,7 @@
 // The heatmap: a cell for each portfolio, by node. One tab stop; arrows move among the cells.
 import { nodes, portfolios } from "./figures.js";
 import { choice, matching } from "./filters.js";
+import { gettext, stateWord } from "./words.js";
 
 const heatmap = document.getElementById("heatmap");
 const blocks = heatmap?.querySelector("[data-blocks]");
@@ -30,7 +31,8 @@ function newBlock(name) {
 function update(cell, row, state) {
   const name = portfolios.names[row];
   const message = portfolios.get(row, "message");
-  const label = `${name}, ${portfolios.get(row, "phase")}${message ? `: ${message}` : ""}`;
+  const phase = stateWord(portfolios.get(row, "phase"));
+  const label = `${name}, ${phase}${message ? gettext(": ") + message : ""}`;
   if (cell.dataset.state !== state) cell.dataset.state = state;
   if (cell.title !== label) {
     cell.title = label;

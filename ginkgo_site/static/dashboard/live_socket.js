@@ -4,6 +4,7 @@
 import { announce } from "./announce.js";
 import { applyUpdates } from "./apply_updates.js";
 import { snapshotArrived, stopClocks } from "./clocks.js";
+import { fill, gettext } from "./words.js";
 
 const STALE_AFTER_MS = 5000;
 const FIRST_RETRY_MS = 300;
@@ -20,11 +21,15 @@ let lastSnapshotAt = performance.now(); // when the newest snapshot arrived
 let lastMessageAt = 0; // when this socket last received a message, or was opened
 let ageOnArrival = 0; // of the newest snapshot, in ms
 let figuresAt = badge?.dataset.at || "";
-let cause = "The server does not respond.";
+let cause = gettext("The server does not respond.");
 let state = "";
 
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
+}
+
+function staleSince() {
+  return fill(gettext("Stale since %(at)s"), { at: figuresAt });
 }
 
 function setState(next) {
@@ -36,7 +41,7 @@ function setState(next) {
   banner.hidden = !stale;
   if (stale) {
     stopClocks();
-    announce(`Stale since ${figuresAt}`);
+    announce(staleSince());
   }
 }
 
@@ -60,22 +65,21 @@ function updateBadge() {
   const text = badge.lastElementChild;
   if (silent > STALE_AFTER_MS) {
     setState("stale");
-    setText(text, `Stale since ${figuresAt}`);
-    setText(banner.querySelector("[data-text=since]"), `Stale since ${figuresAt}.`);
+    setText(text, staleSince());
+    setText(banner.querySelector("[data-text=since]"), `${staleSince()}${gettext(".")}`);
     const left = Math.max(Math.ceil((nextTryAt - performance.now()) / 1000), 0);
-    const trying = socket ? "" : ` Trying again in ${left} s.`;
-    setText(
-      banner.querySelector("[data-text=why]"),
-      `${cause} The figures shown are from then. Nodes keep running without this page.${trying}`,
-    );
+    const then = gettext("The figures shown are from then. Nodes keep running without this page.");
+    const trying = socket ? "" : fill(gettext("Trying again in %(left)s s."), { left });
+    setText(banner.querySelector("[data-text=why]"), [cause, then, trying].filter(Boolean).join(" "));
   } else if (!socket || socket.readyState !== WebSocket.OPEN) {
     if (state) {
       setState("reconnecting");
-      setText(text, `Reconnecting · figures from ${figuresAt}`);
+      setText(text, fill(gettext("Reconnecting · figures from %(at)s"), { at: figuresAt }));
     }
   } else if (state) {
     setState("live");
-    setText(text, `Live · ${((silent + ageOnArrival) / 1000).toFixed(1)} s`);
+    const age = ((silent + ageOnArrival) / 1000).toFixed(1);
+    setText(text, fill(gettext("Live · %(age)s s"), { age }));
   }
 }
 
@@ -88,7 +92,7 @@ function receive(message) {
   lastSnapshotAt = performance.now();
   ageOnArrival = message.age_ms;
   figuresAt = message.at;
-  cause = "The server does not respond.";
+  cause = gettext("The server does not respond.");
   state ||= "live";
   if (state === "stale") state = "recovered";
   snapshotArrived();

@@ -1,5 +1,6 @@
 // The form of a portfolio: another strategy or feed shows other fields, and what was typed stays.
 import { startSymbolPickers } from "./symbol_picker.js";
+import { fill, gettext } from "./words.js";
 
 async function rebuild(form, chosen) {
   const body = new URLSearchParams(new FormData(form));
@@ -52,10 +53,13 @@ async function backtest(box) {
     if (result && !response.redirected) {
       box.replaceChildren(result);
       box.closest(".dry-run").scrollIntoView({ block: "end" });
-    } else say(`The backtest could not be run: the server answered ${response.status}.`);
+    } else {
+      const answered = gettext("The backtest could not be run: the server answered %(status)s.");
+      say(fill(answered, { status: response.status }));
+    }
   } catch {
     clearInterval(timer);
-    say("The backtest could not be run: the server does not respond. What you typed is kept.");
+    say(gettext("The backtest could not be run: the server does not respond. What you typed is kept."));
   }
 }
 

@@ -1,3 +1,5 @@
+import { fill, gettext } from "./words.js";
+
 // A text field of symbols becomes chips and a field with suggestions. The text field stays in the form and
 // holds the value, so that the page works the same without this.
 const PARTS = /[\s,]+/;
@@ -36,7 +38,10 @@ function enhance(field) {
         const isKnown = symbol === "*" || !known.size || known.has(symbol);
         chip.type = "button";
         chip.classList.toggle("wrong", !isKnown);
-        chip.setAttribute("aria-label", `Remove ${symbol}${isKnown ? "" : ", which the feed does not have"}`);
+        const label = isKnown
+          ? gettext("Remove %(symbol)s")
+          : gettext("Remove %(symbol)s, which the feed does not have");
+        chip.setAttribute("aria-label", fill(label, { symbol }));
         chip.title = chip.getAttribute("aria-label");
         chip.addEventListener("click", () => {
           set(values().filter((each) => each !== symbol));

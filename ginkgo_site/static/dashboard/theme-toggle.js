@@ -1,5 +1,12 @@
+import { gettext } from "./words.js";
+
 // Cycle system → dark → light → system. "system" removes the stored choice.
 const ORDER = ["system", "dark", "light"];
+const LABEL = {
+  system: gettext("Theme: system"),
+  dark: gettext("Theme: dark"),
+  light: gettext("Theme: light"),
+};
 const GLYPH = { system: "#i-theme", dark: "#i-dark", light: "#i-light" };
 
 function chosen() {
@@ -8,8 +15,8 @@ function chosen() {
 
 function show(button) {
   const now = chosen();
-  button.title = `Theme: ${now}`;
-  button.setAttribute("aria-label", `Theme: ${now}`);
+  button.title = LABEL[now];
+  button.setAttribute("aria-label", LABEL[now]);
   button.querySelector("use").setAttribute("href", GLYPH[now]);
 }
 

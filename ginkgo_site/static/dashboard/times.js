@@ -1,3 +1,5 @@
+import { fill, gettext } from "./words.js";
+
 // Times are UTC in the page, and shown in the viewer's zone with UTC on hover. Without scripts they stay UTC.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const two = (number) => String(number).padStart(2, "0");
@@ -26,7 +28,8 @@ function localise(element) {
   const today = dateOf(at) === dateOf(new Date());
   const text = shown === "time" || (shown === "moment" && today) ? time : `${dateOf(at)} ${time}`;
   if (element.textContent !== text) element.textContent = text;
-  element.title = `${element.dateTime.replace("T", " ").replace("Z", "")} UTC, shown in ${zone}`;
+  const utc = element.dateTime.replace("T", " ").replace("Z", "");
+  element.title = fill(gettext("%(utc)s UTC, shown in %(zone)s"), { utc, zone });
 }
 
 // Show the times in `root` in the viewer's zone.
@@ -64,5 +67,5 @@ export function startTimes() {
   localTimes(document);
   for (const name of ["ginkgo-form", "ginkgo-updated"]) document.addEventListener(name, () => localTimes(document));
   const label = document.getElementById("time-zone");
-  if (label) label.textContent = `${label.dataset.words} ${zone}`;
+  if (label) label.textContent = fill(gettext("times in %(zone)s"), { zone });
 }

@@ -2,6 +2,7 @@
 import { Bound } from "./bind.js";
 import { nodes } from "./figures.js";
 import { choice, choose, clear } from "./filters.js";
+import { stateWord } from "./words.js";
 
 const MOST = 12; // the rest is one link
 const strip = document.getElementById("trouble-strip");
@@ -19,7 +20,7 @@ export function drawTrouble() {
     const entry = entries.get(name);
     const status = nodes.get(row, "status");
     entry.update({
-      status,
+      status: stateWord(status),
       statusIcon: `#n-${status}`,
       tone: status === "lost" ? "bad" : "warn",
       line: nodes.get(row, "line"),

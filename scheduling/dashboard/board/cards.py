@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from scheduling.dashboard.handoff_steps import progress_text
 from scheduling.observe.localized_reason import localized_reason
-from scheduling.presentation.formatting import counted, seconds_between, span, whole
+from scheduling.presentation.formatting import seconds_between, span, whole
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import PortfolioView
@@ -81,21 +81,24 @@ def card_message(
 ) -> Message | None:
     """Return the most severe message about the portfolio, or None if everything is normal."""
     if portfolio.stalled:
-        waiting = counted(portfolio.lag_events or 0, "event")
-        verb = "waits" if portfolio.lag_events == 1 else "wait"
-        text = f"stalled {span(portfolio.stalled_s)}: no progress while {waiting} {verb}"
+        waiting = portfolio.lag_events or 0
+        text = ngettext(
+            "stalled %(time)s: no progress while %(number)s event waits",
+            "stalled %(time)s: no progress while %(number)s events wait",
+            waiting,
+        ) % {"time": span(portfolio.stalled_s), "number": whole(waiting)}
         return Message(text, "i-stall", "bad")
     if portfolio.handoff is not None:
         return Message(progress_text(portfolio.handoff, now), "i-swap", "info")
     if portfolio.reason and portfolio.phase != "running":
         return Message(localized_reason(portfolio), "i-warn", "warn")
     if portfolio.attempts:
-        text = (
-            localized_reason(portfolio) or f"{counted(portfolio.attempts, 'attempt')} of 5 failed"
-        )
-        return Message(text, "i-warn", "warn")
+        failed = ngettext(
+            "%(number)s attempt of 5 failed", "%(number)s attempts of 5 failed", portfolio.attempts
+        ) % {"number": portfolio.attempts}
+        return Message(localized_reason(portfolio) or failed, "i-warn", "warn")
     if portfolio.phase == "starting":
-        return Message("waiting for its first commit", "p-starting", "info")
+        return Message(_("waiting for its first commit"), "p-starting", "info")
     if portfolio.suspect:
         ago = span(seconds_between(portfolio.last_commit_at, now))
         figures = {"node": portfolio.node, "ago": ago}
@@ -105,12 +108,17 @@ def card_message(
     if portfolio.unplaced_orders:
         return Message(unplaced_text(portfolio), "i-warn", "warn")
     if portfolio.running_revision != portfolio.revision:
-        text = f"r{portfolio.revision} is wanted, r{portfolio.running_revision} is running"
+        numbers = {"wanted": portfolio.revision, "running": portfolio.running_revision}
+        text = _("r%(wanted)s is wanted, r%(running)s is running") % numbers
         return Message(text, "i-warn", "warn")
     if _is_proving(portfolio):
         healthy = min(max(good_after_s - (portfolio.rev_left_s or 0), 0), good_after_s)
         number = portfolio.running_revision or portfolio.revision
-        text = f"r{number} not yet good, {healthy:.0f} of {good_after_s:g} s"
+        text = _("r%(number)s not yet good, %(healthy)s of %(limit)s s") % {
+            "number": number,
+            "healthy": f"{healthy:.0f}",
+            "limit": f"{good_after_s:g}",
+        }
         return Message(text, "i-proof", "info")
     return None
 
@@ -128,4 +136,6 @@ def lag_text(lag_events: int | None, rate: float) -> str:
     """Return the lag as time at the feed's rate, such as `0.46 s`; empty if either is unknown."""
     if lag_events is None or not rate:
         return ""
-    return span(lag_events / rate) if lag_events >= 10 * rate else f"{lag_events / rate:.2f} s"
+    if lag_events >= 10 * rate:
+        return span(lag_events / rate)
+    return _("%(number)s s") % {"number": f"{lag_events / rate:.2f}"}

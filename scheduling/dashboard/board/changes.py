@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext as _
+
 from scheduling.dashboard.board.columns import display_status
 from scheduling.dashboard.handoff_steps import kind_text
+from scheduling.presentation.formatting import because
+from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import FleetView
@@ -18,19 +22,25 @@ def describe_changes(before: FleetView, after: FleetView) -> list[str]:
     for node in after.nodes:
         status = display_status(node)
         if node.name not in old_nodes:
-            sentences.append(f"{node.name} joined")
+            sentences.append(_("%(name)s joined") % {"name": node.name})
         elif old_nodes[node.name] != status:
-            sentences.append(f"{node.name} is {status}")
+            sentences.append(_is(node.name, status))
     active_before = {h.id for h in before.handoffs_active}
     sentences += [
-        f"{h.portfolio}: {kind_text(h)} {'done' if h.state == 'done' else ''}".strip()
+        because(
+            h.portfolio, f"{kind_text(h)} {state_word('done') if h.state == 'done' else ''}".strip()
+        )
         for h in after.handoffs_recent
         if h.id in active_before
     ]
     old_phases = {p.name: p.phase for p in before.portfolios}
     sentences += [
-        f"{p.name} is {p.phase}"
+        _is(p.name, p.phase)
         for p in after.portfolios
         if p.phase in ("pending", "halted", "quarantined") and old_phases.get(p.name) != p.phase
     ]
     return sentences
+
+
+def _is(name: str, state: str) -> str:
+    return _("%(name)s is %(state)s") % {"name": name, "state": state_word(state)}

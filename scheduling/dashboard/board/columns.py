@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from scheduling.dashboard.board.cards import Card, Message
 from scheduling.dashboard.handoff_steps import state_text
 from scheduling.dashboard.whatif import is_stale, loss_tag
 from scheduling.observe.localized_reason import localized_reason
-from scheduling.presentation.formatting import clock, counted, places
+from scheduling.presentation.formatting import because, clock, joined, places, whole
+from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
@@ -51,8 +53,10 @@ class Column:
 
     @property
     def load_text(self) -> str:
-        text = f"load {places(self.load)} of {places(self.node.capacity)}"
-        return f"{text}, {places(self.held)} of it reserved by handoffs" if self.held else text
+        figures = {"load": places(self.load), "all": places(self.node.capacity)}
+        text = _("load %(load)s of %(all)s") % figures
+        held = _("%(held)s of it reserved by handoffs") % {"held": places(self.held)}
+        return joined([text, held]) if self.held else text
 
     @property
     def cpu(self) -> Any:
@@ -79,8 +83,9 @@ def build_slot(portfolio: PortfolioView) -> ReservedSlot:
     handoff = portfolio.handoff
     assert handoff is not None
     state = state_text(handoff.state)
-    text = f"from {handoff.source_node}, {state}" if handoff.source_node else f"place, {state}"
-    return ReservedSlot(portfolio.name, portfolio.weight, text)
+    source = {"node": handoff.source_node}
+    what = _("from %(node)s") % source if handoff.source_node else state_word("place")
+    return ReservedSlot(portfolio.name, portfolio.weight, joined([what, state]))
 
 
 def build_column(
@@ -125,18 +130,19 @@ def lease_level(node: NodeView) -> str:
 
 def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> Message | None:
     if status == "lost":
-        since = f"lost since {clock(node.status_since)}"  # before its reason was stored
+        # Before its reason was stored.
+        since = _("lost since %(at)s") % {"at": clock(node.status_since)}
         return Message(localized_reason(node) or since, "i-warn", "bad")
     if status == "suspect":
         return Message(localized_reason(node), "i-warn", "warn")
     if status == "left":
-        return Message(f"left at {clock(node.status_since)}", "i-warn", "warn")
+        return Message(_("left at %(at)s") % {"at": clock(node.status_since)}, "i-warn", "warn")
     if status == "draining":
         if node.leaving and not node.draining:
-            return Message("its daemon is shutting down", "i-swap", "info")
-        text = f"drain by {node.drain_actor}" if node.drain_actor else "drain"
-        text = f"{text}: {node.drain_reason}" if node.drain_reason else text
-        return Message(text, "i-swap", "info")
+            return Message(_("its daemon is shutting down"), "i-swap", "info")
+        by = {"by": node.drain_actor, "why": ""}
+        text = _("drain by %(by)s%(why)s") % by if node.drain_actor else _("drain")
+        return Message(because(text, node.drain_reason), "i-swap", "info")
     if fleet.halts and not cards:
         return Message(_("halted: nothing runs here"), "i-power", "bad")
     return None
@@ -147,9 +153,10 @@ def _loss_line(node: NodeView, now: datetime) -> Message | None:
     if node.loss is None:
         return None
     absorbed = node.loss.absorbed
-    text = f"loss absorbed: {loss_tag(node.loss)}" if absorbed else loss_tag(node.loss)
+    text = because(_("loss absorbed"), loss_tag(node.loss)) if absorbed else loss_tag(node.loss)
     if is_stale(node.loss.as_of, now):
-        return Message(f"{text}, as of {clock(node.loss.as_of)}", "i-ask", "muted")
+        at = _("as of %(at)s") % {"at": clock(node.loss.as_of)}
+        return Message(joined([text, at]), "i-ask", "muted")
     return Message(text, "i-check" if absorbed else "i-warn", "ok" if absorbed else "warn")
 
 
@@ -160,19 +167,32 @@ def _lost_note(waiting: int, loss: NodeLossView | None) -> str:
     if ran is None:  # lost before the number was stored
         ran = moved + waiting
     if not ran and not moved and not waiting:
-        return "It can no longer commit. It ran no portfolio."
+        return _("It can no longer commit. It ran no portfolio.")
     parts = []
-    if moved:
-        by = f" by {clock(loss.moved_at)}" if loss and loss.moved_at else ""
-        parts.append(f"{places(moved)} {_was(moved)} placed elsewhere{by}")
+    if moved and loss and loss.moved_at:
+        text = ngettext(
+            "%(number)s was placed elsewhere by %(at)s",
+            "%(number)s were placed elsewhere by %(at)s",
+            moved,
+        )
+        parts.append(text % {"number": whole(moved), "at": clock(loss.moved_at)})
+    elif moved:
+        text = ngettext(
+            "%(number)s was placed elsewhere", "%(number)s were placed elsewhere", moved
+        )
+        parts.append(text % {"number": whole(moved)})
     if waiting:
-        parts.append(f"{places(waiting)} {'waits' if waiting == 1 else 'wait'} to be placed")
+        text = ngettext("%(number)s waits to be placed", "%(number)s wait to be placed", waiting)
+        parts.append(text % {"number": whole(waiting)})
     others = ran - moved - waiting
     if others > 0:
-        parts.append(f"{places(others)} {_was(others)} stopped or deleted")
-    end = ":" if loss and loss.moves else "."
-    return f"It can no longer commit. It ran {counted(ran, 'portfolio')}: {', '.join(parts)}{end}"
-
-
-def _was(number: int) -> str:
-    return "was" if number == 1 else "were"
+        text = ngettext(
+            "%(number)s was stopped or deleted", "%(number)s were stopped or deleted", others
+        )
+        parts.append(text % {"number": whole(others)})
+    sentence = ngettext(
+        "It can no longer commit. It ran %(number)s portfolio: %(outcome)s",
+        "It can no longer commit. It ran %(number)s portfolios: %(outcome)s",
+        ran,
+    ) % {"number": whole(ran), "outcome": joined(parts)}
+    return sentence + (_(": ").rstrip() if loss and loss.moves else _("."))

@@ -16,6 +16,8 @@ from scheduling.dashboard.board.rows import (
     running_row,
     unassigned_row,
 )
+from scheduling.observe.localized_reason import localized_reason
+from scheduling.presentation.state_words import alert_word
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import FleetView, PortfolioView
@@ -67,24 +69,24 @@ class BoardPage:
     elsewhere: tuple[Card, ...] = ()  #: cards of portfolios that no column shows
 
 
-#: Alerts that columns, cards, unassigned rows and banners do not already show, with their labels.
-ALERT_LABELS = {
-    "revision_rejected": "revision rejected",
-    "roll_out_stopped": "roll-out stopped",
-    "verification_differs": "verification found a difference",
-    "no_open_node": "no node accepts portfolios",
-    "passes_stand": "no pass runs",
-    "commits_stand": "no commit succeeds",
-    "commits_vanished": "commits vanished",
-    "behind": "portfolios lag",
-    "orders_refused": "orders are refused",
-    "disk_full": "the disk is full or nearly full",
-    "snapshot_held": "a snapshot is held",
-    "partition_missing": "a partition is missing",
-    "table_growth": "the disk is filling up",
-    "archived_unverified": "records were archived unverified",
-    "feed_silent": "a feed is silent",
-}
+#: Alerts that columns, cards, unassigned rows and banners do not already show.
+SHOWN_ALERTS = (
+    "revision_rejected",
+    "roll_out_stopped",
+    "verification_differs",
+    "no_open_node",
+    "passes_stand",
+    "commits_stand",
+    "commits_vanished",
+    "behind",
+    "orders_refused",
+    "disk_full",
+    "snapshot_held",
+    "partition_missing",
+    "table_growth",
+    "archived_unverified",
+    "feed_silent",
+)
 
 
 def column_of(portfolio: PortfolioView) -> tuple[str | None, str | None]:
@@ -146,9 +148,9 @@ def build_board_page(fleet: FleetView, good_after_s: float = GOOD_AFTER_S) -> Bo
         counts=_fleet_counts(fleet, columns),
         first_in_trouble=in_trouble[0].node.name if in_trouble else "",
         alerts=tuple(
-            AlertNotice(alert.portfolio, ALERT_LABELS[alert.kind], alert.reason)
+            AlertNotice(alert.portfolio, alert_word(alert.kind), localized_reason(alert))
             for alert in fleet.alerts
-            if alert.kind in ALERT_LABELS
+            if alert.kind in SHOWN_ALERTS
         ),
         elsewhere=tuple(elsewhere),
     )

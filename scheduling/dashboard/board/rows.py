@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 from scheduling.dashboard.handoff_steps import (
     HandoffStep,
     build_steps,
@@ -15,7 +19,8 @@ from scheduling.dashboard.handoff_steps import (
     reason_text,
 )
 from scheduling.observe.localized_reason import localized_reason
-from scheduling.presentation.formatting import clock, counted
+from scheduling.presentation.formatting import clock, whole
+from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import HandoffView, PortfolioView
@@ -72,13 +77,14 @@ def unassigned_row(portfolio: PortfolioView, now: datetime) -> UnassignedRow:
     sentence = localized_reason(portfolio)
     if portfolio.handoff is not None:
         progress = progress_text(portfolio.handoff, now)
-        sentence = f"{sentence}; {progress}" if sentence else progress
+        sentence = f"{sentence}{_('; ')}{progress}" if sentence else progress
     elif not sentence:
-        sentence = f"waiting since {clock(portfolio.phase_since)} for the next pass."
+        since = {"at": clock(portfolio.phase_since)}
+        sentence = _("waiting since %(at)s for the next pass.") % since
     actions = _ACTIONS_BY_PHASE.get(portfolio.phase, ("stop",))
     return UnassignedRow(
         portfolio,
-        portfolio.phase.capitalize(),
+        capfirst(state_word(portfolio.phase)),
         sentence,
         actions if portfolio.handoff is None else (),
     )
@@ -107,11 +113,12 @@ def _loss_row(loss: NodeLossView) -> RecentRow:
     return RecentRow(
         at=loss.moved_at,
         name=loss.node,
-        kind_text=counted(loss.moved, "failover"),
+        kind_text=ngettext("%(number)s failover", "%(number)s failovers", loss.moved)
+        % {"number": whole(loss.moved)},
         pause_ms=loss.slowest_ms,
         tone="",
         source=loss.node,
-        target=", ".join(shown) + (f" and {more} more" if more else ""),
+        target=", ".join(shown) + (_(" and %(more)s more") % {"more": more} if more else ""),
         reason_text=localized_reason(loss),
         id=None,
         portfolio="",

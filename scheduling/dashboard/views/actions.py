@@ -11,7 +11,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.translation import get_language, gettext
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from scheduling import operations
@@ -20,6 +21,8 @@ from scheduling.dashboard.actions import (
     NODE_ACTIONS,
     PORTFOLIO_ACTIONS,
     dialog_lines,
+    outcome_of,
+    title_of,
 )
 from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
 from scheduling.dashboard.decorators import operator_required
@@ -50,7 +53,12 @@ def find_node(fleet: FleetView, name: str) -> NodeView | None:
 
 
 def _not_found(request: HttpRequest, what: str, name: str) -> HttpResponse:
-    return render_problem(request, 404, f"No such {what}", f"There is no {what} named {name}.")
+    title, sentence = {
+        "portfolio": (_("No such portfolio"), _("There is no portfolio named %(name)s.")),
+        "node": (_("No such node"), _("There is no node named %(name)s.")),
+        "action": (_("No such action"), _("There is no action named %(name)s.")),
+    }[what]
+    return render_problem(request, 404, title, sentence % {"name": name})
 
 
 def render_form(
@@ -102,21 +110,21 @@ def perform_action(
     The operation is called with `call_with`, by default with the name. Afterwards the browser goes
     to the address `then`, by default back.
     """
-    title = gettext(operation.title).format(name=name or "").strip()
+    title = title_of(operation, name)
     reason = request.POST.get("reason", "").strip()
     context |= {
         "action": operation,
-        "title": f"{title}?",
+        "title": f"{title}{_('?')}",
         "button": title,
         "command": operation.command.format(name=name),
         "lines": dialog_lines(operation, subject, context["fleet"]),
         "reason": reason,
-        "ticked": [option for option, _ in operation.options if request.POST.get(option)],
+        "ticked": [option for option, __ in operation.options if request.POST.get(option)],
     }
     if request.method != "POST":
         return render_form(request, template, context)
     arguments: dict[str, Any] = {
-        option: option in context["ticked"] for option, _ in operation.options
+        option: option in context["ticked"] for option, __ in operation.options
     }
     if operation.asks_reason:
         arguments["reason"] = reason
@@ -126,7 +134,7 @@ def perform_action(
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, template, context, refused.status)
-    done = gettext(operation.done).format(name=name) if operation.done else title
+    done = outcome_of(operation, name) if operation.done else title
     return succeed(request, done, then)
 
 
@@ -236,7 +244,9 @@ def _migrate(
     try:
         if not target:
             raise Refused(
-                "invalid", f"Choose the node that {portfolio.name} should run on.", status=400
+                "invalid",
+                _("Choose the node that %(name)s should run on.") % {"name": portfolio.name},
+                status=400,
             )
         operations.migrate(
             portfolio.name,
@@ -247,7 +257,8 @@ def _migrate(
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, template, context, refused.status)
-    return succeed(request, f"{portfolio.name} is moving to {target}.")
+    names = {"name": portfolio.name, "node": target}
+    return succeed(request, _("%(name)s is moving to %(node)s.") % names)
 
 
 def _reload(
@@ -258,7 +269,7 @@ def _reload(
     chosen = portfolio.revision if given is None else given
     context |= {
         "action": RELOAD,
-        "title": f"Reload {portfolio.name} to a revision",
+        "title": _("Reload %(name)s to a revision") % {"name": portfolio.name},
         "lines": dialog_lines(RELOAD, portfolio, context["fleet"])[1:],
         "revisions": revision_choices(portfolio, chosen),
         "chosen": chosen,
@@ -278,7 +289,8 @@ def _reload(
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, template, context, refused.status)
-    return succeed(request, f"{portfolio.name} is being reloaded to r{chosen}.")
+    names = {"name": portfolio.name, "number": chosen}
+    return succeed(request, _("%(name)s is being reloaded to r%(number)s.") % names)
 
 
 def _best_target(answers: list[Any]) -> Any:

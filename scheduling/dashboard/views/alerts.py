@@ -12,6 +12,7 @@ from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
+from scheduling.dashboard.actions import outcome_of
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.forms import AlertChannelForm
@@ -82,8 +83,10 @@ def incident(request: HttpRequest, number: int) -> HttpResponse:
     if alert is not None and alert.node is not None:
         found = newest_incident(alert.node.name, alert.opened_at)
     if found is None:
-        sentence = f"No loss of a node is known to have opened alert {number}."
-        return render_problem(request, 404, "No such incident", sentence)
+        sentence = _("No loss of a node is known to have opened alert %(number)s.") % {
+            "number": number
+        }
+        return render_problem(request, 404, _("No such incident"), sentence)
     return redirect("incident", found)
 
 
@@ -93,7 +96,9 @@ def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
     """Acknowledge an alert, with a note."""
     alert = Alert.objects.filter(pk=number).first()
     if alert is None:
-        return render_problem(request, 404, "No such alert", f"There is no alert {number}.")
+        return render_problem(
+            request, 404, _("No such alert"), _("There is no alert %(name)s.") % {"name": number}
+        )
     context = page_context(request, "alerts")
     return perform_action(request, registry.ACKNOWLEDGE_ALERT, alert, number, context)
 
@@ -113,7 +118,7 @@ def set_channel(request: HttpRequest) -> HttpResponse:
     def add(given: dict[str, Any]) -> HttpResponse:
         name, actor = given["name"], request.user.get_username()
         registry.ADD_ALERT_CHANNEL.call(name, given["address"], actor=actor)
-        return succeed(request, registry.ADD_ALERT_CHANNEL.outcome(name))
+        return succeed(request, outcome_of(registry.ADD_ALERT_CHANNEL, name))
 
     return submit_form(request, FIELDS_FORM, context, AlertChannelForm(posted(request)), add)
 
@@ -126,9 +131,19 @@ def channel_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         each.verb: each for each in (registry.TEST_ALERT_CHANNEL, registry.REMOVE_ALERT_CHANNEL)
     }
     if verb not in actions:
-        return render_problem(request, 404, "No such action", f"There is no action named {verb}.")
+        return render_problem(
+            request,
+            404,
+            _("No such action"),
+            _("There is no action named %(name)s.") % {"name": verb},
+        )
     channel = AlertChannel.objects.filter(name=name).first()
     if channel is None:
-        return render_problem(request, 404, "No such channel", f"There is no channel named {name}.")
+        return render_problem(
+            request,
+            404,
+            _("No such channel"),
+            _("There is no channel named %(name)s.") % {"name": name},
+        )
     context = page_context(request, "alerts")
     return perform_action(request, actions[verb], channel, name, context, then=reverse("alerts"))

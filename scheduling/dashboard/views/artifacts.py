@@ -13,6 +13,7 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -46,7 +47,7 @@ def _bounded_upload(view: View) -> View:
         try:
             return checked(request, *args, **kwargs)
         except RequestDataTooBig as error:
-            return render_problem(request, 413, "The files are too large", str(error))
+            return render_problem(request, 413, _("The files are too large"), str(error))
 
     return bounded
 
@@ -66,7 +67,7 @@ def _upload(request: HttpRequest) -> HttpResponse:
     context = page_context(request, "artifacts")
     wheel, lock = request.FILES.get("wheel"), request.FILES.get("lock")
     if wheel is None:
-        context["refused"] = "Choose the wheel that `uv build --wheel` wrote into dist/."
+        context["refused"] = _("Choose the wheel that `uv build --wheel` wrote into dist/.")
         return _render_list(request, context, 400)
     try:
         text = lock.read().decode() if lock is not None else ""
@@ -74,13 +75,13 @@ def _upload(request: HttpRequest) -> HttpResponse:
             str(wheel.name), wheel.read(), text, actor=request.user.get_username()
         )
     except UnicodeDecodeError:
-        context["refused"] = f"{lock} is not a text file."
+        context["refused"] = _("%(name)s is not a text file.") % {"name": lock}
         return _render_list(request, context, 400)
     except Refused as refused:
         context["refused"] = refused.message
         return _render_list(request, context, refused.status)
-    was = "was added" if added.is_new else "was there already"
-    messages.success(request, f"{added.artifact} {was}.")
+    text = _("%(name)s was added.") if added.is_new else _("%(name)s was there already.")
+    messages.success(request, text % {"name": added.artifact})
     return redirect("artifact", added.artifact.sha256)
 
 
@@ -116,7 +117,7 @@ def artifact(request: HttpRequest, sha256: str) -> HttpResponse:
     try:
         shown = present_artifact(sha256)
     except Refused as missing:
-        return render_problem(request, 404, "No such artifact", missing.message)
+        return render_problem(request, 404, _("No such artifact"), missing.message)
     context = page_context(request, "artifacts") | {
         "artifact": shown,
         "strategies": [_strategy(row) for row in shown.strategies.all()],
@@ -138,7 +139,7 @@ def _strategy(row: Any) -> dict[str, Any]:
         {
             "name": name,
             "kind": _kind(schema),
-            "default": "required" if name in needed else json.dumps(schema.get("default")),
+            "default": _("required") if name in needed else json.dumps(schema.get("default")),
         }
         for name, schema in properties(row.schema).items()
         if isinstance(schema, dict)
@@ -148,9 +149,9 @@ def _strategy(row: Any) -> dict[str, Any]:
 
 def _kind(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        return " or ".join(_kind(each) for each in schema["anyOf"] if isinstance(each, dict))
+        return _(" or ").join(_kind(each) for each in schema["anyOf"] if isinstance(each, dict))
     if "enum" in schema:
-        return "one of " + ", ".join(map(str, schema["enum"]))
+        return _("one of %(values)s") % {"values": ", ".join(map(str, schema["enum"]))}
     kind = schema.get("format") or schema.get("type") or "object"
     return str(kind)
 
@@ -162,6 +163,6 @@ def delete_artifact(request: HttpRequest, sha256: str) -> HttpResponse:
     try:
         shown = present_artifact(sha256)
     except Refused as missing:
-        return render_problem(request, 404, "No such artifact", missing.message)
+        return render_problem(request, 404, _("No such artifact"), missing.message)
     context = page_context(request, "artifacts")
     return perform_action(request, registry.DELETE_ARTIFACT, shown, shown.sha256[:12], context)

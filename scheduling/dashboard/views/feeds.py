@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.context import page_context, render_page, render_problem
@@ -29,7 +30,9 @@ def feed(request: HttpRequest, name: str) -> HttpResponse:
     """Show one feed: head, rate, silence, the lag of each node, gaps and the newest records."""
     found = read_feeds(name)
     if not found:
-        return render_problem(request, 404, "No such feed", f"There is no feed named {name}.")
+        return render_problem(
+            request, 404, _("No such feed"), _("There is no feed named %(name)s.") % {"name": name}
+        )
     unread = ""
     try:
         events = newest_events(name, SEARCHED_FOR_GAPS)

@@ -7,9 +7,12 @@ import re
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from scheduling import operations
+from scheduling.dashboard.actions import outcome_of
 from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.views.actions import perform_action, render_form
@@ -17,7 +20,7 @@ from scheduling.errors import NotFound, Refused
 from scheduling.observe.fleet_view import FleetView
 from scheduling.observe.halts import read_halt
 from scheduling.operations.registry import HALT_ALL, UNDO_HALT
-from scheduling.presentation.formatting import counted
+from scheduling.presentation.formatting import whole
 
 CONFIRMATION = re.compile(r"halt (\d{1,6})")
 
@@ -50,9 +53,11 @@ def halt(request: HttpRequest) -> HttpResponse:
     try:
         confirmed = CONFIRMATION.fullmatch(typed)
         if confirmed is None:
-            raise Refused("invalid", f"Type halt {running} to confirm.", status=400)
+            raise Refused(
+                "invalid", _("Type halt %(running)s to confirm.") % {"running": running}, status=400
+            )
         if not reason:
-            raise Refused("invalid", "Give a reason; the audit log keeps it.", status=400)
+            raise Refused("invalid", _("Give a reason; the audit log keeps it."), status=400)
         done = operations.halt_all(
             actor=request.user.get_username(), reason=reason, expect_running=int(confirmed[1])
         )
@@ -64,7 +69,7 @@ def halt(request: HttpRequest) -> HttpResponse:
         return render_form(request, template, context, refused.status)
     address = reverse("board") if done.halt is None else reverse("halted", args=[done.halt])
     if wants_dialog(request):
-        return JsonResponse({"message": HALT_ALL.done, "redirect": address})
+        return JsonResponse({"message": outcome_of(HALT_ALL), "redirect": address})
     return redirect(address)
 
 
@@ -75,14 +80,16 @@ def halted(request: HttpRequest, number: int) -> HttpResponse:
     try:
         halt_view, outcome = read_halt(number)
     except NotFound as missing:
-        return render_problem(request, 404, "No such halt", missing.message)
+        return render_problem(request, 404, _("No such halt"), missing.message)
     context = page_context(request, "board") | {"halt": halt_view, "outcome": outcome}
     return render_page(request, "dashboard/halted.html", context)
 
 
 def _title(running: int) -> str:
-    every = "" if running == 1 else "all "
-    return f"Stop {every}{counted(running, 'portfolio')} now?"
+    text = ngettext(
+        "Stop %(number)s portfolio now?", "Stop all %(number)s portfolios now?", running
+    )
+    return text % {"number": whole(running)}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -90,7 +97,7 @@ def _title(running: int) -> str:
 def undo(request: HttpRequest, number: int) -> HttpResponse:
     """Start the portfolios that the halt still keeps stopped."""
     try:
-        halt_view, _ = read_halt(number)
+        halt_view, __ = read_halt(number)
     except NotFound as missing:
-        return render_problem(request, 404, "No such halt", missing.message)
+        return render_problem(request, 404, _("No such halt"), missing.message)
     return perform_action(request, UNDO_HALT, halt_view, number, page_context(request, "board"))

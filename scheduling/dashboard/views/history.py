@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.context import page_context, render_page, render_problem
@@ -145,7 +146,12 @@ def handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
         .first()
     )
     if row is None:
-        return render_problem(request, 404, "No such handoff", f"There is no handoff {handoff_id}.")
+        return render_problem(
+            request,
+            404,
+            _("No such handoff"),
+            _("There is no handoff %(name)s.") % {"name": handoff_id},
+        )
     context = page_context(request, "handoffs")
     context |= {
         "handoff": row,

@@ -7,6 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.context import page_context, render_page, render_problem
@@ -53,7 +54,7 @@ def incident(request: HttpRequest, number: int) -> HttpResponse:
     try:
         shown, outages = read_incident(number)
     except NotFound as missing:
-        return render_problem(request, 404, "No such incident", missing.message)
+        return render_problem(request, 404, _("No such incident"), missing.message)
     document = incident_details(shown, outages)
     context = page_context(request, "handoffs")
     context |= {
@@ -71,7 +72,7 @@ def export(request: HttpRequest, number: int, form: str) -> HttpResponse:
     try:
         document: dict[str, Any] = incident_details(*read_incident(number))
     except NotFound as missing:
-        return render_problem(request, 404, "No such incident", missing.message)
+        return render_problem(request, 404, _("No such incident"), missing.message)
     name = f"incident-{number}.{form}"
     headers = {
         "Cache-Control": "private, no-store",
@@ -89,7 +90,9 @@ def of_node(request: HttpRequest, name: str) -> HttpResponse:
     """Go to the newest incident of the node."""
     number = newest_incident(name)
     if number is None:
-        return render_problem(request, 404, "No such incident", f"{name} was never lost.")
+        return render_problem(
+            request, 404, _("No such incident"), _("%(name)s was never lost.") % {"name": name}
+        )
     return redirect("incident", number)
 
 
@@ -102,6 +105,8 @@ def of_handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
     if row is not None and row.kind == "failover" and row.source_node is not None:
         number = newest_incident(row.source_node.name, row.requested_at)
     if number is None:
-        sentence = f"No loss of a node is known to have caused handoff {handoff_id}."
-        return render_problem(request, 404, "No such incident", sentence)
+        sentence = _("No loss of a node is known to have caused handoff %(number)s.") % {
+            "number": handoff_id
+        }
+        return render_problem(request, 404, _("No such incident"), sentence)
     return redirect("incident", number)

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
+from scheduling.dashboard.actions import outcome_of, title_of
 from scheduling.dashboard.board.columns import display_status, lease_level
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import operator_required, viewer_required
@@ -92,7 +93,9 @@ def _shown(fleet: FleetView, name: str) -> NodeView | None:
 
 
 def _no_node(request: HttpRequest, name: str) -> HttpResponse:
-    return render_problem(request, 404, "No such node", f"There is no node named {name}.")
+    return render_problem(
+        request, 404, _("No such node"), _("There is no node named %(name)s.") % {"name": name}
+    )
 
 
 def _newest_handoffs(node_id: int) -> list[Handoff]:
@@ -198,7 +201,7 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
     def replace_labels(given: dict[str, Any]) -> HttpResponse:
         actor = request.user.get_username()
         registry.LABEL_NODE.call(name, given["labels"], actor=actor, reason=given["reason"])
-        return succeed(request, registry.LABEL_NODE.outcome(name))
+        return succeed(request, outcome_of(registry.LABEL_NODE, name))
 
     return submit_form(request, "dashboard/parts/labels_form.html", context, form, replace_labels)
 
@@ -215,7 +218,7 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
         "action": registry.ISSUE_NODE_TOKEN,
         "node": shown,
         "wide_fields": (),
-        "title": registry.ISSUE_NODE_TOKEN.summary(name) if name else _("Add a node"),
+        "title": title_of(registry.ISSUE_NODE_TOKEN, name) if name else _("Add a node"),
         "button": _("Create the token"),
     }
 
@@ -258,8 +261,8 @@ def revoke_token(request: HttpRequest, name: str, number: int) -> HttpResponse:
     token = NodeToken.objects.select_related("node").filter(pk=number, node__name=name).first()
     if token is None:
         missing = NotFound("token of a node", str(number))
-        return render_problem(request, 404, "No such token", missing.message)
-    what = f"token {token.name or token.pk} of {name}"
+        return render_problem(request, 404, _("No such token"), missing.message)
+    what = _("token %(token)s of %(name)s") % {"token": token.name or token.pk, "name": name}
     return perform_action(
         request, registry.REVOKE_TOKEN, token, what, page_context(request, "nodes"), call_with=token
     )

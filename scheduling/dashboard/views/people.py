@@ -77,7 +77,9 @@ def person_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
     """Change the role of a user, deactivate or activate it, or give it a link for a password."""
     user = User.objects.filter(pk=number, is_superuser=False).first()
     if user is None:
-        return render_problem(request, 404, "No such user", f"There is no user {number}.")
+        return render_problem(
+            request, 404, _("No such user"), _("There is no user %(name)s.") % {"name": number}
+        )
     context, name = page_context(request, "people"), user.get_username()
     if verb == "password":
         context |= {"action": registry.RESET_PASSWORD, "title": name}
@@ -94,7 +96,12 @@ def person_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
         return _show_link(request, user, context)
     operation = ACTIONS.get(verb)
     if operation is None:
-        return render_problem(request, 404, "No such action", f"There is no action named {verb}.")
+        return render_problem(
+            request,
+            404,
+            _("No such action"),
+            _("There is no action named %(name)s.") % {"name": verb},
+        )
     return perform_action(request, operation, user, name, context, then=reverse("people"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from portfolios.artifacts.catalog import find_strategy
@@ -69,7 +70,10 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
     shown = find_portfolio(context["fleet"], name)
     if shown is None:
         return render_problem(
-            request, 404, "No such portfolio", f"There is no portfolio named {name}."
+            request,
+            404,
+            _("No such portfolio"),
+            _("There is no portfolio named %(name)s.") % {"name": name},
         )
     range_name, since = _since(request)
     status = request.GET.get("status", "")
@@ -99,7 +103,8 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
         ),
         "revisions": revision_page,
         "newest_revision": revisions.values_list("number", flat=True).first(),
-        "revisions_older": f"{max(revisions.count() - int(revision_page.older or 0), 0)} older",
+        "revisions_older": _("%(number)s older")
+        % {"number": max(revisions.count() - int(revision_page.older or 0), 0)},
         "verification": newest_verification(shown.id, name),
         "log": read_log(shown.id),
         "limits": shown_limits(shown.limits or {}),
@@ -147,9 +152,12 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
     shown = find_portfolio(fleet, name)
     if shown is None:
         return render_problem(
-            request, 404, "No such portfolio", f"There is no portfolio named {name}."
+            request,
+            404,
+            _("No such portfolio"),
+            _("There is no portfolio named %(name)s.") % {"name": name},
         )
-    _, since = _since(request)
+    __, since = _since(request)
     points = _equity(shown.id, since)
     handoffs = Handoff.objects.filter(portfolio_id=shown.id, finished_at__isnull=False)
     tenures = Tenure.objects.filter(portfolio_id=shown.id, node__isnull=False)

@@ -10,6 +10,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_http_methods
 
 from portfolios.feed_registration import feed_symbols
@@ -94,7 +95,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     try:
         base = EditBase.from_token(request.POST.get("base", ""))
     except Refused:
-        context["refused"] = UNKNOWN_BASE
+        context["refused"] = _(UNKNOWN_BASE)
         return _show_edit(request, current, context, 400)
     context["base"] = base.token
     # The values that the form showed, not those of now: what it did not change stays as it is.
@@ -241,11 +242,16 @@ def _show_refusal(request: HttpRequest, refused: Refused, context: dict[str, Any
 
 
 def _unknown(request: HttpRequest, name: str) -> HttpResponse:
-    return render_problem(request, 404, "No such portfolio", f"There is no portfolio named {name}.")
+    return render_problem(
+        request,
+        404,
+        _("No such portfolio"),
+        _("There is no portfolio named %(name)s.") % {"name": name},
+    )
 
 
 #: A form of an older release, or a request that no form sent.
-UNKNOWN_BASE = (
+UNKNOWN_BASE = gettext_noop(
     "The form does not say which values it was opened with, so it cannot be told whether somebody "
     "else has changed them since. Your input is kept: check every field and save again."
 )

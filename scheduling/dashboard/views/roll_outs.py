@@ -7,6 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from scheduling import operations
@@ -49,7 +50,7 @@ def roll_out(request: HttpRequest, number: int) -> HttpResponse:
     try:
         shown = read_roll_out(number)
     except NotFound as missing:
-        return render_problem(request, 404, "No such roll-out", missing.message)
+        return render_problem(request, 404, _("No such roll-out"), missing.message)
     context = page_context(request, "artifacts") | {
         "roll_out": shown,
         "table_page": page_by_offset(shown.items, request.GET, "from", ROWS),
@@ -81,7 +82,8 @@ def begin_roll_out(request: HttpRequest) -> HttpResponse:
         )
         address = reverse("roll-out", args=[begun.id])
         if wants_dialog(request):
-            message = f"Roll-out {begun.id} of {begun.artifact} begins with its canary."
+            figures = {"number": begun.id, "artifact": begun.artifact}
+            message = _("Roll-out %(number)s of %(artifact)s begins with its canary.") % figures
             return JsonResponse({"message": message, "redirect": address})
         return redirect(address)
 
@@ -94,9 +96,14 @@ def roll_out_action(request: HttpRequest, number: int, verb: str) -> HttpRespons
     """Stop a roll-out, or take it back."""
     operation = ROLL_OUT_ACTIONS.get(verb)
     if operation is None:
-        return render_problem(request, 404, "No such action", f"There is no action named {verb}.")
+        return render_problem(
+            request,
+            404,
+            _("No such action"),
+            _("There is no action named %(name)s.") % {"name": verb},
+        )
     try:
         shown = read_roll_out(number)
     except NotFound as missing:
-        return render_problem(request, 404, "No such roll-out", missing.message)
+        return render_problem(request, 404, _("No such roll-out"), missing.message)
     return perform_action(request, operation, shown, number, page_context(request, "artifacts"))

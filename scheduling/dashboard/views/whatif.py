@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from scheduling.dashboard import whatif
@@ -24,7 +25,7 @@ def what_if(request: HttpRequest) -> HttpResponse:
         scenario = scenario_of(*(request.GET.getlist(name) for name in SCENARIO_PARAMETERS))
         document = dry_run(scenario)
     except Refused as refused:
-        return render_problem(request, refused.status, "Invalid scenario", refused.message)
+        return render_problem(request, refused.status, _("Invalid scenario"), refused.message)
     context = page_context(request, "what-if")
     fleet = context["fleet"]
     steps = [_step(step, document) for step in (*document["place"], *document["move"])]

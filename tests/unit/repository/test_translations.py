@@ -6,14 +6,13 @@ import ast
 import gettext
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from django.utils.translation.template import templatize
 
 from ginkgo_site.env import CHECKOUT
 
-CATALOG = CHECKOUT / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.mo"
+CATALOGS = CHECKOUT / "locale" / "zh_Hans" / "LC_MESSAGES"
 #: What Django itself translates.
 OF_DJANGO = {"Cancel", "Home", "No, take me back"}
 #: A call of a translating function with one text, in Python or in what `templatize` makes.
@@ -24,7 +23,7 @@ FIGURE = re.compile(r"%\((\w+)\)s")
 
 
 def texts_of_templates() -> Iterator[str]:
-    for path in (CHECKOUT / "templates" / "dashboard").rglob("*.html"):
+    for path in (CHECKOUT / "templates").rglob("*.html"):
         for found in CALLED.finditer(templatize(path.read_text(), origin=str(path))):
             yield ast.literal_eval(found[1])
 
@@ -42,7 +41,13 @@ def texts_of_modules() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def chinese() -> gettext.GNUTranslations:
-    with Path(CATALOG).open("rb") as file:
+    with (CATALOGS / "django.mo").open("rb") as file:
+        return gettext.GNUTranslations(file)
+
+
+@pytest.fixture(scope="module")
+def chinese_of_scripts() -> gettext.GNUTranslations:
+    with (CATALOGS / "djangojs.mo").open("rb") as file:
         return gettext.GNUTranslations(file)
 
 
@@ -56,4 +61,56 @@ def test_every_text_has_a_chinese_translation(chinese: gettext.GNUTranslations) 
 def test_translations_have_the_same_figures(chinese: gettext.GNUTranslations) -> None:
     for text in {*texts_of_templates(), *texts_of_modules()} - OF_DJANGO:
         translated = chinese.gettext(text)
+        assert sorted(FIGURE.findall(text)) == sorted(FIGURE.findall(translated)), text
+
+
+#: Text between the tags of a template, and attributes that people read.
+TEMPLATE_TAGS = re.compile(r"{%.*?%}|{{.*?}}|{#.*?#}", re.DOTALL)
+TRANSLATED = re.compile(
+    r"{% blocktranslate.*?endblocktranslate %}|{% comment %}.*?{% endcomment %}", re.DOTALL
+)
+NOT_PROSE = re.compile(r"<(code|script|style|pre|kbd|svg)\b.*?</\1>|<!DOCTYPE html>", re.DOTALL)
+READ_ATTRIBUTE = re.compile(r'\b(?:aria-label|title|placeholder|alt)="([^"{]*[A-Za-z]{2}[^"{]*)"')
+WORD = re.compile(r"[A-Za-z][A-Za-z']+")
+#: The same in every language.
+NAMES = {
+    *("Ginkgo", "Webhook", "English", "Python", "UTC", "CSV", "JSON", "NODE"),
+    *("cpu", "ioc", "pid", "seq", "sha", "nbsp", "amp"),
+}
+EXAMPLES = {"node-2, node-5", "node-4", "8:gpu=yes", "2026-01-31T14:30", "2026-01-31"}
+#: The report of `manage.py backtest`, a file of its own.
+ENGLISH = {"backtest/page.html"}
+
+
+def words_without_translation(source: str) -> Iterator[str]:
+    """Yield the words of a template that every reader sees in English."""
+    source = source.replace("__name__", "")
+    source = NOT_PROSE.sub("", TEMPLATE_TAGS.sub("", TRANSLATED.sub("", source)))
+    shown = [text for text in READ_ATTRIBUTE.findall(source) if text not in EXAMPLES]
+    for text in (re.sub(r"<[^>]*>", " ", source), *shown):
+        yield from (word for word in WORD.findall(text) if word not in NAMES)
+
+
+def test_templates_have_no_text_outside_of_a_translation() -> None:
+    templates = CHECKOUT / "templates"
+    found = {
+        str(path.relative_to(templates)): words
+        for path in templates.rglob("*.html")
+        if (words := list(words_without_translation(path.read_text())))
+    }
+    assert {path: words for path, words in found.items() if path not in ENGLISH} == {}
+
+
+CALLED_IN_SCRIPT = re.compile(r'\bgettext\(\s*"((?:[^"\\]|\\.)*)"')
+
+
+def test_texts_of_scripts_have_a_chinese_translation(
+    chinese_of_scripts: gettext.GNUTranslations,
+) -> None:
+    scripts = (CHECKOUT / "ginkgo_site" / "static" / "dashboard").glob("*.js")
+    texts = {text for path in scripts for text in CALLED_IN_SCRIPT.findall(path.read_text())}
+    assert "Stale since %(at)s" in texts
+    assert sorted(t for t in texts if chinese_of_scripts.gettext(t) == t) == []
+    for text in texts:
+        translated = chinese_of_scripts.gettext(text)
         assert sorted(FIGURE.findall(text)) == sorted(FIGURE.findall(translated)), text
