@@ -232,7 +232,7 @@ def test_the_what_if_page_shows_the_api_answer(
 def test_the_time_without_owner_is_unlimited_without_a_place(
     page: Client, fleet: list[FakeNode]
 ) -> None:
-    assert "; 2 until there is room<" in shown(page, "?lose=node-1")
+    assert "· 2 until there is room<" in shown(page, "?lose=node-1")
     alone = re.search(
         r"<dt>Without an owner</dt><dd>(.*?)</dd>", shown(page, "?lose=node-2,node-1")
     )
