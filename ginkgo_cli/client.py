@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import ssl
+import sys
+import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
@@ -15,6 +20,11 @@ if TYPE_CHECKING:
 
 LIMIT_S = 20.0
 NOT_FOUND = 404
+#: For so long after its first failure a request is repeated. A server whose process ended in the
+#: middle of a request lets a repeat act after 30 s.
+REPEAT_FOR_S = 45.0
+#: Before a repeat, if the server does not say when.
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 5.0
 
 
 class Failed(Exception):
@@ -23,6 +33,11 @@ class Failed(Exception):
     def __init__(self, sentence: str, problem: dict[str, Any] | None = None) -> None:
         super().__init__(sentence)
         self.problem = problem or {}
+
+    @property
+    def code(self) -> str:
+        """Return the code of the API's document, empty without one."""
+        return str(self.problem.get("code", ""))
 
 
 class Client:
@@ -60,6 +75,12 @@ class Client:
             page = self._ask("GET", page["next"])
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Return the answer. An action that was not answered is repeated under the same key, so
+        that it acts once.
+
+        If the server cannot be reached at the first try, nothing was sent and nothing is repeated:
+        its address may be wrong.
+        """
         request = urllib.request.Request(
             urljoin(f"{self.access.server}/api/", path),
             method=method,
@@ -72,18 +93,61 @@ class Client:
         )
         if not request.full_url.startswith(f"{self.access.server}/"):
             raise Failed(f"The server sent an address of another server: {request.full_url}.")
+        if method == "GET":
+            return self._answer(request)
+        request.add_header("Idempotency-Key", str(uuid.uuid4()))
+        until, wait_s = None, FIRST_WAIT_S
+        while True:
+            try:
+                return self._answer(request)
+            except Unanswered as failed:
+                now = time.monotonic()
+                until = until or (now + REPEAT_FOR_S if failed.was_sent else now)
+                pause_s = failed.after_s or wait_s
+                if now + pause_s > until:
+                    raise
+                sys.stderr.write(f"{failed} It is repeated, and acts once.\n")
+                time.sleep(pause_s)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _answer(self, request: urllib.request.Request) -> Any:
+        """Send a request once. Raise Unanswered if a repeat may help, another Failed if not."""
         try:
             with urllib.request.urlopen(request, timeout=LIMIT_S, context=self._context) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            raise _refused(error) from None
-        except (OSError, ValueError) as error:
+            failed = _refused(error)
+            if error.code in (502, 503, 504) or failed.code == "request_in_progress":
+                failed = Unanswered(str(failed), failed.problem, after_s=_retry_after(error))
+            raise failed from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
             cause = getattr(error, "reason", error)
-            raise Failed(
-                f"{self.access.server} does not answer: {cause}. Whether it has acted is not known."
-                if method == "POST"
-                else f"{self.access.server} does not answer: {cause}."
-            ) from None
+            sentence = f"{self.access.server} does not answer: {cause or type(cause).__name__}."
+            sent = not isinstance(cause, ConnectionRefusedError | socket.gaierror | ssl.SSLError)
+            if sent and request.get_method() != "GET":
+                sentence += " Whether it has acted is not known."
+            raise Unanswered(sentence, was_sent=sent) from None
+
+
+class Unanswered(Failed):
+    """The request has no answer yet; a repeat may get one, after `after_s` seconds if known."""
+
+    def __init__(
+        self,
+        sentence: str,
+        problem: dict[str, Any] | None = None,
+        *,
+        was_sent: bool = True,
+        after_s: float | None = None,
+    ) -> None:
+        super().__init__(sentence, problem)
+        self.was_sent, self.after_s = was_sent, after_s
+
+
+def _retry_after(error: urllib.error.HTTPError) -> float | None:
+    """Return the seconds of Retry-After, None without it."""
+    given = error.headers.get("Retry-After", "")
+    return float(given) if given.isascii() and given.isdigit() else None
 
 
 def _refused(error: urllib.error.HTTPError) -> Failed:

@@ -25,6 +25,7 @@ from portfolios.retention.kinds import DAY_S
 from scheduling.db.transaction import Transaction, execute
 from scheduling.enact.alert_messages import prune_alert_messages
 from scheduling.enact.feed_records import drop_due, drop_orphans, forget_appends
+from scheduling.enact.idempotency import prune_keys
 from scheduling.enact.portfolio_log import prune_log_lines
 from scheduling.enact.prune import (
     prune_alerts,
@@ -66,6 +67,7 @@ def delete_rows(until: float) -> int:
         lambda: prune_roll_outs(keep_s),
         prune_verifications,
         prune_gateways,
+        prune_keys,
         _drop_feed_records,
         drop_orphans,
         forget_appends,

@@ -18,23 +18,20 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
-from rest_framework.views import APIView
 
 from portfolios.models import Portfolio
 from portfolios.text import quoted
 from scheduling.api.authentication import BearerAuthentication
 from scheduling.api.error_handlers import exception_handler
+from scheduling.api.idempotency import ActsOncePerKey
 from scheduling.api.pagination import NewestFirst
 from scheduling.api.parsers import StrictJSONParser
 from scheduling.api.throttling import ReadThrottle, WriteThrottle
 from scheduling.errors import Invalid, NotFound
 from scheduling.permissions import ViewersReadOperatorsAct, may_act
 
-#: Parameters that every list takes, and the framework's `format`.
-LIST_PARAMETERS = frozenset({"limit", "cursor", "format"})
 
-
-class ApiView(APIView):
+class ApiView(ActsOncePerKey):
     """A view: viewers read, operators act, errors are problem documents."""
 
     authentication_classes: Sequence[type[BaseAuthentication]] = (
@@ -46,6 +43,14 @@ class ApiView(APIView):
     renderer_classes = (JSONRenderer,)
     parser_classes: Sequence[type[BaseParser]] = (StrictJSONParser,)
     http_method_names: Sequence[str] = ("get", "head", "post", "patch", "delete")
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse who may not, then query parameters that are not described."""
+        super().initial(request, *args, **kwargs)
+        act = getattr(self, str(request.method).lower(), None)
+        known = getattr(act, "known_parameters", None)
+        if known is not None:
+            _refuse_unknown_parameters(request, known)
 
     def get_exception_handler(self) -> Callable[..., HttpResponse]:
         """Return the handler that makes problem documents."""
@@ -90,7 +95,6 @@ class TableView(ApiView):
 
     def get(self, request: Request, **path: Any) -> Response:
         """Return one page. One statement for the page, whatever its size."""
-        refuse_unknown_parameters(request, self.filters.base_filters.keys())
         found = self.filters(request.query_params, queryset=self.rows(**path), request=request)
         if not found.is_valid():
             raise Invalid(form_errors(found.form))
@@ -118,18 +122,14 @@ def read_choice(request: Request, name: str, choices: Collection[str]) -> str | 
     return value
 
 
-def refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
+def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
     """Raise Invalid for an unknown query parameter. Ignoring a mistyped filter would return
     everything."""
-    allowed = LIST_PARAMETERS | set(known)
+    said = f"known parameters: {', '.join(sorted(known))}" if known else "there are none here"
     errors = [
-        {
-            "field": name,
-            "code": "unknown_field",
-            "message": f"is unknown; known parameters: {', '.join(sorted(allowed - {'format'}))}",
-        }
+        {"field": name, "code": "unknown_field", "message": f"is unknown; {said}"}
         for name in request.query_params
-        if name not in allowed
+        if name not in known and name != "format"  # the framework's, for all
     ]
     if errors:
         raise Invalid(errors)

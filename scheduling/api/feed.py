@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from portfolios.feed_registration import current_head
 from portfolios.feeds import feed_names, open_feed
 from portfolios.runtime.events import Event
-from scheduling.api.base import ApiView, refuse_unknown_parameters
+from scheduling.api.base import ApiView
 from scheduling.api.openapi import described, query
 from scheduling.api.pagination import read_int, read_limit
 from scheduling.operations.feeds import find_feed
@@ -39,7 +39,6 @@ class FeedEvents(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Return the events of [from, from + limit), up to the head."""
-        refuse_unknown_parameters(request, ("from", "feed"))
         limit = read_limit(request, highest=HIGHEST_FEED_LIMIT)
         name = request.query_params.get("feed", "")
         recorded = name not in ("", *feed_names())

@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from scheduling.api.base import ApiView, refuse_unknown_parameters
+from scheduling.api.base import ApiView
 from scheduling.api.openapi import described
 from scheduling.decide.reasons import reason_document
 from scheduling.decide.types import Reason
@@ -54,7 +54,6 @@ class ScheduleResilience(ApiView):
     @described(ResilienceDocument, summary="The node-loss forecast")
     def get(self, request: Request) -> Response:
         """Return the stored forecast; `schedule/plan/?lose=NODE` computes a new one."""
-        refuse_unknown_parameters(request, ())
         return Response(resilience_document())
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
+import django_filters
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.serializers import BaseSerializer
 
+from scheduling.api.pagination import orders_of
 from scheduling.operations.registry import Operation
-from scheduling.presentation.serializers import ProblemDocument
 
 View = TypeVar("View", bound=Callable[..., Any])
 Table = TypeVar("Table", bound=Any)
+
+HIGHEST_INT = 2**63 - 1
 
 _LIMIT = OpenApiParameter(
     "limit",
@@ -23,9 +27,34 @@ _LIMIT = OpenApiParameter(
 _CURSOR = OpenApiParameter("cursor", str, description="From a `next` or `previous` link.")
 
 
-def query(name: str, kind: type = str, description: str = "", required: bool = False) -> Any:
-    """Return the description of a query parameter."""
-    return OpenApiParameter(name, kind, description=description, required=required)
+def query(
+    name: str, kind: Any = str, description: str = "", required: bool = False, **more: Any
+) -> OpenApiParameter:
+    """Return the description of a query parameter. `kind` is a type, or a schema."""
+    return OpenApiParameter(name, kind, description=description, required=required, **more)
+
+
+def _order(ordering: str | Sequence[str]) -> OpenApiParameter:
+    """Return the description of `?order=`."""
+    own, turned = orders_of(ordering)
+    described = "The field that the list is sorted by; `-`: from the highest value down."
+    return query("order", str, described, enum=[own, turned], default=own)
+
+
+def _filter(name: str, one: django_filters.Filter) -> OpenApiParameter:
+    """Return the description of a filter of a table, from its kind."""
+    choices = [value for value, _ in one.extra.get("choices", ())]
+    if choices:
+        return query(name, enum=choices)
+    if isinstance(one, django_filters.NumberFilter):
+        bound = "At least" if one.lookup_expr == "gte" else "At most"
+        return query(name, {"type": "integer", "minimum": 0, "maximum": HIGHEST_INT}, f"{bound}.")
+    if isinstance(one, django_filters.IsoDateTimeFilter):
+        side = "From this time on" if one.lookup_expr == "gte" else "Until this time"
+        return query(name, datetime, f"{side}, as 2026-01-31T09:30:00Z.")
+    if isinstance(one, django_filters.BooleanFilter):
+        return query(name, bool)
+    return query(name, {"type": "string", "pattern": "^[^\\u0000]*$"})
 
 
 def described(
@@ -44,24 +73,33 @@ def described(
     JSON. A view that `performs` an operator action has the summary and consequence of that action.
     """
     responses = response if isinstance(response, dict) else {status: response}
-    return extend_schema(
+    describe = extend_schema(
         operation_id=operation_id,
         request=body,
         parameters=parameters or [],
         summary=summary or None,
         description=performs.consequence if performs else None,
-        responses={
-            **responses,
-            ("4XX", "application/problem+json"): ProblemDocument,
-            ("5XX", "application/problem+json"): ProblemDocument,
-        },
+        responses=responses,  # and problems: `scheduling.api.schema`
     )
+
+    def decorate(view: View) -> View:
+        done: View = describe(view)
+        # What is not described is refused by `ApiView`.
+        done.known_parameters = {  # type: ignore[attr-defined]
+            one.name for one in parameters or [] if one.location == OpenApiParameter.QUERY
+        }
+        return done
+
+    return decorate
 
 
 def described_list(
-    document: type[BaseSerializer[Any]], parameters: list[Any] | None = None, summary: str = ""
+    document: type[BaseSerializer[Any]],
+    parameters: list[Any] | None = None,
+    summary: str = "",
+    ordering: str | Sequence[str] = "name",
 ) -> Callable[[View], View]:
-    """Describe a view that returns pages of `document`."""
+    """Describe a view that returns pages of `document`, sorted by `ordering`."""
     name = document.__name__.removesuffix("Document")
     page = type(
         f"{name}Page",
@@ -75,7 +113,7 @@ def described_list(
     )
     return described(
         page,
-        parameters=[_LIMIT, _CURSOR, *(parameters or [])],
+        parameters=[_LIMIT, _CURSOR, _order(ordering), *(parameters or [])],
         summary=summary,
         operation_id=f"{name.lower()}_list",
     )
@@ -88,9 +126,9 @@ def described_table(summary: str) -> Callable[[Table], Table]:
     """
 
     def describe(view: Table) -> Table:
-        parameters = [query(name) for name in view.filters.base_filters]
+        parameters = [_filter(name, one) for name, one in view.filters.base_filters.items()]
         # On the class, since all such views inherit the same method.
-        listed = described_list(view.document, parameters, summary)
+        listed = described_list(view.document, parameters, summary, view.pages.ordering)
         return extend_schema_view(get=listed)(view)
 
     return describe

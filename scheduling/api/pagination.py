@@ -1,6 +1,7 @@
 """Pagination of lists: the body is {"results", "next", "previous"}.
 
-`?limit=` is the page size (100, at most 1000), `?cursor=` comes from the `next` or `previous` link.
+`?limit=` is the page size (100, at most 1000), `?cursor=` comes from the `next` or `previous` link,
+`?order=` is the field that the list is sorted by, with `-` in front: from its highest value down.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from django.db import DataError
+from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
@@ -39,6 +41,26 @@ def read_int(request: Request, name: str, default: int, *, lowest: int) -> int:
     return int(text)
 
 
+def orders_of(ordering: str | Sequence[str]) -> tuple[str, str]:
+    """Return the values of `?order=`: a list's own order, and that from its other end."""
+    first = ordering if isinstance(ordering, str) else ordering[0]
+    return first, _turned(first)
+
+
+def _turned(field: str) -> str:
+    return field.removeprefix("-") if field.startswith("-") else f"-{field}"
+
+
+def read_order(request: Request, ordering: str | Sequence[str]) -> bool:
+    """Return whether a list is to be sorted from its other end. Raise Invalid."""
+    known = orders_of(ordering)
+    wanted = request.query_params.get("order", known[0])
+    if wanted not in known:
+        message = f"must be {known[0]} (by default) or {known[1]}, not {wanted[:40]!r}"
+        raise Invalid([{"field": "order", "code": "invalid_choice", "message": message}])
+    return wanted != known[0]
+
+
 def invalid_cursor() -> Invalid:
     """Return the error for a cursor that no link contained."""
     message = "Invalid cursor. Use the `next` or `previous` link of a response."
@@ -56,6 +78,13 @@ class NewestFirst(CursorPagination):
     def get_page_size(self, request: Request) -> int:
         """Return the checked `?limit=`."""
         return read_limit(request)
+
+    def get_ordering(
+        self, request: Request, queryset: QuerySet[Any], view: APIView
+    ) -> Sequence[str]:
+        """Return the fields of `?order=`, or of the same order from its other end."""
+        fields = (self.ordering,) if isinstance(self.ordering, str) else self.ordering
+        return [_turned(one) for one in fields] if read_order(request, fields) else fields
 
     def paginate_queryset(
         self, queryset: Any, request: Request, view: APIView | None = None
@@ -123,14 +152,17 @@ def page_of_lines(
     The cursor is `after:KEY` or `before:KEY`, so pages are stable when names come and go.
     """
     limit = read_limit(request)
-    ordered = sorted(lines, key=key)
+    turned = read_order(request, "name")
+    ordered = sorted(lines, key=key, reverse=turned)
     side, _, name = request.query_params.get("cursor", "after:").partition(":")
     if side not in ("after", "before"):
         raise invalid_cursor()
     if side == "before":
-        page = [line for line in ordered if key(line) < name][-limit:]
+        page = [line for line in ordered if key(line) != name and (key(line) > name) == turned]
+        page = page[-limit:]
     else:
-        page = [line for line in ordered if key(line) > name or not name][:limit]
+        page = [line for line in ordered if key(line) != name and (key(line) < name) == turned]
+        page = page[:limit] if name else ordered[:limit]
     if not page:
         return [], None, None
     base = remove_query_param(request.build_absolute_uri(), "cursor")

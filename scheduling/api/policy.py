@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from scheduling import operations
-from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
+from scheduling.api.base import ApiView, actor_of
 from scheduling.api.openapi import described
 from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.models.fleet_control import EvenBy
@@ -28,7 +28,6 @@ class SchedulePolicy(ApiView):
     @described(PolicyDocument, summary="The policy in force")
     def get(self, request: Request) -> Response:
         """Return the policy in force."""
-        refuse_unknown_parameters(request, ())
         return Response(policy_document())
 
     @described(

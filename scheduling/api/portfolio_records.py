@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from portfolios.models import EquityPoint, Fill, MetricPoint, Order, Revision, RevisionStatus
-from scheduling.api.base import ApiView, TableView, present_portfolio, refuse_unknown_parameters
+from scheduling.api.base import ApiView, TableView, present_portfolio
 from scheduling.api.handoffs_events import OfPortfolio
 from scheduling.api.openapi import described, described_table, query
 from scheduling.api.pagination import (
@@ -219,7 +219,6 @@ class PortfolioLogLines(ApiView):
     )
     def get(self, request: Request, name: str) -> Response:
         """Return the lines after a number, or the newest ones. Three statements."""
-        refuse_unknown_parameters(request, ("after",))
         limit = read_limit(request, highest=MOST_LINES)
         after = read_int(request, "after", -1, lowest=0)
         log = read_log(present_portfolio(name).pk, None if after < 0 else after, limit)

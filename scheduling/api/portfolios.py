@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.urls import reverse
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,7 +18,6 @@ from scheduling.api.base import (
     actor_of,
     present_portfolio,
     read_choice,
-    refuse_unknown_parameters,
 )
 from scheduling.api.openapi import described, described_list, query
 from scheduling.api.pagination import page_of_lines
@@ -45,6 +44,7 @@ from scheduling.presentation.serializers import (
     CheckpointDocument,
     DeletedDocument,
     HandoffDocument,
+    PendingStartDocument,
     PortfolioDocument,
     RevisedDocument,
     VerificationDocument,
@@ -66,7 +66,6 @@ class PortfolioList(ApiView):
     @described_list(PortfolioDocument, [query(name) for name in _FILTERS], "Portfolios, by name")
     def get(self, request: Request) -> Response:
         """Return one page of the consistent read that the dashboard shows too."""
-        refuse_unknown_parameters(request, _FILTERS)
         lines = read_fleet_view().portfolios
         for name, (attribute, choices) in _FILTERS.items():
             if choices is None:
@@ -161,12 +160,18 @@ class PortfolioDetail(ApiView):
     def patch(self, request: Request, name: str) -> Response:
         """Change the portfolio, and return it with the handoff and warnings.
 
-        With If-Match, 409 `changed_meanwhile` names who changed what since that ETag.
+        With If-Match, 412 `changed_meanwhile` names who changed what since that ETag.
         """
         changes = read_body(request, PortfolioChanges)
-        portfolio, handoff = operations.revise_portfolio(
-            name, changes, actor=actor_of(request), base=_if_match(request)
-        )
+        base = _if_match(request)
+        try:
+            portfolio, handoff = operations.revise_portfolio(
+                name, changes, actor=actor_of(request), base=base
+            )
+        except Refused as refused:
+            if refused.code == "changed_meanwhile":
+                refused.status = 412  # RFC 9110: a condition of the request is false
+            raise
         view = portfolio_view(portfolio.name)
         document = {
             "portfolio": PortfolioDocument(view).data,
@@ -231,7 +236,11 @@ class StartPortfolio(ApiView):
     """Start a portfolio."""
 
     @described(
-        HandoffDocument,
+        PolymorphicProxySerializer(
+            component_name="StartedDocument",
+            serializers=[HandoffDocument, PendingStartDocument],
+            resource_type_field_name=None,
+        ),
         status=202,
         body=ReasonBody,
         summary=registry.START.summary("a portfolio"),

@@ -12,6 +12,8 @@ from typing import Any
 from rest_framework.serializers import ListField
 
 from portfolios.validation import NAME
+from scheduling.api.examples import add_examples
+from scheduling.api.problem_responses import describe_problems
 from scheduling.operations import MAX_AT_ONCE
 from scheduling.presentation.fields import StrictSerializer, TextField
 
@@ -32,6 +34,8 @@ def close_bodies(result: dict[str, Any], generator: Any, **kwargs: Any) -> dict[
             if name in schemas:
                 _close(schemas[name], body)
     _name_portfolios(result, schemas)
+    add_examples(schemas)
+    describe_problems(result)
     return result
 
 

@@ -58,6 +58,7 @@ class NodeTokenList(TableView):
     permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
     document = NodeTokenDocument
     filters = NodeTokenFilters
+    keeps_answer = False
 
     def rows(self) -> QuerySet[NodeToken]:
         """Return all tokens with their nodes."""

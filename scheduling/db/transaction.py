@@ -5,8 +5,8 @@ outcome; it never touches a connection. `execute` runs one on Django's connectio
 async one, so no statement and no order of statements exists twice.
 
 Locks are taken in one order everywhere; otherwise two transactions would deadlock:
-roll-out, then lease, then portfolio, then run (by portfolio id), then handoff, then revision, then
-node (by id).
+idempotency key (only requests with that key lock it), then roll-out, then lease, then portfolio,
+then run (by portfolio id), then handoff, then revision, then node (by id).
 
 Node rows are locked FOR NO KEY UPDATE: every row that references a node takes a key share lock on
 it at commit, and a full lock would conflict with that one, which is taken out of order.
@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -90,6 +92,22 @@ CONNECTION_LOST = (
 LIMIT_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', %(limit)s, true)"
 
 
+#: Steps that every transaction of the request under way begins with.
+_first_steps: ContextVar[Callable[[], Transaction[None]] | None] = ContextVar(
+    "ginkgo_first_steps", default=None
+)
+
+
+@contextmanager
+def beginning_with(steps: Callable[[], Transaction[None]]) -> Iterator[None]:
+    """Let every transaction that is executed in the block begin with these steps."""
+    token = _first_steps.set(steps)
+    try:
+        yield
+    finally:
+        _first_steps.reset(token)
+
+
 def execute(steps: Transaction[T]) -> T:
     """Run `steps` in one transaction on Django's connection and return its outcome."""
     from django.db import transaction
@@ -98,6 +116,8 @@ def execute(steps: Transaction[T]) -> T:
     with transaction.atomic(), django_cursor() as cursor:
         cursor.execute(LIMIT_IDLE.encode(), {"limit": IDLE_LIMIT})
         _note_origin(cursor)
+        if (first := _first_steps.get()) is not None:
+            _run_steps(cursor, first(), None)
         outcome = _run_steps(cursor, steps, tracer)
     if tracer is not None:
         time.sleep(tracer.committed())

@@ -4,6 +4,7 @@ from scheduling.models.alerts import Alert, AlertChannel, AlertMessage, MessageS
 from scheduling.models.audit import Event, Interface
 from scheduling.models.fleet_control import Control, Gateway, Halt, PassLock
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
+from scheduling.models.idempotency import IdempotencyKey
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus, Resilience
 from scheduling.models.portfolio_log import LogLine, PortfolioLog
 from scheduling.models.roll_out import ItemState, RollOut, RollOutItem, RollOutState
@@ -33,6 +34,7 @@ __all__ = [
     "Handoff",
     "HandoffKind",
     "HandoffState",
+    "IdempotencyKey",
     "Interface",
     "ItemState",
     "Lease",

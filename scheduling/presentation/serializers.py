@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from portfolios.models import CatchUp, DesiredState
@@ -32,6 +33,11 @@ def _price(allow_null: bool = False) -> serializers.DecimalField:
     )
 
 
+@extend_schema_field({"type": "object", "additionalProperties": {}})
+class ObjectDocument(serializers.JSONField):
+    """A JSON object whose members depend on the strategy, the feed or the node."""
+
+
 class IncarnationField(serializers.CharField):
     """An incarnation for operators, its digest for viewers."""
 
@@ -40,7 +46,7 @@ class IncarnationField(serializers.CharField):
         return str(value if _for_operator(self) else digest(value))
 
 
-class AuditDataField(serializers.JSONField):
+class AuditDataField(ObjectDocument):
     """The data of an audit-log line, with digests of incarnations for viewers."""
 
     def to_representation(self, value: Any) -> Any:
@@ -112,13 +118,23 @@ class RunDocument(_Anything):
     since = serializers.DateTimeField(source="phase_since")
 
 
+class PositionDocument(_Anything):
+    """What an account holds of one symbol; amounts are texts."""
+
+    symbol = serializers.CharField()
+    quantity = serializers.CharField()
+    average_price = serializers.CharField()
+    price = serializers.CharField()
+    unrealised = serializers.CharField()
+
+
 class AccountDocument(_Anything):
     """Money and positions at the last commit; null before the first."""
 
     cash = _money()
     equity = _money()
     pnl = _money()
-    positions = serializers.JSONField()
+    positions = PositionDocument(many=True)
 
 
 class PortfolioDocument(_Anything):
@@ -128,15 +144,15 @@ class PortfolioDocument(_Anything):
     strategy = serializers.CharField()
     strategy_version = serializers.IntegerField()
     artifact = serializers.CharField(allow_null=True, help_text="sha256; null: of the release")
-    config = serializers.JSONField()
+    config = ObjectDocument()
     symbols = serializers.ListField(child=serializers.CharField())
     feed = serializers.CharField()
     weight = serializers.IntegerField()
     priority = serializers.IntegerField()
-    selector = serializers.JSONField()
+    selector = ObjectDocument()
     spread_group = serializers.CharField()
     spread_hard = serializers.BooleanField()
-    limits = serializers.JSONField()
+    limits = ObjectDocument()
     catch_up = serializers.ChoiceField(CatchUp.choices)
     desired_state = serializers.ChoiceField(DesiredState.choices)
     pinned_node = serializers.CharField(allow_null=True)
@@ -148,6 +164,13 @@ class PortfolioDocument(_Anything):
     run = RunDocument(source="*")
     account = AccountDocument()
     handoff = HandoffDocument(allow_null=True)
+
+
+class PendingStartDocument(_Anything):
+    """A portfolio that was started and waits for a node; `handoff` is null."""
+
+    handoff = HandoffDocument(allow_null=True)
+    portfolio = PortfolioDocument()
 
 
 class DeletedDocument(_Anything):
@@ -168,11 +191,11 @@ class NodeDocument(_Anything):
     drain_actor = serializers.CharField()
     leaving = serializers.BooleanField()
     capacity = serializers.IntegerField()
-    labels = serializers.JSONField()
+    labels = ObjectDocument()
     portfolios = serializers.ListField(child=serializers.CharField())
     load = serializers.FloatField()
     held = serializers.FloatField()
-    metrics = serializers.JSONField()
+    metrics = ObjectDocument()
     last_heartbeat_at = serializers.DateTimeField(allow_null=True)
     lease_expires_at = serializers.DateTimeField(allow_null=True)
     lease_left_s = serializers.FloatField(allow_null=True)
@@ -354,9 +377,9 @@ class RevisionDocument(_Anything):
     strategy = serializers.CharField()
     strategy_version = serializers.IntegerField()
     artifact = serializers.CharField(source="artifact_id", allow_null=True, help_text="sha256")
-    config = serializers.JSONField()
+    config = ObjectDocument()
     symbols = serializers.ListField(child=serializers.CharField())
-    limits = serializers.JSONField()
+    limits = ObjectDocument()
     status = serializers.CharField()
     status_reason = serializers.CharField()
     note = serializers.CharField()
@@ -387,8 +410,8 @@ class CheckpointDocument(_Anything):
     revision = serializers.IntegerField()
     seq = serializers.IntegerField()
     state_seq = serializers.IntegerField()
-    account = serializers.JSONField()
-    state = serializers.JSONField()
+    account = ObjectDocument()
+    state = ObjectDocument()
 
 
 class FeedLogDocument(_Anything):
@@ -651,26 +674,6 @@ class VerificationDocument(_Anything):
     took_s = serializers.FloatField(allow_null=True)
 
 
-class ProblemFieldDocument(_Anything):
-    """One invalid field."""
-
-    field = serializers.CharField()
-    code = serializers.CharField()
-    message = serializers.CharField()
-
-
-class ProblemDocument(_Anything):
-    """An RFC 9457 problem."""
-
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    detail = serializers.CharField()
-    code = serializers.CharField()
-    instance = serializers.CharField()
-    errors = ProblemFieldDocument(many=True, required=False)  # type: ignore[assignment]
-
-
 class StrategyDocument(_Anything):
     """A strategy that portfolios can run."""
 
@@ -688,7 +691,9 @@ class StrategyDocument(_Anything):
     warm_up = serializers.IntegerField(
         allow_null=True, help_text="Events that it wants before its first."
     )
-    schema = serializers.JSONField(help_text="JSON schema of the parameters; null: unknown")
+    schema = ObjectDocument(
+        allow_null=True, help_text="JSON schema of the parameters; null: unknown"
+    )
     summary = serializers.CharField()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,10 @@ import jsonschema
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
+from ginkgo_site.env import CHECKOUT
+from scheduling.api import examples
 from scheduling.operations.feeds import create_feed
+from scheduling.presentation.problems import CODES
 from tests.support.api_client import ApiClient, problem
 from tests.support.artifacts import store_artifact
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
@@ -181,13 +185,58 @@ def test_the_response_to_a_deletion_is_described(
     assert set(answer.json()) == {"handoff"}
 
 
-def test_every_problem_is_described_as_one(operator: ApiClient, schema: dict[str, Any]) -> None:
+def test_every_problem_is_described_with_its_codes(
+    operator: ApiClient, schema: dict[str, Any]
+) -> None:
+    described: set[str] = set()
     for path, method, operation in operations(schema):
-        for status in ("4XX", "5XX"):
-            if "/api/schema" not in path:
-                assert list(operation["responses"][status]["content"]) == [PROBLEM], (path, method)
+        problems = {status for status in operation["responses"] if status >= "400"}
+        assert problems >= {"400", "401", "403", "429", "500", "503"}, (path, method)
+        if method != "get":
+            assert problems >= {"404", "409", "415", "422"}, (path, method)
+        for status in problems:
+            name = operation["responses"][status]["$ref"].rsplit("/", 1)[1]
+            content = schema["components"]["responses"][name]["content"]
+            assert list(content) == [PROBLEM], (path, method)
+            closed = {**content[PROBLEM]["schema"], "components": schema["components"]}
+            jsonschema.validate(content[PROBLEM]["example"], closed)
+            described |= set(closed["allOf"][1]["properties"]["code"]["enum"])
+    # The one code that no operation answers with, since the method has no operation.
+    assert described == set(CODES) - {"method_not_allowed"}
     document = problem(operator.get("portfolios/none/"), 404, "not_found")
     jsonschema.validate(document, with_definitions(schema, "ProblemDocument"))
+
+
+def test_codes_that_are_raised_are_in_the_one_list() -> None:
+    raised = set()
+    for folder in ("scheduling", "portfolios"):
+        for file in (CHECKOUT / folder).rglob("*.py"):
+            for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(call, ast.Call) and call.args and "node_daemon" not in file.parts:
+                    first = call.args[0]
+                    named = getattr(call.func, "id", getattr(call.func, "attr", ""))
+                    if named in ("Refused", "WheelRefused") and isinstance(first, ast.Constant):
+                        raised.add(first.value)
+    assert len(raised) > 50
+    assert raised <= set(CODES)
+
+
+def test_every_body_has_an_example_that_is_accepted(
+    operator: ApiClient, schema: dict[str, Any]
+) -> None:
+    make_node("node-2")
+    make_portfolio("p", desired_state="stopped", strategy="sma_cross", symbols=["IBM"])
+    schemas = schema["components"]["schemas"]
+    closed = nullable(schema["components"])
+    for name in (*examples.BODIES, *examples.DOCUMENTS):
+        stated = {"$ref": f"#/components/schemas/{name}", "components": closed}
+        jsonschema.validate(schemas[name]["example"], stated)
+    for path, method, body in bodies(schema):
+        assert "example" in body, (method, path)
+        answer = send(operator, method, path, body["example"])
+        # The fleet may not allow it; the body itself is right.
+        wrong = [error["field"] for error in answer.json().get("errors", ())]
+        assert answer.status_code != 400 or wrong == ["artifact"], (path, answer.content)
 
 
 def test_names_and_lists_are_described_as_enforced(schema: dict[str, Any]) -> None:

@@ -166,7 +166,7 @@ def test_conflict_is_told_in_chinese(portfolio: Portfolio, browser: Client) -> N
     assert re.search(r"\d+ 秒前 ann 修改了 priority 0 → 7", text_of(answer))
 
 
-def test_patch_with_an_old_etag_gets_409_with_who_what_and_when(operator: ApiClient) -> None:
+def test_patch_with_an_old_etag_gets_412_with_who_what_and_when(operator: ApiClient) -> None:
     make_portfolio("ibm-sma", strategy="sma_cross", symbols=["IBM"], config={"quantity": "100"})
     etag = operator.get("portfolios/ibm-sma/").headers["ETag"]
     first = operator.patch("portfolios/ibm-sma/", {"config": {"quantity": "200"}}, if_match=etag)
@@ -174,7 +174,8 @@ def test_patch_with_an_old_etag_gets_409_with_who_what_and_when(operator: ApiCli
     assert first.headers["ETag"] != etag
     second = operator.patch("portfolios/ibm-sma/", {"priority": 5}, if_match=etag)
     document = second.json()
-    assert (second.status_code, document["code"]) == (409, "changed_meanwhile")
+    assert (second.status_code, document["status"]) == (412, 412)
+    assert document["code"] == "changed_meanwhile"
     assert re.search(r"r2 by olive \d+ s ago changed quantity 100 → 200", document["detail"])
     assert document["changes"] == [{"field": "config.quantity", "before": "100", "after": "200"}]
     assert Portfolio.objects.get().priority == 0

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ginkgo_cli.access import find_access
-from ginkgo_cli.client import Failed
+from ginkgo_cli.client import Client, Failed
 from ginkgo_cli.verbs import main
-from scheduling.models import Event, Node
+from scheduling.models import Event, Handoff, Node
 from scheduling.operations.tokens import issue_api_token
 from scheduling.permissions import Role
 from tests.support.api_client import make_user
@@ -80,6 +87,69 @@ def test_a_move_is_requested_by_the_user_of_the_token_and_waited_for(
     with pytest.raises(Failed, match="canary-1") as refused:
         main(["start", "canary-1"])
     assert refused.value.problem["code"]
+
+
+def _request(caller: socket.socket) -> bytes:
+    """Return one whole request."""
+    found = b""
+    while True:
+        found += caller.recv(65_536)
+        head, ended, body = found.partition(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head)
+        if ended and len(body) >= (int(length[1]) if length else 0):
+            return found
+
+
+@contextmanager
+def breaking(server: str, breaks: int) -> Iterator[str]:
+    """Yield the address of a proxy that cuts so many connections after the server answered."""
+    host, port = server.removeprefix("http://").split(":")
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for number in count():
+            try:
+                caller, _ = listener.accept()
+            except OSError:
+                return  # closed: the test is over
+            with caller, socket.create_connection((host, int(port))) as behind:
+                behind.sendall(_request(caller))
+                answer = b"".join(iter(lambda: behind.recv(65_536), b""))
+                if number >= breaks:
+                    caller.sendall(answer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def test_an_action_whose_answer_was_lost_is_repeated_and_acts_once(
+    server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(find_access())
+    monkeypatch.setattr("ginkgo_cli.client.FIRST_WAIT_S", 0.01)
+    with breaking(server, 2) as broken:
+        away = Client(dataclasses.replace(client.access, server=broken))
+        document = away.post("portfolios/canary-1/reload/", reason="test")
+    assert document["kind"] == "reload"
+    assert Handoff.objects.filter(kind="reload").count() == 1
+    said_twice = capsys.readouterr().err.splitlines()
+    assert len(said_twice) == 2
+    assert said_twice[0].endswith("It is repeated, and acts once.")
+    with breaking(server, 1) as broken, pytest.raises(Failed, match="does not answer"):
+        Client(dataclasses.replace(client.access, server=broken)).get("nodes/")
+
+
+def test_an_action_that_was_never_answered_says_that_it_may_have_acted(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ginkgo_cli.client.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("ginkgo_cli.client.REPEAT_FOR_S", 0.0)
+    with breaking(server, 1) as broken, pytest.raises(Failed, match="acted is not known"):
+        Client(dataclasses.replace(find_access(), server=broken)).post("schedule/unfreeze/")
 
 
 def test_a_drain_is_planned_and_done(server: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,133 @@
+"""The header Idempotency-Key of requests that act: a repeat gets the first answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from contextlib import ExitStack
+from typing import Any
+
+from django.core.files.uploadedfile import UploadedFile
+from django.db import DatabaseError
+from django.http import HttpResponse, QueryDict
+from django.http.response import HttpResponseBase
+from django.utils.crypto import salted_hmac
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from scheduling.errors import Invalid
+from scheduling.operations.idempotency import (
+    Answer,
+    Claim,
+    acting_under,
+    claim_key,
+    keep_answer,
+    release,
+)
+from scheduling.presentation.problems import DATABASE_AWAY
+
+logger = logging.getLogger(__name__)
+
+HEADER = "Idempotency-Key"
+#: Printable ASCII. A draft of the IETF has the key in quotes, which are part of it here.
+LONGEST_KEY = 255
+KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
+KEPT_HEADERS = ("Content-Type", "Location", "ETag")
+
+
+class _Repeated(Exception):
+    """The request is a repeat, and this is its answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
+class ActsOncePerKey(APIView):
+    """A view whose POST, PATCH and DELETE act once for each Idempotency-Key of a user."""
+
+    #: False: the answer holds what is stored nowhere, and is given once.
+    keeps_answer = True
+
+    _claim: Claim | None = None
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer the request, and keep the answer under its key."""
+        with ExitStack() as self._until_answered:
+            response = super().dispatch(request, *args, **kwargs)
+        if self._claim is not None:
+            _settle(self._claim, response, self.keeps_answer)
+        return response
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Claim the key, once it is known who asks and that they may."""
+        super().initial(request, *args, **kwargs)
+        key = _read_key(request)
+        if key is None or not request.user.is_authenticated:
+            return
+        found = claim_key(int(request.user.pk), key, _fingerprint(request))
+        if isinstance(found, Answer):
+            raise _Repeated(found)
+        self._claim = found
+        self._until_answered.enter_context(acting_under(found))
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """Return the first answer to a repeat, a problem otherwise."""
+        if not isinstance(exc, _Repeated):
+            return super().handle_exception(exc)
+        headers = {**exc.answer.headers, "Idempotent-Replayed": "true"}
+        return HttpResponse(exc.answer.body, status=exc.answer.status, headers=headers)
+
+
+def _read_key(request: Request) -> str | None:
+    """Return the key of a request that acts, None without one. Raise Invalid."""
+    if request.method in SAFE_METHODS or HEADER not in request.headers:
+        return None
+    key = request.headers[HEADER].strip()
+    if not KEY.fullmatch(key):
+        message = "must be 1 to 255 printable ASCII characters without spaces, such as a UUID"
+        raise Invalid([{"field": HEADER, "code": "invalid", "message": message}])
+    return key
+
+
+def _fingerprint(request: Request) -> str:
+    """Return a digest of what the request asks for. A body may hold secrets: it needs the
+    server's key to be guessed at."""
+    address = [request.method, request.path, sorted(request.query_params.lists())]
+    said = json.dumps([*address, _plain(request.data)], sort_keys=True)
+    return salted_hmac("idempotency", said, algorithm="sha256").hexdigest()
+
+
+def _plain(data: Any) -> Any:
+    """Return a parsed body as JSON has it, with files as digests: a form's bytes differ from one
+    repeat to the next."""
+    if isinstance(data, QueryDict):
+        return {name: [_plain(one) for one in values] for name, values in data.lists()}
+    if isinstance(data, UploadedFile):
+        digest = hashlib.sha256()
+        for chunk in data.chunks():
+            digest.update(chunk)
+        data.seek(0)
+        return [data.name, digest.hexdigest()]
+    return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else data
+
+
+def _settle(claim: Claim, response: HttpResponseBase, repeatable: bool) -> None:
+    """Keep an answer; of a failure of the server forget the key, unless the request has acted."""
+    try:
+        if response.status_code >= 500:
+            release(claim)
+            return
+        if isinstance(response, Response):
+            response.render()
+        headers = {
+            name: response.headers[name] for name in KEPT_HEADERS if name in response.headers
+        }
+        body = response.content.decode() if isinstance(response, HttpResponse) else ""
+        keep_answer(claim, Answer(response.status_code, headers, body), repeatable=repeatable)
+    except (DatabaseError, *DATABASE_AWAY):
+        # The request was answered. A repeat is told what is known of it.
+        logger.warning("the answer to a request could not be kept for its repeats", exc_info=True)

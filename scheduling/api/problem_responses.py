@@ -1,0 +1,137 @@
+"""The problems of each operation in the OpenAPI description, from the one list of codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from scheduling.api.idempotency import HEADER, LONGEST_KEY
+from scheduling.presentation.problems import CODES, CONTENT_TYPE, problem
+
+_WAIT = {
+    "description": "Repeat the request after so many seconds.",
+    "schema": {"type": "integer", "minimum": 1},
+}
+_HEADERS = {
+    401: {
+        "WWW-Authenticate": {
+            "description": "How to authenticate: with a bearer token.",
+            "schema": {"type": "string"},
+        }
+    },
+    409: {"Retry-After": {**_WAIT, "description": "With the code `request_in_progress`."}},
+    429: {"Retry-After": _WAIT},
+    503: {"Retry-After": {**_WAIT, "description": "Nothing was changed; repeat after it."}},
+}
+_SAID = {
+    400: "A field of the body or a query parameter is wrong; `errors` names each.",
+    401: "There is no token, or it is unknown, expired or revoked.",
+    403: "Viewers read and operators act; tokens of the scope `read` read.",
+    404: "There is no such object.",
+    406: "Answers are JSON; the Accept header excludes it.",
+    409: "The state of the fleet does not allow it; nothing was changed. Members of some codes: "
+    "`handoff`, `changes`, `names`.",
+    412: "The object is not as the If-Match header says; nothing was changed.",
+    413: "The body is larger than 1 MB; of an artifact: than its limit.",
+    415: "The body is in another format than this operation takes.",
+    422: f"The {HEADER} was used for another request; nothing was done.",
+    429: "A user may read 6,000 times and act 600 times a minute, in each web process.",
+    500: "A defect. The log of the web process has the details.",
+    503: "The database does not answer; nothing was changed.",
+}
+#: The codes of a status that its own operations answer with, beside those in CODES.
+_CODES_BESIDE = {412: ("changed_meanwhile",)}
+PROBLEM = {
+    "type": "object",
+    "description": "A problem as of RFC 9457. Some codes have further members.",
+    "properties": {
+        "type": {"type": "string", "description": "`urn:ginkgo:problem:` and the code."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {
+            "type": "string",
+            "description": "The object, the state found, what was expected and what helps.",
+        },
+        "code": {"type": "string", "description": "Never renamed; codes may be added."},
+        "instance": {"type": "string", "description": "The address of the request."},
+        "errors": {
+            "type": "array",
+            "description": "With the code `invalid`: what is wrong with each field.",
+            "items": {
+                "type": "object",
+                "properties": {name: {"type": "string"} for name in ("field", "code", "message")},
+                "required": ["field", "code", "message"],
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail", "code", "instance"],
+}
+ACTING = ("post", "patch", "delete")
+
+IDEMPOTENCY_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "description": "One for each new request, such as a UUID. A repeat with the same key and body "
+    "within 24 hours gets the first answer, with `Idempotent-Replayed: true`, and does not act "
+    "again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]+$"},
+}
+
+
+def describe_problems(result: dict[str, Any]) -> None:
+    """Add to each operation the problems that it may answer with, and the header of keys."""
+    result["components"]["schemas"]["ProblemDocument"] = PROBLEM
+    responses = result["components"].setdefault("responses", {})
+    responses.update({_name(status): _response(status) for status in _SAID})
+    result["components"].setdefault("parameters", {})[HEADER] = IDEMPOTENCY_KEY
+    for path, methods in result["paths"].items():
+        for method, operation in methods.items():
+            for status in _statuses(path, method, operation):
+                reference = {"$ref": f"#/components/responses/{_name(status)}"}
+                operation["responses"].setdefault(str(status), reference)
+            if method in ACTING:
+                reference = {"$ref": f"#/components/parameters/{HEADER}"}
+                operation.setdefault("parameters", []).append(reference)
+
+
+def _statuses(path: str, method: str, operation: dict[str, Any]) -> Iterator[int]:
+    """Yield the statuses of problems that the operation may answer with."""
+    yield from (400, 401, 403, 406, 429, 500, 503)
+    if "{" in path or any(one["name"] == "portfolio" for one in operation.get("parameters", ())):
+        yield 404
+    if method in ACTING:
+        yield from (404, 409, 413, 415, 422)
+    if any(one["name"] == "If-Match" for one in operation.get("parameters", ())):
+        yield 412
+
+
+def _name(status: int) -> str:
+    return f"Problem{status}"
+
+
+def _response(status: int) -> dict[str, Any]:
+    """Return the response with every code of a status."""
+    codes = sorted(
+        {code for code, (own, _) in CODES.items() if own == status}
+        | set(_CODES_BESIDE.get(status, ()))
+    )
+    listed = "\n".join(f"- `{code}`: {CODES[code][1]}." for code in codes)
+    schema = {
+        "allOf": [
+            {"$ref": "#/components/schemas/ProblemDocument"},
+            {
+                "type": "object",
+                "properties": {
+                    "status": {"type": "integer", "enum": [status]},
+                    "code": {"type": "string", "enum": codes},
+                },
+            },
+        ]
+    }
+    example = problem(codes[0], _SAID[status]).document("/api/portfolios/ibm-sma/")
+    content = {"schema": schema, "example": {**example, "status": status}}
+    return {
+        "description": f"{_SAID[status]}\n\n{listed}",
+        **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
+        "content": {CONTENT_TYPE: content},
+    }

@@ -1,0 +1,85 @@
+"""Requests that a client may repeat: each acts once, and its repeats get the same answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from scheduling.db.transaction import beginning_with, execute
+from scheduling.enact import idempotency as enact
+from scheduling.enact.idempotency import Claim
+from scheduling.errors import Refused
+
+#: Of an answer that is kept. The largest of today, a list of 1,000 created names, has 20 kB.
+MAX_BODY = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a request, as its repeats get it."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def claim_key(user: int, key: str, fingerprint: str) -> Claim | Answer:
+    """Return the right to act under the key, or the answer to the request that has acted.
+
+    Raise Refused if the key belongs to another request, or if there is no answer (yet).
+    """
+    found = execute(enact.claim_key(user, key, fingerprint))
+    if isinstance(found, Claim):
+        return found
+    if found is None:
+        raise _in_progress(0)
+    if found.fingerprint != fingerprint:
+        raise Refused(
+            "key_reused",
+            f"The Idempotency-Key {key} belongs to another request, with another method, address "
+            "or body. Nothing was done; send each new request with a new key.",
+            status=422,
+        )
+    if found.is_kept:
+        return Answer(found.status or 200, found.headers, found.body)
+    if found.answered or (found.acted and found.age_s > enact.CLAIM_S):
+        said = f"with status {found.status}" if found.answered else "but its answer was lost"
+        raise Refused(
+            "answer_not_kept",
+            f"The request with the Idempotency-Key {key} was carried out {found.age_s:.0f} s ago, "
+            f"{said}, and it is not done again. Read the object and the audit log before you act "
+            "again, with a new key.",
+        )
+    raise _in_progress(found.age_s)
+
+
+def _in_progress(age_s: float) -> Refused:
+    # The older it is, the longer it takes; its process may have ended, then a repeat acts.
+    wait_s = max(1, min(math.ceil(age_s), math.ceil(enact.CLAIM_S - age_s)))
+    return Refused(
+        "request_in_progress",
+        f"A request with this Idempotency-Key is being carried out since {age_s:.1f} s. Repeat it "
+        f"in {wait_s} s to get its answer.",
+        retry_after_s=wait_s,
+    )
+
+
+@contextmanager
+def acting_under(claim: Claim) -> Iterator[None]:
+    """Let every transaction of the block record that the key has acted, or fail."""
+    with beginning_with(lambda: enact.mark(claim)):
+        yield
+
+
+def keep_answer(claim: Claim, answer: Answer, *, repeatable: bool) -> None:
+    """Keep the answer for repeats. One that is not `repeatable`, or too large, is not stored."""
+    is_kept = repeatable and len(answer.body) <= MAX_BODY
+    body = answer.body if is_kept else None
+    execute(enact.answer(claim, answer.status, answer.headers, body))
+
+
+def release(claim: Claim) -> None:
+    """Forget the key of a request that failed, unless it acted before it failed."""
+    execute(enact.release(claim))

@@ -1,0 +1,304 @@
+"""A request with an Idempotency-Key acts once, however often and from where it is repeated."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import InterfaceError, connection
+from django.db.models import F
+
+from scheduling import operations
+from scheduling.api import portfolios
+from scheduling.db.transaction import execute
+from scheduling.enact import idempotency
+from scheduling.errors import Refused
+from scheduling.models import Event, Handoff, IdempotencyKey, Node, NodeToken
+from scheduling.operations.idempotency import acting_under
+from scheduling.permissions import Role
+from scheduling.retention import delete_rows
+from tests.integration.enact.test_fence_races import at_once
+from tests.support.api_client import ApiClient, fields_of, make_api_client, problem
+from tests.support.artifacts import make_wheel, store_artifact
+from tests.support.factories import make_node, make_running_portfolio
+
+pytestmark = pytest.mark.django_db
+
+Send = Callable[..., Any]
+
+
+def sender(caller: ApiClient) -> Send:
+    """Return a function that sends a JSON body to a path under a key."""
+
+    def send(path: str, body: Any, key: str = "k-1", method: str = "POST") -> Any:
+        data = json.dumps(body).encode()
+        headers = {"Idempotency-Key": key}
+        return caller.raw(method, path, data, "application/json", headers)
+
+    return send
+
+
+@pytest.fixture
+def send(operator: ApiClient) -> Send:
+    make_running_portfolio("p", make_node("node-1"), events=3)
+    make_node("node-2")
+    return sender(operator)
+
+
+def age(seconds: float) -> None:
+    """Let every claim be so old."""
+    IdempotencyKey.objects.update(claimed_at=F("claimed_at") - timedelta(seconds=seconds))
+
+
+def test_a_repeat_gets_the_same_answer_and_does_not_act_again(send: Send) -> None:
+    first = send("portfolios/p/reload/", {"reason": "a"})
+    again = send("portfolios/p/reload/", {"reason": "a"})
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json() == again.json()
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.headers["Content-Type"] == first.headers["Content-Type"]
+    assert Handoff.objects.filter(kind="reload").count() == 1
+    problem(send("portfolios/p/reload/", {"reason": "a"}, "k-2"), 409, "handoff_in_progress")
+
+
+def test_a_refusal_is_repeated_as_well_though_it_would_succeed_by_now(send: Send) -> None:
+    refused = problem(send("portfolios/x/stop/", {}), 404, "not_found")
+    make_running_portfolio("x", make_node("node-3"), events=1)
+    assert problem(send("portfolios/x/stop/", {}), 404, "not_found") == refused
+    assert send("portfolios/x/stop/", {}, "k-2").status_code == 202
+
+
+def test_created_objects_and_deletions_are_answered_as_before(send: Send) -> None:
+    body = {"name": "new", "strategy": "canary", "desired_state": "stopped"}
+    first, again = send("portfolios/", body), send("portfolios/", body)
+    assert first.status_code == again.status_code == 201
+    assert again.headers["Location"] == first.headers["Location"]
+    changed = [send("portfolios/new/", {"priority": 2}, "k-2", "PATCH") for _ in range(2)]
+    assert [one.status_code for one in changed] == [202, 202]
+    assert changed[0].headers["ETag"] == changed[1].headers["ETag"]
+    gone = [send("portfolios/new/", {}, "k-3", "DELETE") for _ in range(2)]
+    assert [one.status_code for one in gone] == [202, 202]
+
+
+def test_a_key_belongs_to_one_method_address_and_body(send: Send) -> None:
+    assert send("nodes/node-1/cordon/", {"reason": "a"}).status_code == 200
+    for path, body, method in (
+        ("nodes/node-1/cordon/", {"reason": "b"}, "POST"),
+        ("nodes/node-2/cordon/", {"reason": "a"}, "POST"),
+        ("nodes/node-1/cordon/?format=json", {"reason": "a"}, "POST"),
+        ("nodes/node-1/", {"reason": "a"}, "DELETE"),
+    ):
+        document = problem(send(path, body, method=method), 422, "key_reused")
+        assert "k-1" in document["detail"]
+    assert not Node.objects.get(name="node-2").cordoned
+    # The same body: order and spaces do not count.
+    assert send("nodes/node-2/labels/", {}, "k-2").status_code == 404
+    one = send("nodes/node-2/drain/", {"reason": "a", "make_room": False}, "k-3")
+    two = send("nodes/node-2/drain/", {"make_room": False, "reason": "a"}, "k-3")
+    assert one.json() == two.json()
+
+
+def test_keys_of_two_users_are_apart(send: Send) -> None:
+    other = sender(make_api_client(Role.OPERATOR, "otto"))
+    assert send("nodes/node-1/cordon/", {}).status_code == 200
+    assert other("nodes/node-2/cordon/", {}).status_code == 200
+    assert Node.objects.filter(cordoned=True).count() == 2
+
+
+def test_who_may_not_act_claims_nothing_and_reads_no_kept_answer(
+    send: Send, viewer: ApiClient, nobody: ApiClient
+) -> None:
+    problem(sender(viewer)("nodes/node-1/cordon/", {}), 403, "forbidden")
+    problem(sender(nobody)("nodes/node-1/cordon/", {}), 401, "unauthenticated")
+    assert not IdempotencyKey.objects.exists()
+
+
+@pytest.mark.parametrize("key", ["", "a b", "ü", "x" * 256])
+def test_a_malformed_key_is_refused(send: Send, key: str) -> None:
+    document = problem(send("nodes/node-1/cordon/", {}, key), 400, "invalid")
+    assert fields_of(document) == {"Idempotency-Key": "invalid"}
+    assert not Node.objects.get(name="node-1").cordoned
+
+
+def test_a_body_that_cannot_be_read_claims_nothing(operator: ApiClient) -> None:
+    key = {"Idempotency-Key": "k-1"}
+    answer = operator.raw("POST", "portfolios/", b"{", "application/json", key)
+    problem(answer, 400, "invalid")
+    assert not IdempotencyKey.objects.exists()
+
+
+def test_a_token_is_given_once_and_stored_nowhere(send: Send) -> None:
+    body = {"node": "node-1"}
+    token = send("node-tokens/", body).json()["token"]
+    document = problem(send("node-tokens/", body), 409, "answer_not_kept")
+    assert "with status 201" in document["detail"]
+    assert NodeToken.objects.filter(node__name="node-1").count() == 1
+    assert token not in str(IdempotencyKey.objects.values_list())
+
+
+def test_a_secret_cannot_be_guessed_from_a_fingerprint(send: Send) -> None:
+    send("secrets/", {"name": "s", "value": "hunter2"})
+    assert "hunter2" not in str(IdempotencyKey.objects.values_list())
+
+
+def test_an_uploaded_form_is_the_same_by_its_files(operator: ApiClient) -> None:
+    stored = store_artifact()
+    filename, wheel = make_wheel()
+
+    def upload(key: str = "k-1", name: str = filename) -> Any:
+        # A form has another boundary each time.
+        boundary = f"b-{uuid4()}"
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="wheel"; filename="{name}"'
+        data = f"{head}\r\n\r\n".encode() + wheel + f"\r\n--{boundary}--\r\n".encode()
+        kind = f"multipart/form-data; boundary={boundary}"
+        return operator.raw("POST", "artifacts/", data, kind, {"Idempotency-Key": key})
+
+    first, again = upload(), upload()
+    assert first.json()["sha256"] == stored.sha256
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json() == first.json()
+    problem(upload(name="other-1.0-py3-none-any.whl"), 422, "key_reused")
+
+
+# --- failures and races ---------------------------------------------------------------------------
+
+
+def test_a_failure_before_it_acted_leaves_the_key_free(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: Any, **options: Any) -> None:
+        raise InterfaceError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scheduling.operations.stop", away)
+        problem(send("portfolios/p/stop/", {}), 503, "unavailable")
+    assert not IdempotencyKey.objects.exists()
+    assert send("portfolios/p/stop/", {}).status_code == 202
+
+
+def test_a_failure_after_it_acted_is_not_done_again(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(portfolios, "handoff_document", bug)
+        problem(send("portfolios/p/reload/", {}), 500, "internal_error")
+    waits = send("portfolios/p/reload/", {})
+    problem(waits, 409, "request_in_progress")
+    age(idempotency.CLAIM_S)
+    lost = problem(send("portfolios/p/reload/", {}), 409, "answer_not_kept")
+    assert "its answer was lost" in lost["detail"]
+    assert Handoff.objects.filter(kind="reload").count() == 1
+
+
+@pytest.mark.parametrize(("age_s", "wait_s"), [(0, 1), (9.5, 10), (25.5, 5)])
+def test_a_repeat_of_a_request_under_way_is_told_when_to_come_back(
+    send: Send, age_s: float, wait_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        # A process that ended while it acted, with nothing committed.
+        patch.setattr("scheduling.api.idempotency._settle", lambda *_: None)
+        patch.setattr("scheduling.operations.stop", lambda *_, **__: None)
+        patch.setattr(portfolios, "handoff_document", lambda _: {})
+        send("portfolios/p/stop/", {})
+    age(age_s)
+    answer = send("portfolios/p/stop/", {})
+    problem(answer, 409, "request_in_progress")
+    assert abs(int(answer.headers["Retry-After"]) - wait_s) <= 2
+    age(idempotency.CLAIM_S)
+    assert send("portfolios/p/stop/", {}).status_code == 202
+
+
+def test_a_request_whose_key_was_taken_over_cannot_act_any_more(send: Send) -> None:
+    late = execute(idempotency.claim_key(user_of("olive"), "k-1", "f"))
+    assert isinstance(late, idempotency.Claim)
+    age(idempotency.CLAIM_S)
+    taken = execute(idempotency.claim_key(user_of("olive"), "k-1", "f"))
+    assert isinstance(taken, idempotency.Claim)
+    with acting_under(late), pytest.raises(Refused) as refused:
+        operations.cordon("node-1", actor="olive")
+    assert refused.value.code == "request_in_progress"
+    assert not Node.objects.get(name="node-1").cordoned
+    assert not Event.objects.filter(kind="node_cordoned").exists()
+    with acting_under(taken):
+        operations.cordon("node-1", actor="olive")
+    assert Node.objects.get(name="node-1").cordoned
+
+
+def user_of(name: str) -> int:
+    return int(get_user_model().objects.get(username=name).pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_repeats_at_once_one_acts_and_the_others_wait(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_running_portfolio("p", make_node("node-1"), events=3)
+    send = sender(operator)
+    entered, go_on = threading.Event(), threading.Event()
+    reload = operations.reload
+
+    def slow(*args: Any, **options: Any) -> Any:
+        entered.set()
+        assert go_on.wait(60)
+        return reload(*args, **options)
+
+    monkeypatch.setattr(operations, "reload", slow)
+    answers: list[Any] = []
+
+    def first() -> None:
+        answers.append(send("portfolios/p/reload/", {}))
+        connection.close()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert entered.wait(60)
+    waiting = send("portfolios/p/reload/", {})
+    problem(waiting, 409, "request_in_progress")
+    assert int(waiting.headers["Retry-After"]) >= 1
+    go_on.set()
+    thread.join(60)
+    assert answers[0].status_code == 202
+    assert send("portfolios/p/reload/", {}).json() == answers[0].json()
+    monkeypatch.setattr(operations, "reload", reload)
+    both = at_once(*[lambda: send("nodes/node-1/cordon/", {}, "k-2").status_code] * 2)
+    assert sorted(both) in ([200, 200], [200, 409])
+    assert Event.objects.filter(kind="node_cordoned").count() == 1
+
+
+# --- bounds ---------------------------------------------------------------------------------------
+
+
+def test_keys_end_after_a_day_and_may_be_used_anew(send: Send) -> None:
+    send("nodes/node-1/cordon/", {})
+    send("nodes/node-1/cordon/", {}, "k-2")
+    age(idempotency.KEEP_S)
+    assert send("nodes/node-2/cordon/", {}).status_code == 200
+    delete_rows(float("inf"))
+    assert [row.key for row in IdempotencyKey.objects.all()] == ["k-1"]
+
+
+def test_each_user_has_a_bounded_number_of_keys(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "KEPT_PER_USER", 3)
+    for number in range(5):
+        send("nodes/node-1/cordon/", {}, f"k-{number}")
+    assert {row.key for row in IdempotencyKey.objects.all()} == {"k-2", "k-3", "k-4"}
+
+
+def test_an_answer_that_is_too_large_is_not_kept(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.operations.idempotency.MAX_BODY", 10)
+    send("nodes/node-1/cordon/", {})
+    problem(send("nodes/node-1/cordon/", {}), 409, "answer_not_kept")

@@ -1,0 +1,83 @@
+"""Lists of the API: filters, order and pages, each as described."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from drf_spectacular.generators import SchemaGenerator
+
+from tests.support.api_client import ApiClient, fields_of, problem
+from tests.support.factories import make_node, make_portfolio, make_running_portfolio
+
+pytestmark = pytest.mark.django_db
+
+
+def lists(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the address and the parameters of each list that has pages."""
+    found = []
+    for path, methods in schema["paths"].items():
+        parameters = {one["name"]: one for one in methods.get("get", {}).get("parameters", ())}
+        if "cursor" in parameters:
+            found.append((path.removeprefix("/api/").replace("{name}", "p"), parameters))
+    return found
+
+
+def test_every_list_has_the_parameters_that_it_describes_and_no_others(operator: ApiClient) -> None:
+    make_running_portfolio("p", make_node("node-1"), events=20, symbols=["IBM"])
+    found = lists(SchemaGenerator().get_schema(request=None, public=True))
+    assert len(found) > 15
+    for path, parameters in found:
+        document = problem(operator.get(path, **{"no-such": "1"}), 400, "invalid")
+        assert fields_of(document) == {"no-such": "unknown_field"}
+        for name, one in parameters.items():
+            if one["in"] != "query":
+                continue
+            assert name in document["detail"], (path, name)
+            wrong = operator.get(path, **{name: "\0"})
+            assert wrong.status_code == (200 if name in ANY_TEXT else 400), (path, name)
+            for value in one["schema"].get("enum", ()):
+                assert operator.get(path, **{name: value}).status_code == 200, (path, name, value)
+
+
+#: Names that are compared in memory: no name is like this, and nothing is found.
+ANY_TEXT = {"node", "strategy", "name", "artifact"}
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("events/", "id"), ("portfolios/", "name"), ("nodes/", "name"), ("strategies/", "name")],
+)
+def test_pages_of_both_orders_show_the_same_rows(
+    operator: ApiClient, path: str, field: str
+) -> None:
+    for number in range(7):
+        make_portfolio(f"p-{number}")
+        make_node(f"node-{number}")
+
+    def walked(order: str, step: str = "next", start: str = "") -> list[Any]:
+        rows: list[Any] = []
+        page = operator.get(path, limit=3, order=order).json()
+        while step == "previous" and page["next"]:
+            page = operator.get(page["next"].partition("/api/")[2]).json()
+        while True:
+            own = [row[field] for row in page["results"]]
+            rows = rows + own if step == "next" else own + rows
+            if not page[step]:
+                return rows
+            page = operator.get(page[step].partition("/api/")[2]).json()
+
+    upward = walked(field)
+    assert len(upward) > 3
+    assert upward == sorted(upward)
+    assert walked(f"-{field}") == upward[::-1]
+    assert walked(field, "previous") == upward
+    assert walked(f"-{field}", "previous") == upward[::-1]
+
+
+def test_an_unknown_parameter_of_an_object_or_an_action_is_refused(operator: ApiClient) -> None:
+    make_portfolio("p")
+    for answer in (operator.get("portfolios/p/", fields="name"), operator.get("halt/", limit=3)):
+        assert "there are none here" in problem(answer, 400, "invalid")["detail"]
+    answer = operator.post("portfolios/p/stop/?when=later", {})
+    assert fields_of(problem(answer, 400, "invalid")) == {"when": "unknown_field"}
