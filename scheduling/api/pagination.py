@@ -81,10 +81,10 @@ class NewestFirst(CursorPagination):
 
     def get_ordering(
         self, request: Request, queryset: QuerySet[Any], view: APIView
-    ) -> Sequence[str]:
+    ) -> tuple[str, ...]:
         """Return the fields of `?order=`, or of the same order from its other end."""
         fields = (self.ordering,) if isinstance(self.ordering, str) else self.ordering
-        return [_turned(one) for one in fields] if read_order(request, fields) else fields
+        return tuple(map(_turned, fields)) if read_order(request, fields) else fields
 
     def paginate_queryset(
         self, queryset: Any, request: Request, view: APIView | None = None
