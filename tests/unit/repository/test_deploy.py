@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ginkgo_site.launcher import launcher
 from ginkgo_site.launcher.web import GUARDED
@@ -54,6 +55,14 @@ def test_proxies_let_the_largest_body_pass() -> None:
     found = re.search(r"client_max_body_size (\d+)m;", text)
     assert found is not None
     assert int(found[1]) << 20 > MAX_COMMIT_BODY
+
+
+def test_a_promotion_by_patroni_loses_no_commit_and_its_times_fit() -> None:
+    text = (ROOT / "deploy/patroni.yml").read_text(encoding="utf-8")
+    shared = yaml.safe_load(text)["bootstrap"]["dcs"]
+    assert shared["synchronous_mode"] is True
+    # Of Patroni: otherwise a primary that renews late demotes itself.
+    assert shared["ttl"] >= shared["loop_wait"] + 2 * shared["retry_timeout"]
 
 
 def test_no_example_has_a_secret() -> None:
