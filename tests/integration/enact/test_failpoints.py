@@ -447,7 +447,7 @@ MODULES += [
     "scheduling.enact.register",
 ]
 #: Statements of these modules that no handoff is part of.
-BESIDE = {"mark_proven_revisions"}
+BESIDE = {"mark_proven_revisions", "try_again"}
 
 
 def statements_of(module: str) -> set[tuple[str, str, str]]:
