@@ -128,13 +128,15 @@ def _fleet_actions(fleet: FleetView) -> list[Entry]:
     found = [
         _action(registry.CREATE, reverse("new-portfolio"), _("a portfolio"), form=False),
         _action(registry.ISSUE_NODE_TOKEN, reverse("add-node"), _("a node")),
+        _action(registry.ROLL_OUT, reverse("begin-roll-out"), _("an artifact")),
         _action(registry.ADD_USER, reverse("add-person"), _("a user")),
         _action(registry.ADD_ALERT_CHANNEL, reverse("set-channel"), _("a channel")),
         _action(frozen, reverse("fleet-action", args=[frozen.verb])),
     ]
     if fleet.storm:
-        release = registry.RELEASE_STORM
-        found.append(_action(release, reverse("fleet-action", args=[release.verb])))
+        held = (registry.HOLD_STORM,) if fleet.storm.until else ()
+        for operation in (registry.RELEASE_STORM, *held):
+            found.append(_action(operation, reverse("fleet-action", args=[operation.verb])))
     for halt in fleet.halts:
         found.append(
             _action(registry.UNDO_HALT, reverse("undo-halt", args=[halt.halt]), str(halt.halt))

@@ -71,6 +71,8 @@ def test_board_shows_a_stopped_node_as_lost_and_then_alive(
             card = f'.col:not([data-node="node-2"]) .card[data-portfolio="{name}"]'
             assert window.page.locator(card).count() == 1
             assert name in column.locator(".note + ul").inner_text()
+        assert window.page.locator("#trouble-strip a[data-jump]").is_visible()
+        assert window.barriers() == []
     finally:
         daemon.send_signal(signal.SIGCONT)
     window.page.wait_for_selector('#col-node-2[data-status="alive"]', timeout=SLOW_MACHINE_S * 1000)
@@ -121,3 +123,4 @@ def test_sidebar_shows_the_failovers_of_a_killed_node(
     assert "without a heartbeat" in window.page.inner_text("#incident-verdict") or (
         "connection closed" in window.page.inner_text("#incident-verdict")
     )
+    assert window.barriers("main") == []

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -26,6 +27,20 @@ SIZE: ViewportSize = {"width": 1600, "height": 940}
 _IS_PLAIN_BOARD = """
 location.pathname === "/" && !location.search
   && !document.querySelector("dialog[open], :popover-open")
+"""
+_SHOW_MAIN = """
+async (address) => {
+  const page = new DOMParser().parseFromString(await (await fetch(address)).text(), "text/html");
+  document.querySelector("main").replaceWith(page.querySelector("main.page"));
+}
+"""
+_RUN_AXE = """
+async ([within, contrast]) => {
+  const rules = { "color-contrast": { enabled: contrast } };
+  const { violations } = await axe.run(within || document, { resultTypes: ["violations"], rules });
+  const elements = (found) => found.nodes.slice(0, 3).map((node) => node.html);
+  return violations.map((found) => `${found.id}: ${found.help}: ${elements(found)}`);
+}
 """
 _WATCH_POLICY = """
 window.policyViolations = [];
@@ -115,6 +130,19 @@ class DashboardWindow:
         """Press the button of the dialog and wait until the dialog is closed."""
         self.page.locator("dialog button", has_text=button).click()
         self.page.wait_for_selector("dialog[open]", state="hidden")
+
+    def show_main(self, address: str) -> None:
+        """Show the main part of another page in this one, which takes a tenth of opening it."""
+        self.page.evaluate(_SHOW_MAIN, address)
+
+    def barriers(self, within: str = "", *, contrast: bool = True) -> list[str]:
+        """Return what axe-core finds on the page, or in one element: rule, sentence, elements.
+
+        Half of its time is for the contrast of colours, which all pages take from the same styles.
+        """
+        if self.page.evaluate("typeof axe === 'undefined'"):
+            self.page.evaluate(AXE_SCRIPT)
+        return list(self.page.evaluate(_RUN_AXE, [within, contrast]))
 
     def mark(self) -> None:
         """Set a mark that a reload would remove."""

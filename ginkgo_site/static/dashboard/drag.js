@@ -60,7 +60,6 @@ function end() {
   lifted?.card.classList.remove("lifted");
   lifted = null;
   moveOver(null);
-  document.body.classList.remove("dragging");
   for (const column of document.querySelectorAll(".col[data-can]")) delete column.dataset.can;
   for (const note of document.querySelectorAll(".drop-note")) note.remove();
 }
@@ -79,11 +78,7 @@ export function startDrag() {
     end();
     lift(card);
     // After the browser has taken its picture of the card.
-    setTimeout(() => {
-      if (lifted?.card !== card) return;
-      card.classList.add("lifted");
-      document.body.classList.add("dragging");
-    });
+    setTimeout(() => lifted?.card === card && card.classList.add("lifted"));
   });
   document.addEventListener("dragover", (event) => {
     if (!lifted) return;
@@ -104,5 +99,5 @@ export function startDrag() {
   });
   document.addEventListener("dragend", end);
   // A card whose element has gone ends its drag without an event, and the pointer moves again.
-  document.addEventListener("pointermove", () => lifted && document.body.classList.contains("dragging") && end());
+  document.addEventListener("pointermove", () => lifted?.card.matches(".lifted") && end());
 }

@@ -46,12 +46,12 @@ function fit(entry, word) {
   return `${entry.kind} ${entry.detail ?? ""}`.toLowerCase().includes(word) ? 4 : null;
 }
 
-// Return the entries that every word of the text fits, the best first; of equals the shorter one.
+// Return the entries that every word of the text fits, the best first; of equals things before actions on them.
 function find(entries, text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const found = [];
   for (const entry of entries) {
-    let total = 0;
+    let total = entry.form ? 0.5 : 0;
     for (const word of words) {
       const grade = fit(entry, word);
       if (grade === null) {
@@ -62,7 +62,7 @@ function find(entries, text) {
     }
     if (total !== null) found.push({ entry, total });
   }
-  if (words.length) found.sort((a, b) => a.total - b.total || a.entry.low.length - b.entry.low.length);
+  if (words.length) found.sort((a, b) => a.total - b.total);
   return found.slice(0, MOST).map(({ entry }) => entry);
 }
 
@@ -95,7 +95,7 @@ function show() {
   shown = find(known, input.value);
   list.replaceChildren(...shown.map(option));
   list.hidden = !shown.length;
-  const state = shown.length ? "" : failed ? "failed" : loading ? "loading" : "nothing";
+  const state = failed ? "failed" : shown.length ? "" : loading ? "loading" : "nothing";
   for (const text of palette.querySelectorAll("[data-case]")) text.hidden = text.dataset.case !== state;
   select(0);
 }

@@ -11,7 +11,7 @@ from django.utils import translation
 
 from scheduling.dashboard.actions import FLEET_ACTIONS, NODE_ACTIONS, PORTFOLIO_ACTIONS
 from scheduling.dashboard.palette import NAME, palette
-from scheduling.observe.fleet_view import FleetView, FreezeView
+from scheduling.observe.fleet_view import FleetView, FreezeView, StormView
 from scheduling.observe.halts import HaltView
 from tests.support.board_fixture import NOW, fleet_view, handoff, node, portfolio
 
@@ -84,6 +84,12 @@ def test_actions_on_the_fleet_follow_its_state(fleet):
     assert "Unfreeze automatic moves" in actions(frozen)
     assert "Freeze automatic moves" not in actions(frozen)
     assert "Undo halt 12" in actions(frozen)
+    assert "Release the hold on failover" not in actions(fleet)
+    storm = StormView(NOW, NOW, "", "", ["node-3"], 3)
+    assert {"Release the hold on failover", "Hold failover"} <= {
+        *actions(replace(fleet, storm=storm))
+    }
+    assert "Hold failover" not in actions(replace(fleet, storm=replace(storm, until=None)))
 
 
 def test_every_address_has_a_page(fleet):
