@@ -163,14 +163,16 @@ def _start_next(
     limits: Limits,
 ) -> Steps:
     """Start up to `free` items that are ready, and skip those that cannot be started."""
+    # What happens to another gives those that are not ready more time: it may make them ready.
     last_change = max(item.since for item in roll_out.items)
+    is_quiet = not changes and roll_out.now > last_change + limits.ready_s
     start: list[Item] = []
     for item in waiting:
         if len(start) >= free:
             break
         reason = _skip_reason(item)
         if reason is None and (code := _not_ready(item)):
-            if changes or roll_out.now <= last_change + limits.ready_s:
+            if not is_quiet:
                 continue  # another may go first
             reason = Reason(code, {"limit_s": limits.ready_s})
         if reason is None:

@@ -170,6 +170,8 @@ def test_a_portfolio_that_is_not_ready_lets_others_go_first(
     begins = item(2, "changing", running=3, since=879.0)
     assert decided(next_steps(roll_out(*late, begins), LIMITS)) == {"p2": "proving"}
     assert decided(next_steps(roll_out(*late), LIMITS)) == {"p1": f"skipped: {sentence}"}
+    both = [*late, replace(item(2, **found), since=879.0)]
+    assert decided(next_steps(roll_out(*both), LIMITS)).keys() == {"p1", "p2"}, "not one by one"
 
 
 @pytest.mark.parametrize(
