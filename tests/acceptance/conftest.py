@@ -39,15 +39,15 @@ def _position(item: pytest.Item) -> tuple[int, bool]:
     """Return the sort key of a test.
 
     With the product's limits, test_up comes first: it checks an installation as its first start
-    left it. With short limits it comes last: it ends the installation.
+    left it. On the mortal one it comes last: it ends the installation.
     """
     fixtures = set(getattr(item, "fixturenames", ()))
     is_running = item.path.name == "test_up.py"
+    if "quick_cluster" in fixtures:
+        return 1, False
     if fixtures & {"installation", "cluster"}:
         return 0, not is_running
-    if "quick_cluster" in fixtures:
-        return 1, is_running
-    return (2, False) if "mortal_cluster" in fixtures else (3, is_running)
+    return (2, is_running) if "mortal_cluster" in fixtures else (3, is_running)
 
 
 class SharedInstallations:

@@ -49,25 +49,8 @@ def test_a_slow_portfolio_does_not_delay_its_neighbours(quick_cluster: Cluster) 
     body = {
         "name": "slow",
         "strategy": "sleeper",
-        "config": {"seconds": 0.5},
-        "symbols": [
-            "IBM",
-            "GE",
-            "HD",
-            "XOM",
-            "CVX",
-            "JPM",
-            "MS",
-            "WFC",
-            "KO",
-            "PEP",
-            "PG",
-            "MO",
-            "JNJ",
-            "MRK",
-            "BAC",
-            "C",
-        ],
+        "config": {"seconds": 1.0},
+        "symbols": SHARES,
     }
     assert quick_cluster.call("POST", "/api/portfolios/", body).status == 201
     two_seconds = 100 * budget_s(1)  # in events

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from chaos.crashpoints.cluster import FailpointCluster
 from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, Installation, eventually, temporary_home
 from chaos.harness.observation import DEMO_NODES
@@ -139,24 +140,24 @@ def test_an_old_python_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_after_a_killed_launcher_no_process_is_left_and_the_next_start_continues(
-    quick_cluster: Cluster,
+    mortal_cluster: FailpointCluster,
 ) -> None:
-    leave_ge_sma_without_a_node(quick_cluster)
-    output_length = len(quick_cluster.output())
-    kill_launcher_and_start(quick_cluster)
-    new = quick_cluster.output()[output_length:]
+    leave_ge_sma_without_a_node(mortal_cluster)
+    output_length = len(mortal_cluster.output())
+    kill_launcher_and_start(mortal_cluster)
+    new = mortal_cluster.output()[output_length:]
     assert "ge-sma waits: needs 1 place: no room on " in new
     assert "node-1 draining, node-2 draining, node-3 draining" in new
     assert "Ready after" in new
-    running = {name: run for name, run in quick_cluster.runs().items() if run.phase == "running"}
+    running = {name: run for name, run in mortal_cluster.runs().items() if run.phase == "running"}
     assert running.keys() == DEMO - {"ge-sma"}
-    new = quick_cluster.output()[output_length:]
+    new = mortal_cluster.output()[output_length:]
     assert "restarting" not in new  # a refused node would restart after 15 s
     assert "Not registered" not in new
-    quick_cluster.wait_for_progress()
-    quick_cluster.wait_until_converged()  # undrains
-    quick_cluster.assert_history_whole()
-    quick_cluster.assert_canaries_clean()
+    mortal_cluster.wait_for_progress()
+    mortal_cluster.wait_until_converged()  # undrains
+    mortal_cluster.assert_history_whole()
+    mortal_cluster.assert_canaries_clean()
 
 
 def kill_launcher_and_start(cluster: Cluster) -> None:
@@ -181,30 +182,30 @@ def leave_ge_sma_without_a_node(cluster: Cluster) -> None:
 
 
 def test_ctrl_c_stops_in_order_and_a_second_one_at_once(
-    quick_cluster: Cluster,
+    mortal_cluster: FailpointCluster,
 ) -> None:
-    before, since, login = quick_cluster.runs(), quick_cluster.now(), quick_cluster.access
-    children = quick_cluster.processes()
-    assert quick_cluster.stop() == 0
-    assert not (quick_cluster.home / "access.json").exists()
+    before, since, login = mortal_cluster.runs(), mortal_cluster.now(), mortal_cluster.access
+    children = mortal_cluster.processes()
+    assert mortal_cluster.stop() == 0
+    assert not (mortal_cluster.home / "access.json").exists()
     assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert not (quick_cluster.home / "postgres" / "data" / "postmaster.pid").exists()
-    took_s = quick_cluster.start()
+    assert not (mortal_cluster.home / "postgres" / "data" / "postmaster.pid").exists()
+    took_s = mortal_cluster.start()
     print(f"\nstart after an orderly shutdown: {took_s:.1f} s")
-    again = quick_cluster.access
+    again = mortal_cluster.access
     assert [again[key] for key in ("username", "password", "token")] == [
         login[key] for key in ("username", "password", "token")
     ]
-    assert quick_cluster.query(
+    assert mortal_cluster.query(
         "SELECT count(*) FROM scheduling_control WHERE frozen_at IS NOT NULL"
     ) == [(0,)]
     # An orderly shutdown moves no portfolio.
-    after = quick_cluster.runs()
+    after = mortal_cluster.runs()
     assert {n: run.node for n, run in after.items()} == {n: run.node for n, run in before.items()}
-    assert quick_cluster.events("node_lost", since) == []
-    quick_cluster.assert_history_whole()
-    quick_cluster.assert_canaries_clean()
-    a_second_ctrl_c_does_not_wait(quick_cluster)
+    assert mortal_cluster.events("node_lost", since) == []
+    mortal_cluster.assert_history_whole()
+    mortal_cluster.assert_canaries_clean()
+    a_second_ctrl_c_does_not_wait(mortal_cluster)
 
 
 def a_second_ctrl_c_does_not_wait(installation: Installation) -> None:
