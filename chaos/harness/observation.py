@@ -19,6 +19,14 @@ T = TypeVar("T")
 DEMO_NODES = ("node-1", "node-2", "node-3")
 ENDED = {"done", "failed", "rolled_back", "superseded"}
 
+_PINNED = """
+SELECT p.name FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+WHERE r.pinned_node_id IS NOT NULL AND p.archived_at IS NULL
+"""
+_CLOSED = """
+SELECT name, true FROM scheduling_node WHERE draining
+UNION ALL SELECT name, false FROM scheduling_node WHERE cordoned
+"""
 _RUNS = """
 SELECT p.name, n.name, r.incarnation::text, r.epoch, r.revision, r.last_seq, r.phase, r.reason,
        r.last_commit_at
@@ -180,12 +188,13 @@ class ObservedInstallation(Installation):
         nodes, which would delay placements on them.
         """
         self.query("UPDATE scheduling_node SET lost_times = '[]'")
-        for portfolio in self.get("/api/portfolios/?limit=1000")["results"]:
-            if portfolio["pinned_node"]:
-                self.call("POST", f"/api/portfolios/{portfolio['name']}/unpin/", {})
-        for node in nodes:
-            self.call("POST", f"/api/nodes/{node}/undrain/", {})
-            self.call("POST", f"/api/nodes/{node}/uncordon/", {})
+        # Asked of the database, since most tests leave nothing and each request costs.
+        for (name,) in self.query(_PINNED):
+            self.call("POST", f"/api/portfolios/{name}/unpin/", {})
+        for name, is_drained in self.query(_CLOSED):
+            if name in nodes:
+                end = "undrain" if is_drained else "uncordon"
+                self.call("POST", f"/api/nodes/{name}/{end}/", {})
         wait_for(lambda: self._unsettled(nodes), lambda found: not found, limit_s, "converged")
         self.wait_for_progress()
 
