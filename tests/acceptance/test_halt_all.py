@@ -27,7 +27,8 @@ def children(cluster: Cluster) -> list[psutil.Process]:
 
 def bring_back(cluster: Cluster) -> None:
     """Undo the newest halt and wait until every portfolio commits."""
-    cluster.manage("halt_all", "--undo")
+    undone = cluster.call("POST", "/api/halt/undo/", {})
+    assert undone.status == 202, undone.text
     cluster.wait_until_converged()
     cluster.assert_canaries_clean()
     cluster.assert_history_whole()
@@ -105,7 +106,8 @@ def test_halt_all_command_works_without_the_web_process_and_under_a_freeze(
     cluster: Cluster,
 ) -> None:
     processes = children(cluster)
-    cluster.manage("freeze", "--failover")
+    why = {"reason": "test", "failover": True}
+    assert cluster.call("POST", "/api/schedule/freeze/", why).status == 200
     web = cluster.processes_of("uvicorn") or cluster.processes_of("ginkgo_site.asgi:application")
     assert web
     with suspended(web):
@@ -113,6 +115,6 @@ def test_halt_all_command_works_without_the_web_process_and_under_a_freeze(
         assert done["running"] == len(processes)
         assert {run.node for run in cluster.runs().values()} == {None}
     eventually(lambda: not still_running(processes), SLOW_MACHINE_S, "the end of every process")
-    cluster.manage("freeze", "--undo")
+    assert cluster.call("POST", "/api/schedule/unfreeze/", {}).status == 200
     assert {cluster.node(node)["status"] for node in DEMO_NODES} == {"alive"}
     bring_back(cluster)

@@ -20,8 +20,9 @@ def test_portfolios_are_identical_after_migrations_a_reload_a_stop_and_a_kill(
         assert cluster.migrate(name, cluster.other_node(name))["state"] == "done"
     changed = cluster.patch("ge-sma", {"config": {"fast": 2, "slow": 5, "quantity": "9"}})
     assert cluster.wait_for_handoff(changed["handoff"]["id"], SLOW_MACHINE_S)["state"] == "done"
-    cluster.manage("stop_portfolio", "energy-revert", "--wait", "120")
-    cluster.manage("start_portfolio", "energy-revert", "--wait", "120")
+    stopped = cluster.call("POST", "/api/portfolios/energy-revert/stop/", {}).json
+    assert cluster.wait_for_handoff(stopped["id"], SLOW_MACHINE_S)["state"] == "done"
+    assert cluster.call("POST", "/api/portfolios/energy-revert/start/", {}).status == 202
     victim = cluster.run("canary-1").node
     assert victim is not None
     cluster.daemon(victim).send_signal(signal.SIGKILL)
