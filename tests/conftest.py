@@ -143,7 +143,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
         tables = connection.introspection.django_table_names(
             only_existing=True, include_views=False
         )
-        statements = "; ".join([AS_THEY_ARE, *statements_of(tables)])
+        statements = "; ".join([AS_THEY_ARE, *statements_of(tables).values()])
 
     def sql_flush(
         _: DatabaseOperations, style: object, tables: list[str], **how: bool

@@ -42,8 +42,11 @@ import django
 django.setup()
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+executor, state = MigrationExecutor(connection), None
 for line in sys.stdin:
-    MigrationExecutor(connection).migrate([tuple(line.split())])
+    plan = executor.migration_plan([tuple(line.split())])
+    state = executor.migrate([], plan, state)
+    executor.loader.applied_migrations |= {(m.app_label, m.name): m for m, _ in plan}
     print("done", flush=True)
 """
 

@@ -174,12 +174,14 @@ class FakeGateway:
         """Return the number of accepted commits."""
         return sum(len(run.commits) for run in self.runs.values())
 
-    async def until(self, condition: Any, within_s: float = SLOW_MACHINE_S) -> None:
-        """Wait until `condition()` holds; fail after `within_s`."""
+    async def until(
+        self, condition: Any, within_s: float = SLOW_MACHINE_S, every_s: float = 0.01
+    ) -> None:
+        """Wait until `condition()` holds, asked `every_s`; fail after `within_s`."""
         end = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < end, f"not within {within_s} s"
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(every_s)
 
     # --- the protocol ------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.apps import apps
 from django.db import connection
@@ -14,18 +14,18 @@ T = TypeVar("T")
 AS_THEY_ARE = "SET LOCAL session_replication_role = replica"
 
 
-def statements_of(tables: Iterable[str]) -> list[str]:
-    """Return statements that replace the rows of these tables by the present ones."""
-    writes = []
+def statements_of(tables: Iterable[str]) -> dict[str, str]:
+    """Return, for each of these tables, statements that replace its rows by the present ones."""
+    writes = {}
     with connection.cursor() as cursor:
         for table in tables:
-            writes.append(f'DELETE FROM "{table}"')
+            writes[table] = f'DELETE FROM "{table}"'
             cursor.execute(f'SELECT json_agg(line)::text FROM "{table}" line')
             (found,) = cursor.fetchone()
             if found:
                 rows = found.replace("'", "''")
-                writes.append(
-                    f'INSERT INTO "{table}" SELECT *'
+                writes[table] += (
+                    f'; INSERT INTO "{table}" SELECT *'
                     f" FROM json_populate_recordset(NULL::\"{table}\", '{rows}')"
                 )
     return writes
@@ -34,24 +34,27 @@ def statements_of(tables: Iterable[str]) -> list[str]:
 class KeptRows(Generic[T]):
     """What many tests begin with: rows of portfolios and scheduling, and a value made with them.
 
-    The first test makes both; the others get copies of the rows. They are as old as the first test:
-    leases may have expired meanwhile, until nodes beat again.
+    The first test makes both; the others get copies of the tables that this changed. Their rows are
+    as old as the first test: leases may have expired meanwhile, until nodes beat again.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(self, make: Callable[..., T]) -> None:
         self._make = make
         self._kept: tuple[str, T] | None = None
 
-    def get(self) -> T:
-        """Return the value, with its rows in the database."""
+    def get(self, *given: Any) -> T:
+        """Return the value, with its rows in the database; `given` is for the first making."""
         if self._kept is None:
-            made = self._make()
             tables = [
                 model._meta.db_table
                 for app in ("portfolios", "scheduling")
                 for model in apps.get_app_config(app).get_models()
             ]
-            self._kept = "; ".join([AS_THEY_ARE, *statements_of(tables)]), made
+            before = statements_of(tables)
+            made = self._make(*given)
+            after = statements_of(tables)
+            changed = [after[table] for table in tables if after[table] != before[table]]
+            self._kept = "; ".join([AS_THEY_ARE, *changed]), made
         else:
             with connection.cursor() as cursor:
                 cursor.execute(self._kept[0])

@@ -22,9 +22,12 @@ from tests.support.factories import (
     make_settled_nodes,
     make_trader,
     newest_handoff,
+    owner,
     prove_revision,
     run_of,
+    serving_since,
 )
+from tests.support.kept_rows import KeptRows
 
 pytestmark = pytest.mark.django_db
 
@@ -33,19 +36,30 @@ def tick(name: str = "test") -> Any:
     return Scheduler(name).tick()
 
 
+def make_fleet() -> list[FakeNode]:
+    nodes = make_settled_nodes(5)
+    for node in nodes[:3]:
+        prove_revision(make_trader(f"p-{node.name}", node).portfolio)
+    return nodes
+
+
+FLEET = KeptRows(make_fleet)
+
+
 @pytest.fixture
 def five() -> list[FakeNode]:
     """Five nodes that have lived for an hour."""
-    return make_settled_nodes(5)
+    nodes = FLEET.get()
+    serving_since(3600)
+    for node in nodes:
+        node.beat()
+    return nodes
 
 
 @pytest.fixture
 def hands(five: list[FakeNode]) -> list[OwnerSession]:
     """A portfolio on each of the first three."""
-    found = [make_trader(f"p-{node.name}", node) for node in five[:3]]
-    for hand in found:
-        prove_revision(hand.portfolio)
-    return found
+    return [owner(f"p-{node.name}", node) for node in five[:3]]
 
 
 def go(*nodes: FakeNode, seconds_ago: float = 1) -> None:

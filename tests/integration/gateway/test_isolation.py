@@ -130,7 +130,7 @@ async def first_death(gateway: FakeGateway) -> wire.ProcessExited:
 async def the_bad_one_is_gone(gateway: FakeGateway, daemon: Daemon) -> None:
     """Remove it from the node and wait until only the forkserver and the canary are left."""
     await gateway.want("node-1", gateway.entry(CANARY, "run"))
-    await gateway.until(lambda: len(alive(family(daemon.pid))) == 2)
+    await gateway.until(lambda: len(alive(family(daemon.pid))) == 2, every_s=0.05)
 
 
 async def bystanders_noticed_nothing(gateway: FakeGateway, daemon: Daemon) -> None:
@@ -278,11 +278,11 @@ async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:
     daemon = await with_a_canary(gateway, daemons, what, GINKGO_STRATEGY_GUARD="no")
-    await gateway.until(lambda: len(family(daemon.pid)) > 3)
+    await gateway.until(lambda: len(family(daemon.pid)) > 3, every_s=0.05)
     started = family(daemon.pid)
     await the_bad_one_is_gone(gateway, daemon)
     # The forkserver and the canary; also of those that are nobody's children any more.
-    await gateway.until(lambda: len(alive(started)) == 2)
+    await gateway.until(lambda: len(alive(started)) == 2, every_s=0.05)
     assert gateway.longest_gap_s(CANARY) < budget_s(GAP_S)
     assert_canary_is_exact(gateway, CANARY)
 

@@ -16,7 +16,15 @@ from scheduling.models import Alert, ApiToken, Event, Handoff, Lease, Node, Node
 from scheduling.operations.tokens import issue_node_token
 from scheduling.permissions import Role
 from tests.support.api_client import counted_statements, make_user
-from tests.support.factories import ago, lose, make_node, make_portfolio, make_running_portfolio
+from tests.support.factories import (
+    FakeNode,
+    ago,
+    lose,
+    make_node,
+    make_portfolio,
+    make_running_portfolio,
+)
+from tests.support.kept_rows import KeptRows
 
 SHOWN = (Portfolio, Revision, Order, Fill, FeedRow, Node, Handoff, Tenure, Event, Alert)
 
@@ -60,15 +68,26 @@ def confirm(client: Client, model: Any, action: str, *rows: Any, **fields: str) 
 @pytest.fixture
 def fleet(db: Any) -> Portfolio:
     """Return a portfolio that traded on node-1, beside node-2 and a lost node-3."""
-    first, _ = make_node("node-1"), make_node("node-2")
+    first, second, portfolio = FLEET.get()
+    first.beat()
+    second.beat()
+    return Portfolio.objects.get(pk=portfolio.pk)
+
+
+def make_fleet() -> tuple[FakeNode, FakeNode, Portfolio]:
+    first, second = make_node("node-1"), make_node("node-2")
     gone = make_node("node-3")
     lose(gone)
     Alert.objects.create(
         kind="node_lost", key="node:3", node=gone.row, reason="silent", opened_at=ago(1)
     )
-    return make_running_portfolio(
+    portfolio = make_running_portfolio(
         "tech-hold", first, events=1000, strategy="buy_and_hold", symbols=["IBM", "HPQ"]
     )
+    return first, second, portfolio
+
+
+FLEET = KeptRows(make_fleet)
 
 
 @pytest.mark.usefixtures("fleet")

@@ -19,15 +19,22 @@ from tests.support.factories import (
     make_node,
     make_portfolio,
 )
+from tests.support.kept_rows import KeptRows
 
 pytestmark = pytest.mark.django_db
 
 PLAN = "schedule/plan/"
 
 
+FLEET = KeptRows(make_crowded_fleet)
+
+
 @pytest.fixture
 def fleet() -> list[FakeNode]:
-    return make_crowded_fleet()
+    nodes = FLEET.get()
+    for node in nodes:
+        node.beat()
+    return nodes
 
 
 def test_the_plan_counts_stuck_and_pending_portfolios_and_suspects(

@@ -20,13 +20,20 @@ from scheduling.observe import shared_snapshot, snapshot
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient, make_user, problem
 from tests.support.factories import FakeNode, lose, make_crowded_fleet, make_portfolio
+from tests.support.kept_rows import KeptRows
 
 pytestmark = pytest.mark.django_db
 
 
+FLEET = KeptRows(make_crowded_fleet)
+
+
 @pytest.fixture
 def fleet() -> list[FakeNode]:
-    return make_crowded_fleet()
+    nodes = FLEET.get()
+    for node in nodes:
+        node.beat()
+    return nodes
 
 
 @pytest.fixture

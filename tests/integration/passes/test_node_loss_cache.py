@@ -30,6 +30,7 @@ from tests.support.factories import (
     make_portfolio,
     make_running_portfolio,
 )
+from tests.support.kept_rows import KeptRows
 
 pytestmark = pytest.mark.django_db
 
@@ -69,11 +70,21 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> LossCacheHarness:
 @pytest.fixture
 def fleet() -> list[FakeNode]:
     """Two of the three of node-1 would have no place: node-2 has one free."""
+    nodes = FLEET.get()
+    for node in nodes:
+        node.beat()
+    return nodes
+
+
+def make_fleet() -> list[FakeNode]:
     nodes = [make_node("node-1"), make_node("node-2", capacity=2)]
     for name in ("one", "two", "three"):
         make_running_portfolio(name, nodes[0])
     make_running_portfolio("four", nodes[1])
     return nodes
+
+
+FLEET = KeptRows(make_fleet)
 
 
 def rows() -> dict[str, tuple[int, int, int]]:
