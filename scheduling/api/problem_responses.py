@@ -84,9 +84,9 @@ def describe_problems(result: dict[str, Any]) -> None:
     responses = result["components"].setdefault("responses", {})
     responses.update({_name(status): _response(status) for status in _SAID})
     result["components"].setdefault("parameters", {})[HEADER] = IDEMPOTENCY_KEY
-    for path, methods in result["paths"].items():
+    for methods in result["paths"].values():
         for method, operation in methods.items():
-            for status in _statuses(path, method, operation):
+            for status in _statuses(method, operation):
                 reference = {"$ref": f"#/components/responses/{_name(status)}"}
                 operation["responses"].setdefault(str(status), reference)
             if method in ACTING:
@@ -94,13 +94,11 @@ def describe_problems(result: dict[str, Any]) -> None:
                 operation.setdefault("parameters", []).append(reference)
 
 
-def _statuses(path: str, method: str, operation: dict[str, Any]) -> Iterator[int]:
+def _statuses(method: str, operation: dict[str, Any]) -> Iterator[int]:
     """Yield the statuses of problems that the operation may answer with."""
-    yield from (400, 401, 403, 406, 429, 500, 503)
-    if "{" in path or any(one["name"] == "portfolio" for one in operation.get("parameters", ())):
-        yield 404
+    yield from (400, 401, 403, 404, 406, 429, 500, 503)
     if method in ACTING:
-        yield from (404, 409, 413, 415, 422)
+        yield from (409, 413, 415, 422)
     if any(one["name"] == "If-Match" for one in operation.get("parameters", ())):
         yield 412
 
