@@ -11,6 +11,23 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
+#: What can be missing, as `NotFound` names it.
+NOUNS = (
+    gettext_noop("alert"),
+    gettext_noop("channel"),
+    gettext_noop("feed"),
+    gettext_noop("halt"),
+    gettext_noop("incident"),
+    gettext_noop("node"),
+    gettext_noop("portfolio"),
+    gettext_noop("roll-out"),
+    gettext_noop("secret"),
+    gettext_noop("token of a node"),
+    gettext_noop("token of a user"),
+    gettext_noop("user"),
+)
 
 
 class Refused(Exception):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from scheduling.observe.localized_reason import localized_reason
+from scheduling.observe.localized_reason import localized_reason, localized_text
 from scheduling.presentation.formatting import (
     UNKNOWN,
     because,
@@ -154,7 +154,7 @@ def kind_text(handoff: HandoffView) -> str:
 def reason_text(handoff: HandoffView) -> str:
     """Return the error, or the requester and the reason."""
     if handoff.error:
-        return handoff.error
+        return localized_text(handoff.error)
     reason = localized_reason(handoff)
     if handoff.requested_by and reason:
         return because(handoff.requested_by, reason)

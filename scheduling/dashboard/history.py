@@ -65,7 +65,7 @@ def _time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
             "%(name)s is “%(text)s”: give a date such as 2026-01-31, or a time such as "
             "2026-01-31T14:30:00Z."
         )
-        % {"name": name, "text": text[:40]}
+        % {"name": _(name), "text": text[:40]}
     )
 
 

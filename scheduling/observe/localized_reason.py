@@ -22,6 +22,11 @@ class HasReason(Protocol):
         """The stored data of the reason: `{"code": …, "params": {…}}`, or None."""
 
 
+def localized_text(text: str) -> str:
+    """Return a reason that is stored without its data in the active language."""
+    return localize(text, None, get_language())
+
+
 def localized_reason(row: HasReason) -> str:
     """Return the reason in the active language: that of the request, or of a socket's page.
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 from django.utils.translation import get_language
 
-from scheduling.presentation.formatting import pause
+from scheduling.presentation.formatting import because, pause
+from scheduling.presentation.state_words import event_word, state_word
 
 
 class AuditLine(Protocol):
@@ -196,6 +197,8 @@ def audit_sentence(line: AuditLine) -> str:
         parts = _Parts(data) | {
             key: str(data[key]) for key in _NAMES if isinstance(data.get(key), int)
         }
+        if chinese:
+            parts |= {key: state_word(data[key]) for key in _WORDS if key in data}
         try:
             sentence = known[1 if chinese else 0].format_map(parts)
         except KeyError:
@@ -206,10 +209,11 @@ def audit_sentence(line: AuditLine) -> str:
                 sentence += f"{'，停顿' if chinese else ', pause'} {pause(took)}"
             return sentence
     shown = {key: value for key, value in data.items() if key not in _HIDDEN}
-    words = line.kind.replace("_", " ")
-    return f"{words}: {_text(shown)}" if shown else words
+    return because(event_word(line.kind), _text(shown))
 
 
+#: Parts that are codes, which have words in Chinese too.
+_WORDS = ("kind", "cause", "state", "stage")
 _NAMES = ("handoff", "revision", "epoch", "halt", "roll_out", "verification", "token", "pid")
 
 

@@ -15,7 +15,7 @@ from scheduling.decide.types import Move, Pending, Placement, PortfolioView
 from scheduling.decide.what_if.answer import Answer, answer
 from scheduling.decide.what_if.hypothetical import InvalidScenario, Scenario, added_nodes
 from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence, summary
-from scheduling.errors import Invalid, Refused
+from scheduling.errors import Invalid, NotFound
 from scheduling.observe.shared_snapshot import shared_snapshot
 from scheduling.passes.balance import BalanceOutcome
 from scheduling.timing import Timing, timing
@@ -46,7 +46,7 @@ def dry_run(scenario: Scenario) -> dict[str, Any]:
                 observed.snapshot, scenario, observed.fleet_index, times.lease_policy.storm_fraction
             )
         except NotInSnapshot as unknown:
-            raise Refused("not_found", str(unknown), status=404) from None
+            raise NotFound(unknown.what, unknown.name) from None
         return plan_document(found, times)
 
 
@@ -73,7 +73,7 @@ def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
         "help": [
             {
                 **as_data(one.reason),
-                "reason": remedy_sentence(one.reason),
+                "reason": remedy_sentence(one.reason, get_language()),
                 "no_place": one.no_place,
             }
             for one in found.remedies
@@ -95,11 +95,11 @@ def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
 
 def _verdict(found: Answer, times: Timing) -> dict[str, Any]:
     budget = outage_budget(found, times.lease_ttl_s, times.socket_grace_s)
-    spans = summary(found)
+    spans = summary(found, get_language())
     return {
         "sentence": "".join(span.text for span in spans),
         "words": [span._asdict() for span in spans],
-        "notes": notes(found, times.lease_ttl_s),
+        "notes": notes(found, times.lease_ttl_s, get_language()),
         "place": len(found.plan.place),
         "move": len(found.plan.move),
         "no_place": len(found.unplaced.no_place),

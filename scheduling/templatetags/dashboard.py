@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from scheduling.dashboard.whatif import loss_tag
 from scheduling.decide.labels import labels_text
 from scheduling.observe.incarnations import digest, without_incarnations
-from scheduling.observe.localized_reason import localized_reason
+from scheduling.observe.localized_reason import localized_reason, localized_text
 from scheduling.presentation import formatting, state_words
 from scheduling.presentation.sentences import log_line_text
 from scheduling.presentation.shell_command import shell_line
@@ -69,6 +69,7 @@ def exact_moment(at: datetime | None) -> str | SafeString:
 register.filter("clock_text", formatting.clock)
 register.filter("moment_text", formatting.moment)
 register.filter("localized_reason", localized_reason)
+register.filter("localized_text", localized_text)
 register.filter("log_line_text", log_line_text)
 #: Handoff state → tag colour; the others are states of a running handoff.
 _HANDOFF_TAGS = {
@@ -156,6 +157,7 @@ def token_tag(state: str) -> str:
 
 register.filter("state_word", state_words.state_word)
 register.filter("alert_word", state_words.alert_word)
+register.filter("event_word", state_words.event_word)
 
 
 @register.filter

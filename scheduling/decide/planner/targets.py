@@ -42,6 +42,11 @@ PUBLIC_CODES = {
 class NotInSnapshot(LookupError):
     """The snapshot has no portfolio or node of this name."""
 
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(f"There is no {what} named {name}.")
+        self.what = what
+        self.name = name
+
 
 def targets(
     snapshot: Snapshot, portfolio_name: str, language: str | None = "en"
@@ -89,7 +94,7 @@ def _find(snapshot: Snapshot, name: str) -> PortfolioView:
     for portfolio in snapshot.portfolios:
         if portfolio.name == name:
             return portfolio
-    raise NotInSnapshot(f"There is no portfolio named {name}.")
+    raise NotInSnapshot("portfolio", name)
 
 
 def _answer(

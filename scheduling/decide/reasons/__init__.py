@@ -15,12 +15,14 @@ from typing import Any
 
 from scheduling.decide.reasons import chinese
 from scheduling.decide.reasons.english import SENTENCES, count, number
+from scheduling.decide.reasons.plain import in_chinese
 from scheduling.decide.types import Reason
 
 __all__ = [
     "SENTENCES",
     "as_data",
     "count",
+    "is_chinese",
     "localize",
     "number",
     "reason_document",
@@ -36,7 +38,7 @@ def render(reason: Reason, language: str | None = "en") -> str:
     raises: if an older version stored other parameters than the sentence needs now, the code is
     returned too.
     """
-    chosen = chinese.SENTENCES if _is_chinese(language) else SENTENCES
+    chosen = chinese.SENTENCES if is_chinese(language) else SENTENCES
     sentence = chosen.get(reason.code) or SENTENCES.get(reason.code)
     try:
         return sentence(reason.params) if sentence else _code_as_text(reason)
@@ -68,16 +70,18 @@ def stored_reason(text: str, why: Mapping[str, Any] | None) -> Reason | None:
 
 
 def localize(text: str, why: Mapping[str, Any] | None, language: str | None) -> str:
-    """Translate the text of a row, if the reason stored as `why` renders to it; else return it."""
-    if not _is_chinese(language):
+    """Translate the text of a row: by the reason stored as `why` if it renders to it, else by what
+    is known of plain texts."""
+    if not is_chinese(language):
         return text
     reason = stored_reason(text, why)
-    return text if reason is None else render(reason, language)
+    return in_chinese(text) if reason is None else render(reason, language)
 
 
 def _code_as_text(reason: Reason) -> str:
     return reason.code.replace("_", " ")
 
 
-def _is_chinese(language: str | None) -> bool:
+def is_chinese(language: str | None) -> bool:
+    """Return whether the language is Chinese: `zh`, `zh-cn`, `zh-hans`."""
     return language is not None and language.lower().split("-")[0] == "zh"

@@ -197,6 +197,6 @@ def _changed(
         return snapshot
     unknown = selected - {node.name for node in snapshot.nodes}
     if unknown:
-        raise NotInSnapshot(f"There is no node named {min(unknown)}.")
+        raise NotInSnapshot("node", min(unknown))
     nodes = tuple(change(node) if node.name in selected else node for node in snapshot.nodes)
     return replace(snapshot, nodes=nodes)

@@ -1,4 +1,4 @@
-"""Sentences of a what-if answer: summary, notes and remedies.
+"""Sentences of a what-if answer: summary, notes and remedies, in English or Chinese.
 
 Reasons for single portfolios are in `reasons/`. Outage budgets are those of failover: a process
 that dies is noticed after `grace_s`, a node that falls silent once its lease ends, and from there
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from scheduling.decide.planner.fleet_state import HOSTING
-from scheduling.decide.reasons import count, number
+from scheduling.decide.reasons import count, is_chinese, number
 from scheduling.decide.types import Policy, Reason
+from scheduling.decide.what_if import chinese
 from scheduling.decide.what_if.answer import Answer, source_names
 from scheduling.decide.what_if.hypothetical import added_nodes
 
@@ -48,8 +49,10 @@ class TextSpan(NamedTuple):
     tone: str = ""
 
 
-def summary(answer: Answer) -> list[TextSpan]:
+def summary(answer: Answer, language: str | None = "en") -> list[TextSpan]:
     """Return the summary as spans: `3 portfolios move, 2 would have no place.`"""
+    if is_chinese(language):
+        return _chinese_summary(answer)
     pending, plan = answer.unplaced, answer.plan
     parts: list[TextSpan] = []
     if plan.place:
@@ -76,6 +79,14 @@ def summary(answer: Answer) -> list[TextSpan]:
     return [*pieces, TextSpan(".")]
 
 
+def _chinese_summary(answer: Answer) -> list[TextSpan]:
+    spans: list[TextSpan] = []
+    for text, tone in chinese.clauses(answer):
+        spans += [TextSpan("，")] if spans else []
+        spans.append(TextSpan(text, tone))
+    return [*spans, TextSpan("。")] if spans else [TextSpan(chinese.nothing(answer))]
+
+
 def _with_noun(text: str) -> str:
     """Add the noun to the first count of a sentence."""
     figure, _, rest = text.partition(" ")
@@ -86,8 +97,10 @@ def _portfolios(many: int, one: str, more: str) -> str:
     return f"{count(many, 'portfolio')} {one if many == 1 else more}"
 
 
-def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
+def notes(answer: Answer, lease_ttl_s: float, language: str | None = "en") -> list[str]:
     """Return the sentences below the summary: side effects and assumptions."""
+    if is_chinese(language):
+        return chinese.notes(answer, lease_ttl_s)
     parts: list[str] = []
     scenario, plan = answer.scenario, answer.plan
     lost = set(scenario.lose)
@@ -128,9 +141,10 @@ def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
     return parts
 
 
-def remedy_sentence(reason: Reason) -> str:
+def remedy_sentence(reason: Reason, language: str | None = "en") -> str:
     """Return a remedy as a sentence, or its code as text if it has no sentence."""
-    sentence = REMEDY_SENTENCES.get(reason.code)
+    known = chinese.REMEDY_SENTENCES if is_chinese(language) else REMEDY_SENTENCES
+    sentence = known.get(reason.code)
     return sentence(reason.params) if sentence else reason.code.replace("_", " ")
 
 

@@ -561,7 +561,7 @@ def test_localize_translates_if_data_matches_the_text() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("waits for the next pass", as_data(FULL)),
+        ("waits for something else", as_data(FULL)),
         (render(FULL), None),
         (render(FULL), as_data(Reason("no_room", {**ROOM, "weight": 3}))),
         (render(FULL), {}),

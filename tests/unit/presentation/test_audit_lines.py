@@ -31,15 +31,15 @@ def test_both_languages_have_the_same_parts() -> None:
     [
         (line("granted", epoch=1234, revision=2, from_seq=9000, cause="migrate"),
          "owner from seq 9,000 on: epoch 1234, r2, by migrate",
-         "自 seq 9,000 起成为所有者：纪元 1234，r2，原因 migrate"),
+         "自 seq 9,000 起成为所有者：纪元 1234，r2，原因 迁移"),
         (line("handoff_done", handoff=4182, kind="reload", pause_ms=18.2),
-         "handoff 4182 done: reload, pause 18 ms", "交接 4182 完成：reload，停顿 18 ms"),
+         "handoff 4182 done: reload, pause 18 ms", "交接 4182 完成：重新加载，停顿 18 ms"),
         (line("portfolio_changed", fields=["config", "symbols"], revision=3),
          "changed config, symbols; wants r3", "修改了 config, symbols；目标修订 r3"),
         # Without a part of its sentence, or without a sentence, its data is shown.
         (line("portfolio_changed", fields=["config"]),
-         "portfolio changed: fields config", "portfolio changed: fields config"),
-        (line("new_kind", a=1, incarnation="x"), "new kind: a 1", "new kind: a 1"),
+         "portfolio changed: fields config", "修改组合：fields config"),
+        (line("new_kind", a=1, incarnation="x"), "new kind: a 1", "new kind：a 1"),
     ],
 )  # fmt: skip
 def test_sentence(event: Any, english: str, chinese: str) -> None:

@@ -1,0 +1,80 @@
+"""Reasons that are stored as an English text without data, in Chinese.
+
+Orders, handoffs and tenures have such texts. Names and figures are read from the text, and what a
+strategy said is kept. A text that is not known here is shown as it is.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: A figure, and the name of a node.
+_PLACEHOLDERS = {"#": r"(-?[\d.,]+)", "@": r"(\S+)"}
+
+_SENTENCES = (
+    # Orders (portfolios/runtime)
+    ("decided on a stale event", r"基于过时事件的决策"),
+    ("not filled at the first bar after its decision", r"决策后的第一根 K 线未能成交"),
+    ("replaced by order # of seq #", r"被 seq \2 的订单 \1 替换"),
+    ("the equity is # or # % below its peak of #, limit # %",
+     r"权益低于峰值 \3 达 \1，即 \2 %，上限 \4 %"),
+    ("the portfolio halts: (.+)", r"组合叫停：\1"),
+    ("order of # is over the largest, #", r"订单数量 \1 超过最大值 \2"),
+    ("order of # in value is over the largest, #", r"订单金额 \1 超过最大值 \2"),
+    ("position of # would be over the largest, #", r"持仓将达 \1，超过最大值 \2"),
+    ("would be short by #, and short positions are not allowed", r"将做空 \1，而不允许做空"),
+    ("needs # of cash, # is free", r"需要现金 \1，可用 \2"),
+    ("# orders were placed in this minute of feed time, the most is #",
+     r"此行情分钟内已下 \1 笔订单，上限 \2"),
+    ("@ is not one of the portfolio's symbols", r"\1 不是该组合的标的"),
+    ("no price of @ is known at this event", r"此事件时 \1 的价格未知"),
+    ("# limit and stop orders are open, the most there may be",
+     r"已有 \1 笔限价单和止损单未成交，已达上限"),
+    # Handoffs and tenures (scheduling/enact)
+    ("# portfolios? taken over", r"接管 \1 个组合"),
+    ("the daemon of @ ended and started again", r"\1 的守护进程结束后重新启动"),
+    ("@ started again with Python #, and it last ran under Python #",
+     r"\1 以 Python \2 重新启动，而此前在 Python \3 下运行"),
+    ("@ started again before it was ready", r"\1 在就绪之前重新启动"),
+    ("@ started again before it released", r"\1 在释放之前重新启动"),
+    ("@ started again while it was granted", r"\1 在获得授权时重新启动"),
+    ("@ started again", r"\1 重新启动"),
+    ("@ was lost before the grant", r"\1 在授权之前失联"),
+    ("@, which ran it, was lost", r"运行它的 \1 失联"),
+    ("@ sends heartbeats again and keeps it", r"\1 恢复心跳并保留它"),
+    ("@ did not commit in # s", r"\1 在 \2 秒内没有提交"),
+    ("@ was forgotten", r"\1 已被移除"),
+    ("@ is no longer the incarnation that prepared", r"\1 已不是准备时的化身"),
+    ("every epoch was raised by #", r"所有纪元提高了 \1"),
+    ("its process ended: (.+)", r"其进程终止：\1"),
+    ("it halted before a stale event", r"它在过时事件之前叫停"),
+    ("stopped after seq #: (.+); start resumes there", r"在 seq \1 之后停止：\2；启动后从此处继续"),
+    ("failed # times on @: (.+)", r"在 \2 上失败 \1 次：\3"),
+    ("could not start on the node chosen \\(# of #\\): (.+)", r"在所选节点上启动失败（\1/\2）：\3"),
+    ("could not start on @: (.+)", r"在 \1 上启动失败：\2"),
+    ("could not start in time: (.+)", r"未能及时启动：\1"),
+    ("r# is wanted", r"期望 r\1"),
+    ("r# was rejected: (.+)", r"r\1 被拒绝：\2"),
+    ("roll-out #", r"发布 \1"),
+    ("way back of roll-out #", r"撤回发布 \1"),
+    ("waits for the next pass", r"等待下一轮"),
+    ("the portfolio was granted again meanwhile", r"其间组合再次被授权"),
+)  # fmt: skip
+
+
+def _pattern(sentence: str) -> re.Pattern[str]:
+    return re.compile(re.sub("[#@]", lambda found: _PLACEHOLDERS[found[0]], sentence))
+
+
+_PATTERNS = tuple((_pattern(sentence), chinese) for sentence, chinese in _SENTENCES)
+
+
+def in_chinese(text: str) -> str:
+    """Return a plain reason in Chinese, or as it is if it is not known. What it quotes too."""
+    for pattern, chinese in _PATTERNS:
+        found = pattern.fullmatch(text)
+        if found:
+            quoted = found.re.groups and found[found.re.groups]
+            told = found.expand(chinese)
+            return told.replace(quoted, in_chinese(quoted)) if quoted and " " in quoted else told
+    return text

@@ -1,0 +1,212 @@
+"""Every page of the desk in Chinese: what a reader sees is Chinese, names and figures apart."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, is_dataclass
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.auth.tokens import default_token_generator
+from django.test import Client
+from django.urls import reverse
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+
+from portfolios.models import Order, Portfolio
+from scheduling import operations
+from scheduling.dashboard import context
+from scheduling.dashboard.views import portfolio as portfolio_view
+from scheduling.db.transaction import execute_autocommit
+from scheduling.enact.lease import mark_lost
+from scheduling.models import Alert, Event
+from scheduling.permissions import Role
+from scheduling.presentation.state_words import STATES
+from scheduling.presentation.strategy_list import strategy_lines
+from scheduling.timing import timing
+from tests.support import board_fixture, roll_outs
+from tests.support.api_client import make_user
+from tests.support.factories import ago, expire_lease, make_settled_nodes
+
+pytestmark = pytest.mark.django_db
+
+CHINESE = {"Accept-Language": "zh-CN,zh;q=0.9"}
+INVISIBLE = re.compile(
+    r"<(script|style|code|pre|kbd|noscript|time)\b[^>]*>.*?</\1>|<!--.*?-->|<!DOCTYPE html>",
+    re.DOTALL,
+)
+#: What a strategy says of a parameter, in its own words.
+DESCRIPTION = re.compile(r'<small id="id_config\.\w+_helptext">.*?</small>')
+READ = re.compile(r'\b(?:aria-label|title|placeholder|alt|data-words)="([^"]*)"')
+SUBMIT = re.compile(r'<input[^>]*type="submit"[^>]*value="([^"]*)"')
+WORD = re.compile(r"(?<![\w./=&#{-])[A-Za-z][A-Za-z']{2,}(?![\w./=-])")
+#: The same in every language: names of products and formats, units, terms of the glossary.
+SAME = {
+    *("Ginkgo", "Python", "UTC", "CSV", "JSON", "English", "Webhook", "webhook", "JetStream"),
+    *("cpu", "CPU", "pid", "seq", "ioc", "GPU", "API", "wheel", "apprise", "sha256", "KEY"),
+    *("VALUE",),
+    *("Ctrl", "Esc", "Enter", "Shift", "KB", "MB", "bps", "halt", "full", "state_only", "catch_up"),
+}  # fmt: skip
+
+
+def seen(page: str) -> str:
+    """Return what a reader of the page sees or hears, as one line."""
+    page = DESCRIPTION.sub(" ", page)
+    page = re.sub(r"https?://[^<\s]*", " ", INVISIBLE.sub(" ", page))
+    shown = [*READ.findall(page), *SUBMIT.findall(page), re.sub(r"<[^>]*>", " ", page)]
+    return re.sub(r"\s+", " ", unescape(" | ".join(shown)))
+
+
+def english(page: str, data: set[str]) -> set[str]:
+    """Return the English words of a page that are neither data nor the same in Chinese."""
+    text = seen(page)
+    for known in sorted(filter(None, data), key=len, reverse=True):
+        text = text.replace(known, " ")
+    return set(WORD.findall(text)) - SAME
+
+
+def texts_in(value: Any) -> set[str]:
+    """Return the texts that a view of the fleet holds: names, and reasons stored in English."""
+    if isinstance(value, str):
+        return {value, value.capitalize()} if len(value) > 2 else set()
+    if is_dataclass(value):
+        return set().union(*(texts_in(getattr(value, field.name)) for field in fields(value)))
+    if isinstance(value, dict):
+        return set().union(set(), *map(texts_in, value), *map(texts_in, value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(set(), *map(texts_in, value))
+    return set()
+
+
+def desk_of(name: str, role: Role) -> Client:
+    client = Client(headers=CHINESE)
+    client.force_login(make_user(name, role))
+    return client
+
+
+def assert_chinese(
+    client: Client, address: str, data: set[str], sent: dict[str, str] | None = None
+) -> None:
+    answer = client.get(address) if sent is None else client.post(address, sent)
+    page = answer.content.decode()
+    assert answer.status_code != 302, f"{address} is shown"
+    if "<html" in page:
+        assert '<html lang="zh-hans">' in page
+    assert english(page, data) == set(), f"{address}, {answer.status_code}"
+
+
+def test_board_and_portfolio_pages_are_chinese_in_every_condition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = board_fixture.busy_fleet()
+    for module in (context, portfolio_view):
+        monkeypatch.setattr(module, "read_fleet_view", lambda: fleet)
+    client = desk_of("mira", Role.OPERATOR)
+    stored = texts_in(fleet) - set(STATES)
+    data = {text for text in stored if " " in text or "-" in text or text[0].isupper()}
+    data |= {"mira", *(p.strategy for p in fleet.portfolios), "zone", "gpu", "pool", "jun"}
+    data |= {"fast", "slow", "quantity", "lookback", "gaps", "duplicates", "events", "digest"}
+    for address in ("/", *(f"/portfolios/{p.name}/" for p in fleet.portfolios)):
+        assert_chinese(client, address, data)
+    empty = board_fixture.fleet_view([], [])
+    monkeypatch.setattr(context, "read_fleet_view", lambda: empty)
+    for address in ("/", "/portfolios/", "/nodes/", "/orders/", "/strategies/", "/alerts/"):
+        assert_chinese(client, address, data)
+
+
+def test_pages_and_dialogs_over_rows_are_chinese() -> None:
+    node, _first, second = roll_outs.make_fleet("able", "baker")
+    make_settled_nodes(2)
+    number = roll_outs.begin(second, "able", "baker")
+    roll_outs.step()
+    able = Portfolio.objects.get(name="able")
+    Order.objects.create(
+        id=f"{able.uid}-9-0", portfolio=able, seq=9, index=0, decided_at=ago(9),
+        committed_at=ago(9), symbol="IBM", side="buy", quantity=10, price="101.5",
+        status="suppressed", node=node.row.name, epoch=1, revision=1,
+        reason="decided on a stale event",
+    )  # fmt: skip
+    operations.drain("node-2", actor="mira", reason="kernel")
+    expire_lease(node)
+    execute_autocommit(mark_lost(timing()))
+    loss = Event.objects.filter(kind="node_lost").latest("id").pk
+    alert = Alert.objects.create(
+        kind="node_lost", node=node.row, reason="", key="n", opened_at=ago(9)
+    )
+    halt = operations.halt_all(actor="mira", reason="", expect_running=2).halt
+    client = desk_of("mira", Role.OPERATOR)
+    handoff = able.handoffs.latest("id").pk
+    data = {"able", "baker", "mira", "cast", "ann", "kernel", "IBM", "buy_and_hold", "momentum"}
+    # Actors of the system, and what a strategy says of itself.
+    data |= {"artifact", "quantity", "decimal"}
+    data |= {"register", "sweep", "test", "replay", "system", "canary"}
+    data |= {line.summary.replace("`", "") for line in strategy_lines()}
+    pages = [
+        "/", "/portfolios/", "/portfolios/?q=zzz", "/portfolios/able/",
+        "/orders/", "/orders/?portfolio=zzz", "/orders/?since=never", "/nodes/", "/nodes/node-1/",
+        "/nodes/node-2/", "/handoffs/", f"/handoffs/{handoff}/", "/handoffs/?state=failed",
+        "/strategies/", f"/strategies/{second.sha256}/", "/roll-outs/", f"/roll-outs/{number}/",
+        "/what-if/", "/what-if/?lose=node-2", "/what-if/?drain=node-2", "/what-if/?add=4",
+        "/audit/?portfolio=able", "/audit/?node=node-1", "/audit/?kind=zzz", "/incidents/",
+        f"/incidents/{loss}/", "/alerts/", "/people/",
+        "/feeds/", "/feeds/replay/", f"/halts/{halt}/",
+    ]  # fmt: skip
+    forms = [
+        *(f"/portfolios/able/{verb}/" for verb in
+          ("start", "stop", "delete", "reload", "verify", "unpin", "migrate", "edit", "clone")),
+        *(f"/nodes/node-2/{verb}/" for verb in
+          ("drain", "undrain", "cordon", "uncordon", "forget", "labels", "new-token")),
+        *(f"/fleet/{verb}/" for verb in ("freeze", "unfreeze", "hold-storm", "release-storm")),
+        f"/roll-outs/{number}/stop/", f"/roll-outs/{number}/back/", f"/halts/{halt}/undo/",
+        reverse("acknowledge-alert", args=[alert.pk]), "/halt/", "/new-portfolio/", "/add-node/",
+        reverse("add-person"), reverse("set-channel"), reverse("begin-roll-out"),
+    ]  # fmt: skip
+    missing = [
+        "/portfolios/zzz/", "/nodes/zzz/", "/handoffs/99999/", "/roll-outs/99999/", "/nowhere/",
+        "/halts/99999/", "/incidents/99999/", "/feeds/zzz/", "/what-if/?lose=zzz",
+    ]  # fmt: skip
+    for address in (*pages, *forms, *missing):
+        assert_chinese(client, address, data | {"zzz", "never"})
+    for address in (reverse("add-person"), reverse("set-channel"), "/add-node/", "/halt/"):
+        assert_chinese(client, address, data, {"reason": ""})
+
+
+def test_pages_without_a_user_or_without_its_permission_are_chinese() -> None:
+    nobody = Client(headers=CHINESE)
+    assert_chinese(nobody, "/login/?ended=1", set())
+    assert_chinese(nobody, "/login/", set(), {"username": "vera", "password": "wrong"})
+    user = make_user("vera", Role.VIEWER)
+    digits = urlsafe_base64_encode(force_bytes(user.pk))
+    path = reverse("set-password", args=[digits, default_token_generator.make_token(user)])
+    address = nobody.get(path).headers["Location"]
+    assert_chinese(nobody, address, {"vera"})
+    assert_chinese(nobody, address, set(), {"new_password1": "a", "new_password2": "b"})
+    assert_chinese(nobody, reverse("set-password", args=[digits, "x-y"]), set())
+    viewer = desk_of("victor", Role.VIEWER)
+    assert_chinese(viewer, "/halt/", {"victor", "operator"})
+
+
+def test_language_is_that_of_the_cookie_then_of_the_browser() -> None:
+    client = desk_of("mira", Role.OPERATOR)
+    assert '<html lang="zh-hans">' in client.get("/people/").content.decode()
+    chosen = client.post(
+        "/language/", {"language": "en"}, headers={"Referer": "http://testserver/people/?from=1"}
+    )
+    assert (chosen.status_code, chosen.url) == (302, "http://testserver/people/?from=1")
+    cookie = chosen.cookies["ginkgo-language"]
+    assert cookie["httponly"] and cookie["samesite"] == "Lax" and cookie["max-age"] > 10**7
+    page = client.get("/people/").content.decode()
+    assert '<html lang="en">' in page and "words/" not in page
+    client.post("/language/", {"language": "zh-hans"})
+    assert 'src="/words/zh-hans.js"' in client.get("/people/").content.decode()
+    strict = Client(enforce_csrf_checks=True)
+    assert strict.post("/language/", {"language": "en"}).status_code == 403
+
+
+def test_texts_of_scripts_are_served_to_anybody_in_known_languages() -> None:
+    answer = Client().get("/words/zh-hans.js")
+    assert answer.headers["Content-Type"].startswith("text/javascript")
+    assert "max-age=60" in answer.headers["Cache-Control"]
+    assert '"Copied": "\\u5df2\\u590d\\u5236"' in answer.content.decode()
+    assert Client().get("/words/tlh.js").status_code == 404

@@ -1,0 +1,47 @@
+"""Reasons without data in Chinese: each that a strategy's process gives of an order is known."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from ginkgo_site.env import CHECKOUT
+from portfolios.runtime.order_book import SUPPRESSED
+from portfolios.runtime.paper_broker import NOT_FILLED
+from scheduling.decide.reasons import localize
+
+
+def sentences() -> list[str]:
+    """Return the sentences in the sources, with a figure for each value."""
+    found = []
+    for name in ("limits.py", "order_book.py"):
+        tree = ast.parse((CHECKOUT / "portfolios" / "runtime" / name).read_text())
+        for node in ast.walk(tree):
+            value = getattr(node, "value", None)
+            if isinstance(node, ast.Return | ast.Assign) and isinstance(value, ast.JoinedStr):
+                found.append("".join(_shown(part) for part in value.values))
+    return [*found, SUPPRESSED, NOT_FILLED]
+
+
+def _shown(part: ast.expr) -> str:
+    return str(part.value) if isinstance(part, ast.Constant) else "7.5"
+
+
+def test_sentences_are_found() -> None:
+    assert len(sentences()) == 14
+
+
+@pytest.mark.parametrize("sentence", sentences())
+def test_every_reason_of_an_order_is_told_in_chinese(sentence: str) -> None:
+    told = localize(sentence, None, "zh-hans")
+    assert told != sentence and not re.search(r"[a-z]{4,}", told)
+    assert told.count("7.5") == sentence.count("7.5")
+    assert localize(sentence, None, "en") == sentence
+
+
+def test_unknown_reason_is_shown_as_it_is() -> None:
+    assert localize("the moon is full", None, "zh-hans") == "the moon is full"
+    told = localize("r3 was rejected: its process ended: KeyError VIX", None, "zh-hans")
+    assert told == "r3 被拒绝：其进程终止：KeyError VIX"
