@@ -1,7 +1,7 @@
 """Restart the processes of an installation on this host, one after the other.
 
-Each is asked to end, and whoever supervises it (systemd, `bin/up`) starts it again, with the code
-that is in the checkout now. The next one is asked once the new one works.
+Each is asked to end, and its supervisor (systemd, `bin/up`) starts it again, with the code that is
+in the checkout now. The next one is asked once the new one works.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-// The bell in the title and the icon of the page, and notifications of the browser for whoever asked for
-// them: one for a new alert, none for those that were open before.
+// The bell in the title and the icon of the page, and notifications of the browser, if they were switched
+// on: one for a new alert, none for those that were open before.
 
 const KEY = "ginkgo-notify";
 const SEEN = "ginkgo-alert-seen";

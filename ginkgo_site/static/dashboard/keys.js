@@ -1,5 +1,5 @@
-// The list of keys: `?` opens it. Keys without Ctrl that work on the whole page can be switched off there, for whoever
-// speaks to the browser or rests a hand on the keyboard.
+// The list of keys: `?` opens it. Keys without Ctrl that work on the whole page can be switched off there, for
+// people who dictate to the browser or rest a hand on the keyboard.
 const KEY = "ginkgo-single-keys";
 const keys = document.getElementById("keys");
 
