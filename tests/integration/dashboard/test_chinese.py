@@ -193,7 +193,10 @@ def test_language_is_that_of_the_cookie_then_of_the_browser() -> None:
     chosen = client.post(
         "/language/", {"language": "en"}, headers={"Referer": "http://testserver/people/?from=1"}
     )
-    assert (chosen.status_code, chosen.headers["Location"]) == (302, "http://testserver/people/?from=1")
+    assert (chosen.status_code, chosen.headers["Location"]) == (
+        302,
+        "http://testserver/people/?from=1",
+    )
     cookie = chosen.cookies["ginkgo-language"]
     assert cookie["httponly"] and cookie["samesite"] == "Lax" and cookie["max-age"] > 10**7
     page = client.get("/people/").content.decode()

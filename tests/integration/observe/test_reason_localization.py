@@ -158,12 +158,16 @@ def test_other_languages_are_answered_in_english(viewer: ApiClient, pending: Run
     )
 
 
-def test_a_text_that_was_written_alone_is_what_everybody_reads(
-    viewer: ApiClient, pending: Run
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [("r2 was rejected: boom", "r2 被拒绝：boom"), ("the moon is full", "the moon is full")],
+)
+def test_a_text_that_was_written_alone_is_told_if_it_is_known(
+    viewer: ApiClient, pending: Run, stored: str, told: str
 ) -> None:
-    Run.objects.update(reason="r2 was rejected: boom")
+    Run.objects.update(reason=stored)
     run = viewer.preferring("zh").get("portfolios/p/").json()["run"]
-    assert (run["reason"], run["why"]) == ("r2 was rejected: boom", None)
+    assert (run["reason"], run["why"]) == (told, None)
 
 
 def test_handoffs_and_tenures_answer_in_the_language_of_the_request(
