@@ -265,7 +265,7 @@ def rows(
 ) -> Iterator[dict[str, object]]:
     """Yield a row for the durations, and a row for the pauses if there are any."""
     limit_s, p50_ms, p99_ms = BUDGETS[path][pushes != "pushed"]
-    what = "request to done" if path in ("migrate", "reload") else "to the first commit"
+    what = "request to done" if path in ("migrate", "reload", "roll-out") else "to the first commit"
     worst = max(took_s)
     yield {
         **row(path, pushes, what, "s", sorted(took_s)),
