@@ -57,6 +57,12 @@ _SENTENCES = (
     ("r# was rejected: (.+)", r"r\1 被拒绝：\2"),
     ("roll-out #", r"发布 \1"),
     ("way back of roll-out #", r"撤回发布 \1"),
+    # Lines of the audit log have the reason of a move without its data.
+    ("@ is lost; (.+)", r"\1 失联；\2"),
+    ("@ is draining; (.+)", r"\1 排空中；\2"),
+    ("@ has the lowest load of # nodes: # → # of #", r"\1 在 \2 个节点中负载最低：\3 → \4，共 \5"),
+    ("@ is the only eligible node: load # → # of #", r"\1 是唯一可用的节点：负载 \2 → \3，共 \4"),
+    ("pinned to ([^ :]+): load # → # of #", r"固定在 \1：负载 \2 → \3，共 \4"),
     ("waits for the next pass", r"等待下一轮"),
     ("the portfolio was granted again meanwhile", r"其间组合再次被授权"),
 )  # fmt: skip

@@ -45,3 +45,10 @@ def test_unknown_reason_is_shown_as_it_is() -> None:
     assert localize("the moon is full", None, "zh-hans") == "the moon is full"
     told = localize("r3 was rejected: its process ended: KeyError VIX", None, "zh-hans")
     assert told == "r3 被拒绝：其进程终止：KeyError VIX"
+
+
+def test_reason_of_a_move_in_the_audit_log_is_told_in_chinese() -> None:
+    text = "node-3 is lost; node-1 has the lowest load of 3 nodes: 1 → 2 of 5"
+    assert localize(text, None, "zh-hans") == (
+        "node-3 失联；node-1 在 3 个节点中负载最低：1 → 2，共 5"
+    )
