@@ -46,7 +46,7 @@ class RollOutFilters(django_filters.FilterSet):
     """Which roll-outs. `active=true` are those that have not ended."""
 
     state = django_filters.ChoiceFilter(choices=RollOutState.choices)
-    artifact = django_filters.CharFilter("artifact_id", "startswith")
+    artifact = django_filters.CharFilter("artifact__sha256", "startswith")
     portfolio = django_filters.CharFilter(method="of_portfolio")
     active = TrueOrFalse(method="under_way")
 
