@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -9,17 +10,25 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
+from django.db.backends.signals import connection_created
 from hypothesis import settings
+from psycopg import sql
 
 from ginkgo_site.database import django_database
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.postgres import server as embedded
 from ginkgo_site.sessions import SESSION_LIMITS
 
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
 _URL = "GINKGO_TEST_DATABASE_URL"
+#: Of a server that ends with the run: the name of the database that one of the workers migrated.
+_TEMPLATE = "GINKGO_TEST_DATABASE_TEMPLATE"
 
 FLEETING = {"fsync": "off", "full_page_writes": "off"}
 
@@ -37,6 +46,7 @@ WITHOUT_SERVER = {"acceptance", "properties", "unit"}
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the server in the process that starts the workers, which share it."""
+    gc.disable()  # until all is imported and collected, of which nothing is garbage
     if hasattr(config, "workerinput"):
         return
     # As Ctrl-C does, so that houses end with the run; one in the background hears no Ctrl-C.
@@ -45,6 +55,13 @@ def pytest_configure(config: pytest.Config) -> None:
         opened = ExitStack()
         opened.enter_context(open_server())
         config.add_cleanup(opened.close)
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector look at what tests make, and seldom: all else stays until the end."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 def _need_server(paths: list[str]) -> bool:
@@ -72,11 +89,11 @@ def open_server() -> Iterator[None]:
     server.wait_until_ready()
     # As superuser: tests set the clock of the database and take rights from roles. What the product
     # may do with its own role, whole installations show (tests/acceptance).
-    os.environ[_URL] = server.admin_url  # workers inherit it
+    os.environ |= {_URL: server.admin_url, _TEMPLATE: "migrated"}  # workers inherit it
     try:
         yield
     finally:
-        del os.environ[_URL]
+        del os.environ[_URL], os.environ[_TEMPLATE]
         server.stop()
         shutil.rmtree(home, ignore_errors=True)
 
@@ -89,8 +106,14 @@ def database_server() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def making_database(database_server: None) -> ExitStack:
+    """Return what is closed as soon as the test database is there."""
+    return ExitStack()
+
+
+@pytest.fixture(scope="session")
 def django_db_modify_db_settings(
-    database_server: None, django_db_modify_db_settings_parallel_suffix: None
+    making_database: ExitStack, django_db_modify_db_settings_parallel_suffix: None
 ) -> Iterator[None]:
     """Point Django at the session's server before pytest-django makes the test database."""
     from django.db import connections
@@ -101,8 +124,45 @@ def django_db_modify_db_settings(
         patch.setitem(SESSION_LIMITS, "idle_in_transaction_session_timeout", "10min")
         settings = django_database(os.environ[_URL])
         settings["TEST"] = connections["default"].settings_dict["TEST"]
+        # PostgreSQL would spend more time on plans than on all else: it makes one for a statement.
+        settings["OPTIONS"]["prepare_threshold"] = 1
+        settings["OPTIONS"]["options"] += " -c plan_cache_mode=force_generic_plan"
+        connection_created.connect(keep_prepared_statements)
         connections["default"].settings_dict.update(settings)
+        if template := os.environ.get(_TEMPLATE):
+            migrate_once(template, settings["TEST"], making_database)
         yield
+
+
+def keep_prepared_statements(connection: BaseDatabaseWrapper, **_: object) -> None:
+    """Have a session keep its statements when a test is rolled back: what they name stays."""
+    prepared = connection.connection._prepared
+    prepared.clear = lambda: False
+    prepared.prepared_max = 10_000
+
+
+def migrate_once(template: str, settings: dict[str, Any], making: ExitStack) -> None:
+    """Let one worker migrate and the others copy its database, by these settings of theirs."""
+    from django.core.management.commands import migrate
+    from django.db import connection
+
+    session = making.enter_context(psycopg.connect(os.environ[_URL], autocommit=True))
+    session.execute("SELECT pg_advisory_lock(1)")  # until it is made
+    known = session.execute("SELECT FROM pg_database WHERE datname = %s", [template]).rowcount
+    if known:
+        settings["TEMPLATE"] = template
+        patch = making.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(migrate.Command, "handle", lambda *_, **__: None)
+        return
+
+    def keep() -> None:
+        connection.close()  # nobody may be connected to what is copied
+        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(template), sql.Identifier(connection.settings_dict["NAME"])
+        )
+        session.execute(copy)
+
+    making.callback(keep)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -126,7 +186,9 @@ def idle_as_long_as_a_test() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+def django_db_setup(
+    making_database: ExitStack, django_db_setup: None, django_db_blocker: Any
+) -> Iterator[None]:
     """Make the database, and bring it back to what it is now after each test that commits.
 
     Row by row: there are few rows and many tables, and to truncate one makes new files for it and
@@ -140,6 +202,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
     from tests.support.kept_rows import AS_THEY_ARE, statements_of
 
     with django_db_blocker.unblock():
+        making_database.close()
         tables = connection.introspection.django_table_names(
             only_existing=True, include_views=False
         )

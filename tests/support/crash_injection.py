@@ -4,14 +4,14 @@ A script is the whole life of a handoff, step by step. `record_points` runs it o
 every failpoint that its transactions reach. `crash_at` runs it again and cuts the connection at one
 of them, as kill -9 would: the transaction is rolled back, or it is durable and its answer is lost.
 Afterwards the daemon repeats, with the same bytes, each message that got no answer, and the control
-plane resumes. A crash that left every row as it was when its transaction began is equal to a crash
-at the `:begin` point, which is tested once; such a run stops there.
+plane resumes. A crash that left every row as it was outside of its transaction is equal to one
+there, which is tested once; such a run stops there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -117,34 +117,52 @@ class Script:
 class CrashAt:
     """Cuts the connection at the n-th failpoint reached.
 
-    `began` is the number of the `:begin` point of its transaction; `is_known` says that a crash
-    which leaves every row as it was there has already been tested.
+    `outside` is the number of the last point outside of a transaction up to there; `is_known` says
+    that a crash which leaves every row as it was there has already been tested.
     """
 
-    def __init__(self, at: int, began: int = 0, *, is_known: bool = False) -> None:
+    def __init__(self, at: int, outside: int = 0, *, is_known: bool = False) -> None:
         self.at = at
         self.points: list[Point] = []
         self.left_nothing = False
         self.is_known = is_known
-        self._began = began
+        self._outside = outside
         self._rows = ""
 
     def __call__(self, point: Point) -> float:
         self.points.append(point)
-        if len(self.points) == self._began:
+        if len(self.points) == self._outside:
             self._rows = every_row()
         if len(self.points) == self.at:
             raise ConnectionCut(f"at {point.name}")
         return 0.0
 
     def compare_rows(self) -> None:
-        """Record whether the crash left every row unchanged."""
+        """Record whether the crash left every row as it was outside of its transaction."""
         self.left_nothing = self._rows == every_row()
 
 
-def began_at(number: int, points: Sequence[Point]) -> int:
-    """Return the number of the `:begin` point of the n-th point's transaction."""
-    return max(n for n in range(1, number + 1) if points[n - 1].name.endswith(":begin"))
+@dataclass
+class Trace:
+    """The points that a script reaches, in order."""
+
+    points: list[Point] = field(default_factory=list)
+    #: By the number of a point outside of transactions: the step under way, a digest of all rows.
+    outside: dict[int, tuple[int, str]] = field(default_factory=dict)
+    step: int = 0
+
+    def __call__(self, point: Point) -> float:
+        self.points.append(point)
+        if point.name.endswith((":begin", ":committed")):
+            self.outside[len(self.points)] = self.step, every_row()
+        return 0.0
+
+    def by_transaction(self, numbers: Iterable[int]) -> dict[int, list[int]]:
+        """Return these points by the last one outside of a transaction up to there."""
+        found: dict[int, list[int]] = {}
+        for number in numbers:
+            found.setdefault(max(n for n in self.outside if n <= number), []).append(number)
+        return found
 
 
 def every_row() -> str:
@@ -170,11 +188,13 @@ def rolled_back() -> Iterator[None]:
         transaction.set_rollback(True)
 
 
-def record_points(script: Script, world: World) -> list[Point]:
+def record_points(script: Script, world: World) -> Trace:
     """Run a script that has begun without a fault. Return every failpoint reached, in order."""
-    crash = CrashAt(at=0)
-    _perform(script, world, crash)
-    return crash.points
+    trace = Trace()
+    for trace.step, step in enumerate(script.steps):
+        with failpoints.hook_installed(trace), suppress(Refused):
+            step.do(world)
+    return trace
 
 
 def crash_at(script: Script, world: World, crash: CrashAt, *, goes_on: bool = True) -> str:

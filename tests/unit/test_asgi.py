@@ -32,5 +32,5 @@ def test_the_collector_never_looks_again_at_what_was_imported(
         asyncio.run(asgi.application({"type": "lifespan"}, receive, send))
         assert gc.get_freeze_count() > len(gc.get_objects())
     finally:
-        gc.unfreeze()
+        gc.freeze()
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

@@ -6,6 +6,7 @@ again when the test's transaction is rolled back.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from scheduling.models import Alert, Event, Handoff, Lease, Node, PassLock, Run,
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader, prove_revision
+from tests.support.kept_rows import KeptRows
 
 pytestmark = pytest.mark.django_db
 
@@ -44,6 +46,10 @@ class Clock:
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('test.off_s', %s, true)", [str(self._off_s)])
 
+    def jump_to(self, when: datetime) -> None:
+        """Set it to this moment."""
+        self.jump((when - _clock()).total_seconds())
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -53,12 +59,22 @@ def clock() -> Clock:
 @pytest.fixture
 def nodes(clock: Clock) -> list[FakeNode]:
     """Four nodes that were heard for more than two leases, each with a portfolio."""
+    found, when = HEARD.get(clock)
+    clock.jump_to(when)
+    return found
+
+
+def heard(clock: Clock) -> tuple[list[FakeNode], datetime]:
+    """Make these nodes, and return them with the time at which all that was."""
     execute(record_gateway_alive(timing(), GATEWAY_ID))
     found = [make_node(f"node-{n}") for n in range(1, 5)]
     for node in found:
         prove_revision(make_trader(f"p-{node.name}", node).portfolio)
     live(clock, found, 70)
-    return found
+    return found, _clock()
+
+
+HEARD = KeptRows(heard)
 
 
 def live(clock: Clock, beating: list[FakeNode], seconds: int) -> None:
@@ -172,10 +188,12 @@ def test_jump_back_does_not_end_an_operators_hold(clock: Clock, nodes: list[Fake
     assert (Storm.objects.get().held_at is None, Storm.objects.get().until) == (False, None)
 
 
-def _clock() -> Any:
+def _clock() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]
+        (now,) = cursor.fetchone()
+    assert isinstance(now, datetime)
+    return now
 
 
 def test_statements_read_the_clock_of_this_file(clock: Clock, nodes: list[FakeNode]) -> None:

@@ -16,7 +16,6 @@ from uuid import uuid4
 import pytest
 
 from scheduling import operations
-from scheduling.db.failpoints import Point
 from scheduling.db.transaction import execute
 from scheduling.enact.halt import halt_all
 from scheduling.enact.handoff import expire, overdue, request
@@ -30,8 +29,8 @@ from tests.support.crash_injection import (
     CrashAt,
     Script,
     ScriptStep,
+    Trace,
     World,
-    began_at,
     crash_at,
     make_order,
     make_world,
@@ -41,6 +40,7 @@ from tests.support.crash_injection import (
     violations,
 )
 from tests.support.factories import ago, lose, make_node, make_portfolio, run_of, serving_since
+from tests.support.kept_rows import KeptRows
 
 pytestmark = pytest.mark.django_db
 
@@ -317,9 +317,12 @@ WAYS_OUT = [
 ]  # fmt: skip
 
 
+WORLD = KeptRows(make_world)
+
+
 @pytest.fixture
 def world() -> World:
-    return make_world()
+    return fresh(WORLD.get())
 
 
 def deaths(
@@ -327,22 +330,25 @@ def deaths(
 ) -> Iterator[tuple[str, World]]:
     """Crash the script at each of these points; yield the point's name and the resulting world.
 
-    Of the crashes in one transaction that were rolled back completely, only one is yielded, since
-    all of them continue in the same way.
+    Of the crashes in one step that leave the same rows, one is yielded, since all of them continue
+    in the same way. A transaction that leaves nothing after its last statement leaves nothing after
+    those before.
     """
-    reached, seen = trace(act, world), set[int]()
+    reached, seen = trace(act, world), set[tuple[int, str]]()
     with rolled_back():
         act.begins(world)
-        for number in numbers:
-            began = began_at(number, reached)
-            dying = CrashAt(number, began, is_known=began in seen)
-            with rolled_back():
-                now = fresh(world)
-                name = crash_at(act, now, dying, goes_on=goes_on)
-                if not (dying.left_nothing and dying.is_known):
-                    yield f"{name} ({number})", now
-            if dying.left_nothing:
-                seen.add(began)
+        for outside, inside in reached.by_transaction(numbers).items():
+            for number in reversed(inside):
+                is_known = reached.outside[outside] in seen
+                dying = CrashAt(number, outside, is_known=is_known)
+                with rolled_back():
+                    now = fresh(world)
+                    name = crash_at(act, now, dying, goes_on=goes_on)
+                    if not (dying.left_nothing and is_known):
+                        yield f"{name} ({number})", now
+                if dying.left_nothing:
+                    seen.add(reached.outside[outside])
+                    break
 
 
 def dies_everywhere(act: Script, world: World, numbers: Iterable[int]) -> list[str]:
@@ -365,10 +371,10 @@ def fresh(world: World) -> World:
     return World(world.first, world.second)
 
 
-_traces: dict[Script, list[Point]] = {}
+_traces: dict[Script, Trace] = {}
 
 
-def trace(act: Script, world: World) -> list[Point]:
+def trace(act: Script, world: World) -> Trace:
     """Return the points of a script, which are the same in every test."""
     if act not in _traces:
         with rolled_back():
@@ -399,7 +405,7 @@ def died_at() -> set[str]:
 def test_crash_between_any_statements_leaves_no_handoff_stuck(
     act: Script, world: World, died_at: set[str]
 ) -> None:
-    reached = trace(act, world)
+    reached = trace(act, world).points
     numbers = [
         number
         for number, point in enumerate(reached, start=1)
@@ -414,7 +420,7 @@ def test_crash_between_any_statements_leaves_no_handoff_stuck(
 def test_crash_during_a_failing_handoff_leaves_none_stuck(
     act: Script, world: World, died_at: set[str]
 ) -> None:
-    reached = trace(act, world)
+    reached = trace(act, world).points
     numbers = [n for n, point in enumerate(reached, start=1) if point.name not in died_at]
     died_at.update(point.name for point in reached)
     assert dies_everywhere(act, world, numbers) == []
@@ -423,7 +429,7 @@ def test_crash_during_a_failing_handoff_leaves_none_stuck(
 def test_deadlines_alone_end_handoffs_after_a_crash(world: World) -> None:
     (migrate,) = (act for act in KINDS if act.name == "migrate")
     left = []
-    numbers = range(1, len(trace(migrate, world)) + 1)
+    numbers = range(1, len(trace(migrate, world).points) + 1)
     for name, now in deaths(migrate, world, numbers, goes_on=False):
         begun = list(Handoff.objects.values_list("pk", flat=True))
         resume(now, daemons_answer=False)
@@ -466,7 +472,7 @@ def statements_of(module: str) -> set[tuple[str, str, str]]:
 
 
 def test_every_protocol_statement_has_a_tested_crash(world: World) -> None:
-    reached = {point.statement for act in (*KINDS, *WAYS_OUT) for point in trace(act, world)}
+    reached = {point.statement for act in (*KINDS, *WAYS_OUT) for point in trace(act, world).points}
     written = set().union(*(statements_of(module) for module in MODULES))
     assert len(written) > 30
     assert sorted(written - reached) == []

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -25,11 +26,26 @@ from portfolios.runtime.unprivileged import STRATEGY_UID
 
 @pytest.fixture
 def home() -> Iterator[Path]:
+    with a_home() as folder:
+        yield folder
+
+
+@contextmanager
+def a_home() -> Iterator[Path]:
     # Not tmp_path: as root the server is another user, who must get there.
     folder = Path(tempfile.mkdtemp(prefix="ginkgo-pg-"))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[EmbeddedPostgres]:
+    """Return a server for those who only look at it."""
+    with a_home() as home:
+        server = started(home)
+        yield server
+        server.stop()
 
 
 def started(home: Path) -> EmbeddedPostgres:
@@ -149,8 +165,8 @@ def as_user(uid: int, url: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_product_is_no_superuser_and_owns_its_database(home: Path) -> None:
-    server = started(home)
+def test_the_product_is_no_superuser_and_owns_its_database(running: EmbeddedPostgres) -> None:
+    server, home = running, running.home
     assert query(server.url, "SELECT current_user") == "ginkgo"
     assert query(server.url, "SELECT rolsuper FROM pg_roles WHERE rolname = 'ginkgo'") is False
     owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'ginkgo'"
@@ -160,18 +176,16 @@ def test_the_product_is_no_superuser_and_owns_its_database(home: Path) -> None:
         query(server.url, "SELECT pg_read_file('/etc/hostname')")
     assert stat.S_IMODE((home / "database.url").stat().st_mode) == 0o600
     assert stat.S_IMODE((home / "logs").stat().st_mode) == 0o700
-    server.stop()
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root hands the server to another user")
-def test_no_other_user_of_the_machine_reaches_the_socket(home: Path) -> None:
-    server = started(home)
+def test_no_other_user_of_the_machine_reaches_the_socket(running: EmbeddedPostgres) -> None:
+    server = running
     assert server.process is not None
     assert psutil.Process(server.process.pid).uids().real == POSTGRES_UID
     assert as_user(STRATEGY_UID, server.url) == "PermissionError"
     assert as_user(65534, server.url) == "PermissionError"
     assert "nobody" not in (server.data / "pg_ident.conf").read_text()
-    server.stop()
 
 
 def test_a_home_of_an_earlier_release_is_changed_at_its_next_start(

@@ -25,7 +25,7 @@ from scheduling.gateway.http import RequestRejected
 from scheduling.presentation.portfolio_body import PortfolioBody
 from scheduling.wire import messages as wire
 
-SMALL, TIMES = 3_000, 8
+SMALL, TIMES = 1_000, 8
 FAR_FROM_QUADRATIC = 24
 
 
