@@ -493,7 +493,7 @@ def test_alert_rings_the_bell_and_notifies_the_browser(frozen, browser, installa
             icon = page.get_attribute("link[rel=icon]", "href")
             assert icon == f"/alerts/icon-{before + 1}.svg"
             (text,) = page.evaluate("window.notified")
-            assert text.startswith("no open node: ")
+            assert text.startswith("no node accepts portfolios: ")
             assert window.barriers("main") == []
             page.click("tr[data-kind=no_open_node] >> text=Acknowledge…")
             page.wait_for_selector("dialog[open] form")
