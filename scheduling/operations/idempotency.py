@@ -60,7 +60,7 @@ def _in_progress(age_s: float) -> Refused:
     wait_s = max(1, min(math.ceil(age_s), math.ceil(enact.CLAIM_S - age_s)))
     return Refused(
         "request_in_progress",
-        f"A request with this Idempotency-Key is being carried out since {age_s:.1f} s. Repeat it "
+        f"A request with this Idempotency-Key has been running for {age_s:.1f} s. Repeat it "
         f"in {wait_s} s to get its answer.",
         retry_after_s=wait_s,
     )

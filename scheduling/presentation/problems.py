@@ -96,6 +96,7 @@ CODES: dict[str, tuple[int, str]] = {
     "unknown_canary": (409, "The canary is not among the portfolios"),
     "unreadable": (409, "The file cannot be read"),
     "verification_in_progress": (409, "A verification is under way"),
+    "wait_timeout": (409, "Not done in the given time"),
     "wrong_range": (409, "There is no such range of events"),
     "payload_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "Unsupported format"),

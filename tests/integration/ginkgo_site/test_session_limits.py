@@ -110,6 +110,7 @@ def test_a_session_tells_its_process_and_has_its_limits(
     if behind_pooler:  # which names another process at the connection, and keeps sessions apart
         monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 999_999_999)
         monkeypatch.setattr("ginkgo_site.sessions._keeping", set())
+    monkeypatch.setattr("ginkgo_site.sessions._process_kind", "test")
     # The limits are lost on the way, as behind a pooler.
     monkeypatch.setattr("ginkgo_site.deadline.limits_in", lambda known: SESSION_LIMITS)
     without = re.sub(r"options='[^']*'", "", conninfo())
@@ -119,7 +120,7 @@ def test_a_session_tells_its_process_and_has_its_limits(
         rows = session.execute("SELECT name, setting FROM pg_settings").fetchall()
         seen = dict(rows)
         assert seen["statement_timeout"] == "30000"
-        assert seen["application_name"].startswith("ginkgo command ")
+        assert seen["application_name"].startswith("ginkgo test ")
         assert seen["application_name"].endswith(f" {os.getpid()}")
 
 
