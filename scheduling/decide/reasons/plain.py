@@ -39,7 +39,13 @@ _SENTENCES = (
     ("@ started again before it released", r"\1 在释放之前重新启动"),
     ("@ started again while it was granted", r"\1 在获得授权时重新启动"),
     ("@ started again", r"\1 重新启动"),
+    ("@ was lost before it was ready", r"\1 在就绪之前失联"),
     ("@ was lost before the grant", r"\1 在授权之前失联"),
+    ("@ was lost before its first commit", r"\1 在首次提交之前失联"),
+    ("@ could not prepare in # s", r"\1 在 \2 秒内未能准备好"),
+    ("@ did not release in # s: the epoch was raised without it",
+     r"\1 在 \2 秒内没有释放：未经其释放即提高了纪元"),
+    ("@ is gone: the epoch was raised without it", r"\1 已不在：未经其释放即提高了纪元"),
     ("@, which ran it, was lost", r"运行它的 \1 失联"),
     ("@ sends heartbeats again and keeps it", r"\1 恢复心跳并保留它"),
     ("@ did not commit in # s", r"\1 在 \2 秒内没有提交"),
@@ -54,12 +60,16 @@ _SENTENCES = (
     ("could not start on @: (.+)", r"在 \1 上启动失败：\2"),
     ("could not start in time: (.+)", r"未能及时启动：\1"),
     ("r# is wanted", r"期望 r\1"),
+    ("stopped is wanted", r"期望停止"),
     ("r# was rejected: (.+)", r"r\1 被拒绝：\2"),
     ("roll-out #", r"发布 \1"),
     ("way back of roll-out #", r"撤回发布 \1"),
     # Lines of the audit log have the reason of a move without its data.
     ("@ is lost; (.+)", r"\1 失联；\2"),
+    ("@ has left; (.+)", r"\1 已离开；\2"),
+    ("its node is no longer known; (.+)", r"原节点已无记录；\1"),
     ("@ is draining; (.+)", r"\1 排空中；\2"),
+    ("@ has already prepared it: load # → # of #", r"\1 已准备就绪：负载 \2 → \3，共 \4"),
     ("@ has the lowest load of # nodes: # → # of #", r"\1 在 \2 个节点中负载最低：\3 → \4，共 \5"),
     ("@ is the only eligible node: load # → # of #", r"\1 是唯一可用的节点：负载 \2 → \3，共 \4"),
     ("pinned to ([^ :]+): load # → # of #", r"固定在 \1：负载 \2 → \3，共 \4"),
@@ -69,7 +79,8 @@ _SENTENCES = (
 
 
 def _pattern(sentence: str) -> re.Pattern[str]:
-    return re.compile(re.sub("[#@]", lambda found: _PLACEHOLDERS[found[0]], sentence))
+    pattern = re.sub("[#@]", lambda found: _PLACEHOLDERS[found[0]], sentence)
+    return re.compile(pattern, re.DOTALL)  # what a strategy said may have several lines
 
 
 _PATTERNS = tuple((_pattern(sentence), chinese) for sentence, chinese in _SENTENCES)

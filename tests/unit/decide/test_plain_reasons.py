@@ -41,6 +41,41 @@ def test_every_reason_of_an_order_is_told_in_chinese(sentence: str) -> None:
     assert localize(sentence, None, "en") == sentence
 
 
+#: Reasons of handoffs that miss a deadline, and where they are made.
+DEADLINES = "enact/handoff/deadlines.py"
+OF_HANDOFFS = [
+    (DEADLINES, "node-3 was lost before it was ready"),
+    (DEADLINES, "node-3 could not prepare in 7.5 s"),
+    (DEADLINES, "node-3 was lost before the grant"),
+    (DEADLINES, "node-3 was lost before its first commit"),
+    (DEADLINES, "node-3 did not commit in 7.5 s"),
+    (DEADLINES, "node-3 did not release in 7.5 s: the epoch was raised without it"),
+    (DEADLINES, "node-3 is gone: the epoch was raised without it"),
+    ("passes/sweep.py", "stopped is wanted"),
+    ("decide/reasons/english.py", "node-3 has left; node-3 has already prepared it: load 7.5"),
+    ("decide/reasons/english.py", "its node is no longer known; node-3 is draining; pinned to"),
+]
+
+
+@pytest.mark.parametrize(("module", "reason"), OF_HANDOFFS)
+def test_every_reason_of_a_handoff_is_told_in_chinese(module: str, reason: str) -> None:
+    source = (CHECKOUT / "scheduling" / module).read_text()
+    for part in re.split(r"node-3|7\.5 s|7\.5|[:;]", reason):
+        assert part.strip() in source
+    # The end of a move's reason.
+    reason = re.sub(r"7\.5$", "7.5 → 8 of 9", reason)
+    reason = re.sub(r"pinned to$", "pinned to node-3: load 7.5 → 8 of 9", reason)
+    told = localize(reason, None, "zh-hans")
+    assert not re.search(r"[a-z]{2,}", told.replace("node-3", "")), told
+    assert told.count("7.5") == reason.count("7.5")
+    assert told.count("node-3") == reason.count("node-3")
+
+
+def test_what_a_strategy_says_may_have_several_lines() -> None:
+    told = localize("its process ended: KeyError\n  VIX", None, "zh-hans")
+    assert told == "其进程终止：KeyError\n  VIX"
+
+
 def test_unknown_reason_is_shown_as_it_is() -> None:
     assert localize("the moon is full", None, "zh-hans") == "the moon is full"
     told = localize("r3 was rejected: its process ended: KeyError VIX", None, "zh-hans")
