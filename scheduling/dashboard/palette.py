@@ -1,7 +1,7 @@
 """What the command palette finds: pages, nodes, portfolios and actions of operators. Pure.
 
 An action is offered where its form would be: to operators only, and only in a state in which it
-does something. Its title is that of the registry.
+does something. Its title is that of the registry, or what its button on a page says.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scheduling.dashboard.context import PAGES
 from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
 from scheduling.operations import registry
 from scheduling.operations.registry import Operation
+from scheduling.presentation.formatting import joined
 from scheduling.presentation.state_words import state_word
 
 NAME = "__name__"  #: stands for the name in addresses of the palette, as in templates of the board
@@ -85,7 +86,7 @@ def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
 
 def _described(portfolio: PortfolioView) -> str:
     where = portfolio.node or state_word(portfolio.phase)
-    return f"{portfolio.strategy}, {where}"
+    return joined([portfolio.strategy, where])
 
 
 def _allowed(actions: Sequence[tuple[Operation, Callable[[Any], bool]]], subject: Any) -> list[int]:
@@ -127,9 +128,9 @@ def _fleet_actions(fleet: FleetView) -> list[Entry]:
     frozen = registry.UNFREEZE if fleet.frozen else registry.FREEZE
     found = [
         _action(registry.CREATE, reverse("new-portfolio"), _("a portfolio"), form=False),
-        _action(registry.ISSUE_NODE_TOKEN, reverse("add-node"), _("a node")),
+        _action(registry.ISSUE_NODE_TOKEN, reverse("add-node"), text=_("Add a node")),
         _action(registry.ROLL_OUT, reverse("begin-roll-out"), _("an artifact")),
-        _action(registry.ADD_USER, reverse("add-person"), _("a user")),
+        _action(registry.ADD_USER, reverse("add-person"), text=_("Add a person")),
         _action(registry.ADD_ALERT_CHANNEL, reverse("set-channel"), _("a channel")),
         _action(frozen, reverse("fleet-action", args=[frozen.verb])),
     ]
@@ -145,7 +146,10 @@ def _fleet_actions(fleet: FleetView) -> list[Entry]:
     return found
 
 
-def _action(operation: Operation, address: str, noun: str = "", form: bool = True) -> Entry:
-    text = _(operation.title).format(name=noun).strip()
+def _action(
+    operation: Operation, address: str, noun: str = "", form: bool = True, text: str = ""
+) -> Entry:
+    """Return an entry with the title of the operation, or with the words of its button, `text`."""
+    text = text or _(operation.title).format(name=noun).strip()
     command = operation.command.partition(" ")[0]  # "halt" finds "Stop every portfolio" too
     return {"kind": _("action"), "text": text, "detail": command, "address": address, "form": form}

@@ -91,13 +91,14 @@ function select(index) {
   list.children[at]?.scrollIntoView({ block: "nearest" });
 }
 
-function show() {
+// Show what fits the text, and choose the first row, or the same entry as before if `chosen` is given.
+function show(chosen) {
   shown = find(known, input.value);
   list.replaceChildren(...shown.map(option));
   list.hidden = !shown.length;
   const state = failed ? "failed" : shown.length ? "" : loading ? "loading" : "nothing";
   for (const text of palette.querySelectorAll("[data-case]")) text.hidden = text.dataset.case !== state;
-  select(0);
+  select(shown.findIndex(({ address, text }) => address === chosen?.address && text === chosen.text));
 }
 
 async function load() {
@@ -114,7 +115,7 @@ async function load() {
     failed = true;
   }
   loading = false;
-  if (palette.open) show();
+  if (palette.open) show(shown[at]); // Enter does what was chosen while the answer was awaited
 }
 
 function open() {

@@ -22,6 +22,12 @@ export async function refresh() {
     note(response.ok && !response.redirected);
     if (failures) return;
     const newPage = new DOMParser().parseFromString(await response.text(), "text/html");
+    // Another window chose another language: the rest of the page has to follow. What is typed into a dialog stays.
+    const inSameLanguage = newPage.documentElement.lang === document.documentElement.lang;
+    if (!inSameLanguage && !document.querySelector("dialog[open]")) {
+      location.reload();
+      return;
+    }
     for (const element of elements) {
       const newElement = newPage.getElementById(element.id);
       if (newElement) morph(element, newElement);

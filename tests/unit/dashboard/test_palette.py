@@ -78,6 +78,7 @@ def test_actions_on_the_fleet_follow_its_state(fleet):
         return [entry["text"] for entry in entries if entry["kind"] == "action"]
 
     assert "Freeze automatic moves" in actions(fleet)
+    assert {"Add a node", "Add a person"} <= {*actions(fleet)}  # the words of the buttons
     assert actions(fleet)[-1] == "Stop every portfolio"
     halt = HaltView(12, NOW, "mira", "exchange", 3, 3, 1, None, "")
     frozen = replace(fleet, frozen=FreezeView(NOW, "mira", "", False), halts=[halt])
@@ -108,4 +109,6 @@ def test_every_address_has_a_page(fleet):
 def test_names_of_pages_are_translated(fleet):
     with translation.override("zh-hans"):
         found = palette(fleet, operator=True)
-    assert "事故" in [entry["text"] for entry in found["entries"]]
+    texts = [entry["text"] for entry in found["entries"]]
+    assert {"事故", "添加节点", "添加人员"} <= {*texts}
+    assert "sma_cross，node-1" in [row[1] for row in found["groups"][0]["rows"]]
