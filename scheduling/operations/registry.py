@@ -118,7 +118,7 @@ LABEL_NODE = Operation(
         "on it that need a label which it no longer has move to a node that has it."
     ),
     nodes.label,
-    _("{name} has other labels."),
+    _("The labels of {name} were changed."),
     "label_node {name}",
 )
 FORGET_NODE = Operation(
@@ -514,7 +514,7 @@ ADD_USER = Operation(
 MAKE_VIEWER = Operation(
     "viewer",
     _("Make {name} a viewer"),
-    _("The user may read from now on, and act no more, with its tokens neither."),
+    _("From now on the user may only read; the same holds for its tokens."),
     users.make_viewer,
     _("{name} is a viewer."),
     danger=True,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from django.utils.translation import get_language
 
 from scheduling.presentation.formatting import because, pause
-from scheduling.presentation.state_words import event_word, state_word
+from scheduling.presentation.state_words import event_word, item_word, state_word
 
 
 class AuditLine(Protocol):
@@ -197,8 +197,12 @@ def audit_sentence(line: AuditLine) -> str:
         parts = _Parts(data) | {
             key: str(data[key]) for key in _NAMES if isinstance(data.get(key), int)
         }
-        if chinese:
-            parts |= {key: state_word(data[key]) for key in _WORDS if key in data}
+        if line.kind == "roll_out_portfolio" and isinstance(data.get("state"), str):
+            parts["state"] = item_word(data["state"])
+        elif chinese:
+            parts |= {
+                key: state_word(data[key]) for key in _WORDS if isinstance(data.get(key), str)
+            }
         try:
             sentence = known[1 if chinese else 0].format_map(parts)
         except KeyError:

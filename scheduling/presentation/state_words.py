@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 STATES = {
     "new": _("new"),
@@ -59,8 +60,6 @@ STATES = {
     "replaced": _("replaced"),
     "buy": _("buy"),
     "sell": _("sell"),
-    "market": _("market"),
-    "limit": _("limit"),
     "open": _("open"),
     "filled": _("filled"),
     "cancelled": _("cancelled"),
@@ -82,6 +81,7 @@ STATES = {
     "active": _("under way"),
     "register": _("registration"),
     "failed_start": _("failed start"),
+    "quarantine": _("quarantine"),
     "orphaned": _("without an owner"),
     "rollback": _("roll-back"),
     "python": _("Python version"),
@@ -95,7 +95,22 @@ STATES = {
     "admin": _("admin"),
     "actor": _("actor"),
     "interface": _("interface"),
+    # At which stage a process ended.
+    "load": _("load of the strategy"),
+    "event": pgettext_lazy("stage", "event"),
+    "exit": pgettext_lazy("stage", "exit"),
+    "killed": pgettext_lazy("stage", "killed"),
 }
+
+#: Kinds of orders: a stop order is not a stop, and a limit order not a limit of a portfolio.
+ORDER_KINDS = {
+    "market": pgettext_lazy("order", "market"),
+    "limit": pgettext_lazy("order", "limit"),
+    "stop": pgettext_lazy("order", "stop"),
+}
+
+#: States of a portfolio in a roll-out that are called otherwise than those of nodes and incidents.
+ITEM_STATES = {"left": _("unchanged"), "returned": _("taken back")}
 
 ALERTS = {
     "node_lost": _("node lost"),
@@ -217,9 +232,19 @@ def event_word(kind: str) -> str:
     return str(EVENTS.get(kind, kind.replace("_", " ")))
 
 
-def state_word(state: str) -> str:
+def state_word(state: str | None) -> str:
     """Return a status, phase, kind or state as the reader's word for it: `rolled back`."""
-    return str(STATES.get(state, state.replace("_", " ")))
+    return str(STATES.get(state, state.replace("_", " "))) if state else ""
+
+
+def order_word(kind: str) -> str:
+    """Return what an order of this kind is called: `market`."""
+    return str(ORDER_KINDS.get(kind, kind))
+
+
+def item_word(state: str) -> str:
+    """Return the word for the state of a portfolio in a roll-out: `taken back`."""
+    return str(ITEM_STATES.get(state) or state_word(state))
 
 
 def alert_word(kind: str) -> str:

@@ -156,6 +156,8 @@ def token_tag(state: str) -> str:
 
 
 register.filter("state_word", state_words.state_word)
+register.filter("order_word", state_words.order_word)
+register.filter("item_word", state_words.item_word)
 register.filter("alert_word", state_words.alert_word)
 register.filter("event_word", state_words.event_word)
 
@@ -264,8 +266,9 @@ def with_links(sentence: str, links: list[Any]) -> SafeString:
     }
     if left:
         longest_first = sorted(map(re.escape, left), key=len, reverse=True)
-        # Whole names only: not within another name, a word, or an entity such as &amp;.
-        names = re.compile(rf"(?<![\w&-])(?:{'|'.join(longest_first)})(?![\w;-])")
+        # Whole names only: not within another name, a word, or an entity such as &amp;. Chinese
+        # stands next to a name without a space.
+        names = re.compile(rf"(?<![\w&-])(?:{'|'.join(longest_first)})(?![\w;-])", re.ASCII)
         shown = names.sub(lambda found: left.pop(found[0], found[0]), shown)
     return SafeString(" ".join([shown, *left.values()]))  # nosec B703 - all of it is escaped
 

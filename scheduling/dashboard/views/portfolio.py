@@ -31,6 +31,7 @@ from scheduling.dashboard.value_tree import value_tree
 from scheduling.dashboard.views.actions import find_portfolio
 from scheduling.models import Event, Handoff, Tenure
 from scheduling.observe.fleet_view import PortfolioView, read_fleet_view
+from scheduling.observe.localized_reason import localized_text
 from scheduling.observe.portfolio_log import read_log
 from scheduling.presentation.formatting import price, quantity
 from scheduling.verification.latest import newest_verification
@@ -194,7 +195,7 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
                 "quantity": quantity(o.quantity),
                 "price": price(o.price),
                 "status": o.status,
-                "reason": o.reason,
+                "reason": localized_text(o.reason),
                 "seq": o.seq,
             }
             for o in orders.order_by("-seq", "-index")[:MAX_MARKS]

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from portfolios.models import Portfolio
+from portfolios.models import Order, Portfolio
 from scheduling import operations
 from scheduling.models import Handoff, HandoffState
 from scheduling.permissions import Role
@@ -95,6 +95,12 @@ def test_defaults_state_and_orders_are_shown(operator: Client, portfolio: Portfo
     marks = operator.get("/portfolios/p/equity.json?range=all").json()["orders"]
     assert {mark["symbol"] for mark in marks} == {"IBM"}
     assert {"at", "side", "quantity", "price", "status", "reason", "seq"} <= set(marks[0])
+    Order.objects.update(reason="decided on a stale event", kind="stop")
+    chinese = {"Accept-Language": "zh-CN"}
+    answer = operator.get("/portfolios/p/equity.json?range=all", headers=chinese).json()
+    assert {mark["reason"] for mark in answer["orders"]} == {"基于过时事件的决策"}
+    for address in ("/portfolios/p/", "/orders/"):
+        assert re.search(r"<td> ?止损", text_of(operator.get(address, headers=chinese))), address
 
 
 def test_page_needs_no_more_statements_for_more_revisions_and_orders(

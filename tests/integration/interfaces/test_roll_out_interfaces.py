@@ -183,9 +183,9 @@ def test_pages_show_a_roll_out_and_offer_its_actions() -> None:
     listed = client.get("/roll-outs/").content.decode()
     assert f'href="/roll-outs/{number}/"' in listed and ">0/2<" in listed
     page = client.get(f"/roll-outs/{number}/").content.decode()
-    assert "Stop…" in page and "Way back…" in page and 'data-state="proving"' in page
+    assert "Stop…" in page and "Take back…" in page and 'data-state="proving"' in page
     shown = reader.get(f"/roll-outs/{number}/").content.decode()
-    assert "Stop…" not in shown and "Way back…" not in shown
+    assert "Stop…" not in shown and "Take back…" not in shown
     assert reader.post(f"/roll-outs/{number}/stop/").status_code == 403
     dialog = client.get(f"/roll-outs/{number}/back/").content.decode()
     assert "Take roll-out" in dialog

@@ -236,6 +236,16 @@ def test_the_what_if_page_shows_the_api_answer(
     assert 'id="permalink">http://testserver/what-if/?lose=node-1<' in text
 
 
+def test_units_of_times_are_in_the_language_of_the_reader(
+    page: Client, fleet: list[FakeNode]
+) -> None:
+    assert "≤ 33 s" in shown(page, "?lose=node-1")
+    chinese = page.get("/what-if/?lose=node-1", headers={"Accept-Language": "zh-CN"})
+    text = chinese.content.decode()
+    assert "≤ 33 秒" in text
+    assert not re.search(r"≤ \d+ s\b", text)
+
+
 def test_the_time_without_owner_is_unlimited_without_a_place(
     page: Client, fleet: list[FakeNode]
 ) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from string import Formatter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from django.utils import translation
 
+from scheduling.node_daemon.errors import Stage
 from scheduling.presentation.audit_lines import SENTENCES, audit_links, audit_sentence
+from scheduling.presentation.state_words import ORDER_KINDS, order_word, state_word
 
 
 def line(kind: str, /, **data: Any) -> Any:
@@ -36,6 +38,23 @@ def test_both_languages_have_the_same_parts() -> None:
          "handoff 4182 done: reload, pause 18 ms", "交接 4182 完成：重新加载，停顿 18 ms"),
         (line("portfolio_changed", fields=["config", "symbols"], revision=3),
          "changed config, symbols; wants r3", "修改了 config, symbols；目标修订 r3"),
+        # A node has left; a portfolio of a roll-out has not.
+        (line("roll_out_portfolio", roll_out=5, state="left"),
+         "roll-out 5: unchanged", "发布 5：保持不变"),
+        (line("roll_out_portfolio", roll_out=5, state="returned"),
+         "roll-out 5: taken back", "发布 5：已撤回"),
+        (line("roll_out_portfolio", roll_out=5, state="not_returned"),
+         "roll-out 5: not returned", "发布 5：未撤回"),
+        (line("process_died", revision=2, seq=9, epoch=3, stage="load"),
+         "process of r2 ended at seq 9, epoch 3, stage load",
+         "r2 的进程在 seq 9 结束，纪元 3，阶段 加载"),
+        (line("granted", epoch=1, revision=2, from_seq=9, cause="quarantine"),
+         "owner from seq 9 on: epoch 1, r2, by quarantine",
+         "自 seq 9 起成为所有者：纪元 1，r2，原因 隔离"),
+        # A part that is no text is shown as it is, or is missing.
+        (line("verified", verification=3, state=7), "verification 3: 7", "验证 3：7"),
+        (line("verified", verification=3, state=None),
+         "verified: verification 3, state None", "验证结果：verification 3, state None"),
         # Without a part of its sentence, or without a sentence, its data is shown.
         (line("portfolio_changed", fields=["config"]),
          "portfolio changed: fields config", "修改组合：fields config"),
@@ -46,6 +65,19 @@ def test_sentence(event: Any, english: str, chinese: str) -> None:
     assert audit_sentence(event) == english
     with translation.override("zh-hans"):
         assert audit_sentence(event) == chinese
+
+
+def test_kind_of_an_order_is_neither_a_handoff_nor_a_limit_of_a_portfolio() -> None:
+    assert [order_word(kind) for kind in ORDER_KINDS] == ["market", "limit", "stop"]
+    with translation.override("zh-hans"):
+        assert [order_word(kind) for kind in ORDER_KINDS] == ["市价", "限价", "止损"]
+        assert state_word("stop") == "停止"
+        stages = [state_word(stage) for stage in get_args(Stage)]
+    assert stages == ["加载", "处理事件", "退出", "被终止"]
+
+
+def test_nothing_has_no_word() -> None:
+    assert state_word(None) == ""
 
 
 def test_links_lead_to_what_the_line_names() -> None:
