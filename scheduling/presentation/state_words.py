@@ -110,7 +110,7 @@ ORDER_KINDS = {
 }
 
 #: States of a portfolio in a roll-out that are called otherwise than those of nodes and incidents.
-ITEM_STATES = {"left": _("unchanged"), "returned": _("taken back")}
+ITEM_STATES = {"left": _("left to the operator"), "returned": _("taken back")}
 
 ALERTS = {
     "node_lost": _("node lost"),

@@ -40,7 +40,7 @@ def test_both_languages_have_the_same_parts() -> None:
          "changed config, symbols; wants r3", "修改了 config, symbols；目标修订 r3"),
         # A node has left; a portfolio of a roll-out has not.
         (line("roll_out_portfolio", roll_out=5, state="left"),
-         "roll-out 5: unchanged", "发布 5：保持不变"),
+         "roll-out 5: left to the operator", "发布 5：交由操作员"),
         (line("roll_out_portfolio", roll_out=5, state="returned"),
          "roll-out 5: taken back", "发布 5：已撤回"),
         (line("roll_out_portfolio", roll_out=5, state="not_returned"),
