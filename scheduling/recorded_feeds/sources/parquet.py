@@ -74,10 +74,21 @@ class ParquetFile:
         return next(self._rows, [])
 
     def _is_whole(self) -> bool:
-        """Open the file if it ends as a whole one does. It may have been replaced since."""
+        """Open the file if it ends as a whole one does. It may have been replaced since.
+
+        Raise SourceLost if it cannot be opened.
+        """
         if self._file is not None:
             return True
-        file = self.path.open("rb")
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return False  # moved away since it was found; a whole one may take its place
+        except OSError as error:
+            raise SourceLost(
+                f"{self.path} cannot be opened: {error.strerror}. Put a Parquet file there that the"
+                " recorder's user may read, and start the recorder again."
+            ) from None
         size = os.fstat(file.fileno()).st_size
         if size <= 2 * len(MAGIC) or os.pread(file.fileno(), 4, size - len(MAGIC)) != MAGIC:
             file.close()

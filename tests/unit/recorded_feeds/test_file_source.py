@@ -228,6 +228,26 @@ async def test_a_parquet_file_is_read_once_it_is_whole_and_from_the_cursor_on(
         assert "is not the file of which 3 rows were recorded" in await three.lost()
 
 
+def test_a_parquet_file_that_was_moved_away_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "1.parquet"
+    path.write_bytes(b"PAR1 being written")
+    opened = parquet.ParquetFile(path, LAYOUT)
+    path.unlink()
+    assert opened.read() == []
+    write_parquet(path, 1, 2)
+    assert [item.row["price"] for item in opened.read()] == ["1", "2"]
+
+
+def test_a_parquet_file_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "1.parquet"
+    path.write_bytes(b"PAR1 being written")
+    opened = parquet.ParquetFile(path, LAYOUT)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SourceLost, match=r"1\.parquet cannot be opened: Is a directory\."):
+        opened.read()
+
+
 async def test_a_parquet_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "1.parquet").write_bytes(b"PAR1 no footer")
     (tmp_path / "2.parquet").write_bytes(b"PAR1 garbage PAR1")
