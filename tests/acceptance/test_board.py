@@ -634,7 +634,10 @@ def test_narrow_screen_does_not_scroll_sideways(browser, installation, login):
     installation.call("POST", "/api/portfolios/tech-hold/unpin/", {})
     size = {"width": 390, "height": 844}
     with dashboard_window(browser, installation, viewport=size, storage_state=login) as window:
-        for address in ("/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/", "/"):
+        (newest,) = installation.get("/api/handoffs/?limit=1")["results"]
+        handoffs = ("/handoffs/", f"/handoffs/{newest['id']}/")
+        others = ("/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/", "/")
+        for address in (*handoffs, *others):
             window.open(address)
             window.wait_until_live()
             assert window.page.evaluate("document.documentElement.scrollWidth") == 390, address
