@@ -98,10 +98,11 @@ def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "")
         _check_labels(labels, before)
         reported = row.reported_labels
         edits = label_edits(reported, labels)
-        stored = node_marks.label(
+        marks = node_marks.label(
             row.pk, labels, edits, seen=before, reported=reported, actor=actor, reason=reason
         )
-        assert execute(stored), "the row is locked"
+        is_stored = execute(marks)
+        assert is_stored, "the row is locked"
     row.refresh_from_db()
     return row
 
