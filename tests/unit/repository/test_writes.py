@@ -19,7 +19,10 @@ MAY_WRITE = ("scheduling/enact/", "scheduling/migrations/", "scheduling/verifica
 
 #: Methods of the ORM that change or remove stored rows. It may create new ones: nobody else has
 #: them yet, and a unique index decides between two.
-CHANGES = {"save", "update", "update_or_create", "bulk_update", "delete"}
+CHANGES = {
+    *("save", "update", "update_or_create", "bulk_update", "delete"),
+    *("asave", "aupdate", "aupdate_or_create", "abulk_update", "adelete"),
+}
 #: Configuration that one person edits at a time, and what keeps old rows away.
 MAY_CHANGE = {
     "scheduling/alert_delivery.py": {"AlertChannel"},
@@ -48,10 +51,15 @@ def orm_changes(text: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
-        method, target = node.func.attr, ast.unparse(node.func.value)
-        # Sets, dictionaries, hashes and progress bars have an `update` too, but no manager.
-        of_rows = ".objects" in target or method in ("save", "update_or_create", "bulk_update")
-        if method in CHANGES and (of_rows or (method == "delete" and not node.args)):
+        method = node.func.attr
+        is_change = method in CHANGES
+        if method in ("update", "delete", "adelete"):
+            # Sets, dictionaries, hashes and progress bars have an `update` too, and caches a
+            # `delete`: each is told what by position. Rows are told by keywords, or nothing.
+            is_change = not node.args and (method != "update" or bool(node.keywords))
+        if method in ("bulk_create", "abulk_create"):
+            is_change = any(word.arg in ("update_conflicts", None) for word in node.keywords)
+        if is_change:
             yield root_name(node.func)
 
 
@@ -82,12 +90,30 @@ def test_the_orm_changes_configuration_only() -> None:
         "Control.objects.update_or_create(pk=1)",
         "portfolio.revisions.all().delete()",
         "self.get_queryset().delete()",
+        "portfolio.revisions.filter(number=2).update(approved=True)",
+        "rows.update(**changes)",
+        "Run.objects.bulk_create(runs, update_conflicts=True, update_fields=['phase'])",
+        "Run.objects.abulk_create(runs, **options)",
+        "await node.asave()",
+        "await rows.aupdate(cordoned=True)",
+        "await Control.objects.aupdate_or_create(pk=1)",
+        "await Node.objects.abulk_update(nodes, ['cordoned'])",
+        "await node.adelete()",
     ],
 )
 def test_a_change_by_the_orm_is_found(line: str) -> None:
     assert len(list(orm_changes(line))) == 1
 
 
-@pytest.mark.parametrize("line", ["seen.update(names)", "Node.objects.create(name='a')"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "seen.update(names)",
+        "bar.update(task, total=2)",
+        "cache.delete(key)",
+        "Node.objects.create(name='a')",
+        "Node.objects.bulk_create(nodes, ignore_conflicts=True)",
+    ],
+)
 def test_sets_and_new_rows_are_no_changes_by_the_orm(line: str) -> None:
     assert list(orm_changes(line)) == []
