@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from chaos.faults import registry
+from chaos.runner.schedule import schedule
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedInstallations
 
 FAULTS = ("answers-lost", "kill-daemon")
-SEED = "13"  # with which both are in the first step, at once
+SEED = 13  # with which both are in the first step, at once
+MINUTES = 20
 STEPS = 1
 
 
@@ -24,6 +27,8 @@ STEPS = 1
 def test_a_short_chaos_run_has_no_violation(
     shared_installations: SharedInstallations, tmp_path: Path
 ) -> None:
+    planned = schedule(SEED, MINUTES, [registry.FAULTS[name].planned for name in FAULTS])
+    assert sorted(planned[0].faults) == sorted(FAULTS)
     shared_installations.close()
     done = subprocess.run(
         [
@@ -32,11 +37,11 @@ def test_a_short_chaos_run_has_no_violation(
                 "-m",
                 "chaos",
                 "--minutes",
-                "20",
+                str(MINUTES),
                 "--steps",
                 str(STEPS),
                 "--seed",
-                SEED,
+                str(SEED),
                 "--json",
             ),
             *("--faults", ",".join(FAULTS), "--report", str(tmp_path)),

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.slow
 
 #: From the new primary's first answer to the first commit of every portfolio.
 COMMITS_WITHIN_S = 2.5
+#: From the new primary's first answer to green readiness.
+READY_WITHIN_S = 2.2
 
 
 class Hosts:
@@ -172,7 +174,11 @@ def test_readiness_is_red_without_the_primary_and_commits_missing_on_the_standby
     assert readiness(cluster)[0] == 200
     pair.primary.freeze()
     assert_readiness_is_red(cluster)
-    pair.standby.promote()
+    promoted_at = pair.standby.promote()
+    eventually(lambda: readiness(cluster)[0] == 200, what="readiness")
+    took_s = time.monotonic() - promoted_at
+    print(f"ready {took_s:.2f} s after the promotion")
+    assert took_s < budget_s(READY_WITHIN_S)
     cluster.follow_database(pair.url(pair.standby.port))
     complete = rf"\(portfolios: {len(before)}, events: \d+, placed orders: \d+\)"
     said, took_s = wait_for(
@@ -182,7 +188,6 @@ def test_readiness_is_red_without_the_primary_and_commits_missing_on_the_standby
         "the alert with all portfolios",
     )
     print(f"after {took_s:.1f} s: {said}")
-    eventually(lambda: readiness(cluster)[0] == 200, what="readiness")
     assert "unverified portfolios: " in said  # the grant of the migration is missing as well
     ((held_by,),) = cluster.query("SELECT held_by FROM scheduling_storm")
     assert held_by == "database"

@@ -90,7 +90,7 @@ async def test_reloads_leave_nothing_behind_in_daemon_and_forkserver(
             (before.fds, before.threads, before.children)
         )
         assert after.connections <= CONNECTIONS
-        assert after.rss - before.rss < 3 * MB
+        assert after.rss - before.rss < 2 * MB
     assert_canary_is_exact(gateway, 1)
 
 
