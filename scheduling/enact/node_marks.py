@@ -17,7 +17,7 @@ class MarkedRow(NamedTuple):
     id: int
 
 
-#: Concurrent writers of all four: another operator, whose drain or cordon stays as it is; and the
+#: Concurrent writers of all five: another operator, whose drain or cordon stays as it is; and the
 #: node's daemon, whose registration may end a drain.
 DRAIN = Statement(
     "DRAIN",
@@ -35,6 +35,17 @@ UNDRAIN = Statement(
 UPDATE scheduling_node SET draining = false, drain_reason = '', drain_actor = '',
     drain_until_return = false
 WHERE name = %(node)s AND draining RETURNING id
+""",
+    row=MarkedRow,
+)
+
+TAKE_BACK = Statement(
+    "TAKE_BACK",
+    """
+UPDATE scheduling_node SET draining = false, drain_reason = '', drain_actor = '',
+    drain_until_return = false
+WHERE name = %(node)s AND draining AND drain_until_return AND drain_reason = %(reason)s
+  AND drain_actor = %(actor)s RETURNING id
 """,
     row=MarkedRow,
 )
@@ -79,6 +90,12 @@ def drain(node: str, *, actor: str, reason: str, until_return: bool) -> Transact
 def undrain(node: str, *, actor: str) -> Transaction[bool]:
     """End a drain. Return False if there is none."""
     row = yield from query_one(UNDRAIN, node=node)
+    return (yield from _record(row, "node_undrained", actor))
+
+
+def take_back(node: str, *, actor: str, reason: str) -> Transaction[bool]:
+    """End a drain until the daemon's return that was begun so. Return False if there is none."""
+    row = yield from query_one(TAKE_BACK, node=node, actor=actor[:150], reason=reason[:200])
     return (yield from _record(row, "node_undrained", actor))
 
 

@@ -6,27 +6,40 @@ in the checkout now. The next one is asked once the new one works.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple
 
 import psutil
+import psycopg
 from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.models.functions import Now
 
 from ginkgo_site.env import InvalidSetting, read_environment
 from scheduling.db.transaction import execute
 from scheduling.decide.reasons import count
+from scheduling.enact import node_marks
+from scheduling.enact.pass_lock import HOLD_S
 from scheduling.errors import Refused
-from scheduling.models import Node, NodeStatus, Run
+from scheduling.models import Node, NodeStatus, PassLock, Run
 from scheduling.observe.control_plane import GatewayRow, read_control_plane
-from scheduling.operations.nodes import drain, undrain
 
 #: For a process to end, its supervisor to start another, and that one to work, on a busy machine.
 LIMIT_S = 120.0
 #: A process that did so lately works.
 RECENT_S = 3.0
+#: A process that cannot work, as with a wrong setting, ends before it has lived so long.
+PROVEN_S = 2 * RECENT_S
 POLL_S = 0.2
+#: For so long a drain is tried to be taken back from a database that restarts.
+TAKE_BACK_S = 20.0
+REASON = "rolling restart"
 
 #: In this order: words of a command line by the kind of process.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -35,6 +48,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "worker": ("manage.py", "qcluster"),
     "recorder": ("manage.py", "feed", "record"),
 }
+NODE_DAEMONS: tuple[tuple[str, ...], ...] = (("scheduling.node_daemon",), ("manage.py", "run_node"))
 
 
 class Process(NamedTuple):
@@ -45,42 +59,78 @@ class Process(NamedTuple):
     began: float
 
 
+class Found(NamedTuple):
+    """Main processes on this host; of those of other users it is not known whose they are."""
+
+    ours: list[Process]
+    unreadable: list[Process]
+
+
 def kind_of(command_line: list[str]) -> str | None:
     """Return the kind of a control-plane process by its command line, or None."""
+    return next((kind for kind, words in KINDS.items() if _has(command_line, words)), None)
+
+
+def is_daemon_of(node: str, command_line: list[str]) -> bool:
+    """Return whether this is the command line of a daemon with the name of the node."""
+    return any(_has(command_line, words) for words in NODE_DAEMONS) and any(
+        word in (node, f"--name={node}") for word in command_line
+    )
+
+
+def _has(command_line: list[str], needed: tuple[str, ...]) -> bool:
     words = [word.rpartition("/")[2] for word in command_line]
-    for kind, needed in KINDS.items():
-        if all(word in words for word in needed):
-            return kind
-    return None
+    return all(word in words for word in needed)
 
 
 def rolling_restart(*, drain_s: float, actor: str) -> Iterator[str]:
     """Restart web processes, watchers, workers, recorders and nodes of this host, in this order.
 
-    Yields a sentence for each step. Raise Refused if one does not come back in time, or if a node
-    cannot be emptied within `drain_s`; what is left has not been touched then.
+    Yields a sentence for each step. Raise Refused, before anything is touched, if a process belongs
+    to another user; later, if one does not come back in time, or if a node cannot be emptied within
+    `drain_s`: what is left has not been touched then.
     """
     processes = _find()
+    if processes.unreadable:
+        named = ", ".join(f"{found.kind} {found.pid}" for found in processes.unreadable)
+        raise Refused(
+            "forbidden",
+            f"Whether these processes of another user are of this installation cannot be read: "
+            f"{named}. Nothing was touched: run this as root.",
+        )
+    _nodes_here()  # refuses, before anything is touched
     for kind in KINDS:
-        for process in (found for found in processes if found.kind == kind):
+        for process in (found for found in processes.ours if found.kind == kind):
             yield from _restart(process)
     for node in _nodes_here():
         yield from _restart_node(node, drain_s, actor)
 
 
-def _find() -> list[Process]:
+def _find() -> Found:
     """Return the processes of this installation on this host, without those that they forked."""
-    found: dict[int, Process] = {}
+    ours: dict[int, Process] = {}
+    unreadable: dict[int, Process] = {}
     parents: dict[int, int] = {}
     for process in psutil.process_iter():
         try:
             kind = kind_of(process.cmdline())
-            if kind is not None and _is_ours(process):
-                found[process.pid] = Process(kind, process.pid, process.create_time())
-                parents[process.pid] = process.ppid()
+            if kind is None:
+                continue
+            found = Process(kind, process.pid, process.create_time())
+            parents[process.pid] = process.ppid()
+            try:
+                if _is_ours(process):
+                    ours[process.pid] = found
+            except psutil.AccessDenied:
+                unreadable[process.pid] = found
         except psutil.Error:
-            continue  # it has ended, or belongs to a user whom this one may not look at
-    return [process for pid, process in sorted(found.items()) if parents[pid] not in found]
+            continue  # it has ended
+    return Found(
+        *(
+            [process for pid, process in sorted(group.items()) if parents[pid] not in group]
+            for group in (ours, unreadable)
+        )
+    )
 
 
 def _is_ours(process: psutil.Process) -> bool:
@@ -93,74 +143,147 @@ def _is_ours(process: psutil.Process) -> bool:
 
 def _restart(process: Process) -> Iterator[str]:
     began_s = time.monotonic()
-    siblings = {found.pid for found in _find() if found.kind == process.kind}
-    _end(process.pid)
+    siblings = {found.pid for found in _find().ours if found.kind == process.kind}
+    _end(process.pid, lambda words: kind_of(words) == process.kind)
 
     def is_replaced() -> bool:
-        new = [f for f in _find() if f.kind == process.kind and f.pid not in siblings]
-        return bool(new) and _works(process.kind, {found.pid for found in new})
+        found = _find().ours
+        return _works([f for f in found if f.kind == process.kind and f.pid not in siblings])
 
     _wait_for(is_replaced, f"The {process.kind} process {process.pid} was ended")
     yield f"{process.kind} {process.pid} restarted within {time.monotonic() - began_s:.1f} s."
 
 
-def _works(kind: str, pids: set[int]) -> bool:
-    state = execute(read_control_plane())
-    if kind == "web":
-        return any(_serves(row, pids) for row in state.gateways)
-    return kind != "watcher" or state.passes.get("watcher", RECENT_S) < RECENT_S
+def _works(new: list[Process]) -> bool:
+    """Return whether one of the new processes, which are of one kind, does its work."""
+    if any(process.kind == "web" for process in new):
+        gateways = execute(read_control_plane()).gateways
+        return any(_serves(row, {process.pid for process in new}) for row in gateways)
+    ages = [(process.kind, time.time() - process.began) for process in new]
+    return any(
+        age_s >= PROVEN_S and (kind != "watcher" or _watcher_looked_within(age_s))
+        for kind, age_s in ages
+    )
 
 
 def _serves(row: GatewayRow, pids: set[int]) -> bool:
     return row.host == socket.gethostname() and row.pid in pids and row.pulse_age_s < RECENT_S
 
 
+def _watcher_looked_within(seconds: float) -> bool:
+    # The row says until when a watcher counts as running: HOLD_S after it looked.
+    looked = Now() + timedelta(seconds=HOLD_S - seconds)
+    return PassLock.objects.filter(name="watcher", until__gt=looked).exists()
+
+
 def _nodes_here() -> list[Node]:
-    """Return the living nodes whose daemons run on this host."""
+    """Return the living nodes whose daemons run on this host. Raise Refused if one may not be ended
+    by this user."""
     alive = Node.objects.filter(host=socket.gethostname(), status=NodeStatus.ALIVE)
-    return [node for node in alive if node.pid is not None and psutil.pid_exists(node.pid)]
+    return [node for node in alive if _runs_here(node)]
+
+
+def _runs_here(node: Node) -> bool:
+    """Return whether the pid that the node has reported is its daemon's, not one used anew."""
+    if node.pid is None:
+        return False
+    try:
+        if not is_daemon_of(node.name, psutil.Process(node.pid).cmdline()):
+            return False
+        os.kill(node.pid, 0)  # only asks whether a signal may be sent
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return False
+    except (psutil.AccessDenied, PermissionError):
+        raise _of_another_user(f"The daemon of {node.name}, process {node.pid},") from None
+    return True
 
 
 def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
     began_s = time.monotonic()
+    if not _runs_here(node):
+        yield f"{node.name} was not touched: its daemon has ended meanwhile."
+        return
     others = Node.objects.filter(status=NodeStatus.ALIVE, cordoned=False).exclude(pk=node.pk)
     moved = others.exists()
     if moved:
-        drain(node.name, actor=actor, reason="rolling restart", until_return=True)
-        owned = Run.objects.filter(node=node)
+        with _drained(node, actor):
+            _empty(node, drain_s)
+            _restart_daemon(node)
+    else:
+        _restart_daemon(node)
+    how = "emptied and restarted" if moved else "restarted without a move: it is the only one"
+    yield f"{node.name} {how} within {time.monotonic() - began_s:.1f} s."
+
+
+@contextmanager
+def _drained(node: Node, actor: str) -> Iterator[None]:
+    """Drain the node within the block, however it ends. An operator's own drain stays."""
+    is_ours = execute(node_marks.drain(node.name, actor=actor, reason=REASON, until_return=True))
+    try:
+        yield
+    finally:
+        if is_ours:
+            _take_back(node, actor)
+
+
+def _take_back(node: Node, actor: str) -> None:
+    until = time.monotonic() + TAKE_BACK_S
+    while True:
         try:
-            _wait_for(lambda: not owned.exists(), f"{node.name} drains", limit_s=drain_s)
-        except Refused as refused:
-            undrain(node.name, actor=actor)
-            raise Refused(
-                "wait_timeout",
-                f"{node.name} still runs {count(owned.count(), 'portfolio')} after {drain_s:g} s, "
-                f"and was not restarted. `manage.py drain_node {node.name} --plan` says what has "
-                "no place.",
-            ) from refused
+            execute(node_marks.take_back(node.name, actor=actor, reason=REASON))
+        except (DatabaseError, psycopg.Error) as error:
+            if time.monotonic() > until:
+                raise Refused(
+                    "unavailable",
+                    f"The database does not answer, and {node.name} still drains: run "
+                    f"`manage.py drain_node {node.name} --undo` once it does.",
+                ) from error
+            connection.close()
+            time.sleep(POLL_S)
+        else:
+            return
+
+
+def _empty(node: Node, drain_s: float) -> None:
+    owned = Run.objects.filter(node=node)
+    try:
+        _wait_for(lambda: not owned.exists(), f"{node.name} drains", limit_s=drain_s)
+    except Refused as refused:
+        raise Refused(
+            "wait_timeout",
+            f"{node.name} still runs {count(owned.count(), 'portfolio')} after {drain_s:g} s, "
+            f"and was not restarted. `manage.py drain_node {node.name} --plan` says what has "
+            "no place.",
+        ) from refused
+
+
+def _restart_daemon(node: Node) -> None:
+    node.refresh_from_db()  # its supervisor may have restarted it while it was emptied
     registrations = node.registrations
-    assert node.pid is not None
-    _end(node.pid)
+    if node.pid is not None:
+        _end(node.pid, lambda words: is_daemon_of(node.name, words))
 
     def is_back() -> bool:
         now = Node.objects.get(pk=node.pk)
         return now.status == NodeStatus.ALIVE and now.registrations > registrations
 
     _wait_for(is_back, f"The daemon of {node.name} was ended")
-    how = "emptied and restarted" if moved else "restarted without a move: it is the only one"
-    yield f"{node.name} {how} within {time.monotonic() - began_s:.1f} s."
 
 
-def _end(pid: int) -> None:
+def _end(pid: int, is_meant: Callable[[list[str]], bool]) -> None:
+    """Ask a process to end, if its command line is still the one that is meant."""
     try:
-        psutil.Process(pid).terminate()
+        process = psutil.Process(pid)
+        if is_meant(process.cmdline()):
+            process.terminate()
     except psutil.NoSuchProcess:
         pass  # it has ended by itself
     except psutil.AccessDenied:
-        raise Refused(
-            "forbidden",
-            f"Process {pid} belongs to another user: run this as root, or as that user.",
-        ) from None
+        raise _of_another_user(f"Process {pid}") from None
+
+
+def _of_another_user(process: str) -> Refused:
+    return Refused("forbidden", f"{process} belongs to another user: run this as root.")
 
 
 def _wait_for(is_done: Callable[[], bool], what: str, *, limit_s: float = LIMIT_S) -> None:

@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from ginkgo_site.env import CHECKOUT
-from scheduling.operations.rolling_restart import KINDS, kind_of
+from scheduling.operations.rolling_restart import KINDS, is_daemon_of, kind_of
 
 UNITS = sorted((CHECKOUT / "deploy" / "systemd").glob("*.service"))
 
@@ -17,7 +17,9 @@ def test_each_unit_is_known_by_its_command_line(path: object) -> None:
     text = (CHECKOUT / "deploy" / "systemd" / str(path)).read_text(encoding="utf-8")
     (line,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
     expected = next((kind for kind in KINDS if kind in str(path)), None)
-    assert kind_of(shlex.split(line.removeprefix("ExecStart="))) == expected
+    words = shlex.split(line.removeprefix("ExecStart="))
+    assert kind_of(words) == expected
+    assert is_daemon_of("%i", words) == ("ginkgo-node" in str(path))
 
 
 def test_web_processes_come_before_watchers_and_those_before_workers() -> None:
@@ -29,3 +31,19 @@ def test_web_processes_come_before_watchers_and_those_before_workers() -> None:
 )
 def test_other_commands_are_left_alone(line: str) -> None:
     assert kind_of(line.split()) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "is_daemon"),
+    [
+        ("python bin/environment.py node -m scheduling.node_daemon --name=n1", True),
+        ("python manage.py run_node --name n1", True),
+        ("python -m scheduling.node_daemon --name n2", False),
+        ("python -m scheduling.node_daemon.forkserver 13 n1", False),
+        ("vi n1", False),
+    ],
+)
+def test_a_daemon_is_known_by_its_module_and_the_name_of_its_node(
+    line: str, is_daemon: bool
+) -> None:
+    assert is_daemon_of("n1", line.split()) is is_daemon

@@ -1,58 +1,225 @@
-"""A rolling restart ends no daemon whose portfolios have no other place."""
+"""A rolling restart ends what it means, once that has another place, and leaves no drain."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
 
+import psutil
+import psycopg
 import pytest
+from django.db import connection
+from django.utils import timezone
 
+from ginkgo_site.database import conninfo
+from scheduling.db.transaction import execute
+from scheduling.enact.pass_lock import HOLD_S, record_watcher_seen
 from scheduling.errors import Refused
-from scheduling.models import Node
-from scheduling.operations import rolling_restart
-from tests.support.factories import make_node, make_trader
+from scheduling.models import Event, Node, PassLock
+from scheduling.operations import drain, rolling_restart
+from scheduling.operations.rolling_restart import is_daemon_of
+from tests.support.factories import FakeNode, make_node, make_trader
 
 pytestmark = pytest.mark.django_db
 
+DAEMON = ("python", "-m", "scheduling.node_daemon", "--name", "node-1")
+Started = subprocess.Popen[bytes]
+
 
 @pytest.fixture
-def daemon() -> Iterator[subprocess.Popen[bytes]]:
-    """Return a process in place of a daemon: it waits until it is ended."""
-    with subprocess.Popen(["sleep", "600"]) as process:
-        yield process
-        process.kill()
+def start() -> Iterator[Callable[..., Started]]:
+    """Return a function that starts a process with these words, which waits until it is ended."""
+    with ExitStack() as until_end:
+
+        def started(*words: str) -> Started:
+            command = ["sh", "-c", "echo; read _", *words]
+            pipe = subprocess.PIPE
+            process = until_end.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe))
+            until_end.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.read(1)  # its command line is there to be read
+            return process
+
+        yield started
+
+
+@pytest.fixture
+def node(db: Any) -> FakeNode:
+    return make_node("node-1")
+
+
+@pytest.fixture
+def daemon(
+    node: FakeNode, start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
+) -> Started:
+    """Return the process of node-1 of this host, beside which there is node-2."""
+    nothing = rolling_restart.Found([], [])  # no processes of this machine's developers
+    monkeypatch.setattr(rolling_restart, "_find", lambda: nothing)
+    process = start(*DAEMON)
+    make_node("node-2")
+    Node.objects.filter(name="node-1").update(host=socket.gethostname(), pid=process.pid)
+    return process
+
+
+def restart(drain_s: float = 0.1) -> list[str]:
+    return list(rolling_restart.rolling_restart(drain_s=drain_s, actor="ann"))
+
+
+def node_1() -> Node:
+    return Node.objects.get(name="node-1")
+
+
+def register_again_once_ended(monkeypatch: pytest.MonkeyPatch, daemon: Started) -> None:
+    """Let node-1 register again in place of a supervisor, after SIGTERM."""
+    end = rolling_restart._end
+
+    def ended(pid: int, is_meant: Any) -> None:
+        end(pid, is_meant)
+        daemon.wait()
+        Node.objects.filter(name="node-1").update(registrations=node_1().registrations + 1)
+
+    monkeypatch.setattr(rolling_restart, "_end", ended)
 
 
 def test_a_node_that_does_not_get_empty_is_left_running_and_undrained(
-    daemon: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+    daemon: Started, node: FakeNode
 ) -> None:
-    monkeypatch.setattr(rolling_restart, "_find", list)  # processes of this machine's developers
-    node = make_node("node-1")
-    make_node("node-2")
     make_trader("p", node)
-    Node.objects.filter(name="node-1").update(host=socket.gethostname(), pid=daemon.pid)
     with pytest.raises(Refused, match="node-1 still runs 1 portfolio after"):
-        list(rolling_restart.rolling_restart(drain_s=0.1, actor="ann"))
+        restart()
     assert daemon.poll() is None
-    assert not Node.objects.get(name="node-1").draining
+    assert not node_1().draining
 
 
 def test_an_only_node_is_restarted_without_a_drain(
-    daemon: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+    daemon: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rolling_restart, "_find", list)
-    make_node("node-1")
-    Node.objects.update(host=socket.gethostname(), pid=daemon.pid)
-
-    def ended_and_registered_again(pid: int) -> None:
-        os.kill(pid, signal.SIGTERM)
-        assert daemon.wait() == -signal.SIGTERM
-        Node.objects.update(registrations=Node.objects.get().registrations + 1)
-
-    monkeypatch.setattr(rolling_restart, "_end", ended_and_registered_again)
-    (said,) = rolling_restart.rolling_restart(drain_s=0.1, actor="ann")
+    Node.objects.filter(name="node-2").delete()
+    register_again_once_ended(monkeypatch, daemon)
+    (said,) = restart()
     assert said.startswith("node-1 restarted without a move: it is the only one within")
-    assert not Node.objects.get().draining
+    assert not Event.objects.filter(kind="node_draining").exists()
+
+
+def test_a_daemon_that_was_killed_comes_back_without_our_drain_and_with_an_operators(
+    daemon: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It registers again without having left: then no drain ends by itself.
+    register_again_once_ended(monkeypatch, daemon)
+    assert restart()[0].startswith("node-1 emptied and restarted within")
+    assert Event.objects.filter(kind="node_draining").exists()
+    assert not node_1().draining
+
+
+@pytest.mark.parametrize("until_return", [False, True])
+def test_the_drain_of_an_operator_stays(
+    daemon: Started, node: FakeNode, until_return: bool
+) -> None:
+    make_trader("p", node)
+    drain("node-1", actor="bob", reason="disk", until_return=until_return)
+    with pytest.raises(Refused, match="node-1 still runs 1 portfolio after"):
+        restart()
+    assert (node_1().draining, node_1().drain_actor) == (True, "bob")
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), Refused("forbidden", "no")])
+def test_a_drain_is_taken_back_however_the_restart_ends(
+    daemon: Started, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    def fail(*_: Any) -> None:
+        assert node_1().draining
+        raise failure
+
+    monkeypatch.setattr(rolling_restart, "_end", fail)
+    with pytest.raises(type(failure)):
+        restart()
+    assert not node_1().draining
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_drain_is_taken_back_once_a_lost_database_answers_again(
+    daemon: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (session,) = cursor.fetchone()
+        with psycopg.connect(conninfo(), autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 60000)", (session,))
+        node_1()
+
+    monkeypatch.setattr(rolling_restart, "_end", lose)
+    with pytest.raises(Exception, match=r"terminat|closed"):
+        restart()
+    assert not node_1().draining
+
+
+def test_a_pid_that_is_not_a_daemon_any_more_gets_no_signal(
+    daemon: Started, start: Callable[..., Started]
+) -> None:
+    for words in (("editor",), (*DAEMON[:-1], "node-3")):
+        stranger = start(*words)
+        Node.objects.filter(name="node-1").update(pid=stranger.pid)
+        assert restart() == []
+        rolling_restart._end(stranger.pid, lambda words: is_daemon_of("node-1", words))
+        stranger.communicate(b"\n")
+        assert stranger.returncode == 0  # not ended by a signal
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no signal be sent, as to a process of another user."""
+
+    def kill(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.kill", kill)
+
+
+def test_a_daemon_of_another_user_is_refused_before_anything_is_touched(
+    daemon: Started, start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = rolling_restart.Process("worker", start("manage.py", "qcluster").pid, time.time())
+    monkeypatch.setattr(rolling_restart, "_find", lambda: rolling_restart.Found([worker], []))
+    with monkeypatch.context() as patch:
+        forbid(patch)
+        with pytest.raises(Refused, match=f"node-1, process {daemon.pid}, belongs to another user"):
+            restart()
+    assert not Event.objects.filter(kind="node_draining").exists()
+
+
+def test_a_control_plane_of_another_user_is_refused_not_passed_over(
+    start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start("python", "manage.py", "qcluster")
+
+    def environ(_: psutil.Process) -> dict[str, str]:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process(process.pid)])
+    monkeypatch.setattr(psutil.Process, "environ", environ)
+    with pytest.raises(Refused, match=f"read: worker {process.pid}. .* run this as root"):
+        restart()
+    assert process.poll() is None
+
+
+def test_a_new_process_works_once_it_has_lived_and_a_watcher_once_it_has_looked() -> None:
+    def works(kind: str, age_s: float) -> bool:
+        return rolling_restart._works([rolling_restart.Process(kind, 7, time.time() - age_s)])
+
+    proven_s = rolling_restart.PROVEN_S
+    assert not rolling_restart._works([])
+    for kind in ("worker", "recorder"):
+        assert not works(kind, proven_s / 2)
+        assert works(kind, proven_s)
+    # The watcher before it looked last, which counts as running for a while.
+    until = timezone.now() + timedelta(seconds=HOLD_S - 2 * proven_s)
+    PassLock.objects.update_or_create(name="watcher", defaults={"holder": "w", "until": until})
+    assert not works("watcher", proven_s + 1)
+    execute(record_watcher_seen("w"))
+    assert works("watcher", proven_s + 1)
+    assert not works("watcher", proven_s / 2)
