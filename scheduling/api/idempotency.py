@@ -49,7 +49,7 @@ class _Repeated(Exception):
 class ActsOncePerKey(APIView):
     """A view whose POST, PATCH and DELETE act once for each Idempotency-Key of a user."""
 
-    #: False: the answer holds what is stored nowhere, and is given once.
+    #: False: what answers a success is stored nowhere, and is given once.
     keeps_answer = True
 
     _claim: Claim | None = None
@@ -59,7 +59,8 @@ class ActsOncePerKey(APIView):
         with ExitStack() as self._until_answered:
             response = super().dispatch(request, *args, **kwargs)
         if self._claim is not None:
-            _settle(self._claim, response, self.keeps_answer)
+            is_refusal = response.status_code >= 400
+            _settle(self._claim, response, self.keeps_answer or is_refusal)
         return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -71,14 +71,16 @@ def test_channel(name: str, *, actor: str) -> None:
     """Send a test message to the channel, as alerts are sent."""
     row = _channel(name)
     now = timezone.now()
-    AlertMessage.objects.create(
-        channel=row,
-        what="test",
-        title="test",
-        body=f"A test message, requested by {actor}.",
-        at=now,
-        next_try_at=now,
-    )
+    with transaction.atomic():
+        execute(audit("alert_channel_tested", actor=actor, channel=name))
+        AlertMessage.objects.create(
+            channel=row,
+            what="test",
+            title="test",
+            body=f"A test message, requested by {actor}.",
+            at=now,
+            next_try_at=now,
+        )
     wake_delivery()
 
 

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from psycopg.errors import LockNotAvailable
+
 from scheduling.db.transaction import beginning_with, execute
 from scheduling.enact import idempotency as enact
 from scheduling.enact.idempotency import Claim
 from scheduling.errors import Refused
 
+#: So long a statement waits for a row: `lock_timeout` in `ginkgo_site/sessions.py`.
+LOCK_WAIT_S = 5.0
 #: Of an answer that is kept. The largest of today, a list of 1,000 created names, has 20 kB.
 MAX_BODY = 65_536
 
@@ -30,7 +34,11 @@ def claim_key(user: int, key: str, fingerprint: str) -> Claim | Answer:
 
     Raise Refused if the key belongs to another request, or if there is no answer (yet).
     """
-    found = execute(enact.claim_key(user, key, fingerprint))
+    try:
+        found = execute(enact.claim_key(user, key, fingerprint))
+    except LockNotAvailable:
+        # The transaction of the request that acts holds the row for longer than that.
+        raise _in_progress(LOCK_WAIT_S) from None
     if isinstance(found, Claim):
         return found
     if found is None:

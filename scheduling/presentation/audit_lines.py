@@ -145,6 +145,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{events} events and {orders} orders vanished",
         "{events} 个事件和 {orders} 笔订单丢失",
     ),
+    "alert_channel_tested": (
+        "test message to channel {channel} requested",
+        "请求向渠道 {channel} 发送测试消息",
+    ),
     "logged_in": ("{user} signed in", "{user} 登录"),
     "logged_out": ("{user} signed out", "{user} 退出"),
     "user_created": ("user {user} created", "用户 {user} 已创建"),

@@ -224,6 +224,7 @@ EVENTS = {
     "alert_acknowledged": _("alert acknowledged"),
     "alert_channel_set": _("alert channel set"),
     "alert_channel_removed": _("alert channel removed"),
+    "alert_channel_tested": _("alert channel tested"),
 }
 
 

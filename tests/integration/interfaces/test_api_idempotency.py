@@ -9,17 +9,27 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import InterfaceError, connection
 from django.db.models import F
 
+from ginkgo_site.database import conninfo
 from scheduling import operations
 from scheduling.api import portfolios
 from scheduling.db.transaction import execute
 from scheduling.enact import idempotency
 from scheduling.errors import Refused
-from scheduling.models import Event, Handoff, IdempotencyKey, Node, NodeToken
+from scheduling.models import (
+    AlertChannel,
+    AlertMessage,
+    Event,
+    Handoff,
+    IdempotencyKey,
+    Node,
+    NodeToken,
+)
 from scheduling.operations.idempotency import acting_under
 from scheduling.permissions import Role
 from scheduling.retention import delete_rows
@@ -141,6 +151,27 @@ def test_a_token_is_given_once_and_stored_nowhere(send: Send) -> None:
     assert "with status 201" in document["detail"]
     assert NodeToken.objects.filter(node__name="node-1").count() == 1
     assert token not in str(IdempotencyKey.objects.values_list())
+
+
+def test_the_refusal_of_a_token_is_repeated(send: Send) -> None:
+    first, again = (send("node-tokens/", {"node": "Node 1"}) for _ in range(2))
+    assert problem(first, 400, "invalid") == problem(again, 400, "invalid")
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+
+def test_a_test_message_is_sent_once_for_a_key(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    AlertChannel.objects.create(name="on-call", created_by="olive")
+
+    def bug() -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scheduling.operations.alerts.wake_delivery", bug)
+        problem(send("alert-channels/on-call/test/", {}), 500, "internal_error")
+    age(idempotency.CLAIM_S)
+    problem(send("alert-channels/on-call/test/", {}), 409, "answer_not_kept")
+    assert AlertMessage.objects.count() == 1
+    assert Event.objects.get(kind="alert_channel_tested").actor == "olive"
 
 
 def test_a_secret_cannot_be_guessed_from_a_fingerprint(send: Send) -> None:
@@ -273,6 +304,19 @@ def test_of_repeats_at_once_one_acts_and_the_others_wait(
     both = at_once(*[lambda: send("nodes/node-1/cordon/", {}, "k-2").status_code] * 2)
     assert sorted(both) in ([200, 200], [200, 409])
     assert Event.objects.filter(kind="node_cordoned").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_repeat_while_the_first_request_holds_the_row_is_told_so(operator: ApiClient) -> None:
+    make_node("node-1")
+    send = sender(operator)
+    send("nodes/node-1/cordon/", {})
+    with psycopg.connect(conninfo()) as acting, connection.cursor() as cursor:
+        acting.execute("SELECT FROM scheduling_idempotencykey FOR UPDATE")
+        cursor.execute("SET lock_timeout = '50ms'")
+        document = problem(send("nodes/node-1/cordon/", {}), 409, "request_in_progress")
+        cursor.execute("RESET lock_timeout")
+    assert document["retry_after_s"] == 5
 
 
 # --- bounds ---------------------------------------------------------------------------------------
