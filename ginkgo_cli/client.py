@@ -151,11 +151,13 @@ def _retry_after(error: urllib.error.HTTPError) -> float | None:
 
 
 def _refused(error: urllib.error.HTTPError) -> Failed:
-    """Return the problem document of a refusal as a sentence."""
+    """Return the problem document of a refusal as a sentence, Unanswered if it was cut off."""
     try:
         problem = json.loads(error.read())
         sentence = str(problem["detail"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, http.client.HTTPException):
+        return Unanswered(f"The server answered {error.code}, and its answer was cut off.")
+    except (ValueError, KeyError, TypeError):
         return Failed(f"The server answered {error.code}, without a reason.")
     for each in problem.get("errors", ()):
         if each["field"] not in sentence:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ginkgo_cli.access import find_access
+from ginkgo_cli.access import Access, find_access
 from ginkgo_cli.client import Client, Failed
 from ginkgo_cli.verbs import main
 from scheduling.models import Event, Handoff, Node
@@ -150,6 +150,37 @@ def test_an_action_that_was_never_answered_says_that_it_may_have_acted(
     monkeypatch.setattr("ginkgo_cli.client.REPEAT_FOR_S", 0.0)
     with breaking(server, 1) as broken, pytest.raises(Failed, match="acted is not known"):
         Client(dataclasses.replace(find_access(), server=broken)).post("schedule/unfreeze/")
+
+
+@contextmanager
+def answering(*answers: bytes) -> Iterator[str]:
+    """Yield the address of a server that gives one of these answers to each connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for answer in answers:
+                caller, _ = listener.accept()
+                with caller:
+                    _request(caller)
+                    caller.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def test_a_refusal_that_was_cut_off_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ginkgo_cli.client.FIRST_WAIT_S", 0.01)
+    cut = b'HTTP/1.1 409 Conflict\r\nContent-Length: 99\r\n\r\n{"detail":'
+    whole = b'HTTP/1.1 409 Conflict\r\nContent-Length: 20\r\n\r\n{"detail": "It is."}'
+    with answering(cut) as server, pytest.raises(Failed, match="answered 409, and its answer was"):
+        Client(Access(server, "token")).get("nodes/")
+    with answering(cut, whole) as server, pytest.raises(Failed, match=r"^It is\.$"):
+        Client(Access(server, "token")).post("halt/")
+    assert "It is repeated, and acts once." in capsys.readouterr().err
 
 
 def test_a_drain_is_planned_and_done(server: str, capsys: pytest.CaptureFixture[str]) -> None:
