@@ -111,7 +111,8 @@ _RIGHTS = """
 """
 _TABLES_OF_OTHERS = """
     SELECT relname, quote_ident(pg_get_userbyid(relowner)), count(*) OVER () FROM pg_class
-    WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
+    WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+      AND relkind IN ('r', 'p')
       AND relname ~ '^(portfolios|scheduling|django|auth|axes)_'
       AND NOT pg_has_role(relowner, 'USAGE')
     ORDER BY relname LIMIT 1

@@ -205,16 +205,22 @@ def _tls(ca: Path | None) -> ssl.SSLContext:
 
 def _ask_url(url: str, context: ssl.SSLContext) -> UrlFact:
     """Ask an address whether a web process behind it is ready, as a proxy does."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return UrlFact(url, "it is not an address such as https://ginkgo.example.org.")
+    wanted = "an address such as https://ginkgo.example.org"
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            return UrlFact(url, f"it is not {wanted}.")
+        return _ask_host(url, parts.hostname, parts.port, context)
+    except (ValueError, http.client.InvalidURL) as error:  # a port, a bracket, a name
+        return UrlFact(url, f"it is not {wanted}: {error}.")
+
+
+def _ask_host(url: str, host: str, port: int | None, context: ssl.SSLContext) -> UrlFact:
     asking: http.client.HTTPConnection
-    if parts.scheme == "https":
-        asking = http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=URL_LIMIT_S, context=context
-        )
+    if url.lower().startswith("https:"):
+        asking = http.client.HTTPSConnection(host, port, timeout=URL_LIMIT_S, context=context)
     else:
-        asking = http.client.HTTPConnection(parts.hostname, parts.port, timeout=URL_LIMIT_S)
+        asking = http.client.HTTPConnection(host, port, timeout=URL_LIMIT_S)
     try:
         asking.request("GET", "/api/readyz/")
         expires_s = _certificate_expires_s(asking.sock)

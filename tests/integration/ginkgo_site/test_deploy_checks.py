@@ -76,3 +76,16 @@ def test_a_missing_right_is_reported_with_the_grant_that_helps() -> None:
         assert found.id == "ginkgo.E005"
         assert "belongs to the role postgres" in found.msg
         assert "GRANT postgres TO poor;" in str(found.hint)
+
+
+@pytest.mark.django_db
+def test_a_schema_whose_name_needs_quotes_is_looked_at() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute('CREATE ROLE poor; CREATE SCHEMA "My Schema"')
+        cursor.execute('SET LOCAL search_path = "My Schema"')
+        assert missing_rights(cursor) == []
+        cursor.execute("CREATE TABLE scheduling_node ()")
+        cursor.execute('GRANT USAGE, CREATE ON SCHEMA "My Schema" TO poor; SET LOCAL ROLE poor')
+        (found,) = missing_rights(cursor)
+        assert found.id == "ginkgo.E005"
+        assert 'The table scheduling_node in schema "My Schema" belongs' in found.msg

@@ -63,6 +63,16 @@ def test_an_installation_of_which_nothing_runs_and_one_that_runs() -> None:
     assert "The token of n1 expires in" in token["found"]
 
 
+@pytest.mark.parametrize(
+    "url", ["https://[::1", "https://ginkgo:80a", "https://a..b", "https://a b", "ginkgo"]
+)
+def test_an_address_that_is_none_is_a_finding(url: str) -> None:
+    _, document = checked("--url", url)
+    (found,) = [f for f in document["findings"] if f["topic"] == "url"]
+    assert found["found"].startswith(f"{url} is not ready: ")
+    assert len(document["findings"]) > 1
+
+
 def test_a_migration_that_is_missing_and_one_of_a_newer_version() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
