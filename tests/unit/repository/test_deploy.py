@@ -5,10 +5,12 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from psycopg.conninfo import conninfo_to_dict
 
 from ginkgo_site.launcher import launcher
 from ginkgo_site.launcher.web import GUARDED
@@ -63,6 +65,26 @@ def test_a_promotion_by_patroni_loses_no_commit_and_its_times_fit() -> None:
     assert shared["synchronous_mode"] is True
     # Of Patroni: otherwise a primary that renews late demotes itself.
     assert shared["ttl"] >= shared["loop_wait"] + 2 * shared["retry_timeout"]
+
+
+def test_patroni_may_connect_to_the_server_of_its_own_host() -> None:
+    server = yaml.safe_load((ROOT / "deploy/patroni.yml").read_text(encoding="utf-8"))["postgresql"]
+    replicator = server["authentication"]["replication"]["username"]
+    for database, user in (("all", "all"), ("replication", replicator)):
+        assert f"host {database} {user} 127.0.0.1/32 scram-sha-256" in server["pg_hba"]
+
+
+def test_a_shell_reads_the_variables_as_systemd_does() -> None:
+    example = ROOT / "deploy/ginkgo.env.example"
+    script = 'set -a; . "$1"; exec env -0'
+    shell = subprocess.run(
+        ["sh", "-c", script, "sh", str(example)], capture_output=True, env={}, check=True
+    )
+    read = dict(line.split("=", 1) for line in shell.stdout.decode().split("\0") if line)
+    (line,) = re.findall("^DATABASE_URL=(.*)$", example.read_text(encoding="utf-8"), re.MULTILINE)
+    assert read["DATABASE_URL"] == line.strip("'")
+    assert conninfo_to_dict(read["DATABASE_URL"])["keepalives_count"] == "3"
+    assert read["GINKGO_HTTPS"] == "yes"
 
 
 def test_no_example_has_a_secret() -> None:
