@@ -220,6 +220,7 @@ def test_a_new_process_works_once_it_has_lived_and_a_watcher_once_it_has_looked(
     until = timezone.now() + timedelta(seconds=HOLD_S - 2 * proven_s)
     PassLock.objects.update_or_create(name="watcher", defaults={"holder": "w", "until": until})
     assert not works("watcher", proven_s + 1)
+    assert works("watcher", 100 * proven_s)  # it has looked itself
     execute(record_watcher_seen("w"))
     assert works("watcher", proven_s + 1)
     assert not works("watcher", proven_s / 2)
