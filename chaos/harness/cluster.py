@@ -82,9 +82,11 @@ class Cluster(ObservedInstallation):
                 limit_s,
                 f"{target} alive",
             )
+            if _is(answer, "same_node"):  # the balancer was first, and its move has ended
+                return self.wait_for_handoff(self._newest_handoff(name), limit_s)
             if not _is(answer, "handoff_in_progress"):
                 break
-            # The balancer was first. Its move may have led there too.
+            # The balancer is first. Its move may lead there too.
             moved = self.wait_for_handoff(answer.json["handoff"], limit_s)
             if moved["state"] == "done" and self.run(name).node == target:
                 return moved
@@ -92,6 +94,14 @@ class Cluster(ObservedInstallation):
         done = self.wait_for_handoff(answer.json["id"], limit_s)
         assert done["state"] == "done", done
         return done
+
+    def _newest_handoff(self, name: str) -> int:
+        ((number,),) = self.query(
+            "SELECT max(h.id) FROM scheduling_handoff h"
+            " JOIN portfolios_portfolio p ON p.id = h.portfolio_id WHERE p.name = %s",
+            name,
+        )
+        return int(number)
 
     def other_node(self, name: str) -> str:
         """Return the least loaded demo node that does not own the portfolio."""

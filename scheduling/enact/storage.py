@@ -42,7 +42,9 @@ CAUSES = """
                || ' end it with pg_terminate_backend(' || s.pid || ') if it is not a dump',
            true
     FROM (SELECT * FROM pg_stat_activity a
-          WHERE a.backend_xmin IS NOT NULL AND a.backend_type = 'client backend'
+          -- A snapshot of another database holds nothing of this one, and ours ends with this.
+          WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+            AND a.backend_xmin IS NOT NULL AND a.backend_type = 'client backend'
             AND a.xact_start < clock_timestamp() - make_interval(secs => %(snapshot_limit_s)s)
           ORDER BY a.xact_start LIMIT 1) s
   UNION ALL

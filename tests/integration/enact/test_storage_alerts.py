@@ -31,6 +31,7 @@ def test_a_snapshot_that_is_held_is_named_by_pid_and_application(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(storage.LIMITS, "snapshot_limit_s", 0.0)
+    assert not Alert.objects.exists()  # begins a transaction, which is older than the next
     with psycopg.connect(conninfo(), application_name="pg_dump") as dump:
         dump.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         dump.execute("SELECT 1 FROM scheduling_run")
