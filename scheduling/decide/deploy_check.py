@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from scheduling.decide.reasons import count
+
 #: Since when a process that works once a second is missed.
 SILENT_AFTER_S = 10.0
 #: The queue begins a task each 10 s; a busy worker needs up to 25 s for one.
@@ -167,9 +169,10 @@ def _database(facts: Installation) -> Iterator[Finding]:
             "See docs/mechanisms/database.md: a standby, Patroni, or a managed database with one.",
         )
     if facts.pending_migrations:
+        pending = count(facts.pending_migrations, "migration")
         yield _error(
             "migrations",
-            f"{facts.pending_migrations} migrations of this version have not been applied.",
+            f"{pending} of this version must still be applied.",
             "none",
             "Run manage.py migrate, before processes of this version start.",
         )
@@ -236,7 +239,7 @@ def _processes(facts: Installation) -> Iterator[Finding]:
     elif facts.queue_overdue_s > QUEUE_OVERDUE_S:
         yield _error(
             "worker",
-            f"A task of the queue is due for {facts.queue_overdue_s:.0f} s: no worker runs.",
+            f"A task of the queue has been due for {facts.queue_overdue_s:.0f} s: no worker runs.",
             "tasks begun within seconds",
             "Start ginkgo-worker. Alerts are delivered and old rows pruned by it.",
         )

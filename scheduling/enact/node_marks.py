@@ -94,7 +94,10 @@ def undrain(node: str, *, actor: str) -> Transaction[bool]:
 
 
 def take_back(node: str, *, actor: str, reason: str) -> Transaction[bool]:
-    """End a drain until the daemon's return that was begun so. Return False if there is none."""
+    """End the drain until the daemon's return that this actor began for this reason.
+
+    Return False if there is none: it has ended, or another drain took its place.
+    """
     row = yield from query_one(TAKE_BACK, node=node, actor=actor[:150], reason=reason[:200])
     return (yield from _record(row, "node_undrained", actor))
 

@@ -32,6 +32,7 @@ from scheduling.decide.deploy_check import (
     UrlFact,
     find_faults,
 )
+from scheduling.decide.reasons import count
 from scheduling.errors import Invalid
 from scheduling.observe.installation import read_installation
 
@@ -115,7 +116,8 @@ def _unmigrated(pending: int) -> Finding:
     return Finding(
         "error",
         "migrations",
-        f"{pending} migrations of this version have not been applied; nothing else was looked at.",
+        f"{count(pending, 'migration')} of this version must still be applied; nothing else was "
+        "looked at.",
         "none",
         "Run manage.py migrate, before processes of this version start.",
     )

@@ -231,7 +231,13 @@ class FileSource:
                 )  # fmt: skip
         self._passed.update(name for name in names if name <= opened.path.name)
         after = [name for name in names if name > opened.path.name]
-        return self._path / after[0] if after and (self._path / after[0]).stat().st_size else None
+        if not after:
+            return None
+        following = self._path / after[0]
+        try:
+            return following if following.stat().st_size else None
+        except FileNotFoundError:
+            return None  # removed since it was listed
 
     def _names(self) -> list[str]:
         names = sorted(

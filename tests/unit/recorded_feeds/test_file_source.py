@@ -157,6 +157,20 @@ async def test_files_of_a_folder_follow_one_another_by_name(
         assert "has no file '04.csv' any more" in await three.lost()
 
 
+async def test_a_file_that_is_removed_after_it_was_listed_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.recorded_feeds.sources.files.LOOK_S", 0.0)
+    add(tmp_path / "a.csv", HEADER + lines(1))
+    async with reading(tmp_path) as source:
+        assert await source.rows(1) == ["1"]
+        listed = iter([["a.csv", "b.csv"]])  # and b.csv is not there any more
+        names = source.source._names
+        monkeypatch.setattr(source.source, "_names", lambda: next(listed, None) or names())
+        add(tmp_path / "c.csv", HEADER + lines(3))
+        assert await source.rows(1) == ["3"]
+
+
 async def test_lines_that_are_no_rows_are_handed_on_to_be_refused(tmp_path: Path) -> None:
     path = tmp_path / "fx.jsonl"
     path.write_bytes(b'{"price": 1.10}\nnonsense\n\xff\n[]\n{"price": 2}\n')
