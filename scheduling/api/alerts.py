@@ -23,7 +23,7 @@ from scheduling.operations import registry
 from scheduling.permissions import OperatorsOnly
 from scheduling.presentation.documents import storm_document
 from scheduling.presentation.reason_fields import ReasonField, WhyDocument
-from scheduling.presentation.serializers import StormDocument
+from scheduling.presentation.serializers.fleet import StormDocument
 
 
 class AlertDocument(serializers.Serializer[Any]):

@@ -23,7 +23,7 @@ from scheduling.api.pagination import NewestFirst, page_of_lines
 from scheduling.errors import Invalid
 from scheduling.operations import registry
 from scheduling.operations.artifacts import artifact_users, present_artifact
-from scheduling.presentation.serializers import (
+from scheduling.presentation.serializers.artifacts import (
     ArtifactDetailDocument,
     ArtifactDocument,
     StrategyDocument,

@@ -15,7 +15,7 @@ from scheduling.api.base import ApiView
 from scheduling.api.openapi import described, query
 from scheduling.api.pagination import read_int, read_limit
 from scheduling.operations.feeds import find_feed
-from scheduling.presentation.serializers import FeedDocument
+from scheduling.presentation.serializers.feeds import FeedDocument
 from scheduling.recorded_feeds.reads import stored_events
 
 HIGHEST_FEED_LIMIT = 5000

@@ -25,7 +25,7 @@ from scheduling.presentation.fields import (
     WholeNumberField,
     YesNoField,
 )
-from scheduling.presentation.serializers import (
+from scheduling.presentation.serializers.feeds import (
     AppendedDocument,
     FeedLogDocument,
     FeedsDocument,

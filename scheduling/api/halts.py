@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,9 +13,8 @@ from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.observe.halts import read_halt, read_halts
 from scheduling.operations import registry
 from scheduling.presentation.fields import WholeNumberField
-from scheduling.presentation.serializers import HaltedDocument
-
-_Anything = serializers.Serializer[Any]
+from scheduling.presentation.serializers.fields import Document
+from scheduling.presentation.serializers.fleet import HaltedDocument
 
 
 class HaltBody(ReasonBody):
@@ -32,7 +29,7 @@ class UndoHaltBody(ReasonBody):
     halt = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
 
 
-class HaltLineDocument(_Anything):
+class HaltLineDocument(Document):
     """A halt, and how many portfolios it still keeps stopped (`waiting`)."""
 
     halt = serializers.IntegerField()
@@ -46,13 +43,13 @@ class HaltLineDocument(_Anything):
     undone_by = serializers.CharField()
 
 
-class HaltsDocument(_Anything):
+class HaltsDocument(Document):
     """The newest halts, newest first."""
 
     results = HaltLineDocument(many=True)
 
 
-class UndoneDocument(_Anything):
+class UndoneDocument(Document):
     """The portfolios that a halt had stopped and that are started again."""
 
     halt = serializers.IntegerField()

@@ -14,7 +14,7 @@ from scheduling.api.base import ApiView, TableView, TrueOrFalse
 from scheduling.api.openapi import described, described_table
 from scheduling.errors import Refused
 from scheduling.models import ACTIVE_STATES, Event, Handoff, HandoffKind, HandoffState, Interface
-from scheduling.presentation.serializers import EventDocument, HandoffDocument
+from scheduling.presentation.serializers.history import EventDocument, HandoffDocument
 
 
 class OfPortfolio(django_filters.FilterSet):

@@ -14,9 +14,8 @@ from scheduling.api.openapi import described
 from scheduling.decide.reasons import reason_document
 from scheduling.decide.types import Reason
 from scheduling.models import NodeStatus, Resilience
-from scheduling.presentation.plan_serializers import ReasonDocument
-
-_Anything = serializers.Serializer[Any]
+from scheduling.presentation.serializers.fields import Document
+from scheduling.presentation.serializers.plans import ReasonDocument
 
 
 class NoPlaceDocument(ReasonDocument):
@@ -25,7 +24,7 @@ class NoPlaceDocument(ReasonDocument):
     portfolios = serializers.ListField(child=serializers.CharField())
 
 
-class LossDocument(_Anything):
+class LossDocument(Document):
     """The result of the loss of one node."""
 
     node = serializers.CharField()
@@ -39,7 +38,7 @@ class LossDocument(_Anything):
     reasons = NoPlaceDocument(many=True)
 
 
-class ResilienceDocument(_Anything):
+class ResilienceDocument(Document):
     """Whether the loss of any single node would be absorbed, as of `as_of` or later."""
 
     as_of = serializers.DateTimeField(allow_null=True)

@@ -24,8 +24,8 @@ from scheduling.operations.registry import Operation
 from scheduling.presentation.documents import node_document, node_view
 from scheduling.presentation.drain_plan import drain_document
 from scheduling.presentation.fields import StrictSerializer
-from scheduling.presentation.plan_serializers import DrainPlanDocument
-from scheduling.presentation.serializers import NodeDocument
+from scheduling.presentation.serializers.nodes import NodeDocument
+from scheduling.presentation.serializers.plans import DrainPlanDocument
 
 
 class NodeList(ApiView):

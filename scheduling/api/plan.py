@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from scheduling.api.base import ApiView
 from scheduling.api.openapi import described, query
 from scheduling.presentation.plan import SCENARIO_PARAMETERS, dry_run, scenario_of
-from scheduling.presentation.plan_serializers import PlanDocument
+from scheduling.presentation.serializers.plans import PlanDocument
 
 
 class SchedulePlan(ApiView):

@@ -13,7 +13,7 @@ from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.models.fleet_control import EvenBy
 from scheduling.operations import registry
 from scheduling.presentation.documents import policy_document
-from scheduling.presentation.serializers import PolicyDocument
+from scheduling.presentation.serializers.fleet import PolicyDocument
 
 
 class PolicyBody(ReasonBody):

@@ -27,15 +27,15 @@ from scheduling.api.pagination import (
 from scheduling.models import Tenure
 from scheduling.observe.orders import STATUSES, orders_between, with_filters
 from scheduling.observe.portfolio_log import MOST_LINES, read_log
-from scheduling.presentation.serializers import (
+from scheduling.presentation.serializers.history import TenureDocument
+from scheduling.presentation.serializers.portfolios import RevisionDocument
+from scheduling.presentation.serializers.trades import (
     EquityDocument,
     FillDocument,
     FleetOrderDocument,
     MetricDocument,
     OrderDocument,
     PortfolioLogDocument,
-    RevisionDocument,
-    TenureDocument,
 )
 
 _SIDES = [("buy", "buy"), ("sell", "sell")]

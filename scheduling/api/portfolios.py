@@ -40,15 +40,15 @@ from scheduling.presentation.documents import (
     portfolio_view,
 )
 from scheduling.presentation.portfolio_body import PortfolioBody, PortfolioChanges, read_bodies
-from scheduling.presentation.serializers import (
+from scheduling.presentation.serializers.history import HandoffDocument
+from scheduling.presentation.serializers.portfolios import (
     CheckpointDocument,
     DeletedDocument,
-    HandoffDocument,
     PendingStartDocument,
     PortfolioDocument,
     RevisedDocument,
-    VerificationDocument,
 )
+from scheduling.presentation.serializers.verifications import VerificationDocument
 from scheduling.verification.latest import newest_verification
 
 #: Parameter → (attribute that it is compared with, allowed values or None).

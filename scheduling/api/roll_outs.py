@@ -19,7 +19,7 @@ from scheduling.models.roll_out import OPEN_ROLL_OUTS
 from scheduling.observe.roll_outs import read_roll_out, roll_outs
 from scheduling.operations import NewRollOut, registry
 from scheduling.presentation.fields import TextField, WholeNumberField
-from scheduling.presentation.roll_out_documents import RollOutDocument, RollOutLineDocument
+from scheduling.presentation.serializers.roll_outs import RollOutDocument, RollOutLineDocument
 
 
 class RollOutBody(ReasonBody):

@@ -19,8 +19,10 @@ from scheduling.observe.shared_snapshot import shared_snapshot
 from scheduling.operations import registry
 from scheduling.presentation.documents import freeze_document, handoff_document
 from scheduling.presentation.plan import balance_document
-from scheduling.presentation.plan_serializers import RebalancedDocument
-from scheduling.presentation.serializers import FreezeDocument, HandoffDocument, TargetsDocument
+from scheduling.presentation.serializers.fleet import FreezeDocument
+from scheduling.presentation.serializers.history import HandoffDocument
+from scheduling.presentation.serializers.nodes import TargetsDocument
+from scheduling.presentation.serializers.plans import RebalancedDocument
 
 #: Number of the newest moves from which the expected pause is computed.
 PAUSES = 50

@@ -17,7 +17,7 @@ from scheduling.api.pagination import ByName
 from scheduling.api.request_serializers import SecretBody, read_body
 from scheduling.operations import registry
 from scheduling.permissions import OperatorsOnly
-from scheduling.presentation.serializers import SecretDocument
+from scheduling.presentation.serializers.access import SecretDocument
 
 
 class SecretFilters(django_filters.FilterSet):

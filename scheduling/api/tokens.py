@@ -18,7 +18,7 @@ from scheduling.models import ApiToken, NodeToken, Scope
 from scheduling.operations import registry
 from scheduling.operations.tokens import NewToken, issue_node_token, revoke_token
 from scheduling.permissions import OperatorsOnly
-from scheduling.presentation.serializers import (
+from scheduling.presentation.serializers.access import (
     ApiTokenDocument,
     IssuedTokenDocument,
     NodeTokenDocument,

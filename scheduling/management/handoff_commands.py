@@ -12,7 +12,7 @@ from scheduling.management.base import GinkgoCommand
 from scheduling.management.handoff_wait import wait_for, wait_for_running
 from scheduling.models import Handoff
 from scheduling.presentation.sentences import handoff_sentence, pending_sentence
-from scheduling.presentation.serializers import HandoffDocument
+from scheduling.presentation.serializers.history import HandoffDocument
 
 
 class HandoffCommand(GinkgoCommand):

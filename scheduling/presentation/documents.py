@@ -7,14 +7,10 @@ from typing import Any
 from scheduling.errors import NotFound
 from scheduling.models import Control, Handoff, Node, NodeStatus, Storm
 from scheduling.observe.fleet_view import NodeView, PortfolioView, read_fleet_view, read_portfolio
-from scheduling.presentation.serializers import (
-    FreezeDocument,
-    HandoffDocument,
-    NodeDocument,
-    PolicyDocument,
-    PortfolioDocument,
-    StormDocument,
-)
+from scheduling.presentation.serializers.fleet import FreezeDocument, PolicyDocument, StormDocument
+from scheduling.presentation.serializers.history import HandoffDocument
+from scheduling.presentation.serializers.nodes import NodeDocument
+from scheduling.presentation.serializers.portfolios import PortfolioDocument
 from scheduling.timing import timing
 
 

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from scheduling import operations
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.operations import registry
-from scheduling.presentation.serializers import ArtifactDocument
+from scheduling.presentation.serializers.artifacts import ArtifactDocument
 
 
 class Command(GinkgoCommand):

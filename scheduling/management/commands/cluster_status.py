@@ -12,7 +12,7 @@ from rich.table import Table
 from scheduling.management.base import GinkgoCommand
 from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.presentation.sentences import held_sentence
-from scheduling.presentation.serializers import BoardDocument
+from scheduling.presentation.serializers.fleet import BoardDocument
 
 _TROUBLE = {"lost": "red", "suspect": "yellow", "draining": "yellow", "quarantined": "red"}
 _TROUBLE |= {"halted": "yellow", "pending": "yellow", "alive": "green", "running": "green"}

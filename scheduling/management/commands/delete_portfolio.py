@@ -14,7 +14,7 @@ from scheduling.management.handoff_wait import wait_for
 from scheduling.models.handoff import HandoffState
 from scheduling.operations import registry
 from scheduling.presentation.sentences import handoff_sentence
-from scheduling.presentation.serializers import HandoffDocument
+from scheduling.presentation.serializers.history import HandoffDocument
 
 
 class Command(GinkgoCommand):

@@ -15,7 +15,7 @@ from scheduling.errors import Invalid, NotFound
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.observe.feeds import read_feeds
 from scheduling.operations import feed_checks, feed_imports, feed_recorders, feeds
-from scheduling.presentation.serializers import FeedLogDocument
+from scheduling.presentation.serializers.feeds import FeedLogDocument
 
 #: Of a recorder: a database that is silent for longer is asked again over a new connection.
 STATEMENT_LIMIT_S = 10.0

@@ -18,7 +18,7 @@ from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.models import Run
 from scheduling.operations import registry
-from scheduling.presentation.serializers import HaltedDocument
+from scheduling.presentation.serializers.fleet import HaltedDocument
 
 NEWEST = -1
 

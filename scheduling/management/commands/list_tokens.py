@@ -12,7 +12,7 @@ from rich.table import Table
 
 from scheduling.management.base import GinkgoCommand
 from scheduling.models import ApiToken, NodeToken
-from scheduling.presentation.serializers import ApiTokenDocument, NodeTokenDocument
+from scheduling.presentation.serializers.access import ApiTokenDocument, NodeTokenDocument
 
 
 class Command(GinkgoCommand):

@@ -16,7 +16,7 @@ from scheduling.models import LogLine
 from scheduling.observe.portfolio_log import MOST_LINES, read_log
 from scheduling.operations.lookup import present
 from scheduling.presentation.sentences import log_line_text
-from scheduling.presentation.serializers import PortfolioLogDocument
+from scheduling.presentation.serializers.trades import PortfolioLogDocument
 
 FOLLOW_S = 1.0  #: between two looks for new lines
 

@@ -23,7 +23,7 @@ from scheduling.management.arguments import add_reason, comma_list, positive_int
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.observe.roll_outs import RollOutView, read_roll_out
 from scheduling.operations import NewRollOut, registry
-from scheduling.presentation.roll_out_documents import RollOutDocument, roll_out_sentence
+from scheduling.presentation.serializers.roll_outs import RollOutDocument, roll_out_sentence
 
 DAY_S = 86_400.0
 POLL_S = 0.2  #: two indexed reads

@@ -17,7 +17,7 @@ from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
 from scheduling.operations import registry
 from scheduling.operations.secrets import MAX_VALUE
-from scheduling.presentation.serializers import SecretDocument
+from scheduling.presentation.serializers.access import SecretDocument
 
 ACTIONS = ("set", "list", "delete", "rotate", "key")
 NAMED = ("set", "delete")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rest_framework import serializers
 
-_Anything = serializers.Serializer[Any]
+from scheduling.presentation.serializers.fields import Document
 
 
-class ReasonDocument(_Anything):
+class ReasonDocument(Document):
     """A reason as data, and its sentence."""
 
     code = serializers.CharField()
@@ -47,7 +45,7 @@ class HelpDocument(ReasonDocument):
     no_place = serializers.IntegerField()
 
 
-class AddedNodeDocument(_Anything):
+class AddedNodeDocument(Document):
     """A hypothetical node."""
 
     node = serializers.CharField()
@@ -55,7 +53,7 @@ class AddedNodeDocument(_Anything):
     labels = serializers.DictField(child=serializers.CharField())
 
 
-class WithoutOwnerDocument(_Anything):
+class WithoutOwnerDocument(Document):
     """The longest time for which portfolios that fail over have no owner."""
 
     portfolios = serializers.IntegerField()
@@ -65,14 +63,14 @@ class WithoutOwnerDocument(_Anything):
     by_kill_s = serializers.FloatField(help_text="If only the node's process exits.")
 
 
-class WordsDocument(_Anything):
+class WordsDocument(Document):
     """A part of the summary. `tone` is `warn` for what needs attention."""
 
     text = serializers.CharField(trim_whitespace=False)
     tone = serializers.CharField(allow_blank=True)
 
 
-class VerdictDocument(_Anything):
+class VerdictDocument(Document):
     """The summary of a plan."""
 
     sentence = serializers.CharField()
@@ -89,7 +87,7 @@ class VerdictDocument(_Anything):
     without_owner = WithoutOwnerDocument(allow_null=True)
 
 
-class LoadDocument(_Anything):
+class LoadDocument(Document):
     """The load of one node before and after the plan, handoffs under way included."""
 
     node = serializers.CharField()
@@ -101,7 +99,7 @@ class LoadDocument(_Anything):
     after = serializers.FloatField()
 
 
-class PlanDocument(_Anything):
+class PlanDocument(Document):
     """The plan of the balancer. Nothing was changed."""
 
     taken_at = serializers.DateTimeField()
@@ -128,7 +126,7 @@ class LeavingDocument(MoveDocument):
     unpinned = serializers.BooleanField()
 
 
-class RoomDocument(_Anything):
+class RoomDocument(Document):
     """Moves on other nodes that let more leave; then `stay` portfolios would stay."""
 
     moves = MoveDocument(many=True)
@@ -136,7 +134,7 @@ class RoomDocument(_Anything):
     sentence = serializers.CharField()
 
 
-class OneLossDocument(_Anything):
+class OneLossDocument(Document):
     """The loss of a node: portfolios that it runs, and those that would have no place or wait."""
 
     runs = serializers.IntegerField()
@@ -144,7 +142,7 @@ class OneLossDocument(_Anything):
     wait = serializers.IntegerField()
 
 
-class LossChangeDocument(_Anything):
+class LossChangeDocument(Document):
     """The loss of a node before and after the drain."""
 
     node = serializers.CharField()
@@ -153,7 +151,7 @@ class LossChangeDocument(_Anything):
     is_worse = serializers.BooleanField()
 
 
-class DrainPlanDocument(_Anything):
+class DrainPlanDocument(Document):
     """What a drain would do in the end. Nothing was changed."""
 
     node = serializers.CharField()
@@ -172,14 +170,14 @@ class DrainPlanDocument(_Anything):
     unforecast = serializers.IntegerField(help_text="Nodes whose loss was not forecast.")
 
 
-class RejectedDocument(_Anything):
+class RejectedDocument(Document):
     """A change of the plan that was refused when the pass began it."""
 
     portfolio = serializers.CharField()
     reason = serializers.CharField()
 
 
-class RebalancedDocument(_Anything):
+class RebalancedDocument(Document):
     """The outcome of a pass: the handoffs that it began, and what it could not do."""
 
     requested = serializers.ListField(child=serializers.IntegerField())

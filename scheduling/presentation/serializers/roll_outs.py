@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rest_framework import serializers
 
 from scheduling.models import ItemState, RollOutState
 from scheduling.observe.roll_outs import RollOutView
 from scheduling.presentation.reason_fields import ReasonField, WhyDocument
+from scheduling.presentation.serializers.fields import Document
 
-_Anything = serializers.Serializer[Any]
 
-
-class RollOutLineDocument(_Anything):
+class RollOutLineDocument(Document):
     """A roll-out, with how many of its portfolios it is through with (`ended` of `total`)."""
 
     id = serializers.IntegerField()
@@ -36,7 +33,7 @@ class RollOutLineDocument(_Anything):
     ended_at = serializers.DateTimeField(allow_null=True)
 
 
-class RollOutItemDocument(_Anything):
+class RollOutItemDocument(Document):
     """One portfolio of a roll-out. `pause_ms` is that of its handoff to the new revision."""
 
     portfolio = serializers.CharField()

@@ -1,0 +1,65 @@
+"""Feeds, their events, and what an append answers."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from scheduling.presentation.serializers.fields import Document
+
+
+class FeedLogDocument(Document):
+    """A feed: where its log stands, who reads it, and what it keeps."""
+
+    name = serializers.CharField()
+    kind = serializers.CharField(help_text="replay or recorded")
+    head = serializers.IntegerField()
+    first_seq = serializers.IntegerField(help_text="Older records are dropped.")
+    newest_at = serializers.DateTimeField(allow_null=True)
+    silent_s = serializers.FloatField(allow_null=True)
+    silent_after_s = serializers.IntegerField(allow_null=True)
+    keep_days = serializers.IntegerField(allow_null=True)
+    rate = serializers.FloatField(help_text="Events a second over the last minute.")
+    writer = serializers.CharField(help_text="Empty: any source may append.")
+    in_stream = serializers.BooleanField(help_text="Its records are in NATS JetStream.")
+    instruments = serializers.IntegerField()
+    portfolios = serializers.ListField(child=serializers.CharField())
+
+
+class FeedsDocument(Document):
+    """All feeds."""
+
+    results = FeedLogDocument(many=True)
+
+
+class AppendedDocument(Document):
+    """What an append has done. `repeated`: it was stored before, with these seqs."""
+
+    from_seq = serializers.IntegerField()
+    to_seq = serializers.IntegerField()
+    repeated = serializers.BooleanField()
+    missing = serializers.ListField(
+        child=serializers.IntegerField(),
+        allow_null=True,
+        help_text="First and last number of the source that never arrived before this one.",
+    )
+
+
+class FeedEventDocument(Document):
+    """One bar. Prices have exactly four places, since digests are computed from these texts."""
+
+    seq = serializers.IntegerField()
+    symbol = serializers.CharField()
+    time = serializers.DateTimeField()
+    open = serializers.CharField()
+    high = serializers.CharField()
+    low = serializers.CharField()
+    close = serializers.CharField()
+    volume = serializers.IntegerField()
+
+
+class FeedDocument(Document):
+    """Released events."""
+
+    head = serializers.IntegerField()
+    length = serializers.IntegerField()
+    results = FeedEventDocument(many=True)

@@ -1,0 +1,53 @@
+"""Fields that several documents have, and fields that show viewers less than operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from scheduling.observe.incarnations import digest, without_incarnations
+
+#: A document that is made from any object or dictionary.
+Document = serializers.Serializer[Any]
+
+
+def money() -> serializers.DecimalField:
+    """Return a field that shows four places, or null."""
+    return serializers.DecimalField(
+        max_digits=None, decimal_places=4, coerce_to_string=True, allow_null=True
+    )
+
+
+def price(allow_null: bool = False) -> serializers.DecimalField:
+    """Return a field that shows as many places as are stored: four, or those of the instrument."""
+    return serializers.DecimalField(
+        max_digits=None, decimal_places=None, coerce_to_string=True, allow_null=allow_null
+    )
+
+
+@extend_schema_field({"type": "object", "additionalProperties": {}})
+class ObjectDocument(serializers.JSONField):
+    """A JSON object whose members depend on the strategy, the feed or the node."""
+
+
+class IncarnationField(serializers.CharField):
+    """An incarnation for operators, its digest for viewers."""
+
+    def to_representation(self, value: Any) -> str:
+        """Return the value for this reader."""
+        return str(value if _for_operator(self) else digest(value))
+
+
+class AuditDataField(ObjectDocument):
+    """The data of an audit-log line, with digests of incarnations for viewers."""
+
+    def to_representation(self, value: Any) -> Any:
+        """Return the value for this reader."""
+        shown = value if _for_operator(self) else without_incarnations(value)
+        return super().to_representation(shown)
+
+
+def _for_operator(field: serializers.Field[Any, Any, Any, Any]) -> bool:
+    return bool(field.context.get("operator"))

@@ -1,0 +1,95 @@
+"""What strategies decide and trade: orders, fills, equity and metrics; and what they print."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from scheduling.presentation.serializers.fields import Document, money, price
+
+
+class OrderDocument(Document):
+    """A decision of a strategy.
+
+    `status`: open, filled, cancelled, expired, suppressed or refused. `kind`: market, limit or
+    stop; a limit order has a `limit_price`, a stop order a `stop_price`.
+    """
+
+    id = serializers.CharField()
+    seq = serializers.IntegerField()
+    index = serializers.IntegerField()
+    symbol = serializers.CharField()
+    side = serializers.CharField()
+    quantity = money()
+    price = price()
+    kind = serializers.CharField()
+    limit_price = price(allow_null=True)
+    stop_price = price(allow_null=True)
+    time_in_force = serializers.CharField()
+    tag = serializers.CharField()
+    status = serializers.CharField()
+    reason = serializers.CharField()
+    ended_seq = serializers.IntegerField(
+        allow_null=True, help_text="The event at which it was cancelled or expired."
+    )
+    epoch = serializers.IntegerField()
+    node = serializers.CharField()
+    revision = serializers.IntegerField()
+    decided_at = serializers.DateTimeField()
+    committed_at = serializers.DateTimeField()
+
+
+class FleetOrderDocument(OrderDocument):
+    """A decision of a strategy, with its portfolio."""
+
+    portfolio = serializers.CharField(source="portfolio.name")
+
+
+class FillDocument(Document):
+    """An execution of an order."""
+
+    order = serializers.CharField(source="order_id")
+    fill_seq = serializers.IntegerField()
+    index = serializers.IntegerField()
+    symbol = serializers.CharField()
+    side = serializers.CharField()
+    quantity = money()
+    price = price()
+    fee = money()
+    epoch = serializers.IntegerField()
+    at = serializers.DateTimeField()
+
+
+class EquityDocument(Document):
+    """One point of the equity curve."""
+
+    seq = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    equity = money()
+
+
+class LogLineDocument(Document):
+    """One line that the processes of a portfolio printed; or a number of lines that were lost."""
+
+    no = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    node = serializers.CharField()
+    revision = serializers.IntegerField()
+    text = serializers.CharField()
+    lost = serializers.IntegerField()
+
+
+class PortfolioLogDocument(Document):
+    """Lines, oldest first; the number of the newest line; lines lost ever."""
+
+    last = serializers.IntegerField()
+    lost = serializers.IntegerField()
+    results = LogLineDocument(many=True)
+
+
+class MetricDocument(Document):
+    """The value of a strategy's own metric at an equity point."""
+
+    seq = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    name = serializers.CharField()
+    value = serializers.FloatField()
