@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 
 from portfolios.text import unprintable_errors
 from scheduling.errors import Refused, SnapshotUnavailable
-from scheduling.operations.registry import Operation
+from scheduling.operations.registry.operation import Operation
 from scheduling.permissions import may_act, may_read
 from scheduling.presentation.problems import DATABASE_AWAY
 

@@ -14,7 +14,7 @@ from scheduling.admin.base import AdminAction, FleetAdmin
 from scheduling.admin.display import PLACEHOLDER, list_link, word
 from scheduling.decide.liveness import LeaseView, status_of
 from scheduling.models import Node, NodeStatus
-from scheduling.operations import registry
+from scheduling.operations.registry import node_actions
 from scheduling.presentation.sentences import revoked_sentence
 from scheduling.timing import timing
 
@@ -41,15 +41,15 @@ class NodeAdmin(FleetAdmin):
     actions = tuple(
         action.as_action("nodes")
         for action in (
-            AdminAction(registry.DRAIN),
-            AdminAction(registry.UNDRAIN),
-            AdminAction(registry.CORDON),
-            AdminAction(registry.UNCORDON),
+            AdminAction(node_actions.DRAIN),
+            AdminAction(node_actions.UNDRAIN),
+            AdminAction(node_actions.CORDON),
+            AdminAction(node_actions.UNCORDON),
             AdminAction(
-                registry.REVOKE_NODE_TOKENS,
+                node_actions.REVOKE_NODE_TOKENS,
                 lambda row, revoked: revoked_sentence(revoked, row.name),
             ),
-            AdminAction(registry.FORGET_NODE),
+            AdminAction(node_actions.FORGET_NODE),
         )
     )
 

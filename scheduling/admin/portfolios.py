@@ -19,7 +19,7 @@ from scheduling.errors import SnapshotUnavailable
 from scheduling.models import Event, Handoff, Tenure
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.observe.snapshot import observe
-from scheduling.operations import registry
+from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.sentences import handoff_sentence, pending_sentence
 from scheduling.timing import timing
 
@@ -91,12 +91,14 @@ class PortfolioAdmin(FleetAdmin):
     actions = tuple(
         action.as_action("portfolios")
         for action in (
-            AdminAction(registry.MIGRATE, _handoff, extra=_targets_of, arguments=_chosen_target),
-            AdminAction(registry.RELOAD, _handoff),
-            AdminAction(registry.START, _handoff),
-            AdminAction(registry.STOP, _handoff),
-            AdminAction(registry.UNPIN),
-            AdminAction(registry.DELETE),
+            AdminAction(
+                portfolio_actions.MIGRATE, _handoff, extra=_targets_of, arguments=_chosen_target
+            ),
+            AdminAction(portfolio_actions.RELOAD, _handoff),
+            AdminAction(portfolio_actions.START, _handoff),
+            AdminAction(portfolio_actions.STOP, _handoff),
+            AdminAction(portfolio_actions.UNPIN),
+            AdminAction(portfolio_actions.DELETE),
         )
     )
 

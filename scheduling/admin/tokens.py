@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from scheduling.admin.base import AdminAction, FleetAdmin
 from scheduling.models import ApiToken, NodeToken
-from scheduling.operations import registry
+from scheduling.operations.registry import access_actions
 from scheduling.permissions import may_act
 
 TIMES = ("created_by", "created_at", "expires_at", "revoked_at", "last_used_at")
@@ -24,7 +24,9 @@ class TokenAdmin(FleetAdmin):
 
     exclude = ("sha256",)
     actions = (
-        AdminAction(registry.REVOKE_TOKEN, _outcome, subject=lambda row: row).as_action("tokens"),
+        AdminAction(access_actions.REVOKE_TOKEN, _outcome, subject=lambda row: row).as_action(
+            "tokens"
+        ),
     )
 
     def has_module_permission(self, request: HttpRequest) -> bool:

@@ -19,7 +19,7 @@ from scheduling.api.openapi import described, described_table
 from scheduling.api.pagination import ByName
 from scheduling.api.request_serializers import AlertChannelBody, NoBody, ReasonBody, read_body
 from scheduling.models import Alert, AlertChannel
-from scheduling.operations import registry
+from scheduling.operations.registry import alert_actions, fleet_actions
 from scheduling.permissions import OperatorsOnly
 from scheduling.presentation.documents import storm_document
 from scheduling.presentation.reason_fields import ReasonField, WhyDocument
@@ -71,12 +71,12 @@ class AcknowledgeAlert(ApiView):
         AlertDocument,
         body=ReasonBody,
         summary="Acknowledge an alert; the reason is the note",
-        performs=registry.ACKNOWLEDGE_ALERT,
+        performs=alert_actions.ACKNOWLEDGE_ALERT,
     )
     def post(self, request: Request, pk: int) -> Response:
         """Acknowledge the alert; 409 `not_open` or `already_acknowledged`."""
         note = read_body(request, ReasonBody)["reason"]
-        registry.ACKNOWLEDGE_ALERT.call(pk, actor=actor_of(request), reason=note)
+        alert_actions.ACKNOWLEDGE_ALERT.call(pk, actor=actor_of(request), reason=note)
         row = Alert.objects.select_related("portfolio", "node").get(pk=pk)
         return Response(AlertDocument(row).data)
 
@@ -111,13 +111,13 @@ class AlertChannelList(TableView):
     @described(
         AlertChannelDocument,
         body=AlertChannelBody,
-        performs=registry.ADD_ALERT_CHANNEL,
+        performs=alert_actions.ADD_ALERT_CHANNEL,
         summary="Send alerts to an address",
     )
     def post(self, request: Request) -> Response:
         """Store the channel, new or with another address."""
         given = read_body(request, AlertChannelBody)
-        row = registry.ADD_ALERT_CHANNEL.call(
+        row = alert_actions.ADD_ALERT_CHANNEL.call(
             given["name"], given["address"], actor=actor_of(request)
         )
         return Response(AlertChannelDocument(row).data)
@@ -133,12 +133,12 @@ class AlertChannelDetail(ApiView):
         status=204,
         body=ReasonBody,
         summary="Send no alerts to a channel",
-        performs=registry.REMOVE_ALERT_CHANNEL,
+        performs=alert_actions.REMOVE_ALERT_CHANNEL,
     )
     def delete(self, request: Request, name: str) -> Response:
         """Remove the channel and its address."""
         reason = read_body(request, ReasonBody)["reason"]
-        registry.REMOVE_ALERT_CHANNEL.call(name, actor=actor_of(request), reason=reason)
+        alert_actions.REMOVE_ALERT_CHANNEL.call(name, actor=actor_of(request), reason=reason)
         return Response(status=204)
 
 
@@ -150,12 +150,12 @@ class TestAlertChannel(ApiView):
         status=202,
         body=NoBody,
         summary="Send a test message to a channel",
-        performs=registry.TEST_ALERT_CHANNEL,
+        performs=alert_actions.TEST_ALERT_CHANNEL,
     )
     def post(self, request: Request, name: str) -> Response:
         """Have the queue worker send one message."""
         read_body(request, NoBody)
-        registry.TEST_ALERT_CHANNEL.call(name, actor=actor_of(request))
+        alert_actions.TEST_ALERT_CHANNEL.call(name, actor=actor_of(request))
         return Response(status=202)
 
 
@@ -165,8 +165,8 @@ class StormRelease(ApiView):
     @described(
         StormDocument,
         body=ReasonBody,
-        summary=registry.RELEASE_STORM.summary(),
-        performs=registry.RELEASE_STORM,
+        summary=fleet_actions.RELEASE_STORM.summary(),
+        performs=fleet_actions.RELEASE_STORM,
     )
     def post(self, request: Request) -> Response:
         """Release the hold, and return the state."""
@@ -181,8 +181,8 @@ class StormHold(ApiView):
     @described(
         StormDocument,
         body=ReasonBody,
-        summary=registry.HOLD_STORM.summary(),
-        performs=registry.HOLD_STORM,
+        summary=fleet_actions.HOLD_STORM.summary(),
+        performs=fleet_actions.HOLD_STORM,
     )
     def post(self, request: Request) -> Response:
         """Hold failover, and return the state."""

@@ -21,8 +21,8 @@ from scheduling.api.base import ApiView, TableView, actor_of
 from scheduling.api.openapi import described, described_list, described_table, query
 from scheduling.api.pagination import NewestFirst, page_of_lines
 from scheduling.errors import Invalid
-from scheduling.operations import registry
 from scheduling.operations.artifacts import artifact_users, present_artifact
+from scheduling.operations.registry import roll_out_actions
 from scheduling.presentation.serializers.artifacts import (
     ArtifactDetailDocument,
     ArtifactDocument,
@@ -99,8 +99,8 @@ class ArtifactList(TableView):
             "application/octet-stream": {"type": "string", "format": "binary"},
         },
         parameters=[query("filename", str, "Of the wheel, if the body is the wheel itself.")],
-        summary=registry.ADD_ARTIFACT.summary("an artifact"),
-        performs=registry.ADD_ARTIFACT,
+        summary=roll_out_actions.ADD_ARTIFACT.summary("an artifact"),
+        performs=roll_out_actions.ADD_ARTIFACT,
     )
     def post(self, request: Request) -> Response:
         """Add an artifact: 201, or 200 if the same bytes were there already."""
@@ -149,8 +149,8 @@ class ArtifactDetail(ApiView):
     @described(
         None,
         status=204,
-        summary=registry.DELETE_ARTIFACT.summary("an artifact"),
-        performs=registry.DELETE_ARTIFACT,
+        summary=roll_out_actions.DELETE_ARTIFACT.summary("an artifact"),
+        performs=roll_out_actions.DELETE_ARTIFACT,
     )
     def delete(self, request: Request, sha256: str) -> Response:
         """Delete an artifact that no revision names."""

@@ -11,7 +11,7 @@ from scheduling.api.base import ApiView, actor_of
 from scheduling.api.openapi import described
 from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.observe.halts import read_halt, read_halts
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions
 from scheduling.presentation.fields import WholeNumberField
 from scheduling.presentation.serializers.fields import Document
 from scheduling.presentation.serializers.fleet import HaltedDocument
@@ -62,8 +62,8 @@ class HaltAll(ApiView):
     @described(
         HaltedDocument,
         body=HaltBody,
-        summary=registry.HALT_ALL.summary(),
-        performs=registry.HALT_ALL,
+        summary=fleet_actions.HALT_ALL.summary(),
+        performs=fleet_actions.HALT_ALL,
     )
     def post(self, request: Request) -> Response:
         """Stop every portfolio; 409 `count_differs` with both numbers."""
@@ -96,8 +96,8 @@ class UndoHalt(ApiView):
         UndoneDocument,
         status=202,
         body=UndoHaltBody,
-        summary=registry.UNDO_HALT.summary(),
-        performs=registry.UNDO_HALT,
+        summary=fleet_actions.UNDO_HALT.summary(),
+        performs=fleet_actions.UNDO_HALT,
     )
     def post(self, request: Request) -> Response:
         """Start the portfolios, and return their names."""

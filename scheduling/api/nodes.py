@@ -19,8 +19,8 @@ from scheduling.api.pagination import page_of_lines
 from scheduling.api.request_serializers import DrainBody, LabelsBody, NoBody, ReasonBody, read_body
 from scheduling.decide import types
 from scheduling.observe.fleet_view import read_fleet_view
-from scheduling.operations import registry
-from scheduling.operations.registry import Operation
+from scheduling.operations.registry import node_actions
+from scheduling.operations.registry.operation import Operation
 from scheduling.presentation.documents import node_document, node_view
 from scheduling.presentation.drain_plan import drain_document
 from scheduling.presentation.fields import StrictSerializer
@@ -57,8 +57,8 @@ class NodeDetail(ApiView):
     @described(
         NodeDocument,
         body=LabelsBody,
-        summary=registry.LABEL_NODE.summary("a node"),
-        performs=registry.LABEL_NODE,
+        summary=node_actions.LABEL_NODE.summary("a node"),
+        performs=node_actions.LABEL_NODE,
     )
     def patch(self, request: Request, name: str) -> Response:
         """Replace the labels, and return the node."""
@@ -70,8 +70,8 @@ class NodeDetail(ApiView):
         None,
         status=204,
         body=ReasonBody,
-        summary=registry.FORGET_NODE.summary("a node that is gone for good"),
-        performs=registry.FORGET_NODE,
+        summary=node_actions.FORGET_NODE.summary("a node that is gone for good"),
+        performs=node_actions.FORGET_NODE,
     )
     def delete(self, request: Request, name: str) -> Response:
         """Forget the node; 409 `lease_valid` or `node_owns` while it may still act."""
@@ -92,7 +92,7 @@ class NodeDrainPlan(ApiView):
 def node_action(operation: Operation) -> type[ApiView]:
     """Return the view that performs an operation on the node of the path and returns the node."""
     body: type[StrictSerializer] = ReasonBody if operation.asks_reason else NoBody
-    if operation is registry.DRAIN:
+    if operation is node_actions.DRAIN:
         body = DrainBody
 
     class NodeAction(ApiView):

@@ -12,7 +12,7 @@ from rest_framework import serializers
 from rest_framework.serializers import BaseSerializer
 
 from scheduling.api.pagination import orders_of
-from scheduling.operations.registry import Operation
+from scheduling.operations.registry.operation import Operation
 
 View = TypeVar("View", bound=Callable[..., Any])
 Table = TypeVar("Table", bound=Any)

@@ -11,7 +11,7 @@ from scheduling.api.base import ApiView, actor_of
 from scheduling.api.openapi import described
 from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.models.fleet_control import EvenBy
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions
 from scheduling.presentation.documents import policy_document
 from scheduling.presentation.serializers.fleet import PolicyDocument
 
@@ -33,8 +33,8 @@ class SchedulePolicy(ApiView):
     @described(
         PolicyDocument,
         body=PolicyBody,
-        summary=registry.EVEN_BY.summary(),
-        performs=registry.EVEN_BY,
+        summary=fleet_actions.EVEN_BY.summary(),
+        performs=fleet_actions.EVEN_BY,
     )
     def post(self, request: Request) -> Response:
         """Change the policy, and return it."""

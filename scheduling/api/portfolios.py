@@ -33,7 +33,7 @@ from scheduling.api.request_serializers import (
 from scheduling.errors import Refused
 from scheduling.models import Phase
 from scheduling.observe.fleet_view import PortfolioView, read_fleet_view
-from scheduling.operations import registry
+from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import (
     handoff_document,
     portfolio_document,
@@ -82,8 +82,8 @@ class PortfolioList(ApiView):
         PortfolioDocument,
         status=201,
         body=PortfolioBody,
-        summary=registry.CREATE.summary("a portfolio"),
-        performs=registry.CREATE,
+        summary=portfolio_actions.CREATE.summary("a portfolio"),
+        performs=portfolio_actions.CREATE,
     )
     def post(self, request: Request) -> Response:
         """Create one portfolio, or all portfolios of a list or none of them."""
@@ -154,8 +154,8 @@ class PortfolioDetail(ApiView):
         status=202,
         body=PortfolioChanges,
         parameters=[_IF_MATCH, _ETAG],
-        summary=registry.EDIT.summary("a portfolio"),
-        performs=registry.EDIT,
+        summary=portfolio_actions.EDIT.summary("a portfolio"),
+        performs=portfolio_actions.EDIT,
     )
     def patch(self, request: Request, name: str) -> Response:
         """Change the portfolio, and return it with the handoff and warnings.
@@ -184,8 +184,8 @@ class PortfolioDetail(ApiView):
         DeletedDocument,
         status=202,
         body=ReasonBody,
-        summary=registry.DELETE.summary("a portfolio"),
-        performs=registry.DELETE,
+        summary=portfolio_actions.DELETE.summary("a portfolio"),
+        performs=portfolio_actions.DELETE,
     )
     def delete(self, request: Request, name: str) -> Response:
         """Delete the portfolio, and return the handoff that releases it."""
@@ -201,8 +201,8 @@ class MigratePortfolio(ApiView):
         HandoffDocument,
         status=202,
         body=MigrateBody,
-        summary=registry.MIGRATE.summary("a portfolio"),
-        performs=registry.MIGRATE,
+        summary=portfolio_actions.MIGRATE.summary("a portfolio"),
+        performs=portfolio_actions.MIGRATE,
     )
     def post(self, request: Request, name: str) -> Response:
         """Begin the move, and return its handoff."""
@@ -220,8 +220,8 @@ class ReloadPortfolio(ApiView):
         HandoffDocument,
         status=202,
         body=ReloadBody,
-        summary=registry.RELOAD.summary("a portfolio"),
-        performs=registry.RELOAD,
+        summary=portfolio_actions.RELOAD.summary("a portfolio"),
+        performs=portfolio_actions.RELOAD,
     )
     def post(self, request: Request, name: str) -> Response:
         """Answer the handoff."""
@@ -243,8 +243,8 @@ class StartPortfolio(ApiView):
         ),
         status=202,
         body=ReasonBody,
-        summary=registry.START.summary("a portfolio"),
-        performs=registry.START,
+        summary=portfolio_actions.START.summary("a portfolio"),
+        performs=portfolio_actions.START,
     )
     def post(self, request: Request, name: str) -> Response:
         """Start the portfolio, and return its handoff.
@@ -266,8 +266,8 @@ class StopPortfolio(ApiView):
         HandoffDocument,
         status=202,
         body=ReasonBody,
-        summary=registry.STOP.summary("a portfolio"),
-        performs=registry.STOP,
+        summary=portfolio_actions.STOP.summary("a portfolio"),
+        performs=portfolio_actions.STOP,
     )
     def post(self, request: Request, name: str) -> Response:
         """Answer the handoff."""
@@ -282,8 +282,8 @@ class UnpinPortfolio(ApiView):
     @described(
         PortfolioDocument,
         body=NoBody,
-        summary=registry.UNPIN.summary("a portfolio"),
-        performs=registry.UNPIN,
+        summary=portfolio_actions.UNPIN.summary("a portfolio"),
+        performs=portfolio_actions.UNPIN,
     )
     def post(self, request: Request, name: str) -> Response:
         """Perform the action, and return the portfolio."""
@@ -298,8 +298,8 @@ class AcceptPython(ApiView):
     @described(
         PortfolioDocument,
         body=AcceptPythonBody,
-        summary=registry.ACCEPT_PYTHON.summary("a portfolio"),
-        performs=registry.ACCEPT_PYTHON,
+        summary=portfolio_actions.ACCEPT_PYTHON.summary("a portfolio"),
+        performs=portfolio_actions.ACCEPT_PYTHON,
     )
     def post(self, request: Request, name: str) -> Response:
         """Perform the action, and return the portfolio."""
@@ -352,8 +352,8 @@ class PortfolioVerification(ApiView):
         VerificationDocument,
         status=202,
         body=VerificationBody,
-        summary=registry.VERIFY.summary("a portfolio"),
-        performs=registry.VERIFY,
+        summary=portfolio_actions.VERIFY.summary("a portfolio"),
+        performs=portfolio_actions.VERIFY,
     )
     def post(self, request: Request, name: str) -> Response:
         """Request a verification; GET shows its progress."""

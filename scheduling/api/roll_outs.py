@@ -17,7 +17,8 @@ from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.models import RollOutItem, RollOutState
 from scheduling.models.roll_out import OPEN_ROLL_OUTS
 from scheduling.observe.roll_outs import read_roll_out, roll_outs
-from scheduling.operations import NewRollOut, registry
+from scheduling.operations import NewRollOut
+from scheduling.operations.registry import roll_out_actions
 from scheduling.presentation.fields import TextField, WholeNumberField
 from scheduling.presentation.serializers.roll_outs import RollOutDocument, RollOutLineDocument
 
@@ -76,8 +77,8 @@ class RollOutList(TableView):
         RollOutDocument,
         status=201,
         body=RollOutBody,
-        summary=registry.ROLL_OUT.summary("an artifact"),
-        performs=registry.ROLL_OUT,
+        summary=roll_out_actions.ROLL_OUT.summary("an artifact"),
+        performs=roll_out_actions.ROLL_OUT,
     )
     def post(self, request: Request) -> Response:
         """Begin a roll-out; 409 `roll_out_in_progress` with the number of the other one."""
@@ -103,8 +104,8 @@ class StopRollOut(ApiView):
         RollOutDocument,
         status=202,
         body=ReasonBody,
-        summary=registry.STOP_ROLL_OUT.summary(),
-        performs=registry.STOP_ROLL_OUT,
+        summary=roll_out_actions.STOP_ROLL_OUT.summary(),
+        performs=roll_out_actions.STOP_ROLL_OUT,
     )
     def post(self, request: Request, pk: int) -> Response:
         """Start no further portfolio."""
@@ -120,8 +121,8 @@ class ReturnRollOut(ApiView):
         RollOutDocument,
         status=202,
         body=ReasonBody,
-        summary=registry.RETURN_ROLL_OUT.summary(),
-        performs=registry.RETURN_ROLL_OUT,
+        summary=roll_out_actions.RETURN_ROLL_OUT.summary(),
+        performs=roll_out_actions.RETURN_ROLL_OUT,
     )
     def post(self, request: Request, pk: int) -> Response:
         """Give the portfolios their earlier revisions again."""

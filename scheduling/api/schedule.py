@@ -16,7 +16,7 @@ from scheduling.decide.planner.targets import targets
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import Handoff, HandoffKind, HandoffState
 from scheduling.observe.shared_snapshot import shared_snapshot
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions, portfolio_actions
 from scheduling.presentation.documents import freeze_document, handoff_document
 from scheduling.presentation.plan import balance_document
 from scheduling.presentation.serializers.fleet import FreezeDocument
@@ -75,8 +75,8 @@ class ScheduleRebalance(ApiView):
         RebalancedDocument,
         status=202,
         body=NoBody,
-        summary=registry.REBALANCE.summary(),
-        performs=registry.REBALANCE,
+        summary=fleet_actions.REBALANCE.summary(),
+        performs=fleet_actions.REBALANCE,
     )
     def post(self, request: Request) -> Response:
         """Run a pass, and return what it began."""
@@ -91,8 +91,8 @@ class ScheduleMigrate(ApiView):
         HandoffDocument,
         status=202,
         body=ScheduleMigrateBody,
-        summary=registry.MIGRATE.summary("a portfolio"),
-        performs=registry.MIGRATE,
+        summary=portfolio_actions.MIGRATE.summary("a portfolio"),
+        performs=portfolio_actions.MIGRATE,
     )
     def post(self, request: Request) -> Response:
         """Begin the move, and return its handoff."""
@@ -107,7 +107,10 @@ class ScheduleFreeze(ApiView):
     """Freeze automatic moves."""
 
     @described(
-        FreezeDocument, body=FreezeBody, summary=registry.FREEZE.summary(), performs=registry.FREEZE
+        FreezeDocument,
+        body=FreezeBody,
+        summary=fleet_actions.FREEZE.summary(),
+        performs=fleet_actions.FREEZE,
     )
     def post(self, request: Request) -> Response:
         """Freeze, and return the state."""
@@ -120,7 +123,10 @@ class ScheduleUnfreeze(ApiView):
     """Lift the freeze."""
 
     @described(
-        FreezeDocument, body=NoBody, summary=registry.UNFREEZE.summary(), performs=registry.UNFREEZE
+        FreezeDocument,
+        body=NoBody,
+        summary=fleet_actions.UNFREEZE.summary(),
+        performs=fleet_actions.UNFREEZE,
     )
     def post(self, request: Request) -> Response:
         """Lift the freeze, and return the state."""

@@ -15,7 +15,7 @@ from scheduling.api.base import ApiView, TableView, actor_of
 from scheduling.api.openapi import described, described_table
 from scheduling.api.pagination import ByName
 from scheduling.api.request_serializers import SecretBody, read_body
-from scheduling.operations import registry
+from scheduling.operations.registry import access_actions
 from scheduling.permissions import OperatorsOnly
 from scheduling.presentation.serializers.access import SecretDocument
 
@@ -38,12 +38,12 @@ class SecretList(TableView):
         return Secret.objects.defer("ciphertext")
 
     @described(
-        SecretDocument, body=SecretBody, performs=registry.SET_SECRET, summary="Set a secret"
+        SecretDocument, body=SecretBody, performs=access_actions.SET_SECRET, summary="Set a secret"
     )
     def post(self, request: Request) -> Response:
         """Store a value, new or replaced. The response has no value."""
         given = read_body(request, SecretBody)
-        row = registry.SET_SECRET.call(given["name"], given["value"], actor=actor_of(request))
+        row = access_actions.SET_SECRET.call(given["name"], given["value"], actor=actor_of(request))
         return Response(SecretDocument(row).data)
 
 
@@ -52,8 +52,8 @@ class SecretDetail(ApiView):
 
     permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
 
-    @described(status=204, performs=registry.DELETE_SECRET, summary="Delete a secret")
+    @described(status=204, performs=access_actions.DELETE_SECRET, summary="Delete a secret")
     def delete(self, request: Request, name: str) -> Response:
         """Delete a secret."""
-        registry.DELETE_SECRET.call(name, actor=actor_of(request))
+        access_actions.DELETE_SECRET.call(name, actor=actor_of(request))
         return Response(status=204)

@@ -15,7 +15,7 @@ from scheduling.api.openapi import described, described_table
 from scheduling.api.request_serializers import NodeTokenBody, ReasonBody, read_body
 from scheduling.errors import NotFound
 from scheduling.models import ApiToken, NodeToken, Scope
-from scheduling.operations import registry
+from scheduling.operations.registry import access_actions, node_actions
 from scheduling.operations.tokens import NewToken, issue_node_token, revoke_token
 from scheduling.permissions import OperatorsOnly
 from scheduling.presentation.serializers.access import (
@@ -68,8 +68,8 @@ class NodeTokenList(TableView):
         IssuedTokenDocument,
         status=201,
         body=NodeTokenBody,
-        summary=registry.ISSUE_NODE_TOKEN.summary("a node"),
-        performs=registry.ISSUE_NODE_TOKEN,
+        summary=node_actions.ISSUE_NODE_TOKEN.summary("a node"),
+        performs=node_actions.ISSUE_NODE_TOKEN,
     )
     def post(self, request: Request) -> Response:
         """Create a token, and the node if needed. This response alone has the token."""
@@ -91,8 +91,8 @@ class NodeTokenDetail(ApiView):
         None,
         status=204,
         body=ReasonBody,
-        summary=registry.REVOKE_TOKEN.summary("a token of a node"),
-        performs=registry.REVOKE_TOKEN,
+        summary=access_actions.REVOKE_TOKEN.summary("a token of a node"),
+        performs=access_actions.REVOKE_TOKEN,
     )
     def delete(self, request: Request, pk: int) -> Response:
         """Revoke the token. Idempotent."""

@@ -27,7 +27,7 @@ from scheduling.api import (
 from scheduling.api.metrics import Metrics
 from scheduling.api.not_found import NotFoundView
 from scheduling.api.schema_views import ApiDocs, ApiSchema
-from scheduling.operations import registry
+from scheduling.operations.registry import node_actions
 
 app_name = "api"
 
@@ -41,13 +41,19 @@ urlpatterns = [
     path("docs/", ApiDocs.as_view(url_name="api:schema"), name="docs"),
     path("nodes/", nodes.NodeList.as_view(), name="nodes"),
     path(f"nodes/{_NAME}/", nodes.NodeDetail.as_view(), name="node"),
-    path(f"nodes/{_NAME}/drain/", nodes.node_action(registry.DRAIN).as_view(), name="drain"),
+    path(f"nodes/{_NAME}/drain/", nodes.node_action(node_actions.DRAIN).as_view(), name="drain"),
     path(f"nodes/{_NAME}/drain-plan/", nodes.NodeDrainPlan.as_view(), name="drain-plan"),
-    path(f"nodes/{_NAME}/disable/", nodes.node_action(registry.DRAIN).as_view(), name="disable"),
-    path(f"nodes/{_NAME}/undrain/", nodes.node_action(registry.UNDRAIN).as_view(), name="undrain"),
-    path(f"nodes/{_NAME}/cordon/", nodes.node_action(registry.CORDON).as_view(), name="cordon"),
     path(
-        f"nodes/{_NAME}/uncordon/", nodes.node_action(registry.UNCORDON).as_view(), name="uncordon"
+        f"nodes/{_NAME}/disable/", nodes.node_action(node_actions.DRAIN).as_view(), name="disable"
+    ),
+    path(
+        f"nodes/{_NAME}/undrain/", nodes.node_action(node_actions.UNDRAIN).as_view(), name="undrain"
+    ),
+    path(f"nodes/{_NAME}/cordon/", nodes.node_action(node_actions.CORDON).as_view(), name="cordon"),
+    path(
+        f"nodes/{_NAME}/uncordon/",
+        nodes.node_action(node_actions.UNCORDON).as_view(),
+        name="uncordon",
     ),
     path("artifacts/", artifacts.ArtifactList.as_view(), name="artifacts"),
     path("artifacts/<slug:sha256>/", artifacts.ArtifactDetail.as_view(), name="artifact"),

@@ -9,8 +9,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from scheduling.observe.localized_reason import localized_reason
-from scheduling.operations import registry
-from scheduling.operations.registry import Operation
+from scheduling.operations.registry import (
+    fleet_actions,
+    node_actions,
+    portfolio_actions,
+    roll_out_actions,
+)
+from scheduling.operations.registry.operation import Operation
 from scheduling.presentation.formatting import because, joined, span, whole
 from scheduling.presentation.shell_command import shell_line
 
@@ -26,14 +31,24 @@ def _by_verb(*operations: Operation) -> dict[str, Operation]:
     return {operation.verb: operation for operation in operations}
 
 
-NODE_ACTIONS = _by_verb(registry.UNDRAIN, registry.CORDON, registry.UNCORDON, registry.FORGET_NODE)
+NODE_ACTIONS = _by_verb(
+    node_actions.UNDRAIN, node_actions.CORDON, node_actions.UNCORDON, node_actions.FORGET_NODE
+)
 PORTFOLIO_ACTIONS = _by_verb(
-    registry.START, registry.STOP, registry.RELOAD, registry.VERIFY, registry.UNPIN, registry.DELETE
+    portfolio_actions.START,
+    portfolio_actions.STOP,
+    portfolio_actions.RELOAD,
+    portfolio_actions.VERIFY,
+    portfolio_actions.UNPIN,
+    portfolio_actions.DELETE,
 )
 FLEET_ACTIONS = _by_verb(
-    registry.FREEZE, registry.UNFREEZE, registry.RELEASE_STORM, registry.HOLD_STORM
+    fleet_actions.FREEZE,
+    fleet_actions.UNFREEZE,
+    fleet_actions.RELEASE_STORM,
+    fleet_actions.HOLD_STORM,
 )
-ROLL_OUT_ACTIONS = _by_verb(registry.STOP_ROLL_OUT, registry.RETURN_ROLL_OUT)
+ROLL_OUT_ACTIONS = _by_verb(roll_out_actions.STOP_ROLL_OUT, roll_out_actions.RETURN_ROLL_OUT)
 
 
 def _offline_operations() -> dict[str, Operation]:
@@ -45,11 +60,11 @@ def _offline_operations() -> dict[str, Operation]:
         for verb, operation in operations.items()
     }
     return found | {
-        "portfolios/migrate": registry.MIGRATE,
-        "portfolios/edit": registry.EDIT,
-        "nodes/drain": registry.DRAIN,
-        "halt": registry.HALT_ALL,
-        "halts/undo": registry.UNDO_HALT,
+        "portfolios/migrate": portfolio_actions.MIGRATE,
+        "portfolios/edit": portfolio_actions.EDIT,
+        "nodes/drain": node_actions.DRAIN,
+        "halt": fleet_actions.HALT_ALL,
+        "halts/undo": fleet_actions.UNDO_HALT,
     }
 
 
@@ -61,7 +76,9 @@ def offline_help() -> dict[str, Any]:
         "shell": shell_line(),
         # A command that changes fields does nothing as pasted.
         "commands": {
-            key: o.command for key, o in operations.items() if o.command and o is not registry.EDIT
+            key: o.command
+            for key, o in operations.items()
+            if o.command and o is not portfolio_actions.EDIT
         },
         "repeatable": [key for key, o in operations.items() if o.repeatable],
     }
@@ -227,14 +244,14 @@ def _preview_undo_halt(line: HaltView, board: FleetView) -> Lines:
 
 #: How the operation applies to its subject right now.
 _PREVIEWS: dict[Operation, Callable[[Any, FleetView], Lines]] = {
-    registry.START: _preview_start,
-    registry.STOP: _preview_stop,
-    registry.DELETE: _preview_delete,
-    registry.RELOAD: _preview_reload,
-    registry.UNPIN: _preview_unpin,
-    registry.VERIFY: _preview_verify,
-    registry.RELEASE_STORM: _preview_release_storm,
-    registry.UNDO_HALT: _preview_undo_halt,
-    registry.STOP_ROLL_OUT: _preview_stop_roll_out,
-    registry.RETURN_ROLL_OUT: _preview_return_roll_out,
+    portfolio_actions.START: _preview_start,
+    portfolio_actions.STOP: _preview_stop,
+    portfolio_actions.DELETE: _preview_delete,
+    portfolio_actions.RELOAD: _preview_reload,
+    portfolio_actions.UNPIN: _preview_unpin,
+    portfolio_actions.VERIFY: _preview_verify,
+    fleet_actions.RELEASE_STORM: _preview_release_storm,
+    fleet_actions.UNDO_HALT: _preview_undo_halt,
+    roll_out_actions.STOP_ROLL_OUT: _preview_stop_roll_out,
+    roll_out_actions.RETURN_ROLL_OUT: _preview_return_roll_out,
 }

@@ -14,8 +14,15 @@ from django.utils.translation import gettext as _
 
 from scheduling.dashboard.context import PAGES
 from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
-from scheduling.operations import registry
-from scheduling.operations.registry import Operation
+from scheduling.operations.registry import (
+    access_actions,
+    alert_actions,
+    fleet_actions,
+    node_actions,
+    portfolio_actions,
+    roll_out_actions,
+)
+from scheduling.operations.registry.operation import Operation
 from scheduling.presentation.formatting import joined
 from scheduling.presentation.state_words import state_word
 
@@ -42,23 +49,23 @@ def _always(_subject: Any) -> bool:
 
 #: Actions on a portfolio, most frequent first, and when each does something.
 PORTFOLIO_ACTIONS: tuple[tuple[Operation, Callable[[PortfolioView], bool]], ...] = (
-    (registry.MIGRATE, _may_move),
-    (registry.RELOAD, _may_move),
-    (registry.EDIT, _always),
-    (registry.START, _may_start),
-    (registry.UNPIN, lambda portfolio: portfolio.pinned_node is not None),
-    (registry.VERIFY, _always),
-    (registry.STOP, _is_wanted),
-    (registry.DELETE, _always),
+    (portfolio_actions.MIGRATE, _may_move),
+    (portfolio_actions.RELOAD, _may_move),
+    (portfolio_actions.EDIT, _always),
+    (portfolio_actions.START, _may_start),
+    (portfolio_actions.UNPIN, lambda portfolio: portfolio.pinned_node is not None),
+    (portfolio_actions.VERIFY, _always),
+    (portfolio_actions.STOP, _is_wanted),
+    (portfolio_actions.DELETE, _always),
 )
 NODE_ACTIONS: tuple[tuple[Operation, Callable[[NodeView], bool]], ...] = (
-    (registry.DRAIN, lambda node: not node.draining and node.status != "left"),
-    (registry.UNDRAIN, lambda node: node.draining),
-    (registry.CORDON, lambda node: not node.cordoned and node.status != "left"),
-    (registry.UNCORDON, lambda node: node.cordoned),
-    (registry.LABEL_NODE, _always),
-    (registry.ISSUE_NODE_TOKEN, _always),
-    (registry.FORGET_NODE, lambda node: node.status in ("lost", "left")),
+    (node_actions.DRAIN, lambda node: not node.draining and node.status != "left"),
+    (node_actions.UNDRAIN, lambda node: node.draining),
+    (node_actions.CORDON, lambda node: not node.cordoned and node.status != "left"),
+    (node_actions.UNCORDON, lambda node: node.cordoned),
+    (node_actions.LABEL_NODE, _always),
+    (node_actions.ISSUE_NODE_TOKEN, _always),
+    (node_actions.FORGET_NODE, lambda node: node.status in ("lost", "left")),
 )
 
 
@@ -125,24 +132,24 @@ def _pages(operator: bool) -> list[Entry]:
 
 
 def _fleet_actions(fleet: FleetView) -> list[Entry]:
-    frozen = registry.UNFREEZE if fleet.frozen else registry.FREEZE
+    frozen = fleet_actions.UNFREEZE if fleet.frozen else fleet_actions.FREEZE
     found = [
-        _action(registry.CREATE, reverse("new-portfolio"), _("a portfolio"), form=False),
-        _action(registry.ISSUE_NODE_TOKEN, reverse("add-node"), text=_("Add a node")),
-        _action(registry.ROLL_OUT, reverse("begin-roll-out"), _("an artifact")),
-        _action(registry.ADD_USER, reverse("add-person"), text=_("Add a person")),
-        _action(registry.ADD_ALERT_CHANNEL, reverse("set-channel"), _("a channel")),
+        _action(portfolio_actions.CREATE, reverse("new-portfolio"), _("a portfolio"), form=False),
+        _action(node_actions.ISSUE_NODE_TOKEN, reverse("add-node"), text=_("Add a node")),
+        _action(roll_out_actions.ROLL_OUT, reverse("begin-roll-out"), _("an artifact")),
+        _action(access_actions.ADD_USER, reverse("add-person"), text=_("Add a person")),
+        _action(alert_actions.ADD_ALERT_CHANNEL, reverse("set-channel"), _("a channel")),
         _action(frozen, reverse("fleet-action", args=[frozen.verb])),
     ]
     if fleet.storm:
-        held = (registry.HOLD_STORM,) if fleet.storm.until else ()
-        for operation in (registry.RELEASE_STORM, *held):
+        held = (fleet_actions.HOLD_STORM,) if fleet.storm.until else ()
+        for operation in (fleet_actions.RELEASE_STORM, *held):
             found.append(_action(operation, reverse("fleet-action", args=[operation.verb])))
     for halt in fleet.halts:
         found.append(
-            _action(registry.UNDO_HALT, reverse("undo-halt", args=[halt.halt]), str(halt.halt))
+            _action(fleet_actions.UNDO_HALT, reverse("undo-halt", args=[halt.halt]), str(halt.halt))
         )
-    found.append(_action(registry.HALT_ALL, reverse("halt")))
+    found.append(_action(fleet_actions.HALT_ALL, reverse("halt")))
     return found
 
 

@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations.registry import Operation
+from scheduling.operations.registry.operation import Operation
 from scheduling.presentation.documents import node_document
 
 

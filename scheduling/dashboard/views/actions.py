@@ -33,7 +33,9 @@ from scheduling.decide.planner.targets import targets
 from scheduling.errors import Refused
 from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
 from scheduling.observe.snapshot import observe
-from scheduling.operations.registry import DELETE, FORGET_NODE, RELOAD, Operation
+from scheduling.operations.registry.node_actions import FORGET_NODE
+from scheduling.operations.registry.operation import Operation
+from scheduling.operations.registry.portfolio_actions import DELETE, RELOAD
 from scheduling.presentation.documents import unregistered_node
 from scheduling.timing import timing
 

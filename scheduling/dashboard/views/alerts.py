@@ -27,7 +27,7 @@ from scheduling.dashboard.views.actions import (
 from scheduling.enact.alerts import KINDS
 from scheduling.models import Alert, AlertChannel, AlertMessage
 from scheduling.observe.incidents import newest_incident
-from scheduling.operations import registry
+from scheduling.operations.registry import alert_actions
 
 ROWS = 50
 MAX_OPEN = 200
@@ -100,7 +100,7 @@ def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
             request, 404, _("No such alert"), _("There is no alert %(name)s.") % {"name": number}
         )
     context = page_context(request, "alerts")
-    return perform_action(request, registry.ACKNOWLEDGE_ALERT, alert, number, context)
+    return perform_action(request, alert_actions.ACKNOWLEDGE_ALERT, alert, number, context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -108,7 +108,7 @@ def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
 def set_channel(request: HttpRequest) -> HttpResponse:
     """Show the form of a channel; on POST store it."""
     context = page_context(request, "alerts") | {
-        "action": registry.ADD_ALERT_CHANNEL,
+        "action": alert_actions.ADD_ALERT_CHANNEL,
         "wide_fields": ("address",),
         "title": _("Send alerts to"),
         "button": _("Send alerts there"),
@@ -117,8 +117,8 @@ def set_channel(request: HttpRequest) -> HttpResponse:
 
     def add(given: dict[str, Any]) -> HttpResponse:
         name, actor = given["name"], request.user.get_username()
-        registry.ADD_ALERT_CHANNEL.call(name, given["address"], actor=actor)
-        return succeed(request, outcome_of(registry.ADD_ALERT_CHANNEL, name))
+        alert_actions.ADD_ALERT_CHANNEL.call(name, given["address"], actor=actor)
+        return succeed(request, outcome_of(alert_actions.ADD_ALERT_CHANNEL, name))
 
     return submit_form(request, FIELDS_FORM, context, AlertChannelForm(posted(request)), add)
 
@@ -128,7 +128,8 @@ def set_channel(request: HttpRequest) -> HttpResponse:
 def channel_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Test or remove a channel."""
     actions = {
-        each.verb: each for each in (registry.TEST_ALERT_CHANNEL, registry.REMOVE_ALERT_CHANNEL)
+        each.verb: each
+        for each in (alert_actions.TEST_ALERT_CHANNEL, alert_actions.REMOVE_ALERT_CHANNEL)
     }
     if verb not in actions:
         return render_problem(

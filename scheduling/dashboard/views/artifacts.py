@@ -28,8 +28,8 @@ from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.pagination import page_by_offset, text_parameter
 from scheduling.dashboard.views.actions import perform_action
 from scheduling.errors import Refused
-from scheduling.operations import registry
 from scheduling.operations.artifacts import artifact_users, present_artifact
+from scheduling.operations.registry import roll_out_actions
 from scheduling.presentation.uploads import limit_upload
 
 View = Callable[..., HttpResponseBase]
@@ -165,4 +165,6 @@ def delete_artifact(request: HttpRequest, sha256: str) -> HttpResponse:
     except Refused as missing:
         return render_problem(request, 404, _("No such artifact"), missing.message)
     context = page_context(request, "artifacts")
-    return perform_action(request, registry.DELETE_ARTIFACT, shown, shown.sha256[:12], context)
+    return perform_action(
+        request, roll_out_actions.DELETE_ARTIFACT, shown, shown.sha256[:12], context
+    )

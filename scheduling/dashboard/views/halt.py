@@ -19,7 +19,7 @@ from scheduling.dashboard.views.actions import perform_action, render_form
 from scheduling.errors import NotFound, Refused
 from scheduling.observe.fleet_view import FleetView
 from scheduling.observe.halts import read_halt
-from scheduling.operations.registry import HALT_ALL, UNDO_HALT
+from scheduling.operations.registry.fleet_actions import HALT_ALL, UNDO_HALT
 from scheduling.presentation.formatting import whole
 
 CONFIRMATION = re.compile(r"halt (\d{1,6})")

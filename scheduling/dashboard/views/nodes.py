@@ -30,7 +30,7 @@ from scheduling.decide.labels import labels_text
 from scheduling.errors import NotFound, Refused
 from scheduling.models import Event, Handoff, Node, NodeToken
 from scheduling.observe.fleet_view import FleetView, NodeView
-from scheduling.operations import registry
+from scheduling.operations.registry import access_actions, node_actions
 from scheduling.operations.tokens import NewToken
 from scheduling.presentation.documents import unregistered_node
 from scheduling.presentation.drain_plan import drain_document
@@ -171,7 +171,7 @@ def drain(request: HttpRequest, name: str) -> HttpResponse:
     }
     return perform_action(
         request,
-        registry.DRAIN,
+        node_actions.DRAIN,
         shown,
         name,
         context,
@@ -189,7 +189,7 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
         return _no_node(request, name)
     here = [p for p in context["fleet"].portfolios if p.node == name and p.selector]
     context |= {
-        "action": registry.LABEL_NODE,
+        "action": node_actions.LABEL_NODE,
         "node": shown,
         "needed": [(p.name, labels_text(p.selector)) for p in here[:20]],
         "wide_fields": ("labels", "reason"),
@@ -200,8 +200,8 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
 
     def replace_labels(given: dict[str, Any]) -> HttpResponse:
         actor = request.user.get_username()
-        registry.LABEL_NODE.call(name, given["labels"], actor=actor, reason=given["reason"])
-        return succeed(request, outcome_of(registry.LABEL_NODE, name))
+        node_actions.LABEL_NODE.call(name, given["labels"], actor=actor, reason=given["reason"])
+        return succeed(request, outcome_of(node_actions.LABEL_NODE, name))
 
     return submit_form(request, "dashboard/parts/labels_form.html", context, form, replace_labels)
 
@@ -215,10 +215,10 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
     if name and shown is None:
         return _no_node(request, name)
     context |= {
-        "action": registry.ISSUE_NODE_TOKEN,
+        "action": node_actions.ISSUE_NODE_TOKEN,
         "node": shown,
         "wide_fields": (),
-        "title": title_of(registry.ISSUE_NODE_TOKEN, name) if name else _("Add a node"),
+        "title": title_of(node_actions.ISSUE_NODE_TOKEN, name) if name else _("Add a node"),
         "button": _("Create the token"),
     }
 
@@ -227,7 +227,7 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
         if not name and Node.objects.filter(name=wanted, status__in=("alive", "lost")).exists():
             message = _("There is a node of this name: its page creates tokens for it.")
             raise Refused("exists", "", errors=[{"field": "node", "message": message}])
-        token = registry.ISSUE_NODE_TOKEN.call(
+        token = node_actions.ISSUE_NODE_TOKEN.call(
             wanted,
             actor=request.user.get_username(),
             wanted=NewToken(given["token_name"], given["days"]),
@@ -264,5 +264,10 @@ def revoke_token(request: HttpRequest, name: str, number: int) -> HttpResponse:
         return render_problem(request, 404, _("No such token"), missing.message)
     what = _("token %(token)s of %(name)s") % {"token": token.name or token.pk, "name": name}
     return perform_action(
-        request, registry.REVOKE_TOKEN, token, what, page_context(request, "nodes"), call_with=token
+        request,
+        access_actions.REVOKE_TOKEN,
+        token,
+        what,
+        page_context(request, "nodes"),
+        call_with=token,
     )

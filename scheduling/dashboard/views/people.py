@@ -26,14 +26,17 @@ from scheduling.dashboard.views.actions import (
     submit_form,
 )
 from scheduling.errors import Refused
-from scheduling.operations import registry
+from scheduling.operations.registry.access_actions import (
+    ACTIVATE_USER,
+    ADD_USER,
+    DEACTIVATE_USER,
+    MAKE_OPERATOR,
+    MAKE_VIEWER,
+    RESET_PASSWORD,
+)
 from scheduling.permissions import Role
 
-ACTIONS = {
-    each.verb: each
-    for each in (registry.MAKE_VIEWER, registry.MAKE_OPERATOR, registry.DEACTIVATE_USER,
-                 registry.ACTIVATE_USER)
-}  # fmt: skip
+ACTIONS = {each.verb: each for each in (MAKE_VIEWER, MAKE_OPERATOR, DEACTIVATE_USER, ACTIVATE_USER)}
 
 
 @require_safe
@@ -57,7 +60,7 @@ def _row(user: User) -> dict[str, object]:
 def add_person(request: HttpRequest) -> HttpResponse:
     """Show the form; on POST make the user, and show the link that sets a password, this once."""
     context = page_context(request, "people") | {
-        "action": registry.ADD_USER,
+        "action": ADD_USER,
         "wide_fields": (),
         "title": _("Add a person"),
         "button": _("Add"),
@@ -65,7 +68,7 @@ def add_person(request: HttpRequest) -> HttpResponse:
 
     def add(given: dict[str, Any]) -> HttpResponse:
         actor = request.user.get_username()
-        user = registry.ADD_USER.call(given["name"], Role(given["role"]), actor=actor)
+        user = ADD_USER.call(given["name"], Role(given["role"]), actor=actor)
         return _show_link(request, user, context)
 
     return submit_form(request, FIELDS_FORM, context, PersonForm(posted(request)), add)
@@ -82,12 +85,12 @@ def person_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
         )
     context, name = page_context(request, "people"), user.get_username()
     if verb == "password":
-        context |= {"action": registry.RESET_PASSWORD, "title": name}
+        context |= {"action": RESET_PASSWORD, "title": name}
         if request.method != "POST":
             return render_form(request, "dashboard/parts/password_form.html", context)
         reason = request.POST.get("reason", "").strip()
         try:
-            registry.RESET_PASSWORD.call(name, actor=request.user.get_username(), reason=reason)
+            RESET_PASSWORD.call(name, actor=request.user.get_username(), reason=reason)
         except Refused as refused:
             context["refused"] = refused.message
             template = "dashboard/parts/password_form.html"

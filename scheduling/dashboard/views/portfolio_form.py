@@ -34,7 +34,7 @@ from scheduling.operations import EditBase
 from scheduling.operations.backtests import NewBacktest
 from scheduling.operations.dry_runs import EVENTS, LIMIT_S, dry_run
 from scheduling.operations.edits import CONFIGURATION
-from scheduling.operations.registry import CREATE, EDIT
+from scheduling.operations.registry.portfolio_actions import CREATE, EDIT
 from scheduling.presentation.configuration_diff import differences
 from scheduling.presentation.dry_runs import dry_run_sentence, figure_rows
 from scheduling.presentation.placement import placement_after_change, placement_of_new

@@ -20,7 +20,7 @@ from scheduling.dashboard.views.actions import perform_action, posted, submit_fo
 from scheduling.errors import NotFound
 from scheduling.models import ItemState, RollOutState
 from scheduling.observe.roll_outs import RollOutView, read_roll_out, roll_outs
-from scheduling.operations.registry import ROLL_OUT
+from scheduling.operations.registry.roll_out_actions import ROLL_OUT
 
 #: Fields of the form that span its whole width.
 WIDE_FIELDS = ("artifact", "portfolios", "reason")

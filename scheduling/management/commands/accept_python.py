@@ -9,12 +9,13 @@ from django.core.management.base import CommandError, CommandParser
 from scheduling import operations
 from scheduling.decide.reasons import count
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import portfolio_actions
 
 
 class Command(GinkgoCommand):
     help = (
-        registry.ACCEPT_PYTHON.help("portfolios") + " See docs/decisions/0011-python-versions.md."
+        portfolio_actions.ACCEPT_PYTHON.help("portfolios")
+        + " See docs/decisions/0011-python-versions.md."
     )
 
     def arguments(self, parser: CommandParser) -> None:

@@ -8,11 +8,11 @@ from django.core.management.base import CommandParser
 
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import alert_actions
 
 
 class Command(GinkgoCommand):
-    help = f"{registry.ACKNOWLEDGE_ALERT.help('ID')} --reason is the note."
+    help = f"{alert_actions.ACKNOWLEDGE_ALERT.help('ID')} --reason is the note."
 
     def arguments(self, parser: CommandParser) -> None:
         """Add the alert and `--reason`."""
@@ -22,5 +22,5 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Acknowledge the alert."""
         number = options["alert"]
-        registry.ACKNOWLEDGE_ALERT.call(number, actor=self.actor, reason=options["reason"])
-        self.show({"alert": number}, registry.ACKNOWLEDGE_ALERT.outcome(number))
+        alert_actions.ACKNOWLEDGE_ALERT.call(number, actor=self.actor, reason=options["reason"])
+        self.show({"alert": number}, alert_actions.ACKNOWLEDGE_ALERT.outcome(number))

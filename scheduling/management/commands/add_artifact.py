@@ -9,12 +9,12 @@ from django.core.management.base import CommandParser
 
 from scheduling import operations
 from scheduling.management.base import Failed, GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import roll_out_actions
 from scheduling.presentation.serializers.artifacts import ArtifactDocument
 
 
 class Command(GinkgoCommand):
-    help = registry.ADD_ARTIFACT.help("artifacts")
+    help = roll_out_actions.ADD_ARTIFACT.help("artifacts")
 
     def arguments(self, parser: CommandParser) -> None:
         """Add the files."""

@@ -11,9 +11,9 @@ from django.core.management.base import CommandError, CommandParser
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
 from scheduling.models import AlertChannel
-from scheduling.operations import registry
+from scheduling.operations.registry import alert_actions
 
-ACTIONS = {"test": registry.TEST_ALERT_CHANNEL, "remove": registry.REMOVE_ALERT_CHANNEL}
+ACTIONS = {"test": alert_actions.TEST_ALERT_CHANNEL, "remove": alert_actions.REMOVE_ALERT_CHANNEL}
 
 
 class Command(GinkgoCommand):
@@ -40,8 +40,8 @@ class Command(GinkgoCommand):
         if verb == "set":
             typed = sys.stdin.isatty()
             address = getpass.getpass("Address: ") if typed else sys.stdin.read().strip()
-            registry.ADD_ALERT_CHANNEL.call(name, address, actor=self.actor)
-            self.show({"name": name}, registry.ADD_ALERT_CHANNEL.outcome(name))
+            alert_actions.ADD_ALERT_CHANNEL.call(name, address, actor=self.actor)
+            self.show({"name": name}, alert_actions.ADD_ALERT_CHANNEL.outcome(name))
             return
         operation = ACTIONS[verb]
         given = {"reason": options["reason"]} if operation.asks_reason else {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from scheduling.management.node_commands import NodeMarkCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import node_actions
 
 
 class Command(NodeMarkCommand):
-    help = registry.CORDON.help("a node")
-    operation = registry.CORDON
-    undo_operation = registry.UNCORDON
+    help = node_actions.CORDON.help("a node")
+    operation = node_actions.CORDON
+    undo_operation = node_actions.UNCORDON

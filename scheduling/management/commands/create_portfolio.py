@@ -21,7 +21,7 @@ from scheduling.errors import Invalid, Refused
 from scheduling.management.arguments import add_wait, amount, comma_list, json_object, label
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.management.handoff_wait import wait_for_running
-from scheduling.operations import registry
+from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import portfolio_document
 from scheduling.presentation.portfolio_body import PortfolioBody, read_bodies
 from scheduling.presentation.problems import field_errors
@@ -29,7 +29,8 @@ from scheduling.presentation.problems import field_errors
 
 class Command(GinkgoCommand):
     help = (
-        registry.CREATE.help("a portfolio") + " With --file, create one for each line of a file of "
+        portfolio_actions.CREATE.help("a portfolio")
+        + " With --file, create one for each line of a file of "
         "JSON objects, as in POST /api/portfolios/."
     )
 

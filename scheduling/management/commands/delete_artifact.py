@@ -8,11 +8,11 @@ from django.core.management.base import CommandParser
 
 from scheduling import operations
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import roll_out_actions
 
 
 class Command(GinkgoCommand):
-    help = registry.DELETE_ARTIFACT.help("an artifact")
+    help = roll_out_actions.DELETE_ARTIFACT.help("an artifact")
 
     def arguments(self, parser: CommandParser) -> None:
         """Add the hash."""

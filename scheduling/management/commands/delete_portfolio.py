@@ -12,13 +12,13 @@ from scheduling.management.arguments import add_reason, add_wait
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.management.handoff_wait import wait_for
 from scheduling.models.handoff import HandoffState
-from scheduling.operations import registry
+from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.sentences import handoff_sentence
 from scheduling.presentation.serializers.history import HandoffDocument
 
 
 class Command(GinkgoCommand):
-    help = registry.DELETE.help("a portfolio")
+    help = portfolio_actions.DELETE.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
         """Add the portfolio, `--reason`, `--yes` and `--wait`."""
@@ -48,7 +48,9 @@ class Command(GinkgoCommand):
         )
 
     def _confirm(self, name: str) -> None:
-        self.stderr.write(f"{registry.DELETE.consequence} Type {name} to confirm: ", ending="")
+        self.stderr.write(
+            f"{portfolio_actions.DELETE.consequence} Type {name} to confirm: ", ending=""
+        )
         self.stderr.flush()
         if sys.stdin.readline().strip() != name:
             raise Failed("not_confirmed", f"Nothing was deleted: {name} was not typed.")

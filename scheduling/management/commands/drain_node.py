@@ -12,14 +12,14 @@ from scheduling.decide.reasons import count
 from scheduling.management.arguments import seconds
 from scheduling.management.handoff_wait import wait_until_empty
 from scheduling.management.node_commands import NodeMarkCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import node_actions
 from scheduling.presentation.drain_plan import drain_document
 
 
 class Command(NodeMarkCommand):
-    help = registry.DRAIN.help("a node")
-    operation = registry.DRAIN
-    undo_operation = registry.UNDRAIN
+    help = node_actions.DRAIN.help("a node")
+    operation = node_actions.DRAIN
+    undo_operation = node_actions.UNDRAIN
 
     def arguments(self, parser: CommandParser) -> None:
         """Add the options of a drain."""
@@ -27,7 +27,7 @@ class Command(NodeMarkCommand):
         parser.add_argument(
             "--plan", action="store_true", help="show what the drain would do, and change nothing"
         )
-        for option, text in registry.DRAIN.options:
+        for option, text in node_actions.DRAIN.options:
             parser.add_argument(f"--{option.replace('_', '-')}", action="store_true", help=text)
         parser.add_argument(
             "--wait",
@@ -46,7 +46,7 @@ class Command(NodeMarkCommand):
 
     def extra(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options of the drain."""
-        return {option: options[option] for option, _ in registry.DRAIN.options}
+        return {option: options[option] for option, _ in node_actions.DRAIN.options}
 
     def finish(self, name: str, options: dict[str, Any]) -> None:
         """Wait until the node is empty."""

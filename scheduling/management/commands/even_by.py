@@ -10,12 +10,12 @@ from scheduling import operations
 from scheduling.management.arguments import add_actor, add_reason
 from scheduling.management.base import GinkgoCommand
 from scheduling.models.fleet_control import EvenBy
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions
 from scheduling.presentation.documents import policy_document
 
 
 class Command(GinkgoCommand):
-    help = registry.EVEN_BY.help()
+    help = fleet_actions.EVEN_BY.help()
 
     def arguments(self, parser: CommandParser) -> None:
         """Add the measure, `--by` and `--reason`."""

@@ -9,11 +9,11 @@ from django.core.management.base import CommandParser
 from scheduling import operations
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import node_actions
 
 
 class Command(GinkgoCommand):
-    help = registry.FORGET_NODE.help("a node that is gone for good")
+    help = node_actions.FORGET_NODE.help("a node that is gone for good")
 
     def arguments(self, parser: CommandParser) -> None:
         """Add the node and `--reason`."""
@@ -24,4 +24,4 @@ class Command(GinkgoCommand):
         """Forget the node."""
         name = options["node"]
         operations.forget_node(name, actor=self.actor, reason=options["reason"])
-        self.show({"node": name, "forgotten": True}, registry.FORGET_NODE.outcome(name))
+        self.show({"node": name, "forgotten": True}, node_actions.FORGET_NODE.outcome(name))

@@ -9,17 +9,17 @@ from django.core.management.base import CommandParser
 from scheduling import operations
 from scheduling.management.arguments import add_actor, add_reason
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions
 from scheduling.presentation.documents import freeze_document
 
 
 class Command(GinkgoCommand):
-    help = registry.FREEZE.help()
+    help = fleet_actions.FREEZE.help()
 
     def arguments(self, parser: CommandParser) -> None:
         """Add `--undo`, `--failover`, `--by` and `--reason`."""
-        parser.add_argument("--undo", action="store_true", help=registry.UNFREEZE.summary())
-        for option, text in registry.FREEZE.options:
+        parser.add_argument("--undo", action="store_true", help=fleet_actions.UNFREEZE.summary())
+        for option, text in fleet_actions.FREEZE.options:
             parser.add_argument(f"--{option}", action="store_true", help=text)
         add_actor(parser)
         add_reason(parser)
@@ -29,9 +29,9 @@ class Command(GinkgoCommand):
         actor = options["by"] or self.actor
         if options["undo"]:
             operations.unfreeze(actor=actor)
-            self.show(freeze_document(), registry.UNFREEZE.done)
+            self.show(freeze_document(), fleet_actions.UNFREEZE.done)
             return
         held = options["failover"]
         operations.freeze(actor=actor, reason=options["reason"], failover=held)
         failover = "Failover is held too." if held else "Failover continues."
-        self.show(freeze_document(), f"{registry.FREEZE.done} {failover}")
+        self.show(freeze_document(), f"{fleet_actions.FREEZE.done} {failover}")

@@ -17,7 +17,7 @@ from scheduling.decide.reasons import count
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.models import Run
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions
 from scheduling.presentation.serializers.fleet import HaltedDocument
 
 NEWEST = -1
@@ -25,7 +25,8 @@ NEWEST = -1
 
 class Command(GinkgoCommand):
     help = (
-        registry.HALT_ALL.help() + " The command needs the database only: the web process may be "
+        fleet_actions.HALT_ALL.help()
+        + " The command needs the database only: the web process may be "
         "down and the fleet frozen."
     )
 
@@ -71,7 +72,7 @@ class Command(GinkgoCommand):
         running = owned.count() if expect is None else expect
         self.stderr.write(
             f"{count(running, 'portfolio is', 'portfolios are')} running. "
-            f"{registry.HALT_ALL.consequence} Type: halt {running}"
+            f"{fleet_actions.HALT_ALL.consequence} Type: halt {running}"
         )
         if sys.stdin.readline().strip() != f"halt {running}":
             raise Failed("not_confirmed", "Nothing was stopped: the halt was not confirmed.")

@@ -10,14 +10,14 @@ from scheduling.decide.labels import labels_text
 from scheduling.errors import Invalid
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import node_actions
 from scheduling.presentation.documents import node_document, node_view
 
 
 class Command(GinkgoCommand):
     help = (
-        f"{registry.LABEL_NODE.help('a node')} KEY=VALUE sets a label and KEY- removes one; labels "
-        "that are not named stay."
+        node_actions.LABEL_NODE.help("a node") + " KEY=VALUE sets a label and KEY- removes one; "
+        "labels that are not named stay."
     )
 
     def arguments(self, parser: CommandParser) -> None:
@@ -30,7 +30,7 @@ class Command(GinkgoCommand):
         """Change the labels and show the node."""
         name = options["node"]
         labels = changed_labels(dict(node_view(name).labels), options["changes"])
-        registry.LABEL_NODE.call(name, labels, actor=self.actor, reason=options["reason"])
+        node_actions.LABEL_NODE.call(name, labels, actor=self.actor, reason=options["reason"])
         document = node_document(name)
         self.show(document, f"{name}: {labels_text(document['labels']) or 'no labels'}")
 

@@ -9,11 +9,11 @@ from django.core.management.base import CommandParser
 from scheduling import operations
 from scheduling.management.handoff_commands import HandoffCommand
 from scheduling.models import Handoff
-from scheduling.operations import registry
+from scheduling.operations.registry import portfolio_actions
 
 
 class Command(HandoffCommand):
-    help = registry.MIGRATE.help("a portfolio")
+    help = portfolio_actions.MIGRATE.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
         """Add `--to`."""

@@ -10,12 +10,13 @@ from scheduling import operations
 from scheduling.enact.epoch_floor import ENOUGH
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions
 
 
 class Command(GinkgoCommand):
     help = (
-        registry.RAISE_EPOCH_FLOOR.help() + " Run it after a restore from a backup or a promotion "
+        fleet_actions.RAISE_EPOCH_FLOOR.help()
+        + " Run it after a restore from a backup or a promotion "
         "of a replica, before the web process starts."
     )
 

@@ -12,12 +12,12 @@ from rich.table import Table
 from scheduling import operations
 from scheduling.decide.what_if.hypothetical import InvalidScenario, Scenario
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions
 from scheduling.presentation.plan import SCENARIO_PARAMETERS, balance_document, dry_run
 
 
 class Command(GinkgoCommand):
-    help = registry.REBALANCE.help() + " With --dry-run, show the plan and change nothing."
+    help = fleet_actions.REBALANCE.help() + " With --dry-run, show the plan and change nothing."
 
     def arguments(self, parser: CommandParser) -> None:
         """Add `--dry-run` and the what-if scenario."""

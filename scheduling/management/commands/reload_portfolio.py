@@ -10,11 +10,11 @@ from scheduling import operations
 from scheduling.management.arguments import positive_int
 from scheduling.management.handoff_commands import HandoffCommand
 from scheduling.models import Handoff
-from scheduling.operations import registry
+from scheduling.operations.registry import portfolio_actions
 
 
 class Command(HandoffCommand):
-    help = registry.RELOAD.help("a portfolio")
+    help = portfolio_actions.RELOAD.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
         """Add `--revision`."""

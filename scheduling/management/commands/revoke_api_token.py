@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from scheduling.management.token_commands import RevokeTokensCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import access_actions
 
 
 class Command(RevokeTokensCommand):
-    help = registry.REVOKE_API_TOKENS.help("a user")
-    operation = registry.REVOKE_API_TOKENS
+    help = access_actions.REVOKE_API_TOKENS.help("a user")
+    operation = access_actions.REVOKE_API_TOKENS
     metavar = "USER"

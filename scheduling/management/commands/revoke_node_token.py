@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from scheduling.management.token_commands import RevokeTokensCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import node_actions
 
 
 class Command(RevokeTokensCommand):
-    help = registry.REVOKE_NODE_TOKENS.help("a node")
-    operation = registry.REVOKE_NODE_TOKENS
+    help = node_actions.REVOKE_NODE_TOKENS.help("a node")
+    operation = node_actions.REVOKE_NODE_TOKENS
     metavar = "NAME"

@@ -22,7 +22,8 @@ from scheduling import operations
 from scheduling.management.arguments import add_reason, comma_list, positive_int, seconds
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.observe.roll_outs import RollOutView, read_roll_out
-from scheduling.operations import NewRollOut, registry
+from scheduling.operations import NewRollOut
+from scheduling.operations.registry import roll_out_actions
 from scheduling.presentation.serializers.roll_outs import RollOutDocument, roll_out_sentence
 
 DAY_S = 86_400.0
@@ -33,7 +34,8 @@ _SHOWN = ("changing", "proving", "returning")
 
 class Command(GinkgoCommand):
     help = (
-        registry.ROLL_OUT.help("an artifact") + " Exit code 0: it has begun, or with --wait it is "
+        roll_out_actions.ROLL_OUT.help("an artifact")
+        + " Exit code 0: it has begun, or with --wait it is "
         "finished or taken back; 1: refused, stopped, or still under way after --wait."
     )
 

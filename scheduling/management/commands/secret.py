@@ -15,7 +15,7 @@ from portfolios.models import Secret
 from scheduling.errors import Invalid
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import access_actions
 from scheduling.operations.secrets import MAX_VALUE
 from scheduling.presentation.serializers.access import SecretDocument
 
@@ -48,13 +48,15 @@ class Command(GinkgoCommand):
             raise Invalid([{"field": "name", "code": "invalid", "message": f"{rule}."}])
         match action:
             case "set":
-                row = registry.SET_SECRET.call(name, _read_value(name), actor=self.actor)
-                self.show(SecretDocument(row).data, registry.SET_SECRET.outcome(name))
+                row = access_actions.SET_SECRET.call(name, _read_value(name), actor=self.actor)
+                self.show(SecretDocument(row).data, access_actions.SET_SECRET.outcome(name))
             case "delete":
-                registry.DELETE_SECRET.call(name, actor=self.actor, reason=options["reason"])
-                self.show({"name": name}, registry.DELETE_SECRET.outcome(name))
+                access_actions.DELETE_SECRET.call(name, actor=self.actor, reason=options["reason"])
+                self.show({"name": name}, access_actions.DELETE_SECRET.outcome(name))
             case "rotate":
-                rotated = registry.ROTATE_SECRETS.call(actor=self.actor, new_key=options["new_key"])
+                rotated = access_actions.ROTATE_SECRETS.call(
+                    actor=self.actor, new_key=options["new_key"]
+                )
                 self.show({"rotated": rotated}, _rotated(rotated))
             case "key":
                 key = new_key()

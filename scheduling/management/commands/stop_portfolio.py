@@ -7,11 +7,11 @@ from typing import Any
 from scheduling import operations
 from scheduling.management.handoff_commands import HandoffCommand
 from scheduling.models import Handoff
-from scheduling.operations import registry
+from scheduling.operations.registry import portfolio_actions
 
 
 class Command(HandoffCommand):
-    help = registry.STOP.help("a portfolio")
+    help = portfolio_actions.STOP.help("a portfolio")
 
     def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff:
         """Begin the stop."""

@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 from scheduling import operations
 from scheduling.management.arguments import add_actor, add_reason
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions
 from scheduling.presentation.documents import storm_document
 from scheduling.presentation.sentences import held_sentence
 
@@ -21,8 +21,8 @@ class Command(GinkgoCommand):
         """Add `--release` or `--hold`, `--by` and `--reason`."""
         group = parser.add_mutually_exclusive_group()
         for option, operation in (
-            ("--release", registry.RELEASE_STORM),
-            ("--hold", registry.HOLD_STORM),
+            ("--release", fleet_actions.RELEASE_STORM),
+            ("--hold", fleet_actions.HOLD_STORM),
         ):
             group.add_argument(option, action="store_true", help=operation.help())
         add_actor(parser)
@@ -33,10 +33,10 @@ class Command(GinkgoCommand):
         given = {"actor": options["by"] or self.actor, "reason": options["reason"]}
         if options["hold"]:
             operations.hold_storm(**given)
-            text = registry.HOLD_STORM.done
+            text = fleet_actions.HOLD_STORM.done
         elif options["release"]:
             was_held = operations.release_storm(**given)
-            text = registry.RELEASE_STORM.done if was_held else "Failover was not held."
+            text = fleet_actions.RELEASE_STORM.done if was_held else "Failover was not held."
         else:
             storm = storm_document()
             text = held_sentence(storm) if storm["held"] else "Failover is not held."

@@ -8,12 +8,12 @@ from django.core.management.base import CommandParser
 
 from scheduling import operations
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations import registry
+from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import portfolio_document
 
 
 class Command(GinkgoCommand):
-    help = registry.UNPIN.help("a portfolio")
+    help = portfolio_actions.UNPIN.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
         """Add the portfolio."""
@@ -23,4 +23,4 @@ class Command(GinkgoCommand):
         """End the pin, if there is one."""
         name = options["name"]
         operations.unpin(name, actor=self.actor)
-        self.show(portfolio_document(name), registry.UNPIN.outcome(name))
+        self.show(portfolio_document(name), portfolio_actions.UNPIN.outcome(name))

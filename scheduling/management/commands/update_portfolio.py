@@ -19,14 +19,14 @@ from scheduling.management.arguments import (
 )
 from scheduling.management.base import GinkgoCommand
 from scheduling.management.handoff_wait import wait_for
-from scheduling.operations import registry
 from scheduling.operations.edits import CONFIGURATION, PLACEMENT
+from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import handoff_document, portfolio_document, portfolio_view
 
 
 class Command(GinkgoCommand):
     help = (
-        registry.EDIT.help("a portfolio")
+        portfolio_actions.EDIT.help("a portfolio")
         + " It is refused, and says who changed what, if somebody else changes the portfolio at the"
         " same time."
     )

@@ -12,14 +12,15 @@ from scheduling.errors import NotFound, Refused
 from scheduling.management.arguments import positive_int
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.management.progress_bar import progress_bar
-from scheduling.operations import registry
+from scheduling.operations.registry import portfolio_actions
 from scheduling.verification.verify import verify_portfolio
 
 
 class Command(GinkgoCommand):
     help = (
-        registry.VERIFY.help("a portfolio") + " Compared are state, orders, fills and equity under "
-        "the recorded revisions, and the tenures with the history rebuilt from the audit log. "
+        portfolio_actions.VERIFY.help("a portfolio") + " Compared are state, orders, fills and "
+        "equity under the recorded revisions, and the tenures with the history rebuilt from the "
+        "audit log. "
         "Exit 0: identical; 1: different, or it cannot be verified."
     )
 
@@ -33,7 +34,7 @@ class Command(GinkgoCommand):
         parser.add_argument(
             "--full",
             action="store_true",
-            help=f"verify {registry.VERIFY.options[0][1]}",
+            help=f"verify {portfolio_actions.VERIFY.options[0][1]}",
         )
 
     def act(self, options: dict[str, Any]) -> None:

@@ -13,14 +13,14 @@ from scheduling.observe.incarnations import digest, without_incarnations
 Document = serializers.Serializer[Any]
 
 
-def money() -> serializers.DecimalField:
+def money_field() -> serializers.DecimalField:
     """Return a field that shows four places, or null."""
     return serializers.DecimalField(
         max_digits=None, decimal_places=4, coerce_to_string=True, allow_null=True
     )
 
 
-def price(allow_null: bool = False) -> serializers.DecimalField:
+def price_field(allow_null: bool = False) -> serializers.DecimalField:
     """Return a field that shows as many places as are stored: four, or those of the instrument."""
     return serializers.DecimalField(
         max_digits=None, decimal_places=None, coerce_to_string=True, allow_null=allow_null

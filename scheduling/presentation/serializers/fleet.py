@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from scheduling.models.fleet_control import EvenBy
 from scheduling.presentation.reason_fields import ReasonField, WhyDocument
-from scheduling.presentation.serializers.fields import Document, money
+from scheduling.presentation.serializers.fields import Document, money_field
 from scheduling.presentation.serializers.history import HandoffDocument
 from scheduling.presentation.serializers.nodes import NodeDocument
 from scheduling.presentation.serializers.portfolios import PortfolioDocument
@@ -58,8 +58,8 @@ class BoardDocument(Document):
     pause_p50_ms = serializers.FloatField(allow_null=True)
     pause_p99_ms = serializers.FloatField(allow_null=True)
     frozen = FrozenDocument(allow_null=True)
-    total_equity = money()
-    total_starting = money()
+    total_equity = money_field()
+    total_starting = money_field()
     storm = HoldDocument(allow_null=True)
     alerts = OpenAlertDocument(many=True)
 

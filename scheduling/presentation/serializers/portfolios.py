@@ -7,7 +7,7 @@ from rest_framework import serializers
 from portfolios.models import CatchUp, DesiredState
 from scheduling.models import Phase
 from scheduling.presentation.reason_fields import ReasonField, WhyDocument
-from scheduling.presentation.serializers.fields import Document, ObjectDocument, money
+from scheduling.presentation.serializers.fields import Document, ObjectDocument, money_field
 from scheduling.presentation.serializers.history import HandoffDocument
 
 
@@ -54,9 +54,9 @@ class PositionDocument(Document):
 class AccountDocument(Document):
     """Money and positions at the last commit; null before the first."""
 
-    cash = money()
-    equity = money()
-    pnl = money()
+    cash = money_field()
+    equity = money_field()
+    pnl = money_field()
     positions = PositionDocument(many=True)
 
 
@@ -83,7 +83,7 @@ class PortfolioDocument(Document):
     revision_status = serializers.CharField(source="wanted_status")
     good_revision = serializers.IntegerField(allow_null=True)
     first_seq = serializers.IntegerField()
-    starting_cash = money()
+    starting_cash = money_field()
     run = RunDocument(source="*")
     account = AccountDocument()
     handoff = HandoffDocument(allow_null=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from scheduling.presentation.serializers.fields import Document, money, price
+from scheduling.presentation.serializers.fields import Document, money_field, price_field
 
 
 class OrderDocument(Document):
@@ -19,11 +19,11 @@ class OrderDocument(Document):
     index = serializers.IntegerField()
     symbol = serializers.CharField()
     side = serializers.CharField()
-    quantity = money()
-    price = price()
+    quantity = money_field()
+    price = price_field()
     kind = serializers.CharField()
-    limit_price = price(allow_null=True)
-    stop_price = price(allow_null=True)
+    limit_price = price_field(allow_null=True)
+    stop_price = price_field(allow_null=True)
     time_in_force = serializers.CharField()
     tag = serializers.CharField()
     status = serializers.CharField()
@@ -52,9 +52,9 @@ class FillDocument(Document):
     index = serializers.IntegerField()
     symbol = serializers.CharField()
     side = serializers.CharField()
-    quantity = money()
-    price = price()
-    fee = money()
+    quantity = money_field()
+    price = price_field()
+    fee = money_field()
     epoch = serializers.IntegerField()
     at = serializers.DateTimeField()
 
@@ -64,7 +64,7 @@ class EquityDocument(Document):
 
     seq = serializers.IntegerField()
     at = serializers.DateTimeField()
-    equity = money()
+    equity = money_field()
 
 
 class LogLineDocument(Document):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from typing import Any
 
@@ -11,7 +13,7 @@ from django.test import Client
 
 from scheduling.models import Event
 from scheduling.operations import registry
-from scheduling.operations.registry import Operation
+from scheduling.operations.registry.operation import Operation
 from scheduling.permissions import Role, role_of
 from tests.support.api_client import make_user
 
@@ -92,5 +94,14 @@ def test_viewer_does_not_see_people() -> None:
 
 
 def test_every_dangerous_operation_asks_for_a_reason() -> None:
-    found = [each for each in vars(registry).values() if isinstance(each, Operation)]
+    names = [
+        found.name for found in pkgutil.iter_modules(registry.__path__, f"{registry.__name__}.")
+    ]
+    found = [
+        each
+        for name in names
+        for each in vars(importlib.import_module(name)).values()
+        if isinstance(each, Operation)
+    ]
+    assert len(found) > 40
     assert [each.verb for each in found if each.danger and not each.asks_reason] == []

@@ -24,7 +24,7 @@ from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.management.handoff_wait import wait_for
 from scheduling.models import ApiToken, Control, Event, Handoff, Node, NodeToken, Run
 from scheduling.models.tokens import hash_token
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions
 from tests.support.api_client import counted_statements
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
@@ -362,7 +362,7 @@ def test_freeze_and_back() -> None:
     document = told("freeze", "--reason", "switch upgrade", "--by", "olive")
     assert document["frozen"] is True
     assert document["by"] == "olive"
-    assert registry.FREEZE.done in said("freeze")
+    assert fleet_actions.FREEZE.done in said("freeze")
     assert told("freeze", "--undo")["frozen"] is False
     assert Control.objects.get().frozen_at is None
 

@@ -15,7 +15,7 @@ from scheduling import operations
 from scheduling.dashboard.board.page import build_board_page
 from scheduling.models import Alert, Event, Storm
 from scheduling.observe.fleet_view import read_fleet_view
-from scheduling.operations import registry
+from scheduling.operations.registry import fleet_actions
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient, make_user
@@ -116,8 +116,8 @@ def test_storm_dialogs_show_the_consequence_and_perform_it(stormy: None) -> None
     client = Client()
     client.force_login(make_user("olive", Role.OPERATOR))
     for verb, said, held in (
-        ("hold-storm", registry.HOLD_STORM.consequence, True),
-        ("release-storm", registry.RELEASE_STORM.consequence, False),
+        ("hold-storm", fleet_actions.HOLD_STORM.consequence, True),
+        ("release-storm", fleet_actions.RELEASE_STORM.consequence, False),
     ):
         assert said in client.get(f"/fleet/{verb}/").content.decode()
         assert client.post(f"/fleet/{verb}/", {"reason": "switch"}).status_code == 302
