@@ -30,6 +30,7 @@ from channels.routing import URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
 from ginkgo_site.web.lanes import LanedHandler  # noqa: E402
+from scheduling.dead_mans_switch import DeadMansSwitch  # noqa: E402
 from scheduling.gateway.app import gateway  # noqa: E402
 from scheduling.gateway.background import close_gateway, open_gateway  # noqa: E402
 from scheduling.routing import agent_urlpatterns, board_urlpatterns  # noqa: E402
@@ -87,6 +88,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _lifespan(receive: Receive, send: Send) -> None:
     """Open the gateway's pool before the first request, close it after the last."""
+    switch = DeadMansSwitch()
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -96,6 +98,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 # keep every node waiting for tens of milliseconds.
                 gc.collect()
                 gc.freeze()
+                switch.start()
             except DatabaseUnusable as error:
                 logger.error("%s", error)
                 await send({"type": "lifespan.startup.failed", "message": ""})
@@ -106,6 +109,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 return
             await send({"type": "lifespan.startup.complete"})
         else:
+            switch.end()
             await close_gateway()
             await send({"type": "lifespan.shutdown.complete"})
             return

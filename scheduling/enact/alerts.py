@@ -18,7 +18,7 @@ from scheduling.db.statements import (
     own_gateway_failed,
 )
 from scheduling.db.transaction import Transaction, query, query_one
-from scheduling.enact import storage
+from scheduling.enact import pass_lock, storage
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers
 from scheduling.enact.timeline import CAUSE as COMMITS_VANISHED
@@ -37,6 +37,7 @@ KINDS = (
     "verification_differs",
     "no_open_node",
     "passes_stand",
+    "no_watcher",
     "commits_stand",
     "behind",
     "orders_refused",
@@ -299,6 +300,10 @@ WITH clock AS MATERIALIZED (
     WHERE g.commits_stand_since < clock.now - make_interval(secs => %(commits_limit_s)s)
   UNION ALL
 """
+    + pass_lock.NO_WATCHER
+    + """
+  UNION ALL
+"""
     + storage.CAUSES
     + f"""
 ), reopened AS (
@@ -402,6 +407,7 @@ def compare(timing: Timing) -> Transaction[list[AlertRow]]:
         gap_s=timing.pulse_gap_s,
         again_s=AGAIN_S,
         rest_s=3 * timing.heartbeat_interval_s,
+        **pass_lock.LIMITS,
         **storage.LIMITS,
     )
     return rows

@@ -11,10 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from scheduling.db.statements import Statement
+from scheduling.db.statements import Statement, gateway_served
 from scheduling.db.transaction import Transaction, execute_autocommit, query, query_one
 
 HOLD_S = 5.0
+#: No look of any watcher for this long is an alert; one that is restarted takes about 3 s.
+WATCHER_LIMIT_S = 10.0
+#: Without a watcher, workers run a pass every 30 s; none for this long means no worker either.
+NO_PASS_S = 60.0
 
 ACQUIRE = Statement(
     "ACQUIRE",
@@ -56,6 +60,31 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.unti
     WHERE l.until NOT BETWEEN excluded.until - interval '1 s' AND excluded.until
 """,
 )
+
+
+#: The cause of an alert, with the columns of `wanted` in alerts.py. A web process has it judged
+#: (scheduling/dead_mans_switch.py), since nobody else may be left. Nodes could reach one for all
+#: that time: after a start, an outage of the database or a clock that was set, the watcher looks
+#: first. A watcher that never ran is not missing.
+NO_WATCHER = f"""
+    SELECT 'no_watcher', 'fleet', NULL::bigint, NULL::bigint,
+           'no watcher has looked since '
+               || to_char((w.until - make_interval(secs => %(hold_s)s)) AT TIME ZONE 'UTC',
+                          'YYYY-MM-DD HH24:MI:SS"Z"')
+               || ', limit ' || %(watcher_limit_s)s::float || ' s: '
+               || CASE WHEN p.failover_ran_at
+                            > clock_timestamp() - make_interval(secs => %(no_pass_s)s)
+                  THEN 'a lost node waits for the next pass of a worker'
+                  ELSE 'no worker runs passes either, so nothing fails over' END
+               || '; start a watcher, or see its log',
+           true
+    FROM scheduling_passlock w LEFT JOIN scheduling_passlock p ON p.name = 'pass'
+    WHERE w.name = 'watcher'
+      AND w.until < clock_timestamp() - make_interval(secs => %(watcher_limit_s)s - %(hold_s)s)
+      AND EXISTS (SELECT FROM scheduling_gateway g WHERE {gateway_served("watcher_limit_s")})
+"""
+
+LIMITS = {"watcher_limit_s": WATCHER_LIMIT_S, "hold_s": HOLD_S, "no_pass_s": NO_PASS_S}
 
 
 def acquire(holder: str) -> Transaction[bool]:

@@ -47,6 +47,31 @@ FROM scheduling_passlock WHERE name IN ('pass', 'watcher') ORDER BY name
 )
 
 
+#: A watcher renews `until` at every look. Workers try a message again every 10 s.
+MESSAGES_LIMIT_S = 20.0
+
+
+class UnattendedRow(NamedTuple):
+    """What watcher and worker leave undone."""
+
+    watcher_is_away: bool
+    messages_wait: bool  #: that are due for MESSAGES_LIMIT_S
+
+
+UNATTENDED = Statement(
+    "UNATTENDED",
+    """
+SELECT EXISTS (SELECT FROM scheduling_passlock
+               WHERE name = 'watcher' AND until < clock_timestamp()) AS watcher_is_away,
+       EXISTS (SELECT FROM scheduling_alertmessage
+               WHERE state = 'waiting'
+               AND next_try_at < clock_timestamp() - make_interval(secs => %(limit_s)s))
+           AS messages_wait
+""",
+    row=UnattendedRow,
+)
+
+
 class ControlPlane(NamedTuple):
     """Gateways that pulse or should, and how long ago the passes ran."""
 
@@ -59,3 +84,9 @@ def read_control_plane() -> Transaction[ControlPlane]:
     gateways = yield from query(GATEWAYS)
     passes = yield from query(PASSES)
     return ControlPlane(gateways, {row.name: row.age_s for row in passes if row.age_s is not None})
+
+
+def read_unattended() -> Transaction[UnattendedRow]:
+    """Return what watcher and worker leave undone. Reads one row of each table."""
+    (row,) = yield from query(UNATTENDED, limit_s=MESSAGES_LIMIT_S)
+    return row

@@ -124,6 +124,7 @@ ALERTS = {
     "verification_differs": _("verification found a difference"),
     "no_open_node": _("no node accepts portfolios"),
     "passes_stand": _("no pass runs"),
+    "no_watcher": _("no watcher runs"),
     "commits_stand": _("no commit succeeds"),
     "behind": _("portfolios lag"),
     "orders_refused": _("orders are refused"),

@@ -76,6 +76,7 @@ SHOWN_ALERTS = (
     "verification_differs",
     "no_open_node",
     "passes_stand",
+    "no_watcher",
     "commits_stand",
     "commits_vanished",
     "behind",

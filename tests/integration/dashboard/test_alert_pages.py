@@ -18,8 +18,10 @@ from django.test import Client
 from portfolios.models import Secret
 from scheduling import alert_delivery
 from scheduling.db.transaction import execute, execute_autocommit
+from scheduling.dead_mans_switch import look
 from scheduling.enact import alert_messages, alerts
 from scheduling.models import Alert, AlertChannel, AlertMessage, Event, Node
+from scheduling.observe.control_plane import MESSAGES_LIMIT_S
 from scheduling.operations.alerts import add_channel
 from scheduling.permissions import Role
 from scheduling.tasks import deliver_alerts
@@ -179,6 +181,19 @@ def test_an_alert_sends_one_message_when_it_opens_and_one_when_it_closes(webhook
     assert (opened["title"], opened["type"]) == ("[Ginkgo] node lost: node-1", "failure")
     assert "node-1 is lost since" in opened["message"]
     assert (closed["title"], closed["type"]) == ("[Ginkgo] over: node lost: node-1", "success")
+
+
+def test_a_web_process_sends_what_no_worker_sends(webhook: Webhook) -> None:
+    make_settled_nodes(2)
+    add_channel("on-call", webhook.address, actor="olive")
+    lose("node-1")
+    look()  # a worker may be about to
+    assert webhook.received == []
+    AlertMessage.objects.update(next_try_at=ago(MESSAGES_LIMIT_S + 1))
+    look()
+    look()
+    assert [message["title"] for message in webhook.received] == ["[Ginkgo] node lost: node-1"]
+    assert AlertMessage.objects.get().state == "sent"
 
 
 def test_refused_message_is_tried_again_a_bounded_number_of_times(webhook: Webhook) -> None:

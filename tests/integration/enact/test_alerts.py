@@ -13,6 +13,7 @@ from chaos.harness.observation import wait_for
 from portfolios.models import FeedRow, FeedSegment, Revision
 from scheduling import operations
 from scheduling.db.transaction import execute
+from scheduling.dead_mans_switch import look
 from scheduling.enact import alerts
 from scheduling.enact.pass_lock import acquire, record_pass, record_watcher_seen
 from scheduling.models import Alert, Event, Lease, Node, PassLock, Run
@@ -305,6 +306,41 @@ def test_missing_pass_without_a_live_watcher_opens_no_alert(
 ) -> None:
     standing(pass_ago, since, until)
     assert compare() == []
+
+
+def test_watcher_that_is_gone_opens_one_alert_however_many_webs_look() -> None:
+    standing(pass_ago=20, watcher_since=60, watcher_until=-6)
+    serving_since(60)
+    look()
+    look()
+    alert = Alert.objects.get()
+    assert (alert.kind, told()) == ("no_watcher", 1)
+    assert "limit 10 s: a lost node waits for the next pass of a worker" in alert.reason
+    execute(record_watcher_seen("w2"))
+    assert compare() == [("alert_closed", "no_watcher")]
+
+
+def test_alert_of_a_watcher_that_is_gone_says_that_no_worker_runs_either() -> None:
+    standing(pass_ago=70, watcher_since=90, watcher_until=-65)
+    serving_since(60)
+    look()
+    assert "nothing fails over" in Alert.objects.get(kind="no_watcher").reason
+
+
+@pytest.mark.parametrize(
+    ("until", "served"), [(-4, 60), (-60, 9)], ids=["it may come back", "the web has just come"]
+)
+def test_watcher_may_be_away_for_a_moment(until: float, served: float) -> None:
+    standing(pass_ago=20, watcher_since=60, watcher_until=until)
+    serving_since(served)
+    look()
+    assert is_open()
+
+
+def test_without_a_watcher_that_ever_ran_none_is_missing() -> None:
+    serving_since(60)
+    look()
+    assert is_open()
 
 
 def test_only_a_complete_tick_is_recorded(

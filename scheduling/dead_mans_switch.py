@@ -1,0 +1,63 @@
+"""The dead man's switch of a web process: alerts are raised and sent without watcher and worker.
+
+Normally the watcher compares alerts and the worker sends the messages. If one of them is gone, so
+is what would report it. Several web processes do the same at once: the statements are conditional,
+so one alert is opened and one message of each is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import psycopg
+from django.db import Error as DjangoDatabaseError
+from django.db import connection
+from psycopg_pool import PoolTimeout
+
+from scheduling.alert_delivery import deliver
+from scheduling.db.transaction import execute_autocommit
+from scheduling.observe.control_plane import read_unattended
+from scheduling.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 3.0
+
+
+def look() -> None:
+    """Do what watcher and worker leave undone. One indexed read if they leave nothing."""
+    unattended = execute_autocommit(read_unattended())
+    if unattended.watcher_is_away:
+        Scheduler("web").raise_alerts()
+    if unattended.messages_wait:
+        deliver()
+
+
+class DeadMansSwitch:
+    """A thread that looks every LOOK_INTERVAL_S, beside the event loop of a web process."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        # A daemon thread: a process that stops does not wait for a service that takes messages.
+        self._thread = threading.Thread(target=self._run, name="dead-mans-switch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Look no more. Does not wait for a look under way: its messages are claimed again."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.wait(LOOK_INTERVAL_S):
+            try:
+                look()
+            except (psycopg.Error, DjangoDatabaseError, PoolTimeout) as error:
+                logger.info("alerts are not looked after now: %s", str(error).strip())
+            except Exception:
+                # Nothing else would notice that this thread has ended.
+                logger.exception("alerts are not looked after now")
+            finally:
+                connection.close()  # back to the pool of the process
