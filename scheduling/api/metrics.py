@@ -21,7 +21,8 @@ from scheduling.enact.alerts import KINDS
 from scheduling.gateway.request_metrics import REGISTRY
 from scheduling.models import Phase
 from scheduling.observe.control_plane import ControlPlane, read_control_plane
-from scheduling.observe.fleet_view import FleetView, read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
+from scheduling.observe.fleet_view.types import FleetView
 from scheduling.observe.storage import Storage, read_storage
 
 #: Series of strategies' own metrics in one answer; of a portfolio there are at most 32.

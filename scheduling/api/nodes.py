@@ -18,7 +18,7 @@ from scheduling.api.openapi import described, described_list, query
 from scheduling.api.pagination import page_of_lines
 from scheduling.api.request_serializers import DrainBody, LabelsBody, NoBody, ReasonBody, read_body
 from scheduling.decide import types
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.operations.registry import node_actions
 from scheduling.operations.registry.operation import Operation
 from scheduling.presentation.documents import node_document, node_view

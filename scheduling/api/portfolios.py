@@ -32,7 +32,8 @@ from scheduling.api.request_serializers import (
 )
 from scheduling.errors import Refused
 from scheduling.models import Phase
-from scheduling.observe.fleet_view import PortfolioView, read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
+from scheduling.observe.fleet_view.types import PortfolioView
 from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import (
     handoff_document,

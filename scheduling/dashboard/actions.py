@@ -20,7 +20,7 @@ from scheduling.presentation.formatting import because, joined, span, whole
 from scheduling.presentation.shell_command import shell_line
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import FleetView, PortfolioView
+    from scheduling.observe.fleet_view.types import FleetView, PortfolioView
     from scheduling.observe.halts import HaltView
     from scheduling.observe.roll_outs import RollOutView
 

@@ -14,7 +14,8 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from scheduling.dashboard.actions import offline_help
 from scheduling.dashboard.board.page import BoardPage
-from scheduling.observe.fleet_view import FleetView, read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
+from scheduling.observe.fleet_view.types import FleetView
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.permissions import may_act, role_of
 from scheduling.presentation.formatting import because, percent

@@ -22,7 +22,7 @@ from scheduling.presentation.formatting import (
 from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import HandoffView
+    from scheduling.observe.fleet_view.types import HandoffView
 
 STEP_NAMES = (
     gettext_noop("prepare"),

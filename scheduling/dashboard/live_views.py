@@ -18,7 +18,7 @@ from scheduling.dashboard.context import (
 )
 from scheduling.dashboard.figures import BoardFigures, board_figures
 from scheduling.dashboard.portfolio_page import portfolio_context
-from scheduling.observe.fleet_view import FleetView
+from scheduling.observe.fleet_view.types import FleetView
 from scheduling.observe.portfolio_log import read_log
 
 

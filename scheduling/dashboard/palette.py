@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from scheduling.dashboard.context import PAGES
-from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
+from scheduling.observe.fleet_view.types import FleetView, NodeView, PortfolioView
 from scheduling.operations.registry import (
     access_actions,
     alert_actions,

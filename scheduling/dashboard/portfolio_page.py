@@ -21,7 +21,7 @@ from scheduling.presentation.state_words import state_word
 if TYPE_CHECKING:
     from portfolios.models import Revision
     from scheduling.models import Event
-    from scheduling.observe.fleet_view import FleetView, PortfolioView
+    from scheduling.observe.fleet_view.types import FleetView, PortfolioView
 
 PHASE_TAGS = {
     "running": "tag-ok",

@@ -28,7 +28,8 @@ from scheduling.dashboard.board.changes import describe_changes
 from scheduling.dashboard.figures import BoardFigures, encode_json, message_of
 from scheduling.dashboard.live_views import LiveView, Rendered, render_views
 from scheduling.errors import SnapshotUnavailable
-from scheduling.observe.fleet_view import FleetView, read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
+from scheduling.observe.fleet_view.types import FleetView
 from scheduling.presentation.formatting import clock
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from scheduling.dashboard.portfolio_page import revision_row
 from scheduling.presentation.configuration_diff import Difference, differences
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import PortfolioView
+    from scheduling.observe.fleet_view.types import PortfolioView
 
 MAX_CHOICES = 20  #: newest revisions that a dialog offers
 MAX_COMPARED = 200  #: newest revisions that can be compared by a list

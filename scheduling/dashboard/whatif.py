@@ -16,7 +16,7 @@ from scheduling.presentation.formatting import clock, joined, places, whole
 from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import FleetView, LossView, NodeView
+    from scheduling.observe.fleet_view.types import FleetView, LossView, NodeView
 
 BAR_WIDTH = 560.0  #: width of the bar of the largest node
 MAX_TICKS = 20  #: above this capacity a bar has no mark per place

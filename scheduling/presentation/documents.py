@@ -6,7 +6,8 @@ from typing import Any
 
 from scheduling.errors import NotFound
 from scheduling.models import Control, Handoff, Node, NodeStatus, Storm
-from scheduling.observe.fleet_view import NodeView, PortfolioView, read_fleet_view, read_portfolio
+from scheduling.observe.fleet_view.read import read_fleet_view, read_portfolio
+from scheduling.observe.fleet_view.types import NodeView, PortfolioView
 from scheduling.presentation.serializers.fleet import FreezeDocument, PolicyDocument, StormDocument
 from scheduling.presentation.serializers.history import HandoffDocument
 from scheduling.presentation.serializers.nodes import NodeDocument

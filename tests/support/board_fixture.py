@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from scheduling.observe.fleet_view import FleetView, HandoffView, NodeView, PortfolioView
+from scheduling.observe.fleet_view.types import FleetView, HandoffView, NodeView, PortfolioView
 from scheduling.observe.node_losses import MoveView, NodeLossView
 
 NOW = datetime(2026, 3, 2, 14, 5, 12, tzinfo=UTC)

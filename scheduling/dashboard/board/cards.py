@@ -14,7 +14,7 @@ from scheduling.observe.localized_reason import localized_reason
 from scheduling.presentation.formatting import seconds_between, span, whole
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import PortfolioView
+    from scheduling.observe.fleet_view.types import PortfolioView
 
 
 GOOD_AFTER_S = 60.0  #: a revision is good after this many healthy seconds

@@ -12,7 +12,7 @@ from scheduling.presentation.formatting import because
 from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import FleetView
+    from scheduling.observe.fleet_view.types import FleetView
 
 
 def describe_changes(before: FleetView, after: FleetView) -> list[str]:

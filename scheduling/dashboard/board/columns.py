@@ -17,7 +17,7 @@ from scheduling.presentation.formatting import because, clock, joined, places, w
 from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
+    from scheduling.observe.fleet_view.types import FleetView, NodeView, PortfolioView
     from scheduling.observe.node_losses import MoveView, NodeLossView
 
 

@@ -20,7 +20,7 @@ from scheduling.observe.localized_reason import localized_reason
 from scheduling.presentation.state_words import alert_word
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import FleetView, PortfolioView
+    from scheduling.observe.fleet_view.types import FleetView, PortfolioView
 
 
 MAX_RUNNING_ROWS = 20  #: of handoffs; the rest is one link

@@ -23,7 +23,7 @@ from scheduling.presentation.formatting import clock, whole
 from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import HandoffView, PortfolioView
+    from scheduling.observe.fleet_view.types import HandoffView, PortfolioView
     from scheduling.observe.node_losses import NodeLossView
 
 

@@ -31,7 +31,7 @@ from scheduling.dashboard.pagination import int_parameter
 from scheduling.dashboard.revisions import revision_choices
 from scheduling.decide.planner.targets import targets
 from scheduling.errors import Refused
-from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
+from scheduling.observe.fleet_view.types import FleetView, NodeView, PortfolioView
 from scheduling.observe.snapshot import observe
 from scheduling.operations.registry.node_actions import FORGET_NODE
 from scheduling.operations.registry.operation import Operation

@@ -17,7 +17,7 @@ from scheduling.dashboard.context import page_context, render_page, render_probl
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.views.actions import perform_action, render_form
 from scheduling.errors import NotFound, Refused
-from scheduling.observe.fleet_view import FleetView
+from scheduling.observe.fleet_view.types import FleetView
 from scheduling.observe.halts import read_halt
 from scheduling.operations.registry.fleet_actions import HALT_ALL, UNDO_HALT
 from scheduling.presentation.formatting import whole

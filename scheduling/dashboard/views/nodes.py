@@ -29,7 +29,7 @@ from scheduling.dashboard.views.actions import (
 from scheduling.decide.labels import labels_text
 from scheduling.errors import NotFound, Refused
 from scheduling.models import Event, Handoff, Node, NodeToken
-from scheduling.observe.fleet_view import FleetView, NodeView
+from scheduling.observe.fleet_view.types import FleetView, NodeView
 from scheduling.operations.registry import access_actions, node_actions
 from scheduling.operations.tokens import NewToken
 from scheduling.presentation.documents import unregistered_node

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.decorators import viewer_required
 from scheduling.dashboard.palette import palette
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.permissions import may_act
 
 

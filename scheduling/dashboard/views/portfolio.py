@@ -30,7 +30,8 @@ from scheduling.dashboard.revisions import Comparison, compare
 from scheduling.dashboard.value_tree import value_tree
 from scheduling.dashboard.views.actions import find_portfolio
 from scheduling.models import Event, Handoff, Tenure
-from scheduling.observe.fleet_view import PortfolioView, read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
+from scheduling.observe.fleet_view.types import PortfolioView
 from scheduling.observe.localized_reason import localized_text
 from scheduling.observe.portfolio_log import read_log
 from scheduling.presentation.formatting import price, quantity

@@ -29,7 +29,8 @@ from scheduling.dashboard.pagination import text_parameter
 from scheduling.dashboard.portfolio_form import Choices, FormValues, PortfolioForm
 from scheduling.dashboard.views.actions import find_portfolio, render_form, succeed
 from scheduling.errors import Refused, SnapshotUnavailable
-from scheduling.observe.fleet_view import FleetView, PortfolioView, read_portfolio
+from scheduling.observe.fleet_view.read import read_portfolio
+from scheduling.observe.fleet_view.types import FleetView, PortfolioView
 from scheduling.operations import EditBase
 from scheduling.operations.backtests import NewBacktest
 from scheduling.operations.dry_runs import EVENTS, LIMIT_S, dry_run

@@ -12,7 +12,7 @@ from scheduling.dashboard.board.page import PHASES, build_board_page
 from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
 from scheduling.dashboard.pagination import page_by_offset
-from scheduling.observe.fleet_view import NodeView, PortfolioView
+from scheduling.observe.fleet_view.types import NodeView, PortfolioView
 from scheduling.presentation.formatting import percent
 
 NODE_STATUSES = ("alive", "draining", "suspect", "lost", "left")

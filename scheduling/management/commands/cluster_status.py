@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduling.management.base import GinkgoCommand
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.presentation.sentences import held_sentence
 from scheduling.presentation.serializers.fleet import BoardDocument
 

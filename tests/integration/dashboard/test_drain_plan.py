@@ -18,7 +18,7 @@ from scheduling.enact.lease import goodbye
 from scheduling.enact.pin import pin
 from scheduling.enact.register import register
 from scheduling.models import Event, Handoff, Node
-from scheduling.observe import fleet_view
+from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.permissions import Role
 from scheduling.timing import timing
 from tests.support.api_client import counted_statements, make_user, problem
@@ -154,7 +154,7 @@ def test_progress_counts_what_was_handed_off_since_the_drain_began(desk: Client)
 def test_statements_do_not_grow_with_the_portfolios_of_the_plan(
     desk: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_view, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
+    monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
     first = make_node("node-1", capacity=9)
     make_node("node-2", capacity=9)
     counts = []

@@ -15,7 +15,7 @@ from scheduling import operations
 from scheduling.db.transaction import execute_autocommit
 from scheduling.enact.lease import mark_lost
 from scheduling.models import Event, Run, Tenure, Verification
-from scheduling.observe import fleet_view
+from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.permissions import Role
 from scheduling.timing import timing
 from tests.support.api_client import counted_statements, make_user, problem
@@ -204,7 +204,7 @@ def test_unknown_incidents_are_named(desk: Client) -> None:
 def test_statements_do_not_grow_with_the_portfolios(
     desk: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_view, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
+    monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
     first, second = make_settled_nodes(2)
     for name in ("a", "b", "c"):
         make_running_portfolio(name, first, events=5)

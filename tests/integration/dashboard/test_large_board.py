@@ -15,7 +15,7 @@ from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import context
 from scheduling.dashboard.figures import encode_json, message_of
 from scheduling.dashboard.live_views import LiveView, Rendered, render_view
-from scheduling.observe.fleet_view import FleetView
+from scheduling.observe.fleet_view.types import FleetView
 from tests.support.board_fixture import ago, fleet_view, node, portfolio
 from tests.support.browser import open_browser, open_context
 

@@ -13,7 +13,7 @@ from scheduling.db.transaction import execute
 from scheduling.enact.register import register
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Node, NodeToken
-from scheduling.observe import fleet_view
+from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.operations.tokens import issue_node_token
 from scheduling.permissions import Role
 from scheduling.timing import timing
@@ -64,7 +64,7 @@ def test_page_shows_what_runs_what_happened_and_how_it_is_started(desk: Client) 
 def test_statements_do_not_grow_with_what_the_node_runs(
     desk: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_view, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
+    monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
     node = make_node("node-1", capacity=9)
     make_running_portfolio("p", node)
     desk.get("/nodes/node-1/")

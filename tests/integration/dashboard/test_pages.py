@@ -16,7 +16,7 @@ from scheduling.dashboard.actions import NODE_ACTIONS
 from scheduling.dashboard.views import actions, palette, portfolio
 from scheduling.decide.types import TargetAnswer
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
-from scheduling.observe.fleet_view import FleetView
+from scheduling.observe.fleet_view.types import FleetView
 from scheduling.observe.halts import HaltView
 from scheduling.operations import EditBase
 from tests.support import board_fixture

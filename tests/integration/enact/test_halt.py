@@ -14,7 +14,7 @@ from scheduling import operations
 from scheduling.errors import Refused
 from scheduling.management.commands import halt_all as command
 from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.halts import halt_in_force, read_halt
 from scheduling.operations import halt_all, undo_halt
 from scheduling.scheduler import Scheduler

@@ -26,7 +26,7 @@ from scheduling.enact.lease import (
 )
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Alert, Event, Gateway, Handoff, Lease, Node, NodeReport
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
 from tests.support.factories import (

@@ -9,7 +9,7 @@ from scheduling.db.transaction import execute
 from scheduling.enact.stalls import mark_behind, mark_stalls
 from scheduling.models import Run
 from scheduling.observe.desired_set import desired_set
-from scheduling.observe.fleet_view import read_portfolio
+from scheduling.observe.fleet_view.read import read_portfolio
 from scheduling.operations.feeds import NewInstrument, append_rows, create_feed
 from scheduling.timing import timing
 from tests.support.factories import OwnerSession, ago, make_node, make_trader, serving_since

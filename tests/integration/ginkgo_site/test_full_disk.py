@@ -20,7 +20,7 @@ from scheduling.enact.storage import record_disk_space
 from scheduling.gateway import auth
 from scheduling.gateway.health import Health
 from scheduling.models import Alert
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
@@ -40,7 +40,7 @@ def state(monkeypatch: pytest.MonkeyPatch) -> DiskSpace:
     fresh = DiskSpace()
     monkeypatch.setattr("scheduling.gateway.app.DISK_SPACE", fresh)
     monkeypatch.setattr("scheduling.gateway.health.DISK_SPACE", fresh)
-    monkeypatch.setattr("scheduling.observe.fleet_view.DISK_SPACE", fresh)
+    monkeypatch.setattr("scheduling.observe.fleet_view.read.DISK_SPACE", fresh)
     return fresh
 
 

@@ -10,7 +10,7 @@ import pytest
 from portfolios.models import Portfolio, Revision
 from scheduling import operations
 from scheduling.models import Event, Handoff, Node, Run
-from scheduling.observe import fleet_view
+from scheduling.observe.fleet_view import read as fleet_read
 from tests.support.api_client import ApiClient, counted_statements, fields_of, problem
 from tests.support.factories import lose, make_node, make_portfolio, make_running_portfolio
 
@@ -503,13 +503,13 @@ def test_reading_one_portfolio_reads_no_other(
         make_running_portfolio(name, make_node(f"node-{name}"))
     listed = {each["name"]: each for each in operator.get("portfolios/").json()["results"]}
     read: list[int] = []
-    decode_new = fleet_view._decode_new
+    decode_new = fleet_read.decode_new_states
 
     def noted(cursor: Any, rows: list[Any]) -> None:
         read.append(len(rows))
         decode_new(cursor, rows)
 
-    monkeypatch.setattr(fleet_view, "_decode_new", noted)
+    monkeypatch.setattr(fleet_read, "decode_new_states", noted)
     told = operator.get("portfolios/two/").json()
     moving = ("at", "head", "lag_events")
     assert {k: v for k, v in told.items() if k not in moving and k != "run"} == {

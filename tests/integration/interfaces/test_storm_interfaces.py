@@ -14,7 +14,7 @@ from django.test import Client
 from scheduling import operations
 from scheduling.dashboard.board.page import build_board_page
 from scheduling.models import Alert, Event, Storm
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.operations.registry import fleet_actions
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler

@@ -9,7 +9,7 @@ from scheduling.dashboard.board.page import build_board_page
 from scheduling.db.transaction import execute
 from scheduling.enact.lease import mark_lost
 from scheduling.models import Handoff, Lease, Node
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.timing import timing
 from tests.support.factories import (
     FakeNode,

@@ -12,7 +12,7 @@ from scheduling.dashboard.live_views import LiveView, parse_view, render_view
 from scheduling.decide.reasons import render
 from scheduling.decide.types import Reason
 from scheduling.models import Handoff, Node, Run
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient, counted_statements, make_user

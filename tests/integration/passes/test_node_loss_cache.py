@@ -14,7 +14,7 @@ from scheduling.dashboard.board.page import build_board_page
 from scheduling.db import transaction
 from scheduling.enact.node_loss import Known, store
 from scheduling.models import Resilience as Row
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.snapshot import observe
 from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.passes.node_loss import CONFIRM_INTERVAL_S, NodeLossForecaster

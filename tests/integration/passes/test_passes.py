@@ -21,9 +21,10 @@ from scheduling.enact.notify import notify_watchers
 from scheduling.enact.pass_lock import acquire, record_watcher_seen, release
 from scheduling.errors import SnapshotUnavailable
 from scheduling.models import Event, Handoff, Lease, Node, PassLock, Run
-from scheduling.observe import fleet_view as board
 from scheduling.observe import snapshot
-from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.observe.fleet_view import portfolios as portfolio_views
+from scheduling.observe.fleet_view import read as fleet_read
+from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.snapshot import observe
 from scheduling.passes.sweep import sweep
 from scheduling.scheduler import Scheduler, TickOutcome
@@ -378,7 +379,7 @@ def test_a_read_that_fails_raises_and_moves_nothing(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_board_that_cannot_be_read_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board, "NODES", "SELECT no_such_column FROM scheduling_node")
+    monkeypatch.setattr(fleet_read, "NODES", "SELECT no_such_column FROM scheduling_node")
     with pytest.raises(SnapshotUnavailable), transaction.atomic():
         read_fleet_view()
 
@@ -420,8 +421,8 @@ def looks() -> list[Any]:
     """Return the two reads, the board's with nothing remembered."""
 
     def board_afresh() -> None:
-        board._states.clear()
-        board._sparks = (float("-inf"), {})
+        portfolio_views._states.clear()
+        portfolio_views._sparklines = (float("-inf"), {})
         read_fleet_view()
 
     return [lambda: observe(timing()), board_afresh]

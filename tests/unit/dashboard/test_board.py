@@ -14,7 +14,7 @@ from scheduling.dashboard.board.columns import lease_level
 from scheduling.dashboard.board.page import build_board_page, column_of
 from scheduling.dashboard.board.rows import recent_rows
 from scheduling.dashboard.handoff_steps import build_steps
-from scheduling.observe.fleet_view import LossView
+from scheduling.observe.fleet_view.types import LossView
 from scheduling.observe.halts import HaltView
 from scheduling.observe.node_losses import MoveView
 from tests.support.board_fixture import (

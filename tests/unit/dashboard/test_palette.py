@@ -11,7 +11,7 @@ from django.utils import translation
 
 from scheduling.dashboard.actions import FLEET_ACTIONS, NODE_ACTIONS, PORTFOLIO_ACTIONS
 from scheduling.dashboard.palette import NAME, palette
-from scheduling.observe.fleet_view import FleetView, FreezeView, StormView
+from scheduling.observe.fleet_view.types import FleetView, FreezeView, StormView
 from scheduling.observe.halts import HaltView
 from tests.support.board_fixture import NOW, fleet_view, handoff, node, portfolio
 

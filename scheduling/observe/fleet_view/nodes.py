@@ -1,0 +1,83 @@
+"""Views of nodes, from their rows, leases and reports."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
+from scheduling.decide.reasons import as_data, render
+from scheduling.decide.types import Reason
+from scheduling.observe.fleet_view.types import LossView, NodeView
+
+
+def node_view(
+    row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePolicy
+) -> NodeView:
+    """Return the view of a node that owns the portfolios `owned`, with room `held` for others."""
+    expires = row.expires_at
+    status = node_status(row, now, policy)
+    away = status in ("lost", "left")
+    reason, why = _reason(row, status, now, policy)
+    return NodeView(
+        id=row.id,
+        name=row.name,
+        status=status,
+        schedulable=not (away or row.cordoned or row.draining or row.leaving),
+        cordoned=row.cordoned,
+        draining=row.draining,
+        drain_reason=row.drain_reason,
+        drain_actor=row.drain_actor,
+        leaving=row.leaving,
+        capacity=row.capacity,
+        labels=row.labels,
+        load=sum(run.weight for run in owned),
+        held=held,
+        lease_left_s=None if expires is None else max((expires - now).total_seconds(), 0.0),
+        lease_ttl_s=policy.ttl_s,
+        last_heartbeat_at=row.renewed_at,
+        lease_expires_at=expires,
+        incarnation=None if row.incarnation is None else str(row.incarnation),
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        python=row.python,
+        metrics={} if away or row.metrics is None else row.metrics,
+        status_since=row.status_since,
+        reason=reason,
+        why=why,
+        portfolios=[run.name for run in owned],
+        loss=None
+        if row.as_of is None or not owned  # the loss of a node that runs nothing says nothing
+        else LossView(row.as_of, row.runs, row.fit, row.homeless, row.waiting, row.suspects),
+    )
+
+
+def node_status(row: Any, now: datetime, policy: LeasePolicy) -> str:
+    """Return the status of a row of NODES: that of its lease, unless it is lost or has left."""
+    lease = LeaseView(
+        expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
+        marked_lost=row.status == "lost",
+        left=row.status == "left",
+    )
+    return status_of(lease, now.timestamp(), policy)
+
+
+def _reason(
+    row: Any, status: str, now: datetime, policy: LeasePolicy
+) -> tuple[str, dict[str, Any] | None]:
+    """Return why the node is lost or suspect, and the data of the sentence."""
+    if status == "lost":
+        return row.lost_reason, row.lost_why
+    if status != "suspect" or row.renewed_at is None:
+        return "", None
+    closed = row.cut_at if row.cut_by == "closed" else None
+    reason = Reason(
+        "suspect",
+        {
+            "closed_at": None if closed is None else f"{closed:%Y-%m-%dT%H:%M:%SZ}",
+            "silent_s": round((now - row.renewed_at).total_seconds()),
+            "limit_s": policy.ttl_s,
+        },
+    )
+    return render(reason), as_data(reason)

@@ -1,0 +1,208 @@
+"""Read the fleet, or one portfolio, as of one snapshot.
+
+The number of statements per read and, since sockets share the result, of reads per second and web
+process do not depend on the size of the fleet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+
+from portfolios.feeds.clock import Segment, head_at
+from scheduling.db.disk_space import DISK_SPACE
+from scheduling.db.snapshot import repeatable_read
+from scheduling.observe.fleet_view.nodes import node_status, node_view
+from scheduling.observe.fleet_view.portfolios import (
+    FeedClock,
+    Surroundings,
+    decode_new_states,
+    portfolio_view,
+    read_sparklines,
+    reports_by_epoch,
+)
+from scheduling.observe.fleet_view.statements import (
+    ACTIVE_HANDOFFS,
+    ALERTS,
+    CLOCK,
+    FEED,
+    NODES,
+    PAUSE,
+    PORTFOLIOS,
+    RECENT_HANDOFFS,
+)
+from scheduling.observe.fleet_view.types import (
+    AlertView,
+    FleetView,
+    FreezeView,
+    HandoffView,
+    PortfolioView,
+    StormView,
+)
+from scheduling.observe.halts import read_halts_in_force
+from scheduling.observe.node_losses import read_losses
+from scheduling.timing import Timing, timing
+
+MAX_RECENT_HANDOFFS = 12
+PAUSE_SAMPLES = 50
+
+
+def read_fleet_view(times: Timing | None = None) -> FleetView:
+    """Return the fleet as of one snapshot. At most thirteen statements, whatever its size.
+
+    Raise SnapshotUnavailable if it cannot be read.
+    """
+    times = times or timing()
+    with repeatable_read("the fleet") as cursor:
+        return _read_fleet(cursor, times)
+
+
+def read_portfolio(name: str) -> PortfolioView | None:
+    """Return one portfolio as of one snapshot, without sparkline; None if the name is unknown.
+
+    Reads rows of other portfolios only for active handoffs. Six statements. Raise
+    SnapshotUnavailable if it cannot be read.
+    """
+    with repeatable_read("the fleet") as cursor:
+        clock: Any = cursor.execute(CLOCK).fetchone()
+        feeds = _feed_clocks(_segments(cursor), clock.now)
+        nodes = cursor.execute(NODES).fetchall()
+        rows = cursor.execute(PORTFOLIOS, {"name": name}).fetchall()
+        active = _by_portfolio(cursor.execute(ACTIVE_HANDOFFS).fetchall())
+        around = _surroundings(clock.now, timing(), feeds, nodes, active, {})
+        decode_new_states(cursor, rows)
+    return portfolio_view(rows[0], around) if rows else None
+
+
+def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
+    clock: Any = cursor.execute(CLOCK).fetchone()
+    now: datetime = clock.now
+    segments = _segments(cursor)
+    feeds = _feed_clocks(segments, now)
+    board_feed = feeds[min(segments)] if segments else FeedClock(0, 0.0)  # of the packaged bars
+    nodes = cursor.execute(NODES).fetchall()
+    rows = cursor.execute(PORTFOLIOS, {"name": None}).fetchall()
+    active_rows = cursor.execute(ACTIVE_HANDOFFS).fetchall()
+    active = _by_portfolio(active_rows)
+    losses = read_losses(cursor)
+    listed = {
+        "most": MAX_RECENT_HANDOFFS,
+        "lost": [loss.node_id for loss in losses],
+        "since": [loss.at for loss in losses],
+    }
+    ended = cursor.execute(RECENT_HANDOFFS.encode(), listed).fetchall()
+    pause: Any = cursor.execute(PAUSE, {"most": PAUSE_SAMPLES}).fetchone()
+    sparklines = read_sparklines(cursor)
+    around = _surroundings(now, times, feeds, nodes, active, sparklines)
+    decode_new_states(cursor, rows)
+    portfolios = [portfolio_view(row, around) for row in rows]
+    held: dict[int, int] = {}
+    for row in active_rows:
+        coming = row.state in ("preparing", "draining") and row.target_node_id is not None
+        if coming and row.target_node_id != row.source_node_id:
+            held[row.target_node_id] = held.get(row.target_node_id, 0) + row.weight
+    owned: dict[int, list[Any]] = {}
+    for row in rows:
+        if row.node_id is not None:
+            owned.setdefault(row.node_id, []).append(row)
+    return FleetView(
+        at=now,
+        head=board_feed.head,
+        rate=board_feed.rate,
+        nodes=[
+            node_view(row, now, owned.get(row.id, []), held.get(row.id, 0), times.lease_policy)
+            for row in nodes
+        ],
+        portfolios=portfolios,
+        handoffs_active=list(active.values()),
+        handoffs_recent=[_handoff(row) for row in ended if row.is_newest],
+        handoffs_single=[_handoff(row) for row in ended if row.is_single],
+        pause_p50_ms=pause.p50,
+        pause_p99_ms=pause.p99,
+        frozen=_freeze(clock),
+        storm=_storm(clock),
+        alerts=_alerts(cursor),
+        losses=losses,
+        halts=read_halts_in_force(cursor),
+        total_equity=sum((p.account["equity"] or p.starting_cash for p in portfolios), Decimal(0)),
+        total_starting=sum((p.starting_cash for p in portfolios), Decimal(0)),
+        by_name={line.name: line for line in portfolios},
+    )
+
+
+def _surroundings(
+    now: datetime,
+    times: Timing,
+    feeds: dict[int, FeedClock],
+    nodes: list[Any],
+    active: dict[int, HandoffView],
+    sparklines: dict[int, list[float]],
+) -> Surroundings:
+    policy = times.lease_policy
+    return Surroundings(
+        now=now,
+        times=times,
+        feeds=feeds,
+        nodes={row.id: row for row in nodes},
+        suspects={row.id for row in nodes if node_status(row, now, policy) == "suspect"},
+        reports=reports_by_epoch(nodes),
+        handoffs=active,
+        sparklines=sparklines,
+    )
+
+
+def _segments(cursor: psycopg.Cursor[Any]) -> dict[int, list[Segment]]:
+    """Return the segments of each feed, by its id."""
+    found: dict[int, list[Segment]] = {}
+    for s in cursor.execute(FEED.encode()).fetchall():
+        found.setdefault(s.feed_id, []).append(Segment(s.from_seq, s.from_time_us, float(s.rate)))
+    return found
+
+
+def _feed_clocks(segments: dict[int, list[Segment]], now: datetime) -> dict[int, FeedClock]:
+    now_us = int(now.timestamp() * 1e6)
+    return {
+        feed: FeedClock(max(head_at(each, now_us), 0), each[-1].rate)
+        for feed, each in segments.items()
+    }
+
+
+def _by_portfolio(active_rows: list[Any]) -> dict[int, HandoffView]:
+    return {row.portfolio_id: _handoff(row) for row in active_rows}
+
+
+def _handoff(row: Any) -> HandoffView:
+    """Return the view of a row of HANDOFF, whose columns have the names of its fields."""
+    return HandoffView(**{field.name: getattr(row, field.name) for field in fields(HandoffView)})
+
+
+def _freeze(clock: Any) -> FreezeView | None:
+    if clock.frozen_at is None:
+        return None
+    return FreezeView(clock.frozen_at, clock.frozen_by, clock.frozen_reason, clock.freeze_failover)
+
+
+def _storm(clock: Any) -> StormView | None:
+    if clock.held_at is None:
+        return None
+    return StormView(
+        at=clock.held_at,
+        until=clock.until,
+        by=clock.held_by,
+        reason=clock.held_reason,
+        nodes=clock.nodes,
+        of_nodes=clock.of_nodes,
+    )
+
+
+def _alerts(cursor: psycopg.Cursor[Any]) -> list[AlertView]:
+    """Return the open alerts, including that of a full disk, whose row may not be writable."""
+    alerts = [AlertView(*row) for row in cursor.execute(ALERTS).fetchall()]
+    since = DISK_SPACE.since
+    if since is not None and not any(alert.kind == "disk_full" for alert in alerts):
+        alerts.append(AlertView(0, "disk_full", None, None, DISK_SPACE.reason, 1, since))
+    return alerts
