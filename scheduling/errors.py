@@ -54,11 +54,22 @@ class NotFound(Refused):
         super().__init__("not_found", text % {"what": _(what), "name": name}, status=404)
 
 
-class Invalid(Refused):
-    """Fields of a request are invalid. `errors` is a list of {field, code, message}."""
+#: Of the errors in one message; the document has all of them.
+MAX_IN_MESSAGE = 5
 
-    def __init__(self, errors: list[dict[str, str]]) -> None:
-        message = "; ".join(f"{e['field']}: {e['message']}" for e in errors)
+
+class Invalid(Refused):
+    """Fields of a request are invalid. `errors` is a list of {field, code, message}.
+
+    `count`: how many there are, if `errors` has only the first.
+    """
+
+    def __init__(self, errors: list[dict[str, str]], *, count: int | None = None) -> None:
+        shown = errors[:MAX_IN_MESSAGE]
+        message = "; ".join(f"{e['field']}: {e['message']}" for e in shown)
+        left = (count or len(errors)) - len(shown)
+        if left:
+            message += f" … and {left:,} more."
         super().__init__("invalid", message, status=400, errors=errors)
 
 

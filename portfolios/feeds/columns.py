@@ -1,4 +1,5 @@
-"""Read lines of a CSV file as rows of a source: which column is which field. Pure."""
+"""Read lines of a CSV file as rows of a source: which column is which field, and how times are
+written. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +8,64 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from portfolios.feeds.rows import NoSuchTime
+from portfolios.feeds.rows import UNITS_US, WrongTime, epoch_time
 
 PRICES = ("open", "high", "low", "close", "price", "bid", "ask")
 FIELDS = ("symbol", "time", *PRICES, "volume", "quantity", "bid_quantity", "ask_quantity")
 #: Headers that mean a field without being its name.
 ALIASES = {"date": "time", "datetime": "time", "timestamp": "time", "ticker": "symbol"}
+SEPARATORS = ",;\t|"
 
 
 class MissingColumn(ValueError):
     """The header lacks columns that are needed. Its arguments are one sentence for each."""
+
+
+class TimeForm(NamedTuple):
+    """How a file writes its times."""
+
+    zone: ZoneInfo | None = None  #: of times that have none
+    form: str = ""  #: as `strptime` takes it; "": ISO 8601
+    unit: str = ""  #: of times that are numbers since 1970: s, ms, us or ns
+
+    def read(self, text: str) -> str | WrongTime:
+        """Return the time in ISO 8601 with its zone."""
+        if not text:
+            return text
+        if self.unit:
+            at_text = str(epoch_time(text, UNITS_US[self.unit]))
+            message = f"time is {text[:40]!r}; --time-unit is {self.unit}."
+            return WrongTime("wrong_type", message) if at_text == text else at_text
+        try:
+            at = datetime.strptime(text, self.form) if self.form else datetime.fromisoformat(text)
+        except ValueError:
+            wanted = (
+                f"--time-format is {self.form!r}"
+                if self.form
+                else "give ISO 8601, such as 2026-01-31T14:30:00Z, or state another form with"
+                " --time-format, such as '%d.%m.%Y %H:%M', or with --time-unit for numbers"
+            )
+            return WrongTime("wrong_type", f"time is {text[:40]!r}; {wanted}.")
+        if at.tzinfo:
+            return at.isoformat() if self.form else text
+        if self.zone is None:
+            return WrongTime(
+                "time_zone_missing",
+                f"time {text} has no time zone: state that of the file with --time-zone, such as"
+                " UTC or America/New_York.",
+            )
+        local = at.replace(tzinfo=self.zone)
+        if local.astimezone(UTC).astimezone(self.zone).replace(tzinfo=None) != at:
+            # It would be taken for one an hour away.
+            return WrongTime(
+                "no_such_time",
+                f"time {text} does not exist in {self.zone}: the clock was put forward then. Are"
+                " the times of another zone?",
+            )
+        return local.isoformat()
+
+
+ISO = TimeForm()
 
 
 class Columns(NamedTuple):
@@ -24,7 +73,8 @@ class Columns(NamedTuple):
 
     places: Mapping[str, int]  #: field → column
     symbol: str = ""  #: of every row
-    zone: ZoneInfo | None = None  #: of times that have none
+    times: TimeForm = ISO
+    day: int | None = None  #: column of the day, if that of the time has the time of day alone
 
     def row(self, cells: Sequence[str]) -> dict[str, Any]:
         """Return the cells of one line as a row for `read_rows`."""
@@ -33,8 +83,16 @@ class Columns(NamedTuple):
         }
         if self.symbol:
             row["symbol"] = self.symbol
-        row["time"] = with_zone(row.get("time", ""), self.zone)
+        time = row.get("time", "")
+        if self.day is not None and self.day < len(cells):
+            time = f"{cells[self.day].strip()} {time}"
+        row["time"] = self.times.read(time)
         return row
+
+
+def separator_of(header: str) -> str:
+    """Return what separates the columns of a header."""
+    return max(SEPARATORS, key=header.count)  # a comma if there is none
 
 
 def find_columns(
@@ -42,20 +100,27 @@ def find_columns(
     header: Sequence[str],
     named: Mapping[str, str],
     symbol: str = "",
-    zone: ZoneInfo | None = None,
+    times: TimeForm = ISO,
 ) -> Columns:
     """Return where the header of `path` has the fields; `named` is field → header.
 
     Raise MissingColumn if one that is needed is missing.
     """
-    names = [name.strip() for name in header]
+    names = [name.strip().strip("<>") for name in header]
     found: dict[str, int] = {}
     for place, name in enumerate(names):
         known = name.lower().replace(" ", "_")
         known = ALIASES.get(known, known)
         if known in FIELDS and known not in named:
             found.setdefault(known, place)
-    listed = ", ".join(names[:12])
+    known_names = [name.lower() for name in names]
+    day = None
+    if "time" not in named:
+        if "date" in known_names and "time" in known_names:
+            day, found["time"] = known_names.index("date"), known_names.index("time")
+        elif names and not names[0]:  # pandas leaves the column of its index without a name
+            found.setdefault("time", 0)
+    listed = ", ".join(name or "(no name)" for name in names[:12])
     errors = []
     for wanted, name in named.items():
         if name in names:
@@ -66,24 +131,11 @@ def find_columns(
         f"{path} has no column for {wanted}: name it with --column {wanted}=HEADER; it has"
         f" {listed}."
         for wanted in _missing(found, symbol)
+        if wanted not in named
     ]
     if errors:
         raise MissingColumn(*errors)
-    return Columns(found, symbol, zone)
-
-
-def with_zone(text: str, zone: ZoneInfo | None) -> str | NoSuchTime:
-    """Return the time with the zone, if it is one and has none."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return text  # reported with its line
-    if zone is None or at.tzinfo:
-        return text
-    local = at.replace(tzinfo=zone)
-    if local.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != at:
-        return NoSuchTime(text, str(zone))  # it would be taken for one an hour away
-    return local.isoformat()
+    return Columns(found, symbol, times, day)
 
 
 def _missing(found: Mapping[str, int], symbol: str) -> list[str]:

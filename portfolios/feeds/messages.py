@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from portfolios.feeds.columns import PRICES
-from portfolios.feeds.rows import MAX_TIME_US, MIN_TIME_US, time_text
+from portfolios.feeds.rows import UNITS_US, epoch_time, time_text
 
 #: Fields of a row that say nothing about the market alone.
 NAMES = frozenset({"symbol", "time"})
-UNITS_US = {"s": Decimal(1_000_000), "ms": Decimal(1_000), "us": Decimal(1), "ns": Decimal("0.001")}
 
 
 class MessageLayout(NamedTuple):
@@ -74,7 +73,7 @@ def _row(layout: MessageLayout, given: Any, arrived_us: int) -> dict[str, Any]:
     if layout.arrival_times:
         row["time"] = time_text(arrived_us)
     elif layout.time_unit and "time" in row:
-        row["time"] = _time(row["time"], UNITS_US[layout.time_unit])
+        row["time"] = epoch_time(row["time"], UNITS_US[layout.time_unit])
     return row
 
 
@@ -87,15 +86,6 @@ def _number(layout: MessageLayout, given: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise NotUnderstood(f"has no number at {layout.number!r}, but {str(value)[:40]!r}")
     return value
-
-
-def _time(value: Any, unit_us: Decimal) -> Any:
-    """Return the time as text in ISO 8601; what is no number stays, for `read_rows` to refuse."""
-    try:
-        at_us = int(Decimal(str(value)) * unit_us)
-    except (InvalidOperation, ValueError, OverflowError):
-        return value
-    return time_text(at_us) if MIN_TIME_US <= at_us <= MAX_TIME_US else str(value)
 
 
 def _at(found: Any, path: str) -> Any:

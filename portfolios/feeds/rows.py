@@ -26,6 +26,7 @@ KINDS = {
     "tick": (),
     "gap": ("from", "to"),
 }
+UNITS_US = {"s": Decimal(1_000_000), "ms": Decimal(1_000), "us": Decimal(1), "ns": Decimal("0.001")}
 OPTIONAL = frozenset({"volume", "bid_quantity", "ask_quantity"})
 
 
@@ -39,11 +40,11 @@ class InstrumentFacts(NamedTuple):
     last_us: int | None = None  #: time of its newest record
 
 
-class NoSuchTime(NamedTuple):
-    """A local time that the clock has skipped when it was put forward."""
+class WrongTime(NamedTuple):
+    """What a source gives instead of a time that it could not read, and why."""
 
-    text: str
-    zone: str
+    code: str
+    message: str
 
 
 class RowError(NamedTuple):
@@ -65,8 +66,8 @@ def read_rows(
 ) -> tuple[list[Event], list[RowError]]:
     """Return the events of `rows`, without seq and release time, and the first mistakes.
 
-    Times of one symbol must grow; trades may share one. Rows of different symbols may come in any
-    order.
+    Times of one symbol must grow; trades may share one, and so may quotes. Rows of different
+    symbols may come in any order.
     """
     last = {symbol: facts.last_us for symbol, facts in instruments.items()}
     events: list[Event] = []
@@ -89,7 +90,7 @@ def read_rows(
 def _check_order(event: Event, last_us: int | None) -> None:
     if last_us is None or not event.symbol or isinstance(event, Gap):
         return
-    if event.time == last_us and not isinstance(event, Trade):
+    if event.time == last_us and not isinstance(event, Trade | Quote):
         raise _Wrong(
             "duplicate_time", f"{event.symbol} already has a record at {time_text(event.time)}."
         )
@@ -231,12 +232,8 @@ def read_time(name: str, value: Any) -> int:
     """Return a time as µs since the epoch. It is text in ISO 8601 with its time zone."""
     if value is None or value == "":
         raise _Wrong("required", f"{name} is missing.")
-    if isinstance(value, NoSuchTime):
-        raise _Wrong(
-            "no_such_time",
-            f"{name} {value.text} does not exist in {value.zone}: the clock was put forward then."
-            " Are the times of another zone?",
-        )
+    if isinstance(value, WrongTime):
+        raise _Wrong(value.code, value.message)
     try:
         if not isinstance(value, str):
             raise ValueError
@@ -261,6 +258,15 @@ def time_text(time_us: int) -> str:
     """Return a time as text in ISO 8601."""
     at = EPOCH + timedelta(microseconds=time_us)
     return at.isoformat(timespec="auto").replace("+00:00", "Z")
+
+
+def epoch_time(value: Any, unit_us: Decimal) -> Any:
+    """Return a number of units since 1970 as text; what is no number stays, to be refused."""
+    try:
+        at_us = int(Decimal(str(value)) * unit_us)
+    except (InvalidOperation, ValueError, OverflowError):
+        return value
+    return time_text(at_us) if MIN_TIME_US <= at_us <= MAX_TIME_US else str(value)
 
 
 def places_of(numbers: Sequence[str]) -> int:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.db import transaction
 
-from portfolios.feeds.columns import FIELDS, PRICES, MissingColumn, find_columns
+from portfolios.feeds.columns import (
+    FIELDS,
+    PRICES,
+    MissingColumn,
+    TimeForm,
+    find_columns,
+    separator_of,
+)
 from portfolios.feeds.log import LogError
-from portfolios.feeds.rows import InstrumentFacts, RowError, places_of, read_rows
+from portfolios.feeds.rows import UNITS_US, InstrumentFacts, RowError, places_of, read_rows
 from portfolios.models import FeedRow
 from portfolios.runtime.events import MAX_SCALE, PRICE_PLACES, Event
 from portfolios.validation import error
@@ -42,6 +51,8 @@ class ImportPlan:
     columns: Mapping[str, str] = field(default_factory=dict)  #: field → header
     symbol: str = ""  #: of every row
     time_zone: str = ""  #: of times that have none
+    time_format: str = ""  #: of times that are not ISO 8601
+    time_unit: str = ""  #: of times that are numbers
     tick: str = ""  #: of new symbols; empty: from their prices
     skip_bad: bool = False
     hole_s: int | None = None
@@ -69,8 +80,8 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
     Raise Invalid with the number of every wrong line, before anything is written; with `skip_bad`
     the other lines are imported.
     """
-    zone = read_zone(plan.time_zone)
-    lines = list(_read(plan, zone))
+    times = read_time_form(plan.time_zone, plan.time_format, plan.time_unit)
+    lines = list(_read(plan, times))
     if not lines:
         raise Invalid([error("file", "empty", f"{plan.path} has no rows below its header.")])
     with transaction.atomic():
@@ -84,7 +95,7 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
             known = execute(feed_records.instruments(plan.feed))
         events, wrong = _checked(plan, lines, known)
         if wrong and not plan.skip_bad:
-            raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]])
+            raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]], count=len(wrong))
         if not events:
             raise Invalid([error("file", "empty", f"No line of {plan.path} can be imported.")])
         try:
@@ -166,24 +177,45 @@ def _tick(plan: ImportPlan, places: int) -> Decimal:
         ) from None
 
 
-def read_zone(name: str) -> ZoneInfo | None:
-    """Return a time zone, None for "". Raise Invalid."""
+def read_time_form(zone: str, form: str, unit: str) -> TimeForm:
+    """Return how the times of a file are written; "": not stated. Raise Invalid."""
+    errors = []
+    if unit and unit not in UNITS_US:
+        message = f"--time-unit is {unit!r}; give one of {', '.join(UNITS_US)}."
+        errors.append(error("time_unit", "invalid", message))
+    if unit and (form or zone):
+        message = "--time-unit is for numbers since 1970, which have no --time-format or zone."
+        errors.append(error("time_unit", "invalid", message))
     try:
-        return ZoneInfo(name) if name else None
+        an_hour = datetime(2026, 1, 31, 14, tzinfo=UTC)
+        if form and datetime.strptime(an_hour.strftime(form), form).year != an_hour.year:
+            raise ValueError
+    except ValueError:
+        message = (
+            f"--time-format is {form!r}; give a form with the year, as Python's strptime takes it,"
+            " such as '%d.%m.%Y %H:%M'."
+        )
+        errors.append(error("time_format", "invalid", message))
+    try:
+        known_zone = ZoneInfo(zone) if zone else None
     except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder, a name that is too long
-        message = f"--time-zone is {name!r}; give a name such as UTC or America/New_York."
-        raise Invalid([error("time_zone", "unknown_time_zone", message)]) from None
+        message = f"--time-zone is {zone!r}; give a name such as UTC or America/New_York."
+        errors.append(error("time_zone", "unknown_time_zone", message))
+    if errors:
+        raise Invalid(errors)
+    return TimeForm(known_zone, form, unit)
 
 
-def _read(plan: ImportPlan, zone: ZoneInfo | None) -> Iterator[_Line]:
+def _read(plan: ImportPlan, times: TimeForm) -> Iterator[_Line]:
     """Yield the rows as fields. Raise Invalid if the file or a column is missing."""
     try:
         with open(plan.path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            first = file.readline()
+            reader = csv.reader(chain([first], file), delimiter=separator_of(first))
             header = next(reader, None)
-            if header is None:
+            if not header:
                 raise Invalid([error("file", "empty", f"{plan.path} is empty.")])
-            columns = find_columns(plan.path, header, plan.columns, plan.symbol, zone)
+            columns = find_columns(plan.path, header, plan.columns, plan.symbol, times)
             for count, cells in enumerate(reader, start=1):
                 if count > MAX_LINES:
                     message = f"{plan.path} has over {MAX_LINES:,} lines; import it in parts."

@@ -17,14 +17,15 @@ from django.db import connection
 
 from portfolios.feeds.columns import FIELDS
 from portfolios.feeds.log import LogError
-from portfolios.feeds.messages import UNITS_US, MessageLayout
+from portfolios.feeds.messages import MessageLayout
+from portfolios.feeds.rows import UNITS_US
 from portfolios.models import FeedRow
 from portfolios.validation import error
 from scheduling.db.transaction import execute
 from scheduling.enact import feed_records
 from scheduling.enact.audit_log import audit
 from scheduling.errors import Invalid, Refused
-from scheduling.operations.feed_imports import read_zone
+from scheduling.operations.feed_imports import read_time_form
 from scheduling.operations.feeds import find_feed
 from scheduling.operations.secrets import read_secret
 from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
@@ -52,6 +53,7 @@ class RecordingPlan:
     pattern: str = "*"
     from_start: bool = False
     time_zone: str = ""
+    time_format: str = ""
     websocket: str = ""
     send: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -126,7 +128,8 @@ async def log_of(feed: FeedRow, session: RecorderSession) -> AsyncIterator[Instr
 
 
 def _files(plan: RecordingPlan) -> FileSource:
-    layout = FileLayout(plan.columns, plan.symbol, read_zone(plan.time_zone))
+    times = read_time_form(plan.time_zone, plan.time_format, plan.time_unit)
+    layout = FileLayout(plan.columns, plan.symbol, times)
     return FileSource(Path(plan.files), layout, pattern=plan.pattern, from_start=plan.from_start)
 
 
@@ -169,7 +172,7 @@ def _plan_errors(plan: RecordingPlan) -> list[dict[str, str]]:
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             message = "--websocket is not an address such as wss://host/path."
             errors.append(error("websocket", "invalid", message))
-    if plan.time_unit and plan.time_unit not in UNITS_US:
+    if plan.websocket and plan.time_unit and plan.time_unit not in UNITS_US:
         message = f"--time-unit is {plan.time_unit!r}; give one of {', '.join(UNITS_US)}."
         errors.append(error("time_unit", "invalid", message))
     if plan.tick_s is not None and not 0.1 <= plan.tick_s <= 86_400:

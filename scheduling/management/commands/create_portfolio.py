@@ -15,7 +15,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from rest_framework.exceptions import ValidationError
 
-from portfolios.models import CatchUp
+from portfolios.models import CatchUp, FeedKind
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
 from scheduling.management.arguments import add_wait, amount, comma_list, json_object, label
@@ -117,7 +117,13 @@ class Command(GinkgoCommand):
         document = portfolio_document(portfolio.name)
         run = document["run"]
         node = f" on {run['node']}" if run["node"] else ""
-        self.show(document, f"{portfolio.name} was created: {run['phase']}{node}.")
+        text = f"{portfolio.name} was created: {run['phase']}{node}."
+        if portfolio.feed.kind == FeedKind.RECORDED:
+            text += (
+                f" It trades what feed {portfolio.feed.name} gets from now on; manage.py backtest"
+                " runs a strategy over what it has."
+            )
+        self.show(document, text)
 
     def _create_from(self, path: str) -> None:
         """Create a thousand portfolios per transaction, and print the progress."""

@@ -17,6 +17,7 @@ from scheduling.observe.feeds import read_feeds
 from scheduling.operations import feed_checks, feed_imports, feed_recorders, feeds
 from scheduling.presentation.serializers.feeds import FeedLogDocument
 
+MAX_SKIPPED_SHOWN = 20
 #: Of a recorder: a database that is silent for longer is asked again over a new connection.
 STATEMENT_LIMIT_S = 10.0
 
@@ -98,16 +99,18 @@ class Command(GinkgoCommand):
             columns=feed_imports.read_columns(options["column"]),
             symbol=options["symbol"],
             time_zone=options["time_zone"],
+            time_format=options["time_format"],
+            time_unit=options["time_unit"],
             tick=options["tick"],
             skip_bad=options["skip_bad"],
             hole_s=options["hole"],
         )
         done = feed_imports.import_csv(plan, actor=self.actor)
-        for line in done.skipped:
+        for line in done.skipped[:MAX_SKIPPED_SHOWN]:
             self.stderr.write(f"skipped line {line.row}: {line.message}")
         text = f"{done.rows:,} rows were imported, seq {done.from_seq:,} to {done.to_seq:,}."
         if done.skipped:
-            text += f" {len(done.skipped):,} lines were skipped."
+            text += f" {len(done.skipped):,} lines were skipped; --json lists all of them."
         self.show(
             {"rows": done.rows, "from_seq": done.from_seq, "to_seq": done.to_seq,
              "skipped": [line._asdict() for line in done.skipped]},
@@ -123,6 +126,7 @@ class Command(GinkgoCommand):
                 pattern=options["pattern"],
                 from_start=options["from_start"],
                 time_zone=options["time_zone"],
+                time_format=options["time_format"],
                 websocket=options["websocket"],
                 send=options["send"],
                 headers=_pairs("header", options["header"]),
@@ -154,7 +158,8 @@ class Command(GinkgoCommand):
         found = read_feeds()
         lines = [
             f"{feed.name}: {feed.kind}, head {feed.head:,}, {feed.rate:g}/s,"
-            f" {feed.instruments or 'packaged'} instruments, {len(feed.portfolios)} portfolios"
+            f" {feed.instruments or 'packaged'} instrument{'' if feed.instruments == 1 else 's'},"
+            f" {len(feed.portfolios)} portfolio{'' if len(feed.portfolios) == 1 else 's'}"
             + (", in JetStream" if feed.in_stream else "")
             + (f", silent for {feed.silent_s:.0f} s" if feed.is_silent else "")
             for feed in found
@@ -202,11 +207,20 @@ def _import_arguments(parser: ArgumentParser) -> None:
         "--time-zone", default="", metavar="ZONE",
         help="of times that have none, such as UTC or America/New_York",
     )  # fmt: skip
+    _time_format_argument(parser)
+    parser.add_argument("--time-unit", default="", metavar="UNIT", help="of times that are numbers"
+                        " since 1970: s, ms, us, ns")  # fmt: skip
     parser.add_argument("--tick", default="", help="of new symbols; by default from their prices")
     parser.add_argument("--hole", type=int, metavar="SECONDS", default=None,
                         help="refuse a longer time between two rows of a symbol")  # fmt: skip
     parser.add_argument("--skip-bad", action="store_true", help="import the other lines, and say"
                         " which were skipped")  # fmt: skip
+
+
+def _time_format_argument(parser: ArgumentParser) -> None:
+    # argparse reads a single % as the beginning of a placeholder.
+    parser.add_argument("--time-format", default="", metavar="FORM", help="of times of a file that"
+                        " are not ISO 8601, such as '%%d.%%m.%%Y %%H:%%M'")  # fmt: skip
 
 
 def _record_arguments(parser: ArgumentParser) -> None:
@@ -219,6 +233,7 @@ def _record_arguments(parser: ArgumentParser) -> None:
     add("--from-start", action="store_true", help="begin at the first line of a file that is not"
         " the one recorded so far")  # fmt: skip
     add("--time-zone", default="", metavar="ZONE", help="of times of a file that have none")
+    _time_format_argument(parser)
     add("--websocket", default="", metavar="URL", help="whose messages are JSON")
     add("--send", action="append", default=[], metavar="TEXT", help="sent first, such as a"
         " subscription; may be repeated. {last_number} becomes the newest recorded number,"

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
-from zoneinfo import ZoneInfo
+
+from portfolios.feeds.columns import ISO, TimeForm
 
 
 class Item(NamedTuple):
@@ -22,7 +23,7 @@ class FileLayout(NamedTuple):
 
     columns: Mapping[str, str] = MappingProxyType({})  #: field → header
     symbol: str = ""  #: of every row
-    zone: ZoneInfo | None = None  #: of times that have none
+    times: TimeForm = ISO
 
 
 class OpenedFile(Protocol):

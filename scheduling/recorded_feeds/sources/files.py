@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from portfolios.feeds.columns import Columns, MissingColumn, find_columns
+from portfolios.feeds.columns import Columns, MissingColumn, find_columns, separator_of
 from scheduling.recorded_feeds.sources.base import (
     FileLayout,
     Item,
@@ -53,6 +53,7 @@ class _TextFile:
         self.at = 0  #: behind the last whole line that was read
         self.line = 0
         self._columns: Columns | None = None
+        self._separator = ","
         self._is_json = path.suffix in JSON_LINES
 
     def skip_to(self, at: int, line: int, proof: str) -> None:
@@ -112,12 +113,14 @@ class _TextFile:
         What is no row is returned as it is, for `read_rows` to refuse.
         """
         try:
-            text = line.decode("utf-8-sig" if self.line == 1 else "utf-8").strip()
-            if not text:
+            text = line.decode("utf-8-sig" if self.line == 1 else "utf-8").rstrip("\r")
+            if not text.strip():
                 return None
             if self._is_json:
                 return json.loads(text, parse_float=Decimal) or line
-            cells = next(csv.reader([text]), [])
+            if self._columns is None:
+                self._separator = separator_of(text)
+            cells = next(csv.reader([text], delimiter=self._separator), [])
         except (ValueError, csv.Error):
             return line
         if self._columns is None:

@@ -279,6 +279,11 @@ def test_a_file_is_imported_with_its_places_and_checked(tmp_path: Path) -> None:
         (HEADER + GOOD.replace("1.07050", "1.070501"), ["--tick", "0.00001"], "line 2", "no multi"),
         (HEADER + GOOD.replace("1.07050", ""), [], "line 2", "close is missing"),
         (HEADER, [], "file", "has no rows below its header"),
+        ("", [], "file", "is empty"),
+        (HEADER + GOOD, ["--time-format", "%H:%M"], "time_format", "a form with the year"),
+        (HEADER + GOOD, ["--time-format", "%Q"], "time_format", "a form with the year"),
+        (HEADER + GOOD, ["--time-unit", "h"], "time_unit", "give one of s, ms, us, ns"),
+        (HEADER + (GOOD + LATER).replace("1.07050", "x") * 9, [], "line 2", "… and 13 more."),
     ],
 )
 def test_a_wrong_file_is_named_by_line_and_nothing_is_imported(

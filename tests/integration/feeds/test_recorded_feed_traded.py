@@ -1,25 +1,37 @@
-"""A file that is appended to row by row over HTTP, traded by a real node through a real gateway."""
+"""Real bars and quotes, appended over HTTP, recorded from a file that grows, and imported: traded.
+
+By a real node through a real gateway.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import io
 import json
 import os
+import statistics
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from django.core.management import call_command
 
 from ginkgo_site.env import CHECKOUT
-from portfolios.models import Fill, Order, Portfolio
+from portfolios.feeds.columns import TimeForm
+from portfolios.feeds.rows import time_text
+from portfolios.models import FeedRecord, FeedRow, Fill, Order, Portfolio
 from portfolios.runtime.state import decode_state
 from scheduling.models import Node, Run
 from scheduling.operations.feeds import NewInstrument, add_instruments, create_feed
@@ -27,28 +39,28 @@ from scheduling.operations.portfolios import NewPortfolio, create_portfolio
 from scheduling.operations.tokens import issue_api_token, issue_node_token
 from scheduling.operations.users import create_user, give_role
 from scheduling.permissions import Role
+from scheduling.recorded_feeds.postgres_log import PostgresLog
+from scheduling.recorded_feeds.recorder import Recorder
+from scheduling.recorded_feeds.recorder_session import RecorderSession
+from scheduling.recorded_feeds.sources.base import FileLayout
+from scheduling.recorded_feeds.sources.files import FileSource
 from scheduling.scheduler import Scheduler
 from scheduling.verification.verify import verify_portfolio
+from tests.support.real_data import USDTHB, eurusd_hours
 from tests.support.web_process import running_web_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: (minute, open, high, low, close) of EURUSD, in the style of an exported file.
-CSV = """\
-time,open,high,low,close,volume
-2026-11-02 10:00:00+00:00,1.07083,1.07091,1.07070,1.07088,12
-2026-11-02 10:01:00+00:00,1.07088,1.07102,1.07081,1.07099,7
-2026-11-02 10:02:00+00:00,1.07101,1.07101,1.07044,1.07050,31
-2026-11-02 10:03:00+00:00,1.07051,1.07060,1.07031,1.07033,5
-2026-11-02 10:04:00+00:00,1.07034,1.07039,1.07012,1.07015,9
-2026-11-02 10:05:00+00:00,1.07016,1.07055,1.07016,1.07052,14
-"""
+BY_HTTP = 6  #: rows that are appended one by one; the others are imported
 
 
 def rows() -> Iterator[dict[str, str]]:
-    header, *lines = CSV.splitlines()
+    """Yield the bars of the file as rows of an append."""
+    _, *lines = eurusd_hours().read_text().splitlines()
     for line in lines:
-        yield dict(zip(header.split(","), line.split(","), strict=True)) | {"symbol": "EURUSD"}
+        at, *prices, volume = line.split(",")
+        stated = dict(zip(("open", "high", "low", "close"), prices, strict=True))
+        yield {"symbol": "EURUSD", "time": f"{at}+00:00", **stated, "volume": volume}
 
 
 @contextmanager
@@ -102,47 +114,123 @@ class Source:
             return dict(json.load(answer))
 
 
-def _have_committed(seq: int) -> bool:
-    return min(map(last_seq, ("euro", "fx-canary"))) >= seq
+@contextmanager
+def recorded(path: Path, layout: FileLayout) -> Iterator[None]:
+    """Record a file into the feed thb, leaving out what is wrong."""
+    loop = asyncio.new_event_loop()
+    session = RecorderSession("thb", FeedRow.objects.get(name="thb").pk)
+    source = FileSource(path, layout)
+    recorder = Recorder(PostgresLog("thb", session.connect), source, "test", skip_bad=True)
+
+    def run() -> None:
+        loop.run_until_complete(recorder.run())
+        loop.run_until_complete(session.close())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(recorder.end)
+        thread.join(60)
+        loop.close()
 
 
 def last_seq(name: str) -> int:
     return int(Run.objects.values_list("last_seq", flat=True).get(portfolio__name=name))
 
 
-def test_each_row_is_traded_within_a_second_with_five_decimals_and_verifies(tmp_path: Path) -> None:
+def have_committed(seq: int, *names: str) -> bool:
+    return min(map(last_seq, names)) >= seq
+
+
+def first_fill(name: str) -> tuple[str, Decimal, int, Decimal]:
+    order = Order.objects.filter(portfolio__name=name).order_by("seq")[0]
+    fill = Fill.objects.filter(portfolio__name=name).order_by("fill_seq")[0]
+    return order.status, order.price, fill.fill_seq, fill.price
+
+
+def append_row_by_row(source: Source) -> list[float]:
+    """Append the first bars; return how long each took to be traded."""
+    waits = []
+    for seq, row in enumerate(islice(rows(), BY_HTTP), start=1):
+        done = source.append(row)
+        assert (done["from_seq"], done["to_seq"]) == (seq, seq)
+        waits.append(until(partial(have_committed, seq, "euro", "fx-canary")))
+    return waits
+
+
+def import_the_rest(folder: Path) -> None:
+    """Import the other bars from a file like the one they come from."""
+    header, *lines = eurusd_hours().read_text().splitlines()
+    path = folder / "rest.csv"
+    path.write_text("\n".join([header, *lines[BY_HTTP:]]))
+    arguments = ("feed", "import", "fx", str(path), "--symbol", "EURUSD", "--time-zone", "UTC")
+    call_command(*arguments, stdout=io.StringIO())
+    until(partial(have_committed, 5_000, "euro", "fx-canary"))
+
+
+def record_row_by_row(folder: Path) -> list[float]:
+    """Write the quotes line by line; return how long each took to be traded."""
+    waits, path = [], folder / "usdthb.csv"
+    header, *lines = USDTHB.splitlines()
+    path.write_text(f"{header}\n")
+    times = TimeForm(ZoneInfo("UTC"), "%y%m%d%H%M")
+    seq = 0
+    with recorded(path, FileLayout({"time": "XDATE"}, "USDTHB", times)):
+        for line in lines:
+            with path.open("a") as file:
+                file.write(f"{line}\n")
+            if "WLDB" in line or "+0.000" in line:  # which is late, or not a quote
+                continue
+            seq += 1
+            waits.append(until(partial(have_committed, seq, "baht")))
+    return waits
+
+
+def test_real_bars_and_quotes_are_traded_as_they_come_with_their_times_and_decimals(
+    tmp_path: Path,
+) -> None:
     create_feed("fx", [NewInstrument("EURUSD", Decimal("0.00001"))], actor="test")
+    create_feed("thb", [NewInstrument("USDTHB", Decimal("0.001"))], actor="test")
     add_instruments("fx", [NewInstrument("KO")], actor="test")
     with (
         running_web_process(tmp_path, GINKGO_HTTPS="no") as server,
         running_node(tmp_path, server),
     ):
         until(lambda: Node.objects.filter(name="node-1", status="alive").exists())
-        for name, strategy in (("euro", "buy_and_hold"), ("fx-canary", "canary")):
-            symbols = ["EURUSD"] if strategy == "buy_and_hold" else []
-            create_portfolio(NewPortfolio(name, strategy, symbols=symbols, feed="fx"), actor="test")
+        for name, strategy, symbols, feed in (
+            ("euro", "buy_and_hold", ["EURUSD"], "fx"),
+            ("fx-canary", "canary", [], "fx"),
+            ("baht", "buy_and_hold", ["USDTHB"], "thb"),
+        ):
+            create_portfolio(NewPortfolio(name, strategy, symbols=symbols, feed=feed), actor="test")
         Scheduler("test").tick()
-        until(lambda: Run.objects.filter(phase="running").count() == 2)
-        source, waits = Source(server, "fx"), []
-        for seq, row in enumerate(rows(), start=1):
-            done = source.append(row)
-            assert (done["from_seq"], done["to_seq"]) == (seq, seq)
-            waits.append(until(partial(_have_committed, seq)))
+        until(lambda: Run.objects.filter(phase="running").count() == 3)
+        waits = append_row_by_row(Source(server, "fx"))
+        waits += record_row_by_row(tmp_path)
         sys.stderr.write(f"traded after {[f'{wait * 1000:.0f} ms' for wait in waits]}\n")
-        assert max(waits) < 1.0, waits
-        order = Order.objects.get(portfolio__name="euro")
-        fill = Fill.objects.get(portfolio__name="euro")
-        assert (order.status, order.price, fill.price) == (
-            "filled", Decimal("1.07088"), Decimal("1.07088"),
-        )  # fmt: skip
-        assert fill.fill_seq == 2
-        for name in ("euro", "fx-canary"):
+        assert statistics.median(waits) < 1.0, waits
+        import_the_rest(tmp_path)
+        # Decided at the close of the first bar, filled at the open of the second.
+        assert first_fill("euro") == ("filled", Decimal("1.07219"), 2, Decimal("1.07214"))
+        # Decided in the middle of the first quote, filled at the ask of the second.
+        assert first_fill("baht") == ("filled", Decimal("24.900"), 2, Decimal("25.020"))
+        for name in ("euro", "fx-canary", "baht"):
             verdict = verify_portfolio(name)
             assert verdict.identical, verdict.sentence
         account = decode_state(bytes(Portfolio.objects.get(name="euro").checkpoint.state)).account
-        assert str(account.positions["EURUSD"].mark) == "1.07052"
+        assert str(account.positions["EURUSD"].mark) == "1.22904"
         digest = bytes(32)
         for seq, row in enumerate(rows(), start=1):
-            digest = hashlib.sha256(digest + f"{seq} EURUSD {row['close']}".encode()).digest()
+            close = Decimal(row["close"]).quantize(Decimal("0.00001"))
+            digest = hashlib.sha256(digest + f"{seq} EURUSD {close}".encode()).digest()
         canary = Portfolio.objects.get(name="fx-canary")
         assert decode_state(bytes(canary.checkpoint.state)).strategy.data["digest"] == digest
+        assert times_of("fx", 1, 5_000) == ["2017-04-19T09:00:00Z", "2018-02-07T15:00:00Z"]
+        assert times_of("thb", 1, 4, 5) == ["1997-06-01T19:28:00Z", *["1997-06-01T21:34:00Z"] * 2]
+
+
+def times_of(feed: str, *seqs: int) -> list[str]:
+    found = FeedRecord.objects.filter(feed__name=feed, seq__in=seqs).order_by("seq")
+    return [time_text(record.time_us) for record in found]

@@ -55,3 +55,9 @@ def test_bars_do_not_go_back_behind_a_gap() -> None:
     ]
     events, wrong = read_rows(rows, INSTRUMENTS)
     assert (len(events), [(one.row, one.code) for one in wrong]) == (2, [(3, "time_goes_back")])
+
+
+def test_quotes_of_one_minute_are_kept_in_their_order() -> None:
+    rows = [{"symbol": "A", "time": AT, "bid": bid, "ask": "2"} for bid in ("1.5", "1.4", "1.6")]
+    events, wrong = read_rows(rows, INSTRUMENTS)
+    assert ([event.low_units for event in events], wrong) == ([15_000, 14_000, 16_000], [])

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from portfolios.feeds.columns import TimeForm
 from scheduling.recorded_feeds.sources import parquet
 from scheduling.recorded_feeds.sources.base import FileLayout, Item, SourceLost
 from scheduling.recorded_feeds.sources.files import FileSource
 
-LAYOUT = FileLayout(symbol="EURUSD", zone=ZoneInfo("UTC"))
+LAYOUT = FileLayout(symbol="EURUSD", times=TimeForm(ZoneInfo("UTC")))
 HEADER = "time,price,quantity\n"
 
 
