@@ -60,7 +60,7 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
     from django_q.models import Schedule
 
     interval_s = settings.GINKGO.balance_interval_s
-    for name in ("balance", "heartbeat_sweep"):
+    for name in ("balance", "heartbeat_sweep", "follow_streams"):
         Schedule.objects.using(using).update_or_create(
             name=name,
             defaults={

@@ -28,6 +28,7 @@ TASKS = frozenset(
     for name in (
         "balance",
         "deliver_alerts",
+        "follow_streams",
         "heartbeat_sweep",
         "prune",
         "refused",

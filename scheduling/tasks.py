@@ -27,6 +27,13 @@ def heartbeat_sweep() -> str:
         return f"lost: {', '.join(scheduler.check_heartbeat().lost) or 'none'}"
 
 
+def follow_streams() -> str:
+    """Release what was appended to feeds in JetStream and not released by who appended it."""
+    from scheduling.recorded_feeds.stream_appends import follow_streams as follow
+
+    return f"not followed: {', '.join(follow()) or 'none'}"
+
+
 def prune() -> str:
     """Attach partitions ahead and delete old rows; archive old partitions in a separate process."""
     from scheduling.retention import prune as prune_old

@@ -36,10 +36,12 @@ from scheduling.operations.feeds import (
     add_instruments,
     create_feed,
     find_feed,
-    refuse_in_stream,
+    refuse_recorded,
 )
+from scheduling.recorded_feeds.stream_appends import append_in_stream
 
 MAX_LINES = 5_000_000
+STREAM_TRIES = 3  #: beside other appends; each stores the records again
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
     with transaction.atomic():
         if not FeedRow.objects.filter(name=plan.feed).exists():
             create_feed(plan.feed, [], actor=actor)
-        find_feed(plan.feed)
+        in_stream = find_feed(plan.feed).writer.in_stream
         known = execute(feed_records.instruments(plan.feed))
         new = _new_instruments(plan, lines, known)
         if new:
@@ -98,22 +100,41 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
             raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]], count=len(wrong))
         if not events:
             raise Invalid([error("file", "empty", f"No line of {plan.path} can be imported.")])
-        try:
-            first, last = execute(_append_all(plan.feed, events))
-        except LogError as refused:
-            raise Refused("feed_busy", f"Nothing was imported: {refused}") from None
+        if not in_stream:
+            try:
+                first, last = execute(_append_all(plan.feed, events))
+            except LogError as refused:
+                raise Refused("feed_busy", f"Nothing was imported: {refused}") from None
+    if in_stream:  # not within the transaction, which would be idle meanwhile
+        events, wrong, first, last = _import_in_stream(plan, lines)
     return Imported(len(events), first, last, wrong)
+
+
+def _import_in_stream(
+    plan: ImportPlan, lines: Sequence[_Line]
+) -> tuple[list[Event], list[RowError], int, int]:
+    """Append all lines at once. They are checked again, after what was appended meanwhile."""
+    events: list[Event] = []
+    wrong: list[RowError] = []
+
+    def decide(
+        held: feed_records.WriterRow, known: Mapping[str, InstrumentFacts]
+    ) -> Sequence[Event]:
+        nonlocal events, wrong
+        refuse_recorded(plan.feed, held)
+        events, wrong = _checked(plan, lines, known)
+        if wrong and not plan.skip_bad:
+            raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]])
+        return events
+
+    done = append_in_stream(plan.feed, decide, tries=STREAM_TRIES)
+    return events, wrong, done.from_seq, done.to_seq
 
 
 def _append_all(feed: str, events: Sequence[Event]) -> Transaction[tuple[int, int]]:
     """Append in pieces, in one transaction. Other appends wait for its end."""
     held = yield from feed_records.writer(feed)
-    refuse_in_stream(feed, held)
-    if held.writer:
-        raise Refused(
-            "recorded_elsewhere",
-            f"Feed {feed} is recorded by {held.writer}, which is its one writer: stop it first.",
-        )
+    refuse_recorded(feed, held)
     head = held.head
     for begin in range(0, len(events), MAX_ROWS):
         piece = events[begin : begin + MAX_ROWS]

@@ -28,7 +28,7 @@ from scheduling.errors import Invalid, Refused
 from scheduling.operations.feed_imports import read_time_form
 from scheduling.operations.feeds import find_feed
 from scheduling.operations.secrets import read_secret
-from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
+from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog, database_over
 from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 from scheduling.recorded_feeds.postgres_log import PostgresLog
 from scheduling.recorded_feeds.reads import nats_url
@@ -37,6 +37,7 @@ from scheduling.recorded_feeds.recorder_session import RecorderSession
 from scheduling.recorded_feeds.sources.base import FileLayout, Source, SourceLost
 from scheduling.recorded_feeds.sources.files import FileSource
 from scheduling.recorded_feeds.sources.websocket import Subscription, WebsocketSource
+from scheduling.recorded_feeds.stream_appends import release_in_stream
 
 SECRET = re.compile(r"\{secret:([a-z0-9-]{1,80})\}")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -94,12 +95,10 @@ def record(plan: RecordingPlan, *, actor: str) -> Recorded:
 def release_feed(name: str, *, actor: str) -> None:
     """Let any source append to a feed whose recorder ended without saying so."""
     if find_feed(name).writer.in_stream:
-        raise Refused(
-            "no_writer",
-            f"Feed {name} is kept in JetStream: start the next recorder, which replaces one that"
-            " was killed.",
-        )
-    if not execute(feed_records.release(name)):
+        released = release_in_stream(name)
+    else:
+        released = execute(feed_records.release(name))
+    if not released:
         raise Refused("no_writer", f"Feed {name} has no recorder: any source may append already.")
     execute(audit("feed_released", actor=actor, feed=name))
 
@@ -124,7 +123,7 @@ async def log_of(feed: FeedRow, session: RecorderSession) -> AsyncIterator[Instr
         yield PostgresLog(feed.name, session.connect)
         return
     async with connected(nats_url(), is_lasting=True) as client:
-        yield MirroredLog(Stream(client, feed.name), session.connect)
+        yield MirroredLog(Stream(client, feed.name), database_over(feed.name, session.connect))
 
 
 def _files(plan: RecordingPlan) -> FileSource:

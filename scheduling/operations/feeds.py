@@ -23,9 +23,9 @@ from portfolios.feeds.log import (
     SourceConflict,
     SourceId,
 )
-from portfolios.feeds.rows import RowError, read_rows
+from portfolios.feeds.rows import InstrumentFacts, RowError, read_rows
 from portfolios.models import FeedKind, FeedRow, FeedWriter, Instrument, Portfolio
-from portfolios.runtime.events import MAX_SCALE, PRICE_PLACES, to_units
+from portfolios.runtime.events import MAX_SCALE, PRICE_PLACES, Event, to_units
 from portfolios.text import unprintable_in
 from portfolios.validation import error
 from scheduling.db.transaction import Transaction, execute
@@ -33,6 +33,7 @@ from scheduling.enact import feed_records
 from scheduling.enact.audit_log import audit
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.recorded_feeds.reads import create_stream, delete_stream
+from scheduling.recorded_feeds.stream_appends import append_in_stream
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?")
 SYMBOL = re.compile(r"[!-~]{1,24}")
@@ -146,14 +147,20 @@ def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) 
     for _ in range(TRIES):
         try:
             with transaction.atomic():
-                return execute(_append(name, rows, source))
+                done = execute(_append(name, rows, source))
+            if done is not None:
+                return done
+            return append_in_stream(
+                name,
+                lambda held, known: _decide(name, held, known, rows, source),
+                source,
+                tries=TRIES,
+            )
         except feed_records.NoSuchFeed:
             find_feed(name)
             raise
         except HeadMoved:
             continue
-        except SourceConflict as conflict:
-            raise Refused("source_conflict", str(conflict)) from None
         except LogError as refused:
             raise Refused("feed_busy", str(refused)) from None
     raise Refused(
@@ -161,9 +168,33 @@ def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) 
     )
 
 
-def _append(name: str, rows: Sequence[Any], source: SourceId | None) -> Transaction[Appended]:
+def _append(
+    name: str, rows: Sequence[Any], source: SourceId | None
+) -> Transaction[Appended | None]:
+    """Append to a feed in the database. Return None if it is kept in a stream."""
     held = yield from feed_records.writer(name, source)
-    before = feed_records.answer_before(name, held, source)
+    if held.in_stream:
+        return None
+    known = yield from feed_records.instruments(name)
+    decided = _decide(name, held, known, rows, source)
+    if isinstance(decided, Appended):
+        return decided
+    return (yield from feed_records.append(name, held.epoch, held.head, decided, source, held=held))
+
+
+def _decide(
+    name: str,
+    held: feed_records.WriterRow,
+    known: Mapping[str, InstrumentFacts],
+    rows: Sequence[Any],
+    source: SourceId | None,
+) -> Sequence[Event] | Appended:
+    """Return the events of the rows after a state, or the answer to an append that was stored
+    before. Raise Refused or Invalid. Pure."""
+    try:
+        before = feed_records.answer_before(name, held, source)
+    except SourceConflict as conflict:
+        raise Refused("source_conflict", str(conflict)) from None
     if before is not None:
         return before
     newest = held.newest or 0
@@ -174,27 +205,20 @@ def _append(name: str, rows: Sequence[Any], source: SourceId | None) -> Transact
             " 1, 2, 3 … for each source."
         )
         raise Invalid([error("number", "out_of_range", message)])
-    refuse_in_stream(name, held)
+    refuse_recorded(name, held)
+    events, wrong = read_rows(rows, known, MAX_ERRORS)
+    if wrong:
+        raise Invalid([_row_error(one) for one in wrong])
+    return events
+
+
+def refuse_recorded(name: str, held: feed_records.WriterRow) -> None:
+    """Raise Refused for a feed with a recorder."""
     if held.writer:
         raise Refused(
             "recorded_elsewhere",
             f"Feed {name} is recorded by {held.writer} (epoch {held.epoch}), which is its one"
             " writer: stop it first.",
-        )
-    known = yield from feed_records.instruments(name)
-    events, wrong = read_rows(rows, known, MAX_ERRORS)
-    if wrong:
-        raise Invalid([_row_error(one) for one in wrong])
-    return (yield from feed_records.append(name, held.epoch, held.head, events, source, held=held))
-
-
-def refuse_in_stream(name: str, held: feed_records.WriterRow) -> None:
-    """Raise Refused for a feed in a stream, which only a recorder appends to."""
-    if held.in_stream:
-        raise Refused(
-            "recorded_elsewhere",
-            f"Feed {name} is kept in JetStream, to which only a recorder appends: run manage.py"
-            f" feed record {name}.",
         )
 
 

@@ -18,7 +18,7 @@ from scheduling.enact.feed_records.retention import (
     drop_records,
     forget_appends,
 )
-from scheduling.enact.feed_records.streams import mirror
+from scheduling.enact.feed_records.streams import Sent, mirror
 from scheduling.enact.feed_records.writers import (
     NoSuchFeed,
     WriterRow,
@@ -31,6 +31,7 @@ from scheduling.enact.feed_records.writers import (
 __all__ = [
     "KEPT_APPENDS",
     "NoSuchFeed",
+    "Sent",
     "WriterRow",
     "answer_before",
     "append",

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from scheduling.db.statements import CHANNEL, Statement
 from scheduling.db.transaction import Transaction, query_one
+from scheduling.enact.feed_records.appends import KEPT_APPENDS
 from scheduling.enact.feed_records.writers import WriterRow
 
 
 class MirroredRow(NamedTuple):
     feed: int
     first_seq: int
+
+
+class Sent(NamedTuple):
+    """An append with its source id."""
+
+    source: str
+    number: int
+    sha256: str
+    from_seq: int
+    to_seq: int
 
 
 #: Seconds of records between two marks of a feed in a stream.
@@ -22,7 +33,8 @@ MIRROR = Statement(
     "FEED_MIRROR",
     f"""
 WITH held AS (
-    -- Concurrent writer: another recorder's. What the later one says of the stream is newer.
+    -- Concurrent writer: another process that lets the row follow. Each covers everything since the
+    -- row that it read, so of two the one that says more of the stream is right.
     UPDATE portfolios_feedwriter w SET epoch = %(epoch)s, writer = %(writer)s, head = %(head)s,
         released_us = %(released_us)s, chain = %(chain)b, cursor = %(cursor)s,
         released_at = CASE WHEN w.head < %(head)s THEN clock_timestamp() ELSE w.released_at END
@@ -47,6 +59,17 @@ WITH held AS (
     UPDATE portfolios_instrument i SET last_us = greatest(i.last_us, x.last_us)
     FROM held, unnest(%(timed)s::text[], %(last)s::bigint[]) AS x(symbol, last_us)
     WHERE i.feed_id = held.feed_id AND i.symbol = x.symbol
+), noted AS (
+    INSERT INTO portfolios_feedappend (feed_id, source, number, sha256, from_seq, to_seq, at)
+    SELECT held.feed_id, x.source, x.number, x.sha256, x.from_seq, x.to_seq, clock_timestamp()
+    FROM held, unnest(%(sources)s::text[], %(numbers)s::bigint[], %(shas)s::text[],
+                      %(from_seqs)s::bigint[], %(to_seqs)s::bigint[])
+               AS x(source, number, sha256, from_seq, to_seq)
+    ON CONFLICT DO NOTHING
+), trimmed AS (
+    DELETE FROM portfolios_feedappend a
+    USING held, unnest(%(sources)s::text[], %(numbers)s::bigint[]) AS x(source, number)
+    WHERE a.feed_id = held.feed_id AND a.source = x.source AND a.number <= x.number - %(kept)s
 ), hinted AS (
     SELECT pg_notify('{CHANNEL}', json_build_object(
         'groups', json_build_array('feeds'),
@@ -65,6 +88,7 @@ def mirror(
     released_us: int,
     segments: Mapping[int, bytes],
     times: Mapping[str, int],
+    sent: Sequence[Sent] = (),
 ) -> Transaction[int | None]:
     """Let the row of a feed follow its stream, of which `newest` is the state. One statement.
 
@@ -83,5 +107,11 @@ def mirror(
         digests=list(segments.values()),
         timed=list(times),
         last=list(times.values()),
+        sources=[one.source for one in sent],
+        numbers=[one.number for one in sent],
+        shas=[one.sha256 for one in sent],
+        from_seqs=[one.from_seq for one in sent],
+        to_seqs=[one.to_seq for one in sent],
+        kept=KEPT_APPENDS,
     )
     return None if row is None else row.first_seq

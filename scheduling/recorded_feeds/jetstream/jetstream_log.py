@@ -1,13 +1,14 @@
-"""A recorded feed in a stream as a `RecordedLog`.
+"""The stream of a recorded feed, as a log.
 
 The fence is the number of the last message, which the server compares for every message. A claim is
 a message too: an append of an earlier writer, which does not know it, is refused.
+
+What sources have sent is found in the database, which follows the stream: see `MirroredLog`.
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 
 from msgspec.structs import replace
@@ -25,7 +26,6 @@ from portfolios.feeds.log import (
 )
 from portfolios.runtime.events import Event, decode_event, join_events
 from scheduling.enact.feed_records import (
-    KEPT_APPENDS,
     WriterRow,
     answer_before,
     append_columns,
@@ -46,9 +46,6 @@ class JetStreamLog:
         self.name = stream.feed
         self.stream = stream
         self._number, self._last = 0, EMPTY  #: the newest message that is known
-        #: (source, number) → its block's state without events; the newest appends.
-        self._sent: OrderedDict[tuple[str, int], Block] = OrderedDict()
-        self._sent_to = 0  #: up to which message they are known
 
     async def head(self) -> Head:
         """See `Log.head`."""
@@ -101,10 +98,10 @@ class JetStreamLog:
             last = self._last
             claim = replace(
                 last, epoch=last.epoch + 1, writer=writer, from_seq=last.to_seq + 1,
-                source="", number=0, sha256="", segments=[], times={}, events=b"",
+                source="", number=0, sha256="", segments=[], times={}, events=b"", pieces=[],
             )  # fmt: skip
             try:
-                self._number, self._last = await self.stream.publish(claim, self._number), claim
+                self._number, self._last = await self.stream.publish(claim, self._number)
                 return claim.epoch
             except WrongLast:
                 continue  # an append or another claim came first
@@ -153,9 +150,7 @@ class JetStreamLog:
         cursor: str,
     ) -> Appended:
         number, last = self._number, self._last
-        held = writer_row(last)
-        if source is not None:
-            held = await self._with_sent(number, held, source)
+        held = await self._with_sent(writer_row(last), source)
         before = answer_before(self.name, held, source)
         if before is not None:
             return before
@@ -180,29 +175,16 @@ class JetStreamLog:
             segments=list(zip(columns["segments"], columns["digests"], strict=True)),
             times=dict(zip(columns["timed"], columns["last"], strict=True)),
             events=join_events(columns["events"]),
+            piece=last.piece,
         )
-        stored = await self.stream.publish(block, number)
+        stored, block = await self.stream.publish(block, number)
         if stored > self._number:
             self._number, self._last = stored, block
         return Appended(block.from_seq, block.to_seq, missing=missing)
 
-    async def _with_sent(self, number: int, held: WriterRow, source: SourceId) -> WriterRow:
-        """Return the state with what the source has sent, as far as the newest messages show."""
-        first = max(await self.stream.first_number(), number - KEPT_APPENDS + 1, 1)
-        for each in range(max(first, self._sent_to + 1), number + 1):
-            block = await self.stream.block(each)
-            if block.source:
-                self._sent[block.source, block.number] = replace(block, events=b"")
-        self._sent_to = max(self._sent_to, number)
-        while len(self._sent) > KEPT_APPENDS:
-            self._sent.popitem(last=False)
-        same = self._sent.get((source.source, source.number))
-        return held._replace(
-            newest=max((n for name, n in self._sent if name == source.source), default=None),
-            sent_sha256=same.sha256 if same else None,
-            sent_from=same.from_seq if same else None,
-            sent_to=same.to_seq if same else None,
-        )
+    async def _with_sent(self, held: WriterRow, source: SourceId | None) -> WriterRow:
+        """Return the state with what the source has sent."""
+        return held
 
 
 def writer_row(last: Block) -> WriterRow:

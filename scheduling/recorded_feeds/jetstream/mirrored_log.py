@@ -1,87 +1,167 @@
-"""A feed in a stream, with the row in the database that follows it.
+"""A feed in a stream, with the row in the database that follows it, as a `RecordedLog`.
 
 Whoever asks for the head asks the database: the fence of commits, the planner, the pages. So
 records of a stream are released once the row has followed, and a stream that lost its newest
 messages is noticed. One statement covers all appends since the last one, so that the database sets
-no limit to the rate of a feed.
+no limit to the rate of a feed. It also keeps what sources have sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from psycopg_pool import PoolTimeout
 
 from portfolios.feeds.log import Appended, LogError, LogUnavailable, SourceId
 from portfolios.feeds.rows import InstrumentFacts
 from portfolios.runtime.events import Event
-from scheduling.db.transaction import CONNECTION_LOST, aexecute_autocommit
+from scheduling.db.transaction import CONNECTION_LOST, Transaction, aexecute_autocommit
 from scheduling.enact import feed_records
-from scheduling.observe.feed_records import heads
-from scheduling.recorded_feeds.jetstream.block import Block
+from scheduling.enact.feed_records import KEPT_APPENDS, Sent, WriterRow
+from scheduling.recorded_feeds.jetstream.block import EMPTY, Block
 from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog, writer_row
 from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing
-from scheduling.recorded_feeds.postgres_log import Connect, PostgresLog
+from scheduling.recorded_feeds.postgres_log import Connect
 
 logger = logging.getLogger(__name__)
 
 RETRY_S = 0.2
-DROP_EVERY_S = 60.0  #: messages that the database keeps no longer
 FLUSH_S = 10.0
+
+T = TypeVar("T")
+
+
+class Database(Protocol):
+    """Runs steps whose statements are each complete alone. Raise LogUnavailable."""
+
+    async def __call__(self, steps: Transaction[T]) -> T:
+        """Return the outcome of the steps."""
+        ...
+
+
+def database_over(name: str, connect: Connect) -> Database:
+    """Return the database over the connections that `connect` lends."""
+
+    async def run(steps: Transaction[T]) -> T:
+        try:
+            async with connect() as connection:
+                return await aexecute_autocommit(connection, steps)
+        except (*CONNECTION_LOST, PoolTimeout) as error:
+            raise LogUnavailable(f"Feed {name} did not answer: {error}") from error
+
+    return run
+
+
+@dataclass(slots=True)
+class _Noted:
+    """What messages say that the database is yet to be told."""
+
+    segments: dict[int, bytes] = field(default_factory=dict)
+    times: dict[str, int] = field(default_factory=dict)
+    sent: list[Sent] = field(default_factory=list)
+
+    def add(self, block: Block) -> None:
+        self.segments.update(block.segments)
+        self.times.update(block.times)
+        if block.source and block.from_seq <= block.to_seq:
+            self.sent.append(
+                Sent(block.source, block.number, block.sha256, block.from_seq, block.to_seq)
+            )
+
+    def followed_by(self, later: _Noted) -> _Noted:
+        return _Noted(
+            self.segments | later.segments, self.times | later.times, self.sent + later.sent
+        )
 
 
 class MirroredLog(JetStreamLog):
-    """What a recorder appends to."""
+    """What a recorder, a web process or a command appends to."""
 
-    def __init__(self, stream: Stream, connect: Connect) -> None:
+    def __init__(self, stream: Stream, database: Database) -> None:
         """Follow nothing yet."""
         super().__init__(stream)
-        self._connect = connect
-        self._database = PostgresLog(self.name, connect)
+        self._database = database
         self._mirrored = 0  #: number of the message that the database knows
-        self._segments: dict[int, bytes] = {}
-        self._times: dict[str, int] = {}
+        self._noted = _Noted()
+        self._noted_to, self._noted_last = 0, EMPTY  #: the newest message that was noted
+        self._recent: deque[Sent] = deque(maxlen=KEPT_APPENDS)  #: of what was noted
+        self._times: dict[str, int] = {}  #: of what was noted
+        self._has_begun = False
         self._changed, self._followed = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._first_seq, self._drop_at = 1, 0.0
+
+    async def begin(self) -> None:
+        """Read what the database has missed. Raise StreamMissing if the stream lacks records."""
+        # The database first: a stream that lost nothing is never behind what it said before.
+        row = await self._database(feed_records.writer(self.name))
+        await super().refresh()
+        number, newest = self.newest
+        self._check_whole(row)
+        known = number
+        while known > 0 and (await self.stream.block(known)).to_seq > row.head:
+            known -= 1
+        self._noted_to, self._noted_last, self._has_begun = known, newest, True
+        # Without an append since, a claim or a release may still be news.
+        is_known = known == number and (row.epoch, row.writer) == (newest.epoch, newest.writer)
+        self._mirrored = number if is_known else 0
+        await self._note_new()
+
+    def _check_whole(self, row: WriterRow) -> None:
+        """Raise StreamMissing if the stream lacks what the database has followed."""
+        _, newest = self.newest
+        lost = ""
+        if newest.to_seq < row.head:
+            lost = f"ends at seq {newest.to_seq}, and seq {row.head} was recorded: it lost records."
+        elif newest.epoch < row.epoch:
+            lost = f"ends at epoch {newest.epoch}, and epoch {row.epoch} was begun: it is older."
+        elif newest.to_seq == row.head and newest.chain != bytes(row.chain):
+            lost = f"has other records up to seq {row.head} than were recorded: their hash differs."
+        if lost:
+            raise StreamMissing(
+                f"The stream of feed {self.name} {lost} Restore the stream; nothing is recorded"
+                " until then."
+            )
 
     async def claim(self, writer: str) -> int:
         """See `RecordedLog.claim`. Raise StreamMissing if the stream lacks recorded messages."""
-        found = await self._database.run(heads(self.name))
-        if not found:
-            raise feed_records.NoSuchFeed(f"There is no recorded feed named {self.name}.")
-        epoch = await super().claim(writer)
-        number, newest = self.newest
-        if newest.to_seq < found[0].seq:
-            raise StreamMissing(
-                f"The stream of feed {self.name} ends at seq {newest.to_seq}, and seq"
-                f" {found[0].seq} was recorded: it lost records. Restore the stream; nothing is"
-                " recorded until then."
-            )
-        await self._note_missed(number, found[0].seq)
-        self._first_seq = found[0].first_seq
+        await self.begin()
+        epoch = await self.replace_writer(writer)
         if self._task is None:
             self._task = asyncio.create_task(self._follow(), name=f"mirror of {self.name}")
         self._changed.set()
         return epoch
 
+    async def replace_writer(self, writer: str) -> int:
+        """Claim without following. Return the epoch."""
+        epoch = await super().claim(writer)
+        await self._note_new()
+        return epoch
+
     async def release(self, epoch: int) -> None:
         """See `RecordedLog.release`. Waits for the database to follow."""
         with suppress(LogError):
-            await super().release(epoch)
+            await self.refresh()
+            if self.newest[1].epoch == epoch:
+                await self.replace_writer("")
         self._changed.set()
         try:
             async with asyncio.timeout(FLUSH_S):
-                while self._task is not None and self._mirrored < self.newest[0]:
+                while self._task is not None and self._mirrored < self._noted_to:
                     self._followed.clear()
                     await self._followed.wait()
         except TimeoutError:
             logger.warning("feed %s: the database has not followed; the next recorder lets it",
                            self.name)  # fmt: skip
+        await self.close()
+
+    async def close(self) -> None:
+        """End following."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -96,36 +176,88 @@ class MirroredLog(JetStreamLog):
         cursor: str = "",
     ) -> Appended:
         """See `RecordedLog.append`. Does not wait for the database."""
+        if not self._has_begun:
+            await self.begin()
         done = await super().append(epoch, expected, events, source, cursor)
-        self._note(self.newest[1])
-        self._changed.set()
+        await self._note_new()
         return done
 
     async def refresh(self) -> None:
         """Read the newest message, which may be an append whose answer was lost."""
         await super().refresh()
-        self._note(self.newest[1])
-        self._changed.set()
+        await self._note_new()
+
+    async def state(self, source: SourceId | None) -> WriterRow:
+        """Return the state after the newest message, with what `source` has sent."""
+        return await self._with_sent(writer_row(self.newest[1]), source)
 
     async def instruments(self) -> dict[str, InstrumentFacts]:
         """Return what rows are checked against, by symbol."""
-        return await self._database.instruments()
+        known = await self._database(feed_records.instruments(self.name))
+        return {
+            symbol: facts._replace(last_us=max(facts.last_us or self._times[symbol],
+                                               self._times[symbol]))
+            if symbol in self._times else facts
+            for symbol, facts in known.items()
+        }  # fmt: skip
 
-    def _note(self, block: Block) -> None:
-        self._segments.update(block.segments)
-        self._times.update(block.times)
+    async def follow_now(self) -> None:
+        """Let the row follow before this returns. Raise LogUnavailable."""
+        if self._mirrored < self._noted_to:
+            await self._mirror()
 
-    async def _note_missed(self, number: int, head: int) -> None:
-        """Note what the database has missed of the messages up to `number`, newest first."""
-        times: dict[str, int] = {}
-        while number > 0:
-            block = await self.stream.block(number)
-            if block.to_seq <= head:
-                break
-            self._segments.update(block.segments)
-            times = block.times | times
-            number -= 1
-        self._times |= times
+    async def _with_sent(self, held: WriterRow, source: SourceId | None) -> WriterRow:
+        """Return the state with what the source has sent: first what is noted, since the database
+        may be told of it meanwhile."""
+        if source is None:
+            return held
+        noted = [one for one in self._recent if one.source == source.source]
+        row = await self._database(feed_records.writer(self.name, source))
+        newest = max((one.number for one in noted), default=0)
+        same = next((one for one in noted if one.number == source.number), None)
+        return held._replace(
+            newest=max(newest, row.newest or 0) or None,
+            sent_sha256=same.sha256 if same else row.sent_sha256,
+            sent_from=same.from_seq if same else row.sent_from,
+            sent_to=same.to_seq if same else row.sent_to,
+        )
+
+    async def _note_new(self) -> None:
+        """Note the messages up to the newest that is known."""
+        number, newest = self.newest
+        if not self._has_begun or number <= self._noted_to:
+            return
+        first = self._noted_to + 1
+        blocks = [await self.stream.block(each) for each in range(first, number)]
+        for each, block in enumerate((*blocks, newest), start=first):
+            if each > self._noted_to:  # another append of this process may have noted it
+                before = len(self._noted.sent)
+                self._noted.add(block)
+                self._recent.extend(self._noted.sent[before:])
+                self._times.update(block.times)
+                self._noted_to, self._noted_last = each, block
+        self._changed.set()
+
+    async def _mirror(self) -> None:
+        """Let the row follow, once."""
+        number, newest, noted = self._noted_to, self._noted_last, self._noted
+        self._noted = _Noted()
+        try:
+            await self._database(
+                feed_records.mirror(
+                    self.name,
+                    writer_row(newest),
+                    newest.released_us,
+                    noted.segments,
+                    noted.times,
+                    noted.sent,
+                )
+            )
+        except BaseException:
+            self._noted = noted.followed_by(self._noted)
+            raise
+        self._mirrored = max(self._mirrored, number)
+        self._followed.set()
 
     async def _follow(self) -> None:
         """Let the row follow, until cancelled."""
@@ -133,38 +265,14 @@ class MirroredLog(JetStreamLog):
         while True:
             await self._changed.wait()
             self._changed.clear()
-            number, newest = self.newest
-            segments, self._segments = self._segments, {}
-            times, self._times = self._times, {}
             try:
-                async with self._connect() as connection:
-                    first_seq = await aexecute_autocommit(
-                        connection,
-                        feed_records.mirror(
-                            self.name, writer_row(newest), newest.released_us, segments, times
-                        ),
-                    )
-            except (*CONNECTION_LOST, PoolTimeout, LogError) as away:
+                await self._mirror()
+            except LogError as away:
                 if failures % 50 == 0:
                     logger.warning("feed %s: the database does not follow (%s); records are kept",
-                                   self.name, type(away).__name__)  # fmt: skip
+                                   self.name, type(away.__cause__ or away).__name__)  # fmt: skip
                 failures += 1
-                self._segments, self._times = segments | self._segments, times | self._times
                 self._changed.set()
                 await asyncio.sleep(RETRY_S)
                 continue
             failures = 0
-            self._mirrored = max(self._mirrored, number)
-            self._followed.set()
-            await self._drop(first_seq)
-
-    async def _drop(self, first_seq: int | None) -> None:
-        """Drop the messages that the database keeps no longer."""
-        if first_seq is None or first_seq == self._first_seq or time.monotonic() < self._drop_at:
-            return
-        self._drop_at = time.monotonic() + DROP_EVERY_S
-        try:
-            await self.stream.drop_before(first_seq)
-            self._first_seq = first_seq
-        except LogUnavailable as away:
-            logger.info("feed %s: old messages are not dropped now: %s", self.name, away)

@@ -10,10 +10,12 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
@@ -21,6 +23,7 @@ from nats.js.api import DiscardPolicy, Header, RetentionPolicy, StorageType, Str
 from nats.js.errors import APIError, NotFoundError
 
 from portfolios.feeds.log import HeadMoved, LogError, LogUnavailable
+from portfolios.runtime.events import split_events
 from scheduling.recorded_feeds.jetstream.block import EMPTY, Block, decode_block, encode_block
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,10 @@ ANSWER_S = 3.0
 RECONNECT_S = 0.1
 KEPT_BLOCKS = 64
 READ_AT_ONCE = 64  #: messages
+KEPT_PIECES = 4
+HEADERS_ROOM = 4_096  #: of the largest message, for its headers
+#: Pieces that no append names are those of a process that was killed. None takes so long.
+ORPHANED_AFTER = timedelta(days=1)
 STREAM_NOT_FOUND, WRONG_LAST = 10059, 10071
 NAME_IN_USE = 10058
 
@@ -49,9 +56,19 @@ def stream_name(feed: str) -> str:
     return f"GINKGO_FEED_{feed}"
 
 
+def pieces_name(feed: str) -> str:
+    """Return the name of the stream of the pieces of large appends. No feed has an underscore."""
+    return f"GINKGO_FEED_{feed}_pieces"
+
+
 def subject(feed: str) -> str:
     """Return the subject of the messages of a feed."""
     return f"ginkgo.feed.{feed}"
+
+
+def pieces_subject(feed: str) -> str:
+    """Return the subject of the pieces of large appends."""
+    return f"ginkgo.feed.{feed}.pieces"
 
 
 async def connect(url: str, *, is_lasting: bool = True) -> Client:
@@ -107,26 +124,33 @@ async def connected(url: str, *, is_lasting: bool = False) -> AsyncIterator[Clie
         await client.close()
 
 
+def stream_config(name: str, of: str, *, deny_delete: bool = False) -> StreamConfig:
+    """Return the configuration of a stream of the subject `of`."""
+    return StreamConfig(
+        name=name,
+        subjects=[of],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,  # a full stream refuses, and drops nothing
+        deny_delete=deny_delete,
+        allow_direct=True,
+    )
+
+
 class Stream:
     """The stream of one feed."""
 
     def __init__(self, client: Client, feed: str) -> None:
         """Ask nothing yet."""
         self.feed, self._name = feed, stream_name(feed)
+        self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=ANSWER_S)
         self._blocks: OrderedDict[int, Block] = OrderedDict()  #: newest used last
+        self._pieces: OrderedDict[int, list[bytes]] = OrderedDict()
 
     async def create(self) -> None:
         """Create it, empty. Raise StreamMissing if there is one of that name."""
-        config = StreamConfig(
-            name=self._name,
-            subjects=[subject(self.feed)],
-            retention=RetentionPolicy.LIMITS,
-            storage=StorageType.FILE,
-            discard=DiscardPolicy.NEW,  # a full stream refuses, and drops nothing
-            deny_delete=True,
-            allow_direct=True,
-        )
+        config = stream_config(self._name, subject(self.feed), deny_delete=True)
         try:
             info = await self._answer(self._js.add_stream(config))
         except APIError as error:
@@ -140,11 +164,10 @@ class Stream:
             )
 
     async def delete(self) -> None:
-        """Delete it, if there is one."""
-        try:
-            await self._answer(self._js.delete_stream(self._name))
-        except StreamMissing:
-            pass
+        """Delete it, if there is one, and then its pieces."""
+        for name in (self._name, pieces_name(self.feed)):
+            with suppress(StreamMissing):
+                await self._answer(self._js.delete_stream(name))
 
     async def last(self) -> tuple[int, Block]:
         """Return the number of the newest message and its block; (0, EMPTY) without one."""
@@ -153,23 +176,34 @@ class Stream:
         except NotFoundError:
             return 0, EMPTY
         assert message.seq is not None
-        return message.seq, self._decode(message.seq, message.data)
+        return message.seq, self._keep(message.seq, self._decode(message.seq, message.data))
 
     async def first_number(self) -> int:
         """Return the number of the oldest message that is kept."""
         return int((await self._answer(self._js.stream_info(self._name))).state.first_seq)
 
-    async def publish(self, block: Block, last: int) -> int:
-        """Store a block after the message `last`; return its number.
+    async def publish(self, block: Block, last: int) -> tuple[int, Block]:
+        """Store a block after the message `last`; return its number, and it as it was stored.
 
         Raise WrongLast, or LogUnavailable: then it may be stored or not.
         """
+        body, room = encode_block(block), self._client.max_payload - HEADERS_ROOM
+        if len(body) > room:
+            block = await self._store_pieces(block, room)
+            body = encode_block(block)
+        try:
+            number = await self._publish_after(body, last)
+        except WrongLast:
+            await self._delete_pieces([number for _, number in block.pieces])
+            raise
+        return number, self._keep(number, block)
+
+    async def _publish_after(self, body: bytes, last: int) -> int:
+        """Store one message: the one statement of the log's fence."""
         headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(last)}
         try:
             stored = await self._answer(
-                self._js.publish(
-                    subject(self.feed), encode_block(block), ANSWER_S, self._name, headers
-                )
+                self._js.publish(subject(self.feed), body, ANSWER_S, self._name, headers)
             )
         except APIError as error:
             if error.err_code != WRONG_LAST:
@@ -177,8 +211,44 @@ class Stream:
             raise WrongLast(
                 f"Feed {self.feed} was appended to or claimed by another writer; read it again."
             ) from None
-        self._keep(stored.seq, block)
-        return stored.seq
+        return int(stored.seq)
+
+    async def _store_pieces(self, block: Block, room: int) -> Block:
+        """Store the events of a block as pieces; return the block that names them instead.
+
+        Nobody reads them until that block is stored. Those of a failure are deleted again.
+        """
+        name, where = pieces_name(self.feed), pieces_subject(self.feed)
+        await self._answer(self._js.add_stream(stream_config(name, where)), name)
+        await self._delete_orphans(block.piece)
+        stored: list[tuple[int, int]] = []
+        try:
+            for last_seq, events in block.in_pieces(room):
+                done = await self._answer(self._js.publish(where, events, ANSWER_S, name), name)
+                stored.append((last_seq, int(done.seq)))
+        except LogError:
+            await self._delete_pieces([number for _, number in stored])
+            raise
+        return replace(block, events=b"", pieces=stored, piece=stored[-1][1])
+
+    async def _delete_pieces(self, numbers: list[int]) -> None:
+        """Delete pieces that no append names. The next large append deletes what stays."""
+        with suppress(LogError, APIError):
+            for number in numbers:
+                await self._answer(self._js.delete_msg(pieces_name(self.feed), number))
+
+    async def _delete_orphans(self, named: int) -> None:
+        """Delete old pieces behind the newest that an append names: their process was killed."""
+        name = pieces_name(self.feed)
+        state = (await self._answer(self._js.stream_info(name), name)).state
+        for number in range(max(state.first_seq, named + 1), state.last_seq + 1):
+            try:
+                message = await self._answer(self._js.get_msg(name, number), name)
+            except NotFoundError:
+                continue  # deleted before
+            if message.time is None or datetime.now(UTC) - message.time < ORPHANED_AFTER:
+                return
+            await self._delete_pieces([number])
 
     async def block(self, number: int) -> Block:
         """Return the block of one message. Raise LogUnavailable or StreamMissing."""
@@ -220,17 +290,48 @@ class Stream:
                 if isinstance(block, BaseException):
                     raise block
                 number += 1
-                for seq, event in enumerate(block.records(), start=block.from_seq):
+                for seq, event in await self._records(block, at, wanted):
                     if at <= seq <= wanted:
                         found.append((seq, block.released_us, event))
                 at = max(at, block.to_seq + 1)
             at_once = min(at_once * 4, READ_AT_ONCE)
         return found
 
+    async def _records(self, block: Block, first: int, last: int) -> list[tuple[int, bytes]]:
+        """Return (seq, encoded event) of a block, at least those of the range."""
+        if not block.pieces:
+            return list(enumerate(block.records(), start=block.from_seq))
+        found: list[tuple[int, bytes]] = []
+        begin = block.from_seq
+        for end, number in block.pieces:
+            if end >= first and begin <= last:
+                found += enumerate(await self._piece(number), start=begin)
+            begin = end + 1
+        return found
+
+    async def _piece(self, number: int) -> list[bytes]:
+        """Return the encoded events of one piece."""
+        if number not in self._pieces:
+            name = pieces_name(self.feed)
+            try:
+                message = await self._answer(self._js.get_msg(name, number), name)
+            except NotFoundError:
+                raise StreamMissing(f"Stream {name} has no message {number}: restore it.") from None
+            self._pieces[number] = split_events(message.data or b"")
+            while len(self._pieces) > KEPT_PIECES:
+                self._pieces.popitem(last=False)
+        return self._pieces[number]
+
     async def drop_before(self, seq: int) -> None:
-        """Drop the messages whose records are all older than `seq`."""
+        """Drop the messages whose records are all older than `seq`, and then their pieces."""
         number = await self._number_of(seq)
+        if number <= await self.first_number():
+            return
+        piece = (await self.block(number - 1)).piece
         await self._answer(self._js.purge_stream(self._name, seq=number))
+        if piece:
+            name = pieces_name(self.feed)
+            await self._answer(self._js.purge_stream(name, seq=piece + 1), name)
 
     async def _number_of(self, seq: int) -> int:
         """Return the number of the message that has the record `seq`, by bisection."""
@@ -263,16 +364,18 @@ class Stream:
             self._blocks.popitem(last=False)
         return block
 
-    async def _answer(self, asked: Awaitable[T]) -> T:
-        """Return the server's answer. Raise LogUnavailable or StreamMissing for what is no answer
-        to the question itself."""
+    async def _answer(self, asked: Awaitable[T], name: str = "") -> T:
+        """Return the server's answer about stream `name`, by default that of the messages.
+
+        Raise LogUnavailable or StreamMissing for what is no answer to the question itself.
+        """
         try:
             return await asked
         except APIError as error:
             if error.err_code == STREAM_NOT_FOUND:
                 raise StreamMissing(
-                    f"The NATS server has no stream {self._name}, in which feed {self.feed} is"
-                    " kept: restore it, or the feed's records are lost."
+                    f"The NATS server has no stream {name or self._name}, in which feed"
+                    f" {self.feed} is kept: restore it, or the feed's records are lost."
                 ) from None
             if error.err_code in (NAME_IN_USE, WRONG_LAST) or isinstance(error, NotFoundError):
                 raise

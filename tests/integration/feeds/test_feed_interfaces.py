@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,12 +27,17 @@ from scheduling.enact.feed_records import retention
 from scheduling.errors import Invalid
 from scheduling.models import Alert, Event
 from scheduling.operations import feeds
+from scheduling.operations.feed_checks import check_feed
 from scheduling.operations.feeds import NewInstrument, append_rows, create_feed, read_instrument
 from scheduling.operations.portfolios import NewPortfolio, create_portfolio
 from scheduling.permissions import Role
+from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog
+from scheduling.recorded_feeds.jetstream.stream import Stream, connected
+from scheduling.recorded_feeds.reads import delete_stream, nats_url
 from scheduling.retention import delete_rows
 from scheduling.timing import timing
 from tests.support.api_client import ApiClient, make_user, problem
+from tests.support.nats_server import NatsServer
 
 pytestmark = pytest.mark.django_db
 
@@ -45,6 +53,30 @@ def fx(operator: ApiClient) -> ApiClient:
     """Return a client of a feed whose tick is 0.00001."""
     create_feed("fx", [NewInstrument("EURUSD", Decimal("0.00001")), NewInstrument("KO")], actor="t")
     return operator
+
+
+@pytest.fixture(scope="module")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    one = NatsServer(tmp_path_factory.mktemp("nats"))
+    one.start()
+    yield one
+    one.kill()
+
+
+@pytest.fixture(params=["postgresql", "jetstream"])
+def either(
+    request: pytest.FixtureRequest, operator: ApiClient, settings: Any
+) -> Iterator[ApiClient]:
+    """Return a client of the feed fx of the fixture above, in the database or in a stream."""
+    in_stream = request.param == "jetstream"
+    if in_stream:
+        url = request.getfixturevalue("nats_server").url
+        settings.GINKGO = replace(settings.GINKGO, nats_url=url)
+    instruments = [NewInstrument("EURUSD", Decimal("0.00001")), NewInstrument("KO")]
+    create_feed("fx", instruments, in_stream=in_stream, actor="t")
+    yield operator
+    if in_stream:
+        delete_stream("fx")
 
 
 def append(client: ApiClient, *rows: Any, **source: Any) -> Any:
@@ -72,53 +104,65 @@ def append(client: ApiClient, *rows: Any, **source: Any) -> Any:
     ],
 )  # fmt: skip
 def test_a_wrong_row_is_named_by_its_number_and_nothing_is_written(
-    fx: ApiClient, row: Any, code: str, words: str
+    either: ApiClient, row: Any, code: str, words: str
 ) -> None:
-    assert append(fx, bar(1)).status_code == 200
-    answer = append(fx, bar(5, "KO", open="7", high="9", low="6", close="8"), row)
+    assert append(either, bar(1)).status_code == 200
+    answer = append(either, bar(5, "KO", open="7", high="9", low="6", close="8"), row)
     (found,) = problem(answer, 400, "invalid")["errors"]
     assert (found["field"], found["code"]) == ("rows.2", code)
     assert found["message"].startswith("row 2: ")
     assert words in found["message"]
-    assert FeedRecord.objects.count() == FeedWriter.objects.get().head == 1
+    assert check_feed("fx").records == FeedWriter.objects.get().head == 1
 
 
-def test_bars_trades_and_quotes_are_stored_with_their_exact_prices(fx: ApiClient) -> None:
+def test_bars_trades_and_quotes_are_stored_with_their_exact_prices(either: ApiClient) -> None:
     at = "2026-11-02T10:02:00+07:00"
     answer = append(
-        fx, bar(1), {"symbol": "KO", "time": at, "price": 68.25, "quantity": 10},
+        either, bar(1), {"symbol": "KO", "time": at, "price": 68.25, "quantity": 10},
         {"symbol": "EURUSD", "time": "2026-11-02T10:03:00Z", "bid": "1.07083", "ask": "1.07091"},
         {"kind": "tick", "time": at},
     )  # fmt: skip
     assert answer.json() == {"from_seq": 1, "to_seq": 4, "repeated": False, "missing": None}
-    events = fx.get("feed/", feed="fx").json()["results"]
+    events = either.get("feed/", feed="fx").json()["results"]
     assert [(e["seq"], e["symbol"], e["close"]) for e in events[:3]] == [
         (1, "EURUSD", "1.07050"), (2, "KO", "68.2500"), (3, "EURUSD", "1.07087"),
     ]  # fmt: skip
-    problem(fx.get("feed/", feed="none"), 404, "not_found")
-    document = fx.get("feeds/fx/").json()
+    problem(either.get("feed/", feed="none"), 404, "not_found")
+    document = either.get("feeds/fx/").json()
     assert (document["head"], document["kind"], document["portfolios"]) == (4, "recorded", [])
 
 
-def test_a_repeat_of_a_source_answers_as_before_and_a_gap_is_said(fx: ApiClient) -> None:
-    first = append(fx, bar(1), source="ib", number=1)
-    again = append(fx, bar(1), source="ib", number=1)
+def test_a_repeat_of_a_source_answers_as_before_and_a_gap_is_said(either: ApiClient) -> None:
+    first = append(either, bar(1), source="ib", number=1)
+    again = append(either, bar(1), source="ib", number=1)
     assert again.json() == {**first.json(), "repeated": True}
-    other = append(fx, bar(2), source="ib", number=1)
+    other = append(either, bar(2), source="ib", number=1)
     assert "Are there two recorders" in problem(other, 409, "source_conflict")["detail"]
-    late = append(fx, bar(3), source="ib", number=4)
+    late = append(either, bar(3), source="ib", number=4)
     assert late.json()["missing"] == [2, 3]
-    assert FeedRecord.objects.count() == 2
+    assert check_feed("fx").records == 2
 
 
 def test_viewers_may_not_append(fx: ApiClient, viewer: ApiClient) -> None:
     problem(append(viewer, bar(1)), 403, "forbidden")
 
 
-def test_a_feed_with_a_recorder_takes_no_other_appends(fx: ApiClient) -> None:
-    execute(feed_records.claim("fx", "recorder-1"))
-    found = problem(append(fx, bar(1)), 409, "recorded_elsewhere")
+def test_a_feed_with_a_recorder_takes_no_other_appends(either: ApiClient) -> None:
+    _claim("fx", "recorder-1")
+    found = problem(append(either, bar(1)), 409, "recorded_elsewhere")
     assert "recorded by recorder-1 (epoch 1)" in found["detail"]
+
+
+def _claim(feed: str, writer: str) -> None:
+    if not FeedWriter.objects.get().in_stream:
+        execute(feed_records.claim(feed, writer))
+        return
+
+    async def claim() -> None:
+        async with connected(nats_url()) as client:
+            await JetStreamLog(Stream(client, feed)).claim(writer)
+
+    asyncio.run(claim())
 
 
 def test_a_feed_in_use_is_not_removed_and_names_who_needs_it(fx: ApiClient) -> None:
@@ -259,6 +303,23 @@ def run(*arguments: str) -> dict[str, Any]:
     return dict(json.loads(out.getvalue()))
 
 
+def test_a_file_is_imported_beside_appends(either: ApiClient, tmp_path: Path) -> None:
+    assert append(either, bar(1)).status_code == 200
+    path = tmp_path / "eur.csv"
+    path.write_text(HEADER + LATER + LATER + LATER.replace("11:00", "12:00"))
+    zone = ("--symbol", "EURUSD", "--time-zone", "UTC")
+    with pytest.raises(CommandError, match=r"line 3.*already has a record"):
+        run("import", "fx", str(path), *zone)
+    assert check_feed("fx").records == 1
+    done = run("import", "fx", str(path), *zone, "--skip-bad")
+    assert (done["rows"], done["from_seq"], done["to_seq"]) == (2, 2, 3)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps(bar(1, "KO", open="7", high="9", low="6", close="8")))
+    given = ("append", "fx", str(rows), "--source", "file", "--number", "1")
+    assert run(*given) == run(*given) == {"rows": 1, "to_seq": 4}
+    assert check_feed("fx").records == 4
+
+
 def test_a_file_is_imported_with_its_places_and_checked(tmp_path: Path) -> None:
     path = tmp_path / "eur.csv"
     path.write_text(HEADER + GOOD + LATER)
@@ -317,12 +378,12 @@ def test_a_time_that_the_clock_skipped_is_no_time(tmp_path: Path) -> None:
     assert minutes == [0, 32, 60]
 
 
-def test_a_source_does_not_lock_itself_out_by_one_number(fx: ApiClient) -> None:
-    found = problem(append(fx, bar(1), source="ib", number=2**62 - 1), 400, "invalid")
+def test_a_source_does_not_lock_itself_out_by_one_number(either: ApiClient) -> None:
+    found = problem(append(either, bar(1), source="ib", number=2**62 - 1), 400, "invalid")
     assert "source ib has sent 0 last: at most 1,000,000 may be left out" in found["detail"]
-    assert append(fx, bar(1), source="ib", number=1_000_001).status_code == 200
-    problem(append(fx, bar(2), source="ib", number=2_000_003), 400, "invalid")
-    assert append(fx, bar(2), source="ib", number=1_000_002).status_code == 200
+    assert append(either, bar(1), source="ib", number=1_000_001).status_code == 200
+    problem(append(either, bar(2), source="ib", number=2_000_003), 400, "invalid")
+    assert append(either, bar(2), source="ib", number=1_000_002).status_code == 200
 
 
 def test_times_without_a_zone_are_refused_and_bad_lines_are_skipped_only_when_asked(

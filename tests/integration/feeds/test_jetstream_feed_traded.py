@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,24 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 
 from ginkgo_site.env import CHECKOUT
+from portfolios.feeds.log import LogUnavailable, SourceId
 from portfolios.models import FeedDigest, FeedRecord, FeedRow, FeedWriter, Instrument, Portfolio
 from portfolios.runtime.state import decode_state
+from scheduling import tasks
 from scheduling.db.transaction import execute
 from scheduling.enact.feed_records import drop_records
-from scheduling.errors import Refused
+from scheduling.errors import Invalid, Refused
 from scheduling.models import Node, Run
 from scheduling.operations.feed_checks import Checked, check_feed
+from scheduling.operations.feed_imports import ImportPlan, import_csv
 from scheduling.operations.feed_recorders import RecordingPlan, record, release_feed
 from scheduling.operations.feeds import NewInstrument, append_rows, create_feed, remove_feed
 from scheduling.operations.portfolios import NewPortfolio, create_portfolio
 from scheduling.permissions import Role
+from scheduling.recorded_feeds.jetstream import stream
+from scheduling.recorded_feeds.jetstream.block import Block
 from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog
-from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
+from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog, database_over
 from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 from scheduling.recorded_feeds.reads import newest_events
 from scheduling.recorded_feeds.recorder import Recorder
@@ -92,7 +98,7 @@ async def record_to(seq: int, path: Path, server: NatsServer) -> int:
     feed = await FeedRow.objects.aget(name="fx")
     session = RecorderSession("fx", feed.pk)
     async with connected(server.url, is_lasting=True) as client:
-        log = MirroredLog(Stream(client, "fx"), session.connect)
+        log = MirroredLog(Stream(client, "fx"), database_over("fx", session.connect))
         recorder = Recorder(log, FileSource(path, FileLayout()), "test")
         running = asyncio.create_task(recorder.run())
         async with asyncio.timeout(60):
@@ -187,7 +193,7 @@ async def test_records_past_their_retention_are_dropped_from_the_stream(server: 
     feed = await FeedRow.objects.aget(name="fx")
     session = RecorderSession("fx", feed.pk)
     async with connected(server.url, is_lasting=True) as client:
-        log = MirroredLog(Stream(client, "fx"), session.connect)
+        log = MirroredLog(Stream(client, "fx"), database_over("fx", session.connect))
         epoch = await log.claim("test")
         for at in range(0, 50, 5):
             await log.append(epoch, at, euros(at, 5))
@@ -196,9 +202,8 @@ async def test_records_past_their_retention_are_dropped_from_the_stream(server: 
         assert 1 <= len(marks) <= 3  # one a second
         assert await sync_to_async(execute)(drop_records(feed.pk, 23)) is not None
         await log.append(epoch, 50, euros(50, 1))
-        async with asyncio.timeout(30):
-            while await log.first() == 1:
-                await asyncio.sleep(0.01)
+        await _followed(51)
+        assert await sync_to_async(tasks.follow_streams)() == "not followed: none"
         assert await log.first() == 21  # the message that has 23 stays
         await log.release(epoch)
     await session.close()
@@ -216,7 +221,7 @@ async def test_the_next_recorder_continues_from_what_a_killed_one_stored(
         epoch = await killed.claim("killed")
         for at in range(0, 16_000, 4_000):
             await killed.append(epoch, at, euros(at, 4_000))
-        log = MirroredLog(Stream(client, "fx"), session.connect)
+        log = MirroredLog(Stream(client, "fx"), database_over("fx", session.connect))
         await log.release(await log.claim("next"))
         assert await killed.digest(1) == (await FeedDigest.objects.aget()).digest.hex()
     await session.close()
@@ -231,15 +236,127 @@ async def _followed(seq: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_actions_that_a_stream_does_not_support_are_refused_with_a_sentence(
-    server: NatsServer, tmp_path: Path, settings: Any
+def test_a_killed_recorder_is_released_and_what_it_stored_is_released_by_the_worker(
+    server: NatsServer,
 ) -> None:
     create_feed("fx", EUR, in_stream=True, actor="test")
-    row = {"symbol": "EURUSD", "time": "2026-11-02T10:00Z", "price": 1, "quantity": 1}
-    with pytest.raises(Refused, match="is kept in JetStream, to which only a recorder appends"):
-        append_rows("fx", [row])
-    with pytest.raises(Refused, match="start the next recorder"):
+
+    async def be_killed() -> None:
+        async with connected(server.url) as client:
+            killed = JetStreamLog(Stream(client, "fx"))  # the database has heard nothing of it
+            await killed.append(await killed.claim("recorder-1"), 0, euros(0, 5))
+
+    asyncio.run(be_killed())
+    assert head() == 0
+    assert tasks.follow_streams() == "not followed: none"
+    assert head() == 5
+    with pytest.raises(Refused, match=r"recorded by recorder-1 \(epoch 1\), which is its one"):
+        append_rows("fx", [row(6)])
+    release_feed("fx", actor="test")
+    with pytest.raises(Refused, match="has no recorder"):
         release_feed("fx", actor="test")
+    assert append_rows("fx", [row(6)]).to_seq == 6
+    assert check_feed("fx") == Checked(records=6)
+
+
+def row(minute: int) -> dict[str, Any]:
+    at = f"2026-11-02T10:{minute:02}:00Z"
+    prices = dict.fromkeys(("open", "high", "low", "close"), "1.10000")
+    return {"symbol": "EURUSD", "time": at, **prices, "volume": 1}
+
+
+def test_what_a_server_loses_or_does_not_answer_is_a_sentence_and_a_repeat_is_stored_once(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_feed("fx", EUR, in_stream=True, actor="test")
+    first, second = SourceId("ib", 1), SourceId("ib", 2)
+    assert append_rows("fx", [row(1)], first).to_seq == 1
+    server.kill()
+    away = "does not answer .* Nothing was appended"
+    with pytest.raises(Refused, match=away):
+        append_rows("fx", [row(2)], second)
+    server.start()
+    publish = Stream.publish
+
+    async def and_then_killed(stream: Stream, block: Block, last: int) -> tuple[int, Block]:
+        await publish(stream, block, last)
+        server.kill()
+        raise LogUnavailable("The NATS server does not answer.")
+
+    monkeypatch.setattr(Stream, "publish", and_then_killed)
+    with pytest.raises(Refused, match="Whether the append was stored is not known: repeat") as lost:
+        append_rows("fx", [row(2)], second)
+    assert lost.value.status == 503
+    monkeypatch.undo()
+    server.start()
+    assert head() == 1
+    # A row of the same time is refused, though the database has not heard of the first.
+    with pytest.raises(Invalid, match="already has a record at"):
+        append_rows("fx", [row(2)])
+    again = append_rows("fx", [row(2)], second)
+    assert (again.from_seq, again.to_seq, again.repeated) == (2, 2, True)
+    assert head() == 2
+    assert check_feed("fx") == Checked(records=2)
+    asyncio.run(_delete(server))
+    with pytest.raises(Refused, match="has no stream GINKGO_FEED_fx, in which feed fx is kept"):
+        append_rows("fx", [row(3)])
+    assert "fx" in tasks.follow_streams()
+
+
+async def _delete(server: NatsServer) -> None:
+    async with connected(server.url) as client:
+        await client.jetstream().delete_stream("GINKGO_FEED_fx")
+
+
+def test_a_large_import_is_stored_whole_though_a_server_is_killed_and_is_dropped_whole(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HEADERS_ROOM", 1024 * 1024 - 30_000)  # pieces of 30 KB
+    create_feed("fx", EUR, in_stream=True, actor="test")
+    path = tmp_path / "fx.csv"
+    path.write_text(HEADER + lines(0, 2_000))
+    plan = ImportPlan("fx", str(path))
+    append_rows("fx", [row(1) | {"time": "2026-11-01T00:00:00Z"}])
+    publish = Stream._publish_after
+
+    async def killed_before(one: Stream, body: bytes, last: int) -> int:
+        server.kill()
+        return await publish(one, body, last)
+
+    monkeypatch.setattr(stream, "ANSWER_S", 0.5)
+    monkeypatch.setattr(Stream, "_publish_after", killed_before)
+    with pytest.raises(Refused, match="does not answer"):
+        import_csv(plan, actor="test")
+    monkeypatch.setattr(Stream, "_publish_after", publish)
+    server.start()
+    assert (head(), asyncio.run(_pieces(server))) == (1, 3)
+    monkeypatch.setattr(stream, "ORPHANED_AFTER", timedelta())
+    done = import_csv(plan, actor="test")
+    assert (done.rows, done.from_seq, done.to_seq, head()) == (2_000, 2, 2_001, 2_001)
+    assert asyncio.run(_pieces(server)) == 3  # those of the killed one are gone
+    assert check_feed("fx") == Checked(records=2_001)
+    assert [event.time for event in newest_events("fx", 2)] == [
+        1_793_577_600_000_000 + second * 1_000_000 for second in (2_000, 1_999)
+    ]
+    append_rows("fx", [row(59)])
+    with pytest.raises(Invalid, match=r"already has a record|comes after"):
+        import_csv(plan, actor="test")
+    FeedWriter.objects.update(first_seq=2_002)
+    assert tasks.follow_streams() == "not followed: none"
+    assert asyncio.run(_pieces(server)) == 0
+    assert [event.seq for event in newest_events("fx", 5)] == [2_002]
+
+
+async def _pieces(server: NatsServer) -> int:
+    async with connected(server.url) as client:
+        info = await client.jetstream().stream_info("GINKGO_FEED_fx_pieces")
+        return int(info.state.messages)
+
+
+def test_a_feed_is_neither_created_nor_removed_without_its_server(
+    server: NatsServer, settings: Any
+) -> None:
+    create_feed("fx", EUR, in_stream=True, actor="test")
     server.kill()
     with pytest.raises(Refused, match="The NATS server does not answer"):
         create_feed("other", EUR, in_stream=True, actor="test")

@@ -7,8 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from nats.aio.client import Client
 
 from ginkgo_site.env import CHECKOUT
@@ -21,12 +25,18 @@ from portfolios.feeds.log import (
     next_link,
 )
 from portfolios.runtime.events import encode_event
+from scheduling.operations.feeds import NewInstrument, create_feed
 from scheduling.recorded_feeds.jetstream import stream
 from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog
+from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog, database_over
 from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing, connect
+from tests.integration.feeds.append_and_die import connect as connect_database
 from tests.integration.feeds.log_conformance import *  # noqa: F403
 from tests.integration.feeds.log_conformance import euros, read_all
 from tests.support.nats_server import NatsServer
+from tests.support.web_process import database_url
+
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +57,21 @@ async def client(server: NatsServer) -> AsyncIterator[Client]:
 class JetStreamSubstrate:
     """Logs in streams of one server."""
 
-    kill_points = ("before it is sent", "before it is answered", "after it is answered")
+    kill_points = (
+        "before it is sent",
+        "before it is answered",
+        "feed_records.mirror:begin",
+    )
 
     def __init__(self, server: NatsServer, client: Client) -> None:
         self._server, self._client = server, client
+        self.made: list[MirroredLog] = []
 
-    async def make(self, name: str, symbols: Sequence[str]) -> JetStreamLog:
-        log = JetStreamLog(Stream(self._client, name))
-        await log.stream.create()
+    async def make(self, name: str, symbols: Sequence[str]) -> MirroredLog:
+        made = [NewInstrument(symbol, Decimal("0.00001")) for symbol in symbols]
+        await sync_to_async(create_feed)(name, made, in_stream=True, actor="test")
+        log = MirroredLog(Stream(self._client, name), database_over(name, connect_database))
+        self.made.append(log)
         return log
 
     async def append_and_die(
@@ -65,15 +82,22 @@ class JetStreamSubstrate:
             self._server.url, point, log.name, str(epoch), str(expected), source.source,
             str(source.number), source.sha256,
             cwd=CHECKOUT,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT),
-                 "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings"},
+            env={**os.environ, "DATABASE_URL": database_url(), "PYTHONPATH": str(CHECKOUT),
+                 "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings", "GINKGO_REHEARSAL": "yes",
+                 **({"GINKGO_FAILPOINTS": f"{point}=exit"} if ":" in point else {})},
         )  # fmt: skip
         assert await process.wait() == -signal.SIGKILL, point
 
 
 @pytest.fixture
-def substrate(server: NatsServer, client: Client) -> JetStreamSubstrate:
-    return JetStreamSubstrate(server, client)
+async def substrate(
+    server: NatsServer, client: Client, settings: Any
+) -> AsyncIterator[JetStreamSubstrate]:
+    settings.GINKGO = replace(settings.GINKGO, nats_url=server.url)
+    one = JetStreamSubstrate(server, client)
+    yield one
+    for log in one.made:
+        await log.close()
 
 
 async def test_appends_while_the_server_is_killed_are_stored_once_and_in_order(

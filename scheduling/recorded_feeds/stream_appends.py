@@ -1,0 +1,136 @@
+"""Appends to feeds in streams by processes that come and go: web processes, commands, the worker.
+
+Each takes a connection of its own, reads where the log is, stores, and lets the row in the database
+follow before it answers. One that ends between the two has stored its append without releasing it:
+the next append, the next recorder or the worker's next pass does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import Error as DatabaseError
+
+from portfolios.feeds.log import (
+    Appended,
+    HeadMoved,
+    LogError,
+    LogUnavailable,
+    SourceConflict,
+    SourceId,
+    WriterReplaced,
+)
+from portfolios.feeds.rows import InstrumentFacts
+from portfolios.models import FeedWriter
+from portfolios.runtime.events import Event
+from scheduling.db.transaction import CONNECTION_LOST, Transaction, execute_autocommit
+from scheduling.enact.feed_records import WriterRow
+from scheduling.errors import Refused
+from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
+from scheduling.recorded_feeds.jetstream.stream import Stream, connected
+from scheduling.recorded_feeds.reads import nats_url
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: What to append after a state, or the answer to an append that was stored before. It may refuse.
+Decide = Callable[[WriterRow, dict[str, InstrumentFacts]], Sequence[Event] | Appended]
+
+
+def append_in_stream(
+    feed: str, decide: Decide, source: SourceId | None = None, *, tries: int
+) -> Appended:
+    """Append what `decide` makes of the newest state, all of it or nothing. Raise Refused."""
+    is_stored = "nothing was appended."
+
+    async def append(log: MirroredLog) -> Appended:
+        nonlocal is_stored
+        held = await log.state(source)
+        decided = decide(held, await log.instruments())
+        if isinstance(decided, Appended):
+            done = decided
+        else:
+            is_stored = (
+                "whether the append was stored is not known: repeat it with its source and number,"
+                " or see the head of the feed."
+            )
+            done = await log.append(held.epoch, held.head, decided, source)
+        is_stored = "the append was stored, and is released once the database answers."
+        await log.follow_now()
+        return done
+
+    for _ in range(tries):
+        try:
+            return _with_log(feed, append)
+        except (HeadMoved, WriterReplaced):  # another append or a recorder came first
+            is_stored = "nothing was appended."
+        except SourceConflict as conflict:  # of another append of the source at once
+            raise Refused("source_conflict", str(conflict)) from None
+        except LogError as away:
+            text = f"{away} {is_stored.capitalize()}"
+            raise Refused("feed_unavailable", text, status=503) from None
+    raise Refused(
+        "feed_busy", f"Feed {feed} is appended to by many others at once; repeat.", status=503
+    )
+
+
+def release_in_stream(feed: str) -> bool:
+    """Let any source append to a feed again. Return False if it has no recorder. Raise Refused."""
+
+    async def release(log: MirroredLog) -> bool:
+        held = await log.state(None)
+        if held.writer:
+            await log.replace_writer("")
+        await log.follow_now()
+        return bool(held.writer)
+
+    try:
+        return _with_log(feed, release)
+    except LogError as away:
+        raise Refused("feed_unavailable", str(away), status=503) from None
+
+
+def follow_streams() -> dict[str, str]:
+    """Let the row of each feed in a stream follow, and drop messages that are kept no longer.
+
+    Return what could not be done, by feed.
+    """
+    failed = {}
+    rows = FeedWriter.objects.filter(in_stream=True).values_list("feed__name", "first_seq")
+    for feed, first_seq in rows.order_by("feed__name"):
+
+        async def follow(log: MirroredLog, first_seq: int = first_seq) -> None:
+            await log.follow_now()
+            if first_seq > 1:
+                await log.stream.drop_before(first_seq)
+
+        try:
+            _with_log(feed, follow)
+        except LogError as away:
+            logger.warning("feed %s does not follow its stream: %s", feed, away)
+            failed[feed] = str(away)
+    return failed
+
+
+def _with_log(feed: str, act: Callable[[MirroredLog], Coroutine[Any, Any, T]]) -> T:
+    """Run one operation on a log, over a new connection. Raise LogError."""
+
+    async def run() -> T:
+        async with connected(nats_url()) as client:
+            log = MirroredLog(Stream(client, feed), _database)
+            await log.begin()
+            return await act(log)
+
+    return async_to_sync(run)()
+
+
+async def _database(steps: Transaction[T]) -> T:
+    """Run steps on the connection of the calling thread. Raise LogUnavailable."""
+    try:
+        return await sync_to_async(execute_autocommit)(steps)
+    except (*CONNECTION_LOST, DatabaseError) as error:
+        raise LogUnavailable("The database does not answer.") from error
