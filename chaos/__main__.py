@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from chaos.faults.registry import FAULTS
+from chaos.faults.registry import FLEETS
+from chaos.harness.many import servers
 from chaos.report import text as report
 from chaos.runner.progress import ProgressDisplay
 from chaos.runner.run import ChaosRun
@@ -26,11 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run and report. Exit 0 without violations, 1 with any, 2 for wrong arguments."""
     options = _parser().parse_args(arguments)
     if options.list:
-        return _list(options.json)
-    names = _names(options.faults)
+        return _list(options.fleet, options.json)
+    names = _names(options.fleet, options.faults)
+    if options.fleet == "many" and (lacking := servers.missing()):
+        print(f"bin/chaos: {lacking}", file=sys.stderr)
+        return 2
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
     home = _home(options.home)
-    folder = options.report or CHECKOUT / ".ginkgo" / "chaos" / f"seed-{seed}"
+    folder = options.report or CHECKOUT / ".ginkgo" / "chaos" / _folder(options.fleet, seed)
     progress = ProgressDisplay()
     run = ChaosRun(
         home,
@@ -39,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         minutes=options.minutes,
         faults=names,
         steps=options.steps,
+        fleet=options.fleet,
         on_progress=progress.show,
         on_step_end=lambda run: report.write(report.as_dict(run.outcome), folder),
     )
@@ -59,6 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bin/chaos", description=__doc__)
+    parser.add_argument(
+        "--fleet",
+        choices=sorted(FLEETS),
+        default="one",
+        help="one: bin/up; many: three web processes behind HAProxy, Redis, two watchers and "
+        "workers, PostgreSQL with standbys under Patroni; default: one",
+    )
     parser.add_argument("--minutes", type=_minutes, default=5.0, metavar="N", help="default: 5")
     parser.add_argument("--steps", type=int, metavar="N", help="stop after N steps at the latest")
     parser.add_argument(
@@ -90,19 +102,25 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-def _names(given: str | None) -> list[str]:
-    names = [name.strip() for name in given.split(",") if name.strip()] if given else list(FAULTS)
-    unknown = [name for name in names if name not in FAULTS]
+def _folder(fleet: str, seed: int) -> str:
+    return f"seed-{seed}" if fleet == "one" else f"{fleet}-seed-{seed}"
+
+
+def _names(fleet: str, given: str | None) -> list[str]:
+    known = FLEETS[fleet]
+    names = [name.strip() for name in given.split(",") if name.strip()] if given else list(known)
+    unknown = [name for name in names if name not in known]
     if unknown:
         print(
-            f"bin/chaos: unknown fault {', '.join(unknown)}. Use --list to see all faults.",
+            f"bin/chaos: unknown fault {', '.join(unknown)} of the fleet {fleet}. Use --list to"
+            " see all faults.",
             file=sys.stderr,
         )
         sys.exit(2)
     return list(dict.fromkeys(names))
 
 
-def _list(as_json: bool) -> int:
+def _list(fleet: str, as_json: bool) -> int:
     rows: list[dict[str, Any]] = [
         {
             "name": fault.name,
@@ -111,7 +129,7 @@ def _list(as_json: bool) -> int:
             "alone": fault.alone,
             "is_load": fault.is_load,
         }
-        for fault in FAULTS.values()
+        for fault in FLEETS[fleet].values()
     ]
     if as_json:
         print(json.dumps(rows))

@@ -50,6 +50,7 @@ class StepResult:
     longest_gap_s: float = 0.0  #: of a bystander
     gap_of: str = ""
     notes: list[str] = field(default_factory=list)
+    measured: dict[str, float] = field(default_factory=dict)  #: seconds, by what took them
     not_available: str = ""
 
 

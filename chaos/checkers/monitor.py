@@ -51,11 +51,13 @@ WHERE (t.id > %s OR t.id = ANY(%s)) ORDER BY t.id
 class Monitor:
     """Sample and check from `start` to `stop`. Violations go to `findings`."""
 
-    def __init__(self, url: Callable[[], str], findings: Findings) -> None:
-        self._url, self._findings = url, findings
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], findings: Findings) -> None:
+        """`connect` opens a session of the monitor's own."""
+        self._connect, self._findings = connect, findings
         self._began_s = 0.0
         self._database: psycopg.Connection[Any] | None = None
         self._ownership = invariants.OwnershipChecker()
+        self._forgets = False  #: set by a fault's thread, cleared by the monitor's
         self.bystanders = invariants.BystanderChecker(self._is_excused)
         self._blast_radii: list[BlastRadius] = []
         self._current: StepResult | None = None
@@ -90,6 +92,10 @@ class Monitor:
         self._current, self._blast_radii = None, []
         self.is_clock_true = True
 
+    def forget_progress(self) -> None:
+        """Compare with nothing seen before: acknowledged commits were lost on purpose."""
+        self._forgets = True
+
     # --- the thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -123,7 +129,7 @@ class Monitor:
 
     def _ask(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         if self._database is None or self._database.closed:
-            self._database = psycopg.connect(self._url(), autocommit=True, connect_timeout=5)
+            self._database = self._connect()
         return self._database.execute(sql, parameters or None).fetchall()
 
     def _close(self) -> None:
@@ -137,6 +143,8 @@ class Monitor:
         is_quiet = any(row[8] for row in rows)
         sample = Sample(time.monotonic() - self._began_s, runs, is_quiet)
         self.samples_taken += 1
+        if self._forgets:
+            self._ownership, self._forgets = invariants.OwnershipChecker(), False
         self._add_findings(self._ownership.check(sample))
         found, gaps = self.bystanders.check(sample)
         self._add_findings(found)

@@ -1,4 +1,4 @@
-"""The faults `bin/chaos` can inject, by name."""
+"""The faults `bin/chaos` can inject, by fleet and name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from chaos.faults import (
     hostile,
     load,
     locks,
+    many,
     network,
     nodes,
     operators,
@@ -43,4 +44,10 @@ FAULTS: dict[str, Fault] = {
         load,
     )
     for fault in module.FAULTS
+}
+
+#: What each fleet of `--fleet` can suffer.
+FLEETS: dict[str, dict[str, Fault]] = {
+    "one": FAULTS,
+    "many": {fault.name: fault for fault in (*many.FAULTS, *load.FAULTS)},
 }

@@ -53,6 +53,15 @@ class Cluster(ObservedInstallation):
         super().__init__(home, *options, **environment)
         self._clock_off_s = 0.0
 
+    def connect_monitor(self) -> psycopg.Connection[Any]:
+        """Open the session of a monitor, which reads as the product does."""
+        return psycopg.connect(self.database_url, autocommit=True, connect_timeout=5)
+
+    @contextmanager
+    def surroundings(self) -> Iterator[None]:
+        """What has to exist from before the start until after the end; nothing by default."""
+        yield
+
     def is_running(self) -> bool:
         """Whether its launcher runs."""
         return self.process is not None and self.process.poll() is None

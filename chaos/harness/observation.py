@@ -87,9 +87,7 @@ class ObservedInstallation(Installation):
         for is_last in (False, True):
             try:
                 if self._database is None or self._database.closed:
-                    self._database = psycopg.connect(
-                        self.admin_url, autocommit=True, connect_timeout=20
-                    )
+                    self._database = self.connect()
                 cursor = self._database.execute(sql, parameters or None)
                 return cursor.fetchall() if cursor.description else []
             except psycopg.OperationalError:
@@ -98,6 +96,10 @@ class ObservedInstallation(Installation):
                 if is_last:
                     raise
         raise AssertionError("not reached")
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Open a session as superuser, where the server is the embedded one."""
+        return psycopg.connect(self.admin_url, autocommit=True, connect_timeout=20)
 
     def follow_database(self, url: str) -> None:
         """Query the database at this address from now on, after the former server has failed."""

@@ -9,7 +9,7 @@ from django.template import Context, Engine
 
 from chaos.checkers.findings import Violation
 from chaos.report import plots
-from chaos.report.text import HEAD, cells, sampling, verdict
+from chaos.report.text import HEAD, cells, measured, sampling, verdict
 
 
 def as_page(found: dict[str, Any]) -> str:
@@ -29,6 +29,11 @@ def as_page(found: dict[str, Any]) -> str:
                 "pause_distribution": plots.pause_distribution(found),
                 "head": HEAD,
                 "lines": [{**line, "cells": cells(line)} for line in found["table"]],
+                "measured": [
+                    (fault, what, ", ".join(f"{each:g}" for each in seconds))
+                    for fault, by_what in measured(found).items()
+                    for what, seconds in by_what.items()
+                ],
                 "gaps": gaps,
                 "steps": steps,
                 "sampling": sampling(found),

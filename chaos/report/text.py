@@ -69,6 +69,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as JSON."""
     findings = outcome.findings
     return {
+        "fleet": outcome.fleet,
         "seed": outcome.seed,
         "minutes": outcome.minutes,
         "version": outcome.version,
@@ -164,7 +165,8 @@ def as_text(found: dict[str, Any]) -> str:
     )
     gaps = ", ".join(f"{name} {gap:g}" for name, gap in found["longest_bystander_gap_s"].items())
     parts = [
-        f"bin/chaos --minutes {found['minutes']:g} --seed {found['seed']}, version"
+        f"bin/chaos --fleet {found['fleet']} --minutes {found['minutes']:g}"
+        f" --seed {found['seed']}, version"
         f" {found['version']}, began {found['began_at'][:19]}Z",
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GB,"
         f" {machine['system']}, Python {machine['python']}",
@@ -174,6 +176,7 @@ def as_text(found: dict[str, Any]) -> str:
         *_violation_lines(found),
         table,
         "",
+        *_measured_lines(found),
         f"Longest gap between commits of a bystander, seconds: {gaps}.",
         sampling(found),
         f"Processors: {json.dumps(found['figures'])}.",
@@ -183,6 +186,24 @@ def as_text(found: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join(parts) + "\n"
+
+
+def measured(found: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Return the seconds that each fault measured, by fault and by what took them."""
+    by_fault: dict[str, dict[str, list[float]]] = {}
+    for step in found["steps"]:
+        for what, seconds in step["measured"].items():
+            by_fault.setdefault(" + ".join(step["faults"]), {}).setdefault(what, []).append(seconds)
+    return dict(sorted(by_fault.items()))
+
+
+def _measured_lines(found: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{fault}: {what}: {min(seconds):g} to {max(seconds):g} s (times: {len(seconds)})"
+        for fault, by_what in measured(found).items()
+        for what, seconds in by_what.items()
+    ]
+    return [*lines, ""] if lines else []
 
 
 def sampling(found: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import psutil
+import psycopg
 
 from chaos.checkers.blast_radius import BlastRadius
 from chaos.harness.cluster import PROCESS_MATCH, Cluster
@@ -51,7 +52,9 @@ class FaultContext:
     stopping: threading.Event
     report: Callable[[str, str, dict[str, Any]], None]  #: invariant, sentence, evidence
     disregard_pauses: Callable[[], None] = lambda: None  #: exclude this step's pauses
+    forget_progress: Callable[[], None] = lambda: None  #: acknowledged commits are lost on purpose
     notes: list[str] = field(default_factory=list)
+    measured: dict[str, float] = field(default_factory=dict)  #: seconds, by what took them
     undo: ExitStack = field(
         default_factory=ExitStack
     )  #: run when the fault ends, even after an error
@@ -145,7 +148,7 @@ class FaultContext:
         while True:
             try:
                 found = read()
-            except (OSError, AssertionError, psutil.Error) as error:
+            except (OSError, AssertionError, psutil.Error, psycopg.Error) as error:
                 found, why = None, str(error)
             else:
                 why = f"{found!r}"
@@ -155,6 +158,24 @@ class FaultContext:
                 self.report(invariant, f"not within {limit_s:g} s: {what}", {"found": why})
                 return False
             self.sleep(SAMPLE_EVERY_S)
+
+    def measure(
+        self,
+        what: str,
+        read: Callable[[], object],
+        budget_s: float,
+        began: float,
+        invariant: str = "fault",
+    ) -> bool:
+        """Expect `read` to be true within a budget from `began` (monotonic), and report the time.
+
+        The budget is doubled before it counts as missed, as every budget here.
+        """
+        left_s = began + budget_s * BUDGET_FACTOR - time.monotonic()
+        held = self.expect(read, max(left_s, 0), what, invariant)
+        if held:
+            self.measured[what] = round(time.monotonic() - began, 2)
+        return held
 
     def note(self, text: str) -> None:
         """Add a note to the report."""

@@ -28,6 +28,7 @@ class Outcome:
     version: str
     machine: dict[str, Any]
     began_at: datetime
+    fleet: str = "one"
     lasted_s: float = 0.0
     faults_lasted_s: float = 0.0  #: until convergence after the last fault
     is_whole: bool = False  #: neither interrupted nor given up

@@ -24,14 +24,14 @@ from chaos.checkers.blast_radius import BlastRadius
 from chaos.checkers.findings import StepResult, Violation
 from chaos.checkers.invariants import RunSample
 from chaos.checkers.monitor import Monitor
-from chaos.faults.registry import FAULTS
+from chaos.faults.registry import FLEETS
 from chaos.harness import reference_feed
 from chaos.runner.convergence import LIMIT_S, ConvergenceCheck
 from chaos.runner.fault_context import FaultContext, Interrupted, NotAvailable
 from chaos.runner.outcome import Outcome, machine, version
 from chaos.runner.schedule import ScheduledStep, schedule
 from chaos.runner.topology import HALTING, Times, Topology
-from ginkgo_site.env import CHECKOUT, embedded_url
+from ginkgo_site.env import CHECKOUT
 
 IDLE_S = 8.0  #: time in which the idle installation is measured first
 ALERTS_LIMIT_S = 20.0  #: time limit for alerts to close after their cause has gone
@@ -48,7 +48,8 @@ FROM scheduling_alert a LEFT JOIN scheduling_node n ON n.id = a.node_id
 LEFT JOIN scheduling_run r ON r.portfolio_id = a.portfolio_id
 WHERE a.closed_at IS NULL ORDER BY a.id
 """
-_ENDED = re.compile(r"^(?:ginkgo: )?(\S+) ended \((.*?)\)", re.MULTILINE)
+#: What the launcher says of a process that exited (`supervised_process.Service`).
+ENDED = re.compile(r"^(\S+) exited \((.*?)\)", re.MULTILINE)
 
 
 class ChaosRun:
@@ -63,13 +64,15 @@ class ChaosRun:
         minutes: float,
         faults: Sequence[str],
         steps: int | None = None,
+        fleet: str = "one",
         on_progress: Callable[[ChaosRun, str], None],
         on_step_end: Callable[[ChaosRun], None] = lambda run: None,
     ) -> None:
         """`on_progress` gets a text on every change, `on_step_end` is called after each step."""
         self.times, self.minutes = times, minutes
         self.stopping = threading.Event()
-        self.topology = Topology(home, times)
+        self.topology = Topology(home, times, fleet=fleet)
+        self._faults = FLEETS[fleet]
         self.outcome = Outcome(
             seed,
             minutes,
@@ -77,7 +80,10 @@ class ChaosRun:
             version(),
             machine(),
             datetime.now(UTC),
-            schedule=schedule(seed, minutes, [FAULTS[name].planned for name in faults])[:steps],
+            schedule=schedule(seed, minutes, [self._faults[name].planned for name in faults])[
+                :steps
+            ],
+            fleet=fleet,
         )
         self.findings = self.outcome.findings
         self.current: StepResult | None = None
@@ -98,7 +104,7 @@ class ChaosRun:
         self._on_progress(self, "starting the installation")
         with self.topology.open():
             self._began_s = time.monotonic()
-            self._monitor = Monitor(lambda: embedded_url(self.topology.cluster.home), self.findings)
+            self._monitor = Monitor(self.topology.cluster.connect_monitor, self.findings)
             try:
                 self._clear_leftovers()
                 self._await_convergence("the start")
@@ -168,12 +174,14 @@ class ChaosRun:
             self._clear_leftovers()
             self._await_convergence(step.as_text())
             is_alone = len(step.faults) == 1 and not current.not_available
-            if is_alone and FAULTS[step.faults[0]].moves_nothing:
+            if is_alone and self._faults[step.faults[0]].moves_nothing:
                 self._check_moves(before, lost_before)
             self._check_exits(blast_radii)
         finally:
             current.ended_s = current.ended_s or self.elapsed_s
             current.notes = [note for context in contexts for note in context.notes]
+            for context in contexts:
+                current.measured |= context.measured
             self._monitor.end()
             self.current = None
         self._on_progress(
@@ -190,7 +198,8 @@ class ChaosRun:
             blast_radius,
             self.stopping,
             self._report,
-            partial(setattr, self._monitor, "clock_is_true", False),
+            partial(setattr, self._monitor, "is_clock_true", False),
+            self._monitor.forget_progress,
         )
 
     def _inject_all(self, names: Sequence[str], contexts: Sequence[FaultContext]) -> None:
@@ -212,7 +221,7 @@ class ChaosRun:
     def _inject(self, name: str, context: FaultContext, raised: list[BaseException]) -> None:
         try:
             with context.undo:
-                FAULTS[name].inject(context)
+                self._faults[name].inject(context)
         except NotAvailable as why:
             if self.current is not None:
                 self.current.not_available = str(why)
@@ -358,7 +367,7 @@ class ChaosRun:
         touched = {node for blast_radius in blast_radii for node in blast_radius.nodes}
         output = self.topology.cluster.output()
         new, self._output_checked = output[self._output_checked :], len(output)
-        for name, how in _ENDED.findall(new):
+        for name, how in ENDED.findall(new):
             if name.startswith("node-") and name not in touched:
                 self._report("fault", f"{name} ended unexpectedly ({how})", {})
 

@@ -14,6 +14,7 @@ import psutil
 
 from chaos.harness.cluster import Cluster
 from chaos.harness.installation import ApiResponse
+from chaos.harness.many.cluster import ManyCluster
 from chaos.harness.observation import DEMO_NODES
 from chaos.harness.tcp_proxy import TcpProxy
 
@@ -76,14 +77,17 @@ MORE_PORTFOLIOS: tuple[dict[str, Any], ...] = (
 class Topology:
     """The cluster, its proxies and the daemons behind them. Enter `open` to start it."""
 
-    def __init__(self, home: Path, times: Times, feed_rate: float = 100.0) -> None:
+    def __init__(
+        self, home: Path, times: Times, feed_rate: float = 100.0, fleet: str = "one"
+    ) -> None:
         self.times = times
         environment = {
             **times.environment,
             "GINKGO_FEED_RATE": f"{feed_rate:g}",
             "GINKGO_STRATEGIES": "chaos.faults.faulty_strategies",
         }
-        self.cluster = Cluster(home, "--node-restart", f"{times.node_restart_s:g}", **environment)
+        kind = ManyCluster if fleet == "many" else Cluster
+        self.cluster = kind(home, "--node-restart", f"{times.node_restart_s:g}", **environment)
         self.proxies: dict[str, TcpProxy] = {}
         self.daemons: dict[str, subprocess.Popen[str]] = {}
         self.launching = threading.Lock()  #: two concurrent faults may restart the same daemon
@@ -98,6 +102,7 @@ class Topology:
     def open(self) -> Iterator[Topology]:
         """Start everything, and end it when the context ends."""
         with ExitStack() as stack:
+            stack.enter_context(self.cluster.surroundings())
             stack.callback(self._end)
             self.cluster.start()
             self.tokens = {name: self.cluster.create_node_token(name) for name in PROXIED_NODES}

@@ -26,7 +26,7 @@ from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.readiness import Readiness
 from ginkgo_site.launcher.state_files import delete_data, write_private
 from ginkgo_site.launcher.supervised_process import PostgresProgram, Program, Service, wait_for_end
-from ginkgo_site.launcher.web import GUARDED
+from ginkgo_site.launcher.web import web_command
 
 #: The longest time without progress during a start: a migration applied, a node registered, a
 #: portfolio committed. A limit on the whole start would depend on the speed of the machine.
@@ -160,14 +160,7 @@ class Launcher:
             self._postgres.wait_until_ready(meanwhile=self._check_asked)
 
     def _start_web(self) -> None:
-        web = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
-        web += ["--host", self._address.host, "--port", str(self._address.port)]
-        web += ["--lifespan", "on", "--timeout-graceful-shutdown", "10"]
-        # By default uvicorn trusts the X-Forwarded-For of every process on this machine.
-        web += ["--no-proxy-headers"]
-        web += GUARDED
-        web += ["--no-access-log", "--no-server-header", "--log-level", "warning"]
-        self._web.append(self._started("web", web))
+        self._web.append(self._started("web", web_command(self._address.host, self._address.port)))
 
     def _start_watcher(self) -> None:
         argv = [sys.executable, str(CHECKOUT / "manage.py"), "run_watcher"]

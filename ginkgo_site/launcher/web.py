@@ -2,5 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 #: Deadlines and limits of connections. A daemon says its name over a socket, a page nothing at all.
 GUARDED = ("--http", "ginkgo_site.connections:GuardedHttp", "--ws-max-size", "65536")
+
+
+def web_command(host: str, port: int | str) -> list[str]:
+    """Return the command line of a web process that listens there."""
+    return [
+        *(sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"),
+        *("--host", host, "--port", str(port)),
+        *("--lifespan", "on", "--timeout-graceful-shutdown", "10"),
+        # By default uvicorn trusts the X-Forwarded-For of every process on this machine.
+        "--no-proxy-headers",
+        *GUARDED,
+        *("--no-access-log", "--no-server-header", "--log-level", "warning"),
+    ]

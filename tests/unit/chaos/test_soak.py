@@ -13,12 +13,14 @@ from chaos.soak.compression import Compression
 from ginkgo_site.env import read_environment
 
 FOUND: dict[str, Any] = {
-    "seed": 7, "minutes": 10.0, "version": "v", "began_at": "2026-11-26T12:00:00Z",
+    "fleet": "one", "seed": 7, "minutes": 10.0, "version": "v", "began_at": "2026-11-26T12:00:00Z",
     "machine": {"processor": "p", "cores": 2, "memory_gb": 4.0, "system": "s", "python": "3.11"},
     "violations": [], "steps_done": 1, "handoffs": 0, "faults_lasted_s": 600.0, "verified": [],
     "canaries": 0, "ended_why": "the time was over", "table": [], "longest_bystander_gap_s": {},
     "looks": 1, "blind_looks": 0, "hiccups": [], "figures": {},
-    "steps": [{"began_s": 60.0, "ended_s": 70.0}],
+    "steps": [
+        {"faults": ["kill-web"], "began_s": 60.0, "ended_s": 70.0, "measured": {"back": 2.0}},
+    ],
 }  # fmt: skip
 
 

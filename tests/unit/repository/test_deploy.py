@@ -12,8 +12,7 @@ import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict
 
-from ginkgo_site.launcher import launcher
-from ginkgo_site.launcher.web import GUARDED
+from ginkgo_site.launcher.web import web_command
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY
 
 ROOT = Path(__file__).parents[3]
@@ -38,12 +37,7 @@ def test_units_end_only_the_main_process_and_restart(path: Path) -> None:
 
 def test_web_unit_has_the_options_of_the_launcher() -> None:
     words = shlex.split(unit(ROOT / "deploy/systemd/ginkgo-web@.service")["ExecStart"])
-    source = Path(launcher.__file__).read_text(encoding="utf-8")
-    begins = source[source.index("def _start_web") : source.index("def _start_watcher")]
-    options = re.findall(r'"(--[a-z-]+)"', begins) + list(GUARDED[::2])
-    assert options
-    assert [option for option in options if option not in words] == []
-    assert words[words.index("--ws-max-size") + 1] == GUARDED[GUARDED.index("--ws-max-size") + 1]
+    assert words[1:] == web_command("127.0.0.1", "%i")[1:]
 
 
 def test_each_process_of_the_control_plane_has_a_unit() -> None:

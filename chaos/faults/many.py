@@ -1,0 +1,403 @@
+"""Faults of the fleet `many`: one of several web processes, the proxy, Redis, or the primary.
+
+A frozen or dead web process or proxy loses no node; meanwhile the death of a daemon is found as
+fast as ever; and every portfolio commits soon after there is a new primary.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from chaos.faults.fault import Fault
+from chaos.harness.many import network
+from chaos.harness.many.cluster import ManyCluster
+from chaos.harness.many.layout import PATRONI_PORT, POSTGRES
+from chaos.runner.fault_context import (
+    BUDGET_FACTOR,
+    RESTART_LIMIT_S,
+    FaultContext,
+)
+
+COMMITS_AGAIN = "every portfolio commits again"
+REPLACED = "a killed daemon's portfolios commit elsewhere"
+NEW_PRIMARY = "a new primary"
+COMMITS_AFTER = "every portfolio commits after the new primary's first answer"
+STANDBY_BACK = "the former primary is a standby"
+ALERTED = "the alert on vanished commits"
+MADE_GOOD = "every portfolio is beyond what vanished"
+
+#: From the first answer of a new primary, and from the death of a daemon.
+COMMITS_WITHIN_S = 5.0
+REPLACED_WITHIN_S = 5.0
+#: HAProxy asks every second, waits two and believes the second failure; a web process whose way to
+#: PostgreSQL is silent says so after 5 s. Then a daemon connects again.
+ROTATED_OUT_S = 6.0
+#: Patroni's ttl of 20 s, and an election.
+PROMOTED_WITHIN_S = 30.0
+REJOINED_WITHIN_S = 90.0
+
+EVERY_CONNECTION = "HAProxy sends requests of every node to every web process"
+NO_PRIMARY = "there is no primary"
+
+
+def _cluster(context: FaultContext) -> ManyCluster:
+    cluster = context.cluster
+    assert isinstance(cluster, ManyCluster)
+    return cluster
+
+
+# --- web processes, proxy, Redis ------------------------------------------------------------------
+
+
+def web_frozen_sticky(context: FaultContext) -> None:
+    """SIGSTOP of the web process that holds a node's socket, for longer than a lease."""
+    web = _choose_web(context)
+    with context.suspended([_cluster(context).web_process(web)]):
+        _expect_others_to_serve(context, web)
+    _expect_web_back(context, web)
+
+
+def web_killed(context: FaultContext) -> None:
+    """kill -9 of the web process that holds a node's socket; it is down for longer than a lease."""
+    web = _choose_web(context)
+    cluster = _cluster(context)
+    with context.kept_down([cluster.web_process(web)]):
+        _expect_others_to_serve(context, web)
+    _expect_web_back(context, web)
+
+
+def web_database_cut(context: FaultContext) -> None:
+    """Every packet between one web process and PostgreSQL is dropped for longer than a lease."""
+    web = _choose_web(context)
+    layout = _cluster(context).layout
+    with network.cut_off(layout, layout.web_port(web)):
+        _expect_others_to_serve(context, web)
+    _expect_web_back(context, web)
+
+
+def proxy_away(context: FaultContext) -> None:
+    """HAProxy is killed and down for half a lease; then a daemon is killed."""
+    context.mark_all_affected("every connection goes through HAProxy")
+    with _losing_only(context) as losing:
+        before = _positions(context)
+        with context.kept_down(_cluster(context).processes_of("haproxy")):
+            context.sleep(context.ttl_s / 2)
+            began = time.monotonic()
+        _measure_commits(context, COMMITS_AGAIN, before, COMMITS_WITHIN_S, began)
+        # All sockets have just closed at once, which counts for nothing; the next one does.
+        context.sleep(context.ttl_s / 3)
+        losing(_kill_a_daemon(context))
+
+
+def redis_frozen(context: FaultContext) -> None:
+    """SIGSTOP of Redis for longer than a lease."""
+    (redis,) = _cluster(context).processes_of("redis-server")
+    began = time.monotonic()
+    with _losing_only(context) as losing, context.suspended([redis]):
+        context.sleep(context.ttl_s / 3)
+        losing(_kill_a_daemon(context))
+        _sleep_until(context, began + context.ttl_s * 40 / 30)
+    context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API ready")
+
+
+def _choose_web(context: FaultContext) -> int:
+    """Return the web process that holds the socket of a node chosen at random."""
+    context.mark_all_affected(EVERY_CONNECTION)
+    cluster = _cluster(context)
+    node = context.rng.choice(sorted(context.topology.nodes))
+    found: list[int] = []
+
+    def is_connected() -> bool:
+        found[:] = [cluster.web_of(node)]
+        return bool(found[0])
+
+    context.expect(is_connected, 10 * BUDGET_FACTOR, f"a web process that holds {node}'s socket")
+    web = found[0] or 1
+    context.note(f"web-{web}, which holds the socket of {node}")
+    return web
+
+
+def _expect_others_to_serve(context: FaultContext, web: int) -> None:
+    """While a web process is of no use: no node is lost but one that is killed meanwhile."""
+    began = time.monotonic()
+    cluster = _cluster(context)
+    with _losing_only(context) as losing:
+        before = _positions(context)
+        _measure_commits(context, COMMITS_AGAIN, before, 2 * ROTATED_OUT_S, began)
+        context.measure(
+            "every node's socket is at another web process",
+            lambda: all(cluster.web_of(node) not in (0, web) for node in context.topology.nodes),
+            2 * ROTATED_OUT_S,
+            began,
+        )
+        losing(_kill_a_daemon(context))
+        _sleep_until(context, began + context.ttl_s * 40 / 30)
+
+
+def _expect_web_back(context: FaultContext, web: int) -> None:
+    context.expect(
+        lambda: web in _cluster(context).serving_webs(), RESTART_LIMIT_S, f"the pulse of web-{web}"
+    )
+    context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API ready")
+
+
+def _kill_a_daemon(context: FaultContext) -> str:
+    """Kill a demo node's daemon, and expect its portfolios elsewhere. Return its name."""
+    cluster = context.cluster
+    node = context.choose_node([n for n in context.topology.nodes if n.startswith("node-")])
+    had = {run.name: run for run in cluster.runs_on(node) if run.phase == "running"}
+    began = time.monotonic()
+    context.kill_node(node)
+
+    def commit_elsewhere() -> bool:
+        runs = cluster.runs()
+        return all(
+            (runs[name].incarnation != run.incarnation and runs[name].last_seq > run.last_seq)
+            or runs[name].phase in ("pending", "halted")
+            for name, run in had.items()
+        )
+
+    context.measure(REPLACED, commit_elsewhere, REPLACED_WITHIN_S, began)
+    return node
+
+
+_LOSSES = """
+SELECT n.name, e.reason FROM scheduling_event e JOIN scheduling_node n ON n.id = e.node_id
+WHERE e.kind = 'node_lost' AND e.id > %s
+"""
+
+
+@contextmanager
+def _losing_only(context: FaultContext) -> Iterator[Callable[[str], None]]:
+    """Report a violation of I9 for each node that was lost within, except those named."""
+    ((last,),) = context.cluster.query("SELECT coalesce(max(id), 0) FROM scheduling_event")
+    killed: list[str] = []
+    yield killed.append
+    for name, reason in context.cluster.query(_LOSSES, last):
+        if name not in killed:
+            context.report("I9", f"{name} was lost during a fault that loses no node: {reason}", {})
+
+
+def _sleep_until(context: FaultContext, at: float) -> None:
+    context.sleep(max(at - time.monotonic(), 0))
+
+
+def _positions(context: FaultContext) -> dict[str, int]:
+    """The last seq of every running portfolio."""
+    runs = context.cluster.runs().values()
+    return {run.name: run.last_seq for run in runs if run.node and run.phase == "running"}
+
+
+def _measure_commits(
+    context: FaultContext, what: str, before: dict[str, int], budget_s: float, began: float
+) -> None:
+    """Measure until each portfolio is beyond its seq of `before`, except one that halted."""
+
+    def all_further() -> bool:
+        now = _positions_of_owned(context)
+        return all(now.get(name, seq + 1) > seq for name, seq in before.items())
+
+    context.measure(what, all_further, budget_s, began)
+
+
+def _positions_of_owned(context: FaultContext) -> dict[str, int]:
+    return {run.name: run.last_seq for run in context.cluster.runs().values() if run.node}
+
+
+# --- the primary ----------------------------------------------------------------------------------
+
+
+def primary_killed(context: FaultContext) -> None:
+    """kill -9 of the primary and its Patroni, as a host that loses its power."""
+    primary = _primary(context)
+    with _promotion(context, primary), context.kept_down(_processes(context, primary)):
+        _expect_promotion(context, primary)
+
+
+def primary_frozen(context: FaultContext) -> None:
+    """SIGSTOP of the primary and its Patroni, which wake up when there is a new primary."""
+    primary = _primary(context)
+    with _promotion(context, primary), context.suspended(_processes(context, primary)):
+        _expect_promotion(context, primary)
+
+
+def primary_dropped(context: FaultContext) -> None:
+    """Every packet from and to the primary's host is dropped, until there is a new primary."""
+    primary = _primary(context)
+    layout = _cluster(context).layout
+    with (
+        _promotion(context, primary),
+        network.cut_off(layout, layout.postgres_port(primary)),
+    ):
+        _expect_promotion(context, primary)
+
+
+def switchover(context: FaultContext) -> None:
+    """The primary hands over to its synchronous standby, as before an upgrade of its host."""
+    primary = _primary(context)
+    with _promotion(context, primary):
+        began = time.monotonic()
+        # It refuses while it does not know yet which standby is synchronous.
+        context.expect(
+            lambda: _ask_patroni(context, primary, "switchover", {"leader": f"db-{primary}"}),
+            20 * BUDGET_FACTOR,
+            "Patroni switches over",
+        )
+        _expect_promotion(context, primary, began)
+
+
+def async_promotion(context: FaultContext) -> None:
+    """A standby that lacks acknowledged commits is promoted: reported, and made good.
+
+    The epoch floor is raised as the alert says, and every portfolio continues from its last commit.
+    """
+    cluster = _cluster(context)
+    primary = _primary(context)
+    context.disregard_pauses()
+    with _promotion(context, primary):
+        _ask_patroni(context, primary, "config", {"synchronous_mode": False}, "PATCH")
+        context.undo.callback(_make_synchronous, context)
+        context.expect(
+            lambda: all(state == "async" for _, state in cluster.standbys()),
+            30 * BUDGET_FACTOR,
+            "no standby is synchronous",
+        )
+        _wait_until_noted(context, synchronous=False)
+        processes = _processes(context, primary)
+        # Frozen senders: commits are acknowledged, and no standby has them.
+        with context.suspended([each for each in processes if _is_sender(each)]):
+            context.sleep(2)
+            acknowledged = _positions(context)
+            with context.kept_down(processes):
+                context.forget_progress()
+                _expect_promotion(context, primary, loses_commits=True)
+        context.forget_progress()
+        context.measure(ALERTED, lambda: cluster.query(_VANISHED), 20, time.monotonic())
+        context.note("; ".join(row[0] for row in cluster.query(_VANISHED)))
+        cluster.manage("raise_epoch_floor")
+        _measure_commits(context, MADE_GOOD, acknowledged, 60, time.monotonic())
+        context.expect(
+            lambda: not cluster.query(_VANISHED), 30 * BUDGET_FACTOR, "the alert is closed"
+        )
+
+
+_VANISHED = (
+    "SELECT reason FROM scheduling_alert WHERE kind = 'commits_vanished' AND closed_at IS NULL"
+)
+_NOTED = "SELECT synchronous FROM scheduling_databasetimeline ORDER BY id DESC LIMIT 1"
+
+
+def _is_sender(process: psutil.Process) -> bool:
+    return "walsender" in " ".join(process.cmdline())
+
+
+def _wait_until_noted(context: FaultContext, *, synchronous: bool) -> None:
+    """Wait until the gateways know whether commits wait for a standby."""
+    context.expect(
+        lambda: context.cluster.query(_NOTED) == [(synchronous,)],
+        60 * BUDGET_FACTOR,
+        f"the gateways know that commits {'' if synchronous else 'do not '}wait for a standby",
+    )
+
+
+def _primary(context: FaultContext) -> int:
+    context.mark_all_affected(NO_PRIMARY)
+    found = _cluster(context).primary()
+    assert found is not None, "no server is the primary, although everything has converged"
+    context.note(f"db-{found} is the primary")
+    return found
+
+
+def _processes(context: FaultContext, server: int) -> list[psutil.Process]:
+    return _cluster(context).server_processes(server)
+
+
+@contextmanager
+def _promotion(context: FaultContext, primary: int) -> Iterator[None]:
+    """Lose no node; after the fault, expect the former primary as a standby."""
+    with _losing_only(context):
+        yield
+        context.measure(
+            STANDBY_BACK,
+            lambda: _is_whole(context, primary),
+            REJOINED_WITHIN_S,
+            time.monotonic(),
+        )
+    context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API ready")
+
+
+def _is_whole(context: FaultContext, former: int) -> bool:
+    """Whether all servers replicate again, the former primary among them."""
+    standbys = _cluster(context).standbys()
+    return len(standbys) == len(POSTGRES) - 1 and f"db-{former}" in dict(standbys)
+
+
+def _expect_promotion(
+    context: FaultContext, primary: int, began: float = 0.0, *, loses_commits: bool = False
+) -> None:
+    """Measure until another server is the primary, and from then until every portfolio commits."""
+    cluster = _cluster(context)
+    others = [server for server in POSTGRES if server != primary]
+    found: list[int] = []
+
+    def is_promoted() -> bool:
+        found[:] = [server for server in others if cluster.is_primary(server)]
+        return bool(found)
+
+    if not context.measure(NEW_PRIMARY, is_promoted, PROMOTED_WITHIN_S, began or time.monotonic()):
+        return
+    promoted_at = time.monotonic()
+    context.note(f"db-{found[0]} is the primary now")
+    if not loses_commits:  # if it does, failover is held, and epochs that vanished are refused
+        before = _positions_of_owned(context)
+        _measure_commits(context, COMMITS_AFTER, before, COMMITS_WITHIN_S, promoted_at)
+
+
+def _make_synchronous(context: FaultContext) -> None:
+    """Let commits wait for a standby again."""
+    server = _cluster(context).primary()
+    if server is None:
+        context.report("fault", "no primary after the asynchronous promotion", {})
+        return
+    _ask_patroni(context, server, "config", {"synchronous_mode": True}, "PATCH")
+    context.expect(
+        lambda: any(state in ("sync", "quorum") for _, state in _cluster(context).standbys()),
+        REJOINED_WITHIN_S,
+        "a synchronous standby",
+    )
+    _wait_until_noted(context, synchronous=True)
+
+
+def _ask_patroni(
+    context: FaultContext, server: int, path: str, body: object, method: str = "POST"
+) -> bool:
+    """Send a request to the Patroni of a server. Raise an OSError if it is refused."""
+    host = _cluster(context).layout.postgres_host(server)
+    request = urllib.request.Request(
+        f"http://{host}:{PATRONI_PORT}/{path}",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+        method=method,
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return bool(answer.status == 200)
+
+
+FAULTS = (
+    Fault("primary-killed", primary_killed, 50, moves_nothing=True, alone=True),
+    Fault("primary-frozen", primary_frozen, 50, moves_nothing=True, alone=True),
+    Fault("primary-dropped", primary_dropped, 50, moves_nothing=True, alone=True),
+    Fault("switchover", switchover, 15, moves_nothing=True, alone=True),
+    Fault("async-promotion", async_promotion, 70, alone=True),
+    Fault("web-frozen-sticky", web_frozen_sticky, 18, alone=True),
+    Fault("web-killed", web_killed, 18, alone=True),
+    Fault("web-database-cut", web_database_cut, 20, alone=True),
+    Fault("proxy-away", proxy_away, 12, alone=True),
+    Fault("redis-frozen", redis_frozen, 10, alone=True),
+)
