@@ -86,6 +86,16 @@ def share_connections(database: dict[str, Any]) -> None:
     }
 
 
+def prepare_statements(database: dict[str, Any]) -> None:
+    """Change Django's settings dictionary to prepare a statement that a session repeats.
+
+    For a process with few statements that it repeats for as long as it runs, and that looks after
+    their plans (`scheduling/db/kept_plans.py`), before it connects. Django's own queries have their
+    parameters in the text and are never prepared.
+    """
+    database["OPTIONS"]["prepare_threshold"] = 1
+
+
 def lift_session_limits(database: dict[str, Any]) -> None:
     """Change Django's settings dictionary to the limits of preparation.
 

@@ -175,6 +175,15 @@ class _Limited:
         pgconn = self.pgconn  # type: ignore[attr-defined]
         return time.monotonic() - self.answered_at < FRESH_S and not _is_readable(pgconn.socket)
 
+    def _forget_outdated(self, error: psycopg.Error) -> None:
+        """Use no prepared statements on this connection after one that a migration outdated.
+
+        Once the type of one of its columns has changed, it fails whenever it is executed ("cached
+        plan must not change result type"). Whoever sent it repeats it, as after any failure.
+        """
+        if isinstance(error, psycopg.errors.FeatureNotSupported):
+            self.prepare_threshold: int | None = None
+
 
 class Connection(psycopg.Connection[Any], _Limited):
     """A psycopg connection whose statements have a deadline."""
@@ -240,6 +249,7 @@ class Connection(psycopg.Connection[Any], _Limited):
         except psycopg.Error as error:
             if wait.shut:
                 raise self._silence(limit_s, error) from None
+            self._forget_outdated(error)
             raise
         finally:
             _watchdog.remove(wait)
@@ -319,6 +329,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
         except psycopg.Error as error:
             if wait.shut:
                 raise self._silence(limit_s, error) from None
+            self._forget_outdated(error)
             raise
         finally:
             _watchdog.remove(wait)

@@ -16,6 +16,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connection
 
 from ginkgo_site.deadline import Connection
+from scheduling.db.kept_plans import KeptPlans
 from scheduling.db.listener_echo import ECHO_INTERVAL_S, Echo
 from scheduling.db.transaction import execute_autocommit
 from scheduling.decide.types import Plan
@@ -44,6 +45,7 @@ class Watcher:
     def __init__(self, balance_interval_s: float) -> None:
         self.scheduler = Scheduler("watcher")
         self.node_losses = NodeLossForecaster()
+        self._kept_plans = KeptPlans()
         self.balance_interval_s = balance_interval_s
         self._ended = threading.Event()
         self._next_rebalance = 0.0
@@ -118,6 +120,7 @@ class Watcher:
 
     def _tick(self, rebalance: bool) -> None:
         execute_autocommit(record_watcher_seen(self.scheduler.holder))
+        execute_autocommit(self._kept_plans.discard_outgrown())
         began = time.monotonic()
         # Failover of a lost node must not wait for the time-driven checks of a full tick.
         full = self._next_full_tick <= began < self._lease_ends

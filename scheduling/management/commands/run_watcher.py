@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
+from ginkgo_site.database import prepare_statements
 from ginkgo_site.deadline import limit_statements
 from scheduling.management.base import GinkgoCommand
 from scheduling.watcher import Watcher
@@ -21,6 +22,7 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Run the watcher until SIGTERM or SIGINT."""
         limit_statements(STATEMENT_LIMIT_S)
+        prepare_statements(settings.DATABASES["default"])
         watcher = Watcher(settings.GINKGO.balance_interval_s)
         signal.signal(signal.SIGTERM, watcher.end)
         signal.signal(signal.SIGINT, watcher.end)

@@ -1,0 +1,57 @@
+"""Let a process that repeats its statements keep their plans, for as long as the plans fit.
+
+A pass runs the same thirty statements, and to plan them costs five times what they cost. So the
+watcher's session prepares them, and PostgreSQL keeps a plan after five executions, where it expects
+no better one from the parameters (docs/decisions/0016-kept-plans.md).
+
+A kept plan fits the tables as they were. PostgreSQL makes another one after a table was analyzed,
+which is up to a minute after it has grown; until then, a loop over ten portfolios may become one
+over ten thousand for each of ten thousand. So plans are discarded as soon as a table that passes
+read has doubled.
+"""
+
+from __future__ import annotations
+
+from scheduling.db.statements import Statement
+from scheduling.db.transaction import Transaction, query, query_one
+
+#: Tables that passes read whole.
+TABLES = [
+    "scheduling_node",
+    "scheduling_lease",
+    "scheduling_run",
+    "scheduling_handoff",
+    "scheduling_tenure",
+    "scheduling_alert",
+    "portfolios_portfolio",
+    "portfolios_revision",
+    "portfolios_feedsegment",
+]
+
+SIZES = Statement(
+    "SIZES",
+    """
+SELECT ARRAY(SELECT pg_relation_size(name::regclass) FROM unnest(%(tables)s::text[]) AS t (name))
+    AS bytes
+""",
+)
+
+DISCARD = Statement("DISCARD", "DISCARD PLANS")
+
+
+class KeptPlans:
+    """The plans of one session, and the sizes of the tables that they were made for."""
+
+    def __init__(self) -> None:
+        self._made_for: list[int] = []
+
+    def discard_outgrown(self) -> Transaction[bool]:
+        """Have statements planned anew if a table has doubled since. Return whether it has."""
+        row = yield from query_one(SIZES, tables=TABLES)
+        assert row is not None
+        made_for = self._made_for or row.bytes
+        grown = any(new > 2 * old for old, new in zip(made_for, row.bytes, strict=True))
+        if grown:
+            yield from query(DISCARD)
+        self._made_for = row.bytes if grown else made_for
+        return grown
