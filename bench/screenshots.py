@@ -27,9 +27,25 @@ WAYS: dict[str, dict[str, Any]] = {
     "narrow": {"viewport": {"width": 390, "height": 844}},
 }
 #: Pages that no link of the navigation leads to.
-MORE = ("/new-portfolio/", "/add-node/", "/feeds/", "/incidents/", "/roll-outs/", "/halt/")
+MORE = (
+    "/new-portfolio/",
+    "/add-node/",
+    "/alerts/",
+    "/feeds/",
+    "/halt/",
+    "/incidents/",
+    "/people/",
+    "/roll-outs/",
+    "/roll-outs/new/",
+    "/api/docs/",
+)
 #: Of these, the first that a page links to is looked at too.
 KINDS = ("portfolios", "nodes", "handoffs", "incidents", "roll-outs", "strategies", "feeds")
+#: Forms that each page of a kind opens.
+FORMS = {
+    "portfolios": ("clone", "edit", "migrate", "reload", "stop"),
+    "nodes": ("drain", "labels", "new-token"),
+}
 WAIT_MS = 1200  #: until charts and the live socket have drawn
 
 
@@ -95,9 +111,10 @@ def _addresses(page: Page, url: str) -> Iterator[str]:
             continue
         page.goto(f"{url}/{kind}/")
         of_kind = (a for a in _links(page, "main a", url) if a.startswith(f"/{kind}/"))
-        first = next((a for a in of_kind if a.count("/") == 3), None)
+        first = next((a for a in of_kind if a.count("/") == 3 and a not in MORE), None)
         if first:
             yield first
+            yield from (f"{first}{form}/" for form in FORMS.get(kind, ()))
 
 
 def _links(page: Page, selector: str, url: str) -> list[str]:

@@ -25,7 +25,7 @@ from scheduling.presentation.state_words import alert_word
 PAGES = (
     ("board", gettext_lazy("Board"), "i-board"),
     ("portfolios", gettext_lazy("Portfolios"), "i-list"),
-    ("orders", gettext_lazy("Orders"), "i-list"),
+    ("orders", gettext_lazy("Orders"), "i-order"),
     ("nodes", gettext_lazy("Nodes"), "i-node"),
     ("handoffs", gettext_lazy("Handoffs"), "i-swap"),
     ("artifacts", gettext_lazy("Strategies"), "i-copy"),

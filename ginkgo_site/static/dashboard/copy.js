@@ -12,7 +12,7 @@ export function startCopy() {
       await navigator.clipboard.writeText(text);
     } catch {
       // Without https browsers have no clipboard for scripts: select the line, for Ctrl-C.
-      const line = element ?? button.previousElementSibling;
+      const line = !element || element.hidden ? button.previousElementSibling : element;
       line.textContent = text;
       getSelection().selectAllChildren(line);
       announce(gettext("Selected: press Ctrl-C"));

@@ -244,6 +244,6 @@ def test_portfolio_view_has_new_lines_of_its_log_escaped():
             end_byte=no,
         )
     part = render_view(fleet, view).parts["part-log"]
-    shown_lines = [part.index(text) for text in ("two", "(7 lines were lost here)", "&lt;b&gt;one")]
-    assert shown_lines == sorted(shown_lines)  # newest first
+    shown_lines = [part.index(text) for text in ("&lt;b&gt;one", "(7 lines were lost here)", "two")]
+    assert shown_lines == sorted(shown_lines)  # newest last
     assert "part-log" not in render_view(fleet, LiveView("portfolio", "beta", False)).parts

@@ -432,8 +432,8 @@ def test_portfolio_page_shows_how_far_the_equity_is_below_its_peak(fleet, operat
         monkeypatch.setattr(module, "read_fleet_view", lambda: busy)
     page = text_of(operator.get("/portfolios/aapl-sma/"))
     assert '<dt>Drawdown</dt> <dd> 1.25 % <small class="wide" title="since seq 412">' in page
-    assert "3,200.00 at most" in page
-    assert "0 of 5 attempts" in page
+    assert "largest 3,200.00" in page
+    assert "of 5 attempts" not in page  # there was none
 
 
 def test_portfolio_page_shows_metrics_where_a_strategy_sets_some(fleet, operator, monkeypatch):
