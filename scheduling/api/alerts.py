@@ -61,7 +61,7 @@ class AlertList(TableView):
 
     def rows(self) -> QuerySet[Alert]:
         """Return all alerts with their portfolios and nodes."""
-        return Alert.objects.select_related("portfolio", "node")
+        return Alert.objects.select_related("portfolio__run", "node")
 
 
 class AcknowledgeAlert(ApiView):
@@ -77,7 +77,7 @@ class AcknowledgeAlert(ApiView):
         """Acknowledge the alert; 409 `not_open` or `already_acknowledged`."""
         note = read_body(request, ReasonBody)["reason"]
         alert_actions.ACKNOWLEDGE_ALERT.call(pk, actor=actor_of(request), reason=note)
-        row = Alert.objects.select_related("portfolio", "node").get(pk=pk)
+        row = Alert.objects.select_related("portfolio__run", "node").get(pk=pk)
         return Response(AlertDocument(row).data)
 
 

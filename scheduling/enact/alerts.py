@@ -126,7 +126,7 @@ WITH clock AS MATERIALIZED (
 ), wanted AS MATERIALIZED (
     SELECT 'node_lost' AS kind, 'node:' || n.id AS key, NULL::bigint AS portfolio_id,
            n.id AS node_id, n.name || ' is lost since '
-               || to_char(n.status_since AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"')
+               || to_char(n.status_since AT TIME ZONE 'UTC', 'HH24:MI:SS" UTC"')
                || coalesce(': ' || nullif(n.lost_reason, ''), '') AS reason,
            NOT EXISTS (SELECT FROM storm)
                AND n.status_since < clock.now - make_interval(secs => %(settle_s)s) AS may_open
@@ -146,7 +146,7 @@ WITH clock AS MATERIALIZED (
     -- A feed that no running portfolio needs may be silent.
     SELECT 'feed_silent', 'feed:' || f.id, NULL, NULL,
            'feed ' || f.name || ' has no record since '
-               || to_char(w.released_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')
+               || to_char(w.released_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS" UTC"')
                || ', limit ' || f.silent_after_s || ' s; portfolios that need it: '
                || string_agg(p.name, ', ' ORDER BY p.name) FILTER (WHERE p.nth <= 5)
                || CASE WHEN count(*) > 5 THEN ' and ' || count(*) - 5 || ' more' ELSE '' END,
@@ -162,7 +162,7 @@ WITH clock AS MATERIALIZED (
   UNION ALL
     SELECT 'stalled', 'portfolio:' || r.portfolio_id, r.portfolio_id, r.node_id,
            'no progress since '
-               || to_char(r.last_commit_at AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"')
+               || to_char(r.last_commit_at AT TIME ZONE 'UTC', 'HH24:MI:SS" UTC"')
                || ' while events wait, limit ' || %(stall_s)s::float || ' s',
            true
     FROM scheduling_run r WHERE r.stalled_at IS NOT NULL
@@ -247,7 +247,7 @@ WITH clock AS MATERIALIZED (
     -- Judged only if a watcher has run for all that time. The bounds exclude a clock that was set.
     SELECT 'passes_stand', 'fleet', NULL, NULL,
            'no complete pass since ' || coalesce(
-               to_char(p.failover_ran_at AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"'), 'the start')
+               to_char(p.failover_ran_at AT TIME ZONE 'UTC', 'HH24:MI:SS" UTC"'), 'the start')
                || ' beside a live watcher, limit ' || %(pass_limit_s)s::float
                || ' s: lost nodes are not failed over; see the log of the watcher',
            true
@@ -263,7 +263,7 @@ WITH clock AS MATERIALIZED (
            CASE WHEN count(*) = 1 THEN min(b.name) || ' on ' || min(b.node) || ' has lagged'
            ELSE count(*) || ' portfolios on ' || min(b.node) || ' have lagged' END
                || ' by more than ' || %(stale_s)s::float || ' s since '
-               || to_char(min(b.since) AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"')
+               || to_char(min(b.since) AT TIME ZONE 'UTC', 'HH24:MI:SS" UTC"')
                || CASE WHEN count(*) > 1 THEN ': '
                     || string_agg(b.name, ', ' ORDER BY b.nth) FILTER (WHERE b.nth <= 3)
                     || CASE WHEN count(*) > 3 THEN ' and ' || count(*) - 3 || ' more' ELSE '' END
@@ -277,7 +277,7 @@ WITH clock AS MATERIALIZED (
     -- A portfolio that is behind or stalled has that alert, which is the cause.
     SELECT 'orders_refused', 'portfolio:' || r.portfolio_id, r.portfolio_id, r.node_id,
            'no order was placed since '
-               || to_char(r.unplaced_since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI"Z"')
+               || to_char(r.unplaced_since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI" UTC"')
                || ': each was refused by a limit or decided on stale events; see its orders',
            true
     FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id, clock
@@ -288,7 +288,7 @@ WITH clock AS MATERIALIZED (
   UNION ALL
     SELECT 'commits_stand', 'fleet', NULL, NULL,
            'no commit gets through since '
-               || to_char(g.commits_stand_since AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"')
+               || to_char(g.commits_stand_since AT TIME ZONE 'UTC', 'HH24:MI:SS" UTC"')
                || ' though the database answers: look for a session that locks a table or for'
                || ' commits that wait for a disk or a standby; no deadline is judged meanwhile',
            true

@@ -70,7 +70,7 @@ NO_WATCHER = f"""
     SELECT 'no_watcher', 'fleet', NULL::bigint, NULL::bigint,
            'no watcher has looked since '
                || to_char((w.until - make_interval(secs => %(hold_s)s)) AT TIME ZONE 'UTC',
-                          'YYYY-MM-DD HH24:MI:SS"Z"')
+                          'YYYY-MM-DD HH24:MI:SS" UTC"')
                || ', limit ' || %(watcher_limit_s)s::float || ' s: '
                || CASE WHEN p.failover_ran_at
                             > clock_timestamp() - make_interval(secs => %(no_pass_s)s)

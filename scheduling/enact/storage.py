@@ -37,7 +37,7 @@ CAUSES = """
     SELECT 'snapshot_held', 'database', NULL::bigint, NULL::bigint,
            'pid ' || s.pid || ' (' || coalesce(nullif(s.application_name, ''), 'no name')
                || ', user ' || coalesce(s.usename, '?') || ') has held a snapshot since '
-               || to_char(s.xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"') || ', limit '
+               || to_char(s.xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS" UTC"') || ', limit '
                || %(snapshot_limit_s)s::float || ' s: nothing is vacuumed and commits get slower;'
                || ' end it with pg_terminate_backend(' || s.pid || ') if it is not a dump',
            true

@@ -9,6 +9,9 @@ from django.db import models
 
 from scheduling.models.node import Node
 
+#: Kinds whose reason is that of the portfolio's run.
+OF_RUNS = ("pending", "quarantined", "halted")
+
 
 class Storm(models.Model):
     """The hold of failover, because of a storm or by an operator. One row.
@@ -75,7 +78,11 @@ class Alert(models.Model):
 
     @property
     def why(self) -> dict[str, Any] | None:
-        """Return the reason of a node's last loss as data; None for other alerts."""
+        """Return the reason as data: of a portfolio's run, or of a node's last loss; None for other
+        alerts, and once the run has another reason."""
+        if self.kind in OF_RUNS and self.portfolio is not None:
+            run = getattr(self.portfolio, "run", None)
+            return run.why if run is not None and run.reason == self.reason else None
         if self.kind != "node_lost" or self.node is None or self.node.lost_why is None:
             return None
         since = self.node.status_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from django.utils.translation import get_language
 
 from scheduling.presentation.formatting import because, pause
-from scheduling.presentation.state_words import event_word, item_word, state_word
+from scheduling.presentation.state_words import alert_word, event_word, item_word, state_word
 
 
 class AuditLine(Protocol):
@@ -91,6 +91,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{user} 的令牌 {token} 已创建，范围 {scope}",
     ),
     "api_token_revoked": ("tokens of {user} were revoked", "{user} 的令牌已吊销"),
+    "frozen": ("automatic moves stop", "自动移动停止"),
     "unfrozen": ("automatic moves continue", "自动移动恢复"),
     "even_by": ("rebalancing evens out {even_by}", "再平衡依据 {even_by}"),
     "feed_rate": (
@@ -112,7 +113,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "epochs raised by {by}: {portfolios} portfolios",
         "纪元提高 {by}：{portfolios} 个组合",
     ),
-    "artifact_added": ("strategies {strategies} added", "已添加策略 {strategies}"),
+    "artifact_added": ("artifact with {strategies} added", "已添加制品，策略 {strategies}"),
     "artifact_deleted": ("artifact deleted", "制品已删除"),
     "roll_out_started": (
         "roll-out {roll_out} to {portfolios} portfolios begun",
@@ -145,6 +146,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{events} events and {orders} orders vanished",
         "{events} 个事件和 {orders} 笔订单丢失",
     ),
+    "alert_opened": ("alert {alert} opened: {kind}", "警报 {alert} 打开：{kind}"),
+    "alert_closed": ("alert {alert} closed: {kind}", "警报 {alert} 关闭：{kind}"),
+    "alert_acknowledged": ("alert {alert} acknowledged: {kind}", "警报 {alert} 已确认：{kind}"),
+    "alert_channel_set": ("channel {channel} set", "渠道 {channel} 已设置"),
+    "alert_channel_removed": ("channel {channel} removed", "渠道 {channel} 已移除"),
     "alert_channel_tested": (
         "test message to channel {channel} requested",
         "请求向渠道 {channel} 发送测试消息",
@@ -153,6 +159,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "logged_out": ("{user} signed out", "{user} 退出"),
     "user_created": ("user {user} created", "用户 {user} 已创建"),
     "user_changed": ("{fields} of user {user} changed", "修改了用户 {user} 的 {fields}"),
+    "user_role": ("{user} is now: {role}", "{user} 现在是：{role}"),
+    "password_reset": ("password of {user} reset", "{user} 的密码已重置"),
     "user_deleted": ("user {user} deleted", "用户 {user} 已删除"),
     "group_created": ("group {group} created", "用户组 {group} 已创建"),
     "group_deleted": ("group {group} deleted", "用户组 {group} 已删除"),
@@ -203,10 +211,11 @@ def audit_sentence(line: AuditLine) -> str:
         }
         if line.kind == "roll_out_portfolio" and isinstance(data.get("state"), str):
             parts["state"] = item_word(data["state"])
-        elif chinese:
-            parts |= {
-                key: state_word(data[key]) for key in _WORDS if isinstance(data.get(key), str)
-            }
+        elif line.kind in _OF_ALERTS and isinstance(data.get("kind"), str):
+            parts["kind"] = alert_word(data["kind"])
+        else:
+            told = _WORDS if chinese else _ENGLISH_WORDS
+            parts |= {key: state_word(data[key]) for key in told if isinstance(data.get(key), str)}
         try:
             sentence = known[1 if chinese else 0].format_map(parts)
         except KeyError:
@@ -221,8 +230,13 @@ def audit_sentence(line: AuditLine) -> str:
 
 
 #: Parts that are codes, which have words in Chinese too.
-_WORDS = ("kind", "cause", "state", "stage")
-_NAMES = ("handoff", "revision", "epoch", "halt", "roll_out", "verification", "token", "pid")
+_WORDS = ("kind", "cause", "state", "stage", "role")
+_ENGLISH_WORDS = ("kind", "cause")
+_OF_ALERTS = frozenset({"alert_opened", "alert_closed", "alert_acknowledged"})
+_NAMES = (
+    *("handoff", "revision", "epoch", "halt", "roll_out", "verification", "token", "pid"),
+    "alert",
+)
 
 
 def audit_links(line: AuditLine) -> list[Link]:

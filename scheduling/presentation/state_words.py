@@ -222,6 +222,8 @@ EVENTS = {
     "group_deleted": _("group deleted"),
     "login_refused": _("login refused"),
     "task_refused": _("task refused"),
+    "alert_opened": _("alert opened"),
+    "alert_closed": _("alert closed"),
     "alert_acknowledged": _("alert acknowledged"),
     "alert_channel_set": _("alert channel set"),
     "alert_channel_removed": _("alert channel removed"),

@@ -39,7 +39,7 @@ def alert_list(request: HttpRequest) -> HttpResponse:
     """List open alerts, then those that are over, newest first; filter: `?kind=`."""
     context = page_context(request, "alerts")
     kind = text_parameter(request.GET, "kind")
-    rows = Alert.objects.select_related("portfolio", "node")
+    rows = Alert.objects.select_related("portfolio__run", "node")
     if kind:
         rows = rows.filter(kind=kind)
     context |= {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -18,7 +17,6 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_safe
 
 from portfolios.artifacts.lock import MAX_LOCK_BYTES
-from portfolios.artifacts.parameters import properties
 from portfolios.artifacts.wheel import MAX_WHEEL_BYTES
 from portfolios.models import Artifact
 from portfolios.strategies import registry as strategies
@@ -26,6 +24,7 @@ from scheduling import operations
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.pagination import page_by_offset, text_parameter
+from scheduling.dashboard.value_fields import parameter_fields
 from scheduling.dashboard.views.actions import perform_action
 from scheduling.errors import Refused
 from scheduling.operations.artifacts import artifact_users, present_artifact
@@ -132,28 +131,12 @@ def artifact(request: HttpRequest, sha256: str) -> HttpResponse:
 
 
 def _strategy(row: Any) -> dict[str, Any]:
-    """Return a strategy with a line for each parameter."""
-    top = row.schema.get("$defs", {}).get(row.schema.get("$ref", "")[8:], row.schema)
-    needed = set(top.get("required", []))
+    """Return a strategy with a line for each parameter, in the words of the form of a portfolio."""
     parameters = [
-        {
-            "name": name,
-            "kind": _kind(schema),
-            "default": _("required") if name in needed else json.dumps(schema.get("default")),
-        }
-        for name, schema in properties(row.schema).items()
-        if isinstance(schema, dict)
+        {"name": name, "kind": field.help_text, "default": field.default}
+        for name, field in parameter_fields(row.schema).items()
     ]
     return {"row": row, "parameters": parameters}
-
-
-def _kind(schema: dict[str, Any]) -> str:
-    if "anyOf" in schema:
-        return _(" or ").join(_kind(each) for each in schema["anyOf"] if isinstance(each, dict))
-    if "enum" in schema:
-        return _("one of %(values)s") % {"values": ", ".join(map(str, schema["enum"]))}
-    kind = schema.get("format") or schema.get("type") or "object"
-    return str(kind)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

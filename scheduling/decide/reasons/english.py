@@ -421,7 +421,7 @@ def _suspect(p: Params) -> str:
 
 def _node_lost(p: Params) -> str:
     """Return the text of the alert, as `enact/alerts.py` stores it."""
-    return f"{p['node']} is lost since {p['since'][11:]}: {_lost(p['loss'])}"
+    return f"{p['node']} is lost since {p['since'][11:19]} UTC: {_lost(p['loss'])}"
 
 
 # Edits

@@ -221,7 +221,7 @@ def failed_start(
 def quarantine(run: Row, attempts: int, error: str, *, hint: bool = True) -> Transaction[None]:
     """Stop a portfolio that failed too often on any nodes. `start` lifts the quarantine."""
     reason = (
-        f"{attempts} attempts ended after seq {run.last_seq}: {error}; "
+        f"{attempts} attempts ended after seq {run.last_seq:,}: {error}; "
         "start it again once it is fixed"
     )
     yield from revoke_ownership(

@@ -9,12 +9,15 @@ FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_
 """
 ALERTS = """
 SELECT a.id, a.kind, p.name AS portfolio, n.name AS node, a.reason, a.times, a.opened_at,
-       CASE WHEN a.kind = 'node_lost' THEN jsonb_build_object(
+       CASE WHEN a.kind IN ('pending', 'quarantined', 'halted') AND r.reason = a.reason
+            THEN r.why
+            WHEN a.kind = 'node_lost' THEN jsonb_build_object(
            'code', 'node_lost', 'params', jsonb_build_object(
                'node', n.name, 'loss', n.lost_why -> 'params',
                'since', to_char(n.status_since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')))
        END AS why, a.acknowledged_by
 FROM scheduling_alert a LEFT JOIN portfolios_portfolio p ON p.id = a.portfolio_id
+LEFT JOIN scheduling_run r ON r.portfolio_id = a.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = a.node_id
 WHERE a.closed_at IS NULL ORDER BY a.id
 """

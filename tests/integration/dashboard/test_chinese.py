@@ -139,7 +139,7 @@ def test_pages_and_dialogs_over_rows_are_chinese() -> None:
     handoff = able.handoffs.latest("id").pk
     data = {"able", "baker", "mira", "cast", "ann", "kernel", "IBM", "buy_and_hold", "momentum"}
     # Actors of the system, and what a strategy says of itself.
-    data |= {"artifact", "quantity", "decimal"}
+    data |= {"artifact", "quantity", "pieces held of each symbol"}
     data |= {"register", "sweep", "test", "replay", "system", "canary"}
     data |= {line.summary.replace("`", "") for line in strategy_lines()}
     pages = [

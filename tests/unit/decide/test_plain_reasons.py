@@ -87,3 +87,32 @@ def test_reason_of_a_move_in_the_audit_log_is_told_in_chinese() -> None:
     assert localize(text, None, "zh-hans") == (
         "node-3 失联；node-1 在 3 个节点中负载最低：1 → 2，共 5"
     )
+
+
+#: Of alerts and of a portfolio in quarantine; braces stand for a time.
+OF_ALERTS = [
+    "node-3 is lost since {}: its connection closed {} and it did not return in 7.5 s",
+    "node-3 is lost since {}: its process was found ended at {}",
+    "7.5 s without a heartbeat after 7.5 s without an answer, limit 7.5 s",
+    "feed fx has no record since {}, limit 7.5 s; portfolios that need it: able",
+    "no order was placed since {}: each was refused by a limit or decided on stale events; see its"
+    " orders",
+    "no progress since {} while events wait, limit 7.5 s",
+    "no node takes a portfolio: of 7.5 alive, 7.5 drain and 7.5 are cordoned; uncordon one or add"
+    " one",
+    "7.5 of 7.5 nodes were lost within 7.5 s, so failover is held until a person releases it",
+    "7.5 attempts ended after seq 7.5: KeyError; start it again once it is fixed",
+    "needs gpu=7.5: 0 of 7.5 other nodes have it; add the label to one node or drop the selector",
+    "rebalances load: node-3 7.5 → 7.5 of 9, node-3 7.5 → 7.5 of 9",
+    "orders refused: the cause is gone",
+]
+
+
+@pytest.mark.parametrize("reason", OF_ALERTS)
+def test_reason_of_an_alert_is_told_in_chinese(reason: str) -> None:
+    reason = reason.replace("{}", "20:32:41 UTC")
+    told = localize(reason, None, "zh-hans")
+    names = r"node-3|seq|UTC|able|fx|gpu|KeyError"
+    assert not re.search(r"[a-z]{2,}", re.sub(names, "", told)), told
+    assert told.count("7.5") == reason.count("7.5")
+    assert told.count("20:32:41 UTC") == reason.count("20:32:41 UTC")

@@ -318,7 +318,7 @@ ENGLISH = [
     (
         "node_lost",
         {"node": "node-3", "since": "2026-03-02T20:32:41Z", "loss": LOST},
-        "node-3 is lost since 20:32:41Z: 31 s without a heartbeat, limit 30 s",
+        "node-3 is lost since 20:32:41 UTC: 31 s without a heartbeat, limit 30 s",
     ),
     (
         "changed_meanwhile",

@@ -51,6 +51,11 @@ def test_both_languages_have_the_same_parts() -> None:
         (line("granted", epoch=1, revision=2, from_seq=9, cause="quarantine"),
          "owner from seq 9 on: epoch 1, r2, by quarantine",
          "自 seq 9 起成为所有者：纪元 1，r2，原因 隔离"),
+        (line("granted", epoch=1, revision=2, from_seq=9, cause="failed_start"),
+         "owner from seq 9 on: epoch 1, r2, by failed start",
+         "自 seq 9 起成为所有者：纪元 1，r2，原因 启动失败"),
+        (line("alert_opened", alert=1234, kind="node_lost", times=1),
+         "alert 1234 opened: node lost", "警报 1234 打开：节点失联"),
         # A part that is no text is shown as it is, or is missing.
         (line("verified", verification=3, state=7), "verification 3: 7", "验证 3：7"),
         (line("verified", verification=3, state=None),
