@@ -59,6 +59,8 @@ class ControlPlaneClient:
         self._session: aiohttp.ClientSession | None = None
         self._feeds: aiohttp.ClientSession | None = None
         self._downloads: aiohttp.ClientSession | None = None
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._closing: asyncio.Task[bool] | None = None
 
     async def __aenter__(self) -> ControlPlaneClient:
         headers = {"Authorization": f"Bearer {self._config.token}"}
@@ -194,6 +196,7 @@ class ControlPlaneClient:
             async with self._session.ws_connect(
                 self._config.socket_url, heartbeat=PING_INTERVAL_S, max_msg_size=MAX_PUSH_BYTES
             ) as socket:
+                self._socket = socket
                 await socket.send_bytes(encode(hello))
                 yield None
                 async for message in socket:
@@ -201,6 +204,13 @@ class ControlPlaneClient:
                         yield msgspec.msgpack.decode(message.data, type=DesiredSet)
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
             raise ServerUnavailable(f"the websocket closed: {error}") from None
+        finally:
+            self._socket = None
+
+    def close_socket(self) -> None:
+        """End `pushes`, without waiting for a server that may not answer."""
+        if self._socket is not None:
+            self._closing = asyncio.create_task(self._socket.close())
 
 
 def _error_of(path: str, status: int, data: bytes) -> Exception:

@@ -203,6 +203,8 @@ class ExecutionNode:
         if answer.status == "unknown":
             LOG.warning("the server does not know this lease any more: registering again")
             await self.register()
+            # The new lease knows no socket: the death of this daemon would be noticed by silence.
+            self._client.close_socket()
             return SHORT_HEARTBEAT_S
         return self._apply_answer(heartbeat, answer, sent_us)
 

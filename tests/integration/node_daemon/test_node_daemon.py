@@ -214,6 +214,17 @@ async def test_daemon_with_an_unknown_lease_registers_again(
     assert_canary_is_exact(gateway, 1)
 
 
+async def test_new_lease_gets_a_new_socket(gateway: FakeGateway, daemons: Daemons) -> None:
+    gateway.next_beat_s = 0.1
+    await daemons.start()
+    await gateway.until(lambda: "node-1" in gateway.sockets)
+    first = gateway.sockets["node-1"]
+    gateway.status["node-1"] = "unknown"
+    await gateway.until(lambda: len(gateway.registered) > 1)
+    gateway.status["node-1"] = "ok"
+    await gateway.until(lambda: gateway.sockets.get("node-1", first) is not first)
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [(409, "name_in_use"), (409, "protocol"), (401, "unauthenticated")],
