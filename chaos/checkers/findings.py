@@ -49,6 +49,8 @@ class StepResult:
     settled_s: float | None = None  #: from the end of the fault to convergence, None if not reached
     longest_gap_s: float = 0.0  #: of a bystander
     gap_of: str = ""
+    longest_pause_s: float = 0.0  #: between two commits of any portfolio that ran
+    pause_of: str = ""
     notes: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)  #: seconds, by what took them
     not_available: str = ""

@@ -130,6 +130,31 @@ class BystanderChecker:
         return found, gaps
 
 
+@dataclass
+class PauseMeter:
+    """Measures the time between commits of every portfolio that runs, affected by a fault or not.
+
+    A pause counts until the first sample that shows a further commit: it is longer than the true
+    one by the time in which no sample could be taken.
+    """
+
+    _since: dict[int, tuple[int, float]] = field(default_factory=dict)  #: seq, first seen
+
+    def take(self, sample: Sample) -> list[Gap]:
+        """Return the pauses that ended before this sample."""
+        found = []
+        for number, run in sample.runs.items():
+            if run.phase != "running" or sample.is_quiet:
+                self._since.pop(number, None)
+                continue
+            seq, since_s = self._since.get(number, (run.last_seq, sample.at_s))
+            if seq != run.last_seq:
+                found.append(Gap(run.name, run.node, since_s, sample.at_s))
+                since_s = sample.at_s
+            self._since[number] = (run.last_seq, since_s)
+        return found
+
+
 def unexpected_moves(before: Mapping[int, RunSample], after: Mapping[int, RunSample]) -> Failures:
     """I9: return portfolios that changed owner or stopped during a fault that moves nothing."""
     return [

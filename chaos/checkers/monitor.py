@@ -59,6 +59,7 @@ class Monitor:
         self._ownership = invariants.OwnershipChecker()
         self._forgets = False  #: set by a fault's thread, cleared by the monitor's
         self.bystanders = invariants.BystanderChecker(self._is_excused)
+        self._pauses = invariants.PauseMeter()
         self._blast_radii: list[BlastRadius] = []
         self._current: StepResult | None = None
         self._last_tenure = 0
@@ -148,11 +149,15 @@ class Monitor:
         self._add_findings(self._ownership.check(sample))
         found, gaps = self.bystanders.check(sample)
         self._add_findings(found)
+        pauses = self._pauses.take(sample)
         current = self._current
         if current is not None:
             for gap in gaps:
                 if gap.seconds > current.longest_gap_s:
                     current.longest_gap_s, current.gap_of = gap.seconds, gap.portfolio
+            for pause in pauses:
+                if pause.seconds > current.longest_pause_s:
+                    current.longest_pause_s, current.pause_of = pause.seconds, pause.portfolio
         self.latest = sample
 
     def _read_changes(self) -> None:

@@ -188,11 +188,17 @@ def as_text(found: dict[str, Any]) -> str:
     return "\n".join(parts) + "\n"
 
 
+PAUSE = "longest time between two commits of any portfolio"
+
+
 def measured(found: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
     """Return the seconds that each fault measured, by fault and by what took them."""
     by_fault: dict[str, dict[str, list[float]]] = {}
     for step in found["steps"]:
-        for what, seconds in step["measured"].items():
+        seconds_of = dict(step["measured"])
+        if seconds_of:
+            seconds_of[PAUSE] = round(step["longest_pause_s"], 2)
+        for what, seconds in seconds_of.items():
             by_fault.setdefault(" + ".join(step["faults"]), {}).setdefault(what, []).append(seconds)
     return dict(sorted(by_fault.items()))
 

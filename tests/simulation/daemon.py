@@ -41,7 +41,9 @@ class Daemon:
             return self.gateway.ask(self.link, act)
         except Away:
             if not self.gateway.serving and not self.world.sticky:
-                self.at = 1 - self.at  # the proxy finds another for the next request
+                self.at = (self.at + 1) % len(
+                    self.world.gateways
+                )  # the proxy finds another for the next request
             raise
 
     @property

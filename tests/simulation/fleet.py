@@ -24,7 +24,7 @@ ANSWERED_BY = (commits, grants, handoffs, leases, reads, operators, roll_outs, s
 START = 1_800_000_000.0
 
 #: Two web processes, by their identities.
-GATEWAYS = (UUID(int=2**64 + 1), UUID(int=2**64 + 2))
+GATEWAYS = (UUID(int=2**64 + 1), UUID(int=2**64 + 2), UUID(int=2**64 + 3))
 
 
 def a_store(nodes: int, portfolios: int, *, rate: float = 10) -> Store:

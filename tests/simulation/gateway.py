@@ -31,6 +31,7 @@ class Gateway:
     def __init__(self, identity: UUID, db: Store, timing: Timing, ledger: Ledger) -> None:
         self.id, self.db, self.timing, self.ledger = identity, db, timing, ledger
         self.up = self.database_up = True
+        self.overloaded = False  #: it pulses, and answers nobody in time
 
     @property
     def serving(self) -> bool:
@@ -39,7 +40,7 @@ class Gateway:
     def ask(self, link: list[str], act: Callable[[], T]) -> T:
         """Run `act` for a node, with the next fault of its link."""
         fault = link.pop(0) if link else "none"
-        if not self.serving or fault == "request lost":
+        if not self.serving or self.overloaded or fault == "request lost":
             raise Away
         if fault.startswith("killed after"):
             self.db.fuse = int(fault.split()[-1])

@@ -75,7 +75,9 @@ class World:
                 self._push()
             for gateway in self.gateways:
                 if gateway.serving and self.now % 1 == 0:
-                    self.db.execute(record_gateway_alive(self.timing, gateway.id))
+                    self.db.execute(
+                        record_gateway_alive(self.timing, gateway.id, overloaded=gateway.overloaded)
+                    )
             for watcher in self.watchers:
                 self._watch(watcher)
                 self._push()
@@ -141,6 +143,13 @@ class World:
         self.gateways[number].up, self.sticky = False, sticky
         self.go_on(seconds)
         self.gateways[number].up, self.sticky = True, False
+        self.go_on(3)
+
+    def overload_gateway(self, number: int, seconds: float) -> None:
+        """Let one gateway drop the requests of its nodes for a while, and say so with its pulse."""
+        self.gateways[number].overloaded = True
+        self.go_on(seconds)
+        self.gateways[number].overloaded = False
         self.go_on(3)
 
     def break_proxy(self, seconds: float) -> None:
@@ -269,6 +278,7 @@ class World:
         """End all faults."""
         for gateway in self.gateways:
             gateway.up = gateway.database_up = True
+            gateway.overloaded = False
         self.sticky = False
         self.pushes = "ok"
         for watcher in self.watchers:

@@ -67,10 +67,14 @@ class Ours(RuleBasedStateMachine):
     def gateway_goes_or_comes(self, up: bool) -> None:
         self.world.set_gateways(up)
 
-    @act(2, number=(0, 1), seconds=(2, 5, 12, 25, 30), sticky=EITHER)
+    @act(2, number=(0, 1, 2), seconds=(2, 5, 12, 25, 30), sticky=EITHER)
     def one_gateway_freezes(self, number: int, seconds: float, sticky: bool) -> None:
         """Within one TTL, even the nodes that reach no other keep their portfolios."""
         self.world.freeze_gateway(number, seconds, sticky=sticky)
+
+    @act(1, number=(0, 1, 2), seconds=(2, 12, 28))
+    def one_gateway_is_overloaded(self, number: int, seconds: float) -> None:
+        self.world.overload_gateway(number, seconds)
 
     @act(1, seconds=(0.5, 3, 8, 20))
     def proxy_breaks(self, seconds: float) -> None:

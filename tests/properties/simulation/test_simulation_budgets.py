@@ -66,6 +66,25 @@ def test_lost_node_is_failed_over_within_ttl_plus_3_s(warm_up_s: float, node: in
         assert world.db.runs[portfolio].epoch == epochs[portfolio], "I7: a bystander moved"
 
 
+@given(phases, st.sampled_from((0, 1, 2)), st.sampled_from((1, 2, 3)))
+@SOME
+def test_frozen_gateway_delays_no_failover_of_a_node_that_dies_meanwhile(
+    warm_up_s: float, frozen: int, node: int
+) -> None:
+    world = a_world(warm_up_s)
+    world.gateways[frozen].up = False
+    world.go_on(world.timing.heartbeat_interval_s + 3)  # its nodes have found another
+    epochs = {run.portfolio_id: run.epoch for run in world.db.runs.values()}
+    mine = [run.portfolio_id for run in world.db.runs.values() if run.node_id == node]
+    died_at = world.db.now
+    world.kill(node, host=True)
+    while not moved(world, mine, epochs):
+        world.go_on(QUANTUM_S)
+        assert world.db.now - died_at <= world.timing.lease_ttl_s + 3 + SEEN_LATE_S, "I6"
+    for portfolio in set(world.db.runs) - set(mine):
+        assert world.db.runs[portfolio].epoch == epochs[portfolio], "I9: another node was lost"
+
+
 @given(phases, st.sampled_from((1, 2, 3)))
 @SOME
 def test_restarted_daemon_is_back_within_10_s(warm_up_s: float, node: int) -> None:

@@ -182,3 +182,17 @@ def test_an_alert_without_cause_or_open_twice_is_found() -> None:
         "two alerts are open for node_lost of node:3",
         "the alert halted of portfolio:4 is open, though its cause is gone",
     ]
+
+
+def test_a_pause_is_measured_up_to_the_commit_that_ends_it() -> None:
+    meter = invariants.PauseMeter()
+    samples = [
+        Sample(0.0, {1: seen(seq=100)}),
+        Sample(1.0, {1: seen(seq=100)}),
+        Sample(9.0, {1: seen(seq=120)}),  # no sample could be taken for 8 s
+        Sample(9.5, {1: seen(seq=121, phase="starting")}),  # a handoff's pause is another figure
+        Sample(20.0, {1: seen(seq=122)}),
+        Sample(20.2, {1: seen(seq=123)}),
+    ]
+    found = [pause.seconds for sample in samples for pause in meter.take(sample)]
+    assert found == pytest.approx([9.0, 0.2])

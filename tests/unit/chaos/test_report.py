@@ -64,6 +64,15 @@ def test_a_violation_is_reported_once_in_verdict_and_text(outcome: Outcome) -> N
     }
 
 
+def test_measured_times_are_listed_by_fault_with_the_longest_pause(outcome: Outcome) -> None:
+    for step, seconds in zip(outcome.findings.steps, (4.0, 6.5), strict=False):
+        step.measured, step.longest_pause_s = {"a new primary": seconds}, seconds / 2
+    found = text.as_text(text.as_dict(outcome))
+    assert "kill-web: a new primary: 4 to 4 s (times: 1)" in found
+    assert f"kill-web + resets: {text.PAUSE}: 3.25 to 3.25 s (times: 1)" in found
+    assert "packets-dropped:" not in found
+
+
 def test_the_verdict_without_violations(outcome: Outcome) -> None:
     assert text.verdict(text.as_dict(outcome)).startswith("No violation in 3 steps and 4 ch")
 

@@ -19,7 +19,7 @@ FOUND: dict[str, Any] = {
     "canaries": 0, "ended_why": "the time was over", "table": [], "longest_bystander_gap_s": {},
     "looks": 1, "blind_looks": 0, "hiccups": [], "figures": {},
     "steps": [
-        {"faults": ["kill-web"], "began_s": 60.0, "ended_s": 70.0, "measured": {"back": 2.0}},
+        {"faults": ["kill-web"], "began_s": 60.0, "ended_s": 70.0, "measured": {}},
     ],
 }  # fmt: skip
 
