@@ -29,6 +29,7 @@ from portfolios.runtime.messages import (
     Inspected,
     UnknownName,
 )
+from portfolios.sentences import sentence as _
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError, every_symbol_errors
 from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
@@ -104,7 +105,11 @@ def _artifact_errors(
         errors = schema_errors(strategy.name, strategy.schema, parameters)
     except SchemaUnusable as unusable:
         raise CheckFailed(
-            f"The parameters of {strategy.name} cannot be checked: {unusable}."
+            _(
+                "The parameters of {name} cannot be checked: {unusable}.",
+                name=strategy.name,
+                unusable=unusable,
+            )
         ) from None
     if not errors and strategy.checks:
         given = json.dumps(parameters, default=str)
@@ -115,7 +120,7 @@ def _artifact_errors(
 
 
 def _no_code(sha256: str) -> ArtifactCode:
-    raise CheckFailed(f"The artifact {sha256[:12]} cannot be run by this process.")
+    raise CheckFailed(_("The artifact {sha256} cannot be run by this process.", sha256=sha256[:12]))
 
 
 #: Returns the code of an artifact on this machine, or raises CheckFailed. Set by the application
@@ -132,14 +137,14 @@ def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
             ) as ask:
                 reply = ask(Inspect(code.sha256))
         except ReplayProcessEnded as ended:
-            raise CheckFailed(f"The inspection failed: {ended}.") from None
+            raise CheckFailed(_("The inspection failed: {ended}.", ended=ended)) from None
     if isinstance(reply, Failed):
         raise CheckFailed(f"{reply.error}.")
     if not isinstance(reply, Inspected):
-        raise CheckFailed("The inspection failed: its process gave another answer.")
+        raise CheckFailed(_("The inspection failed: its process gave another answer."))
     problem = problem_in(reply.strategies)  # code of the artifact ran where it comes from
     if problem:
-        raise CheckFailed(f"The inspection failed: {problem}.")
+        raise CheckFailed(_("The inspection failed: {problem}.", problem=problem))
     return reply.strategies
 
 
@@ -179,7 +184,10 @@ def _inspect_in_process(
 def _slot() -> Iterator[None]:
     if not _slots.acquire(timeout=LIMIT_S):
         raise CheckFailed(
-            f"{MAX_PARALLEL} checks of strategies from outside are running; repeat the request."
+            _(
+                "{max_parallel} checks of strategies from outside are running; repeat the request.",
+                max_parallel=MAX_PARALLEL,
+            )
         )
     try:
         yield
@@ -194,16 +202,26 @@ def _examine(request: Examine, code: ArtifactCode | None) -> tuple[FieldError, .
             reply = ask(request)
     except ReplayProcessEnded as ended:
         raise CheckFailed(
-            f"The check of {strategy} failed: {ended}. Correct its module or its check()."
+            _(
+                "The check of {strategy} failed: {ended}. Correct its module or its check().",
+                strategy=strategy,
+                ended=ended,
+            )
         ) from None
     if isinstance(reply, UnknownName):
         raise registry.UnknownStrategy(reply.text)
     if isinstance(reply, Failed):
         raise CheckFailed(
-            f"The check of {strategy} failed: {reply.error}. Correct its module or its check()."
+            _(
+                "The check of {strategy} failed: {error}. Correct its module or its check().",
+                strategy=strategy,
+                error=reply.error,
+            )
         )
     if not isinstance(reply, Examined):
-        raise CheckFailed(f"The check of {strategy} failed: its process gave another answer.")
+        raise CheckFailed(
+            _("The check of {strategy} failed: its process gave another answer.", strategy=strategy)
+        )
     if code is None:
         _facts[strategy] = Facts(reply.version, reply.sees_every_symbol)
     return tuple(

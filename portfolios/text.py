@@ -10,6 +10,8 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from portfolios.sentences import sentence as _
+
 #: C0 and C1 controls, line and paragraph separators, bidirectional marks and overrides, the byte
 #: order mark, and halves of surrogate pairs.
 UNPRINTABLE = re.compile(
@@ -63,9 +65,20 @@ def unprintable_in(value: Any) -> str:
 def text_errors(field: str, value: Any, *, longest: int) -> list[dict[str, str]]:
     """Return the errors of a text, as entries of a problem document's `errors`."""
     if not isinstance(value, str):
-        return [_error(field, "wrong_type", f"{field} is {quoted(value)}; give a text.")]
+        return [
+            _error(
+                field,
+                "wrong_type",
+                _("{field} is {value}; give a text.", field=field, value=quoted(value)),
+            )
+        ]
     if len(value) > longest:
-        message = f"{field} has {len(value):,} characters; give {longest} at most."
+        message = _(
+            "{field} has {number:,} characters; give {longest} at most.",
+            field=field,
+            number=len(value),
+            longest=longest,
+        )
         return [_error(field, "max_length", message)]
     return unprintable_errors(field, value)
 
@@ -75,9 +88,11 @@ def unprintable_errors(field: str, value: Any) -> list[dict[str, str]]:
     found = unprintable_in(value)
     if not found:
         return []
-    message = (
-        f"{field} has the character U+{ord(found):04X}, which is a control or bidirectional "
-        "character: leave it out."
+    message = _(
+        "{field} has the character U+{found:04X}, which is a control or "
+        "bidirectional character: leave it out.",
+        field=field,
+        found=ord(found),
     )
     return [_error(field, "unprintable", message)]
 

@@ -10,8 +10,10 @@ from typing import Any
 from portfolios import strategy_inspection
 from portfolios.feed_registration import feed_symbols
 from portfolios.feeds import UnknownFeed
+from portfolios.sentences import sentence as _
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError
+from portfolios.strategies.validation_messages import BOUNDS
 from portfolios.text import exact_decimal, quoted, unprintable_errors
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
@@ -47,8 +49,11 @@ def name_errors(name: Any) -> list[Error]:
         error(
             "name",
             "not_a_slug",
-            f"{quoted(name)} is not a valid name: use small letters, digits and inner hyphens, "
-            "80 at most, such as energy-revert.",
+            _(
+                "{name} is not a valid name: use small letters, digits and inner hyphens, 80 "
+                "at most, such as energy-revert.",
+                name=quoted(name),
+            ),
         )
     ]
 
@@ -71,13 +76,16 @@ def configuration_errors(
     errors += limits_errors(limits)
     errors += unprintable_errors("config", config)
     if not isinstance(config, Mapping):
-        return [*errors, error("config", "wrong_type", "config is an object of parameters.")]
+        return [*errors, error("config", "wrong_type", _("config is an object of parameters."))]
     if not isinstance(strategy, str):
-        return [*errors, error("strategy", "wrong_type", "strategy is a name: give a text.")]
+        return [*errors, error("strategy", "wrong_type", _("strategy is a name: give a text."))]
     try:
         found = check(strategy, config, _only_texts(symbols), artifact)
     except registry.UnknownStrategy as unknown:
-        return [*errors, error("strategy", "unknown_strategy", f"{unknown}.")]
+        return [
+            *errors,
+            error("strategy", "unknown_strategy", _("{unknown}.", unknown=str(unknown))),
+        ]
     except strategy_inspection.CheckFailed as failed:
         return [*errors, error("config", "check_failed", str(failed))]
     for wrong in found:
@@ -110,8 +118,11 @@ def no_symbols_error(strategy: str) -> Error:
     return error(
         "symbols",
         "required",
-        f"{strategy} trades the symbols it is given and was given none: list them, such as "
-        '["IBM", "XOM"], or give ["*"] for every symbol of the feed.',
+        _(
+            "{strategy} trades the symbols it is given and was given none: list them, "
+            'such as ["IBM", "XOM"], or give ["*"] for every symbol of the feed.',
+            strategy=strategy,
+        ),
     )
 
 
@@ -121,7 +132,9 @@ def feed_errors(feed: Any) -> list[Error]:
         if feed:
             feed_symbols(str(feed))
     except UnknownFeed:
-        message = f"There is no feed named {quoted(feed)}; `manage.py feed list` shows them."
+        message = _(
+            "There is no feed named {feed}; `manage.py feed list` shows them.", feed=quoted(feed)
+        )
         return [error("feed", "unknown_feed", message)]
     return []
 
@@ -129,48 +142,59 @@ def feed_errors(feed: Any) -> list[Error]:
 def symbols_errors(symbols: Any, feed: str | None = None) -> list[Error]:
     """Return the errors of a list of symbols. Empty means every symbol."""
     if not isinstance(symbols, Sequence) or isinstance(symbols, str):
-        return [error("symbols", "wrong_type", "symbols is a list of texts.")]
+        return [error("symbols", "wrong_type", _("symbols is a list of texts."))]
     if not all(isinstance(symbol, str) for symbol in symbols):
-        return [error("symbols", "wrong_type", "symbols is a list of texts.")]
+        return [error("symbols", "wrong_type", _("symbols is a list of texts."))]
     known = feed_symbols(feed)
     unknown = sorted({s for s in symbols if s not in known and s != "*"})
     if unknown:
-        listed = ", ".join(unknown[:10])
         return [
             error(
                 "symbols",
                 "unknown_symbol",
-                f"The feed has no {listed}; it has {len(known)} symbols, such as "
-                f"{', '.join(sorted(known)[:3])}.",
+                _(
+                    "The feed has no {unknown}; it has {number} symbols, such as {known}.",
+                    unknown=unknown[:10],
+                    number=len(known),
+                    known=sorted(known)[:3],
+                ),
             )
         ]
     if len(set(symbols)) != len(symbols):
-        return [error("symbols", "twice", "A symbol is listed twice.")]
+        return [error("symbols", "twice", _("A symbol is listed twice."))]
     return []
 
 
 def limits_errors(limits: Any) -> list[Error]:
     """Return the errors of a portfolio's limits."""
     if not isinstance(limits, Mapping):
-        return [error("limits", "wrong_type", "limits is an object.")]
+        return [error("limits", "wrong_type", _("limits is an object."))]
     errors: list[Error] = []
     for name, value in limits.items():
         if name in LIMIT_QUANTITIES:
             if value is not None and exact_decimal(value) is None:
                 errors.append(
-                    error(f"limits.{name}", "wrong_type", f"{name} is {value!r}; give a quantity.")
+                    error(
+                        f"limits.{name}",
+                        "wrong_type",
+                        _("{name} is {value!r}; give a quantity.", name=name, value=value),
+                    )
                 )
             elif value is not None and (exact_decimal(value) or Decimal(0)) <= 0:
                 errors.append(
                     error(
-                        f"limits.{name}", "out_of_range", f"{name} is {value}; it must be over 0."
+                        f"limits.{name}",
+                        "out_of_range",
+                        _("{name} is {value}; it must be over 0.", name=name, value=value),
                     )
                 )
         elif name in LIMIT_FLAGS:
             if not isinstance(value, bool):
                 errors.append(
                     error(
-                        f"limits.{name}", "wrong_type", f"{name} is {value!r}; give true or false."
+                        f"limits.{name}",
+                        "wrong_type",
+                        _("{name} is {value!r}; give true or false.", name=name, value=value),
                     )
                 )
         elif name in LIMIT_COUNTS:
@@ -179,12 +203,12 @@ def limits_errors(limits: Any) -> list[Error]:
         elif name == "broker":
             errors += broker_errors(value)
         else:
-            known = ", ".join((*LIMIT_QUANTITIES, *LIMIT_COUNTS, *LIMIT_FLAGS, "broker"))
+            known = (*LIMIT_QUANTITIES, *LIMIT_COUNTS, *LIMIT_FLAGS, "broker")
             errors.append(
                 error(
                     f"limits.{name}",
                     "unknown_limit",
-                    f"There is no limit {name}; there are {known}.",
+                    _("There is no limit {name}; there are {known}.", name=name, known=known),
                 )
             )
     return errors
@@ -193,22 +217,38 @@ def limits_errors(limits: Any) -> list[Error]:
 def broker_errors(broker: Any) -> list[Error]:
     """Return the errors of the paper broker's costs: `broker` within the limits."""
     if not isinstance(broker, Mapping):
-        return [error("limits.broker", "wrong_type", "broker is an object.")]
+        return [error("limits.broker", "wrong_type", _("broker is an object."))]
     errors: list[Error] = []
     for name, value in broker.items():
         field = f"limits.broker.{name}"
         if name in BROKER_COUNTS:
             errors += _count_errors("limits.broker", name, value, 0)
         elif name not in BROKER_AMOUNTS:
-            known = ", ".join((*BROKER_AMOUNTS, *BROKER_COUNTS))
+            known = (*BROKER_AMOUNTS, *BROKER_COUNTS)
             errors.append(
-                error(field, "unknown_setting", f"broker has no setting {name}; it has {known}.")
+                error(
+                    field,
+                    "unknown_setting",
+                    _("broker has no setting {name}; it has {known}.", name=name, known=known),
+                )
             )
         elif (amount := exact_decimal(value)) is None:
-            errors.append(error(field, "wrong_type", f"{name} is {value!r}; give a number."))
+            errors.append(
+                error(
+                    field,
+                    "wrong_type",
+                    _("{name} is {value!r}; give a number.", name=name, value=value),
+                )
+            )
         elif not 0 <= amount <= MAX_BROKER_AMOUNT or (name == "tick_size" and not amount):
-            least = "over 0" if name == "tick_size" else "0 or more"
-            message = f"{name} is {value}; it must be {least}, {MAX_BROKER_AMOUNT:,f} at most."
+            least = BOUNDS[">" if name == "tick_size" else ">="](0)
+            message = _(
+                "{name} is {value}; it must be {least}, {max_broker_amount:,f} at most.",
+                name=name,
+                value=value,
+                least=least,
+                max_broker_amount=MAX_BROKER_AMOUNT,
+            )
             errors.append(error(field, "out_of_range", message))
     return errors
 
@@ -216,9 +256,21 @@ def broker_errors(broker: Any) -> list[Error]:
 def _count_errors(path: str, name: str, value: Any, least: int) -> list[Error]:
     field = f"{path}.{name}"
     if not isinstance(value, int) or isinstance(value, bool):
-        return [error(field, "wrong_type", f"{name} is {value!r}; give a whole number.")]
+        return [
+            error(
+                field,
+                "wrong_type",
+                _("{name} is {value!r}; give a whole number.", name=name, value=value),
+            )
+        ]
     if not least <= value <= MAX_COUNT:
-        message = f"{name} is {value}; it must be {least} to {MAX_COUNT:,}."
+        message = _(
+            "{name} is {value}; it must be {least} to {max_count:,}.",
+            name=name,
+            value=value,
+            least=least,
+            max_count=MAX_COUNT,
+        )
         return [error(field, "out_of_range", message)]
     return []
 
@@ -231,7 +283,11 @@ def cash_errors(cash: Any) -> list[Error]:
             error(
                 "starting_cash",
                 "out_of_range",
-                f"starting_cash is {cash}; give an amount over 0, {MAX_CASH:,f} at most.",
+                _(
+                    "starting_cash is {cash}; give an amount over 0, {max_cash:,f} at most.",
+                    cash=cash,
+                    max_cash=MAX_CASH,
+                ),
             )
         ]
     return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from portfolios.sentences import sentence as _
 from portfolios.text import escape
 
 #: What apprise offers without touching this machine. Its other schemes show a desktop message,
@@ -25,11 +26,14 @@ def address_error(address: str) -> str:
     """Return why an address cannot be used, without the address; "" if it can."""
     scheme = urlsplit(address.strip()).scheme.lower()
     if scheme in ("http", "https"):
-        return (
-            f"{scheme}:// is not the address of a service: for a webhook write "
-            f"{'jsons' if scheme == 'https' else 'json'}:// instead"
+        return _(
+            "{scheme}:// is not the address of a service: for a webhook write {other}:// instead",
+            scheme=scheme,
+            other="jsons" if scheme == "https" else "json",
         )
     if scheme not in SCHEMES:
         known = "json, jsons, mailto, mailtos, slack, discord, tgram, msteams, matrix, ntfy …"
-        return f"the scheme {escape(scheme[:20])!r} is not one of {known}"
+        return _(
+            "the scheme {scheme!r} is not one of {known}", scheme=escape(scheme[:20]), known=known
+        )
     return ""

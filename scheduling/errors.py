@@ -8,10 +8,15 @@ SnapshotUnavailable         the state of the fleet could not be read: draw no co
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
+
+from portfolios.sentences import Sentence
+from portfolios.sentences import sentence as _
+from scheduling.decide.reasons import render
+from scheduling.decide.types import Reason
 
 #: What can be missing, as `NotFound` names it.
 NOUNS = (
@@ -34,7 +39,8 @@ class Refused(Exception):
     """A request that was understood and declined; nothing was changed.
 
     `code` is one of the stable codes of the API. `message` is one sentence that names the object,
-    the state found, what was expected and what helps. `status` is the HTTP status. `extra` becomes
+    the state found, what was expected and what helps; a `Sentence` is told in the language of a
+    page. `status` is the HTTP status. `extra` becomes
     part of the problem document.
     """
 
@@ -50,8 +56,8 @@ class NotFound(Refused):
     """The object does not exist."""
 
     def __init__(self, what: str, name: str) -> None:
-        text = _("There is no %(what)s named %(name)s.")
-        super().__init__("not_found", text % {"what": _(what), "name": name}, status=404)
+        text = _("There is no {what} named {name}.", what=_(what), name=name)
+        super().__init__("not_found", text, status=404)
 
 
 #: Of the errors in one message; the document has all of them.
@@ -66,11 +72,25 @@ class Invalid(Refused):
 
     def __init__(self, errors: list[dict[str, str]], *, count: int | None = None) -> None:
         shown = errors[:MAX_IN_MESSAGE]
-        message = "; ".join(f"{e['field']}: {e['message']}" for e in shown)
+        each = [_("{field}: {message}", field=e["field"], message=e["message"]) for e in shown]
+        message = reduce(lambda one, other: _("{one}; {other}", one=one, other=other), each)
         left = (count or len(errors)) - len(shown)
         if left:
-            message += f" … and {left:,} more."
+            message = _("{message} … and {left:,} more.", message=message, left=left)
         super().__init__("invalid", message, status=400, errors=errors)
+
+
+class ReasonSentence(Sentence):
+    """The sentence of a reason, as a value of another one."""
+
+    reason: Reason
+
+
+def told(reason: Reason) -> ReasonSentence:
+    """Return the sentence of a reason, which a page tells from the reason itself."""
+    made = ReasonSentence(render(reason))
+    made.reason = reason
+    return made
 
 
 class SnapshotUnavailable(Exception):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from portfolios.models import Artifact, ArtifactStrategy
+from portfolios.sentences import sentence as _
 from portfolios.strategies.registry import UnknownStrategy
 
 MIN_PREFIX = 8
@@ -44,18 +45,30 @@ def find_artifact(text: str) -> Artifact:
     given = str(text).strip().lower()
     if not _PREFIX.fullmatch(given):
         raise UnknownArtifact(
-            f"{str(text)[:80]!r} is not the sha256 of an artifact: give its 64 hexadecimal digits, "
-            f"or the first {MIN_PREFIX} or more of them."
+            _(
+                "{text!r} is not the sha256 of an artifact: give its 64 hexadecimal digits, "
+                "or the first {min_prefix} or more of them.",
+                text=str(text)[:80],
+                min_prefix=MIN_PREFIX,
+            )
         )
     found = list(Artifact.objects.filter(sha256__startswith=given).order_by("sha256")[:2])
     if not found:
         raise UnknownArtifact(
-            f"There is no artifact {given}; upload its wheel with add_artifact first."
+            _(
+                "There is no artifact {given}; upload its wheel with add_artifact first.",
+                given=given,
+            )
         )
     if len(found) > 1:
         raise UnknownArtifact(
-            f"{given} is the beginning of several artifacts, such as "
-            f"{found[0].sha256[:16]}… and {found[1].sha256[:16]}…; give more digits."
+            _(
+                "{given} is the beginning of several artifacts, such as {first}… and "
+                "{second}…; give more digits.",
+                given=given,
+                first=found[0].sha256[:16],
+                second=found[1].sha256[:16],
+            )
         )
     return found[0]
 

@@ -16,10 +16,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from portfolios.artifacts.wheel import WheelRefused, parse_requirement
+from portfolios.sentences import sentence as _
 
 MAX_LOCK_BYTES = 1 << 20
 MAX_PACKAGES = 500
-HOW = (
+HOW = _(
     "make a lock with `uv pip compile pyproject.toml --generate-hashes -o requirements.lock` and "
     "give it with the wheel"
 )
@@ -35,7 +36,10 @@ def normalise_lock(text: str) -> str:
     Raise WheelRefused with a sentence that names the line. An empty lock is an empty text.
     """
     if len(text.encode()) > MAX_LOCK_BYTES:
-        raise WheelRefused("payload_too_large", f"The lock has over {MAX_LOCK_BYTES:,} bytes.")
+        raise WheelRefused(
+            "payload_too_large",
+            _("The lock has over {max_lock_bytes:,} bytes.", max_lock_bytes=MAX_LOCK_BYTES),
+        )
     packages: dict[tuple[str, str], str] = {}
     for number, line in _logical_lines(text):
         requirement, hashes = _parse(number, line)
@@ -44,13 +48,17 @@ def normalise_lock(text: str) -> str:
         name = canonicalize_name(requirement.name)
         key = (name, marker)
         if key in packages:
-            raise _refused(number, f"names {name} again")
+            raise _refused(number, _("names {name} again", name=name))
         listed = " ".join(f"--hash={kind}:{digest}" for kind, digest in sorted(hashes))
         packages[key] = f"{name}{extras}{requirement.specifier}{marker} {listed}"
     if len(packages) > MAX_PACKAGES:
         raise WheelRefused(
             "payload_too_large",
-            f"The lock has {len(packages)} packages, limit {MAX_PACKAGES}.",
+            _(
+                "The lock has {number} packages, limit {max_packages}.",
+                number=len(packages),
+                max_packages=MAX_PACKAGES,
+            ),
         )
     preload = _PRELOAD.search(text)
     head = [f"# preload:{preload[1]}"] if preload is not None and packages else []
@@ -70,16 +78,35 @@ def check_complete(label: str, requires: Iterable[Requirement], lock: str) -> No
         found = pinned.get(canonicalize_name(requirement.name))
         if found is None and not lock:
             raise WheelRefused(
-                "lock_needed", f"{label} needs {requirement}, and no lock was given: {HOW}."
+                "lock_needed",
+                _(
+                    "{label} needs {requirement}, and no lock was given: {how}.",
+                    label=label,
+                    requirement=requirement,
+                    how=HOW,
+                ),
             )
         if found is None:
             raise WheelRefused(
-                "lock_incomplete", f"{label} needs {requirement}, which its lock lacks: {HOW}."
+                "lock_incomplete",
+                _(
+                    "{label} needs {requirement}, which its lock lacks: {how}.",
+                    label=label,
+                    requirement=requirement,
+                    how=HOW,
+                ),
             )
         if not requirement.specifier.contains(found, prereleases=True):
             raise WheelRefused(
                 "lock_incomplete",
-                f"{label} needs {requirement}, and its lock has {requirement.name} {found}: {HOW}.",
+                _(
+                    "{label} needs {requirement}, and its lock has {name} {found}: {how}.",
+                    label=label,
+                    requirement=requirement,
+                    name=requirement.name,
+                    found=found,
+                    how=HOW,
+                ),
             )
 
 
@@ -115,20 +142,26 @@ def _parse(number: int, line: str) -> tuple[Requirement, set[tuple[str, str]]]:
     hashes = set(_HASH.findall(line))
     rest = _HASH.sub("", line).strip()
     if line.startswith("-"):
-        raise _refused(number, f"is the option {line.split()[0]}, which is not allowed in it")
+        raise _refused(
+            number, _("is the option {option}, which is not allowed in it", option=line.split()[0])
+        )
     if re.search(r"\s--\w", rest):
-        raise _refused(number, "has an option other than --hash")
+        raise _refused(number, _("has an option other than --hash"))
     if "://" in rest or " @ " in rest or rest.startswith((".", "/")):
-        raise _refused(number, "names an address or a folder instead of a version")
+        raise _refused(number, _("names an address or a folder instead of a version"))
     try:
         requirement = parse_requirement(rest)
     except InvalidRequirement:
-        raise _refused(number, f"is not a package with its version: {rest[:80]!r}") from None
+        raise _refused(
+            number, _("is not a package with its version: {rest!r}", rest=rest[:80])
+        ) from None
     pins = list(requirement.specifier)
     if len(pins) != 1 or pins[0].operator != "==" or not _is_version(pins[0].version):
-        raise _refused(number, f"does not pin one version of {requirement.name} with ==")
+        raise _refused(
+            number, _("does not pin one version of {name} with ==", name=requirement.name)
+        )
     if not hashes:
-        raise _refused(number, f"has no --hash for {requirement.name}")
+        raise _refused(number, _("has no --hash for {name}", name=requirement.name))
     return requirement, hashes
 
 
@@ -143,6 +176,11 @@ def _is_version(text: str) -> bool:
 def _refused(number: int, what: str) -> WheelRefused:
     return WheelRefused(
         "not_a_lock",
-        f"Line {number} of the lock {what}. A lock has lines like NAME==VERSION --hash=sha256:…; "
-        f"{HOW}.",
+        _(
+            "Line {number} of the lock {what}. A lock has lines like NAME==VERSION "
+            "--hash=sha256:…; {how}.",
+            number=number,
+            what=what,
+            how=HOW,
+        ),
     )

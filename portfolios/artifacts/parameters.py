@@ -13,16 +13,12 @@ from jsonschema.validators import extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from portfolios.sentences import sentence as _
 from portfolios.strategies.base import FieldError, secret_error
-from portfolios.strategies.validation_messages import KINDS
+from portfolios.strategies.validation_messages import BOUNDS, KINDS, wrong_value
 
 _KINDS = {"integer": "int", "number": "float", "string": "str", "boolean": "bool"}
-_BOUNDS = {
-    "minimum": "{} or more",
-    "exclusiveMinimum": "over {}",
-    "maximum": "{} or less",
-    "exclusiveMaximum": "under {}",
-}
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 #: Of one check. Parts that refer to each other twice, thirty levels deep, would need 2^30.
 MAX_STEPS = 50_000
 _steps = threading.local()
@@ -44,8 +40,12 @@ def schema_errors(
     known = properties(schema)
     errors = []
     for name in sorted(set(parameters) - set(known)):
-        names = ", ".join(sorted(known)) or "none"
-        message = f"{strategy} has no parameter {name}; it has: {names}."
+        message = _(
+            "{strategy} has no parameter {name}; it has: {names}.",
+            strategy=strategy,
+            name=name,
+            names=sorted(known) or _("none"),
+        )
         errors.append(FieldError(name, "unknown_parameter", message))
     required = _top(schema).get("required", [])
     secrets = {name for name, part in known.items() if _has_secret(schema, part)}
@@ -53,7 +53,13 @@ def schema_errors(
         errors.append(secret_error(strategy, name, required=name in required))
     for name in required:
         if name not in parameters and name not in secrets:
-            errors.append(FieldError(name, "required", f"{strategy} needs the parameter {name}."))
+            errors.append(
+                FieldError(
+                    name,
+                    "required",
+                    _("{strategy} needs the parameter {name}.", strategy=strategy, name=name),
+                )
+            )
     given = {n: value for n, value in parameters.items() if n in known and n not in secrets}
     found: dict[str, ValidationError] = {}
     try:
@@ -133,34 +139,33 @@ def _found(schema: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Vali
 
 def _sentence(name: str, error: ValidationError) -> str:
     where = name + "".join(f".{part}" for part in list(error.absolute_path)[1:])
-    wanted = _wanted(error)
-    if not wanted:
-        return f"{where}: {error.message[:300]}."
-    found = repr(error.instance)
-    shown = found if len(found) <= 40 else found[:37] + "…"
-    return f"{where} is {shown}; give {wanted}."
-
-
-def _wanted(error: ValidationError) -> str:
+    limit: Any = error.validator_value
     if error.validator in _BOUNDS:
-        return f"a number, {_BOUNDS[error.validator].format(error.validator_value)}"
+        limits = BOUNDS[_BOUNDS[error.validator]](limit)
+        return wrong_value(where, error.instance, [KINDS["float"]], limits)
     if error.validator == "enum":
-        return "one of " + ", ".join(map(str, error.validator_value))
-    if error.validator == "type":
-        return _kind(error.schema)
-    if error.validator == "anyOf":
-        return " or ".join(filter(None, map(_kind, error.validator_value)))
-    return ""
+        return wrong_value(
+            where, error.instance, [_("one of {names}", names=list(map(str, limit)))]
+        )
+    parts = [error.schema] if error.validator == "type" else limit
+    kinds = (
+        [kind for part in parts for kind in _kinds_of(part)]
+        if error.validator in ("type", "anyOf")
+        else []
+    )
+    if kinds:
+        return wrong_value(where, error.instance, kinds)
+    return f"{where}: {error.message[:300]}."
 
 
-def _kind(schema: Any) -> str:
+def _kinds_of(schema: Any) -> list[str]:
     if not isinstance(schema, Mapping):
-        return ""
+        return []
     if schema.get("format") == "decimal":
-        return KINDS["decimal"]
+        return [KINDS["decimal"]]
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    return " or ".join(KINDS.get(_KINDS.get(kind, kind), kind) for kind in kinds)
+    return [KINDS.get(_KINDS.get(kind, kind), kind) for kind in kinds]
 
 
 def _type(validator: Any, kinds: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[Any]:

@@ -31,6 +31,7 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
+from portfolios.sentences import sentence as _
 from portfolios.text import escape
 
 MAX_WHEEL_BYTES = 20 << 20
@@ -79,12 +80,15 @@ def read_wheel(filename: str, data: bytes) -> WheelFacts:
         raise too_large(len(data))
     label = PurePosixPath(filename.replace("\\", "/")).name[:120] or "the file"
     try:
-        name, version, _, tags = parse_wheel_filename(label)
+        name, version, __, tags = parse_wheel_filename(label)
     except InvalidWheelFilename:
         raise WheelRefused(
             "not_a_wheel",
-            f"{label} is not the name of a wheel: it should be like momentum-1.0-py3-none-any.whl, "
-            "as `uv build --wheel` names it.",
+            _(
+                "{label} is not the name of a wheel: it should be like "
+                "momentum-1.0-py3-none-any.whl, as `uv build --wheel` names it.",
+                label=label,
+            ),
         ) from None
     # Before they are read: 400,000 of them, without content, take a minute.
     _check_number(label, data.count(_MEMBER))
@@ -95,7 +99,11 @@ def read_wheel(filename: str, data: bytes) -> WheelFacts:
     except _DAMAGED as error:
         raise WheelRefused(
             "not_a_wheel",
-            f"{label} is not a wheel: {escape(str(error))}. Build it with `uv build --wheel`.",
+            _(
+                "{label} is not a wheel: {error}. Build it with `uv build --wheel`.",
+                label=label,
+                error=escape(str(error)),
+            ),
         ) from None
     _check_name(label, name, str(version), metadata)
     requirement, pythons = _pythons(label, tags, str(metadata.get("Requires-Python") or ""))
@@ -114,15 +122,25 @@ def too_large(size: int) -> WheelRefused:
     """Return the refusal of a wheel of `size` bytes."""
     return WheelRefused(
         "payload_too_large",
-        f"The wheel has {size:,} bytes; {MAX_WHEEL_BYTES:,} are allowed. Keep data and models out "
-        "of it, or in a package that it depends on.",
+        _(
+            "The wheel has {size:,} bytes; {max_wheel_bytes:,} are allowed. Keep data "
+            "and models out of it, or in a package that it depends on.",
+            size=size,
+            max_wheel_bytes=MAX_WHEEL_BYTES,
+        ),
     )
 
 
 def _check_number(label: str, files: int) -> None:
     if files > MAX_FILES:
         raise WheelRefused(
-            "payload_too_large", f"{label} has {files:,} files; {MAX_FILES:,} are allowed."
+            "payload_too_large",
+            _(
+                "{label} has {files:,} files; {max_files:,} are allowed.",
+                label=label,
+                files=files,
+                max_files=MAX_FILES,
+            ),
         )
 
 
@@ -133,7 +151,12 @@ def _check_members(label: str, members: list[zipfile.ZipInfo]) -> None:
     if size > MAX_UNPACKED_BYTES:
         raise WheelRefused(
             "payload_too_large",
-            f"{label} has {size:,} bytes unpacked; {MAX_UNPACKED_BYTES:,} are allowed.",
+            _(
+                "{label} has {size:,} bytes unpacked; {max_unpacked_bytes:,} are allowed.",
+                label=label,
+                size=size,
+                max_unpacked_bytes=MAX_UNPACKED_BYTES,
+            ),
         )
     seen: set[str] = set()
     for member in members:
@@ -147,10 +170,18 @@ def _check_members(label: str, members: list[zipfile.ZipInfo]) -> None:
         )
         if leads_out:
             raise WheelRefused(
-                "not_a_wheel", f"{label} has a file outside of its folder: {path[:80]!r}."
+                "not_a_wheel",
+                _(
+                    "{label} has a file outside of its folder: {path!r}.",
+                    label=label,
+                    path=path[:80],
+                ),
             )
         if path in seen:
-            raise WheelRefused("not_a_wheel", f"{label} has the file {path[:80]!r} twice.")
+            raise WheelRefused(
+                "not_a_wheel",
+                _("{label} has the file {path!r} twice.", label=label, path=path[:80]),
+            )
         seen.add(path)
 
 
@@ -163,10 +194,23 @@ def _metadata(label: str, archive: zipfile.ZipFile, name: str) -> email.message.
     if len(found) != 1:
         raise WheelRefused(
             "not_a_wheel",
-            f"{label} is not a wheel: it has {len(found)} files *.dist-info/{name}, expected one.",
+            _(
+                "{label} is not a wheel: it has {number} files *.dist-info/{name}, expected one.",
+                label=label,
+                number=len(found),
+                name=name,
+            ),
         )
     if found[0].file_size > MAX_METADATA_BYTES:
-        raise WheelRefused("not_a_wheel", f"{label} has a {name} of over {MAX_METADATA_BYTES:,} B.")
+        raise WheelRefused(
+            "not_a_wheel",
+            _(
+                "{label} has a {name} of over {max_metadata_bytes:,} B.",
+                label=label,
+                name=name,
+                max_metadata_bytes=MAX_METADATA_BYTES,
+            ),
+        )
     with archive.open(found[0]) as file:
         text = file.read(MAX_METADATA_BYTES + 1)  # the stated size may be wrong
     return email.message_from_string(text.decode(errors="replace"))
@@ -179,12 +223,19 @@ def _check_name(label: str, name: str, version: str, metadata: email.message.Mes
     if not same_name or canonicalize_version(stated[1]) != canonicalize_version(version):
         raise WheelRefused(
             "not_a_wheel",
-            f"{label} contains {stated[0]} {stated[1]}, by its METADATA: give it the name that its "
-            "build gave it.",
+            _(
+                "{label} contains {name} {version}, by its METADATA: give it the name that "
+                "its build gave it.",
+                label=label,
+                name=stated[0],
+                version=stated[1],
+            ),
         )
     if len(name) > 100 or len(version) > 64:
-        raise WheelRefused("not_a_wheel", f"{label} has a name of over 100, or a version of over 64"
-                           " characters.")  # fmt: skip
+        raise WheelRefused(
+            "not_a_wheel",
+            _("{label} has a name of over 100, or a version of over 64 characters.", label=label),
+        )
 
 
 def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple[str, ...]]:
@@ -196,7 +247,12 @@ def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple
         specifier = SpecifierSet(requires)
     except InvalidSpecifier:
         raise WheelRefused(
-            "not_a_wheel", f"{label} has an invalid Requires-Python: {requires[:80]!r}."
+            "not_a_wheel",
+            _(
+                "{label} has an invalid Requires-Python: {requires!r}.",
+                label=label,
+                requires=requires[:80],
+            ),
         ) from None
     fitting = [
         minor
@@ -208,8 +264,14 @@ def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple
         given = ", ".join(sorted(map(str, tags)))
         raise WheelRefused(
             "other_python",
-            f"{label} runs under no Python that Ginkgo supports (3.{MINORS[0]} or newer): its tag "
-            f"is {given}, its Requires-Python {requires or 'not given'}.",
+            _(
+                "{label} runs under no Python that Ginkgo supports (3.{minors} or newer): "
+                "its tag is {given}, its Requires-Python {requires}.",
+                label=label,
+                minors=MINORS[0],
+                given=given,
+                requires=requires or _("not given"),
+            ),
         )
     if len(fitting) == len(MINORS):
         return "", ()
@@ -240,7 +302,12 @@ def _requires(label: str, metadata: email.message.Message) -> Iterable[Requireme
     if len(texts) > MAX_REQUIREMENTS:
         raise WheelRefused(
             "not_a_wheel",
-            f"{label} has {len(texts):,} Requires-Dist; {MAX_REQUIREMENTS} are allowed.",
+            _(
+                "{label} has {number:,} Requires-Dist; {max_requirements} are allowed.",
+                label=label,
+                number=len(texts),
+                max_requirements=MAX_REQUIREMENTS,
+            ),
         )
     for text in texts:
         try:
@@ -250,16 +317,24 @@ def _requires(label: str, metadata: email.message.Message) -> Iterable[Requireme
         except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
             raise WheelRefused(
                 "not_a_wheel",
-                f"{label} has an invalid Requires-Dist: {text[:80]!r}; declare the "
-                "dependency like numpy>=1.26, and build the wheel again.",
+                _(
+                    "{label} has an invalid Requires-Dist: {text!r}; declare the dependency like "
+                    "numpy>=1.26, and build the wheel again.",
+                    label=label,
+                    text=text[:80],
+                ),
             ) from None
         if not is_needed:
             continue
         if requirement.url:
             raise WheelRefused(
                 "not_a_lock",
-                f"{label} needs {requirement.name} from an address; packages come from the index "
-                "that nodes use, with hashes.",
+                _(
+                    "{label} needs {name} from an address; packages come from the index that "
+                    "nodes use, with hashes.",
+                    label=label,
+                    name=requirement.name,
+                ),
             )
         if canonicalize_name(requirement.name) in PROVIDED:
             _check_provided(label, requirement)
@@ -285,8 +360,14 @@ def _check_provided(label: str, requirement: Requirement) -> None:
     if not requirement.specifier.contains(here, prereleases=True):
         raise WheelRefused(
             "unavailable_dependency",
-            f"{label} needs {requirement}, and every node has {requirement.name} {here}, which "
-            "Ginkgo itself needs; allow that version.",
+            _(
+                "{label} needs {requirement}, and every node has {name} {here}, which Ginkgo "
+                "itself needs; allow that version.",
+                label=label,
+                requirement=requirement,
+                name=requirement.name,
+                here=here,
+            ),
         )
 
 

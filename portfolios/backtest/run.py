@@ -21,6 +21,7 @@ from portfolios.runtime.events import Event, encode_events
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Result
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import State, decode_state
+from portfolios.sentences import sentence as _
 from portfolios.verify.replay_process import Ask, ReplayProcessEnded
 
 #: The number of events in a batch follows the strategy's speed: a slow one must answer within the
@@ -145,14 +146,28 @@ class _Run:
         try:
             reply = self._ask(request)
         except ReplayProcessEnded as ended:
-            until = f" to {request.to_seq:,}" if isinstance(request, Batch) else ""
+            last = request.to_seq if isinstance(request, Batch) else at_seq
             raise StrategyStopped(
-                f"{spec.strategy} stopped at seq {at_seq:,}{until}: {ended}.", at_seq, ""
+                _(
+                    "{strategy} stopped at seq {seqs}: {ended}.",
+                    strategy=spec.strategy,
+                    seqs=f"{at_seq:,}–{last:,}" if last != at_seq else f"{at_seq:,}",
+                    ended=ended,
+                ),
+                at_seq,
+                "",
             ) from None
         if isinstance(reply, Failed):
             where = "" if reply.seq is None else f" ({self._describe(reply.seq)})"
             raise StrategyStopped(
-                f"{spec.strategy} failed: {reply.error}{where}.", reply.seq, reply.trace
+                _(
+                    "{strategy} failed: {error}{where}.",
+                    strategy=spec.strategy,
+                    error=reply.error,
+                    where=where,
+                ),
+                reply.seq,
+                reply.trace,
             )
         return reply
 

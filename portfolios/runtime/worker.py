@@ -134,7 +134,7 @@ def _examine(request: Examine) -> Reply:
         wrong = [(str(e.field), str(e.code), str(e.message)[:MAX_MESSAGE]) for e in errors]
         return Examined(int(strategy.version), bool(strategy.sees_every_symbol), wrong[:MAX_ERRORS])
     except registry.UnknownStrategy as unknown:
-        return UnknownName(str(unknown))
+        return UnknownName(str(unknown)[:MAX_MESSAGE])
     except BaseException as error:
         if isinstance(error, MemoryError):
             _lift_memory_limit()

@@ -17,6 +17,7 @@ import msgspec
 from portfolios.runtime.events import Event
 from portfolios.runtime.results import OrderKind, TimeInForce
 from portfolios.runtime.state import OpenOrder, Position, StrategyPart
+from portfolios.sentences import sentence as _
 from portfolios.strategies.validation_messages import NOT_A_DECIMAL, describe
 
 #: More shares than any company has issued: rejects mistyped quantities.
@@ -269,9 +270,15 @@ class Strategy:
         """Yield the errors of each parameter by itself."""
         fields = {field.name: field for field in msgspec.structs.fields(cls.parameters_type)}
         for name in sorted(set(map(str, parameters)) - set(fields)):
-            known = ", ".join(sorted(fields)) or "none"
             yield FieldError(
-                name, "unknown_parameter", f"{cls.name} has no parameter {name}; it has: {known}."
+                name,
+                "unknown_parameter",
+                _(
+                    "{strategy} has no parameter {name}; it has: {names}.",
+                    strategy=cls.name,
+                    name=name,
+                    names=sorted(fields) or _("none"),
+                ),
             )
         for name, field in fields.items():
             if is_secret(field.type) and (field.required or name in parameters):
@@ -279,7 +286,11 @@ class Strategy:
             elif name in parameters:
                 yield from _value_errors(name, parameters[name], field.type)
             elif field.required:
-                yield FieldError(name, "required", f"{cls.name} needs the parameter {name}.")
+                yield FieldError(
+                    name,
+                    "required",
+                    _("{strategy} needs the parameter {name}.", strategy=cls.name, name=name),
+                )
 
 
 def is_secret(kind: Any) -> bool:
@@ -298,14 +309,21 @@ def secret_error(strategy: str, name: str, *, required: bool) -> FieldError:
         return FieldError(
             name,
             "secret",
-            f"{strategy} requires {name}, which is a secret, and strategies get none: give the "
-            "field a default.",
+            _(
+                "{strategy} requires {name}, which is a secret, and strategies get none: "
+                "give the field a default.",
+                strategy=strategy,
+                name=name,
+            ),
         )
     return FieldError(
         name,
         "secret",
-        f"{name} is a secret, and every viewer can read a configuration: leave it out. Strategies "
-        "get no secrets.",
+        _(
+            "{name} is a secret, and every viewer can read a configuration: leave it "
+            "out. Strategies get no secrets.",
+            name=name,
+        ),
     )
 
 
@@ -315,25 +333,35 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
     except msgspec.ValidationError as error:
         text = str(error)
         code = "wrong_type" if ", got `" in text or text.startswith("Invalid") else "out_of_range"
-        yield FieldError(name, code, f"{name} {describe(text, value)}.")
+        yield FieldError(name, code, describe(name, text, value))
         return
     if isinstance(converted, Decimal) and not converted.is_finite():
-        yield FieldError(name, "out_of_range", f"{name}: {value} is not a finite number.")
+        yield FieldError(
+            name,
+            "out_of_range",
+            _("{name}: {value} is not a finite number.", name=name, value=value),
+        )
     elif isinstance(converted, Decimal) and not str(value).isascii():
-        yield FieldError(name, "wrong_type", f"{name} {describe(NOT_A_DECIMAL, value)}.")
+        yield FieldError(name, "wrong_type", describe(name, NOT_A_DECIMAL, value))
 
 
 def every_symbol_errors(strategy: str, symbols: Sequence[str]) -> Iterable[FieldError]:
     """Yield an error if symbols are listed for a strategy that sees every symbol."""
     if symbols and "*" not in symbols:
-        message = f"{strategy} sees every symbol; leave symbols empty."
+        message = _("{strategy} sees every symbol; leave symbols empty.", strategy=strategy)
         yield FieldError("symbols", "every_symbol", message)
 
 
 def smaller_errors(name: str, value: Any, larger: str, limit: Any) -> Iterable[FieldError]:
     """Yield an error unless the parameter `name` is smaller than the parameter `larger`."""
     if value >= limit:
-        message = f"{name} ({value}) must be smaller than {larger} ({limit})."
+        message = _(
+            "{name} ({value}) must be smaller than {larger} ({limit}).",
+            name=name,
+            value=value,
+            larger=larger,
+            limit=limit,
+        )
         yield FieldError(name, "conflict", message)
 
 
@@ -341,7 +369,18 @@ def quantity_errors(name: str, quantity: Decimal) -> Iterable[FieldError]:
     """Yield the errors of a parameter that is an order quantity."""
     if not 0 < quantity <= MAX_QUANTITY:
         yield FieldError(
-            name, "out_of_range", f"{name}: {quantity} is not over 0 and up to {MAX_QUANTITY}."
+            name,
+            "out_of_range",
+            _(
+                "{name}: {quantity} is not over 0 and up to {max_quantity}.",
+                name=name,
+                quantity=quantity,
+                max_quantity=MAX_QUANTITY,
+            ),
         )
     elif quantity != quantity.quantize(Decimal("0.0001")):
-        yield FieldError(name, "out_of_range", f"{name}: {quantity} has more than four places.")
+        yield FieldError(
+            name,
+            "out_of_range",
+            _("{name}: {quantity} has more than four places.", name=name, quantity=quantity),
+        )

@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
 
+from portfolios.sentences import sentence as _
 from portfolios.strategies.base import Strategy
 from portfolios.strategies.buy_and_hold import BuyAndHold
 from portfolios.strategies.canary import Canary
@@ -41,8 +42,10 @@ def get(name: str) -> type[Strategy]:
         strategies, broken = _load_all()
         found = strategies.get(name)
         if found is None:
-            known = f"unknown strategy {name!r}; there are: {', '.join(sorted(strategies))}"
-            raise UnknownStrategy("; ".join([known, *broken]))
+            known = _(
+                "unknown strategy {name!r}; there are: {names}", name=name, names=sorted(strategies)
+            )
+            raise UnknownStrategy("; ".join([known, *broken]) if broken else known)
     return found
 
 

@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
+from portfolios.sentences import Sentence
+from portfolios.sentences import sentence as _
+
 KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "decimal": "a decimal number",
-    "str": "a text",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "an object",
+    "int": _("a whole number"),
+    "float": _("a number"),
+    "decimal": _("a decimal number"),
+    "str": _("a text"),
+    "bool": _("true or false"),
+    "array": _("a list"),
+    "object": _("an object"),
     "null": "null",
 }
-BOUNDS = {">=": "{} or more", ">": "over {}", "<=": "{} or less", "<": "under {}"}
+#: What a number must be besides, by the operator that a decoder names.
+BOUNDS = {
+    ">=": lambda limit: _("{limit} or more", limit=limit),
+    ">": lambda limit: _("over {limit}", limit=limit),
+    "<=": lambda limit: _("{limit} or less", limit=limit),
+    "<": lambda limit: _("under {limit}", limit=limit),
+}
 NOT_A_DECIMAL = "Invalid decimal string"
 
 _EXPECTED = re.compile(r"Expected `([\w| ]+)`(?:, got `\w+`| (>=|>|<=|<) ([-\d.]+))")
 
 
-def describe(message: str, value: Any) -> str:
-    """Translate a decoder message about `value`. An unknown message is returned as it is."""
+def describe(name: str, message: str, value: Any) -> str:
+    """Tell a decoder's message about the parameter's value. An unknown one is kept as it is."""
+    expected = _EXPECTED.fullmatch(message)
+    if expected is not None:
+        kinds, bound, limit = expected.groups()
+        limits = BOUNDS[bound](limit.removesuffix(".0")) if bound else None
+        return wrong_value(
+            name, value, [KINDS.get(kind, kind) for kind in kinds.split(" | ")], limits
+        )
+    if message == NOT_A_DECIMAL:
+        return wrong_value(name, value, [KINDS["decimal"]])
+    return f"{name} {message.replace('`', '')}."
+
+
+def wrong_value(name: str, value: Any, kinds: Sequence[str], limits: str | None = None) -> Sentence:
+    """Return what a parameter is, and of which kinds and within which limits it should be."""
     found = repr(value)
     shown = found if len(found) <= 40 else found[:37] + "…"
-    expected = _EXPECTED.fullmatch(message)
-    if expected is None:
-        wanted = "a decimal number" if message == NOT_A_DECIMAL else ""
-        return f"is {shown}; give {wanted}" if wanted else message.replace("`", "")
-    kinds, bound, limit = expected.groups()
-    wanted = " or ".join(KINDS.get(kind, kind) for kind in kinds.split(" | "))
-    if bound:
-        wanted += ", " + BOUNDS[bound].format(limit.removesuffix(".0"))
-    return f"is {shown}; give {wanted}"
+    wanted = reduce(lambda one, other: _("{one} or {other}", one=one, other=other), kinds)
+    if limits:
+        return _(
+            "{name} is {value}; give {wanted}, {limits}.",
+            name=name,
+            value=shown,
+            wanted=wanted,
+            limits=limits,
+        )
+    return _("{name} is {value}; give {wanted}.", name=name, value=shown, wanted=wanted)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from portfolios.runtime.python_version import PYTHON_VERSION
 from portfolios.runtime.state import decode_state
+from portfolios.sentences import sentence as _
 from portfolios.strategies import registry
 from portfolios.strategy_inspection import CheckFailed, facts
 from portfolios.verify.compare import Comparison
@@ -203,9 +204,16 @@ def _refuse_another_python(
         if tenure.python not in ("", PYTHON_VERSION) and tenure.first_seq <= difference.seq:
             name = tenure.spec.portfolio
             raise CannotVerify(
-                f"{name} cannot be verified here: {tenure.where}, ran under"
-                f" Python {tenure.python}, and this is Python {PYTHON_VERSION}, under which it"
-                f" differs at seq {difference.seq}; verify it with Python {tenure.python}."
+                _(
+                    "{name} cannot be verified here: {where}, ran under Python {python}, and "
+                    "this is Python {python_version}, under which it differs at seq {seq}; "
+                    "verify it with Python {python}.",
+                    name=name,
+                    where=tenure.where,
+                    python=tenure.python,
+                    python_version=PYTHON_VERSION,
+                    seq=difference.seq,
+                )
             )
 
 
@@ -218,14 +226,32 @@ def _refuse_missing_versions(recorded: RecordedRun, start: Anchor | None) -> Non
             here = facts(spec.strategy).version
         except registry.UnknownStrategy:
             raise CannotVerify(
-                f"{spec.portfolio} cannot be verified: its r{spec.revision} ran {spec.strategy},"
-                " which is not installed here; install it again."
+                _(
+                    "{portfolio} cannot be verified: its r{revision} ran {strategy}, which is "
+                    "not installed here; install it again.",
+                    portfolio=spec.portfolio,
+                    revision=spec.revision,
+                    strategy=spec.strategy,
+                )
             ) from None
         except CheckFailed as failed:
-            raise CannotVerify(f"{spec.portfolio} cannot be verified: {failed}") from None
+            raise CannotVerify(
+                _(
+                    "{portfolio} cannot be verified: {failed}",
+                    portfolio=spec.portfolio,
+                    failed=failed,
+                )
+            ) from None
         if here != spec.strategy_version:
             raise CannotVerify(
-                f"{spec.portfolio} cannot be verified: its r{spec.revision} ran version"
-                f" {spec.strategy_version} of {spec.strategy}, and version {here} is installed"
-                f" here; verify it where version {spec.strategy_version} is."
+                _(
+                    "{portfolio} cannot be verified: its r{revision} ran version "
+                    "{strategy_version} of {strategy}, and version {here} is installed here; "
+                    "verify it where version {strategy_version} is.",
+                    portfolio=spec.portfolio,
+                    revision=spec.revision,
+                    strategy_version=spec.strategy_version,
+                    strategy=spec.strategy,
+                    here=here,
+                )
             )

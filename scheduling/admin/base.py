@@ -14,8 +14,10 @@ from django.template.response import TemplateResponse
 
 from portfolios.text import unprintable_errors
 from scheduling.errors import Refused, SnapshotUnavailable
+from scheduling.observe.localized_reason import localized_text
 from scheduling.operations.registry.operation import Operation
 from scheduling.permissions import may_act, may_read
+from scheduling.presentation.formatting import because
 from scheduling.presentation.problems import DATABASE_AWAY
 
 #: Name of the field that only the POST of the confirmation page has.
@@ -120,7 +122,7 @@ class AdminAction:
         fields = {name: str(value) for name, value in request.POST.items()}
         errors = unprintable_errors("reason", fields.get("reason", ""))
         if errors:
-            page.message_user(request, errors[0]["message"], messages.ERROR)
+            page.message_user(request, localized_text(errors[0]["message"]), messages.ERROR)
             return None
         for row in rows:
             level, sentence = self._perform(row, request, fields)
@@ -137,7 +139,7 @@ class AdminAction:
                 self.subject(row), actor=str(request.user.get_username()), **given
             )
         except Refused as refused:
-            return messages.ERROR, f"{row}: {refused.message}"
+            return messages.ERROR, because(str(row), localized_text(refused.message))
         except SnapshotUnavailable as error:
             return messages.ERROR, f"{row}: the fleet cannot be read now: {error}"
         except DATABASE_AWAY:

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from portfolios.text import unprintable_in
 from scheduling.dashboard.value_fields import unprintable_sentence
+from scheduling.observe.localized_reason import localized_text
 from scheduling.presentation.formatting import because
 
 
@@ -50,19 +51,14 @@ class OperationForm(forms.Form):
     def add_field_errors(self, errors: list[dict[str, str]]) -> None:
         """Add each error to its field, or to the form if the field is unknown."""
         for error in errors:
-            field = error.get("field", "")
+            field, message = error.get("field", ""), localized_text(error["message"])
+            head, __, inner = field.partition(".")
             if field in self.fields:
-                self.add_error(field, error["message"])
-                continue
-            head = field.partition(".")[0]
-            inner = field.partition(".")[2]
-            message = because(inner, error["message"]) if inner else error["message"]
-            if head in self.fields:
-                self.add_error(head, message)
+                self.add_error(field, message)
+            elif head in self.fields:
+                self.add_error(head, because(inner, message) if inner else message)
             else:
-                self.add_error(
-                    None, because(field, error["message"]) if field else error["message"]
-                )
+                self.add_error(None, because(field, message) if field else message)
 
 
 class LabelsForm(OperationForm):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from portfolios.sentences import listed
+from portfolios.sentences import sentence as _
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.enact.audit_log import audit
@@ -87,8 +89,14 @@ def forget(name: str, *, actor: str, reason: str) -> Transaction[None]:
     if lease is not None and lease.valid:
         raise Refused(
             "lease_valid",
-            f"Node {name} cannot be forgotten: its lease is valid for another "
-            f"{lease.left_s:.0f} s (host {lease.host}, pid {lease.pid}); stop its daemon first.",
+            _(
+                "Node {name} cannot be forgotten: its lease is valid for another "
+                "{left_s:.0f} s (host {host}, pid {pid}); stop its daemon first.",
+                name=name,
+                left_s=lease.left_s,
+                host=lease.host,
+                pid=lease.pid,
+            ),
         )
     runs = yield from query(LOCK_RUNS, name=name)
     node = yield from query_one(LOCK_NODE, name=name)
@@ -96,18 +104,25 @@ def forget(name: str, *, actor: str, reason: str) -> Transaction[None]:
         raise NotFound("node", name)
     owned = [row.name for row in runs if row.owned]
     if owned:
-        more = f" and {len(owned) - 5} more" if len(owned) > 5 else ""
         raise Refused(
             "node_owns",
-            f"Node {name} cannot be forgotten: it still owns {', '.join(owned[:5])}{more}; "
-            "move or stop what it owns first.",
+            _(
+                "Node {name} cannot be forgotten: it still owns {owned}; move or stop "
+                "what it owns first.",
+                name=name,
+                owned=listed(owned),
+            ),
             portfolios=owned,
         )
     if node.handoffs:
         raise Refused(
             "handoff_in_progress",
-            f"Node {name} cannot be forgotten: {node.handoffs} handoffs from or to it are under "
-            "way; wait until they have ended.",
+            _(
+                "Node {name} cannot be forgotten: {handoffs} handoffs from or to it are "
+                "under way; wait until they have ended.",
+                name=name,
+                handoffs=node.handoffs,
+            ),
         )
     gone = yield from query_one(FORGET, node=node.id)
     assert gone is not None

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from psycopg.types.json import Jsonb
 
+from portfolios.sentences import sentence as _
 from scheduling.db.statements import Statement, head_of_portfolio
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.halted import Halted, Stopped
-from scheduling.decide.reasons import as_data, count, render
+from scheduling.decide.reasons import as_data, render
 from scheduling.decide.types import NEEDS_OPERATOR_PHASES, Reason
 from scheduling.enact.audit_log import audit
 from scheduling.enact.fleet_revoke import (
@@ -64,9 +65,15 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
     if expect_running is not None and running != expect_running:
         raise Refused(
             "count_differs",
-            f"{count(running, 'portfolio is', 'portfolios are')} running, not {expect_running};"
-            " nothing was stopped. "
-            f"Look again and confirm {running}.",
+            _(
+                "{number} running, not {expect_running}; nothing was stopped. Look again and "
+                "confirm {running}.",
+                number=_("{n:,} portfolio is", n=running)
+                if running == 1
+                else _("{n:,} portfolios are", n=running),
+                expect_running=expect_running,
+                running=running,
+            ),
             running=running,
             expect_running=expect_running,
         )
@@ -213,7 +220,9 @@ def undo_halt(halt: int | None, *, actor: str, reason: str) -> Transaction[tuple
         newest = yield from query_one(NEWEST)
         if newest is None or newest.id is None:
             raise Refused(
-                "not_found", "No halt has anything stopped; there is nothing to undo.", status=404
+                "not_found",
+                _("No halt has anything stopped; there is nothing to undo."),
+                status=404,
             )
         halt = int(newest.id)
     yield from query(LOCK_STOPPED, halt=halt)

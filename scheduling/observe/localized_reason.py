@@ -1,13 +1,15 @@
-"""Localise the reason stored on a row."""
+"""Tell reasons and refusals in the language of the reader."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from django.utils.translation import get_language
+from django.utils.translation import get_language, gettext, pgettext
 
-from scheduling.decide.reasons import localize
+from portfolios.sentences import Sentence, is_list
+from scheduling.decide.reasons import localize, render
+from scheduling.errors import ReasonSentence
 
 
 class HasReason(Protocol):
@@ -23,8 +25,19 @@ class HasReason(Protocol):
 
 
 def localized_text(text: str) -> str:
-    """Return a reason that is stored without its data in the active language."""
+    """Return a sentence, or a reason that is stored without its data, in the active language."""
+    if isinstance(text, ReasonSentence):
+        return render(text.reason, get_language())
+    if isinstance(text, Sentence):
+        values = {name: _localized_value(value) for name, value in text.values.items()}
+        return gettext(text.template).format(**values)
     return localize(text, None, get_language())
+
+
+def _localized_value(value: Any) -> Any:
+    if is_list(value):
+        return pgettext("in a list", ", ").join(map(localized_text, value))
+    return localized_text(value) if isinstance(value, str) else value
 
 
 def localized_reason(row: HasReason) -> str:

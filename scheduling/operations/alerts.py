@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils import timezone
 
+from portfolios.sentences import sentence as _
 from portfolios.text import text_errors
 from portfolios.validation import NAME
 from scheduling.alert_addresses import address_error
@@ -30,11 +31,23 @@ def acknowledge_alert(alert: int, *, actor: str, reason: str = "") -> Alert:
         raise NotFound("alert", str(alert))
     if not acknowledged:
         if row.closed_at is not None:
-            raise Refused("not_open", f"Alert {alert} is over since {row.closed_at:%H:%M:%S} UTC.")
+            raise Refused(
+                "not_open",
+                _(
+                    "Alert {alert} is over since {closed_at:%H:%M:%S} UTC.",
+                    alert=alert,
+                    closed_at=row.closed_at,
+                ),
+            )
         raise Refused(
             "already_acknowledged",
-            f"Alert {alert} was acknowledged by {row.acknowledged_by} at "
-            f"{row.acknowledged_at:%H:%M:%S} UTC.",
+            _(
+                "Alert {alert} was acknowledged by {acknowledged_by} at "
+                "{acknowledged_at:%H:%M:%S} UTC.",
+                alert=alert,
+                acknowledged_by=row.acknowledged_by,
+                acknowledged_at=row.acknowledged_at,
+            ),
         )
     return row
 
@@ -46,11 +59,13 @@ def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
     """
     errors = text_errors("name", name, longest=60)
     if not NAME.fullmatch(name) or name == "environment":
-        message = "use small letters, digits and inner hyphens, such as on-call."
+        message = _("use small letters, digits and inner hyphens, such as on-call.")
         errors.append({"field": "name", "code": "invalid", "message": message})
     wrong = address_error(address)
     if wrong:
-        errors.append({"field": "address", "code": "invalid", "message": f"{wrong}."})
+        errors.append(
+            {"field": "address", "code": "invalid", "message": _("{wrong}.", wrong=wrong)}
+        )
     if errors:
         raise Invalid(errors)
     with transaction.atomic():
@@ -59,7 +74,13 @@ def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
             name=name, defaults={"created_by": actor[:150]}
         )
         if created and AlertChannel.objects.count() > MAX_CHANNELS:
-            raise Refused("too_many", f"There are {MAX_CHANNELS} channels, the most: remove one.")
+            raise Refused(
+                "too_many",
+                _(
+                    "There are {max_channels} channels, the most: remove one.",
+                    max_channels=MAX_CHANNELS,
+                ),
+            )
         set_secret(row.secret, address.strip(), actor=actor)
         AlertChannel.objects.filter(pk=row.pk).update(enabled=True)
         execute(audit("alert_channel_set", actor=actor, channel=name, replaced=not created))
@@ -90,8 +111,10 @@ def remove_channel(name: str, *, actor: str, reason: str = "") -> None:
     if row.from_environment:
         raise Refused(
             "invalid",
-            "The channel environment comes from GINKGO_ALERT_URL: unset it and restart the "
-            "queue worker.",
+            _(
+                "The channel environment comes from GINKGO_ALERT_URL: unset it and restart "
+                "the queue worker."
+            ),
         )
     with transaction.atomic():
         try:

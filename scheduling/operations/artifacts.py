@@ -21,6 +21,8 @@ from portfolios.artifacts.parameters import needs_pattern
 from portfolios.artifacts.wheel import WheelRefused, python_here, read_wheel
 from portfolios.models import Artifact, Revision
 from portfolios.runtime.messages import FoundStrategy
+from portfolios.sentences import listed
+from portfolios.sentences import sentence as _
 from portfolios.text import escape, unprintable_in
 from scheduling.artifact_code import CodeUnavailable, code_of_upload
 from scheduling.db.transaction import execute
@@ -74,8 +76,13 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
     if facts.pythons and python_here() not in facts.pythons:
         raise Refused(
             "other_python",
-            f"{label} needs Python {facts.python_requirement}, and this installation inspects "
-            f"strategies under Python {python_here()}: build it for that version too.",
+            _(
+                "{label} needs Python {python_requirement}, and this installation inspects "
+                "strategies under Python {python_here}: build it for that version too.",
+                label=label,
+                python_requirement=facts.python_requirement,
+                python_here=python_here(),
+            ),
             status=400,
         )
     _refuse_full(label, len(wheel))
@@ -100,7 +107,9 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
         if known is not None:
             return Added(known, False)
         _refuse_full(label, len(wheel))
-        raise Refused("artifact_gone", f"{label} was added and deleted meanwhile; repeat.")
+        raise Refused(
+            "artifact_gone", _("{label} was added and deleted meanwhile; repeat.", label=label)
+        )
     return Added(Artifact.objects.get(sha256=sha256), True)
 
 
@@ -111,17 +120,26 @@ def _known(sha256: str, name: str, version: str, environment: str) -> Artifact |
         if same.env_sha256 != environment:
             raise Refused(
                 "artifact_exists",
-                f"{same} is stored with another lock. A lock belongs to the bytes that it was "
-                "tested with: raise the version in pyproject.toml and build it again.",
+                _(
+                    "{same} is stored with another lock. A lock belongs to the bytes that it was "
+                    "tested with: raise the version in pyproject.toml and build it again.",
+                    same=same,
+                ),
             )
         return same
     other = Artifact.objects.filter(name=name, version=version).first()
     if other is not None:
         raise Refused(
             "artifact_exists",
-            f"{other} is stored with other bytes ({other.sha256[:12]}…, uploaded by "
-            f"{other.uploaded_by or 'unknown'} at {other.at:%Y-%m-%d %H:%M:%S}Z). A version never "
-            "changes: raise it in pyproject.toml and build the wheel again.",
+            _(
+                "{other} is stored with other bytes ({sha256}…, uploaded by {uploaded_by} at "
+                "{at:%Y-%m-%d %H:%M:%S}Z). A version never changes: raise it in "
+                "pyproject.toml and build the wheel again.",
+                other=other,
+                sha256=other.sha256[:12],
+                uploaded_by=other.uploaded_by or _("unknown"),
+                at=other.at,
+            ),
             artifact=other.sha256,
         )
     return None
@@ -132,8 +150,14 @@ def _refuse_full(label: str, size: int) -> None:
     if used + size > MAX_TOTAL_BYTES:
         raise Refused(
             "artifacts_full",
-            f"{label} with {size:,} bytes does not fit: artifacts take {used:,} bytes of "
-            f"{MAX_TOTAL_BYTES:,}. Delete some that no portfolio uses.",
+            _(
+                "{label} with {size:,} bytes does not fit: artifacts take {used:,} bytes of "
+                "{max_total_bytes:,}. Delete some that no portfolio uses.",
+                label=label,
+                size=size,
+                used=used,
+                max_total_bytes=MAX_TOTAL_BYTES,
+            ),
         )
 
 
@@ -142,17 +166,21 @@ def _inspect(
 ) -> list[FoundStrategy]:
     """Return the strategies of the wheel. One inspection at a time: it may build an environment."""
     if not _inspecting.acquire(timeout=BUSY_WAIT_S):
-        raise Refused("busy", "Another artifact is being inspected; repeat.", status=503)
+        raise Refused("busy", _("Another artifact is being inspected; repeat."), status=503)
     try:
         code = code_of_upload(sha256, wheel, environment, lock)
         found = strategy_inspection.inspect_artifact(code)
     except (CodeUnavailable, strategy_inspection.CheckFailed) as failed:
         text = str(failed).rstrip(".")
-        raise Refused("inspection_failed", f"{label} cannot be used: {text}.", status=400) from None
+        raise Refused(
+            "inspection_failed",
+            _("{label} cannot be used: {text}.", label=label, text=text),
+            status=400,
+        ) from None
     finally:
         _inspecting.release()
     if not found:
-        raise Refused("no_strategy", f"{label} has no strategy.", status=400)
+        raise Refused("no_strategy", _("{label} has no strategy.", label=label), status=400)
     return [_checked(label, each) for each in found]
 
 
@@ -166,13 +194,22 @@ def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
     except (ValueError, SchemaError, RecursionError) as error:
         raise Refused(
             "inspection_failed",
-            f"{label}: the parameters of {found.name} have no valid schema: {str(error)[:200]}.",
+            _(
+                "{label}: the parameters of {name} have no valid schema: {error}.",
+                label=label,
+                name=found.name,
+                error=str(error)[:200],
+            ),
             status=400,
         ) from None
     if unprintable_in([found.name, found.class_path, found.summary, schema]):
         raise Refused(
             "inspection_failed",
-            f"{label}: name, summary or schema of {found.name} contain control characters.",
+            _(
+                "{label}: name, summary or schema of {name} contain control characters.",
+                label=label,
+                name=found.name,
+            ),
             status=400,
         )
     return structs.replace(found, checks=found.checks or needs_pattern(schema))
@@ -190,19 +227,29 @@ def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
     if named is not None and not artifact.revisions.exists():
         raise Refused(
             "artifact_in_use",
-            f"{artifact} cannot be deleted: roll-out {named.pk} names it, which is kept as a "
-            "record.",
+            _(
+                "{artifact} cannot be deleted: roll-out {pk} names it, which is kept as a record.",
+                artifact=artifact,
+                pk=named.pk,
+            ),
             portfolios=[],
         )
     users = artifact_users(artifact.sha256)
     if not users:
-        raise Refused("not_found", f"There is no artifact {artifact.sha256[:12]}…", status=404)
-    listed = ", ".join(f"{user.portfolio} ({user.revisions})" for user in users[:MAX_USERS_NAMED])
-    more = f" and {len(users) - MAX_USERS_NAMED} more" if len(users) > MAX_USERS_NAMED else ""
+        raise Refused(
+            "not_found",
+            _("There is no artifact {sha256}…", sha256=artifact.sha256[:12]),
+            status=404,
+        )
+    named_users = [f"{user.portfolio} ({user.revisions})" for user in users]
     raise Refused(
         "artifact_in_use",
-        f"{artifact} cannot be deleted: revisions of {listed}{more} name it, and their records can "
-        "be verified only with its bytes.",
+        _(
+            "{artifact} cannot be deleted: revisions of {users} name it, and "
+            "their records can be verified only with its bytes.",
+            artifact=artifact,
+            users=listed(named_users, MAX_USERS_NAMED),
+        ),
         portfolios=[user.portfolio for user in users[:MAX_USERS_NAMED]],
     )
 
@@ -240,7 +287,7 @@ def resolve_artifact(given: Any) -> tuple[str | None, list[dict[str, str]]]:
     if given is None:
         return None, []
     if not isinstance(given, str):
-        message = "artifact is the sha256 of an artifact: give a text, or null."
+        message = _("artifact is the sha256 of an artifact: give a text, or null.")
         return None, [validation.error("artifact", "wrong_type", message)]
     try:
         return find_artifact(given).sha256, []
@@ -253,5 +300,8 @@ def hold_artifact(artifact: str) -> None:
     if not execute(enact.hold(artifact)):
         raise Refused(
             "artifact_gone",
-            f"The artifact {artifact[:12]}… has just been deleted; upload it again.",
+            _(
+                "The artifact {artifact}… has just been deleted; upload it again.",
+                artifact=artifact[:12],
+            ),
         )

@@ -24,6 +24,7 @@ from portfolios.feeds.base import Feed
 from portfolios.models import FeedKind, FeedRow
 from portfolios.runtime.messages import FoundStrategy
 from portfolios.runtime.spec import Spec
+from portfolios.sentences import sentence as _
 from portfolios.strategies.base import FieldError
 from portfolios.strategies.registry import UnknownStrategy
 from portfolios.verify.replay_process import LIMIT_S, ArtifactCode, replay_process
@@ -92,7 +93,9 @@ def run_new_backtest(
         ) as ask:
             return run_backtest(backtest, ask, lambda at: on_progress(span.first, at, span.last))
     except CannotVerify as missing:
-        raise Refused("feed_differs", f"The backtest stopped: {missing}.") from None
+        raise Refused(
+            "feed_differs", _("The backtest stopped: {missing}.", missing=missing)
+        ) from None
     except StrategyStopped as stopped:
         raise Refused(
             "strategy_failed", stopped.message, seq=stopped.seq, trace=stopped.trace
@@ -107,9 +110,9 @@ def open_backtest_feed(name: str | None) -> Feed:
             return RecordedFeed(row)
     try:
         return open_feed(name)
-    except UnknownFeed as unknown:
-        text = str(unknown)
-        raise Refused("unknown_feed", f"{text[:1].upper()}{text[1:]}.", status=400) from None
+    except UnknownFeed:
+        text = _("Unknown feed {name!r}; known feeds: {names}.", name=name, names=feed_names())
+        raise Refused("unknown_feed", text, status=400) from None
 
 
 def _spec(new: NewBacktest, runnable: _Runnable, first_seq: int) -> Spec:
@@ -145,9 +148,18 @@ def _checked_strategy(new: NewBacktest, feed: Feed) -> _Runnable:
             return _of_wheel(new, feed, errors)
         return _stored(new, feed, errors)
     except CodeUnavailable as error:
-        raise Refused("code_unavailable", f"{new.artifact} cannot be run: {error}.") from None
+        raise Refused(
+            "code_unavailable",
+            _("{artifact} cannot be run: {error}.", artifact=new.artifact, error=error),
+        ) from None
     except UnknownStrategy as unknown:
-        raise Invalid([validation.error("strategy", "unknown_strategy", f"{unknown}.")]) from None
+        raise Invalid(
+            [
+                validation.error(
+                    "strategy", "unknown_strategy", _("{unknown}.", unknown=str(unknown))
+                )
+            ]
+        ) from None
     except strategy_inspection.CheckFailed as failed:
         raise Refused("check_failed", str(failed), status=400) from None
 
@@ -181,7 +193,10 @@ def _of_wheel(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Ru
         lock = normalise_lock(new.lock)
         check_complete(f"{facts.name} {facts.version}", facts.requires, lock)
     except OSError as error:
-        raise Refused("unreadable", f"{path} cannot be read: {error.strerror}.") from None
+        raise Refused(
+            "unreadable",
+            _("{path} cannot be read: {strerror}.", path=path, strerror=error.strerror),
+        ) from None
     except WheelRefused as refused:
         raise Refused(refused.code, str(refused), status=400) from None
     sha256, environment = hashlib.sha256(wheel).hexdigest(), env_sha256(lock)
@@ -190,7 +205,14 @@ def _of_wheel(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Ru
     strategy = found.get(new.strategy)
     if strategy is None:
         names = ", ".join(found) or "none"
-        raise UnknownStrategy(f"{path} has no strategy {new.strategy!r}; it has: {names}")
+        raise UnknownStrategy(
+            _(
+                "{path} has no strategy {strategy!r}; it has: {names}",
+                path=path,
+                strategy=new.strategy,
+                names=names,
+            )
+        )
     errors += _configuration_errors(new, feed, sha256, _check_in(code, strategy))
     if not new.symbols and not strategy.sees_every_symbol:
         errors.append(validation.no_symbols_error(new.strategy))

@@ -18,6 +18,7 @@ from portfolios.feeds.history import newest_events
 from portfolios.models import FeedKind, FeedRow
 from portfolios.runtime.events import Event
 from portfolios.runtime.spec import symbol_set
+from portfolios.sentences import sentence as _
 from scheduling.errors import Refused
 from scheduling.operations.backtests import NewBacktest, open_backtest_feed, run_new_backtest
 
@@ -50,7 +51,9 @@ def dry_run(wanted: NewBacktest, present: NewBacktest | None = None) -> DryRun:
         feed = open_backtest_feed(wanted.feed)
         events, is_newest = _events(feed, _symbols(wanted, present))
         if not events:
-            raise Refused("wrong_range", f"{feed.name} has no event of these symbols yet.")
+            raise Refused(
+                "wrong_range", _("{name} has no event of these symbols yet.", name=feed.name)
+            )
         until = begun + LIMIT_S
         first, last = str(events[0].seq), str(events[-1].seq)
         after = _figures(replace(wanted, first=first, last=last), until)
@@ -67,7 +70,7 @@ def dry_run(wanted: NewBacktest, present: NewBacktest | None = None) -> DryRun:
 def _one_at_a_time() -> Iterator[None]:
     if not _slot.acquire(timeout=SLOT_WAIT_S):
         raise Refused(
-            "busy", "Another dry run is under way; repeat this one in a few seconds.", status=503
+            "busy", _("Another dry run is under way; repeat this one in a few seconds."), status=503
         )
     try:
         yield
@@ -107,14 +110,19 @@ def _figures(backtest: NewBacktest, until: float) -> Figures:
 def _stop_after(until: float) -> Callable[[int, int, int], None]:
     def check(first: int, at: int, last: int) -> None:
         if time.monotonic() > until:
-            raise _too_slow(f", {100 * (at - first + 1) // (last - first + 1)} % of the way")
+            raise _too_slow(100 * (at - first + 1) // (last - first + 1))
 
     return check
 
 
-def _too_slow(reached: str = "") -> Refused:
+def _too_slow(percent: int | None = None) -> Refused:
+    reached = "" if percent is None else _(", {share} of the way", share=f"{percent} %")
     return Refused(
         "too_slow",
-        f"The dry run was stopped after {LIMIT_S:g} s{reached}: the strategy is slow. `manage.py "
-        "backtest` has no such limit.",
+        _(
+            "The dry run was stopped after {limit_s:g} s{reached}: the strategy is slow. "
+            "`manage.py backtest` has no such limit.",
+            limit_s=LIMIT_S,
+            reached=reached,
+        ),
     )

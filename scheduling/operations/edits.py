@@ -17,9 +17,10 @@ from django.utils import timezone
 
 from portfolios import validation
 from portfolios.models import CatchUp, Portfolio, Revision
-from scheduling.decide.reasons import as_data, render
+from portfolios.sentences import sentence as _
+from scheduling.decide.reasons import as_data
 from scheduling.decide.types import Reason
-from scheduling.errors import Invalid, Refused
+from scheduling.errors import Invalid, Refused, told
 from scheduling.models import Event
 
 CONFIGURATION = ("strategy", "config", "symbols", "limits", "artifact")
@@ -79,7 +80,9 @@ class EditBase:
         except (ValueError, TypeError):
             base = None
         if base is None or not base._is_sound():
-            message = "was not made by this installation; read the portfolio again and use its ETag"
+            message = _(
+                "was not made by this installation; read the portfolio again and use its ETag"
+            )
             raise Invalid([validation.error(field, "malformed", message)])
         return base
 
@@ -170,23 +173,38 @@ def changed_meanwhile(portfolio: Portfolio, current: Revision, base: EditBase) -
     if base.portfolio not in (None, portfolio.pk):
         return Refused(
             "changed_meanwhile",
-            f"{name} was deleted and created again since. Nothing was saved; read it again.",
-            changes=[], revision=portfolio.revision,
-        )  # fmt: skip
+            _(
+                "{name} was deleted and created again since. Nothing was saved; read it again.",
+                name=name,
+            ),
+            changes=[],
+            revision=portfolio.revision,
+        )
     earlier = values_at(EditBase(base.revision, portfolio.pk, base.placement))
     if earlier is None:
         return Refused(
             "changed_meanwhile",
-            f"{name} is at r{portfolio.revision} and has no r{base.revision}. Nothing was saved.",
-            changes=[], revision=portfolio.revision,
-        )  # fmt: skip
+            _(
+                "{name} is at r{revision} and has no r{base}. Nothing was saved.",
+                name=name,
+                revision=portfolio.revision,
+                base=base.revision,
+            ),
+            changes=[],
+            revision=portfolio.revision,
+        )
     now = {**configuration_of(current), **{key: getattr(portfolio, key) for key in PLACEMENT}}
     changes = differences(earlier, now)
     why = Reason("changed_meanwhile", {"edits": _attributed(portfolio, current, changes)})
     return Refused(
         "changed_meanwhile",
-        f"{name} was changed since r{base.revision} was read: {render(why)}. Nothing was saved; "
-        "check these and save again.",
+        _(
+            "{name} was changed since r{revision} was read: {why}. Nothing was saved; "
+            "check these and save again.",
+            name=name,
+            revision=base.revision,
+            why=told(why),
+        ),
         changes=[{"field": c.field, "before": c.before, "after": c.after} for c in changes],
         revision=portfolio.revision,
         why=as_data(why),

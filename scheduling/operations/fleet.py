@@ -9,6 +9,7 @@ from django.db import transaction
 from ginkgo_site.deadline import statement_limit
 from portfolios.feed_registration import ensure_feed
 from portfolios.models import FeedSegment
+from portfolios.sentences import sentence as _
 from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import epoch_floor, fleet_policy, halt, storm, timeline
 from scheduling.enact.audit_log import audit
@@ -47,9 +48,10 @@ def rebalance(*, actor: str) -> BalanceOutcome:
     """Run a pass as soon as no other pass is under way. Return what it began."""
     outcome = Scheduler("by hand").tick(actor=actor, lock_wait_s=LOCK_WAIT_S).balance
     if outcome is None:
-        message = (
-            f"No pass was started: another one has been under way for {LOCK_WAIT_S:g} s and does "
-            "the same work."
+        message = _(
+            "No pass was started: another one has been under way for {lock_wait_s:g} s "
+            "and does the same work.",
+            lock_wait_s=LOCK_WAIT_S,
         )
         raise Refused("unavailable", message, status=503)
     return outcome

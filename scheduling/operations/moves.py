@@ -7,9 +7,14 @@ from typing import Any
 from django.db import transaction
 
 from portfolios.models import DesiredState, Portfolio, Revision, RevisionStatus
+from portfolios.sentences import sentence as _
 from scheduling.db.transaction import Row, Transaction, execute, query_one
-from scheduling.decide.planner.targets import choose_target, granted_revision, targets
-from scheduling.decide.reasons import render
+from scheduling.decide.planner.targets import (
+    choose_target,
+    granted_revision,
+    targets,
+    why_infeasible,
+)
 from scheduling.decide.types import Reason
 from scheduling.enact import pin
 from scheduling.enact.desired_state import want_running, want_stopped
@@ -21,7 +26,7 @@ from scheduling.enact.notify import notify_watchers
 from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.enact.revisions import try_again
 from scheduling.enact.start import lift, note_pending
-from scheduling.errors import NotFound, Refused
+from scheduling.errors import NotFound, Refused, told
 from scheduling.models import ACTIVE_STATES, Handoff, Node, Phase, Run
 from scheduling.observe.snapshot import observe
 from scheduling.operations.edits import configuration_of, differences
@@ -88,7 +93,11 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
         if current.node_id is None:
             raise Refused(
                 "already_stopped",
-                f"{name} cannot be reloaded: no node runs it ({current.phase}). Start it instead.",
+                _(
+                    "{name} cannot be reloaded: no node runs it ({phase}). Start it instead.",
+                    name=name,
+                    phase=_(current.phase),
+                ),
             )
         number = portfolio.revision if revision is None else revision
         found = portfolio.revisions.filter(number=number).first()
@@ -134,7 +143,9 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
             Phase.HALTED,
             Phase.QUARANTINED,
         ):
-            raise Refused("already_running", f"{name} is already {row.phase}.")
+            raise Refused(
+                "already_running", _("{name} is already {phase}.", name=name, phase=_(row.phase))
+            )
         execute(want_running(portfolio.pk))
         execute(lift(portfolio.pk))
         execute(record_request("portfolio_started", portfolio.pk, actor, reason))
@@ -170,7 +181,9 @@ def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
         if portfolio.desired_state == DesiredState.STOPPED:
             raise Refused(
                 "already_stopped",
-                f"{name} is already {'stopped' if current.node_id is None else 'stopping'}.",
+                _("{name} is already stopped.", name=name)
+                if current.node_id is None
+                else _("{name} is already stopping.", name=name),
             )
         execute(want_stopped(portfolio.pk))
         row = execute(stop_run(portfolio.pk, actor, reason))
@@ -214,18 +227,28 @@ def _chosen(snapshot: Any, name: str, target: str | None) -> int:
     if target is None:
         chosen = choose_target(snapshot, name)
         if isinstance(chosen, Reason):
-            raise Refused("no_room", f"{name} {render(chosen)}.")
+            raise Refused("no_room", _("{name} {why}.", name=name, why=told(chosen)))
         return ids[chosen.node]
     for answer in targets(snapshot, name):
         if answer.node == target:
             if not answer.feasible:
                 raise Refused(
                     answer.code or "no_room",
-                    f"{name} cannot move to {target}: {answer.sentence}.",
+                    _(
+                        "{name} cannot move to {target}: {sentence}.",
+                        name=name,
+                        target=target,
+                        sentence=told(why_infeasible(snapshot, name, target)),
+                    ),
                 )
             return ids[target]
     raise Refused(
-        "node_lost", f"{name} cannot move to {target}: the daemon of {target} never registered."
+        "node_lost",
+        _(
+            "{name} cannot move to {target}: the daemon of {target} never registered.",
+            name=name,
+            target=target,
+        ),
     )
 
 
@@ -238,17 +261,31 @@ def refuse_lacking(current: Run, revision: Revision) -> None:
         if artifact.pythons and node.python and node.python not in artifact.pythons:
             raise Refused(
                 "node_lacks",
-                f"{node.name}, which runs {revision.portfolio.name}, has Python {node.python}, and "
-                f"{artifact}, which r{revision.number} runs, needs Python "
-                f"{artifact.python_requirement}; migrate it to a node with that first.",
+                _(
+                    "{node}, which runs {name}, has Python {python}, and {artifact}, which "
+                    "r{number} runs, needs Python {python_requirement}; migrate it to a node "
+                    "with that first.",
+                    node=node.name,
+                    name=revision.portfolio.name,
+                    python=node.python,
+                    artifact=artifact,
+                    number=revision.number,
+                    python_requirement=artifact.python_requirement,
+                ),
             )
         return
     if node.strategies.get(revision.strategy) != revision.strategy_version:
         raise Refused(
             "node_lacks",
-            f"{node.name}, which runs {revision.portfolio.name}, lacks strategy "
-            f"{revision.strategy} {revision.strategy_version}, which r{revision.number} needs; "
-            "install it there first.",
+            _(
+                "{node}, which runs {name}, lacks strategy {strategy} {strategy_version}, "
+                "which r{number} needs; install it there first.",
+                node=node.name,
+                name=revision.portfolio.name,
+                strategy=revision.strategy,
+                strategy_version=revision.strategy_version,
+                number=revision.number,
+            ),
         )
 
 
@@ -259,7 +296,11 @@ def _refuse_unowned(portfolio: Portfolio, current: Run) -> None:
     ):
         raise Refused(
             "already_stopped",
-            f"{portfolio.name} cannot be moved: it is {current.phase}. Start it first.",
+            _(
+                "{name} cannot be moved: it is {phase}. Start it first.",
+                name=portfolio.name,
+                phase=_(current.phase),
+            ),
         )
 
 

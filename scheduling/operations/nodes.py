@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from django.db import transaction
 
+from portfolios.sentences import sentence as _
 from portfolios.text import quoted, text_errors
 from scheduling.db.transaction import Transaction, execute
 from scheduling.decide.labels import label_edits
@@ -111,7 +112,11 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
     """Raise Invalid for a malformed label, except for one that the node has already."""
     errors = []
     if len(labels) > MAX_LABELS:
-        message = f"has {len(labels)} labels; give {MAX_LABELS} at most."
+        message = _(
+            "has {number} labels; give {max_labels} at most.",
+            number=len(labels),
+            max_labels=MAX_LABELS,
+        )
         errors.append({"field": "labels", "code": "too_many", "message": message})
     for key, value in labels.items():
         if before.get(key) == value:
@@ -119,9 +124,9 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
         for text in (key, value):
             errors += text_errors("labels", text, longest=MAX_LABEL)
         if not key or "=" in key or len(f"{key}={value}".split()) != 1 or not value:
-            message = (
-                f"{quoted(f'{key}={value}', longest=60)} is not a label: use KEY=VALUE, such as "
-                "zone=a, both without spaces."
+            message = _(
+                "{label} is not a label: use KEY=VALUE, such as zone=a, both without spaces.",
+                label=quoted(f"{key}={value}", longest=60),
             )
             errors.append({"field": "labels", "code": "invalid", "message": message})
     if errors:

@@ -15,6 +15,8 @@ from portfolios import validation
 from portfolios.feed_registration import current_head, ensure_feed
 from portfolios.feeds import feed_names
 from portfolios.models import CatchUp, DesiredState, FeedKind, FeedRow, Portfolio, Revision
+from portfolios.sentences import listed
+from portfolios.sentences import sentence as _
 from portfolios.strategy_inspection import facts
 from portfolios.text import quoted, text_errors, unprintable_errors
 from scheduling.db.transaction import Transaction, execute
@@ -89,7 +91,11 @@ def create_portfolios(new: Sequence[NewPortfolio], *, actor: str) -> list[Portfo
     first: dict[str, int] = {}
     for position, one in enumerate(new):
         if first.setdefault(one.name, position) != position:
-            message = f"{one.name} is also the name at position {first[one.name]} of the list."
+            message = _(
+                "{name} is also the name at position {first} of the list.",
+                name=one.name,
+                first=first[one.name],
+            )
             errors.append(validation.error(f"{position}.name", "twice", message))
     if errors:
         raise Invalid(errors[:MAX_ERRORS])
@@ -99,7 +105,11 @@ def create_portfolios(new: Sequence[NewPortfolio], *, actor: str) -> list[Portfo
 def check_length(new: Sequence[Any]) -> None:
     """Raise Invalid for an empty list or one of more than MAX_AT_ONCE portfolios."""
     if not 1 <= len(new) <= MAX_AT_ONCE:
-        message = f"The list has {len(new):,} portfolios; 1 to {MAX_AT_ONCE:,} are allowed."
+        message = _(
+            "The list has {number:,} portfolios; 1 to {max_at_once:,} are allowed.",
+            number=len(new),
+            max_at_once=MAX_AT_ONCE,
+        )
         raise Invalid([validation.error("", "wrong_length", message)])
 
 
@@ -138,7 +148,7 @@ def _checked(new: NewPortfolio) -> tuple[NewPortfolio, list[dict[str, str]]]:
     errors += _placement_errors({name: getattr(new, name) for name in PLACEMENT})
     errors += text_errors("note", new.note, longest=200)
     if new.pinned_node and not Node.objects.filter(name=new.pinned_node).exists():
-        message = f"There is no node named {quoted(new.pinned_node)}."
+        message = _("There is no node named {pinned_node}.", pinned_node=quoted(new.pinned_node))
         errors.append(validation.error("pinned_node", "unknown_node", message))
     if new.desired_state not in DesiredState.values:
         errors.append(_choice("desired_state", new.desired_state, DesiredState.values))
@@ -245,10 +255,13 @@ def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
     )
     if len(names) == 1 or not taken:
         return Refused(
-            "name_taken", f"A portfolio named {names[0]} already exists; choose another name."
+            "name_taken",
+            _("A portfolio named {name} already exists; choose another name.", name=names[0]),
         )
-    listed = ", ".join(taken[:5]) + (f" and {len(taken) - 5:,} more" if len(taken) > 5 else "")
-    message = f"Nothing was created: portfolios named {listed} already exist. Choose other names."
+    message = _(
+        "Nothing was created: portfolios named {names} already exist. Choose other names.",
+        names=listed(taken),
+    )
     return Refused("name_taken", message, names=taken[:MAX_ERRORS])
 
 
@@ -269,7 +282,9 @@ def revise_portfolio(
     known = (*CONFIGURATION, *PLACEMENT, "note")
     errors = [
         validation.error(
-            key, "not_changeable", f"{key} cannot be changed. These can: {', '.join(known)}."
+            key,
+            "not_changeable",
+            _("{key} cannot be changed. These can: {known}.", key=key, known=known),
         )
         for key in changes
         if key not in known
@@ -444,7 +459,12 @@ def _choice(field_name: str, value: Any, choices: list[str]) -> dict[str, str]:
     return validation.error(
         field_name,
         "unknown_choice",
-        f"{field_name} is {value!r}; it must be one of {', '.join(choices)}.",
+        _(
+            "{field_name} is {value!r}; it must be one of {choices}.",
+            field_name=field_name,
+            value=value,
+            choices=choices,
+        ),
     )
 
 
@@ -456,13 +476,22 @@ def _placement_errors(placement: Mapping[str, Any]) -> list[dict[str, str]]:
         if not isinstance(value, int) or isinstance(value, bool):
             errors.append(
                 validation.error(
-                    name, "wrong_type", f"{name} is {value!r}; it must be a whole number."
+                    name,
+                    "wrong_type",
+                    _("{name} is {value!r}; it must be a whole number.", name=name, value=value),
                 )
             )
         elif not lowest <= value <= 1_000_000:
             errors.append(
                 validation.error(
-                    name, "out_of_range", f"{name} is {value}; it must be {lowest:,} to 1,000,000."
+                    name,
+                    "out_of_range",
+                    _(
+                        "{name} is {value}; it must be {lowest:,} to 1,000,000.",
+                        name=name,
+                        value=value,
+                        lowest=lowest,
+                    ),
                 )
             )
     for name in ("selector", "spread_group"):
@@ -473,7 +502,7 @@ def _placement_errors(placement: Mapping[str, Any]) -> list[dict[str, str]]:
     ):
         errors.append(
             validation.error(
-                "selector", "wrong_type", "selector must be an object of label names and values."
+                "selector", "wrong_type", _("selector must be an object of label names and values.")
             )
         )
     group = placement.get("spread_group", "")
@@ -482,12 +511,12 @@ def _placement_errors(placement: Mapping[str, Any]) -> list[dict[str, str]]:
             validation.error(
                 "spread_group",
                 "wrong_type",
-                "spread_group must be a text of at most 80 characters.",
+                _("spread_group must be a text of at most 80 characters."),
             )
         )
     if not isinstance(placement.get("spread_hard", False), bool):
         errors.append(
-            validation.error("spread_hard", "wrong_type", "spread_hard must be true or false.")
+            validation.error("spread_hard", "wrong_type", _("spread_hard must be true or false."))
         )
     catch_up = placement.get("catch_up", CatchUp.STATE_ONLY)
     if catch_up not in CatchUp.values:

@@ -11,6 +11,8 @@ from psycopg import IntegrityError
 
 from portfolios import validation
 from portfolios.models import Artifact, Revision, RevisionStatus
+from portfolios.sentences import listed
+from portfolios.sentences import sentence as _
 from portfolios.text import text_errors
 from scheduling.db.transaction import execute
 from scheduling.enact import roll_out as enact
@@ -86,13 +88,21 @@ def return_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView
 def _errors(new: NewRollOut, reason: str) -> list[dict[str, str]]:
     errors = text_errors("reason", reason, longest=200)
     if not 1 <= new.at_a_time <= MAX_AT_A_TIME:
-        message = f"at_a_time is {new.at_a_time}; it must be 1 to {MAX_AT_A_TIME}."
+        message = _(
+            "at_a_time is {at_a_time}; it must be 1 to {max_at_a_time}.",
+            at_a_time=new.at_a_time,
+            max_at_a_time=MAX_AT_A_TIME,
+        )
         errors.append(validation.error("at_a_time", "out_of_range", message))
     if new.canary_seconds is not None and not 0 <= new.canary_seconds <= MAX_CANARY_S:
-        message = f"canary_seconds is {new.canary_seconds:g}; it must be 0 to {MAX_CANARY_S:,}."
+        message = _(
+            "canary_seconds is {canary_seconds:g}; it must be 0 to {max_canary_s:,}.",
+            canary_seconds=new.canary_seconds,
+            max_canary_s=MAX_CANARY_S,
+        )
         errors.append(validation.error("canary_seconds", "out_of_range", message))
     if new.portfolios is not None and new.strategy:
-        message = "Give portfolios by name or a strategy, not both."
+        message = _("Give portfolios by name or a strategy, not both.")
         errors.append(validation.error("strategy", "exclusive", message))
     return errors
 
@@ -129,22 +139,28 @@ def _wanted(new: NewRollOut, artifact: Artifact) -> list[Revision]:
 
 
 def _too_many(count: int) -> dict[str, str]:
-    message = (
-        f"These are {count:,} portfolios; one roll-out takes {MAX_PORTFOLIOS:,}. Give the names of "
-        "some of them."
+    message = _(
+        "These are {count:,} portfolios; one roll-out takes {max_portfolios:,}. Give "
+        "the names of some of them.",
+        count=count,
+        max_portfolios=MAX_PORTFOLIOS,
     )
     return validation.error("portfolios", "wrong_length", message)
 
 
 def _nothing(new: NewRollOut, artifact: Artifact, matching: int) -> str:
+    if matching == 1:
+        return _("The portfolio wants {artifact} already.", artifact=artifact)
     if matching:
-        return f"All {matching} portfolios want {artifact} already." if matching > 1 else (
-            f"The portfolio wants {artifact} already."
-        )  # fmt: skip
-    whose = f"strategy {new.strategy} of " if new.strategy else "a strategy of "
-    return (
-        f"No portfolio runs {whose}another version of {artifact.name}; give the names of those "
-        "that should run it."
+        return _(
+            "All {number} portfolios want {artifact} already.", number=matching, artifact=artifact
+        )
+    strategy = _("strategy {name}", name=new.strategy) if new.strategy else _("a strategy")
+    return _(
+        "No portfolio runs {strategy} of another version of {artifact}; give the names of those "
+        "that should run it.",
+        strategy=strategy,
+        artifact=artifact.name,
     )
 
 
@@ -160,9 +176,18 @@ def _refuse_unfit(wanted: Sequence[Revision], artifact: Artifact) -> None:
             name = revision.portfolio.name
             field, code, message = (found[0][key] for key in ("field", "code", "message"))
             errors.append(
-                validation.error("portfolios", code, f"{name} does not fit {artifact}: {field}: "
-                                 f"{message}")
-            )  # fmt: skip
+                validation.error(
+                    "portfolios",
+                    code,
+                    _(
+                        "{name} does not fit {artifact}: {field}: {message}",
+                        name=name,
+                        artifact=artifact,
+                        field=field,
+                        message=message,
+                    ),
+                )
+            )
     if errors:
         raise Invalid(errors[:100])
 
@@ -180,8 +205,13 @@ def _order(wanted: list[Revision], canary: str) -> list[Revision]:
     if canary and canary not in names:
         raise Refused(
             "unknown_canary",
-            f"The canary {canary} is not among the {len(names)} portfolios of the roll-out: "
-            f"{', '.join(sorted(names)[:5])}{' …' if len(names) > 5 else ''}; choose one of them.",
+            _(
+                "The canary {canary} is not among the {number} portfolios of the roll-out: "
+                "{names}; choose one of them.",
+                canary=canary,
+                number=len(names),
+                names=listed(sorted(names)),
+            ),
         )
     first = min(wanted, key=rank) if not canary else next(
         revision for revision in wanted if revision.portfolio.name == canary

@@ -18,6 +18,7 @@ from django.utils import timezone
 from ginkgo_site import encryption_keys
 from ginkgo_site.encryption_keys import KEYS_VARIABLE, KeysUnavailable
 from portfolios.models import Secret
+from portfolios.sentences import sentence as _
 from portfolios.text import quoted
 from portfolios.validation import NAME
 from scheduling.db.transaction import execute
@@ -52,7 +53,11 @@ def set_secret(name: str, value: str, *, actor: str) -> Secret:
         )
         if created and Secret.objects.count() > MAX_SECRETS:
             raise Refused(
-                "too_many", f"There are {MAX_SECRETS:,} secrets, the most: delete one first."
+                "too_many",
+                _(
+                    "There are {max_secrets:,} secrets, the most: delete one first.",
+                    max_secrets=MAX_SECRETS,
+                ),
             )
         execute(audit("secret_set", actor=actor, name=name, replaced=not created))
     return found
@@ -106,13 +111,18 @@ def read_secret(name: str, *, used_by: str) -> str:
 def _check(name: str, value: str) -> None:
     errors = []
     if not NAME.fullmatch(name):
-        message = (
-            f"{quoted(name)} is not a valid name: use small letters, digits and inner hyphens, 80 "
-            "at most, such as broker-key."
+        message = _(
+            "{name} is not a valid name: use small letters, digits and inner hyphens, 80 "
+            "at most, such as broker-key.",
+            name=quoted(name),
         )
         errors.append({"field": "name", "code": "not_a_slug", "message": message})
     if not 1 <= len(value) <= MAX_VALUE:
-        message = f"the value has {len(value):,} characters; give 1 to {MAX_VALUE:,}."
+        message = _(
+            "the value has {number:,} characters; give 1 to {max_value:,}.",
+            number=len(value),
+            max_value=MAX_VALUE,
+        )
         errors.append({"field": "value", "code": "out_of_range", "message": message})
     if errors:
         raise Invalid(errors)
@@ -132,9 +142,12 @@ def _add_key() -> None:
     if env.encryption_keys:
         raise Refused(
             "invalid",
-            f"The keys are in {KEYS_VARIABLE}, which this command cannot change: put the output of "
-            "`manage.py secret key` before them, restart every process, and rotate without "
-            "--new-key.",
+            _(
+                "The keys are in {keys_variable}, which this command cannot change: put the "
+                "output of `manage.py secret key` before them, restart every process, and "
+                "rotate without --new-key.",
+                keys_variable=KEYS_VARIABLE,
+            ),
         )
     _keys()
     try:

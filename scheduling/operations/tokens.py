@@ -11,6 +11,7 @@ from django.core.validators import validate_slug
 from django.db import transaction
 from django.utils import timezone
 
+from portfolios.sentences import sentence as _
 from portfolios.text import quoted, text_errors
 from scheduling.db.transaction import execute
 from scheduling.enact import tokens
@@ -37,7 +38,11 @@ class NewToken:
         """Raise Invalid if an option is out of range."""
         errors = text_errors("name", self.name, longest=80)
         if self.days is not None and not 1 <= self.days <= MAX_DAYS:
-            message = f"days is {self.days}; a token is valid for 1 to {MAX_DAYS:,} days."
+            message = _(
+                "days is {days}; a token is valid for 1 to {max_days:,} days.",
+                days=self.days,
+                max_days=MAX_DAYS,
+            )
             errors.append({"field": "days", "code": "out_of_range", "message": message})
         if errors:
             raise Invalid(errors)
@@ -86,11 +91,14 @@ def _check_node_name(name: str) -> None:
     try:
         validate_slug(name)
     except ValidationError:
-        message = (
-            f"{quoted(name)} is not a valid node name: use letters, digits, hyphens and underscores"
+        message = _(
+            "{name} is not a valid node name: use letters, digits, hyphens and underscores",
+            name=quoted(name),
         )
     if len(name) > 80:
-        message = f"a node name has at most 80 characters, this one has {len(name)}"
+        message = _(
+            "a node name has at most 80 characters, this one has {number}", number=len(name)
+        )
     if message:
         raise Invalid([{"field": "name", "code": "invalid", "message": message}])
 

@@ -9,6 +9,7 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from portfolios.sentences import sentence as _
 from scheduling.db.transaction import execute
 from scheduling.enact.audit_log import audit
 from scheduling.errors import Invalid, NotFound, Refused
@@ -54,7 +55,7 @@ def add_user(name: str, role: Role, *, actor: str) -> Any:
     """Return a new user of that role, without a password. Raise Invalid for a bad or taken name."""
     users = get_user_model()
     if users.objects.filter(username=name).exists():
-        message = f"there is a user named {name} already."
+        message = _("there is a user named {name} already.", name=name)
         raise Invalid([{"field": "name", "code": "exists", "message": message}])
     with transaction.atomic():
         try:
@@ -118,10 +119,10 @@ def _changeable(name: str, actor: str) -> Any:
     """Return the user, or refuse: oneself, a superuser, or an administrator."""
     user = find_user(name)
     if name == actor:
-        raise Refused("not_allowed", "Nobody changes their own role or access: ask a colleague.")
+        raise Refused("not_allowed", _("Nobody changes their own role or access: ask a colleague."))
     if user.is_superuser or user.groups.filter(name=ADMINISTRATOR_GROUP).exists():
         raise Refused(
             "not_allowed",
-            f"{name} is an administrator, whom only the admin page changes.",
+            _("{name} is an administrator, whom only the admin page changes.", name=name),
         )
     return user

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import transaction
 
+from portfolios.sentences import sentence as _
 from scheduling.db.transaction import execute
 from scheduling.errors import Refused
 from scheduling.models import OPEN_STATES, Verification
@@ -28,6 +29,6 @@ def verify(name: str, *, actor: str, full: bool = False) -> Verification:
     busy = Verification.objects.filter(portfolio=portfolio, state__in=OPEN_STATES).first()
     raise Refused(
         "verification_in_progress",
-        f"{name} is already being verified; wait for the result.",
+        _("{name} is already being verified; wait for the result.", name=name),
         verification=None if busy is None else busy.pk,
     )

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from django.conf import settings
 
+from portfolios.sentences import sentence as _
 from portfolios.verify.printed import LOADING, PrintedLine, PrintedOutput
 from portfolios.verify.replay_process import replay_processes
 from portfolios.verify.stored_rows import StoredRowsReader
@@ -53,8 +54,14 @@ def replay_portfolio(
         if not recorded.first_seq <= first <= recorded.to_seq:
             raise Refused(
                 "wrong_range",
-                f"{evidence.name} cannot be replayed from seq {first:,}: the range ends at seq"
-                f" {recorded.to_seq:,}, and its first event is seq {recorded.first_seq:,}.",
+                _(
+                    "{name} cannot be replayed from seq {first:,}: the range ends at seq "
+                    "{to_seq:,}, and its first event is seq {first_seq:,}.",
+                    name=evidence.name,
+                    first=first,
+                    to_seq=recorded.to_seq,
+                    first_seq=recorded.first_seq,
+                ),
                 status=400,
             )
         start = _start_before(evidence, first)

@@ -90,6 +90,14 @@ def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
     return FleetState.of(snapshot).with_granted_revision(_find(snapshot, portfolio_name)).revision
 
 
+def why_infeasible(snapshot: Snapshot, portfolio_name: str, node_name: str) -> Reason:
+    """Return the reason of which `targets` makes the sentence on that node."""
+    fleet = FleetState.of(snapshot)
+    portfolio = fleet.with_granted_revision(_find(snapshot, portfolio_name))
+    node = next(i for i, view in enumerate(fleet.nodes) if view.name == node_name)
+    return _why(fleet, portfolio, node, _obstacle(fleet, portfolio, node))
+
+
 def _find(snapshot: Snapshot, name: str) -> PortfolioView:
     for portfolio in snapshot.portfolios:
         if portfolio.name == name:
@@ -102,20 +110,28 @@ def _answer(
 ) -> TargetAnswer:
     view = fleet.nodes[node]
     same = portfolio.node == view.id
-    found = "same_node" if same else obstacle(fleet, portfolio, node)
+    found = _obstacle(fleet, portfolio, node)
     before = fleet.held[node]
     after = before if same else before + portfolio.weight
-    state = node_state(fleet, portfolio, node, found or "fits")
     return TargetAnswer(
         node=view.name,
         feasible=found is None,
         code=None if found is None else PUBLIC_CODES.get(found, found),
-        sentence=render(Reason("on_node", state), language),
+        sentence=render(_why(fleet, portfolio, node, found), language),
         risk=_risk(fleet, portfolio, node, language) if found is None else None,
         load_before=before,
         load_after=after,
         capacity=view.capacity,
     )
+
+
+def _obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
+    same = portfolio.node == fleet.nodes[node].id
+    return "same_node" if same else obstacle(fleet, portfolio, node)
+
+
+def _why(fleet: FleetState, portfolio: PortfolioView, node: int, found: str | None) -> Reason:
+    return Reason("on_node", node_state(fleet, portfolio, node, found or "fits"))
 
 
 def _risk(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
+from portfolios.sentences import sentence as _
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.decide.precedence import outranks
 from scheduling.decide.reasons import as_data
@@ -147,15 +148,22 @@ def _refusal(asked: Request, run: Row | None, active: Row | None) -> Refused | N
     """Return the refusal of a request, whatever its target, or None. Pure."""
     kind = asked.kind
     if run is None:
-        return Refused("not_found", "The portfolio is gone.", status=404)
+        return Refused("not_found", _("The portfolio is gone."), status=404)
     if asked.seen_epoch is not None and run.epoch != asked.seen_epoch:
-        return Refused("superseded", f"{run.name} was granted again since it was read.")
+        return Refused(
+            "superseded", _("{name} was granted again since it was read.", name=run.name)
+        )
     if kind != "stop" and (run.desired_state == "stopped" or run.archived_at):
         # A halt or a stop was faster.
-        return Refused("already_stopped", f"{run.name} is to be stopped; start it first.")
+        return Refused(
+            "already_stopped", _("{name} is to be stopped; start it first.", name=run.name)
+        )
     if kind != "stop" and run.phase in NEEDS_OPERATOR_PHASES:
         # It was halted or quarantined since it was read; only an operator may start it.
-        return Refused("already_stopped", f"{run.name} is {run.phase}; start it first.")
+        return Refused(
+            "already_stopped",
+            _("{name} is {phase}; start it first.", name=run.name, phase=_(run.phase)),
+        )
     if active is not None and not outranks(kind, active.kind):
         return refuse_in_handoff(run.name, active)
     return None
@@ -165,8 +173,13 @@ def refuse_in_handoff(name: str, active: Row) -> Refused:
     """Return the refusal of a request for a portfolio with an active handoff (row or model)."""
     return Refused(
         "handoff_in_progress",
-        f"{name} is already in handoff {active.id} ({active.kind}, {active.state}); "
-        "wait until it has ended.",
+        _(
+            "{name} is already in handoff {id} ({kind}, {state}); wait until it has ended.",
+            name=name,
+            id=active.id,
+            kind=_(active.kind),
+            state=_(active.state),
+        ),
         handoff=active.id,
     )
 
@@ -187,11 +200,15 @@ class _Capacities:
             name = node.name if node is not None else f"number {asked.target}"
             return Refused(
                 "node_lost",
-                f"Node {name} cannot take {run.name}: its lease is not valid; choose another.",
+                _(
+                    "Node {node} cannot take {name}: its lease is not valid; choose another.",
+                    node=name,
+                    name=run.name,
+                ),
             )
         if asked.heeds_storm and node.storm_held:
             # Since the plan was made, another watcher may have seen more nodes lost.
-            return Refused("storm_hold", "Failover is held; the next pass tries again.")
+            return Refused("storm_hold", _("Failover is held; the next pass tries again."))
         # The handoff that this one supersedes holds capacity at both ends, too.
         ends = set() if active is None else {active.source_node_id, active.target_node_id}
         leaves = ends - {run.node_id}
@@ -200,8 +217,15 @@ class _Capacities:
             if held + run.weight > node.capacity:
                 return Refused(
                     "node_full",
-                    f"Node {node.name} has no room for {run.name} (weight {run.weight}): "
-                    f"{held} of {node.capacity} are taken; choose another.",
+                    _(
+                        "Node {node} has no room for {name} (weight {weight}): {held} of "
+                        "{capacity} are taken; choose another.",
+                        node=node.name,
+                        name=run.name,
+                        weight=run.weight,
+                        held=held,
+                        capacity=node.capacity,
+                    ),
                 )
             self._held_weight[asked.target] += run.weight
         for node in leaves & self._held_weight.keys():

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.spec import symbol_set
 from portfolios.runtime.state import decode_state
+from portfolios.sentences import sentence as _
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import as_data, render
@@ -93,8 +94,13 @@ def symbols_in_use(name: str, symbols: list[str], revision: str) -> Refused:
     """Return the refusal of a change to `revision`, which lacks `symbols`. Pure."""
     return Refused(
         "symbol_in_use",
-        f"{name} holds or has ordered {', '.join(symbols)}, which {revision} lacks; "
-        "keep these symbols until their positions are closed.",
+        _(
+            "{name} holds or has ordered {symbols}, which {revision} lacks; keep these "
+            "symbols until their positions are closed.",
+            name=name,
+            symbols=symbols,
+            revision=revision,
+        ),
         symbols=symbols,
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from portfolios.sentences import Sentence
+from portfolios.sentences import sentence as _
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.decide.roll_out import NOT_RETURNABLE, RETURNABLE
 from scheduling.decide.types import Reason
@@ -38,7 +40,10 @@ def create(
     if not (yield from hold(artifact)):
         raise Refused(
             "artifact_gone",
-            f"The artifact {artifact[:12]}… has just been deleted; upload it again.",
+            _(
+                "The artifact {artifact}… has just been deleted; upload it again.",
+                artifact=artifact[:12],
+            ),
         )
     made = yield from query_one(
         NEW_ROLL_OUT,
@@ -76,7 +81,11 @@ def stop(roll_out: int, *, actor: str, reason: str) -> Transaction[None]:
     if locked.state != "running":
         raise Refused(
             "roll_out_over",
-            f"Roll-out {roll_out} is {_said(locked.state)}: it starts no further portfolio.",
+            _(
+                "Roll-out {roll_out} is {state}: it starts no further portfolio.",
+                roll_out=roll_out,
+                state=_said(locked.state),
+            ),
         )
     why = Reason("roll_out_stopped_by", {"actor": actor, "reason": reason})
     yield from set_state(roll_out, ["running"], "stopping", why, actor=actor)
@@ -93,15 +102,26 @@ def begin_way_back(roll_out: int, *, actor: str, reason: str) -> Transaction[int
     if locked is None:
         raise NotFound("roll-out", str(roll_out))
     if locked.state not in RETURNABLE:
-        raise Refused("roll_out_over", f"Roll-out {roll_out} is {_said(locked.state)} already.")
+        raise Refused(
+            "roll_out_over",
+            _(
+                "Roll-out {roll_out} is {state} already.",
+                roll_out=roll_out,
+                state=_said(locked.state),
+            ),
+        )
     found = yield from query(
         PORTFOLIOS_CHANGED, roll_out=roll_out, not_returnable=list(NOT_RETURNABLE)
     )
     if not found:
         raise Refused(
             "nothing_changed",
-            f"Roll-out {roll_out} has changed no portfolio yet"
-            + ("; stop it instead." if locked.state == "running" else "."),
+            _(
+                "Roll-out {roll_out} has changed no portfolio yet; stop it instead.",
+                roll_out=roll_out,
+            )
+            if locked.state == "running"
+            else _("Roll-out {roll_out} has changed no portfolio yet.", roll_out=roll_out),
         )
     yield from _refuse_held([row.portfolio_id for row in found], roll_out)
     yield from query(RETURN_ITEMS, roll_out=roll_out, not_returnable=list(NOT_RETURNABLE))
@@ -116,11 +136,15 @@ def _refuse_held(portfolios: Sequence[int], roll_out: int) -> Transaction[None]:
     if held:
         raise Refused(
             "roll_out_in_progress",
-            f"{held[0].name} is part of roll-out {held[0].roll_out_id}, which has not ended; stop "
-            "that one or wait for its end.",
+            _(
+                "{name} is part of roll-out {roll_out_id}, which has not ended; stop that "
+                "one or wait for its end.",
+                name=held[0].name,
+                roll_out_id=held[0].roll_out_id,
+            ),
             roll_out=held[0].roll_out_id,
         )
 
 
-def _said(state: str) -> str:
-    return state.replace("_", " ")
+def _said(state: str) -> Sentence:
+    return _(state.replace("_", " "))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from psycopg.types.json import Jsonb
 
+from portfolios.sentences import sentence as _
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.decide.reasons import as_data, render
 from scheduling.decide.roll_out import RollOutState, Steps
@@ -100,7 +101,12 @@ def start_item(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
     )
     if made is None:
         raise Refused(
-            "artifact_gone", f"The artifact of roll-out {roll_out} has no strategy of {run.name}."
+            "artifact_gone",
+            _(
+                "The artifact of roll-out {roll_out} has no strategy of {name}.",
+                roll_out=roll_out,
+                name=run.name,
+            ),
         )
     yield from query(WANT, portfolio=row.portfolio_id, from_=row.seen_revision, to=made.number)
     # A rejected revision is nothing to return to: the one that runs is.

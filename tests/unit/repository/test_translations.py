@@ -6,6 +6,8 @@ import ast
 import gettext
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from string import Formatter
 
 import pytest
 from django.utils.translation.template import templatize
@@ -20,6 +22,7 @@ CALLED = re.compile(
     r"\b(?:_|gettext(?:_lazy|_noop)?)\(\s*u?('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
 )
 FIGURE = re.compile(r"%\((\w+)\)s")
+TRANSLATES = ("django.utils.translation import gettext", "portfolios.sentences import")
 
 
 def texts_of_templates() -> Iterator[str]:
@@ -28,15 +31,22 @@ def texts_of_templates() -> Iterator[str]:
             yield ast.literal_eval(found[1])
 
 
+def modules() -> Iterator[Path]:
+    for folder in ("scheduling", "portfolios"):
+        yield from (CHECKOUT / folder).rglob("*.py")
+
+
 def texts_of_modules() -> Iterator[str]:
-    for path in (CHECKOUT / "scheduling").rglob("*.py"):
+    for path in modules():
         source = path.read_text()
-        if "django.utils.translation import gettext" not in source:
+        if not any(imported in source for imported in TRANSLATES):
             continue
         for node in ast.walk(ast.parse(source)):
             match node:
-                case ast.Call(func=ast.Name(id="_" | "gettext"), args=[ast.Constant(value=text)]):
-                    yield str(text)
+                case ast.Call(
+                    func=ast.Name(id="_" | "gettext"), args=[ast.Constant(value=str(text))]
+                ):
+                    yield text
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +65,7 @@ def test_every_text_has_a_chinese_translation(chinese: gettext.GNUTranslations) 
     texts = {*texts_of_templates(), *texts_of_modules()} - OF_DJANGO
     assert "Newest handoffs" in texts  # of a template
     assert "waits for its daemon to register" in texts
+    assert "{name} is to be stopped; start it first." in texts
     assert sorted(text for text in texts if chinese.gettext(text) == text) == []
 
 
@@ -62,6 +73,55 @@ def test_translations_have_the_same_figures(chinese: gettext.GNUTranslations) ->
     for text in {*texts_of_templates(), *texts_of_modules()} - OF_DJANGO:
         translated = chinese.gettext(text)
         assert sorted(FIGURE.findall(text)) == sorted(FIGURE.findall(translated)), text
+        assert set(values_in(text)) == set(values_in(translated)), text
+
+
+def values_in(template: str) -> Iterator[tuple[str, str, str]]:
+    """Yield name, format and conversion of each value of `{name} is {value!r}`."""
+    for _, name, spec, conversion in Formatter().parse(template):
+        if name is not None:
+            yield name, spec or "", conversion or ""
+
+
+OPERATIONS = ("scheduling/operations/", "scheduling/enact/")
+#: What only commands and the API reach, which are English.
+NOT_ON_PAGES = {
+    f"scheduling/operations/{name}.py"
+    for name in (
+        *("deploy_check", "rolling_restart", "feeds", "feed_imports", "feed_recorders"),
+        *("idempotency", "python_versions"),
+    )
+} | {f"scheduling/enact/{name}.py" for name in ("idempotency", "node_reports", "register")}
+
+
+def refusals_in_english(source: str) -> Iterator[int]:
+    """Yield the lines of refusals whose text is no sentence that a page can translate."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Name(id="Refused" | "WheelRefused"), args=[_, text, *_]):
+                pass
+            case ast.Call(func=ast.Name(id="error" | "FieldError"), args=[_, _, text]):
+                pass
+            case ast.Call(func=ast.Attribute(attr="error"), args=[_, _, text]):
+                pass
+            case ast.Dict(keys=[ast.Constant(value="field"), _, _], values=[_, _, text]):
+                pass
+            case _:
+                continue
+        found = [each for each in ast.walk(text) if isinstance(each, ast.JoinedStr)]
+        if found or (isinstance(text, ast.Constant) and " " in str(text.value)):
+            yield node.lineno
+
+
+def test_refusals_of_operations_are_sentences_that_pages_translate() -> None:
+    found = {}
+    for path in modules():
+        name = str(path.relative_to(CHECKOUT))
+        if name.startswith(("portfolios/", *OPERATIONS)) and name not in NOT_ON_PAGES:
+            found[name] = list(refusals_in_english(path.read_text()))
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    idempotency = CHECKOUT / "scheduling" / "operations" / "idempotency.py"
+    assert list(refusals_in_english(idempotency.read_text()))
 
 
 #: Text between the tags of a template, and attributes that people read.

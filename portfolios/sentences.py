@@ -1,0 +1,45 @@
+"""Sentences that remember what they were made of, so that a page can tell them in Chinese.
+
+A sentence is a text in English: logs, the API and commands use it as it is. Pages translate its
+template and fill in its values (`scheduling/observe/localized_reason.py`). Modules import
+`sentence` as `_`, by which `bin/messages` finds the templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class Sentence(str):
+    """An English sentence, its template and its values."""
+
+    template: str
+    values: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """Return itself, so that `str(error)` is a sentence if the text of the error is one."""
+        return self
+
+
+def sentence(template: str, /, **values: Any) -> Sentence:
+    """Return a template such as `{name} is {value!r}` with its values; a list has commas."""
+    shown = {name: ", ".join(value) if is_list(value) else value for name, value in values.items()}
+    made = Sentence(template.format(**shown))
+    made.template, made.values = template, values
+    return made
+
+
+def is_list(value: Any) -> bool:
+    """Return whether a value of a sentence is a list of texts."""
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+_ = sentence
+
+
+def listed(names: Sequence[str], most: int = 5) -> Sequence[str] | Sentence:
+    """Return the names, or the first ones and how many more there are."""
+    if len(names) <= most:
+        return names
+    return _("{names} and {more:,} more", names=names[:most], more=len(names) - most)
