@@ -31,7 +31,7 @@ def localized_text(text: str) -> str:
     if isinstance(text, Sentence):
         values = {name: _localized_value(value) for name, value in text.values.items()}
         return gettext(text.template).format(**values)
-    return localize(text, None, get_language())
+    return localize(str(text), None, get_language())  # a text of a page may be lazy
 
 
 def _localized_value(value: Any) -> Any:

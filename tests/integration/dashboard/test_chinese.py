@@ -8,6 +8,7 @@ from html import unescape
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.contrib.auth.tokens import default_token_generator
 from django.test import Client
 from django.urls import reverse
@@ -16,18 +17,21 @@ from django.utils.http import urlsafe_base64_encode
 
 from portfolios.models import Order, Portfolio
 from scheduling import operations
+from scheduling.alert_addresses import SCHEMES
 from scheduling.dashboard import context
 from scheduling.dashboard.views import portfolio as portfolio_view
 from scheduling.db.transaction import execute_autocommit
 from scheduling.enact.lease import mark_lost
 from scheduling.models import Alert, Event
+from scheduling.operations.alerts import acknowledge_alert
+from scheduling.operations.users import add_user
 from scheduling.permissions import Role
 from scheduling.presentation.state_words import STATES
 from scheduling.presentation.strategy_list import strategy_lines
 from scheduling.timing import timing
 from tests.support import board_fixture, roll_outs
 from tests.support.api_client import make_user
-from tests.support.factories import ago, expire_lease, make_settled_nodes
+from tests.support.factories import ago, expire_lease, make_portfolio, make_settled_nodes
 
 pytestmark = pytest.mark.django_db
 
@@ -170,6 +174,72 @@ def test_pages_and_dialogs_over_rows_are_chinese() -> None:
         assert_chinese(client, address, data | {"zzz", "never"})
     for address in (reverse("add-person"), reverse("set-channel"), "/add-node/", "/halt/"):
         assert_chinese(client, address, data, {"reason": ""})
+
+
+def test_what_operations_refuse_is_chinese() -> None:
+    _node, first, second = roll_outs.make_fleet("able", "baker", "duke")
+    make_settled_nodes(3)
+    make_portfolio("picky", selector={"gpu": "yes"})
+    number = roll_outs.begin(second, "able")
+    operations.cordon("node-2", actor="ann")
+    operations.stop("duke", actor="ann")
+    alert = Alert.objects.create(kind="storm_hold", reason="", key="n", opened_at=ago(9))
+    acknowledge_alert(alert.pk, actor="ann")
+    add_user("vera", Role.VIEWER, actor="ann")
+    client = desk_of("mira", Role.OPERATOR)
+    mira = User.objects.get(username="mira").pk
+    new = {"strategy": "sma_cross", "name": "Bad Name", "starting_cash": "-1", "act": "save"}
+    new |= {"config.fast": "9", "config.slow": "3", "config.quantity": "x", "symbols": "NONE"}
+    new |= {"limits.largest_order": "-1", "limits.orders_per_minute": "0", "weight": "0"}
+    new |= {"limits.broker.fee_bps": "-1", "limits.broker.tick_size": "0", "priority": "x"}
+    roll_out = {"artifact": second.sha256, "at_a_time": "1", "canary_seconds": "0"}
+    refused: list[tuple[str, dict[str, str]]] = [
+        ("/portfolios/duke/stop/", {}),
+        ("/portfolios/baker/start/", {}),
+        ("/portfolios/duke/reload/", {"revision": "1"}),
+        ("/portfolios/baker/reload/", {"revision": "7"}),
+        ("/portfolios/baker/migrate/", {}),
+        *(("/portfolios/baker/migrate/", {"target_node": name})
+          for name in ("node-1", "node-2", "zzz")),
+        ("/portfolios/picky/migrate/", {"target_node": "node-3"}),
+        ("/nodes/node-1/forget/", {}),
+        ("/nodes/node-1/labels/", {"labels": "no label"}),
+        ("/nodes/node-1/labels/", {"labels": "\n".join(f"k{n}=v" for n in range(99))}),
+        ("/nodes/node-1/new-token/", {"token_name": "t", "days": "99999"}),
+        ("/add-node/", {"node": "no node", "token_name": "t", "capacity": "5"}),
+        (f"/roll-outs/{number}/back/", {}),
+        (reverse("acknowledge-alert", args=[alert.pk]), {}),
+        *((reverse("set-channel"), {"name": "On Call", "address": address})
+          for address in ("http://example.com", "zzz://example.com")),
+        (reverse("add-person"), {"name": "vera", "role": "viewer"}),
+        (reverse("person-action", args=[mira, "viewer"]), {}),
+        *((reverse("begin-roll-out"), roll_out | more) for more in (
+            {"artifact": "zzz"}, {"portfolios": "nobody"}, {"portfolios": "able"},
+            {"portfolios": "baker", "canary": "duke"}, {"at_a_time": "99999"},
+            {"artifact": first.sha256},
+        )),
+        ("/new-portfolio/", new),
+        ("/new-portfolio/", new | {"name": "able", "strategy": "buy_and_hold"}),
+        ("/halt/", {"reason": "kernel", "typed": "halt 77"}),
+        (f"/strategies/{first.sha256}/delete/", {}),
+    ]  # fmt: skip
+    data = {"able", "baker", "duke", "picky", "vera", "mira", "nobody", "zzz", "ann", "cast"}
+    data |= {"buy_and_hold", "sma_cross", "Bad Name", "On Call", "no label", "no node", "NONE"}
+    data |= {"momentum", "gpu=yes", "gpu", "kernel", "quantity", "fast", "slow", "example.com"}
+    data |= {"decimal", "weight", "priority", "canary", "artifact", "broker", "operator"}
+    data |= {"replay", *SCHEMES}
+    data |= {line.summary.replace("`", "") for line in strategy_lines()}
+    wrong = []
+    for address, sent in refused:
+        answer = client.post(address, sent)
+        left = english(answer.content.decode(), data)
+        found = (answer.status_code, left)
+        if not 400 <= answer.status_code < 500 or left:
+            wrong.append((address, sent, *found))
+    assert wrong == []
+    document = client.post("/api/portfolios/baker/start/", content_type="application/json").json()
+    assert document["code"] == "already_running"
+    assert document["detail"] == "baker is already running."
 
 
 def test_pages_without_a_user_or_without_its_permission_are_chinese() -> None:
