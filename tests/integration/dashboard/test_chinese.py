@@ -239,7 +239,7 @@ def test_what_operations_refuse_is_chinese() -> None:
     assert wrong == []
     document = client.post("/api/portfolios/baker/start/", content_type="application/json").json()
     assert document["code"] == "already_running"
-    assert document["detail"] == "baker is already running."
+    assert document["detail"] == "baker is already starting."
 
 
 def test_pages_without_a_user_or_without_its_permission_are_chinese() -> None:
