@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -30,6 +31,7 @@ from channels.routing import URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
 from ginkgo_site.web.lanes import LanedHandler  # noqa: E402
+from scheduling import systemd  # noqa: E402
 from scheduling.dead_mans_switch import DeadMansSwitch  # noqa: E402
 from scheduling.gateway.app import gateway  # noqa: E402
 from scheduling.gateway.background import close_gateway, open_gateway  # noqa: E402
@@ -99,6 +101,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 gc.collect()
                 gc.freeze()
                 switch.start()
+                alive = asyncio.create_task(systemd.tell_alive())
             except DatabaseUnusable as error:
                 logger.error("%s", error)
                 await send({"type": "lifespan.startup.failed", "message": ""})
@@ -109,7 +112,9 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 return
             await send({"type": "lifespan.startup.complete"})
         else:
+            systemd.tell(systemd.STOPPING)
             switch.end()
             await close_gateway()
+            alive.cancel()
             await send({"type": "lifespan.shutdown.complete"})
             return

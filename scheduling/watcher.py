@@ -16,6 +16,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connection
 
 from ginkgo_site.deadline import Connection
+from scheduling import systemd
 from scheduling.db.kept_plans import KeptPlans
 from scheduling.db.listener_echo import ECHO_INTERVAL_S, Echo
 from scheduling.db.transaction import execute_autocommit
@@ -55,17 +56,20 @@ class Watcher:
         self._echo = Echo()
         self._next_echo = 0.0
         self._relay = HintRelay() if settings.GINKGO.redis_url is not None else None
+        self._alive = systemd.Alive()
         self._lease_ends = float("inf")  #: monotonic time of the next lease expiry
 
     def end(self, *_: Any) -> None:
         """Stop after the current tick. For signal handlers."""
         self._ended.set()
+        systemd.tell(systemd.STOPPING)
 
     def watch(self) -> None:
         """Run until `end`. While the database is unavailable, retry."""
         from ginkgo_site.database import conninfo
 
         while not self._ended.is_set():
+            self._alive.tell()
             try:
                 with Connection.connect(conninfo(), autocommit=True) as listening:
                     listening.execute("LISTEN ginkgo")
@@ -89,6 +93,7 @@ class Watcher:
         """Wait for a hint or a deadline. Return whether a rebalance is due."""
         until = time.monotonic() + self._wait_s
         while not self._ended.is_set():
+            self._alive.tell()
             left = until - time.monotonic()
             if left <= 0:
                 break

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from scheduling import systemd
 from scheduling.node_daemon.committer import Committer
 from scheduling.node_daemon.config import NodeConfig
 from scheduling.node_daemon.context import DaemonContext
@@ -99,6 +100,7 @@ async def _serve_until_stopped(
     node: ExecutionNode, client: ControlPlaneClient, context: DaemonContext, signals: StopSignals
 ) -> int:
     """Start, serve and shut down. Return 0 after a clean end."""
+    alive = asyncio.create_task(systemd.tell_alive(), name="alive")
     listening = asyncio.create_task(context.forkserver.listen(), name="forkserver")
     log = LogSender(client, context.incarnation, context.log)
     try:
@@ -119,6 +121,7 @@ async def _serve_until_stopped(
         )
     finally:
         listening.cancel()
+        alive.cancel()
 
 
 async def _start(node: ExecutionNode) -> bool:
@@ -134,6 +137,7 @@ async def _shut_down_when_asked(
     node: ExecutionNode, client: ControlPlaneClient, signals: StopSignals, log: LogSender
 ) -> int:
     await signals.first.wait()
+    systemd.tell(systemd.STOPPING)
     await shut_down(node, client)
     await log.flush()
     return 0

@@ -21,6 +21,7 @@ from portfolios.feeds.messages import MessageLayout
 from portfolios.feeds.rows import UNITS_US
 from portfolios.models import FeedRow
 from portfolios.validation import error
+from scheduling import systemd
 from scheduling.db.transaction import execute
 from scheduling.enact import feed_records
 from scheduling.enact.audit_log import audit
@@ -106,6 +107,7 @@ def release_feed(name: str, *, actor: str) -> None:
 async def _record(plan: RecordingPlan, feed: FeedRow, source: Source, writer: str) -> Recorded:
     session = RecorderSession(plan.feed, feed.pk, take_over=plan.take_over)
     loop = asyncio.get_running_loop()
+    alive = asyncio.create_task(systemd.tell_alive())
     try:
         async with log_of(feed, session) as log:
             recorder = Recorder(log, source, writer, skip_bad=plan.skip_bad, tick_s=plan.tick_s)
@@ -113,6 +115,7 @@ async def _record(plan: RecordingPlan, feed: FeedRow, source: Source, writer: st
                 loop.add_signal_handler(number, recorder.end)
             return await recorder.run()
     finally:
+        alive.cancel()
         await session.close()
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ginkgo_site.launcher.web import web_command
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY
+from scheduling.systemd import INTERVAL_S
 
 ROOT = Path(__file__).parents[3]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
@@ -33,6 +36,26 @@ def test_units_end_only_the_main_process_and_restart(path: Path) -> None:
     assert (service["KillMode"], service["Restart"]) == ("mixed", "always")
     assert service["User"] in ("ginkgo", "ginkgo-node")
     assert int(service["TimeoutStopSec"]) >= 20
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    names = []
+    for path in UNITS:
+        names.append(path.name.replace("@.", "@x."))
+        text = path.read_text(encoding="utf-8").replace("/opt/ginkgo/.venv/bin/python", "/bin/sh")
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    if (program := shutil.which("systemd-analyze")) is not None:  # not in every container
+        words = [program, "verify", "--man=no", *(str(tmp_path / name) for name in names)]
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_systemd_watches_each_loop_that_tells_that_it_turns(path: Path) -> None:
+    service = unit(path)
+    has_loop = "qcluster" not in service["ExecStart"]
+    assert (service["Type"] == "notify") is ("WatchdogSec" in service) is has_loop
+    assert int(service.get("WatchdogSec", 30)) >= 30 * INTERVAL_S
 
 
 def test_web_unit_has_the_options_of_the_launcher() -> None:
@@ -79,6 +102,43 @@ def test_a_shell_reads_the_variables_as_systemd_does() -> None:
     assert read["DATABASE_URL"] == line.strip("'")
     assert conninfo_to_dict(read["DATABASE_URL"])["keepalives_count"] == "3"
     assert read["GINKGO_HTTPS"] == "yes"
+
+
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "promtool check config --syntax-only prometheus.yml",
+        "promtool check rules ginkgo.rules.yml",
+        "promtool test rules ginkgo.rules.test.yml",
+        "amtool check-config alertmanager.yml",
+    ],
+)
+def test_the_programs_of_prometheus_accept_its_files(words: str) -> None:
+    program, *rest = words.split()
+    yaml.safe_load((PROMETHEUS / rest[-1]).read_text(encoding="utf-8"))
+    if (found := shutil.which(program)) is not None:  # a machine that tests has it or not
+        ended = subprocess.run([found, *rest], cwd=PROMETHEUS, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_every_rule_is_tested_and_leads_to_a_receiver() -> None:
+    def read(name: str) -> Any:
+        return yaml.safe_load((PROMETHEUS / name).read_text(encoding="utf-8"))
+
+    rules = [rule for group in read("ginkgo.rules.yml")["groups"] for rule in group["rules"]]
+    tested = {
+        case["alertname"]
+        for test in read("ginkgo.rules.test.yml")["tests"]
+        for case in test["alert_rule_test"]
+        if case["exp_alerts"]
+    }
+    assert {rule["alert"] for rule in rules} == tested
+    receivers = {each["name"] for each in read("alertmanager.yml")["receivers"]}
+    assert receivers == {"on-call", "tickets", "dead-mans-switch"}
+    assert {rule["labels"]["severity"] for rule in rules} == {"page", "ticket", "none"}
 
 
 def test_no_example_has_a_secret() -> None:

@@ -1,0 +1,465 @@
+#!/usr/bin/env python3
+"""Run the units of deploy/systemd/ under a real systemd and break them: deploy/trials/systemd.py
+
+systemd is PID 1 of namespaces of its own, over a copy of this machine's files that is thrown away:
+nothing outside changes and no port is taken. In it stand PostgreSQL, HAProxy with TLS, two web
+processes, watcher, worker and three nodes, each with the file of deploy/ and under its user. Then
+each is killed, hung and restarted, and all are upgraded; printed is the longest time between
+two commits of a portfolio meanwhile. Arguments choose steps: kill, hang, restart, upgrade, alerts.
+Needs Linux with cgroup v2, and
+
+    apt-get install systemd dbus haproxy postgresql openssl iproute2
+
+With `prometheus` and `prometheus-alertmanager` the alerts are tried too (alerting.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+HOST = "ginkgo.example.org"
+HOME = Path("/opt/ginkgo")
+PYTHON = HOME / ".venv/bin/python"
+OUT = Path("/trial")  #: a folder of the machine outside
+NODES = ("node-1", "node-2", "node-3")
+WEBS = ("ginkgo-web@8001", "ginkgo-web@8002")
+UNITS = (*WEBS, "ginkgo-watcher", "ginkgo-worker", *(f"ginkgo-node@{name}" for name in NODES))
+DATABASE = "postgresql://ginkgo@127.0.0.1:5432/ginkgo"
+STEPS = ("kill", "hang", "restart", "upgrade", "alerts")
+
+POSTGRES = """
+[Service]
+Type=notify
+User=postgres
+ExecStart={bin}/postgres -D /srv/postgres -h 127.0.0.1 -k /tmp
+KillSignal=SIGINT
+"""
+TRIAL = """
+[Unit]
+After=dbus.service systemd-journald.service
+Wants=dbus.service systemd-journald.service
+[Service]
+Type=exec
+ExecStart={python} {script} --inside
+StandardOutput=append:/trial/out
+StandardError=append:/trial/out
+"""
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["--prepare", folder]:
+            become_systemd(Path(folder))
+        case ["--inside"]:
+            report_end(try_units)
+        case [*steps] if set(steps) <= set(STEPS):
+            outside(steps)
+        case _:
+            sys.exit(__doc__)
+
+
+# --- outside -------------------------------------------------------------------------------------
+
+
+def outside(steps: list[str]) -> None:
+    """Start systemd in its namespaces, and print what the trial writes until it ends."""
+    if os.geteuid() != 0:
+        sys.exit("Namespaces need root: run this with sudo.")
+    with tempfile.TemporaryDirectory(prefix="ginkgo-systemd-") as folder:
+        out, end = Path(folder, "out"), Path(folder, "end")
+        out.touch()
+        Path(folder, "steps").write_text(" ".join(steps or STEPS))
+        namespaces = [f"--{name}" for name in ("mount", "pid", "cgroup", "net", "ipc", "uts")]
+        words = ["unshare", *namespaces, "--fork", "--kill-child"]
+        systemd = subprocess.Popen([*words, sys.executable, __file__, "--prepare", folder])
+        try:
+            with out.open() as lines:
+                while systemd.poll() is None and not end.exists():
+                    print(lines.read(), end="", flush=True)
+                    time.sleep(0.2)
+                print(lines.read(), end="", flush=True)
+        finally:
+            systemd.kill()  # and with it, by --kill-child, PID 1 and all others
+            systemd.wait()
+        sys.exit(int(end.read_text()) if end.exists() else "systemd ended before the trial did")
+
+
+# --- as PID 1 ------------------------------------------------------------------------------------
+
+
+def become_systemd(folder: Path) -> None:
+    """Make a root that nothing leaves, write the files of the installation, become systemd."""
+    root = folder / "root"
+    root.mkdir()
+    command("mount", "-t", "tmpfs", "-o", "size=3g,mode=755", "tmpfs", str(root))
+    for name in ("upper", "work", "merged"):
+        (root / name).mkdir()
+    layers = f"lowerdir=/,upperdir={root}/upper,workdir={root}/work"
+    merged = root / "merged"
+    command("mount", "-t", "overlay", "overlay", "-o", layers, str(merged))
+    for name in ("trial", "opt/ginkgo", "old", "srv/postgres"):
+        (merged / name).mkdir(parents=True, exist_ok=True)
+    command("mount", "--bind", str(folder), str(merged / "trial"))
+    command("mount", "--bind", f"{merged}{CHECKOUT}", str(merged / "opt/ginkgo"))
+    os.chdir(merged)
+    command("pivot_root", ".", "old")
+    os.chroot(".")
+    mount_system()
+    command("umount", "--lazy", "/old")
+    make_python_reachable()
+    write_installation()
+    os.environ.clear()
+    os.environ.update(container="ginkgo-trial", PATH="/usr/sbin:/usr/bin:/sbin:/bin")
+    systemd = "/usr/lib/systemd/systemd"
+    os.execv(systemd, [systemd, "--unit=ginkgo-trial.service", "--log-level=warning"])
+
+
+def mount_system() -> None:
+    """Mount what a container has, with nothing that could change the kernel's settings."""
+    command("mount", "-t", "proc", "proc", "/proc")
+    command("mount", "--bind", "/proc/sys", "/proc/sys")
+    command("mount", "-o", "remount,ro,bind", "/proc/sys")
+    command("mount", "-t", "sysfs", "-o", "ro", "sysfs", "/sys")
+    command("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup")
+    command("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/dev")
+    devices = ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9)
+    for name, major, minor in (*devices, ("tty", 5, 0)):
+        os.mknod(f"/dev/{name}", 0o020666, os.makedev(major, minor))
+        os.chmod(f"/dev/{name}", 0o666)
+    for kind, options, name in (
+        ("tmpfs", "mode=1777", "shm"),
+        ("devpts", "newinstance,ptmxmode=666,mode=620", "pts"),
+        ("mqueue", "rw", "mqueue"),
+    ):
+        Path("/dev", name).mkdir()
+        command("mount", "-t", kind, "-o", options, kind, f"/dev/{name}")
+    Path("/dev/ptmx").symlink_to("pts/ptmx")
+    command("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    command("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/tmp")
+    command("ip", "link", "set", "lo", "up")
+    # Of the distribution's own units only those that ours ask for: no udev, no sysctl, no login.
+    for units in (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system")):
+        for wants in units.glob("*.wants"):
+            shutil.rmtree(wants)
+    command("systemctl", "mask", "tmp.mount", "systemd-networkd-wait-online.service")
+
+
+def make_python_reachable() -> None:
+    """Bring the interpreter of the environment out of a home folder, which units do not see."""
+    interpreter = (CHECKOUT / ".venv/bin/python").resolve()
+    if interpreter.is_relative_to("/root") or interpreter.is_relative_to("/home"):
+        base = interpreter.parents[1]
+        Path("/opt/python").mkdir()
+        command("mount", "--bind", str(base), "/opt/python")
+        venv = (CHECKOUT / ".venv").resolve()
+        (venv / "bin/python3").unlink()
+        (venv / "bin/python3").symlink_to(f"/opt/python/bin/{interpreter.name}")
+        settings = (venv / "pyvenv.cfg").read_text()
+        (venv / "pyvenv.cfg").write_text(settings.replace(str(base), "/opt/python"))
+        for_all = Path("/etc/systemd/system/service.d")
+        for_all.mkdir(exist_ok=True)
+        libraries = "[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n"
+        (for_all / "trial.conf").write_text(libraries)
+
+
+def write_installation() -> None:
+    """Write what docs/deploy.md tells to write, for one machine."""
+    deploy, etc = HOME / "deploy", Path("/etc/ginkgo")
+    etc.mkdir(exist_ok=True)
+    for name in ("ginkgo", "ginkgo-node"):
+        command("useradd", "--system", name)
+    environment = {
+        "DATABASE_URL": DATABASE,
+        "GINKGO_SECRET_KEY": secrets.token_urlsafe(48),
+        "GINKGO_ENCRYPTION_KEYS": secrets.token_urlsafe(32)[:43] + "=",
+        # 127.0.0.1: Prometheus asks each web process by its address.
+        "GINKGO_ALLOWED_HOSTS": f"{HOST},127.0.0.1",
+    }
+    write(etc / "ginkgo.env", changed(deploy / "ginkgo.env.example", environment))
+    variables = {
+        "GINKGO_SERVER": f"https://{HOST}",
+        "GINKGO_NODE_OPTIONS": "--ca /etc/ginkgo/ca.pem",
+    }
+    write(etc / "node.env", changed(deploy / "node.env.example", variables))
+    openssl = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -out /etc/ginkgo/ca.pem"
+        f" -keyout /etc/ginkgo/ca.key -subj /CN={HOST} -addext subjectAltName=DNS:{HOST}"
+    )
+    command(*openssl.split())
+    os.chmod(etc / "ca.pem", 0o644)
+    os.chmod(etc, 0o755)
+    pem = (etc / "ca.pem").read_text() + (etc / "ca.key").read_text()
+    write(Path("/etc/haproxy/ginkgo.pem"), pem)
+    # A machine like this one may not give it so many files.
+    text = (deploy / "haproxy.cfg").read_text().replace("maxconn 20000", "maxconn 200")
+    lines = text.splitlines()
+    lines = [line for line in lines if not line.strip().startswith("server ")]
+    lines += [f"    server web-{port} 127.0.0.1:{port}" for port in (8001, 8002)]
+    Path("/etc/haproxy/haproxy.cfg").write_text("\n".join(lines) + "\n")
+    with Path("/etc/hosts").open("a") as hosts:
+        hosts.write(f"127.0.0.1 {HOST}\n")
+    system = Path("/etc/systemd/system")
+    for unit in (deploy / "systemd").glob("*.service"):
+        shutil.copy(unit, system)
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+    (system / "postgres-trial.service").write_text(POSTGRES.format(bin=programs))
+    trial = TRIAL.format(python=PYTHON, script=HOME / "deploy/trials/systemd.py")
+    (system / "ginkgo-trial.service").write_text(trial)
+    shutil.chown("/srv/postgres", "postgres")
+    initdb = f"{programs}/initdb -D /srv/postgres -A trust -E UTF8 --locale=C"
+    command("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *initdb.split())
+
+
+def changed(example: Path, values: dict[str, str]) -> str:
+    """Return the lines of an example with these values. Each has to be in it."""
+    lines = example.read_text().splitlines()
+    for name, value in values.items():
+        (index,) = (n for n, line in enumerate(lines) if line.startswith(f"{name}="))
+        lines[index] = f"{name}='{value}'"
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+# --- inside --------------------------------------------------------------------------------------
+
+
+def report_end(trial: object) -> None:
+    """Run the trial and tell the process outside how it ended."""
+    code = 1
+    try:
+        trial()  # type: ignore[operator]
+        code = 0
+    except BaseException as error:
+        print(f"FAILED: {type(error).__name__}: {error}", flush=True)
+        logs = subprocess.run(
+            ["journalctl", "--no-pager", "-n", "80", "-o", "short-monotonic"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        print(logs.stdout, flush=True)
+    finally:
+        (OUT / "end").write_text(str(code))
+
+
+def try_units() -> None:
+    """Start the installation as docs/deploy.md says, then break one process after the other."""
+    environment = read_environment()
+    command("systemctl", "start", "postgres-trial")
+    for words in ("createuser --no-superuser ginkgo", "createdb --owner=ginkgo ginkgo"):
+        command(*words.split(), "--host=127.0.0.1", "--username=postgres")
+    manage(environment, "migrate", "--verbosity=0")
+    manage(environment, "seed_demo")
+    for name in NODES:
+        token = Path(f"/etc/ginkgo/{name}.token")
+        write(token, manage(environment, "create_node_token", name))
+        shutil.chown(token, "ginkgo-node")
+    viewer = manage(environment, "create_api_token", "prometheus", "--create", "--role", "viewer")
+    write(Path("/etc/ginkgo/viewer.token"), viewer)
+    began = time.monotonic()
+    command("systemctl", "start", "haproxy", *UNITS)
+    print(
+        f"{len(UNITS)} units and HAProxy started after {time.monotonic() - began:.1f} s", flush=True
+    )
+    commits = Commits()
+    commits.wait_until_all_commit(120)
+    print(f"all {len(commits.newest)} portfolios commit after {time.monotonic() - began:.1f} s")
+    for unit in UNITS:
+        user = show(unit, "User")
+        print(
+            f"  {unit}: {show(unit, 'ActiveState')}, user {user}, "
+            f"watchdog {show(unit, 'WatchdogUSec')}"
+        )
+    time.sleep(20)  # let the balancer finish its moves
+    for step in (OUT / "steps").read_text().split():
+        match step:
+            case "kill":
+                for unit in UNITS:
+                    break_unit(commits, "killed", unit, signal.SIGKILL, 60)
+            case "hang":
+                for unit in (WEBS[0], "ginkgo-watcher", f"ginkgo-node@{NODES[0]}"):
+                    break_unit(commits, "hung", unit, signal.SIGSTOP, 150)
+            case "restart":
+                for unit in UNITS:
+                    with commits.measured(f"systemctl restart {unit}"):
+                        command("systemctl", "restart", unit)
+                        time.sleep(5)
+            case "upgrade":
+                with commits.measured("manage.py rolling_restart, as bin/upgrade does"):
+                    print(manage(environment, "rolling_restart"), flush=True)
+            case "alerts":
+                try_alerts(environment)
+    commits.wait_until_all_commit(60)
+    print(manage(environment, "verify_portfolio", "--all"), flush=True)
+    url = ("--url", f"https://{HOST}", "--ca", "/etc/ginkgo/ca.pem")
+    print(manage(environment, "deploy_check", *url, check=False), flush=True)
+
+
+def break_unit(
+    commits: Commits, what: str, unit: str, number: signal.Signals, limit_s: float
+) -> None:
+    """Send the main process a signal, wait for another that works, and print the longest pause."""
+    pid, began = int(show(unit, "MainPID")), time.monotonic()
+    with commits.measured(f"{unit} {what}"):
+        os.kill(pid, number)
+        while show(unit, "MainPID") in (str(pid), "0") or show(unit, "ActiveState") != "active":
+            if time.monotonic() - began > limit_s:
+                raise AssertionError(f"{unit} is not back after {limit_s:g} s")
+            time.sleep(0.1)
+        print(
+            f"{unit} {what}: another after {time.monotonic() - began:.1f} s", end="; ", flush=True
+        )
+        time.sleep(12)
+        commits.wait_until_all_commit(60)
+
+
+def try_alerts(environment: dict[str, str]) -> None:
+    """Stop watcher and worker: a web process raises the alert and sends it; so does Prometheus."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"json://127.0.0.1:{server.server_port}/hook"
+        manage(environment, "alert_channel", "set", "trial", given=address)
+        alerting = None
+        if shutil.which("prometheus") and shutil.which("prometheus-alertmanager"):
+            words = [
+                str(PYTHON),
+                str(HOME / "deploy/trials/alerting.py"),
+                "--wait-for",
+                "GinkgoWatcherAway",
+            ]
+            words += ["--url", "http://127.0.0.1:8001", "--url", "http://127.0.0.1:8002"]
+            alerting = subprocess.Popen([*words, "--token-file", "/etc/ginkgo/viewer.token"])
+            time.sleep(20)
+        else:
+            print("Prometheus and Alertmanager are not installed and were not tried")
+        command("systemctl", "stop", "ginkgo-watcher", "ginkgo-worker")
+        began = time.monotonic()
+        title = ""
+        while "no watcher" not in title:
+            title = Hook.received.get(timeout=120)
+        print(
+            f"{time.monotonic() - began:.1f} s after watcher and worker were stopped: {title}",
+            flush=True,
+        )
+        if alerting is not None and alerting.wait() != 0:
+            raise AssertionError("Prometheus or Alertmanager did not deliver")
+        command("systemctl", "start", "ginkgo-watcher", "ginkgo-worker")
+        while "over: no watcher" not in title:
+            title = Hook.received.get(timeout=120)
+        print(f"once they are back: {title}", flush=True)
+        server.shutdown()
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Keeps the titles of what Ginkgo sends."""
+
+    received: queue.Queue[str] = queue.Queue()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.received.put(body["title"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *given: object) -> None:
+        """Print no line for each request."""
+
+
+class Commits:
+    """Reads the newest commit of each portfolio 20 times a second, and keeps the longest pauses."""
+
+    def __init__(self) -> None:
+        self.newest: dict[str, float] = {}
+        self._all = False
+        self._longest: dict[str, float] = {}
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        import psycopg
+
+        text = (
+            "SELECT p.name, extract(epoch FROM r.last_commit_at)::float FROM portfolios_portfolio p"
+            " LEFT JOIN scheduling_run r ON p.id = r.portfolio_id"
+            " WHERE p.desired_state = 'running'"
+        )
+        with psycopg.connect(DATABASE, autocommit=True) as connection:
+            while True:
+                rows = connection.execute(text).fetchall()
+                self._all = all(at for _, at in rows)
+                for name, at in rows:
+                    if at is None:
+                        continue
+                    pause = at - self.newest.get(name, at)
+                    self._longest[name] = max(self._longest.get(name, 0.0), pause)
+                    self.newest[name] = at
+                time.sleep(0.05)
+
+    def wait_until_all_commit(self, limit_s: float) -> None:
+        """Wait until each portfolio has committed within the last second."""
+        began = time.monotonic()
+        while not self._all or min(self.newest.values()) < time.time() - 1:
+            if time.monotonic() - began > limit_s:
+                raise AssertionError(
+                    f"not every portfolio commits: {self.newest}, now {time.time()}"
+                )
+            time.sleep(0.1)
+
+    @contextlib.contextmanager
+    def measured(self, what: str) -> Iterator[None]:
+        """Print the longest pauses of the block."""
+        self._longest.clear()
+        yield
+        worst = sorted(((pause, name) for name, pause in self._longest.items()), reverse=True)
+        late = sum(pause > 1 for pause, _ in worst)
+        print(
+            f"{what}: longest pause {worst[0][0]:.2f} s ({worst[0][1]}), over 1 s: {late}",
+            flush=True,
+        )
+
+
+def read_environment() -> dict[str, str]:
+    shell = ["sh", "-c", "set -a; . /etc/ginkgo/ginkgo.env; exec env -0"]
+    text = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+    return dict(line.split("=", 1) for line in text.split("\0") if line)
+
+
+def manage(environment: dict[str, str], *words: str, given: str = "", check: bool = True) -> str:
+    ended = subprocess.run(
+        [str(PYTHON), "manage.py", *words], cwd=HOME, env=environment, input=given,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if check and ended.returncode != 0:
+        raise AssertionError(f"manage.py {words[0]} failed: {ended.stdout}{ended.stderr}")
+    return (ended.stdout + ("" if check else ended.stderr)).strip()
+
+
+def show(unit: str, name: str) -> str:
+    words = ["systemctl", "show", "--value", "--property", name, unit]
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip()
+
+
+def command(*words: str) -> None:
+    ended = subprocess.run(words, capture_output=True, text=True)
+    if ended.returncode != 0:
+        raise AssertionError(f"{' '.join(words)} failed: {ended.stdout}{ended.stderr}")
+
+
+if __name__ == "__main__":
+    main()

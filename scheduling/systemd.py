@@ -1,0 +1,54 @@
+"""Tell systemd that this process is ready, alive or stopping, by the protocol of sd_notify(3).
+
+A process that hangs neither ends nor answers; systemd kills it once it has been silent for
+`WatchdogSec`. What is told must come from the loop that must not hang. Without systemd, with no
+NOTIFY_SOCKET in the environment, nothing is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import time
+
+READY, ALIVE, STOPPING = "READY=1", "WATCHDOG=1", "STOPPING=1"
+#: The shortest WatchdogSec that does not end a process which works.
+INTERVAL_S = 1.0
+
+
+def tell(state: str) -> None:
+    """Send `state` to systemd. Never waits and never raises: the work goes on without it."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            # A leading @ stands for the zero byte of Linux' abstract addresses.
+            sender.sendto(state.encode(), re.sub("^@", "\0", address))
+    except OSError:
+        pass  # it restarts, or its queue is full; the next state is a second away
+
+
+async def tell_alive() -> None:
+    """Tell that the process is ready, then that its event loop turns. Never returns."""
+    tell(READY)
+    while True:
+        tell(ALIVE)
+        await asyncio.sleep(INTERVAL_S)
+
+
+class Alive:
+    """The same for a loop that is not one of asyncio: `tell` at each turn, sent once a second."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def tell(self) -> None:
+        """Tell that the loop turns; at the first turn, that the process is ready."""
+        now = time.monotonic()
+        if now >= self._next:
+            tell(ALIVE if self._next else f"{READY}\n{ALIVE}")
+            self._next = now + INTERVAL_S

@@ -1,0 +1,71 @@
+"""What processes tell systemd, received on a real socket as systemd does."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scheduling import systemd
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield receiver
+
+
+def test_event_loop_tells_that_it_is_ready_and_then_that_it_turns(
+    told: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "INTERVAL_S", 0.01)
+
+    async def turn() -> list[bytes]:
+        alive = asyncio.create_task(systemd.tell_alive())
+        received = [await asyncio.to_thread(told.recv, 100) for _ in range(3)]
+        alive.cancel()
+        return received
+
+    assert asyncio.run(turn()) == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+
+
+def test_other_loop_tells_at_most_once_an_interval(
+    told: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("scheduling.systemd.time.monotonic", lambda: now)
+    alive = systemd.Alive()
+    alive.tell()
+    alive.tell()
+    now += systemd.INTERVAL_S
+    alive.tell()
+    systemd.tell(systemd.STOPPING)
+    assert [told.recv(100) for _ in range(3)] == [
+        b"READY=1\nWATCHDOG=1",
+        b"WATCHDOG=1",
+        b"STOPPING=1",
+    ]
+
+
+def test_an_abstract_address_begins_with_a_zero_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind("")  # Linux gives an abstract address
+        receiver.settimeout(20)
+        name = receiver.getsockname().decode().replace("\0", "@", 1)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        systemd.tell(systemd.READY)
+        assert receiver.recv(100) == b"READY=1"
+
+
+@pytest.mark.parametrize("address", ["", "/nobody/listens", "vsock:2:1234"])
+def test_nothing_is_told_where_nobody_listens(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    systemd.tell(systemd.READY)
