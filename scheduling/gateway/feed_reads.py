@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import psycopg
@@ -31,9 +32,9 @@ from scheduling.wire.messages import (
 logger = logging.getLogger(__name__)
 
 GROUP = "feeds"  #: of the hints that an append sends
-#: Without a hint, heads are read as often while a node waits: a lost hint costs that much.
+#: Heads are read as often while a node waits: a lost hint costs that much.
 POLL_S = 0.5
-#: Hints within this time cause one read: a source may append a thousand times a second.
+#: Between two times that nodes are woken: a source may append a thousand times a second.
 GATHER_S = 0.003
 #: Bytes of one answer; about 90 a record.
 MAX_ANSWER_BYTES = 4_000_000
@@ -41,11 +42,18 @@ KEPT_PAGES = 32
 
 
 class FeedHeads:
-    """The heads of recorded feeds as this process knows them. Nodes wait here for the next one."""
+    """The heads of recorded feeds as this process knows them. Nodes wait here for the next one.
+
+    The hint of an append names the head, which is not read for it again: an event waits for nothing
+    here unless another one came just before.
+    """
 
     def __init__(self) -> None:
         """Know no feed yet."""
         self._heads: dict[str, HeadRow] = {}
+        self._hinted: dict[int, int] = {}  #: feed → head, of the hints since the last read began
+        self._hint = asyncio.Event()
+        self._read_at = 0.0
         self._waiting = 0
         self._moved = asyncio.Event()
         self._reading = asyncio.Lock()  # many requests of one node take one connection
@@ -53,10 +61,36 @@ class FeedHeads:
     async def read(self, feed: str | None = None) -> None:
         """Read the heads, of all feeds or of one, and wake who waits. One statement."""
         async with self._reading, work_pool().connection() as connection:
+            self._take_heads()
+            self._hinted.clear()  # what they said is stored; others may come before the answer
             found = await aexecute_autocommit(connection, heads(feed))
         if feed is None:
             self._heads.clear()
+            self._read_at = time.monotonic()
         self._heads.update((row.name, row) for row in found)
+        self._take_heads()
+        self._wake()
+
+    def take_hint(self, message: Mapping[str, Any]) -> None:
+        """Note the head that the hint of an append names."""
+        feed, head = message.get("feed"), message.get("head")
+        if isinstance(feed, int) and isinstance(head, int):
+            self._hinted[feed] = max(head, self._hinted.get(feed, 0))
+        self._hint.set()
+
+    def _take_heads(self) -> None:
+        """Raise the known heads to those of the hints, and wake who waits if one was lower."""
+        behind = {
+            name: head
+            for name, row in self._heads.items()
+            if (head := self._hinted.get(row.feed, 0)) > row.seq
+        }
+        for name, head in behind.items():
+            self._heads[name] = self._heads[name]._replace(seq=head)
+        if behind:
+            self._wake()
+
+    def _wake(self) -> None:
         self._moved.set()
         self._moved = asyncio.Event()
 
@@ -81,19 +115,27 @@ class FeedHeads:
         finally:
             self._waiting -= 1
 
+    def _due_s(self) -> float:
+        """Return after how long the heads are read again."""
+        return max(self._read_at + POLL_S - time.monotonic(), 0.0)
+
     async def watch(self) -> None:
-        """Read the heads at each hint and periodically while a node waits. Never returns."""
-        hinted = asyncio.Event()
+        """Wake nodes at hints, and read the heads periodically while one waits. Never returns."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_receive_hints(hinted))
+            tasks.create_task(_receive_hints(self.take_hint))
             while True:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
-                        await hinted.wait()
-                        await asyncio.sleep(GATHER_S)
-                hinted.clear()
+                    async with asyncio.timeout(self._due_s()):
+                        await self._hint.wait()
+                self._hint.clear()
+                if self._due_s() > 0:
+                    self._take_heads()
+                    await asyncio.sleep(GATHER_S)  # the hints meanwhile are one
+                    continue
                 if not self._waiting:
                     self._heads.clear()  # nobody needs them: the next request reads its own
+                    self._hinted.clear()
+                    self._read_at = time.monotonic()
                     continue
                 try:
                     await self.read()
@@ -102,14 +144,13 @@ class FeedHeads:
                     await asyncio.sleep(POLL_S)
 
 
-async def _receive_hints(hinted: asyncio.Event) -> None:
-    """Set the event at each hint of an append. Never returns."""
+async def _receive_hints(take: Callable[[Mapping[str, Any]], None]) -> None:
+    """Hand on each hint of an append. Never returns."""
     layer: Any = get_channel_layer()
     channel = await layer.new_channel(GROUP)
     await layer.group_add(GROUP, channel)
     while True:
-        await layer.receive(channel)
-        hinted.set()
+        take(await layer.receive(channel))
 
 
 FEED_HEADS = FeedHeads()

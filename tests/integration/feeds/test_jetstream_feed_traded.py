@@ -371,4 +371,4 @@ def test_a_feed_is_neither_created_nor_removed_without_its_server(
         create_feed("third", EUR, in_stream=True, actor="test")
     out = io.StringIO()
     call_command("feed", "list", stdout=out)
-    assert "fx: recorded, head 0, 0/s, 1 instruments, 0 portfolios, in JetStream" in out.getvalue()
+    assert "fx: recorded, head 0, 0/s, 1 instrument, 0 portfolios, in JetStream" in out.getvalue()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from scheduling.gateway import feed_reads
+from scheduling.observe.feed_records import HeadRow
 
 
 class CountingPool:
@@ -43,3 +44,110 @@ def test_many_reads_at_once_take_one_connection(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(feed_reads, "aexecute_autocommit", execute)
     asyncio.run(ask())
     assert pool.most == 1
+
+
+class Installation:
+    """Heads over a database that answers when it is told to, and a channel for hints."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hints: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.stored = 1
+        self.reads = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.asked = asyncio.Event()
+        self.heads = feed_reads.FeedHeads()
+        monkeypatch.setattr(feed_reads, "work_pool", CountingPool)
+        monkeypatch.setattr(feed_reads, "aexecute_autocommit", self._execute)
+        monkeypatch.setattr(feed_reads, "get_channel_layer", lambda: self)
+
+    async def _execute(self, *_: Any) -> list[HeadRow]:
+        self.reads += 1
+        found = self.stored
+        self.asked.set()
+        await self.may_answer.wait()
+        return [HeadRow(7, "tape", found, 0, 1, False)]
+
+    async def new_channel(self, _: str) -> str:
+        return "hints"
+
+    async def group_add(self, *_: str) -> None:
+        pass
+
+    async def receive(self, _: str) -> dict[str, Any]:
+        return await self.hints.get()
+
+    def append(self, head: int) -> None:
+        """Store a record and send its hint."""
+        self.stored = head
+        self.hints.put_nowait({"type": "wake", "feed": 7, "head": head})
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        watching = asyncio.create_task(self.heads.watch())
+        try:
+            async with asyncio.timeout(30):
+                while not self.heads._read_at:  # it begins as if it had read the heads
+                    await asyncio.sleep(0)
+                yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_a_hint_names_the_head_which_is_not_read_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed_reads, "POLL_S", 1000.0)
+    at = Installation(monkeypatch)
+    async with at.watched():
+        await at.heads.get("tape")
+        for head in range(2, 20):
+            waiting = asyncio.create_task(at.heads.beyond("tape", head - 1, 20))
+            await asyncio.sleep(0)
+            at.append(head)
+            assert (await waiting).seq == head
+        assert at.reads == 1
+
+
+async def test_a_hint_that_comes_while_the_heads_are_read_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed_reads, "POLL_S", 1000.0)
+    at = Installation(monkeypatch)
+    async with at.watched():
+        at.may_answer.clear()
+        waiting = asyncio.create_task(at.heads.beyond("tape", 1, 20))
+        await at.asked.wait()  # its answer will be of before the append
+        at.append(2)
+        while not at.hints.empty():
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        at.may_answer.set()
+        assert (await waiting).seq == 2
+
+
+async def test_another_feed_that_is_read_does_not_take_a_hint_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = Installation(monkeypatch)
+    await at.heads.get("tape")
+    at.heads.take_hint({"feed": 7, "head": 2})
+    at.stored = 1  # of what the read of the other feed returns, nothing is newer
+    monkeypatch.setattr(feed_reads, "aexecute_autocommit", _no_rows)
+    await at.heads.read("other")
+    assert (await at.heads.get("tape")).seq == 2
+
+
+async def test_heads_are_read_when_a_hint_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_reads, "POLL_S", 0.01)
+    at = Installation(monkeypatch)
+    async with at.watched():
+        await at.heads.get("tape")
+        waiting = asyncio.create_task(at.heads.beyond("tape", 1, 20))
+        at.stored = 2
+        assert (await waiting).seq == 2
+
+
+async def _no_rows(*_: Any) -> list[Any]:
+    return []
