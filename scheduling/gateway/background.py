@@ -19,7 +19,12 @@ from scheduling.enact.timeline import note_timeline
 from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
 from scheduling.gateway.commit_health import COMMIT_HEALTH
 from scheduling.gateway.feed_reads import FEED_HEADS
-from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
+from scheduling.gateway.health import (
+    HEALTH,
+    RETRY_INTERVAL_S,
+    WRITE_TEST_INTERVAL_S,
+    write_test,
+)
 from scheduling.gateway.heartbeat import BATCHER
 from scheduling.gateway.http import primary_message
 from scheduling.gateway.identity import GATEWAY_ID, HOST, PID
@@ -67,8 +72,8 @@ async def liveness_loop() -> None:
     while True:
         times = timing()
         try:
-            async with lease_pool().connection() as connection:
-                overload = BATCHER.drops.overload_reason() or overload
+            async with lease_pool().connection(HEALTH.liveness.wait_s) as connection:
+                overload = BATCHER.drops.overload_reason() or _unready() or overload
                 transaction = record_gateway_alive(
                     times,
                     GATEWAY_ID,
@@ -88,6 +93,14 @@ async def liveness_loop() -> None:
         await asyncio.sleep(times.pulse_s)
 
 
+def _unready() -> str:
+    """Return why a proxy sends no node here although this process pulses, or an empty text.
+
+    Nodes whose silence began with that have still to find their way back.
+    """
+    return HEALTH.write.problem() if HEALTH.write.is_overdue else ""
+
+
 async def _write_test_loop() -> None:
     """Write periodically over the pool of commits, as a commit does, for readiness; and check that
     the database is still the same one. Never returns.
@@ -95,14 +108,14 @@ async def _write_test_loop() -> None:
     while True:
         DISK_SPACE.check(_database_folder())  # before a write, which a full disk may refuse
         try:
-            async with work_pool().connection() as connection:
+            async with work_pool().connection(HEALTH.write.wait_s) as connection:
                 await aexecute_autocommit(connection, write_test())
                 await aexecute_autocommit(connection, record_disk_space(DISK_SPACE))
                 HEALTH.write.succeed()
                 await _note_timeline(connection)
         except (psycopg.Error, PoolTimeout) as error:
             HEALTH.write.fail(error)
-        await asyncio.sleep(WRITE_TEST_INTERVAL_S)
+        await asyncio.sleep(RETRY_INTERVAL_S if HEALTH.write.error else WRITE_TEST_INTERVAL_S)
 
 
 async def _note_timeline(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -23,6 +23,10 @@ from scheduling.gateway.commit_health import COMMIT_HEALTH
 #: given up after 3 s, so a lower limit would report a single slow statement.
 MAX_AGE_S = 5.0
 WRITE_TEST_INTERVAL_S = 2.0
+#: After a failure, how long a probe waits for a connection, and until it asks again. A pool opens
+#: one only when it is asked, and a process that is not ready gets no requests that would ask.
+RETRY_LIMIT_S = 1.0
+RETRY_INTERVAL_S = 0.5
 #: Within this time, a process that was frozen has read what waited in its sockets.
 READ_BACKLOG_S = 1.0
 
@@ -48,6 +52,17 @@ class Probe:
 
     def fail(self, error: Exception) -> None:
         self.error = _cause(error)
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long to wait for a connection; None: as long as everybody."""
+        return RETRY_LIMIT_S if self.error else None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it has succeeded before, and not for longer than the limit."""
+        at = self.succeeded_at
+        return at is not None and time.monotonic() - at > MAX_AGE_S
 
     def problem(self) -> str:
         """Return the problem as a sentence, or an empty text."""

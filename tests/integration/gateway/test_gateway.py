@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -11,14 +12,16 @@ from uuid import uuid4
 import msgspec
 import psycopg
 import pytest
+from psycopg_pool import PoolTimeout
 
 from ginkgo_site.database import conninfo
 from portfolios.models import Checkpoint, Order
 from scheduling import operations
 from scheduling.db.transaction import Transaction, aexecute_autocommit
-from scheduling.gateway import auth
+from scheduling.gateway import auth, background
 from scheduling.gateway.app import gateway
 from scheduling.gateway.background import liveness_loop
+from scheduling.gateway.health import HEALTH
 from scheduling.gateway.heartbeat import BATCHER
 from scheduling.gateway.heartbeat_batcher import HeartbeatBatcher, HeartbeatExpired
 from scheduling.gateway.pool import (
@@ -652,10 +655,8 @@ async def _away(*_: object) -> None:
     raise psycopg.OperationalError("the database is away")
 
 
-def test_liveness_write_reports_overload_after_dropped_heartbeats(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serving_since(3600)
+def pulse_once(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Write one pulse. Return the seconds until the next."""
     waits: list[float] = []
 
     async def one_pulse() -> None:
@@ -672,11 +673,52 @@ def test_liveness_write_reports_overload_after_dropped_heartbeats(
         keeping.cancel()
 
     serve(one_pulse)
+    return waits
+
+
+def test_liveness_write_reports_overload_after_dropped_heartbeats(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_since(3600)
+    assert pulse_once(monkeypatch) == [1.0]
     assert Gateway.objects.get().serving_since < ago(3000)
     BATCHER.drops.dropped.add(node.row.pk)
-    serve(one_pulse)
+    assert pulse_once(monkeypatch) == [1.0]
     assert Gateway.objects.get().serving_since > ago(5)
-    assert waits == [1.0, 1.0]
+
+
+def test_gateway_that_pulses_and_is_not_ready_begins_to_serve_when_it_is(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_since(3600)
+    monkeypatch.setattr(HEALTH.write, "succeeded_at", time.monotonic() - 4)
+    pulse_once(monkeypatch)
+    assert Gateway.objects.get().serving_since < ago(3000)
+    monkeypatch.setattr(HEALTH.write, "succeeded_at", time.monotonic() - 6)
+    pulse_once(monkeypatch)
+    assert Gateway.objects.get().serving_since > ago(60)
+
+
+def test_write_test_that_failed_is_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float | None] = []
+    pauses: list[float] = []
+
+    class Away:
+        def connection(self, timeout: float | None) -> None:
+            waited.append(timeout)
+            raise PoolTimeout("no connection")
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(background, "work_pool", Away)
+    monkeypatch.setattr("scheduling.gateway.background.asyncio.sleep", pause)
+    monkeypatch.setattr(HEALTH.write, "error", "")
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(background._write_test_loop())
+    assert (waited, pauses) == ([None, 1.0], [0.5, 0.5])
 
 
 def test_overload_report_is_retried_with_the_next_liveness_write(
@@ -995,8 +1037,6 @@ def test_silent_database_is_answered_503(node: FakeNode, monkeypatch: pytest.Mon
 
 
 def no_connection(*_: Any, **__: Any) -> Any:
-    from psycopg_pool import PoolTimeout
-
     raise PoolTimeout("no connection in 5 s")
 
 
