@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
-from typing import Any
-
-from jsonschema import Draft202012Validator, ValidationError
-from jsonschema.exceptions import relevance
-from jsonschema.validators import extend
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from portfolios.sentences import sentence as _
 from portfolios.strategies.base import FieldError, secret_error
 from portfolios.strategies.validation_messages import BOUNDS, KINDS, wrong_value
 
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+
 _KINDS = {"integer": "int", "number": "float", "string": "str", "boolean": "bool"}
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-#: Of one check. Parts that refer to each other twice, thirty levels deep, would need 2^30.
-MAX_STEPS = 50_000
-_steps = threading.local()
 _WRONG_TYPE = {"type", "enum", "const", "anyOf"}
 
 
@@ -36,6 +28,9 @@ def schema_errors(
 
     Raise SchemaUnusable.
     """
+    # jsonschema takes 0.1 s to import, and few processes ever check a parameter.
+    from portfolios.artifacts.schema_validator import most_relevant_first
+
     parameters = {str(name): value for name, value in parameters.items()}
     known = properties(schema)
     errors = []
@@ -62,11 +57,7 @@ def schema_errors(
             )
     given = {n: value for n, value in parameters.items() if n in known and n not in secrets}
     found: dict[str, ValidationError] = {}
-    try:
-        wrong = sorted(_found(schema, given), key=relevance)
-    except (RecursionError, Unresolvable) as failed:
-        raise SchemaUnusable(f"its schema refers to itself or to nothing: {failed}") from None
-    for error in wrong:
+    for error in most_relevant_first(schema, given):
         found.setdefault(str(error.absolute_path[0]), error)
     for name, error in found.items():
         code = "wrong_type" if error.validator in _WRONG_TYPE else "out_of_range"
@@ -129,14 +120,6 @@ def _top(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _found(schema: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[ValidationError]:
-    _steps.left = MAX_STEPS
-    # An empty registry: references are looked up in the schema, never fetched.
-    for error in _Validator(dict(schema), registry=Registry()).iter_errors(given):
-        if error.absolute_path:
-            yield error
-
-
 def _sentence(name: str, error: ValidationError) -> str:
     where = name + "".join(f".{part}" for part in list(error.absolute_path)[1:])
     limit: Any = error.validator_value
@@ -166,47 +149,3 @@ def _kinds_of(schema: Any) -> list[str]:
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
     return [KINDS.get(_KINDS.get(kind, kind), kind) for kind in kinds]
-
-
-def _type(validator: Any, kinds: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
-    """A decimal may be given as a number too, as in a strategy of the release."""
-    if schema.get("format") != "decimal":
-        yield from Draft202012Validator.VALIDATORS["type"](validator, kinds, value, schema)
-    elif not _is_decimal(value):
-        yield ValidationError(f"{value!r} is not a decimal number")
-
-
-def _is_decimal(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        return False
-    try:
-        return Decimal(str(value)).is_finite() and str(value).isascii()
-    except InvalidOperation:
-        return False
-
-
-def _nothing(*_: Any) -> Iterator[Any]:
-    return iter(())
-
-
-def _counted(check: Any) -> Any:
-    def counted(*given: Any) -> Iterator[Any]:
-        _steps.left -= 1
-        if _steps.left < 0:
-            raise SchemaUnusable(f"its schema needs over {MAX_STEPS:,} comparisons for them")
-        yield from check(*given) or ()
-
-    return counted
-
-
-#: `uniqueItems` takes quadratic time; msgspec never writes it.
-_CHECKS = {
-    **Draft202012Validator.VALIDATORS,
-    "type": _type,
-    "pattern": _nothing,
-    "patternProperties": _nothing,
-    "uniqueItems": _nothing,
-}
-_Validator = extend(
-    Draft202012Validator, {keyword: _counted(check) for keyword, check in _CHECKS.items()}
-)

@@ -7,14 +7,17 @@ node may read is decided in one place.
 from __future__ import annotations
 
 import asyncio
-
-from nats.aio.client import Client
+from typing import TYPE_CHECKING
 
 from portfolios.feeds.log import LogError
 from scheduling.gateway.http import RequestRejected
 from scheduling.observe.feed_records import HeadRow, RecordRow
-from scheduling.recorded_feeds.jetstream.stream import Stream, connect
 from scheduling.recorded_feeds.reads import nats_url
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+    from scheduling.recorded_feeds.jetstream.stream import Stream
 
 MAX_STREAMS = 64  #: each keeps some messages
 
@@ -43,6 +46,9 @@ class StreamReads:
         return [RecordRow(seq, "", released_us, event) for seq, released_us, event in found]
 
     async def _stream(self, head: HeadRow) -> Stream:
+        # The client of NATS takes 0.2 s to import: not at each start of an installation without it.
+        from scheduling.recorded_feeds.jetstream.stream import Stream, connect
+
         async with self._connecting:
             if self._client is None or self._client.is_closed:
                 self._streams.clear()

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import psycopg
 from django.db import IntegrityError
 from django.db.models import Sum
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from msgspec import structs
 
 from portfolios import strategy_inspection, validation
@@ -186,6 +184,10 @@ def _inspect(
 
 def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
     """Return what a strategy declares. Refuse it if it cannot be stored or shown."""
+    # Takes 0.1 s to import, and few processes ever take an artifact.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
     try:
         schema = json.loads(found.schema)
         Draft202012Validator.check_schema(schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.conf import settings
 
@@ -14,7 +14,9 @@ from portfolios.runtime.events import Event, decode_event
 from scheduling.db.transaction import execute_autocommit
 from scheduling.errors import Refused
 from scheduling.observe.feed_records import RecordRow, records
-from scheduling.recorded_feeds.jetstream.stream import Stream, connected
+
+if TYPE_CHECKING:
+    from scheduling.recorded_feeds.jetstream.stream import Stream
 
 T = TypeVar("T")
 
@@ -70,16 +72,22 @@ def newest_events(name: str, limit: int) -> list[Event]:
 
 def create_stream(feed: str) -> None:
     """Create the stream of a new feed. Raise Refused."""
+    from scheduling.recorded_feeds.jetstream.stream import Stream
+
     _on_stream(feed, Stream.create)
 
 
 def delete_stream(feed: str) -> None:
     """Delete the stream of a feed, if there is one. Raise Refused."""
+    from scheduling.recorded_feeds.jetstream.stream import Stream
+
     _on_stream(feed, Stream.delete)
 
 
 def _on_stream(feed: str, act: Callable[[Stream], Coroutine[Any, Any, T]]) -> T:
     """Run one operation on a stream over a new connection."""
+    # The client of NATS takes 0.2 s to import: not at each start of an installation without it.
+    from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 
     async def run() -> T:
         async with connected(nats_url()) as client:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import Error as DatabaseError
@@ -29,9 +29,10 @@ from portfolios.runtime.events import Event
 from scheduling.db.transaction import CONNECTION_LOST, Transaction, execute_autocommit
 from scheduling.enact.feed_records import WriterRow
 from scheduling.errors import Refused
-from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
-from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 from scheduling.recorded_feeds.reads import nats_url
+
+if TYPE_CHECKING:
+    from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,9 @@ def follow_streams() -> dict[str, str]:
 
 def _with_log(feed: str, act: Callable[[MirroredLog], Coroutine[Any, Any, T]]) -> T:
     """Run one operation on a log, over a new connection. Raise LogError."""
+    # The client of NATS takes 0.2 s to import: not at each start of an installation without it.
+    from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
+    from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 
     async def run() -> T:
         async with connected(nats_url()) as client:
