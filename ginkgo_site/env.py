@@ -78,6 +78,7 @@ class Environment:
     failpoints: str  #: where processes fail deliberately; only with `rehearsal`
     rehearsal: bool  #: nothing real depends on this installation
     alert_url: str | None = field(default=None, repr=False)  #: an apprise address for alerts
+    alert_language: str = "en"  #: of the messages that are sent
     nats_url: str | None = field(default=None, repr=False)  #: where feeds in JetStream are kept
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)  #: the newest first
 
@@ -128,6 +129,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         verify_interval_s=source.seconds("GINKGO_VERIFY_INTERVAL_S", 3600, lowest=0),
         encryption_keys_file=_encryption_keys_file(source, home),
         alert_url=source.text("GINKGO_ALERT_URL"),
+        alert_language=source.choice("GINKGO_ALERT_LANGUAGE", "en", "zh-hans"),
         nats_url=_nats_url(source),
         encryption_keys=source.words("GINKGO_ENCRYPTION_KEYS"),
         failpoints=_failpoints(source),

@@ -12,6 +12,7 @@ import time
 
 from django.conf import settings
 from django.db import connection
+from django.utils.translation import override
 
 from scheduling.alert_addresses import address_error
 from scheduling.db.transaction import execute
@@ -25,6 +26,7 @@ from scheduling.enact.alert_messages import (
 from scheduling.errors import Refused
 from scheduling.models import AlertChannel
 from scheduling.operations.secrets import read_secret
+from scheduling.presentation.sentences import delivered_text
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,9 @@ def _send(message: MessageRow) -> str:
         return refused.message
     if not address:
         return "it has no address: GINKGO_ALERT_URL is not set"
-    return send(address, f"[Ginkgo] {message.title}", message.body or message.title, message.what)
+    with override(settings.GINKGO.alert_language):
+        title, body = delivered_text(message.title, message.body)
+    return send(address, f"[Ginkgo] {title}", body or title, message.what)
 
 
 def _address(message: MessageRow) -> str:

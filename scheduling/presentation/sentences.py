@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.utils.translation import ngettext
+from django.utils.translation import get_language, gettext, ngettext
 
+from scheduling.decide.reasons import is_chinese
 from scheduling.models import Handoff, LogLine
+from scheduling.observe.localized_reason import localized_text
+from scheduling.presentation.formatting import because
+from scheduling.presentation.state_words import alert_word
 
 
 def handoff_sentence(handoff: Handoff) -> str:
@@ -38,6 +42,16 @@ def held_sentence(storm: dict[str, Any]) -> str:
         f"Failover has been held since {storm['at']}{by} {until}{reason}"
         f"{lost if storm['nodes'] else ''}."
     )
+
+
+def delivered_text(title: str, body: str) -> tuple[str, str]:
+    """Return title and body of a message about an alert, as stored, in the active language."""
+    if is_chinese(get_language()):
+        told = title.removeprefix("over: ")
+        kind, _, name = told.partition(": ")
+        words = because(alert_word(kind.replace(" ", "_")), name)
+        title = words if told == title else gettext("over: {alert}").format(alert=words)
+    return title, localized_text(body)
 
 
 def log_line_text(line: LogLine) -> str:

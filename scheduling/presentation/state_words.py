@@ -136,6 +136,7 @@ ALERTS = {
     "table_growth": _("the disk is filling up"),
     "archived_unverified": _("records were archived unverified"),
     "feed_silent": _("a feed is silent"),
+    "test": _("test"),
 }
 
 

@@ -1,15 +1,24 @@
-"""Reasons that are stored as an English text without data, in Chinese.
+"""Texts that are stored in English without data, in Chinese.
 
-Orders, handoffs and tenures have such texts. Names and figures are read from the text, and what a
-strategy said is kept. A text that is not known here is shown as it is.
+Orders, handoffs, tenures, alerts and verifications have such texts. Names and figures are read from
+the text, and what a strategy said is kept. A text that is not known here is shown as it is.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 
-#: A figure, and the name of a node.
-_PLACEHOLDERS = {"#": r"(-?[\d.,]+)", "@": r"(\S+)"}
+from scheduling.decide.reasons.plain_alerts import ALERTS
+from scheduling.decide.reasons.plain_verdicts import VERDICTS
+
+#: A figure, a name, a time, and names with commas between them.
+_PLACEHOLDERS = {
+    "#": r"(-?[\d.,]*\d)",
+    "@": r"(\S+)",
+    "&": r"((?:\d{4}-\d\d-\d\d )?\d\d:\d\d(?::\d\d)?(?: UTC|Z)?)",
+    "~": r"\S+(?:, \S+)*(?: and [\d,]+ more)?",
+}
 
 _SENTENCES = (
     # Orders (portfolios/runtime)
@@ -63,33 +72,13 @@ _SENTENCES = (
     ("stopped is wanted", r"期望停止"),
     ("r# was rejected: (.+)", r"r\1 被拒绝：\2"),
     ("roll-out #", r"发布 \1"),
+    ("stopped at @: (.+)", r"停在 \1：\2"),
+    ("stopped at @", r"停在 \1"),
+    ("stopped by @: (.+)", r"由 \1 停止：\2"),
+    ("stopped by @", r"由 \1 停止"),
     ("way back of roll-out #", r"撤回发布 \1"),
     ("# attempts ended after seq #: (.+); start it again once it is fixed",
      r"在 seq \2 之后尝试 \1 次均告终止：\3；修复后请重新启动"),
-    # Alerts (scheduling/enact/alerts.py, pass_lock.py, storage.py)
-    ("[a-z ]+: the cause is gone", r"原因已消除"),
-    ("@ is lost since ([\\d:]+) UTC", r"\1 自 \2 UTC 失联"),
-    ("@ is lost since ([\\d:]+) UTC: (.+)", r"\1 自 \2 UTC 失联：\3"),
-    ("its connection closed ([\\d:]+) UTC and it did not return in # s",
-     r"连接于 \1 UTC 断开，\2 秒内未恢复"),
-    ("its process was found ended at ([\\d:]+) UTC", r"其进程于 \1 UTC 被发现已终止"),
-    ("# s without a heartbeat, limit # s", r"\1 秒没有心跳，上限 \2 秒"),
-    ("# s without a heartbeat after # s without an answer, limit # s",
-     r"\2 秒没有应答之后 \1 秒没有心跳，上限 \3 秒"),
-    ("no order was placed since ([-\\d: ]+) UTC: each was refused by a limit or decided on stale"
-     " events; see its orders",
-     r"自 \1 UTC 起没有下单：每笔都被限额拒绝，或基于过时事件；请查看其订单"),
-    ("no progress since ([\\d:]+) UTC while events wait, limit # s",
-     r"自 \1 UTC 起没有进展，而事件在等待，上限 \2 秒"),
-    ("no node takes a portfolio: of # alive, # drain and # are cordoned; uncordon one or add one",
-     r"没有节点接收组合：\1 个在线，其中 \2 个排空中、\3 个已封锁；解除一个的封锁，或增加一个"),
-    ("# of # nodes were lost within # s, so failover is held",
-     r"\2 个节点中的 \1 个在 \3 秒内失联，故障转移暂停"),
-    ("# of # nodes were lost within # s, so failover is held until a person releases it",
-     r"\2 个节点中的 \1 个在 \3 秒内失联，故障转移暂停，直到有人放行"),
-    ("feed @ has no record since ([-\\d: ]+) UTC, limit # s; portfolios that need it: (.+)",
-     r"行情源 \1 自 \2 UTC 起没有记录，上限 \3 秒；需要它的组合：\4"),
-    ("its verification is (.+)", r"其验证结果：\1"),
     ("the service refused it or did not answer in time", r"服务拒绝了它，或没有及时应答"),
     # Lines of the audit log have the reason of a move without its data.
     ("no other node has room; @ again, where it failed to start twice: load # → # of #",
@@ -115,19 +104,24 @@ _SENTENCES = (
 
 
 def _pattern(sentence: str) -> re.Pattern[str]:
-    pattern = re.sub("[#@]", lambda found: _PLACEHOLDERS[found[0]], sentence)
+    pattern = re.sub("[#@&~]", lambda found: _PLACEHOLDERS[found[0]], sentence)
     return re.compile(pattern, re.DOTALL)  # what a strategy said may have several lines
 
 
-_PATTERNS = tuple((_pattern(sentence), chinese) for sentence, chinese in _SENTENCES)
+_PATTERNS = tuple(
+    (_pattern(sentence), chinese) for sentence, chinese in (*_SENTENCES, *ALERTS, *VERDICTS)
+)
 
 
 def in_chinese(text: str) -> str:
-    """Return a plain reason in Chinese, or as it is if it is not known. What it quotes too."""
+    """Return a plain text in Chinese, or as it is if it is not known. What it quotes too."""
     for pattern, chinese in _PATTERNS:
         found = pattern.fullmatch(text)
         if found:
-            quoted = found.re.groups and found[found.re.groups]
-            told = found.expand(chinese)
-            return told.replace(quoted, in_chinese(quoted)) if quoted and " " in quoted else told
+            return re.sub(r"\\(\d+)", partial(_quoted, found), chinese)
     return text
+
+
+def _quoted(found: re.Match[str], number: re.Match[str]) -> str:
+    part = found[int(number[1])] or ""
+    return in_chinese(part) if " " in part else part

@@ -23,6 +23,7 @@ from scheduling.enact import alert_messages, alerts
 from scheduling.models import Alert, AlertChannel, AlertMessage, Event, Node
 from scheduling.observe.control_plane import MESSAGES_LIMIT_S
 from scheduling.operations.alerts import add_channel
+from scheduling.operations.alerts import test_channel as check_channel
 from scheduling.permissions import Role
 from scheduling.tasks import deliver_alerts
 from scheduling.timing import timing
@@ -300,6 +301,23 @@ def test_address_of_the_environment_is_a_channel_of_its_own(
     monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(changed, alert_url=None))
     deliver_alerts()
     assert not AlertChannel.objects.get().enabled
+
+
+def test_messages_are_in_the_language_that_is_set(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_settled_nodes(2)
+    changed = dataclasses.replace(settings.GINKGO, alert_language="zh-hans")
+    monkeypatch.setattr(settings, "GINKGO", changed)
+    add_channel("on-call", webhook.address, actor="olive")
+    check_channel("on-call", actor="olive")
+    lose("node-1")
+    assert deliver_alerts() == "2 delivered"
+    test, lost = webhook.received
+    assert (test["title"], test["message"]) == ("[Ginkgo] 测试", "测试消息，由 olive 请求。")
+    assert lost["title"] == "[Ginkgo] 节点失联：node-1"
+    assert re.fullmatch(r"node-1 自 \d\d:\d\d:\d\d UTC 起失联", lost["message"])
+    assert Alert.objects.get().reason.startswith("node-1 is lost since ")
 
 
 def test_channels_over_the_api(operator: Any, viewer: Any, webhook: Webhook) -> None:

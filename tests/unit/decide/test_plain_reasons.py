@@ -105,14 +105,109 @@ OF_ALERTS = [
     "needs gpu=7.5: 0 of 7.5 other nodes have it; add the label to one node or drop the selector",
     "rebalances load: node-3 7.5 → 7.5 of 9, node-3 7.5 → 7.5 of 9",
     "orders refused: the cause is gone",
+    "7.5 of 7.5 nodes were lost within 7.5 s, so failover is held",
+    "no complete pass since {} beside a live watcher, limit 7.5 s: lost nodes are not failed over;"
+    " see the log of the watcher",
+    "no complete pass since the start beside a live watcher, limit 7.5 s: lost nodes are not failed"
+    " over; see the log of the watcher",
+    "no watcher has looked since {}, limit 7.5 s: a lost node waits for the next pass of a worker;"
+    " start a watcher, or see its log",
+    "no watcher has looked since {}, limit 7.5 s: no worker runs passes either, so nothing fails"
+    " over; start a watcher, or see its log",
+    "7.5 portfolios are pending: able, fx, gpu and 7 more; needs gpu=7.5: 0 of 7.5 nodes have it;"
+    " add the label to one node or drop the selector",
+    "able on node-3 has lagged by more than 7.5 s since {}: give it a faster node or less to do",
+    "7.5 portfolios on node-3 have lagged by more than 7.5 s since {}: able, fx and 2 more;"
+    " decisions on events that old are not placed: give it a faster node or less to do",
+    "roll-out 7.5 stopped at able: r7.5 was rejected: KeyError; take it back, or give that"
+    " portfolio another revision",
+    "its orders and fills up to seq 7.5 were archived, and it is verified up to seq 7.5 only: look"
+    " at its verification; the archive has every row",
+    "no commit gets through since {} though the database answers: look for a session that locks a"
+    " table or for commits that wait for a disk or a standby; no deadline is judged meanwhile",
+    "pid 7.5 (no name, user fx) has held a snapshot since {}, limit 7.5 s: nothing is vacuumed and"
+    " commits get slower; end it with pg_terminate_backend(7.5) if it is not a dump",
+    "records are stored in fx, since no partition was attached for them: another session may hold"
+    " the table; run manage.py archive_records",
+    "the database grows by 7.5 GB a day, most of it fx, and its disk has 7.5 GB free: full in 7.5"
+    " days; keep records for a shorter time or give it more room",
+    "the disk of the database is full: commits are refused; free space on it, or attach more",
+    "the disk of the database has 7.5 MB free, 7.5 %; free space on it, or attach more",
+    "7.5 schedules of the queue are not those of Ginkgo and are refused: 'fx'; another program "
+    "wrote"
+    " to django_q_schedule: find it, and delete the rows",
+    "the database lacks acknowledged commits (portfolios: 7.5, events: 7.5, placed orders: 7.5);"
+    " unverified portfolios: 7.5; run manage.py raise_epoch_floor",
+    "the database went on as timeline 7.5 without a synchronous standby, so acknowledged commits"
+    " may be missing; no daemon has reported any; run manage.py raise_epoch_floor",
+    "its verification is different at seq 7.5: order 7.5 at seq 7.5 (buy 1 IBM at 2, open): "
+    "price is"
+    " 7.5, the reference run has 7.5; epoch 7.5 on node-3, r7.5 by migrate (handoff 3), from seq "
+    "7.5"
+    " to 9",
+]
+#: Where the texts of alerts are made.
+OF_STATEMENTS = ("alerts", "pass_lock", "storage", "timeline")
+
+
+def test_every_text_of_an_alert_is_among_them() -> None:
+    """A text of a statement is a literal with a space, within the columns of a cause."""
+    known = re.sub(r"\s+", " ", " ".join(OF_ALERTS))
+    unknown = []
+    for name in OF_STATEMENTS:
+        source = (CHECKOUT / "scheduling" / "enact" / f"{name}.py").read_text()
+        for text in re.findall(
+            r"(?:\|\| |THEN |ELSE |^\s+)'([^']*[a-z] [a-z][^']*)'", source, re.M
+        ):
+            unknown += [text] if text.strip() not in known else []
+    assert unknown == []
+
+
+#: Of verifications: sentences, notes, and what became of one without a verdict.
+OF_VERIFICATIONS = [
+    "identical over 7.5 events, 1 order, 7.5 fills, 7.5 equity points, 7.5 handoffs, seq 7.5–7.5",
+    "identical over 1 replayed event, 7.5 orders, 1 fill, 7.5 equity points, 7.5 handoffs, seq"
+    " 7.5–7.5; 7.5 of the events replayed now, from seq 7.5, the others verified by {}",
+    "different at seq 7.5: equity point at seq 7.5: row is missing, the reference run has 7.5;"
+    " epoch 7.5 on node-3, r7.5 by KeyError, from seq 7.5 on",
+    "different at seq 7.5: fill 7.5 at seq 7.5: row is 7.5, the reference run has none; epoch "
+    "7.5 on"
+    " node-3, r7.5 by KeyError (handoff 3), from seq 7.5 on",
+    "history differs: able",
+    "able was deleted at {}.",
+    "Rows or inputs before seq 7.5 have changed since the verification at {}, so the replay began"
+    " before them.",
+    "Orders and fills before seq 7.5 are archived, so the replay began at seq 7.5, after them.",
+    "Orders and fills before seq 7.5 are archived, so they were not compared.",
+    "Some of it ran under Python 3.12; it was replayed under Python 3.13.",
+    "7.5 equity points were not compared: they are older than 7.5 days and no longer kept.",
+    "7.5 orders and fills were not compared: they are archived.",
+    "The time limit of 7.5 s ended it at seq 7.5 of 7.5; the next verification continues from"
+    " there. The state was not compared.",
+    "The state was not compared: only the newest is kept, as of seq 7.5, and the comparison ended"
+    " at seq 7.5.",
+    "Events are counted from seq 7.5 on: an older version, which did not count events, made the"
+    " state before it.",
+    "The state has no event count: an older version, which did not count events, made it. The count"
+    " begins with the next commit; until then a lost event shows only by its effect.",
+    "Its runner was not heard of for 7.5 s; verify again.",
+    "No worker took it within 7.5 s; look whether the worker runs, then verify again.",
+    "Waits for its turn.",
+    "Reads the log.",
+    "Identical so far, at seq 7.5 of 7.5.",
+    "able has not been verified yet.",
 ]
 
 
-@pytest.mark.parametrize("reason", OF_ALERTS)
-def test_reason_of_an_alert_is_told_in_chinese(reason: str) -> None:
+@pytest.mark.parametrize("reason", [*OF_ALERTS, *OF_VERIFICATIONS])
+def test_text_of_an_alert_or_a_verification_is_told_in_chinese(reason: str) -> None:
     reason = reason.replace("{}", "20:32:41 UTC")
     told = localize(reason, None, "zh-hans")
-    names = r"node-3|seq|UTC|able|fx|gpu|KeyError"
+    names = (
+        r"node-3|seq|UTC|Ginkgo|able|fx|gpu|KeyError|pid|Python|manage.py "
+        r"\w+|pg_\w+|django_\w+|price"
+        r"|migrate|row\b"
+    )
     assert not re.search(r"[a-z]{2,}", re.sub(names, "", told)), told
     assert told.count("7.5") == reason.count("7.5")
     assert told.count("20:32:41 UTC") == reason.count("20:32:41 UTC")
