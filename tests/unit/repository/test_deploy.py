@@ -69,6 +69,93 @@ def test_each_process_of_the_control_plane_has_a_unit() -> None:
     assert [word for word in words if word not in started] == []
 
 
+def manifests() -> list[Any]:
+    """Return the objects of deploy/kubernetes/."""
+    found: list[Any] = []
+    for path in sorted((ROOT / "deploy/kubernetes").glob("*.yaml")):
+        found += yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    return found
+
+
+PODS = {
+    each["metadata"]["name"]: each["spec"]["template"]["spec"]
+    for each in manifests()
+    if each["kind"] in ("Deployment", "StatefulSet", "Job")
+}
+IN_THE_CONTROL_PLANE = PODS.keys() - {"ginkgo-node"}
+
+
+def test_each_process_of_the_control_plane_has_a_pod() -> None:
+    assert PODS.keys() == {f"ginkgo-{n}" for n in ("web", "watcher", "worker", "node", "migrate")}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_no_pod_has_rights_that_it_does_not_need(name: str) -> None:
+    pod = PODS[name]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_node_gets_no_variable_of_the_control_plane(name: str) -> None:
+    (container,) = PODS[name]["containers"]
+    sources = [next(iter(each)) for each in container.get("envFrom", ())]
+    expected = ["configMapRef", "secretRef"] if name in IN_THE_CONTROL_PLANE else []
+    assert sources == expected
+
+
+def test_a_node_sees_its_own_token_only() -> None:
+    mounts = PODS["ginkgo-node"]["containers"][0]["volumeMounts"]
+    secrets = [each for each in mounts if each["name"] == "secrets"]
+    assert [each.get("subPathExpr") or each["subPath"] for each in secrets] == [
+        "$(NODE_NAME)",
+        "ca.pem",
+    ]
+
+
+def test_a_node_has_the_time_to_hand_its_portfolios_over() -> None:
+    assert PODS["ginkgo-node"]["terminationGracePeriodSeconds"] >= 30
+    budgets = {
+        each["metadata"]["name"]: each["spec"]
+        for each in manifests()
+        if each["kind"] == "PodDisruptionBudget"
+    }
+    assert budgets["ginkgo-node"]["maxUnavailable"] == 1
+    assert budgets["ginkgo-web"]["minAvailable"] == 1
+
+
+def test_a_web_pod_gets_requests_only_while_it_is_ready() -> None:
+    (container,) = PODS["ginkgo-web"]["containers"]
+    probe = container["readinessProbe"]["httpGet"]
+    assert probe["path"] == "/api/readyz/"
+    assert {"name": "X-Forwarded-Proto", "value": "https"} in probe["httpHeaders"]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/api/healthz/"
+
+
+def test_the_image_has_what_it_runs_and_no_root() -> None:
+    text = (ROOT / "deploy/Containerfile").read_text(encoding="utf-8")
+    copied = {line.split()[1] for line in text.splitlines() if line.startswith("COPY ")}
+    assert {"ginkgo_site", "portfolios", "scheduling", "templates", "locale"} <= copied
+    assert re.search(r"^USER \d+:\d+$", text, re.MULTILINE)
+    sent = (ROOT / "deploy/Containerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in sent  # a secret beside the code is not even sent to the builder
+
+
+def test_compose_separates_nodes_from_the_database() -> None:
+    services = yaml.safe_load((ROOT / "deploy/compose.yml").read_text(encoding="utf-8"))["services"]
+    assert services["postgres"]["networks"] == ["inner"]
+    for name in ("node-1", "node-2"):
+        assert services[name]["networks"] == ["outer"]
+        assert "env_file" not in services[name]
+        assert (services[name]["read_only"], services[name]["cap_drop"]) == (True, ["ALL"])
+
+
 def test_proxies_let_the_largest_body_pass() -> None:
     text = (ROOT / "deploy/nginx.conf").read_text(encoding="utf-8")
     found = re.search(r"client_max_body_size (\d+)m;", text)
