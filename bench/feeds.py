@@ -33,9 +33,9 @@ import psycopg
 
 from bench.commit import PORT, own_database, web_process
 from bench.result_table import as_table, row
+from chaos.harness.nats_server import NatsServer
 from ginkgo_site.env import CHECKOUT
 from portfolios.runtime.events import Event, Trade, decode_event
-from tests.support.nats_server import NatsServer
 
 SERVER = f"http://127.0.0.1:{PORT}"
 BATCH = 1_000

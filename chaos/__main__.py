@@ -68,8 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         "--fleet",
         choices=sorted(FLEETS),
         default="one",
-        help="one: bin/up; many: three web processes behind HAProxy, Redis, two watchers and "
-        "workers, PostgreSQL with standbys under Patroni; default: one",
+        help="one: bin/up; jetstream: the same with a feed in a NATS server, which grows throughout;"
+        " many: three web processes behind HAProxy, Redis, two watchers and workers, PostgreSQL"
+        " with standbys under Patroni; default: one",
     )
     parser.add_argument("--minutes", type=_minutes, default=5.0, metavar="N", help="default: 5")
     parser.add_argument("--steps", type=int, metavar="N", help="stop after N steps at the latest")

@@ -51,9 +51,17 @@ WHERE (t.id > %s OR t.id = ANY(%s)) ORDER BY t.id
 class Monitor:
     """Sample and check from `start` to `stop`. Violations go to `findings`."""
 
-    def __init__(self, connect: Callable[[], psycopg.Connection[Any]], findings: Findings) -> None:
-        """`connect` opens a session of the monitor's own."""
-        self._connect, self._findings = connect, findings
+    def __init__(
+        self,
+        connect: Callable[[], psycopg.Connection[Any]],
+        findings: Findings,
+        excused: frozenset[str] = frozenset(),
+    ) -> None:
+        """`connect` opens a session of the monitor's own.
+
+        `excused` are portfolios that are never bystanders, since their feed may pause.
+        """
+        self._connect, self._findings, self._excused = connect, findings, excused
         self._began_s = 0.0
         self._database: psycopg.Connection[Any] | None = None
         self._ownership = invariants.OwnershipChecker()
@@ -191,7 +199,9 @@ class Monitor:
         self._add_findings(history.history_violations(self._ask))
 
     def _is_excused(self, run: RunSample) -> bool:
-        return any(blast_radius.includes(run.name, run.node) for blast_radius in self._blast_radii)
+        return run.name in self._excused or any(
+            blast_radius.includes(run.name, run.node) for blast_radius in self._blast_radii
+        )
 
     def _add_findings(self, found: invariants.Failures) -> None:
         current = self._current

@@ -41,23 +41,25 @@ def imported(context: FaultContext) -> None:
     feed = f"csv-{context.rng.getrandbits(24):06x}"
     with tempfile.TemporaryDirectory(prefix="ginkgo-chaos-feed-") as folder:
         path = Path(folder) / "rows.csv"
-        path.write_text(_csv(0, 50), encoding="utf-8")
+        path.write_text("".join(csv_lines(0, 50)), encoding="utf-8")
+        if context.topology.live is not None:
+            create(context, feed)
         context.cluster.manage("feed", "import", feed, str(path), "--symbol", SYMBOL)
-        name = _trader(context, feed)
-        path.write_text(_csv(50, 200), encoding="utf-8")
+        name = trader(context, feed)
+        path.write_text("".join(csv_lines(50, 200)), encoding="utf-8")
         context.cluster.manage("feed", "import", feed, str(path), "--symbol", SYMBOL)
         again = context.cluster.manage(
             "feed", "import", feed, str(path), "--symbol", SYMBOL, check=False
         )
         context.note(f"the same file again: {str(again)[:120]}")
-    _expect_all(context, name, feed, 250)
+    expect_all(context, name, feed, 250)
 
 
 def with_feed(context: FaultContext, *, kill: bool) -> None:
     """Append to a feed of its own while a portfolio trades on it, and check every row."""
     feed = f"live-{context.rng.getrandbits(24):06x}"
-    context.cluster.manage("feed", "create", feed, "--instrument", f"{SYMBOL}:tick=0.01")
-    name = _trader(context, feed)
+    create(context, feed)
+    name = trader(context, feed)
     at = context.rng.randrange(APPENDS)
     for number in range(APPENDS):
         if kill and number == at:
@@ -66,7 +68,13 @@ def with_feed(context: FaultContext, *, kill: bool) -> None:
         body = {"source": "chaos", "number": number + 1, "rows": rows}
         for _ in range(2 if context.rng.random() < 0.2 else 1):
             _append(context, feed, body)
-    _expect_all(context, name, feed, APPENDS * ROWS)
+    expect_all(context, name, feed, APPENDS * ROWS)
+
+
+def create(context: FaultContext, feed: str) -> None:
+    """Create a feed, in JetStream if the run has a server."""
+    where = [] if context.topology.live is None else ["--jetstream"]
+    context.cluster.manage("feed", "create", feed, "--instrument", f"{SYMBOL}:tick=0.01", *where)
 
 
 def _append(context: FaultContext, feed: str, body: dict[str, Any]) -> None:
@@ -96,7 +104,7 @@ def _kill(context: FaultContext, portfolio: str) -> None:
             process.kill()
 
 
-def _trader(context: FaultContext, feed: str) -> str:
+def trader(context: FaultContext, feed: str) -> str:
     """Create a portfolio of a feed, and wait until it runs. It is deleted with the fault."""
     name = f"on-{feed}"
     context.mark_affected(name)
@@ -113,15 +121,11 @@ def _trader(context: FaultContext, feed: str) -> str:
     return name
 
 
-def _expect_all(context: FaultContext, name: str, feed: str, rows: int) -> None:
+def expect_all(context: FaultContext, name: str, feed: str, rows: int) -> None:
     """Check that the feed has each row once, and the portfolio what a reference run makes of it."""
     listed = context.cluster.manage("feed", "check", feed)
     context.note(f"{feed}: {str(listed)[:160]}")
-    ((records,),) = context.cluster.query(
-        "SELECT count(*) FROM portfolios_feedrecord r JOIN portfolios_feed f ON f.id = r.feed_id"
-        " WHERE f.name = %s",
-        feed,
-    )
+    records = listed["records"]
     if records != rows:
         context.report("I2", f"{feed} has {records} records of {rows} rows", {})
     reached = context.expect(
@@ -145,11 +149,12 @@ def bar(number: int) -> dict[str, Any]:
     return {"symbol": SYMBOL, "time": at, "volume": 10, **{k: str(v) for k, v in prices.items()}}
 
 
-def _csv(first: int, count: int) -> str:
+def csv_lines(first: int, count: int) -> list[str]:
+    """Return the lines of a CSV file of these bars, its header first."""
     rows = [bar(number) for number in range(first, first + count)]
     columns = ("time", "open", "high", "low", "close", "volume")
     lines = [",".join(str(row[column]) for column in columns) for row in rows]
-    return "\n".join([",".join(columns), *lines]) + "\n"
+    return [f"{line}\n" for line in (",".join(columns), *lines)]
 
 
 FAULTS = (

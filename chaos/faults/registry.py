@@ -19,6 +19,7 @@ from chaos.faults import (
     pushes,
     roll_outs,
     strategies,
+    streams,
     versions,
 )
 from chaos.faults.fault import Fault
@@ -49,5 +50,6 @@ FAULTS: dict[str, Fault] = {
 #: What each fleet of `--fleet` can suffer.
 FLEETS: dict[str, dict[str, Fault]] = {
     "one": FAULTS,
+    "jetstream": FAULTS | {fault.name: fault for fault in streams.FAULTS},
     "many": {fault.name: fault for fault in (*many.FAULTS, *load.FAULTS)},
 }

@@ -26,6 +26,7 @@ from chaos.checkers.invariants import RunSample
 from chaos.checkers.monitor import Monitor
 from chaos.faults.registry import FLEETS
 from chaos.harness import reference_feed
+from chaos.runner import live_feed
 from chaos.runner.convergence import LIMIT_S, ConvergenceCheck
 from chaos.runner.fault_context import FaultContext, Interrupted, NotAvailable
 from chaos.runner.outcome import Outcome, machine, version
@@ -86,6 +87,8 @@ class ChaosRun:
             fleet=fleet,
         )
         self.findings = self.outcome.findings
+        if self.topology.live is not None:
+            self.topology.live.report = self._report
         self.current: StepResult | None = None
         self._on_progress, self._on_step_end = on_progress, on_step_end
         self._began_s = time.monotonic()
@@ -104,7 +107,11 @@ class ChaosRun:
         self._on_progress(self, "starting the installation")
         with self.topology.open():
             self._began_s = time.monotonic()
-            self._monitor = Monitor(self.topology.cluster.connect_monitor, self.findings)
+            self._monitor = Monitor(
+                self.topology.cluster.connect_monitor,
+                self.findings,
+                live_feed.NAMES if self.topology.live else frozenset(),
+            )
             try:
                 self._clear_leftovers()
                 self._await_convergence("the start")
@@ -375,6 +382,12 @@ class ChaosRun:
 
     def _verify(self) -> None:
         """Check alerts, the canaries' digests, and every portfolio against its reference run."""
+        if self.topology.live is not None:
+            self._on_progress(self, "verifying: the feed in JetStream")
+            self.topology.live.stop()
+            self.topology.live.check()
+            self.outcome.figures["rows_in_jetstream"] = self.topology.live.appended
+            self.outcome.figures["appends_repeated"] = self.topology.live.unanswered
         self._on_progress(self, "verifying: alerts")
         self._check_alerts()
         self._on_progress(self, "verifying: canaries")
@@ -431,7 +444,10 @@ class ChaosRun:
                 self._report("I2", f"the checkpoint of {name} cannot be read", {})
                 continue
             state = answer.json["state"]
-            digest = reference_feed.digest_of(state["first_seq"], state["last_seq"])
+            digest_of = reference_feed.digest_of
+            if self.topology.live is not None and name in live_feed.NAMES:
+                digest_of = self.topology.live.digest
+            digest = digest_of(state["first_seq"], state["last_seq"])
             self.outcome.canaries += 1
             for invariant, what in invariants.canary_violations(
                 invariants.Canary(name, first, state, digest)

@@ -17,6 +17,7 @@ from chaos.harness.installation import ApiResponse
 from chaos.harness.many.cluster import ManyCluster
 from chaos.harness.observation import DEMO_NODES
 from chaos.harness.tcp_proxy import TcpProxy
+from chaos.runner.live_feed import LiveFeed
 
 PROXIED_NODES = ("far-1", "far-2")
 
@@ -81,11 +82,14 @@ class Topology:
         self, home: Path, times: Times, feed_rate: float = 100.0, fleet: str = "one"
     ) -> None:
         self.times = times
+        self.live = LiveFeed(home) if fleet == "jetstream" else None
         environment = {
             **times.environment,
             "GINKGO_FEED_RATE": f"{feed_rate:g}",
             "GINKGO_STRATEGIES": "chaos.faults.faulty_strategies",
         }
+        if self.live is not None:
+            environment["GINKGO_NATS_URL"] = self.live.server.url
         kind = ManyCluster if fleet == "many" else Cluster
         self.cluster = kind(home, "--node-restart", f"{times.node_restart_s:g}", **environment)
         self.proxies: dict[str, TcpProxy] = {}
@@ -104,6 +108,9 @@ class Topology:
         with ExitStack() as stack:
             stack.enter_context(self.cluster.surroundings())
             stack.callback(self._end)
+            if self.live is not None:
+                stack.callback(self.live.close)
+                self.live.server.start()
             self.cluster.start()
             self.tokens = {name: self.cluster.create_node_token(name) for name in PROXIED_NODES}
             for name in PROXIED_NODES:
@@ -116,6 +123,8 @@ class Topology:
                 assert made.status in (201, 409), (
                     made.text
                 )  # 409: the home has them from an earlier run
+            if self.live is not None:
+                self.live.open(self.cluster)
             yield self
 
     def launch(self, name: str) -> subprocess.Popen[str]:

@@ -124,7 +124,7 @@ def _import_in_stream(
         refuse_recorded(plan.feed, held)
         events, wrong = _checked(plan, lines, known)
         if wrong and not plan.skip_bad:
-            raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]])
+            raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]], count=len(wrong))
         return events
 
     done = append_in_stream(plan.feed, decide, tries=STREAM_TRIES)

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_S = 2
 ANSWER_S = 3.0
+CLOSE_S = 1.0  #: a server that is frozen takes nothing that waits to be sent
 RECONNECT_S = 0.1
 KEPT_BLOCKS = 64
 READ_AT_ONCE = 64  #: messages
@@ -106,12 +107,19 @@ async def connect(url: str, *, is_lasting: bool = True) -> Client:
             CONNECT_S + 1,
         )
     except (NatsError, OSError, TimeoutError) as error:
+        await close(client)
         raise LogUnavailable(f"The NATS server does not answer ({type(error).__name__}).") from None
     except ValueError:
         raise LogUnavailable(
             "GINKGO_NATS_URL is not an address such as nats://host:4222."
         ) from None
     return client
+
+
+async def close(client: Client) -> None:
+    """Close a connection, whatever waits to be sent over it."""
+    with suppress(NatsError, OSError, TimeoutError):
+        await asyncio.wait_for(client.close(), CLOSE_S)
 
 
 @asynccontextmanager
@@ -121,7 +129,7 @@ async def connected(url: str, *, is_lasting: bool = False) -> AsyncIterator[Clie
     try:
         yield client
     finally:
-        await client.close()
+        await close(client)
 
 
 def stream_config(name: str, of: str, *, deny_delete: bool = False) -> StreamConfig:
@@ -305,7 +313,9 @@ class Stream:
         begin = block.from_seq
         for end, number in block.pieces:
             if end >= first and begin <= last:
-                found += enumerate(await self._piece(number), start=begin)
+                events = await self._piece(number)
+                at = max(first, begin)
+                found += enumerate(events[at - begin : last - begin + 1], start=at)
             begin = end + 1
         return found
 
@@ -370,7 +380,8 @@ class Stream:
         Raise LogUnavailable or StreamMissing for what is no answer to the question itself.
         """
         try:
-            return await asked
+            async with asyncio.timeout(ANSWER_S + 1):  # also where it waits for room to send
+                return await asked
         except APIError as error:
             if error.err_code == STREAM_NOT_FOUND:
                 raise StreamMissing(

@@ -19,6 +19,7 @@ from django.core.management.base import CommandError
 from django.test import Client
 from django.utils import timezone
 
+from chaos.harness.nats_server import NatsServer
 from portfolios.models import FeedRecord, FeedRow, FeedWriter, Portfolio
 from scheduling.db.transaction import execute
 from scheduling.enact import feed_records
@@ -37,7 +38,6 @@ from scheduling.recorded_feeds.reads import delete_stream, nats_url
 from scheduling.retention import delete_rows
 from scheduling.timing import timing
 from tests.support.api_client import ApiClient, make_user, problem
-from tests.support.nats_server import NatsServer
 
 pytestmark = pytest.mark.django_db
 

@@ -20,6 +20,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
 
+from chaos.harness.nats_server import NatsServer
 from ginkgo_site.env import CHECKOUT
 from portfolios.feeds.log import LogUnavailable, SourceId
 from portfolios.models import FeedDigest, FeedRecord, FeedRow, FeedWriter, Instrument, Portfolio
@@ -50,7 +51,6 @@ from scheduling.verification.verify import verify_portfolio
 from tests.integration.feeds.log_conformance import euros
 from tests.integration.feeds.test_recorded_feed_traded import last_seq, running_node, until
 from tests.support.api_client import make_api_client
-from tests.support.nats_server import NatsServer
 from tests.support.web_process import database_url, running_web_process
 
 pytestmark = pytest.mark.django_db(transaction=True)

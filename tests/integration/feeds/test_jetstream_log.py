@@ -15,6 +15,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from nats.aio.client import Client
 
+from chaos.harness.nats_server import NatsServer
 from ginkgo_site.env import CHECKOUT
 from portfolios.feeds.log import (
     CHAIN_START,
@@ -33,7 +34,6 @@ from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing, co
 from tests.integration.feeds.append_and_die import connect as connect_database
 from tests.integration.feeds.log_conformance import *  # noqa: F403
 from tests.integration.feeds.log_conformance import euros, read_all
-from tests.support.nats_server import NatsServer
 from tests.support.web_process import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)

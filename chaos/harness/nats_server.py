@@ -10,8 +10,8 @@ from pathlib import Path
 
 PROGRAM = shutil.which("nats-server") or "/usr/sbin/nats-server"
 MISSING = (
-    "nats-server was not found: the tests of feeds in JetStream need it. On Debian or Ubuntu run"
-    " apt-get install nats-server, then start again."
+    "nats-server was not found: tests and faults of feeds in JetStream need it. On Debian or Ubuntu"
+    " run apt-get install nats-server, then start again."
 )
 
 
@@ -54,7 +54,13 @@ class NatsServer:
 
     def kill(self) -> None:
         """End it with -9."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the running server."""
+        assert self._process is not None
+        return self._process.pid

@@ -1,0 +1,163 @@
+"""Faults of the NATS server that keeps a feed which grows throughout the run (`--fleet jetstream`).
+
+Portfolios of other feeds must not notice any of them, and none may move.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from chaos.faults.fault import Fault
+from chaos.faults.feeds import SYMBOL, csv_lines, expect_all, trader
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
+from chaos.runner.live_feed import LiveFeed
+from ginkgo_site.env import CHECKOUT
+
+GROWS_WITHIN_S = 15.0 * BUDGET_FACTOR
+
+
+def live_feed(context: FaultContext) -> LiveFeed:
+    """Return the feed in JetStream. Raise NotAvailable without one."""
+    if context.topology.live is None:
+        raise NotAvailable("the run has no feed in JetStream (--fleet jetstream)")
+    return context.topology.live
+
+
+def killed(context: FaultContext) -> None:
+    """kill -9 of the NATS server, several times at random moments, while a feed grows."""
+    live = live_feed(context)
+    for _ in range(context.rng.randrange(2, 6)):
+        context.sleep(context.rng.random() * 1.5)
+        live.server.kill()
+        context.sleep(context.rng.random())
+        live.server.start()
+    _expect_growth(context, live)
+
+
+def away(context: FaultContext) -> None:
+    """The NATS server is down for two leases; appends are refused with a sentence."""
+    live = live_feed(context)
+    live.server.kill()
+    with ExitStack() as repaired:
+        repaired.callback(live.server.start)
+        _expect_refusals(context, live)
+        context.sleep(2 * context.ttl_s)
+    _expect_growth(context, live)
+
+
+def frozen(context: FaultContext) -> None:
+    """SIGSTOP of the NATS server for two leases; its connections stay open."""
+    live = live_feed(context)
+    with context.suspended([live.process()]):
+        _expect_refusals(context, live)
+        context.sleep(2 * context.ttl_s)
+    _expect_growth(context, live)
+
+
+def full(context: FaultContext) -> None:
+    """The stream of a feed is full for a lease; appends are refused, and go on with room."""
+    live = live_feed(context)
+    with ExitStack() as repaired:
+        repaired.callback(live.limit_bytes, None)
+        live.limit_bytes(2_000)
+        _expect_refusals(context, live, "maximum bytes")
+        context.sleep(context.ttl_s)
+    _expect_growth(context, live)
+
+
+def recorder_killed(context: FaultContext) -> None:
+    """kill -9 of a recorder and of the NATS server while a file grows; each row is there once."""
+    live = live_feed(context)
+    feed = f"tape-{context.rng.getrandbits(24):06x}"
+    context.cluster.manage(
+        "feed", "create", feed, "--instrument", f"{SYMBOL}:tick=0.01", "--jetstream"
+    )
+    name = trader(context, feed)
+    lines = csv_lines(0, 600)
+    with tempfile.TemporaryDirectory(prefix="ginkgo-chaos-tape-") as folder:
+        path = Path(folder) / "rows.csv"
+        path.write_text(lines[0], encoding="utf-8")
+        written = threading.Event()
+
+        def write() -> None:
+            with path.open("a", encoding="utf-8") as file:
+                for line in lines[1:]:
+                    file.write(line)
+                    file.flush()
+                    if context.stopping.wait(0.01):
+                        return
+            written.set()
+
+        threading.Thread(target=write, daemon=True).start()
+        while not written.is_set() or _head(context, feed) < len(lines) - 1:
+            recorder = _record(context, feed, path)
+            try:
+                if written.is_set():
+                    if not context.expect(
+                        lambda: _head(context, feed) == len(lines) - 1,
+                        60 * BUDGET_FACTOR,
+                        f"every row of the file in {feed}",
+                        "I8",
+                    ):
+                        break
+                else:
+                    context.sleep(1 + 4 * context.rng.random())
+                    if context.rng.random() < 0.5:
+                        live.server.kill()
+                        context.sleep(context.rng.random())
+                        live.server.start()
+            finally:
+                recorder.kill()
+                recorder.wait(10)
+    context.cluster.manage("feed", "release", feed, check=False)
+    expect_all(context, name, feed, len(lines) - 1)
+
+
+def _record(context: FaultContext, feed: str, path: Path) -> subprocess.Popen[bytes]:
+    with open(context.cluster.home / "logs" / f"{feed}.txt", "a", encoding="utf-8") as output:
+        return subprocess.Popen(
+            [sys.executable, "manage.py", "feed", "record", feed, "--file", str(path),
+             "--symbol", SYMBOL, "--take-over"],
+            cwd=CHECKOUT, env=context.cluster.environment(), stdin=subprocess.DEVNULL,
+            stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+
+
+def _head(context: FaultContext, feed: str) -> int:
+    ((head,),) = context.cluster.query(
+        "SELECT w.head FROM portfolios_feedwriter w JOIN portfolios_feed f ON f.id = w.feed_id"
+        " WHERE f.name = %s", feed,
+    )  # fmt: skip
+    return int(head)
+
+
+def _expect_refusals(context: FaultContext, live: LiveFeed, words: str = "") -> None:
+    before = live.unanswered
+    live.last_answer = ""
+    context.expect(
+        lambda: live.unanswered > before and words in live.last_answer and live.last_answer,
+        GROWS_WITHIN_S,
+        f"an append refused {words and f'because of {words}'}".strip(),
+    )
+    context.note(live.last_answer[:160])
+
+
+def _expect_growth(context: FaultContext, live: LiveFeed) -> None:
+    before = live.head()
+    context.expect(
+        lambda: live.head() > before, GROWS_WITHIN_S, "new records of the feed in JetStream", "I8"
+    )
+
+
+FAULTS = (
+    Fault("kill-nats", killed, 6, moves_nothing=True),
+    Fault("nats-away", away, 14, moves_nothing=True),
+    Fault("freeze-nats", frozen, 14, moves_nothing=True),
+    Fault("nats-full", full, 10, moves_nothing=True),
+    Fault("kill-recorder", recorder_killed, 20, alone=True),
+)

@@ -1,0 +1,172 @@
+"""A feed in JetStream that grows throughout a run, with portfolios that trade on it.
+
+One source appends numbered bars over HTTP and repeats each append until it is answered: record n of
+the feed is bar n, whatever failed meanwhile. So feed, canary and verification can all be checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from chaos.harness.cluster import Cluster
+from chaos.harness.installation import ApiResponse
+from chaos.harness.nats_server import NatsServer
+
+FEED, SYMBOL = "live", "LIVE"
+#: Their pace is the feed's: they pause with the NATS server and the web.
+PORTFOLIOS: tuple[dict[str, Any], ...] = (
+    {"name": "live-canary", "strategy": "canary", "symbols": []},
+    {
+        "name": "live-sma",
+        "strategy": "sma_cross",
+        "config": {"fast": 2, "slow": 4, "quantity": "10"},
+        "symbols": [SYMBOL],
+    },
+)
+NAMES = frozenset(body["name"] for body in PORTFOLIOS)
+CANARY = PORTFOLIOS[0]["name"]
+EVERY_S = 0.3
+ROWS = 3  #: of one append
+RETRY_S, TRIES = 0.2, 3_000  #: of one append: at least ten minutes in all
+FIRST = datetime(2026, 1, 5, tzinfo=UTC)
+
+Report = Callable[[str, str, dict[str, Any]], None]  #: invariant, sentence, evidence
+
+
+class LiveFeed:
+    """The NATS server, the feed and its source."""
+
+    def __init__(self, home: Path) -> None:
+        """Start nothing yet."""
+        self.server = NatsServer(home / "nats")
+        self.appended = 0  #: rows that were answered
+        self.unanswered = 0  #: answers that were no success, each of which was repeated
+        self.last_answer = ""
+        self.report: Report = lambda invariant, what, evidence: None
+        self._ended = threading.Event()
+        self._source = threading.Thread(target=self._append_all, name="source", daemon=True)
+        self._cluster: Cluster | None = None
+        self._number = 0
+
+    def open(self, cluster: Cluster) -> None:
+        """Create the feed and its portfolios, and start to append. The home must be new."""
+        self._cluster = cluster
+        cluster.manage("feed", "create", FEED, "--instrument", f"{SYMBOL}:tick=0.01", "--jetstream")
+        self._append_next()
+        for body in PORTFOLIOS:
+            made = cluster.call(
+                "POST", "/api/portfolios/", {**body, "feed": FEED, "catch_up": "full"}
+            )
+            assert made.status == 201, made.text
+        self._source.start()
+
+    def stop(self) -> None:
+        """End the source, once its last append was answered."""
+        self._ended.set()
+        if self._source.ident is not None:
+            self._source.join(120)
+
+    def close(self) -> None:
+        """End the server."""
+        self._ended.set()
+        self.server.kill()
+
+    def process(self) -> psutil.Process:
+        """The process of the NATS server."""
+        return psutil.Process(self.server.pid)
+
+    def head(self) -> int:
+        """The released head of the feed, read from the database."""
+        assert self._cluster is not None
+        ((head,),) = self._cluster.query(
+            "SELECT w.head FROM portfolios_feedwriter w JOIN portfolios_feed f"
+            " ON f.id = w.feed_id WHERE f.name = %s", FEED,
+        )  # fmt: skip
+        return int(head)
+
+    def limit_bytes(self, limit: int | None) -> None:
+        """Let the stream take `limit` more bytes, None for any number."""
+
+        async def limit_stream() -> None:
+            from nats.aio.client import Client
+
+            client = Client()
+            await client.connect(self.server.url, allow_reconnect=False, connect_timeout=5)
+            try:
+                info = await client.jetstream().stream_info(f"GINKGO_FEED_{FEED}")
+                info.config.max_bytes = -1 if limit is None else info.state.bytes + limit
+                await client.jetstream().update_stream(info.config)
+            finally:
+                await client.close()
+
+        asyncio.run(limit_stream())
+
+    def check(self) -> None:
+        """Report records that are missing or doubled, and portfolios that do not reach the head."""
+        assert self._cluster is not None
+        checked = self._cluster.manage("feed", "check", FEED, check=False) or {}
+        if checked.get("records") != self.appended:
+            self.report(
+                "I2", f"feed {FEED} has not the {self.appended} rows of its source", checked
+            )
+
+    def digest(self, first_seq: int, last_seq: int) -> str:
+        """Return the digest of a canary that saw every record of the range once."""
+        digest = bytes(32)
+        for seq in range(first_seq, last_seq + 1):
+            digest = hashlib.sha256(digest + f"{seq} {SYMBOL} {close(seq)}.0000".encode()).digest()
+        return digest.hex()
+
+    def _append_all(self) -> None:
+        while not self._ended.wait(EVERY_S):
+            self._append_next()
+
+    def _append_next(self) -> None:
+        """Append the next rows, again until the answer says that they are stored."""
+        self._number += 1
+        rows = [bar(self.appended + 1 + n) for n in range(ROWS)]
+        body = {"source": "chaos", "number": self._number, "rows": rows}
+        for _ in range(TRIES):
+            answer = self._request(body)
+            if answer is not None and answer.status == 200:
+                first, last = answer.json["from_seq"], answer.json["to_seq"]
+                if (first, last) != (self.appended + 1, self.appended + ROWS):
+                    self.report("I2", f"append {self._number} is seq {first} to {last}", body)
+                self.appended += ROWS
+                return
+            self.unanswered += 1
+            self.last_answer = "" if answer is None else answer.text[:300]
+            if answer is not None and 400 <= answer.status < 500 and answer.status != 429:
+                self.report("I2", f"append {self._number} was refused: {self.last_answer}", body)
+                return
+            time.sleep(RETRY_S)
+        self.report("I8", f"append {self._number} was never answered: {self.last_answer}", body)
+
+    def _request(self, body: dict[str, Any]) -> ApiResponse | None:
+        assert self._cluster is not None
+        with suppress(OSError):
+            return self._cluster.call("POST", f"/api/feeds/{FEED}/append/", body)
+        return None
+
+
+def close(number: int) -> int:
+    """Return the close of bar `number`, of a price that rises and falls."""
+    return 100 + (number * 7) % 23
+
+
+def bar(number: int) -> dict[str, Any]:
+    """Return bar `number`, as an append has it."""
+    price = close(number)
+    prices = {"open": price, "high": price + 1, "low": price - 1, "close": price}
+    at = (FIRST + timedelta(minutes=number)).isoformat()
+    return {"symbol": SYMBOL, "time": at, "volume": 10, **{k: str(v) for k, v in prices.items()}}
