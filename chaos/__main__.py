@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.faults.registry import FLEETS
+from chaos.harness import nats_server
 from chaos.harness.many import servers
 from chaos.report import text as report
 from chaos.runner.progress import ProgressDisplay
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         return _list(options.fleet, options.json)
     names = _names(options.fleet, options.faults)
-    if options.fleet == "many" and (lacking := servers.missing()):
+    if lacking := _lacking(options.fleet):
         print(f"bin/chaos: {lacking}", file=sys.stderr)
         return 2
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
@@ -62,13 +63,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if found["violations"] or not run.outcome.is_whole else 0
 
 
+def _lacking(fleet: str) -> str:
+    """Return what this machine lacks for a fleet, and what helps; "" if nothing."""
+    if fleet == "jetstream" and not Path(nats_server.PROGRAM).exists():
+        return nats_server.MISSING
+    return servers.missing() if fleet == "many" else ""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bin/chaos", description=__doc__)
     parser.add_argument(
         "--fleet",
         choices=sorted(FLEETS),
         default="one",
-        help="one: bin/up; jetstream: the same with a feed in a NATS server, which grows throughout;"
+        help="one: bin/up; jetstream: the same with a feed in a NATS server that grows throughout;"
         " many: three web processes behind HAProxy, Redis, two watchers and workers, PostgreSQL"
         " with standbys under Patroni; default: one",
     )
