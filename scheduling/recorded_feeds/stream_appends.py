@@ -102,7 +102,7 @@ def follow_streams() -> dict[str, str]:
     """
     failed = {}
     rows = FeedWriter.objects.filter(in_stream=True).values_list("feed__name", "first_seq")
-    for feed, first_seq in rows.order_by("feed__name"):
+    for feed, first_seq in rows.order_by("?"):  # a failure may end the pass
 
         async def follow(log: MirroredLog, first_seq: int = first_seq) -> None:
             await log.follow_now()
@@ -114,6 +114,8 @@ def follow_streams() -> dict[str, str]:
         except LogError as away:
             logger.warning("feed %s does not follow its stream: %s", feed, away)
             failed[feed] = str(away)
+            if isinstance(away, LogUnavailable):
+                break  # the other feeds are on the same server, and each would take as long
     return failed
 
 
