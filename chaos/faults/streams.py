@@ -8,17 +8,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 
 from chaos.faults.fault import Fault
 from chaos.faults.feeds import SYMBOL, csv_lines, expect_all, trader
-from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
+from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext, NotAvailable
 from chaos.runner.live_feed import LiveFeed
 from ginkgo_site.env import CHECKOUT
 
 GROWS_WITHIN_S = 15.0 * BUDGET_FACTOR
+KILLS, ROWS = 3, 200  #: of recorders, and rows that are written while each one runs
 
 
 def live_feed(context: FaultContext) -> LiveFeed:
@@ -78,44 +78,42 @@ def recorder_killed(context: FaultContext) -> None:
         "feed", "create", feed, "--instrument", f"{SYMBOL}:tick=0.01", "--jetstream"
     )
     name = trader(context, feed)
-    lines = csv_lines(0, 600)
+    header, *lines = csv_lines(0, (KILLS + 1) * ROWS)
     with tempfile.TemporaryDirectory(prefix="ginkgo-chaos-tape-") as folder:
         path = Path(folder) / "rows.csv"
-        path.write_text(lines[0], encoding="utf-8")
-        written = threading.Event()
-
-        def write() -> None:
-            with path.open("a", encoding="utf-8") as file:
-                for line in lines[1:]:
-                    file.write(line)
-                    file.flush()
-                    if context.stopping.wait(0.01):
-                        return
-            written.set()
-
-        threading.Thread(target=write, daemon=True).start()
-        while not written.is_set() or _head(context, feed) < len(lines) - 1:
+        path.write_text(header, encoding="utf-8")
+        for kill in range(KILLS + 1):
             recorder = _record(context, feed, path)
             try:
-                if written.is_set():
-                    if not context.expect(
-                        lambda: _head(context, feed) == len(lines) - 1,
-                        60 * BUDGET_FACTOR,
-                        f"every row of the file in {feed}",
-                        "I8",
-                    ):
-                        break
-                else:
-                    context.sleep(1 + 4 * context.rng.random())
+                before = _head(context, feed)
+                _write(context, path, lines[kill * ROWS : (kill + 1) * ROWS])
+                if kill < KILLS:
+                    _expect_head(context, feed, before + 1)
+                    context.sleep(0.3 * context.rng.random())
                     if context.rng.random() < 0.5:
                         live.server.kill()
-                        context.sleep(context.rng.random())
                         live.server.start()
+                else:
+                    _expect_head(context, feed, len(lines))
             finally:
                 recorder.kill()
                 recorder.wait(10)
     context.cluster.manage("feed", "release", feed, check=False)
-    expect_all(context, name, feed, len(lines) - 1)
+    expect_all(context, name, feed, len(lines))
+
+
+def _write(context: FaultContext, path: Path, lines: list[str]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        for line in lines:
+            file.write(line)
+            file.flush()
+            context.sleep(0.01)
+
+
+def _expect_head(context: FaultContext, feed: str, seq: int) -> None:
+    context.expect(
+        lambda: _head(context, feed) >= seq, RESTART_LIMIT_S, f"seq {seq} in {feed}", "I8"
+    )
 
 
 def _record(context: FaultContext, feed: str, path: Path) -> subprocess.Popen[bytes]:

@@ -104,7 +104,7 @@ CODES: dict[str, tuple[int, str]] = {
     "throttled": (429, "Too many requests"),
     "internal_error": (500, "Internal error"),
     "busy": (503, "Another artifact is being inspected"),
-    "feed_unavailable": (503, "The records of the feed cannot be read"),
+    "feed_unavailable": (503, "The log of the feed does not answer"),
     "unavailable": (503, "The database does not answer"),
 }
 

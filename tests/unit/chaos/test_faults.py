@@ -13,6 +13,7 @@ import pytest
 
 from chaos.checkers.blast_radius import BlastRadius
 from chaos.faults.daemons import taken_over
+from chaos.faults.registry import FLEETS
 from chaos.harness.observation import ClusterRun
 from chaos.harness.processes import suspended
 from chaos.runner.fault_context import FaultContext
@@ -99,3 +100,9 @@ def test_of_two_faults_that_killed_one_daemon_the_first_restarts_it(
         for daemon in launched:
             daemon.kill()
             daemon.communicate()
+
+
+def test_faults_of_the_nats_server_belong_to_its_fleet() -> None:
+    added = set(FLEETS["jetstream"]) - set(FLEETS["one"])
+    assert added == {"freeze-nats", "kill-nats", "kill-recorder", "nats-away", "nats-full"}
+    assert set(FLEETS["one"]) < set(FLEETS["jetstream"])
