@@ -267,6 +267,87 @@ def test_board_is_one_tab_stop_and_arrows_move_among_cards(frozen, window):
     window.page.wait_for_selector("dialog[open]", state="hidden")
 
 
+def tab_until(window: DashboardWindow, selector: str) -> None:
+    """Press Tab until an element that matches has the focus."""
+    for _ in range(60):
+        window.page.keyboard.press("Tab")
+        if window.page.evaluate("found => document.activeElement.matches(found)", selector):
+            return
+    raise AssertionError(f"no {selector} within 60 tab stops")
+
+
+def test_portfolio_migrates_by_keyboard_alone(frozen, window, installation):
+    name, keyboard = "ge-sma", window.page.keyboard
+    target = free_node(installation, name)
+    keyboard.press("/")
+    keyboard.type(name)
+    tab_until(window, f".card[data-portfolio='{name}']")
+    keyboard.press("m")
+    window.page.wait_for_selector("dialog[open] form")
+    chosen = f"dialog input[value='{target}']:checked"
+    for _ in NODES:
+        if window.page.locator(chosen).count():
+            break
+        keyboard.press("ArrowDown")
+    tab_until(window, "dialog [name=reason]")
+    keyboard.type("without a mouse")
+    tab_until(window, "dialog [type=submit]")
+    keyboard.press("Enter")
+    window.page.wait_for_selector("dialog[open]", state="hidden")
+    window.wait_for_card(name, target)
+    (newest,) = installation.get(f"/api/handoffs/?portfolio={name}&limit=1")["results"]
+    assert (newest["kind"], newest["reason"]) == ("migrate", "without a mouse")
+    installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
+
+
+def test_language_is_switched_in_the_header(window):
+    page = window.page
+    page.click(".language button")
+    try:
+        page.wait_for_selector("html[lang=zh-hans]")
+        window.wait_until_live()
+        assert re.fullmatch(r"实时 · \d\.\d 秒", page.inner_text("#live"))
+        assert "负载" in page.inner_text("#col-node-1 .meters >> nth=0")  # pushed to the open board
+        page.keyboard.press("Control+k")
+        page.keyboard.type("ibm")
+        page.wait_for_selector("#palette [role=option]:has-text('迁移 ibm-sma')")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("#palette", state="hidden")
+        page.click(".language button")
+        page.wait_for_selector("html[lang=en]")
+    finally:
+        page.context.clear_cookies(name="django_language")
+
+
+def test_viewer_is_made_in_the_desk_and_is_offered_no_action(browser, window, installation):
+    page, password = window.page, "a-viewer-of-the-desk"
+    window.open("/people/")
+    page.click("main >> text=Add…")
+    page.wait_for_selector("dialog[open] form")
+    page.fill("dialog [name=name]", "vera")
+    page.select_option("dialog [name=role]", "viewer")
+    page.click("dialog footer button:has-text('Add')")
+    link = page.inner_text("#password-link")
+    with dashboard_window(browser, installation) as hers:
+        hers.page.goto(link)
+        hers.page.fill("[name=new_password1]", password)
+        hers.page.fill("[name=new_password2]", password)
+        hers.page.click("text=Set the password >> visible=true")
+        hers.page.wait_for_url("**/login/")
+        hers.sign_in("vera", password)
+        hers.wait_until_live()
+        assert hers.page.inner_text(".user") == "vera · viewer"
+        assert hers.page.locator("#halt, [data-dialog], .card[draggable]").count() == 0
+        hers.page.locator(".card").first.focus()
+        hers.page.keyboard.press("m")
+        hers.page.keyboard.press("Control+k")
+        hers.page.keyboard.type("migrate ibm")
+        hers.page.wait_for_selector("#palette [data-case=nothing]")
+        refused = hers.page.goto(installation.access["url"] + "/portfolios/ibm-sma/migrate/")
+        assert refused is not None and refused.status == 403
+        assert "operator" in hers.page.inner_text("main")
+
+
 def test_what_if_page_offers_the_action_that_helps(frozen, window, installation):
     # node-3 takes nothing, so the five places of node-1 are all there is for what node-2 runs.
     installation.call("POST", "/api/nodes/node-3/cordon/", {"reason": "test"})
@@ -535,8 +616,12 @@ def web_killed(installation: Installation) -> Iterator[None]:
         yield
 
 
-def test_page_reconnects_to_a_restarted_web_process_without_a_reload(window, installation):
-    window.mark()
+def test_page_reconnects_to_a_restarted_web_process_without_a_reload(window, tab, installation):
+    wait_until_idle(installation)
+    tab.open("/handoffs/")
+    tab.wait_until_live()
+    for each in (window, tab):
+        each.mark()
     with web_killed(installation):
         not_live = "#live:not([data-state=live])"
         window.page.wait_for_selector(not_live, timeout=SLOW_MACHINE_S * 1000)
@@ -552,6 +637,14 @@ def test_page_reconnects_to_a_restarted_web_process_without_a_reload(window, ins
     assert window.page.evaluate("document.activeElement.id") == "halt"
     window.wait_until_live()
     assert window.was_not_reloaded()
+    # The tables of the other page are fetched again.
+    where = {"target_node": free_node(installation, "canary-3")}
+    installation.call("POST", "/api/portfolios/canary-3/migrate/", where)
+    (newest,) = installation.get("/api/handoffs/?portfolio=canary-3&limit=1")["results"]
+    tab.page.wait_for_selector(f"#table tr[data-handoff='{newest['id']}'][data-state=done]")
+    assert tab.page.locator("#old-tables").is_hidden()
+    assert tab.was_not_reloaded()
+    installation.call("POST", "/api/portfolios/canary-3/unpin/", {})
 
 
 def test_action_sent_while_the_server_is_away_is_kept_and_sent_again(window, installation):
@@ -627,7 +720,7 @@ def test_escape_returns_the_focus_to_the_card_whose_menu_was_opened(window):
     assert page.evaluate("document.activeElement.classList.contains('card')")
 
 
-def test_narrow_screen_does_not_scroll_sideways(browser, installation, login):
+def test_narrow_screen_does_not_scroll_sideways_and_fits_fingers(browser, installation, login):
     wait_until_idle(installation)
     where = {"target_node": free_node(installation, "tech-hold"), "reason": "w" * 200}
     installation.call("POST", "/api/portfolios/tech-hold/migrate/", where)
@@ -636,11 +729,12 @@ def test_narrow_screen_does_not_scroll_sideways(browser, installation, login):
     with dashboard_window(browser, installation, viewport=size, storage_state=login) as window:
         (newest,) = installation.get("/api/handoffs/?limit=1")["results"]
         handoffs = ("/handoffs/", f"/handoffs/{newest['id']}/")
-        others = ("/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/", "/")
-        for address in (*handoffs, *others):
+        others = ("/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/", "/alerts/")
+        for address in (*handoffs, *others, "/?view=heatmap", "/"):
             window.open(address)
             window.wait_until_live()
             assert window.page.evaluate("document.documentElement.scrollWidth") == 390, address
+            assert window.small_targets() == [], address
         assert window.page.locator(".col.open").count() == 1
         window.page.click("#col-node-2 [data-fold]")
         assert window.page.locator("#col-node-2 .card").first.is_visible()

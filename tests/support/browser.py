@@ -42,6 +42,14 @@ async ([within, contrast]) => {
   return violations.map((found) => `${found.id}: ${found.help}: ${elements(found)}`);
 }
 """
+_FIND_SMALL_TARGETS = """
+async () => {
+  const rules = { "target-size": { enabled: true } };
+  const runOnly = { type: "rule", values: ["target-size"] };
+  const { violations } = await axe.run(document, { resultTypes: ["violations"], runOnly, rules });
+  return violations.flatMap((found) => found.nodes.map((node) => node.html));
+}
+"""
 _WATCH_POLICY = """
 window.policyViolations = [];
 addEventListener("securitypolicyviolation", (event) =>
@@ -140,9 +148,17 @@ class DashboardWindow:
 
         Half of its time is for the contrast of colours, which all pages take from the same styles.
         """
+        self._load_axe()
+        return list(self.page.evaluate(_RUN_AXE, [within, contrast]))
+
+    def small_targets(self) -> list[str]:
+        """Return what a finger would miss: targets below 24 px without that much room around."""
+        self._load_axe()
+        return list(self.page.evaluate(_FIND_SMALL_TARGETS))
+
+    def _load_axe(self) -> None:
         if self.page.evaluate("typeof axe === 'undefined'"):
             self.page.evaluate(AXE_SCRIPT)
-        return list(self.page.evaluate(_RUN_AXE, [within, contrast]))
 
     def mark(self) -> None:
         """Set a mark that a reload would remove."""
