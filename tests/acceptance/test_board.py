@@ -730,7 +730,10 @@ def test_narrow_screen_does_not_scroll_sideways_and_fits_fingers(browser, instal
         (newest,) = installation.get("/api/handoffs/?limit=1")["results"]
         handoffs = ("/handoffs/", f"/handoffs/{newest['id']}/")
         others = ("/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/", "/alerts/")
-        for address in (*handoffs, *others, "/?view=heatmap", "/"):
+        window.open("/?view=heatmap")
+        window.page.wait_for_selector(".heat-cell")
+        assert window.small_targets() == []
+        for address in (*handoffs, *others, "/"):
             window.open(address)
             window.wait_until_live()
             assert window.page.evaluate("document.documentElement.scrollWidth") == 390, address
