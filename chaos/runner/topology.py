@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from chaos.harness.cluster import Cluster
-from chaos.harness.installation import ApiResponse
+from chaos.harness.installation import ApiResponse, eventually
 from chaos.harness.many.cluster import ManyCluster
 from chaos.harness.observation import DEMO_NODES
 from chaos.harness.tcp_proxy import TcpProxy
@@ -119,13 +119,24 @@ class Topology:
                 )
                 self.launch(name)
             for body in MORE_PORTFOLIOS:
-                made = self.cluster.call("POST", "/api/portfolios/", body)
-                assert made.status in (201, 409), (
-                    made.text
-                )  # 409: the home has them from an earlier run
+                self._create(body)
             if self.live is not None:
                 self.live.open(self.cluster)
             yield self
+
+    def _create(self, body: dict[str, Any]) -> None:
+        """Create a portfolio, however often a proxy that takes a web process out cuts off the
+        answer."""
+
+        def is_created() -> bool:
+            made = self.request("POST", "/api/portfolios/", body)
+            if made is None or made.status >= 500:
+                return False
+            # 409: an answer was cut off, or the home has it from an earlier run.
+            assert made.status in (201, 409), made.text
+            return True
+
+        eventually(is_created, what=f"an answer on {body['name']}")
 
     def launch(self, name: str) -> subprocess.Popen[str]:
         """Start the daemon of a proxied node; it replaces any earlier one."""
