@@ -34,6 +34,9 @@ from scheduling.observe.control_plane import GatewayRow, read_control_plane
 LIMIT_S = 120.0
 #: A process that did so lately works.
 RECENT_S = 3.0
+#: A proxy asks a web process each second whether it is ready, and wants two answers in a row; its
+#: first durable write test takes up to two.
+ADMITTED_S = 5.0
 #: A process that cannot work, as with a wrong setting, ends before it has lived so long.
 PROVEN_S = 2 * RECENT_S
 POLL_S = 0.2
@@ -167,7 +170,8 @@ def _works(new: list[Process]) -> bool:
 
 
 def _serves(row: GatewayRow, pids: set[int]) -> bool:
-    return row.host == socket.gethostname() and row.pid in pids and row.pulse_age_s < RECENT_S
+    is_new = row.host == socket.gethostname() and row.pid in pids
+    return is_new and row.pulse_age_s < RECENT_S and row.serving_s >= ADMITTED_S
 
 
 def _watcher_looked_within(seconds: float) -> bool:

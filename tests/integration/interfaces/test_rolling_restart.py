@@ -20,10 +20,10 @@ from ginkgo_site.database import conninfo
 from scheduling.db.transaction import execute
 from scheduling.enact.pass_lock import HOLD_S, record_watcher_seen
 from scheduling.errors import Refused
-from scheduling.models import Event, Node, PassLock
+from scheduling.models import Event, Gateway, Node, PassLock
 from scheduling.operations import drain, rolling_restart
 from scheduling.operations.rolling_restart import is_daemon_of
-from tests.support.factories import FakeNode, make_node, make_trader
+from tests.support.factories import FakeNode, make_node, make_trader, serving_since
 
 pytestmark = pytest.mark.django_db
 
@@ -205,6 +205,15 @@ def test_a_control_plane_of_another_user_is_refused_not_passed_over(
     with pytest.raises(Refused, match=f"read: worker {process.pid}. .* run this as root"):
         restart()
     assert process.poll() is None
+
+
+@pytest.mark.parametrize(("served_s", "works"), [(4, False), (6, True)])
+def test_a_new_web_process_works_once_a_proxy_sends_it_requests(
+    served_s: float, works: bool
+) -> None:
+    serving_since(served_s)
+    Gateway.objects.update(host=socket.gethostname(), pid=7)
+    assert rolling_restart._works([rolling_restart.Process("web", 7, time.time())]) is works
 
 
 def test_a_new_process_works_once_it_has_lived_and_a_watcher_once_it_has_looked() -> None:
