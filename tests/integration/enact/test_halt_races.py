@@ -16,7 +16,7 @@ from scheduling.models import Handoff, Run
 from scheduling.operations import halt_all as halt_everything
 from scheduling.operations import undo_halt
 from scheduling.timing import timing
-from tests.integration.enact.test_fence_races import Held, Row, at_once, behind, run_row
+from tests.support.concurrency import Held, Row, at_once, behind, run_row
 from tests.support.factories import OwnerSession, make_node, make_portfolio, make_trader
 
 pytestmark = pytest.mark.django_db(transaction=True)

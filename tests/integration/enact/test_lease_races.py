@@ -26,7 +26,7 @@ from scheduling.operations.tokens import revoke_node_tokens
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
-from tests.integration.enact.test_fence_races import Held, Row, behind, node_row, run_row
+from tests.support.concurrency import Held, Row, behind, node_row, run_row
 from tests.support.factories import (
     FakeNode,
     ago,

@@ -13,7 +13,7 @@ from scheduling.models import RollOut, RollOutItem
 from scheduling.operations import NewRollOut
 from scheduling.passes.roll_outs import advance
 from scheduling.timing import timing
-from tests.integration.enact.test_fence_races import Held, at_once, behind
+from tests.support.concurrency import Held, at_once, behind
 from tests.support.roll_outs import (
     begin,
     make_artifact,

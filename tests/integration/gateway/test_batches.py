@@ -24,8 +24,8 @@ from scheduling.models import ACTIVE_STATES, Event, Handoff, Node, PassLock, Run
 from scheduling.passes import balance
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from tests.integration.enact.test_fence_races import Held, at_once, behind
 from tests.integration.passes.test_passes import counted
+from tests.support.concurrency import Held, at_once, behind
 from tests.support.factories import (
     FakeNode,
     ago,

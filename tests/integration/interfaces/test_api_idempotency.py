@@ -33,9 +33,9 @@ from scheduling.models import (
 from scheduling.operations.idempotency import acting_under
 from scheduling.permissions import Role
 from scheduling.retention import delete_rows
-from tests.integration.enact.test_fence_races import at_once
 from tests.support.api_client import ApiClient, fields_of, make_api_client, problem
 from tests.support.artifacts import make_wheel, store_artifact
+from tests.support.concurrency import at_once
 from tests.support.factories import make_node, make_running_portfolio
 
 pytestmark = pytest.mark.django_db

@@ -18,8 +18,8 @@ from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.errors import Refused
 from scheduling.operations import EditBase, rebased, values_at
 from scheduling.permissions import Role
-from tests.integration.enact.test_fence_races import Held, at_once, behind
 from tests.support.api_client import ApiClient, make_user
+from tests.support.concurrency import Held, at_once, behind
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
 pytestmark = pytest.mark.django_db

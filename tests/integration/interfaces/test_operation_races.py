@@ -14,7 +14,7 @@ from scheduling.enact.revisions import mark_proven_revisions
 from scheduling.models import Handoff, Run
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
-from tests.integration.enact.test_fence_races import Held, at_once, behind
+from tests.support.concurrency import Held, at_once, behind
 from tests.support.factories import (
     ago,
     make_node,

@@ -26,8 +26,8 @@ from scheduling.verification import runner, verify
 from scheduling.verification.queue import claim, finish, record_progress
 from scheduling.verification.runner import run_waiting
 from scheduling.verification.verify import verify_portfolio
-from tests.integration.enact.test_fence_races import Held, behind
 from tests.support.api_client import ApiClient, problem
+from tests.support.concurrency import Held, behind
 from tests.support.factories import ago, make_node, make_portfolio, make_running_portfolio
 
 pytestmark = pytest.mark.django_db

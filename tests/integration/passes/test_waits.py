@@ -17,7 +17,7 @@ from scheduling.errors import Refused
 from scheduling.models import Handoff, Run
 from scheduling.operations.moves import stop_run
 from scheduling.timing import timing
-from tests.integration.enact.test_fence_races import Held, behind
+from tests.support.concurrency import Held, behind
 from tests.support.factories import (
     OwnerSession,
     ago,

@@ -1,0 +1,92 @@
+"""What tests of handoffs begin with: two nodes, a portfolio, and a handoff at one of its steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling import operations
+from scheduling.db.transaction import execute
+from scheduling.enact.handoff import expire, request
+from scheduling.models import Handoff
+from scheduling.timing import timing
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    make_node,
+    make_trader,
+    prove_revision,
+)
+
+
+@pytest.fixture
+def source() -> FakeNode:
+    return make_node("node-1")
+
+
+@pytest.fixture
+def target() -> FakeNode:
+    return make_node("node-2")
+
+
+@pytest.fixture
+def hand(source: FakeNode) -> OwnerSession:
+    """Return the session of node-1 as the owner of a running portfolio with a good revision."""
+    hand = make_trader("p", source)
+    prove_revision(hand.portfolio)
+    return hand
+
+
+def migrated(hand: OwnerSession, target: FakeNode) -> Handoff:
+    return operations.migrate(hand.portfolio.name, target.name, actor="ann")
+
+
+def draining(hand: OwnerSession, target: FakeNode) -> Handoff:
+    handoff = migrated(hand, target)
+    assert target.ready(handoff) == "draining"
+    return handoff
+
+
+def activating(hand: OwnerSession, target: FakeNode) -> Handoff:
+    handoff = draining(hand, target)
+    assert hand.release(handoff).answer == "handed_over"
+    return handoff
+
+
+def failing_over(hand: OwnerSession, target: FakeNode) -> Handoff:
+    """Begin a failover as a pass does."""
+    at = hand.run()
+    row = execute(
+        request(
+            "failover",
+            hand.portfolio.pk,
+            target=target.row.pk,
+            to_revision=1,
+            actor="balancer",
+            reason="node-1 is lost",
+            timing=timing(),
+            seen_epoch=at.epoch,
+        )
+    )
+    return Handoff.objects.get(pk=row.id)
+
+
+def state(handoff: Handoff) -> str:
+    return Handoff.objects.get(pk=handoff.pk).state
+
+
+def error(handoff: Handoff) -> str:
+    return Handoff.objects.get(pk=handoff.pk).error
+
+
+def revised(hand: OwnerSession) -> Handoff:
+    """Return the reload to revision 2 that a change of the limits begins."""
+    _, handoff = operations.revise_portfolio(
+        hand.portfolio.name, {"limits": {"largest_order": "5"}}, actor="ann"
+    )
+    assert handoff is not None
+    return handoff
+
+
+def expire_if_late(handoff: Handoff) -> None:
+    """Expire a handoff that is late, as the sweep does. Its deadline is not moved."""
+    execute(expire(handoff.pk, timing()))

@@ -1,0 +1,97 @@
+"""Handoffs from a node that is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling.errors import Refused
+from scheduling.models import Handoff
+from tests.integration.enact.handoff.conftest import (
+    error,
+    failing_over,
+    migrated,
+    state,
+)
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    lose,
+    owner,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+
+def test_a_failover_grants_as_soon_as_the_target_is_ready(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    lose(hand.daemon)
+    before = hand.run()
+    handoff = failing_over(hand, target)
+    assert target.ready(handoff) == "activating"
+    at = hand.run()
+    assert (at.epoch, at.node_id) == (before.epoch + 1, target.row.pk)
+    assert owner("p", target).commit(1) == "ok"
+    assert hand.send(hand.words(1, epoch=before.epoch)).answer == "fenced"
+
+
+def test_failover_fails_if_the_owner_returns_before_the_grant(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    lose(hand.daemon)
+    handoff = failing_over(hand, target)
+    hand.daemon.beat()
+    assert target.ready(handoff) == "failed"
+    assert error(handoff) == "node-1 sends heartbeats again and keeps it"
+    assert hand.commit(1) == "ok"
+
+
+def test_a_failover_counts_as_an_attempt_until_the_next_progress(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    lose(hand.daemon)
+    target.ready(failing_over(hand, target))
+    assert hand.run().attempts == 1
+    mine = owner("p", target)
+    mine.commit(0)
+    assert hand.run().attempts == 1
+    mine.commit(1)
+    assert hand.run().attempts == 0
+
+
+def test_fifth_lost_owner_quarantines_instead_of_failover(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    for _ in range(4):
+        hand.die()
+    lose(hand.daemon)
+    assert target.ready(failing_over(hand, target)) == "quarantined"
+    at = hand.run()
+    assert (at.phase, at.node_id) == ("quarantined", None)
+    assert "node-1, which ran it, was lost" in at.reason
+
+
+def test_a_failover_whose_target_cannot_start_it_costs_an_attempt(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    lose(hand.daemon)
+    handoff = failing_over(hand, target)
+    assert target.fails(handoff) == "failed"
+    at = hand.run()
+    assert (at.attempts, at.failures_by_node) == (1, {str(target.row.pk): 1})
+    assert at.reason == "could not start on node-2: it broke"
+
+
+def test_a_failover_supersedes_the_migrate_under_way(hand: OwnerSession, target: FakeNode) -> None:
+    migrate = migrated(hand, target)
+    lose(hand.daemon)
+    failover = failing_over(hand, target)
+    assert (state(migrate), state(failover)) == ("superseded", "preparing")
+    assert [e.handoff for e in target.desired("prepare")] == [failover.pk]
+
+
+def test_request_on_an_old_epoch_is_refused(hand: OwnerSession, target: FakeNode) -> None:
+    with pytest.raises(Refused, match="was granted again") as refused:
+        hand.move_to(target, actor="balancer", seen_epoch=hand.run().epoch - 1)
+    assert refused.value.code == "superseded"
+    assert Handoff.objects.filter(kind="migrate").count() == 0

@@ -1,0 +1,218 @@
+"""A migrate from request to end; reports that come twice, late or from another node."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from scheduling import operations
+from scheduling.errors import Refused
+from scheduling.models import Event, Node, Tenure
+from tests.integration.enact.handoff.conftest import (
+    activating,
+    draining,
+    migrated,
+    state,
+)
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    expire_handoff,
+    expire_lease,
+    make_node,
+    make_trader,
+    newest_handoff,
+    owner,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+
+def test_a_migrate_goes_prepare_drain_grant_activate_and_is_done(
+    hand: OwnerSession, source: FakeNode, target: FakeNode
+) -> None:
+    before = hand.run()
+    handoff = migrated(hand, target)
+    assert state(handoff) == "preparing"
+    assert (source.owns(), target.owns()) == (["p"], [])
+    assert target.ready(handoff) == "draining"
+    assert hand.run().phase == "draining"
+    assert [e.handoff for e in source.desired("drain")] == [handoff.pk]
+    assert hand.release(handoff, events=3).answer == "handed_over"
+    assert [e.handoff for e in source.desired("warm")] == [handoff.pk]
+    assert target.owns() == ["p"]
+    assert owner("p", target).commit(0) == "ok"
+    done, at = newest_handoff(hand.portfolio), hand.run()
+    assert done.state == "done"
+    assert (at.epoch, at.node_id, at.phase) == (before.epoch + 1, target.row.pk, "running")
+    assert (done.from_epoch, done.to_epoch) == (before.epoch, before.epoch + 1)
+    assert done.released_seq == before.last_seq + 3
+    assert done.pause_ms is not None
+    assert source.desired("warm") == []
+    stamps = [done.requested_at, done.prepared_at, done.released_at, done.granted_at]
+    stamps += [done.activated_at, done.finished_at]
+    assert stamps == sorted(at for at in stamps if at is not None)
+
+
+def test_every_step_report_may_come_twice(hand: OwnerSession, target: FakeNode) -> None:
+    handoff = migrated(hand, target)
+    assert target.ready(handoff) == "draining"
+    assert target.ready(handoff) == "late"
+    hand.release(handoff)
+    assert target.ready(handoff) == "late"
+    assert target.fails(handoff) == "late"
+    assert state(handoff) == "activating"
+
+
+def test_step_report_of_another_node_changes_nothing(
+    hand: OwnerSession, source: FakeNode, target: FakeNode
+) -> None:
+    handoff = migrated(hand, target)
+    assert source.ready(handoff) == "late"
+    assert source.fails(handoff) == "late"
+    assert state(handoff) == "preparing"
+
+
+def test_repeated_release_gets_its_first_answer(hand: OwnerSession, target: FakeNode) -> None:
+    handoff = draining(hand, target)
+    words = hand.release_words(handoff, events=2)
+    assert hand.daemon.release(words).answer == "handed_over"
+    assert hand.daemon.release(words).answer == "handed_over"
+    owner("p", target).commit(4)
+    assert hand.daemon.release(words).answer == "handed_over"
+    assert hand.run().epoch == words.epoch + 1
+
+
+@pytest.mark.parametrize("events", [0, 3])
+def test_a_release_after_its_handoff_failed_is_kept_and_the_source_goes_on(
+    hand: OwnerSession, target: FakeNode, events: int
+) -> None:
+    handoff = draining(hand, target)
+    words = hand.release_words(handoff, events)
+    target.fails(handoff)
+    assert hand.daemon.release(words).answer == "keep"
+    assert hand.daemon.release(words).answer == "keep"
+    at = hand.run()
+    assert (at.epoch, at.node_id, at.phase) == (words.epoch, hand.daemon.row.pk, "running")
+    assert at.last_seq == words.to_seq
+    assert hand.commit(1) == "ok"
+
+
+@pytest.mark.parametrize("events", [0, 3])
+def test_release_of_another_handoff_is_answered_keep(
+    hand: OwnerSession, target: FakeNode, events: int
+) -> None:
+    old = draining(hand, target)
+    target.fails(old)
+    other = make_trader("q", hand.daemon)
+    foreign = migrated(other, target)
+    words = hand.words(events, release=foreign.pk)
+    assert hand.daemon.release(words).answer == "keep"
+    assert hand.daemon.release(words).answer == "keep"
+    assert state(foreign) == "preparing"
+
+
+def test_a_release_to_a_target_whose_lease_ran_out_is_kept(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    handoff = draining(hand, target)
+    expire_lease(target)
+    assert hand.release(handoff).answer == "keep"
+    assert (state(handoff), hand.run().phase) == ("failed", "running")
+
+
+def test_a_stale_release_is_refused_and_grants_nothing(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    handoff = draining(hand, target)
+    words = hand.release_words(handoff, from_seq=0, to_seq=1)
+    assert hand.daemon.release(words).answer == "conflict"
+    assert state(handoff) == "draining"
+
+
+def test_a_portfolio_that_is_asked_to_drain_before_its_first_commit_stays_draining(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    activating(hand, target)
+    third = make_node("node-3")
+    owner("p", target).commit(0)
+    again = operations.migrate("p", third.name, actor="ann")
+    expire_handoff(again)
+    make_node("node-2")  # takes its run over: it is starting again
+    newest = owner("p", make_node("node-2"))
+    stop = operations.stop("p", actor="ann")
+    assert newest.commit(0) == "ok"
+    assert (newest.run().phase, state(stop)) == ("draining", "draining")
+
+
+def test_second_migrate_is_refused_with_the_active_handoff(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    first = migrated(hand, target)
+    make_node("node-3")
+    with pytest.raises(Refused) as refused:
+        operations.migrate("p", "node-3", actor="ann")
+    assert refused.value.code == "handoff_in_progress"
+    assert refused.value.extra == {"handoff": first.pk}
+
+
+def test_batch_takes_the_last_capacity_of_a_node_once(source: FakeNode) -> None:
+    small = make_node("node-2", capacity=1)
+    first, second = make_trader("a", source), make_trader("b", source)
+    migrated(first, small)
+    with pytest.raises(Refused) as refused:
+        second.move_to(small)
+    assert refused.value.code == "node_full"
+    assert refused.value.message == (
+        "Node node-2 has no room for b (weight 1): 1 of 1 are taken; choose another."
+    )
+
+
+def test_a_target_without_a_valid_lease_is_refused(hand: OwnerSession, target: FakeNode) -> None:
+    expire_lease(target)
+    with pytest.raises(Refused) as refused:
+        hand.move_to(target)
+    assert refused.value.code == "node_lost"
+
+
+def test_tenures_tile_and_equal_the_grants_of_the_audit_log(
+    hand: OwnerSession, source: FakeNode, target: FakeNode
+) -> None:
+    activating(hand, target)
+    owner("p", target).commit(5)
+    back = migrated(owner("p", target), source)
+    source.ready(back)
+    expire_handoff(back)
+    hand.commit(2)
+    hand.release(operations.stop("p", actor="ann"), events=1)
+    operations.start("p", actor="ann")
+    source.prepare()
+    target.prepare()
+    at = hand.run()
+    tenures = list(Tenure.objects.filter(portfolio=hand.portfolio).order_by("epoch"))
+    assert [t.to_seq for t in tenures[:-1]] == [t.from_seq for t in tenures[1:]]
+    assert (tenures[-1].epoch, tenures[-1].to_seq) == (at.epoch, None)
+    told = Event.objects.filter(portfolio=hand.portfolio, kind="granted").order_by("id")
+    assert [
+        (e.data["epoch"], e.node_id, e.data["incarnation"], e.data["revision"], e.data["from_seq"])
+        for e in told
+    ] == [(t.epoch, t.node_id, str(t.incarnation), t.revision, t.from_seq) for t in tenures]
+
+
+def test_every_change_of_a_desired_set_raises_its_version(
+    hand: OwnerSession, source: FakeNode, target: FakeNode
+) -> None:
+    def versions() -> tuple[int, ...]:
+        return tuple(Node.objects.order_by("id").values_list("desired_version", flat=True))
+
+    seen = [versions()]
+    handoff = migrated(hand, target)
+    seen.append(versions())
+    target.ready(handoff)
+    seen.append(versions())
+    hand.release(handoff)
+    seen.append(versions())
+    owner("p", target).commit(0)
+    seen.append(versions())
+    assert all(after[i] > before[i] for before, after in pairwise(seen) for i in (0, 1))

@@ -1,0 +1,110 @@
+"""Stopping and deleting a portfolio, also during another handoff."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling import operations
+from scheduling.db.transaction import execute
+from scheduling.enact.handoff import overdue
+from scheduling.models import Handoff
+from scheduling.timing import timing
+from tests.integration.enact.handoff.conftest import (
+    activating,
+    draining,
+    expire_if_late,
+    migrated,
+    state,
+)
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    expire_handoff,
+    expire_lease,
+    lose,
+    newest_handoff,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+
+def test_a_stop_ends_with_the_release(hand: OwnerSession) -> None:
+    before = hand.run()
+    handoff = operations.stop("p", actor="ann", reason="enough")
+    words = hand.release_words(handoff, events=2)
+    assert hand.daemon.release(words).answer == "handed_over"
+    assert hand.daemon.release(words).answer == "handed_over"
+    at = hand.run()
+    assert (at.node_id, at.phase, at.epoch) == (None, "stopped", before.epoch + 1)
+    assert (at.last_seq, at.reason) == (before.last_seq + 2, "enough")
+    assert (state(handoff), hand.daemon.owns()) == ("done", [])
+
+
+def test_late_release_ends_a_stop(hand: OwnerSession) -> None:
+    handoff = operations.stop("p", actor="ann")
+    assert expire_handoff(handoff) == "done"
+    assert hand.run().phase == "stopped"
+    assert hand.commit(epoch=hand.run().epoch - 1) == "fenced"
+
+
+@pytest.mark.parametrize("gone", ["expired", "lost"])
+def test_stop_on_an_unreachable_node_is_done_at_once(hand: OwnerSession, gone: str) -> None:
+    {"expired": expire_lease, "lost": lose}[gone](hand.daemon)
+    operations.stop("p", actor="ann")
+    assert hand.run().phase == "stopped"
+    assert newest_handoff(hand.portfolio).state == "done"
+
+
+def test_a_stop_of_a_node_lost_after_it_was_asked_is_not_waited_for(hand: OwnerSession) -> None:
+    handoff = operations.stop("p", actor="ann")
+    lose(hand.daemon)
+    assert execute(overdue(timing())) == [handoff.pk]
+    expire_if_late(handoff)
+    assert hand.run().phase == "stopped"
+
+
+@pytest.mark.parametrize("under_way", [migrated, draining, activating])
+def test_stop_supersedes_any_handoff(
+    hand: OwnerSession, target: FakeNode, under_way: object
+) -> None:
+    first = under_way(hand, target)  # type: ignore[operator]
+    stop = operations.stop("p", actor="ann")
+    assert (state(first), state(stop)) == ("superseded", "draining")
+    holder = OwnerSession(
+        {hand.daemon.row.pk: hand.daemon, target.row.pk: target}[hand.run().node_id or 0],
+        hand.portfolio,
+    )
+    assert holder.release(stop).answer == "handed_over"
+    assert hand.run().phase == "stopped"
+    assert Handoff.objects.filter(state__in=("preparing", "draining", "activating")).count() == 0
+
+
+@pytest.mark.parametrize("under_way", [migrated, draining, activating])
+def test_delete_supersedes_any_handoff_and_frees_the_name(
+    hand: OwnerSession, target: FakeNode, under_way: object
+) -> None:
+    first = under_way(hand, target)  # type: ignore[operator]
+    operations.delete_portfolio("p", actor="ann")
+    assert state(first) == "superseded"
+    expire_handoff(newest_handoff(hand.portfolio))
+    assert hand.run().node_id is None
+    again = operations.create_portfolio(
+        operations.NewPortfolio(name="p", strategy="canary"), actor="ann"
+    )
+    assert again.pk != hand.portfolio.pk
+
+
+def test_start_during_a_stop_leaves_the_portfolio_pending(
+    hand: OwnerSession,
+) -> None:
+    stop = operations.stop("p", actor="ann")
+    assert operations.start("p", actor="ann") is None
+    hand.release(stop)
+    at = hand.run()
+    assert (at.phase, at.node_id) == ("pending", None)
+
+
+def test_second_stop_returns_the_active_one(hand: OwnerSession) -> None:
+    stop = operations.stop("p", actor="ann")
+    assert operations.delete_portfolio("p", actor="ann") == stop
+    assert Handoff.objects.filter(kind="stop").count() == 1
