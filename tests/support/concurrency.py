@@ -14,13 +14,7 @@ from ginkgo_site.database import conninfo
 from scheduling import operations
 from scheduling.db.transaction import Transaction
 from scheduling.models import Event, Handoff, Lease, Tenure
-from tests.support.factories import (
-    FakeNode,
-    OwnerSession,
-    make_node,
-    make_trader,
-    prove_revision,
-)
+from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader, prove_revision
 
 
 def at_once(*acts: Callable[[], Any]) -> list[Any]:

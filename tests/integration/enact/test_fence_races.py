@@ -14,13 +14,7 @@ from scheduling.enact.handoff import expire, release
 from scheduling.models import Handoff, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import OrderLine
-from tests.support.concurrency import (
-    Held,
-    assert_invariants,
-    at_once,
-    behind,
-    draining,
-)
+from tests.support.concurrency import Held, assert_invariants, at_once, behind, draining
 from tests.support.factories import (
     ago,
     make_node,

@@ -18,13 +18,7 @@ from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Handoff, Node
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from tests.support.concurrency import (
-    Held,
-    assert_invariants,
-    at_once,
-    behind,
-    draining,
-)
+from tests.support.concurrency import Held, assert_invariants, at_once, behind, draining
 from tests.support.factories import (
     OwnerSession,
     expire_lease,

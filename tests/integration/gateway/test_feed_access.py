@@ -7,22 +7,20 @@ from typing import Any
 import pytest
 
 from scheduling import operations
-from scheduling.gateway import auth, feed_reads
+from scheduling.gateway import feed_reads
 from scheduling.models import Run
 from scheduling.operations.feeds import NewInstrument, append_rows, create_feed
 from scheduling.wire import messages as wire
-from tests.integration.gateway.test_gateway import a_token, ask, serve
 from tests.support.factories import FakeNode, make_node, make_trader
+from tests.support.gateway_requests import a_token, ask, serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    auth._cache.clear()
     monkeypatch.setattr(feed_reads, "_admitted", {})
     monkeypatch.setattr(feed_reads, "ADMITTED_S", 0.0)
-    monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.0)
 
 
 def read(node: FakeNode, feed: str) -> tuple[int, Any]:

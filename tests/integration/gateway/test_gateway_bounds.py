@@ -19,7 +19,9 @@ from scheduling.gateway.pool import WORK_POOL_SIZE, work_pool
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, ByteBudget
 from scheduling.models import Node
 from scheduling.wire import messages as wire
-from tests.integration.gateway.test_gateway import (
+from tests.support.api_client import counted_async_statements
+from tests.support.factories import FakeNode, make_node, make_trader
+from tests.support.gateway_requests import (
     a_token,
     ask,
     beat,
@@ -29,23 +31,8 @@ from tests.integration.gateway.test_gateway import (
     register_message,
     serve,
 )
-from tests.support.api_client import counted_async_statements
-from tests.support.factories import FakeNode, make_node, make_trader
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def forget_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    auth._cache.clear()
-    monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.0)
-
-
-@pytest.fixture
-def node() -> FakeNode:
-    daemon = make_node("node-1")
-    a_token(daemon)
-    return daemon
 
 
 def a_commit(portfolio: int, **given: Any) -> wire.Commit:

@@ -15,14 +15,14 @@ from scheduling import operations, retention
 from scheduling.db.transaction import execute_autocommit
 from scheduling.enact import portfolio_log
 from scheduling.enact.portfolio_log import write_log
-from scheduling.gateway import auth, portfolio_logs
+from scheduling.gateway import portfolio_logs
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.message_decoding import decode_log
 from scheduling.models import LogLine, PortfolioLog, Tenure
 from scheduling.wire import messages as wire
-from tests.integration.gateway.test_gateway import a_token, ask, post, serve
 from tests.support.api_client import ApiClient
 from tests.support.factories import FakeNode, ago, make_node, make_trader, newest_handoff, run_of
+from tests.support.gateway_requests import a_token, ask, post, serve
 
 pytestmark = pytest.mark.django_db
 #: Through the gateway, whose connections see committed rows only.
@@ -31,8 +31,6 @@ by_gateway = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    auth._cache.clear()
-    monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.0)
     monkeypatch.setattr(portfolio_logs, "ANSWER_DELAY_S", 0.0)
 
 

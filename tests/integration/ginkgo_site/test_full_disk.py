@@ -25,9 +25,9 @@ from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.wire.messages import Commit, CommitRequest, encode
-from tests.integration.gateway.test_gateway import a_token, ask, serve
 from tests.support.api_client import ApiClient, make_user
 from tests.support.factories import make_node, make_trader
+from tests.support.gateway_requests import a_token, ask, serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

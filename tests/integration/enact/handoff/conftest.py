@@ -9,13 +9,7 @@ from scheduling.db.transaction import execute
 from scheduling.enact.handoff import expire, request
 from scheduling.models import Handoff
 from scheduling.timing import timing
-from tests.support.factories import (
-    FakeNode,
-    OwnerSession,
-    make_node,
-    make_trader,
-    prove_revision,
-)
+from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader, prove_revision
 
 
 @pytest.fixture

@@ -8,19 +8,8 @@ from scheduling.db.transaction import execute
 from scheduling.enact.handoff import overdue
 from scheduling.models import Handoff
 from scheduling.timing import timing
-from tests.integration.enact.handoff.conftest import (
-    activating,
-    expire_if_late,
-    state,
-)
-from tests.support.factories import (
-    FakeNode,
-    OwnerSession,
-    expire_handoff,
-    lose,
-    make_node,
-    owner,
-)
+from tests.integration.enact.handoff.conftest import activating, expire_if_late, state
+from tests.support.factories import FakeNode, OwnerSession, expire_handoff, lose, make_node, owner
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 

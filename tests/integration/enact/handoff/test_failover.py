@@ -6,18 +6,8 @@ import pytest
 
 from scheduling.errors import Refused
 from scheduling.models import Handoff
-from tests.integration.enact.handoff.conftest import (
-    error,
-    failing_over,
-    migrated,
-    state,
-)
-from tests.support.factories import (
-    FakeNode,
-    OwnerSession,
-    lose,
-    owner,
-)
+from tests.integration.enact.handoff.conftest import error, failing_over, migrated, state
+from tests.support.factories import FakeNode, OwnerSession, lose, owner
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 

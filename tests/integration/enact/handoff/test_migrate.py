@@ -9,12 +9,7 @@ import pytest
 from scheduling import operations
 from scheduling.errors import Refused
 from scheduling.models import Event, Node, Tenure
-from tests.integration.enact.handoff.conftest import (
-    activating,
-    draining,
-    migrated,
-    state,
-)
+from tests.integration.enact.handoff.conftest import activating, draining, migrated, state
 from tests.support.factories import (
     FakeNode,
     OwnerSession,

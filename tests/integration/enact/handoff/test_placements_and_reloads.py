@@ -6,10 +6,7 @@ import pytest
 
 from portfolios.models import Portfolio, Revision
 from scheduling import operations
-from tests.integration.enact.handoff.conftest import (
-    expire_if_late,
-    revised,
-)
+from tests.integration.enact.handoff.conftest import expire_if_late, revised
 from tests.support.factories import (
     FakeNode,
     OwnerSession,

@@ -1,0 +1,387 @@
+"""A gateway whose connections, rows or tables others hold, or that has to drop heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg_pool import PoolTimeout
+
+from ginkgo_site.database import conninfo
+from scheduling import operations
+from scheduling.db.transaction import aexecute_autocommit
+from scheduling.gateway import auth, background
+from scheduling.gateway.background import liveness_loop
+from scheduling.gateway.health import HEALTH
+from scheduling.gateway.heartbeat import BATCHER
+from scheduling.gateway.heartbeat_batcher import HeartbeatBatcher, HeartbeatExpired
+from scheduling.gateway.pool import LOCKING_POOL_SIZE, WORK_POOL_SIZE, GatewayConnection, work_pool
+from scheduling.models import Gateway, Lease
+from scheduling.wire.messages import CheckpointRequest, CommitRequest, Heartbeat, encode
+from tests.support.factories import FakeNode, ago, make_node, make_trader, serving_since
+from tests.support.gateway_requests import Answer, a_token, ask, beat, post, register_message, serve
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def _all_taken(stack: AsyncExitStack) -> None:
+    """Take every connection of the work pool."""
+    for _ in range(WORK_POOL_SIZE):
+        await stack.enter_async_context(work_pool().connection())
+
+
+def test_heartbeat_does_not_wait_for_work_connections(node: FakeNode) -> None:
+    version = post("heartbeat/", beat(node))[1]["desired"]["version"]
+    body = encode(Heartbeat(incarnation=str(node.incarnation), have_version=version))
+
+    async def beside_work() -> Answer:
+        auth._cache.clear()
+        async with AsyncExitStack() as stack:
+            await _all_taken(stack)
+            async with asyncio.timeout(60):
+                return await ask("heartbeat/", body)
+
+    assert serve(beside_work)[1]["status"] == "ok"
+
+
+def test_request_beyond_the_waiting_limit_is_refused_at_once(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.gateway.pool.MAX_WAITING", 1)
+    body = encode(CheckpointRequest(incarnation=str(node.incarnation), portfolio=1, handoff=None))
+
+    async def crowded() -> list[Answer]:
+        async with AsyncExitStack() as stack:
+            await _all_taken(stack)
+            waiting = asyncio.create_task(ask("checkpoint/", body))
+            while not work_pool().get_stats()["requests_waiting"]:
+                await asyncio.sleep(0)
+            async with asyncio.timeout(60):
+                refused = await ask("checkpoint/", body)
+        return [refused, await waiting]
+
+    refused, waited = serve(crowded)
+    assert (refused[0], refused[1]["code"]) == (503, "unavailable")
+    assert waited[0] != 503
+
+
+def test_concurrent_heartbeats_are_answered_from_their_own_rows(node: FakeNode) -> None:
+    daemons = [node] + [make_node(f"node-{n}") for n in range(2, 8)]
+    for daemon in daemons[1:]:
+        a_token(daemon)
+    daemons[3] = FakeNode(daemons[3].row, uuid4())
+
+    async def all_at_once() -> Any:
+        return await asyncio.gather(
+            *(
+                ask("heartbeat/", encode(beat(daemon)), f"token of {daemon.name}")
+                for daemon in daemons
+                for _ in range(2)
+            )
+        )
+
+    said = [answer[1]["status"] for answer in serve(all_at_once)]
+    assert said == ["ok"] * 6 + ["superseded"] * 2 + ["ok"] * 6
+
+
+def test_heartbeat_that_expired_in_the_queue_renews_nothing(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", -1.0)
+
+    async def late() -> None:
+        with pytest.raises(HeartbeatExpired):
+            await HeartbeatBatcher().renew(node.row.pk, beat(node))
+
+    before = Lease.objects.get().renewals
+    serve(late)
+    assert Lease.objects.get().renewals == before
+    assert post("heartbeat/", beat(node))[0] == 503
+
+
+def test_stored_and_dropped_heartbeats_are_counted(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = HeartbeatBatcher()
+
+    async def heard() -> None:
+        await beats.renew(node.row.pk, beat(node))
+
+    async def late() -> None:
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", -1.0)
+        with pytest.raises(HeartbeatExpired):
+            await beats.renew(7, beat(node))
+
+    async def failing() -> None:
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", 3.0)
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.aexecute_autocommit", _away)
+        with pytest.raises(psycopg.OperationalError):
+            await beats.renew(8, beat(node))
+
+    for each in (heard, late, failing):
+        serve(each)
+    assert beats.drops.stored == {node.row.pk}
+    assert beats.drops.dropped == {7, 8}
+
+
+async def _away(*_: object) -> None:
+    raise psycopg.OperationalError("the database is away")
+
+
+def pulse_once(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Write one pulse. Return the seconds until the next."""
+    waits: list[float] = []
+
+    async def one_pulse() -> None:
+        pulsed = asyncio.Event()
+
+        async def wait(seconds: float) -> None:
+            waits.append(seconds)
+            pulsed.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr("scheduling.gateway.background.asyncio.sleep", wait)
+        keeping = asyncio.create_task(liveness_loop())
+        await pulsed.wait()
+        keeping.cancel()
+
+    serve(one_pulse)
+    return waits
+
+
+def test_liveness_write_reports_overload_after_dropped_heartbeats(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_since(3600)
+    assert pulse_once(monkeypatch) == [1.0]
+    assert Gateway.objects.get().serving_since < ago(3000)
+    BATCHER.drops.dropped.add(node.row.pk)
+    assert pulse_once(monkeypatch) == [1.0]
+    assert Gateway.objects.get().serving_since > ago(5)
+
+
+def test_gateway_that_pulses_and_is_not_ready_begins_to_serve_when_it_is(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_since(3600)
+    monkeypatch.setattr(HEALTH.write, "succeeded_at", time.monotonic() - 4)
+    pulse_once(monkeypatch)
+    assert Gateway.objects.get().serving_since < ago(3000)
+    monkeypatch.setattr(HEALTH.write, "succeeded_at", time.monotonic() - 6)
+    pulse_once(monkeypatch)
+    assert Gateway.objects.get().serving_since > ago(60)
+
+
+def test_write_test_that_failed_is_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float | None] = []
+    pauses: list[float] = []
+
+    class Away:
+        def connection(self, timeout: float | None) -> None:
+            waited.append(timeout)
+            raise PoolTimeout("no connection")
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(background, "work_pool", Away)
+    monkeypatch.setattr("scheduling.gateway.background.asyncio.sleep", pause)
+    monkeypatch.setattr(HEALTH.write, "error", "")
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(background._write_test_loop())
+    assert (waited, pauses) == ([None, 1.0], [0.5, 0.5])
+
+
+def test_overload_report_is_retried_with_the_next_liveness_write(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_since(3600)
+    BATCHER.drops.dropped.add(node.row.pk)
+
+    async def two_pulses() -> None:
+        told = asyncio.Event()
+        again: list[Callable[..., Any]] = [_away, aexecute_autocommit]
+
+        async def wait(_: float) -> None:
+            if not again:
+                told.set()
+                await asyncio.Event().wait()
+
+        async def pulsed(*words: Any) -> Any:
+            return await again.pop(0)(*words)
+
+        monkeypatch.setattr("scheduling.gateway.background.asyncio.sleep", wait)
+        monkeypatch.setattr("scheduling.gateway.background.aexecute_autocommit", pulsed)
+        keeping = asyncio.create_task(liveness_loop())
+        await told.wait()
+        keeping.cancel()
+
+    serve(two_pulses)
+    assert Gateway.objects.get().serving_since > ago(5)
+
+
+def test_heartbeat_with_a_locked_lease_waits_without_delaying_others(
+    node: FakeNode,
+) -> None:
+    other = make_node("node-2")
+    a_token(other)
+
+    async def both() -> None:
+        with psycopg.connect(conninfo()) as frozen:
+            frozen.execute(
+                "SELECT FROM scheduling_lease WHERE node_id = %s FOR UPDATE", [node.row.pk]
+            )
+            mine = asyncio.create_task(ask("heartbeat/", encode(beat(node))))
+            for _ in range(3):
+                async with asyncio.timeout(2):
+                    status, _ = await ask("heartbeat/", encode(beat(other)), "token of node-2")
+                assert status == 200
+            assert not mine.done()
+            frozen.rollback()
+        async with asyncio.timeout(2):
+            assert (await mine)[0] == 200
+
+    serve(both)
+
+
+def test_waiting_registrations_use_no_connection_of_commits(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = make_trader("p", node)
+    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
+    others = [make_node(f"node-{n}") for n in range(2, 2 + WORK_POOL_SIZE + 1)]
+    for daemon in others:
+        a_token(daemon)
+    # They wait until the lease is free, however long the commit takes on a busy machine.
+    for limit in ("LOCK_TIMEOUT", "ROW_LOCK_TIMEOUT"):
+        monkeypatch.setattr(f"scheduling.gateway.pool.{limit}", "60s")
+    monkeypatch.setattr(GatewayConnection, "limit_s", 60.0)
+    held_up = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+    """
+
+    async def beside() -> None:
+        with psycopg.connect(conninfo()) as frozen:
+            frozen.execute(
+                "SELECT FROM scheduling_lease WHERE node_id > %s FOR UPDATE", [node.row.pk]
+            )
+            waiting = [
+                asyncio.create_task(
+                    ask("register/", encode(register_message()), f"token of {daemon.name}")
+                )
+                for daemon in others
+            ]
+            async with asyncio.timeout(30):
+                with psycopg.connect(conninfo(), autocommit=True) as looking:
+                    while (looking.execute(held_up).fetchone() or (0,)) < (LOCKING_POOL_SIZE,):
+                        await asyncio.sleep(0.01)
+                status, answer = await ask("commit/", body)
+            assert (status, answer["results"][0]["answer"]) == (200, "ok")
+            frozen.rollback()
+        assert {status for status, _ in await asyncio.gather(*waiting)} <= {200, 503}
+
+    serve(beside)
+
+
+def test_release_with_a_locked_target_is_left_out_and_others_answered(
+    node: FakeNode,
+) -> None:
+    target = make_node("node-2")
+    hand, neighbour = make_trader("p", node), make_trader("q", node)
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    words = [hand.release_words(handoff), neighbour.words(1)]
+
+    async def beside() -> None:
+        body = encode(CommitRequest(incarnation=str(node.incarnation), commits=words))
+        with psycopg.connect(conninfo()) as frozen:
+            frozen.execute("SELECT FROM scheduling_node WHERE name = 'node-2' FOR NO KEY UPDATE")
+            async with asyncio.timeout(2):
+                status, answer = await ask("commit/", body)
+            assert status == 200
+            assert [r["portfolio"] for r in answer["results"]] == [neighbour.portfolio.pk]
+            frozen.rollback()
+        _, answer = await ask("commit/", body)
+        assert [r["answer"] for r in answer["results"]] == ["handed_over", "ok"]
+
+    serve(beside)
+
+
+def test_table_lock_is_reported_with_the_liveness_write_and_the_commit_repeated(
+    node: FakeNode,
+) -> None:
+    hand = make_trader("p", node)
+    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
+
+    async def beside() -> None:
+        keeping = asyncio.create_task(liveness_loop())
+        try:
+            with psycopg.connect(conninfo()) as indexing, psycopg.connect(conninfo()) as looking:
+                looking.autocommit = True
+                indexing.execute("LOCK TABLE portfolios_order IN SHARE MODE")
+                status = 0
+                async with asyncio.timeout(20):
+                    while True:
+                        asked = asyncio.create_task(ask("commit/", body))
+                        status, _ = await asked
+                        row = looking.execute(
+                            "SELECT commits_stood_at - commits_stand_since >= interval '1 s'"
+                            " FROM scheduling_gateway"
+                        ).fetchone()
+                        if row and row[0]:
+                            break
+                assert status == 503
+                indexing.rollback()
+            status, answer = await ask("commit/", body)
+            assert (status, answer["results"][0]["answer"]) == (200, "ok")
+        finally:
+            keeping.cancel()
+
+    serve(beside)
+
+
+def test_silent_database_is_answered_503(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ginkgo_site.database.conninfo", lambda: "host=/nowhere dbname=none")
+    monkeypatch.setattr("psycopg_pool.AsyncConnectionPool.connection", no_connection)
+    status, problem = post("heartbeat/", beat(node))
+    assert (status, problem["code"]) == (503, "unavailable")
+
+
+def no_connection(*_: Any, **__: Any) -> Any:
+    raise PoolTimeout("no connection in 5 s")
+
+
+def test_one_dead_connection_replaces_all_connections(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ginkgo_site.deadline.FRESH_S", -1.0)
+
+    async def scenario() -> float:
+        async with AsyncExitStack() as all_of_them:
+            taken = [
+                await all_of_them.enter_async_context(work_pool().connection())
+                for _ in range(WORK_POOL_SIZE)
+            ]
+            dead = [connection.info.backend_pid for connection in taken]
+        await asyncio.to_thread(end_sessions, dead)
+        began = asyncio.get_running_loop().time()
+        async with work_pool().connection() as connection:
+            await connection.execute("SELECT 1")
+        return asyncio.get_running_loop().time() - began
+
+    # By itself the pool waits 1 s before it looks at a third one, and 2 s before a fourth.
+    assert serve(scenario) < 2.5
+
+
+def end_sessions(pids: list[int]) -> None:
+    with psycopg.connect(conninfo(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(p, 5000) FROM unnest(%s) p", [pids])

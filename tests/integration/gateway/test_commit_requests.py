@@ -1,0 +1,174 @@
+"""Commits, releases and reads of checkpoints, each answered by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from portfolios.models import Checkpoint, Order
+from scheduling import operations
+from scheduling.gateway.request_metrics import REGISTRY
+from scheduling.models import Event, Node
+from scheduling.wire.messages import CheckpointRequest, Commit, CommitRequest, EquityLine, FillLine
+from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader, newest_handoff
+from tests.support.gateway_requests import a_token, beat, commit, make_order, post, post_all
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_owner_reads_the_checkpoint(node: FakeNode) -> None:
+    hand = make_trader("p", node)
+    hand.commit(2, state=b"held")
+    hand.commit(3)
+    at = hand.run()
+    words = CheckpointRequest(incarnation=str(node.incarnation), portfolio=hand.portfolio.pk)
+    _, answer = post("checkpoint/", words)
+    assert (answer["epoch"], answer["last_seq"], answer["state_seq"], answer["state"]) == (
+        at.epoch,
+        at.last_seq,
+        at.last_seq - 3,
+        b"held",
+    )
+
+
+def test_handoff_target_reads_the_checkpoint_while_the_handoff_is_active(node: FakeNode) -> None:
+    hand = make_trader("p", node)
+    target = make_node("node-2")
+    a_token(target)
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    words = CheckpointRequest(
+        incarnation=str(target.incarnation), portfolio=hand.portfolio.pk, handoff=handoff.pk
+    )
+    assert post("checkpoint/", words, token="token of node-2")[0] == 200
+    target.fails(handoff)
+    status, problem = post("checkpoint/", words, token="token of node-2")
+    assert (status, problem["code"]) == (409, "fenced")
+
+
+def bad_words(hand: OwnerSession, kind: str) -> Commit:
+    """Return a commit of the next event with a value that no database can store."""
+    at = hand.run().last_seq + 1
+    kinds: dict[str, dict[str, Any]] = {
+        "index": {"orders": [make_order(at, 40_000)]},
+        "negative index": {"orders": [make_order(at, -1)]},
+        "overflow": {"orders": [make_order(at, quantity="9" * 39)]},
+        "long symbol": {"orders": [make_order(at, symbol="X" * 200)]},
+        "nul": {"orders": [make_order(at, symbol="A\0B")]},
+        "twice": {"orders": [make_order(at), make_order(at)]},
+        "no number": {"orders": [make_order(at, price="ten")]},
+        "not a number": {"orders": [make_order(at, price="NaN")]},
+        "infinite": {"equity": [EquityLine(at, 10**15, "Infinity")]},
+        "far future": {"equity": [EquityLine(at, 2**62, "1")]},
+        "fill of nothing": {"fills": [FillLine(7, 7, at, 0, "IBM", "buy", "1", "1", 10**15)]},
+        "outside": {"orders": [make_order(at + 1)]},
+        "before": {"orders": [make_order(at - 1)]},
+        "backwards": {"to_seq": at - 5},
+        "huge seq": {"to_seq": 2**63},
+        "huge epoch": {"epoch": 2**64 - 1},
+        "no batch": {"batch": "batch"},
+    }
+    return hand.words(1, **kinds[kind])
+
+
+BAD = (
+    "index", "negative index", "overflow", "long symbol", "nul", "twice", "no number",
+    "not a number", "infinite", "far future", "fill of nothing", "outside", "before", "backwards",
+    "huge seq", "huge epoch", "no batch",
+)  # fmt: skip
+
+
+def test_every_invalid_commit_is_rejected_alone_without_effect(node: FakeNode) -> None:
+    Node.objects.update(capacity=50)
+    good, last = make_trader("good", node), make_trader("last", node)
+    bad = [make_trader(f"bad-{number}", node) for number in range(len(BAD))]
+    before = [hand.run().last_seq for hand in bad]
+    words = [bad_words(hand, kind) for hand, kind in zip(bad, BAD, strict=True)]
+    answers = commit(node, good.words(2), *words, last.words(2))
+    assert dict(zip(BAD, [a for a, _ in answers[1:-1]], strict=True)) == dict.fromkeys(
+        BAD, "rejected"
+    )
+    assert [answers[0], answers[-1]] == [("ok", ""), ("ok", "")]
+    assert all(detail for _, detail in answers[1:-1])
+    assert ([hand.run().last_seq for hand in bad], Order.objects.count()) == (before, 0)
+    assert bad[0].commit(1) == "ok"
+
+
+@pytest.mark.parametrize("kind", ["twice", "fill of nothing", "nul"])
+def test_invalid_release_is_rejected_without_a_grant(node: FakeNode, kind: str) -> None:
+    hand = make_trader("p", node)
+    target = make_node("node-2")
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    words = msgspec.structs.replace(bad_words(hand, kind), release=handoff.pk)
+    assert commit(node, words)[0][0] == "rejected"
+    assert newest_handoff(hand.portfolio).state == "draining"
+    assert commit(node, hand.release_words(handoff)) == [("handed_over", "")]
+
+
+def test_duplicate_order_rejects_only_its_own_portfolio(node: FakeNode) -> None:
+    hand, neighbour = make_trader("p", node), make_trader("q", node)
+    at = hand.run().last_seq + 1
+    assert hand.commit(1, orders=[make_order(at)]) == "ok"
+    Order.objects.update(seq=at + 1, id=f"{hand.portfolio.uid}-{at + 1}-0")
+    twice = hand.words(1, orders=[make_order(at + 1)])
+    answers = commit(node, twice, neighbour.words(1))
+    assert [answer for answer, _ in answers] == ["rejected", "ok"]
+    assert Order.objects.count() == 1
+
+
+def test_request_with_a_portfolio_twice_is_rejected_without_effect(
+    node: FakeNode,
+) -> None:
+    hand, neighbour = make_trader("p", node), make_trader("q", node)
+    before = neighbour.run().last_seq
+    message = CommitRequest(
+        incarnation=str(node.incarnation),
+        commits=[hand.words(1), neighbour.words(1), hand.words(1)],
+    )
+    status, problem = post("commit/", message)
+    assert (status, problem["code"]) == (400, "invalid")
+    assert problem["message"] == (
+        f"Portfolio {hand.portfolio.pk} occurs twice in one request; nothing was done."
+    )
+    assert neighbour.run().last_seq == before
+
+
+def test_commits_and_releases_of_one_request_are_each_answered(node: FakeNode) -> None:
+    stays, goes = make_trader("stays", node), make_trader("goes", node)
+    target = make_node("node-2")
+    handoff = operations.migrate("goes", "node-2", actor="ann")
+    target.ready(handoff)
+    answers = commit(node, goes.release_words(handoff, 2, state=b"last"), stays.words(1))
+    assert [answer for answer, _ in answers] == ["handed_over", "ok"]
+    assert bytes(Checkpoint.objects.get(portfolio=goes.portfolio).state) == b"last"
+
+
+def test_an_empty_request_has_no_results(node: FakeNode) -> None:
+    assert commit(node) == []
+
+
+def test_every_answer_of_the_fence_reaches_the_node(node: FakeNode) -> None:
+    hand = make_trader("p", node)
+    words = hand.words(1)
+    assert commit(node, words) == [("ok", "")]
+    assert commit(node, words)[0][0] == "ok"
+    assert commit(node, hand.words(1, from_seq=0))[0][0] == "conflict"
+    assert commit(node, hand.words(1, epoch=99))[0][0] == "ahead"
+    make_node("node-1")
+    assert commit(node, hand.words(1, epoch=words.epoch))[0][0] == "fenced"
+    assert Event.objects.filter(kind="commit_refused").count() == 1
+
+
+def test_answers_to_nodes_are_counted_for_prometheus(node: FakeNode) -> None:
+    name = "ginkgo_gateway_request_seconds_count"
+
+    def answered(status: str) -> float:
+        found = REGISTRY.get_sample_value(name, {"kind": "heartbeat", "status": status})
+        return found or 0.0
+
+    before = answered("200"), answered("400")
+    assert post("heartbeat/", beat(node))[0] == 200
+    post_all("heartbeat/", b"\xc1")
+    assert (answered("200"), answered("400")) == (before[0] + 1, before[1] + 1)

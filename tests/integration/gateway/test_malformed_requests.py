@@ -1,0 +1,181 @@
+"""Requests that a gateway refuses: tokens, addresses, bodies and registrations."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from portfolios.models import Order
+from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_SMALL_BODY
+from scheduling.models import Lease
+from scheduling.wire import messages
+from scheduling.wire.messages import CheckpointRequest, CommitRequest, Goodbye, encode
+from tests.support.factories import (
+    FakeNode,
+    ago,
+    make_node,
+    make_running_portfolio,
+    make_trader,
+    run_of,
+)
+from tests.support.gateway_requests import a_token, beat, post, post_all, register_message
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (None, "A node token is required: Authorization: Bearer TOKEN."),
+        ("", "A node token is required: Authorization: Bearer TOKEN."),
+        ("wrong", "Unknown node token; create one with create_node_token."),
+    ],
+)
+def test_a_missing_or_unknown_token_is_refused(
+    node: FakeNode, token: str | None, said: str
+) -> None:
+    status, problem = post("heartbeat/", beat(node), token=token)
+    assert (status, problem["code"], problem["message"]) == (401, "unauthenticated", said)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"), [({"revoked_at": ago(1)}, "revoked"), ({"expires_at": ago(1)}, "expired")]
+)
+def test_revoked_or_expired_token_is_refused(given: dict[str, Any], what: str) -> None:
+    daemon = make_node("node-1")
+    a_token(daemon, **given)
+    before = Lease.objects.get().renewals
+    status, problem = post("heartbeat/", beat(daemon))
+    assert status == 401
+    assert problem["message"] == f"This token of node node-1 is {what}; create a new one."
+    assert Lease.objects.get().renewals == before
+
+
+def test_token_is_valid_for_its_own_node_only(node: FakeNode) -> None:
+    other = make_node("node-2")
+    a_token(other)
+    hand = make_trader("p", node)
+    message = CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)])
+    _, answer = post("commit/", message, token="token of node-2")
+    assert answer["results"][0]["answer"] == "fenced"
+    _, said = post("heartbeat/", beat(node), token="token of node-2")
+    assert said["status"] == "superseded"
+    status, _ = post(
+        "checkpoint/",
+        CheckpointRequest(incarnation=str(node.incarnation), portfolio=hand.portfolio.pk),
+        token="token of node-2",
+    )
+    assert status == 409
+
+
+@pytest.mark.parametrize("path", ["register/", "heartbeat/", "checkpoint/", "commit/", "goodbye/"])
+def test_malformed_body_is_answered_with_a_sentence(node: FakeNode, path: str) -> None:
+    bodies = (b"", b"\xc1", b"\x80", b"[1,2", b"\x91\xa1\xff", encode(Goodbye(incarnation="x")))
+    answers = post_all(path, *bodies)
+    assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 6
+    assert all(problem["message"].endswith(".") for _, problem in answers)
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"), [("heartbeat/", MAX_SMALL_BODY), ("commit/", MAX_COMMIT_BODY)]
+)
+def test_body_over_the_limit_is_rejected_before_it_is_complete(
+    node: FakeNode, path: str, limit: int
+) -> None:
+    status, problem = post(path, [b"x" * limit, b"x", b"never read"])
+    assert (status, problem["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"), [("nowhere/", "POST", 404), ("commit/", "GET", 405)]
+)
+def test_unknown_address_or_method_is_rejected(
+    node: FakeNode, path: str, method: str, status: int
+) -> None:
+    assert post(path, b"", method=method)[0] == status
+
+
+def test_daemon_with_another_protocol_is_rejected_with_a_sentence(node: FakeNode) -> None:
+    status, problem = post("register/", msgspec.msgpack.encode({"protocol": 0}))
+    assert (status, problem["code"]) == (409, "protocol")
+    assert problem["message"] == (
+        "This daemon speaks protocol 0, the gateway 1; install the same version of Ginkgo on both."
+    )
+
+
+def test_messages_of_the_first_daemons_are_understood_under_the_next_protocol(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they were encoded: maps and arrays without any field that was added since."""
+    monkeypatch.setattr(messages, "PROTOCOL", 2)
+    monkeypatch.setattr(messages, "SPOKEN", (1, 2))
+    portfolio = make_running_portfolio("p", node)
+    who = {"incarnation": str(uuid4())}
+    registration = {
+        **who,
+        "protocol": 1,
+        "host": "rack-1",
+        "pid": 77,
+        "version": "0.1.0",
+        "capacity": 5,
+        "labels": {},
+        "strategies": {"canary": 1},
+        "feeds": {},
+    }
+    status = {"portfolio": portfolio.pk, "epoch": 2, "revision": 1, "phase": "running"}
+    heartbeat = {**who, "have_version": 0, "portfolios": [{**status, "seq": 0, "lag": 0}]}
+
+    def commit_of(epoch: int, last_seq: int) -> dict[str, Any]:
+        order = [last_seq + 1, 0, "KO", "buy", "1", "50", "filled", "", 1]
+        fill = [last_seq + 1, 0, last_seq + 2, 0, "KO", "buy", "1", "50", 1]
+        return {
+            "portfolio": portfolio.pk,
+            "epoch": epoch,
+            "from_seq": last_seq,
+            "to_seq": last_seq + 2,
+            "batch": str(uuid4()),
+            "state": None,
+            "orders": [order],
+            "fills": [fill],
+            "equity": [[last_seq + 2, 1, "100000"]],
+        }
+
+    encoded = msgspec.msgpack.encode
+    code, answer = post("register/", encoded(registration))
+    assert code == 200, answer
+    assert {"node", "name", "lease_ttl_s", "now_us", "desired"} <= set(answer)
+    (entry,) = answer["desired"]["entries"]
+    assert {"portfolio", "name", "role", "epoch", "revision"} <= set(entry)
+    code, answer = post("heartbeat/", encoded(heartbeat))
+    assert (code, answer["status"]) == (200, "ok")
+    run = run_of(portfolio)
+    body = encoded({**who, "commits": [commit_of(run.epoch, run.last_seq)]})
+    code, answer = post("commit/", body)
+    assert (code, answer["results"][0]["answer"]) == (200, "ok"), answer
+    assert Order.objects.get().symbol == "KO"
+    code, answer = post("goodbye/", encoded(who))
+    assert (code, answer["status"]) == (200, "ok")
+
+
+MISFITS: tuple[dict[str, Any], ...] = (
+    {"capacity": 0},
+    {"capacity": 2**40},
+    {"pid": 2**40},
+    {"pid": -1},
+    {"host": "h" * 300},
+    {"host": "a\0b"},
+    {"version": "v" * 100},
+    {"labels": {"a": "\0"}},
+    {"incarnation": "mine"},
+)
+
+
+def test_registration_with_an_invalid_value_changes_nothing(node: FakeNode) -> None:
+    hand = make_trader("p", node)
+    answers = post_all("register/", *(encode(register_message(**given)) for given in MISFITS))
+    assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 9
+    assert Lease.objects.get().incarnation == node.incarnation
+    assert hand.commit(1) == "ok"

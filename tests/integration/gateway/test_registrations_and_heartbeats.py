@@ -1,0 +1,238 @@
+"""A daemon registers, reports, and says goodbye."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from scheduling import operations
+from scheduling.db.transaction import Transaction
+from scheduling.models import Lease, Node, NodeReport
+from scheduling.wire.messages import (
+    CommitRequest,
+    Goodbye,
+    Heartbeat,
+    Prepared,
+    ProcessStatus,
+    encode,
+)
+from tests.support.factories import FakeNode, ago, make_node, make_trader, newest_handoff
+from tests.support.gateway_requests import a_token, ask, beat, post, register_message, serve
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_registration_is_answered_with_the_desired_set(node: FakeNode) -> None:
+    make_trader("p", node)
+    status, answer = post("register/", register_message())
+    assert status == 200
+    assert [(e["name"], e["role"]) for e in answer["desired"]["entries"]] == [("p", "run")]
+    assert (answer["name"], answer["lease_ttl_s"]) == ("node-1", 30.0)
+
+
+def test_name_in_use_is_a_conflict_with_host_and_pid(node: FakeNode) -> None:
+    make_node("node-1")
+    make_node("node-1")
+    status, problem = post("register/", register_message())
+    assert (status, problem["code"]) == (409, "name_in_use")
+    assert "rack-1, pid 4100" in problem["message"]
+
+
+def test_heartbeat_answer_has_the_desired_set_only_if_newer(node: FakeNode) -> None:
+    _, answer = post("heartbeat/", beat(node))
+    version = answer["desired"]["version"]
+    _, again = post(
+        "heartbeat/", Heartbeat(incarnation=str(node.incarnation), have_version=version)
+    )
+    assert again.get("desired") is None
+    assert (again["status"], again["next_beat_s"]) == ("ok", 5.0)  # it has nothing: twice as often
+
+
+def test_node_with_portfolios_learns_of_a_new_set_by_commits(
+    node: FakeNode,
+) -> None:
+    trader = make_trader("p", node)
+    _, answer = post("heartbeat/", beat(node))
+    assert answer["next_beat_s"] == 10.0
+    request = CommitRequest(incarnation=str(node.incarnation), commits=[trader.words(1)])
+    _, committed = post("commit/", request)
+    assert committed["results"][0]["version"] == answer["desired"]["version"]
+
+
+def test_pending_handoff_shortens_the_heartbeat_interval_to_a_second(node: FakeNode) -> None:
+    make_trader("p", node)
+    make_node("node-2")
+    operations.migrate("p", "node-2", actor="ann")
+    assert post("heartbeat/", beat(node))[1]["next_beat_s"] == 1.0
+
+
+def test_superseded_daemon_learns_the_host_of_its_successor(node: FakeNode) -> None:
+    make_node("node-1")
+    _, answer = post("heartbeat/", beat(node))
+    assert answer["status"] == "superseded"
+    assert answer["message"] == "Node node-1 was taken over by a daemon on rack-1, pid 4100."
+
+
+def test_daemon_that_registered_after_the_holder_is_unknown_not_superseded(
+    node: FakeNode,
+) -> None:
+    """The holder is from before a restore, or from before commits that a promotion lost."""
+    status, registered = post("register/", register_message())
+    assert status == 200
+    Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
+    forgotten = Heartbeat(
+        incarnation=str(uuid4()), have_version=0, registered_us=registered["now_us"]
+    )
+    _, answer = post("heartbeat/", forgotten)
+    assert answer["status"] == "unknown"
+    assert answer["message"] == (
+        "The database knows only an earlier daemon of node node-1; register again."
+    )
+    make_node("node-1")
+    assert post("heartbeat/", forgotten)[1]["status"] == "superseded"
+
+
+def test_clock_set_back_between_registrations_does_not_revive_the_older_daemon(
+    node: FakeNode,
+) -> None:
+    _, older = post("register/", register_message(incarnation=str(node.incarnation)))
+    make_node("node-1")
+    Lease.objects.update(taken_at=ago(3600))
+    words = Heartbeat(
+        incarnation=str(node.incarnation),
+        have_version=0,
+        registered_us=older["now_us"],
+        registration=older["registration"],
+    )
+    assert post("heartbeat/", words)[1]["status"] == "superseded"
+
+
+def test_registration_count_from_before_a_restore_does_not_supersede(
+    node: FakeNode,
+) -> None:
+    """The backup has an earlier daemon; later registrations are newer by the clock."""
+    _, later = post("register/", register_message())
+    words = Heartbeat(
+        incarnation=str(uuid4()),
+        have_version=0,
+        registered_us=later["now_us"],
+        registration=later["registration"],
+    )
+    Node.objects.update(registrations=later["registration"] - 1)
+    Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
+    assert post("heartbeat/", words)[1]["status"] == "unknown"
+    Lease.objects.update(taken_at=ago(-1))
+    assert post("heartbeat/", words)[1]["status"] == "superseded"
+
+
+def test_after_a_goodbye_a_heartbeat_is_unknown_and_registration_accepted(node: FakeNode) -> None:
+    post("goodbye/", Goodbye(incarnation=str(node.incarnation), reason="asked to stop"))
+    assert Node.objects.get().status == "left"
+    assert post("heartbeat/", beat(node))[1]["status"] == "unknown"
+    assert post("register/", register_message(incarnation=str(node.incarnation)))[0] == 200
+    assert post("heartbeat/", beat(node))[1]["status"] == "ok"
+
+
+def test_reports_are_applied_once(node: FakeNode) -> None:
+    hand = make_trader("p", node)
+    target = make_node("node-2")
+    a_token(target)
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    words = beat(target, reports=[Prepared(handoff=handoff.pk), Prepared(handoff=10**18)])
+    for _ in range(2):
+        assert post("heartbeat/", words, token="token of node-2")[1]["status"] == "ok"
+    assert newest_handoff(hand.portfolio).state == "draining"
+
+
+def test_invalid_report_costs_neither_the_heartbeat_nor_other_reports(
+    node: FakeNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    hand = make_trader("p", node)
+    odd: list[dict[str, Any]] = [
+        {"death": "no uuid"},
+        {"portfolio": 2**63},
+        {"epoch": 2**64 - 1},
+        {"error": "a\0b"},
+    ]
+    words = beat(node, reports=[*(hand.death(**given) for given in odd), hand.death()])
+    status, answer = post("heartbeat/", words)
+    assert (status, answer.get("status")) == (200, "ok")
+    assert hand.run().attempts == 2
+    (told,) = [
+        line
+        for line in caplog.records
+        if "report" in line.getMessage() and line.levelname in ("WARNING", "ERROR")
+    ]
+    assert told.getMessage() == "node-1: 2 invalid reports: death is 'no uuid'; it must be a UUID."
+    assert told.exc_info is None
+
+
+def test_internal_error_in_a_report_costs_neither_the_heartbeat_nor_other_reports(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = make_trader("p", node)
+
+    def broken(*given: Any) -> Transaction[str]:
+        raise AssertionError("what cannot be")
+
+    monkeypatch.setattr("scheduling.enact.node_reports.handoff.prepared", broken)
+    words = beat(node, reports=[Prepared(handoff=1), hand.death()])
+    status, answer = post("heartbeat/", words)
+    assert (status, answer.get("status")) == (200, "ok")
+    assert hand.run().attempts == 1
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [{"x" * 65: 1.0}, {"x" * 900_000: 1.0}, {"a\0": 1.0}, {"a\n": 1.0}, {"\u202e": 1.0}, {"": 1.0}],
+    ids=["long", "as long as a body", "nul", "control", "bidirectional", "empty"],
+)
+def test_invalid_metric_name_is_rejected_and_nothing_stored(
+    node: FakeNode, metrics: dict[str, float]
+) -> None:
+    status, problem = post("heartbeat/", beat(node, metrics=metrics))
+    assert (status, problem["code"]) == (400, "invalid")
+    assert problem["message"].startswith("The name of a metric is ")
+    assert len(problem["message"]) < 300
+    assert not NodeReport.objects.exists()
+    assert post("heartbeat/", beat(node, metrics={"x" * 64: 1.0}))[0] == 200
+
+
+def test_too_many_metrics_are_rejected(node: FakeNode) -> None:
+    status, problem = post("heartbeat/", beat(node, metrics={f"m{n}": 1.0 for n in range(101)}))
+    assert (status, problem["code"]) == (413, "payload_too_large")
+
+
+def test_invalid_numbers_of_one_node_cost_no_other_heartbeat(node: FakeNode) -> None:
+    other = make_node("node-2")
+    a_token(other)
+    number = float("nan")
+    owned = ProcessStatus(
+        portfolio=1, epoch=1, revision=1, phase="running", seq=0, lag=0, cpu_pct=number
+    )  # fmt: skip
+    odd = beat(node, metrics={"a": 1.0, "b": number}, portfolios=[owned])
+
+    async def both() -> Any:
+        return await asyncio.gather(
+            ask("heartbeat/", encode(odd)),
+            ask("heartbeat/", encode(beat(other)), "token of node-2"),
+        )
+
+    assert [answer[1]["status"] for answer in serve(both)] == ["ok", "ok"]
+    kept = NodeReport.objects.get(node=node.row)
+    assert kept.metrics == {"a": 1.0}
+    assert kept.portfolios == [msgspec.to_builtins(owned) | {"cpu_pct": None}]
+
+
+def test_report_without_effect_is_not_answered_with_the_desired_set(node: FakeNode) -> None:
+    _, answer = post("heartbeat/", beat(node))
+    words = Heartbeat(
+        incarnation=str(node.incarnation),
+        have_version=answer["desired"]["version"],
+        reports=[Prepared(handoff=999)],
+    )
+    assert post("heartbeat/", words)[1].get("desired") is None
