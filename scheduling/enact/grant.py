@@ -16,6 +16,24 @@ from scheduling.db.statements import Statement, head_of_feed, head_of_portfolio
 from scheduling.db.transaction import Transaction, query, query_one
 
 
+class Owner(NamedTuple):
+    """Who runs a portfolio from a grant on, and which revision."""
+
+    node: int | None  #: None: nobody
+    incarnation: UUID | None
+    revision: int
+    python: str | None = None  #: the node's version, if its row does not have it yet
+
+
+class GrantCause(NamedTuple):
+    """Why a grant is made, as the tenure and the audit log keep it."""
+
+    kind: str  #: that of the handoff, or "rollback", "register", "stop" …
+    reason: str = ""
+    actor: str = ""
+    handoff: int | None = None
+
+
 class GrantRow(NamedTuple):
     epoch: int
     last_seq: int
@@ -171,43 +189,36 @@ def lock_runs(portfolios: Sequence[int], *, patient: bool = True) -> Transaction
 
 def grant(
     portfolio: int,
-    *,
     seen_epoch: int,
-    node: int | None,
-    incarnation: UUID | None,
-    revision: int,
-    cause: str,
-    why: str = "",
-    actor: str = "",
-    handoff: int | None = None,
-    deaths: int = 0,
+    owner: Owner,
+    cause: GrantCause,
+    *,
+    lost_owner: bool = False,
     phase: str = "starting",
-    reason: str = "",
-    python: str | None = None,
+    run_reason: str = "",
 ) -> Transaction[GrantRow | None]:
-    """Grant `portfolio` to a node, or to no owner (node None). Return its new epoch and last_seq.
+    """Grant `portfolio` to `owner`. Return its new epoch and last_seq.
 
-    Return None if it was granted since `seen_epoch` was read. `deaths` is 1 if this grant follows
-    the loss of its owner, which counts as an attempt until the next progress. `reason` is stored on
-    the run; `why` in the tenure and the audit log. `python` is the node's version if its row does
-    not have it yet.
+    Return None if it was granted since `seen_epoch` was read. `lost_owner`: the grant follows the
+    loss of its owner, which counts as an attempt until the next progress. `run_reason` is stored on
+    the run.
     """
     return (
         yield from query_one(
             GRANT,
             portfolio=portfolio,
             epoch=seen_epoch,
-            node=node,
-            incarnation=incarnation,
-            revision=revision,
-            cause=cause,
-            why=why,
-            actor=actor[:150],
-            handoff=handoff,
-            deaths=deaths,
+            node=owner.node,
+            incarnation=owner.incarnation,
+            revision=owner.revision,
+            python=owner.python,
+            cause=cause.kind,
+            why=cause.reason,
+            actor=cause.actor[:150],
+            handoff=cause.handoff,
+            deaths=int(lost_owner),
             phase=phase,
-            reason=reason,
-            python=python,
+            reason=run_reason,
         )
     )
 

@@ -15,7 +15,7 @@ from scheduling.decide.process_exit import (
     decide_exit,
 )
 from scheduling.enact.audit_log import audit
-from scheduling.enact.grant import grant, lock_run, raise_attempts
+from scheduling.enact.grant import GrantCause, Owner, grant, lock_run, raise_attempts
 from scheduling.enact.handoff import (
     fail,
     place_again,
@@ -198,15 +198,10 @@ def _fall_back(
     (row,) = yield from insert([back], "system")
     given = yield from grant(
         run.portfolio_id,
-        seen_epoch=run.epoch,
-        node=run.node_id,
-        incarnation=run.incarnation,
-        revision=run.good_revision,
-        cause="reload",
-        why=row.reason,
-        actor="system",
-        handoff=row.id,
-        reason=row.reason,
+        run.epoch,
+        Owner(run.node_id, run.incarnation, run.good_revision),
+        GrantCause("reload", row.reason, "system", row.id),
+        run_reason=row.reason,
     )
     assert given is not None  # the run is locked
     yield from query(

@@ -14,7 +14,7 @@ from scheduling.decide.process_exit import MAX_ATTEMPTS
 from scheduling.decide.reasons import count
 from scheduling.decide.types import may_continue_under
 from scheduling.enact.audit_log import audit
-from scheduling.enact.grant import grant, lock_run
+from scheduling.enact.grant import GrantCause, Owner, grant, lock_run
 from scheduling.enact.handoff import fail, place_again, quarantine, revoke_ownership, supersede
 from scheduling.enact.handoff.statements import active_handoff
 from scheduling.enact.notify import bump_desired_versions, lock_nodes
@@ -265,15 +265,10 @@ def _take_over(
         return False
     given = yield from grant(
         run.portfolio_id,
-        seen_epoch=run.epoch,
-        node=node,
-        incarnation=incarnation,
-        revision=run.revision,
-        python=message.python,
-        cause="register",
-        why=f"{node_name} started again",
-        actor=node_name,
-        deaths=1 if counts else 0,
+        run.epoch,
+        Owner(node, incarnation, run.revision, message.python),
+        GrantCause("register", f"{node_name} started again", node_name),
+        lost_owner=bool(counts),
     )
     assert given is not None  # the run is locked
     if active is None:

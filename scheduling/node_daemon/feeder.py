@@ -54,6 +54,36 @@ class MemoryState:
     state_revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """What the commits of a feeder are made under."""
+
+    portfolio: int
+    epoch: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartingPoint:
+    """Where a feeder and its process stand when it starts."""
+
+    memory: MemoryState  #: the feeder starts after `memory.last_seq`
+    engine_seq: int  #: the process may be lower, with no event of its symbols in between
+    #: Up to here, where it failed before, the process gets one event at a time, so that all work
+    #: before the bad event is kept.
+    single_step_to: int = 0
+    halted: str = ""  #: why a limit stopped it there; it goes on if a start has lifted that
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """What becomes of events that are too old to trade on."""
+
+    policy: str  #: full, state_only or halt
+    resume_seq: int = 0  #: a start lifted `halt` up to here
+    resumed_from: int = 0  #: where the portfolio stood at that start; negative: unknown
+
+
 class Feeder:
     """The loop of one portfolio under one epoch.
 
@@ -66,38 +96,27 @@ class Feeder:
         context: DaemonContext,
         reader: FeedReader | RecordedFeedReader,
         child: Child,
+        tenure: Tenure,
+        start: StartingPoint,
+        catch_up: CatchUp,
         *,
-        portfolio: int,
-        epoch: int,
-        revision: int,
-        catch_up: str,
-        resume_seq: int,
-        resumed_from: int,
-        single_step_to: int,
         symbols: frozenset[str] | None,
-        memory: MemoryState,
-        engine_seq: int,
         on_keep: Callable[[], None],
-        halted: str = "",
     ) -> None:
-        """Start after `memory.last_seq`. The process itself may be at the lower `engine_seq`, with
-        no event of its symbols in between. Up to `single_step_to`, where it failed before, it gets
-        one event at a time, so that all work before the bad event is kept. `halted` is why a limit
-        stopped it there; it goes on if a start has lifted that."""
+        memory = start.memory
         self._context = context
         self._reader = reader
         self._child = child
-        self._portfolio = portfolio
-        self._epoch = epoch
-        self._revision = revision
-        self.catch_up = catch_up  #: may be changed while it runs
-        self._resume_seq = resume_seq  #: a start lifted `halt` up to here
+        self._tenure = tenure
+        self.catch_up = catch_up.policy  #: may be changed while it runs
+        self._resume_seq = catch_up.resume_seq
         # The state is as of the halt; the events committed since were of other symbols. A limit may
         # halt it again before it has caught up, and its process may end before that is reported.
-        lifted_to = resume_seq if resumed_from < 0 else resumed_from
-        self._halted = "" if memory.state_seq <= lifted_to else halted
+        resumed_from = catch_up.resumed_from
+        lifted_to = catch_up.resume_seq if resumed_from < 0 else resumed_from
+        self._halted = "" if memory.state_seq <= lifted_to else start.halted
         self._resuming = False
-        self._single_step_to = single_step_to
+        self._single_step_to = start.single_step_to
         self._symbols = symbols
         self._wake = asyncio.Event()
         self._builder = CommitBuilder(memory.last_seq)
@@ -106,10 +125,9 @@ class Feeder:
         self._release_for: int | None = None
         self._on_keep = on_keep
         self._finish = False
-        self.memory: MemoryState | None = (
-            memory  #: None while the process is ahead of what is committed
-        )
-        self.engine_seq = engine_seq
+        #: None while the process is ahead of what is committed
+        self.memory: MemoryState | None = memory
+        self.engine_seq = start.engine_seq
         self.seq, self.state_seq = memory.last_seq, memory.state_seq
         self._state_revision = memory.state_revision
         self.releasing = False  #: a release is in progress; its answer decides what comes next
@@ -327,7 +345,7 @@ class Feeder:
     async def _flush(self, *, patient: bool = False) -> None:
         """Commit the work so far. Raise the refusal if the answer is not `ok`."""
         await self._complete_state()
-        commit = self._builder.build(self._portfolio, self._epoch)
+        commit = self._builder.build(self._tenure.portfolio, self._tenure.epoch)
         result = await self._context.committer.commit(commit, patient=patient)
         if result.answer != "ok":
             raise _refusal(result)
@@ -352,7 +370,7 @@ class Feeder:
     async def _release(self, handoff: int) -> None:
         """Commit the work so far as the last commit of this epoch, and apply the answer."""
         await self._complete_state()
-        commit = self._builder.build(self._portfolio, self._epoch, release=handoff)
+        commit = self._builder.build(self._tenure.portfolio, self._tenure.epoch, release=handoff)
         self.releasing = True
         try:
             result = await self._context.committer.commit(commit)
@@ -374,7 +392,7 @@ class Feeder:
         if commit.to_seq > commit.from_seq:
             self.progressed_at_s = now
         if commit.state is not None:
-            self.state_seq, self._state_revision = commit.to_seq, self._revision
+            self.state_seq, self._state_revision = commit.to_seq, self._tenure.revision
         self.seq = commit.to_seq
         self.memory = MemoryState(self.seq, self.state_seq, self._state_revision)
         self._builder = CommitBuilder(self.seq)

@@ -30,7 +30,7 @@ from scheduling.node_daemon.errors import (
     SequenceConflict,
     StaleEvent,
 )
-from scheduling.node_daemon.feeder import Feeder, MemoryState
+from scheduling.node_daemon.feeder import CatchUp, Feeder, MemoryState, StartingPoint, Tenure
 from scheduling.node_daemon.log_sender import Stream
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import (
@@ -253,18 +253,16 @@ class HostedPortfolio:
             self._context,
             reader,
             child,
-            portfolio=self.portfolio,
-            epoch=self.epoch,
-            revision=self.revision,
-            catch_up=self.entry.catch_up,
-            resume_seq=self.entry.resume_seq,
-            resumed_from=self.entry.resumed_from,
-            single_step_to=max(self._single_step_to, self.entry.failed_seq),
+            Tenure(self.portfolio, self.epoch, self.revision),
+            StartingPoint(
+                MemoryState(found.last_seq, found.state_seq, found.state_revision),
+                self._engine_seq,
+                single_step_to=max(self._single_step_to, self.entry.failed_seq),
+                halted=self._halted,
+            ),
+            CatchUp(self.entry.catch_up, self.entry.resume_seq, self.entry.resumed_from),
             symbols=self._symbols,
-            memory=MemoryState(found.last_seq, found.state_seq, found.state_revision),
-            engine_seq=self._engine_seq,
             on_keep=self._on_release_kept,
-            halted=self._halted,
         )
         return self.feeder
 

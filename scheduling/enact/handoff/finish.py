@@ -6,7 +6,7 @@ from uuid import UUID
 
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact.audit_log import audit
-from scheduling.enact.grant import grant
+from scheduling.enact.grant import GrantCause, Owner, grant
 from scheduling.enact.handoff.statements import GRANTED
 from scheduling.enact.notify import bump_desired_versions
 
@@ -29,18 +29,15 @@ def revoke_ownership(
     """
     if phase == "stopped" and run.desired_state == "running":
         phase, reason = "pending", "waits for the next pass"
+    if h is not None:
+        reason, actor = reason or h.reason, h.requested_by
     given = yield from grant(
         run.portfolio_id,
-        seen_epoch=run.epoch,
-        node=None,
-        incarnation=None,
-        revision=run.revision,
-        cause=cause,
-        why=reason or (h.reason if h is not None else ""),
-        actor=h.requested_by if h is not None else actor,
-        handoff=None if h is None else h.id,
+        run.epoch,
+        Owner(None, None, run.revision),
+        GrantCause(cause, reason, actor, None if h is None else h.id),
         phase=phase,
-        reason=reason or (h.reason if h is not None else ""),
+        run_reason=reason,
     )
     if given is None:
         return False

@@ -9,7 +9,7 @@ from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact.commit import COMMIT
 from scheduling.enact.commit_columns import to_columns
 from scheduling.enact.commit_refusals import classify_refusals
-from scheduling.enact.grant import grant
+from scheduling.enact.grant import GrantCause, Owner, grant
 from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.rollback import fail
 from scheduling.enact.handoff.statements import GRANTED, STORE_ANSWER, lock_run_and_handoff
@@ -100,15 +100,10 @@ def grant_to_target(
     """
     given = yield from grant(
         h.portfolio_id,
-        seen_epoch=run.epoch,
-        node=h.target_node_id,
-        incarnation=h.target_incarnation,
-        revision=h.to_revision,
-        cause=h.kind,
-        why=h.reason,
-        actor=h.requested_by,
-        handoff=h.id,
-        deaths=1 if h.kind == "failover" and run.event_waits else 0,
+        run.epoch,
+        Owner(h.target_node_id, h.target_incarnation, h.to_revision),
+        GrantCause(h.kind, h.reason, h.requested_by, h.id),
+        lost_owner=h.kind == "failover" and bool(run.event_waits),
     )
     if given is None:  # impossible under the lock of the run; refuse rather than guess
         yield from fail(h, run, "the portfolio was granted again meanwhile")

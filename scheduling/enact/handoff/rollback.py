@@ -8,7 +8,7 @@ from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.process_exit import MAX_ATTEMPTS
 from scheduling.enact.audit_log import audit
-from scheduling.enact.grant import grant, raise_attempts
+from scheduling.enact.grant import GrantCause, Owner, grant, raise_attempts
 from scheduling.enact.handoff.finish import place_again, revoke_ownership
 from scheduling.enact.handoff.request_handoff import supersede
 from scheduling.enact.handoff.statements import MOVE, SET_PHASE
@@ -141,13 +141,9 @@ def roll_back(
     if back:
         yield from grant(
             h.portfolio_id,
-            seen_epoch=run.epoch,
-            node=h.source_node_id,
-            incarnation=h.source_incarnation,
-            revision=h.from_revision,
-            cause="rollback",
-            why=error,
-            handoff=h.id,
+            run.epoch,
+            Owner(h.source_node_id, h.source_incarnation, h.from_revision),
+            GrantCause("rollback", error, handoff=h.id),
         )
         yield from bump_desired_versions([h.source_node_id, h.target_node_id])
     else:

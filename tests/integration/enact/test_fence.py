@@ -11,7 +11,7 @@ import pytest
 from portfolios.models import Checkpoint, EquityPoint, Fill, MetricPoint, Order, Suppression
 from scheduling.db.transaction import execute
 from scheduling.enact.commit_validation import validate_commit
-from scheduling.enact.grant import grant
+from scheduling.enact.grant import GrantCause, Owner, grant
 from scheduling.models import Event, Tenure
 from scheduling.wire.messages import (
     Commit,
@@ -215,11 +215,9 @@ def give(hand: OwnerSession, other: FakeNode) -> None:
     given = execute(
         grant(
             hand.portfolio.pk,
-            seen_epoch=at.epoch,
-            node=other.row.pk,
-            incarnation=other.incarnation,
-            revision=1,
-            cause="failover",
+            at.epoch,
+            Owner(other.row.pk, other.incarnation, 1),
+            GrantCause("failover"),
         )
     )
     assert given is not None
@@ -230,11 +228,9 @@ def test_grant_on_an_old_epoch_writes_nothing(hand: OwnerSession) -> None:
     given = execute(
         grant(
             hand.portfolio.pk,
-            seen_epoch=at.epoch - 1,
-            node=other.row.pk,
-            incarnation=other.incarnation,
-            revision=1,
-            cause="failover",
+            at.epoch - 1,
+            Owner(other.row.pk, other.incarnation, 1),
+            GrantCause("failover"),
         )
     )
     assert given is None

@@ -11,7 +11,7 @@ import pytest
 from portfolios.runtime.events import encode_event
 from portfolios.runtime.messages import Batch
 from portfolios.runtime.results import BatchResult
-from scheduling.node_daemon.feeder import Feeder, MemoryState
+from scheduling.node_daemon.feeder import CatchUp, Feeder, MemoryState, StartingPoint, Tenure
 from scheduling.node_daemon.recorded_feed import RecordedFeedReader
 from scheduling.wire.messages import Commit, CommitResult
 from tests.unit.node_daemon.test_recorded_feed import Gateway, following, gateway, record
@@ -46,9 +46,9 @@ def make_feeder(reader: RecordedFeedReader, child: Child) -> tuple[Feeder, list[
         beat_soon=lambda: None,
     )  # fmt: skip
     feeder = Feeder(
-        cast("Any", context), reader, cast("Any", child), portfolio=1, epoch=1, revision=1,
-        catch_up="full", resume_seq=0, resumed_from=0, single_step_to=0, symbols=frozenset({"KO"}),
-        memory=MemoryState(100, 100, 1), engine_seq=100, on_keep=lambda: None,
+        cast("Any", context), reader, cast("Any", child), Tenure(1, 1, 1),
+        StartingPoint(MemoryState(100, 100, 1), 100), CatchUp("full"),
+        symbols=frozenset({"KO"}), on_keep=lambda: None,
     )  # fmt: skip
     return feeder, committer.commits
 
