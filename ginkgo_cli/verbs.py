@@ -216,8 +216,8 @@ def drain(context: Context) -> None:
         if time.monotonic() >= until:
             raise Failed(
                 f"{name} still runs {', '.join(document['portfolios'][:3])} after "
-                f"{given.wait:g} s; it drains on. `ginkgo drain {name} --plan` says what has no "
-                "place."
+                f"{given.wait:g} s; it is still draining. `ginkgo drain {name} --plan` says what "
+                "has no place."
             )
         time.sleep(POLL_S)
         document = context.client.get(path)

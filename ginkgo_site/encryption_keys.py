@@ -90,6 +90,6 @@ def _key(text: str, where: str) -> Fernet:
         return Fernet(text)
     except ValueError:
         raise KeysUnavailable(
-            f"{where} is no key: a key is 32 bytes as URL-safe base64, 44 characters, as "
+            f"{where} is not a key: a key is 32 bytes as URL-safe base64, 44 characters, as "
             "`manage.py secret key` prints it."
         ) from None

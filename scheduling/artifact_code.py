@@ -122,7 +122,7 @@ def _place() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the notes of a node's caches out of the log of a process that is no node."""
+    """Keep the notes of a node's caches out of the log of a process that is not a node."""
     before = LOG.level
     LOG.setLevel(logging.WARNING)
     try:

@@ -145,7 +145,7 @@ def _unknown_symbol(symbol: Any, instruments: Mapping[str, InstrumentFacts]) -> 
     known = ", ".join(sorted(instruments)[:5]) or "none yet"
     return _Wrong(
         "unknown_symbol",
-        f"symbol {str(symbol)[:40]!r} is no instrument of the feed, which has {known}"
+        f"symbol {str(symbol)[:40]!r} is not an instrument of the feed, which has {known}"
         + (" …" if len(instruments) > 5 else "")
         + "; add it first.",
     )
@@ -206,7 +206,7 @@ def _price(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
     if units < 0 or units % step or units > MAX_UNITS:
         raise _Wrong(
             "off_tick",
-            f"{facts.symbol}: {name} {number} is no multiple of the tick {facts.tick:f}.",
+            f"{facts.symbol}: {name} {number} is not a multiple of the tick {facts.tick:f}.",
         )
     return units
 
@@ -223,7 +223,7 @@ def _quantity(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
     if not 0 <= lots <= MAX_UNITS or lots != int(lots):
         raise _Wrong(
             "off_lot",
-            f"{facts.symbol}: {name} {number} is no multiple of the lot {facts.lot:f}.",
+            f"{facts.symbol}: {name} {number} is not a multiple of the lot {facts.lot:f}.",
         )
     return int(lots)
 
@@ -270,7 +270,7 @@ def epoch_time(value: Any, unit_us: Decimal) -> Any:
 
 
 def places_of(numbers: Sequence[str]) -> int:
-    """Return the most decimal places of these texts; those that are no number count as none."""
+    """Return the most decimal places of these texts; those that are not numbers count as none."""
     most = 0
     for text in numbers:
         try:

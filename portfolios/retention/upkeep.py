@@ -103,7 +103,7 @@ def maintain(folder: Path, verified_to: Mapping[int, int]) -> MaintenanceOutcome
     """Do one pass. `verified_to` has the seq up to which each existing portfolio is verified.
 
     Later rows of it are needed by a verification, and kept up to MAX_KEEP_FACTOR times their
-    retention time. A lock that is not available is no failure: the next pass does the rest.
+    retention time. If a lock is not available, nothing fails: the next pass does the rest.
     """
     done, heads = MaintenanceOutcome(), feed_heads()
     for kind in record_kinds():

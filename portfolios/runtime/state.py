@@ -137,7 +137,7 @@ class OpenOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Figures(msgspec.Struct):
-    """Figures of a portfolio since event `since`, that nothing else in the account tells.
+    """Figures of a portfolio since event `since` that the rest of the account does not contain.
 
     A version that does not know them drops them, and the next one starts them again: what follows
     from them alone (the largest drawdown) holds from `since` on.
@@ -150,7 +150,7 @@ class Figures(msgspec.Struct):
     largest_drawdown: Decimal = ZERO  #: so far
 
     def add_point(self, equity: Decimal) -> None:
-        """Count an equity point."""
+        """Update peak and drawdowns by the equity at an equity point."""
         if equity >= self.peak:
             self.peak, self.drawdown = equity, ZERO
             return

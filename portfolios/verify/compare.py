@@ -43,7 +43,10 @@ class FieldDifference(NamedTuple):
 
 
 class Comparison:
-    """Compares window by window. Keeps only the orders that wait for their fill."""
+    """Compares stored rows with those of the reference run, one window of events at a time.
+
+    Between windows, only orders that wait for their fill or end are kept in memory.
+    """
 
     def __init__(
         self,

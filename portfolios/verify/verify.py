@@ -159,6 +159,7 @@ class _Verification:
         return self._comparison.compare(wanted, self._stored.rows(from_seq, to_seq))
 
     def _compare_end(self) -> tuple[Difference | None, str | None]:
+        """Return the difference at the end of the run, if any, and the digest of its state."""
         try:
             self._run.advance(self._run.seq)  # loads a tenure that committed no event
         except ReplayDiverged as diverged:

@@ -136,7 +136,7 @@ def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None
 
 
 def context_for(request: Request) -> dict[str, Any]:
-    """Return the context of documents. Without it a document shows what a viewer may see."""
+    """Return the context of serializers: whether an operator reads. Without it, a viewer does."""
     return {"operator": may_act(request.user)}
 
 

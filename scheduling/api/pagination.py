@@ -31,7 +31,7 @@ def read_limit(request: Request, default: int = DEFAULT_LIMIT, highest: int = HI
 
 
 def read_int(request: Request, name: str, default: int, *, lowest: int) -> int:
-    """Return the query parameter `name`. Raise Invalid unless it is a number from `lowest`."""
+    """Return the query parameter `name`. Raise Invalid if it is below `lowest` or not a number."""
     text = request.query_params.get(name)
     if text is None:
         return default

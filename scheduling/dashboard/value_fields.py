@@ -1,7 +1,7 @@
 """Form fields for parameters and limits, from the JSON schema that a strategy declares. Pure.
 
-A field parses what was typed into a value of its kind. A text that is no such value is passed on as
-it is: the strategy's own check then words the error, and the page shows it beside the field.
+A field parses what was typed into a value of its kind. A text that is not such a value is passed on
+as it is: the strategy's own check then words the error, and the page shows it beside the field.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class ValueField(forms.CharField):
         return forms.TextInput(attrs=attributes)
 
     def clean(self, value: Any) -> Any:
-        """Return the value, LEFT_OUT, or the text itself if it is no value of the kind."""
+        """Return the value, LEFT_OUT, or the text itself if it is not a value of the kind."""
         text = super().clean(value)
         if found := unprintable_in(text):
             raise forms.ValidationError(unprintable_sentence(found))

@@ -103,7 +103,7 @@ def handle_process_exit(
 
 
 def _is_owner(run: Row, node: int, incarnation: UUID, epoch: int) -> bool:
-    # The node, too: an incarnation is no secret, and only the token proves which node reports.
+    # The node, too: an incarnation is not a secret, and only the token proves which node reports.
     return (run.epoch, run.node_id, run.incarnation) == (epoch, node, incarnation)
 
 

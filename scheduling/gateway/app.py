@@ -52,7 +52,7 @@ from scheduling.wire.messages import Problem
 
 logger = logging.getLogger(__name__)
 
-#: Delay before the answer to a request that is no message, or one too many. The daemon sends
+#: Delay before the answer to a request that is not a message, or one too many. The daemon sends
 #: neither; any other client would be back at once, and reading a malformed message costs as much
 #: as reading a valid one.
 REJECTION_DELAY_S = 1.0

@@ -86,7 +86,7 @@ def wait_until_empty(node: str, wait_s: float) -> None:
                 raise Failed(
                     "wait_timeout",
                     f"{node} still runs {count(len(left), 'portfolio')} after {wait_s:g} s: "
-                    f"{names}{', …' if len(left) > 3 else ''}; it drains on. "
+                    f"{names}{', …' if len(left) > 3 else ''}; it is still draining. "
                     f"`manage.py drain_node {node} --plan` says what has no place.",
                     left=len(left),
                 )

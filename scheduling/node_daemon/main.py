@@ -149,7 +149,7 @@ async def _token_refused(committer: Committer) -> int:
 
 async def _endless(work: Coroutine[Any, Any, None]) -> int:
     await work
-    raise AssertionError("a loop of the daemon ended")
+    raise AssertionError("a loop of the daemon ended, which runs until the daemon is stopped")
 
 
 class StopSignals:

@@ -19,6 +19,6 @@ def test_every_spelling_is_read_and_a_long_one_is_not_remembered() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "g" * 36])
-def test_text_that_is_no_uuid_raises_value_error(text: str) -> None:
+def test_text_that_is_not_a_uuid_raises_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"badly formed|invalid literal"):
         messages.uuid_from(text)

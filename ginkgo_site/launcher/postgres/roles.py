@@ -1,6 +1,6 @@
 """Roles and ownership inside the embedded server.
 
-`ginkgo` owns the database and is no superuser; `postgres` is one. Installations of earlier
+`ginkgo` owns the database and is not a superuser; `postgres` is one. Installations of earlier
 releases, where `ginkgo` was the superuser, are converted at their next start.
 """
 

@@ -110,7 +110,7 @@ class _TextFile:
     def _row(self, line: bytes) -> Any:
         """Return the row of a line; None for the header and empty lines.
 
-        What is no row is returned as it is, for `read_rows` to refuse.
+        A line that is not a row is returned as it is, for `read_rows` to refuse.
         """
         try:
             text = line.decode("utf-8-sig" if self.line == 1 else "utf-8").rstrip("\r")

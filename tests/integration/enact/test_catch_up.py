@@ -194,7 +194,7 @@ async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_feed_that_stands_still_is_no_stall_and_no_halt(
+async def test_a_feed_that_stands_still_neither_stalls_nor_halts_a_portfolio(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     began = gateway.segments[0].from_time_us

@@ -336,7 +336,7 @@ def test_heartbeat_after_a_closed_connection_takes_its_cause_away(node: FakeNode
     assert SILENT.fullmatch(reason_of_the_loss())
 
 
-def test_connection_that_closes_when_the_lease_ends_anyway_is_no_cause(node: FakeNode) -> None:
+def test_connection_that_closes_as_the_lease_ends_is_not_the_cause(node: FakeNode) -> None:
     connection = connect(node)
     Lease.objects.update(expires_at=ago(-1))
     close(node, connection)

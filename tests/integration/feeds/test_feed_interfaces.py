@@ -88,15 +88,15 @@ def append(client: ApiClient, *rows: Any, **source: Any) -> Any:
     [
         (bar(1), "duplicate_time", "EURUSD already has a record at 2026-11-02T10:01:00Z."),
         (bar(0), "time_goes_back", "EURUSD at 2026-11-02T10:00:00Z comes after 2026-11-02T10:01"),
-        (bar(2, open="1.070835"), "off_tick", "open 1.070835 is no multiple of the tick 0.00001."),
-        (bar(2, "GBPUSD"), "unknown_symbol", "'GBPUSD' is no instrument of the feed, which has"),
+        (bar(2, open="1.070835"), "off_tick", "open 1.070835 is not a multiple of the tick 0.0000"),
+        (bar(2, "GBPUSD"), "unknown_symbol", "'GBPUSD' is not an instrument of the feed, which"),
         (bar(2, time="2026-11-02T10:02:00"), "time_zone_missing", "no time zone: end it with Z"),
         (bar(2, time="yesterday"), "wrong_type", "give ISO 8601, such as 2026-01-31T14:30:00Z."),
         (bar(2, low="1.08"), "outside_range", "must lie from low 1.08 to high 1.07090."),
         (bar(2, close=None), "required", "close is missing."),
         (bar(2, close="NaN"), "wrong_type", "close is 'NaN'; give a decimal number."),
         (bar(2, close="-1"), "out_of_range", "close is -1; it must be over 0."),
-        (bar(2, volume="0.5"), "off_lot", "volume 0.5 is no multiple of the lot 1."),
+        (bar(2, volume="0.5"), "off_lot", "volume 0.5 is not a multiple of the lot 1."),
         (bar(2, adjusted=1), "unknown_field", "a bar has no adjusted; it has close, high"),
         ({"kind": "book"}, "unknown_kind", "kind is 'book'; use one of bar, trade, quote"),
         ({"symbol": "KO", "time": "2026-11-02T10:02:00Z", "bid": 2, "ask": 1}, "crossed", "above"),
@@ -361,7 +361,7 @@ def test_a_wrong_file_is_named_by_line_and_nothing_is_imported(
     assert not FeedRow.objects.filter(name="eur").exists()
 
 
-def test_a_time_that_the_clock_skipped_is_no_time(tmp_path: Path) -> None:
+def test_a_time_that_daylight_saving_skips_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "spring.csv"
     path.write_text(
         "time,price,quantity\n2026-03-08 01:59:00,1.1,1\n2026-03-08 02:30:00,1.2,1\n"

@@ -134,7 +134,9 @@ async def test_a_wrong_row_ends_it_after_those_before_are_stored_and_is_taken_up
     add(fx, lines(1, 2) + wrong + lines(4))
     async with running(fx) as one:
         assert one.task is not None
-        with pytest.raises(RowRefused, match=r"fx.csv, line 4: EURUSD: price 1.000031 is no multi"):
+        with pytest.raises(
+            RowRefused, match=r"fx.csv, line 4: EURUSD: price 1.000031 is not a multi"
+        ):
             await one.task
     fx.write_text(HEADER + lines(1, 2, 3, 4))
     async with running(fx) as two:

@@ -117,7 +117,7 @@ def test_the_server_ends_with_its_killed_launcher_and_the_next_start_waits_for_i
     server.stop()
 
 
-def test_a_lock_file_whose_number_belongs_to_a_stranger_is_no_obstacle(home: Path) -> None:
+def test_a_lock_file_whose_number_belongs_to_a_stranger_is_not_an_obstacle(home: Path) -> None:
     server = started(home)
     lock = (server.data / "postmaster.pid").read_text().splitlines()
     server.stop()
@@ -165,7 +165,7 @@ def as_user(uid: int, url: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_product_is_no_superuser_and_owns_its_database(running: EmbeddedPostgres) -> None:
+def test_the_product_is_not_a_superuser_and_owns_its_database(running: EmbeddedPostgres) -> None:
     server, home = running, running.home
     assert query(server.url, "SELECT current_user") == "ginkgo"
     assert query(server.url, "SELECT rolsuper FROM pg_roles WHERE rolname = 'ginkgo'") is False

@@ -68,7 +68,7 @@ def test_form_without_a_wheel_names_the_field(
     assert [e["field"] for e in answer.json()["errors"]] == [field]
 
 
-def test_lock_that_is_no_lock_is_refused(operator: ApiClient) -> None:
+def test_malformed_lock_is_refused(operator: ApiClient) -> None:
     answer = upload(operator, *make_wheel(), lock=SimpleUploadedFile("l.txt", b"-e ."))
     assert (answer.status_code, answer.json()["code"]) == (400, "not_a_lock")
     binary = upload(operator, *make_wheel(), lock=SimpleUploadedFile("l.txt", b"\xff\xfe"))

@@ -334,7 +334,7 @@ def test_drain_waits_until_the_node_is_empty() -> None:
     make_node("node-2")
     sentence, problem = refused("drain_node", "node-1", "--wait", "0.1")
     assert problem["code"] == "wait_timeout"
-    assert sentence.startswith("node-1 still runs 1 portfolio after 0.1 s: canary-1; it drains on.")
+    assert "still runs 1 portfolio after 0.1 s: canary-1; it is still draining." in sentence
     told_so = said("drain_node", "node-2", "--wait", "5").strip()
     assert told_so == "node-2 is drained: it runs nothing."
 

@@ -147,7 +147,10 @@ def test_rotation_with_a_missing_key_changes_nothing(key_file: Path) -> None:
     [
         (None, "There is no key for secrets: {file} does not exist. Restore it from its backup"),
         ("", "{file} holds no key: write the output of `manage.py secret key` to it."),
-        ("# mine\nhunter2\n", "Line 2 of {file} is no key: a key is 32 bytes as URL-safe base64"),
+        (
+            "# mine\nhunter2\n",
+            "Line 2 of {file} is not a key: a key is 32 bytes as URL-safe base64",
+        ),
         ("é", "The keys for secrets in {file} cannot be read: it is not ASCII text."),
     ],
 )
@@ -169,7 +172,7 @@ def test_keys_of_the_environment_come_before_the_file(key_file: Path, settings: 
     assert json.loads(Fernet(key).decrypt(Secret.objects.get().ciphertext)) == ["one", VALUE]
     assert key not in repr(settings.GINKGO)
     settings.GINKGO = replace(settings.GINKGO, encryption_keys=("short",))
-    with pytest.raises(SecretUnreadable, match="Number 1 of GINKGO_ENCRYPTION_KEYS is no key"):
+    with pytest.raises(SecretUnreadable, match="Number 1 of GINKGO_ENCRYPTION_KEYS is not a key"):
         read_secret("one", used_by="x")
 
 

@@ -557,7 +557,7 @@ def test_a_hint_for_the_watcher_wakes_it_whatever_comes_in_the_same_packet(
 
 
 @pytest.mark.parametrize("payload", ["", "nonsense", "[]", "1", '{"groups": ["node.1"]}'])
-def test_a_notification_that_is_no_hint_wakes_no_watcher(payload: str) -> None:
+def test_a_notification_that_is_not_a_hint_wakes_no_watcher(payload: str) -> None:
     assert _is_for_watcher(payload) is False
 
 

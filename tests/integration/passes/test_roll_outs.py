@@ -235,7 +235,7 @@ def test_migration_under_way_is_waited_for() -> None:
     assert newest_handoff(hand.portfolio).target_node == other.row, "a pin stays where it is"
 
 
-def test_one_without_a_good_revision_is_no_canary_and_waits_until_it_is_proven() -> None:
+def test_one_without_a_good_revision_is_not_a_canary_and_waits_until_it_is_proven() -> None:
     node, first, second = make_fleet("b", "c")
     make_holder("a", node, first)
     view = operations.roll_out(NewRollOut(second.sha256, canary_seconds=0), actor="ann")

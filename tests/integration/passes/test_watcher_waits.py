@@ -303,7 +303,7 @@ def test_a_database_lost_while_alerts_are_compared_does_not_replace_the_first_er
 
 
 @pytest.mark.parametrize("error", AWAY[:2], ids=lambda error: type(error).__name__)
-def test_a_database_that_goes_while_losses_are_reckoned_is_no_fault_in_the_figure(
+def test_a_database_lost_during_a_forecast_is_raised_to_the_watcher(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def away(*_: Any) -> None:

@@ -167,7 +167,7 @@ def test_configuration_is_checked_by_the_strategy_of_the_wheel(
     assert sentence in str(refused.value)
 
 
-def test_file_that_is_no_wheel_is_a_sentence(tmp_path: Path) -> None:
+def test_file_that_is_not_a_wheel_is_refused_with_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "pricing-1.0-py3-none-any.whl"
     with pytest.raises(CommandError, match=r"whl cannot be read: No such file"):
         backtest("priced", "--artifact", str(path))

@@ -310,7 +310,7 @@ def test_a_state_that_was_touched_is_named_by_its_field(trader: Portfolio) -> No
     assert "epoch 4 on node-2, r2 by register" in found.where
 
 
-def test_a_state_whose_bytes_are_no_state_is_a_difference_too(trader: Portfolio) -> None:
+def test_an_unreadable_state_is_a_difference(trader: Portfolio) -> None:
     Checkpoint.objects.filter(portfolio=trader).update(state=b"\0" * 40)
     found = difference(verify_portfolio(NAME))
     assert (found.kind, found.field) == ("state", "bytes")
@@ -645,7 +645,7 @@ def test_uncommitted_events_cannot_be_verified(trader: Portfolio, off: int) -> N
         verify_portfolio(NAME, trader.first_seq + off)
 
 
-def test_a_database_that_does_not_answer_is_no_verdict(
+def test_a_database_that_does_not_answer_gives_no_verdict(
     trader: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evidence, "TENURES", "SELECT nonsense")

@@ -55,7 +55,7 @@ def test_a_decreasing_seq_is_found() -> None:
     assert what == "ibm-sma went back from seq 100 to 90"
 
 
-def test_a_correct_migration_is_no_violation() -> None:
+def test_a_correct_migration_is_not_a_violation() -> None:
     assert found_by(OwnershipChecker(), seen(3), seen(4, 100, None), seen(5, 120, "node-2")) == []
 
 
@@ -90,7 +90,7 @@ def test_a_bystander_may_pause_for_2_s() -> None:
     [seen(phase="stopped"), seen(in_handoff=True), seen(phase="draining")],
     ids=["stopped", "in a handoff", "draining"],
 )
-def test_a_portfolio_that_is_no_bystander_may_pause(run: RunSample) -> None:
+def test_a_portfolio_that_is_not_a_bystander_may_pause(run: RunSample) -> None:
     assert bystander_failures((0, run, False), (9, run, False)) == []
 
 
@@ -136,7 +136,7 @@ def history(*rows: tuple[int, int, int | None]) -> list[tuple[str, str]]:
     return invariants.tiling_violations([TenureRow("ibm-sma", 11, *row) for row in rows])
 
 
-def test_tiling_tenures_are_no_violation() -> None:
+def test_tenures_without_a_gap_are_not_a_violation() -> None:
     assert history((1, 10, 50), (2, 50, 50), (4, 50, None)) == []
 
 
@@ -159,7 +159,7 @@ def test_tenures_that_do_not_tile_are_found(rows: list, invariant: str) -> None:
 CLEAN = {"gaps": 0, "duplicates": 0, "first_seq": 11, "last_seq": 90, "digest": "ab"}
 
 
-def test_an_exact_canary_is_no_violation() -> None:
+def test_an_exact_canary_is_not_a_violation() -> None:
     assert invariants.canary_violations(Canary("canary-1", 11, CLEAN, "ab")) == []
 
 

@@ -110,7 +110,7 @@ def test_a_dead_web_process_beside_a_living_one_is_named() -> None:
     assert "on c, pid 7, pulsed last 40 s ago" in finding.found
 
 
-def test_slow_answers_of_the_database_are_no_offset_of_the_clock() -> None:
+def test_slow_answers_of_the_database_do_not_count_as_a_clock_offset() -> None:
     assert find_faults(replace(SOUND, clock_offset_s=2.0, clock_uncertainty_s=1.9)) == []
 
 

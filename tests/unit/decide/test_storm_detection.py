@@ -25,14 +25,14 @@ def test_two_of_four_lost_within_one_ttl_are_a_storm() -> None:
     assert (found.storm, found.gone, found.of) == (True, ("a", "b"), 4)
 
 
-def test_two_of_five_and_one_of_two_are_no_storm() -> None:
+def test_two_of_five_and_one_of_two_are_not_a_storm() -> None:
     assert not assess_losses(
         [lost("a"), lost("b"), *steady("c", "d", "e")], NOW, None, POLICY
     ).storm
     assert not assess_losses([lost("a"), *steady("b")], NOW, None, POLICY).storm
 
 
-def test_losses_more_than_one_ttl_apart_are_no_storm() -> None:
+def test_losses_more_than_one_ttl_apart_are_not_a_storm() -> None:
     assert not assess_losses([lost("a", 31), lost("b"), *steady("c")], NOW, None, POLICY).storm
 
 

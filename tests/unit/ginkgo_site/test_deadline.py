@@ -135,7 +135,7 @@ def test_a_connection_that_its_server_ended_is_not_fresh_however_recent_its_last
 
 
 @pytest.mark.django_db
-def test_waiting_for_notifications_is_no_statement() -> None:
+def test_a_wait_for_notifications_has_no_statement_limit() -> None:
     limit_statements(0.25)
     with Connection.connect(conninfo(), autocommit=True) as connection:
         connection.execute("LISTEN x")

@@ -62,6 +62,6 @@ def test_a_person_with_a_whole_ipv6_network_is_one_neighbour() -> None:
     assert neighbourhood("") == ""
 
 
-def test_a_proxy_that_is_no_address_stops_the_start() -> None:
+def test_a_proxy_that_is_not_an_address_stops_the_start() -> None:
     with pytest.raises(InvalidSetting, match=r"GINKGO_TRUSTED_PROXIES has 'proxy\.local'"):
         read_environment({"GINKGO_TRUSTED_PROXIES": "10.0.0.0/8,proxy.local"})

@@ -109,7 +109,7 @@ def test_file_outside_of_the_folder_is_refused(path: str) -> None:
     assert "outside" in str(refused(*with_member(zipfile.ZipInfo(path))))
 
 
-def test_name_of_a_file_that_is_no_text_is_refused() -> None:
+def test_file_name_that_is_not_text_is_refused() -> None:
     name, data = with_member(zipfile.ZipInfo("ää"))
     assert refused(name, data.replace("ää".encode(), b"\xff" * 4)).code == "not_a_wheel"
 
@@ -205,7 +205,7 @@ numpy==2.1.0 --hash=sha256:{A} --hash=sha256:{B}"""
         (f"numpy==2.0 --hash=sha256:{A}\nnumpy==2.1 --hash=sha256:{A}", "names numpy again"),
     ],
 )
-def test_line_of_a_lock_that_is_no_pinned_package_is_refused(line: str, what: str) -> None:
+def test_line_of_a_lock_that_is_not_a_pinned_package_is_refused(line: str, what: str) -> None:
     with pytest.raises(WheelRefused) as caught:
         normalise_lock(line)
     assert caught.value.code == "not_a_lock"

@@ -157,7 +157,7 @@ def test_an_event_without_a_price_fills_and_marks_nothing_and_reaches_no_strateg
     assert [str(fill.price) for fill in later.fills] == ["11.0000"]
 
 
-def test_the_canary_sees_every_event_so_that_a_tick_is_no_gap() -> None:
+def test_the_canary_sees_every_event_so_that_a_tick_is_not_a_gap() -> None:
     engine = PortfolioEngine.fresh(spec("canary"))
     run(engine, KINDS)
     data = engine.state.strategy.data

@@ -31,7 +31,7 @@ def test_fields_are_found_by_their_paths() -> None:
     }  # fmt: skip
 
 
-def test_other_messages_are_no_rows() -> None:
+def test_other_messages_are_not_rows() -> None:
     assert read(LAYOUT, {"result": None, "id": 1}) == []
     assert read(LAYOUT, {"data": TRADE["data"] | {"e": "depth"}}) == []  # type: ignore[operator]
     assert read(MessageLayout(), {"type": "subscribed"}) == []

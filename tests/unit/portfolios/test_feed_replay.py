@@ -101,6 +101,6 @@ def test_the_environment_chooses_the_feed(monkeypatch: pytest.MonkeyPatch) -> No
         ([BarRow("A", t, 1, 1, 1, 1, 1) for t in (2, 1)], "back at bar 2"),
     ],
 )
-def test_a_table_that_is_no_log_is_refused(bars: list[BarRow], sentence: str) -> None:
+def test_a_table_that_is_not_a_log_is_refused(bars: list[BarRow], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         BarLog("x", bars)

@@ -233,7 +233,7 @@ def test_a_strategy_that_raises_is_named_with_its_seq(monkeypatch: Any) -> None:
         SystemExit(3),
     ],
 )
-def test_an_answer_that_is_no_order_is_a_failure(monkeypatch: Any, wrong: Any) -> None:
+def test_an_answer_that_is_not_an_order_is_a_failure(monkeypatch: Any, wrong: Any) -> None:
     with pytest.raises(StrategyFailed, match=r"in scripted at seq 1$"):
         run(scripted(monkeypatch, {1: wrong}), [KO_1])
 
@@ -245,7 +245,7 @@ def test_a_state_that_cannot_be_encoded_is_the_strategys_failure(monkeypatch: An
         run(engine, [KO_1])
 
 
-def test_a_state_that_is_no_dict_is_the_strategys_failure(monkeypatch: Any) -> None:
+def test_a_state_that_is_not_a_dict_is_the_strategys_failure(monkeypatch: Any) -> None:
     monkeypatch.setattr(Scripted, "initial", lambda self: None)
     sentence = "TypeError: a state is a dict, not NoneType in scripted while loading"
     with pytest.raises(StrategyFailed, match=sentence):
@@ -269,7 +269,7 @@ def test_another_version_of_the_strategy_is_refused() -> None:
         PortfolioEngine.fresh(spec("canary", strategy_version=2))
 
 
-def test_bytes_that_are_no_state_are_refused() -> None:
+def test_bytes_that_are_not_a_state_are_refused() -> None:
     for data in (b"", b"nonsense", encode_state(PortfolioEngine.fresh(spec("canary")).state)[:-3]):
         with pytest.raises(StateUnreadable):
             PortfolioEngine.restore(spec("canary"), data, 1)

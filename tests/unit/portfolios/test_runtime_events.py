@@ -29,6 +29,6 @@ def test_a_price_of_five_places_is_refused() -> None:
         to_e4("1.00001")
 
 
-def test_bytes_that_are_no_events_are_refused() -> None:
+def test_bytes_that_are_not_events_are_refused() -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_events(b"\x92\x01\x02")

@@ -106,7 +106,7 @@ def compared(found: list[OrderRow], wanted: list[OrderRow], new_since: int | Non
     )
 
 
-def test_each_refusal_that_an_older_version_recorded_is_no_difference() -> None:
+def test_each_refusal_that_an_older_version_recorded_is_not_a_difference() -> None:
     found = [refused(1), refused(2, "needs 6 of cash, 1 is free"), refused(3)]
     assert compared(found, [refused(1)], None) is None
     assert compared(found, [refused(1)], 4) is None

@@ -237,6 +237,6 @@ def test_the_filter_of_each_machine_refuses_the_same(machine: str) -> None:
     assert verdict(machine, 39 if machine == "x86_64" else 172) == sandbox._ALLOW  # getpid
 
 
-def test_another_calling_convention_is_no_way_around_it() -> None:
+def test_another_calling_convention_is_not_a_way_around_it() -> None:
     assert verdict("x86_64", 20, arch=0x40000003) == NOT_HERE  # i386: 20 is getpid there
     assert verdict("x86_64", 0x40000000 | 39) == NOT_HERE  # x32

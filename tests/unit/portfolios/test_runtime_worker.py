@@ -206,7 +206,7 @@ def test_output_lost_to_a_full_pipe_is_reported_by_the_next_write() -> None:
     assert os.read(reader, 1_000).decode() == f"\n({lost:,} characters were lost here)\nafter\n"
 
 
-def test_a_closed_log_is_no_reason_to_fail() -> None:
+def test_a_closed_log_does_not_fail_the_worker() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     stream = LossyStream(os.fdopen(writer, "w"))

@@ -158,7 +158,7 @@ async def test_files_of_a_folder_follow_one_another_by_name(
         assert "has no file '04.csv' any more" in await three.lost()
 
 
-async def test_a_file_that_is_removed_after_it_was_listed_is_no_end(
+async def test_a_file_that_is_removed_after_it_was_listed_does_not_end_the_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scheduling.recorded_feeds.sources.files.LOOK_S", 0.0)
@@ -172,7 +172,7 @@ async def test_a_file_that_is_removed_after_it_was_listed_is_no_end(
         assert await source.rows(1) == ["3"]
 
 
-async def test_lines_that_are_no_rows_are_handed_on_to_be_refused(tmp_path: Path) -> None:
+async def test_lines_that_are_not_rows_are_handed_on_to_be_refused(tmp_path: Path) -> None:
     path = tmp_path / "fx.jsonl"
     path.write_bytes(b'{"price": 1.10}\nnonsense\n\xff\n[]\n{"price": 2}\n')
     async with reading(path) as one:
@@ -181,7 +181,7 @@ async def test_lines_that_are_no_rows_are_handed_on_to_be_refused(tmp_path: Path
         ]  # fmt: skip
 
 
-async def test_a_file_that_is_no_text_or_lacks_a_column_is_refused_with_a_sentence(
+async def test_a_file_that_is_not_text_or_lacks_a_column_is_refused_with_a_sentence(
     tmp_path: Path,
 ) -> None:
     binary = tmp_path / "binary.csv"

@@ -132,7 +132,7 @@ def test_what_the_version_before_would_miss_is_found(operation: Any, says: str) 
     assert any(says in sentence for sentence in said_of(operation))
 
 
-def test_a_field_that_may_be_left_out_is_no_contraction() -> None:
+def test_a_field_that_may_be_left_out_is_not_a_contraction() -> None:
     assert said_of(AddField("node", "x", models.IntegerField(null=True))) == []
     assert said_of(AddField("node", "x", models.IntegerField(db_default=1))) == []
     assert said_of(RunSQL("ALTER TABLE scheduling_node DROP CONSTRAINT IF EXISTS c")) == []

@@ -115,5 +115,5 @@ def test_a_change_by_the_orm_is_found(line: str) -> None:
         "Node.objects.bulk_create(nodes, ignore_conflicts=True)",
     ],
 )
-def test_sets_and_new_rows_are_no_changes_by_the_orm(line: str) -> None:
+def test_sets_and_new_rows_are_not_changes_by_the_orm(line: str) -> None:
     assert list(orm_changes(line)) == []
