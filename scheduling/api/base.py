@@ -125,9 +125,9 @@ def read_choice(request: Request, name: str, choices: Collection[str]) -> str | 
 def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
     """Raise Invalid for an unknown query parameter. Ignoring a mistyped filter would return
     everything."""
-    said = f"known parameters: {', '.join(sorted(known))}" if known else "there are none here"
+    known_text = f"known parameters: {', '.join(sorted(known))}" if known else "there are none here"
     errors = [
-        {"field": name, "code": "unknown_field", "message": f"is unknown; {said}"}
+        {"field": name, "code": "unknown_field", "message": f"is unknown; {known_text}"}
         for name in request.query_params
         if name not in known and name != "format"  # the framework's, for all
     ]

@@ -98,8 +98,8 @@ def _fingerprint(request: Request) -> str:
     """Return a digest of what the request asks for. A body may hold secrets: it needs the
     server's key to be guessed at."""
     address = [request.method, request.path, sorted(request.query_params.lists())]
-    said = json.dumps([*address, _plain(request.data)], sort_keys=True)
-    return salted_hmac("idempotency", said, algorithm="sha256").hexdigest()
+    canonical = json.dumps([*address, _plain(request.data)], sort_keys=True)
+    return salted_hmac("idempotency", canonical, algorithm="sha256").hexdigest()
 
 
 def _plain(data: Any) -> Any:

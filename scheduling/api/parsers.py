@@ -71,7 +71,7 @@ def _check(value: Any, depth: int) -> None:
         if "\x00" in value:
             raise ParseError("The body holds a NUL character.")
         if any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise ParseError("The body holds a lone surrogate.")
+            raise ParseError("The body holds a lone surrogate, which no text can contain.")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ParseError("The body holds a number too large to be stored.")
     elif isinstance(value, dict):

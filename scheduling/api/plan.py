@@ -30,5 +30,5 @@ class SchedulePlan(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Return the plan, its summary and the loads it results in. Nothing is changed."""
-        asked = [request.query_params.getlist(name) for name in SCENARIO_PARAMETERS]
-        return Response(dry_run(scenario_of(*asked)))
+        lists = [request.query_params.getlist(name) for name in SCENARIO_PARAMETERS]
+        return Response(dry_run(scenario_of(*lists)))

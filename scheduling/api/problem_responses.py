@@ -23,7 +23,7 @@ _HEADERS = {
     429: {"Retry-After": _WAIT},
     503: {"Retry-After": {**_WAIT, "description": "Nothing was changed; repeat after it."}},
 }
-_SAID = {
+_SENTENCES = {
     400: "A field of the body or a query parameter is wrong; `errors` names each.",
     401: "There is no token, or it is unknown, expired or revoked.",
     403: "Viewers read and operators act; tokens of the scope `read` read.",
@@ -82,7 +82,7 @@ def describe_problems(result: dict[str, Any]) -> None:
     """Add to each operation the problems that it may answer with, and the header of keys."""
     result["components"]["schemas"]["ProblemDocument"] = PROBLEM
     responses = result["components"].setdefault("responses", {})
-    responses.update({_name(status): _response(status) for status in _SAID})
+    responses.update({_name(status): _response(status) for status in _SENTENCES})
     result["components"].setdefault("parameters", {})[HEADER] = IDEMPOTENCY_KEY
     for methods in result["paths"].values():
         for method, operation in methods.items():
@@ -126,10 +126,10 @@ def _response(status: int) -> dict[str, Any]:
             },
         ]
     }
-    example = problem(codes[0], _SAID[status]).document("/api/portfolios/ibm-sma/")
+    example = problem(codes[0], _SENTENCES[status]).document("/api/portfolios/ibm-sma/")
     content = {"schema": schema, "example": {**example, "status": status}}
     return {
-        "description": f"{_SAID[status]}\n\n{listed}",
+        "description": f"{_SENTENCES[status]}\n\n{listed}",
         **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
         "content": {CONTENT_TYPE: content},
     }

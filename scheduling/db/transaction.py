@@ -140,13 +140,13 @@ def _run_steps(
         time.sleep(tracer.begin())
     rows: list[Row] = []
     try:
-        asked = next(steps)
+        step = next(steps)
         while True:
-            cursor.execute(asked.sql.encode(), asked.params)
+            cursor.execute(step.sql.encode(), step.params)
             rows = cursor.fetchall() if cursor.description else []
             if tracer is not None:
-                time.sleep(tracer.after(asked.statement))
-            asked = steps.send(rows)
+                time.sleep(tracer.after(step.statement))
+            step = steps.send(rows)
     except StopIteration as stop:
         outcome: T = stop.value
         return outcome
@@ -204,13 +204,13 @@ async def _arun_steps(
     async with connection.cursor(row_factory=namedtuple_row) as cursor:
         rows: list[Row] = []
         try:
-            asked = next(steps)
+            step = next(steps)
             while True:
-                await cursor.execute(asked.sql.encode(), asked.params)
+                await cursor.execute(step.sql.encode(), step.params)
                 rows = await cursor.fetchall() if cursor.description else []
                 if tracer is not None:
-                    await asyncio.sleep(tracer.after(asked.statement))
-                asked = steps.send(rows)
+                    await asyncio.sleep(tracer.after(step.statement))
+                step = steps.send(rows)
         except StopIteration as stop:
             outcome: T = stop.value
             return outcome

@@ -112,7 +112,7 @@ class PushSocket(AsyncWebsocketConsumer):
         await getattr(self, get_handler_name(message))(message)
 
     async def desired_changed(self, event: dict[str, Any]) -> None:
-        """Push the set, unless the one sent last is as new as the hint."""
+        """Push the desired set, unless the one that was pushed last is as new as the hint."""
         if event["version"] > self.pushed_version:
             await self._push()
 

@@ -66,10 +66,10 @@ def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployChec
     except DatabaseError as error:
         return DeployCheck([_database_away(error)])
     pending, unknown = _migrations()
-    said = _django_checks()
+    from_django = _django_checks()
     if pending or not connection.introspection.table_names():
         # The other facts are read from tables that may not exist yet.
-        return DeployCheck([*said, _unmigrated(pending)])
+        return DeployCheck([*from_django, _unmigrated(pending)])
     facts = execute(read_installation())
     env = settings.GINKGO
     installation = Installation(
@@ -95,7 +95,7 @@ def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployChec
         redis_problem=_redis_problem(),
         disks=_disks(),
         urls=addresses,
-        settings=tuple(said),
+        settings=tuple(from_django),
     )
     return DeployCheck(find_faults(installation))
 

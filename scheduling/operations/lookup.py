@@ -11,7 +11,7 @@ from scheduling.enact.notify import notify_watchers
 from scheduling.errors import NotFound
 
 
-def present(name: str) -> Portfolio:
+def existing_portfolio(name: str) -> Portfolio:
     """Return the portfolio that is not deleted, or raise NotFound."""
     found = Portfolio.objects.present().filter(name=name).first()
     if found is None:
@@ -19,7 +19,7 @@ def present(name: str) -> Portfolio:
     return found
 
 
-def locked(name: str) -> Portfolio:
+def locked_portfolio(name: str) -> Portfolio:
     """Return the portfolio, its row locked against concurrent changes but not against commits."""
     found = Portfolio.objects.present().select_for_update(no_key=True).filter(name=name).first()
     if found is None:

@@ -30,7 +30,7 @@ from scheduling.errors import NotFound, Refused, told
 from scheduling.models import ACTIVE_STATES, Handoff, Node, Phase, Run
 from scheduling.observe.snapshot import observe
 from scheduling.operations.edits import configuration_of, differences
-from scheduling.operations.lookup import locked, present, record_request
+from scheduling.operations.lookup import existing_portfolio, locked_portfolio, record_request
 from scheduling.timing import timing
 
 
@@ -40,7 +40,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
     Without a target the balancer chooses, and an existing pin ends, which would otherwise move the
     portfolio back at once.
     """
-    portfolio = present(name)
+    portfolio = existing_portfolio(name)
     if target is not None and not Node.objects.filter(name=target).exists():
         raise NotFound("node", target)
     times = timing()
@@ -84,7 +84,7 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
     for it.
     """
     with transaction.atomic():
-        portfolio = locked(name)
+        portfolio = locked_portfolio(name)
         execute(
             lock_run(portfolio.pk)
         )  # before the revision: a process-exit report locks in this order
@@ -136,7 +136,7 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
 def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
     """Start the portfolio, also if it is halted or quarantined. Return None if no node has room."""
     with transaction.atomic():
-        portfolio = locked(name)
+        portfolio = locked_portfolio(name)
         row = execute(lock_run(portfolio.pk))
         assert row is not None
         if portfolio.desired_state == DesiredState.RUNNING and row.phase not in (
@@ -176,7 +176,7 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
 def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
     """Stop the portfolio: it makes its last commit and is then owned by no node."""
     with transaction.atomic():
-        portfolio = locked(name)
+        portfolio = locked_portfolio(name)
         current = Run.objects.get(pk=portfolio.pk)
         if portfolio.desired_state == DesiredState.STOPPED:
             raise Refused(
@@ -193,7 +193,7 @@ def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
 
 def unpin(name: str, *, actor: str) -> Portfolio:
     """End the pin: the balancer may move the portfolio again."""
-    portfolio = present(name)
+    portfolio = existing_portfolio(name)
     execute(_unpin(portfolio.pk, actor))
     return portfolio
 

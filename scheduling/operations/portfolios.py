@@ -37,7 +37,7 @@ from scheduling.operations.edits import (
     changed_meanwhile,
     configuration_of,
 )
-from scheduling.operations.lookup import locked, record_request
+from scheduling.operations.lookup import locked_portfolio, record_request
 from scheduling.operations.moves import refuse_lacking, stop_run
 from scheduling.timing import timing
 
@@ -298,7 +298,7 @@ def revise_portfolio(
         changes = {**changes, "artifact": artifact}
     _check_unlocked(name, changes)
     with transaction.atomic():
-        portfolio = locked(name)
+        portfolio = locked_portfolio(name)
         current = portfolio.revisions.get(number=portfolio.revision)
         before = configuration_of(current)
         wanted = {key: changes.get(key, before[key]) for key in CONFIGURATION}
@@ -399,7 +399,7 @@ def _check_unlocked(name: str, changes: Mapping[str, Any]) -> None:
 def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | None:
     """Archive the portfolio: release it, keep its orders and audit log, free its name."""
     with transaction.atomic():
-        portfolio = locked(name)
+        portfolio = locked_portfolio(name)
         execute(archive(portfolio.pk))
         row = execute(stop_run(portfolio.pk, actor, reason or "deleted"))
         execute(record_request("portfolio_deleted", portfolio.pk, actor, reason))

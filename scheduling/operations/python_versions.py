@@ -9,7 +9,7 @@ from portfolios import validation
 from scheduling.db.transaction import execute
 from scheduling.enact import python_versions
 from scheduling.errors import Invalid
-from scheduling.operations.lookup import present
+from scheduling.operations.lookup import existing_portfolio
 
 MINOR_VERSION = re.compile(r"3\.[0-9]{1,2}")
 
@@ -26,5 +26,5 @@ def accept_python(
         message = f"{version[:40]!r} is not a minor version of Python; give a version such as 3.13."
         raise Invalid([validation.error("version", "wrong_value", message)])
     for name in names or ():
-        present(name)
+        existing_portfolio(name)
     return execute(python_versions.accept_python(version, names, actor=actor, reason=reason))

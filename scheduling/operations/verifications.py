@@ -8,7 +8,7 @@ from portfolios.sentences import sentence as _
 from scheduling.db.transaction import execute
 from scheduling.errors import Refused
 from scheduling.models import OPEN_STATES, Verification
-from scheduling.operations.lookup import present
+from scheduling.operations.lookup import existing_portfolio
 from scheduling.verification.queue import request_verification
 
 
@@ -19,13 +19,13 @@ def verify(name: str, *, actor: str, full: bool = False) -> Verification:
     """
     from django_q.tasks import async_task  # it loads models, so the apps must be ready
 
-    portfolio = present(name)
+    portfolio = existing_portfolio(name)
     with transaction.atomic():
-        asked = execute(request_verification(portfolio.pk, actor, full=full))
-        if asked is not None:
+        verification_id = execute(request_verification(portfolio.pk, actor, full=full))
+        if verification_id is not None:
             # In the same transaction, since the queue is a table of this database.
             async_task("scheduling.tasks.verify", task_name=f"verify {name}")
-            return Verification.objects.get(pk=asked)
+            return Verification.objects.get(pk=verification_id)
     busy = Verification.objects.filter(portfolio=portfolio, state__in=OPEN_STATES).first()
     raise Refused(
         "verification_in_progress",

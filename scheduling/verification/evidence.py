@@ -140,8 +140,8 @@ class _EvidenceRows:
 
     def __init__(self, which: str | int, cursor: psycopg.Cursor[Any]) -> None:
         named = isinstance(which, str)
-        asked = {"name": which if named else None, "id": None if named else which}
-        found = cursor.execute(PORTFOLIO, asked).fetchone()
+        params = {"name": which if named else None, "id": None if named else which}
+        found = cursor.execute(PORTFOLIO, params).fetchone()
         if found is None:
             raise NotFound("portfolio", str(which))
         self.portfolio: Any = found

@@ -71,8 +71,8 @@ def request(
         symbols = [] if run is None else (yield from symbols_lost_by_reload(run, to_revision))
         if run is not None and symbols:
             raise symbols_in_use(run.name, symbols, f"r{to_revision}")
-    asked = Request(kind, portfolio, target, reason, to_revision, seen_epoch=seen_epoch)
-    (answer,) = yield from request_all([asked], actor=actor, timing=timing)
+    requested = Request(kind, portfolio, target, reason, to_revision, seen_epoch=seen_epoch)
+    (answer,) = yield from request_all([requested], actor=actor, timing=timing)
     if isinstance(answer, Refused):
         raise answer
     assert answer is not None  # locked runs are waited for, not skipped
@@ -108,7 +108,7 @@ def reload_to_wanted(
 
 
 def request_all(
-    asked: Sequence[Request], *, actor: str, timing: Timing, patient: bool = True
+    requested: Sequence[Request], *, actor: str, timing: Timing, patient: bool = True
 ) -> Transaction[list[Row | Refused | None]]:
     """Begin handoffs of different portfolios in a constant number of statements.
 
@@ -116,17 +116,17 @@ def request_all(
     the last capacity of a node. Not `patient`: return None for a portfolio that is locked or
     deleted, without waiting for it.
     """
-    runs = yield from lock_runs([each.portfolio for each in asked], patient=patient)
+    runs = yield from lock_runs([each.portfolio for each in requested], patient=patient)
     # Concurrent writers until here: a release, a register, a stop, an operator or another pass.
     # Their result is read after the locks are taken; from now on they wait.
     found = yield from query(ACTIVE_HANDOFFS, portfolios=sorted(runs))
     active = {row.portfolio_id: row for row in found}
     answers: dict[int, Row | Refused | None] = {
         each.portfolio: _refusal(each, runs.get(each.portfolio), active.get(each.portfolio))
-        for each in asked
+        for each in requested
         if patient or each.portfolio in runs
     }
-    going = [e for e in asked if e.portfolio in runs and answers[e.portfolio] is None]
+    going = [e for e in requested if e.portfolio in runs and answers[e.portfolio] is None]
     if going:
         ended = [active[each.portfolio] for each in going if each.portfolio in active]
         owners = [runs[each.portfolio].node_id for each in going]
@@ -141,15 +141,15 @@ def request_all(
     if going:
         rows = yield from _begin(going, runs, active, capacities.targets_by_id, actor, timing)
         answers |= {row.portfolio_id: row for row in rows}
-    return [answers.get(each.portfolio) for each in asked]
+    return [answers.get(each.portfolio) for each in requested]
 
 
-def _refusal(asked: Request, run: Row | None, active: Row | None) -> Refused | None:
+def _refusal(requested: Request, run: Row | None, active: Row | None) -> Refused | None:
     """Return the refusal of a request, whatever its target, or None. Pure."""
-    kind = asked.kind
+    kind = requested.kind
     if run is None:
         return Refused("not_found", _("The portfolio is gone."), status=404)
-    if asked.seen_epoch is not None and run.epoch != asked.seen_epoch:
+    if requested.seen_epoch is not None and run.epoch != requested.seen_epoch:
         return Refused(
             "superseded", _("{name} was granted again since it was read.", name=run.name)
         )
@@ -191,13 +191,13 @@ class _Capacities:
         self.targets_by_id = {node.id: node for node in targets}
         self._held_weight = {node.id: node.held for node in targets}
 
-    def take(self, asked: Request, run: Row, active: Row | None) -> Refused | None:
+    def take(self, requested: Request, run: Row, active: Row | None) -> Refused | None:
         """Reserve capacity on the target, or return why the portfolio cannot go there."""
-        if asked.target is None:
+        if requested.target is None:
             return None
-        node = self.targets_by_id.get(asked.target)
+        node = self.targets_by_id.get(requested.target)
         if node is None or node.incarnation is None or not node.valid:
-            name = node.name if node is not None else f"number {asked.target}"
+            name = node.name if node is not None else f"number {requested.target}"
             return Refused(
                 "node_lost",
                 _(
@@ -206,14 +206,15 @@ class _Capacities:
                     name=run.name,
                 ),
             )
-        if asked.heeds_storm and node.storm_held:
+        if requested.heeds_storm and node.storm_held:
             # Since the plan was made, another watcher may have seen more nodes lost.
             return Refused("storm_hold", _("Failover is held; the next pass tries again."))
         # The handoff that this one supersedes holds capacity at both ends, too.
         ends = set() if active is None else {active.source_node_id, active.target_node_id}
         leaves = ends - {run.node_id}
-        if asked.target != run.node_id:
-            held = self._held_weight[asked.target] - (run.weight if asked.target in leaves else 0)
+        if requested.target != run.node_id:
+            leaving = run.weight if requested.target in leaves else 0
+            held = self._held_weight[requested.target] - leaving
             if held + run.weight > node.capacity:
                 return Refused(
                     "node_full",
@@ -227,14 +228,14 @@ class _Capacities:
                         capacity=node.capacity,
                     ),
                 )
-            self._held_weight[asked.target] += run.weight
+            self._held_weight[requested.target] += run.weight
         for node in leaves & self._held_weight.keys():
             self._held_weight[node] -= run.weight
         return None
 
 
 def _begin(
-    asked: Sequence[Request],
+    requested: Sequence[Request],
     runs: dict[int, Row],
     active: dict[int, Row],
     targets_by_id: dict[int, Row],
@@ -242,13 +243,13 @@ def _begin(
     timing: Timing,
 ) -> Transaction[list[Row]]:
     """Write the handoffs that passed the checks. Runs, active handoffs and nodes are locked."""
-    ended = [(each, active[each.portfolio]) for each in asked if each.portfolio in active]
+    ended = [(each, active[each.portfolio]) for each in requested if each.portfolio in active]
     if ended:
         yield from supersede_all(
             [h for _, h in ended], [f"a {each.kind} came first" for each, _ in ended], hint=False
         )
     rows = yield from insert(
-        [_new(each, runs[each.portfolio], targets_by_id, timing) for each in asked], actor
+        [_new(each, runs[each.portfolio], targets_by_id, timing) for each in requested], actor
     )
     yield from audit_all(
         "handoff_requested",
@@ -276,23 +277,23 @@ def _begin(
     return rows
 
 
-def _new(asked: Request, run: Row, targets_by_id: dict[int, Row], timing: Timing) -> NewHandoff:
-    stops = asked.kind == "stop"
+def _new(requested: Request, run: Row, targets_by_id: dict[int, Row], timing: Timing) -> NewHandoff:
+    stops = requested.kind == "stop"
     return NewHandoff(
-        portfolio=asked.portfolio,
-        kind=asked.kind,
+        portfolio=requested.portfolio,
+        kind=requested.kind,
         state="draining" if stops else "preparing",
-        reason=asked.reason,
-        why=None if asked.why is None else Jsonb(as_data(asked.why)),
+        reason=requested.reason,
+        why=None if requested.why is None else Jsonb(as_data(requested.why)),
         source=run.node_id,
         source_incarnation=run.incarnation,
-        target=asked.target,
+        target=requested.target,
         target_incarnation=None
-        if asked.target is None
-        else targets_by_id[asked.target].incarnation,
+        if requested.target is None
+        else targets_by_id[requested.target].incarnation,
         from_epoch=run.epoch,
         from_revision=run.revision,
-        to_revision=run.revision if asked.to_revision is None else asked.to_revision,
+        to_revision=run.revision if requested.to_revision is None else requested.to_revision,
         deadline_s=timing.drain_deadline_s if stops else timing.prepare_deadline_s,
     )
 

@@ -84,7 +84,7 @@ def stop(roll_out: int, *, actor: str, reason: str) -> Transaction[None]:
             _(
                 "Roll-out {roll_out} is {state}: it starts no further portfolio.",
                 roll_out=roll_out,
-                state=_said(locked.state),
+                state=_in_words(locked.state),
             ),
         )
     why = Reason("roll_out_stopped_by", {"actor": actor, "reason": reason})
@@ -107,7 +107,7 @@ def begin_way_back(roll_out: int, *, actor: str, reason: str) -> Transaction[int
             _(
                 "Roll-out {roll_out} is {state} already.",
                 roll_out=roll_out,
-                state=_said(locked.state),
+                state=_in_words(locked.state),
             ),
         )
     found = yield from query(
@@ -146,5 +146,5 @@ def _refuse_held(portfolios: Sequence[int], roll_out: int) -> Transaction[None]:
         )
 
 
-def _said(state: str) -> Sentence:
+def _in_words(state: str) -> Sentence:
     return _(state.replace("_", " "))

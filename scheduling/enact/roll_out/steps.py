@@ -166,7 +166,7 @@ def _reload(
     portfolio: int, node: int, revision: int, roll_out: int, actor: str, timing: Timing
 ) -> Transaction[None]:
     """Begin the reload. If it is refused now, the sweep begins it later."""
-    asked = Request("reload", portfolio, node, f"roll-out {roll_out}", to_revision=revision)
-    (answer,) = yield from request_all([asked], actor=actor, timing=timing)
+    requested = Request("reload", portfolio, node, f"roll-out {roll_out}", to_revision=revision)
+    (answer,) = yield from request_all([requested], actor=actor, timing=timing)
     if isinstance(answer, Refused):
         yield from notify_watchers()

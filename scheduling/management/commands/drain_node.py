@@ -33,7 +33,7 @@ class Command(NodeMarkCommand):
             "--wait",
             metavar="SECONDS",
             type=seconds,
-            help="wait until the node is empty; exit with 1 after this time; it goes on draining",
+            help="wait until the node is empty; after this time exit with 1 and leave it draining",
         )
 
     def act(self, options: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from scheduling.management.arguments import positive_int
 from scheduling.management.base import GinkgoCommand
 from scheduling.models import LogLine
 from scheduling.observe.portfolio_log import MOST_LINES, read_log
-from scheduling.operations.lookup import present
+from scheduling.operations.lookup import existing_portfolio
 from scheduling.presentation.sentences import log_line_text
 from scheduling.presentation.serializers.trades import PortfolioLogDocument
 
@@ -39,7 +39,7 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Show the newest lines, and then new ones as they come."""
-        portfolio = present(options["name"]).pk
+        portfolio = existing_portfolio(options["name"]).pk
         log = read_log(portfolio, limit=min(options["lines"], MOST_LINES))
         if not options["follow"]:
             lines = "\n".join(map(_line, log.results)) or f"{options['name']} printed nothing."
@@ -52,7 +52,7 @@ class Command(GinkgoCommand):
                 self.stdout.write(_json_line(line) if self.as_json else _line(line))
             self.stdout.flush()
             time.sleep(FOLLOW_S)
-            present(options["name"])
+            existing_portfolio(options["name"])
             log = read_log(portfolio, after=last, limit=MOST_LINES)
 
 

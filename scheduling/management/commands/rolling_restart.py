@@ -30,10 +30,10 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Restart, and say each step as it is done."""
-        said = []
+        sentences = []
         for sentence in rolling_restart(drain_s=options["drain_wait"], actor=self.actor):
-            said.append(sentence)
+            sentences.append(sentence)
             if not self.as_json:
                 self.show({}, sentence)
-        if self.as_json or not said:
-            self.show({"steps": said}, "Nothing of this installation runs on this host.")
+        if self.as_json or not sentences:
+            self.show({"steps": sentences}, "Nothing of this installation runs on this host.")

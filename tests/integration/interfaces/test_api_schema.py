@@ -207,7 +207,7 @@ def test_every_problem_is_described_with_its_codes(
     jsonschema.validate(document, with_definitions(schema, "ProblemDocument"))
 
 
-def test_codes_that_are_raised_are_in_the_one_list() -> None:
+def test_every_problem_code_that_is_raised_is_documented() -> None:
     raised = set()
     for folder in ("scheduling", "portfolios"):
         for file in (CHECKOUT / folder).rglob("*.py"):
