@@ -58,7 +58,7 @@ class Client:
         return self._ask("GET", f"{path}?{urlencode(given)}" if given else path)
 
     def post(self, path: str, **body: Any) -> Any:
-        """Act, and return the answer. Parameters that are None are left out."""
+        """Send a POST and return the answer. Parameters that are None are left out."""
         return self._ask("POST", path, {k: v for k, v in body.items() if v is not None})
 
     def rows(self, path: str, limit: int = 100_000, **query: Any) -> Iterator[dict[str, Any]]:

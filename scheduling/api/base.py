@@ -19,7 +19,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from portfolios.models import Portfolio
 from portfolios.text import quoted
 from scheduling.api.authentication import BearerAuthentication
 from scheduling.api.error_handlers import exception_handler
@@ -27,7 +26,7 @@ from scheduling.api.idempotency import ActsOncePerKey
 from scheduling.api.pagination import NewestFirst
 from scheduling.api.parsers import StrictJSONParser
 from scheduling.api.throttling import ReadThrottle, WriteThrottle
-from scheduling.errors import Invalid, NotFound
+from scheduling.errors import Invalid
 from scheduling.permissions import ViewersReadOperatorsAct, may_act
 
 
@@ -143,11 +142,3 @@ def context_for(request: Request) -> dict[str, Any]:
 def actor_of(request: Request | HttpRequest) -> str:
     """Return the name that the audit log keeps."""
     return str(request.user.get_username())
-
-
-def present_portfolio(name: str) -> Portfolio:
-    """Return the portfolio, or raise NotFound. One statement."""
-    try:
-        return Portfolio.objects.present().get(name=name)
-    except Portfolio.DoesNotExist:
-        raise NotFound("portfolio", name) from None

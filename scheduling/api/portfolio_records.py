@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from portfolios.models import EquityPoint, Fill, MetricPoint, Order, Revision, RevisionStatus
-from scheduling.api.base import ApiView, TableView, present_portfolio
+from scheduling.api.base import ApiView, TableView
 from scheduling.api.handoffs_events import OfPortfolio
 from scheduling.api.openapi import described, described_table, query
 from scheduling.api.pagination import (
@@ -27,6 +27,7 @@ from scheduling.api.pagination import (
 from scheduling.models import Tenure
 from scheduling.observe.orders import STATUSES, orders_between, with_filters
 from scheduling.observe.portfolio_log import MOST_LINES, read_log
+from scheduling.operations.lookup import existing_portfolio
 from scheduling.presentation.serializers.history import TenureDocument
 from scheduling.presentation.serializers.portfolios import RevisionDocument
 from scheduling.presentation.serializers.trades import (
@@ -100,7 +101,7 @@ class PortfolioOrders(TableView):
 
     def rows(self, name: str) -> QuerySet[Order]:
         """Return the orders of one portfolio."""
-        return Order.objects.filter(portfolio=present_portfolio(name))
+        return Order.objects.filter(portfolio=existing_portfolio(name))
 
 
 class FleetOrderFilters(OfPortfolio):
@@ -149,7 +150,7 @@ class PortfolioFills(TableView):
 
     def rows(self, name: str) -> QuerySet[Fill]:
         """Return the fills of one portfolio."""
-        return Fill.objects.filter(portfolio=present_portfolio(name))
+        return Fill.objects.filter(portfolio=existing_portfolio(name))
 
 
 @described_table("Equity, oldest first")
@@ -162,7 +163,7 @@ class PortfolioEquity(TableView):
 
     def rows(self, name: str) -> QuerySet[EquityPoint]:
         """Return the points of one portfolio."""
-        return EquityPoint.objects.filter(portfolio=present_portfolio(name))
+        return EquityPoint.objects.filter(portfolio=existing_portfolio(name))
 
 
 @described_table("Metrics of the strategy, newest first")
@@ -175,7 +176,7 @@ class PortfolioMetrics(TableView):
 
     def rows(self, name: str) -> QuerySet[MetricPoint]:
         """Return the points of one portfolio."""
-        return MetricPoint.objects.filter(portfolio=present_portfolio(name))
+        return MetricPoint.objects.filter(portfolio=existing_portfolio(name))
 
 
 @described_table("Tenures, newest first")
@@ -188,7 +189,7 @@ class PortfolioTenures(TableView):
 
     def rows(self, name: str) -> QuerySet[Tenure]:
         """Return the tenures of one portfolio."""
-        return Tenure.objects.filter(portfolio=present_portfolio(name)).select_related(
+        return Tenure.objects.filter(portfolio=existing_portfolio(name)).select_related(
             "node", "handoff"
         )
 
@@ -203,7 +204,7 @@ class PortfolioRevisions(TableView):
 
     def rows(self, name: str) -> QuerySet[Revision]:
         """Return the revisions of one portfolio."""
-        return Revision.objects.filter(portfolio=present_portfolio(name))
+        return Revision.objects.filter(portfolio=existing_portfolio(name))
 
 
 class PortfolioLogLines(ApiView):
@@ -221,5 +222,5 @@ class PortfolioLogLines(ApiView):
         """Return the lines after a number, or the newest ones. Three statements."""
         limit = read_limit(request, highest=MOST_LINES)
         after = read_int(request, "after", -1, lowest=0)
-        log = read_log(present_portfolio(name).pk, None if after < 0 else after, limit)
+        log = read_log(existing_portfolio(name).pk, None if after < 0 else after, limit)
         return Response(PortfolioLogDocument(log).data)

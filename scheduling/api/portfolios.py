@@ -16,7 +16,6 @@ from scheduling import operations
 from scheduling.api.base import (
     ApiView,
     actor_of,
-    present_portfolio,
     read_choice,
 )
 from scheduling.api.openapi import described, described_list, query
@@ -34,6 +33,7 @@ from scheduling.errors import Refused
 from scheduling.models import Phase
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.fleet_view.types import PortfolioView
+from scheduling.operations.lookup import existing_portfolio
 from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import (
     handoff_document,
@@ -323,7 +323,7 @@ class PortfolioCheckpoint(ApiView):
             .first()
         )
         if row is None:
-            present_portfolio(name)
+            existing_portfolio(name)
             message = f"The portfolio {name} has no state: it has not committed yet."
             raise Refused("not_found", message, status=404)
         run = row.portfolio.run
@@ -346,7 +346,7 @@ class PortfolioVerification(ApiView):
     @described(VerificationDocument, summary="The newest verification of a portfolio")
     def get(self, request: Request, name: str) -> Response:
         """Return progress or outcome; state `never` if none was requested."""
-        portfolio = present_portfolio(name)
+        portfolio = existing_portfolio(name)
         return Response(VerificationDocument(newest_verification(portfolio.pk, name)).data)
 
     @described(

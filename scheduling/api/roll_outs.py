@@ -27,8 +27,9 @@ class RollOutBody(ReasonBody):
     """`artifact`: its hash, or the beginning of it.
 
     `portfolios`: names; without them all that run another version of the artifact, or of these only
-    those with `strategy`. `canary`: by default one that runs. `canary_seconds`: after so long, and
-    an event, the canary counts as proven; by default once its revision is good.
+    those with `strategy`. `canary`: by default one that runs. `canary_seconds`: the
+    canary counts as proven when it has run so long and committed an event; by default once its
+    revision is good.
     """
 
     artifact = TextField(max_length=64)

@@ -52,7 +52,10 @@ ROLL_OUT_ACTIONS = _by_verb(roll_out_actions.STOP_ROLL_OUT, roll_out_actions.RET
 
 
 def _offline_operations() -> dict[str, Operation]:
-    """Return the operations whose forms have an address, by that address without the name."""
+    """Return the operations that have a shell line for the time when the server is away.
+
+    Keys are addresses of their forms, without the name of the node or portfolio.
+    """
     by_kind = {"portfolios": PORTFOLIO_ACTIONS, "nodes": NODE_ACTIONS, "fleet": FLEET_ACTIONS}
     found = {
         f"{kind}/{verb}": operation
