@@ -337,7 +337,12 @@ def test_a_file_is_imported_with_its_places_and_checked(tmp_path: Path) -> None:
         (HEADER + GOOD + GOOD, [], "line 3", "already has a record"),
         (HEADER + GOOD + LATER, ["--hole", "60"], "line 3", "has a hole of 3,600 s"),
         (HEADER.replace("Close,", "") + GOOD, [], "column", "has no column for close: name it"),
-        (HEADER + GOOD.replace("1.07050", "1.070501"), ["--tick", "0.00001"], "line 2", "no multi"),
+        (
+            HEADER + GOOD.replace("1.07050", "1.070501"),
+            ["--tick", "0.00001"],
+            "line 2",
+            "not a multi",
+        ),
         (HEADER + GOOD.replace("1.07050", ""), [], "line 2", "close is missing"),
         (HEADER, [], "file", "has no rows below its header"),
         ("", [], "file", "is empty"),
