@@ -155,7 +155,10 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
 
 def order_rows(name: str, times: list[float]) -> list[dict[str, Any]]:
     """Return the rows of the sorted times from event to order."""
-    note = "" if len(times) == ORDERS else f"{ORDERS - len(times)} of {ORDERS} trades were stale"
+    few = ORDERS - len(times)
+    note = (
+        f"{few} of {ORDERS} trades gave no order: too late, or before the averages" if few else ""
+    )
     found = []
     for share, target_s in ((50, 0.020), (99, 0.100)):
         took_s = times[len(times) * share // 100] if times else math.inf
@@ -330,7 +333,8 @@ class Logs:
             seq = self._heads[name]
             self._until(partial(self._is_handled, name, seq), 0.0005)
             took = time.perf_counter() - began
-            if self._has_order(name, seq):  # none if the machine was so late that it was stale
+            # The first two only fill the averages; one that came too late to be traded has none.
+            if self._has_order(name, seq):
                 times.append(took)
             self._run(asyncio.sleep(0.03))
         return times

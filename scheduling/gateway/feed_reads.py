@@ -35,7 +35,7 @@ GROUP = "feeds"  #: of the hints that an append sends
 #: Heads are read as often while a node waits: a lost hint costs that much.
 POLL_S = 0.5
 #: Between two times that nodes are woken: a source may append a thousand times a second.
-GATHER_S = 0.003
+GATHER_S = 0.005
 #: Bytes of one answer; about 90 a record.
 MAX_ANSWER_BYTES = 4_000_000
 KEPT_PAGES = 32
