@@ -12,7 +12,7 @@ from portfolios.feed_registration import current_head
 from portfolios.feeds import feed_names, open_feed
 from portfolios.runtime.events import Event
 from scheduling.api.base import ApiView
-from scheduling.api.openapi import described, query
+from scheduling.api.openapi import POSITIVE, described, query
 from scheduling.api.pagination import read_int, read_limit
 from scheduling.operations.feeds import find_feed
 from scheduling.presentation.serializers.feeds import FeedDocument
@@ -31,8 +31,8 @@ class FeedEvents(ApiView):
     @described(
         FeedDocument,
         parameters=[
-            query("from", int, "The first seq; by default the newest events."),
-            query("limit", int, "At most 5,000; by default 100."),
+            query("from", POSITIVE, "The first seq; by default the newest events."),
+            query("limit", POSITIVE, "At most 5,000; by default 100."),
             query("feed", str, "Its name; by default the packaged bars."),
         ],
         summary="Market events",

@@ -31,7 +31,11 @@ from scheduling.presentation.serializers.plans import DrainPlanDocument
 class NodeList(ApiView):
     """All nodes."""
 
-    @described_list(NodeDocument, [query("status"), query("schedulable", bool)], "Nodes, by name")
+    @described_list(
+        NodeDocument,
+        [query("status", enum=get_args(types.NodeStatus)), query("schedulable", bool)],
+        "Nodes, by name",
+    )
     def get(self, request: Request) -> Response:
         """Return one page of the consistent read that the dashboard shows too."""
         lines = read_fleet_view().nodes

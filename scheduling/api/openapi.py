@@ -11,17 +11,19 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from rest_framework import serializers
 from rest_framework.serializers import BaseSerializer
 
-from scheduling.api.pagination import orders_of
+from scheduling.api.pagination import HIGHEST_READ, orders_of
 from scheduling.operations.registry.operation import Operation
 
 View = TypeVar("View", bound=Callable[..., Any])
 Table = TypeVar("Table", bound=Any)
 
 HIGHEST_INT = 2**63 - 1
+#: A seq, or a number of rows.
+POSITIVE = {"type": "integer", "minimum": 1, "maximum": HIGHEST_READ}
 
 _LIMIT = OpenApiParameter(
     "limit",
-    {"type": "integer", "minimum": 1, "default": 100},
+    POSITIVE | {"default": 100},
     description="Values above 1000 count as 1000.",
 )
 _CURSOR = OpenApiParameter("cursor", str, description="From a `next` or `previous` link.")

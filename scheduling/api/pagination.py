@@ -21,6 +21,8 @@ from scheduling.errors import Invalid
 
 DEFAULT_LIMIT = 100
 HIGHEST_LIMIT = 1000
+#: A number of a query has 18 digits at most.
+HIGHEST_READ = 10**18 - 1
 
 Line = TypeVar("Line")
 
@@ -37,6 +39,8 @@ def read_int(request: Request, name: str, default: int, *, lowest: int) -> int:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 18) or int(text) < lowest:
         message = f"must be a whole number of at least {lowest}, not {text[:40]!r}"
+        if text.isascii() and text.isdigit() and len(text) > 18:
+            message = f"must be at most {HIGHEST_READ:,}, not {text[:40]}"
         raise Invalid([{"field": name, "code": "invalid", "message": message}])
     return int(text)
 

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from portfolios.models import EquityPoint, Fill, MetricPoint, Order, Revision, RevisionStatus
 from scheduling.api.base import ApiView, TableView
 from scheduling.api.handoffs_events import OfPortfolio
-from scheduling.api.openapi import described, described_table, query
+from scheduling.api.openapi import POSITIVE, described, described_table, query
 from scheduling.api.pagination import (
     ByCommit,
     ByEpoch,
@@ -214,7 +214,7 @@ class PortfolioLogLines(ApiView):
         PortfolioLogDocument,
         parameters=[
             query("after", int, "Lines after this number; by default the newest lines."),
-            query("limit", int, "At most 2,000; by default 100."),
+            query("limit", POSITIVE, "At most 2,000; by default 100."),
         ],
         summary="Log of a portfolio, oldest line first",
     )

@@ -64,7 +64,11 @@ _FILTERS: dict[str, tuple[str, Sequence[str] | None]] = {
 class PortfolioList(ApiView):
     """All portfolios that are not deleted."""
 
-    @described_list(PortfolioDocument, [query(name) for name in _FILTERS], "Portfolios, by name")
+    @described_list(
+        PortfolioDocument,
+        [query(name, enum=choices) for name, (_, choices) in _FILTERS.items()],
+        "Portfolios, by name",
+    )
     def get(self, request: Request) -> Response:
         """Return one page of the consistent read that the dashboard shows too."""
         lines = read_fleet_view().portfolios
