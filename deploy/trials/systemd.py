@@ -80,6 +80,11 @@ def outside(steps: list[str]) -> None:
     """Start systemd in its namespaces, and print what the trial writes until it ends."""
     if os.geteuid() != 0:
         sys.exit("Namespaces need root: run this with sudo.")
+    for number in (
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # as Ctrl-C: nothing of the trial is left running
+        signal.signal(number, lambda *_: sys.exit("the trial was ended"))
     with tempfile.TemporaryDirectory(prefix="ginkgo-systemd-") as folder:
         out, end = Path(folder, "out"), Path(folder, "end")
         out.touch()
