@@ -7,6 +7,7 @@ registered here instead of in `portfolios`, since actions on them belong to sche
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from scheduling.admin import events, nodes, people, portfolios, queue, records, secrets, tokens
 
@@ -14,4 +15,4 @@ __all__ = ["events", "nodes", "people", "portfolios", "queue", "records", "secre
 
 admin.site.site_header = "Ginkgo"
 admin.site.site_title = "Ginkgo"
-admin.site.index_title = "The fleet"
+admin.site.index_title = _("The fleet")

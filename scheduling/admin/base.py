@@ -11,6 +11,8 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.functional import lazy
+from django.utils.translation import gettext as _
 
 from portfolios.text import unprintable_errors
 from scheduling.errors import Refused, SnapshotUnavailable
@@ -140,10 +142,13 @@ class AdminAction:
             )
         except Refused as refused:
             return messages.ERROR, because(str(row), localized_text(refused.message))
-        except SnapshotUnavailable as error:
-            return messages.ERROR, f"{row}: the fleet cannot be read now: {error}"
+        except SnapshotUnavailable:
+            return messages.ERROR, because(
+                str(row), _("the fleet cannot be read now; nothing was changed.")
+            )
         except DATABASE_AWAY:
-            return messages.ERROR, f"{row}: the database does not answer; nothing was changed."
+            sentence = _("the database does not answer; nothing was changed.")
+            return messages.ERROR, because(str(row), sentence)
         if self.outcome is None:
             return messages.SUCCESS, self.operation.outcome(row.name)
         return messages.SUCCESS, self.outcome(row, result)
@@ -154,7 +159,8 @@ class AdminAction:
         chosen = list(rows)
         meta = page.model._meta
         noun = meta.verbose_name if len(chosen) == 1 else meta.verbose_name_plural
-        title = self.operation.summary(f"{len(chosen)} {noun}")
+        counted = _("{number} {noun}").format(number=len(chosen), noun=_(str(noun)))
+        title = self.operation.summary(counted)
         context = {
             **page.admin_site.each_context(request),
             "opts": meta,
@@ -170,12 +176,11 @@ class AdminAction:
         }
         return TemplateResponse(request, "admin/scheduling/confirm.html", context)
 
-    def as_action(self, plural: str) -> Callable[..., HttpResponse | None]:
-        """Return the action for the list of a model; `plural` names its rows."""
+    def as_action(self, chosen: Any) -> Callable[..., HttpResponse | None]:
+        """Return the action for the list of a model; `chosen` is how it calls the chosen rows."""
+        label = lazy(lambda: f"{self.operation.summary(str(chosen))}…", str)()
 
-        @admin.action(
-            description=f"{self.operation.summary(f'selected {plural}')}…", permissions=["act"]
-        )
+        @admin.action(description=label, permissions=["act"])
         def action(
             page: FleetAdmin, request: HttpRequest, rows: QuerySet[Any]
         ) -> HttpResponse | None:

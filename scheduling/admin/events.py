@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from scheduling.admin.display import link, milliseconds, word
 from scheduling.admin.related import RelatedAdmin
@@ -31,7 +32,7 @@ class HandoffAdmin(RelatedAdmin):
     list_select_related = ("portfolio", "source_node", "target_node")
     search_fields = ("portfolio__name", "reason", "error")
 
-    @admin.display(description="state", ordering="state")
+    @admin.display(description=_("state"), ordering="state")
     def state_shown(self, row: Handoff) -> str:
         """Return the state."""
         return word(row.state)
@@ -55,7 +56,7 @@ class HandoffAdmin(RelatedAdmin):
         """Return the time without commits."""
         return milliseconds(row.pause_ms)
 
-    @admin.display(description="reason")
+    @admin.display(description=_("reason"))
     def why(self, row: Handoff) -> str:
         """Return the error, or the reason of the handoff."""
         return row.error or localized_reason(row)

@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import Count, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from portfolios.models import Portfolio
 from scheduling.admin.base import AdminAction, FleetAdmin
@@ -39,7 +40,7 @@ class NodeAdmin(FleetAdmin):
     search_fields = ("name", "host")
     readonly_fields = ("condition", "lease_left", "load", "runs_shown", "marks")
     actions = tuple(
-        action.as_action("nodes")
+        action.as_action(_("selected nodes"))
         for action in (
             AdminAction(node_actions.DRAIN),
             AdminAction(node_actions.UNDRAIN),
@@ -66,7 +67,7 @@ class NodeAdmin(FleetAdmin):
             )
         )
 
-    @admin.display(description="status", ordering="status")
+    @admin.display(description=_("status"), ordering="status")
     def condition(self, row: Any) -> str:
         """Return the status as the other interfaces show it: `suspect` follows from the lease."""
         lease = getattr(row, "lease", None)
@@ -79,13 +80,13 @@ class NodeAdmin(FleetAdmin):
         )
         return word(status_of(view, row.now.timestamp(), timing().lease_policy))
 
-    @admin.display(description="marks")
+    @admin.display(description=_("marks"))
     def marks(self, row: Any) -> str:
         """Return the marks that keep new portfolios off the node."""
         marks = [name for name in ("cordoned", "draining", "leaving") if getattr(row, name)]
         return ", ".join(marks) or PLACEHOLDER
 
-    @admin.display(description="lease", ordering="lease__expires_at")
+    @admin.display(description=_("lease"), ordering="lease__expires_at")
     def lease_left(self, row: Any) -> str:
         """Return the seconds left of its lease."""
         lease = getattr(row, "lease", None)
@@ -99,7 +100,7 @@ class NodeAdmin(FleetAdmin):
         """Return the weight that it runs and its capacity."""
         return f"{row.used}/{row.capacity}"
 
-    @admin.display(description="portfolios", ordering="runs_count")
+    @admin.display(description=_("portfolios"), ordering="runs_count")
     def runs_shown(self, row: Any) -> str:
         """Return a link to the portfolios that it runs."""
         return list_link(Portfolio, str(row.runs_count), run__node__id__exact=row.pk)

@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import F, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from portfolios.feed_registration import current_head
 from portfolios.feeds import DEFAULT_FEED
@@ -46,12 +47,12 @@ def _chosen_target(fields: dict[str, str]) -> dict[str, Any]:
 class DeletedFilter(admin.SimpleListFilter):
     """Hide deleted portfolios, or show only those."""
 
-    title = "deleted"
+    title = _("deleted")
     parameter_name = "deleted"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the alternative to the default."""
-        return [("yes", "Deleted")]
+        return [("yes", str(_("deleted")))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Return the rows."""
@@ -89,7 +90,7 @@ class PortfolioAdmin(FleetAdmin):
     inlines = (RevisionInline,)
     readonly_fields = ("phase", "node", "epoch", "last_seq", "lag", "pinned", "why", "more")
     actions = tuple(
-        action.as_action("portfolios")
+        action.as_action(_("selected portfolios"))
         for action in (
             AdminAction(
                 portfolio_actions.MIGRATE, _handoff, extra=_targets_of, arguments=_chosen_target
@@ -134,7 +135,7 @@ class PortfolioAdmin(FleetAdmin):
         """Return the strategy of the wanted revision."""
         return str(row.strategy_name or PLACEHOLDER)
 
-    @admin.display(description="revision", ordering="revision")
+    @admin.display(description=_("revision"), ordering="revision")
     def revision_shown(self, row: Any) -> str:
         """Return the wanted revision and its status, and the running one if it differs."""
         running = row.run.revision
@@ -166,12 +167,12 @@ class PortfolioAdmin(FleetAdmin):
         """Return the node it is pinned to."""
         return link(row.run.pinned_node)
 
-    @admin.display(description="reason")
+    @admin.display(description=_("reason"))
     def why(self, row: Portfolio) -> str:
         """Return the reason of its state; empty for a running portfolio."""
         return localized_reason(row.run)
 
-    @admin.display(description="see also")
+    @admin.display(description=_("see also"))
     def more(self, row: Portfolio) -> str:
         """Return links to its handoffs, tenures, orders and events."""
         from django.utils.html import format_html_join

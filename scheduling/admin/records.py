@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from portfolios.models import FeedRow, FeedSegment, Fill, Order, Revision
 from scheduling.admin.base import FleetAdmin, ReadOnlyInline
@@ -33,12 +34,12 @@ class OrderAdmin(RelatedAdmin):
     search_fields = ("=symbol", "=id")
     ordering = ("-committed_at",)
 
-    @admin.display(description="price", ordering="price")
+    @admin.display(description=_("price"), ordering="price")
     def price_shown(self, row: Order) -> str:
         """Return the price with the places of its instrument."""
         return price(row.price)
 
-    @admin.display(description="status", ordering="status")
+    @admin.display(description=_("status"), ordering="status")
     def status_shown(self, row: Order) -> str:
         """Return the status."""
         return word(row.status)
@@ -62,7 +63,7 @@ class FillAdmin(RelatedAdmin):
     search_fields = ("=symbol",)
     ordering = ("-id",)
 
-    @admin.display(description="price", ordering="price")
+    @admin.display(description=_("price"), ordering="price")
     def price_shown(self, row: Fill) -> str:
         """Return the price with the places of its instrument."""
         return price(row.price)
@@ -86,7 +87,7 @@ class RevisionAdmin(RelatedAdmin):
     search_fields = ("portfolio__name",)
     ordering = ("-id",)
 
-    @admin.display(description="status", ordering="status")
+    @admin.display(description=_("status"), ordering="status")
     def status_shown(self, row: Revision) -> str:
         """Return the status."""
         return word(row.status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from scheduling.admin.base import FleetAdmin
 from scheduling.admin.display import link
@@ -13,12 +14,12 @@ from scheduling.admin.display import link
 class RelatedAdmin(FleetAdmin):
     """Provide the columns `portfolio_shown` and `node_shown`."""
 
-    @admin.display(description="portfolio", ordering="portfolio__name")
+    @admin.display(description=_("portfolio"), ordering="portfolio__name")
     def portfolio_shown(self, row: Any) -> str:
         """Return a link to the portfolio."""
         return link(row.portfolio)
 
-    @admin.display(description="node", ordering="node__name")
+    @admin.display(description=_("node"), ordering="node__name")
     def node_shown(self, row: Any) -> str:
         """Return a link to the node."""
         return link(row.node)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from scheduling.admin.base import AdminAction, FleetAdmin
 from scheduling.models import ApiToken, NodeToken
@@ -16,7 +17,8 @@ TIMES = ("created_by", "created_at", "expires_at", "revoked_at", "last_used_at")
 
 
 def _outcome(row: Any, was_valid: bool) -> str:
-    return f"The {row} is revoked." if was_valid else f"The {row} was revoked already."
+    text = _("{} is revoked.") if was_valid else _("{} was revoked already.")
+    return str(text).format(row)
 
 
 class TokenAdmin(FleetAdmin):
@@ -25,7 +27,7 @@ class TokenAdmin(FleetAdmin):
     exclude = ("sha256",)
     actions = (
         AdminAction(access_actions.REVOKE_TOKEN, _outcome, subject=lambda row: row).as_action(
-            "tokens"
+            _("selected tokens")
         ),
     )
 

@@ -96,12 +96,12 @@ def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> Lines:
 
 def title_of(operation: Operation, name: str | int | None = None) -> str:
     """Return the title of the operation in the active language: `Drain node-2`."""
-    return _(operation.title).format(name="" if name is None else name).strip()
+    return operation.summary("" if name is None else name)
 
 
 def outcome_of(operation: Operation, name: str | int | None = None) -> str:
     """Return the sentence that confirms the operation in the active language."""
-    return _(operation.done).format(name=name)
+    return operation.outcome(name)
 
 
 def lost_portfolios(board: FleetView) -> list[str]:

@@ -99,6 +99,16 @@ _SENTENCES = (
     ("@ is the only eligible node: load # → # of #", r"\1 是唯一可用的节点：负载 \2 → \3，共 \4"),
     ("pinned to ([^ :]+): load # → # of #", r"固定在 \1：负载 \2 → \3，共 \4"),
     ("waits for the next pass", r"等待下一轮"),
+    # What-if scenarios (scheduling/decide/what_if/hypothetical.py)
+    ("@ cannot be both lost and drained; choose one of the two",
+     r"\1 不能既失联又排空；请选择其一"),
+    ("at most # nodes, not #", r"最多 \1 个节点，不能是 \2 个"),
+    ("must be (CAPACITY or CAPACITY:label=value,label=value, such as 8 or 8:gpu=yes), not (.+): "
+     "(.+)", r"应为“容量”或“容量:标签=值,标签=值”，例如 8 或 8:gpu=yes，而不是 \2：\3"),
+    ("the capacity is not a whole number of at least 1", r"容量不是大于等于 1 的整数"),
+    ("the capacity is over #", r"容量超过 \1"),
+    ("(.+) is not label=value", r"\1 不是“标签=值”的形式"),
+    ("label @ is given twice", r"标签 \1 给出了两次"),
     ("the portfolio was granted again meanwhile", r"其间组合再次被授权"),
 )  # fmt: skip
 

@@ -36,6 +36,22 @@ ALERTS = (
      r"上限 \2 秒"),
     ("# portfolios are pending: (~); (.+)", r"\1 个组合待放置：\2；\3"),
     ("# portfolios are pending: (~)", r"\1 个组合待放置：\2"),
+    # Why they are: the list of nodes is on the card of each portfolio.
+    ("needs # places?: no room on # nodes?(?: with (\\S+))?: .+; (.+)",
+     r"需要 \1 个空位：\2 个节点没有空位；\4"),
+    (r"uncordon (\S+) or add a node", r"解除 \1 的封锁，或增加节点"),
+    (r"undo the drain of (\S+) or add a node", r"撤销 \1 的排空，或增加节点"),
+    ("wait until the flapping node is stable or add a node", r"等频繁失联的节点稳定下来，"
+     r"或增加节点"),
+    ("add a node or make the spread group soft", r"增加节点，或将分散组设为软约束"),
+    ("add a node, raise a capacity or stop a portfolio", r"增加节点、提高容量，或停止一个组合"),
+    ("needs # places? on one node: the largest of # nodes?(?: with \\S+)? has #; raise a node's "
+     "capacity or lower the weight",
+     r"需要一个节点上有 \1 个空位：\2 个节点中最大容量为 \3；提高某个节点的容量，或降低权重"),
+    ("needs # places?: 0 of # nodes? (?:is|are) alive; start one again or add one",
+     r"需要 \1 个空位：\2 个节点中 0 个在线；重新启动一个，或增加一个"),
+    ("needs # places?: there is no node yet; start one with run_node",
+     r"需要 \1 个空位：还没有节点；用 run_node 启动一个"),
     ("(~) and # more", r"\1 等，另有 \2 个"),
     ("@ on @ has lagged by more than # s since &(;.*)?: give it a faster node or less to do",
      r"\2 上的 \1 自 \4 起落后超过 \3 秒\5：请换更快的节点，或减轻其负担"),

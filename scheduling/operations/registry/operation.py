@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -25,12 +27,12 @@ class Operation:
     ] = ()  #: (keyword of `call`, label) of each yes-or-no option
 
     def summary(self, noun: str | int = "") -> str:
-        """Return the title with `noun` in place of the name: `Drain a node`."""
-        return self.title.format(name=noun).strip()
+        """Return the title with `noun` in place of the name, in the active language."""
+        return gettext(self.title).format(name=noun).strip()
 
     def outcome(self, name: str | int | None) -> str:
-        """Return the sentence that confirms the action."""
-        return self.done.format(name=name)
+        """Return the sentence that confirms the action, in the active language."""
+        return gettext(self.done).format(name=name)
 
     def help(self, noun: str = "") -> str:
         """Return summary and consequence, for the help of a command."""

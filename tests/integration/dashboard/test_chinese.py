@@ -169,6 +169,7 @@ def test_pages_and_dialogs_over_rows_are_chinese() -> None:
     missing = [
         "/portfolios/zzz/", "/nodes/zzz/", "/handoffs/99999/", "/roll-outs/99999/", "/nowhere/",
         "/halts/99999/", "/incidents/99999/", "/feeds/zzz/", "/what-if/?lose=zzz",
+        "/what-if/?add=zzz", "/what-if/?add=8:zzz", "/what-if/?lose=node-1&drain=node-1",
     ]  # fmt: skip
     for address in (*pages, *forms, *missing):
         assert_chinese(client, address, data | {"zzz", "never"})

@@ -116,6 +116,11 @@ OF_ALERTS = [
     " over; start a watcher, or see its log",
     "7.5 portfolios are pending: able, fx, gpu and 7 more; needs gpu=7.5: 0 of 7.5 nodes have it;"
     " add the label to one node or drop the selector",
+    "7.5 portfolios are pending: able; needs 7.5 places: no room on 7.5 nodes: node-1 8 of 8;"
+    " undo the drain of node-3 or add a node",
+    "7.5 portfolios are pending: able; needs 7.5 places on one node: the largest of 7.5 nodes has"
+    " 7.5; raise a node's capacity or lower the weight",
+    "needs 7.5 places: 0 of 7.5 nodes are alive; start one again or add one",
     "able on node-3 has lagged by more than 7.5 s since {}: give it a faster node or less to do",
     "7.5 portfolios on node-3 have lagged by more than 7.5 s since {}: able, fx and 2 more;"
     " decisions on events that old are not placed: give it a faster node or less to do",
