@@ -240,8 +240,8 @@ def loss_summary(fleet: FleetView) -> str:
     absorbed = sum(loss.absorbed for loss in known)
     oldest = min(loss.as_of for loss in known)
     return ngettext(
-        "by %(absorbed)s of %(number)s node, as of %(at)s",
-        "by %(absorbed)s of %(number)s nodes, as of %(at)s",
+        "for %(absorbed)s of %(number)s node, as of %(at)s",
+        "for %(absorbed)s of %(number)s nodes, as of %(at)s",
         len(known),
     ) % {"absorbed": whole(absorbed), "number": whole(len(known)), "at": clock(oldest)}
 

@@ -40,6 +40,14 @@ def decode_new_states(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
             _states[row.portfolio_id] = (row.seq, *stored_state(bytes(row.state)))
 
 
+def forget_states_except(rows: list[Any]) -> None:
+    """Drop the states of portfolios that are not among `rows`, which are all there are."""
+    kept = {row.id for row in rows}
+    for portfolio in list(_states):  # a copy: other threads read the fleet too
+        if portfolio not in kept:
+            _states.pop(portfolio, None)
+
+
 def read_sparklines(cursor: psycopg.Cursor[Any]) -> dict[int, list[float]]:
     """Return the newest equity of each portfolio, by its id. At most one read in ten seconds."""
     global _sparklines

@@ -21,6 +21,7 @@ from scheduling.observe.fleet_view.portfolios import (
     FeedClock,
     Surroundings,
     decode_new_states,
+    forget_states_except,
     portfolio_view,
     read_sparklines,
     reports_by_epoch,
@@ -99,6 +100,7 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     sparklines = read_sparklines(cursor)
     around = _surroundings(now, times, feeds, nodes, active, sparklines)
     decode_new_states(cursor, rows)
+    forget_states_except(rows)
     portfolios = [portfolio_view(row, around) for row in rows]
     held: dict[int, int] = {}
     for row in active_rows:

@@ -417,6 +417,15 @@ def test_observing_and_the_board_cost_the_same_whatever_the_fleets_size(
     assert small[0] == 5
 
 
+def test_a_board_remembers_no_states_of_portfolios_that_are_gone() -> None:
+    (node,) = fleet_of(1, 1)
+    kept = owner(node.owns()[0], node)
+    node.send(kept.words(1))
+    portfolio_views._states[kept.portfolio.pk + 1] = (1, {}, {})
+    read_fleet_view()
+    assert list(portfolio_views._states) == [kept.portfolio.pk]
+
+
 def looks() -> list[Any]:
     """Return the two reads, the board's with nothing remembered."""
 
