@@ -23,8 +23,11 @@ class Sentence(str):
 
 
 def sentence(template: str, /, **values: Any) -> Sentence:
-    """Return a template such as `{name} is {value!r}` with its values; a list has commas."""
-    shown = {name: ", ".join(value) if is_list(value) else value for name, value in values.items()}
+    """Return a template such as `{name} is {value}` with its values; a list has commas.
+
+    A value of somebody's JSON is given as `portfolios.text.shown` has it: it may be a list itself.
+    """
+    shown = {n: ", ".join(map(str, v)) if is_list(v) else v for n, v in values.items()}
     made = Sentence(template.format(**shown))
     made.template, made.values = template, values
     return made

@@ -14,7 +14,7 @@ from portfolios.sentences import sentence as _
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError
 from portfolios.strategies.validation_messages import BOUNDS
-from portfolios.text import exact_decimal, quoted, unprintable_errors
+from portfolios.text import exact_decimal, quoted, shown, unprintable_errors
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
 LIMIT_QUANTITIES = (
@@ -177,7 +177,7 @@ def limits_errors(limits: Any) -> list[Error]:
                     error(
                         f"limits.{name}",
                         "wrong_type",
-                        _("{name} is {value!r}; give a quantity.", name=name, value=value),
+                        _("{name} is {value}; give a quantity.", name=name, value=shown(value)),
                     )
                 )
             elif value is not None and (exact_decimal(value) or Decimal(0)) <= 0:
@@ -194,7 +194,7 @@ def limits_errors(limits: Any) -> list[Error]:
                     error(
                         f"limits.{name}",
                         "wrong_type",
-                        _("{name} is {value!r}; give true or false.", name=name, value=value),
+                        _("{name} is {value}; give true or false.", name=name, value=shown(value)),
                     )
                 )
         elif name in LIMIT_COUNTS:
@@ -237,7 +237,7 @@ def broker_errors(broker: Any) -> list[Error]:
                 error(
                     field,
                     "wrong_type",
-                    _("{name} is {value!r}; give a number.", name=name, value=value),
+                    _("{name} is {value}; give a number.", name=name, value=shown(value)),
                 )
             )
         elif not 0 <= amount <= MAX_BROKER_AMOUNT or (name == "tick_size" and not amount):
@@ -260,7 +260,7 @@ def _count_errors(path: str, name: str, value: Any, least: int) -> list[Error]:
             error(
                 field,
                 "wrong_type",
-                _("{name} is {value!r}; give a whole number.", name=name, value=value),
+                _("{name} is {value}; give a whole number.", name=name, value=shown(value)),
             )
         ]
     if not least <= value <= MAX_COUNT:
@@ -285,7 +285,7 @@ def cash_errors(cash: Any) -> list[Error]:
                 "out_of_range",
                 _(
                     "starting_cash is {cash}; give an amount over 0, {max_cash:,f} at most.",
-                    cash=cash,
+                    cash=str(cash),
                     max_cash=MAX_CASH,
                 ),
             )

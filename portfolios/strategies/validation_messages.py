@@ -9,6 +9,7 @@ from typing import Any
 
 from portfolios.sentences import Sentence
 from portfolios.sentences import sentence as _
+from portfolios.text import shown
 
 KINDS = {
     "int": _("a whole number"),
@@ -48,15 +49,13 @@ def describe(name: str, message: str, value: Any) -> str:
 
 def wrong_value(name: str, value: Any, kinds: Sequence[str], limits: str | None = None) -> Sentence:
     """Return what a parameter is, and of which kinds and within which limits it should be."""
-    found = repr(value)
-    shown = found if len(found) <= 40 else found[:37] + "…"
     wanted = reduce(lambda one, other: _("{one} or {other}", one=one, other=other), kinds)
     if limits:
         return _(
             "{name} is {value}; give {wanted}, {limits}.",
             name=name,
-            value=shown,
+            value=shown(value),
             wanted=wanted,
             limits=limits,
         )
-    return _("{name} is {value}; give {wanted}.", name=name, value=shown, wanted=wanted)
+    return _("{name} is {value}; give {wanted}.", name=name, value=shown(value), wanted=wanted)

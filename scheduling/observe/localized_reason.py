@@ -36,7 +36,7 @@ def localized_text(text: str) -> str:
 
 def _localized_value(value: Any) -> Any:
     if is_list(value):
-        return pgettext("in a list", ", ").join(map(localized_text, value))
+        return pgettext("in a list", ", ").join(map(str, map(_localized_value, value)))
     return localized_text(value) if isinstance(value, str) else value
 
 

@@ -18,7 +18,7 @@ from portfolios.models import CatchUp, DesiredState, FeedKind, FeedRow, Portfoli
 from portfolios.sentences import listed
 from portfolios.sentences import sentence as _
 from portfolios.strategy_inspection import facts
-from portfolios.text import quoted, text_errors, unprintable_errors
+from portfolios.text import quoted, shown, text_errors, unprintable_errors
 from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import pin
 from scheduling.enact.audit_log import Line, audit_all
@@ -460,9 +460,9 @@ def _choice(field_name: str, value: Any, choices: list[str]) -> dict[str, str]:
         field_name,
         "unknown_choice",
         _(
-            "{field_name} is {value!r}; it must be one of {choices}.",
+            "{field_name} is {value}; it must be one of {choices}.",
             field_name=field_name,
-            value=value,
+            value=shown(value),
             choices=choices,
         ),
     )
@@ -478,7 +478,11 @@ def _placement_errors(placement: Mapping[str, Any]) -> list[dict[str, str]]:
                 validation.error(
                     name,
                     "wrong_type",
-                    _("{name} is {value!r}; it must be a whole number.", name=name, value=value),
+                    _(
+                        "{name} is {value}; it must be a whole number.",
+                        name=name,
+                        value=shown(value),
+                    ),
                 )
             )
         elif not lowest <= value <= 1_000_000:

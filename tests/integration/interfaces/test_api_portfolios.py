@@ -142,6 +142,25 @@ def test_a_wrong_field_is_named_and_nothing_is_created(
     assert not Portfolio.objects.exists()
 
 
+def test_a_limit_that_is_a_list_is_refused(operator: ApiClient) -> None:
+    make_running_portfolio("canary-1", make_node("node-1"))
+    broker = {"fee_bps": [1], "slippage_ticks": None}
+    limits = {
+        "largest_order": [1],
+        "allow_short": [True],
+        "orders_per_minute": {},
+        "broker": broker,
+    }
+    document = problem(operator.patch("portfolios/canary-1/", {"limits": limits}), 400, "invalid")
+    assert fields_of(document) == {
+        "limits.largest_order": "wrong_type",
+        "limits.allow_short": "wrong_type",
+        "limits.orders_per_minute": "wrong_type",
+        "limits.broker.fee_bps": "wrong_type",
+        "limits.broker.slippage_ticks": "wrong_type",
+    }
+
+
 def test_every_wrong_field_is_named_at_once(operator: ApiClient) -> None:
     body = {"strategy": 7, "weight": "2", "wieght": 2}
     document = problem(operator.post("portfolios/", body), 400, "invalid")

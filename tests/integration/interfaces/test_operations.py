@@ -86,9 +86,12 @@ def node() -> FakeNode:
         ({"spread_group": "g" * 81}, "spread_group"),
         ({"spread_hard": "yes"}, "spread_hard"),
         ({"catch_up": "maybe"}, "catch_up"),
+        ({"catch_up": [1]}, "catch_up"),
+        ({"weight": [1]}, "weight"),
         ({"starting_cash": Decimal(-1)}, "starting_cash"),
         ({"starting_cash": Decimal("NaN")}, "starting_cash"),
         ({"desired_state": "asleep"}, "desired_state"),
+        ({"desired_state": [1]}, "desired_state"),
     ],
     ids=str,
 )
