@@ -207,6 +207,7 @@ class ForkServer:
             sys.dont_write_bytecode = True
             # Both may be in the node's home, which is not readable otherwise.
             reads = [sys.prefix, artifact[1]] if artifact is not None else []
+            preload.list_changed_folders()
             apply_sandbox(parent=forkserver, reads=reads)
         if artifact is not None:
             load.install(*artifact)

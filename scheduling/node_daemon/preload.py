@@ -10,6 +10,7 @@ import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 
 
 def import_runtime() -> None:
@@ -30,6 +31,16 @@ def import_packages(modules: Sequence[str]) -> None:
             import_module(name)
         except BaseException as error:  # code from outside may raise anything
             sys.stderr.write(f"{name} cannot be preloaded: {type(error).__name__}: {error}\n")
+
+
+def list_changed_folders() -> None:
+    """List anew the folders on the path that have changed, while this process still may.
+
+    In the sandbox the folder that holds the installation's home cannot be listed, only its other
+    entries be read. Python lists a folder again once a file was added to it, and then finds none
+    of its modules.
+    """
+    find_spec("no module has this name, so that all folders are looked at")
 
 
 def freeze() -> None:

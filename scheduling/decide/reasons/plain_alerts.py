@@ -36,9 +36,12 @@ ALERTS = (
      r"上限 \2 秒"),
     ("# portfolios are pending: (~); (.+)", r"\1 个组合待放置：\2；\3"),
     ("# portfolios are pending: (~)", r"\1 个组合待放置：\2"),
-    # Why they are: the list of nodes is on the card of each portfolio.
-    ("needs # places?: no room on # nodes?(?: with (\\S+))?: .+; (.+)",
-     r"需要 \1 个空位：\2 个节点没有空位；\4"),
+    ("needs # places?: no room on # nodes?: ([^;]+); ([^;]+)",
+     r"需要 \1 个空位：\2 个节点没有空位：\3；\4"),
+    (r"needs # places?: no room on # nodes? with (\S+): ([^;]+); ([^;]+)",
+     r"需要 \1 个空位：带有 \3 的 \2 个节点没有空位：\4；\5"),
+    ("@ # of #", r"\1 \2/\3"),
+    (r"(\S+ [\d,.]+ of [\d,.]+), ([^;]+)", r"\1，\2"),  # the next of the list, and the rest
     (r"uncordon (\S+) or add a node", r"解除 \1 的封锁，或增加节点"),
     (r"undo the drain of (\S+) or add a node", r"撤销 \1 的排空，或增加节点"),
     ("wait until the flapping node is stable or add a node", r"等频繁失联的节点稳定下来，"

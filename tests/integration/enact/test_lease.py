@@ -370,7 +370,7 @@ def test_alert_states_the_reason_in_both_languages(node: FakeNode) -> None:
     Node.objects.update(status_since=ago(60))
     execute(compare(timing()))
     alert = Alert.objects.get(kind="node_lost")
-    assert SILENT.fullmatch(alert.reason.partition("Z: ")[2])
+    assert SILENT.fullmatch(alert.reason.partition("UTC: ")[2])
     stored = stored_reason(alert.reason, alert.why)
     assert stored is not None
     check_translated(stored)

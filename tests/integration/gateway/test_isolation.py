@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ from chaos.harness.installation import budget_s
 from scheduling.wire import messages as wire
 from tests.support.daemons import (
     FAULTY,
+    ROOT,
     Daemon,
     Daemons,
     alive,
@@ -356,3 +358,28 @@ async def test_work_before_a_bad_event_is_kept_however_the_strategy_fails(
     assert (second.seq, second.failed_seq) == (bad_seq - 1, bad_seq)
     assert f"at seq {bad_seq}" in second.error
     assert gateway.runs[BAD].last_seq == bad_seq - 1
+
+
+async def test_a_strategy_is_found_after_the_folder_of_the_home_has_changed(
+    gateway: FakeGateway, daemons: Daemons, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from portfolios.strategies.canary import Canary\n\n\n"
+        "class Mine(Canary):\n    name = 'mine'\n    version = 1\n"
+    )
+    gateway.grant("node-1", CANARY)
+    await gateway.want("node-1", gateway.entry(CANARY, "run"))
+    await daemons.start(
+        PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}",
+        GINKGO_HOME=str(tmp_path / "home"),
+        GINKGO_STRATEGIES="mine",
+    )
+    await gateway.until(lambda: gateway.committed(CANARY) > 0)
+    os.utime(tmp_path, (0, 0))  # as a file that is added does
+    gateway.grant("node-1", BAD)
+    mine = gateway.entry(BAD, "run", strategy="mine")
+    await gateway.want("node-1", gateway.entry(CANARY, "run"), mine)
+    await gateway.until(
+        lambda: gateway.committed(BAD) > 0 or bool(reports(gateway, wire.ProcessExited))
+    )
+    assert reports(gateway, wire.ProcessExited) == []

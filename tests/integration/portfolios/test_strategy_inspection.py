@@ -94,7 +94,7 @@ def test_a_change_is_checked_before_rows_are_locked(
     assert operator.patch("portfolios/p/", change).status_code == 202
     assert asked == ["asked"]  # once: its answer is used again under the lock
     monkeypatch.setattr(strategy_inspection, "LIMIT_S", 4.0)
-    monkeypatch.setattr("scheduling.operations.portfolios.locked", _never)
+    monkeypatch.setattr("scheduling.operations.portfolios.locked_portfolio", _never)
     answer = operator.patch("portfolios/p/", {"config": {"action": "loop", "seconds": 600}})
     assert answer.status_code == 400
     assert Portfolio.objects.get().revision == 2

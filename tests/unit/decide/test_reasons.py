@@ -20,6 +20,7 @@ from scheduling.decide.reasons import (
     render,
     stored_reason,
 )
+from scheduling.decide.reasons.plain import in_chinese
 from scheduling.decide.types import Policy, Reason
 from tests.support.plan_factories import node, on, pending, portfolio, world
 from tests.support.translation_check import check_translated
@@ -571,8 +572,8 @@ def test_localize_translates_if_data_matches_the_text() -> None:
         ("", as_data(Reason("", {}))),
     ],
 )
-def test_localize_keeps_text_that_differs_from_its_data(text: str, why: Any) -> None:
-    assert localize(text, why, "zh-hans") == text
+def test_text_that_differs_from_its_data_is_told_without_the_data(text: str, why: Any) -> None:
+    assert localize(text, why, "zh-hans") == in_chinese(text)
     assert stored_reason(text, why) is None
 
 
