@@ -209,7 +209,7 @@ def test_text_of_an_alert_or_a_verification_is_told_in_chinese(reason: str) -> N
     reason = reason.replace("{}", "20:32:41 UTC")
     told = localize(reason, None, "zh-hans")
     names = (
-        r"node-3|seq|UTC|Ginkgo|able|fx|gpu|KeyError|pid|Python|manage.py "
+        r"node-\d|seq|UTC|Ginkgo|able|fx|gpu|KeyError|pid|Python|manage.py "
         r"\w+|pg_\w+|django_\w+|price"
         r"|migrate|row\b"
     )
