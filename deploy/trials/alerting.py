@@ -90,7 +90,10 @@ def parse() -> argparse.Namespace:
         "--url", required=True, action="append", help="of a web process; may be repeated"
     )
     parser.add_argument(
-        "--token-file", required=True, type=Path, help="create_api_token NAME --scope read"
+        "--token-file",
+        required=True,
+        type=Path,
+        help="of create_api_token prometheus --create --role viewer --scope read",
     )
     parser.add_argument(
         "--wait-for", required=True, metavar="ALERT", help="the alert that has to arrive"

@@ -194,6 +194,8 @@ def write_installation() -> None:
         "GINKGO_ENCRYPTION_KEYS": secrets.token_urlsafe(32)[:43] + "=",
         # 127.0.0.1: Prometheus asks each web process by its address.
         "GINKGO_ALLOWED_HOSTS": f"{HOST},127.0.0.1",
+        "GINKGO_WEB_HOST": "127.0.0.1",
+        "GINKGO_TRUSTED_PROXIES": "127.0.0.1",
     }
     write(etc / "ginkgo.env", changed(deploy / "ginkgo.env.example", environment))
     variables = {
@@ -276,7 +278,8 @@ def try_units() -> None:
         token = Path(f"/etc/ginkgo/{name}.token")
         write(token, manage(environment, "create_node_token", name))
         shutil.chown(token, "ginkgo-node")
-    viewer = manage(environment, "create_api_token", "prometheus", "--create", "--role", "viewer")
+    words = "create_api_token prometheus --create --role viewer --scope read"
+    viewer = manage(environment, *words.split())
     write(Path("/etc/ginkgo/viewer.token"), viewer)
     began = time.monotonic()
     command("systemctl", "start", "haproxy", *UNITS)

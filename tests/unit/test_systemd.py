@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,19 @@ def test_event_loop_tells_that_it_is_ready_and_then_that_it_turns(
         return received
 
     assert asyncio.run(turn()) == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+
+
+def test_each_turn_touches_the_file_that_a_probe_looks_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "alive"
+    monkeypatch.setenv("GINKGO_ALIVE_FILE", str(file))
+    systemd.tell(systemd.STOPPING)
+    assert not file.exists()
+    systemd.Alive().tell()
+    os.utime(file, (0, 0))
+    systemd.tell(systemd.ALIVE)
+    assert file.stat().st_mtime > 0
 
 
 def test_other_loop_tells_at_most_once_an_interval(
@@ -68,4 +82,6 @@ def test_nothing_is_told_where_nobody_listens(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
+    monkeypatch.setenv("GINKGO_ALIVE_FILE", "/no/such/folder/alive")
     systemd.tell(systemd.READY)
+    systemd.tell(systemd.ALIVE)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ginkgo_site.launcher.web import web_command
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY
+from scheduling.presentation.state_words import ALERTS
 from scheduling.systemd import INTERVAL_S
 
 ROOT = Path(__file__).parents[3]
@@ -59,8 +63,22 @@ def test_systemd_watches_each_loop_that_tells_that_it_turns(path: Path) -> None:
 
 
 def test_web_unit_has_the_options_of_the_launcher() -> None:
-    words = shlex.split(unit(ROOT / "deploy/systemd/ginkgo-web@.service")["ExecStart"])
-    assert words[1:] == web_command("127.0.0.1", "%i")[1:]
+    service = unit(ROOT / "deploy/systemd/ginkgo-web@.service")
+    assert shlex.split(service["ExecStart"])[1:] == web_command("${GINKGO_WEB_HOST}", "%i")[1:]
+    assert service["Environment"] == "GINKGO_WEB_HOST=127.0.0.1"
+
+
+def test_web_processes_listen_where_proxy_and_prometheus_ask_and_trust_the_proxy() -> None:
+    deploy = ROOT / "deploy"
+    text = (deploy / "ginkgo.env.example").read_text(encoding="utf-8")
+    host, proxy = (
+        re.findall(f"^{name}=(.+)$", text, re.MULTILINE)[0]
+        for name in ("GINKGO_WEB_HOST", "GINKGO_TRUSTED_PROXIES")
+    )
+    haproxy = (deploy / "haproxy.cfg").read_text(encoding="utf-8")
+    assert f" {host}:8001\n" in haproxy
+    assert haproxy.startswith(f"# On {proxy}, ")
+    assert f'"{host}:8001"' in (deploy / "prometheus/prometheus.yml").read_text(encoding="utf-8")
 
 
 def test_each_process_of_the_control_plane_has_a_unit() -> None:
@@ -72,7 +90,7 @@ def test_each_process_of_the_control_plane_has_a_unit() -> None:
 def manifests() -> list[Any]:
     """Return the objects of deploy/kubernetes/."""
     found: list[Any] = []
-    for path in sorted((ROOT / "deploy/kubernetes").glob("*.yaml")):
+    for path in sorted((ROOT / "deploy/kubernetes").rglob("*.yaml")):
         found += yaml.safe_load_all(path.read_text(encoding="utf-8"))
     return found
 
@@ -138,6 +156,48 @@ def test_a_web_pod_gets_requests_only_while_it_is_ready() -> None:
     assert container["livenessProbe"]["httpGet"]["path"] == "/api/healthz/"
 
 
+def test_the_migration_runs_the_image_of_the_rest() -> None:
+    first, rest = (each for each in manifests() if each["kind"] == "Kustomization")
+    assert first["images"] == rest["images"]
+    assert {pod["containers"][0]["image"] for pod in PODS.values()} == {first["images"][0]["name"]}
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe"])
+def test_a_node_is_alive_while_its_file_is_young(probe: str, tmp_path: Path) -> None:
+    (container,) = PODS["ginkgo-node"]["containers"]
+    assert "GINKGO_ALIVE_FILE" in [each["name"] for each in container["env"]]
+    file = tmp_path / "alive"
+
+    def status() -> int:
+        ended = subprocess.run(
+            container[probe]["exec"]["command"],
+            env={"PATH": os.environ["PATH"], "GINKGO_ALIVE_FILE": str(file)},
+            capture_output=True,
+        )
+        return ended.returncode
+
+    assert status() != 0
+    file.touch()
+    assert status() == 0
+    os.utime(file, times=(time.time() - 60,) * 2)
+    assert status() != 0
+
+
+def test_each_way_through_the_network_of_nodes_and_web_processes_names_its_end() -> None:
+    policies = {
+        each["metadata"]["name"]: each["spec"]
+        for each in manifests()
+        if each["kind"] == "NetworkPolicy"
+    }
+    node, web = policies["ginkgo-node"], policies["ginkgo-web"]
+    assert node["ingress"] == []
+    assert all(way["to"] and way["ports"] for way in node["egress"])
+    (way,) = web["ingress"]
+    (port,) = PODS["ginkgo-web"]["containers"][0]["ports"]
+    assert [each["port"] for each in way["ports"]] == [port["containerPort"]]
+    assert all(each["namespaceSelector"]["matchLabels"] for each in way["from"])
+
+
 def test_the_image_has_what_it_runs_and_no_root() -> None:
     text = (ROOT / "deploy/Containerfile").read_text(encoding="utf-8")
     copied = {line.split()[1] for line in text.splitlines() if line.startswith("COPY ")}
@@ -154,6 +214,21 @@ def test_compose_separates_nodes_from_the_database() -> None:
         assert services[name]["networks"] == ["outer"]
         assert "env_file" not in services[name]
         assert (services[name]["read_only"], services[name]["cap_drop"]) == (True, ["ALL"])
+
+
+def test_compose_trusts_the_network_of_its_proxy_and_mounts_secrets_as_such() -> None:
+    compose = yaml.safe_load((ROOT / "deploy/compose.yml").read_text(encoding="utf-8"))
+    services = compose["services"]
+    (network,) = compose["networks"]["inner"]["ipam"]["config"]
+    for name in ("web-1", "web-2"):
+        assert services[name]["environment"]["GINKGO_TRUSTED_PROXIES"] == network["subnet"]
+    assert "inner" in services["proxy"]["networks"]
+    used = set()
+    for service in services.values():
+        assert not any("secrets/" in volume for volume in service.get("volumes", ()))
+        for secret in service.get("secrets", ()):
+            used.add(secret if isinstance(secret, str) else secret["source"])
+    assert used == compose["secrets"].keys()
 
 
 def test_proxies_let_the_largest_body_pass() -> None:
@@ -226,6 +301,58 @@ def test_every_rule_is_tested_and_leads_to_a_receiver() -> None:
     receivers = {each["name"] for each in read("alertmanager.yml")["receivers"]}
     assert receivers == {"on-call", "tickets", "dead-mans-switch"}
     assert {rule["labels"]["severity"] for rule in rules} == {"page", "ticket", "none"}
+
+
+def test_no_web_process_silences_only_what_follows_from_that() -> None:
+    rules = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text(encoding="utf-8"))
+    silenced = []
+    for rule in rules["inhibit_rules"]:
+        matchers = dict(re.split("=~?", each, maxsplit=1) for each in rule["target_matchers"])
+        assert matchers.keys() == {"alertname", "kind"} or "GinkgoAlert" not in str(matchers)
+        silenced += matchers.get("kind", '""').strip('"').split("|")
+    kinds = set(filter(None, silenced))
+    assert kinds <= ALERTS.keys()
+    assert kinds.isdisjoint({"halted", "quarantined", "verification_differs", "disk_full"})
+
+
+@pytest.mark.parametrize(
+    ("title", "value"), [("Web processes that nodes can reach", 1), ("Age of pulses", 2)]
+)
+def test_a_web_process_that_ended_leaves_the_dashboard(
+    title: str, value: float, tmp_path: Path
+) -> None:
+    board = json.loads((ROOT / "deploy/grafana/ginkgo.json").read_text(encoding="utf-8"))
+    (panel,) = (panel for panel in board["panels"] if panel["title"] == title)
+    series = "ginkgo_gateway_pulse_age_seconds"
+    given = [
+        {"series": f'{series}{{gateway="a:1", instance="{instance}"}}', "values": values}
+        for instance, values in (("a", "1"), ("b", "2"))
+    ]
+    given.append({"series": f'{series}{{gateway="ended:1", instance="a"}}', "values": "600"})
+    labels = '{gateway="a:1"}' if "by (gateway)" in panel["targets"][0]["expr"][:20] else "{}"
+    case = {
+        "expr": panel["targets"][0]["expr"],
+        "eval_time": "0s",
+        "exp_samples": [{"labels": labels, "value": value}],
+    }
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps({"tests": [{"input_series": given, "promql_expr_test": [case]}]}))
+    if (found := shutil.which("promtool")) is not None:
+        ended = subprocess.run([found, "test", "rules", file], capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_the_token_of_prometheus_reads_only() -> None:
+    for name in (
+        "deploy/prometheus/prometheus.yml",
+        "deploy/trials/alerting.py",
+        "deploy/trials/systemd.py",
+        "docs/deploy.md",
+    ):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        found = re.findall("create_api_token prometheus.*", text)
+        assert found, name
+        assert all(" --create --role viewer --scope read" in line for line in found), name
 
 
 def test_no_example_has_a_secret() -> None:
