@@ -24,6 +24,7 @@ END_STATUSES = frozenset({"cancelled", "expired"})
 KINDS = frozenset({"market", "limit", "stop"})
 TIMES_IN_FORCE = frozenset({"gtc", "ioc"})
 MAX_TAG = 32
+MAX_REASON = 600  #: what limits and the order book say has under 300
 LATEST_US = 253_402_300_799_000_000  #: the last second that Python can read back
 LARGEST = 2**63 - 1  #: what a bigint holds
 
@@ -98,8 +99,8 @@ def _order_fields_error(order: OrderLine) -> str:
     """Return what is wrong with the fields that only orders have, or "" if nothing is."""
     if order.status not in STATUSES:
         return f"the status {order.status[:40]!r} is not one of {', '.join(sorted(STATUSES))}"
-    if "\0" in order.reason:
-        return "the reason of an order contains a NUL character"
+    if error := _reason_error(order.reason):
+        return error
     # Most orders are like this, and have nothing more to check.
     if order.kind == "market" and not order.tag and not (order.limit_price or order.stop_price):
         return ""
@@ -126,8 +127,15 @@ def _end_error(end: OrderEndLine) -> str:
         return f"an order of seq {end.order_seq} ends before it, at seq {end.seq}"
     if end.status not in END_STATUSES:
         return f"the status {end.status[:40]!r} is not one of {', '.join(sorted(END_STATUSES))}"
-    if "\0" in end.reason:
-        return "the reason of the end of an order contains a NUL character"
+    return _reason_error(end.reason)
+
+
+def _reason_error(reason: str) -> str:
+    if len(reason) > MAX_REASON or "\0" in reason:
+        return (
+            f"the reason of an order or its end has {len(reason)} characters, limit {MAX_REASON}, "
+            "or a NUL"
+        )
     return ""
 
 

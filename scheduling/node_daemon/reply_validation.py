@@ -75,6 +75,7 @@ def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
         yield from _number_violations(order.seq, order.decided_us, 0, *prices)
         yield from _symbol_violations(order.symbol)
         yield from _text_violations(order.seq, order.tag, MAX_TAG)
+        yield from _text_violations(order.seq, order.reason or "", MAX_REASON)
     for fill in result.fills:
         if not request.from_seq < fill.fill_seq <= request.to_seq:
             yield f"a fill at seq {fill.fill_seq}, outside its batch"

@@ -17,8 +17,10 @@ _PLACEHOLDERS = {
     "#": r"(-?[\d.,]*\d)",
     "@": r"(\S+)",
     "&": r"((?:\d{4}-\d\d-\d\d )?\d\d:\d\d(?::\d\d)?(?: UTC|Z)?)",
-    "~": r"\S+(?:, \S+)*(?: and [\d,]+ more)?",
+    "~": r"[^\s;]+(?:, [^\s;]+)*(?: and [\d,]+ more)?",
 }
+#: Of a text with all that it quotes; a longer one is shown as it is.
+MAX_TEXT = 1_000
 
 _SENTENCES = (
     # Orders (portfolios/runtime)
@@ -124,7 +126,12 @@ _PATTERNS = tuple(
 
 
 def in_chinese(text: str) -> str:
-    """Return a plain text in Chinese, or as it is if it is not known. What it quotes too."""
+    """Return a plain text in Chinese, or as it is if it is not known. What it quotes too.
+
+    Nodes and strategies choose what some texts say: each pattern takes time linear in the length.
+    """
+    if len(text) > MAX_TEXT:
+        return text
     for pattern, chinese in _PATTERNS:
         found = pattern.fullmatch(text)
         if found:

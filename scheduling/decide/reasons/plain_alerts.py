@@ -76,8 +76,8 @@ ALERTS = (
      "table or for commits that wait for a disk or a standby; no deadline is judged meanwhile",
      r"自 \1 起没有提交成功，而数据库有响应：请查找锁表的会话，或等待磁盘或备库的提交；"
      r"其间不判定任何期限"),
-    (r"pid # \((.+), user (.+)\) has held a snapshot since &, limit # s: nothing is vacuumed and "
-     r"commits get slower; end it with pg_terminate_backend\(#\) if it is not a dump",
+    (r"pid # \((?>(.+), user )([^)]+)\) has held a snapshot since &, limit # s: nothing is "
+     r"vacuumed and commits get slower; end it with pg_terminate_backend\(#\) if it is not a dump",
      r"pid \1（\2，用户 \3）自 \4 起持有快照，上限 \5 秒：无法清理，提交变慢；若不是备份，请用 "
      r"pg_terminate_backend(\6) 结束它"),
     ("no name", r"无名称"),

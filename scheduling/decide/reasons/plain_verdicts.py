@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-#: A difference ends with the tenure it lies in: `epoch 4 on node-2, r1 by migrate …`.
+#: A difference ends with the tenure it lies in: `epoch 4 on node-2, r1 by migrate …`. What a node
+#: stored may be among them: an atomic group takes the first place that fits, and no other is tried.
 VERDICTS = (
     ("different at seq #: (.+)", r"在 seq \1 处有差异：\2"),
     ("history differs: (.+)", r"历史不一致：\1"),
@@ -12,11 +13,11 @@ VERDICTS = (
      r"一致：\1 个事件，\3 笔订单，\4 笔成交，\5 个权益点，\6 次交接，seq \7\10"),
     ("; # of the events replayed now, from seq #, the others verified by &",
      r"；其中 \1 个事件此次从 seq \2 起重放，其余已于 \3 前验证"),
-    ("(.+): row is missing, the reference run has (.+); (epoch .+)",
+    ("(?>(.+?): row is missing, the reference run has )(.+); (epoch .+)",
      r"\1：没有存储这一行，参考运行中有 \2；\3"),
-    ("(.+): row is (.+), the reference run has none; (epoch .+)",
+    ("(?>(.+?): row is )(?>(.+?), the reference run has none; )(epoch .+)",
      r"\1：存储了 \2，参考运行中没有这一行；\3"),
-    ("(.+): ([^:]+) is (.+), the reference run has (.+); (epoch .+)",
+    ("(?>(.+?): ([^:]+?) is )(?>(.+?), the reference run has )(.+); (epoch .+)",
      r"\1：\2 为 \3，参考运行为 \4；\5"),
     (r"epoch # on @, r# by (\w+)(?: \(handoff #\))?, from seq # (on|to #)",
      r"纪元 \1，在 \2 上，r\3，原因 \4，从 seq \6 起"),

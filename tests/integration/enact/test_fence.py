@@ -325,11 +325,24 @@ def test_an_order_that_was_filled_does_not_end_again(hand: OwnerSession) -> None
         (OrderEndLine(1, 0, 1, "lost", ""), "the status 'lost' is not one of cancelled, expired"),
         (OrderEndLine(1, -1, 1, "expired", ""), "the index -1 is out of range"),
         (OrderEndLine(1, 0, 2, "expired", ""), "seq 2 of an order, its end, fill or equity point"),
+        (OrderEndLine(1, 0, 1, "expired", "x" * 601), "the reason of an order or its end has 601"),
     ],
 )
 def test_an_invalid_end_of_an_order_is_refused(ended: OrderEndLine, error: str) -> None:
     commit = Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), ended=[ended])
     assert validate_commit(commit).startswith(error)
+
+
+def test_an_order_with_an_endless_reason_is_refused() -> None:
+    def of(reason: str) -> str:
+        line = OrderLine(1, 0, "IBM", "buy", "1", "1", "refused", reason, 1)
+        commit = Commit(
+            portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), orders=[line]
+        )
+        return validate_commit(commit)
+
+    assert of("x" * 600) == ""
+    assert "has 601 characters, limit 600" in of("x" * 601)
 
 
 def test_metrics_are_kept_with_the_commit(hand: OwnerSession) -> None:

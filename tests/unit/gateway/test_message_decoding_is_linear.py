@@ -11,6 +11,7 @@ import io
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ import pytest
 
 from portfolios.validation import configuration_errors
 from scheduling.api.parsers import StrictJSONParser
+from scheduling.decide.reasons import plain
 from scheduling.enact.commit_validation import validate_commit
 from scheduling.gateway import message_decoding
 from scheduling.gateway.http import RequestRejected
@@ -144,6 +146,29 @@ def test_lines_of_one_commit() -> None:
         return lambda: validate_commit(words)
 
     hold_to_linear(of)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        lambda size: "a: a" + " is" * (size // 6) + " " + ", the reference run has " * (size // 48),
+        lambda size: "a: row is missing, the reference run has " * (size // 40),
+        lambda size: "a: row is ," + ", the reference run has none; " * (size // 30),
+        lambda size: "1 portfolios on a have lagged by more than 1 s since 10:00: a" + ";" * size,
+        lambda size: "pid 1 (" + ", user " * (size // 7),
+        lambda size: "7" * size,
+        lambda size: "1 portfolios are pending: " + "a, " * (size // 3),
+        lambda size: "needs 1 places: no room on 1 nodes: " + "; " * (size // 2),
+    ],
+    ids=["differs", "missing", "none", "lags", "snapshot", "digits", "names", "places"],
+)
+def test_a_reason_that_is_told_in_chinese(
+    reason: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the limit of its length, beyond which it is not read at all."""
+    assert plain.in_chinese(long := "roll-out " + "1" * plain.MAX_TEXT) == long
+    monkeypatch.setattr(plain, "MAX_TEXT", 10**9)
+    hold_to_linear(lambda size: partial(plain.in_chinese, reason(size)))
 
 
 def test_lines_over_the_limit_are_rejected_before_decoding() -> None:

@@ -80,6 +80,7 @@ def test_failure_is_accepted_and_truncated() -> None:
         ({"orders": [changed(ORDER, price=Decimal("1e-999"))]}, "an impossible amount at seq 15"),
         ({"orders": [changed(ORDER, symbol="K" * 25)]}, "a symbol of 25 characters"),
         ({"orders": [changed(ORDER, symbol="K\0")]}, "a symbol of 2 characters"),
+        ({"orders": [changed(ORDER, reason="x" * 601)]}, "a text of 601 characters at seq 15"),
         ({"orders": [changed(ORDER, price=Decimal("9" * 50))]}, "an impossible amount at seq 15"),
         ({"fills": [changed(FILL, fill_seq=10)]}, "a fill at seq 10, outside its batch"),
         ({"fills": [changed(FILL, fill_seq=21)]}, "a fill at seq 21, outside its batch"),
