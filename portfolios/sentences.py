@@ -25,7 +25,7 @@ class Sentence(str):
 def sentence(template: str, /, **values: Any) -> Sentence:
     """Return a template such as `{name} is {value}` with its values; a list has commas.
 
-    A value of somebody's JSON is given as `portfolios.text.shown` has it: it may be a list itself.
+    A value of somebody's JSON is given as `shown` has it: it may be a list itself.
     """
     shown = {n: ", ".join(map(str, v)) if is_list(v) else v for n, v in values.items()}
     made = Sentence(template.format(**shown))
@@ -39,6 +39,12 @@ def is_list(value: Any) -> bool:
 
 
 _ = sentence
+
+
+def shown(value: Any, longest: int = 40) -> str:
+    """Return a value of somebody's JSON for an error message, in at most `longest` characters."""
+    text = repr(value)
+    return text if len(text) <= longest else text[: longest - 3] + "…"
 
 
 def listed(names: Sequence[str], most: int = 5) -> Sequence[str] | Sentence:

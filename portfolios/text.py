@@ -48,12 +48,6 @@ def quoted(value: Any, longest: int = 80) -> str:
     return f"'{escape(text[:longest])}{'…' if len(text) > longest else ''}'"
 
 
-def shown(value: Any, longest: int = 40) -> str:
-    """Return a value of somebody's JSON for an error message, in at most `longest` characters."""
-    text = repr(value)
-    return text if len(text) <= longest else text[: longest - 3] + "…"
-
-
 def unprintable_in(value: Any) -> str:
     """Return the first unprintable character of a text or JSON value; "" if there is none."""
     if isinstance(value, str):

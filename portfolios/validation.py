@@ -11,10 +11,11 @@ from portfolios import strategy_inspection
 from portfolios.feed_registration import feed_symbols
 from portfolios.feeds import UnknownFeed
 from portfolios.sentences import sentence as _
+from portfolios.sentences import shown
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError
 from portfolios.strategies.validation_messages import BOUNDS
-from portfolios.text import exact_decimal, quoted, shown, unprintable_errors
+from portfolios.text import exact_decimal, quoted, unprintable_errors
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
 LIMIT_QUANTITIES = (

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
-from portfolios.sentences import Sentence
+from portfolios.sentences import Sentence, shown
 from portfolios.sentences import sentence as _
-from portfolios.text import shown
 
 KINDS = {
     "int": _("a whole number"),

@@ -15,10 +15,10 @@ from portfolios import validation
 from portfolios.feed_registration import current_head, ensure_feed
 from portfolios.feeds import feed_names
 from portfolios.models import CatchUp, DesiredState, FeedKind, FeedRow, Portfolio, Revision
-from portfolios.sentences import listed
+from portfolios.sentences import listed, shown
 from portfolios.sentences import sentence as _
 from portfolios.strategy_inspection import facts
-from portfolios.text import quoted, shown, text_errors, unprintable_errors
+from portfolios.text import quoted, text_errors, unprintable_errors
 from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import pin
 from scheduling.enact.audit_log import Line, audit_all
