@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import psutil
@@ -18,11 +18,13 @@ from chaos.faults.fault import Fault
 from chaos.harness.many import network
 from chaos.harness.many.cluster import ManyCluster
 from chaos.harness.many.layout import PATRONI_PORT, POSTGRES
+from chaos.harness.observation import ClusterRun
 from chaos.runner.fault_context import (
     BUDGET_FACTOR,
     RESTART_LIMIT_S,
     FaultContext,
 )
+from chaos.runner.topology import HALTING
 
 AT_ANOTHER = "every node's socket is at another web process"
 COMMITS_AGAIN = "every portfolio commits again"
@@ -154,20 +156,45 @@ def _kill_a_daemon(context: FaultContext) -> str:
     """Kill a demo node's daemon, and expect its portfolios elsewhere. Return its name."""
     cluster = context.cluster
     node = context.choose_node([n for n in context.topology.nodes if n.startswith("node-")])
-    had = {run.name: run for run in cluster.runs_on(node) if run.phase == "running"}
+    had: dict[str, ClusterRun] = {}
+
+    def runs_something() -> bool:
+        had.update({run.name: run for run in cluster.runs_on(node) if run.phase == "running"})
+        return bool(had)
+
+    context.expect(runs_something, 10 * BUDGET_FACTOR, f"a running portfolio on {node}")
     began = time.monotonic()
     context.kill_node(node)
-
-    def commit_elsewhere() -> bool:
-        runs = cluster.runs()
-        return all(
-            (runs[name].incarnation != run.incarnation and runs[name].last_seq > run.last_seq)
-            or runs[name].phase in ("pending", "halted")
-            for name, run in had.items()
-        )
-
-    context.measure(REPLACED, commit_elsewhere, REPLACED_WITHIN_S, began)
+    context.measure(
+        REPLACED,
+        lambda: commit_elsewhere(had, cluster.runs(), lambda name: _has_place(context, name)),
+        REPLACED_WITHIN_S,
+        began,
+    )
     return node
+
+
+def commit_elsewhere(
+    had: Mapping[str, ClusterRun], runs: Mapping[str, ClusterRun], has_place: Callable[[str], bool]
+) -> bool:
+    """Whether each portfolio has committed under another daemon, or no node has room for it.
+
+    The one that halts after an outage may have halted instead.
+    """
+    return bool(had) and all(
+        (runs[name].incarnation != run.incarnation and runs[name].last_seq > run.last_seq)
+        or (runs[name].phase == "halted" and name == HALTING)
+        or (runs[name].phase == "pending" and not has_place(name))
+        for name, run in had.items()
+    )
+
+
+def _has_place(context: FaultContext, name: str) -> bool:
+    """Whether some node could run a portfolio; true if the API does not answer."""
+    answer = context.request("GET", f"/api/schedule/targets/?portfolio={name}")
+    if answer is None or answer.status != 200:
+        return True
+    return any(place["feasible"] for place in answer.json["results"])
 
 
 _LOSSES = """
@@ -267,7 +294,7 @@ def async_promotion(context: FaultContext) -> None:
         _ask_patroni(context, primary, "config", {"synchronous_mode": False}, "PATCH")
         context.undo.callback(_make_synchronous, context)
         context.expect(
-            lambda: all(state == "async" for _, state in cluster.standbys()),
+            lambda: are_asynchronous(cluster.standbys()),
             30 * BUDGET_FACTOR,
             "no standby is synchronous",
         )
@@ -294,6 +321,11 @@ def async_promotion(context: FaultContext) -> None:
         cluster.manage("raise_epoch_floor")
         _measure_commits(context, MADE_GOOD, acknowledged, 60, time.monotonic())
         context.expect(lambda: not _vanished(context), 30 * BUDGET_FACTOR, "the alert is closed")
+
+
+def are_asynchronous(standbys: list[tuple[str, str]]) -> bool:
+    """Whether there are standbys, and commits wait for none of them."""
+    return bool(standbys) and all(state == "async" for _, state in standbys)
 
 
 _VANISHED = (

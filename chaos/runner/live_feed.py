@@ -37,6 +37,7 @@ NAMES = frozenset(body["name"] for body in PORTFOLIOS)
 CANARY = PORTFOLIOS[0]["name"]
 EVERY_S = 0.3
 ROWS = 3  #: of one append
+REACHED_WITHIN_S = 60.0  #: the head, by the portfolios, once the feed no longer grows
 RETRY_S, TRIES = 0.2, 3_000  #: of one append: at least ten minutes in all
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -119,6 +120,22 @@ class LiveFeed:
             self.report(
                 "I2", f"feed {FEED} has not the {self.appended} rows of its source", checked
             )
+        began = time.monotonic()
+        while short := self._short_of_head():
+            if time.monotonic() - began > REACHED_WITHIN_S:
+                names = ", ".join(sorted(short))
+                self.report(
+                    "I8", f"not at the head of {FEED} after {REACHED_WITHIN_S:g} s: {names}", short
+                )
+                return
+            time.sleep(EVERY_S)
+
+    def _short_of_head(self) -> dict[str, Any]:
+        """Where each portfolio stands that is not at the head, by its name."""
+        assert self._cluster is not None
+        runs, head = self._cluster.runs(), self.head()
+        seqs = {name: runs[name].last_seq if name in runs else None for name in NAMES}
+        return {name: {"last_seq": seq, "head": head} for name, seq in seqs.items() if seq != head}
 
     def digest(self, first_seq: int, last_seq: int) -> str:
         """Return the digest of a canary that saw every record of the range once."""

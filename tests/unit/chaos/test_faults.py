@@ -13,11 +13,12 @@ import pytest
 
 from chaos.checkers.blast_radius import BlastRadius
 from chaos.faults.daemons import taken_over
+from chaos.faults.many import are_asynchronous, commit_elsewhere
 from chaos.faults.registry import FLEETS
 from chaos.harness.observation import ClusterRun
 from chaos.harness.processes import suspended
 from chaos.runner.fault_context import FaultContext
-from chaos.runner.topology import SHORT_TIMES, Topology
+from chaos.runner.topology import HALTING, SHORT_TIMES, Topology
 
 OLD = ClusterRun("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
 OTHER = ClusterRun("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
@@ -45,6 +46,32 @@ def test_a_portfolio_is_taken_over_by_a_running_owner_or_a_reason(
 
 def test_a_deleted_portfolio_need_not_be_taken_over() -> None:
     assert taken_over([OLD], {"ge-sma": OTHER})
+
+
+@pytest.mark.parametrize(
+    ("changes", "has_place", "expected"),
+    [
+        ({}, True, False),
+        ({"incarnation": "b"}, True, False),  # it has not committed there
+        ({"incarnation": "b", "last_seq": 101}, True, True),
+        ({"incarnation": None, "phase": "pending"}, True, False),
+        ({"incarnation": None, "phase": "pending"}, False, True),
+        ({"incarnation": None, "phase": "halted"}, True, False),
+        ({"name": HALTING, "incarnation": None, "phase": "halted"}, True, True),
+    ],
+)
+def test_a_portfolio_commits_elsewhere_unless_no_node_has_room(
+    changes: dict, has_place: bool, expected: bool
+) -> None:
+    now = replace(OLD, **changes)
+    assert commit_elsewhere({now.name: OLD}, {now.name: now}, lambda _: has_place) is expected
+
+
+def test_a_daemon_without_portfolios_and_a_primary_without_standbys_show_nothing() -> None:
+    assert not commit_elsewhere({}, {OLD.name: OLD}, lambda _: True)
+    assert not are_asynchronous([])
+    assert not are_asynchronous([("db-2", "async"), ("db-3", "sync")])
+    assert are_asynchronous([("db-2", "async"), ("db-3", "async")])
 
 
 def test_suspended_processes_resume_even_if_another_has_ended() -> None:
