@@ -10,6 +10,7 @@ import psycopg
 from django.db import connection
 from psycopg.rows import namedtuple_row
 
+from chaos.harness.installation import eventually
 from ginkgo_site.database import conninfo
 from scheduling import operations
 from scheduling.db.transaction import Transaction
@@ -89,25 +90,18 @@ def behind(held: Held, act: Callable[[], Any], repeats: FakeNode | None = None) 
 
 def wait_until_left_out(daemon: FakeNode) -> None:
     """Return when an answer to this daemon left something out."""
-    for _ in range(500):
-        if daemon.left_out:
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("nobody met the row that is held")
+    eventually(lambda: daemon.left_out, what="somebody who meets the row that is held")
 
 
 def wait_until_blocked() -> None:
-    """Return when some session waits for a lock of another."""
+    """Return when some session of this database waits for a lock of another."""
+    # Workers of the suite share the server: a session of another's database says nothing here.
+    waiting = """
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0
+    """
     with psycopg.connect(conninfo(), autocommit=True) as looking:
-        for _ in range(500):
-            waiting = looking.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
-            ).fetchone()
-            assert waiting is not None
-            if waiting[0]:
-                return
-            threading.Event().wait(0.01)
-    raise AssertionError("nobody waited for the lock")
+        eventually(lambda: looking.execute(waiting).rowcount, what="a session waiting for a lock")
 
 
 def assert_invariants(hand: OwnerSession) -> None:

@@ -16,7 +16,7 @@ from scheduling.db.transaction import execute
 from scheduling.dead_mans_switch import look
 from scheduling.enact import alerts
 from scheduling.enact.pass_lock import acquire, record_pass, record_watcher_seen
-from scheduling.models import Alert, Event, Lease, Node, PassLock, Run
+from scheduling.models import Alert, Event, Gateway, Lease, Node, PassLock, Run
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.watcher import Watcher
@@ -36,6 +36,8 @@ pytestmark = pytest.mark.django_db
 
 
 def tick() -> Any:
+    # On a busy machine more than a gap has passed since the fixture: then nothing is judged.
+    Gateway.objects.update(pulsed_at=ago(0))
     return Scheduler("test").tick()
 
 
@@ -171,7 +173,7 @@ def segment(rate: float, began_s_ago: float, *, ahead: int = 0) -> None:
     )
 
 
-@pytest.mark.parametrize(("began_s_ago", "stands"), [(29.0, False), (31.0, True)])
+@pytest.mark.parametrize(("began_s_ago", "stands"), [(20.0, False), (31.0, True)])
 def test_stall_counts_from_the_first_event_after_a_quiet_hour(
     nodes: list[FakeNode], began_s_ago: float, stands: bool
 ) -> None:

@@ -16,7 +16,7 @@ from psycopg_pool import PoolTimeout
 from ginkgo_site.database import conninfo
 from scheduling import operations
 from scheduling.db.transaction import aexecute_autocommit
-from scheduling.gateway import auth, background
+from scheduling.gateway import auth, background, health, pool
 from scheduling.gateway.background import liveness_loop
 from scheduling.gateway.health import HEALTH
 from scheduling.gateway.heartbeat import BATCHER
@@ -163,19 +163,20 @@ def test_liveness_write_reports_overload_after_dropped_heartbeats(
     assert Gateway.objects.get().serving_since < ago(3000)
     BATCHER.drops.dropped.add(node.row.pk)
     assert pulse_once(monkeypatch) == [1.0]
-    assert Gateway.objects.get().serving_since > ago(5)
+    assert Gateway.objects.get().serving_since > ago(600)
 
 
 def test_gateway_that_pulses_and_is_not_ready_begins_to_serve_when_it_is(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
-    monkeypatch.setattr(HEALTH.write, "succeeded_at", time.monotonic() - 4)
+    monkeypatch.setattr(HEALTH.write, "succeeded_at", time.monotonic() - 6)
+    monkeypatch.setattr(health, "MAX_AGE_S", 600.0)
     pulse_once(monkeypatch)
     assert Gateway.objects.get().serving_since < ago(3000)
-    monkeypatch.setattr(HEALTH.write, "succeeded_at", time.monotonic() - 6)
+    monkeypatch.setattr(health, "MAX_AGE_S", 5.0)
     pulse_once(monkeypatch)
-    assert Gateway.objects.get().serving_since > ago(60)
+    assert Gateway.objects.get().serving_since > ago(600)
 
 
 def test_write_test_that_failed_is_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,14 +226,16 @@ def test_overload_report_is_retried_with_the_next_liveness_write(
         keeping.cancel()
 
     serve(two_pulses)
-    assert Gateway.objects.get().serving_since > ago(5)
+    assert Gateway.objects.get().serving_since > ago(600)
 
 
 def test_heartbeat_with_a_locked_lease_waits_without_delaying_others(
-    node: FakeNode,
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_node("node-2")
     a_token(other)
+    # It waits until the lease is free, however long the others take on a busy machine.
+    monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", 600.0)
 
     async def both() -> None:
         with psycopg.connect(conninfo()) as frozen:
@@ -241,12 +244,12 @@ def test_heartbeat_with_a_locked_lease_waits_without_delaying_others(
             )
             mine = asyncio.create_task(ask("heartbeat/", encode(beat(node))))
             for _ in range(3):
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(60):
                     status, _ = await ask("heartbeat/", encode(beat(other)), "token of node-2")
                 assert status == 200
             assert not mine.done()
             frozen.rollback()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             assert (await mine)[0] == 200
 
     serve(both)
@@ -305,7 +308,7 @@ def test_release_with_a_locked_target_is_left_out_and_others_answered(
         body = encode(CommitRequest(incarnation=str(node.incarnation), commits=words))
         with psycopg.connect(conninfo()) as frozen:
             frozen.execute("SELECT FROM scheduling_node WHERE name = 'node-2' FOR NO KEY UPDATE")
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(60):
                 status, answer = await ask("commit/", body)
             assert status == 200
             assert [r["portfolio"] for r in answer["results"]] == [neighbour.portfolio.pk]
@@ -364,8 +367,19 @@ def test_one_dead_connection_replaces_all_connections(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ginkgo_site.deadline.FRESH_S", -1.0)
+    found_dead: list[Any] = []
 
-    async def scenario() -> float:
+    async def check(connection: Any) -> None:
+        try:
+            await check_as_it_is(connection)
+        except psycopg.OperationalError:
+            found_dead.append(connection)
+            raise
+
+    check_as_it_is = pool._check
+    monkeypatch.setattr(pool, "_check", check)
+
+    async def scenario() -> None:
         async with AsyncExitStack() as all_of_them:
             taken = [
                 await all_of_them.enter_async_context(work_pool().connection())
@@ -373,13 +387,12 @@ def test_one_dead_connection_replaces_all_connections(
             ]
             dead = [connection.info.backend_pid for connection in taken]
         await asyncio.to_thread(end_sessions, dead)
-        began = asyncio.get_running_loop().time()
         async with work_pool().connection() as connection:
             await connection.execute("SELECT 1")
-        return asyncio.get_running_loop().time() - began
 
     # By itself the pool waits 1 s before it looks at a third one, and 2 s before a fourth.
-    assert serve(scenario) < 2.5
+    serve(scenario)
+    assert len(found_dead) == 1
 
 
 def end_sessions(pids: list[int]) -> None:

@@ -72,7 +72,6 @@ def test_a_concurrent_proof_does_not_make_a_rejected_revision_good() -> None:
 
 def test_a_locked_run_does_not_keep_the_sweep_from_others() -> None:
     source, _ = make_node("node-1"), make_node("node-2")
-    serving_since(3600)
     moves = []
     for name in ("held", "free"):
         make_trader(name, source)
@@ -82,5 +81,6 @@ def test_a_locked_run_does_not_keep_the_sweep_from_others() -> None:
         holding.execute(
             "SELECT FROM scheduling_run WHERE portfolio_id = %s FOR UPDATE", [moves[0].portfolio_id]
         )
+        serving_since(3600)  # only now: deadlines are judged within a gap of a pulse
         assert sweep("test", timing()).expired == 1
     assert [Handoff.objects.get(pk=m.pk).state for m in moves] == ["preparing", "failed"]
