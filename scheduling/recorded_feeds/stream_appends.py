@@ -55,6 +55,7 @@ def append_in_stream(
         if isinstance(decided, Appended):
             done = decided
         else:
+            log.check_clock()
             is_stored = (
                 "whether the append was stored is not known: repeat it with its source and number,"
                 " or see the head of the feed."

@@ -14,6 +14,7 @@ from scheduling.enact.feed_records.writers import WriterRow
 class MirroredRow(NamedTuple):
     feed: int
     first_seq: int
+    clock_us: int  #: the database's time
 
 
 class Sent(NamedTuple):
@@ -76,7 +77,9 @@ WITH held AS (
         'message', json_build_object('type', 'wake', 'feed', held.feed_id, 'head', held.head)
     )::text) FROM held
 )
-SELECT held.feed_id AS feed, held.first_seq FROM held, (SELECT count(*) FROM hinted) h
+SELECT held.feed_id AS feed, held.first_seq,
+       (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS clock_us
+FROM held, (SELECT count(*) FROM hinted) h
 """,
     row=MirroredRow,
 )
@@ -89,12 +92,12 @@ def mirror(
     segments: Mapping[int, bytes],
     times: Mapping[str, int],
     sent: Sequence[Sent] = (),
-) -> Transaction[int | None]:
+) -> Transaction[MirroredRow | None]:
     """Let the row of a feed follow its stream, of which `newest` is the state. One statement.
 
-    Return the first seq that is kept; None if a later recorder has mirrored a newer state.
+    Return None if a later recorder has mirrored a newer state.
     """
-    row = yield from query_one(
+    row: MirroredRow | None = yield from query_one(
         MIRROR,
         feed=feed,
         epoch=newest.epoch,
@@ -114,4 +117,4 @@ def mirror(
         to_seqs=[one.to_seq for one in sent],
         kept=KEPT_APPENDS,
     )
-    return None if row is None else row.first_seq
+    return row

@@ -31,6 +31,7 @@ class WriterRow(NamedTuple):
     sent_to: int | None
     newest: int | None
     in_stream: bool = False
+    clock_us: int = 0  #: the database's time; `now_us` does not go back
 
 
 WRITER = Statement(
@@ -41,7 +42,7 @@ SELECT w.feed_id AS feed, w.epoch, w.writer, w.head, w.first_seq, w.chain, w.cur
        a.sha256 AS sent_sha256, a.from_seq AS sent_from, a.to_seq AS sent_to,
        (SELECT max(x.number) FROM portfolios_feedappend x
         WHERE x.feed_id = w.feed_id AND x.source = %(source)s) AS newest,
-       w.in_stream
+       w.in_stream, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS clock_us
 FROM portfolios_feed f JOIN portfolios_feedwriter w ON w.feed_id = f.id
 LEFT JOIN portfolios_feedappend a
     ON a.feed_id = w.feed_id AND a.source = %(source)s AND a.number = %(number)s

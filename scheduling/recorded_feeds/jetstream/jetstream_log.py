@@ -19,11 +19,13 @@ from portfolios.feeds.log import (
     Appended,
     Head,
     HeadMoved,
+    LogError,
     RecordsDropped,
     SourceId,
     WriterReplaced,
     read_on,
 )
+from portfolios.feeds.rows import time_text
 from portfolios.runtime.events import Event, decode_event, join_events
 from scheduling.enact.feed_records import (
     WriterRow,
@@ -36,6 +38,11 @@ from scheduling.recorded_feeds.jetstream.stream import Stream, WrongLast
 
 POLL_S = 0.05
 PAGE = 1_000
+MAX_AHEAD_S = 60  #: of the newest record's release, of the clock
+
+
+class ReleasedAhead(LogError):
+    """The newest record was released later than it is now: one after it would seem old at once."""
 
 
 class JetStreamLog:
@@ -150,7 +157,7 @@ class JetStreamLog:
         cursor: str,
     ) -> Appended:
         number, last = self._number, self._last
-        held = await self._with_sent(writer_row(last), source)
+        held = await self._with_sent(writer_row(last, self._now_us()), source)
         before = answer_before(self.name, held, source)
         if before is not None:
             return before
@@ -160,6 +167,7 @@ class JetStreamLog:
             missing = ((held.newest or 0) + 1, source.number - 1)
         if not events:
             return Appended(expected + 1, expected, missing=missing)
+        self.check_clock()
         columns = append_columns(held, expected, events)
         block = Block(
             epoch=epoch,
@@ -182,16 +190,32 @@ class JetStreamLog:
             self._number, self._last = stored, block
         return Appended(block.from_seq, block.to_seq, missing=missing)
 
+    def check_clock(self) -> None:
+        """Raise ReleasedAhead if the newest record is of a later time than now."""
+        now_us, last = self._now_us(), self._last
+        ahead_s = (last.released_us - now_us) // 1_000_000
+        if ahead_s > MAX_AHEAD_S:
+            raise ReleasedAhead(
+                f"The newest record of feed {self.name}, seq {last.to_seq}, was released at"
+                f" {time_text(last.released_us)}, and the database's time is {time_text(now_us)}:"
+                f" {ahead_s:,} s before it, where at most {MAX_AHEAD_S} s are allowed. Correct the"
+                " clock of the database if it is behind; otherwise append after that time, or to a"
+                " new feed."
+            )
+
+    def _now_us(self) -> int:
+        """Return the time of a release: here that of this host."""
+        return time.time_ns() // 1_000
+
     async def _with_sent(self, held: WriterRow, source: SourceId | None) -> WriterRow:
         """Return the state with what the source has sent."""
         return held
 
 
-def writer_row(last: Block) -> WriterRow:
+def writer_row(last: Block, now_us: int) -> WriterRow:
     """Return the state of a log after a block as that of the writer of a feed in the database."""
-    now_us = max(time.time_ns() // 1_000, last.released_us)
     return WriterRow(
         feed=0, epoch=last.epoch, writer=last.writer, head=last.to_seq, first_seq=1,
-        chain=last.chain, cursor=last.cursor, now_us=now_us,
+        chain=last.chain, cursor=last.cursor, now_us=max(now_us, last.released_us),
         sent_sha256=None, sent_from=None, sent_to=None, newest=None,
     )  # fmt: skip

@@ -3,13 +3,15 @@
 Whoever asks for the head asks the database: the fence of commits, the planner, the pages. So
 records of a stream are released once the row has followed, and a stream that lost its newest
 messages is noticed. One statement covers all appends since the last one, so that the database sets
-no limit to the rate of a feed. It also keeps what sources have sent.
+no limit to the rate of a feed. It also keeps what sources have sent. Records are released by the
+database's clock, by which nodes judge their age.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 0.2
 FLUSH_S = 10.0
+#: It cannot be set, and includes suspends.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 T = TypeVar("T")
 
@@ -93,6 +97,7 @@ class MirroredLog(JetStreamLog):
         self._recent: deque[Sent] = deque(maxlen=KEPT_APPENDS)  #: of what was noted
         self._times: dict[str, int] = {}  #: of what was noted
         self._has_begun = False
+        self._offset_us = 0  #: of the database's time from that clock; set by `begin`
         self._changed, self._followed = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -100,6 +105,7 @@ class MirroredLog(JetStreamLog):
         """Read what the database has missed. Raise StreamMissing if the stream lacks records."""
         # The database first: a stream that lost nothing is never behind what it said before.
         row = await self._database(feed_records.writer(self.name))
+        self._take_time(row.clock_us)
         await super().refresh()
         number, newest = self.newest
         self._check_whole(row)
@@ -189,7 +195,7 @@ class MirroredLog(JetStreamLog):
 
     async def state(self, source: SourceId | None) -> WriterRow:
         """Return the state after the newest message, with what `source` has sent."""
-        return await self._with_sent(writer_row(self.newest[1]), source)
+        return await self._with_sent(writer_row(self.newest[1], self._now_us()), source)
 
     async def instruments(self) -> dict[str, InstrumentFacts]:
         """Return what rows are checked against, by symbol."""
@@ -205,6 +211,14 @@ class MirroredLog(JetStreamLog):
         """Let the row follow before this returns. Raise LogUnavailable."""
         if self._mirrored < self._noted_to:
             await self._mirror()
+
+    def _take_time(self, clock_us: int) -> None:
+        """Note the database's time, which was read just now."""
+        self._offset_us = clock_us - time.clock_gettime_ns(_CLOCK) // 1_000
+
+    def _now_us(self) -> int:
+        """Return the database's time."""
+        return time.clock_gettime_ns(_CLOCK) // 1_000 + self._offset_us
 
     async def _with_sent(self, held: WriterRow, source: SourceId | None) -> WriterRow:
         """Return the state with what the source has sent: first what is noted, since the database
@@ -243,10 +257,10 @@ class MirroredLog(JetStreamLog):
         number, newest, noted = self._noted_to, self._noted_last, self._noted
         self._noted = _Noted()
         try:
-            await self._database(
+            row = await self._database(
                 feed_records.mirror(
                     self.name,
-                    writer_row(newest),
+                    writer_row(newest, self._now_us()),
                     newest.released_us,
                     noted.segments,
                     noted.times,
@@ -256,6 +270,8 @@ class MirroredLog(JetStreamLog):
         except BaseException:
             self._noted = noted.followed_by(self._noted)
             raise
+        if row is not None:
+            self._take_time(row.clock_us)
         self._mirrored = max(self._mirrored, number)
         self._followed.set()
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -28,7 +29,7 @@ from portfolios.feeds.log import (
 from portfolios.runtime.events import encode_event
 from scheduling.operations.feeds import NewInstrument, create_feed
 from scheduling.recorded_feeds.jetstream import stream
-from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog
+from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog, ReleasedAhead
 from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog, database_over
 from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing, connect
 from tests.integration.feeds.append_and_die import connect as connect_database
@@ -153,6 +154,25 @@ async def test_dropped_messages_are_recorded_in_the_audit_log(
     # Another process, which has read less of the log, appends to it as well.
     assert (await reader.append(epoch, 50, euros(50, 1))).to_seq == 51
     assert (await log.append(epoch, 51, euros(51, 1))).to_seq == 52
+
+
+async def test_records_are_released_by_the_clock_of_the_database(
+    substrate: JetStreamSubstrate, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, host_ns = await substrate.make("clocks", ["EURUSD"]), time.time_ns
+    epoch = await log.claim("writer")
+    for head, hours in enumerate((1, -2)):  # the clock of the host is ahead, then behind
+        monkeypatch.setattr(time, "time_ns", lambda h=hours: host_ns() + h * 3_600_000_000_000)
+        await log.append(epoch, head, euros(head, 1))
+        assert abs((await log.head()).released_us - host_ns() // 1_000) < 600_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: host_ns() + 3_600_000_000_000)
+    await JetStreamLog(Stream(client, "clocks")).append(epoch, 2, euros(2, 1))
+    with pytest.raises(
+        ReleasedAhead, match=r"clocks, seq 3, .* at most 60 s are allowed\. Correct"
+    ):
+        await log.append(epoch, 3, euros(3, 1))
+    assert (await log.head()).seq == 3
+    await log.release(epoch)  # also then
 
 
 async def test_failures_of_the_server_are_reported_in_a_sentence(
