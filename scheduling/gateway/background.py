@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a process that stops waits for a connection to say so.
 LEAVE_LIMIT_S = 2.0
+#: Between the end of a loop that should not have ended, and its next start.
+RESTART_S = 1.0
 
 _tasks: list[asyncio.Task[None]] = []
 
@@ -43,9 +46,8 @@ async def open_gateway() -> None:
     """Open the pools and start the background loops. The web process calls it at its start."""
     await open_pools()
     HEALTH.open()
-    _tasks.extend(
-        map(asyncio.create_task, (liveness_loop(), _write_test_loop(), FEED_HEADS.watch()))
-    )
+    loops = (liveness_loop, _write_test_loop, FEED_HEADS.watch)
+    _tasks.extend(asyncio.create_task(keep_running(loop)) for loop in loops)
 
 
 async def close_gateway() -> None:
@@ -64,6 +66,16 @@ async def _leave() -> None:
             await aexecute_autocommit(connection, gateway_left(GATEWAY_ID))
     except (psycopg.Error, PoolTimeout) as error:
         logger.info("the database does not know that this gateway left: %s", error)
+
+
+async def keep_running(loop: Callable[[], Awaitable[None]]) -> None:
+    """Run a loop that has no end. Nobody awaits its task: log what ended it, and start it again."""
+    while True:
+        try:
+            await loop()
+        except Exception:
+            logger.exception("%s failed; it is started again", loop.__qualname__)
+        await asyncio.sleep(RESTART_S)
 
 
 async def liveness_loop() -> None:

@@ -39,6 +39,7 @@ GATHER_S = 0.005
 #: Bytes of one answer; about 90 a record.
 MAX_ANSWER_BYTES = 4_000_000
 KEPT_PAGES = 32
+LISTEN_RETRY_S = 5.0
 
 
 class FeedHeads:
@@ -145,12 +146,22 @@ class FeedHeads:
 
 
 async def _receive_hints(take: Callable[[Mapping[str, Any]], None]) -> None:
-    """Hand on each hint of an append. Never returns."""
+    """Hand on each hint of an append; subscribe again after the channel layer failed. Never
+    returns.
+    """
     layer: Any = get_channel_layer()
-    channel = await layer.new_channel(GROUP)
-    await layer.group_add(GROUP, channel)
     while True:
-        take(await layer.receive(channel))
+        try:
+            channel = await layer.new_channel(GROUP)
+            try:
+                await layer.group_add(GROUP, channel)
+                while True:
+                    take(await layer.receive(channel))
+            finally:
+                await layer.group_discard(GROUP, channel)
+        except Exception as error:
+            logger.warning("no hints of feeds: %s; heads are read every %g s", error, POLL_S)
+            await asyncio.sleep(LISTEN_RETRY_S)
 
 
 FEED_HEADS = FeedHeads()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scheduling.gateway import feed_reads
+from scheduling.gateway import background, feed_reads
 from scheduling.observe.feed_records import HeadRow
 
 
@@ -51,6 +51,7 @@ class Installation:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hints: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.refusals = 0  #: how often the channel layer is still unreachable
         self.stored = 1
         self.reads = 0
         self.may_answer = asyncio.Event()
@@ -72,6 +73,11 @@ class Installation:
         return "hints"
 
     async def group_add(self, *_: str) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise ConnectionError("redis is away")
+
+    async def group_discard(self, *_: str) -> None:
         pass
 
     async def receive(self, _: str) -> dict[str, Any]:
@@ -147,6 +153,59 @@ async def test_heads_are_read_when_a_hint_was_lost(monkeypatch: pytest.MonkeyPat
         waiting = asyncio.create_task(at.heads.beyond("tape", 1, 20))
         at.stored = 2
         assert (await waiting).seq == 2
+
+
+async def test_hints_are_received_once_the_channel_layer_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed_reads, "POLL_S", 1000.0)
+    monkeypatch.setattr(feed_reads, "LISTEN_RETRY_S", 0.0)
+    at = Installation(monkeypatch)
+    at.refusals = 3
+    async with at.watched():
+        await at.heads.get("tape")
+        waiting = asyncio.create_task(at.heads.beyond("tape", 1, 20))
+        await asyncio.sleep(0)
+        at.append(2)
+        assert (await waiting).seq == 2
+        assert (at.reads, at.refusals) == (1, 0)
+
+
+async def test_heads_are_read_while_the_channel_layer_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed_reads, "POLL_S", 0.01)
+    at = Installation(monkeypatch)
+    at.refusals = 1  # and the next try is far off
+    async with at.watched():
+        await at.heads.get("tape")
+        waiting = asyncio.create_task(at.heads.beyond("tape", 1, 20))
+        at.stored = 2
+        assert (await waiting).seq == 2
+
+
+async def test_a_loop_that_fails_is_logged_and_started_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(background, "RESTART_S", 0.0)
+    starts = 0
+    runs = asyncio.Event()
+
+    async def a_loop() -> None:
+        nonlocal starts
+        starts += 1
+        if starts < 3:
+            raise ValueError("no such row")
+        runs.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(background.keep_running(a_loop))
+    async with asyncio.timeout(30):
+        await runs.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert caplog.text.count("a_loop failed; it is started again") == 2
 
 
 async def _no_rows(*_: Any) -> list[Any]:
