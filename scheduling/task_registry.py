@@ -28,7 +28,6 @@ TASKS = frozenset(
     for name in (
         "balance",
         "deliver_alerts",
-        "follow_streams",
         "heartbeat_sweep",
         "prune",
         "refused",

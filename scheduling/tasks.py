@@ -19,19 +19,20 @@ def balance() -> str:
 
 
 def heartbeat_sweep() -> str:
-    """Check leases and deadlines only."""
+    """Check leases and deadlines only.
+
+    Then, without the lock, release what was appended to feeds in JetStream and not released by who
+    appended it. That is no schedule of its own: see `install_schedules`.
+    """
+    from scheduling.recorded_feeds.stream_appends import follow_streams
+
     scheduler = Scheduler("worker")
+    done = "another pass was under way"
     with pass_lock(scheduler.holder) as held:
-        if not held:
-            return "another pass was under way"
-        return f"lost: {', '.join(scheduler.check_heartbeat().lost) or 'none'}"
-
-
-def follow_streams() -> str:
-    """Release what was appended to feeds in JetStream and not released by who appended it."""
-    from scheduling.recorded_feeds.stream_appends import follow_streams as follow
-
-    return f"not followed: {', '.join(follow()) or 'none'}"
+        if held:
+            done = f"lost: {', '.join(scheduler.check_heartbeat().lost) or 'none'}"
+    failed = follow_streams()
+    return f"{done}; feeds not followed: {', '.join(failed)}" if failed else done
 
 
 def prune() -> str:

@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -22,7 +23,7 @@ from scheduling.db.listener_echo import ECHO_INTERVAL_S, Echo
 from scheduling.db.transaction import execute_autocommit
 from scheduling.decide.types import Plan
 from scheduling.enact.lease import next_expiry
-from scheduling.enact.pass_lock import record_watcher_seen
+from scheduling.enact.pass_lock import record_watcher_left, record_watcher_seen
 from scheduling.errors import SnapshotUnavailable
 from scheduling.hint_relay import HintRelay
 from scheduling.passes.node_loss import NodeLossForecaster
@@ -88,6 +89,9 @@ class Watcher:
                 logger.warning("no pass now: %s", str(error).strip().splitlines()[0])
                 connection.close()
                 self._ended.wait(RETRY_S)
+        # If that fails, it counts as one that failed.
+        with suppress(psycopg.Error, DjangoDatabaseError):
+            execute_autocommit(record_watcher_left(self.scheduler.holder))
 
     def _sleep(self, listening: psycopg.Connection[Any]) -> bool:
         """Wait for a hint or a deadline. Return whether a rebalance is due."""

@@ -263,10 +263,11 @@ def time_text(time_us: int) -> str:
 def epoch_time(value: Any, unit_us: Decimal) -> Any:
     """Return a number of units since 1970 as text; what is no number stays, to be refused."""
     try:
-        at_us = int(Decimal(str(value)) * unit_us)
-    except (InvalidOperation, ValueError, OverflowError):
+        at_us = Decimal(str(value)) * unit_us
+        is_possible = MIN_TIME_US <= at_us <= MAX_TIME_US  # before it is a whole number of any size
+    except ArithmeticError:
         return value
-    return time_text(at_us) if MIN_TIME_US <= at_us <= MAX_TIME_US else str(value)
+    return time_text(int(at_us)) if is_possible else str(value)
 
 
 def places_of(numbers: Sequence[str]) -> int:

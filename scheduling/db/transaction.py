@@ -92,20 +92,41 @@ CONNECTION_LOST = (
 LIMIT_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', %(limit)s, true)"
 
 
-#: Steps that every transaction of the request under way begins with.
-_first_steps: ContextVar[Callable[[], Transaction[None]] | None] = ContextVar(
-    "ginkgo_first_steps", default=None
-)
+class FirstSteps(NamedTuple):
+    """Steps that every transaction of a request begins with, and those that undo them."""
+
+    begin: Callable[[], Transaction[None]]
+    undo: Callable[[], Transaction[None]]
+
+
+_first_steps: ContextVar[FirstSteps | None] = ContextVar("ginkgo_first_steps", default=None)
 
 
 @contextmanager
-def beginning_with(steps: Callable[[], Transaction[None]]) -> Iterator[None]:
-    """Let every transaction that is executed in the block begin with these steps."""
-    token = _first_steps.set(steps)
+def beginning_with(
+    steps: Callable[[], Transaction[None]], undone_by: Callable[[], Transaction[None]]
+) -> Iterator[None]:
+    """Let every transaction that is executed in the block begin with these steps.
+
+    `undone_by` undoes them after an action outside of the database that did nothing.
+    """
+    token = _first_steps.set(FirstSteps(steps, undone_by))
     try:
         yield
     finally:
         _first_steps.reset(token)
+
+
+def execute_first_steps() -> None:
+    """Commit the first steps of the request alone, before an action outside of the database."""
+    if (first := _first_steps.get()) is not None:
+        execute_autocommit(first.begin())
+
+
+def undo_first_steps() -> None:
+    """Undo the first steps of the request: its action outside of the database did nothing."""
+    if (first := _first_steps.get()) is not None:
+        execute_autocommit(first.undo())
 
 
 def execute(steps: Transaction[T]) -> T:
@@ -117,7 +138,7 @@ def execute(steps: Transaction[T]) -> T:
         cursor.execute(LIMIT_IDLE.encode(), {"limit": IDLE_LIMIT})
         _note_origin(cursor)
         if (first := _first_steps.get()) is not None:
-            _run_steps(cursor, first(), None)
+            _run_steps(cursor, first.begin(), None)
         outcome = _run_steps(cursor, steps, tracer)
     if tracer is not None:
         time.sleep(tracer.committed())

@@ -1,8 +1,10 @@
 """Idempotency keys: a repeated API request is answered as before and does not act again.
 
 A request claims its key in a transaction of its own. Every transaction of the action begins with
-`mark`, which fails unless the claim is still the request's. So a key whose process ended has
-either acted, which its row says, or has not and never will: then the next repeat takes it over.
+`mark`, which fails unless the claim is still the request's. An action outside of the database is
+marked directly before it, and `unmark`ed if it is known that nothing was done. So a key whose
+process ended has either acted, which its row says, or has not and never will: then the next repeat
+takes it over.
 """
 
 from __future__ import annotations
@@ -89,6 +91,14 @@ RETURNING id
     row=ClaimRow,
 )
 
+UNMARK = Statement(
+    "UNMARK",
+    """
+UPDATE scheduling_idempotencykey SET acted_at = NULL
+WHERE id = %(id)s AND claim = %(claim)s AND answered_at IS NULL
+""",
+)
+
 ANSWER = Statement(
     "ANSWER",
     """
@@ -153,6 +163,11 @@ def mark(mine: Claim) -> Transaction[None]:
             "Repeat it to get the answer.",
             retry_after_s=1,
         )
+
+
+def unmark(mine: Claim) -> Transaction[None]:
+    """Record that the key has not acted, although it was marked: a repeat may act."""
+    yield from query(UNMARK, **mine._asdict())
 
 
 def answer(

@@ -11,12 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from scheduling.db.statements import Statement, gateway_served
+from scheduling.db.statements import GATEWAY_FIT, Statement
 from scheduling.db.transaction import Transaction, execute_autocommit, query, query_one
 
 HOLD_S = 5.0
 #: No look of any watcher for this long is an alert; one that is restarted takes about 3 s.
 WATCHER_LIMIT_S = 10.0
+#: After a watcher that left in order, or at a start, the next one has so long to look: the
+#: launcher ends its watcher first, and its web processes up to 120 s later.
+WATCHER_START_S = 120.0
 #: Without a watcher, workers run a pass every 30 s; none for this long means no worker either.
 NO_PASS_S = 60.0
 
@@ -61,30 +64,50 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.unti
 """,
 )
 
+#: Concurrent writer: another watcher, which looks again within a second.
+RECORD_WATCHER_LEFT = Statement(
+    "RECORD_WATCHER_LEFT",
+    """
+UPDATE scheduling_passlock SET holder = '' WHERE name = 'watcher' AND holder = %(holder)s::text
+""",
+)
+
 
 #: The cause of an alert, with the columns of `wanted` in alerts.py. A web process has it judged
 #: (scheduling/dead_mans_switch.py), since nobody else may be left. Nodes could reach one for all
 #: that time: after a start, an outage of the database or a clock that was set, the watcher looks
-#: first. A watcher that never ran is not missing.
+#: first. One that left in order, or looked only before nodes could reach any of them, may be about
+#: to start again. A watcher that never ran is not missing.
 NO_WATCHER = f"""
     SELECT 'no_watcher', 'fleet', NULL::bigint, NULL::bigint,
            'no watcher has looked since '
                || to_char((w.until - make_interval(secs => %(hold_s)s)) AT TIME ZONE 'UTC',
                           'YYYY-MM-DD HH24:MI:SS" UTC"')
-               || ', limit ' || %(watcher_limit_s)s::float || ' s: '
+               || ', limit ' || allowed.s || ' s: '
                || CASE WHEN p.failover_ran_at
                             > clock_timestamp() - make_interval(secs => %(no_pass_s)s)
                   THEN 'a lost node waits for the next pass of a worker'
                   ELSE 'no worker runs passes either, so nothing fails over' END
                || '; start a watcher, or see its log',
            true
-    FROM scheduling_passlock w LEFT JOIN scheduling_passlock p ON p.name = 'pass'
+    FROM scheduling_passlock w
+    CROSS JOIN LATERAL (SELECT CASE WHEN w.holder <> '' AND EXISTS (
+            SELECT FROM scheduling_gateway g WHERE {GATEWAY_FIT}
+            AND g.serving_since < w.until - make_interval(secs => %(hold_s)s))
+        THEN %(watcher_limit_s)s::float ELSE %(watcher_start_s)s::float END AS s) allowed
+    LEFT JOIN scheduling_passlock p ON p.name = 'pass'
     WHERE w.name = 'watcher'
-      AND w.until < clock_timestamp() - make_interval(secs => %(watcher_limit_s)s - %(hold_s)s)
-      AND EXISTS (SELECT FROM scheduling_gateway g WHERE {gateway_served("watcher_limit_s")})
+      AND w.until < clock_timestamp() - make_interval(secs => allowed.s - %(hold_s)s)
+      AND EXISTS (SELECT FROM scheduling_gateway g WHERE {GATEWAY_FIT}
+                  AND g.serving_since < clock_timestamp() - make_interval(secs => allowed.s))
 """
 
-LIMITS = {"watcher_limit_s": WATCHER_LIMIT_S, "hold_s": HOLD_S, "no_pass_s": NO_PASS_S}
+LIMITS = {
+    "watcher_limit_s": WATCHER_LIMIT_S,
+    "watcher_start_s": WATCHER_START_S,
+    "hold_s": HOLD_S,
+    "no_pass_s": NO_PASS_S,
+}
 
 
 def acquire(holder: str) -> Transaction[bool]:
@@ -100,6 +123,11 @@ def record_pass() -> Transaction[None]:
 def record_watcher_seen(holder: str) -> Transaction[None]:
     """Record that a watcher runs: without one, passes are not expected every few seconds."""
     yield from query(RECORD_WATCHER_SEEN, holder=holder, hold_s=HOLD_S)
+
+
+def record_watcher_left(holder: str) -> Transaction[None]:
+    """Record that this watcher, if it looked last, stops in order: it is not missing for now."""
+    yield from query(RECORD_WATCHER_LEFT, holder=holder)
 
 
 def release(holder: str) -> Transaction[None]:

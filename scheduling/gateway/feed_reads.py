@@ -134,8 +134,10 @@ class FeedHeads:
                     await asyncio.sleep(GATHER_S)  # the hints meanwhile are one
                     continue
                 if not self._waiting:
-                    self._heads.clear()  # nobody needs them: the next request reads its own
-                    self._hinted.clear()
+                    # A request that reads may be about to wait: its read began before the hint.
+                    if not self._reading.locked():
+                        self._heads.clear()  # nobody needs them: the next request reads its own
+                        self._hinted.clear()
                     self._read_at = time.monotonic()
                     continue
                 try:

@@ -29,6 +29,7 @@ class StreamReads:
         """Connect at the first read."""
         self._client: Client | None = None
         self._streams: dict[int, Stream] = {}  #: by the id of the feed
+        self._heads: dict[int, int] = {}  #: newest seq, by the id of the feed
         self._connecting = asyncio.Lock()
         self._reading: dict[int, asyncio.Lock] = {}
 
@@ -53,6 +54,9 @@ class StreamReads:
             if self._client is None or self._client.is_closed:
                 self._streams.clear()
                 self._client = await connect(nats_url())
+            if head.seq < self._heads.get(head.feed, 0):
+                self._streams.pop(head.feed, None)  # it was restored, and has other messages
+            self._heads[head.feed] = head.seq
             if head.feed not in self._streams:
                 if len(self._streams) >= MAX_STREAMS:
                     self._streams.clear()

@@ -21,12 +21,12 @@ from portfolios.feeds.columns import (
     find_columns,
     separator_of,
 )
-from portfolios.feeds.log import LogError
+from portfolios.feeds.log import HeadMoved, LogError
 from portfolios.feeds.rows import UNITS_US, InstrumentFacts, RowError, places_of, read_rows
 from portfolios.models import FeedRow
 from portfolios.runtime.events import MAX_SCALE, PRICE_PLACES, Event
 from portfolios.validation import error
-from scheduling.db.transaction import Transaction, execute
+from scheduling.db.transaction import Transaction, execute, execute_autocommit
 from scheduling.enact import feed_records
 from scheduling.errors import Invalid, Refused
 from scheduling.operations.feeds import (
@@ -41,7 +41,7 @@ from scheduling.operations.feeds import (
 from scheduling.recorded_feeds.stream_appends import append_in_stream
 
 MAX_LINES = 5_000_000
-STREAM_TRIES = 3  #: beside other appends; each stores the records again
+TRIES = 3  #: beside other appends; each checks all lines again
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +86,61 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
     lines = list(_read(plan, times))
     if not lines:
         raise Invalid([error("file", "empty", f"{plan.path} has no rows below its header.")])
-    with transaction.atomic():
-        if not FeedRow.objects.filter(name=plan.feed).exists():
-            create_feed(plan.feed, [], actor=actor)
-        in_stream = find_feed(plan.feed).writer.in_stream
-        known = execute(feed_records.instruments(plan.feed))
-        new = _new_instruments(plan, lines, known)
-        if new:
-            add_instruments(plan.feed, new, actor=actor)
-            known = execute(feed_records.instruments(plan.feed))
-        events, wrong = _checked(plan, lines, known)
-        if wrong and not plan.skip_bad:
-            raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]], count=len(wrong))
-        if not events:
-            raise Invalid([error("file", "empty", f"No line of {plan.path} can be imported.")])
-        if not in_stream:
-            try:
-                first, last = execute(_append_all(plan.feed, events))
-            except LogError as refused:
-                raise Refused("feed_busy", f"Nothing was imported: {refused}") from None
-    if in_stream:  # not within the transaction, which would be idle meanwhile
-        events, wrong, first, last = _import_in_stream(plan, lines)
+    new = _new_instruments(plan, lines, execute_autocommit(feed_records.instruments(plan.feed)))
+    for _ in range(TRIES):
+        # Only what is to be checked against is read here: a transaction in which a file of millions
+        # of lines is checked would be idle for too long, and lose its session.
+        with transaction.atomic():
+            held, known = _prepare(plan, new, actor=actor)
+            transaction.set_rollback(True)
+        if held.in_stream and not new:
+            break  # nothing is written before the lines are checked there
+        events, wrong = _accepted(plan, lines, known)
+        if held.in_stream:
+            with transaction.atomic():
+                _prepare(plan, new, actor=actor)
+            break
+        try:
+            with transaction.atomic():
+                _prepare(plan, new, actor=actor)
+                first, last = execute(_append_all(plan.feed, events, held.head))
+            return Imported(len(events), first, last, wrong)
+        except HeadMoved:
+            continue  # they were checked against what the feed had before another append
+        except LogError as refused:
+            raise Refused("feed_busy", f"Nothing was imported: {refused}") from None
+    else:
+        why = f"Nothing was imported: feed {plan.feed} is appended to by others; repeat."
+        raise Refused("feed_busy", why)
+    events, wrong, first, last = _import_in_stream(plan, lines)
     return Imported(len(events), first, last, wrong)
+
+
+def _prepare(
+    plan: ImportPlan, new: Sequence[NewInstrument], *, actor: str
+) -> tuple[feed_records.WriterRow, dict[str, InstrumentFacts]]:
+    """Create the feed and the symbols that are missing; return its state. In a transaction."""
+    if not FeedRow.objects.filter(name=plan.feed).exists():
+        create_feed(plan.feed, [], actor=actor)
+    find_feed(plan.feed)
+    if new:
+        add_instruments(plan.feed, new, actor=actor)
+    held = execute(feed_records.writer(plan.feed))
+    if not held.in_stream:  # the row of one in a stream may have to follow
+        refuse_recorded(plan.feed, held)
+    return held, execute(feed_records.instruments(plan.feed))
+
+
+def _accepted(
+    plan: ImportPlan, lines: Sequence[_Line], known: Mapping[str, InstrumentFacts]
+) -> tuple[list[Event], list[RowError]]:
+    """Return the events, and the wrong lines that are left out. Raise Invalid."""
+    events, wrong = _checked(plan, lines, known)
+    if wrong and not plan.skip_bad:
+        raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]], count=len(wrong))
+    if not events:
+        raise Invalid([error("file", "empty", f"No line of {plan.path} can be imported.")])
+    return events, wrong
 
 
 def _import_in_stream(
@@ -122,25 +155,26 @@ def _import_in_stream(
     ) -> Sequence[Event]:
         nonlocal events, wrong
         refuse_recorded(plan.feed, held)
-        events, wrong = _checked(plan, lines, known)
-        if wrong and not plan.skip_bad:
-            raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]], count=len(wrong))
+        events, wrong = _accepted(plan, lines, known)
         return events
 
-    done = append_in_stream(plan.feed, decide, tries=STREAM_TRIES)
+    done = append_in_stream(plan.feed, decide, tries=TRIES)
     return events, wrong, done.from_seq, done.to_seq
 
 
-def _append_all(feed: str, events: Sequence[Event]) -> Transaction[tuple[int, int]]:
-    """Append in pieces, in one transaction. Other appends wait for its end."""
+def _append_all(feed: str, events: Sequence[Event], after: int) -> Transaction[tuple[int, int]]:
+    """Append in pieces, in one transaction, after the head `after`. Other appends wait for its end.
+
+    Raise HeadMoved.
+    """
     held = yield from feed_records.writer(feed)
     refuse_recorded(feed, held)
-    head = held.head
+    head = after
     for begin in range(0, len(events), MAX_ROWS):
         piece = events[begin : begin + MAX_ROWS]
         done = yield from feed_records.append(feed, held.epoch, head, piece)
         head = done.to_seq
-    return held.head + 1, head
+    return after + 1, head
 
 
 def _line_error(wrong: RowError) -> dict[str, str]:

@@ -146,10 +146,8 @@ def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) 
         source = _checked_source(source, rows)
     for _ in range(TRIES):
         try:
-            with transaction.atomic():
-                done = execute(_append(name, rows, source))
-            if done is not None:
-                return done
+            return execute(_append(name, rows, source))
+        except _KeptInStream:
             return append_in_stream(
                 name,
                 lambda held, known: _decide(name, held, known, rows, source),
@@ -168,13 +166,16 @@ def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) 
     )
 
 
-def _append(
-    name: str, rows: Sequence[Any], source: SourceId | None
-) -> Transaction[Appended | None]:
-    """Append to a feed in the database. Return None if it is kept in a stream."""
+class _KeptInStream(Exception):
+    """The feed is not kept in the database. It undoes what the transaction began with: the request
+    has not acted yet."""
+
+
+def _append(name: str, rows: Sequence[Any], source: SourceId | None) -> Transaction[Appended]:
+    """Append to a feed in the database. Raise _KeptInStream."""
     held = yield from feed_records.writer(name, source)
     if held.in_stream:
-        return None
+        raise _KeptInStream
     known = yield from feed_records.instruments(name)
     decided = _decide(name, held, known, rows, source)
     if isinstance(decided, Appended):

@@ -77,7 +77,7 @@ def _in_progress(age_s: float) -> Refused:
 @contextmanager
 def acting_under(claim: Claim) -> Iterator[None]:
     """Let every transaction of the block record that the key has acted, or fail."""
-    with beginning_with(lambda: enact.mark(claim)):
+    with beginning_with(lambda: enact.mark(claim), lambda: enact.unmark(claim)):
         yield
 
 

@@ -12,7 +12,6 @@ import psycopg
 from ginkgo_site.database import conninfo
 from ginkgo_site.deadline import AsyncConnection
 from portfolios.feeds.log import WriterReplaced
-from scheduling.db.transaction import CONNECTION_LOST
 
 LOCK = "SELECT pg_try_advisory_lock(hashtext('ginkgo feed recorder'), %s)"
 
@@ -40,7 +39,7 @@ class RecorderSession:
                 self._connection = await self._open()
             try:
                 yield self._connection
-            except CONNECTION_LOST:
+            except psycopg.Error:  # a server that is read-only now is not the one to write to
                 await self.close()
                 raise
 

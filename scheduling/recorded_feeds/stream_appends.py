@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import Error as DatabaseError
 
@@ -26,7 +28,12 @@ from portfolios.feeds.log import (
 from portfolios.feeds.rows import InstrumentFacts
 from portfolios.models import FeedWriter
 from portfolios.runtime.events import Event
-from scheduling.db.transaction import CONNECTION_LOST, Transaction, execute_autocommit
+from scheduling.db.transaction import (
+    Transaction,
+    execute_autocommit,
+    execute_first_steps,
+    undo_first_steps,
+)
 from scheduling.enact.feed_records import WriterRow
 from scheduling.errors import Refused
 from scheduling.recorded_feeds.reads import nats_url
@@ -38,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+NOT_STORED = "nothing was appended."
+
 #: What to append after a state, or the answer to an append that was stored before. It may refuse.
 Decide = Callable[[WriterRow, dict[str, InstrumentFacts]], Sequence[Event] | Appended]
 
@@ -46,7 +55,7 @@ def append_in_stream(
     feed: str, decide: Decide, source: SourceId | None = None, *, tries: int
 ) -> Appended:
     """Append what `decide` makes of the newest state, all of it or nothing. Raise Refused."""
-    is_stored = "nothing was appended."
+    is_stored = NOT_STORED
 
     async def append(log: MirroredLog) -> Appended:
         nonlocal is_stored
@@ -56,6 +65,8 @@ def append_in_stream(
             done = decided
         else:
             log.check_clock()
+            if source is None:  # with a source id, a repeat is recognized
+                await sync_to_async(execute_first_steps)()
             is_stored = (
                 "whether the append was stored is not known: repeat it with its source and number,"
                 " or see the head of the feed."
@@ -69,15 +80,23 @@ def append_in_stream(
         try:
             return _with_log(feed, append)
         except (HeadMoved, WriterReplaced):  # another append or a recorder came first
-            is_stored = "nothing was appended."
+            is_stored = NOT_STORED
         except SourceConflict as conflict:  # of another append of the source at once
             raise Refused("source_conflict", str(conflict)) from None
         except LogError as away:
+            if is_stored == NOT_STORED:
+                _undo_first_steps()
             text = f"{away} {is_stored.capitalize()}"
             raise Refused("feed_unavailable", text, status=503) from None
+    _undo_first_steps()
     raise Refused(
         "feed_busy", f"Feed {feed} is appended to by many others at once; repeat.", status=503
     )
+
+
+def _undo_first_steps() -> None:
+    with suppress(psycopg.Error, DatabaseError):  # then a repeat is told that it may have acted
+        undo_first_steps()
 
 
 def release_in_stream(feed: str) -> bool:
@@ -86,12 +105,14 @@ def release_in_stream(feed: str) -> bool:
     async def release(log: MirroredLog) -> bool:
         held = await log.state(None)
         if held.writer:
-            await log.replace_writer("")
+            await log.replace_writer("", only_after=held.epoch)
         await log.follow_now()
         return bool(held.writer)
 
     try:
         return _with_log(feed, release)
+    except WriterReplaced as replaced:  # the next recorder has just begun
+        raise Refused("feed_busy", str(replaced)) from None
     except LogError as away:
         raise Refused("feed_unavailable", str(away), status=503) from None
 
@@ -139,5 +160,5 @@ async def _database(steps: Transaction[T]) -> T:
     """Run steps on the connection of the calling thread. Raise LogUnavailable."""
     try:
         return await sync_to_async(execute_autocommit)(steps)
-    except (*CONNECTION_LOST, DatabaseError) as error:
+    except (psycopg.Error, DatabaseError) as error:
         raise LogUnavailable("The database does not answer.") from error

@@ -101,7 +101,7 @@ def drop_due() -> Transaction[dict[str, int]]:
     for due in (yield from query(DUE, warm_up=WARM_UP_SPAN)):
         rows = yield from drop_records(due.feed, due.below)
         if rows:
-            # Of a feed in a stream, these rows are marks: its recorder drops the messages.
+            # Of a feed in a stream, these rows are marks: the worker drops the messages.
             dropped[due.name] = due.below - due.first_seq
             yield from audit(
                 "feed_records_dropped",

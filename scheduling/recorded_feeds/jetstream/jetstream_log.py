@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -100,9 +101,18 @@ class JetStreamLog:
 
     async def claim(self, writer: str) -> int:
         """See `RecordedLog.claim`."""
+        return await self.replace_writer(writer)
+
+    async def replace_writer(self, writer: str, only_after: int | None = None) -> int:
+        """Claim; return the epoch. Raise WriterReplaced if the newest is not `only_after`."""
         while True:
             await self.refresh()
             last = self._last
+            if only_after not in (None, last.epoch):
+                raise WriterReplaced(
+                    f"Feed {self.name} is recorded by {last.writer or 'its sources'} since epoch"
+                    f" {last.epoch}, and not in epoch {only_after} any more."
+                )
             claim = replace(
                 last, epoch=last.epoch + 1, writer=writer, from_seq=last.to_seq + 1,
                 source="", number=0, sha256="", segments=[], times={}, events=b"", pieces=[],
@@ -115,9 +125,8 @@ class JetStreamLog:
 
     async def release(self, epoch: int) -> None:
         """See `RecordedLog.release`."""
-        await self.refresh()
-        if self._last.epoch == epoch:
-            await self.claim("")
+        with suppress(WriterReplaced):
+            await self.replace_writer("", only_after=epoch)
 
     async def append(
         self,

@@ -18,12 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+import psycopg
 from psycopg_pool import PoolTimeout
 
 from portfolios.feeds.log import Appended, LogError, LogUnavailable, SourceId
 from portfolios.feeds.rows import InstrumentFacts
 from portfolios.runtime.events import Event
-from scheduling.db.transaction import CONNECTION_LOST, Transaction, aexecute_autocommit
+from scheduling.db.transaction import Transaction, aexecute_autocommit
 from scheduling.enact import feed_records
 from scheduling.enact.feed_records import KEPT_APPENDS, Sent, WriterRow
 from scheduling.recorded_feeds.jetstream.block import EMPTY, Block
@@ -34,6 +35,7 @@ from scheduling.recorded_feeds.postgres_log import Connect
 logger = logging.getLogger(__name__)
 
 RETRY_S = 0.2
+NOTED_AT_ONCE = 256  #: messages
 FLUSH_S = 10.0
 #: It cannot be set, and includes suspends.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -56,7 +58,7 @@ def database_over(name: str, connect: Connect) -> Database:
         try:
             async with connect() as connection:
                 return await aexecute_autocommit(connection, steps)
-        except (*CONNECTION_LOST, PoolTimeout) as error:
+        except (psycopg.Error, PoolTimeout) as error:  # also a server that is read-only now
             raise LogUnavailable(f"Feed {name} did not answer: {error}") from error
 
     return run
@@ -110,12 +112,16 @@ class MirroredLog(JetStreamLog):
         number, newest = self.newest
         self._check_whole(row)
         known = number
-        while known > 0 and (await self.stream.block(known)).to_seq > row.head:
-            known -= 1
+        if newest.to_seq > row.head:
+            known = await self.stream.number_of(row.head + 1) - 1
         self._noted_to, self._noted_last, self._has_begun = known, newest, True
         # Without an append since, a claim or a release may still be news.
         is_known = known == number and (row.epoch, row.writer) == (newest.epoch, newest.writer)
         self._mirrored = number if is_known else 0
+        while self._noted_to + NOTED_AT_ONCE < number:
+            # In pieces, so that memory is bounded and a process that ends here got further.
+            await self._note(self._noted_to + NOTED_AT_ONCE)
+            await self._mirror()
         await self._note_new()
 
     def _check_whole(self, row: WriterRow) -> None:
@@ -143,18 +149,16 @@ class MirroredLog(JetStreamLog):
         self._changed.set()
         return epoch
 
-    async def replace_writer(self, writer: str) -> int:
-        """Claim without following. Return the epoch."""
-        epoch = await super().claim(writer)
+    async def replace_writer(self, writer: str, only_after: int | None = None) -> int:
+        """Claim without following. See `JetStreamLog.replace_writer`."""
+        epoch = await super().replace_writer(writer, only_after)
         await self._note_new()
         return epoch
 
     async def release(self, epoch: int) -> None:
         """See `RecordedLog.release`. Waits for the database to follow."""
         with suppress(LogError):
-            await self.refresh()
-            if self.newest[1].epoch == epoch:
-                await self.replace_writer("")
+            await self.replace_writer("", only_after=epoch)
         self._changed.set()
         try:
             async with asyncio.timeout(FLUSH_S):
@@ -238,12 +242,19 @@ class MirroredLog(JetStreamLog):
 
     async def _note_new(self) -> None:
         """Note the messages up to the newest that is known."""
-        number, newest = self.newest
-        if not self._has_begun or number <= self._noted_to:
-            return
+        number, _ = self.newest
+        if self._has_begun and number > self._noted_to:
+            await self._note(number)
+
+    async def _note(self, number: int) -> None:
+        """Note the messages up to one."""
         first = self._noted_to + 1
-        blocks = [await self.stream.block(each) for each in range(first, number)]
-        for each, block in enumerate((*blocks, newest), start=first):
+        known, newest = self.newest
+        blocks = [
+            newest if each == known else await self.stream.block(each)
+            for each in range(first, number + 1)
+        ]
+        for each, block in enumerate(blocks, start=first):
             if each > self._noted_to:  # another append of this process may have noted it
                 before = len(self._noted.sent)
                 self._noted.add(block)
@@ -283,7 +294,7 @@ class MirroredLog(JetStreamLog):
             self._changed.clear()
             try:
                 await self._mirror()
-            except LogError as away:
+            except Exception as away:  # of any kind: nobody would notice that this task has ended
                 if failures % 50 == 0:
                     logger.warning("feed %s: the database does not follow (%s); records are kept",
                                    self.name, type(away.__cause__ or away).__name__)  # fmt: skip

@@ -155,6 +155,15 @@ class Stream:
         self._js: JetStreamContext = client.jetstream(timeout=ANSWER_S)
         self._blocks: OrderedDict[int, Block] = OrderedDict()  #: newest used last
         self._pieces: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._reconnects = 0
+
+    def _forget_restored(self) -> None:
+        """Forget what was read over an earlier connection: the server may have been restored, and
+        have other messages under the same numbers."""
+        if self._reconnects != self._client.stats["reconnects"]:
+            self._reconnects = self._client.stats["reconnects"]
+            self._blocks.clear()
+            self._pieces.clear()
 
     async def create(self) -> None:
         """Create it, empty. Raise StreamMissing if there is one of that name."""
@@ -228,7 +237,9 @@ class Stream:
         """
         name, where = pieces_name(self.feed), pieces_subject(self.feed)
         await self._answer(self._js.add_stream(stream_config(name, where)), name)
-        await self._delete_orphans(block.piece)
+        # Not by what `block` follows: pieces that a later append names must stay.
+        _, newest = await self.last()
+        await self._delete_orphans(newest.piece)
         stored: list[tuple[int, int]] = []
         try:
             for last_seq, events in block.in_pieces(room):
@@ -260,6 +271,7 @@ class Stream:
 
     async def block(self, number: int) -> Block:
         """Return the block of one message. Raise LogUnavailable or StreamMissing."""
+        self._forget_restored()
         if number in self._blocks:
             self._blocks.move_to_end(number)
             return self._blocks[number]
@@ -274,7 +286,7 @@ class Stream:
     async def block_of(self, seq: int) -> Block:
         """Return the block that has the record `seq`."""
         block = EMPTY
-        number = await self._number_of(seq)
+        number = await self.number_of(seq)
         while block.to_seq < seq:  # a claim may come before it
             block = await self.block(number)
             number += 1
@@ -286,7 +298,7 @@ class Stream:
         The caller knows that they are stored. Reads a few messages at once, more as it goes on.
         """
         found: list[tuple[int, int, bytes]] = []
-        number, at_once = await self._number_of(from_seq), 1
+        number, at_once = await self.number_of(from_seq), 1
         wanted = min(to_seq, from_seq + limit - 1)
         at = from_seq
         while at <= wanted:
@@ -321,6 +333,7 @@ class Stream:
 
     async def _piece(self, number: int) -> list[bytes]:
         """Return the encoded events of one piece."""
+        self._forget_restored()
         if number not in self._pieces:
             name = pieces_name(self.feed)
             try:
@@ -334,17 +347,19 @@ class Stream:
 
     async def drop_before(self, seq: int) -> None:
         """Drop the messages whose records are all older than `seq`, and then their pieces."""
-        number = await self._number_of(seq)
-        if number <= await self.first_number():
-            return
-        piece = (await self.block(number - 1)).piece
-        await self._answer(self._js.purge_stream(self._name, seq=number))
-        if piece:
+        number, first = await self.number_of(seq), await self.first_number()
+        if number > first:
+            await self._answer(self._js.purge_stream(self._name, seq=number))
+        # Also if no message was dropped: those before may have been without their pieces.
+        oldest = await self.block(max(number, first))
+        if oldest.piece:
             name = pieces_name(self.feed)
-            await self._answer(self._js.purge_stream(name, seq=piece + 1), name)
+            kept = oldest.pieces[0][1] if oldest.pieces else oldest.piece + 1
+            await self._answer(self._js.purge_stream(name, seq=kept), name)
 
-    async def _number_of(self, seq: int) -> int:
+    async def number_of(self, seq: int) -> int:
         """Return the number of the message that has the record `seq`, by bisection."""
+        self._forget_restored()
         for number, block in reversed(self._blocks.items()):
             if block.from_seq <= seq <= block.to_seq:
                 return number

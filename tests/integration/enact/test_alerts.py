@@ -15,7 +15,12 @@ from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.dead_mans_switch import look
 from scheduling.enact import alerts
-from scheduling.enact.pass_lock import acquire, record_pass, record_watcher_seen
+from scheduling.enact.pass_lock import (
+    acquire,
+    record_pass,
+    record_watcher_left,
+    record_watcher_seen,
+)
 from scheduling.models import Alert, Event, Gateway, Lease, Node, PassLock, Run
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
@@ -324,7 +329,7 @@ def test_watcher_that_is_gone_opens_one_alert_however_many_webs_look() -> None:
 
 def test_alert_of_a_watcher_that_is_gone_says_that_no_worker_runs_either() -> None:
     standing(pass_ago=70, watcher_since=90, watcher_until=-65)
-    serving_since(60)
+    serving_since(3600)
     look()
     assert "nothing fails over" in Alert.objects.get(kind="no_watcher").reason
 
@@ -337,6 +342,33 @@ def test_watcher_may_be_away_for_a_moment(until: float, served: float) -> None:
     serving_since(served)
     look()
     assert is_open()
+
+
+def test_a_watcher_that_left_in_order_or_before_a_start_has_two_minutes() -> None:
+    """So neither a stop, in which web processes serve longer, nor a start raises the alert."""
+    standing(pass_ago=20, watcher_since=60, watcher_until=-65)
+    serving_since(60)  # it looked before any web process served
+    look()
+    assert is_open()
+    serving_since(3600)
+    execute(record_watcher_left("another"))
+    execute(record_watcher_left("w"))
+    look()
+    assert is_open()
+    standing(pass_ago=200, watcher_since=300, watcher_until=-121)
+    execute(record_watcher_left("w"))
+    serving_since(121)
+    look()
+    assert is_open("no_watcher")
+    assert "limit 120 s: no worker runs passes either" in Alert.objects.get().reason
+
+
+def test_a_watcher_that_is_gone_is_missing_though_another_one_left() -> None:
+    standing(pass_ago=20, watcher_since=60, watcher_until=-6)
+    serving_since(60)
+    execute(record_watcher_left("another"))
+    look()
+    assert is_open("no_watcher")
 
 
 def test_without_a_watcher_that_ever_ran_none_is_missing() -> None:

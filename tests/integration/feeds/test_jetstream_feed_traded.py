@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -19,10 +20,12 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
+from nats.js import JetStreamContext
+from nats.js.errors import APIError
 
 from chaos.harness.nats_server import NatsServer
 from ginkgo_site.env import CHECKOUT
-from portfolios.feeds.log import LogUnavailable, SourceId
+from portfolios.feeds.log import HeadMoved, LogUnavailable, SourceId
 from portfolios.models import FeedDigest, FeedRecord, FeedRow, FeedWriter, Instrument, Portfolio
 from portfolios.runtime.state import decode_state
 from scheduling import tasks
@@ -203,7 +206,7 @@ async def test_records_past_their_retention_are_dropped_from_the_stream(server: 
         assert await sync_to_async(execute)(drop_records(feed.pk, 23)) is not None
         await log.append(epoch, 50, euros(50, 1))
         await _followed(51)
-        assert await sync_to_async(tasks.follow_streams)() == "not followed: none"
+        assert await sync_to_async(tasks.heartbeat_sweep)() == "lost: none"
         assert await log.first() == 21  # the message that has 23 stays
         await log.release(epoch)
     await session.close()
@@ -248,7 +251,7 @@ def test_a_killed_recorder_is_released_and_what_it_stored_is_released_by_the_wor
 
     asyncio.run(be_killed())
     assert head() == 0
-    assert tasks.follow_streams() == "not followed: none"
+    assert tasks.heartbeat_sweep() == "lost: none"
     assert head() == 5
     with pytest.raises(Refused, match=r"recorded by recorder-1 \(epoch 1\), which is its one"):
         append_rows("fx", [row(6)])
@@ -300,7 +303,48 @@ def test_what_a_server_loses_or_does_not_answer_is_a_sentence_and_a_repeat_is_st
     asyncio.run(_delete(server))
     with pytest.raises(Refused, match="has no stream GINKGO_FEED_fx, in which feed fx is kept"):
         append_rows("fx", [row(3)])
-    assert "fx" in tasks.follow_streams()
+    assert tasks.heartbeat_sweep() == "lost: none; feeds not followed: fx"
+
+
+def test_a_key_acts_again_after_an_append_that_stored_nothing(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_feed("fx", EUR, in_stream=True, actor="test")
+    operator = make_api_client(Role.OPERATOR, "olga")
+
+    def send(key: str, minute: int, **source: Any) -> int:
+        body = json.dumps({"rows": [row(minute)], **source}).encode()
+        headers = {"Idempotency-Key": key}
+        path = "feeds/fx/append/"
+        return int(operator.raw("POST", path, body, "application/json", headers).status_code)
+
+    server.kill()
+    assert send("plain", 1) == send("numbered", 2, source="ib", number=1) == 503
+    server.start()
+    for _ in range(2):
+        assert send("plain", 1) == send("numbered", 2, source="ib", number=1) == 200
+    assert head() == 2
+
+    async def overtaken(*_: Any) -> Any:
+        server.kill()
+        raise HeadMoved("another append came first")
+
+    monkeypatch.setattr(MirroredLog, "append", overtaken)
+    assert send("overtaken", 3) == 503
+    monkeypatch.undo()
+    server.start()
+    assert send("overtaken", 3) == 200
+
+    async def and_then_killed(log: MirroredLog, *given: Any) -> Any:
+        await JetStreamLog.append(log, *given)
+        raise LogUnavailable("The NATS server does not answer.")
+
+    monkeypatch.setattr(MirroredLog, "append", and_then_killed)
+    assert send("lost", 4) == 503
+    monkeypatch.undo()
+    assert send("lost", 4) == 409  # it may be stored
+    append_rows("fx", [row(5)])
+    assert head() == 5
 
 
 async def _delete(server: NatsServer) -> None:
@@ -342,7 +386,18 @@ def test_a_large_import_is_stored_whole_though_a_server_is_killed_and_is_dropped
     with pytest.raises(Invalid, match=r"already has a record|comes after"):
         import_csv(plan, actor="test")
     FeedWriter.objects.update(first_seq=2_002)
-    assert tasks.follow_streams() == "not followed: none"
+    purge = JetStreamContext.purge_stream
+
+    async def but_no_pieces(js: JetStreamContext, name: str, **options: Any) -> bool:
+        if name.endswith("_pieces"):
+            raise APIError(code=503, description="busy")
+        return await purge(js, name, **options)
+
+    monkeypatch.setattr(JetStreamContext, "purge_stream", but_no_pieces)
+    assert tasks.heartbeat_sweep() == "lost: none; feeds not followed: fx"
+    assert asyncio.run(_pieces(server)) == 3
+    monkeypatch.setattr(JetStreamContext, "purge_stream", purge)
+    assert tasks.heartbeat_sweep() == "lost: none"
     assert asyncio.run(_pieces(server)) == 0
     assert [event.seq for event in newest_events("fx", 5)] == [2_002]
 

@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from asgiref.sync import sync_to_async
+from msgspec.structs import replace as replace_block
 from nats.aio.client import Client
 
 from chaos.harness.nats_server import NatsServer
@@ -26,18 +28,29 @@ from portfolios.feeds.log import (
     SourceId,
     next_link,
 )
-from portfolios.runtime.events import encode_event
+from portfolios.models import FeedRow, FeedWriter
+from portfolios.runtime.events import decode_event, encode_event, join_events
+from scheduling.db.transaction import Transaction
 from scheduling.operations.feeds import NewInstrument, create_feed
-from scheduling.recorded_feeds.jetstream import stream
+from scheduling.recorded_feeds.jetstream import mirrored_log, stream
+from scheduling.recorded_feeds.jetstream.block import Block
 from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog, ReleasedAhead
 from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog, database_over
-from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing, connect
+from scheduling.recorded_feeds.jetstream.stream import (
+    Stream,
+    StreamMissing,
+    WrongLast,
+    connect,
+)
+from scheduling.recorded_feeds.recorder_session import RecorderSession
 from tests.integration.feeds.append_and_die import connect as connect_database
 from tests.integration.feeds.log_conformance import *  # noqa: F403
 from tests.integration.feeds.log_conformance import euros, read_all
 from tests.support.web_process import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +186,122 @@ async def test_records_are_released_by_the_clock_of_the_database(
         await log.append(epoch, 3, euros(3, 1))
     assert (await log.head()).seq == 3
     await log.release(epoch)  # also then
+
+
+async def test_a_release_that_is_late_leaves_the_next_writer_in_place(
+    substrate: JetStreamSubstrate, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await substrate.make("late", ["EURUSD"])
+    epoch = await log.claim("first")
+    following = JetStreamLog(Stream(client, "late"))
+    publish = log.stream.publish
+
+    async def after_the_next_claim(block: Block, last: int) -> tuple[int, Block]:
+        monkeypatch.undo()
+        await following.claim("second")
+        return await publish(block, last)
+
+    monkeypatch.setattr(log.stream, "publish", after_the_next_claim)
+    await log.release(epoch)
+    await following.refresh()
+    assert (following.newest[1].writer, following.newest[1].epoch) == ("second", epoch + 1)
+    await following.release(epoch)
+    assert following.newest[1].writer == "second"
+
+
+async def test_what_the_database_missed_is_followed_in_pieces_that_stay(
+    substrate: JetStreamSubstrate, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirrored_log, "NOTED_AT_ONCE", 10)
+    await substrate.make("missed", ["EURUSD"])
+    killed = JetStreamLog(Stream(client, "missed"))
+    epoch = await killed.claim("killed")
+    for head in range(95):
+        await killed.append(epoch, head, euros(head, 1))
+    database, asked = database_over("missed", connect_database), 0
+
+    async def away_soon(steps: Transaction[T]) -> T:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            raise LogUnavailable("The database does not answer.")
+        return await database(steps)
+
+    log = MirroredLog(Stream(client, "missed"), away_soon)
+    with pytest.raises(LogUnavailable):
+        await log.begin()
+    assert (await FeedWriter.objects.aget(feed__name="missed")).head == 20  # two pieces
+    read: list[int] = []
+    block = Stream.block
+
+    async def counted(one: Stream, number: int) -> Block:
+        read.append(number)
+        return await block(one, number)
+
+    monkeypatch.setattr(Stream, "block", counted)
+    log = MirroredLog(Stream(client, "missed"), away_soon)
+    await log.begin()
+    assert len(read) < 90  # 75 new ones, and some to find the first of them
+    await log.follow_now()
+    assert (await FeedWriter.objects.aget(feed__name="missed")).head == 95
+
+
+async def test_a_database_that_is_read_only_is_asked_again_over_a_new_connection(
+    substrate: JetStreamSubstrate, client: Client
+) -> None:
+    await substrate.make("standby", ["EURUSD"])
+    feed = await FeedRow.objects.aget(name="standby")
+    session = RecorderSession("standby", feed.pk)
+    log = MirroredLog(Stream(client, "standby"), database_over("standby", session.connect))
+    epoch = await log.claim("writer")
+    async with session.connect() as connection:
+        await connection.execute("SET default_transaction_read_only = on")
+    await log.append(epoch, 0, euros(0, 1))
+    await log.release(epoch)  # waits for the row to follow
+    await session.close()
+    assert await FeedWriter.objects.values_list("head", "writer").aget(feed=feed) == (1, "")
+
+
+async def test_what_was_read_is_forgotten_when_the_server_may_have_been_restored(
+    server: NatsServer, substrate: JetStreamSubstrate, client: Client
+) -> None:
+    log = await substrate.make("restored", ["EURUSD"])
+    await log.append(await log.claim("writer"), 0, euros(0, 3))
+    reader = Stream(client, "restored")
+    assert [decode_event(event).time for _, _, event in await reader.read(1, 3, 3)] == [
+        event.time for event in euros(0, 3)
+    ]
+    again = Stream(client, "restored")
+    await again.delete()
+    await again.create()
+    other = JetStreamLog(again)
+    await other.append(await other.claim("writer"), 0, euros(7, 3))
+    reconnects = client.stats["reconnects"]
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
+    async with asyncio.timeout(30):
+        while client.stats["reconnects"] == reconnects:
+            await asyncio.sleep(0.01)
+    assert [decode_event(event).time for _, _, event in await reader.read(1, 3, 3)] == [
+        event.time for event in euros(7, 3)
+    ]
+
+
+async def test_pieces_that_a_later_append_names_stay_when_a_late_process_stores_its_own(
+    substrate: JetStreamSubstrate, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HEADERS_ROOM", 1024 * 1024 - 30_000)  # pieces of 30 KB
+    monkeypatch.setattr(stream, "ORPHANED_AFTER", timedelta())
+    late = await substrate.make("pieces", ["EURUSD"])
+    epoch = await late.claim("writer")
+    number, known = late.newest
+    other = JetStreamLog(Stream(client, "pieces"))
+    await other.append(epoch, 0, euros(0, 1_000))
+    events = join_events([encode_event(one) for one in euros(0, 1_000)])
+    block = replace_block(known, from_seq=1, to_seq=1_000, events=events)
+    with pytest.raises(WrongLast):
+        await late.stream.publish(block, number)
+    assert len(await read_all(JetStreamLog(Stream(client, "pieces")))) == 1_000
 
 
 async def test_failures_of_the_server_are_reported_in_a_sentence(

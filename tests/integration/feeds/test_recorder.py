@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from ginkgo_site.env import CHECKOUT
 from portfolios.feeds.log import WriterReplaced
@@ -24,6 +25,7 @@ from portfolios.models import FeedRow, FeedWriter
 from portfolios.runtime.events import Event, Tick
 from scheduling.errors import Refused
 from scheduling.models import Event as AuditLine
+from scheduling.operations import feed_imports
 from scheduling.operations.feed_checks import check_feed
 from scheduling.operations.feed_recorders import RecordingPlan, record, release_feed
 from scheduling.operations.feeds import NewInstrument, add_instruments, append_rows, create_feed
@@ -58,6 +60,25 @@ def fx(tmp_path: Path) -> Path:
     path = tmp_path / "fx.csv"
     path.write_text(HEADER)
     return path
+
+
+def test_an_import_is_checked_outside_of_a_transaction_and_again_after_another_append(
+    fx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(fx, lines(1, 3))
+    checked, within = feed_imports._checked, []
+
+    def beside_an_append(*given: Any) -> Any:
+        within.append(connection.in_atomic_block)
+        if len(within) == 1:
+            at = "2026-11-02T10:02:00Z"
+            append_rows("fx", [{"symbol": "EURUSD", "time": at, "price": 1, "quantity": 1}])
+        return checked(*given)
+
+    monkeypatch.setattr(feed_imports, "_checked", beside_an_append)
+    done = feed_imports.import_csv(feed_imports.ImportPlan("fx", str(fx), skip_bad=True), actor="t")
+    assert within == [False, False]
+    assert (done.rows, done.from_seq, [one.row for one in done.skipped]) == (1, 2, [2])
 
 
 class Running:

@@ -133,6 +133,24 @@ async def test_a_hint_that_comes_while_the_heads_are_read_is_not_lost(
         assert (await waiting).seq == 2
 
 
+async def test_a_hint_that_comes_while_a_request_reads_before_it_waits_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed_reads, "POLL_S", 1000.0)
+    at = Installation(monkeypatch)
+    async with at.watched():
+        at.may_answer.clear()
+        asking = asyncio.create_task(at.heads.get("tape"))
+        await at.asked.wait()  # its answer will be of before the append
+        at.heads._read_at = -1000.0
+        at.append(2)
+        while at.heads._read_at < 0:  # nobody waits yet
+            await asyncio.sleep(0)
+        at.may_answer.set()
+        await asking
+        assert (await at.heads.beyond("tape", 1, 20)).seq == 2
+
+
 async def test_another_feed_that_is_read_does_not_take_a_hint_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
