@@ -18,6 +18,7 @@ from scheduling.db.transaction import aexecute_autocommit
 from scheduling.gateway.auth import NodeIdentity
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.message_decoding import LARGEST, decode, uuid_of
+from scheduling.gateway.node_limits import admit
 from scheduling.gateway.pool import work_connection, work_pool
 from scheduling.gateway.stream_reads import STREAMS
 from scheduling.observe.feed_records import HeadRow, RecordRow, heads, records
@@ -94,6 +95,10 @@ class FeedHeads:
     def _wake(self) -> None:
         self._moved.set()
         self._moved = asyncio.Event()
+
+    def knows(self, feed: str) -> bool:
+        """Return whether `get` answers without a read."""
+        return feed in self._heads
 
     async def get(self, feed: str) -> HeadRow:
         """Return the head of a feed as of the last read. Raise RequestRejected 404."""
@@ -199,6 +204,13 @@ async def _admit(sender: NodeIdentity, feed: str) -> None:
     _admitted[sender.node, feed] = now + ADMITTED_S
 
 
+async def _head_now(sender: NodeIdentity, feed: str) -> HeadRow:
+    """Return the head as of a read that begins now, within the share of the node."""
+    async with admit(sender.node, "work"):
+        await FEED_HEADS.read(feed)
+    return await FEED_HEADS.get(feed)
+
+
 async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
     """Return the records after a seq, waiting for the next one if there are none."""
     request = decode(body, FeedRequest)
@@ -206,17 +218,18 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
     if not -1 <= request.after <= LARGEST - MAX_FEED_RECORDS:
         raise RequestRejected(400, "invalid", f"The number {request.after} is out of range.")
     await _admit(sender, request.feed)
-    head = await FEED_HEADS.get(request.feed)
-    if request.after < 0:
-        await FEED_HEADS.read(request.feed)
+    if request.after < 0 or not FEED_HEADS.knows(request.feed):
+        head = await _head_now(sender, request.feed)
+    else:
         head = await FEED_HEADS.get(request.feed)
+    if request.after < 0:
         return FeedAnswer(head=head.seq, first_seq=head.first_seq)
     if head.seq <= request.after and request.wait_s > 0:
         wait_s = min(request.wait_s, MAX_FEED_WAIT_S)
         head = await FEED_HEADS.beyond(request.feed, request.after, wait_s)
     if head.seq < request.after:
-        await FEED_HEADS.read(request.feed)  # this process may know an older head than the node
-        head = await FEED_HEADS.get(request.feed)
+        # This process may know an older head than the node.
+        head = await _head_now(sender, request.feed)
         if head.seq < request.after:
             return FeedAnswer(head=head.seq, first_seq=head.first_seq, changed=True)
     return await _page(sender, request, head)
@@ -232,7 +245,7 @@ async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> Fe
     read_at, rows = _pages.get(key, (0.0, []))
     if time.monotonic() - read_at > PAGE_AGE_S:
         if head.in_stream:
-            rows = await STREAMS.read(head, first, last)
+            rows = await STREAMS.read(sender.node, head, first, last)
         else:
             async with work_connection(sender.node) as connection:
                 rows = await aexecute_autocommit(
@@ -247,8 +260,7 @@ async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> Fe
             return FeedAnswer(head=head.seq, first_seq=head.first_seq, changed=True)
     if rows and rows[0].seq != request.after + 1:
         # Dropped since the head was read. If they were not, the node finds the hole.
-        await FEED_HEADS.read(request.feed)
-        head = await FEED_HEADS.get(request.feed)
+        head = await _head_now(sender, request.feed)
         if request.after + 1 < head.first_seq:
             return FeedAnswer(head=head.seq, first_seq=head.first_seq)
     return FeedAnswer(head=head.seq, first_seq=head.first_seq, events=_fitting(rows))

@@ -37,6 +37,8 @@ LIMITS = {
     "download": QueueLimit(2, 50),
     # One that waits for each feed, and reads of older records beside them.
     "feed": QueueLimit(64, 64),
+    # Reads of streams: the same for all nodes is read once, older records a few at a time.
+    "stream": QueueLimit(2, 64),
     # A body over LARGE_BODY bytes, of any kind: one at a time.
     "large": QueueLimit(1, 2),
     # Connections of the pools, five for work and three for steps: the rest is for other nodes.

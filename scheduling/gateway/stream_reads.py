@@ -7,10 +7,12 @@ node may read is decided in one place.
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from portfolios.feeds.log import LogError
 from scheduling.gateway.http import RequestRejected
+from scheduling.gateway.node_limits import admit
 from scheduling.observe.feed_records import HeadRow, RecordRow
 from scheduling.recorded_feeds.reads import nats_url
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from scheduling.recorded_feeds.jetstream.stream import Stream
 
 MAX_STREAMS = 64  #: each keeps some messages
+NEWEST = 500  #: records up to the head, which are read at once
+OLDER_READS = 4  #: of earlier records, at once
 
 
 class StreamReads:
@@ -31,16 +35,29 @@ class StreamReads:
         self._streams: dict[int, Stream] = {}  #: by the id of the feed
         self._heads: dict[int, int] = {}  #: newest seq, by the id of the feed
         self._connecting = asyncio.Lock()
-        self._reading: dict[int, asyncio.Lock] = {}
+        #: (feed, first, last): nodes that follow ask for the same records, and share a read.
+        self._reading: dict[tuple[int, int, int], asyncio.Task[list[RecordRow]]] = {}
+        self._older = asyncio.Semaphore(OLDER_READS)
 
-    async def read(self, head: HeadRow, first: int, last: int) -> list[RecordRow]:
-        """Return the records of a range up to the head. Raise RequestRejected 503."""
+    async def read(self, node: int, head: HeadRow, first: int, last: int) -> list[RecordRow]:
+        """Return the records of a range up to the head, within the share of the node.
+
+        Raise RequestRejected 429 or 503.
+        """
         if first > last:
             return []
+        async with admit(node, "stream"):
+            key = head.feed, first, last
+            if key not in self._reading:
+                self._reading[key] = asyncio.create_task(self._read(head, first, last))
+                self._reading[key].add_done_callback(lambda _: self._reading.pop(key))
+            return await asyncio.shield(self._reading[key])  # others may wait for it too
+
+    async def _read(self, head: HeadRow, first: int, last: int) -> list[RecordRow]:
         try:
             stream = await self._stream(head)
-            # Nodes that follow ask for the same messages at once: the second finds them here.
-            async with self._reading.setdefault(head.feed, asyncio.Lock()):
+            # Nodes that follow do not wait for those that catch up.
+            async with nullcontext() if head.seq - first < NEWEST else self._older:
                 found = await stream.read(first, last, last - first + 1)
         except LogError as away:
             raise RequestRejected(503, "unavailable", str(away)) from None

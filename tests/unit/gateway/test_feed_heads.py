@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from scheduling.gateway import background, feed_reads
+from scheduling.gateway import background, feed_reads, node_limits
+from scheduling.gateway.auth import NodeIdentity
 from scheduling.observe.feed_records import HeadRow
 
 
@@ -224,6 +226,27 @@ async def test_a_loop_that_fails_is_logged_and_started_again(
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
     assert caplog.text.count("a_loop failed; it is started again") == 2
+
+
+async def test_a_node_has_a_share_of_the_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    at, node = Installation(monkeypatch), cast(NodeIdentity, SimpleNamespace(node=1))
+    monkeypatch.setattr(feed_reads, "FEED_HEADS", at.heads)
+    reading = 0
+
+    async def read(_: str) -> None:
+        nonlocal reading
+        reading += 1
+        await at.may_answer.wait()
+
+    monkeypatch.setattr(at.heads, "read", read)
+    at.heads._heads["tape"] = HeadRow(7, "tape", 1, 0, 1, False)
+    at.may_answer.clear()
+    asked = [asyncio.create_task(feed_reads._head_now(node, "tape")) for _ in range(10)]
+    await asyncio.sleep(0)
+    assert reading == node_limits.LIMITS["work"].active == 3
+    at.may_answer.set()
+    await asyncio.gather(*asked)
+    assert reading == 10
 
 
 async def _no_rows(*_: Any) -> list[Any]:
