@@ -29,6 +29,11 @@ SESSION_LIMITS: dict[str, str] = {
     # Off would lose an acknowledged epoch at a crash, and with it the fence.
     "synchronous_commit": "on",
     "timezone": "UTC",
+    # The server gives up the session of a host without power after 25 s, and with it the locks that
+    # last as long as a session. Linux alone waits two hours.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
 }
 
 #: In this name's place each connection tells which process it belongs to.

@@ -8,14 +8,16 @@ of a task.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
+import uuid
 
 from django.conf import settings
-from django.db import connection
 from django.utils.translation import override
 
 from scheduling.alert_addresses import address_error
-from scheduling.db.transaction import execute
+from scheduling.db.transaction import execute, execute_autocommit
 from scheduling.enact.alert_messages import (
     MessageRow,
     claim,
@@ -23,6 +25,7 @@ from scheduling.enact.alert_messages import (
     record_failed,
     record_sent,
 )
+from scheduling.enact.pass_lock import acquire, release
 from scheduling.errors import Refused
 from scheduling.models import AlertChannel
 from scheduling.operations.secrets import read_secret
@@ -33,8 +36,10 @@ logger = logging.getLogger(__name__)
 #: The queue ends a task after 25 s; the next one goes on.
 BUDGET_S = 12.0
 CONNECT_S, READ_S = 3.0, 5.0
-TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext('ginkgo alert delivery'))"
-UNLOCK = "SELECT pg_advisory_unlock(hashtext('ginkgo alert delivery'))"
+#: A row that expires, after a task has been ended for certain: the session of a host that lost its
+#: power would keep a lock for as long as PostgreSQL believes in it. Two at once change nothing but
+#: the order of messages, since each message is claimed.
+LOCK, HOLD_S = "alert delivery", 30.0
 
 
 def deliver() -> int:
@@ -42,14 +47,13 @@ def deliver() -> int:
 
     Return how many were accepted. Does nothing if another worker delivers.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(TRY_LOCK)
-        if not cursor.fetchone()[0]:
-            return 0
-        try:
-            return _deliver(time.monotonic() + BUDGET_S)
-        finally:
-            cursor.execute(UNLOCK)
+    holder = f"{os.getpid()}:{uuid.uuid4().hex[:8]}@{socket.gethostname()}"[:80]
+    if not execute_autocommit(acquire(holder, LOCK, HOLD_S)):
+        return 0
+    try:
+        return _deliver(time.monotonic() + BUDGET_S)
+    finally:
+        execute_autocommit(release(holder, LOCK))
 
 
 def _deliver(until: float) -> int:

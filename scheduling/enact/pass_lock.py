@@ -1,4 +1,4 @@
-"""The pass lock: one pass at a time, and a lock that expires.
+"""The pass lock: one pass at a time, and a lock that expires. Deliveries of alerts have one too.
 
 An advisory lock held by a frozen process would block every pass indefinitely. This lock is a row
 with an expiry time; two passes that overlap after it are harmless, since every change that a pass
@@ -27,8 +27,9 @@ ACQUIRE = Statement(
     "ACQUIRE",
     """
 INSERT INTO scheduling_passlock AS l (name, holder, until)
-VALUES ('pass', %(holder)s::text, clock_timestamp() + make_interval(secs => %(hold_s)s))
--- The concurrent writer: a pass that holds the lock, which has not expired.
+VALUES (%(name)s::text, %(holder)s::text,
+        clock_timestamp() + make_interval(secs => %(hold_s)s))
+-- The concurrent writer: a process that holds the lock, which has not expired.
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
     WHERE l.holder = excluded.holder OR l.until < clock_timestamp()
        -- No holder may set a later expiry: the clock was set back.
@@ -41,7 +42,7 @@ RELEASE = Statement(
     "RELEASE",
     """
 UPDATE scheduling_passlock SET until = clock_timestamp()
-WHERE name = 'pass' AND holder = %(holder)s::text
+WHERE name = %(name)s::text AND holder = %(holder)s::text
 """,
 )
 
@@ -110,9 +111,9 @@ LIMITS = {
 }
 
 
-def acquire(holder: str) -> Transaction[bool]:
-    """Take or renew the lock for HOLD_S. Return False if another pass holds it."""
-    return (yield from query_one(ACQUIRE, holder=holder, hold_s=HOLD_S)) is not None
+def acquire(holder: str, name: str = "pass", hold_s: float = HOLD_S) -> Transaction[bool]:
+    """Take or renew the lock for `hold_s`. Return False if another process holds it."""
+    return (yield from query_one(ACQUIRE, name=name, holder=holder, hold_s=hold_s)) is not None
 
 
 def record_pass() -> Transaction[None]:
@@ -130,9 +131,9 @@ def record_watcher_left(holder: str) -> Transaction[None]:
     yield from query(RECORD_WATCHER_LEFT, holder=holder)
 
 
-def release(holder: str) -> Transaction[None]:
-    """Let the next pass take the lock at once."""
-    yield from query_one(RELEASE, holder=holder)
+def release(holder: str, name: str = "pass") -> Transaction[None]:
+    """Let the next process take the lock at once."""
+    yield from query_one(RELEASE, name=name, holder=holder)
 
 
 @contextmanager

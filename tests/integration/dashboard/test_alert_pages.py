@@ -20,7 +20,8 @@ from scheduling import alert_delivery
 from scheduling.db.transaction import execute, execute_autocommit
 from scheduling.dead_mans_switch import look
 from scheduling.enact import alert_messages, alerts
-from scheduling.models import Alert, AlertChannel, AlertMessage, Event, Node
+from scheduling.enact.pass_lock import acquire
+from scheduling.models import Alert, AlertChannel, AlertMessage, Event, Node, PassLock
 from scheduling.observe.control_plane import MESSAGES_LIMIT_S
 from scheduling.operations.alerts import add_channel
 from scheduling.operations.alerts import test_channel as check_channel
@@ -195,6 +196,18 @@ def test_a_web_process_sends_what_no_worker_sends(webhook: Webhook) -> None:
     look()
     assert [message["title"] for message in webhook.received] == ["[Ginkgo] node lost: node-1"]
     assert AlertMessage.objects.get().state == "sent"
+
+
+def test_messages_wait_for_a_host_without_power_no_longer_than_its_hold(webhook: Webhook) -> None:
+    make_settled_nodes(2)
+    add_channel("on-call", webhook.address, actor="olive")
+    lose("node-1")
+    hold_s = alert_delivery.HOLD_S
+    assert execute_autocommit(acquire("worker-1, unplugged", alert_delivery.LOCK, hold_s))
+    assert deliver_alerts() == "0 delivered"
+    held = PassLock.objects.filter(name=alert_delivery.LOCK, until__lte=ago(-hold_s))
+    assert held.update(until=ago(0.001)) == 1
+    assert deliver_alerts() == "1 delivered"
 
 
 def test_refused_message_is_tried_again_a_bounded_number_of_times(webhook: Webhook) -> None:

@@ -62,6 +62,18 @@ def test_migrate_runs_without_the_limits_and_gives_them_back(
     assert limits_of_the_session() == before == {name: SESSION_LIMITS[name] for name in LIMITS}
 
 
+@pytest.mark.django_db
+def test_the_server_is_told_when_to_give_up_a_host_without_power() -> None:
+    """On a Unix socket the value in effect is 0; what a reset would set is what was asked for."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, reset_val FROM pg_settings WHERE name LIKE 'tcp\\_keepalives%'"
+        )
+        asked = dict(cursor.fetchall())
+    assert asked == {n: v for n, v in SESSION_LIMITS.items() if n.startswith("tcp_keepalives")}
+    assert len(asked) == 3
+
+
 def test_steps_of_a_start_have_no_limits_of_commits() -> None:
     database = django_database("postgresql://u@h/d?options=-c%20statement_timeout%3D1s")
     lift_session_limits(database)
