@@ -25,8 +25,10 @@ class Sentence(str):
 def sentence(template: str, /, **values: Any) -> Sentence:
     """Return a template such as `{name} is {value}` with its values; a list has commas.
 
-    A value of somebody's JSON is given as `shown` has it: it may be a list itself.
+    An exception is told by its text, which may be a sentence. A value of somebody's JSON is given
+    as `shown` has it: it may be a list itself.
     """
+    values = {n: str(v) if isinstance(v, BaseException) else v for n, v in values.items()}
     shown = {n: ", ".join(map(str, v)) if is_list(v) else v for n, v in values.items()}
     made = Sentence(template.format(**shown))
     made.template, made.values = template, values

@@ -45,7 +45,9 @@ def get(name: str) -> type[Strategy]:
             known = _(
                 "unknown strategy {name!r}; there are: {names}", name=name, names=sorted(strategies)
             )
-            raise UnknownStrategy("; ".join([known, *broken]) if broken else known)
+            for problem in broken:
+                known = _("{known}; {problem}", known=known, problem=problem)
+            raise UnknownStrategy(known)
     return found
 
 

@@ -16,9 +16,20 @@ from scheduling.permissions import may_act
 TIMES = ("created_by", "created_at", "expires_at", "revoked_at", "last_used_at")
 
 
+#: What a page calls its rows.
+NOUNS = (_("node token"), _("node tokens"), _("api token"), _("api tokens"))
+
+
 def _outcome(row: Any, was_valid: bool) -> str:
-    text = _("{} is revoked.") if was_valid else _("{} was revoked already.")
-    return str(text).format(row)
+    if isinstance(row, NodeToken):
+        revoked = _("The token of node {name} is revoked.")
+        before = _("The token of node {name} was revoked already.")
+        name = str(row.node)
+    else:
+        revoked = _("The token of user {name} is revoked.")
+        before = _("The token of user {name} was revoked already.")
+        name = str(row.user)
+    return str(revoked if was_valid else before).format(name=name)
 
 
 class TokenAdmin(FleetAdmin):

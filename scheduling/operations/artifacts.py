@@ -135,7 +135,7 @@ def _known(sha256: str, name: str, version: str, environment: str) -> Artifact |
                 "pyproject.toml and build the wheel again.",
                 other=other,
                 sha256=other.sha256[:12],
-                uploaded_by=other.uploaded_by or _("unknown"),
+                uploaded_by=other.uploaded_by or _("an unknown person"),
                 at=other.at,
             ),
             artifact=other.sha256,
@@ -169,12 +169,11 @@ def _inspect(
         code = code_of_upload(sha256, wheel, environment, lock)
         found = strategy_inspection.inspect_artifact(code)
     except (CodeUnavailable, strategy_inspection.CheckFailed) as failed:
-        text = str(failed).rstrip(".")
-        raise Refused(
-            "inspection_failed",
-            _("{label} cannot be used: {text}.", label=label, text=text),
-            status=400,
-        ) from None
+        if str(failed).endswith("."):
+            message = _("{label} cannot be used: {failed}", label=label, failed=failed)
+        else:
+            message = _("{label} cannot be used: {failed}.", label=label, failed=failed)
+        raise Refused("inspection_failed", message, status=400) from None
     finally:
         _inspecting.release()
     if not found:

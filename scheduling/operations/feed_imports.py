@@ -1,4 +1,4 @@
-"""Import a CSV file into a recorded feed: all of it or nothing."""
+"""Import a CSV file into a recorded feed: all of its lines or none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portfolios.feeds.columns import (
     find_columns,
     separator_of,
 )
-from portfolios.feeds.log import HeadMoved, LogError
+from portfolios.feeds.log import Appended, HeadMoved, LogError
 from portfolios.feeds.rows import UNITS_US, InstrumentFacts, RowError, places_of, read_rows
 from portfolios.models import FeedRow
 from portfolios.runtime.events import MAX_SCALE, PRICE_PLACES, Event
@@ -80,7 +80,8 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
     """Import a file. The feed and the symbols that are missing are created.
 
     Raise Invalid with the number of every wrong line, before anything is written; with `skip_bad`
-    the other lines are imported.
+    the other lines are imported. A stream takes the lines after the database has the new symbols:
+    if the stream fails in between, they stay, without these lines.
     """
     times = read_time_form(plan.time_zone, plan.time_format, plan.time_unit)
     lines = list(_read(plan, times))
@@ -97,6 +98,7 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
             break  # nothing is written before the lines are checked there
         events, wrong = _accepted(plan, lines, known)
         if held.in_stream:
+            _refuse_recorded_stream(plan.feed)
             with transaction.atomic():
                 _prepare(plan, new, actor=actor)
             break
@@ -129,6 +131,16 @@ def _prepare(
     if not held.in_stream:  # the row of one in a stream may have to follow
         refuse_recorded(plan.feed, held)
     return held, execute(feed_records.instruments(plan.feed))
+
+
+def _refuse_recorded_stream(feed: str) -> None:
+    """Raise Refused for a feed in a stream with a recorder, or whose stream is away."""
+
+    def nothing(held: feed_records.WriterRow, known: Mapping[str, InstrumentFacts]) -> Appended:
+        refuse_recorded(feed, held)
+        return Appended(held.head + 1, held.head)
+
+    append_in_stream(feed, nothing, tries=TRIES)
 
 
 def _accepted(

@@ -102,7 +102,8 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
         number = portfolio.revision if revision is None else revision
         found = portfolio.revisions.filter(number=number).first()
         if found is None:
-            raise NotFound(f"revision of {name}", f"r{number}")
+            message = _("{name} has no revision r{number}.", name=name, number=number)
+            raise Refused("not_found", message, status=404)
         refuse_lacking(current, found)
         if found.status == RevisionStatus.REJECTED:
             execute(try_again(portfolio.pk, number))

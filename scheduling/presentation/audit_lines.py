@@ -146,8 +146,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{events} events and {orders} orders vanished",
         "{events} 个事件和 {orders} 笔订单丢失",
     ),
-    "alert_opened": ("alert {alert} opened: {kind}", "警报 {alert} 打开：{kind}"),
-    "alert_closed": ("alert {alert} closed: {kind}", "警报 {alert} 关闭：{kind}"),
+    "alert_opened": ("alert {alert} opened: {kind}", "警报 {alert} 触发：{kind}"),
+    "alert_closed": ("alert {alert} closed: {kind}", "警报 {alert} 解除：{kind}"),
     "alert_acknowledged": ("alert {alert} acknowledged: {kind}", "警报 {alert} 已确认：{kind}"),
     "alert_channel_set": ("channel {channel} set", "渠道 {channel} 已设置"),
     "alert_channel_removed": ("channel {channel} removed", "渠道 {channel} 已移除"),
@@ -199,11 +199,28 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+#: Kind and part of the data → what is said instead where that part is true.
+_IF_TRUE = {
+    ("frozen", "failover"): ("automatic moves stop, failover too", "自动移动停止，故障转移也停止"),
+    ("alert_channel_set", "replaced"): (
+        "channel {channel} has another address",
+        "渠道 {channel} 已更换地址",
+    ),
+}
+
+
+def _sentence_of(kind: str, data: Mapping[str, Any]) -> tuple[str, str] | None:
+    for (of_kind, part), instead in _IF_TRUE.items():
+        if kind == of_kind and data.get(part) is True:
+            return instead
+    return SENTENCES.get(kind)
+
+
 def audit_sentence(line: AuditLine) -> str:
     """Return what the line says, in the language of the request."""
     data = line.data if isinstance(line.data, Mapping) else {}
     chinese = (get_language() or "").startswith("zh")
-    known = SENTENCES.get(line.kind)
+    known = _sentence_of(line.kind, data)
     if known is not None:
         # Numbers of handoffs, revisions and epochs are names: without thousands.
         parts = _Parts(data) | {

@@ -11,6 +11,7 @@ from django.conf import settings
 from portfolios.feeds.log import LogError, LogUnavailable
 from portfolios.models import FeedKind, FeedRow
 from portfolios.runtime.events import Event, decode_event
+from portfolios.sentences import sentence as _
 from scheduling.db.transaction import execute_autocommit
 from scheduling.errors import Refused
 from scheduling.observe.feed_records import RecordRow, records
@@ -26,7 +27,10 @@ def nats_url() -> str:
     url: str | None = settings.GINKGO.nats_url
     if url is None:
         raise LogUnavailable(
-            "The feed is kept in NATS JetStream, and GINKGO_NATS_URL is not set for this process."
+            _(
+                "The feed is kept in NATS JetStream, and GINKGO_NATS_URL is not set for this "
+                "process."
+            )
         )
     return url
 

@@ -11,9 +11,15 @@ export function startCopy() {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Without https browsers have no clipboard for scripts: select the line, for Ctrl-C.
-      const line = !element || element.hidden ? button.previousElementSibling : element;
-      line.textContent = text;
+      // Without https browsers have no clipboard for scripts: select the line, for Ctrl-C. One that is hidden takes
+      // the place of its short form; neither is overwritten, since parts of it follow what is chosen in the form.
+      const short = button.previousElementSibling;
+      const line = element ?? short;
+      if (!element) line.textContent = text;
+      else if (element.hidden) {
+        element.hidden = false;
+        short.hidden = true;
+      }
       getSelection().selectAllChildren(line);
       announce(gettext("Selected: press Ctrl-C"));
       return;

@@ -24,6 +24,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from portfolios.feeds.log import HeadMoved, LogError, LogUnavailable
 from portfolios.runtime.events import split_events
+from portfolios.sentences import sentence as _
 from scheduling.recorded_feeds.jetstream.block import EMPTY, Block, decode_block, encode_block
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,17 @@ class StreamMissing(LogError):
 
 class WrongLast(HeadMoved):
     """Another message came first. Nothing was stored."""
+
+
+def _no_answer(error: Exception) -> LogUnavailable:
+    kind = type(error).__name__
+    return LogUnavailable(_("The NATS server does not answer ({kind}).", kind=kind))
+
+
+def _no_message(name: str, number: int) -> StreamMissing:
+    return StreamMissing(
+        _("Stream {name} has no message {number}: restore it.", name=name, number=number)
+    )
 
 
 def stream_name(feed: str) -> str:
@@ -108,10 +120,10 @@ async def connect(url: str, *, is_lasting: bool = True) -> Client:
         )
     except (NatsError, OSError, TimeoutError) as error:
         await close(client)
-        raise LogUnavailable(f"The NATS server does not answer ({type(error).__name__}).") from None
+        raise _no_answer(error) from None
     except ValueError:
         raise LogUnavailable(
-            "GINKGO_NATS_URL is not an address such as nats://host:4222."
+            _("GINKGO_NATS_URL is not an address such as nats://host:4222.")
         ) from None
     return client
 
@@ -281,7 +293,7 @@ class Stream:
             except NotFoundError:
                 continue
             return self._keep(number, self._decode(number, message.data))
-        raise StreamMissing(f"Stream {self._name} has no message {number}: restore it.")
+        raise _no_message(self._name, number)
 
     async def block_of(self, seq: int) -> Block:
         """Return the block that has the record `seq`."""
@@ -339,7 +351,7 @@ class Stream:
             try:
                 message = await self._answer(self._js.get_msg(name, number), name)
             except NotFoundError:
-                raise StreamMissing(f"Stream {name} has no message {number}: restore it.") from None
+                raise _no_message(name, number) from None
             self._pieces[number] = split_events(message.data or b"")
             while len(self._pieces) > KEPT_PIECES:
                 self._pieces.popitem(last=False)
@@ -365,7 +377,7 @@ class Stream:
                 return number
             if block.to_seq == seq - 1 and block.from_seq <= block.to_seq:
                 return number + 1  # a claim between the two has no record, and is read over
-        low, (high, _) = await self.first_number(), await self.last()
+        low, (high, _block) = await self.first_number(), await self.last()
         while low < high:
             middle = (low + high) // 2
             if (await self.block(middle)).to_seq < seq:
@@ -379,8 +391,13 @@ class Stream:
             return decode_block(data or b"")
         except msgspec.MsgspecError:
             raise StreamMissing(
-                f"Message {number} of stream {self._name} is not of Ginkgo: nobody else may publish"
-                f" to {subject(self.feed)}."
+                _(
+                    "Message {number} of stream {name} is not of Ginkgo: nobody else may publish "
+                    "to {subject}.",
+                    number=number,
+                    name=self._name,
+                    subject=subject(self.feed),
+                )
             ) from None
 
     def _keep(self, number: int, block: Block) -> Block:
@@ -400,16 +417,22 @@ class Stream:
         except APIError as error:
             if error.err_code == STREAM_NOT_FOUND:
                 raise StreamMissing(
-                    f"The NATS server has no stream {name or self._name}, in which feed"
-                    f" {self.feed} is kept: restore it, or the feed's records are lost."
+                    _(
+                        "The NATS server has no stream {name}, in which feed {feed} is kept: "
+                        "restore it, or the feed's records are lost.",
+                        name=name or self._name,
+                        feed=self.feed,
+                    )
                 ) from None
             if error.err_code in (NAME_IN_USE, WRONG_LAST) or isinstance(error, NotFoundError):
                 raise
-            why = error.description or "JetStream is not ready"
+            why = error.description or _("JetStream is not ready")
             raise LogUnavailable(
-                f"The NATS server stores and reads nothing of feed {self.feed} now: {why}."
+                _(
+                    "The NATS server stores and reads nothing of feed {feed} now: {why}.",
+                    feed=self.feed,
+                    why=why,
+                )
             ) from None
         except (NatsError, OSError, TimeoutError) as error:
-            raise LogUnavailable(
-                f"The NATS server does not answer ({type(error).__name__})."
-            ) from None
+            raise _no_answer(error) from None

@@ -20,7 +20,7 @@ from django.test import Client
 from django.utils import timezone
 
 from chaos.harness.nats_server import NatsServer
-from portfolios.models import FeedRecord, FeedRow, FeedWriter, Portfolio
+from portfolios.models import FeedRecord, FeedRow, FeedWriter, Instrument, Portfolio
 from scheduling.db.transaction import execute
 from scheduling.enact import feed_records
 from scheduling.enact.alerts import compare
@@ -318,6 +318,16 @@ def test_a_file_is_imported_beside_appends(either: ApiClient, tmp_path: Path) ->
     given = ("append", "fx", str(rows), "--source", "file", "--number", "1")
     assert run(*given) == run(*given) == {"rows": 1, "to_seq": 4}
     assert check_feed("fx").records == 4
+
+
+def test_a_refused_import_leaves_no_symbols(either: ApiClient, tmp_path: Path) -> None:
+    _claim("fx", "recorder-1")
+    path = tmp_path / "new.csv"
+    path.write_text(HEADER + GOOD)
+    with pytest.raises(CommandError, match=r"recorded by recorder-1"):
+        run("import", "fx", str(path), "--symbol", "NEW", "--time-zone", "UTC")
+    assert not Instrument.objects.filter(symbol="NEW").exists()
+    assert not Event.objects.filter(kind="feed_instruments").exists()
 
 
 def test_a_file_is_imported_with_its_places_and_checked(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
+from django.utils import translation
 
 from portfolios.models import EquityPoint, FeedRow, Fill, Order, Portfolio, Revision
 from scheduling import operations
@@ -275,8 +276,12 @@ def test_a_token_can_be_revoked_and_is_never_shown(operator: Client) -> None:
         words = operator.get(page).content.decode()
         assert token not in words
         assert row.sha256 not in words
+    chosen = {"action": "revoke", "_selected_action": [row.pk], "index": "0"}
+    with translation.override("en"):  # the request leaves its own language behind
+        answer = operator.post(address(NodeToken), chosen, headers={"Accept-Language": "zh-hans"})
+    assert answer.context["button"] == "吊销 1 个节点令牌"
     (line,) = confirm(operator, NodeToken, "revoke", row)
-    assert "revoked" in line
+    assert line == "The token of node node-1 is revoked."
     assert NodeToken.objects.get().revoked_at is not None
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from django.core import serializers
+from django.utils import translation
 
 from portfolios.models import Portfolio, Revision
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
 from scheduling.models import Control, Event, Handoff, Node, Run
+from scheduling.observe.localized_reason import localized_text
 from scheduling.operations import NewPortfolio
 from tests.support.factories import (
     FakeNode,
@@ -351,7 +353,11 @@ def test_a_reload_without_an_owner_is_refused() -> None:
 
 def test_a_reload_to_a_missing_revision_is_not_found(node: FakeNode) -> None:
     make_trader("p", node)
-    assert refused(lambda: operations.reload("p", actor="ann", revision=7)).code == "not_found"
+    refusal = refused(lambda: operations.reload("p", actor="ann", revision=7))
+    assert (refusal.code, refusal.status) == ("not_found", 404)
+    assert refusal.message == "p has no revision r7."
+    with translation.override("zh-hans"):
+        assert localized_text(refusal.message) == "p 没有修订 r7。"
 
 
 def test_a_reload_on_a_node_without_a_lease_changes_not_even_the_revision(node: FakeNode) -> None:

@@ -14,6 +14,7 @@ from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.test import Client
+from django.utils import translation
 from django_q.models import OrmQ
 
 from portfolios.models import Checkpoint
@@ -84,6 +85,11 @@ def test_a_difference_is_shown_with_its_place(operator: ApiClient) -> None:
     assert document["state"] == "different"
     assert document["difference"]["kind"] == "state"
     assert document["difference"]["where"].startswith("epoch 1 on node-1, r1 by place")
+    headers = {"Accept-Language": "zh-hans"}
+    with translation.override("en"):  # the request leaves its own language behind
+        shown = page("operator").get("/portfolios/canary-1/", headers=headers).content.decode()
+    assert re.search(r'<td class="wrap">seq \d+ 之后的状态</td>', shown)
+    assert '<td class="wrap secondary">纪元 1，在 node-1 上，r1，' in shown
 
 
 def test_a_verification_that_is_impossible_fails_with_the_reason(operator: ApiClient) -> None:

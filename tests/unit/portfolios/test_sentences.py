@@ -1,0 +1,73 @@
+"""Sentences that are told in the reader's language, with what they are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.utils import translation
+
+from portfolios import strategy_inspection
+from portfolios.sentences import Sentence
+from portfolios.sentences import sentence as _
+from portfolios.strategies import registry
+from scheduling.errors import Refused
+from scheduling.observe.localized_reason import localized_text
+from scheduling.operations import artifacts
+from scheduling.recorded_feeds.jetstream import stream
+
+
+def chinese(text: str) -> str:
+    with translation.override("zh-hans"):
+        return localized_text(text)
+
+
+def test_an_exception_is_told_by_its_text_in_the_language_of_the_sentence() -> None:
+    failed = ValueError(_("{name} is away.", name="node-1"))
+    told = _("The inspection failed: {problem}.", problem=failed)
+    assert told == "The inspection failed: node-1 is away.."
+    assert isinstance(told.values["problem"], Sentence)  # and holds no traceback
+    assert not isinstance(_("{why}", why=OSError("gone")).values["why"], OSError)
+
+
+def test_why_an_artifact_cannot_be_used_is_told_in_the_readers_language(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    why = _("The inspection failed: its process gave another answer.")
+
+    def fails(*given: object) -> None:
+        raise strategy_inspection.CheckFailed(why)
+
+    monkeypatch.setattr(artifacts, "code_of_upload", fails)
+    with pytest.raises(Refused) as refused:
+        artifacts._inspect("demo 1.0", "0" * 64, b"", "", "")
+    assert refused.value.message == f"demo 1.0 cannot be used: {why}"
+    assert chinese(refused.value.message) == f"demo 1.0 无法使用：{chinese(why)}"
+    assert chinese(why) != why
+    monkeypatch.setattr(artifacts, "code_of_upload", strays)
+    with pytest.raises(Refused, match=r"^demo 1\.0 cannot be used: no uv\.$"):
+        artifacts._inspect("demo 1.0", "0" * 64, b"", "", "")
+
+
+def strays(*given: object) -> None:
+    raise artifacts.CodeUnavailable("no uv")
+
+
+def test_an_unknown_strategy_beside_a_broken_module_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "broken_in_two_languages.py").write_text("import what_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("GINKGO_STRATEGIES", "broken_in_two_languages")
+    with pytest.raises(registry.UnknownStrategy) as unknown:
+        registry.get("mine")
+    text = str(unknown.value)
+    assert text.startswith("unknown strategy 'mine'; there are: buy_and_hold, ")
+    assert "sma_cross; GINKGO_STRATEGIES names broken_in_two_languages" in text
+    assert chinese(text).startswith("没有策略 'mine'；可用的有：buy_and_hold、")
+
+
+def test_a_server_of_a_feed_that_is_away_is_told_in_the_readers_language() -> None:
+    away = stream._no_answer(TimeoutError())
+    assert str(away) == "The NATS server does not answer (TimeoutError)."
+    assert chinese(str(away)) == "NATS 服务器没有响应（TimeoutError）。"
