@@ -14,7 +14,7 @@ from portfolios.feeds.log import LogError
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.node_limits import admit
 from scheduling.observe.feed_records import HeadRow, RecordRow
-from scheduling.recorded_feeds.reads import nats_url
+from scheduling.recorded_feeds.reads import WHOLE_S, answered_within, nats_url
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -55,10 +55,11 @@ class StreamReads:
 
     async def _read(self, head: HeadRow, first: int, last: int) -> list[RecordRow]:
         try:
-            stream = await self._stream(head)
-            # Nodes that follow do not wait for those that catch up.
-            async with nullcontext() if head.seq - first < NEWEST else self._older:
-                found = await stream.read(first, last, last - first + 1)
+            async with answered_within(WHOLE_S):
+                stream = await self._stream(head)
+                # Nodes that follow do not wait for those that catch up.
+                async with nullcontext() if head.seq - first < NEWEST else self._older:
+                    found = await stream.read(first, last, last - first + 1)
         except LogError as away:
             raise RequestRejected(503, "unavailable", str(away)) from None
         return [RecordRow(seq, "", released_us, event) for seq, released_us, event in found]

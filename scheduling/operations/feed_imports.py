@@ -42,6 +42,7 @@ from scheduling.recorded_feeds.stream_appends import append_in_stream
 
 MAX_LINES = 5_000_000
 TRIES = 3  #: beside other appends; each checks all lines again
+IMPORT_S = 3_600.0  #: of an import into a stream: many rows are checked and stored meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ def _import_in_stream(
         events, wrong = _accepted(plan, lines, known)
         return events
 
-    done = append_in_stream(plan.feed, decide, tries=TRIES)
+    done = append_in_stream(plan.feed, decide, tries=TRIES, within_s=IMPORT_S)
     return events, wrong, done.from_seq, done.to_seq
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.conf import settings
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Of all questions of one operation. A server that answers slowly must not keep the threads that
+#: serve requests.
+WHOLE_S = 8.0
+
 
 def nats_url() -> str:
     """Return the address of the NATS server. Raise LogUnavailable without one."""
@@ -33,6 +38,18 @@ def nats_url() -> str:
             )
         )
     return url
+
+
+@asynccontextmanager
+async def answered_within(limit_s: float) -> AsyncIterator[None]:
+    """Raise LogUnavailable if the block takes longer, however many answers it waits for."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        raise LogUnavailable(
+            f"The NATS server does not answer in time: one operation took over {limit_s:.0f} s."
+        ) from None
 
 
 def stored_records(feed: FeedRow, from_seq: int, to_seq: int, limit: int) -> list[RecordRow]:
@@ -94,7 +111,7 @@ def _on_stream(feed: str, act: Callable[[Stream], Coroutine[Any, Any, T]]) -> T:
     from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 
     async def run() -> T:
-        async with connected(nats_url()) as client:
+        async with answered_within(WHOLE_S), connected(nats_url()) as client:
             return await act(Stream(client, feed))
 
     try:

@@ -8,6 +8,7 @@ the next append, the next recorder or the worker's next pass does.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,7 +37,7 @@ from scheduling.db.transaction import (
 )
 from scheduling.enact.feed_records import WriterRow
 from scheduling.errors import Refused
-from scheduling.recorded_feeds.reads import nats_url
+from scheduling.recorded_feeds.reads import WHOLE_S, answered_within, nats_url
 
 if TYPE_CHECKING:
     from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
@@ -45,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+FOLLOW_S = 60.0  #: by the worker, which may have much to make up for
+
 NOT_STORED = "nothing was appended."
 
 #: What to append after a state, or the answer to an append that was stored before. It may refuse.
@@ -52,9 +55,15 @@ Decide = Callable[[WriterRow, dict[str, InstrumentFacts]], Sequence[Event] | App
 
 
 def append_in_stream(
-    feed: str, decide: Decide, source: SourceId | None = None, *, tries: int
+    feed: str,
+    decide: Decide,
+    source: SourceId | None = None,
+    *,
+    tries: int,
+    within_s: float = WHOLE_S,
 ) -> Appended:
     """Append what `decide` makes of the newest state, all of it or nothing. Raise Refused."""
+    ends_s = time.monotonic() + within_s
     is_stored = NOT_STORED
 
     async def append(log: MirroredLog) -> Appended:
@@ -78,7 +87,7 @@ def append_in_stream(
 
     for _ in range(tries):
         try:
-            return _with_log(feed, append)
+            return _with_log(feed, append, ends_s - time.monotonic())
         except (HeadMoved, WriterReplaced):  # another append or a recorder came first
             is_stored = NOT_STORED
         except SourceConflict as conflict:  # of another append of the source at once
@@ -110,7 +119,7 @@ def release_in_stream(feed: str) -> bool:
         return bool(held.writer)
 
     try:
-        return _with_log(feed, release)
+        return _with_log(feed, release, WHOLE_S)
     except WriterReplaced as replaced:  # the next recorder has just begun
         raise Refused("feed_busy", str(replaced)) from None
     except LogError as away:
@@ -132,7 +141,7 @@ def follow_streams() -> dict[str, str]:
                 await log.stream.drop_before(first_seq)
 
         try:
-            _with_log(feed, follow)
+            _with_log(feed, follow, FOLLOW_S)
         except LogError as away:
             logger.warning("feed %s does not follow its stream: %s", feed, away)
             failed[feed] = str(away)
@@ -141,14 +150,16 @@ def follow_streams() -> dict[str, str]:
     return failed
 
 
-def _with_log(feed: str, act: Callable[[MirroredLog], Coroutine[Any, Any, T]]) -> T:
+def _with_log(
+    feed: str, act: Callable[[MirroredLog], Coroutine[Any, Any, T]], within_s: float
+) -> T:
     """Run one operation on a log, over a new connection. Raise LogError."""
     # The client of NATS takes 0.2 s to import: not at each start of an installation without it.
     from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
     from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 
     async def run() -> T:
-        async with connected(nats_url()) as client:
+        async with answered_within(within_s), connected(nats_url()) as client:
             log = MirroredLog(Stream(client, feed), _database)
             await log.begin()
             return await act(log)
