@@ -292,6 +292,7 @@ class Stream:
                 message = await self._answer(self._js.get_msg(self._name, number, direct=direct))
             except NotFoundError:
                 continue
+            self._check_number(self._name, number, message.seq)
             return self._keep(number, self._decode(number, message.data))
         raise _no_message(self._name, number)
 
@@ -299,9 +300,11 @@ class Stream:
         """Return the block that has the record `seq`."""
         block = EMPTY
         number = await self.number_of(seq)
+        before = None
         while block.to_seq < seq:  # a claim may come before it
             block = await self.block(number)
-            number += 1
+            self._check_continues(number, before, block, seq)
+            number, before = number + 1, block
         return block
 
     async def read(self, from_seq: int, to_seq: int, limit: int) -> list[tuple[int, int, bytes]]:
@@ -312,7 +315,7 @@ class Stream:
         found: list[tuple[int, int, bytes]] = []
         number, at_once = await self.number_of(from_seq), 1
         wanted = min(to_seq, from_seq + limit - 1)
-        at = from_seq
+        at, before = from_seq, None
         while at <= wanted:
             blocks = await asyncio.gather(*(self.block(number + n) for n in range(at_once)),
                                           return_exceptions=True)  # fmt: skip
@@ -321,7 +324,8 @@ class Stream:
                     break
                 if isinstance(block, BaseException):
                     raise block
-                number += 1
+                self._check_continues(number, before, block, at)
+                number, before = number + 1, block
                 for seq, event in await self._records(block, at, wanted):
                     if at <= seq <= wanted:
                         found.append((seq, block.released_us, event))
@@ -332,16 +336,44 @@ class Stream:
     async def _records(self, block: Block, first: int, last: int) -> list[tuple[int, bytes]]:
         """Return (seq, encoded event) of a block, at least those of the range."""
         if not block.pieces:
+            self._check_count(block.records(), block.from_seq, block.to_seq)
             return list(enumerate(block.records(), start=block.from_seq))
         found: list[tuple[int, bytes]] = []
         begin = block.from_seq
         for end, number in block.pieces:
             if end >= first and begin <= last:
                 events = await self._piece(number)
+                self._check_count(events, begin, end)
                 at = max(first, begin)
                 found += enumerate(events[at - begin : last - begin + 1], start=at)
             begin = end + 1
         return found
+
+    def _check_number(self, name: str, number: int, answered: int | None) -> None:
+        if answered != number:
+            raise StreamMissing(
+                f"Asked for message {number} of stream {name}, the NATS server answers with message"
+                f" {answered}: restore the stream."
+            )
+
+    def _check_continues(self, number: int, before: Block | None, block: Block, at: int) -> None:
+        """Raise StreamMissing unless a message follows the one before, or the first has `at` or
+        comes before it. A claim has no record."""
+        expected = at if before is None else before.to_seq + 1
+        follows = block.from_seq <= at if before is None else block.from_seq == expected
+        if not follows or block.to_seq < block.from_seq - 1:
+            raise StreamMissing(
+                f"Message {number} of stream {self._name} has seq {block.from_seq} to"
+                f" {block.to_seq} where seq {expected} is expected: records are missing or out of"
+                " order; restore the stream."
+            )
+
+    def _check_count(self, events: list[bytes], first: int, last: int) -> None:
+        if len(events) != last - first + 1:
+            raise StreamMissing(
+                f"A message of stream {self._name} has {len(events)} records for seq {first} to"
+                f" {last}: restore the stream."
+            )
 
     async def _piece(self, number: int) -> list[bytes]:
         """Return the encoded events of one piece."""
@@ -352,6 +384,7 @@ class Stream:
                 message = await self._answer(self._js.get_msg(name, number), name)
             except NotFoundError:
                 raise _no_message(name, number) from None
+            self._check_number(name, number, message.seq)
             self._pieces[number] = split_events(message.data or b"")
             while len(self._pieces) > KEPT_PIECES:
                 self._pieces.popitem(last=False)
