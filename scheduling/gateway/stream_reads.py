@@ -14,6 +14,7 @@ from portfolios.feeds.log import LogError
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.node_limits import admit
 from scheduling.observe.feed_records import HeadRow, RecordRow
+from scheduling.recorded_feeds.jetstream.kept import Kept
 from scheduling.recorded_feeds.reads import WHOLE_S, answered_within, nats_url
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from scheduling.recorded_feeds.jetstream.stream import Stream
 
-MAX_STREAMS = 64  #: each keeps some messages
+MAX_STREAMS = 64
+KEPT_BYTES = 64_000_000  #: of the messages of all of them
 NEWEST = 500  #: records up to the head, which are read at once
 OLDER_READS = 4  #: of earlier records, at once
 
@@ -34,6 +36,7 @@ class StreamReads:
         self._client: Client | None = None
         self._streams: dict[int, Stream] = {}  #: by the id of the feed
         self._heads: dict[int, int] = {}  #: newest seq, by the id of the feed
+        self._kept = Kept(KEPT_BYTES)
         self._connecting = asyncio.Lock()
         #: (feed, first, last): nodes that follow ask for the same records, and share a read.
         self._reading: dict[tuple[int, int, int], asyncio.Task[list[RecordRow]]] = {}
@@ -78,7 +81,7 @@ class StreamReads:
             if head.feed not in self._streams:
                 if len(self._streams) >= MAX_STREAMS:
                     self._streams.clear()
-                self._streams[head.feed] = Stream(self._client, head.name)
+                self._streams[head.feed] = Stream(self._client, head.name, self._kept)
             return self._streams[head.feed]
 
     async def close(self) -> None:

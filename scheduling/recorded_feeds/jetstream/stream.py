@@ -26,6 +26,7 @@ from portfolios.feeds.log import HeadMoved, LogError, LogUnavailable
 from portfolios.runtime.events import split_events
 from portfolios.sentences import sentence as _
 from scheduling.recorded_feeds.jetstream.block import EMPTY, Block, decode_block, encode_block
+from scheduling.recorded_feeds.jetstream.kept import EVENT_BYTES, Kept
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +34,9 @@ CONNECT_S = 2
 ANSWER_S = 3.0
 CLOSE_S = 1.0  #: a server that is frozen takes nothing that waits to be sent
 RECONNECT_S = 0.1
-KEPT_BLOCKS = 64
-READ_AT_ONCE = 64  #: messages
-KEPT_PIECES = 4
+KEPT_BYTES = 16_000_000  #: of the messages of a stream that is not read with others
+KEPT_PLACES = 256  #: of messages, by which the next one is found
+READ_AT_ONCE, READ_AT_ONCE_BYTES = 64, 4_000_000  #: messages, of the size of those before
 HEADERS_ROOM = 4_096  #: of the largest message, for its headers
 #: Pieces that no append names are those of a process that was killed. None takes so long.
 ORPHANED_AFTER = timedelta(days=1)
@@ -160,13 +161,15 @@ def stream_config(name: str, of: str, *, deny_delete: bool = False) -> StreamCon
 class Stream:
     """The stream of one feed."""
 
-    def __init__(self, client: Client, feed: str) -> None:
+    def __init__(self, client: Client, feed: str, kept: Kept | None = None) -> None:
         """Ask nothing yet."""
         self.feed, self._name = feed, stream_name(feed)
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=ANSWER_S)
-        self._blocks: OrderedDict[int, Block] = OrderedDict()  #: newest used last
-        self._pieces: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._kept = kept or Kept(KEPT_BYTES)
+        self._mark = object()  #: of what is kept of this stream, as it is now
+        #: Number → (first, last seq) of messages, the newest used last.
+        self._places: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._reconnects = 0
 
     def _forget_restored(self) -> None:
@@ -174,8 +177,8 @@ class Stream:
         have other messages under the same numbers."""
         if self._reconnects != self._client.stats["reconnects"]:
             self._reconnects = self._client.stats["reconnects"]
-            self._blocks.clear()
-            self._pieces.clear()
+            self._mark = object()
+            self._places.clear()
 
     async def create(self) -> None:
         """Create it, empty. Raise StreamMissing if there is one of that name."""
@@ -284,9 +287,10 @@ class Stream:
     async def block(self, number: int) -> Block:
         """Return the block of one message. Raise LogUnavailable or StreamMissing."""
         self._forget_restored()
-        if number in self._blocks:
-            self._blocks.move_to_end(number)
-            return self._blocks[number]
+        kept: Block | None = self._kept.get((self._mark, "block", number))
+        if kept is not None:
+            self._note_place(number, kept)
+            return kept
         for direct in (True, False):  # a replica that is behind does not have the newest ones
             try:
                 message = await self._answer(self._js.get_msg(self._name, number, direct=direct))
@@ -330,7 +334,9 @@ class Stream:
                     if at <= seq <= wanted:
                         found.append((seq, block.released_us, event))
                 at = max(at, block.to_seq + 1)
-            at_once = min(at_once * 4, READ_AT_ONCE)
+            largest = max(len(block.events) for block in blocks if isinstance(block, Block))
+            at_once = min(at_once * 4, READ_AT_ONCE, READ_AT_ONCE_BYTES // max(largest, 1))
+            at_once = max(min(at_once, wanted - at + 1), 1)
         return found
 
     async def _records(self, block: Block, first: int, last: int) -> list[tuple[int, bytes]]:
@@ -378,17 +384,19 @@ class Stream:
     async def _piece(self, number: int) -> list[bytes]:
         """Return the encoded events of one piece."""
         self._forget_restored()
-        if number not in self._pieces:
+        key = self._mark, "piece", number
+        events: list[bytes] | None = self._kept.get(key)
+        if events is None:
             name = pieces_name(self.feed)
             try:
                 message = await self._answer(self._js.get_msg(name, number), name)
             except NotFoundError:
                 raise _no_message(name, number) from None
             self._check_number(name, number, message.seq)
-            self._pieces[number] = split_events(message.data or b"")
-            while len(self._pieces) > KEPT_PIECES:
-                self._pieces.popitem(last=False)
-        return self._pieces[number]
+            data = message.data or b""
+            events = split_events(data)
+            self._kept.put(key, events, len(data) + EVENT_BYTES * len(events))
+        return events
 
     async def drop_before(self, seq: int) -> None:
         """Drop the messages whose records are all older than `seq`, and then their pieces."""
@@ -405,10 +413,10 @@ class Stream:
     async def number_of(self, seq: int) -> int:
         """Return the number of the message that has the record `seq`, by bisection."""
         self._forget_restored()
-        for number, block in reversed(self._blocks.items()):
-            if block.from_seq <= seq <= block.to_seq:
+        for number, (first, last) in reversed(self._places.items()):
+            if first <= seq <= last:
                 return number
-            if block.to_seq == seq - 1 and block.from_seq <= block.to_seq:
+            if last == seq - 1 and first <= last:
                 return number + 1  # a claim between the two has no record, and is read over
         low, (high, _block) = await self.first_number(), await self.last()
         while low < high:
@@ -434,10 +442,15 @@ class Stream:
             ) from None
 
     def _keep(self, number: int, block: Block) -> Block:
-        self._blocks[number] = block
-        while len(self._blocks) > KEPT_BLOCKS:
-            self._blocks.popitem(last=False)
+        self._kept.put((self._mark, "block", number), block, len(block.events))
+        self._note_place(number, block)
         return block
+
+    def _note_place(self, number: int, block: Block) -> None:
+        self._places[number] = block.from_seq, block.to_seq
+        self._places.move_to_end(number)
+        while len(self._places) > KEPT_PLACES:
+            self._places.popitem(last=False)
 
     async def _answer(self, asked: Awaitable[T], name: str = "") -> T:
         """Return the server's answer about stream `name`, by default that of the messages.

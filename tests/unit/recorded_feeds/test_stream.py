@@ -11,7 +11,9 @@ from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
 from portfolios.runtime.events import encode_event, join_events
+from scheduling.recorded_feeds.jetstream import stream as stream_module
 from scheduling.recorded_feeds.jetstream.block import EMPTY, Block, encode_block
+from scheduling.recorded_feeds.jetstream.kept import Kept
 from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing
 from tests.integration.feeds.log_conformance import euros
 
@@ -90,3 +92,26 @@ async def test_a_message_that_does_not_follow_the_one_before_is_refused(
 async def test_a_message_without_all_its_records_is_refused() -> None:
     with pytest.raises(StreamMissing, match="has 3 records for seq 1 to 4"):
         await read(stream_of(replace(appended(0, 3), to_seq=4)), 1, 4)
+
+
+async def test_what_is_kept_of_all_streams_is_bounded_by_bytes() -> None:
+    kept = Kept(20_000)
+    blocks = [appended(100 * n, 100) for n in range(20)]  # about 3,000 bytes each
+    streams = [Stream(cast(Client, Server(*blocks)), "fx", kept) for _ in range(3)]
+    for stream in streams:
+        assert await read(stream, 1, 2_000) == list(range(1, 2_001))
+        assert 10_000 < kept.bytes <= 20_000
+    server = cast(Server, streams[2]._client)
+    asked = len(server.asked)
+    await streams[2].block(20)  # the newest is kept
+    assert len(server.asked) == asked
+
+
+async def test_large_messages_are_read_a_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = [appended(100 * n, 100) for n in range(20)]
+    monkeypatch.setattr(stream_module, "READ_AT_ONCE_BYTES", 3 * len(blocks[0].events))
+    server = Server(*blocks)
+    stream = Stream(cast(Client, server), "fx", Kept(0))
+    await read(stream, 1, 150)
+    found = max(server.asked[-4:])
+    assert found == 4  # 1, then 2 to 4; without a bound 2 to 5

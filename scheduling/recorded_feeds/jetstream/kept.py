@@ -1,0 +1,37 @@
+"""What was read of streams, kept up to so many bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+
+#: Of an entry, and of an event of a piece, beside its bytes.
+ENTRY_BYTES, EVENT_BYTES = 1_000, 50
+
+
+class Kept:
+    """Blocks and pieces of one stream or of several. What was used longest ago goes first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """Keep nothing yet."""
+        self._most_bytes = most_bytes
+        self._found: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self.bytes = 0
+
+    def get(self, key: Hashable) -> Any:
+        """Return what is kept under a key, or None."""
+        found = self._found.get(key)
+        if found is None:
+            return None
+        self._found.move_to_end(key)
+        return found[0]
+
+    def put(self, key: Hashable, what: Any, size: int) -> None:
+        """Keep something of `size` bytes. The newest is kept however large it is."""
+        size += ENTRY_BYTES
+        self.bytes += size - self._found.pop(key, (None, 0))[1]
+        self._found[key] = what, size
+        while self.bytes > self._most_bytes and len(self._found) > 1:
+            _, (_, dropped) = self._found.popitem(last=False)
+            self.bytes -= dropped
