@@ -47,6 +47,10 @@ class StreamReads:
 
         Raise RequestRejected 429 or 503.
         """
+        # Before anything is awaited, so that no request overtakes another.
+        if head.seq < self._heads.get(head.feed, 0):
+            self._streams.pop(head.feed, None)  # it was restored, and has other messages
+        self._heads[head.feed] = head.seq
         if first > last:
             return []
         async with admit(node, "stream"):
@@ -75,9 +79,6 @@ class StreamReads:
             if self._client is None or self._client.is_closed:
                 self._streams.clear()
                 self._client = await connect(nats_url())
-            if head.seq < self._heads.get(head.feed, 0):
-                self._streams.pop(head.feed, None)  # it was restored, and has other messages
-            self._heads[head.feed] = head.seq
             if head.feed not in self._streams:
                 if len(self._streams) >= MAX_STREAMS:
                     self._streams.clear()

@@ -31,6 +31,8 @@ from portfolios.feeds.log import (
 from portfolios.models import FeedRow, FeedWriter
 from portfolios.runtime.events import decode_event, encode_event, join_events
 from scheduling.db.transaction import Transaction
+from scheduling.gateway.stream_reads import StreamReads
+from scheduling.observe.feed_records import HeadRow
 from scheduling.operations.feeds import NewInstrument, create_feed
 from scheduling.recorded_feeds.jetstream import mirrored_log, stream
 from scheduling.recorded_feeds.jetstream.block import Block
@@ -271,11 +273,17 @@ async def test_what_was_read_is_forgotten_when_the_server_may_have_been_restored
     assert [decode_event(event).time for _, _, event in await reader.read(1, 3, 3)] == [
         event.time for event in euros(0, 3)
     ]
+    gateway, head = StreamReads(), HeadRow(1, "restored", 3, 0, 1, True)
+    old = await gateway.read(1, head, 2, 2)
     again = Stream(client, "restored")
     await again.delete()
     await again.create()
     other = JetStreamLog(again)
     await other.append(await other.claim("writer"), 0, euros(7, 3))
+    assert await gateway.read(1, head, 2, 2) == old  # kept, while the head does not go back
+    (row,) = await gateway.read(1, head._replace(seq=2), 2, 2)
+    assert decode_event(row.event).time == euros(7, 3)[1].time
+    await gateway.close()
     reconnects = client.stats["reconnects"]
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.start)
