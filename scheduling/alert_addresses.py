@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
+from urllib.parse import unquote_plus, urlsplit
 
 from portfolios.sentences import sentence as _
 from portfolios.text import escape
@@ -20,6 +21,9 @@ SCHEMES = frozenset(
         "webexteams", "twilio", "sns", "ses", "mailgun", "sendgrid",
     )
 )  # fmt: skip
+#: Parameters whose value is a file of this machine that apprise reads: its contents would be sent.
+FILE_PARAMETERS = frozenset(("template", "pgppub", "pgpprv", "keyfile"))
+NO_FILES = frozenset(("sendgrid",))  #: its template is an id
 
 
 def address_error(address: str) -> str:
@@ -35,5 +39,12 @@ def address_error(address: str) -> str:
         known = "json, jsons, mailto, mailtos, slack, discord, tgram, msteams, matrix, ntfy …"
         return _(
             "the scheme {scheme!r} is not one of {known}", scheme=escape(scheme[:20]), known=known
+        )
+    parameters = re.split("[?&;]", address)[1:]
+    names = {unquote_plus(text.partition("=")[0]).strip().lower() for text in parameters}
+    if scheme not in NO_FILES and (files := FILE_PARAMETERS & names):
+        return _(
+            "the parameter {name} would read a file of this machine: leave it out",
+            name=min(files),
         )
     return ""

@@ -106,7 +106,7 @@ def send(address: str, title: str, body: str, what: str) -> str:
         joint = "&" if "?" in address else "?"
         limited = f"{address}{joint}cto={CONNECT_S:g}&rto={READ_S:g}"
         service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="Ginkgo", app_url=""))
-        if not service.add(limited):
+        if not service.add([limited]):  # as a text it would be split into several addresses
             return "apprise does not understand the address: see its wiki for the form it wants"
         accepted = service.notify(
             title=title, body=body, notify_type=kinds.get(what, apprise.NotifyType.INFO)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.conf import settings
@@ -238,6 +239,15 @@ def test_message_arrives_once_the_service_is_back(webhook: Webhook) -> None:
     assert AlertMessage.objects.get().state == "sent"
 
 
+def test_an_address_cannot_hide_another_one() -> None:
+    """Nothing listens at the first; apprise would send to the second, a scheme that is refused."""
+    hidden = "json://localhost:9/?a=b, syslog://?"
+    both = mock.Mock(return_value=True)
+    with mock.patch("apprise.plugins.syslog.NotifySyslog.send", both):
+        alert_delivery.send(hidden, "t", "b", "opened")
+    assert both.mock_calls == []
+
+
 def test_message_that_is_too_late_is_given_up(webhook: Webhook) -> None:
     make_settled_nodes(2)
     add_channel("on-call", webhook.address, actor="olive")
@@ -285,6 +295,7 @@ def test_address_is_a_secret_that_no_page_shows(desk: Client, webhook: Webhook) 
         ("on-call", "https://example.org/hook", "address", "for a webhook write jsons://"),
         ("on-call", "syslog://", "address", "is not one of json, jsons"),
         ("on-call", "file:///etc/passwd", "address", "is not one of"),
+        ("on-call", "tgram://t/1/?a=b&%54emplate=/etc/x", "address", "parameter template would"),
         ("On Call", "json://localhost", "name", "use small letters"),
         ("environment", "json://localhost", "name", "use small letters"),
     ],
