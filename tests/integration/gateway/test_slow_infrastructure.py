@@ -99,7 +99,6 @@ def stand(for_s: float, ago_s: float = 0.0) -> None:
 
 
 def test_no_deadline_expires_while_no_commit_succeeds(nodes: list[FakeNode]) -> None:
-    serving_since(3600)
     waits = make_trader("waits", nodes[1])
     Run.objects.update(first_commit_at=None, phase="starting", granted_at=ago(60))
     for node in nodes:
@@ -113,6 +112,7 @@ def test_no_deadline_expires_while_no_commit_succeeds(nodes: list[FakeNode]) -> 
     def judged() -> tuple[int, int]:
         return len(execute(overdue(timing()))), len(execute(unheld_runs.unactivated(timing())))
 
+    serving_since(3600)  # a pulse counts for 3 s, and a busy machine may have taken them
     assert judged() == (1, 1)
     stand(for_s=20)
     assert judged() == (0, 0)

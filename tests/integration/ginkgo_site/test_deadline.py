@@ -223,7 +223,7 @@ def test_a_host_that_does_not_accept_costs_no_later_connection_its_time(mute: Mu
         Connection.connect(address).close()
         began = time.monotonic()
         Connection.connect(address).close()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2  # the limit of the host that does not answer
 
 
 def test_an_error_of_a_silent_server_is_an_outage_like_any_other() -> None:
