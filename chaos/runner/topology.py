@@ -28,6 +28,7 @@ class Times:
 
     lease_ttl_s: float = 6.0
     node_restart_s: float = 5.0
+    good_after_s: float = 6.0  #: a revision is proven, which belongs to convergence
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -43,7 +44,7 @@ SHORT_TIMES = Times(
         "GINKGO_BATCH_LIMIT_S": "3",
     }
 )
-PRODUCT_TIMES = Times(lease_ttl_s=30.0, node_restart_s=15.0)
+PRODUCT_TIMES = Times(lease_ttl_s=30.0, node_restart_s=15.0, good_after_s=60.0)
 
 HALTING = "halt-sma"  #: halts before stale events; the runner starts it again between steps
 
