@@ -9,7 +9,6 @@ import psycopg
 from chaos.faults.control_plane import AnotherProcess
 from chaos.faults.fault import Fault
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
-from ginkgo_site.env import embedded_url
 
 #: Between the last statement of a migrate request and its COMMIT: the run, the handoff and the rows
 #: of both nodes are locked.
@@ -52,7 +51,7 @@ def lock_on_record_table(context: FaultContext) -> None:
     context.mark_all_affected("commits are blocked")
     run = context.choose_portfolio()
     target = context.choose_target(run)
-    with psycopg.connect(embedded_url(context.cluster.home)) as indexing:
+    with psycopg.connect(context.cluster.admin_url) as indexing:
         indexing.execute("LOCK TABLE portfolios_order IN SHARE MODE")
         handoff = context.migrate(run, target)
         context.sleep(20)  # longer than a new owner may take to its first commit

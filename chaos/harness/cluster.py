@@ -20,7 +20,7 @@ from chaos.harness.observation import DEMO_NODES, ClusterRun, ObservedInstallati
 from chaos.harness.pg_clock import IS_SET, restore_clock, set_clock
 from chaos.harness.pg_notify import LOSING, replace_pg_notify, restore_pg_notify
 from chaos.harness.processes import still_running
-from ginkgo_site.env import CHECKOUT, embedded_url
+from ginkgo_site.env import CHECKOUT
 
 CANARIES = ("canary-1", "canary-2", "canary-3")
 #: Part of the control plane → the word that identifies it on a command line.
@@ -149,7 +149,7 @@ class Cluster(ObservedInstallation):
 
         No product code is changed, and all processes of the installation are affected alike.
         """
-        with psycopg.connect(embedded_url(self.home), autocommit=True) as listening:
+        with psycopg.connect(self.admin_url, autocommit=True) as listening:
             listening.execute("LISTEN ginkgo")
             self._in_one_transaction(replace_pg_notify(LOSING))
             for _ in listening.notifies(timeout=0.3):
