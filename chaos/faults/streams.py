@@ -156,6 +156,7 @@ FAULTS = (
     Fault("kill-nats", killed, 6, moves_nothing=True),
     Fault("nats-away", away, 14, moves_nothing=True),
     Fault("freeze-nats", frozen, 14, moves_nothing=True),
-    Fault("nats-full", full, 10, moves_nothing=True),
+    # It asks the server, which another fault may have frozen.
+    Fault("nats-full", full, 10, moves_nothing=True, alone=True),
     Fault("kill-recorder", recorder_killed, 20, alone=True),
 )
