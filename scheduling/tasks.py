@@ -22,7 +22,7 @@ def heartbeat_sweep() -> str:
     """Check leases and deadlines only.
 
     Then, without the lock, release what was appended to feeds in JetStream and not released by who
-    appended it. That is no schedule of its own: see `install_schedules`.
+    appended it. It is not a schedule of its own: see `install_schedules`.
     """
     from scheduling.recorded_feeds.stream_appends import follow_streams
 

@@ -261,7 +261,7 @@ def time_text(time_us: int) -> str:
 
 
 def epoch_time(value: Any, unit_us: Decimal) -> Any:
-    """Return a number of units since 1970 as text; what is no number stays, to be refused."""
+    """Return a number of units since 1970 as text, and a value that is not a number as it is."""
     try:
         at_us = Decimal(str(value)) * unit_us
         is_possible = MIN_TIME_US <= at_us <= MAX_TIME_US  # before it is a whole number of any size

@@ -95,7 +95,7 @@ NOT_ON_PAGES = {
 
 
 def refusals_in_english(source: str) -> Iterator[int]:
-    """Yield the lines of refusals whose text is no sentence that a page can translate."""
+    """Yield the lines of refusals whose text is not a sentence that a page can translate."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Call(func=ast.Name(id="Refused" | "WheelRefused"), args=[_, text, *_]):
