@@ -179,7 +179,7 @@ class _Limited:
         """Use no prepared statements on this connection after one that a migration outdated.
 
         Once the type of one of its columns has changed, it fails whenever it is executed ("cached
-        plan must not change result type"). Whoever sent it repeats it, as after any failure.
+        plan must not change result type"). The sender repeats it, as after any failure.
         """
         if isinstance(error, psycopg.errors.FeatureNotSupported):
             self.prepare_threshold: int | None = None

@@ -91,6 +91,8 @@ RETURNING id
     row=ClaimRow,
 )
 
+#: Concurrent writer: none can take over a key that has acted. A repeat that took it over before it
+#: was marked has another claim.
 UNMARK = Statement(
     "UNMARK",
     """
