@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -55,6 +56,20 @@ def pytest_configure(config: pytest.Config) -> None:
         opened = ExitStack()
         opened.enter_context(open_server())
         config.add_cleanup(opened.close)
+
+
+@pytest.hookimpl(trylast=True)  # pytest-django sorts the tests of a file
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order files for the workers, which take the next one when they are free.
+
+    Files with slow tests first: these mostly wait, and the others use the processors meanwhile.
+    Then the files with most tests: with small ones the workers end at about the same time.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    tests = Counter(item.path for item in items)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, -tests[item.path], item.path))
 
 
 def pytest_collection_finish() -> None:

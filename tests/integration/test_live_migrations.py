@@ -149,6 +149,7 @@ def commits(url: str) -> Iterator[list[float]]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_every_migration_gives_way_to_commits_while_a_transaction_holds_its_tables(
     migrator: Migrator,
 ) -> None:

@@ -346,6 +346,7 @@ async def test_slow_portfolio_reports_its_lag_without_slowing_others(
 
 
 @pytest.mark.parametrize("what", ["interrupt", "kill_itself", "sleep"])
+@pytest.mark.slow
 async def test_work_before_a_bad_event_is_kept_however_the_strategy_fails(
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:

@@ -70,6 +70,7 @@ def lost() -> list[str]:
     return [row.name for row in execute_autocommit(mark_lost(TIMES))]
 
 
+@pytest.mark.slow
 def test_a_frozen_web_process_loses_no_node_and_renews_no_lease_with_old_heartbeats(
     tmp_path: Path,
 ) -> None:

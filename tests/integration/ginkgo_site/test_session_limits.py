@@ -83,6 +83,7 @@ def test_steps_of_a_start_have_no_limits_of_commits() -> None:
     assert "synchronous_commit=on" in options
 
 
+@pytest.mark.slow
 def test_a_machine_too_slow_for_every_limit_still_migrates(
     django_db_setup: None, tmp_path: Path
 ) -> None:

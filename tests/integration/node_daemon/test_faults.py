@@ -158,6 +158,7 @@ async def test_node_reports_the_time_without_answers_and_sends_a_heartbeat_after
     assert all(beat.unheard_s == 0 for _, beat in gateway.beats[:seen])
 
 
+@pytest.mark.slow
 async def test_node_resumed_after_its_lease_feeds_nothing_before_a_renewal(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
@@ -174,6 +175,7 @@ async def test_node_resumed_after_its_lease_feeds_nothing_before_a_renewal(
     assert daemon.returncode is None
 
 
+@pytest.mark.slow
 async def test_suspended_daemon_does_not_time_out_its_portfolios(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:

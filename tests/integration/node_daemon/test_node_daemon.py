@@ -65,6 +65,7 @@ async def test_portfolio_without_events_commits_the_range(
     assert len(gateway.runs[1].commits) < 12  # not one for each event of the others
 
 
+@pytest.mark.slow
 async def test_late_pause_discards_events_that_were_not_released(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:

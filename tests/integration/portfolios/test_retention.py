@@ -429,6 +429,7 @@ def test_a_difference_stays_reported_when_its_rows_are_archived(portfolio: Portf
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
 def test_a_dump_that_holds_the_table_delays_the_pass_and_no_commit(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
