@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _URL = "GINKGO_TEST_DATABASE_URL"
 #: Of a server that ends with the run: the name of the database that one of the workers migrated.
 _TEMPLATE = "GINKGO_TEST_DATABASE_TEMPLATE"
+#: The folder of the server's programs, to run on another version than the one that is brought.
+_PROGRAMS = "GINKGO_TEST_POSTGRES"
 
 FLEETING = {"fsync": "off", "full_page_writes": "off"}
 
@@ -48,6 +50,8 @@ WITHOUT_SERVER = {"acceptance", "properties", "unit"}
 def pytest_configure(config: pytest.Config) -> None:
     """Start the server in the process that starts the workers, which share it."""
     gc.disable()  # until all is imported and collected, of which nothing is garbage
+    if programs := os.environ.get(_PROGRAMS):
+        embedded.reachable_binaries = lambda *_: Path(programs)
     if hasattr(config, "workerinput"):
         return
     # As Ctrl-C does, so that houses end with the run; one in the background hears no Ctrl-C.

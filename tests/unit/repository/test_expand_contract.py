@@ -13,7 +13,15 @@ from typing import Any
 
 import pytest
 from django.db import models
-from django.db.migrations import AddField, Migration, RemoveField, RenameField, RunSQL
+from django.db.migrations import (
+    AddField,
+    DeleteModel,
+    Migration,
+    RemoveField,
+    RenameField,
+    RunSQL,
+    SeparateDatabaseAndState,
+)
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ModelState, ProjectState
 from django.db.models.fields import NOT_PROVIDED
@@ -21,6 +29,9 @@ from django.db.models.fields import NOT_PROVIDED
 #: The newest migrations when the rule began.
 SINCE = {"portfolios": "0015_orders_by_time", "scheduling": "0031_alert_messages"}
 PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
+
+#: Tables without a model, with the version whose processes do not use them: the next drops them.
+UNUSED = {"scheduling_gatewaypulse": "0.1.0"}
 
 _CONTRACTS = re.compile(r"\b(DROP\s+(TABLE|COLUMN|VIEW)|RENAME\s+(TO|COLUMN))\b", re.IGNORECASE)
 HELP = (
@@ -95,6 +106,22 @@ def test_migrations_since_then_only_add() -> None:
         if said := contractions(migration, before, after):
             found[key] = said
     assert found == {}, HELP
+
+
+def test_tables_that_nothing_uses_are_dropped_by_the_next_version() -> None:
+    unused: set[str] = set()
+    for (app, _), migration in MigrationLoader(None).disk_migrations.items():
+        for operation in migration.operations:
+            if isinstance(operation, RunSQL):
+                dropped = re.findall(r"DROP TABLE (?:IF EXISTS )?(\w+)", str(operation.sql))
+                unused -= set(dropped)
+            elif isinstance(operation, SeparateDatabaseAndState):
+                left = [o for o in operation.state_operations if isinstance(o, DeleteModel)]
+                if not operation.database_operations:
+                    unused |= {f"{app}_{o.name.lower()}" for o in left}
+    assert unused == set(UNUSED)
+    due = [table for table, version in UNUSED.items() if _released_before(version)]
+    assert due == [], "Drop them in a migration with `unused_since`, and take them from UNUSED."
 
 
 # --- the check itself --------------------------------------------------------------------------
