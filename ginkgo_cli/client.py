@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LIMIT_S = 20.0
 NOT_FOUND = 404
+REDIRECTS = range(300, 400)
 #: For so long after its first failure a request is repeated. A server whose process ended in the
 #: middle of a request lets a repeat act after 30 s.
 REPEAT_FOR_S = 45.0
@@ -40,17 +41,26 @@ class Failed(Exception):
         return str(self.problem.get("code", ""))
 
 
+class _Staying(urllib.request.HTTPRedirectHandler):
+    """Follow no redirect: an action would become a GET, and the token go to another server."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Let the answer be an error."""
+
+
 class Client:
     """The API of one server, as one user."""
 
     def __init__(self, access: Access) -> None:
         self.access = access
-        self._context: ssl.SSLContext | None = None
+        handlers: list[urllib.request.BaseHandler] = [_Staying()]
         if access.server.startswith("https://"):
             try:
-                self._context = ssl.create_default_context(cafile=access.ca or None)
+                context = ssl.create_default_context(cafile=access.ca or None)
             except (OSError, ssl.SSLError) as error:
                 raise Failed(f"The authority {access.ca!r} cannot be read: {error}.") from None
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        self._opener = urllib.request.build_opener(*handlers)
 
     def get(self, path: str, **query: Any) -> Any:
         """Return the document at /api/PATH."""
@@ -113,9 +123,15 @@ class Client:
     def _answer(self, request: urllib.request.Request) -> Any:
         """Send a request once. Raise Unanswered if a repeat may help, another Failed if not."""
         try:
-            with urllib.request.urlopen(request, timeout=LIMIT_S, context=self._context) as answer:
+            with self._opener.open(request, timeout=LIMIT_S) as answer:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
+            if error.code in REDIRECTS:
+                raise Failed(
+                    f"{self.access.server} refers to {error.headers.get('Location', 'nothing')}: "
+                    "give that server's address itself. Nothing was done, and the token was not "
+                    "sent there."
+                ) from None
             failed = _refused(error)
             if error.code in (502, 503, 504) or failed.code == "request_in_progress":
                 failed = Unanswered(str(failed), failed.problem, after_s=_retry_after(error))

@@ -41,7 +41,14 @@ from scheduling.observe.storage import disk_free
 #: The queue ends a task after 25 s; the next one continues where this one stopped.
 BUDGET_S = 15.0
 KEEP_LOGINS = timedelta(days=90)
-TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext('ginkgo retention'))"
+TAKE = """
+SELECT set_config('idle_session_timeout', %s, false),
+       pg_try_advisory_lock(hashtext('ginkgo retention'))
+"""
+#: The server ends the session of a process that is frozen, and with it the lock: the next pass
+#: archives instead, and the frozen one fails at its next statement. Nothing that is done between
+#: two statements takes so long: the longest is to read back the file of a month.
+IDLE_LIMIT = "30min"
 
 
 def prune() -> str:
@@ -116,8 +123,8 @@ def start_archiving() -> int:
 def archive_now() -> MaintenanceOutcome | None:
     """Archive and drop old partitions; return what was done, None if another process does it."""
     with connection.cursor() as cursor:
-        cursor.execute(TRY_LOCK)
-        if not cursor.fetchone()[0]:
+        cursor.execute(TAKE, [IDLE_LIMIT])
+        if not cursor.fetchone()[1]:
             return None
         # Finding the age of a partition reads all of it, which may be a month of rows.
         cursor.execute("SET statement_timeout = 0")

@@ -295,7 +295,8 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
         if not 0 <= size <= MAX_STATE_BYTES:
             raise StateUnreadable(f"a state of {size} bytes is refused, limit {MAX_STATE_BYTES}")
         return decoder.decode(_decompressor().decompress(data))
-    except (zstandard.ZstdError, msgspec.DecodeError) as error:
+    # A node may store any bytes: text that is not UTF-8, nesting without end.
+    except (zstandard.ZstdError, msgspec.DecodeError, ValueError, RecursionError) as error:
         raise StateUnreadable(f"the checkpoint is not a valid state: {error}") from error
 
 

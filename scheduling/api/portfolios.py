@@ -11,7 +11,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from portfolios.models import Checkpoint, DesiredState
-from portfolios.runtime.state import account_view, decode_state, strategy_view
+from portfolios.runtime.errors import StateUnreadable
+from portfolios.text import escape
 from scheduling import operations
 from scheduling.api.base import (
     ApiView,
@@ -33,6 +34,7 @@ from scheduling.errors import Refused
 from scheduling.models import Phase
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.fleet_view.types import PortfolioView
+from scheduling.observe.stored_state import readable_state
 from scheduling.operations.lookup import existing_portfolio
 from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import (
@@ -331,15 +333,19 @@ class PortfolioCheckpoint(ApiView):
             message = f"The portfolio {name} has no state: it has not committed yet."
             raise Refused("not_found", message, status=404)
         run = row.portfolio.run
-        state = decode_state(bytes(row.state))
+        try:
+            account, state = readable_state(bytes(row.state))
+        except StateUnreadable as unreadable:
+            message = f"The state of {name} cannot be read: {escape(str(unreadable))[:300]}."
+            raise Refused("not_found", message, status=404) from None
         document = {
             "portfolio": name,
             "epoch": run.epoch,
             "revision": run.revision,
             "seq": run.last_seq,
             "state_seq": run.state_seq,
-            "account": account_view(state),
-            "state": strategy_view(state),
+            "account": account,
+            "state": state,
         }
         return Response(document)
 

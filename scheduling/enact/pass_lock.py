@@ -17,9 +17,11 @@ from scheduling.db.transaction import Transaction, execute_autocommit, query, qu
 HOLD_S = 5.0
 #: No look of any watcher for this long is an alert; one that is restarted takes about 3 s.
 WATCHER_LIMIT_S = 10.0
-#: After a watcher that left in order, or at a start, the next one has so long to look: the
-#: launcher ends its watcher first, and its web processes up to 120 s later.
-WATCHER_START_S = 120.0
+#: After all processes crashed and a web process serves again: a watcher starts beside it.
+WATCHER_START_S = 30.0
+#: After a watcher that left in order the next one has so long to look: the launcher ends its
+#: watcher first, and its web processes up to 120 s later.
+WATCHER_LEFT_S = 120.0
 #: Without a watcher, workers run a pass every 30 s; none for this long means no worker either.
 NO_PASS_S = 60.0
 
@@ -78,7 +80,7 @@ UPDATE scheduling_passlock SET holder = '' WHERE name = 'watcher' AND holder = %
 #: (scheduling/dead_mans_switch.py), since nobody else may be left. Nodes could reach one for all
 #: that time: after a start, an outage of the database or a clock that was set, the watcher looks
 #: first. One that left in order, or looked only before nodes could reach any of them, may be about
-#: to start again. A watcher that never ran is not missing.
+#: to start again, and has longer. A watcher that never ran is not missing.
 NO_WATCHER = f"""
     SELECT 'no_watcher', 'fleet', NULL::bigint, NULL::bigint,
            'no watcher has looked since '
@@ -92,8 +94,8 @@ NO_WATCHER = f"""
                || '; start a watcher, or see its log',
            true
     FROM scheduling_passlock w
-    CROSS JOIN LATERAL (SELECT CASE WHEN w.holder <> '' AND EXISTS (
-            SELECT FROM scheduling_gateway g WHERE {GATEWAY_FIT}
+    CROSS JOIN LATERAL (SELECT CASE WHEN w.holder = '' THEN %(watcher_left_s)s::float
+        WHEN EXISTS (SELECT FROM scheduling_gateway g WHERE {GATEWAY_FIT}
             AND g.serving_since < w.until - make_interval(secs => %(hold_s)s))
         THEN %(watcher_limit_s)s::float ELSE %(watcher_start_s)s::float END AS s) allowed
     LEFT JOIN scheduling_passlock p ON p.name = 'pass'
@@ -106,6 +108,7 @@ NO_WATCHER = f"""
 LIMITS = {
     "watcher_limit_s": WATCHER_LIMIT_S,
     "watcher_start_s": WATCHER_START_S,
+    "watcher_left_s": WATCHER_LEFT_S,
     "hold_s": HOLD_S,
     "no_pass_s": NO_PASS_S,
 }

@@ -11,12 +11,13 @@ from itertools import islice
 from math import isfinite
 from typing import Any
 
-import msgspec
-
 from portfolios.runtime.context import MAX_METRICS, METRIC_NAME
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.state import account_view, decode_outline, decode_state, strategy_view
 
+#: What bytes that no strategy made may raise.
+UNREADABLE = (StateUnreadable, ValueError, ArithmeticError, LookupError, RecursionError)
+MOST_DIGITS = 40  #: of an amount, before the point
 UNKNOWN_ACCOUNT: dict[str, Any] = {"cash": None, "equity": None, "pnl": None, "positions": []}
 
 
@@ -51,18 +52,20 @@ class OnDemand(Mapping[str, Any]):
 def stored_state(data: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return the account, amounts as Decimals, and the strategy's part of a stored state.
 
-    An unreadable one is shown as unknown; the node that loads the state reports the cause.
+    An unreadable one is shown as unknown; the node that loads the state reports the cause. Every
+    page shows every portfolio: whatever a node has stored, nothing is raised.
     """
     try:
         outline = decode_outline(data)
         account, equity = outline.account, outline.account.equity
+        _check_amounts(account.cash, account.starting_cash, equity)
         known = {
             "cash": account.cash,
             "equity": equity,
             "pnl": equity - account.starting_cash,
             "metrics": shown_metrics(outline.metrics),
         }
-    except (StateUnreadable, msgspec.MsgspecError):
+    except UNREADABLE:
         return UNKNOWN_ACCOUNT, {}
     return OnDemand(known, lambda: _account(data)), OnDemand({}, lambda: _strategy(data))
 
@@ -77,12 +80,33 @@ def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     return dict(islice(allowed.items(), MAX_METRICS))
 
 
-def _account(data: bytes) -> dict[str, Any]:
+def _check_amounts(*amounts: Decimal) -> None:
+    """Raise StateUnreadable for an amount that is no number, or longer than any column takes."""
+    for amount in amounts:
+        if not amount.is_finite() or amount.adjusted() > MOST_DIGITS:
+            raise StateUnreadable(f"an amount is {str(amount)[:40]}")
+
+
+def readable_state(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return account and strategy's part for display. Raise StateUnreadable, whatever is stored."""
     try:
         state = decode_state(data)
-    except (StateUnreadable, msgspec.MsgspecError):
+        view = account_view(state)
+        texts = [value for value in view.values() if isinstance(value, str)]
+        for position in view["positions"]:
+            texts += [position["quantity"], position["price"], position["unrealised"]]
+        _check_amounts(*map(Decimal, texts))
+        return view, strategy_view(state)
+    except UNREADABLE as error:
+        raise StateUnreadable(str(error) or type(error).__name__) from error
+
+
+def _account(data: bytes) -> dict[str, Any]:
+    try:
+        view, _ = readable_state(data)
+        metrics = shown_metrics(decode_outline(data).metrics)
+    except StateUnreadable:
         return dict(UNKNOWN_ACCOUNT)
-    view = account_view(state)
     return {
         "cash": Decimal(view["cash"]),
         "equity": Decimal(view["equity"]),
@@ -90,13 +114,13 @@ def _account(data: bytes) -> dict[str, Any]:
         "drawdown_pct": Decimal(view["drawdown_pct"]),
         "largest_drawdown": Decimal(view["largest_drawdown"]),
         "figures_since": view["figures_since"],
-        "metrics": shown_metrics(state.metrics),
+        "metrics": metrics,
         "positions": view["positions"],
     }
 
 
 def _strategy(data: bytes) -> dict[str, Any]:
     try:
-        return strategy_view(decode_state(data))
-    except (StateUnreadable, msgspec.MsgspecError):
+        return readable_state(data)[1]
+    except StateUnreadable:
         return {}

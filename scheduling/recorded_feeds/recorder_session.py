@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -13,15 +14,22 @@ from ginkgo_site.database import conninfo
 from ginkgo_site.deadline import AsyncConnection
 from portfolios.feeds.log import WriterReplaced
 
+logger = logging.getLogger(__name__)
+
+#: The server ends the session of a process that is frozen, whose kernel still answers for it, and
+#: with it the lock. A quiet source sends nothing for longer, hence `stay`.
+IDLE_S = 30.0
+STAY_EVERY_S = 8.0
+LIMIT = "SELECT set_config('idle_session_timeout', %s, false)"
 LOCK = "SELECT pg_try_advisory_lock(hashtext('ginkgo feed recorder'), %s)"
 
 
 class RecorderSession:
     """One connection, opened again when it is lost.
 
-    It holds a lock of the session, which ends with the process. The lock only prevents a mistake:
-    what refuses a second writer is the epoch. `take_over` does without it, for a recorder on a
-    machine that does not answer.
+    It holds a lock of the session, which ends with the process, or IDLE_S after `stay` stood still.
+    The lock only prevents a mistake: what refuses a second writer is the epoch. `take_over` does
+    without it, for a recorder on a machine that does not answer.
     """
 
     def __init__(self, feed: str, key: int, *, take_over: bool = False) -> None:
@@ -50,9 +58,20 @@ class RecorderSession:
             with suppress(psycopg.Error):
                 await connection.close()
 
+    async def stay(self) -> None:
+        """Tell the server from time to time that this process is not frozen, until cancelled."""
+        while True:
+            await asyncio.sleep(STAY_EVERY_S)
+            try:
+                async with self.connect() as connection:
+                    await connection.execute("")
+            except (psycopg.Error, WriterReplaced) as error:  # the next append says so, and ends
+                logger.info("feed %s: no session now: %s", self._feed, str(error).strip())
+
     async def _open(self) -> psycopg.AsyncConnection[Any]:
         connection = await AsyncConnection.connect(conninfo(), autocommit=True)
         try:
+            await connection.execute(LIMIT, (f"{IDLE_S:g}s",))
             cursor = await connection.execute(LOCK, (self._key,))
             row = await cursor.fetchone()
         except BaseException:

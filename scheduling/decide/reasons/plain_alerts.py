@@ -97,10 +97,12 @@ ALERTS = (
      "to django_q_schedule: find it, and delete the rows",
      r"队列中有 \1 个计划不属于 Ginkgo，已被拒绝：\2；另有程序写入 django_q_schedule："
      r"请找出它并删除这些行"),
-    (r"the database lacks acknowledged commits \(portfolios: #, events: #, placed orders: #\)(.*); "
+    (r"the database lacks acknowledged commits \(portfolios: #, events: #, placed orders: #"
+     r"( or more)?\)(.*); "
      "run manage.py raise_epoch_floor",
-     r"数据库缺少已确认的提交（组合 \1 个，事件 \2 个，已下订单 \3 笔）\4；请运行 manage.py "
+     r"数据库缺少已确认的提交（组合 \1 个，事件 \2 个，已下订单 \3 笔\4）\5；请运行 manage.py "
      r"raise_epoch_floor"),
+    (" or more", r"或更多"),
     ("; unverified portfolios: #", r"；未核实的组合 \1 个"),
     ("the database went on as timeline # without a synchronous standby, so acknowledged commits "
      "may "

@@ -344,12 +344,20 @@ def test_watcher_may_be_away_for_a_moment(until: float, served: float) -> None:
     assert is_open()
 
 
-def test_a_watcher_that_left_in_order_or_before_a_start_has_two_minutes() -> None:
-    """So neither a stop, in which web processes serve longer, nor a start raises the alert."""
-    standing(pass_ago=20, watcher_since=60, watcher_until=-65)
-    serving_since(60)  # it looked before any web process served
+def test_a_watcher_that_is_missing_since_everything_crashed_has_half_a_minute_to_start() -> None:
+    standing(pass_ago=200, watcher_since=300, watcher_until=-195)
+    serving_since(29)  # it looked before any web process served
     look()
     assert is_open()
+    serving_since(31)
+    look()
+    assert is_open("no_watcher")
+    assert "limit 30 s: no worker runs passes either" in Alert.objects.get().reason
+
+
+def test_a_watcher_that_left_in_order_has_two_minutes() -> None:
+    """So a stop in order, in which web processes serve longer, does not raise the alert."""
+    standing(pass_ago=20, watcher_since=60, watcher_until=-65)
     serving_since(3600)
     execute(record_watcher_left("another"))
     execute(record_watcher_left("w"))

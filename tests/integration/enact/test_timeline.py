@@ -215,6 +215,14 @@ def test_claims_of_one_node_are_limited(
     assert Event.objects.filter(kind="commits_vanished").count() == 3
 
 
+def test_claims_without_end_cost_a_pass_a_bounded_number_of_look_ups() -> None:
+    hand = make_trader("p", make_node("node-1"))
+    most = [(10**9 + n, 0) for n in range(200)]
+    assert tell(hand.daemon, *(claim(hand, seq=10**9 + n, orders=most) for n in range(26))) == 26
+    (told,) = open_alerts()
+    assert "placed orders: 5000 or more);" in told
+
+
 def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)

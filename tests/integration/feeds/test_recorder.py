@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from scheduling.operations import feed_imports
 from scheduling.operations.feed_checks import check_feed
 from scheduling.operations.feed_recorders import RecordingPlan, record, release_feed
 from scheduling.operations.feeds import NewInstrument, add_instruments, append_rows, create_feed
+from scheduling.recorded_feeds import recorder_session
 from scheduling.recorded_feeds.postgres_log import PostgresLog
 from scheduling.recorded_feeds.recorder import Recorded, Recorder, RowRefused
 from scheduling.recorded_feeds.recorder_session import RecorderSession
@@ -223,6 +224,43 @@ def _terminate_others() -> None:
             " '%portfolios_feedwriter%' AND pid <> pg_backend_pid()"
             " AND datname = current_database()"
         )
+
+
+async def test_the_session_of_a_frozen_recorder_ends_and_that_of_a_quiet_one_does_not(
+    fx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_work() -> Any:
+        with psycopg.connect(database_url()) as session:
+            return session.execute(
+                "SELECT max(state_change) FROM pg_stat_activity WHERE pid = %s", (pid,)
+            ).fetchone()
+
+    quiet, second = RecorderSession("fx", 1), RecorderSession("fx", 1)
+    async with quiet.connect() as held:
+        pid = held.info.backend_pid
+    before = await asyncio.to_thread(at_work)
+    monkeypatch.setattr(recorder_session, "STAY_EVERY_S", 0.01)
+    staying = asyncio.create_task(quiet.stay())
+    async with asyncio.timeout(30):
+        while await asyncio.to_thread(at_work) == before:
+            await asyncio.sleep(0.01)
+    with pytest.raises(WriterReplaced):
+        async with second.connect():
+            pass
+    staying.cancel()
+    await quiet.close()
+    frozen = RecorderSession("fx", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder_session, "IDLE_S", 0.1)
+        async with frozen.connect():  # and no word from then on
+            pass
+    async with asyncio.timeout(30):
+        while second._connection is None:
+            with suppress(WriterReplaced):
+                async with second.connect():
+                    pass
+    await second.close()
+    await frozen.close()
 
 
 async def test_no_row_is_lost_or_doubled_while_its_sessions_are_ended(fx: Path) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -181,6 +181,22 @@ def test_a_refusal_that_was_cut_off_is_asked_for_again(
     with answering(cut, whole) as server, pytest.raises(Failed, match=r"^It is\.$"):
         Client(Access(server, "token")).post("halt/")
     assert "It is repeated, and acts once." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("act", [lambda c: c.post("halt/"), lambda c: c.get("halt/")])
+def test_a_redirect_is_not_followed(act: Callable[[Client], Any]) -> None:
+    """A POST would become a GET, which answers 200 and halts nothing."""
+    moved = b"HTTP/1.1 301 Moved\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        to = f"http://127.0.0.1:{other.getsockname()[1]}/api/halt/"
+        with (
+            answering(moved % to.encode()) as server,
+            pytest.raises(Failed, match=f"refers to {to}"),
+        ):
+            act(Client(Access(server, "token")))
+        other.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            other.accept()
 
 
 def test_a_drain_is_planned_and_done(server: str, capsys: pytest.CaptureFixture[str]) -> None:

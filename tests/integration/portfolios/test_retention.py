@@ -32,6 +32,7 @@ from portfolios.retention import archive as archiving
 from portfolios.retention.archive import read_back
 from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.partitions import feed_heads, partitions
+from scheduling import retention
 from scheduling.db.transaction import execute
 from scheduling.enact.alerts import compare
 from scheduling.models import Alert, Event, Run, Verification, VerificationAnchor
@@ -423,6 +424,18 @@ def test_a_difference_stays_reported_when_its_rows_are_archived(portfolio: Portf
     assert is_told("verification_differs")
     Verification.objects.create(state="identical", verdict={"rows_dropped": 2}, **asked)
     assert not is_told("verification_differs")
+
+
+def test_the_lock_of_a_frozen_process_that_archives_ends(tmp_path: Path, settings: Any) -> None:
+    settings.GINKGO = replace(settings.GINKGO, archive=tmp_path)
+    with psycopg.connect(conninfo(), autocommit=True) as frozen:  # which says no more from here on
+        frozen.execute(retention.TAKE, ("100ms",))
+        deadline = time.monotonic() + 30
+        while (done := retention.archive_now()) is None:
+            assert time.monotonic() < deadline
+    assert done.dropped == []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock_all()")
 
 
 # --- on a system that trades --------------------------------------------------------------------

@@ -141,6 +141,8 @@ OF_ALERTS = [
     "7.5 schedules of the queue are not those of Ginkgo and are refused: 'fx'; another program "
     "wrote"
     " to django_q_schedule: find it, and delete the rows",
+    "the database lacks acknowledged commits (portfolios: 7.5, events: 7.5, placed orders: 7.5 or"
+    " more); run manage.py raise_epoch_floor",
     "the database lacks acknowledged commits (portfolios: 7.5, events: 7.5, placed orders: 7.5);"
     " unverified portfolios: 7.5; run manage.py raise_epoch_floor",
     "the database went on as timeline 7.5 without a synchronous standby, so acknowledged commits"

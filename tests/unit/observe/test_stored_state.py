@@ -5,11 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from math import inf
 
+import pytest
 from msgspec.structs import replace
 
 from portfolios.runtime import state as runtime_state
 from portfolios.runtime.state import Account, Position, State, StrategyPart, encode_state
 from scheduling.observe.stored_state import UNKNOWN_ACCOUNT, OnDemand, stored_state
+from tests.support.hostile_states import HOSTILE_STATES
 
 
 def trader() -> State:
@@ -61,3 +63,11 @@ def test_unreadable_state_is_unknown_and_not_zero():
         account, strategy = stored_state(data)
         assert account == UNKNOWN_ACCOUNT
         assert not strategy
+
+
+@pytest.mark.parametrize("data", HOSTILE_STATES.values(), ids=HOSTILE_STATES)
+def test_a_state_that_a_node_made_up_is_unknown_where_it_cannot_be_shown(data: bytes) -> None:
+    account, strategy = stored_state(data)
+    assert account["equity"] is None or account["equity"] == Decimal(100_010)
+    assert account["positions"] == []
+    assert not dict(strategy)

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -40,18 +39,6 @@ def test_units_end_only_the_main_process_and_restart(path: Path) -> None:
     assert (service["KillMode"], service["Restart"]) == ("mixed", "always")
     assert service["User"] in ("ginkgo", "ginkgo-node")
     assert int(service["TimeoutStopSec"]) >= 20
-
-
-def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    names = []
-    for path in UNITS:
-        names.append(path.name.replace("@.", "@x."))
-        text = path.read_text(encoding="utf-8").replace("/opt/ginkgo/.venv/bin/python", "/bin/sh")
-        (tmp_path / path.name).write_text(text, encoding="utf-8")
-    if (program := shutil.which("systemd-analyze")) is not None:  # not in every container
-        words = [program, "verify", "--man=no", *(str(tmp_path / name) for name in names)]
-        ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
-        assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
@@ -269,21 +256,10 @@ def test_a_shell_reads_the_variables_as_systemd_does() -> None:
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "promtool check config --syntax-only prometheus.yml",
-        "promtool check rules ginkgo.rules.yml",
-        "promtool test rules ginkgo.rules.test.yml",
-        "amtool check-config alertmanager.yml",
-    ],
-)
-def test_the_programs_of_prometheus_accept_its_files(words: str) -> None:
-    program, *rest = words.split()
-    yaml.safe_load((PROMETHEUS / rest[-1]).read_text(encoding="utf-8"))
-    if (found := shutil.which(program)) is not None:  # a machine that tests has it or not
-        ended = subprocess.run([found, *rest], cwd=PROMETHEUS, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+def test_the_files_of_prometheus_are_yaml() -> None:
+    """What they say is checked by its own programs, in `bin/check`."""
+    for path in PROMETHEUS.glob("*.yml"):
+        yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def test_every_rule_is_tested_and_leads_to_a_receiver() -> None:
@@ -315,31 +291,15 @@ def test_no_web_process_silences_only_what_follows_from_that() -> None:
     assert kinds.isdisjoint({"halted", "quarantined", "verification_differs", "disk_full"})
 
 
-@pytest.mark.parametrize(
-    ("title", "value"), [("Web processes that nodes can reach", 1), ("Age of pulses", 2)]
-)
-def test_a_web_process_that_ended_leaves_the_dashboard(
-    title: str, value: float, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("title", ["Web processes that nodes can reach", "Age of pulses"])
+def test_a_web_process_that_ended_leaves_the_dashboard(title: str) -> None:
+    """That it does is tested with the rules, by the expression of the panel."""
     board = json.loads((ROOT / "deploy/grafana/ginkgo.json").read_text(encoding="utf-8"))
     (panel,) = (panel for panel in board["panels"] if panel["title"] == title)
-    series = "ginkgo_gateway_pulse_age_seconds"
-    given = [
-        {"series": f'{series}{{gateway="a:1", instance="{instance}"}}', "values": values}
-        for instance, values in (("a", "1"), ("b", "2"))
-    ]
-    given.append({"series": f'{series}{{gateway="ended:1", instance="a"}}', "values": "600"})
-    labels = '{gateway="a:1"}' if "by (gateway)" in panel["targets"][0]["expr"][:20] else "{}"
-    case = {
-        "expr": panel["targets"][0]["expr"],
-        "eval_time": "0s",
-        "exp_samples": [{"labels": labels, "value": value}],
-    }
-    file = tmp_path / "test.yml"
-    file.write_text(json.dumps({"tests": [{"input_series": given, "promql_expr_test": [case]}]}))
-    if (found := shutil.which("promtool")) is not None:
-        ended = subprocess.run([found, "test", "rules", file], capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+    tests = yaml.safe_load((PROMETHEUS / "ginkgo.rules.test.yml").read_text(encoding="utf-8"))
+    (ended,) = (test for test in tests["tests"] if test.get("promql_expr_test"))
+    asked = [case["expr"] for case in ended["promql_expr_test"]]
+    assert panel["targets"][0]["expr"] in asked
 
 
 def test_the_token_of_prometheus_reads_only() -> None:

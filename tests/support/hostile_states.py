@@ -1,0 +1,46 @@
+"""States that no strategy makes, as a node with a token of its own may commit them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from portfolios.runtime.state import (
+    Account,
+    Position,
+    State,
+    StrategyPart,
+    compress_state,
+    pack_state,
+)
+
+MARK = 1_234_567
+SCALED = {"quantity": "10", "cost": "1000", "mark_e4": 1, "scale": 99}
+
+
+def _packed(account: dict[str, Any], data: dict[str, Any] | None = None) -> bytes:
+    positions = {"XOM": Position(Decimal(10), Decimal(1_000), 1_010_000)}
+    whole = Account(Decimal(99_000), Decimal(100_000), Decimal(0), positions, [], 1)
+    state = State(whole, StrategyPart("sma_cross", 1, {}, data or {}))
+    document = msgspec.msgpack.decode(pack_state(state))
+    document["account"] |= account
+    return msgspec.msgpack.encode(document)
+
+
+def _nested(levels: int) -> bytes:
+    number = msgspec.msgpack.encode(MARK)
+    return _packed({}, {"x": MARK}).replace(number, b"\x91" * levels + b"\xc0")
+
+
+HOSTILE_STATES = {
+    "cash that is no number": compress_state(_packed({"cash": "sNaN"})),
+    "cash without end": compress_state(_packed({"cash": "Infinity"})),
+    "cash of a million digits": compress_state(_packed({"cash": "1E+999999"})),
+    "a fee that is no number": compress_state(_packed({"fees": "NaN"})),
+    "prices of 99 places": compress_state(_packed({"positions": {"XOM": SCALED}})),
+    "a thousand levels": compress_state(_nested(1_000)),
+    "a hundred thousand levels": compress_state(_nested(100_000)),
+    "no UTF-8": compress_state(_packed({"halted": "abcd"}).replace(b"abcd", b"\xff\xfe\xff\xfe")),
+}
