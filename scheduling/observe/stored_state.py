@@ -17,7 +17,7 @@ from portfolios.runtime.state import account_view, decode_outline, decode_state,
 
 #: What bytes that no strategy made may raise.
 UNREADABLE = (StateUnreadable, ValueError, ArithmeticError, LookupError, RecursionError)
-MOST_DIGITS = 40  #: of an amount, before the point
+MOST_DIGITS = 18  #: of an amount, before the point; sums of many still have their four places
 UNKNOWN_ACCOUNT: dict[str, Any] = {"cash": None, "equity": None, "pnl": None, "positions": []}
 
 
