@@ -34,7 +34,7 @@ from scheduling.errors import Refused
 from scheduling.models import Phase
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.fleet_view.types import PortfolioView
-from scheduling.observe.stored_state import readable_state
+from scheduling.observe.stored_state import readable_account, readable_strategy
 from scheduling.operations.lookup import existing_portfolio
 from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import (
@@ -334,7 +334,8 @@ class PortfolioCheckpoint(ApiView):
             raise Refused("not_found", message, status=404)
         run = row.portfolio.run
         try:
-            account, state = readable_state(bytes(row.state))
+            account, _ = readable_account(bytes(row.state))
+            state = readable_strategy(bytes(row.state))
         except StateUnreadable as unreadable:
             message = f"The state of {name} cannot be read: {escape(str(unreadable))[:300]}."
             raise Refused("not_found", message, status=404) from None

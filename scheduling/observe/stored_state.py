@@ -87,24 +87,31 @@ def _check_amounts(*amounts: Decimal) -> None:
             raise StateUnreadable(f"an amount is {str(amount)[:40]}")
 
 
-def readable_state(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return account and strategy's part for display. Raise StateUnreadable, whatever is stored."""
+def readable_account(data: bytes) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return account and metrics for display. Raise StateUnreadable, whatever is stored."""
     try:
-        state = decode_state(data)
-        view = account_view(state)
+        outline = decode_outline(data)
+        view = account_view(outline)
         texts = [value for value in view.values() if isinstance(value, str)]
         for position in view["positions"]:
             texts += [position["quantity"], position["price"], position["unrealised"]]
         _check_amounts(*map(Decimal, texts))
-        return view, strategy_view(state)
+        return view, shown_metrics(outline.metrics)
+    except UNREADABLE as error:
+        raise StateUnreadable(str(error) or type(error).__name__) from error
+
+
+def readable_strategy(data: bytes) -> dict[str, Any]:
+    """Return the strategy's part for display. Raise StateUnreadable, whatever is stored."""
+    try:
+        return strategy_view(decode_state(data))
     except UNREADABLE as error:
         raise StateUnreadable(str(error) or type(error).__name__) from error
 
 
 def _account(data: bytes) -> dict[str, Any]:
     try:
-        view, _ = readable_state(data)
-        metrics = shown_metrics(decode_outline(data).metrics)
+        view, metrics = readable_account(data)
     except StateUnreadable:
         return dict(UNKNOWN_ACCOUNT)
     return {
@@ -121,6 +128,6 @@ def _account(data: bytes) -> dict[str, Any]:
 
 def _strategy(data: bytes) -> dict[str, Any]:
     try:
-        return readable_state(data)[1]
+        return readable_strategy(data)
     except StateUnreadable:
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from math import inf
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -71,3 +72,14 @@ def test_a_state_that_a_node_made_up_is_unknown_where_it_cannot_be_shown(data: b
     assert account["equity"] is None or account["equity"] == Decimal(100_010)
     assert account["positions"] == []
     assert not dict(strategy)
+
+
+def test_a_small_state_that_unpacks_to_endless_positions_is_not_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = encode_state(trader())
+    size = len(msgspec.msgpack.encode(trader().account))
+    monkeypatch.setattr(runtime_state, "MAX_OUTLINE_BYTES", size + 1)  # an empty map of metrics
+    assert stored_state(data)[0]["equity"] == Decimal(100_010)
+    monkeypatch.setattr(runtime_state, "MAX_OUTLINE_BYTES", size)
+    assert stored_state(data)[0] == UNKNOWN_ACCOUNT
