@@ -19,7 +19,7 @@ from portfolios.artifacts.declared import (
 )
 from portfolios.runtime.errors import ArtifactUnusable
 from portfolios.runtime.messages import FoundStrategy
-from portfolios.strategies.base import Strategy
+from portfolios.strategies.base import Strategy, acts_on_bars
 
 
 def inspect_artifact(sha256: str) -> list[FoundStrategy]:
@@ -38,6 +38,11 @@ def _facts(name: str, found: type[Strategy]) -> FoundStrategy:
     versions = (found.version, found.state_version)
     if not all(isinstance(number, int) and 0 <= number < 2**31 for number in versions):
         raise ArtifactUnusable(f"version and state_version of {name} must be whole numbers")
+    if found.sees_every_symbol and acts_on_bars(found):
+        raise ArtifactUnusable(
+            f"{name} has on_bars, which needs a list of symbols, and sees_every_symbol, which"
+            " refuses one: leave one of them out"
+        )
     try:
         schema = msgspec.json.encode(found.schema())
     except Exception as error:
@@ -51,7 +56,8 @@ def _facts(name: str, found: type[Strategy]) -> FoundStrategy:
         state_version=found.state_version,
         schema=schema.decode(),
         sees_every_symbol=bool(found.sees_every_symbol),
-        checks=_overrides(found, "check") or _overrides(found, "validate"),
+        # `validate` asks for a list of symbols if there is `on_bars`.
+        checks=_overrides(found, "check") or _overrides(found, "validate") or acts_on_bars(found),
         warm_up=_warm_up(found),
         summary=" ".join((found.__doc__ or "").split())[:MAX_SUMMARY],
     )

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from portfolios.runtime.money import ZERO
 from portfolios.runtime.spec import Spec
-from portfolios.runtime.state import FORMAT, OpenOrder, Position, State
+from portfolios.runtime.state import HOOKS_FORMAT, OpenOrder, Position, State
 
 MAX_TIMERS, MAX_METRICS = 32, 32
 MAX_METRIC_NAME = 64
@@ -92,7 +92,7 @@ class EventContext:
         if len(timers) >= MAX_TIMERS:
             raise ValueError(f"{MAX_TIMERS} timers are set, the most there may be")
         insort(timers, due)
-        self._state.format = FORMAT
+        self._state.require(HOOKS_FORMAT)
 
     def metric(self, name: str, value: float) -> None:
         """Set a figure, which is sampled at each equity point."""
@@ -107,7 +107,7 @@ class EventContext:
                 )
             if len(metrics) >= MAX_METRICS:
                 raise ValueError(f"{name} is one metric too many: there may be {MAX_METRICS}")
-            self._state.format = FORMAT
+            self._state.require(HOOKS_FORMAT)
         metrics[name] = number
 
     def log(self, text: object) -> None:

@@ -1,28 +1,31 @@
 """The engine of one portfolio.
 
-Per event, in this order: timers, fills, mark, equity point, reports, decision, reports.
+Per event, in this order: timers, fills, mark, equity point, reports, decision, reports; and if it
+is the last bar of its time, the decision on the bars of all symbols, reports.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import localcontext
 from inspect import signature
 from typing import Any
 
 from portfolios.artifacts.load import find_strategy
 from portfolios.feeds.history import MAX_WARM_UP
+from portfolios.runtime.bar_sets import BarGatherer
 from portfolios.runtime.context import EventContext
 from portfolios.runtime.errors import HistoryNeeded, SeqMismatch, StrategyFailed, VersionDiffers
-from portfolios.runtime.events import Event
+from portfolios.runtime.events import Bar, Event
 from portfolios.runtime.limits import drawdown_violation
 from portfolios.runtime.money import CONTEXT, ZERO, quantise
 from portfolios.runtime.order_book import OrderBook
 from portfolios.runtime.results import BatchResult, EquityRow, MetricRow
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import (
-    FORMAT,
+    BARS_FORMAT,
+    HOOKS_FORMAT,
     Account,
     State,
     StrategyPart,
@@ -48,9 +51,15 @@ class PortfolioEngine:
         self._strategy = strategy
         self._account = state.account
         if spec.limits.needs_new_state or spec.broker.charges:
-            state.format = FORMAT
+            state.require(HOOKS_FORMAT)
         self._orders = OrderBook(spec, state, is_reporting=_overrides(strategy, "on_report"))
         self._context = EventContext(spec, state, self._orders.symbols)
+        self._gatherer: BarGatherer | None = None
+        if _overrides(strategy, "on_bars"):
+            self._gatherer = BarGatherer(state, _listed_symbols(spec))
+            state.require(BARS_FORMAT)
+        else:
+            state.bar_set = None
         #: Events without a symbol, such as a tick, tell it the time.
         self._needs_time = strategy.sees_every_event or _overrides(strategy, "on_timer")
         self._compress = state_compressor()
@@ -101,7 +110,7 @@ class PortfolioEngine:
             is_kept = adapted is not None
             restored.strategy = adapted or _empty_part(spec, strategy)
             if not is_kept:
-                restored.timers, restored.metrics = [], {}
+                restored.timers, restored.metrics, restored.bar_set = [], {}, None
         engine = cls(spec, strategy, restored, last_seq)
         if unchanged:
             engine._given, engine._is_ahead = pack_state(restored), False
@@ -183,7 +192,7 @@ class PortfolioEngine:
         )
         if symbols is not None and self._needs_time:
             symbols |= NO_SYMBOL
-        sees_every_event = self._strategy.sees_every_event
+        sees_every_event, gatherer = self._strategy.sees_every_event, self._gatherer
         next_point_us = (account.equity_step + 1) * EQUITY_STEP_US
         used: list[Event] | None = None  # None: all events so far
         halts = False
@@ -218,6 +227,8 @@ class PortfolioEngine:
                     raise StrategyFailed(self.spec.strategy, event.seq, error) from error
                 if intents:
                     self._decide(event, intents, result)
+                if gatherer is not None and isinstance(event, Bar):
+                    self._decide_on_bars(event, gatherer.add(event), result)
             if halts:
                 used = list(events[: number + 1]) if used is None else used
                 result.to_seq, result.halt = event.seq, account.halted
@@ -281,6 +292,28 @@ class PortfolioEngine:
                         tuple(self._strategy.on_event(context, data, event) or ())
                     except BaseException as error:
                         raise StrategyFailed(self.spec.strategy, event.seq, error) from error
+                if self._gatherer is not None and isinstance(event, Bar):
+                    self._call_bars(event, self._gatherer.add(event))
+
+    def _decide_on_bars(
+        self, event: Event, bars: Mapping[str, Bar] | None, result: BatchResult
+    ) -> None:
+        """Call `on_bars` if `event` completes the bars of its time, and carry out its intents."""
+        intents = self._call_bars(event, bars)
+        if intents:
+            self._orders.bars = bars or {}
+            self._decide(event, intents, result)
+            self._orders.bars = {}
+
+    def _call_bars(self, event: Event, bars: Mapping[str, Bar] | None) -> Sequence[Intent]:
+        """Return the intents of `on_bars`. None of them without bars."""
+        if bars is None:
+            return ()
+        try:
+            answer = self._strategy.on_bars(self._context, self.state.strategy.data, bars)
+            return tuple(answer or ())
+        except BaseException as error:
+            raise StrategyFailed(self.spec.strategy, event.seq, error) from error
 
     def _decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
         """Carry out intents, and those with which the strategy answers the reports about them."""
@@ -337,6 +370,18 @@ def _load(spec: Spec) -> Strategy:
         return strategy(strategy.convert(spec.parameters))
     except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
+
+
+def _listed_symbols(spec: Spec) -> frozenset[str]:
+    """Return the symbols of a portfolio that acts on the bars of all of them.
+
+    Raise StrategyFailed if it has every symbol of the feed: nobody knows when these are complete.
+    """
+    symbols = spec.symbol_set()
+    if symbols is None:
+        every = ValueError("on_bars needs a list of symbols, and the portfolio has every symbol")
+        raise StrategyFailed(spec.strategy, None, every)
+    return symbols
 
 
 def _wanted_history(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +24,7 @@ from portfolios.runtime.results import (
     Side,
 )
 from portfolios.runtime.spec import Spec
-from portfolios.runtime.state import FORMAT, OpenOrder, State
+from portfolios.runtime.state import HOOKS_FORMAT, OpenOrder, State
 from portfolios.strategies.base import (
     MAX_QUANTITY,
     CancelIntent,
@@ -60,6 +60,7 @@ class OrderBook:
         self.symbols: set[str] = {order.symbol for order in state.account.open_orders}
         """Symbols with an open order. The same set for the life of the engine."""
         self.reports: deque[Report] = deque()  #: not delivered yet
+        self.bars: Mapping[str, Event] = {}  #: by symbol, while a strategy decides on all of them
         self._seq = self._orders = 0  # number of orders decided at the event `_seq`
 
     # --- at an event -------------------------------------------------------------------------
@@ -268,18 +269,22 @@ class OrderBook:
             row.tag,
         )
         if row.kind != "market" or row.tag:
-            self._state.format = FORMAT
+            self._state.require(HOOKS_FORMAT)
         self._account.open_orders.append(order)
         self.symbols.add(row.symbol)
         forget_refusal(self._account.refusals, row.symbol, row.side)
         count_order(self._spec.limits, self._account, event.released // MINUTE_US)
 
     def _reference_price(self, event: Event, symbol: str) -> Decimal | None:
-        """Return the last price of `symbol`; None if it is neither this event's nor held."""
+        """Return the last price of `symbol`; None if it is neither this event's, nor held, nor
+        among the bars that the strategy decides on."""
         if symbol == event.symbol:
             return event.close
         position = self._account.positions.get(symbol)
-        return None if position is None else position.mark
+        if position is not None:
+            return position.mark
+        bar = self.bars.get(symbol)
+        return None if bar is None else bar.close
 
     def _refusal(self, intent: OrderIntent, price: Decimal | None, event: Event) -> str | None:
         symbol, account = intent.symbol, self._account

@@ -35,11 +35,12 @@ from portfolios.runtime.results import OrderKind, TimeInForce
 MAX_STATE_BYTES = 64 * 1024 * 1024
 
 #: Version of the state's format. 1: no event count, every refusal recorded.
-#: 2: `Account.processed` and `Account.refusals`. 3: orders of other kinds than market, fees, limits
-#: that remember something. A state is of the lowest format that can hold it, so that a portfolio
-#: that uses nothing new can still move to a node that is not upgraded yet.
-FORMAT = 3
-COUNTING_FORMAT = 2
+#: 2: `Account.processed` and `Account.refusals`. 3: orders of other kinds than market, fees,
+#: timers, metrics, limits that remember something. 4: of a strategy with `on_bars`. A state is of
+#: the lowest format that can hold it, so that a portfolio that uses nothing new can still move to a
+#: node that is not upgraded yet.
+FORMAT = 4
+COUNTING_FORMAT, HOOKS_FORMAT, BARS_FORMAT = 2, 3, 4
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -209,6 +210,13 @@ class StrategyPart(msgspec.Struct):
     data: dict[str, Any]
 
 
+class BarSet(msgspec.Struct):
+    """The bars of one time, until every symbol of the portfolio has one."""
+
+    time: int  #: the newest time that a bar of the portfolio's symbols had
+    bars: dict[str, bytes] = {}  #: of that time, by symbol, encoded; empty once all were there
+
+
 class State(msgspec.Struct, omit_defaults=True):
     """Everything a portfolio needs to continue at last_seq + 1."""
 
@@ -217,13 +225,18 @@ class State(msgspec.Struct, omit_defaults=True):
     format: int = 1  #: states of format 1 do not carry the field
     timers: list[int] = []  #: of the strategy, µs since the epoch, earliest first
     metrics: dict[str, float] = {}  #: of the strategy, as set last
+    bar_set: BarSet | None = None  #: None: the strategy has no `on_bars`, or has had no bar
+
+    def require(self, number: int) -> None:
+        """Make the state of at least this format."""
+        self.format = max(self.format, number)
 
     def count_from(self, seq: int) -> None:
         """Start the event count at `seq`, unless it has started."""
         account = self.account
         if account.processed is None:
             account.processed = Processed(seq)
-            self.format = max(self.format, COUNTING_FORMAT)
+            self.require(COUNTING_FORMAT)
         if account.figures is None:
             account.figures = Figures(seq, peak=account.equity)
 

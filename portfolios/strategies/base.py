@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from portfolios.runtime.events import Event
+from portfolios.runtime.events import Bar, Event
 from portfolios.runtime.results import OrderKind, TimeInForce
 from portfolios.runtime.state import OpenOrder, Position, StrategyPart
 from portfolios.sentences import sentence as _
@@ -196,6 +196,18 @@ class Strategy:
         """Return the orders decided at this event, usually none. May change `state`."""
         raise NotImplementedError
 
+    def on_bars(
+        self, ctx: Context, state: dict[str, Any], bars: Mapping[str, Bar]
+    ) -> Iterable[Intent] | None:
+        """Return the orders decided once every symbol has its bar of one time. May change `state`.
+
+        Called after `on_event` of the last of these bars, which come in the order of their symbols.
+        A time at which a symbol has no bar is left out: as soon as a bar of a later time is there,
+        those of earlier ones are not waited for any more. Not called unless it is overridden, which
+        needs a portfolio with a list of symbols.
+        """
+        return None
+
     def on_report(
         self, ctx: Context, state: dict[str, Any], report: Report
     ) -> Iterable[Intent] | None:
@@ -250,6 +262,17 @@ class Strategy:
             errors = list(cls.check(cls.convert(parameters), symbols))
         if cls.sees_every_symbol:
             errors += every_symbol_errors(cls.name, symbols)
+        elif acts_on_bars(cls) and (not symbols or "*" in symbols):
+            errors.append(
+                FieldError(
+                    "symbols",
+                    "required",
+                    _(
+                        "{strategy} acts once all its symbols have a bar: list them.",
+                        strategy=cls.name,
+                    ),
+                )
+            )
         return errors
 
     @classmethod
@@ -291,6 +314,11 @@ class Strategy:
                     "required",
                     _("{strategy} needs the parameter {name}.", strategy=cls.name, name=name),
                 )
+
+
+def acts_on_bars(strategy: type[Strategy]) -> bool:
+    """Return whether the strategy waits for the bars of all its symbols. Pure."""
+    return strategy.on_bars is not Strategy.on_bars
 
 
 def is_secret(kind: Any) -> bool:

@@ -15,7 +15,7 @@ from portfolios.runtime.errors import HistoryNeeded, StrategyFailed
 from portfolios.runtime.events import Event, Tick, encode_events
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Result
 from portfolios.runtime.spec import Spec
-from portfolios.runtime.state import COUNTING_FORMAT, FORMAT, decode_state, encode_state
+from portfolios.runtime.state import COUNTING_FORMAT, HOOKS_FORMAT, decode_state, encode_state
 from portfolios.runtime.worker import PortfolioWorker
 from portfolios.strategies import registry
 from portfolios.strategies.base import OrderIntent, Strategy, WarmUp
@@ -182,8 +182,8 @@ def test_a_log_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("act", "format"),
     [
-        (lambda ctx: ctx.set_timer(10**12), FORMAT),
-        (lambda ctx: ctx.metric("n", 1), FORMAT),
+        (lambda ctx: ctx.set_timer(10**12), HOOKS_FORMAT),
+        (lambda ctx: ctx.metric("n", 1), HOOKS_FORMAT),
         (lambda ctx: ctx.log("nothing"), COUNTING_FORMAT),
     ],
 )

@@ -12,7 +12,7 @@ from portfolios.runtime.errors import StateUnreadable, StrategyFailed
 from portfolios.runtime.events import Event, make_bar, to_e4
 from portfolios.runtime.results import BatchResult
 from portfolios.runtime.spec import BrokerSettings, Limits
-from portfolios.runtime.state import COUNTING_FORMAT, FORMAT, account_view, decode_state
+from portfolios.runtime.state import COUNTING_FORMAT, HOOKS_FORMAT, account_view, decode_state
 from portfolios.strategies import registry
 from portfolios.strategies.base import CancelIntent, OrderIntent, ReplaceIntent, Strategy
 from tests.support.market_factories import Scripted, buy, run, scripted, sell, spec
@@ -316,7 +316,7 @@ def test_an_older_version_refuses_a_state_that_it_would_misread(
 ) -> None:
     engine = scripted(monkeypatch, script, **changes)
     state = run(engine, [prices(1, *FLAT)]).state
-    assert state is not None and decode_state(state).format == FORMAT
+    assert state is not None and decode_state(state).format == HOOKS_FORMAT
     monkeypatch.setattr("portfolios.runtime.state.FORMAT", COUNTING_FORMAT)
     with pytest.raises(StateUnreadable, match="upgrade this node"):
         PortfolioEngine.restore(engine.spec, state, 1)

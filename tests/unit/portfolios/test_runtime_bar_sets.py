@@ -1,0 +1,206 @@
+"""`on_bars`: a decision once every symbol of a portfolio has the bar of one time."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from portfolios.artifacts.inspection import _facts
+from portfolios.backtest.testing import bars as days
+from portfolios.backtest.testing import run_bars
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.errors import ArtifactUnusable, StrategyFailed
+from portfolios.runtime.events import Event, Gap, Quote
+from portfolios.runtime.state import BARS_FORMAT, COUNTING_FORMAT, decode_state, encode_state
+from portfolios.strategies import registry
+from portfolios.strategies.base import StrategyPart
+from tests.support.market_factories import Scripted, bar, buy, run, spec
+from tests.support.strategies.cheapest_of_all import CheapestOfAll
+
+
+class Gathering(Scripted):
+    """Keeps the seqs of each set of bars, and returns the scripted intents of its last one."""
+
+    name = "gathering"
+
+    def initial(self) -> dict[str, Any]:
+        return {"seen": [], "sets": []}
+
+    def on_event(self, ctx: Any, state: Any, event: Any) -> None:
+        state["seen"].append(event.seq)
+
+    def on_bars(self, ctx: Any, state: Any, bars: Any) -> Any:
+        state["sets"].append([bar.seq for bar in bars.values()])
+        answer = self.script.get(ctx.seq)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for strategy in (Gathering, CheapestOfAll):
+        monkeypatch.setitem(registry.BUILT_IN, strategy.name, strategy)
+    monkeypatch.setattr(Gathering, "script", {})
+
+
+def gathering(*symbols: str, script: dict[int, Any] | None = None) -> PortfolioEngine:
+    Gathering.script = script or {}
+    return PortfolioEngine.fresh(spec("gathering", symbols=list(symbols)))
+
+
+def at(seq: int, symbol: str, time: int) -> Event:
+    return msgspec.structs.replace(bar(seq, symbol, "10", "11"), time=time)
+
+
+def sets(engine: PortfolioEngine) -> list[list[Any]]:
+    found: list[list[Any]] = engine.state.strategy.data["sets"]
+    return found
+
+
+def test_bars_of_one_time_are_given_once_all_symbols_have_one_in_the_order_of_symbols() -> None:
+    engine = gathering("KO", "GE")
+    run(engine, [at(1, "KO", 5), at(2, "IBM", 5), at(3, "GE", 5), at(4, "GE", 6), at(5, "KO", 6)])
+    assert sets(engine) == [[3, 1], [4, 5]]
+    assert engine.state.bar_set is not None and engine.state.bar_set.bars == {}
+
+
+def test_a_time_at_which_a_symbol_has_no_bar_is_left_out() -> None:
+    engine = gathering("KO", "GE")
+    run(engine, [at(1, "KO", 5), at(2, "KO", 6), at(3, "GE", 5), at(4, "GE", 6)])
+    assert sets(engine) == [[4, 2]]
+    assert engine.state.strategy.data["seen"] == [1, 2, 3, 4]
+
+
+def test_at_most_one_bar_of_each_symbol_is_kept() -> None:
+    engine = gathering("KO", "GE", "IBM")
+    run(engine, [at(seq, ("KO", "GE")[seq % 2], seq // 2) for seq in range(1, 400)])
+    kept = engine.state.bar_set
+    assert kept is not None and len(kept.bars) == 2
+
+
+def test_a_gap_and_a_quote_are_no_bars() -> None:
+    engine = gathering("KO", "GE")
+    run(engine, [at(1, "KO", 5), Gap(2, "GE", 5, 2, 4, 5), Quote(3, "GE", 5, 3, 9, 11)])
+    assert sets(engine) == []
+
+
+def test_a_restart_between_two_bars_of_one_time_loses_none() -> None:
+    engine = gathering("KO", "GE")
+    state = run(engine, [at(1, "KO", 5)]).state
+    assert state is not None
+    again = PortfolioEngine.restore(engine.spec, state, 1)
+    run(again, [at(2, "GE", 5)])
+    assert sets(again) == [[2, 1]]
+
+
+def test_orders_for_all_symbols_are_decided_at_the_close_of_their_own_bars() -> None:
+    script = {2: [buy("KO", "1"), buy("GE", "2")]}
+    engine = gathering("KO", "GE", script=script)
+    result = run(engine, [bar(1, "KO", "1", "3", 7), bar(2, "GE", "1", "5", 7)])
+    assert [(o.symbol, o.price, o.status) for o in result.orders] == [
+        ("KO", Decimal(3), "open"),
+        ("GE", Decimal(5), "open"),
+    ]
+    Gathering.script = {}
+    result = run(engine, [bar(3, "KO", "4", "4", 8), bar(4, "GE", "6", "6", 8)])
+    assert [(f.fill_seq, f.price) for f in result.fills] == [(3, Decimal(4)), (4, Decimal(6))]
+
+
+def test_prices_of_a_set_are_forgotten_after_it() -> None:
+    class OneLater(Gathering):
+        name = "one_later"
+
+        def on_event(self, ctx: Any, state: Any, event: Any) -> Any:
+            return [buy("KO", "1")] if event.seq == 3 else None
+
+    with registry.under_test(OneLater):
+        engine = PortfolioEngine.fresh(spec("one_later", symbols=["KO", "GE"]))
+        OneLater.script = {2: [buy("GE", "1")]}
+        result = run(engine, [at(1, "KO", 5), at(2, "GE", 5), at(3, "GE", 6)])
+    assert [o.reason for o in result.orders] == [None, "no price of KO is known at this event"]
+
+
+def test_a_stale_set_is_decided_and_not_placed() -> None:
+    engine = gathering("KO", "GE", script={2: [buy("KO", "1")]})
+    result = run(engine, [at(1, "KO", 5), at(2, "GE", 5)], suppress=True)
+    assert [order.status for order in result.orders] == ["suppressed"]
+
+
+def test_a_failure_names_the_event_that_completed_the_bars() -> None:
+    engine = gathering("KO", "GE", script={2: RuntimeError("boom")})
+    with pytest.raises(StrategyFailed, match=r"RuntimeError: boom in gathering at seq 2$"):
+        run(engine, [at(1, "KO", 5), at(2, "GE", 5)])
+
+
+def test_past_events_complete_bars_too_and_decide_nothing() -> None:
+    chosen = spec("cheapest_of_all", symbols=["KO", "GE"], first_seq=4)
+    engine = PortfolioEngine.fresh(chosen, [at(1, "KO", 5), at(2, "GE", 5), at(3, "KO", 6)])
+    assert not engine.state.account.open_orders
+    result = run(engine, [at(4, "GE", 6)])
+    assert [[seq for _, seq, _ in found] for found in sets(engine)] == [[2, 1], [4, 3]]
+    assert [order.seq for order in result.orders] == [4]
+
+
+def test_a_revision_drops_bars_of_symbols_that_it_does_not_trade() -> None:
+    engine = gathering("KO", "GE", "IBM")
+    run(engine, [at(1, "KO", 5), at(2, "GE", 5)])
+    fewer = spec("gathering", symbols=["GE", "XOM"], revision=2)
+    again = PortfolioEngine.restore(fewer, encode_state(engine.state), 2)
+    run(again, [at(3, "XOM", 5)])
+    assert sets(again) == [[2, 3]]
+
+
+def test_a_revision_that_starts_empty_waits_for_new_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start_empty(self: Any, old: StrategyPart) -> None:
+        return None
+
+    engine = gathering("KO", "GE")
+    run(engine, [at(1, "KO", 5)])
+    monkeypatch.setattr(Gathering, "adapt", start_empty)
+    monkeypatch.setattr(Gathering, "state_version", 2)
+    again = PortfolioEngine.restore(engine.spec, encode_state(engine.state), 1)
+    run(again, [at(2, "GE", 5)])
+    assert sets(again) == []
+
+
+def test_only_a_strategy_that_acts_on_bars_needs_a_node_that_knows_them() -> None:
+    plain = PortfolioEngine.fresh(spec("buy_and_hold", symbols=["KO"]))
+    formats = [decode_state(encode_state(e.state)).format for e in (plain, gathering("KO"))]
+    assert formats == [COUNTING_FORMAT, BARS_FORMAT]
+    engine = gathering("KO", "GE")
+    run(engine, [at(1, "KO", 5)])
+    without = spec("buy_and_hold", symbols=["KO", "GE"])
+    assert PortfolioEngine.restore(without, encode_state(engine.state), 1).state.bar_set is None
+
+
+@pytest.mark.parametrize("symbols", [[], ["*"]])
+def test_every_symbol_of_a_feed_is_refused(symbols: list[str]) -> None:
+    (error,) = CheapestOfAll.validate({}, symbols)
+    assert (error.field, str(error.message)) == (
+        "symbols",
+        "cheapest_of_all acts once all its symbols have a bar: list them.",
+    )
+    with pytest.raises(StrategyFailed, match="on_bars needs a list of symbols"):
+        PortfolioEngine.fresh(spec("cheapest_of_all", symbols=symbols), ())
+    assert CheapestOfAll.validate({}, ["KO", "GE"]) == []
+
+
+def test_an_artifacts_strategy_that_acts_on_bars_is_asked_about_symbols() -> None:
+    class Contradicting(CheapestOfAll):
+        sees_every_symbol = True
+
+    assert _facts("cheapest_of_all", CheapestOfAll).checks
+    with pytest.raises(ArtifactUnusable, match="leave one of them out"):
+        _facts("contradicting", Contradicting)
+
+
+def test_authors_test_it_over_a_few_bars() -> None:
+    result = run_bars(
+        CheapestOfAll, [*days("KO", 1, 2, 3), *days("GE", 3, 1, 9)], symbols=["KO", "GE"]
+    )
+    assert [order.symbol for order in result.orders[:2]] == ["KO", "GE"]
+    assert len(result.state["sets"]) == 3
