@@ -101,7 +101,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 gc.collect()
                 gc.freeze()
                 switch.start()
-                alive = asyncio.create_task(systemd.tell_alive())
+                alive = asyncio.create_task(systemd.tell_alive_once_listening())
             except DatabaseUnusable as error:
                 logger.error("%s", error)
                 await send({"type": "lifespan.startup.failed", "message": ""})

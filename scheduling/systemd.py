@@ -15,12 +15,15 @@ import contextlib
 import os
 import re
 import socket
+import stat
 import time
 from pathlib import Path
 
 READY, ALIVE, STOPPING = "READY=1", "WATCHDOG=1", "STOPPING=1"
 #: The shortest WatchdogSec that does not end a process which works.
 INTERVAL_S = 1.0
+#: Between two looks whether this process listens: a moment after the application has started.
+LISTENING_POLL_S = 0.02
 
 
 def tell(state: str) -> None:
@@ -51,6 +54,36 @@ async def tell_alive() -> None:
     while True:
         tell(ALIVE)
         await asyncio.sleep(INTERVAL_S)
+
+
+async def tell_alive_once_listening() -> None:
+    """The same, from when a socket of this process listens. Never returns.
+
+    A server binds its port only after the start of its application, and tells nobody. Told before,
+    a port that is in use would be a process that started well and died.
+    """
+    while not _listens():
+        await asyncio.sleep(LISTENING_POLL_S)
+    await tell_alive()
+
+
+def _listens() -> bool:
+    """Return whether a socket of this process listens; also where that cannot be seen."""
+    try:
+        descriptors = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        return True
+    return any(_is_listening(descriptor) for descriptor in descriptors)
+
+
+def _is_listening(descriptor: int) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
+        with socket.socket(fileno=os.dup(descriptor)) as same:
+            return bool(same.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:  # closed meanwhile, as the one of the listing itself
+        return False
 
 
 class Alive:

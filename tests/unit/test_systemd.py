@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ginkgo_site.env import CHECKOUT
 from scheduling import systemd
 
 
@@ -34,6 +37,47 @@ def test_event_loop_tells_that_it_is_ready_and_then_that_it_turns(
         return received
 
     assert asyncio.run(turn()) == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+
+
+#: A process of its own: other tests of this one may listen.
+SERVER = """
+import asyncio, os, socket
+from scheduling import systemd
+
+async def answer(reader, writer):
+    writer.close()
+
+def told(receiver):
+    try:
+        return receiver.recv(100).decode()
+    except BlockingIOError:
+        return "nothing"
+
+async def main():
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.bind("")
+    receiver.setblocking(False)
+    os.environ["NOTIFY_SOCKET"] = receiver.getsockname().decode().replace("\\0", "@", 1)
+    systemd.LISTENING_POLL_S = 0
+    alive = asyncio.create_task(systemd.tell_alive_once_listening())
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    print(told(receiver))
+    async with await asyncio.start_server(answer, "127.0.0.1", 0):
+        receiver.setblocking(True)
+        print(await asyncio.to_thread(told, receiver))
+
+asyncio.run(main())
+"""
+
+
+def test_a_server_tells_that_it_is_ready_once_its_port_is_open() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SERVER], capture_output=True, text=True, timeout=120, cwd=CHECKOUT
+    )
+    assert (ended.stdout.split(), ended.stderr) == (["nothing", "READY=1"], "")
 
 
 def test_each_turn_touches_the_file_that_a_probe_looks_at(
