@@ -5,8 +5,9 @@ systemd is PID 1 of namespaces of its own, over a copy of this machine's files t
 nothing outside changes and no port is taken. In it stand PostgreSQL, HAProxy with TLS, two web
 processes, watcher, worker and three nodes, each with the file of deploy/ and under its user. Then
 each is killed, hung and restarted, and all are upgraded; printed is the longest time between
-two commits of a portfolio meanwhile. Arguments choose steps: kill, hang, restart, upgrade, alerts.
-Needs Linux with cgroup v2, and
+two commits of a portfolio meanwhile. Arguments choose steps: kill, hang, restart, upgrade, alerts;
+the name of a unit chooses what is killed or restarted, and a step may be repeated:
+`deploy/trials/systemd.py kill kill ginkgo-node@node-1`. Needs Linux with cgroup v2, and
 
     apt-get install systemd dbus haproxy postgresql openssl iproute2
 
@@ -40,6 +41,7 @@ NODES = ("node-1", "node-2", "node-3")
 WEBS = ("ginkgo-web@8001", "ginkgo-web@8002")
 UNITS = (*WEBS, "ginkgo-watcher", "ginkgo-worker", *(f"ginkgo-node@{name}" for name in NODES))
 DATABASE = "postgresql://ginkgo@127.0.0.1:5432/ginkgo"
+PACKAGES = ("ginkgo_site", "portfolios", "scheduling")
 STEPS = ("kill", "hang", "restart", "upgrade", "alerts")
 
 POSTGRES = """
@@ -67,8 +69,8 @@ def main() -> None:
             become_systemd(Path(folder))
         case ["--inside"]:
             report_end(try_units)
-        case [*steps] if set(steps) <= set(STEPS):
-            outside(steps)
+        case [*words] if set(words) <= {*STEPS, *UNITS}:
+            outside(words)
         case _:
             sys.exit(__doc__)
 
@@ -76,7 +78,7 @@ def main() -> None:
 # --- outside -------------------------------------------------------------------------------------
 
 
-def outside(steps: list[str]) -> None:
+def outside(words: list[str]) -> None:
     """Start systemd in its namespaces, and print what the trial writes until it ends."""
     if os.geteuid() != 0:
         sys.exit("Namespaces need root: run this with sudo.")
@@ -88,7 +90,9 @@ def outside(steps: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="ginkgo-systemd-") as folder:
         out, end = Path(folder, "out"), Path(folder, "end")
         out.touch()
-        Path(folder, "steps").write_text(" ".join(steps or STEPS))
+        steps = [word for word in words if word in STEPS] or STEPS
+        units = [word for word in words if word in UNITS] or UNITS
+        Path(folder, "chosen.json").write_text(json.dumps({"steps": steps, "units": units}))
         namespaces = [f"--{name}" for name in ("mount", "pid", "cgroup", "net", "ipc", "uts")]
         words = ["unshare", *namespaces, "--fork", "--kill-child"]
         systemd = subprocess.Popen([*words, sys.executable, __file__, "--prepare", folder])
@@ -269,6 +273,7 @@ def report_end(trial: object) -> None:
 def try_units() -> None:
     """Start the installation as docs/deploy.md says, then break one process after the other."""
     environment = read_environment()
+    command(str(PYTHON), "-m", "compileall", "-q", *(str(HOME / name) for name in PACKAGES))
     command("systemctl", "start", "postgres-trial")
     for words in ("createuser --no-superuser ginkgo", "createdb --owner=ginkgo ginkgo"):
         command(*words.split(), "--host=127.0.0.1", "--username=postgres")
@@ -296,16 +301,17 @@ def try_units() -> None:
             f"watchdog {show(unit, 'WatchdogUSec')}"
         )
     time.sleep(20)  # let the balancer finish its moves
-    for step in (OUT / "steps").read_text().split():
+    chosen = json.loads((OUT / "chosen.json").read_text())
+    for step in chosen["steps"]:
         match step:
             case "kill":
-                for unit in UNITS:
+                for unit in chosen["units"]:
                     break_unit(commits, "killed", unit, signal.SIGKILL, 60)
             case "hang":
                 for unit in (WEBS[0], "ginkgo-watcher", f"ginkgo-node@{NODES[0]}"):
                     break_unit(commits, "hung", unit, signal.SIGSTOP, 150)
             case "restart":
-                for unit in UNITS:
+                for unit in chosen["units"]:
                     with commits.measured(f"systemctl restart {unit}"):
                         command("systemctl", "restart", unit)
                         time.sleep(5)

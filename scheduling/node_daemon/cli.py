@@ -77,9 +77,20 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
     except TooFewFiles as few:
         sys.stderr.write(f"{few}\n")
         return InvalidArguments.code
-    from scheduling.node_daemon.main import run_daemon
+    from scheduling.node_daemon.forkserver_client import ForkserverClient
 
-    return run_daemon(config)
+    forkserver = ForkserverClient(
+        config.child_memory_mb, guarded=config.guarded, hidden=config.hidden
+    )
+    # Before the import: both import for half a second, and portfolios wait for a daemon that was
+    # killed and starts again.
+    forkserver.launch()
+    try:
+        from scheduling.node_daemon.main import run_daemon
+
+        return run_daemon(config, forkserver)
+    finally:
+        forkserver.close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,12 +28,15 @@ from scheduling.node_daemon.strategy_code import StrategyCode
 STOPPED_AT_ONCE = 130
 
 
-def run_daemon(config: NodeConfig) -> int:
-    """Run until asked to stop, and return the exit code. Call it in the main thread."""
+def run_daemon(config: NodeConfig, forkserver: ForkserverClient) -> int:
+    """Run until asked to stop, and return the exit code. Call it in the main thread.
+
+    The forkserver is launched already, and ends with its owner.
+    """
     start_logging(config.name, as_json=config.json_logs)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(config))
+            return runner.run(_run(config, forkserver))
     except FatalError as end:
         sys.stderr.write(f"{end}\n")
         return end.code
@@ -47,39 +50,32 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(config: NodeConfig) -> int:
+async def _run(config: NodeConfig, forkserver: ForkserverClient) -> int:
     signals = StopSignals()
-    forkserver = ForkserverClient(
-        config.child_memory_mb, guarded=config.guarded, hidden=config.hidden
-    )
-    forkserver.launch()
-    try:
-        async with ControlPlaneClient(config) as client:
-            incarnation = str(uuid.uuid4())
-            committer = Committer(client, incarnation)
-            code = _strategy_code(config, client, forkserver)
-            context = DaemonContext(
-                config,
-                incarnation,
-                forkserver,
-                client,
-                committer,
-                Lease(),
-                Outbox(),
-                committer.acknowledged,
-                code,
+    async with ControlPlaneClient(config) as client:
+        incarnation = str(uuid.uuid4())
+        committer = Committer(client, incarnation)
+        code = _strategy_code(config, client, forkserver)
+        context = DaemonContext(
+            config,
+            incarnation,
+            forkserver,
+            client,
+            committer,
+            Lease(),
+            Outbox(),
+            committer.acknowledged,
+            code,
+        )
+        node = ExecutionNode(config, client, context)
+        try:
+            return await first_of(
+                _serve_until_stopped(node, client, context, signals), signals.wait_for_second()
             )
-            node = ExecutionNode(config, client, context)
-            try:
-                return await first_of(
-                    _serve_until_stopped(node, client, context, signals), signals.wait_for_second()
-                )
-            finally:
-                node.end()
-                code.close()
-                await committer.close()
-    finally:
-        forkserver.close()
+        finally:
+            node.end()
+            code.close()
+            await committer.close()
 
 
 def _strategy_code(

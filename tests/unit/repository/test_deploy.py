@@ -49,6 +49,20 @@ def test_systemd_watches_each_loop_that_tells_that_it_turns(path: Path) -> None:
     assert int(service.get("WatchdogSec", 30)) >= 30 * INTERVAL_S
 
 
+@pytest.mark.parametrize(
+    ("result", "waits"), [("signal", False), ("success", False), ("exit-code", True)]
+)
+def test_a_node_that_was_killed_starts_again_at_once(
+    result: str, waits: bool, tmp_path: Path
+) -> None:
+    service = unit(ROOT / "deploy/systemd/ginkgo-node@.service")
+    assert service["RestartSec"] == "100ms"
+    shell, option, script = shlex.split(service["ExecStopPost"].replace("$$", "$"))
+    waiting = f"sleep() {{ touch {tmp_path}/waited; }}; {script}"
+    subprocess.run([shell, option, waiting], env={"SERVICE_RESULT": result}, check=True)
+    assert Path(tmp_path, "waited").exists() is waits
+
+
 def test_web_unit_has_the_options_of_the_launcher() -> None:
     service = unit(ROOT / "deploy/systemd/ginkgo-web@.service")
     assert shlex.split(service["ExecStart"])[1:] == web_command("${GINKGO_WEB_HOST}", "%i")[1:]
