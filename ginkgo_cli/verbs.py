@@ -144,9 +144,33 @@ def _watched(context: Context, read: Callable[[], Any], draw: Callable[[Any], st
 
 
 def migrate(context: Context) -> None:
-    """Move a portfolio to another node; without --to, the balancer chooses."""
+    """Move portfolios to another node; without --to, the balancer chooses."""
     target = resolve(context.client, "node", context.given.to) if context.given.to else None
-    _handoff(context, "migrate", target_node=target, reason=context.given.reason)
+    if context.given.more:
+        _migrate_several(context, target)
+    else:
+        _handoff(context, "migrate", target_node=target, reason=context.given.reason)
+
+
+def _migrate_several(context: Context, target: str | None) -> None:
+    """Move several portfolios with one request; fail at the end if one did not move."""
+    given = context.given
+    names = [resolve(context.client, "portfolio", one) for one in (given.portfolio, *given.more)]
+    document = context.client.post(
+        "schedule/migrate-several/", portfolios=names, target_node=target, reason=given.reason
+    )
+    results = document["results"]
+    if given.wait:
+        for row in results:
+            row["handoff"] = _ended(context, row["handoff"]) if row["handoff"] else None
+    context.show(document, lambda: views.moved(results))
+    stayed = [
+        row["portfolio"]
+        for row in results
+        if row["handoff"] is None or row["handoff"]["state"] not in (*UNDER_WAY, "done")
+    ]
+    if stayed:
+        raise Failed(f"{len(stayed)} of {len(results)} did not move: {', '.join(stayed)}.")
 
 
 def reload(context: Context) -> None:
@@ -360,6 +384,7 @@ def parser() -> argparse.ArgumentParser:
     add("orders", orders).names("portfolio").last()
     add("log", log).names("portfolio").flag("--follow", "go on with new lines")
     move = add("migrate", migrate).names("portfolio").reason().wait()
+    move.parser.add_argument("more", metavar="PORTFOLIO", nargs="*", help="more, with one request")
     move.parser.add_argument("--to", metavar="NODE", default="", help="default: the balancer's")
     again = add("reload", reload).names("portfolio").reason().wait()
     again.parser.add_argument("--revision", type=positive, help="default: the wanted one")

@@ -108,6 +108,14 @@ def handoff_sentence(row: Document) -> str:
     return plain(sentence)
 
 
+def moved(rows: list[Document]) -> str:
+    """Return what became of each portfolio of a group, a line for each."""
+    lines = (
+        handoff_sentence(row["handoff"]) if row["handoff"] else row["sentence"] for row in rows
+    )
+    return "\n".join(plain(line) for line in lines)
+
+
 def events(rows: list[Document]) -> str:
     """Return a table of the audit log."""
     return table(

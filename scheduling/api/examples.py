@@ -30,6 +30,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "HaltBody": {"reason": "wrong prices from the exchange", "expect_running": 9},
     "InstrumentsBody": {"instruments": {"ETHUSDT": {"tick": "0.01", "lot": "0.0001", "scale": 2}}},
     "MigrateBody": {"target_node": "node-2", "reason": "closer to the exchange"},
+    "MigrateSeveralBody": {"portfolios": ["ibm-sma", "ge-sma"], "target_node": "node-2"},
     "NodeTokenBody": {"node": "node-4", "name": "rack 7", "days": 90},
     "PatchedLabelsBody": {"labels": {"zone": "hk", "gpu": "yes"}, "reason": "new card"},
     "PatchedPortfolioChanges": {"config": {"fast": 5, "slow": 20, "quantity": "200"}},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from rest_framework import serializers
 from rest_framework.request import Request
 
+from scheduling.operations.moves import MAX_MOVED_AT_ONCE
 from scheduling.operations.tokens import MAX_DAYS
 from scheduling.presentation.fields import (
     LabelsField,
@@ -81,6 +83,14 @@ class ScheduleMigrateBody(MigrateBody):
     """The portfolio and its target."""
 
     portfolio = TextField(max_length=80)
+
+
+class MigrateSeveralBody(MigrateBody):
+    """The portfolios and their target."""
+
+    portfolios = serializers.ListField(
+        child=TextField(max_length=80), min_length=1, max_length=MAX_MOVED_AT_ONCE
+    )
 
 
 class FreezeBody(ReasonBody):

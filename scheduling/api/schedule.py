@@ -11,16 +11,26 @@ from rest_framework.response import Response
 from scheduling import operations
 from scheduling.api.base import ApiView, actor_of
 from scheduling.api.openapi import described, query
-from scheduling.api.request_serializers import FreezeBody, NoBody, ScheduleMigrateBody, read_body
+from scheduling.api.request_serializers import (
+    FreezeBody,
+    MigrateSeveralBody,
+    NoBody,
+    ScheduleMigrateBody,
+    read_body,
+)
 from scheduling.decide.planner.targets import targets
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import Handoff, HandoffKind, HandoffState
 from scheduling.observe.shared_snapshot import shared_snapshot
 from scheduling.operations.registry import fleet_actions, portfolio_actions
-from scheduling.presentation.documents import freeze_document, handoff_document
+from scheduling.presentation.documents import (
+    freeze_document,
+    handoff_document,
+    moved_document,
+)
 from scheduling.presentation.plan import balance_document
 from scheduling.presentation.serializers.fleet import FreezeDocument
-from scheduling.presentation.serializers.history import HandoffDocument
+from scheduling.presentation.serializers.history import HandoffDocument, MovedDocument
 from scheduling.presentation.serializers.nodes import TargetsDocument
 from scheduling.presentation.serializers.plans import RebalancedDocument
 
@@ -101,6 +111,28 @@ class ScheduleMigrate(ApiView):
             body["portfolio"], body["target_node"], actor=actor_of(request), reason=body["reason"]
         )
         return Response(handoff_document(handoff), status=202)
+
+
+class ScheduleMigrateSeveral(ApiView):
+    """Move the portfolios that the body names."""
+
+    @described(
+        MovedDocument,
+        status=202,
+        body=MigrateSeveralBody,
+        summary=portfolio_actions.MIGRATE_SEVERAL.summary(),
+        performs=portfolio_actions.MIGRATE_SEVERAL,
+    )
+    def post(self, request: Request) -> Response:
+        """Begin the moves, and return for each portfolio its handoff, or why it was not moved."""
+        body = read_body(request, MigrateSeveralBody)
+        outcomes = operations.migrate_several(
+            body["portfolios"],
+            body["target_node"],
+            actor=actor_of(request),
+            reason=body["reason"],
+        )
+        return Response(moved_document(outcomes), status=202)
 
 
 class ScheduleFreeze(ApiView):

@@ -126,6 +126,11 @@ urlpatterns = [
     path("schedule/rebalance/", schedule.ScheduleRebalance.as_view(), name="rebalance"),
     path("schedule/migrate/", schedule.ScheduleMigrate.as_view(), name="schedule-migrate"),
     path("schedule/policy/", policy.SchedulePolicy.as_view(), name="policy"),
+    path(
+        "schedule/migrate-several/",
+        schedule.ScheduleMigrateSeveral.as_view(),
+        name="schedule-migrate-several",
+    ),
     path("schedule/freeze/", schedule.ScheduleFreeze.as_view(), name="freeze"),
     path("schedule/storm/release/", alerts.StormRelease.as_view(), name="release-storm"),
     path("schedule/storm/hold/", alerts.StormHold.as_view(), name="hold-storm"),

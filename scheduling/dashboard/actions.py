@@ -64,6 +64,7 @@ def _offline_operations() -> dict[str, Operation]:
     }
     return found | {
         "portfolios/migrate": portfolio_actions.MIGRATE,
+        "migrate": portfolio_actions.MIGRATE_SEVERAL,
         "portfolios/edit": portfolio_actions.EDIT,
         "nodes/drain": node_actions.DRAIN,
         "halt": fleet_actions.HALT_ALL,

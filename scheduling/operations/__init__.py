@@ -19,7 +19,15 @@ from scheduling.operations.fleet import (
     undo_halt,
     unfreeze,
 )
-from scheduling.operations.moves import migrate, reload, start, stop, unpin
+from scheduling.operations.moves import (
+    MoveOutcome,
+    migrate,
+    migrate_several,
+    reload,
+    start,
+    stop,
+    unpin,
+)
 from scheduling.operations.nodes import cordon, drain, forget_node, label, uncordon, undrain
 from scheduling.operations.portfolios import (
     MAX_AT_ONCE,
@@ -41,6 +49,7 @@ __all__ = [
     "MAX_AT_ONCE",
     "EditBase",
     "FieldChange",
+    "MoveOutcome",
     "NewPortfolio",
     "NewRollOut",
     "accept_python",
@@ -62,6 +71,7 @@ __all__ = [
     "hold_storm",
     "label",
     "migrate",
+    "migrate_several",
     "raise_epoch_floor",
     "rebalance",
     "rebased",

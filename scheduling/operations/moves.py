@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -9,29 +11,43 @@ from django.db import transaction
 from portfolios.models import DesiredState, Portfolio, Revision, RevisionStatus
 from portfolios.sentences import sentence as _
 from scheduling.db.transaction import Row, Transaction, execute, query_one
+from scheduling.decide.planner.group_targets import NoMove, group_target
 from scheduling.decide.planner.targets import (
+    NotInSnapshot,
     choose_target,
     granted_revision,
     targets,
     why_infeasible,
 )
-from scheduling.decide.types import Reason
+from scheduling.decide.types import Reason, Snapshot
 from scheduling.enact import pin
 from scheduling.enact.desired_state import want_running, want_stopped
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import request, revoke_ownership
-from scheduling.enact.handoff.request_handoff import refuse_in_handoff
+from scheduling.enact.handoff.request_handoff import Request, refuse_in_handoff, request_all
 from scheduling.enact.handoff.statements import LOCK_HANDOFF, active_handoff
 from scheduling.enact.notify import notify_watchers
 from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.enact.revisions import try_again
 from scheduling.enact.start import lift, note_pending
-from scheduling.errors import NotFound, Refused, told
+from scheduling.errors import Invalid, NotFound, Refused, told
 from scheduling.models import ACTIVE_STATES, Handoff, Node, Phase, Run
 from scheduling.observe.snapshot import observe
 from scheduling.operations.edits import configuration_of, differences
 from scheduling.operations.lookup import existing_portfolio, locked_portfolio, record_request
 from scheduling.timing import timing
+
+#: Portfolios that one request may move.
+MAX_MOVED_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class MoveOutcome:
+    """What became of one portfolio of a group: its handoff, or why it was not moved."""
+
+    portfolio: str
+    handoff: Handoff | None
+    refused: Refused | None = None
 
 
 def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> Handoff:
@@ -49,14 +65,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
     _refuse_in_handoff(portfolio)
     observed = observe(times)
     node = _chosen(observed.snapshot, name, target)
-    alive = {view.id: view.status for view in observed.snapshot.nodes}
-    revision: int | None
-    if current.node_id is None:
-        kind, revision = "place", granted_revision(observed.snapshot, name)
-    elif alive.get(current.node_id) in ("lost", "left"):
-        kind, revision = "failover", granted_revision(observed.snapshot, name)
-    else:
-        kind, revision = "migrate", None  # the revision that runs once the run is locked
+    kind, revision = _kind(observed.snapshot, name, current)
 
     def transaction() -> Transaction[Row]:
         row = yield from request(
@@ -75,6 +84,121 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
         return row
 
     return Handoff.objects.get(pk=execute(transaction()).id)
+
+
+def migrate_several(
+    names: Sequence[str], target: str | None, *, actor: str, reason: str = ""
+) -> list[MoveOutcome]:
+    """Move each portfolio as `migrate` does, in one transaction; return what became of each.
+
+    One that cannot move stays as it is and does not hold back the others. Raise NotFound if one
+    does not exist, Invalid if there are none or too many: nothing is moved then.
+    """
+    names = list(dict.fromkeys(names))
+    if not 1 <= len(names) <= MAX_MOVED_AT_ONCE:
+        message = _(
+            "These are {count} portfolios; one request moves 1 to {most}.",
+            count=len(names),
+            most=MAX_MOVED_AT_ONCE,
+        )
+        raise Invalid([{"field": "portfolios", "code": "wrong_length", "message": message}])
+    if target is not None and not Node.objects.filter(name=target).exists():
+        raise NotFound("node", target)
+    runs = Run.objects.select_related("node", "portfolio").filter(
+        portfolio__name__in=names, portfolio__archived_at=None
+    )
+    current = {run.portfolio.name: run for run in runs}
+    missing = [name for name in names if name not in current]
+    if missing:
+        raise NotFound("portfolio", missing[0])
+    refused = dict(_immovable(current))
+    times = timing()
+    snapshot = observe(times).snapshot
+    movable = [name for name in names if name not in refused]
+    try:
+        answer = group_target(snapshot, movable, target)
+    except NotInSnapshot as missing:
+        if missing.what == "portfolio":  # concurrent writer: an operator deleted it
+            raise NotFound("portfolio", missing.name) from None
+        raise _never_registered(target) from None
+    refused |= {each.portfolio: _why_not(each, target) for each in answer.refused}
+    ids = {view.name: view.id for view in snapshot.nodes}
+    requests = []
+    for name, node in answer.moves:
+        kind, revision = _kind(snapshot, name, current[name])
+        portfolio = current[name].portfolio_id
+        requests.append(Request(kind, portfolio, ids[node], reason, revision))
+
+    def move_all() -> Transaction[list[Row | Refused | None]]:
+        rows = yield from request_all(requests, actor=actor, timing=times)
+        begun = [
+            each for each, row in zip(requests, rows, strict=True) if not isinstance(row, Refused)
+        ]
+        if target is None:
+            yield from pin.unpin([each.portfolio for each in begun], actor=actor, reason=reason)
+            return rows
+        for each in begun:
+            assert each.target is not None
+            yield from pin.pin(each.portfolio, each.target, actor=actor, reason=reason)
+        return rows
+
+    # concurrent writers: passes and operators; what they did first is refused under the locks.
+    rows = execute(move_all()) if requests else []
+    begun: dict[str, int] = {}
+    for (name, _node), row in zip(answer.moves, rows, strict=True):
+        if isinstance(row, Refused):
+            refused[name] = row
+        elif row is not None:
+            begun[name] = row.id
+    handoffs = Handoff.objects.select_related("portfolio", "source_node", "target_node").in_bulk(
+        begun.values()
+    )
+    return [
+        MoveOutcome(name, handoffs[begun[name]])
+        if name in begun
+        else MoveOutcome(name, None, refused[name])
+        for name in names
+    ]
+
+
+def _immovable(current: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
+    """Yield the portfolios that cannot move to any node now, each with its refusal."""
+    active = Handoff.objects.filter(
+        portfolio__in=[run.portfolio_id for run in current.values()], state__in=ACTIVE_STATES
+    )
+    in_handoff = {handoff.portfolio_id: handoff for handoff in active}
+    for name, run in current.items():
+        try:
+            _refuse_unowned(run.portfolio, run)
+        except Refused as refused:
+            yield name, refused
+            continue
+        if run.portfolio_id in in_handoff:
+            yield name, refuse_in_handoff(name, in_handoff[run.portfolio_id])
+
+
+def _why_not(found: NoMove, target: str | None) -> Refused:
+    if target is None or found.reason.code != "on_node":
+        return Refused(found.code, _("{name} {why}.", name=found.portfolio, why=told(found.reason)))
+    return Refused(
+        found.code,
+        _(
+            "{name} cannot move to {target}: {sentence}.",
+            name=found.portfolio,
+            target=target,
+            sentence=told(found.reason),
+        ),
+    )
+
+
+def _kind(snapshot: Snapshot, name: str, current: Run) -> tuple[str, int | None]:
+    """Return the kind of the handoff that moves the portfolio, and the revision that it brings."""
+    statuses = {view.id: view.status for view in snapshot.nodes}
+    if current.node_id is None:
+        return "place", granted_revision(snapshot, name)
+    if statuses.get(current.node_id) in ("lost", "left"):
+        return "failover", granted_revision(snapshot, name)
+    return "migrate", None  # the revision that runs once the run is locked
 
 
 def reload(name: str, *, actor: str, reason: str = "", revision: int | None = None) -> Handoff:
@@ -250,6 +374,13 @@ def _chosen(snapshot: Any, name: str, target: str | None) -> int:
             name=name,
             target=target,
         ),
+    )
+
+
+def _never_registered(target: str | None) -> Refused:
+    return Refused(
+        "node_lost",
+        _("Nothing can move to {target}: the daemon of {target} never registered.", target=target),
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from scheduling.errors import NotFound
 from scheduling.models import Control, Handoff, Node, NodeStatus, Storm
 from scheduling.observe.fleet_view.read import read_fleet_view, read_portfolio
 from scheduling.observe.fleet_view.types import NodeView, PortfolioView
+from scheduling.operations.moves import MoveOutcome
 from scheduling.presentation.serializers.fleet import FreezeDocument, PolicyDocument, StormDocument
 from scheduling.presentation.serializers.history import HandoffDocument
 from scheduling.presentation.serializers.nodes import NodeDocument
@@ -85,6 +87,20 @@ def portfolio_document(name: str) -> Any:
 def handoff_document(handoff: Handoff | None) -> Any:
     """Return the document of a handoff, or None."""
     return None if handoff is None else HandoffDocument(handoff).data
+
+
+def moved_document(outcomes: Iterable[MoveOutcome]) -> dict[str, Any]:
+    """Return what became of each portfolio of a group that was to move."""
+    results = [
+        {
+            "portfolio": each.portfolio,
+            "handoff": handoff_document(each.handoff),
+            "code": each.refused.code if each.refused else None,
+            "sentence": each.refused.message if each.refused else None,
+        }
+        for each in outcomes
+    ]
+    return {"results": results}
 
 
 def freeze_document() -> dict[str, Any]:

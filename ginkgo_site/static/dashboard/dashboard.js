@@ -14,6 +14,7 @@ import { startMenus } from "./menus.js";
 import { startPalette } from "./palette.js";
 import { startPortfolioForm } from "./portfolio_form.js";
 import { startRefresh } from "./refresh.js";
+import { startSelection } from "./selection.js";
 import { startThemeToggle } from "./theme-toggle.js";
 import { startTimes } from "./times.js";
 
@@ -25,6 +26,7 @@ startPortfolioForm();
 startBoard();
 startAccordion();
 startKeyboard();
+startSelection();
 startDrag();
 startPalette();
 startKeys();

@@ -33,6 +33,7 @@ function showTarget() {
   const picked = dialog.querySelector("[name=target_node]:checked");
   if (!picked) return;
   for (const element of dialog.querySelectorAll("[data-chosen]")) element.textContent = picked.value;
+  for (const element of dialog.querySelectorAll("[data-chosen-option]")) element.textContent = picked.dataset.option;
 }
 
 // Enable the button once the confirmation was typed; the server checks it again.

@@ -1,7 +1,11 @@
-// Drag a card to a node to migrate its portfolio there. While it is lifted every column says whether its node could
-// take it, in the words of the migrate form; a drop opens that form with the node chosen, and nothing moves before it
-// is sent. Escape drops the card where it was. The same by keyboard: M on a card.
+// Drag a card to a node to migrate its portfolio there; a selected card takes the other selected ones along. While it is
+// lifted every column says whether its node could take it, of several how many, in the words of the migrate form; a drop
+// opens that form with the node chosen, and nothing moves before it is sent. Selected cards may also be dropped on the
+// bar that counts them: then the balancer chooses. Escape drops the card where it was. By keyboard: M on a card.
 import { openDialog, request } from "./dialogs.js";
+import { formFor, selection } from "./selection.js";
+
+const TARGETS = ".col, #selection-bar";
 
 let lifted = null; // {card, form: address of the form, answers: node → {can, text}, or null while they are unknown}
 let over = null; // the column under the pointer
@@ -15,27 +19,50 @@ async function answersOf(form) {
   return new Map(
     labels.map((label) => {
       const risky = label.matches(".risky") ? "risk" : "yes";
-      const text = label.querySelector(".target-reason").textContent.trim();
-      return [label.dataset.target, { can: label.dataset.feasible === "true" ? risky : "no", text }];
+      const reason = label.querySelector(".target-reason");
+      const parts = reason.childElementCount > 1 ? [...reason.children] : [reason];
+      const texts = parts.map((part) => part.textContent.trim());
+      return [label.dataset.target, { can: label.dataset.feasible === "true" ? risky : "no", texts }];
     }),
   );
 }
 
 function showAnswers(answers) {
-  for (const column of document.querySelectorAll(".col")) {
-    const answer = answers.get(column.dataset.node);
+  for (const target of document.querySelectorAll(TARGETS)) {
+    const answer = answers.get(target.dataset.node);
     if (!answer) continue;
-    column.dataset.can = answer.can;
-    const note = document.createElement("p");
-    note.className = "drop-note";
-    note.textContent = answer.text;
-    column.querySelector("header").after(note);
+    target.dataset.can = answer.can;
+    if (target.matches(".col")) {
+      const note = document.createElement("div");
+      note.className = "drop-note";
+      note.append(
+        ...answer.texts.map((text) => {
+          const line = document.createElement("p");
+          line.textContent = text;
+          return line;
+        }),
+      );
+      target.querySelector("header").after(note);
+    } else target.querySelector("[data-answer]").textContent = answer.texts.join("; ");
   }
 }
 
+function groupOf(card) {
+  const names = selection();
+  return names.length > 1 && names.includes(card.dataset.portfolio) ? names : null;
+}
+
+function liftedCards() {
+  const group = lifted.group ?? [lifted.card.dataset.portfolio];
+  return [...document.querySelectorAll(".card")].filter((card) => group.includes(card.dataset.portfolio));
+}
+
 async function lift(card) {
-  const mine = { card, form: `/portfolios/${encodeURIComponent(card.dataset.portfolio)}/migrate/`, answers: null };
+  const group = groupOf(card);
+  const own = `/portfolios/${encodeURIComponent(card.dataset.portfolio)}/migrate/?`;
+  const mine = { card, group, form: group ? `${formFor(group)}&` : own, answers: null };
   lifted = mine;
+  document.getElementById("selection-bar").toggleAttribute("data-offered", group !== null);
   const answers = await answersOf(mine.form).catch(() => null); // without them a drop opens the form, which has them
   if (lifted !== mine || !answers) return;
   mine.answers = answers;
@@ -53,14 +80,17 @@ function moveOver(column) {
 function isTarget(column) {
   return lifted.answers
     ? lifted.answers.get(column.dataset.node)?.can !== "no"
-    : column !== lifted.card.closest(".col");
+    : column !== lifted.card.closest(".col") && (lifted.group !== null || column.matches(".col"));
 }
 
 function end() {
-  lifted?.card.classList.remove("lifted");
   lifted = null;
   moveOver(null);
-  for (const column of document.querySelectorAll(".col[data-can]")) delete column.dataset.can;
+  for (const card of document.querySelectorAll(".lifted")) card.classList.remove("lifted");
+  for (const target of document.querySelectorAll("[data-can]")) delete target.dataset.can;
+  const bar = document.getElementById("selection-bar");
+  bar?.removeAttribute("data-offered");
+  bar?.querySelector("[data-answer]").replaceChildren();
   for (const note of document.querySelectorAll(".drop-note")) note.remove();
 }
 
@@ -73,16 +103,20 @@ export function startDrag() {
       event.preventDefault();
       return;
     }
-    event.dataTransfer.setData("text/plain", card.dataset.portfolio);
-    event.dataTransfer.effectAllowed = "move";
     end();
+    const group = groupOf(card);
+    event.dataTransfer.setData("text/plain", (group ?? [card.dataset.portfolio]).join(" "));
+    event.dataTransfer.effectAllowed = "move";
+    if (group) event.dataTransfer.setDragImage(document.querySelector("#selection-bar [data-count]"), 8, 8);
     lift(card);
     // After the browser has taken its picture of the card.
-    setTimeout(() => lifted?.card === card && card.classList.add("lifted"));
+    setTimeout(() => {
+      if (lifted?.card === card) for (const each of liftedCards()) each.classList.add("lifted");
+    });
   });
   document.addEventListener("dragover", (event) => {
     if (!lifted) return;
-    const column = event.target.closest?.(".col");
+    const column = event.target.closest?.(TARGETS);
     const fits = column && isTarget(column);
     moveOver(fits ? column : null);
     if (!fits) return;
@@ -90,12 +124,12 @@ export function startDrag() {
     event.dataTransfer.dropEffect = "move";
   });
   document.addEventListener("drop", (event) => {
-    const column = event.target.closest?.(".col");
+    const column = event.target.closest?.(TARGETS);
     if (!lifted || !column) return;
     event.preventDefault();
     const { card, form } = lifted;
     end();
-    openDialog(`${form}?to=${encodeURIComponent(column.dataset.node)}`, card);
+    openDialog(`${form}to=${encodeURIComponent(column.dataset.node)}`, card);
   });
   document.addEventListener("dragend", end);
   // A card whose element has gone ends its drag without an event, and the pointer moves again.

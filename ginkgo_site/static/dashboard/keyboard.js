@@ -1,6 +1,8 @@
-// The board is one tab stop. While a card has the focus: arrows move among cards, Enter opens one, M
-// migrates it, W opens the what-if page for the loss of its node, the menu key or a full stop opens its menu.
+// The board is one tab stop. While a card has the focus: arrows move among cards, Enter opens one, Space selects it,
+// Shift with the arrows up and down selects more, M migrates it, or all selected ones if it is among them, W opens the
+// what-if page for the loss of its node, the menu key or a full stop opens its menu, Escape selects none.
 import { neighbour } from "./board.js";
+import { moveSelected, selection, selectNone, selectTo, toggle } from "./selection.js";
 
 let current = ""; // the portfolio whose card is the tab stop
 
@@ -39,14 +41,25 @@ function inSameColumn(card, step) {
   return column[column.indexOf(card) + step];
 }
 
+// Move the focus in the column; with Shift take both cards into the selection.
+function step(event, card, by) {
+  const next = inSameColumn(card, by);
+  if (!next) return;
+  if (event.shiftKey) {
+    if (!selection().includes(card.dataset.portfolio)) toggle(card.dataset.portfolio);
+    selectTo(next.dataset.portfolio);
+  }
+  focusCard(next);
+}
+
 function handleKey(event, card) {
   const name = CSS.escape(card.dataset.portfolio);
   switch (event.key) {
     case "ArrowDown":
-      focusCard(inSameColumn(card, 1));
+      step(event, card, 1);
       break;
     case "ArrowUp":
-      focusCard(inSameColumn(card, -1));
+      step(event, card, -1);
       break;
     case "ArrowRight":
       focusCard(inNextColumn(card, 1));
@@ -57,9 +70,17 @@ function handleKey(event, card) {
     case "Enter":
       card.querySelector(".card-name a").click();
       break;
+    case " ":
+      if (!card.draggable) return; // a viewer moves nothing
+      toggle(card.dataset.portfolio);
+      break;
+    case "Escape":
+      if (!selectNone()) return;
+      break;
     case "m":
     case "M":
-      document.querySelector(`#cardmenu-${name} a[href$="/migrate/"]`)?.click();
+      if (selection().includes(card.dataset.portfolio)) moveSelected(card);
+      else document.querySelector(`#cardmenu-${name} a[href$="/migrate/"]`)?.click();
       break;
     case "w":
     case "W":

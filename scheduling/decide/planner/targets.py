@@ -56,7 +56,7 @@ def targets(
     Raise `NotInSnapshot` if there is no such portfolio.
     """
     fleet = FleetState.of(snapshot)
-    portfolio = fleet.with_granted_revision(_find(snapshot, portfolio_name))
+    portfolio = fleet.with_granted_revision(find_in(snapshot, portfolio_name))
     return [_answer(fleet, portfolio, node, language) for node in range(len(fleet.nodes))]
 
 
@@ -67,7 +67,13 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     there is no such portfolio.
     """
     fleet = FleetState.of(snapshot)
-    portfolio = fleet.with_granted_revision(_find(snapshot, portfolio_name))
+    portfolio = fleet.with_granted_revision(find_in(snapshot, portfolio_name))
+    node = choose_node(fleet, portfolio)
+    return node if isinstance(node, Reason) else _answer(fleet, portfolio, node)
+
+
+def choose_node(fleet: FleetState, portfolio: PortfolioView) -> int | Reason:
+    """Return the index of the node that the balancer would choose, or why there is none."""
     owner = fleet.live_index(portfolio.node)
     node = fleet.live_index(portfolio.pinned) if portfolio.node is None else None
     if (
@@ -77,9 +83,7 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
         or not fleet.is_allowed(node, portfolio)
     ):
         node = fleet.choose(portfolio, frozenset() if owner is None else frozenset({owner}))
-    if node is None:
-        return why_unplaced(fleet, portfolio, owner)
-    return _answer(fleet, portfolio, node)
+    return why_unplaced(fleet, portfolio, owner) if node is None else node
 
 
 def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
@@ -87,18 +91,19 @@ def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """
-    return FleetState.of(snapshot).with_granted_revision(_find(snapshot, portfolio_name)).revision
+    return FleetState.of(snapshot).with_granted_revision(find_in(snapshot, portfolio_name)).revision
 
 
 def why_infeasible(snapshot: Snapshot, portfolio_name: str, node_name: str) -> Reason:
     """Return the reason of which `targets` makes the sentence on that node."""
     fleet = FleetState.of(snapshot)
-    portfolio = fleet.with_granted_revision(_find(snapshot, portfolio_name))
+    portfolio = fleet.with_granted_revision(find_in(snapshot, portfolio_name))
     node = next(i for i, view in enumerate(fleet.nodes) if view.name == node_name)
-    return _why(fleet, portfolio, node, _obstacle(fleet, portfolio, node))
+    return state_on(fleet, portfolio, node, obstacle_on(fleet, portfolio, node))
 
 
-def _find(snapshot: Snapshot, name: str) -> PortfolioView:
+def find_in(snapshot: Snapshot, name: str) -> PortfolioView:
+    """Return the portfolio of that name, or raise `NotInSnapshot`."""
     for portfolio in snapshot.portfolios:
         if portfolio.name == name:
             return portfolio
@@ -110,33 +115,33 @@ def _answer(
 ) -> TargetAnswer:
     view = fleet.nodes[node]
     same = portfolio.node == view.id
-    found = _obstacle(fleet, portfolio, node)
+    found = obstacle_on(fleet, portfolio, node)
     before = fleet.held[node]
     after = before if same else before + portfolio.weight
     return TargetAnswer(
         node=view.name,
         feasible=found is None,
         code=None if found is None else PUBLIC_CODES.get(found, found),
-        sentence=render(_why(fleet, portfolio, node, found), language),
-        risk=_risk(fleet, portfolio, node, language) if found is None else None,
+        sentence=render(state_on(fleet, portfolio, node, found), language),
+        risk=_rendered(risk_on(fleet, portfolio, node), language) if found is None else None,
         load_before=before,
         load_after=after,
         capacity=view.capacity,
     )
 
 
-def _obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
+def obstacle_on(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
+    """Return the code of what keeps an operator from moving the portfolio there, or None."""
     same = portfolio.node == fleet.nodes[node].id
     return "same_node" if same else obstacle(fleet, portfolio, node)
 
 
-def _why(fleet: FleetState, portfolio: PortfolioView, node: int, found: str | None) -> Reason:
+def state_on(fleet: FleetState, portfolio: PortfolioView, node: int, found: str | None) -> Reason:
+    """Return the reason that says what was `found` on the node."""
     return Reason("on_node", node_state(fleet, portfolio, node, found or "fits"))
 
 
-def _risk(
-    fleet: FleetState, portfolio: PortfolioView, node: int, language: str | None
-) -> str | None:
+def risk_on(fleet: FleetState, portfolio: PortfolioView, node: int) -> Reason | None:
     """Return what an operator should know before choosing this node, or None."""
     view = fleet.nodes[node]
     if view.status == "suspect":
@@ -149,4 +154,8 @@ def _risk(
         risk = "spread"
     else:
         return None
-    return render(Reason("on_node", node_state(fleet, portfolio, node, risk)), language)
+    return state_on(fleet, portfolio, node, risk)
+
+
+def _rendered(reason: Reason | None, language: str | None) -> str | None:
+    return None if reason is None else render(reason, language)

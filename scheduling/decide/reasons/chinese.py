@@ -352,6 +352,14 @@ def _would_wait(p: Params) -> str:
     return "将处于待放置状态"
 
 
+def _in_handoff(p: Params) -> str:
+    return "已在交接中；请等待交接结束"
+
+
+def _needs_start(p: Params) -> str:
+    return "未在运行：已停止、已叫停或已隔离；请先启动"
+
+
 def _symbol_in_use(p: Params) -> str:
     return (
         f"平仓之前运行 {p['running']}：它持有或已下单 {'、'.join(p['symbols'])}，"
@@ -531,6 +539,8 @@ SENTENCES: dict[str, Sentence] = {
     "on_node": on_node,
     "would_place": _would_place,
     "would_wait": _would_wait,
+    "in_handoff": _in_handoff,
+    "needs_start": _needs_start,
     "lost": _lost,
     "suspect": _suspect,
     "node_lost": _node_lost,

@@ -358,6 +358,14 @@ def _would_wait(p: Params) -> str:
     return "would be pending"
 
 
+def _in_handoff(p: Params) -> str:
+    return "is in a handoff already; wait until it has ended"
+
+
+def _needs_start(p: Params) -> str:
+    return "does not run: it is stopped, halted or quarantined; start it first"
+
+
 def _symbol_in_use(p: Params) -> str:
     return (
         f"runs {p['running']} until positions are closed: it holds or has ordered "
@@ -558,6 +566,8 @@ SENTENCES: dict[str, Sentence] = {
     "on_node": on_node,
     "would_place": _would_place,
     "would_wait": _would_wait,
+    "in_handoff": _in_handoff,
+    "needs_start": _needs_start,
     "lost": _lost,
     "suspect": _suspect,
     "node_lost": _node_lost,

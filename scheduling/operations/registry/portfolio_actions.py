@@ -74,6 +74,17 @@ MIGRATE = Operation(
     moves.migrate,
     command="migrate_portfolio {name}",
 )
+MIGRATE_SEVERAL = Operation(
+    "migrate_several",
+    _("Migrate several portfolios"),
+    _(
+        "Each portfolio is prepared on its new node while it runs on, then handed over at a batch "
+        "boundary. One that cannot move stays as it is and does not hold back the others. A node "
+        "chosen by name keeps them until they are unpinned; without one the balancer chooses for "
+        "each."
+    ),
+    moves.migrate_several,
+)
 UNPIN = Operation(
     "unpin",
     _("Unpin {name}"),

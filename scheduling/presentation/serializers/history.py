@@ -40,6 +40,21 @@ class HandoffDocument(Document):
     deadline_at = serializers.DateTimeField(allow_null=True)
 
 
+class MoveOutcomeDocument(Document):
+    """What became of one portfolio: its handoff, or `code` and `sentence` of its refusal."""
+
+    portfolio = serializers.CharField()
+    handoff = HandoffDocument(allow_null=True)
+    code = serializers.CharField(allow_null=True)
+    sentence = serializers.CharField(allow_null=True)
+
+
+class MovedDocument(Document):
+    """What became of each portfolio, in the order of the request."""
+
+    results = MoveOutcomeDocument(many=True)
+
+
 class TenureDocument(Document):
     """One line of ownership history, with the events after `from_seq` up to `to_seq`."""
 

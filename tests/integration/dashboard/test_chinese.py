@@ -165,10 +165,12 @@ def test_pages_and_dialogs_over_rows_are_chinese() -> None:
         f"/roll-outs/{number}/stop/", f"/roll-outs/{number}/back/", f"/halts/{halt}/undo/",
         reverse("acknowledge-alert", args=[alert.pk]), "/halt/", "/new-portfolio/", "/add-node/",
         reverse("add-person"), reverse("set-channel"), reverse("begin-roll-out"),
+        "/migrate/?portfolio=able&portfolio=baker", "/migrate/?portfolio=able&to=node-1",
     ]  # fmt: skip
     missing = [
         "/portfolios/zzz/", "/nodes/zzz/", "/handoffs/99999/", "/roll-outs/99999/", "/nowhere/",
         "/halts/99999/", "/incidents/99999/", "/feeds/zzz/", "/what-if/?lose=zzz",
+        "/migrate/", "/migrate/?portfolio=zzz",
         "/what-if/?add=zzz", "/what-if/?add=8:zzz", "/what-if/?lose=node-1&drain=node-1",
     ]  # fmt: skip
     for address in (*pages, *forms, *missing):
@@ -203,6 +205,8 @@ def test_what_operations_refuse_is_chinese() -> None:
         *(("/portfolios/baker/migrate/", {"target_node": name})
           for name in ("node-1", "node-2", "zzz")),
         ("/portfolios/picky/migrate/", {"target_node": "node-3"}),
+        *(("/migrate/", {"portfolio": "picky", "target_node": name})
+          for name in ("node-1", "*", "zzz", "")),
         ("/nodes/node-1/forget/", {}),
         ("/nodes/node-1/labels/", {"labels": "no label"}),
         ("/nodes/node-1/labels/", {"labels": "\n".join(f"k{n}=v" for n in range(99))}),

@@ -32,7 +32,8 @@ WRITES = (
     "portfolios/", "portfolios/x/migrate/", "portfolios/x/reload/", "portfolios/x/start/",
     "portfolios/x/stop/", "portfolios/x/unpin/", "nodes/x/drain/", "nodes/x/undrain/",
     "nodes/x/disable/", "nodes/x/cordon/", "nodes/x/uncordon/", "schedule/rebalance/",
-    "schedule/migrate/", "schedule/freeze/", "schedule/unfreeze/", "halt/",
+    "schedule/migrate/", "schedule/migrate-several/", "schedule/freeze/", "schedule/unfreeze/",
+    "halt/",
 )  # fmt: skip
 
 

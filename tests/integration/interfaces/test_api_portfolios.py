@@ -310,6 +310,26 @@ def test_schedule_migrate_is_equivalent_to_migrate(operator: ApiClient) -> None:
     assert operator.post("schedule/migrate/", body).json()["target_node"] == "node-2"
 
 
+def test_migrate_several_answers_for_each_portfolio(operator: ApiClient) -> None:
+    first, _ = make_node("node-1"), make_node("node-2", capacity=1)
+    for name in ("canary-1", "canary-2"):
+        make_running_portfolio(name, first)
+    body = {"portfolios": ["canary-2", "canary-1"], "target_node": "node-2", "reason": "rack"}
+    answer = operator.post("schedule/migrate-several/", body)
+    assert answer.status_code == 202
+    stayed, moved = answer.json()["results"]
+    assert (stayed["portfolio"], stayed["handoff"], stayed["code"], stayed["sentence"]) == (
+        "canary-2",
+        None,
+        "node_full",
+        "canary-2 cannot move to node-2: node-2 is full: load 1 of 1, it needs 1.",
+    )
+    assert (moved["portfolio"], moved["code"], moved["sentence"]) == ("canary-1", None, None)
+    assert (moved["handoff"]["target_node"], moved["handoff"]["reason"]) == ("node-2", "rack")
+    wrong = {"portfolios": [], "target_node": "node-2"}
+    problem(operator.post("schedule/migrate-several/", wrong), 400, "invalid")
+
+
 @pytest.mark.parametrize(
     ("target", "status", "code"),
     [

@@ -183,6 +183,19 @@ def test_migrate_portfolio_describes_the_handoff() -> None:
     assert "migrate of canary-1 (node-1 → node-2): preparing" in line
 
 
+def test_migrate_portfolio_moves_several_and_fails_if_one_stays() -> None:
+    first, _ = make_node("node-1"), make_node("node-2", capacity=1)
+    for name in ("canary-1", "canary-2", "canary-3"):
+        make_running_portfolio(name, first)
+    sentence, document = refused("migrate_portfolio", "canary-1", "canary-2", "--to", "node-2")
+    assert sentence == "1 of 2 did not move: canary-2."
+    assert document["code"] == "not_moved"
+    assert [row["code"] for row in document["results"]] == [None, "node_full"]
+    make_node("node-3")
+    done = told("migrate_portfolio", "canary-2", "canary-3", "--to", "node-3")
+    assert [row["handoff"]["target_node"] for row in done["results"]] == ["node-3", "node-3"]
+
+
 def test_a_wait_timeout_fails_while_the_handoff_continues() -> None:
     first, _ = make_node("node-1"), make_node("node-2")
     make_running_portfolio("canary-1", first)

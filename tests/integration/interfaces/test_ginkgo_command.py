@@ -89,6 +89,17 @@ def test_a_move_is_requested_by_the_user_of_the_token_and_waited_for(
     assert refused.value.problem["code"]
 
 
+def test_several_move_with_one_request_and_the_one_that_stays_is_said(
+    server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_node("node-3")
+    with pytest.raises(Failed, match=r"^1 of 2 did not move: canary-2\.$"):
+        main(["migrate", "canary-1", "canary-2", "--to", "node-2", "--reason", "rack"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("migrate of canary-1 (node-1 → node-2): preparing [")
+    assert lines[1] == "canary-2 cannot move to node-2: it already runs on node-2."
+
+
 def _request(caller: socket.socket) -> bytes:
     """Return one whole request."""
     found = b""

@@ -339,6 +339,84 @@ def test_while_one_handoff_is_under_way_another_is_refused_with_its_id(
     )
 
 
+# --- migrate several ------------------------------------------------------------------------------
+
+
+def outcomes(names: list[str], target: str | None) -> dict[str, str]:
+    """Return portfolio → the node it moves to, or the code of its refusal."""
+    found = operations.migrate_several(names, target, actor="ann", reason="rack 7")
+    return {
+        each.portfolio: str(each.handoff.target_node) if each.handoff else str(each.refused.code)  # type: ignore[union-attr]
+        for each in found
+    }
+
+
+def test_several_move_at_once_and_one_that_cannot_holds_back_none(node: FakeNode) -> None:
+    hands = {name: make_trader(name, node) for name in ("a", "b", "c")}
+    moving = make_trader("moving", node)
+    picky = make_trader("picky", node)
+    Portfolio.objects.filter(pk=picky.portfolio.pk).update(selector={"zone": "hk"})
+    target = make_node("node-2", capacity=3)
+    make_node("node-3")
+    operations.migrate("moving", "node-3", actor="ann")
+    asked = ["picky", "moving", "c", "b", "a"]
+    found = operations.migrate_several(asked, "node-2", actor="ann", reason="rack 7")
+    assert [each.portfolio for each in found] == asked
+    refusals = {each.portfolio: each.refused for each in found if each.refused}
+    assert {name: (each.code, str(each)) for name, each in refusals.items()} == {
+        "picky": ("node_lacks", "picky cannot move to node-2: node-2 lacks zone=hk."),
+        "moving": (
+            "handoff_in_progress",
+            f"moving is already in handoff {newest_handoff(moving.portfolio).pk} (migrate, preparing); "
+            "wait until it has ended.",
+        ),
+    }
+    for hand in hands.values():
+        begun = newest_handoff(hand.portfolio)
+        assert (begun.target_node, begun.reason, begun.requested_by) == (
+            target.row,
+            "rack 7",
+            "ann",
+        )
+        assert hand.run().pinned_node == target.row
+    assert Event.objects.filter(kind="pinned", actor="ann", node=target.row).count() == 3
+
+
+def test_of_several_as_many_move_as_the_node_has_room_for(node: FakeNode) -> None:
+    for name in ("a", "b", "c"):
+        make_trader(name, node)
+    make_node("node-2", capacity=2)
+    assert outcomes(["c", "a", "b"], "node-2") == {"c": "node_full", "a": "node-2", "b": "node-2"}
+    assert outcomes(["c"], None) == {"c": "no_room"}
+
+
+def test_several_that_the_balancer_places_are_spread_and_lose_their_pins(node: FakeNode) -> None:
+    hands = [make_trader(name, node) for name in ("a", "b")]
+    Run.objects.update(pinned_node=node.row)
+    make_node("node-2")
+    make_node("node-3")
+    assert outcomes(["a", "b"], None) == {"a": "node-2", "b": "node-3"}
+    assert [hand.run().pinned_node for hand in hands] == [None, None]
+
+
+def test_several_are_refused_as_a_whole_if_one_or_the_node_does_not_exist(node: FakeNode) -> None:
+    make_trader("a", node)
+    make_node("node-2")
+    Node.objects.create(name="never")
+    asked = [(["a", "nix"], "node-2"), (["a"], "node-9"), (["a"], "never"), ([], "node-2")]
+    found = [
+        refused(lambda n=n, t=t: operations.migrate_several(n, t, actor="ann"))  # type: ignore[misc]
+        for n, t in asked
+    ]
+    assert [each.code for each in found] == ["not_found", "not_found", "node_lost", "invalid"]
+    assert "There is no portfolio named nix." in str(found[0])
+    too_many = [f"p{i}" for i in range(101)]
+    refusal = refused(lambda: operations.migrate_several(too_many, None, actor="ann"))
+    assert refusal.extra["errors"][0]["message"] == (
+        "These are 101 portfolios; one request moves 1 to 100."
+    )
+
+
 # --- reload --------------------------------------------------------------------------------------
 
 

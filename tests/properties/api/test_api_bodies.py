@@ -47,6 +47,7 @@ WRITES = (
     ("POST", "portfolios/canary-1/migrate/"),
     ("POST", "portfolios/canary-1/reload/"),
     ("POST", "schedule/migrate/"),
+    ("POST", "schedule/migrate-several/"),
     ("POST", "schedule/freeze/"),
     ("POST", "nodes/node-1/drain/"),
     ("POST", "halt/"),

@@ -76,6 +76,12 @@ ENGLISH = [
         "would be placed on node-2: load 3 → 5 of 8",
     ),
     ("would_wait", {}, "would be pending"),
+    ("in_handoff", {}, "is in a handoff already; wait until it has ended"),
+    (
+        "needs_start",
+        {},
+        "does not run: it is stopped, halted or quarantined; start it first",
+    ),
     (
         "no_python",
         {**REQUIREMENTS, "python": "3.11", "accept_python": "", "found": ["3.12", "3.13"]},

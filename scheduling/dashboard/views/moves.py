@@ -1,0 +1,106 @@
+"""Move several portfolios at once: where they could go, then what became of each."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_http_methods
+
+from scheduling import operations
+from scheduling.dashboard.actions import dialog_lines
+from scheduling.dashboard.context import page_context, render_problem
+from scheduling.dashboard.decorators import operator_required
+from scheduling.dashboard.views.actions import find_portfolio, render_form
+from scheduling.decide.planner.group_targets import group_targets
+from scheduling.decide.planner.targets import NotInSnapshot
+from scheduling.errors import Refused
+from scheduling.observe.snapshot import observe
+from scheduling.operations.moves import MAX_MOVED_AT_ONCE
+from scheduling.operations.registry.portfolio_actions import MIGRATE_SEVERAL
+from scheduling.presentation.formatting import joined
+from scheduling.presentation.group_moves import ANY, GroupTargetLines, group_target_lines
+from scheduling.presentation.shell_command import shell_line
+from scheduling.timing import timing
+
+FORM = "dashboard/parts/migrate_several_form.html"
+RESULT = "dashboard/parts/migrate_several_result.html"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@operator_required
+def migrate_several(request: HttpRequest) -> HttpResponse:
+    """Show where `?portfolio=a&portfolio=b` could go; on POST move them."""
+    given = request.POST if request.method == "POST" else request.GET
+    names = list(dict.fromkeys(given.getlist("portfolio")))
+    context = page_context(request, "board")
+    if not 1 <= len(names) <= MAX_MOVED_AT_ONCE:
+        text = _("Choose 1 to %(most)s portfolios on the board; these are %(number)s.")
+        sentence = text % {"most": MAX_MOVED_AT_ONCE, "number": len(names)}
+        return render_problem(request, 400, _("No portfolios to move"), sentence)
+    try:
+        answers = group_targets(observe(timing()).snapshot, names)
+    except NotInSnapshot as missing:
+        sentence = _("There is no portfolio named %(name)s.") % {"name": missing.name}
+        return render_problem(request, 404, _("No such portfolio"), sentence)
+    lines = group_target_lines(answers, len(names))
+    target = given.get("target_node") or given.get("to") or ""
+    chosen = next((line for line in lines if line.node == target), None)
+    if chosen is None and request.method != "POST":
+        chosen = _best(lines)
+    context |= {
+        "title": _title(len(names)),
+        "names": names,
+        "chosen_portfolios": [find_portfolio(context["fleet"], name) for name in names],
+        "answers": lines,
+        "any": ANY,
+        "chosen": chosen.node if chosen else target,
+        "lines": dialog_lines(MIGRATE_SEVERAL, None, context["fleet"]),
+        "command": f"migrate_portfolio {' '.join(names)}",
+        "shell": shell_line("migrate_portfolio"),
+        "reason": given.get("reason", "").strip(),
+        "any_feasible": any(line.can for line in lines),
+        # The cards were dropped there before the browser knew whether one can go.
+        "refused": _nobody(chosen) if chosen and not chosen.can else "",
+    }
+    if request.method != "POST":
+        return render_form(request, FORM, context)
+    try:
+        if not target:
+            sentence = _("Choose the node that the portfolios should run on, or the balancer.")
+            raise Refused("invalid", sentence, status=400)
+        outcomes = operations.migrate_several(
+            names,
+            None if target == ANY else target,
+            actor=request.user.get_username(),
+            reason=context["reason"],
+        )
+    except Refused as refused:
+        context["refused"] = refused.message
+        return render_form(request, FORM, context, refused.status)
+    moving = sum(outcome.handoff is not None for outcome in outcomes)
+    context |= {"outcomes": outcomes, "title": _result(moving, len(outcomes)), "moving": moving}
+    return render_form(request, RESULT, context, 200 if moving else 409)
+
+
+def _title(number: int) -> str:
+    text = ngettext("Migrate %(number)s portfolio", "Migrate %(number)s portfolios", number)
+    return text % {"number": number}
+
+
+def _result(moving: int, of: int) -> str:
+    text = ngettext(
+        "%(moving)s of %(of)s portfolio is moving", "%(moving)s of %(of)s portfolios are moving", of
+    )
+    return text % {"moving": moving, "of": of}
+
+
+def _nobody(chosen: GroupTargetLines) -> str:
+    return f"{joined([chosen.verdict, *chosen.reasons])}."
+
+
+def _best(lines: list[GroupTargetLines]) -> GroupTargetLines | None:
+    """Return the answer that takes most portfolios without a risk; of equal ones the balancer's,
+    which comes first."""
+    able = [line for line in lines if line.can]
+    return max(able, key=lambda line: (line.can, not line.risks), default=None)

@@ -1,0 +1,93 @@
+"""What several portfolios would do on each node, in sentences of the reader's language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.utils.translation import get_language, ngettext
+from django.utils.translation import gettext as _
+
+from scheduling.decide.planner.group_targets import GroupTarget
+from scheduling.decide.reasons import render
+from scheduling.decide.types import Reason
+from scheduling.presentation.formatting import joined
+
+#: Portfolios named for one reason; the others are counted.
+MAX_NAMED = 3
+#: The address of "wherever the balancer wants"; no node has this name.
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTargetLines:
+    """One node, or the balancer, as an operator chooses it."""
+
+    node: str  #: ANY: the balancer
+    can: int
+    of: int
+    verdict: str  #: how many can go
+    reasons: Sequence[str]  #: why the others cannot
+    risks: Sequence[str]
+    where: str  #: of the balancer: which node would take how many
+    load_before: float
+    load_after: float
+    capacity: float
+
+
+def group_target_lines(answers: Iterable[GroupTarget], of: int) -> list[GroupTargetLines]:
+    """Return the answers to `of` portfolios in sentences."""
+    return [_lines(answer, of) for answer in answers]
+
+
+def _lines(answer: GroupTarget, of: int) -> GroupTargetLines:
+    can = len(answer.moves)
+    return GroupTargetLines(
+        node=answer.node or ANY,
+        can=can,
+        of=of,
+        verdict=_verdict(can, of),
+        reasons=_by_sentence((each.portfolio, each.reason) for each in answer.refused),
+        risks=_by_sentence(answer.risks),
+        where=_where(answer) if answer.node is None else "",
+        load_before=answer.load_before,
+        load_after=answer.load_after,
+        capacity=answer.capacity,
+    )
+
+
+def _verdict(can: int, of: int) -> str:
+    if can == of:
+        return ngettext("it can go", "all %(of)s can go", of) % {"of": of}
+    if not can:
+        return ngettext("it cannot go", "none of %(of)s can go", of) % {"of": of}
+    return _("%(can)s of %(of)s can go") % {"can": can, "of": of}
+
+
+def _where(answer: GroupTarget) -> str:
+    counts: dict[str, int] = {}
+    for _name, node in answer.moves:
+        counts[node] = counts.get(node, 0) + 1
+    return joined(
+        _("%(number)s to %(node)s") % {"number": number, "node": node}
+        for node, number in sorted(counts.items())
+    )
+
+
+def _by_sentence(reasons: Iterable[tuple[str, Reason]]) -> list[str]:
+    """Return each sentence once, behind the portfolios that it is about."""
+    language = get_language()
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        names.setdefault(render(reason, language), []).append(name)
+    return [
+        _("%(names)s: %(sentence)s") % {"names": _named(found), "sentence": sentence}
+        for sentence, found in names.items()
+    ]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMED
+    if more <= 0:
+        return joined(names)
+    return _("%(names)s and %(more)s more") % {"names": joined(names[:MAX_NAMED]), "more": more}

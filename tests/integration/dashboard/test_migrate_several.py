@@ -1,0 +1,120 @@
+"""The form that moves several portfolios at once, and what it says became of each."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from scheduling import operations
+from scheduling.models import Handoff
+from scheduling.permissions import Role
+from tests.support.api_client import make_user
+from tests.support.factories import make_node, make_trader
+
+pytestmark = pytest.mark.django_db
+
+DIALOG = {"headers": {"X-Dashboard": "dialog"}}
+FORM = "/migrate/?portfolio=able&portfolio=baker&portfolio=charlie"
+
+
+@pytest.fixture
+def desk() -> Client:
+    """Three portfolios on node-1; node-2 has room for two, node-3 is cordoned."""
+    node = make_node("node-1")
+    for name in ("able", "baker", "charlie"):
+        make_trader(name, node)
+    make_node("node-2", capacity=2)
+    make_node("node-3")
+    operations.cordon("node-3", actor="ann")
+    return client(Role.OPERATOR)
+
+
+def client(role: Role) -> Client:
+    found = Client()
+    found.force_login(make_user("mira", role))
+    return found
+
+
+def text_of(answer: Any) -> str:
+    return re.sub(r"\s+", " ", answer.content.decode())
+
+
+def target(page: str, node: str) -> str:
+    """Return the words of one target of the form."""
+    (label,) = re.findall(rf'<label [^>]*data-target="{re.escape(node)}".*?</label>', page)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", label)).strip()
+
+
+def test_form_says_for_each_target_how_many_can_go_and_why_the_others_cannot(desk: Client) -> None:
+    page = text_of(desk.get(FORM, **DIALOG))
+    assert "Migrate 3 portfolios" in page
+    assert target(page, "node-2") == (
+        "node-2 0 → 2 / 2 2 of 3 can go charlie: node-2 is full: load 2 of 2, it needs 1"
+    )
+    assert target(page, "node-1") == (
+        "node-1 3 / 5 none of 3 can go able, baker, charlie: it already runs on node-1"
+    )
+    assert "node-3 is cordoned" in target(page, "node-3")
+    assert target(page, "*").startswith(
+        "wherever the balancer wants 2 of 3 can go: 2 to node-2 charlie: "
+    )
+    assert len(re.findall(r'name="target_node"[^>]*disabled', page)) == 2
+    assert 'value="*" data-option="" checked' in page
+    assert "manage.py migrate_portfolio able baker charlie" in page
+    assert "<html" not in page
+
+
+def test_form_for_a_target_that_takes_none_says_why(desk: Client) -> None:
+    page = text_of(desk.get(f"{FORM}&to=node-3", **DIALOG))
+    assert re.search(r'role="alert">.*?none of 3 can go', page)
+
+
+def test_each_portfolio_has_its_result(desk: Client) -> None:
+    given = {"portfolio": ["able", "baker", "charlie"], "target_node": "node-2", "reason": "rack"}
+    page = text_of(desk.post("/migrate/", given, **DIALOG))
+    assert "2 of 3 portfolios are moving" in page
+    assert re.findall(r'data-portfolio="(\w+)" data-outcome="(\w+)"', page) == [
+        ("able", "moving"),
+        ("baker", "moving"),
+        ("charlie", "refused"),
+    ]
+    assert "charlie cannot move to node-2: node-2 is full: load 2 of 2, it needs 1." in page
+    begun = Handoff.objects.filter(kind="migrate")
+    assert {(h.requested_by, h.reason, str(h.target_node)) for h in begun} == {
+        ("mira", "rack", "node-2")
+    }
+
+
+def test_the_balancer_is_chosen_without_a_node(desk: Client) -> None:
+    given = {"portfolio": ["able", "baker"], "target_node": "*"}
+    assert "2 of 2 portfolios are moving" in text_of(desk.post("/migrate/", given))
+    assert not Handoff.objects.filter(portfolio__run__pinned_node__isnull=False).exists()
+
+
+def test_bad_requests_say_what_is_wrong_and_move_nothing(desk: Client) -> None:
+    many = "&".join(f"portfolio=p{i}" for i in range(101))
+    for address, status, words in (
+        ("/migrate/", 400, "Choose 1 to 100 portfolios on the board; these are 0."),
+        (f"/migrate/?{many}", 400, "these are 101."),
+        ("/migrate/?portfolio=able&portfolio=nix", 404, "There is no portfolio named nix."),
+    ):
+        answer = desk.get(address, **DIALOG)
+        assert answer.status_code == status
+        assert words in text_of(answer)
+    answer = desk.post("/migrate/", {"portfolio": ["able"]}, **DIALOG)
+    assert (answer.status_code, "or the balancer." in text_of(answer)) == (400, True)
+    answer = desk.post("/migrate/", {"portfolio": ["able"], "target_node": "zzz"}, **DIALOG)
+    assert (answer.status_code, "no node named zzz" in text_of(answer)) == (404, True)
+    assert not Handoff.objects.filter(kind="migrate").exists()
+
+
+def test_viewers_move_nothing() -> None:
+    make_trader("able", make_node("node-1"))
+    make_node("node-2")
+    viewer = client(Role.VIEWER)
+    given = {"portfolio": ["able"], "target_node": "node-2"}
+    assert viewer.post("/migrate/", given).status_code == 403
+    assert not Handoff.objects.filter(kind="migrate").exists()

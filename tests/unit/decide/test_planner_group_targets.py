@@ -1,0 +1,91 @@
+"""How many of several portfolios a node, or the balancer, could take at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling.decide.planner.group_targets import GroupTarget, group_target, group_targets
+from scheduling.decide.planner.targets import NotInSnapshot
+from scheduling.decide.reasons import render
+from scheduling.decide.types import HandoffView
+from tests.support.plan_factories import node, on, portfolio, world
+
+
+def whys(answer: GroupTarget) -> dict[str, str]:
+    return {each.portfolio: render(each.reason) for each in answer.refused}
+
+
+def test_each_takes_the_room_that_those_before_it_leave():
+    # node-2 has 2 of 3 places free; c has the highest priority, b is the heaviest of the others.
+    fleet = world(
+        [node(1), node(2, capacity=3)],
+        [
+            *on(2, "x"),
+            *on(1, "a"),
+            portfolio("b", node=1, weight=2),
+            portfolio("c", node=1, priority=1),
+        ],
+    )
+    answer = group_target(fleet, ["a", "b", "c"], "node-2")
+    assert answer.moves == (("c", "node-2"), ("a", "node-2"))
+    assert whys(answer) == {"b": "node-2 is full: load 2 of 3, it needs 2"}
+    assert (answer.load_before, answer.load_after, answer.capacity) == (1, 3, 3)
+
+
+def test_answers_of_nodes_do_not_depend_on_each_other():
+    fleet = world([node(1), node(2), node(3)], on(1, "a", "b"))
+    balanced, *nodes = group_targets(fleet, ["a", "b"])
+    assert [each.node for each in nodes] == ["node-1", "node-2", "node-3"]
+    assert [len(each.moves) for each in nodes] == [0, 2, 2]
+    assert {each.load_before for each in nodes[1:]} == {0}
+    # The balancer puts the second where the first is not.
+    assert balanced.node is None
+    assert balanced.moves == (("a", "node-2"), ("b", "node-3"))
+    for one in (None, "node-1", "node-2", "node-3"):
+        assert group_target(fleet, ["a", "b"], one) in (balanced, *nodes)
+
+
+def test_reasons_are_those_of_each_portfolio():
+    fleet = world(
+        [node(1), node(2, labels={"gpu": "yes"}), node(3, cordoned=True)],
+        [
+            *on(1, "a"),
+            portfolio("g", node=1, selector={"zone": "hk"}),
+            portfolio("m", node=1, handoff=HandoffView(7, "migrate", 1, 2)),
+            portfolio("s", node=1, desired="stopped"),
+            portfolio("q", node=None, phase="quarantined"),
+        ],
+    )
+    nowhere = {
+        "m": "is in a handoff already; wait until it has ended",
+        "s": "does not run: it is stopped, halted or quarantined; start it first",
+        "q": "does not run: it is stopped, halted or quarantined; start it first",
+    }
+    balanced, _, second, third = group_targets(fleet, ["a", "g", "m", "s", "q"])
+    assert second.moves == (("a", "node-2"),)
+    assert whys(second) == {"g": "node-2 lacks zone=hk", **nowhere}
+    assert third.moves == ()
+    assert whys(third)["a"] == "node-3 is cordoned: it takes no new portfolios"
+    assert balanced.moves == (("a", "node-2"),)
+    assert whys(balanced).keys() == {"g", "m", "s", "q"}
+
+
+def test_the_second_member_of_a_spread_group_is_a_risk_and_a_hard_one_is_refused():
+    soft = world([node(1), node(2)], on(1, "a", "b", spread_group="s"))
+    answer = group_target(soft, ["a", "b"], "node-2")
+    assert len(answer.moves) == 2
+    assert [(name, render(why)) for name, why in answer.risks] == [
+        ("b", "node-2 runs another member of spread group s")
+    ]
+    hard = world([node(1), node(2)], on(1, "a", "b", spread_group="s", spread_hard=True))
+    answer = group_target(hard, ["a", "b"], "node-2")
+    assert answer.moves == (("a", "node-2"),)
+    assert whys(answer) == {"b": "node-2 runs another member of spread group s"}
+
+
+def test_unknown_names_are_said():
+    fleet = world([node(1)], on(1, "a"))
+    with pytest.raises(NotInSnapshot, match="portfolio named nix"):
+        group_target(fleet, ["a", "nix"], "node-1")
+    with pytest.raises(NotInSnapshot, match="node named node-7"):
+        group_target(fleet, ["a"], "node-7")
