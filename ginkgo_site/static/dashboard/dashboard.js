@@ -11,6 +11,7 @@ import { startKeyboard } from "./keyboard.js";
 import { startKeys } from "./keys.js";
 import { startLiveSocket } from "./live_socket.js";
 import { startMenus } from "./menus.js";
+import { startNarrowTables } from "./narrow_tables.js";
 import { startPalette } from "./palette.js";
 import { startPortfolioForm } from "./portfolio_form.js";
 import { startRefresh } from "./refresh.js";
@@ -20,6 +21,7 @@ import { startTimes } from "./times.js";
 
 startThemeToggle();
 startTimes();
+startNarrowTables();
 startMenus();
 startDialogs();
 startPortfolioForm();

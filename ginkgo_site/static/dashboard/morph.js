@@ -1,6 +1,7 @@
 // Idiomorph (vendored, a classic script) turns an element into a newer version of itself and keeps the
 // nodes in place, so that focus, scroll positions, open menus and selections survive an update.
 
+import { labelCells } from "./narrow_tables.js";
 import { localTimes } from "./times.js";
 
 // State that the page's scripts set and the server does not know.
@@ -25,5 +26,6 @@ export function morph(element, html) {
     next = template.content.firstElementChild;
   }
   localTimes(next);
+  labelCells(next);
   Idiomorph.morph(element, next, { morphStyle: "outerHTML", callbacks });
 }

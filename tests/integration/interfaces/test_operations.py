@@ -353,12 +353,12 @@ def outcomes(names: list[str], target: str | None) -> dict[str, str]:
 
 def test_several_move_at_once_and_one_that_cannot_holds_back_none(node: FakeNode) -> None:
     hands = {name: make_trader(name, node) for name in ("a", "b", "c")}
-    moving = make_trader("moving", node)
+    make_trader("moving", node)
     picky = make_trader("picky", node)
     Portfolio.objects.filter(pk=picky.portfolio.pk).update(selector={"zone": "hk"})
     target = make_node("node-2", capacity=3)
     make_node("node-3")
-    operations.migrate("moving", "node-3", actor="ann")
+    first = operations.migrate("moving", "node-3", actor="ann")
     asked = ["picky", "moving", "c", "b", "a"]
     found = operations.migrate_several(asked, "node-2", actor="ann", reason="rack 7")
     assert [each.portfolio for each in found] == asked
@@ -367,7 +367,7 @@ def test_several_move_at_once_and_one_that_cannot_holds_back_none(node: FakeNode
         "picky": ("node_lacks", "picky cannot move to node-2: node-2 lacks zone=hk."),
         "moving": (
             "handoff_in_progress",
-            f"moving is already in handoff {newest_handoff(moving.portfolio).pk} (migrate, preparing); "
+            f"moving is already in handoff {first.pk} (migrate, preparing); "
             "wait until it has ended.",
         ),
     }
