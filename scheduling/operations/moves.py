@@ -117,9 +117,9 @@ def migrate_several(
     movable = [name for name in names if name not in refused]
     try:
         answer = group_target(snapshot, movable, target)
-    except NotInSnapshot as missing:
-        if missing.what == "portfolio":  # concurrent writer: an operator deleted it
-            raise NotFound("portfolio", missing.name) from None
+    except NotInSnapshot as unseen:
+        if unseen.what == "portfolio":  # concurrent writer: an operator deleted it
+            raise NotFound("portfolio", unseen.name) from None
         raise _never_registered(target) from None
     refused |= {each.portfolio: _why_not(each, target) for each in answer.refused}
     ids = {view.name: view.id for view in snapshot.nodes}

@@ -16,7 +16,7 @@ from tests.support.factories import make_node, make_trader
 
 pytestmark = pytest.mark.django_db
 
-DIALOG = {"headers": {"X-Dashboard": "dialog"}}
+DIALOG: dict[str, Any] = {"headers": {"X-Dashboard": "dialog"}}
 FORM = "/migrate/?portfolio=able&portfolio=baker&portfolio=charlie"
 
 
