@@ -6,6 +6,7 @@ import os
 import sys
 
 from ginkgo_cli.client import Failed
+from ginkgo_cli.tables import printable
 from ginkgo_cli.verbs import main
 
 
@@ -14,7 +15,7 @@ def run() -> int:
     try:
         return main(sys.argv[1:])
     except Failed as failed:
-        sys.stderr.write(f"{failed}\n")
+        sys.stderr.write(f"{printable(str(failed))}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted; a request that was already made continues.\n")

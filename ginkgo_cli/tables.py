@@ -17,6 +17,16 @@ def plain(text: object) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", shown)
 
 
+def printable(text: str) -> str:
+    """Return a text of several lines without other characters that a terminal would obey.
+
+    They are escaped as in JSON, so that a document stays one.
+    """
+    return _UNPRINTABLE.sub(
+        lambda found: found[0] if found[0] in "\n\t" else f"\\u{ord(found[0]):04x}", text
+    )
+
+
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table. Columns whose title ends in > are right-aligned; the last one is cut."""
     cells = [[plain(cell) for cell in row] for row in rows]

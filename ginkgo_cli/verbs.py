@@ -14,6 +14,7 @@ from ginkgo_cli import completion, views
 from ginkgo_cli.access import find_access
 from ginkgo_cli.client import Client, Failed
 from ginkgo_cli.names import Kind, resolve
+from ginkgo_cli.tables import printable
 
 #: Between two requests of --wait and --watch.
 POLL_S, WATCH_S = 0.3, 2.0
@@ -30,9 +31,9 @@ class Context:
     def show(self, document: Any, text: str | Callable[[], str]) -> None:
         """Print the document with --json, otherwise the text."""
         if self.given.json:
-            print(json.dumps(document, indent=2, ensure_ascii=False))
+            print(printable(json.dumps(document, indent=2, ensure_ascii=False)))
         else:
-            print(text if isinstance(text, str) else text())
+            print(printable(text if isinstance(text, str) else text()))
 
     def name(self, kind: Kind) -> str:
         """Return the whole name that the user began."""

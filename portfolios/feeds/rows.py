@@ -197,7 +197,9 @@ def _price(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
     number = _number(name, row)
     assert number is not None
     if not 0 < number < Decimal(10) ** 18:
-        raise _Wrong("out_of_range", f"{facts.symbol}: {name} is {number}; it must be over 0.")
+        limit = "over 0" if number <= 0 else "below 10^18"
+        text = f"{facts.symbol}: {name} is {str(number)[:40]}; it must be {limit}."
+        raise _Wrong("out_of_range", text)
     step = to_units(facts.tick, facts.scale)
     try:
         units = to_units(number, facts.scale)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -17,9 +18,10 @@ from typing import Any
 
 import pytest
 
+from ginkgo_cli.__main__ import run
 from ginkgo_cli.access import Access, find_access
 from ginkgo_cli.client import Client, Failed
-from ginkgo_cli.verbs import main
+from ginkgo_cli.verbs import Context, main
 from scheduling.models import Event, Handoff, Node
 from scheduling.operations.tokens import issue_api_token
 from scheduling.permissions import Role
@@ -208,6 +210,23 @@ def test_a_redirect_is_not_followed(act: Callable[[Client], Any]) -> None:
         other.settimeout(0)
         with pytest.raises(BlockingIOError):
             other.accept()
+
+
+def test_what_a_node_or_strategy_says_moves_no_cursor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said_by_a_strategy = json.dumps({"detail": "failed: \x1b[2Jdone\u202e"})
+    answer = b"HTTP/1.1 409 Conflict\r\nContent-Length: %d\r\n\r\n%s"
+    with answering(answer % (len(said_by_a_strategy), said_by_a_strategy.encode())) as server:
+        monkeypatch.setenv("GINKGO_SERVER", server)
+        monkeypatch.setenv("GINKGO_TOKEN", "token")
+        monkeypatch.setattr(sys, "argv", ["ginkgo", "unfreeze"])
+        assert run() == 1
+    assert capsys.readouterr().err == "failed: \\u001b[2Jdone\\u202e\n"
+    document = {"sentence": "\x9b2J"}
+    Context(Client(Access(server, "token")), Namespace(json=True)).show(document, "")
+    shown = capsys.readouterr().out
+    assert (json.loads(shown), "\x9b" in shown) == (document, False)
 
 
 def test_a_drain_is_planned_and_done(server: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,9 @@ def test_odd_row_is_refused_with_its_code(row: dict[str, Any], code: str) -> Non
 def test_long_value_is_not_repeated_in_its_error() -> None:
     _, wrong = read_rows([{"kind": "x" * 100_000, "time": AT}], INSTRUMENTS)
     assert len(wrong[0].message) < 200
+    _, wrong = read_rows([bar(high="9" * 100_000)], INSTRUMENTS)
+    assert len(wrong[0].message) < 200
+    assert wrong[0].message.endswith("; it must be below 10^18.")
 
 
 def test_bars_do_not_go_back_behind_a_gap() -> None:
