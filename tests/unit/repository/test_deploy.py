@@ -284,7 +284,7 @@ def test_every_rule_is_tested_and_leads_to_a_receiver() -> None:
     tested = {
         case["alertname"]
         for test in read("ginkgo.rules.test.yml")["tests"]
-        for case in test["alert_rule_test"]
+        for case in test.get("alert_rule_test", [])
         if case["exp_alerts"]
     }
     assert {rule["alert"] for rule in rules} == tested
