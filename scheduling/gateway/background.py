@@ -85,7 +85,7 @@ async def liveness_loop() -> None:
         times = timing()
         try:
             async with lease_pool().connection(HEALTH.liveness.wait_s) as connection:
-                overload = BATCHER.drops.overload_reason() or _unready() or overload
+                overload = BATCHER.overload_reason() or _unready() or overload
                 transaction = record_gateway_alive(
                     times,
                     GATEWAY_ID,

@@ -29,6 +29,11 @@ LOCKED_PAUSE_S = 0.02
 #: A heartbeat that waited longer here no longer proves that the node is alive.
 MAX_WAIT_S = 3.0
 
+#: A process where heartbeats wait so long gets too little of the processor or of the database. It
+#: says so before it drops them: a lease could be judged expired between a drop and the next
+#: liveness write.
+OVERLOADED_S = MAX_WAIT_S / 3
+
 
 class Waiting(NamedTuple):
     """A heartbeat that waits to be written. `row` becomes its row from `renew_leases`."""
@@ -49,6 +54,8 @@ class HeartbeatBatcher:
     def __init__(self) -> None:
         self.drops = DropMonitor()
         self._waiting: list[Waiting] = []
+        self._writing: list[Waiting] = []  # in the statement that runs now
+        self._locked: list[Waiting] = []  # another transaction holds their rows
         self._writer: asyncio.Task[None] | None = None
 
     async def renew(self, node: int, heartbeat: Heartbeat) -> Row:
@@ -59,14 +66,22 @@ class HeartbeatBatcher:
             self._writer = asyncio.create_task(self._write_all())
         return await row
 
+    def overload_reason(self) -> str:
+        """Return why the silence of nodes proves nothing, or "". Counts of drops start anew."""
+        reason = self.drops.overload_reason()
+        now_s = time.monotonic()
+        waits_s = [now_s - w.since_s for w in self._waiting + self._writing if not w.row.done()]
+        if not reason and waits_s and max(waits_s) > OVERLOADED_S:
+            return f"a heartbeat waits for {max(waits_s):.1f} s"
+        return reason
+
     async def _write_all(self) -> None:
-        while self._waiting:
+        while self._waiting or self._locked:
             batch: list[Waiting] = []
-            locked: list[Waiting] = []
             try:
                 # The connection first: heartbeats that wait for one are still in the queue.
                 async with lease_pool().connection() as connection:
-                    batch, self._waiting = self._waiting, []
+                    batch = self._take()
                     newest = {} if HEALTH.slept(timing().pulse_gap_s) else _newest(batch)
                     rows: dict[int, Row] = {}
                     if newest:
@@ -74,16 +89,19 @@ class HeartbeatBatcher:
                             connection,
                             renew_leases(list(newest), list(newest.values()), timing(), GATEWAY_ID),
                         )
-                locked = self._resolve(batch, newest, rows)
+                self._locked = self._resolve(batch, newest, rows)
             except Exception as error:
-                if not batch:  # no connection came
-                    batch, self._waiting = self._waiting, []
-                for waiting in batch:
+                for waiting in batch or self._take():  # or: no connection came
                     self._drop(waiting, error)
-            if locked:
-                if not self._waiting:
-                    await asyncio.sleep(LOCKED_PAUSE_S)
-                self._waiting = locked + self._waiting
+            self._writing = []
+            if self._locked and not self._waiting:
+                await asyncio.sleep(LOCKED_PAUSE_S)
+
+    def _take(self) -> list[Waiting]:
+        """Return what the next statement writes, the longest waiting first."""
+        batch = self._locked + self._waiting
+        self._writing, self._waiting, self._locked = self._waiting, [], []
+        return batch
 
     def _resolve(
         self, batch: list[Waiting], newest: dict[int, Heartbeat], rows: dict[int, Row]

@@ -21,7 +21,13 @@ from scheduling.gateway.background import liveness_loop
 from scheduling.gateway.health import HEALTH
 from scheduling.gateway.heartbeat import BATCHER
 from scheduling.gateway.heartbeat_batcher import HeartbeatBatcher, HeartbeatExpired
-from scheduling.gateway.pool import LOCKING_POOL_SIZE, WORK_POOL_SIZE, GatewayConnection, work_pool
+from scheduling.gateway.pool import (
+    LOCKING_POOL_SIZE,
+    WORK_POOL_SIZE,
+    GatewayConnection,
+    lease_pool,
+    work_pool,
+)
 from scheduling.models import Gateway, Lease
 from scheduling.wire.messages import CheckpointRequest, CommitRequest, Heartbeat, encode
 from tests.support.factories import FakeNode, ago, make_node, make_trader, serving_since
@@ -128,6 +134,59 @@ def test_stored_and_dropped_heartbeats_are_counted(
         serve(each)
     assert beats.drops.stored == {node.row.pk}
     assert beats.drops.dropped == {7, 8}
+
+
+def test_process_where_a_heartbeat_waits_says_so_before_it_drops_it(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = HeartbeatBatcher()
+    written = asyncio.Event()
+
+    async def slow(connection: Any, transaction: Any) -> Any:
+        await written.wait()
+        return await aexecute_autocommit(connection, transaction)
+
+    monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.aexecute_autocommit", slow)
+
+    async def waits() -> list[str]:
+        beating = asyncio.create_task(beats.renew(node.row.pk, beat(node)))
+        async with asyncio.timeout(60):
+            while not beats._writing:
+                await asyncio.sleep(0)
+        reasons = [beats.overload_reason()]
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.OVERLOADED_S", -1.0)
+        reasons.append(beats.overload_reason())
+        written.set()
+        await beating
+        return [*reasons, beats.overload_reason()]
+
+    quiet, waiting, answered = serve(waits)
+    assert (quiet, answered) == ("", "")
+    assert waiting.startswith("a heartbeat waits for ")
+
+
+def test_heartbeat_behind_a_locked_row_is_no_overload(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = HeartbeatBatcher()
+    monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.OVERLOADED_S", -1.0)
+
+    async def waits() -> str:
+        async with lease_pool().connection() as other, other.transaction():
+            await other.execute(
+                "SELECT FROM scheduling_lease WHERE node_id = %s FOR UPDATE", [node.row.pk]
+            )
+            beating = asyncio.create_task(beats.renew(node.row.pk, beat(node)))
+            async with asyncio.timeout(60):
+                while not beats._locked:
+                    await asyncio.sleep(0)
+                while beats._locked:  # until the statement that repeats it runs
+                    await asyncio.sleep(0)
+            reason = beats.overload_reason()
+        await beating
+        return reason
+
+    assert serve(waits) == ""
 
 
 async def _away(*_: object) -> None:
