@@ -16,6 +16,7 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     from ginkgo_site.sessions import name_process
+    from ginkgo_site.setting_up import set_up_django
     from portfolios.runtime.closed_output import ends_with_its_reader
     from scheduling.request_origin import acting_from, of_command
 
@@ -26,6 +27,7 @@ def main() -> None:
         from ginkgo_site.database import refuse_unusable_database
 
         refuse_unusable_database()
+    set_up_django()
     with ends_with_its_reader(), acting_from(of_command(name)):
         execute_from_command_line(sys.argv)
 

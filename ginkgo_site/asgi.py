@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlparse
 
-import django
 from django.conf import settings
 
 from ginkgo_site.database import share_connections
 from ginkgo_site.deadline import limit_statements
 from ginkgo_site.sessions import DatabaseUnusable, name_process
+from ginkgo_site.setting_up import set_up_django
 
 #: Limit for pages and the API. The gateway has its own, shorter one.
 STATEMENT_LIMIT_S = 10.0
@@ -24,7 +24,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
 name_process("web")
 limit_statements(STATEMENT_LIMIT_S)
 share_connections(settings.DATABASES["default"])
-django.setup(set_prefix=False)
+set_up_django(set_prefix=False)
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import URLRouter  # noqa: E402

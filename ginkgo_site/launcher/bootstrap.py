@@ -12,6 +12,7 @@ is under way, or {"refused": sentence}.
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import json
 import logging
@@ -25,12 +26,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import django
 import psutil
 
 from ginkgo_site.database import lift_session_limits
 from ginkgo_site.launcher.state_files import read_private, write_private
 from ginkgo_site.sessions import find_unusable, name_process
+from ginkgo_site.setting_up import set_up_django
 
 logger = logging.getLogger(__name__)
 
@@ -410,7 +411,8 @@ def main() -> int:
     args = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
     name_process("launcher")
-    django.setup()
+    set_up_django()
+    gc.set_threshold(20_000, 20, 20)  # migrations make and drop hundreds of classes
     from django.conf import settings
     from django.core.management import CommandError
     from django.db import Error as DatabaseError

@@ -507,6 +507,7 @@ def in_order(table: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda line: (line["at"], json.dumps(line, sort_keys=True)))
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_simulation_equals_postgresql_for_each_statement() -> None:
     assert timing() == TIMES

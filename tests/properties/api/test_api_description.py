@@ -51,7 +51,7 @@ from tests.support.factories import (
     make_settled_nodes,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 
 EXAMPLES = int(os.environ.get("GINKGO_API_EXAMPLES", "1"))
 PART = os.environ.get("GINKGO_API_PART", "/api/")
