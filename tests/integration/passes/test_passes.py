@@ -62,9 +62,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             said.append(query if isinstance(query, str) else query.decode())
             return super().execute(query, *args, **kwargs)
 
-    monkeypatch.setattr("scheduling.db.transaction.psycopg.Cursor", Counting)
-    yield said
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:  # what the test has patched stays
+        patch.setattr("scheduling.db.transaction.psycopg.Cursor", Counting)
+        yield said
 
 
 # --- the lock ------------------------------------------------------------------------------------
