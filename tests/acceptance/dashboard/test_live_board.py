@@ -1,0 +1,92 @@
+"""The board follows what happens without a reload."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.board import NODES, free_node, wait_for_updates, wait_until_idle
+from tests.support.browser import dashboard_window
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def test_board_shows_every_node_and_portfolio_live(window, installation):
+    names = {p["name"] for p in installation.get("/api/portfolios/?limit=1000")["results"]}
+    shown = window.page.locator(".card").evaluate_all(
+        "cards => cards.map(c => c.dataset.portfolio)"
+    )
+    assert sorted(shown) == sorted(names)
+    assert [
+        window.page.get_attribute(f'.col[data-node="{node}"]', "data-status") for node in NODES
+    ] == ["alive"] * 3
+    assert re.fullmatch(r"Live · \d\.\d s", window.page.inner_text("#live"))
+
+
+def test_canary_counts_events_without_a_gap(window):
+    wait_for_updates(window)
+    card = window.page.locator('.card[data-portfolio="canary-2"]')
+    assert "0 gaps, 0 duplicates" in card.inner_text()
+
+
+def test_move_requested_over_the_api_appears_without_a_reload(window, installation):
+    name = "tech-hold"
+    wait_until_idle(installation)
+    target = free_node(installation, name)
+    window.mark()
+    installation.call("POST", f"/api/portfolios/{name}/migrate/", {"target_node": target})
+    window.wait_for_card(name, target)
+    assert window.was_not_reloaded()
+    installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
+
+
+def test_open_menu_and_focus_survive_updates(frozen, window):
+    card = window.page.locator('.card[data-portfolio="canary-1"]')
+    card.hover()
+    card.locator(".menu-button").click()
+    wait_for_updates(window, times=3)
+    assert window.page.locator("#cardmenu-canary-1").is_visible()
+    focused = window.page.evaluate("document.activeElement.textContent")
+    assert focused == "Migrate…"
+    window.page.keyboard.press("Escape")
+
+
+RECORD_NOTIFICATIONS = """
+window.notified = [];
+window.Notification = class extends Notification {
+  constructor(title, options) { super(title, options); window.notified.push(options.body); }
+};
+"""
+
+
+def test_alert_rings_the_bell_and_notifies_the_browser(frozen, browser, installation, login):
+    # In a browser of its own: of several windows only one notifies.
+    with dashboard_window(browser, installation, storage_state=login) as window:
+        page = window.page
+        page.context.grant_permissions(["notifications"])
+        page.add_init_script(RECORD_NOTIFICATIONS)
+        window.open("/alerts/")
+        page.click("[data-notify]")
+        page.wait_for_selector("[data-notify][aria-pressed=true]")
+        window.wait_until_live()
+        before = int(page.get_attribute("#part-alert-bell", "data-count") or 0)
+        try:
+            for node in NODES:
+                installation.call("POST", f"/api/nodes/{node}/cordon/", {"reason": "test"})
+            page.wait_for_selector(f"#part-alert-bell[data-count='{before + 1}']")
+            page.wait_for_selector("#open-alerts tr[data-kind=no_open_node]")
+            assert page.title().startswith(f"({before + 1}) ")
+            icon = page.get_attribute("link[rel=icon]", "href")
+            assert icon == f"/alerts/icon-{before + 1}.svg"
+            (text,) = page.evaluate("window.notified")
+            assert text.startswith("no node accepts portfolios: ")
+            assert window.barriers("main") == []
+            page.click("tr[data-kind=no_open_node] >> text=Acknowledge…")
+            page.wait_for_selector("dialog[open] form")
+            window.confirm("Acknowledge")
+            page.wait_for_selector(f"#part-alert-bell[data-count='{before}']")
+        finally:
+            for node in NODES:
+                installation.call("POST", f"/api/nodes/{node}/uncordon/", {})
+        page.wait_for_selector("#open-alerts tr[data-kind=no_open_node]", state="detached")

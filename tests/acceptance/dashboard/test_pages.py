@@ -1,0 +1,138 @@
+"""Pages for everyone: accessible, in two languages, on narrow screens, without scripts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from chaos.harness.installation import SLOW_MACHINE_S, eventually
+from tests.support.board import free_node, owner_of, wait_until_idle
+from tests.support.browser import dashboard_window
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def test_language_is_switched_in_the_header(window):
+    page = window.page
+    page.click(".language button")
+    try:
+        page.wait_for_selector("html[lang=zh-hans]")
+        window.wait_until_live()
+        assert re.fullmatch(r"实时 · \d\.\d 秒", page.inner_text("#live"))
+        assert "负载" in page.inner_text("#col-node-1 .meters >> nth=0")  # pushed to the open board
+        page.keyboard.press("Control+k")
+        page.keyboard.type("ibm")
+        page.wait_for_selector("#palette [role=option]:has-text('迁移 ibm-sma')")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("#palette", state="hidden")
+        page.click(".language button")
+        page.wait_for_selector("html[lang=en]")
+    finally:
+        page.context.clear_cookies(name="django_language")
+
+
+def test_portfolio_page_draws_its_curve_and_tables(window, installation):
+    window.open("/portfolios/tech-hold/")
+    window.wait_until_live()
+    window.page.wait_for_selector("#equity-chart canvas", timeout=SLOW_MACHINE_S * 1000)
+    assert window.page.locator("#orders tbody tr").count() > 0
+    assert window.page.locator("#tenures tr.current").count() == 1
+    rows = window.page.locator("#part-positions tbody tr").count()
+    account = installation.get("/api/portfolios/tech-hold/")["account"]
+    assert rows == len(account["positions"])
+    assert window.barriers() == []
+    window.page.click("#part-head >> text=Edit…")
+    window.page.wait_for_selector("dialog[open] form")
+    assert window.barriers("dialog[open]") == []
+
+
+#: Pages with another main part each; the form of a portfolio and its page have their own tests.
+PAGES = (
+    "/portfolios/",
+    "/orders/",
+    "/nodes/",
+    "/nodes/node-1/",
+    "/handoffs/",
+    "/handoffs/1/",
+    "/incidents/",
+    "/people/",
+    "/feeds/",
+    "/strategies/",
+    "/roll-outs/",
+    "/what-if/",
+    "/add-node/",
+    "/halt/",
+)
+
+
+def test_axe_finds_no_barrier_on_any_page(window):
+    page = window.page
+    found = {"board": window.barriers()}
+    page.click("[data-choose='view=heatmap']")
+    found["heatmap"] = window.barriers("main")
+    page.keyboard.press("Control+k")
+    page.wait_for_selector("#palette [role=option]")
+    found["palette"] = window.barriers("dialog[open]")
+    window.open("/audit/")
+    window.wait_until_live()
+    found["audit"] = window.barriers()
+    for address in PAGES:
+        window.show_main(address)
+        assert page.locator("h1").count() == 1, address
+        found[address] = window.barriers("main", contrast=False)
+    assert {where: barriers for where, barriers in found.items() if barriers} == {}
+
+
+def test_narrow_screen_does_not_scroll_sideways_and_fits_fingers(browser, installation, login):
+    wait_until_idle(installation)
+    where = {"target_node": free_node(installation, "tech-hold"), "reason": "w" * 200}
+    installation.call("POST", "/api/portfolios/tech-hold/migrate/", where)
+    installation.call("POST", "/api/portfolios/tech-hold/unpin/", {})
+    size = {"width": 390, "height": 844}
+    with dashboard_window(browser, installation, viewport=size, storage_state=login) as window:
+        (newest,) = installation.get("/api/handoffs/?limit=1")["results"]
+        handoffs = ("/handoffs/", f"/handoffs/{newest['id']}/")
+        others = ("/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/", "/alerts/")
+        window.open("/?view=heatmap")
+        window.page.wait_for_selector(".heat-cell")
+        assert window.small_targets() == []
+        for address in (*handoffs, *others, "/"):
+            window.open(address)
+            window.wait_until_live()
+            assert window.page.evaluate("document.documentElement.scrollWidth") == 390, address
+            assert window.small_targets() == [], address
+        assert window.page.locator(".col.open").count() == 1
+        window.page.click("#col-node-2 [data-fold]")
+        assert window.page.locator("#col-node-2 .card").first.is_visible()
+
+
+def test_board_and_migration_work_without_scripts(browser, installation, login):
+    name = "energy-revert"
+    wait_until_idle(installation)
+    target = free_node(installation, name)
+    no_scripts = {"java_script_enabled": False, "storage_state": login}
+    with dashboard_window(browser, installation, **no_scripts) as window:
+        window.open()
+        assert window.page.locator("tr[data-portfolio]").count() == 9
+        assert window.page.locator("tr[data-node][data-status=alive]").count() == 3
+        assert window.page.inner_text("#live").startswith("Figures from ")
+        window.open(f"/portfolios/{name}/migrate/")
+        window.page.check(f'input[value="{target}"]')
+        window.page.click("button:has-text('Migrate')")
+        assert f"{name} is moving to {target}." in window.page.inner_text("body")
+    eventually(lambda: owner_of(installation, name) == target, what="the move")
+    wait_until_idle(installation)
+    installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
+
+
+def test_chosen_theme_is_kept(window):
+    toggle = window.page.locator("[data-theme-toggle]")
+    assert toggle.get_attribute("aria-label") == "Theme: system"
+    toggle.click()
+    window.page.reload()
+    assert window.page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert toggle.get_attribute("aria-label") == "Theme: dark"
+    toggle.click()
+    toggle.click()
+    assert toggle.get_attribute("aria-label") == "Theme: system"  # as the next test expects it
