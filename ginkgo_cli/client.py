@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ginkgo_cli.access import Access
 
 LIMIT_S = 20.0
-NOT_FOUND = 404
 REDIRECTS = range(300, 400)
 #: For so long after its first failure a request is repeated. A server whose process ended in the
 #: middle of a request lets a repeat act after 30 s.

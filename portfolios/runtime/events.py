@@ -12,7 +12,6 @@ PRICE_PLACES = 4  #: of events that carry no scale of their own
 MAX_SCALE = 12
 #: A price is an integer of UNITS[scale]: exact, and ten times cheaper to decode than text.
 UNITS = tuple(Decimal(1).scaleb(-scale) for scale in range(MAX_SCALE + 1))
-PRICE_UNIT = UNITS[PRICE_PLACES]
 
 Side = Literal["buy", "sell"]
 

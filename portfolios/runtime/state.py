@@ -121,11 +121,6 @@ class OpenOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     tag: str = ""
 
     @property
-    def expected_price(self) -> Decimal:
-        """Return the price that its fill is expected at: its limit or stop, or the last price."""
-        return self.limit_price or self.stop_price or self.price
-
-    @property
     def expected_value(self) -> Decimal:
         """Return what its fill is expected to cost or bring, 4 places."""
         price = self.limit_price or self.stop_price or self.price
@@ -388,34 +383,6 @@ def account_view(state: State | StateOutline) -> dict[str, Any]:
             }
             for symbol, position in sorted(account.positions.items())
         ],
-    }
-
-
-#: Figures of a portfolio that has not traded.
-ZERO_FIGURES = (
-    "unrealised",
-    "fees",
-    "exposure",
-    "gross_exposure",
-    "turnover",
-    "drawdown",
-    "drawdown_pct",
-    "largest_drawdown",
-)
-
-
-def empty_account_view(starting_cash: Decimal) -> dict[str, Any]:
-    """Return the `account_view` of a portfolio without a state."""
-    cash = as_text(starting_cash)
-    return {
-        "cash": cash,
-        "equity": cash,
-        "pnl": as_text(ZERO),
-        "realised": as_text(ZERO),
-        **dict.fromkeys(ZERO_FIGURES, as_text(ZERO)),
-        "figures_since": 0,
-        "open_orders": [],
-        "positions": [],
     }
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 import django_filters
-from django.core.exceptions import RequestDataTooBig
 from django.db.models import QuerySet
 from django.urls import reverse
 from rest_framework.parsers import BaseParser, MultiPartParser
@@ -20,6 +19,7 @@ from scheduling import operations
 from scheduling.api.base import ApiView, TableView, actor_of
 from scheduling.api.openapi import described, described_list, described_table, query
 from scheduling.api.pagination import NewestFirst, page_of_lines
+from scheduling.api.parsers import read_at_most
 from scheduling.errors import Invalid
 from scheduling.operations.artifacts import artifact_users, present_artifact
 from scheduling.operations.registry import roll_out_actions
@@ -47,11 +47,7 @@ class WheelParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return the bytes. Raise RequestDataTooBig."""
-        # One byte more than allowed: the stated length may be missing or wrong.
-        body = stream.read(MAX_WHEEL_BYTES + 1)
-        if len(body) > MAX_WHEEL_BYTES:
-            raise RequestDataTooBig(f"The body is larger than {MAX_WHEEL_BYTES:,} bytes.")
-        return body
+        return read_at_most(stream, MAX_WHEEL_BYTES)
 
 
 class ByUpload(NewestFirst):

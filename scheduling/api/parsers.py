@@ -28,11 +28,7 @@ class StrictJSONParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return the value. Raise RequestDataTooBig or ParseError with a sentence."""
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        # Read one byte more than allowed: the declared length may be missing or wrong.
-        body = stream.read(limit + 1)
-        if len(body) > limit:
-            raise RequestDataTooBig(f"The body is larger than {limit:,} bytes.")
+        body = read_at_most(stream, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         try:
             value = json.loads(
                 body.decode("utf-8"),
@@ -47,6 +43,15 @@ class StrictJSONParser(BaseParser):
             raise ParseError(f"The body cannot be read as JSON: {error}.") from None
         _check(value, depth=0)
         return value
+
+
+def read_at_most(stream: IO[bytes], limit: int) -> bytes:
+    """Return the body. Raise RequestDataTooBig if it has more than `limit` bytes."""
+    # Read one byte more than allowed: the declared length may be missing or wrong.
+    body = stream.read(limit + 1)
+    if len(body) > limit:
+        raise RequestDataTooBig(f"The body is larger than {limit:,} bytes.")
+    return body
 
 
 def _refuse_constant(text: str) -> Any:

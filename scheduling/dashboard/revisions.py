@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from scheduling.observe.fleet_view.types import PortfolioView
 
 MAX_CHOICES = 20  #: newest revisions that a dialog offers
-MAX_COMPARED = 200  #: newest revisions that can be compared by a list
 SHOWN_DIGITS = 12  #: of the hash of an artifact
 
 

@@ -12,20 +12,26 @@ from uuid import UUID
 
 from portfolios.runtime.context import METRIC_NAME
 from portfolios.runtime.events import MAX_SCALE
-from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, FillLine, OrderEndLine, OrderLine
+from scheduling.wire.messages import (
+    LATEST_US,
+    MAX_INDEX,
+    MAX_REASON,
+    MAX_REFUSED_AGAIN,
+    MAX_SYMBOL,
+    MAX_TAG,
+    Commit,
+    FillLine,
+    OrderEndLine,
+    OrderLine,
+)
 
 NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
 WHOLE_DIGITS = 20  #: before the point; quantities are numeric(24, 4)
-MAX_INDEX = 32_767
-MAX_SYMBOL = 24
 SIDES = frozenset({"buy", "sell"})
 STATUSES = frozenset({"open", "filled", "suppressed", "refused"})
 END_STATUSES = frozenset({"cancelled", "expired"})
 KINDS = frozenset({"market", "limit", "stop"})
 TIMES_IN_FORCE = frozenset({"gtc", "ioc"})
-MAX_TAG = 32
-MAX_REASON = 600  #: what limits and the order book say has under 300
-LATEST_US = 253_402_300_799_000_000  #: the last second that Python can read back
 LARGEST = 2**63 - 1  #: what a bigint holds
 
 

@@ -287,11 +287,3 @@ def _take_over(
         assert again is not None
         yield from fail(active, again, f"{node_name} started again before it released", hint=False)
     return True
-
-
-def uuid_or_none(text: str) -> UUID | None:
-    """Return `text` as a UUID, or None if it is not one."""
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

@@ -17,15 +17,11 @@ from portfolios.feeds.history import MAX_WARM_UP
 from portfolios.runtime.context import METRIC_NAME
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Result, decode_reply
 from portfolios.runtime.results import BatchResult
+from scheduling.wire.messages import LATEST_US, MAX_INDEX, MAX_REASON, MAX_SYMBOL, MAX_TAG
 
 MAX_DIGITS = 40  #: before and after the point; the database keeps 20 and 4
-MAX_TIME_US = 253_402_300_799_000_000  #: the end of the year 9999
-MAX_INDEX = 32_767
-MAX_SYMBOL = 24
 MAX_SYMBOLS = 10_000  #: beyond those of the spec; each costs a look-up per batch
 MAX_ERROR, MAX_TRACE = 600, 2_000
-MAX_REASON = 600
-MAX_TAG = 32
 
 
 class InvalidReply(Exception):
@@ -103,7 +99,7 @@ def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
 
 
 def _number_violations(seq: int, at_us: int, index: int, *amounts: Decimal) -> Iterable[str]:
-    if not 0 <= at_us <= MAX_TIME_US:
+    if not 0 <= at_us <= LATEST_US:
         yield f"the time {at_us} at seq {seq}"
     if not 0 <= index <= MAX_INDEX:
         yield f"the index {index} at seq {seq}"

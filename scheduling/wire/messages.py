@@ -33,6 +33,14 @@ MAX_LOG_LINES = 500  #: lines of a LogRequest
 MAX_LOG_LINE = 1_000  #: characters of a line of a portfolio's log
 MAX_LOG_BYTES = 200_000  #: of the texts of a LogRequest
 
+# Limits of the lines of a commit: the daemon checks the replies of its processes against them,
+# the control plane the commits of daemons.
+MAX_INDEX = 32_767
+MAX_SYMBOL = 24
+MAX_TAG = 32
+MAX_REASON = 600  #: what limits and the order book say has under 300
+LATEST_US = 253_402_300_799_000_000  #: the end of the year 9999, the last that Python reads back
+
 Role = Literal["run", "prepare", "drain", "warm"]
 Answer = Literal["ok", "fenced", "conflict", "ahead", "rejected", "handed_over", "keep"]
 Stage = Literal["load", "event", "exit", "killed"]

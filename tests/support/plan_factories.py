@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.reasons import render
 from scheduling.decide.types import NodeView, Plan, PortfolioView, Snapshot
+from scheduling.decide.what_if.answer import Answer, answer
 from scheduling.decide.what_if.drain import carried_out
+from scheduling.decide.what_if.hypothetical import Scenario
+from scheduling.decide.what_if.wording import summary
 
 NOW = 1_000_000.0
 
@@ -70,3 +74,14 @@ def loads(snapshot: Snapshot) -> dict[str, float]:
         each.name: sum(p.weight for p in snapshot.portfolios if p.node == each.id)
         for each in snapshot.nodes
     }
+
+
+def ask(snapshot: Snapshot, **parts: Any) -> Answer:
+    """Return the answer to the what-if scenario of these texts."""
+    texts = {"lose": (), "drain": (), "add": (), **parts}
+    return answer(snapshot, Scenario.of(**texts), FleetIndex.of(snapshot.portfolios), 0.5)
+
+
+def sentence(found: Answer) -> str:
+    """Return the summary of an answer as plain text."""
+    return "".join(span.text for span in summary(found))

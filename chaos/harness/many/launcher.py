@@ -25,7 +25,7 @@ from ginkgo_site.launcher.web import web_command
 from portfolios.runtime.open_files import raise_open_file_limit
 
 SERVERS_LIMIT_S = 240.0
-WATCHERS = WORKERS = (1, 2)
+WATCHERS = (1, 2)
 
 _ROLE = (
     f"CREATE ROLE ginkgo LOGIN PASSWORD '{PASSWORD}' NOSUPERUSER NOCREATEDB NOCREATEROLE",

@@ -29,12 +29,11 @@ from scheduling.operations.alerts import test_channel as check_channel
 from scheduling.permissions import Role
 from scheduling.tasks import deliver_alerts
 from scheduling.timing import timing
-from tests.support.api_client import counted_statements, fields_of, make_user, problem
+from tests.support.api_client import counted_statements, fields_of, problem
 from tests.support.factories import ago, make_settled_nodes
+from tests.support.pages import DIALOG, signed_in, text_of
 
 pytestmark = pytest.mark.django_db
-
-DIALOG: dict[str, Any] = {"headers": {"X-Dashboard": "dialog"}}
 
 
 class Webhook(HTTPServer):
@@ -82,19 +81,9 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "GINKGO", changed)
 
 
-def signed_in(role: Role) -> Client:
-    client = Client()
-    client.force_login(make_user(role.value, role))
-    return client
-
-
 @pytest.fixture
 def desk() -> Client:
     return signed_in(Role.OPERATOR)
-
-
-def text_of(answer: Any) -> str:
-    return re.sub(r"\s+", " ", answer.content.decode())
 
 
 def lose(name: str) -> Alert:

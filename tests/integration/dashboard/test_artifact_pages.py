@@ -15,9 +15,9 @@ from portfolios.models import Artifact, Portfolio
 from scheduling.dashboard.views import artifacts
 from scheduling.operations import EditBase
 from scheduling.permissions import Role
-from tests.support.api_client import make_user
 from tests.support.artifacts import make_wheel, store_artifact
 from tests.support.factories import make_portfolio
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -25,12 +25,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(settings.GINKGO, home=tmp_path))
-
-
-def signed_in(role: Role, **given: Any) -> Client:
-    client = Client(**given)
-    client.force_login(make_user(role.value, role))
-    return client
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from scheduling.models import Event, Handoff, Node
 from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.permissions import Role
 from scheduling.timing import timing
-from tests.support.api_client import counted_statements, make_user, problem
+from tests.support.api_client import counted_statements, problem
 from tests.support.factories import (
     GATEWAY_ID,
     FakeNode,
@@ -31,21 +31,14 @@ from tests.support.factories import (
     owner,
     register_message,
 )
+from tests.support.pages import DIALOG, signed_in, text_of
 
 pytestmark = pytest.mark.django_db
-
-DIALOG: dict[str, Any] = {"headers": {"X-Dashboard": "dialog"}}
 
 
 @pytest.fixture
 def desk() -> Client:
-    client = Client()
-    client.force_login(make_user("mira", Role.OPERATOR))
-    return client
-
-
-def text_of(answer: Any) -> str:
-    return re.sub(r"\s+", " ", answer.content.decode())
+    return signed_in(Role.OPERATOR, "mira")
 
 
 def crowded() -> list[FakeNode]:

@@ -23,14 +23,9 @@ from scheduling.models import Event, Handoff
 from scheduling.permissions import Role
 from tests.support.api_client import make_user
 from tests.support.factories import make_node, make_running_portfolio
+from tests.support.pages import signed_in, text_of
 
 pytestmark = pytest.mark.django_db
-
-
-def signed_in(role: Role) -> Client:
-    client = Client()
-    client.force_login(make_user(role.value, role))
-    return client
 
 
 @pytest.fixture
@@ -40,14 +35,7 @@ def viewer() -> Client:
 
 @pytest.fixture
 def fleet() -> None:
-    nodes = [make_node("node-1"), make_node("node-2")]
-    make_running_portfolio("p", nodes[0], events=3)
-    make_running_portfolio("q", nodes[1])
-    operations.cordon("node-2", actor="ann", reason="=1+1")
-
-
-def text_of(answer: Any) -> str:
-    return re.sub(r"\s+", " ", answer.content.decode())
+    _make_fleet()
 
 
 async def exported(address: str, role: Role = Role.VIEWER) -> str:

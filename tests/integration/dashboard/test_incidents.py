@@ -18,7 +18,7 @@ from scheduling.models import Event, Run, Tenure, Verification
 from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.permissions import Role
 from scheduling.timing import timing
-from tests.support.api_client import counted_statements, make_user, problem
+from tests.support.api_client import counted_statements, problem
 from tests.support.factories import (
     FakeNode,
     ago,
@@ -27,19 +27,14 @@ from tests.support.factories import (
     make_settled_nodes,
     newest_handoff,
 )
+from tests.support.pages import signed_in, text_of
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def desk() -> Client:
-    client = Client()
-    client.force_login(make_user("vera", Role.VIEWER))
-    return client
-
-
-def text_of(answer: Any) -> str:
-    return re.sub(r"\s+", " ", answer.content.decode())
+    return signed_in(Role.VIEWER, "vera")
 
 
 def lose(node: FakeNode) -> int:

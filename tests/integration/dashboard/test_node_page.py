@@ -17,27 +17,16 @@ from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.operations.tokens import issue_node_token
 from scheduling.permissions import Role
 from scheduling.timing import timing
-from tests.support.api_client import counted_statements, fields_of, make_user, problem
+from tests.support.api_client import counted_statements, fields_of, problem
 from tests.support.factories import FakeNode, make_node, make_running_portfolio, register_message
+from tests.support.pages import DIALOG, signed_in, text_of
 
 pytestmark = pytest.mark.django_db
-
-DIALOG: dict[str, Any] = {"headers": {"X-Dashboard": "dialog"}}
-
-
-def signed_in(role: Role) -> Client:
-    client = Client()
-    client.force_login(make_user(role.value, role))
-    return client
 
 
 @pytest.fixture
 def desk() -> Client:
     return signed_in(Role.OPERATOR)
-
-
-def text_of(answer: Any) -> str:
-    return re.sub(r"\s+", " ", answer.content.decode())
 
 
 def start_again(node: FakeNode, labels: dict[str, str]) -> None:

@@ -15,17 +15,16 @@ from portfolios.models import Order, Portfolio
 from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.observe.orders import orders_between
 from scheduling.permissions import Role
-from tests.support.api_client import ApiClient, counted_statements, make_user
+from tests.support.api_client import ApiClient, counted_statements
 from tests.support.factories import ago, make_portfolio
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def browser() -> Client:
-    client = Client()
-    client.force_login(make_user("vera", Role.VIEWER))
-    return client
+    return signed_in(Role.VIEWER, "vera")
 
 
 def make_order(portfolio: Portfolio, seq: int, seconds_ago: float, **given: Any) -> Order:

@@ -16,19 +16,14 @@ from scheduling.operations import registry
 from scheduling.operations.registry.operation import Operation
 from scheduling.permissions import Role, role_of
 from tests.support.api_client import make_user
+from tests.support.pages import signed_in, text_of
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def desk() -> Client:
-    client = Client()
-    client.force_login(make_user("mira", Role.OPERATOR))
-    return client
-
-
-def text_of(answer: Any) -> str:
-    return re.sub(r"\s+", " ", answer.content.decode())
+    return signed_in(Role.OPERATOR, "mira")
 
 
 def link_in(answer: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -13,26 +12,16 @@ from django.test.utils import CaptureQueriesContext
 from portfolios.models import Portfolio
 from scheduling.operations import EditBase, dry_runs
 from scheduling.permissions import Role
-from tests.support.api_client import make_user
 from tests.support.artifacts import store_artifact
 from tests.support.factories import make_node, make_portfolio
+from tests.support.pages import signed_in, text_of
 
 pytestmark = pytest.mark.django_db
-
-
-def signed_in(role: Role) -> Client:
-    client = Client()
-    client.force_login(make_user(role.value, role))
-    return client
 
 
 @pytest.fixture
 def operator() -> Client:
     return signed_in(Role.OPERATOR)
-
-
-def text_of(answer: Any) -> str:
-    return re.sub(r"\s+", " ", answer.content.decode())
 
 
 def typed(**given: str) -> dict[str, str]:

@@ -14,18 +14,12 @@ from portfolios.models import Order, Portfolio
 from scheduling import operations
 from scheduling.models import Handoff, HandoffState
 from scheduling.permissions import Role
-from tests.support.api_client import make_user
 from tests.support.factories import make_node, make_running_portfolio
+from tests.support.pages import signed_in, text_of
 
 pytestmark = pytest.mark.django_db
 
 CONFIG = {"fast": 1, "slow": 2, "quantity": "5"}
-
-
-def signed_in(role: Role) -> Client:
-    client = Client()
-    client.force_login(make_user(role.value, role))
-    return client
 
 
 @pytest.fixture
@@ -46,10 +40,6 @@ def portfolio() -> Portfolio:
 def revise(config: dict[str, Any]) -> None:
     operations.revise_portfolio("p", {"config": config}, actor="ann")
     Handoff.objects.update(state=HandoffState.DONE)
-
-
-def text_of(answer: Any) -> str:
-    return re.sub(r"\s+", " ", answer.content.decode())
 
 
 def test_two_revisions_are_compared_in_either_order(operator: Client, portfolio: Portfolio) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from django.db import connections
 
 from scheduling.gateway import auth
 from scheduling.gateway.heartbeat import BATCHER
+from scheduling.gateway.pool import close_pools, open_pools
 from tests.support.factories import FakeNode, make_node
 from tests.support.gateway_requests import a_token
 
@@ -17,6 +23,18 @@ def fresh_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     BATCHER.drops.stored.clear()
     BATCHER.drops.dropped.clear()
     monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.0)
+
+
+@pytest.fixture
+async def open_gateway() -> AsyncIterator[None]:
+    """A pool and a listener for the event loop of the test."""
+    await open_pools()
+    yield
+    await close_pools()
+    layer = get_channel_layer()
+    assert layer is not None
+    await layer.close()
+    await database_sync_to_async(connections.close_all)()
 
 
 @pytest.fixture

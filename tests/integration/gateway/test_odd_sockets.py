@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
 from asgiref.testing import ApplicationCommunicator
 from channels.db import database_sync_to_async
-from channels.layers import get_channel_layer
-from django.db import connections
 
 from ginkgo_site.asgi import application
-from scheduling.gateway import auth, push_socket
-from scheduling.gateway.pool import close_pools, open_pools
+from scheduling.gateway import push_socket
 from scheduling.models import NodeToken
 from scheduling.models.tokens import hash_token
 from tests.support.factories import make_node
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-async def open_gateway() -> AsyncIterator[None]:
-    """A pool and a listener for the event loop of the test."""
-    auth._cache.clear()
-    await open_pools()
-    yield
-    await close_pools()
-    layer = get_channel_layer()
-    assert layer is not None
-    await layer.close()
-    await database_sync_to_async(connections.close_all)()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("open_gateway")]
 
 
 def a_socket(path: str, query: bytes = b"", **headers: bytes) -> ApplicationCommunicator:

@@ -22,7 +22,7 @@ from scheduling.models import LogLine, PortfolioLog, Tenure
 from scheduling.wire import messages as wire
 from tests.support.api_client import ApiClient
 from tests.support.factories import FakeNode, ago, make_node, make_trader, newest_handoff, run_of
-from tests.support.gateway_requests import a_token, ask, post, serve
+from tests.support.gateway_requests import ask, post, serve
 
 pytestmark = pytest.mark.django_db
 #: Through the gateway, whose connections see committed rows only.
@@ -32,13 +32,6 @@ by_gateway = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portfolio_logs, "ANSWER_DELAY_S", 0.0)
-
-
-@pytest.fixture
-def node() -> FakeNode:
-    daemon = make_node("node-1")
-    a_token(daemon)
-    return daemon
 
 
 def lines_of(

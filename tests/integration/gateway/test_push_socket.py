@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -10,7 +9,7 @@ import pytest
 from asgiref.testing import ApplicationCommunicator
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -18,26 +17,12 @@ from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.db.transaction import execute
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.gateway import auth, push_socket
-from scheduling.gateway.pool import close_pools, open_pools
 from scheduling.models import Node, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import DesiredSet, Hello, encode
 from tests.support.factories import FakeNode, make_node
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-async def open_gateway() -> AsyncIterator[None]:
-    """A pool and a listener for the event loop of the test."""
-    auth._cache.clear()
-    await open_pools()
-    yield
-    await close_pools()
-    layer = get_channel_layer()
-    assert layer is not None
-    await layer.close()
-    await database_sync_to_async(connections.close_all)()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("open_gateway")]
 
 
 class Socket(ApplicationCommunicator):

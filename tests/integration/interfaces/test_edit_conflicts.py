@@ -18,9 +18,10 @@ from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.errors import Refused
 from scheduling.operations import EditBase, rebased, values_at
 from scheduling.permissions import Role
-from tests.support.api_client import ApiClient, make_user
+from tests.support.api_client import ApiClient
 from tests.support.concurrency import Held, at_once, behind
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -30,9 +31,7 @@ PAGE = "/portfolios/ibm-sma/edit/"
 
 @pytest.fixture
 def browser(db: Any) -> Client:
-    client = Client()
-    client.force_login(make_user("ginkgo", Role.OPERATOR))
-    return client
+    return signed_in(Role.OPERATOR, "ginkgo")
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from scheduling import operations
 from scheduling.errors import Invalid
 from scheduling.models import Event, Node, Run
 from scheduling.permissions import Role
-from tests.support.api_client import ApiClient, counted_statements, fields_of, make_user, problem
+from tests.support.api_client import ApiClient, counted_statements, fields_of, problem
 from tests.support.factories import make_node, make_portfolio
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -29,9 +30,7 @@ PLAIN: dict[str, Any] = {"name": "p", "strategy": "canary"}
 
 @pytest.fixture
 def browser() -> Client:
-    client = Client()
-    client.force_login(make_user("dora", Role.OPERATOR))
-    return client
+    return signed_in(Role.OPERATOR, "dora")
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from scheduling.permissions import Role
 from tests.support.api_client import ApiClient, make_user, problem
 from tests.support.factories import FakeNode, lose, make_crowded_fleet, make_portfolio
 from tests.support.kept_rows import KeptRows
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -39,9 +40,7 @@ def fleet() -> list[FakeNode]:
 @pytest.fixture
 def page() -> Client:
     """The window of a viewer."""
-    client = Client()
-    client.force_login(make_user("vic", Role.VIEWER))
-    return client
+    return signed_in(Role.VIEWER, "vic")
 
 
 def told(*arguments: str) -> Any:

@@ -15,8 +15,9 @@ from scheduling.models import Handoff, Node, Run
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
-from tests.support.api_client import ApiClient, counted_statements, make_user
+from tests.support.api_client import ApiClient, counted_statements
 from tests.support.factories import FakeNode, make_node, make_portfolio, make_trader
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -189,9 +190,7 @@ def test_handoffs_and_tenures_answer_in_the_language_of_the_request(
 
 @pytest.fixture
 def desk(db: None) -> Client:
-    client = Client()
-    client.force_login(make_user("vic", Role.VIEWER))
-    return client
+    return signed_in(Role.VIEWER, "vic")
 
 
 @pytest.mark.parametrize("path", ["/", "/portfolios/", "/portfolios/p/"])

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.targets import NotInSnapshot
-from scheduling.decide.types import HandoffView, Snapshot
-from scheduling.decide.what_if.answer import Answer, answer
+from scheduling.decide.types import HandoffView
+from scheduling.decide.what_if.answer import Answer
 from scheduling.decide.what_if.hypothetical import (
     Addition,
     InvalidScenario,
@@ -22,19 +21,18 @@ from scheduling.decide.what_if.hypothetical import (
     lose,
     reopen,
 )
-from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence, summary
-from tests.support.plan_factories import moves, node, on, pending, places, portfolio, world
-
-
-def ask(snapshot: Snapshot, **parts: Any) -> Answer:
-    """Return the answer to the scenario of these texts."""
-    texts = {"lose": (), "drain": (), "add": (), **parts}
-    return answer(snapshot, Scenario.of(**texts), FleetIndex.of(snapshot.portfolios), 0.5)
-
-
-def sentence(found: Answer) -> str:
-    return "".join(span.text for span in summary(found))
-
+from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence
+from tests.support.plan_factories import (
+    ask,
+    moves,
+    node,
+    on,
+    pending,
+    places,
+    portfolio,
+    sentence,
+    world,
+)
 
 # --- scenarios -----------------------------------------------------------------------------------
 

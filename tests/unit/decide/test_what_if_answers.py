@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from scheduling.decide.planner.fleet_index import FleetIndex
-from scheduling.decide.types import HandoffView, Snapshot
-from scheduling.decide.what_if.answer import Answer, answer
+from scheduling.decide.types import HandoffView
+from scheduling.decide.what_if.answer import Answer
 from scheduling.decide.what_if.hypothetical import (
     MAX_ADDED,
     MAX_CAPACITY,
@@ -18,18 +15,8 @@ from scheduling.decide.what_if.hypothetical import (
     add,
     added_nodes,
 )
-from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence, summary
-from tests.support.plan_factories import moves, node, on, portfolio, world
-
-
-def ask(snapshot: Snapshot, **parts: Any) -> Answer:
-    """Return the answer to the scenario of these texts."""
-    texts = {"lose": (), "drain": (), "add": (), **parts}
-    return answer(snapshot, Scenario.of(**texts), FleetIndex.of(snapshot.portfolios), 0.5)
-
-
-def sentence(found: Answer) -> str:
-    return "".join(span.text for span in summary(found))
+from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence
+from tests.support.plan_factories import ask, moves, node, on, portfolio, sentence, world
 
 
 def remedies(found: Answer) -> dict[str, str]:
