@@ -133,7 +133,7 @@ def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
     with _slot():
         try:
             with replay_process(
-                INSPECT_LIMIT_S, _memory_mb(), sandboxed=_sandboxed(), code=code
+                INSPECT_LIMIT_S, _memory_mb(), sandboxed=_is_sandboxed(), code=code
             ) as ask:
                 reply = ask(Inspect(code.sha256))
         except ReplayProcessEnded as ended:
@@ -198,7 +198,7 @@ def _slot() -> Iterator[None]:
 def _examine(request: Examine, code: ArtifactCode | None) -> tuple[FieldError, ...]:
     strategy = request.strategy
     try:
-        with replay_process(LIMIT_S, _memory_mb(), sandboxed=_sandboxed(), code=code) as ask:
+        with replay_process(LIMIT_S, _memory_mb(), sandboxed=_is_sandboxed(), code=code) as ask:
             reply = ask(request)
     except ReplayProcessEnded as ended:
         raise CheckFailed(
@@ -242,7 +242,7 @@ def _memory_mb() -> int:
     return memory_mb
 
 
-def _sandboxed() -> bool:
+def _is_sandboxed() -> bool:
     from django.conf import settings
 
     sandboxed: bool = settings.GINKGO.strategy_guard

@@ -30,19 +30,21 @@ def packets_dropped(context: FaultContext) -> None:
         daemon = _launch(context, space, url, token)
         try:
             if not context.expect(
-                lambda: _is(context, "alive"), 20 * BUDGET_FACTOR, f"{NODE} alive"
+                lambda: _has_status(context, "alive"), 20 * BUDGET_FACTOR, f"{NODE} alive"
             ):
                 return
             context.sleep(4)
             context.note(f"{NODE} had {len(context.cluster.portfolios_on(NODE))} portfolios")
             _ip("-n", space, "link", "set", "inside", "down")
             context.expect(
-                lambda: not context.cluster.portfolios_on(NODE) and _is(context, "lost"),
+                lambda: not context.cluster.portfolios_on(NODE) and _has_status(context, "lost"),
                 (context.ttl_s + 3) * BUDGET_FACTOR,
                 f"{NODE} lost and empty",
             )
             _ip("-n", space, "link", "set", "inside", "up")
-            context.expect(lambda: _is(context, "alive"), 30 * BUDGET_FACTOR, f"{NODE} alive again")
+            context.expect(
+                lambda: _has_status(context, "alive"), 30 * BUDGET_FACTOR, f"{NODE} alive again"
+            )
         finally:
             daemon.terminate()
             try:
@@ -53,7 +55,7 @@ def packets_dropped(context: FaultContext) -> None:
         context.sleep(1)
 
 
-def _is(context: FaultContext, status: str) -> bool:
+def _has_status(context: FaultContext, status: str) -> bool:
     found = context.cluster.query("SELECT status FROM scheduling_node WHERE name = %s", NODE)
     return found == [(status,)]
 

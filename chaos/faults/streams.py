@@ -134,13 +134,14 @@ def _head(context: FaultContext, feed: str) -> int:
     return int(head)
 
 
-def _expect_refusals(context: FaultContext, live: LiveFeed, words: str = "") -> None:
+def _expect_refusals(context: FaultContext, live: LiveFeed, cause: str = "") -> None:
+    """Wait until an append is refused, with `cause` in the text of the refusal."""
     before = live.unanswered
     live.last_answer = ""
     context.expect(
-        lambda: live.unanswered > before and words in live.last_answer and live.last_answer,
+        lambda: live.unanswered > before and cause in live.last_answer and live.last_answer,
         GROWS_WITHIN_S,
-        f"an append refused {words and f'because of {words}'}".strip(),
+        f"an append refused {cause and f'because of {cause}'}".strip(),
     )
     context.note(live.last_answer[:160])
 

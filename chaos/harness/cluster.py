@@ -87,13 +87,15 @@ class Cluster(ObservedInstallation):
             # On a busy machine the target may just have missed a heartbeat.
             answer, _ = wait_for(
                 lambda: self.call("POST", address, body),
-                lambda answer: not _is(answer, "node_lost"),
+                lambda answer: not _was_refused_with(answer, "node_lost"),
                 limit_s,
                 f"{target} alive",
             )
-            if _is(answer, "same_node"):  # the balancer was first, and its move has ended
+            if _was_refused_with(
+                answer, "same_node"
+            ):  # the balancer was first, and its move has ended
                 return self.wait_for_handoff(self._newest_handoff(name), limit_s)
-            if not _is(answer, "handoff_in_progress"):
+            if not _was_refused_with(answer, "handoff_in_progress"):
                 break
             # The balancer is first. Its move may lead there too.
             moved = self.wait_for_handoff(answer.json["handoff"], limit_s)
@@ -279,5 +281,5 @@ class Cluster(ObservedInstallation):
         assert not moved + events, "\n".join([*moved, *sorted(events)])
 
 
-def _is(answer: ApiResponse, code: str) -> bool:
+def _was_refused_with(answer: ApiResponse, code: str) -> bool:
     return answer.status == 409 and answer.json["code"] == code

@@ -144,6 +144,7 @@ class ChaosRun:
     # --- the faults -----------------------------------------------------------------------------
 
     def _run_schedule(self) -> bool:
+        """Run the steps. Return False if the installation stopped converging."""
         assert self._monitor is not None
         for step in self.outcome.schedule:
             if self.elapsed_s >= self.minutes * 60:

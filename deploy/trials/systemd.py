@@ -335,7 +335,9 @@ def break_unit(
         os.kill(pid, number)
         while show(unit, "MainPID") in (str(pid), "0") or show(unit, "ActiveState") != "active":
             if time.monotonic() - began > limit_s:
-                raise AssertionError(f"{unit} is not back after {limit_s:g} s")
+                raise AssertionError(
+                    f"{unit} was not active again within {limit_s:g} s of the signal"
+                )
             time.sleep(0.1)
         print(
             f"{unit} {what}: another after {time.monotonic() - began:.1f} s", end="; ", flush=True

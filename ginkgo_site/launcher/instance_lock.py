@@ -78,7 +78,7 @@ def kill_orphans(home: Path, limit_s: float = 10) -> int:
 
     PostgreSQL is not among them: it shuts down by itself, and its start waits for that.
     """
-    left = _marked(home)
+    left = _processes_of(home)
     for process in left:
         _send(process, signal.SIGKILL)
     deadline = time.monotonic() + limit_s
@@ -92,7 +92,7 @@ def kill_orphans(home: Path, limit_s: float = 10) -> int:
     return len(left)
 
 
-def _marked(home: Path) -> list[psutil.Process]:
+def _processes_of(home: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:

@@ -130,7 +130,7 @@ class Launcher:
         assert self._steps is not None
         while (found := self._steps.report(report)) is None:
             self._check_asked()
-            self._look()
+            self._poll_services()
             self._check_progress([f"{what} (log: {self._logs / 'prepare.log'})"])
         answer: dict[str, Any] = found
         return answer
@@ -222,11 +222,12 @@ class Launcher:
             deadline = time.monotonic() + _ASK_EVERY_S
             while time.monotonic() < deadline:
                 self._check_asked()
-                self._look()
+                self._poll_services()
                 time.sleep(_LOOK_EVERY_S)
             self._check_progress(missing)
 
     def _missing(self, portfolios: list[str], since: datetime) -> list[str]:
+        """Return what the installation is not ready for yet, as sentences; [] if it is ready."""
         if not self._address.answers():
             return ["the web process does not answer (log: logs/web.log)"]
         try:
@@ -235,6 +236,7 @@ class Launcher:
             return ["the database does not answer (log: logs/postgres.log)"]
 
     def _waiting(self) -> list[str]:
+        """Return a sentence for each portfolio that waits on purpose and keeps no start waiting."""
         try:
             return self._readiness.waiting()
         except (
@@ -261,10 +263,10 @@ class Launcher:
     def _watch(self) -> None:
         self._readiness.close()
         while not self._asked_to_stop:
-            self._look()
+            self._poll_services()
             time.sleep(_LOOK_EVERY_S)
 
-    def _look(self) -> None:
+    def _poll_services(self) -> None:
         now = time.monotonic()
         for service in self._all_services():
             service.poll(now)

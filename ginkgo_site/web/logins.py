@@ -100,13 +100,13 @@ class Throttle(AbstractAxesHandler, AxesBaseHandler):
             return
         now, name = time.monotonic(), (credentials or {}).get("username")
         address = neighbourhood(client_address(request))
-        of_name_and_address.add(_pair(name, address), now)
+        of_name_and_address.add(_throttle_key(name, address), now)
         of_address.add(address, now)
 
     def user_logged_in(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         """Forget the failures of this user, but not those of the address."""
         address = neighbourhood(client_address(request))
-        of_name_and_address.forget(_pair(user.get_username(), address))
+        of_name_and_address.forget(_throttle_key(user.get_username(), address))
 
     def user_logged_out(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         """Nothing changes."""
@@ -116,11 +116,12 @@ def wait_s(request: HttpRequest, name: str | None) -> float:
     """Return how long a login of this name from the request's address has to wait yet."""
     now, address = time.monotonic(), neighbourhood(client_address(request))
     return max(
-        of_name_and_address.wait_s(_pair(name, address), now), of_address.wait_s(address, now)
+        of_name_and_address.wait_s(_throttle_key(name, address), now),
+        of_address.wait_s(address, now),
     )
 
 
-def _pair(name: str | None, address: str) -> str:
+def _throttle_key(name: str | None, address: str) -> str:
     return f"{(name or '')[:150]}\n{address}"
 
 

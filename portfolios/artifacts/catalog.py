@@ -80,7 +80,7 @@ def find_strategy(artifact: str, name: str) -> StrategyFacts:
     if found is None:
         row = ArtifactStrategy.objects.filter(artifact_id=artifact, name=name).first()
         if row is None:
-            raise UnknownStrategy(_lacking(artifact, name))
+            raise UnknownStrategy(_why_not_found(artifact, name))
         if len(_known) >= MAX_KNOWN:
             _known.clear()
         found = _known[key] = StrategyFacts(
@@ -95,7 +95,8 @@ def find_strategy(artifact: str, name: str) -> StrategyFacts:
     return found
 
 
-def _lacking(artifact: str, name: str) -> str:
+def _why_not_found(artifact: str, name: str) -> str:
+    """Return why the artifact does not bring the strategy, as a sentence."""
     found = Artifact.objects.filter(sha256=artifact).first()
     if found is None:
         return f"the artifact {artifact[:12]}… was deleted"

@@ -132,7 +132,7 @@ def _sentence(name: str, error: ValidationError) -> str:
         )
     parts = [error.schema] if error.validator == "type" else limit
     kinds = (
-        [kind for part in parts for kind in _kinds_of(part)]
+        [kind for part in parts for kind in _kinds_of_values(part)]
         if error.validator in ("type", "anyOf")
         else []
     )
@@ -141,7 +141,8 @@ def _sentence(name: str, error: ValidationError) -> str:
     return f"{where}: {error.message[:300]}."
 
 
-def _kinds_of(schema: Any) -> list[str]:
+def _kinds_of_values(schema: Any) -> list[str]:
+    """Return what a JSON schema accepts, in words: `a whole number`."""
     if not isinstance(schema, Mapping):
         return []
     if schema.get("format") == "decimal":

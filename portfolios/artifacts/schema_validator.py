@@ -51,7 +51,7 @@ def _is_decimal(value: Any) -> bool:
         return False
 
 
-def _nothing(*_: Any) -> Iterator[Any]:
+def _accept_anything(*_: Any) -> Iterator[Any]:
     return iter(())
 
 
@@ -69,9 +69,9 @@ def _counted(check: Any) -> Any:
 _CHECKS = {
     **Draft202012Validator.VALIDATORS,
     "type": _type,
-    "pattern": _nothing,
-    "patternProperties": _nothing,
-    "uniqueItems": _nothing,
+    "pattern": _accept_anything,
+    "patternProperties": _accept_anything,
+    "uniqueItems": _accept_anything,
 }
 _Validator = extend(
     Draft202012Validator, {keyword: _counted(check) for keyword, check in _CHECKS.items()}

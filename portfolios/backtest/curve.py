@@ -37,19 +37,19 @@ class Curve:
     def add(self, point: CurvePoint) -> None:
         """Append the next recorded point."""
         if self._points and self._in_last < self._step:
-            self._points[-1] = _joined(self._points[-1], point)
+            self._points[-1] = _merge(self._points[-1], point)
             self._in_last += 1
             return
         if len(self._points) == self._limit:
             pairs = zip(self._points[::2], self._points[1::2], strict=False)
             odd = self._points[-1:] if self._limit % 2 else []
-            self._points = [_joined(first, second) for first, second in pairs] + odd
+            self._points = [_merge(first, second) for first, second in pairs] + odd
             self._step *= 2
         self._points.append(point)
         self._in_last = 1
 
 
-def _joined(first: CurvePoint, second: CurvePoint) -> CurvePoint:
+def _merge(first: CurvePoint, second: CurvePoint) -> CurvePoint:
     return CurvePoint(
         second.seq,
         second.at_us,

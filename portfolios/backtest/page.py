@@ -35,7 +35,7 @@ def html_of(result: BacktestResult, document: BacktestDocument) -> str:
         "drawing": mark_safe(  # nosec B308, B703
             draw(result.tally.curve.points, result.tally.orders)
         ),
-        "orders": [_shown(order) for order in document.orders[-MAX_ROWS:]],
+        "orders": [_order_cells(order) for order in document.orders[-MAX_ROWS:]],
         "orders_total": f"{figures.orders + figures.refused:,}",
         "left_out": figures.orders + figures.refused > MAX_ROWS,
         "parameters": ", ".join(
@@ -45,7 +45,7 @@ def html_of(result: BacktestResult, document: BacktestDocument) -> str:
     return render_to_string("backtest/page.html", context)
 
 
-def _shown(order: Order) -> dict[str, Any]:
+def _order_cells(order: Order) -> dict[str, Any]:
     return {
         "seq": f"{order.seq:,}",
         "at": short_time(order.at),

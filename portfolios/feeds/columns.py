@@ -130,7 +130,7 @@ def find_columns(
     errors += [
         f"{path} has no column for {wanted}: name it with --column {wanted}=HEADER; it has"
         f" {listed}."
-        for wanted in _missing(found, symbol)
+        for wanted in _missing_columns(found, symbol)
         if wanted not in named
     ]
     if errors:
@@ -138,7 +138,7 @@ def find_columns(
     return Columns(found, symbol, times, day)
 
 
-def _missing(found: Mapping[str, int], symbol: str) -> list[str]:
+def _missing_columns(found: Mapping[str, int], symbol: str) -> list[str]:
     needed = ["time"] + ([] if symbol else ["symbol"])
     if "price" in found:
         needed += ["quantity"]

@@ -302,7 +302,7 @@ def _filter(pid: int, arch: int, numbers: dict[str, int], *, network: bool = Fal
     return _packed(lines)
 
 
-def _network_allowed() -> bool:
+def _is_network_allowed() -> bool:
     return os.environ.get(NETWORK_VARIABLE, "").lower() in ("yes", "1", "true", "on")
 
 
@@ -316,7 +316,7 @@ def _install_syscall_filter(*, preloading: bool = False) -> bool:
         code = _preload_filter(arch, numbers)
     else:
         everything = numbers | _COMMON_NUMBERS
-        code = _filter(os.getpid(), arch, everything, network=_network_allowed())
+        code = _filter(os.getpid(), arch, everything, network=_is_network_allowed())
     program = _Program(len(code) // 8, code)
     done: int = _libc.syscall(seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(program))
     return done == 0
@@ -457,7 +457,7 @@ def confine_preloading(parent: int, reads: Sequence[str]) -> None:
     if _libc is not None:
         # A portfolio process can restrict /proc to itself, but not widen it to itself.
         _confine_to_reading(parent, (*reads, "/proc"))
-        if not _network_allowed():
+        if not _is_network_allowed():
             _install_syscall_filter(preloading=True)
 
 

@@ -404,15 +404,15 @@ def _open_order_view(order: OpenOrder) -> dict[str, Any]:
 
 def strategy_view(state: State) -> dict[str, Any]:
     """Return the strategy's part as JSON values; bytes are shown as hex."""
-    shown: dict[str, Any] = _shown(state.strategy.data)
+    shown: dict[str, Any] = _printable(state.strategy.data)
     return shown
 
 
-def _shown(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        return {str(key): _shown(item) for key, item in value.items()}
+        return {str(key): _printable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_shown(item) for item in value]
+        return [_printable(item) for item in value]
     return value

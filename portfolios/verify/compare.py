@@ -264,7 +264,7 @@ def _field_differences(
 ) -> Iterator[FieldDifference]:
     for name, found, wanted in fields:
         if found != wanted:
-            yield FieldDifference(seq, kind, what, name, _shown(found), _shown(wanted))
+            yield FieldDifference(seq, kind, what, name, _as_text(found), _as_text(wanted))
 
 
 def _row_on_one_side(
@@ -281,7 +281,7 @@ def _describe(format_row: Callable[[W], str], row: W | None) -> str | None:
     return None if row is None else format_row(row)
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return number(value) if isinstance(value, Decimal) else str(value) or '""'
 
 

@@ -103,7 +103,7 @@ def first_difference(found: Any, wanted: Any, path: str = "") -> tuple[str, str,
             if first is not None:
                 return first
         if list(found) != list(wanted):  # a strategy may depend on the order of iteration
-            return f"order of {path or 'keys'}", _shown(list(found)), _shown(list(wanted))
+            return f"order of {path or 'keys'}", _as_text(list(found)), _as_text(list(wanted))
         return None
     if isinstance(found, list) and isinstance(wanted, list):
         for index in range(max(len(found), len(wanted))):
@@ -112,14 +112,14 @@ def first_difference(found: Any, wanted: Any, path: str = "") -> tuple[str, str,
                 return first
         return None
     same = type(found) is type(wanted) and found == wanted
-    return None if same else (path, _shown(found), _shown(wanted))
+    return None if same else (path, _as_text(found), _as_text(wanted))
 
 
 def _item(values: list[Any], index: int) -> Any:
     return values[index] if index < len(values) else ABSENT
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value is ABSENT:
         return "missing"
     text = value.hex() if isinstance(value, bytes) else str(value)

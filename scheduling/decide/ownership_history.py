@@ -122,8 +122,8 @@ def _disagreements(
             in_log, in_tenure = getattr(logged, name), getattr(tenure, name)
             if in_log != in_tenure:
                 yield (
-                    f"epoch {logged.epoch}: {name} is {_shown(in_log)} in the audit log and"
-                    f" {_shown(in_tenure)} in the tenure"
+                    f"epoch {logged.epoch}: {name} is {_as_text(in_log)} in the audit log and"
+                    f" {_as_text(in_tenure)} in the tenure"
                 )
     last = (
         history[-1] if history else OwnershipPeriod(0, None, None, run.revision, 0, None, "", None)
@@ -132,8 +132,8 @@ def _disagreements(
         in_log, in_run = getattr(last, name), getattr(run, name)
         if in_log != in_run:
             yield (
-                f"the audit log ends at epoch {last.epoch} with {name} {_shown(in_log)}, the run"
-                f" has {_shown(in_run)}"
+                f"the audit log ends at epoch {last.epoch} with {name} {_as_text(in_log)}, the run"
+                f" has {_as_text(in_run)}"
             )
 
 
@@ -157,5 +157,5 @@ def _gaps(history: list[OwnershipPeriod]) -> Iterator[str]:
         epoch, seq = period.epoch, period.from_seq
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return "none" if value is None else str(value)

@@ -173,7 +173,7 @@ def _run(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
         return _keep(entry, current, now)
     for process in own:
         eligible = process.phase != "ended" and process.revision == entry.revision
-        if eligible and entry.handoff is not None and _prepared_for(entry.handoff, process):
+        if eligible and entry.handoff is not None and _is_prepared_for(entry.handoff, process):
             return Activate(entry, process.slot), process.slot
     older = [p for p in own if p.phase in LIVE_PHASES and p.revision == entry.revision]
     older = [p for p in older if p.epoch < entry.epoch]
@@ -215,7 +215,7 @@ def back_off_s(attempts: int) -> float:
 
 def _prepare(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
     for process in own:
-        if entry.handoff is not None and _prepared_for(entry.handoff, process):
+        if entry.handoff is not None and _is_prepared_for(entry.handoff, process):
             return None, process.slot  # a failed prepare was reported and is not repeated
     return Prepare(entry), None
 
@@ -251,5 +251,5 @@ def _at_epoch(entry: EntryLike, own: Sequence[Process]) -> Process | None:
     return None
 
 
-def _prepared_for(handoff: int, process: Process) -> bool:
+def _is_prepared_for(handoff: int, process: Process) -> bool:
     return process.epoch == 0 and process.handoff == handoff

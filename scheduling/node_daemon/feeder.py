@@ -261,6 +261,7 @@ class Feeder:
         return True
 
     async def _load(self, cursor: int) -> bool:
+        """Load the events after `cursor`. Return False if the server does not answer now."""
         try:
             return await self._reader.load(cursor)
         except RecordsMissing as missing:

@@ -150,6 +150,7 @@ class LogSender:
             return await self._send_one()
 
     async def _send_one(self) -> bool:
+        """Send the unanswered batch, or else the next. Return False if it has to be sent again."""
         batch = self._unanswered = self._unanswered or self._buffer.take(self._incarnation)
         if batch is None:
             return True

@@ -121,6 +121,7 @@ async def _serve_until_stopped(
 
 
 async def _start(node: ExecutionNode) -> bool:
+    """Load what the node needs and register it. Return True: a signal would have ended the wait."""
     try:
         await node.load()
     except ChildFailed as failure:
@@ -140,10 +141,12 @@ async def _shut_down_when_asked(
 
 
 async def _token_refused(committer: Committer) -> int:
+    """Wait until the control plane refuses the token, and raise that."""
     raise await committer.refused
 
 
 async def _endless(work: Coroutine[Any, Any, None]) -> int:
+    """Await work that must not end by itself."""
     await work
     raise AssertionError("a loop of the daemon ended, which runs until the daemon is stopped")
 

@@ -134,7 +134,7 @@ def _wanted(new: NewRollOut, artifact: Artifact) -> list[Revision]:
     if len(chosen) > MAX_PORTFOLIOS:
         raise Invalid([_too_many(len(chosen))])
     if not chosen:
-        raise Refused("nothing_to_roll_out", _nothing(new, artifact, len(found)))
+        raise Refused("nothing_to_roll_out", _why_nothing_changes(new, artifact, len(found)))
     return chosen
 
 
@@ -148,7 +148,8 @@ def _too_many(count: int) -> dict[str, str]:
     return validation.error("portfolios", "wrong_length", message)
 
 
-def _nothing(new: NewRollOut, artifact: Artifact, matching: int) -> str:
+def _why_nothing_changes(new: NewRollOut, artifact: Artifact, matching: int) -> str:
+    """Return why a roll-out would change no portfolio, as a sentence."""
     if matching == 1:
         return _("The portfolio wants {artifact} already.", artifact=artifact)
     if matching:

@@ -71,17 +71,18 @@ class Found(NamedTuple):
 
 def kind_of(command_line: list[str]) -> str | None:
     """Return the kind of a control-plane process by its command line, or None."""
-    return next((kind for kind, words in KINDS.items() if _has(command_line, words)), None)
+    return next((kind for kind, words in KINDS.items() if _has_words(command_line, words)), None)
 
 
 def is_daemon_of(node: str, command_line: list[str]) -> bool:
     """Return whether this is the command line of a daemon with the name of the node."""
-    return any(_has(command_line, words) for words in NODE_DAEMONS) and any(
+    return any(_has_words(command_line, words) for words in NODE_DAEMONS) and any(
         word in (node, f"--name={node}") for word in command_line
     )
 
 
-def _has(command_line: list[str], needed: tuple[str, ...]) -> bool:
+def _has_words(command_line: list[str], needed: tuple[str, ...]) -> bool:
+    """Return whether the command line has all these words, paths counted by their last part."""
     words = [word.rpartition("/")[2] for word in command_line]
     return all(word in words for word in needed)
 
@@ -170,6 +171,7 @@ def _works(new: list[Process]) -> bool:
 
 
 def _serves(row: GatewayRow, pids: set[int]) -> bool:
+    """Return whether the gateway is one of these processes of this host and takes requests."""
     is_new = row.host == socket.gethostname() and row.pid in pids
     return is_new and row.pulse_age_s < RECENT_S and row.serving_s >= ADMITTED_S
 

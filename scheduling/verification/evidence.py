@@ -269,7 +269,7 @@ def _tenure_segment(portfolio: Any, tenure: Any) -> TenureSegment:
     )
 
 
-def _owned(row: Any) -> OwnershipPeriod:
+def _ownership_period(row: Any) -> OwnershipPeriod:
     return OwnershipPeriod(
         epoch=row.epoch,
         node=row.node,
@@ -304,7 +304,7 @@ def _disagreement(rows: _EvidenceRows) -> str | None:
     p = rows.portfolio
     return find_disagreement(
         [AuditLine(row.id, row.kind, row.node, row.data) for row in rows.audit_lines],
-        [_owned(row) for row in rows.tenures],
+        [_ownership_period(row) for row in rows.tenures],
         CurrentRun(p.epoch, p.node, _text(p.incarnation), p.revision),
     )
 

@@ -93,12 +93,12 @@ class ManyLauncher(Launcher):
         )
 
     def _start_watcher(self) -> None:
-        self._twice(super()._start_watcher, "watcher")
+        self._start_two(super()._start_watcher, "watcher")
 
     def _start_worker(self) -> None:
-        self._twice(super()._start_worker, "worker")
+        self._start_two(super()._start_worker, "worker")
 
-    def _twice(self, start: Callable[[], None], name: str) -> None:
+    def _start_two(self, start: Callable[[], None], name: str) -> None:
         for _ in WATCHERS:
             start()
         first, second = self._passes[-2:]
@@ -120,7 +120,7 @@ class ManyLauncher(Launcher):
         deadline = time.monotonic() + SERVERS_LIMIT_S
         while not holds():
             self._check_asked()
-            self._look()
+            self._poll_services()
             if time.monotonic() > deadline:
                 raise StartupError(f"Not within {SERVERS_LIMIT_S:g} s: {what}. Logs: {self._logs}")
             time.sleep(0.2)

@@ -76,7 +76,7 @@ def processes_in(space: str) -> list[psutil.Process]:
 
 def _add_space(stack: ExitStack, space: str) -> None:
     ip("netns", "add", space)
-    stack.callback(_end, space)
+    stack.callback(_remove_namespace, space)
     ip("-n", space, "link", "set", "lo", "up")
 
 
@@ -89,7 +89,7 @@ def _join(space: str, inside: str, port: str, bridge: str, address: str) -> None
     ip("-n", space, "link", "set", inside, "up")
 
 
-def _end(space: str) -> None:
+def _remove_namespace(space: str) -> None:
     with suppress(OSError):
         for process in processes_in(space):
             with suppress(psutil.NoSuchProcess):

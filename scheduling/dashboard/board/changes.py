@@ -24,7 +24,7 @@ def describe_changes(before: FleetView, after: FleetView) -> list[str]:
         if node.name not in old_nodes:
             sentences.append(_("%(name)s joined") % {"name": node.name})
         elif old_nodes[node.name] != status:
-            sentences.append(_is(node.name, status))
+            sentences.append(_state_sentence(node.name, status))
     active_before = {h.id for h in before.handoffs_active}
     sentences += [
         because(
@@ -35,12 +35,13 @@ def describe_changes(before: FleetView, after: FleetView) -> list[str]:
     ]
     old_phases = {p.name: p.phase for p in before.portfolios}
     sentences += [
-        _is(p.name, p.phase)
+        _state_sentence(p.name, p.phase)
         for p in after.portfolios
         if p.phase in ("pending", "halted", "quarantined") and old_phases.get(p.name) != p.phase
     ]
     return sentences
 
 
-def _is(name: str, state: str) -> str:
+def _state_sentence(name: str, state: str) -> str:
+    """Return the sentence that a node or portfolio is in a state now."""
     return _("%(name)s is %(state)s") % {"name": name, "state": state_word(state)}

@@ -63,7 +63,7 @@ TOKEN_ROWS = 50
 def node(request: HttpRequest, name: str) -> HttpResponse:
     """Show one node. A node that has a token and never registered has a page too."""
     context = page_context(request, "nodes")
-    shown = _shown(context["fleet"], name)
+    shown = _find_any_node(context["fleet"], name)
     if shown is None:
         return _no_node(request, name)
     row = Node.objects.only("label_edits", "reported_labels", "drain_until_return").get(pk=shown.id)
@@ -88,7 +88,7 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
     return render_page(request, "dashboard/node.html", context)
 
 
-def _shown(fleet: FleetView, name: str) -> NodeView | None:
+def _find_any_node(fleet: FleetView, name: str) -> NodeView | None:
     return find_node(fleet, name) or unregistered_node(name)
 
 
@@ -211,7 +211,7 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
 def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
     """Show a form; on POST create a token and show it, this once. Without a name: a new node."""
     context = page_context(request, "nodes")
-    shown = _shown(context["fleet"], name) if name else None
+    shown = _find_any_node(context["fleet"], name) if name else None
     if name and shown is None:
         return _no_node(request, name)
     context |= {

@@ -106,9 +106,9 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     act = request.POST.get("act", "save")
     if act == "rebuild":
         form.hide_errors()
-        return _shown(request, context)
+        return _render(request, context)
     if not form.is_valid():
-        return _shown(request, context, 400)
+        return _render(request, context, 400)
     changes = _changes(form, original)
     try:
         if act in ("check", "backtest"):
@@ -136,7 +136,7 @@ def _show_edit(
     request: HttpRequest, values: Mapping[str, Any], context: dict[str, Any], status: int = 200
 ) -> HttpResponse:
     _edit_form(request, values, context)
-    return _shown(request, context, status)
+    return _render(request, context, status)
 
 
 def _changes(form: PortfolioForm, original: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _dry_edit(
         "placement": _after_change(portfolio, form.placement(), reloads=reloads),
     }
     if request.POST["act"] == "check":
-        return _shown(request, context)
+        return _render(request, context)
     cash, feed = portfolio.starting_cash, portfolio.feed
     return _backtest(
         request,
@@ -239,7 +239,7 @@ def _show_refusal(request: HttpRequest, refused: Refused, context: dict[str, Any
         context["refused"] = refused.message
     else:
         context["form"].add_field_errors(errors)
-    return _shown(request, context, refused.status)
+    return _render(request, context, refused.status)
 
 
 def _unknown(request: HttpRequest, name: str) -> HttpResponse:
@@ -308,7 +308,7 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
     act = request.POST.get("act", "save")
     if not posted or act == "rebuild":
         form.hide_errors()
-        return _shown(request, context)
+        return _render(request, context)
     try:
         new = _new_portfolio(form)
         if act in ("check", "backtest"):
@@ -317,7 +317,7 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
             if act == "backtest":
                 wanted = _backtest_of(asdict(new), new.starting_cash, new.feed)
                 return _backtest(request, wanted, None, context)
-            return _shown(request, context)
+            return _render(request, context)
         made = operations.create_portfolio(new, actor=request.user.get_username())
     except Refused as refused:
         return _show_refusal(request, refused, context)
@@ -386,9 +386,9 @@ def _backtest(
         }
     if wants_dialog(request):
         return render_page(request, "dashboard/parts/backtest.html", context, status)
-    return _shown(request, context, status)
+    return _render(request, context, status)
 
 
-def _shown(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
+def _render(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
     context["wide_sheet"] = True
     return render_form(request, TEMPLATE, context, status)

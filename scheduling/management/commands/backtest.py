@@ -96,7 +96,7 @@ class Command(GinkgoCommand):
         parser.add_argument("--html", metavar="FILE", help="write a page with the equity curve")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Run it, show the figures, and write the files that were asked for."""
+        """Run the backtest, show its figures, and write the requested files."""
         json_file = None if isinstance(options["json"], bool) else Path(options["json"])
         html_file = None if options["html"] is None else Path(options["html"])
         self.as_json = options["json"] is True

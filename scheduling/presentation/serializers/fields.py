@@ -37,7 +37,7 @@ class IncarnationField(serializers.CharField):
 
     def to_representation(self, value: Any) -> str:
         """Return the value for this reader."""
-        return str(value if _for_operator(self) else digest(value))
+        return str(value if _is_for_operator(self) else digest(value))
 
 
 class AuditDataField(ObjectDocument):
@@ -45,9 +45,9 @@ class AuditDataField(ObjectDocument):
 
     def to_representation(self, value: Any) -> Any:
         """Return the value for this reader."""
-        shown = value if _for_operator(self) else without_incarnations(value)
+        shown = value if _is_for_operator(self) else without_incarnations(value)
         return super().to_representation(shown)
 
 
-def _for_operator(field: serializers.Field[Any, Any, Any, Any]) -> bool:
+def _is_for_operator(field: serializers.Field[Any, Any, Any, Any]) -> bool:
     return bool(field.context.get("operator"))

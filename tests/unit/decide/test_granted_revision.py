@@ -94,7 +94,7 @@ def test_pending_reason_explains_the_first_choice() -> None:
     assert pending(plan)["p"].startswith("needs strategy sma 2: 0 of 2 nodes have it")
 
 
-def test_lost_owner_is_judged_by_good_and_living_owner_by_running() -> None:
+def test_failover_needs_the_good_revision_and_a_move_the_running_one() -> None:
     runs = replace(
         portfolio("p", node=1, revision=2, strategy="sma", strategy_version=2),
         revision_choices=(ONE, TWO),

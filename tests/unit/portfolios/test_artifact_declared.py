@@ -56,7 +56,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
 
     monkeypatch.setattr(strategy_inspection, "replay_process", process)
     monkeypatch.setattr(strategy_inspection, "_memory_mb", lambda: 100)
-    monkeypatch.setattr(strategy_inspection, "_sandboxed", lambda: True)
+    monkeypatch.setattr(strategy_inspection, "_is_sandboxed", lambda: True)
 
 
 def test_an_answer_to_another_question_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

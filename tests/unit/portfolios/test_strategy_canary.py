@@ -1,4 +1,4 @@
-"""The canary against the feed's table. Nothing of the runtime helps to find the expected digest."""
+"""The canary's digest against one computed from the feed's table without the runtime."""
 
 from __future__ import annotations
 

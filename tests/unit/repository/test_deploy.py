@@ -42,7 +42,7 @@ def test_units_end_only_the_main_process_and_restart(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_systemd_watches_each_loop_that_tells_that_it_turns(path: Path) -> None:
+def test_units_have_a_watchdog_where_the_program_reports_to_it(path: Path) -> None:
     service = unit(path)
     has_loop = "qcluster" not in service["ExecStart"]
     assert (service["Type"] == "notify") is ("WatchdogSec" in service) is has_loop
