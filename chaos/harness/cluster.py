@@ -91,9 +91,8 @@ class Cluster(ObservedInstallation):
                 limit_s,
                 f"{target} alive",
             )
-            if _was_refused_with(
-                answer, "same_node"
-            ):  # the balancer was first, and its move has ended
+            # The balancer may have moved it there first, and that move may have ended.
+            if _was_refused_with(answer, "same_node"):
                 return self.wait_for_handoff(self._newest_handoff(name), limit_s)
             if not _was_refused_with(answer, "handoff_in_progress"):
                 break

@@ -74,7 +74,7 @@ def _day_by_day(complete: dict[str, list[array[int]]]) -> Iterator[BarsAt]:
     for at in range(0, DAYS * len(symbols), len(symbols)):
         dates, *values = (column[at : at + len(symbols)] for column in columns)
         if len(set(dates)) != 1:
-            raise ValueError(f"the table's symbols disagree about a day: {sorted(set(dates))}")
+            raise ValueError(f"packaged bars of one day have different dates: {sorted(set(dates))}")
         yield BarsAt(_midnight_us(dates[0]), symbols, *values)
 
 

@@ -17,7 +17,7 @@ MAX_REMEMBERED = 1_000
 
 
 def key_of(symbol: str, side: Literal["buy", "sell"] | str) -> str:
-    """Return the key of a remembered refusal."""
+    """Return the key under which a refusal is remembered."""
     return f"{side} {symbol}"
 
 

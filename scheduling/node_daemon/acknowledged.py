@@ -89,8 +89,8 @@ class Acknowledgements:
         self._is_recalled = True
 
     def next_claims(self) -> list[AcknowledgedCommits]:
-        """Return the acknowledged commits that the next heartbeat tells the server about: those that a
-        checkpoint lacked and, after `recall`, all that are remembered."""
+        """Return the acknowledged commits that the next heartbeat reports: those that a checkpoint
+        lacked and, after `recall`, all that are remembered."""
         claims = self._missing[:MAX_PORTFOLIOS]
         if self._is_recalled:
             claims += [

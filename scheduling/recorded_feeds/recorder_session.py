@@ -40,7 +40,7 @@ class RecorderSession:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """Lend the connection, to one at a time. Raise WriterReplaced if another recorder is
+        """Lend the connection to one task at a time. Raise WriterReplaced if another recorder is
         running."""
         async with self._lent:
             if self._connection is None:

@@ -33,7 +33,7 @@ def a_store(nodes: int, portfolios: int, *, rate: float = 10) -> Store:
     return db
 
 
-def register_words(incarnation: UUID, capacity: int = 5) -> Register:
+def registration(incarnation: UUID, capacity: int = 5) -> Register:
     """Return a daemon's registration message."""
     return Register(
         protocol=PROTOCOL,

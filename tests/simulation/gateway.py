@@ -15,7 +15,7 @@ from scheduling.observe.desired_set import desired_set
 from scheduling.timing import Timing
 from scheduling.wire import messages as wire
 from tests.simulation.database import Killed, Store
-from tests.simulation.fleet import register_words
+from tests.simulation.fleet import registration
 from tests.simulation.invariants import Ledger
 
 T = TypeVar("T")
@@ -61,8 +61,8 @@ class Gateway:
         return answer
 
     def register(self, node: int, incarnation: UUID) -> wire.DesiredSet | None:
-        words = register_words(incarnation)
-        self.db.execute(register(node, f"node-{node}", words, self.timing, self.id))
+        message = registration(incarnation)
+        self.db.execute(register(node, f"node-{node}", message, self.timing, self.id))
         self.db.execute(lease.connected(node, incarnation, incarnation, self.id))
         return self.db.execute(desired_set(node))
 

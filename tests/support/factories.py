@@ -300,13 +300,13 @@ class OwnerSession:
         """Send a commit of the next events and return the answer."""
         return self.send(self.words(events, **given)).answer
 
-    def release_words(self, handoff: Handoff, events: int = 0, **given: Any) -> Commit:
+    def release_message(self, handoff: Handoff, events: int = 0, **given: Any) -> Commit:
         """Return the releasing commit for `handoff`."""
         return self.words(events, release=handoff.pk, **given)
 
     def release(self, handoff: Handoff, events: int = 0, **given: Any) -> CommitResult:
         """Release for `handoff`."""
-        return self.daemon.release(self.release_words(handoff, events, **given))
+        return self.daemon.release(self.release_message(handoff, events, **given))
 
     def move_to(self, target: FakeNode, actor: str = "ann", **given: Any) -> Any:
         """Request a migration without the checks of `operations.migrate`."""

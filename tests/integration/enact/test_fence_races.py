@@ -90,7 +90,7 @@ def test_a_release_and_its_deadline_grant_once() -> None:
     for _ in range(ROUNDS):
         hand, target, handoff = draining()
         before = hand.run().epoch
-        words = hand.release_words(handoff, 1)
+        words = hand.release_message(handoff, 1)
         Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
         answer, outcome = at_once(
             lambda: hand.daemon.release(words).answer,
@@ -108,7 +108,7 @@ def test_a_deadline_that_meets_a_release_in_flight_changes_nothing() -> None:
     Handoff.objects.update(deadline_at=ago(1))
     node = hand.daemon
     held = Held(
-        release(node.row.pk, node.name, node.incarnation, hand.release_words(handoff), timing())
+        release(node.row.pk, node.name, node.incarnation, hand.release_message(handoff), timing())
     )
     assert behind(held, lambda: execute(expire(handoff.pk, timing()))) == "early"
     assert newest_handoff(hand.portfolio).state == "activating"

@@ -121,7 +121,7 @@ def test_release_does_not_wait_for_a_locked_run() -> None:
     hand = make_trader("p", source)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
-    words = hand.release_words(handoff)
+    words = hand.release_message(handoff)
     with held("scheduling_run", f"portfolio_id = {hand.portfolio.pk}"):
         sending = threading.Thread(target=lambda: apart(lambda: source.release(words)))
         sending.start()

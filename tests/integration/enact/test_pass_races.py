@@ -103,7 +103,7 @@ def test_register_and_commit_end_in_one_of_two_ways() -> None:
 def test_register_of_both_nodes_during_a_release_leaves_no_orphan() -> None:
     for _ in range(ROUNDS):
         hand, _, handoff = draining()
-        words = hand.release_words(handoff)
+        words = hand.release_message(handoff)
         expire_lease(hand.daemon)
         outcomes = at_once(
             lambda: hand.daemon.release(words).answer,

@@ -47,8 +47,8 @@ def state(handoff: Handoff) -> str:
     return Handoff.objects.get(pk=handoff.pk).state
 
 
-def words(daemon: FakeNode) -> Register:
-    """Return the registration of this very incarnation."""
+def registration(daemon: FakeNode) -> Register:
+    """Return the message by which this incarnation registers."""
     return Register(
         protocol=PROTOCOL,
         incarnation=str(daemon.incarnation),
@@ -66,7 +66,7 @@ def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_
     hand: OwnerSession,
 ) -> None:
     other = make_trader("q", hand.daemon)
-    stale = hand.words(1)
+    stale = hand.registration(1)
     before = hand.run().epoch, other.run().epoch
     again = make_node("node-1")
     assert again.owns() == ["p", "q"]
@@ -87,7 +87,9 @@ def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lea
 ) -> None:
     before = hand.run()
     assert (
-        execute(register(hand.daemon.row.pk, "node-1", words(hand.daemon), timing(), GATEWAY_ID))
+        execute(
+            register(hand.daemon.row.pk, "node-1", registration(hand.daemon), timing(), GATEWAY_ID)
+        )
         == 0
     )
     after = hand.run()
@@ -221,7 +223,7 @@ def test_lost_node_that_registers_keeps_its_runs(hand: OwnerSession) -> None:
     assert again.owns() == ["p"]
 
 
-def test_registration_of_another_node_takes_no_runs(hand: OwnerSession) -> None:
+def test_registration_another_node_takes_no_runs(hand: OwnerSession) -> None:
     other = make_node("node-2")
     assert other.owns() == []
     assert FakeNode(hand.daemon.row, uuid4()).beat().beaten is False

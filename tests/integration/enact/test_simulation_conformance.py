@@ -44,7 +44,7 @@ from scheduling.wire.messages import (
 )
 from tests.simulation import operators, postgres
 from tests.simulation.database import Store
-from tests.simulation.fleet import GATEWAYS, a_store, register_words
+from tests.simulation.fleet import GATEWAYS, a_store, registration
 from tests.simulation.reads import simulated_database
 from tests.simulation.rules import EXPLORING, PHASES, act, seeds, walk
 
@@ -192,8 +192,10 @@ class Conformance(RuleBasedStateMachine):
     def node_registers(self, node: int, new: bool) -> None:
         known = self.incarnations[node]
         incarnation = self.new_uuid() if new or not known else known[-1]
-        words = register_words(incarnation, capacity=2)
-        answer = self.both(lambda: register(node, f"node-{node}", words, TIMES, GATEWAYS[node % 2]))
+        message = registration(incarnation, capacity=2)
+        answer = self.both(
+            lambda: register(node, f"node-{node}", message, TIMES, GATEWAYS[node % 2])
+        )
         if not isinstance(answer, tuple) and incarnation not in known:
             known.append(incarnation)
 
@@ -459,7 +461,7 @@ BEATEN = ("beaten", "held_by", "status", "desired_version", "now_us", "late", "p
 
 
 def shape(answer: Any) -> Any:
-    """Return of an answer what both sides can be held to; rows are compared in their tables."""
+    """Return the part of an answer that must be equal; rows are compared in their tables."""
     if isinstance(answer, dict):
         return {k: {c: getattr(row, c) for c in BEATEN} for k, row in answer.items()}
     if isinstance(answer, list):

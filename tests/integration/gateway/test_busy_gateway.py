@@ -361,7 +361,7 @@ def test_release_with_a_locked_target_is_left_out_and_others_answered(
     hand, neighbour = make_trader("p", node), make_trader("q", node)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
-    words = [hand.release_words(handoff), neighbour.words(1)]
+    words = [hand.release_message(handoff), neighbour.words(1)]
 
     async def beside() -> None:
         body = encode(CommitRequest(incarnation=str(node.incarnation), commits=words))

@@ -104,7 +104,7 @@ def test_invalid_release_is_rejected_without_a_grant(node: FakeNode, kind: str) 
     words = msgspec.structs.replace(bad_words(hand, kind), release=handoff.pk)
     assert commit(node, words)[0][0] == "rejected"
     assert newest_handoff(hand.portfolio).state == "draining"
-    assert commit(node, hand.release_words(handoff)) == [("handed_over", "")]
+    assert commit(node, hand.release_message(handoff)) == [("handed_over", "")]
 
 
 def test_duplicate_order_rejects_only_its_own_portfolio(node: FakeNode) -> None:
@@ -140,7 +140,7 @@ def test_commits_and_releases_of_one_request_are_each_answered(node: FakeNode) -
     target = make_node("node-2")
     handoff = operations.migrate("goes", "node-2", actor="ann")
     target.ready(handoff)
-    answers = commit(node, goes.release_words(handoff, 2, state=b"last"), stays.words(1))
+    answers = commit(node, goes.release_message(handoff, 2, state=b"last"), stays.words(1))
     assert [answer for answer, _ in answers] == ["handed_over", "ok"]
     assert bytes(Checkpoint.objects.get(portfolio=goes.portfolio).state) == b"last"
 

@@ -80,7 +80,7 @@ def changed_unheard(daemon: FakeNode) -> int:
 
 @database_sync_to_async
 def touched(daemon: FakeNode, times: int) -> int:
-    """Change the set several times in one transaction; return its version."""
+    """Raise the version of the desired set `times` times in one transaction; return it."""
     with transaction.atomic():
         for _ in range(times):
             execute(bump_desired_versions([daemon.row.pk]))

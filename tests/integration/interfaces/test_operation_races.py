@@ -34,7 +34,7 @@ def test_a_change_that_waited_for_a_grant_reaches_the_new_owner() -> None:
     assert target.ready(handoff) == "draining"
     held = Held(
         release(
-            source.row.pk, source.name, source.incarnation, hand.release_words(handoff), timing()
+            source.row.pk, source.name, source.incarnation, hand.release_message(handoff), timing()
         )
     )
     (seen,) = held.connection.execute(

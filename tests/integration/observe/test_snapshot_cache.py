@@ -98,7 +98,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[list[int] | None]:
 
 
 def settle(standing: SnapshotCache) -> None:
-    """Let nothing count as unsettled that another test does on this server."""
+    """Count all transactions so far as settled: other tests run some on this server."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
         (standing._unsettled,) = cursor.fetchone()

@@ -88,7 +88,7 @@ def world(request: pytest.FixtureRequest) -> tuple[Portfolio, FakeNode]:
 
 
 def moved() -> tuple[FakeNode, FakeNode]:
-    """Make the portfolio. Return the other node and its owner."""
+    """Make a portfolio that was moved, reloaded and taken over. Return node-1 and its owner."""
     one, two = make_node("node-1"), make_node("node-2")
     config = {"fast": 1, "slow": 2}
     make_running_portfolio(

@@ -105,7 +105,9 @@ async def test_a_portfolio_behind_the_ring_reads_every_record_once(
     assert await read_all(reader, start, None) == list(range(start + 1, 116))
 
 
-async def test_a_portfolio_gets_its_symbols_and_what_has_none(gateway: Gateway) -> None:
+async def test_a_portfolio_gets_events_of_its_symbols_and_events_without_a_symbol(
+    gateway: Gateway,
+) -> None:
     reader = await following(gateway, 115)
     wanted = [seq for seq in range(1, 116) if seq % 7 == 0 or seq % 2]
     assert await read_all(reader, 0, frozenset({"KO"})) == wanted

@@ -71,7 +71,7 @@ def test_step_report_of_another_node_changes_nothing(
 
 def test_repeated_release_gets_its_first_answer(hand: OwnerSession, target: FakeNode) -> None:
     handoff = draining(hand, target)
-    words = hand.release_words(handoff, events=2)
+    words = hand.release_message(handoff, events=2)
     assert hand.daemon.release(words).answer == "handed_over"
     assert hand.daemon.release(words).answer == "handed_over"
     owner("p", target).commit(4)
@@ -84,7 +84,7 @@ def test_a_release_after_its_handoff_failed_is_kept_and_the_source_goes_on(
     hand: OwnerSession, target: FakeNode, events: int
 ) -> None:
     handoff = draining(hand, target)
-    words = hand.release_words(handoff, events)
+    words = hand.release_message(handoff, events)
     target.fails(handoff)
     assert hand.daemon.release(words).answer == "keep"
     assert hand.daemon.release(words).answer == "keep"
@@ -121,7 +121,7 @@ def test_a_stale_release_is_refused_and_grants_nothing(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = draining(hand, target)
-    words = hand.release_words(handoff, from_seq=0, to_seq=1)
+    words = hand.release_message(handoff, from_seq=0, to_seq=1)
     assert hand.daemon.release(words).answer == "conflict"
     assert state(handoff) == "draining"
 

@@ -99,7 +99,7 @@ def test_late_release_raises_the_epoch_without_the_source(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = draining(hand, target)
-    late = hand.release_words(handoff, events=1)
+    late = hand.release_message(handoff, events=1)
     assert expire_handoff(handoff) == "activating"
     assert hand.daemon.release(late).answer == "fenced"
     assert owner("p", target).commit(0) == "ok"

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 def test_a_stop_ends_with_the_release(hand: OwnerSession) -> None:
     before = hand.run()
     handoff = operations.stop("p", actor="ann", reason="enough")
-    words = hand.release_words(handoff, events=2)
+    words = hand.release_message(handoff, events=2)
     assert hand.daemon.release(words).answer == "handed_over"
     assert hand.daemon.release(words).answer == "handed_over"
     at = hand.run()
