@@ -64,7 +64,7 @@ class Failures:
                 self._seen.popitem(last=False)
 
     def forget(self, key: str) -> None:
-        """Count from nothing again."""
+        """Forget the failures of this key."""
         with self._lock:
             self._seen.pop(key, None)
 

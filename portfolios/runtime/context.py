@@ -90,7 +90,7 @@ class EventContext:
         if due in timers:
             return
         if len(timers) >= MAX_TIMERS:
-            raise ValueError(f"{MAX_TIMERS} timers are set, the most there may be")
+            raise ValueError(f"{MAX_TIMERS} timers are set, which is the limit")
         insort(timers, due)
         self._state.require(HOOKS_FORMAT)
 

@@ -51,7 +51,7 @@ class FeedHeads:
     """
 
     def __init__(self) -> None:
-        """Know no feed yet."""
+        """Start without known feeds."""
         self._heads: dict[str, HeadRow] = {}
         self._hinted: dict[int, int] = {}  #: feed → head, of the hints since the last read began
         self._hint = asyncio.Event()

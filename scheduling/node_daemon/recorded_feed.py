@@ -52,7 +52,7 @@ class RecordedFeedReader:
     def __init__(
         self, name: str, client: ControlPlaneClient, feed_time: FeedTime, incarnation: str
     ) -> None:
-        """Know nothing yet."""
+        """Start without a known head or record."""
         self.name = name
         self._client = client
         self._time = feed_time

@@ -77,7 +77,7 @@ def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
             raise Refused(
                 "too_many",
                 _(
-                    "There are {max_channels} channels, the most: remove one.",
+                    "There are {max_channels} channels, which is the limit: remove one.",
                     max_channels=MAX_CHANNELS,
                 ),
             )

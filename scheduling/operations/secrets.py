@@ -55,7 +55,7 @@ def set_secret(name: str, value: str, *, actor: str) -> Secret:
             raise Refused(
                 "too_many",
                 _(
-                    "There are {max_secrets:,} secrets, the most: delete one first.",
+                    "There are {max_secrets:,} secrets, which is the limit: delete one.",
                     max_secrets=MAX_SECRETS,
                 ),
             )

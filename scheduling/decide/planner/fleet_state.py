@@ -267,6 +267,7 @@ class FleetState:
         return (self.held[node] + weight) / (self.capacity[node] or NO_CAPACITY)
 
     def _best(self, portfolio: PortfolioView, skip: Collection[int], suspect: bool) -> int | None:
+        """Return the best node of the suspect or of the other nodes, or None if none has room."""
         requirements, weight = portfolio.requirements, portfolio.weight
         pool = self._pool(requirements, suspect)
         if not pool.nodes:

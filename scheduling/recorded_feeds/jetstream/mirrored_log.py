@@ -212,7 +212,7 @@ class MirroredLog(JetStreamLog):
         }  # fmt: skip
 
     async def follow_now(self) -> None:
-        """Let the row follow before this returns. Raise LogUnavailable."""
+        """Update the row of the feed before this returns. Raise LogUnavailable."""
         if self._mirrored < self._noted_to:
             await self._mirror()
 
@@ -264,7 +264,7 @@ class MirroredLog(JetStreamLog):
         self._changed.set()
 
     async def _mirror(self) -> None:
-        """Let the row follow, once."""
+        """Update the row once."""
         number, newest, noted = self._noted_to, self._noted_last, self._noted
         self._noted = _Noted()
         try:
@@ -287,7 +287,7 @@ class MirroredLog(JetStreamLog):
         self._followed.set()
 
     async def _follow(self) -> None:
-        """Let the row follow, until cancelled."""
+        """Keep updating the row until cancelled."""
         failures = 0
         while True:
             await self._changed.wait()

@@ -323,7 +323,7 @@ def test_the_command_asks_on_a_terminal(
     assert phases() == {"one": "stopped"}
 
 
-def test_the_command_does_not_ask_where_it_is_told_not_to(
+def test_the_command_does_not_ask_for_confirmation_with_yes(
     pair: tuple[FakeNode, FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_trader("one", pair[0])

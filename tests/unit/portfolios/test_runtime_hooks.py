@@ -124,7 +124,7 @@ def test_the_number_of_timers_is_limited() -> None:
         for due in range(33):
             ctx.set_timer(due)
 
-    with pytest.raises(StrategyFailed, match="32 timers are set, the most there may be"):
+    with pytest.raises(StrategyFailed, match="32 timers are set, which is the limit"):
         run(hooked({1: many}), bars(1))
 
 
