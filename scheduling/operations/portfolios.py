@@ -14,11 +14,11 @@ from django.db.models import F
 from portfolios import validation
 from portfolios.feed_registration import current_head, ensure_feed
 from portfolios.feeds import feed_names
-from portfolios.models import CatchUp, DesiredState, FeedKind, FeedRow, Portfolio, Revision
-from portfolios.sentences import listed, shown
+from portfolios.models import DesiredState, FeedKind, FeedRow, Portfolio, Revision
+from portfolios.sentences import listed
 from portfolios.sentences import sentence as _
 from portfolios.strategy_inspection import facts
-from portfolios.text import quoted, text_errors, unprintable_errors
+from portfolios.text import quoted, text_errors
 from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import pin
 from scheduling.enact.audit_log import Line, audit_all
@@ -39,6 +39,7 @@ from scheduling.operations.edits import (
 )
 from scheduling.operations.lookup import locked_portfolio, record_request
 from scheduling.operations.moves import refuse_lacking, stop_run
+from scheduling.operations.placement_fields import placement_errors, unknown_choice
 from scheduling.timing import timing
 
 
@@ -145,13 +146,13 @@ def _checked(new: NewPortfolio) -> tuple[NewPortfolio, list[dict[str, str]]]:
     errors += feed_errors
     errors += validation.name_errors(new.name)
     errors += validation.cash_errors(new.starting_cash)
-    errors += _placement_errors({name: getattr(new, name) for name in PLACEMENT})
+    errors += placement_errors({name: getattr(new, name) for name in PLACEMENT})
     errors += text_errors("note", new.note, longest=200)
     if new.pinned_node and not Node.objects.filter(name=new.pinned_node).exists():
         message = _("There is no node named {pinned_node}.", pinned_node=quoted(new.pinned_node))
         errors.append(validation.error("pinned_node", "unknown_node", message))
     if new.desired_state not in DesiredState.values:
-        errors.append(_choice("desired_state", new.desired_state, DesiredState.values))
+        errors.append(unknown_choice("desired_state", new.desired_state, DesiredState.values))
     return new, errors
 
 
@@ -305,7 +306,7 @@ def revise_portfolio(
         placement = {key: changes[key] for key in PLACEMENT if key in changes}
         revised = wanted != before
         number = _next_number(portfolio) if revised else portfolio.revision
-        errors = _placement_errors(placement)
+        errors = placement_errors(placement)
         # Before the rest is checked: the change of another may be the cause of what is wrong.
         if not errors and not execute(_edit(portfolio, number, placement, base)):
             raise changed_meanwhile(portfolio, current, base or EditBase.of(portfolio))
@@ -373,7 +374,7 @@ def check_change(name: str, wanted: Mapping[str, Any]) -> None:
         raise NotFound("portfolio", name)
     configuration = {key: wanted[key] for key in CONFIGURATION}
     errors = validation.configuration_errors(**configuration, feed=portfolio.feed.name)
-    errors += _placement_errors({key: wanted[key] for key in PLACEMENT})
+    errors += placement_errors({key: wanted[key] for key in PLACEMENT})
     if errors:
         raise Invalid(errors)
 
@@ -453,76 +454,3 @@ def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff
     except Refused:
         return None
     return Handoff.objects.get(pk=row.id)
-
-
-def _choice(field_name: str, value: Any, choices: list[str]) -> dict[str, str]:
-    return validation.error(
-        field_name,
-        "unknown_choice",
-        _(
-            "{field_name} is {value}; it must be one of {choices}.",
-            field_name=field_name,
-            value=shown(value),
-            choices=choices,
-        ),
-    )
-
-
-def _placement_errors(placement: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the errors of weight, priority, selector, spread group and catch_up."""
-    errors: list[dict[str, str]] = []
-    for name, lowest in (("weight", 1), ("priority", -1_000_000)):
-        value = placement.get(name, lowest)
-        if not isinstance(value, int) or isinstance(value, bool):
-            errors.append(
-                validation.error(
-                    name,
-                    "wrong_type",
-                    _(
-                        "{name} is {value}; it must be a whole number.",
-                        name=name,
-                        value=shown(value),
-                    ),
-                )
-            )
-        elif not lowest <= value <= 1_000_000:
-            errors.append(
-                validation.error(
-                    name,
-                    "out_of_range",
-                    _(
-                        "{name} is {value}; it must be {lowest:,} to 1,000,000.",
-                        name=name,
-                        value=value,
-                        lowest=lowest,
-                    ),
-                )
-            )
-    for name in ("selector", "spread_group"):
-        errors += unprintable_errors(name, placement.get(name, ""))
-    selector = placement.get("selector", {})
-    if not isinstance(selector, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, str) for k, v in selector.items()
-    ):
-        errors.append(
-            validation.error(
-                "selector", "wrong_type", _("selector must be an object of label names and values.")
-            )
-        )
-    group = placement.get("spread_group", "")
-    if not isinstance(group, str) or len(group) > 80:
-        errors.append(
-            validation.error(
-                "spread_group",
-                "wrong_type",
-                _("spread_group must be a text of at most 80 characters."),
-            )
-        )
-    if not isinstance(placement.get("spread_hard", False), bool):
-        errors.append(
-            validation.error("spread_hard", "wrong_type", _("spread_hard must be true or false."))
-        )
-    catch_up = placement.get("catch_up", CatchUp.STATE_ONLY)
-    if catch_up not in CatchUp.values:
-        errors.append(_choice("catch_up", catch_up, CatchUp.values))
-    return errors

@@ -1,0 +1,283 @@
+"""When a node is lost, why, and what gaps and several gateways excuse."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, timedelta
+from uuid import UUID
+
+import pytest
+
+from scheduling.db.transaction import execute
+from scheduling.decide.reasons import stored_reason
+from scheduling.enact.alerts import compare
+from scheduling.enact.lease import (
+    end_of_daemon,
+    gateway_left,
+    next_expiry,
+    record_gateway_alive,
+)
+from scheduling.gateway.identity import GATEWAY_ID
+from scheduling.models import Alert, Event, Gateway, Lease, Node
+from scheduling.observe.fleet_view.read import read_fleet_view
+from scheduling.timing import timing
+from tests.support.factories import (
+    FakeNode,
+    ago,
+    expire_lease,
+    lose,
+    make_node,
+    make_trader,
+    serving_since,
+)
+from tests.support.leases import close, connect, lease, left_s, lost
+from tests.support.translation_check import check_translated
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    serving_since(3600)
+    return make_node("node-1")
+
+
+def test_expired_lease_marks_the_node_lost_once(node: FakeNode) -> None:
+    expire_lease(node, seconds_ago=2)
+    assert lost() == ["node-1"]
+    assert lost() == []
+    row = Node.objects.get()
+    assert (row.status, len(row.lost_times)) == ("lost", 1)
+    assert SILENT.fullmatch(Event.objects.get(kind="node_lost").reason)
+
+
+#: At least the limit, and what the machine took until the sweep looked.
+SILENT = re.compile(r"[3-9]\d(\.\d)? s without a heartbeat, limit 30 s")
+
+
+def reason_of_the_loss() -> str:
+    """Return why the node was lost, which every interface says alike and in both languages."""
+    assert lost() == ["node-1"]
+    row, event = Node.objects.get(), Event.objects.get(kind="node_lost")
+    assert event.reason == row.lost_reason
+    assert event.why == row.lost_why
+    stored = stored_reason(row.lost_reason, row.lost_why)  # the text of SQL is that of Python
+    assert stored is not None, (row.lost_reason, row.lost_why)
+    check_translated(stored)
+    return row.lost_reason
+
+
+def silent_for(seconds: float) -> None:
+    """Let the node have sent its last heartbeat, and its lease have ended, before now."""
+    Lease.objects.update(renewed_at=ago(seconds), expires_at=ago(0.1))
+
+
+def test_reason_of_a_silent_node_is_its_silence(node: FakeNode) -> None:
+    silent_for(31.04)
+    assert SILENT.fullmatch(reason_of_the_loss())
+
+
+def test_reason_of_a_closed_connection_is_not_the_silence(node: FakeNode) -> None:
+    make_trader("p", node)
+    serving_since(3600)  # a pulse counts for 3 s, and a busy machine may have taken them
+    close(node, connect(node))
+    closed = lease().cut_at
+    assert closed is not None
+    silent_for(9)
+    at = closed.astimezone(UTC)
+    expected = f"its connection closed {at:%H:%M:%S} UTC and it did not return in 3 s"
+    assert reason_of_the_loss() == expected
+    why = Node.objects.get().lost_why
+    assert why is not None
+    assert why["params"]["portfolios"] == 1
+
+
+def test_heartbeat_after_a_closed_connection_takes_its_cause_away(node: FakeNode) -> None:
+    close(node, connect(node))
+    node.beat()
+    silent_for(30.5)
+    assert SILENT.fullmatch(reason_of_the_loss())
+
+
+def test_connection_that_closes_as_the_lease_ends_is_not_the_cause(node: FakeNode) -> None:
+    connection = connect(node)
+    Lease.objects.update(expires_at=ago(-1))
+    close(node, connection)
+    silent_for(30)
+    assert SILENT.fullmatch(reason_of_the_loss())
+
+
+def test_new_registration_takes_the_cause_away(node: FakeNode) -> None:
+    close(node, connect(node))
+    make_node("node-1")
+    silent_for(30)
+    assert SILENT.fullmatch(reason_of_the_loss())
+
+
+def test_reason_of_a_daemon_that_was_found_dead(node: FakeNode) -> None:
+    execute(end_of_daemon(node.row.pk, node.incarnation))
+    silent_for(4)
+    assert re.fullmatch(r"its process was found ended at \d\d:\d\d:\d\d UTC", reason_of_the_loss())
+
+
+def test_reason_of_a_node_that_no_answer_reaches_counts_both_times(node: FakeNode) -> None:
+    node.beat(unheard_s=21)
+    Lease.objects.update(renewed_at=ago(9), cut_at=ago(30), expires_at=ago(0.1))
+    expected = r"\d+(\.\d)? s without a heartbeat after 21 s without an answer, limit 30 s"
+    assert re.fullmatch(expected, reason_of_the_loss())
+
+
+def test_alert_states_the_reason_in_both_languages(node: FakeNode) -> None:
+    silent_for(31)
+    lost()
+    Node.objects.update(status_since=ago(60))
+    execute(compare(timing()))
+    alert = Alert.objects.get(kind="node_lost")
+    assert SILENT.fullmatch(alert.reason.partition("UTC: ")[2])
+    stored = stored_reason(alert.reason, alert.why)
+    assert stored is not None
+    check_translated(stored)
+    (shown,) = read_fleet_view().alerts
+    assert shown.why == alert.why
+
+
+def test_valid_lease_is_not_marked_lost(node: FakeNode) -> None:
+    Lease.objects.update(expires_at=ago(-0.5))
+    assert lost() == []
+
+
+@pytest.mark.parametrize(
+    ("serving", "last_beat"),
+    [(20.0, 0.0), (3600.0, 3.1)],
+    ids=["we came back 20 s ago", "nobody can reach us"],
+)
+def test_no_node_is_lost_during_a_gateway_gap(
+    node: FakeNode, serving: float, last_beat: float
+) -> None:
+    expire_lease(node, seconds_ago=60)
+    serving_since(serving, pulsed_ago=last_beat)
+    assert lost() == []
+
+
+def test_no_node_is_lost_without_a_gateway_row(node: FakeNode) -> None:
+    expire_lease(node)
+    Gateway.objects.all().delete()
+    assert lost() == []
+
+
+def test_silence_counts_one_ttl_after_a_gateway_gap(node: FakeNode) -> None:
+    expire_lease(node, seconds_ago=60)
+    serving_since(31.0)
+    assert lost() == ["node-1"]
+
+
+def test_node_that_stopped_after_a_gateway_gap_is_lost_at_once(node: FakeNode) -> None:
+    expire_lease(node)
+    Lease.objects.update(renewed_at=ago(4))
+    serving_since(5.0)
+    assert lost() == ["node-1"]
+
+
+def test_only_a_gap_resets_serving_since() -> None:
+    serving_since(3600, pulsed_ago=2)
+    execute(record_gateway_alive(timing(), GATEWAY_ID))
+    assert Gateway.objects.get().serving_since < ago(3000)
+    serving_since(3600, pulsed_ago=3.1)
+    execute(record_gateway_alive(timing(), GATEWAY_ID))
+    assert Gateway.objects.get().serving_since > ago(5)
+
+
+def test_no_silence_counts_while_the_gateway_is_overloaded(node: FakeNode) -> None:
+    serving_since(3600)
+    expire_lease(node, seconds_ago=60)
+    execute(record_gateway_alive(timing(), GATEWAY_ID, overloaded=True))
+    assert lost() == []
+    serving_since(31.0)
+    assert lost() == ["node-1"]
+
+
+OTHER = UUID(int=2)
+
+
+def test_a_frozen_gateway_loses_no_node_within_one_ttl(node: FakeNode) -> None:
+    """Another gateway is fit all the while, but the node may reach this one only."""
+    serving_since(3600, gateway=OTHER)
+    expire_lease(node)
+    serving_since(3600, pulsed_ago=29)
+    assert lost() == []
+    serving_since(3600, pulsed_ago=32)  # one TTL after it was seen to be frozen
+    assert lost() == []
+    serving_since(3600, pulsed_ago=33.1)
+    assert lost() == ["node-1"]
+
+
+def test_the_gateway_of_a_node_is_back_and_has_not_heard_from_it_yet(node: FakeNode) -> None:
+    serving_since(3600, gateway=OTHER)
+    expire_lease(node)
+    serving_since(0.5)
+    assert lost() == []
+    Lease.objects.update(renewed_at=ago(0.2))
+    assert lost() == ["node-1"]  # it has, and the lease ended all the same
+
+
+def test_a_gateway_that_fails_again_and_again_excuses_for_one_ttl_more(node: FakeNode) -> None:
+    expire_lease(node, seconds_ago=29)
+    serving_since(0.5)
+    serving_since(61, gateway=OTHER)
+    assert lost() == []
+    expire_lease(node, seconds_ago=31)
+    serving_since(59, gateway=OTHER)
+    assert lost() == []  # no gateway has served for long
+    serving_since(61, gateway=OTHER)
+    assert lost() == ["node-1"]
+
+
+def test_a_gateway_that_left_in_order_excuses_nothing(node: FakeNode) -> None:
+    serving_since(3600, gateway=OTHER)
+    expire_lease(node)
+    serving_since(3600, pulsed_ago=5)
+    execute(gateway_left(GATEWAY_ID))
+    assert lost() == ["node-1"]
+
+
+def test_each_gateway_pulses_for_itself(node: FakeNode) -> None:
+    serving_since(3600, pulsed_ago=10)
+    execute(record_gateway_alive(timing(), OTHER, host="b", pid=7))
+    assert Gateway.objects.get(pk=GATEWAY_ID).pulsed_at < ago(9)
+    row = Gateway.objects.get(pk=OTHER)
+    assert (row.host, row.pid, row.serving_since > ago(5)) == ("b", 7, True)
+
+
+def test_node_from_a_frozen_gateway_gets_a_whole_lease_from_another(node: FakeNode) -> None:
+    serving_since(3600, pulsed_ago=25)
+    serving_since(3600, gateway=OTHER)
+    Lease.objects.update(expires_at=ago(-5))
+    assert node.beat(gateway=OTHER, unheard_s=25.0).beaten
+    assert left_s() > 29
+    assert lease().gateway_id == OTHER
+
+
+def test_gateway_row_ahead_of_the_clock_becomes_a_gap(
+    node: FakeNode,
+) -> None:
+    expire_lease(node, seconds_ago=60)
+    serving_since(3600, pulsed_ago=-60)
+    assert lost() == []
+    assert Gateway.objects.get().pulsed_at < ago(3)
+
+
+def test_next_expiry_considers_living_nodes_only(node: FakeNode) -> None:
+    lose(node)
+    assert execute(next_expiry()) is None
+    make_node("node-2")
+    in_s = execute(next_expiry())
+    assert in_s is not None
+    assert timedelta(seconds=29) < timedelta(seconds=in_s) <= timedelta(seconds=30)
+
+
+def test_node_is_revived_after_an_interrupted_heartbeat() -> None:
+    node = make_node("node-1")
+    # As the crash of a server between the two statements of a beat leaves it.
+    Node.objects.update(status="lost")
+    assert node.beat().beaten
+    assert Node.objects.get().status == "alive"

@@ -1,0 +1,36 @@
+"""Helpers of the tests of alerts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scheduling.db.transaction import execute
+from scheduling.enact import alerts
+from scheduling.models import Alert, Event, Gateway
+from scheduling.scheduler import Scheduler
+from scheduling.timing import timing
+from tests.support.factories import ago
+
+
+def tick() -> Any:
+    """Run one pass. Return its outcome."""
+    # On a busy machine more than a gap has passed since the fixture: then nothing is judged.
+    Gateway.objects.update(pulsed_at=ago(0))
+    return Scheduler("test").tick()
+
+
+def compare() -> list[tuple[str, str]]:
+    """Compare the alerts with their causes. Return (what happened, kind) of each change."""
+    return [(row.what, row.kind) for row in execute(alerts.compare(timing()))]
+
+
+def is_open(*kinds: str) -> bool:
+    """Return whether the open alerts are of just these kinds."""
+    return sorted(Alert.objects.filter(closed_at=None).values_list("kind", flat=True)) == sorted(
+        kinds
+    )
+
+
+def told(what: str = "alert_opened") -> int:
+    """Return how many lines of the audit log are of this kind."""
+    return Event.objects.filter(kind=what).count()

@@ -1,0 +1,50 @@
+"""Helpers of the tests of leases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from scheduling.db.transaction import execute
+from scheduling.enact.lease import (
+    connected,
+    judge_socket_losses,
+    mark_lost,
+    socket_lost,
+)
+from scheduling.gateway.identity import GATEWAY_ID
+from scheduling.models import Lease
+from scheduling.timing import timing
+from tests.support.factories import (
+    FakeNode,
+    ago,
+)
+
+
+def lease() -> Lease:
+    return Lease.objects.get()
+
+
+def left_s() -> float:
+    """Return how long the one lease still holds."""
+    return (lease().expires_at - datetime.now(UTC)).total_seconds()
+
+
+def lost() -> list[str]:
+    return [row.name for row in execute(mark_lost(timing()))]
+
+
+def connect(node: FakeNode) -> UUID:
+    connection = uuid4()
+    assert execute(connected(node.row.pk, node.incarnation, connection, GATEWAY_ID)) is True
+    return connection
+
+
+def close(node: FakeNode, connection: UUID, seconds_ago: float = 1.1) -> bool:
+    """Close a socket so long ago, and let the sweep judge it."""
+    recorded = execute(socket_lost(node.row.pk, connection))
+    Lease.objects.filter(node=node.row, socket_loss_pending=True).update(
+        socket_lost_at=ago(seconds_ago)
+    )
+    execute(judge_socket_losses(timing()))
+    return recorded
