@@ -268,7 +268,7 @@ class Strategy:
                     "symbols",
                     "required",
                     _(
-                        "{strategy} acts once all its symbols have a bar: list them.",
+                        "{strategy} acts once all its symbols have a bar: list the symbols.",
                         strategy=cls.name,
                     ),
                 )

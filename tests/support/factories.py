@@ -113,12 +113,12 @@ class FakeNode:
         self._repeat(all_answered)
         return [answers[c.portfolio] for c in commits]
 
-    def release(self, words: Commit) -> CommitResult:
+    def release(self, message: Commit) -> CommitResult:
         """Send a releasing commit until it is answered."""
         answer: list[CommitResult] = []
 
         def answered() -> bool:
-            found = execute(release(self.row.pk, self.name, self.incarnation, words, timing()))
+            found = execute(release(self.row.pk, self.name, self.incarnation, message, timing()))
             answer.extend([] if found is None else [found])
             return found is not None
 

@@ -48,7 +48,7 @@ def written(hand: OwnerSession) -> tuple[int, ...]:
 
 @pytest.fixture
 def hand() -> OwnerSession:
-    """Return the hand of node-1 on a portfolio that has committed nothing but its begin."""
+    """Return the session of node-1 as owner of a portfolio with only its first commit."""
     return make_trader("p", make_node("node-1"), events=0)
 
 

@@ -51,7 +51,7 @@ class Socket(ApplicationCommunicator):
         return await self.pushed()
 
     async def pushed(self) -> DesiredSet:
-        """Return the next set."""
+        """Return the next desired set that the server pushes."""
         said = await self.receive_output(5)
         assert said["type"] == "websocket.send", said
         return msgspec.msgpack.decode(said["bytes"], type=DesiredSet)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def hand() -> OwnerSession:
-    """Return the hand of node-1 on a portfolio that stands at seq 20 of a feed that runs."""
+    """Return the session of node-1 as owner of a portfolio at seq 20 of a running feed."""
     hand = make_trader("p", make_node("node-1"), events=0)
     FeedSegment.objects.update(from_time=ago(60), rate=100.0)
     at = hand.run().last_seq

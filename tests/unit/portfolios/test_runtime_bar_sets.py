@@ -182,7 +182,7 @@ def test_every_symbol_of_a_feed_is_refused(symbols: list[str]) -> None:
     (error,) = CheapestOfAll.validate({}, symbols)
     assert (error.field, str(error.message)) == (
         "symbols",
-        "cheapest_of_all acts once all its symbols have a bar: list them.",
+        "cheapest_of_all acts once all its symbols have a bar: list the symbols.",
     )
     with pytest.raises(StrategyFailed, match="on_bars needs a list of symbols"):
         PortfolioEngine.fresh(spec("cheapest_of_all", symbols=symbols), ())
