@@ -297,6 +297,37 @@ def test_a_new_revision_gets_the_history_that_it_asks_for(
     assert state.timers == ([] if starts_empty else [10**15])
 
 
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (KeyError("mean"), "KeyError: mean in deeper while loading"),
+        ([1], "TypeError: a state is a dict, not list in deeper while loading"),
+    ],
+)
+def test_a_state_that_adapt_cannot_take_fails_the_load_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, error: str
+) -> None:
+    def adapt(self: Any, old: Any) -> Any:
+        old.data.clear()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setitem(registry.BUILT_IN, "deeper", Deeper)
+    monkeypatch.setattr(Deeper, "adapt", adapt)
+    engine = hooked({}, symbols=["KO"])
+    engine.run(bars(2, 4), 0, 9)
+    state = encode_state(engine.state)
+    worker = PortfolioWorker()
+    failed = worker.answer(Load(spec("deeper", symbols=["KO"], revision=2), state, 9))
+    assert isinstance(failed, Failed)
+    assert (failed.stage, failed.error) == ("load", error)
+    ask(worker, engine.spec, state, 9)  # the revision before goes on
+    result = worker.answer(Batch(9, 10, False, encode_events(bars(10))))
+    assert isinstance(result, Result) and result.result.state is not None
+    assert decode_state(result.result.state).strategy.data == {"seen": [2, 4, 10]}
+
+
 # --- history of a feed --------------------------------------------------------------------------
 
 
