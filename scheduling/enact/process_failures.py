@@ -54,6 +54,19 @@ LIMIT 1
 """,
 )
 
+#: An idle exit is no attempt, so nothing else ends them. A daemon waits a second before each start;
+#: one that reports more must not fill the audit log.
+MAX_IDLE_EXITS, IDLE_WITHIN_S = 10, 10
+
+IDLE_EXITS = Statement(
+    "IDLE_EXITS",
+    """
+SELECT count(*) AS lines FROM scheduling_event
+WHERE portfolio_id = %(portfolio)s AND kind = 'process_died'
+  AND at > clock_timestamp() - make_interval(secs => %(within_s)s)
+""",
+)
+
 
 def handle_process_exit(
     node: int, incarnation: UUID, exited: ProcessExited, timing: Timing
@@ -72,6 +85,8 @@ def handle_process_exit(
         return "late"
     death = str(UUID(exited.death))
     if (yield from query(COUNTED_BEFORE, portfolio=run.portfolio_id, death=death)):
+        return "late"
+    if exited.idle and (yield from _too_many_idle_exits(run)):
         return "late"
     yield from audit(
         "process_died",
@@ -100,6 +115,11 @@ def handle_process_exit(
             return (yield from _place_elsewhere(run, exited))
         case ExitAction.QUARANTINE:
             return (yield from _quarantine(run, active, decision, exited))
+
+
+def _too_many_idle_exits(run: Row) -> Transaction[bool]:
+    (found,) = yield from query(IDLE_EXITS, portfolio=run.portfolio_id, within_s=IDLE_WITHIN_S)
+    return bool(found.lines >= MAX_IDLE_EXITS)
 
 
 def _is_owner(run: Row, node: int, incarnation: UUID, epoch: int) -> bool:

@@ -84,6 +84,12 @@ def test_repeated_exit_report_counts_once_after_other_reports(
     assert Event.objects.filter(kind="process_died").count() == 2
 
 
+def test_idle_exits_without_end_are_a_bounded_number_of_lines(hand: OwnerSession) -> None:
+    assert [hand.die(idle=True) for _ in range(12)] == ["restart"] * 10 + ["late"] * 2
+    assert Event.objects.filter(kind="process_died").count() == 10
+    assert hand.die() == "restart"  # one that failed at an event counts
+
+
 @pytest.mark.parametrize("wrong", ["epoch", "incarnation", "portfolio"])
 def test_exit_report_of_another_owner_changes_nothing(hand: OwnerSession, wrong: str) -> None:
     speaker = {"incarnation": OwnerSession(FakeNode(hand.daemon.row, uuid4()), hand.portfolio)}
