@@ -225,6 +225,17 @@ def death_counted(db: Store, p: Any) -> list[Row]:
     ][:1]
 
 
+@answers(process_failures.IDLE_EXITS)
+def idle_exits(db: Store, p: Any) -> list[Row]:
+    lines = [
+        event
+        for event in db.events.values()
+        if (event.kind, event.portfolio_id) == ("process_died", p.portfolio)
+        and event.at > db.now - p.within_s
+    ]
+    return [Row(lines=len(lines))]
+
+
 @answers(process_failures.NOTE_EXIT)
 def note_death(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], last_death=p.death)
