@@ -29,11 +29,13 @@ function showForm(html) {
   first?.focus();
 }
 
+// In the dialog, or in a form that is a page of its own.
 function showTarget() {
-  const picked = dialog.querySelector("[name=target_node]:checked");
+  const form = document.querySelector(dialog.open ? "dialog[open] [data-migrate]" : "[data-migrate]");
+  const picked = form?.querySelector("[name=target_node]:checked");
   if (!picked) return;
-  for (const element of dialog.querySelectorAll("[data-chosen]")) element.textContent = picked.value;
-  for (const element of dialog.querySelectorAll("[data-chosen-option]")) element.textContent = picked.dataset.option;
+  for (const element of form.querySelectorAll("[data-chosen]")) element.textContent = picked.value;
+  for (const element of form.querySelectorAll("[data-chosen-option]")) element.textContent = picked.dataset.option;
 }
 
 // Enable the button once the confirmation was typed; the server checks it again.
@@ -149,7 +151,8 @@ export function startDialogs() {
     event.preventDefault();
     if (!event.target.matches(".waiting")) send(event.target, event.submitter);
   });
-  dialog.addEventListener("change", showTarget);
+  document.addEventListener("change", showTarget);
+  showTarget();
   dialog.addEventListener("input", checkConfirmation);
   dialog.addEventListener("close", () => {
     dialog.replaceChildren();

@@ -81,6 +81,7 @@ function updateBadge() {
     const age = ((silent + ageOnArrival) / 1000).toFixed(1);
     setText(text, fill(gettext("Live · %(age)s s"), { age }));
   }
+  badge.title = state && state !== "live" ? text.textContent : ""; // a narrow bar cuts it
 }
 
 function receive(message) {
