@@ -5,7 +5,9 @@ const WIDE = 5; // columns; tables with fewer fit
 // Label the cells of the tables in `root`.
 export function labelCells(root) {
   for (const table of root.querySelectorAll("table.table")) {
-    const headings = [...table.querySelectorAll(":scope > thead th")].map((heading) => heading.textContent.trim());
+    const headings = [...table.querySelectorAll(":scope > thead:not(.visually-hidden) th")].map((heading) =>
+      heading.textContent.trim(),
+    );
     if (headings.length < WIDE) continue;
     for (const row of table.querySelectorAll(":scope > tbody > tr")) {
       if (row.children.length !== headings.length) continue;

@@ -112,15 +112,23 @@ def card_message(
         text = _("r%(wanted)s is wanted, r%(running)s is running") % numbers
         return Message(text, "i-warn", "warn")
     if _is_proving(portfolio):
-        healthy = min(max(good_after_s - (portfolio.rev_left_s or 0), 0), good_after_s)
-        number = portfolio.running_revision or portfolio.revision
-        text = _("r%(number)s not yet good, %(healthy)s of %(limit)s s") % {
-            "number": number,
-            "healthy": f"{healthy:.0f}",
-            "limit": f"{good_after_s:g}",
-        }
-        return Message(text, "i-proof", "info")
+        return Message(_proof_text(portfolio, good_after_s), "i-proof", "info")
     return None
+
+
+def _proof_text(portfolio: PortfolioView, good_after_s: float) -> str:
+    """Return what the running revision still needs to be good: time, then a commit."""
+    figures = {
+        "number": portfolio.running_revision or portfolio.revision,
+        "healthy": f"{min(max(good_after_s - (portfolio.rev_left_s or 0), 0), good_after_s):.0f}",
+        "limit": f"{good_after_s:g}",
+    }
+    if portfolio.rev_left_s:
+        return _("r%(number)s not yet good, %(healthy)s of %(limit)s s") % figures
+    if portfolio.lag_events:
+        return _("r%(number)s not yet good: it ran %(limit)s s and now has to commit") % figures
+    text = _("r%(number)s not yet good: it ran %(limit)s s; the next event of its feed decides")
+    return text % figures
 
 
 def unplaced_text(portfolio: PortfolioView) -> str:

@@ -136,6 +136,14 @@ def test_only_a_lost_node_that_owned_nothing_ran_no_portfolio():
             "stalled 42 s: no progress while 4,211 events wait",
         ),
         ({"rev_status": "unproven", "rev_left_s": 22.0}, "r3 not yet good, 38 of 60 s"),
+        (
+            {"rev_status": "unproven", "rev_left_s": 0.0, "lag_events": 0},
+            "r3 not yet good: it ran 60 s; the next event of its feed decides",
+        ),
+        (
+            {"rev_status": "unproven", "rev_left_s": 0.0, "lag_events": 4},
+            "r3 not yet good: it ran 60 s and now has to commit",
+        ),
         ({"attempts": 2, "reason": "ended at seq 7: KeyError VIX"}, "ended at seq 7: KeyError VIX"),
         ({"revision": 4}, "r4 is wanted, r3 is running"),
     ],
