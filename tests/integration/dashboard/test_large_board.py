@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,10 @@ from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import context
 from scheduling.dashboard.figures import encode_json, message_of
 from scheduling.dashboard.live_views import LiveView, Rendered, render_view
+from scheduling.dashboard.views import moves
+from scheduling.decide.types import Snapshot
 from scheduling.observe.fleet_view.types import FleetView
+from tests.support import plan_factories
 from tests.support.board_fixture import ago, fleet_view, node, portfolio
 from tests.support.browser import open_browser, open_context
 
@@ -243,3 +247,77 @@ def test_narrow_board_is_an_accordion_that_opens_the_first_in_trouble(board):
     assert page.locator(".col.open").count() == 1
     assert page.locator("#col-node-00 .card-summary i").count() == 10
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+SELECTED = "all => all.map(card => card.dataset.portfolio)"
+#: A tap, as a finger makes it.
+TAP = """
+card => card.dispatchEvent(new PointerEvent("click", { bubbles: true, pointerType: "touch" }))
+"""
+
+
+def planned_fleet() -> Snapshot:
+    """The same fleet as the planner sees it; node-01 has room for two more."""
+    nodes = [
+        plan_factories.node(n, name=f"node-{n:02}", capacity=12 if n == 1 else 16)
+        for n in range(NODES)
+    ]
+    portfolios = [plan_factories.portfolio(f"p-{n:03}", node=n % NODES) for n in range(10 * NODES)]
+    return plan_factories.world(nodes, portfolios)
+
+
+def test_several_cards_are_selected_by_key_mouse_and_finger_and_lifted_together(board, monkeypatch):
+    page, keyboard = board.page, board.page.keyboard
+    monkeypatch.setattr(moves, "observe", lambda timing: SimpleNamespace(snapshot=planned_fleet()))
+    board.show(large_fleet())
+    count = page.locator("#selection-bar [data-count]")
+    assert count.is_hidden()
+    page.focus("#card-p-000")
+    keyboard.press("Space")
+    keyboard.press("Shift+ArrowDown")
+    keyboard.press("Shift+ArrowDown")
+    assert count.inner_text() == "3 selected"
+
+    page.locator("#card-p-000 .card-strategy").hover()
+    page.mouse.down()
+    page.locator("#col-node-01 > header h3").hover()
+    page.locator("#col-node-01 .drop-note").wait_for()
+    assert page.locator(".card.lifted").evaluate_all(SELECTED) == ["p-000", "p-100", "p-200"]
+    assert page.locator("#col-node-01 .drop-note p").all_inner_texts() == [
+        "2 of 3 can go",
+        "p-200: node-01 is full: load 12 of 12, it needs 1",
+    ]
+    assert "none of 3 can go" in page.inner_text("#col-node-00 .drop-note")
+    assert page.get_attribute("#col-node-00", "data-can") == "no"
+    assert page.inner_text("#selection-bar [data-answer]").startswith("all 3 can go: ")
+    keyboard.press("Escape")
+    page.mouse.up()
+    assert page.locator(".lifted, .drop-note, [data-can]").count() == 0
+
+    page.locator("#card-p-200 .card-strategy").click(modifiers=["Control"])
+    assert count.inner_text() == "2 selected"
+    page.locator("#card-p-400 .card-strategy").click(modifiers=["Shift"])
+    page.locator("#card-p-500").hover()
+    page.locator("#card-p-500 .menu-button").click()
+    page.click("#cardmenu-p-500 >> text=Select")
+    page.locator("#card-p-600 .card-strategy").evaluate(TAP)
+    seven = [f"p-{n}00" for n in range(7)]
+    assert page.locator(".card.selected").evaluate_all(SELECTED) == seven
+    assert page.locator("#card-p-600 .selected-mark").is_visible()
+
+    page.focus("#card-p-600")
+    keyboard.press("m")
+    page.wait_for_selector("dialog[open] form")
+    assert page.inner_text("#action-title") == "Migrate 7 portfolios"
+    keyboard.press("Escape")
+    page.wait_for_selector("dialog[open]", state="hidden")
+    assert page.evaluate("document.activeElement.id") == "card-p-600"
+    # One that is gone is no longer selected; Escape selects none.
+    fleet = large_fleet()
+    del fleet.portfolios[0]
+    board.show(fleet)
+    page.wait_for_selector("#card-p-000", state="detached")
+    assert count.inner_text() == "6 selected"
+    keyboard.press("Escape")
+    assert count.is_hidden()
+    assert page.locator(".card.selected").count() == 0
