@@ -73,6 +73,7 @@ def test_role_and_access_are_changed_with_a_reason(desk: Client) -> None:
 def test_nobody_changes_themselves_a_superuser_or_an_administrator(desk: Client) -> None:
     mine = User.objects.get(username="mira")
     assert desk.post(f"/people/{mine.pk}/viewer/").status_code == 409
+    assert f"/people/{mine.pk}/" not in desk.get("/people/").content.decode()  # nor is it offered
     root = make_user("root", superuser=True)
     assert desk.post(f"/people/{root.pk}/password/").status_code == 404
     admin = make_user("ada")
