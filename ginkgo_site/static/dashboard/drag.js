@@ -79,7 +79,7 @@ function moveOver(column) {
 // Whether a drop there opens the form.
 function isTarget(column) {
   return lifted.answers
-    ? lifted.answers.get(column.dataset.node)?.can !== "no"
+    ? (lifted.answers.get(column.dataset.node)?.can ?? "no") !== "no"
     : column !== lifted.card.closest(".col") && (lifted.group !== null || column.matches(".col"));
 }
 
