@@ -58,6 +58,9 @@ def test_page_reconnects_to_a_restarted_web_process_without_a_reload(window, tab
     with web_killed(installation):
         not_live = "#live:not([data-state=live])"
         window.page.wait_for_selector(not_live, timeout=SLOW_MACHINE_S * 1000)
+        # The badge is longer now, and pushes nothing out of the window.
+        window.page.set_viewport_size({"width": 1200, "height": 940})
+        assert window.page.evaluate("document.documentElement.scrollWidth") == 1200
         # Halt all, of all actions, must not leave the page for an error page of the browser.
         window.page.click("#halt")
         away = window.page.locator("dialog[open] [data-away]")
