@@ -1,7 +1,7 @@
-// Drag a card to a node to migrate its portfolio there; a selected card takes the other selected ones along. While it is
-// lifted every column says whether its node could take it, of several how many, in the words of the migrate form; a drop
-// opens that form with the node chosen, and nothing moves before it is sent. Selected cards may also be dropped on the
-// bar that counts them: then the balancer chooses. Escape drops the card where it was. By keyboard: M on a card.
+// Drag a card to a node to migrate its portfolio there; a selected card takes the other selected ones along. While it
+// is lifted every column says whether its node could take it, of several how many, in the words of the migrate form; a
+// drop opens that form with the node chosen, and nothing moves before it is sent. Selected cards may also be dropped on
+// the bar that counts them: then the balancer chooses. Escape drops the card where it was. By keyboard: M on a card.
 import { openDialog, request } from "./dialogs.js";
 import { formFor, selection } from "./selection.js";
 
