@@ -54,7 +54,13 @@ def find_node(fleet: FleetView, name: str) -> NodeView | None:
     return next((n for n in fleet.nodes if n.name == name), None)
 
 
-def _not_found(request: HttpRequest, what: str, name: str) -> HttpResponse:
+def find_any_node(fleet: FleetView, name: str) -> NodeView | None:
+    """Return the node of that name, also if it never registered, or None."""
+    return find_node(fleet, name) or unregistered_node(name)
+
+
+def render_not_found(request: HttpRequest, what: str, name: str) -> HttpResponse:
+    """Render the 404 page for a portfolio, node or action of a name that does not exist."""
     title, sentence = {
         "portfolio": (_("No such portfolio"), _("There is no portfolio named %(name)s.")),
         "node": (_("No such node"), _("There is no node named %(name)s.")),
@@ -178,12 +184,12 @@ def submit_form(
 def node_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Drain or cordon a node, or undo it; forget one that is gone."""
     context = page_context(request, "nodes")
-    node = find_node(context["fleet"], name) or unregistered_node(name)
+    node = find_any_node(context["fleet"], name)
     if node is None:
-        return _not_found(request, "node", name)
+        return render_not_found(request, "node", name)
     operation = NODE_ACTIONS.get(verb)
     if operation is None:
-        return _not_found(request, "action", verb)
+        return render_not_found(request, "action", verb)
     then = reverse("nodes") if operation is FORGET_NODE else ""
     return perform_action(request, operation, node, name, context, then=then)
 
@@ -194,7 +200,7 @@ def fleet_action(request: HttpRequest, verb: str) -> HttpResponse:
     """Freeze or unfreeze the fleet; release or prolong a hold on failover."""
     operation = FLEET_ACTIONS.get(verb)
     if operation is None:
-        return _not_found(request, "action", verb)
+        return render_not_found(request, "action", verb)
     return perform_action(request, operation, None, None, page_context(request, "board"))
 
 
@@ -205,7 +211,7 @@ def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse
     context = page_context(request, "portfolios")
     portfolio = find_portfolio(context["fleet"], name)
     if portfolio is None:
-        return _not_found(request, "portfolio", name)
+        return render_not_found(request, "portfolio", name)
     context["portfolio"] = portfolio
     if verb == "migrate":
         return _migrate(request, portfolio, context)
@@ -213,7 +219,7 @@ def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse
         return _reload(request, portfolio, context)
     operation = PORTFOLIO_ACTIONS.get(verb)
     if operation is None:
-        return _not_found(request, "action", verb)
+        return render_not_found(request, "action", verb)
     # The page that it came from may be that of the deleted portfolio.
     then = reverse("portfolios") if operation is DELETE else ""
     return perform_action(request, operation, portfolio, name, context, then=then)

@@ -19,20 +19,21 @@ from scheduling.dashboard.handoff_steps import kind_text, reason_text
 from scheduling.dashboard.pagination import page_by_id
 from scheduling.dashboard.views.actions import (
     FIELDS_FORM,
+    find_any_node,
     find_node,
     perform_action,
     posted,
     render_form,
+    render_not_found,
     submit_form,
     succeed,
 )
 from scheduling.decide.labels import labels_text
 from scheduling.errors import NotFound, Refused
 from scheduling.models import Event, Handoff, Node, NodeToken
-from scheduling.observe.fleet_view.types import FleetView, NodeView
+from scheduling.observe.fleet_view.types import NodeView
 from scheduling.operations.registry import access_actions, node_actions
 from scheduling.operations.tokens import NewToken
-from scheduling.presentation.documents import unregistered_node
 from scheduling.presentation.drain_plan import drain_document
 from scheduling.presentation.node_command import first_start, node_command
 
@@ -63,9 +64,9 @@ TOKEN_ROWS = 50
 def node(request: HttpRequest, name: str) -> HttpResponse:
     """Show one node. A node that has a token and never registered has a page too."""
     context = page_context(request, "nodes")
-    shown = _find_any_node(context["fleet"], name)
+    shown = find_any_node(context["fleet"], name)
     if shown is None:
-        return _no_node(request, name)
+        return render_not_found(request, "node", name)
     row = Node.objects.only("label_edits", "reported_labels", "drain_until_return").get(pk=shown.id)
     history = Event.objects.filter(node_id=shown.id, kind__in=HISTORY)
     context |= {
@@ -86,16 +87,6 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
         context["tokens"] = list(tokens)[:TOKEN_ROWS]
         context["tokens_more"] = len(tokens) > TOKEN_ROWS
     return render_page(request, "dashboard/node.html", context)
-
-
-def _find_any_node(fleet: FleetView, name: str) -> NodeView | None:
-    return find_node(fleet, name) or unregistered_node(name)
-
-
-def _no_node(request: HttpRequest, name: str) -> HttpResponse:
-    return render_problem(
-        request, 404, _("No such node"), _("There is no node named %(name)s.") % {"name": name}
-    )
 
 
 def _newest_handoffs(node_id: int) -> list[Handoff]:
@@ -158,7 +149,7 @@ def drain(request: HttpRequest, name: str) -> HttpResponse:
     context = page_context(request, "nodes")
     shown = find_node(context["fleet"], name)
     if shown is None:
-        return _no_node(request, name)
+        return render_not_found(request, "node", name)
     plan = drain_document(name)
     context |= {
         "node": shown,
@@ -186,7 +177,7 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
     context = page_context(request, "nodes")
     shown = find_node(context["fleet"], name)
     if shown is None:
-        return _no_node(request, name)
+        return render_not_found(request, "node", name)
     here = [p for p in context["fleet"].portfolios if p.node == name and p.selector]
     context |= {
         "action": node_actions.LABEL_NODE,
@@ -211,9 +202,9 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
 def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
     """Show a form; on POST create a token and show it, this once. Without a name: a new node."""
     context = page_context(request, "nodes")
-    shown = _find_any_node(context["fleet"], name) if name else None
+    shown = find_any_node(context["fleet"], name) if name else None
     if name and shown is None:
-        return _no_node(request, name)
+        return render_not_found(request, "node", name)
     context |= {
         "action": node_actions.ISSUE_NODE_TOKEN,
         "node": shown,

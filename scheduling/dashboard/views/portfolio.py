@@ -15,7 +15,7 @@ from portfolios.artifacts.catalog import find_strategy
 from portfolios.models import EquityPoint, Order, Revision
 from portfolios.strategies import registry as strategies
 from portfolios.strategies.registry import UnknownStrategy
-from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
 from scheduling.dashboard.pagination import int_parameter, page_by_offset
 from scheduling.dashboard.portfolio_page import (
@@ -28,7 +28,7 @@ from scheduling.dashboard.portfolio_page import (
 )
 from scheduling.dashboard.revisions import Comparison, compare
 from scheduling.dashboard.value_tree import value_tree
-from scheduling.dashboard.views.actions import find_portfolio
+from scheduling.dashboard.views.actions import find_portfolio, render_not_found
 from scheduling.models import Event, Handoff, Tenure
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.fleet_view.types import PortfolioView
@@ -71,12 +71,7 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
     context = page_context(request, "portfolios", live_view=f"portfolio:{name}")
     shown = find_portfolio(context["fleet"], name)
     if shown is None:
-        return render_problem(
-            request,
-            404,
-            _("No such portfolio"),
-            _("There is no portfolio named %(name)s.") % {"name": name},
-        )
+        return render_not_found(request, "portfolio", name)
     range_name, since = _since(request)
     status = request.GET.get("status", "")
     orders = Order.objects.filter(portfolio_id=shown.id).order_by("-seq", "-index")
@@ -153,12 +148,7 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
     fleet = read_fleet_view()
     shown = find_portfolio(fleet, name)
     if shown is None:
-        return render_problem(
-            request,
-            404,
-            _("No such portfolio"),
-            _("There is no portfolio named %(name)s.") % {"name": name},
-        )
+        return render_not_found(request, "portfolio", name)
     __, since = _since(request)
     points = _equity(shown.id, since)
     handoffs = Handoff.objects.filter(portfolio_id=shown.id, finished_at__isnull=False)

@@ -21,13 +21,17 @@ from scheduling.dashboard.conflicts import localized_refusal, three_way
 from scheduling.dashboard.context import (
     page_context,
     render_page,
-    render_problem,
     wants_dialog,
 )
 from scheduling.dashboard.decorators import operator_with_form
 from scheduling.dashboard.pagination import text_parameter
 from scheduling.dashboard.portfolio_form import Choices, FormValues, PortfolioForm
-from scheduling.dashboard.views.actions import find_portfolio, render_form, succeed
+from scheduling.dashboard.views.actions import (
+    find_portfolio,
+    render_form,
+    render_not_found,
+    succeed,
+)
 from scheduling.errors import Refused, SnapshotUnavailable
 from scheduling.observe.fleet_view.read import read_portfolio
 from scheduling.observe.fleet_view.types import FleetView, PortfolioView
@@ -65,7 +69,7 @@ def clone(request: HttpRequest, name: str) -> HttpResponse:
     context = page_context(request, "portfolios")
     original = find_portfolio(context["fleet"], name)
     if original is None:
-        return _unknown(request, name)
+        return render_not_found(request, "portfolio", name)
     context |= {"title": _("Clone {}").format(name), "original": original}
     values = FormValues.of(
         editable_values(original),
@@ -82,7 +86,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     context = page_context(request, "portfolios")
     portfolio = find_portfolio(context["fleet"], name)
     if portfolio is None:
-        return _unknown(request, name)
+        return render_not_found(request, "portfolio", name)
     context |= {
         "title": _("Edit {}").format(name),
         "action": EDIT,
@@ -218,7 +222,7 @@ def _show_conflict(
     on top of those of the others: the next save is against what is shown now."""
     view = read_portfolio(context["portfolio"].name)
     if view is None:
-        return _unknown(request, context["portfolio"].name)
+        return render_not_found(request, "portfolio", context["portfolio"].name)
     now = editable_values(view)
     yours = {**form.configuration(), **form.placement()}
     merged = operations.rebased(original, now, yours)
@@ -240,15 +244,6 @@ def _show_refusal(request: HttpRequest, refused: Refused, context: dict[str, Any
     else:
         context["form"].add_field_errors(errors)
     return _render(request, context, refused.status)
-
-
-def _unknown(request: HttpRequest, name: str) -> HttpResponse:
-    return render_problem(
-        request,
-        404,
-        _("No such portfolio"),
-        _("There is no portfolio named %(name)s.") % {"name": name},
-    )
 
 
 #: A form of an older release, or a request that no form sent.
