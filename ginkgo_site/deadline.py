@@ -21,10 +21,11 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.abc import PQGen
@@ -185,56 +186,81 @@ class _Limited:
             self.prepare_threshold: int | None = None
 
 
+#: One call of psycopg; that of an event loop returns an awaitable.
+_Call = Callable[[], Any]
+
+
+def _connecting(
+    connect: Callable[..., Any], conninfo: str, options: dict[str, Any]
+) -> Generator[_Call, Any, Any]:
+    """Yield the calls that make a connection, and return it. The caller sends back each result."""
+    known = known_options(conninfo, options)
+    order, began = _hosts.order(known), time.monotonic()
+    options |= named(known) | order
+    try:
+        connection = yield partial(connect, conninfo, **options)
+    except psycopg.OperationalError as error:
+        check_refusal(error, known)
+        raise
+    connection.answered_at = time.monotonic()
+    _hosts.note_connected(order, connection._endpoint(), connection.answered_at - began)
+    try:
+        check_version(connection.info.server_version, connection._endpoint())
+        if limits := limits_in(known):
+            second = partial(connect, conninfo, **(options | {"autocommit": False}))
+            yield from _beginning(connection, limits, second)
+    except BaseException:
+        yield connection.close
+        raise
+    return connection
+
+
+def _beginning(
+    own: Any, limits: dict[str, str], connect_second: _Call
+) -> Generator[_Call, Any, None]:
+    """Give the session its limits, and check that it is one (`sessions.begin_session`)."""
+    own_commits, second = own.autocommit, None
+    yield partial(own.set_autocommit, True)
+    asking = begin_session(limits, own.info.backend_pid, own._endpoint())
+    try:
+        question = next(asking)
+        while True:
+            if question.session == "second" and second is None:
+                second = yield connect_second
+            asked = own if question.session == "own" else second
+            cursor = asked.cursor(row_factory=tuple_row)
+            sql = question.sql.encode()
+            try:
+                yield partial(cursor.execute, sql, question.parameters or None)
+                row = (yield cursor.fetchone) if cursor.description else None
+            except psycopg.Error as error:
+                question = asking.throw(error)
+            else:
+                question = asking.send(row)
+    except StopIteration:
+        yield partial(own.set_autocommit, own_commits)
+    finally:
+        if second is not None:
+            yield second.close
+
+
 class Connection(psycopg.Connection[Any], _Limited):
     """A psycopg connection whose statements have a deadline."""
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Connection:  # type: ignore[override]
         """Connect to the first host that accepts, those that fell silent last."""
-        known = known_options(conninfo, options)
-        order, began = _hosts.order(known), time.monotonic()
-        options |= named(known) | order
-        try:
-            connection = super().connect(conninfo, **options)
-        except psycopg.OperationalError as error:
-            check_refusal(error, known)
-            raise
-        connection.answered_at = time.monotonic()
-        _hosts.note_connected(order, connection._endpoint(), connection.answered_at - began)
-        try:
-            check_version(connection.info.server_version, connection._endpoint())
-            if limits := limits_in(known):
-                connection._begin(limits, conninfo, options)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _begin(self, limits: dict[str, str], conninfo: str, options: dict[str, Any]) -> None:
-        """Give the session its limits, and check that it is one (`sessions.begin_session`)."""
-        own_commits, self.autocommit = self.autocommit, True
-        second: psycopg.Connection[Any] | None = None
-        asking = begin_session(limits, self.info.backend_pid, self._endpoint())
-        try:
-            question = next(asking)
-            while True:
-                if question.session == "second" and second is None:
-                    second = super().connect(conninfo, **(options | {"autocommit": False}))
-                asked = self if question.session == "own" else second
-                assert asked is not None
-                try:
-                    cursor = asked.cursor(row_factory=tuple_row)
-                    cursor.execute(question.sql.encode(), question.parameters or None)
-                    row = cursor.fetchone() if cursor.description else None
-                except psycopg.Error as error:
-                    question = asking.throw(error)
-                else:
-                    question = asking.send(row)
-        except StopIteration:
-            self.autocommit = own_commits
-        finally:
-            if second is not None:
-                second.close()
+        steps = _connecting(super().connect, conninfo, options)
+        step = partial(next, steps)
+        while True:
+            try:
+                call = step()
+            except StopIteration as done:
+                return cast(Connection, done.value)
+            try:
+                step = partial(steps.send, call())
+            except BaseException as error:  # the steps decide what becomes of it
+                step = partial(steps.throw, error)
 
     def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
         """Wait for the answer, no longer than the limit. Raises `ServerSilent`."""
@@ -271,51 +297,17 @@ class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
         cls, conninfo: str = "", **options: Any
     ) -> AsyncConnection:
         """Connect to the first host that accepts, those that fell silent last."""
-        known = known_options(conninfo, options)
-        order, began = _hosts.order(known), time.monotonic()
-        options |= named(known) | order
-        try:
-            connection = await super().connect(conninfo, **options)
-        except psycopg.OperationalError as error:
-            check_refusal(error, known)
-            raise
-        connection.answered_at = time.monotonic()
-        _hosts.note_connected(order, connection._endpoint(), connection.answered_at - began)
-        try:
-            check_version(connection.info.server_version, connection._endpoint())
-            if limits := limits_in(known):
-                await connection._begin(limits, conninfo, options)
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
-
-    async def _begin(self, limits: dict[str, str], conninfo: str, options: dict[str, Any]) -> None:
-        """Give the session its limits, and check that it is one (`sessions.begin_session`)."""
-        own_commits = self.autocommit
-        await self.set_autocommit(True)
-        second: psycopg.AsyncConnection[Any] | None = None
-        asking = begin_session(limits, self.info.backend_pid, self._endpoint())
-        try:
-            question = next(asking)
-            while True:
-                if question.session == "second" and second is None:
-                    second = await super().connect(conninfo, **(options | {"autocommit": False}))
-                asked = self if question.session == "own" else second
-                assert asked is not None
-                try:
-                    cursor = asked.cursor(row_factory=tuple_row)
-                    await cursor.execute(question.sql.encode(), question.parameters or None)
-                    row = await cursor.fetchone() if cursor.description else None
-                except psycopg.Error as error:
-                    question = asking.throw(error)
-                else:
-                    question = asking.send(row)
-        except StopIteration:
-            await self.set_autocommit(own_commits)
-        finally:
-            if second is not None:
-                await second.close()
+        steps = _connecting(super().connect, conninfo, options)
+        step = partial(next, steps)
+        while True:
+            try:
+                call = step()
+            except StopIteration as done:
+                return cast(AsyncConnection, done.value)
+            try:
+                step = partial(steps.send, await call())
+            except BaseException as error:  # the steps decide what becomes of it
+                step = partial(steps.throw, error)
 
     async def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
         """Wait for the answer, no longer than the limit. Raises `ServerSilent`."""
