@@ -219,7 +219,8 @@ def _beginning(
     own: Any, limits: dict[str, str], connect_second: _Call
 ) -> Generator[_Call, Any, None]:
     """Give the session its limits, and check that it is one (`sessions.begin_session`)."""
-    own_commits, second = own.autocommit, None
+    own_commits: bool = own.autocommit
+    second: Any = None
     yield partial(own.set_autocommit, True)
     asking = begin_session(limits, own.info.backend_pid, own._endpoint())
     try:

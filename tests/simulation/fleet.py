@@ -6,9 +6,20 @@ from uuid import UUID
 
 from scheduling.wire.messages import PROTOCOL, Register
 from tests.simulation import (
+    commits,
+    grants,
+    handoffs,
+    leases,
+    operators,
+    reads,
+    roll_outs,
     rows,
+    storms,
 )
 from tests.simulation.database import Store
+
+#: Modules that register, as they are imported, the answers of the model to statements.
+ANSWERED_BY = (commits, grants, handoffs, leases, reads, operators, roll_outs, storms)
 
 #: Steps are eighths of a second, which floats and microseconds hold exactly.
 START = 1_800_000_000.0
