@@ -140,7 +140,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Ginkgo",
     "DESCRIPTION": "Live-trading portfolios on a fleet of execution nodes. Reasons are in the "
     "language of `Accept-Language`: English, or Chinese for `zh`; their codes and parameters are "
-    "the same in both.",
+    "the same in both. The [desk](/) shows the same to people.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "ENUM_NAME_OVERRIDES": {

@@ -28,6 +28,8 @@ from scheduling.presentation.state_words import state_word
 
 NAME = "__name__"  #: stands for the name in addresses of the palette, as in templates of the board
 
+MAX_SYMBOLS = 20  #: of one portfolio, by which it is found
+
 Entry = dict[str, Any]
 
 
@@ -93,7 +95,9 @@ def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
 
 def _described(portfolio: PortfolioView) -> str:
     where = portfolio.node or state_word(portfolio.phase)
-    return joined([portfolio.strategy, where])
+    # Symbols are found, too; a portfolio may have hundreds, of which a row shows the first anyway.
+    symbols = " ".join((portfolio.symbols or [])[:MAX_SYMBOLS])
+    return f"{joined([portfolio.strategy, where])} {symbols}".strip()
 
 
 def _allowed(actions: Sequence[tuple[Operation, Callable[[Any], bool]]], subject: Any) -> list[int]:

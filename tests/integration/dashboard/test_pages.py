@@ -157,6 +157,13 @@ def test_parameters_the_database_rejects_match_nothing(operator, address):
     assert "Internal error" not in text_of(operator.get(address))
 
 
+def test_every_page_leads_to_the_api_and_for_staff_to_the_admin(operator):
+    page = operator.get("/orders/").content.decode()
+    assert 'href="/api/docs/"' in page and 'href="/admin/"' not in page
+    User.objects.filter(username="mira").update(is_staff=True)
+    assert 'href="/admin/"' in operator.get("/orders/").content.decode()
+
+
 def test_unknown_action_is_named(operator):
     for address in ("/nodes/node-1/explode/", "/portfolios/aapl-sma/explode/", "/fleet/explode/"):
         answer = operator.get(address)

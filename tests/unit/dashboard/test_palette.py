@@ -111,4 +111,4 @@ def test_names_of_pages_are_translated(fleet):
         found = palette(fleet, operator=True)
     texts = [entry["text"] for entry in found["entries"]]
     assert {"事故", "添加节点", "添加人员"} <= {*texts}
-    assert "sma_cross，node-1" in [row[1] for row in found["groups"][0]["rows"]]
+    assert "sma_cross，node-1 XOM CVX" in [row[1] for row in found["groups"][0]["rows"]]
