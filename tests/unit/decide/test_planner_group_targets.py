@@ -33,7 +33,7 @@ def test_each_takes_the_room_that_those_before_it_leave():
 
 
 def test_answers_of_nodes_do_not_depend_on_each_other():
-    fleet = world([node(1), node(2), node(3)], on(1, "a", "b"))
+    fleet = world([node(1), node(2, capacity=2), node(3, capacity=2)], on(1, "a", "b"))
     balanced, *nodes = group_targets(fleet, ["a", "b"])
     assert [each.node for each in nodes] == ["node-1", "node-2", "node-3"]
     assert [len(each.moves) for each in nodes] == [0, 2, 2]
