@@ -87,10 +87,10 @@ def own_database() -> Iterator[None]:
 
 
 @contextmanager
-def web_process(app: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run an ASGI application at PORT; end it afterwards."""
+def web_process(app: str, *options: str, port: int = PORT) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an ASGI application; end it afterwards."""
     web = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", app, "--port", str(PORT), "--lifespan", "on",
+        [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--lifespan", "on",
          "--log-level", "warning", "--no-access-log", *options],
     )  # fmt: skip
     try:
@@ -216,11 +216,11 @@ class Node:
         return encode(CommitRequest(incarnation=str(self.incarnation), commits=commits))
 
 
-async def wait_until_listening() -> None:
+async def wait_until_listening(port: int = PORT) -> None:
     """Wait until the web process accepts connections, up to a minute on a busy machine."""
     for _ in range(1200):
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", PORT)
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
             return
         except OSError:
@@ -242,8 +242,10 @@ async def drive(simulated: list[Node], seconds: int) -> tuple[float, float, floa
     return done / elapsed, took[len(took) // 2], took[int(len(took) * 0.99)]
 
 
-async def drive_node(node: Node, states: list[bytes], until: float, took: list[float]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+async def drive_node(
+    node: Node, states: list[bytes], until: float, took: list[float], port: int = PORT
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     decoder = msgspec.msgpack.Decoder(CommitAnswers)
     while (began := time.perf_counter()) < until:
         body = node.request(states)

@@ -54,9 +54,9 @@ async def drive(nodes: list[Node], seconds: int) -> tuple[list[float], float]:
     return took, time.perf_counter() - began
 
 
-async def drive_node(node: Node, until: float, took: list[float]) -> None:
+async def drive_node(node: Node, until: float, took: list[float], port: int = PORT) -> None:
     """Send heartbeats one after another. Exit with a message if one is not accepted."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     decoder = msgspec.msgpack.Decoder(HeartbeatAnswer)
     lines = [
         ProcessStatus(portfolio=each, epoch=1, revision=1, phase="running", seq=0, lag=0, pid=1)

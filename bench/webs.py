@@ -1,0 +1,146 @@
+"""Measure heartbeats and commits with one, two and three web processes behind HAProxy.
+
+    bin/bench webs [NODES] [PORTFOLIOS] [SECONDS] [ROUNDS]
+
+Three web processes on one PostgreSQL, and an HAProxy whose three ports lead to one, two and three
+of them. In each round each kind of request goes through each of the three, and without a proxy to
+the first web process. A node has one request in flight on its own connection, as in `commit` and
+`heartbeat` of `bin/bench`. One JSON row per kind and way: the median of the rounds; `ratio` is the
+median of the rate relative to that without a proxy in the same round.
+
+All of it shares this machine: where the processors are the limit, a second web process only shows
+what it costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench import commit, heartbeat
+from bench.commit import PORT, Node, own_database, prepare_ginkgo, wait_until_listening, web_process
+from ginkgo_site.launcher.web import GUARDED
+
+WEBS = 3
+WARM_UP_S = 0.5
+#: Way to the web processes, and its port.
+DIRECT = "one web process, no proxy"
+WAYS = {DIRECT: PORT} | {
+    f"{count} web process{'es' * (count > 1)} behind HAProxy": PORT + 10 + count
+    for count in range(1, WEBS + 1)
+}
+HAPROXY = """
+global
+    maxconn 1000
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 70s
+    timeout server 70s
+"""
+
+
+def main() -> None:
+    nodes, per_node, seconds, rounds = (
+        int(sys.argv[n]) if len(sys.argv) > n else default
+        for n, default in ((1, 32), (2, 5), (3, 3), (4, 4))
+    )
+    with ExitStack() as running:
+        running.enter_context(own_database())
+        simulated = prepare_ginkgo(nodes, per_node)
+        for number in range(WEBS):
+            running.enter_context(
+                web_process("ginkgo_site.asgi:application", *GUARDED, port=PORT + number)
+            )
+        running.enter_context(haproxy())
+        found = asyncio.run(measure_all(simulated, seconds, rounds))
+    for (kind, way), figures in found.items():
+        direct = found[kind, DIRECT]
+        rates, medians, worst = zip(*figures, strict=True)
+        ratios = [rate / of[0] for rate, of in zip(rates, direct, strict=True)]
+        row = {
+            "path": f"{kind} over HTTP, {nodes} nodes x {per_node} portfolios",
+            "name": way,
+            "value": round(statistics.median(rates)),
+            "unit": f"{kind}s/s",
+            "p50_ms": round(statistics.median(medians) * 1e3, 2),
+            "p99_ms": round(statistics.median(worst) * 1e3, 2),
+            "against": DIRECT,
+            "ratio": round(statistics.median(ratios), 2),
+            "ratios": [round(min(ratios), 2), round(max(ratios), 2)],
+            "load": round(os.getloadavg()[0], 1),
+        }
+        print(json.dumps(row))
+
+
+@contextmanager
+def haproxy() -> Iterator[None]:
+    """Run HAProxy with a port for each number of web processes, balanced as deploy/haproxy.cfg."""
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        sys.exit("HAProxy is not installed: apt-get install haproxy")
+    text = HAPROXY
+    for count, port in enumerate(list(WAYS.values())[1:], start=1):
+        text += f"listen web-{count}\n    bind 127.0.0.1:{port}\n    balance leastconn\n"
+        text += "    http-request set-header X-Forwarded-Proto https\n    option forwardfor\n"
+        for number in range(count):
+            text += f"    server web-{number} 127.0.0.1:{PORT + number}\n"
+    with tempfile.TemporaryDirectory(prefix="ginkgo-bench-") as folder:
+        file = Path(folder, "haproxy.cfg")
+        file.write_text(text, encoding="utf-8")
+        process = subprocess.Popen([program, "-db", "-f", str(file)])
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+Figures = tuple[float, float, float]
+
+
+async def measure_all(
+    simulated: list[Node], seconds: int, rounds: int
+) -> dict[tuple[str, str], list[Figures]]:
+    """Return requests or commits per second, and p50 and p99 in seconds, of each round."""
+    for port in (*range(PORT, PORT + WEBS), *WAYS.values()):
+        await wait_until_listening(port)
+    kinds = ("heartbeat", "commit")
+    found: dict[tuple[str, str], list[Figures]] = {(k, way): [] for k in kinds for way in WAYS}
+    for _ in range(rounds):
+        for (kind, way), figures in found.items():
+            await drive(kind, simulated, WAYS[way], WARM_UP_S)
+            figures.append(await drive(kind, simulated, WAYS[way], seconds))
+    return found
+
+
+STATES = [commit.make_state(seed) for seed in range(8)]
+
+
+async def drive(kind: str, simulated: list[Node], port: int, seconds: float) -> Figures:
+    took: list[float] = []
+    began = time.perf_counter()
+    until = began + seconds
+    if kind == "commit":
+        work = [commit.drive_node(node, STATES, until, took, port) for node in simulated]
+    else:
+        work = [heartbeat.drive_node(node, until, took, port) for node in simulated]
+    await asyncio.gather(*work)
+    elapsed = time.perf_counter() - began
+    took.sort()
+    each = len(simulated[0].portfolios) if kind == "commit" else 1
+    return len(took) * each / elapsed, took[len(took) // 2], took[int(len(took) * 0.99)]
+
+
+if __name__ == "__main__":
+    main()
