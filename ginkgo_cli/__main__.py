@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -12,6 +13,9 @@ from ginkgo_cli.verbs import main
 
 def run() -> int:
     """Run one command. Return its exit code: 0 done, 1 refused or failed, 2 invalid."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may not have every character
     try:
         return main(sys.argv[1:])
     except Failed as failed:

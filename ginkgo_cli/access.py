@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ginkgo_cli.client import Failed
 
@@ -24,9 +25,9 @@ class Access:
 
 def find_access(
     *,
-    server: str = "",
-    token_file: str = "",
-    ca: str = "",
+    server: str | None = None,
+    token_file: str | None = None,
+    ca: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Access:
     """Return the access. Raise Failed with a sentence that says what is missing."""
@@ -35,7 +36,7 @@ def find_access(
     token_file = token_file or environment.get("GINKGO_TOKEN_FILE", "")
     token = _read(token_file).strip() if token_file else environment.get("GINKGO_TOKEN", "")
     if server and token:
-        return Access(server.rstrip("/"), token, ca)
+        return _checked(Access(server.rstrip("/"), token, ca))
     if server or token:
         missing = "token (--token-file or GINKGO_TOKEN_FILE)" if server else "server (--server)"
         raise Failed(f"There is no {missing}; `ginkgo` needs the server's address and a token.")
@@ -49,6 +50,24 @@ def find_access(
     )
 
 
+def _checked(access: Access) -> Access:
+    """Return the access. Raise Failed if no request can be made with it."""
+    try:
+        parts = urlsplit(access.server)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of the port, or of an address in brackets
+        usable = False
+    if not usable or parts.query or parts.fragment or not access.server.isprintable():
+        raise Failed(
+            f"{access.server!r} is no address of a server; give one such as "
+            "https://ginkgo.example.org or http://127.0.0.1:8000."
+        )
+    # Not in the message, which may be kept in a log.
+    if not (access.token.isascii() and access.token.isprintable()) or " " in access.token:
+        raise Failed("The token has characters that no token has: one line of letters and digits.")
+    return access
+
+
 def _access_files(environment: Mapping[str, str]) -> list[Path]:
     """Return the files that `bin/up` may have written, in the order in which they count."""
     home = environment.get("GINKGO_HOME", "")
@@ -60,12 +79,13 @@ def _access_files(environment: Mapping[str, str]) -> list[Path]:
 def _from_file(path: Path, ca: str) -> Access:
     try:
         document = json.loads(_read(str(path)))
-        return Access(str(document["url"]).rstrip("/"), str(document["token"]), ca)
+        found = Access(str(document["url"]).rstrip("/"), str(document["token"]), ca)
     except (ValueError, KeyError, TypeError):
         raise Failed(
             f"{path} holds no address and token as JSON (url, token); start `bin/up` again, "
             "which writes it."
         ) from None
+    return _checked(found)
 
 
 def _read(path: str) -> str:
@@ -73,3 +93,5 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise Failed(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError:
+        raise Failed(f"{path} cannot be read: it is not a text file.") from None

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LIMIT_S = 20.0
 REDIRECTS = range(300, 400)
+#: Rows that the API gives at once at most.
+PAGE = 1_000
 #: For so long after its first failure a request is repeated. A server whose process ended in the
 #: middle of a request lets a repeat act after 30 s.
 REPEAT_FOR_S = 45.0
@@ -53,7 +55,7 @@ class Client:
     def __init__(self, access: Access) -> None:
         self.access = access
         handlers: list[urllib.request.BaseHandler] = [_Staying()]
-        if access.server.startswith("https://"):
+        if access.server.lower().startswith("https:"):
             try:
                 context = ssl.create_default_context(cafile=access.ca or None)
             except (OSError, ssl.SSLError) as error:
@@ -72,8 +74,10 @@ class Client:
 
     def rows(self, path: str, limit: int = 100_000, **query: Any) -> Iterator[dict[str, Any]]:
         """Yield the rows of a list, page by page, up to `limit`."""
-        page = self.get(path, **query)
+        page = self.get(path, limit=min(limit, PAGE), **query)
         while True:
+            if not page or "results" not in page:
+                raise Failed(self._strange())
             for row in page["results"]:
                 if limit <= 0:
                     return
@@ -123,7 +127,7 @@ class Client:
         """Send a request once. Raise Unanswered if a repeat may help, another Failed if not."""
         try:
             with self._opener.open(request, timeout=LIMIT_S) as answer:
-                return json.loads(answer.read() or b"null")
+                return self._document(answer.read())
         except urllib.error.HTTPError as error:
             if error.code in REDIRECTS:
                 raise Failed(
@@ -142,6 +146,19 @@ class Client:
             if sent and request.get_method() != "GET":
                 sentence += " Whether it has acted is not known."
             raise Unanswered(sentence, was_sent=sent) from None
+
+    def _document(self, body: bytes) -> Any:
+        """Return the JSON object of an answer, None if it is empty. Raise Failed for any other."""
+        try:
+            document = json.loads(body or b"null")
+        except ValueError:
+            document = body
+        if document is None or isinstance(document, dict):
+            return document
+        raise Failed(self._strange())
+
+    def _strange(self) -> str:
+        return f"{self.access.server} does not answer as Ginkgo does; is it its address?"
 
 
 class Unanswered(Failed):

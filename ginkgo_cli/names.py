@@ -12,6 +12,7 @@ Kind = Literal["portfolio", "node"]
 
 def resolve(client: Client, kind: Kind, given: str) -> str:
     """Return the one name that is `given` or begins with it. Raise Failed with what is near."""
+    shown = given if len(given) <= 80 else f"{given[:79]}…"
     names = sorted(row["name"] for row in client.rows(f"{kind}s/"))
     if given in names:
         return given
@@ -19,10 +20,10 @@ def resolve(client: Client, kind: Kind, given: str) -> str:
     if len(begins) == 1:
         return begins[0]
     if begins:
-        raise Failed(f"{given} could be {_listed(begins)}; write more of it.")
+        raise Failed(f"{shown} could be {_listed(begins)}; write more of it.")
     near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
     help_ = f"Did you mean {_listed(near)}?" if near else f"`ginkgo {kind}s` lists them."
-    raise Failed(f"There is no {kind} {given}. {help_}")
+    raise Failed(f"There is no {kind} {shown}. {help_}")
 
 
 def _listed(names: list[str], most: int = 5) -> str:

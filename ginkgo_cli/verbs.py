@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 import time
@@ -195,6 +196,10 @@ def _handoff(context: Context, verb: str, **body: Any) -> None:
     handoff = document if "kind" in document else document.get("handoff")
     if context.given.wait and handoff:
         handoff = document = _ended(context, handoff)
+    elif context.given.wait and verb == "start":
+        document = _placed(context, name)
+        context.show(document, f"{name} runs on {document['run']['node']}.")
+        return
     context.show(
         document,
         views.handoff_sentence(handoff)
@@ -224,6 +229,20 @@ def _ended(context: Context, handoff: dict[str, Any]) -> dict[str, Any]:
     if shown:
         sys.stderr.write("\r\x1b[K")
     return handoff
+
+
+def _placed(context: Context, name: str) -> dict[str, Any]:
+    """Return a portfolio once it runs. Raise Failed after --wait seconds."""
+    until = time.monotonic() + context.given.wait
+    while True:
+        document: dict[str, Any] = context.client.get(f"portfolios/{name}/")
+        run = document["run"]
+        if run["phase"] == "running":
+            return document
+        if time.monotonic() >= until:
+            why = f": {run['reason']}" if run["reason"] else ""
+            raise Failed(f"{name} is still {run['phase']} after {context.given.wait:g} s{why}")
+        time.sleep(POLL_S)
 
 
 def drain(context: Context) -> None:
@@ -279,6 +298,8 @@ def verify(context: Context) -> None:
         time.sleep(POLL_S)
         document = context.client.get(path)
     context.show(document, f"{document['portfolio']}: {document['sentence']}")
+    if context.given.wait and document["state"] in ("waiting", "running"):
+        raise Failed(f"It is not done after {context.given.wait:g} s; it continues.")
     if document["state"] in ("different", "failed"):
         raise Failed("The history differs, or could not be replayed.")
 
@@ -315,7 +336,7 @@ def halt_all(context: Context) -> None:
         if not sys.stdin.isatty():
             raise Failed("Without a terminal, `ginkgo halt-all` needs --yes.")
         wanted = f"halt {running}"
-        if input(f"This stops {running} running portfolios. Type `{wanted}`: ") != wanted:
+        if _asked(f"This stops {running} running portfolios. Type `{wanted}`: ") != wanted:
             raise Failed("Nothing was halted.")
     document = context.client.post("halt/", reason=given.reason, expect_running=running)
     context.show(
@@ -323,6 +344,15 @@ def halt_all(context: Context) -> None:
         f"Halt {document['halt']}: {document['running']} were running, and none may trade. "
         "`ginkgo undo-halt` starts them again.",
     )
+
+
+def _asked(question: str) -> str:
+    """Return what the user types, empty if the input ends."""
+    try:
+        return input(question)
+    except EOFError:
+        print()
+        return ""
 
 
 def undo_halt(context: Context) -> None:
@@ -342,31 +372,59 @@ def complete(context: Context) -> None:
 
 def seconds(text: str) -> float:
     """Parse a time above 0 and up to a day."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0 < value <= 86_400:
-        raise argparse.ArgumentTypeError(f"must be more than 0 and at most 86400, not {text}")
+        raise argparse.ArgumentTypeError(f"must be more than 0 and at most 86400, not {text!r}")
     return value
 
 
 def positive(text: str) -> int:
     """Parse a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return value
+    digits = text.isascii() and text.isdigit() and len(text) < 10
+    if not digits or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def filled(text: str) -> str:
+    """Return the text. Refuse an empty one, as of an unset variable: it would mean anything."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; leave it out, or give a value")
+    return text
+
+
+class _Parser(argparse.ArgumentParser):
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse an unknown verb with what is near, in place of all thirty."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            near = difflib.get_close_matches(value, action.choices, n=3, cutoff=0.5)
+            help_ = f"did you mean {' or '.join(near)}?" if near else "`ginkgo --help` lists them"
+            self.error(f"there is no verb {value!r}; {help_}")
+        super()._check_value(action, value)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all verbs."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="ginkgo",
         description="Operate an installation over its API. The beginning of a name is enough.",
     )
-    top.add_argument("--server", default="", help="its address; default: GINKGO_SERVER")
+    top.add_argument("--server", type=filled, help="its address; default: GINKGO_SERVER")
     top.add_argument(
-        "--token-file", default="", metavar="PATH", help="default: GINKGO_TOKEN_FILE, or bin/up's"
+        "--token-file",
+        type=filled,
+        metavar="PATH",
+        help="default: GINKGO_TOKEN_FILE, or bin/up's",
     )
-    top.add_argument("--ca", default="", metavar="PATH", help="certificates that sign the server's")
+    top.add_argument(
+        "--ca",
+        type=filled,
+        metavar="PATH",
+        help="certificates that sign the server's",
+    )
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def add(verb: str, act: Callable[[Context], None], summary: str = "") -> _Verb:
@@ -385,8 +443,10 @@ def parser() -> argparse.ArgumentParser:
     add("orders", orders).names("portfolio").last()
     add("log", log).names("portfolio").flag("--follow", "go on with new lines")
     move = add("migrate", migrate).names("portfolio").reason().wait()
-    move.parser.add_argument("more", metavar="PORTFOLIO", nargs="*", help="more, with one request")
-    move.parser.add_argument("--to", metavar="NODE", default="", help="default: the balancer's")
+    move.parser.add_argument(
+        "more", metavar="PORTFOLIO", nargs="*", type=filled, help="more, with one request"
+    )
+    move.parser.add_argument("--to", metavar="NODE", type=filled, help="default: the balancer's")
     again = add("reload", reload).names("portfolio").reason().wait()
     again.parser.add_argument("--revision", type=positive, help="default: the wanted one")
     add("start", start).names("portfolio").reason().wait()
@@ -420,12 +480,14 @@ class _Verb:
     parser: argparse.ArgumentParser
 
     def names(self, kind: Kind) -> _Verb:
-        self.parser.add_argument(kind, metavar=kind.upper(), help="or the beginning of its name")
+        self.parser.add_argument(
+            kind, metavar=kind.upper(), type=filled, help="or the beginning of its name"
+        )
         return self
 
     def filters(self, *names: str) -> _Verb:
         for name in names:
-            self.parser.add_argument(f"--{name}", default="", metavar=name.upper())
+            self.parser.add_argument(f"--{name}", type=filled, metavar=name.upper())
         return self
 
     def last(self) -> _Verb:
@@ -455,6 +517,9 @@ class _Verb:
 def main(argv: Sequence[str]) -> int:
     """Run one verb. Raise Failed with a sentence."""
     top = parser()
+    for text in argv:
+        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+            top.error(f"{text!r} is not text in UTF-8")
     given = top.parse_args(argv)
     if given.verb == "completion" and given.what in completion.SHELLS:
         print(completion.script(given.what, verbs=list(_verbs(top))))

@@ -6,13 +6,19 @@ registered here instead of in `portfolios`, since actions on them belong to sche
 
 from __future__ import annotations
 
+from django.apps import apps
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from scheduling.admin import events, nodes, people, portfolios, queue, records, secrets, tokens
+from scheduling.admin.labels import label, name_in_the_language_of_readers
 
 __all__ = ["events", "nodes", "people", "portfolios", "queue", "records", "secrets", "tokens"]
 
 admin.site.site_header = "Ginkgo"
 admin.site.site_title = "Ginkgo"
 admin.site.index_title = _("The fleet")
+
+for _app in map(apps.get_app_config, ("portfolios", "scheduling", "django_q")):
+    _app.verbose_name = label(str(_app.verbose_name))
+    name_in_the_language_of_readers(_app.get_models())

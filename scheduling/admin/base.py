@@ -159,7 +159,7 @@ class AdminAction:
         chosen = list(rows)
         meta = page.model._meta
         noun = meta.verbose_name if len(chosen) == 1 else meta.verbose_name_plural
-        counted = _("{number} {noun}").format(number=len(chosen), noun=_(str(noun)))
+        counted = _("{number} {noun}").format(number=len(chosen), noun=noun)
         title = self.operation.summary(counted)
         context = {
             **page.admin_site.each_context(request),

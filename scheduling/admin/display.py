@@ -7,6 +7,8 @@ from typing import Any
 from django.urls import reverse
 from django.utils.html import format_html
 
+from scheduling.presentation.state_words import state_word
+
 #: Status → CSS class suffix. Other statuses are neutral.
 _STATUS_CLASSES = {
     "alive": "fine",
@@ -36,8 +38,9 @@ PLACEHOLDER = "–"
 
 
 def word(value: str) -> str:
-    """Return a status as a coloured word."""
-    return format_html('<span class="gk-{}">{}</span>', _STATUS_CLASSES.get(value, "plain"), value)
+    """Return a status as the reader's word for it, in its colour."""
+    style = _STATUS_CLASSES.get(value, "plain")
+    return format_html('<span class="gk-{}">{}</span>', style, state_word(value))
 
 
 def link(row: Any, text: str | None = None) -> str:

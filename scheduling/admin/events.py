@@ -6,9 +6,11 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from scheduling.admin.display import link, milliseconds, word
+from scheduling.admin.labels import filter_by, label, worded
 from scheduling.admin.related import RelatedAdmin
 from scheduling.models import Alert, Event, Handoff, Tenure
 from scheduling.observe.localized_reason import localized_reason
+from scheduling.presentation.state_words import alert_word, event_word, state_word
 
 
 @admin.register(Handoff)
@@ -37,21 +39,22 @@ class HandoffAdmin(RelatedAdmin):
         """Return the state."""
         return word(row.state)
 
-    @admin.display(ordering="source_node__name")
+    @admin.display(description=label("source node"), ordering="source_node__name")
     def source(self, row: Handoff) -> str:
         """Return the source node."""
         return link(row.source_node)
 
-    @admin.display(ordering="target_node__name")
+    @admin.display(description=label("target node"), ordering="target_node__name")
     def target(self, row: Handoff) -> str:
         """Return the target node."""
         return link(row.target_node)
 
+    @admin.display(description=label("epochs"))
     def epochs(self, row: Handoff) -> str:
         """Return the epochs before and after; – if nothing was granted."""
         return f"{row.from_epoch} → {'–' if row.to_epoch is None else row.to_epoch}"
 
-    @admin.display(ordering="pause_ms")
+    @admin.display(description=_("pause"), ordering="pause_ms")
     def pause(self, row: Handoff) -> str:
         """Return the time without commits."""
         return milliseconds(row.pause_ms)
@@ -73,17 +76,17 @@ class TenureAdmin(RelatedAdmin):
         "revision",
         "from_seq",
         "to_seq",
-        "cause",
+        worded("cause"),
         "pause",
         "started_at",
         "ended_at",
     )
-    list_filter = ("cause", "node")
+    list_filter = (("cause", filter_by(state_word)), "node")
     list_select_related = ("portfolio", "node")
     search_fields = ("portfolio__name",)
     ordering = ("-id",)
 
-    @admin.display(ordering="pause_ms")
+    @admin.display(description=_("pause"), ordering="pause_ms")
     def pause(self, row: Tenure) -> str:
         """Return the time without commits before the tenure."""
         return milliseconds(row.pause_ms)
@@ -96,7 +99,7 @@ class EventAdmin(RelatedAdmin):
     for_operators = ("data",)
     list_display = (
         "at",
-        "kind",
+        worded("kind", event_word),
         "portfolio_shown",
         "node_shown",
         "actor",
@@ -104,7 +107,7 @@ class EventAdmin(RelatedAdmin):
         "address",
         "reason",
     )
-    list_filter = ("kind", "interface", "node")
+    list_filter = (("kind", filter_by(event_word)), "interface", "node")
     list_select_related = ("portfolio", "node")
     search_fields = ("portfolio__name", "node__name", "actor", "reason")
 
@@ -115,13 +118,16 @@ class AlertAdmin(RelatedAdmin):
 
     list_display = (
         "opened_at",
-        "kind",
+        worded("kind", alert_word),
         "portfolio_shown",
         "node_shown",
         "times",
         "closed_at",
         "reason",
     )
-    list_filter = ("kind", ("closed_at", admin.EmptyFieldListFilter))
+    list_filter = (
+        ("kind", filter_by(alert_word)),
+        ("closed_at", admin.EmptyFieldListFilter),
+    )
     list_select_related = ("portfolio", "node")
     search_fields = ("portfolio__name", "node__name", "reason")

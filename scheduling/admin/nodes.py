@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from portfolios.models import Portfolio
 from scheduling.admin.base import AdminAction, FleetAdmin
 from scheduling.admin.display import PLACEHOLDER, list_link, word
+from scheduling.admin.labels import label
 from scheduling.decide.liveness import LeaseView, status_of
 from scheduling.models import Node, NodeStatus
 from scheduling.operations.registry import node_actions
@@ -84,7 +85,7 @@ class NodeAdmin(FleetAdmin):
     def marks(self, row: Any) -> str:
         """Return the marks that keep new portfolios off the node."""
         marks = [name for name in ("cordoned", "draining", "leaving") if getattr(row, name)]
-        return ", ".join(marks) or PLACEHOLDER
+        return _(", ").join(str(label(name)) for name in marks) or PLACEHOLDER
 
     @admin.display(description=_("lease"), ordering="lease__expires_at")
     def lease_left(self, row: Any) -> str:
@@ -95,7 +96,7 @@ class NodeAdmin(FleetAdmin):
         left_s = (lease.expires_at - row.now).total_seconds()
         return f"{max(left_s, 0):.1f} s"
 
-    @admin.display(ordering="used")
+    @admin.display(description=_("load"), ordering="used")
     def load(self, row: Any) -> str:
         """Return the weight that it runs and its capacity."""
         return f"{row.used}/{row.capacity}"

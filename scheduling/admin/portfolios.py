@@ -15,6 +15,7 @@ from portfolios.feeds import DEFAULT_FEED
 from portfolios.models import EquityPoint, Order, Portfolio, Revision
 from scheduling.admin.base import AdminAction, FleetAdmin, ReadOnlyInline
 from scheduling.admin.display import PLACEHOLDER, count, link, list_link, word
+from scheduling.admin.labels import label
 from scheduling.decide.planner.targets import NotInSnapshot, targets
 from scheduling.errors import SnapshotUnavailable
 from scheduling.models import Event, Handoff, Tenure
@@ -22,6 +23,7 @@ from scheduling.observe.localized_reason import localized_reason
 from scheduling.observe.snapshot import observe
 from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.sentences import handoff_sentence, pending_sentence
+from scheduling.presentation.state_words import state_word
 from scheduling.timing import timing
 
 
@@ -120,17 +122,17 @@ class PortfolioAdmin(FleetAdmin):
             )
         )
 
-    @admin.display(ordering="run__phase")
+    @admin.display(description=label("phase"), ordering="run__phase")
     def phase(self, row: Portfolio) -> str:
         """Return the phase of its run."""
         return word(row.run.phase)
 
-    @admin.display(ordering="run__node__name")
+    @admin.display(description=label("node"), ordering="run__node__name")
     def node(self, row: Portfolio) -> str:
         """Return its owner."""
         return link(row.run.node)
 
-    @admin.display(ordering="strategy_name")
+    @admin.display(description=label("strategy"), ordering="strategy_name")
     def strategy(self, row: Any) -> str:
         """Return the strategy of the wanted revision."""
         return str(row.strategy_name or PLACEHOLDER)
@@ -139,30 +141,32 @@ class PortfolioAdmin(FleetAdmin):
     def revision_shown(self, row: Any) -> str:
         """Return the wanted revision and its status, and the running one if it differs."""
         running = row.run.revision
-        other = f", running r{running}" if running != row.revision else ""
-        return f"r{row.revision} {row.revision_status or ''}{other}"
+        other = ""
+        if running != row.revision:
+            other = _(", running r{number}").format(number=running)
+        return f"r{row.revision} {state_word(row.revision_status)}{other}"
 
-    @admin.display(ordering="run__epoch")
+    @admin.display(description=label("epoch"), ordering="run__epoch")
     def epoch(self, row: Portfolio) -> int:
         """Return the fencing token."""
         return int(row.run.epoch)
 
-    @admin.display(ordering="run__last_seq")
+    @admin.display(description=label("last seq"), ordering="run__last_seq")
     def last_seq(self, row: Portfolio) -> str:
         """Return the last committed event."""
         return count(row.run.last_seq)
 
-    @admin.display(ordering="lag_events")
+    @admin.display(description=label("lag"), ordering="lag_events")
     def lag(self, row: Any) -> str:
         """Return how many events it is behind the head."""
         return count(max(row.lag_events, 0))
 
-    @admin.display(ordering="newest_equity")
+    @admin.display(description=label("equity"), ordering="newest_equity")
     def equity(self, row: Any) -> str:
         """Return the newest point of its equity curve."""
         return PLACEHOLDER if row.newest_equity is None else f"{row.newest_equity:,.2f}"
 
-    @admin.display(ordering="run__pinned_node__name")
+    @admin.display(description=label("pinned"), ordering="run__pinned_node__name")
     def pinned(self, row: Portfolio) -> str:
         """Return the node it is pinned to."""
         return link(row.run.pinned_node)
@@ -177,6 +181,8 @@ class PortfolioAdmin(FleetAdmin):
         """Return links to its handoffs, tenures, orders and events."""
         from django.utils.html import format_html_join
 
-        lists = ((Handoff, "handoffs"), (Tenure, "tenures"), (Order, "orders"), (Event, "events"))
-        links = ((list_link(model, text, portfolio__id__exact=row.pk),) for model, text in lists)
+        links = (
+            (list_link(model, str(model._meta.verbose_name_plural), portfolio__id__exact=row.pk),)
+            for model in (Handoff, Tenure, Order, Event)
+        )
         return format_html_join(" · ", "{}", links)

@@ -8,8 +8,10 @@ from django.utils.translation import gettext_lazy as _
 from portfolios.models import FeedRow, FeedSegment, Fill, Order, Revision
 from scheduling.admin.base import FleetAdmin, ReadOnlyInline
 from scheduling.admin.display import word
+from scheduling.admin.labels import filter_by, worded
 from scheduling.admin.related import RelatedAdmin
 from scheduling.presentation.formatting import price
+from scheduling.presentation.state_words import state_word
 
 
 @admin.register(Order)
@@ -19,7 +21,7 @@ class OrderAdmin(RelatedAdmin):
     list_display = (
         "portfolio_shown",
         "seq",
-        "side",
+        worded("side"),
         "quantity",
         "symbol",
         "price_shown",
@@ -29,7 +31,11 @@ class OrderAdmin(RelatedAdmin):
         "committed_at",
         "reason",
     )
-    list_filter = ("status", "side", "portfolio")
+    list_filter = (
+        ("status", filter_by(state_word)),
+        ("side", filter_by(state_word)),
+        "portfolio",
+    )
     list_select_related = ("portfolio",)
     search_fields = ("=symbol", "=id")
     ordering = ("-committed_at",)
@@ -52,13 +58,13 @@ class FillAdmin(RelatedAdmin):
     list_display = (
         "portfolio_shown",
         "fill_seq",
-        "side",
+        worded("side"),
         "quantity",
         "symbol",
         "price_shown",
         "at",
     )
-    list_filter = ("side", "portfolio")
+    list_filter = (("side", filter_by(state_word)), "portfolio")
     list_select_related = ("portfolio",)
     search_fields = ("=symbol",)
     ordering = ("-id",)

@@ -9,15 +9,13 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from scheduling.admin.base import AdminAction, FleetAdmin
+from scheduling.admin.labels import label, worded
 from scheduling.models import ApiToken, NodeToken
 from scheduling.operations.registry import access_actions
 from scheduling.permissions import may_act
 
 TIMES = ("created_by", "created_at", "expires_at", "revoked_at", "last_used_at")
-
-
-#: What a page calls its rows.
-NOUNS = (_("node token"), _("node tokens"), _("api token"), _("api tokens"))
+STATE = worded("state", stored=False)
 
 
 def _outcome(row: Any, was_valid: bool) -> str:
@@ -55,7 +53,7 @@ class TokenAdmin(FleetAdmin):
 class NodeTokenAdmin(TokenAdmin):
     """Tokens of node daemons."""
 
-    list_display = ("node", "name", "scope", "state", *TIMES)
+    list_display = ("node", "name", worded("scope", label, stored=False), STATE, *TIMES)
     list_filter = ("node", "revoked_at")
     list_select_related = ("node",)
 
@@ -64,6 +62,6 @@ class NodeTokenAdmin(TokenAdmin):
 class ApiTokenAdmin(TokenAdmin):
     """Tokens of users' programs."""
 
-    list_display = ("user", "name", "scope", "state", *TIMES)
+    list_display = ("user", "name", "scope", STATE, *TIMES)
     list_filter = ("user", "scope")
     list_select_related = ("user",)

@@ -41,7 +41,7 @@ class InstrumentsBody(StrictSerializer):
 class FeedBody(InstrumentsBody):
     """A new recorded feed. `silent_after_s`: an alert opens after so long without a record."""
 
-    name = TextField(max_length=60)
+    name = TextField(max_length=60, form=feeds.NAME)
     silent_after_s = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
     keep_days = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
     in_stream = YesNoField(required=False, default=False)
@@ -87,7 +87,7 @@ class AppendBody(StrictSerializer):
     """
 
     rows = RowsField()
-    source = TextField(max_length=80, required=False)  # type: ignore[assignment]
+    source = TextField(max_length=80, required=False, form=feeds.SOURCE)  # type: ignore[assignment]
     number = WholeNumberField(min_value=1, max_value=2**62, required=False)
 
 

@@ -66,8 +66,10 @@ class ActsOncePerKey(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Claim the key, once it is known who asks and that they may."""
         super().initial(request, *args, **kwargs)
+        if not request.user.is_authenticated:
+            return
         key = _read_key(request)
-        if key is None or not request.user.is_authenticated:
+        if key is None:
             return
         found = claim_key(int(request.user.pk), key, _fingerprint(request))
         if isinstance(found, Answer):

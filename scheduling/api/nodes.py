@@ -65,9 +65,10 @@ class NodeDetail(ApiView):
         performs=node_actions.LABEL_NODE,
     )
     def patch(self, request: Request, name: str) -> Response:
-        """Replace the labels, and return the node."""
+        """Replace the labels, if any are given, and return the node."""
         given = read_body(request, LabelsBody)
-        operations.label(name, given["labels"], actor=actor_of(request), reason=given["reason"])
+        if "labels" in given:
+            operations.label(name, given["labels"], actor=actor_of(request), reason=given["reason"])
         return Response(node_document(name))
 
     @described(

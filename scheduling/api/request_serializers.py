@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.validators import slug_re
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from portfolios.validation import NAME
 from scheduling.operations.moves import MAX_MOVED_AT_ONCE
+from scheduling.operations.python_versions import MINOR_VERSION
 from scheduling.operations.tokens import MAX_DAYS
 from scheduling.presentation.fields import (
     LabelsField,
@@ -36,15 +39,15 @@ class DrainBody(ReasonBody):
 
 
 class LabelsBody(ReasonBody):
-    """`labels`: all that the node should have."""
+    """`labels`: all that the node should have; without it they stay."""
 
-    labels = LabelsField()
+    labels = LabelsField(required=False)
 
 
 class NodeTokenBody(StrictSerializer):
     """A token of the node, which is created if needed; `days`: by default until it is revoked."""
 
-    node = TextField(max_length=80)
+    node = TextField(max_length=80, form=slug_re)
     name = TextField(max_length=80, allow_blank=True, required=False, default="")
     days = WholeNumberField(
         min_value=1, max_value=MAX_DAYS, required=False, allow_null=True, default=None
@@ -76,7 +79,7 @@ class ReloadBody(ReasonBody):
 class AcceptPythonBody(ReasonBody):
     """`version`: the minor version to accept, such as 3.13; empty: none."""
 
-    version = TextField(max_length=16, allow_blank=True)
+    version = TextField(max_length=16, allow_blank=True, form=MINOR_VERSION)
 
 
 class ScheduleMigrateBody(MigrateBody):
@@ -102,14 +105,14 @@ class FreezeBody(ReasonBody):
 class AlertChannelBody(StrictSerializer):
     """A channel and its apprise address, which no response returns."""
 
-    name = TextField(max_length=60)
+    name = TextField(max_length=60, form=NAME)
     address = SecretField(max_length=2_000)
 
 
 class SecretBody(StrictSerializer):
     """A secret and its value, which no response returns."""
 
-    name = TextField(max_length=80)
+    name = TextField(max_length=80, form=NAME)
     value = SecretField(max_length=8_000)
 
 

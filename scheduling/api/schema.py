@@ -9,61 +9,90 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.urls.converters import SlugConverter
 from rest_framework.serializers import ListField
 
-from portfolios.validation import NAME
 from scheduling.api.examples import add_examples
+from scheduling.api.openapi import HIGHEST_INT
 from scheduling.api.problem_responses import describe_problems
 from scheduling.operations import MAX_AT_ONCE
-from scheduling.presentation.fields import StrictSerializer, TextField
+from scheduling.presentation.fields import LabelsField, SecretField, StrictSerializer, TextField
 
 PORTFOLIOS = "/api/portfolios/"
 
 #: No control and no bidirectional character; see `portfolios.text`.
-PLAIN = (
-    r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029"
-    r"\u202a-\u202e\u2066-\u2069\ufeff]*$"
+_REFUSED = (
+    r"\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029"
+    r"\u202a-\u202e\u2066-\u2069\ufeff"
 )
+PLAIN = rf"^[^{_REFUSED}]*$"
+#: With something to read in it.
+FILLED = rf"^[^{_REFUSED}]*[^\s{_REFUSED}][^{_REFUSED}]*$"
 
 
 def close_bodies(result: dict[str, Any], generator: Any, **kwargs: Any) -> dict[str, Any]:
     """Complete the description; a hook of drf-spectacular."""
     schemas = result["components"]["schemas"]
-    for body in _bodies(StrictSerializer):
+    for body in subclasses_of(StrictSerializer):
         for name in (body.__name__, f"Patched{body.__name__}"):
             if name in schemas:
                 _close(schemas[name], body)
-    _name_portfolios(result, schemas)
+    _list_portfolios(result)
+    _describe_addresses(result)
     add_examples(schemas)
     describe_problems(result)
     return result
 
 
-def _bodies(kind: type[StrictSerializer]) -> Iterator[type[StrictSerializer]]:
+def subclasses_of(kind: type[StrictSerializer]) -> Iterator[type[StrictSerializer]]:
     for one in kind.__subclasses__():
         yield one
-        yield from _bodies(one)
+        yield from subclasses_of(one)
 
 
 def _close(schema: dict[str, Any], body: type[StrictSerializer]) -> None:
-    """Describe that there are no other fields, and which texts may be empty."""
+    """Describe that there are no other fields, and the form of each text."""
     schema["additionalProperties"] = False
     for name, field in body().fields.items():
-        if isinstance(field, TextField):
-            _describe_text(schema["properties"][name], field)
-        if isinstance(field, ListField) and isinstance(field.child, TextField):
-            _describe_text(schema["properties"][name]["items"], field.child)
+        described = schema["properties"][name]
+        if isinstance(field, ListField):
+            described, field = described["items"], field.child
+        elif isinstance(field, LabelsField):
+            described, field = described["additionalProperties"], field.child
+        if isinstance(field, TextField | SecretField):
+            _describe_text(described, field)
 
 
-def _describe_text(schema: dict[str, Any], field: TextField) -> None:
+def _describe_text(schema: dict[str, Any], field: TextField | SecretField) -> None:
     if not field.allow_blank:
         schema["minLength"] = 1
-    schema["pattern"] = PLAIN
+    if isinstance(field, TextField):
+        schema["pattern"] = pattern_of(field)
 
 
-def _name_portfolios(result: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Describe valid names, and that a list may be created at once."""
-    schemas["PortfolioBody"]["properties"]["name"]["pattern"] = f"^{NAME.pattern}$"
+def pattern_of(field: TextField) -> str:
+    """Return the pattern that every accepted text of the field has."""
+    if field.form is None:
+        return PLAIN if field.allow_blank else FILLED
+    whole = f"^(?:{field.form.pattern.removeprefix('^').removesuffix(chr(92) + 'Z')})$"
+    return f"^$|{whole}" if field.allow_blank else whole
+
+
+def _describe_addresses(result: dict[str, Any]) -> None:
+    """Describe which names and numbers an address may have; any other is 404."""
+    forms = {
+        "string": {"pattern": f"^{SlugConverter.regex}$"},
+        "integer": {"minimum": 0, "maximum": HIGHEST_INT},
+    }
+    for methods in result["paths"].values():
+        for operation in methods.values():
+            for one in operation.get("parameters", ()):
+                if one["in"] == "path":
+                    one["schema"] |= forms[one["schema"]["type"]]
+
+
+def _list_portfolios(result: dict[str, Any]) -> None:
+    """Describe that a list of portfolios may be created at once."""
     one: dict[str, Any] = {"$ref": "#/components/schemas/PortfolioBody"}
     many = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_AT_ONCE}
     created = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -46,7 +47,14 @@ def refuse_unprintable(data: Any) -> None:
 
 
 class TextField(serializers.CharField):
-    """A JSON string on one line, without control characters."""
+    """A JSON string on one line, without control characters.
+
+    `form`: what the operation behind it holds the whole text to; here for the description alone.
+    """
+
+    def __init__(self, *, form: re.Pattern[str] | None = None, **options: Any) -> None:
+        self.form = form
+        super().__init__(**options)
 
     def to_internal_value(self, data: Any) -> str:
         """Return the text."""

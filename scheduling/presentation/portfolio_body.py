@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from portfolios.models import CatchUp, DesiredState
+from portfolios.validation import NAME
 from scheduling.presentation.fields import (
     LabelsField,
     MoneyField,
@@ -48,7 +49,7 @@ class PortfolioChanges(StrictSerializer):
 class PortfolioBody(PortfolioChanges):
     """POST of a portfolio."""
 
-    name = TextField(max_length=80)
+    name = TextField(max_length=80, form=NAME)
     strategy = TextField(max_length=80)
     feed = TextField(max_length=60, allow_blank=True, required=False)
     starting_cash = MoneyField(required=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -128,7 +130,7 @@ def test_a_user_of_neither_group_sees_nothing(db: Any) -> None:
 def test_lists_show_the_main_columns(operator: Client) -> None:
     page = operator.get(address(Portfolio)).content.decode()
     equity = f"{EquityPoint.objects.latest('seq').equity:,.2f}"
-    for words in ("tech-hold", "running", "node-1", "buy_and_hold", "r1 unproven", equity):
+    for words in ("tech-hold", "running", "node-1", "buy_and_hold", "r1 not yet good", equity):
         assert words in page
     operations.cordon("node-2", actor="cast")
     nodes = operator.get(address(Node)).content.decode()
@@ -317,3 +319,49 @@ def test_a_post_without_the_csrf_token_is_refused(fleet: Portfolio) -> None:
 def test_a_superuser_is_an_operator(fleet: Portfolio) -> None:
     client = browser(superuser=True)
     assert "reload of tech-hold" in confirm(client, Portfolio, "reload", fleet)[0]
+
+
+#: What is no text of the page: scripts, rows and the values of a row.
+NO_TEXT = re.compile(
+    r"<(script|style|tbody)\b.*?</\1>|<select[^>]* multiple\b.*?</select>"
+    r'|<div class="readonly">.*?</div>|<title>.*?</title>|<(h2|dialog)\b.*?</\2>',
+    re.DOTALL,
+)
+COLOURED = re.compile(r'<span class="gk-[a-z]+">(.*?)</span>')
+WORD = re.compile(r"[A-Za-z][A-Za-z_-]+")
+#: Names, units and codes, which are the same in every language.
+SAME = {
+    *("Ginkgo", "API", "Cron", "Django", "Unix", "UTC", "ID", "JSON", "ALERT_URL", "Python"),
+    *("seq", "sha", "wheel", "null", "node", "portfolio", "fleet", "code", "params", "reason"),
+    *("lost_reason", "market", "limit", "stop", "gtc", "ioc", "module", "tasks", "function"),
+    *("result_function", "myapp", "job", "tech-hold", "root", "x", "y", "name", "John"),
+    *("node-", "IBM", "HPQ", "buy_and_hold", "viewer", "operator", "administrator", "Seq", "Sha"),
+}
+
+
+def english_words(page: str, *names: str) -> set[str]:
+    """Return the words of an admin page that are not Chinese, beside `names`."""
+    text = " ".join([*COLOURED.findall(page), NO_TEXT.sub(" ", page)])
+    text = html.unescape(re.sub(r"<[^>]*>", " ", text))
+    for name in names:
+        text = text.replace(name, " ")
+    return {word for word in WORD.findall(text) if word not in SAME}
+
+
+@pytest.mark.usefixtures("fleet")
+def test_pages_have_no_text_that_is_not_translated(db: Any) -> None:
+    client = browser(superuser=True)
+    client.cookies["ginkgo-language"] = "zh-hans"
+    issue_node_token("node-1", actor="cast")
+    index = client.get(reverse("admin:index")).content.decode()
+    found = {"index": english_words(index)}
+    for model in admin.site._registry:
+        name = model._meta.label
+        found[name] = english_words(client.get(address(model)).content.decode())
+        row = model._default_manager.order_by("-pk").first()
+        if row is not None and model._meta.app_label != "auth":  # all of that is Django's own
+            page = client.get(address(model, "change", row.pk)).content.decode()
+            found[f"{name} row"] = english_words(page, str(row))
+    assert {page: words for page, words in found.items() if words} == {}
+    assert "交接" in index
+    assert len(found) > 25

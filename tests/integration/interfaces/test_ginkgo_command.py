@@ -23,10 +23,11 @@ from ginkgo_cli.access import Access, find_access
 from ginkgo_cli.client import Client, Failed
 from ginkgo_cli.verbs import Context, main
 from scheduling.models import Event, Handoff, Node
+from scheduling.operations import cordon
 from scheduling.operations.tokens import issue_api_token
 from scheduling.permissions import Role
 from tests.support.api_client import make_user
-from tests.support.factories import make_node, make_running_portfolio
+from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
 ROOT = Path(__file__).parents[3]
 
@@ -273,6 +274,77 @@ def test_in_a_process_of_its_own_it_needs_no_package_and_ends_with_a_sentence(
     assert run("migrate").returncode == 2
     script = run("completion", "bash").stdout
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+
+
+def test_an_empty_name_is_refused_and_no_other_is_taken_for_it(
+    server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for argv in (
+        ("stop", ""),
+        ("drain", " "),
+        ("migrate", "canary-1", "--to", ""),
+        ("events", "--node", ""),
+        ("node", "\udcff"),
+        ("nodes", "--no-such"),
+        ("orders", "canary-1", "--last", "0"),
+        ("stop", "canary-1", "--wait", "nan"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(argv)
+        assert ended.value.code == 2, argv
+    assert "is empty; leave it out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["statsu"])
+    assert "no verb 'statsu'; did you mean status" in capsys.readouterr().err
+    assert not Handoff.objects.exclude(kind__in=("place", "migrate")).exists()
+
+
+def test_a_start_without_a_place_is_waited_for(
+    server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_portfolio("waits", desired_state="stopped")
+    for node in Node.objects.all():
+        cordon(node.name, actor="cast")
+    assert "waits is pending" in said(capsys, "start", "waits")
+    said(capsys, "stop", "waits")
+    with pytest.raises(Failed, match=r"^waits is still pending after 0\.1 s"):
+        main(["start", "waits", "--wait", "0.1"])
+
+
+def test_a_server_that_is_not_ginkgo_is_named() -> None:
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"
+    other = b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"name":"x"}'
+    with answering(page) as server, pytest.raises(Failed, match="does not answer as Ginkgo does"):
+        Client(Access(server, "token")).get("nodes/")
+    with answering(other) as server, pytest.raises(Failed, match="does not answer as Ginkgo does"):
+        list(Client(Access(server, "token")).rows("nodes/"))
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "ginkgo",
+        "ftp://h",
+        "file:///etc/passwd",
+        "http://",
+        "http://h:x",
+        "http://[::1",
+        "http://h?a",
+    ],
+)
+def test_what_is_no_address_is_refused_before_anything_is_sent(server: str) -> None:
+    with pytest.raises(Failed, match="is no address of a server"):
+        find_access(server=server, environment={"GINKGO_TOKEN": "abc"})
+
+
+def test_a_token_that_is_none_is_refused_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"\xff\x00")
+    with pytest.raises(Failed, match="is not a text file"):
+        find_access(server="http://h", token_file=str(tmp_path / "token"), environment={})
+    for token in ("two lines\nhere", "né"):
+        with pytest.raises(Failed, match="has characters that no token has") as refused:
+            find_access(server="http://h", environment={"GINKGO_TOKEN": token})
+        assert token not in str(refused.value)
 
 
 def test_access_is_found_or_its_absence_explained(tmp_path: Path) -> None:

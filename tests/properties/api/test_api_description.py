@@ -2,13 +2,12 @@
 
 Each answer has a status, a content type, headers and a body that the OpenAPI description states,
 and none is a failure of the server. To draw more, and requests that break the description too:
-GINKGO_API_EXAMPLES=20, for one part of the API GINKGO_API_PART=/api/nodes/.
+GINKGO_API_EXAMPLES=20, for one part of the API GINKGO_API_PART=/api/nodes/; pytest -s shows each.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from schemathesis.specs.openapi.checks import (
 
 from ginkgo_site import encryption_keys
 from scheduling.api.throttling import AppendThrottle, ReadThrottle, WriteThrottle
+from scheduling.db import transaction as db_transaction
 from scheduling.db.transaction import execute_autocommit
 from scheduling.enact.lease import mark_lost
 from scheduling.models import Alert, Event, Halt, Handoff, NodeToken, RollOut
@@ -81,6 +81,7 @@ def callers(monkeypatch: pytest.MonkeyPatch, settings: Any) -> dict[str, ApiClie
     """Who asks."""
     keys = (encryption_keys.new_key(),)
     settings.GINKGO = replace(settings.GINKGO, encryption_keys=keys)
+    monkeypatch.setattr(db_transaction, "IDLE_LIMIT", "10min")  # while requests are drawn
     for throttle in (AppendThrottle, ReadThrottle, WriteThrottle):
         monkeypatch.setattr(throttle, "rate", "1000000/min")
     return {
@@ -174,7 +175,7 @@ def test_every_answer_is_as_described(
         if MANY:
             counts = {role: dict(sorted(answers[role].items())) for role in ROLES}
             took = time.process_time() - since
-            print(f"{mode.value} {operation.label} {took:.1f} s {counts}", file=sys.__stderr__)
+            print(f"{mode.value} {operation.label} {took:.1f} s {counts}", flush=True)
         unreached += [(role, operation.label) for role in ROLES if not answers[role]]
     assert found == [], "\n\n".join(found)
     assert unreached == []
