@@ -15,6 +15,7 @@ from rest_framework import serializers
 from ginkgo_site.env import CHECKOUT
 from scheduling.api import examples
 from scheduling.api.schema import pattern_of, subclasses_of
+from scheduling.models import Alert
 from scheduling.operations.feeds import create_feed
 from scheduling.presentation.fields import (
     LabelsField,
@@ -24,9 +25,9 @@ from scheduling.presentation.fields import (
     WeightField,
 )
 from scheduling.presentation.problems import CODES
-from tests.support.api_client import ApiClient, problem
+from tests.support.api_client import ApiClient, counted_statements, problem
 from tests.support.artifacts import store_artifact
-from tests.support.factories import make_node, make_portfolio, make_running_portfolio
+from tests.support.factories import ago, make_node, make_portfolio, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
 JSON, PROBLEM = "application/json", "application/problem+json"
@@ -256,6 +257,51 @@ def test_every_get_response_matches_its_schema(operator: ApiClient, schema: dict
             raise AssertionError(f"{path}: {error.json_path}: {error.message[:300]}") from None
         seen += 1
     assert seen > 20
+
+
+def test_lists_cost_the_same_number_of_statements_whatever_their_length(
+    operator: ApiClient, schema: dict[str, Any]
+) -> None:
+    lists = [
+        path
+        for path, method, operation in operations(schema)
+        if method == "get"
+        and "{" not in path.replace("{name}", "")
+        and not any(
+            one.get("required") for one in operation.get("parameters", ()) if one["in"] == "query"
+        )
+        and path not in ("/api/schema/", "/api/metrics/")
+    ]
+
+    def statements() -> dict[str, int]:
+        found = {}
+        for path in lists:
+            name = "node-1" if "/nodes/" in path else "crypto-1" if "/feeds/" in path else "p-1"
+            with counted_statements() as seen:
+                assert operator.get(_filled(path, name, "")).status_code == 200, path
+            found[path] = len(seen)
+        return found
+
+    def add_rows(number: int) -> None:
+        daemon = make_node(f"node-{number}", capacity=50)
+        for name in (f"p-{number}", f"q-{number}"):
+            make_running_portfolio(
+                name, daemon, events=600, strategy="buy_and_hold", symbols=["IBM", "HPQ"]
+            )
+        create_feed(f"crypto-{number}", [], actor="test")
+        store_artifact(f"{number}.0", code=str(number))
+        operator.post("node-tokens/", {"node": daemon.name})
+        Alert.objects.create(
+            kind="node_lost", key=f"node:{number}", node=daemon.row, opened_at=ago(1)
+        )
+
+    add_rows(1)
+    statements()  # what a process reads once
+    few = statements()
+    for number in range(2, 4):
+        add_rows(number)
+    assert statements() == few
+    assert len(few) > 30
 
 
 def test_the_response_to_a_deletion_is_described(
