@@ -270,16 +270,19 @@ def test_lists_cost_the_same_number_of_statements_whatever_their_length(
         and not any(
             one.get("required") for one in operation.get("parameters", ()) if one["in"] == "query"
         )
-        and path not in ("/api/schema/", "/api/metrics/")
+        and path != "/api/schema/"
     ]
 
     def statements() -> dict[str, int]:
         found = {}
         for path in lists:
             name = "node-1" if "/nodes/" in path else "crypto-1" if "/feeds/" in path else "p-1"
-            with counted_statements() as seen:
-                assert operator.get(_filled(path, name, "")).status_code == 200, path
-            found[path] = len(seen)
+            counts = []
+            for _ in range(2):  # of which one may renew what is kept for seconds
+                with counted_statements() as seen:
+                    assert operator.get(_filled(path, name, "")).status_code == 200, path
+                counts.append(len(seen))
+            found[path] = min(counts)
         return found
 
     def add_rows(number: int) -> None:
