@@ -8,7 +8,7 @@ socket, which wakes up the waiting thread or event loop at once with `ServerSile
 
     limit_statements(10)            the default of this process (none until it is called)
     with statement_limit(90): ...   another limit inside this context; None lifts it
-    class Ours(Connection): limit_s = 3     a limit of this kind of connection
+    class Quick(Connection): limit_s = 3    a limit of this kind of connection
 
 Maintenance commands set no limit: a migration may take as long as it needs.
 """

@@ -161,7 +161,7 @@ def keep_prepared_statements(connection: BaseDatabaseWrapper, **_: object) -> No
 
 
 def migrate_once(template: str, settings: dict[str, Any], making: ExitStack) -> None:
-    """Let one worker migrate and the others copy its database, by these settings of theirs."""
+    """Migrate `template` in one worker; each other worker copies it, by its `settings`."""
     from django.core.management.commands import migrate
     from django.db import connection
 

@@ -29,7 +29,7 @@ OPEN_ITEMS: tuple[ItemState, ...] = ("waiting", "changing", "proving", "returnin
 FAILED_ITEMS: tuple[ItemState, ...] = ("rejected", "late")
 #: From these the way back may begin. A roll-out that went back is over.
 RETURNABLE: tuple[RollOutState, ...] = ("running", "stopping", "stopped", "finished")
-#: Items that a roll-out never changed, or that the way back is through with.
+#: Items that a roll-out never changed, or that the way back has finished with.
 NOT_RETURNABLE: tuple[ItemState, ...] = ("waiting", "skipped", "returned", "not_returned")
 
 #: Portfolios that return at once, at least: their old revision is proven, and time matters.

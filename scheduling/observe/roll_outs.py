@@ -213,7 +213,7 @@ class RollOutView:
 
     @property
     def ended(self) -> int:
-        """Return the number of portfolios that the roll-out is through with."""
+        """Return the number of portfolios that the roll-out has finished with."""
         return self.total - sum(self.counts.get(state, 0) for state in OPEN_ITEMS)
 
     @property
@@ -259,7 +259,7 @@ def read_roll_out(number: int) -> RollOutView:
 def roll_outs() -> QuerySet[RollOutRow]:
     """Return all roll-outs, newest first, with the numbers of their portfolios.
 
-    `total`, and `ended`: of those, how many it is through with.
+    `total` counts all of them, `ended` those that it has finished with.
     """
     is_open = Q(items__state__in=OPEN_ITEMS)
     return (

@@ -22,25 +22,25 @@ from tests.support.fake_gateway import FakeGateway
 
 @pytest.fixture
 def operator(db: Any) -> ApiClient:
-    """Return a program that may act."""
+    """Return an API client that may act."""
     return make_api_client(Role.OPERATOR, "olive")
 
 
 @pytest.fixture
 def viewer(db: Any) -> ApiClient:
-    """Return a program that may read."""
+    """Return an API client that may read."""
     return make_api_client(Role.VIEWER, "vera")
 
 
 @pytest.fixture
 def stranger(db: Any) -> ApiClient:
-    """Return a program whose user belongs to no group."""
+    """Return an API client whose user belongs to no group."""
     return make_api_client(None, "stan")
 
 
 @pytest.fixture
 def nobody(db: Any) -> ApiClient:
-    """Return a program without a token."""
+    """Return an API client without a token."""
     return ApiClient()
 
 

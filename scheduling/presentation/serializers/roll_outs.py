@@ -11,7 +11,7 @@ from scheduling.presentation.serializers.fields import Document
 
 
 class RollOutLineDocument(Document):
-    """A roll-out, with how many of its portfolios it is through with (`ended` of `total`)."""
+    """A roll-out, with the number of portfolios it has finished with (`ended` of `total`)."""
 
     id = serializers.IntegerField()
     artifact = serializers.CharField(help_text="Name and version.")

@@ -153,7 +153,7 @@ async def test_a_start_lifts_halt_for_what_was_missed_before_it_only(
         (99, -1, True),
     ],
 )
-async def test_a_start_lifts_the_halt_of_a_limit_however_far_the_feed_went_on_without_its_symbols(
+async def test_a_start_lifts_the_halt_of_a_limit_however_many_other_events_came_since(
     gateway: FakeGateway, daemons: Daemons, resumed: int, resumed_from: int, halts: bool
 ) -> None:
     gateway.grant("node-1", 1, last_seq=100)

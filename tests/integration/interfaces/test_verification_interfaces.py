@@ -101,7 +101,7 @@ def test_a_verification_that_is_impossible_fails_with_the_reason(operator: ApiCl
     assert "it has committed no event yet" in document["sentence"]
 
 
-def test_a_fault_of_ours_is_written_down_too(
+def test_an_internal_error_is_stored_as_the_verdict(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*given: Any, **named: Any) -> None:

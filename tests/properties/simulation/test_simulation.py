@@ -38,7 +38,7 @@ LINK = (
 )  # fmt: skip
 
 
-class Ours(RuleBasedStateMachine):
+class ControlPlaneFaults(RuleBasedStateMachine):
     """Faults of the control plane alone: nothing may move and nothing may stop (I9)."""
 
     halting = False  #: whether one of them halts before stale events, as it was asked to
@@ -115,21 +115,21 @@ class Ours(RuleBasedStateMachine):
         check_converged(world)
         check_roll_outs_end(world)
         check_equals_uninterrupted(world.db)
-        self.check_ours()
+        self.check_nothing_moved()
 
-    def check_ours(self) -> None:
+    def check_nothing_moved(self) -> None:
         kinds = {event.kind for event in self.world.db.events.values()}
-        assert "node_lost" not in kinds, "I9: a silence of ours was held against a node"
+        assert "node_lost" not in kinds, "I9: a node counts as lost"
         assert self.seen_owners() == self.owners, "I9: something moved or stopped"
 
 
-class Theirs(Ours):
+class AllFaults(ControlPlaneFaults):
     """And everything else: nodes, networks, processes, events, people."""
 
     halting = True
 
-    def check_ours(self) -> None:
-        """Moves are wanted here."""
+    def check_nothing_moved(self) -> None:
+        """Check nothing: these faults make portfolios move."""
 
     # --- nodes -------------------------------------------------------------------------------
 
@@ -303,16 +303,16 @@ class Theirs(Ours):
         self.world.db.freeze_failover = frozen and failover
 
 
-@pytest.mark.parametrize("machine", [Ours, Theirs])
-def test_invariants_hold_in_any_order_of_faults(machine: type[Ours]) -> None:
+@pytest.mark.parametrize("machine", [ControlPlaneFaults, AllFaults])
+def test_invariants_hold_in_any_order_of_faults(machine: type[ControlPlaneFaults]) -> None:
     run_state_machine_as_test(
         machine, settings=settings(max_examples=examples(4), stateful_step_count=30, phases=PHASES)
     )
 
 
 @pytest.mark.parametrize("seed", seeds(3))
-@pytest.mark.parametrize("machine", [Ours, Theirs])
-def test_invariants_hold_over_a_long_run(machine: type[Ours], seed: int) -> None:
+@pytest.mark.parametrize("machine", [ControlPlaneFaults, AllFaults])
+def test_invariants_hold_over_a_long_run(machine: type[ControlPlaneFaults], seed: int) -> None:
     world = machine()
     world.it_ran_for_a_while(seed % 2 * 65)
     walk(world, seed, 400 if EXPLORING else 40, lambda: None)

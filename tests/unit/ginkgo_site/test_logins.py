@@ -50,7 +50,7 @@ def test_names_without_end_take_no_memory_without_end() -> None:
         ("", "9.9.9.9", ("10.0.0.0/8",), ""),
     ],
 )
-def test_the_address_is_the_last_one_that_no_proxy_of_ours_has(
+def test_client_address_is_the_last_one_that_is_no_trusted_proxy(
     peer: str, header: str, trusted: tuple[str, ...], address: str
 ) -> None:
     assert address_of(peer, header, trusted=trusted) == address

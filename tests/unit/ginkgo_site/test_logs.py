@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, with a trace where something of ours failed."""
+"""Log lines: one JSON object each, with a traceback where Ginkgo failed."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ async def test_records_are_read_over_claims() -> None:
     assert await read(stream_of(*blocks), 3, 4) == [3, 4]
 
 
-async def test_another_message_than_was_asked_for_is_refused() -> None:
+async def test_a_message_other_than_the_requested_one_is_refused() -> None:
     stream = stream_of(claimed(0), appended(0, 3), appended(3, 3), shift=1)
     with pytest.raises(StreamMissing, match=r"Asked for message 1 of .* answers with message 2"):
         await stream.block(1)
