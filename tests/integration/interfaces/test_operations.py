@@ -15,7 +15,8 @@ from scheduling import operations
 from scheduling.errors import Invalid, Refused
 from scheduling.models import Control, Event, Handoff, Node, Run
 from scheduling.observe.localized_reason import localized_text
-from scheduling.operations import NewPortfolio
+from scheduling.operations import NewPortfolio, moves
+from scheduling.timing import Timing
 from tests.support.factories import (
     FakeNode,
     expire_handoff,
@@ -397,6 +398,24 @@ def test_several_that_the_balancer_places_are_spread_and_lose_their_pins(node: F
     make_node("node-3")
     assert outcomes(["a", "b"], None) == {"a": "node-2", "b": "node-3"}
     assert [hand.run().pinned_node for hand in hands] == [None, None]
+
+
+def test_of_several_one_that_is_stopped_before_the_locks_stays_and_the_others_move(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        make_trader(name, node)
+    make_node("node-2")
+    observe = moves.observe
+
+    def observe_and_lose_the_race(times: Timing) -> Any:
+        seen = observe(times)
+        operations.stop("a", actor="bob")
+        return seen
+
+    monkeypatch.setattr(moves, "observe", observe_and_lose_the_race)
+    assert outcomes(["a", "b"], "node-2") == {"a": "already_stopped", "b": "node-2"}
+    assert Event.objects.filter(kind="pinned", actor="ann").count() == 1
 
 
 def test_several_are_refused_as_a_whole_if_one_or_the_node_does_not_exist(node: FakeNode) -> None:
