@@ -2,12 +2,16 @@
 // labels are the headings of the columns; the styles are those of `td[data-label]`.
 const WIDE = 5; // columns; tables with fewer fit
 
+// A heading for the ear only labels nothing for the eye.
+function labelOf(heading) {
+  const isHidden = heading.closest(".visually-hidden") || heading.querySelector(".visually-hidden");
+  return isHidden ? "" : heading.textContent.trim();
+}
+
 // Label the cells of the tables in `root`.
 export function labelCells(root) {
   for (const table of root.querySelectorAll("table.table")) {
-    const headings = [...table.querySelectorAll(":scope > thead:not(.visually-hidden) th")].map((heading) =>
-      heading.textContent.trim(),
-    );
+    const headings = [...table.querySelectorAll(":scope > thead th")].map(labelOf);
     if (headings.length < WIDE) continue;
     for (const row of table.querySelectorAll(":scope > tbody > tr")) {
       if (row.children.length !== headings.length) continue;

@@ -75,7 +75,7 @@ def test_form_for_a_target_that_takes_none_says_why(desk: Client) -> None:
 def test_each_portfolio_has_its_result(desk: Client) -> None:
     given = {"portfolio": ["able", "baker", "charlie"], "target_node": "node-2", "reason": "rack"}
     page = text_of(desk.post("/migrate/", given, **DIALOG))
-    assert "2 of 3 portfolios are moving" in page
+    assert "2 of 3 portfolios are moving" in page and "data-moved" in page
     assert re.findall(r'data-portfolio="(\w+)" data-outcome="(\w+)"', page) == [
         ("able", "moving"),
         ("baker", "moving"),
@@ -86,6 +86,14 @@ def test_each_portfolio_has_its_result(desk: Client) -> None:
     assert {(h.requested_by, h.reason, str(h.target_node)) for h in begun} == {
         ("mira", "rack", "node-2")
     }
+
+
+def test_a_group_of_which_none_moves_is_refused_and_stays_selected(desk: Client) -> None:
+    given = {"portfolio": ["able", "baker"], "target_node": "node-3"}
+    answer = desk.post("/migrate/", given, **DIALOG)
+    page = text_of(answer)
+    assert (answer.status_code, "0 of 2 portfolios are moving" in page) == (409, True)
+    assert "data-moved" not in page and "node-3 is cordoned" in page
 
 
 def test_the_balancer_is_chosen_without_a_node(desk: Client) -> None:
