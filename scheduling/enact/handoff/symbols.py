@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.spec import symbol_set
-from portfolios.runtime.state import decode_state
+from portfolios.runtime.state import decode_outline
 from portfolios.sentences import sentence as _
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
@@ -76,7 +76,7 @@ def removed_in_use(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
     if found is None or found.state is None:
         return []
     try:
-        in_use = decode_state(bytes(found.state)).account.symbols_in_use()
+        in_use = decode_outline(bytes(found.state)).account.symbols_in_use()
     except StateUnreadable:
         return []  # the target reads the same bytes when it prepares, and reports the error
     return sorted(s for s in in_use - after if before is None or s in before)
