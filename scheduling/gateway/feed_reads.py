@@ -61,7 +61,7 @@ class FeedHeads:
         self._reading = asyncio.Lock()  # many requests of one node take one connection
 
     async def read(self, feed: str | None = None) -> None:
-        """Read the heads, of all feeds or of one, and wake who waits. One statement."""
+        """Read the heads, of all feeds or of one, and wake waiting requests. One statement."""
         async with self._reading, work_pool().connection() as connection:
             self._take_heads()
             self._hinted.clear()  # what they said is stored; others may come before the answer
@@ -81,7 +81,7 @@ class FeedHeads:
         self._hint.set()
 
     def _take_heads(self) -> None:
-        """Raise the known heads to those of the hints, and wake who waits if one was lower."""
+        """Raise the known heads to those of the hints. Wake waiting requests if one was lower."""
         behind = {
             name: head
             for name, row in self._heads.items()

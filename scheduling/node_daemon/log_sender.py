@@ -70,7 +70,7 @@ class LogBuffer:
         self.filled.set()
 
     def lose(self, stream: Stream, lines: int) -> None:
-        """Count lines that nobody will read."""
+        """Count lines that are dropped, so that the log shows the gap."""
         self._lost[stream.portfolio] += lines
         self._streams[stream.portfolio] = stream
         self.filled.set()

@@ -13,7 +13,7 @@ class SharedTasks(Generic[T]):
     """Tasks under way, by key. One goes on if those who wait for it are cancelled."""
 
     def __init__(self, begin: Callable[[str], Coroutine[Any, Any, T]]) -> None:
-        """Begin nothing yet."""
+        """Start without tasks."""
         self._begin = begin
         self._tasks: dict[str, asyncio.Task[T]] = {}
 

@@ -258,7 +258,7 @@ def test_wherever_a_window_ends_every_row_is_compared_once(
     assert difference(verify_portfolio(NAME, full=True)).seq == getattr(last, at)
 
 
-def test_a_neighbours_rows_are_not_its_own(world: tuple[Portfolio, FakeNode]) -> None:
+def test_rows_of_another_portfolio_are_not_compared(world: tuple[Portfolio, FakeNode]) -> None:
     config = {"fast": 1, "slow": 2}
     make_running_portfolio(
         "other", world[1], events=5_000, strategy="sma_cross", config=config, symbols=["KO"]
@@ -447,7 +447,7 @@ def test_of_one_event_its_fills_come_before_its_equity(trader: Portfolio) -> Non
     assert difference(verify_portfolio(NAME)).kind == "fill"
 
 
-def test_an_equity_point_that_differs_or_is_missing(trader: Portfolio) -> None:
+def test_an_equity_point_that_differs_or_is_missing_is_a_difference(trader: Portfolio) -> None:
     points = list(EquityPoint.objects.filter(portfolio=trader))
     points[9].delete()
     found = difference(verify_portfolio(NAME))
@@ -458,7 +458,7 @@ def test_an_equity_point_that_differs_or_is_missing(trader: Portfolio) -> None:
 
 
 @pytest.mark.parametrize("by", [-500, 500])
-def test_a_suppressed_range_that_was_shifted(trader: Portfolio, by: int) -> None:
+def test_a_suppressed_range_that_was_shifted_is_a_difference(trader: Portfolio, by: int) -> None:
     row = Suppression.objects.get(portfolio=trader)
     first, last = row.from_seq, row.to_seq
     Suppression.objects.update(from_seq=first + by, to_seq=last + by)
@@ -478,7 +478,7 @@ def unremarkable(seen: Sequence[MarketEvent]) -> MarketEvent:
     )
 
 
-def test_an_event_of_the_log_that_the_fleet_lost() -> None:
+def test_an_event_of_the_log_that_the_fleet_lost_is_a_difference() -> None:
     one = make_node("node-1")
     canary = make_running_portfolio(NAME, one, events=100)
     first = canary.first_seq + 100
@@ -673,12 +673,12 @@ def test_a_portfolio_that_never_ran_cannot_be_verified() -> None:
     assert refused() == ("trader cannot be verified: it has committed no event yet; it is pending.")
 
 
-def test_an_unknown_one_is_not_found() -> None:
+def test_an_unknown_portfolio_is_not_found() -> None:
     with pytest.raises(NotFound):
         verify_portfolio("nix")
 
 
-def test_a_deleted_one_keeps_what_is_needed() -> None:
+def test_a_deleted_portfolio_keeps_what_its_verification_needs() -> None:
     one = make_node("node-1")
     hand = make_trader(NAME, one, events=0)
     one.commit(NAME, 500)
