@@ -110,6 +110,7 @@ def handoffs(request: HttpRequest) -> HttpResponseBase:
         "order": order,
         "kinds": HandoffKind.values,
         "states": ["active", *HandoffState.values],
+        "is_filtered": any(filters.values()) or any(map(request.GET.get, ("since", "until"))),
     }
     return render_page(request, "dashboard/handoffs.html", context, 400 if span is None else 200)
 

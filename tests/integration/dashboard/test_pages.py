@@ -402,6 +402,13 @@ def test_board_of_a_fresh_installation_says_what_to_do_next(operator, viewer, mo
     assert "new-portfolio" not in show(viewer, board_fixture.node("node-1"))
 
 
+def test_handoffs_of_a_fresh_installation_are_not_said_to_be_filtered(operator):
+    assert "No handoff yet" in operator.get("/handoffs/").content.decode()
+    for query in ("kind=migrate", "since=2026-01-01T00:00"):
+        page = operator.get(f"/handoffs/?{query}").content.decode()
+        assert "Nothing matches." in page and "No handoff yet" not in page
+
+
 def test_portfolio_list_of_an_empty_installation_says_what_to_do(operator, viewer, monkeypatch):
     monkeypatch.setattr(context, "read_fleet_view", lambda: board_fixture.fleet_view([], []))
     page = text_of(operator.get("/portfolios/"))
