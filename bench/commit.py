@@ -16,6 +16,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,7 @@ def own_database() -> Iterator[None]:
         yield
     finally:
         server.stop()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager
