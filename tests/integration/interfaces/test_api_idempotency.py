@@ -346,3 +346,10 @@ def test_an_answer_that_is_too_large_is_not_kept(
     monkeypatch.setattr("scheduling.operations.idempotency.MAX_BODY", 10)
     send("nodes/node-1/cordon/", {})
     problem(send("nodes/node-1/cordon/", {}), 409, "answer_not_kept")
+
+
+def test_a_key_of_nobody_is_not_read() -> None:
+    wrong = {"Idempotency-Key": "two words"}
+    for path, status, code in (("nothing/", 404, "not_found"), ("halt/", 401, "unauthenticated")):
+        answer = ApiClient().raw("POST", path, b"", "application/json", wrong)
+        problem(answer, status, code)
