@@ -36,13 +36,14 @@ class FailpointCluster(Cluster):
         "runpy.run_module('ginkgo_site.launcher', run_name='__main__')",
     )
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, *options: str, **environment: str) -> None:
         self.points = home / "failpoints"
         super().__init__(
             home,
             *("--node-restart", "0", *options),
             GINKGO_FAILPOINTS=f"@{self.points}",
             **CRASH_POINT_LIMITS,
+            **environment,
         )
 
     def arm(self, rule: str) -> None:

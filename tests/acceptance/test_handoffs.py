@@ -8,6 +8,7 @@ from chaos.harness import reference_feed
 from chaos.harness.cluster import CANARIES, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 from chaos.harness.observation import DEMO_NODES, wait_for
+from tests.acceptance.conftest import FEED_RATE
 
 MOVES = 18
 
@@ -71,14 +72,14 @@ def test_a_migration_does_not_pause_other_portfolios(cluster: Cluster) -> None:
         cluster.migrate("canary-3", cluster.other_node("canary-3"))
     cluster.wait_for_progress()
     # A canary's checkpoint is written with every commit, so a pause of two seconds would leave it
-    # at least 200 events behind the head.
+    # at least 2 * FEED_RATE events behind the head.
     ((head, slowest),) = cluster.query(
         "SELECT max(r.last_seq), min(r.last_seq) FROM scheduling_run r"
         " JOIN portfolios_portfolio p ON p.id = r.portfolio_id WHERE p.archived_at IS NULL"
     )
     moved = {row["portfolio"] for row in cluster.events("granted", since)}
     cluster.call("POST", "/api/schedule/unfreeze/", {})
-    assert head - slowest < 100 * budget_s(1)
+    assert head - slowest < FEED_RATE * budget_s(1)
     assert moved == {"canary-3"}
 
 
