@@ -20,6 +20,7 @@ from ginkgo_site.launcher import logfiles
 from ginkgo_site.launcher.address import Address, free_address, is_loopback
 from ginkgo_site.launcher.bootstrap_process import BootstrapProcess
 from ginkgo_site.launcher.cli import Options
+from ginkgo_site.launcher.command_link import link_command
 from ginkgo_site.launcher.errors import StartupError
 from ginkgo_site.launcher.instance_lock import OWNER_ENV, InstanceLock, kill_orphans
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
@@ -250,9 +251,16 @@ class Launcher:
             self._say(sentence)
         self._say(f"Ready after {time.monotonic() - self._began:.1f} s: {self._address.url}/")
         self._say(f"Log in as {login['username']} with password {password}")
-        self._say(f"Command line: {CHECKOUT / 'bin' / 'ginkgo'} status")
+        self._say(f"Command line: {self._command()} status")
         self._say(f"Logs: {self._logs}    Stop: Ctrl-C")
         write_private(self._access_file, {"url": self._address.url, **login})
+
+    def _command(self) -> str:
+        """Return what to type for the command line. The checkout's own home is put on the PATH."""
+        command = CHECKOUT / "bin" / "ginkgo"
+        if self._home != CHECKOUT / ".ginkgo":  # a second installation, a test, a service
+            return str(command)
+        return link_command(command, Path.home(), os.get_exec_path())
 
     @property
     def _access_file(self) -> Path:

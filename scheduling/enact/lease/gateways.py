@@ -64,9 +64,9 @@ def record_gateway_alive(
 
     A gap since the last call resets `serving_since`, and so does a clock that was set back, since
     earlier times then say nothing about durations. `overloaded`: the gateway dropped heartbeats
-    since the last call, or some wait in it, which is a gap as well. `blocked_s`: seconds for which commits have been
-    blocked here; None: they get through. `passed_s`: seconds since a commit last got through
-    here; None: none ever did.
+    since the last call, or some wait in it, which is a gap as well. `blocked_s`: seconds for which
+    commits have been blocked here; None: they get through. `passed_s`: seconds since a commit last
+    got through here; None: none ever did.
     """
     yield from query(
         RECORD_GATEWAY,

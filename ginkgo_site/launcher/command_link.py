@@ -1,0 +1,37 @@
+"""Put the command `ginkgo` on the user's PATH."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+COMMAND = "ginkgo"
+
+
+def link_command(command: Path, user_home: Path, search_path: Sequence[str]) -> str:
+    """Link `command` in `~/.local/bin`, and return what to type for it.
+
+    That is the name alone only if the shell finds this very link by it. A file there that is no
+    link of ours stays as it is, and no folder is made: what to type is then the whole path.
+    """
+    link = user_home / ".local" / "bin" / COMMAND
+    if not link.parent.is_dir() or (os.path.lexists(link) and not _is_ours(link)):
+        return str(command)
+    try:
+        if not link.is_symlink() or link.readlink() != command:
+            # Another bin/up may do the same: rename replaces, and never leaves a moment without.
+            new = link.with_name(f".{COMMAND}-{os.getpid()}")
+            new.symlink_to(command)
+            new.replace(link)
+    except OSError:  # a folder that may not be written, a full disk: the path works without a link
+        return str(command)
+    first = next(
+        (Path(p) / COMMAND for p in search_path if p and (Path(p) / COMMAND).exists()), None
+    )
+    return COMMAND if first == link else str(command)
+
+
+def _is_ours(link: Path) -> bool:
+    """Tell whether it points to `bin/ginkgo` of a checkout, one that was deleted included."""
+    return link.is_symlink() and link.readlink().parts[-2:] == ("bin", COMMAND)

@@ -1,0 +1,81 @@
+"""The command `ginkgo` in the user's ~/.local/bin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ginkgo_site.launcher.command_link import link_command
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Path:
+    command = tmp_path / "checkout" / "bin" / "ginkgo"
+    command.parent.mkdir(parents=True)
+    command.touch()
+    return command
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / ".local" / "bin"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_command_is_linked_and_called_by_its_name(
+    command: Path, folder: Path, tmp_path: Path
+) -> None:
+    assert link_command(command, tmp_path, ["", "/nowhere", str(folder)]) == "ginkgo"
+    assert (folder / "ginkgo").readlink() == command
+    assert [path.name for path in folder.iterdir()] == ["ginkgo"]
+
+
+def test_link_to_another_checkout_is_replaced(command: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "ginkgo").symlink_to("/deleted/bin/ginkgo")
+    assert link_command(command, tmp_path, [str(folder)]) == "ginkgo"
+    assert (folder / "ginkgo").readlink() == command
+
+
+def test_whole_path_is_said_where_the_shell_finds_no_link(
+    command: Path, folder: Path, tmp_path: Path
+) -> None:
+    assert link_command(command, tmp_path, ["/usr/bin"]) == str(command)
+
+
+def test_whole_path_is_said_where_another_command_comes_first(
+    command: Path, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "ginkgo").touch()
+    assert link_command(command, tmp_path, [str(other), str(folder)]) == str(command)
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link elsewhere"])
+def test_what_others_put_there_stays(
+    command: Path, folder: Path, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    if kind == "a file":
+        (folder / "ginkgo").write_text("theirs")
+    else:
+        (folder / "ginkgo").symlink_to(tmp_path / "theirs")
+    assert link_command(command, tmp_path, [str(folder)]) == str(command)
+    assert (folder / "ginkgo").read_text() == "theirs"
+
+
+def test_no_folder_is_made_for_it(command: Path, tmp_path: Path) -> None:
+    assert link_command(command, tmp_path, []) == str(command)
+    assert not (tmp_path / ".local").exists()
+
+
+def test_folder_that_cannot_be_written_leaves_the_whole_path(
+    command: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    assert link_command(command, tmp_path, [str(folder)]) == str(command)
