@@ -16,7 +16,6 @@ With `prometheus` and `prometheus-alertmanager` the alerts are tried too (alerti
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
@@ -28,9 +27,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from commits import Commits
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HOST = "ginkgo.example.org"
@@ -291,7 +291,7 @@ def try_units() -> None:
     print(
         f"{len(UNITS)} units and HAProxy started after {time.monotonic() - began:.1f} s", flush=True
     )
-    commits = Commits()
+    commits = Commits(DATABASE)
     commits.wait_until_all_commit(120)
     print(f"all {len(commits.newest)} portfolios commit after {time.monotonic() - began:.1f} s")
     for unit in UNITS:
@@ -316,14 +316,37 @@ def try_units() -> None:
                         command("systemctl", "restart", unit)
                         time.sleep(5)
             case "upgrade":
-                with commits.measured("manage.py rolling_restart, as bin/upgrade does"):
-                    print(manage(environment, "rolling_restart"), flush=True)
+                try_upgrade(environment, commits)
             case "alerts":
                 try_alerts(environment)
     commits.wait_until_all_commit(60)
     print(manage(environment, "verify_portfolio", "--all"), flush=True)
     url = ("--url", f"https://{HOST}", "--ca", "/etc/ginkgo/ca.pem")
     print(manage(environment, "deploy_check", *url, check=False), flush=True)
+
+
+def try_upgrade(environment: dict[str, str], commits: Commits) -> None:
+    """Upgrade the host: each unit starts anew once, in the order of docs/deploy.md. For comparison
+    each portfolio is reloaded before."""
+    with commits.measured("a reload of each portfolio, one after the other"):
+        for name in sorted(commits.newest):
+            manage(environment, "reload_portfolio", name, "--wait", "60")
+    before = {unit: (show(unit, "MainPID"), show(unit, "NRestarts")) for unit in UNITS}
+    with commits.measured("bin/upgrade"):
+        ended = subprocess.run(
+            [str(HOME / "bin/upgrade")], cwd="/", env=environment, capture_output=True, text=True
+        )
+        print(ended.stdout + ended.stderr, end="", flush=True)
+        commits.wait_until_all_commit(60)
+    if ended.returncode != 0:
+        raise AssertionError(f"bin/upgrade ended with {ended.returncode}")
+    for unit, (pid, restarts) in before.items():
+        if show(unit, "MainPID") == pid or int(show(unit, "NRestarts")) != int(restarts) + 1:
+            raise AssertionError(f"{unit} was not started anew once")
+    order = sorted(UNITS, key=lambda unit: int(show(unit, "ExecMainStartTimestampMonotonic")))
+    print(f"started anew once each: {', '.join(order)}", flush=True)
+    if tuple(order) != UNITS:
+        raise AssertionError(f"expected this order: {', '.join(UNITS)}")
 
 
 def break_unit(
@@ -396,58 +419,6 @@ class Hook(BaseHTTPRequestHandler):
 
     def log_message(self, *given: object) -> None:
         """Print no line for each request."""
-
-
-class Commits:
-    """Reads the newest commit of each portfolio 20 times a second, and keeps the longest pauses."""
-
-    def __init__(self) -> None:
-        self.newest: dict[str, float] = {}
-        self._all = False
-        self._longest: dict[str, float] = {}
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        import psycopg
-
-        text = (
-            "SELECT p.name, extract(epoch FROM r.last_commit_at)::float FROM portfolios_portfolio p"
-            " LEFT JOIN scheduling_run r ON p.id = r.portfolio_id"
-            " WHERE p.desired_state = 'running'"
-        )
-        with psycopg.connect(DATABASE, autocommit=True) as connection:
-            while True:
-                rows = connection.execute(text).fetchall()
-                self._all = all(at for _, at in rows)
-                for name, at in rows:
-                    if at is None:
-                        continue
-                    pause = at - self.newest.get(name, at)
-                    self._longest[name] = max(self._longest.get(name, 0.0), pause)
-                    self.newest[name] = at
-                time.sleep(0.05)
-
-    def wait_until_all_commit(self, limit_s: float) -> None:
-        """Wait until each portfolio has committed within the last second."""
-        began = time.monotonic()
-        while not self._all or min(self.newest.values()) < time.time() - 1:
-            if time.monotonic() - began > limit_s:
-                raise AssertionError(
-                    f"not every portfolio commits: {self.newest}, now {time.time()}"
-                )
-            time.sleep(0.1)
-
-    @contextlib.contextmanager
-    def measured(self, what: str) -> Iterator[None]:
-        """Print the longest pauses of the block."""
-        self._longest.clear()
-        yield
-        worst = sorted(((pause, name) for name, pause in self._longest.items()), reverse=True)
-        late = sum(pause > 1 for pause, _ in worst)
-        print(
-            f"{what}: longest pause {worst[0][0]:.2f} s ({worst[0][1]}), over 1 s: {late}",
-            flush=True,
-        )
 
 
 def read_environment() -> dict[str, str]:
