@@ -47,7 +47,7 @@ class Ring:
         first, last = cursor_seq + 1, min(head, cursor_seq + max_span)
         if last < first:
             return join_events([]), cursor_seq
-        self._fill(head)
+        self._fill(first, head)
         if first < self._oldest:
             return self._from_feed(symbols, first, last, max_events)
         seqs = list(islice(self._wanted(symbols, first, last), max_events))
@@ -70,8 +70,14 @@ class Ring:
         queues = (self._seqs[symbol] for symbol in symbols if symbol in self._seqs)
         return merge(*([seq for seq in queue if first <= seq <= last] for queue in queues))
 
-    def _fill(self, head: int) -> None:
-        """Extend the window up to `head`, dropping the oldest events beyond the capacity."""
+    def _fill(self, first: int, head: int) -> None:
+        """Extend the window up to `head`, dropping the oldest events beyond the capacity.
+
+        An empty one begins with `first`: after a daemon has started, its portfolios stand near the
+        head and wait while a whole window is read and encoded.
+        """
+        if self._newest < self._oldest:
+            self._clear(from_seq=first)
         if head - self._newest > self._capacity:
             self._clear(from_seq=head - self._capacity + 1)
         missing = head - self._newest

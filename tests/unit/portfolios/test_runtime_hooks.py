@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from chaos.faults.faulty_strategies import MisbehavingInHook
-from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.feeds.history import newest_events
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.errors import HistoryNeeded, StrategyFailed
@@ -19,6 +18,7 @@ from portfolios.runtime.state import COUNTING_FORMAT, HOOKS_FORMAT, decode_state
 from portfolios.runtime.worker import PortfolioWorker
 from portfolios.strategies import registry
 from portfolios.strategies.base import OrderIntent, Strategy, WarmUp
+from tests.support.bar_log import BarLog, BarRow
 from tests.support.market_factories import Scripted, bar, buy, run, spec
 
 

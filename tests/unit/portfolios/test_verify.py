@@ -17,7 +17,6 @@ import pytest
 import zstandard
 
 from chaos.harness.installation import eventually
-from portfolios.feeds.bar_log import BarLog, BarRow
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.events import encode_events
@@ -38,6 +37,7 @@ from portfolios.verify.compare_state import canonical_bytes, first_difference, s
 from portfolios.verify.reference_run import ReferenceRun, merge_ranges
 from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process, replay_process
 from portfolios.verify.types import RecordedRun, TenureSegment
+from tests.support.bar_log import BarLog, BarRow
 from tests.support.kernel_features import CAN_REFUSE_CALLS
 from tests.support.market_factories import spec
 from tests.support.single_process_run import replay
