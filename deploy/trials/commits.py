@@ -27,7 +27,11 @@ class Commits:
     def _read(self) -> None:
         import psycopg  # a Python that only starts a trial may be without it
 
-        with psycopg.connect(self._url, autocommit=True) as connection:
+        # The end of the trial stops the server, and with it this thread.
+        with (
+            contextlib.suppress(psycopg.errors.AdminShutdown),
+            psycopg.connect(self._url, autocommit=True) as connection,
+        ):
             while True:
                 rows = connection.execute(_NEWEST).fetchall()
                 self._all = all(at for _, at in rows)
