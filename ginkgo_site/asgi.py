@@ -32,7 +32,7 @@ from channels.routing import URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
 from ginkgo_site.web.lanes import LanedHandler  # noqa: E402
-from scheduling import systemd  # noqa: E402
+from scheduling import systemd, tracing  # noqa: E402
 from scheduling.dead_mans_switch import DeadMansSwitch  # noqa: E402
 from scheduling.gateway.app import gateway  # noqa: E402
 from scheduling.gateway.background import close_gateway, open_gateway  # noqa: E402
@@ -96,6 +96,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             try:
+                tracing.start("ginkgo-web")
                 await open_gateway()
                 # Exclude what was imported from garbage collection: each full collection would
                 # keep every node waiting for tens of milliseconds.

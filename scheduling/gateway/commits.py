@@ -10,6 +10,7 @@ import psycopg
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg_pool import PoolTimeout
 
+from scheduling import tracing
 from scheduling.db.transaction import aexecute, aexecute_autocommit
 from scheduling.enact import commit as commits
 from scheduling.enact import handoff
@@ -130,18 +131,38 @@ async def _release_all(
     try:
         async with locking_connection(sender.node, RELEASE_WAIT_S) as connection:
             for commit in requested:
-                try:
-                    result = await aexecute(
-                        connection,
-                        handoff.release(sender.node, sender.name, incarnation, commit, timing()),
-                    )
-                except (psycopg.DataError, psycopg.IntegrityError) as error:
-                    result = _rejected(commit, primary_message(error))
+                with tracing.handoff_span(commit.release, "grant after release") as span:
+                    try:
+                        result = await aexecute(
+                            connection,
+                            handoff.release(
+                                sender.node, sender.name, incarnation, commit, timing()
+                            ),
+                        )
+                    except (psycopg.DataError, psycopg.IntegrityError) as error:
+                        result = _rejected(commit, primary_message(error))
+                    if tracing.is_on:
+                        _note_release(span, sender, commit, result)
                 if result is not None:
                     results[commit.portfolio] = result
     except (LockNotAvailable, DeadlockDetected, PoolTimeout) as error:
         logger.info("%s: %s, releases have to be repeated", sender.name, type(error).__name__)
     return results
+
+
+def _note_release(
+    span: tracing.Span, sender: NodeIdentity, commit: Commit, result: CommitResult | None
+) -> None:
+    """Tell the span who released and what was answered; None: the row is locked."""
+    answer = "locked" if result is None else result.answer
+    detail = "" if result is None else result.detail
+    span.note(
+        "" if answer in ("ok", "handed_over") else detail or answer,
+        node=sender.name,
+        portfolio_id=commit.portfolio,
+        epoch=commit.epoch,
+        outcome=answer,
+    )
 
 
 def _rejected(commit: Commit, detail: str) -> CommitResult:

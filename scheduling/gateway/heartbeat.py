@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import PoolTimeout
 
+from scheduling import tracing
 from scheduling.db.transaction import CONNECTION_LOST, aexecute, aexecute_autocommit
 from scheduling.enact.handoff.catch_up import caught_up
 from scheduling.enact.node_reports import apply_report
@@ -25,7 +26,15 @@ from scheduling.gateway.message_decoding import decode_heartbeat
 from scheduling.gateway.pool import locking_connection, work_connection
 from scheduling.observe.desired_set import desired_set
 from scheduling.timing import timing
-from scheduling.wire.messages import DesiredSet, Heartbeat, HeartbeatAnswer, uuid_from
+from scheduling.wire.messages import (
+    DesiredSet,
+    Heartbeat,
+    HeartbeatAnswer,
+    Prepared,
+    Report,
+    StepFailed,
+    uuid_from,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +113,12 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
         try:
             transaction = apply_report(sender.node, incarnation, report, times)
             # A connection for each: hundreds of reports must not keep one from others.
-            async with locking_connection(sender.node) as connection:
-                outcome = await aexecute(connection, transaction)
+            with _report_span(sender, report) as span:
+                async with locking_connection(sender.node) as connection:
+                    outcome = await aexecute(connection, transaction)
+                if outcome in NO_CHANGE:
+                    span.drop()
+                span.note(outcome=outcome)
         except (*CONNECTION_LOST, PoolTimeout):
             raise  # no database, or a locked row: the daemon sends the reports again
         except (Refused, RequestRejected) as refused:
@@ -121,6 +134,18 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
             logger.log(level, "%s reported %s: %s", sender.name, type(report).__name__, outcome)
     if invalid:  # one line per request, however many it holds
         logger.warning("%s: %d invalid reports: %s", sender.name, len(invalid), invalid[0])
+
+
+def _report_span(sender: NodeIdentity, report: Report) -> tracing.Span:
+    """Return the span of what a report of a handoff's step causes; none for other reports."""
+    if isinstance(report, Prepared):
+        # Without a source to drain, the target is granted at once.
+        return tracing.handoff_span(report.handoff, "drain or grant", node=sender.name)
+    if isinstance(report, StepFailed):
+        span = tracing.handoff_span(report.handoff, f"{report.step} failed", node=sender.name)
+        span.note(report.error)
+        return span
+    return tracing.NO_SPAN
 
 
 async def _changed_desired_set(

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from portfolios.runtime.events import decode_event, join_events, split_events
 from portfolios.runtime.messages import Batch
+from scheduling import tracing
 from scheduling.node_daemon.child import Child
 from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.commit_builder import CommitBuilder
@@ -41,6 +42,8 @@ QUICK_BATCH_S, SLOW_BATCH_S = (
     0.05,
     0.25,
 )  #: batches grow below and shrink above; a drain waits for one batch
+
+RELEASE_SPAN = "stop and final commit"  #: the source's step of a handoff, in traces
 
 _NO_EVENTS = join_events([])
 
@@ -123,6 +126,7 @@ class Feeder:
         self._batch_events = COMMIT_EVENTS
         self._due_at_s = 0.0
         self._release_for: int | None = None
+        self._drain_span: tracing.Span = tracing.NO_SPAN
         self._on_keep = on_keep
         self._finish = False
         #: None while the process is ahead of what is committed
@@ -160,6 +164,11 @@ class Feeder:
 
     def drain(self, handoff: int) -> None:
         """Release for `handoff` at the next batch boundary."""
+        if handoff != self._release_for:  # the batch that it waits for is part of the step
+            tenure = self._tenure
+            self._drain_span = tracing.handoff_span(
+                handoff, RELEASE_SPAN, portfolio_id=tenure.portfolio, epoch=tenure.epoch
+            )
         self._release_for = handoff
         self._wake.set()
 
@@ -370,13 +379,17 @@ class Feeder:
 
     async def _release(self, handoff: int) -> None:
         """Commit the work so far as the last commit of this epoch, and apply the answer."""
-        await self._complete_state()
-        commit = self._builder.build(self._tenure.portfolio, self._tenure.epoch, release=handoff)
-        self.releasing = True
-        try:
-            result = await self._context.committer.commit(commit)
-        finally:
-            self.releasing = False
+        with self._drain_span as span:
+            await self._complete_state()
+            commit = self._builder.build(
+                self._tenure.portfolio, self._tenure.epoch, release=handoff
+            )
+            self.releasing = True
+            try:
+                result = await self._context.committer.commit(commit)
+            finally:
+                self.releasing = False
+            note_release(span, result)
         if result.answer in ("ok", "handed_over"):
             self._committed(commit)
             raise ReleaseGranted(f"released at seq {commit.to_seq} for handoff {handoff}")
@@ -401,6 +414,12 @@ class Feeder:
         if self.caught_up_ms is None and self.lag <= COMMIT_EVENTS:
             self.caught_up_ms = (now - self._started_at_s) * 1e3
             self._context.beat_soon()
+
+
+def note_release(span: tracing.Span, result: CommitResult) -> None:
+    """Tell the span of a release how it was answered."""
+    released = result.answer in ("ok", "handed_over")
+    span.note("" if released else result.detail or result.answer, outcome=result.answer)
 
 
 def _next_on_grid(now_s: float) -> float:

@@ -13,6 +13,7 @@ from portfolios.feeds.history import WARM_UP_SPAN
 from portfolios.runtime.events import encode_events
 from portfolios.runtime.messages import Load
 from portfolios.runtime.spec import Spec
+from scheduling import tracing
 from scheduling.decide.reconcile import Process
 from scheduling.node_daemon.checkpoints import checkpoint, granted_checkpoint
 from scheduling.node_daemon.child import Child, start_child
@@ -30,7 +31,15 @@ from scheduling.node_daemon.errors import (
     SequenceConflict,
     StaleEvent,
 )
-from scheduling.node_daemon.feeder import CatchUp, Feeder, MemoryState, StartingPoint, Tenure
+from scheduling.node_daemon.feeder import (
+    RELEASE_SPAN,
+    CatchUp,
+    Feeder,
+    MemoryState,
+    StartingPoint,
+    Tenure,
+    note_release,
+)
 from scheduling.node_daemon.log_sender import Stream
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import (
@@ -204,13 +213,14 @@ class HostedPortfolio:
             self._handle_failure(ChildFailed("exit", f"the daemon failed: {error!r}"))
 
     async def _prepare(self) -> None:
-        try:
-            _, found = await asyncio.gather(
-                self._ensure_child(), checkpoint(self._context, self.portfolio, self.handoff)
-            )
-        except RequestRefused as declined:
-            raise ChildFailed("exit", f"the checkpoint was refused: {declined}") from None
-        await self._load(found, trial=True)
+        with self._handoff_span("prepare"):
+            try:
+                _, found = await asyncio.gather(
+                    self._ensure_child(), checkpoint(self._context, self.portfolio, self.handoff)
+                )
+            except RequestRefused as declined:
+                raise ChildFailed("exit", f"the checkpoint was refused: {declined}") from None
+            await self._load(found, trial=True)
         self.phase = "prepared"
         if self.handoff is not None:
             self._context.outbox.add(Prepared(handoff=self.handoff))
@@ -230,13 +240,15 @@ class HostedPortfolio:
                 await asyncio.sleep(0.05)
 
     async def _run_owned_once(self) -> None:
-        child, found = await asyncio.gather(
-            self._ensure_child(), granted_checkpoint(self._context, self.portfolio, self.epoch)
-        )
-        if not self._is_loaded(found):
-            await self._load(found, trial=False)
-        feeder = self._make_feeder(child, found)
-        await feeder.first_commit()
+        with self._handoff_span("activate"):
+            child, found = await asyncio.gather(
+                self._ensure_child(), granted_checkpoint(self._context, self.portfolio, self.epoch)
+            )
+            if not self._is_loaded(found):
+                await self._load(found, trial=False)
+            feeder = self._make_feeder(child, found)
+        with self._handoff_span("first commit"):
+            await feeder.first_commit()
         self._activated = True
         if self.phase == "draining" and self.handoff is not None:
             feeder.drain(self.handoff)
@@ -276,7 +288,11 @@ class HostedPortfolio:
             batch=str(uuid.uuid4()),
             release=self.handoff,
         )
-        result = await self._context.committer.commit(commit)
+        with tracing.handoff_span(
+            self.handoff, RELEASE_SPAN, portfolio=self.entry.name, epoch=self.epoch
+        ) as span:
+            result = await self._context.committer.commit(commit)
+            note_release(span, result)
         if result.answer in ("ok", "handed_over"):
             raise ReleaseGranted("released without a process")
         if result.answer == "keep":  # exited and still owned: start it again
@@ -286,6 +302,16 @@ class HostedPortfolio:
         raise Fenced(result.answer)
 
     # --- pieces ------------------------------------------------------------------------------
+
+    def _handoff_span(self, step: str) -> tracing.Span:
+        """Return the span of a step here, until the first commit ends the handoff."""
+        return tracing.handoff_span(
+            None if self._activated else self.handoff,
+            step,
+            portfolio=self.entry.name,
+            epoch=self.entry.epoch,
+            revision=self.revision,
+        )
 
     async def _ensure_child(self) -> Child:
         if self.child is None:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from scheduling import systemd
+from scheduling import systemd, tracing
 from scheduling.node_daemon.committer import Committer
 from scheduling.node_daemon.config import NodeConfig
 from scheduling.node_daemon.context import DaemonContext
@@ -34,6 +34,7 @@ def run_daemon(config: NodeConfig, forkserver: ForkserverClient) -> int:
     The forkserver is launched already, and ends with its owner.
     """
     start_logging(config.name, as_json=config.json_logs)
+    tracing.start("ginkgo-node", config.name)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(config, forkserver))

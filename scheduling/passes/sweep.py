@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 
 from ginkgo_site.deadline import statement_limit
+from scheduling import tracing
 from scheduling.db.transaction import execute, execute_autocommit
 from scheduling.enact import handoff, revisions, storm, timeline, unheld_runs
 from scheduling.enact.epoch_floor import ENOUGH, raise_epoch_floor
@@ -51,7 +52,7 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
     _recover_timeline(timing)
     execute(storm.update_storm_hold(timing))
     expired = sum(
-        attempt(handoff.expire, overdue, timing) not in (None, "early")
+        _expire(overdue, timing) not in (None, "early")
         for overdue in execute_autocommit(handoff.overdue(timing))
     )
     if not full:
@@ -68,6 +69,16 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
         stops=_repeat_stops(timing),
         given_up=_reclaim_unheld_runs(timing),
     )
+
+
+def _expire(overdue: int, timing: Timing) -> str | None:
+    """End the overdue step of a handoff, or grant without the release. Return the outcome."""
+    with tracing.handoff_span(overdue, "deadline passed") as span:
+        outcome = attempt(handoff.expire, overdue, timing)
+        if outcome in (None, "early", "gone", "late"):
+            span.drop()
+        span.note("" if outcome in ("activating", "done") else str(outcome), outcome=outcome)
+    return outcome
 
 
 def _reload_stale_revisions(timing: Timing) -> int:

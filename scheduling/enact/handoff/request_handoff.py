@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from psycopg.types.json import Jsonb
 
 from portfolios.sentences import sentence as _
+from scheduling import tracing
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.decide.precedence import outranks
 from scheduling.decide.reasons import as_data
@@ -274,7 +275,27 @@ def _begin(
                 reason=row.reason or None,
             )
     yield from bump_desired_versions(_ends([*rows, *(h for _, h in ended)]))
+    if tracing.is_on:
+        for row in rows:
+            _trace(row, runs[row.portfolio_id], targets_by_id.get(row.target_node_id))
     return rows
+
+
+def _trace(row: Row, run: Row, target: Row | None) -> None:
+    """Make the first span of the handoff's trace once Django's transaction commits."""
+    from django.db import transaction
+
+    span = tracing.handoff_span(
+        row.id,
+        tracing.REQUESTED,
+        kind=row.kind,
+        portfolio=run.name,
+        cause=row.reason or None,
+        epoch=row.from_epoch,
+        source=run.node_name,
+        target=None if target is None else target.name,
+    )
+    transaction.on_commit(span.end, robust=True)
 
 
 def _new(requested: Request, run: Row, targets_by_id: dict[int, Row], timing: Timing) -> NewHandoff:

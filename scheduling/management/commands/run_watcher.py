@@ -9,6 +9,7 @@ from django.conf import settings
 
 from ginkgo_site.database import prepare_statements
 from ginkgo_site.deadline import limit_statements
+from scheduling import tracing
 from scheduling.management.base import GinkgoCommand
 from scheduling.watcher import Watcher
 
@@ -23,6 +24,7 @@ class Command(GinkgoCommand):
         """Run the watcher until SIGTERM or SIGINT."""
         limit_statements(STATEMENT_LIMIT_S)
         prepare_statements(settings.DATABASES["default"])
+        tracing.start("ginkgo-watcher")
         watcher = Watcher(settings.GINKGO.balance_interval_s)
         signal.signal(signal.SIGTERM, watcher.end)
         signal.signal(signal.SIGINT, watcher.end)

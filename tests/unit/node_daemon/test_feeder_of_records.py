@@ -11,9 +11,12 @@ import pytest
 from portfolios.runtime.events import encode_event
 from portfolios.runtime.messages import Batch
 from portfolios.runtime.results import BatchResult
+from scheduling import tracing
+from scheduling.node_daemon.errors import ReleaseGranted
 from scheduling.node_daemon.feeder import CatchUp, Feeder, MemoryState, StartingPoint, Tenure
 from scheduling.node_daemon.recorded_feed import RecordedFeedReader
 from scheduling.wire.messages import Commit, CommitResult
+from tests.support.traces import collected
 from tests.unit.node_daemon.test_recorded_feed import Gateway, following, gateway, record
 
 __all__ = ["gateway"]
@@ -105,3 +108,17 @@ async def test_a_record_that_is_no_longer_loaded_ends_the_commit(
     await reader._follow_once()
     await feeder._run_next_batch()
     assert [c.to_seq for c in commits] == ([105] if evicted else [])
+
+
+async def test_a_release_is_a_span_from_the_request_to_the_answer(gateway: Gateway) -> None:
+    reader = await following(gateway, 110)
+    feeder, commits = make_feeder(reader, Child())
+    with collected() as collector:
+        feeder.drain(7)
+        with pytest.raises(ReleaseGranted):
+            await feeder.run()
+    (span,) = collector.spans()
+    assert commits[-1].release == 7
+    assert (span.name, span.context.trace_id) == ("stop and final commit", tracing.trace_id(7))
+    assert span.attributes["ginkgo.outcome"] == "ok"
+    assert span.status.description is None

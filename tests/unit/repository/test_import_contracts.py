@@ -51,7 +51,8 @@ def test_a_node_is_built_from_the_wire_the_reconciler_and_the_pure_part_of_portf
         outside(
             "scheduling/node_daemon",
             *("aiohttp", "msgspec", "psutil", "uvloop", "zstandard"),
-            *("scheduling.node_daemon", "scheduling.systemd", "scheduling.wire"),
+            *("scheduling.node_daemon", "scheduling.systemd", "scheduling.tracing"),
+            "scheduling.wire",
             *("scheduling.decide.reconcile", "scheduling.decide.types"),
             *(
                 "portfolios.artifacts.load",

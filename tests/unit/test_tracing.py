@@ -1,0 +1,130 @@
+"""Spans of handoffs: their ids, attributes and errors; and nothing without a collector."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+from ginkgo_site.env import CHECKOUT
+from scheduling import tracing
+from tests.support.traces import Collector, collected
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with collected() as made:
+        yield made
+
+
+def test_spans_of_one_handoff_share_a_trace_whose_first_span_is_the_request(
+    collector: Collector,
+) -> None:
+    with tracing.handoff_span(7, "prepare", portfolio="eur", epoch=3) as span:
+        span.note(outcome="prepared")
+    tracing.handoff_span(7, tracing.REQUESTED, cause="drain of node-2", target=None).end()
+    with tracing.handoff_span(8, "prepare"):
+        pass
+    prepare, request, other = collector.spans()
+    assert prepare.context.trace_id == request.context.trace_id == tracing.trace_id(7)
+    assert other.context.trace_id == tracing.trace_id(8) != tracing.trace_id(7)
+    assert request.parent is None
+    assert prepare.parent.span_id == request.context.span_id == tracing.first_span_id(7)
+    assert prepare.context.span_id != request.context.span_id
+    assert dict(prepare.attributes) == {
+        "ginkgo.handoff": 7,
+        "ginkgo.node": "node-1",
+        "ginkgo.portfolio": "eur",
+        "ginkgo.epoch": 3,
+        "ginkgo.outcome": "prepared",
+    }
+    assert "ginkgo.target" not in request.attributes
+    assert prepare.resource.attributes["service.name"] == "ginkgo-test"
+    assert prepare.status.status_code is StatusCode.UNSET
+
+
+def test_ids_stay_those_of_other_processes_and_other_versions() -> None:
+    # sha256("ginkgo/handoff/7"), by sha256sum
+    assert f"{tracing.trace_id(7):032x}{tracing.first_span_id(7):016x}" == (
+        "24bd06ba5b5544e78373a1963765e054f77f9c96e5ceae85"
+    )
+
+
+def test_an_error_is_the_status_of_its_span_and_goes_on(collector: Collector) -> None:
+    with pytest.raises(ValueError, match="no memory"), tracing.handoff_span(7, "prepare"):
+        raise ValueError("no memory")
+    with tracing.handoff_span(7, "activate") as span:
+        span.note("fenced")
+    with tracing.handoff_span(7, "deadline passed") as span:
+        span.drop()
+    assert [(s.status.status_code, s.status.description) for s in collector.spans()] == [
+        (StatusCode.ERROR, "no memory"),
+        (StatusCode.ERROR, "fenced"),
+    ]
+
+
+def test_a_failure_of_the_library_does_not_reach_the_caller(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug of the library")
+
+    monkeypatch.setattr(collector.sender, "send", fail)
+    with tracing.handoff_span(7, "prepare"):
+        pass
+
+
+USE = """
+import sys
+from scheduling import tracing
+tracing.start("ginkgo-node", "node-1")
+with tracing.handoff_span(7, "prepare", portfolio="eur") as span:
+    assert span is tracing.NO_SPAN
+print(*sorted(name for name in sys.modules if name.startswith("opentelemetry")))
+"""
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    others = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=CHECKOUT,
+        env=others | environment,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+
+
+def test_nothing_is_imported_without_a_collector() -> None:
+    assert run(USE).stdout.split() == []
+
+
+def test_a_collector_without_the_packages_is_told_once() -> None:
+    lacking = "import sys; sys.modules['opentelemetry.sdk'] = None\n"
+    answer = run(lacking + USE, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    assert answer.stderr.count("no traces are sent") == 1
+    assert "requirements-tracing.txt" in answer.stderr
+
+
+def test_the_end_of_a_process_waits_briefly_for_a_collector_that_hangs() -> None:
+    class Hanging(InMemorySpanExporter):
+        def export(self, spans: object) -> None:  # type: ignore[override]
+            hung.recv(1)
+
+    hung, other = socket.socketpair()
+    sender = tracing._Sender("ginkgo-test", "", Hanging())
+    sender.send(7, "prepare", time.time_ns(), {}, "")
+    sender.end(within_s=0.05)
+    assert sender._ender.is_alive()  # it was not waited for
+    other.close()
+    sender._ender.join(60)
+    assert not sender._ender.is_alive()
+    hung.close()
