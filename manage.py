@@ -15,8 +15,8 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
     from django.core.management import execute_from_command_line
 
+    from ginkgo_site.django_start import set_up_django
     from ginkgo_site.sessions import name_process
-    from ginkgo_site.setting_up import set_up_django
     from portfolios.runtime.closed_output import ends_with_its_reader
     from scheduling.request_origin import acting_from, of_command
 

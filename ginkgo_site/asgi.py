@@ -14,8 +14,8 @@ from django.conf import settings
 
 from ginkgo_site.database import share_connections
 from ginkgo_site.deadline import limit_statements
+from ginkgo_site.django_start import set_up_django
 from ginkgo_site.sessions import DatabaseUnusable, name_process
-from ginkgo_site.setting_up import import_rest_framework, set_up_django
 
 #: Limit for pages and the API. The gateway has its own, shorter one.
 STATEMENT_LIMIT_S = 10.0
@@ -25,7 +25,6 @@ name_process("web")
 limit_statements(STATEMENT_LIMIT_S)
 share_connections(settings.DATABASES["default"])
 set_up_django(set_prefix=False)
-import_rest_framework()
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import URLRouter  # noqa: E402

@@ -29,9 +29,9 @@ from typing import Any
 import psutil
 
 from ginkgo_site.database import lift_session_limits
+from ginkgo_site.django_start import set_up_django
 from ginkgo_site.launcher.state_files import read_private, write_private
 from ginkgo_site.sessions import find_unusable, name_process
-from ginkgo_site.setting_up import set_up_django
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ def link_command(command: Path, user_home: Path, search_path: Sequence[str]) -> 
     link of ours stays as it is, and no folder is made: what to type is then the whole path.
     """
     link = user_home / ".local" / "bin" / COMMAND
-    if not link.parent.is_dir() or (os.path.lexists(link) and not _is_ours(link)):
+    if not link.parent.is_dir() or (os.path.lexists(link) and not _is_ours(link, command)):
         return str(command)
     try:
         if not link.is_symlink() or link.readlink() != command:
@@ -32,6 +32,12 @@ def link_command(command: Path, user_home: Path, search_path: Sequence[str]) -> 
     return COMMAND if first == link else str(command)
 
 
-def _is_ours(link: Path) -> bool:
-    """Tell whether it points to `bin/ginkgo` of a checkout, one that was deleted included."""
-    return link.is_symlink() and link.readlink().parts[-2:] == ("bin", COMMAND)
+def _is_ours(link: Path, command: Path) -> bool:
+    """Tell whether it points to this command or to that of another checkout of Ginkgo.
+
+    Other programs have this name too; beside theirs there is no package of ours.
+    """
+    if not link.is_symlink():
+        return False
+    target = link.parent / link.readlink()
+    return target == command or (target.parent.parent / "ginkgo_cli" / "__main__.py").is_file()

@@ -256,7 +256,10 @@ class Launcher:
         write_private(self._access_file, {"url": self._address.url, **login})
 
     def _command(self) -> str:
-        """Return what to type for the command line. The checkout's own home is put on the PATH."""
+        """Return what to type for the command line.
+
+        Only the installation in the checkout's own home links its command.
+        """
         command = CHECKOUT / "bin" / "ginkgo"
         if self._home != CHECKOUT / ".ginkgo":  # a second installation, a test, a service
             return str(command)

@@ -25,7 +25,6 @@ from ginkgo_site.launcher.web import web_command
 from portfolios.runtime.open_files import raise_open_file_limit
 
 SERVERS_LIMIT_S = 240.0
-WATCHERS = (1, 2)
 
 _ROLE = (
     f"CREATE ROLE ginkgo LOGIN PASSWORD '{PASSWORD}' NOSUPERUSER NOCREATEDB NOCREATEROLE",
@@ -99,7 +98,7 @@ class ManyLauncher(Launcher):
         self._start_two(super()._start_worker, "worker")
 
     def _start_two(self, start: Callable[[], None], name: str) -> None:
-        for _ in WATCHERS:
+        for _ in range(2):
             start()
         first, second = self._passes[-2:]
         first.name, second.name = f"{name}-1", f"{name}-2"

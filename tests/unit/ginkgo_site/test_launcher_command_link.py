@@ -33,7 +33,10 @@ def test_command_is_linked_and_called_by_its_name(
 
 
 def test_link_to_another_checkout_is_replaced(command: Path, folder: Path, tmp_path: Path) -> None:
-    (folder / "ginkgo").symlink_to("/deleted/bin/ginkgo")
+    other = tmp_path / "other checkout"
+    (other / "ginkgo_cli").mkdir(parents=True)
+    (other / "ginkgo_cli" / "__main__.py").touch()
+    (folder / "ginkgo").symlink_to(other / "bin" / "ginkgo")
     assert link_command(command, tmp_path, [str(folder)]) == "ginkgo"
     assert (folder / "ginkgo").readlink() == command
 
@@ -53,15 +56,15 @@ def test_whole_path_is_said_where_another_command_comes_first(
     assert link_command(command, tmp_path, [str(other), str(folder)]) == str(command)
 
 
-@pytest.mark.parametrize("kind", ["a file", "a link elsewhere"])
-def test_what_others_put_there_stays(
-    command: Path, folder: Path, tmp_path: Path, kind: str
+@pytest.mark.parametrize("is_link", [False, True])
+def test_another_program_of_this_name_stays(
+    command: Path, folder: Path, tmp_path: Path, is_link: bool
 ) -> None:
-    (tmp_path / "theirs").write_text("theirs")
-    if kind == "a file":
-        (folder / "ginkgo").write_text("theirs")
-    else:
-        (folder / "ginkgo").symlink_to(tmp_path / "theirs")
+    theirs = tmp_path / "go" / "bin" / "ginkgo" if is_link else folder / "ginkgo"
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_text("theirs")
+    if is_link:
+        (folder / "ginkgo").symlink_to(theirs)
     assert link_command(command, tmp_path, [str(folder)]) == str(command)
     assert (folder / "ginkgo").read_text() == "theirs"
 

@@ -16,10 +16,7 @@ get_resolver().url_patterns
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 #: Each takes 0.1 s or more, and hundreds of processes start while a fleet is tested.
-SLOW = {
-    *("aiohttp", "apprise", "jsonschema", "markdown", "nats", "pandas", "pyarrow", "pygments"),
-    *("requests", "rich"),
-}
+SLOW = {"aiohttp", "apprise", "jsonschema", "nats", "pandas", "pyarrow", "rich"}
 
 
 def test_a_web_process_imports_nothing_slow_that_few_installations_use() -> None:

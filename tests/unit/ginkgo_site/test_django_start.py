@@ -10,7 +10,7 @@ from ginkgo_site.env import CHECKOUT
 
 START = """
 import gc
-from ginkgo_site.setting_up import set_up_django
+from ginkgo_site.django_start import set_up_django
 set_up_django()
 print(gc.isenabled(), gc.get_freeze_count() > 10 * len(gc.get_objects()))
 """
