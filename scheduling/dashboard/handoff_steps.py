@@ -19,7 +19,7 @@ from scheduling.presentation.formatting import (
     seconds_between,
     span,
 )
-from scheduling.presentation.state_words import state_word
+from scheduling.presentation.state_words import actor_word, state_word
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view.types import HandoffView
@@ -156,6 +156,5 @@ def reason_text(handoff: HandoffView) -> str:
     if handoff.error:
         return localized_text(handoff.error)
     reason = localized_reason(handoff)
-    if handoff.requested_by and reason:
-        return because(handoff.requested_by, reason)
-    return reason or handoff.requested_by
+    requester = actor_word(handoff.requested_by)
+    return because(requester, reason) if requester else reason

@@ -111,6 +111,15 @@ ORDER_KINDS = {
 
 #: States of a portfolio in a roll-out that are called otherwise than those of nodes and incidents.
 ITEM_STATES = {"left": _("left to the operator"), "returned": _("taken back")}
+#: Who acts by itself; every other actor is a person's name, which is shown as it is.
+ACTORS = {
+    "balancer": _("balancer"),
+    "fence": _("fence"),
+    "roll-out": _("roll-out"),
+    "sweep": _("sweep"),
+    "system": STATES["system"],
+    "worker": _("worker"),
+}
 
 ALERTS = {
     "node_lost": _("node lost"),
@@ -240,6 +249,11 @@ def event_word(kind: str) -> str:
 def state_word(state: str | None) -> str:
     """Return a status, phase, kind or state as the reader's word for it: `rolled back`."""
     return str(STATES.get(state, state.replace("_", " "))) if state else ""
+
+
+def actor_word(actor: str) -> str:
+    """Return who acted: a person's name, or the word for a part that acts by itself."""
+    return str(ACTORS.get(actor, actor))
 
 
 def order_word(kind: str) -> str:

@@ -156,6 +156,7 @@ def token_tag(state: str) -> str:
 
 
 register.filter("state_word", state_words.state_word)
+register.filter("actor_word", state_words.actor_word)
 register.filter("order_word", state_words.order_word)
 register.filter("item_word", state_words.item_word)
 register.filter("alert_word", state_words.alert_word)

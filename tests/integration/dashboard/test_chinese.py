@@ -142,9 +142,9 @@ def test_pages_and_dialogs_over_rows_are_chinese() -> None:
     client = desk_of("mira", Role.OPERATOR)
     handoff = able.handoffs.latest("id").pk
     data = {"able", "baker", "mira", "cast", "ann", "kernel", "IBM", "buy_and_hold", "momentum"}
-    # Actors of the system, and what a strategy says of itself.
+    # An actor, and what a strategy says of itself.
     data |= {"artifact", "quantity", "pieces held of each symbol"}
-    data |= {"register", "sweep", "test", "replay", "system", "canary"}
+    data |= {"test", "replay", "canary"}
     data |= {line.summary.replace("`", "") for line in strategy_lines()}
     pages = [
         "/", "/portfolios/", "/portfolios/?q=zzz", "/portfolios/able/",

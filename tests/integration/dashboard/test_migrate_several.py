@@ -10,8 +10,9 @@ from django.test import Client
 
 from scheduling import operations
 from scheduling.models import Handoff
+from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.permissions import Role
-from tests.support.api_client import make_user
+from tests.support.api_client import counted_statements, make_user
 from tests.support.factories import make_node, make_trader
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +66,20 @@ def test_form_says_for_each_target_how_many_can_go_and_why_the_others_cannot(des
     assert 'value="*" data-option="" checked' in page
     assert "manage.py migrate_portfolio able baker charlie" in page
     assert "<html" not in page
+
+
+def test_statements_do_not_grow_with_the_portfolios(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
+    counts = []
+    for names in (("able",), ("able", "baker", "charlie")):
+        address = f"/migrate/?{'&'.join(f'portfolio={name}' for name in names)}"
+        desk.get(address, **DIALOG)
+        with counted_statements() as seen:
+            desk.get(address, **DIALOG)
+        counts.append(len(seen))
+    assert counts[0] == counts[1]
 
 
 def test_form_for_a_target_that_takes_none_says_why(desk: Client) -> None:

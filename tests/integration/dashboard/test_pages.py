@@ -13,7 +13,7 @@ from django.test import Client
 from ginkgo_site.env import CHECKOUT
 from scheduling.dashboard import context
 from scheduling.dashboard.actions import NODE_ACTIONS
-from scheduling.dashboard.views import actions, palette, portfolio
+from scheduling.dashboard.views import actions, feeds, palette, portfolio
 from scheduling.decide.types import TargetAnswer
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
 from scheduling.observe.fleet_view.types import FleetView
@@ -416,6 +416,16 @@ def test_portfolio_list_of_an_empty_installation_says_what_to_do(operator, viewe
     assert f"{CHECKOUT}/manage.py create_portfolio NAME --strategy canary" in page
     assert "Nothing matches" not in page
     assert "create_portfolio" not in text_of(viewer.get("/portfolios/"))
+
+
+@pytest.mark.parametrize(
+    ("place", "command"),
+    [("/feeds/", "feed import NAME FILE.csv"), ("/roll-outs/", "roll_out ARTIFACT")],
+)
+def test_command_of_an_empty_list_runs_from_any_folder(viewer, monkeypatch, place, command):
+    monkeypatch.setattr(feeds, "read_feeds", list)
+    page = text_of(viewer.get(place))
+    assert re.search(rf'<code id="[a-z-]+-line">.*{CHECKOUT}/manage.py {command}</code>', page)
 
 
 def test_heading_of_the_configuration_changes_with_its_values(operator):

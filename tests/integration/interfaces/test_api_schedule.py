@@ -175,6 +175,9 @@ def test_the_docs_page_loads_nothing_from_other_hosts(db: Any) -> None:
     assert "swagger" in page
     assert "http://" not in page.replace("http://testserver", "")
     assert "https://" not in page
+    head, body = page.split("</head>")
+    assert head.index("dashboard/theme.js") < head.index("ginkgo/api-docs.js")
+    assert 'id="swagger-ui"' in body
 
 
 def test_a_portfolio_is_never_left_out_of_a_problem(operator: ApiClient) -> None:

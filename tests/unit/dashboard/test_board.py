@@ -188,6 +188,14 @@ def test_nodes_lost_at_once_have_one_row_each():
     assert rows[0].reason_text == "31 s without a heartbeat, limit 30 s"
 
 
+def test_who_acts_by_itself_is_named_in_the_language_of_the_reader():
+    reason = {"reason": "pinned there", "requested_by": "balancer"}
+    rows = [ended_handoff(1, "x", 50, **reason), ended_handoff(2, "y", 60, requested_by="mira")]
+    with translation.override("zh-hans"):
+        shown = [row.reason_text for row in recent_rows(rows)]
+    assert shown == ["均衡器：pinned there", "mira"]
+
+
 def test_move_that_failed_before_the_drain_has_no_pause():
     failed = next(r for r in recent_rows(busy_fleet().handoffs_recent) if r.id == 4175)
     assert (failed.kind_text, failed.pause_ms, failed.tone) == ("migrate, failed", 0.0, "warn")
