@@ -27,7 +27,8 @@ def clauses(answer: Answer) -> list[tuple[str, str]]:
 
 def nothing(answer: Answer) -> str:
     """Return the summary of an answer without moves."""
-    return f"{'没有组合会移动' if answer.scenario else '无需操作'}：一切按预期运行。"
+    runs = "" if answer.already_pending else "：一切按预期运行"
+    return f"{'没有组合会移动' if answer.scenario else '无需操作'}{runs}。"
 
 
 def notes(answer: Answer, lease_ttl_s: float) -> list[str]:

@@ -68,7 +68,8 @@ def summary(answer: Answer, language: str | None = "en") -> list[TextSpan]:
         parts.append(TextSpan(f"{number(len(pending.waiting))} would wait", "warn"))
     if not parts:
         nothing = "Nothing would move" if answer.scenario else "Nothing to do"
-        return [TextSpan(f"{nothing}: everything runs as it should.")]
+        runs = "" if answer.already_pending else ": everything runs as it should"
+        return [TextSpan(f"{nothing}{runs}.")]
     pieces: list[TextSpan] = []
     for position, span in enumerate(parts):
         if position:

@@ -15,7 +15,7 @@ from scheduling.decide.what_if.hypothetical import (
     add,
     added_nodes,
 )
-from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence
+from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence, summary
 from tests.support.plan_factories import ask, moves, node, on, portfolio, sentence, world
 
 
@@ -76,6 +76,10 @@ def test_summary_counts_portfolios_that_wait() -> None:
 def test_loss_of_an_empty_node_moves_nothing() -> None:
     found = ask(world([node(1), node(2)], on(1, "a")), lose=["node-2"])
     assert sentence(found) == "Nothing would move: everything runs as it should."
+    waits = [*on(1, "a"), portfolio("gpu", selector={"gpu": "yes"})]
+    found = ask(world([node(1), node(2)], waits), lose=["node-2"])
+    assert sentence(found) == "Nothing would move."
+    assert [span.text for span in summary(found, "zh")] == ["没有组合会移动。"]
 
 
 def test_only_lost_portfolios_count_as_failovers() -> None:
