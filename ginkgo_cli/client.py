@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
 
+from ginkgo_cli.tables import printable
+
 if TYPE_CHECKING:
     from ginkgo_cli.access import Access
 
@@ -119,7 +121,7 @@ class Client:
                 pause_s = failed.after_s or wait_s
                 if now + pause_s > until:
                     raise
-                sys.stderr.write(f"{failed} It is repeated, and acts once.\n")
+                sys.stderr.write(printable(f"{failed} It is repeated, and acts once.\n"))
                 time.sleep(pause_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 

@@ -12,8 +12,17 @@ Kind = Literal["portfolio", "node"]
 
 def resolve(client: Client, kind: Kind, given: str) -> str:
     """Return the one name that is `given` or begins with it. Raise Failed with what is near."""
+    return find(names_of(client, kind), kind, given)
+
+
+def names_of(client: Client, kind: Kind) -> list[str]:
+    """Return all names of a kind, sorted."""
+    return sorted(row["name"] for row in client.rows(f"{kind}s/"))
+
+
+def find(names: list[str], kind: Kind, given: str) -> str:
+    """Return the one of these names, as `resolve` does."""
     shown = given if len(given) <= 80 else f"{given[:79]}…"
-    names = sorted(row["name"] for row in client.rows(f"{kind}s/"))
     if given in names:
         return given
     begins = [name for name in names if name.startswith(given)]

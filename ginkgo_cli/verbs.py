@@ -14,8 +14,8 @@ from typing import Any
 from ginkgo_cli import completion, views
 from ginkgo_cli.access import find_access
 from ginkgo_cli.client import Client, Failed
-from ginkgo_cli.names import Kind, resolve
-from ginkgo_cli.tables import printable
+from ginkgo_cli.names import Kind, find, names_of, resolve
+from ginkgo_cli.tables import plain, printable
 
 #: Between two requests of --wait and --watch.
 POLL_S, WATCH_S = 0.3, 2.0
@@ -155,24 +155,38 @@ def migrate(context: Context) -> None:
 
 
 def _migrate_several(context: Context, target: str | None) -> None:
-    """Move several portfolios with one request; fail at the end if one did not move."""
+    """Move several portfolios with one request; fail at the end if one did not move or is late."""
     given = context.given
-    names = [resolve(context.client, "portfolio", one) for one in (given.portfolio, *given.more)]
+    existing = names_of(context.client, "portfolio")
+    names = [find(existing, "portfolio", one) for one in (given.portfolio, *given.more)]
     document = context.client.post(
         "schedule/migrate-several/", portfolios=names, target_node=target, reason=given.reason
     )
     results = document["results"]
-    if given.wait:
-        for row in results:
-            row["handoff"] = _ended(context, row["handoff"]) if row["handoff"] else None
+    handoffs = {row["portfolio"]: row["handoff"] for row in results}
+    unread = ""
+    until = time.monotonic() + (given.wait or 0)
+    for handoff in handoffs.values():
+        if unread and time.monotonic() >= until:
+            break  # a server that is away would hold up each of them
+        try:
+            if given.wait and handoff:
+                _await_end(context, handoff, until)
+        except Failed as failed:
+            unread = f" {failed}"
     context.show(document, lambda: views.moved(results))
-    stayed = [
-        row["portfolio"]
-        for row in results
-        if row["handoff"] is None or row["handoff"]["state"] not in (*UNDER_WAY, "done")
-    ]
+    states = {name: handoff["state"] if handoff else "" for name, handoff in handoffs.items()}
+    stayed = [name for name, state in states.items() if state not in (*UNDER_WAY, "done")]
+    late = [name for name, state in states.items() if given.wait and state in UNDER_WAY]
+    sentences = []
     if stayed:
-        raise Failed(f"{len(stayed)} of {len(results)} did not move: {', '.join(stayed)}.")
+        sentences.append(f"{len(stayed)} of {len(results)} did not move: {', '.join(stayed)}.")
+    if late:
+        sentences.append(
+            f"Not done after {given.wait:g} s, and continuing: {', '.join(late)}.{unread}"
+        )
+    if sentences:
+        raise Failed(" ".join(sentences))
 
 
 def reload(context: Context) -> None:
@@ -212,23 +226,32 @@ def _handoff(context: Context, verb: str, **body: Any) -> None:
 
 def _ended(context: Context, handoff: dict[str, Any]) -> dict[str, Any]:
     """Return a handoff once it has ended. Raise Failed after --wait seconds."""
-    until = time.monotonic() + context.given.wait
-    shown = ""
-    while handoff["state"] in UNDER_WAY:
-        if time.monotonic() >= until:
-            raise Failed(
-                f"The {handoff['kind']} of {handoff['portfolio']} (handoff {handoff['id']}) is "
-                f"still {handoff['state']} after {context.given.wait:g} s; it continues."
-            )
-        if sys.stderr.isatty() and handoff["state"] != shown:
-            shown = handoff["state"]
-            sys.stderr.write(f"\r\x1b[K{handoff['kind']} of {handoff['portfolio']}: {shown}")
-            sys.stderr.flush()
-        time.sleep(POLL_S)
-        handoff = context.client.get(f"handoffs/{handoff['id']}/")
-    if shown:
-        sys.stderr.write("\r\x1b[K")
+    _await_end(context, handoff, time.monotonic() + context.given.wait)
+    if handoff["state"] in UNDER_WAY:
+        raise Failed(
+            f"The {handoff['kind']} of {handoff['portfolio']} (handoff {handoff['id']}) is "
+            f"still {handoff['state']} after {context.given.wait:g} s; it continues."
+        )
     return handoff
+
+
+def _await_end(context: Context, handoff: dict[str, Any], until: float) -> None:
+    """Read a handoff anew, into the same document, until it has ended or the time is up."""
+    shown = ""
+    try:
+        while handoff["state"] in UNDER_WAY:
+            if sys.stderr.isatty() and handoff["state"] != shown:
+                shown = handoff["state"]
+                now = plain(f"{handoff['kind']} of {handoff['portfolio']}: {shown}")
+                sys.stderr.write(f"\r\x1b[K{now}")
+                sys.stderr.flush()
+            handoff.update(context.client.get(f"handoffs/{handoff['id']}/"))
+            if handoff["state"] not in UNDER_WAY or time.monotonic() >= until:
+                return
+            time.sleep(POLL_S)
+    finally:
+        if shown:
+            sys.stderr.write("\r\x1b[K")
 
 
 def _placed(context: Context, name: str) -> dict[str, Any]:
@@ -240,7 +263,7 @@ def _placed(context: Context, name: str) -> dict[str, Any]:
         if run["phase"] == "running":
             return document
         if time.monotonic() >= until:
-            why = f": {run['reason']}" if run["reason"] else ""
+            why = f": {run['reason']}" if run["reason"] else "."
             raise Failed(f"{name} is still {run['phase']} after {context.given.wait:g} s{why}")
         time.sleep(POLL_S)
 
@@ -364,7 +387,7 @@ def undo_halt(context: Context) -> None:
 def complete(context: Context) -> None:
     """Print the completion of a shell, or the names of a kind."""
     if context.given.what in ("portfolio", "node"):
-        print("\n".join(sorted(r["name"] for r in context.client.rows(f"{context.given.what}s/"))))
+        print("\n".join(plain(name) for name in names_of(context.client, context.given.what)))
 
 
 # --- arguments -----------------------------------------------------------------------------------
@@ -520,7 +543,12 @@ def main(argv: Sequence[str]) -> int:
     for text in argv:
         if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
             top.error(f"{text!r} is not text in UTF-8")
-    given = top.parse_args(argv)
+    given, rest = top.parse_known_args(argv)
+    if given.verb == "migrate" and all(text.strip() and text[0] != "-" for text in rest):
+        # Names after an option, which argparse of older Pythons leaves over.
+        given.more, rest = [*given.more, *rest], []
+    if rest:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
     if given.verb == "completion" and given.what in completion.SHELLS:
         print(completion.script(given.what, verbs=list(_verbs(top))))
         return 0
@@ -529,7 +557,7 @@ def main(argv: Sequence[str]) -> int:
         given.act(Context(Client(access), given))
     except Failed as failed:
         if given.json and failed.problem:
-            print(json.dumps(failed.problem, indent=2, ensure_ascii=False))
+            print(printable(json.dumps(failed.problem, indent=2, ensure_ascii=False)))
         raise
     return 0
 

@@ -110,10 +110,15 @@ def handoff_sentence(row: Document) -> str:
 
 def moved(rows: list[Document]) -> str:
     """Return what became of each portfolio of a group, a line for each."""
-    lines = (
-        handoff_sentence(row["handoff"]) if row["handoff"] else row["sentence"] for row in rows
-    )
-    return "\n".join(plain(line) for line in lines)
+
+    def line(row: Document) -> str:
+        handoff = row["handoff"]
+        if not handoff:
+            return plain(row["sentence"])
+        cause = f": {plain(handoff['error'])}" if handoff["error"] else ""
+        return f"{handoff_sentence(handoff)}{cause}"
+
+    return "\n".join(line(row) for row in rows)
 
 
 def events(rows: list[Document]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.core.validators import slug_re
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
 from portfolios.validation import NAME
 from scheduling.operations.moves import MAX_MOVED_AT_ONCE
+from scheduling.operations.nodes import MAX_LABEL, MAX_LABELS
 from scheduling.operations.python_versions import MINOR_VERSION
 from scheduling.operations.tokens import MAX_DAYS
 from scheduling.presentation.fields import (
@@ -38,10 +41,25 @@ class DrainBody(ReasonBody):
     until_return = YesNoField(required=False, default=False)
 
 
+@extend_schema_field(
+    {
+        "type": "object",
+        "maxProperties": MAX_LABELS,
+        "additionalProperties": {"type": "string", "maxLength": MAX_LABEL},
+        "description": f"A name has at most {MAX_LABEL} characters, no `=` and no spaces. "
+        "A label that the node has already may stay as it is.",
+    }
+)
+class NodeLabelsField(LabelsField):
+    """Labels of a node; `scheduling.operations` checks the bounds, but not of those it has."""
+
+    child = TextField(max_length=200, form=re.compile(r"\S+"))
+
+
 class LabelsBody(ReasonBody):
     """`labels`: all that the node should have; without it they stay."""
 
-    labels = LabelsField(required=False)
+    labels = NodeLabelsField(required=False)
 
 
 class NodeTokenBody(StrictSerializer):

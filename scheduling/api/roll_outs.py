@@ -19,7 +19,7 @@ from scheduling.models.roll_out import OPEN_ROLL_OUTS
 from scheduling.observe.roll_outs import read_roll_out, roll_outs
 from scheduling.operations import NewRollOut
 from scheduling.operations.registry import roll_out_actions
-from scheduling.operations.roll_outs import MAX_AT_A_TIME, MAX_CANARY_S
+from scheduling.operations.roll_outs import MAX_AT_A_TIME, MAX_CANARY_S, MAX_PORTFOLIOS
 from scheduling.presentation.fields import TextField, WholeNumberField
 from scheduling.presentation.serializers.roll_outs import RollOutDocument, RollOutLineDocument
 
@@ -35,7 +35,12 @@ class RollOutBody(ReasonBody):
 
     artifact = TextField(max_length=64)
     portfolios = serializers.ListField(
-        child=TextField(max_length=80), required=False, allow_null=True, default=None, min_length=1
+        child=TextField(max_length=80),
+        required=False,
+        allow_null=True,
+        default=None,
+        min_length=1,
+        max_length=MAX_PORTFOLIOS,
     )
     strategy = TextField(max_length=80, required=False, allow_blank=True, default="")
     at_a_time = WholeNumberField(min_value=1, max_value=MAX_AT_A_TIME, required=False, default=1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.console import Console
 from rich.status import Status
@@ -13,17 +14,19 @@ from rich.status import Status
 from scheduling.decide.reasons import count
 from scheduling.management.base import Failed
 from scheduling.models import ACTIVE_STATES, Handoff, Phase, Run
+from scheduling.operations.moves import MoveOutcome
 
 POLL_S = 0.05  #: one indexed row; the budget of a handoff is 2 s
 
 
-def wait_for(handoff: Handoff, wait_s: float) -> Handoff:
+def wait_for(handoff: Handoff, wait_s: float, until: float | None = None) -> Handoff:
     """Return the handoff once it is done. Raise Failed if it ends otherwise or after `wait_s`.
 
-    One statement every 50 ms. After a timeout the handoff continues.
+    One statement every 50 ms. After a timeout the handoff continues. `until`: a deadline that
+    several waits share; by default in `wait_s` from now.
     """
     rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
-    until = time.monotonic() + wait_s
+    until = time.monotonic() + wait_s if until is None else until
     with _status(f"handoff {handoff.pk}") as status:
         while True:
             now = rows.get(pk=handoff.pk)
@@ -40,6 +43,25 @@ def wait_for(handoff: Handoff, wait_s: float) -> Handoff:
                     state=now.state,
                 )
             time.sleep(POLL_S)
+
+
+def wait_for_all(outcomes: Iterable[MoveOutcome], wait_s: float) -> list[MoveOutcome]:
+    """Return the outcomes with their newest handoffs; with `refused` if one failed or is late."""
+    until = time.monotonic() + wait_s
+    ended = []
+    for each in outcomes:
+        if each.handoff is not None:
+            try:
+                each = replace(each, handoff=wait_for(each.handoff, wait_s, until))
+            except Failed as failed:
+                each = replace(each, refused=failed)
+        ended.append(each)
+    rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
+    newest = rows.in_bulk([each.handoff.pk for each in ended if each.handoff])
+    return [
+        replace(each, handoff=newest.get(each.handoff.pk, each.handoff)) if each.handoff else each
+        for each in ended
+    ]
 
 
 def _done(handoff: Handoff) -> Handoff:

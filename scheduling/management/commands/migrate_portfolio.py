@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -10,7 +9,7 @@ from django.core.management.base import CommandParser
 from scheduling import operations
 from scheduling.management.base import Failed
 from scheduling.management.handoff_commands import HandoffCommand
-from scheduling.management.handoff_wait import wait_for
+from scheduling.management.handoff_wait import wait_for_all
 from scheduling.models import Handoff
 from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import moved_document
@@ -29,9 +28,11 @@ class Command(HandoffCommand):
         parser.add_argument(
             "--to", metavar="NODE", help="the target, by default chosen by the balancer"
         )
+        # Names may stand after an option too.
+        parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
 
     def act(self, options: dict[str, Any]) -> None:
-        """Move one portfolio, or several; with several, fail at the end if one did not move."""
+        """Move one portfolio, or several: then fail at the end if one did not move or is late."""
         if not options["more"]:
             super().act(options)
             return
@@ -40,24 +41,29 @@ class Command(HandoffCommand):
             names, options["to"], actor=self.actor, reason=options["reason"]
         )
         if options["wait"]:
-            outcomes = [
-                replace(each, handoff=wait_for(each.handoff, options["wait"]))
-                if each.handoff
-                else each
-                for each in outcomes
-            ]
+            outcomes = wait_for_all(outcomes, options["wait"])
         lines = [
-            handoff_sentence(each.handoff) if each.handoff else str(each.refused)
+            str(each.refused)
+            if each.refused or not each.handoff
+            else handoff_sentence(each.handoff)
             for each in outcomes
         ]
-        stayed = [each.portfolio for each in outcomes if each.handoff is None]
-        if not stayed:
+        failures = {each.portfolio: each.refused.code for each in outcomes if each.refused}
+        if not failures:
             self.show(moved_document(outcomes), "\n".join(lines))
             return
-        summary = f"{len(stayed)} of {len(names)} did not move: {', '.join(stayed)}."
+        late = [name for name, code in failures.items() if code == "wait_timeout"]
+        stayed = [name for name in failures if name not in late]
+        sentences = []
+        if stayed:
+            sentences.append(f"{len(stayed)} of {len(outcomes)} did not move: {', '.join(stayed)}.")
+        if late:
+            waited = f"{options['wait']:g} s"
+            sentences.append(f"Not done after {waited}, and continuing: {', '.join(late)}.")
         if not self.as_json:
             self.show(None, "\n".join(lines))
-        raise Failed("not_moved", summary, **moved_document(outcomes))
+        code = "not_moved" if stayed else "wait_timeout"
+        raise Failed(code, " ".join(sentences), **moved_document(outcomes))
 
     def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff:
         """Begin the move."""

@@ -14,7 +14,8 @@ from rest_framework import serializers
 
 from ginkgo_site.env import CHECKOUT
 from scheduling.api import examples
-from scheduling.api.schema import pattern_of, subclasses_of
+from scheduling.api.request_serializers import NodeLabelsField
+from scheduling.api.schema import subclasses_of
 from scheduling.models import Alert
 from scheduling.operations.feeds import create_feed
 from scheduling.presentation.fields import (
@@ -31,6 +32,13 @@ from tests.support.factories import ago, make_node, make_portfolio, make_running
 
 pytestmark = pytest.mark.django_db
 JSON, PROBLEM = "application/json", "application/problem+json"
+
+#: A text without control and bidirectional characters; and one with something to read in it.
+LINE = (
+    r"^[^\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029"
+    r"\u202a-\u202e\u2066-\u2069\ufeff]*$"
+)
+WORDS = LINE[:-1] + LINE[1:-2].replace("[^", r"[^\s") + LINE[1:]
 
 #: What the paths name in the tests' fleet.
 NAMES = {"name": "p", "pk": "1", "id": "1"}
@@ -99,6 +107,12 @@ def wrong_values(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[Any]:
         yield part["minimum"] - 1
     if part["type"] == "array" and "items" in part:
         yield from ([wrong] for wrong in wrong_values(schema, part["items"]))
+    if "maxItems" in part:
+        yield [a_value(schema, part["items"])] * (part["maxItems"] + 1)
+    if "maxProperties" in part:
+        yield {f"k{number}": "v" for number in range(part["maxProperties"] + 1)}
+    if isinstance(part.get("additionalProperties"), dict):
+        yield from ({"k": wrong} for wrong in wrong_values(schema, part["additionalProperties"]))
 
 
 def filled(path: str) -> str:
@@ -115,6 +129,7 @@ def send(caller: ApiClient, method: str, path: str, body: Any) -> Any:
 
 def test_every_limit_of_every_body_is_enforced(operator: ApiClient, schema: dict[str, Any]) -> None:
     make_portfolio("p", desired_state="stopped")
+    make_node("p")
     tried, accepted = 0, []
     for path, method, body in bodies(schema):
         assert body["additionalProperties"] is False, (path, method)
@@ -145,8 +160,8 @@ def stated_limits(field: Any) -> dict[str, Any]:
     }
     if isinstance(field, serializers.CharField) and not field.allow_blank:
         limits["minLength"] = 1
-    if isinstance(field, TextField):
-        limits["pattern"] = pattern_of(field)
+    if isinstance(field, TextField) and field.form is None:
+        limits["pattern"] = LINE if field.allow_blank else WORDS
     if isinstance(field, serializers.ListField):
         limits = {"minItems": field.min_length, "maxItems": field.max_length}
     return {name: value for name, value in limits.items() if value is not None}
@@ -162,7 +177,7 @@ def differences(name: str, field: Any, part: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {limit} is {part.get(limit)!r}, enforced is {value!r}"
     if isinstance(field, serializers.ListField):
         yield from differences(f"{name}[]", field.child, part["items"])
-    if isinstance(field, LabelsField):
+    if isinstance(field, LabelsField) and not isinstance(field, NodeLabelsField):
         yield from differences(f"{name}.*", field.child, part["additionalProperties"])
 
 
@@ -188,6 +203,39 @@ def test_every_limit_that_is_enforced_is_described(schema: dict[str, Any]) -> No
                     found += differences(f"{title}.{name}", field, one)
     assert found == []
     assert seen > 60
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "limits"),
+    [
+        ("RollOutBody", "portfolios", {"minItems": 1, "maxItems": 1000}),
+        ("PatchedLabelsBody", "labels", {"maxProperties": 50}),
+    ],
+)
+def test_limits_of_operations_are_described(
+    schema: dict[str, Any], body: str, field: str, limits: dict[str, Any]
+) -> None:
+    part = schema["components"]["schemas"][body]["properties"][field]
+    assert limits.items() <= part.items()
+
+
+def test_labels_of_a_node_are_described_as_they_are_enforced(
+    operator: ApiClient, schema: dict[str, Any]
+) -> None:
+    make_node("node-1", labels={"its own": "v" * 90})
+    labels = schema["components"]["schemas"]["PatchedLabelsBody"]["properties"]["labels"]
+    assert "80 characters, no `=` and no spaces" in labels["description"]
+    values = {"type": "string", "minLength": 1, "maxLength": 80, "pattern": r"^(?:\S+)$"}
+    assert labels["additionalProperties"] == values
+    for given, status in (
+        ({"k" * 80: "v" * 80, "its own": "v" * 90}, 200),
+        ({"k" * 81: "v"}, 400),
+        ({"k": "v" * 81}, 400),
+        ({"k=": "v"}, 400),
+        ({"k k": "v"}, 400),
+        ({"k": "v v"}, 400),
+    ):
+        assert operator.patch("nodes/node-1/", {"labels": given}).status_code == status, given
 
 
 def test_names_in_addresses_are_described_as_they_are_resolved(

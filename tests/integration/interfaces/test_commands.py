@@ -8,6 +8,7 @@ import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,6 +195,43 @@ def test_migrate_portfolio_moves_several_and_fails_if_one_stays() -> None:
     make_node("node-3")
     done = told("migrate_portfolio", "canary-2", "canary-3", "--to", "node-3")
     assert [row["handoff"]["target_node"] for row in done["results"]] == ["node-3", "node-3"]
+
+
+def test_migrate_portfolio_waits_for_several_and_tells_the_outcome_of_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, _ = make_node("node-1"), make_node("node-2", capacity=3)
+    names = ("canary-1", "canary-2", "canary-3", "canary-4")
+    for name in names:
+        make_running_portfolio(name, first)
+    ends = {"canary-2": "failed", "canary-3": "done"}
+    clock = [100.0]
+
+    def pass_time(seconds: float) -> None:
+        clock[0] += seconds
+        for name, state in ends.items():
+            Handoff.objects.filter(portfolio__name=name, kind="migrate").update(
+                state=state, error="the disk is full"
+            )
+
+    fake = SimpleNamespace(monotonic=lambda: clock[0], sleep=pass_time)
+    monkeypatch.setattr("scheduling.management.handoff_wait.time", fake)
+    # A name may follow an option, and one that is repeated is no second portfolio.
+    arguments = ("canary-1", "canary-2", "--to", "node-2", "--wait", "1", *names[2:], "canary-1")
+    sentence, document = refused("migrate_portfolio", *arguments)
+    assert sentence == (
+        "2 of 4 did not move: canary-2, canary-4. Not done after 1 s, and continuing: canary-1."
+    )
+    rows = document["results"]
+    assert [(row["portfolio"], row["code"]) for row in rows] == [
+        ("canary-1", "wait_timeout"),
+        ("canary-2", "handoff_failed"),
+        ("canary-3", None),
+        ("canary-4", "node_full"),
+    ]
+    assert [row["handoff"]["state"] for row in rows[:3]] == ["preparing", "failed", "done"]
+    assert "the disk is full" in rows[1]["sentence"]
+    assert clock[0] < 101.1  # one deadline for all
 
 
 def test_a_wait_timeout_fails_while_the_handoff_continues() -> None:

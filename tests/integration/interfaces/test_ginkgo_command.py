@@ -21,7 +21,7 @@ import pytest
 from ginkgo_cli.__main__ import run
 from ginkgo_cli.access import Access, find_access
 from ginkgo_cli.client import Client, Failed
-from ginkgo_cli.verbs import Context, main
+from ginkgo_cli.verbs import Context, _placed, main
 from scheduling.models import Event, Handoff, Node
 from scheduling.operations import cordon
 from scheduling.operations.tokens import issue_api_token
@@ -101,6 +101,52 @@ def test_several_move_with_one_request_and_the_one_that_stays_is_said(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("migrate of canary-1 (node-1 → node-2): preparing [")
     assert lines[1] == "canary-2 cannot move to node-2: it already runs on node-2."
+
+
+def test_several_are_waited_for_until_one_deadline_and_each_outcome_is_shown(
+    server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_node("node-3")
+    for name in ("canary-3", "canary-4"):
+        make_running_portfolio(name, make_node("node-1"))
+    clock = [100.0]
+    asked = []
+    get = Client.get
+
+    def pass_time(seconds: float) -> None:
+        clock[0] += seconds
+        Handoff.objects.filter(portfolio__name="canary-3", kind="migrate").update(
+            state="failed", error="the disk is full"
+        )
+
+    def unreliable(client: Client, path: str, **query: Any) -> Any:
+        asked.append(path)
+        document = get(client, path, **query)
+        if path.startswith("handoffs/") and document["portfolio"] == "canary-4":
+            raise Failed("The server is away.")
+        return document
+
+    fake = Namespace(monotonic=lambda: clock[0], sleep=pass_time)
+    monkeypatch.setattr("ginkgo_cli.verbs.time", fake)
+    monkeypatch.setattr(Client, "get", unreliable)
+    names = ("canary-2", "canary-3", "canary-4")
+    # Names may follow an option.
+    with pytest.raises(Failed) as failed:
+        main(["migrate", "canary-1", "--to", "node-2", "--wait", "1", *names])
+    assert str(failed.value) == (
+        "2 of 4 did not move: canary-2, canary-3. Not done after 1 s, and continuing: canary-1, "
+        "canary-4. The server is away."
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" [")[0] for line in lines] == [
+        "migrate of canary-1 (node-1 → node-2): preparing",
+        "canary-2 cannot move to node-2: it already runs on node-2.",
+        "migrate of canary-3 (node-1 → node-2): failed",
+        "migrate of canary-4 (node-1 → node-2): preparing",
+    ]
+    assert lines[2].endswith("]: the disk is full")
+    assert clock[0] < 101.4  # one deadline for all
+    assert asked.count("portfolios/") == 1  # however many names
 
 
 def _request(caller: socket.socket) -> bytes:
@@ -213,17 +259,54 @@ def test_a_redirect_is_not_followed(act: Callable[[Client], Any]) -> None:
             other.accept()
 
 
+RAW = "failed: \x1b[2Jdone\u202e"
+RAW_PROBLEM = (409, {"detail": RAW, "code": RAW})
+RAW_ROW = {"name": RAW}
+RAW_HANDOFF = {"id": 1, "kind": RAW, "portfolio": RAW, "state": "draining", "error": RAW}
+RAW_HANDOFF |= {"source_node": RAW, "target_node": RAW}
+
+
+@pytest.mark.parametrize(
+    ("argv", "answers"),
+    [
+        ("unfreeze", [RAW_PROBLEM]),
+        ("unfreeze --json", [RAW_PROBLEM]),
+        ("unfreeze", [(503, {"detail": RAW}), RAW_PROBLEM]),
+        ("completion node", [(200, {"results": [RAW_ROW]})]),
+        (
+            "stop p --wait 9",
+            [
+                (200, {"results": [{"name": "p"}]}),
+                (200, RAW_HANDOFF),
+                (200, {**RAW_HANDOFF, "state": RAW}),
+            ],
+        ),
+    ],
+)
 def test_what_a_node_or_strategy_says_moves_no_cursor(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    argv: str,
+    answers: list[tuple[int, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    said_by_a_strategy = json.dumps({"detail": "failed: \x1b[2Jdone\u202e"})
-    answer = b"HTTP/1.1 409 Conflict\r\nContent-Length: %d\r\n\r\n%s"
-    with answering(answer % (len(said_by_a_strategy), said_by_a_strategy.encode())) as server:
+    monkeypatch.setattr("ginkgo_cli.client.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    bodies = [(status, json.dumps(document).encode()) for status, document in answers]
+    answer = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s"
+    with answering(*(answer % (status, len(body), body) for status, body in bodies)) as server:
         monkeypatch.setenv("GINKGO_SERVER", server)
         monkeypatch.setenv("GINKGO_TOKEN", "token")
-        monkeypatch.setattr(sys, "argv", ["ginkgo", "unfreeze"])
-        assert run() == 1
-    assert capsys.readouterr().err == "failed: \\u001b[2Jdone\\u202e\n"
+        monkeypatch.setattr(sys, "argv", ["ginkgo", *argv.split()])
+        assert run() == int("completion" not in argv)
+    shown = "".join(capsys.readouterr()).replace("\r\x1b[K", "")  # that of the status line
+    assert "[2Jdone" in shown
+    assert not {"\x1b", "\u202e"} & set(shown)
+
+
+def test_a_document_with_control_characters_stays_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = "http://127.0.0.1:9"
     document = {"sentence": "\x9b2J"}
     Context(Client(Access(server, "token")), Namespace(json=True)).show(document, "")
     shown = capsys.readouterr().out
@@ -307,8 +390,15 @@ def test_a_start_without_a_place_is_waited_for(
         cordon(node.name, actor="cast")
     assert "waits is pending" in said(capsys, "start", "waits")
     said(capsys, "stop", "waits")
-    with pytest.raises(Failed, match=r"^waits is still pending after 0\.1 s"):
+    with pytest.raises(Failed, match=r"^waits is still pending after 0\.1 s: "):
         main(["start", "waits", "--wait", "0.1"])
+
+
+def test_a_late_start_without_a_reason_is_told_in_a_whole_sentence() -> None:
+    pending = json.dumps({"run": {"phase": "pending", "reason": ""}}).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(pending), pending)
+    with answering(answer) as server, pytest.raises(Failed, match=r"^p is still .* 1e-09 s\.$"):
+        _placed(Context(Client(Access(server, "token")), Namespace(wait=1e-9)), "p")
 
 
 def test_a_server_that_is_not_ginkgo_is_named() -> None:
