@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from django.utils.translation import get_language, ngettext
+from django.utils.translation import get_language, ngettext, pgettext
 from django.utils.translation import gettext as _
 
 from scheduling.decide.planner.group_targets import GroupTarget
@@ -88,6 +88,7 @@ def _by_sentence(reasons: Iterable[tuple[str, Reason]]) -> list[str]:
 
 def _named(names: Sequence[str]) -> str:
     more = len(names) - MAX_NAMED
+    listed = pgettext("in a list", ", ").join(names[:MAX_NAMED])
     if more <= 0:
-        return joined(names)
-    return _("%(names)s and %(more)s more") % {"names": joined(names[:MAX_NAMED]), "more": more}
+        return listed
+    return _("%(names)s and %(more)s more") % {"names": listed, "more": more}

@@ -7,10 +7,12 @@ const UNAVAILABLE = [502, 503, 504]; // a proxy without its server, or a server 
 const dialog = document.getElementById("action-dialog");
 const offline = JSON.parse(dialog?.dataset.offline || "{}");
 
-// "/portfolios/ibm-sma/stop/" is the form "portfolios/stop" of ibm-sma; "/halt/" is "halt".
+// "/portfolios/ibm-sma/stop/" is the form "portfolios/stop" of ibm-sma; "/halt/" is "halt"; "/migrate/?portfolio=a" is
+// "migrate" of a.
 function formOf(address) {
-  const words = new URL(address, location.href).pathname.split("/").filter(Boolean);
-  if (words.length < 3) return { key: words.join("/"), name: "" };
+  const url = new URL(address, location.href);
+  const words = url.pathname.split("/").filter(Boolean);
+  if (words.length < 3) return { key: words.join("/"), name: url.searchParams.getAll("portfolio").join(" ") };
   return { key: `${words[0]}/${words.at(-1)}`, name: words[1] };
 }
 
@@ -22,12 +24,14 @@ function copyOf(id) {
   return document.getElementById(id).content.firstElementChild.cloneNode(true);
 }
 
-function shellLine(address) {
+// The line of the form in the dialog, which knows what was chosen in it; else that of the action.
+function shellLine(address, form = null) {
   const { key, name } = formOf(address);
   const command = offline.commands?.[key];
+  const chosen = form?.querySelector("#migrate-line")?.textContent.trim();
   if (!command) return null;
   const box = copyOf("away-shell");
-  box.querySelector("code").textContent = `${offline.shell} ${command.replace("{name}", name)}`;
+  box.querySelector("code").textContent = chosen || `${offline.shell} ${command.replace("{name}", name)}`;
   return box;
 }
 
@@ -52,7 +56,7 @@ export function showAwayNote(address, state) {
   let note = dialog.querySelector("[data-failed]");
   if (!note) {
     note = copyOf("away-note");
-    const line = shellLine(address);
+    const line = shellLine(address, dialog);
     if (line) note.append(line);
     dialog.querySelector("section")?.before(note);
   }

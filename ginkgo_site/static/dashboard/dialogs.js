@@ -130,7 +130,9 @@ function returnFocus() {
   if (!opener) return;
   const named = opener.portfolio && `.card[data-portfolio="${CSS.escape(opener.portfolio)}"]`;
   const element = named ? document.querySelector(named) : opener.element;
-  if (element && document.contains(element)) element.focus();
+  // What opened it may be hidden by now, or gone; on the board its tab stop is next.
+  if (element?.checkVisibility()) element.focus();
+  else document.querySelector('.card[tabindex="0"]')?.focus();
 }
 
 export function startDialogs() {

@@ -4,10 +4,13 @@
 // the bar that counts them: then the balancer chooses. Escape drops the card where it was. By keyboard: M on a card.
 import { openDialog, request } from "./dialogs.js";
 import { formFor, selection } from "./selection.js";
+import { gettext } from "./words.js";
 
 const TARGETS = ".col, #selection-bar";
 
-let lifted = null; // {card, form: address of the form, answers: node → {can, text}, or null while they are unknown}
+// {card, group: names of the portfolios that are lifted with it, or null, form: address of the form, answers: node →
+// {can, texts}, or null while they are unknown}
+let lifted = null;
 let over = null; // the column under the pointer
 
 async function answersOf(form) {
@@ -43,7 +46,7 @@ function showAnswers(answers) {
         }),
       );
       target.querySelector("header").after(note);
-    } else target.querySelector("[data-answer]").textContent = answer.texts.join("; ");
+    } else target.querySelector("[data-answer]").textContent = answer.texts.join(gettext("; "));
   }
 }
 

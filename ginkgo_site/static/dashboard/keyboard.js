@@ -41,11 +41,11 @@ function inSameColumn(card, step) {
   return column[column.indexOf(card) + step];
 }
 
-// Move the focus in the column; with Shift take both cards into the selection.
+// Move the focus in the column; with Shift take both cards into the selection (a viewer has none).
 function step(event, card, by) {
   const next = inSameColumn(card, by);
   if (!next) return;
-  if (event.shiftKey) {
+  if (event.shiftKey && card.draggable) {
     if (!selection().includes(card.dataset.portfolio)) toggle(card.dataset.portfolio);
     selectTo(next.dataset.portfolio);
   }

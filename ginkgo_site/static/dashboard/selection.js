@@ -29,6 +29,8 @@ function show() {
     card.querySelector(".selected-mark").hidden = !isSelected;
     card.querySelector("[data-select]").textContent = isSelected ? gettext("Deselect") : gettext("Select");
   }
+  // What is hidden loses the focus to nothing; the tab stop of the board keeps it.
+  if (!selected.size && bar.contains(document.activeElement)) document.querySelector('.card[tabindex="0"]')?.focus();
   bar.hidden = !selected.size;
   bar.querySelector("[data-count]").textContent = fill(gettext("%(number)s selected"), { number: selected.size });
 }
@@ -61,6 +63,15 @@ export function selectNone() {
   anchor = "";
   changed();
   return true;
+}
+
+// Those that the answer in the dialog says are moving; a refused one stays, to be tried on another node.
+function deselectMoving() {
+  const moving = document.querySelectorAll("dialog[open] [data-outcome=moving]");
+  if (!moving.length) return;
+  for (const each of moving) selected.delete(each.dataset.portfolio);
+  if (!selected.size) anchor = "";
+  changed();
 }
 
 // Open the form of all selected portfolios. The focus returns to `from`.
@@ -97,7 +108,5 @@ export function startSelection() {
     if (event.target.closest("[data-move-selected]")) moveSelected(event.target.closest("button"));
     else if (event.target.closest("[data-clear-selected]")) selectNone();
   });
-  document.addEventListener("ginkgo-form", () => {
-    if (document.querySelector("dialog[open] [data-moved]")) selectNone();
-  });
+  document.addEventListener("ginkgo-form", deselectMoving);
 }

@@ -110,7 +110,8 @@ def handoffs(request: HttpRequest) -> HttpResponseBase:
         "order": order,
         "kinds": HandoffKind.values,
         "states": ["active", *HandoffState.values],
-        "is_filtered": any(filters.values()) or any(map(request.GET.get, ("since", "until"))),
+        # A page behind the last row matches nothing either.
+        "is_filtered": any(filters.values()) or not page.is_first,
     }
     return render_page(request, "dashboard/handoffs.html", context, 400 if span is None else 200)
 

@@ -18,7 +18,6 @@ from scheduling.errors import Refused
 from scheduling.observe.snapshot import observe
 from scheduling.operations.moves import MAX_MOVED_AT_ONCE
 from scheduling.operations.registry.portfolio_actions import MIGRATE_SEVERAL
-from scheduling.presentation.formatting import joined
 from scheduling.presentation.group_moves import ANY, GroupTargetLines, group_target_lines
 from scheduling.presentation.shell_command import shell_line
 from scheduling.timing import timing
@@ -96,11 +95,12 @@ def _result(moving: int, of: int) -> str:
 
 
 def _nobody(chosen: GroupTargetLines) -> str:
-    return f"{joined([chosen.verdict, *chosen.reasons])}."
+    # Each reason has commas of its own, between the portfolios that it is about.
+    return f"{_('; ').join([chosen.verdict, *chosen.reasons])}{_('.')}"
 
 
 def _best(lines: list[GroupTargetLines]) -> GroupTargetLines | None:
-    """Return the answer that takes most portfolios without a risk; of equal ones the balancer's,
-    which comes first."""
+    """Return the answer that takes the most portfolios; of equals, one without a risk; of those the
+    balancer's, which comes first."""
     able = [line for line in lines if line.can]
     return max(able, key=lambda line: (line.can, not line.risks), default=None)

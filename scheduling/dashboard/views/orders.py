@@ -68,11 +68,13 @@ def orders(request: HttpRequest) -> HttpResponseBase:
             request, "orders", rows, COLUMNS, _file_row, oldest_first=False, parts=_parts(rows)
         )
     fleet = context["fleet"]
+    page = _page(rows, request)
     context |= {
-        "table_page": _page(rows, request),
+        "table_page": page,
         "counts": count_by_status(with_filters(ranged, {**filters, "status": ""})),
         "filters": filters,
-        "is_filtered": any(filters.values()),
+        # A page behind the last row matches nothing either.
+        "is_filtered": any(filters.values()) or not page.is_first,
         "statuses": ("unplaced", *STATUSES),
         "sides": SIDES,
         "portfolio_names": sorted(p.name for p in fleet.portfolios)[:MAX_NAMES],

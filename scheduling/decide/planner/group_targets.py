@@ -113,6 +113,7 @@ def _balanced(fleet: FleetState, group: Sequence[PortfolioView]) -> GroupTarget:
     """Return where the balancer would move each, and leave the fleet as it was."""
     going: list[tuple[PortfolioView, int]] = []
     refused: list[NoMove] = []
+    risks: list[tuple[str, Reason]] = []
     for portfolio in group:
         nowhere = _why_nowhere(portfolio)
         node = choose_node(fleet, portfolio) if nowhere is None else None
@@ -121,10 +122,13 @@ def _balanced(fleet: FleetState, group: Sequence[PortfolioView]) -> GroupTarget:
         elif isinstance(node, Reason):
             refused.append(NoMove(portfolio.name, "no_room", node))
         elif node is not None:
+            risk = risk_on(fleet, portfolio, node)
+            if risk is not None:
+                risks.append((portfolio.name, risk))
             going.append((portfolio, node))
             fleet.hold(node, portfolio)
     for portfolio, node in going:
         fleet.hold(node, portfolio, -1)
     fleet.invalidate_pools()
     moves = tuple((portfolio.name, fleet.nodes[node].name) for portfolio, node in going)
-    return GroupTarget(None, moves, tuple(refused), ())
+    return GroupTarget(None, moves, tuple(refused), tuple(risks))

@@ -84,6 +84,8 @@ MIGRATE_SEVERAL = Operation(
         "each."
     ),
     moves.migrate_several,
+    command="migrate_portfolio {name}",  # names, with a space between them
+    repeatable=False,  # the balancer would move them a second time, away from where they are then
 )
 UNPIN = Operation(
     "unpin",

@@ -312,6 +312,26 @@ def test_several_cards_are_selected_by_key_mouse_and_finger_and_lifted_together(
     keyboard.press("Escape")
     page.wait_for_selector("dialog[open]", state="hidden")
     assert page.evaluate("document.activeElement.id") == "card-p-600"
+
+    # Without the server the dialog has the line of all of them; the form's own says where to.
+    page.route("**/migrate/*", lambda route: route.abort())
+    page.click("#selection-bar [data-move-selected]")
+    line = page.locator("dialog[open] .shell-line code")
+    assert line.inner_text().endswith(f"manage.py migrate_portfolio {' '.join(seven)}")
+    page.unroute("**/migrate/*")
+    page.click("dialog[open] [data-now]")
+    page.check("dialog[open] [value=node-02]")
+    page.route("**/migrate/*", lambda route: route.abort())
+    page.click("dialog[open] [type=submit]")
+    assert line.inner_text().endswith(f"{' '.join(seven)} --to node-02")
+    assert "not sent again by itself" in page.inner_text("dialog [data-failed]")
+    # What opened it is hidden when it closes.
+    page.evaluate("document.getElementById('selection-bar').style.display = 'none'")
+    keyboard.press("Escape")
+    page.wait_for_selector("dialog[open]", state="hidden")
+    assert page.evaluate("document.activeElement.matches('.card')")
+    page.evaluate("document.getElementById('selection-bar').removeAttribute('style')")
+    page.focus("#card-p-600")
     # One that is gone is no longer selected; Escape selects none.
     fleet = large_fleet()
     del fleet.portfolios[0]

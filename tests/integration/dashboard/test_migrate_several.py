@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from scheduling import operations
+from scheduling.dashboard.views.moves import _nobody
+from scheduling.decide.planner.group_targets import GroupTarget, NoMove
+from scheduling.decide.types import Reason
 from scheduling.models import Handoff
 from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.permissions import Role
-from tests.support.api_client import counted_statements, make_user
+from scheduling.presentation.group_moves import group_target_lines
+from tests.support.api_client import counted_statements
 from tests.support.factories import make_node, make_trader
+from tests.support.pages import DIALOG, signed_in, text_of
 
 pytestmark = pytest.mark.django_db
 
-DIALOG: dict[str, Any] = {"headers": {"X-Dashboard": "dialog"}}
 FORM = "/migrate/?portfolio=able&portfolio=baker&portfolio=charlie"
 
 
@@ -30,17 +34,7 @@ def desk() -> Client:
     make_node("node-2", capacity=2)
     make_node("node-3")
     operations.cordon("node-3", actor="ann")
-    return client(Role.OPERATOR)
-
-
-def client(role: Role) -> Client:
-    found = Client()
-    found.force_login(make_user("mira", role))
-    return found
-
-
-def text_of(answer: Any) -> str:
-    return re.sub(r"\s+", " ", answer.content.decode())
+    return signed_in(Role.OPERATOR, "mira")
 
 
 def target(page: str, node: str) -> str:
@@ -84,13 +78,28 @@ def test_statements_do_not_grow_with_the_portfolios(
 
 def test_form_for_a_target_that_takes_none_says_why(desk: Client) -> None:
     page = text_of(desk.get(f"{FORM}&to=node-3", **DIALOG))
-    assert re.search(r'role="alert">.*?none of 3 can go', page)
+    (said,) = re.findall(r'role="alert">(.*?)</p>', page)
+    sentence = re.sub(r" ?<[^>]+> ?", "", said).strip()
+    why = "able, baker, charlie: node-3 is cordoned: it takes no new portfolios."
+    assert sentence == f"none of 3 can go; {why}"
+
+
+def test_reasons_are_joined_as_the_reader_writes() -> None:
+    busy = tuple(NoMove(name, "x", Reason("in_handoff")) for name in ("a", "b"))
+    idle = NoMove("c", "x", Reason("needs_start"))
+    answer = GroupTarget("node-1", (), (*busy, idle), ())
+    with translation.override("zh-hans"):
+        (lines,) = group_target_lines([answer], 3)
+        assert _nobody(lines) == (
+            "不能迁移（共 3 个）；a、b：已在交接中；请等待交接结束；"
+            "c：未在运行：已停止、已叫停或已隔离；请先启动。"
+        )
 
 
 def test_each_portfolio_has_its_result(desk: Client) -> None:
     given = {"portfolio": ["able", "baker", "charlie"], "target_node": "node-2", "reason": "rack"}
     page = text_of(desk.post("/migrate/", given, **DIALOG))
-    assert "2 of 3 portfolios are moving" in page and "data-moved" in page
+    assert "2 of 3 portfolios are moving" in page
     assert re.findall(r'data-portfolio="(\w+)" data-outcome="(\w+)"', page) == [
         ("able", "moving"),
         ("baker", "moving"),
@@ -108,7 +117,7 @@ def test_a_group_of_which_none_moves_is_refused_and_stays_selected(desk: Client)
     answer = desk.post("/migrate/", given, **DIALOG)
     page = text_of(answer)
     assert (answer.status_code, "0 of 2 portfolios are moving" in page) == (409, True)
-    assert "data-moved" not in page and "node-3 is cordoned" in page
+    assert 'data-outcome="moving"' not in page and "node-3 is cordoned" in page
 
 
 def test_the_balancer_is_chosen_without_a_node(desk: Client) -> None:
@@ -137,7 +146,8 @@ def test_bad_requests_say_what_is_wrong_and_move_nothing(desk: Client) -> None:
 def test_viewers_move_nothing() -> None:
     make_trader("able", make_node("node-1"))
     make_node("node-2")
-    viewer = client(Role.VIEWER)
+    viewer = signed_in(Role.VIEWER)
     given = {"portfolio": ["able"], "target_node": "node-2"}
+    assert viewer.get("/migrate/?portfolio=able", **DIALOG).status_code == 403
     assert viewer.post("/migrate/", given).status_code == 403
     assert not Handoff.objects.filter(kind="migrate").exists()

@@ -41,8 +41,8 @@ def test_answers_of_nodes_do_not_depend_on_each_other():
     # The balancer puts the second where the first is not.
     assert balanced.node is None
     assert balanced.moves == (("a", "node-2"), ("b", "node-3"))
-    for one in (None, "node-1", "node-2", "node-3"):
-        assert group_target(fleet, ["a", "b"], one) in (balanced, *nodes)
+    for one, answer in zip((None, "node-1", "node-2", "node-3"), (balanced, *nodes), strict=True):
+        assert group_target(fleet, ["a", "b"], one) == answer
 
 
 def test_reasons_are_those_of_each_portfolio():
@@ -81,6 +81,17 @@ def test_the_second_member_of_a_spread_group_is_a_risk_and_a_hard_one_is_refused
     answer = group_target(hard, ["a", "b"], "node-2")
     assert answer.moves == (("a", "node-2"),)
     assert whys(answer) == {"b": "node-2 runs another member of spread group s"}
+
+
+def test_the_balancer_says_the_risks_of_the_nodes_that_it_chooses():
+    fleet = world([node(1), node(2, status="suspect")], on(1, "a", "b"))
+    balanced, _, second = group_targets(fleet, ["a", "b"])
+    assert balanced.moves == (("a", "node-2"), ("b", "node-2"))
+    assert balanced.risks == second.risks
+    assert [name for name, _ in balanced.risks] == ["a", "b"]
+    # Each as the fleet is after those before it.
+    spread = world([node(1), node(2)], on(1, "a", "b", spread_group="s"))
+    assert [name for name, _ in group_target(spread, ["a", "b"], None).risks] == ["b"]
 
 
 def test_unknown_names_are_said():
