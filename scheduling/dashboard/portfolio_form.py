@@ -113,8 +113,8 @@ class Group:
 
     @property
     def is_single(self) -> bool:
-        """Return whether its only field takes the whole width."""
-        return len(self.fields) == 1
+        """Return whether its title names its only field, which takes the whole width."""
+        return self.key == "symbols"
 
 
 class PortfolioForm(OperationForm):

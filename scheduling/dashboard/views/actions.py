@@ -240,7 +240,10 @@ def _migrate(
         "source_before": here.load_before if here else None,
         "source_after": here.load_before - portfolio.weight if here else None,
         "chosen": chosen.node if chosen else target,
-        "source": find_node(context["fleet"], portfolio.node) if portfolio.node else None,
+        # A lost node has no load to take from.
+        "source": find_node(context["fleet"], portfolio.node)
+        if portfolio.node and here and here.load_before >= portfolio.weight
+        else None,
         "reason": request.POST.get("reason", "").strip(),
         "any_feasible": any(a.feasible for a in answers),
         # A card was dropped on this node before the browser knew whether it takes the portfolio.

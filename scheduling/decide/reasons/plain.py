@@ -94,6 +94,8 @@ _SENTENCES = (
     ("r# by @", r"r\1，由 \2"),
     ("@ is lost; (.+)", r"\1 失联；\2"),
     ("@ has left; (.+)", r"\1 已离开；\2"),
+    ("@ is lost", r"\1 失联"),
+    ("@ has left", r"\1 已离开"),
     ("its node is no longer known; (.+)", r"原节点已无记录；\1"),
     ("@ is draining; (.+)", r"\1 排空中；\2"),
     ("@ has already prepared it: load # → # of #", r"\1 已准备就绪：负载 \2 → \3，共 \4"),

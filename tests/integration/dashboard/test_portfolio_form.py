@@ -112,6 +112,14 @@ def test_choosing_another_strategy_shows_its_fields_and_keeps_the_others(operato
     assert "field-error" not in page
 
 
+def test_only_parameter_of_a_strategy_has_its_name_beside_it(operator: Client) -> None:
+    sent = {"strategy": "buy_and_hold", "act": "rebuild"}
+    page = operator.post("/new-portfolio/", sent).content.decode()
+    groups = re.findall(r'data-group="(\w+)".*?<div class="(fields.*?)">', page, re.DOTALL)
+    assert [key for key, css in groups if "single" in css] == ["symbols"]
+    assert re.search(r'<label for="id_config.quantity">\s*quantity', page)
+
+
 def test_dry_run_says_where_the_portfolio_would_run_and_changes_nothing(operator: Client) -> None:
     answer = operator.post("/new-portfolio/", typed(act="check"))
     assert "ibm-cross would be pending: " in text_of(answer)

@@ -89,6 +89,15 @@ def test_reason_of_a_move_in_the_audit_log_is_told_in_chinese() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "chinese"), [("node-3 is lost", "node-3 失联"), ("node-3 has left", "node-3 已离开")]
+)
+def test_why_a_portfolio_of_a_gone_node_is_pending_is_told_in_chinese(
+    text: str, chinese: str
+) -> None:
+    assert localize(text, None, "zh-hans") == chinese
+
+
 #: Of alerts and of a portfolio in quarantine; braces stand for a time.
 OF_ALERTS = [
     "node-3 is lost since {}: its connection closed {} and it did not return in 7.5 s",
