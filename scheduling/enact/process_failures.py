@@ -54,12 +54,14 @@ LIMIT 1
 """,
 )
 
-#: An idle exit is no attempt, so nothing else ends them. A daemon waits a second before each start;
-#: one that reports more must not fill the audit log.
-MAX_IDLE_EXITS, IDLE_WITHIN_S = 10, 10
+#: An exit that is no attempt is followed by a restart, however many there were. A daemon waits a
+#: second before each start; a daemon that reports more exits than that must not fill the audit log.
+MAX_EXITS, EXITS_WITHIN_S = 10, 10
 
-IDLE_EXITS = Statement(
-    "IDLE_EXITS",
+#: Read under the lock of the run. Concurrent writer: the same exits reported by a second heartbeat,
+#: through another gateway process.
+RECENT_EXITS = Statement(
+    "RECENT_EXITS",
     """
 SELECT count(*) AS lines FROM scheduling_event
 WHERE portfolio_id = %(portfolio)s AND kind = 'process_died'
@@ -74,7 +76,7 @@ def handle_process_exit(
     """Record the exit, decide what follows, and apply it. Return the outcome.
 
     Idempotent by `exited.death`, whatever was reported since. A report of an earlier epoch changes
-    nothing.
+    nothing; nor does the report of an exit that is no attempt, if there were MAX_EXITS just before.
     """
     run = yield from lock_run(exited.portfolio)
     if (
@@ -86,8 +88,11 @@ def handle_process_exit(
     death = str(UUID(exited.death))
     if (yield from query(COUNTED_BEFORE, portfolio=run.portfolio_id, death=death)):
         return "late"
-    if exited.idle and (yield from _too_many_idle_exits(run)):
-        return "late"
+    active = yield from active_handoff(run.portfolio_id)
+    decision = decide_exit(_exited_run(run, node, active), exited)
+    is_attempt = decision.action != ExitAction.RESTART or decision.attempts is not None
+    if not is_attempt and (yield from _has_too_many_exits(run)):
+        return "too_many"
     yield from audit(
         "process_died",
         portfolio=run.portfolio_id,
@@ -100,8 +105,6 @@ def handle_process_exit(
         stage=exited.stage,
         death=death,
     )
-    active = yield from active_handoff(run.portfolio_id)
-    decision = decide_exit(_exited_run(run, node, active), exited)
     match decision.action:
         case ExitAction.FINISH_STOP:
             return (yield from _finish_stop(run, active))
@@ -117,9 +120,9 @@ def handle_process_exit(
             return (yield from _quarantine(run, active, decision, exited))
 
 
-def _too_many_idle_exits(run: Row) -> Transaction[bool]:
-    (found,) = yield from query(IDLE_EXITS, portfolio=run.portfolio_id, within_s=IDLE_WITHIN_S)
-    return bool(found.lines >= MAX_IDLE_EXITS)
+def _has_too_many_exits(run: Row) -> Transaction[bool]:
+    (found,) = yield from query(RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S)
+    return bool(found.lines >= MAX_EXITS)
 
 
 def _is_owner(run: Row, node: int, incarnation: UUID, epoch: int) -> bool:

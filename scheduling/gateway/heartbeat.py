@@ -40,8 +40,9 @@ logger = logging.getLogger(__name__)
 
 #: Heartbeat interval of a node with a pending handoff.
 PENDING_HEARTBEAT_S = 1.0
-#: Outcomes of late or repeated reports. Not worth a log line each: a node may send many.
-NO_CHANGE = ("late", "gone")
+#: Outcomes of late or repeated reports, and of too many. Not worth a log line each: a node may send
+#: thousands.
+NO_CHANGE = ("late", "gone", "too_many")
 
 BATCHER = HeartbeatBatcher()
 

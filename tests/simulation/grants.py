@@ -225,8 +225,8 @@ def death_counted(db: Store, p: Any) -> list[Row]:
     ][:1]
 
 
-@answers(process_failures.IDLE_EXITS)
-def idle_exits(db: Store, p: Any) -> list[Row]:
+@answers(process_failures.RECENT_EXITS)
+def recent_exits(db: Store, p: Any) -> list[Row]:
     lines = [
         event
         for event in db.events.values()

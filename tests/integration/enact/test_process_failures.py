@@ -85,9 +85,26 @@ def test_repeated_exit_report_counts_once_after_other_reports(
 
 
 def test_idle_exits_without_end_are_a_bounded_number_of_lines(hand: OwnerSession) -> None:
-    assert [hand.die(idle=True) for _ in range(12)] == ["restart"] * 10 + ["late"] * 2
+    assert [hand.die(idle=True) for _ in range(12)] == ["restart"] * 10 + ["too_many"] * 2
     assert Event.objects.filter(kind="process_died").count() == 10
     assert hand.die() == "restart"  # one that failed at an event counts
+
+
+def test_an_idle_exit_that_ends_a_stop_counts_after_any_number(hand: OwnerSession) -> None:
+    for _ in range(10):
+        hand.die(idle=True)
+    operations.stop("p", actor="ann")
+    assert hand.die(idle=True) == "stopped"
+    assert hand.run().phase == "stopped"
+
+
+def test_an_idle_exit_of_an_unproven_revision_counts_after_any_number(hand: OwnerSession) -> None:
+    for _ in range(10):
+        hand.die(idle=True)
+    second_revision(hand)
+    assert hand.die(idle=True) == "fell_back"
+    assert (hand.run().revision, status(hand, 2)) == (1, "rejected")
+    assert Event.objects.filter(kind="process_died").count() == 11
 
 
 @pytest.mark.parametrize("wrong", ["epoch", "incarnation", "portfolio"])
