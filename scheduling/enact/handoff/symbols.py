@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.spec import symbol_set
-from portfolios.runtime.state import decode_outline
+from portfolios.runtime.state import Account, decode_outline, decode_state
 from portfolios.sentences import sentence as _
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
@@ -76,10 +76,18 @@ def removed_in_use(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
     if found is None or found.state is None:
         return []
     try:
-        in_use = decode_outline(bytes(found.state)).account.symbols_in_use()
+        in_use = _account(bytes(found.state)).symbols_in_use()
     except StateUnreadable:
-        return []  # the target reads the same bytes when it prepares, and reports the error
+        return []  # no node of this version reads it either; the target reports that in `prepare`
     return sorted(s for s in in_use - after if before is None or s in before)
+
+
+def _account(state: bytes) -> Account:
+    """Return the account of a state. Raise StateUnreadable if no node could read it."""
+    try:
+        return decode_outline(state).account
+    except StateUnreadable:  # perhaps only larger than what pages decode: a node would trade it
+        return decode_state(state).account
 
 
 def symbols_lost_by_reload(run: Row, to_revision: int) -> Transaction[list[str]]:

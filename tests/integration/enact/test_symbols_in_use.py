@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from portfolios.models import Portfolio, Revision
+from portfolios.runtime import state as runtime_state
 from scheduling import operations
 from scheduling.decide.types import Policy
 from scheduling.errors import Refused
@@ -73,6 +74,14 @@ def test_reload_that_removes_a_held_symbol_is_refused(node: FakeNode) -> None:
     assert refusal.extra["symbols"] == ["IBM"]
     assert Portfolio.objects.get(name="p").revision == 1
     assert operations.reload("p", actor="ann").state == "preparing"  # the one that runs
+
+
+def test_a_large_account_is_checked_too(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_holder(node)
+    monkeypatch.setattr(runtime_state, "MAX_OUTLINE_BYTES", 1)
+    change = {"symbols": ["HPQ"]}
+    refusal = refused(lambda: operations.revise_portfolio("p", change, actor="ann"))
+    assert (refusal.code, refusal.extra["symbols"]) == ("symbol_in_use", ["IBM"])
 
 
 def test_symbol_bought_after_the_request_fails_the_reload_at_the_grant(node: FakeNode) -> None:
