@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
-from scheduling.enact.audit_log import Line, audit, audit_all
+from scheduling.enact.audit_log import Line, audit_all
 
 PIN = Statement(
     "PIN",
     """
-UPDATE scheduling_run SET pinned_node_id = %(node)s WHERE portfolio_id = %(portfolio)s
+UPDATE scheduling_run r SET pinned_node_id = w.node
+FROM unnest(%(portfolios)s::bigint[], %(nodes)s::bigint[]) AS w(portfolio, node)
+WHERE r.portfolio_id = w.portfolio
 """,
 )
 
@@ -41,8 +43,16 @@ RETURNING r.portfolio_id, p.pinned_node_id AS node
 
 def pin(portfolio: int, node: int, *, actor: str, reason: str) -> Transaction[None]:
     """Pin a portfolio, whose run is locked, to `node`."""
-    yield from query(PIN, portfolio=portfolio, node=node)
-    yield from audit("pinned", portfolio=portfolio, node=node, actor=actor, reason=reason)
+    yield from pin_all([portfolio], [node], actor=actor, reason=reason)
+
+
+def pin_all(
+    portfolios: Sequence[int], nodes: Sequence[int], *, actor: str, reason: str
+) -> Transaction[None]:
+    """Pin each of the portfolios, whose runs are locked, to the node at its place in `nodes`."""
+    yield from query(PIN, portfolios=list(portfolios), nodes=list(nodes))
+    lines = [Line(each, node, reason, {}) for each, node in zip(portfolios, nodes, strict=True)]
+    yield from audit_all("pinned", lines, actor=actor)
 
 
 def unpin(

@@ -134,12 +134,12 @@ def migrate_several(
         begun = [
             each for each, row in zip(requests, rows, strict=True) if not isinstance(row, Refused)
         ]
+        portfolios = [each.portfolio for each in begun]
         if target is None:
-            yield from pin.unpin([each.portfolio for each in begun], actor=actor, reason=reason)
-            return rows
-        for each in begun:
-            assert each.target is not None
-            yield from pin.pin(each.portfolio, each.target, actor=actor, reason=reason)
+            yield from pin.unpin(portfolios, actor=actor, reason=reason)
+        else:
+            nodes = [each.target for each in begun if each.target is not None]
+            yield from pin.pin_all(portfolios, nodes, actor=actor, reason=reason)
         return rows
 
     # concurrent writers: passes and operators; what they did first is refused under the locks.

@@ -146,7 +146,8 @@ def say_if_new(db: Store, p: Any) -> list[Row]:
 
 @answers(PIN)
 def pin(db: Store, p: Any) -> None:
-    db.set(db.runs[p.portfolio], pinned_node_id=p.node)
+    for portfolio, node in zip(p.portfolios, p.nodes, strict=True):
+        db.set(db.runs[portfolio], pinned_node_id=node)
 
 
 @answers(UNPIN)

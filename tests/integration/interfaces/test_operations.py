@@ -17,6 +17,7 @@ from scheduling.models import Control, Event, Handoff, Node, Run
 from scheduling.observe.localized_reason import localized_text
 from scheduling.operations import NewPortfolio, moves
 from scheduling.timing import Timing
+from tests.integration.passes.test_passes import counted
 from tests.support.factories import (
     FakeNode,
     expire_handoff,
@@ -381,6 +382,21 @@ def test_several_move_at_once_and_one_that_cannot_holds_back_none(node: FakeNode
         )
         assert hand.run().pinned_node == target.row
     assert Event.objects.filter(kind="pinned", actor="ann", node=target.row).count() == 3
+
+
+@pytest.mark.parametrize("target", ["node-2", None])
+def test_moving_several_costs_as_many_statements_as_moving_one(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, target: str | None
+) -> None:
+    for name in "abcd":
+        make_trader(name, node)
+    Run.objects.update(pinned_node=node.row)
+    make_node("node-2")
+    with counted(monkeypatch) as of_one:
+        assert outcomes(["a"], target) == {"a": "node-2"}
+    with counted(monkeypatch) as of_three:
+        assert set(outcomes(["b", "c", "d"], target).values()) == {"node-2"}
+    assert len(of_three) == len(of_one)
 
 
 def test_of_several_as_many_move_as_the_node_has_room_for(node: FakeNode) -> None:
