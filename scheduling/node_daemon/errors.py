@@ -3,7 +3,7 @@
 NodeError
 ├── FatalError               the daemon must end; `code` is its exit code
 │   ├── InvalidArguments     2: the command line or environment is invalid
-│   ├── RegistrationRefused  1: the server refuses this daemon (token, name in use, protocol)
+│   ├── RegistrationRefused  4: the server refuses this daemon (token, name in use, protocol)
 │   └── Superseded           3: another daemon took the name; do not register again
 ├── ServerUnavailable        the outcome is unknown: try again
 ├── RequestRefused           the server refused this one request
@@ -45,6 +45,8 @@ class InvalidArguments(FatalError):
 
 class RegistrationRefused(FatalError):
     """The server refuses this daemon: invalid token, name in use, other protocol."""
+
+    code = 4  # not 1, with which Python ends after an unexpected exception
 
 
 class Superseded(FatalError):

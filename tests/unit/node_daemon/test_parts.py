@@ -94,7 +94,7 @@ def test_both_entry_points_take_the_same_arguments() -> None:
     ("error", "code"),
     [
         (errors.InvalidArguments(""), 2),
-        (errors.RegistrationRefused(""), 1),
+        (errors.RegistrationRefused(""), 4),
         (errors.Superseded(""), 3),
     ],
 )

@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ginkgo_site.launcher.web import web_command
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY
+from scheduling.node_daemon.errors import FatalError
 from scheduling.presentation.state_words import ALERTS
 from scheduling.systemd import INTERVAL_S
 
@@ -49,17 +50,25 @@ def test_units_have_a_watchdog_where_the_program_reports_to_it(path: Path) -> No
     assert int(service.get("WatchdogSec", 30)) >= 30 * INTERVAL_S
 
 
+#: Exit codes with which a daemon ends again after its next start.
+REPEATED = [str(error.code) for error in FatalError.__subclasses__()]
+
+
 @pytest.mark.parametrize(
-    ("result", "waits"), [("signal", False), ("success", False), ("exit-code", True)]
+    ("status", "waits"),
+    [("KILL", False), ("0", False), ("1", False), ("130", False), ("203", True)]
+    + [(code, True) for code in REPEATED],
 )
-def test_a_node_that_was_killed_starts_again_at_once(
-    result: str, waits: bool, tmp_path: Path
+def test_a_node_that_was_killed_or_failed_unexpectedly_starts_again_at_once(
+    status: str, waits: bool, tmp_path: Path
 ) -> None:
     service = unit(ROOT / "deploy/systemd/ginkgo-node@.service")
     assert service["RestartSec"] == "100ms"
     shell, option, script = shlex.split(service["ExecStopPost"].replace("$$", "$"))
     waiting = f"sleep() {{ touch {tmp_path}/waited; }}; {script}"
-    subprocess.run([shell, option, waiting], env={"SERVICE_RESULT": result}, check=True)
+    subprocess.run(
+        [shell, option, waiting], env={"EXIT_STATUS": status, "PATH": os.defpath}, check=True
+    )
     assert Path(tmp_path, "waited").exists() is waits
 
 
