@@ -17,7 +17,11 @@ class BarGatherer:
     """
 
     def __init__(self, state: State, symbols: frozenset[str]) -> None:
-        """Continue with the bars of `state`, without those of symbols that a revision dropped."""
+        """Continue with the bars of `state`, without those of symbols that a revision dropped.
+
+        If it dropped the only symbol that was still missing, no further bar completes the set:
+        `on_bars` is not called for that time.
+        """
         self._state, self._symbols = state, symbols
         if state.bar_set is not None:
             bars = state.bar_set.bars

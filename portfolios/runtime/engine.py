@@ -59,7 +59,7 @@ class PortfolioEngine:
             self._gatherer = BarGatherer(state, _listed_symbols(spec))
             state.require(BARS_FORMAT)
         else:
-            state.bar_set = None
+            state.forget_bars()
         #: Events without a symbol, such as a tick, tell it the time.
         self._needs_time = strategy.sees_every_event or _overrides(strategy, "on_timer")
         self._compress = state_compressor()

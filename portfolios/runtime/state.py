@@ -36,9 +36,10 @@ MAX_STATE_BYTES = 64 * 1024 * 1024
 
 #: Version of the state's format. 1: no event count, every refusal recorded.
 #: 2: `Account.processed` and `Account.refusals`. 3: orders of other kinds than market, fees,
-#: timers, metrics, limits that remember something. 4: of a strategy with `on_bars`. A state is of
-#: the lowest format that can hold it, so that a portfolio that uses nothing new can still move to a
-#: node that is not upgraded yet.
+#: timers, metrics, limits that remember something. 4: of a strategy with `on_bars`. A state begins
+#: with the lowest format and rises as something newer is used, so that a portfolio that has used
+#: nothing new can still move to a node that is not upgraded yet. Only 4 is lowered again, to 3: by
+#: a revision without `on_bars`, as nothing else needs it.
 FORMAT = 4
 COUNTING_FORMAT, HOOKS_FORMAT, BARS_FORMAT = 2, 3, 4
 
@@ -225,6 +226,12 @@ class State(msgspec.Struct, omit_defaults=True):
     def require(self, number: int) -> None:
         """Make the state of at least this format."""
         self.format = max(self.format, number)
+
+    def forget_bars(self) -> None:
+        """Remove the bars that wait: the strategy has no `on_bars`."""
+        self.bar_set = None
+        if self.format == BARS_FORMAT:
+            self.format = HOOKS_FORMAT
 
     def count_from(self, seq: int) -> None:
         """Start the event count at `seq`, unless it has started."""

@@ -14,7 +14,13 @@ from portfolios.backtest.testing import run_bars
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.errors import ArtifactUnusable, StrategyFailed
 from portfolios.runtime.events import Event, Gap, Quote
-from portfolios.runtime.state import BARS_FORMAT, COUNTING_FORMAT, decode_state, encode_state
+from portfolios.runtime.state import (
+    BARS_FORMAT,
+    COUNTING_FORMAT,
+    HOOKS_FORMAT,
+    decode_state,
+    encode_state,
+)
 from portfolios.strategies import registry
 from portfolios.strategies.base import StrategyPart
 from tests.support.market_factories import Scripted, bar, buy, run, spec
@@ -154,6 +160,15 @@ def test_a_revision_drops_bars_of_symbols_that_it_does_not_trade() -> None:
     assert sets(again) == [[2, 3]]
 
 
+def test_a_revision_without_the_only_missing_symbol_leaves_that_time_out() -> None:
+    engine = gathering("KO", "GE", "IBM")
+    run(engine, [at(1, "KO", 5), at(2, "GE", 5)])
+    fewer = spec("gathering", symbols=["KO", "GE"], revision=2)
+    again = PortfolioEngine.restore(fewer, encode_state(engine.state), 2)
+    run(again, [at(3, "KO", 6), at(4, "GE", 6)])
+    assert sets(again) == [[4, 3]]
+
+
 def test_a_revision_that_starts_empty_waits_for_new_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     def start_empty(self: Any, old: StrategyPart) -> None:
         return None
@@ -174,7 +189,8 @@ def test_only_a_strategy_that_acts_on_bars_needs_a_node_that_knows_them() -> Non
     engine = gathering("KO", "GE")
     run(engine, [at(1, "KO", 5)])
     without = spec("buy_and_hold", symbols=["KO", "GE"])
-    assert PortfolioEngine.restore(without, encode_state(engine.state), 1).state.bar_set is None
+    restored = PortfolioEngine.restore(without, encode_state(engine.state), 1).state
+    assert (restored.bar_set, restored.format) == (None, HOOKS_FORMAT)
 
 
 @pytest.mark.parametrize("symbols", [[], ["*"]])
