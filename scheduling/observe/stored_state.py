@@ -17,7 +17,9 @@ from portfolios.runtime.state import account_view, decode_outline, decode_state,
 
 #: What bytes that no strategy made may raise.
 UNREADABLE = (StateUnreadable, ValueError, ArithmeticError, LookupError, RecursionError)
-MOST_DIGITS = 18  #: of an amount, before the point; sums of many still have their four places
+#: Of an amount, before the point: as many as a column of numeric(24, 4) takes. The sum of 10,000
+#: such amounts still has its four places in a Decimal of 28 digits.
+MOST_DIGITS = 20
 UNKNOWN_ACCOUNT: dict[str, Any] = {"cash": None, "equity": None, "pnl": None, "positions": []}
 
 
@@ -83,7 +85,7 @@ def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 def _check_amounts(*amounts: Decimal) -> None:
     """Raise StateUnreadable for an amount that is no number, or longer than any column takes."""
     for amount in amounts:
-        if not amount.is_finite() or amount.adjusted() > MOST_DIGITS:
+        if not amount.is_finite() or amount.adjusted() >= MOST_DIGITS:
             raise StateUnreadable(f"an amount is {str(amount)[:40]}")
 
 

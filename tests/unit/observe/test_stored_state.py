@@ -74,6 +74,18 @@ def test_a_state_that_a_node_made_up_is_unknown_where_it_cannot_be_shown(data: b
     assert not dict(strategy)
 
 
+def test_an_amount_is_known_up_to_the_digits_of_a_column() -> None:
+    account = trader().account
+    for cash in (Decimal(10**20) - Decimal("2000.0001"), Decimal(10**20)):
+        data = encode_state(replace(trader(), account=replace(account, cash=cash)))
+        shown, _ = stored_state(data)
+        if cash < 10**20:
+            assert (shown["cash"], shown["equity"]) == (cash, cash + 1010)
+            assert [position["symbol"] for position in shown["positions"]] == ["XOM"]
+        else:
+            assert shown == UNKNOWN_ACCOUNT
+
+
 def test_a_small_state_that_unpacks_to_endless_positions_is_not_decoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
