@@ -297,7 +297,7 @@ CAUSE = f"""
            CASE WHEN lost.portfolios > 0
                THEN 'the database lacks acknowledged commits (portfolios: ' || lost.portfolios
                    || ', events: ' || lost.events || ', placed orders: ' || missing.orders
-                   || CASE WHEN missing.of >= {MAX_COUNTED} THEN ' or more)' ELSE ')' END
+                   || CASE WHEN missing.looked_up >= {MAX_COUNTED} THEN ' or more)' ELSE ')' END
                    || CASE WHEN lost.unverified > 0
                       THEN '; unverified portfolios: ' || lost.unverified ELSE '' END
                ELSE 'the database went on as timeline ' || changed.timeline
@@ -313,14 +313,14 @@ CAUSE = f"""
         FROM scheduling_vanishedcommits v WHERE v.settled_at IS NULL
     ) lost
     CROSS JOIN (
-        SELECT count(*) AS of, count(*) FILTER (WHERE NOT EXISTS (
+        SELECT count(*) AS looked_up, count(*) FILTER (WHERE NOT EXISTS (
             SELECT FROM portfolios_order p
             WHERE p.portfolio_id = told.portfolio AND p.seq = told.seq
               AND p.index = told.index AND p.status IN ('open', 'filled'))) AS orders
         FROM (
             SELECT v.portfolio_number AS portfolio, (o->>0)::bigint AS seq, (o->>1)::bigint AS index
             FROM scheduling_vanishedcommits v CROSS JOIN LATERAL jsonb_array_elements(v.orders) o
-            WHERE v.settled_at IS NULL LIMIT {MAX_COUNTED}
+            WHERE v.settled_at IS NULL ORDER BY v.id LIMIT {MAX_COUNTED}
         ) told
     ) missing
     CROSS JOIN (

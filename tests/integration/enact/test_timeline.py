@@ -166,6 +166,28 @@ def test_vanished_commits_count_after_the_database_caught_up() -> None:
     assert "(portfolios: 1, events: 20, placed orders: 0)" in open_alerts()[0]
 
 
+def test_of_endless_claimed_orders_the_first_are_looked_up() -> None:
+    hand = make_trader("p", make_node("node-1"), events=5)
+    at = hand.run()
+    Order.objects.create(
+        portfolio=hand.portfolio, seq=at.last_seq + 1, index=0, symbol="X", side="buy",
+        quantity=1, price=1, status="open", reason="", epoch=at.epoch, node="node-1",
+        id=f"u-{at.last_seq + 1}-0", revision=1, decided_at=ago(1), committed_at=ago(1),
+    )  # fmt: skip
+    first, *_ = VanishedCommits.objects.bulk_create(
+        VanishedCommits(
+            portfolio_number=hand.portfolio.pk, node=hand.daemon.row, epoch=at.epoch,
+            seq=at.last_seq + n, found_epoch=at.epoch, found_seq=at.last_seq, seen_at=ago(1),
+            orders=[(at.last_seq + n, index) for index in range(200)],
+        )
+        for n in range(1, 27)
+    )  # fmt: skip
+    first.unverified = True
+    first.save()  # PostgreSQL reads it last now, unless it is asked for an order
+    (told,) = open_alerts()
+    assert "placed orders: 4999 or more)" in told
+
+
 def test_claim_of_one_node_is_reported_and_holds_nothing() -> None:
     """It could be wrong, or hostile; two that say so, or a database that changed, are believed."""
     first, second = make_node("node-1"), make_node("node-2")
