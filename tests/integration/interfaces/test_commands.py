@@ -200,8 +200,8 @@ def test_migrate_portfolio_moves_several_and_fails_if_one_stays() -> None:
 def test_migrate_portfolio_waits_for_several_and_tells_the_outcome_of_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first, _ = make_node("node-1"), make_node("node-2", capacity=3)
-    names = ("canary-1", "canary-2", "canary-3", "canary-4")
+    first, _ = make_node("node-1"), make_node("node-2", capacity=4)
+    names = ("canary-1", "canary-2", "canary-3", "canary-4", "canary-5")
     for name in names:
         make_running_portfolio(name, first)
     ends = {"canary-2": "failed", "canary-3": "done"}
@@ -220,14 +220,16 @@ def test_migrate_portfolio_waits_for_several_and_tells_the_outcome_of_each(
     arguments = ("canary-1", "canary-2", "--to", "node-2", "--wait", "1", *names[2:], "canary-1")
     sentence, document = refused("migrate_portfolio", *arguments)
     assert sentence == (
-        "2 of 4 did not move: canary-2, canary-4. Not done after 1 s, and continuing: canary-1."
+        "2 of 5 did not move: canary-2, canary-5. Not done after 1 s, and continuing: canary-1, "
+        "canary-4."
     )
     rows = document["results"]
     assert [(row["portfolio"], row["code"]) for row in rows] == [
         ("canary-1", "wait_timeout"),
         ("canary-2", "handoff_failed"),
         ("canary-3", None),
-        ("canary-4", "node_full"),
+        ("canary-4", "wait_timeout"),
+        ("canary-5", "node_full"),
     ]
     assert [row["handoff"]["state"] for row in rows[:3]] == ["preparing", "failed", "done"]
     assert "the disk is full" in rows[1]["sentence"]

@@ -106,9 +106,9 @@ def test_several_move_with_one_request_and_the_one_that_stays_is_said(
 def test_several_are_waited_for_until_one_deadline_and_each_outcome_is_shown(
     server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_node("node-3")
-    for name in ("canary-3", "canary-4"):
-        make_running_portfolio(name, make_node("node-1"))
+    third = make_node("node-3")
+    for name in ("canary-3", "canary-4", "canary-5"):
+        make_running_portfolio(name, third)
     clock = [100.0]
     asked = []
     get = Client.get
@@ -129,20 +129,21 @@ def test_several_are_waited_for_until_one_deadline_and_each_outcome_is_shown(
     fake = Namespace(monotonic=lambda: clock[0], sleep=pass_time)
     monkeypatch.setattr("ginkgo_cli.verbs.time", fake)
     monkeypatch.setattr(Client, "get", unreliable)
-    names = ("canary-2", "canary-3", "canary-4")
+    names = ("canary-2", "canary-3", "canary-5", "canary-4")
     # Names may follow an option.
     with pytest.raises(Failed) as failed:
         main(["migrate", "canary-1", "--to", "node-2", "--wait", "1", *names])
     assert str(failed.value) == (
-        "2 of 4 did not move: canary-2, canary-3. Not done after 1 s, and continuing: canary-1, "
-        "canary-4. The server is away."
+        "2 of 5 did not move: canary-2, canary-3. Not done after 1 s, and continuing: canary-1, "
+        "canary-5, canary-4. The server is away."
     )
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" [")[0] for line in lines] == [
         "migrate of canary-1 (node-1 → node-2): preparing",
         "canary-2 cannot move to node-2: it already runs on node-2.",
-        "migrate of canary-3 (node-1 → node-2): failed",
-        "migrate of canary-4 (node-1 → node-2): preparing",
+        "migrate of canary-3 (node-3 → node-2): failed",
+        "migrate of canary-5 (node-3 → node-2): preparing",
+        "migrate of canary-4 (node-3 → node-2): preparing",
     ]
     assert lines[2].endswith("]: the disk is full")
     assert clock[0] < 101.4  # one deadline for all
