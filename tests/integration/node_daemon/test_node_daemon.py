@@ -230,12 +230,12 @@ async def test_new_lease_gets_a_new_socket(gateway: FakeGateway, daemons: Daemon
     ("status", "code"),
     [(409, "name_in_use"), (409, "protocol"), (401, "unauthenticated")],
 )
-async def test_refused_registration_exits_with_1_and_a_reason(
+async def test_refused_registration_exits_with_4_and_a_reason(
     gateway: FakeGateway, daemons: Daemons, status: int, code: str
 ) -> None:
     gateway.refuse_register = (status, code, "Node node-1 runs on hk-02, pid 4711.")
     daemon = await daemons.start()
-    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 1
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 4
     assert "Node node-1 runs on hk-02, pid 4711." in daemons.log()
 
 
