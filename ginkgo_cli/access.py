@@ -59,7 +59,7 @@ def _checked(access: Access) -> Access:
         usable = False
     if not usable or parts.query or parts.fragment or not access.server.isprintable():
         raise Failed(
-            f"{access.server!r} is no address of a server; give one such as "
+            f"{access.server!r} is not the address of a server; give one such as "
             "https://ginkgo.example.org or http://127.0.0.1:8000."
         )
     # Not in the message, which may be kept in a log.

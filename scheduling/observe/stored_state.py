@@ -83,7 +83,7 @@ def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _check_amounts(*amounts: Decimal) -> None:
-    """Raise StateUnreadable for an amount that is no number, or longer than any column takes."""
+    """Raise StateUnreadable for an amount that is not a number, or longer than any column takes."""
     for amount in amounts:
         if not amount.is_finite() or amount.adjusted() >= MOST_DIGITS:
             raise StateUnreadable(f"an amount is {str(amount)[:40]}")

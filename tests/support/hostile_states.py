@@ -35,11 +35,11 @@ def _nested(levels: int) -> bytes:
 
 
 HOSTILE_STATES = {
-    "cash that is no number": compress_state(_packed({"cash": "sNaN"})),
+    "cash that is not a number": compress_state(_packed({"cash": "sNaN"})),
     "cash without end": compress_state(_packed({"cash": "Infinity"})),
     "cash of a million digits": compress_state(_packed({"cash": "1E+999999"})),
     "cash of thirty digits": compress_state(_packed({"cash": "1E+30"})),
-    "a fee that is no number": compress_state(_packed({"fees": "NaN"})),
+    "a fee that is not a number": compress_state(_packed({"fees": "NaN"})),
     "prices of 99 places": compress_state(_packed({"positions": {"XOM": SCALED}})),
     "a thousand levels": compress_state(_nested(1_000)),
     "a hundred thousand levels": compress_state(_nested(100_000)),

@@ -336,7 +336,7 @@ def test_a_superuser_is_an_operator(fleet: Portfolio) -> None:
     assert "reload of tech-hold" in confirm(client, Portfolio, "reload", fleet)[0]
 
 
-#: What is no text of the page: scripts, rows and the values of a row.
+#: Parts of the page without text to translate: scripts, rows and the values of a row.
 NO_TEXT = re.compile(
     r"<(script|style|tbody)\b.*?</\1>|<select[^>]* multiple\b.*?</select>"
     r'|<div class="readonly">.*?</div>|<title>.*?</title>|<(h2|dialog)\b.*?</\2>',

@@ -424,7 +424,7 @@ def test_a_server_that_is_not_ginkgo_is_named() -> None:
     ],
 )
 def test_what_is_no_address_is_refused_before_anything_is_sent(server: str) -> None:
-    with pytest.raises(Failed, match="is no address of a server"):
+    with pytest.raises(Failed, match="is not the address of a server"):
         find_access(server=server, environment={"GINKGO_TOKEN": "abc"})
 
 

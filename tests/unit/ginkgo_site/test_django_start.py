@@ -1,4 +1,4 @@
-"""What a process imports at its start is no work for the garbage collector."""
+"""The garbage collector does not look at what a process imports at its start."""
 
 from __future__ import annotations
 
