@@ -21,8 +21,8 @@ DAYS = 245  #: trading days between these; a symbol with fewer is left out
 #: Prices of these jump at a stock split; a strategy would trade on the artefact.
 SPLIT_ARTEFACTS = frozenset({"DHR", "GIS", "WY"})
 
-#: sha256 of a table → `DailyBars.digest` of its bars, which nothing else decides. Of any other
-#: table it is computed, which parses all bars.
+#: sha256 of a table → `DailyBars.digest` of its bars. For any other table the digest is computed,
+#: which parses all bars.
 DIGESTS = {
     "e8deee525a61efbf1fde93f203161de9a93b647a8fca5cd6f96ba63de7d2522a": (
         "5fc1b61602c209e7d19cf379cb025a95eb3f8fafb7843bf7062d7ea10b440cbe"
@@ -50,7 +50,8 @@ class DailyBars(RepeatedBars):
     def __init__(self, table: bytes) -> None:
         """Find the complete symbols in `table`, which is ordered by symbol, then date.
 
-        Raise ValueError if it has none. The bars have been checked by their hash, or are now.
+        Raise ValueError if it has none. A table in DIGESTS is known by its hash; the bars of any
+        other are parsed now.
         """
         rows = _rows_of_complete_symbols(table)
         if not rows:
