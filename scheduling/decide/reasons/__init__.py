@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from scheduling.decide.reasons import chinese
-from scheduling.decide.reasons.english import SENTENCES, count, number
+from scheduling.decide.reasons.english import SENTENCES
+from scheduling.decide.reasons.english.parts import count
+from scheduling.decide.reasons.figures import number
 from scheduling.decide.reasons.plain import in_chinese
 from scheduling.decide.types import Reason
 

@@ -41,8 +41,9 @@ def test_every_reason_of_an_order_is_told_in_chinese(sentence: str) -> None:
     assert localize(sentence, None, "en") == sentence
 
 
-#: Reasons of handoffs that miss a deadline, and where they are made.
+#: Reasons of handoffs, and where they are made.
 DEADLINES = "enact/handoff/deadlines.py"
+MOVES = "decide/reasons/english/moves.py"
 OF_HANDOFFS = [
     (DEADLINES, "node-3 was lost before it was ready"),
     (DEADLINES, "node-3 could not prepare in 7.5 s"),
@@ -52,8 +53,8 @@ OF_HANDOFFS = [
     (DEADLINES, "node-3 did not release in 7.5 s: the epoch was raised without it"),
     (DEADLINES, "node-3 is gone: the epoch was raised without it"),
     ("passes/sweep.py", "stopped is wanted"),
-    ("decide/reasons/english.py", "node-3 has left; node-3 has already prepared it: load 7.5"),
-    ("decide/reasons/english.py", "its node is no longer known; node-3 is draining; pinned to"),
+    (MOVES, "node-3 has left; node-3 has already prepared it: load 7.5"),
+    (MOVES, "its node is no longer known; node-3 is draining; pinned to"),
 ]
 
 

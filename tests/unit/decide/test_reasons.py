@@ -20,6 +20,7 @@ from scheduling.decide.reasons import (
     render,
     stored_reason,
 )
+from scheduling.decide.reasons.chinese.no_place import STATES
 from scheduling.decide.reasons.plain import in_chinese
 from scheduling.decide.types import Policy, Reason
 from tests.support.plan_factories import node, on, pending, portfolio, world
@@ -496,7 +497,7 @@ def test_reason_renders_in_chinese(code: str, params: dict[str, Any], sentence: 
         ("storm_hold", "node", [None, "node-2"]),
         ("storm_late", "late", [["node-3"], ["node-3", "node-4"]]),
         ("halted_all", "why", ["", "wrong prices"]),
-        ("on_node", "state", [*chinese.STATES, "fits", "same_node", "failed_there"]),
+        ("on_node", "state", [*STATES, "fits", "same_node", "failed_there"]),
     ],
 )
 def test_chinese_distinguishes_the_same_parameter_values(
