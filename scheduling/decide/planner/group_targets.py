@@ -25,7 +25,7 @@ from scheduling.decide.types import NEEDS_OPERATOR_PHASES, PortfolioView, Reason
 
 @dataclass(frozen=True, slots=True)
 class NoMove:
-    """Why one portfolio of a group cannot move there; `code` is one of the API."""
+    """Why one portfolio of a group cannot move; `code` is the error code that the API answers."""
 
     portfolio: str
     code: str
@@ -51,84 +51,75 @@ def group_targets(snapshot: Snapshot, names: Collection[str]) -> list[GroupTarge
     Raise `NotInSnapshot` if a portfolio is not there.
     """
     fleet = FleetState.of(snapshot)
-    group = _in_order(fleet, snapshot, names)
-    nodes = [_on_node(fleet, group, node) for node in range(len(fleet.nodes))]
-    return [_balanced(fleet, group), *nodes]
+    group = _in_placing_order(fleet, snapshot, names)
+    return [_answer(fleet, group, node) for node in (None, *range(len(fleet.nodes)))]
 
 
 def group_target(snapshot: Snapshot, names: Collection[str], node: str | None) -> GroupTarget:
-    """Return the answer of this node; None: of the balancer. Raise `NotInSnapshot`."""
+    """Return the answer of the node of this name; None: of the balancer.
+
+    Raise `NotInSnapshot` if the node or a portfolio is not there.
+    """
     fleet = FleetState.of(snapshot)
-    group = _in_order(fleet, snapshot, names)
+    group = _in_placing_order(fleet, snapshot, names)
     if node is None:
-        return _balanced(fleet, group)
+        return _answer(fleet, group, None)
     for index, view in enumerate(fleet.nodes):
         if view.name == node:
-            return _on_node(fleet, group, index)
+            return _answer(fleet, group, index)
     raise NotInSnapshot("node", node)
 
 
-def _in_order(fleet: FleetState, snapshot: Snapshot, names: Collection[str]) -> list[PortfolioView]:
+def _in_placing_order(
+    fleet: FleetState, snapshot: Snapshot, names: Collection[str]
+) -> list[PortfolioView]:
     found = (find_in(snapshot, name) for name in dict.fromkeys(names))
     return sorted(map(fleet.with_granted_revision, found), key=placing_order)
 
 
-def _why_nowhere(portfolio: PortfolioView) -> NoMove | None:
-    """Return why the portfolio cannot move to any node, or None."""
-    if portfolio.handoff is not None:
-        return NoMove(portfolio.name, "handoff_in_progress", Reason("in_handoff"))
-    if portfolio.desired == "stopped" or portfolio.phase in NEEDS_OPERATOR_PHASES:
-        return NoMove(portfolio.name, "already_stopped", Reason("needs_start"))
-    return None
-
-
-def _on_node(fleet: FleetState, group: Sequence[PortfolioView], node: int) -> GroupTarget:
-    """Return the answer of one node, and leave the fleet as it was."""
-    view, before = fleet.nodes[node], fleet.held[node]
-    going: list[PortfolioView] = []
-    refused: list[NoMove] = []
-    risks: list[tuple[str, Reason]] = []
-    for portfolio in group:
-        nowhere = _why_nowhere(portfolio)
-        found = obstacle_on(fleet, portfolio, node)
-        if nowhere is not None:
-            refused.append(nowhere)
-        elif found is not None:
-            why = state_on(fleet, portfolio, node, found)
-            refused.append(NoMove(portfolio.name, PUBLIC_CODES.get(found, found), why))
-        else:
-            risk = risk_on(fleet, portfolio, node)
-            if risk is not None:
-                risks.append((portfolio.name, risk))
-            going.append(portfolio)
-            fleet.hold(node, portfolio)
-    after = fleet.held[node]
-    for portfolio in going:
-        fleet.hold(node, portfolio, -1)
-    moves = tuple((portfolio.name, view.name) for portfolio in going)
-    return GroupTarget(view.name, moves, tuple(refused), tuple(risks), before, after, view.capacity)
-
-
-def _balanced(fleet: FleetState, group: Sequence[PortfolioView]) -> GroupTarget:
-    """Return where the balancer would move each, and leave the fleet as it was."""
+def _answer(fleet: FleetState, group: Sequence[PortfolioView], node: int | None) -> GroupTarget:
+    """Return the answer of one node (None: of the balancer), and leave the fleet as it was."""
+    before = 0.0 if node is None else fleet.held[node]
     going: list[tuple[PortfolioView, int]] = []
     refused: list[NoMove] = []
     risks: list[tuple[str, Reason]] = []
     for portfolio in group:
-        nowhere = _why_nowhere(portfolio)
-        node = choose_node(fleet, portfolio) if nowhere is None else None
-        if nowhere is not None:
-            refused.append(nowhere)
-        elif isinstance(node, Reason):
-            refused.append(NoMove(portfolio.name, "no_room", node))
-        elif node is not None:
-            risk = risk_on(fleet, portfolio, node)
-            if risk is not None:
-                risks.append((portfolio.name, risk))
-            going.append((portfolio, node))
-            fleet.hold(node, portfolio)
-    for portfolio, node in going:
-        fleet.hold(node, portfolio, -1)
+        target = _target(fleet, portfolio, node)
+        if isinstance(target, NoMove):
+            refused.append(target)
+            continue
+        risk = risk_on(fleet, portfolio, target)
+        if risk is not None:
+            risks.append((portfolio.name, risk))
+        going.append((portfolio, target))
+        fleet.hold(target, portfolio)
+    after = 0.0 if node is None else fleet.held[node]
+    for portfolio, target in going:
+        fleet.hold(target, portfolio, -1)
     fleet.invalidate_pools()
-    moves = tuple((portfolio.name, fleet.nodes[node].name) for portfolio, node in going)
-    return GroupTarget(None, moves, tuple(refused), tuple(risks))
+    view = None if node is None else fleet.nodes[node]
+    return GroupTarget(
+        None if view is None else view.name,
+        tuple((portfolio.name, fleet.nodes[target].name) for portfolio, target in going),
+        tuple(refused),
+        tuple(risks),
+        before,
+        after,
+        0 if view is None else view.capacity,
+    )
+
+
+def _target(fleet: FleetState, portfolio: PortfolioView, node: int | None) -> int | NoMove:
+    """Return `node`, or the balancer's choice if it is None; or why the portfolio cannot move."""
+    if portfolio.handoff is not None:
+        return NoMove(portfolio.name, "handoff_in_progress", Reason("in_handoff"))
+    if portfolio.desired == "stopped" or portfolio.phase in NEEDS_OPERATOR_PHASES:
+        return NoMove(portfolio.name, "already_stopped", Reason("needs_start"))
+    if node is None:
+        chosen = choose_node(fleet, portfolio)
+        return NoMove(portfolio.name, "no_room", chosen) if isinstance(chosen, Reason) else chosen
+    found = obstacle_on(fleet, portfolio, node)
+    if found is None:
+        return node
+    why = state_on(fleet, portfolio, node, found)
+    return NoMove(portfolio.name, PUBLIC_CODES.get(found, found), why)
