@@ -8,20 +8,20 @@ from __future__ import annotations
 
 
 class AcknowledgementRequests:
-    """Daemons that have answered this process."""
+    """Remembers which daemons have sent this process their acknowledged commits."""
 
     def __init__(self) -> None:
         self._database: tuple[str, int] | None = None
         self._received: dict[int, str] = {}
 
     def record_database(self, key: tuple[str, int]) -> None:
-        """Record the timeline of the database; on a new one, every daemon is asked again."""
+        """Record (system identifier, timeline); if it is new, every daemon is asked again."""
         if key != self._database:
             self._database = key
             self._received = {}
 
     def is_due(self, node: int, incarnation: str) -> bool:
-        """Return whether this daemon must be asked."""
+        """Return whether this daemon must still be asked."""
         return self._database is not None and self._received.get(node) != incarnation
 
     def record_received(self, node: int, incarnation: str) -> None:

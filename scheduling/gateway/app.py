@@ -38,14 +38,14 @@ from scheduling.gateway.http import (
     refuse_plain_http,
     respond,
 )
-from scheduling.gateway.node_limits import admit
+from scheduling.gateway.node_limits import Admission
 from scheduling.gateway.portfolio_logs import answer_log
 from scheduling.gateway.registration import answer_goodbye, answer_registration
 from scheduling.gateway.request_bodies import (
     MAX_COMMIT_BODY,
     MAX_LOG_BODY,
     MAX_SMALL_BODY,
-    request_body,
+    RequestBody,
 )
 from scheduling.gateway.request_metrics import requests
 from scheduling.wire.messages import Problem
@@ -73,10 +73,10 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         kind = route.kind
         refuse_plain_http(scope, headers)
         sender = await authenticate_node(headers.get(b"authorization"))
-        async with admit(sender.node, route.kind):
+        async with Admission(sender.node, route.kind):
             # From here on the node's own limits bound its bodies.
             scope.get(SENDER_KNOWN, bool)()
-            async with request_body(sender.node, receive, headers, route.limit) as body:
+            async with RequestBody(sender.node, receive, headers, route.limit) as body:
                 try:
                     answer = await route.handler(sender, body)
                 except RequestRejected as rejected:
@@ -125,7 +125,7 @@ def _problem(error: Exception, path: str) -> tuple[int, str, str]:
 
 
 class Route(NamedTuple):
-    """How one address is served."""
+    """How requests to one address are handled; `limit` is that of a body, in bytes."""
 
     kind: str
     handler: Callable[[NodeIdentity, bytes], Awaitable[msgspec.Struct]]

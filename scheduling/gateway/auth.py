@@ -23,8 +23,7 @@ class NodeIdentity:
     name: str
 
 
-#: Tokens that were never valid in this process are looked up one at a time. Otherwise a client that
-#: guesses could take the connections of the nodes that renew leases.
+#: Without it, a client that guesses could take the connections of the nodes that renew leases.
 _unknown_tokens = RequestQueue(
     QueueLimit(1, 100), "Too many unknown tokens are being looked up; repeat."
 )
@@ -65,6 +64,7 @@ async def authenticate_node(header: bytes | None) -> NodeIdentity:
 
 
 async def _look_up_unknown(sha256: str) -> Row | None:
+    """Look up a token that was never valid in this process: one at a time."""
     await _unknown_tokens.acquire()
     try:
         return await _look_up(sha256)
@@ -73,5 +73,6 @@ async def _look_up_unknown(sha256: str) -> Row | None:
 
 
 async def _look_up(sha256: str) -> Row | None:
+    """Return the token's node, with `revoked` and `expired`; None if there is no such token."""
     async with lease_pool().connection() as connection:
         return await aexecute_autocommit(connection, node_of_token(sha256))

@@ -60,7 +60,7 @@ async def close_gateway() -> None:
 
 
 async def _leave() -> None:
-    """Record that this process stops in order. If that fails, it counts as one that failed."""
+    """Record that this process stops on purpose. If that fails, it counts as one that crashed."""
     try:
         async with lease_pool().connection(timeout=LEAVE_LIMIT_S) as connection:
             await aexecute_autocommit(connection, gateway_left(GATEWAY_ID))
@@ -85,7 +85,7 @@ async def liveness_loop() -> None:
         times = timing()
         try:
             async with lease_pool().connection(HEALTH.liveness.wait_s) as connection:
-                overload = BATCHER.overload_reason() or _unready() or overload
+                overload = BATCHER.overload_reason() or _unready_reason() or overload
                 transaction = record_gateway_alive(
                     times,
                     GATEWAY_ID,
@@ -96,7 +96,7 @@ async def liveness_loop() -> None:
                     passed_s=COMMIT_HEALTH.passed_s(),
                 )
                 await aexecute_autocommit(connection, transaction)
-            HEALTH.pulsed(times.pulse_gap_s)
+            HEALTH.record_pulse(times.pulse_gap_s)
             if overload:
                 logger.warning("no lease is judged expired for one TTL: %s", overload)
             overload = ""  # only once it is durable
@@ -105,10 +105,10 @@ async def liveness_loop() -> None:
         await asyncio.sleep(times.pulse_s)
 
 
-def _unready() -> str:
-    """Return why a proxy sends no node here although this process pulses, or an empty text.
+def _unready_reason() -> str:
+    """Return why a proxy sends nodes elsewhere although this process pulses, or "".
 
-    Nodes whose silence began with that have still to find their way back.
+    Nodes that fell silent by that need time to connect through another process.
     """
     return HEALTH.write.problem() if HEALTH.write.is_overdue else ""
 
@@ -131,6 +131,7 @@ async def _write_test_loop() -> None:
 
 
 async def _note_timeline(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Record the timeline of the database; on a new one, ask all daemons for their commits."""
     try:
         ACKNOWLEDGEMENT_REQUESTS.record_database(await aexecute(connection, note_timeline()))
     except psycopg.ProgrammingError as error:

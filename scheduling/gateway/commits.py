@@ -50,7 +50,10 @@ async def answer_checkpoint(sender: NodeIdentity, body: bytes) -> CheckpointAnsw
         )
     if row is None:
         raise RequestRejected(
-            409, "fenced", f"Portfolio {message.portfolio} is not {sender.name}'s to read now."
+            409,
+            "fenced",
+            f"Node {sender.name} may not read the checkpoint of portfolio {message.portfolio}: it "
+            "neither owns the portfolio nor is the target of its handoff.",
         )
     return CheckpointAnswer(
         epoch=row.epoch,
@@ -75,7 +78,7 @@ async def answer_commits(sender: NodeIdentity, body: bytes) -> CommitAnswers:
     for commit in requested:
         problem = validate_commit(commit)
         if problem:
-            results[commit.portfolio] = _rejected(commit, problem)
+            results[commit.portfolio] = _rejection(commit, problem)
         elif commit.release is not None:
             releases.append(commit)
         else:
@@ -117,7 +120,7 @@ async def _commit_all(
         return answers
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         if len(requested) == 1:
-            return [_rejected(requested[0], primary_message(error))]
+            return [_rejection(requested[0], primary_message(error))]
     middle = len(requested) // 2
     first = await _commit_all(sender, incarnation, requested[:middle])
     return first + await _commit_all(sender, incarnation, requested[middle:])
@@ -126,7 +129,7 @@ async def _commit_all(
 async def _release_all(
     sender: NodeIdentity, incarnation: UUID, requested: list[Commit]
 ) -> dict[int, CommitResult]:
-    """Release one portfolio after the other, up to the first one that meets a locked row."""
+    """Release one portfolio after the other, up to the first locked row. Return their results."""
     results: dict[int, CommitResult] = {}
     try:
         async with locking_connection(sender.node, RELEASE_WAIT_S) as connection:
@@ -140,7 +143,7 @@ async def _release_all(
                             ),
                         )
                     except (psycopg.DataError, psycopg.IntegrityError) as error:
-                        result = _rejected(commit, primary_message(error))
+                        result = _rejection(commit, primary_message(error))
                     if tracing.is_on:
                         _note_release(span, sender, commit, result)
                 if result is not None:
@@ -153,7 +156,7 @@ async def _release_all(
 def _note_release(
     span: tracing.Span, sender: NodeIdentity, commit: Commit, result: CommitResult | None
 ) -> None:
-    """Tell the span who released and what was answered; None: the row is locked."""
+    """Record in the trace who released and with which result; None: the row was locked."""
     answer = "locked" if result is None else result.answer
     detail = "" if result is None else result.detail
     span.note(
@@ -165,5 +168,5 @@ def _note_release(
     )
 
 
-def _rejected(commit: Commit, detail: str) -> CommitResult:
+def _rejection(commit: Commit, detail: str) -> CommitResult:
     return CommitResult(portfolio=commit.portfolio, answer="rejected", detail=detail)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from scheduling.db.transaction import aexecute_autocommit
 from scheduling.gateway.auth import NodeIdentity, authenticate_node
 from scheduling.gateway.http import RequestRejected, Scope, Send, refuse_plain_http
-from scheduling.gateway.node_limits import admit
+from scheduling.gateway.node_limits import Admission
 from scheduling.gateway.pool import work_connection, work_pool
 from scheduling.observe.node_files import environment_lock, wheel_part, wheel_size
 
@@ -40,11 +40,13 @@ async def serve_download(scope: Scope, headers: Mapping[bytes, bytes], send: Sen
     sender = await authenticate_node(headers.get(b"authorization"))
     found = _PATH.fullmatch(scope["path"])
     if found is None:
-        raise RequestRejected(404, "not_found", f"Nodes can fetch nothing at {scope['path'][:80]}.")
+        raise RequestRejected(
+            404, "not_found", f"Nodes can download nothing at {scope['path'][:80]}."
+        )
     if scope["method"] != "GET":
         raise RequestRejected(405, "invalid", "Files for nodes are read with GET only.")
     kind, sha256 = found.groups()
-    async with admit(sender.node, "download"):
+    async with Admission(sender.node, "download"):
         if kind == "artifacts":
             await _send_artifact(sender, sha256, send)
         else:
@@ -55,9 +57,9 @@ async def _send_lock(sender: NodeIdentity, sha256: str, send: Send) -> None:
     async with work_connection(sender.node) as connection:
         lock = await aexecute_autocommit(connection, environment_lock(sender.node, sha256))
     if lock is None:
-        raise _not_needed(sender, "environment", sha256)
+        raise _refusal(sender, "environment", sha256)
     data = lock.encode()
-    await _begin(send, len(data), b"text/plain; charset=utf-8")
+    await _send_headers(send, len(data), b"text/plain; charset=utf-8")
     await send({"type": "http.response.body", "body": data})
 
 
@@ -65,16 +67,16 @@ async def _send_artifact(sender: NodeIdentity, sha256: str, send: Send) -> None:
     async with work_connection(sender.node) as connection:
         size = await aexecute_autocommit(connection, wheel_size(sender.node, sha256))
     if size is None:
-        raise _not_needed(sender, "artifact", sha256)
-    part = await _part(sender, sha256, 0)
-    await _begin(send, size, b"application/octet-stream")
+        raise _refusal(sender, "artifact", sha256)
+    part = await _read_part(sender, sha256, 0)
+    await _send_headers(send, size, b"application/octet-stream")
     sent = 0
     try:
         async with asyncio.timeout(DOWNLOAD_LIMIT_S):
             while part:
                 sent += len(part)
                 await send({"type": "http.response.body", "body": part, "more_body": sent < size})
-                part = await _part(sender, sha256, sent) if sent < size else b""
+                part = await _read_part(sender, sha256, sent) if sent < size else b""
     except Exception as error:
         raise DownloadBroken(f"{type(error).__name__}: {error}") from error
     if sent < size:
@@ -82,17 +84,17 @@ async def _send_artifact(sender: NodeIdentity, sha256: str, send: Send) -> None:
     logger.info("node %s fetched artifact %s: %d bytes", sender.name, sha256[:12], size)
 
 
-async def _part(sender: NodeIdentity, sha256: str, start: int) -> bytes:
+async def _read_part(sender: NodeIdentity, sha256: str, start: int) -> bytes:
     # The node's share first: what waits for it must not keep other nodes from their parts.
     async with (
-        admit(sender.node, "work"),
+        Admission(sender.node, "work"),
         _one_part,
         work_pool().connection() as connection,
     ):
         return await aexecute_autocommit(connection, wheel_part(sha256, start, PART_BYTES))
 
 
-def _not_needed(sender: NodeIdentity, what: str, sha256: str) -> RequestRejected:
+def _refusal(sender: NodeIdentity, what: str, sha256: str) -> RequestRejected:
     return RequestRejected(
         404,
         "not_found",
@@ -100,7 +102,7 @@ def _not_needed(sender: NodeIdentity, what: str, sha256: str) -> RequestRejected
     )
 
 
-async def _begin(send: Send, size: int, kind: bytes) -> None:
+async def _send_headers(send: Send, size: int, kind: bytes) -> None:
     headers = [
         (b"content-type", kind),
         (b"content-length", str(size).encode()),

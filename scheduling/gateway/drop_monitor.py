@@ -13,14 +13,14 @@ MAX_DROPPED_SHARE = 0.1
 
 
 class DropMonitor:
-    """Nodes since the last liveness write: whose heartbeat was stored, and whose was dropped."""
+    """Ids of the nodes whose heartbeats were stored or dropped since the last liveness write."""
 
     def __init__(self) -> None:
         self.stored: set[int] = set()
         self.dropped: set[int] = set()
 
     def overload_reason(self) -> str:
-        """Return why heartbeats since the last call prove nothing, or ""; and start anew."""
+        """Return why the silence of nodes since the last call proves nothing, or ""."""
         arrived, dropped = self.stored | self.dropped, self.dropped - self.stored
         self.stored, self.dropped = set(), set()
         if len(dropped) > MAX_DROPPED_SHARE * len(arrived):

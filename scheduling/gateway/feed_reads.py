@@ -1,4 +1,4 @@
-"""Give nodes the records of recorded feeds, and let them wait for the next one."""
+"""Send nodes the records of recorded feeds, and let them wait for the next one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scheduling.db.transaction import aexecute_autocommit
 from scheduling.gateway.auth import NodeIdentity
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.message_decoding import LARGEST, decode, uuid_of
-from scheduling.gateway.node_limits import admit
+from scheduling.gateway.node_limits import Admission
 from scheduling.gateway.pool import work_connection, work_pool
 from scheduling.gateway.stream_reads import STREAMS
 from scheduling.observe.feed_records import HeadRow, RecordRow, heads, records
@@ -61,27 +61,27 @@ class FeedHeads:
         self._reading = asyncio.Lock()  # many requests of one node take one connection
 
     async def read(self, feed: str | None = None) -> None:
-        """Read the heads, of all feeds or of one, and wake waiting requests. One statement."""
+        """Read the heads of all feeds, or of one, and wake waiting requests. One statement."""
         async with self._reading, work_pool().connection() as connection:
-            self._take_heads()
+            self._apply_hints()
             self._hinted.clear()  # what they said is stored; others may come before the answer
             found = await aexecute_autocommit(connection, heads(feed))
         if feed is None:
             self._heads.clear()
             self._read_at = time.monotonic()
         self._heads.update((row.name, row) for row in found)
-        self._take_heads()
+        self._apply_hints()
         self._wake()
 
     def take_hint(self, message: Mapping[str, Any]) -> None:
-        """Note the head that the hint of an append names."""
+        """Note the head that an append has announced."""
         feed, head = message.get("feed"), message.get("head")
         if isinstance(feed, int) and isinstance(head, int):
             self._hinted[feed] = max(head, self._hinted.get(feed, 0))
         self._hint.set()
 
-    def _take_heads(self) -> None:
-        """Raise the known heads to those of the hints. Wake waiting requests if one was lower."""
+    def _apply_hints(self) -> None:
+        """Raise the known heads to the announced ones. Wake waiting requests if one was lower."""
         behind = {
             name: head
             for name, row in self._heads.items()
@@ -108,8 +108,8 @@ class FeedHeads:
             raise RequestRejected(404, "not_found", f"There is no recorded feed {feed[:80]!r}.")
         return self._heads[feed]
 
-    async def beyond(self, feed: str, after: int, wait_s: float) -> HeadRow:
-        """Return the head, once it is beyond `after` or after `wait_s`."""
+    async def wait_beyond(self, feed: str, after: int, wait_s: float) -> HeadRow:
+        """Return the head once it is beyond `after`, or as it is after `wait_s`."""
         self._waiting += 1
         try:
             async with asyncio.timeout(wait_s):
@@ -122,7 +122,7 @@ class FeedHeads:
             self._waiting -= 1
 
     def _due_s(self) -> float:
-        """Return after how long the heads are read again."""
+        """Return the seconds until the heads have to be read again."""
         return max(self._read_at + POLL_S - time.monotonic(), 0.0)
 
     async def watch(self) -> None:
@@ -135,7 +135,7 @@ class FeedHeads:
                         await self._hint.wait()
                 self._hint.clear()
                 if self._due_s() > 0:
-                    self._take_heads()
+                    self._apply_hints()
                     await asyncio.sleep(GATHER_S)  # the hints meanwhile are one
                     continue
                 if not self._waiting:
@@ -153,9 +153,7 @@ class FeedHeads:
 
 
 async def _receive_hints(take: Callable[[Mapping[str, Any]], None]) -> None:
-    """Hand on each hint of an append; subscribe again after the channel layer failed. Never
-    returns.
-    """
+    """Call `take` with each hint of an append, whatever fails. Never returns."""
     layer: Any = get_channel_layer()
     while True:
         try:
@@ -206,7 +204,7 @@ async def _admit(sender: NodeIdentity, feed: str) -> None:
 
 async def _head_now(sender: NodeIdentity, feed: str) -> HeadRow:
     """Return the head as of a read that begins now, within the share of the node."""
-    async with admit(sender.node, "work"):
+    async with Admission(sender.node, "work"):
         await FEED_HEADS.read(feed)
     return await FEED_HEADS.get(feed)
 
@@ -216,7 +214,7 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
     request = decode(body, FeedRequest)
     uuid_of(request.incarnation)
     if not -1 <= request.after <= LARGEST - MAX_FEED_RECORDS:
-        raise RequestRejected(400, "invalid", f"The number {request.after} is out of range.")
+        raise RequestRejected(400, "invalid", f"`after` is {request.after}, out of range.")
     await _admit(sender, request.feed)
     if request.after < 0 or not FEED_HEADS.knows(request.feed):
         head = await _head_now(sender, request.feed)
@@ -226,7 +224,7 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
         return FeedAnswer(head=head.seq, first_seq=head.first_seq)
     if head.seq <= request.after and request.wait_s > 0:
         wait_s = min(request.wait_s, MAX_FEED_WAIT_S)
-        head = await FEED_HEADS.beyond(request.feed, request.after, wait_s)
+        head = await FEED_HEADS.wait_beyond(request.feed, request.after, wait_s)
     if head.seq < request.after:
         # This process may know an older head than the node.
         head = await _head_now(sender, request.feed)
@@ -236,7 +234,10 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
 
 
 async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> FeedAnswer:
-    """Read the record at `after` too, to see that the node knows the same one."""
+    """Return the records after `after`, of one read for all nodes that ask for the same.
+
+    The record at `after` is read too, to see that the node knows the same one.
+    """
     if request.after + 1 < head.first_seq:
         return FeedAnswer(head=head.seq, first_seq=head.first_seq)
     first = max(request.after, head.first_seq, 1)
@@ -263,10 +264,11 @@ async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> Fe
         head = await _head_now(sender, request.feed)
         if request.after + 1 < head.first_seq:
             return FeedAnswer(head=head.seq, first_seq=head.first_seq)
-    return FeedAnswer(head=head.seq, first_seq=head.first_seq, events=_fitting(rows))
+    return FeedAnswer(head=head.seq, first_seq=head.first_seq, events=_events_that_fit(rows))
 
 
-def _fitting(rows: list[RecordRow]) -> list[bytes]:
+def _events_that_fit(rows: list[RecordRow]) -> list[bytes]:
+    """Return the encoded events of the first rows, as many as one answer holds."""
     events, size = [], 0
     for row in rows:
         size += len(row.event)

@@ -55,12 +55,12 @@ class Probe:
 
     @property
     def wait_s(self) -> float | None:
-        """How long to wait for a connection; None: as long as everybody."""
+        """Seconds to wait for a connection; None: as long as the pool allows."""
         return RETRY_LIMIT_S if self.error else None
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it has succeeded before, and not for longer than the limit."""
+        """Whether its last success is longer ago than the limit; False before the first one."""
         at = self.succeeded_at
         return at is not None and time.monotonic() - at > MAX_AGE_S
 
@@ -85,21 +85,21 @@ class Health:
         self.open(False)
 
     def open(self, is_open: bool = True) -> None:
-        """Reset the probes."""
+        """Record whether the gateway runs in this process, and reset the probes."""
         self.is_open = is_open
         self.woke_at: float | None = None  #: monotonic; the end of its last gap
         self.liveness = Probe("liveness write")
         self.write = Probe("durable write test")
 
-    def pulsed(self, gap_s: float) -> None:
+    def record_pulse(self, gap_s: float) -> None:
         """Note a liveness write, and whether more than `gap_s` passed since the one before."""
         before = self.liveness.succeeded_at
         self.liveness.succeed()
         if before is not None and time.monotonic() - before > gap_s:
             self.woke_at = time.monotonic()
 
-    def slept(self, gap_s: float) -> bool:
-        """Return whether what arrives now may have waited in a socket for longer than `gap_s`."""
+    def was_frozen(self, gap_s: float) -> bool:
+        """Return whether requests that arrive now may have waited in a socket for over `gap_s`."""
         now, pulsed_at = time.monotonic(), self.liveness.succeeded_at
         if not self.is_open or pulsed_at is None:
             return False
@@ -126,7 +126,7 @@ HEALTH = Health()
 
 
 def _cause(error: Exception) -> str:
-    """Return the cause without addresses: the answer is public."""
+    """Return the cause of a failure without addresses: readiness is public."""
     if isinstance(error, ServerSilent):
         return "the database does not answer"
     if isinstance(error, PoolTimeout):

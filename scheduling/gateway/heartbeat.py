@@ -52,14 +52,14 @@ async def answer_heartbeat(sender: NodeIdentity, body: bytes) -> HeartbeatAnswer
     heartbeat = decode_heartbeat(body)
     lease = await BATCHER.renew(sender.node, heartbeat)
     if not lease.beaten:
-        return _not_the_holder(sender, heartbeat, lease)
+        return _answer_to_other(sender, heartbeat, lease)
     await _record_catch_up(sender, heartbeat)
     if heartbeat.acknowledged or heartbeat.recalled:
         await _compare_acknowledged(sender, heartbeat)
     if heartbeat.reports:
         await _apply_reports(sender, heartbeat)
     desired = await _changed_desired_set(sender, heartbeat, lease)
-    return _renewed(sender, heartbeat, lease, desired)
+    return _answer_to_holder(sender, heartbeat, lease, desired)
 
 
 #: (node, portfolio, epoch) whose catch-up this process has recorded.
@@ -138,7 +138,7 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
 
 
 def _report_span(sender: NodeIdentity, report: Report) -> tracing.Span:
-    """Return the span of what a report of a handoff's step causes; none for other reports."""
+    """Return the trace span for what a reported step of a handoff causes, or NO_SPAN."""
     if isinstance(report, Prepared):
         # Without a source to drain, the target is granted at once.
         return tracing.handoff_span(report.handoff, "drain or grant", node=sender.name)
@@ -161,10 +161,10 @@ async def _changed_desired_set(
         )
 
 
-def _renewed(
+def _answer_to_holder(
     sender: NodeIdentity, heartbeat: Heartbeat, lease: Any, desired: DesiredSet | None
 ) -> HeartbeatAnswer:
-    """Return the answer to the holder of the lease.
+    """Answer the holder of the lease.
 
     A node with portfolios learns of a new set by the answers to its commits; one without has only
     its heartbeats when pushes are lost, so its interval is half as long.
@@ -183,8 +183,8 @@ def _renewed(
     )
 
 
-def _not_the_holder(sender: NodeIdentity, heartbeat: Heartbeat, lease: Any) -> HeartbeatAnswer:
-    """Return the answer to a daemon that does not hold the lease of its node.
+def _answer_to_other(sender: NodeIdentity, heartbeat: Heartbeat, lease: Any) -> HeartbeatAnswer:
+    """Answer a daemon that does not hold the lease of its node.
 
     A holder that registered before this daemon did not take the node from it: the database went
     back to a time before this daemon, by a restore or the promotion of a replica. The holder is

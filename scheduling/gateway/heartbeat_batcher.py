@@ -67,7 +67,7 @@ class HeartbeatBatcher:
         return await row
 
     def overload_reason(self) -> str:
-        """Return why the silence of nodes proves nothing, or "". Counts of drops start anew."""
+        """Return why the silence of nodes proves nothing, or "". The count of drops begins anew."""
         reason = self.drops.overload_reason()
         now_s = time.monotonic()
         waits_s = [now_s - w.since_s for w in self._waiting + self._writing if not w.row.done()]
@@ -76,13 +76,14 @@ class HeartbeatBatcher:
         return reason
 
     async def _write_all(self) -> None:
+        """Write heartbeats, one statement after the other, until none waits."""
         while self._waiting or self._locked:
             batch: list[Waiting] = []
             try:
                 # The connection first: heartbeats that wait for one are still in the queue.
                 async with lease_pool().connection() as connection:
                     batch = self._take()
-                    newest = {} if HEALTH.slept(timing().pulse_gap_s) else _newest(batch)
+                    newest = {} if HEALTH.was_frozen(timing().pulse_gap_s) else _newest(batch)
                     rows: dict[int, Row] = {}
                     if newest:
                         rows = await aexecute_autocommit(
@@ -98,7 +99,7 @@ class HeartbeatBatcher:
                 await asyncio.sleep(LOCKED_PAUSE_S)
 
     def _take(self) -> list[Waiting]:
-        """Return what the next statement writes, the longest waiting first."""
+        """Take every waiting heartbeat for the next statement, the longest waiting first."""
         batch = self._locked + self._waiting
         self._writing, self._waiting, self._locked = self._waiting, [], []
         return batch

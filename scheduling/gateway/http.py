@@ -66,12 +66,17 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
-            raise RequestRejected(
-                413, "payload_too_large", f"The body is over {limit:,} bytes; send less at a time."
-            )
+            raise too_large(limit)
         if not message.get("more_body"):
             return b"".join([*parts, part]) if parts else part
         parts.append(part)
+
+
+def too_large(limit: int) -> RequestRejected:
+    """Return the refusal of a body over `limit` bytes."""
+    return RequestRejected(
+        413, "payload_too_large", f"The body is over {limit:,} bytes; send less at a time."
+    )
 
 
 async def respond(send: Send, body: msgspec.Struct, status: int = 200) -> None:

@@ -58,7 +58,7 @@ class RequestQueue:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> None:
-        """Return once this request may be served. Raise 429 if too many came after it."""
+        """Return once this request may be served. Raise RequestRejected if too many follow."""
         if self.active < self._limit.active:
             self.active += 1
             return
@@ -94,8 +94,9 @@ _REFUSALS = {
 
 
 class Admission:
-    """Holds a place in a queue. A class, since every heartbeat passes here: a context manager
-    made of a generator costs several times as much.
+    """Context manager: wait until `node` may have a request of this kind served, hold the place.
+
+    A class, since every heartbeat passes here: one made of a generator costs several times as much.
     """
 
     __slots__ = ("_key", "_queue")
@@ -114,22 +115,14 @@ class Admission:
         try:
             await queue.acquire()
         except BaseException:
-            self._forget()
+            self._drop_idle_queue()
             raise
 
     async def __aexit__(self, *error: object) -> None:
         """Admit the next request."""
         self._queue.release()
-        self._forget()
+        self._drop_idle_queue()
 
-    def _forget(self) -> None:
+    def _drop_idle_queue(self) -> None:
         if self._queue.active == 0:
             _queues.pop(self._key, None)
-
-
-def admit(node: int, kind: str) -> Admission:
-    """Wait until `node` may have a request of this kind served, and hold the place.
-
-    Raise RequestRejected 429.
-    """
-    return Admission(node, kind)

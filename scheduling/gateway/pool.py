@@ -28,7 +28,7 @@ from psycopg_pool import AsyncConnectionPool
 from ginkgo_site.deadline import AsyncConnection
 from ginkgo_site.sessions import DatabaseUnusable
 from scheduling.db.transaction import IDLE_LIMIT, read_json
-from scheduling.gateway.node_limits import admit
+from scheduling.gateway.node_limits import Admission
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ STATEMENT_LIMIT_S = 3.0
 
 
 class GatewayConnection(AsyncConnection):
+    """A connection that waits for an answer for at most STATEMENT_LIMIT_S."""
+
     limit_s = STATEMENT_LIMIT_S
 
 
@@ -68,7 +70,7 @@ _renewed_at = 0.0
 
 
 async def _renew_all(dead: AsyncConnection) -> None:
-    """Replace every connection of every pool, unless that was done since `dead` was answered."""
+    """Replace all connections of all pools, unless that was done since `dead` had an answer."""
     global _renewed_at
     if dead.answered_at > _renewed_at:
         _renewed_at = time.monotonic()
@@ -88,29 +90,29 @@ async def _check(connection: AsyncConnection) -> None:
 
 def work_pool() -> GatewayPool:
     """Return the pool of commits and reads. Raise RuntimeError before `open_pools`."""
-    return _opened("work")
+    return _pool("work")
 
 
 def lease_pool() -> GatewayPool:
     """Return the pool of statements that keep leases. Raise RuntimeError before `open_pools`."""
-    return _opened("leases")
+    return _pool("leases")
 
 
 def locking_pool() -> GatewayPool:
     """Return the pool of transactions that may wait for row locks. Raise RuntimeError before
     `open_pools`."""
-    return _opened("steps")
+    return _pool("steps")
 
 
 def log_pool() -> GatewayPool:
     """Return the pool for lines of logs. Raise RuntimeError before `open_pools`."""
-    return _opened("logs")
+    return _pool("logs")
 
 
 @asynccontextmanager
 async def work_connection(node: int) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Lend a connection for commits and reads, within the share of the node."""
-    async with admit(node, "work"), work_pool().connection() as connection:
+    async with Admission(node, "work"), work_pool().connection() as connection:
         yield connection
 
 
@@ -118,12 +120,15 @@ async def work_connection(node: int) -> AsyncIterator[psycopg.AsyncConnection[An
 async def locking_connection(
     node: int, within_s: float | None = None
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    """Lend a connection whose statements may wait for row locks, within the share of the node."""
-    async with admit(node, "steps"), locking_pool().connection(within_s) as connection:
+    """Lend a connection whose statements may wait for row locks, within the share of the node.
+
+    Raise PoolTimeout if none is free `within_s`.
+    """
+    async with Admission(node, "steps"), locking_pool().connection(within_s) as connection:
         yield connection
 
 
-def _opened(name: str) -> GatewayPool:
+def _pool(name: str) -> GatewayPool:
     try:
         return _pools[name]
     except KeyError:
@@ -159,13 +164,14 @@ async def open_pools() -> None:
             reconnect_timeout=0,
             max_idle=120,
             check=_check,
-            configure=_configure_step if name in ("steps", "logs") else _configure,
+            configure=_configure_for_row_locks if name in ("steps", "logs") else _configure,
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )
         await _pools[name].open(wait=False)
 
 
 async def _refuse_unusable_database(conninfo: str) -> None:
+    """Raise DatabaseUnusable if the database answers and cannot be used."""
     try:
         connection = await GatewayConnection.connect(conninfo)
     except DatabaseUnusable:
@@ -187,7 +193,7 @@ async def _configure(connection: AsyncConnection) -> None:
     await connection.execute(LIMITS, [LOCK_TIMEOUT, IDLE_LIMIT])
 
 
-async def _configure_step(connection: AsyncConnection) -> None:
+async def _configure_for_row_locks(connection: AsyncConnection) -> None:
     read_json(connection)
     await connection.execute(LIMITS, [ROW_LOCK_TIMEOUT, IDLE_LIMIT])
 

@@ -20,7 +20,7 @@ from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.gateway.message_decoding import DECODE_ERRORS
-from scheduling.gateway.node_limits import admit
+from scheduling.gateway.node_limits import Admission
 from scheduling.gateway.pool import work_connection, work_pool
 from scheduling.observe.desired_set import desired_set
 from scheduling.wire.messages import Hello, encode
@@ -79,6 +79,7 @@ class PushSocket(AsyncWebsocketConsumer):
         return await authenticate_node(dict(self.scope["headers"]).get(b"authorization"))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Subscribe to hints for the node at the daemon's Hello, the only message it sends."""
         if self.connection_id is not None or self.sender is None:
             return  # no further message is expected; pings are the server's
         try:
@@ -89,7 +90,7 @@ class PushSocket(AsyncWebsocketConsumer):
             return
         connection_id = uuid4()
         try:
-            async with admit(self.sender.node, "hello"), work_pool().connection() as connection:
+            async with Admission(self.sender.node, "hello"), work_pool().connection() as connection:
                 holds = await aexecute_autocommit(
                     connection, connected(self.sender.node, incarnation, connection_id, GATEWAY_ID)
                 )
@@ -121,6 +122,7 @@ class PushSocket(AsyncWebsocketConsumer):
         await self._push()
 
     async def _push(self) -> None:
+        """Send the desired set if it is newer than the last one that was sent."""
         assert self.sender is not None
         try:
             await self._authenticate()  # the token may have been revoked
@@ -144,7 +146,7 @@ class PushSocket(AsyncWebsocketConsumer):
             self.hello_timer = None
 
     async def disconnect(self, code: int) -> None:
-        """Record that the peer closed the socket. The sweep shortens the lease, or does not."""
+        """Record that the peer closed the socket; the sweep may shorten the lease by that."""
         self._cancel_hello_timer()
         if self.is_counted and self.sender is not None:
             self.is_counted = False

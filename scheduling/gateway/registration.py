@@ -23,11 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 class _Registration(msgspec.Struct):
+    """The field that a Register message of every protocol has."""
+
     protocol: int
 
 
 async def answer_registration(sender: NodeIdentity, body: bytes) -> wire.Registered:
-    """Give the node to this daemon, and return what it should run."""
+    """Give the lease of the node to this daemon, and return what it should run."""
     # The protocol number first: the message of an old daemon may not fit the schema.
     protocol = decode(body, _Registration).protocol
     if protocol not in wire.SPOKEN:

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from scheduling.gateway.http import Receive, RequestRejected, read_body
-from scheduling.gateway.node_limits import Admission, admit
+from scheduling.gateway.http import Receive, RequestRejected, read_body, too_large
+from scheduling.gateway.node_limits import Admission
 
 MAX_SMALL_BODY = 1_000_000
 MAX_LOG_BODY = 256_000
@@ -80,20 +80,26 @@ _total = ByteBudget(MAX_TOTAL_BODIES)
 
 
 class RequestBody:
-    """The body of a request. Its bytes count until the block ends. A class for the same reason as
-    `Admission`."""
+    """Context manager: the complete body of a request of `node`, counted until the block ends.
+
+    Raise RequestRejected: 413 over `limit` bytes, 408 if it does not arrive in time. A class for
+    the same reason as `Admission`.
+    """
 
     __slots__ = ("_announced", "_large", "_node", "_receive")
 
-    def __init__(self, node: int, receive: Receive, announced: int) -> None:
+    def __init__(
+        self, node: int, receive: Receive, headers: Mapping[bytes, bytes], limit: int
+    ) -> None:
         """Do not read yet."""
-        self._node, self._receive, self._announced = node, receive, announced
+        self._node, self._receive = node, receive
+        self._announced = _announced(headers, limit)
         self._large: Admission | None = None
 
     async def __aenter__(self) -> bytes:
         """Wait for free bytes and return the complete body. Raise RequestRejected."""
         if self._announced > LARGE_BODY:
-            large = admit(self._node, "large")
+            large = Admission(self._node, "large")
             await large.__aenter__()
             self._large = large
         try:
@@ -115,16 +121,6 @@ class RequestBody:
     async def _release_large(self) -> None:
         if self._large is not None:
             await self._large.__aexit__()
-
-
-def request_body(
-    node: int, receive: Receive, headers: Mapping[bytes, bytes], limit: int
-) -> RequestBody:
-    """Read the complete body of a request of `node`.
-
-    Raise RequestRejected: 413 over `limit`, 408 if it does not arrive in time.
-    """
-    return RequestBody(node, receive, _announced(headers, limit))
 
 
 async def _read_in_time(coroutine: Coroutine[Any, Any, bytes]) -> bytes:
@@ -149,7 +145,7 @@ async def _read_in_time(coroutine: Coroutine[Any, Any, bytes]) -> bytes:
 
 @types.coroutine
 def _resume(coroutine: Coroutine[Any, Any, bytes], waits_for: Any) -> Generator[Any, Any, bytes]:
-    """Await a coroutine that has already been started."""
+    """Await a coroutine that was started already and waits for `waits_for`."""
     try:
         while True:
             try:
@@ -169,10 +165,5 @@ def _announced(headers: Mapping[bytes, bytes], limit: int) -> int:
     if not text.isdigit():
         return limit  # chunked: the size is unknown
     if len(text) > len(str(limit)) or int(text) > limit:
-        raise RequestRejected(413, "payload_too_large", too_large(limit))
+        raise too_large(limit)
     return int(text)
-
-
-def too_large(limit: int) -> str:
-    """Return the message for a body over its limit."""
-    return f"The body is over {limit:,} bytes; send less at a time."

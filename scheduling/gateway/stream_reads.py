@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from portfolios.feeds.log import LogError
 from scheduling.gateway.http import RequestRejected
-from scheduling.gateway.node_limits import admit
+from scheduling.gateway.node_limits import Admission
 from scheduling.observe.feed_records import HeadRow, RecordRow
 from scheduling.recorded_feeds.jetstream.kept import Kept
 from scheduling.recorded_feeds.reads import WHOLE_S, answered_within, nats_url
@@ -53,7 +53,7 @@ class StreamReads:
         self._heads[head.feed] = head.seq
         if first > last:
             return []
-        async with admit(node, "stream"):
+        async with Admission(node, "stream"):
             key = head.feed, first, last
             if key not in self._reading:
                 self._reading[key] = asyncio.create_task(self._read(head, first, last))

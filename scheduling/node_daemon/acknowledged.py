@@ -25,6 +25,8 @@ PLACED = frozenset({"open", "filled"})
 
 @dataclass(slots=True)
 class _Memory:
+    """The last acknowledged commit of one portfolio, and its newest placed orders."""
+
     epoch: int
     seq: int
     orders: deque[tuple[int, int]] = field(
@@ -39,7 +41,7 @@ class Acknowledgements:
         """Start empty."""
         self._memory: OrderedDict[int, _Memory] = OrderedDict()
         self._missing: list[AcknowledgedCommits] = []
-        self._is_recalled = False
+        self.is_recalled = False  #: the next heartbeat carries all acknowledged commits
 
     def record(self, commit: Commit) -> None:
         """Remember an acknowledged commit."""
@@ -79,20 +81,15 @@ class Acknowledgements:
         )
         return True
 
-    @property
-    def is_recalled(self) -> bool:
-        """Whether the next heartbeat carries all acknowledged commits."""
-        return self._is_recalled
-
     def recall(self) -> None:
         """Send all acknowledged commits with the next heartbeat, as the server requested."""
-        self._is_recalled = True
+        self.is_recalled = True
 
     def next_claims(self) -> list[AcknowledgedCommits]:
         """Return the acknowledged commits that the next heartbeat reports: those that a checkpoint
         lacked and, after `recall`, all that are remembered."""
         claims = self._missing[:MAX_PORTFOLIOS]
-        if self._is_recalled:
+        if self.is_recalled:
             claims += [
                 AcknowledgedCommits(
                     portfolio=number, epoch=m.epoch, seq=m.seq, orders=list(m.orders)
@@ -114,4 +111,4 @@ class Acknowledgements:
                     (order for order in memory.orders if order not in known),
                     MAX_ORDERS_PER_PORTFOLIO,
                 )
-        self._is_recalled = False
+        self.is_recalled = False

@@ -1,4 +1,4 @@
-"""The artifacts of a node: fetched by hash, checked, unpacked, and kept while they are wanted.
+"""The artifacts of a node: fetched by hash, checked, unpacked, and kept while they are used.
 
     artifacts/SHA256/wheel    the bytes, as the gateway sent them
     artifacts/SHA256/code     the unpacked, compiled, read-only files that processes import
@@ -17,6 +17,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from io import BufferedWriter
 from pathlib import Path
 
 from portfolios.artifacts import unpack
@@ -55,6 +56,7 @@ class ArtifactCache:
         return await self._tasks.result(sha256)
 
     async def _obtain(self, sha256: str) -> Path:
+        """Do what `code_of` says, once for all who ask for this artifact."""
         target = self.folder.path / sha256
         try:
             damage = await asyncio.to_thread(_damage, target, sha256)
@@ -67,6 +69,7 @@ class ArtifactCache:
         return target / CODE
 
     async def _write(self, sha256: str, target: Path) -> None:
+        """Download and unpack the artifact; publish it as `target` once it is complete."""
         draft = self.folder.draft()
         try:
             wheel = draft / WHEEL
@@ -78,7 +81,7 @@ class ArtifactCache:
             await asyncio.to_thread(remove_tree, draft)
 
     async def _download(self, sha256: str, target: Path) -> None:
-        """Write the bytes to `target` and check their hash while they arrive."""
+        """Download the wheel to `target`. Raise CodeUnavailable if its bytes have another hash."""
         seen, size = hashlib.sha256(), 0
         with target.open("xb") as file:
             async with self._fetch(sha256) as chunks:
@@ -90,7 +93,7 @@ class ArtifactCache:
                         )
                     seen.update(chunk)
                     await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(_sync, file.fileno(), file.flush)
+            await asyncio.to_thread(_sync, file)
         if seen.hexdigest() != sha256:
             raise CodeUnavailable(
                 f"artifact {short(sha256)} arrived with other bytes: their sha256 is "
@@ -99,6 +102,7 @@ class ArtifactCache:
         LOG.info("artifact %s fetched: %d bytes", short(sha256), size)
 
     async def _unpack(self, sha256: str, draft: Path) -> None:
+        """Unpack the wheel in `draft`, in a process of its own, and write the digest beside it."""
         program = [sys.executable, "-I", unpack.__file__, str(draft / WHEEL), str(draft / CODE)]
         ended = await run_program(program, UNPACK_LIMIT_S)
         what = f"artifact {short(sha256)}"
@@ -113,12 +117,12 @@ class ArtifactCache:
                 what, draft, OSError(int(ended.output), os.strerror(int(ended.output)))
             )
         if ended.status != 0:
-            raise CodeUnavailable(f"{what} cannot be unpacked: {ended.described()}")
+            raise CodeUnavailable(f"{what} cannot be unpacked: {ended.summary()}")
         await asyncio.to_thread(_write_durably, draft / DIGEST, ended.output.encode())
 
 
 def disk_error(what: str, where: Path, error: OSError) -> CodeUnavailable:
-    """Return the failure for an operating system error, as a sentence."""
+    """Return the error that says why `what` cannot be stored at `where`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         kind = "the disk is full" if error.errno == errno.ENOSPC else "the disk quota is used up"
         return DiskFull(
@@ -143,7 +147,7 @@ def _damage(target: Path, sha256: str) -> str | None:
 
 
 def _copy_if_good(source: Path, target: Path, sha256: str) -> bool:
-    """Copy a wheel that has the right bytes, so that damaged code is restored without a server."""
+    """Copy a wheel if its bytes have this hash, so that damaged code needs no download."""
     try:
         with source.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
@@ -154,13 +158,12 @@ def _copy_if_good(source: Path, target: Path, sha256: str) -> bool:
     return True
 
 
-def _sync(descriptor: int, flush: Callable[[], None]) -> None:
-    flush()
-    os.fsync(descriptor)
+def _sync(file: BufferedWriter) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _write_durably(path: Path, data: bytes) -> None:
     with path.open("xb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        _sync(file)

@@ -34,7 +34,7 @@ class BoundedFolder:
         return draft
 
     def publish(self, draft: Path, name: str) -> None:
-        """Give a complete draft its name. An entry of that name is replaced."""
+        """Rename a complete draft to its final name, in place of an entry of that name."""
         target = self.path / name
         if target.exists():
             replaced = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.path))
@@ -72,14 +72,14 @@ class BoundedFolder:
             unused_for_long = now_s - used_at_s > MAX_UNUSED_S
             if path.name in keep or not (total > self._max_bytes or unused_for_long):
                 continue
-            if self._take_away(path, used_at_s):
+            if self._remove_unless_used(path, used_at_s):
                 total -= size
                 removed.append(path.name)
         return removed
 
-    def _take_away(self, path: Path, used_at_s: float) -> bool:
-        """Remove an entry unless it was used since it was listed, which takes long: a portfolio
-        that starts meanwhile has just been given it."""
+    def _remove_unless_used(self, path: Path, used_at_s: float) -> bool:
+        """Remove an entry. Return False if it was used after `used_at_s`, when it was listed:
+        listing takes long, and a portfolio that starts meanwhile may have been given it."""
         with self._evicting:
             if path.stat().st_mtime != used_at_s:
                 return False

@@ -19,7 +19,7 @@ async def checkpoint(
 ) -> CheckpointAnswer:
     """Return the newest checkpoint, however long the server is unavailable. Raise RequestRefused.
 
-    `handoff` is set by its target, which does not own the portfolio yet.
+    `handoff` is the one whose target asks, which does not own the portfolio yet.
     """
     request = CheckpointRequest(
         incarnation=context.incarnation, portfolio=portfolio, handoff=handoff

@@ -21,8 +21,8 @@ from portfolios.runtime.messages import (
 from portfolios.runtime.results import BatchResult
 from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.errors import ChildFailed, ForkserverDied, Stage
+from scheduling.node_daemon.forkserver import SERVE
 from scheduling.node_daemon.forkserver_client import (
-    SERVE,
     Artifact,
     ForkserverClient,
     SpawnedProcess,
@@ -92,7 +92,7 @@ class Child:
             raise await self._failure_of_end() from None
 
     def _kill_for(self, stage: Stage, sentence: str) -> ChildFailed:
-        """Kill the process and return the failure; every waiter reports the same one."""
+        """Kill the process. Return why, as every request that waits for it will report."""
         failure = self._end_failure = ChildFailed(stage, self._with_last_output(sentence))
         self.kill()
         return failure
@@ -121,13 +121,13 @@ class Child:
             return ForkserverDied(self.busy or boottime_s() - self._worked_at_s < RECENTLY_BUSY_S)
         code = os.waitstatus_to_exitcode(status) if status >= 0 else status
         if code < 0:
-            sentence = f"its process was ended by {_name_of(-code)}"
+            sentence = f"its process was ended by {_signal_name(-code)}"
         else:
             sentence = f"its process exited with status {code}"
         return ChildFailed("exit", self._with_last_output(sentence))
 
     async def wait_for_end(self) -> ChildFailed:
-        """Wait until the process ends by itself, and return how."""
+        """Wait until the process ends by itself, and return the failure that describes how."""
         await asyncio.shield(self._process.status)
         return await self._failure_of_end()
 
@@ -139,7 +139,7 @@ class Child:
             self._protocol.close()
 
 
-def _name_of(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:  # real-time signals have no name
@@ -169,7 +169,7 @@ async def start_child(
 
 
 class _FrameProtocol(asyncio.Protocol):
-    """Length-prefixed bodies, not decoded; each answers the oldest waiting request."""
+    """Length-prefixed replies, not decoded; each answers the oldest waiting request."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[bytes]] = deque()
@@ -182,7 +182,7 @@ class _FrameProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def send(self, frame: bytes) -> asyncio.Future[bytes]:
-        """Send a frame. Return the future body, or a ConnectionError if the socket is closed."""
+        """Send a request. Its future gets the reply, or a ConnectionError if the socket closes."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._closed or self._transport is None:
             answer.set_exception(ConnectionResetError())

@@ -26,7 +26,7 @@ from scheduling.wire.messages import (
 
 
 class CommitBuilder:
-    """Results of (from_seq, to_seq], collected over several batches."""
+    """Results of the events in (from_seq, to_seq], collected over several batches."""
 
     def __init__(self, seq: int) -> None:
         """Start empty after `seq`."""
@@ -47,7 +47,7 @@ class CommitBuilder:
 
     @property
     def span(self) -> int:
-        """Return the number of covered events of the log."""
+        """Return how many events of the log the results cover."""
         return self.to_seq - self.from_seq
 
     @property
@@ -59,7 +59,7 @@ class CommitBuilder:
         )
 
     def skip(self, to_seq: int, record: bytes) -> None:
-        """Record that no event up to `to_seq`, with that hash, was for this portfolio."""
+        """Record that no event up to `to_seq` is for this portfolio. `record`: its hash."""
         self.to_seq, self.record = to_seq, record
 
     def add(
@@ -71,11 +71,11 @@ class CommitBuilder:
         """
         self.to_seq = max(self.to_seq, result.to_seq)
         self.record = self.record if record is None else record
-        self._orders.extend(map(_order, result.orders))
-        self._fills.extend(map(_fill, result.fills))
-        self._equity.extend(map(_equity, result.equity))
-        self._ended.extend(map(_ended, result.ended))
-        self._metrics.extend(map(_metric, result.metrics))
+        self._orders.extend(map(_order_line, result.orders))
+        self._fills.extend(map(_fill_line, result.fills))
+        self._equity.extend(map(_equity_line, result.equity))
+        self._ended.extend(map(_order_end_line, result.ended))
+        self._metrics.extend(map(_metric_line, result.metrics))
         del self._metrics[:-MAX_METRIC_LINES]  # of a feed so slow that each event is a point
         self._refused_again += result.refused_again
         if result.state is not None:
@@ -105,30 +105,30 @@ class CommitBuilder:
         )
 
 
-def _text(number: Decimal) -> str:
+def _decimal_text(number: Decimal) -> str:
     return f"{number:f}"
 
 
-def _order(row: OrderRow) -> OrderLine:
+def _order_line(row: OrderRow) -> OrderLine:
     return OrderLine(
         row.seq,
         row.index,
         row.symbol,
         row.side,
-        _text(row.quantity),
-        _text(row.price),
+        _decimal_text(row.quantity),
+        _decimal_text(row.price),
         row.status,
         row.reason or "",
         row.decided_us,
         row.kind,
-        "" if row.limit_price is None else _text(row.limit_price),
-        "" if row.stop_price is None else _text(row.stop_price),
+        "" if row.limit_price is None else _decimal_text(row.limit_price),
+        "" if row.stop_price is None else _decimal_text(row.stop_price),
         row.time_in_force,
         row.tag,
     )
 
 
-def _fill(row: FillRow) -> FillLine:
+def _fill_line(row: FillRow) -> FillLine:
     return FillLine(
         row.order_seq,
         row.order_index,
@@ -136,20 +136,20 @@ def _fill(row: FillRow) -> FillLine:
         row.index,
         row.symbol,
         row.side,
-        _text(row.quantity),
-        _text(row.price),
+        _decimal_text(row.quantity),
+        _decimal_text(row.price),
         row.at_us,
-        _text(row.fee),
+        _decimal_text(row.fee),
     )
 
 
-def _ended(row: OrderEndRow) -> OrderEndLine:
+def _order_end_line(row: OrderEndRow) -> OrderEndLine:
     return OrderEndLine(row.order_seq, row.order_index, row.seq, row.status, row.reason)
 
 
-def _metric(row: MetricRow) -> MetricLine:
+def _metric_line(row: MetricRow) -> MetricLine:
     return MetricLine(row.seq, row.at_us, row.name, row.value)
 
 
-def _equity(row: EquityRow) -> EquityLine:
-    return EquityLine(row.seq, row.at_us, _text(row.equity))
+def _equity_line(row: EquityRow) -> EquityLine:
+    return EquityLine(row.seq, row.at_us, _decimal_text(row.equity))

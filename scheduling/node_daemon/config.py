@@ -95,7 +95,7 @@ def make_config(
 
 
 def _cache_folder(environment: Mapping[str, str], name: str) -> Path:
-    """Return the folder of this node's cache, below the one given or the installation's home."""
+    """Return this node's folder below that of GINKGO_NODE_CACHE or the installation's home."""
     given = environment.get(CACHE_VARIABLE, "")
     if given and not os.path.isabs(given):
         raise InvalidArguments(f"{CACHE_VARIABLE} is {given!r}; use an absolute path.")
@@ -147,7 +147,7 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e9:
-        raise InvalidArguments(f"{name} is {text!r}; use a number above 0.")
+        raise InvalidArguments(f"{name} is {text!r}; use a number above 0 and below 1e9.")
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import aiohttp
@@ -68,11 +68,11 @@ class ControlPlaneClient:
         self._session = aiohttp.ClientSession(
             headers=headers, connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60, ssl=tls)
         )
-        # Neither must requests that wait for market data.
+        # Requests that wait for market data must not take connections of heartbeats and commits.
         self._feeds = aiohttp.ClientSession(
             headers=headers, connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60, ssl=tls)
         )
-        # Slow downloads must not take the connections of heartbeats and commits.
+        # Nor must slow downloads.
         self._downloads = aiohttp.ClientSession(
             headers=headers, connector=aiohttp.TCPConnector(limit=PARALLEL_DOWNLOADS, ssl=tls)
         )
@@ -114,14 +114,12 @@ class ControlPlaneClient:
         )
 
     async def goodbye(self, message: Goodbye) -> None:
-        """End the lease."""
+        """End the lease of this node."""
         await self._post("goodbye/", encode(message), Any, 2.0)
 
-    @asynccontextmanager
-    async def artifact(self, sha256: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    def artifact(self, sha256: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open the bytes of an artifact, not checked yet."""
-        async with self._download(f"artifacts/{sha256}") as body:
-            yield body
+        return self._download(f"artifacts/{sha256}")
 
     async def environment_lock(self, sha256: str) -> bytes:
         """Return the lock of an environment, not checked yet."""
@@ -203,7 +201,7 @@ class ControlPlaneClient:
                     if message.type is aiohttp.WSMsgType.BINARY:
                         yield msgspec.msgpack.decode(message.data, type=DesiredSet)
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
-            raise ServerUnavailable(f"the websocket closed: {error}") from None
+            raise ServerUnavailable(f"the websocket to the gateway closed: {error}") from None
         finally:
             self._socket = None
 

@@ -60,7 +60,7 @@ class ExecutionNode:
     def __init__(
         self, config: NodeConfig, client: ControlPlaneClient, context: DaemonContext
     ) -> None:
-        """Create a node. `main.run_daemon` creates the parts and ends them."""
+        """Run nothing yet. `main.run_daemon` creates the parts, and ends them."""
         self.config = config
         self.incarnation = context.incarnation
         self.leaving = False
@@ -217,7 +217,7 @@ class ExecutionNode:
             have_version=0 if self.leaving else self._desired_version,
             leaving=self.leaving,
             metrics=self._metrics.read(sent_us / 1e6, self._pids()),
-            portfolios=self._actual(),
+            portfolios=self._process_statuses(),
             reports=self._context.outbox.next_reports(),
             unheard_s=(sent_us - self._answered_us) / 1e6 if self._unanswered else 0.0,
             registered_us=self._registered_us,
@@ -253,7 +253,7 @@ class ExecutionNode:
     def _pids(self) -> list[int]:
         return [h.child.pid for h in self.hosted.values() if h.child is not None]
 
-    def _actual(self) -> list[ProcessStatus]:
+    def _process_statuses(self) -> list[ProcessStatus]:
         shown = [h for h in self.hosted.values() if h.phase in REPORTED_PHASES | {"halted"}]
         return [_process_status(h, self._metrics) for h in shown[:MAX_PORTFOLIOS]]
 
@@ -325,7 +325,7 @@ class ExecutionNode:
                 reader.set_segments(info.segments)
 
     def _unfollow(self, needed: set[str]) -> None:
-        """Stop to follow the recorded feeds that no portfolio of the node needs any more."""
+        """Stop following the recorded feeds that no portfolio of the node needs any more."""
         for name, reader in list(self._context.feeds.items()):
             if isinstance(reader, RecordedFeedReader) and name not in needed:
                 reader.end()
@@ -396,6 +396,7 @@ class ExecutionNode:
         self._host(entry, None).prepare()
 
     def _host(self, entry: DesiredEntry, replaces: int | None) -> HostedPortfolio:
+        """Return a new slot for the entry; end the slot that it replaces, if any."""
         before = self.hosted.pop(replaces) if replaces is not None else None
         if before is not None:
             before.end()

@@ -72,6 +72,7 @@ class Environments:
         return await self._tasks.result(sha256)
 
     async def _obtain(self, sha256: str) -> PackageEnvironment:
+        """Do what `environment` says, once for all who ask for this lock."""
         name = entry_name(sha256)
         entry = self.folder.path / name
         try:
@@ -87,22 +88,15 @@ class Environments:
                 async with self._building:
                     await self._build(sha256, lock)
             # One that an earlier version built may have some.
-            await self._without_startup_code(sha256, _site_packages(entry / VENV))
+            await asyncio.to_thread(_remove_startup_code, sha256, _site_packages(entry / VENV))
             text = (entry / LOCK).read_text()
         except OSError as error:
             raise disk_error(f"environment {short(sha256)}", entry, error) from None
         python = entry / VENV / "bin" / "python"
         return PackageEnvironment(sha256, python, preloaded_modules(text), self._artifacts)
 
-    async def _without_startup_code(self, sha256: str, site: Path) -> None:
-        removed = await asyncio.to_thread(_remove_startup_code, site)
-        if removed:
-            LOG.warning(
-                "environment %s is without %s, which would run before the sandbox",
-                short(sha256), ", ".join(map(quoted, removed)),
-            )  # fmt: skip
-
     async def _build(self, sha256: str, lock: bytes) -> None:
+        """Build the environment in a new folder; publish it once it is complete."""
         draft = self.folder.draft()
         LOG.info("environment %s is being built", short(sha256))
         try:
@@ -111,13 +105,13 @@ class Environments:
             venv = draft / VENV
             environment = _build_variables(os.environ)
             site = _site_packages(venv)
-            for step in (_make_venv(venv), _install(file, site, draft / CACHE)):
+            for step in (_venv_command(venv), _install_command(file, site, draft / CACHE)):
                 ended = await _run_within(draft, step, environment, sha256)
                 if ended.timed_out or ended.status != 0:
                     raise _build_failure(sha256, ended, draft, environment)
-            await self._without_startup_code(sha256, site)
+            await asyncio.to_thread(_remove_startup_code, sha256, site)
             # Its status says whether every file is valid Python, which need not be.
-            await run_program(_compile(site), BUILD_LIMIT_S, environment)
+            await run_program(_compile_command(site), BUILD_LIMIT_S, environment)
             await asyncio.to_thread(remove_tree, draft / CACHE)
             await asyncio.to_thread(self.folder.publish, draft, entry_name(sha256))
         finally:
@@ -128,7 +122,7 @@ class Environments:
 async def _run_within(
     draft: Path, step: list[str], environment: Mapping[str, str], sha256: str
 ) -> Ended:
-    """Run a step of a build; end it when its draft is too large. Raise CodeUnavailable."""
+    """Run one program of a build. Raise CodeUnavailable when the folder `draft` is too large."""
     program = asyncio.create_task(run_program(step, BUILD_LIMIT_S, environment))
     try:
         while True:
@@ -137,7 +131,7 @@ async def _run_within(
             if size > MAX_BUILD_BYTES:
                 raise CodeUnavailable(
                     f"environment {short(sha256)} takes over {MAX_BUILD_BYTES / 2**30:g} GiB while"
-                    " it is built, which is the most: lock fewer or smaller packages"
+                    " it is built, the limit: lock fewer or smaller packages"
                 )
             if done:
                 return program.result()
@@ -147,7 +141,7 @@ async def _run_within(
 
 
 def entry_name(sha256: str) -> str:
-    """Return the folder of an environment: it is of one lock and one version of Python."""
+    """Return the name of an environment's folder: its lock and its version of Python."""
     return f"{sha256}-{sys.implementation.cache_tag}"
 
 
@@ -172,7 +166,7 @@ def preloaded_modules(lock: str) -> tuple[str, ...]:
 
 
 def _is_usable(entry: Path, sha256: str) -> bool:
-    """Return whether the environment is here, of these bytes, with a Python that still exists."""
+    """Return whether the environment is here, of this lock, with a Python that still exists."""
     try:
         lock = (entry / LOCK).read_bytes()
     except FileNotFoundError:
@@ -181,7 +175,7 @@ def _is_usable(entry: Path, sha256: str) -> bool:
     return python_is_there and hashlib.sha256(lock).hexdigest() == sha256
 
 
-def _make_venv(venv: Path) -> list[str]:
+def _venv_command(venv: Path) -> list[str]:
     return [*_uv(), "venv", "--relocatable", "--python", sys.executable, str(venv)]
 
 
@@ -189,7 +183,7 @@ def _site_packages(venv: Path) -> Path:
     return Path(sysconfig.get_path("purelib", "venv", {"base": str(venv)}))
 
 
-def _install(lock: Path, site: Path, cache: Path) -> list[str]:
+def _install_command(lock: Path, site: Path, cache: Path) -> list[str]:
     # A cache of its own, removed afterwards: a common one would grow without a limit.
     options = ["--require-hashes", "--no-build", "--cache-dir", str(cache)]
     # Into that folder alone: a wheel may have files for others, such as `pyvenv.cfg`.
@@ -197,17 +191,21 @@ def _install(lock: Path, site: Path, cache: Path) -> list[str]:
     return [*_uv(), "pip", "install", *options, "-r", str(lock), *where]
 
 
-def _remove_startup_code(site: Path) -> list[str]:
-    """Remove what Python runs at its start, which is before the sandbox. Return the names."""
+def _remove_startup_code(sha256: str, site: Path) -> None:
+    """Remove what Python would run at its start, before the sandbox; log the names."""
     removed = []
     for path in sorted(site.iterdir()):
         if path.name.endswith(".pth") or path.name.partition(".")[0] in STARTUP_MODULES:
             remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-            removed.append(path.name)
-    return removed
+            removed.append(quoted(path.name))
+    if removed:
+        LOG.warning(
+            "environment %s is without %s, which would run before the sandbox",
+            short(sha256), ", ".join(removed),
+        )  # fmt: skip
 
 
-def _compile(site: Path) -> list[str]:
+def _compile_command(site: Path) -> list[str]:
     # By our own Python: that of the environment belongs to processes in a sandbox.
     return [sys.executable, "-I", "-m", "compileall", "-q", "-j", "0", str(site)]
 
@@ -236,14 +234,14 @@ def _build_variables(given: Mapping[str, str]) -> dict[str, str]:
 def _build_failure(
     sha256: str, ended: Ended, draft: Path, environment: Mapping[str, str]
 ) -> CodeUnavailable:
-    """Return the failure of a build, with the output of uv, as a sentence."""
+    """Return the error that says why uv built no environment."""
     what = f"environment {short(sha256)}"
     index = f"packages come from {index_address(environment)}"
     if "os error 28" in ended.output or "No space left" in ended.output:
         return disk_error(what, draft, OSError(28, os.strerror(28)))
     if ended.timed_out:
         return CodeUnavailable(f"{what} was not built within {BUILD_LIMIT_S:g} s; {index}")
-    return CodeUnavailable(f"{what} cannot be built: {ended.described(600)}; {index}")
+    return CodeUnavailable(f"{what} cannot be built: {ended.summary(600)}; {index}")
 
 
 def index_address(environment: Mapping[str, str]) -> str:

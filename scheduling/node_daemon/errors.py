@@ -12,6 +12,7 @@ NodeError
 │   └── CodeUnavailable      its artifact or its environment cannot be had on this node
 │       └── DiskFull         there is no room for it
 ├── StaleEvent               catch_up is `halt` and the next event is too old
+├── LimitReached             a limit stops the portfolio
 ├── RecordsMissing           a recorded feed no longer has the next event
 └── CommitRefused            the answer to a commit
     ├── Fenced               a higher epoch exists: end the process
@@ -124,7 +125,7 @@ class LimitReached(NodeError):
 
 
 class CommitRefused(NodeError):
-    """A commit was not accepted as an ordinary one."""
+    """The answer to a commit is not `ok`."""
 
 
 class Fenced(CommitRefused):

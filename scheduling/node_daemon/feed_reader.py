@@ -16,9 +16,7 @@ from scheduling.wire.messages import SegmentInfo
 
 MIN_TICK_S = 0.004  #: events within this time cause one wake-up
 MAX_TICK_S = 1.0
-MAX_SCANNED_EVENTS = (
-    256  #: new events per tick whose symbols are read; beyond that, all listeners wake
-)
+MAX_SCANNED_EVENTS = 256  #: new events of a tick; if there are more, all listeners wake
 
 
 class Listener:
@@ -31,7 +29,7 @@ class Listener:
 
 
 class FeedReader:
-    """Turns feed time into heads and batches. The log is the buffer: reading consumes nothing."""
+    """Reads a replay, whose events are released by feed time. Reading consumes nothing."""
 
     def __init__(self, feed: Feed, feed_time: FeedTime) -> None:
         """Start without segments: the head is 0 until the server sends them."""
@@ -43,7 +41,7 @@ class FeedReader:
         self._changed = asyncio.Event()
 
     def set_segments(self, infos: Iterable[SegmentInfo]) -> None:
-        """Apply the current segments."""
+        """Release events by these segments from now on."""
         segments = tuple(Segment(i.from_seq, i.from_time_us, i.rate) for i in infos)
         if segments != self._segments:
             self._segments = segments
@@ -56,24 +54,24 @@ class FeedReader:
         return self._segments[-1].from_time_us if self._segments else 0
 
     def record_hash(self, seq: int) -> bytes:
-        """Return nothing: the data is the same everywhere."""
+        """Return b"": packaged bars are the same everywhere."""
         return b""
 
-    def recheck(self) -> None:
-        """Do nothing: the data cannot have changed."""
+    def read_again(self) -> None:
+        """Do nothing: packaged bars do not change."""
 
     def head(self, age_us: int = 0) -> int:
-        """Return the newest seq released `age_us` ago, or 0 without segments."""
+        """Return the newest seq released at least `age_us` ago, or 0 without segments."""
         if not self._segments:
             return 0
         return head_at(self._segments, self._time.at(boottime_us()) - age_us)
 
     def stale_head(self, cursor: int, age_us: int) -> int:
-        """Return the newest seq released `age_us` ago."""
+        """Return the newest seq released at least `age_us` ago."""
         return self.head(age_us)
 
     async def load(self, cursor: int) -> bool:
-        """Return True: the data is on the node."""
+        """Return True: packaged bars are on the node."""
         return True
 
     def batch(
@@ -130,6 +128,7 @@ class FeedReader:
         return min(max(left, MIN_TICK_S), MAX_TICK_S)
 
     def _wake_for(self, seen: int, head: int) -> None:
+        """Wake the listeners of the symbols of the events in (seen, head]."""
         if not self._listeners:
             return
         new: set[str] | None = None

@@ -31,17 +31,13 @@ from scheduling.wire.messages import MAX_LINES, Commit, CommitResult
 COMMIT_EVENTS = 100  #: events of the log after which a commit is due
 COMMIT_EVENTS_BEHIND = 2_000  #: the same while catching up
 BEHIND_EVENTS = 200  #: a lag above this is catching up
-COMMIT_INTERVAL_S = (
-    0.25  #: on one time grid for all portfolios of a node, so that they share requests
-)
+COMMIT_INTERVAL_S = 0.25  #: all portfolios of a node commit at the same times, to share requests
 FENCED_POLL_S = 0.25
 UNREAD_POLL_S = 0.1  #: after records of the feed could not be read
 MIN_BATCH_EVENTS = 10
 MANY_LINES = MAX_LINES // 4  #: of a batch; a commit has at most MAX_LINES
-QUICK_BATCH_S, SLOW_BATCH_S = (
-    0.05,
-    0.25,
-)  #: batches grow below and shrink above; a drain waits for one batch
+#: Batches grow below and shrink above; a drain waits for one batch.
+QUICK_BATCH_S, SLOW_BATCH_S = 0.05, 0.25
 
 RELEASE_SPAN = "stop and final commit"  #: the source's step of a handoff, in traces
 
@@ -59,7 +55,7 @@ class MemoryState:
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """What the commits of a feeder are made under."""
+    """The portfolio, epoch and revision that the commits of a feeder name."""
 
     portfolio: int
     epoch: int
@@ -218,6 +214,7 @@ class Feeder:
             self._reader.leave(listener)
 
     async def _advance(self) -> None:
+        """Run the next batch; then commit if that is due, or wait if there was none."""
         moved = await self._run_next_batch()
         if self._is_due():
             await self._flush(patient=not self._builder.urgent)
@@ -299,7 +296,7 @@ class Feeder:
         self._halted = result.halt
         self.events_seen = True
         if record and result.to_seq < batch.to_seq:
-            record = _hash_within(batch.events, result.to_seq)
+            record = _record_hash(batch.events, result.to_seq)
         self._builder.add(result, record, asked_for_state=batch.want_state)
         lines = len(result.orders) + len(result.fills) + len(result.ended) + len(result.equity)
         if took > SLOW_BATCH_S or lines > MANY_LINES:
@@ -308,7 +305,7 @@ class Feeder:
             self._batch_events = min(self._batch_events * 2, COMMIT_EVENTS_BEHIND)
 
     async def _skip_or_halt(self, stale: int) -> bool:
-        """Skip events of other symbols; raise StaleEvent before one of its own."""
+        """Skip events of other symbols and return True; raise StaleEvent before one of its own."""
         events, to_seq = self._reader.batch(
             self._builder.to_seq, self._symbols, stale, 1, COMMIT_EVENTS_BEHIND
         )
@@ -345,7 +342,7 @@ class Feeder:
     def _until_due_s(self) -> float:
         now = asyncio.get_running_loop().time()
         if now >= self._due_at_s:
-            self._due_at_s = _next_on_grid(now)
+            self._due_at_s = _next_commit_time_s(now)
         return self._due_at_s - now
 
     async def _flush_if_any(self) -> None:
@@ -359,7 +356,7 @@ class Feeder:
         result = await self._context.committer.commit(commit, patient=patient)
         if result.answer != "ok":
             raise _refusal(result)
-        self._committed(commit)
+        self._note_committed(commit)
 
     async def _complete_state(self) -> None:
         """Ask the process for its state, if it has handled events since it returned one."""
@@ -391,17 +388,18 @@ class Feeder:
                 self.releasing = False
             note_release(span, result)
         if result.answer in ("ok", "handed_over"):
-            self._committed(commit)
+            self._note_committed(commit)
             raise ReleaseGranted(f"released at seq {commit.to_seq} for handoff {handoff}")
         if result.answer != "keep":
             raise _refusal(result)
-        self._committed(commit)
+        self._note_committed(commit)
         self.kept = handoff
         if self._release_for == handoff:
             self._release_for = None
         self._on_keep()
 
-    def _committed(self, commit: Commit) -> None:
+    def _note_committed(self, commit: Commit) -> None:
+        """Go on after a commit that was accepted."""
         now = boottime_s()
         if commit.to_seq > commit.from_seq:
             self.progressed_at_s = now
@@ -410,24 +408,24 @@ class Feeder:
         self.seq = commit.to_seq
         self.memory = MemoryState(self.seq, self.state_seq, self._state_revision)
         self._builder = CommitBuilder(self.seq)
-        self._due_at_s = _next_on_grid(asyncio.get_running_loop().time())
+        self._due_at_s = _next_commit_time_s(asyncio.get_running_loop().time())
         if self.caught_up_ms is None and self.lag <= COMMIT_EVENTS:
             self.caught_up_ms = (now - self._started_at_s) * 1e3
             self._context.beat_soon()
 
 
 def note_release(span: tracing.Span, result: CommitResult) -> None:
-    """Tell the span of a release how it was answered."""
+    """Record the answer to a release in its trace span."""
     released = result.answer in ("ok", "handed_over")
     span.note("" if released else result.detail or result.answer, outcome=result.answer)
 
 
-def _next_on_grid(now_s: float) -> float:
+def _next_commit_time_s(now_s: float) -> float:
     return (now_s // COMMIT_INTERVAL_S + 1) * COMMIT_INTERVAL_S
 
 
-def _hash_within(events: bytes, seq: int) -> bytes:
-    """Return the hash of the record `seq` of a batch."""
+def _record_hash(events: bytes, seq: int) -> bytes:
+    """Return the hash of the record `seq`, which is among the events of a batch."""
     return next(
         sha256(encoded).digest()
         for encoded in split_events(events)

@@ -1,7 +1,7 @@
 """The process from which portfolio processes are forked. A program with one control socket.
 
-Unlike that of multiprocessing, which imports the daemon's main module into every child, keeps a
-third process, and silently skips its preload when the project is not on the path.
+That of multiprocessing imports the daemon's main module into every child, keeps a third process,
+and silently skips its preload when the project is not on the path.
 
     daemon ── request (kind, id, artifact) + two file descriptors ──▶ forkserver ── fork ──▶ child
     daemon ◀── ready / started (id, pid) / exited (id, pid, status) ── forkserver
@@ -136,6 +136,7 @@ class ForkServer:
         return sha256, folder
 
     def _reap(self, *, wait: bool = False) -> None:
+        """Report children that have ended to the daemon. `wait`: wait for one."""
         ended = False
         with contextlib.suppress(ChildProcessError):
             while True:
@@ -190,6 +191,7 @@ class ForkServer:
     def _become_child(
         self, forkserver: int, kind: bytes, fds: list[int], artifact: tuple[str, str] | None
     ) -> None:
+        """Confine this new process, and do in it what the request asks for, until it has to end."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

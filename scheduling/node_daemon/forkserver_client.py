@@ -17,7 +17,7 @@ from pathlib import Path
 from portfolios.runtime.environment import HIDES_VARIABLE, strategy_environment
 from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
-from scheduling.node_daemon.forkserver import EXITED, LIST, READY, REPLY, REQUEST, SERVE, STARTED
+from scheduling.node_daemon.forkserver import EXITED, LIST, READY, REPLY, REQUEST, STARTED
 from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.process_output import LineSink, ProcessOutput
 
@@ -71,7 +71,7 @@ class SpawnedProcess:
         return self.output.last_output() if self.output is not None else ""
 
     def note(self, text: str) -> None:
-        """Pass on a text about the process with its output."""
+        """Add a text about the process to its output."""
         if self.output is not None:
             self.output.note(text)
 
@@ -100,9 +100,9 @@ class ForkserverClient:
         hidden: str = "",
         environment: PackageEnvironment | None = None,
     ) -> None:
-        """Store the limits of children and a file they may not read; nothing runs yet.
+        """Start nothing yet. `hidden`: files that children may not read, separated as in PATH.
 
-        No environment: the node's packages.
+        Without `environment`, children have the node's own packages.
         """
         self.used_at_s = boottime_s()  #: when a process was last requested or ended
         self._memory_mb = memory_mb
@@ -176,7 +176,7 @@ class ForkserverClient:
 
     @property
     def is_idle(self) -> bool:
-        """Return whether no process of it runs."""
+        """Return whether none of its children runs."""
         return not self._processes
 
     def _handle_reply(self, kind: bytes, number: int, pid: int, status: int) -> None:
@@ -271,9 +271,9 @@ def kill_group(pid: int) -> None:
 
 
 def _child_environment(hidden: str = "") -> dict[str, str]:
-    """Return the environment of children: what a list allows, the daemon's path and a fixed seed.
+    """Return the environment variables of children: the allowed ones, the path and a fixed seed.
 
-    They may not read the file `hidden`.
+    `hidden`: files that they may not read, separated as in PATH.
     """
     environment = strategy_environment(os.environ)
     hides = (environment.get(HIDES_VARIABLE, ""), hidden)
@@ -282,14 +282,3 @@ def _child_environment(hidden: str = "") -> dict[str, str]:
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     environment["PYTHONHASHSEED"] = "0"
     return environment
-
-
-__all__ = [
-    "LIST",
-    "SERVE",
-    "Artifact",
-    "ForkserverClient",
-    "PackageEnvironment",
-    "SpawnedProcess",
-    "kill_group",
-]

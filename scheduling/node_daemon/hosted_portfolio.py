@@ -98,7 +98,7 @@ class HostedPortfolio:
         return f"{self.entry.name} (epoch {self.epoch}, revision {self.revision})"
 
     def process(self) -> Process:
-        """Return the state that reconcile needs."""
+        """Return the state of this slot, as reconcile needs it."""
         return Process(
             slot=self.slot,
             portfolio=self.portfolio,
@@ -115,11 +115,11 @@ class HostedPortfolio:
     # --- output of its process ---------------------------------------------------------------
 
     def line(self, text: str) -> None:
-        """Take a line that the process printed."""
+        """Keep a line that the process printed, for the log of the portfolio."""
         self._context.log.add(Stream(self.portfolio, self.epoch, self.handoff), text)
 
-    def lost(self, lines: int) -> None:
-        """Take the number of lines that it printed too fast."""
+    def count_lost(self, lines: int) -> None:
+        """Count lines that the process printed too fast."""
         self._context.log.lose(Stream(self.portfolio, self.epoch, self.handoff), lines)
 
     # --- actions of reconcile ----------------------------------------------------------------
@@ -213,6 +213,7 @@ class HostedPortfolio:
             self._handle_failure(ChildFailed("exit", f"the daemon failed: {error!r}"))
 
     async def _prepare(self) -> None:
+        """Do what `prepare` says, and report that it is done. Raise ChildFailed."""
         with self._handoff_span("prepare"):
             try:
                 _, found = await asyncio.gather(
@@ -227,6 +228,7 @@ class HostedPortfolio:
         self._context.on_change()
 
     async def _run_owned(self) -> None:
+        """Own the epoch until an error ends that; after a conflict, start from the checkpoint."""
         while True:
             try:
                 await self._run_owned_once()
@@ -235,7 +237,7 @@ class HostedPortfolio:
                 LOG.info("%s returns to the checkpoint: %s", self, reason)
                 self._memory, self.feeder = None, None
                 if (reader := self._context.feeds.get(self.entry.feed)) is not None:
-                    reader.recheck()
+                    reader.read_again()
                 self._context.beat_soon()
                 await asyncio.sleep(0.05)
 
@@ -279,6 +281,7 @@ class HostedPortfolio:
         return self.feeder
 
     async def _release_absent(self) -> None:
+        """Commit the release without a process, and apply the answer."""
         found = await granted_checkpoint(self._context, self.portfolio, self.epoch)
         commit = Commit(
             portfolio=self.portfolio,
@@ -304,7 +307,7 @@ class HostedPortfolio:
     # --- pieces ------------------------------------------------------------------------------
 
     def _handoff_span(self, step: str) -> tracing.Span:
-        """Return the span of a step here, until the first commit ends the handoff."""
+        """Return the trace span of a step on this node, or NO_SPAN after the handoff."""
         return tracing.handoff_span(
             None if self._activated else self.handoff,
             step,
@@ -451,6 +454,7 @@ class HostedPortfolio:
         self._reported = True
 
     def _halt(self, why: str, *, age_s: float = 0.0, reason: str = "") -> None:
+        """Keep the process without feeding it, and report the halt."""
         assert self.feeder is not None
         LOG.warning("%s halts: %s", self, why)
         self.phase = "halted"
@@ -465,6 +469,7 @@ class HostedPortfolio:
         self._context.on_change()
 
     def _end_quietly(self) -> None:
+        """Kill the process without a report: the run has another owner."""
         self._kill_child()
         self.phase, self._ended_at_s = "ended", boottime_s()
         self._context.on_change()

@@ -16,7 +16,7 @@ class Lease:
         self._fence_at_s = 0.0
 
     def renew(self, sent_at_s: float, ttl_s: float) -> None:
-        """Apply the renewal by a heartbeat that was sent at `sent_at_s`."""
+        """Extend the lease by the answer to a heartbeat that was sent at `sent_at_s`."""
         self._fence_at_s = max(self._fence_at_s, sent_at_s + FENCE_AT * ttl_s)
 
     def may_feed(self, now_s: float) -> bool:

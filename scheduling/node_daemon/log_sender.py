@@ -10,8 +10,6 @@ import uuid
 from collections import Counter, deque
 from typing import NamedTuple
 
-import msgspec
-
 from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off
 from scheduling.node_daemon.errors import NodeError, RequestRefused
@@ -76,7 +74,7 @@ class LogBuffer:
         self.filled.set()
 
     def take(self, incarnation: str) -> tuple[LogRequest, float] | None:
-        """Take the next batch, and the time of its lines; None if nothing waits.
+        """Take the next batch out of the buffer, with the time at which; None if nothing waits.
 
         Every portfolio in turn: one that prints much does not keep the lines of others waiting.
         """
@@ -145,32 +143,28 @@ class LogSender:
             pass
 
     async def _send(self) -> bool:
-        """Send one batch. Return False if it has to be sent again."""
-        async with self._sending:
-            return await self._send_one()
-
-    async def _send_one(self) -> bool:
         """Send the unanswered batch, or else the next. Return False if it has to be sent again."""
-        batch = self._unanswered = self._unanswered or self._buffer.take(self._incarnation)
-        if batch is None:
+        async with self._sending:
+            batch = self._unanswered = self._unanswered or self._buffer.take(self._incarnation)
+            if batch is None:
+                return True
+            request, taken_s = batch
+            waited_ms = round(1000 * (boottime_s() - taken_s))
+            try:
+                await self._client.log(_with_ages(request, waited_ms) if waited_ms else request)
+            except RequestRefused as error:
+                LOG.info("lines of portfolios are lost: %s", error)
+                for stream in request.streams:
+                    lost = sum(line.lost or 1 for line in stream.lines)
+                    self._buffer.lose(Stream(stream.portfolio, stream.epoch, stream.handoff), lost)
+            except NodeError:
+                return False  # heartbeats and commits log why
+            self._unanswered = None
             return True
-        request, taken_s = batch
-        waited_ms = round(1000 * (boottime_s() - taken_s))
-        try:
-            await self._client.log(_older(request, waited_ms) if waited_ms else request)
-        except RequestRefused as error:
-            LOG.info("lines of portfolios are lost: %s", error)
-            for portfolio, epoch, handoff, lines in map(msgspec.structs.astuple, request.streams):
-                lost = sum(line.lost or 1 for line in lines)
-                self._buffer.lose(Stream(portfolio, epoch, handoff), lost)
-        except NodeError:
-            return False  # heartbeats and commits log why
-        self._unanswered = None
-        return True
 
 
-def _older(request: LogRequest, by_ms: int) -> LogRequest:
-    """Return the same batch, its lines older by the time for which it waited."""
+def _with_ages(request: LogRequest, by_ms: int) -> LogRequest:
+    """Return the batch with its lines older by the time for which it waited here."""
     streams = [
         StreamLines(
             stream.portfolio,

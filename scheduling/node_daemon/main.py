@@ -52,6 +52,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(config: NodeConfig, forkserver: ForkserverClient) -> int:
+    """Create the parts of the daemon, run it, and end them. Return the exit code."""
     signals = StopSignals()
     async with ControlPlaneClient(config) as client:
         incarnation = str(uuid.uuid4())
@@ -105,7 +106,7 @@ async def _serve_until_stopped(
             return 0
         return await first_of(
             _shut_down_when_asked(node, client, signals, log),
-            _token_refused(context.committer),
+            _raise_when_token_is_refused(context.committer),
             _endless(node.heartbeat_loop()),
             _endless(node.subscribe_schedule_updates()),
             _endless(log.run()),
@@ -141,13 +142,13 @@ async def _shut_down_when_asked(
     return 0
 
 
-async def _token_refused(committer: Committer) -> int:
-    """Wait until the control plane refuses the token, and raise that."""
+async def _raise_when_token_is_refused(committer: Committer) -> int:
+    """Wait until the control plane refuses the token. Raise RegistrationRefused."""
     raise await committer.refused
 
 
 async def _endless(work: Coroutine[Any, Any, None]) -> int:
-    """Await work that must not end by itself."""
+    """Await work that must not end by itself. Raise AssertionError if it does."""
     await work
     raise AssertionError("a loop of the daemon ended, which runs until the daemon is stopped")
 

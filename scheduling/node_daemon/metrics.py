@@ -33,7 +33,7 @@ class CpuUsage:
         self._samples: deque[CpuSample] = deque()
 
     def add(self, sample: CpuSample) -> None:
-        """Add a sample."""
+        """Add a sample; forget earlier ones of other processes, or of over a minute ago."""
         samples = self._samples
         if samples and samples[-1].processes.keys() != sample.processes.keys():
             samples.clear()
@@ -60,6 +60,7 @@ class CpuUsage:
         return bool(samples) and samples[-1].at_s - samples[0].at_s >= WINDOW_S
 
     def _per_cent(self, spent_s: float) -> float:
+        """Return the share of the machine's processor time since the oldest sample."""
         total_s = self._samples[-1].all_s - self._samples[0].all_s
         return round(min(max(100 * spent_s / total_s, 0.0), 100.0), 2) if total_s > 0 else 0.0
 

@@ -11,7 +11,7 @@ MAX_REPORTS_PER_HEARTBEAT = 100
 
 
 class Outbox:
-    """Reports in order. Each names its handoff, death or epoch, so a repeat is harmless."""
+    """Reports in order. Each names its handoff, exit or epoch, so a repeat is harmless."""
 
     def __init__(self) -> None:
         """Start empty."""

@@ -28,8 +28,8 @@ class LineSink(Protocol):
     def line(self, text: str) -> None:
         """Take a line."""
 
-    def lost(self, lines: int) -> None:
-        """Take the number of lines that were lost."""
+    def count_lost(self, lines: int) -> None:
+        """Count lines that were lost."""
 
 
 class ProcessOutput:
@@ -96,6 +96,7 @@ class ProcessOutput:
                 self._sink.line(line)
 
     def _pass_on(self, lines: list[bytes]) -> None:
+        """Log the lines, at a limited rate, and give them to the sink."""
         for line in lines[:LINES_PER_CHUNK]:
             text = line.decode(errors="replace").rstrip()
             if not text:
@@ -108,7 +109,7 @@ class ProcessOutput:
                 for at in range(0, len(text), LONGEST_LINE):
                     self._sink.line(text[at : at + LONGEST_LINE])
         if len(lines) > LINES_PER_CHUNK and self._sink is not None:
-            self._sink.lost(len(lines) - LINES_PER_CHUNK)
+            self._sink.count_lost(len(lines) - LINES_PER_CHUNK)
 
 
 def _printable(text: str) -> str:

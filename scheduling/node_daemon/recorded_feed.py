@@ -32,8 +32,8 @@ PAGES = 16  #: portfolios that catch up at different places share these
 UNKNOWN_AGE_S = 1e9
 
 
-class Slot(NamedTuple):
-    """One record."""
+class Record(NamedTuple):
+    """One record, encoded as in the database."""
 
     symbol: str
     released_us: int
@@ -57,10 +57,10 @@ class RecordedFeedReader:
         self._client = client
         self._time = feed_time
         self._incarnation = incarnation
-        self._slots: dict[int, Slot] = {}
+        self._records: dict[int, Record] = {}
         self._oldest, self._newest = 1, -1  # -1: the head is not known yet
         self._head = 0
-        self._pages: OrderedDict[int, list[Slot]] = OrderedDict()
+        self._pages: OrderedDict[int, list[Record]] = OrderedDict()
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
         self._version = 0  #: raised when the records that were read are forgotten
@@ -75,10 +75,10 @@ class RecordedFeedReader:
         if self._task is not None:
             self._task.cancel()
 
-    def recheck(self) -> None:
-        """Forget every record: the database has refused results of those that are here."""
+    def read_again(self) -> None:
+        """Forget every record and read anew: the database refused results of some."""
         self._version += 1
-        self._slots.clear()
+        self._records.clear()
         self._pages.clear()
         self._oldest, self._newest, self._head = 1, -1, 0
         if self._task is not None:
@@ -89,7 +89,7 @@ class RecordedFeedReader:
     # --- as the replay's reader --------------------------------------------------------------
 
     def head(self, age_us: int = 0) -> int:
-        """Return the newest known seq."""
+        """Return the newest known seq. `age_us` has no effect: see `stale_head`."""
         return self._head
 
     def stale_head(self, cursor: int, age_us: int) -> int:
@@ -99,8 +99,8 @@ class RecordedFeedReader:
         low, high = cursor, self._loaded_to(cursor)
         while low < high:  # release times do not go back
             middle = (low + high + 1) // 2
-            slot = self._slot(middle)
-            if slot is not None and slot.released_us <= limit:
+            record = self._record(middle)
+            if record is not None and record.released_us <= limit:
                 low = middle
             else:
                 high = middle - 1
@@ -108,15 +108,15 @@ class RecordedFeedReader:
 
     def age_s(self, seq: int) -> float:
         """Return the seconds since the release of `seq`; very many if it is not loaded."""
-        slot = self._slot(seq)
-        if slot is None:
+        record = self._record(seq)
+        if record is None:
             return UNKNOWN_AGE_S
-        return (self._time.at(boottime_us()) - slot.released_us) / 1e6
+        return (self._time.at(boottime_us()) - record.released_us) / 1e6
 
     def record_hash(self, seq: int) -> bytes:
         """Return the sha256 of a record as the database computes it; empty if it is not loaded."""
-        slot = self._slot(seq)
-        return b"" if slot is None else sha256(slot.encoded).digest()
+        record = self._record(seq)
+        return b"" if record is None else sha256(record.encoded).digest()
 
     def listen(self, listener: Listener) -> None:
         """Add a listener."""
@@ -138,10 +138,10 @@ class RecordedFeedReader:
         last = min(head, cursor + max_span, self._loaded_to(cursor))
         found: list[bytes] = []
         for seq in range(cursor + 1, last + 1):
-            slot = self._slot(seq)
-            assert slot is not None  # `_loaded_to` is gapless
-            if symbols is None or slot.symbol in symbols or not slot.symbol:
-                found.append(slot.encoded)
+            record = self._record(seq)
+            assert record is not None  # `_loaded_to` is gapless
+            if symbols is None or record.symbol in symbols or not record.symbol:
+                found.append(record.encoded)
                 if len(found) == max_events:
                     return join_events(found), seq
         return join_events(found), max(last, cursor)
@@ -166,10 +166,10 @@ class RecordedFeedReader:
         if at * PAGE + 1 < answer.first_seq:  # the first records of the page are dropped
             missing = cursor - at * PAGE
             answer = await self._ask(cursor, limit=PAGE)
-        slots = self._slots_of(answer.events, at * PAGE + missing + 1)
+        records = self._records_of(answer.events, at * PAGE + missing + 1)
         if version != self._version:
             return False  # the answer may be older than what made the node forget its records
-        self._pages[at] = ([_NONE] * missing + slots)[:PAGE]
+        self._pages[at] = ([_NONE] * missing + records)[:PAGE]
         self._pages.move_to_end(at)
         while len(self._pages) > PAGES:
             self._pages.popitem(last=False)
@@ -193,7 +193,7 @@ class RecordedFeedReader:
                 await back_off(failures, 0.1, 1.0)
                 failures += 1
                 continue
-            self._slots_of(answer.events, after + 1)
+            self._records_of(answer.events, after + 1)
             events = [decode_event(encoded) for encoded in answer.events]
             if not events:
                 break  # dropped
@@ -223,11 +223,12 @@ class RecordedFeedReader:
                 await asyncio.sleep(1.0)
 
     async def _follow_once(self) -> None:
+        """Ask for the next records, or for the head if it is not known, and apply the answer."""
         if self._newest < 0:
             answer = await self._ask(-1)
             self._forget(answer.head)
             return
-        known = self._slots.get(self._newest)
+        known = self._records.get(self._newest)
         answer = await self._ask(
             self._newest, known.released_us if known else 0, wait_s=MAX_FEED_WAIT_S
         )
@@ -236,27 +237,28 @@ class RecordedFeedReader:
                         answer.head)  # fmt: skip
             self._forget(answer.head)
             return
-        self._add(self._slots_of(answer.events, self._newest + 1))
+        self._add(self._records_of(answer.events, self._newest + 1))
         self._head = max(answer.head, self._newest)
 
     def _forget(self, head: int) -> None:
-        """Begin anew at `head`."""
+        """Forget every record; follow the feed from `head` on."""
         self._version += 1
-        self._slots.clear()
+        self._records.clear()
         self._pages.clear()
         self._oldest, self._newest, self._head = head + 1, head, head
         for listener in list(self._listeners):
             listener.wake()
 
-    def _add(self, slots: list[Slot]) -> None:
-        for slot in slots:
+    def _add(self, records: list[Record]) -> None:
+        """Append records to the ring, and wake the listeners of their symbols."""
+        for record in records:
             self._newest += 1
-            self._slots[self._newest] = slot
+            self._records[self._newest] = record
             if self._newest - self._oldest >= RING:
-                del self._slots[self._oldest]
+                del self._records[self._oldest]
                 self._oldest += 1
         self._head = max(self._head, self._newest)
-        new = {slot.symbol for slot in slots}
+        new = {record.symbol for record in records}
         for listener in list(self._listeners):
             if new and (
                 listener.symbols is None or "" in new or not listener.symbols.isdisjoint(new)
@@ -277,9 +279,9 @@ class RecordedFeedReader:
             )
         )
 
-    def _slots_of(self, encoded: Sequence[bytes], first: int) -> list[Slot]:
-        """Return the records of an answer. Raise RecordsMissing if one is not what it should be."""
-        slots = []
+    def _records_of(self, encoded: Sequence[bytes], first: int) -> list[Record]:
+        """Decode records; their seqs have to go on from `first`, else raise RecordsMissing."""
+        records = []
         for seq, data in enumerate(encoded, start=first):
             event = decode_event(data)
             if event.seq != seq:
@@ -287,18 +289,19 @@ class RecordedFeedReader:
                     f"record {seq} of feed {self.name} is missing: the database has {event.seq}"
                     f" after {seq - 1}; run manage.py feed check {self.name}, and restore it"
                 )
-            slots.append(Slot(event.symbol, event.released, data))
-        return slots
+            records.append(Record(event.symbol, event.released, data))
+        return records
 
     # --- what is loaded ----------------------------------------------------------------------
 
-    def _slot(self, seq: int) -> Slot | None:
-        slot = self._slots.get(seq)
-        if slot is None:
+    def _record(self, seq: int) -> Record | None:
+        """Return a record from the ring or a page; None if it is not loaded."""
+        record = self._records.get(seq)
+        if record is None:
             at, place = divmod(seq - 1, PAGE)
             page = self._pages.get(at)
-            slot = page[place] if page is not None and place < len(page) else None
-        return None if slot is _NONE else slot
+            record = page[place] if page is not None and place < len(page) else None
+        return None if record is _NONE else record
 
     def _loaded_to(self, cursor: int) -> int:
         """Return up to which seq the records after `cursor` are loaded without a gap."""
@@ -311,4 +314,4 @@ class RecordedFeedReader:
         return at * PAGE + len(page)
 
 
-_NONE = Slot("", 0, b"")
+_NONE = Record("", 0, b"")

@@ -58,7 +58,7 @@ class StrategyCode:
         self._wanted: set[str] = set()  #: names of entries that stay
 
     def keep(self, specs: Iterable[dict[str, object]]) -> None:
-        """Remember what the desired set names, which is never evicted."""
+        """Evict no artifact or environment of these specs: the desired set names them."""
         self._wanted = set()
         for spec in specs:
             self._wanted.add(str(spec.get("artifact", "")))

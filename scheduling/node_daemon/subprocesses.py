@@ -24,7 +24,7 @@ class Ended:
     output: str  #: the end of stdout and stderr
     timed_out: bool = False
 
-    def described(self, characters: int = 300) -> str:
+    def summary(self, characters: int = 300) -> str:
         """Return the end of its output as one printable line, its status if it printed nothing."""
         text = escape(" ".join(self.output.split()))
         if not text:

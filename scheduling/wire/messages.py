@@ -38,6 +38,8 @@ MAX_LOG_BYTES = 200_000  #: of the texts of a LogRequest
 MAX_INDEX = 32_767
 MAX_SYMBOL = 24
 MAX_TAG = 32
+MAX_METRIC_LINES = 4_000  #: metrics of one commit; a daemon drops older ones beyond that
+MAX_REFUSED_AGAIN = 1_000_000  #: `refused_again` of one commit
 MAX_REASON = 600  #: what limits and the order book say has under 300
 LATEST_US = 253_402_300_799_000_000  #: the end of the year 9999, the last that Python reads back
 
@@ -50,7 +52,7 @@ Stage = Literal["load", "event", "exit", "killed"]
 
 
 class SegmentInfo(msgspec.Struct, array_like=True, frozen=True):
-    """From `from_seq`, released at `from_time_us`, the feed runs at `rate` events per second."""
+    """From `from_seq` on, released at `from_time_us`, a replay releases `rate` events a second."""
 
     from_seq: int
     from_time_us: int
@@ -84,12 +86,11 @@ class DesiredEntry(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     """Exits since the last progress: the daemon waits 0, 1, 5, 30, 30 s before the next start."""
     catch_up: str = "state_only"
-    """How it treats stale events. May change while it runs."""
+    """full, state_only or halt: how it treats stale events. May change while it runs."""
     resume_seq: int = 0
-    """A start has lifted `halt` up to here: as `state_only`, and until no event is stale."""
+    """Up to here, and on until no event is stale, a start has replaced `halt` by `state_only`."""
     resumed_from: int = -1
-    """Its last seq at that start, which has lifted the halt of a limit up to here; -1: not known,
-    up to `resume_seq`."""
+    """Its last seq at that start: up to here, a halt by a limit is lifted; -1: to `resume_seq`."""
     failed_seq: int = 0
     """The event at which it last failed, or the last event of the batch; 0: none. Up to here it
     gets one event at a time, so that all work before the bad event is kept."""
@@ -198,11 +199,11 @@ class ProcessExited(msgspec.Struct, frozen=True, tag="died", kw_only=True):
     failed_seq: int = 0
     """The event in work, or the last one of the batch in work; 0 if it is not known."""
     idle: bool = False
-    """It ended while nothing was asked of it: no event has failed, so it has no attempt less."""
+    """It ended while nothing was asked of it: no event has failed, and no attempt is counted."""
 
 
 class Halted(msgspec.Struct, frozen=True, tag="halted", kw_only=True):
-    """catch_up is `halt` and the next event is stale: stopped before it."""
+    """A portfolio stopped: before a stale event, since its catch_up is `halt`, or by a limit."""
 
     portfolio: int
     epoch: int
@@ -210,7 +211,7 @@ class Halted(msgspec.Struct, frozen=True, tag="halted", kw_only=True):
     """The last committed seq."""
     age_s: float
     reason: str = ""
-    """Why its limits stopped it; "": it stopped before an event that is `age_s` old."""
+    """Which limit stopped it; "": it stopped before an event that is `age_s` old."""
 
 
 Report = Prepared | StepFailed | ProcessExited | Halted
@@ -380,13 +381,6 @@ class MetricLine(msgspec.Struct, array_like=True, frozen=True):
     value: float
 
 
-#: Metrics of one commit. A daemon drops older ones beyond that.
-MAX_METRIC_LINES = 4_000
-
-#: Limit of the daemon's count in one commit.
-MAX_REFUSED_AGAIN = 1_000_000
-
-
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Progress of one portfolio from `from_seq` (exclusive) to `to_seq` (inclusive)."""
 
@@ -449,7 +443,7 @@ class LogLine(msgspec.Struct, array_like=True, frozen=True):
 
 
 class StreamLines(msgspec.Struct, array_like=True, frozen=True):
-    """Lines of one process. It is known by its epoch, or by the handoff it is prepared for."""
+    """Lines of one process, named by its epoch, or by the handoff that it is prepared for."""
 
     portfolio: int
     epoch: int

@@ -265,7 +265,7 @@ async def body_in(parts: list[bytes], waits: bool) -> bytes:
         return {"type": "http.request", "body": part, "more_body": part is not parts[-1]}
 
     headers = {b"content-length": str(sum(map(len, parts))).encode()}
-    async with request_bodies.request_body(1, receive, headers, 100) as body:
+    async with request_bodies.RequestBody(1, receive, headers, 100) as body:
         assert request_bodies._total.free == request_bodies.MAX_TOTAL_BODIES - len(body)
     assert request_bodies._total.free == request_bodies.MAX_TOTAL_BODIES
     return body
@@ -314,7 +314,7 @@ def test_node_takes_at_most_three_of_five_connections(node: FakeNode) -> None:
         async with AsyncExitStack() as stack:
             most = node_limits.LIMITS["work"].active
             for _ in range(most):
-                await stack.enter_async_context(node_limits.admit(node.row.pk, "work"))
+                await stack.enter_async_context(node_limits.Admission(node.row.pk, "work"))
                 await stack.enter_async_context(work_pool().connection())
             assert most < WORK_POOL_SIZE
             waits = asyncio.create_task(ask("checkpoint/", CHECKPOINT, "token of node-1"))

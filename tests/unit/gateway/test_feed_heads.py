@@ -111,7 +111,7 @@ async def test_a_hint_names_the_head_which_is_not_read_for_it(
     async with at.watched():
         await at.heads.get("tape")
         for head in range(2, 20):
-            waiting = asyncio.create_task(at.heads.beyond("tape", head - 1, 20))
+            waiting = asyncio.create_task(at.heads.wait_beyond("tape", head - 1, 20))
             await asyncio.sleep(0)
             at.append(head)
             assert (await waiting).seq == head
@@ -125,7 +125,7 @@ async def test_a_hint_that_comes_while_the_heads_are_read_is_not_lost(
     at = Installation(monkeypatch)
     async with at.watched():
         at.may_answer.clear()
-        waiting = asyncio.create_task(at.heads.beyond("tape", 1, 20))
+        waiting = asyncio.create_task(at.heads.wait_beyond("tape", 1, 20))
         await at.asked.wait()  # its answer will be of before the append
         at.append(2)
         while not at.hints.empty():
@@ -150,7 +150,7 @@ async def test_a_hint_that_comes_while_a_request_reads_before_it_waits_is_not_lo
             await asyncio.sleep(0)
         at.may_answer.set()
         await asking
-        assert (await at.heads.beyond("tape", 1, 20)).seq == 2
+        assert (await at.heads.wait_beyond("tape", 1, 20)).seq == 2
 
 
 async def test_another_feed_that_is_read_does_not_take_a_hint_away(
@@ -170,7 +170,7 @@ async def test_heads_are_read_when_a_hint_was_lost(monkeypatch: pytest.MonkeyPat
     at = Installation(monkeypatch)
     async with at.watched():
         await at.heads.get("tape")
-        waiting = asyncio.create_task(at.heads.beyond("tape", 1, 20))
+        waiting = asyncio.create_task(at.heads.wait_beyond("tape", 1, 20))
         at.stored = 2
         assert (await waiting).seq == 2
 
@@ -184,7 +184,7 @@ async def test_hints_are_received_once_the_channel_layer_is_there(
     at.refusals = 3
     async with at.watched():
         await at.heads.get("tape")
-        waiting = asyncio.create_task(at.heads.beyond("tape", 1, 20))
+        waiting = asyncio.create_task(at.heads.wait_beyond("tape", 1, 20))
         await asyncio.sleep(0)
         at.append(2)
         assert (await waiting).seq == 2
@@ -199,7 +199,7 @@ async def test_heads_are_read_while_the_channel_layer_is_away(
     at.refusals = 1  # and the next try is far off
     async with at.watched():
         await at.heads.get("tape")
-        waiting = asyncio.create_task(at.heads.beyond("tape", 1, 20))
+        waiting = asyncio.create_task(at.heads.wait_beyond("tape", 1, 20))
         at.stored = 2
         assert (await waiting).seq == 2
 

@@ -144,7 +144,7 @@ async def test_build_that_takes_too_long_is_ended(
     tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environments, "BUILD_LIMIT_S", 0.2)
-    monkeypatch.setattr(environments, "_make_venv", lambda _: ["sleep", "100"])
+    monkeypatch.setattr(environments, "_venv_command", lambda _: ["sleep", "100"])
     locks = Locks(tmp_path)
     with pytest.raises(CodeUnavailable, match=r"was not built within 0\.2 s; packages come from"):
         await locks.environments.environment(locks.add(publish(index, "1.0")))
@@ -159,11 +159,11 @@ async def test_build_that_fills_the_disk_is_ended(
     writes = "import sys, time\nwith open(sys.argv[1], 'wb') as f:\n"
     writes += " while True: f.write(b'x' * 65536); f.flush(); time.sleep(0.005)"
     monkeypatch.setattr(
-        environments, "_make_venv",
+        environments, "_venv_command",
         lambda venv: [sys.executable, "-c", writes, str(venv.with_name("large"))],
     )  # fmt: skip
     locks = Locks(tmp_path)
-    with pytest.raises(CodeUnavailable, match=r"GiB while it is built, which is the most"):
+    with pytest.raises(CodeUnavailable, match=r"GiB while it is built, the limit"):
         await locks.environments.environment(locks.add(publish(index, "1.0")))
     assert list((tmp_path / "environments").iterdir()) == []
 
@@ -241,9 +241,9 @@ def test_index_address_has_no_password() -> None:
 async def test_program_keeps_the_end_of_its_output() -> None:
     ended = await run_program([sys.executable, "-c", "print('x' * 9000); print('\\033end')"], 30)
     assert (ended.status, len(ended.output)) == (0, 4000 - 1)  # without the last line break
-    assert ended.described(10) == "…xx \\x1bend"
+    assert ended.summary(10) == "…xx \\x1bend"
     silent = await run_program([sys.executable, "-c", "exit(7)"], 30)
-    assert silent.described() == "it ended with status 7 and printed nothing"
+    assert silent.summary() == "it ended with status 7 and printed nothing"
 
 
 def test_full_disk_of_a_build_is_named(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 from portfolios.runtime.messages import Load
 from scheduling.node_daemon.child import Child, start_child
 from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
+from scheduling.node_daemon.forkserver import LIST
 from scheduling.node_daemon.forkserver_client import (
-    LIST,
     ForkserverClient,
     PackageEnvironment,
     _child_environment,

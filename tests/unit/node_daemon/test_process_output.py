@@ -151,7 +151,7 @@ class Sink:
     def line(self, text: str) -> None:
         self.lines.append(text)
 
-    def lost(self, lines: int) -> None:
+    def count_lost(self, lines: int) -> None:
         self.missing += lines
 
 

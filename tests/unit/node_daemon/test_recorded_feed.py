@@ -155,7 +155,7 @@ class Records:
 async def test_memory_is_bounded(gateway: Gateway) -> None:
     reader = await following(gateway, 160)
     await read_all(reader, 0, None)
-    assert len(reader._slots) == RING
+    assert len(reader._records) == RING
     assert len(reader._pages) == 2
 
 
@@ -230,7 +230,7 @@ async def test_refused_results_make_the_node_read_every_record_again(gateway: Ga
     assert await reader.load(10)
     before = reader.record_hash(105), reader.record_hash(11)
     gateway.released_at = 7  # others were stored under the same numbers
-    reader.recheck()
+    reader.read_again()
     assert not await reader.load(101)  # the head is not known
     await reader._follow_once()
     assert await reader.load(101) and await reader.load(10)
@@ -246,7 +246,7 @@ async def test_a_page_that_arrives_after_the_records_were_forgotten_is_not_kept(
 
     async def late(request: FeedRequest) -> FeedAnswer:
         answer = await feed(request)
-        reader.recheck()
+        reader.read_again()
         return answer
 
     monkeypatch.setattr(gateway, "feed", late)
