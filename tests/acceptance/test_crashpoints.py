@@ -19,10 +19,7 @@ SHORT = [
     case
     for case in CASES
     if (case.process, case.name)
-    in {
-        ("web", "grant, not yet durable"),
-        ("watcher", "failover requested"),
-    }
+    in {("web", "grant, not yet durable"), ("watcher", "failover requested")}
 ]
 ENDS = {*ENDED, NOT_BEGUN}
 

@@ -244,9 +244,7 @@ def _answers(cluster: Cluster) -> bool:
     return True
 
 
-def test_a_database_frozen_for_longer_than_the_lease_moves_nothing(
-    quick_cluster: Cluster,
-) -> None:
+def test_a_database_frozen_for_longer_than_the_lease_moves_nothing(quick_cluster: Cluster) -> None:
     before, since = quick_cluster.runs(), quick_cluster.now()
     with suspended(quick_cluster.postgres_processes()):
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30

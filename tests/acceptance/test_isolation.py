@@ -85,9 +85,7 @@ class Ages:
         return max(self._oldest[name] for name in names)
 
 
-def test_misbehaving_strategies_do_not_delay_a_portfolio_on_their_node(
-    ward: Cluster,
-) -> None:
+def test_misbehaving_strategies_do_not_delay_a_portfolio_on_their_node(ward: Cluster) -> None:
     since, ages = ward.now(), Ages(ward)
     with ExitStack() as undo:
         for name, (strategy, config, _) in MISBEHAVIOURS.items():
@@ -124,9 +122,7 @@ def test_misbehaving_strategies_do_not_delay_a_portfolio_on_their_node(
     assert state["digest"] == reference_feed.digest_of(state["first_seq"], state["last_seq"])
 
 
-def test_a_revoked_token_is_refused_and_its_portfolios_fail_over(
-    quick_cluster: Cluster,
-) -> None:
+def test_a_revoked_token_is_refused_and_its_portfolios_fail_over(quick_cluster: Cluster) -> None:
     token = quick_cluster.create_node_token("node-banned")
     with quick_cluster.extra_node("node-banned", token=token) as daemon:
         wait_for(

@@ -46,12 +46,7 @@ def test_a_node_recovers_from_a_killed_forkserver(quick_cluster: Cluster) -> Non
 
 
 def test_a_slow_portfolio_does_not_delay_its_neighbours(quick_cluster: Cluster) -> None:
-    body = {
-        "name": "slow",
-        "strategy": "sleeper",
-        "config": {"seconds": 1.0},
-        "symbols": SHARES,
-    }
+    body = {"name": "slow", "strategy": "sleeper", "config": {"seconds": 1.0}, "symbols": SHARES}
     assert quick_cluster.call("POST", "/api/portfolios/", body).status == 201
     two_seconds = 100 * budget_s(1)  # in events
     try:
@@ -82,12 +77,7 @@ def user_seconds(pid: int) -> float:
 
 
 def test_a_looping_process_ends_with_its_daemon(quick_cluster: Cluster) -> None:
-    body = {
-        "name": "looping",
-        "strategy": "looper",
-        "config": {"at_event": 1},
-        "symbols": SHARES,
-    }
+    body = {"name": "looping", "strategy": "looper", "config": {"at_event": 1}, "symbols": SHARES}
     assert quick_cluster.call("POST", "/api/portfolios/", body).status == 201
     try:
         busy, _ = wait_for(

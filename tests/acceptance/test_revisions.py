@@ -99,9 +99,7 @@ def test_a_strategy_that_cannot_be_loaded_is_rejected_before_the_grant(changing:
     assert len(changing.events("handoff_requested", since, portfolio=NAME)) == 1
 
 
-def test_a_revision_that_fails_at_its_first_event_is_rolled_back(
-    changing: Cluster,
-) -> None:
+def test_a_revision_that_fails_at_its_first_event_is_rolled_back(changing: Cluster) -> None:
     held, before = positions(changing), changing.run(NAME)
     changing.patch(NAME, {"strategy": "raise_at", "config": {"at_event": 1}})
     rejected, _ = wait_for(

@@ -19,9 +19,7 @@ def storm_nodes(cluster: Cluster) -> list[str]:
     return [node for node in DEMO_NODES[:2] if cluster.portfolios_on(node)]
 
 
-def test_failover_of_most_nodes_is_held_for_one_lease(
-    quick_cluster: Cluster,
-) -> None:
+def test_failover_of_most_nodes_is_held_for_one_lease(quick_cluster: Cluster) -> None:
     since = quick_cluster.now()
     nodes = storm_nodes(quick_cluster)
     had = [name for node in nodes for name in quick_cluster.portfolios_on(node)]
@@ -74,9 +72,7 @@ def test_failover_proceeds_when_an_operator_releases_the_hold(quick_cluster: Clu
     quick_cluster.assert_history_whole()
 
 
-def test_nodes_back_within_the_hold_keep_portfolios_and_epochs(
-    quick_cluster: Cluster,
-) -> None:
+def test_nodes_back_within_the_hold_keep_portfolios_and_epochs(quick_cluster: Cluster) -> None:
     before, since = quick_cluster.runs(), quick_cluster.now()
     nodes = storm_nodes(quick_cluster)
     with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):

@@ -194,9 +194,7 @@ def leave_ge_sma_without_a_node(cluster: Cluster) -> None:
     cluster.call("POST", "/api/portfolios/ge-sma/start/", {})
 
 
-def test_ctrl_c_stops_in_order_and_a_second_one_at_once(
-    mortal_cluster: FailpointCluster,
-) -> None:
+def test_ctrl_c_stops_in_order_and_a_second_one_at_once(mortal_cluster: FailpointCluster) -> None:
     before, since, login = mortal_cluster.runs(), mortal_cluster.now(), mortal_cluster.access
     children = mortal_cluster.processes()
     assert mortal_cluster.stop() == 0

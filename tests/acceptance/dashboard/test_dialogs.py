@@ -73,8 +73,7 @@ def test_drain_by_dialog_states_its_consequence_and_empties_the_node(window, ins
         window.page.wait_for_selector('.col[data-node="node-3"][data-status="draining"]')
         assert "kernel update" in window.page.inner_text("#col-node-3")
         eventually(
-            lambda: not window.page.locator("#col-node-3 .card").count(),
-            what="empty node-3",
+            lambda: not window.page.locator("#col-node-3 .card").count(), what="empty node-3"
         )
         assert "no portfolio runs here" in window.page.inner_text("#col-node-3 .drain-bar")
         assert window.was_not_reloaded()

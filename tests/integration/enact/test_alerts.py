@@ -98,9 +98,7 @@ def test_quarantine_has_an_alert_until_it_is_lifted(nodes: list[FakeNode]) -> No
     assert is_open()
 
 
-def test_halted_portfolio_has_an_alert_until_it_is_started(
-    nodes: list[FakeNode],
-) -> None:
+def test_halted_portfolio_has_an_alert_until_it_is_started(nodes: list[FakeNode]) -> None:
     hand = make_trader("p", nodes[0])
     Run.objects.filter(pk=hand.portfolio.pk).update(
         phase="halted", node=None, incarnation=None, reason="stopped before seq 3"

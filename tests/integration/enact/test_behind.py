@@ -42,9 +42,7 @@ def open_alerts() -> dict[str, str]:
     return dict(Alert.objects.filter(closed_at=None).values_list("kind", "reason"))
 
 
-def test_portfolio_with_a_stale_next_event_is_marked_behind(
-    hand: OwnerSession,
-) -> None:
+def test_portfolio_with_a_stale_next_event_is_marked_behind(hand: OwnerSession) -> None:
     stands_at(hand, age_s=4.0)
     assert not marked(hand)
     stands_at(hand, age_s=6.0)
@@ -86,9 +84,7 @@ def test_portfolios_behind_on_one_node_share_an_alert(hand: OwnerSession) -> Non
     assert Alert.objects.count() == 1
 
 
-def test_stalled_or_blocked_portfolio_has_no_behind_alert(
-    hand: OwnerSession,
-) -> None:
+def test_stalled_or_blocked_portfolio_has_no_behind_alert(hand: OwnerSession) -> None:
     Run.objects.update(behind_since=ago(61))
     Gateway.objects.update(commits_stood_at=ago(0), commits_stand_since=ago(61))
     assert list(open_alerts()) == ["commits_stand"]

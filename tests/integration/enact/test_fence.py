@@ -131,9 +131,7 @@ def test_a_suppressed_order_is_kept_as_suppressed(hand: OwnerSession) -> None:
     assert Order.objects.get().status == "suppressed"
 
 
-def test_progress_resets_attempts_and_an_empty_commit_does_not(
-    hand: OwnerSession,
-) -> None:
+def test_progress_resets_attempts_and_an_empty_commit_does_not(hand: OwnerSession) -> None:
     hand.die()
     hand.commit(0)
     assert hand.run().attempts == 1

@@ -93,8 +93,7 @@ def test_a_release_and_its_deadline_grant_once() -> None:
         words = hand.release_message(handoff, 1)
         Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
         answer, outcome = at_once(
-            lambda: hand.daemon.release(words).answer,
-            lambda: execute(expire(handoff.pk, timing())),
+            lambda: hand.daemon.release(words).answer, lambda: execute(expire(handoff.pk, timing()))
         )
         assert (answer, outcome) in [("handed_over", "early"), ("fenced", "activating")]
         assert hand.run().epoch == before + 1
@@ -122,8 +121,7 @@ def test_a_first_commit_and_its_deadline_end_in_one_of_two_ways() -> None:
         words = mine.words(0)
         Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
         answer, outcome = at_once(
-            lambda: mine.send(words).answer,
-            lambda: execute(expire(handoff.pk, timing())),
+            lambda: mine.send(words).answer, lambda: execute(expire(handoff.pk, timing()))
         )
         assert (answer, outcome) in [("ok", "early"), ("ok", "late"), ("fenced", "rolled_back")]
         at = hand.run()

@@ -105,9 +105,7 @@ def test_start_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: list[F
     assert (placed.kind, placed.to_revision) == ("place", 1)
 
 
-def test_good_revision_that_no_node_has_is_not_placed(
-    nodes: list[FakeNode],
-) -> None:
+def test_good_revision_that_no_node_has_is_not_placed(nodes: list[FakeNode]) -> None:
     hand = a_good_one(nodes[0])
     hand.die()
     run_after = hand.run()

@@ -66,9 +66,7 @@ def test_halt_ends_every_ownership(pair: tuple[FakeNode, FakeNode]) -> None:
     assert [daemon.owns() for daemon in pair] == [[], []]
 
 
-def test_halt_result_has_state_before_and_fence_after(
-    pair: tuple[FakeNode, FakeNode],
-) -> None:
+def test_halt_result_has_state_before_and_fence_after(pair: tuple[FakeNode, FakeNode]) -> None:
     hand = make_trader("one", pair[0], events=3)
     operations.migrate("one", "node-2", actor="cast")
     at = hand.run()
@@ -86,9 +84,7 @@ def test_commit_of_an_earlier_owner_is_fenced_after_a_halt(pair: tuple[FakeNode,
     assert hand.run().last_seq == late.from_seq
 
 
-def test_halt_ends_handoffs_and_their_targets_never_own(
-    pair: tuple[FakeNode, FakeNode],
-) -> None:
+def test_halt_ends_handoffs_and_their_targets_never_own(pair: tuple[FakeNode, FakeNode]) -> None:
     hand = make_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
     moving = newest_handoff(hand.portfolio)

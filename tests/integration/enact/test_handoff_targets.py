@@ -105,9 +105,7 @@ def test_a_target_that_starts_again_before_the_grant_leaves_it_to_the_source(
     assert violations(world) == []
 
 
-def test_a_target_that_starts_again_after_the_grant_goes_on_under_a_new_epoch(
-    world: World,
-) -> None:
+def test_a_target_that_starts_again_after_the_grant_goes_on_under_a_new_epoch(world: World) -> None:
     handoff = activating(world)
     _, granted = at_epoch(world)
     world.second = make_node("node-2")

@@ -20,14 +20,7 @@ from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Handoff, Lease, Node, NodeReport
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
-from tests.support.factories import (
-    FakeNode,
-    ago,
-    lose,
-    make_node,
-    make_trader,
-    serving_since,
-)
+from tests.support.factories import FakeNode, ago, lose, make_node, make_trader, serving_since
 from tests.support.leases import close, connect, lease, left_s, lost
 
 pytestmark = pytest.mark.django_db
@@ -84,9 +77,7 @@ def test_the_answer_says_whether_a_handoff_waits_for_the_node(node: FakeNode) ->
     assert node.beat().pending is False
 
 
-def test_node_without_answers_is_renewed_to_one_ttl_after_the_last_one(
-    node: FakeNode,
-) -> None:
+def test_node_without_answers_is_renewed_to_one_ttl_after_the_last_one(node: FakeNode) -> None:
     Lease.objects.update(expires_at=ago(-5))
     node.beat(unheard_s=14.0)
     assert 15 < left_s() <= 16

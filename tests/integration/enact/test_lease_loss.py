@@ -11,12 +11,7 @@ import pytest
 from scheduling.db.transaction import execute
 from scheduling.decide.reasons import stored_reason
 from scheduling.enact.alerts import compare
-from scheduling.enact.lease import (
-    end_of_daemon,
-    gateway_left,
-    next_expiry,
-    record_gateway_alive,
-)
+from scheduling.enact.lease import end_of_daemon, gateway_left, next_expiry, record_gateway_alive
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Alert, Event, Gateway, Lease, Node
 from scheduling.observe.fleet_view.read import read_fleet_view
@@ -257,9 +252,7 @@ def test_node_from_a_frozen_gateway_gets_a_whole_lease_from_another(node: FakeNo
     assert lease().gateway_id == OTHER
 
 
-def test_gateway_row_ahead_of_the_clock_becomes_a_gap(
-    node: FakeNode,
-) -> None:
+def test_gateway_row_ahead_of_the_clock_becomes_a_gap(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=60)
     serving_since(3600, pulsed_ago=-60)
     assert lost() == []

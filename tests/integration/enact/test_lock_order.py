@@ -55,8 +55,7 @@ def test_a_stop_and_the_first_commit_that_closes_a_handoff_never_deadlock() -> N
         mine = owner("p", target)
         words = mine.words(0)
         answer, stop = at_once(
-            lambda: mine.send(words).answer,
-            lambda: operations.stop("p", actor="ann"),
+            lambda: mine.send(words).answer, lambda: operations.stop("p", actor="ann")
         )
         assert (answer, type(stop)) == ("ok", Handoff)
         assert mine.release(stop).answer == "handed_over"

@@ -17,10 +17,7 @@ from scheduling.enact.pass_lock import (
 from scheduling.models import Alert, PassLock
 from scheduling.watcher import Watcher
 from tests.support.alerts import compare, is_open, tick, told
-from tests.support.factories import (
-    ago,
-    serving_since,
-)
+from tests.support.factories import ago, serving_since
 
 pytestmark = pytest.mark.django_db
 
@@ -123,9 +120,7 @@ def test_without_a_watcher_that_ever_ran_none_is_missing() -> None:
     assert is_open()
 
 
-def test_only_a_complete_tick_is_recorded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_only_a_complete_tick_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     tick()
     ran_at = PassLock.objects.get(name="pass").failover_ran_at
     assert ran_at is not None and ran_at > ago(5)

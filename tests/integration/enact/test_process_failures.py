@@ -115,9 +115,7 @@ def test_exit_report_of_another_owner_changes_nothing(hand: OwnerSession, wrong:
     assert hand.run().attempts == 0
 
 
-def test_fifth_exit_quarantines_and_others_go_on(
-    hand: OwnerSession,
-) -> None:
+def test_fifth_exit_quarantines_and_others_go_on(hand: OwnerSession) -> None:
     neighbour = make_trader("q", hand.daemon)
     assert [hand.die() for _ in range(5)] == ["restart"] * 4 + ["quarantined"]
     at = hand.run()
@@ -162,18 +160,14 @@ def test_exits_after_an_event_do_not_count_against_the_node(hand: OwnerSession) 
 # --- deaths amid a handoff -----------------------------------------------------------------------
 
 
-def test_source_exit_while_preparing_keeps_the_handoff(
-    hand: OwnerSession,
-) -> None:
+def test_source_exit_while_preparing_keeps_the_handoff(hand: OwnerSession) -> None:
     target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     assert hand.die() == "restart"
     assert target.ready(handoff) == "draining"
 
 
-def test_drained_source_can_be_released_after_its_exit(
-    hand: OwnerSession,
-) -> None:
+def test_drained_source_can_be_released_after_its_exit(hand: OwnerSession) -> None:
     target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
@@ -238,9 +232,7 @@ def test_time_without_commits_does_not_prove_a_revision(node: FakeNode) -> None:
     assert status(silent, 1) == "unproven"
 
 
-def test_exit_of_an_unproven_revision_falls_back_at_once(
-    hand: OwnerSession,
-) -> None:
+def test_exit_of_an_unproven_revision_falls_back_at_once(hand: OwnerSession) -> None:
     second_revision(hand)
     before = hand.run()
     assert hand.die() == "fell_back"

@@ -109,9 +109,7 @@ def test_new_portfolio_may_start_under_any_python_version(old: FakeNode) -> None
     assert (Run.objects.get().phase, Run.objects.get().python) == ("pending", "")
 
 
-def test_restarted_daemon_with_another_version_loses_its_runs(
-    old: FakeNode,
-) -> None:
+def test_restarted_daemon_with_another_version_loses_its_runs(old: FakeNode) -> None:
     hand = a_runner(old)
     spare = make_node("node-2", python="3.11")
     again = make_node("node-1", python="3.13")

@@ -183,10 +183,7 @@ def test_second_roll_out_of_the_same_portfolios_is_refused_by_the_name_of_the_fi
 def test_two_roll_outs_at_once_do_not_deadlock() -> None:
     _, _, second = make_fleet("a", "b", "c")
     third = make_artifact("3.0")
-    outcomes = at_once(
-        lambda: begin(second, "a", "b", "c"),
-        lambda: begin(third, "c", "b", "a"),
-    )
+    outcomes = at_once(lambda: begin(second, "a", "b", "c"), lambda: begin(third, "c", "b", "a"))
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Refused", "int"], outcomes
 
 

@@ -31,14 +31,7 @@ from scheduling.observe.checkpoint import checkpoint
 from scheduling.observe.desired_set import desired_set
 from scheduling.scheduler import Scheduler
 from scheduling.timing import Timing, timing
-from scheduling.wire.messages import (
-    Commit,
-    FillLine,
-    Halted,
-    Heartbeat,
-    OrderLine,
-    ProcessExited,
-)
+from scheduling.wire.messages import Commit, FillLine, Halted, Heartbeat, OrderLine, ProcessExited
 from tests.simulation import operators, postgres
 from tests.simulation.comparison import entries, in_order, outcome, plan_of, shape
 from tests.simulation.database import Store
@@ -198,12 +191,7 @@ class Conformance(RuleBasedStateMachine):
             known.append(incarnation)
 
     @act(
-        3,
-        node=WHICH,
-        newest=MOSTLY,
-        leaving=SELDOM,
-        unheard_s=(0, 0, 0, 4, 29, 31),
-        gateway=(0, 1),
+        3, node=WHICH, newest=MOSTLY, leaving=SELDOM, unheard_s=(0, 0, 0, 4, 29, 31), gateway=(0, 1)
     )
     def node_beats(
         self, node: int, newest: bool, leaving: bool, unheard_s: float = 0.0, gateway: int = 0

@@ -115,9 +115,7 @@ def test_late_source_keeps_a_symbol_in_use(node: FakeNode) -> None:
     assert hand.commit(1) == "ok"
 
 
-def test_wanted_revision_is_reloaded_once_the_symbol_is_free(
-    node: FakeNode,
-) -> None:
+def test_wanted_revision_is_reloaded_once_the_symbol_is_free(node: FakeNode) -> None:
     hand = a_holder(node)
     wants(hand, ["HPQ"])
     before = newest_handoff(hand.portfolio).pk

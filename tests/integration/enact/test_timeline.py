@@ -199,8 +199,7 @@ def test_claim_of_one_node_is_reported_and_holds_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense",
-    [{"seq": 2**63}, {"seq": -1}, {"orders": [(2**70, 0)]}, {"found_seq": -2}],
+    "nonsense", [{"seq": 2**63}, {"seq": -1}, {"orders": [(2**70, 0)]}, {"found_seq": -2}]
 )
 def test_invalid_claim_does_not_affect_others(nonsense: dict[str, Any]) -> None:
     node = make_node("node-1")
@@ -225,9 +224,7 @@ def test_largest_claims_do_not_break_alerts() -> None:
     assert "portfolios: 2" in told
 
 
-def test_claims_of_one_node_are_limited(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_claims_of_one_node_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", 3)
     first, second = make_node("node-1"), make_node("node-2")
     hand, other = make_trader("p", first), make_trader("q", second)
@@ -258,9 +255,7 @@ def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> 
     assert tell(first, told) == 1
 
 
-def test_claim_without_a_tenure_is_unverified_and_limited(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_claim_without_a_tenure_is_unverified_and_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_UNVERIFIED", 3)
     first, second = make_node("node-1"), make_node("node-2")
     hand, own = make_trader("p", first), make_trader("q", second)

@@ -38,12 +38,7 @@ from scheduling.recorded_feeds.jetstream import mirrored_log, stream
 from scheduling.recorded_feeds.jetstream.block import Block
 from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog, ReleasedAhead
 from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog, database_over
-from scheduling.recorded_feeds.jetstream.stream import (
-    Stream,
-    StreamMissing,
-    WrongLast,
-    connect,
-)
+from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing, WrongLast, connect
 from scheduling.recorded_feeds.recorder_session import RecorderSession
 from tests.integration.feeds.append_and_die import connect as connect_database
 from tests.integration.feeds.log_conformance import *  # noqa: F403
@@ -73,11 +68,7 @@ async def client(server: NatsServer) -> AsyncIterator[Client]:
 class JetStreamSubstrate:
     """Logs in streams of one server."""
 
-    kill_points = (
-        "before it is sent",
-        "before it is answered",
-        "feed_records.mirror:begin",
-    )
+    kill_points = ("before it is sent", "before it is answered", "feed_records.mirror:begin")
 
     def __init__(self, server: NatsServer, client: Client) -> None:
         self._server, self._client = server, client

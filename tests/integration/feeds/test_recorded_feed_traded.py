@@ -196,10 +196,7 @@ def test_real_bars_and_quotes_are_traded_as_they_come_with_their_times_and_decim
     create_feed("fx", [NewInstrument("EURUSD", Decimal("0.00001"))], actor="test")
     create_feed("thb", [NewInstrument("USDTHB", Decimal("0.001"))], actor="test")
     add_instruments("fx", [NewInstrument("KO")], actor="test")
-    with (
-        running_web_process(tmp_path, GINKGO_HTTPS="no") as server,
-        running_node(tmp_path, server),
-    ):
+    with running_web_process(tmp_path, GINKGO_HTTPS="no") as server, running_node(tmp_path, server):
         until(lambda: Node.objects.filter(name="node-1", status="alive").exists())
         for name, strategy, symbols, feed in (
             ("euro", "buy_and_hold", ["EURUSD"], "fx"),

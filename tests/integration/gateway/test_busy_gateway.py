@@ -354,9 +354,7 @@ def test_waiting_registrations_use_no_connection_of_commits(
     serve(beside)
 
 
-def test_release_with_a_locked_target_is_left_out_and_others_answered(
-    node: FakeNode,
-) -> None:
+def test_release_with_a_locked_target_is_left_out_and_others_answered(node: FakeNode) -> None:
     target = make_node("node-2")
     hand, neighbour = make_trader("p", node), make_trader("q", node)
     handoff = operations.migrate("p", "node-2", actor="ann")

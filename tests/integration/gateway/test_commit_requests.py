@@ -118,9 +118,7 @@ def test_duplicate_order_rejects_only_its_own_portfolio(node: FakeNode) -> None:
     assert Order.objects.count() == 1
 
 
-def test_request_with_a_portfolio_twice_is_rejected_without_effect(
-    node: FakeNode,
-) -> None:
+def test_request_with_a_portfolio_twice_is_rejected_without_effect(node: FakeNode) -> None:
     hand, neighbour = make_trader("p", node), make_trader("q", node)
     before = neighbour.run().last_seq
     message = CommitRequest(

@@ -119,9 +119,7 @@ def test_invalid_value_is_found_before_the_statement(node: FakeNode) -> None:
         words = [hand.words(1) for hand in hands]
 
 
-def test_commit_that_fails_the_statement_is_found_by_bisection(
-    node: FakeNode,
-) -> None:
+def test_commit_that_fails_the_statement_is_found_by_bisection(node: FakeNode) -> None:
     Node.objects.update(capacity=50)
     hands = [make_trader(f"p-{number}", node) for number in range(16)]
     words = [hand.words(1) for hand in hands]
@@ -198,12 +196,7 @@ async def held(path: str, gate: asyncio.Event, token: str, length: int) -> int:
         (b"authorization", f"Bearer {token}".encode()),
         (b"content-length", str(length).encode()),
     ]
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": f"/api/agent/{path}",
-        "headers": headers,
-    }
+    scope = {"type": "http", "method": "POST", "path": f"/api/agent/{path}", "headers": headers}
     await gateway(scope, receive, send)
     status: int = sent[0]["status"]
     return status

@@ -52,9 +52,7 @@ def test_heartbeat_answer_has_the_desired_set_only_if_newer(node: FakeNode) -> N
     assert (again["status"], again["next_beat_s"]) == ("ok", 5.0)  # it has nothing: twice as often
 
 
-def test_node_with_portfolios_learns_of_a_new_set_by_commits(
-    node: FakeNode,
-) -> None:
+def test_node_with_portfolios_learns_of_a_new_set_by_commits(node: FakeNode) -> None:
     trader = make_trader("p", node)
     _, answer = post("heartbeat/", beat(node))
     assert answer["next_beat_s"] == 10.0
@@ -77,9 +75,7 @@ def test_superseded_daemon_learns_the_host_of_its_successor(node: FakeNode) -> N
     assert answer["message"] == "Node node-1 was taken over by a daemon on rack-1, pid 4100."
 
 
-def test_daemon_that_registered_after_the_holder_is_unknown_not_superseded(
-    node: FakeNode,
-) -> None:
+def test_daemon_that_registered_after_the_holder_is_unknown_not_superseded(node: FakeNode) -> None:
     """The holder is from before a restore, or from before commits that a promotion lost."""
     status, registered = post("register/", register_message())
     assert status == 200
@@ -111,9 +107,7 @@ def test_clock_set_back_between_registrations_does_not_revive_the_older_daemon(
     assert post("heartbeat/", words)[1]["status"] == "superseded"
 
 
-def test_registration_count_from_before_a_restore_does_not_supersede(
-    node: FakeNode,
-) -> None:
+def test_registration_count_from_before_a_restore_does_not_supersede(node: FakeNode) -> None:
     """The backup has an earlier daemon; later registrations are newer by the clock."""
     _, later = post("register/", register_message())
     words = Heartbeat(

@@ -80,9 +80,7 @@ def test_late_failover_costs_no_attempt(nodes: list[FakeNode]) -> None:
     assert at.reason == "could not start on node-2: node-2 could not prepare in 30 s"
 
 
-def test_run_reclaimed_without_a_first_commit_costs_no_attempt(
-    nodes: list[FakeNode],
-) -> None:
+def test_run_reclaimed_without_a_first_commit_costs_no_attempt(nodes: list[FakeNode]) -> None:
     hand = make_trader("p", nodes[0])
     Run.objects.update(first_commit_at=None, phase="starting")
     assert execute(unheld_runs.reclaim_unactivated(hand.portfolio.pk, hand.run().epoch, 10.0))
@@ -175,9 +173,7 @@ def test_last_successful_commit_is_kept_and_a_future_one_ignored(nodes: list[Fak
     assert row.commits_passed_at is not None and row.commits_passed_at < ago(4)
 
 
-def test_blocked_commits_open_one_alert_and_no_portfolio_is_stalled(
-    nodes: list[FakeNode],
-) -> None:
+def test_blocked_commits_open_one_alert_and_no_portfolio_is_stalled(nodes: list[FakeNode]) -> None:
     from portfolios.models import FeedSegment
 
     hand = make_trader("p", nodes[0])

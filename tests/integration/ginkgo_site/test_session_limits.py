@@ -14,12 +14,7 @@ from django.core.management import call_command
 from django.db import connection
 from psycopg.conninfo import conninfo_to_dict
 
-from ginkgo_site.database import (
-    PREPARATION_LIMITS,
-    conninfo,
-    django_database,
-    lift_session_limits,
-)
+from ginkgo_site.database import PREPARATION_LIMITS, conninfo, django_database, lift_session_limits
 from ginkgo_site.deadline import AsyncConnection, Connection
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.sessions import SESSION_LIMITS

@@ -57,8 +57,7 @@ def test_other_bytes_of_a_version_conflict(operator: ApiClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "field"),
-    [({}, "wheel"), ({"lock": SimpleUploadedFile("l", b"x")}, "wheel")],
+    ("body", "field"), [({}, "wheel"), ({"lock": SimpleUploadedFile("l", b"x")}, "wheel")]
 )
 def test_form_without_a_wheel_names_the_field(
     operator: ApiClient, body: dict[str, Any], field: str

@@ -41,9 +41,7 @@ def test_portfolios_of_a_lost_node_are_shown_as_pending(viewer: ApiClient) -> No
     assert 'ginkgo_portfolios{phase="running"} 1.0' in viewer.get("metrics").content.decode()
 
 
-def test_a_created_portfolio_is_returned_and_found_at_its_location(
-    operator: ApiClient,
-) -> None:
+def test_a_created_portfolio_is_returned_and_found_at_its_location(operator: ApiClient) -> None:
     answer = operator.post("portfolios/", {**SMA, "starting_cash": "50000.00", "priority": 2})
     assert answer.status_code == 201
     document = answer.json()

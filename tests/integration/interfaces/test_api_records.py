@@ -172,9 +172,7 @@ def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(
     assert newest["results"][0]["time"].startswith("+")
 
 
-def test_a_reused_name_does_not_inherit_the_audit_log(
-    operator: ApiClient,
-) -> None:
+def test_a_reused_name_does_not_inherit_the_audit_log(operator: ApiClient) -> None:
     node = make_node("node-1")
     make_running_portfolio("one", node)
     operations.delete_portfolio("one", actor="olive")

@@ -12,12 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.core.management import (
-    CommandError,
-    call_command,
-    get_commands,
-    load_command_class,
-)
+from django.core.management import CommandError, call_command, get_commands, load_command_class
 
 from portfolios.models import FeedRow, FeedSegment, Order, Portfolio, Revision
 from scheduling import operations
@@ -274,8 +269,7 @@ def test_waiting_for_a_handoff_that_is_done_returns_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "code"),
-    [("node-9", "not_found"), ("node-1", "same_node"), ("full", "node_full")],
+    ("target", "code"), [("node-9", "not_found"), ("node-1", "same_node"), ("full", "node_full")]
 )
 def test_a_refused_migrate_leaves_everything_as_it_was(target: str, code: str) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))

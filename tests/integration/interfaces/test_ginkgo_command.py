@@ -304,9 +304,7 @@ def test_what_a_node_or_strategy_says_moves_no_cursor(
     assert not {"\x1b", "\u202e"} & set(shown)
 
 
-def test_a_document_with_control_characters_stays_one(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_document_with_control_characters_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
     server = "http://127.0.0.1:9"
     document = {"sentence": "\x9b2J"}
     Context(Client(Access(server, "token")), Namespace(json=True)).show(document, "")

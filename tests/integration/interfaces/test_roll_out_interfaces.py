@@ -15,15 +15,7 @@ from scheduling.models import RollOut
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient, make_user
 from tests.support.factories import newest_handoff, owner
-from tests.support.roll_outs import (
-    begin,
-    make_fleet,
-    pinned,
-    prove_all,
-    reload_done,
-    state,
-    step,
-)
+from tests.support.roll_outs import begin, make_fleet, pinned, prove_all, reload_done, state, step
 
 pytestmark = pytest.mark.django_db
 

@@ -219,9 +219,7 @@ def test_a_verification_that_waited_for_a_long_one_is_claimed_when_that_ends(
     assert second is not None and second.name == "two"
 
 
-def test_progress_keeps_a_verification_alive_only_from_its_own_runner(
-    operator: ApiClient,
-) -> None:
+def test_progress_keeps_a_verification_alive_only_from_its_own_runner(operator: ApiClient) -> None:
     operator.post(PATH)
     me = uuid4()
     claimed = execute(claim(me))
@@ -334,9 +332,7 @@ def test_a_runner_works_off_all_that_waits_and_says_how_far_it_is(
     assert set(Verification.objects.values_list("state", "sentence")) == {("failed", "enough")}
 
 
-def test_a_requested_verification_survives_the_reuse_of_its_name(
-    operator: ApiClient,
-) -> None:
+def test_a_requested_verification_survives_the_reuse_of_its_name(operator: ApiClient) -> None:
     operator.post(PATH)
     operations.delete_portfolio("canary-1", actor="ann")
     make_running_portfolio("canary-1", make_node("node-2"), events=300)

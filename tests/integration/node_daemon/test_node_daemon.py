@@ -227,8 +227,7 @@ async def test_new_lease_gets_a_new_socket(gateway: FakeGateway, daemons: Daemon
 
 
 @pytest.mark.parametrize(
-    ("status", "code"),
-    [(409, "name_in_use"), (409, "protocol"), (401, "unauthenticated")],
+    ("status", "code"), [(409, "name_in_use"), (409, "protocol"), (401, "unauthenticated")]
 )
 async def test_refused_registration_exits_with_4_and_a_reason(
     gateway: FakeGateway, daemons: Daemons, status: int, code: str

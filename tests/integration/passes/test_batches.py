@@ -140,9 +140,7 @@ def test_pending_reasons_are_one_statement_and_none_if_unchanged(
     assert pending_reasons.STORE_REASONS.sql not in counts
 
 
-def test_only_a_changed_reason_wakes_boards(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_only_a_changed_reason_wakes_boards(monkeypatch: pytest.MonkeyPatch) -> None:
     wakes: list[Any] = []
 
     def noted() -> Any:
@@ -195,9 +193,7 @@ def test_portfolio_halted_or_quarantined_since_the_plan_is_not_placed(
     assert outcome.rejected[0].reason == f"b is {phase}; start it first."
 
 
-def test_portfolio_granted_since_the_plan_is_refused_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_portfolio_granted_since_the_plan_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     make_node("node-1")
     other = waiting("a", "b")[1]
     once_planned(monkeypatch, lambda: Run.objects.filter(pk=other.pk).update(epoch=7))
@@ -385,9 +381,7 @@ def test_failovers_are_requested_before_placements_and_moves() -> None:
     assert [each.pk for each in asked] == sorted(each.pk for each in asked)
 
 
-def test_pass_that_lost_its_lock_starts_no_further_batch(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_pass_that_lost_its_lock_starts_no_further_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     make_node("node-1")
     waiting("a", "b", "c")
     monkeypatch.setattr(balance, "BATCH", 1)

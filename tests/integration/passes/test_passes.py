@@ -343,10 +343,7 @@ def test_only_silence_is_lost(lives_on: str) -> None:
     serving_since(3600)
     node = make_node("node-1")
     expire_lease(node)
-    {
-        "beat": node.beat,
-        "goodbye": lambda: Node.objects.update(status="left"),
-    }[lives_on]()
+    {"beat": node.beat, "goodbye": lambda: Node.objects.update(status="left")}[lives_on]()
     assert tick().sweep.lost == ()
 
 

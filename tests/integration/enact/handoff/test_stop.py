@@ -94,9 +94,7 @@ def test_delete_supersedes_any_handoff_and_frees_the_name(
     assert again.pk != hand.portfolio.pk
 
 
-def test_start_during_a_stop_leaves_the_portfolio_pending(
-    hand: OwnerSession,
-) -> None:
+def test_start_during_a_stop_leaves_the_portfolio_pending(hand: OwnerSession) -> None:
     stop = operations.stop("p", actor="ann")
     assert operations.start("p", actor="ann") is None
     hand.release(stop)
