@@ -238,12 +238,6 @@ def test_actions_on_portfolios(operator: Client, fleet: Portfolio, action: str, 
     assert words in line
 
 
-def test_start_of_a_stopped_portfolio_places_it(operator: Client, fleet: Portfolio) -> None:
-    idle = make_portfolio("idle", desired_state="stopped")
-    (line,) = confirm(operator, Portfolio, "start", idle)
-    assert "place of idle" in line
-
-
 @pytest.mark.parametrize(
     ("action", "before", "after"),
     [

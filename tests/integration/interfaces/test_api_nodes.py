@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from scheduling.models import Event, Node
+from scheduling.models import Event
 from scheduling.observe.incarnations import digest
 from scheduling.operations.tokens import issue_node_token
-from tests.support.api_client import ApiClient, counted_statements, fields_of, problem
-from tests.support.factories import lose, make_node, make_portfolio, make_running_portfolio
+from tests.support.api_client import ApiClient
+from tests.support.factories import lose, make_node, make_running_portfolio
 
 
 def test_the_document_has_every_name_of_the_contract(viewer: ApiClient) -> None:
@@ -64,40 +64,9 @@ def test_cordon_and_uncordon(operator: ApiClient) -> None:
     assert operator.post("nodes/node-1/uncordon/").json()["cordoned"] is False
 
 
-def test_a_repeated_action_is_idempotent(operator: ApiClient) -> None:
-    make_node("node-1")
-    assert operator.post("nodes/node-1/drain/").status_code == 200
-    assert operator.post("nodes/node-1/drain/").status_code == 200
-    assert Event.objects.filter(kind="node_draining").count() == 1
-
-
 def test_a_node_that_never_registered_can_be_cordoned_before_it_joins(operator: ApiClient) -> None:
     issue_node_token("node-1", actor="ops")
     document = operator.post("nodes/node-1/cordon/").json()
     assert document["name"] == "node-1"
     assert document["status"] == "new"
     assert document["cordoned"] is True
-
-
-@pytest.mark.parametrize("act", ["drain", "undrain", "cordon", "uncordon", "disable"])
-def test_an_unknown_node_is_not_found(operator: ApiClient, act: str) -> None:
-    assert "nix" in problem(operator.post(f"nodes/nix/{act}/"), 404, "not_found")["detail"]
-
-
-def test_an_unknown_field_is_named(operator: ApiClient) -> None:
-    make_node("node-1")
-    document = problem(operator.post("nodes/node-1/drain/", {"force": True}), 400, "invalid")
-    assert fields_of(document) == {"force": "unknown_field"}
-    assert Node.objects.get().draining is False
-
-
-def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: ApiClient) -> None:
-    make_node("node-1")
-    with counted_statements() as one:
-        viewer.get("nodes/")
-    for number in range(2, 8):
-        make_node(f"node-{number}")
-    make_portfolio("canary-1")
-    with counted_statements() as many:
-        assert len(viewer.get("nodes/").json()["results"]) == 7
-    assert len(many) <= len(one)

@@ -11,7 +11,7 @@ from portfolios.feed_registration import current_head
 from portfolios.feeds import open_feed
 from portfolios.models import FeedSegment
 from scheduling import operations
-from tests.support.api_client import ApiClient, counted_statements
+from tests.support.api_client import ApiClient
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
 HOLD: dict[str, Any] = {
@@ -118,22 +118,6 @@ def test_handoffs_and_events_filter_by_name(operator: ApiClient) -> None:
     assert events[0]["actor"] == "olive"
     assert events[0]["reason"] == "why not"
     assert events[0]["node"] == "node-2"
-
-
-@pytest.mark.parametrize("path", ["handoffs/", "events/", "portfolios/canary-1/tenures/"])
-def test_a_list_costs_the_same_number_of_statements_whatever_its_length(
-    viewer: ApiClient, path: str
-) -> None:
-    daemon = make_node("node-1", capacity=50)
-    make_running_portfolio("canary-1", daemon)
-    viewer.get(path)
-    with counted_statements() as one:
-        viewer.get(path)
-    for number in range(2, 8):
-        make_running_portfolio(f"canary-{number}", daemon)
-    with counted_statements() as many:
-        viewer.get(path)
-    assert len(many) == len(one)
 
 
 @pytest.mark.usefixtures("holder")

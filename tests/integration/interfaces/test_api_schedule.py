@@ -13,7 +13,7 @@ from drf_spectacular.validation import validate_schema
 from portfolios.runtime.state import Account, State, StrategyPart, encode_state
 from scheduling import operations
 from scheduling.models import Control, Event, Handoff
-from tests.support.api_client import ApiClient, make_user, problem
+from tests.support.api_client import ApiClient, make_user
 from tests.support.factories import (
     lose,
     make_node,
@@ -23,38 +23,6 @@ from tests.support.factories import (
     owner,
     serving_since,
 )
-
-
-def test_the_plan_is_a_dry_run(viewer: ApiClient) -> None:
-    make_node("node-1")
-    make_portfolio("canary-1")
-    make_portfolio("heavy", weight=9)
-    plan = viewer.get("schedule/plan/").json()
-    assert [(p["portfolio"], p["target_node"]) for p in plan["place"]] == [("canary-1", "node-1")]
-    assert plan["place"][0]["reason"]
-    assert [p["portfolio"] for p in plan["pending"]] == ["heavy"]
-    assert plan["pending"][0]["reason"]
-    (load,) = plan["load"]
-    assert (load["node"], load["status"], load["capacity"]) == ("node-1", "alive", 5)
-    assert (load["before"], load["after"]) == (0.0, 1.0)
-    assert not Handoff.objects.exists()
-
-
-def test_plan_with_a_lost_node(viewer: ApiClient) -> None:
-    first, second = make_node("node-1"), make_node("node-2", capacity=2)
-    make_running_portfolio("one", first)
-    make_running_portfolio("two", first)
-    make_running_portfolio("three", second)
-    plan = viewer.get("schedule/plan/", lose="node-1").json()
-    assert plan["lose"] == ["node-1"]
-    moved = [(m["portfolio"], m["target_node"], m["cause"]) for m in plan["move"]]
-    # node-2 has two places and one is taken: one of the two finds room, the other waits.
-    assert len(moved) == 1
-    assert moved[0][1:] == ("node-2", "failover")
-    assert {moved[0][0], *(p["portfolio"] for p in plan["pending"])} == {"one", "two"}
-    loads = {load["node"]: (load["before"], load["after"]) for load in plan["load"]}
-    assert loads == {"node-1": (2.0, 0.0), "node-2": (1.0, 2.0)}
-    assert viewer.get("nodes/node-1/").json()["status"] == "alive"
 
 
 def test_targets_answer_for_every_node(viewer: ApiClient) -> None:
@@ -178,9 +146,3 @@ def test_the_docs_page_loads_nothing_from_other_hosts(db: Any) -> None:
     head, body = page.split("</head>")
     assert head.index("dashboard/theme.js") < head.index("ginkgo/api-docs.js")
     assert 'id="swagger-ui"' in body
-
-
-def test_a_portfolio_is_never_left_out_of_a_problem(operator: ApiClient) -> None:
-    make_running_portfolio("canary-1", make_node("node-1"))
-    said = problem(operator.post("schedule/migrate/", {"portfolio": "nix"}), 404, "not_found")
-    assert "nix" in said["detail"]

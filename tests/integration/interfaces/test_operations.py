@@ -109,15 +109,6 @@ def test_an_invalid_amount_is_quoted() -> None:
     assert "starting_cash is -5; give an amount over 0, 1,000,0" in refusal.message
 
 
-def test_all_invalid_fields_are_named_at_once() -> None:
-    bad = new(name="no slug!", weight=0, catch_up="maybe")
-    assert fields(lambda: operations.create_portfolio(bad, actor="ann")) == [
-        "catch_up",
-        "name",
-        "weight",
-    ]
-
-
 def test_a_trader_without_symbols_is_told_what_to_give() -> None:
     refusal = refused(
         lambda: operations.create_portfolio(new(strategy="buy_and_hold"), actor="ann")
@@ -142,13 +133,6 @@ def test_a_name_that_is_taken_is_refused() -> None:
         "name_taken",
         "A portfolio named p already exists; choose another name.",
     )
-
-
-def test_a_new_portfolio_waits_and_one_that_is_not_wanted_running_is_stopped() -> None:
-    waiting = make_portfolio("waiting")
-    stopped = make_portfolio("stopped", desired_state="stopped")
-    assert Run.objects.get(pk=waiting.pk).phase == "pending"
-    assert Run.objects.get(pk=stopped.pk).phase == "stopped"
 
 
 # --- names of nothing ----------------------------------------------------------------------------

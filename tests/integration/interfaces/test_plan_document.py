@@ -15,33 +15,20 @@ from tests.support.factories import (
     ago,
     expire_lease,
     lose,
-    make_crowded_fleet,
     make_node,
     make_portfolio,
 )
-from tests.support.kept_rows import KeptRows
 
 pytestmark = pytest.mark.django_db
 
 PLAN = "schedule/plan/"
 
 
-FLEET = KeptRows(make_crowded_fleet)
-
-
-@pytest.fixture
-def fleet() -> list[FakeNode]:
-    nodes = FLEET.get()
-    for node in nodes:
-        node.beat()
-    return nodes
-
-
 def test_the_plan_counts_stuck_and_pending_portfolios_and_suspects(
-    viewer: ApiClient, fleet: list[FakeNode]
+    viewer: ApiClient, crowded: list[FakeNode]
 ) -> None:
     make_portfolio("gpu", selector={"gpu": "yes"})
-    expire_lease(fleet[1])  # nobody has marked it: it is suspect
+    expire_lease(crowded[1])  # nobody has marked it: it is suspect
     document = viewer.get(PLAN, drain="node-1").json()
     verdict = document["verdict"]
     assert (verdict["move"], verdict["stay"], verdict["pending_already"]) == (1, 2, 1)
@@ -57,7 +44,7 @@ def test_the_plan_counts_stuck_and_pending_portfolios_and_suspects(
 
 
 def test_waiting_portfolios_are_counted_and_a_freeze_is_named(
-    viewer: ApiClient, fleet: list[FakeNode]
+    viewer: ApiClient, crowded: list[FakeNode]
 ) -> None:
     assert viewer.get(PLAN).json()["frozen"] is False
     operations.freeze(actor="cast", failover=True)
@@ -71,7 +58,7 @@ def test_waiting_portfolios_are_counted_and_a_freeze_is_named(
 
 
 def test_placements_and_failovers_are_counted_separately(
-    viewer: ApiClient, fleet: list[FakeNode]
+    viewer: ApiClient, crowded: list[FakeNode]
 ) -> None:
     operations.uncordon("node-3", actor="cast")
     make_portfolio("new", weight=2)
@@ -86,7 +73,7 @@ def test_placements_and_failovers_are_counted_separately(
 
 
 def test_storms_and_times_are_those_of_this_installation(
-    viewer: ApiClient, fleet: list[FakeNode], settings: Any
+    viewer: ApiClient, crowded: list[FakeNode], settings: Any
 ) -> None:
     asked = {"lose": "node-1,node-2"}
     operations.uncordon("node-3", actor="cast")
@@ -107,7 +94,7 @@ def test_storms_and_times_are_those_of_this_installation(
 
 
 def test_every_node_is_shown_as_the_scenario_assumes(
-    viewer: ApiClient, fleet: list[FakeNode]
+    viewer: ApiClient, crowded: list[FakeNode]
 ) -> None:
     lose(make_node("node-4"))
     document = viewer.get(PLAN, drain="node-1").json()
@@ -127,7 +114,7 @@ def test_every_node_is_shown_as_the_scenario_assumes(
 
 
 def test_reasons_are_in_the_language_of_the_request(
-    viewer: ApiClient, fleet: list[FakeNode]
+    viewer: ApiClient, crowded: list[FakeNode]
 ) -> None:
     make_node("node-4", capacity=1)
     make_portfolio("new")

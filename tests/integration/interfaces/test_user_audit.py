@@ -19,10 +19,10 @@ from django.utils import timezone
 
 from ginkgo_site.web import logins
 from scheduling import operations, user_audit
-from scheduling.models import ApiToken, Event, NodeToken, Scope
+from scheduling.models import ApiToken, Event, NodeToken
 from scheduling.node_daemon.config import make_config
 from scheduling.node_daemon.errors import InvalidArguments
-from scheduling.operations.tokens import NewToken, issue_api_token, issue_node_token
+from scheduling.operations.tokens import NewToken, issue_node_token
 from scheduling.permissions import Role
 from scheduling.user_audit import MAX_LINES, LineLimiter
 from tests.support.api_client import ApiClient, make_api_client, make_user, problem
@@ -250,14 +250,6 @@ def test_a_token_that_cannot_be_is_refused(arguments: list[str], said: str) -> N
     with pytest.raises(CommandError, match=said):
         call_command("create_node_token", "node-1", *arguments)
     assert not NodeToken.objects.exists()
-
-
-def test_tokens_made_before_go_on_as_they_were() -> None:
-    """What the migration gives to rows that it finds: may operate, never ends, has no name."""
-    token = issue_api_token(make_user("olive", Role.OPERATOR), actor="cast")
-    row = ApiToken.objects.get()
-    assert (row.name, row.scope, row.expires_at, row.state) == ("", Scope.OPERATE, None, "valid")
-    assert ApiClient(token).get("nodes/").status_code == 200
 
 
 # --- a node's token in a file ---------------------------------------------------------------------

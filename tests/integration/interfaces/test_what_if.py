@@ -19,22 +19,10 @@ from scheduling.models import Event, Handoff
 from scheduling.observe import shared_snapshot, snapshot
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient, make_user, problem
-from tests.support.factories import FakeNode, lose, make_crowded_fleet, make_portfolio
-from tests.support.kept_rows import KeptRows
+from tests.support.factories import FakeNode, lose, make_portfolio
 from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
-
-
-FLEET = KeptRows(make_crowded_fleet)
-
-
-@pytest.fixture
-def fleet() -> list[FakeNode]:
-    nodes = FLEET.get()
-    for node in nodes:
-        node.beat()
-    return nodes
 
 
 @pytest.fixture
@@ -66,14 +54,14 @@ QUESTIONS = {
 
 @pytest.mark.parametrize(("query", "arguments"), QUESTIONS.items())
 def test_command_and_rest_give_the_same_answer(
-    viewer: ApiClient, fleet: list[FakeNode], query: str, arguments: tuple[str, ...]
+    viewer: ApiClient, crowded: list[FakeNode], query: str, arguments: tuple[str, ...]
 ) -> None:
     answer = viewer.get(f"schedule/plan/{query}").json()
     assert without_time(told(*arguments)) == without_time(answer)
 
 
 def test_the_answer_names_the_nodes_that_are_lost_drained_and_added(
-    viewer: ApiClient, fleet: list[FakeNode]
+    viewer: ApiClient, crowded: list[FakeNode]
 ) -> None:
     plan = viewer.get("schedule/plan/?lose=node-1&lose=node-2&add=8:gpu=yes&add=1").json()
     assert (plan["lose"], plan["drain"]) == (["node-1", "node-2"], [])
@@ -86,7 +74,7 @@ def test_the_answer_names_the_nodes_that_are_lost_drained_and_added(
 
 
 def test_the_verdict_counts_what_moves_what_has_no_place_and_for_how_long(
-    viewer: ApiClient, fleet: list[FakeNode]
+    viewer: ApiClient, crowded: list[FakeNode]
 ) -> None:
     plan = viewer.get("schedule/plan/", lose="node-1").json()
     verdict = plan["verdict"]
@@ -102,7 +90,7 @@ def test_the_verdict_counts_what_moves_what_has_no_place_and_for_how_long(
     assert plan["pending"][0]["params"]["weight"] == 1
 
 
-def test_suggested_remedies_were_tried(viewer: ApiClient, fleet: list[FakeNode]) -> None:
+def test_suggested_remedies_were_tried(viewer: ApiClient, crowded: list[FakeNode]) -> None:
     plan = viewer.get("schedule/plan/", lose="node-1").json()
     helps = {one["code"]: one for one in plan["help"]}
     assert helps["uncordon"]["reason"] == ("Uncordon node-3: 3 free places, then all have a place.")
@@ -113,7 +101,7 @@ def test_suggested_remedies_were_tried(viewer: ApiClient, fleet: list[FakeNode])
     assert (again["verdict"]["no_place"], again["help"]) == (0, [])
 
 
-def test_nothing_is_changed_by_asking(viewer: ApiClient, fleet: list[FakeNode]) -> None:
+def test_nothing_is_changed_by_asking(viewer: ApiClient, crowded: list[FakeNode]) -> None:
     before = (Handoff.objects.count(), Event.objects.count())
     viewer.get("schedule/plan/?lose=node-1&drain=node-2&add=4")
     assert (Handoff.objects.count(), Event.objects.count()) == before
@@ -129,20 +117,14 @@ def test_nothing_is_changed_by_asking(viewer: ApiClient, fleet: list[FakeNode]) 
     ],
 )
 def test_a_question_that_cannot_be_asked_names_the_part(
-    viewer: ApiClient, fleet: list[FakeNode], query: str, field: str, words: str
+    viewer: ApiClient, crowded: list[FakeNode], query: str, field: str, words: str
 ) -> None:
     said = problem(viewer.get(f"schedule/plan/?{query}"), 400, "invalid")
     assert said["errors"][0]["field"] == field
     assert words in said["errors"][0]["message"]
 
 
-@pytest.mark.parametrize("part", ["lose", "drain"])
-def test_an_unknown_node_is_not_found(viewer: ApiClient, fleet: list[FakeNode], part: str) -> None:
-    said = problem(viewer.get("schedule/plan/", **{part: "node-9"}), 404, "not_found")
-    assert said["detail"] == "There is no node named node-9."
-
-
-def test_the_command_ends_with_2_where_it_was_asked_wrongly(fleet: list[FakeNode]) -> None:
+def test_the_command_ends_with_2_where_it_was_asked_wrongly(crowded: list[FakeNode]) -> None:
     with pytest.raises(CommandError, match="argument --add: must be CAPACITY") as caught:
         told("--add", "many")
     assert caught.value.returncode == 2
@@ -151,7 +133,7 @@ def test_the_command_ends_with_2_where_it_was_asked_wrongly(fleet: list[FakeNode
     assert unknown.value.returncode == 1
 
 
-def test_the_command_draws_the_verdict_the_plan_and_the_help(fleet: list[FakeNode]) -> None:
+def test_the_command_draws_the_verdict_the_plan_and_the_help(crowded: list[FakeNode]) -> None:
     out = StringIO()
     call_command("rebalance", "--lose", "node-1", stdout=out)
     drawn = out.getvalue()
@@ -164,7 +146,7 @@ def test_the_command_draws_the_verdict_the_plan_and_the_help(fleet: list[FakeNod
 
 @pytest.mark.django_db(transaction=True)  # what is not committed counts as changed
 def test_a_second_question_reads_only_what_changed_and_is_right(
-    viewer: ApiClient, fleet: list[FakeNode], monkeypatch: pytest.MonkeyPatch
+    viewer: ApiClient, crowded: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.get("schedule/plan/")
     read: list[Any] = []
@@ -187,7 +169,7 @@ def test_a_second_question_reads_only_what_changed_and_is_right(
 
 
 def test_another_database_is_read_from_scratch(
-    viewer: ApiClient, fleet: list[FakeNode], monkeypatch: pytest.MonkeyPatch
+    viewer: ApiClient, crowded: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.get("schedule/plan/")
     monkeypatch.setattr(shared_snapshot._cache, "_of", "another, since yesterday")
@@ -216,7 +198,7 @@ def shown(client: Client, query: str, status: int = 200) -> str:
 
 
 def test_the_what_if_page_shows_the_api_answer(
-    viewer: ApiClient, page: Client, fleet: list[FakeNode]
+    viewer: ApiClient, page: Client, crowded: list[FakeNode]
 ) -> None:
     plan = viewer.get("schedule/plan/", lose="node-1").json()
     text = shown(page, "?lose=node-1")
@@ -236,7 +218,7 @@ def test_the_what_if_page_shows_the_api_answer(
 
 
 def test_units_of_times_are_in_the_language_of_the_reader(
-    page: Client, fleet: list[FakeNode]
+    page: Client, crowded: list[FakeNode]
 ) -> None:
     assert "≤ 33 s" in shown(page, "?lose=node-1")
     chinese = page.get("/what-if/?lose=node-1", headers={"Accept-Language": "zh-CN"})
@@ -246,7 +228,7 @@ def test_units_of_times_are_in_the_language_of_the_reader(
 
 
 def test_the_time_without_owner_is_unlimited_without_a_place(
-    page: Client, fleet: list[FakeNode]
+    page: Client, crowded: list[FakeNode]
 ) -> None:
     assert "· 2 until there is room<" in shown(page, "?lose=node-1")
     alone = re.search(
@@ -256,7 +238,7 @@ def test_the_time_without_owner_is_unlimited_without_a_place(
     assert alone[1] == "4 <small>until there is room</small>"
 
 
-def test_a_load_is_drawn_in_places_before_over_after(page: Client, fleet: list[FakeNode]) -> None:
+def test_a_load_is_drawn_in_places_before_over_after(page: Client, crowded: list[FakeNode]) -> None:
     text = shown(page, "?lose=node-1")
     row = re.search(r'data-node="node-2"><b>node-2</b>(.*?)</div>', text)
     assert row is not None
@@ -270,20 +252,22 @@ def test_a_load_is_drawn_in_places_before_over_after(page: Client, fleet: list[F
     assert "style=" not in text
 
 
-def test_a_viewer_reads_and_an_operator_may_act(page: Client, fleet: list[FakeNode]) -> None:
+def test_a_viewer_reads_and_an_operator_may_act(page: Client, crowded: list[FakeNode]) -> None:
     assert "/nodes/node-3/uncordon/" not in shown(page, "?lose=node-1")
     operator = Client()
     operator.force_login(make_user("mira", Role.OPERATOR))
     assert 'href="/nodes/node-3/uncordon/" data-dialog' in shown(operator, "?lose=node-1")
 
 
-def test_an_invalid_scenario_is_a_page_with_the_error(page: Client, fleet: list[FakeNode]) -> None:
+def test_an_invalid_scenario_is_a_page_with_the_error(
+    page: Client, crowded: list[FakeNode]
+) -> None:
     assert "There is no node named nix." in shown(page, "?lose=nix", 404)
     assert "'x': the capacity is not a whole number" in shown(page, "?add=x", 400)
     assert "cannot be both lost and drained" in shown(page, "?lose=node-1&drain=node-1", 400)
 
 
-def test_each_node_links_to_its_own_scenario(page: Client, fleet: list[FakeNode]) -> None:
+def test_each_node_links_to_its_own_scenario(page: Client, crowded: list[FakeNode]) -> None:
     text = shown(page, "?drain=node-1&add=8:gpu=yes")
     assert "<h1>If node-1 is drained and a node of capacity 8 is added now</h1>" in text
     three = shown(page, "?lose=node-1,node-2&drain=node-3&add=8000&add=2&add=3")
@@ -302,8 +286,8 @@ def test_an_empty_fleet_has_a_page_too(page: Client) -> None:
     assert "No node has registered yet." in text
 
 
-def test_a_lost_node_is_shown_as_lost(page: Client, fleet: list[FakeNode]) -> None:
-    lose(fleet[0])
+def test_a_lost_node_is_shown_as_lost(page: Client, crowded: list[FakeNode]) -> None:
+    lose(crowded[0])
     row = re.search(r'<tr data-node="node-1"(.*?)</tr>', shown(page, ""))
     assert row is not None
     assert '<span class="tag tag-bad"> lost</span>' in row[1]
