@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 from chaos.harness.observation import wait_for
@@ -58,13 +56,10 @@ def test_migration_from_a_frozen_source_is_granted_without_its_release(
     quick_cluster.assert_history_whole()
 
 
-@pytest.mark.parametrize("killed", ["source", "target"])
-def test_a_node_killed_during_a_migration_loses_no_event(
-    quick_cluster: Cluster, killed: str
-) -> None:
+def test_a_target_killed_during_a_migration_loses_no_event(quick_cluster: Cluster) -> None:
     name = "canary-3"
-    number, source, target = begin_migration(quick_cluster, name)
-    quick_cluster.daemon(source if killed == "source" else target).kill()
+    number, _, target = begin_migration(quick_cluster, name)
+    quick_cluster.daemon(target).kill()
     quick_cluster.wait_for_handoff(number, budget_s(TTL_S + 3))
     wait_for(
         lambda: quick_cluster.run(name),

@@ -50,28 +50,6 @@ def test_failover_of_most_nodes_is_held_for_one_lease(quick_cluster: Cluster) ->
     quick_cluster.assert_history_whole()
 
 
-def test_failover_proceeds_when_an_operator_releases_the_hold(quick_cluster: Cluster) -> None:
-    since = quick_cluster.now()
-    nodes = storm_nodes(quick_cluster)
-    had = [name for node in nodes for name in quick_cluster.portfolios_on(node)]
-    with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):
-        wait_for(lambda: quick_cluster.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold")
-        # Not by command: on a busy machine its start takes longer than the hold.
-        why = {"reason": "they are gone"}
-        released = quick_cluster.call("POST", "/api/schedule/storm/release/", why)
-        assert released.json["held"] is False
-        wait_for(
-            quick_cluster.runs,
-            lambda runs: any(runs[name].node == DEMO_NODES[2] for name in had),
-            SLOW_MACHINE_S,
-            "failover to the remaining node",
-        )
-    assert quick_cluster.events("storm_over", since) == []
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_canaries_clean()
-    quick_cluster.assert_history_whole()
-
-
 def test_nodes_back_within_the_hold_keep_portfolios_and_epochs(quick_cluster: Cluster) -> None:
     before, since = quick_cluster.runs(), quick_cluster.now()
     nodes = storm_nodes(quick_cluster)

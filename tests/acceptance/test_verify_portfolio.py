@@ -48,21 +48,3 @@ def test_portfolios_are_identical_after_migrations_a_reload_a_stop_and_a_kill(
     by_name = {v["portfolio"]: v for v in verdicts}
     assert by_name["canary-1"]["handoffs"] >= 3
     assert by_name["ge-sma"]["orders"] > 0 and by_name["ge-sma"]["fills"] > 0
-
-
-@pytest.mark.slow
-def test_a_requested_verification_ends_with_a_verdict_and_moves_nothing(
-    quick_cluster: Cluster,
-) -> None:
-    path = "/api/portfolios/canary-2/verification/"
-    before = quick_cluster.run("canary-2").epoch
-    assert quick_cluster.call("POST", path, {}).status == 202
-    assert quick_cluster.call("POST", path, {}).json["code"] == "verification_in_progress"
-    seen, _ = wait_for(
-        lambda: quick_cluster.get(path),
-        lambda document: document["state"] not in ("waiting", "running"),
-        SLOW_MACHINE_S,
-        "a verdict",
-    )
-    assert seen["state"] == "identical", seen["sentence"]
-    assert quick_cluster.run("canary-2").epoch == before

@@ -278,32 +278,3 @@ def test_portfolio_is_created_changed_compared_and_rolled_back(window, installat
     page.wait_for_url("**/portfolios/")
     page.wait_for_selector("tr[data-portfolio]")
     assert page.locator("tr[data-portfolio='desk-made']").count() == 0
-
-
-def test_second_of_two_tabs_that_edit_is_told_and_reverts_nothing(window, tab, installation):
-    name = "tech-hold"
-    wait_until_idle(installation)
-    opened = installation.get(f"/api/portfolios/{name}/")["priority"]
-    for each in (window, tab):
-        each.open(f"/portfolios/{name}/")
-        each.wait_until_live()
-        each.page.click("#part-head >> text=Edit…")
-        each.page.wait_for_selector("dialog[open] form")
-    save = "dialog footer button:has-text('Save')"
-    window.page.fill("dialog [name=priority]", str(opened + 3))
-    window.page.click(save)
-    window.page.wait_for_selector("dialog[open]", state="hidden")
-    tab.page.fill("dialog [name=priority]", str(opened + 5))
-    tab.page.click(save)
-    said = tab.page.locator("dialog [data-conflict]")
-    said.wait_for()
-    change = rf"{installation.access['username']} \d+ (s|min) ago changed priority "
-    assert re.search(rf"{change}{opened} → {opened + 3}\.", said.inner_text())
-    row = said.locator("tr[data-field=priority][data-clash] td").all_inner_texts()
-    assert row == ["priority", str(opened), str(opened + 3), str(opened + 5)]
-    assert installation.get(f"/api/portfolios/{name}/")["priority"] == opened + 3
-    assert tab.page.input_value("dialog [name=priority]") == str(opened + 5)
-    tab.page.click(save)
-    tab.page.wait_for_selector("dialog[open]", state="hidden")
-    assert installation.get(f"/api/portfolios/{name}/")["priority"] == opened + 5
-    installation.call("PATCH", f"/api/portfolios/{name}/", {"priority": opened})
