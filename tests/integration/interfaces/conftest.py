@@ -7,13 +7,17 @@ import pytest
 from tests.support.factories import FakeNode, make_crowded_fleet
 from tests.support.kept_rows import KeptRows
 
-CROWDED = KeptRows(make_crowded_fleet)
+
+@pytest.fixture(scope="module")
+def crowded_rows() -> KeptRows[list[FakeNode]]:
+    """Return the rows of the fleet: of each module its own, since a process caches snapshots."""
+    return KeptRows(make_crowded_fleet)
 
 
 @pytest.fixture
-def crowded(db: None) -> list[FakeNode]:
+def crowded(db: None, crowded_rows: KeptRows[list[FakeNode]]) -> list[FakeNode]:
     """Return three nodes, of which node-1 is full enough that its loss leaves two without place."""
-    nodes = CROWDED.get()
+    nodes = crowded_rows.get()
     for node in nodes:
         node.beat()
     return nodes
