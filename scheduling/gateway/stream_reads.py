@@ -14,7 +14,7 @@ from portfolios.feeds.log import LogError
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.node_limits import Admission
 from scheduling.observe.feed_records import HeadRow, RecordRow
-from scheduling.recorded_feeds.jetstream.kept import Kept
+from scheduling.recorded_feeds.jetstream.block_cache import BlockCache
 from scheduling.recorded_feeds.reads import WHOLE_S, answered_within, nats_url
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class StreamReads:
         self._client: Client | None = None
         self._streams: dict[int, Stream] = {}  #: by the id of the feed
         self._heads: dict[int, int] = {}  #: newest seq, by the id of the feed
-        self._kept = Kept(KEPT_BYTES)
+        self._kept = BlockCache(KEPT_BYTES)
         self._connecting = asyncio.Lock()
         #: (feed, first, last): nodes that follow ask for the same records, and share a read.
         self._reading: dict[tuple[int, int, int], asyncio.Task[list[RecordRow]]] = {}

@@ -107,7 +107,7 @@ def release_feed(name: str, *, actor: str) -> None:
 async def _record(plan: RecordingPlan, feed: FeedRow, source: Source, writer: str) -> Recorded:
     session = RecorderSession(plan.feed, feed.pk, take_over=plan.take_over)
     loop = asyncio.get_running_loop()
-    beside = [asyncio.create_task(systemd.tell_alive()), asyncio.create_task(session.stay())]
+    beside = [asyncio.create_task(systemd.tell_alive()), asyncio.create_task(session.keep_alive())]
     try:
         async with log_of(feed, session) as log:
             recorder = Recorder(log, source, writer, skip_bad=plan.skip_bad, tick_s=plan.tick_s)

@@ -1,1 +1,1 @@
-"""Recorded feeds in PostgreSQL: what reads them. `enact/feed_records/` writes them."""
+"""Recorded feeds in PostgreSQL and in NATS JetStream as logs, and the recorders that append."""

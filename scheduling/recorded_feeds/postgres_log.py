@@ -102,15 +102,18 @@ class PostgresLog:
         return (await self.run(feed_records.writer(self.name))).cursor
 
     async def _row(self) -> HeadRow:
+        """Return the head of the feed. Raise NoSuchFeed."""
         rows = await self.run(heads(self.name))
         if not rows:
             raise feed_records.NoSuchFeed(f"There is no recorded feed named {self.name}.")
         return rows[0]
 
     async def run(self, steps: Transaction[T]) -> T:
-        """Run a transaction. Raise LogUnavailable."""
+        """Run a transaction. Raise LogUnavailable if the database does not answer."""
         try:
             async with self._connect() as connection:
                 return await aexecute(connection, steps)
         except (*CONNECTION_LOST, PoolTimeout) as error:
-            raise LogUnavailable(f"Feed {self.name} did not answer: {error}") from error
+            raise LogUnavailable(
+                f"The database does not answer for feed {self.name}: {error}"
+            ) from error

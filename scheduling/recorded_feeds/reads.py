@@ -62,11 +62,10 @@ def stored_records(feed: FeedRow, from_seq: int, to_seq: int, limit: int) -> lis
     first, last = max(from_seq, feed.writer.first_seq), min(to_seq, feed.writer.head)
     if first > last:
         return []
+    return _on_stream(feed.name, lambda stream: _stream_rows(stream, first, last, limit))
 
-    return _on_stream(feed.name, lambda stream: _rows(stream, first, last, limit))
 
-
-async def _rows(stream: Stream, from_seq: int, to_seq: int, limit: int) -> list[RecordRow]:
+async def _stream_rows(stream: Stream, from_seq: int, to_seq: int, limit: int) -> list[RecordRow]:
     found = await stream.read(from_seq, to_seq, limit)
     return [
         RecordRow(seq, decode_event(event).symbol, released_us, event)
@@ -106,7 +105,7 @@ def delete_stream(feed: str) -> None:
 
 
 def _on_stream(feed: str, act: Callable[[Stream], Coroutine[Any, Any, T]]) -> T:
-    """Run one operation on a stream over a new connection."""
+    """Return what `act` does with a stream over a new connection. Raise Refused 503."""
     # The client of NATS takes 0.2 s to import: not at each start of an installation without it.
     from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 

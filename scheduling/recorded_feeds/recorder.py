@@ -42,7 +42,7 @@ class RowRefused(SourceLost):
 
 
 class Recorded(NamedTuple):
-    """What a recorder has done."""
+    """How many rows a recorder stored and left out, and the head of its feed after that."""
 
     rows: int
     left_out: int
@@ -90,7 +90,7 @@ class Recorder:
             reading.append(asyncio.create_task(self._tick(self._tick_s)))
         try:
             while True:
-                await self._next()
+                await self._wait_for_work()
                 if self._ended.is_set():
                     for task in reading:
                         task.cancel()
@@ -108,6 +108,7 @@ class Recorder:
                 await self._log.release(self._epoch)
 
     async def _begin(self) -> None:
+        """Read the head, the cursor and the instruments of the feed."""
         self._head = (await self._log.head()).seq
         self._cursor = await self._log.cursor()
         self._known = await self._log.instruments()
@@ -115,6 +116,7 @@ class Recorder:
     # --- reading -----------------------------------------------------------------------------
 
     async def _read(self) -> None:
+        """Queue the rows of the source until it fails."""
         try:
             async for items in self._source.items(self._cursor):
                 self._waiting.extend(items)
@@ -126,13 +128,15 @@ class Recorder:
             self._changed.set()
 
     async def _tick(self, every_s: float) -> None:
+        """Queue a tick, an event without a bar, whenever no row waits."""
         while True:
             await asyncio.sleep(every_s)
             if not self._waiting:
                 self._waiting.append(None)
                 self._changed.set()
 
-    async def _next(self) -> None:
+    async def _wait_for_work(self) -> None:
+        """Wait for rows to store, for a failure of the source, or for `end`."""
         if not (self._waiting or self._failure or self._ended.is_set()):
             await self._changed.wait()
         self._changed.clear()
@@ -166,6 +170,7 @@ class Recorder:
         await self._append(events, self._source.cursor_after(items) if items else self._cursor)
 
     def _leave_out(self, item: Item | None, wrong: RowError) -> None:
+        """Count a wrong row that is not recorded, and log some of them."""
         self.left_out += 1
         if self.left_out <= 10 or self.left_out % SAID_EVERY == 0:
             where = item.origin if item is not None else "tick"
@@ -175,7 +180,7 @@ class Recorder:
             )  # fmt: skip
 
     async def _append(self, events: Sequence[Event], cursor: str) -> None:
-        """Append once, however often the log does not answer."""
+        """Append rows, exactly once, however often the log does not answer."""
         if not events:
             return  # a cursor alone is not worth a record: these rows are left out again
 
@@ -186,9 +191,10 @@ class Recorder:
                 # Nobody else writes in this epoch, so the head says what became of it.
                 head = (await self._log.head()).seq
                 if head == self._head:
-                    raise LogUnavailable(
-                        f"Feed {self._log.name} took too long to store."
-                    ) from moved
+                    sentence = (
+                        f"An append to feed {self._log.name} took too long and was not stored."
+                    )
+                    raise LogUnavailable(sentence) from moved
                 if head != self._head + len(events):
                     raise
 

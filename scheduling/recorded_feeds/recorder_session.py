@@ -17,7 +17,7 @@ from portfolios.feeds.log import WriterReplaced
 logger = logging.getLogger(__name__)
 
 #: The server ends the session of a process that is frozen, whose kernel still answers for it, and
-#: with it the lock. A quiet source sends nothing for longer, hence `stay`.
+#: with it the lock. A quiet source sends nothing for longer, hence `keep_alive`.
 IDLE_S = 30.0
 STAY_EVERY_S = 8.0
 LIMIT = "SELECT set_config('idle_session_timeout', %s, false)"
@@ -27,9 +27,9 @@ LOCK = "SELECT pg_try_advisory_lock(hashtext('ginkgo feed recorder'), %s)"
 class RecorderSession:
     """One connection, opened again when it is lost.
 
-    It holds a lock of the session, which ends with the process, or IDLE_S after `stay` stood still.
-    The lock only prevents a mistake: what refuses a second writer is the epoch. `take_over` does
-    without it, for a recorder on a machine that does not answer.
+    It holds a lock of the session, which ends with the process, or IDLE_S after `keep_alive` has
+    stopped. The lock only prevents a mistake: what refuses a second writer is the epoch.
+    `take_over` does without it, if the machine of the other recorder does not answer.
     """
 
     def __init__(self, feed: str, key: int, *, take_over: bool = False) -> None:
@@ -58,7 +58,7 @@ class RecorderSession:
             with suppress(psycopg.Error):
                 await connection.close()
 
-    async def stay(self) -> None:
+    async def keep_alive(self) -> None:
         """Tell the server from time to time that this process is not frozen, until cancelled."""
         while True:
             await asyncio.sleep(STAY_EVERY_S)
@@ -69,6 +69,7 @@ class RecorderSession:
                 logger.info("feed %s: no session now: %s", self._feed, str(error).strip())
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
+        """Return a new connection that holds the lock. Raise WriterReplaced if another has it."""
         connection = await AsyncConnection.connect(conninfo(), autocommit=True)
         try:
             await connection.execute(LIMIT, (f"{IDLE_S:g}s",))

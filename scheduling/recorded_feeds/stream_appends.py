@@ -62,12 +62,12 @@ def append_in_stream(
     tries: int,
     within_s: float = WHOLE_S,
 ) -> Appended:
-    """Append what `decide` makes of the newest state, all of it or nothing. Raise Refused."""
+    """Append the events that `decide` returns for the newest state, all or none. Raise Refused."""
     ends_s = time.monotonic() + within_s
-    is_stored = NOT_STORED
+    what_became = NOT_STORED  #: of the append, as the end of a sentence
 
     async def append(log: MirroredLog) -> Appended:
-        nonlocal is_stored
+        nonlocal what_became
         held = await log.state(source)
         decided = decide(held, await log.instruments())
         if isinstance(decided, Appended):
@@ -76,12 +76,12 @@ def append_in_stream(
             log.check_clock()
             if source is None:  # with a source id, a repeat is recognized
                 await sync_to_async(execute_first_steps)()
-            is_stored = (
+            what_became = (
                 "whether the append was stored is not known: repeat it with its source and number,"
                 " or see the head of the feed."
             )
             done = await log.append(held.epoch, held.head, decided, source)
-        is_stored = "the append was stored, and is released once the database answers."
+        what_became = "the append was stored, and is released once the database answers."
         await log.follow_now()
         return done
 
@@ -89,13 +89,13 @@ def append_in_stream(
         try:
             return _with_log(feed, append, ends_s - time.monotonic())
         except (HeadMoved, WriterReplaced):  # another append or a recorder came first
-            is_stored = NOT_STORED
+            what_became = NOT_STORED
         except SourceConflict as conflict:  # of another append of the source at once
             raise Refused("source_conflict", str(conflict)) from None
         except LogError as away:
-            if is_stored == NOT_STORED:
+            if what_became == NOT_STORED:
                 _undo_first_steps()
-            text = f"{away} {is_stored.capitalize()}"
+            text = f"{away} {what_became.capitalize()}"
             raise Refused("feed_unavailable", text, status=503) from None
     _undo_first_steps()
     raise Refused(
@@ -153,7 +153,7 @@ def follow_streams() -> dict[str, str]:
 def _with_log(
     feed: str, act: Callable[[MirroredLog], Coroutine[Any, Any, T]], within_s: float
 ) -> T:
-    """Run one operation on a log, over a new connection. Raise LogError."""
+    """Return what `act` does with the log, over a new connection. Raise LogError."""
     # The client of NATS takes 0.2 s to import: not at each start of an installation without it.
     from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
     from scheduling.recorded_feeds.jetstream.stream import Stream, connected

@@ -104,7 +104,7 @@ class JetStreamLog:
         return await self.replace_writer(writer)
 
     async def replace_writer(self, writer: str, only_after: int | None = None) -> int:
-        """Claim; return the epoch. Raise WriterReplaced if the newest is not `only_after`."""
+        """Claim the log, return the epoch. Raise WriterReplaced if the last is not `only_after`."""
         while True:
             await self.refresh()
             last = self._last
@@ -154,7 +154,7 @@ class JetStreamLog:
         return self._number, self._last
 
     async def refresh(self) -> None:
-        """Read the newest message."""
+        """Read the newest message of the stream."""
         self._number, self._last = await self.stream.last()
 
     async def _append(
@@ -217,12 +217,12 @@ class JetStreamLog:
         return time.time_ns() // 1_000
 
     async def _with_sent(self, held: WriterRow, source: SourceId | None) -> WriterRow:
-        """Return the state with what the source has sent."""
+        """Return the state as it is: what a source has sent is known to `MirroredLog` alone."""
         return held
 
 
 def writer_row(last: Block, now_us: int) -> WriterRow:
-    """Return the state of a log after a block as that of the writer of a feed in the database."""
+    """Return the state of a log after a block, in the form of the feed's row in the database."""
     return WriterRow(
         feed=0, epoch=last.epoch, writer=last.writer, head=last.to_seq, first_seq=1,
         chain=last.chain, cursor=last.cursor, now_us=max(now_us, last.released_us),

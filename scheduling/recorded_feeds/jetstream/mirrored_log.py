@@ -47,7 +47,7 @@ class Database(Protocol):
     """Runs steps whose statements are each complete alone. Raise LogUnavailable."""
 
     async def __call__(self, steps: Transaction[T]) -> T:
-        """Return the outcome of the steps."""
+        """Run the steps and return what they return."""
         ...
 
 
@@ -59,20 +59,23 @@ def database_over(name: str, connect: Connect) -> Database:
             async with connect() as connection:
                 return await aexecute_autocommit(connection, steps)
         except (psycopg.Error, PoolTimeout) as error:  # also a server that is read-only now
-            raise LogUnavailable(f"Feed {name} did not answer: {error}") from error
+            raise LogUnavailable(
+                f"The database does not answer for feed {name}: {error}"
+            ) from error
 
     return run
 
 
 @dataclass(slots=True)
-class _Noted:
-    """What messages say that the database is yet to be told."""
+class _News:
+    """What messages say and the database has not been told yet."""
 
     segments: dict[int, bytes] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
 
     def add(self, block: Block) -> None:
+        """Add what the message of a block says."""
         self.segments.update(block.segments)
         self.times.update(block.times)
         if block.source and block.from_seq <= block.to_seq:
@@ -80,21 +83,22 @@ class _Noted:
                 Sent(block.source, block.number, block.sha256, block.from_seq, block.to_seq)
             )
 
-    def followed_by(self, later: _Noted) -> _Noted:
-        return _Noted(
+    def followed_by(self, later: _News) -> _News:
+        """Return this and what `later` messages say."""
+        return _News(
             self.segments | later.segments, self.times | later.times, self.sent + later.sent
         )
 
 
 class MirroredLog(JetStreamLog):
-    """What a recorder, a web process or a command appends to."""
+    """The log of a stream, whose newest state is written to the feed's row in the database."""
 
     def __init__(self, stream: Stream, database: Database) -> None:
         """Follow nothing yet."""
         super().__init__(stream)
         self._database = database
         self._mirrored = 0  #: number of the message that the database knows
-        self._noted = _Noted()
+        self._noted = _News()
         self._noted_to, self._noted_last = 0, EMPTY  #: the newest message that was noted
         self._recent: deque[Sent] = deque(maxlen=KEPT_APPENDS)  #: of what was noted
         self._times: dict[str, int] = {}  #: of what was noted
@@ -107,7 +111,7 @@ class MirroredLog(JetStreamLog):
         """Read what the database has missed. Raise StreamMissing if the stream lacks records."""
         # The database first: a stream that lost nothing is never behind what it said before.
         row = await self._database(feed_records.writer(self.name))
-        self._take_time(row.clock_us)
+        self._set_clock(row.clock_us)
         await super().refresh()
         number, newest = self.newest
         self._check_whole(row)
@@ -171,7 +175,7 @@ class MirroredLog(JetStreamLog):
         await self.close()
 
     async def close(self) -> None:
-        """End following."""
+        """Stop updating the row."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -216,8 +220,8 @@ class MirroredLog(JetStreamLog):
         if self._mirrored < self._noted_to:
             await self._mirror()
 
-    def _take_time(self, clock_us: int) -> None:
-        """Note the database's time, which was read just now."""
+    def _set_clock(self, clock_us: int) -> None:
+        """Set the clock by the database's time, which was read just now."""
         self._offset_us = clock_us - time.clock_gettime_ns(_CLOCK) // 1_000
 
     def _now_us(self) -> int:
@@ -225,8 +229,10 @@ class MirroredLog(JetStreamLog):
         return time.clock_gettime_ns(_CLOCK) // 1_000 + self._offset_us
 
     async def _with_sent(self, held: WriterRow, source: SourceId | None) -> WriterRow:
-        """Return the state with what the source has sent: first what is noted, since the database
-        may be told of it meanwhile."""
+        """Return the state with what the source has sent, as noted here or stored in the database.
+
+        What is noted is read first, since the database may be told of it meanwhile.
+        """
         if source is None:
             return held
         noted = [one for one in self._recent if one.source == source.source]
@@ -241,13 +247,13 @@ class MirroredLog(JetStreamLog):
         )
 
     async def _note_new(self) -> None:
-        """Note the messages up to the newest that is known."""
+        """Note what the messages up to the newest known one say."""
         number, _ = self.newest
         if self._has_begun and number > self._noted_to:
             await self._note(number)
 
     async def _note(self, number: int) -> None:
-        """Note the messages up to one."""
+        """Note what the messages up to `number` say."""
         first = self._noted_to + 1
         known, newest = self.newest
         blocks = [
@@ -264,9 +270,9 @@ class MirroredLog(JetStreamLog):
         self._changed.set()
 
     async def _mirror(self) -> None:
-        """Update the row once."""
+        """Tell the database once what was noted. Raise LogUnavailable."""
         number, newest, noted = self._noted_to, self._noted_last, self._noted
-        self._noted = _Noted()
+        self._noted = _News()
         try:
             row = await self._database(
                 feed_records.mirror(
@@ -282,12 +288,12 @@ class MirroredLog(JetStreamLog):
             self._noted = noted.followed_by(self._noted)
             raise
         if row is not None:
-            self._take_time(row.clock_us)
+            self._set_clock(row.clock_us)
         self._mirrored = max(self._mirrored, number)
         self._followed.set()
 
     async def _follow(self) -> None:
-        """Keep updating the row until cancelled."""
+        """Update the row whenever something was noted, until cancelled."""
         failures = 0
         while True:
             await self._changed.wait()

@@ -26,7 +26,7 @@ from portfolios.feeds.log import HeadMoved, LogError, LogUnavailable
 from portfolios.runtime.events import split_events
 from portfolios.sentences import sentence as _
 from scheduling.recorded_feeds.jetstream.block import EMPTY, Block, decode_block, encode_block
-from scheduling.recorded_feeds.jetstream.kept import EVENT_BYTES, Kept
+from scheduling.recorded_feeds.jetstream.block_cache import EVENT_BYTES, BlockCache
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def pieces_subject(feed: str) -> str:
 
 
 async def connect(url: str, *, is_lasting: bool = True) -> Client:
-    """Return a connection, which is opened again whenever it is lost if it is to last.
+    """Return a connection; if it `is_lasting`, it reconnects whenever it is lost.
 
     Raise LogUnavailable.
     """
@@ -137,7 +137,7 @@ async def close(client: Client) -> None:
 
 @asynccontextmanager
 async def connected(url: str, *, is_lasting: bool = False) -> AsyncIterator[Client]:
-    """Lend a connection that ends with the block."""
+    """Lend a connection that is closed at the end of the block."""
     client = await connect(url, is_lasting=is_lasting)
     try:
         yield client
@@ -145,11 +145,11 @@ async def connected(url: str, *, is_lasting: bool = False) -> AsyncIterator[Clie
         await close(client)
 
 
-def stream_config(name: str, of: str, *, deny_delete: bool = False) -> StreamConfig:
-    """Return the configuration of a stream of the subject `of`."""
+def stream_config(name: str, stream_subject: str, *, deny_delete: bool = False) -> StreamConfig:
+    """Return the configuration of a stream, on the disk of the server, which refuses when full."""
     return StreamConfig(
         name=name,
-        subjects=[of],
+        subjects=[stream_subject],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,  # a full stream refuses, and drops nothing
@@ -161,12 +161,12 @@ def stream_config(name: str, of: str, *, deny_delete: bool = False) -> StreamCon
 class Stream:
     """The stream of one feed."""
 
-    def __init__(self, client: Client, feed: str, kept: Kept | None = None) -> None:
+    def __init__(self, client: Client, feed: str, kept: BlockCache | None = None) -> None:
         """Ask nothing yet."""
         self.feed, self._name = feed, stream_name(feed)
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=ANSWER_S)
-        self._kept = kept or Kept(KEPT_BYTES)
+        self._kept = kept or BlockCache(KEPT_BYTES)
         self._mark = object()  #: of what is kept of this stream, as it is now
         #: Number → (first, last seq) of messages, the newest used last.
         self._places: OrderedDict[int, tuple[int, int]] = OrderedDict()
@@ -181,7 +181,7 @@ class Stream:
             self._places.clear()
 
     async def create(self) -> None:
-        """Create it, empty. Raise StreamMissing if there is one of that name."""
+        """Create the stream, empty. Raise StreamMissing if another one has its name."""
         config = stream_config(self._name, subject(self.feed), deny_delete=True)
         try:
             info = await self._answer(self._js.add_stream(config))
@@ -196,7 +196,7 @@ class Stream:
             )
 
     async def delete(self) -> None:
-        """Delete it, if there is one, and then its pieces."""
+        """Delete the stream, if there is one, and then its pieces."""
         for name in (self._name, pieces_name(self.feed)):
             with suppress(StreamMissing):
                 await self._answer(self._js.delete_stream(name))
@@ -215,7 +215,7 @@ class Stream:
         return int((await self._answer(self._js.stream_info(self._name))).state.first_seq)
 
     async def publish(self, block: Block, last: int) -> tuple[int, Block]:
-        """Store a block after the message `last`; return its number, and it as it was stored.
+        """Store a block after the message `last`; return its number and the stored form.
 
         Raise WrongLast, or LogUnavailable: then it may be stored or not.
         """
@@ -231,7 +231,7 @@ class Stream:
         return number, self._keep(number, block)
 
     async def _publish_after(self, body: bytes, last: int) -> int:
-        """Store one message: the one statement of the log's fence."""
+        """Store one message and return its number. Raise WrongLast: the fence of the log."""
         headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(last)}
         try:
             stored = await self._answer(
@@ -356,6 +356,7 @@ class Stream:
         return found
 
     def _check_number(self, name: str, number: int, answered: int | None) -> None:
+        """Raise StreamMissing if the server answered with another message."""
         if answered != number:
             raise StreamMissing(
                 f"Asked for message {number} of stream {name}, the NATS server answers with message"
@@ -375,6 +376,7 @@ class Stream:
             )
 
     def _check_count(self, events: list[bytes], first: int, last: int) -> None:
+        """Raise StreamMissing unless there is one event for each seq of [first, last]."""
         if len(events) != last - first + 1:
             raise StreamMissing(
                 f"A message of stream {self._name} has {len(events)} records for seq {first} to"
@@ -442,11 +444,13 @@ class Stream:
             ) from None
 
     def _keep(self, number: int, block: Block) -> Block:
+        """Keep the block of a message for later reads, and return it."""
         self._kept.put((self._mark, "block", number), block, len(block.events))
         self._note_place(number, block)
         return block
 
     def _note_place(self, number: int, block: Block) -> None:
+        """Remember the seqs of a message, by which `number_of` finds it and the next one."""
         self._places[number] = block.from_seq, block.to_seq
         self._places.move_to_end(number)
         while len(self._places) > KEPT_PLACES:

@@ -47,7 +47,7 @@ class OpenedFile(Protocol):
         ...
 
     def proof(self, at: int) -> str:
-        """Return what tells the file, read up to `at`, from one that replaced it."""
+        """Return a hash that a file which replaced this one, read up to `at`, does not have."""
         ...
 
 
@@ -64,7 +64,7 @@ class SourceLost(Exception):
 
 
 class Source(Protocol):
-    """Yields rows in order, from where its cursor says on."""
+    """What a recorder reads: rows in order, from a cursor on."""
 
     #: Whether a wrong row ends the recorder. A file can be corrected, a message that was sent not.
     is_strict: bool

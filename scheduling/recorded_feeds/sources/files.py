@@ -201,6 +201,7 @@ class FileSource:
         return opened
 
     def _first_path(self, recorded: str | None) -> Path | None:
+        """Return the file in which recording ended, else the first; None if there is none yet."""
         if not self._path.is_dir():
             return self._path if self._path.exists() else None
         names = self._names()
@@ -243,6 +244,7 @@ class FileSource:
             return None  # removed since it was listed
 
     def _names(self) -> list[str]:
+        """Return the names of the folder's files that match the pattern, sorted."""
         names = sorted(
             entry.name
             for entry in os.scandir(self._path)
@@ -259,6 +261,7 @@ class FileSource:
 
 
 def _open(path: Path, layout: FileLayout) -> OpenedFile:
+    """Open a file as its suffix says. Raise SourceLost."""
     try:
         if path.suffix == ".parquet":
             # Imported here: pyarrow takes a second that recorders of other sources do without.
@@ -271,7 +274,7 @@ def _open(path: Path, layout: FileLayout) -> OpenedFile:
 
 
 def _read_cursor(cursor: str) -> dict[str, Any]:
-    """Return what `cursor_after` wrote; {} for "". Raise SourceLost for another source's."""
+    """Decode a cursor of `cursor_after`; {} for "". Raise SourceLost if another source wrote it."""
     if not cursor:
         return {}
     try:

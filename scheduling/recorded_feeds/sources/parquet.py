@@ -37,7 +37,7 @@ class ParquetFile:
 
     def skip_to(self, at: int, line: int, proof: str) -> None:
         """Continue behind what was recorded. Raise SourceLost if the file is another one."""
-        if not self._is_whole() or self.proof(at) != proof:
+        if not self._open_if_whole() or self.proof(at) != proof:
             raise SourceLost(
                 f"{self.path} is not the file of which {at:,} rows were recorded: it was replaced."
                 " Put the old one back, or begin this one at its first row with --from-start."
@@ -63,7 +63,7 @@ class ParquetFile:
         it is not whole then, or cannot be read.
         """
         if self._file is None:
-            if not self._is_whole():
+            if not self._open_if_whole():
                 if is_complete:
                     raise SourceLost(
                         f"{self.path} is not a whole Parquet file, though another one follows it:"
@@ -73,8 +73,8 @@ class ParquetFile:
             self._rows = self._read_rows()
         return next(self._rows, [])
 
-    def _is_whole(self) -> bool:
-        """Open the file if it ends as a whole one does. It may have been replaced since.
+    def _open_if_whole(self) -> bool:
+        """Open the file if its end is that of a whole one, and return whether it is.
 
         Raise SourceLost if it cannot be opened.
         """

@@ -110,6 +110,7 @@ class WebsocketSource:
         return json.dumps({"heard_us": self._stored_us, "numbers": self._stored})
 
     def _resume(self, cursor: str) -> None:
+        """Go on from the numbers of a cursor, if this kind of source wrote it."""
         try:
             found = json.loads(cursor or "{}")
             numbers, heard = dict(found["numbers"]), int(found["heard_us"])
@@ -119,7 +120,7 @@ class WebsocketSource:
         self._heard = dict.fromkeys([ALL, *numbers], heard)
 
     def _missed_between_connections(self) -> list[Item]:
-        """Return the gap since the last row, if numbers will not tell it."""
+        """Return the gap since the last row, if no number will tell what is missing."""
         heard = self._heard.get(ALL)
         if self._to.numbers_restart:
             self._read.clear()
@@ -128,6 +129,7 @@ class WebsocketSource:
         return [self._gap(ALL, heard, _now_us(), "the connection was lost")]
 
     def _items(self, message: str | bytes) -> list[Item]:
+        """Return the rows of a message without repeats, and gaps where numbers are missing."""
         self._messages += 1
         now = _now_us()
         origin = f"message {self._messages}"
@@ -139,14 +141,14 @@ class WebsocketSource:
         items: list[Item] = []
         for row, number in rows:
             key = str(row.get("symbol", ALL))[:24] if self._to.per_symbol else ALL
-            if number is not None and not self._is_next(key, number, now, items):
+            if number is not None and not self._take_number(key, number, now, items):
                 continue
             self._heard[key] = self._heard[ALL] = now
             items.append(Item(row, origin, Position(key, number, now)))
         return items
 
-    def _is_next(self, key: str, number: int, now: int, items: list[Item]) -> bool:
-        """Note a number; append a gap before it if some are missing. False: it was read before."""
+    def _take_number(self, key: str, number: int, now: int, items: list[Item]) -> bool:
+        """Note a number; add a gap to `items` if some are missing before it. False: a repeat."""
         last = self._read.get(key)
         if last is not None and number <= last:
             self._repeats += 1
@@ -169,6 +171,7 @@ class WebsocketSource:
         return True
 
     def _gap(self, key: str, from_us: int, to_us: int, why: str) -> Item:
+        """Log a gap, and return it as a row."""
         begin, end = time_text(from_us), time_text(max(from_us, to_us))
         logger.warning(
             "%s: %s%s between %s and %s; a gap is recorded",

@@ -240,7 +240,7 @@ async def test_the_session_of_a_frozen_recorder_ends_and_that_of_a_quiet_one_doe
         pid = held.info.backend_pid
     before = await asyncio.to_thread(at_work)
     monkeypatch.setattr(recorder_session, "STAY_EVERY_S", 0.01)
-    staying = asyncio.create_task(quiet.stay())
+    staying = asyncio.create_task(quiet.keep_alive())
     async with asyncio.timeout(30):
         while await asyncio.to_thread(at_work) == before:
             await asyncio.sleep(0.01)

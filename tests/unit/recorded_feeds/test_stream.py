@@ -13,7 +13,7 @@ from nats.js.errors import NotFoundError
 from portfolios.runtime.events import encode_event, join_events
 from scheduling.recorded_feeds.jetstream import stream as stream_module
 from scheduling.recorded_feeds.jetstream.block import EMPTY, Block, encode_block
-from scheduling.recorded_feeds.jetstream.kept import Kept
+from scheduling.recorded_feeds.jetstream.block_cache import BlockCache
 from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing
 from tests.integration.feeds.log_conformance import euros
 
@@ -95,7 +95,7 @@ async def test_a_message_without_all_its_records_is_refused() -> None:
 
 
 async def test_what_is_kept_of_all_streams_is_bounded_by_bytes() -> None:
-    kept = Kept(20_000)
+    kept = BlockCache(20_000)
     blocks = [appended(100 * n, 100) for n in range(20)]  # about 3,000 bytes each
     streams = [Stream(cast(Client, Server(*blocks)), "fx", kept) for _ in range(3)]
     for stream in streams:
@@ -111,7 +111,7 @@ async def test_large_messages_are_read_a_few_at_once(monkeypatch: pytest.MonkeyP
     blocks = [appended(100 * n, 100) for n in range(20)]
     monkeypatch.setattr(stream_module, "READ_AT_ONCE_BYTES", 3 * len(blocks[0].events))
     server = Server(*blocks)
-    stream = Stream(cast(Client, server), "fx", Kept(0))
+    stream = Stream(cast(Client, server), "fx", BlockCache(0))
     await read(stream, 1, 150)
     found = max(server.asked[-4:])
     assert found == 4  # 1, then 2 to 4; without a bound 2 to 5

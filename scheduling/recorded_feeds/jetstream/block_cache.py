@@ -1,4 +1,4 @@
-"""What was read of streams, kept up to so many bytes."""
+"""Messages that were read of streams, in memory, up to a number of bytes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 ENTRY_BYTES, EVENT_BYTES = 1_000, 50
 
 
-class Kept:
-    """Blocks and pieces of one stream or of several. What was used longest ago goes first."""
+class BlockCache:
+    """Blocks and pieces of one or several streams. The least recently used are dropped first."""
 
     def __init__(self, most_bytes: int) -> None:
-        """Keep nothing yet."""
+        """Start empty."""
         self._most_bytes = most_bytes
         self._found: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self.bytes = 0
 
     def get(self, key: Hashable) -> Any:
-        """Return what is kept under a key, or None."""
+        """Return the block or piece of a key, or None."""
         found = self._found.get(key)
         if found is None:
             return None
@@ -28,7 +28,7 @@ class Kept:
         return found[0]
 
     def put(self, key: Hashable, what: Any, size: int) -> None:
-        """Keep something of `size` bytes. The newest is kept however large it is."""
+        """Keep a block or piece of `size` bytes, however large; drop others for it."""
         size += ENTRY_BYTES
         self.bytes += size - self._found.pop(key, (None, 0))[1]
         self._found[key] = what, size
