@@ -25,17 +25,17 @@ from portfolios.runtime.closed_output import ends_with_its_reader
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report. Exit 0 without violations, 1 with any, 2 for wrong arguments."""
+    """Run and report. Return 0 after a whole run without violations, else 1; 2 if it cannot run."""
     options = _parser().parse_args(arguments)
     if options.list:
-        return _list(options.fleet, options.json)
-    names = _names(options.fleet, options.faults)
+        return _print_faults(options.fleet, options.json)
+    names = _chosen_faults(options.fleet, options.faults)
     if lacking := _lacking(options.fleet):
         print(f"bin/chaos: {lacking}", file=sys.stderr)
         return 2
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
-    home = _home(options.home)
-    folder = options.report or CHECKOUT / ".ginkgo" / "chaos" / _folder(options.fleet, seed)
+    home = _make_home(options.home)
+    folder = options.report or CHECKOUT / ".ginkgo" / "chaos" / _report_folder(options.fleet, seed)
     progress = ProgressDisplay()
     run = ChaosRun(
         home,
@@ -111,11 +111,12 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-def _folder(fleet: str, seed: int) -> str:
+def _report_folder(fleet: str, seed: int) -> str:
     return f"seed-{seed}" if fleet == "one" else f"{fleet}-seed-{seed}"
 
 
-def _names(fleet: str, given: str | None) -> list[str]:
+def _chosen_faults(fleet: str, given: str | None) -> list[str]:
+    """Return the names of the faults to inject. Exit with status 2 if one is unknown."""
     known = FLEETS[fleet]
     names = [name.strip() for name in given.split(",") if name.strip()] if given else list(known)
     unknown = [name for name in names if name not in known]
@@ -129,7 +130,7 @@ def _names(fleet: str, given: str | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _list(fleet: str, as_json: bool) -> int:
+def _print_faults(fleet: str, as_json: bool) -> int:
     rows: list[dict[str, Any]] = [
         {
             "name": fault.name,
@@ -149,7 +150,7 @@ def _list(fleet: str, as_json: bool) -> int:
     return 0
 
 
-def _home(given: Path | None) -> Path:
+def _make_home(given: Path | None) -> Path:
     if given is not None:
         given.mkdir(parents=True, exist_ok=True)
         return given.resolve()

@@ -1,4 +1,4 @@
-"""Results of a run, collected from all of its threads."""
+"""What a run found, collected from all of its threads."""
 
 from __future__ import annotations
 

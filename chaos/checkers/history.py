@@ -32,7 +32,7 @@ WHERE t.epoch IS NULL OR f.fill_seq <= t.from_seq OR f.fill_seq > t.to_seq
 
 
 def history_violations(ask: Callable[[str], Sequence[tuple[Any, ...]]]) -> Failures:
-    """Return violations in the history read through `ask`."""
+    """Return violations in the stored history. `ask` runs a query and returns its rows."""
     found = invariants.tiling_violations(TenureRow(*row) for row in ask(_TENURES))
     found += [
         ("I5", f"order {order} (seq {seq}) is outside the tenure of epoch {epoch} on {node}")

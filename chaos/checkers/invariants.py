@@ -79,7 +79,7 @@ class Gap:
 
     @property
     def seconds(self) -> float:
-        """Observed length."""
+        """Length of the gap."""
         return self.to_s - self.from_s
 
 

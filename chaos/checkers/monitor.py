@@ -102,7 +102,7 @@ class Monitor:
         self.is_clock_true = True
 
     def forget_progress(self) -> None:
-        """Compare with nothing seen before: acknowledged commits were lost on purpose."""
+        """Let epochs and seqs decrease once: acknowledged commits were lost on purpose."""
         self._forgets = True
 
     # --- the thread -----------------------------------------------------------------------------
@@ -169,6 +169,7 @@ class Monitor:
         self.latest = sample
 
     def _read_changes(self) -> None:
+        """Add new tenures to the findings, and the pauses of those that have begun since."""
         current = self._current
         for number, name, node, cause, epoch, pause_ms, has_begun, was_stopped in self._ask(
             CHANGES, self._last_tenure, list(self._open)
@@ -204,15 +205,8 @@ class Monitor:
         )
 
     def _add_findings(self, found: invariants.Failures) -> None:
-        current = self._current
+        current, at_s = self._current, round(time.monotonic() - self._began_s, 2)
+        step, faults = (current.step, current.faults) if current else (0, ())
+        evidence = {"hiccups_s": self.hiccups[-3:]}
         for invariant, what in found:
-            self._findings.add(
-                Violation(
-                    invariant,
-                    what,
-                    round(time.monotonic() - self._began_s, 2),
-                    current.step if current else 0,
-                    current.faults if current else (),
-                    {"hiccups_s": self.hiccups[-3:]},
-                )
-            )
+            self._findings.add(Violation(invariant, what, at_s, step, faults, evidence))

@@ -42,7 +42,7 @@ class CaseResult:
     violations: list[str] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
-        """Return the result as JSON."""
+        """Return the result as a JSON object."""
         return {
             "step": self.case.name,
             "process": self.case.process,
@@ -62,11 +62,11 @@ def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
     Raise AssertionError if the installation does not become idle again.
     """
     case, attempt = result.case, 0
-    frees = case.action in FREE
+    rebalances = case.action in REBALANCED
     cluster.wait_until_idle()
-    (cluster.unfreeze if frees else cluster.freeze)()
+    (cluster.unfreeze if rebalances else cluster.freeze)()
     while result.met < times and result.missed < MAX_MISSES:
-        if frees:
+        if rebalances:
             cluster.wait_until_converged()
         attempt += 1
         context = CaseContext(cluster, attempt)
@@ -90,7 +90,7 @@ def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
 
 
 #: Actions after which the balancer has to rebalance, so it must not be frozen.
-FREE = (lose, restart)
+REBALANCED = (lose, restart)
 
 
 def _clear_leftovers(cluster: FailpointCluster, context: CaseContext) -> None:

@@ -35,7 +35,7 @@ class CaseContext:
         ((self.mark,),) = self.cluster.query("SELECT coalesce(max(id), 0) FROM scheduling_handoff")
 
     def handoff(self) -> tuple[int, str, str] | None:
-        """The first handoff that the case caused: id, kind, state."""
+        """Return id, kind and state of the first handoff that the case caused, or None."""
         results = self.cluster.query(
             "SELECT h.id, h.kind, h.state FROM scheduling_handoff h"
             " JOIN portfolios_portfolio p ON p.id = h.portfolio_id"
@@ -70,7 +70,7 @@ class CrashCase:
 
 
 def _wait_until_fired(context: CaseContext, process: str, point: str) -> None:
-    context.cluster.fired(FIRES_S, f"{process}/{point}")
+    context.cluster.wait_until_fired(FIRES_S, f"{process}/{point}")
 
 
 def _arm(context: CaseContext, process: str, point: str) -> None:
@@ -99,7 +99,7 @@ def move_activating(context: CaseContext, process: str, point: str) -> None:
     context.watch(CANARIES[context.attempt % 3])
     context.cluster.arm("web/handoff.release:committed=pause(0)")
     _request_move(context)
-    context.cluster.fired(FIRES_S, "the grant")
+    context.cluster.wait_until_fired(FIRES_S, "the grant")
     _arm(context, process, point)
     _wait_until_fired(context, process, point)
 
@@ -110,7 +110,7 @@ def move_from_frozen_source(context: CaseContext, process: str, point: str) -> N
     source = context.cluster.daemon(str(context.cluster.run(context.portfolio).node))
     context.cluster.arm("web/handoff.prepared:after_touch=pause(0.6)")
     _request_move(context)
-    context.cluster.fired(FIRES_S, "the report")
+    context.cluster.wait_until_fired(FIRES_S, "the report")
     with suspended(still_running(process_tree(source))):
         _die_in_a_pass(context, process, point)
         context.wait_until_left("preparing", "draining")
@@ -122,7 +122,7 @@ def move_to_frozen_target(context: CaseContext, process: str, point: str) -> Non
     target = context.cluster.daemon(context.cluster.other_node(context.portfolio))
     context.cluster.arm("web/handoff.release:after_touch=pause(0.6)")
     _request_move(context)
-    context.cluster.fired(FIRES_S, "the grant")
+    context.cluster.wait_until_fired(FIRES_S, "the grant")
     with suspended(still_running(process_tree(target))):
         _die_in_a_pass(context, process, point)
         context.wait_until_left("preparing", "draining", "activating")

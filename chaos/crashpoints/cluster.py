@@ -63,7 +63,7 @@ class FailpointCluster(Cluster):
         """The name the rule file gets when a process reaches the failpoint."""
         return Path(f"{self.points}.fired")
 
-    def fired(self, limit_s: float, what: str) -> float:
+    def wait_until_fired(self, limit_s: float, what: str) -> float:
         """Wait until the armed failpoint fired. Return the seconds. Raise FailpointNotReached."""
         try:
             return wait_for(self.fired_mark.exists, bool, limit_s, f"at the point {what}")[1]

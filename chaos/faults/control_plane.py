@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import psutil
 
-from chaos.faults.daemons import taken_over
+from chaos.faults.daemons import are_taken_over
 from chaos.faults.fault import Fault
 from chaos.harness.processes import still_running
 from chaos.runner.fault_context import (
@@ -122,7 +122,7 @@ def freeze_lock_holder(context: FaultContext) -> None:
         context.kill_node(node)
         context.note(f"held by {holder}")
         context.expect(
-            lambda: taken_over(had, context.cluster.runs()),
+            lambda: are_taken_over(had, context.cluster.runs()),
             # Its lock expires after 5 s, and the worker runs a pass every 30 s.
             (context.ttl_s + 5 + 30 + 3) * BUDGET_FACTOR,
             f"{', '.join(run.name for run in had)} taken over without the watcher",

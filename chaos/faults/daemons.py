@@ -77,7 +77,7 @@ def freeze_daemon_long(context: FaultContext) -> None:
         _wait_for_uncommitted_events(context, had[0])
         with context.suspended_node(node):
             context.expect(
-                lambda: _are_elsewhere(context, had, node),
+                lambda: are_elsewhere(context, had, node),
                 (context.ttl_s + 3) * BUDGET_FACTOR,
                 f"{', '.join(had)} elsewhere than on the frozen {node}",
             )
@@ -85,13 +85,13 @@ def freeze_daemon_long(context: FaultContext) -> None:
         # Usually the daemon sends its pending commits, which are refused. It sends none if it first
         # notices that its lease has expired. The monitor checks throughout that none is accepted.
         end = time.monotonic() + 5
-        while not _refused(context, since, node) and time.monotonic() < end:
+        while not _count_refused(context, since, node) and time.monotonic() < end:
             context.sleep(0.2)
-        context.note(f"{_refused(context, since, node)} late commits refused")
+        context.note(f"{_count_refused(context, since, node)} late commits refused")
 
 
-def taken_over(before: Iterable[ClusterRun], now: Mapping[str, ClusterRun]) -> bool:
-    """Whether each existing portfolio has a new owner, and runs or gives a reason.
+def are_taken_over(before: Iterable[ClusterRun], now: Mapping[str, ClusterRun]) -> bool:
+    """Whether each portfolio of `before` has a new owner, and runs or has a reason; or is deleted.
 
     The new owner may be a daemon of the same name: the launcher restarts a dead one.
     """
@@ -103,7 +103,8 @@ def taken_over(before: Iterable[ClusterRun], now: Mapping[str, ClusterRun]) -> b
     )
 
 
-def _are_elsewhere(context: FaultContext, names: list[str], node: str) -> bool:
+def are_elsewhere(context: FaultContext, names: list[str], node: str) -> bool:
+    """Whether none of the portfolios is on `node`, and each runs or gives a reason."""
     runs = context.cluster.runs()
     return all(
         runs[name].node != node and (runs[name].phase == "running" or runs[name].reason)
@@ -112,7 +113,7 @@ def _are_elsewhere(context: FaultContext, names: list[str], node: str) -> bool:
     )
 
 
-def _refused(context: FaultContext, since: datetime, node: str) -> int:
+def _count_refused(context: FaultContext, since: datetime, node: str) -> int:
     ((count,),) = context.cluster.query(
         "SELECT count(*) FROM scheduling_event e JOIN scheduling_node n ON n.id = e.node_id"
         " WHERE e.kind = 'commit_refused' AND e.at >= %s AND n.name = %s",

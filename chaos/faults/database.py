@@ -69,7 +69,7 @@ COMMITS_WITHIN_S = 5.0
 def silent_database_host(context: FaultContext) -> None:
     """The database accepts connections but never answers, until every statement limit is over."""
     context.mark_all_affected(DOWN)
-    before = _positions(context)
+    before = positions_of_owned(context)
     with context.suspended(context.cluster.postgres_processes()):
         # The kernel still accepts connections, so new ones hang as well. By the end every pending
         # statement has been given up, also those of pages and of the watcher.
@@ -77,14 +77,16 @@ def silent_database_host(context: FaultContext) -> None:
         context.sleep(12)
     context.expect(lambda: _answers(context), RESTART_LIMIT_S, "the database back")
     context.expect(
-        lambda: all(_positions(context).get(name, seq + 1) > seq for name, seq in before.items()),
+        lambda: all(
+            positions_of_owned(context).get(name, seq + 1) > seq for name, seq in before.items()
+        ),
         COMMITS_WITHIN_S * BUDGET_FACTOR,
         "commits of every portfolio that ran",
     )
     context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
 
 
-def _positions(context: FaultContext) -> dict[str, int]:
+def positions_of_owned(context: FaultContext) -> dict[str, int]:
     """Return the last seq of every owned portfolio."""
     return {run.name: run.last_seq for run in context.cluster.runs().values() if run.node}
 

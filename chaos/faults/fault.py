@@ -27,5 +27,5 @@ class Fault:
 
     @property
     def planned(self) -> PlannedFault:
-        """The schedule's view of this fault."""
+        """What the schedule has to know of this fault."""
         return PlannedFault(self.name, self.lasts_s, self.alone, self.is_load)

@@ -184,7 +184,7 @@ class KeyedParameters(msgspec.Struct, frozen=True):
 
 
 class Keyed(Strategy):
-    """Wants a key."""
+    """Has a parameter that is a secret, which no configuration may hold."""
 
     name = "keyed"
     parameters_type = KeyedParameters

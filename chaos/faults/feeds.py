@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from chaos.runner.fault_context import (
     WEB,
     FaultContext,
 )
+from chaos.runner.live_feed import bar
 
 SYMBOL = "CHAOS"
 APPENDS, ROWS = 30, 5
-#: The record of a feed is never older than this, so that no decision is stale.
-FIRST = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def appended(context: FaultContext) -> None:
@@ -43,9 +41,9 @@ def imported(context: FaultContext) -> None:
         path = Path(folder) / "rows.csv"
         path.write_text("".join(csv_lines(0, 50)), encoding="utf-8")
         if context.topology.live is not None:
-            create(context, feed)
+            create_feed(context, feed)
         context.cluster.manage("feed", "import", feed, str(path), "--symbol", SYMBOL)
-        name = trader(context, feed)
+        name = create_trader(context, feed)
         path.write_text("".join(csv_lines(50, 200)), encoding="utf-8")
         context.cluster.manage("feed", "import", feed, str(path), "--symbol", SYMBOL)
         again = context.cluster.manage(
@@ -58,20 +56,20 @@ def imported(context: FaultContext) -> None:
 def with_feed(context: FaultContext, *, kill: bool) -> None:
     """Append to a feed of its own while a portfolio trades on it, and check every row."""
     feed = f"live-{context.rng.getrandbits(24):06x}"
-    create(context, feed)
-    name = trader(context, feed)
+    create_feed(context, feed)
+    name = create_trader(context, feed)
     at = context.rng.randrange(APPENDS)
     for number in range(APPENDS):
         if kill and number == at:
             _kill(context, name)
-        rows = [bar(number * ROWS + n) for n in range(ROWS)]
+        rows = [bar(number * ROWS + n, SYMBOL) for n in range(ROWS)]
         body = {"source": "chaos", "number": number + 1, "rows": rows}
         for _ in range(2 if context.rng.random() < 0.2 else 1):
             _append(context, feed, body)
     expect_all(context, name, feed, APPENDS * ROWS)
 
 
-def create(context: FaultContext, feed: str) -> None:
+def create_feed(context: FaultContext, feed: str) -> None:
     """Create a feed, in JetStream if the run has a server."""
     where = [] if context.topology.live is None else ["--jetstream"]
     context.cluster.manage("feed", "create", feed, "--instrument", f"{SYMBOL}:tick=0.01", *where)
@@ -91,6 +89,7 @@ def _append(context: FaultContext, feed: str, body: dict[str, Any]) -> None:
 
 
 def _kill(context: FaultContext, portfolio: str) -> None:
+    """Kill web, watcher or the daemon that owns the portfolio."""
     victim = context.rng.choice(("web", "watcher", "daemon"))
     context.note(f"{victim} killed")
     if victim == "daemon":
@@ -104,8 +103,8 @@ def _kill(context: FaultContext, portfolio: str) -> None:
             process.kill()
 
 
-def trader(context: FaultContext, feed: str) -> str:
-    """Create a portfolio of a feed, and wait until it runs. It is deleted with the fault."""
+def create_trader(context: FaultContext, feed: str) -> str:
+    """Create a portfolio of a feed, and wait until it runs. The end of the fault deletes it."""
     name = f"on-{feed}"
     context.mark_affected(name)
     context.undo.callback(context.call_api, f"/api/portfolios/{name}/", None, "DELETE")
@@ -141,17 +140,9 @@ def expect_all(context: FaultContext, name: str, feed: str, rows: int) -> None:
             context.report("I3", f"{name} differs from its reference run", verdict)
 
 
-def bar(number: int) -> dict[str, Any]:
-    """Return bar `number` of a price that rises and falls, as an append has it."""
-    close = 100 + (number * 7) % 23
-    at = (FIRST + timedelta(minutes=number)).isoformat()
-    prices = {"open": close, "high": close + 1, "low": close - 1, "close": close}
-    return {"symbol": SYMBOL, "time": at, "volume": 10, **{k: str(v) for k, v in prices.items()}}
-
-
 def csv_lines(first: int, count: int) -> list[str]:
     """Return the lines of a CSV file of these bars, its header first."""
-    rows = [bar(number) for number in range(first, first + count)]
+    rows = [bar(number, SYMBOL) for number in range(first, first + count)]
     columns = ("time", "open", "high", "low", "close", "volume")
     lines = [",".join(str(row[column]) for column in columns) for row in rows]
     return [f"{line}\n" for line in (",".join(columns), *lines)]

@@ -57,7 +57,9 @@ def _impersonate(context: FaultContext, token: str, incarnation: str) -> None:
     """Report a halt for another node's portfolio, write into its log, and register under its
     incarnation."""
     victim = next(run for run in context.cluster.runs().values() if run.node not in (None, NAME))
-    report = Halted(portfolio=_id_of(context, victim.name), epoch=victim.epoch, seq=0, age_s=99.0)
+    report = Halted(
+        portfolio=_portfolio_id(context, victim.name), epoch=victim.epoch, seq=0, age_s=99.0
+    )
     for sender in (incarnation, str(victim.incarnation)):
         message = Heartbeat(incarnation=sender, have_version=0, reports=[report])
         _ask(context, token, "heartbeat", message)
@@ -74,7 +76,7 @@ def _impersonate(context: FaultContext, token: str, incarnation: str) -> None:
         context.report("fault", f"a node halted {victim.name}, which another node owns", {})
 
 
-def _id_of(context: FaultContext, name: str) -> int:
+def _portfolio_id(context: FaultContext, name: str) -> int:
     ((number,),) = context.cluster.query(
         "SELECT id FROM portfolios_portfolio WHERE name = %s AND archived_at IS NULL", name
     )

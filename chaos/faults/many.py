@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import psutil
 
+from chaos.faults.database import positions_of_owned
 from chaos.faults.fault import Fault
 from chaos.harness.many import network
 from chaos.harness.many.cluster import ManyCluster
@@ -129,7 +130,7 @@ def _choose_web(context: FaultContext) -> int:
 
 
 def _expect_others_to_serve(context: FaultContext, web: int) -> None:
-    """While a web process is of no use: no node is lost but one that is killed meanwhile."""
+    """While `web` serves nobody, expect sockets and commits at others, and no node lost but one."""
     began = time.monotonic()
     cluster = _cluster(context)
     with _losing_only(context) as losing:
@@ -205,7 +206,7 @@ WHERE e.kind = 'node_lost' AND e.id > %s
 
 @contextmanager
 def _losing_only(context: FaultContext) -> Iterator[Callable[[str], None]]:
-    """Report a violation of I9 for each node that was lost within, except those named."""
+    """Report a violation of I9 for each node lost in this block. Yield a function to except one."""
     ((last,),) = context.cluster.query("SELECT coalesce(max(id), 0) FROM scheduling_event")
     killed: list[str] = []
     yield killed.append
@@ -230,14 +231,10 @@ def _measure_commits(
     """Measure until each portfolio is beyond its seq of `before`, except one that halted."""
 
     def all_further() -> bool:
-        now = _positions_of_owned(context)
+        now = positions_of_owned(context)
         return all(now.get(name, seq + 1) > seq for name, seq in before.items())
 
     context.measure(what, all_further, budget_s, began)
-
-
-def _positions_of_owned(context: FaultContext) -> dict[str, int]:
-    return {run.name: run.last_seq for run in context.cluster.runs().values() if run.node}
 
 
 # --- the primary ----------------------------------------------------------------------------------
@@ -307,7 +304,7 @@ def async_promotion(context: FaultContext) -> None:
             with context.kept_down(processes):
                 context.forget_progress()
                 _expect_promotion(context, primary, loses_commits=True)
-                kept = _positions_of_owned(context)
+                kept = positions_of_owned(context)
                 promoted_at = time.monotonic()
         context.forget_progress()
         missing = {name: seq - kept.get(name, seq) for name, seq in acknowledged.items()}
@@ -353,6 +350,7 @@ def _wait_until_noted(context: FaultContext, *, synchronous: bool) -> None:
 
 
 def _primary(context: FaultContext) -> int:
+    """Mark every portfolio affected, and return the number of the primary."""
     context.mark_all_affected(NO_PRIMARY)
     found = _cluster(context).primary()
     assert found is not None, "no server is the primary, although everything has converged"
@@ -379,7 +377,7 @@ def _promotion(context: FaultContext, primary: int) -> Iterator[None]:
 
 
 def _is_whole(context: FaultContext, former: int) -> bool:
-    """Whether all servers replicate again, the former primary among them."""
+    """Whether each server but one is a standby again, the former primary among them."""
     standbys = _cluster(context).standbys()
     return len(standbys) == len(POSTGRES) - 1 and f"db-{former}" in dict(standbys)
 
@@ -401,7 +399,7 @@ def _expect_promotion(
     promoted_at = time.monotonic()
     context.note(f"db-{found[0]} is the primary now")
     if not loses_commits:  # if it does, failover is held, and epochs that vanished are refused
-        before = _positions_of_owned(context)
+        before = positions_of_owned(context)
         _measure_commits(context, COMMITS_AFTER, before, COMMITS_WITHIN_S, promoted_at)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.faults.daemons import _are_elsewhere
+from chaos.faults.daemons import are_elsewhere
 from chaos.faults.fault import Fault
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
@@ -20,7 +20,7 @@ def silence_long(context: FaultContext) -> None:
     had = context.cluster.portfolios_on(node)
     with proxy.hold_traffic():
         context.expect(
-            lambda: _are_elsewhere(context, had, node),
+            lambda: are_elsewhere(context, had, node),
             (context.ttl_s + 3) * BUDGET_FACTOR,
             f"{', '.join(had)} elsewhere than on the partitioned {node}",
         )

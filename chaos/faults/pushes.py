@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.faults.daemons import taken_over
+from chaos.faults.daemons import are_taken_over
 from chaos.faults.fault import Fault
 from chaos.harness.pg_notify import REORDERING, REPEATING
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
@@ -21,7 +21,7 @@ def lost_while_dying(context: FaultContext) -> None:
     with context.cluster.pushes_lost():
         context.kill_node(node)
         context.expect(
-            lambda: taken_over(had, context.cluster.runs()),
+            lambda: are_taken_over(had, context.cluster.runs()),
             (context.ttl_s + 3) * BUDGET_FACTOR,
             f"{', '.join(run.name for run in had)} taken over without pushes",
             "I6",

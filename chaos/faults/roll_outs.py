@@ -107,6 +107,7 @@ def killed_in_roll_out(context: FaultContext) -> None:
 
 
 def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
+    """Kill web, watcher or worker, or the daemon or a process of a portfolio of `names`."""
     run = context.cluster.run(context.rng.choice(list(names)))
     if victim in ("process", "daemon"):
         if run.node is None:
@@ -125,12 +126,12 @@ def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
 
 
 def _add_version(context: FaultContext, broken: str = "") -> str:
-    """Upload a version that no other one is equal to. Return its hash."""
+    """Upload a new version of the strategy `turns`. Return its hash."""
     return add_turns(context.cluster, f"1.{context.rng.getrandbits(40)}", broken=broken)
 
 
 def _begin(context: FaultContext, artifact: str) -> int | None:
-    """Roll the artifact out, over portfolios that were made for it if there are none."""
+    """Begin a roll-out over PORTFOLIOS, created if missing. Return its id, None if refused."""
     context.mark_affected(*PORTFOLIOS)
     if missing := [name for name in PORTFOLIOS if name not in context.cluster.runs()]:
         first = _add_version(context)

@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from chaos.faults.fault import Fault
-from chaos.faults.feeds import SYMBOL, csv_lines, expect_all, trader
+from chaos.faults.feeds import SYMBOL, create_trader, csv_lines, expect_all
 from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext, NotAvailable
-from chaos.runner.live_feed import LiveFeed
+from chaos.runner.live_feed import LiveFeed, feed_head
 from ginkgo_site.env import CHECKOUT
 
 GROWS_WITHIN_S = 15.0 * BUDGET_FACTOR
@@ -77,15 +77,15 @@ def recorder_killed(context: FaultContext) -> None:
     context.cluster.manage(
         "feed", "create", feed, "--instrument", f"{SYMBOL}:tick=0.01", "--jetstream"
     )
-    name = trader(context, feed)
+    name = create_trader(context, feed)
     header, *lines = csv_lines(0, (KILLS + 1) * ROWS)
     with tempfile.TemporaryDirectory(prefix="ginkgo-chaos-tape-") as folder:
         path = Path(folder) / "rows.csv"
         path.write_text(header, encoding="utf-8")
         for kill in range(KILLS + 1):
-            recorder = _record(context, feed, path)
+            recorder = _start_recorder(context, feed, path)
             try:
-                before = _head(context, feed)
+                before = feed_head(context.cluster, feed)
                 _write(context, path, lines[kill * ROWS : (kill + 1) * ROWS])
                 if kill < KILLS:
                     _expect_head(context, feed, before + 1)
@@ -103,6 +103,7 @@ def recorder_killed(context: FaultContext) -> None:
 
 
 def _write(context: FaultContext, path: Path, lines: list[str]) -> None:
+    """Append the lines to a file, one in 10 ms."""
     with path.open("a", encoding="utf-8") as file:
         for line in lines:
             file.write(line)
@@ -112,11 +113,14 @@ def _write(context: FaultContext, path: Path, lines: list[str]) -> None:
 
 def _expect_head(context: FaultContext, feed: str, seq: int) -> None:
     context.expect(
-        lambda: _head(context, feed) >= seq, RESTART_LIMIT_S, f"seq {seq} in {feed}", "I8"
+        lambda: feed_head(context.cluster, feed) >= seq,
+        RESTART_LIMIT_S,
+        f"seq {seq} in {feed}",
+        "I8",
     )
 
 
-def _record(context: FaultContext, feed: str, path: Path) -> subprocess.Popen[bytes]:
+def _start_recorder(context: FaultContext, feed: str, path: Path) -> subprocess.Popen[bytes]:
     with open(context.cluster.home / "logs" / f"{feed}.txt", "a", encoding="utf-8") as output:
         return subprocess.Popen(
             [sys.executable, "manage.py", "feed", "record", feed, "--file", str(path),
@@ -124,14 +128,6 @@ def _record(context: FaultContext, feed: str, path: Path) -> subprocess.Popen[by
             cwd=CHECKOUT, env=context.cluster.environment(), stdin=subprocess.DEVNULL,
             stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
-
-
-def _head(context: FaultContext, feed: str) -> int:
-    ((head,),) = context.cluster.query(
-        "SELECT w.head FROM portfolios_feedwriter w JOIN portfolios_feed f ON f.id = w.feed_id"
-        " WHERE f.name = %s", feed,
-    )  # fmt: skip
-    return int(head)
 
 
 def _expect_refusals(context: FaultContext, live: LiveFeed, cause: str = "") -> None:

@@ -59,7 +59,7 @@ class Cluster(ObservedInstallation):
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        """What has to exist from before the start until after the end; nothing by default."""
+        """Context of what has to exist from before the start until after the end: here nothing."""
         yield
 
     def is_running(self) -> bool:
@@ -79,10 +79,8 @@ class Cluster(ObservedInstallation):
 
     def migrate(self, name: str, target: str, limit_s: float = SLOW_MACHINE_S) -> dict[str, Any]:
         """Migrate a portfolio through the API. Return the handoff, which must succeed."""
-        address, body = (
-            f"/api/portfolios/{name}/migrate/",
-            {"target_node": target, "reason": "test"},
-        )
+        address = f"/api/portfolios/{name}/migrate/"
+        body = {"target_node": target, "reason": "test"}
         for _ in range(5):
             # On a busy machine the target may just have missed a heartbeat.
             answer, _ = wait_for(

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -80,6 +80,8 @@ def _lines(incarnation: str) -> bytes:
 
 
 async def _repeat(parallel: int, until: float, once: Callable[[], Awaitable[Any]]) -> None:
+    """Await `once` again and again, in `parallel` tasks, until a monotonic time."""
+
     async def one() -> None:
         while time.monotonic() < until:
             await once()
@@ -87,15 +89,11 @@ async def _repeat(parallel: int, until: float, once: Callable[[], Awaitable[Any]
     await asyncio.gather(*(one() for _ in range(parallel)))
 
 
-async def _held_body(size: int) -> Any:
-    """Send a body except for its end, and wait."""
-
-    async def chunks() -> Any:
-        for _ in range(size // 1_000_000 - 1):
-            yield b"\0" * 1_000_000
-        await asyncio.sleep(60)
-
-    return chunks()
+async def _held_body(size: int) -> AsyncIterator[bytes]:
+    """Yield a body except for its end, which never comes."""
+    for _ in range(size // 1_000_000 - 1):
+        yield b"\0" * 1_000_000
+    await asyncio.sleep(60)
 
 
 #: Name → concurrent requests, path, body.
@@ -135,7 +133,7 @@ async def attack(name: str, address: str, token: str, incarnation: str, seconds:
 
         async def once() -> None:
             sent_token = uuid.uuid4().hex if guesses else token
-            data = await _held_body(31_000_000) if held else body
+            data = _held_body(31_000_000) if held else body
             headers = {"Authorization": f"Bearer {sent_token}"}
             if held:
                 headers["Content-Length"] = "31000000"

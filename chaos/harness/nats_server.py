@@ -53,7 +53,7 @@ class NatsServer:
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        """End it with -9."""
+        """Kill it with kill -9."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

@@ -9,7 +9,7 @@ from django.template import Context, Engine
 
 from chaos.checkers.findings import Violation
 from chaos.report import plots
-from chaos.report.text import HEAD, cells, measured, sampling, verdict
+from chaos.report.text import HEAD, cells, measured_seconds, sampling, verdict
 
 
 def as_page(found: dict[str, Any]) -> str:
@@ -31,7 +31,7 @@ def as_page(found: dict[str, Any]) -> str:
                 "lines": [{**line, "cells": cells(line)} for line in found["table"]],
                 "measured": [
                     (fault, what, ", ".join(f"{each:g}" for each in seconds))
-                    for fault, by_what in measured(found).items()
+                    for fault, by_what in measured_seconds(found).items()
                     for what, seconds in by_what.items()
                 ],
                 "gaps": gaps,

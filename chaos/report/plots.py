@@ -54,7 +54,7 @@ def format_ms(ms: float) -> str:
 
 
 def format_s(seconds: float) -> str:
-    """Return the same for seconds."""
+    """Return `1.2 s`, or `12 ms` below a second."""
     return format_ms(seconds * 1000)
 
 

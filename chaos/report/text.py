@@ -191,8 +191,8 @@ def as_text(found: dict[str, Any]) -> str:
 PAUSE = "longest time between two commits of any portfolio"
 
 
-def measured(found: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Return the seconds that each fault measured, by fault and by what took them."""
+def measured_seconds(found: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Return fault → what it measured → the seconds of each time."""
     by_fault: dict[str, dict[str, list[float]]] = {}
     for step in found["steps"]:
         seconds_of = dict(step["measured"])
@@ -206,7 +206,7 @@ def measured(found: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
 def _measured_lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"{fault}: {what}: {min(seconds):g} to {max(seconds):g} s (times: {len(seconds)})"
-        for fault, by_what in measured(found).items()
+        for fault, by_what in measured_seconds(found).items()
         for what, seconds in by_what.items()
     ]
     return [*lines, ""] if lines else []

@@ -81,6 +81,7 @@ class ConvergenceCheck:
         return found
 
     def _moves(self) -> list[str]:
+        """Return phrases on what the balancer would move."""
         answer = self._topology.request("GET", "/api/schedule/plan/")
         if answer is None or answer.status != 200:
             return ["the API returns no plan"]

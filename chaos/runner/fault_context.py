@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import psycopg
@@ -21,8 +21,6 @@ from chaos.harness.observation import ENDED, ClusterRun
 from chaos.harness.processes import process_tree, suspended
 from chaos.harness.tcp_proxy import TcpProxy
 from chaos.runner.topology import Topology
-
-T = TypeVar("T")
 
 WEB, WATCHER, WORKER = ((PROCESS_MATCH[part],) for part in ("web", "watcher", "worker"))
 
@@ -55,9 +53,7 @@ class FaultContext:
     forget_progress: Callable[[], None] = lambda: None  #: acknowledged commits are lost on purpose
     notes: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)  #: seconds, by what took them
-    undo: ExitStack = field(
-        default_factory=ExitStack
-    )  #: run when the fault ends, even after an error
+    undo: ExitStack = field(default_factory=ExitStack)  #: run when the fault ends, after errors too
     #: The daemons behind proxies when this fault began. A second fault at the same time may restart
     #: one of them.
     _known: dict[str, subprocess.Popen[str]] = field(init=False)
@@ -92,7 +88,7 @@ class FaultContext:
         return chosen, self.topology.proxies[chosen]
 
     def choose_portfolio(self, on: str | None = None, but: Sequence[str] = ()) -> ClusterRun:
-        """Choose a running portfolio, and mark it affected."""
+        """Choose a running portfolio, and mark it affected. Raise NotAvailable if there is none."""
         running = [
             run
             for run in self.cluster.runs().values()
@@ -105,7 +101,7 @@ class FaultContext:
         return chosen
 
     def choose_target(self, run: ClusterRun, among: Sequence[str] = ()) -> str:
-        """Choose another node that can run a portfolio."""
+        """Choose another node that can run a portfolio. Raise NotAvailable if there is none."""
         answer = self.request("GET", f"/api/schedule/targets/?portfolio={run.name}")
         if answer is None or answer.status != 200:
             raise NotAvailable(f"the target list of {run.name} cannot be read")

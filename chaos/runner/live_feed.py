@@ -78,7 +78,7 @@ class LiveFeed:
             self._source.join(120)
 
     def close(self) -> None:
-        """End the server."""
+        """End source and server."""
         self._ended.set()
         self.server.kill()
 
@@ -87,13 +87,9 @@ class LiveFeed:
         return psutil.Process(self.server.pid)
 
     def head(self) -> int:
-        """The released head of the feed, read from the database."""
+        """The released head of the feed."""
         assert self._cluster is not None
-        ((head,),) = self._cluster.query(
-            "SELECT w.head FROM portfolios_feedwriter w JOIN portfolios_feed f"
-            " ON f.id = w.feed_id WHERE f.name = %s", FEED,
-        )  # fmt: skip
-        return int(head)
+        return feed_head(self._cluster, FEED)
 
     def limit_bytes(self, limit: int | None) -> None:
         """Let the stream take `limit` more bytes, None for any number."""
@@ -131,7 +127,7 @@ class LiveFeed:
             time.sleep(EVERY_S)
 
     def _short_of_head(self) -> dict[str, Any]:
-        """Where each portfolio stands that is not at the head, by its name."""
+        """Return name → last seq and head, of each portfolio that is not at the head."""
         assert self._cluster is not None
         runs, head = self._cluster.runs(), self.head()
         seqs = {name: runs[name].last_seq if name in runs else None for name in NAMES}
@@ -176,14 +172,23 @@ class LiveFeed:
         return None
 
 
+def feed_head(cluster: Cluster, feed: str) -> int:
+    """Return the released head of a recorded feed, read from the database."""
+    ((head,),) = cluster.query(
+        "SELECT w.head FROM portfolios_feedwriter w JOIN portfolios_feed f ON f.id = w.feed_id"
+        " WHERE f.name = %s", feed,
+    )  # fmt: skip
+    return int(head)
+
+
 def close(number: int) -> int:
     """Return the close of bar `number`, of a price that rises and falls."""
     return 100 + (number * 7) % 23
 
 
-def bar(number: int) -> dict[str, Any]:
-    """Return bar `number`, as an append has it."""
+def bar(number: int, symbol: str = SYMBOL) -> dict[str, Any]:
+    """Return bar `number` of a symbol, as an append has it."""
     price = close(number)
     prices = {"open": price, "high": price + 1, "low": price - 1, "close": price}
     at = (FIRST + timedelta(minutes=number)).isoformat()
-    return {"symbol": SYMBOL, "time": at, "volume": 10, **{k: str(v) for k, v in prices.items()}}
+    return {"symbol": symbol, "time": at, "volume": 10, **{k: str(v) for k, v in prices.items()}}

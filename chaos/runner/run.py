@@ -66,14 +66,16 @@ class ChaosRun:
         faults: Sequence[str],
         steps: int | None = None,
         fleet: str = "one",
+        feed_rate: float = 100.0,
         on_progress: Callable[[ChaosRun, str], None],
         on_step_end: Callable[[ChaosRun], None] = lambda run: None,
     ) -> None:
         """`on_progress` gets a text on every change, `on_step_end` is called after each step."""
         self.times, self.minutes = times, minutes
         self.stopping = threading.Event()
-        self.topology = Topology(home, times, fleet=fleet)
+        self.topology = Topology(home, times, feed_rate, fleet)
         self._faults = FLEETS[fleet]
+        planned = [self._faults[name].planned for name in faults]
         self.outcome = Outcome(
             seed,
             minutes,
@@ -81,9 +83,7 @@ class ChaosRun:
             version(),
             machine(),
             datetime.now(UTC),
-            schedule=schedule(seed, minutes, [self._faults[name].planned for name in faults])[
-                :steps
-            ],
+            schedule=schedule(seed, minutes, planned)[:steps],
             fleet=fleet,
         )
         self.findings = self.outcome.findings
@@ -92,7 +92,11 @@ class ChaosRun:
         self.current: StepResult | None = None
         self._on_progress, self._on_step_end = on_progress, on_step_end
         self._began_s = time.monotonic()
-        self._monitor: Monitor | None = None
+        self._monitor = Monitor(
+            self.topology.cluster.connect_monitor,
+            self.findings,
+            live_feed.NAMES if self.topology.live else frozenset(),
+        )
         self._unconverged_in_a_row = 0
         self._output_checked = 0  #: characters of the launcher's output checked so far
 
@@ -107,11 +111,6 @@ class ChaosRun:
         self._on_progress(self, "starting the installation")
         with self.topology.open():
             self._began_s = time.monotonic()
-            self._monitor = Monitor(
-                self.topology.cluster.connect_monitor,
-                self.findings,
-                live_feed.NAMES if self.topology.live else frozenset(),
-            )
             try:
                 self._clear_leftovers()
                 self._await_convergence("the start")
@@ -126,7 +125,7 @@ class ChaosRun:
             finally:
                 self._monitor.stop()
                 outcome.lasted_s = self.elapsed_s
-                self._copy_monitor_results(self._monitor)
+                self._copy_monitor_results()
         return outcome
 
     def _run_until_stopped(self) -> bool:
@@ -145,7 +144,6 @@ class ChaosRun:
 
     def _run_schedule(self) -> bool:
         """Run the steps. Return False if the installation stopped converging."""
-        assert self._monitor is not None
         for step in self.outcome.schedule:
             if self.elapsed_s >= self.minutes * 60:
                 self.outcome.ended_why = "the time was over"
@@ -154,7 +152,7 @@ class ChaosRun:
                 raise Interrupted
             self._run_step(step)
             self.outcome.faults_lasted_s = self.outcome.lasted_s = self.elapsed_s
-            self._copy_monitor_results(self._monitor)
+            self._copy_monitor_results()
             self._on_step_end(self)
             if self._unconverged_in_a_row >= GIVE_UP_AFTER:
                 self.outcome.ended_why = f"{GIVE_UP_AFTER} successive steps did not converge"
@@ -163,7 +161,7 @@ class ChaosRun:
         return True
 
     def _run_step(self, step: ScheduledStep) -> None:
-        assert self._monitor is not None
+        """Inject the faults of a step, wait for convergence, and check what must not have moved."""
         current = self.current = StepResult(step.number, step.faults, self.elapsed_s)
         self.findings.steps.append(current)
         self._on_progress(self, "")
@@ -192,14 +190,12 @@ class ChaosRun:
                 current.measured |= context.measured
             self._monitor.end()
             self.current = None
-        self._on_progress(
-            self, f"{current.settled_s:.1f} s" if current.settled_s is not None else "unsettled"
-        )
+        settled_s = current.settled_s
+        self._on_progress(self, "unsettled" if settled_s is None else f"{settled_s:.1f} s")
 
     def _context_for(
         self, step: ScheduledStep, name: str, blast_radius: BlastRadius
     ) -> FaultContext:
-        assert self._monitor is not None
         return FaultContext(
             self.topology,
             random.Random(f"{step.seed} {name}"),
@@ -307,6 +303,7 @@ class ChaosRun:
             self.current.settled_s = round(time.monotonic() - began - STEADY_S, 2)
 
     def _start_halted(self) -> None:
+        """Start every halted portfolio."""
         try:
             halted = self.topology.cluster.query(
                 "SELECT p.name FROM scheduling_run r JOIN portfolios_portfolio p"
@@ -321,22 +318,13 @@ class ChaosRun:
 
     def _report(self, invariant: str, what: str, evidence: dict[str, Any]) -> None:
         current = self.current
-        kept = self.findings.add(
-            Violation(
-                invariant,
-                what,
-                round(self.elapsed_s, 2),
-                current.step if current else 0,
-                current.faults if current else (),
-                evidence,
-            )
-        )
-        if kept:
+        step, faults = (current.step, current.faults) if current else (0, ())
+        found = Violation(invariant, what, round(self.elapsed_s, 2), step, faults, evidence)
+        if self.findings.add(found):
             self._on_progress(self, f"VIOLATION {invariant}: {what}")
 
     def _runs(self) -> dict[int, RunSample]:
-        sample = self._monitor.latest if self._monitor else None
-        # The sample is at most 0.15 s old, and nothing happened since convergence.
+        sample = self._monitor.latest  # at most 0.15 s old; nothing happened since convergence
         return dict(sample.runs) if sample else {}
 
     def _count_losses(self) -> int:
@@ -346,10 +334,11 @@ class ChaosRun:
         return int(count)
 
     def _check_moves(self, before: dict[int, RunSample], lost_before: int) -> None:
+        """Report portfolios that moved and nodes that were lost in a step that moves nothing."""
         lost = self._count_losses() - lost_before
         after = self._runs()
         kept = before
-        if halts(before, after):
+        if has_restarted(before, after):
             # It halted as its catch_up says. The balancer may rebalance what that left uneven.
             kept = {n: run for n, run in before.items() if not self._was_rebalanced(n, run)}
             if self.current is not None:
@@ -360,6 +349,7 @@ class ChaosRun:
             self._report("I9", f"{lost} nodes were marked lost during a fault that loses none", {})
 
     def _was_rebalanced(self, number: int, before: RunSample) -> bool:
+        """Whether the balancer alone moved the portfolio since, or it is the one that halts."""
         causes = self.topology.cluster.query(
             "SELECT t.cause, coalesce(h.requested_by, '') FROM scheduling_tenure t"
             " LEFT JOIN scheduling_handoff h ON h.id = t.handoff_id"
@@ -409,15 +399,10 @@ class ChaosRun:
             self._report("I3", f"verify_portfolio failed: {done.stderr[-400:]}", {})
         for found in self.outcome.verified:
             if found.get("state") != "identical":
-                self._report(
-                    "I3",
-                    f"{found.get('portfolio')} is not identical to its reference run:"
-                    f" {found.get('sentence', '')[:300]}",
-                    found,
-                )
-        missing = set(self.topology.cluster.runs()) - {
-            f["portfolio"] for f in self.outcome.verified
-        }
+                what = f"{found.get('portfolio')} is not identical to its reference run: "
+                self._report("I3", what + found.get("sentence", "")[:300], found)
+        verified = {found["portfolio"] for found in self.outcome.verified}
+        missing = set(self.topology.cluster.runs()) - verified
         if missing:
             self._report("I3", f"not verified: {', '.join(sorted(missing))}", {})
 
@@ -451,9 +436,8 @@ class ChaosRun:
                 digest_of = self.topology.live.digest
             digest = digest_of(state["first_seq"], state["last_seq"])
             self.outcome.canaries += 1
-            for invariant, what in invariants.canary_violations(
-                invariants.Canary(name, first, state, digest)
-            ):
+            seen = invariants.Canary(name, first, state, digest)
+            for invariant, what in invariants.canary_violations(seen):
                 self._report(invariant, what, {})
 
     # --- figures ----------------------------------------------------------------------------------
@@ -465,13 +449,12 @@ class ChaosRun:
         began = time.monotonic()
         if self.stopping.wait(min(IDLE_S, self.minutes * 6, len(self.outcome.schedule) / 2)):
             raise Interrupted
-        seconds = time.monotonic() - began
-        self.outcome.figures["idle_house_cores"] = round(
-            (self._cpu_s() - installation_s) / seconds, 2
-        )
-        self.outcome.figures["idle_runner_cores"] = round((_own_cpu_s() - runner_s) / seconds, 2)
+        figures, seconds = self.outcome.figures, time.monotonic() - began
+        figures["idle_installation_cores"] = round((self._cpu_s() - installation_s) / seconds, 2)
+        figures["idle_runner_cores"] = round((_own_cpu_s() - runner_s) / seconds, 2)
 
     def _cpu_s(self) -> float:
+        """Return the seconds of processor time that the installation has used."""
         cluster = self.topology.cluster
         processes = cluster.processes() + cluster.postgres_processes()
         for daemon in self.topology.daemons.values():
@@ -486,22 +469,20 @@ class ChaosRun:
             total += times.user + times.system
         return total
 
-    def _copy_monitor_results(self, monitor: Monitor) -> None:
-        outcome = self.outcome
+    def _copy_monitor_results(self) -> None:
+        outcome, monitor = self.outcome, self._monitor
         outcome.longest_gaps = {
             name: round(gap.seconds, 2)
             for name, gap in sorted(monitor.bystanders.longest.copy().items())
         }
-        outcome.samples_taken, outcome.failed_samples = (
-            monitor.samples_taken,
-            monitor.failed_samples,
-        )
+        outcome.samples_taken = monitor.samples_taken
+        outcome.failed_samples = monitor.failed_samples
         outcome.hiccups = [(round(at, 1), round(long, 2)) for at, long in monitor.hiccups]
         outcome.figures["runner_cores"] = round(_own_cpu_s() / max(outcome.lasted_s, 1), 2)
         outcome.figures["load_average_at_end"] = [round(each, 2) for each in os.getloadavg()]
 
 
-def halts(before: dict[int, RunSample], after: dict[int, RunSample]) -> bool:
+def has_restarted(before: dict[int, RunSample], after: dict[int, RunSample]) -> bool:
     """Whether the portfolio that halts after an outage was started again."""
     return any(
         run.name == HALTING and number in after and after[number].epoch != run.epoch

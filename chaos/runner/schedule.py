@@ -18,7 +18,7 @@ LOADED = 0.4  #: share of faults followed by an ordinary operation
 
 @dataclass(frozen=True, order=True)
 class PlannedFault:
-    """The schedule's view of a fault."""
+    """What the schedule has to know of a fault."""
 
     name: str
     lasts_s: float = 5.0
@@ -55,6 +55,7 @@ def schedule(seed: int, minutes: float, faults: Sequence[PlannedFault]) -> list[
 
 
 def _endless(seed: int, faults: list[PlannedFault]) -> Iterator[ScheduledStep]:
+    """Yield steps without end: in each round every fault once, some in pairs, and operations."""
     rng = random.Random(f"ginkgo chaos {seed}")
     load = [fault for fault in faults if fault.is_load]
     real = [fault for fault in faults if not fault.is_load] or load

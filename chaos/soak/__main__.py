@@ -23,7 +23,7 @@ from portfolios.runtime.closed_output import ends_with_its_reader
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report. Exit 0 if no resource grew and no invariant broke, else 1; 2: arguments."""
+    """Run and report. Return 0 if no resource grew and no invariant broke, 2 if it cannot run."""
     options = _parser().parse_args(arguments)
     names = [name for name in options.faults.split(",") if name]
     if unknown := [name for name in names if name not in ALL_FAULTS]:

@@ -54,17 +54,17 @@ def quarters(line: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
 
 
 def memory(role: str) -> Callable[[Sample], Any]:
-    """Return a reader of a role's memory per process."""
+    """Return a function that reads the memory of one process of a role, in MB, from a sample."""
     return lambda sample: sample["processes"][role]["mb"] / sample["processes"][role]["processes"]
 
 
 def descriptors(role: str) -> Callable[[Sample], Any]:
-    """Return a reader of a role's descriptors per process."""
+    """Return a function that reads the descriptors of one process of a role from a sample."""
     return lambda sample: sample["processes"][role]["fds"] / sample["processes"][role]["processes"]
 
 
 def table(name: str) -> Callable[[Sample], Any]:
-    """Return a reader of a table's size in MB, with partitions and indexes."""
+    """Return a function that reads a table's size, with its indexes, in MB, from a sample."""
     return lambda sample: sample["tables"][name] / 1e6
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from chaos.runner.fault_context import Interrupted
 from chaos.runner.run import ChaosRun
-from chaos.runner.topology import Topology
 from chaos.soak.compression import Compression
 from chaos.soak.samples import Sampler
 from ginkgo_site.env import embedded_url
@@ -49,17 +48,16 @@ class Soak(ChaosRun):
         on_progress: Callable[[ChaosRun, str], None],
     ) -> None:
         """`rate` is the feed's, in events per real second; `samples` is the file of samples."""
-        times = compression.times()
         super().__init__(
             home,
-            times,
+            compression.times(),
             seed=seed,
             minutes=compression.minutes,
             faults=faults,
+            feed_rate=rate,
             on_progress=on_progress,
         )
         self.compression = compression
-        self.topology = Topology(home, times, rate)
         every_s = max(compression.minutes * 60 / SAMPLES, SHORTEST_SAMPLE_S)
         self.sampler = Sampler(self.topology, lambda: embedded_url(home), samples, every_s)
 
@@ -74,8 +72,7 @@ class Soak(ChaosRun):
                 if self.elapsed_s >= end_s - apart_s / 4:
                     break
                 self._run_step(step)
-                assert self._monitor is not None
-                self._copy_monitor_results(self._monitor)
+                self._copy_monitor_results()
             self._wait_until(end_s)
         finally:
             self.sampler.stop()

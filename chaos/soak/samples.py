@@ -135,6 +135,7 @@ def processes(topology: Topology) -> dict[str, dict[str, float]]:
 
 
 def _with_roles(topology: Topology) -> Iterable[tuple[str, psutil.Process]]:
+    """Yield every process of the installation with its role."""
     cluster = topology.cluster
     try:
         for number, process in enumerate(cluster.postgres_processes()):

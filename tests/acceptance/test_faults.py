@@ -15,11 +15,12 @@ from contextlib import contextmanager
 
 import psutil
 
-from chaos.faults.feeds import SYMBOL, bar
+from chaos.faults.feeds import SYMBOL
 from chaos.harness.cluster import PROCESS_MATCH, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 from chaos.harness.observation import DEMO_NODES, wait_for
 from chaos.harness.processes import process_tree, still_running, suspended
+from chaos.runner.live_feed import bar
 from tests.acceptance.conftest import SHORT_LIMITS
 
 TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
@@ -147,7 +148,7 @@ def trading_on_a_growing_feed(cluster: Cluster, name: str) -> Iterator[None]:
     def append() -> int:
         appended = 0
         while not ending.wait(0.1):
-            row = {"source": "test", "number": appended + 1, "rows": [bar(appended + 1)]}
+            row = {"source": "test", "number": appended + 1, "rows": [bar(appended + 1, SYMBOL)]}
             answer = cluster.call("POST", f"/api/feeds/{feed['name']}/append/", row)
             # A statement may meet the exchange of pg_notify (`pushes_lost`). A source repeats then.
             assert answer.status in (200, 500), answer.text

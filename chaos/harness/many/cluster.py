@@ -41,7 +41,7 @@ class ManyCluster(Cluster):
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        """The networks, from before the start until after the end."""
+        """Context of the networks, which exist from before the start until after the end."""
         with network.networks(self.layout):
             yield
 
@@ -93,7 +93,7 @@ class ManyCluster(Cluster):
     # --- web processes --------------------------------------------------------------------------
 
     def web_process(self, web: int) -> psutil.Process:
-        """The process of one web."""
+        """The web process of this number."""
         (found,) = self.processes_of("ginkgo_site.asgi:application", self.layout.web_host(web))
         return found
 

@@ -49,11 +49,11 @@ class ManyLauncher(Launcher):
             self._serve(f"pg-{server}", servers.patroni(self._layout, server))
 
     def _finish_database(self) -> None:
-        self._await(self._has_primary, "a primary")
+        self._await(self._prepare_primary, "a primary")
         self._await(self._has_standby, "a synchronous standby")
 
-    def _has_primary(self) -> bool:
-        """Whether there is a primary, with Ginkgo's role and database on it."""
+    def _prepare_primary(self) -> bool:
+        """Create role and database on the primary. Return False if there is no primary yet."""
         for server in POSTGRES:
             url = self._layout.server_url(server, "postgres")
             try:
@@ -116,6 +116,7 @@ class ManyLauncher(Launcher):
         self._servers.append(service)
 
     def _await(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until `holds()` is true. Raise StartupError after SERVERS_LIMIT_S."""
         deadline = time.monotonic() + SERVERS_LIMIT_S
         while not holds():
             self._check_asked()

@@ -73,7 +73,7 @@ class Layout:
 
     @property
     def admin_url(self) -> str:
-        """The same as superuser."""
+        """The address of the database for its superuser."""
         return self._url("postgres", SUPERUSER_PASSWORD)
 
     def server_url(self, server: int, database: str = "ginkgo") -> str:

@@ -98,5 +98,6 @@ def _remove_namespace(space: str) -> None:
 
 
 def _try(*words: str) -> None:
+    """Run `ip`, also if it fails."""
     with suppress(OSError):
         ip(*words)

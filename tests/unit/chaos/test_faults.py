@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from chaos.checkers.blast_radius import BlastRadius
-from chaos.faults.daemons import taken_over
+from chaos.faults.daemons import are_taken_over
 from chaos.faults.many import are_asynchronous, commit_elsewhere
 from chaos.faults.registry import FLEETS
 from chaos.harness.observation import ClusterRun
@@ -25,7 +25,7 @@ OTHER = ClusterRun("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
 
 
 def test_an_unchanged_owner_is_not_taken_over() -> None:
-    assert not taken_over([OLD], {"ibm-sma": OLD, "ge-sma": OTHER})
+    assert not are_taken_over([OLD], {"ibm-sma": OLD, "ge-sma": OTHER})
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_an_unchanged_owner_is_not_taken_over() -> None:
 def test_a_portfolio_is_taken_over_by_a_running_owner_or_a_reason(
     changes: dict, expected: bool
 ) -> None:
-    assert taken_over([OLD], {"ibm-sma": replace(OLD, **changes)}) is expected
+    assert are_taken_over([OLD], {"ibm-sma": replace(OLD, **changes)}) is expected
 
 
 def test_a_deleted_portfolio_need_not_be_taken_over() -> None:
-    assert taken_over([OLD], {"ge-sma": OTHER})
+    assert are_taken_over([OLD], {"ge-sma": OTHER})
 
 
 @pytest.mark.parametrize(
