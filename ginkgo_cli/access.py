@@ -30,7 +30,10 @@ def find_access(
     ca: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Access:
-    """Return the access. Raise Failed with a sentence that says what is missing."""
+    """Return server and token of the options, else of the environment, else of `bin/up`'s file.
+
+    Raise Failed with a sentence that says what is missing.
+    """
     ca = ca or environment.get("GINKGO_CA", "")
     server = server or environment.get("GINKGO_SERVER", "")
     token_file = token_file or environment.get("GINKGO_TOKEN_FILE", "")
@@ -51,7 +54,7 @@ def find_access(
 
 
 def _checked(access: Access) -> Access:
-    """Return the access. Raise Failed if no request can be made with it."""
+    """Return `access` itself. Raise Failed if no request can be made with it."""
     try:
         parts = urlsplit(access.server)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -69,7 +72,7 @@ def _checked(access: Access) -> Access:
 
 
 def _access_files(environment: Mapping[str, str]) -> list[Path]:
-    """Return the files that `bin/up` may have written, in the order in which they count."""
+    """Return the files that `bin/up` may have written. The first that exists counts."""
     home = environment.get("GINKGO_HOME", "")
     found = [Path(home) / "access.json"] if home else []
     config = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"

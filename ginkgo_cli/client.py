@@ -44,11 +44,11 @@ class Failed(Exception):
         return str(self.problem.get("code", ""))
 
 
-class _Staying(urllib.request.HTTPRedirectHandler):
+class _FollowNone(urllib.request.HTTPRedirectHandler):
     """Follow no redirect: an action would become a GET, and the token go to another server."""
 
     def redirect_request(self, *_: Any) -> None:
-        """Let the answer be an error."""
+        """Return None, which makes the answer an HTTPError."""
 
 
 class Client:
@@ -56,7 +56,7 @@ class Client:
 
     def __init__(self, access: Access) -> None:
         self.access = access
-        handlers: list[urllib.request.BaseHandler] = [_Staying()]
+        handlers: list[urllib.request.BaseHandler] = [_FollowNone()]
         if access.server.lower().startswith("https:"):
             try:
                 context = ssl.create_default_context(cafile=access.ca or None)
@@ -68,18 +68,18 @@ class Client:
     def get(self, path: str, **query: Any) -> Any:
         """Return the document at /api/PATH."""
         given = {name: value for name, value in query.items() if value not in (None, "")}
-        return self._ask("GET", f"{path}?{urlencode(given)}" if given else path)
+        return self._request("GET", f"{path}?{urlencode(given)}" if given else path)
 
     def post(self, path: str, **body: Any) -> Any:
         """Send a POST and return the answer. Parameters that are None are left out."""
-        return self._ask("POST", path, {k: v for k, v in body.items() if v is not None})
+        return self._request("POST", path, {k: v for k, v in body.items() if v is not None})
 
     def rows(self, path: str, limit: int = 100_000, **query: Any) -> Iterator[dict[str, Any]]:
         """Yield the rows of a list, page by page, up to `limit`."""
         page = self.get(path, limit=min(limit, PAGE), **query)
         while True:
             if not page or "results" not in page:
-                raise Failed(self._strange())
+                raise Failed(self._not_ginkgo())
             for row in page["results"]:
                 if limit <= 0:
                     return
@@ -87,11 +87,11 @@ class Client:
                 yield row
             if not page.get("next") or limit <= 0:
                 return
-            page = self._ask("GET", page["next"])
+            page = self._request("GET", page["next"])
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Return the answer. An action that was not answered is repeated under the same key, so
-        that it acts once.
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Return the document of the answer. An action that was not answered is repeated under
+        the same key, so that it acts once.
 
         If the server cannot be reached at the first try, nothing was sent and nothing is repeated:
         its address may be wrong.
@@ -109,12 +109,12 @@ class Client:
         if not request.full_url.startswith(f"{self.access.server}/"):
             raise Failed(f"The server sent an address of another server: {request.full_url}.")
         if method == "GET":
-            return self._answer(request)
+            return self._send_once(request)
         request.add_header("Idempotency-Key", str(uuid.uuid4()))
         until, wait_s = None, FIRST_WAIT_S
         while True:
             try:
-                return self._answer(request)
+                return self._send_once(request)
             except Unanswered as failed:
                 now = time.monotonic()
                 until = until or (now + REPEAT_FOR_S if failed.was_sent else now)
@@ -125,11 +125,11 @@ class Client:
                 time.sleep(pause_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
-    def _answer(self, request: urllib.request.Request) -> Any:
-        """Send a request once. Raise Unanswered if a repeat may help, another Failed if not."""
+    def _send_once(self, request: urllib.request.Request) -> Any:
+        """Return the answer. Raise Unanswered if a repeat may help, another Failed if not."""
         try:
             with self._opener.open(request, timeout=LIMIT_S) as answer:
-                return self._document(answer.read())
+                return self._parse(answer.read())
         except urllib.error.HTTPError as error:
             if error.code in REDIRECTS:
                 raise Failed(
@@ -137,7 +137,7 @@ class Client:
                     "give that server's address itself. Nothing was done, and the token was not "
                     "sent there."
                 ) from None
-            failed = _refused(error)
+            failed = _failure_of(error)
             if error.code in (502, 503, 504) or failed.code == "request_in_progress":
                 failed = Unanswered(str(failed), failed.problem, after_s=_retry_after(error))
             raise failed from None
@@ -149,7 +149,7 @@ class Client:
                 sentence += " Whether it has acted is not known."
             raise Unanswered(sentence, was_sent=sent) from None
 
-    def _document(self, body: bytes) -> Any:
+    def _parse(self, body: bytes) -> Any:
         """Return the JSON object of an answer, None if it is empty. Raise Failed for any other."""
         try:
             document = json.loads(body or b"null")
@@ -157,9 +157,9 @@ class Client:
             document = body
         if document is None or isinstance(document, dict):
             return document
-        raise Failed(self._strange())
+        raise Failed(self._not_ginkgo())
 
-    def _strange(self) -> str:
+    def _not_ginkgo(self) -> str:
         return f"{self.access.server} does not answer as Ginkgo does; is it its address?"
 
 
@@ -184,7 +184,7 @@ def _retry_after(error: urllib.error.HTTPError) -> float | None:
     return float(given) if given.isascii() and given.isdigit() else None
 
 
-def _refused(error: urllib.error.HTTPError) -> Failed:
+def _failure_of(error: urllib.error.HTTPError) -> Failed:
     """Return the problem document of a refusal as a sentence, Unanswered if it was cut off."""
     try:
         problem = json.loads(error.read())

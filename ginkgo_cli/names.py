@@ -1,4 +1,4 @@
-"""Names of portfolios and nodes: a beginning is enough if only one fits; near misses are named."""
+"""Names of portfolios and nodes: a beginning is enough if only one name has it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kind = Literal["portfolio", "node"]
 
 
 def resolve(client: Client, kind: Kind, given: str) -> str:
-    """Return the one name that is `given` or begins with it. Raise Failed with what is near."""
+    """Return the one name that is `given` or begins with it. Raise Failed with similar names."""
     return find(names_of(client, kind), kind, given)
 
 
@@ -21,7 +21,7 @@ def names_of(client: Client, kind: Kind) -> list[str]:
 
 
 def find(names: list[str], kind: Kind, given: str) -> str:
-    """Return the one of these names, as `resolve` does."""
+    """Return the one of these names that is `given` or begins with it. Raise Failed likewise."""
     shown = given if len(given) <= 80 else f"{given[:79]}…"
     if given in names:
         return given
@@ -29,13 +29,13 @@ def find(names: list[str], kind: Kind, given: str) -> str:
     if len(begins) == 1:
         return begins[0]
     if begins:
-        raise Failed(f"{shown} could be {_listed(begins)}; write more of it.")
+        raise Failed(f"{shown} could be {_alternatives(begins)}; write more of it.")
     near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
-    help_ = f"Did you mean {_listed(near)}?" if near else f"`ginkgo {kind}s` lists them."
+    help_ = f"Did you mean {_alternatives(near)}?" if near else f"`ginkgo {kind}s` lists them."
     raise Failed(f"There is no {kind} {shown}. {help_}")
 
 
-def _listed(names: list[str], most: int = 5) -> str:
+def _alternatives(names: list[str], most: int = 5) -> str:
     shown = names[:most]
     if len(names) > most:
         return f"{', '.join(shown)} or one of {len(names) - most} more"

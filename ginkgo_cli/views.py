@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ginkgo_cli.tables import plain, table
@@ -11,7 +10,7 @@ Document = dict[str, Any]
 
 
 def status(found: Document) -> str:
-    """Return the whole fleet: alerts first, since they need a person."""
+    """Return tables of the whole fleet: alerts first, since they need a person."""
     parts = [alerts(found["alerts"])] if found["alerts"] else []
     return "\n\n".join([*parts, nodes(found["nodes"]), portfolios(found["portfolios"])])
 
@@ -108,7 +107,7 @@ def handoff_sentence(row: Document) -> str:
     return plain(sentence)
 
 
-def moved(rows: list[Document]) -> str:
+def move_outcomes(rows: list[Document]) -> str:
     """Return what became of each portfolio of a group, a line for each."""
 
     def line(row: Document) -> str:
@@ -193,7 +192,7 @@ def plan(document: Document) -> str:
 
 
 def money(account: Document | None) -> str:
-    """Return a profit with its sign, or – if it is not known."""
+    """Return the profit of an account with its sign, or – if it is not known."""
     if not account or account.get("pnl") is None:
         return "–"
     return f"{float(account['pnl']):+,.2f}".replace("-", "−")
@@ -218,9 +217,8 @@ def _time(text: str | None) -> str:
 
 
 def _lines(*pairs: tuple[str, object]) -> str:
+    """Return a line for each (name, value) whose value is known, the values below each other."""
     width = max(len(name) for name, _ in pairs)
-    return "\n".join(f"{name.ljust(width)}  {plain(value)}" for name, value in _known(pairs))
-
-
-def _known(pairs: Iterable[tuple[str, object]]) -> Iterable[tuple[str, object]]:
-    return ((name, value) for name, value in pairs if value not in (None, ""))
+    return "\n".join(
+        f"{name.ljust(width)}  {plain(value)}" for name, value in pairs if value not in (None, "")
+    )

@@ -21,7 +21,9 @@ import pytest
 from ginkgo_cli.__main__ import run
 from ginkgo_cli.access import Access, find_access
 from ginkgo_cli.client import Client, Failed
-from ginkgo_cli.verbs import Context, _placed, main
+from ginkgo_cli.context import Context
+from ginkgo_cli.handoff_verbs import _wait_until_running
+from ginkgo_cli.verbs import main
 from scheduling.models import Event, Handoff, Node
 from scheduling.operations import cordon
 from scheduling.operations.tokens import issue_api_token
@@ -127,7 +129,7 @@ def test_several_are_waited_for_until_one_deadline_and_each_outcome_is_shown(
         return document
 
     fake = Namespace(monotonic=lambda: clock[0], sleep=pass_time)
-    monkeypatch.setattr("ginkgo_cli.verbs.time", fake)
+    monkeypatch.setattr("ginkgo_cli.handoff_verbs.time", fake)
     monkeypatch.setattr(Client, "get", unreliable)
     names = ("canary-2", "canary-3", "canary-5", "canary-4")
     # Names may follow an option.
@@ -397,7 +399,7 @@ def test_a_late_start_without_a_reason_is_told_in_a_whole_sentence() -> None:
     pending = json.dumps({"run": {"phase": "pending", "reason": ""}}).encode()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(pending), pending)
     with answering(answer) as server, pytest.raises(Failed, match=r"^p is still .* 1e-09 s\.$"):
-        _placed(Context(Client(Access(server, "token")), Namespace(wait=1e-9)), "p")
+        _wait_until_running(Context(Client(Access(server, "token")), Namespace(wait=1e-9)), "p")
 
 
 def test_a_server_that_is_not_ginkgo_is_named() -> None:

@@ -1,0 +1,35 @@
+"""What each verb is given: the server, and the options of the call."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ginkgo_cli.client import Client
+from ginkgo_cli.names import Kind, resolve
+from ginkgo_cli.tables import printable
+
+#: Between two requests of a verb that waits.
+POLL_S = 0.3
+
+
+@dataclass(frozen=True)
+class Context:
+    """One call: the server, and how its user wants to see the outcome."""
+
+    client: Client
+    given: argparse.Namespace
+
+    def show(self, document: Any, text: str | Callable[[], str]) -> None:
+        """Print the document with --json, otherwise the text."""
+        if self.given.json:
+            print(printable(json.dumps(document, indent=2, ensure_ascii=False)))
+        else:
+            print(printable(text if isinstance(text, str) else text()))
+
+    def name(self, kind: Kind) -> str:
+        """Return the one name of this kind that the user's argument is, or begins."""
+        return resolve(self.client, kind, getattr(self.given, kind))
