@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+from django.contrib.auth import get_user_model
+from django.core.exceptions import FieldDoesNotExist
 from django.utils.translation import get_language
 
 from scheduling.presentation.formatting import because, pause
@@ -129,6 +131,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "verified": ("verification {verification}: {state}", "验证 {verification}：{state}"),
     "secret_set": ("secret {name} set", "密钥 {name} 已设置"),
     "secret_deleted": ("secret {name} deleted", "密钥 {name} 已删除"),
+    "secrets_rotated": ("{secrets} secrets encrypted anew", "已重新加密 {secrets} 个密钥"),
     "feed_created": ("feed {feed} created", "行情源 {feed} 已创建"),
     "feed_removed": ("feed {feed} removed", "行情源 {feed} 已移除"),
     "feed_instruments": ("{added} added to feed {feed}", "行情源 {feed} 增加 {added}"),
@@ -159,10 +162,13 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "logged_out": ("{user} signed out", "{user} 退出"),
     "user_created": ("user {user} created", "用户 {user} 已创建"),
     "user_changed": ("{fields} of user {user} changed", "修改了用户 {user} 的 {fields}"),
+    "user_activated": ("user {user} activated", "用户 {user} 已启用"),
+    "user_deactivated": ("user {user} deactivated", "用户 {user} 已停用"),
     "user_role": ("{user} is now: {role}", "{user} 现在是：{role}"),
     "password_reset": ("password of {user} reset", "{user} 的密码已重置"),
     "user_deleted": ("user {user} deleted", "用户 {user} 已删除"),
     "group_created": ("group {group} created", "用户组 {group} 已创建"),
+    "group_changed": ("group {group} renamed", "用户组 {group} 已改名"),
     "group_deleted": ("group {group} deleted", "用户组 {group} 已删除"),
     "login_refused": ("login refused", "登录被拒绝"),
     "task_refused": ("task {func} refused", "任务 {func} 被拒绝"),
@@ -208,8 +214,46 @@ _IF_TRUE = {
     ),
 }
 
+#: Table and change → what is said of a user or group, the `holder`, and what it holds.
+_MEMBERSHIPS = {
+    ("user_groups", "added"): ("{holder}: added to group {held}", "{holder}：加入用户组 {held}"),
+    ("user_groups", "removed"): (
+        "{holder}: removed from group {held}",
+        "{holder}：移出用户组 {held}",
+    ),
+    ("user_groups", "cleared"): ("{holder}: removed from every group", "{holder}：移出所有用户组"),
+    **{
+        (table, change): sentence
+        for table in ("user_user_permissions", "group_permissions")
+        for change, sentence in {
+            "added": ("{holder}: permission given: {held}", "{holder}：获得权限：{held}"),
+            "removed": ("{holder}: permission removed: {held}", "{holder}：失去权限：{held}"),
+            "cleared": ("{holder}: every permission removed", "{holder}：失去全部单独权限"),
+        }.items()
+    },
+}
+
+
+def _membership(data: Mapping[str, Any]) -> tuple[tuple[str, str], dict[str, Any]] | None:
+    """Return sentence and parts of a change of groups or permissions; None for any other line."""
+    for change in ("added", "removed", "cleared"):
+        sentence = _MEMBERSHIPS.get((str(data.get("what")), change))
+        if sentence is not None and change in data:
+            ends = (data.get("of"), data[change])
+            holder, held = reversed(ends) if data.get("reverse") else ends
+            return sentence, {"holder": holder, "held": held}
+    return None
+
+
+def _user_field(name: str) -> str:
+    try:
+        return str(get_user_model()._meta.get_field(name).verbose_name)
+    except FieldDoesNotExist:
+        return name
+
 
 def _sentence_of(kind: str, data: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the sentence in both languages, None for a kind that has none."""
     for (of_kind, part), instead in _IF_TRUE.items():
         if kind == of_kind and data.get(part) is True:
             return instead
@@ -220,7 +264,10 @@ def audit_sentence(line: AuditLine) -> str:
     """Return what the line says, in the language of the request."""
     data = line.data if isinstance(line.data, Mapping) else {}
     chinese = (get_language() or "").startswith("zh")
-    known = _sentence_of(line.kind, data)
+    membership = _membership(data)
+    known, data = membership or (_sentence_of(line.kind, data), data)
+    if line.kind == "user_changed" and isinstance(data.get("fields"), list):
+        data = {**data, "fields": [_user_field(str(name)) for name in data["fields"]]}
     if known is not None:
         # Numbers of handoffs, revisions and epochs are names: without thousands.
         parts = _Parts(data) | {

@@ -226,6 +226,8 @@ EVENTS = {
     "user_changed": _("user changed"),
     "user_deleted": _("user deleted"),
     "user_role": _("user role"),
+    "user_activated": _("user activated"),
+    "user_deactivated": _("user deactivated"),
     "password_reset": _("password reset"),
     "group_created": _("group created"),
     "group_changed": _("group changed"),

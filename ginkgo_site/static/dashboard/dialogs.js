@@ -72,6 +72,14 @@ export async function openDialog(address, from) {
   showTarget();
 }
 
+// Open what the page has already. The focus returns to `from` when the dialog is closed.
+export function openContent(html, from) {
+  opener = openerOf(from);
+  opening += 1;
+  showForm(html);
+  if (!dialog.open) dialog.showModal();
+}
+
 // What is sent stays as it is: nobody types into a form that an answer is about to replace.
 function setWaiting(form, waiting) {
   form.classList.toggle("waiting", waiting);

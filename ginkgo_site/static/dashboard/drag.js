@@ -3,13 +3,13 @@
 // drop opens that form with the node chosen, and nothing moves before it is sent. Selected cards may also be dropped on
 // the bar that counts them: then the balancer chooses. Escape drops the card where it was. By keyboard: M on a card.
 import { openDialog, request } from "./dialogs.js";
-import { formFor, selection } from "./selection.js";
+import { formFor, moveSelected, selection } from "./selection.js";
 import { gettext } from "./words.js";
 
 const TARGETS = ".col, #selection-bar";
 
-// {card, group: names of the portfolios that are lifted with it, or null, form: address of the form, answers: node →
-// {can, texts}, or null while they are unknown}
+// {card, group: names of the portfolios that are lifted with it, or null, form: address of the form, null for too many,
+// answers: node → {can, texts}, or null while they are unknown}
 let lifted = null;
 let over = null; // the column under the pointer
 
@@ -62,11 +62,12 @@ function liftedCards() {
 
 async function lift(card) {
   const group = groupOf(card);
-  const own = `/portfolios/${encodeURIComponent(card.dataset.portfolio)}/migrate/?`;
-  const mine = { card, group, form: group ? `${formFor(group)}&` : own, answers: null };
+  const own = `/portfolios/${encodeURIComponent(card.dataset.portfolio)}/migrate/`;
+  const mine = { card, group, form: group ? formFor(group) : own, answers: null };
   lifted = mine;
   document.getElementById("selection-bar").toggleAttribute("data-offered", group !== null);
-  const answers = await answersOf(mine.form).catch(() => null); // without them a drop opens the form, which has them
+  // Without answers a drop opens the form, which has them.
+  const answers = mine.form && (await answersOf(mine.form).catch(() => null));
   if (lifted !== mine || !answers) return;
   mine.answers = answers;
   showAnswers(answers);
@@ -130,9 +131,10 @@ export function startDrag() {
     const column = event.target.closest?.(TARGETS);
     if (!lifted || !column) return;
     event.preventDefault();
-    const { card, form } = lifted;
+    const { card, group, form } = lifted;
     end();
-    openDialog(`${form}to=${encodeURIComponent(column.dataset.node)}`, card);
+    if (group) moveSelected(card, column.dataset.node);
+    else openDialog(`${form}?to=${encodeURIComponent(column.dataset.node)}`, card);
   });
   document.addEventListener("dragend", end);
   // A card whose element has gone ends its drag without an event, and the pointer moves again.

@@ -2,11 +2,12 @@
 // Shift-click takes all from the last one; with the keyboard Space, and Shift with the arrows up and down; with a
 // finger "Select" in the menu of a card, then a tap for each further one. Escape selects none.
 import { announce } from "./announce.js";
-import { openDialog } from "./dialogs.js";
+import { openContent, openDialog } from "./dialogs.js";
 import { portfolios } from "./figures.js";
 import { fill, gettext } from "./words.js";
 
 const bar = document.getElementById("selection-bar");
+const tooMany = document.getElementById("too-many-template"); // the refusal of more than one request moves
 const selected = new Set(); // names of portfolios, also of cards without elements
 let anchor = ""; // the portfolio that was selected last, where a range begins
 
@@ -14,8 +15,9 @@ export function selection() {
   return [...selected];
 }
 
-// The address of the form that moves these portfolios.
+// The address of the form that moves these portfolios; null if they are too many, and their names too long for one.
 export function formFor(names) {
+  if (names.length > Number(tooMany.dataset.most)) return null;
   const query = new URLSearchParams(names.map((name) => ["portfolio", name]));
   return `/migrate/?${query}`;
 }
@@ -74,9 +76,12 @@ function deselectMoving() {
   changed();
 }
 
-// Open the form of all selected portfolios. The focus returns to `from`.
-export function moveSelected(from) {
-  openDialog(formFor(selection()), from);
+// Open the form of all selected portfolios, with this node chosen if one is given. The focus returns to `from`.
+export function moveSelected(from, node = "") {
+  const names = selection();
+  const form = formFor(names);
+  if (!form) openContent(fill(tooMany.innerHTML, { number: names.length }), from);
+  else openDialog(node ? `${form}&to=${encodeURIComponent(node)}` : form, from);
 }
 
 function handleClick(event) {

@@ -233,17 +233,17 @@ def _migrate(
     chosen = next((a for a in answers if a.node == target), None)
     if chosen is None and request.method != "POST":
         chosen = _best_target(answers)
-    here = next((a for a in answers if a.node == portfolio.node), None)
+    # A node that is lost or has left runs nothing, and has no load to take from.
+    runs_on = None if portfolio.phase == "pending" else portfolio.node
+    here = next((a for a in answers if a.node == runs_on), None)
     context |= {
         "answers": answers,
+        "runs_on": runs_on,
         "next_epoch": portfolio.epoch + 1,
-        "source_before": here.load_before if here else None,
+        "source": here,
         "source_after": here.load_before - portfolio.weight if here else None,
         "chosen": chosen.node if chosen else target,
-        # A lost node has no load to take from.
-        "source": find_node(context["fleet"], portfolio.node)
-        if portfolio.node and here and here.load_before >= portfolio.weight
-        else None,
+        "command": f"migrate_portfolio {portfolio.name}",
         "reason": request.POST.get("reason", "").strip(),
         "any_feasible": any(a.feasible for a in answers),
         # A card was dropped on this node before the browser knew whether it takes the portfolio.

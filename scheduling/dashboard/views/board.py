@@ -19,6 +19,8 @@ from scheduling.dashboard.figures import (
     plain_node_rows,
     plain_rows,
 )
+from scheduling.dashboard.views.moves import too_many_title, wrong_number_sentence
+from scheduling.operations.moves import MAX_MOVED_AT_ONCE
 
 
 @require_safe
@@ -32,6 +34,9 @@ def board(request: HttpRequest) -> HttpResponse:
         "figures": as_json_script(message_of(board_figures(page))),
         "plain_rows": plain_rows(page),
         "plain_node_rows": plain_node_rows(page),
+        "most_moved": MAX_MOVED_AT_ONCE,
+        "too_many_title": too_many_title(),
+        "too_many_sentence": wrong_number_sentence("%(number)s"),  # filled in by the script
     }
     return render_page(request, "dashboard/board.html", context)
 

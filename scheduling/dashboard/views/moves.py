@@ -19,7 +19,6 @@ from scheduling.observe.snapshot import observe
 from scheduling.operations.moves import MAX_MOVED_AT_ONCE
 from scheduling.operations.registry.portfolio_actions import MIGRATE_SEVERAL
 from scheduling.presentation.group_moves import ANY, GroupTargetLines, group_target_lines
-from scheduling.presentation.shell_command import shell_line
 from scheduling.timing import timing
 
 FORM = "dashboard/parts/migrate_several_form.html"
@@ -34,9 +33,8 @@ def migrate_several(request: HttpRequest) -> HttpResponse:
     names = list(dict.fromkeys(given.getlist("portfolio")))
     context = page_context(request, "board")
     if not 1 <= len(names) <= MAX_MOVED_AT_ONCE:
-        text = _("Choose 1 to %(most)s portfolios on the board; these are %(number)s.")
-        sentence = text % {"most": MAX_MOVED_AT_ONCE, "number": len(names)}
-        return render_problem(request, 400, _("No portfolios to move"), sentence)
+        title = too_many_title() if names else _("No portfolios to move")
+        return render_problem(request, 400, title, wrong_number_sentence(len(names)))
     try:
         answers = group_targets(observe(timing()).snapshot, names)
     except NotInSnapshot as missing:
@@ -56,7 +54,6 @@ def migrate_several(request: HttpRequest) -> HttpResponse:
         "chosen": chosen.node if chosen else target,
         "lines": dialog_lines(MIGRATE_SEVERAL, None, context["fleet"]),
         "command": f"migrate_portfolio {' '.join(names)}",
-        "shell": shell_line("migrate_portfolio"),
         "reason": given.get("reason", "").strip(),
         "any_feasible": any(line.can for line in lines),
         # The cards were dropped there before the browser knew whether one can go.
@@ -80,6 +77,17 @@ def migrate_several(request: HttpRequest) -> HttpResponse:
     moving = sum(outcome.handoff is not None for outcome in outcomes)
     context |= {"outcomes": outcomes, "title": _result(moving, len(outcomes)), "moving": moving}
     return render_form(request, RESULT, context, 200 if moving else 409)
+
+
+def too_many_title() -> str:
+    """Return the title of the refusal of more portfolios than one request moves."""
+    return _("Too many portfolios to move")
+
+
+def wrong_number_sentence(number: int | str) -> str:
+    """Return why none or too many portfolios are not moved. `number` may be a placeholder."""
+    text = _("Choose 1 to %(most)s portfolios on the board; these are %(number)s.")
+    return text % {"most": MAX_MOVED_AT_ONCE, "number": number}
 
 
 def _title(number: int) -> str:

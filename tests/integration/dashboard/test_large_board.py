@@ -277,6 +277,15 @@ def test_several_cards_are_selected_by_key_mouse_and_finger_and_lifted_together(
     keyboard.press("Shift+ArrowDown")
     keyboard.press("Shift+ArrowDown")
     assert count.inner_text() == "3 selected"
+    page.evaluate("document.getElementById('too-many-template').dataset.most = 2")
+    keyboard.press("m")
+    page.wait_for_selector("dialog[open] form")
+    assert page.inner_text("#action-title") == "Too many portfolios to move"
+    refusal = page.inner_text("dialog[open] [role=alert]")
+    assert refusal == "Choose 1 to 100 portfolios on the board; these are 3."
+    keyboard.press("Escape")
+    page.wait_for_selector("dialog[open]", state="hidden")
+    page.evaluate("document.getElementById('too-many-template').dataset.most = 7")
 
     page.locator("#card-p-000 .card-strategy").hover()
     page.mouse.down()

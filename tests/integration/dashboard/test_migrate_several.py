@@ -128,14 +128,15 @@ def test_the_balancer_is_chosen_without_a_node(desk: Client) -> None:
 
 def test_bad_requests_say_what_is_wrong_and_move_nothing(desk: Client) -> None:
     many = "&".join(f"portfolio=p{i}" for i in range(101))
-    for address, status, words in (
-        ("/migrate/", 400, "Choose 1 to 100 portfolios on the board; these are 0."),
-        (f"/migrate/?{many}", 400, "these are 101."),
-        ("/migrate/?portfolio=able&portfolio=nix", 404, "There is no portfolio named nix."),
+    none, too_many = "No portfolios to move", "Too many portfolios to move"
+    for address, status, title, words in (
+        ("/migrate/", 400, none, "Choose 1 to 100 portfolios on the board; these are 0."),
+        (f"/migrate/?{many}", 400, too_many, "these are 101."),
+        ("/migrate/?portfolio=able&portfolio=nix", 404, "No such portfolio", "named nix."),
     ):
         answer = desk.get(address, **DIALOG)
         assert answer.status_code == status
-        assert words in text_of(answer)
+        assert title in text_of(answer) and words in text_of(answer)
     answer = desk.post("/migrate/", {"portfolio": ["able"]}, **DIALOG)
     assert (answer.status_code, "or the balancer." in text_of(answer)) == (400, True)
     answer = desk.post("/migrate/", {"portfolio": ["able"], "target_node": "zzz"}, **DIALOG)

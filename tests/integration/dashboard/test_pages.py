@@ -215,12 +215,14 @@ def test_post_without_csrf_token_changes_nothing(fleet, calls):
 def test_migrate_dialog_lists_every_node_with_its_target_answer(operator):
     page = text_of(operator.get("/portfolios/aapl-sma/migrate/", **DIALOG))
     assert page.count('name="target_node"') == 4
-    assert re.search(r'value="node-6" disabled', page)
+    assert 'value="node-6" data-option="--to node-6" disabled' in page
     assert "node-6 is cordoned" in page
     # node-2 without a risk is offered before node-3, which is suspect
-    assert re.search(r'value="node-2" checked', page)
+    assert 'value="node-2" data-option="--to node-2" checked' in page
     assert "5 → 6" in page
-    assert "manage.py migrate_portfolio aapl-sma --to" in page
+    assert "manage.py migrate_portfolio aapl-sma <span data-chosen-option>--to NODE</span>" in page
+    assert "node-1 stops at its next batch boundary" in page
+    assert "node-1 takes the portfolio back" in page
     assert "The move pins aapl-sma" in page
     assert "epoch 9 → 10" in page
     assert "<html" not in page
@@ -238,7 +240,25 @@ def test_migrate_dialog_for_a_node_that_cannot_take_it_says_why(operator):
     assert re.search(r'role="alert">.*?node-6 is cordoned\.', page, re.DOTALL)
     assert "checked" not in page
     page = text_of(operator.get("/portfolios/aapl-sma/migrate/?to=node-3", **DIALOG))
-    assert 'value="node-3" checked' in page and 'role="alert"' not in page
+    assert 'value="node-3" data-option="--to node-3" checked' in page
+    assert 'role="alert"' not in page
+
+
+@pytest.mark.parametrize("node", ["node-5", None])
+def test_migrate_dialog_of_a_portfolio_that_no_node_runs_says_that_nothing_stops(
+    operator, monkeypatch, node
+):
+    fleet = board_fixture.busy_fleet()
+    gone = board_fixture.portfolio("gone", node, phase="pending")
+    fleet.portfolios.append(gone)
+    monkeypatch.setattr(context, "read_fleet_view", lambda: fleet)
+    page = text_of(operator.get("/portfolios/gone/migrate/", **DIALOG))
+    assert "Nothing has to stop: the target goes on from the last commit." in page
+    assert "the balancer places the portfolio again" in page
+    assert ("node-5, its owner, is lost or has left" in page) == (node is not None)
+    assert ("If node-5 is alive again before the grant, it keeps the" in page) == (node is not None)
+    for words in ("batch boundary", "takes the portfolio back", "Expected pause", "Load of"):
+        assert words not in page
 
 
 def test_migrate_is_one_call_with_actor_and_reason(operator, calls):
@@ -276,7 +296,7 @@ def test_refusal_is_shown_in_the_dialog_and_keeps_the_input(operator, monkeypatc
     page = text_of(answer)
     assert "node-2 is full: load 6 of 6; choose another node." in page
     assert 'value="because I said"' in page
-    assert re.search(r'value="node-2" checked', page)
+    assert 'value="node-2" data-option="--to node-2" checked' in page
 
 
 @pytest.mark.parametrize("verb", sorted(NODE_ACTIONS.keys() - {"drain"}))
