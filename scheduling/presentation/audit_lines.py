@@ -247,7 +247,7 @@ def _membership(data: Mapping[str, Any]) -> tuple[tuple[str, str], dict[str, Any
 
 def _user_field(name: str) -> str:
     try:
-        return str(get_user_model()._meta.get_field(name).verbose_name)
+        return str(getattr(get_user_model()._meta.get_field(name), "verbose_name", name))
     except FieldDoesNotExist:
         return name
 
