@@ -62,10 +62,30 @@ def test_plans_are_kept_until_a_table_has_doubled(
     assert not discards()
 
 
+def test_rows_in_the_place_of_deleted_ones_count(
+    session: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_plans, "TABLES", ["grown"])
+    plans = KeptPlans()
+
+    def discards() -> bool:
+        session.execute("SELECT pg_stat_force_next_flush()")
+        return _run_steps(session.cursor(), plans.discard_outgrown(), None)
+
+    session.execute("INSERT INTO grown SELECT generate_series(1, 20000)")
+    session.execute("DELETE FROM grown WHERE id < 20000")
+    session.execute("VACUUM ANALYZE grown")
+    for_few = expected_rows(session)
+    assert not discards()
+    session.execute("INSERT INTO grown SELECT generate_series(1, 19000)")
+    assert expected_rows(session) == for_few  # nothing tells PostgreSQL
+    assert discards()
+
+
 def test_each_tick_of_the_watcher_looks_whether_its_plans_fit() -> None:
     make_node("node-1")
     watcher = Watcher(30.0)
-    watcher._kept_plans._made_for = [0] * len(TABLES)
+    watcher._kept_plans._made_for = [0] * 2 * len(TABLES)
     watcher._tick(rebalance=False)
     assert watcher._kept_plans._made_for[TABLES.index("scheduling_node")] > 0
 
