@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from urllib.parse import parse_qs
 
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.db import SessionStore
+from django.utils import translation
+from django.utils.translation import gettext as _
 
 from scheduling.dashboard.live_views import LiveView, parse_view
 from scheduling.dashboard.publisher import process_publisher
 from scheduling.permissions import Role, role_of
 
 NOT_ALLOWED = 4401  #: close code: not signed in, or signed in without a role
+TOO_MANY = 4429  #: close code: the limit of open pages, with a sentence for the page
+NO_MESSAGES = 1008  #: close code: a page that sends something is none of ours
 ROLE_CHECK_PERIOD_S = 30.0  #: how long a page may stay connected after its user signed out
 MAX_QUEUED = 8  #: messages; a slower browser is disconnected and reconnects
+
+#: Live pages in this process, of one user and in all: each view is rendered every second, by the
+#: process that answers nodes.
+MAX_OF_USER, MAX_IN_ALL = 20, 200
+
+#: User → number of live pages in this process.
+OPEN_PAGES: Counter[int] = Counter()
 
 _CLOSE = ""
 
@@ -24,32 +36,46 @@ _CLOSE = ""
 class BoardConsumer(AsyncWebsocketConsumer):
     """The connection of one open page, which only receives."""
 
+    _user: int | None = None  #: for whom this page counts
+
     async def connect(self) -> None:
-        """Accept users who may read the fleet; close all others with 4401."""
-        role = await self._role()
+        """Accept users who may read the fleet, up to a number of pages; close all others."""
+        viewer = await self._viewer()
         await self.accept()
-        if role is None:
+        if viewer is None:
             await self.close(NOT_ALLOWED)
             return
+        user, role = viewer
         query = parse_qs(self.scope.get("query_string", b"").decode(errors="replace"))
         requested, language = (query.get(name, [""])[0] for name in ("view", "language"))
         self._view: LiveView = parse_view(requested, role is Role.OPERATOR, language)
+        with translation.override(self._view.language):
+            refusal = _refusal(user)
+        if refusal:
+            await self.close(TOO_MANY, refusal)
+            return
+        OPEN_PAGES[user] += 1
+        self._user = user
         self._queue: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED)
         self._tasks = [
             asyncio.create_task(self._send_queued()),
-            asyncio.create_task(self._recheck_role(role)),
+            asyncio.create_task(self._recheck_role(viewer)),
         ]
         process_publisher().subscribe(self._deliver, self._view)
 
     async def disconnect(self, code: int) -> None:
         """Unsubscribe from the publisher."""
-        if hasattr(self, "_tasks"):
+        if self._user is not None:
+            OPEN_PAGES[self._user] -= 1
+            if not OPEN_PAGES[self._user]:
+                del OPEN_PAGES[self._user]
             process_publisher().unsubscribe(self._deliver)
             for task in self._tasks:
                 task.cancel()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Ignore messages: pages send none."""
+        """Close: pages send nothing."""
+        await self.close(NO_MESSAGES)
 
     def _deliver(self, message: str) -> None:
         try:
@@ -69,17 +95,29 @@ class BoardConsumer(AsyncWebsocketConsumer):
                 return
             await self.send(text_data=message)
 
-    async def _recheck_role(self, role: Role) -> None:
+    async def _recheck_role(self, viewer: tuple[int, Role]) -> None:
         while True:
             await asyncio.sleep(ROLE_CHECK_PERIOD_S)
-            if await self._role() is not role:
+            if await self._viewer() != viewer:
                 await self.close(NOT_ALLOWED)
                 return
 
-    async def _role(self) -> Role | None:
-        """Return the current role of the session's user, not the role when the page was opened."""
+    async def _viewer(self) -> tuple[int, Role] | None:
+        """Return the session's user with the current role, not that of when the page was opened."""
         session = self.scope.get("session")
         if session is None or not session.session_key:
             return None
         user = await get_user({"session": SessionStore(session.session_key)})
-        return await database_sync_to_async(role_of)(user)
+        role = await database_sync_to_async(role_of)(user)
+        return None if role is None else (user.pk, role)
+
+
+def _refusal(user: int) -> str:
+    """Return why this user may open no further live page, or "": 123 bytes at most."""
+    if OPEN_PAGES[user] >= MAX_OF_USER:
+        limit = _("You have %(count)s live pages open. Close one of them.")
+        return limit % {"count": MAX_OF_USER}
+    if OPEN_PAGES.total() >= MAX_IN_ALL:
+        limit = _("%(count)s live pages are open on this server. Try again later.")
+        return limit % {"count": MAX_IN_ALL}
+    return ""

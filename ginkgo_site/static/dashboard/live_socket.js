@@ -135,6 +135,7 @@ function connect() {
     if (event.code === 4401)
       location.reload(); // signed out or no longer allowed; the reloaded page shows it
     else retry();
+    if (event.code === 4429) cause = event.reason; // too many pages are open
     updateBadge();
   };
 }

@@ -111,6 +111,46 @@ async def test_portfolio_page_is_sent_its_head_and_positions():
     await opened.leave()
 
 
+@pytest.mark.parametrize(
+    ("limit", "language", "said"),
+    [
+        ("MAX_OF_USER", "en", "You have 2 live pages open. Close one of them."),
+        ("MAX_IN_ALL", "en", "2 live pages are open on this server. Try again later."),
+        ("MAX_OF_USER", "zh-hans", "您已打开 2 个实时页面。请关闭其中一个。"),
+    ],
+)
+async def test_live_pages_are_limited(monkeypatch, limit, language, said):
+    monkeypatch.setattr(consumer, limit, 2)
+    cookies = [await database_sync_to_async(cookie_of)(name, "viewer") for name in ("vic", "val")]
+    of_another = cookies[limit == "MAX_IN_ALL"]
+    opened = [Socket(cookies[0], f"board&language={language}") for _ in range(2)]
+    for socket in opened:
+        await socket.open()
+    one_more = Socket(of_another, f"board&language={language}")
+    await one_more.open()
+    message = await one_more.receive_output(5)
+    assert message == {"type": "websocket.close", "code": consumer.TOO_MANY, "reason": said}
+    assert len(said.encode()) <= 123  # of a close frame
+    await one_more.leave()
+    await opened.pop().leave()
+    instead = Socket(of_another)
+    await instead.open()
+    assert (await instead.message())["figures"]
+    for socket in (*opened, instead):
+        await socket.leave()
+    assert not consumer.OPEN_PAGES
+
+
+async def test_page_that_sends_something_is_closed():
+    opened = Socket(await database_sync_to_async(cookie_of)("vic", "viewer"))
+    await opened.open()
+    await opened.message()
+    await opened.send_input({"type": "websocket.receive", "text": "x" * 60_000})
+    message = await opened.receive_output(5)
+    assert (message["type"], message["code"]) == ("websocket.close", consumer.NO_MESSAGES)
+    await opened.leave()
+
+
 async def test_page_is_closed_after_its_user_was_deactivated(monkeypatch):
     monkeypatch.setattr(consumer, "ROLE_CHECK_PERIOD_S", 0.1)
     cookie = await database_sync_to_async(cookie_of)("mira", "operator")
