@@ -33,6 +33,7 @@ from scheduling.enact.prune import (
     prune_gateways,
     prune_handoffs,
     prune_roll_outs,
+    prune_vanished,
     prune_verifications,
 )
 from scheduling.enact.storage import sample_storage
@@ -72,6 +73,7 @@ def delete_rows(until: float) -> int:
         lambda: prune_alerts(keep_s),
         lambda: prune_handoffs(keep_s),
         lambda: prune_roll_outs(keep_s),
+        lambda: prune_vanished(keep_s),
         prune_verifications,
         prune_gateways,
         prune_keys,

@@ -84,6 +84,20 @@ WITH old AS (
     row=CountRow,
 )
 
+#: A daemon reports a loss within seconds of its next answer, so that none comes again by now.
+VANISHED = Statement(
+    "VANISHED",
+    """
+WITH old AS (
+    SELECT id FROM scheduling_vanishedcommits
+    WHERE settled_at < clock_timestamp() - make_interval(secs => %(keep_s)s) LIMIT %(batch)s
+), gone AS (
+    DELETE FROM scheduling_vanishedcommits v USING old WHERE v.id = old.id RETURNING v.id
+) SELECT count(*) AS rows FROM gone
+""",
+    row=CountRow,
+)
+
 VERIFICATIONS = Statement(
     "VERIFICATIONS",
     """
@@ -133,6 +147,11 @@ def prune_handoffs(keep_s: float) -> Transaction[int]:
 def prune_roll_outs(keep_s: float) -> Transaction[int]:
     """Delete a batch of roll-outs that have ended; return how many."""
     return _rows((yield from query_one(ROLL_OUTS, keep_s=keep_s)))
+
+
+def prune_vanished(keep_s: float) -> Transaction[int]:
+    """Delete a batch of settled claims of vanished commits; return how many."""
+    return _rows((yield from query_one(VANISHED, keep_s=keep_s, batch=BATCH)))
 
 
 def prune_gateways() -> Transaction[int]:

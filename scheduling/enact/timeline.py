@@ -25,11 +25,13 @@ from scheduling.wire.messages import AcknowledgedCommits
 HOLDER = "database"
 LARGEST = 2**63 - 1
 MAX_CLAIMS, MAX_ORDERS = 2_000, 200  #: of one heartbeat
-#: New claims of one node within NEW_WITHIN_S. A daemon has one claim per portfolio; a node that
-#: keeps inventing claims must not fill the database.
-MAX_NEW, NEW_WITHIN_S = 4_000, 3600.0
+#: Claims of one node that are not settled or that came within NEW_WITHIN_S. A daemon has one claim
+#: per portfolio; a node that keeps inventing claims must not fill the database.
+MAX_NEW, NEW_WITHIN_S = 4_000, 86_400.0
 #: Of these, claims without a record that the node owned the portfolio at that epoch.
 MAX_UNVERIFIED = 200
+#: Claims of one node for one epoch, ever: a daemon has another one only after another loss.
+MAX_PER_EPOCH = 5
 #: Orders that the alert looks up, in each pass; it says so if there may be more.
 MAX_COUNTED = 5_000
 
@@ -169,13 +171,18 @@ WITH claimed AS MATERIALIZED (
 ), recent AS MATERIALIZED (
     SELECT count(*) AS claims, count(*) FILTER (WHERE o.unverified) AS unverified
     FROM scheduling_vanishedcommits o WHERE o.node_id = %(node)s
-    AND o.seen_at > clock_timestamp() - make_interval(secs => %(new_within_s)s)
+    AND (o.settled_at IS NULL
+         OR o.seen_at > clock_timestamp() - make_interval(secs => %(new_within_s)s))
 ), judged AS MATERIALIZED (
     -- Epoch and seq of a portfolio never decrease, so an acknowledged commit cannot be ahead.
     SELECT c.portfolio, c.epoch, c.seq, c.orders, r.portfolio_id IS NOT NULL AS exists,
            CASE WHEN c.found_seq >= 0 THEN c.found_epoch ELSE r.epoch END AS found_epoch,
            CASE WHEN c.found_seq >= 0 THEN c.found_seq ELSE r.last_seq END AS found_seq,
-           f.at AS floor_at, t.node_id IS DISTINCT FROM %(node)s AS unverified
+           f.at AS floor_at, t.node_id IS DISTINCT FROM %(node)s AS unverified,
+           row_number() OVER (PARTITION BY c.portfolio, c.epoch ORDER BY c.seq)
+           + (SELECT count(*) FROM scheduling_vanishedcommits o
+              WHERE (o.portfolio_number, o.epoch, o.node_id)
+                    = (c.portfolio, c.epoch, %(node)s)) AS nth
     FROM claimed c LEFT JOIN scheduling_run r ON r.portfolio_id = c.portfolio
     LEFT JOIN scheduling_tenure t ON t.portfolio_id = c.portfolio AND t.epoch = c.epoch
     LEFT JOIN LATERAL (
@@ -192,10 +199,10 @@ WITH claimed AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM scheduling_vanishedcommits o
                       WHERE (o.portfolio_number, o.epoch, o.seq) = (c.portfolio, c.epoch, c.seq))
 ), kept AS MATERIALIZED (
-    (SELECT * FROM judged WHERE NOT unverified
+    (SELECT * FROM judged WHERE NOT unverified AND nth <= %(most_per_epoch)s
      LIMIT greatest(0, %(most_new)s - (SELECT claims FROM recent)))
     UNION ALL
-    (SELECT * FROM judged WHERE unverified
+    (SELECT * FROM judged WHERE unverified AND nth <= %(most_per_epoch)s
      LIMIT greatest(0, %(most_unverified)s - (SELECT unverified FROM recent)))
 )
 INSERT INTO scheduling_vanishedcommits AS v (portfolio_number, node_id, epoch, seq, found_epoch,
@@ -258,6 +265,7 @@ def note_acknowledged(
         orders=[Jsonb(c.orders[-MAX_ORDERS:]) for c in good],
         most_new=MAX_NEW,
         most_unverified=MAX_UNVERIFIED,
+        most_per_epoch=MAX_PER_EPOCH,
         new_within_s=NEW_WITHIN_S,
     )
     if not rows:

@@ -234,7 +234,30 @@ def test_claims_of_one_node_are_limited(monkeypatch: pytest.MonkeyPatch) -> None
     assert Event.objects.filter(kind="commits_vanished").count() == 3
 
 
-def test_claims_without_end_cost_a_pass_a_bounded_number_of_look_ups() -> None:
+def test_claims_of_one_node_count_until_they_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", 2)
+    node = make_node("node-1")
+    hand, other = make_trader("p", node), make_trader("q", node)
+    assert tell(node, claim(hand, seq=10**9), claim(hand, seq=10**9 + 1)) == 2
+    VanishedCommits.objects.update(seen_at=ago(7 * 86_400))
+    assert tell(node, claim(other, seq=10**9)) == 0
+    VanishedCommits.objects.update(settled_at=ago(1))
+    assert tell(node, claim(other, seq=10**9)) == 1
+
+
+def test_claims_of_one_node_for_one_epoch_are_limited_for_good() -> None:
+    hand = make_trader("p", make_node("node-1"))
+    told = [tell(hand.daemon, *(claim(hand, seq=10**9 + n + m) for m in range(4))) for n in (0, 4)]
+    assert told == [4, 1]
+    VanishedCommits.objects.update(seen_at=ago(7 * 86_400), settled_at=ago(1))
+    assert tell(hand.daemon, claim(hand, seq=10**9 + 9)) == 0
+    assert Event.objects.filter(kind="commits_vanished").count() == 2
+
+
+def test_claims_without_end_cost_a_pass_a_bounded_number_of_look_ups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scheduling.enact.timeline.MAX_PER_EPOCH", 26)
     hand = make_trader("p", make_node("node-1"))
     most = [(10**9 + n, 0) for n in range(200)]
     assert tell(hand.daemon, *(claim(hand, seq=10**9 + n, orders=most) for n in range(26))) == 26

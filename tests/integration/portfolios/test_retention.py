@@ -35,7 +35,14 @@ from portfolios.retention.partitions import feed_heads, partitions
 from scheduling import retention
 from scheduling.db.transaction import execute
 from scheduling.enact.alerts import compare
-from scheduling.models import Alert, Event, Run, Verification, VerificationAnchor
+from scheduling.models import (
+    Alert,
+    Event,
+    Run,
+    VanishedCommits,
+    Verification,
+    VerificationAnchor,
+)
 from scheduling.operations.feeds import create_feed
 from scheduling.retention import delete_rows
 from scheduling.timing import timing
@@ -475,11 +482,16 @@ def test_old_lines_of_the_audit_log_go_and_the_history_of_assignments_stays(
     before = Event.objects.count()
     Alert.objects.create(kind="halted", key="fleet", opened_at=old, closed_at=old)
     Alert.objects.create(kind="halted", key="fleet", opened_at=old)
+    for seq, settled in ((1, old), (2, None), (3, datetime.now(UTC))):
+        VanishedCommits.objects.create(
+            portfolio_number=1, epoch=1, seq=seq, seen_at=old, settled_at=settled
+        )
     settings.GINKGO = replace(settings.GINKGO, keep_audit_days=10.0)
     assert delete_rows(time.monotonic() + 10) >= 2
     assert Event.objects.count() == before - 1
     assert Event.objects.filter(kind="granted", at=old).exists()
     assert [alert.closed_at for alert in Alert.objects.all()] == [None]
+    assert list(VanishedCommits.objects.order_by("seq").values_list("seq", flat=True)) == [2, 3]
 
 
 def test_every_table_that_grows_has_a_decision() -> None:
