@@ -77,15 +77,18 @@ class Surroundings:
     feeds: Mapping[int, FeedClock]  #: by the id of the feed
     nodes: Mapping[int, Any]  #: rows of NODES, by id
     suspects: set[int]  #: ids of nodes
-    reports: Mapping[tuple[int, int], dict[str, Any]]  #: of daemons, by portfolio and epoch
+    reports: Mapping[tuple[int, int, int], dict[str, Any]]  #: see `reports_by_epoch`
     handoffs: Mapping[int, HandoffView]  #: those under way, by the id of the portfolio
     sparklines: Mapping[int, list[float]]  #: by the id of the portfolio
 
 
-def reports_by_epoch(node_rows: list[Any]) -> dict[tuple[int, int], dict[str, Any]]:
-    """Return (portfolio, epoch) → the entry of its node's last report."""
+def reports_by_epoch(node_rows: list[Any]) -> dict[tuple[int, int, int], dict[str, Any]]:
+    """Return (node, portfolio, epoch) → the entry of the node's last report.
+
+    A node may name any portfolio; only what its owner reports describes it.
+    """
     return {
-        (entry["portfolio"], entry["epoch"]): entry
+        (row.id, entry["portfolio"], entry["epoch"]): entry
         for row in node_rows
         for entry in row.reported or []
         if entry.get("epoch")
@@ -97,7 +100,7 @@ def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
     now, times = around.now, around.times
     feed = around.feeds.get(row.feed_id, FeedClock(0, 0.0))
     node, pinned = around.nodes.get(row.node_id), around.nodes.get(row.pinned_node_id)
-    report = around.reports.get((row.id, row.epoch), {})
+    report = around.reports.get((row.node_id, row.id, row.epoch), {})
     _, account, state = _states.get(row.id, (0, UNKNOWN_ACCOUNT, {}))
     owned = row.node_id is not None
     # A node that is lost or has left runs nothing: its portfolios are shown as pending.

@@ -1,29 +1,73 @@
-"""A node may commit any bytes as a state. They are shown as unknown, and break no page."""
+"""A node may commit any bytes as a state, and report any number. They break no page."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
+from scheduling.observe.fleet_view.read import read_fleet_view
+from scheduling.wire.messages import ProcessStatus
 from tests.support.factories import make_node, make_trader
 from tests.support.hostile_states import HOSTILE_STATES
 
 pytestmark = pytest.mark.django_db
 
 
-def test_states_that_a_node_made_up_break_no_page() -> None:
-    node = make_node("node-1", capacity=20)
+@pytest.fixture
+def desk() -> Client:
     user = User.objects.create_user("ann", password="a-long-password-1")
     user.groups.add(Group.objects.get_or_create(name="operator")[0])
     client = Client(raise_request_exception=False)
     client.force_login(user)
+    return client
+
+
+def test_states_that_a_node_made_up_break_no_page(desk: Client) -> None:
+    node = make_node("node-1", capacity=20)
     names = []
     for number, state in enumerate(HOSTILE_STATES.values()):
         names.append(f"p{number}")
         assert make_trader(names[-1], node).commit(state=state) == "ok"
     pages = ["/", "/portfolios/", "/halt/", "/api/portfolios/", "/api/metrics"]
     pages += [f"/portfolios/{name}/" for name in names]
-    assert [page for page in pages if client.get(page).status_code != 200] == []
+    assert [page for page in pages if desk.get(page).status_code != 200] == []
     states = [f"/api/portfolios/{name}/checkpoint/" for name in names]
-    assert [state for state in states if client.get(state).status_code != 404] == []
+    assert [state for state in states if desk.get(state).status_code != 404] == []
+
+
+def status_of(portfolio: int, epoch: int, **given: Any) -> ProcessStatus:
+    values: dict[str, Any] = {"revision": 1, "phase": "running", "seq": 0, "lag": 0, **given}
+    return ProcessStatus(portfolio=portfolio, epoch=epoch, **values)
+
+
+@pytest.mark.parametrize("number", [1e308, float("nan")])
+def test_numbers_that_a_node_made_up_break_no_page(desk: Client, number: float) -> None:
+    node = make_node("node-1", capacity=2**31 - 1)
+    hand = make_trader("p", node)
+    names = ("cpu_pct", "mem_pct", "rss_mb", "cpu_minute_pct", "portfolios", "x")
+    whole = 2**64 - 1 if number > 0 else -(2**63)
+    at = hand.run()
+    said = [
+        status_of(
+            at.portfolio_id, at.epoch, seq=whole, lag=whole, pid=whole, stalled_s=number,
+            cpu_pct=number, caught_up_ms=number,
+        ),
+        status_of(whole, whole),
+    ]  # fmt: skip
+    node.beat(metrics=dict.fromkeys(names, number), portfolios=said, unheard_s=number)
+    pages = ["/", "/nodes/", "/nodes/node-1/", "/portfolios/p/", "/what-if/?lose=node-1"]
+    pages += ["/api/nodes/", "/api/nodes/node-1/", "/api/portfolios/", "/api/metrics"]
+    pages += ["/api/schedule/plan/", "/api/portfolios/p/"]
+    assert [page for page in pages if desk.get(page).status_code != 200] == []
+
+
+def test_a_process_is_what_its_owner_reports() -> None:
+    first, second = make_node("node-1"), make_node("node-2")
+    hand = make_trader("p", first)
+    at = hand.run()
+    first.beat(portfolios=[status_of(at.portfolio_id, at.epoch, pid=4711)])
+    second.beat(portfolios=[status_of(at.portfolio_id, at.epoch, pid=666)])
+    assert [shown.pid for shown in read_fleet_view().portfolios] == [4711]

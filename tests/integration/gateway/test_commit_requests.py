@@ -66,6 +66,7 @@ def bad_words(hand: OwnerSession, kind: str) -> Commit:
         "before": {"orders": [make_order(at - 1)]},
         "backwards": {"to_seq": at - 5},
         "huge seq": {"to_seq": 2**63},
+        "seq that none can follow": {"to_seq": 2**63 - 1},
         "huge epoch": {"epoch": 2**64 - 1},
         "no batch": {"batch": "batch"},
     }
@@ -75,7 +76,7 @@ def bad_words(hand: OwnerSession, kind: str) -> Commit:
 BAD = (
     "index", "negative index", "overflow", "long symbol", "nul", "twice", "no number",
     "not a number", "infinite", "far future", "fill of nothing", "outside", "before", "backwards",
-    "huge seq", "huge epoch", "no batch",
+    "huge seq", "seq that none can follow", "huge epoch", "no batch",
 )  # fmt: skip
 
 
