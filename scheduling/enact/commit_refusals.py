@@ -67,18 +67,52 @@ LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch AND h.portfolio_id =
     row=RefusedRow,
 )
 
-#: A refused process ends at once, so this is one line per zombie process.
+#: Further commits that would have the same line within this time are counted in it.
+FENCED_WITHIN_S = 3600.0
+
+#: A refused process ends at once, so each epoch that was granted to the node has one line. A node
+#: that goes on, or names epochs that it never had, must not fill the audit log: all of these have
+#: one line in common.
 FENCED_EVENT = Statement(
     "FENCED_EVENT",
     """
+WITH lines AS MATERIALIZED (
+    SELECT e.id, CASE WHEN (e.data->>'granted')::boolean THEN e.portfolio_id END AS portfolio,
+           (e.data->>'epoch')::bigint AS epoch
+    FROM scheduling_event e
+    WHERE e.kind = 'commit_refused' AND e.node_id = %(node)s AND e.data ? 'granted'
+      AND e.at > (SELECT clock_timestamp() - make_interval(secs => %(within_s)s))
+), refused AS MATERIALIZED (
+    SELECT x.*, CASE WHEN t.node_id = %(node)s THEN x.portfolio END AS granted, l.id AS line
+    FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(from_seqs)s::bigint[],
+                %(to_seqs)s::bigint[], %(orders)s::int[], %(reasons)s::text[])
+         AS x(portfolio, epoch, from_seq, to_seq, orders, reason)
+    JOIN portfolios_portfolio p ON p.id = x.portfolio
+    LEFT JOIN scheduling_tenure t ON t.portfolio_id = x.portfolio AND t.epoch = x.epoch
+    LEFT JOIN LATERAL (
+        SELECT max(l.id) AS id FROM lines l
+        WHERE CASE WHEN t.node_id = %(node)s THEN (l.portfolio, l.epoch) = (x.portfolio, x.epoch)
+                   ELSE l.portfolio IS NULL END
+    ) l ON true
+), free AS MATERIALIZED (
+    -- Concurrent writer: another request of the node. Its commits are not counted: nothing that
+    -- answers commits waits for a row.
+    SELECT e.id FROM scheduling_event e WHERE e.id IN (SELECT line FROM refused)
+    ORDER BY e.id FOR UPDATE SKIP LOCKED
+), counted AS (
+    UPDATE scheduling_event e SET data = jsonb_set(
+        e.data, '{times}', to_jsonb((e.data->>'times')::bigint + more.times))
+    FROM free JOIN (SELECT line, count(*) AS times FROM refused GROUP BY line) more
+        ON more.line = free.id
+    WHERE e.id = free.id
+)
 INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
-SELECT clock_timestamp(), 'commit_refused', p.id, %(node)s, 'fence', x.reason,
-       jsonb_build_object('epoch', x.epoch, 'from_seq', x.from_seq, 'to_seq', x.to_seq,
-                          'orders', x.orders)
-FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(from_seqs)s::bigint[],
-            %(to_seqs)s::bigint[], %(orders)s::int[], %(reasons)s::text[])
-     AS x(portfolio, epoch, from_seq, to_seq, orders, reason)
-JOIN portfolios_portfolio p ON p.id = x.portfolio
+SELECT DISTINCT ON (x.granted) clock_timestamp(), 'commit_refused', x.portfolio, %(node)s, 'fence',
+       x.reason, jsonb_build_object(
+           'epoch', x.epoch, 'from_seq', x.from_seq, 'to_seq', x.to_seq, 'orders', x.orders,
+           'granted', x.granted IS NOT NULL, 'times', count(*) OVER (PARTITION BY x.granted))
+FROM refused x WHERE x.line IS NULL
+ORDER BY x.granted, x.portfolio
 """,
 )
 
@@ -86,7 +120,7 @@ JOIN portfolios_portfolio p ON p.id = x.portfolio
 def classify_refusals(
     node: int, incarnation: UUID, refused: Sequence[Commit]
 ) -> Transaction[dict[int, CommitResult]]:
-    """Classify refused commits, and write an event for each one that a higher epoch fenced.
+    """Classify refused commits, and record those that were fenced in the audit log.
 
     A commit that would pass now gets no answer.
     """
@@ -119,6 +153,7 @@ def classify_refusals(
             to_seqs=[c.to_seq for c in fenced],
             orders=[len(c.orders) for c in fenced],
             reasons=[results[c.portfolio].detail for c in fenced],
+            within_s=FENCED_WITHIN_S,
         )
     return results
 

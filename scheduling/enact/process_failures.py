@@ -54,9 +54,9 @@ LIMIT 1
 """,
 )
 
-#: An exit that is no attempt is followed by a restart, however many there were. A daemon waits a
-#: second before each start; a daemon that reports more exits than that must not fill the audit log.
-MAX_EXITS, EXITS_WITHIN_S = 10, 10
+#: An exit that is no attempt is followed by a restart, however many there were: the daemon waits a
+#: second before each start. These exits must not fill the audit log.
+MAX_EXITS, EXITS_WITHIN_S = 10, 600
 
 #: Read under the lock of the run. Concurrent writer: the same exits reported by a second heartbeat,
 #: through another gateway process.

@@ -26,6 +26,10 @@ from scheduling.wire.messages import Register
 MAX_TAKEOVERS = 2
 TAKEOVER_WINDOW_S = 60.0
 
+#: Each registration takes over the runs of the node, which ownership history keeps for good. A
+#: daemon that is started again and again waits with its next registration.
+MAX_REGISTRATIONS, REGISTERED_WITHIN_S = 20, 60.0
+
 #: No joins: after a wait for a goodbye, a joined node would be read as not yet left, and the
 #: takeover would count as a lost owner.
 LOCK_LEASE = Statement(
@@ -61,6 +65,21 @@ HELD_ELSEWHERE = Statement(
 SELECT l.node_id FROM scheduling_lease l
 WHERE l.incarnation = %(incarnation)s AND l.node_id <> %(node)s
 """,
+)
+
+
+class RecentRow(NamedTuple):
+    times: int
+
+
+RECENT = Statement(
+    "RECENT",
+    """
+SELECT count(*) AS times FROM scheduling_event
+WHERE node_id = %(node)s AND kind = 'node_registered'
+  AND at > (SELECT clock_timestamp() - make_interval(secs => %(within_s)s))
+""",
+    row=RecentRow,
 )
 
 TAKE_LEASE = Statement(
@@ -146,6 +165,7 @@ def register(
     Return the number of runs taken over. If the same incarnation registers again (its first answer
     was lost), only the lease changes. Refuse the third takeover within 60 s from a daemon that
     still sent heartbeats: two daemons with one name would take over from each other indefinitely.
+    Refuse more than MAX_REGISTRATIONS, whatever became of the daemons before.
     Refuse an incarnation that another node holds, since reports and commits are matched by it.
     """
     incarnation = UUID(message.incarnation)
@@ -168,6 +188,8 @@ def register(
                 pid=lease.pid,
             )
         takeovers.append(now)
+    if not repeat:
+        yield from _refuse_too_many(node, node_name)
     yield from query(
         TAKE_LEASE,
         node=node,
@@ -221,6 +243,18 @@ def register(
         )
     yield from bump_desired_versions(nodes)
     return taken
+
+
+def _refuse_too_many(node: int, node_name: str) -> Transaction[None]:
+    recent = yield from query_one(RECENT, node=node, within_s=REGISTERED_WITHIN_S)
+    assert recent is not None
+    if recent.times >= MAX_REGISTRATIONS:
+        raise Refused(
+            "throttled",
+            f"Node {node_name} was registered {recent.times} times within "
+            f"{REGISTERED_WITHIN_S:g} s, limit {MAX_REGISTRATIONS}; see why its daemon ends.",
+            status=429,
+        )
 
 
 def incarnation_in_use(node_name: str) -> Refused:

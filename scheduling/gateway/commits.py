@@ -33,7 +33,7 @@ from scheduling.wire.messages import (
 
 logger = logging.getLogger(__name__)
 
-#: Delay of the answer for each fenced commit: the audit log has a line for each of them.
+#: Delay of the answer for each fenced commit. A process that was fenced sends no other.
 FENCED_DELAY_S = 0.02
 #: Longest wait for the connection of releases: the other commits of the request wait as well.
 RELEASE_WAIT_S = 0.5

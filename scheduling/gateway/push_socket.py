@@ -80,8 +80,11 @@ class PushSocket(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Subscribe to hints for the node at the daemon's Hello, the only message it sends."""
-        if self.connection_id is not None or self.sender is None:
-            return  # no further message is expected; pings are the server's
+        if self.sender is None:
+            return
+        if self.connection_id is not None:  # a daemon sends no second message; pings are ours
+            await self.close(code=NOT_HELLO)
+            return
         try:
             hello = msgspec.msgpack.decode(bytes_data or b"", type=Hello)
             incarnation = UUID(hello.incarnation)

@@ -288,6 +288,11 @@ def audit_sentence(line: AuditLine) -> str:
             took = data.get("pause_ms")
             if isinstance(took, int | float):
                 sentence += f"{'，停顿' if chinese else ', pause'} {pause(took)}"
+            times = data.get("times")
+            if line.kind == "commit_refused" and isinstance(times, int) and times > 1:
+                sentence += (
+                    f"，一小时内 {times:,} 次" if chinese else f", {times:,} times in an hour"
+                )
             return sentence
     shown = {key: value for key, value in data.items() if key not in _HIDDEN}
     return because(event_word(line.kind), _text(shown))

@@ -171,18 +171,34 @@ def refused(db: Store, p: Any) -> list[Row]:
 
 @answers(FENCED_EVENT)
 def fenced_event(db: Store, p: Any) -> None:
+    lines = {
+        (event.portfolio_id, event.data["epoch"]) if event.data["granted"] else None: event
+        for event in db.events.values()
+        if (event.kind, event.node_id) == ("commit_refused", p.node)
+        and event.at > db.now - p.within_s
+    }
     for number, portfolio in enumerate(p.portfolios):
-        if portfolio in db.portfolios:
-            data = {
-                "epoch": p.epochs[number],
-                "from_seq": p.from_seqs[number],
-                "to_seq": p.to_seqs[number],
-                "orders": p.orders[number],
-            }
-            db.write_event(
-                "commit_refused", portfolio, p.node,
-                actor="fence", reason=p.reasons[number], data=data,
-            )  # fmt: skip
+        if portfolio not in db.portfolios:
+            continue
+        epoch = p.epochs[number]
+        tenure = db.tenures.get((portfolio, epoch))
+        granted = tenure is not None and tenure.node_id == p.node
+        line = lines.get((portfolio, epoch) if granted else None)
+        if line is not None:
+            db.set(line, data={**line.data, "times": line.data["times"] + 1})
+            continue
+        data = {
+            "epoch": epoch,
+            "from_seq": p.from_seqs[number],
+            "to_seq": p.to_seqs[number],
+            "orders": p.orders[number],
+            "granted": granted,
+            "times": 1,
+        }
+        db.write_event(
+            "commit_refused", portfolio, p.node,
+            actor="fence", reason=p.reasons[number], data=data,
+        )  # fmt: skip
 
 
 @answers(CHECKPOINT)

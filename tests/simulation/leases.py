@@ -54,11 +54,9 @@ def beat(db: Store, p: Any) -> list[Row]:
             renewed_at=db.now if unheard_s < p.ttl_s else held.renewed_at,
             expires_at=_renewed(db, held, p.ttl_s, unheard_s),
         )
-        if node.leaving != leaving:
-            db.set(node, leaving=leaving)
-            kind = "node_leaving" if leaving else "node_alive"
-            reason = "its daemon was asked to stop" if leaving else ""
-            db.write_event(kind, None, node_id, reason=reason)
+        if leaving and not node.leaving:
+            db.set(node, leaving=True)
+            db.write_event("node_leaving", None, node_id, reason="its daemon was asked to stop")
             db.hints.append((None, 0))
     return found
 
@@ -177,16 +175,18 @@ def judge_sockets(db: Store, p: Any) -> None:
 
 
 @answers(departures.END_LEASE)
-def end_lease(db: Store, p: Any) -> None:
+def end_lease(db: Store, p: Any) -> list[Row]:
     held = db.leases.get(p.node)
-    if held is not None and held.incarnation == p.incarnation:
-        db.set(held, expires_at=min(held.expires_at, db.now))
+    if held is None or held.incarnation != p.incarnation:
+        return []
+    db.set(held, expires_at=min(held.expires_at, db.now))
+    return [Row(node_id=p.node)]
 
 
 @answers(departures.GOODBYE)
 def goodbye(db: Store, p: Any) -> list[Row]:
     held = db.leases.get(p.node)
-    if held is None or held.incarnation != p.incarnation:
+    if held is None or held.incarnation != p.incarnation or db.nodes[p.node].status == "left":
         return []
     db.set(db.nodes[p.node], status="left", status_since=db.now, leaving=False)
     return [Row(id=p.node)]
@@ -271,6 +271,17 @@ def lease_of(db: Store, p: Any) -> list[Row]:
             now=db.now,
         )
     ]  # fmt: skip
+
+
+@answers(register.RECENT)
+def recent_registrations(db: Store, p: Any) -> list[Row]:
+    lines = [
+        event
+        for event in db.events.values()
+        if (event.kind, event.node_id) == ("node_registered", p.node)
+        and event.at > db.now - p.within_s
+    ]
+    return [Row(times=len(lines))]
 
 
 @answers(register.HELD_ELSEWHERE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from scheduling.db.statements import Statement
-from scheduling.db.transaction import Transaction, query, query_one
+from scheduling.db.transaction import Transaction, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import bump_desired_versions
 
@@ -15,6 +15,7 @@ GOODBYE = Statement(
 UPDATE scheduling_node n SET status = 'left', status_since = clock_timestamp(), leaving = false
 FROM scheduling_lease l
 WHERE n.id = %(node)s AND l.node_id = n.id AND l.incarnation = %(incarnation)s
+  AND n.status <> 'left'
 RETURNING n.id
 """,
 )
@@ -24,19 +25,22 @@ END_LEASE = Statement(
     """
 UPDATE scheduling_lease SET expires_at = least(expires_at, clock_timestamp())
 WHERE node_id = %(node)s AND incarnation = %(incarnation)s
+RETURNING node_id
 """,
 )
 
 
 def goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Transaction[bool]:
-    """End the lease of a daemon that leaves. Return False if it did not hold the lease."""
-    yield from query(END_LEASE, node=node, incarnation=incarnation)
-    row = yield from query_one(GOODBYE, node=node, incarnation=incarnation)
-    if row is None:
-        return False
-    yield from audit("node_left", node=node, actor=node_name, reason=reason)
-    yield from bump_desired_versions([node])
-    return True
+    """End the lease of a daemon that leaves; a repeat changes nothing.
+
+    Return False if it did not hold the lease.
+    """
+    held = yield from query_one(END_LEASE, node=node, incarnation=incarnation)
+    left = yield from query_one(GOODBYE, node=node, incarnation=incarnation)
+    if left is not None:
+        yield from audit("node_left", node=node, actor=node_name, reason=reason)
+        yield from bump_desired_versions([node])
+    return held is not None
 
 
 #: Concurrent writer: a new incarnation that registered; its lease stays.

@@ -68,18 +68,16 @@ WITH input AS MATERIALIZED (
       AND n.id = l.node_id AND n.status IN ('alive', 'lost')
     RETURNING l.node_id, l.expires_at, i.leaving, i.metrics, i.portfolios
 ), turned AS MATERIALIZED (
-    -- A node whose row is locked changes with one of its next heartbeats.
+    -- A daemon that was asked to stop does not change its mind: a heartbeat without the flag is
+    -- older. A node whose row is locked changes with one of its next heartbeats.
     SELECT n.id FROM scheduling_node n JOIN beaten b ON b.node_id = n.id
-    WHERE n.leaving <> b.leaving ORDER BY n.id FOR NO KEY UPDATE OF n SKIP LOCKED
+    WHERE b.leaving AND NOT n.leaving ORDER BY n.id FOR NO KEY UPDATE OF n SKIP LOCKED
 ), changed AS (
-    UPDATE scheduling_node n SET leaving = b.leaving
-    FROM beaten b, turned
-    WHERE n.id = b.node_id AND turned.id = n.id
-    RETURNING n.id, b.leaving
+    UPDATE scheduling_node n SET leaving = true FROM turned WHERE turned.id = n.id
+    RETURNING n.id
 ), audited AS (
     INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
-    SELECT clock.now, CASE WHEN c.leaving THEN 'node_leaving' ELSE 'node_alive' END, NULL, c.id,
-           '', CASE WHEN c.leaving THEN 'its daemon was asked to stop' ELSE '' END, '{{}}'::jsonb
+    SELECT clock.now, 'node_leaving', NULL, c.id, '', 'its daemon was asked to stop', '{{}}'::jsonb
     FROM changed c, clock
 ), hinted AS (
     SELECT {NOTIFY_WATCHERS}

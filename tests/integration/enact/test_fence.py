@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from portfolios.models import Checkpoint, EquityPoint, Fill, MetricPoint, Order, Suppression
@@ -13,6 +14,7 @@ from scheduling.db.transaction import execute
 from scheduling.enact.commit_validation import validate_commit
 from scheduling.enact.grant import GrantCause, Owner, grant
 from scheduling.models import Event, Tenure
+from scheduling.presentation.audit_lines import audit_sentence
 from scheduling.wire.messages import (
     Commit,
     EquityLine,
@@ -21,7 +23,7 @@ from scheduling.wire.messages import (
     OrderEndLine,
     OrderLine,
 )
-from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader
+from tests.support.factories import FakeNode, OwnerSession, ago, make_node, make_trader
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
@@ -182,6 +184,34 @@ def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerS
     event = Event.objects.get(kind="commit_refused")
     assert event.data["orders"] == 1
     assert event.reason == f"epoch {words.epoch} was refused: epoch {words.epoch + 1} owns it now"
+
+
+def test_a_node_that_goes_on_after_it_was_fenced_has_one_line_for_each_epoch(
+    hand: OwnerSession,
+) -> None:
+    other = make_node("node-2")
+    zombies = [make_trader(name, hand.daemon) for name in ("q", "r")]
+    words = [zombie.words(1) for zombie in zombies]
+    for zombie in zombies:
+        give(zombie, other)
+    for _ in range(3):
+        hand.daemon.send(*words)
+    lines = Event.objects.filter(kind="commit_refused").order_by("portfolio")
+    assert [(line.portfolio.name, line.data["times"]) for line in lines] == [("q", 3), ("r", 3)]
+    lines.update(at=ago(3601))
+    hand.daemon.send(words[0])
+    assert [line.data["times"] for line in lines.filter(portfolio__name="q")] == [3, 1]
+
+
+def test_commits_of_epochs_that_a_node_never_had_are_one_line(hand: OwnerSession) -> None:
+    other = make_node("node-2")
+    hands = [hand, make_trader("q", hand.daemon), make_trader("r", hand.daemon)]
+    words = [each.words(1) for each in hands]
+    other.send(*words)
+    other.send(*(msgspec.structs.replace(each, epoch=each.epoch - 1) for each in words))
+    line = Event.objects.get(kind="commit_refused")
+    assert (line.node, line.data["granted"], line.data["times"]) == (other.row, False, 6)
+    assert "6 times in an hour" in audit_sentence(line)
 
 
 def test_current_epoch_from_another_node_is_fenced(hand: OwnerSession) -> None:

@@ -71,6 +71,9 @@ def test_leaving_is_written_once(node: FakeNode) -> None:
     node.beat(leaving=True)
     assert Node.objects.get().leaving is True
     assert Event.objects.filter(kind="node_leaving").count() == 1
+    node.beat(leaving=False)  # sent before, and delayed
+    assert Node.objects.get().leaving is True
+    assert not Event.objects.filter(kind="node_alive").exists()
 
 
 def test_the_answer_says_whether_a_handoff_waits_for_the_node(node: FakeNode) -> None:
@@ -111,7 +114,9 @@ def test_lost_node_without_answers_stays_lost(node: FakeNode) -> None:
 
 
 def test_goodbye_ends_the_lease_and_a_later_heartbeat_is_unknown(node: FakeNode) -> None:
-    assert execute(goodbye(node.row.pk, "node-1", node.incarnation, "asked to stop")) is True
+    for _ in range(2):  # the answer was lost
+        assert execute(goodbye(node.row.pk, "node-1", node.incarnation, "asked to stop")) is True
+    assert Event.objects.filter(kind="node_left").count() == 1
     assert Node.objects.get().status == "left"
     assert left_s() <= 0
     row = node.beat()
@@ -242,5 +247,8 @@ def test_catch_up_time_is_stored_once_and_from_the_owner_only() -> None:
         return placed.catchup_ms
 
     assert say(other, 7.0) is None
+    # The page of an incident adds it to a time.
+    for odd in (float("nan"), float("inf"), 1e300, -1.0):
+        assert say(node, odd) is None
     assert say(node, 250.0) == 250.0
     assert say(node, 9000.0) == 250.0

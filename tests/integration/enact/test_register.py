@@ -9,7 +9,7 @@ import pytest
 
 from scheduling import operations
 from scheduling.db.transaction import execute
-from scheduling.enact.lease import end_of_daemon
+from scheduling.enact.lease import end_of_daemon, goodbye
 from scheduling.enact.register import register
 from scheduling.errors import Refused
 from scheduling.gateway.identity import GATEWAY_ID
@@ -188,6 +188,29 @@ def test_third_takeover_of_a_live_daemon_in_a_minute_is_refused() -> None:
         "node was taken over 2 times in 60 s; stop that daemon or choose another name."
     )
     assert Lease.objects.get().incarnation == third.incarnation
+
+
+def test_a_daemon_that_comes_and_goes_waits_with_its_next_registration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scheduling.enact.register.MAX_REGISTRATIONS", 3)
+
+    def comes_and_goes() -> FakeNode:
+        daemon = make_node("node-1")
+        assert execute(goodbye(daemon.row.pk, "node-1", daemon.incarnation, "")) is True
+        return daemon
+
+    *_, last = [comes_and_goes() for _ in range(3)]
+    with pytest.raises(Refused) as refused:
+        make_node("node-1")
+    assert (refused.value.code, refused.value.status) == ("throttled", 429)
+    assert refused.value.message == (
+        "Node node-1 was registered 3 times within 60 s, limit 3; see why its daemon ends."
+    )
+    assert Lease.objects.get().incarnation == last.incarnation
+    execute(register(last.row.pk, "node-1", registration(last), timing(), GATEWAY_ID))  # a repeat
+    Event.objects.update(at=ago(61))
+    comes_and_goes()
 
 
 def test_daemon_known_to_be_dead_may_be_replaced_any_number_of_times() -> None:

@@ -96,6 +96,16 @@ async def woken(daemon: FakeNode) -> None:
     await layer.group_send(f"node.{daemon.row.pk}", {"type": "wake"})
 
 
+async def test_second_message_closes_the_socket() -> None:
+    daemon = await a_daemon()
+    socket = Socket("token")
+    await socket.open(daemon)
+    await socket.send_input({"type": "websocket.receive", "bytes": b"x" * 60_000})
+    answer = await socket.receive_output(5)
+    assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.NOT_HELLO)
+    await socket.leave()
+
+
 async def test_simultaneous_hints_cause_one_read_and_one_push(monkeypatch: Any) -> None:
     daemon = await a_daemon()
     socket = Socket("token")
