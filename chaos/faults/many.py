@@ -354,6 +354,12 @@ def _primary(context: FaultContext) -> int:
     context.mark_all_affected(NO_PRIMARY)
     found = _cluster(context).primary()
     assert found is not None, "no server is the primary, although everything has converged"
+    # The primary of a promotion a moment ago may have none, and then loses nothing by waiting.
+    context.expect(
+        lambda: bool(_cluster(context).successors(found)),
+        30 * BUDGET_FACTOR,
+        "Patroni has a standby to promote",
+    )
     context.note(f"db-{found} is the primary")
     return found
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,8 +15,11 @@ import psycopg
 
 from chaos.harness.cluster import Cluster
 from chaos.harness.many import network
-from chaos.harness.many.layout import POSTGRES, WEBS, Layout
+from chaos.harness.many.layout import PATRONI_PORT, POSTGRES, WEBS, Layout
 from ginkgo_site.deadline import Connection
+
+#: Of a standby in Patroni's description of its cluster.
+SUCCESSOR_ROLES = ("sync_standby", "quorum_standby")
 
 
 class ObserverConnection(Connection):
@@ -81,6 +86,16 @@ class ManyCluster(Cluster):
                 " WHERE state = 'streaming' ORDER BY 1"
             )
         ]
+
+    def successors(self, primary: int) -> list[str]:
+        """The standbys that Patroni may promote: its store calls them synchronous.
+
+        Patroni stores that some seconds after PostgreSQL says so, and promotes no other.
+        """
+        host = self.layout.postgres_host(primary)
+        with urllib.request.urlopen(f"http://{host}:{PATRONI_PORT}/cluster", timeout=5) as answer:
+            members = json.load(answer)["members"]
+        return [each["name"] for each in members if each["role"] in SUCCESSOR_ROLES]
 
     def postgres_processes(self) -> list[psutil.Process]:
         """Every PostgreSQL, with its Patroni."""
