@@ -11,7 +11,7 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from scheduling.admin import events, nodes, people, portfolios, queue, records, secrets, tokens
-from scheduling.admin.labels import label, name_in_the_language_of_readers
+from scheduling.admin.labels import label, translate_labels
 
 __all__ = ["events", "nodes", "people", "portfolios", "queue", "records", "secrets", "tokens"]
 
@@ -21,4 +21,4 @@ admin.site.index_title = _("The fleet")
 
 for _app in map(apps.get_app_config, ("portfolios", "scheduling", "django_q")):
     _app.verbose_name = label(str(_app.verbose_name))
-    name_in_the_language_of_readers(_app.get_models())
+    translate_labels(_app.get_models())

@@ -37,11 +37,9 @@ class ReadOnlyInline(admin.TabularInline):
         return True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbid: no form adds rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbid: no form edits rows."""
         return False
 
 
@@ -69,36 +67,44 @@ class FleetAdmin(admin.ModelAdmin):
         return (*hidden, *incarnations, *self.for_operators)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Return whether the list may be filtered by this column. Hidden columns are excluded: a
-        filter by prefixes would reveal them."""
+        """Return whether the list may be filtered by this column.
+
+        Not by one that is hidden from the user: a filter by prefixes would reveal it.
+        """
         hidden = "incarnation" in lookup or lookup.split("__")[0] in self.for_operators
         if hidden and not may_act(request.user):
             return False
         return super().lookup_allowed(lookup, value, request)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        """Return whether the model is listed."""
         return may_read(request.user)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether rows are shown."""
         return may_read(request.user)
 
     def has_act_permission(self, request: HttpRequest) -> bool:
-        """Return whether actions are offered and performed."""
+        """Return whether actions are offered, by the name that `as_action` asks for."""
         return may_act(request.user)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Forbid: no form adds rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbid: no form edits rows."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Forbid: deleting a fenced row would skip its release."""
         return False
+
+
+class OperatorsAdmin(FleetAdmin):
+    """Rows that only operators see."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return may_act(request.user)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may_act(request.user)
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class AdminAction:
     ) -> HttpResponse | None:
         """Show the confirmation page; once it is confirmed, act and leave a message per row."""
         if request.POST.get(CONFIRMED) != "yes":
-            return self._confirmation(page, request, rows)
+            return self._confirmation_page(page, request, rows)
         fields = {name: str(value) for name, value in request.POST.items()}
         errors = unprintable_errors("reason", fields.get("reason", ""))
         if errors:
@@ -153,9 +159,10 @@ class AdminAction:
             return messages.SUCCESS, self.operation.outcome(row.name)
         return messages.SUCCESS, self.outcome(row, result)
 
-    def _confirmation(
+    def _confirmation_page(
         self, page: FleetAdmin, request: HttpRequest, rows: Iterable[Any]
     ) -> TemplateResponse:
+        """Return the page that says what the action will do and asks to confirm it."""
         chosen = list(rows)
         meta = page.model._meta
         noun = meta.verbose_name if len(chosen) == 1 else meta.verbose_name_plural
@@ -177,7 +184,7 @@ class AdminAction:
         return TemplateResponse(request, "admin/scheduling/confirm.html", context)
 
     def as_action(self, chosen: Any) -> Callable[..., HttpResponse | None]:
-        """Return the action for the list of a model; `chosen` is how it calls the chosen rows."""
+        """Return the action for the list of a model, called `chosen` there: "selected nodes"."""
         label = lazy(lambda: f"{self.operation.summary(str(chosen))}…", str)()
 
         @admin.action(description=label, permissions=["act"])

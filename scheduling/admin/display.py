@@ -37,8 +37,8 @@ _STATUS_CLASSES = {
 PLACEHOLDER = "–"
 
 
-def word(value: str) -> str:
-    """Return a status as the reader's word for it, in its colour."""
+def coloured_state(value: str) -> str:
+    """Return the HTML of a state: the reader's word for it, in its colour."""
     style = _STATUS_CLASSES.get(value, "plain")
     return format_html('<span class="gk-{}">{}</span>', style, state_word(value))
 
@@ -53,18 +53,16 @@ def link(row: Any, text: str | None = None) -> str:
 
 
 def list_link(model: Any, text: str, **filters: Any) -> str:
-    """Return a link to the model's list, filtered."""
+    """Return a link to the admin's list of the model, filtered."""
     meta = model._meta
     url = reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist")
     query = "&".join(f"{name}={value}" for name, value in filters.items())
     return format_html('<a href="{}?{}">{}</a>', url, query, text)
 
 
-def count(value: int | None) -> str:
-    """Return a whole number with thousands separators."""
+def with_thousands(value: int | None) -> str:
     return PLACEHOLDER if value is None else f"{value:,}"
 
 
 def milliseconds(value: float | None) -> str:
-    """Return a duration in ms."""
     return PLACEHOLDER if value is None else f"{value:,.0f} ms"

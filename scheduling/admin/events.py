@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from scheduling.admin.display import link, milliseconds, word
-from scheduling.admin.labels import filter_by, label, worded
+from scheduling.admin.display import coloured_state, link, milliseconds
+from scheduling.admin.labels import label, word_column, word_filter
 from scheduling.admin.related import RelatedAdmin
 from scheduling.models import Alert, Event, Handoff, Tenure
 from scheduling.observe.localized_reason import localized_reason
@@ -21,7 +21,7 @@ class HandoffAdmin(RelatedAdmin):
         "id",
         "portfolio_shown",
         "kind",
-        "state_shown",
+        word_column("state", coloured_state),
         "source",
         "target",
         "epochs",
@@ -34,19 +34,12 @@ class HandoffAdmin(RelatedAdmin):
     list_select_related = ("portfolio", "source_node", "target_node")
     search_fields = ("portfolio__name", "reason", "error")
 
-    @admin.display(description=_("state"), ordering="state")
-    def state_shown(self, row: Handoff) -> str:
-        """Return the state."""
-        return word(row.state)
-
     @admin.display(description=label("source node"), ordering="source_node__name")
     def source(self, row: Handoff) -> str:
-        """Return the source node."""
         return link(row.source_node)
 
     @admin.display(description=label("target node"), ordering="target_node__name")
     def target(self, row: Handoff) -> str:
-        """Return the target node."""
         return link(row.target_node)
 
     @admin.display(description=label("epochs"))
@@ -76,12 +69,12 @@ class TenureAdmin(RelatedAdmin):
         "revision",
         "from_seq",
         "to_seq",
-        worded("cause"),
+        word_column("cause"),
         "pause",
         "started_at",
         "ended_at",
     )
-    list_filter = (("cause", filter_by(state_word)), "node")
+    list_filter = (("cause", word_filter(state_word)), "node")
     list_select_related = ("portfolio", "node")
     search_fields = ("portfolio__name",)
     ordering = ("-id",)
@@ -99,7 +92,7 @@ class EventAdmin(RelatedAdmin):
     for_operators = ("data",)
     list_display = (
         "at",
-        worded("kind", event_word),
+        word_column("kind", event_word),
         "portfolio_shown",
         "node_shown",
         "actor",
@@ -107,7 +100,7 @@ class EventAdmin(RelatedAdmin):
         "address",
         "reason",
     )
-    list_filter = (("kind", filter_by(event_word)), "interface", "node")
+    list_filter = (("kind", word_filter(event_word)), "interface", "node")
     list_select_related = ("portfolio", "node")
     search_fields = ("portfolio__name", "node__name", "actor", "reason")
 
@@ -118,7 +111,7 @@ class AlertAdmin(RelatedAdmin):
 
     list_display = (
         "opened_at",
-        worded("kind", alert_word),
+        word_column("kind", alert_word),
         "portfolio_shown",
         "node_shown",
         "times",
@@ -126,7 +119,7 @@ class AlertAdmin(RelatedAdmin):
         "reason",
     )
     list_filter = (
-        ("kind", filter_by(alert_word)),
+        ("kind", word_filter(alert_word)),
         ("closed_at", admin.EmptyFieldListFilter),
     )
     list_select_related = ("portfolio", "node")

@@ -17,8 +17,8 @@ from django.utils.translation import override, pgettext_lazy
 from scheduling.presentation.state_words import state_word
 
 
-def name_in_the_language_of_readers(models: Iterable[type[Any]]) -> None:
-    """Have pages show the names, help texts and choices of these models as their reader says."""
+def translate_labels(models: Iterable[type[Any]]) -> None:
+    """Show names, help texts and choices of these models in the language of each reader."""
     with override(None):
         for model in models:
             meta = model._meta
@@ -32,16 +32,16 @@ def name_in_the_language_of_readers(models: Iterable[type[Any]]) -> None:
 
 
 def label(text: Any) -> Any:
-    """Return what pages show in place of a name or help text; itself if nothing is known."""
+    """Return the translated text that LABELS has for a name or help text, else the text itself."""
     return LABELS.get(str(text), text)
 
 
-def worded(
+def word_column(
     name: str, word: Callable[[str], Any] = state_word, *, stored: bool = True
 ) -> Callable[[Any], str]:
-    """Return a column of a list that shows a code as the reader's word for it.
+    """Return a column that shows the code in attribute `name` as a word in the reader's language.
 
-    The list can be sorted by it if it is `stored`.
+    The list can be sorted by it if it is `stored`: a column of the table.
     """
 
     @admin.display(description=label(name), ordering=name if stored else None)
@@ -52,8 +52,8 @@ def worded(
     return shown
 
 
-def filter_by(word: Callable[[str], str]) -> type[AllValuesFieldListFilter]:
-    """Return a filter by the codes of a column that offers the reader's words for them."""
+def word_filter(word: Callable[[str], str]) -> type[AllValuesFieldListFilter]:
+    """Return a list's filter by the codes of a column, which it offers as words for readers."""
 
     class ByWord(AllValuesFieldListFilter):
         def choices(self, changelist: Any) -> Any:

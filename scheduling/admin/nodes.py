@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from portfolios.models import Portfolio
 from scheduling.admin.base import AdminAction, FleetAdmin
-from scheduling.admin.display import PLACEHOLDER, list_link, word
+from scheduling.admin.display import PLACEHOLDER, coloured_state, list_link
 from scheduling.admin.labels import label
 from scheduling.decide.liveness import LeaseView, status_of
 from scheduling.models import Node, NodeStatus
@@ -73,13 +73,13 @@ class NodeAdmin(FleetAdmin):
         """Return the status as the other interfaces show it: `suspect` follows from the lease."""
         lease = getattr(row, "lease", None)
         if lease is None:
-            return word(row.status)
+            return coloured_state(row.status)
         view = LeaseView(
             expires_at=lease.expires_at.timestamp(),
             marked_lost=row.status == NodeStatus.LOST,
             left=row.status == NodeStatus.LEFT,
         )
-        return word(status_of(view, row.now.timestamp(), timing().lease_policy))
+        return coloured_state(status_of(view, row.now.timestamp(), timing().lease_policy))
 
     @admin.display(description=_("marks"))
     def marks(self, row: Any) -> str:

@@ -28,7 +28,7 @@ class PeopleAdmin(UserAdmin):  # type: ignore[type-arg]
     list_display = ("username", "is_active", "is_staff", "is_superuser", "last_login")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the form's fields, for an administrator without SUPERUSER_FIELDS."""
+        """Return the form's fields; SUPERUSER_FIELDS are for superusers only."""
         fieldsets = super().get_fieldsets(request, obj)
         if _is_superuser(request):
             return fieldsets
@@ -56,14 +56,12 @@ class PeopleAdmin(UserAdmin):  # type: ignore[type-arg]
 
 @admin.register(Group)
 class RoleAdmin(GroupAdmin):
-    """The groups that give permissions, created by `migrate`."""
+    """The groups that give permissions, created by `migrate`; only superusers change them."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Allow for superusers only."""
         return _is_superuser(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow for superusers only."""
         return _is_superuser(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -14,7 +14,7 @@ from portfolios.feed_registration import current_head
 from portfolios.feeds import DEFAULT_FEED
 from portfolios.models import EquityPoint, Order, Portfolio, Revision
 from scheduling.admin.base import AdminAction, FleetAdmin, ReadOnlyInline
-from scheduling.admin.display import PLACEHOLDER, count, link, list_link, word
+from scheduling.admin.display import PLACEHOLDER, coloured_state, link, list_link, with_thousands
 from scheduling.admin.labels import label
 from scheduling.decide.planner.targets import NotInSnapshot, targets
 from scheduling.errors import SnapshotUnavailable
@@ -28,7 +28,7 @@ from scheduling.timing import timing
 
 
 def _targets_of(rows: list[Portfolio]) -> dict[str, Any]:
-    """Return the possible targets of a portfolio; for several portfolios, every node."""
+    """Return `targets` of the confirmation: those of one portfolio; of several, every node."""
     try:
         snapshot = observe(timing()).snapshot
         if len(rows) == 1:
@@ -38,11 +38,13 @@ def _targets_of(rows: list[Portfolio]) -> dict[str, Any]:
     return {"targets": [{"node": node.name, "feasible": True} for node in snapshot.nodes]}
 
 
-def _handoff(row: Portfolio, handoff: Handoff | None) -> str:
+def _handoff_outcome(row: Portfolio, handoff: Handoff | None) -> str:
+    """Return the outcome of an action; without a handoff the portfolio is pending."""
     return handoff_sentence(handoff) if handoff else pending_sentence(row.name)
 
 
 def _chosen_target(fields: dict[str, str]) -> dict[str, Any]:
+    """Return the argument `target`: the node that was chosen, or None for the balancer's choice."""
     return {"target": fields.get("target") or None}
 
 
@@ -53,11 +55,9 @@ class DeletedFilter(admin.SimpleListFilter):
     parameter_name = "deleted"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the alternative to the default."""
         return [("yes", str(_("deleted")))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return the rows."""
         return queryset.filter(archived_at__isnull=self.value() != "yes")
 
 
@@ -95,11 +95,14 @@ class PortfolioAdmin(FleetAdmin):
         action.as_action(_("selected portfolios"))
         for action in (
             AdminAction(
-                portfolio_actions.MIGRATE, _handoff, extra=_targets_of, arguments=_chosen_target
+                portfolio_actions.MIGRATE,
+                _handoff_outcome,
+                extra=_targets_of,
+                arguments=_chosen_target,
             ),
-            AdminAction(portfolio_actions.RELOAD, _handoff),
-            AdminAction(portfolio_actions.START, _handoff),
-            AdminAction(portfolio_actions.STOP, _handoff),
+            AdminAction(portfolio_actions.RELOAD, _handoff_outcome),
+            AdminAction(portfolio_actions.START, _handoff_outcome),
+            AdminAction(portfolio_actions.STOP, _handoff_outcome),
             AdminAction(portfolio_actions.UNPIN),
             AdminAction(portfolio_actions.DELETE),
         )
@@ -124,12 +127,10 @@ class PortfolioAdmin(FleetAdmin):
 
     @admin.display(description=label("phase"), ordering="run__phase")
     def phase(self, row: Portfolio) -> str:
-        """Return the phase of its run."""
-        return word(row.run.phase)
+        return coloured_state(row.run.phase)
 
     @admin.display(description=label("node"), ordering="run__node__name")
     def node(self, row: Portfolio) -> str:
-        """Return its owner."""
         return link(row.run.node)
 
     @admin.display(description=label("strategy"), ordering="strategy_name")
@@ -148,18 +149,17 @@ class PortfolioAdmin(FleetAdmin):
 
     @admin.display(description=label("epoch"), ordering="run__epoch")
     def epoch(self, row: Portfolio) -> int:
-        """Return the fencing token."""
         return int(row.run.epoch)
 
     @admin.display(description=label("last seq"), ordering="run__last_seq")
     def last_seq(self, row: Portfolio) -> str:
-        """Return the last committed event."""
-        return count(row.run.last_seq)
+        """Return the seq of its last committed event."""
+        return with_thousands(row.run.last_seq)
 
     @admin.display(description=label("lag"), ordering="lag_events")
     def lag(self, row: Any) -> str:
         """Return how many events it is behind the head."""
-        return count(max(row.lag_events, 0))
+        return with_thousands(max(row.lag_events, 0))
 
     @admin.display(description=label("equity"), ordering="newest_equity")
     def equity(self, row: Any) -> str:

@@ -13,28 +13,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from scheduling.admin.base import FleetAdmin
-from scheduling.permissions import may_act
+from scheduling.admin.base import OperatorsAdmin
 
 for model in (Failure, OrmQ, Schedule, Success):
     if admin.site.is_registered(model):
         admin.site.unregister(model)
 
 
-class QueueAdmin(FleetAdmin):
-    """Rows that only the queue writes, shown to operators only."""
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        """Return whether the model is listed."""
-        return may_act(request.user)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether rows are shown."""
-        return may_act(request.user)
-
-
 @admin.register(Schedule)
-class ScheduleAdmin(QueueAdmin):
+class ScheduleAdmin(OperatorsAdmin):
     """Scheduled tasks, and their next run. Only `migrate` writes them."""
 
     list_display = ("name", "func", "schedule_type", "cron", "repeats", "next_run")
@@ -42,7 +29,7 @@ class ScheduleAdmin(QueueAdmin):
 
 
 @admin.register(Success, Failure)
-class DoneAdmin(QueueAdmin):
+class DoneAdmin(OperatorsAdmin):
     """Completed tasks. Errors are in the log of the worker."""
 
     list_display = ("name", "func", "started", "stopped", "attempt_count")
@@ -55,7 +42,7 @@ class DoneAdmin(QueueAdmin):
 
 
 @admin.register(OrmQ)
-class WaitingAdmin(QueueAdmin):
+class WaitingAdmin(OperatorsAdmin):
     """Tasks that wait for a worker."""
 
     list_display = ("id", "key", "lock")

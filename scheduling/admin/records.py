@@ -7,8 +7,8 @@ from django.utils.translation import gettext_lazy as _
 
 from portfolios.models import FeedRow, FeedSegment, Fill, Order, Revision
 from scheduling.admin.base import FleetAdmin, ReadOnlyInline
-from scheduling.admin.display import word
-from scheduling.admin.labels import filter_by, worded
+from scheduling.admin.display import coloured_state
+from scheduling.admin.labels import word_column, word_filter
 from scheduling.admin.related import RelatedAdmin
 from scheduling.presentation.formatting import price
 from scheduling.presentation.state_words import state_word
@@ -21,19 +21,19 @@ class OrderAdmin(RelatedAdmin):
     list_display = (
         "portfolio_shown",
         "seq",
-        worded("side"),
+        word_column("side"),
         "quantity",
         "symbol",
         "price_shown",
-        "status_shown",
+        word_column("status", coloured_state),
         "node",
         "revision",
         "committed_at",
         "reason",
     )
     list_filter = (
-        ("status", filter_by(state_word)),
-        ("side", filter_by(state_word)),
+        ("status", word_filter(state_word)),
+        ("side", word_filter(state_word)),
         "portfolio",
     )
     list_select_related = ("portfolio",)
@@ -45,11 +45,6 @@ class OrderAdmin(RelatedAdmin):
         """Return the price with the places of its instrument."""
         return price(row.price)
 
-    @admin.display(description=_("status"), ordering="status")
-    def status_shown(self, row: Order) -> str:
-        """Return the status."""
-        return word(row.status)
-
 
 @admin.register(Fill)
 class FillAdmin(RelatedAdmin):
@@ -58,13 +53,13 @@ class FillAdmin(RelatedAdmin):
     list_display = (
         "portfolio_shown",
         "fill_seq",
-        worded("side"),
+        word_column("side"),
         "quantity",
         "symbol",
         "price_shown",
         "at",
     )
-    list_filter = (("side", filter_by(state_word)), "portfolio")
+    list_filter = (("side", word_filter(state_word)), "portfolio")
     list_select_related = ("portfolio",)
     search_fields = ("=symbol",)
     ordering = ("-id",)
@@ -83,7 +78,7 @@ class RevisionAdmin(RelatedAdmin):
         "portfolio_shown",
         "number",
         "strategy",
-        "status_shown",
+        word_column("status", coloured_state),
         "status_reason",
         "created_by",
         "created_at",
@@ -92,11 +87,6 @@ class RevisionAdmin(RelatedAdmin):
     list_select_related = ("portfolio",)
     search_fields = ("portfolio__name",)
     ordering = ("-id",)
-
-    @admin.display(description=_("status"), ordering="status")
-    def status_shown(self, row: Revision) -> str:
-        """Return the status."""
-        return word(row.status)
 
 
 class SegmentInline(ReadOnlyInline):

@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from scheduling.admin.base import AdminAction, FleetAdmin
-from scheduling.admin.labels import label, worded
+from scheduling.admin.base import AdminAction, OperatorsAdmin
+from scheduling.admin.labels import label, word_column
 from scheduling.models import ApiToken, NodeToken
 from scheduling.operations.registry import access_actions
-from scheduling.permissions import may_act
 
 TIMES = ("created_by", "created_at", "expires_at", "revoked_at", "last_used_at")
-STATE = worded("state", stored=False)
+STATE = word_column("state", stored=False)
 
 
-def _outcome(row: Any, was_valid: bool) -> str:
+def _revocation_sentence(row: Any, was_valid: bool) -> str:
     if isinstance(row, NodeToken):
         revoked = _("The token of node {name} is revoked.")
         before = _("The token of node {name} was revoked already.")
@@ -30,30 +28,22 @@ def _outcome(row: Any, was_valid: bool) -> str:
     return str(revoked if was_valid else before).format(name=name)
 
 
-class TokenAdmin(FleetAdmin):
-    """Tokens, without their hashes; shown to operators only."""
+class TokenAdmin(OperatorsAdmin):
+    """Tokens, without their hashes."""
 
     exclude = ("sha256",)
     actions = (
-        AdminAction(access_actions.REVOKE_TOKEN, _outcome, subject=lambda row: row).as_action(
-            _("selected tokens")
-        ),
+        AdminAction(
+            access_actions.REVOKE_TOKEN, _revocation_sentence, subject=lambda row: row
+        ).as_action(_("selected tokens")),
     )
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        """Return whether the model is listed."""
-        return may_act(request.user)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether rows are shown."""
-        return may_act(request.user)
 
 
 @admin.register(NodeToken)
 class NodeTokenAdmin(TokenAdmin):
     """Tokens of node daemons."""
 
-    list_display = ("node", "name", worded("scope", label, stored=False), STATE, *TIMES)
+    list_display = ("node", "name", word_column("scope", label, stored=False), STATE, *TIMES)
     list_filter = ("node", "revoked_at")
     list_select_related = ("node",)
 

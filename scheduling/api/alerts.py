@@ -105,7 +105,6 @@ class AlertChannelList(TableView):
     pages = ByName
 
     def rows(self) -> QuerySet[AlertChannel]:
-        """Return all channels."""
         return AlertChannel.objects.all()
 
     @described(

@@ -46,7 +46,7 @@ class WheelParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the bytes. Raise RequestDataTooBig."""
+        """Return the bytes. Raise RequestDataTooBig if they are too many."""
         return read_at_most(stream, MAX_WHEEL_BYTES)
 
 

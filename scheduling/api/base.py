@@ -44,7 +44,7 @@ class ApiView(ActsOncePerKey):
     http_method_names: Sequence[str] = ("get", "head", "post", "patch", "delete")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Refuse who may not, then query parameters that are not described."""
+        """Refuse a user who may not do this, then query parameters that are not described."""
         super().initial(request, *args, **kwargs)
         act = getattr(self, str(request.method).lower(), None)
         known = getattr(act, "known_parameters", None)
@@ -99,7 +99,7 @@ class TableView(ApiView):
             raise Invalid(form_errors(found.form))
         pages = self.pages()
         page: Any = pages.paginate_queryset(found.qs, request, view=self)
-        document = self.document(page, many=True, context=context_for(request))
+        document = self.document(page, many=True, context=serializer_context(request))
         return pages.get_paginated_response(document.data)
 
 
@@ -134,8 +134,8 @@ def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None
         raise Invalid(errors)
 
 
-def context_for(request: Request) -> dict[str, Any]:
-    """Return the context of serializers: whether an operator reads. Without it, a viewer does."""
+def serializer_context(request: Request) -> dict[str, Any]:
+    """Return the context of serializers, which show operators more than viewers."""
     return {"operator": may_act(request.user)}
 
 

@@ -43,21 +43,21 @@ def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handle_403(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler403, likewise."""
+    """Django's handler403: a problem document under /api/, the usual page elsewhere."""
     if not request.path.startswith("/api/"):
         return defaults.permission_denied(request, exception)
     return as_response(problem("forbidden", "You are not allowed to do this."), request)
 
 
 def handle_404(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler404, likewise."""
+    """Django's handler404: a problem document under /api/, the usual page elsewhere."""
     if not request.path.startswith("/api/"):
         return defaults.page_not_found(request, exception)
     return as_response(problem("not_found", f"There is nothing at {request.path}."), request)
 
 
 def handle_500(request: HttpRequest) -> HttpResponse:
-    """Django's handler500, likewise. Django has logged the traceback."""
+    """Django's handler500: a problem document under /api/, the usual page elsewhere."""
     if not request.path.startswith("/api/"):
         return defaults.server_error(request)
     return as_response(problem("internal_error", INTERNAL_ERROR), request)

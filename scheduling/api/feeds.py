@@ -57,7 +57,7 @@ class RowsField(serializers.Field[list[Any], Any, Any, Any]):
     }
 
     def to_internal_value(self, data: Any) -> list[Any]:
-        """Return the rows. Errors count them from 1."""
+        """Return the rows. Errors number them from 1."""
         if not isinstance(data, list):
             self.fail("not_a_list")
         if len(data) > feeds.MAX_ROWS:
@@ -76,7 +76,6 @@ class RowsField(serializers.Field[list[Any], Any, Any, Any]):
         return data
 
     def to_representation(self, value: list[Any]) -> Any:
-        """Return the rows."""
         return value
 
 
@@ -106,7 +105,7 @@ class FeedList(ApiView):
         instruments = _instruments(given.pop("instruments"))
         name = given.pop("name")
         feeds.create_feed(name, instruments, actor=actor_of(request), **given)
-        return Response(_document(name), status=201)
+        return Response(_feed_document(name), status=201)
 
 
 class FeedDetail(ApiView):
@@ -115,7 +114,7 @@ class FeedDetail(ApiView):
     @described(FeedLogDocument, summary="A feed and who reads it")
     def get(self, request: Request, name: str) -> Response:
         """Return the feed."""
-        return Response(_document(name))
+        return Response(_feed_document(name))
 
     @described(None, status=204, summary="Remove a recorded feed that no portfolio needs")
     def delete(self, request: Request, name: str) -> Response:
@@ -129,10 +128,10 @@ class FeedInstruments(ApiView):
 
     @described(FeedLogDocument, body=InstrumentsBody, summary="Add instruments to a recorded feed")
     def post(self, request: Request, name: str) -> Response:
-        """Add them. Those that exist must not change."""
+        """Add instruments. One that exists must not change."""
         given = read_body(request, InstrumentsBody)
         feeds.add_instruments(name, _instruments(given["instruments"]), actor=actor_of(request))
-        return Response(_document(name))
+        return Response(_feed_document(name))
 
 
 class FeedAppend(ApiView):
@@ -163,6 +162,7 @@ class FeedAppend(ApiView):
 
 
 def _instruments(given: dict[str, Any]) -> list[feeds.NewInstrument]:
+    """Return the instruments of a body. Raise Invalid."""
     made = []
     for symbol, facts in given.items():
         if not isinstance(facts, dict):
@@ -174,7 +174,8 @@ def _instruments(given: dict[str, Any]) -> list[feeds.NewInstrument]:
     return made
 
 
-def _document(name: str) -> Any:
+def _feed_document(name: str) -> Any:
+    """Return the document of one feed, or raise NotFound."""
     found: list[FeedView] = read_feeds(name)
     if not found:
         raise NotFound("feed", name)

@@ -1,4 +1,4 @@
-"""What happened: handoffs and the audit trail."""
+"""What happened: handoffs and the audit log."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from scheduling.presentation.serializers.history import EventDocument, HandoffDo
 
 
 class OfPortfolio(django_filters.FilterSet):
-    """Lines of one portfolio: the one that has the name now, else the last one that had it."""
+    """A filter by portfolio: the one that has the name now, else the last one that had it."""
 
     portfolio = django_filters.CharFilter(method="of_portfolio")
 
     def of_portfolio(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        """Return its lines; one deleted before it under the same name is another portfolio."""
+        """Return the rows of that portfolio, without those of earlier ones of the same name."""
         named = Portfolio.objects.filter(name=value)
         newest = named.order_by(F("archived_at").desc(nulls_first=True)).values("pk")[:1]
         return rows.filter(portfolio=Subquery(newest))
 
 
 class HandoffFilters(OfPortfolio):
-    """Which handoffs. `node` is either end; `active=true` are those under way."""
+    """Filters of handoffs. `node` is source or target; `active=true` are those not ended."""
 
     node = django_filters.CharFilter(method="at_either_end")
     source_node = django_filters.CharFilter("source_node__name")
@@ -41,17 +41,17 @@ class HandoffFilters(OfPortfolio):
     since = django_filters.IsoDateTimeFilter("requested_at", "gte")
 
     def at_either_end(self, rows: QuerySet[Handoff], name: str, value: str) -> QuerySet[Handoff]:
-        """Return those from or to the node `value`."""
+        """Return the handoffs from or to the node `value`."""
         return rows.filter(Q(source_node__name=value) | Q(target_node__name=value))
 
     def under_way(self, rows: QuerySet[Handoff], name: str, value: bool) -> QuerySet[Handoff]:
-        """Return those that have not ended, or those that have."""
+        """Return the handoffs that have not ended, or for False those that have."""
         active = Q(state__in=ACTIVE_STATES)
         return rows.filter(active if value else ~active)
 
 
 class EventFilters(OfPortfolio):
-    """Which lines of the audit trail."""
+    """Filters of the audit log."""
 
     node = django_filters.CharFilter("node__name")
     kind = django_filters.CharFilter()
@@ -79,7 +79,7 @@ class HandoffDetail(ApiView):
 
     @described(HandoffDocument, summary="A handoff and how far it is")
     def get(self, request: Request, pk: int) -> Response:
-        """Answer its document."""
+        """Return the handoff."""
         rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
         handoff = rows.filter(pk=pk).first()
         if handoff is None:
@@ -87,9 +87,9 @@ class HandoffDetail(ApiView):
         return Response(HandoffDocument(handoff).data)
 
 
-@described_table("The audit trail, newest first")
+@described_table("The audit log, newest first")
 class EventList(TableView):
-    """The audit trail, newest first."""
+    """The audit log, newest first."""
 
     document = EventDocument
     filters = EventFilters

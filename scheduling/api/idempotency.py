@@ -40,7 +40,7 @@ KEPT_HEADERS = ("Content-Type", "Location", "ETag")
 
 
 class _Repeated(Exception):
-    """The request is a repeat, and this is its answer."""
+    """Ends a repeated request: `answer` is what its first one got."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -60,7 +60,7 @@ class ActsOncePerKey(APIView):
             response = super().dispatch(request, *args, **kwargs)
         if self._claim is not None:
             is_refusal = response.status_code >= 400
-            _settle(self._claim, response, self.keeps_answer or is_refusal)
+            _keep_or_forget(self._claim, response, self.keeps_answer or is_refusal)
         return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -97,18 +97,19 @@ def _read_key(request: Request) -> str | None:
 
 
 def _fingerprint(request: Request) -> str:
-    """Return a digest of what the request asks for. A body may hold secrets: it needs the
-    server's key to be guessed at."""
+    """Return a keyed digest of method, address and body, which may hold secrets."""
     address = [request.method, request.path, sorted(request.query_params.lists())]
-    canonical = json.dumps([*address, _plain(request.data)], sort_keys=True)
+    canonical = json.dumps([*address, _comparable(request.data)], sort_keys=True)
     return salted_hmac("idempotency", canonical, algorithm="sha256").hexdigest()
 
 
-def _plain(data: Any) -> Any:
-    """Return a parsed body as JSON has it, with files as digests: a form's bytes differ from one
-    repeat to the next."""
+def _comparable(data: Any) -> Any:
+    """Return the parsed body with files as digests, as JSON can hold it.
+
+    The bytes of a form differ from one repeat to the next.
+    """
     if isinstance(data, QueryDict):
-        return {name: [_plain(one) for one in values] for name, values in data.lists()}
+        return {name: [_comparable(one) for one in values] for name, values in data.lists()}
     if isinstance(data, UploadedFile):
         digest = hashlib.sha256()
         for chunk in data.chunks():
@@ -118,8 +119,8 @@ def _plain(data: Any) -> Any:
     return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else data
 
 
-def _settle(claim: Claim, response: HttpResponseBase, repeatable: bool) -> None:
-    """Keep an answer; of a failure of the server forget the key, unless the request has acted."""
+def _keep_or_forget(claim: Claim, response: HttpResponseBase, repeatable: bool) -> None:
+    """Keep the response for repeats; after a failure forget the key, unless the request acted."""
     try:
         if response.status_code >= 500:
             release(claim)

@@ -36,7 +36,6 @@ class FleetMetrics:
         self._board = board
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the metrics."""
         yield from self._nodes()
         yield from self._losses()
         yield from self._portfolios()
@@ -129,7 +128,7 @@ class FleetMetrics:
         yield from (lag, stalled, epoch, unplaced, behind)
 
     def _strategies(self) -> Iterable[Metric]:
-        """Yield what running strategies gave to `ctx.metric`, of each portfolio all or nothing."""
+        """Yield what running strategies gave to `ctx.metric`: all of a portfolio, or none."""
         metric = GaugeMetricFamily(
             "ginkgo_strategy_metric",
             "The newest value of a strategy's own metric.",
@@ -183,7 +182,6 @@ class ControlPlaneMetrics:
         self._found = found
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the metrics."""
         age = GaugeMetricFamily(
             "ginkgo_gateway_pulse_age_seconds",
             "Since a web process recorded that nodes can reach it; over 3 it is not fit.",
@@ -212,7 +210,6 @@ class StorageMetrics:
         self._storage = storage
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the metrics."""
         storage = self._storage
         size = GaugeMetricFamily(
             "ginkgo_table_bytes", "Size with partitions and indexes.", labels=["table"]

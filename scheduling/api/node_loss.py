@@ -59,7 +59,7 @@ class ScheduleResilience(ApiView):
 def resilience_document() -> dict[str, Any]:
     """Return the stored forecast by name of node. One statement."""
     alive = Resilience.objects.filter(node__status=NodeStatus.ALIVE).select_related("node")
-    losses = [_loss(row) for row in alive.order_by("node__name")]
+    losses = [_loss_document(row) for row in alive.order_by("node__name")]
     document = {
         "as_of": min((loss["as_of"] for loss in losses), default=None),
         "absorbed": sum(loss["absorbed"] for loss in losses),
@@ -69,7 +69,7 @@ def resilience_document() -> dict[str, Any]:
     return dict(ResilienceDocument(document).data)
 
 
-def _loss(row: Resilience) -> dict[str, Any]:
+def _loss_document(row: Resilience) -> dict[str, Any]:
     return {
         "node": row.node.name,
         "as_of": row.as_of,

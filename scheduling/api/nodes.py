@@ -11,8 +11,8 @@ from scheduling import operations
 from scheduling.api.base import (
     ApiView,
     actor_of,
-    context_for,
     read_choice,
+    serializer_context,
 )
 from scheduling.api.openapi import described, described_list, query
 from scheduling.api.pagination import page_of_lines
@@ -46,7 +46,7 @@ class NodeList(ApiView):
         if schedulable is not None:
             lines = [line for line in lines if line.schedulable == (schedulable == "true")]
         page, following, preceding = page_of_lines(request, lines, lambda line: line.name)
-        results = NodeDocument(page, many=True, context=context_for(request)).data
+        results = NodeDocument(page, many=True, context=serializer_context(request)).data
         return Response({"next": following, "previous": preceding, "results": results})
 
 
@@ -56,7 +56,7 @@ class NodeDetail(ApiView):
     @described(NodeDocument, summary="A node and its state")
     def get(self, request: Request, name: str) -> Response:
         """Return the node."""
-        return Response(NodeDocument(node_view(name), context=context_for(request)).data)
+        return Response(NodeDocument(node_view(name), context=serializer_context(request)).data)
 
     @described(
         NodeDocument,

@@ -34,6 +34,7 @@ class NotFoundView(ApiView):
 
 
 def _is_known(path: str) -> bool:
+    """Return whether a view other than this one serves the path."""
     try:
         return resolve(path).url_name != "nothing"
     except Resolver404:

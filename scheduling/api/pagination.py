@@ -46,17 +46,17 @@ def read_int(request: Request, name: str, default: int, *, lowest: int) -> int:
 
 
 def orders_of(ordering: str | Sequence[str]) -> tuple[str, str]:
-    """Return the values of `?order=`: a list's own order, and that from its other end."""
+    """Return the two values of `?order=`: the order a list has by default, and the reverse."""
     first = ordering if isinstance(ordering, str) else ordering[0]
-    return first, _turned(first)
+    return first, _reversed_order(first)
 
 
-def _turned(field: str) -> str:
+def _reversed_order(field: str) -> str:
     return field.removeprefix("-") if field.startswith("-") else f"-{field}"
 
 
 def read_order(request: Request, ordering: str | Sequence[str]) -> bool:
-    """Return whether a list is to be sorted from its other end. Raise Invalid."""
+    """Return whether `?order=` asks for the reverse of the default. Raise Invalid for any other."""
     known = orders_of(ordering)
     wanted = request.query_params.get("order", known[0])
     if wanted not in known:
@@ -86,9 +86,9 @@ class NewestFirst(CursorPagination):
     def get_ordering(
         self, request: Request, queryset: QuerySet[Any], view: APIView
     ) -> tuple[str, ...]:
-        """Return the fields of `?order=`, or of the same order from its other end."""
+        """Return the fields to sort by, all reversed if `?order=` asks for it."""
         fields = (self.ordering,) if isinstance(self.ordering, str) else self.ordering
-        return tuple(map(_turned, fields)) if read_order(request, fields) else fields
+        return tuple(map(_reversed_order, fields)) if read_order(request, fields) else fields
 
     def paginate_queryset(
         self, queryset: Any, request: Request, view: APIView | None = None

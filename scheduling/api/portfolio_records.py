@@ -117,7 +117,7 @@ class FleetOrderFilters(OfPortfolio):
     until = django_filters.IsoDateTimeFilter("committed_at", "lt")
 
     def of_status(self, rows: QuerySet[Order], name: str, value: str) -> QuerySet[Order]:
-        """Return those of one status; `unplaced` are refused or suppressed."""
+        """Return the orders of one status; `unplaced` are refused or suppressed."""
         return with_filters(rows, {"status": value})
 
     def filter_queryset(self, queryset: QuerySet[Order]) -> QuerySet[Order]:

@@ -135,7 +135,7 @@ def _etag(view: PortfolioView) -> dict[str, str]:
 
 
 def _if_match(request: Request) -> operations.EditBase | None:
-    """Return what the client has seen, or None if it does not say. Raise Invalid."""
+    """Return what the client has seen by its If-Match, None without one. Raise Invalid."""
     given = request.headers.get("If-Match", "").strip()
     if given in ("", "*"):
         return None
@@ -231,7 +231,7 @@ class ReloadPortfolio(ApiView):
         performs=portfolio_actions.RELOAD,
     )
     def post(self, request: Request, name: str) -> Response:
-        """Answer the handoff."""
+        """Begin the reload, and return its handoff."""
         body = read_body(request, ReloadBody)
         handoff = operations.reload(
             name, actor=actor_of(request), reason=body["reason"], revision=body["revision"]
@@ -277,7 +277,7 @@ class StopPortfolio(ApiView):
         performs=portfolio_actions.STOP,
     )
     def post(self, request: Request, name: str) -> Response:
-        """Answer the handoff."""
+        """Begin the stop, and return its handoff."""
         reason = read_body(request, ReasonBody)["reason"]
         handoff = operations.stop(name, actor=actor_of(request), reason=reason)
         return Response(handoff_document(handoff), status=202)
@@ -293,7 +293,7 @@ class UnpinPortfolio(ApiView):
         performs=portfolio_actions.UNPIN,
     )
     def post(self, request: Request, name: str) -> Response:
-        """Perform the action, and return the portfolio."""
+        """End the pin, and return the portfolio."""
         read_body(request, NoBody)
         operations.unpin(name, actor=actor_of(request))
         return Response(portfolio_document(name))
@@ -309,7 +309,7 @@ class AcceptPython(ApiView):
         performs=portfolio_actions.ACCEPT_PYTHON,
     )
     def post(self, request: Request, name: str) -> Response:
-        """Perform the action, and return the portfolio."""
+        """Store the consent, or withdraw it, and return the portfolio."""
         body = read_body(request, AcceptPythonBody)
         operations.accept_python(
             body["version"], [name], actor=actor_of(request), reason=body["reason"]

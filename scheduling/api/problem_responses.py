@@ -82,12 +82,12 @@ def describe_problems(result: dict[str, Any]) -> None:
     """Add to each operation the problems that it may answer with, and the header of keys."""
     result["components"]["schemas"]["ProblemDocument"] = PROBLEM
     responses = result["components"].setdefault("responses", {})
-    responses.update({_name(status): _response(status) for status in _SENTENCES})
+    responses.update({_component_name(status): _component(status) for status in _SENTENCES})
     result["components"].setdefault("parameters", {})[HEADER] = IDEMPOTENCY_KEY
     for methods in result["paths"].values():
         for method, operation in methods.items():
             for status in _statuses(method, operation):
-                reference = {"$ref": f"#/components/responses/{_name(status)}"}
+                reference = {"$ref": f"#/components/responses/{_component_name(status)}"}
                 operation["responses"].setdefault(str(status), reference)
             if method in ACTING:
                 reference = {"$ref": f"#/components/parameters/{HEADER}"}
@@ -103,11 +103,11 @@ def _statuses(method: str, operation: dict[str, Any]) -> Iterator[int]:
         yield 412
 
 
-def _name(status: int) -> str:
+def _component_name(status: int) -> str:
     return f"Problem{status}"
 
 
-def _response(status: int) -> dict[str, Any]:
+def _component(status: int) -> dict[str, Any]:
     """Return the response with every code of a status."""
     codes = sorted(
         {code for code, (own, _) in CODES.items() if own == status}

@@ -51,7 +51,7 @@ class DrainBody(ReasonBody):
     }
 )
 class NodeLabelsField(LabelsField):
-    """Labels of a node; `scheduling.operations` checks the bounds, but not of those it has."""
+    """Labels of a node. `scheduling.operations` checks those that the node does not have yet."""
 
     child = TextField(max_length=200, form=re.compile(r"\S+"))
 

@@ -51,7 +51,7 @@ class RollOutBody(ReasonBody):
 
 
 class RollOutFilters(django_filters.FilterSet):
-    """Which roll-outs. `active=true` are those that have not ended."""
+    """Filters of roll-outs. `active=true` are those that have not ended."""
 
     state = django_filters.ChoiceFilter(choices=RollOutState.choices)
     artifact = django_filters.CharFilter("artifact__sha256", "startswith")
@@ -59,12 +59,12 @@ class RollOutFilters(django_filters.FilterSet):
     active = TrueOrFalse(method="under_way")
 
     def of_portfolio(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        """Return those that a portfolio of this name is part of."""
+        """Return the roll-outs that a portfolio of this name is part of."""
         named = RollOutItem.objects.filter(portfolio__name=value)
         return rows.filter(pk__in=named.values("roll_out"))
 
     def under_way(self, rows: QuerySet[Any], name: str, value: bool) -> QuerySet[Any]:
-        """Return those that have not ended, or those that have."""
+        """Return the roll-outs that have not ended, or for False those that have."""
         wanted = {"state__in": OPEN_ROLL_OUTS}
         return rows.filter(**wanted) if value else rows.exclude(**wanted)
 
@@ -100,7 +100,7 @@ class RollOutDetail(ApiView):
 
     @described(RollOutDocument, summary="A roll-out and how far it is")
     def get(self, request: Request, pk: int) -> Response:
-        """Return it with its portfolios."""
+        """Return the roll-out with its portfolios."""
         return Response(RollOutDocument(read_roll_out(pk)).data)
 
 

@@ -51,7 +51,7 @@ def subclasses_of(kind: type[StrictSerializer]) -> Iterator[type[StrictSerialize
 
 
 def _close(schema: dict[str, Any], body: type[StrictSerializer]) -> None:
-    """Describe that there are no other fields, and the form of each text."""
+    """Describe that the body has no other fields, and the form of each text."""
     schema["additionalProperties"] = False
     for name, field in body().fields.items():
         described = schema["properties"][name]

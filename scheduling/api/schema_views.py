@@ -24,7 +24,6 @@ class BearerDescription(OpenApiAuthenticationExtension):  # type: ignore[no-unty
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        """Return the scheme."""
         return {"type": "http", "scheme": "bearer"}
 
 

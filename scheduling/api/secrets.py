@@ -34,7 +34,6 @@ class SecretList(TableView):
     pages = ByName
 
     def rows(self) -> QuerySet[Secret]:
-        """Return all secrets."""
         return Secret.objects.defer("ciphertext")
 
     @described(

@@ -89,20 +89,10 @@ def offline_help() -> dict[str, Any]:
 
 
 def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> Lines:
-    """Return the consequence of the operation, and how it applies to `subject` right now."""
+    """Return (heading, sentence): the consequence, and how it applies to `subject` right now."""
     preview = _PREVIEWS.get(operation)
     now = preview(subject, board) if preview else []
     return [(_("Effect"), _(operation.consequence)), *now]
-
-
-def title_of(operation: Operation, name: str | int | None = None) -> str:
-    """Return the title of the operation in the active language: `Drain node-2`."""
-    return operation.summary("" if name is None else name)
-
-
-def outcome_of(operation: Operation, name: str | int | None = None) -> str:
-    """Return the sentence that confirms the operation in the active language."""
-    return operation.outcome(name)
 
 
 def lost_portfolios(board: FleetView) -> list[str]:
@@ -129,7 +119,7 @@ def _preview_start(p: PortfolioView, board: FleetView) -> Lines:
     return lines
 
 
-def _runs_now(p: PortfolioView) -> tuple[str, str]:
+def _owner_line(p: PortfolioView) -> tuple[str, str]:
     names = {"name": p.name, "node": p.node}
     text = _("%(name)s runs on %(node)s.") if p.node else _("No node runs %(name)s.")
     return _("Now"), text % names
@@ -137,7 +127,7 @@ def _runs_now(p: PortfolioView) -> tuple[str, str]:
 
 def _preview_stop(p: PortfolioView, board: FleetView) -> Lines:
     return [
-        _runs_now(p),
+        _owner_line(p),
         (
             _("Back"),
             _("After a start it catches up on the events it missed (catch-up %(catch_up)s).")
@@ -148,7 +138,7 @@ def _preview_stop(p: PortfolioView, board: FleetView) -> Lines:
 
 def _preview_delete(p: PortfolioView, board: FleetView) -> Lines:
     held = [row["symbol"] for row in (p.account or {}).get("positions") or []]
-    lines = [_runs_now(p)]
+    lines = [_owner_line(p)]
     if held:
         more = _(" and %(more)s more") % {"more": len(held) - 8} if len(held) > 8 else ""
         text = _("It holds %(symbols)s; positions are not closed, only recorded.")

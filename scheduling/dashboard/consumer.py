@@ -78,6 +78,7 @@ class BoardConsumer(AsyncWebsocketConsumer):
         await self.close(NO_MESSAGES)
 
     def _deliver(self, message: str) -> None:
+        """Queue a message for the page. A page that is too slow is closed, and reconnects."""
         try:
             self._queue.put_nowait(message)
         except asyncio.QueueFull:
@@ -96,6 +97,7 @@ class BoardConsumer(AsyncWebsocketConsumer):
             await self.send(text_data=message)
 
     async def _recheck_role(self, viewer: tuple[int, Role]) -> None:
+        """Close the connection once its user has lost or changed the role."""
         while True:
             await asyncio.sleep(ROLE_CHECK_PERIOD_S)
             if await self._viewer() != viewer:

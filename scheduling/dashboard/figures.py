@@ -202,7 +202,7 @@ def _card_row(card: Card, slots: dict[str, tuple[str, str]]) -> tuple[Any, ...]:
         card.pnl,
         portfolio.starting_cash,
         portfolio.lag_events,
-        _spark(portfolio.id, portfolio.spark),
+        _kept_spark_text(portfolio.id, portfolio.spark),
         message.text if message else "",
         message.icon if message else "",
         message.tone if message else "",
@@ -268,10 +268,6 @@ def canary_text(state: Mapping[str, Any]) -> str:
     )
 
 
-def _still_here(number: int) -> str:
-    return _("%(number)s still here") % {"number": number}
-
-
 def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
     node = column.node
     line = column.status_line or column.loss
@@ -297,7 +293,11 @@ def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
         line.icon if line else "",
         line.tone if line else "",
         column.status_line is None and column.loss is not None,
-        (_still_here(here) if here else _("drained: no portfolio runs here"))
+        (
+            _("%(number)s still here") % {"number": here}
+            if here
+            else _("drained: no portfolio runs here")
+        )
         if node.draining
         else "",
         render_to_string("dashboard/parts/column_note.html", note) if column.note else "",
@@ -308,7 +308,8 @@ def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
 _sparks: dict[int, tuple[Sequence[float], str]] = {}
 
 
-def _spark(portfolio: int, points: Sequence[float]) -> str:
+def _kept_spark_text(portfolio: int, points: Sequence[float]) -> str:
+    """Return `spark_text`, computed once for each read of the points."""
     known = _sparks.get(portfolio)
     if known is None or known[0] is not points:
         known = _sparks[portfolio] = (points, spark_text(points))

@@ -114,7 +114,7 @@ class AlertChannelForm(OperationForm):
 
 
 class NodeTokenForm(OperationForm):
-    """What a new token of a node is for, and for how long. Without `named` also which node."""
+    """What a new token is for, and for how long; unless `named`, also the name of its node."""
 
     node = forms.CharField(max_length=80, label=_("Node"), help_text=_("its name, such as node-4"))
     capacity = forms.IntegerField(

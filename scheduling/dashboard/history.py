@@ -32,7 +32,7 @@ class WrongTime(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of time; None: open."""
+    """A range of time; an end that is None is open."""
 
     begin: datetime | None = None
     end: datetime | None = None

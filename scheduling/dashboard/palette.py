@@ -34,6 +34,7 @@ Entry = dict[str, Any]
 
 
 def _is_wanted(portfolio: PortfolioView) -> bool:
+    """Return whether an operator wants it to run."""
     return portfolio.desired_state == "running"
 
 
@@ -77,11 +78,11 @@ def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
     A row of a group is a name, what it is, and the positions of the actions that it allows.
     """
     portfolios = [
-        [p.name, _described(p), _allowed(PORTFOLIO_ACTIONS, p) if operator else []]
+        [p.name, _description(p), _allowed_positions(PORTFOLIO_ACTIONS, p) if operator else []]
         for p in fleet.portfolios
     ]
     nodes = [
-        [n.name, state_word(n.status), _allowed(NODE_ACTIONS, n) if operator else []]
+        [n.name, state_word(n.status), _allowed_positions(NODE_ACTIONS, n) if operator else []]
         for n in fleet.nodes
     ]
     return {
@@ -93,14 +94,17 @@ def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
     }
 
 
-def _described(portfolio: PortfolioView) -> str:
+def _description(portfolio: PortfolioView) -> str:
     where = portfolio.node or state_word(portfolio.phase)
     # Symbols are found, too; a portfolio may have hundreds, of which a row shows the first anyway.
     symbols = " ".join((portfolio.symbols or [])[:MAX_SYMBOLS])
     return f"{joined([portfolio.strategy, where])} {symbols}".strip()
 
 
-def _allowed(actions: Sequence[tuple[Operation, Callable[[Any], bool]]], subject: Any) -> list[int]:
+def _allowed_positions(
+    actions: Sequence[tuple[Operation, Callable[[Any], bool]]], subject: Any
+) -> list[int]:
+    """Return the positions in `actions` of those that do something to `subject`."""
     return [at for at, (_operation, applies) in enumerate(actions) if applies(subject)]
 
 
@@ -161,6 +165,6 @@ def _action(
     operation: Operation, address: str, noun: str = "", form: bool = True, text: str = ""
 ) -> Entry:
     """Return an entry with the title of the operation, or with the words of its button, `text`."""
-    text = text or _(operation.title).format(name=noun).strip()
+    text = text or operation.summary(noun)
     command = operation.command.partition(" ")[0]  # "halt" finds "Stop every portfolio" too
     return {"kind": _("action"), "text": text, "detail": command, "address": address, "form": form}

@@ -125,7 +125,10 @@ class PortfolioForm(OperationForm):
     ) -> None:
         self.values, self.choices, self.is_new = values, choices, is_new
         wanted = (data or {}).get("strategy") or strategy_key(values.strategy, values.artifact)
-        self.line = next((one for one in choices.strategies if key_of(one) == wanted), None)
+        self.line = next(
+            (one for one in choices.strategies if strategy_key(one.name, one.artifact) == wanted),
+            None,
+        )
         super().__init__(data, label_suffix="")
         self._add_fields()
         self.initial = self._initial()
@@ -153,7 +156,9 @@ class PortfolioForm(OperationForm):
                 label=_("Feed"),
                 widget=forms.Select(attrs={"data-rebuild": ""}),
             )
-            self.fields["starting_cash"] = _text(_("Starting cash"), _("fixed from then on"), 40)
+            self.fields["starting_cash"] = _text_field(
+                _("Starting cash"), _("fixed from then on"), 40
+            )
             self.fields["desired_state"] = forms.ChoiceField(
                 choices=[("running", _("at once")), ("stopped", _("later, by an operator"))],
                 label=_("Start"),
@@ -176,7 +181,7 @@ class PortfolioForm(OperationForm):
         self.fields["selector"] = LabelsField(
             _("Needs labels"), _("of its node, such as gpu=yes, zone=b"), "labels"
         )
-        self.fields["spread_group"] = _text(
+        self.fields["spread_group"] = _text_field(
             _("Spread group"), _("members go to different nodes"), 80, list="groups"
         )
         self.fields["spread_hard"] = forms.BooleanField(
@@ -191,7 +196,7 @@ class PortfolioForm(OperationForm):
             label=_("Stale events"),
             help_text=_("after an outage"),
         )
-        self.fields["note"] = _text(_("Note"), _("kept with the revision"), 200)
+        self.fields["note"] = _text_field(_("Note"), _("kept with the revision"), 200)
 
     def _add_values(self) -> None:
         """Add the fields of parameters, symbols and limits."""
@@ -205,9 +210,9 @@ class PortfolioForm(OperationForm):
         if self.line is None or not self.line.sees_every_symbol:
             self.fields["symbols"] = SymbolsField(self.choices.symbols)
         for name in (*LIMIT_QUANTITIES, *LIMIT_COUNTS, *LIMIT_FLAGS):
-            self.fields[LIMITS + name] = _limit(name)
+            self.fields[LIMITS + name] = _limit_field(name)
         for name in (*BROKER_AMOUNTS, *BROKER_COUNTS):
-            self.fields[BROKER + name] = _limit(name)
+            self.fields[BROKER + name] = _limit_field(name)
 
     def _initial(self) -> dict[str, Any]:
         """Return what each field shows first."""
@@ -232,7 +237,7 @@ class PortfolioForm(OperationForm):
 
     @property
     def artifact(self) -> str | None:
-        """The hash of the chosen artifact."""
+        """Return the hash of the chosen artifact, or None for a strategy of the release."""
         return self.line.artifact if self.line else None
 
     def configuration(self) -> dict[str, Any]:
@@ -242,10 +247,12 @@ class PortfolioForm(OperationForm):
         """
         config = self.cleaned_data.get("config")
         if config is None:
-            config = self._typed(CONFIG, self.values.config)
+            config = self._values(CONFIG, self.values.config)
         given = self.values.limits.get("broker")
-        limits = self._typed(LIMITS, {k: v for k, v in self.values.limits.items() if k != "broker"})
-        broker = self._typed(BROKER, given if isinstance(given, Mapping) else {})
+        limits = self._values(
+            LIMITS, {k: v for k, v in self.values.limits.items() if k != "broker"}
+        )
+        broker = self._values(BROKER, given if isinstance(given, Mapping) else {})
         if broker or given is not None:
             limits["broker"] = broker
         return {
@@ -256,7 +263,8 @@ class PortfolioForm(OperationForm):
             "limits": limits,
         }
 
-    def _typed(self, prefix: str, before: Mapping[str, Any]) -> dict[str, Any]:
+    def _values(self, prefix: str, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the fields with this prefix; untouched ones as they were before."""
         found: dict[str, Any] = {}
         for name, one in self.fields.items():
             short = name.removeprefix(prefix)
@@ -307,7 +315,7 @@ class PortfolioForm(OperationForm):
 
     @property
     def kept(self) -> list[tuple[str, str]]:
-        """What was typed for parameters of another strategy: kept while one looks at this one."""
+        """Return (field, text) typed for parameters of another strategy: it may be chosen again."""
         names = sorted(
             name for name in self.data if name.startswith(CONFIG) and name not in self.fields
         )
@@ -315,7 +323,7 @@ class PortfolioForm(OperationForm):
 
     @property
     def groups(self) -> list[Group]:
-        """The fields under their headings, in the order of the page."""
+        """Return the fields under their headings, in the order of the page."""
         heads = ("name", "strategy", "feed", "starting_cash", "desired_state", "note")
         limits = [n for n in self.fields if n.startswith(LIMITS) and not n.startswith(BROKER)]
         broker = [n for n in self.fields if n.startswith(BROKER)]
@@ -404,14 +412,13 @@ class PlainTextField(forms.CharField):
     """A text on one line. A control character is an error beside the field."""
 
     def clean(self, value: Any) -> str:
-        """Return the text."""
         text: str = super().clean(value)
         if found := unprintable_in(text):
             raise forms.ValidationError(unprintable_sentence(found))
         return text
 
 
-def _text(label: Any, help_text: Any, longest: int, **attributes: str) -> forms.CharField:
+def _text_field(label: Any, help_text: Any, longest: int, **attributes: str) -> forms.CharField:
     return PlainTextField(
         required=False,
         max_length=longest,
@@ -421,7 +428,7 @@ def _text(label: Any, help_text: Any, longest: int, **attributes: str) -> forms.
     )
 
 
-def _limit(name: str) -> ValueField:
+def _limit_field(name: str) -> ValueField:
     label, words, without = LIMIT_WORDS[name]
     if name in LIMIT_FLAGS:
         return ValueField("yes-no", label=label, help_text=words, default=without)
@@ -430,13 +437,8 @@ def _limit(name: str) -> ValueField:
 
 
 def strategy_key(name: str, artifact: str | None) -> str:
-    """Return the value of a strategy in the form."""
+    """Return the value of the strategy's option in the form: its name, and its artifact's hash."""
     return f"{name}@{artifact}" if artifact else name
-
-
-def key_of(line: StrategyLine) -> str:
-    """Return the value of a strategy in the form."""
-    return strategy_key(line.name, line.artifact)
 
 
 def _strategy_choices(lines: Sequence[StrategyLine]) -> Iterator[tuple[str, Any]]:
@@ -448,6 +450,6 @@ def _strategy_choices(lines: Sequence[StrategyLine]) -> Iterator[tuple[str, Any]
             title = f"{line.artifact_name} {line.artifact_version}"
         else:
             title = first if line.origin == "release" else str(_("installed on nodes"))
-        groups.setdefault(title, []).append((key_of(line), line.name))
+        groups.setdefault(title, []).append((strategy_key(line.name, line.artifact), line.name))
     for title in sorted(groups, key=lambda one: (one != first, one)):
         yield title, groups[title]

@@ -95,6 +95,7 @@ class BoardPublisher:
             self._last_fleet = None
 
     async def _run(self) -> None:
+        """Publish until cancelled: on each hint, and at least once in PERIOD_S."""
         loop = asyncio.get_running_loop()
         listening = loop.create_task(self._listen_for_hints())
         # A dedicated thread keeps one database connection open between snapshots.
@@ -117,6 +118,7 @@ class BoardPublisher:
             thread.shutdown(wait=False)
 
     async def _publish(self, loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor) -> None:
+        """Read and render in the thread, then send. A failed read is told to every page."""
         views = set(self._subscribers.values())
         taken = loop.time()
         try:
@@ -128,7 +130,7 @@ class BoardPublisher:
                 logger.warning("%s", error)
             else:
                 logger.exception("the board could not be read")
-            self._say_unreadable()
+            self._announce_unreadable()
 
     def _send_changes(self, snapshot: _Snapshot, taken: float) -> None:
         """Send each page what changed for it."""
@@ -152,7 +154,7 @@ class BoardPublisher:
                 if subscribed == view:
                     deliver(message)
 
-    def _say_unreadable(self) -> None:
+    def _announce_unreadable(self) -> None:
         for deliver, view in list(self._subscribers.items()):
             with translation.override(view.language):
                 sentence = _("The database does not respond.")
@@ -200,6 +202,7 @@ def _encoded(figures: BoardFigures | None, before: BoardFigures | None = None) -
 def _message(
     shown: _Sent, parts: dict[str, str], figures: msgspec.Raw, announcements: list[str]
 ) -> str:
+    """Return the text of a message to the subscribers of one view: what changed, and its age."""
     now = asyncio.get_running_loop().time()
     message: dict[str, Any] = {
         "type": "parts",

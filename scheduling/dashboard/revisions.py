@@ -76,17 +76,19 @@ def revision_choices(portfolio: PortfolioView, wanted: int | None) -> list[Revis
         rows += Revision.objects.filter(portfolio_id=portfolio.id, number__in=missing)
     running = next((row for row in rows if row.number == portfolio.running_revision), None)
     return [
-        _choice(row, running, portfolio)
+        _revision_choice(row, running, portfolio)
         for row in sorted(rows, key=lambda row: row.number, reverse=True)
     ]
 
 
-def _choice(row: Revision, running: Revision | None, portfolio: PortfolioView) -> RevisionChoice:
+def _revision_choice(
+    row: Revision, running: Revision | None, portfolio: PortfolioView
+) -> RevisionChoice:
     shown = revision_row(row, portfolio)
     lines = [] if running is None else differences(configuration_of(running), configuration_of(row))
-    remark = row.status_reason or row.note or _by(row.created_by)
+    remark = row.status_reason or row.note or _creator(row.created_by)
     return RevisionChoice(row.number, shown["tag"], shown["word"], remark, row is running, lines)
 
 
-def _by(name: str) -> str:
+def _creator(name: str) -> str:
     return _("by %(name)s") % {"name": name} if name else ""

@@ -33,6 +33,8 @@ def value_tree(value: Any) -> Branch:
 
 
 class _Tree:
+    """A tree under construction, which may have MAX_ENTRIES in all."""
+
     def __init__(self) -> None:
         self._left = MAX_ENTRIES
 
@@ -40,10 +42,10 @@ class _Tree:
         self._left -= 1
         entries = _entries(value)
         if entries is None or not entries:
-            return Branch(key, _plain(value))
-        summary = _counted(len(entries), isinstance(value, dict))
+            return Branch(key, _value_text(value))
+        summary = _size_text(len(entries), isinstance(value, dict))
         if isinstance(value, list) and all(not isinstance(each, dict | list) for each in value):
-            shown = ", ".join(_plain(each) for each in value[:MAX_IN_ONE])
+            shown = ", ".join(_value_text(each) for each in value[:MAX_IN_ONE])
             if len(shown) <= MAX_CHARS and len(value) <= MAX_IN_ONE:
                 return Branch(key, shown)
         children: list[Branch] = []
@@ -56,7 +58,7 @@ class _Tree:
         return Branch(key, summary, tuple(children), more, depth < OPEN_DEPTH)
 
 
-def _counted(number: int, named: bool) -> str:
+def _size_text(number: int, named: bool) -> str:
     if named:
         text = ngettext("%(number)s entry", "%(number)s entries", number)
     else:
@@ -65,6 +67,7 @@ def _counted(number: int, named: bool) -> str:
 
 
 def _entries(value: Any) -> list[tuple[str, Any]] | None:
+    """Return (key or index, value) of an object or list, None for a plain value."""
     if isinstance(value, dict):
         return [(str(key), each) for key, each in value.items()]
     if isinstance(value, list):
@@ -72,7 +75,7 @@ def _entries(value: Any) -> list[tuple[str, Any]] | None:
     return None
 
 
-def _plain(value: Any) -> str:
+def _value_text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if len(text) <= MAX_CHARS:
         return text

@@ -194,13 +194,14 @@ def loss_rows(scenario: Scenario, fleet: FleetView) -> list[LossRow]:
             scenario_query(Scenario(lose=(node.name,))),
             node.name in scenario.lose,
             f"{places(node.load)}/{places(node.capacity)}",
-            *_loss(node),
+            *_loss_cells(node),
         )
         for node in nodes[:MAX_ROWS]
     ]
 
 
-def _loss(node: NodeView) -> tuple[str, str, str]:
+def _loss_cells(node: NodeView) -> tuple[str, str, str]:
+    """Return what the row says of the node's loss: tag, tone of the tag, and detail."""
     if node.status == "lost":
         since = _("since %(since)s") % {"since": clock(node.status_since)}
         return state_word("lost"), "bad", since

@@ -19,7 +19,6 @@ class HandoffCommand(GinkgoCommand):
     """Request a handoff, wait for its end with --wait, and show it."""
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the portfolio, `--reason` and `--wait`."""
         parser.add_argument("name", metavar="NAME", help="the portfolio")
         add_reason(parser)
         add_wait(parser)

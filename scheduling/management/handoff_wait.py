@@ -33,7 +33,7 @@ def wait_for(handoff: Handoff, wait_s: float, until: float | None = None) -> Han
             if status:
                 status.update(f"{now.kind} of {now.portfolio}: {now.state}")
             if now.state not in ACTIVE_STATES:
-                return _done(now)
+                return _require_done(now)
             if time.monotonic() >= until:
                 raise Failed(
                     "wait_timeout",
@@ -64,7 +64,7 @@ def wait_for_all(outcomes: Iterable[MoveOutcome], wait_s: float) -> list[MoveOut
     ]
 
 
-def _done(handoff: Handoff) -> Handoff:
+def _require_done(handoff: Handoff) -> Handoff:
     """Return a handoff that is done. Raise Failed with the outcome of any other."""
     if handoff.state == "done":
         return handoff

@@ -19,7 +19,6 @@ class NodeMarkCommand(GinkgoCommand):
     undo_operation: Operation
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the node, `--undo` and `--reason`."""
         parser.add_argument("node", metavar="NODE")
         parser.add_argument(
             "--undo", action="store_true", help=self.undo_operation.summary("the node")

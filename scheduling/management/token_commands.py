@@ -19,7 +19,6 @@ class RevokeTokensCommand(GinkgoCommand):
     metavar: str
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the name and `--reason`."""
         parser.add_argument("name", metavar=self.metavar)
         add_reason(parser)
 

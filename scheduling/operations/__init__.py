@@ -5,7 +5,7 @@ Each function is one transaction and raises `scheduling.errors.Refused` if it ca
 """
 
 from scheduling.operations.artifacts import add_artifact, delete_artifact
-from scheduling.operations.edits import EditBase, FieldChange, differences, rebased, values_at
+from scheduling.operations.edits import EditBase, FieldChange, differences, rebase, values_at
 from scheduling.operations.fit_warnings import warnings_after_change
 from scheduling.operations.fleet import (
     even_by,
@@ -74,7 +74,7 @@ __all__ = [
     "migrate_several",
     "raise_epoch_floor",
     "rebalance",
-    "rebased",
+    "rebase",
     "release_storm",
     "reload",
     "return_roll_out",

@@ -43,7 +43,7 @@ class Added(NamedTuple):
     is_new: bool
 
 
-class User(NamedTuple):
+class ArtifactUser(NamedTuple):
     """A portfolio whose history names an artifact."""
 
     portfolio: str
@@ -144,6 +144,7 @@ def _known(sha256: str, name: str, version: str, environment: str) -> Artifact |
 
 
 def _refuse_full(label: str, size: int) -> None:
+    """Raise Refused if the artifacts would take more than MAX_TOTAL_BYTES with this one."""
     used = Artifact.objects.aggregate(total=Sum("size"))["total"] or 0
     if used + size > MAX_TOTAL_BYTES:
         raise Refused(
@@ -255,7 +256,7 @@ def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
     )
 
 
-def artifact_users(sha256: str) -> list[User]:
+def artifact_users(sha256: str) -> list[ArtifactUser]:
     """Return the portfolios whose revisions name an artifact, present ones first."""
     found: dict[int, list[Revision]] = {}
     revisions = Revision.objects.filter(artifact_id=sha256).select_related("portfolio")
@@ -265,7 +266,7 @@ def artifact_users(sha256: str) -> list[User]:
     for of_one in found.values():
         portfolio = of_one[0].portfolio
         users.append(
-            User(
+            ArtifactUser(
                 portfolio.name,
                 ", ".join(f"r{revision.number}" for revision in of_one[-5:]),
                 any(revision.number == portfolio.revision for revision in of_one),

@@ -143,10 +143,10 @@ def _checked_strategy(new: NewBacktest, feed: Feed) -> _Runnable:
     errors = validation.cash_errors(new.starting_cash)
     try:
         if new.artifact is None:
-            return _installed(new, feed, errors)
+            return _installed_strategy(new, feed, errors)
         if new.artifact.endswith(".whl") or Path(new.artifact).exists():
-            return _of_wheel(new, feed, errors)
-        return _stored(new, feed, errors)
+            return _wheel_strategy(new, feed, errors)
+        return _stored_strategy(new, feed, errors)
     except CodeUnavailable as error:
         raise Refused(
             "code_unavailable",
@@ -164,15 +164,16 @@ def _checked_strategy(new: NewBacktest, feed: Feed) -> _Runnable:
         raise Refused("check_failed", str(failed), status=400) from None
 
 
-def _installed(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
+def _installed_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
+    """Return a strategy of the release. Raise Invalid."""
     errors += _configuration_errors(new, feed, None)
     errors += validation.missing_symbols_errors(new.strategy, new.symbols)
     _raise_if(errors)
     return _Runnable(strategy_inspection.facts(new.strategy).version)
 
 
-def _stored(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
-    """Return the strategy of an artifact that was added."""
+def _stored_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
+    """Return the strategy of an artifact that was added. Raise Invalid."""
     sha256, unknown = resolve_artifact(new.artifact)
     _raise_if(unknown)
     assert sha256 is not None
@@ -184,8 +185,8 @@ def _stored(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runn
     return _Runnable(found.version, sha256, _environment_of(code), found.class_path, code)
 
 
-def _of_wheel(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
-    """Return the strategy of a wheel that is a file. Nothing is stored but its unpacked code."""
+def _wheel_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
+    """Return the strategy of a wheel file, of which only the unpacked code is stored."""
     path = Path(new.artifact or "")
     try:
         wheel = path.read_bytes()
@@ -213,7 +214,7 @@ def _of_wheel(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Ru
                 names=names,
             )
         )
-    errors += _configuration_errors(new, feed, sha256, _check_in(code, strategy))
+    errors += _configuration_errors(new, feed, sha256, _parameter_check_in(code, strategy))
     if not new.symbols and not strategy.sees_every_symbol:
         errors.append(validation.no_symbols_error(new.strategy))
     _raise_if(errors)
@@ -231,7 +232,9 @@ def _configuration_errors(
     )
 
 
-def _check_in(code: ArtifactCode, strategy: FoundStrategy) -> validation.ParameterCheck:
+def _parameter_check_in(code: ArtifactCode, strategy: FoundStrategy) -> validation.ParameterCheck:
+    """Return the check of parameters by the strategy's own code in a guarded process."""
+
     def check(
         name: str, parameters: Mapping[str, Any], symbols: Sequence[str], artifact: str | None
     ) -> Sequence[FieldError]:

@@ -50,7 +50,7 @@ class DeployCheck:
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
+        """Return how many findings are errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
 
@@ -197,6 +197,7 @@ def _redis_problem() -> str | None:
 
 
 def _tls(ca: Path | None) -> ssl.SSLContext:
+    """Return the TLS context that trusts `ca`, or the system's authorities. Raise Invalid."""
     try:
         return ssl.create_default_context(cafile=None if ca is None else str(ca))
     except OSError as error:

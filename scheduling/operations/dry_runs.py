@@ -68,6 +68,7 @@ def dry_run(wanted: NewBacktest, present: NewBacktest | None = None) -> DryRun:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
+    """Run the block alone in this process. Raise Refused if another dry run takes too long."""
     if not _slot.acquire(timeout=SLOT_WAIT_S):
         raise Refused(
             "busy", _("Another dry run is under way; repeat this one in a few seconds."), status=503
@@ -79,7 +80,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _symbols(wanted: NewBacktest, present: NewBacktest | None) -> frozenset[str] | None:
-    """Return the symbols of both, so that both see the same time; None: every symbol."""
+    """Return the symbols of both configurations, for one range of events; None: every symbol."""
     found = symbol_set(wanted.symbols)
     other = found if present is None else symbol_set(present.symbols)
     return None if found is None or other is None else found | other
@@ -96,6 +97,7 @@ def _events(feed: Feed, symbols: frozenset[str] | None) -> tuple[list[Event], bo
 
 
 def _figures(backtest: NewBacktest, until: float) -> Figures:
+    """Run a backtest and return its figures. Raise Refused, also at the time `until`."""
     left_s = max(until - time.monotonic(), 1.0)
     try:
         return document_of(run_new_backtest(backtest, _stop_after(until), left_s)).figures
@@ -108,6 +110,8 @@ def _figures(backtest: NewBacktest, until: float) -> Figures:
 
 
 def _stop_after(until: float) -> Callable[[int, int, int], None]:
+    """Return a report of progress that raises Refused after the time `until`."""
+
     def check(first: int, at: int, last: int) -> None:
         if time.monotonic() > until:
             raise _too_slow(100 * (at - first + 1) // (last - first + 1))

@@ -145,7 +145,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Fie
     return found
 
 
-def rebased(
+def rebase(
     base: Mapping[str, Any], now: Mapping[str, Any], yours: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return `now` with the changes from `base` to `yours`, entry by entry in objects."""
@@ -195,7 +195,7 @@ def changed_meanwhile(portfolio: Portfolio, current: Revision, base: EditBase) -
         )
     now = {**configuration_of(current), **{key: getattr(portfolio, key) for key in PLACEMENT}}
     changes = differences(earlier, now)
-    why = Reason("changed_meanwhile", {"edits": _attributed(portfolio, current, changes)})
+    why = Reason("changed_meanwhile", {"edits": _group_by_edit(portfolio, current, changes)})
     return Refused(
         "changed_meanwhile",
         _(
@@ -211,7 +211,7 @@ def changed_meanwhile(portfolio: Portfolio, current: Revision, base: EditBase) -
     )
 
 
-def _attributed(
+def _group_by_edit(
     portfolio: Portfolio, current: Revision, changes: Sequence[FieldChange]
 ) -> list[dict[str, Any]]:
     """Group the changes by the newest edit that touched their field, the newest edit first."""

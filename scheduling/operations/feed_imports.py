@@ -235,6 +235,7 @@ def _new_instruments(
 
 
 def _tick(plan: ImportPlan, places: int) -> Decimal:
+    """Return the tick that the plan states, else one unit of the last place. Raise Invalid."""
     if not plan.tick:
         return Decimal(1).scaleb(-places)
     try:

@@ -94,7 +94,7 @@ def create_feed(
             FeedWriter.objects.create(
                 feed=feed, released_at=timezone.now(), chain=CHAIN_START, in_stream=in_stream
             )
-            Instrument.objects.bulk_create(_rows(feed, instruments))
+            Instrument.objects.bulk_create(_instrument_rows(feed, instruments))
             execute(audit("feed_created", actor=actor, feed=name, instruments=len(instruments)))
             if in_stream:
                 create_stream(name)
@@ -130,7 +130,7 @@ def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: s
                     " Record other steps in another feed.",
                 )
         new = [one for one in instruments if one.symbol not in known]
-        Instrument.objects.bulk_create(_rows(feed, new), ignore_conflicts=True)
+        Instrument.objects.bulk_create(_instrument_rows(feed, new), ignore_conflicts=True)
         execute(audit("feed_instruments", actor=actor, feed=name, added=[n.symbol for n in new]))
 
 
@@ -290,7 +290,7 @@ def find_feed(name: str) -> FeedRow:
     return feed
 
 
-def _rows(feed: FeedRow, instruments: Sequence[NewInstrument]) -> list[Instrument]:
+def _instrument_rows(feed: FeedRow, instruments: Sequence[NewInstrument]) -> list[Instrument]:
     return [
         Instrument(
             feed=feed,

@@ -61,11 +61,11 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
         raise NotFound("node", target)
     times = timing()
     current = Run.objects.select_related("node").get(pk=portfolio.pk)
-    _refuse_unowned(portfolio, current)
+    _refuse_inactive(portfolio, current)
     _refuse_in_handoff(portfolio)
     observed = observe(times)
-    node = _chosen(observed.snapshot, name, target)
-    kind, revision = _kind(observed.snapshot, name, current)
+    node = _choose_target_id(observed.snapshot, name, target)
+    kind, revision = _kind_and_revision(observed.snapshot, name, current)
 
     def transaction() -> Transaction[Row]:
         row = yield from request(
@@ -121,11 +121,11 @@ def migrate_several(
         if unseen.what == "portfolio":  # concurrent writer: an operator deleted it
             raise NotFound("portfolio", unseen.name) from None
         raise _never_registered(target) from None
-    refused |= {each.portfolio: _why_not(each, target) for each in answer.refused}
+    refused |= {each.portfolio: _refusal_of(each, target) for each in answer.refused}
     ids = {view.name: view.id for view in snapshot.nodes}
     requests = []
     for name, node in answer.moves:
-        kind, revision = _kind(snapshot, name, current[name])
+        kind, revision = _kind_and_revision(snapshot, name, current[name])
         portfolio = current[name].portfolio_id
         requests.append(Request(kind, portfolio, ids[node], reason, revision))
 
@@ -169,7 +169,7 @@ def _immovable(current: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
     in_handoff = {handoff.portfolio_id: handoff for handoff in active}
     for name, run in current.items():
         try:
-            _refuse_unowned(run.portfolio, run)
+            _refuse_inactive(run.portfolio, run)
         except Refused as refused:
             yield name, refused
             continue
@@ -177,7 +177,7 @@ def _immovable(current: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
             yield name, refuse_in_handoff(name, in_handoff[run.portfolio_id])
 
 
-def _why_not(found: NoMove, target: str | None) -> Refused:
+def _refusal_of(found: NoMove, target: str | None) -> Refused:
     if target is None or found.reason.code != "on_node":
         return Refused(found.code, _("{name} {why}.", name=found.portfolio, why=told(found.reason)))
     return Refused(
@@ -191,7 +191,7 @@ def _why_not(found: NoMove, target: str | None) -> Refused:
     )
 
 
-def _kind(snapshot: Snapshot, name: str, current: Run) -> tuple[str, int | None]:
+def _kind_and_revision(snapshot: Snapshot, name: str, current: Run) -> tuple[str, int | None]:
     """Return the kind of the handoff that moves the portfolio, and the revision that it brings."""
     statuses = {view.id: view.status for view in snapshot.nodes}
     if current.node_id is None:
@@ -346,7 +346,7 @@ def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
     return row
 
 
-def _chosen(snapshot: Any, name: str, target: str | None) -> int:
+def _choose_target_id(snapshot: Any, name: str, target: str | None) -> int:
     """Return the id of the node to move to. Raise Refused with the reason if there is none."""
     ids = {view.name: view.id for view in snapshot.nodes}
     if target is None:
@@ -421,7 +421,8 @@ def refuse_lacking(current: Run, revision: Revision) -> None:
         )
 
 
-def _refuse_unowned(portfolio: Portfolio, current: Run) -> None:
+def _refuse_inactive(portfolio: Portfolio, current: Run) -> None:
+    """Raise Refused for a portfolio that is stopped, halted or quarantined."""
     if portfolio.desired_state == DesiredState.STOPPED or current.phase in (
         Phase.HALTED,
         Phase.QUARANTINED,

@@ -37,7 +37,7 @@ def drain(
     With `make_room`, portfolios of other nodes move first where that lets more of its portfolios
     leave. With `until_return`, the drain ends once its daemon has left and registers again.
     """
-    marked = _after(
+    marked = _apply_marks(
         node, node_marks.drain(node, actor=actor, reason=reason, until_return=until_return)
     )
     if make_room:
@@ -70,17 +70,17 @@ def _make_room(node: str, actor: str) -> None:
 
 def undrain(node: str, *, actor: str) -> Node:
     """End a drain. Idempotent."""
-    return _after(node, node_marks.undrain(node, actor=actor))
+    return _apply_marks(node, node_marks.undrain(node, actor=actor))
 
 
 def cordon(node: str, *, actor: str, reason: str = "") -> Node:
     """Place nothing new on the node; its portfolios stay. Idempotent."""
-    return _after(node, node_marks.cordon(node, actor=actor, reason=reason))
+    return _apply_marks(node, node_marks.cordon(node, actor=actor, reason=reason))
 
 
 def uncordon(node: str, *, actor: str) -> Node:
     """Lift a cordon. Idempotent."""
-    return _after(node, node_marks.uncordon(node, actor=actor))
+    return _apply_marks(node, node_marks.uncordon(node, actor=actor))
 
 
 def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "") -> Node:
@@ -133,8 +133,8 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
         raise Invalid(errors)
 
 
-def _after(name: str, marks: Transaction[bool]) -> Node:
-    """Return the node as it is after `marks`. Raise NotFound."""
+def _apply_marks(name: str, marks: Transaction[bool]) -> Node:
+    """Carry out `marks`, and return the node as it is then. Raise NotFound."""
     execute(marks)
     node = Node.objects.filter(name=name).first()
     if node is None:

@@ -164,7 +164,7 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
     )
     try:
         with transaction.atomic():
-            feeds = {"": packaged, **_held_feeds({one.feed for one in new if one.feed})}
+            feeds = {"": packaged, **_lock_feeds({one.feed for one in new if one.feed})}
             first_seqs = {name: max(current_head(row.name), 1) for name, row in feeds.items()}
             for artifact in sorted({one.artifact for one in new if one.artifact}):
                 hold_artifact(artifact)
@@ -189,12 +189,14 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
             both = list(zip(made, new, strict=True))
             Revision.objects.bulk_create(
                 [
-                    _revision(portfolio, 1, one.strategy, one.config, one.symbols, one.limits,
+                    _new_revision(portfolio, 1, one.strategy, one.config, one.symbols, one.limits,
                               one.artifact, note=one.note, actor=actor)
                     for portfolio, one in both
                 ]
             )  # fmt: skip
-            Run.objects.bulk_create([_run(portfolio, portfolio.first_seq) for portfolio in made])
+            Run.objects.bulk_create(
+                [_new_run(portfolio, portfolio.first_seq) for portfolio in made]
+            )
             lines = [Line(portfolio.pk, None, one.note, {"revision": 1}) for portfolio, one in both]
             execute(_record_created(lines, actor))
             _pin(both, actor)
@@ -217,8 +219,8 @@ def _pin(both: Sequence[tuple[Portfolio, NewPortfolio]], actor: str) -> None:
             execute(pin.pin(portfolio.pk, nodes[one.pinned_node], actor=actor, reason=one.note))
 
 
-def _held_feeds(names: set[str]) -> dict[str, FeedRow]:
-    """Return the feeds by name, kept until the transaction ends. Raise NotFound.
+def _lock_feeds(names: set[str]) -> dict[str, FeedRow]:
+    """Return the feeds by name, locked until the transaction ends. Raise NotFound.
 
     Concurrent writer: a removal, which waits for the portfolio and then finds it.
     """
@@ -233,7 +235,7 @@ def _held_feeds(names: set[str]) -> dict[str, FeedRow]:
     return found
 
 
-def _run(portfolio: Portfolio, first_seq: int) -> Run:
+def _new_run(portfolio: Portfolio, first_seq: int) -> Run:
     is_wanted = portfolio.desired_state == DesiredState.RUNNING
     return Run(
         portfolio=portfolio,
@@ -327,7 +329,7 @@ def revise_portfolio(
             portfolio.revision = number
             note = changes.get("note", "")
             Revision.objects.bulk_create(
-                [_revision(portfolio, number, **wanted, note=note, actor=actor)]
+                [_new_revision(portfolio, number, **wanted, note=note, actor=actor)]
             )
         if placement:
             # The node's desired set holds these fields. The run is locked, since a grant under
@@ -407,7 +409,7 @@ def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | No
     return None if row is None else Handoff.objects.get(pk=row.id)
 
 
-def _revision(
+def _new_revision(
     portfolio: Portfolio,
     number: int,
     strategy: str,

@@ -66,7 +66,7 @@ def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
 
 
 def stop_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView:
-    """Start no further portfolio; those at work end as they would have."""
+    """Start no further portfolio; changes that have begun go on."""
     execute(enact.stop(number, actor=actor, reason=reason))
     return read_roll_out(number)
 
@@ -139,6 +139,7 @@ def _wanted(new: NewRollOut, artifact: Artifact) -> list[Revision]:
 
 
 def _too_many(count: int) -> dict[str, str]:
+    """Return the error for more than MAX_PORTFOLIOS portfolios."""
     message = _(
         "These are {count:,} portfolios; one roll-out takes {max_portfolios:,}. Give "
         "the names of some of them.",

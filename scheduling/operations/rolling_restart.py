@@ -212,8 +212,8 @@ def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
     others = Node.objects.filter(status=NodeStatus.ALIVE, cordoned=False).exclude(pk=node.pk)
     moved = others.exists()
     if moved:
-        with _drained(node, actor):
-            _empty(node, drain_s)
+        with _drain_within(node, actor):
+            _wait_until_empty(node, drain_s)
             _restart_daemon(node)
     else:
         _restart_daemon(node)
@@ -222,17 +222,18 @@ def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
 
 
 @contextmanager
-def _drained(node: Node, actor: str) -> Iterator[None]:
-    """Drain the node within the block, however it ends. An operator's own drain stays."""
+def _drain_within(node: Node, actor: str) -> Iterator[None]:
+    """Drain the node for the block, however that ends. An operator's own drain stays."""
     is_ours = execute(node_marks.drain(node.name, actor=actor, reason=REASON, until_return=True))
     try:
         yield
     finally:
         if is_ours:
-            _take_back(node, actor)
+            _end_drain(node, actor)
 
 
-def _take_back(node: Node, actor: str) -> None:
+def _end_drain(node: Node, actor: str) -> None:
+    """End this restart's drain, trying for TAKE_BACK_S if the database does not answer."""
     until = time.monotonic() + TAKE_BACK_S
     while True:
         try:
@@ -250,7 +251,7 @@ def _take_back(node: Node, actor: str) -> None:
             return
 
 
-def _empty(node: Node, drain_s: float) -> None:
+def _wait_until_empty(node: Node, drain_s: float) -> None:
     owned = Run.objects.filter(node=node)
     try:
         _wait_for(lambda: not owned.exists(), f"{node.name} drains", limit_s=drain_s)

@@ -40,7 +40,7 @@ class SecretUnreadable(Refused):
 def set_secret(name: str, value: str, *, actor: str) -> Secret:
     """Store the value of a secret, new or replaced. Raise Invalid or SecretUnreadable."""
     _check(name, value)
-    ciphertext = _encrypted(name, value)
+    ciphertext = _encrypt(name, value)
     with transaction.atomic():
         # Two first values of one name: the second waits for the key of the row, and replaces it.
         found, created = Secret.objects.update_or_create(
@@ -86,7 +86,7 @@ def rotate_secrets(*, actor: str, new_key: bool = False) -> int:
         # Concurrent writer: an operator sets one of them; the lock makes the later one wait.
         rows = list(Secret.objects.select_for_update().order_by("name"))
         for row in rows:
-            row.ciphertext = _encrypted(row.name, _decrypted(row, keys), keys)
+            row.ciphertext = _encrypt(row.name, _decrypt(row, keys), keys)
         Secret.objects.bulk_update(rows, ["ciphertext"], batch_size=100)
         execute(audit("secrets_rotated", actor=actor, secrets=len(rows), new_key=new_key))
     return len(rows)
@@ -100,7 +100,7 @@ def read_secret(name: str, *, used_by: str) -> str:
     row = Secret.objects.filter(name=name).first()
     if row is None:
         raise NotFound("secret", name)
-    value = _decrypted(row, _keys())
+    value = _decrypt(row, _keys())
     now = timezone.now()
     Secret.objects.filter(
         Q(last_used_at=None) | Q(last_used_at__lt=now - USE_INTERVAL), name=name
@@ -129,6 +129,7 @@ def _check(name: str, value: str) -> None:
 
 
 def _keys() -> MultiFernet:
+    """Return the keys, the newest first. Raise SecretUnreadable if there are none."""
     env = settings.GINKGO
     try:
         keys: list[Fernet] = encryption_keys.parse(env.encryption_keys)
@@ -138,6 +139,7 @@ def _keys() -> MultiFernet:
 
 
 def _add_key() -> None:
+    """Put a new key before those of the file. Raise Refused or SecretUnreadable."""
     env = settings.GINKGO
     if env.encryption_keys:
         raise Refused(
@@ -158,12 +160,12 @@ def _add_key() -> None:
         ) from None
 
 
-def _encrypted(name: str, value: str, keys: MultiFernet | None = None) -> str:
+def _encrypt(name: str, value: str, keys: MultiFernet | None = None) -> str:
     # With its name: a row that was given the ciphertext of another one cannot be read.
     return (keys or _keys()).encrypt(json.dumps([name, value]).encode()).decode()
 
 
-def _decrypted(row: Secret, keys: MultiFernet) -> str:
+def _decrypt(row: Secret, keys: MultiFernet) -> str:
     try:
         name, value = json.loads(keys.decrypt(row.ciphertext))
     except InvalidToken:

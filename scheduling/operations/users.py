@@ -69,15 +69,15 @@ def add_user(name: str, role: Role, *, actor: str) -> Any:
 
 def make_viewer(name: str, *, actor: str, reason: str = "") -> Any:
     """Let the user read and not act."""
-    return _give(name, Role.VIEWER, actor, reason)
+    return _change_role(name, Role.VIEWER, actor, reason)
 
 
 def make_operator(name: str, *, actor: str, reason: str = "") -> Any:
     """Let the user read and act."""
-    return _give(name, Role.OPERATOR, actor, reason)
+    return _change_role(name, Role.OPERATOR, actor, reason)
 
 
-def _give(name: str, role: Role, actor: str, reason: str) -> Any:
+def _change_role(name: str, role: Role, actor: str, reason: str) -> Any:
     user = _changeable(name, actor)
     with transaction.atomic():
         give_role(user, role)

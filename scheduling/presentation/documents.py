@@ -32,10 +32,10 @@ def unregistered_node(name: str) -> NodeView | None:
     """Return a node that has a token and has not registered yet, or None. One statement."""
     unregistered = Node.objects.filter(name=name, status=NodeStatus.NEW)
     row = unregistered.filter(tokens__revoked_at__isnull=True, tokens__isnull=False).first()
-    return None if row is None else _unregistered(row)
+    return None if row is None else _view_of_unregistered(row)
 
 
-def _unregistered(row: Node) -> NodeView:
+def _view_of_unregistered(row: Node) -> NodeView:
     """Return a node that has a token but never registered; the board does not show it."""
     return NodeView(
         id=row.pk,

@@ -37,10 +37,10 @@ class GroupTargetLines:
 
 def group_target_lines(answers: Iterable[GroupTarget], of: int) -> list[GroupTargetLines]:
     """Return the answers to `of` portfolios in sentences."""
-    return [_lines(answer, of) for answer in answers]
+    return [_answer_lines(answer, of) for answer in answers]
 
 
-def _lines(answer: GroupTarget, of: int) -> GroupTargetLines:
+def _answer_lines(answer: GroupTarget, of: int) -> GroupTargetLines:
     can = len(answer.moves)
     return GroupTargetLines(
         node=answer.node or ANY,
@@ -49,7 +49,7 @@ def _lines(answer: GroupTarget, of: int) -> GroupTargetLines:
         verdict=_verdict(can, of),
         reasons=_by_sentence((each.portfolio, each.reason) for each in answer.refused),
         risks=_by_sentence(answer.risks),
-        where=_where(answer) if answer.node is None else "",
+        where=_destinations(answer) if answer.node is None else "",
         load_before=answer.load_before,
         load_after=answer.load_after,
         capacity=answer.capacity,
@@ -64,7 +64,7 @@ def _verdict(can: int, of: int) -> str:
     return _("%(can)s of %(of)s can go") % {"can": can, "of": of}
 
 
-def _where(answer: GroupTarget) -> str:
+def _destinations(answer: GroupTarget) -> str:
     counts: dict[str, int] = {}
     for _name, node in answer.moves:
         counts[node] = counts.get(node, 0) + 1
@@ -81,12 +81,12 @@ def _by_sentence(reasons: Iterable[tuple[str, Reason]]) -> list[str]:
     for name, reason in reasons:
         names.setdefault(render(reason, language), []).append(name)
     return [
-        _("%(names)s: %(sentence)s") % {"names": _named(found), "sentence": sentence}
+        _("%(names)s: %(sentence)s") % {"names": _list_names(found), "sentence": sentence}
         for sentence, found in names.items()
     ]
 
 
-def _named(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     more = len(names) - MAX_NAMED
     listed = pgettext("in a list", ", ").join(names[:MAX_NAMED])
     if more <= 0:

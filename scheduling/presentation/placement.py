@@ -22,8 +22,8 @@ def placement_of_new(new: NewPortfolio) -> str:
 
     Raise SnapshotUnavailable if the fleet cannot be read.
     """
-    name, sha256 = _feed(new.feed)
-    artifact = _needs(new.artifact)
+    name, sha256 = _feed_need(new.feed)
+    artifact = _artifact_needs(new.artifact)
     with shared_snapshot() as observed:
         pinned = [n.id for n in observed.snapshot.nodes if n.name == new.pinned_node]
         view = PortfolioView(
@@ -65,8 +65,8 @@ def placement_after_change(portfolio: int, placement: Mapping[str, Any]) -> list
     return []
 
 
-def _feed(name: str) -> tuple[str, str]:
-    """Return what a node must have of a feed; nothing if no portfolio has used it yet."""
+def _feed_need(name: str) -> tuple[str, str]:
+    """Return (feed, version) that a node must have; empty if no portfolio has used the feed."""
     rows = FeedRow.objects.filter(name=name) if name else FeedRow.objects.filter(kind="replay")
     row = rows.first()
     if row is None:
@@ -74,7 +74,7 @@ def _feed(name: str) -> tuple[str, str]:
     return (RECORDED_FEEDS, "1") if row.kind == FeedKind.RECORDED else (row.name, row.sha256)
 
 
-def _needs(sha256: str | None) -> ArtifactNeeds | None:
+def _artifact_needs(sha256: str | None) -> ArtifactNeeds | None:
     if sha256 is None:
         return None
     row = Artifact.objects.get(pk=sha256)

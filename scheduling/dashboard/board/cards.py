@@ -73,6 +73,7 @@ def build_card(portfolio: PortfolioView, node: str, now: datetime, good_after_s:
 
 
 def _is_proving(portfolio: PortfolioView) -> bool:
+    """Return whether its revision has begun to run and is not good yet."""
     return portfolio.rev_left_s is not None and portfolio.rev_status == "unproven"
 
 

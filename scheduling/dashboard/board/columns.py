@@ -149,7 +149,7 @@ def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> M
 
 
 def _loss_line(node: NodeView, now: datetime) -> Message | None:
-    """Return whether the loss of the node would be absorbed; a stale forecast with its time."""
+    """Return whether the loss of the node would be absorbed, with the time of an old forecast."""
     if node.loss is None:
         return None
     absorbed = node.loss.absorbed

@@ -21,8 +21,6 @@ from scheduling.dashboard.actions import (
     NODE_ACTIONS,
     PORTFOLIO_ACTIONS,
     dialog_lines,
-    outcome_of,
-    title_of,
 )
 from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
 from scheduling.dashboard.decorators import operator_required
@@ -38,10 +36,6 @@ from scheduling.operations.registry.operation import Operation
 from scheduling.operations.registry.portfolio_actions import DELETE, RELOAD
 from scheduling.presentation.documents import unregistered_node
 from scheduling.timing import timing
-
-SHOWN_DIGITS = 16  #: of the hash of an artifact, in the form
-#: Fields of the edit form that span its whole width.
-WIDE_FIELDS = ("config", "symbols", "note")
 
 
 def find_portfolio(fleet: FleetView, name: str) -> PortfolioView | None:
@@ -80,7 +74,7 @@ def render_form(
 
 
 def posted(request: HttpRequest) -> QueryDict | None:
-    """Return what a form was filled with, None if it is only shown."""
+    """Return the fields of a submitted form, or None if the form is only shown."""
     return request.POST if request.method == "POST" else None
 
 
@@ -118,7 +112,7 @@ def perform_action(
     The operation is called with `call_with`, by default with the name. Afterwards the browser goes
     to the address `then`, by default back.
     """
-    title = title_of(operation, name)
+    title = operation.summary("" if name is None else name)
     reason = request.POST.get("reason", "").strip()
     context |= {
         "action": operation,
@@ -142,7 +136,7 @@ def perform_action(
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, template, context, refused.status)
-    done = outcome_of(operation, name) if operation.done else title
+    done = operation.outcome(name) if operation.done else title
     return succeed(request, done, then)
 
 

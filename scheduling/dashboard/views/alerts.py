@@ -12,7 +12,6 @@ from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from scheduling.dashboard.actions import outcome_of
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.forms import AlertChannelForm
@@ -118,7 +117,7 @@ def set_channel(request: HttpRequest) -> HttpResponse:
     def add(given: dict[str, Any]) -> HttpResponse:
         name, actor = given["name"], request.user.get_username()
         alert_actions.ADD_ALERT_CHANNEL.call(name, given["address"], actor=actor)
-        return succeed(request, outcome_of(alert_actions.ADD_ALERT_CHANNEL, name))
+        return succeed(request, alert_actions.ADD_ALERT_CHANNEL.outcome(name))
 
     return submit_form(request, FIELDS_FORM, context, AlertChannelForm(posted(request)), add)
 

@@ -12,7 +12,6 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from scheduling import operations
-from scheduling.dashboard.actions import outcome_of
 from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.views.actions import perform_action, render_form
@@ -69,7 +68,7 @@ def halt(request: HttpRequest) -> HttpResponse:
         return render_form(request, template, context, refused.status)
     address = reverse("board") if done.halt is None else reverse("halted", args=[done.halt])
     if wants_dialog(request):
-        return JsonResponse({"message": outcome_of(HALT_ALL), "redirect": address})
+        return JsonResponse({"message": HALT_ALL.outcome(None), "redirect": address})
     return redirect(address)
 
 

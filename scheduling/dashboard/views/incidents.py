@@ -43,7 +43,7 @@ def incident_list(request: HttpRequest) -> HttpResponse:
 
 
 def _bounded(number: int | None) -> int | None:
-    """Return the number if PostgreSQL has it, else None."""
+    """Return the number if a key of PostgreSQL can have it, else None."""
     return number if number is not None and 0 <= number < 2**63 else None
 
 

@@ -44,7 +44,7 @@ def migrate_several(request: HttpRequest) -> HttpResponse:
     target = given.get("target_node") or given.get("to") or ""
     chosen = next((line for line in lines if line.node == target), None)
     if chosen is None and request.method != "POST":
-        chosen = _best(lines)
+        chosen = _best_answer(lines)
     context |= {
         "title": _title(len(names)),
         "names": names,
@@ -57,7 +57,7 @@ def migrate_several(request: HttpRequest) -> HttpResponse:
         "reason": given.get("reason", "").strip(),
         "any_feasible": any(line.can for line in lines),
         # The cards were dropped there before the browser knew whether one can go.
-        "refused": _nobody(chosen) if chosen and not chosen.can else "",
+        "refused": _none_can_move(chosen) if chosen and not chosen.can else "",
     }
     if request.method != "POST":
         return render_form(request, FORM, context)
@@ -75,7 +75,11 @@ def migrate_several(request: HttpRequest) -> HttpResponse:
         context["refused"] = refused.message
         return render_form(request, FORM, context, refused.status)
     moving = sum(outcome.handoff is not None for outcome in outcomes)
-    context |= {"outcomes": outcomes, "title": _result(moving, len(outcomes)), "moving": moving}
+    context |= {
+        "outcomes": outcomes,
+        "title": _result_title(moving, len(outcomes)),
+        "moving": moving,
+    }
     return render_form(request, RESULT, context, 200 if moving else 409)
 
 
@@ -95,20 +99,22 @@ def _title(number: int) -> str:
     return text % {"number": number}
 
 
-def _result(moving: int, of: int) -> str:
+def _result_title(moving: int, of: int) -> str:
     text = ngettext(
         "%(moving)s of %(of)s portfolio is moving", "%(moving)s of %(of)s portfolios are moving", of
     )
     return text % {"moving": moving, "of": of}
 
 
-def _nobody(chosen: GroupTargetLines) -> str:
+def _none_can_move(chosen: GroupTargetLines) -> str:
     # Each reason has commas of its own, between the portfolios that it is about.
     return f"{_('; ').join([chosen.verdict, *chosen.reasons])}{_('.')}"
 
 
-def _best(lines: list[GroupTargetLines]) -> GroupTargetLines | None:
-    """Return the answer that takes the most portfolios; of equals, one without a risk; of those the
-    balancer's, which comes first."""
+def _best_answer(lines: list[GroupTargetLines]) -> GroupTargetLines | None:
+    """Return the answer that takes the most portfolios, or None if none takes any.
+
+    Of equal ones it is one without a risk, and of those the balancer's, which comes first.
+    """
     able = [line for line in lines if line.can]
     return max(able, key=lambda line: (line.can, not line.risks), default=None)

@@ -10,7 +10,6 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from scheduling.dashboard.actions import outcome_of, title_of
 from scheduling.dashboard.board.columns import display_status, lease_level
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import operator_required, viewer_required
@@ -80,7 +79,9 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
         "progress": drain_progress(shown),
         "until_return": row.drain_until_return,
         # Without the edits: they come on top of what the daemon reports.
-        "command": node_command(_server(request), name, shown.capacity, row.reported_labels),
+        "command": node_command(
+            _server_address(request), name, shown.capacity, row.reported_labels
+        ),
     }
     if context["may_act"]:
         tokens = NodeToken.objects.filter(node_id=shown.id).order_by("-pk")[: TOKEN_ROWS + 1]
@@ -121,7 +122,7 @@ def _labels(row: Node, labels: dict[str, str]) -> list[dict[str, Any]]:
     return shown + [{"text": "", "edited": True, "was": f"{key}={reported[key]}"} for key in gone]
 
 
-def _server(request: HttpRequest) -> str:
+def _server_address(request: HttpRequest) -> str:
     return request.build_absolute_uri("/").rstrip("/")
 
 
@@ -192,7 +193,7 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
     def replace_labels(given: dict[str, Any]) -> HttpResponse:
         actor = request.user.get_username()
         node_actions.LABEL_NODE.call(name, given["labels"], actor=actor, reason=given["reason"])
-        return succeed(request, outcome_of(node_actions.LABEL_NODE, name))
+        return succeed(request, node_actions.LABEL_NODE.outcome(name))
 
     return submit_form(request, "dashboard/parts/labels_form.html", context, form, replace_labels)
 
@@ -209,7 +210,7 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
         "action": node_actions.ISSUE_NODE_TOKEN,
         "node": shown,
         "wide_fields": (),
-        "title": title_of(node_actions.ISSUE_NODE_TOKEN, name) if name else _("Add a node"),
+        "title": node_actions.ISSUE_NODE_TOKEN.summary(name) if name else _("Add a node"),
         "button": _("Create the token"),
     }
 
@@ -235,7 +236,9 @@ def _show_token(
 ) -> HttpResponse:
     """Show a token, and the line that starts the daemon with it. It is shown this once."""
     row = Node.objects.only("reported_labels", "capacity").get(name=name)
-    command = node_command(_server(request), name, capacity or row.capacity, row.reported_labels)
+    command = node_command(
+        _server_address(request), name, capacity or row.capacity, row.reported_labels
+    )
     context |= {
         "token": token,
         "line": first_start(token, name, command),

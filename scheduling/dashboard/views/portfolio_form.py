@@ -178,7 +178,7 @@ def _dry_edit(
         "checked": True,
         "differences": differences(original, wanted),
         "no_backtest": not reloads,
-        "placement": _after_change(portfolio, form.placement(), reloads=reloads),
+        "placement": _consequences(portfolio, form.placement(), reloads=reloads),
     }
     if request.POST["act"] == "check":
         return _render(request, context)
@@ -191,9 +191,10 @@ def _dry_edit(
     )
 
 
-def _after_change(
+def _consequences(
     portfolio: PortfolioView, placement: Mapping[str, Any], *, reloads: bool
 ) -> list[str]:
+    """Return sentences: the new revision and its reload, and whether it still fits its node."""
     sentences = []
     if reloads:
         text = (
@@ -225,7 +226,7 @@ def _show_conflict(
         return render_not_found(request, "portfolio", context["portfolio"].name)
     now = editable_values(view)
     yours = {**form.configuration(), **form.placement()}
-    merged = operations.rebased(original, now, yours)
+    merged = operations.rebase(original, now, yours)
     context |= {
         "portfolio": view,
         "base": EditBase.of(view).token,
@@ -308,7 +309,7 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
         new = _new_portfolio(form)
         if act in ("check", "backtest"):
             new = operations.check_new(new)
-            context |= {"checked": True, "placement": [_placement(new)]}
+            context |= {"checked": True, "placement": [_placement_sentence(new)]}
             if act == "backtest":
                 wanted = _backtest_of(asdict(new), new.starting_cash, new.feed)
                 return _backtest(request, wanted, None, context)
@@ -330,7 +331,7 @@ def _new_portfolio(form: PortfolioForm) -> operations.NewPortfolio:
     raise Refused("invalid", "", status=400, errors=[])
 
 
-def _placement(new: operations.NewPortfolio) -> str:
+def _placement_sentence(new: operations.NewPortfolio) -> str:
     if new.desired_state == "stopped":
         text = _("{} would be created and not run until an operator starts it.")
         return text.format(new.name)

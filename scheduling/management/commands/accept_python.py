@@ -19,7 +19,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the version, the portfolios, `--all` and `--undo`."""
         parser.add_argument("version", metavar="VERSION", help="such as 3.13")
         parser.add_argument("names", metavar="NAME", nargs="*", help="the portfolios")
         parser.add_argument("--all", action="store_true", help="every portfolio")

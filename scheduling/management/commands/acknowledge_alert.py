@@ -15,12 +15,10 @@ class Command(GinkgoCommand):
     help = f"{alert_actions.ACKNOWLEDGE_ALERT.help('ID')} --reason is the note."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the alert and `--reason`."""
         parser.add_argument("alert", metavar="ID", type=positive_int)
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Acknowledge the alert."""
         number = options["alert"]
         alert_actions.ACKNOWLEDGE_ALERT.call(number, actor=self.actor, reason=options["reason"])
         self.show({"alert": number}, alert_actions.ACKNOWLEDGE_ALERT.outcome(number))

@@ -17,7 +17,6 @@ class Command(GinkgoCommand):
     help = roll_out_actions.ADD_ARTIFACT.help("artifacts")
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the files."""
         parser.add_argument("wheels", metavar="WHEEL", nargs="+", help="such as dist/*.whl")
         parser.add_argument(
             "--lock",

@@ -23,13 +23,12 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the verb, the channel and `--reason`."""
         parser.add_argument("verb", choices=("set", "test", "remove", "list"))
         parser.add_argument("name", metavar="NAME", nargs="?", default="")
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Carry out the verb."""
+        """Set, test, remove or list channels."""
         verb, name = options["verb"], options["name"]
         if verb == "list":
             rows = list(AlertChannel.objects.values("name", "enabled", "from_environment"))

@@ -54,7 +54,6 @@ class Command(GinkgoCommand):
         )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the strategy, its configuration, the range and the outputs."""
         parser.add_argument("strategy", metavar="STRATEGY")
         parser.add_argument(
             "--artifact",

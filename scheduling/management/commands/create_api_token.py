@@ -21,7 +21,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the user, `--create`, `--role`, `--scope` and the token options."""
         parser.add_argument("user", metavar="USER")
         parser.add_argument("--create", action="store_true", help="create a missing user")
         parser.add_argument(

@@ -19,7 +19,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the node and the token options."""
         parser.add_argument("name", metavar="NAME", help="the node")
         add_token_options(parser)
 

@@ -35,7 +35,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the fields of a portfolio, `--file` and `--wait`."""
         parser.add_argument("name", metavar="NAME", nargs="?")
         parser.add_argument("--strategy", metavar="S")
         parser.add_argument(

@@ -15,11 +15,9 @@ class Command(GinkgoCommand):
     help = roll_out_actions.DELETE_ARTIFACT.help("an artifact")
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the hash."""
         parser.add_argument("artifact", metavar="SHA256", help="or its first 8 digits or more")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Delete it."""
         artifact = operations.delete_artifact(options["artifact"], actor=self.actor)
         document = {"deleted": artifact.sha256}
         self.show(document, f"{artifact} ({artifact.sha256[:12]}) was deleted.")

@@ -21,7 +21,6 @@ class Command(GinkgoCommand):
     help = portfolio_actions.DELETE.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the portfolio, `--reason`, `--yes` and `--wait`."""
         parser.add_argument("name", metavar="NAME", help="the portfolio")
         add_reason(parser)
         parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")

@@ -26,7 +26,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add addresses and `--strict`."""
         parser.add_argument(
             "--url",
             action="append",

@@ -22,7 +22,6 @@ class Command(NodeMarkCommand):
     undo_operation = node_actions.UNDRAIN
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the options of a drain."""
         super().arguments(parser)
         parser.add_argument(
             "--plan", action="store_true", help="show what the drain would do, and change nothing"

@@ -18,13 +18,11 @@ class Command(GinkgoCommand):
     help = fleet_actions.EVEN_BY.help()
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the measure, `--by` and `--reason`."""
         parser.add_argument("what", choices=EvenBy.values, help="the measure to rebalance by")
         add_actor(parser)
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Set the choice."""
         measure = options["what"]
         operations.even_by(measure, actor=options["by"] or self.actor, reason=options["reason"])
         by = "the weight they hold" if measure == EvenBy.WEIGHT else "their measured cpu"

@@ -30,7 +30,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: ArgumentParser) -> None:
-        """Add a parser for each action."""
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         create = _action(actions, "create", "create an empty recorded feed")
         create.add_argument("name")
@@ -62,7 +61,6 @@ class Command(GinkgoCommand):
             _action(actions, name, text).add_argument("name")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Do the action."""
         getattr(self, f"_{options['action']}")(options)
 
     def _create(self, options: dict[str, Any]) -> None:
@@ -264,6 +262,7 @@ def _record_arguments(parser: ArgumentParser) -> None:
 
 
 def _pairs(option: str, given: list[str]) -> dict[str, str]:
+    """Return NAME → VALUE of texts like NAME=VALUE. Raise Invalid, which names the option."""
     found = {}
     for text in given:
         key, equals, value = text.partition("=")
@@ -275,6 +274,7 @@ def _pairs(option: str, given: list[str]) -> dict[str, str]:
 
 
 def _instrument(text: str) -> feeds.NewInstrument:
+    """Return the instrument of a text like SYMBOL:tick=0.01,lot=1. Raise Invalid."""
     symbol, _, facts = text.partition(":")
     given: dict[str, str] = {}
     for piece in filter(None, facts.split(",")):

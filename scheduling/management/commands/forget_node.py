@@ -16,12 +16,10 @@ class Command(GinkgoCommand):
     help = node_actions.FORGET_NODE.help("a node that is gone for good")
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the node and `--reason`."""
         parser.add_argument("node", metavar="NODE")
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Forget the node."""
         name = options["node"]
         operations.forget_node(name, actor=self.actor, reason=options["reason"])
         self.show({"node": name, "forgotten": True}, node_actions.FORGET_NODE.outcome(name))

@@ -17,7 +17,6 @@ class Command(GinkgoCommand):
     help = fleet_actions.FREEZE.help()
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--undo`, `--failover`, `--by` and `--reason`."""
         parser.add_argument("--undo", action="store_true", help=fleet_actions.UNFREEZE.summary())
         for option, text in fleet_actions.FREEZE.options:
             parser.add_argument(f"--{option}", action="store_true", help=text)

@@ -31,7 +31,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--reason`, `--expect`, `--yes` and `--undo`."""
         add_reason(parser)
         parser.add_argument(
             "--expect",

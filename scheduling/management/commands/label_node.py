@@ -21,7 +21,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the node, the changes and `--reason`."""
         parser.add_argument("node", metavar="NODE")
         parser.add_argument("changes", metavar="KEY=VALUE|KEY-", nargs="+")
         add_reason(parser)

@@ -19,7 +19,6 @@ class Command(GinkgoCommand):
     help = "List the tokens of users and nodes: owner, purpose, expiry and last use."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--all`."""
         parser.add_argument("--all", action="store_true", help="include revoked and expired tokens")
 
     def act(self, options: dict[str, Any]) -> None:

@@ -20,7 +20,6 @@ class Command(HandoffCommand):
     help = portfolio_actions.MIGRATE.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--to` and further portfolios."""
         super().arguments(parser)
         parser.add_argument(
             "more", metavar="NAME", nargs="*", help="more portfolios, in one request"

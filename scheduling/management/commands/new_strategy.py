@@ -19,7 +19,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the name and the folder."""
         parser.add_argument("name", metavar="NAME", help="such as mean-gap")
         parser.add_argument(
             "--directory", metavar="D", help="a missing or empty folder, by default NAME here"

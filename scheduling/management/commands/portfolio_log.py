@@ -28,7 +28,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the portfolio, `--lines` and `--follow`."""
         parser.add_argument("name", metavar="NAME", help="the portfolio")
         parser.add_argument(
             "--lines", metavar="N", type=positive_int, default=100, help="100 by default"

@@ -21,7 +21,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--by` and `--reason`."""
         parser.add_argument(
             "--by",
             metavar="N",

@@ -20,7 +20,6 @@ class Command(GinkgoCommand):
     help = fleet_actions.REBALANCE.help() + " With --dry-run, show the plan and change nothing."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--dry-run` and the what-if scenario."""
         parser.add_argument("--dry-run", action="store_true", help="show the plan, change nothing")
         for name, metavar, assumption in (
             ("lose", "NODE", "assume that this node is lost"),

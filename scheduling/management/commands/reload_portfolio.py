@@ -17,7 +17,6 @@ class Command(HandoffCommand):
     help = portfolio_actions.RELOAD.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--revision`."""
         super().arguments(parser)
         parser.add_argument(
             "--revision", metavar="N", type=positive_int, help="want this revision from now on"

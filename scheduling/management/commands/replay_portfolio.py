@@ -25,7 +25,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the portfolio, the range and `--print`."""
         parser.add_argument("name", metavar="NAME", help="the portfolio")
         parser.add_argument(
             "--from", metavar="SEQ", dest="first", type=positive_int, help="by default its first"

@@ -40,7 +40,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the artifact, the choice of portfolios, and the actions on a roll-out."""
         parser.add_argument(
             "artifact", metavar="ARTIFACT", nargs="?", help="its sha256, or the beginning of it"
         )
@@ -73,12 +72,13 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Begin, stop, take back or show a roll-out, and wait where asked."""
-        roll_out = self._requested(options)
+        roll_out = self._begin_or_find(options)
         if options["wait"]:
             roll_out = self._wait(roll_out, options["wait"])
         self.show(RollOutDocument(roll_out).data, partial(draw_roll_out, roll_out))
 
-    def _requested(self, options: dict[str, Any]) -> RollOutView:
+    def _begin_or_find(self, options: dict[str, Any]) -> RollOutView:
+        """Return the roll-out that was begun, stopped, taken back or found, as the options ask."""
         request = {"actor": self.actor, "reason": options["reason"]}
         existing = options["stop"] or options["back"] or options["show"]
         if (options["artifact"] is None) == (existing is None):

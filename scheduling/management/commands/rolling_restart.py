@@ -19,7 +19,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--drain-wait`."""
         parser.add_argument(
             "--drain-wait",
             type=seconds,

@@ -16,7 +16,6 @@ class Command(GinkgoCommand):
     help = "Run the waiting verifications one after the other, then exit. The worker starts it."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--parent`."""
         parser.add_argument("--parent", type=int, metavar="PID", help="exit with this process")
 
     def act(self, options: dict[str, Any]) -> None:

@@ -32,7 +32,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the action, the name, `--new-key` and `--reason`."""
         parser.add_argument("action", choices=ACTIONS)
         parser.add_argument("name", metavar="NAME", nargs="?", default="", help="for set, delete")
         parser.add_argument(
@@ -41,7 +40,7 @@ class Command(GinkgoCommand):
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Perform the action and show its outcome."""
+        """Set, delete, rotate or list secrets, or print a new key."""
         action, name = options["action"], options["name"]
         if (action in NAMED) != bool(name):
             rule = f"{action} needs a NAME" if action in NAMED else f"{action} takes no NAME"
@@ -57,13 +56,13 @@ class Command(GinkgoCommand):
                 rotated = access_actions.ROTATE_SECRETS.call(
                     actor=self.actor, new_key=options["new_key"]
                 )
-                self.show({"rotated": rotated}, _rotated(rotated))
+                self.show({"rotated": rotated}, _rotation_sentence(rotated))
             case "key":
                 key = new_key()
                 self.show({"key": key}, key)
             case _:
                 rows = list(Secret.objects.all())
-                self.show(SecretDocument(rows, many=True).data, lambda c: _table(rows, c))
+                self.show(SecretDocument(rows, many=True).data, lambda c: _draw_table(rows, c))
 
 
 def _read_value(name: str) -> str:
@@ -79,7 +78,7 @@ def _read_value(name: str) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _rotated(count: int) -> str:
+def _rotation_sentence(count: int) -> str:
     secrets = "1 secret is" if count == 1 else f"{count:,} secrets are"
     return (
         f"{secrets} encrypted under the newest key. Keep the older keys for as long as you keep "
@@ -87,7 +86,7 @@ def _rotated(count: int) -> str:
     )
 
 
-def _table(rows: list[Secret], console: Console) -> None:
+def _draw_table(rows: list[Secret], console: Console) -> None:
     table = Table("name", "set at", "by", "last used at", "by", box=None, pad_edge=False)
     for row in rows:
         used = f"{row.last_used_at:%Y-%m-%d %H:%M}Z" if row.last_used_at else "never"

@@ -73,7 +73,6 @@ class Command(GinkgoCommand):
     help = "Start the feed and create the demo portfolios: a canary per node and six traders."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--nodes`."""
         parser.add_argument(
             "--nodes",
             metavar="N",

@@ -18,7 +18,6 @@ class Command(GinkgoCommand):
     help = "Show whether failover is held; release the hold, or hold failover until it is released."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add `--release` or `--hold`, `--by` and `--reason`."""
         group = parser.add_mutually_exclusive_group()
         for option, operation in (
             ("--release", fleet_actions.RELEASE_STORM),

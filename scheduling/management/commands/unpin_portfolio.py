@@ -16,7 +16,6 @@ class Command(GinkgoCommand):
     help = portfolio_actions.UNPIN.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the portfolio."""
         parser.add_argument("name", metavar="NAME", help="the portfolio")
 
     def act(self, options: dict[str, Any]) -> None:

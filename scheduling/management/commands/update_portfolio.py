@@ -32,7 +32,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the fields that can be changed, the conditions and `--wait`."""
         parser.add_argument("name", metavar="NAME", help="the portfolio")
         parser.add_argument(
             "--if-revision",

@@ -25,7 +25,6 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Add the portfolio or `--all`, `--to` and `--full`."""
         parser.add_argument("name", metavar="NAME", nargs="?", help="the portfolio")
         parser.add_argument("--all", action="store_true", help="every portfolio in turn")
         parser.add_argument(
@@ -42,15 +41,15 @@ class Command(GinkgoCommand):
         if bool(options["name"]) == options["all"]:
             raise CommandError("Give the NAME of one portfolio, or --all.", returncode=2)
         if options["name"]:
-            document = _verified(options["name"], options["to"], options["full"])
+            document = _verify(options["name"], options["to"], options["full"])
             if document["state"] != "identical":
                 code = "different" if document["state"] == "different" else "cannot_verify"
                 text = document["sentence"] if self.as_json else _lines(document)
                 raise Failed(code, text, **document)
             return self.show(document, _lines(document))
         documents = []
-        for name in _present():
-            documents.append(_verified(name, options["to"], options["full"]))
+        for name in _present_names():
+            documents.append(_verify(name, options["to"], options["full"]))
             if not self.as_json:
                 self.stdout.write(_lines(documents[-1], named=True))
         not_identical = [d["portfolio"] for d in documents if d["state"] != "identical"]
@@ -62,13 +61,13 @@ class Command(GinkgoCommand):
         self.show({"results": documents}, f"All {len(documents)} portfolios are identical.")
 
 
-def _present() -> list[str]:
+def _present_names() -> list[str]:
     names = Portfolio.objects.present().order_by("name").values_list("name", flat=True)
     return list(names)
 
 
-def _verified(name: str, to_seq: int | None, full: bool) -> dict[str, Any]:
-    """Return the document of a verification, or of the reason why there is none."""
+def _verify(name: str, to_seq: int | None, full: bool) -> dict[str, Any]:
+    """Verify the portfolio. Return the document of the result, or of why there is none."""
     try:
         with progress_bar(name) as report:
             return verify_portfolio(name, to_seq, report, full=full).document()

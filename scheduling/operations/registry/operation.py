@@ -27,7 +27,7 @@ class Operation:
     ] = ()  #: (keyword of `call`, label) of each yes-or-no option
 
     def summary(self, noun: str | int = "") -> str:
-        """Return the title with `noun` in place of the name, in the active language."""
+        """Return the title for `noun` in the active language: `Drain node-2`."""
         return gettext(self.title).format(name=noun).strip()
 
     def outcome(self, name: str | int | None) -> str:

@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import translation
 
 from scheduling import operations
-from scheduling.dashboard.views.moves import _nobody
+from scheduling.dashboard.views.moves import _none_can_move
 from scheduling.decide.planner.group_targets import GroupTarget, NoMove
 from scheduling.decide.types import Reason
 from scheduling.models import Handoff
@@ -90,7 +90,7 @@ def test_reasons_are_joined_as_the_reader_writes() -> None:
     answer = GroupTarget("node-1", (), (*busy, idle), ())
     with translation.override("zh-hans"):
         (lines,) = group_target_lines([answer], 3)
-        assert _nobody(lines) == (
+        assert _none_can_move(lines) == (
             "不能迁移（共 3 个）；a、b：已在交接中；请等待交接结束；"
             "c：未在运行：已停止、已叫停或已隔离；请先启动。"
         )

@@ -16,7 +16,7 @@ from portfolios.models import Portfolio, Revision
 from scheduling import operations
 from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.errors import Refused
-from scheduling.operations import EditBase, rebased, values_at
+from scheduling.operations import EditBase, rebase, values_at
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient
 from tests.support.concurrency import Held, at_once, behind
@@ -246,7 +246,7 @@ def test_values_are_rebased_entry_by_entry() -> None:
     base = {"config": {"a": 1, "b": 2, "c": 3}, "weight": 1, "priority": 0}
     now = {"config": {"a": 9, "b": 2, "c": 3, "d": 4}, "weight": 1, "priority": 8}
     yours = {"config": {"a": 1, "b": 5}, "weight": 2, "priority": 0, "note": "n"}
-    assert rebased(base, now, yours) == {
+    assert rebase(base, now, yours) == {
         "config": {"a": 9, "b": 5, "d": 4}, "weight": 2, "priority": 8, "note": "n",
     }  # fmt: skip
 
