@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import SENTENCES, render
 from scheduling.decide.types import (
@@ -21,6 +22,9 @@ from scheduling.decide.types import (
     Reason,
     Snapshot,
 )
+from scheduling.decide.what_if.answer import answer
+from scheduling.decide.what_if.hypothetical import Scenario
+from scheduling.decide.what_if.node_loss import forecast_node_loss, hosting_nodes, pending_ids
 from tests.support.drawn_examples import examples
 from tests.support.plan_factories import NOW, applied, loads, node, portfolio, world
 
@@ -339,3 +343,18 @@ def test_equal_portfolios_spread_evenly_over_equal_nodes(node_count: int, count:
     assert max(load) - min(load) <= 1
     assert len(plan.place) == min(count, 5 * node_count)
     assert len(plan.pending) == max(0, count - 5 * node_count)
+
+
+@given(snapshots())
+@settings(max_examples=examples(100), deadline=None)
+def test_forecast_of_a_node_loss_agrees_with_the_what_if_answer(snapshot: Snapshot) -> None:
+    index = FleetIndex.of(snapshot.portfolios)
+    already_pending = pending_ids(make_plan(snapshot, Policy(), index))
+    for each in hosting_nodes(snapshot):
+        loss = forecast_node_loss(snapshot, each, index, already_pending)
+        found = answer(snapshot, Scenario(lose=(each.name,)), index, 0.5)
+        assert (loss.unplaced, loss.suspects) == (found.unplaced, found.suspects)
+        fresh = {e.portfolio.id for e in (*loss.unplaced.no_place, *loss.unplaced.waiting)}
+        named = {entry.portfolio.id for entry in found.plan.pending}
+        assert fresh <= named
+        assert len(named - fresh) == found.already_pending

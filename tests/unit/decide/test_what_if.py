@@ -1,4 +1,4 @@
-"""What-if scenarios, hypothetical snapshots and answers."""
+"""What-if scenarios, hypothetical snapshots, answers and remedies."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from scheduling.decide.planner.targets import NotInSnapshot
-from scheduling.decide.types import HandoffView
+from scheduling.decide.types import HandoffView, PortfolioView, Snapshot
 from scheduling.decide.what_if.answer import Answer
 from scheduling.decide.what_if.hypothetical import (
+    MAX_ADDED,
+    MAX_CAPACITY,
     Addition,
     InvalidScenario,
     Scenario,
@@ -21,7 +23,7 @@ from scheduling.decide.what_if.hypothetical import (
     lose,
     reopen,
 )
-from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence
+from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence, summary
 from tests.support.plan_factories import (
     ask,
     moves,
@@ -49,6 +51,7 @@ def test_an_addition_is_a_capacity_and_labels() -> None:
     assert (plain.capacity, plain.labels) == (8, {})
     assert (labelled.capacity, labelled.labels) == (4, {"gpu": "yes", "zone": "hk"})
     assert str(labelled) == "4:gpu=yes,zone=hk"
+    assert Scenario.of([], [], ["4:gpu=yes, zone=hk"]).add == (labelled,)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_hypothetical_snapshots_change_only_the_named_nodes() -> None:
 def test_a_new_node_has_a_free_name_the_newest_strategies_and_every_feed() -> None:
     fleet = [
         node(1, strategies={"sma": 1, "old": 4}, feeds={"replay": "aa"}),
-        node(2, name="new-1", strategies={"sma": 2}),
+        node(2, name="new-1", strategies={"sma": 2, "old": 3}),
     ]
     wants = portfolio("p", strategy="sma", strategy_version=3, feed="bars", feed_sha="bb")
     imagined = add(world(fleet, [wants]), [Addition(8, {"gpu": "yes"}), Addition(2)])
@@ -190,12 +193,6 @@ def test_drain_is_answered_completely_without_an_outage() -> None:
     assert [(load.before, load.after) for load in found.loads] == [(5, 0), (0, 5)]
 
 
-def test_portfolio_that_cannot_leave_a_drained_node_stays() -> None:
-    snapshot = world([node(1), node(2, capacity=1)], on(1, "a", "b"))
-    found = ask(snapshot, drain=["node-1"])
-    assert sentence(found) == "1 portfolio moves, 1 would stay where it is."
-
-
 def test_added_node_takes_pending_portfolios_and_load() -> None:
     waits = portfolio("gpu", selector={"gpu": "yes"})
     snapshot = world([node(1, capacity=4)], [*on(1, "a", "b", "c", "d"), waits])
@@ -216,12 +213,55 @@ def test_pass_limits_are_noted_for_limited_moves_only() -> None:
     assert has_note(drain=["node-1"], lose=["node-2"], add=["8"])
 
 
-def test_loads_after_include_active_handoffs() -> None:
-    moving = portfolio("m", node=1, handoff=HandoffView(5, "migrate", source=1, target=2))
-    ending = portfolio("s", node=1, desired="stopped", handoff=HandoffView(6, "stop", source=1))
-    found = ask(world([node(1), node(2)], [moving, ending, *on(1, "a", "b")]))
-    loads = {load.node.name: (load.before, load.after) for load in found.loads}
-    assert loads == {"node-1": (4, 2), "node-2": (0, 1)}
+GPU = {"gpu": "yes"}
+NEEDS_GPU = portfolio("gpu", selector=GPU)
+MOVING = portfolio("m", node=1, handoff=HandoffView(5, "migrate", source=1, target=2))
+TWO = [node(1), node(2)]
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "parts", "said"),
+    [
+        (world([node(1), node(2, capacity=1)], on(1, "a", "b")), {"drain": ["node-1"]},
+         "1 portfolio moves, 1 would stay where it is."),
+        (world([node(1)], on(1, "a", "b")), {"drain": ["node-1"]},
+         "2 portfolios would stay where they are."),
+        (world(TWO, on(1, "a"), frozen=True, frozen_failover=True), {"lose": ["node-1"]},
+         "1 portfolio would wait."),
+        (world(TWO, on(1, "a")), {"lose": ["node-2"]},
+         "Nothing would move: everything runs as it should."),
+        (world(TWO, [*on(1, "a"), NEEDS_GPU]), {"lose": ["node-2"]}, "Nothing would move."),
+        # s cannot leave node-1, drained before, and does not count.
+        (world([node(1, draining=True), node(2), node(3)],
+               [*on(1, "s", selector=GPU), *on(2, "b")]), {"drain": ["node-2"]},
+         "1 portfolio moves."),
+    ],
+)  # fmt: skip
+def test_summary_counts_what_happens(snapshot: Snapshot, parts: dict[str, Any], said: str) -> None:
+    assert sentence(ask(snapshot, **parts)) == said
+
+
+def test_summary_is_told_in_chinese() -> None:
+    found = ask(world(TWO, [*on(1, "a"), NEEDS_GPU]), lose=["node-2"])
+    assert [span.text for span in summary(found, "zh")] == ["没有组合会移动。"]
+
+
+@pytest.mark.parametrize(
+    ("portfolios", "parts", "expected"),
+    [
+        ([MOVING, *on(1, "a", "b"), portfolio("s", node=1, desired="stopped",
+                                              handoff=HandoffView(6, "stop", source=1))],
+         {}, [(4, 2), (0, 1)]),
+        (on(1, "p", pinned=2), {}, [(1, 0), (0, 1)]),  # a move to its pin counts once
+        ([MOVING], {"lose": ["node-2"]}, [(1, 1), (0, 0)]),  # a move to a lost node: at its source
+    ],
+    ids=["active handoffs", "pin", "to a lost node"],
+)  # fmt: skip
+def test_loads_before_and_after(
+    portfolios: list[PortfolioView], parts: dict[str, Any], expected: list[tuple[int, int]]
+) -> None:
+    found = ask(world(TWO, portfolios), **parts)
+    assert [(load.before, load.after) for load in found.loads] == expected
 
 
 # --- remedies ------------------------------------------------------------------------------------
@@ -229,6 +269,35 @@ def test_loads_after_include_active_handoffs() -> None:
 
 def remedies(found: Answer) -> dict[str, str]:
     return {one.reason.code: remedy_sentence(one.reason) for one in found.remedies}
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "parts", "code", "said"),
+    [
+        (world([node(1), node(2, draining=True)], on(1, "a")), {}, "undrain",
+         "End the drain of node-2: then all have a place."),
+        (world([node(1), node(2, capacity=2)],
+               [*on(1, "a", weight=2), *on(1, "b"), *on(2, "x", "y")]), {}, "more_room",
+         "Add 3 of capacity to node-2, or one node of capacity 3: then all have a place."),
+        (world([node(1, labels=GPU), node(2)], on(1, "a", selector=GPU)), {}, "more_room",
+         "Add one node of capacity 1 with gpu=yes: then all have a place."),
+        (world([node(1), node(2, cordoned=True, capacity=1)], on(1, *"abc")), {}, "uncordon",
+         "Uncordon node-2: 1 free place, then 2 would have none."),
+        # Those that are pending or stuck without the loss do not count.
+        (world([node(1), node(2, cordoned=True), node(4, draining=True, capacity=1)],
+               [*on(1, "a"), NEEDS_GPU, *on(4, "s", selector=GPU)]), {}, "uncordon",
+         "Uncordon node-2: 5 free places, then all have a place."),
+        # Neither a suspect nor a new node is offered more capacity.
+        (world([node(1), node(2, status="suspect", capacity=1)], [*on(1, "a"), *on(2, "x")]), {},
+         "more_room", "Add one node of capacity 1: then all have a place."),
+        (world([node(1)], on(1, "a", "b")), {"add": ["1"]}, "more_room",
+         "Add one node of capacity 1: then all have a place."),
+    ],
+)  # fmt: skip
+def test_remedy_of_a_loss_is_offered_with_its_effect(
+    snapshot: Snapshot, parts: dict[str, Any], code: str, said: str
+) -> None:
+    assert remedies(ask(snapshot, lose=["node-1"], **parts))[code] == said
 
 
 def test_uncordon_remedy_is_offered_with_its_effect() -> None:
@@ -245,30 +314,6 @@ def test_uncordon_remedy_is_offered_with_its_effect() -> None:
     ]
 
 
-def test_undrain_remedy_is_offered() -> None:
-    snapshot = world([node(1), node(2, draining=True)], on(1, "a"))
-    found = ask(snapshot, lose=["node-1"])
-    assert remedies(found)["undrain"] == "End the drain of node-2: then all have a place."
-
-
-def test_more_capacity_remedy_is_offered() -> None:
-    snapshot = world(
-        [node(1), node(2, capacity=2)], [*on(1, "a", weight=2), *on(1, "b"), *on(2, "x", "y")]
-    )
-    found = ask(snapshot, lose=["node-1"])
-    assert remedies(found)["more_room"] == (
-        "Add 3 of capacity to node-2, or one node of capacity 3: then all have a place."
-    )
-
-
-def test_new_node_remedy_has_the_missing_label() -> None:
-    snapshot = world([node(1, labels={"gpu": "yes"}), node(2)], on(1, "a", selector={"gpu": "yes"}))
-    found = ask(snapshot, lose=["node-1"])
-    assert remedies(found)["more_room"] == (
-        "Add one node of capacity 1 with gpu=yes: then all have a place."
-    )
-
-
 def test_dependence_on_a_suspect_node_is_reported() -> None:
     snapshot = world([node(1), node(2, status="suspect")], on(1, "a", "b"))
     found = ask(snapshot, lose=["node-1"])
@@ -277,3 +322,93 @@ def test_dependence_on_a_suspect_node_is_reported() -> None:
         "suspects_counted": "The plan uses node-2, which is suspect. "
         "Without it 2 would have no place."
     }
+
+
+def test_portfolio_placed_on_a_new_node_is_not_already_pending() -> None:
+    found = ask(world([node(1)], [portfolio("gpu", selector={"gpu": "yes"})]), add=["1:gpu=yes"])
+    assert found.already_pending == 0
+    assert found.is_complete
+
+
+def test_note_on_other_nodes_needs_another_living_node() -> None:
+    snapshot = world([node(1), node(2)], on(1, "a"))
+    kept = "No portfolio on another node moves because of it."
+    assert kept in notes(ask(snapshot, lose=["node-1"]), 30)
+    assert kept not in notes(ask(snapshot, lose=["node-1", "node-2"]), 30)
+
+
+def test_number_of_added_nodes_is_limited() -> None:
+    assert len(Scenario.of([], [], ["1"] * MAX_ADDED).add) == MAX_ADDED
+    with pytest.raises(InvalidScenario, match=f"at most {MAX_ADDED} nodes, not {MAX_ADDED + 1}"):
+        Scenario.of([], [], ["1"] * (MAX_ADDED + 1))
+
+
+def test_already_lost_nodes_make_no_storm_and_have_no_budget() -> None:
+    snapshot = world([node(1), node(2, status="lost"), node(3, status="lost")], on(2, "a"))
+    assert not ask(snapshot, lose=["node-2", "node-3"]).storm
+    found = ask(snapshot)
+    assert (found.failovers, outage_budget(found, 30, 3)) == (1, None)
+
+
+def test_only_lost_portfolios_count_as_failovers() -> None:
+    snapshot = world([node(1), node(2), node(3)], [*on(1, "a"), *on(2, "b")])
+    found = ask(snapshot, lose=["node-1"], drain=["node-2"])
+    assert (len(found.plan.move), found.failovers) == (2, 1)
+    text = " ".join(notes(found, 30))
+    assert "No portfolio on another node moves" not in text
+    for phrase in (
+        "No event is processed twice",
+        "Drained portfolios keep running",
+        "the final result",
+    ):
+        assert phrase in text
+    alone = " ".join(notes(ask(snapshot, lose=["node-1"]), 30))
+    assert "No event is processed twice" in alone
+    for phrase in ("Drained portfolios keep running", "the final result"):
+        assert phrase not in alone
+    assert "No event" not in " ".join(notes(ask(snapshot, lose=["node-3"]), 30))
+
+
+def remedy_nodes(found: Answer, code: str) -> list[str]:
+    """The nodes of the remedies with this code, in their order."""
+    return [str(one.reason.params["node"]) for one in found.remedies if one.reason.code == code]
+
+
+def test_reopen_remedies_are_sorted_by_free_places() -> None:
+    coming = portfolio("m", node=3, handoff=HandoffView(5, "migrate", source=3, target=4))
+    snapshot = world(
+        [node(1), node(2, cordoned=True, capacity=2), node(3, cordoned=True, capacity=4),
+         node(4, cordoned=True, capacity=5)],
+        [*on(1, "a"), *on(4, "x", "y"), coming],
+    )  # fmt: skip
+    found = ask(snapshot, lose=["node-1"])
+    assert remedy_nodes(found, "uncordon") == ["node-3", "node-2", "node-4"]
+    assert [one.reason.params.get("free") for one in found.remedies][:3] == [3, 2, 2]
+
+
+def test_remedies_cover_portfolios_that_stay() -> None:
+    snapshot = world(
+        [node(1, labels={"gpu": "yes"}), node(2, cordoned=True)],
+        on(1, "a", "b", selector={"gpu": "yes"}),
+    )
+    found = ask(snapshot, drain=["node-1"])
+    assert remedy_nodes(found, "uncordon") == []  # it lacks the label
+    assert remedies(found)["more_room"] == (
+        "Add one node of capacity 2 with gpu=yes: then all have a place."
+    )
+
+
+def test_new_node_with_another_version_is_not_offered() -> None:
+    fleet = [node(1, strategies={"sma": 1}), node(2, strategies={"sma": 2})]
+    old = on(1, "a", strategy="sma", strategy_version=1)
+    found = ask(world(fleet, old), lose=["node-1"])
+    assert len(found.unplaced.no_place) == 1
+    assert found.remedies == ()
+
+
+def test_remedy_beyond_max_capacity_is_not_offered() -> None:
+    fleet = [node(1, capacity=MAX_CAPACITY + 1), node(2)]
+    for weight, offers in ((MAX_CAPACITY, 1), (MAX_CAPACITY + 1, 0)):
+        found = ask(world(fleet, on(1, "a", weight=weight)), lose=["node-1"])
+        assert len(found.unplaced.no_place) == 1
+        assert len(found.remedies) == offers
