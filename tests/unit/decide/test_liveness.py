@@ -1,12 +1,16 @@
-"""Node status from its lease, storms and flapping."""
+"""Node status from its lease, flapping, storms, and situations in doubt."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from scheduling.decide.liveness import (
     LeasePolicy,
     LeaseView,
+    NodeHistory,
+    assess_losses,
     flapping_until,
     is_storm,
     status_of,
@@ -59,3 +63,59 @@ def test_flapping_lasts_three_heartbeats_and_doubles_per_further_loss() -> None:
     assert flapping_until([500, 900], 1_000, POLICY) == 1_030
     assert flapping_until([500, 700, 900], 1_000, POLICY) == 1_060
     assert flapping_until([500, 600, 700, 900], 1_000, POLICY) == 1_120
+
+
+NOW = 10_000.0
+
+
+def lost(name: str, ago_s: float = 1, **given: Any) -> NodeHistory:
+    return NodeHistory(name, "lost", NOW - ago_s, **given)
+
+
+def steady(*names: str, status: Any = "alive") -> list[NodeHistory]:
+    return [NodeHistory(name, status, NOW - 5_000) for name in names]
+
+
+def test_two_of_four_lost_within_one_ttl_are_a_storm() -> None:
+    found = assess_losses([lost("a"), lost("b", 29), *steady("c", "d")], NOW, None, POLICY)
+    assert (found.storm, found.gone, found.of) == (True, ("a", "b"), 4)
+
+
+@pytest.mark.parametrize(
+    ("lost_ago_s", "hold_ended_at", "storm"),
+    [
+        ((31, 1), None, False),  # more than one TTL apart
+        ((20, 12), NOW - 10, False),  # of the last storm
+        ((9, 8), NOW - 10, True),
+        ((1, 1), NOW + 50, True),  # an end in the future hides no losses
+    ],
+)
+def test_losses_of_one_ttl_and_after_the_last_hold_are_a_storm(
+    lost_ago_s: tuple[float, float], hold_ended_at: float | None, storm: bool
+) -> None:
+    nodes = [lost("a", lost_ago_s[0]), lost("b", lost_ago_s[1]), *steady("c")]
+    assert assess_losses(nodes, NOW, hold_ended_at, POLICY).storm is storm
+
+
+@pytest.mark.parametrize(
+    ("other", "of"),
+    [
+        (NodeHistory("x", "alive", NOW - 5), 3),  # it joined 5 s ago
+        (NodeHistory("x", "alive", NOW - 5, lost_at=(NOW - 20,)), 4),  # lost and back since
+        (NodeHistory("x", "left", NOW - 5), 4),  # it was alive, and left since
+        (NodeHistory("x", "left", NOW - 500), 3),
+        (NodeHistory("x", "lost", NOW - 500), 3),
+    ],
+)
+def test_nodes_alive_one_ttl_ago_count(other: NodeHistory, of: int) -> None:
+    assert assess_losses([lost("a"), *steady("b", "c"), other], NOW, None, POLICY).of == of
+
+
+def test_late_nodes_beside_a_lost_one_leave_a_storm_in_doubt() -> None:
+    late = steady("b", status="suspect")
+    found = assess_losses([lost("a"), *late, *steady("c")], NOW, None, POLICY)
+    assert (found.storm, found.doubtful, found.late) == (False, True, ("b",))
+    assert not assess_losses([lost("a"), *steady("b", "c")], NOW, None, POLICY).doubtful
+    # Late nodes alone do not count, and one lost with one late of five would be no storm.
+    assert not assess_losses([*steady("a", "b", status="suspect")], NOW, None, POLICY).doubtful
+    assert not assess_losses([lost("a"), *late, *steady("c", "d", "e")], NOW, None, POLICY).doubtful

@@ -11,13 +11,6 @@ GPU = {"gpu": "yes"}
 HARD = {"spread_group": "alpha", "spread_hard": True}
 
 
-def test_added_portfolio_counts_towards_the_weight() -> None:
-    index = FleetIndex.of(on(1, "a"))
-    assert index.settled_by_node[1].weight == 1  # read once, so it is cached
-    index.update(on(1, "b", weight=3))
-    assert index.settled_by_node[1].weight == 4
-
-
 def test_lightest_follows_additions_and_removals() -> None:
     index = FleetIndex.of(on(1, "a", weight=3))
     assert index.settled_by_node[1].lightest == 3
