@@ -103,11 +103,7 @@ def nodes(db: Store, p: Any) -> list[Row]:
         )
         if node.status != "new":
             found.append(
-                view(
-                    node,
-                    expires_at=None if lease is None else lease.expires_at,
-                    handoffs=busy,
-                )
+                view(node, expires_at=None if lease is None else lease.expires_at, handoffs=busy)
             )
     return found
 

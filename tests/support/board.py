@@ -21,10 +21,7 @@ def free_node(installation: Installation, portfolio: str) -> str:
 
 def wait_until_idle(installation: Installation) -> None:
     """Wait until no handoff is active."""
-    eventually(
-        lambda: not installation.get("/api/handoffs/?active=true")["results"],
-        what="quiet",
-    )
+    eventually(lambda: not installation.get("/api/handoffs/?active=true")["results"], what="quiet")
 
 
 def wait_for_updates(window: DashboardWindow, times: int = 1) -> None:

@@ -22,32 +22,15 @@ def ago(seconds: float) -> datetime:
 def node(name: str, **given: Any) -> NodeView:
     """Return a healthy node with the given changes."""
     values: dict[str, Any] = {
-        "id": int(name.rpartition("-")[2] or 1),
-        "name": name,
-        "status": "alive",
-        "schedulable": True,
-        "cordoned": False,
-        "draining": False,
-        "drain_reason": "",
-        "drain_actor": "",
-        "leaving": False,
-        "capacity": 6,
-        "labels": {},
-        "load": 0,
-        "held": 0,
-        "lease_left_s": 27.0,
-        "lease_ttl_s": 30.0,
-        "last_heartbeat_at": ago(3),
+        "id": int(name.rpartition("-")[2] or 1), "name": name, "status": "alive",
+        "schedulable": True, "cordoned": False, "draining": False, "drain_reason": "",
+        "drain_actor": "", "leaving": False, "capacity": 6, "labels": {}, "load": 0, "held": 0,
+        "lease_left_s": 27.0, "lease_ttl_s": 30.0, "last_heartbeat_at": ago(3),
         "lease_expires_at": NOW + timedelta(seconds=27),
-        "incarnation": "5f0c9a52-9be4-4e0e-8f4f-2f6f3a2d9b11",
-        "host": "rack-1",
-        "pid": 4100,
-        "version": "0.1.0",
-        "python": "3.11",
-        "metrics": {"cpu_pct": 23.0, "mem_pct": 41.0},
-        "status_since": ago(5000),
-        "portfolios": [],
-    }
+        "incarnation": "5f0c9a52-9be4-4e0e-8f4f-2f6f3a2d9b11", "host": "rack-1", "pid": 4100,
+        "version": "0.1.0", "python": "3.11", "metrics": {"cpu_pct": 23.0, "mem_pct": 41.0},
+        "status_since": ago(5000), "portfolios": [],
+    }  # fmt: skip
     return NodeView(**{**values, **given})
 
 
@@ -56,75 +39,33 @@ def spark(seed: int) -> list[float]:
     return [100_000 + 400 * math.sin(seed + i / 5) + 90 * math.sin(seed * i) for i in range(40)]
 
 
+POSITIONS = [
+    {"symbol": "XOM", "quantity": "150.0000", "average_price": "67.7462", "price": "68.0210",
+     "unrealised": "41.2000"},
+    {"symbol": "SLB", "quantity": "-80.0000", "average_price": "62.1650", "price": "62.4410",
+     "unrealised": "-22.0800"},
+]  # fmt: skip
+
+
 def portfolio(name: str, on: str | None, **given: Any) -> PortfolioView:
     """Return a trader that runs on node `on` without problems, with the given changes."""
     number = sum(map(ord, name))
     pnl = given.pop("pnl", Decimal("1284.10"))
     values: dict[str, Any] = {
-        "id": number,
-        "name": name,
-        "strategy": "sma_cross",
-        "strategy_version": 1,
-        "config": {"fast": 10, "slow": 40},
-        "symbols": ["XOM", "CVX"],
-        "limits": {"largest_position": "300"},
-        "weight": 1,
-        "priority": 0,
-        "selector": {},
-        "spread_group": "",
-        "spread_hard": False,
-        "catch_up": "state_only",
-        "python": "3.11",
-        "accept_python": "",
-        "desired_state": "running",
-        "pinned_node": None,
-        "revision": 3,
-        "good_revision": 3,
-        "running_revision": 3,
-        "wanted_status": "good",
-        "rev_status": "good",
-        "rev_left_s": None,
-        "first_seq": 1_204_511,
-        "node": on,
-        "epoch": 9,
-        "phase": "running",
-        "phase_since": ago(1400),
-        "last_seq": HEAD - 14,
-        "state_seq": HEAD - 14,
-        "last_commit_at": ago(0.2),
-        "lag_events": 14,
-        "stalled": False,
-        "stalled_s": 0.0,
-        "pid": 21_877,
-        "attempts": 0,
-        "reason": "",
-        "why": None,
-        "account": {
-            "cash": Decimal("98000.00"),
-            "equity": Decimal("100000") + pnl,
-            "pnl": pnl,
-            "positions": [
-                {
-                    "symbol": "XOM",
-                    "quantity": "150.0000",
-                    "average_price": "67.7462",
-                    "price": "68.0210",
-                    "unrealised": "41.2000",
-                },
-                {
-                    "symbol": "SLB",
-                    "quantity": "-80.0000",
-                    "average_price": "62.1650",
-                    "price": "62.4410",
-                    "unrealised": "-22.0800",
-                },
-            ],
-        },
-        "starting_cash": Decimal("100000"),
-        "state": {},
-        "spark": spark(number),
-        "handoff": None,
-    }
+        "id": number, "name": name, "strategy": "sma_cross", "strategy_version": 1,
+        "config": {"fast": 10, "slow": 40}, "symbols": ["XOM", "CVX"],
+        "limits": {"largest_position": "300"}, "weight": 1, "priority": 0, "selector": {},
+        "spread_group": "", "spread_hard": False, "catch_up": "state_only", "python": "3.11",
+        "accept_python": "", "desired_state": "running", "pinned_node": None, "revision": 3,
+        "good_revision": 3, "running_revision": 3, "wanted_status": "good", "rev_status": "good",
+        "rev_left_s": None, "first_seq": 1_204_511, "node": on, "epoch": 9, "phase": "running",
+        "phase_since": ago(1400), "last_seq": HEAD - 14, "state_seq": HEAD - 14,
+        "last_commit_at": ago(0.2), "lag_events": 14, "stalled": False, "stalled_s": 0.0,
+        "pid": 21_877, "attempts": 0, "reason": "", "why": None,
+        "account": {"cash": Decimal("98000.00"), "equity": Decimal("100000") + pnl, "pnl": pnl,
+                    "positions": POSITIONS},
+        "starting_cash": Decimal("100000"), "state": {}, "spark": spark(number), "handoff": None,
+    }  # fmt: skip
     return PortfolioView(**{**values, **given})
 
 
@@ -133,43 +74,20 @@ def canary(name: str, on: str | None, **given: Any) -> PortfolioView:
     state = {"events": 8_658_329, "gaps": 0, "duplicates": 0, "digest": "9f3c"}
     values: dict[str, Any] = {"strategy": "canary", "state": state, "spark": [], "revision": 1}
     return portfolio(
-        name,
-        on,
-        pnl=Decimal(0),
-        running_revision=1,
-        good_revision=1,
-        **{**values, **given},
+        name, on, pnl=Decimal(0), running_revision=1, good_revision=1, **{**values, **given}
     )
 
 
 def handoff(number: int, name: str, **given: Any) -> HandoffView:
     """Return a migrate handoff that has just been requested, with the given changes."""
     values: dict[str, Any] = {
-        "id": number,
-        "portfolio": name,
-        "kind": "migrate",
-        "state": "preparing",
-        "reason": "",
-        "why": None,
-        "requested_by": "",
-        "source_node": "node-4",
-        "target_node": "node-1",
-        "from_epoch": 9,
-        "to_epoch": None,
-        "from_revision": 3,
-        "to_revision": 3,
-        "released_seq": None,
-        "error": "",
-        "pause_ms": None,
-        "catchup_ms": None,
-        "requested_at": ago(0.6),
-        "prepared_at": None,
-        "released_at": None,
-        "granted_at": None,
-        "activated_at": None,
-        "finished_at": None,
-        "deadline_at": ago(0.6) + timedelta(seconds=30),
-    }
+        "id": number, "portfolio": name, "kind": "migrate", "state": "preparing", "reason": "",
+        "why": None, "requested_by": "", "source_node": "node-4", "target_node": "node-1",
+        "from_epoch": 9, "to_epoch": None, "from_revision": 3, "to_revision": 3,
+        "released_seq": None, "error": "", "pause_ms": None, "catchup_ms": None,
+        "requested_at": ago(0.6), "prepared_at": None, "released_at": None, "granted_at": None,
+        "activated_at": None, "finished_at": None, "deadline_at": ago(0.6) + timedelta(seconds=30),
+    }  # fmt: skip
     return HandoffView(**{**values, **given})
 
 
@@ -177,16 +95,11 @@ def ended_handoff(number: int, name: str, seconds_ago: float, **given: Any) -> H
     """Return a migrate handoff that was done `seconds_ago`, with the given changes."""
     end = ago(seconds_ago)
     values: dict[str, Any] = {
-        "state": "done",
-        "requested_at": end - timedelta(seconds=0.5),
-        "prepared_at": end - timedelta(seconds=0.1),
-        "released_at": end - timedelta(seconds=0.02),
-        "granted_at": end - timedelta(seconds=0.018),
-        "activated_at": end,
-        "finished_at": end,
-        "to_epoch": 10,
-        "pause_ms": 18.0,
-    }
+        "state": "done", "requested_at": end - timedelta(seconds=0.5),
+        "prepared_at": end - timedelta(seconds=0.1), "released_at": end - timedelta(seconds=0.02),
+        "granted_at": end - timedelta(seconds=0.018), "activated_at": end, "finished_at": end,
+        "to_epoch": 10, "pause_ms": 18.0,
+    }  # fmt: skip
     return handoff(number, name, **{**values, **given})
 
 
@@ -200,39 +113,23 @@ LOST: dict[str, Any] = {
 def loss(node_name: str, seconds_ago: float, **given: Any) -> NodeLossView:
     """Return a loss that lasts, of a node that ran three portfolios, with the given changes."""
     values: dict[str, Any] = {
-        "node": node_name,
-        "node_id": int(node_name.rpartition("-")[2]),
-        "at": ago(seconds_ago),
-        "is_over": False,
-        "reason": "31 s without a heartbeat, limit 30 s",
-        "why": {"code": "lost", "params": LOST},
-        "portfolios": 3,
-        "moved": 0,
-        "moving": 0,
-        "moved_at": None,
-        "slowest_ms": None,
-        "targets": [],
-        "moves": [],
-    }
+        "node": node_name, "node_id": int(node_name.rpartition("-")[2]), "at": ago(seconds_ago),
+        "is_over": False, "reason": "31 s without a heartbeat, limit 30 s",
+        "why": {"code": "lost", "params": LOST}, "portfolios": 3, "moved": 0, "moving": 0,
+        "moved_at": None, "slowest_ms": None, "targets": [], "moves": [],
+    }  # fmt: skip
     return NodeLossView(**{**values, **given})
 
 
 def fleet_view(nodes: list[NodeView], portfolios: list[PortfolioView], **given: Any) -> FleetView:
     """Return the fleet view; its active handoffs are those of the portfolios."""
     values: dict[str, Any] = {
-        "at": NOW,
-        "head": HEAD,
-        "rate": 100.0,
-        "nodes": nodes,
-        "portfolios": portfolios,
-        "handoffs_active": [p.handoff for p in portfolios if p.handoff],
-        "handoffs_recent": [],
-        "pause_p50_ms": None,
-        "pause_p99_ms": None,
-        "frozen": None,
+        "at": NOW, "head": HEAD, "rate": 100.0, "nodes": nodes, "portfolios": portfolios,
+        "handoffs_active": [p.handoff for p in portfolios if p.handoff], "handoffs_recent": [],
+        "pause_p50_ms": None, "pause_p99_ms": None, "frozen": None,
         "total_equity": sum((p.account["equity"] or Decimal(0) for p in portfolios), Decimal(0)),
         "total_starting": sum((p.starting_cash for p in portfolios), Decimal(0)),
-    }
+    }  # fmt: skip
     return FleetView(**{**values, **given})
 
 
@@ -280,10 +177,7 @@ def busy_fleet() -> FleetView:
             lease_left_s=11.0,
             last_heartbeat_at=ago(19),
             reason="19 s without a heartbeat, limit 30 s",
-            why={
-                "code": "suspect",
-                "params": {"closed_at": None, "silent_s": 19, "limit_s": 30.0},
-            },
+            why={"code": "suspect", "params": {"closed_at": None, "silent_s": 19, "limit_s": 30.0}},
         ),
         node(
             "node-4",

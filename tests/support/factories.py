@@ -184,26 +184,15 @@ def make_settled_nodes(count: int) -> list[FakeNode]:
 
 
 def register_message(
-    incarnation: UUID,
-    *,
-    capacity: int = 5,
-    labels: dict[str, str] | None = None,
-    python: str = "",
+    incarnation: UUID, *, capacity: int = 5, labels: dict[str, str] | None = None, python: str = ""
 ) -> Register:
     """Return the register message of a daemon."""
     feed = open_feed()
     return Register(
-        protocol=PROTOCOL,
-        incarnation=str(incarnation),
-        host="rack-1",
-        pid=4100,
-        version="0.1.0",
-        capacity=capacity,
-        labels=labels or {},
-        strategies=registry.versions(),
-        feeds={feed.name: feed.sha256, RECORDED_FEEDS: "1"},
-        python=python,
-    )
+        protocol=PROTOCOL, incarnation=str(incarnation), host="rack-1", pid=4100, version="0.1.0",
+        capacity=capacity, labels=labels or {}, strategies=registry.versions(),
+        feeds={feed.name: feed.sha256, RECORDED_FEEDS: "1"}, python=python,
+    )  # fmt: skip
 
 
 def make_portfolio(name: str, **given: Any) -> Portfolio:
@@ -277,14 +266,10 @@ class OwnerSession:
         """Return a commit message of the next `events` events, with given fields replaced."""
         at = self.run()
         values: dict[str, Any] = {
-            "portfolio": self.portfolio.pk,
-            "epoch": at.epoch,
-            "from_seq": at.last_seq,
-            "to_seq": at.last_seq + events,
-            "batch": str(uuid4()),
-            "record": self._record(at.last_seq + events),
-            **given,
-        }
+            "portfolio": self.portfolio.pk, "epoch": at.epoch, "from_seq": at.last_seq,
+            "to_seq": at.last_seq + events, "batch": str(uuid4()),
+            "record": self._record(at.last_seq + events), **given,
+        }  # fmt: skip
         return Commit(**values)
 
     def _record(self, seq: int) -> bytes:
@@ -330,15 +315,10 @@ class OwnerSession:
         """Return the report of an exited process."""
         at = self.run()
         values: dict[str, Any] = {
-            "death": str(uuid4()),
-            "portfolio": self.portfolio.pk,
-            "epoch": at.epoch,
-            "revision": at.revision,
-            "seq": at.last_seq,
-            "stage": "event",
-            "error": "ValueError: boom",
-            **given,
-        }
+            "death": str(uuid4()), "portfolio": self.portfolio.pk, "epoch": at.epoch,
+            "revision": at.revision, "seq": at.last_seq, "stage": "event",
+            "error": "ValueError: boom", **given,
+        }  # fmt: skip
         return ProcessExited(**values)
 
     def report_death(self, death: ProcessExited) -> str:
@@ -392,11 +372,7 @@ def serving_since(seconds_ago: float, *, pulsed_ago: float = 0, gateway: UUID = 
     """Record that a gateway has served for so long, and pulsed so long ago."""
     Gateway.objects.update_or_create(
         pk=gateway,
-        defaults={
-            "serving_since": ago(seconds_ago),
-            "pulsed_at": ago(pulsed_ago),
-            "left_at": None,
-        },
+        defaults={"serving_since": ago(seconds_ago), "pulsed_at": ago(pulsed_ago), "left_at": None},
     )
 
 

@@ -119,18 +119,13 @@ class FakeGateway:
             "first_seq", 1 + (run.commits[0].from_seq if run.commits else run.last_seq)
         )
         spec = {
-            "portfolio": f"p-{portfolio}",
-            "uid": f"00000000-0000-0000-0000-{portfolio:012d}",
-            "revision": revision,
-            "strategy": other.pop("strategy", "canary"),
-            "strategy_version": 1,
-            "parameters": other.pop("parameters", {}),
-            "symbols": other.pop("symbols", []),
-            "starting_cash": "100000.0000",
-            "first_seq": first_seq,
-            "artifact": other.pop("artifact", ""),
+            "portfolio": f"p-{portfolio}", "uid": f"00000000-0000-0000-0000-{portfolio:012d}",
+            "revision": revision, "strategy": other.pop("strategy", "canary"),
+            "strategy_version": 1, "parameters": other.pop("parameters", {}),
+            "symbols": other.pop("symbols", []), "starting_cash": "100000.0000",
+            "first_seq": first_seq, "artifact": other.pop("artifact", ""),
             "environment": other.pop("environment", ""),
-        }
+        }  # fmt: skip
         return wire.DesiredEntry(
             portfolio=portfolio,
             name=f"p-{portfolio}",
@@ -222,17 +217,10 @@ class FakeGateway:
             return _answer(wire.Problem(code="protocol", message="Another protocol."), 409)
         self.registered.append((node, asked))
         return wire.Registered(
-            node=1,
-            name=node,
-            lease_ttl_s=self.ttl_s,
-            heartbeat_interval_s=10,
-            drain_deadline_s=5,
-            stale_order_age_s=self.stale_order_age_s,
-            stall_s=30,
-            now_us=time.time_ns() // 1000,
-            desired=self.desired(node),
-            registration=len(self.registered),
-        )
+            node=1, name=node, lease_ttl_s=self.ttl_s, heartbeat_interval_s=10, drain_deadline_s=5,
+            stale_order_age_s=self.stale_order_age_s, stall_s=30, now_us=time.time_ns() // 1000,
+            desired=self.desired(node), registration=len(self.registered),
+        )  # fmt: skip
 
     def _heartbeat(self, node: str, body: bytes) -> Any:
         beat = msgspec.msgpack.decode(body, type=wire.Heartbeat)

@@ -53,12 +53,7 @@ async def ask(
         sent.append(message)
 
     headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": f"/api/agent/{path}",
-        "headers": headers,
-    }
+    scope = {"type": "http", "method": method, "path": f"/api/agent/{path}", "headers": headers}
     await gateway(scope, receive, send)
     return sent[0]["status"], msgspec.msgpack.decode(sent[1]["body"])
 
@@ -106,17 +101,9 @@ def beat(daemon: FakeNode, **said: Any) -> Heartbeat:
 
 def register_message(**given: Any) -> Register:
     values: dict[str, Any] = {
-        "protocol": PROTOCOL,
-        "incarnation": str(uuid4()),
-        "host": "rack-1",
-        "pid": 77,
-        "version": "0.1.0",
-        "capacity": 5,
-        "labels": {},
-        "strategies": {},
-        "feeds": {},
-        **given,
-    }
+        "protocol": PROTOCOL, "incarnation": str(uuid4()), "host": "rack-1", "pid": 77,
+        "version": "0.1.0", "capacity": 5, "labels": {}, "strategies": {}, "feeds": {}, **given,
+    }  # fmt: skip
     return Register(**values)
 
 

@@ -26,7 +26,4 @@ NO_CALLS = (
 )
 NO_FILES = "strategies can read and remove the files of their user: this kernel has no Landlock"
 #: The missing features that the product must report.
-LACKING = [
-    *([] if CAN_REFUSE_FILES else [NO_FILES]),
-    *([] if CAN_REFUSE_CALLS else [NO_CALLS]),
-]
+LACKING = [*([] if CAN_REFUSE_FILES else [NO_FILES]), *([] if CAN_REFUSE_CALLS else [NO_CALLS])]

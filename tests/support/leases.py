@@ -6,19 +6,11 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from scheduling.db.transaction import execute
-from scheduling.enact.lease import (
-    connected,
-    judge_socket_losses,
-    mark_lost,
-    socket_lost,
-)
+from scheduling.enact.lease import connected, judge_socket_losses, mark_lost, socket_lost
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Lease
 from scheduling.timing import timing
-from tests.support.factories import (
-    FakeNode,
-    ago,
-)
+from tests.support.factories import FakeNode, ago
 
 
 def lease() -> Lease:

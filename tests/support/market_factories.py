@@ -53,17 +53,10 @@ def sell(symbol: str, quantity: str) -> OrderIntent:
 def spec(strategy: str = "scripted", **changes: Any) -> Spec:
     """Return a spec with 1,000 of cash and default limits."""
     values: dict[str, Any] = {
-        "portfolio": "alpha",
-        "uid": "11111111-2222-3333-4444-555555555555",
-        "revision": 1,
-        "strategy": strategy,
-        "strategy_version": 1,
-        "parameters": {},
-        "symbols": [],
-        "starting_cash": Decimal(1000),
-        "first_seq": 1,
-        "limits": Limits(),
-    }
+        "portfolio": "alpha", "uid": "11111111-2222-3333-4444-555555555555", "revision": 1,
+        "strategy": strategy, "strategy_version": 1, "parameters": {}, "symbols": [],
+        "starting_cash": Decimal(1000), "first_seq": 1, "limits": Limits(),
+    }  # fmt: skip
     return Spec(**(values | changes))
 
 

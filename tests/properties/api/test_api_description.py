@@ -112,19 +112,12 @@ def known(callers: dict[str, ApiClient]) -> Known:
     Alert.objects.create(kind="node_lost", key="node:3", reason="silent", opened_at=ago(1))
     RollOut.objects.create(artifact=artifact, created_at=ago(1))
     return {
-        "alert-channels": ["desk"],
-        "alerts": keys(Alert),
-        "artifacts": [artifact.sha256, artifact.sha256[:12]],
-        "feeds": ["crypto", "replay"],
-        "halt": keys(Halt),
-        "handoffs": keys(Handoff),
-        "incidents": keys(Event, kind="node_lost"),
-        "node-tokens": keys(NodeToken),
-        "nodes": ["node-1", "node-2", "node-3"],
-        "portfolios": ["canary-1", "canary-2"],
-        "roll-outs": keys(RollOut),
-        "secrets": ["shared"],
-    }
+        "alert-channels": ["desk"], "alerts": keys(Alert),
+        "artifacts": [artifact.sha256, artifact.sha256[:12]], "feeds": ["crypto", "replay"],
+        "halt": keys(Halt), "handoffs": keys(Handoff), "incidents": keys(Event, kind="node_lost"),
+        "node-tokens": keys(NodeToken), "nodes": ["node-1", "node-2", "node-3"],
+        "portfolios": ["canary-1", "canary-2"], "roll-outs": keys(RollOut), "secrets": ["shared"],
+    }  # fmt: skip
 
 
 def keys(model: Any, **which: str) -> list[int]:

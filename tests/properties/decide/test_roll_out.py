@@ -31,10 +31,9 @@ OPERATOR: dict[str, dict[str, Any]] = {
     "deleted": {"is_deleted": True, "is_wanted": False, "has_owner": False, "running": None},
     "quarantined": {"phase": "quarantined", "has_owner": False, "running": None},
     "loses its owner": {"has_owner": False, "running": None, "phase": "pending"},
-    "in handoff": {"in_handoff": True},
-    "out of handoff": {"in_handoff": False},
+    "in handoff": {"in_handoff": True}, "out of handoff": {"in_handoff": False},
     "first proven": {"has_good": True},
-}
+}  # fmt: skip
 HAPPENINGS = [*OPERATOR, "patched", "started", "runs", "progresses", "proven", "rejected"]
 
 

@@ -12,9 +12,7 @@ import pytest
 from chaos.harness.tcp_proxy import TcpProxy
 
 
-def test_a_proxy_that_ends_during_connects_leaves_no_task(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_proxy_that_ends_during_connects_leaves_no_task(caplog: pytest.LogCaptureFixture) -> None:
     proxy = TcpProxy("http://127.0.0.1:9")
     with proxy.open():
         at = urlsplit(proxy.url)

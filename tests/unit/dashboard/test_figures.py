@@ -22,14 +22,7 @@ from scheduling.dashboard.figures import (
     plain_rows,
     spark_text,
 )
-from tests.support.board_fixture import (
-    busy_fleet,
-    canary,
-    fleet_view,
-    node,
-    portfolio,
-    quiet_fleet,
-)
+from tests.support.board_fixture import busy_fleet, canary, fleet_view, node, portfolio, quiet_fleet
 
 
 def table(**columns: Sequence[Any]) -> Table:

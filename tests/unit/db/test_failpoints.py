@@ -94,7 +94,7 @@ def test_point_has_module_and_function_of_its_statement() -> None:
         Point(
             "notify.bump_desired_versions:after_touch",
             ("scheduling.enact.notify", "bump_desired_versions", "TOUCH"),
-        ),
+        )
     ]
 
 

@@ -19,29 +19,15 @@ from scheduling.decide.deploy_check import (
 
 DAY_S = 86_400.0
 SOUND = Installation(
-    embedded=False,
-    secret_key_given=True,
-    secrets_stored=2,
-    keys_problem="",
-    server_version=180_001,
-    supported_versions=(15, 18),
-    max_connections=100,
-    standbys=1,
-    clock_offset_s=0.01,
-    clock_uncertainty_s=0.001,
-    pending_migrations=0,
-    unknown_migrations=(),
-    gateways=(GatewayFact("a", 1, 0.5), GatewayFact("b", 2, 0.9)),
-    pass_age_s=1.0,
-    watcher_age_s=0.5,
-    queue_overdue_s=-3.0,
-    nodes=(NodeFact("n1", "alive", None), NodeFact("n2", "alive", 90 * DAY_S)),
-    operators=1,
-    alert_channels=1,
-    redis_problem="",
-    disks=(DiskFact("/var/lib/ginkgo", 50, 100),),
+    embedded=False, secret_key_given=True, secrets_stored=2, keys_problem="",
+    server_version=180_001, supported_versions=(15, 18), max_connections=100, standbys=1,
+    clock_offset_s=0.01, clock_uncertainty_s=0.001, pending_migrations=0, unknown_migrations=(),
+    gateways=(GatewayFact("a", 1, 0.5), GatewayFact("b", 2, 0.9)), pass_age_s=1.0,
+    watcher_age_s=0.5, queue_overdue_s=-3.0,
+    nodes=(NodeFact("n1", "alive", None), NodeFact("n2", "alive", 90 * DAY_S)), operators=1,
+    alert_channels=1, redis_problem="", disks=(DiskFact("/var/lib/ginkgo", 50, 100),),
     urls=(UrlFact("https://g", "", 60 * DAY_S),),
-)
+)  # fmt: skip
 
 
 def test_nothing_is_wrong_with_a_sound_installation() -> None:

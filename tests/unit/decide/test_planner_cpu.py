@@ -23,10 +23,7 @@ def measured(nodes: dict[int, float], **shares: float) -> Cpu:
 def two_nodes(**changes: Any) -> Snapshot:
     views = [*on(1, "a", "b", "c"), *on(2, "d")]
     return world(
-        [node(1), node(2)],
-        views,
-        cpu=measured({1: 82.0, 2: 12.0}, **BUSY, d=11.0),
-        **changes,
+        [node(1), node(2)], views, cpu=measured({1: 82.0, 2: 12.0}, **BUSY, d=11.0), **changes
     )
 
 

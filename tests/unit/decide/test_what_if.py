@@ -129,8 +129,7 @@ def test_a_new_node_has_a_free_name_the_newest_strategies_and_every_feed() -> No
 def test_loss_moves_what_fits_and_counts_the_rest() -> None:
     # node-2 has two places, one is free: of the three of node-1 the most important goes there.
     snapshot = world(
-        [node(1), node(2, capacity=2)],
-        [*on(1, "a", "b"), *on(1, "first", priority=9), *on(2, "z")],
+        [node(1), node(2, capacity=2)], [*on(1, "a", "b"), *on(1, "first", priority=9), *on(2, "z")]
     )
     found = ask(snapshot, lose=["node-1"])
     assert moves(found.plan) == {"first": "node-2"}

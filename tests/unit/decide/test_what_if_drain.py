@@ -78,11 +78,7 @@ def test_no_room_is_offered_if_the_first_moves_alone_do_not_help() -> None:
         node(3, capacity=2),
         node(4, capacity=1),
     ]
-    fleet = [
-        *on(1, "heavy", weight=2, selector={"zone": "a"}),
-        *on(2, "b", weight=2),
-        *on(3, "c"),
-    ]
+    fleet = [*on(1, "heavy", weight=2, selector={"zone": "a"}), *on(2, "b", weight=2), *on(3, "c")]
     found = plan(world(nodes, fleet))
     assert [e.portfolio.name for e in found.stay] == ["heavy"]
     assert found.room == ()

@@ -67,11 +67,7 @@ def test_a_start_on_which_nothing_comes_forward_ends_and_says_what_is_missing(
 
 @pytest.mark.parametrize(
     ("reports", "limit_s"),
-    [
-        (Reports("migrating"), 3600),
-        (Reports("migrating", "prepared"), 120),
-        (Reports(), 120),
-    ],
+    [(Reports("migrating"), 3600), (Reports("migrating", "prepared"), 120), (Reports(), 120)],
     ids=["migrating", "migrated", "before"],
 )
 def test_a_migration_may_rewrite_a_large_table(

@@ -91,9 +91,7 @@ def _fds(pid: int) -> list[int]:
     return sorted(int(fd) for fd in os.listdir(f"/proc/{pid}/fd"))
 
 
-async def test_forkserver_ignores_termination_signals(
-    forkserver: ForkserverClient,
-) -> None:
+async def test_forkserver_ignores_termination_signals(forkserver: ForkserverClient) -> None:
     child = await start_child(forkserver, "child")
     server = psutil.Process(psutil.Process(child.pid).ppid())
     for number in (2, 15):
@@ -133,9 +131,7 @@ async def _started(forkserver: ForkserverClient) -> Child | None:
         return None
 
 
-async def test_strategies_are_listed_by_a_process_that_exits(
-    forkserver: ForkserverClient,
-) -> None:
+async def test_strategies_are_listed_by_a_process_that_exits(forkserver: ForkserverClient) -> None:
     sock, born = forkserver.spawn(LIST, "strategies")
     reader, writer = await asyncio.open_unix_connection(sock=sock)
     found = json.loads(await reader.read())

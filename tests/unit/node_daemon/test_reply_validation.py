@@ -39,14 +39,9 @@ def body(reply: Reply) -> bytes:
 
 def result(**changes: Any) -> Result:
     values: dict[str, Any] = {
-        "from_seq": 10,
-        "to_seq": 20,
-        "state": None,
-        "orders": [ORDER],
-        "fills": [FILL],
-        "equity": [POINT],
-        "suppress": False,
-    }
+        "from_seq": 10, "to_seq": 20, "state": None, "orders": [ORDER], "fills": [FILL],
+        "equity": [POINT], "suppress": False,
+    }  # fmt: skip
     return Result(BatchResult(**{**values, **changes}))
 
 

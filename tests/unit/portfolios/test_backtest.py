@@ -11,14 +11,7 @@ import pytest
 
 from ginkgo_site.env import CHECKOUT
 from portfolios.backtest.curve import Curve, CurvePoint
-from portfolios.backtest.document import (
-    BacktestDocument,
-    Figures,
-    Input,
-    Order,
-    Point,
-    document_of,
-)
+from portfolios.backtest.document import BacktestDocument, Figures, Input, Order, Point, document_of
 from portfolios.backtest.feed_range import FeedRange, WrongRange, read_range
 from portfolios.backtest.plot import draw
 from portfolios.backtest.run import Backtest, BacktestResult, StrategyStopped, run_backtest

@@ -89,9 +89,7 @@ def test_the_worker_loads_runs_and_stops(process: tuple[Peer, Any]) -> None:
     assert child.exitcode == 0
 
 
-def test_the_worker_ends_when_its_socket_closes_within_a_frame(
-    process: tuple[Peer, Any],
-) -> None:
+def test_the_worker_ends_when_its_socket_closes_within_a_frame(process: tuple[Peer, Any]) -> None:
     peer, child = process
     peer.sock.sendall(HEADER.pack(1000) + b"half")
     peer.sock.close()
@@ -158,9 +156,7 @@ def test_a_failure_at_an_event_discards_the_portfolio_until_it_is_loaded_again(
     assert isinstance(peer.ask(batch(1, 9)), Result)
 
 
-def test_a_strategy_that_raises_is_told_with_seq_and_trace(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_strategy_that_raises_is_told_with_seq_and_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     reply = answer_of_faulty(monkeypatch, "raise_at", at_event=3)
     assert isinstance(reply, Failed)
     assert (reply.stage, reply.seq) == ("event", 3)

@@ -171,10 +171,7 @@ async def test_without_lasting_numbers_a_lost_connection_is_a_gap(
 
 async def test_a_recorder_that_was_away_knows_what_it_missed(market: Market) -> None:
     url = await market.open()
-    for options, expected in (
-        ({}, [("gap", ""), 6]),
-        ({"number": ""}, [("gap", ""), 6]),
-    ):
+    for options, expected in (({}, [("gap", ""), 6]), ({"number": ""}, [("gap", ""), 6])):
         async with reading(url, **options) as one:
             coming = asyncio.create_task(one.rows(2))
             await sent(await market.joined(), trade(1), trade(2))
