@@ -78,14 +78,8 @@ def make_wheel(
     entry_points: str = "[ginkgo.strategies]\nmomentum = momentum_demo:Momentum\n",
 ) -> tuple[str, bytes]:
     """Return the file name and the bytes of a wheel, by default of `momentum`."""
-    return build_wheel(
-        name,
-        version,
-        momentum() if files is None else files,
-        tag=tag,
-        metadata=metadata,
-        entry_points=entry_points,
-    )
+    given = momentum() if files is None else files
+    return build_wheel(name, version, given, tag=tag, metadata=metadata, entry_points=entry_points)
 
 
 def store_artifact(

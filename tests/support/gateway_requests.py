@@ -14,7 +14,6 @@ from scheduling.gateway.pool import close_pools, open_pools
 from scheduling.models import NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import (
-    PROTOCOL,
     Commit,
     CommitRequest,
     Heartbeat,
@@ -22,6 +21,7 @@ from scheduling.wire.messages import (
     Register,
     encode,
 )
+from tests.support import factories
 from tests.support.factories import FakeNode
 
 Answer = tuple[int, Any]
@@ -100,11 +100,7 @@ def beat(daemon: FakeNode, **said: Any) -> Heartbeat:
 
 
 def register_message(**given: Any) -> Register:
-    values: dict[str, Any] = {
-        "protocol": PROTOCOL, "incarnation": str(uuid4()), "host": "rack-1", "pid": 77,
-        "version": "0.1.0", "capacity": 5, "labels": {}, "strategies": {}, "feeds": {}, **given,
-    }  # fmt: skip
-    return Register(**values)
+    return msgspec.structs.replace(factories.register_message(uuid4()), **given)
 
 
 def make_order(seq: int, index: int = 0, **given: Any) -> OrderLine:

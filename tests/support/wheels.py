@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from chaos.harness.wheels import build_wheel
 
 #: A strategy that writes what it is into its state, and counts events.
 COUNTER = """
@@ -38,23 +38,16 @@ class Wheel:
 
     def data(self) -> bytes:
         """Return the bytes of the wheel."""
-        info = f"{self.package}-{self.version}.dist-info"
         points = "\n".join(f"{name} = {value}" for name, value in self.entry_points.items())
-        metadata = f"Metadata-Version: 2.1\nName: {self.package}\nVersion: {self.version}\n"
-        if self.requires_python:
-            metadata += f"Requires-Python: {self.requires_python}\n"
-        files = {
-            **self.files,
-            f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {self.tag}\n",
-            f"{info}/METADATA": metadata,
-            f"{info}/entry_points.txt": f"[ginkgo.strategies]\n{points}\n",
-        }
-        record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, text in {**files, f"{info}/RECORD": record}.items():
-                archive.writestr(zipfile.ZipInfo(name), text)
-        return packed.getvalue()
+        python = f"Requires-Python: {self.requires_python}" if self.requires_python else ""
+        return build_wheel(
+            self.package,
+            self.version,
+            self.files,
+            tag=self.tag,
+            metadata=python,
+            entry_points=f"[ginkgo.strategies]\n{points}\n",
+        )[1]
 
 
 def counter(mark: str, *, name: str = "counter", **other: str) -> Wheel:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 import psycopg
 import pytest
@@ -40,85 +38,66 @@ class Story:
             await asyncio.sleep(0)
 
 
-def tell(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(story)
-
-
 LOCKED = psycopg.errors.LockNotAvailable
 
 
-def test_waiting_commits_are_blocked_after_a_second_until_one_succeeds() -> None:
-    async def told() -> None:
-        story = Story()
+async def test_waiting_commits_are_blocked_after_a_second_until_one_succeeds() -> None:
+    story = Story()
+    assert story.health.blocked_s() is None
+    first = await story.begin()
+    assert story.health.blocked_s() is None
+    story.now += 2
+    assert story.health.blocked_s() == 2
+    await story.end(first, LOCKED("canceling statement due to lock timeout"))
+    story.now += 0.5  # until the daemon repeats it
+    assert story.health.blocked_s() == 2.5
+    second = await story.begin()
+    story.now += 1
+    assert story.health.blocked_s() == 3.5
+    await story.end(second, None)
+    assert story.health.blocked_s() is None
+
+
+async def test_one_successful_commit_opens_the_path_although_others_wait() -> None:
+    story = Story()
+    await story.begin()
+    for _ in range(10):
+        other = await story.begin()
+        story.now += 0.9
+        await story.end(other, None)
         assert story.health.blocked_s() is None
-        first = await story.begin()
-        assert story.health.blocked_s() is None
-        story.now += 2
-        assert story.health.blocked_s() == 2
-        await story.end(first, LOCKED("canceling statement due to lock timeout"))
-        story.now += 0.5  # until the daemon repeats it
-        assert story.health.blocked_s() == 2.5
-        second = await story.begin()
-        story.now += 1
-        assert story.health.blocked_s() == 3.5
-        await story.end(second, None)
-        assert story.health.blocked_s() is None
-
-    tell(told())
+    story.now += 1
+    assert story.health.blocked_s() == 1
 
 
-def test_one_successful_commit_opens_the_path_although_others_wait() -> None:
-    async def told() -> None:
-        story = Story()
-        await story.begin()
-        for _ in range(10):
-            other = await story.begin()
-            story.now += 0.9
-            await story.end(other, None)
-            assert story.health.blocked_s() is None
-        story.now += 1
-        assert story.health.blocked_s() == 1
-
-    tell(told())
-
-
-def test_time_of_last_success_is_known_while_others_are_blocked() -> None:
-    async def told() -> None:
-        story = Story()
-        assert story.health.passed_s() is None
-        first, second = await story.begin(), await story.begin()
-        story.now += 1
-        await story.end(first, None)
-        story.now += 2
-        await story.end(second, LOCKED())
-        assert story.health.passed_s() == 2
-
-    tell(told())
+async def test_time_of_last_success_is_known_while_others_are_blocked() -> None:
+    story = Story()
+    assert story.health.passed_s() is None
+    first, second = await story.begin(), await story.begin()
+    story.now += 1
+    await story.end(first, None)
+    story.now += 2
+    await story.end(second, LOCKED())
+    assert story.health.passed_s() == 2
 
 
 @pytest.mark.parametrize("error", [psycopg.DataError("overflow"), psycopg.IntegrityError("twice")])
-def test_commit_refused_by_the_database_counts_as_success(error: Exception) -> None:
-    async def told() -> None:
-        story = Story()
-        first = await story.begin()
-        story.now += 2
-        await story.end(first, error)
-        assert story.health.blocked_s() is None
-
-    tell(told())
+async def test_commit_refused_by_the_database_counts_as_success(error: Exception) -> None:
+    story = Story()
+    first = await story.begin()
+    story.now += 2
+    await story.end(first, error)
+    assert story.health.blocked_s() is None
 
 
-def test_failure_without_a_repeat_is_forgotten() -> None:
-    async def told() -> None:
-        story = Story()
-        first = await story.begin()
-        story.now += 2
-        await story.end(first, LOCKED())
-        story.now += FORGOTTEN_AFTER_S
-        assert story.health.blocked_s() is not None
-        story.now += 0.1
-        assert story.health.blocked_s() is None
-        await story.begin()
-        assert story.health.blocked_s() is None
-
-    tell(told())
+async def test_failure_without_a_repeat_is_forgotten() -> None:
+    story = Story()
+    first = await story.begin()
+    story.now += 2
+    await story.end(first, LOCKED())
+    story.now += FORGOTTEN_AFTER_S
+    assert story.health.blocked_s() is not None
+    story.now += 0.1
+    assert story.health.blocked_s() is None
+    await story.begin()
+    assert story.health.blocked_s() is None

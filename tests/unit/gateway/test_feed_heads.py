@@ -90,8 +90,15 @@ class Installation:
         self.stored = head
         self.hints.put_nowait({"type": "wake", "feed": 7, "head": head})
 
+    async def beyond(self, after: int) -> asyncio.Task[HeadRow]:
+        """Begin to wait for a head beyond this one."""
+        waiting = asyncio.create_task(self.heads.wait_beyond("tape", after, 20))
+        await asyncio.sleep(0)
+        return waiting
+
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
+        """Receive hints in the block."""
         watching = asyncio.create_task(self.heads.watch())
         try:
             async with asyncio.timeout(30):
@@ -103,26 +110,24 @@ class Installation:
             await asyncio.gather(watching, return_exceptions=True)
 
 
-async def test_a_hint_names_the_head_which_is_not_read_for_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Installation:
+    """Heads that are read again only after a hint."""
     monkeypatch.setattr(feed_reads, "POLL_S", 1000.0)
-    at = Installation(monkeypatch)
+    return Installation(monkeypatch)
+
+
+async def test_a_hint_names_the_head_which_is_not_read_for_it(at: Installation) -> None:
     async with at.watched():
         await at.heads.get("tape")
         for head in range(2, 20):
-            waiting = asyncio.create_task(at.heads.wait_beyond("tape", head - 1, 20))
-            await asyncio.sleep(0)
+            waiting = await at.beyond(head - 1)
             at.append(head)
             assert (await waiting).seq == head
         assert at.reads == 1
 
 
-async def test_a_hint_that_comes_while_the_heads_are_read_is_not_lost(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(feed_reads, "POLL_S", 1000.0)
-    at = Installation(monkeypatch)
+async def test_a_hint_that_comes_while_the_heads_are_read_is_not_lost(at: Installation) -> None:
     async with at.watched():
         at.may_answer.clear()
         waiting = asyncio.create_task(at.heads.wait_beyond("tape", 1, 20))
@@ -136,10 +141,8 @@ async def test_a_hint_that_comes_while_the_heads_are_read_is_not_lost(
 
 
 async def test_a_hint_that_comes_while_a_request_reads_before_it_waits_is_not_lost(
-    monkeypatch: pytest.MonkeyPatch,
+    at: Installation,
 ) -> None:
-    monkeypatch.setattr(feed_reads, "POLL_S", 1000.0)
-    at = Installation(monkeypatch)
     async with at.watched():
         at.may_answer.clear()
         asking = asyncio.create_task(at.heads.get("tape"))
@@ -154,54 +157,39 @@ async def test_a_hint_that_comes_while_a_request_reads_before_it_waits_is_not_lo
 
 
 async def test_another_feed_that_is_read_does_not_take_a_hint_away(
-    monkeypatch: pytest.MonkeyPatch,
+    at: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = Installation(monkeypatch)
     await at.heads.get("tape")
     at.heads.take_hint({"feed": 7, "head": 2})
-    at.stored = 1  # of what the read of the other feed returns, nothing is newer
     monkeypatch.setattr(feed_reads, "aexecute_autocommit", _no_rows)
     await at.heads.read("other")
     assert (await at.heads.get("tape")).seq == 2
 
 
-async def test_heads_are_read_when_a_hint_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("refusals", [0, 1])  # 1: the channel layer is away
+async def test_heads_are_read_though_no_hint_arrives(
+    at: Installation, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
     monkeypatch.setattr(feed_reads, "POLL_S", 0.01)
-    at = Installation(monkeypatch)
+    at.refusals = refusals
     async with at.watched():
         await at.heads.get("tape")
-        waiting = asyncio.create_task(at.heads.wait_beyond("tape", 1, 20))
+        waiting = await at.beyond(1)
         at.stored = 2
         assert (await waiting).seq == 2
 
 
 async def test_hints_are_received_once_the_channel_layer_is_there(
-    monkeypatch: pytest.MonkeyPatch,
+    at: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_reads, "POLL_S", 1000.0)
     monkeypatch.setattr(feed_reads, "LISTEN_RETRY_S", 0.0)
-    at = Installation(monkeypatch)
     at.refusals = 3
     async with at.watched():
         await at.heads.get("tape")
-        waiting = asyncio.create_task(at.heads.wait_beyond("tape", 1, 20))
-        await asyncio.sleep(0)
+        waiting = await at.beyond(1)
         at.append(2)
         assert (await waiting).seq == 2
         assert (at.reads, at.refusals) == (1, 0)
-
-
-async def test_heads_are_read_while_the_channel_layer_is_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(feed_reads, "POLL_S", 0.01)
-    at = Installation(monkeypatch)
-    at.refusals = 1  # and the next try is far off
-    async with at.watched():
-        await at.heads.get("tape")
-        waiting = asyncio.create_task(at.heads.wait_beyond("tape", 1, 20))
-        at.stored = 2
-        assert (await waiting).seq == 2
 
 
 async def test_a_loop_that_fails_is_logged_and_started_again(
@@ -228,8 +216,10 @@ async def test_a_loop_that_fails_is_logged_and_started_again(
     assert caplog.text.count("a_loop failed; it is started again") == 2
 
 
-async def test_a_node_has_a_share_of_the_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    at, node = Installation(monkeypatch), cast(NodeIdentity, SimpleNamespace(node=1))
+async def test_a_node_has_a_share_of_the_reads(
+    at: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = cast(NodeIdentity, SimpleNamespace(node=1))
     monkeypatch.setattr(feed_reads, "FEED_HEADS", at.heads)
     reading = 0
 

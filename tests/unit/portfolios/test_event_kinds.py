@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -20,7 +21,9 @@ from portfolios.runtime.events import (
     decode_events,
     encode_event,
     encode_events,
+    join_events,
     make_bar,
+    to_e4,
 )
 from portfolios.runtime.state import account_view, decode_state, encode_state
 from tests.support.market_factories import bar, buy, run, scripted, sell, spec
@@ -89,9 +92,29 @@ def test_a_batch_may_mix_the_kinds() -> None:
     ]  # fmt: skip
 
 
-def test_bytes_of_an_unknown_kind_are_refused() -> None:
+@pytest.mark.parametrize(
+    "data", [msgspec.msgpack.encode([["book", 1, "KO", 1, 1]]), b"\x92\x01\x02"]
+)
+def test_bytes_of_an_unknown_kind_or_of_no_event_are_refused(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
-        decode_events(msgspec.msgpack.encode([["book", 1, "KO", 1, 1]]))
+        decode_events(data)
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 65_535, 65_536])
+def test_joined_events_are_the_bytes_of_a_batch(count: int) -> None:
+    events = [FOUR_PLACES[0]] * count
+    joined = join_events([encode_event(event) for event in events])
+    assert joined == encode_events(events)
+    assert decode_events(joined) == events
+
+
+def test_prices_are_exact_decimals_of_four_places() -> None:
+    event = bar(1, "KO", "25.6", "0.07")
+    prices = [event.open, event.high, event.low, event.close]
+    assert [str(price) for price in prices] == ["25.6000", "25.6000", "0.0700", "0.0700"]
+    assert to_e4(Decimal("1.0001")) == 10_001
+    with pytest.raises(ValueError, match=r"price 1\.00001 has more than 4 decimal places"):
+        to_e4("1.00001")
 
 
 def test_prices_of_a_bar_with_five_places_are_exact() -> None:

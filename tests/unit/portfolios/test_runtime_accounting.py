@@ -19,59 +19,43 @@ def fill(account: Account, quantity: str, price: str) -> None:
     apply_fill(account, "KO", Decimal(quantity), Decimal(price), 0)
 
 
-def books(account: Account) -> tuple[str, str, str, str]:
-    """Return (cash, realised, quantity, cost) of the account's KO."""
-    held = account.positions["KO"]
-    return str(account.cash), str(account.realised), str(held.quantity), str(held.cost)
+@pytest.mark.parametrize(
+    ("fills", "cash", "realised", "held"),
+    [
+        ([("10", "25.50")], "745.0000", "0.0000", ("10", "255.0000")),  # 1000 - 10 * 25.5
+        # Two purchases at the average of their prices: 1000 - 200 - 130; 330 / 15 = 22
+        ([("10", "20"), ("5", "26")], "670.0000", "0.0000", ("15", "330.0000")),
+        # A part is sold: cash 1000 - 200 + 92; profit 92 - 4 * 20 = 12; left 6 that cost 120
+        ([("10", "20"), ("-4", "23")], "892.0000", "12.0000", ("6", "120.0000")),
+        # All is sold: 1000 - 200 + 185; 185 - 200
+        ([("10", "20"), ("-10", "18.5")], "985.0000", "-15.0000", None),
+        ([("-10", "20")], "1200.0000", "0.0000", ("-10", "-200.0000")),  # a short sale
+        # Bought back lower: cash 1200 - 60; profit 4 * (20 - 15) = 20; left -6 at -200 + 80
+        ([("-10", "20"), ("4", "15")], "1140.0000", "20.0000", ("-6", "-120.0000")),
+        # More is sold than held: cash 1000 - 200 + 330; profit 10 * (22 - 20); left 5 short at 22
+        ([("10", "20"), ("-15", "22")], "1130.0000", "20.0000", ("-5", "-110.0000")),
+        # More is bought than short: cash 1000 + 200 - 330; profit 10 * (20 - 22); left 5 at 22
+        ([("-10", "20"), ("15", "22")], "870.0000", "-20.0000", ("5", "110.0000")),
+    ],
+)
+def test_fills_change_cash_profit_and_position(
+    account: Account,
+    fills: list[tuple[str, str]],
+    cash: str,
+    realised: str,
+    held: tuple[str, str] | None,
+) -> None:
+    for quantity, price in fills:
+        fill(account, quantity, price)
+    assert (str(account.cash), str(account.realised)) == (cash, realised)
+    positions = {s: (str(p.quantity), str(p.cost)) for s, p in account.positions.items()}
+    assert positions == ({} if held is None else {"KO": held})
 
 
-def test_a_purchase_takes_its_price_from_cash(account: Account) -> None:
-    fill(account, "10", "25.50")
-    assert books(account) == ("745.0000", "0.0000", "10", "255.0000")  # 1000 - 10 * 25.5
-
-
-def test_two_purchases_have_the_average_of_their_prices(account: Account) -> None:
+def test_average_price_is_the_cost_of_a_piece(account: Account) -> None:
     fill(account, "10", "20")
     fill(account, "5", "26")
-    assert books(account) == ("670.0000", "0.0000", "15", "330.0000")  # 1000 - 200 - 130
     assert account.positions["KO"].average_price == Decimal("22.0000")  # 330 / 15
-
-
-def test_a_sale_of_a_part_realises_the_part(account: Account) -> None:
-    fill(account, "10", "20")
-    fill(account, "-4", "23")
-    # cash 1000 - 200 + 92; profit 92 - 4 * 20 = 12; left 6 that cost 120
-    assert books(account) == ("892.0000", "12.0000", "6", "120.0000")
-
-
-def test_selling_everything_leaves_no_position(account: Account) -> None:
-    fill(account, "10", "20")
-    fill(account, "-10", "18.5")
-    assert account.positions == {}
-    assert account.cash == Decimal("985.0000")  # 1000 - 200 + 185
-    assert account.realised == Decimal("-15.0000")  # 185 - 200
-
-
-def test_a_short_sale_earns_when_bought_back_lower(account: Account) -> None:
-    fill(account, "-10", "20")
-    assert books(account) == ("1200.0000", "0.0000", "-10", "-200.0000")
-    fill(account, "4", "15")
-    # cash 1200 - 60; profit 4 * (20 - 15) = 20; left -6 at -200 + 80
-    assert books(account) == ("1140.0000", "20.0000", "-6", "-120.0000")
-
-
-def test_selling_more_than_is_held_turns_the_position_round(account: Account) -> None:
-    fill(account, "10", "20")
-    fill(account, "-15", "22")
-    # cash 1000 - 200 + 330; profit 10 * (22 - 20); left 5 short at 22
-    assert books(account) == ("1130.0000", "20.0000", "-5", "-110.0000")
-
-
-def test_buying_more_than_is_short_turns_the_position_round(account: Account) -> None:
-    fill(account, "-10", "20")
-    fill(account, "15", "22")
-    # cash 1000 + 200 - 330; profit 10 * (20 - 22); left 5 at 22
-    assert books(account) == ("870.0000", "-20.0000", "5", "110.0000")
 
 
 def test_halves_are_rounded_to_even(account: Account) -> None:
@@ -98,27 +82,12 @@ def test_the_account_for_people(account: Account) -> None:
     account.positions["KO"].mark_units = 215_000
     state = State(account, StrategyPart("canary", 1, {}, {}))
     assert account_view(state) == {
-        "cash": "800.0000",
-        "equity": "1015.0000",  # 800 + 10 * 21.5
-        "pnl": "15.0000",
-        "realised": "0.0000",
-        "unrealised": "15.0000",
-        "fees": "0.0000",
-        "exposure": "215.0000",
-        "gross_exposure": "215.0000",
+        "cash": "800.0000", "equity": "1015.0000",  # 800 + 10 * 21.5
+        "pnl": "15.0000", "realised": "0.0000", "unrealised": "15.0000", "fees": "0.0000",
+        "exposure": "215.0000", "gross_exposure": "215.0000",
         "turnover": "0.0000",  # not counted: the account has no figures
-        "drawdown": "0.0000",
-        "drawdown_pct": "0.0000",
-        "largest_drawdown": "0.0000",
-        "figures_since": 0,
-        "open_orders": [],
-        "positions": [
-            {
-                "symbol": "KO",
-                "quantity": "10.0000",
-                "average_price": "20.0000",
-                "price": "21.5000",
-                "unrealised": "15.0000",
-            }
-        ],
-    }
+        "drawdown": "0.0000", "drawdown_pct": "0.0000", "largest_drawdown": "0.0000",
+        "figures_since": 0, "open_orders": [],
+        "positions": [{"symbol": "KO", "quantity": "10.0000", "average_price": "20.0000",
+                       "price": "21.5000", "unrealised": "15.0000"}],
+    }  # fmt: skip

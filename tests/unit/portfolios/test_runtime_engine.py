@@ -14,7 +14,6 @@ from portfolios.runtime.spec import Limits
 from portfolios.runtime.state import decode_state, encode_state, strategy_view
 from portfolios.strategies import registry
 from portfolios.strategies.base import OrderIntent, Strategy
-from portfolios.strategies.registry import UnknownStrategy
 from scheduling.node_daemon.commit_builder import CommitBuilder
 from tests.support.market_factories import Scripted, bar, buy, run, scripted, sell, spec
 
@@ -255,11 +254,6 @@ def test_a_state_that_is_not_a_dict_is_the_strategys_failure(monkeypatch: Any) -
 def test_orders_may_be_yielded(monkeypatch: Any) -> None:
     engine = scripted(monkeypatch, {1: (buy("KO", quantity) for quantity in "12")})
     assert [order.index for order in run(engine, [KO_1]).orders] == [0, 1]
-
-
-def test_an_unknown_strategy_is_named_with_those_there_are() -> None:
-    with pytest.raises(UnknownStrategy, match="unknown strategy 'martingale'; there are: buy_and"):
-        PortfolioEngine.fresh(spec("martingale"))
 
 
 def test_another_version_of_the_strategy_is_refused() -> None:
