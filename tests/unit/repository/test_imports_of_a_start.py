@@ -1,4 +1,4 @@
-"""What a web process imports at its start, and what a node imports before its forkserver starts."""
+"""What a process imports at its start, and what its garbage collector looks at."""
 
 from __future__ import annotations
 
@@ -9,36 +9,41 @@ from pathlib import Path
 
 from ginkgo_site.env import CHECKOUT
 
-START = """
-import sys, ginkgo_site.asgi
-from django.urls import get_resolver
-get_resolver().url_patterns
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
-"""
 #: Each takes 0.1 s or more, and hundreds of processes start while a fleet is tested.
 SLOW = {"aiohttp", "apprise", "jsonschema", "nats", "pandas", "pyarrow", "rich"}
+IMPORTED = 'print(*sorted({name.partition(".")[0] for name in sys.modules}))'
 
 
-def test_a_web_process_imports_nothing_slow_that_few_installations_use() -> None:
-    answer = subprocess.run(
-        [sys.executable, "-c", START],
+def printed_by(program: str, **environment: str) -> list[str]:
+    """Run a Python program, and return the words that it prints."""
+    given = {"DJANGO_SETTINGS_MODULE": "ginkgo_site.settings", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", program],
         cwd=CHECKOUT,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings"},
+        env={**os.environ, **given},
         capture_output=True,
         check=True,
         text=True,
+    ).stdout.split()
+
+
+def test_a_web_process_imports_nothing_slow_that_few_installations_use() -> None:
+    start = (
+        "import sys, ginkgo_site.asgi\n"
+        "from django.urls import get_resolver\n"
+        "get_resolver().url_patterns\n"
     )
-    imported = set(answer.stdout.split())
+    imported = set(printed_by(start + IMPORTED))
     assert "scheduling" in imported
     assert not imported & SLOW
 
 
-NODE = """
+NODE = f"""
 import sys
 from scheduling.node_daemon import cli, forkserver_client
 
 def launch(self):
-    print(*sorted({name.partition(".")[0] for name in sys.modules}))
+    {IMPORTED}
     sys.exit(0)
 
 forkserver_client.ForkserverClient.launch = launch
@@ -47,14 +52,18 @@ cli.main(["--name", "n", "--server", "http://127.0.0.1:9", "--token", "t"])
 
 
 def test_a_node_starts_its_forkserver_before_it_imports_the_rest(tmp_path: Path) -> None:
-    answer = subprocess.run(
-        [sys.executable, "-c", NODE],
-        cwd=CHECKOUT,
-        env={**os.environ, "GINKGO_HOME": str(tmp_path)},
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    imported = set(answer.stdout.split())
+    imported = set(printed_by(NODE, GINKGO_HOME=str(tmp_path)))
     assert "scheduling" in imported
     assert not imported & {"aiohttp", "psutil", "uvloop"}
+
+
+COLLECTED = """
+import gc
+from ginkgo_site.django_start import set_up_django
+set_up_django()
+print(gc.isenabled(), gc.get_freeze_count() > 10 * len(gc.get_objects()))
+"""
+
+
+def test_what_is_imported_is_not_collected_and_what_comes_later_is() -> None:
+    assert printed_by(COLLECTED) == ["True", "True"]
