@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,29 +146,25 @@ def disagreement_within(*epochs: tuple[Any, ...]) -> str | None:
         for epoch, node, seq, *after in epochs
     ]
     history = rebuild_history(audit_lines_of(lines))
-    last = history[-1]
-    return find_disagreement(
-        audit_lines_of(lines),
-        tenures_of(history),
-        CurrentRun(last.epoch, last.node, None, last.revision),
-    )
+    return find_disagreement(audit_lines_of(lines), tenures_of(history), run_of(history))
 
 
-def test_epoch_gaps_need_the_previous_epoch_in_the_line() -> None:
-    assert disagreement_within((1, "node-1", 5), (2, None, 9), (9, "node-2", 9, 2)) is None
-    assert disagreement_within((1, "node-1", 5), (9, "node-2", 9, 2)) == (
-        "the audit log goes from epoch 1 to epoch 9, which follows epoch 2:"
-        " a line between them is missing"
-    )
-    assert disagreement_within((2, "node-1", 5, 0), (2, "node-1", 5)) == (
-        "the audit log has epoch 2 after epoch 2"
-    )
-
-
-def test_seq_going_back_is_a_disagreement() -> None:
-    assert disagreement_within((1, "node-1", 5), (2, "node-2", 4)) == (
-        "epoch 2 begins after seq 4, before the start of the previous epoch"
-    )
+@pytest.mark.parametrize(
+    ("epochs", "found"),
+    [
+        ([(1, "node-1", 5), (2, None, 9), (9, "node-2", 9, 2)], None),
+        # An epoch may follow a gap if its line names the one before.
+        ([(1, "node-1", 5), (9, "node-2", 9, 2)], "the audit log goes from epoch 1 to epoch 9, "
+         "which follows epoch 2: a line between them is missing"),
+        ([(2, "node-1", 5, 0), (2, "node-1", 5)], "the audit log has epoch 2 after epoch 2"),
+        ([(1, "node-1", 5), (2, "node-2", 4)],
+         "epoch 2 begins after seq 4, before the start of the previous epoch"),
+    ],
+)  # fmt: skip
+def test_epochs_and_seqs_of_an_audit_log_follow_each_other(
+    epochs: list[tuple[Any, ...]], found: str | None
+) -> None:
+    assert disagreement_within(*epochs) == found
 
 
 def test_ended_epoch_has_no_owner() -> None:
@@ -190,26 +187,18 @@ def test_epoch_in_only_one_source_is_named() -> None:
     )
 
 
-def test_granted_line_without_a_node_is_rejected() -> None:
-    (line,) = audit_lines_of([OwnershipPeriod(1, "node-1", None, 1, 5, None, "place", None)])
-    nameless = AuditLine(7, line.kind, None, line.data)
-    assert (
-        find_disagreement([nameless], [], CurrentRun(1, None, None, 1))
-        == "event 7 (granted) names no node"
-    )
+(GRANTED,) = audit_lines_of([OwnershipPeriod(1, "node-1", None, 1, 5, None, "place", None)])
+INVALID = "event 7 (granted) has a missing or invalid field: "
 
 
-def test_audit_line_with_a_null_field_is_named() -> None:
-    (line,) = audit_lines_of([OwnershipPeriod(1, "node-1", None, 1, 5, None, "place", None)])
-    broken = AuditLine(7, line.kind, line.node, {**line.data, "epoch": None})
-    found = find_disagreement([broken], [], CurrentRun(1, None, None, 1))
-    assert found is not None and found.startswith(
-        "event 7 (granted) has a missing or invalid field: "
-    )
-
-
-def test_audit_line_with_a_missing_field_is_named() -> None:
-    lines = [AuditLine(7, "granted", "node-1", {"epoch": 1})]
-    assert find_disagreement(lines, [], CurrentRun(0, None, None, 1)) == (
-        "event 7 (granted) has a missing or invalid field: 'incarnation'"
-    )
+@pytest.mark.parametrize(
+    ("node", "data", "found"),
+    [
+        (None, GRANTED.data, "event 7 (granted) names no node"),
+        ("node-1", {**GRANTED.data, "epoch": None}, INVALID),
+        ("node-1", {"epoch": 1}, f"{INVALID}'incarnation'"),
+    ],
+)
+def test_incomplete_audit_line_is_named(node: str | None, data: dict[str, Any], found: str) -> None:
+    line = AuditLine(7, "granted", node, data)
+    assert str(find_disagreement([line], [], CurrentRun(1, None, None, 1))).startswith(found)

@@ -158,23 +158,12 @@ def plan_until_settled(snapshot: Snapshot, policy: Policy, passes: int) -> tuple
     return snapshot, plan
 
 
-@given(snapshots(), POLICIES)
-@settings(max_examples=examples(100), deadline=None)
-def test_plan_never_exceeds_capacity(snapshot: Snapshot, policy: Policy) -> None:
-    plan = make_plan(snapshot, policy)
+def check_targets(snapshot: Snapshot, plan: Plan) -> None:
+    """Assert that every target obeys all hard rules, and that no capacity is exceeded."""
     taken = held(snapshot)
     for each, target in steps(plan):
         already = each.handoff is not None and target.id in (each.handoff.target, each.node)
         taken[target.id] += 0 if already else int(each.weight)
-    chosen = {target.id: target for _, target in steps(plan)}
-    assert all(taken[target.id] <= target.capacity for target in chosen.values())
-
-
-@given(snapshots(), POLICIES)
-@settings(max_examples=examples(100), deadline=None)
-def test_targets_obey_all_hard_rules(snapshot: Snapshot, policy: Policy) -> None:
-    plan = make_plan(snapshot, policy)
-    for each, target in steps(plan):
         assert target.status in ("alive", "suspect")
         assert not target.cordoned
         assert not target.draining
@@ -184,12 +173,11 @@ def test_targets_obey_all_hard_rules(snapshot: Snapshot, policy: Policy) -> None
         if each.python and target.python:
             assert target.python in (each.python, each.accept_python)
         assert target.id != each.node
+    assert all(taken[target.id] <= target.capacity for _, target in steps(plan))
 
 
-@given(snapshots(), POLICIES)
-@settings(max_examples=examples(100), deadline=None)
-def test_hard_group_members_never_share_a_target(snapshot: Snapshot, policy: Policy) -> None:
-    plan = make_plan(snapshot, policy)
+def check_hard_groups(snapshot: Snapshot, plan: Plan) -> None:
+    """Assert that no hard member of a spread group goes to a node of another member."""
     goes = {each.id: target.id for each, target in steps(plan)}
     for each, target in steps(plan):
         if each.spread_group is None or not each.spread_hard:
@@ -205,24 +193,8 @@ def test_hard_group_members_never_share_a_target(snapshot: Snapshot, policy: Pol
         assert not any(other.spread_hard for other in beside)
 
 
-@given(snapshots(), POLICIES, st.randoms(use_true_random=False))
-@settings(max_examples=examples(100), deadline=None)
-def test_plan_is_independent_of_snapshot_order(
-    snapshot: Snapshot, policy: Policy, shuffler: random.Random
-) -> None:
-    shuffled_nodes, shuffled_portfolios = list(snapshot.nodes), list(snapshot.portfolios)
-    shuffler.shuffle(shuffled_nodes)
-    shuffler.shuffle(shuffled_portfolios)
-    again = replace(snapshot, nodes=tuple(shuffled_nodes), portfolios=tuple(shuffled_portfolios))
-    assert repr(make_plan(again, policy)) == repr(make_plan(snapshot, policy))
-
-
-@given(snapshots(), POLICIES)
-@settings(max_examples=examples(100), deadline=None)
-def test_every_portfolio_that_should_run_is_accounted_for(
-    snapshot: Snapshot, policy: Policy
-) -> None:
-    plan = make_plan(snapshot, policy)
+def check_everybody_is_named(snapshot: Snapshot, plan: Plan) -> None:
+    """Assert that each portfolio that should run has an owner, a handoff, or one entry."""
     hosting = {each.id for each in snapshot.nodes if each.status in ("alive", "suspect")}
     named = Counter(each.id for each, _ in steps(plan))
     named.update(entry.portfolio.id for entry in (*plan.pending, *plan.stuck))
@@ -235,16 +207,35 @@ def test_every_portfolio_that_should_run_is_accounted_for(
             assert each.id in named
 
 
-@given(snapshots(), POLICIES)
-@settings(max_examples=examples(100), deadline=None)
-def test_every_plan_entry_has_a_sentence(snapshot: Snapshot, policy: Policy) -> None:
-    plan = make_plan(snapshot, policy)
+def check_sentences(plan: Plan) -> None:
+    """Assert that every entry has a whole sentence."""
     for reason in reasons_of(plan):
         assert reason.code in SENTENCES
         sentence = render(reason)
         assert "None" not in sentence
         assert "  " not in sentence
         assert sentence[-1] not in ".;:, "
+
+
+def shuffled(snapshot: Snapshot, shuffler: random.Random) -> Snapshot:
+    """Return the snapshot with nodes and portfolios in another order."""
+    nodes, portfolios = list(snapshot.nodes), list(snapshot.portfolios)
+    shuffler.shuffle(nodes)
+    shuffler.shuffle(portfolios)
+    return replace(snapshot, nodes=tuple(nodes), portfolios=tuple(portfolios))
+
+
+@given(snapshots(), POLICIES, st.randoms(use_true_random=False))
+@settings(max_examples=examples(200), deadline=None)
+def test_every_plan_obeys_the_hard_rules_names_everybody_and_is_the_same_in_any_order(
+    snapshot: Snapshot, policy: Policy, shuffler: random.Random
+) -> None:
+    plan = make_plan(snapshot, policy)
+    check_targets(snapshot, plan)
+    check_hard_groups(snapshot, plan)
+    check_everybody_is_named(snapshot, plan)
+    check_sentences(plan)
+    assert repr(make_plan(shuffled(snapshot, shuffler), policy)) == repr(plan)
 
 
 @given(snapshots(), POLICIES)

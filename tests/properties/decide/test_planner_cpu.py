@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import Cpu, Policy, Snapshot
-from tests.properties.decide.test_planner import POLICIES, held, snapshots, steps
+from tests.properties.decide.test_planner import POLICIES, check_targets, shuffled, snapshots
 from tests.properties.decide.test_planner_make_room import crowded_snapshots
 from tests.support.drawn_examples import examples
 from tests.support.plan_factories import applied, node, portfolio, world
@@ -75,38 +75,23 @@ def measure(snapshot: Snapshot, true: dict[int, float], noise: random.Random) ->
     return replace(snapshot, cpu=Cpu(nodes, {p: wrong(share) for p, share in true.items()}))
 
 
-@given(measured(), POLICIES)
-@settings(max_examples=examples(100), deadline=None)
-def test_cpu_rebalance_obeys_all_hard_rules(snapshot: Snapshot, policy: Policy) -> None:
-    plan = make_plan(snapshot, policy)
-    taken = held(snapshot)
-    for each, target in steps(plan):
-        already = each.handoff is not None and target.id in (each.handoff.target, each.node)
-        taken[target.id] += 0 if already else int(each.weight)
-    assert all(taken[target.id] <= target.capacity for _, target in steps(plan))
-    cpu = snapshot.cpu
-    assert cpu is not None
-    evened = [move for move in plan.move if move.reason.code == "rebalance_cpu"]
-    for move in evened:
-        assert move.source is not None
-        assert move.target.status == "alive"
-        assert not (move.target.cordoned or move.target.draining)
-        assert move.portfolio.selector.items() <= move.target.labels.items()
-        assert {move.source.id, move.target.id} <= cpu.nodes.keys()
-        assert move.portfolio.id in cpu.portfolios
-    assert len([move for move in plan.move if move.cause != "failover"]) <= policy.max_moves
-
-
 @given(measured(), POLICIES, st.randoms(use_true_random=False))
-@settings(max_examples=examples(80), deadline=None)
-def test_cpu_plan_is_independent_of_snapshot_order(
+@settings(max_examples=examples(120), deadline=None)
+def test_cpu_rebalance_obeys_all_hard_rules_and_is_the_same_in_any_order(
     snapshot: Snapshot, policy: Policy, shuffler: random.Random
 ) -> None:
-    nodes, views = list(snapshot.nodes), list(snapshot.portfolios)
-    shuffler.shuffle(nodes)
-    shuffler.shuffle(views)
-    again = replace(snapshot, nodes=tuple(nodes), portfolios=tuple(views))
-    assert repr(make_plan(again, policy)) == repr(make_plan(snapshot, policy))
+    plan = make_plan(snapshot, policy)
+    check_targets(snapshot, plan)
+    cpu = snapshot.cpu
+    assert cpu is not None
+    for move in plan.move:
+        if move.reason.code == "rebalance_cpu":
+            assert move.source is not None
+            assert move.target.status == "alive"
+            assert {move.source.id, move.target.id} <= cpu.nodes.keys()
+            assert move.portfolio.id in cpu.portfolios
+    assert len([move for move in plan.move if move.cause != "failover"]) <= policy.max_moves
+    assert repr(make_plan(shuffled(snapshot, shuffler), policy)) == repr(plan)
 
 
 @given(fleets_with_usage(), st.randoms(use_true_random=False))

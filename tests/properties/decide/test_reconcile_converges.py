@@ -145,9 +145,3 @@ def test_slot_gets_at_most_one_action(entries: list[DesiredEntry], existing: lis
         if (slot := getattr(action, "slot", getattr(action, "replaces", None))) is not None
     ]
     assert len(slots) == len(set(slots))
-
-
-@given(desired_sets(), processes())
-@settings(max_examples=examples(200))
-def test_reconcile_is_deterministic(entries: list[DesiredEntry], existing: list[Process]) -> None:
-    assert reconcile(entries, existing, LATER_S) == reconcile(entries, existing, LATER_S)

@@ -27,7 +27,7 @@ from scheduling.gateway.http import RequestRejected
 from scheduling.presentation.portfolio_body import PortfolioBody
 from scheduling.wire import messages as wire
 
-SMALL, TIMES = 1_000, 8
+SMALL, TIMES = 500, 8
 FAR_FROM_QUADRATIC = 24
 
 
