@@ -1,4 +1,4 @@
-"""What is wrong with an installation, from facts about it. Pure."""
+"""Find what is wrong with an installation, from facts about it. Pure."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class DiskFact:
 
 @dataclass(frozen=True)
 class UrlFact:
-    """The answer of the address that nodes and browsers use."""
+    """What a request to the address that nodes and browsers use found."""
 
     url: str
     problem: str  #: empty: it is ready
@@ -64,7 +64,7 @@ class UrlFact:
 
 @dataclass(frozen=True)
 class Installation:
-    """Facts. Times are in seconds, on the database's clock unless they say otherwise."""
+    """Facts about an installation. Times are in seconds, by the database's clock."""
 
     embedded: bool  #: `bin/up` runs the database: one machine, for trials
     secret_key_given: bool
@@ -92,14 +92,14 @@ class Installation:
 
 
 def find_faults(facts: Installation) -> list[Finding]:
-    """Return what is wrong, errors first."""
+    """Return what is wrong with the installation, errors first."""
     findings = [
         *facts.settings,
-        *_secrets(facts),
-        *_database(facts),
-        *_processes(facts),
-        *_nodes(facts),
-        *_around(facts),
+        *_check_secrets(facts),
+        *_check_database(facts),
+        *_check_processes(facts),
+        *_check_nodes(facts),
+        *_check_surroundings(facts),
     ]
     return sorted(findings, key=lambda finding: finding.severity)
 
@@ -112,7 +112,7 @@ def _warning(topic: str, found: str, wanted: str, helps: str) -> Finding:
     return Finding("warning", topic, found, wanted, helps)
 
 
-def _secrets(facts: Installation) -> Iterator[Finding]:
+def _check_secrets(facts: Installation) -> Iterator[Finding]:
     hosts = {gateway.host for gateway in facts.gateways}
     if not facts.secret_key_given and len(hosts) > 1:
         yield _error(
@@ -142,7 +142,7 @@ def _secrets(facts: Installation) -> Iterator[Finding]:
         )
 
 
-def _database(facts: Installation) -> Iterator[Finding]:
+def _check_database(facts: Installation) -> Iterator[Finding]:
     oldest, newest = facts.supported_versions
     major = facts.server_version // 10_000
     if not oldest <= major <= newest:
@@ -187,7 +187,7 @@ def _database(facts: Installation) -> Iterator[Finding]:
         )
 
 
-def _processes(facts: Installation) -> Iterator[Finding]:
+def _check_processes(facts: Installation) -> Iterator[Finding]:
     alive = [gateway for gateway in facts.gateways if gateway.pulse_age_s <= SILENT_AFTER_S]
     if not alive:
         yield _error(
@@ -245,7 +245,7 @@ def _processes(facts: Installation) -> Iterator[Finding]:
         )
 
 
-def _nodes(facts: Installation) -> Iterator[Finding]:
+def _check_nodes(facts: Installation) -> Iterator[Finding]:
     living = [node for node in facts.nodes if node.status == "alive"]
     if not living:
         yield _error(
@@ -258,7 +258,7 @@ def _nodes(facts: Installation) -> Iterator[Finding]:
     if living and lost:
         yield _warning(
             "nodes",
-            f"Lost: {_names(lost)}.",
+            f"Lost: {_first_names(lost)}.",
             "every node alive, or forgotten",
             "Start its daemon again; for one that is gone for good, manage.py forget_node.",
         )
@@ -266,7 +266,7 @@ def _nodes(facts: Installation) -> Iterator[Finding]:
     if revoked:
         yield _error(
             "tokens",
-            f"The token that {_names(revoked)} used last is revoked.",
+            f"The token that {_first_names(revoked)} used last is revoked.",
             "a valid token",
             "manage.py create_node_token, and restart the daemon with it.",
         )
@@ -284,7 +284,8 @@ def _nodes(facts: Installation) -> Iterator[Finding]:
         )
 
 
-def _around(facts: Installation) -> Iterator[Finding]:
+def _check_surroundings(facts: Installation) -> Iterator[Finding]:
+    """Check clock, disks, Redis, addresses, operators and alert channels."""
     offset_s = abs(facts.clock_offset_s) - facts.clock_uncertainty_s
     if offset_s > CLOCK_WARNING_S:
         kind = _error if offset_s > CLOCK_ERROR_S else _warning
@@ -344,6 +345,7 @@ def _around(facts: Installation) -> Iterator[Finding]:
         )
 
 
-def _names(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
+    """Return the first ten names, and how many more there are."""
     shown = ", ".join(names[:10])
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown

@@ -25,11 +25,11 @@ def revision_choices(
     owned: bool,
     attempts: int,
 ) -> tuple[RevisionChoice, ...]:
-    """Return the revisions to start without a living owner, in order of preference.
+    """Return the revisions to start a portfolio without a living owner with, the preferred first.
 
     `running` is the revision of the last owner; `wanted` is None if it was rejected. With `owned`
-    the run still has an owner, which may be lost, so that this is a failover. `attempts` counts
-    failures since the last progress.
+    the run still names an owner, which is lost: a failover. `attempts` counts failures since the
+    last progress.
     """
     order: tuple[RevisionChoice | None, ...]
     if owned:
@@ -46,15 +46,14 @@ def with_granted_revision(
 ) -> PortfolioView:
     """Return a portfolio without a living owner, with the revision that would be granted.
 
-    That is the first of its choices that an open node can run, or the first choice if no node can
-    run any.
+    That is the first of its choices that an open node can run (`can_run`), else its first choice.
     """
-    views = [_with(portfolio, choice) for choice in portfolio.revision_choices]
+    views = [_with_revision(portfolio, choice) for choice in portfolio.revision_choices]
     runnable = (view for view in views if can_run(view.requirements))
     return next(runnable, views[0] if views else portfolio)
 
 
-def _with(portfolio: PortfolioView, choice: RevisionChoice) -> PortfolioView:
+def _with_revision(portfolio: PortfolioView, choice: RevisionChoice) -> PortfolioView:
     if choice.revision == portfolio.revision:
         return portfolio
     return replace(

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 
 
 def label_edits(reported: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str | None]:
-    """Return the edits that turn the labels of the daemon into the wanted ones.
-
-    A label → its value if it differs from the daemon's, None if the node should not have it.
-    """
+    """Return what turns the `reported` labels into the `wanted`: label → value, None: removed."""
     changed = {key: value for key, value in wanted.items() if reported.get(key) != value}
     return {**changed, **{key: None for key in reported if key not in wanted}}
 

@@ -1,4 +1,4 @@
-"""Node status as derived from leases, storm detection and flapping.
+"""Derive the status of nodes from their leases; detect storms and flapping nodes.
 
 Whether a node is lost is decided by one statement, `MARK_LOST` in `enact/lease/loss.py`: the sweep
 has to judge the newest row, which only a locking statement sees.
@@ -61,7 +61,7 @@ def is_storm(lost: Collection[str], alive_one_ttl_ago: Collection[str], fraction
 
 @dataclass(frozen=True, slots=True)
 class NodeHistory:
-    """The status of a node and since when it holds."""
+    """A node's status, since when it holds, and the node's latest losses."""
 
     name: str
     status: NodeStatus
@@ -109,7 +109,7 @@ def assess_losses(
 
 
 class NodeRow(Protocol):
-    """Columns of a row of nodes and leases. Times are epoch seconds of the database's clock."""
+    """What is read of a node and its lease. Times are epoch seconds of the database's clock."""
 
     @property
     def name(self) -> str: ...
@@ -124,7 +124,7 @@ class NodeRow(Protocol):
 
 
 def status_now(node: NodeRow, now: float, policy: LeasePolicy) -> NodeStatus:
-    """Return the present status of the node of this row."""
+    """Return the status at `now` of the node of this row."""
     lease = LeaseView(
         expires_at=node.expires_at,
         marked_lost=node.status == "lost",
@@ -136,7 +136,7 @@ def status_now(node: NodeRow, now: float, policy: LeasePolicy) -> NodeStatus:
 def assess_losses_among(
     nodes: Iterable[NodeRow], now: float, ended_at: float | None, policy: LeasePolicy
 ) -> LossAssessment:
-    """Assess the losses among these nodes; the last hold ended at `ended_at`."""
+    """Return `assess_losses` for rows of nodes; the last hold of failover ended at `ended_at`."""
     present = [
         NodeHistory(n.name, status_now(n, now, policy), n.status_since, tuple(n.lost_times))
         for n in nodes
@@ -145,7 +145,7 @@ def assess_losses_among(
 
 
 def _was_alive(node: NodeHistory, then: float, now: float) -> bool:
-    """Return whether the node was alive at `then`: it is since, or was lost or left only later."""
+    """Return whether the node was alive at `then`: since before, or lost or left only later."""
     if node.status in ("lost", "left"):
         return then < node.since <= now
     return node.since <= then or any(then < at <= now for at in node.lost_at)
@@ -156,7 +156,7 @@ def flapping_until(
 ) -> float | None:
     """Return until when a node that came back at `alive_since` is flapping, or None if it is not.
 
-    Two losses within the window cost three heartbeats, and each further loss doubles that.
+    After two losses within the window it is for `flap_heartbeats`; each further loss doubles that.
     """
     losses = sum(alive_since - policy.flap_window_s < at <= alive_since for at in lost_at)
     if losses < 2:

@@ -1,4 +1,4 @@
-"""Rebuild who owned a portfolio when from the audit log alone, and compare it with the tenures.
+"""Rebuild a portfolio's history of owners from the audit log, and compare it with its tenures.
 
 Every statement that raises an epoch writes one line to the audit log in the same transaction:
 `granted` with an owner, `ended` without one. These lines alone give the whole history. Pure.
@@ -78,7 +78,7 @@ def rebuild_history(audit_lines: Iterable[AuditLine]) -> list[OwnershipPeriod]:
                 f"event {line.id} ({line.kind}) has a missing or invalid field: {error}"
             ) from None
         if line.kind == GRANTED and line.node is None:
-            raise ValueError(f"event {line.id} (granted) names no node")
+            raise ValueError(f"event {line.id} (granted) names no node: a grant names the owner's")
         if history:
             history[-1] = replace(history[-1], to_seq=period.from_seq)
         history.append(period)

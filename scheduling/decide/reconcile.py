@@ -167,10 +167,10 @@ def reconcile(desired: Iterable[EntryLike], actual: Iterable[Process], now: floa
 _Decision = tuple[Action | None, int | None]  #: the action, and the slot that the entry claims
 
 
-def _run(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
-    current = _at_epoch(entry, own)
+def _decide_run(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
+    current = _process_at_epoch(entry, own)
     if current is not None:
-        return _keep(entry, current, now)
+        return _keep_or_restart(entry, current, now)
     for process in own:
         eligible = process.phase != "ended" and process.revision == entry.revision
         if eligible and entry.handoff is not None and _is_prepared_for(entry.handoff, process):
@@ -186,8 +186,8 @@ def _run(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
     return Start(entry), None
 
 
-def _keep(entry: EntryLike, current: Process, now: float) -> _Decision:
-    """Decide about the process that has the entry's epoch and revision."""
+def _keep_or_restart(entry: EntryLike, current: Process, now: float) -> _Decision:
+    """Decide about `current`, which has the entry's epoch and revision."""
     if current.phase == "draining":
         return Resume(current.slot), current.slot
     if current.phase == "warm":  # released and granted again: its checkpoint decides
@@ -202,6 +202,7 @@ def _keep(entry: EntryLike, current: Process, now: float) -> _Decision:
 
 
 def _restart(entry: EntryLike, ended: Process, now: float) -> _Decision:
+    """Start a process in place of the ended one, or wait for the end of its back-off."""
     until = ended.ended_at + back_off_s(max(entry.attempts, ended.failures))
     if now < until:
         return Wait(ended.slot, until), ended.slot
@@ -213,15 +214,15 @@ def back_off_s(attempts: int) -> float:
     return BACK_OFF_S[min(attempts, len(BACK_OFF_S) - 1)]
 
 
-def _prepare(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
+def _decide_prepare(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
     for process in own:
         if entry.handoff is not None and _is_prepared_for(entry.handoff, process):
             return None, process.slot  # a failed prepare was reported and is not repeated
     return Prepare(entry), None
 
 
-def _drain(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
-    current = _at_epoch(entry, own)
+def _decide_drain(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
+    current = _process_at_epoch(entry, own)
     if current is None:
         return ReleaseAbsent(entry), None
     if current.phase in ("waiting", "ended"):
@@ -232,8 +233,8 @@ def _drain(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
     return Drain(entry, current.slot), current.slot
 
 
-def _warm(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
-    current = _at_epoch(entry, own)
+def _decide_warm(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
+    current = _process_at_epoch(entry, own)
     if current is None:
         return None, None
     if current.phase in ("starting", "running"):  # released by the server, not by the process
@@ -241,10 +242,15 @@ def _warm(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
     return None, current.slot
 
 
-_ROLES = {"run": _run, "prepare": _prepare, "drain": _drain, "warm": _warm}
+_ROLES = {
+    "run": _decide_run,
+    "prepare": _decide_prepare,
+    "drain": _decide_drain,
+    "warm": _decide_warm,
+}
 
 
-def _at_epoch(entry: EntryLike, own: Sequence[Process]) -> Process | None:
+def _process_at_epoch(entry: EntryLike, own: Sequence[Process]) -> Process | None:
     for process in own:
         if process.epoch == entry.epoch and process.revision == entry.revision:
             return process

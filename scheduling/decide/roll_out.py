@@ -125,7 +125,7 @@ class Steps:
 
 
 def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
-    """Return the next steps of `roll_out`; false if there is nothing to do but wait."""
+    """Return the next steps of `roll_out`; false in a condition if it can only wait."""
     if roll_out.state == "going_back":
         return _go_back(roll_out, limits)
     changes = {c.item.id: c for item in roll_out.items if (c := _settle(item, roll_out, limits))}
@@ -133,7 +133,7 @@ def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
         return _end(roll_out, changes, "stopped")
     if roll_out.state != "running":
         return Steps()
-    failed = next((i for i in roll_out.items if _state(i, changes) in FAILED_ITEMS), None)
+    failed = next((i for i in roll_out.items if _state_after(i, changes) in FAILED_ITEMS), None)
     if failed is not None:
         change = changes.get(failed.id)
         why = change.reason if change is not None else None
@@ -141,14 +141,14 @@ def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
     canary = next((i for i in roll_out.items if i.is_canary), None)
     others = [i for i in roll_out.items if not i.is_canary]
     if canary is not None and not any(item.to_revision is not None for item in others):
-        if _state(canary, changes) == "waiting":
+        if _state_after(canary, changes) == "waiting":
             return _start_next(roll_out, changes, [canary], 1, limits)
-        if _state(canary, changes) in ("skipped", "left"):
+        if _state_after(canary, changes) in ("skipped", "left"):
             change = changes.get(canary.id)
             return _stop(roll_out, changes, canary, change.reason if change else None)
         if not _has_passed(canary, changes, roll_out):
             return Steps(tuple(changes.values()))
-    at_work = sum(_state(item, changes) == "changing" for item in others)
+    at_work = sum(_state_after(item, changes) == "changing" for item in others)
     waiting = [item for item in others if item.state == "waiting"]
     if not waiting:
         return _end(roll_out, changes, "finished")
@@ -171,7 +171,7 @@ def _start_next(
         if len(start) >= free:
             break
         reason = _skip_reason(item)
-        if reason is None and (code := _not_ready(item)):
+        if reason is None and (code := _not_ready_code(item)):
             if not is_quiet:
                 continue  # another may go first
             reason = Reason(code, {"limit_s": limits.ready_s})
@@ -183,7 +183,7 @@ def _start_next(
 
 
 def _skip_reason(item: Item) -> Reason | None:
-    """Return why an item is not started at its turn, whenever that is, or None."""
+    """Return why an item is skipped at its turn, or None if it may be started."""
     if item.is_deleted:
         return Reason("roll_out_deleted")
     if item.wanted != item.seen_revision:
@@ -193,7 +193,7 @@ def _skip_reason(item: Item) -> Reason | None:
     return item.lacks
 
 
-def _not_ready(item: Item) -> str:
+def _not_ready_code(item: Item) -> str:
     """Return the code of why an item is not started now, or an empty text if it can be."""
     if not item.has_owner:
         return "roll_out_no_owner"
@@ -240,7 +240,7 @@ def _settle(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
 
 def _has_passed(canary: Item, changes: Mapping[int, Change], roll_out: RollOut) -> bool:
     """Return whether the canary counts as proven, so that others may be started."""
-    state = _state(canary, changes)
+    state = _state_after(canary, changes)
     if state == "done":
         return True
     if canary.state != "proving" or state != "proving" or roll_out.canary_s is None:
@@ -252,7 +252,7 @@ def _has_passed(canary: Item, changes: Mapping[int, Change], roll_out: RollOut) 
 
 
 def _stop(roll_out: RollOut, changes: dict[int, Change], at: Item, why: Reason | None) -> Steps:
-    """Stop at an item: start no other, and wait for those at work."""
+    """Return the steps that stop the roll-out at an item: the others that wait are skipped."""
     yet_waiting = [i for i in roll_out.items if i.state == "waiting" and i.id not in changes]
     for item in yet_waiting:
         changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
@@ -270,7 +270,7 @@ def _end(roll_out: RollOut, changes: dict[int, Change], state: RollOutState) -> 
         # An operator stopped it; a start that was under way is settled above.
         if roll_out.state == "stopping" and item.state == "waiting":
             changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
-    is_open = any(_state(item, changes) in OPEN_ITEMS for item in roll_out.items)
+    is_open = any(_state_after(item, changes) in OPEN_ITEMS for item in roll_out.items)
     return Steps(tuple(changes.values()), state=None if is_open else state)
 
 
@@ -294,7 +294,7 @@ def _go_back(roll_out: RollOut, limits: Limits) -> Steps:
             changes[item.id] = change
         elif item.wanted == item.to_revision and len(give_back) < free:
             give_back.append(item)
-    is_over = all(_state(item, changes) not in OPEN_ITEMS for item in roll_out.items)
+    is_over = all(_state_after(item, changes) not in OPEN_ITEMS for item in roll_out.items)
     return Steps(
         tuple(changes.values()),
         give_back=tuple(give_back),
@@ -323,5 +323,5 @@ def _settle_return(item: Item, roll_out: RollOut, limits: Limits) -> Change | No
     return None
 
 
-def _state(item: Item, changes: Mapping[int, Change]) -> ItemState:
+def _state_after(item: Item, changes: Mapping[int, Change]) -> ItemState:
     return changes[item.id].state if item.id in changes else item.state

@@ -22,7 +22,6 @@ ACTIVE_STATES = ("requested", "preparing", "draining", "activating")
 #: Phases in which a portfolio waits for an operator and is neither placed nor moved.
 NEEDS_OPERATOR_PHASES = frozenset({"halted", "quarantined"})
 
-
 #: What a daemon that reads recorded feeds reports as a feed, in version 1; each has them all.
 RECORDED_FEEDS = "recorded feeds"
 
@@ -187,12 +186,11 @@ class PortfolioView:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """CPU usage measured recently, in per cent of a machine; without those never measured."""
+    """Recently measured CPU usage, in per cent of a machine. What was not measured is absent."""
 
     nodes: Mapping[int, float] = field(default_factory=dict)  #: node id → usage of its machine
-    portfolios: Mapping[int, float] = field(
-        default_factory=dict
-    )  #: portfolio id → usage of its process
+    #: Portfolio id → usage of its process.
+    portfolios: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +220,8 @@ class Policy:
     rebalance_gain: float = 0.1
     max_moves: int = 5  #: drain, pin and rebalance moves started in one pass
     handoffs_per_node: int = 2  #: as source or target, including active ones; not for failover
-    failovers_after_storm: int = (
-        10  #: started in one pass, so that the remaining nodes are not swamped
-    )
+    #: Started in one pass, so that the remaining nodes are not swamped.
+    failovers_after_storm: int = 10
 
 
 @dataclass(frozen=True, slots=True)

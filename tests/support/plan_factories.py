@@ -9,13 +9,13 @@ from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.reasons import render
 from scheduling.decide.types import NodeView, Plan, PortfolioView, Snapshot
 from scheduling.decide.what_if.answer import Answer, answer
-from scheduling.decide.what_if.drain import carried_out
+from scheduling.decide.what_if.drain import snapshot_after
 from scheduling.decide.what_if.hypothetical import Scenario
 from scheduling.decide.what_if.wording import summary
 
 NOW = 1_000_000.0
 
-applied = carried_out
+applied = snapshot_after
 
 
 def node(number: int, **changes: Any) -> NodeView:

@@ -58,7 +58,7 @@ class CandidatePool:
         """Return the node with the lowest relative load once it holds `weight`, or None if none
         fits.
 
-        Nodes in `avoid` are skipped, and with `below` those whose present relative load is above it
+        Nodes in `avoid` are skipped, and those whose present relative load is above `below`
         (not together with `counts`). Fewer group members (`counts`) go before a lower load.
         """
         held = self._held
@@ -105,6 +105,7 @@ class CandidatePool:
         heappush(heap, self._entry(node))
 
     def _entry(self, node: int) -> tuple[int, float, int]:
+        """Return the node's entry, by which a heap is sorted: (group members, load, node)."""
         count = 0 if self._counts is None else self._counts.get(node, 0)
         return (count, self._load[node], node)
 

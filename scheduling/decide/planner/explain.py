@@ -65,7 +65,7 @@ class Explainer:
         return reason
 
     def why_stuck(self, task: PlacementTask) -> Reason:
-        """Return why no other node, or not the pinned one, takes a portfolio that should leave."""
+        """Return why the pinned node, else any other, does not take a portfolio that must leave."""
         if task.only is not None:
             return feasibility.why_pin_waits(self.fleet, task.portfolio, task.only)
         return self.why_unplaced(task)

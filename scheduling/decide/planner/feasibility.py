@@ -40,13 +40,13 @@ def obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | No
 
 
 def automatic_obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
-    """Return the obstacle to an automatic choice, which also excludes flapping nodes."""
+    """Return the code of the obstacle to the planner's choice, which avoids flapping nodes too."""
     found = obstacle(fleet, portfolio, node)
     return "flapping" if found is None and fleet.is_flapping(fleet.nodes[node]) else found
 
 
 def why_unplaced(fleet: FleetState, portfolio: PortfolioView, source: int | None = None) -> Reason:
-    """Return why no node takes the portfolio: the narrowest unmet requirement, else no room.
+    """Return why no node takes the portfolio: the first requirement that none meets, else no room.
 
     `source` is the node that it should leave, which is not considered. Examines every node once.
     """
@@ -91,7 +91,7 @@ def why_unplaced(fleet: FleetState, portfolio: PortfolioView, source: int | None
         "no_room",
         {
             **base,
-            "states": [_state(fleet, node, code) for node, code in states[:MAX_NAMED_NODES]],
+            "states": [_node_params(fleet, node, code) for node, code in states[:MAX_NAMED_NODES]],
             "more": dict(sorted(Counter(code for _, code in states[MAX_NAMED_NODES:]).items())),
             "group": portfolio.spread_group or "",
             **_remedy(fleet, portfolio, dict(states)),
@@ -113,7 +113,7 @@ def node_state(
 ) -> dict[str, object]:
     """Return the state of one node for a portfolio, as parameters of a sentence."""
     return {
-        **_state(fleet, node, code),
+        **_node_params(fleet, node, code),
         **describe_requirements(portfolio.requirements),
         "weight": portfolio.weight,
         "group": portfolio.spread_group or "",
@@ -142,26 +142,27 @@ def describe_artifact(needs: ArtifactNeeds | None) -> dict[str, object]:
     return {"artifact": needs.label, "artifact_python": needs.python}
 
 
-def _state(fleet: FleetState, node: int, code: str) -> dict[str, object]:
+def _node_params(fleet: FleetState, node: int, code: str) -> dict[str, object]:
     view = fleet.nodes[node]
     return {
         "node": view.name,
         "state": code,
         "load": fleet.held[node],
         "capacity": view.capacity,
-        "wait_s": _wait_s(fleet, view),
+        "wait_s": _flapping_s(fleet, view),
         "node_python": view.python,
     }
 
 
-def _wait_s(fleet: FleetState, view: NodeView) -> float:
+def _flapping_s(fleet: FleetState, view: NodeView) -> float:
+    """Return for how long the node is still flapping."""
     return max(0.0, view.flapping_until - fleet.now) if view.flapping_until is not None else 0.0
 
 
 def _remedy(
     fleet: FleetState, portfolio: PortfolioView, states: Mapping[int, str]
 ) -> dict[str, object]:
-    """Return what would help: the smallest action that makes room, else a new node."""
+    """Return what would help, as parameters of a sentence: the smallest action, else a new node."""
     for code in ("cordoned", "draining"):
         for node, state in states.items():
             roomy = fleet.fits(node, portfolio.weight) and fleet.hosting[node]

@@ -10,7 +10,7 @@ from scheduling.decide.types import PortfolioView, Reason, Snapshot
 
 
 def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
-    """Return a sentence for each requirement that the portfolio's node no longer meets.
+    """Return as sentences what its node lacks for the portfolio; without one, why none takes it.
 
     Empty if it fits, is stopped, or is not in the snapshot. Pure.
     """
@@ -24,11 +24,11 @@ def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
     node = fleet.live_index(portfolio.node)
     if node is None:
         return []
-    return [*_missing(fleet, portfolio, node), *_overfull(fleet, portfolio, node)]
+    return [*_label_warnings(fleet, portfolio, node), *_capacity_warnings(fleet, portfolio, node)]
 
 
-def _missing(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
-    """Warn that the balancer moves the portfolio because of its labels, or why it cannot."""
+def _label_warnings(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
+    """Warn if the node lacks labels: the balancer moves the portfolio, or why it stays."""
     if not portfolio.requirements.missing_on(fleet.nodes[node]).selector:
         return []
     here = fleet.nodes[node].name
@@ -43,8 +43,8 @@ def _missing(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str
     return [f"{here}, where {portfolio.name} runs, has no {labels}, and it stays there: {why}."]
 
 
-def _overfull(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
-    """Warn that the node is over its capacity."""
+def _capacity_warnings(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
+    """Warn if the node is over its capacity."""
     view = fleet.nodes[node]
     if fleet.fits(node, 0):
         return []

@@ -1,9 +1,9 @@
 """Index of settled portfolios by node, kept from plan to plan.
 
-Of a hundred thousand portfolios nearly all run on a living node and need no action. A plan does not
-examine them individually: it uses each node's total weight and spread-group members. Between two
-plans the index is updated with what changed, so that a plan after a small change costs as much as
-the change, plus one step per node.
+Of a hundred thousand portfolios nearly all are settled: they run where they should and need no
+action. A plan does not examine them individually: it uses each node's total weight and spread-group
+members. Between two plans the index is updated with what changed, so that a plan after a small
+change costs as much as the change, plus one step per node.
 
 The index depends only on its present portfolios: after any sequence of updates it gives the same
 plans, byte for byte, as one built anew. Sums are therefore computed from the present weights
@@ -47,7 +47,7 @@ class SettledPortfolios:
 
     @property
     def weight(self) -> float:
-        """Return the sum of their weights."""
+        """Return the total weight of the portfolios."""
         if self._weight is None:
             exact = fsum(map(_weight, self.portfolios.values()))
             self._weight = int(exact) if exact.is_integer() else exact
@@ -55,13 +55,13 @@ class SettledPortfolios:
 
     @property
     def lightest(self) -> float:
-        """Return the least of their weights."""
+        """Return the weight of the lightest portfolio."""
         if self._lightest is None:
             self._lightest = min(map(_weight, self.portfolios.values()))
         return self._lightest
 
     def all_can_run_on(self, node: NodeView) -> bool:
-        """Return whether `node` meets the requirements of each of them; pinned ones have none."""
+        """Return whether `node` meets the requirements of all portfolios that are not pinned."""
         features = (node.labels, node.strategies, node.feeds, node.python)
         if self._checked_features != features:
             if self._requirements is None:
@@ -82,7 +82,7 @@ class FleetIndex:
         self.unsettled: dict[int, PortfolioView] = {}
         #: Spread group → node id → number of its settled members there.
         self.groups: dict[str, dict[int, int]] = {}
-        #: (group, node id) where settled members settled a node although one of them is hard.
+        #: (group, node id) where settled members share a node although one of them is hard.
         self.crowded: set[tuple[str, int]] = set()
         self._hard: dict[tuple[str, int], int] = {}
 
@@ -129,7 +129,7 @@ class FleetIndex:
         ):
             settled.invalidate()
         if portfolio.spread_group:
-            self._count(portfolio, node, 1)
+            self._count_member(portfolio, node, 1)
 
     def _remove(self, portfolio: PortfolioView | None) -> None:
         if portfolio is None or self.unsettled.pop(portfolio.id, None) is not None:
@@ -142,9 +142,10 @@ class FleetIndex:
         if not settled.portfolios:
             del self.settled_by_node[node]
         if portfolio.spread_group:
-            self._count(portfolio, node, -1)
+            self._count_member(portfolio, node, -1)
 
-    def _count(self, portfolio: PortfolioView, node: int, change: int) -> None:
+    def _count_member(self, portfolio: PortfolioView, node: int, change: int) -> None:
+        """Add `change` to the number of members of the portfolio's spread group on `node`."""
         group = portfolio.spread_group or ""
         members = self.groups.setdefault(group, {})
         here, count = (group, node), members.get(node, 0) + change

@@ -9,12 +9,7 @@ from operator import and_
 from scheduling.decide.granted_revision import with_granted_revision
 from scheduling.decide.planner.candidate_pool import NO_CAPACITY, SLACK, CandidatePool
 from scheduling.decide.planner.fleet_index import FleetIndex, SettledPortfolios
-from scheduling.decide.types import (
-    NodeView,
-    PortfolioView,
-    Requirements,
-    Snapshot,
-)
+from scheduling.decide.types import NodeView, PortfolioView, Requirements, Snapshot
 
 HOSTING = ("alive", "suspect")
 
@@ -135,7 +130,7 @@ class FleetState:
         return None if node_index is None else self.nodes[node_index]
 
     def pinned_node(self, portfolio: PortfolioView) -> int | None:
-        """Return the index of its pinned node, or None. A node that left does not count."""
+        """Return the index of the node that it is pinned to; None without one, or if it left."""
         view = self.node_by_id(portfolio.pinned)
         return None if view is None or view.status == "left" else self.index_by_id[view.id]
 
@@ -156,7 +151,7 @@ class FleetState:
         return known
 
     def spread_members(self, portfolio: PortfolioView) -> dict[int, int]:
-        """Return node → members of the portfolio's spread group there, including itself."""
+        """Return node → number of members of the portfolio's spread group there, with itself."""
         if not portfolio.spread_group:
             return {}
         return self.group_members(portfolio.spread_group)
@@ -257,17 +252,18 @@ class FleetState:
             if node is not None:
                 return node
         left = [
-            (not self.alive[node], self._filled(node, portfolio.weight), node)
+            (not self.alive[node], self._held_share_with(node, portfolio.weight), node)
             for node in failed
             if node not in avoid and self.is_allowed(node, portfolio)
         ]
         return min(left)[2] if left else None
 
-    def _filled(self, node: int, weight: float) -> float:
+    def _held_share_with(self, node: int, weight: float) -> float:
+        """Return the held load, with `weight` added, relative to the capacity."""
         return (self.held[node] + weight) / (self.capacity[node] or NO_CAPACITY)
 
     def _best(self, portfolio: PortfolioView, skip: Collection[int], suspect: bool) -> int | None:
-        """Return the best node of the suspect or of the other nodes, or None if none has room."""
+        """Return the best of the suspect or else of the alive nodes, or None if none has room."""
         requirements, weight = portfolio.requirements, portfolio.weight
         pool = self._pool(requirements, suspect)
         if not pool.nodes:
@@ -282,6 +278,7 @@ class FleetState:
         return self._pool(requirements, suspect, portfolio.spread_group or "").best(weight, skip)
 
     def _pool(self, requirements: Requirements, suspect: bool, group: str = "") -> CandidatePool:
+        """Return the pool of eligible nodes, those with the fewest members of `group` first."""
         key = (requirements, suspect, group)
         pool = self._pools.get(key)
         if pool is None:
@@ -301,7 +298,7 @@ class FleetState:
         return len(self._pool(requirements, suspect=False).nodes)
 
     def eligible_nodes(self, requirements: Requirements, suspect: bool = False) -> list[int]:
-        """Return the open nodes that meet the requirements, even full ones."""
+        """Return the open nodes, alive or suspect, that meet the requirements, even full ones."""
         meets = self.meets(requirements)
         return [
             node

@@ -1,4 +1,4 @@
-"""Answer for several portfolios at once how many of them each node could take.
+"""Answer for several portfolios at once which of them each node could take.
 
 They are considered in the order of the planner, each with the room that those before it leave. The
 same hard rules hold as for one portfolio (`targets`).

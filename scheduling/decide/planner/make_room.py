@@ -4,7 +4,7 @@ Reassigning placements of the same plan costs nothing, so that is tried first (`
 Then running portfolios (`by_moving`), once everything that fits is placed: a move takes time, and
 until it is done it holds places at both ends. So the search uses the loads expected once everything
 under way is done. A step that does not fit yet waits for another one. A pass during these steps
-finds that room is `already_coming`, and starts nothing conflicting them.
+finds that room is `already_coming`, and starts nothing that conflicts with them.
 
 The search is an augmenting path search with at most `MAX_STEPS` steps: one or two portfolios leave
 the node, or one does whose own target is cleared by another first. It tries the nodes that lack the
@@ -69,17 +69,17 @@ class RoomFinder:
         self._eligible: dict[Requirements, list[int]] = {}
 
     def by_reassigning(self, portfolio: PortfolioView) -> Room | None:
-        """Return where it fits once placements of this plan are reassigned, or None."""
+        """Return where the portfolio fits once placements of this plan are reassigned, or None."""
         self._moves, self._load = False, self.fleet.held
         return self._search(portfolio, range(1, MAX_STEPS + 1))
 
     def already_coming(self, portfolio: PortfolioView) -> Room | None:
-        """Return where it will fit once active handoffs are done, or None."""
+        """Return where the portfolio will fit once active handoffs are done, or None."""
         self._moves, self._load = True, self.fleet.expected
         return self._search(portfolio, range(1))
 
     def by_moving(self, portfolio: PortfolioView) -> Room | None:
-        """Return where it will fit once running portfolios have moved, or None."""
+        """Return where the portfolio will fit once running portfolios have moved, or None."""
         self._moves, self._load = True, self.fleet.expected
         return self._search(portfolio, range(1, MAX_STEPS + 1))
 
@@ -129,7 +129,7 @@ class RoomFinder:
     def _clear_node(
         self, node: int, portfolio: PortfolioView, max_steps: int, excluded: frozenset[int]
     ) -> list[Relocation] | None:
-        """Return at most `max_steps` relocations after which it fits on `node`.
+        """Return at most `max_steps` relocations after which the portfolio fits on `node`.
 
         Return None, with nothing changed, if there are none.
         """
@@ -186,7 +186,7 @@ class RoomFinder:
     def _find_clearable_target(
         self, movable: Movable, spare: int, excluded: frozenset[int]
     ) -> tuple[int, list[Relocation]] | None:
-        """Return a node on which relocating others makes room for it, and these relocations."""
+        """Return a node on which relocations make room for `movable`, and these relocations."""
         if movable.is_planned and self._moves:
             return None  # it must not give up its place for one that is free later
         for node in self._closest_to_fitting(movable.portfolio, excluded):
@@ -196,11 +196,12 @@ class RoomFinder:
         return None
 
     def _missing_places(self, node: int, portfolio: PortfolioView) -> float:
+        """Return how many places `node` lacks for the portfolio, 0 if it fits."""
         missing = self._load[node] + portfolio.weight - self.fleet.capacity[node]
         return missing if missing > SLACK else 0
 
     def _conflicting_members(self, node: int, portfolio: PortfolioView) -> int:
-        """Return how many members of its hard spread group are on `node`."""
+        """Return how many members of the portfolio's hard spread group are on `node`."""
         group = portfolio.spread_group
         if not group or not portfolio.spread_hard:
             return 0
@@ -217,7 +218,7 @@ class RoomFinder:
         if self._moves:
             found.extend(Movable(portfolio) for portfolio in self.running(node))
         found = [each for each in found if each.portfolio.id not in self._relocated]
-        found.sort(key=_move_preference)
+        found.sort(key=_relocation_order)
         kinds: dict[tuple[object, ...], int] = {}
         chosen: list[Movable] = []
         for each in found:
@@ -240,14 +241,16 @@ class RoomFinder:
         )
         group = portfolio.spread_group
         for load in (fleet.held, fleet.expected):
-            self._remember(load, source, load[source])
-            self._remember(load, target, load[target])
+            self._remember_for_undo(load, source, load[source])
+            self._remember_for_undo(load, target, load[target])
         if group:
             members = fleet.group_members(group)
-            self._remember(members, source, members.get(source))
-            self._remember(members, target, members.get(target))
-            self._remember(fleet.leaving, (group, source), fleet.leaving.get((group, source)))
-        self._remember(self._relocated, portfolio.id, None)
+            self._remember_for_undo(members, source, members.get(source))
+            self._remember_for_undo(members, target, members.get(target))
+            self._remember_for_undo(
+                fleet.leaving, (group, source), fleet.leaving.get((group, source))
+            )
+        self._remember_for_undo(self._relocated, portfolio.id, None)
         self._relocated.add(portfolio.id)
         fleet.hold(target, portfolio)
         fleet.expect(target, portfolio)
@@ -258,7 +261,7 @@ class RoomFinder:
             fleet.note_leaving(source, portfolio)
         return relocation
 
-    def _remember(self, where: Any, key: Any, value: Any) -> None:
+    def _remember_for_undo(self, where: Any, key: Any, value: Any) -> None:
         self._undo.append((where, key, value))
 
     def _undo_to(self, mark: int) -> None:
@@ -273,6 +276,6 @@ class RoomFinder:
                 where[key] = value
 
 
-def _move_preference(movable: Movable) -> tuple[bool, float, float, str, int]:
+def _relocation_order(movable: Movable) -> tuple[bool, float, float, str, int]:
     view = movable.portfolio
     return (not movable.is_planned, view.priority, view.weight, view.name, view.id)

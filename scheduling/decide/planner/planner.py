@@ -102,7 +102,7 @@ class _Planner:
 
     def _place(self, tasks: list[PlacementTask]) -> None:
         for task in tasks:
-            node = self._preferred(task)
+            node = self._preferred_node(task)
             if node is None:
                 node = self.fleet.choose(task.portfolio)
             if node is None:
@@ -205,7 +205,8 @@ class _Planner:
         self.slots.take(relocation.target)
         self.fleet.invalidate_pools()  # a held load went down
 
-    def _preferred(self, task: PlacementTask) -> int | None:
+    def _preferred_node(self, task: PlacementTask) -> int | None:
+        """Return the node that the task prefers if it is allowed there, else None."""
         node, fleet = task.prefer, self.fleet
         if (
             node is None
@@ -228,6 +229,7 @@ class _Planner:
         return len(self.unplaced) < len(before)
 
     def _assign(self, task: PlacementTask, node: int) -> None:
+        """Make `node` the target of the task, and count the places taken there."""
         fleet, portfolio = self.fleet, task.portfolio
         task.target, task.load_before = node, fleet.held[node]
         if node == task.ready:
@@ -244,7 +246,7 @@ class _Planner:
         """Find a target and start the move, leave it to a later pass, or record it as stuck."""
         source = task.source
         assert source is not None
-        if not self._has_target(task):
+        if self._find_target(task, {source}) is None:
             self.worklist.stuck.append(Pending(task.portfolio, self.explain.why_stuck(task)))
             return
         node = None
@@ -259,10 +261,6 @@ class _Planner:
         self.slots.take(source)
         self.moves_left -= 1
         self.moved.append(task)
-
-    def _has_target(self, task: PlacementTask) -> bool:
-        assert task.source is not None
-        return self._find_target(task, {task.source}) is not None
 
     def _find_target(self, task: PlacementTask, avoid: set[int]) -> int | None:
         if task.only is None:
@@ -364,11 +362,8 @@ class _Planner:
         move: list[Move] = []
         for task in (*self.placed, *self.moved):
             assert task.target is not None
-            portfolio, target, reason = (
-                task.portfolio,
-                self.fleet.nodes[task.target],
-                self.explain.why(task),
-            )
+            portfolio, target = task.portfolio, self.fleet.nodes[task.target]
+            reason = self.explain.why(task)
             if task.cause is None:
                 place.append(Placement(portfolio, target, reason, task.supersedes))
             else:

@@ -21,12 +21,12 @@ class Movable(NamedTuple):
 
     @property
     def is_planned(self) -> bool:
-        """Return whether the plan under construction places it."""
+        """Return whether the plan under construction places the portfolio."""
         return self.task is not None
 
 
 class RebalanceStep(NamedTuple):
-    """One improvement, already applied to the fleet state. Loads are those before it."""
+    """One change of target that evens loads, already applied. Loads are those before it."""
 
     movable: Movable
     source: int
@@ -68,16 +68,16 @@ class Rebalancer:
         )
 
     def steps(self) -> Iterator[RebalanceStep]:
-        """Yield steps until none is worth it. Each is applied before it is yielded."""
+        """Yield steps until none evens loads enough. Each is applied before it is yielded."""
         improved = True
         while improved:
             improved = False
-            for step in self._sweep():
+            for step in self._round():
                 improved = True
                 yield step
 
-    def _sweep(self) -> Iterator[RebalanceStep]:
-        """Process source nodes, fullest first; one without a step is retried once its load rose."""
+    def _round(self) -> Iterator[RebalanceStep]:
+        """Take steps, the fullest source first; one without a step is retried if its load rises."""
         fleet = self.fleet
         heap = [
             (-fleet.relative_load(node), node)
@@ -164,6 +164,7 @@ class Rebalancer:
         return None if best is None else best[1]
 
     def _target(self, source: int, movable: Movable) -> int | None:
+        """Return the allowed node that is least loaded once it holds the portfolio, or None."""
         fleet, portfolio = self.fleet, movable.portfolio
         avoid = {
             source,

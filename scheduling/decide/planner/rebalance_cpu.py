@@ -26,7 +26,7 @@ MAX_CHECKS = 60_000  #: of single targets, in one plan
 
 
 class CpuRebalanceStep(NamedTuple):
-    """One improvement, already applied to the fleet state. Figures are per cent, before it."""
+    """One move that evens CPU usage, already applied. Figures are per cent, before it."""
 
     portfolio: PortfolioView
     source: int
@@ -48,7 +48,7 @@ class CpuRebalancer:
         slots: HandoffSlots,
         touched: Collection[int],
     ) -> None:
-        """`touched` are the sources and targets of the plan so far."""
+        """`touched` are the nodes that the plan so far moves something from or to."""
         self.fleet = fleet
         self.cpu_by_portfolio = cpu.portfolios
         self.running = running
@@ -67,26 +67,26 @@ class CpuRebalancer:
         }
 
     def steps(self, limit: int) -> Iterator[CpuRebalanceStep]:
-        """Yield steps until none is worth it. Each is applied before it is yielded."""
+        """Yield at most `limit` steps. Each is applied before it is yielded."""
         for _ in range(limit):
-            step = self._next()
+            step = self._next_step()
             if step is None:
                 return
             self._apply(step)
             yield step
 
-    def _next(self) -> CpuRebalanceStep | None:
+    def _next_step(self) -> CpuRebalanceStep | None:
         """Return the best step of the busiest node that has one, or None."""
         idlest_first = sorted(self.cpu_by_node, key=lambda node: (self.cpu_by_node[node], node))
         for source in sorted(self.cpu_by_node, key=lambda node: (-self.cpu_by_node[node], node)):
             if self.cpu_by_node[source] - self.cpu_by_node[idlest_first[0]] < self.gain:
                 return None
-            step = None if source in self.slots.full else self._best(source, idlest_first)
+            step = None if source in self.slots.full else self._best_step(source, idlest_first)
             if step is not None:
                 return step
         return None
 
-    def _best(self, source: int, idlest_first: list[int]) -> CpuRebalanceStep | None:
+    def _best_step(self, source: int, idlest_first: list[int]) -> CpuRebalanceStep | None:
         """Return the step from `source` after which the higher figure is lowest, or None.
 
         Ties: the least important portfolio, then the lower name.
@@ -112,6 +112,7 @@ class CpuRebalancer:
     def _target(
         self, source: int, portfolio: PortfolioView, share: float, idlest_first: list[int]
     ) -> int | None:
+        """Return the idlest node that the portfolio, with its `share`, may move to, or None."""
         high, fleet = self.cpu_by_node[source], self.fleet
         members = fleet.spread_members(portfolio)
         at_source = members.get(source, 1)

@@ -95,7 +95,7 @@ def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
 
 
 def why_infeasible(snapshot: Snapshot, portfolio_name: str, node_name: str) -> Reason:
-    """Return the reason of which `targets` makes the sentence on that node."""
+    """Return why the node can or cannot take the portfolio, as in the sentence of `targets`."""
     fleet = FleetState.of(snapshot)
     portfolio = fleet.with_granted_revision(find_in(snapshot, portfolio_name))
     node = next(i for i, view in enumerate(fleet.nodes) if view.name == node_name)
@@ -137,7 +137,7 @@ def obstacle_on(fleet: FleetState, portfolio: PortfolioView, node: int) -> str |
 
 
 def state_on(fleet: FleetState, portfolio: PortfolioView, node: int, found: str | None) -> Reason:
-    """Return the reason that says what was `found` on the node."""
+    """Return a reason that names `found`: the code of an obstacle or risk; None: that it fits."""
     return Reason("on_node", node_state(fleet, portfolio, node, found or "fits"))
 
 

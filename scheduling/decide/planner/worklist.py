@@ -64,15 +64,22 @@ class Worklist:
         #: A failover is under way or held back.
         self.incident = snapshot.storm_hold or bool(snapshot.storm_late) or snapshot.after_storm
         self._running: dict[int, list[PortfolioView]] = {}
-        self._sort_portfolios()
+        self._classify_portfolios()
 
     def to_place(self) -> list[PlacementTask]:
         """Return failovers and placements in the order in which they are assigned."""
-        return [*self._limit_after_storm(_ordered(self.failover)), *_ordered(self.place)]
+        return [
+            *self._limit_after_storm(_in_placing_order(self.failover)),
+            *_in_placing_order(self.place),
+        ]
 
     def to_relocate(self) -> list[PlacementTask]:
         """Return running portfolios that should leave their node, in order of precedence."""
-        return [*_ordered(self.drain), *_ordered(self.pin), *_ordered(self.misplaced)]
+        return [
+            *_in_placing_order(self.drain),
+            *_in_placing_order(self.pin),
+            *_in_placing_order(self.misplaced),
+        ]
 
     def running(self, node: int) -> list[PortfolioView]:
         """Return the portfolios on a node that may be rebalanced, as a list to remove from."""
@@ -95,7 +102,7 @@ class Worklist:
             return self.fleet.lightest_settled_on(node)
         return min((portfolio.weight for portfolio in known), default=inf)
 
-    def _sort_portfolios(self) -> None:
+    def _classify_portfolios(self) -> None:
         others = self.fleet.individual_portfolios()
         for portfolio in others:
             task = self._task_without_owner(portfolio)
@@ -171,6 +178,7 @@ class Worklist:
             (self.failover if failover else self.place).append(task)
 
     def _hold_back(self, task: PlacementTask, why: str, **params: object) -> None:
+        """Record the code of why a failover has to wait."""
         source = self.fleet.node_by_id(task.portfolio.node)
         reason = Reason(why, {"node": source.name if source else None, **params})
         self.pending.append(Pending(task.portfolio, reason))
@@ -253,7 +261,7 @@ class Worklist:
             bucket.append(PlacementTask(portfolio, cause, node, only=only, why=why))
 
 
-def _ordered(tasks: Iterable[PlacementTask]) -> list[PlacementTask]:
+def _in_placing_order(tasks: Iterable[PlacementTask]) -> list[PlacementTask]:
     return sorted(tasks, key=lambda task: placing_order(task.portfolio))
 
 

@@ -117,18 +117,18 @@ _SENTENCES = (
 )  # fmt: skip
 
 
-def _pattern(sentence: str) -> re.Pattern[str]:
+def _compile(sentence: str) -> re.Pattern[str]:
     pattern = re.sub("[#@&~]", lambda found: _PLACEHOLDERS[found[0]], sentence)
     return re.compile(pattern, re.DOTALL)  # what a strategy said may have several lines
 
 
 _PATTERNS = tuple(
-    (_pattern(sentence), chinese) for sentence, chinese in (*_SENTENCES, *ALERTS, *VERDICTS)
+    (_compile(sentence), chinese) for sentence, chinese in (*_SENTENCES, *ALERTS, *VERDICTS)
 )
 
 
 def in_chinese(text: str) -> str:
-    """Return a plain text in Chinese, or as it is if it is not known. What it quotes too.
+    """Return a plain text, with what it quotes, in Chinese; an unknown one as it is.
 
     Nodes and strategies choose what some texts say: each pattern takes time linear in the length.
     """
@@ -137,10 +137,10 @@ def in_chinese(text: str) -> str:
     for pattern, chinese in _PATTERNS:
         found = pattern.fullmatch(text)
         if found:
-            return re.sub(r"\\(\d+)", partial(_quoted, found), chinese)
+            return re.sub(r"\\(\d+)", partial(_translate_group, found), chinese)
     return text
 
 
-def _quoted(found: re.Match[str], number: re.Match[str]) -> str:
+def _translate_group(found: re.Match[str], number: re.Match[str]) -> str:
     part = found[int(number[1])] or ""
     return in_chinese(part) if " " in part else part

@@ -101,7 +101,7 @@ def answer(
 ) -> Answer:
     """Return what the balancer would do under `scenario`.
 
-    Pure; `index` is that of the snapshot's portfolios. Costs one or two plans, and some more to
+    Pure; `index` indexes the snapshot's portfolios. Costs one or two plans, and some more to
     find remedies if portfolios have no place. Raise NotInSnapshot for an unknown node name.
     """
     policy = UNLIMITED if scenario.drain or scenario.add else Policy()
@@ -198,35 +198,36 @@ class _RemedyFinder:
         self.stuck_before = stuck_before
 
     def find(self, left: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Remedy]:
-        """Yield remedies for portfolios without a place, and the dependence on suspect nodes."""
+        """Yield what would give portfolios a place, and how many depend on suspect nodes."""
         without_place = (*left.no_place, *stay)
         if without_place:
-            yield from self._reopened(len(without_place))
-            yield from self._larger(without_place)
+            yield from self._try_reopening(len(without_place))
+            yield from self._try_enlarging(without_place)
         suspects = suspect_targets(plan)
         if suspects:
-            without = self._left_in(cordon(self.hypothetical, suspects))
+            without = self._without_place_in(cordon(self.hypothetical, suspects))
             if without > len(without_place):
                 yield Remedy(
                     Reason("suspects_counted", {"nodes": list(suspects), "left": without}), without
                 )
 
-    def _left_in(self, hypothetical: Snapshot) -> int:
+    def _without_place_in(self, hypothetical: Snapshot) -> int:
+        """Return how many portfolios would have no place, or stay where they should leave."""
         plan = make_plan(hypothetical, self.policy, self.index)
         stay = sum(entry.portfolio.id not in self.stuck_before for entry in plan.stuck)
         return len(newly_pending(plan, self.pending_before).no_place) + stay
 
-    def _reopened(self, without_place: int) -> Iterator[Remedy]:
-        """Yield cordoned or draining nodes whose reopening helps, those with most room first."""
-        for node, free in self._by_room(lambda node: node.cordoned or node.draining)[:MAX_TRIED]:
-            left = self._left_in(reopen(self.hypothetical, [node.name]))
+    def _try_reopening(self, without_place: int) -> Iterator[Remedy]:
+        """Yield the nodes, roomiest first, whose cordon or drain could be ended to help."""
+        for node, free in self._roomiest(lambda node: node.cordoned or node.draining)[:MAX_TRIED]:
+            left = self._without_place_in(reopen(self.hypothetical, [node.name]))
             if left < without_place:
                 code = "undrain" if node.draining else "uncordon"
                 params = {"node": node.name, "free": free, "left": left}
                 yield Remedy(Reason(code, params), left)
 
-    def _larger(self, without_place: tuple[Pending, ...]) -> Iterator[Remedy]:
-        """Yield a new node, or more places on an existing one, if that helps."""
+    def _try_enlarging(self, without_place: tuple[Pending, ...]) -> Iterator[Remedy]:
+        """Yield the remedy of a new node, or of more places on existing ones, if that helps."""
         places = ceil(sum(entry.portfolio.weight for entry in without_place))
         if places > MAX_CAPACITY:
             return
@@ -235,20 +236,20 @@ class _RemedyFinder:
             for key, value in entry.portfolio.selector.items():
                 labels.setdefault(key, value)
         addition = Addition(places, labels)
-        left = self._left_in(add(self.hypothetical, [addition]))
+        left = self._without_place_in(add(self.hypothetical, [addition]))
         if left >= len(without_place):
             return
         nodes = [
             node.name
-            for node, _ in self._by_room(
+            for node, _ in self._roomiest(
                 lambda node: not (node.cordoned or node.draining) and node.status == "alive"
             )[:MAX_TRIED]
-            if self._left_in(enlarge(self.hypothetical, node.name, places)) <= left
+            if self._without_place_in(enlarge(self.hypothetical, node.name, places)) <= left
         ]
         params = {"places": places, "add": str(addition), "nodes": nodes, "left": left}
         yield Remedy(Reason("more_room", params), left)
 
-    def _by_room(self, wanted: Callable[[NodeView], bool]) -> list[tuple[NodeView, float]]:
+    def _roomiest(self, wanted: Callable[[NodeView], bool]) -> list[tuple[NodeView, float]]:
         """Return real hosting nodes that are `wanted` with their free places, most first."""
         taken = {node_id: settled.weight for node_id, settled in self.index.settled_by_node.items()}
         for portfolio in self.index.unsettled.values():

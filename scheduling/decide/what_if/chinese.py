@@ -12,8 +12,8 @@ from scheduling.decide.what_if.answer import Answer, source_names
 from scheduling.decide.what_if.hypothetical import added_nodes
 
 
-def clauses(answer: Answer) -> list[tuple[str, str]]:
-    """Return the parts of the summary, each with its tone."""
+def summary_clauses(answer: Answer) -> list[tuple[str, str]]:
+    """Return the parts of the summary as (text, tone)."""
     pending, plan = answer.unplaced, answer.plan
     counts = (
         (len(plan.place), "放置", ""),
@@ -25,7 +25,7 @@ def clauses(answer: Answer) -> list[tuple[str, str]]:
     return [(f"{number(many)} 个组合{what}", tone) for many, what, tone in counts if many]
 
 
-def nothing(answer: Answer) -> str:
+def empty_summary(answer: Answer) -> str:
     """Return the summary of an answer without moves."""
     runs = "" if answer.already_pending else "：一切按预期运行"
     return f"{'没有组合会移动' if answer.scenario else '无需操作'}{runs}。"
@@ -61,25 +61,17 @@ def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
     return parts
 
 
-def _then(p: Mapping[str, Any]) -> str:
+def _outcome(p: Mapping[str, Any]) -> str:
     return "则全部有处可放" if not p["left"] else f"则 {number(p['left'])} 个无处可放"
-
-
-def _uncordon(p: Mapping[str, Any]) -> str:
-    return f"解除 {p['node']} 的封锁：{number(p['free'])} 个空位，{_then(p)}。"
-
-
-def _undrain(p: Mapping[str, Any]) -> str:
-    return f"结束 {p['node']} 的排空：{_then(p)}。"
 
 
 def _more_room(p: Mapping[str, Any]) -> str:
     places, _, labels = p["add"].partition(":")
     one = f"添加一个容量为 {number(int(places))} 的节点" + (f"（{labels}）" if labels else "")
     if not p["nodes"]:
-        return f"{one}：{_then(p)}。"
+        return f"{one}：{_outcome(p)}。"
     names = " 或 ".join(p["nodes"])
-    return f"将 {names} 的容量增加 {number(p['places'])}，或{one}：{_then(p)}。"
+    return f"将 {names} 的容量增加 {number(p['places'])}，或{one}：{_outcome(p)}。"
 
 
 def _suspects_counted(p: Mapping[str, Any]) -> str:
@@ -88,8 +80,8 @@ def _suspects_counted(p: Mapping[str, Any]) -> str:
 
 
 REMEDY_SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "uncordon": _uncordon,
-    "undrain": _undrain,
+    "uncordon": lambda p: f"解除 {p['node']} 的封锁：{number(p['free'])} 个空位，{_outcome(p)}。",
+    "undrain": lambda p: f"结束 {p['node']} 的排空：{_outcome(p)}。",
     "more_room": _more_room,
     "suspects_counted": _suspects_counted,
 }

@@ -1,4 +1,4 @@
-"""What a drain of one node would do: who goes where, who stays, which pins end, what room helps.
+"""What a drain of one node would do: which portfolios move or stay, and what would help.
 
 The planner does not move portfolios of other nodes for a drain, since nothing is without an owner.
 An operator may ask for it: then running portfolios elsewhere move first, as the planner would move
@@ -68,9 +68,9 @@ def drain_plan(
         *(move for move in found.plan.move if move.portfolio.node != node.id),
     )
     stay = _stuck_on(node.id, found.plan)
-    room, stay_with_room = _room(found.hypothetical, node.id, stay)
-    after = carried_out(found.hypothetical, found.plan)
-    losses, unforecast = _losses(snapshot, after, index, name)
+    room, stay_with_room = _find_room(found.hypothetical, node.id, stay)
+    after = snapshot_after(found.hypothetical, found.plan)
+    losses, unforecast = _loss_changes(snapshot, after, index, name)
     return DrainPlan(
         node=name,
         answer=found,
@@ -98,7 +98,7 @@ def room_for_drain(snapshot: Snapshot, name: str) -> tuple[Move, ...]:
     """
     drained = drain(snapshot, [name])
     (node,) = (each.id for each in snapshot.nodes if each.name == name)
-    return _room(drained, node, _stuck_on(node, make_plan(drained, UNLIMITED)))[0]
+    return _find_room(drained, node, _stuck_on(node, make_plan(drained, UNLIMITED)))[0]
 
 
 def _stuck_on(node: int, plan: Plan) -> tuple[Pending, ...]:
@@ -106,8 +106,10 @@ def _stuck_on(node: int, plan: Plan) -> tuple[Pending, ...]:
     return tuple(entry for entry in plan.stuck if entry.portfolio.node == node)
 
 
-def _room(drained: Snapshot, node: int, stay: tuple[Pending, ...]) -> tuple[tuple[Move, ...], int]:
-    """Return moves that make room for what would stay, and how many would stay even then."""
+def _find_room(
+    drained: Snapshot, node: int, stay: tuple[Pending, ...]
+) -> tuple[tuple[Move, ...], int]:
+    """Return moves that make room for portfolios that would stay, and how many stay even then."""
     ids = {entry.portfolio.id for entry in stay}
     # As if they had no owner: for those the planner makes room.
     unowned = replace(
@@ -120,14 +122,14 @@ def _room(drained: Snapshot, node: int, stay: tuple[Pending, ...]) -> tuple[tupl
     made = make_plan(unowned, UNLIMITED).move if stay else ()
     room = tuple(move for move in made if move.reason.code == "makes_room")
     if room:
-        then = make_plan(carried_out(drained, Plan(move=room)), UNLIMITED)
+        then = make_plan(snapshot_after(drained, Plan(move=room)), UNLIMITED)
         left = len(_stuck_on(node, then))
         if left < len(stay):
             return room, left
     return (), len(stay)
 
 
-def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
+def snapshot_after(snapshot: Snapshot, plan: Plan) -> Snapshot:
     """Return the snapshot once all handoffs of the plan are done. Drain and failover end pins."""
     steps: Iterable[Placement | Move] = (*plan.place, *plan.move)
     targets = {step.portfolio.id: step.target.id for step in steps}
@@ -149,15 +151,15 @@ def carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
     )
 
 
-def _losses(
+def _loss_changes(
     before: Snapshot, after: Snapshot, index: FleetIndex, drained: str
 ) -> tuple[tuple[LossChange, ...], int]:
-    """Forecast the loss of every node that stays, those that receive portfolios first."""
+    """Return the changes of at most MAX_FORECASTS nodes, and how many nodes are left out."""
     index_after = FleetIndex.of(after.portfolios)
     stays = [
         n for n in before.nodes if n.status in HOSTING and n.name != drained and not n.draining
     ]
-    moved = _receivers(before, after)
+    moved = _receiving_nodes(before, after)
     stays.sort(key=lambda node: (node.id not in moved, node.name))
     pending_before = pending_ids(make_plan(before, UNLIMITED, index))
     pending_after = pending_ids(make_plan(after, UNLIMITED, index_after))
@@ -172,6 +174,6 @@ def _losses(
     return tuple(sorted(found, key=lambda each: each.node)), max(len(stays) - MAX_FORECASTS, 0)
 
 
-def _receivers(before: Snapshot, after: Snapshot) -> Collection[int | None]:
+def _receiving_nodes(before: Snapshot, after: Snapshot) -> Collection[int | None]:
     was = {each.id: each.node for each in before.portfolios}
     return {each.node for each in after.portfolios if was[each.id] != each.node}

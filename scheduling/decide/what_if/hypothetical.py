@@ -1,6 +1,7 @@
 """Build hypothetical snapshots for what-if scenarios.
 
-Each function returns a snapshot with nodes lost, drained, cordoned, reopened, enlarged or added.
+Each function returns a snapshot with nodes lost, drained, cordoned, reopened, enlarged or added,
+and raises NotInSnapshot for an unknown node name.
 The portfolios stay the same, so the fleet index of the real snapshot is valid for each.
 """
 
@@ -55,8 +56,8 @@ class Scenario:
 
         Raise InvalidScenario if an addition is invalid, or a node is both lost and drained.
         """
-        additions = tuple(_addition(text) for text in add if text.strip())
-        scenario = cls(_names(lose), _names(drain), additions)
+        additions = tuple(_parse_addition(text) for text in add if text.strip())
+        scenario = cls(_split_names(lose), _split_names(drain), additions)
         both = sorted(set(scenario.lose) & set(scenario.drain))
         if both:
             raise InvalidScenario(
@@ -70,12 +71,12 @@ class Scenario:
         return bool(self.lose or self.drain or self.add)
 
 
-def _names(texts: Iterable[str]) -> tuple[str, ...]:
+def _split_names(texts: Iterable[str]) -> tuple[str, ...]:
     names = (name.strip() for text in texts for name in text.split(","))
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def _addition(text: str) -> Addition:
+def _parse_addition(text: str) -> Addition:
     places, colon, rest = text.strip().partition(":")
     # Shortened: it goes into the answer, and int() refuses thousands of digits with an error.
     shown = repr(text if len(text) <= MAX_ECHOED_CHARS else f"{text[:MAX_ECHOED_CHARS]}…")
@@ -112,9 +113,9 @@ def apply_scenario(snapshot: Snapshot, scenario: Scenario) -> Snapshot:
 def lose(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
     """Return the snapshot with the named nodes lost, except those that have left.
 
-    Raise NotInSnapshot for an unknown node name.
+    Raise NotInSnapshot.
     """
-    return _changed(
+    return _change_nodes(
         snapshot,
         names,
         lambda node: node if node.status == "left" else replace(node, status="lost"),
@@ -122,23 +123,27 @@ def lose(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
 
 
 def drain(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
-    """Return the snapshot with these nodes draining. Raises like `lose`."""
-    return _changed(snapshot, names, lambda node: replace(node, draining=True))
+    """Return the snapshot with these nodes draining. Raise NotInSnapshot."""
+    return _change_nodes(snapshot, names, lambda node: replace(node, draining=True))
 
 
 def cordon(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
-    """Return the snapshot with these nodes cordoned. Raises like `lose`."""
-    return _changed(snapshot, names, lambda node: replace(node, cordoned=True))
+    """Return the snapshot with these nodes cordoned. Raise NotInSnapshot."""
+    return _change_nodes(snapshot, names, lambda node: replace(node, cordoned=True))
 
 
 def reopen(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
-    """Return the snapshot with these nodes neither cordoned nor draining. Raises like `lose`."""
-    return _changed(snapshot, names, lambda node: replace(node, cordoned=False, draining=False))
+    """Return the snapshot with these nodes neither cordoned nor draining. Raise NotInSnapshot."""
+    return _change_nodes(
+        snapshot, names, lambda node: replace(node, cordoned=False, draining=False)
+    )
 
 
 def enlarge(snapshot: Snapshot, name: str, places: float) -> Snapshot:
-    """Return the snapshot with `places` added to one node. Raises like `lose`."""
-    return _changed(snapshot, [name], lambda node: replace(node, capacity=node.capacity + places))
+    """Return the snapshot with `places` added to one node. Raise NotInSnapshot."""
+    return _change_nodes(
+        snapshot, [name], lambda node: replace(node, capacity=node.capacity + places)
+    )
 
 
 def add(snapshot: Snapshot, additions: Iterable[Addition]) -> Snapshot:
@@ -168,12 +173,12 @@ def add(snapshot: Snapshot, additions: Iterable[Addition]) -> Snapshot:
 
 
 def added_nodes(hypothetical: Snapshot) -> list[NodeView]:
-    """Return the nodes of a hypothetical snapshot that were added, in their order."""
+    """Return the nodes that `add` gave the snapshot, in their order."""
     return [node for node in hypothetical.nodes if node.id < 0]
 
 
 def _newest_features(snapshot: Snapshot) -> tuple[dict[str, int], dict[str, str]]:
-    """Return the newest version of each strategy, and the feeds, of a new daemon."""
+    """Return what a new daemon has: (strategy → newest version, feed → sha256 of its data)."""
     strategies: dict[str, int] = {}
     feeds: dict[str, str] = {}
     for node in snapshot.nodes:
@@ -189,7 +194,7 @@ def _newest_features(snapshot: Snapshot) -> tuple[dict[str, int], dict[str, str]
     return strategies, feeds
 
 
-def _changed(
+def _change_nodes(
     snapshot: Snapshot, names: Iterable[str], change: Callable[[NodeView], NodeView]
 ) -> Snapshot:
     selected = set(names)

@@ -82,19 +82,20 @@ def summary(answer: Answer, language: str | None = "en") -> list[TextSpan]:
 
 def _chinese_summary(answer: Answer) -> list[TextSpan]:
     spans: list[TextSpan] = []
-    for text, tone in chinese.clauses(answer):
+    for text, tone in chinese.summary_clauses(answer):
         spans += [TextSpan("，")] if spans else []
         spans.append(TextSpan(text, tone))
-    return [*spans, TextSpan("。")] if spans else [TextSpan(chinese.nothing(answer))]
+    return [*spans, TextSpan("。")] if spans else [TextSpan(chinese.empty_summary(answer))]
 
 
 def _with_noun(text: str) -> str:
-    """Add the noun to the first count of a sentence."""
+    """Return `2 portfolios would wait` for `2 would wait`."""
     figure, _, rest = text.partition(" ")
     return f"{figure} {'portfolio' if figure == '1' else 'portfolios'} {rest}"
 
 
 def _portfolios(many: int, one: str, more: str) -> str:
+    """Return `1 portfolio moves` or `2 portfolios move`."""
     return f"{count(many, 'portfolio')} {one if many == 1 else more}"
 
 
@@ -149,25 +150,17 @@ def remedy_sentence(reason: Reason, language: str | None = "en") -> str:
     return sentence(reason.params) if sentence else reason.code.replace("_", " ")
 
 
-def _then(p: Mapping[str, Any]) -> str:
+def _outcome(p: Mapping[str, Any]) -> str:
     return "then all have a place" if not p["left"] else f"then {number(p['left'])} would have none"
-
-
-def _uncordon(p: Mapping[str, Any]) -> str:
-    return f"Uncordon {p['node']}: {count(p['free'], 'free place')}, {_then(p)}."
-
-
-def _undrain(p: Mapping[str, Any]) -> str:
-    return f"End the drain of {p['node']}: {_then(p)}."
 
 
 def _more_room(p: Mapping[str, Any]) -> str:
     places, _, labels = p["add"].partition(":")
     one = f"one node of capacity {number(int(places))}" + (f" with {labels}" if labels else "")
     if not p["nodes"]:
-        return f"Add {one}: {_then(p)}."
+        return f"Add {one}: {_outcome(p)}."
     names = " or ".join(p["nodes"])
-    return f"Add {number(p['places'])} of capacity to {names}, or {one}: {_then(p)}."
+    return f"Add {number(p['places'])} of capacity to {names}, or {one}: {_outcome(p)}."
 
 
 def _suspects_counted(p: Mapping[str, Any]) -> str:
@@ -179,8 +172,8 @@ def _suspects_counted(p: Mapping[str, Any]) -> str:
 
 
 REMEDY_SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "uncordon": _uncordon,
-    "undrain": _undrain,
+    "uncordon": lambda p: f"Uncordon {p['node']}: {count(p['free'], 'free place')}, {_outcome(p)}.",
+    "undrain": lambda p: f"End the drain of {p['node']}: {_outcome(p)}.",
     "more_room": _more_room,
     "suspects_counted": _suspects_counted,
 }
