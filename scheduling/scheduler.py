@@ -94,7 +94,7 @@ class Scheduler:
     def raise_alerts(self) -> None:
         """Open alerts whose cause exists and close those whose cause has gone."""
         try:
-            changed = execute_autocommit(alerts.compare(self.timing))
+            changed = execute_autocommit(alerts.update_alerts(self.timing))
         except (LockNotAvailable, DeadlockDetected):
             return  # another watcher is updating the alerts
         except DiskFull as full:

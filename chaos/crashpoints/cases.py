@@ -108,7 +108,7 @@ def move_from_frozen_source(context: CaseContext, process: str, point: str) -> N
     """Migrate from a source that is frozen before it releases."""
     context.watch(CANARIES[context.attempt % 3])
     source = context.cluster.daemon(str(context.cluster.run(context.portfolio).node))
-    context.cluster.arm("web/handoff.prepared:after_touch=pause(0.6)")
+    context.cluster.arm("web/handoff.handle_prepared:after_touch=pause(0.6)")
     _request_move(context)
     context.cluster.wait_until_fired(FIRES_S, "the report")
     with suspended(still_running(process_tree(source))):
@@ -249,8 +249,8 @@ CASES = tuple(
     for case in (
         ("requested, not yet durable", "web", "operations.migrate:after_insert", move),
         ("requested, answer lost", "web", "operations.migrate:committed", move),
-        ("prepared report, before it counts", "web", "handoff.prepared:after_move", move),
-        ("prepared report, answer lost", "web", "handoff.prepared:committed", move),
+        ("prepared report, before it counts", "web", "handoff.handle_prepared:after_move", move),
+        ("prepared report, answer lost", "web", "handoff.handle_prepared:committed", move),
         ("release, before the grant", "web", "handoff.release:after_commit", move),
         ("grant, not yet durable", "web", "handoff.release:after_grant", move),
         ("grant, answer lost", "web", "handoff.release:committed", move),
@@ -280,14 +280,14 @@ CASES = tuple(
             move_to_frozen_target,
         ),
         ("rollback, the grant back", "worker", "handoff.expire:after_grant", move_to_frozen_target),
-        ("reload that cannot prepare", "web", "handoff.step_failed:after_move", unloadable),
+        ("reload that cannot prepare", "web", "handoff.handle_step_failure:after_move", unloadable),
         (
             "reload that raises, way back",
             "web",
             "process_failures.handle_process_exit:after_grant",
             raising,
         ),
-        ("place, the grant", "web", "handoff.prepared:after_grant", place),
+        ("place, the grant", "web", "handoff.handle_prepared:after_grant", place),
         ("stop, the release", "web", "handoff.release:after_grant", stop),
         ("stop past its deadline", "watcher", "handoff.expire:after_grant", stop_of_frozen_owner),
         ("delete, not yet durable", "web", "operations.stop_run:after_insert", delete),
@@ -296,7 +296,7 @@ CASES = tuple(
         ("node marked lost", "worker", "lease.mark_lost:after_mark_lost", lose),
         ("failover requested", "watcher", "handoff.request_all:after_insert", lose),
         ("failover requested", "worker", "handoff.request_all:after_insert", lose),
-        ("failover, the grant", "web", "handoff.prepared:after_grant", lose),
+        ("failover, the grant", "web", "handoff.handle_prepared:after_grant", lose),
         ("register, the grants", "web", "register.register:after_grant", restart),
     )
 )

@@ -271,13 +271,13 @@ def _end_leases_of_dead_daemons() -> None:
     counts as a takeover from a living daemon, and the third takeover is refused.
     """
     from scheduling.db.transaction import execute
-    from scheduling.enact.lease import end_of_daemon
+    from scheduling.enact.lease import record_dead_daemon
     from scheduling.models import Lease
 
     held = Lease.objects.filter(node__status="alive", node__host=socket.gethostname())
     for node, incarnation, pid in held.values_list("node", "incarnation", "node__pid"):
         if pid is not None and not psutil.pid_exists(pid):
-            execute(end_of_daemon(node, incarnation))
+            execute(record_dead_daemon(node, incarnation))
 
 
 def _create_feed_if_missing() -> None:

@@ -25,7 +25,7 @@ from scheduling.api.pagination import (
     read_limit,
 )
 from scheduling.models import Tenure
-from scheduling.observe.orders import STATUSES, orders_between, with_filters
+from scheduling.observe.orders import STATUSES, filter_orders, orders_between
 from scheduling.observe.portfolio_log import MOST_LINES, read_log
 from scheduling.operations.lookup import existing_portfolio
 from scheduling.presentation.serializers.history import TenureDocument
@@ -118,7 +118,7 @@ class FleetOrderFilters(OfPortfolio):
 
     def of_status(self, rows: QuerySet[Order], name: str, value: str) -> QuerySet[Order]:
         """Return the orders of one status; `unplaced` are refused or suppressed."""
-        return with_filters(rows, {"status": value})
+        return filter_orders(rows, {"status": value})
 
     def filter_queryset(self, queryset: QuerySet[Order]) -> QuerySet[Order]:
         """Bound the range by the default window, then filter."""

@@ -25,7 +25,7 @@ WAL_SEGMENT_BYTES = 16 << 20
 
 
 class DiskSpace:
-    """Knowledge of this process about the disk of its database."""
+    """What this process knows about the disk of its database."""
 
     def __init__(self) -> None:
         self._refused_at: float | None = None
@@ -73,7 +73,7 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def low_space_reason(folder: Path) -> str:
-    """Return the reason for an alert, or "" if there is enough space or it is unknown."""
+    """Return why an alert is due, or "" if there is enough space or it is unknown."""
     try:
         found = os.statvfs(folder)
     except OSError:

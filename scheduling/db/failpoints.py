@@ -64,28 +64,28 @@ class FailpointTracer:
     def __init__(self, steps: Any, hook: Hook) -> None:
         self._steps = steps
         self._hook = hook
-        self._name = _name_of(steps)
+        self._name = _transaction_name(steps)
         self._seen: Counter[str] = Counter()
 
     def begin(self) -> float:
-        """Visit the point before the first statement."""
+        """Visit the point before the first statement. Return seconds to pause."""
         return self._hook(Point(f"{self._name}:begin"))
 
     def after(self, statement: Statement) -> float:
-        """Visit the point after `statement`, before its rows are used."""
+        """Visit the point after `statement`, before its rows are used. Return seconds to pause."""
         name = statement.name
         self._seen[name] += 1
         times = self._seen[name]
         where = f"after_{name.lower()}" + (f"_{times}" if times > 1 else "")
-        return self._hook(Point(f"{self._name}:{where}", (*_writer(self._steps), name)))
+        return self._hook(Point(f"{self._name}:{where}", (*_innermost(self._steps), name)))
 
     def committed(self) -> float:
-        """Visit the point after the commit."""
+        """Visit the point after the commit. Return seconds to pause."""
         return self._hook(Point(f"{self._name}:committed"))
 
 
 def trace(steps: Any) -> FailpointTracer | None:
-    """Return the tracer of a transaction, or None unless failpoints are armed."""
+    """Return a tracer of the transaction `steps` if failpoints are armed, else None."""
     return None if _hook is None else FailpointTracer(steps, _hook)
 
 
@@ -133,7 +133,7 @@ class Rule:
 
 
 def parse_rules(text: str) -> list[Rule]:
-    """Parse rules. Raise ValueError with the first piece that is not a rule."""
+    """Parse the value of GINKGO_FAILPOINTS. Raise ValueError with the first piece not a rule."""
     rules = []
     for piece in filter(None, re.split(r"[,\s]+", text)):
         found = re.fullmatch(FAILPOINT, piece)
@@ -168,7 +168,7 @@ class Rules:
 
 
 class FileRules:
-    """A hook that applies the present rules of a file. A file fires once, in one process."""
+    """A hook that applies the rules that a file has now. A file fires once, in one process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -202,24 +202,24 @@ def process_name() -> str:
     return ""
 
 
-def _name_of(steps: Any) -> str:
+def _transaction_name(steps: Any) -> str:
     """Return `handoff.release` for a generator of scheduling/enact/handoff/release_source.py."""
-    module, function = _place(steps)
+    module, function = _module_and_function(steps)
     parts = [part for part in module.split(".") if part not in ("scheduling", "enact")]
     package = parts[0] if parts else module
     return f"{package}.{function}"
 
 
-def _writer(steps: Any) -> tuple[str, str]:
+def _innermost(steps: Any) -> tuple[str, str]:
     """Return (module, function) of the generator that yielded the present statement."""
     chain = [steps]
     while getattr(chain[-1], "gi_yieldfrom", None) is not None:
         chain.append(chain[-1].gi_yieldfrom)
     # The innermost generator is `query` or `query_one`.
-    return _place(chain[-2] if len(chain) > 1 else chain[-1])
+    return _module_and_function(chain[-2] if len(chain) > 1 else chain[-1])
 
 
-def _place(steps: Any) -> tuple[str, str]:
+def _module_and_function(steps: Any) -> tuple[str, str]:
     function = steps.__qualname__.split(".<locals>")[0]
     frame = steps.gi_frame
     return (frame.f_globals["__name__"] if frame is not None else "", function)

@@ -1,4 +1,4 @@
-"""Several statements that read one snapshot of the database."""
+"""Read one snapshot of the database by several statements."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from scheduling.errors import SnapshotUnavailable
 
 @contextmanager
 def repeatable_read(subject: str) -> Iterator[psycopg.Cursor[Any]]:
-    """Give a cursor whose statements all read the same snapshot, and write nothing.
+    """Yield a cursor whose statements all read one snapshot, and write nothing.
 
-    Within a caller's transaction (tests) the isolation level is that of the caller. Raises
+    Within a caller's transaction (tests) the isolation level is that of the caller. Raise
     SnapshotUnavailable if the database cannot be read; its message names `subject`.
     """
     nested = connection.in_atomic_block

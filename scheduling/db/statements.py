@@ -32,7 +32,7 @@ class Statement(Generic[R]):
 #: For `state IN …`: the states of a handoff under way.
 ACTIVE_HANDOFF_STATES = "(" + ", ".join(f"'{state}'" for state in ACTIVE_STATES) + ")"
 
-#: Holds for a run `r` that is in no handoff.
+#: Condition that a run `r` is in no handoff.
 NO_ACTIVE_HANDOFF = (
     "NOT EXISTS (SELECT FROM scheduling_handoff h"
     f" WHERE h.portfolio_id = r.portfolio_id AND h.state IN {ACTIVE_HANDOFF_STATES})"
@@ -53,12 +53,12 @@ FEED_SEGMENTS = f"""(
 
 
 def head_seq(at: str = "clock_timestamp()") -> str:
-    """Return the head of the feed segment `s` at the time `at`, as a bigint expression."""
+    """Return an SQL expression of the head of the feed segment `s` at the time `at`, a bigint."""
     return f"s.from_seq + floor(extract(epoch FROM {at} - s.from_time) * s.rate)::bigint"
 
 
 def head_of_feed(feed: str) -> str:
-    """Return the head of a feed now, as a scalar subquery. `feed` is an expression of its id."""
+    """Return an SQL subquery of the head of a feed now. `feed` is an expression of its id."""
     return (
         f"(SELECT {head_seq()} FROM {FEED_SEGMENTS} s"
         f" WHERE s.feed_id = {feed} ORDER BY s.id DESC LIMIT 1)"
@@ -66,9 +66,10 @@ def head_of_feed(feed: str) -> str:
 
 
 def next_released_us(feed: str, seq: str) -> str:
-    """Return when the record after `seq` was released, NULL if there is none, as an expression.
+    """Return an SQL expression of when the record after `seq` was released; NULL: there is none.
 
-    Of a feed in a stream it is known to a second: of the next record that is marked.
+    In microseconds. Of a feed in a stream, where only some records have rows, it is that of the
+    next one that has.
     """
     return f"""coalesce(
         (SELECT c.released_us FROM portfolios_feedrecord c
@@ -78,12 +79,12 @@ def next_released_us(feed: str, seq: str) -> str:
 
 
 def head_of_portfolio(portfolio: str) -> str:
-    """Return the head of a portfolio's feed now. `portfolio` is an expression of its id."""
+    """Return an SQL subquery of the head of a portfolio's feed. `portfolio`: its id, in SQL."""
     return head_of_feed(f"(SELECT f.feed_id FROM portfolios_portfolio f WHERE f.id = {portfolio})")
 
 
-#: Holds for a gateway row `g` whose process nodes can reach now. A pulse ahead of the clock does
-#: not count: the clock was set back, and it would pass for fresh until the clock has caught up.
+#: Condition that nodes can reach the process of a gateway's row `g` now. A pulse ahead of the clock
+#: does not count: the clock was set back, and it would pass for fresh until that has caught up.
 GATEWAY_FIT = (
     "(g.left_at IS NULL AND g.pulsed_at"
     " BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)"
@@ -92,7 +93,7 @@ GATEWAY_FIT = (
 
 
 def gateway_served(seconds: str) -> str:
-    """Return the condition that the gateway `g` is fit and has been for so long without a gap."""
+    """Return an SQL condition: the gateway `g` has been fit for the parameter named `seconds`."""
     return (
         f"({GATEWAY_FIT} AND g.serving_since"
         f" < clock_timestamp() - make_interval(secs => %({seconds})s))"
@@ -100,9 +101,9 @@ def gateway_served(seconds: str) -> str:
 
 
 def own_gateway_failed(lease: str, seconds: str) -> str:
-    """Return the condition that the node of this lease could not report for so long.
+    """Return an SQL condition: the gateway of a lease's last heartbeat was not fit throughout.
 
-    The gateway of its last heartbeat is not fit, or was not within these seconds. One that left in
+    That is, for the parameter named `seconds`: the node could not report. A gateway that left in
     order closed its connections, so that the node went to another.
     """
     return (
@@ -112,7 +113,7 @@ def own_gateway_failed(lease: str, seconds: str) -> str:
 
 
 def commits_blocked(seconds: str) -> str:
-    """Return the condition that within these seconds no commit got through any gateway."""
+    """Return an SQL condition: commits were blocked within the parameter named `seconds`."""
     return (
         "EXISTS (SELECT FROM scheduling_gateway g WHERE g.commits_stood_at"
         f" BETWEEN clock_timestamp() - make_interval(secs => %({seconds})s)"
@@ -134,16 +135,16 @@ GROUP BY 1
 CHANNEL = "ginkgo"
 
 
-def _notify_wake(groups: str) -> str:
+def _wake_call(groups: str) -> str:
     payload = '{"groups": [' + groups + '], "message": {"type": "wake"}}'
     return f"pg_notify('{CHANNEL}', '{payload}')"
 
 
-NOTIFY_WATCHERS = _notify_wake('"watcher", "board"')
-NOTIFY_BOARDS = _notify_wake('"board"')
+NOTIFY_WATCHERS = _wake_call('"watcher", "board"')
+NOTIFY_BOARDS = _wake_call('"board"')
 
 
-def _notify_node(also: str = "") -> str:
+def _node_call(also: str = "") -> str:
     return (
         f"pg_notify('{CHANNEL}', json_build_object("
         f"'groups', json_build_array('node.' || id{also}), 'message', "
@@ -152,5 +153,5 @@ def _notify_node(also: str = "") -> str:
 
 
 #: Tell a node's sockets its new version; from a row with the columns id and desired_version.
-NOTIFY_NODE = _notify_node()
-NOTIFY_NODE_AND_WATCHERS = _notify_node(", 'watcher', 'board'")
+NOTIFY_NODE = _node_call()
+NOTIFY_NODE_AND_WATCHERS = _node_call(", 'watcher', 'board'")

@@ -106,7 +106,7 @@ _first_steps: ContextVar[FirstSteps | None] = ContextVar("ginkgo_first_steps", d
 def beginning_with(
     steps: Callable[[], Transaction[None]], undone_by: Callable[[], Transaction[None]]
 ) -> Iterator[None]:
-    """Let every transaction that is executed in the block begin with these steps.
+    """Let every transaction of this context begin with `steps`, in the transaction itself.
 
     `undone_by` undoes them after an action outside of the database that did nothing.
     """

@@ -91,7 +91,7 @@ DELETE FROM scheduling_alertmessage m USING old WHERE m.id = old.id RETURNING m.
 
 
 def claim() -> Transaction[MessageRow | None]:
-    """Take the next message that is due, or None."""
+    """Claim the next message that is due; None if there is none."""
     return (yield from query_one(CLAIM, first_s=FIRST_RETRY_S))
 
 
@@ -101,12 +101,12 @@ def record_sent(message: int) -> Transaction[None]:
 
 
 def record_failed(message: int, error: str) -> Transaction[None]:
-    """Record a failed try; after MAX_ATTEMPTS it was the last one."""
+    """Record a failed attempt to send; after MAX_ATTEMPTS the message has failed for good."""
     yield from query(FAILED, message=message, error=error[:300], most=MAX_ATTEMPTS)
 
 
 def give_up_late() -> Transaction[int]:
-    """End the messages that were not delivered in time; return how many."""
+    """Mark messages failed that were not delivered within DEADLINE_S; return how many."""
     return len((yield from query(GIVE_UP, deadline_s=DEADLINE_S)))
 
 

@@ -385,7 +385,7 @@ FROM changed c
 )
 
 
-def compare(timing: Timing) -> Transaction[list[AlertRow]]:
+def update_alerts(timing: Timing) -> Transaction[list[AlertRow]]:
     """Open the alerts whose cause is present, close those whose cause is gone. Return the changes.
 
     A cause that returns within AGAIN_S reopens the same alert, which then closes only after the
@@ -426,8 +426,7 @@ RETURNING kind, key, portfolio_id, node_id
 
 
 def acknowledge(alert: int, *, actor: str, note: str) -> Transaction[bool]:
-    """Record that the operator has seen the alert. Return False if it is over or was acknowledged
-    already."""
+    """Record that an operator has seen the alert. Return False if it is closed or acknowledged."""
     row = yield from query_one(ACKNOWLEDGE, alert=alert, actor=actor[:150], note=note[:200])
     if row is None:
         return False

@@ -113,7 +113,7 @@ def store(
 
 
 def delete(artifact: str, label: str, actor: str, reason: str = "") -> Transaction[bool]:
-    """Delete an artifact that no revision names. Return whether that was done."""
+    """Delete an artifact; return False if a revision or roll-out names it. `label`: its name."""
     yield from query(DELETE_STRATEGIES, artifact=artifact)
     if (yield from query_one(DELETE_ARTIFACT, artifact=artifact)) is None:
         return False

@@ -41,12 +41,12 @@ def audit(
     reason: str = "",
     **data: Any,
 ) -> Transaction[None]:
-    """Write one event."""
+    """Write one event, with `data` as its fields."""
     yield from audit_all(kind, [Line(portfolio, node, reason, data)], actor=actor)
 
 
 def audit_all(kind: str, lines: Sequence[Line], *, actor: str = "") -> Transaction[None]:
-    """Write one event per line, in one statement."""
+    """Write an event of `kind` for each line, in one statement."""
     yield from query(
         AUDIT,
         kind=kind,

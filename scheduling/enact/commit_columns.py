@@ -31,7 +31,7 @@ def to_columns(
         "suppressed": [c.suppress for c in commits],
         "feed_us": [c.feed_us for c in commits],
         "records": [c.record for c in commits],
-        **_outcomes(commits),
+        **_order_counts(commits),
         "o_portfolios": [p for p, _ in orders],
         "o_seqs": [o.seq for _, o in orders],
         "o_indexes": [o.index for _, o in orders],
@@ -80,9 +80,9 @@ def to_columns(
 UNPLACED = ("refused", "suppressed")
 
 
-def _outcomes(commits: Sequence[Commit]) -> dict[str, list[Any]]:
-    """Count orders per commit: refused, suppressed, unplaced since the last placed one, and
-    whether any was placed."""
+def _order_counts(commits: Sequence[Commit]) -> dict[str, list[Any]]:
+    """Return a column per count: orders refused, suppressed, unplaced since the last placed one;
+    and one of whether any was placed."""
     columns: dict[str, list[Any]] = {"refused": [], "held_back": [], "unplaced": [], "placed": []}
     for commit in commits:
         statuses = [order.status for order in commit.orders]

@@ -41,9 +41,9 @@ def validate_commit(commit: Commit) -> str:
         commit.portfolio, commit.epoch, commit.from_seq, commit.to_seq, commit.feed_us,
     ):  # fmt: skip
         if not -LARGEST <= number <= LARGEST:
-            return f"the number {number} is out of range"
+            return f"the number {number} lies outside ±{LARGEST}"
     if not 0 <= commit.refused_again <= MAX_REFUSED_AGAIN:
-        return f"the number {commit.refused_again} of refusals is out of range"
+        return f"refused_again is {commit.refused_again}, limit {MAX_REFUSED_AGAIN}"
     if len(commit.record) not in (0, 32):
         return f"the hash of the last record has {len(commit.record)} bytes; it has 32"
     if commit.to_seq < commit.from_seq:
@@ -76,7 +76,7 @@ def _first_invalid_line(commit: Commit) -> str:
             return error
     for fill in commit.fills:
         if error := (
-            _line_error(fill) or _order_error(fill, commit.to_seq) or _number_error(fill.fee)
+            _line_error(fill) or _filled_order_error(fill, commit.to_seq) or _number_error(fill.fee)
         ):
             return error
     for end in commit.ended:
@@ -91,9 +91,14 @@ def _first_invalid_line(commit: Commit) -> str:
     return _duplicate_error(commit)
 
 
+def _index_error(index: int) -> str:
+    return f"the index {index} lies outside 0 to {MAX_INDEX}"
+
+
 def _line_error(line: OrderLine | FillLine) -> str:
+    """Return what is wrong with the fields that orders and fills have, or "" if nothing is."""
     if not 0 <= line.index <= MAX_INDEX:
-        return f"the index {line.index} is out of range"
+        return _index_error(line.index)
     if not 0 < len(line.symbol) <= MAX_SYMBOL or "\0" in line.symbol:
         return f"{line.symbol[:40]!r} is not a symbol"
     if line.side not in SIDES:
@@ -110,14 +115,15 @@ def _order_fields_error(order: OrderLine) -> str:
     # Most orders are like this, and have nothing more to check.
     if order.kind == "market" and not order.tag and not (order.limit_price or order.stop_price):
         return ""
-    return _kind_error(order)
+    return _special_order_error(order)
 
 
-def _kind_error(order: OrderLine) -> str:
-    if order.kind not in KINDS or order.time_in_force not in TIMES_IN_FORCE:
-        return (
-            f"an order of kind {order.kind[:40]!r} and time in force {order.time_in_force[:40]!r}"
-        )
+def _special_order_error(order: OrderLine) -> str:
+    """Return what is wrong with kind, time in force, tag or prices, or "" if nothing is."""
+    if order.kind not in KINDS:
+        return f"the kind {order.kind[:40]!r} is not one of {', '.join(sorted(KINDS))}"
+    if order.time_in_force not in TIMES_IN_FORCE:
+        return f"the time in force {order.time_in_force[:40]!r} is not gtc or ioc"
     if len(order.tag) > MAX_TAG or "\0" in order.tag:
         return f"the tag of an order has {len(order.tag)} characters, limit {MAX_TAG}, or a NUL"
     for price in (order.limit_price, order.stop_price):
@@ -128,7 +134,7 @@ def _kind_error(order: OrderLine) -> str:
 
 def _end_error(end: OrderEndLine) -> str:
     if not 0 <= end.order_index <= MAX_INDEX:
-        return f"the index {end.order_index} is out of range"
+        return _index_error(end.order_index)
     if not 0 <= end.order_seq <= end.seq:
         return f"an order of seq {end.order_seq} ends before it, at seq {end.seq}"
     if end.status not in END_STATUSES:
@@ -145,9 +151,9 @@ def _reason_error(reason: str) -> str:
     return ""
 
 
-def _order_error(fill: FillLine, to_seq: int) -> str:
+def _filled_order_error(fill: FillLine, to_seq: int) -> str:
     if not 0 <= fill.order_index <= MAX_INDEX:
-        return f"the index {fill.order_index} is out of range"
+        return _index_error(fill.order_index)
     if not 0 <= fill.order_seq <= to_seq:
         return f"a fill names an order of seq {fill.order_seq}, beyond to_seq {to_seq}"
     return ""
@@ -174,15 +180,12 @@ def _whole_part(text: str) -> str:
 
 def _duplicate_error(commit: Commit) -> str:
     orders, fills, equity = commit.orders, commit.fills, commit.equity
-    ended = commit.ended
+    ended, metrics = commit.ended, commit.metrics
     if (
         (len(orders) > 1 and len({(o.seq, o.index) for o in orders}) < len(orders))
         or (len(fills) > 1 and len({(f.fill_seq, f.index) for f in fills}) < len(fills))
         or (len(equity) > 1 and len({e.seq for e in equity}) < len(equity))
-        or (
-            len(commit.metrics) > 1
-            and len({(m.seq, m.name) for m in commit.metrics}) < len(commit.metrics)
-        )
+        or (len(metrics) > 1 and len({(m.seq, m.name) for m in metrics}) < len(metrics))
         or (len(ended) > 1 and len({(e.order_seq, e.order_index) for e in ended}) < len(ended))
     ):
         return (

@@ -60,7 +60,7 @@ class Raised:
 
 
 def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Transaction[Sequence[Raised]]:
-    """Raise every epoch by `by` and end every ownership; portfolios that should run are pending.
+    """Raise every epoch by `by` and end every ownership; what should run becomes pending.
 
     Return old and new epoch of every portfolio, including stopped and deleted ones.
     """

@@ -69,8 +69,8 @@ def unfreeze(*, actor: str) -> Transaction[bool]:
     return True
 
 
-def even_by(measure: str, *, actor: str, reason: str) -> Transaction[bool]:
-    """Rebalance by `measure` from the next pass on. Return False if that is done already."""
+def choose_rebalance_measure(measure: str, *, actor: str, reason: str) -> Transaction[bool]:
+    """Rebalance by `measure` from the next pass on. Return False if it was chosen already."""
     if (yield from query_one(EVEN_BY, measure=measure)) is None:
         return False
     yield from audit("even_by", actor=actor, reason=reason, even_by=measure)

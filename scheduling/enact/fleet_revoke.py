@@ -180,7 +180,7 @@ def lock_fleet(*, leases: bool = False) -> Transaction[list[FleetRow]]:
 def revoke_all(
     revocations: Sequence[Revocation], *, by: int, at: datetime, cause: str, why: str, actor: str
 ) -> Transaction[dict[int, int]]:
-    """End every handoff, and leave each of `revocations` without an owner, `by` epochs later.
+    """End every handoff, and every ownership of `revocations`, whose epochs rise by `by`.
 
     Return portfolio → new epoch. The caller holds the locks of `lock_fleet`.
     """

@@ -254,7 +254,7 @@ def raise_attempts(
     node_failed: int | None = None,
     failed_seq: int | None = None,
 ) -> Transaction[AttemptsRow | None]:
-    """Count one exit or failed start, under the lock of the run. Return attempts and failures.
+    """Count one exit or failed start, under the lock of the run. Return the new counts.
 
     With `failed_seq` the count stays until that event is committed, not only the next one.
     """

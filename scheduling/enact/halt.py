@@ -77,17 +77,17 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
             running=running,
             expect_running=expect_running,
         )
-    concerned = [row for row in fleet if _is_concerned(row)]
-    if not concerned:
+    affected = [row for row in fleet if _is_affected(row)]
+    if not affected:
         now = yield from query_one(NOW)
         assert now is not None
         yield from audit("halted_all", actor=actor, reason=reason, halt=None, running=0, stopped=0)
         return Halted(None, now.at, actor, reason, 0, [])
     new = yield from query_one(
-        NEW_HALT, actor=actor[:150], reason=reason, running=running, stopped=len(concerned)
+        NEW_HALT, actor=actor[:150], reason=reason, running=running, stopped=len(affected)
     )
     assert new is not None
-    yield from query(WANT_STOPPED, portfolios=[row.portfolio_id for row in concerned])
+    yield from query(WANT_STOPPED, portfolios=[row.portfolio_id for row in affected])
     why = Reason("halted_all", {"actor": actor, "why": reason, "halt": new.id})
     text = render(why)
     epochs = yield from revoke_all(
@@ -109,7 +109,7 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
                     }
                 ),
             )
-            for row in concerned
+            for row in affected
         ],
         by=1,
         at=new.at,
@@ -123,7 +123,7 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
         reason=reason,
         halt=new.id,
         running=running,
-        stopped=len(concerned),
+        stopped=len(affected),
     )
     yield from bump_desired_versions(nodes_of(fleet))
     return Halted(
@@ -142,7 +142,7 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
                 epoch=epochs[row.portfolio_id],
                 last_seq=row.last_seq,
             )
-            for row in concerned
+            for row in affected
         ],
     )
 
@@ -152,7 +152,8 @@ def count_running(fleet: Sequence[Row]) -> int:
     return sum(row.node_id is not None and not row.archived for row in fleet)
 
 
-def _is_concerned(row: Row) -> bool:
+def _is_affected(row: Row) -> bool:
+    """Return whether a halt stops the portfolio of this run."""
     under_way = row.node_id is not None or row.handoff is not None
     # A halted or quarantined portfolio is stopped already: keep its reason.
     return under_way or (is_wanted(row) and row.phase not in NEEDS_OPERATOR_PHASES)
@@ -212,9 +213,10 @@ SELECT name FROM lifted ORDER BY name
 
 
 def undo_halt(halt: int | None, *, actor: str, reason: str) -> Transaction[tuple[int, list[str]]]:
-    """Start all portfolios that this halt stopped; without a number, those of the newest halt.
+    """Start all portfolios that a halt stopped; None: the newest halt.
 
-    Return the number of the halt and the names. Portfolios started or deleted since do not change.
+    Return its number, and the names of the started portfolios: those that were neither started nor
+    deleted since the halt.
     """
     if halt is None:
         newest = yield from query_one(NEWEST)

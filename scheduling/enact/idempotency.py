@@ -142,7 +142,7 @@ class Claim(NamedTuple):
 
 
 def claim_key(user: int, key: str, fingerprint: str) -> Transaction[Claim | KeyRow | None]:
-    """Return the claim of a new key, else the row of the key; None if it was released just now."""
+    """Claim a new key; else return the row of the known key, None if it was just released."""
     mine = uuid4()
     made = yield from query_one(
         CLAIM, user=user, key=key, fingerprint=fingerprint, claim=mine,

@@ -39,23 +39,23 @@ RETURNING node_id
 )
 
 
-class Known(NamedTuple):
-    """The forecast for one node, and its time in epoch seconds."""
+class StoredForecast(NamedTuple):
+    """The forecast for one node, and the time of its snapshot in epoch seconds."""
 
     loss: NodeLoss
     as_of: float
 
 
-def store(known: Iterable[Known], hosting: Collection[int]) -> Transaction[int]:
+def store(known: Iterable[StoredForecast], hosting: Collection[int]) -> Transaction[int]:
     """Store forecasts, and delete those of all nodes whose ids are not in `hosting`.
 
     One statement. Return the number of rows written.
     """
-    losses = [_row(loss, as_of) for loss, as_of in known]
+    losses = [_columns(loss, as_of) for loss, as_of in known]
     return len((yield from query(STORE, losses=Jsonb(losses), hosting=sorted(hosting))))
 
 
-def _row(loss: NodeLoss, as_of: float) -> dict[str, Any]:
+def _columns(loss: NodeLoss, as_of: float) -> dict[str, Any]:
     left = loss.unplaced
     return {
         "node": loss.node,

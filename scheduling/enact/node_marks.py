@@ -80,7 +80,7 @@ RETURNING id
 
 
 def drain(node: str, *, actor: str, reason: str, until_return: bool) -> Transaction[bool]:
-    """Mark the node as draining. Return False if there is none of this name, or it drains."""
+    """Mark the node as draining. Return False if no node has this name, or it drains already."""
     row = yield from query_one(
         DRAIN, node=node, actor=actor[:150], reason=reason[:200], until_return=until_return
     )
@@ -88,28 +88,28 @@ def drain(node: str, *, actor: str, reason: str, until_return: bool) -> Transact
 
 
 def undrain(node: str, *, actor: str) -> Transaction[bool]:
-    """End a drain. Return False if there is none."""
+    """End a drain. Return False if the node does not drain."""
     row = yield from query_one(UNDRAIN, node=node)
     return (yield from _record(row, "node_undrained", actor))
 
 
 def take_back(node: str, *, actor: str, reason: str) -> Transaction[bool]:
-    """End the drain until the daemon's return that this actor began for this reason.
+    """End a drain with `until_return` that this actor began for this reason.
 
-    Return False if there is none: it has ended, or another drain took its place.
+    Return False if it has ended already, or another drain took its place.
     """
     row = yield from query_one(TAKE_BACK, node=node, actor=actor[:150], reason=reason[:200])
     return (yield from _record(row, "node_undrained", actor))
 
 
 def cordon(node: str, *, actor: str, reason: str) -> Transaction[bool]:
-    """Place nothing new on the node. Return False if it is cordoned, or there is none."""
+    """Place nothing new on the node. Return False if no node has this name, or it is cordoned."""
     row = yield from query_one(CORDON, node=node)
     return (yield from _record(row, "node_cordoned", actor, reason))
 
 
 def uncordon(node: str, *, actor: str) -> Transaction[bool]:
-    """Lift a cordon. Return False if there is none."""
+    """Lift a cordon. Return False if the node is not cordoned."""
     row = yield from query_one(UNCORDON, node=node)
     return (yield from _record(row, "node_uncordoned", actor))
 
@@ -124,9 +124,9 @@ def label(
     actor: str,
     reason: str,
 ) -> Transaction[bool]:
-    """Store labels, and how they differ from those that the daemon reports.
+    """Store the labels of a node, and as `edits` how they differ from the daemon's.
 
-    Return False, with nothing written, if labels or reported labels are not as they were seen.
+    Return False, with nothing written, if they are no longer `seen`, or the daemon's `reported`.
     """
     row = yield from query_one(
         LABEL,

@@ -23,9 +23,9 @@ def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -
     """
     match report:
         case Prepared():
-            return handoff.prepared(report.handoff, node, incarnation, timing)
+            return handoff.handle_prepared(report.handoff, node, incarnation, timing)
         case StepFailed():
-            return handoff.step_failed(
+            return handoff.handle_step_failure(
                 report.handoff,
                 node,
                 incarnation,
@@ -35,19 +35,21 @@ def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -
                 timing,
             )
         case ProcessExited():
-            exited = _valid_exit(report)
+            exited = _check_exit(report)
             return process_failures.handle_process_exit(node, incarnation, exited, timing)
         case Halted():
             storable = msgspec.structs.replace(report, reason=_storable(report.reason))
             return process_failures.handle_stale_halt(node, incarnation, storable, timing)
 
 
-def _valid_exit(report: ProcessExited) -> ProcessExited:
+def _check_exit(report: ProcessExited) -> ProcessExited:
     try:
         uuid_from(report.death)
     except ValueError:
         raise Refused(
-            "invalid", f"death is {report.death[:40]!r}; it must be a UUID.", status=400
+            "invalid",
+            f"The death of a process is {report.death[:40]!r}; it must be a UUID.",
+            status=400,
         ) from None
     return msgspec.structs.replace(report, error=_storable(report.error))
 

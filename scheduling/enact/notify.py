@@ -34,7 +34,7 @@ SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[]) ORDER BY id F
 
 
 def lock_nodes(nodes: Iterable[int | None]) -> Transaction[None]:
-    """Lock all node rows that will change before the first one does, so that they are in order."""
+    """Lock, in order, the rows of all nodes that the transaction will change."""
     yield from query(LOCK_NODES, nodes=sorted({node for node in nodes if node is not None}))
 
 

@@ -53,21 +53,26 @@ def edit_portfolio(
     seen_revision: int | None = None,
     seen_placement: Mapping[str, Any] | None = None,
 ) -> Transaction[bool]:
-    """Make `revision` the wanted one and store `placement`; return False, with nothing written, if
-    the portfolio is not as it was seen."""
+    """Make `revision` the wanted one and store `placement`.
+
+    Return False, with nothing written, if the portfolio differs from what the editor has `seen`.
+    """
     row = yield from query_one(
         EDIT_PORTFOLIO,
         portfolio=portfolio,
         revision=revision,
-        **_columns(placement),
+        **_placement_columns(placement),
         seen_portfolio=seen_portfolio,
         seen_revision=seen_revision,
-        **{f"seen_{name}": value for name, value in _columns(seen_placement or {}).items()},
+        **{
+            f"seen_{name}": value
+            for name, value in _placement_columns(seen_placement or {}).items()
+        },
     )
     return row is not None
 
 
-def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+def _placement_columns(values: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: values.get(name) for name in _FIELDS}
     if found["selector"] is not None:
         found["selector"] = Jsonb(found["selector"])

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from portfolios.text import escape
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
-from scheduling.db.transaction import Transaction, query_one
+from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.wire.messages import MAX_LOG_LINE, StreamLines
 
 KEPT_LINES = 2_000  #: of each portfolio
@@ -119,13 +119,9 @@ def write_log(
 
 
 def _stored_text(text: str) -> str:
-    """Return `text` escaped, so that no terminal or page obeys what a strategy printed."""
+    """Return `text` shortened and escaped: no terminal or page obeys what a strategy printed."""
     text = escape(text)
     return text if len(text) <= MAX_LOG_LINE else f"{text[: MAX_LOG_LINE - 1]}…"
-
-
-class CountRow(NamedTuple):
-    rows: int
 
 
 #: No concurrent writer: such lines are only read. The lines of a deleted portfolio can be read by
@@ -138,16 +134,13 @@ WITH old AS (
     JOIN portfolios_portfolio p ON p.id = l.portfolio_id
     WHERE p.archived_at IS NOT NULL
        OR l.at < clock_timestamp() - make_interval(secs => %(keep_s)s) LIMIT %(batch)s
-), gone AS (
-    DELETE FROM scheduling_logline l USING old
-    WHERE l.portfolio_id = old.portfolio_id AND l.no = old.no RETURNING l.no
-) SELECT count(*) AS rows FROM gone
+)
+DELETE FROM scheduling_logline l USING old
+WHERE l.portfolio_id = old.portfolio_id AND l.no = old.no RETURNING l.no
 """,
-    row=CountRow,
 )
 
 
 def prune_log_lines(keep_s: float, batch: int = 5_000) -> Transaction[int]:
     """Delete a batch of old lines, and of lines of deleted portfolios; return how many."""
-    row = yield from query_one(PRUNE_LOG_LINES, keep_s=keep_s, batch=batch)
-    return row.rows if row is not None else 0
+    return len((yield from query(PRUNE_LOG_LINES, keep_s=keep_s, batch=batch)))

@@ -26,11 +26,11 @@ from scheduling.enact.handoff import (
     roll_back,
 )
 from scheduling.enact.handoff.statements import (
-    GRANTED,
     LOCK_HANDOFF,
     NewHandoff,
     active_handoff,
     insert,
+    record_grant,
 )
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
@@ -73,7 +73,7 @@ WHERE portfolio_id = %(portfolio)s AND kind = 'process_died'
 def handle_process_exit(
     node: int, incarnation: UUID, exited: ProcessExited, timing: Timing
 ) -> Transaction[str]:
-    """Record the exit, decide what follows, and apply it. Return the outcome.
+    """Record the exit, decide what follows, and apply it. Return what was done.
 
     Idempotent by `exited.death`, whatever was reported since. A report of an earlier epoch changes
     nothing; nor does the report of an exit that is no attempt, if there were MAX_EXITS just before.
@@ -227,18 +227,7 @@ def _fall_back(
         run_reason=row.reason,
     )
     assert given is not None  # the run is locked
-    yield from query(
-        GRANTED,
-        handoff=row.id,
-        to="activating",
-        to_epoch=given.epoch,
-        released=False,
-        released_seq=given.last_seq,
-        batch=None,
-        answer="",
-        error="",
-        deadline_s=timing.activate_deadline_s,
-    )
+    yield from record_grant(row.id, "activating", given, deadline_s=timing.activate_deadline_s)
     yield from bump_desired_versions([run.node_id])
     return "fell_back"
 
@@ -246,10 +235,9 @@ def _fall_back(
 def handle_stale_halt(
     node: int, incarnation: UUID, report: Halted, timing: Timing
 ) -> Transaction[str]:
-    """End the ownership of a portfolio that stopped before a stale event (`catch_up` is `halt`), or
-    that its limits stopped.
+    """End the ownership of a portfolio that its limits stopped, or `catch_up` before a stale event.
 
-    It stays unassigned until an operator starts it.
+    It stays unassigned until an operator starts it. Return `halted`, `stopped` or `late`.
     """
     run = yield from lock_run(report.portfolio)
     if run is None or not _is_owner(run, node, incarnation, report.epoch):

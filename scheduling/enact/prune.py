@@ -5,19 +5,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from scheduling.db.statements import Statement
-from scheduling.db.transaction import Transaction, query_one
+from scheduling.db.transaction import Transaction, query
 from scheduling.decide.ownership_history import EVENT_KINDS
 
 BATCH = 5_000  #: rows per statement, which takes milliseconds, so that nothing waits for it
 #: Per portfolio and outcome, so that the last `different` verification and its alert stay.
 KEPT_VERIFICATIONS = 20
-
-
-class CountRow(NamedTuple):
-    rows: int
 
 
 #: No concurrent writers here: rows of this age are only read.
@@ -28,11 +22,9 @@ WITH old AS (
     SELECT id FROM scheduling_event
     WHERE at < clock_timestamp() - make_interval(secs => %(keep_s)s) AND kind <> ALL(%(history)s)
     ORDER BY at LIMIT %(batch)s
-), gone AS (
-    DELETE FROM scheduling_event e USING old WHERE e.id = old.id RETURNING e.id
-) SELECT count(*) AS rows FROM gone
+)
+DELETE FROM scheduling_event e USING old WHERE e.id = old.id RETURNING e.id
 """,
-    row=CountRow,
 )
 
 ALERTS = Statement(
@@ -41,11 +33,9 @@ ALERTS = Statement(
 WITH old AS (
     SELECT id FROM scheduling_alert
     WHERE closed_at < clock_timestamp() - make_interval(secs => %(keep_s)s) LIMIT %(batch)s
-), gone AS (
-    DELETE FROM scheduling_alert a USING old WHERE a.id = old.id RETURNING a.id
-) SELECT count(*) AS rows FROM gone
+)
+DELETE FROM scheduling_alert a USING old WHERE a.id = old.id RETURNING a.id
 """,
-    row=CountRow,
 )
 
 #: Handoffs without a grant. A tenure refers to the handoff that granted it, and keeps it.
@@ -58,11 +48,9 @@ WITH old AS (
       AND h.state IN ('failed', 'superseded')
       AND NOT EXISTS (SELECT FROM scheduling_tenure t WHERE t.handoff_id = h.id)
     LIMIT %(batch)s
-), gone AS (
-    DELETE FROM scheduling_handoff h USING old WHERE h.id = old.id RETURNING h.id
-) SELECT count(*) AS rows FROM gone
+)
+DELETE FROM scheduling_handoff h USING old WHERE h.id = old.id RETURNING h.id
 """,
-    row=CountRow,
 )
 
 #: With their items, at most a thousand each.
@@ -77,11 +65,9 @@ WITH old AS (
     ORDER BY id LIMIT 5 FOR UPDATE SKIP LOCKED
 ), items AS (
     DELETE FROM scheduling_rolloutitem i USING old WHERE i.roll_out_id = old.id
-), gone AS (
-    DELETE FROM scheduling_rollout o USING old WHERE o.id = old.id RETURNING o.id
-) SELECT count(*) AS rows FROM gone
+)
+DELETE FROM scheduling_rollout o USING old WHERE o.id = old.id RETURNING o.id
 """,
-    row=CountRow,
 )
 
 #: A daemon reports a loss within seconds of its next answer, so that none comes again by now.
@@ -91,11 +77,9 @@ VANISHED = Statement(
 WITH old AS (
     SELECT id FROM scheduling_vanishedcommits
     WHERE settled_at < clock_timestamp() - make_interval(secs => %(keep_s)s) LIMIT %(batch)s
-), gone AS (
-    DELETE FROM scheduling_vanishedcommits v USING old WHERE v.id = old.id RETURNING v.id
-) SELECT count(*) AS rows FROM gone
+)
+DELETE FROM scheduling_vanishedcommits v USING old WHERE v.id = old.id RETURNING v.id
 """,
-    row=CountRow,
 )
 
 VERIFICATIONS = Statement(
@@ -106,11 +90,9 @@ WITH old AS (
         SELECT id, row_number() OVER (PARTITION BY portfolio_id, state ORDER BY id DESC) AS place
         FROM scheduling_verification WHERE state NOT IN ('waiting', 'running')
     ) x WHERE place > %(kept)s LIMIT %(batch)s
-), gone AS (
-    DELETE FROM scheduling_verification v USING old WHERE v.id = old.id RETURNING v.id
-) SELECT count(*) AS rows FROM gone
+)
+DELETE FROM scheduling_verification v USING old WHERE v.id = old.id RETURNING v.id
 """,
-    row=CountRow,
 )
 
 #: A web process makes a row at each start. No concurrent writer: a process that has not pulsed for
@@ -118,52 +100,43 @@ WITH old AS (
 GATEWAYS = Statement(
     "GATEWAYS",
     """
-WITH gone AS (
-    DELETE FROM scheduling_gateway WHERE pulsed_at < clock_timestamp() - interval '1 day'
-    RETURNING id
-) SELECT count(*) AS rows FROM gone
+DELETE FROM scheduling_gateway WHERE pulsed_at < clock_timestamp() - interval '1 day'
+RETURNING id
 """,
-    row=CountRow,
 )
 
 
 def prune_events(keep_s: float) -> Transaction[int]:
     """Delete a batch of events outside the ownership history; return how many."""
-    return _rows(
-        (yield from query_one(EVENTS, keep_s=keep_s, history=list(EVENT_KINDS), batch=BATCH))
-    )
+    history = list(EVENT_KINDS)
+    return len((yield from query(EVENTS, keep_s=keep_s, history=history, batch=BATCH)))
 
 
 def prune_alerts(keep_s: float) -> Transaction[int]:
     """Delete a batch of closed alerts; return how many."""
-    return _rows((yield from query_one(ALERTS, keep_s=keep_s, batch=BATCH)))
+    return len((yield from query(ALERTS, keep_s=keep_s, batch=BATCH)))
 
 
 def prune_handoffs(keep_s: float) -> Transaction[int]:
     """Delete a batch of handoffs without a grant; return how many."""
-    return _rows((yield from query_one(HANDOFFS, keep_s=keep_s, batch=BATCH)))
+    return len((yield from query(HANDOFFS, keep_s=keep_s, batch=BATCH)))
 
 
 def prune_roll_outs(keep_s: float) -> Transaction[int]:
     """Delete a batch of roll-outs that have ended; return how many."""
-    return _rows((yield from query_one(ROLL_OUTS, keep_s=keep_s)))
+    return len((yield from query(ROLL_OUTS, keep_s=keep_s)))
 
 
 def prune_vanished(keep_s: float) -> Transaction[int]:
     """Delete a batch of settled claims of vanished commits; return how many."""
-    return _rows((yield from query_one(VANISHED, keep_s=keep_s, batch=BATCH)))
+    return len((yield from query(VANISHED, keep_s=keep_s, batch=BATCH)))
 
 
 def prune_gateways() -> Transaction[int]:
     """Delete the rows of web processes that ended a day ago; return how many."""
-    return _rows((yield from query_one(GATEWAYS)))
+    return len((yield from query(GATEWAYS)))
 
 
 def prune_verifications() -> Transaction[int]:
-    """Delete a batch of verdicts older than the newest of each portfolio; return how many."""
-    return _rows((yield from query_one(VERIFICATIONS, kept=KEPT_VERIFICATIONS, batch=BATCH)))
-
-
-def _rows(row: CountRow | None) -> int:
-    assert row is not None
-    return row.rows
+    """Delete a batch of verdicts, not the newest of each portfolio and outcome; return how many."""
+    return len((yield from query(VERIFICATIONS, kept=KEPT_VERIFICATIONS, batch=BATCH)))

@@ -171,7 +171,7 @@ def register(
     incarnation = UUID(message.incarnation)
     yield from query(LOCK_LEASE, node=node)
     if (yield from query_one(HELD_ELSEWHERE, node=node, incarnation=incarnation)) is not None:
-        raise incarnation_in_use(node_name)
+        raise incarnation_refusal(node_name)
     lease = yield from query_one(LEASE, node=node)
     repeat = lease is not None and lease.incarnation == incarnation
     takeovers: list[float] = list(lease.takeovers) if lease is not None else []
@@ -246,6 +246,7 @@ def register(
 
 
 def _refuse_too_many(node: int, node_name: str) -> Transaction[None]:
+    """Raise Refused if the node was registered too often lately."""
     recent = yield from query_one(RECENT, node=node, within_s=REGISTERED_WITHIN_S)
     assert recent is not None
     if recent.times >= MAX_REGISTRATIONS:
@@ -257,8 +258,8 @@ def _refuse_too_many(node: int, node_name: str) -> Transaction[None]:
         )
 
 
-def incarnation_in_use(node_name: str) -> Refused:
-    """Return the refusal of a registration under an incarnation that another node holds."""
+def incarnation_refusal(node_name: str) -> Refused:
+    """Return the refusal of a daemon whose incarnation another node holds."""
     return Refused(
         "incarnation_in_use",
         f"Node {node_name} cannot register: another node holds this incarnation. An incarnation "

@@ -1,4 +1,4 @@
-"""Prove revisions, try rejected ones again, and find portfolios that run another than wanted."""
+"""Prove revisions, try rejected ones again, and find runs whose revision is not the wanted one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status = 'rejecte
 
 
 def try_again(portfolio: int, number: int) -> Transaction[None]:
-    """Let a rejected revision be run, since an operator asks for it."""
+    """Make a rejected revision unproven again, since an operator asks for it."""
     yield from query(TRY_AGAIN, portfolio=portfolio, number=number)
 
 
@@ -123,7 +123,7 @@ ORDER BY r.portfolio_id LIMIT 50
 RELOAD_REST_S = 10.0
 
 
-def stale_revisions(timing: Timing) -> Transaction[list[StaleRevisionRow]]:
+def find_stale_revisions(timing: Timing) -> Transaction[list[StaleRevisionRow]]:
     """Return the runs that should be reloaded to their wanted revision."""
     return (
         yield from query(STALE_REVISIONS, good_after_s=timing.good_after_s, rest_s=RELOAD_REST_S)

@@ -32,7 +32,7 @@ WHERE portfolio_id = %(portfolio)s AND node_id IS NULL AND phase = 'pending'
 
 
 def lift(portfolio: int) -> Transaction[None]:
-    """Lift quarantine, halt and stop of an unassigned portfolio."""
+    """Make an unassigned portfolio pending that was quarantined, halted or stopped."""
     yield from query(LIFT, portfolio=portfolio)
 
 

@@ -138,8 +138,8 @@ END $$
 
 
 def record_disk_space(space: DiskSpace) -> Transaction[None]:
-    """Store the last measurement for the alert: why the disk is full, or nearly so; "" if it has
-    room. Before the first, make room for the alert of a full disk."""
+    """Store why the disk is full or nearly so, for the alert. Before the first time, reserve a page
+    for the alert of a full disk."""
     reason = space.reason
     if space.recorded_reason is None:
         yield from query(RESERVE_ALERT_SPACE)

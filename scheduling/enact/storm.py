@@ -80,18 +80,17 @@ RETURNING id
 """,
 )
 
-HOLD = Statement(
-    "HOLD",
-    """
+#: Hold failover until it is released; a hold by a storm is extended.
+HOLD_FAILOVER = """
 INSERT INTO scheduling_storm AS s (id, held_at, until, nodes, of_nodes, held_by, reason, ended_at)
 VALUES (1, clock_timestamp(), NULL, '[]', 0, %(actor)s::text, %(reason)s::text, NULL)
 ON CONFLICT (id) DO UPDATE SET held_by = excluded.held_by, reason = excluded.reason, until = NULL,
     held_at = coalesce(s.held_at, excluded.held_at),
     nodes = CASE WHEN s.held_at IS NULL THEN '[]' ELSE s.nodes END,
     of_nodes = CASE WHEN s.held_at IS NULL THEN 0 ELSE s.of_nodes END
-RETURNING held_at
-""",
-)
+"""
+
+HOLD = Statement("HOLD", f"{HOLD_FAILOVER} RETURNING held_at")
 
 
 def update_storm_hold(timing: Timing) -> Transaction[bool]:

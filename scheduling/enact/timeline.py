@@ -19,6 +19,7 @@ from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import count
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers
+from scheduling.enact.storm import HOLD_FAILOVER
 from scheduling.wire.messages import AcknowledgedCommits
 
 #: In `scheduling_storm.held_by` while failover is held for this.
@@ -114,14 +115,14 @@ def note_timeline(*, settled: bool = False) -> Transaction[tuple[str, int]]:
     )
     if begun is None or found.before is None:
         return key
-    why = _sentence(found)
+    why = _change_sentence(found)
     yield from audit("database_changed", actor=HOLDER, reason=why, settled=is_safe)
     if not is_safe:
         yield from _hold(why)
     return key
 
 
-def _sentence(found: Row) -> str:
+def _change_sentence(found: Row) -> str:
     same = found.system_before == found.system_identifier
     before = f"timeline {found.timeline_before}" + ("" if same else " of another server")
     standby = "a" if found.synchronous_before else "no"
@@ -135,14 +136,8 @@ def _sentence(found: Row) -> str:
 #: hold, and must not end one that was set for another reason.
 HOLD = Statement(
     "HOLD",
-    """
-INSERT INTO scheduling_storm AS s (id, held_at, until, nodes, of_nodes, held_by, reason, ended_at)
-VALUES (1, clock_timestamp(), NULL, '[]', 0, %(holder)s::text, %(reason)s::text, NULL)
-ON CONFLICT (id) DO UPDATE SET held_by = excluded.held_by, reason = excluded.reason, until = NULL,
-    held_at = coalesce(s.held_at, excluded.held_at),
-    nodes = CASE WHEN s.held_at IS NULL THEN '[]' ELSE s.nodes END,
-    of_nodes = CASE WHEN s.held_at IS NULL THEN 0 ELSE s.of_nodes END
-    WHERE s.held_at IS NULL OR s.held_by IN ('', %(holder)s::text)
+    f"""
+{HOLD_FAILOVER} WHERE s.held_at IS NULL OR s.held_by IN ('', %(actor)s::text)
 RETURNING held_at
 """,
 )
@@ -150,7 +145,7 @@ RETURNING held_at
 
 def _hold(why: str) -> Transaction[None]:
     """Hold failover, or extend a hold by a storm. A hold by an operator stays as it is."""
-    held = yield from query_one(HOLD, holder=HOLDER, reason=why[:200])
+    held = yield from query_one(HOLD, actor=HOLDER, reason=why[:200])
     if held is not None:
         yield from audit("storm_held", actor=HOLDER, reason=why)
     yield from notify_watchers()
@@ -251,7 +246,7 @@ def note_acknowledged(
 
     Return the number of portfolios that lack commits.
     """
-    good = [c for c in claims[:MAX_CLAIMS] if _is_sane(c)]
+    good = [c for c in claims[:MAX_CLAIMS] if _is_in_range(c)]
     if not good:
         return 0
     rows = yield from query(
@@ -292,7 +287,8 @@ def note_acknowledged(
     return len(rows)
 
 
-def _is_sane(claim: AcknowledgedCommits) -> bool:
+def _is_in_range(claim: AcknowledgedCommits) -> bool:
+    """Return whether the columns hold the numbers of the claim."""
     numbers = [claim.portfolio, claim.epoch, claim.seq, *(n for o in claim.orders for n in o)]
     found = (claim.found_epoch, claim.found_seq)
     return all(0 <= n <= LARGEST for n in numbers) and all(-1 <= n <= LARGEST for n in found)
@@ -382,7 +378,7 @@ SELECT EXISTS (SELECT FROM scheduling_vanishedcommits WHERE settled_at IS NULL
 )
 
 
-def unsettled(wait_s: float, quiet_s: float) -> Transaction[UnsettledRow]:
+def read_unsettled(wait_s: float, quiet_s: float) -> Transaction[UnsettledRow]:
     """Return what an installation that raises the floor automatically has to know.
 
     vanished: commits are missing, and that has been known for `wait_s`. changed: the database is on

@@ -1,4 +1,4 @@
-"""Tokens of nodes and users: look up whose one is, record its use, revoke it."""
+"""Tokens of nodes and users: find the owner of one, record its use, revoke it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ WHERE id = %(token)s AND (last_used_at IS NULL
 
 
 def use_api_token(token: int) -> Transaction[None]:
-    """Record that a user's token is used now, if the stored time is a minute old."""
+    """Record that a user's token was used, at most once a minute."""
     yield from query(USE_API_TOKEN, token=token)
 
 

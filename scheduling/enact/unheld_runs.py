@@ -7,8 +7,8 @@ from typing import NamedTuple
 from scheduling.db.statements import NO_ACTIVE_HANDOFF, Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import failed_start, place_again
-from scheduling.enact.handoff.deadlines import delayed
+from scheduling.enact.handoff import handle_failed_start, place_again
+from scheduling.enact.handoff.deadlines import could_not_report
 from scheduling.timing import Timing
 
 
@@ -32,7 +32,7 @@ ORDER BY r.portfolio_id LIMIT 50
 )
 
 
-def orphaned() -> Transaction[list[OwnedRow]]:
+def find_orphaned() -> Transaction[list[OwnedRow]]:
     """Return the runs whose incarnation no longer holds the lease of its node."""
     return (yield from query(ORPHANED))
 
@@ -63,7 +63,7 @@ WHERE r.first_commit_at IS NULL AND r.phase = 'starting'
   AND r.granted_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
   AND l.taken_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
   AND l.expires_at > clock_timestamp() + interval '2 s' AND n.status = 'alive'
-  AND NOT {delayed("l")}
+  AND NOT {could_not_report("l")}
   AND {NO_ACTIVE_HANDOFF}
 ORDER BY r.portfolio_id LIMIT 50
 """,
@@ -71,8 +71,8 @@ ORDER BY r.portfolio_id LIMIT 50
 )
 
 
-def unactivated(timing: Timing) -> Transaction[list[UnactivatedRow]]:
-    """Return the runs that a living node was granted and did not commit in time."""
+def find_unactivated(timing: Timing) -> Transaction[list[UnactivatedRow]]:
+    """Return the runs without a first commit in time, although the node of their owner lives."""
     return (
         yield from query(
             UNACTIVATED,
@@ -94,7 +94,7 @@ def reclaim_unactivated(portfolio: int, seen_epoch: int, limit_s: float) -> Tran
     ):
         return False  # committed or granted since it was read
     error = f"{run.node_name} did not commit in {limit_s:g} s"
-    yield from failed_start(run, run.node_id, error, run.revision, False, timed_out=True)
+    yield from handle_failed_start(run, run.node_id, error, run.revision, False, timed_out=True)
     return True
 
 
@@ -112,6 +112,6 @@ ORDER BY r.portfolio_id LIMIT 50
 )
 
 
-def unstopped() -> Transaction[list[OwnedRow]]:
+def find_unstopped() -> Transaction[list[OwnedRow]]:
     """Return the runs for which a stop has to be requested again."""
     return (yield from query(UNSTOPPED))

@@ -14,7 +14,7 @@ from psycopg_pool import PoolTimeout
 
 from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.transaction import aexecute, aexecute_autocommit
-from scheduling.enact.lease import gateway_left, record_gateway_alive
+from scheduling.enact.lease import record_gateway_alive, record_gateway_left
 from scheduling.enact.storage import record_disk_space
 from scheduling.enact.timeline import note_timeline
 from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
@@ -63,7 +63,7 @@ async def _leave() -> None:
     """Record that this process stops on purpose. If that fails, it counts as one that crashed."""
     try:
         async with lease_pool().connection(timeout=LEAVE_LIMIT_S) as connection:
-            await aexecute_autocommit(connection, gateway_left(GATEWAY_ID))
+            await aexecute_autocommit(connection, record_gateway_left(GATEWAY_ID))
     except (psycopg.Error, PoolTimeout) as error:
         logger.info("the database does not know that this gateway left: %s", error)
 

@@ -2,7 +2,7 @@
 
 The liveness write has connections of its own and heartbeats write other tables, so both stay
 healthy while every commit waits: for a locked table (CREATE INDEX), a full disk, a missing standby.
-Missed deadlines are then no fault of a node or a portfolio (`delayed` in
+Missed deadlines are then no fault of a node or a portfolio (`could_not_report` in
 `enact/handoff/deadlines.py`).
 
 One successful commit shows that the path is open, whatever waits beside it: a single node must not

@@ -14,7 +14,7 @@ from psycopg_pool import PoolTimeout
 
 from scheduling import tracing
 from scheduling.db.transaction import CONNECTION_LOST, aexecute, aexecute_autocommit
-from scheduling.enact.handoff.catch_up import caught_up
+from scheduling.enact.handoff.catch_up import store_catch_up_times
 from scheduling.enact.node_reports import apply_report
 from scheduling.enact.timeline import note_acknowledged
 from scheduling.errors import Refused
@@ -78,7 +78,7 @@ async def _record_catch_up(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
     if not reached:
         return
     async with work_connection(sender.node) as connection:
-        await aexecute_autocommit(connection, caught_up(sender.node, reached))
+        await aexecute_autocommit(connection, store_catch_up_times(sender.node, reached))
     if len(_recorded) > _MAX_RECORDED:
         _recorded.clear()
     _recorded.update(((sender.node, portfolio, epoch), None) for portfolio, epoch, _ in reached)

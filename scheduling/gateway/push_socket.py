@@ -15,7 +15,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from psycopg_pool import PoolTimeout
 
 from scheduling.db.transaction import aexecute, aexecute_autocommit
-from scheduling.enact.lease import connected, socket_lost
+from scheduling.enact.lease import record_socket, record_socket_loss
 from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_node
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.identity import GATEWAY_ID
@@ -95,7 +95,8 @@ class PushSocket(AsyncWebsocketConsumer):
         try:
             async with Admission(self.sender.node, "hello"), work_pool().connection() as connection:
                 holds = await aexecute_autocommit(
-                    connection, connected(self.sender.node, incarnation, connection_id, GATEWAY_ID)
+                    connection,
+                    record_socket(self.sender.node, incarnation, connection_id, GATEWAY_ID),
                 )
         except (psycopg.Error, PoolTimeout, RequestRejected):
             await self.close(code=TRY_AGAIN)
@@ -163,6 +164,6 @@ class PushSocket(AsyncWebsocketConsumer):
             return
         try:
             async with work_pool().connection() as connection:
-                await aexecute(connection, socket_lost(self.sender.node, self.connection_id))
+                await aexecute(connection, record_socket_loss(self.sender.node, self.connection_id))
         except (psycopg.Error, PoolTimeout, RuntimeError) as error:
             logger.info("the closed socket of %s was not recorded: %s", self.sender.name, error)

@@ -8,8 +8,8 @@ import msgspec
 import psycopg
 
 from scheduling.db.transaction import aexecute, aexecute_autocommit
-from scheduling.enact.lease import goodbye
-from scheduling.enact.register import incarnation_in_use, register
+from scheduling.enact.lease import record_goodbye
+from scheduling.enact.register import incarnation_refusal, register
 from scheduling.gateway.auth import NodeIdentity
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.identity import GATEWAY_ID
@@ -51,7 +51,7 @@ async def answer_registration(sender: NodeIdentity, body: bytes) -> wire.Registe
             )
         except psycopg.errors.UniqueViolation:
             # Concurrent writer: a registration of another node under the same incarnation.
-            raise incarnation_in_use(sender.name) from None
+            raise incarnation_refusal(sender.name) from None
         desired = await aexecute_autocommit(connection, desired_set(sender.node))
         cursor = await connection.execute(
             "SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint, registrations"
@@ -83,6 +83,6 @@ async def answer_goodbye(sender: NodeIdentity, body: bytes) -> wire.HeartbeatAns
     incarnation = uuid_of(message.incarnation)
     async with locking_connection(sender.node) as connection:
         was_holder = await aexecute(
-            connection, goodbye(sender.node, sender.name, incarnation, message.reason[:500])
+            connection, record_goodbye(sender.node, sender.name, incarnation, message.reason[:500])
         )
     return wire.HeartbeatAnswer(status="ok" if was_holder else "superseded")

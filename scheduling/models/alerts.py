@@ -14,7 +14,7 @@ OF_RUNS = ("pending", "quarantined", "halted")
 
 
 class Storm(models.Model):
-    """The hold of failover, because of a storm or by an operator. One row.
+    """A hold of failover: in a storm, or by an operator. One row.
 
     calm ──storm──▶ held until one TTL later ──over, released──▶ calm
       └───hold────▶ held until released ◀──────hold──┘

@@ -12,7 +12,7 @@ from scheduling.models.node import Node
 
 
 def from_session(name: str, otherwise: str) -> Coalesce:
-    """Return a database default that reads what `db.transaction.execute` set in the session."""
+    """Return a database default: the session setting `name`, or `otherwise` if it is not set."""
     setting = Func(
         Value(f"ginkgo.{name}"),
         Value(True),
@@ -23,7 +23,7 @@ def from_session(name: str, otherwise: str) -> Coalesce:
 
 
 class Interface(models.TextChoices):
-    """The interface of a change; empty in lines of earlier releases."""
+    """The interface through which a change was made; empty in lines of earlier releases."""
 
     API = "api"
     DASHBOARD = "dashboard"

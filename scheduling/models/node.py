@@ -135,7 +135,7 @@ class NodeReport(models.Model):
 
 
 class Resilience(models.Model):
-    """The node-loss forecast of a living node, as the watcher last computed it."""
+    """The newest node-loss forecast for a living node."""
 
     node = models.OneToOneField(
         Node, on_delete=models.CASCADE, primary_key=True, related_name="resilience"

@@ -30,7 +30,7 @@ class PortfolioLog(models.Model):
 
 
 class LogLine(models.Model):
-    """One line, its control and bidirectional characters escaped; or a number of lost lines."""
+    """One printed line, control and bidirectional characters escaped; or a count of lost lines."""
 
     pk = models.CompositePrimaryKey("portfolio_id", "no")
     portfolio = models.ForeignKey(

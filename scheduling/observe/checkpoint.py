@@ -27,7 +27,7 @@ WHERE r.portfolio_id = %(portfolio)s AND (
 def checkpoint(
     node: int, incarnation: UUID, portfolio: int, handoff: int | None
 ) -> Transaction[Row | None]:
-    """Return run and state, or None if the caller is neither the owner nor the target."""
+    """Return the run with its stored state; None if the node is neither owner nor target."""
     return (
         yield from query_one(
             CHECKPOINT, node=node, incarnation=incarnation, portfolio=portfolio, handoff=handoff

@@ -52,7 +52,7 @@ MESSAGES_LIMIT_S = 20.0
 
 
 class UnattendedRow(NamedTuple):
-    """What watcher and worker leave undone."""
+    """Work that watcher and worker leave undone."""
 
     watcher_is_away: bool
     messages_wait: bool  #: that are due for MESSAGES_LIMIT_S
@@ -80,13 +80,13 @@ class ControlPlane(NamedTuple):
 
 
 def read_control_plane() -> Transaction[ControlPlane]:
-    """Return the processes. Two statements, neither of which reads the fleet."""
+    """Return gateways and passes. Two statements, neither of which reads the fleet."""
     gateways = yield from query(GATEWAYS)
     passes = yield from query(PASSES)
     return ControlPlane(gateways, {row.name: row.age_s for row in passes if row.age_s is not None})
 
 
 def read_unattended() -> Transaction[UnattendedRow]:
-    """Return what watcher and worker leave undone. Reads one row of each table."""
+    """Return whether watcher and worker leave work undone. Reads one row of each table."""
     (row,) = yield from query(UNATTENDED, limit_s=MESSAGES_LIMIT_S)
     return row

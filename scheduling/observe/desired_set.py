@@ -133,7 +133,7 @@ def spec_of(row: Any) -> dict[str, Any]:
 
 
 def _as_texts(values: dict[str, Any]) -> dict[str, Any]:
-    """Return decimals as texts, which keep their places; flags and counts as they are."""
+    """Return limits with decimals as texts, which keep their places, and counts as integers."""
     counts = ("orders_per_minute", "slippage_ticks")
     return {
         name: int(value) if name in counts else value if isinstance(value, bool) else str(value)

@@ -71,7 +71,7 @@ def heads(feed: str | None = None) -> Transaction[list[HeadRow]]:
 def records(
     feed: int, from_seq: int, to_seq: int, limit: int, symbols: frozenset[str] | None = None
 ) -> Transaction[list[RecordRow]]:
-    """Return the first `limit` records of the range, with `symbols` of these and of none."""
+    """Return the first `limit` records of the range; only of `symbols`, if given, and of none."""
     wanted = None if symbols is None else [*sorted(symbols), ""]
     return (
         yield from query(
@@ -81,6 +81,6 @@ def records(
 
 
 def digest(feed: int, segment: int) -> Transaction[bytes | None]:
-    """Return the chain after a segment, None if the feed has not completed it."""
+    """Return the hash chain at a segment's end, None if the feed has not completed the segment."""
     row = yield from query_one(DIGEST, feed=feed, segment=segment)
     return None if row is None else bytes(row.digest)

@@ -44,7 +44,7 @@ class FeedView:
 
     @property
     def is_silent(self) -> bool:
-        """Return whether its newest record is older than it should be."""
+        """Return whether the feed's newest record is older than `silent_after_s`."""
         return bool(
             self.silent_after_s and self.silent_s is not None
             and self.silent_s > self.silent_after_s
@@ -84,17 +84,17 @@ WHERE p.archived_at IS NULL ORDER BY p.name
 
 
 def read_feeds(name: str | None = None) -> list[FeedView]:
-    """Return all feeds, or the one of a name. Two statements in one snapshot.
+    """Return all feeds, or the one of this name. Two statements in one snapshot.
 
-    Raise SnapshotUnavailable if they cannot be read.
+    Raise SnapshotUnavailable if the database cannot be read.
     """
     with repeatable_read("the feeds") as cursor:
         feeds: list[Any] = cursor.execute(FEEDS.encode(), {"name": name}).fetchall()
         users: list[Any] = cursor.execute(USERS.encode()).fetchall()
-    return [_view(row, [user for user in users if user.feed_id == row.id]) for row in feeds]
+    return [_feed_view(row, [user for user in users if user.feed_id == row.id]) for row in feeds]
 
 
-def _view(row: Any, users: list[Any]) -> FeedView:
+def _feed_view(row: Any, users: list[Any]) -> FeedView:
     slowest: dict[str, list[int]] = {}
     for user in users:
         if user.node is not None:
@@ -146,8 +146,8 @@ def record_views(events: Sequence[Event]) -> list[RecordView]:
             event.seq,
             type(event).__name__.removeprefix("Scaled").lower(),
             event.symbol,
-            _moment(event.time),
-            _moment(event.released),
+            _from_us(event.time),
+            _from_us(event.released),
             event.close if event.has_price else None,
         )
         for event in events
@@ -157,11 +157,11 @@ def record_views(events: Sequence[Event]) -> list[RecordView]:
 def gap_views(events: Sequence[Event]) -> list[GapView]:
     """Return the gaps among events. Pure."""
     return [
-        GapView(event.seq, event.symbol, _moment(event.from_us), _moment(event.to_us))
+        GapView(event.seq, event.symbol, _from_us(event.from_us), _from_us(event.to_us))
         for event in events
         if isinstance(event, Gap)
     ]
 
 
-def _moment(at_us: int) -> datetime:
+def _from_us(at_us: int) -> datetime:
     return EPOCH + timedelta(microseconds=at_us)

@@ -1,4 +1,4 @@
-"""Halts, read from the audit log: which portfolios each one stopped, and how many still are."""
+"""Halts and what they did, from the audit log; and how many portfolios each still keeps stopped."""
 
 from __future__ import annotations
 
@@ -31,13 +31,7 @@ class HaltView:
 
 def read_halts(limit: int = 20) -> list[HaltView]:
     """Return the newest halts, newest first. One statement."""
-    return [_view(row) for row in _halts()[:limit]]
-
-
-def halt_in_force() -> HaltView | None:
-    """Return the newest halt that still keeps a portfolio stopped, or None. One statement."""
-    row = _halts().filter(waiting__gt=0).first()
-    return None if row is None else _view(row)
+    return [_halt_view(row) for row in _halts()[:limit]]
 
 
 #: More halts than this at once are a list that nobody reads in a banner.
@@ -60,7 +54,7 @@ def read_halts_in_force(cursor: psycopg.Cursor[Any]) -> list[HaltView]:
 
 
 def read_halt(number: int) -> tuple[HaltView, Halted]:
-    """Return a halt and its result for each portfolio. Raise NotFound. Two statements."""
+    """Return a halt as it is now, and what it did at the time. Raise NotFound. Two statements."""
     row = _halts().filter(pk=number).first()
     if row is None:
         raise NotFound("halt", str(number))
@@ -79,7 +73,7 @@ def read_halt(number: int) -> tuple[HaltView, Halted]:
         )
         for name, data in lines
     ]
-    return _view(row), Halted(row.pk, row.at, row.actor, row.reason, row.running, results)
+    return _halt_view(row), Halted(row.pk, row.at, row.actor, row.reason, row.running, results)
 
 
 def _halts() -> QuerySet[Any]:
@@ -88,7 +82,7 @@ def _halts() -> QuerySet[Any]:
     return Halt.objects.annotate(waiting=Count("runs", filter=present)).order_by("-id")
 
 
-def _view(row: Halt) -> HaltView:
+def _halt_view(row: Halt) -> HaltView:
     return HaltView(
         halt=row.pk,
         at=row.at,

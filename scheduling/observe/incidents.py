@@ -139,11 +139,11 @@ ORDER BY p.priority DESC, p.name LIMIT %(most)s
 def read_incidents(
     node: str = "", before: int | None = None, most: int = 50
 ) -> Sequence[IncidentView]:
-    """Return the newest incidents, newest first; of one node, or older than `before`.
+    """Return the newest incidents, newest first; of one node, or with a number below `before`.
 
     One statement.
     """
-    return _incidents(id=None, node=node, before=before, most=most)
+    return _read_incidents(id=None, node=node, before=before, most=most)
 
 
 def read_incident(number: int) -> tuple[IncidentView, list[OutageView]]:
@@ -151,7 +151,7 @@ def read_incident(number: int) -> tuple[IncidentView, list[OutageView]]:
 
     Two statements.
     """
-    found = _incidents(id=number, node="", before=None, most=1)
+    found = _read_incidents(id=number, node="", before=None, most=1)
     if not found:
         raise NotFound("incident", str(number))
     given = {"id": number, "decisions": MAX_DECISIONS, "most": MAX_PORTFOLIOS}
@@ -161,14 +161,14 @@ def read_incident(number: int) -> tuple[IncidentView, list[OutageView]]:
 
 
 def newest_incident(node: str, until: datetime | None = None) -> int | None:
-    """Return the number of the newest loss of the node, at `until` at the latest; None if none."""
+    """Return the number of the node's newest incident, not after `until`; None if there is none."""
     events = Event.objects.filter(kind="node_lost", node__name=node)
     if until is not None:
         events = events.filter(at__lte=until)
     return events.order_by("-pk").values_list("pk", flat=True).first()
 
 
-def _incidents(**given: Any) -> list[IncidentView]:
+def _read_incidents(**given: Any) -> list[IncidentView]:
     with django_cursor() as cursor:
         rows = cursor.execute(LIST.encode(), given).fetchall()
     return [IncidentView(**row._asdict()) for row in rows]

@@ -82,7 +82,7 @@ class InstallationFacts(NamedTuple):
 
 
 def read_installation() -> Transaction[InstallationFacts]:
-    """Return the facts. Five statements."""
+    """Return facts of the database about the installation. Five statements."""
     database = yield from query_one(DATABASE)
     assert database is not None
     tokens = yield from query(NODE_TOKENS)

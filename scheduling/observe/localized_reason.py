@@ -25,7 +25,7 @@ class HasReason(Protocol):
 
 
 def localized_text(text: str) -> str:
-    """Return a sentence, or a reason that is stored without its data, in the active language."""
+    """Return a text in the active language: a sentence, or a reason stored without its data."""
     if isinstance(text, ReasonSentence):
         return render(text.reason, get_language())
     if isinstance(text, Sentence):

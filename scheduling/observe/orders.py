@@ -22,8 +22,10 @@ MAX_COUNTED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class OrderCounts:
-    """How many orders of a range have each status; `is_all` is false if only the newest
-    MAX_COUNTED were counted."""
+    """How many orders of a range have each status.
+
+    `is_all` is false if only the newest MAX_COUNTED orders were counted.
+    """
 
     by_status: Mapping[str, int]
     is_all: bool
@@ -32,8 +34,10 @@ class OrderCounts:
 def orders_between(
     since: datetime | None, until: datetime | None, now: datetime
 ) -> QuerySet[Order]:
-    """Return the orders committed from `since` (by default WINDOW before `until` or now) to
-    `until`, newest first, with their portfolios."""
+    """Return the orders committed from `since` to `until`, newest first, with their portfolios.
+
+    `since` is by default WINDOW before `until`, or before `now`.
+    """
     start = since or (until or now) - WINDOW
     rows = Order.objects.select_related("portfolio").filter(committed_at__gte=start)
     if until is not None:
@@ -41,10 +45,10 @@ def orders_between(
     return rows.order_by("-committed_at", "-id")
 
 
-def with_filters(rows: QuerySet[Order], filters: Mapping[str, str]) -> QuerySet[Order]:
-    """Return the orders of a portfolio, node, symbol, side and status; empty: of any.
+def filter_orders(rows: QuerySet[Order], filters: Mapping[str, str]) -> QuerySet[Order]:
+    """Return the orders that match all `filters`: portfolio, node, symbol, side, status.
 
-    The status `unplaced` stands for refused and suppressed.
+    An empty filter matches all. The status `unplaced` stands for refused and suppressed.
     """
     if filters.get("portfolio"):
         rows = rows.filter(portfolio__name=filters["portfolio"])
@@ -67,12 +71,12 @@ def count_by_status(rows: QuerySet[Order]) -> OrderCounts:
 Key = tuple[datetime, str]
 
 
-def key_of(order: Order) -> Key:
-    """Return the place of an order in the list."""
+def list_key(order: Order) -> Key:
+    """Return the key of an order's place in the list, for `orders_after`."""
     return order.committed_at, order.pk
 
 
-def behind(rows: QuerySet[Order], key: Key) -> QuerySet[Order]:
+def orders_after(rows: QuerySet[Order], key: Key) -> QuerySet[Order]:
     """Return the orders that follow `key`, newest first. Orders of one commit share their time."""
     at, last = key
     older = Q(committed_at__lt=at) | Q(committed_at=at, id__lt=last)

@@ -19,7 +19,7 @@ class LogView:
 
 
 def read_log(portfolio: int, after: int | None = None, limit: int = 100) -> LogView:
-    """Return the oldest `limit` lines after number `after`, or the newest ones. Two statements."""
+    """Return the first `limit` lines after number `after`; None: the newest. Two statements."""
     head = PortfolioLog.objects.filter(pk=portfolio).first()
     lines = LogLine.objects.filter(portfolio_id=portfolio)
     if after is None:

@@ -117,7 +117,7 @@ def open_roll_outs() -> Transaction[list[RollOut]]:
     items: dict[int, list[Item]] = defaultdict(list)
     needs = {row.id: row for row in found}
     for row in rows:
-        items[row.roll_out_id].append(_item(row, needs[row.roll_out_id]))
+        items[row.roll_out_id].append(_decision_item(row, needs[row.roll_out_id]))
     return [
         RollOut(
             id=row.id,
@@ -132,7 +132,8 @@ def open_roll_outs() -> Transaction[list[RollOut]]:
     ]
 
 
-def _item(row: ItemRow, needs: OpenRow) -> Item:
+def _decision_item(row: ItemRow, needs: OpenRow) -> Item:
+    """Return an item as `decide` takes it, from its row and that of its roll-out."""
     return Item(
         id=row.id,
         name=row.name,
@@ -153,11 +154,11 @@ def _item(row: ItemRow, needs: OpenRow) -> Item:
         is_wanted=row.is_wanted,
         phase=row.phase,
         in_handoff=row.in_handoff,
-        lacks=_lacks(row, needs),
+        lacks=_lacking_reason(row, needs),
     )
 
 
-def _lacks(row: ItemRow, needs: OpenRow) -> Reason | None:
+def _lacking_reason(row: ItemRow, needs: OpenRow) -> Reason | None:
     """Return why the node of an item cannot run the artifact; an unknown Python counts as fit."""
     if not needs.pythons or not row.python or row.python in needs.pythons:
         return None
@@ -218,32 +219,32 @@ class RollOutView:
 
     @property
     def changed(self) -> int:
-        """Return the number of portfolios that the way back would look at."""
+        """Return the number of portfolios that the roll-out changed and did not take back."""
         return self.total - sum(self.counts.get(state, 0) for state in NOT_RETURNABLE)
 
     @property
     def is_open(self) -> bool:
-        """Return whether a pass still advances it."""
+        """Return whether a pass still advances the roll-out."""
         return self.state in OPEN_ROLL_OUTS
 
     @property
     def pauses_ms(self) -> list[float]:
-        """Return the known pauses, sorted."""
+        """Return the known pauses of its handoffs in milliseconds, sorted."""
         return sorted(item.pause_ms for item in self.items if item.pause_ms is not None)
 
     @property
     def pause_p50_ms(self) -> float | None:
-        """Return the median of the known pauses."""
+        """Return the median of the known pauses in milliseconds."""
         return median(self.pauses_ms) if self.pauses_ms else None
 
     @property
     def may_stop(self) -> bool:
-        """Return whether it can be stopped."""
+        """Return whether an operator can stop the roll-out."""
         return self.state == "running"
 
     @property
     def may_go_back(self) -> bool:
-        """Return whether it can be taken back."""
+        """Return whether an operator can take the roll-out back."""
         return self.state in RETURNABLE and self.changed > 0
 
 
@@ -257,9 +258,9 @@ def read_roll_out(number: int) -> RollOutView:
 
 
 def roll_outs() -> QuerySet[RollOutRow]:
-    """Return all roll-outs, newest first, with the numbers of their portfolios.
+    """Return all roll-outs, newest first, with two counts of their portfolios.
 
-    `total` counts all of them, `ended` those that it has finished with.
+    `total` counts all, `ended` those that the roll-out has finished with.
     """
     is_open = Q(items__state__in=OPEN_ITEMS)
     return (

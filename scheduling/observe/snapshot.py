@@ -146,7 +146,7 @@ NO_NODES: frozenset[int] = frozenset()
 
 
 class FleetSnapshot:
-    """A snapshot for the planner, with the rows that the requests are compared against."""
+    """A snapshot for the planner, with the rows that it was made from."""
 
     def __init__(self, snapshot: Snapshot, cache: SnapshotCache) -> None:
         self.snapshot = snapshot
@@ -188,11 +188,11 @@ def observe(timing: Timing, cache: SnapshotCache | None = None) -> FleetSnapshot
         refreshed,
         changed,
         time_dependent={row.portfolio_id for row in failed},
-        view_of=lambda row: _portfolio(row, failures.get((row.id, row.node_id in living), [])),
+        view_of=lambda row: _portfolio_view(row, failures.get((row.id, row.node_id in living), [])),
     )
     snapshot = Snapshot(
         taken_at=clock.now,
-        nodes=tuple(_node(row, clock.now, policy) for row in nodes),
+        nodes=tuple(_node_view(row, clock.now, policy) for row in nodes),
         portfolios=tuple(cache.fleet_index.portfolios.values()),
         frozen=clock.frozen,
         frozen_failover=clock.freeze_failover,
@@ -201,13 +201,13 @@ def observe(timing: Timing, cache: SnapshotCache | None = None) -> FleetSnapshot
         storm_by=clock.storm_by if clock.storm_held else "",
         storm_late=losses.late if losses.doubtful else (),
         after_storm=_is_after_storm(nodes, cache, clock),
-        cpu=_cpu(measured) if clock.by_cpu else None,
+        cpu=_cpu_usage(measured) if clock.by_cpu else None,
     )
     cache.snapshot = snapshot
     return FleetSnapshot(snapshot, cache)
 
 
-def _cpu(measured: list[Any]) -> Cpu:
+def _cpu_usage(measured: list[Any]) -> Cpu:
     return Cpu(
         nodes={row.node_id: row.cpu_pct for row in measured if not row.portfolio_id},
         portfolios={row.portfolio_id: row.cpu_pct for row in measured if row.portfolio_id},
@@ -222,7 +222,7 @@ def _is_after_storm(nodes: list[Any], cache: SnapshotCache, clock: Any) -> bool:
     return bool(gone) and any(row.node_id in gone for row in cache.rows.values())
 
 
-def _node(row: Any, now: float, policy: LeasePolicy) -> NodeView:
+def _node_view(row: Any, now: float, policy: LeasePolicy) -> NodeView:
     return NodeView(
         id=row.id,
         name=row.name,
@@ -239,7 +239,7 @@ def _node(row: Any, now: float, policy: LeasePolicy) -> NodeView:
     )
 
 
-def _portfolio(row: Any, failures: list[Any]) -> PortfolioView:
+def _portfolio_view(row: Any, failures: list[Any]) -> PortfolioView:
     """Return the planner's view of one portfolio.
 
     `failures` are its recently failed handoffs: failed moves if it runs, else failed placements and
@@ -261,7 +261,7 @@ def _portfolio(row: Any, failures: list[Any]) -> PortfolioView:
         wait_s = 2.0 ** (sum(each.times for each in failures) - 1)
         retry_at = max(each.last for each in failures) + min(wait_s, MAX_RETRY_WAIT_S)
         not_before = retry_at if not_before is None else max(not_before, retry_at)
-    wanted, running, order = _versions(row)
+    wanted, running, order = _revision_choices(row)
     owned = row.node_id is not None
     first = running if owned and running is not None else order[0]
     return PortfolioView(
@@ -296,13 +296,15 @@ def _portfolio(row: Any, failures: list[Any]) -> PortfolioView:
     )
 
 
-def _versions(
+def _revision_choices(
     row: Any,
 ) -> tuple[RevisionChoice | None, RevisionChoice | None, tuple[RevisionChoice, ...]]:
-    """Return the wanted version (None if rejected), that of the last owner, and the choices for a
-    start without a living owner. A rejected version is a choice only if there is no other."""
+    """Return the wanted revision, that of the last owner, and the choices without a living owner.
+
+    A rejected revision is wanted (else None) and a choice only if there is no good one.
+    """
     requested = RevisionChoice(
-        row.wanted_revision, row.strategy, row.strategy_version, _needs(row, row.artifact)
+        row.wanted_revision, row.strategy, row.strategy_version, _artifact_needs(row, row.artifact)
     )
 
     def version(
@@ -312,7 +314,7 @@ def _versions(
             return requested
         if number is None or strategy is None:
             return None
-        return RevisionChoice(number, strategy, strategy_version, _needs(row, artifact))
+        return RevisionChoice(number, strategy, strategy_version, _artifact_needs(row, artifact))
 
     running = version(
         row.running_revision, row.running_strategy, row.running_version, row.running_artifact
@@ -330,7 +332,7 @@ def _versions(
     return wanted, running, order
 
 
-def _needs(row: Any, artifact: str | None) -> ArtifactNeeds | None:
+def _artifact_needs(row: Any, artifact: str | None) -> ArtifactNeeds | None:
     """Return what a revision's artifact needs; None for a strategy that nodes have installed."""
     if artifact is None:
         return None

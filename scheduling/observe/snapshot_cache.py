@@ -70,7 +70,7 @@ class SnapshotCache:
         self._time_dependent: frozenset[int] = frozenset()  #: their views also change with time
 
     def forget(self) -> None:
-        """Have the next snapshot read everything."""
+        """Make the next snapshot read everything."""
         self._of = None
 
     def since(self, of: str) -> int | None:
@@ -84,7 +84,7 @@ class SnapshotCache:
         """Return the portfolio ids to read again, given rows of CHANGES. None: all of them."""
         if since is None:
             return None
-        known, now = self._handoffs, _open(changes)
+        known, now = self._handoffs, _active_handoffs(changes)
         moved = {n for n in known.keys() | now.keys() if known.get(n) != now.get(n)}
         return sorted(moved.union(row.portfolio_id for row in changes if row.handoff is None))
 
@@ -117,8 +117,12 @@ class SnapshotCache:
             self.version += 1
         self.fleet_index.update(views, gone)
         self._time_dependent = now_dependent
-        self._of, self._unsettled, self._handoffs = mark.of, mark.unsettled, _open(changes)
+        self._of, self._unsettled, self._handoffs = (
+            mark.of,
+            mark.unsettled,
+            _active_handoffs(changes),
+        )
 
 
-def _open(changes: Iterable[Any]) -> dict[int, Any]:
+def _active_handoffs(changes: Iterable[Any]) -> dict[int, Any]:
     return {row.portfolio_id: row for row in changes if row.handoff is not None}

@@ -26,7 +26,7 @@ SELECT pg_database_size(current_database()) AS database_bytes,
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Sizes in bytes."""
+    """Sizes in bytes, and the age of the oldest snapshot in seconds."""
 
     database_bytes: int
     wal_bytes: int  #: written since the database was created
@@ -36,7 +36,7 @@ class Storage:
 
 
 def read_storage() -> Storage:
-    """Return the sizes. Two statements. Raise SnapshotUnavailable if they cannot be read."""
+    """Return the present sizes. Two statements. Raise SnapshotUnavailable."""
     try:
         with django_cursor() as cursor:
             tables = cursor.execute(TABLE_SIZES.encode()).fetchall()

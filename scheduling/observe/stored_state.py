@@ -69,11 +69,13 @@ def stored_state(data: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         }
     except UNREADABLE:
         return UNKNOWN_ACCOUNT, {}
-    return OnDemand(known, lambda: _account(data)), OnDemand({}, lambda: _strategy(data))
+    return OnDemand(known, lambda: _account_for_pages(data)), OnDemand(
+        {}, lambda: _strategy_for_pages(data)
+    )
 
 
 def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the metrics that `ctx.metric` allows: a node may have stored any others."""
+    """Return the metrics with a name and value that `ctx.metric` allows; a node may store any."""
     allowed = {
         name: value
         for name, value in metrics.items()
@@ -86,11 +88,11 @@ def _check_amounts(*amounts: Decimal) -> None:
     """Raise StateUnreadable for an amount that is not a number, or longer than any column takes."""
     for amount in amounts:
         if not amount.is_finite() or amount.adjusted() >= MOST_DIGITS:
-            raise StateUnreadable(f"an amount is {str(amount)[:40]}")
+            raise StateUnreadable(f"the amount {str(amount)[:40]} does not fit a column")
 
 
 def readable_account(data: bytes) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return account and metrics for display. Raise StateUnreadable, whatever is stored."""
+    """Return (account, metrics) for display. Raise only StateUnreadable, whatever is stored."""
     try:
         outline = decode_outline(data)
         view = account_view(outline)
@@ -104,14 +106,14 @@ def readable_account(data: bytes) -> tuple[dict[str, Any], dict[str, float]]:
 
 
 def readable_strategy(data: bytes) -> dict[str, Any]:
-    """Return the strategy's part for display. Raise StateUnreadable, whatever is stored."""
+    """Return the strategy's part for display. Raise only StateUnreadable, whatever is stored."""
     try:
         return strategy_view(decode_state(data))
     except UNREADABLE as error:
         raise StateUnreadable(str(error) or type(error).__name__) from error
 
 
-def _account(data: bytes) -> dict[str, Any]:
+def _account_for_pages(data: bytes) -> dict[str, Any]:
     try:
         view, metrics = readable_account(data)
     except StateUnreadable:
@@ -128,7 +130,7 @@ def _account(data: bytes) -> dict[str, Any]:
     }
 
 
-def _strategy(data: bytes) -> dict[str, Any]:
+def _strategy_for_pages(data: bytes) -> dict[str, Any]:
     try:
         return readable_strategy(data)
     except StateUnreadable:

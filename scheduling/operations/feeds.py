@@ -193,7 +193,7 @@ def _decide(
     """Return the events of the rows after a state, or the answer to an append that was stored
     before. Raise Refused or Invalid. Pure."""
     try:
-        before = feed_records.answer_before(name, held, source)
+        before = feed_records.stored_answer(name, held, source)
     except SourceConflict as conflict:
         raise Refused("source_conflict", str(conflict)) from None
     if before is not None:

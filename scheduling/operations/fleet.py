@@ -41,7 +41,9 @@ def even_by(measure: str, *, actor: str, reason: str = "") -> None:
 
     Feasibility depends on weight in either case. Idempotent.
     """
-    execute(fleet_policy.even_by(EvenBy(measure).value, actor=actor, reason=reason))
+    execute(
+        fleet_policy.choose_rebalance_measure(EvenBy(measure).value, actor=actor, reason=reason)
+    )
 
 
 def rebalance(*, actor: str) -> BalanceOutcome:

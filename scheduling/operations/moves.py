@@ -24,7 +24,7 @@ from scheduling.enact import pin
 from scheduling.enact.desired_state import want_running, want_stopped
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import request, revoke_ownership
-from scheduling.enact.handoff.request_handoff import Request, refuse_in_handoff, request_all
+from scheduling.enact.handoff.request_handoff import Request, handoff_refusal, request_all
 from scheduling.enact.handoff.statements import LOCK_HANDOFF, active_handoff
 from scheduling.enact.notify import notify_watchers
 from scheduling.enact.portfolio_edits import edit_portfolio
@@ -174,7 +174,7 @@ def _immovable(current: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
             yield name, refused
             continue
         if run.portfolio_id in in_handoff:
-            yield name, refuse_in_handoff(name, in_handoff[run.portfolio_id])
+            yield name, handoff_refusal(name, in_handoff[run.portfolio_id])
 
 
 def _refusal_of(found: NoMove, target: str | None) -> Refused:
@@ -440,4 +440,4 @@ def _refuse_inactive(portfolio: Portfolio, current: Run) -> None:
 def _refuse_in_handoff(portfolio: Portfolio) -> None:
     active = Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES).first()
     if active is not None:
-        raise refuse_in_handoff(portfolio.name, active)
+        raise handoff_refusal(portfolio.name, active)

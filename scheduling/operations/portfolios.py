@@ -24,7 +24,7 @@ from scheduling.enact import pin
 from scheduling.enact.audit_log import Line, audit_all
 from scheduling.enact.desired_state import archive
 from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import removed_in_use, request, symbols_in_use
+from scheduling.enact.handoff import request, symbols_lost, symbols_refusal
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.errors import Invalid, NotFound, Refused
@@ -320,9 +320,9 @@ def revise_portfolio(
         # Lock the run: no commit may come between reading its symbols and the new revision.
         owned = execute(lock_run(portfolio.pk))
         assert owned is not None
-        symbols = execute(removed_in_use(owned, wanted["symbols"])) if revised else []
+        symbols = execute(symbols_lost(owned, wanted["symbols"])) if revised else []
         if symbols:
-            raise symbols_in_use(name, symbols, "the new revision")
+            raise symbols_refusal(name, symbols, "the new revision")
         for key, value in placement.items():
             setattr(portfolio, key, value)
         if revised:

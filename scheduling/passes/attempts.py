@@ -21,8 +21,8 @@ T = TypeVar("T")
 def attempt(change: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T | None:
     """Run one change and return its outcome, or None if it is left to the next pass.
 
-    A refusal is data. A locked row, or a change that fails by an internal error, must not keep the
-    pass from the other changes.
+    So a refusal, a locked row or an internal error does not keep the pass from other changes. Raise
+    if the database is unavailable.
     """
     try:
         return execute(change(*args, **kwargs))

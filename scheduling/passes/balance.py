@@ -26,14 +26,10 @@ logger = logging.getLogger(__name__)
 
 BATCH = 50  #: handoffs requested in one transaction, and so between two renewals of the pass lock
 
-#: Reasons that only mean "a later pass": they are not stored, since the error of the last attempt
-#: is worth more on a row than the time of the next one.
-TRANSIENT_REASONS = frozenset({"later", "max_moves", "handoff_limit", "in_handoff", "backing_off"})
-
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A change of the plan that was refused when enacted. Data: the next pass repairs it."""
+    """A change of the plan that was refused; the next pass plans anew."""
 
     portfolio: str
     reason: str
@@ -53,7 +49,7 @@ def balance(
     actor: str = "balancer",
     cache: SnapshotCache | None = None,
 ) -> BalanceOutcome:
-    """Observe, plan, enact. Raise SnapshotUnavailable if the fleet cannot be read.
+    """Read the fleet, plan, and request the handoffs. Raise SnapshotUnavailable.
 
     With the `cache` of the previous pass in this process, only changed rows are read.
     """
@@ -76,7 +72,7 @@ def balance(
 def enact(
     plan: Plan, observed: FleetSnapshot, holder: str, timing: Timing, actor: str
 ) -> BalanceOutcome:
-    """Request each handoff of the plan, each under the epoch it was planned for."""
+    """Request the handoffs of the plan, each under the epoch that the plan saw."""
     requested: list[int] = []
     rejected: list[Rejected] = []
     # Failovers first: their portfolios run nowhere. In a plan they precede all other moves.
@@ -107,8 +103,8 @@ def _request_batch(
 ) -> list[int | Rejected | None]:
     """Request the handoffs in one transaction. Return the id of each, or why it was rejected.
 
-    None: the request has to be repeated alone, since its row is locked or since the batch failed
-    and it is not known which request made it fail. It must not keep the pass from the others.
+    None: repeat the request alone, since its row is locked, or the batch failed and it is not known
+    by which request.
     """
     alone = len(batch) == 1
     requests = [_request(change, observed) for change in batch]
@@ -162,7 +158,8 @@ def _store_reasons(plan: Plan, observed: FleetSnapshot) -> None:
     changed = {
         portfolio: reason
         for portfolio, reason in sorted(reasons.items())
-        if reason is None or reason.code not in TRANSIENT_REASONS
+        # The error of the last attempt is worth more on a row than the time of the next one.
+        if reason is None or reason.code != "backing_off"
         if rows[portfolio].reason != ("" if reason is None else render(reason))
     }
     if changed:

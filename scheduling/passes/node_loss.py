@@ -20,7 +20,7 @@ from scheduling.decide.what_if.node_loss import (
     hosting_nodes,
     pending_ids,
 )
-from scheduling.enact.node_loss import Known, store
+from scheduling.enact.node_loss import StoredForecast, store
 from scheduling.observe.snapshot_cache import SnapshotCache
 
 TIME_SLICE_S = 0.025
@@ -35,7 +35,8 @@ class NodeLossForecaster:
         self._fleet: object = None  #: everything a forecast depends on
         self._version = 0  #: of `_fleet`
         self._turn: deque[int] = deque()  #: node ids, next turn first
-        self._forecasts: dict[int, tuple[int, Known]] = {}  #: node id → fleet version, forecast
+        #: Node id → fleet version, forecast.
+        self._forecasts: dict[int, tuple[int, StoredForecast]] = {}
         self._stored: dict[int, NodeLoss] = {}
         self._confirmed_at = float("-inf")
 
@@ -45,11 +46,12 @@ class NodeLossForecaster:
         if snapshot is None:
             return
         nodes = {node.id: node for node in hosting_nodes(snapshot)}
-        self._follow(nodes, _inputs(snapshot, cache))
-        self._compute(nodes, snapshot, cache, slice_s)
-        self._store(snapshot.taken_at)
+        self._note_fleet(nodes, _forecast_inputs(snapshot, cache))
+        self._forecast_stale(nodes, snapshot, cache, slice_s)
+        self._store_changes(snapshot.taken_at)
 
-    def _follow(self, nodes: dict[int, NodeView], fleet: object) -> None:
+    def _note_fleet(self, nodes: dict[int, NodeView], fleet: object) -> None:
+        """Make all forecasts stale if the fleet changed; keep turns for its `nodes` only."""
         if fleet != self._fleet:
             self._fleet, self._version = fleet, self._version + 1
         if nodes.keys() != set(self._turn):
@@ -58,7 +60,7 @@ class NodeLossForecaster:
             for node in self._forecasts.keys() - nodes.keys():
                 del self._forecasts[node]
 
-    def _compute(
+    def _forecast_stale(
         self,
         nodes: dict[int, NodeView],
         snapshot: Snapshot,
@@ -77,7 +79,7 @@ class NodeLossForecaster:
             if not self._is_stale(node):
                 continue
             loss = forecast_node_loss(snapshot, nodes[node], index, already, policy)
-            self._forecasts[node] = (self._version, Known(loss, snapshot.taken_at))
+            self._forecasts[node] = (self._version, StoredForecast(loss, snapshot.taken_at))
             stale -= 1
             if time.perf_counter() >= until:
                 return
@@ -85,12 +87,12 @@ class NodeLossForecaster:
     def _is_stale(self, node: int) -> bool:
         return node not in self._forecasts or self._forecasts[node][0] != self._version
 
-    def _store(self, now: float) -> None:
+    def _store_changes(self, now: float) -> None:
         """Store what changed, and every CONFIRM_INTERVAL_S that the rest is unchanged."""
         confirm = not 0 <= now - self._confirmed_at < CONFIRM_INTERVAL_S
         forecasts = [
             # A forecast of the current fleet version still holds.
-            Known(forecast.loss, now) if version == self._version else forecast
+            StoredForecast(forecast.loss, now) if version == self._version else forecast
             for version, forecast in self._forecasts.values()
         ]
         changed = (
@@ -109,7 +111,7 @@ class NodeLossForecaster:
             self._confirmed_at = now
 
 
-def _inputs(snapshot: Snapshot, cache: SnapshotCache) -> object:
+def _forecast_inputs(snapshot: Snapshot, cache: SnapshotCache) -> object:
     """Return everything a forecast depends on: equal inputs give equal forecasts."""
     now = snapshot.taken_at
     flapping = {n.name for n in snapshot.nodes if n.flapping_until and now < n.flapping_until}

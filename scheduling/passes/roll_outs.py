@@ -30,7 +30,7 @@ SPARE_S = 60.0
 
 
 def limits(timing: Timing) -> Limits:
-    """Return the deadlines of items: a failover and two attempts to reload fit into a change."""
+    """Return the deadlines of items; that of a change allows a failover and two reloads."""
     handoff_s = timing.prepare_deadline_s + timing.drain_deadline_s + timing.activate_deadline_s
     return Limits(
         build_s=ENVIRONMENT_BUILD_S,
@@ -48,11 +48,11 @@ def advance(holder: str, timing: Timing) -> int:
     pass if it has taken over.
     """
     return sum(
-        _advance(roll_out, holder, timing) for roll_out in execute_autocommit(open_roll_outs())
+        _advance_one(roll_out, holder, timing) for roll_out in execute_autocommit(open_roll_outs())
     )
 
 
-def _advance(roll_out: RollOut, holder: str, timing: Timing) -> int:
+def _advance_one(roll_out: RollOut, holder: str, timing: Timing) -> int:
     steps = next_steps(roll_out, limits(timing))
     if not steps:
         return 0

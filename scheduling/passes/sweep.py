@@ -1,4 +1,4 @@
-"""The sweep: changes that are due because time has passed.
+"""The sweep: make the changes that are due because time has passed.
 
 Expired leases, missed deadlines, proven revisions, desired states that no handoff follows yet.
 """
@@ -53,7 +53,7 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
     execute(storm.update_storm_hold(timing))
     expired = sum(
         _expire(overdue, timing) not in (None, "early")
-        for overdue in execute_autocommit(handoff.overdue(timing))
+        for overdue in execute_autocommit(handoff.find_overdue(timing))
     )
     if not full:
         return SweepOutcome(lost=names, expired=expired)
@@ -72,7 +72,7 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
 
 
 def _expire(overdue: int, timing: Timing) -> str | None:
-    """End the overdue step of a handoff, or grant without the release. Return the outcome."""
+    """End the overdue step of a handoff. Return what `handoff.expire` did, or None if it failed."""
     with tracing.handoff_span(overdue, "deadline passed") as span:
         outcome = attempt(handoff.expire, overdue, timing)
         if outcome in (None, "early", "gone", "late"):
@@ -91,7 +91,7 @@ def _reload_stale_revisions(timing: Timing) -> int:
             seen_epoch=row.epoch,
             timing=timing,
         )
-        for row in execute_autocommit(revisions.stale_revisions(timing))
+        for row in execute_autocommit(revisions.find_stale_revisions(timing))
     ]
     return sum(each is not None for each in requested)
 
@@ -108,7 +108,7 @@ def _repeat_stops(timing: Timing) -> int:
             timing=timing,
             seen_epoch=row.epoch,
         )
-        for row in execute_autocommit(unheld_runs.unstopped())
+        for row in execute_autocommit(unheld_runs.find_unstopped())
     ]
     return sum(each is not None for each in requested)
 
@@ -121,11 +121,11 @@ def _reclaim_unheld_runs(timing: Timing) -> int:
     limit_s = timing.activate_deadline_s
     unactivated = [
         attempt(unheld_runs.reclaim_unactivated, row.portfolio_id, row.epoch, limit_s)
-        for row in execute_autocommit(unheld_runs.unactivated(timing))
+        for row in execute_autocommit(unheld_runs.find_unactivated(timing))
     ]
     orphaned = [
         attempt(unheld_runs.reclaim_orphaned, row.portfolio_id, row.epoch)
-        for row in execute_autocommit(unheld_runs.orphaned())
+        for row in execute_autocommit(unheld_runs.find_orphaned())
     ]
     return sum(map(bool, [*unactivated, *orphaned]))
 
@@ -135,7 +135,7 @@ def _recover_timeline(timing: Timing) -> None:
     if not timing.raises_epoch_floor:
         return
     found = execute_autocommit(
-        timeline.unsettled(wait_s=timing.heartbeat_interval_s, quiet_s=2 * timing.lease_ttl_s)
+        timeline.read_unsettled(wait_s=timing.heartbeat_interval_s, quiet_s=2 * timing.lease_ttl_s)
     )
     if found.vanished and found.changed:
         reason = "acknowledged commits vanished (GINKGO_RAISE_EPOCH_FLOOR=auto)"

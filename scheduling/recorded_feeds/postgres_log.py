@@ -105,7 +105,7 @@ class PostgresLog:
         """Return the head of the feed. Raise NoSuchFeed."""
         rows = await self.run(heads(self.name))
         if not rows:
-            raise feed_records.NoSuchFeed(f"There is no recorded feed named {self.name}.")
+            raise feed_records.NoSuchFeed(self.name)
         return rows[0]
 
     async def run(self, steps: Transaction[T]) -> T:

@@ -66,7 +66,7 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
         rows: list[Any] = cursor.execute(
             ANCHORS, {"portfolio": evidence.portfolio, "to_seq": recorded.to_seq}
         ).fetchall()
-    chain = _check_anchors(evidence, rows, alive)
+    chain = _split_by_validity(evidence, rows, alive)
     newest = chain.valid[-1] if chain.valid else None
     chosen = newest
     gone_to = max(recorded.archived.last("orders"), recorded.archived.last("fills"))
@@ -76,7 +76,7 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
         after = [row for row in chain.valid if row.seq >= gone_to]
         chosen = after[0] if archived and after else None
     return StartPoint(
-        anchor=None if chosen is None else _anchor(chosen),
+        anchor=None if chosen is None else _read_anchor(chosen),
         verified_at=None if chosen is None else chosen.at,
         archived=archived,
         changed=(chain.invalid[0].seq, chain.invalid[0].at) if chain.invalid else None,
@@ -86,7 +86,10 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
     )
 
 
-def _check_anchors(evidence: Evidence, rows: Sequence[Any], alive: Callable[[], None]) -> _Chain:
+def _split_by_validity(
+    evidence: Evidence, rows: Sequence[Any], alive: Callable[[], None]
+) -> _Chain:
+    """Compare each anchor with the evidence, oldest first, up to the first that differs."""
     chain = _Chain([], [])
     before_seq, before = evidence.recorded.first_seq - 1, RangeSums()
     open_orders: frozenset[tuple[int, int]] = frozenset()
@@ -113,7 +116,7 @@ def _check_anchors(evidence: Evidence, rows: Sequence[Any], alive: Callable[[], 
 
 
 def _kept_from(evidence: Evidence) -> dict[str, int]:
-    """Return the seq from which all rows of each kind are stored."""
+    """Return kind of rows → the seq from which all of them are stored."""
     recorded = evidence.recorded
     archived = recorded.archived
     kept = {kind: archived.last(kind) + 1 for kind in ("orders", "fills", "equity")}
@@ -129,7 +132,7 @@ def _kept_from(evidence: Evidence) -> dict[str, int]:
 
 
 class SummedRows:
-    """Reads stored rows, and sums them up as they are read.
+    """Read stored rows, and sum them up.
 
     The sums of a window are computed before its rows are read: a change before the comparison is
     found by this verification, a later one by the next.
@@ -167,23 +170,23 @@ def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, read: Su
             counts=asdict(anchor.counts),
             open_orders=[list(key) for key in anchor.open_orders],
             inputs=inputs,
-            sums={kind: list(_pair(getattr(read.reached, kind))) for kind in KINDS},
+            sums={kind: list(_as_json(getattr(read.reached, kind))) for kind in KINDS},
         )
     )
 
 
-def _pair(total: RowSum) -> tuple[int, str]:
+def _as_json(total: RowSum) -> tuple[int, str]:
     return total.rows, str(total.total)  # as text: JSON has no 64-bit integers
 
 
 def _sums(document: dict[str, Any]) -> RangeSums:
-    """Return the sums of an anchor. One without ends is of a version in which no order had one."""
+    """Return the sums that an anchor stores. Older versions stored none for ends of orders."""
     pairs = (document.get(kind, (0, "0")) for kind in KINDS)
     orders, fills, equity, ends = (RowSum(int(rows), int(total)) for rows, total in pairs)
     return RangeSums(orders, fills, equity, ends)
 
 
-def _anchor(row: Any) -> Anchor:
+def _read_anchor(row: Any) -> Anchor:
     with django_cursor() as cursor:
         found: Any = cursor.execute(STATE, {"id": row.id}).fetchone()
     return Anchor(

@@ -10,7 +10,7 @@ from scheduling.artifact_code import CodeUnavailable, artifact_code
 
 
 def code_for(portfolio: str) -> Callable[[str], ArtifactCode]:
-    """Return a function from an artifact to its code, which raises CannotVerify."""
+    """Return a function that loads an artifact's code by its sha256, or raises CannotVerify."""
 
     def find(sha256: str) -> ArtifactCode:
         try:

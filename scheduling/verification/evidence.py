@@ -86,7 +86,7 @@ WHERE portfolio_id = %(portfolio)s ORDER BY from_seq
 
 
 def min_equity_age() -> timedelta:
-    """Return the age up to which equity points exist while a pass drops older ones."""
+    """Return the age up to which equity points are kept for certain."""
     kept = timedelta(days=settings.GINKGO.keep_equity_days)
     return kept - min(timedelta(hours=1), kept / 10)
 
@@ -136,7 +136,7 @@ class Evidence:
 
 
 class _EvidenceRows:
-    """The rows read in the snapshot."""
+    """The rows of one portfolio, read in one snapshot."""
 
     def __init__(self, which: str | int, cursor: psycopg.Cursor[Any]) -> None:
         named = isinstance(which, str)
@@ -165,10 +165,10 @@ def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
     Five statements, one snapshot. Raise NotFound, CannotVerify if evidence is missing,
     SnapshotUnavailable if the database does not answer.
     """
-    rows = _read(which)
+    rows = _read_rows(which)
     p = rows.portfolio
     last = p.last_seq if to_seq is None else to_seq
-    feed = _feed(p)
+    feed = _open_feed(p)
     tenure_segments = [
         _tenure_segment(p, tenure) for tenure in rows.tenures if tenure.first_commit_at
     ]
@@ -200,7 +200,7 @@ def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
         ),
         history=_disagreement(rows),
         epochs=p.epoch,
-        handoffs=len(_handoffs(rows, last)),
+        handoffs=len(_owner_changes(rows, last)),
         inputs=_inputs(rows),
     )
 
@@ -230,7 +230,7 @@ def _inputs(rows: _EvidenceRows) -> Inputs:
     )
 
 
-def _feed(portfolio: Any) -> Feed:
+def _open_feed(portfolio: Any) -> Feed:
     """Return the feed that the portfolio traded on. Raise CannotVerify if it is not installed."""
     if portfolio.feed_kind == FeedKind.RECORDED:
         return RecordedFeed(FeedRow.objects.select_related("writer").get(name=portfolio.feed))
@@ -273,7 +273,7 @@ def _ownership_period(row: Any) -> OwnershipPeriod:
     return OwnershipPeriod(
         epoch=row.epoch,
         node=row.node,
-        incarnation=_text(row.incarnation),
+        incarnation=_text_or_none(row.incarnation),
         revision=row.revision,
         from_seq=row.from_seq,
         to_seq=row.to_seq,
@@ -282,8 +282,8 @@ def _ownership_period(row: Any) -> OwnershipPeriod:
     )
 
 
-def _handoffs(rows: _EvidenceRows, last: int) -> set[int]:
-    """Return the handoffs that changed an owner at or before `last`, by the audit log."""
+def _owner_changes(rows: _EvidenceRows, last: int) -> set[int]:
+    """Return ids of the handoffs that changed an owner up to seq `last`, by the audit log."""
     return {
         row.data["handoff"]
         for row in rows.audit_lines
@@ -291,13 +291,13 @@ def _handoffs(rows: _EvidenceRows, last: int) -> set[int]:
     }
 
 
-def _text(value: Any) -> str | None:
+def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
 def history_disagreement(name: str) -> str | None:
     """Return the disagreement between audit log, tenures and run of a portfolio, or None."""
-    return _disagreement(_read(name))
+    return _disagreement(_read_rows(name))
 
 
 def _disagreement(rows: _EvidenceRows) -> str | None:
@@ -305,11 +305,11 @@ def _disagreement(rows: _EvidenceRows) -> str | None:
     return find_disagreement(
         [AuditLine(row.id, row.kind, row.node, row.data) for row in rows.audit_lines],
         [_ownership_period(row) for row in rows.tenures],
-        CurrentRun(p.epoch, p.node, _text(p.incarnation), p.revision),
+        CurrentRun(p.epoch, p.node, _text_or_none(p.incarnation), p.revision),
     )
 
 
-def _read(which: str | int) -> _EvidenceRows:
-    """Return the rows of one snapshot. Raise NotFound or SnapshotUnavailable."""
+def _read_rows(which: str | int) -> _EvidenceRows:
+    """Return the rows of a portfolio, by id or name. Raise NotFound or SnapshotUnavailable."""
     with repeatable_read("the portfolio") as cursor:
         return _EvidenceRows(which, cursor)

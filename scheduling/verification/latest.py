@@ -63,7 +63,7 @@ class VerificationView:
 
     @property
     def difference(self) -> Any:
-        """Return the first difference, or None."""
+        """Return the first difference from the reference run, or None."""
         return (self.verdict or {}).get("difference")
 
     @property
@@ -78,12 +78,12 @@ class VerificationView:
 
     @property
     def state_digest(self) -> str | None:
-        """Return the digest of the state, equal on both sides."""
+        """Return the digest of the state, which the reference run reached too."""
         return (self.verdict or {}).get("state_digest")
 
     @property
     def replayed(self) -> dict[str, Any]:
-        """Return which part was replayed now, and the recorded event count."""
+        """Return the figures of the verdict on which events were replayed and counted."""
         names = (
             "events_replayed",
             "replayed_from_seq",
@@ -95,12 +95,12 @@ class VerificationView:
 
     @property
     def took_s(self) -> float | None:
-        """Return the duration in seconds."""
+        """Return how many seconds the verification took; None if it has no verdict."""
         return (self.verdict or {}).get("took_s")
 
     @property
     def counts(self) -> dict[str, int | None]:
-        """Return how many rows and events were compared."""
+        """Return kind → how many events, rows or handoffs were compared."""
         names = ("events", "orders", "fills", "equity", "handoffs")
         return {name: (self.verdict or {}).get(name) for name in names}
 

@@ -131,7 +131,7 @@ RETURNING portfolio_id, limit_s IS NOT NULL AS background
 def request_verification(
     portfolio: int, actor: str, *, full: bool = False
 ) -> Transaction[int | None]:
-    """Return the id of a new verification, or None if one is under way."""
+    """Request a verification and return its id, or None if one is under way."""
     yield from end_abandoned()
     row = yield from query_one(REQUEST, portfolio=portfolio, actor=actor[:150], full=full)
     if row is None:
@@ -175,7 +175,7 @@ def claim(runner: UUID, most: int = 1) -> Transaction[Row | None]:
 def record_progress(
     verification: int, runner: UUID, from_seq: int, at_seq: int, to_seq: int
 ) -> Transaction[bool]:
-    """Record progress. Return False if the verification was ended as abandoned: stop."""
+    """Record how far it is. Return False if it was ended as abandoned, so that it has to stop."""
     row = yield from query_one(
         RECORD_PROGRESS,
         verification=verification,

@@ -59,11 +59,11 @@ class RecordedFeed:
                 f" {from_seq} is needed"
             )
         found: list[Event] = []
-        at, last = self._begin(from_seq), min(to_seq, self.length)
+        at, last = self._chain_start(from_seq), min(to_seq, self.length)
         while at <= last:
             rows = self._rows(at, min(last, at + PAGE - 1))
             for row in rows:
-                self._check(row, at)
+                self._check_record(row, at)
                 at += 1
                 if row.seq < from_seq:
                     continue  # read for the chain only
@@ -79,7 +79,7 @@ class RecordedFeed:
         """Return the newest seq released at that time."""
         return released_to(self._feed, at_us)
 
-    def _begin(self, from_seq: int) -> int:
+    def _chain_start(self, from_seq: int) -> int:
         """Return where to read from, so that the chain covers the segment of `from_seq`."""
         if self._chain is not None and self._checked_to == from_seq - 1:
             return from_seq
@@ -92,7 +92,7 @@ class RecordedFeed:
         self._checked_to = begin - 1
         return begin
 
-    def _check(self, row: RecordRow, expected: int) -> None:
+    def _check_record(self, row: RecordRow, expected: int) -> None:
         if row.seq != expected:
             raise CannotVerify(f"feed {self.name} has no record of seq {expected}")
         self._checked_to = row.seq

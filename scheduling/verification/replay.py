@@ -24,7 +24,7 @@ Progress = Callable[[int, int, int], None]  #: first, at, last seq
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came of a replay."""
+    """The result of a replay."""
 
     portfolio: str
     from_seq: int  #: of the range that was asked for
@@ -72,7 +72,7 @@ def replay_portfolio(
         def on_progress(at: int) -> None:
             progress(begun_at, at, recorded.to_seq)
             if printed is not None and show is not None:
-                show(_within(printed.take(), first))
+                show(_from_event(printed.take(), first))
 
         env = settings.GINKGO
         with replay_processes(
@@ -84,7 +84,7 @@ def replay_portfolio(
             stored = StoredRowsReader(evidence.portfolio, recorded.to_seq)
             compared = verify(recorded, stored, ask, on_progress, anchor, go_on=True)
         if printed is not None and show is not None:
-            show(_within(printed.rest(), first))
+            show(_from_event(printed.rest(), first))
     except CannotVerify as missing:
         text = str(missing).replace("cannot be verified", "cannot be replayed")
         raise Refused("cannot_replay", text) from None
@@ -106,13 +106,13 @@ def _start_before(evidence: Evidence, first: int) -> StartPoint | None:
     return find_start(before, full=False, alive=lambda: None)
 
 
-def _within(lines: Sequence[PrintedLine], first: int) -> list[PrintedLine]:
+def _from_event(lines: Sequence[PrintedLine], first: int) -> list[PrintedLine]:
     """Return the lines that were printed from event `first` on, or while loading."""
     return [line for line in lines if line.seq >= first or line.seq == LOADING]
 
 
 def sentences(replay: Replay) -> Iterator[str]:
-    """Yield where the replay began, and whether it equals the records."""
+    """Yield sentences: where the replay began, and whether it equals the records."""
     since = (
         "its first event"
         if replay.verified_at is None

@@ -22,7 +22,7 @@ from scheduling.verification.queue import claim, finish, record_progress
 from scheduling.verification.verify import verify_portfolio
 
 PROGRESS_INTERVAL_S = 0.5
-NICE_LEVEL = 10  #: nice value of a runner: nodes may run on the same machine
+NICE_LEVEL = 10  #: nice value of a runner: it yields to nodes on the same machine
 
 
 class VerificationAbandoned(Exception):
@@ -46,8 +46,7 @@ def run_waiting() -> int:
 
 
 def max_parallel() -> int:
-    """Return how many verifications may run in parallel, each in its own process: one for each
-    processor of this machine. They yield to all other processes (`NICE_LEVEL`)."""
+    """Return how many verifications may run at once, each in its own process: one per processor."""
     if hasattr(os, "sched_getaffinity"):
         return max(len(os.sched_getaffinity(0)), 1)
     return os.cpu_count() or 1
@@ -61,7 +60,7 @@ def run_one(
     full: bool = False,
     limit_s: float | None = None,
 ) -> None:
-    """Run a claimed verification, and store its outcome, whatever that is."""
+    """Run a claimed verification, and store its outcome, even a failure."""
     reported_at = 0.0
 
     def report_progress(first: int, at: int, last: int) -> None:

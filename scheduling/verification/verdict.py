@@ -38,14 +38,14 @@ class Verdict:
             return f"history differs: {self.history}"
         counts = self.compared.counts
         return (
-            f"identical over {self._events()}, {_counted(counts.orders, 'order')},"
+            f"identical over {self._counted_events()}, {_counted(counts.orders, 'order')},"
             f" {_counted(counts.fills, 'fill')}, {_counted(counts.equity, 'equity point')},"
             f" {_counted(self.handoffs, 'handoff')},"
-            f" seq {self.compared.from_seq:,}–{self.compared.to_seq:,}{self._part()}"
+            f" seq {self.compared.from_seq:,}–{self.compared.to_seq:,}{self._replayed_part()}"
         )
 
-    def _part(self) -> str:
-        """Return which part was replayed now, "" if all of it was."""
+    def _replayed_part(self) -> str:
+        """Return how much was replayed now, "" if all events were."""
         if self.verified_at is None:
             return ""
         return (
@@ -54,16 +54,15 @@ class Verdict:
             f" {self.verified_at:%Y-%m-%d %H:%M:%S}Z"
         )
 
-    def _events(self) -> str:
-        """Return how many events the portfolio recorded as processed; if no count is recorded or
-        compared, that of the replay, named so."""
+    def _counted_events(self) -> str:
+        """Return the count of events that the portfolio recorded, else of events replayed."""
         recorded = self.compared.processed
         if recorded is not None:
             return _counted(recorded.events, "event")
         return _counted(self.compared.counts.events, "replayed event")
 
     def document(self) -> dict[str, Any]:
-        """Return the verdict as plain values."""
+        """Return the verdict as the row and the API store it."""
         compared, counts = self.compared, self.compared.counts
         difference = compared.difference
         recorded = compared.processed

@@ -31,7 +31,7 @@ def verify_portfolio(
 ) -> Verdict:
     """Compare the stored output of a portfolio with a reference run.
 
-    `which` is its key, or its name; of several portfolios that had the name, the newest is meant.
+    `which` is its id, or its name; of several portfolios that had the name, the newest is meant.
 
     The portfolio keeps running: it is compared as of its newest commit, or as of `to_seq`. The
     replay begins at the newest valid anchor of an earlier verification; with `full` at the first
@@ -126,6 +126,7 @@ def _notes(
 def _state_notes(
     evidence: Evidence, compared: VerificationResult, limit_s: float | None
 ) -> Iterator[str]:
+    """Yield why the state or the count of events was not compared, or not from the beginning on."""
     recorded = evidence.recorded
     if compared.difference is not None:
         return  # the difference is reported instead

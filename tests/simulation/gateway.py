@@ -63,7 +63,7 @@ class Gateway:
     def register(self, node: int, incarnation: UUID) -> wire.DesiredSet | None:
         message = registration(incarnation)
         self.db.execute(register(node, f"node-{node}", message, self.timing, self.id))
-        self.db.execute(lease.connected(node, incarnation, incarnation, self.id))
+        self.db.execute(lease.record_socket(node, incarnation, incarnation, self.id))
         return self.db.execute(desired_set(node))
 
     def beat(self, node: int, beat: wire.Heartbeat) -> tuple[str, wire.DesiredSet | None, bool]:
@@ -80,9 +80,9 @@ class Gateway:
     def _report(self, node: int, incarnation: UUID, report: Any) -> Transaction[Any]:
         match report:
             case wire.Prepared(handoff=number):
-                return handoff.prepared(number, node, incarnation, self.timing)
+                return handoff.handle_prepared(number, node, incarnation, self.timing)
             case wire.StepFailed():
-                return handoff.step_failed(
+                return handoff.handle_step_failure(
                     report.handoff, node, incarnation, report.step, report.error,
                     report.strategy_failed, self.timing,
                 )  # fmt: skip

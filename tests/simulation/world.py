@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from scheduling.enact.lease import connected, record_gateway_alive, socket_lost
+from scheduling.enact.lease import record_gateway_alive, record_socket, record_socket_loss
 from scheduling.enact.pass_lock import acquire
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.desired_set import desired_set
@@ -157,12 +157,12 @@ class World:
         running = [d for d in self.daemons if not d.ended and not d.cut and not d.paused]
         for daemon in running:
             if daemon.gateway.serving:
-                self.db.execute(socket_lost(daemon.node, daemon.incarnation))
+                self.db.execute(record_socket_loss(daemon.node, daemon.incarnation))
         self.go_on(seconds)
         for daemon in running:
             if daemon.gateway.serving and not daemon.ended:
                 self.db.execute(
-                    connected(
+                    record_socket(
                         daemon.node, daemon.incarnation, daemon.incarnation, daemon.gateway.id
                     )
                 )
@@ -242,7 +242,7 @@ class World:
             return
         daemon.ended, daemon.slots = True, {}
         if not host and daemon.gateway.serving and not daemon.cut:
-            self.db.execute(socket_lost(node, daemon.incarnation))
+            self.db.execute(record_socket_loss(node, daemon.incarnation))
 
     def freeze_holder(self, number: int) -> None:
         """SIGSTOP a watcher that has just taken the pass lock."""

@@ -21,7 +21,7 @@ def tick() -> Any:
 
 def compare() -> list[tuple[str, str]]:
     """Compare the alerts with their causes. Return (what happened, kind) of each change."""
-    return [(row.what, row.kind) for row in execute(alerts.compare(timing()))]
+    return [(row.what, row.kind) for row in execute(alerts.update_alerts(timing()))]
 
 
 def is_open(*kinds: str) -> bool:

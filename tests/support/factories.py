@@ -29,7 +29,7 @@ from scheduling import operations
 from scheduling.db.transaction import execute, execute_autocommit
 from scheduling.decide.types import RECORDED_FEEDS
 from scheduling.enact.commit import commit
-from scheduling.enact.handoff import expire, prepared, release, request, step_failed
+from scheduling.enact.handoff import expire, handle_prepared, handle_step_failure, release, request
 from scheduling.enact.lease import renew_leases
 from scheduling.enact.process_failures import handle_process_exit
 from scheduling.enact.register import register
@@ -74,7 +74,7 @@ class FakeNode:
         """Report every handoff that this node should prepare as prepared."""
         for entry in self.desired("prepare"):
             assert entry.handoff is not None
-            execute(prepared(entry.handoff, self.row.pk, self.incarnation, timing()))
+            execute(handle_prepared(entry.handoff, self.row.pk, self.incarnation, timing()))
 
     def commit(
         self, name: str, events: int = 0, *, suppress: bool = False, lose: int | None = None
@@ -148,12 +148,12 @@ class FakeNode:
 
     def ready(self, handoff: Handoff) -> str:
         """Report this handoff as prepared. Return the outcome."""
-        return execute(prepared(handoff.pk, self.row.pk, self.incarnation, timing()))
+        return execute(handle_prepared(handoff.pk, self.row.pk, self.incarnation, timing()))
 
     def fails(self, handoff: Handoff, step: str = "prepare", *, strategy: bool = False) -> str:
         """Report that a step of this handoff failed. Return the outcome."""
         return execute(
-            step_failed(
+            handle_step_failure(
                 handoff.pk, self.row.pk, self.incarnation, step, "it broke", strategy, timing()
             )
         )

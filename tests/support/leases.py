@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from scheduling.db.transaction import execute
-from scheduling.enact.lease import connected, judge_socket_losses, mark_lost, socket_lost
+from scheduling.enact.lease import judge_socket_losses, mark_lost, record_socket, record_socket_loss
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Lease
 from scheduling.timing import timing
@@ -28,13 +28,13 @@ def lost() -> list[str]:
 
 def connect(node: FakeNode) -> UUID:
     connection = uuid4()
-    assert execute(connected(node.row.pk, node.incarnation, connection, GATEWAY_ID)) is True
+    assert execute(record_socket(node.row.pk, node.incarnation, connection, GATEWAY_ID)) is True
     return connection
 
 
 def close(node: FakeNode, connection: UUID, seconds_ago: float = 1.1) -> bool:
     """Close a socket so long ago, and let the sweep judge it."""
-    recorded = execute(socket_lost(node.row.pk, connection))
+    recorded = execute(record_socket_loss(node.row.pk, connection))
     Lease.objects.filter(node=node.row, socket_loss_pending=True).update(
         socket_lost_at=ago(seconds_ago)
     )

@@ -29,11 +29,11 @@ from scheduling.dashboard.pagination import PAGE_ROWS, Page, text_parameter
 from scheduling.observe.orders import (
     STATUSES,
     Key,
-    behind,
     count_by_status,
-    key_of,
+    filter_orders,
+    list_key,
+    orders_after,
     orders_between,
-    with_filters,
 )
 
 MAX_NAMES = 1_000  #: offered by a list; others can be typed
@@ -62,7 +62,7 @@ def orders(request: HttpRequest) -> HttpResponseBase:
     except WrongTime as wrong:
         context["refused"], status = str(wrong), 400
     ranged = orders_between(span.begin, span.end, datetime.now(UTC))
-    rows = with_filters(ranged, filters) if status == 200 else ranged.none()
+    rows = filter_orders(ranged, filters) if status == 200 else ranged.none()
     if request.GET.get("format") in FORMATS and status == 200:
         return export(
             request, "orders", rows, COLUMNS, _file_row, oldest_first=False, parts=_parts(rows)
@@ -71,7 +71,7 @@ def orders(request: HttpRequest) -> HttpResponseBase:
     page = _page(rows, request)
     context |= {
         "table_page": page,
-        "counts": count_by_status(with_filters(ranged, {**filters, "status": ""})),
+        "counts": count_by_status(filter_orders(ranged, {**filters, "status": ""})),
         "filters": filters,
         # A page behind the last row matches nothing either.
         "is_filtered": any(filters.values()) or not page.is_first,
@@ -85,10 +85,10 @@ def orders(request: HttpRequest) -> HttpResponseBase:
 
 def _page(rows: QuerySet[Order], request: HttpRequest) -> Page:
     start = _read_key(text_parameter(request.GET, "before"))
-    found = list((rows if start is None else behind(rows, start))[: PAGE_ROWS + 1])
+    found = list((rows if start is None else orders_after(rows, start))[: PAGE_ROWS + 1])
     more = len(found) > PAGE_ROWS
     found = found[:PAGE_ROWS]
-    return Page(found, _key_text(key_of(found[-1])) if more else None, start is None)
+    return Page(found, _key_text(list_key(found[-1])) if more else None, start is None)
 
 
 def _key_text(key: Key) -> str:
@@ -109,11 +109,13 @@ def _parts(rows: QuerySet[Order]) -> Iterator[list[Order]]:
     """Yield the orders of a file, a statement for each part."""
     left, last = MAX_EXPORTED, None
     while left > 0:
-        found = list((rows if last is None else behind(rows, last))[: min(EXPORT_BATCH, left)])
+        found = list(
+            (rows if last is None else orders_after(rows, last))[: min(EXPORT_BATCH, left)]
+        )
         yield found
         if len(found) < EXPORT_BATCH:
             return
-        left, last = left - len(found), key_of(found[-1])
+        left, last = left - len(found), list_key(found[-1])
 
 
 def _file_row(row: Order) -> dict[str, Any]:

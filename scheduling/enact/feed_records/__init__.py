@@ -7,10 +7,10 @@ from. Two appends at once, or one of a writer that was replaced, cannot both pas
 
 from scheduling.enact.feed_records.appends import (
     KEPT_APPENDS,
-    answer_before,
     append,
     append_columns,
     check_fence,
+    stored_answer,
 )
 from scheduling.enact.feed_records.retention import (
     drop_due,
@@ -33,7 +33,6 @@ __all__ = [
     "NoSuchFeed",
     "Sent",
     "WriterRow",
-    "answer_before",
     "append",
     "append_columns",
     "check_fence",
@@ -45,5 +44,6 @@ __all__ = [
     "instruments",
     "mirror",
     "release",
+    "stored_answer",
     "writer",
 ]

@@ -96,7 +96,7 @@ def append(
     """
     if held is None:
         held = yield from writer(feed, source)
-    before = answer_before(feed, held, source)
+    before = stored_answer(feed, held, source)
     if before is not None:
         return before
     check_fence(feed, held, epoch, expected)
@@ -125,10 +125,10 @@ def append(
     return Appended(expected + 1, expected + len(events), missing=missing)
 
 
-def answer_before(feed: str, held: WriterRow, source: SourceId | None) -> Appended | None:
-    """Return the answer to an append that was stored before, None if it is new. Pure.
+def stored_answer(feed: str, held: WriterRow, source: SourceId | None) -> Appended | None:
+    """Return the answer to an append that repeats a stored one, None if it is new. Pure.
 
-    Raise SourceConflict if its number was used for something else.
+    Raise SourceConflict if its source used the number for other content.
     """
     if source is None or held.newest is None or source.number > held.newest:
         return None
@@ -148,7 +148,7 @@ def answer_before(feed: str, held: WriterRow, source: SourceId | None) -> Append
 
 
 def check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
-    """Raise WriterReplaced or HeadMoved. The statement decides; this names the cause."""
+    """Raise WriterReplaced or HeadMoved if APPEND would write nothing: this names the cause."""
     if held.epoch != epoch:
         raise WriterReplaced(
             f"Feed {feed} is recorded by {held.writer or 'its sources'} since epoch {held.epoch};"
@@ -159,7 +159,7 @@ def check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
 
 
 def append_columns(held: WriterRow, expected: int, events: Sequence[Event]) -> dict[str, Any]:
-    """Return the records and the links of the chain as arrays."""
+    """Return parameters of APPEND: the records, and the links of the hash chain, as arrays."""
     chain = bytes(held.chain) or CHAIN_START
     seqs, encoded, segments, digests = [], [], [], []
     last: dict[str, int] = {}

@@ -14,18 +14,26 @@ class DroppedRow(NamedTuple):
     rows: int
 
 
+def _last_unneeded(feed: str) -> str:
+    """Return a SELECT of the last seq of a feed that no portfolio needs; NULL: none trades on it.
+
+    `feed` is an expression of its id. Parameter: warm_up.
+    """
+    return f"""SELECT min(least(r.last_seq, coalesce(
+        (SELECT max(a.seq) FROM scheduling_verificationanchor a
+         WHERE a.portfolio_id = p.id), p.first_seq - 1))) - %(warm_up)s AS seq
+    FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
+    WHERE p.feed_id = {feed} AND p.archived_at IS NULL"""
+
+
 #: Up to which records are needed by nobody: a portfolio reads from its last commit on, a
 #: verification from the newest anchor on, and a new one is compared from the first event on. The
 #: newest record stays: a portfolio that is created now begins with it.
 DROP_RECORDS = Statement(
     "FEED_DROP_RECORDS",
-    """
+    f"""
 WITH needed AS MATERIALIZED (
-    SELECT min(least(r.last_seq, coalesce(
-        (SELECT max(a.seq) FROM scheduling_verificationanchor a
-         WHERE a.portfolio_id = p.id), p.first_seq - 1))) - %(warm_up)s AS seq
-    FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
-    WHERE p.feed_id = %(feed)s AND p.archived_at IS NULL
+    {_last_unneeded("%(feed)s")}
 ), moved AS (
     -- Concurrent writer: an append, which changes other columns and waits for this row.
     UPDATE portfolios_feedwriter w SET first_seq = greatest(w.first_seq, %(below)s)
@@ -64,7 +72,7 @@ class DueRow(NamedTuple):
 #: Old records in pieces, up to the first that is still needed.
 DUE = Statement(
     "FEED_DUE",
-    """
+    f"""
 SELECT f.id AS feed, f.name, least(old.seq, needed.seq, w.head - 1) + 1 AS below,
        w.first_seq
 FROM portfolios_feed f JOIN portfolios_feedwriter w ON w.feed_id = f.id
@@ -77,11 +85,7 @@ CROSS JOIN LATERAL (
                                   - make_interval(days => f.keep_days)) * 1e6
 ) old
 CROSS JOIN LATERAL (
-    SELECT min(least(r.last_seq, coalesce(
-        (SELECT max(a.seq) FROM scheduling_verificationanchor a
-         WHERE a.portfolio_id = p.id), p.first_seq - 1))) - %(warm_up)s AS seq
-    FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
-    WHERE p.feed_id = f.id AND p.archived_at IS NULL
+    {_last_unneeded("f.id")}
 ) needed
 WHERE f.keep_days IS NOT NULL AND old.seq IS NOT NULL
   AND least(old.seq, needed.seq, w.head - 1) >= w.first_seq
@@ -127,7 +131,7 @@ SELECT count(*)::int AS rows FROM gone
 
 
 def forget_appends() -> Transaction[int]:
-    """Forget which source sent the appends that are older than 30 days. Return how many."""
+    """Forget the source ids of appends that are older than 30 days. Return how many."""
     row = yield from query_one(FORGET_APPENDS)
     return 0 if row is None else row.rows
 

@@ -14,6 +14,9 @@ from scheduling.db.transaction import Transaction, query, query_one
 class NoSuchFeed(LogError):
     """There is no recorded feed of this name."""
 
+    def __init__(self, feed: str) -> None:
+        super().__init__(f"There is no recorded feed named {feed}.")
+
 
 class WriterRow(NamedTuple):
     """The writer's row, and what the source has sent under the number asked about."""
@@ -103,7 +106,7 @@ def claim(feed: str, writer: str) -> Transaction[int]:
     """Make `writer` the one writer of a feed, "" to let any source append. Return its epoch."""
     row = yield from query_one(CLAIM, feed=feed, writer=writer)
     if row is None:
-        raise NoSuchFeed(f"There is no recorded feed named {feed}.")
+        raise NoSuchFeed(feed)
     return row.epoch
 
 
@@ -115,7 +118,7 @@ def release(feed: str, epoch: int | None = None) -> Transaction[bool]:
 
 
 def writer(feed: str, source: SourceId | None = None) -> Transaction[WriterRow]:
-    """Return the writer's row. Raise NoSuchFeed."""
+    """Return the feed's writer, and what `source` has sent. Raise NoSuchFeed."""
     row = yield from query_one(
         WRITER,
         feed=feed,
@@ -123,12 +126,12 @@ def writer(feed: str, source: SourceId | None = None) -> Transaction[WriterRow]:
         number=source.number if source else 0,
     )
     if row is None:
-        raise NoSuchFeed(f"There is no recorded feed named {feed}.")
+        raise NoSuchFeed(feed)
     return row
 
 
 def instruments(feed: str) -> Transaction[dict[str, InstrumentFacts]]:
-    """Return what rows of the feed are checked against, by symbol."""
+    """Return symbol → what rows of that symbol are checked against."""
     rows = yield from query(INSTRUMENTS, feed=feed)
     return {
         r.symbol: InstrumentFacts(r.symbol, r.scale, r.tick_size, r.lot, r.last_us) for r in rows

@@ -21,8 +21,8 @@ WHERE h.portfolio_id = x.portfolio AND h.to_epoch = x.epoch AND h.catchup_ms IS 
 )
 
 
-def caught_up(node: int, reached: Sequence[tuple[int, int, float]]) -> Transaction[None]:
-    """Store for each (portfolio, epoch) the milliseconds that `node` needed to reach the head.
+def store_catch_up_times(node: int, reached: Sequence[tuple[int, int, float]]) -> Transaction[None]:
+    """Store how long `node` took to reach the head, as (portfolio, epoch, milliseconds).
 
     Epochs that were granted to another node are ignored.
     """

@@ -26,11 +26,11 @@ from scheduling.enact.handoff.statements import build_s, lock_run_and_handoff
 from scheduling.timing import Timing
 
 
-def delayed(*leases: str) -> str:
-    """Return the condition that a step of the nodes with these leases is not late yet.
+def could_not_report(*leases: str) -> str:
+    """Return the SQL condition that a node with one of these leases could not report its step.
 
-    No node is late while it cannot reach a gateway or no commit gets through, nor for one heartbeat
-    interval after that. Parameters: gap_s, interval_s.
+    It could not while no gateway or no commit gets through, and for one heartbeat interval after
+    that: the step is not late. Parameters: gap_s, interval_s.
     """
     causes = [
         "(EXISTS (SELECT FROM scheduling_gateway)"
@@ -54,7 +54,7 @@ LEFT JOIN scheduling_node s ON s.id = h.source_node_id
 LEFT JOIN scheduling_lease sl ON sl.node_id = h.source_node_id
 LEFT JOIN scheduling_node t ON t.id = h.target_node_id
 WHERE h.state IN {ACTIVE_HANDOFF_STATES} AND (
-    (h.deadline_at < clock_timestamp() AND NOT {delayed("l", "sl")})
+    (h.deadline_at < clock_timestamp() AND NOT {could_not_report("l", "sl")})
     -- Do not wait for a node that is gone.
     OR (h.kind <> 'stop' AND (t.status <> 'alive' OR l.incarnation <> h.target_incarnation))
     OR (h.state = 'draining'
@@ -81,8 +81,8 @@ SELECT %(deadline)s < clock_timestamp() AS due,
 )
 
 
-def overdue(timing: Timing) -> Transaction[list[int]]:
-    """Return the handoffs whose step is past its deadline, or waits for a node that is gone."""
+def find_overdue(timing: Timing) -> Transaction[list[int]]:
+    """Return ids of handoffs whose step missed its deadline, or waits for a node that is gone."""
     rows = yield from query(
         OVERDUE, gap_s=timing.pulse_gap_s, interval_s=timing.heartbeat_interval_s
     )
@@ -90,7 +90,7 @@ def overdue(timing: Timing) -> Transaction[list[int]]:
 
 
 def expire(handoff: int, timing: Timing) -> Transaction[str]:
-    """End the overdue step of a handoff, after a check under the lock: it may be over by now."""
+    """End the overdue step of a handoff. Return its new state; `early`: it is not overdue."""
     locked = yield from lock_run_and_handoff(handoff)
     if locked is None:
         return "gone"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from scheduling.db.transaction import Row, Transaction, query
+from scheduling.db.transaction import Row, Transaction
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import GrantCause, Owner, grant
-from scheduling.enact.handoff.statements import GRANTED
+from scheduling.enact.handoff.statements import record_grant
 from scheduling.enact.notify import bump_desired_versions
 
 
@@ -25,7 +25,8 @@ def revoke_ownership(
 ) -> Transaction[bool]:
     """Raise the epoch and leave the run without an owner. Return False if it was granted meanwhile.
 
-    If the portfolio should run again by the time its stop ends, it becomes pending.
+    `h` is the handoff that ends with it, a stop. If the portfolio should run again by then, it
+    becomes pending. `released` and `batch`: the owner's last commit, if this is its answer.
     """
     if phase == "stopped" and run.desired_state == "running":
         phase, reason = "pending", "waits for the next pass"
@@ -42,17 +43,13 @@ def revoke_ownership(
     if given is None:
         return False
     if h is not None:
-        yield from query(
-            GRANTED,
-            handoff=h.id,
-            to="done",
-            to_epoch=given.epoch,
+        yield from record_grant(
+            h.id,
+            "done",
+            given,
             released=released,
-            released_seq=given.last_seq,
             batch=batch,
             answer="handed_over" if released else "",
-            error="",
-            deadline_s=0,
         )
         yield from audit(
             "handoff_done", portfolio=run.portfolio_id, node=run.node_id, handoff=h.id, kind=h.kind

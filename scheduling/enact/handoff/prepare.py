@@ -1,4 +1,4 @@
-"""Handle the target's report that it is prepared, or that it failed."""
+"""Handle the reports of a handoff's target: that it is prepared, or that it failed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 
 
-def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Transaction[str]:
-    """The target is prepared: drain the source, or grant at once if there is none. Idempotent."""
+def handle_prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Transaction[str]:
+    """Drain the source, now that the target is prepared; without one, grant. Return what was done.
+
+    Idempotent: a repeat, or a report after the deadline, returns `late`.
+    """
     locked = yield from lock_run_and_handoff(handoff)
     if locked is None:
         return "gone"
@@ -56,13 +59,13 @@ def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Tran
 
 
 def owner_is_gone(h: Row) -> bool:
-    """Return whether a failover may go on: the owner lost its lease. Pure."""
+    """Return whether the owner lost its lease, so that a failover may go on. Pure."""
     return (
         h.source_status in ("lost", "left") and not h.source_valid
     ) or h.source_lease != h.source_incarnation
 
 
-def step_failed(
+def handle_step_failure(
     handoff: int,
     node: int,
     incarnation: UUID,
@@ -71,7 +74,11 @@ def step_failed(
     strategy_failed: bool,
     timing: Timing,
 ) -> Transaction[str]:
-    """The target failed to prepare or activate. Idempotent; a late report changes nothing."""
+    """End or roll back a handoff whose target failed at `step`. Return what was done.
+
+    Idempotent: a repeat, or a report of another step, returns `late`. `strategy_failed`: by the
+    strategy's own error.
+    """
     locked = yield from lock_run_and_handoff(handoff)
     if locked is None:
         return "gone"

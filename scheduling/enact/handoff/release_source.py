@@ -12,11 +12,11 @@ from scheduling.enact.commit_refusals import classify_refusals
 from scheduling.enact.grant import GrantCause, Owner, grant
 from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.rollback import fail
-from scheduling.enact.handoff.statements import GRANTED, STORE_ANSWER, lock_run_and_handoff
+from scheduling.enact.handoff.statements import STORE_ANSWER, lock_run_and_handoff, record_grant
 from scheduling.enact.handoff.symbols import (
     note_symbols_in_use,
-    symbols_in_use,
     symbols_lost_by_reload,
+    symbols_refusal,
 )
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.enact.pin import unpin
@@ -68,14 +68,14 @@ def release(
 
 
 def fail_over_symbols(h: Row, run: Row) -> Transaction[str]:
-    """Fail a reload that would remove a symbol in use, and return the sentence, or "".
+    """Fail a reload that would remove a symbol in use, and return why; "" if it removes none.
 
     The source has traded since the reload was requested; it keeps the run and goes on.
     """
     symbols = (yield from symbols_lost_by_reload(run, h.to_revision)) if h.kind == "reload" else []
     if not symbols:
         return ""
-    why = symbols_in_use(run.name, symbols, f"r{h.to_revision}").message
+    why = symbols_refusal(run.name, symbols, f"r{h.to_revision}").message
     yield from fail(h, run, why)
     if h.to_revision == run.wanted_revision:
         yield from note_symbols_in_use(run, h.to_revision, symbols)
@@ -108,13 +108,11 @@ def grant_to_target(
     if given is None:  # impossible under the lock of the run; refuse rather than guess
         yield from fail(h, run, "the portfolio was granted again meanwhile")
         return "failed"
-    yield from query(
-        GRANTED,
-        handoff=h.id,
-        to="activating",
-        to_epoch=given.epoch,
+    yield from record_grant(
+        h.id,
+        "activating",
+        given,
         released=released,
-        released_seq=given.last_seq,
         batch=batch,
         answer=answer,
         error=error,

@@ -29,8 +29,8 @@ from scheduling.enact.handoff.statements import (
 )
 from scheduling.enact.handoff.symbols import (
     note_symbols_in_use,
-    symbols_in_use,
     symbols_lost_by_reload,
+    symbols_refusal,
 )
 from scheduling.enact.notify import bump_desired_versions, lock_nodes
 from scheduling.errors import Refused
@@ -65,13 +65,13 @@ def request(
 ) -> Transaction[Row]:
     """Begin a handoff and return its row, or raise `Refused`.
 
-    A request by an operator names no epoch. A reload may not remove a symbol in use.
+    A pass names the epoch that it decided on. A reload may not remove a symbol in use.
     """
     if kind == "reload" and to_revision is not None:
         run = yield from lock_run(portfolio)
         symbols = [] if run is None else (yield from symbols_lost_by_reload(run, to_revision))
         if run is not None and symbols:
-            raise symbols_in_use(run.name, symbols, f"r{to_revision}")
+            raise symbols_refusal(run.name, symbols, f"r{to_revision}")
     requested = Request(kind, portfolio, target, reason, to_revision, seen_epoch=seen_epoch)
     (answer,) = yield from request_all([requested], actor=actor, timing=timing)
     if isinstance(answer, Refused):
@@ -140,7 +140,9 @@ def request_all(
             )
         going = [each for each in going if answers[each.portfolio] is None]
     if going:
-        rows = yield from _begin(going, runs, active, capacities.targets_by_id, actor, timing)
+        rows = yield from _insert_handoffs(
+            going, runs, active, capacities.targets_by_id, actor, timing
+        )
         answers |= {row.portfolio_id: row for row in rows}
     return [answers.get(each.portfolio) for each in requested]
 
@@ -166,11 +168,11 @@ def _refusal(requested: Request, run: Row | None, active: Row | None) -> Refused
             _("{name} is {phase}; start it first.", name=run.name, phase=_(run.phase)),
         )
     if active is not None and not outranks(kind, active.kind):
-        return refuse_in_handoff(run.name, active)
+        return handoff_refusal(run.name, active)
     return None
 
 
-def refuse_in_handoff(name: str, active: Row) -> Refused:
+def handoff_refusal(name: str, active: Row) -> Refused:
     """Return the refusal of a request for a portfolio with an active handoff (row or model)."""
     return Refused(
         "handoff_in_progress",
@@ -235,7 +237,7 @@ class _Capacities:
         return None
 
 
-def _begin(
+def _insert_handoffs(
     requested: Sequence[Request],
     runs: dict[int, Row],
     active: dict[int, Row],
@@ -250,7 +252,8 @@ def _begin(
             [h for _, h in ended], [f"a {each.kind} came first" for each, _ in ended], hint=False
         )
     rows = yield from insert(
-        [_new(each, runs[each.portfolio], targets_by_id, timing) for each in requested], actor
+        [_new_handoff(each, runs[each.portfolio], targets_by_id, timing) for each in requested],
+        actor,
     )
     yield from audit_all(
         "handoff_requested",
@@ -277,11 +280,11 @@ def _begin(
     yield from bump_desired_versions(_ends([*rows, *(h for _, h in ended)]))
     if tracing.is_on:
         for row in rows:
-            _trace(row, runs[row.portfolio_id], targets_by_id.get(row.target_node_id))
+            _trace_request(row, runs[row.portfolio_id], targets_by_id.get(row.target_node_id))
     return rows
 
 
-def _trace(row: Row, run: Row, target: Row | None) -> None:
+def _trace_request(row: Row, run: Row, target: Row | None) -> None:
     """Make the first span of the handoff's trace once Django's transaction commits."""
     from django.db import transaction
 
@@ -298,7 +301,9 @@ def _trace(row: Row, run: Row, target: Row | None) -> None:
     transaction.on_commit(span.end, robust=True)
 
 
-def _new(requested: Request, run: Row, targets_by_id: dict[int, Row], timing: Timing) -> NewHandoff:
+def _new_handoff(
+    requested: Request, run: Row, targets_by_id: dict[int, Row], timing: Timing
+) -> NewHandoff:
     stops = requested.kind == "stop"
     return NewHandoff(
         portfolio=requested.portfolio,

@@ -66,14 +66,14 @@ def handle_prepare_failure(
     """End a handoff whose target could not prepare, so that it is not repeated indefinitely.
 
     A reload's revision is rejected if it raised, or failed twice in any other way. An unassigned
-    portfolio loses one attempt, unless only the deadline passed (`timed_out`): see `failed_start`.
-    A running portfolio is not affected.
+    portfolio loses one attempt, unless only the deadline passed (`timed_out`): see
+    `handle_failed_start`. A running portfolio is not affected.
     """
     if h.kind == "reload" and (strategy_failed or (yield from failed_before(h))):
         yield from reject_handoff_revision(h, run, error)
     yield from fail(h, run, error)
     if run.node_id is None:
-        yield from failed_start(
+        yield from handle_failed_start(
             run, h.target_node_id, error, h.to_revision, strategy_failed, timed_out=timed_out
         )
     elif h.kind == "failover":
@@ -110,8 +110,8 @@ def roll_back(
 ) -> Transaction[str]:
     """Grant back to the source of a migrate or reload, or leave the portfolio without an owner.
 
-    The target ended before its first commit. Applies only while the epoch is the granted one and
-    nothing was committed under it.
+    The target ended before its first commit. Return `rolled_back`, or `late` if something was
+    committed or granted since.
     """
     if run.epoch != h.to_epoch:
         yield from supersede(h, "the portfolio was granted again meanwhile")
@@ -148,7 +148,7 @@ def roll_back(
         yield from bump_desired_versions([h.source_node_id, h.target_node_id])
     else:
         assert h.target_node_id is not None
-        yield from failed_start(
+        yield from handle_failed_start(
             run, h.target_node_id, error, h.to_revision, False, timed_out=timed_out
         )
     return "rolled_back"
@@ -173,17 +173,16 @@ SAY = Statement(
 )
 
 
-def reject(run: Row, number: int, error: str) -> Transaction[bool]:
+def reject(run: Row, number: int, error: str) -> Transaction[None]:
     """Reject a revision that was never good. Only an operator has it tried again."""
     row = yield from query_one(REJECT, portfolio=run.portfolio_id, number=number, error=error)
     if row is None:
-        return False
+        return
     yield from query(SAY, portfolio=run.portfolio_id, reason=f"r{number} was rejected: {error}")
     yield from audit("revision_rejected", portfolio=run.portfolio_id, reason=error, revision=number)
-    return True
 
 
-def failed_start(
+def handle_failed_start(
     run: Row,
     node: int,
     error: str,
@@ -192,7 +191,7 @@ def failed_start(
     *,
     timed_out: bool = False,
 ) -> Transaction[None]:
-    """A start ended before the first commit: place the portfolio again, or quarantine it.
+    """Place a portfolio again whose start ended before its first commit, or quarantine it.
 
     A deadline that passed without a report says more about the node, or the network between node
     and database, than about the portfolio, so it is not an attempt on any node. The failed handoff

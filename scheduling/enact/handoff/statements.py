@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
-from scheduling.enact.grant import lock_run
+from scheduling.enact.grant import GrantRow, lock_run
 
 #: A writer of a handoff has locked its run first, so these locks are taken in order.
 ACTIVE_HANDOFFS = Statement(
@@ -31,14 +31,13 @@ SELECT h.*, l.incarnation AS target_lease,
        l.expires_at > clock_timestamp() AND t.status <> 'left' AS target_valid,
        t.name AS target_name, s.name AS source_name, sl.incarnation AS source_lease,
        sl.expires_at > clock_timestamp() AND s.status <> 'left' AS source_valid,
-       ss.status AS source_status, ss.draining OR ss.leaving AS source_drains,
+       s.status AS source_status, s.draining OR s.leaving AS source_drains,
        (SELECT v.status FROM portfolios_revision v WHERE v.portfolio_id = h.portfolio_id
         AND v.number = h.from_revision) AS from_status
 FROM scheduling_handoff h
 LEFT JOIN scheduling_node t ON t.id = h.target_node_id
 LEFT JOIN scheduling_lease l ON l.node_id = h.target_node_id
 LEFT JOIN scheduling_node s ON s.id = h.source_node_id
-LEFT JOIN scheduling_node ss ON ss.id = h.source_node_id
 LEFT JOIN scheduling_lease sl ON sl.node_id = h.source_node_id
 WHERE h.id = %(handoff)s
 FOR UPDATE OF h
@@ -97,7 +96,7 @@ ENVIRONMENT_BUILD_S = 330.0
 
 
 def build_s(kind: str, portfolio: str, revision: str) -> str:
-    """Return SQL: the seconds that building the environment of a revision may take. Pure."""
+    """Return an SQL expression of the seconds that building a revision's environment may take."""
     return f"""CASE WHEN {kind} <> 'failover' AND EXISTS (
         SELECT FROM portfolios_revision v
         JOIN portfolios_artifact a ON a.sha256 = v.artifact_sha256
@@ -157,7 +156,6 @@ RETURNING *
 """,
 )
 
-#: Record the grant, and how it came about: by a release or by a missed deadline.
 GRANTED = Statement(
     "GRANTED",
     """
@@ -200,6 +198,32 @@ def lock_run_and_handoff(handoff: int) -> Transaction[tuple[Row, Row] | None]:
     run = yield from lock_run(named.portfolio_id)
     row = yield from query_one(LOCK_HANDOFF, handoff=handoff)
     return None if run is None or row is None else (run, row)
+
+
+def record_grant(
+    handoff: int,
+    state: str,
+    given: GrantRow,
+    *,
+    released: bool = False,
+    batch: UUID | None = None,
+    answer: str = "",
+    error: str = "",
+    deadline_s: float = 0,
+) -> Transaction[None]:
+    """Record that a handoff led to a grant: by the release in `batch`, or after an `error`."""
+    yield from query(
+        GRANTED,
+        handoff=handoff,
+        to=state,
+        to_epoch=given.epoch,
+        released=released,
+        released_seq=given.last_seq,
+        batch=batch,
+        answer=answer,
+        error=error,
+        deadline_s=deadline_s,
+    )
 
 
 def active_handoff(portfolio: int) -> Transaction[Row | None]:

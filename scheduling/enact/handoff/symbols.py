@@ -57,8 +57,8 @@ WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s
 )
 
 
-def removed_in_use(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
-    """Return the symbols in use that the run's revision trades and `wanted` lacks, in order.
+def symbols_lost(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
+    """Return the symbols in use that the run's revision trades and `wanted` lacks, sorted.
 
     The run is locked, so no commit comes in between. A symbol that the present revision lacks
     already is not removed by this change. The state is read only if symbols are removed.
@@ -95,10 +95,10 @@ def symbols_lost_by_reload(run: Row, to_revision: int) -> Transaction[list[str]]
     if to_revision == run.revision:
         return []
     found = yield from query_one(SYMBOLS, portfolio=run.portfolio_id, number=to_revision)
-    return (yield from removed_in_use(run, found.symbols)) if found is not None else []
+    return (yield from symbols_lost(run, found.symbols)) if found is not None else []
 
 
-def symbols_in_use(name: str, symbols: list[str], revision: str) -> Refused:
+def symbols_refusal(name: str, symbols: list[str], revision: str) -> Refused:
     """Return the refusal of a change to `revision`, which lacks `symbols`. Pure."""
     return Refused(
         "symbol_in_use",

@@ -1,4 +1,4 @@
-"""Departures: end the lease of a daemon that says goodbye, or that was found dead."""
+"""End the lease of a daemon that says goodbye, or that was found dead."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RETURNING node_id
 )
 
 
-def goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Transaction[bool]:
+def record_goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Transaction[bool]:
     """End the lease of a daemon that leaves; a repeat changes nothing.
 
     Return False if it did not hold the lease.
@@ -56,7 +56,7 @@ RETURNING node_id
 )
 
 
-def end_of_daemon(node: int, incarnation: UUID) -> Transaction[bool]:
+def record_dead_daemon(node: int, incarnation: UUID) -> Transaction[bool]:
     """End the lease of a daemon known to be dead. Return False if another incarnation holds it.
 
     The node keeps its status: its next daemon takes over its runs, and only the sweep marks it

@@ -86,6 +86,6 @@ GATEWAY_LEFT = Statement(
 )
 
 
-def gateway_left(gateway: UUID) -> Transaction[None]:
+def record_gateway_left(gateway: UUID) -> Transaction[None]:
     """Record that this gateway stops in order: its nodes are to go to another."""
     yield from query(GATEWAY_LEFT, gateway=gateway)

@@ -193,7 +193,7 @@ def renew_leases(
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` without numbers that JSON cannot hold and the statement would fail on."""
+    """Return `values` without infinite numbers and NaN, which JSON cannot hold."""
     return {
         name: value
         for name, value in values.items()

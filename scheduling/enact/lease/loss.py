@@ -149,7 +149,7 @@ SELECT id, name, silent_s, reason, (SELECT count(*) FROM hinted) AS hints FROM l
 
 
 def mark_lost(timing: Timing) -> Transaction[list[LostRow]]:
-    """Mark nodes whose lease has expired as lost. Their next heartbeat makes them alive again."""
+    """Mark nodes whose lease has expired as lost, and return them. A heartbeat revives them."""
     yield from query(CLAMP_LEASES, ttl_s=timing.lease_ttl_s)
     yield from query(CLAMP_GATEWAY, gap_s=timing.pulse_gap_s)
     yield from judge_socket_losses(timing)

@@ -29,16 +29,18 @@ WHERE node_id = %(node)s AND connection = %(connection)s RETURNING node_id
 )
 
 
-def connected(node: int, incarnation: UUID, connection: UUID, gateway: UUID) -> Transaction[bool]:
-    """Record the socket of a lease. Return False if another incarnation holds the lease."""
+def record_socket(
+    node: int, incarnation: UUID, connection: UUID, gateway: UUID
+) -> Transaction[bool]:
+    """Record that a node opened a socket. Return False if another incarnation holds the lease."""
     row = yield from query_one(
         CONNECT, node=node, incarnation=incarnation, connection=connection, gateway=gateway
     )
     return row is not None
 
 
-def socket_lost(node: int, connection: UUID) -> Transaction[bool]:
-    """Record that the socket of a node closed. The sweep judges it: only it sees those of others.
+def record_socket_loss(node: int, connection: UUID) -> Transaction[bool]:
+    """Record that the socket of a node closed. The sweep judges it, since it sees all sockets.
 
     Return False if a newer socket is open.
     """

@@ -1,4 +1,4 @@
-"""What operators ask for: create a roll-out, stop it, take it back."""
+"""What an operator can do with a roll-out: create it, stop it, take it back."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def create(
     note: str,
     actor: str,
 ) -> Transaction[int]:
-    """Create a roll-out over (portfolio, its wanted revision), canary first. Return its id.
+    """Create a roll-out over pairs of portfolio and wanted revision, canary first. Return its id.
 
-    Raise Refused, naming it, if another open roll-out has one of the portfolios.
+    Raise Refused if another open roll-out has one of the portfolios.
     """
     if not (yield from hold(artifact)):
         raise Refused(
@@ -74,7 +74,7 @@ def create(
 
 
 def stop(roll_out: int, *, actor: str, reason: str) -> Transaction[None]:
-    """Start no further item. Those at work end as they would have. Raise Refused if it is over."""
+    """Start no further item; those at work go on. Raise Refused if the roll-out is over."""
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     if locked is None:
         raise NotFound("roll-out", str(roll_out))
@@ -95,8 +95,8 @@ def stop(roll_out: int, *, actor: str, reason: str) -> Transaction[None]:
 def begin_way_back(roll_out: int, *, actor: str, reason: str) -> Transaction[int]:
     """Take the roll-out back. Return how many portfolios it had changed.
 
-    Their items become open again, so that no other roll-out takes these portfolios meanwhile.
-    Raise Refused if it went back already, changed nothing, or another roll-out has one of them.
+    Items of these become open again, so that no other roll-out takes a portfolio meanwhile.
+    Raise Refused if it went back already, changed nothing, or another roll-out has one.
     """
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     if locked is None:

@@ -254,7 +254,7 @@ def set_state(
     actor: str,
     note: str = "",
 ) -> Transaction[None]:
-    """Change the state of a roll-out, unless it is none of `before`, and audit that."""
+    """Change a roll-out's state if it is one of `before`, and write that to the audit log."""
     moved = yield from query_one(
         SET_STATE,
         roll_out=roll_out,

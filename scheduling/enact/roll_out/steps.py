@@ -1,4 +1,4 @@
-"""The steps of a pass: change states, give a portfolio the new revision, or its earlier one."""
+"""What a pass does with a roll-out: change states, give portfolios the new or earlier revision."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from scheduling.timing import Timing
 
 
 def apply(roll_out: int, seen: RollOutState, steps: Steps) -> Transaction[bool]:
-    """Write changed states of items and of the roll-out. Return False if it was changed meanwhile.
+    """Write the new states of items and of the roll-out.
 
-    An operator may have stopped it or taken it back since `seen` was read; the next pass decides
-    again.
+    Return False if an operator stopped it or took it back since its state `seen` was read: the next
+    pass decides again.
     """
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     if locked is None or locked.state != seen:
@@ -73,8 +73,9 @@ def apply(roll_out: int, seen: RollOutState, steps: Steps) -> Transaction[bool]:
 def start_item(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
     """Give a portfolio the new revision and begin its reload, if nothing has changed meanwhile.
 
-    Return `started`, or why not: the next pass decides again. A reload that is refused now, for
-    example since the node is lost, is begun by the sweep; the item has a deadline.
+    Return `started`, or else `late`, `deleted`, `changed` or `busy`: the next pass decides again. A
+    reload that is refused now, such as for a lost node, is begun by the sweep; the item has a
+    deadline.
     """
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     row = yield from query_one(ITEM, item=item)
@@ -128,7 +129,7 @@ def start_item(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
 def give_back(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
     """Give a portfolio its earlier revision again, unless an operator has changed it since.
 
-    Return `given`, or why not: the next pass decides again.
+    Return `given`, or else `late` or `changed`: the next pass decides again.
     """
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     row = yield from query_one(ITEM, item=item)

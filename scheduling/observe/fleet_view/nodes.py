@@ -14,7 +14,7 @@ from scheduling.observe.fleet_view.types import LossView, NodeView
 def node_view(
     row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePolicy
 ) -> NodeView:
-    """Return the view of a node that owns the portfolios `owned`, with room `held` for others."""
+    """Return the view of a node that owns `owned`; `held` places are taken by coming handoffs."""
     expires = row.expires_at
     status = node_status(row, now, policy)
     away = status in ("lost", "left")
@@ -66,7 +66,7 @@ def node_status(row: Any, now: datetime, policy: LeasePolicy) -> str:
 def _reason(
     row: Any, status: str, now: datetime, policy: LeasePolicy
 ) -> tuple[str, dict[str, Any] | None]:
-    """Return why the node is lost or suspect, and the data of the sentence."""
+    """Return why the node is lost or suspect, as a sentence and as its data."""
     if status == "lost":
         return row.lost_reason, row.lost_why
     if status != "suspect" or row.renewed_at is None:

@@ -49,7 +49,7 @@ def forget_states_except(rows: list[Any]) -> None:
 
 
 def read_sparklines(cursor: psycopg.Cursor[Any]) -> dict[int, list[float]]:
-    """Return the newest equity of each portfolio, by its id. At most one read in ten seconds."""
+    """Return portfolio id → its newest equity points. At most one read in ten seconds."""
     global _sparklines
     read_at, sparklines = _sparklines
     now = time.monotonic()
@@ -62,7 +62,7 @@ def read_sparklines(cursor: psycopg.Cursor[Any]) -> dict[int, list[float]]:
 
 @dataclass(frozen=True, slots=True)
 class FeedClock:
-    """Where a feed stands."""
+    """The head of a feed at the time of the read, and its rate."""
 
     head: int
     rate: float  #: events a second; 0 for a recorded feed
@@ -83,7 +83,7 @@ class Surroundings:
 
 
 def reports_by_epoch(node_rows: list[Any]) -> dict[tuple[int, int, int], dict[str, Any]]:
-    """Return (node, portfolio, epoch) → the entry of the node's last report.
+    """Return (node, portfolio, epoch) → what the node last reported of it.
 
     A node may name any portfolio; only what its owner reports describes it.
     """

@@ -55,7 +55,7 @@ PAUSE_SAMPLES = 50
 def read_fleet_view(times: Timing | None = None) -> FleetView:
     """Return the fleet as of one snapshot. At most thirteen statements, whatever its size.
 
-    Raise SnapshotUnavailable if it cannot be read.
+    Raise SnapshotUnavailable if the database cannot be read.
     """
     times = times or timing()
     with repeatable_read("the fleet") as cursor:
@@ -66,11 +66,11 @@ def read_portfolio(name: str) -> PortfolioView | None:
     """Return one portfolio as of one snapshot, without sparkline; None if the name is unknown.
 
     Reads rows of other portfolios only for active handoffs. Six statements. Raise
-    SnapshotUnavailable if it cannot be read.
+    SnapshotUnavailable if the database cannot be read.
     """
     with repeatable_read("the fleet") as cursor:
         clock: Any = cursor.execute(CLOCK).fetchone()
-        feeds = _feed_clocks(_segments(cursor), clock.now)
+        feeds = _feed_clocks(_read_segments(cursor), clock.now)
         nodes = cursor.execute(NODES).fetchall()
         rows = cursor.execute(PORTFOLIOS, {"name": name}).fetchall()
         active = _by_portfolio(cursor.execute(ACTIVE_HANDOFFS).fetchall())
@@ -82,7 +82,7 @@ def read_portfolio(name: str) -> PortfolioView | None:
 def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     clock: Any = cursor.execute(CLOCK).fetchone()
     now: datetime = clock.now
-    segments = _segments(cursor)
+    segments = _read_segments(cursor)
     feeds = _feed_clocks(segments, now)
     board_feed = feeds[min(segments)] if segments else FeedClock(0, 0.0)  # of the packaged bars
     nodes = cursor.execute(NODES).fetchall()
@@ -121,13 +121,13 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
         ],
         portfolios=portfolios,
         handoffs_active=list(active.values()),
-        handoffs_recent=[_handoff(row) for row in ended if row.is_newest],
-        handoffs_single=[_handoff(row) for row in ended if row.is_single],
+        handoffs_recent=[_handoff_view(row) for row in ended if row.is_newest],
+        handoffs_single=[_handoff_view(row) for row in ended if row.is_single],
         pause_p50_ms=pause.p50,
         pause_p99_ms=pause.p99,
-        frozen=_freeze(clock),
-        storm=_storm(clock),
-        alerts=_alerts(cursor),
+        frozen=_freeze_view(clock),
+        storm=_storm_view(clock),
+        alerts=_alert_views(cursor),
         losses=losses,
         halts=read_halts_in_force(cursor),
         total_equity=sum((p.account["equity"] or p.starting_cash for p in portfolios), Decimal(0)),
@@ -157,8 +157,8 @@ def _surroundings(
     )
 
 
-def _segments(cursor: psycopg.Cursor[Any]) -> dict[int, list[Segment]]:
-    """Return the segments of each feed, by its id."""
+def _read_segments(cursor: psycopg.Cursor[Any]) -> dict[int, list[Segment]]:
+    """Return feed id → the segments of the feed."""
     found: dict[int, list[Segment]] = {}
     for s in cursor.execute(FEED.encode()).fetchall():
         found.setdefault(s.feed_id, []).append(Segment(s.from_seq, s.from_time_us, float(s.rate)))
@@ -174,21 +174,21 @@ def _feed_clocks(segments: dict[int, list[Segment]], now: datetime) -> dict[int,
 
 
 def _by_portfolio(active_rows: list[Any]) -> dict[int, HandoffView]:
-    return {row.portfolio_id: _handoff(row) for row in active_rows}
+    return {row.portfolio_id: _handoff_view(row) for row in active_rows}
 
 
-def _handoff(row: Any) -> HandoffView:
-    """Return the view of a row of HANDOFF, whose columns have the names of its fields."""
+def _handoff_view(row: Any) -> HandoffView:
+    """Return the view of a handoff's row, whose columns have the names of its fields."""
     return HandoffView(**{field.name: getattr(row, field.name) for field in fields(HandoffView)})
 
 
-def _freeze(clock: Any) -> FreezeView | None:
+def _freeze_view(clock: Any) -> FreezeView | None:
     if clock.frozen_at is None:
         return None
     return FreezeView(clock.frozen_at, clock.frozen_by, clock.frozen_reason, clock.freeze_failover)
 
 
-def _storm(clock: Any) -> StormView | None:
+def _storm_view(clock: Any) -> StormView | None:
     if clock.held_at is None:
         return None
     return StormView(
@@ -201,7 +201,7 @@ def _storm(clock: Any) -> StormView | None:
     )
 
 
-def _alerts(cursor: psycopg.Cursor[Any]) -> list[AlertView]:
+def _alert_views(cursor: psycopg.Cursor[Any]) -> list[AlertView]:
     """Return the open alerts, including that of a full disk, whose row may not be writable."""
     alerts = [AlertView(*row) for row in cursor.execute(ALERTS).fetchall()]
     since = DISK_SPACE.since

@@ -30,9 +30,9 @@ from portfolios.feeds.rows import time_text
 from portfolios.runtime.events import Event, decode_event, join_events
 from scheduling.enact.feed_records import (
     WriterRow,
-    answer_before,
     append_columns,
     check_fence,
+    stored_answer,
 )
 from scheduling.recorded_feeds.jetstream.block import EMPTY, Block
 from scheduling.recorded_feeds.jetstream.stream import Stream, WrongLast
@@ -167,7 +167,7 @@ class JetStreamLog:
     ) -> Appended:
         number, last = self._number, self._last
         held = await self._with_sent(writer_row(last, self._now_us()), source)
-        before = answer_before(self.name, held, source)
+        before = stored_answer(self.name, held, source)
         if before is not None:
             return before
         check_fence(self.name, held, epoch, expected)

@@ -89,13 +89,13 @@ def desk() -> Client:
 def lose(name: str) -> Alert:
     """Open the alert of a lost node, as the watcher does."""
     Node.objects.filter(name=name).update(status="lost", status_since=ago(60))
-    execute_autocommit(alerts.compare(timing()))
+    execute_autocommit(alerts.update_alerts(timing()))
     return Alert.objects.get(node__name=name, closed_at=None)
 
 
 def revive(name: str) -> None:
     Node.objects.filter(name=name).update(status="alive", status_since=ago(0))
-    execute_autocommit(alerts.compare(timing()))
+    execute_autocommit(alerts.update_alerts(timing()))
 
 
 def make_due() -> None:
@@ -164,7 +164,7 @@ def test_an_alert_sends_one_message_when_it_opens_and_one_when_it_closes(webhook
     make_settled_nodes(2)
     add_channel("on-call", webhook.address, actor="olive")
     lose("node-1")
-    execute_autocommit(alerts.compare(timing()))  # the cause is still there: nothing new
+    execute_autocommit(alerts.update_alerts(timing()))  # the cause is still there: nothing new
     assert deliver_alerts() == "1 delivered"
     revive("node-1")
     assert deliver_alerts() == "1 delivered"

@@ -14,7 +14,7 @@ from django.test import Client
 from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.db.transaction import execute
-from scheduling.enact.lease import goodbye
+from scheduling.enact.lease import record_goodbye
 from scheduling.enact.pin import pin
 from scheduling.enact.register import register
 from scheduling.models import Event, Handoff, Node
@@ -111,7 +111,7 @@ def test_drain_ends_once_its_daemon_has_left_and_is_back(desk: Client) -> None:
     )  # it crashed: the drain goes on
     assert Node.objects.get().draining
     node.incarnation = again.incarnation  # type: ignore[assignment]
-    execute(goodbye(node.row.pk, "node-1", node.incarnation, "stopped"))
+    execute(record_goodbye(node.row.pk, "node-1", node.incarnation, "stopped"))
     execute(register(node.row.pk, "node-1", register_message(uuid4()), timing(), GATEWAY_ID))
     found = Node.objects.get()
     assert (found.draining, found.drain_until_return, found.drain_actor) == (False, False, "")
@@ -121,7 +121,7 @@ def test_drain_ends_once_its_daemon_has_left_and_is_back(desk: Client) -> None:
 def test_drain_stays_after_a_return_if_nobody_asked_for_its_end() -> None:
     node = make_node("node-1")
     operations.drain("node-1", actor="olive")
-    execute(goodbye(node.row.pk, "node-1", node.incarnation, "stopped"))
+    execute(record_goodbye(node.row.pk, "node-1", node.incarnation, "stopped"))
     execute(register(node.row.pk, "node-1", register_message(uuid4()), timing(), GATEWAY_ID))
     assert Node.objects.get().draining
 

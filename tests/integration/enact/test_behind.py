@@ -38,7 +38,7 @@ def marked(hand: OwnerSession) -> bool:
 
 
 def open_alerts() -> dict[str, str]:
-    execute(alerts.compare(timing()))
+    execute(alerts.update_alerts(timing()))
     return dict(Alert.objects.filter(closed_at=None).values_list("kind", "reason"))
 
 

@@ -18,7 +18,7 @@ import pytest
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.halt import halt_all
-from scheduling.enact.handoff import expire, overdue, request
+from scheduling.enact.handoff import expire, find_overdue, request
 from scheduling.enact.process_failures import handle_process_exit, handle_stale_halt
 from scheduling.enact.unheld_runs import reclaim_orphaned, reclaim_unactivated
 from scheduling.models import ACTIVE_STATES, Handoff, Lease, Node, Run
@@ -155,7 +155,7 @@ def stale(world: World) -> Any:
 def too_late(world: World) -> Any:
     """The deadline of whatever is under way is over, and a sweep looks."""
     Handoff.objects.update(deadline_at=ago(1))
-    return [execute(expire(number, timing())) for number in execute(overdue(timing()))]
+    return [execute(expire(number, timing())) for number in execute(find_overdue(timing()))]
 
 
 def kill_switch(world: World) -> Any:

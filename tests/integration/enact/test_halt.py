@@ -15,7 +15,7 @@ from scheduling.errors import Refused
 from scheduling.management.commands import halt_all as command
 from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
 from scheduling.observe.fleet_view.read import read_fleet_view
-from scheduling.observe.halts import halt_in_force, read_halt
+from scheduling.observe.halts import read_halt
 from scheduling.operations import halt_all, undo_halt
 from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient, problem
@@ -215,7 +215,7 @@ def test_undo_starts_exactly_the_portfolios_of_the_halt(pair: tuple[FakeNode, Fa
     assert undo_halt(actor="olive", reason="prices are right") == (halted.halt, ["three"])
     assert wanted() == {"one": "running", "two": "stopped", "three": "running", "four": "stopped"}
     assert phases()["three"] == "pending"
-    assert halt_in_force() is None
+    assert read_fleet_view().halts == []
     (started,) = Event.objects.filter(kind="portfolio_started", reason="prices are right")
     assert started.data == {"halt": halted.halt}
 
@@ -229,10 +229,8 @@ def test_a_halt_is_in_force_however_many_were_undone_after_it(
     for _ in range(20):
         halt_all(actor="olive")
         undo_halt(actor="olive")
-    found = halt_in_force()
-    assert found is not None
+    (found,) = read_fleet_view().halts
     assert (found.halt, found.waiting) == (first.halt, 1)
-    assert read_fleet_view().halts == [found]
 
 
 def test_portfolios_continue_from_the_last_commit_after_undo(

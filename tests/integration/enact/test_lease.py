@@ -7,14 +7,14 @@ from uuid import uuid4
 import pytest
 
 from scheduling.db.transaction import execute
-from scheduling.enact.handoff.catch_up import caught_up
+from scheduling.enact.handoff.catch_up import store_catch_up_times
 from scheduling.enact.lease import (
-    connected,
-    goodbye,
     judge_socket_losses,
     next_expiry,
+    record_goodbye,
+    record_socket,
+    record_socket_loss,
     renew_leases,
-    socket_lost,
 )
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Handoff, Lease, Node, NodeReport
@@ -115,7 +115,10 @@ def test_lost_node_without_answers_stays_lost(node: FakeNode) -> None:
 
 def test_goodbye_ends_the_lease_and_a_later_heartbeat_is_unknown(node: FakeNode) -> None:
     for _ in range(2):  # the answer was lost
-        assert execute(goodbye(node.row.pk, "node-1", node.incarnation, "asked to stop")) is True
+        assert (
+            execute(record_goodbye(node.row.pk, "node-1", node.incarnation, "asked to stop"))
+            is True
+        )
     assert Event.objects.filter(kind="node_left").count() == 1
     assert Node.objects.get().status == "left"
     assert left_s() <= 0
@@ -126,7 +129,7 @@ def test_goodbye_ends_the_lease_and_a_later_heartbeat_is_unknown(node: FakeNode)
 
 
 def test_a_goodbye_of_another_incarnation_ends_nothing(node: FakeNode) -> None:
-    assert execute(goodbye(node.row.pk, "node-1", uuid4(), "")) is False
+    assert execute(record_goodbye(node.row.pk, "node-1", uuid4(), "")) is False
     assert Node.objects.get().status == "alive"
     assert left_s() > 29
 
@@ -160,7 +163,7 @@ def test_only_the_newest_socket_shortens_the_lease(node: FakeNode) -> None:
 
 
 def test_a_new_socket_ends_the_suspicion(node: FakeNode) -> None:
-    execute(socket_lost(node.row.pk, connect(node)))
+    execute(record_socket_loss(node.row.pk, connect(node)))
     connect(node)
     Lease.objects.update(socket_lost_at=ago(2))
     execute(judge_socket_losses(timing()))
@@ -171,7 +174,7 @@ def test_a_socket_of_an_earlier_incarnation_may_not_shorten(node: FakeNode) -> N
     connection = connect(node)
     make_node("node-1")
     assert close(node, connection) is False
-    assert execute(connected(node.row.pk, node.incarnation, uuid4(), GATEWAY_ID)) is False
+    assert execute(record_socket(node.row.pk, node.incarnation, uuid4(), GATEWAY_ID)) is False
     assert left_s() > 29
 
 
@@ -198,7 +201,7 @@ def test_half_of_all_sockets_at_once_is_not_the_nodes_doing(
     nodes = [make_node(f"node-{n}") for n in range(of)]
     sockets = [connect(node) for node in nodes]
     for node, socket in list(zip(nodes, sockets, strict=True))[:closed]:
-        execute(socket_lost(node.row.pk, socket))
+        execute(record_socket_loss(node.row.pk, socket))
     lost_at = ago(1.1)
     Lease.objects.filter(socket_loss_pending=True).update(socket_lost_at=lost_at)
     execute(judge_socket_losses(timing()))
@@ -210,7 +213,7 @@ def test_nodes_that_come_back_do_not_make_the_loss_of_the_others_theirs() -> Non
     serving_since(3600)
     nodes = [make_node(f"node-{n}") for n in range(3)]
     for node in nodes:
-        execute(socket_lost(node.row.pk, connect(node)))
+        execute(record_socket_loss(node.row.pk, connect(node)))
     Lease.objects.update(socket_lost_at=ago(1.1))
     for node in nodes[:2]:
         connect(node)
@@ -242,7 +245,7 @@ def test_catch_up_time_is_stored_once_and_from_the_owner_only() -> None:
     placed = Handoff.objects.get()
 
     def say(who: FakeNode, ms: float) -> float | None:
-        execute(caught_up(who.row.pk, [(hand.portfolio.pk, hand.run().epoch, ms)]))
+        execute(store_catch_up_times(who.row.pk, [(hand.portfolio.pk, hand.run().epoch, ms)]))
         placed.refresh_from_db()
         return placed.catchup_ms
 

@@ -10,8 +10,13 @@ import pytest
 
 from scheduling.db.transaction import execute
 from scheduling.decide.reasons import stored_reason
-from scheduling.enact.alerts import compare
-from scheduling.enact.lease import end_of_daemon, gateway_left, next_expiry, record_gateway_alive
+from scheduling.enact.alerts import update_alerts
+from scheduling.enact.lease import (
+    next_expiry,
+    record_dead_daemon,
+    record_gateway_alive,
+    record_gateway_left,
+)
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Alert, Event, Gateway, Lease, Node
 from scheduling.observe.fleet_view.read import read_fleet_view
@@ -110,7 +115,7 @@ def test_new_registration_takes_the_cause_away(node: FakeNode) -> None:
 
 
 def test_reason_of_a_daemon_that_was_found_dead(node: FakeNode) -> None:
-    execute(end_of_daemon(node.row.pk, node.incarnation))
+    execute(record_dead_daemon(node.row.pk, node.incarnation))
     silent_for(4)
     assert re.fullmatch(r"its process was found ended at \d\d:\d\d:\d\d UTC", reason_of_the_loss())
 
@@ -126,7 +131,7 @@ def test_alert_states_the_reason_in_both_languages(node: FakeNode) -> None:
     silent_for(31)
     lost()
     Node.objects.update(status_since=ago(60))
-    execute(compare(timing()))
+    execute(update_alerts(timing()))
     alert = Alert.objects.get(kind="node_lost")
     assert SILENT.fullmatch(alert.reason.partition("UTC: ")[2])
     stored = stored_reason(alert.reason, alert.why)
@@ -231,7 +236,7 @@ def test_a_gateway_that_left_in_order_excuses_nothing(node: FakeNode) -> None:
     serving_since(3600, gateway=OTHER)
     expire_lease(node)
     serving_since(3600, pulsed_ago=5)
-    execute(gateway_left(GATEWAY_ID))
+    execute(record_gateway_left(GATEWAY_ID))
     assert lost() == ["node-1"]
 
 

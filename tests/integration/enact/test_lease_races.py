@@ -17,7 +17,7 @@ from scheduling.db.statements import Statement
 from scheduling.db.transaction import django_cursor, execute, query
 from scheduling.enact.epoch_floor import raise_epoch_floor
 from scheduling.enact.forget import forget
-from scheduling.enact.lease import goodbye, renew_leases
+from scheduling.enact.lease import record_goodbye, renew_leases
 from scheduling.enact.register import register
 from scheduling.errors import Refused
 from scheduling.gateway.identity import GATEWAY_ID
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def leaving(node: FakeNode) -> Held:
     """Return the goodbye of this daemon, not committed yet."""
-    return Held(goodbye(node.row.pk, node.name, node.incarnation, "asked to stop"))
+    return Held(record_goodbye(node.row.pk, node.name, node.incarnation, "asked to stop"))
 
 
 def test_register_that_waited_for_a_goodbye_is_not_an_attempt() -> None:
@@ -86,7 +86,7 @@ def test_heartbeat_interrupted_by_a_goodbye_revives_no_node() -> None:
     with django_cursor() as cursor:
         late = cursor.execute(asked.sql.encode(), asked.params).fetchall()
     asked = steps.send(late)  # the statement that makes it alive again, each in its own transaction
-    execute(goodbye(node.row.pk, node.name, node.incarnation, "asked to stop"))
+    execute(record_goodbye(node.row.pk, node.name, node.incarnation, "asked to stop"))
     with django_cursor() as cursor:
         cursor.execute(asked.sql.encode(), asked.params)
     assert Node.objects.get().status == "left"

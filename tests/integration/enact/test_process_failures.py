@@ -11,8 +11,8 @@ from portfolios.models import Revision
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.process_failures import handle_stale_halt
-from scheduling.enact.revisions import mark_proven_revisions, stale_revisions
-from scheduling.enact.unheld_runs import reclaim_unactivated, unactivated
+from scheduling.enact.revisions import find_stale_revisions, mark_proven_revisions
+from scheduling.enact.unheld_runs import find_unactivated, reclaim_unactivated
 from scheduling.models import Event, Handoff, Lease, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import Halted
@@ -46,7 +46,7 @@ def status(hand: OwnerSession, number: int) -> str:
 
 
 def wanted_reloads() -> list[int]:
-    rows = execute(stale_revisions(timing()))
+    rows = execute(find_stale_revisions(timing()))
     return [row.wanted for row in rows]
 
 
@@ -360,10 +360,10 @@ def test_stale_halt_during_a_stop_ends_the_stop(hand: OwnerSession) -> None:
 
 def test_run_without_a_first_commit_is_reclaimed(hand: OwnerSession) -> None:
     again = make_node("node-1")
-    assert execute(unactivated(timing())) == []
+    assert execute(find_unactivated(timing())) == []
     Run.objects.filter(pk=hand.portfolio.pk).update(granted_at=ago(11))
     Lease.objects.filter(node=again.row).update(taken_at=ago(11))
-    (row,) = execute(unactivated(timing()))
+    (row,) = execute(find_unactivated(timing()))
     assert execute(reclaim_unactivated(row.portfolio_id, row.epoch, 10.0)) is True
     assert execute(reclaim_unactivated(row.portfolio_id, row.epoch, 10.0)) is False
     at = hand.run()

@@ -9,7 +9,7 @@ import pytest
 
 from scheduling import operations
 from scheduling.db.transaction import execute
-from scheduling.enact.lease import end_of_daemon, goodbye
+from scheduling.enact.lease import record_dead_daemon, record_goodbye
 from scheduling.enact.register import register
 from scheduling.errors import Refused
 from scheduling.gateway.identity import GATEWAY_ID
@@ -197,7 +197,7 @@ def test_a_daemon_that_comes_and_goes_waits_with_its_next_registration(
 
     def comes_and_goes() -> FakeNode:
         daemon = make_node("node-1")
-        assert execute(goodbye(daemon.row.pk, "node-1", daemon.incarnation, "")) is True
+        assert execute(record_goodbye(daemon.row.pk, "node-1", daemon.incarnation, "")) is True
         return daemon
 
     *_, last = [comes_and_goes() for _ in range(3)]
@@ -216,10 +216,10 @@ def test_a_daemon_that_comes_and_goes_waits_with_its_next_registration(
 def test_daemon_known_to_be_dead_may_be_replaced_any_number_of_times() -> None:
     daemon = make_node("node-1")
     for _ in range(6):
-        assert execute(end_of_daemon(daemon.row.pk, daemon.incarnation)) is True
+        assert execute(record_dead_daemon(daemon.row.pk, daemon.incarnation)) is True
         daemon = make_node("node-1")
     assert Lease.objects.get(node=daemon.row.pk).incarnation == daemon.incarnation
-    assert execute(end_of_daemon(daemon.row.pk, uuid4())) is False  # of another incarnation
+    assert execute(record_dead_daemon(daemon.row.pk, uuid4())) is False  # of another incarnation
 
 
 def test_takeovers_more_than_a_minute_ago_do_not_count() -> None:

@@ -207,20 +207,22 @@ class Conformance(RuleBasedStateMachine):
     @act(1, node=WHICH, newest=MOSTLY)
     def socket_opens(self, node: int, newest: bool) -> None:
         incarnation = self.holder(node, newest)
-        self.both(lambda: lease.connected(node, incarnation, UUID(int=node), GATEWAYS[node % 2]))
+        self.both(
+            lambda: lease.record_socket(node, incarnation, UUID(int=node), GATEWAYS[node % 2])
+        )
 
     @act(1, node=WHICH)
     def socket_closes(self, node: int) -> None:
-        self.both(lambda: lease.socket_lost(node, UUID(int=node)))
+        self.both(lambda: lease.record_socket_loss(node, UUID(int=node)))
 
     @act(1, number=(0, 1))
     def gateway_leaves(self, number: int) -> None:
-        self.both(lambda: lease.gateway_left(GATEWAYS[number]))
+        self.both(lambda: lease.record_gateway_left(GATEWAYS[number]))
 
     @act(1, node=WHICH, newest=MOSTLY)
     def node_says_goodbye(self, node: int, newest: bool) -> None:
         incarnation = self.holder(node, newest)
-        self.both(lambda: lease.goodbye(node, f"node-{node}", incarnation, "asked to"))
+        self.both(lambda: lease.record_goodbye(node, f"node-{node}", incarnation, "asked to"))
 
     @act(1, node=WHICH, draining=EITHER, cordoned=EITHER)
     def node_is_marked(self, node: int, draining: bool, cordoned: bool) -> None:
@@ -367,7 +369,7 @@ class Conformance(RuleBasedStateMachine):
         if active is not None and active.target_node_id is not None:
             number, node = active.id, active.target_node_id
             incarnation = self.holder(node, newest)
-            self.both(lambda: handoff.prepared(number, node, incarnation, TIMES))
+            self.both(lambda: handoff.handle_prepared(number, node, incarnation, TIMES))
 
     @act(3, portfolio=WHOSE, newest=MOSTLY, step=("prepare", "activate"), strategy=EITHER)
     def target_fails(self, portfolio: int, newest: bool, step: str, strategy: bool) -> None:
@@ -376,7 +378,7 @@ class Conformance(RuleBasedStateMachine):
             number, node = active.id, active.target_node_id
             incarnation = self.holder(node, newest)
             self.both(
-                lambda: handoff.step_failed(
+                lambda: handoff.handle_step_failure(
                     number, node, incarnation, step, "it broke", strategy, TIMES
                 )
             )

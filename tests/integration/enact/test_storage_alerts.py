@@ -12,7 +12,7 @@ from ginkgo_site.database import conninfo
 from portfolios.models import EquityPoint
 from scheduling.db.transaction import execute
 from scheduling.enact import storage
-from scheduling.enact.alerts import compare
+from scheduling.enact.alerts import update_alerts
 from scheduling.enact.storage import sample_storage
 from scheduling.models import Alert, StorageSample
 from scheduling.timing import timing
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 
 def reasons(kind: str) -> list[str]:
-    execute(compare(timing()))
+    execute(update_alerts(timing()))
     return list(Alert.objects.filter(kind=kind, closed_at=None).values_list("reason", flat=True))
 
 

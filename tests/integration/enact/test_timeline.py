@@ -37,7 +37,7 @@ def before(timeline: int = 0, *, synchronous: bool = False) -> DatabaseTimeline:
 
 
 def open_alerts() -> list[str]:
-    execute(alerts.compare(timing()))
+    execute(alerts.update_alerts(timing()))
     return list(
         Alert.objects.filter(kind="commits_vanished", closed_at=None).values_list(
             "reason", flat=True

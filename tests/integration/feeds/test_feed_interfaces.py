@@ -23,7 +23,7 @@ from chaos.harness.nats_server import NatsServer
 from portfolios.models import FeedRecord, FeedRow, FeedWriter, Instrument, Portfolio
 from scheduling.db.transaction import execute
 from scheduling.enact import feed_records
-from scheduling.enact.alerts import compare
+from scheduling.enact.alerts import update_alerts
 from scheduling.enact.feed_records import retention
 from scheduling.errors import Invalid
 from scheduling.models import Alert, Event
@@ -278,16 +278,16 @@ def test_a_silent_feed_that_a_portfolio_needs_is_an_alert_until_the_next_record(
 ) -> None:
     FeedRow.objects.filter(name="fx").update(silent_after_s=60)
     FeedWriter.objects.update(released_at=timezone.now() - timedelta(seconds=90))
-    execute(compare(timing()))
+    execute(update_alerts(timing()))
     assert not Alert.objects.filter(kind="feed_silent").exists()  # nobody needs it
     create_portfolio(
         NewPortfolio("euro", "buy_and_hold", symbols=["EURUSD"], feed="fx"), actor="test"
     )
-    execute(compare(timing()))
+    execute(update_alerts(timing()))
     alert = Alert.objects.get(kind="feed_silent")
     assert alert.reason.endswith(", limit 60 s; portfolios that need it: euro")
     append(fx, bar(1))
-    execute(compare(timing()))
+    execute(update_alerts(timing()))
     alert.refresh_from_db()
     assert alert.closed_at is not None
 

@@ -11,7 +11,7 @@ from django.test import Client
 
 from scheduling import operations
 from scheduling.db.transaction import execute
-from scheduling.enact.handoff import prepared, step_failed
+from scheduling.enact.handoff import handle_prepared, handle_step_failure
 from scheduling.enact.process_failures import handle_process_exit, handle_stale_halt
 from scheduling.enact.register import register
 from scheduling.errors import Refused
@@ -56,8 +56,8 @@ def test_no_report_of_another_node_changes_anything(hand: OwnerSession) -> None:
     handoff = operations.migrate("p", "node-2", actor="ann")
     before = (newest_handoff(hand.portfolio).state, hand.run().attempts)
     its = target.incarnation
-    assert execute(prepared(handoff.pk, stranger.row.pk, its, timing())) == "late"
-    failed = step_failed(handoff.pk, stranger.row.pk, its, "prepare", "no", True, timing())
+    assert execute(handle_prepared(handoff.pk, stranger.row.pk, its, timing())) == "late"
+    failed = handle_step_failure(handoff.pk, stranger.row.pk, its, "prepare", "no", True, timing())
     assert execute(failed) == "late"
     assert (
         execute(

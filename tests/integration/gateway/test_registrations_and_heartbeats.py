@@ -173,7 +173,7 @@ def test_internal_error_in_a_report_costs_neither_the_heartbeat_nor_other_report
     def broken(*given: Any) -> Transaction[str]:
         raise AssertionError("what cannot be")
 
-    monkeypatch.setattr("scheduling.enact.node_reports.handoff.prepared", broken)
+    monkeypatch.setattr("scheduling.enact.node_reports.handoff.handle_prepared", broken)
     words = beat(node, reports=[Prepared(handoff=1), hand.death()])
     status, answer = post("heartbeat/", words)
     assert (status, answer.get("status")) == (200, "ok")

@@ -11,7 +11,7 @@ from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import alerts, unheld_runs
-from scheduling.enact.handoff import overdue
+from scheduling.enact.handoff import find_overdue
 from scheduling.enact.lease import record_gateway_alive
 from scheduling.enact.stalls import mark_stalls
 from scheduling.gateway.identity import GATEWAY_ID
@@ -108,7 +108,9 @@ def test_no_deadline_expires_while_no_commit_succeeds(nodes: list[FakeNode]) -> 
     Handoff.objects.filter(state="preparing").update(deadline_at=ago(1))
 
     def judged() -> tuple[int, int]:
-        return len(execute(overdue(timing()))), len(execute(unheld_runs.unactivated(timing())))
+        return len(execute(find_overdue(timing()))), len(
+            execute(unheld_runs.find_unactivated(timing()))
+        )
 
     serving_since(3600)  # a pulse counts for 3 s, and a busy machine may have taken them
     assert judged() == (1, 1)
@@ -154,11 +156,11 @@ def test_blocked_commits_of_one_process_suspend_no_deadline_while_another_succee
     execute(record_gateway_alive(timing(), other, passed_s=0.5))
     execute(record_gateway_alive(timing(), GATEWAY_ID, blocked_s=60.0))
     assert not Gateway.objects.exclude(commits_stood_at=None).exists()
-    assert len(execute(overdue(timing()))) == 1
+    assert len(execute(find_overdue(timing()))) == 1
     # The other one stands as well: none has got through for the length of a gap.
     Gateway.objects.update(commits_passed_at=ago(timing().pulse_gap_s + 0.1))
     execute(record_gateway_alive(timing(), GATEWAY_ID, blocked_s=60.0))
-    assert execute(overdue(timing())) == []
+    assert execute(find_overdue(timing())) == []
 
 
 def test_last_successful_commit_is_kept_and_a_future_one_ignored(nodes: list[FakeNode]) -> None:
@@ -182,12 +184,12 @@ def test_blocked_commits_open_one_alert_and_no_portfolio_is_stalled(nodes: list[
     Run.objects.update(last_commit_at=ago(61))
     stand(for_s=61)
     assert execute(mark_stalls(timing())) == 0
-    execute(alerts.compare(timing()))
+    execute(alerts.update_alerts(timing()))
     (alert,) = Alert.objects.filter(closed_at=None)
     assert (alert.kind, alert.key) == ("commits_stand", "fleet")
     assert alert.reason.startswith("no commit gets through since ")
     stand(for_s=61, ago_s=31)
-    execute(alerts.compare(timing()))
+    execute(alerts.update_alerts(timing()))
     assert not Alert.objects.filter(closed_at=None).exists()
     assert execute(mark_stalls(timing())) == 1
     assert hand.run().stalled_at is not None

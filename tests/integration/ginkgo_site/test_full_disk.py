@@ -69,7 +69,7 @@ def record(state: DiskSpace, folder: Path | None) -> None:
 
 
 def open_alerts() -> list[str]:
-    execute(alerts.compare(timing()))
+    execute(alerts.update_alerts(timing()))
     return list(Alert.objects.filter(closed_at=None).values_list("kind", flat=True))
 
 

@@ -24,7 +24,7 @@ from django_q.worker import worker
 
 from scheduling import apps, tasks
 from scheduling.db.transaction import execute
-from scheduling.enact.alerts import compare
+from scheduling.enact.alerts import update_alerts
 from scheduling.models import Alert, Event
 from scheduling.permissions import ADMINISTRATOR_GROUP, Role
 from scheduling.timing import timing
@@ -176,12 +176,12 @@ def test_every_installed_schedule_is_a_task_that_may_run() -> None:
 def test_an_unknown_schedule_is_one_alert_until_it_is_gone() -> None:
     for _ in range(3):
         schedule_by_sql("os.system", args="('true',)")
-    execute(compare(timing()))
+    execute(update_alerts(timing()))
     alert = Alert.objects.get(kind="unknown_schedule")
     assert "os.system" in alert.reason
     assert "3" in alert.reason
     Schedule.objects.filter(name="evil").delete()
-    execute(compare(timing()))
+    execute(update_alerts(timing()))
     alert.refresh_from_db()
     assert alert.closed_at is not None
 

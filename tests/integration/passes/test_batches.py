@@ -17,7 +17,7 @@ from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import pending_reasons, storm
 from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import Request, request_all, step_failed
+from scheduling.enact.handoff import Request, handle_step_failure, request_all
 from scheduling.enact.notify import lock_nodes, notify_watchers
 from scheduling.errors import Refused
 from scheduling.models import ACTIVE_STATES, Event, Handoff, Node, PassLock, Run
@@ -556,7 +556,7 @@ def test_request_that_waited_for_an_ended_handoff_is_not_refused() -> None:
     hand = make_trader("p", first)
     ending = hand.move_to(second)
     broke = ("prepare", "it broke", False, timing())
-    held = Held(step_failed(ending.id, second.row.pk, second.incarnation, *broke))
+    held = Held(handle_step_failure(ending.id, second.row.pk, second.incarnation, *broke))
     again = Request("migrate", hand.portfolio.pk, third.row.pk, "again")
     assert behind(held, lambda: ask(again)) == [newest_handoff(hand.portfolio).pk]
     assert newest_handoff(hand.portfolio).target_node == third.row

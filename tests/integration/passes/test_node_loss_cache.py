@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from scheduling import operations
 from scheduling.dashboard.board.page import build_board_page
 from scheduling.db import transaction
-from scheduling.enact.node_loss import Known, store
+from scheduling.enact.node_loss import StoredForecast, store
 from scheduling.models import Resilience as Row
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.snapshot import observe
@@ -163,7 +163,7 @@ def test_an_older_look_changes_nothing(kept: LossCacheHarness, fleet: list[FakeN
     kept.refresh()
     row = Row.objects.get(node__name="node-1")
     loss = kept.forecaster._forecasts[row.node_id][1].loss
-    older = Known(replace(loss, runs=77), row.as_of.timestamp() - 5)
+    older = StoredForecast(replace(loss, runs=77), row.as_of.timestamp() - 5)
     assert transaction.execute(store([older], [row.node_id])) == 0
     assert Row.objects.get(node__name="node-1").runs == 3
 

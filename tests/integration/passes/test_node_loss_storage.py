@@ -10,7 +10,7 @@ import pytest
 from scheduling.db.transaction import execute
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.what_if.node_loss import NodeLoss, forecast_node_loss
-from scheduling.enact.node_loss import Known, store
+from scheduling.enact.node_loss import StoredForecast, store
 from scheduling.models import Resilience as Row
 from tests.support.factories import FakeNode, ago, make_node
 from tests.support.plan_factories import NOW, node, on, world
@@ -34,7 +34,7 @@ def loss(daemon: FakeNode) -> NodeLoss:
 
 def write(loss: NodeLoss, as_of: float) -> int:
     """Write it down; return how many rows that wrote."""
-    return execute(store([Known(loss, as_of)], [loss.node]))
+    return execute(store([StoredForecast(loss, as_of)], [loss.node]))
 
 
 def test_a_node_loss_forecast_is_stored_with_all_its_figures(loss: NodeLoss) -> None:
@@ -60,7 +60,7 @@ def test_a_node_that_was_forgotten_since_the_look_keeps_no_other_from_being_writ
     daemon: FakeNode, loss: NodeLoss
 ) -> None:
     gone = make_node("node-2").row
-    known = [Known(replace(loss, node=pk), time.time()) for pk in (gone.pk, daemon.row.pk)]
+    known = [StoredForecast(replace(loss, node=pk), time.time()) for pk in (gone.pk, daemon.row.pk)]
     gone.delete()
     assert execute(store(known, [each.loss.node for each in known])) == 1
     assert Row.objects.get().node == daemon.row

@@ -47,7 +47,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 def open_alerts() -> dict[str, str]:
-    execute(alerts.compare(timing()))
+    execute(alerts.update_alerts(timing()))
     return dict(Alert.objects.filter(closed_at=None).values_list("kind", "reason"))
 
 

@@ -34,7 +34,7 @@ from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.partitions import feed_heads, partitions
 from scheduling import retention
 from scheduling.db.transaction import execute
-from scheduling.enact.alerts import compare
+from scheduling.enact.alerts import update_alerts
 from scheduling.models import (
     Alert,
     Event,
@@ -400,7 +400,7 @@ def the_first_partition_ended(days_ago: float) -> None:
 
 
 def is_told(kind: str) -> bool:
-    execute(compare(timing()))
+    execute(update_alerts(timing()))
     return Alert.objects.filter(kind=kind, closed_at=None).exists()
 
 

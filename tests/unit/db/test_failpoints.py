@@ -87,8 +87,8 @@ def test_point_has_module_and_function_of_its_statement() -> None:
 @pytest.mark.parametrize(
     ("report", "name"),
     [
-        (wire.Prepared(handoff=1), "handoff.prepared"),
-        (wire.StepFailed(handoff=1, step="prepare", error="x"), "handoff.step_failed"),
+        (wire.Prepared(handoff=1), "handoff.handle_prepared"),
+        (wire.StepFailed(handoff=1, step="prepare", error="x"), "handoff.handle_step_failure"),
         (wire.Halted(portfolio=1, epoch=1, seq=1, age_s=9), "process_failures.handle_stale_halt"),
     ],
 )

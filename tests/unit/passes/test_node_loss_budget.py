@@ -12,7 +12,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.types import Snapshot
 from scheduling.decide.what_if.node_loss import NodeLoss, forecast_node_loss
-from scheduling.enact.node_loss import Known
+from scheduling.enact.node_loss import StoredForecast
 from scheduling.passes import node_loss as passing
 from scheduling.passes.node_loss import CONFIRM_INTERVAL_S, NodeLossForecaster
 from tests.support.plan_factories import NOW, node, on, portfolio, world
@@ -39,7 +39,7 @@ class LossCacheHarness:
         self.cache = cache
         self.forecaster = NodeLossForecaster()
         self.forecast: list[str] = []
-        self.stored: list[tuple[list[Known], set[int]]] = []
+        self.stored: list[tuple[list[StoredForecast], set[int]]] = []
         self.error: type[Exception] | None = None
         monkeypatch.setattr(passing, "forecast_node_loss", self._forecast)
         monkeypatch.setattr(passing, "store", lambda news, kept: (list(news), set(kept)))
@@ -49,7 +49,7 @@ class LossCacheHarness:
         self.forecast.append(lost.name)
         return forecast_node_loss(snapshot, lost, *given)
 
-    def _run(self, batch: tuple[list[Known], set[int]]) -> None:
+    def _run(self, batch: tuple[list[StoredForecast], set[int]]) -> None:
         if self.error is not None:
             raise self.error
         self.stored.append(batch)

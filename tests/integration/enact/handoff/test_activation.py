@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scheduling.db.transaction import execute
-from scheduling.enact.handoff import overdue
+from scheduling.enact.handoff import find_overdue
 from scheduling.models import Handoff
 from scheduling.timing import timing
 from tests.integration.enact.handoff.conftest import activating, expire_if_late, state
@@ -63,7 +63,7 @@ def test_a_target_lost_before_its_first_commit_is_not_waited_for(
 ) -> None:
     handoff = activating(hand, target)
     lose(target)
-    assert execute(overdue(timing())) == [handoff.pk]
+    assert execute(find_overdue(timing())) == [handoff.pk]
     expire_if_late(handoff)
     assert (state(handoff), hand.run().node_id) == ("rolled_back", source.row.pk)
 

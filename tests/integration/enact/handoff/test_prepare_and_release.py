@@ -6,7 +6,7 @@ import pytest
 
 from portfolios.models import Artifact, Revision
 from scheduling.db.transaction import execute
-from scheduling.enact.handoff import overdue
+from scheduling.enact.handoff import find_overdue
 from scheduling.models import Handoff
 from scheduling.timing import timing
 from tests.integration.enact.handoff.conftest import (
@@ -69,14 +69,14 @@ def test_a_target_lost_while_preparing_ends_it_at_once(
 ) -> None:
     handoff = migrated(hand, target)
     lose(target)
-    assert handoff.pk in execute(overdue(timing()))
+    assert handoff.pk in execute(find_overdue(timing()))
     expire_if_late(handoff)
     assert error(handoff) == "node-2 was lost before it was ready"
 
 
 def test_step_within_its_deadline_is_not_expired(hand: OwnerSession, target: FakeNode) -> None:
     handoff = migrated(hand, target)
-    assert execute(overdue(timing())) == []
+    assert execute(find_overdue(timing())) == []
     expire_if_late(handoff)
     assert state(handoff) == "preparing"
 
@@ -90,9 +90,9 @@ def test_no_deadline_is_judged_while_the_gateway_is_unreachable(
     handoff = migrated(hand, target)
     Handoff.objects.filter(pk=handoff.pk).update(deadline_at="2000-01-01T00:00:00Z")
     serving_since(serving, pulsed_ago=last_beat)
-    assert execute(overdue(timing())) == []
+    assert execute(find_overdue(timing())) == []
     serving_since(60.0)
-    assert execute(overdue(timing())) == [handoff.pk]
+    assert execute(find_overdue(timing())) == [handoff.pk]
 
 
 def test_late_release_raises_the_epoch_without_the_source(
@@ -113,7 +113,7 @@ def test_a_target_lost_while_the_source_drains_leaves_it_to_the_source(
 ) -> None:
     handoff = draining(hand, target)
     lose(target)
-    assert execute(overdue(timing())) == [handoff.pk]
+    assert execute(find_overdue(timing())) == [handoff.pk]
     expire_if_late(handoff)
     assert (state(handoff), hand.run().phase) == ("failed", "running")
     assert hand.daemon.owns() == ["p"]
@@ -124,7 +124,7 @@ def test_a_source_lost_while_it_drains_is_not_waited_for(
 ) -> None:
     handoff = draining(hand, target)
     lose(hand.daemon)
-    assert execute(overdue(timing())) == [handoff.pk]
+    assert execute(find_overdue(timing())) == [handoff.pk]
     expire_if_late(handoff)
     assert state(handoff) == "activating"
     assert error(handoff) == "node-1 is gone: the epoch was raised without it"

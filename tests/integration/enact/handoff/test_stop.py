@@ -6,7 +6,7 @@ import pytest
 
 from scheduling import operations
 from scheduling.db.transaction import execute
-from scheduling.enact.handoff import overdue
+from scheduling.enact.handoff import find_overdue
 from scheduling.models import Handoff
 from scheduling.timing import timing
 from tests.integration.enact.handoff.conftest import (
@@ -58,7 +58,7 @@ def test_stop_on_an_unreachable_node_is_done_at_once(hand: OwnerSession, gone: s
 def test_a_stop_of_a_node_lost_after_it_was_asked_is_not_waited_for(hand: OwnerSession) -> None:
     handoff = operations.stop("p", actor="ann")
     lose(hand.daemon)
-    assert execute(overdue(timing())) == [handoff.pk]
+    assert execute(find_overdue(timing())) == [handoff.pk]
     expire_if_late(handoff)
     assert hand.run().phase == "stopped"
 
