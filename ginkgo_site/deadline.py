@@ -45,6 +45,9 @@ RV = TypeVar("RV")
 TICK_S = 0.25
 #: How long new connections try a silent host after all other hosts.
 AVOID_S = 60.0
+#: How often a silent host is tried at all, by one connection. An attempt waits two seconds for it,
+#: and meanwhile does not see that another host is promoted.
+RETRY_S = 4.0
 #: A connection that took longer was delayed by a host that does not answer: a host that is down, or
 #: not a primary, refuses at once.
 SLOW_CONNECT_S = 1.5
@@ -200,10 +203,11 @@ def _connecting(
     try:
         connection = yield partial(connect, conninfo, **options)
     except psycopg.OperationalError as error:
+        _hosts.note_attempt(order, None, time.monotonic() - began)
         check_refusal(error, known)
         raise
     connection.answered_at = time.monotonic()
-    _hosts.note_connected(order, connection._endpoint(), connection.answered_at - began)
+    _hosts.note_attempt(order, connection._endpoint(), connection.answered_at - began)
     try:
         check_version(connection.info.server_version, connection._endpoint())
         if limits := limits_in(known):
@@ -340,7 +344,7 @@ class _Hosts:
     """The hosts of an address that fell silent a moment ago.
 
     A connection attempt to a silent host costs the whole `connect_timeout`. Where an address names
-    several, the others are asked first.
+    several, the others are asked first, and most attempts do not ask it at all.
     """
 
     def __init__(self) -> None:
@@ -349,31 +353,42 @@ class _Hosts:
     def note_silence(self, host: str, port: str) -> None:
         self._silent_at[host, port] = time.monotonic()
 
-    def note_connected(self, order: dict[str, str], to: tuple[str, str], took_s: float) -> None:
-        """Note the hosts that were tried before `to` in vain, where that took long."""
-        if not order or took_s < SLOW_CONNECT_S:
-            return
-        for pair in zip(order["host"].split(","), order["port"].split(","), strict=True):
+    def note_attempt(
+        self, order: dict[str, str], to: tuple[str, str] | None, took_s: float
+    ) -> None:
+        """Note which hosts of `order` answered an attempt that ended with `to`, None if it failed.
+
+        If it was quick, those tried before answered too, by a refusal.
+        """
+        for pair in zip(*(order[key].split(",") for key in order), strict=True):
             if pair == to:
-                break
-            self.note_silence(*pair)
+                self._silent_at.pop(pair, None)
+                return
+            if took_s < SLOW_CONNECT_S:
+                self._silent_at.pop(pair, None)
+            elif to is not None or pair in self._silent_at:
+                self._silent_at[pair] = time.monotonic()
 
     def order(self, known: dict[str, Any]) -> dict[str, str]:
-        """Return host and port in the order to try them; {} for a single host."""
+        """Return host and port of those to try, in order; {} for a single host."""
         hosts = str(known.get("host") or "").split(",")
         if len(hosts) < 2 or known.get("hostaddr"):
             return {}
         ports = str(known.get("port") or "").split(",")
         ports = [port or "5432" for port in (ports if len(ports) > 1 else ports * len(hosts))]
-        pairs = sorted(zip(hosts, ports, strict=False), key=self._is_avoided)
+        pairs = list(zip(hosts, ports, strict=False))
+        silent_s = {pair: self._silent_for(pair) for pair in pairs}
+        last = [pair for pair in pairs if RETRY_S <= silent_s[pair] < AVOID_S]
+        for pair in last:
+            self.note_silence(*pair)  # until it answers, so that no other attempt waits for it too
+        pairs = [pair for pair in pairs if silent_s[pair] >= AVOID_S] + last or pairs
         return {
             "host": ",".join(host for host, _ in pairs),
             "port": ",".join(port for _, port in pairs),
         }
 
-    def _is_avoided(self, pair: tuple[str, str]) -> bool:
-        silent_at = self._silent_at.get(pair)
-        return silent_at is not None and time.monotonic() - silent_at < AVOID_S
+    def _silent_for(self, pair: tuple[str, str]) -> float:
+        return time.monotonic() - self._silent_at.get(pair, -math.inf)
 
 
 _hosts = _Hosts()

@@ -8,13 +8,17 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 
+from ginkgo_site import deadline
 from ginkgo_site.database import CONNECTION_DEFAULTS, conninfo, django_database
 from ginkgo_site.deadline import (
+    AVOID_S,
+    RETRY_S,
     AsyncConnection,
     Connection,
     ServerSilent,
@@ -202,17 +206,43 @@ def test_of_several_hosts_only_the_primary_will_do() -> None:
     assert other["OPTIONS"]["target_session_attrs"] == "any"
 
 
-def test_hosts_that_fell_silent_are_tried_last() -> None:
-    hosts = _Hosts()
-    order: Callable[[str], dict[str, str]] = lambda address: hosts.order(known_options(address, {}))  # noqa: E731
-    assert order("host=a,b,c port=1,2,3") == {"host": "a,b,c", "port": "1,2,3"}
+def test_hosts_that_fell_silent_are_tried_last_and_not_by_each_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now))
+    hosts, known = _Hosts(), known_options("host=a,b,c port=1,2,3", {})
+    assert hosts.order(known) == {"host": "a,b,c", "port": "1,2,3"}
     hosts.note_silence("a", "1")
-    assert order("host=a,b,c port=1,2,3") == {"host": "b,c,a", "port": "2,3,1"}
+    assert hosts.order(known) == {"host": "b,c", "port": "2,3"}
+    now += RETRY_S
+    tried = hosts.order(known)
+    assert tried == {"host": "b,c,a", "port": "2,3,1"}
+    assert hosts.order(known)["host"] == "b,c", "two attempts wait for the silent host"
+    now += 2
+    hosts.note_attempt(tried, None, 2.0)  # it did not answer
+    now += RETRY_S - 1
+    assert hosts.order(known)["host"] == "b,c"
+    now += 1
+    hosts.note_attempt(hosts.order(known), None, 0.1)  # all refused, so it answers
+    assert hosts.order(known)["host"] == "a,b,c"
+    for pair in (("a", "1"), ("b", "2"), ("c", "3")):
+        hosts.note_silence(*pair)
+    assert hosts.order(known)["host"] == "a,b,c", "all are silent, and no host is tried"
+    hosts.note_attempt(hosts.order(known), ("b", "2"), 2.0)
+    assert hosts.order(known)["host"] == "b"
+    now += AVOID_S
+    assert hosts.order(known)["host"] == "a,b,c"
+
+
+def test_each_way_to_name_one_host_or_several_is_read() -> None:
+    hosts = _Hosts()
+    hosts.note_silence("a", "1")
     assert hosts.order(known_options("host=x", {"host": "a,b", "port": "1"})) == {
-        "host": "b,a",
-        "port": "1,1",
+        "host": "b",
+        "port": "1",
     }
-    assert order("host=a port=1") == {}
+    assert hosts.order(known_options("host=a port=1", {})) == {}
 
 
 def test_a_host_that_does_not_accept_costs_no_later_connection_its_time(mute: MuteServer) -> None:
