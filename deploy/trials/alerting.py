@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import queue
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from machine import free_ports, say
 
 FILES = Path(__file__).parents[1] / "prometheus"
 RECEIVERS = ("on-call", "tickets", "dead-mans-switch")
@@ -40,6 +41,8 @@ class Webhook(ThreadingHTTPServer):
 
 
 class Delivery(BaseHTTPRequestHandler):
+    """One request of Alertmanager."""
+
     server: Webhook
 
     def do_POST(self) -> None:
@@ -61,7 +64,7 @@ def main() -> None:
         webhook = stack.enter_context(Webhook())
         threading.Thread(target=webhook.serve_forever, daemon=True).start()
         stack.callback(webhook.shutdown)
-        prometheus, alertmanager = free_port(), free_port()
+        prometheus, alertmanager = free_ports(2)
         write_files(folder, args, alertmanager, webhook.server_port)
         check_metrics(args)
         for words in (
@@ -133,20 +136,17 @@ def check_metrics(args: argparse.Namespace) -> None:
     with urllib.request.urlopen(request, timeout=20) as answer:
         text = answer.read()
     ended = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
-    print(f"promtool check metrics: {ended.returncode}", ended.stderr.decode(), flush=True)
+    say(f"promtool check metrics: {ended.returncode} {ended.stderr.decode()}")
 
 
 def wait_for(webhook: Webhook, name: str, began: float, limit_s: float) -> bool:
-    """Print what is delivered until the alert `name` is."""
+    """Print what is delivered, until the alert `name` fires. Return whether it did in time."""
     while (left := began + limit_s - time.monotonic()) > 0:
         try:
             receiver, alert, status, summary = webhook.delivered.get(timeout=left)
         except queue.Empty:
             return False
-        print(
-            f"{time.monotonic() - began:6.1f} s  {receiver}: {alert} {status}: {summary}",
-            flush=True,
-        )
+        say(f"{time.monotonic() - began:6.1f} s  {receiver}: {alert} {status}: {summary}")
         if (alert, status) == (name, "firing"):
             return True
     return False
@@ -155,12 +155,6 @@ def wait_for(webhook: Webhook, name: str, began: float, limit_s: float) -> bool:
 def print_logs(folder: Path) -> None:
     for log in sorted(folder.glob("*.log")):
         print(f"--- {log.name}\n{log.read_text(encoding='utf-8')[-4000:]}", file=sys.stderr)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from machine import say
+
 _NEWEST = """
 SELECT p.name, extract(epoch FROM r.last_commit_at)::float FROM portfolios_portfolio p
 LEFT JOIN scheduling_run r ON p.id = r.portfolio_id
@@ -49,7 +51,8 @@ class Commits:
         while not self._all or min(self.newest.values(), default=0) < time.time() - 1:
             if time.monotonic() - began > limit_s:
                 raise AssertionError(
-                    f"not every portfolio commits: {self.newest}, now {time.time()}"
+                    f"after {limit_s:g} s not every portfolio has committed within 1 s:"
+                    f" {self.newest}, now {time.time()}"
                 )
             time.sleep(0.1)
 
@@ -60,7 +63,4 @@ class Commits:
         yield
         worst = sorted(((pause, name) for name, pause in self._longest.items()), reverse=True)
         late = sum(pause > 1 for pause, _ in worst)
-        print(
-            f"{what}: longest pause {worst[0][0]:.2f} s ({worst[0][1]}), over 1 s: {late}",
-            flush=True,
-        )
+        say(f"{what}: longest pause {worst[0][0]:.2f} s ({worst[0][1]}), over 1 s: {late}")

@@ -31,8 +31,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from commits import Commits
+from machine import CHECKOUT, command, say
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 HOST = "ginkgo.example.org"
 HOME = Path("/opt/ginkgo")
 PYTHON = HOME / ".venv/bin/python"
@@ -82,10 +82,7 @@ def outside(words: list[str]) -> None:
     """Start systemd in its namespaces, and print what the trial writes until it ends."""
     if os.geteuid() != 0:
         sys.exit("Namespaces need root: run this with sudo.")
-    for number in (
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # as Ctrl-C: nothing of the trial is left running
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: nothing of it is left running
         signal.signal(number, lambda *_: sys.exit("the trial was ended"))
     with tempfile.TemporaryDirectory(prefix="ginkgo-systemd-") as folder:
         out, end = Path(folder, "out"), Path(folder, "end")
@@ -201,12 +198,12 @@ def write_installation() -> None:
         "GINKGO_WEB_HOST": "127.0.0.1",
         "GINKGO_TRUSTED_PROXIES": "127.0.0.1",
     }
-    write(etc / "ginkgo.env", changed(deploy / "ginkgo.env.example", environment))
+    write_private(etc / "ginkgo.env", fill_in(deploy / "ginkgo.env.example", environment))
     variables = {
         "GINKGO_SERVER": f"https://{HOST}",
         "GINKGO_NODE_OPTIONS": "--ca /etc/ginkgo/ca.pem",
     }
-    write(etc / "node.env", changed(deploy / "node.env.example", variables))
+    write_private(etc / "node.env", fill_in(deploy / "node.env.example", variables))
     openssl = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -out /etc/ginkgo/ca.pem"
         f" -keyout /etc/ginkgo/ca.key -subj /CN={HOST} -addext subjectAltName=DNS:{HOST}"
@@ -215,7 +212,7 @@ def write_installation() -> None:
     os.chmod(etc / "ca.pem", 0o644)
     os.chmod(etc, 0o755)
     pem = (etc / "ca.pem").read_text() + (etc / "ca.key").read_text()
-    write(Path("/etc/haproxy/ginkgo.pem"), pem)
+    write_private(Path("/etc/haproxy/ginkgo.pem"), pem)
     # A machine like this one may not give it so many files.
     text = (deploy / "haproxy.cfg").read_text().replace("maxconn 20000", "maxconn 200")
     lines = text.splitlines()
@@ -236,7 +233,7 @@ def write_installation() -> None:
     command("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *initdb.split())
 
 
-def changed(example: Path, values: dict[str, str]) -> str:
+def fill_in(example: Path, values: dict[str, str]) -> str:
     """Return the lines of an example with these values. Each has to be in it."""
     lines = example.read_text().splitlines()
     for name, value in values.items():
@@ -245,7 +242,7 @@ def changed(example: Path, values: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     path.touch(mode=0o600)
     path.write_text(text)
 
@@ -260,12 +257,12 @@ def report_end(trial: object) -> None:
         trial()  # type: ignore[operator]
         code = 0
     except BaseException as error:
-        print(f"FAILED: {type(error).__name__}: {error}", flush=True)
+        say(f"FAILED: {type(error).__name__}: {error}")
         logs = subprocess.run(
             ["journalctl", "--no-pager", "-n", "80", "-o", "short-monotonic"],
             capture_output=True, text=True,
         )  # fmt: skip
-        print(logs.stdout, flush=True)
+        say(logs.stdout)
     finally:
         (OUT / "end").write_text(str(code))
 
@@ -281,25 +278,20 @@ def try_units() -> None:
     manage(environment, "seed_demo")
     for name in NODES:
         token = Path(f"/etc/ginkgo/{name}.token")
-        write(token, manage(environment, "create_node_token", name))
+        write_private(token, manage(environment, "create_node_token", name))
         shutil.chown(token, "ginkgo-node")
     words = "create_api_token prometheus --create --role viewer --scope read"
     viewer = manage(environment, *words.split())
-    write(Path("/etc/ginkgo/viewer.token"), viewer)
+    write_private(Path("/etc/ginkgo/viewer.token"), viewer)
     began = time.monotonic()
     command("systemctl", "start", "haproxy", *UNITS)
-    print(
-        f"{len(UNITS)} units and HAProxy started after {time.monotonic() - began:.1f} s", flush=True
-    )
+    say(f"{len(UNITS)} units and HAProxy started after {time.monotonic() - began:.1f} s")
     commits = Commits(DATABASE)
     commits.wait_until_all_commit(120)
     print(f"all {len(commits.newest)} portfolios commit after {time.monotonic() - began:.1f} s")
     for unit in UNITS:
-        user = show(unit, "User")
-        print(
-            f"  {unit}: {show(unit, 'ActiveState')}, user {user}, "
-            f"watchdog {show(unit, 'WatchdogUSec')}"
-        )
+        state, user, watchdog = (show(unit, p) for p in ("ActiveState", "User", "WatchdogUSec"))
+        print(f"  {unit}: {state}, user {user}, watchdog {watchdog}")
     time.sleep(20)  # let the balancer finish its moves
     chosen = json.loads((OUT / "chosen.json").read_text())
     for step in chosen["steps"]:
@@ -320,14 +312,16 @@ def try_units() -> None:
             case "alerts":
                 try_alerts(environment)
     commits.wait_until_all_commit(60)
-    print(manage(environment, "verify_portfolio", "--all"), flush=True)
+    say(manage(environment, "verify_portfolio", "--all"))
     url = ("--url", f"https://{HOST}", "--ca", "/etc/ginkgo/ca.pem")
-    print(manage(environment, "deploy_check", *url, check=False), flush=True)
+    say(manage(environment, "deploy_check", *url, check=False))
 
 
 def try_upgrade(environment: dict[str, str], commits: Commits) -> None:
-    """Upgrade the host: each unit starts anew once, in the order of docs/deploy.md. For comparison
-    each portfolio is reloaded before."""
+    """Upgrade the host: each unit starts anew once, in the order of docs/deploy.md.
+
+    For comparison each portfolio is reloaded before.
+    """
     with commits.measured("a reload of each portfolio, one after the other"):
         for name in sorted(commits.newest):
             manage(environment, "reload_portfolio", name, "--wait", "60")
@@ -342,11 +336,11 @@ def try_upgrade(environment: dict[str, str], commits: Commits) -> None:
         raise AssertionError(f"bin/upgrade ended with {ended.returncode}")
     for unit, (pid, restarts) in before.items():
         if show(unit, "MainPID") == pid or int(show(unit, "NRestarts")) != int(restarts) + 1:
-            raise AssertionError(f"{unit} was not started anew once")
+            raise AssertionError(f"bin/upgrade did not start {unit} anew exactly once")
     order = sorted(UNITS, key=lambda unit: int(show(unit, "ExecMainStartTimestampMonotonic")))
-    print(f"started anew once each: {', '.join(order)}", flush=True)
+    say(f"started anew once each: {', '.join(order)}")
     if tuple(order) != UNITS:
-        raise AssertionError(f"expected this order: {', '.join(UNITS)}")
+        raise AssertionError(f"the units started in the order {order}, not in {UNITS}")
 
 
 def break_unit(
@@ -377,12 +371,8 @@ def try_alerts(environment: dict[str, str]) -> None:
         manage(environment, "alert_channel", "set", "trial", given=address)
         alerting = None
         if shutil.which("prometheus") and shutil.which("prometheus-alertmanager"):
-            words = [
-                str(PYTHON),
-                str(HOME / "deploy/trials/alerting.py"),
-                "--wait-for",
-                "GinkgoWatcherAway",
-            ]
+            script = str(HOME / "deploy/trials/alerting.py")
+            words = [str(PYTHON), script, "--wait-for", "GinkgoWatcherAway"]
             words += ["--url", "http://127.0.0.1:8001", "--url", "http://127.0.0.1:8002"]
             alerting = subprocess.Popen([*words, "--token-file", "/etc/ginkgo/viewer.token"])
             time.sleep(20)
@@ -393,21 +383,18 @@ def try_alerts(environment: dict[str, str]) -> None:
         title = ""
         while "no watcher" not in title:
             title = Hook.received.get(timeout=120)
-        print(
-            f"{time.monotonic() - began:.1f} s after watcher and worker were stopped: {title}",
-            flush=True,
-        )
+        say(f"{time.monotonic() - began:.1f} s after watcher and worker were stopped: {title}")
         if alerting is not None and alerting.wait() != 0:
             raise AssertionError("Prometheus or Alertmanager did not deliver")
         command("systemctl", "start", "ginkgo-watcher", "ginkgo-worker")
         while "over: no watcher" not in title:
             title = Hook.received.get(timeout=120)
-        print(f"once they are back: {title}", flush=True)
+        say(f"once they are back: {title}")
         server.shutdown()
 
 
 class Hook(BaseHTTPRequestHandler):
-    """Keeps the titles of what Ginkgo sends."""
+    """Keeps the titles of the alerts that Ginkgo sends."""
 
     received: queue.Queue[str] = queue.Queue()
 
@@ -438,14 +425,9 @@ def manage(environment: dict[str, str], *words: str, given: str = "", check: boo
 
 
 def show(unit: str, name: str) -> str:
+    """Return a property of a unit, as systemd has it."""
     words = ["systemctl", "show", "--value", "--property", name, unit]
     return subprocess.run(words, capture_output=True, text=True).stdout.strip()
-
-
-def command(*words: str) -> None:
-    ended = subprocess.run(words, capture_output=True, text=True)
-    if ended.returncode != 0:
-        raise AssertionError(f"{' '.join(words)} failed: {ended.stdout}{ended.stderr}")
 
 
 if __name__ == "__main__":

@@ -18,41 +18,33 @@ Needs HAProxy, and the packages of this checkout:
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from commits import Commits
+from load import SYMBOLS, Load, call
+from machine import CHECKOUT, free_ports, say
+from versions import LIMIT_S, Unit, Version, checked_out
 
 from chaos.checkers.history import history_violations
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.spawn import spawn
 from ginkgo_site.launcher.web import web_command
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 WEBS = ("web-1", "web-2")
 OLD_NODES = ("old-1", "old-2", "old-3")
 NEW_NODES = ("new-1", "new-2")
-SYMBOLS = ("IBM", "GE", "HD", "XOM", "CVX", "JPM", "MS", "WFC")
-#: Of a process to start or to end, of a handoff, of a node to be empty, on a busy machine.
-LIMIT_S = 300.0
 HAPROXY = """
 defaults
     mode http
@@ -97,74 +89,6 @@ def main() -> None:
         trial.run()
 
 
-# --- versions and processes ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Version:
-    """A checkout with the packages that it pins."""
-
-    name: str
-    checkout: Path
-
-    @property
-    def python(self) -> str:
-        return str(self.checkout / ".venv/bin/python")
-
-
-@contextlib.contextmanager
-def checked_out(commit: str, folder: Path) -> Iterator[Version]:
-    """A worktree of the commit, with this checkout's packages where it pins the same."""
-    git = ("git", "-C", str(CHECKOUT), "worktree")
-    command(*git, "add", "--detach", str(folder), commit)
-    try:
-        pins = ("requirements.txt", "requirements-node.txt")
-        if all((folder / pin).read_bytes() == (CHECKOUT / pin).read_bytes() for pin in pins):
-            (folder / ".venv").symlink_to((CHECKOUT / ".venv").resolve())
-        else:
-            print("OLD pins other packages, which are installed …", flush=True)
-            command(sys.executable, str(folder / "bin/environment.py"), "control-plane", "-c", "")
-        yield Version("old", folder)
-    finally:
-        command(*git, "remove", "--force", str(folder))
-
-
-@dataclass
-class Unit:
-    """A process of the installation, in the version that runs now."""
-
-    name: str
-    argv: list[str]  #: without the interpreter
-    environment: dict[str, str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = field(default=None)
-
-    def start(self, version: Version) -> None:
-        paths = {"PYTHONPATH": str(version.checkout)}
-        with self.log.open("ab") as output:
-            output.write(f"--- {version.name}\n".encode())
-            output.flush()
-            self.process = spawn(
-                [version.python, *self.argv],
-                environment=self.environment | paths,
-                output=output,
-                folder=version.checkout,
-            )
-
-    def end(self) -> None:
-        """Ask it to end, as systemd does."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(LIMIT_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                raise
-
-
-# --- the trial -----------------------------------------------------------------------------------
-
-
 class Trial:
     """One installation, whose processes change their version."""
 
@@ -181,7 +105,7 @@ class Trial:
         self.ports = dict(zip(WEBS, webs, strict=True))
 
     def run(self) -> None:
-        """Old alone, new nodes, new tables, new control plane, back, and all new."""
+        """Go through all stages, from the old version alone to the new one alone."""
         started = time.monotonic()
         self.start_old()
         self.commits = Commits(self.server.admin_url)
@@ -263,7 +187,7 @@ class Trial:
             self.ask("POST", "/api/portfolios/", body)
 
     def environment(self) -> dict[str, str]:
-        """Variables of control-plane processes and commands."""
+        """Return the variables of control-plane processes and commands."""
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith(("GINKGO_", "PYTHON"))},
             "GINKGO_HOME": str(self.home),
@@ -276,7 +200,7 @@ class Trial:
         }
 
     def manage(self, version: Version, *words: str, is_checked: bool = True) -> str:
-        """Run a command of one of the versions."""
+        """Run a command of one of the versions. Return what it printed."""
         ended = subprocess.run(
             [version.python, "manage.py", *words], cwd=version.checkout,
             env=self.environment() | {"PYTHONPATH": str(version.checkout)},
@@ -381,7 +305,7 @@ class Trial:
             time.sleep(0.1)
 
     def check(self) -> None:
-        """Say what nodes and handoffs came to, and verify every portfolio."""
+        """Print how handoffs and nodes ended, and verify every portfolio."""
         self.wait_for(lambda: self.rows(_OPEN) == [(0,)], "all handoffs end")
         self.commits.wait_until_all_commit(LIMIT_S)
         for kind, state, found in self.rows(_HANDOFFS):
@@ -403,7 +327,10 @@ class Trial:
         if violations or lost or tracebacks or not fine:
             kept = Path(tempfile.mkdtemp(prefix="ginkgo-versions-logs-"))
             shutil.copytree(self.home / "logs", kept, dirs_exist_ok=True)
-            raise AssertionError(f"not as it should be: {violations}; logs: {kept}")
+            raise AssertionError(
+                f"violations of the history: {violations}; lost nodes, tracebacks and differences"
+                f" are printed above; logs: {kept}"
+            )
 
     def end(self) -> None:
         """End all processes: nodes, then the control plane, then the servers."""
@@ -431,90 +358,6 @@ _NOT_DONE = """
 SELECT kind, state, reason, count(*) FROM scheduling_handoff WHERE state <> 'done'
 GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 20
 """
-
-
-class Load(threading.Thread):
-    """Moves and reloads a portfolio every half second, as impatient operators would."""
-
-    def __init__(self, trial: Trial) -> None:
-        super().__init__(daemon=True)
-        self._trial = trial
-        self._random = random.Random(trial.seed)
-        self._stopped = threading.Event()
-        self.answers: collections.Counter[str] = collections.Counter()
-
-    def run(self) -> None:
-        """Until it is stopped."""
-        names = [f"trader-{number}" for number in range(len(SYMBOLS))]
-        while not self._stopped.wait(0.5):
-            path = f"/api/portfolios/{self._random.choice(names)}/"
-            body: dict[str, Any]
-            match self._random.randrange(3):
-                case 0:
-                    target = self._random.choice(self._trial.nodes)
-                    body = {"target_node": target, "reason": "trial"}
-                    self._count("move", "POST", f"{path}migrate/", body)
-                case 1:
-                    self._count("reload", "POST", f"{path}reload/", {})
-                case _:
-                    quantity = str(self._random.randrange(1, 100))
-                    body = {"config": {"fast": 2, "slow": 5, "quantity": quantity}}
-                    self._count("change", "PATCH", path, body)
-
-    def _count(self, what: str, method: str, path: str, body: dict[str, Any]) -> None:
-        status, text = call(self._trial.url, self._trial.token, method, path, body)
-        code = ""
-        if status >= 400:
-            with contextlib.suppress(ValueError):
-                code = f" {json.loads(text).get('code', '')}"
-        self.answers[f"{what} {status}{code}"] += 1
-
-    def stop(self) -> None:
-        """End with the request that is on its way."""
-        self._stopped.set()
-        if self.is_alive():
-            self.join()
-
-    def summary(self) -> str:
-        """Answers by what was asked."""
-        return ", ".join(f"{found} {what}" for what, found in sorted(self.answers.items()))
-
-
-def call(
-    address: str, token: str, method: str, path: str, body: dict[str, Any] | None = None
-) -> tuple[int, str]:
-    """Return status and text of an answer; 0 if there is none."""
-    request = urllib.request.Request(
-        address + path,
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode(errors="replace")
-    except OSError as error:
-        return 0, str(error)
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
-def command(*words: str) -> None:
-    ended = subprocess.run(words, capture_output=True, text=True)
-    if ended.returncode != 0:
-        raise AssertionError(f"{' '.join(words)} failed: {ended.stdout}{ended.stderr}")
-
-
-def say(sentence: str) -> None:
-    print(sentence, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,29 @@
+"""What the trials do on this machine: run commands, find free ports, and print."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def command(*words: str) -> None:
+    """Run a command. Raise AssertionError with what it printed if it fails."""
+    ended = subprocess.run(words, capture_output=True, text=True)
+    if ended.returncode != 0:
+        raise AssertionError(f"{' '.join(words)} failed: {ended.stdout}{ended.stderr}")
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def say(sentence: str) -> None:
+    print(sentence, flush=True)

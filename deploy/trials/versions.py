@@ -1,0 +1,79 @@
+"""Two versions of Ginkgo on one machine, and processes that run in one and then in the other."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from machine import CHECKOUT, command
+
+from ginkgo_site.launcher.spawn import spawn
+
+#: Of a process to start or to end, of a handoff, of a node to be empty, on a busy machine.
+LIMIT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Version:
+    """A checkout with the packages that it pins."""
+
+    name: str
+    checkout: Path
+
+    @property
+    def python(self) -> str:
+        return str(self.checkout / ".venv/bin/python")
+
+
+@contextlib.contextmanager
+def checked_out(commit: str, folder: Path) -> Iterator[Version]:
+    """Yield a worktree of the commit, with this checkout's packages if it pins the same."""
+    git = ("git", "-C", str(CHECKOUT), "worktree")
+    command(*git, "add", "--detach", str(folder), commit)
+    try:
+        pins = ("requirements.txt", "requirements-node.txt")
+        if all((folder / pin).read_bytes() == (CHECKOUT / pin).read_bytes() for pin in pins):
+            (folder / ".venv").symlink_to((CHECKOUT / ".venv").resolve())
+        else:
+            print("OLD pins other packages, which are installed …", flush=True)
+            command(sys.executable, str(folder / "bin/environment.py"), "control-plane", "-c", "")
+        yield Version("old", folder)
+    finally:
+        command(*git, "remove", "--force", str(folder))
+
+
+@dataclass
+class Unit:
+    """A process of the installation, in the version that runs now."""
+
+    name: str
+    argv: list[str]  #: without the interpreter
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    def start(self, version: Version) -> None:
+        paths = {"PYTHONPATH": str(version.checkout)}
+        with self.log.open("ab") as output:
+            output.write(f"--- {version.name}\n".encode())
+            output.flush()
+            self.process = spawn(
+                [version.python, *self.argv],
+                environment=self.environment | paths,
+                output=output,
+                folder=version.checkout,
+            )
+
+    def end(self) -> None:
+        """Ask the process to end, as systemd does."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                raise
