@@ -14,7 +14,6 @@ JSON rows; writes board.txt to the directory BENCH_OUT, if set.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import statistics
@@ -23,7 +22,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -34,7 +32,7 @@ from websockets.typing import Origin
 
 from bench import board_fleet
 from bench.fleet_installation import FleetInstallation, fleet_installation
-from bench.result_table import as_table, row
+from bench.result_table import report, row
 from chaos.harness.installation import SLOW_MACHINE_S, eventually
 from ginkgo_site.env import embedded_url
 from tests.support.browser import DashboardWindow, open_browser, open_context, window_in
@@ -88,24 +86,14 @@ watchCards();
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     given = [*sys.argv[1:], *map(str, (NODES, PORTFOLIOS, SECONDS)[len(sys.argv) - 1 :])]
-    rows = []
-    for each in measured(int(given[0]), int(given[1]), float(given[2])):
-        rows.append(each)
-        print(json.dumps(each), flush=True)
-    table = as_table(rows)
-    print(table, file=sys.stderr)
-    if out := os.environ.get("BENCH_OUT"):
-        Path(out).mkdir(parents=True, exist_ok=True)
-        Path(out, "board.txt").write_text(table)
-    sys.exit(0 if all(each["met"] is not False for each in rows) else 1)
+    report(measure(int(given[0]), int(given[1]), float(given[2])), "board")
 
 
-def measured(nodes: int, portfolios: int, seconds: float) -> Iterator[dict[str, Any]]:
+def measure(nodes: int, portfolios: int, seconds: float) -> Iterator[dict[str, Any]]:
     """Yield the rows of one size."""
     path = f"{nodes} nodes, {portfolios} portfolios"
     with fleet_installation(FEED_RATE) as installation, installation.connection() as db:
-        python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        board_fleet.create(db, nodes, portfolios, python)
+        board_fleet.create(db, nodes, portfolios)
         with moving_fleet(installation), open_browser() as browser:
             yield from rows_of_board(path, installation, open_context(browser), seconds)
 
@@ -128,7 +116,7 @@ def moving_fleet(installation: FleetInstallation) -> Iterator[None]:
 def rows_of_board(
     path: str, installation: FleetInstallation, context: BrowserContext, seconds: float
 ) -> Iterator[dict[str, Any]]:
-    """Yield the figures of the board, from no page to ten."""
+    """Yield the rows with no board open, with one, and with ten."""
     say("without a board")
     none = cpu_share(installation, seconds)
     yield row(path, "web without a board", none["web"], "% of a core")
@@ -137,7 +125,7 @@ def rows_of_board(
         window.sign_in(installation.access["username"], installation.access["password"])
         window.page.goto("about:blank")
         yield from rows_of_loads(path, installation, window)
-        yield from rows_of_one(path, installation, window, none["web"], seconds)
+        yield from rows_of_one_board(path, installation, window, none["web"], seconds)
         yield from rows_of_moves(path, installation, window.page)
         say(f"with {FURTHER_BOARDS} more")
         with further_boards(installation, context):
@@ -157,7 +145,7 @@ def rows_of_board(
 def rows_of_loads(
     path: str, installation: FleetInstallation, window: DashboardWindow
 ) -> Iterator[dict[str, Any]]:
-    """Yield the times of the page's first load, and of later ones."""
+    """Yield the rows of LOADS loads of the page."""
     say("loading")
     loads, used = [], []
     for _ in range(LOADS):
@@ -188,14 +176,14 @@ def rows_of_loads(
     yield row(path, "web per load of the page", statistics.median(used), "CPU-s")
 
 
-def rows_of_one(
+def rows_of_one_board(
     path: str,
     installation: FleetInstallation,
     window: DashboardWindow,
     without: float,
     seconds: float,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the cost of one open board."""
+    """Yield the rows of the cost of one open board."""
     received: list[int] = []
     window.page.on(
         "websocket",
@@ -243,7 +231,7 @@ def rows_of_one(
 def rows_of_moves(
     path: str, installation: FleetInstallation, page: Page
 ) -> Iterator[dict[str, Any]]:
-    """Yield the times from a commit that moves two cards to the picture that shows it."""
+    """Yield the rows of the time from a commit that moves two cards to its picture."""
     say("moving")
     nodes = ["node-000", "node-001"]
     taken: list[float] = []
@@ -293,7 +281,7 @@ def further_boards(installation: FleetInstallation, context: BrowserContext) -> 
     url = installation.access["url"]
     loop = asyncio.new_event_loop()
 
-    async def one() -> None:
+    async def keep_one() -> None:
         address = url.replace("http", "ws") + "/ws/board/?view=board&language=en"
         async with websockets.connect(
             address, origin=Origin(url), additional_headers={"Cookie": cookies}, max_size=None
@@ -301,10 +289,10 @@ def further_boards(installation: FleetInstallation, context: BrowserContext) -> 
             async for _ in socket:
                 pass
 
-    async def every() -> None:
-        await asyncio.gather(*(one() for _ in range(FURTHER_BOARDS)))
+    async def keep_all() -> None:
+        await asyncio.gather(*(keep_one() for _ in range(FURTHER_BOARDS)))
 
-    task = loop.create_task(every())
+    task = loop.create_task(keep_all())
 
     def run() -> None:
         with suppress(asyncio.CancelledError):

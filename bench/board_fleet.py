@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from portfolios.runtime.python_version import PYTHON_VERSION
 from portfolios.runtime.state import Account, Figures, Position, State, StrategyPart, encode_state
 from scheduling.db.statements import NOTIFY_BOARDS
 
@@ -136,7 +137,7 @@ FROM moved m JOIN mine USING (portfolio_id)
 """
 
 
-def create(db: psycopg.Connection[Any], nodes: int, portfolios: int, python: str) -> None:
+def create(db: psycopg.Connection[Any], nodes: int, portfolios: int) -> None:
     """Create the nodes, alive, and the portfolios that run on them, evenly spread."""
     from portfolios.strategies import registry
 
@@ -146,31 +147,31 @@ def create(db: psycopg.Connection[Any], nodes: int, portfolios: int, python: str
             "nodes": nodes,
             "capacity": int(1.5 * portfolios / nodes) + 1,
             "strategies": Jsonb(registry.versions()),
-            "python": python,
+            "python": PYTHON_VERSION,
             "ttl_s": TTL_S,
         },
     )
     db.execute(
         PORTFOLIOS,
-        {"portfolios": portfolios, "nodes": nodes, "state": encode_state(_canary(0))},
+        {"portfolios": portfolios, "nodes": nodes, "state": encode_state(_canary_state(0))},
     )
     db.execute("VACUUM ANALYZE")
 
 
 def swap(db: psycopg.Connection[Any], pair: list[int]) -> float:
-    """Let two portfolios change places. Return the time of the commit, in epoch seconds."""
+    """Let two portfolios change places. Return when it was committed, in s since the epoch."""
     with db.transaction():
         db.execute(SWAP, {"pair": pair})
         db.execute(f"SELECT {NOTIFY_BOARDS}")
     return time.time()
 
 
-def _canary(events: int) -> State:
+def _canary_state(events: int) -> State:
     data = {"events": events, "gaps": 0, "duplicates": 0, "digest": "9f3c" * 8}
     return State(_account({}), StrategyPart("canary", 1, {}, data))
 
 
-def _trader(rng: random.Random) -> State:
+def _random_trader_state(rng: random.Random) -> State:
     closes = {s: [rng.randrange(500_000, 700_000) for _ in range(40)] for s in ("XOM", "CVX")}
     positions = {
         symbol: Position(Decimal(10), Decimal("600.0000"), rng.randrange(500_000, 700_000))
@@ -189,7 +190,8 @@ def _account(positions: dict[str, Position]) -> Account:
 def move(url: str) -> None:
     """Move the fleet until the process is ended. Says on standard error when it is late."""
     rng = random.Random(1)
-    traders = [(encode_state(s), s.account.equity) for s in (_trader(rng) for _ in range(STATES))]
+    drawn = [_random_trader_state(rng) for _ in range(STATES)]
+    traders = [(encode_state(state), state.account.equity) for state in drawn]
     with psycopg.connect(url, autocommit=True) as db:
         nodes = [row[0] for row in db.execute("SELECT id FROM scheduling_node ORDER BY id")]
         rows = db.execute(
@@ -198,8 +200,8 @@ def move(url: str) -> None:
         ).fetchall()
         step, due = 0, time.monotonic()
         while True:
-            _move_some(db, rows[step % STEPS :: STEPS], step, traders, rng)
-            _renew_some(db, nodes[step % (10 * STEPS) :: 10 * STEPS], rng)
+            _commit(db, rows[step % STEPS :: STEPS], step, traders, rng)
+            _renew_leases(db, nodes[step % (10 * STEPS) :: 10 * STEPS], rng)
             step, due = step + 1, due + 1 / STEPS
             if time.monotonic() > due + 2:
                 print(f"{datetime.now(UTC):%H:%M:%S} the fleet moves too slowly", file=sys.stderr)
@@ -207,13 +209,14 @@ def move(url: str) -> None:
             time.sleep(max(due - time.monotonic(), 0))
 
 
-def _move_some(
+def _commit(
     db: psycopg.Connection[Any],
     rows: list[Any],
     step: int,
     traders: list[tuple[bytes, Decimal]],
     rng: random.Random,
 ) -> None:
+    """Commit a state of each portfolio in `rows`: of traders one of `traders` (state, equity)."""
     found = db.execute(HEAD).fetchone()
     head = found[0] if found else 1
     ids = [portfolio for portfolio, _ in rows]
@@ -221,14 +224,14 @@ def _move_some(
     states, equities = [], []
     for (_, is_canary), seq in zip(rows, seqs, strict=True):
         state, equity = rng.choice(traders)
-        states.append(encode_state(_canary(seq)) if is_canary else state)
+        states.append(encode_state(_canary_state(seq)) if is_canary else state)
         equities.append(Decimal(100_000) if is_canary else equity)
     db.execute(COMMIT, {"ids": ids, "seqs": seqs, "states": states})
     if step // STEPS % 10 == 0:
         db.execute(EQUITY, {"ids": ids, "seqs": seqs, "equities": equities})
 
 
-def _renew_some(db: psycopg.Connection[Any], nodes: list[int], rng: random.Random) -> None:
+def _renew_leases(db: psycopg.Connection[Any], nodes: list[int], rng: random.Random) -> None:
     metrics = {"cpu_pct": float(rng.randrange(5, 60)), "mem_pct": float(rng.randrange(20, 70))}
     db.execute(RENEW, {"ids": nodes, "ttl_s": TTL_S, "metrics": Jsonb(metrics)})
 

@@ -10,8 +10,8 @@ pushes, and with every push lost inside the database.
   the canary; request to done is that of each reload.
 - `create`: 20 portfolios are created and deleted; until the first commit.
 - `kill -9`: a daemon is killed; until each of its portfolios has committed elsewhere.
-- `frozen`: a daemon and its processes get SIGSTOP; until the same. A tenth as often as `kill -9`,
-  since each takes a lease.
+- `frozen`: a daemon and its processes get SIGSTOP; until each of its portfolios has committed
+  elsewhere. A tenth as often as `kill -9`, since each takes a lease.
 - `restart`: kill -9, and at once a new daemon of the same name.
 
 Durations are by the database's clock: request to done in s, pause as `pause_ms` of the handoff. One
@@ -61,9 +61,9 @@ def main() -> None:
                 ("pushed", nullcontext),
                 ("every push lost", cluster.pushes_lost),
             ):
-                for row in measured(cluster, pushes, silence, moves, reloads, kills, roll_outs):
-                    print(json.dumps(row), flush=True)
-                    is_met = is_met and bool(row["met"])
+                for each in measure(cluster, pushes, silence, moves, reloads, kills, roll_outs):
+                    print(json.dumps(each), flush=True)
+                    is_met = is_met and bool(each["met"])
             cluster.wait_until_converged()
             cluster.assert_canaries_clean()
             cluster.assert_history_whole()
@@ -72,7 +72,7 @@ def main() -> None:
     sys.exit(0 if is_met else 1)
 
 
-def measured(
+def measure(
     cluster: Cluster,
     pushes: str,
     silence: Callable[[], AbstractContextManager[None]],
@@ -81,7 +81,7 @@ def measured(
     kills: int,
     roll_outs: int,
 ) -> Iterator[dict[str, object]]:
-    """Yield the rows of one of the two measurements."""
+    """Yield the rows of all paths, measured with `pushes` "pushed" or "every push lost"."""
     cluster.wait_until_converged()
     with silence():
         for path, change, times in (("migrate", migrate, moves), ("reload", reload, reloads)):
@@ -91,27 +91,20 @@ def measured(
             done = list(roll_out(cluster, roll_outs))
             yield from rows("roll-out", pushes, *zip(*done, strict=True))
         yield from rows("create", pushes, [create(cluster, number, pushes) for number in range(20)])
-    took, pauses = [], []
-    for number in range(kills):
-        cluster.wait_until_converged(limit_s=120)
-        with silence():
-            one, of_one = kill(cluster, DEMO_NODES[number % 3])
-        took.append(one)
-        pauses += of_one
     if not kills:
         return
-    yield from rows("kill -9", pushes, took, pauses)
-    times = max(kills // 10, 1)
-    took, pauses = [], []
-    for number in range(times):
-        cluster.wait_until_converged(limit_s=120)
-        with silence():
-            one, of_one = freeze(cluster, DEMO_NODES[number % 3])
-        took.append(one)
-        pauses += of_one
-    yield from rows("frozen", pushes, took, pauses)
+    freezes = max(kills // 10, 1)
+    for path, lose, times in (("kill -9", kill, kills), ("frozen", freeze, freezes)):
+        took, pauses = [], []
+        for number in range(times):
+            cluster.wait_until_converged(limit_s=120)
+            with silence():
+                one, of_one = lose(cluster, DEMO_NODES[number % 3])
+            took.append(one)
+            pauses += of_one
+        yield from rows(path, pushes, took, pauses)
     cluster.wait_until_converged(limit_s=120)
-    yield from rows("restart", pushes, list(restarts(cluster, silence, times * 3)))
+    yield from rows("restart", pushes, list(restarts(cluster, silence, freezes * 3)))
 
 
 def migrate(cluster: Cluster, number: int) -> tuple[float, float]:
@@ -131,20 +124,20 @@ def reload(cluster: Cluster, number: int) -> tuple[float, float]:
 
 
 def roll_out(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
-    """Roll new versions out over nine portfolios, for which the demo's nodes have too few places.
+    """Roll `times` versions out over nine portfolios, with a node more than the demo has.
 
-    Yield the figures of each one's reloads.
+    Yield s from request to done, and ms of the pause, of each reload.
     """
     url, token = cluster.access["url"], cluster.create_node_token("node-more")
     daemon = cluster.launch_node("node-more", url, token)
     try:
-        yield from _roll_outs(cluster, times)
+        yield from _reloads_of_roll_outs(cluster, times)
     finally:
         daemon.terminate()
         daemon.wait(20)
 
 
-def _roll_outs(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
+def _reloads_of_roll_outs(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
     names, began = [f"rolled-{n}" for n in range(1, 10)], int(time.time())
     first = add_turns(cluster, f"0.{began}")
     for name in names:
@@ -195,23 +188,23 @@ def create(cluster: Cluster, number: int, pushes: str) -> float:
 
 
 def kill(cluster: Cluster, node: str) -> tuple[float, list[float]]:
-    """Kill a daemon. Return s to the last first commit elsewhere, and ms of each pause."""
+    """Kill a daemon. Return s until its portfolios committed elsewhere, and ms of each pause."""
     had, since = cluster.portfolios_on(node), cluster.now()
     cluster.daemon(node).kill()
-    return cluster.wait_for_commits_elsewhere(had, node, 60), failed_over(cluster, since)
+    return cluster.wait_for_commits_elsewhere(had, node, 60), failover_pauses(cluster, since)
 
 
 def freeze(cluster: Cluster, node: str) -> tuple[float, list[float]]:
-    """Freeze a daemon. Return the same, and resume it."""
+    """Freeze a daemon until its portfolios have committed elsewhere. Return as `kill` does."""
     had, since = cluster.portfolios_on(node), cluster.now()
     with suspended(process_tree(cluster.daemon(node))):
-        return cluster.wait_for_commits_elsewhere(had, node, 100), failed_over(cluster, since)
+        return cluster.wait_for_commits_elsewhere(had, node, 100), failover_pauses(cluster, since)
 
 
 def restarts(
     cluster: Cluster, silence: Callable[[], AbstractContextManager[None]], times: int
 ) -> Iterator[float]:
-    """Yield s from kill -9 of a daemon to the last first commit of a new daemon of its name.
+    """Yield s from kill -9 of a daemon until a new one of its name committed for all portfolios.
 
     The new daemon takes over the portfolios, whether or not the end of the old socket was noticed.
     """
@@ -235,13 +228,15 @@ def restarts(
                 daemon.kill()
                 daemon.wait()
                 daemon = cluster.launch_node(name, url, token)
-                yield _wait_for_incarnation_after(old, cluster, had)
+                yield _wait_for_new_incarnation(old, cluster, had)
     finally:
         daemon.terminate()
         daemon.wait(20)
 
 
-def _wait_for_incarnation_after(old: str | None, cluster: Cluster, names: list[str]) -> float:
+def _wait_for_new_incarnation(old: str | None, cluster: Cluster, names: list[str]) -> float:
+    """Return s until each of the portfolios has committed under another incarnation than `old`."""
+
     def have_committed(runs: list[ClusterRun]) -> bool:
         return all(r.incarnation != old and r.phase == "running" and r.committed_at for r in runs)
 
@@ -249,8 +244,8 @@ def _wait_for_incarnation_after(old: str | None, cluster: Cluster, names: list[s
     return wait_for(lambda: [cluster.run(name) for name in names], have_committed, 60, what)[1]
 
 
-def failed_over(cluster: Cluster, since: datetime) -> list[float]:
-    """Return the pauses in ms of the failovers since `since`."""
+def failover_pauses(cluster: Cluster, since: datetime) -> list[float]:
+    """Return the pause in ms of each failover since then."""
     time.sleep(0.1)  # polls are 30 ms apart; the handoffs are closed by now
     pauses = cluster.query(
         "SELECT pause_ms FROM scheduling_handoff"
@@ -279,7 +274,7 @@ def rows(
 
 
 def row(path: str, pushes: str, name: str, unit: str, values: list[float]) -> dict[str, object]:
-    """Return the quantiles of sorted values."""
+    """Return a row with the quantiles of sorted values."""
     return {
         "path": path,
         "pushes": pushes,

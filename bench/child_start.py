@@ -56,7 +56,8 @@ async def main() -> None:
 
 
 async def _obtain(folder: Path) -> tuple[PackageEnvironment, Artifact]:
-    lock = _lock(folder)
+    """Build an environment with pandas, and unpack an artifact that imports it."""
+    lock = _make_lock(folder)
     files = {hashlib.sha256(lock).hexdigest(): lock}
 
     async def fetch_lock(sha256: str) -> bytes:
@@ -86,7 +87,7 @@ async def _obtain(folder: Path) -> tuple[PackageEnvironment, Artifact]:
     return environment, Artifact(sha256, code)
 
 
-def _lock(folder: Path) -> bytes:
+def _make_lock(folder: Path) -> bytes:
     wanted, lock = folder / "requirements.in", folder / "lock.txt"
     wanted.write_text("pandas\n")
     uv = Path(sys.prefix, "bin", "uv")
@@ -103,6 +104,7 @@ async def _measure(
     portfolio: Spec,
     artifact: Artifact | None,
 ) -> None:
+    """Fork RUNS processes, and print the times and the memory of their starts."""
     client = ForkserverClient(MEMORY_MB, environment=environment)
     load = Load(portfolio, None, 0)
     client.launch()
@@ -136,7 +138,7 @@ async def _start_one(
 
 
 def _memory_mb(pid: int) -> tuple[float, float]:
-    """Return the memory of a process that is its own, and that it shares with others."""
+    """Return the MB of a process that are its own, and those that it shares with others."""
     private = shared = 0
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         name, _, rest = line.partition(":")

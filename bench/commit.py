@@ -114,6 +114,7 @@ def measure(
 
 
 def prepare_baseline(nodes: int, per_node: int) -> list[Node]:
+    """Create the baseline's tables, and nodes with portfolios in them."""
     import psycopg
 
     from bench.baseline_commit import SCHEMA
@@ -230,6 +231,7 @@ async def wait_until_listening(port: int = PORT) -> None:
 
 
 async def drive(simulated: list[Node], seconds: int) -> tuple[float, float, float]:
+    """Return commits per second, and p50 and p99 of a request in seconds."""
     states = [make_state(n) for n in range(8)]
     await wait_until_listening()
     await asyncio.gather(
@@ -247,6 +249,7 @@ async def drive(simulated: list[Node], seconds: int) -> tuple[float, float, floa
 async def drive_node(
     node: Node, states: list[bytes], until: float, took: list[float], port: int = PORT
 ) -> None:
+    """Commit until `until`, and add the seconds of each request to `took`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     decoder = msgspec.msgpack.Decoder(CommitAnswers)
     while (began := time.perf_counter()) < until:
@@ -269,7 +272,7 @@ async def drive_node(
 
 
 def make_state(seed: int) -> bytes:
-    """Return a compressed state of about 11 KB before compression."""
+    """Return a state of about 11 KB, compressed."""
     numbers = random.Random(seed)
     text = ""
     while len(text) < STATE_BYTES:

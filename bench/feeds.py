@@ -103,8 +103,9 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
     feeds = {name: FeedRow.objects.select_related("writer").get(name=name) for name in names}
     logs = Logs(feeds)
     try:
-        recorded = in_turns(names, runs, lambda name: logs.rate(name, events, BATCH))
-        singly = in_turns(names, runs, lambda name: logs.rate(name, min(events // 100, 200), 1))
+        recorded = in_turns(names, runs, lambda name: logs.append_rate(name, events, BATCH))
+        few = min(events // 100, 200)
+        singly = in_turns(names, runs, lambda name: logs.append_rate(name, few, 1))
         until(lambda: Node.objects.filter(name="node-1", status="alive").exists())
         for name in names:
             for number in range(PORTFOLIOS):
@@ -118,11 +119,11 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
                 )
                 create_portfolio(given, actor="bench")
         scheduler, wanted = Scheduler("bench"), PORTFOLIOS * len(names)
-        until(lambda: _all_run(scheduler, wanted), 0.2)
+        until(lambda: _tick_and_count(scheduler, wanted), 0.2)
         read = in_turns(names, runs, lambda name: logs.read_rate(name, token))
         orders = {name: logs.order_times(name) for name in names}
         through = in_turns(names, runs, lambda name: logs.through_rate(name, events))
-        lag = logs.paced("jetstream", paced_s)
+        lag = logs.append_at_pace("jetstream", paced_s)
     finally:
         logs.close()
     rows = []
@@ -172,17 +173,18 @@ def order_rows(name: str, times: list[float]) -> list[dict[str, Any]]:
     return found
 
 
-def _all_run(scheduler: Any, wanted: int) -> bool:
+def _tick_and_count(scheduler: Any, wanted: int) -> bool:
+    """Run a pass, as there is no watcher. Return whether `wanted` portfolios run."""
     from scheduling.models import Run
 
-    scheduler.tick()  # there is no watcher
+    scheduler.tick()
     return Run.objects.filter(phase="running").count() == wanted
 
 
 def in_turns(
     names: tuple[str, ...], runs: int, call: Callable[[str], float]
 ) -> dict[str, list[float]]:
-    """Call for each name, `runs` times in turns, so that all meet the same load of the machine."""
+    """Return what `runs` calls gave for each name, in turns: all meet the same load."""
     found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(runs):
         for name in names:
@@ -192,11 +194,11 @@ def in_turns(
 
 
 def until(holds: Callable[[], bool], every_s: float = 0.005) -> None:
-    """Wait until it holds."""
+    """Wait until `holds()`. Exit if it does not within WAIT_S."""
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > WAIT_S:
-            raise SystemExit("bench: what is awaited did not come; see the log of the node.")
+            raise SystemExit(f"feeds: the node was not ready within {WAIT_S:g} s; see its log.")
         time.sleep(every_s)
 
 
@@ -216,13 +218,13 @@ class Logs:
         self._run(self._open())
 
     def _until(self, holds: Callable[[], bool], every_s: float = 0.002) -> None:
-        """Wait until it holds, while the loop runs: the head follows on it."""
+        """Wait until `holds()`, while the loop runs: the head follows on it."""
 
         async def wait() -> None:
             began = time.monotonic()
             while not holds():
                 if time.monotonic() - began > WAIT_S:
-                    raise SystemExit("bench: what is awaited did not come.")
+                    raise SystemExit(f"feeds: head or portfolios stand still for {WAIT_S:g} s.")
                 await asyncio.sleep(every_s)
 
         self._run(wait())
@@ -253,7 +255,7 @@ class Logs:
         self._run(release())
         self._watch.close()
 
-    def rate(self, name: str, events: int, batch: int) -> float:
+    def append_rate(self, name: str, events: int, batch: int) -> float:
         """Return events recorded per second, until the head has followed."""
         began = time.perf_counter()
         self._run(self._append(name, events, batch))
@@ -267,16 +269,17 @@ class Logs:
             self._heads[name] = head + batch
 
     def _head(self, name: str) -> int:
-        return self._one("SELECT head FROM portfolios_feedwriter WHERE feed_id = %s", name)
+        return self._query_seq("SELECT head FROM portfolios_feedwriter WHERE feed_id = %s", name)
 
     def _slowest(self, name: str) -> int:
-        return self._one(
+        """Return the lowest seq of a portfolio of the feed."""
+        return self._query_seq(
             "SELECT min(r.last_seq) FROM scheduling_run r JOIN portfolios_portfolio p"
             " ON p.id = r.portfolio_id WHERE p.feed_id = %s",
             name,
         )
 
-    def _one(self, statement: str, name: str) -> int:
+    def _query_seq(self, statement: str, name: str) -> int:
         found = self._watch.execute(statement.encode(), (self._feeds[name].pk,)).fetchone()
         return int(found[0]) if found and found[0] is not None else 0
 
@@ -325,7 +328,7 @@ class Logs:
         return self._has_order(name, seq) or self._slowest(name) >= seq
 
     def order_times(self, name: str) -> list[float]:
-        """Return how long each of a few trades took to become an order in the database."""
+        """Return the seconds from each of ORDERS trades to its order in the database."""
         times = []
         for _ in range(ORDERS):
             began = time.perf_counter()
@@ -339,9 +342,9 @@ class Logs:
             self._run(asyncio.sleep(0.03))
         return times
 
-    def paced(self, name: str, seconds: int) -> tuple[float, list[int], float]:
-        """Append PACE events a second; return the rate, how far the slowest portfolio was behind
-        at each tenth of a second, and how long it took to catch up."""
+    def append_at_pace(self, name: str, seconds: int) -> tuple[float, list[int], float]:
+        """Append PACE events a second. Return the rate, how many events the slowest portfolio was
+        behind at each tenth of a second, and the seconds it took to catch up."""
         began, behind, batch = time.perf_counter(), [], PACE // 100
         for step in range(seconds * 100):
             self._run(self._append(name, batch, batch))

@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,9 +31,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from bench.fleet_installation import CAPACITY, FleetInstallation, fleet_installation, zones
+from bench.fleet_installation import CAPACITY, FleetInstallation, fleet_installation, zone_count
 from bench.fleet_nodes import SimulatedNode, Tally
-from bench.result_table import as_table, loss_svg, row
+from bench.result_table import loss_svg, report, row
 from scheduling.node_daemon.config import NodeConfig
 
 SIZES = ((10, 100), (50, 1_000), (200, 10_000), (1_000, 100_000))
@@ -48,23 +48,13 @@ GRANTED_TARGET_S = 10.0
 def main() -> None:
     given = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    rows = []
-    for each in one_size(*given) if len(given) > 1 else every_size():
-        rows.append(each)
-        print(json.dumps(each), flush=True)
-    table = as_table(rows)
-    print(table, file=sys.stderr)
-    if out := os.environ.get("BENCH_OUT"):
-        Path(out).mkdir(parents=True, exist_ok=True)
-        Path(out, "fleet.txt").write_text(table)
-        Path(out, "fleet.svg").write_text(loss_svg(rows))
-    sys.exit(0 if all(each["met"] is not False for each in rows) else 1)
+    report(one_size(*given) if len(given) > 1 else every_size(), "fleet", loss_svg)
 
 
 def one_size(nodes: str, portfolios: str, seconds: str = str(SECONDS)) -> Iterator[dict[str, Any]]:
     """Yield the rows of one size."""
     with fleet_installation() as installation:
-        yield from measured(installation, int(nodes), int(portfolios), float(seconds))
+        yield from measure(installation, int(nodes), int(portfolios), float(seconds))
 
 
 def every_size() -> Iterator[dict[str, Any]]:
@@ -82,7 +72,7 @@ def every_size() -> Iterator[dict[str, Any]]:
             raise SystemExit(f"{size[0]} nodes, {size[1]} portfolios: ended with {one.returncode}")
 
 
-def measured(
+def measure(
     installation: FleetInstallation, nodes: int, portfolios: int, seconds: float
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of one size."""
@@ -148,9 +138,9 @@ async def measure_fleet(
                 server=installation.access["url"],
                 token=token,
                 capacity=max(5, int(CAPACITY * 1.1 * portfolios / len(tokens)) + 1),
-                labels={"zone": f"z{number % zones(len(tokens))}"},
+                labels={"zone": f"z{number % zone_count(len(tokens))}"},
             ),
-            known(),
+            known_names(),
             tally,
         )
         for number, (name, token) in enumerate(tokens)
@@ -182,8 +172,8 @@ async def measure_fleet(
         await asyncio.gather(*(node.kill() for node in nodes), return_exceptions=True)
 
 
-def known() -> dict[str, dict[str, Any]]:
-    """Return the strategies and feeds that every node reports."""
+def known_names() -> dict[str, dict[str, Any]]:
+    """Return the versions of strategies and the hashes of feeds that every node reports."""
     from portfolios.feeds import open_feed
     from portfolios.strategies import registry
 
@@ -286,7 +276,7 @@ async def kill_web(
     nodes: list[SimulatedNode],
     ttl_s: float,
 ) -> WebKill:
-    """Kill the web process, and wait until leases may be judged again."""
+    """Kill the web process, and wait until its new one may judge leases again."""
     say("killing the web process")
     killed_at = time.monotonic()
     await asyncio.to_thread(installation.restart_web)
@@ -316,7 +306,7 @@ async def kill_node(
     """Kill one node and measure the failover of its portfolios."""
     log = installation.log_file("watcher")
     offset, held = log.stat().st_size, victim.holds
-    killed_at, before = now_of(db), installation.cpu_s()
+    killed_at, before = database_now(db), installation.cpu_s()
     await victim.kill()
     marked = await until(db, MARKED, lambda found: found is not None, name=victim.config.name)
     since: datetime = marked.status_since
@@ -338,7 +328,7 @@ async def kill_node(
     )
 
 
-def now_of(db: psycopg.Connection[Any]) -> datetime:
+def database_now(db: psycopg.Connection[Any]) -> datetime:
     """Return the time by the database's clock."""
     found: datetime = db.execute("SELECT clock_timestamp() AS now").fetchone().now  # type: ignore[union-attr]
     return found
@@ -352,7 +342,7 @@ async def until(db: psycopg.Connection[Any], sql: str, is_there: Any, **params: 
         if is_there(found):
             return found
         if time.monotonic() > deadline:
-            raise SystemExit(f"not within {LIMIT_S:g} s; last row: {found}")
+            raise SystemExit(f"the failover did not end within {LIMIT_S:g} s; last row: {found}")
         await asyncio.sleep(0.1)
 
 
@@ -389,8 +379,10 @@ def rows_of_idle(
     for what, took in (("beats", idle.beats_s), ("commits", idle.commits_s)):
         if took:
             yield row(path, f"{what} a second", len(took) / idle.seconds, "/s")
-            yield row(path, f"{what}: p50", at(took, 0.5) * 1e3, "ms", spread=shown(took, 1e3))
-            yield row(path, f"{what}: p99", at(took, 0.99) * 1e3, "ms")
+            yield row(
+                path, f"{what}: p50", quantile(took, 0.5) * 1e3, "ms", spread=range_of(took, 1e3)
+            )
+            yield row(path, f"{what}: p99", quantile(took, 0.99) * 1e3, "ms")
     for name, cores in idle.cpu.items():
         yield row(path, f"cpu of {name}", 100 * cores, "% of a core")
     for name, mb in idle.rss_mb.items():
@@ -403,15 +395,15 @@ def rows_of_idle(
         ("urgent_sweeps", "sweep at a hint, nothing to do"),
     ):
         took = sorted(passes[key])
-        yield row(path, name, at(took, 0.5), "ms", spread=shown(took))
+        yield row(path, name, quantile(took, 0.5), "ms", spread=range_of(took))
     batched, single = sorted(passes["batched"]), sorted(passes["single"])
     yield row(
         path,
         "asking for the failover of one node, in batches",
-        at(batched, 0.5),
+        quantile(batched, 0.5),
         "ms",
-        spread=shown(batched),
-        against=at(single, 0.5),
+        spread=range_of(batched),
+        against=quantile(single, 0.5),
         note="against one by one, both without their commits",
     )
 
@@ -433,7 +425,7 @@ def rows_of_losses(path: str, losses: list[NodeKill]) -> Iterator[dict[str, Any]
             name,
             statistics.median(took),
             unit,
-            spread=shown(took),
+            spread=range_of(took),
             target="" if target is None else f"<= {target:g} {unit}",
             met=None if target is None else took[-1] <= target,
             note=f"{losses[0].portfolios} portfolios on each" if key == "noticed_s" else "",
@@ -442,19 +434,18 @@ def rows_of_losses(path: str, losses: list[NodeKill]) -> Iterator[dict[str, Any]
     for name in losses[0].cpu_s:
         took = sorted(loss.cpu_s[name] for loss in losses)
         yield row(
-            path, f"cpu of {name} for a loss", statistics.median(took), "s", spread=shown(took)
+            path, f"cpu of {name} for a loss", statistics.median(took), "s", spread=range_of(took)
         )
 
 
-def at(took: list[float], share: float) -> float:
-    """Return the quantile of sorted values."""
+def quantile(took: list[float], share: float) -> float:
+    """Return the value below which `share` of the sorted values are."""
     return took[min(int(len(took) * share), len(took) - 1)]
 
 
-def shown(took: Iterable[float], times: float = 1) -> list[float]:
-    """Return the lowest and the highest of sorted values."""
-    values = list(took)
-    return [round(values[0] * times, 3), round(values[-1] * times, 3)]
+def range_of(took: list[float], factor: float = 1) -> list[float]:
+    """Return the lowest and the highest of sorted values, times `factor`."""
+    return [round(took[0] * factor, 3), round(took[-1] * factor, 3)]
 
 
 def say(sentence: str) -> None:

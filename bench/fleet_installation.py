@@ -76,8 +76,8 @@ WHERE name = ANY(%(names)s::text[])
 """
 
 
-def zones(nodes: int) -> int:
-    """Return the number of zones: each keeps nodes when some are lost."""
+def zone_count(nodes: int) -> int:
+    """Return the number of zones, so few that each keeps nodes when some are lost."""
     return max(1, min(MAX_ZONES, nodes // 5))
 
 
@@ -151,7 +151,7 @@ class FleetInstallation(Cluster):
                 {
                     "portfolios": count,
                     "nodes": nodes,
-                    "zones": zones(nodes),
+                    "zones": zone_count(nodes),
                     "seq": SEQ,
                     "version": registry.versions()["canary"],
                 },

@@ -142,7 +142,7 @@ class SimulatedNode:
                         incarnation=self.incarnation,
                         have_version=self._has_version,
                         metrics={"cpu_pct": 20.0, "rss_mb": 400.0},
-                        portfolios=self._actual(),
+                        portfolios=self._process_statuses(),
                         reports=reports,
                     )
                 )
@@ -162,7 +162,7 @@ class SimulatedNode:
                 self._apply(answer.desired)
             wait_s = answer.next_beat_s * random.uniform(0.9, 1.0)
 
-    def _actual(self) -> list[ProcessStatus]:
+    def _process_statuses(self) -> list[ProcessStatus]:
         return [
             ProcessStatus(
                 portfolio=each, epoch=epoch, revision=1, phase="running", seq=seq, lag=0, pid=1

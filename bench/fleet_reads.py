@@ -30,12 +30,12 @@ def main() -> None:
     from scheduling.timing import timing
 
     times, cache = timing(), SnapshotCache()
-    found = {"first": [took_ms(lambda: observe(times, cache))]}
-    found["looks"] = repeated(lambda: observe(times, cache))
+    found = {"first": [time_ms(lambda: observe(times, cache))]}
+    found["looks"] = repeat_ms(lambda: observe(times, cache))
     seen = observe(times, cache)
-    found["plans"] = repeated(lambda: make_plan(seen.snapshot, Policy(), seen.fleet_index))
-    found["sweeps"] = repeated(lambda: sweep("bench", times))
-    found["urgent_sweeps"] = repeated(lambda: sweep("bench", times, full=False))
+    found["plans"] = repeat_ms(lambda: make_plan(seen.snapshot, Policy(), seen.fleet_index))
+    found["sweeps"] = repeat_ms(lambda: sweep("bench", times))
+    found["urgent_sweeps"] = repeat_ms(lambda: sweep("bench", times, full=False))
     found["batched"], found["single"] = [], []
     for _ in range(3):
         found["batched"].append(request_ms(times, BATCH))
@@ -57,7 +57,7 @@ def request_ms(times: Any, at_once: int) -> float:
         for owned, target in zip(Run.objects.filter(node=node), cycle(others))
     ]
     with transaction.atomic():
-        took = took_ms(
+        took = time_ms(
             lambda: [
                 execute(request_all(requests[n : n + at_once], actor="bench", timing=times))
                 for n in range(0, len(requests), at_once)
@@ -67,15 +67,15 @@ def request_ms(times: Any, at_once: int) -> float:
     return took
 
 
-def repeated(work: Callable[[], Any]) -> list[float]:
-    """Return the ms of `work`, TIMES times or as often as fits into MAX_S, at least once."""
-    until, took = time.perf_counter() + MAX_S, [took_ms(work)]
+def repeat_ms(work: Callable[[], Any]) -> list[float]:
+    """Return the ms of each call of `work`: of TIMES calls, or of those that MAX_S has time for."""
+    until, took = time.perf_counter() + MAX_S, [time_ms(work)]
     while len(took) < TIMES and time.perf_counter() < until:
-        took.append(took_ms(work))
+        took.append(time_ms(work))
     return took
 
 
-def took_ms(work: Callable[[], Any]) -> float:
+def time_ms(work: Callable[[], Any]) -> float:
     """Return the ms of one call of `work`."""
     began = time.perf_counter()
     work()

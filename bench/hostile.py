@@ -107,10 +107,11 @@ def poster(session: aiohttp.ClientSession, token: str) -> Post:
     return post
 
 
-async def measured(
-    web: psutil.Process, nodes: list[Node], seconds: float, names: list[str]
-) -> bool:
-    """Run the attacks one after another, print a row for each, and return whether all were met."""
+async def measure(web: psutil.Process, nodes: list[Node], seconds: float, names: list[str]) -> bool:
+    """Run the attacks one after another, and print a row for each.
+
+    Return whether every longest gap was below TARGET_MS.
+    """
     hostile, honest = nodes[0], [HonestNode(node) for node in nodes[1:]]
     states = [make_state(n) for n in range(8)]
     met = True
@@ -171,7 +172,7 @@ def main() -> None:
     with own_database():
         nodes = prepare_ginkgo(HONEST + 1, PORTFOLIOS)
         with web_process("ginkgo_site.asgi:application", *GUARDED) as web:
-            met = asyncio.run(measured(psutil.Process(web.pid), nodes, seconds, names))
+            met = asyncio.run(measure(psutil.Process(web.pid), nodes, seconds, names))
     sys.exit(0 if met else 1)
 
 

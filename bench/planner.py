@@ -20,17 +20,15 @@ BENCH_OUT, if it is set. Exits 1 if a target is not met.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from bench.planner_greedy import against_greedy
 from bench.planner_kafka import against_kafka
 from bench.planner_optimum import against_optimum
-from bench.result_table import as_table, planner_svg
+from bench.result_table import planner_svg, report
 
 SIZES = ((50, 10), (1_000, 50), (10_000, 200), (100_000, 1_000))
 KAFKA_LIMIT_S = 60
@@ -41,20 +39,12 @@ CP_SAT_LIMIT_S = 5.0
 def main() -> None:
     given: list[float | None] = [float(word) for word in sys.argv[1:]]
     limit_s, worlds, cp_sat_s = (given + [None] * 3)[:3]
-    kafka_s, rows = int(limit_s or KAFKA_LIMIT_S), []
-    for row in measured(kafka_s, int(worlds or WORLDS), cp_sat_s or CP_SAT_LIMIT_S):
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    table = as_table(rows)
-    print(table, file=sys.stderr)
-    if out := os.environ.get("BENCH_OUT"):
-        Path(out).mkdir(parents=True, exist_ok=True)
-        Path(out, "planner.txt").write_text(table)
-        Path(out, "planner.svg").write_text(planner_svg(rows, kafka_s))
-    sys.exit(0 if all(row["met"] is not False for row in rows) else 1)
+    kafka_s = int(limit_s or KAFKA_LIMIT_S)
+    rows = measure(kafka_s, int(worlds or WORLDS), cp_sat_s or CP_SAT_LIMIT_S)
+    report(rows, "planner", partial(planner_svg, limit_s=kafka_s))
 
 
-def measured(limit_s: int, worlds: int, cp_sat_s: float) -> Iterator[dict[str, Any]]:
+def measure(limit_s: int, worlds: int, cp_sat_s: float) -> Iterator[dict[str, Any]]:
     """Yield every row."""
     for count, node_count in SIZES:
         yield from against_kafka(count, node_count, limit_s)

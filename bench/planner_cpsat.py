@@ -41,19 +41,21 @@ def most_placed(
     With `at_once`, portfolios that are placed before any move, use the `in_steps` model.
     """
     model = _Model(world, limit_s)
-    last = model.after(moves, keep) if at_once is None else model.in_steps(moves, keep, at_once)
+    last = model.at_once(moves, keep) if at_once is None else model.in_steps(moves, keep, at_once)
     weight = {view.id: view.weight for view in world.portfolios}
-    return model.best(last, maximise=sum(weight[which] * here for (which, _), here in last.items()))
+    placed = sum(weight[which] * here for (which, _), here in last.items())
+    return model.solve(last, maximise=placed)
 
 
-def lowest_top(world: Snapshot, moves: int, limit_s: float) -> Found:
-    """Return the lowest highest relative load with every portfolio running, after `moves` moves."""
+def lowest_peak(world: Snapshot, moves: int, limit_s: float) -> Found:
+    """Return the lowest possible peak (highest load of a node, relative to its capacity) after
+    `moves` moves, with every portfolio running."""
     model = _Model(world, limit_s)
-    last = model.after(moves, {view.id for view in world.portfolios})
-    top = model.model.new_int_var(0, SCALE, "")
+    last = model.at_once(moves, {view.id for view in world.portfolios})
+    peak = model.model.new_int_var(0, SCALE, "")
     for node in model.living:
-        model.model.add(model.load(last, node) * int(SCALE / node.capacity) <= top)
-    found = model.best(last, minimise=top)
+        model.model.add(model.load(last, node) * int(SCALE / node.capacity) <= peak)
+    found = model.solve(last, minimise=peak)
     return found._replace(value=found.value / SCALE)
 
 
@@ -68,10 +70,10 @@ class _Model:
         self.ids = {node.id for node in self.living}
         self.running = [view for view in world.portfolios if view.node in self.ids]
 
-    def after(self, moves: int, keep: Collection[int]) -> Places:
+    def at_once(self, moves: int, keep: Collection[int]) -> Places:
         """Model the places after all moves in one instant."""
-        last = self._places(self.world.portfolios, keep)
-        self._limit_moves(self._now(), last, moves)
+        last = self._new_places(self.world.portfolios, keep)
+        self._limit_moves(self._places_now(), last, moves)
         return last
 
     def in_steps(self, moves: int, keep: Collection[int], at_once: Collection[int]) -> Places:
@@ -80,12 +82,12 @@ class _Model:
         """
         early = [v for v in self.world.portfolios if v.id in at_once and v.node not in self.ids]
         self.running += early
-        before = self._places(self.running, at_once)
-        for place, here in self._now().items():
+        before = self._new_places(self.running, at_once)
+        for place, here in self._places_now().items():
             if place[0] not in at_once:
                 self.model.add(before.get(place, 0) == here)
         for _ in range(moves):
-            after = self._places(self.running, at_once)
+            after = self._new_places(self.running, at_once)
             self._limit_moves(before, after, 1)
             both: Places = {}
             for place, here in after.items():
@@ -94,19 +96,23 @@ class _Model:
                 self.model.add_implication(before[place], both[place])
             self._constrain_nodes(self.running, both)
             before = after
-        last = self._places(self.world.portfolios, keep)
+        last = self._new_places(self.world.portfolios, keep)
         for place, here in before.items():
             self.model.add(last[place] == here)
         return last
 
-    def _now(self) -> Places:
+    def _places_now(self) -> Places:
         return {
             (view.id, node.id): int(view.node == node.id)
             for view in self.running
             for node in self.living
         }
 
-    def _places(self, views: Collection[PortfolioView], keep: Collection[int]) -> Places:
+    def _new_places(self, views: Collection[PortfolioView], keep: Collection[int]) -> Places:
+        """Return a variable for each possible place, one at most of each portfolio.
+
+        Portfolios that run and those of `keep` have exactly one.
+        """
         at: Places = {
             (view.id, node.id): self.model.new_bool_var("")
             for view in views
@@ -150,8 +156,8 @@ class _Model:
         weight = {view.id: int(view.weight) for view in self.world.portfolios}
         return sum(weight[which] * here for (which, where), here in at.items() if where == node.id)
 
-    def best(self, last: Places, maximise: Any = None, minimise: Any = None) -> Found:
-        """Solve within the limit. Raise RuntimeError without any solution: the model is wrong."""
+    def solve(self, last: Places, maximise: Any = None, minimise: Any = None) -> Found:
+        """Return the best solution within the limit. Raise RuntimeError if there is none."""
         if maximise is not None:
             self.model.maximize(maximise)
         else:

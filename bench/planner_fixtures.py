@@ -59,7 +59,7 @@ def converge(snapshot: Snapshot, index: FleetIndex | None = None) -> Converged:
         if not plan.changes:
             return Converged(snapshot, moves, took_s * 1000)
         moves += plan.changes
-        changed = enacted(plan)
+        changed = after_handoffs(plan)
         began = time.process_time()
         index.update(changed)
         took_s += planned_s + time.process_time() - began
@@ -68,14 +68,14 @@ def converge(snapshot: Snapshot, index: FleetIndex | None = None) -> Converged:
         snapshot = replace(snapshot, portfolios=tuple(views.values()))
 
 
-def enacted(plan: Plan) -> list[PortfolioView]:
-    """Return the portfolios of a plan as they are after its handoffs."""
+def after_handoffs(plan: Plan) -> list[PortfolioView]:
+    """Return the portfolios that the plan places or moves, on their targets."""
     targets = [(step.portfolio, step.target) for step in plan.place]
     targets += [(step.portfolio, step.target) for step in plan.move]
     return [replace(view, node=target.id, phase="running") for view, target in targets]
 
 
-def highest(snapshot: Snapshot) -> float:
+def highest_load(snapshot: Snapshot) -> float:
     """Return the highest sum of weights on one node."""
     load: Counter[int] = Counter()
     for view in snapshot.portfolios:

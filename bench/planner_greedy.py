@@ -24,7 +24,7 @@ PLAN_LIMIT_MS = 250.0
 MAX_GREEDY = 8.0
 
 
-def mixed(count: int, node_count: int) -> Snapshot:
+def mixed_fleet(count: int, node_count: int) -> Snapshot:
     """Return a converged fleet with weights, labels, strategies, feeds and spread groups."""
     chance = random.Random(0)
     weights = [chance.randint(1, 5) for _ in range(count)]
@@ -57,7 +57,10 @@ def mixed(count: int, node_count: int) -> Snapshot:
 
 
 def greedy(snapshot: Snapshot, dead: int) -> Callable[[], int]:
-    """Return the baseline: place the portfolios of `dead`, heaviest first, on the least loaded."""
+    """Return a function that puts the portfolios of the node `dead` on others, and counts them.
+
+    The heaviest comes first, and goes to the least loaded node.
+    """
     weights = [view.weight for view in snapshot.portfolios]
     owners = [view.node for view in snapshot.portfolios]
     numbers = [view.id for view in snapshot.nodes]
@@ -83,10 +86,10 @@ def greedy(snapshot: Snapshot, dead: int) -> Callable[[], int]:
 
 def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
     """Yield the times of plans after one lost node, with a kept and a new index."""
-    world = mixed(count, node_count)
+    world = mixed_fleet(count, node_count)
     dead, index = lose(world, ["node-0001"]), FleetIndex.of(world.portfolios)
     make_plan(world, Policy(), index)  # as earlier passes did
-    baseline = timed(greedy(world, 1))[1]
+    baseline = time_ms(greedy(world, 1))[1]
     path = f"{count:,} on {node_count:,}, weights, labels, spread"
     one = next(view for view in world.portfolios if view.node == 2)
 
@@ -101,7 +104,7 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
         ("the same, new index", lambda: make_plan(dead, Policy()), PLAN_LIMIT_MS, None),
         ("one portfolio changed, then back: 2 plans", follow, None, 2.0),
     ):
-        low, mid, high = timed(work)
+        low, mid, high = time_ms(work)
         limits = [f"≤ {most:g} ms"] if most else []
         limits += [f"≤ {least:g} × greedy"] if least else []
         yield row(
@@ -116,7 +119,7 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
         )
 
 
-def timed(work: Callable[[], object], times: int = 7) -> tuple[float, float, float]:
+def time_ms(work: Callable[[], object], times: int = 7) -> tuple[float, float, float]:
     """Return the lowest, the median and the highest time in ms."""
     took = []
     for _ in range(times):

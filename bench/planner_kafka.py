@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from bench.planner_fixtures import converge, empty_fleet, highest, node, warm_index
+from bench.planner_fixtures import converge, empty_fleet, highest_load, node, warm_index
 from bench.result_table import row
 from scheduling.decide.what_if.hypothetical import lose
 
@@ -36,7 +36,7 @@ FASTER = {("lost", 1_000): 100, ("lost", 10_000): 400}
 def against_kafka(count: int, node_count: int, limit_s: int) -> Iterator[dict[str, Any]]:
     """Yield time, moves and highest load of the three events, Ginkgo's against kafka's."""
     path = f"{count:,} on {node_count:,}"
-    theirs = in_time(_kafka, (count, node_count), limit_s)
+    theirs = run_limited(_kafka_figures, (count, node_count), limit_s)
     world = empty_fleet(count, node_count)
     first = converge(world).end
     more = replace(first, nodes=(*first.nodes, node(node_count + 1, first.nodes[0].capacity)))
@@ -62,11 +62,10 @@ def against_kafka(count: int, node_count: int, limit_s: int) -> Iterator[dict[st
             met=took * faster <= peer["ms"] if peer else None,
             note=note,
         )
-        for figure, value, unit, target in (
-            ("moves", found.moves, "moves", "never more"),
-            ("max", highest(found.end), "places", "never higher"),
+        for figure, label, value, unit, target in (
+            ("moves", "moves", found.moves, "moves", "never more"),
+            ("max", "highest load", highest_load(found.end), "places", "never higher"),
         ):
-            label = "highest load" if figure == "max" else "moves"
             yield row(
                 path,
                 f"{label}, {event}",
@@ -79,7 +78,7 @@ def against_kafka(count: int, node_count: int, limit_s: int) -> Iterator[dict[st
             )
 
 
-def in_time(work: Callable[..., Iterator[Any]], given: tuple[Any, ...], limit_s: int) -> Any:
+def run_limited(work: Callable[..., Iterator[Any]], given: tuple[Any, ...], limit_s: int) -> Any:
     """Return the pairs that `work` yields within `limit_s` of processor time, as a dict.
 
     It runs in a separate process with limits on time and memory: 100,000 partitions take gigabytes.
@@ -112,7 +111,8 @@ def _send_all(
         pass  # treated as no answer
 
 
-def _kafka(count: int, node_count: int) -> Iterator[tuple[str, dict[str, float]]]:
+def _kafka_figures(count: int, node_count: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield each event with kafka's ms, moves and highest load."""
     from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
     logging.disable(logging.CRITICAL)

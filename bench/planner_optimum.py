@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from bench.planner_cpsat import Found, lowest_top, most_placed
-from bench.planner_fixtures import FREE, enacted, node
+from bench.planner_cpsat import Found, lowest_peak, most_placed
+from bench.planner_fixtures import FREE, after_handoffs, node
 from bench.result_table import row
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import render
@@ -31,7 +31,7 @@ class PassResult(NamedTuple):
 
     def placed(self) -> set[int]:
         """Return the ids of portfolios running on live nodes."""
-        living = alive(self.after)
+        living = live_nodes(self.after)
         return {view.id for view in self.after.portfolios if view.node in living}
 
 
@@ -71,7 +71,7 @@ def random_world(seed: int) -> Snapshot:
     return Snapshot(taken_at=0, nodes=tuple(nodes), portfolios=tuple(portfolios))
 
 
-def alive(world: Snapshot) -> set[int]:
+def live_nodes(world: Snapshot) -> set[int]:
     """Return the ids of the live nodes."""
     return {each.id for each in world.nodes if each.status == "alive"}
 
@@ -83,7 +83,7 @@ def run_passes(world: Snapshot) -> PassResult:
     took_ms, moves = (time.process_time() - began) * 1000, 0
     while plan.changes:
         moves += sum(move.cause != "failover" for move in plan.move)
-        views = {view.id: view for view in (*world.portfolios, *enacted(plan))}
+        views = {view.id: view for view in (*world.portfolios, *after_handoffs(plan))}
         world = replace(world, portfolios=tuple(views.values()))
         plan = make_plan(world, FREE)
     at_once = frozenset(
@@ -106,17 +106,17 @@ class Tally:
         self.others: list[str] = []  #: could run if something we place did not
 
     def add(self, seed: int, world: Snapshot, limit_s: float) -> None:
-        """Plan a world to its end and hold it against the optimum."""
+        """Plan a world until nothing moves, and compare it with the optimum."""
         found = run_passes(world)
         self.times.append(found.took_ms)
-        living, run = alive(world), found.placed()
+        living, run = live_nodes(world), found.placed()
         same = replace(world, portfolios=tuple(v for v in world.portfolios if v.id in run))
-        best = lowest_top(same, found.moves, limit_s)
+        best = lowest_peak(same, found.moves, limit_s)
         heaviest = max(view.weight for view in world.portfolios)
         smallest = min(each.capacity for each in world.nodes if each.id in living)
-        highest = scaled(found.after, living)
-        self.above.append(max(0.0, highest / best.value - 1) if best.value else 0.0)
-        self.steps.append(highest - best.value <= heaviest / smallest + 1e-6)
+        peak = peak_of(found.after, living)
+        self.above.append(max(0.0, peak / best.value - 1) if best.value else 0.0)
+        self.steps.append(peak - best.value <= heaviest / smallest + 1e-6)
         self.unproven += not best.proven
         if found.pending:
             self._add_pending(f"world {seed}", world, found, run, limit_s)
@@ -124,9 +124,10 @@ class Tally:
     def _add_pending(
         self, name: str, world: Snapshot, found: PassResult, run: set[int], limit_s: float
     ) -> None:
+        """Note the pending portfolios that CP-SAT places, and what that would have needed."""
         placed_weight = sum(view.weight for view in world.portfolios if view.id in run)
 
-        def listed(best: Found, why: str) -> list[str]:
+        def lines_of(best: Found, why: str) -> list[str]:
             """Return a line per pending portfolio that `best` places, if it places more weight."""
             self.unproven += not best.proven
             if best.value <= placed_weight:
@@ -138,18 +139,18 @@ class Tally:
             ]
 
         two = most_placed(found.after, 2, limit_s, keep=run, at_once=frozenset())
-        self.missed += listed(two, "two moves would place it")
-        beside = listed(most_placed(world, found.moves, limit_s, keep=run), "")
+        self.missed += lines_of(two, "two moves would place it")
+        beside = lines_of(most_placed(world, found.moves, limit_s, keep=run), "")
         if beside:
             in_steps = most_placed(world, found.moves, limit_s, keep=run, at_once=found.at_once)
             if in_steps.value > placed_weight:
-                self.beside += listed(in_steps, "more than two moves would make room")
+                self.beside += lines_of(in_steps, "more than two moves would make room")
             else:
                 why = "if placements had waited, or two portfolios exchanged places in one instant"
                 self.beside += [line.replace(", :", f", {why}:") for line in beside]
         else:
             best = most_placed(world, found.moves, limit_s)
-            self.others += listed(best, "instead of a portfolio that Ginkgo places")
+            self.others += lines_of(best, "instead of a portfolio that Ginkgo places")
 
 
 def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
@@ -182,7 +183,7 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
     yield row(
         path,
         "pending although two more moves would place it",
-        _worlds(tally.missed),
+        _count_worlds(tally.missed),
         "worlds",
         against=0,
         target="0",
@@ -196,7 +197,7 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
         yield row(
             path,
             name,
-            _worlds(lines),
+            _count_worlds(lines),
             "worlds",
             against=0,
             target="0, or each listed with its reason",
@@ -206,12 +207,12 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
     yield row(path, "plan", statistics.median(tally.times), "ms")
 
 
-def _worlds(lines: list[str]) -> int:
+def _count_worlds(lines: list[str]) -> int:
     return len({line.split(",")[0] for line in lines})
 
 
-def scaled(snapshot: Snapshot, living: set[int]) -> float:
-    """Return the highest load relative to capacity over the live nodes."""
+def peak_of(snapshot: Snapshot, living: set[int]) -> float:
+    """Return the highest load of a live node, relative to its capacity."""
     load: Counter[int] = Counter()
     for view in snapshot.portfolios:
         if view.node in living:

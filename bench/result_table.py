@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
 
 from chaos.report import plots
+
+
+def report(
+    rows: Iterable[dict[str, Any]],
+    name: str,
+    plot: Callable[[list[dict[str, Any]]], str] | None = None,
+) -> NoReturn:
+    """Print the rows as JSON, their table to stderr; write table and plot to BENCH_OUT, if set.
+
+    Exit 1 if a target is not met, 0 otherwise.
+    """
+    found = []
+    for each in rows:
+        found.append(each)
+        print(json.dumps(each), flush=True)
+    table = as_table(found)
+    print(table, file=sys.stderr)
+    if out := os.environ.get("BENCH_OUT"):
+        Path(out).mkdir(parents=True, exist_ok=True)
+        Path(out, f"{name}.txt").write_text(table)
+        if plot is not None:
+            Path(out, f"{name}.svg").write_text(plot(found))
+    sys.exit(0 if all(each["met"] is not False for each in found) else 1)
 
 
 def row(

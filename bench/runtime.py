@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import multiprocessing
 import socket
-import statistics
 import sys
 import time
 from collections.abc import Sequence
 from decimal import Decimal
+from statistics import median
 from typing import Any, BinaryIO, NamedTuple
 
 from portfolios.feeds import open_feed
@@ -65,15 +65,10 @@ def main() -> None:
             for way, measure in ways.items():
                 measured[way].append(in_child(*measure))
         print(f"{strategy} on {','.join(symbols) or 'every symbol'}")
-        bare = median([speed.cpu for speed in measured["bare loop"]])
+        bare = median(speed.cpu for speed in measured["bare loop"])
         for way, speeds in measured.items():
-            wall, cpu = median([s.wall for s in speeds]), median([s.cpu for s in speeds])
+            wall, cpu = median(s.wall for s in speeds), median(s.cpu for s in speeds)
             print(f"    {way:14} {wall:>10,.0f} {cpu:>10,.0f}   {cpu / bare:5.2f} of the bare loop")
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the median."""
-    return statistics.median(values)
 
 
 def in_child(measure: Any, *arguments: Any) -> Speed:
@@ -89,7 +84,7 @@ def in_child(measure: Any, *arguments: Any) -> Speed:
 
 
 def bare_loop(spec: Spec, events: Sequence[Event]) -> Speed:
-    """Decode the events and call the strategy for each: what cannot be saved."""
+    """Return the speed of decoding the events and calling the strategy: what cannot be saved."""
     install_context()
     encoded = [encode_events(events[at : at + 2_000]) for at in range(0, len(events), 2_000)]
     engine = PortfolioEngine.fresh(spec)
@@ -106,7 +101,7 @@ def bare_loop(spec: Spec, events: Sequence[Event]) -> Speed:
 
 
 def process(spec: Spec, events: Sequence[Event], size: int) -> Speed:
-    """Send the events to a portfolio process, as a node does."""
+    """Return the speed of a portfolio process that gets `size` events at once, as from a node."""
     frames, cursor, since_commit = [], 0, 0
     for at in range(0, len(events), size):
         piece = events[at : at + size]

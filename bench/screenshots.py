@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     complaints: list[str] = []
     with open_browser() as browser:
         for way in given.way or WAYS:
-            page = _signed_in(browser, access, WAYS[way], complaints)
+            page = _sign_in(browser, access, WAYS[way], complaints)
             for address in given.page or list(_addresses(page, access["url"])):
                 name = address.strip("/").replace("/", "-") or "board"
                 page.goto(access["url"] + address)
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if complaints else 0
 
 
-def _signed_in(
+def _sign_in(
     browser: Browser, access: dict[str, Any], settings: dict[str, Any], complaints: list[str]
 ) -> Page:
     """Return a window that is logged in and records what its console says."""
@@ -103,7 +103,7 @@ def _signed_in(
 
 
 def _addresses(page: Page, url: str) -> Iterator[str]:
-    """Yield the pages of the navigation, those behind no link, and the first one of each kind."""
+    """Yield the addresses of the navigation, of MORE, and of the first page of each kind."""
     found = [*_links(page, "nav a", url), *MORE]
     yield from found
     for kind in KINDS:

@@ -50,12 +50,13 @@ def measure(days: int, events: int) -> None:
             for _ in range(events // PARTS // BATCH):
                 assert node.commit("canary", BATCH) == "ok"
             last = part == PARTS - 1
-            verified(f"day {day}", shown=last and day in (1, days))
+            verify(f"day {day}", is_printed=last and day in (1, days))
         if day == 1:
-            verified("day 1, in full", shown=True, full=True)
+            verify("day 1, in full", is_printed=True, full=True)
 
 
-def verified(name: str, *, shown: bool, **how: Any) -> None:
+def verify(name: str, *, is_printed: bool, **how: Any) -> None:
+    """Verify the canary up to now, and print a row if `is_printed`."""
     from scheduling.verification.verify import verify_portfolio
 
     began, cpu = time.monotonic(), os.times()
@@ -63,7 +64,7 @@ def verified(name: str, *, shown: bool, **how: Any) -> None:
     assert verdict.identical, verdict.sentence
     now = os.times()
     used = sum(getattr(now, f) - getattr(cpu, f) for f in ("user", "children_user"))
-    if shown:
+    if is_printed:
         row = {
             "name": name,
             "value": round(time.monotonic() - began, 2),
