@@ -66,7 +66,7 @@ def text_errors(field: str, value: Any, *, longest: int) -> list[dict[str, str]]
     """Return the errors of a text, as entries of a problem document's `errors`."""
     if not isinstance(value, str):
         return [
-            _error(
+            error(
                 field,
                 "wrong_type",
                 _("{field} is {value}; give a text.", field=field, value=quoted(value)),
@@ -79,7 +79,7 @@ def text_errors(field: str, value: Any, *, longest: int) -> list[dict[str, str]]
             number=len(value),
             longest=longest,
         )
-        return [_error(field, "max_length", message)]
+        return [error(field, "max_length", message)]
     return unprintable_errors(field, value)
 
 
@@ -94,10 +94,11 @@ def unprintable_errors(field: str, value: Any) -> list[dict[str, str]]:
         field=field,
         found=ord(found),
     )
-    return [_error(field, "unprintable", message)]
+    return [error(field, "unprintable", message)]
 
 
-def _error(field: str, code: str, message: str) -> dict[str, str]:
+def error(field: str, code: str, message: str) -> dict[str, str]:
+    """Return one entry of a problem document's `errors`."""
     return {"field": field, "code": code, "message": message}
 
 

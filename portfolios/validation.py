@@ -14,8 +14,8 @@ from portfolios.sentences import sentence as _
 from portfolios.sentences import shown
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError
-from portfolios.strategies.validation_messages import BOUNDS
-from portfolios.text import exact_decimal, quoted, unprintable_errors
+from portfolios.strategies.validation_messages import BOUNDS, KINDS, wrong_value
+from portfolios.text import error, exact_decimal, quoted, unprintable_errors
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
 LIMIT_QUANTITIES = (
@@ -35,11 +35,6 @@ MAX_CASH = Decimal(10) ** 15
 Error = dict[str, str]
 #: (strategy, parameters, symbols, artifact) → errors
 ParameterCheck = Callable[[str, Mapping[str, Any], Sequence[str], str | None], Sequence[FieldError]]
-
-
-def error(field: str, code: str, message: str) -> Error:
-    """Return one entry of a problem document's `errors`."""
-    return {"field": field, "code": code, "message": message}
 
 
 def name_errors(name: Any) -> list[Error]:
@@ -77,9 +72,11 @@ def configuration_errors(
     errors += limits_errors(limits)
     errors += unprintable_errors("config", config)
     if not isinstance(config, Mapping):
-        return [*errors, error("config", "wrong_type", _("config is an object of parameters."))]
+        message = wrong_value("config", config, [KINDS["object"]])
+        return [*errors, error("config", "wrong_type", message)]
     if not isinstance(strategy, str):
-        return [*errors, error("strategy", "wrong_type", _("strategy is a name: give a text."))]
+        message = wrong_value("strategy", strategy, [KINDS["str"]])
+        return [*errors, error("strategy", "wrong_type", message)]
     try:
         found = check(strategy, config, _only_texts(symbols), artifact)
     except registry.UnknownStrategy as unknown:
@@ -142,10 +139,10 @@ def feed_errors(feed: Any) -> list[Error]:
 
 def symbols_errors(symbols: Any, feed: str | None = None) -> list[Error]:
     """Return the errors of a list of symbols. Empty means every symbol."""
-    if not isinstance(symbols, Sequence) or isinstance(symbols, str):
-        return [error("symbols", "wrong_type", _("symbols is a list of texts."))]
-    if not all(isinstance(symbol, str) for symbol in symbols):
-        return [error("symbols", "wrong_type", _("symbols is a list of texts."))]
+    is_list = isinstance(symbols, Sequence) and not isinstance(symbols, str)
+    if not is_list or not all(isinstance(symbol, str) for symbol in symbols):
+        message = wrong_value("symbols", symbols, [_("a list of texts")])
+        return [error("symbols", "wrong_type", message)]
     known = feed_symbols(feed)
     unknown = sorted({s for s in symbols if s not in known and s != "*"})
     if unknown:
@@ -169,56 +166,37 @@ def symbols_errors(symbols: Any, feed: str | None = None) -> list[Error]:
 def limits_errors(limits: Any) -> list[Error]:
     """Return the errors of a portfolio's limits."""
     if not isinstance(limits, Mapping):
-        return [error("limits", "wrong_type", _("limits is an object."))]
+        return [error("limits", "wrong_type", wrong_value("limits", limits, [KINDS["object"]]))]
     errors: list[Error] = []
     for name, value in limits.items():
-        if name in LIMIT_QUANTITIES:
-            if value is not None and exact_decimal(value) is None:
-                errors.append(
-                    error(
-                        f"limits.{name}",
-                        "wrong_type",
-                        _("{name} is {value}; give a quantity.", name=name, value=shown(value)),
-                    )
-                )
-            elif value is not None and (exact_decimal(value) or Decimal(0)) <= 0:
-                errors.append(
-                    error(
-                        f"limits.{name}",
-                        "out_of_range",
-                        _("{name} is {value}; it must be over 0.", name=name, value=value),
-                    )
-                )
+        field = f"limits.{name}"
+        if name == "broker":
+            errors += broker_errors(value)
         elif name in LIMIT_FLAGS:
             if not isinstance(value, bool):
-                errors.append(
-                    error(
-                        f"limits.{name}",
-                        "wrong_type",
-                        _("{name} is {value}; give true or false.", name=name, value=shown(value)),
-                    )
-                )
-        elif name in LIMIT_COUNTS:
-            if value is not None:
-                errors += _count_errors("limits", name, value, 1)
-        elif name == "broker":
-            errors += broker_errors(value)
-        else:
+                errors.append(error(field, "wrong_type", wrong_value(name, value, [KINDS["bool"]])))
+        elif name not in (*LIMIT_QUANTITIES, *LIMIT_COUNTS):
             known = (*LIMIT_QUANTITIES, *LIMIT_COUNTS, *LIMIT_FLAGS, "broker")
-            errors.append(
-                error(
-                    f"limits.{name}",
-                    "unknown_limit",
-                    _("There is no limit {name}; there are {known}.", name=name, known=known),
-                )
-            )
+            message = _("There is no limit {name}; there are {known}.", name=name, known=known)
+            errors.append(error(field, "unknown_limit", message))
+        elif value is None:
+            continue  # no limit
+        elif name in LIMIT_COUNTS:
+            errors += _count_errors("limits", name, value, 1)
+        elif (quantity := exact_decimal(value)) is None:
+            message = _("{name} is {value}; give a quantity.", name=name, value=shown(value))
+            errors.append(error(field, "wrong_type", message))
+        elif quantity <= 0:
+            message = _("{name} is {value}; it must be over 0.", name=name, value=value)
+            errors.append(error(field, "out_of_range", message))
     return errors
 
 
 def broker_errors(broker: Any) -> list[Error]:
-    """Return the errors of the paper broker's costs: `broker` within the limits."""
+    """Return the errors of `broker` within the limits: the costs of the paper broker."""
     if not isinstance(broker, Mapping):
-        return [error("limits.broker", "wrong_type", _("broker is an object."))]
+        message = wrong_value("broker", broker, [KINDS["object"]])
+        return [error("limits.broker", "wrong_type", message)]
     errors: list[Error] = []
     for name, value in broker.items():
         field = f"limits.broker.{name}"
@@ -226,21 +204,10 @@ def broker_errors(broker: Any) -> list[Error]:
             errors += _count_errors("limits.broker", name, value, 0)
         elif name not in BROKER_AMOUNTS:
             known = (*BROKER_AMOUNTS, *BROKER_COUNTS)
-            errors.append(
-                error(
-                    field,
-                    "unknown_setting",
-                    _("broker has no setting {name}; it has {known}.", name=name, known=known),
-                )
-            )
+            message = _("broker has no setting {name}; it has {known}.", name=name, known=known)
+            errors.append(error(field, "unknown_setting", message))
         elif (amount := exact_decimal(value)) is None:
-            errors.append(
-                error(
-                    field,
-                    "wrong_type",
-                    _("{name} is {value}; give a number.", name=name, value=shown(value)),
-                )
-            )
+            errors.append(error(field, "wrong_type", wrong_value(name, value, [KINDS["float"]])))
         elif not 0 <= amount <= MAX_BROKER_AMOUNT or (name == "tick_size" and not amount):
             least = BOUNDS[">" if name == "tick_size" else ">="](0)
             message = _(
@@ -255,15 +222,10 @@ def broker_errors(broker: Any) -> list[Error]:
 
 
 def _count_errors(path: str, name: str, value: Any, least: int) -> list[Error]:
+    """Return an error unless the value is a whole number from `least` to MAX_COUNT."""
     field = f"{path}.{name}"
     if not isinstance(value, int) or isinstance(value, bool):
-        return [
-            error(
-                field,
-                "wrong_type",
-                _("{name} is {value}; give a whole number.", name=name, value=shown(value)),
-            )
-        ]
+        return [error(field, "wrong_type", wrong_value(name, value, [KINDS["int"]]))]
     if not least <= value <= MAX_COUNT:
         message = _(
             "{name} is {value}; it must be {least} to {max_count:,}.",

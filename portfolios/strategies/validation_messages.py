@@ -33,7 +33,7 @@ _EXPECTED = re.compile(r"Expected `([\w| ]+)`(?:, got `\w+`| (>=|>|<=|<) ([-\d.]
 
 
 def describe(name: str, message: str, value: Any) -> str:
-    """Tell a decoder's message about the parameter's value. An unknown one is kept as it is."""
+    """Return msgspec's `message` about a parameter's value as a sentence for the person."""
     expected = _EXPECTED.fullmatch(message)
     if expected is not None:
         kinds, bound, limit = expected.groups()
@@ -47,7 +47,7 @@ def describe(name: str, message: str, value: Any) -> str:
 
 
 def wrong_value(name: str, value: Any, kinds: Sequence[str], limits: str | None = None) -> Sentence:
-    """Return what a parameter is, and of which kinds and within which limits it should be."""
+    """Return a sentence such as "fast is 0; give a whole number, 1 or more."."""
     wanted = reduce(lambda one, other: _("{one} or {other}", one=one, other=other), kinds)
     if limits:
         return _(
