@@ -36,14 +36,14 @@ WHERE feed_id = %(feed)s AND seq >= %(seq)s ORDER BY seq LIMIT 1
 
 
 def released_to(feed: int, at_us: int) -> int:
-    """Return the newest seq released at that time, the one before the oldest record if none was."""
+    """Return the newest seq released by `at_us`; before the oldest record, the seq before it."""
     with connection.cursor() as cursor:
         cursor.execute(RELEASED_TO, {"feed": feed, "at_us": at_us})
         return int(cursor.fetchone()[0])
 
 
 def released_at(feed: int, seq: int) -> datetime | None:
-    """Return when a record was released; of one that is dropped, when the oldest one was."""
+    """Return when record `seq` was released, or the oldest one after it if it was dropped."""
     with connection.cursor() as cursor:
         cursor.execute(RELEASED_AT, {"feed": feed, "seq": seq})
         row = cursor.fetchone()

@@ -94,7 +94,7 @@ def parameter_errors(
     if not (configured_modules() or _has_entry_points()):
         registry.get(strategy)  # raises, and imports nothing
     # As text: JSON numbers may be larger than msgpack can hold.
-    return list(_inspect_in_process(strategy, json.dumps(parameters, default=str), tuple(symbols)))
+    return list(_check_in_process(strategy, json.dumps(parameters, default=str), tuple(symbols)))
 
 
 def _artifact_errors(
@@ -113,7 +113,7 @@ def _artifact_errors(
         ) from None
     if not errors and strategy.checks:
         given = json.dumps(parameters, default=str)
-        return list(_inspect_in_process(strategy.name, given, tuple(symbols), strategy))
+        return list(_check_in_process(strategy.name, given, tuple(symbols), strategy))
     if strategy.sees_every_symbol:
         errors += every_symbol_errors(strategy.name, symbols)
     return errors
@@ -148,16 +148,13 @@ def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
     return reply.strategies
 
 
-def errors_in_code(
+def check_with_code(
     code: ArtifactCode,
     strategy: FoundStrategy,
     parameters: Mapping[str, Any],
     symbols: Sequence[str],
 ) -> list[FieldError]:
-    """Return the parameter errors of a strategy of an artifact that is not stored.
-
-    Raise CheckFailed.
-    """
+    """Return the parameter errors by the code of an artifact, stored or not. Raise CheckFailed."""
     given = json.dumps(parameters, default=str)
     request = Examine(strategy.name, given, list(symbols), code.sha256, strategy.class_path)
     with _slot():
@@ -165,13 +162,16 @@ def errors_in_code(
 
 
 @lru_cache(maxsize=256)
-def _inspect_in_process(
+def _check_in_process(
     strategy: str,
     parameters: str,
     symbols: tuple[str, ...],
     stored: StrategyFacts | None = None,
 ) -> tuple[FieldError, ...]:
-    """Check in a separate process. Cached: repeating a check under a lock costs nothing."""
+    """Return the parameter errors that the strategy finds in a separate process.
+
+    Cached: repeating a check under a lock costs nothing.
+    """
     code = None if stored is None else find_code(stored.artifact)
     request = Examine(strategy, parameters, list(symbols))
     if stored is not None:
@@ -182,6 +182,7 @@ def _inspect_in_process(
 
 @contextmanager
 def _slot() -> Iterator[None]:
+    """Hold one of the places for MAX_PARALLEL processes. Raise CheckFailed if none gets free."""
     if not _slots.acquire(timeout=LIMIT_S):
         raise CheckFailed(
             _(
@@ -196,6 +197,7 @@ def _slot() -> Iterator[None]:
 
 
 def _examine(request: Examine, code: ArtifactCode | None) -> tuple[FieldError, ...]:
+    """Return the errors that a new process answers. Raise UnknownStrategy or CheckFailed."""
     strategy = request.strategy
     try:
         with replay_process(LIMIT_S, _memory_mb(), sandboxed=_is_sandboxed(), code=code) as ask:

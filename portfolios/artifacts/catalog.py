@@ -38,10 +38,7 @@ MAX_KNOWN = 1_000
 
 
 def find_artifact(text: str) -> Artifact:
-    """Return the artifact of a hash, or of its beginning of at least 8 digits.
-
-    Raise UnknownArtifact.
-    """
+    """Return the one artifact whose sha256 begins with `text`. Raise UnknownArtifact."""
     given = str(text).strip().lower()
     if not _PREFIX.fullmatch(given):
         raise UnknownArtifact(
@@ -96,7 +93,7 @@ def find_strategy(artifact: str, name: str) -> StrategyFacts:
 
 
 def _why_not_found(artifact: str, name: str) -> str:
-    """Return why the artifact does not bring the strategy, as a sentence."""
+    """Return that the artifact was deleted, or which strategies it has, for UnknownStrategy."""
     found = Artifact.objects.filter(sha256=artifact).first()
     if found is None:
         return f"the artifact {artifact[:12]}… was deleted"

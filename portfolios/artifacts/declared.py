@@ -1,7 +1,7 @@
-"""What an artifact may declare of its strategies, checked where it comes from and where it is used.
+"""The limits of what an artifact declares of its strategies.
 
-The sandboxed process that imports an artifact answers with it, and code of the artifact runs there:
-it can write any answer.
+The sandboxed process that imports the artifact checks them to name the mistake; who reads its
+answer checks them again, since the artifact's own code runs there and can write any answer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ MAX_SCHEMA_BYTES = 64 << 10
 MAX_CLASS_PATH, MAX_SUMMARY = 300, 300
 LARGEST = 2**31 - 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+NAME_RULE = "use at most 80 letters, digits, ., - and _, a letter or digit first"
 _CLASS_PATH = re.compile(r"[^\s:]+:[^\s:]+")
 
 
@@ -31,10 +32,13 @@ def problem_in(found: Sequence[FoundStrategy]) -> str:
 def _problem_of(found: FoundStrategy) -> str:
     name = found.name
     if not NAME.fullmatch(name):
-        return f"a strategy has the name {name[:80]!r}; use at most 80 letters, digits, - and _"
+        return f"a strategy has the name {name[:80]!r}; {NAME_RULE}"
     numbers = (found.version, found.state_version, found.warm_up or 0)
     if not all(0 <= number <= LARGEST for number in numbers):
-        return f"version, state_version or warm_up of {name} is out of range"
+        return (
+            f"version, state_version and warm_up of {name} are {numbers}; each has to be from 0 to"
+            f" {LARGEST:,}"
+        )
     size = len(found.schema.encode())
     if size > MAX_SCHEMA_BYTES:
         return f"the schema of {name} has {size:,} B, limit 64 KiB"

@@ -11,11 +11,13 @@ import msgspec
 
 from portfolios.artifacts import load
 from portfolios.artifacts.declared import (
+    LARGEST,
     MAX_CLASS_PATH,
     MAX_SCHEMA_BYTES,
     MAX_STRATEGIES,
     MAX_SUMMARY,
     NAME,
+    NAME_RULE,
 )
 from portfolios.runtime.errors import ArtifactUnusable
 from portfolios.runtime.messages import FoundStrategy
@@ -27,17 +29,19 @@ def inspect_artifact(sha256: str) -> list[FoundStrategy]:
     classes = load.strategy_classes(sha256)
     if len(classes) > MAX_STRATEGIES:
         raise ArtifactUnusable(f"it has {len(classes)} strategies, limit {MAX_STRATEGIES}")
-    return [_facts(name, found) for name, found in sorted(classes.items())]
+    return [_inspect(name, found) for name, found in sorted(classes.items())]
 
 
-def _facts(name: str, found: type[Strategy]) -> FoundStrategy:
+def _inspect(name: str, found: type[Strategy]) -> FoundStrategy:
+    """Return what a strategy class declares. Raise ArtifactUnusable."""
     if not NAME.fullmatch(name):
-        raise ArtifactUnusable(
-            f"{found.__name__} has the name {name[:80]!r}; use at most 80 letters, digits, - and _"
-        )
+        raise ArtifactUnusable(f"{found.__name__} has the name {name[:80]!r}; {NAME_RULE}")
     versions = (found.version, found.state_version)
-    if not all(isinstance(number, int) and 0 <= number < 2**31 for number in versions):
-        raise ArtifactUnusable(f"version and state_version of {name} must be whole numbers")
+    if not all(isinstance(number, int) and 0 <= number <= LARGEST for number in versions):
+        raise ArtifactUnusable(
+            f"version and state_version of {name} are {versions!r:.80}; both must be whole numbers"
+            f" from 0 to {LARGEST:,}"
+        )
     if found.sees_every_symbol and acts_on_bars(found):
         raise ArtifactUnusable(
             f"{name} has on_bars, which needs a list of symbols, and sees_every_symbol, which"
@@ -68,10 +72,10 @@ def _overrides(found: type[Strategy], method: str) -> bool:
 
 
 def _warm_up(found: Any) -> int | None:
-    """Return the warm-up events that it asks for under its default parameters, None if unknown."""
+    """Return how many warm-up events a class asks for by default parameters; None if unknown."""
     try:
         wanted = found(found.convert({})).warm_up()
         events = int(wanted.events) if wanted is not None else 0
     except Exception:
         return None  # it needs parameters, or asks for no warm-up
-    return events if 0 <= events < 2**31 else None
+    return events if 0 <= events <= LARGEST else None

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
-from importlib.metadata import Distribution, EntryPoint, PathDistribution
+from importlib.metadata import EntryPoint, PathDistribution
 from pathlib import Path
 
 from portfolios.runtime.errors import ArtifactUnusable
@@ -38,10 +37,10 @@ def install(sha256: str, folder: str) -> None:
 
 
 def use_environment(project: str) -> None:
-    """Leave Python and its environment on the import path, without the packages of Ginkgo.
+    """Reduce the import path to Python, the packages of its environment, and Ginkgo's `project`.
 
-    The runtime has been imported with those packages, so msgspec and zstandard stay those that
-    it was tested with, whatever the environment holds.
+    The runtime was imported with Ginkgo's own packages, so msgspec and zstandard stay those that
+    it was tested with, whatever the environment has.
     """
     given = {os.path.abspath(path) for path in os.environ["PYTHONPATH"].split(os.pathsep)}
     kept = [path for path in sys.path if is_standard_library(path) or path not in given]
@@ -102,7 +101,7 @@ def strategy_classes(sha256: str) -> dict[str, type[Strategy]]:
 
 
 def short(sha256: str) -> str:
-    """Return the beginning of a hash, as sentences show it."""
+    """Return the first 12 digits of a hash, for sentences."""
     return sha256[:12]
 
 
@@ -120,8 +119,8 @@ def _entry_points(sha256: str) -> list[EntryPoint]:
     folder = _folder_of(sha256)
     points = [
         point
-        for distribution in _distributions(folder)
-        for point in distribution.entry_points
+        for path in sorted(Path(folder).glob("*.dist-info"))
+        for point in PathDistribution(path).entry_points
         if point.group == ENTRY_POINT_GROUP
     ]
     if not points:
@@ -130,11 +129,6 @@ def _entry_points(sha256: str) -> list[EntryPoint]:
             f"group {ENTRY_POINT_GROUP}"
         )
     return points
-
-
-def _distributions(folder: str) -> Iterator[Distribution]:
-    for path in sorted(Path(folder).glob("*.dist-info")):
-        yield PathDistribution(path)
 
 
 def _load(sha256: str, point: EntryPoint) -> type[Strategy]:
@@ -150,7 +144,7 @@ def _load(sha256: str, point: EntryPoint) -> type[Strategy]:
     if not (isinstance(found, type) and issubclass(found, Strategy)):
         raise ArtifactUnusable(f"{where} is not a subclass of portfolios.strategies.base.Strategy")
     if not isinstance(getattr(found, "name", None), str):
-        raise ArtifactUnusable(f"{where} has no name")
+        raise ArtifactUnusable(f"{where} has no name: give the class a text as its `name`")
     origin = getattr(sys.modules.get(found.__module__), "__file__", None) or ""
     if not os.path.realpath(origin).startswith(_installed[sha256] + os.sep):
         raise ArtifactUnusable(

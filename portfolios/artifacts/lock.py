@@ -48,7 +48,7 @@ def normalise_lock(text: str) -> str:
         name = canonicalize_name(requirement.name)
         key = (name, marker)
         if key in packages:
-            raise _refused(number, _("names {name} again", name=name))
+            raise _refusal(number, _("names {name} again", name=name))
         listed = " ".join(f"--hash={kind}:{digest}" for kind, digest in sorted(hashes))
         packages[key] = f"{name}{extras}{requirement.specifier}{marker} {listed}"
     if len(packages) > MAX_PACKAGES:
@@ -67,13 +67,13 @@ def normalise_lock(text: str) -> str:
 
 
 def env_sha256(lock: str) -> str:
-    """Return the name of the environment of a normalised lock; empty for an empty one."""
+    """Return the sha256 of a normalised lock, which names its environment; "" if it is empty."""
     return hashlib.sha256(lock.encode()).hexdigest() if lock else ""
 
 
 def check_complete(label: str, requires: Iterable[Requirement], lock: str) -> None:
-    """Raise WheelRefused unless the normalised lock has each required package."""
-    pinned = _pinned(lock)
+    """Raise WheelRefused, which names `label`, unless the lock has each required package."""
+    pinned = _pinned_versions(lock)
     for requirement in requires:
         found = pinned.get(canonicalize_name(requirement.name))
         if found is None and not lock:
@@ -110,7 +110,7 @@ def check_complete(label: str, requires: Iterable[Requirement], lock: str) -> No
             )
 
 
-def _pinned(lock: str) -> dict[str, Version]:
+def _pinned_versions(lock: str) -> dict[str, Version]:
     found: dict[str, Version] = {}
     for line in lock.splitlines():
         if not line.startswith("#"):
@@ -139,29 +139,30 @@ def _logical_lines(text: str) -> Iterable[tuple[int, str]]:
 
 
 def _parse(number: int, line: str) -> tuple[Requirement, set[tuple[str, str]]]:
+    """Return the package of a line, and its hashes as (algorithm, digest). Raise WheelRefused."""
     hashes = set(_HASH.findall(line))
     rest = _HASH.sub("", line).strip()
     if line.startswith("-"):
-        raise _refused(
+        raise _refusal(
             number, _("is the option {option}, which is not allowed in it", option=line.split()[0])
         )
     if re.search(r"\s--\w", rest):
-        raise _refused(number, _("has an option other than --hash"))
+        raise _refusal(number, _("has an option other than --hash"))
     if "://" in rest or " @ " in rest or rest.startswith((".", "/")):
-        raise _refused(number, _("names an address or a folder instead of a version"))
+        raise _refusal(number, _("names an address or a folder instead of a version"))
     try:
         requirement = parse_requirement(rest)
     except InvalidRequirement:
-        raise _refused(
+        raise _refusal(
             number, _("is not a package with its version: {rest!r}", rest=rest[:80])
         ) from None
     pins = list(requirement.specifier)
     if len(pins) != 1 or pins[0].operator != "==" or not _is_version(pins[0].version):
-        raise _refused(
+        raise _refusal(
             number, _("does not pin one version of {name} with ==", name=requirement.name)
         )
     if not hashes:
-        raise _refused(number, _("has no --hash for {name}", name=requirement.name))
+        raise _refusal(number, _("has no --hash for {name}", name=requirement.name))
     return requirement, hashes
 
 
@@ -173,7 +174,8 @@ def _is_version(text: str) -> bool:
     return True
 
 
-def _refused(number: int, what: str) -> WheelRefused:
+def _refusal(number: int, what: str) -> WheelRefused:
+    """Return the refusal of a line, of which `what` says what is wrong."""
     return WheelRefused(
         "not_a_lock",
         _(

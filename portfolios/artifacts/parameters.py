@@ -29,7 +29,7 @@ def schema_errors(
     Raise SchemaUnusable.
     """
     # jsonschema takes 0.1 s to import, and few processes ever check a parameter.
-    from portfolios.artifacts.schema_validator import most_relevant_first
+    from portfolios.artifacts.schema_validator import errors_by_relevance
 
     parameters = {str(name): value for name, value in parameters.items()}
     known = properties(schema)
@@ -42,7 +42,7 @@ def schema_errors(
             names=sorted(known) or _("none"),
         )
         errors.append(FieldError(name, "unknown_parameter", message))
-    required = _top(schema).get("required", [])
+    required = resolve(schema, schema).get("required", [])
     secrets = {name for name, part in known.items() if _has_secret(schema, part)}
     for name in sorted(secrets.intersection({*parameters, *required})):
         errors.append(secret_error(strategy, name, required=name in required))
@@ -57,7 +57,7 @@ def schema_errors(
             )
     given = {n: value for n, value in parameters.items() if n in known and n not in secrets}
     found: dict[str, ValidationError] = {}
-    for error in most_relevant_first(schema, given):
+    for error in errors_by_relevance(schema, given):
         found.setdefault(str(error.absolute_path[0]), error)
     for name, error in found.items():
         code = "wrong_type" if error.validator in _WRONG_TYPE else "out_of_range"
@@ -67,18 +67,21 @@ def schema_errors(
 
 def properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the parameters of a schema by name, each with its own schema."""
-    found: Mapping[str, Any] = _top(schema).get("properties", {})
+    found: Mapping[str, Any] = resolve(schema, schema).get("properties", {})
     return found
 
 
 def is_required(schema: Mapping[str, Any], name: str) -> bool:
     """Return whether the parameter has no default."""
-    required = _top(schema).get("required", [])
+    required = resolve(schema, schema).get("required", [])
     return isinstance(required, list) and name in required
 
 
-def resolved(schema: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of the schema that `part` refers to, or `part` itself."""
+def resolve(schema: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of the schema that `part` refers to, or `part` itself.
+
+    msgspec puts even the whole schema, that of the object of parameters, behind a reference.
+    """
     name = str(part.get("$ref", "")).removeprefix("#/$defs/")
     found: Any = schema.get("$defs", {}).get(name, part) if name else part
     return found if isinstance(found, Mapping) else part
@@ -102,25 +105,19 @@ def _has_secret(schema: Mapping[str, Any], part: Any) -> bool:
     return False
 
 
-def needs_pattern(schema: Any) -> bool:
+def has_pattern(schema: Any) -> bool:
     """Return whether a part of the schema has a regular expression.
 
-    Those are left to the strategy's own process: one that takes exponential time would hold up web.
+    Only the strategy's own process matches it: exponential time would block a web process.
     """
     if isinstance(schema, Mapping):
         inner = schema.keys() & {"pattern", "patternProperties"}
-        return bool(inner) or any(map(needs_pattern, schema.values()))
-    return isinstance(schema, list) and any(map(needs_pattern, schema))
-
-
-def _top(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the schema of the object of parameters, which msgspec puts behind a reference."""
-    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
-    found: Any = schema.get("$defs", {}).get(name, schema)
-    return found if isinstance(found, Mapping) else {}
+        return bool(inner) or any(map(has_pattern, schema.values()))
+    return isinstance(schema, list) and any(map(has_pattern, schema))
 
 
 def _sentence(name: str, error: ValidationError) -> str:
+    """Return what the validator found wrong with the parameter `name`, as a sentence."""
     where = name + "".join(f".{part}" for part in list(error.absolute_path)[1:])
     limit: Any = error.validator_value
     if error.validator in _BOUNDS:

@@ -1,4 +1,4 @@
-"""A validator of JSON schemas that ends whatever the schema is, and knows decimals."""
+"""A JSON schema validator whose steps are bounded, and which takes numbers for decimals."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ MAX_STEPS = 50_000
 _steps = threading.local()
 
 
-def most_relevant_first(
+def errors_by_relevance(
     schema: Mapping[str, Any], given: Mapping[str, Any]
 ) -> list[ValidationError]:
-    """Return the errors of each parameter by itself. Raise SchemaUnusable."""
+    """Return the errors within each of the parameters `given`, the most relevant first.
+
+    Raise SchemaUnusable.
+    """
     _steps.left = MAX_STEPS
     # An empty registry: references are looked up in the schema, never fetched.
     validator = _Validator(dict(schema), registry=Registry())
@@ -34,8 +37,8 @@ def most_relevant_first(
         raise SchemaUnusable(f"its schema refers to itself or to nothing: {failed}") from None
 
 
-def _type(validator: Any, kinds: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
-    """A decimal may be given as a number too, as in a strategy of the release."""
+def _check_type(validator: Any, kinds: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+    """Check `type`. A decimal, by its schema a text, may also be a number."""
     if schema.get("format") != "decimal":
         yield from Draft202012Validator.VALIDATORS["type"](validator, kinds, value, schema)
     elif not _is_decimal(value):
@@ -55,24 +58,26 @@ def _accept_anything(*_: Any) -> Iterator[Any]:
     return iter(())
 
 
-def _counted(check: Any) -> Any:
-    def counted(*given: Any) -> Iterator[Any]:
+def _limit_steps(check: Any) -> Any:
+    """Return `check`, made to raise SchemaUnusable after MAX_STEPS steps of one validation."""
+
+    def limited(*given: Any) -> Iterator[Any]:
         _steps.left -= 1
         if _steps.left < 0:
-            raise SchemaUnusable(f"its schema needs over {MAX_STEPS:,} comparisons for them")
+            raise SchemaUnusable(f"its schema needs over {MAX_STEPS:,} comparisons, the limit")
         yield from check(*given) or ()
 
-    return counted
+    return limited
 
 
 #: `uniqueItems` takes quadratic time; msgspec never writes it.
 _CHECKS = {
     **Draft202012Validator.VALIDATORS,
-    "type": _type,
+    "type": _check_type,
     "pattern": _accept_anything,
     "patternProperties": _accept_anything,
     "uniqueItems": _accept_anything,
 }
 _Validator = extend(
-    Draft202012Validator, {keyword: _counted(check) for keyword, check in _CHECKS.items()}
+    Draft202012Validator, {keyword: _limit_steps(check) for keyword, check in _CHECKS.items()}
 )

@@ -116,7 +116,8 @@ def _metadata_file(archive: zipfile.ZipFile, name: str) -> str:
     if len(found) != 1:
         raise WheelUnusable(f"is not a valid wheel: it has {len(found)} .dist-info/{name} files")
     if found[0].file_size > MAX_METADATA_BYTES:
-        raise WheelUnusable(f"has a {name} file of {found[0].file_size} bytes")
+        size = found[0].file_size
+        raise WheelUnusable(f"has a {name} file of {size:,} bytes, limit {MAX_METADATA_BYTES:,}")
     return archive.read(found[0]).decode(errors="replace")
 
 
@@ -131,7 +132,7 @@ def _relative_path(member: zipfile.ZipInfo) -> PurePosixPath:
 
 
 def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, room: int) -> int:
-    """Write one file and return its size. The size that the archive states is not trusted."""
+    """Write one file of at most `room` bytes, whatever the archive states; return its size."""
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     size = 0
     with archive.open(member) as source, target.open("xb") as file:

@@ -1,6 +1,7 @@
 """Read what a wheel says of itself, without unpacking or importing anything of it.
 
 What takes long or much memory (its files) is left to `unpack`, a program of its own with limits.
+Errors name the wheel by its `label`, the name of the file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import email.message
 import re
 import stat
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -91,11 +91,11 @@ def read_wheel(filename: str, data: bytes) -> WheelFacts:
             ),
         ) from None
     # Before they are read: 400,000 of them, without content, take a minute.
-    _check_number(label, data.count(_MEMBER))
+    _check_file_count(label, data.count(_MEMBER))
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             _check_members(label, archive.infolist())
-            metadata = _metadata(label, archive, "METADATA")
+            metadata = _metadata(label, archive)
     except _DAMAGED as error:
         raise WheelRefused(
             "not_a_wheel",
@@ -131,7 +131,7 @@ def too_large(size: int) -> WheelRefused:
     )
 
 
-def _check_number(label: str, files: int) -> None:
+def _check_file_count(label: str, files: int) -> None:
     if files > MAX_FILES:
         raise WheelRefused(
             "payload_too_large",
@@ -146,7 +146,7 @@ def _check_number(label: str, files: int) -> None:
 
 def _check_members(label: str, members: list[zipfile.ZipInfo]) -> None:
     """Refuse an archive that would not stay in its folder, or would fill the disk."""
-    _check_number(label, len(members))
+    _check_file_count(label, len(members))
     size = sum(member.file_size for member in members)
     if size > MAX_UNPACKED_BYTES:
         raise WheelRefused(
@@ -185,7 +185,9 @@ def _check_members(label: str, members: list[zipfile.ZipInfo]) -> None:
         seen.add(path)
 
 
-def _metadata(label: str, archive: zipfile.ZipFile, name: str) -> email.message.Message:
+def _metadata(label: str, archive: zipfile.ZipFile) -> email.message.Message:
+    """Return the wheel's METADATA file. Raise WheelRefused."""
+    name = "METADATA"
     found = [
         member
         for member in archive.infolist()
@@ -239,7 +241,10 @@ def _check_name(label: str, name: str, version: str, metadata: email.message.Mes
 
 
 def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple[str, ...]]:
-    """Return the Python versions that tags and Requires-Python allow, as text and as a list."""
+    """Return the allowed Python versions as text and one by one, such as (">=3.12", ("3.12", …)).
+
+    Tags and Requires-Python decide. ("", ()) means every version.
+    """
     tags = list(tags)
     try:
         if len(requires) > MAX_REQUIREMENT:
@@ -353,6 +358,7 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def _check_provided(label: str, requirement: Requirement) -> None:
+    """Refuse a requirement that the version of a PROVIDED package does not meet."""
     try:
         here = installed_version(requirement.name)
     except PackageNotFoundError:
@@ -369,8 +375,3 @@ def _check_provided(label: str, requirement: Requirement) -> None:
                 here=here,
             ),
         )
-
-
-def python_here() -> str:
-    """Return the minor version of this process."""
-    return f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from portfolios.backtest.curve import CurvePoint
-from portfolios.backtest.feed_range import EPOCH
 from portfolios.backtest.figures import OrderLine
 from portfolios.backtest.run import BacktestResult
+from portfolios.feeds.rows import EPOCH
 from portfolios.runtime.money import as_text
+from portfolios.runtime.python_version import PYTHON_VERSION
 from portfolios.runtime.state import account_view
 
 FORMAT = 1
@@ -147,8 +148,6 @@ def document_of(result: BacktestResult) -> BacktestDocument:
 
 
 def _input(result: BacktestResult) -> Input:
-    from portfolios.runtime.python_version import PYTHON_VERSION
-
     backtest = result.backtest
     spec = backtest.spec
     return Input(

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from portfolios.feeds.base import Feed
+from portfolios.feeds.rows import EPOCH, MICROSECOND
 from portfolios.text import quoted
-
-MICROSECOND = timedelta(microseconds=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class WrongRange(ValueError):
@@ -46,6 +44,7 @@ def read_range(feed: Feed, first: str | None, last: str | None) -> FeedRange:
 
 
 def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool) -> int:
+    """Return the seq that the text of an option means. Raise WrongRange."""
     if text.isascii() and text.isdigit():
         seq = int(text)
         if seq < 1:
@@ -54,30 +53,16 @@ def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool) -> int:
             raise WrongRange(f"{option} is {text}, after the end of {feed.name}. {_extent(feed)}")
         return seq
     at = _microseconds(option, text, is_end=is_end)
-    times = _EventTimes(feed)
-    newest = len(times)
+    seqs = range(1, feed.length + 1)
     if is_end:
-        seq = bisect_right(times, at, 0, newest)
+        seq = bisect_right(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time)
         if seq == 0:
             raise WrongRange(f"{option} {text} is before the first event. {_extent(feed)}")
         return seq
-    seq = bisect_left(times, at, 0, newest) + 1
-    if seq > newest:
+    seq = bisect_left(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time) + 1
+    if seq > feed.length:
         raise WrongRange(f"{option} {text} is after the last event. {_extent(feed)}")
     return seq
-
-
-class _EventTimes:
-    """The times of a feed's events as a sequence, for a search by bisection: one read for each."""
-
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-
-    def __len__(self) -> int:
-        return self._feed.length
-
-    def __getitem__(self, index: int) -> int:
-        return self._feed.read(index + 1, 1)[0].time
 
 
 def _microseconds(option: str, text: str, *, is_end: bool) -> int:

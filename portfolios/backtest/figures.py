@@ -36,7 +36,7 @@ class OrderLine(msgspec.Struct):
 
     @property
     def reason(self) -> str | None:
-        """Return why it was refused or ended without a fill; None if there is nothing to say."""
+        """Return why the order was refused or ended without a fill; None if no reason is known."""
         return self.row.reason or (self.end.reason if self.end is not None else None) or None
 
 
@@ -119,7 +119,7 @@ class Tally:
         self.last_us = events[-1].released
         self._add_orders(result)
         self._add_metrics(result)
-        self._walk(events, result)
+        self._add_fills_and_points(events, result)
 
     def _add_orders(self, result: BatchResult) -> None:
         self.refused_again += result.refused_again
@@ -149,7 +149,7 @@ class Tally:
                 known.last = row.value
                 known.low, known.high = min(known.low, row.value), max(known.high, row.value)
 
-    def _walk(self, events: Sequence[Event], result: BatchResult) -> None:
+    def _add_fills_and_points(self, events: Sequence[Event], result: BatchResult) -> None:
         """Follow positions and last prices through the batch, for the exposure at each point.
 
         At one event the engine fills first, then marks, then records the equity.
@@ -189,7 +189,7 @@ class Tally:
         self._equity_sum += equity
         self._exposure_sum += exposure
         self.max_exposure = max(self.max_exposure, exposure)
-        fall = self._fall(row.equity, row.at_us)
+        fall = self._update_drawdown(row.equity, row.at_us)
         self.curve.add(CurvePoint(row.seq, row.at_us, equity, equity, equity, fall, exposure))
 
     def close(self, equity: Decimal, seq: int) -> None:
@@ -197,8 +197,8 @@ class Tally:
         if self.last_us is not None:
             self._add_point(EquityRow(seq, self.last_us, equity))
 
-    def _fall(self, equity: Decimal, at_us: int) -> float:
-        """Return how far the equity is below its highest so far, and keep the deepest fall."""
+    def _update_drawdown(self, equity: Decimal, at_us: int) -> float:
+        """Return how far the equity is below its peak, as a part of that; keep the deepest fall."""
         if equity >= self._peak:
             self._peak, self._peak_us = equity, at_us
             return 0.0

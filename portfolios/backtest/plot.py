@@ -32,7 +32,7 @@ class _Scale:
 
 
 def draw(points: Sequence[CurvePoint], orders: Iterable[OrderLine]) -> str:
-    """Return the drawing, colours by the classes of the page's style sheet."""
+    """Return the SVG; the page's style sheet colours its classes. "" without points."""
     if not points:
         return ""
     at = _Scale(points[0].at_us, points[-1].at_us, LEFT, WIDTH - RIGHT)
@@ -41,18 +41,18 @@ def draw(points: Sequence[CurvePoint], orders: Iterable[OrderLine]) -> str:
     equity = _Scale(lowest - margin, highest + margin, TOP + CURVE_HEIGHT, TOP)
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Equity and drawdown">',
-        *_grid(equity),
-        *_times(points, at),
+        *_equity_grid(equity),
+        *_time_labels(points, at),
         f'<polyline class="curve" points="{_line(points, at, equity)}"/>',
         *_marks(points, orders, at, equity),
-        *_drawdown(points, at),
+        *_drawdown_area(points, at),
         "</svg>",
     ]
     return "\n".join(parts)
 
 
 def _line(points: Sequence[CurvePoint], at: _Scale, equity: _Scale) -> str:
-    """Return the curve; a joined point is a stroke from its high to its low."""
+    """Return the corners of the curve; a joined point is a stroke from its high to its low."""
     pairs: list[str] = []
     for point in points:
         x = at(point.at_us)
@@ -62,14 +62,14 @@ def _line(points: Sequence[CurvePoint], at: _Scale, equity: _Scale) -> str:
     return " ".join(pairs)
 
 
-def _grid(equity: _Scale) -> Iterable[str]:
+def _equity_grid(equity: _Scale) -> Iterable[str]:
     for value in _ticks(equity.low, equity.high, 5):
         y = equity(value)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
-        yield f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{_short(value)}</text>'
+        yield f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{_short_number(value)}</text>'
 
 
-def _times(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
+def _time_labels(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
     first, last = points[0].at_us, points[-1].at_us
     places = {0: "start", 2: "middle", 4: "end"}
     for place, anchor in places.items():
@@ -112,7 +112,7 @@ def _describe(line: OrderLine) -> str:
     )
 
 
-def _drawdown(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
+def _drawdown_area(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
     top = TOP + CURVE_HEIGHT + GAP
     deepest = max(point.drawdown for point in points)
     fall = _Scale(0.0, deepest or 0.01, top, top + FALL_HEIGHT)
@@ -141,5 +141,5 @@ def _ticks(low: float, high: float, wanted: int) -> Iterable[float]:
         value += step
 
 
-def _short(value: float) -> str:
+def _short_number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.2f}"

@@ -114,7 +114,7 @@ class _Run:
         assert isinstance(loaded, Loaded), loaded
         if loaded.needs_history:
             history = newest_events(backtest.feed, self._symbols, first - 1, loaded.needs_history)
-            seen = encode_events([self._released_at_its_time(event) for event in history])
+            seen = encode_events([self._release_at_event_time(event) for event in history])
             self._reply(Load(backtest.spec, None, 0, history=seen), first)
 
     def _next_events(self, after: int) -> tuple[list[Event], int]:
@@ -124,14 +124,15 @@ class _Run:
         events = self._backtest.feed.read_for(self._symbols, after + 1, last, (), size)
         if len(events) == size:
             last = events[-1].seq
-        return [self._released_at_its_time(event) for event in events], last
+        return [self._release_at_event_time(event) for event in events], last
 
-    def _released_at_its_time(self, event: Event) -> Event:
+    def _release_at_event_time(self, event: Event) -> Event:
         """Return the event as a backtest sees it: released at its own time, as a live feed does."""
         self._now_us = max(self._now_us, event.time)
         return msgspec.structs.replace(event, released=self._now_us)
 
     def _timed_reply(self, batch: Batch) -> Reply:
+        """Return the reply to a batch; the time it took sets the size of later batches."""
         begun = time.monotonic()
         reply = self._reply(batch, batch.from_seq + 1)
         took = time.monotonic() - begun
@@ -142,6 +143,7 @@ class _Run:
         return reply
 
     def _reply(self, request: Load | Batch, at_seq: int) -> Reply:
+        """Return the reply of the strategy's process. Raise StrategyStopped."""
         spec = self._backtest.spec
         try:
             reply = self._ask(request)
@@ -158,7 +160,7 @@ class _Run:
                 "",
             ) from None
         if isinstance(reply, Failed):
-            where = "" if reply.seq is None else f" ({self._describe(reply.seq)})"
+            where = "" if reply.seq is None else f" ({self._describe_event(reply.seq)})"
             raise StrategyStopped(
                 _(
                     "{strategy} failed: {error}{where}.",
@@ -171,6 +173,6 @@ class _Run:
             )
         return reply
 
-    def _describe(self, seq: int) -> str:
+    def _describe_event(self, seq: int) -> str:
         event = self._backtest.feed.read(seq, 1)[0]
         return f"{event.symbol}, {moment(event.time)}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from portfolios.backtest.feed_range import EPOCH, MICROSECOND
+from portfolios.feeds.rows import EPOCH, MICROSECOND
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.events import Event, make_bar, to_units
 from portfolios.runtime.results import BatchResult, FillRow, Side
@@ -136,6 +136,7 @@ def _compare_with_restarts(
     ended: PortfolioEngine,
     history: Sequence[Event],
 ) -> None:
+    """Raise NotRepeatable unless restarts after each bar give the orders and state of `ended`."""
     engine = PortfolioEngine.fresh(spec, history)
     orders = []
     for event in events:
@@ -145,7 +146,7 @@ def _compare_with_restarts(
         if orders != expected:
             raise NotRepeatable(
                 f"{spec.strategy} decides differently at seq {event.seq} if its process is"
-                f" restarted before: {_listed(orders)} instead of {_listed(expected)}. Keep"
+                f" restarted before: {_describe(orders)} instead of {_describe(expected)}. Keep"
                 " what it remembers in `state`, not in an attribute or a global variable."
             )
         if result.halt:
@@ -160,7 +161,7 @@ def _compare_with_restarts(
         )
 
 
-def _listed(orders: Sequence[Any]) -> str:
+def _describe(orders: Sequence[Any]) -> str:
     return ", ".join(f"{o.side} {o.quantity:f} {o.symbol} at seq {o.seq}" for o in orders) or "none"
 
 

@@ -29,7 +29,7 @@ class TimeForm(NamedTuple):
     unit: str = ""  #: of times that are numbers since 1970: s, ms, us or ns
 
     def read(self, text: str) -> str | WrongTime:
-        """Return the time in ISO 8601 with its zone."""
+        """Return the time in ISO 8601 with its zone, or why it cannot be read."""
         if not text:
             return text
         if self.unit:
@@ -69,7 +69,7 @@ ISO = TimeForm()
 
 
 class Columns(NamedTuple):
-    """Where the fields of a row are."""
+    """Which columns of a file have the fields of a row."""
 
     places: Mapping[str, int]  #: field → column
     symbol: str = ""  #: of every row
@@ -91,7 +91,7 @@ class Columns(NamedTuple):
 
 
 def separator_of(header: str) -> str:
-    """Return what separates the columns of a header."""
+    """Return the character that separates the columns of a header."""
     return max(SEPARATORS, key=header.count)  # a comma if there is none
 
 
@@ -102,9 +102,9 @@ def find_columns(
     symbol: str = "",
     times: TimeForm = ISO,
 ) -> Columns:
-    """Return where the header of `path` has the fields; `named` is field → header.
+    """Return which columns of the file `path` have the fields; `named` is field → header.
 
-    Raise MissingColumn if one that is needed is missing.
+    Raise MissingColumn if a needed field has none.
     """
     names = [name.strip().strip("<>") for name in header]
     found: dict[str, int] = {}

@@ -105,12 +105,12 @@ class Log(Protocol):
         ...
 
     async def digest(self, segment: int) -> str | None:
-        """Return the chain after `segment` * SEGMENT_SEQS records as hex, None if it has fewer."""
+        """Return the hash chain after `segment` * SEGMENT_SEQS records, as hex; None if fewer."""
         ...
 
 
 class RecordedLog(Log, Protocol):
-    """A log with its writer's side."""
+    """A log that can also be appended to."""
 
     async def claim(self, writer: str) -> int:
         """Make `writer` the one writer; return its epoch. Every earlier epoch is refused."""
@@ -141,20 +141,20 @@ class RecordedLog(Log, Protocol):
 
 
 def next_link(chain: bytes, encoded: bytes) -> bytes:
-    """Return the chain after one more record, whose event is encoded with seq and release time."""
+    """Return the hash chain after one more record, `encoded` with its seq and release time."""
     return sha256(chain + encoded).digest()
 
 
 def completed_segment(seq: int) -> int | None:
-    """Return the segment that ends with record `seq`, or None."""
+    """Return the number of the segment of SEGMENT_SEQS records that ends with `seq`, or None."""
     segment, rest = divmod(seq, SEGMENT_SEQS)
     return None if rest else segment
 
 
-async def read_on(log: Log, after: int, page: int, poll_s: float) -> AsyncIterator[list[Event]]:
-    """Yield the events after `after`, up to `page` at once; look again after `poll_s` at the head.
+async def poll(log: Log, after: int, page: int, poll_s: float) -> AsyncIterator[list[Event]]:
+    """Yield the events after `after`, up to `page` at once, as `Log.follow` does.
 
-    `Log.follow` of a log that can only be read.
+    At the head the log is read again every `poll_s` seconds.
     """
     while True:
         events = await log.read(after + 1, after + page, page)

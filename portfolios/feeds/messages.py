@@ -35,7 +35,7 @@ class MessageRow(NamedTuple):
 
 
 class NotUnderstood(ValueError):
-    """The message does not fit the layout."""
+    """The message does not fit the layout. The text continues "the message …"."""
 
 
 def read_message(layout: MessageLayout, text: str | bytes, arrived_us: int) -> list[MessageRow]:
@@ -78,6 +78,7 @@ def _row(layout: MessageLayout, given: Any, arrived_us: int) -> dict[str, Any]:
 
 
 def _number(layout: MessageLayout, given: Any) -> int | None:
+    """Return the number that the source gave a row; None if the layout has no path of it."""
     if not layout.number:
         return None
     value = _at(given, layout.number)

@@ -79,5 +79,5 @@ class RepeatedBars(ABC):
 
 
 def whole_weeks(first_us: int, last_us: int) -> int:
-    """Return the µs of the weeks that a table from the first to the last time begins."""
+    """Return the span from the first to the last time, rounded up to whole weeks, in µs."""
     return -(-(last_us - first_us + 1) // WEEK_US) * WEEK_US

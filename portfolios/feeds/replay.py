@@ -105,8 +105,8 @@ class DailyBars(RepeatedBars):
         if (dates := _dates(cells)) != self._dates:
             differing = sorted(set(dates) ^ set(self._dates))
             raise ValueError(
-                f"packaged bars of {self.symbols[number]} are not of the days of"
-                f" {self.symbols[0]}: {differing}"
+                f"the packaged bars of {self.symbols[number]} and {self.symbols[0]} are of"
+                f" different days: only one of them has {differing}"
             )
         opened, high, low, close = (_units(cells[column::7]) for column in (2, 3, 4, 5))
         for prices in (opened, close):

@@ -50,7 +50,7 @@ class Ring:
         self._fill(first, head)
         if first < self._oldest:
             return self._from_feed(symbols, first, last, max_events)
-        seqs = list(islice(self._wanted(symbols, first, last), max_events))
+        seqs = list(islice(self._seqs_of(symbols, first, last), max_events))
         to_seq = seqs[-1] if len(seqs) == max_events else last
         slots, capacity = self._slots, self._capacity
         return join_events([slots[seq % capacity][1] for seq in seqs]), to_seq
@@ -63,7 +63,7 @@ class Ring:
         to_seq = events[-1].seq if len(events) == max_events else last
         return encode_events(events), to_seq
 
-    def _wanted(self, symbols: frozenset[str] | None, first: int, last: int) -> Iterable[int]:
+    def _seqs_of(self, symbols: frozenset[str] | None, first: int, last: int) -> Iterable[int]:
         """Return the seqs of `symbols` from `first` to `last`, all in the window, in order."""
         if symbols is None:
             return range(first, last + 1)

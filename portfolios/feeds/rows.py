@@ -31,7 +31,7 @@ OPTIONAL = frozenset({"volume", "bid_quantity", "ask_quantity"})
 
 
 class InstrumentFacts(NamedTuple):
-    """What a row is checked against."""
+    """What the rows of one symbol are checked against."""
 
     symbol: str
     scale: int
@@ -41,7 +41,7 @@ class InstrumentFacts(NamedTuple):
 
 
 class WrongTime(NamedTuple):
-    """What a source gives instead of a time that it could not read, and why."""
+    """Stands in a row for a time that its source could not read, and says why."""
 
     code: str
     message: str
@@ -55,7 +55,7 @@ class RowError(NamedTuple):
     message: str
 
 
-class _Wrong(Exception):
+class _WrongRow(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
@@ -76,7 +76,7 @@ def read_rows(
         try:
             event = _event(row, instruments)
             _check_order(event, last.get(event.symbol))
-        except _Wrong as wrong:
+        except _WrongRow as wrong:
             errors.append(RowError(number, wrong.code, str(wrong)))
             if len(errors) == most_errors:
                 break
@@ -91,11 +91,11 @@ def _check_order(event: Event, last_us: int | None) -> None:
     if last_us is None or not event.symbol or isinstance(event, Gap):
         return
     if event.time == last_us and not isinstance(event, Trade | Quote):
-        raise _Wrong(
+        raise _WrongRow(
             "duplicate_time", f"{event.symbol} already has a record at {time_text(event.time)}."
         )
     if event.time < last_us:
-        raise _Wrong(
+        raise _WrongRow(
             "time_goes_back",
             f"{event.symbol} at {time_text(event.time)} comes after {time_text(last_us)}, and a log"
             " does not go back: send the rows of a symbol in the order of their times.",
@@ -103,13 +103,14 @@ def _check_order(event: Event, last_us: int | None) -> None:
 
 
 def _event(row: Any, instruments: Mapping[str, InstrumentFacts]) -> Event:
+    """Return the event of a row, without seq and release time. Raise _WrongRow."""
     if not isinstance(row, Mapping):
-        raise _Wrong("wrong_type", "is not an object with symbol, time and prices.")
+        raise _WrongRow("wrong_type", "is not an object with symbol, time and prices.")
     kind = _kind(row)
     known = {"kind", "symbol", "time", *KINDS[kind]}
     unknown = sorted(str(name) for name in row if name not in known)
     if unknown:
-        raise _Wrong(
+        raise _WrongRow(
             "unknown_field", f"a {kind} has no {unknown[0]}; it has {', '.join(sorted(known))}."
         )
     at = read_time("time", row.get("time"))
@@ -121,29 +122,32 @@ def _event(row: Any, instruments: Mapping[str, InstrumentFacts]) -> Event:
             raise _unknown_symbol(symbol, instruments)
         first, last = read_time("from", row.get("from")), read_time("to", row.get("to"))
         if first > last:
-            raise _Wrong("out_of_range", f"from {row['from']} is after to {row['to']}.")
+            raise _WrongRow("out_of_range", f"from {row['from']} is after to {row['to']}.")
         return Gap(0, symbol, at, 0, first, last)
     symbol = row.get("symbol")
     facts = instruments.get(symbol) if isinstance(symbol, str) else None
     if facts is None:
         raise _unknown_symbol(symbol, instruments)
-    return _priced(kind, row, facts, at)
+    return _priced_event(kind, row, facts, at)
 
 
 def _kind(row: Mapping[str, Any]) -> str:
+    """Return the kind that a row states, or that follows from its prices."""
     kind = row.get("kind")
     if kind is None:
         kind = "trade" if "price" in row else "quote" if "bid" in row or "ask" in row else "bar"
     if not isinstance(kind, str) or kind not in KINDS:
-        raise _Wrong("unknown_kind", f"kind is {str(kind)[:40]!r}; use one of {', '.join(KINDS)}.")
+        raise _WrongRow(
+            "unknown_kind", f"kind is {str(kind)[:40]!r}; use one of {', '.join(KINDS)}."
+        )
     return str(kind)
 
 
-def _unknown_symbol(symbol: Any, instruments: Mapping[str, InstrumentFacts]) -> _Wrong:
+def _unknown_symbol(symbol: Any, instruments: Mapping[str, InstrumentFacts]) -> _WrongRow:
     if not symbol:
-        return _Wrong("required", "symbol is missing.")
+        return _WrongRow("required", "symbol is missing.")
     known = ", ".join(sorted(instruments)[:5]) or "none yet"
-    return _Wrong(
+    return _WrongRow(
         "unknown_symbol",
         f"symbol {str(symbol)[:40]!r} is not an instrument of the feed, which has {known}"
         + (" …" if len(instruments) > 5 else "")
@@ -151,7 +155,8 @@ def _unknown_symbol(symbol: Any, instruments: Mapping[str, InstrumentFacts]) -> 
     )
 
 
-def _priced(kind: str, row: Mapping[str, Any], facts: InstrumentFacts, at: int) -> Event:
+def _priced_event(kind: str, row: Mapping[str, Any], facts: InstrumentFacts, at: int) -> Event:
+    """Return a trade, quote or bar."""
     symbol, scale = facts.symbol, facts.scale
     if kind == "trade":
         price = _price("price", row, facts)
@@ -159,13 +164,13 @@ def _priced(kind: str, row: Mapping[str, Any], facts: InstrumentFacts, at: int) 
     if kind == "quote":
         bid, ask = _price("bid", row, facts), _price("ask", row, facts)
         if bid > ask:
-            raise _Wrong("crossed", f"{symbol}: bid {row['bid']} is above ask {row['ask']}.")
+            raise _WrongRow("crossed", f"{symbol}: bid {row['bid']} is above ask {row['ask']}.")
         bid_quantity = _quantity("bid_quantity", row, facts)
         ask_quantity = _quantity("ask_quantity", row, facts)
         return Quote(0, symbol, at, 0, bid, ask, bid_quantity, ask_quantity, scale)
     first, high, low, last = (_price(name, row, facts) for name in ("open", "high", "low", "close"))
     if not low <= min(first, last) <= max(first, last) <= high:
-        raise _Wrong(
+        raise _WrongRow(
             "outside_range",
             f"{symbol}: open {row['open']} and close {row['close']} must lie from low {row['low']}"
             f" to high {row['high']}.",
@@ -179,34 +184,35 @@ def _number(name: str, row: Mapping[str, Any]) -> Decimal | None:
     if value is None or value == "":
         if name in OPTIONAL:
             return None
-        raise _Wrong("required", f"{name} is missing.")
+        raise _WrongRow("required", f"{name} is missing.")
     if isinstance(value, float):
         value = repr(value)  # the shortest text of it, which is what the source wrote
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
-        raise _Wrong("wrong_type", f"{name} is {value!r}; give a decimal number.")
+        raise _WrongRow("wrong_type", f"{name} is {value!r}; give a decimal number.")
     try:
         number = Decimal(value.strip() if isinstance(value, str) else value)
     except InvalidOperation:
         number = Decimal("NaN")
     if not number.is_finite() or not str(value).isascii():
-        raise _Wrong("wrong_type", f"{name} is {str(value)[:40]!r}; give a decimal number.")
+        raise _WrongRow("wrong_type", f"{name} is {str(value)[:40]!r}; give a decimal number.")
     return number
 
 
 def _price(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
+    """Return a price as an integer of the instrument's scale."""
     number = _number(name, row)
     assert number is not None
     if not 0 < number < Decimal(10) ** 18:
         limit = "over 0" if number <= 0 else "below 10^18"
         text = f"{facts.symbol}: {name} is {str(number)[:40]}; it must be {limit}."
-        raise _Wrong("out_of_range", text)
+        raise _WrongRow("out_of_range", text)
     step = to_units(facts.tick, facts.scale)
     try:
         units = to_units(number, facts.scale)
     except ValueError:
         units = -1
     if units < 0 or units % step or units > MAX_UNITS:
-        raise _Wrong(
+        raise _WrongRow(
             "off_tick",
             f"{facts.symbol}: {name} {number} is not a multiple of the tick {facts.tick:f}.",
         )
@@ -214,16 +220,18 @@ def _price(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
 
 
 def _quantity(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
+    """Return a quantity in lots of the instrument; 0 if the row has none."""
     number = _number(name, row)
     if number is None:
         return 0
     if not 0 <= number < Decimal(10) ** 30:  # beyond it the quotient may overflow
-        raise _Wrong(
-            "out_of_range", f"{facts.symbol}: {name} is {str(number)[:40]}; it must be 0 or more."
+        raise _WrongRow(
+            "out_of_range",
+            f"{facts.symbol}: {name} is {str(number)[:40]}; it must be 0 or more, below 10^30.",
         )
     lots = number / facts.lot
     if not 0 <= lots <= MAX_UNITS or lots != int(lots):
-        raise _Wrong(
+        raise _WrongRow(
             "off_lot",
             f"{facts.symbol}: {name} {number} is not a multiple of the lot {facts.lot:f}.",
         )
@@ -233,37 +241,39 @@ def _quantity(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
 def read_time(name: str, value: Any) -> int:
     """Return a time as µs since the epoch. It is text in ISO 8601 with its time zone."""
     if value is None or value == "":
-        raise _Wrong("required", f"{name} is missing.")
+        raise _WrongRow("required", f"{name} is missing.")
     if isinstance(value, WrongTime):
-        raise _Wrong(value.code, value.message)
+        raise _WrongRow(value.code, value.message)
     try:
         if not isinstance(value, str):
             raise ValueError
         at = datetime.fromisoformat(value.strip())
     except ValueError:
-        raise _Wrong(
+        raise _WrongRow(
             "wrong_type",
             f"{name} is {str(value)[:40]!r}; give ISO 8601, such as 2026-01-31T14:30:00Z.",
         ) from None
     if at.tzinfo is None:
-        raise _Wrong(
+        raise _WrongRow(
             "time_zone_missing",
             f"{name} {value} has no time zone: end it with Z for UTC or an offset like -05:00.",
         )
     time_us = (at - EPOCH) // MICROSECOND
     if not MIN_TIME_US <= time_us <= MAX_TIME_US:
-        raise _Wrong("out_of_range", f"{name} is {value}; give a time of the years 1900 to 2199.")
+        raise _WrongRow(
+            "out_of_range", f"{name} is {value}; give a time of the years 1900 to 2199."
+        )
     return time_us
 
 
 def time_text(time_us: int) -> str:
-    """Return a time as text in ISO 8601."""
+    """Return µs since the epoch as ISO 8601 in UTC."""
     at = EPOCH + timedelta(microseconds=time_us)
     return at.isoformat(timespec="auto").replace("+00:00", "Z")
 
 
 def epoch_time(value: Any, unit_us: Decimal) -> Any:
-    """Return a number of units since 1970 as text, and a value that is not a number as it is."""
+    """Return a time of `value` units since 1970 as ISO 8601; what is no number as it is."""
     try:
         at_us = Decimal(str(value)) * unit_us
         is_possible = MIN_TIME_US <= at_us <= MAX_TIME_US  # before it is a whole number of any size
@@ -273,7 +283,7 @@ def epoch_time(value: Any, unit_us: Decimal) -> Any:
 
 
 def places_of(numbers: Sequence[str]) -> int:
-    """Return the most decimal places of these texts; those that are not numbers count as none."""
+    """Return the most decimal places that a number among these texts has."""
     most = 0
     for text in numbers:
         try:

@@ -37,7 +37,7 @@ TYPES = {
 
 
 class ArchiveDiffers(Exception):
-    """The archive read back differs from what was written. The text names both."""
+    """The archive read back differs from what was written. The text has both digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +76,18 @@ class RowDigest:
 def archive(
     kind: RecordKind, table: str, folder: Path, where: sql.Composable = ALL_ROWS, name: str = ""
 ) -> Archive:
-    """Write `table` to a file in `folder`, read it back, and return the verified archive.
+    """Write the rows of `table` that match `where` to a file in `folder`, and read it back.
 
-    Only the rows that match `where`. The file is named `name`, or after the table.
-
-    The file appears by rename, complete or not at all. Raise ArchiveDiffers, or OSError if the disk
-    is full. Reads in batches, each with its own statement, so that no snapshot is held.
+    The file is named `name`, or after the table. It appears by rename, complete or not at all.
+    Raise ArchiveDiffers, or OSError if the disk is full. Rows are read in batches, each with its
+    own statement, so that no snapshot is held.
     """
     folder = folder / kind.table
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = folder / f".{table}.{os.getpid()}"
     try:
         written = _write(kind, table, draft, where)
-        read = read_back(draft)
+        read = digest_of(draft)
         if (read.rows, read.hex) != (written.rows, written.hex):
             raise ArchiveDiffers(
                 f"The archive of {table} holds {read.rows} rows with digest {read.hex[:12]}…, but "
@@ -104,7 +103,8 @@ def archive(
 
 
 def _write(kind: RecordKind, table: str, draft: Path, where: sql.Composable) -> RowDigest:
-    schema = _schema(table)
+    """Write the rows that match `where` to the file `draft`; return their digest."""
+    schema = _arrow_schema(table)
     digest = RowDigest()
     with (
         open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file,
@@ -121,8 +121,8 @@ def _write(kind: RecordKind, table: str, draft: Path, where: sql.Composable) -> 
     return digest
 
 
-def read_back(path: Path) -> RowDigest:
-    """Return number of rows and digest of a file, computed from its content."""
+def digest_of(path: Path) -> RowDigest:
+    """Return the number of rows in an archive and their digest, computed from its content."""
     digest = RowDigest()
     with pq.ParquetFile(path) as file:
         for piece in range(file.num_row_groups):
@@ -130,7 +130,7 @@ def read_back(path: Path) -> RowDigest:
     return digest
 
 
-def _schema(table: str) -> pa.Schema:
+def _arrow_schema(table: str) -> pa.Schema:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT a.attname, t.typname, a.atttypmod FROM pg_attribute a "
@@ -187,7 +187,7 @@ def _free_name(folder: Path, table: str, written: RowDigest) -> Path:
     number = 1
     while True:
         path = folder / (f"{table}.parquet" if number == 1 else f"{table}-{number}.parquet")
-        if not path.exists() or read_back(path).hex == written.hex:
+        if not path.exists() or digest_of(path).hex == written.hex:
             return path
         number += 1
 

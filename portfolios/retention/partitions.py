@@ -34,8 +34,8 @@ class Partition(NamedTuple):
     high: int
 
 
-class Holding(NamedTuple):
-    """The rows of one portfolio in a table."""
+class PortfolioRows(NamedTuple):
+    """The rows of one portfolio in a table: which, and how many."""
 
     portfolio: int
     is_deleted: bool
@@ -130,25 +130,25 @@ def partitions(kind: RecordKind) -> list[Partition]:
     return sorted(found, key=lambda partition: partition.high)
 
 
-def detached(kind: RecordKind) -> list[str]:
-    """Return the names of detached partitions of `kind`. One statement."""
+def detached_tables(kind: RecordKind) -> list[str]:
+    """Return the names of the detached partitions of `kind`. One statement."""
     with connection.cursor() as cursor:
         cursor.execute(DETACHED, [kind.table])
         return [name for (name,) in cursor.fetchall()]
 
 
-def holdings(kind: RecordKind, table: str, where: str = "true") -> list[Holding]:
-    """Return whose rows a table has. Reads all of it."""
+def rows_by_portfolio(kind: RecordKind, table: str, where: str = "true") -> list[PortfolioRows]:
+    """Return which portfolios' rows a table has. Reads all of it."""
     statement = HOLDINGS.format(
         table=table, seq=kind.seq, at=kind.at, where=where,
         is_open="t.status = 'open'" if kind.table == ORDERS else "false",
     )  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(statement)
-        return [Holding(*row) for row in cursor.fetchall()]
+        return [PortfolioRows(*row) for row in cursor.fetchall()]
 
 
-def width(kind: RecordKind, at: FeedHead) -> int:
+def partition_width(kind: RecordKind, at: FeedHead) -> int:
     """Return the number of seqs per partition at the current rate of the feed."""
     return max(round(at.rate * kind.period_s), MIN_WIDTH)
 
@@ -159,11 +159,11 @@ def attach_ahead(kind: RecordKind, at: FeedHead) -> list[str]:
     Raise OperationalError if the lock is not available: until the next pass, rows go into the
     default partition.
     """
-    left = detached(kind)  # until the next pass archives it, its name is taken
+    left = detached_tables(kind)  # until the next pass archives it, its name is taken
     return [
-        patiently(partial(_attach, kind, low, high))
-        for low, high in missing_ranges(partitions(kind), at.seq, width(kind, at))
-        if _name(kind, low) not in left
+        _with_lock_timeout(partial(_attach, kind, low, high))
+        for low, high in missing_ranges(partitions(kind), at.seq, partition_width(kind, at))
+        if _partition_name(kind, low) not in left
     ]
 
 
@@ -171,8 +171,8 @@ def missing_ranges(attached: Sequence[Partition], head: int, wide: int) -> list[
     """Return the ranges of seqs to attach partitions for, so that a feed has PARTITIONS_AHEAD
     widths beyond its head. Pure.
 
-    If none contains the head, they begin where the one before it ends. What lies below is old, or
-    of feeds that are behind this one and have partitions of their own.
+    If no partition contains the head, they begin where the last partition before it ends. Seqs
+    below are old, or of feeds that are behind this one and have partitions of their own.
     """
 
     def containing(seq: int) -> Partition | None:
@@ -194,13 +194,13 @@ def missing_ranges(attached: Sequence[Partition], head: int, wide: int) -> list[
     return ranges
 
 
-def _name(kind: RecordKind, low: int) -> str:
+def _partition_name(kind: RecordKind, low: int) -> str:
     return f"{kind.table}_from_{low}"
 
 
 def _attach(kind: RecordKind, low: int, high: int) -> str:
     """Attach a partition, and move its rows from the default partition into it."""
-    name, table, seq = _name(kind, low), kind.table, kind.seq
+    name, table, seq = _partition_name(kind, low), kind.table, kind.seq
     with connection.cursor() as cursor:
         # LIKE and ATTACH, since PARTITION OF would lock the table itself.
         cursor.execute(
@@ -222,17 +222,17 @@ def _attach(kind: RecordKind, low: int, high: int) -> str:
 
 
 def detach(
-    kind: RecordKind, partition: Partition, held: Sequence[Holding], open_ids: Sequence[str]
+    kind: RecordKind, partition: Partition, held: Sequence[PortfolioRows], open_ids: Sequence[str]
 ) -> None:
     """Detach a partition, record whose rows it had, and leave its open orders in the table.
 
     CONCURRENTLY is not possible with a default partition.
     """
-    patiently(partial(_detach, kind, partition, held, open_ids))
+    _with_lock_timeout(partial(_detach, kind, partition, held, open_ids))
 
 
 def _detach(
-    kind: RecordKind, partition: Partition, held: Sequence[Holding], open_ids: Sequence[str]
+    kind: RecordKind, partition: Partition, held: Sequence[PortfolioRows], open_ids: Sequence[str]
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {kind.table} DETACH PARTITION {partition.name}")
@@ -271,8 +271,8 @@ ON CONFLICT (portfolio_id, kind, from_seq) DO UPDATE
 """
 
 
-def record_archived(kind: RecordKind, held: Sequence[Holding]) -> None:
-    """Record whose rows left the table, so that a verification knows which it cannot find."""
+def record_archived(kind: RecordKind, held: Sequence[PortfolioRows]) -> None:
+    """Record which rows left the table, so that a verification does not look for them."""
     with connection.cursor() as cursor:
         cursor.execute(
             RECORD_ARCHIVED.format(table=kind.table, seq=kind.seq),
@@ -286,14 +286,16 @@ def record_archived(kind: RecordKind, held: Sequence[Holding]) -> None:
 
 
 def rest_table(kind: RecordKind) -> str:
-    """Return the name of the table that old rows of the default partition leave with."""
+    """Return the name of the table into which old rows of the default partition are moved."""
     return f"{kind.table}_rest"
 
 
 @transaction.atomic
-def move_rest(kind: RecordKind) -> list[Holding]:
-    """Move old rows out of the default partition into a table of their own, and return whose they
-    are. Orders that are open stay."""
+def move_rest(kind: RecordKind) -> list[PortfolioRows]:
+    """Move old rows of the default partition, except for open orders, into `rest_table`.
+
+    Return which rows were moved.
+    """
     default, rest = f"{kind.table}_default", rest_table(kind)
     old = f"t.{kind.at} < clock_timestamp() - make_interval(secs => {kind.keep_s})"
     if kind.table == ORDERS:
@@ -301,7 +303,7 @@ def move_rest(kind: RecordKind) -> list[Holding]:
             " AND (t.status <> 'open' OR t.portfolio_id NOT IN"
             " (SELECT id FROM portfolios_portfolio WHERE archived_at IS NULL))"
         )
-    if not holdings(kind, default, old):
+    if not rows_by_portfolio(kind, default, old):
         return []
     with connection.cursor() as cursor:
         cursor.execute(
@@ -312,21 +314,17 @@ def move_rest(kind: RecordKind) -> list[Holding]:
             f"WITH moved AS (DELETE FROM {default} t WHERE {old} RETURNING *)"
             f" INSERT INTO {rest} SELECT * FROM moved"
         )
-        held = holdings(kind, rest)
+        held = rows_by_portfolio(kind, rest)
         record_archived(kind, held)
     return held
 
 
 def drop(table: str) -> None:
     """Drop a detached table."""
-    patiently(partial(_execute, f"DROP TABLE {table}"))
-
-
-def _execute(statement: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(statement)
+        _with_lock_timeout(lambda: cursor.execute(f"DROP TABLE {table}"))
 
 
-def patiently(act: Callable[[], T]) -> T:
+def _with_lock_timeout(act: Callable[[], T]) -> T:
     """Run `act` in a transaction with a lock timeout. Raise OperationalError if every try fails."""
     return table_locks.patiently(act, LOCK_WAIT, MAX_ATTEMPTS)

@@ -16,18 +16,18 @@ from portfolios.retention.archive import ALL_ROWS, Archive, archive
 from portfolios.retention.kinds import ORDERS, RecordKind, record_kinds
 from portfolios.retention.partitions import (
     FeedHead,
-    Holding,
     Partition,
+    PortfolioRows,
     attach_ahead,
     detach,
-    detached,
+    detached_tables,
     drop,
     feed_heads,
-    holdings,
     move_rest,
     partitions,
     record_archived,
     rest_table,
+    rows_by_portfolio,
 )
 
 
@@ -94,7 +94,7 @@ def has_expired_partitions() -> bool:
     """Return whether a partition may have expired, or an earlier pass left a detached one."""
     heads = feed_heads()
     return any(
-        detached(kind) or any(_is_expired(kind, one, heads) for one in partitions(kind))
+        detached_tables(kind) or any(_is_expired(kind, one, heads) for one in partitions(kind))
         for kind in record_kinds()
     )
 
@@ -102,19 +102,19 @@ def has_expired_partitions() -> bool:
 def maintain(folder: Path, verified_to: Mapping[int, int]) -> MaintenanceOutcome:
     """Do one pass. `verified_to` has the seq up to which each existing portfolio is verified.
 
-    Later rows of it are needed by a verification, and kept up to MAX_KEEP_FACTOR times their
+    A verification needs the portfolio's later rows: they are kept up to MAX_KEEP_FACTOR times their
     retention time. If a lock is not available, nothing fails: the next pass does the rest.
     """
     done, heads = MaintenanceOutcome(), feed_heads()
     for kind in record_kinds():
-        for table in detached(kind):  # left by an interrupted pass
+        for table in detached_tables(kind):  # left by an interrupted pass
             _archive_and_drop(kind, table, folder, done)
         _attach_ahead(kind, heads, done)
         gone = len(done.dropped)
         for partition in partitions(kind):
             if not _is_expired(kind, partition, heads):
                 continue
-            held = holdings(kind, partition.name)
+            held = rows_by_portfolio(kind, partition.name)
             why = _reason_to_keep(kind, partition, heads, held, verified_to)
             if why:
                 done.kept.append(RetainedPartition(partition.name, why))
@@ -143,13 +143,13 @@ def _is_expired(
     limit = datetime.now(UTC).timestamp() - times * kind.keep_s
     for at in heads:
         if partition.high <= at.seq:
-            released = _released(at, partition.high)
+            released = _release_time(at, partition.high)
             if released is None or released.timestamp() <= limit:
                 return True
     return False
 
 
-def _released(at: FeedHead, seq: int) -> datetime | None:
+def _release_time(at: FeedHead, seq: int) -> datetime | None:
     if at.recorded:
         return released_at(at.feed, seq)
     with connection.cursor() as cursor:
@@ -162,7 +162,7 @@ def _reason_to_keep(
     kind: RecordKind,
     partition: Partition,
     heads: Sequence[FeedHead],
-    held: Sequence[Holding],
+    held: Sequence[PortfolioRows],
     verified_to: Mapping[int, int],
 ) -> str | None:
     """Return why a partition is kept, "" if a row of it is young, None if it can go."""
@@ -181,7 +181,7 @@ def _reason_to_keep(
 def _retire(
     kind: RecordKind,
     partition: Partition,
-    held: Sequence[Holding],
+    held: Sequence[PortfolioRows],
     folder: Path,
     done: MaintenanceOutcome,
 ) -> bool:
@@ -189,16 +189,16 @@ def _retire(
 
     An order that is open stays in the table, and is archived after its end.
     """
-    open_ids = _ids(OPEN_ORDERS, partition.name) if any(one.open for one in held) else []
+    open_ids = _order_ids(OPEN_ORDERS, partition.name) if any(one.open for one in held) else []
     written = None
     if sum(one.rows for one in held) > len(open_ids):
-        written = archive(kind, partition.name, folder, _without(open_ids))
+        written = archive(kind, partition.name, folder, _excluding(open_ids))
     try:
         detach(kind, partition, held, open_ids)
     except OperationalError as error:
         _record_lock_conflict(error, done, partition.name)
         return False
-    if written is not None and _count(partition.name) == written.rows + len(open_ids):
+    if written is not None and _count_rows(partition.name) == written.rows + len(open_ids):
         done.archived.append(written)
         _drop(partition.name, done)
     else:  # a row was added meanwhile, or there was none
@@ -208,10 +208,10 @@ def _retire(
 
 def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: MaintenanceOutcome) -> None:
     """Archive and drop a detached table, which has no writers."""
-    held = holdings(kind, table)
-    left = _ids(LEFT_OPEN, table) if kind.table == ORDERS and held else []
+    held = rows_by_portfolio(kind, table)
+    left = _order_ids(LEFT_OPEN, table) if kind.table == ORDERS and held else []
     if sum(one.rows for one in held) > len(left):
-        done.archived.append(archive(kind, table, folder, _without(left)))
+        done.archived.append(archive(kind, table, folder, _excluding(left)))
     record_archived(kind, held)
     _drop(table, done)
 
@@ -227,13 +227,14 @@ def _archive_rest(kind: RecordKind, folder: Path, done: MaintenanceOutcome) -> N
         _archive_and_drop(kind, rest_table(kind), folder, done)
 
 
-def _ids(statement: str, table: str) -> list[str]:
+def _order_ids(statement: str, table: str) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(statement.format(table=table))
         return [name for (name,) in cursor.fetchall()]
 
 
-def _without(ids: Sequence[str]) -> sql.Composable:
+def _excluding(ids: Sequence[str]) -> sql.Composable:
+    """Return the condition that leaves out the orders with these ids."""
     return sql.SQL("t.id <> ALL({})").format(sql.Literal(list(ids))) if ids else ALL_ROWS
 
 
@@ -242,7 +243,7 @@ def _drop(table: str, done: MaintenanceOutcome) -> None:
     done.dropped.append(table)
 
 
-def _count(table: str) -> int:
+def _count_rows(table: str) -> int:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {table}")
         (rows,) = cursor.fetchone()
@@ -250,6 +251,7 @@ def _count(table: str) -> int:
 
 
 def _record_lock_conflict(error: OperationalError, done: MaintenanceOutcome, what: str) -> None:
+    """Record that `what` stays until the next pass. Raise any error but a taken lock."""
     if not lock_was_taken(error):
         raise error
     done.kept.append(

@@ -1,4 +1,4 @@
-"""When does every symbol of a portfolio have its bar of one time? For `on_bars` of a strategy."""
+"""Gather the bars of one time until every symbol of a portfolio has one, for `on_bars`."""
 
 from __future__ import annotations
 

@@ -65,9 +65,8 @@ class EventContext:
     def random(self) -> Random:
         """Return the generator of this event, seeded by (portfolio uid, seq)."""
         if self._random is None or self._random_seq != self.seq:
-            self._random = Random(
-                f"{self._uid}:{self.seq}"
-            )  # a text seed does not depend on hash()
+            # A text seed does not depend on hash().
+            self._random = Random(f"{self._uid}:{self.seq}")
             self._random_seq = self.seq
         return self._random
 
@@ -95,7 +94,7 @@ class EventContext:
         self._state.require(HOOKS_FORMAT)
 
     def metric(self, name: str, value: float) -> None:
-        """Set a figure, which is sampled at each equity point."""
+        """Set the value of a metric, which is sampled at each equity point."""
         metrics, number = self._state.metrics, float(value)
         if not isfinite(number):
             raise ValueError(f"the metric {name} is {value}: give a finite number")

@@ -7,7 +7,7 @@ is the last bar of its time, the decision on the bars of all symbols, reports.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import localcontext
 from inspect import signature
 from typing import Any
@@ -44,7 +44,7 @@ class PortfolioEngine:
     """Runs one portfolio under one spec. After an exception, discard the engine."""
 
     def __init__(self, spec: Spec, strategy: Strategy, state: State, last_seq: int) -> None:
-        """Use `fresh` or `restore`."""
+        """Continue with `state` after `last_seq`; called by `fresh` and `restore`."""
         self.spec = spec
         self.state = state
         self.last_seq = last_seq
@@ -106,7 +106,7 @@ class PortfolioEngine:
         is_kept = unchanged
         if not unchanged:
             wanted = _wanted_history(spec, strategy, history, last_seq)
-            adapted = _adapted_part(spec, strategy, old, wanted)
+            adapted = _adapt_part(spec, strategy, old, wanted)
             is_kept = adapted is not None
             restored.strategy = adapted or _empty_part(spec, strategy)
             if not is_kept:
@@ -121,13 +121,13 @@ class PortfolioEngine:
 
     @property
     def event_seq(self) -> int:
-        """Return the event that is handled now, or was last; 0 before the first."""
+        """Return the seq of the event that is handled now, or was last; 0 before the first."""
         return self._context.seq
 
     @property
     def extra_symbols(self) -> frozenset[str]:
-        """Return the symbols with a position or an open order that the spec does not list; and the
-        empty one of ticks, if the strategy needs to know the time.
+        """Return the symbols with a position or an open order that the spec does not list, and ""
+        (that of ticks) if the strategy needs to know the time.
 
         The set only shrinks while one spec runs, since an order for such a symbol is refused.
         """
@@ -176,7 +176,7 @@ class PortfolioEngine:
             self.last_seq = result.to_seq
             self._is_ahead = self._is_ahead or bool(events)
             if self._is_ahead and (want_state or result.is_urgent):
-                result.state = self._changed_state()
+                result.state = self._state_if_changed()
                 self._is_ahead = False
         return result
 
@@ -267,31 +267,29 @@ class PortfolioEngine:
     def _fire_timers(self, event: Event, result: BatchResult) -> None:
         """Call `on_timer` for each timer that is due at `event`, and carry out its intents."""
         for due in _take_due(self.state.timers, event.released):
-            intents = self._call_timer(event, due)
+            intents = self._call(self._strategy.on_timer, event, due)
             if intents:
                 self._decide(event, intents, result)
 
-    def _call_timer(self, event: Event, due: int) -> Sequence[Intent]:
+    def _call(
+        self, hook: Callable[..., Iterable[Intent] | None], event: Event, given: Any
+    ) -> Sequence[Intent]:
+        """Return the intents of a method of the strategy at `event`. Raise StrategyFailed."""
         try:
-            answer = self._strategy.on_timer(self._context, self.state.strategy.data, due)
-            return tuple(answer or ())
+            return tuple(hook(self._context, self.state.strategy.data, given) or ())
         except BaseException as error:
             raise StrategyFailed(self.spec.strategy, event.seq, error) from error
 
     def _warm_up(self, history: Sequence[Event]) -> None:
         """Show past events to the strategy, and drop what it decides."""
-        data, context = self.state.strategy.data, self._context
-        sees_every_event = self._strategy.sees_every_event
+        strategy = self._strategy
         with localcontext(CONTEXT):
             for event in history:
-                context.seq = event.seq
+                self._context.seq = event.seq
                 for due in _take_due(self.state.timers, event.released):
-                    self._call_timer(event, due)
-                if event.has_price or sees_every_event:
-                    try:
-                        tuple(self._strategy.on_event(context, data, event) or ())
-                    except BaseException as error:
-                        raise StrategyFailed(self.spec.strategy, event.seq, error) from error
+                    self._call(strategy.on_timer, event, due)
+                if event.has_price or strategy.sees_every_event:
+                    self._call(strategy.on_event, event, event)
                 if self._gatherer is not None and isinstance(event, Bar):
                     self._call_bars(event, self._gatherer.add(event))
 
@@ -306,14 +304,8 @@ class PortfolioEngine:
             self._orders.bars = {}
 
     def _call_bars(self, event: Event, bars: Mapping[str, Bar] | None) -> Sequence[Intent]:
-        """Return the intents of `on_bars`. None of them without bars."""
-        if bars is None:
-            return ()
-        try:
-            answer = self._strategy.on_bars(self._context, self.state.strategy.data, bars)
-            return tuple(answer or ())
-        except BaseException as error:
-            raise StrategyFailed(self.spec.strategy, event.seq, error) from error
+        """Return the intents of `on_bars`, which is not called without bars."""
+        return () if bars is None else self._call(self._strategy.on_bars, event, bars)
 
     def _decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
         """Carry out intents, and those with which the strategy answers the reports about them."""
@@ -324,23 +316,18 @@ class PortfolioEngine:
 
     def _deliver_reports(self, event: Event, result: BatchResult) -> None:
         """Call `on_report` for all reports of this event, and for those that its answers cause."""
-        data, reports = self.state.strategy.data, self._orders.reports
+        reports = self._orders.reports
         for _ in range(MAX_REPORTS):
             if not reports:
                 return
-            try:
-                intents = tuple(
-                    self._strategy.on_report(self._context, data, reports.popleft()) or ()
-                )
-            except BaseException as error:
-                raise StrategyFailed(self.spec.strategy, event.seq, error) from error
+            intents = self._call(self._strategy.on_report, event, reports.popleft())
             if intents:
                 with localcontext(CONTEXT):
                     self._orders.decide(event, intents, result)
         endless = RuntimeError(f"on_report caused {MAX_REPORTS:,} further reports at one event")
         raise StrategyFailed(self.spec.strategy, event.seq, endless)
 
-    def _changed_state(self) -> bytes | None:
+    def _state_if_changed(self) -> bytes | None:
         """Return the encoded state, or None if the caller already has it."""
         try:
             packed = pack_state(self.state)
@@ -387,11 +374,11 @@ def _listed_symbols(spec: Spec) -> frozenset[str]:
 def _wanted_history(
     spec: Spec, strategy: Strategy, history: Sequence[Event] | None, last_seq: int
 ) -> Sequence[Event]:
-    """Return the history that the strategy asks for. Raise HistoryNeeded if it is not given."""
+    """Return the events of `history` that the strategy asks for. Raise HistoryNeeded without it."""
     try:
         events = int(strategy.warm_up().events)
         if not 0 <= events <= MAX_WARM_UP:
-            raise ValueError(f"warm_up asks for {events:,} events, the most is {MAX_WARM_UP:,}")
+            raise ValueError(f"warm_up asks for {events:,} events, not for 0 to {MAX_WARM_UP:,}")
     except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     if events and history is None:
@@ -407,22 +394,23 @@ def _take_due(timers: list[int], now_us: int) -> list[int]:
 
 
 def _empty_part(spec: Spec, strategy: Strategy) -> StrategyPart:
+    """Return the strategy's part of the state before its first event."""
     try:
-        data = _checked_dict(strategy.initial())
+        data = _require_dict(strategy.initial())
     except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
 
 
-def _adapted_part(
+def _adapt_part(
     spec: Spec, strategy: Strategy, old: StrategyPart, history: Sequence[Event]
 ) -> StrategyPart | None:
-    """Return the part that the strategy made of an older one; None: it starts empty."""
+    """Return the part that the strategy makes of an `old` one; None: it starts empty."""
     try:
         adapt: Callable[..., dict[str, Any] | None] = strategy.adapt
         takes_history = len(signature(adapt).parameters) > 1
         adapted = adapt(old, list(history)) if takes_history else adapt(old)
-        data = None if adapted is None else _checked_dict(adapted)
+        data = None if adapted is None else _require_dict(adapted)
     except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     if data is None:
@@ -430,7 +418,7 @@ def _adapted_part(
     return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
 
 
-def _checked_dict(data: dict[str, Any]) -> dict[str, Any]:
+def _require_dict(data: dict[str, Any]) -> dict[str, Any]:
     """Return `data`. Raise TypeError if it is not a dict, which could not be decoded again."""
     if not isinstance(data, dict):
         raise TypeError(f"a state is a dict, not {type(data).__name__}")

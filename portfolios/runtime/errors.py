@@ -1,6 +1,6 @@
 """Errors of the runtime.
 
-RuntimeFault
+PortfolioRuntimeError
 ├── StrategyFailed   the strategy raised, or returned an invalid order
 ├── ArtifactUnusable the artifact of the revision cannot be imported, or lacks the strategy
 ├── VersionDiffers   the installed version of the strategy is not that of the revision

@@ -17,7 +17,7 @@ Side = Literal["buy", "sell"]
 
 
 class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What every event has. Prices are kept as integers (`…_units`) and read as Decimal.
+    """One market event. Prices are kept as integers (`…_units`) and read as Decimal.
 
     A trade or a quote can be read as a bar, so that a strategy for bars runs on each of them. An
     event without a price (`has_price`) changes no account and reaches no `on_event`.
@@ -256,6 +256,7 @@ def to_e4(price: Decimal | str | int) -> int:
 
 
 def _as_e4(units: int, scale: int) -> int:
+    """Return a price of `units` of 10^-scale in units of 0.0001."""
     if scale == PRICE_PLACES:
         return units
     if scale < PRICE_PLACES:
@@ -298,15 +299,11 @@ def decode_events(data: bytes) -> list[Event]:
     try:
         return cast("list[Event]", _tagged.decode(data))
     except msgspec.ValidationError:
-        return [_decode_one(event) for event in _raw.decode(data)]
+        return [decode_event(event) for event in _raw.decode(data)]
 
 
-def decode_event(data: bytes) -> Event:
+def decode_event(data: bytes | msgspec.Raw) -> Event:
     """Return one event. Raise msgspec.DecodeError if the bytes are invalid."""
-    return _decode_one(data)
-
-
-def _decode_one(data: bytes | msgspec.Raw) -> Event:
     begin = bytes(data[:2]) if isinstance(data, bytes) else bytes(memoryview(data)[:2])
     # An array of up to 15 elements has a header of one byte; a tag is a text of up to 31 bytes.
     is_tagged = len(begin) == 2 and begin[1] & 0xE0 == 0xA0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from portfolios.runtime.accounting import apply_fill
 from portfolios.runtime.errors import StrategyFailed
@@ -88,7 +88,7 @@ class OrderBook:
                 continue
             ended.add((order.seq, order.index))
         if ended:
-            self._keep([order for order in orders if (order.seq, order.index) not in ended])
+            self._set_open([order for order in orders if (order.seq, order.index) not in ended])
 
     def _fill(self, order: OpenOrder, price: Decimal, event: Event, result: BatchResult) -> None:
         last = result.fills[-1] if result.fills else None
@@ -125,7 +125,7 @@ class OrderBook:
         result.ended.append(OrderEndRow(order.seq, order.index, seq, status, reason))
         self._report(status, order, reason=reason)
 
-    def _keep(self, orders: list[OpenOrder]) -> None:
+    def _set_open(self, orders: list[OpenOrder]) -> None:
         self._account.open_orders = orders
         self.symbols.clear()
         self.symbols.update(order.symbol for order in orders)
@@ -156,7 +156,7 @@ class OrderBook:
         """Carry out intents. Raise StrategyFailed if one is invalid."""
         for given in intents:
             try:
-                intent = _checked(given)
+                intent = _validate(given)
             except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
                 raise StrategyFailed(self._spec.strategy, event.seq, error) from error
             if isinstance(intent, CancelIntent):
@@ -167,26 +167,27 @@ class OrderBook:
                 self._place(intent, event, result)
 
     def _next_index(self, seq: int) -> int:
+        """Return the index of the next order that is decided at event `seq`."""
         if seq != self._seq:
             self._seq, self._orders = seq, 0
         self._orders += 1
         return self._orders - 1
 
-    def _open(self, wanted: PlacedOrder) -> OpenOrder | None:
+    def _find_open(self, wanted: PlacedOrder) -> OpenOrder | None:
         for order in self._account.open_orders:
             if order.seq == wanted.seq and order.index == wanted.index:
                 return order
         return None
 
     def _cancel(self, wanted: PlacedOrder, event: Event, result: BatchResult) -> None:
-        order = self._open(wanted)
+        order = self._find_open(wanted)
         if order is None or result.suppress:
             return
         self._end(order, "cancelled", "", event.seq, result)
-        self._keep([other for other in self._account.open_orders if other is not order])
+        self._set_open([other for other in self._account.open_orders if other is not order])
 
     def _replace(self, intent: ReplaceIntent, event: Event, result: BatchResult) -> None:
-        order = self._open(intent.order)
+        order = self._find_open(intent.order)
         if order is None:
             return
         changed = OrderIntent(
@@ -200,14 +201,14 @@ class OrderBook:
             order.tag,
         )
         try:
-            wanted = _checked_order(changed)
+            wanted = _validate_order(changed)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise StrategyFailed(self._spec.strategy, event.seq, error) from error
         before = self._account.open_orders
-        self._keep([other for other in before if other is not order])  # does not count in limits
+        self._set_open([other for other in before if other is not order])  # not against limits
         number = self._place(wanted, event, result)
         if number is None:
-            self._keep(before)
+            self._set_open(before)
             return
         reason = f"replaced by order {number} of seq {event.seq}"
         self._end(order, "cancelled", reason, event.seq, result)
@@ -287,22 +288,22 @@ class OrderBook:
         return None if bar is None else bar.close
 
     def _refusal(self, intent: OrderIntent, price: Decimal | None, event: Event) -> str | None:
+        """Return why the order of an intent is refused, or None."""
         symbol, account = intent.symbol, self._account
         if self._traded is not None and symbol not in self._traded:
             return f"{symbol} is not one of the portfolio's symbols"
         if price is None:
             return f"no price of {symbol} is known at this event"
-        if intent.kind != "market" and self._resting() >= MAX_RESTING:
-            return f"{MAX_RESTING} limit and stop orders are open, the most there may be"
+        if intent.kind != "market":
+            resting = sum(order.kind != "market" for order in account.open_orders)
+            if resting >= MAX_RESTING:
+                return f"{MAX_RESTING} limit and stop orders are open, the most there may be"
         signed = intent.quantity if intent.side == "buy" else -intent.quantity
         expected = intent.limit_price or intent.stop_price or price
         limits = self._spec.limits
         return refusal(limits, account, symbol, signed, expected) or rate_refusal(
             limits, account, event.released // MINUTE_US
         )
-
-    def _resting(self) -> int:
-        return sum(order.kind != "market" for order in self._account.open_orders)
 
 
 def _price_range(event: Event, side: Side) -> PriceRange:
@@ -312,31 +313,34 @@ def _price_range(event: Event, side: Side) -> PriceRange:
     return PriceRange(first, event.price(high), event.price(low))
 
 
-def _checked(intent: Any) -> Intent:
-    """Return a valid intent, numbers rounded. Raise an error that says what is wrong."""
+def _validate(intent: Any) -> Intent:
+    """Return the intent with its numbers rounded. Raise an error that says what is wrong."""
     if isinstance(intent, NAMES_ORDER):
         if not (isinstance(intent.order.seq, int) and isinstance(intent.order.index, int)):
             raise TypeError(f"{intent!r} names no order: give one of ctx.open_orders, or a report")
         return intent
-    return _checked_order(OrderIntent(*intent))
+    return _validate_order(OrderIntent(*intent))
 
 
-def _checked_order(intent: OrderIntent) -> OrderIntent:
+def _validate_order(intent: OrderIntent) -> OrderIntent:
     quantity = quantise(Decimal(intent.quantity))
     if intent.side not in ("buy", "sell") or not isinstance(intent.symbol, str):
         raise ValueError(f"{intent!r} is not a valid order: side is buy or sell, symbol a text")
     if not 0 < quantity <= MAX_QUANTITY:
-        raise ValueError(f"{intent!r} is not a valid order: its quantity is {quantity}")
+        raise ValueError(
+            f"{intent!r} is not a valid order: its quantity {quantity} is not over 0 and up to"
+            f" {MAX_QUANTITY}"
+        )
     if intent[3:] == PLAIN:
         return OrderIntent(intent.symbol, intent.side, quantity)
-    return _checked_kind(intent)._replace(quantity=quantity)
+    return _validate_kind(intent)._replace(quantity=quantity)
 
 
 PLAIN = tuple(OrderIntent._field_defaults.values())  #: of a market order
 
 
-def _checked_kind(intent: OrderIntent) -> OrderIntent:
-    """Return the intent with its prices rounded."""
+def _validate_kind(intent: OrderIntent) -> OrderIntent:
+    """Return the intent with its prices rounded. Raise ValueError if its kind has no such price."""
     if intent.kind not in PRICE_OF_KIND:
         raise ValueError(f"{intent!r} is not a valid order: kind is market, limit or stop")
     if intent.time_in_force not in ("gtc", "ioc"):
@@ -346,25 +350,27 @@ def _checked_kind(intent: OrderIntent) -> OrderIntent:
         raise ValueError(
             f"{intent!r} is not a valid order: tag has up to {MAX_TAG} printable characters"
         )
-    prices = _Prices(intent.limit_price, intent.stop_price)
     needed = PRICE_OF_KIND[intent.kind]
-    for name, price in prices._asdict().items():
-        if (price is not None) != (name == needed):
-            wanted = f"it needs {needed} and" if needed else "it"
-            raise ValueError(f"{intent!r} is not a valid order: {wanted} takes no other price")
-    limit, stop = (None if price is None else _checked_price(intent, price) for price in prices)
-    return intent._replace(limit_price=limit, stop_price=stop)
+    for name in ("limit_price", "stop_price"):
+        if (getattr(intent, name) is not None) != (name == needed):
+            wanted = f"needs {needed} and takes no other price" if needed else "takes no price"
+            raise ValueError(f"{intent!r} is not a valid order: {intent.kind} {wanted}")
+    return intent._replace(
+        limit_price=_validate_price(intent, intent.limit_price),
+        stop_price=_validate_price(intent, intent.stop_price),
+    )
 
 
-class _Prices(NamedTuple):
-    limit_price: Decimal | None
-    stop_price: Decimal | None
-
-
-def _checked_price(intent: OrderIntent, given: Decimal) -> Decimal:
+def _validate_price(intent: OrderIntent, given: Decimal | None) -> Decimal | None:
+    """Return the price with four places, or with eight if it needs them."""
+    if given is None:
+        return None
     price = Decimal(given)
     if not 0 < price <= MAX_PRICE:
-        raise ValueError(f"{intent!r} is not a valid order: its price is {price}")
+        raise ValueError(
+            f"{intent!r} is not a valid order: its price {price} is not over 0 and up to"
+            f" {MAX_PRICE}"
+        )
     for places in (FOUR_PLACES, EIGHT_PLACES):
         rounded = price.quantize(places)
         if rounded == price:

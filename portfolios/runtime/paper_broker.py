@@ -43,8 +43,8 @@ def fill_price(order: OpenOrder, bar: PriceRange, settings: BrokerSettings) -> D
     if order.kind == "stop":
         assert order.stop_price is not None
         price = _stop_price(order.stop_price, buys, bar)
-        return None if price is None else _slipped(price, buys, bar, settings)
-    return _slipped(bar.open, buys, bar, settings)
+        return None if price is None else _slip(price, buys, bar, settings)
+    return _slip(bar.open, buys, bar, settings)
 
 
 def _limit_price(limit: Decimal, buys: bool, bar: PriceRange) -> Decimal | None:
@@ -59,7 +59,7 @@ def _stop_price(stop: Decimal, buys: bool, bar: PriceRange) -> Decimal | None:
     return min(bar.open, stop) if bar.low <= stop else None
 
 
-def _slipped(price: Decimal, buys: bool, bar: PriceRange, settings: BrokerSettings) -> Decimal:
+def _slip(price: Decimal, buys: bool, bar: PriceRange, settings: BrokerSettings) -> Decimal:
     """Return `price` made worse by the slippage, in the bar's unit and within its range."""
     if not settings.slips:
         return price

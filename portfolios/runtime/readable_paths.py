@@ -45,7 +45,7 @@ def readable_paths() -> list[str]:
     hidden = hidden_paths()
     found: dict[str, None] = {}
     for path in dict.fromkeys(map(os.path.realpath, wanted)):
-        found |= dict.fromkeys(_without_all(path, hidden))
+        found |= dict.fromkeys(_exclude_all(path, hidden))
     return list(found)
 
 
@@ -90,16 +90,16 @@ def _strategy_sources() -> list[str]:
     return [path for path in found if os.path.isabs(path)]
 
 
-def _without_all(path: str, hidden: list[str]) -> list[str]:
-    """Return `path`, or its entries without all of `hidden`."""
+def _exclude_all(path: str, hidden: list[str]) -> list[str]:
+    """Return the largest paths at or below `path` that contain nothing of `hidden`."""
     found = [path]
     for each in hidden:
-        found = [left for inside in found for left in _without(inside, each)]
+        found = [left for inside in found for left in _exclude(inside, each)]
     return found
 
 
-def _without(path: str, hidden: str) -> list[str]:
-    """Return `path`, or its entries without `hidden`."""
+def _exclude(path: str, hidden: str) -> list[str]:
+    """Return `path`, or those of the paths below it that do not contain `hidden`."""
     if path == hidden or path.startswith(hidden + os.sep):
         return []
     if not hidden.startswith(path.rstrip(os.sep) + os.sep):
@@ -108,4 +108,4 @@ def _without(path: str, hidden: str) -> list[str]:
         inside = sorted(os.listdir(path))
     except OSError:
         return []
-    return [each for name in inside for each in _without(os.path.join(path, name), hidden)]
+    return [each for name in inside for each in _exclude(os.path.join(path, name), hidden)]

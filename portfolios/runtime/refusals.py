@@ -8,7 +8,6 @@ same refusals are recorded however a run is divided into batches, and by a verif
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 #: Numbers are removed from reasons: needing 101 and needing 102 of cash is one reason.
 _FIGURES = re.compile(r"-?\d+(?:\.\d+)?")
@@ -16,14 +15,9 @@ _FIGURES = re.compile(r"-?\d+(?:\.\d+)?")
 MAX_REMEMBERED = 1_000
 
 
-def key_of(symbol: str, side: Literal["buy", "sell"] | str) -> str:
-    """Return the key under which a refusal is remembered."""
-    return f"{side} {symbol}"
-
-
 def is_new_refusal(remembered: dict[str, str], symbol: str, side: str, reason: str) -> bool:
     """Return whether a refusal is new and has to be recorded; remember it."""
-    key, without_figures = key_of(symbol, side), _FIGURES.sub("", reason)
+    key, without_figures = f"{side} {symbol}", _FIGURES.sub("", reason)
     if remembered.get(key) == without_figures:
         return False
     if key not in remembered and len(remembered) >= MAX_REMEMBERED:
@@ -35,4 +29,4 @@ def is_new_refusal(remembered: dict[str, str], symbol: str, side: str, reason: s
 def forget_refusal(remembered: dict[str, str], symbol: str, side: str) -> None:
     """Forget the refusal for an order that was placed: the next one is recorded again."""
     if remembered:
-        remembered.pop(key_of(symbol, side), None)
+        remembered.pop(f"{side} {symbol}", None)

@@ -238,14 +238,16 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 
 
 class _Program(ctypes.Structure):
+    """The kernel's struct sock_fprog."""
+
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
 _Lines = list[tuple[int, int, int, int]]  #: (code, if true, if false, operand)
 
 
-def _start(arch: int) -> _Lines:
-    """Return the lines that load the number of the system call."""
+def _load_call_number(arch: int) -> _Lines:
+    """Return the lines that load the number of the system call, for the next lines to compare."""
     return [
         (_LOAD, 0, 0, _ARCH),
         (_IF_EQUAL, 1, 0, arch),
@@ -256,21 +258,23 @@ def _start(arch: int) -> _Lines:
     ]
 
 
-def _packed(lines: _Lines) -> bytes:
+def _pack(lines: _Lines) -> bytes:
     return b"".join(struct.pack("<HBBI", *line) for line in lines)
 
 
 def _preload_filter(arch: int, numbers: dict[str, int]) -> bytes:
     """Return the BPF program for a process that imports packages: no network."""
-    lines = _start(arch)
+    lines = _load_call_number(arch)
     for name in _NETWORK_CALLS:
         lines += [(_IF_EQUAL, 0, 1, numbers[name]), (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
-    return _packed([*lines, (_RETURN, 0, 0, _ALLOW)])
+    return _pack([*lines, (_RETURN, 0, 0, _ALLOW)])
 
 
-def _filter(pid: int, arch: int, numbers: dict[str, int], *, network: bool = False) -> bytes:
+def _portfolio_filter(
+    pid: int, arch: int, numbers: dict[str, int], *, network: bool = False
+) -> bytes:
     """Return the BPF program for the portfolio process `pid`."""
-    lines = _start(arch)
+    lines = _load_call_number(arch)
     lines += [(_IF_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     refuse, allow = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
     for name in (*_REFUSED_CALLS, *(() if network else _NETWORK_CALLS)):
@@ -299,7 +303,7 @@ def _filter(pid: int, arch: int, numbers: dict[str, int], *, network: bool = Fal
     lines += [(_IF_EQUAL, 0, 4, numbers["prctl"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 0, 1, _PR_SET_PDEATHSIG), refuse, allow]
     lines.append(allow)
-    return _packed(lines)
+    return _pack(lines)
 
 
 def _is_network_allowed() -> bool:
@@ -316,7 +320,7 @@ def _install_syscall_filter(*, preloading: bool = False) -> bool:
         code = _preload_filter(arch, numbers)
     else:
         everything = numbers | _COMMON_NUMBERS
-        code = _filter(os.getpid(), arch, everything, network=_is_network_allowed())
+        code = _portfolio_filter(os.getpid(), arch, everything, network=_is_network_allowed())
     program = _Program(len(code) // 8, code)
     done: int = _libc.syscall(seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(program))
     return done == 0
@@ -462,6 +466,7 @@ def confine_preloading(parent: int, reads: Sequence[str]) -> None:
 
 
 def _confine_to_reading(parent: int | None, reads: Sequence[str]) -> list[str]:
+    """Drop root and the right to change files. Return a sentence for each missing protection."""
     assert _libc is not None
     missing = drop_root(landlock=has_landlock(), reads=reads)
     if parent is not None:
@@ -477,6 +482,7 @@ def _confine_to_reading(parent: int | None, reads: Sequence[str]) -> list[str]:
 
 
 def _die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when `parent` ends, and end it if that has ended."""
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

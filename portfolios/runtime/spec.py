@@ -14,9 +14,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Limits checked when a strategy decides; an order beyond one is recorded as refused."""
 
     largest_order: Decimal | None = None  #: quantity of one order
-    largest_position: Decimal | None = (
-        None  #: quantity held or owed of one symbol, open orders included
-    )
+    largest_position: Decimal | None = None  #: held or owed of one symbol, with open orders
     allow_short: bool = False
     allow_negative_cash: bool = False
     largest_notional: Decimal | None = None  #: quantity of one order times its price
@@ -31,7 +29,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class BrokerSettings(msgspec.Struct, frozen=True):
-    """Costs of the paper broker. The defaults are none."""
+    """Costs of the paper broker; by default there are none."""
 
     fee_per_order: Decimal = ZERO  #: of each fill; an order fills at once
     fee_per_share: Decimal = ZERO

@@ -224,7 +224,7 @@ class State(msgspec.Struct, omit_defaults=True):
     bar_set: BarSet | None = None  #: None: the strategy has no `on_bars`, or has had no bar
 
     def require(self, number: int) -> None:
-        """Make the state of at least this format."""
+        """Raise the format of the state to `number`, unless it is higher."""
         self.format = max(self.format, number)
 
     def forget_bars(self) -> None:
@@ -261,6 +261,8 @@ class StateOutline(msgspec.Struct):
 
 
 class _RawOutline(msgspec.Struct):
+    """A `StateOutline` whose parts are not decoded yet: they may be too large."""
+
     account: msgspec.Raw
     format: int = 1
     metrics: msgspec.Raw = msgspec.Raw(b"\x80")
@@ -411,15 +413,15 @@ def _open_order_view(order: OpenOrder) -> dict[str, Any]:
 
 def strategy_view(state: State) -> dict[str, Any]:
     """Return the strategy's part as JSON values; bytes are shown as hex."""
-    shown: dict[str, Any] = _printable(state.strategy.data)
+    shown: dict[str, Any] = _to_json_value(state.strategy.data)
     return shown
 
 
-def _printable(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        return {str(key): _printable(item) for key, item in value.items()}
+        return {str(key): _to_json_value(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_printable(item) for item in value]
+        return [_to_json_value(item) for item in value]
     return value

@@ -67,7 +67,7 @@ def serve(
             answer = portfolio.answer(request)
             given.flush()
             try:
-                sock.sendall(_frame(answer))
+                sock.sendall(_encode_reply(answer))
             except (BrokenPipeError, ConnectionResetError):
                 return
 
@@ -82,7 +82,7 @@ class PortfolioWorker:
 
     @property
     def event_seq(self) -> int:
-        """Return the event that is handled now; 0 while a portfolio is loaded."""
+        """Return the seq of the event that is handled now; 0 while a portfolio is loaded."""
         return 0 if self._at_work is None else self._at_work.event_seq
 
     def answer(self, request: Load | Batch | Examine | Inspect) -> Reply:
@@ -115,10 +115,7 @@ class PortfolioWorker:
             self._engine = engine
             return Result(result)
         except BaseException as error:  # whatever a strategy raises becomes a Failed reply
-            if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
-                _lift_memory_limit()
-            seq = error.seq if isinstance(error, StrategyFailed) else None
-            return Failed(stage, seq, _one_line(error), _trace(error))
+            return _failed(stage, error)
 
 
 def _examine(request: Examine) -> Reply:
@@ -136,9 +133,7 @@ def _examine(request: Examine) -> Reply:
     except registry.UnknownStrategy as unknown:
         return UnknownName(str(unknown)[:MAX_MESSAGE])
     except BaseException as error:
-        if isinstance(error, MemoryError):
-            _lift_memory_limit()
-        return Failed("load", None, _one_line(error), _trace(error))
+        return _failed("load", error)
 
 
 def _inspect(request: Inspect) -> Reply:
@@ -147,9 +142,15 @@ def _inspect(request: Inspect) -> Reply:
     try:
         return Inspected(inspect_artifact(request.artifact))
     except BaseException as error:
-        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
-            _lift_memory_limit()
-        return Failed("load", None, _one_line(error), _trace(error))
+        return _failed("load", error)
+
+
+def _failed(stage: Literal["load", "event"], error: BaseException) -> Failed:
+    """Return the reply that reports an error. If memory ran out, raise its limit first."""
+    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        _lift_memory_limit()
+    seq = error.seq if isinstance(error, StrategyFailed) else None
+    return Failed(stage, seq, _one_line(error), _trace(error))
 
 
 def _limit_cpu_time(seconds: int) -> None:
@@ -163,7 +164,7 @@ def _limit_cpu_time(seconds: int) -> None:
         pass  # no such limit here
 
 
-def _frame(reply: Reply) -> bytes:
+def _encode_reply(reply: Reply) -> bytes:
     """Return the frame of `reply`, or of a Failed reply if it exceeds MAX_REPLY_BYTES."""
     frame = encode_message(reply)
     size = len(frame) - HEADER.size

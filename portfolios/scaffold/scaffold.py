@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
+from portfolios.runtime.python_version import PYTHON_VERSION
 from portfolios.strategies import registry
 from portfolios.text import quoted
 
@@ -66,9 +67,9 @@ def write_package(names: Names, folder: Path) -> list[Path]:
 
     Raise CannotScaffold; nothing is overwritten.
     """
-    values = _values(names)
+    values = _template_values(names)
     texts = {
-        folder / path.format(package=names.package): _filled(template, values)
+        folder / path.format(package=names.package): _fill_in(template, values)
         for template, path in FILES.items()
     }
     try:
@@ -86,17 +87,17 @@ def write_package(names: Names, folder: Path) -> list[Path]:
     return list(texts)
 
 
-def _values(names: Names) -> Mapping[str, str]:
+def _template_values(names: Names) -> Mapping[str, str]:
     return {
         "name": names.strategy,
         "distribution": names.package.replace("_", "-"),
         "package": names.package,
         "type_name": names.type_name,
-        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "python": PYTHON_VERSION,
     }
 
 
-def _filled(template: str, values: Mapping[str, str]) -> str:
+def _fill_in(template: str, values: Mapping[str, str]) -> str:
     return Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(values)
 
 

@@ -61,7 +61,7 @@ class OrderIntent(NamedTuple):
 
 
 class PlacedOrder(Protocol):
-    """What names an order: an `OpenOrder` or a `Report`."""
+    """An order, named by seq and index: an `OpenOrder` or a `Report`."""
 
     @property
     def seq(self) -> int:
@@ -154,7 +154,7 @@ class Context(Protocol):
         """
 
     def metric(self, name: str, value: float) -> None:
-        """Set a figure, which is sampled at each equity point (10 s of feed time) and kept.
+        """Set the value of a metric, which is sampled and kept every 10 s of feed time.
 
         Names consist of small letters, digits and `_`, and begin with a letter; there may be 32.
         Raise ValueError for other names and for a value that is not finite.
@@ -333,29 +333,24 @@ def _has_secret(schema: Any) -> bool:
 
 
 def secret_error(strategy: str, name: str, *, required: bool) -> FieldError:
-    if required:
-        return FieldError(
-            name,
-            "secret",
-            _(
-                "{strategy} requires {name}, which is a secret, and strategies get none: "
-                "give the field a default.",
-                strategy=strategy,
-                name=name,
-            ),
-        )
-    return FieldError(
-        name,
-        "secret",
-        _(
-            "{name} is a secret, and every viewer can read a configuration: leave it "
-            "out. Strategies get no secrets.",
-            name=name,
-        ),
+    """Return the error of a secret parameter that is given, or that the strategy requires."""
+    message = _(
+        "{name} is a secret, and every viewer can read a configuration: leave it "
+        "out. Strategies get no secrets.",
+        name=name,
     )
+    if required:
+        message = _(
+            "{strategy} requires {name}, which is a secret, and strategies get none: "
+            "give the field a default.",
+            strategy=strategy,
+            name=name,
+        )
+    return FieldError(name, "secret", message)
 
 
 def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
+    """Yield an error if the value is not of the type `wanted` and within its range."""
     try:
         converted = msgspec.convert(value, wanted)
     except msgspec.ValidationError as error:

@@ -78,10 +78,10 @@ class Comparison:
         differences = [
             first
             for first in (
-                next(self._orders(wanted.orders, found.orders), None),
-                next(self._fills(wanted.fills, found.fills), None),
-                next(self._ends(wanted.ended), None),
-                next(self._equity(wanted.equity, found.equity), None),
+                next(self._compare_orders(wanted.orders, found.orders), None),
+                next(self._compare_fills(wanted.fills, found.fills), None),
+                next(self._compare_ends(wanted.ended), None),
+                next(self._compare_equity(wanted.equity, found.equity), None),
             )
             if first is not None
         ]
@@ -104,7 +104,7 @@ class Comparison:
 
     # --- orders ------------------------------------------------------------------------------
 
-    def _orders(
+    def _compare_orders(
         self, wanted: Sequence[OrderRow], found: Sequence[StoredOrder]
     ) -> Iterator[FieldDifference]:
         once = [order for order in found if not self._was_refused_before(order)]
@@ -117,7 +117,7 @@ class Comparison:
                     self._counts.rows_dropped += 1
                     continue
                 yield _row_on_one_side(
-                    "order", seq, index, _describe(_order, order), _describe(_stored, stored)
+                    "order", seq, index, _describe(_order, order), _describe(_stored_order, stored)
                 )
                 continue
             self._counts.orders += 1
@@ -131,8 +131,8 @@ class Comparison:
             fields = [
                 ("status", status, status if right else order.status),
                 ("id", stored.id, f"{uid}-{seq}-{index}"),
-                *_same_fields(stored.row, order, "symbol", "side", "quantity", "price"),
-                *_same_fields(
+                *_field_pairs(stored.row, order, "symbol", "side", "quantity", "price"),
+                *_field_pairs(
                     stored.row, order, "kind", "limit_price", "stop_price", "time_in_force", "tag"
                 ),
                 ("reason", stored.row.reason or "", order.reason or ""),
@@ -158,7 +158,7 @@ class Comparison:
 
     # --- fills -------------------------------------------------------------------------------
 
-    def _fills(
+    def _compare_fills(
         self, wanted: Sequence[FillRow], found: Sequence[StoredFill]
     ) -> Iterator[FieldDifference]:
         for (seq, index), fill, stored in pair_by_key(
@@ -179,7 +179,7 @@ class Comparison:
             order = (fill.order_seq, fill.order_index)
             fields = [
                 ("order", stored.order_id, f"{uid}-{order[0]}-{order[1]}"),
-                *_same_fields(stored.row, fill, "symbol", "side", "quantity", "price", "fee"),
+                *_field_pairs(stored.row, fill, "symbol", "side", "quantity", "price", "fee"),
                 ("at", stored.row.at_us, fill.at_us),
                 ("epoch", stored.epoch, self._recorded.at(seq).epoch),
             ]
@@ -193,7 +193,7 @@ class Comparison:
 
     # --- ends of orders ----------------------------------------------------------------------
 
-    def _ends(self, wanted: Sequence[OrderEndRow]) -> Iterator[FieldDifference]:
+    def _compare_ends(self, wanted: Sequence[OrderEndRow]) -> Iterator[FieldDifference]:
         for end in wanted:
             key = (end.order_seq, end.order_index)
             found = self._outcomes.pop(key, None)
@@ -209,7 +209,7 @@ class Comparison:
 
     # --- equity ------------------------------------------------------------------------------
 
-    def _equity(
+    def _compare_equity(
         self, wanted: Sequence[EquityRow], found: Sequence[EquityRow]
     ) -> Iterator[FieldDifference]:
         for (seq, _), point, stored in pair_by_key(
@@ -227,7 +227,7 @@ class Comparison:
                 )
                 continue
             self._counts.equity += 1
-            fields = [("at", stored.at_us, point.at_us), *_same_fields(stored, point, "equity")]
+            fields = [("at", stored.at_us, point.at_us), *_field_pairs(stored, point, "equity")]
             yield from _field_differences("equity", seq, f"equity point at seq {seq}", fields)
 
 
@@ -255,7 +255,8 @@ def pair_by_key(
             w, f = next(left, None), next(right, None)
 
 
-def _same_fields(found: Any, wanted: Any, *names: str) -> Iterator[tuple[str, Any, Any]]:
+def _field_pairs(found: Any, wanted: Any, *names: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (name, value in `found`, value in `wanted`) of each field."""
     return ((name, getattr(found, name), getattr(wanted, name)) for name in names)
 
 
@@ -270,7 +271,7 @@ def _field_differences(
 def _row_on_one_side(
     kind: Kind, seq: int, index: int | None, wanted: str | None, found: str | None
 ) -> FieldDifference:
-    """Return the difference for a row that exists on one side only."""
+    """Return the difference of a row that one side lacks. Both texts describe the row."""
     which = "point" if index is None else str(index)
     return FieldDifference(
         seq, kind, f"{kind} {which} at seq {seq}", "row", found or "missing", wanted or "none"
@@ -289,7 +290,7 @@ def _order(row: OrderRow) -> str:
     return f"{row.side} {number(row.quantity)} {row.symbol} at {number(row.price)}, {row.status}"
 
 
-def _stored(order: StoredOrder) -> str:
+def _stored_order(order: StoredOrder) -> str:
     return f"{_order(order.row)}, epoch {order.epoch}"
 
 

@@ -33,7 +33,7 @@ def canonical_bytes(state: bytes) -> bytes:
 
 
 def state_digest(state: bytes) -> str:
-    """Return the sha256 of the canonical bytes, as hex."""
+    """Return the sha256 of the state's canonical bytes, as hex."""
     return hashlib.sha256(canonical_bytes(state)).hexdigest()
 
 
@@ -107,16 +107,16 @@ def first_difference(found: Any, wanted: Any, path: str = "") -> tuple[str, str,
         return None
     if isinstance(found, list) and isinstance(wanted, list):
         for index in range(max(len(found), len(wanted))):
-            first = first_difference(_item(found, index), _item(wanted, index), f"{path}[{index}]")
+            first = first_difference(
+                found[index] if index < len(found) else ABSENT,
+                wanted[index] if index < len(wanted) else ABSENT,
+                f"{path}[{index}]",
+            )
             if first is not None:
                 return first
         return None
     same = type(found) is type(wanted) and found == wanted
     return None if same else (path, _as_text(found), _as_text(wanted))
-
-
-def _item(values: list[Any], index: int) -> Any:
-    return values[index] if index < len(values) else ABSENT
 
 
 def _as_text(value: Any) -> str:

@@ -67,7 +67,7 @@ class PrintStream(io.TextIOBase):
 
 
 class PrintedOutput:
-    """The other end: a thread reads lines as they are printed, until they are taken."""
+    """The reading end of the pipe: a thread reads lines as they are printed, to be taken."""
 
     def __init__(self) -> None:
         """Open the pipe. Give `write_end` to each process, and call `begin_reading`."""
@@ -78,7 +78,7 @@ class PrintedOutput:
         self._thread = threading.Thread(target=self._read, name="printed", daemon=True)
 
     def begin_reading(self) -> None:
-        """Read what the processes print, until `rest`."""
+        """Read what the processes print, until `take_rest`."""
         if not self._thread.is_alive():
             self._thread.start()
 
@@ -93,7 +93,7 @@ class PrintedOutput:
             taken.append(PrintedLine(at, f"({lost:,} lines are left out: too much at once)"))
         return taken
 
-    def rest(self) -> list[PrintedLine]:
+    def take_rest(self) -> list[PrintedLine]:
         """Return the last lines, after the last process has ended."""
         os.close(self.write_end)
         self._thread.join()

@@ -94,6 +94,7 @@ class ReferenceRun:
             self._load()
 
     def _load(self) -> None:
+        """Load the state under the current tenure's spec."""
         spec = self._tenure.spec
         loaded = self._request(Load(spec, self.state, self.seq))
         assert isinstance(loaded, Loaded), loaded
@@ -108,6 +109,7 @@ class ReferenceRun:
         self._run(self.seq, False, _NO_EVENTS)  # returns the state as loaded
 
     def _run_batch(self, to_seq: int, rows: ProducedRows) -> None:
+        """Run the next events, up to `to_seq` at most, and add what they produced to `rows`."""
         last = min(to_seq, self.seq + MAX_BATCH_SEQS)
         if self._upcoming:
             last = min(last, self._upcoming[-1].first_seq - 1)
@@ -135,6 +137,7 @@ class ReferenceRun:
         rows.ended.extend(result.ended)
 
     def _run(self, to_seq: int, suppress: bool, events: bytes) -> BatchResult:
+        """Return the result of one batch, and keep the seq and the state that it reached."""
         reply = self._request(Batch(self.seq, to_seq, suppress, events))
         assert isinstance(reply, Result), reply
         self.seq = reply.result.to_seq  # lower if a limit halted it there
@@ -146,12 +149,12 @@ class ReferenceRun:
         try:
             reply = self._ask(request)
         except ReplayProcessEnded as ended:
-            raise self._diverged(request, self.seq + 1, str(ended)) from None
+            raise self._divergence(request, self.seq + 1, str(ended)) from None
         if isinstance(reply, Failed):
-            raise self._diverged(request, reply.seq or self.seq + 1, reply.error)
+            raise self._divergence(request, reply.seq or self.seq + 1, reply.error)
         return reply
 
-    def _diverged(self, request: Load | Batch, seq: int, error: str) -> ReplayDiverged:
+    def _divergence(self, request: Load | Batch, seq: int, error: str) -> ReplayDiverged:
         tenure: TenureSegment = self._tenure
         span = f"seq {request.from_seq + 1}–{request.to_seq}" if isinstance(request, Batch) else ""
         return ReplayDiverged(

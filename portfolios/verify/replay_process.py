@@ -36,7 +36,7 @@ from portfolios.runtime.messages import (
 )
 from portfolios.runtime.money import install_context
 from portfolios.runtime.sandbox import apply_sandbox, limit_process
-from portfolios.runtime.worker import PortfolioWorker, serve
+from portfolios.runtime.worker import serve
 from portfolios.verify.printed import PrintedOutput, PrintStream
 
 Ask = Callable[[Load | Batch | Examine | Inspect], Reply]
@@ -58,7 +58,7 @@ ONE_THREAD = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class ArtifactCode:
-    """What the process of an artifact is started from, on this machine."""
+    """The code of an artifact on this machine, from which a process is started."""
 
     sha256: str
     folder: Path  #: the unpacked wheel
@@ -111,8 +111,10 @@ def replay_process(
             ours.settimeout(limit_s)
             ours.sendall(encode_message(request))
             (size,) = HEADER.unpack(_receive_exactly(ours, HEADER.size, until))
-            if size > _most_bytes(request):
-                raise ReplayProcessEnded(f"it answered with {size:,} B and was killed")
+            if size > (most := _max_reply_bytes(request)):
+                raise ReplayProcessEnded(
+                    f"it answered with {size:,} B, limit {most:,}, and was killed"
+                )
             return decode_reply(_receive_exactly(ours, size, until))
         except msgspec.MsgspecError:
             raise ReplayProcessEnded("its answer is not valid, and it was killed") from None
@@ -166,13 +168,8 @@ def replay_processes(
         yield route
 
 
-def in_this_process() -> Ask:
-    """Return the same function without a process: the strategy's time is not limited."""
-    return PortfolioWorker().answer
-
-
-def _most_bytes(request: Load | Batch | Examine | Inspect) -> int:
-    """Return the limit of an answer. A batch has more events here than on a node."""
+def _max_reply_bytes(request: Load | Batch | Examine | Inspect) -> int:
+    """Return the most bytes of the reply. A batch has more events here than on a node."""
     return MAX_REPLY_BYTES if isinstance(request, Examine | Inspect) else 16 * MAX_REPLY_BYTES
 
 
@@ -202,8 +199,8 @@ def _exit_description(status: int | None) -> str:
 def _environment(*, in_environment: bool) -> dict[str, str]:
     """Return the environment of a portfolio process: a fixed hash seed, and what a list allows.
 
-    For the Python of an environment, which has none of our packages, the whole import path is
-    spelled out.
+    The Python of an artifact's environment has none of Ginkgo's packages: it gets the whole import
+    path of this process.
     """
     given = sys.path if in_environment else os.environ.get("PYTHONPATH", "").split(os.pathsep)
     # Absolute, since the process runs in another folder.

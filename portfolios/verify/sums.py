@@ -102,7 +102,7 @@ class RangeSums:
 def sum_rows(
     portfolio: int, from_seq: int, to_seq: int, alive: Callable[[], None] = lambda: None
 ) -> RangeSums:
-    """Return the sums over (from_seq, to_seq]. Four statements and one `alive` per batch."""
+    """Return the sums over (from_seq, to_seq]. `alive` is called after every four statements."""
     found = RangeSums()
     while from_seq < to_seq:
         end = min(from_seq + BATCH_SEQS, to_seq)

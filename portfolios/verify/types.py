@@ -62,9 +62,7 @@ class Archived:
 class RecordedRun:
     """The record of a run as of one commit: its inputs, and the state it ended in."""
 
-    tenure_segments: Sequence[
-        TenureSegment
-    ]  #: in order; the first begins at the portfolio's first event
+    tenure_segments: Sequence[TenureSegment]  #: in order, from the portfolio's first event on
     suppressed: Sequence[tuple[int, int]]  #: ranges of seqs, both ends included, in order
     segments: Sequence[Segment]
     feed: Feed
@@ -89,7 +87,7 @@ class OrderOutcome(NamedTuple):
 
     status: str  #: open, filled, cancelled, expired, suppressed, refused
     ended_seq: int | None = None  #: of one that was cancelled or expired
-    reason: str = ""  #: the same
+    reason: str = ""  #: of that end
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ class _Verification:
         return None
 
     def _compare_window(self) -> Difference | None:
+        """Advance the run by one window. Return its first difference, or None."""
         from_seq = self._run.seq
         to_seq = min(from_seq + WINDOW, self._recorded.to_seq)
         try:
@@ -193,15 +194,15 @@ class _Verification:
         )
 
 
-def _replayed(recorded: RecordedRun, start: Anchor | None) -> list[TenureSegment]:
+def _replayed_tenures(recorded: RecordedRun, start: Anchor | None) -> list[TenureSegment]:
     return [s for s in recorded.tenure_segments if start is None or s.epoch >= start.epoch]
 
 
 def _refuse_another_python(
     recorded: RecordedRun, start: Anchor | None, difference: Difference
 ) -> None:
-    """Raise CannotVerify if another Python version, which may round differently, ran before it."""
-    for tenure in _replayed(recorded, start):
+    """Raise CannotVerify if another Python version, which may round differently, ran until then."""
+    for tenure in _replayed_tenures(recorded, start):
         if tenure.python not in ("", PYTHON_VERSION) and tenure.first_seq <= difference.seq:
             name = tenure.spec.portfolio
             raise CannotVerify(
@@ -219,7 +220,8 @@ def _refuse_another_python(
 
 
 def _refuse_missing_versions(recorded: RecordedRun, start: Anchor | None) -> None:
-    for tenure in _replayed(recorded, start):
+    """Raise CannotVerify unless every strategy that ran is installed in the version that ran."""
+    for tenure in _replayed_tenures(recorded, start):
         spec = tenure.spec
         if spec.artifact:
             continue  # its bytes are stored with the revision

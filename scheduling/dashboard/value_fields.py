@@ -14,7 +14,7 @@ from typing import Any, Literal
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from portfolios.artifacts.parameters import is_required, properties, resolved
+from portfolios.artifacts.parameters import is_required, properties, resolve
 from portfolios.text import unprintable_in
 
 Kind = Literal["whole", "number", "decimal", "text", "yes-no", "choice", "json"]
@@ -136,12 +136,12 @@ def parameter_fields(schema: Mapping[str, Any]) -> dict[str, ValueField]:
     return {
         str(name): _parameter_field(schema, str(name), part)
         for name, part in properties(schema).items()
-        if isinstance(part, Mapping) and resolved(schema, part).get("format") != "secret"
+        if isinstance(part, Mapping) and resolve(schema, part).get("format") != "secret"
     }
 
 
 def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, Any]) -> ValueField:
-    found = {**resolved(schema, part), **{k: v for k, v in part.items() if k != "$ref"}}
+    found = {**resolve(schema, part), **{k: v for k, v in part.items() if k != "$ref"}}
     kind, inner = _kind_of(schema, found)
     required = is_required(schema, name)
     described = str(found.get("description") or inner.get("description") or "").strip().rstrip(".")
@@ -173,7 +173,7 @@ def _kind_of(schema: Mapping[str, Any], part: Mapping[str, Any]) -> tuple[Kind, 
     """
     if "anyOf" in part and isinstance(part["anyOf"], list):
         others = [
-            resolved(schema, each)
+            resolve(schema, each)
             for each in part["anyOf"]
             if isinstance(each, Mapping) and each.get("type") != "null"
         ]

@@ -15,10 +15,11 @@ from msgspec import structs
 from portfolios import strategy_inspection, validation
 from portfolios.artifacts.catalog import UnknownArtifact, find_artifact
 from portfolios.artifacts.lock import check_complete, env_sha256, normalise_lock
-from portfolios.artifacts.parameters import needs_pattern
-from portfolios.artifacts.wheel import WheelRefused, python_here, read_wheel
+from portfolios.artifacts.parameters import has_pattern
+from portfolios.artifacts.wheel import WheelRefused, read_wheel
 from portfolios.models import Artifact, Revision
 from portfolios.runtime.messages import FoundStrategy
+from portfolios.runtime.python_version import PYTHON_VERSION
 from portfolios.sentences import listed
 from portfolios.sentences import sentence as _
 from portfolios.text import escape, unprintable_in
@@ -71,7 +72,7 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
     known = _known(sha256, facts.name, facts.version, environment)
     if known is not None:
         return Added(known, False)
-    if facts.pythons and python_here() not in facts.pythons:
+    if facts.pythons and PYTHON_VERSION not in facts.pythons:
         raise Refused(
             "other_python",
             _(
@@ -79,7 +80,7 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
                 "strategies under Python {python_here}: build it for that version too.",
                 label=label,
                 python_requirement=facts.python_requirement,
-                python_here=python_here(),
+                python_here=PYTHON_VERSION,
             ),
             status=400,
         )
@@ -214,7 +215,7 @@ def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
             ),
             status=400,
         )
-    return structs.replace(found, checks=found.checks or needs_pattern(schema))
+    return structs.replace(found, checks=found.checks or has_pattern(schema))
 
 
 def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:

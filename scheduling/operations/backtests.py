@@ -238,7 +238,7 @@ def _parameter_check_in(code: ArtifactCode, strategy: FoundStrategy) -> validati
     def check(
         name: str, parameters: Mapping[str, Any], symbols: Sequence[str], artifact: str | None
     ) -> Sequence[FieldError]:
-        return strategy_inspection.errors_in_code(code, strategy, parameters, symbols)
+        return strategy_inspection.check_with_code(code, strategy, parameters, symbols)
 
     return check
 

@@ -16,7 +16,7 @@ from portfolios.feeds.log import (
     LogUnavailable,
     RecordsDropped,
     SourceId,
-    read_on,
+    poll,
 )
 from portfolios.feeds.rows import InstrumentFacts
 from portfolios.runtime.events import Event, decode_event
@@ -63,7 +63,7 @@ class PostgresLog:
 
     def follow(self, after: int) -> AsyncIterator[list[Event]]:
         """See `Log.follow`."""
-        return read_on(self, after, PAGE, POLL_S)
+        return poll(self, after, PAGE, POLL_S)
 
     async def digest(self, segment: int) -> str | None:
         """See `Log.digest`."""

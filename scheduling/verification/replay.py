@@ -84,7 +84,7 @@ def replay_portfolio(
             stored = StoredRowsReader(evidence.portfolio, recorded.to_seq)
             compared = verify(recorded, stored, ask, on_progress, anchor, go_on=True)
         if printed is not None and show is not None:
-            show(_from_event(printed.rest(), first))
+            show(_from_event(printed.take_rest(), first))
     except CannotVerify as missing:
         text = str(missing).replace("cannot be verified", "cannot be replayed")
         raise Refused("cannot_replay", text) from None

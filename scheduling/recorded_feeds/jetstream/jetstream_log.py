@@ -24,7 +24,7 @@ from portfolios.feeds.log import (
     RecordsDropped,
     SourceId,
     WriterReplaced,
-    read_on,
+    poll,
 )
 from portfolios.feeds.rows import time_text
 from portfolios.runtime.events import Event, decode_event, join_events
@@ -87,7 +87,7 @@ class JetStreamLog:
 
     def follow(self, after: int) -> AsyncIterator[list[Event]]:
         """See `Log.follow`."""
-        return read_on(self, after, PAGE, POLL_S)
+        return poll(self, after, PAGE, POLL_S)
 
     async def digest(self, segment: int) -> str | None:
         """See `Log.digest`. Reads the message in which the segment ends."""

@@ -13,8 +13,8 @@ from django.conf import settings
 from ginkgo_site.env import Environment
 from portfolios import strategy_inspection
 from portfolios.artifacts import catalog
-from portfolios.artifacts.wheel import python_here
 from portfolios.models import Artifact, ArtifactStrategy
+from portfolios.runtime.python_version import PYTHON_VERSION
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
 from scheduling.models import Event
@@ -137,7 +137,7 @@ def test_same_bytes_with_another_lock_are_refused() -> None:
         (mine("@classmethod\n    def schema(cls): return {'x': 'y' * 70_000}"),
          "inspection_failed", "limit 64 KiB"),
         ({"metadata": "Requires-Dist: numpy\n"}, "lock_needed", "uv pip compile"),
-        ({"tag": "cp311-none-any" if python_here() != "3.11" else "cp312-none-any"},
+        ({"tag": "cp311-none-any" if PYTHON_VERSION != "3.11" else "cp312-none-any"},
          "other_python", "inspects strategies under"),
     ],
 )  # fmt: skip

@@ -269,7 +269,7 @@ def test_the_admin_shows_names_to_operators_only(key_file: Path) -> None:
 @pytest.fixture
 def keyed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "chaos.faults.faulty_strategies")
-    strategy_inspection._inspect_in_process.cache_clear()
+    strategy_inspection._check_in_process.cache_clear()
 
 
 @pytest.mark.usefixtures("keyed")

@@ -18,7 +18,7 @@ from django.utils import translation
 from django_q.models import OrmQ
 
 from portfolios.models import Checkpoint
-from portfolios.verify.replay_process import in_this_process
+from portfolios.runtime.worker import PortfolioWorker
 from scheduling import operations
 from scheduling.db.transaction import Row, execute
 from scheduling.errors import Refused
@@ -39,7 +39,9 @@ PATH = "portfolios/canary-1/verification/"
 @pytest.fixture(autouse=True)
 def canary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let canary-1 have run for 500 events, and replay in this process."""
-    monkeypatch.setattr(verify, "replay_processes", lambda *_, **__: nullcontext(in_this_process()))
+    monkeypatch.setattr(
+        verify, "replay_processes", lambda *_, **__: nullcontext(PortfolioWorker().answer)
+    )
     make_running_portfolio("canary-1", make_node("node-1"), events=500)
 
 

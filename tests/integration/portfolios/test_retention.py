@@ -29,7 +29,7 @@ from portfolios.models import (
 )
 from portfolios.retention import ArchiveDiffers, attach_partitions, maintain, upkeep
 from portfolios.retention import archive as archiving
-from portfolios.retention.archive import read_back
+from portfolios.retention.archive import digest_of
 from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.partitions import feed_heads, partitions
 from scheduling import retention
@@ -149,7 +149,7 @@ def test_old_rows_are_archived_proven_and_dropped(
     path = tmp_path / "portfolios_order" / "portfolios_order_first.parquet"
     kept = pq.read_table(path).to_pylist()
     assert [{**row, "portfolio_id": portfolio.pk} for row in stored] == kept
-    proof = read_back(path)
+    proof = digest_of(path)
     metadata = pq.ParquetFile(path).metadata.metadata
     assert metadata[b"ginkgo.rows"] == b"20"
     assert metadata[b"ginkgo.sha256"].decode() == proof.hex
@@ -163,11 +163,11 @@ def test_an_archive_that_cannot_be_read_back_drops_nothing(
     some_records(portfolio, 5)
 
     def lost_a_row(path: Path) -> archiving.RowDigest:
-        digest = read_back(path)
+        digest = digest_of(path)
         digest.rows -= 1
         return digest
 
-    monkeypatch.setattr(archiving, "read_back", lost_a_row)
+    monkeypatch.setattr(archiving, "digest_of", lost_a_row)
     with pytest.raises(ArchiveDiffers, match=r"holds 4 rows .* but 5 rows .* were written"):
         maintain(tmp_path, {})
     assert Fill.objects.count() == Order.objects.count() == 5

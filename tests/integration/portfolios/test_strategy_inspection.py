@@ -21,7 +21,7 @@ NAME = "misbehaving_in_check"
 def foreign_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "chaos.faults.faulty_strategies")
     monkeypatch.setenv("GINKGO_SECRET_KEY", "of the web process")
-    strategy_inspection._inspect_in_process.cache_clear()
+    strategy_inspection._check_in_process.cache_clear()
 
 
 def a_body(**config: object) -> dict[str, object]:

@@ -26,8 +26,8 @@ from portfolios.models import (
 )
 from portfolios.runtime.events import decode_events
 from portfolios.runtime.messages import Batch, Load, Reply
+from portfolios.runtime.worker import PortfolioWorker
 from portfolios.verify.compare_state import without_event_count
-from portfolios.verify.replay_process import in_this_process
 from scheduling import operations, tasks
 from scheduling.models import Alert, Tenure, Verification, VerificationAnchor
 from scheduling.retention import delete_rows, verified_to
@@ -59,7 +59,7 @@ class Replays:
         self.events = 0
 
     def process(self, code_of: Any, **limits: Any) -> Any:
-        answer = in_this_process()
+        answer = PortfolioWorker().answer
 
         def ask(request: Load | Batch) -> Reply:
             if isinstance(request, Batch):

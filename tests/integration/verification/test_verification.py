@@ -31,11 +31,11 @@ from portfolios.runtime.engine import EQUITY_STEP_US
 from portfolios.runtime.events import Event as MarketEvent
 from portfolios.runtime.messages import Batch, Load, Reply
 from portfolios.runtime.state import decode_state, encode_state
+from portfolios.runtime.worker import PortfolioWorker
 from portfolios.strategies import registry
 from portfolios.verify.compare_state import without_event_count, without_figures
 from portfolios.verify.replay_process import (
     ReplayProcessEnded,
-    in_this_process,
     replay_process,
     replay_processes,
 )
@@ -71,7 +71,7 @@ SYMBOLS = ["GE", "IBM", "KO", "XOM"]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replay in this process; the one that is asked for is tried by a test of its own."""
     monkeypatch.setattr(
-        verifying, "replay_processes", lambda *_, **__: nullcontext(in_this_process())
+        verifying, "replay_processes", lambda *_, **__: nullcontext(PortfolioWorker().answer)
     )
 
 
@@ -191,7 +191,7 @@ def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
 
     def noted(code_of: Any, **limits: Any) -> Any:
         given.append(limits)
-        return nullcontext(in_this_process())
+        return nullcontext(PortfolioWorker().answer)
 
     monkeypatch.setattr(verifying, "replay_processes", noted)
     environment = {"GINKGO_CHILD_MEMORY_MB": "4096", "GINKGO_STRATEGY_GUARD": "no"}
@@ -228,7 +228,7 @@ def test_a_portfolio_that_runs_on_is_compared_as_of_the_commit_it_began_with(
     last = begun.recorded.to_seq
     daemon.commit(NAME, 3_000)
     assert waiting.fills.get().fill_seq > last
-    compared = verify(begun.recorded, StoredRowsReader(trader.pk, last), in_this_process())
+    compared = verify(begun.recorded, StoredRowsReader(trader.pk, last), PortfolioWorker().answer)
     assert (compared.difference, compared.to_seq) == (None, last)
 
 
@@ -726,7 +726,7 @@ def test_a_replay_that_fails_where_the_fleet_committed_is_a_difference(
             raise ReplayProcessEnded("it did not answer within 60 s and was killed")
         return here(request)
 
-    here = in_this_process()
+    here = PortfolioWorker().answer
     monkeypatch.setattr(verifying, "replay_processes", lambda *_, **__: nullcontext(ask))
     found = difference(verify_portfolio(NAME, full=True))
     assert (found.kind, found.found) == ("replay", "a commit")

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from portfolios import strategy_inspection
 from portfolios.artifacts.declared import problem_in
 from portfolios.runtime.messages import Examined, FoundStrategy, Inspected, Loaded
-from portfolios.strategy_inspection import CheckFailed, errors_in_code, inspect_artifact
+from portfolios.strategy_inspection import CheckFailed, check_with_code, inspect_artifact
 from portfolios.verify.replay_process import ArtifactCode
 
 GOOD = FoundStrategy("momentum", "mine.strategies:Momentum", 1, 1, "{}", False, False, None, "Buy.")
@@ -31,9 +31,9 @@ def test_what_the_inspection_itself_writes_is_accepted() -> None:
         ([replace(GOOD, name=f"s{n}") for n in range(51)], "it has 51 strategies, limit 50"),
         ([replace(GOOD, name="../x")], "has the name '../x'"),
         ([replace(GOOD, name="x" * 81)], "use at most 80 letters"),
-        ([replace(GOOD, version=-1)], "out of range"),
-        ([replace(GOOD, state_version=2**31)], "out of range"),
-        ([replace(GOOD, warm_up=-5)], "out of range"),
+        ([replace(GOOD, version=-1)], "are (-1, 1, 0); each has to be from 0"),
+        ([replace(GOOD, state_version=2**31)], "are (1, 2147483648, 0)"),
+        ([replace(GOOD, warm_up=-5)], "are (1, 1, -5)"),
         ([replace(GOOD, schema="é" * 40_000)], "has 80,000 B, limit 64 KiB"),
         ([replace(GOOD, class_path="os.system")], "it has to be MODULE:CLASS"),
         ([replace(GOOD, class_path=f"m:{'x' * 300}")], "it has to be MODULE:CLASS"),
@@ -61,14 +61,14 @@ def answered(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
 
 def test_an_answer_to_another_question_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch, Loaded(1, False))
-    for ask in (lambda: inspect_artifact(CODE), lambda: errors_in_code(CODE, GOOD, {}, [])):
+    for ask in (lambda: inspect_artifact(CODE), lambda: check_with_code(CODE, GOOD, {}, [])):
         with pytest.raises(CheckFailed, match="its process gave another answer"):
             ask()
 
 
 def test_errors_of_a_check_are_bounded_and_printable(monkeypatch: pytest.MonkeyPatch) -> None:
     answered(monkeypatch, Examined(1, False, [("f", "c", "\x1b[31m" + "x" * 9_000)] * 5_000))
-    found = errors_in_code(CODE, GOOD, {}, [])
+    found = check_with_code(CODE, GOOD, {}, [])
     assert len(found) == 100
     assert found[0].message.startswith("\\x1b[31mxxx")
     assert len(found[0].message) == 500

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from portfolios.artifacts.parameters import SchemaUnusable, needs_pattern, schema_errors
+from portfolios.artifacts.parameters import SchemaUnusable, has_pattern, schema_errors
 from portfolios.strategies.base import Secret, Strategy
 
 
@@ -86,8 +86,8 @@ def test_error_names_value_and_what_is_wanted() -> None:
 def test_regular_expressions_are_left_to_the_strategy() -> None:
     """One that takes exponential time would hold up the web process."""
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(a+)+$"}}}
-    assert needs_pattern(schema)
-    assert not needs_pattern(SCHEMA)
+    assert has_pattern(schema)
+    assert not has_pattern(SCHEMA)
     assert schema_errors("probe", schema, {"a": "a" * 60 + "b"}) == []
 
 

@@ -19,9 +19,10 @@ from portfolios.backtest.summary import halt_sentence
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.spec import BrokerSettings, Limits
 from portfolios.runtime.state import OpenOrder
+from portfolios.runtime.worker import PortfolioWorker
 from portfolios.strategies import registry
 from portfolios.strategies.base import CancelIntent, OrderIntent
-from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process
+from portfolios.verify.replay_process import ReplayProcessEnded
 from tests.support.bar_log import BarLog, BarRow
 from tests.support.market_factories import Scripted, buy, sell, spec
 
@@ -60,7 +61,7 @@ def backtest(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(Scripted, "script", script)
         log = feed(*bars)
         made = Backtest(spec(**spec_changes), log, FeedRange(1, log.length))
-        return run_backtest(made, in_this_process())
+        return run_backtest(made, PortfolioWorker().answer)
 
     return run
 

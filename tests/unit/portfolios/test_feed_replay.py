@@ -93,7 +93,7 @@ def test_another_table_has_the_hash_of_its_own_bars() -> None:
         (rows_of("DHR"), "no symbol with bars of 245 days"),
         (
             rows_of("IBM", "KO").replace("20091224,KO", "20091225,KO"),
-            "bars of KO are not of the days of IBM: .20091224, 20091225.",
+            "bars of KO and IBM are of different days: only one of them has .20091224, 20091225.",
         ),
     ],
     ids=["empty", "split artefact", "other days"],

@@ -50,7 +50,7 @@ def is_open(fd: int) -> bool:
 def everything(output: PrintedOutput, stream: PrintStream) -> list[PrintedLine]:
     stream.flush()
     os.close(stream._fd)
-    return output.rest()
+    return output.take_rest()
 
 
 def test_each_line_has_the_event_it_was_begun_at(

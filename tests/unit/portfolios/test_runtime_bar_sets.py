@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from portfolios.artifacts.inspection import _facts
+from portfolios.artifacts.inspection import _inspect
 from portfolios.backtest.testing import bars as days
 from portfolios.backtest.testing import run_bars
 from portfolios.runtime.engine import PortfolioEngine
@@ -209,9 +209,9 @@ def test_an_artifacts_strategy_that_acts_on_bars_is_asked_about_symbols() -> Non
     class Contradicting(CheapestOfAll):
         sees_every_symbol = True
 
-    assert _facts("cheapest_of_all", CheapestOfAll).checks
+    assert _inspect("cheapest_of_all", CheapestOfAll).checks
     with pytest.raises(ArtifactUnusable, match="leave one of them out"):
-        _facts("contradicting", Contradicting)
+        _inspect("contradicting", Contradicting)
 
 
 def test_authors_test_it_over_a_few_bars() -> None:

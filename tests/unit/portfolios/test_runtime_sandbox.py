@@ -175,7 +175,7 @@ def verdict(
 ) -> int:
     """Return what the kernel would do: it runs the filter over (number, arch, -, arguments)."""
     own, _, numbers = sandbox._MACHINES[machine]
-    code = sandbox._filter(4321, own, numbers | sandbox._COMMON_NUMBERS, network=network)
+    code = sandbox._portfolio_filter(4321, own, numbers | sandbox._COMMON_NUMBERS, network=network)
     lines = list(struct.iter_unpack("<HBBI", code))
     given = (*arguments, 0, 0)
     words = {0: number, 4: own if arch is None else arch, 16: given[0], 24: given[1]}

@@ -31,11 +31,12 @@ from portfolios.runtime.state import (
     pack_state,
     strategy_view,
 )
+from portfolios.runtime.worker import PortfolioWorker
 from portfolios.verify import reference_run
 from portfolios.verify.compare import pair_by_key
 from portfolios.verify.compare_state import canonical_bytes, first_difference, state_digest
 from portfolios.verify.reference_run import ReferenceRun, merge_ranges
-from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process, replay_process
+from portfolios.verify.replay_process import ReplayProcessEnded, replay_process
 from portfolios.verify.types import RecordedRun, TenureSegment
 from tests.support.bar_log import BarLog, BarRow
 from tests.support.kernel_features import CAN_REFUSE_CALLS
@@ -73,7 +74,7 @@ def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
     ]
     stale = [(2, 3), (15, 16), (17, 19)]
     told: list[int] = []
-    run = ReferenceRun(recorded(epochs, 25, stale), in_this_process(), told.append)
+    run = ReferenceRun(recorded(epochs, 25, stale), PortfolioWorker().answer, told.append)
     orders, fills, equity = [], [], []
     for to_seq in [*range(window, 25, window), 25]:
         rows = run.advance(to_seq)
@@ -90,7 +91,7 @@ def test_an_owner_that_committed_nothing_but_its_beginning_has_adapted_the_state
     # From canary to canary nothing would be lost; buy_and_hold in between kept none of it.
     epochs = [(1, spec("canary")), (6, spec("buy_and_hold", revision=2)),
               (6, spec("canary", revision=3))]  # fmt: skip
-    run = ReferenceRun(recorded(epochs, 9, []), in_this_process(), lambda seq: None)
+    run = ReferenceRun(recorded(epochs, 9, []), PortfolioWorker().answer, lambda seq: None)
     run.advance(9)
     assert run.state is not None
     assert strategy_view(decode_state(run.state))["first_seq"] == 6
@@ -111,7 +112,7 @@ def test_a_symbol_that_a_later_revision_lacks_is_filled_and_marked_until_it_is_c
     epochs = [(1, both), (2, one)]  # KO is ordered at seq 1 and not filled yet
     monkeypatch.setattr(reference_run, "BATCH_EVENTS", 3)
     evidence = dataclasses.replace(recorded(epochs, 9, []), feed=feed)
-    run = ReferenceRun(evidence, in_this_process(), lambda seq: None)
+    run = ReferenceRun(evidence, PortfolioWorker().answer, lambda seq: None)
     fills = [fill for to_seq in (2, 3, 6, 9) for fill in run.advance(to_seq).fills]
     assert [(fill.symbol, fill.fill_seq) for fill in fills] == [("KO", 3), ("PEP", 4)]
     assert run.state is not None
