@@ -25,11 +25,7 @@ from portfolios.runtime.spec import Spec
 from scheduling.node_daemon.artifact_cache import ArtifactCache
 from scheduling.node_daemon.child import Child, start_child
 from scheduling.node_daemon.environments import Environments
-from scheduling.node_daemon.forkserver_client import (
-    Artifact,
-    ForkserverClient,
-    PackageEnvironment,
-)
+from scheduling.node_daemon.forkserver_client import Artifact, ForkserverClient, PackageEnvironment
 from tests.support import wheels
 from tests.support.market_factories import spec
 
@@ -99,10 +95,7 @@ def _make_lock(folder: Path) -> bytes:
 
 
 async def _measure(
-    label: str,
-    environment: PackageEnvironment | None,
-    portfolio: Spec,
-    artifact: Artifact | None,
+    label: str, environment: PackageEnvironment | None, portfolio: Spec, artifact: Artifact | None
 ) -> None:
     """Fork RUNS processes, and print the times and the memory of their starts."""
     client = ForkserverClient(MEMORY_MB, environment=environment)

@@ -13,14 +13,7 @@ import time
 
 import msgspec
 
-from bench.commit import (
-    PORT,
-    Node,
-    own_database,
-    prepare_ginkgo,
-    wait_until_listening,
-    web_process,
-)
+from bench.commit import PORT, Node, own_database, prepare_ginkgo, wait_until_listening, web_process
 from scheduling.wire.messages import Heartbeat, HeartbeatAnswer, ProcessStatus, encode
 
 

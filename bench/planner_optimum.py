@@ -21,7 +21,7 @@ from scheduling.decide.types import Pending, PortfolioView, Snapshot
 
 
 class PassResult(NamedTuple):
-    """Ginkgo's passes on a random fleet."""
+    """What Ginkgo's passes make of a random fleet."""
 
     after: Snapshot
     moves: int  #: of running portfolios

@@ -50,7 +50,7 @@ _slots = threading.BoundedSemaphore(MAX_PARALLEL)
 
 
 class CheckFailed(Exception):
-    """The strategy itself failed while checking parameters. The text is a sentence."""
+    """Parameters could not be checked, or strategies not listed. The text is a sentence."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +163,7 @@ def check_with_code(
 
 @lru_cache(maxsize=256)
 def _check_in_process(
-    strategy: str,
-    parameters: str,
-    symbols: tuple[str, ...],
-    stored: StrategyFacts | None = None,
+    strategy: str, parameters: str, symbols: tuple[str, ...], stored: StrategyFacts | None = None
 ) -> tuple[FieldError, ...]:
     """Return the parameter errors that the strategy finds in a separate process.
 

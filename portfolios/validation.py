@@ -18,12 +18,7 @@ from portfolios.strategies.validation_messages import BOUNDS, KINDS, wrong_value
 from portfolios.text import error, exact_decimal, quoted, unprintable_errors
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
-LIMIT_QUANTITIES = (
-    "largest_order",
-    "largest_position",
-    "largest_notional",
-    "largest_drawdown_pct",
-)
+LIMIT_QUANTITIES = ("largest_order", "largest_position", "largest_notional", "largest_drawdown_pct")
 LIMIT_COUNTS = ("orders_per_minute",)
 BROKER_AMOUNTS = ("fee_per_order", "fee_per_share", "fee_bps", "slippage_bps", "tick_size")
 BROKER_COUNTS = ("slippage_ticks",)

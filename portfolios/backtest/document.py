@@ -85,7 +85,7 @@ class Point(msgspec.Struct):
 
 
 class Order(msgspec.Struct):
-    """One order."""
+    """One order, and what became of it."""
 
     seq: int  #: of the event it was decided at
     index: int  #: among the orders of that event
@@ -115,7 +115,7 @@ class MetricValues(msgspec.Struct):
 
 
 class BacktestDocument(msgspec.Struct):
-    """The whole document."""
+    """The result of a backtest."""
 
     format: int
     input: Input
@@ -129,7 +129,7 @@ class BacktestDocument(msgspec.Struct):
 
 
 def document_of(result: BacktestResult) -> BacktestDocument:
-    """Return the document of a result."""
+    """Return a result as a document."""
     tally = result.tally
     return BacktestDocument(
         format=FORMAT,

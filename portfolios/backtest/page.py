@@ -24,7 +24,7 @@ MAX_ROWS = 500
 
 
 def html_of(result: BacktestResult, document: BacktestDocument) -> str:
-    """Return the page."""
+    """Return the result as an HTML page."""
     figures = document.figures
     context: dict[str, Any] = {
         "heading": heading(document),

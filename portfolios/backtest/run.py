@@ -50,7 +50,7 @@ class Backtest:
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """What came of a backtest."""
+    """The sums, the orders and the last state of a backtest."""
 
     backtest: Backtest
     tally: Tally

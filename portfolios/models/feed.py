@@ -131,11 +131,7 @@ class FeedRecord(models.Model):
     pk = models.CompositePrimaryKey("feed", "seq")
     # Not in the database: a feed is removed at once, its millions of records are dropped after it.
     feed = models.ForeignKey(
-        FeedRow,
-        on_delete=models.DO_NOTHING,
-        related_name="+",
-        db_index=False,
-        db_constraint=False,
+        FeedRow, on_delete=models.DO_NOTHING, related_name="+", db_index=False, db_constraint=False
     )
     seq = models.BigIntegerField()
     symbol = models.CharField(max_length=24, blank=True)

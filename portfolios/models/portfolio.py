@@ -73,9 +73,7 @@ class Portfolio(models.Model):
         ordering = ["name"]
         constraints = [
             models.UniqueConstraint(
-                fields=["name"],
-                condition=Q(archived_at__isnull=True),
-                name="portfolio_name_once",
+                fields=["name"], condition=Q(archived_at__isnull=True), name="portfolio_name_once"
             ),
             # A name with a line break fits no URL: every page that links to it would fail.
             models.CheckConstraint(

@@ -190,7 +190,7 @@ class ArchivedRange(models.Model):
     """Rows of one portfolio that left a table for the archive: those from `from_seq` to `to_seq`.
 
     The archiving process alone writes it, with the partition that it detaches. A verification does
-    not look for these rows, and misses every other one.
+    not look for these rows; any other one that is missing is a difference.
     """
 
     pk = models.CompositePrimaryKey("portfolio", "kind", "from_seq")

@@ -1,10 +1,8 @@
 """Partitions of the records: attached ahead of the feed, archived and dropped when old."""
 
 from portfolios.retention.archive import ArchiveDiffers
-from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.upkeep import (
     MaintenanceOutcome,
-    RetainedPartition,
     attach_partitions,
     has_expired_partitions,
     maintain,
@@ -13,10 +11,7 @@ from portfolios.retention.upkeep import (
 __all__ = [
     "ArchiveDiffers",
     "MaintenanceOutcome",
-    "RecordKind",
-    "RetainedPartition",
     "attach_partitions",
     "has_expired_partitions",
     "maintain",
-    "record_kinds",
 ]

@@ -250,11 +250,6 @@ def to_units(price: Decimal | str | int, scale: int) -> int:
     return whole
 
 
-def to_e4(price: Decimal | str | int) -> int:
-    """Return `price` as an integer of 0.0001. Raise ValueError if it has more than four places."""
-    return to_units(price, PRICE_PLACES)
-
-
 def _as_e4(units: int, scale: int) -> int:
     """Return a price of `units` of 10^-scale in units of 0.0001."""
     if scale == PRICE_PLACES:

@@ -9,12 +9,7 @@ import msgspec
 import zstandard
 
 from portfolios.runtime.errors import StateUnreadable
-from portfolios.runtime.state import (
-    MAX_STATE_BYTES,
-    Processed,
-    decode_state,
-    encode_state,
-)
+from portfolios.runtime.state import MAX_STATE_BYTES, Processed, decode_state, encode_state
 from portfolios.verify.types import Difference, RecordedRun
 
 

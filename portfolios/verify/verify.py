@@ -39,7 +39,7 @@ WINDOW = 20_000
 
 
 class StoredRowsSource(Protocol):
-    """Source of stored rows."""
+    """Reads the stored rows of the portfolio that is verified."""
 
     def rows(self, from_seq: int, to_seq: int) -> StoredRows:
         """Return the stored rows of (from_seq, to_seq]."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.events import Bar, Event, to_e4
+from portfolios.runtime.events import PRICE_PLACES, Bar, Event, to_units
 from portfolios.runtime.results import BatchResult
 from portfolios.runtime.spec import Limits, Spec
 from portfolios.strategies import registry
@@ -18,7 +18,7 @@ SECOND_US = 1_000_000
 
 def bar(seq: int, symbol: str, open_: str, close: str, released_s: int | None = None) -> Event:
     """Return a bar, released by default `seq` seconds after the Unix epoch."""
-    first, last = to_e4(open_), to_e4(close)
+    first, last = to_units(open_, PRICE_PLACES), to_units(close, PRICE_PLACES)
     at = (seq if released_s is None else released_s) * SECOND_US
     return Bar(seq, symbol, at, at, first, max(first, last), min(first, last), last, 100)
 

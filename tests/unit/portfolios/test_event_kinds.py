@@ -23,7 +23,7 @@ from portfolios.runtime.events import (
     encode_events,
     join_events,
     make_bar,
-    to_e4,
+    to_units,
 )
 from portfolios.runtime.state import account_view, decode_state, encode_state
 from tests.support.market_factories import bar, buy, run, scripted, sell, spec
@@ -112,9 +112,9 @@ def test_prices_are_exact_decimals_of_four_places() -> None:
     event = bar(1, "KO", "25.6", "0.07")
     prices = [event.open, event.high, event.low, event.close]
     assert [str(price) for price in prices] == ["25.6000", "25.6000", "0.0700", "0.0700"]
-    assert to_e4(Decimal("1.0001")) == 10_001
+    assert to_units(Decimal("1.0001"), 4) == 10_001
     with pytest.raises(ValueError, match=r"price 1\.00001 has more than 4 decimal places"):
-        to_e4("1.00001")
+        to_units("1.00001", 4)
 
 
 def test_prices_of_a_bar_with_five_places_are_exact() -> None:

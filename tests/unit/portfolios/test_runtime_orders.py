@@ -9,7 +9,7 @@ import pytest
 
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.errors import StateUnreadable, StrategyFailed
-from portfolios.runtime.events import Event, make_bar, to_e4
+from portfolios.runtime.events import Event, make_bar, to_units
 from portfolios.runtime.results import BatchResult
 from portfolios.runtime.spec import BrokerSettings, Limits
 from portfolios.runtime.state import COUNTING_FORMAT, HOOKS_FORMAT, account_view, decode_state
@@ -21,7 +21,7 @@ from tests.support.market_factories import Scripted, buy, run, scripted, sell, s
 def prices(seq: int, *values: str, symbol: str = "KO", released_s: int | None = None) -> Event:
     """Return a bar of open, high, low and close."""
     at = (seq if released_s is None else released_s) * 1_000_000
-    return make_bar(seq, symbol, at, at, [to_e4(value) for value in values], 100)
+    return make_bar(seq, symbol, at, at, [to_units(value, 4) for value in values], 100)
 
 
 def limit(side: Any, price: str, quantity: str = "1", **more: Any) -> OrderIntent:
