@@ -65,9 +65,12 @@ def verify(context: Context) -> None:
         document = context.client.get(path)
     context.show(document, f"{document['portfolio']}: {document['sentence']}")
     if context.given.wait and document["state"] in ("waiting", "running"):
-        raise Failed(f"It is not done after {context.given.wait:g} s; it continues.")
+        raise Failed(
+            f"The verification of {document['portfolio']} is not done after "
+            f"{context.given.wait:g} s; it continues."
+        )
     if document["state"] in ("different", "failed"):
-        raise Failed("The history differs, or could not be replayed.")
+        raise Failed(f"The history of {document['portfolio']} was not found identical.")
 
 
 def rebalance(context: Context) -> None:
@@ -103,7 +106,7 @@ def halt_all(context: Context) -> None:
             raise Failed("Without a terminal, `ginkgo halt-all` needs --yes.")
         wanted = f"halt {running}"
         if _ask(f"This stops {running} running portfolios. Type `{wanted}`: ") != wanted:
-            raise Failed("Nothing was halted.")
+            raise Failed(f"Nothing was halted: {wanted} was not typed.")
     document = context.client.post("halt/", reason=given.reason, expect_running=running)
     context.show(
         document,

@@ -61,7 +61,9 @@ class Client:
             try:
                 context = ssl.create_default_context(cafile=access.ca or None)
             except (OSError, ssl.SSLError) as error:
-                raise Failed(f"The authority {access.ca!r} cannot be read: {error}.") from None
+                raise Failed(
+                    f"The certificates in {access.ca!r} cannot be read: {error}."
+                ) from None
             handlers.append(urllib.request.HTTPSHandler(context=context))
         self._opener = urllib.request.build_opener(*handlers)
 
@@ -107,7 +109,10 @@ class Client:
             },
         )
         if not request.full_url.startswith(f"{self.access.server}/"):
-            raise Failed(f"The server sent an address of another server: {request.full_url}.")
+            raise Failed(
+                f"An answer of {self.access.server} links to another server, which was not asked: "
+                f"{request.full_url}."
+            )
         if method == "GET":
             return self._send_once(request)
         request.add_header("Idempotency-Key", str(uuid.uuid4()))

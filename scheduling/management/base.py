@@ -26,10 +26,7 @@ from scheduling.request_origin import acting_from, command_line_actor, of_comman
 
 
 class Failed(Refused):
-    """The command was carried out, but its outcome is a failure."""
-
-    def __init__(self, code: str, message: str, **extra: Any) -> None:
-        super().__init__(code, message, **extra)
+    """The command failed for a reason of its own: a file, a time limit, an outcome."""
 
 
 class GinkgoCommand(BaseCommand):

@@ -5,7 +5,7 @@ Each function is one transaction and raises `scheduling.errors.Refused` if it ca
 """
 
 from scheduling.operations.artifacts import add_artifact, delete_artifact
-from scheduling.operations.edits import EditBase, FieldChange, differences, rebase, values_at
+from scheduling.operations.edits import EditBase, differences, rebase, values_at
 from scheduling.operations.fit_warnings import warnings_after_change
 from scheduling.operations.fleet import (
     even_by,
@@ -20,7 +20,6 @@ from scheduling.operations.fleet import (
     unfreeze,
 )
 from scheduling.operations.moves import (
-    MoveOutcome,
     migrate,
     migrate_several,
     reload,
@@ -42,14 +41,11 @@ from scheduling.operations.portfolios import (
 )
 from scheduling.operations.python_versions import accept_python
 from scheduling.operations.roll_outs import NewRollOut, return_roll_out, roll_out, stop_roll_out
-from scheduling.operations.tokens import revoke_api_tokens, revoke_node_tokens
 from scheduling.operations.verifications import verify
 
 __all__ = [
     "MAX_AT_ONCE",
     "EditBase",
-    "FieldChange",
-    "MoveOutcome",
     "NewPortfolio",
     "NewRollOut",
     "accept_python",
@@ -79,8 +75,6 @@ __all__ = [
     "reload",
     "return_roll_out",
     "revise_portfolio",
-    "revoke_api_tokens",
-    "revoke_node_tokens",
     "roll_out",
     "run_feed",
     "start",

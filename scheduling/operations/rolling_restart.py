@@ -99,7 +99,7 @@ def rolling_restart(*, drain_s: float, actor: str) -> Iterator[str]:
         named = ", ".join(f"{found.kind} {found.pid}" for found in processes.unreadable)
         raise Refused(
             "forbidden",
-            f"Whether these processes of another user are of this installation cannot be read: "
+            f"These processes of another user may be of this installation, which cannot be read: "
             f"{named}. Nothing was touched: run this as root.",
         )
     _nodes_here()  # refuses, before anything is touched

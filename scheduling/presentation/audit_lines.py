@@ -13,6 +13,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
 from django.utils.translation import get_language
 
+from scheduling.decide.reasons import is_chinese
 from scheduling.presentation.formatting import because, pause
 from scheduling.presentation.state_words import alert_word, event_word, item_word, state_word
 
@@ -263,7 +264,7 @@ def _sentence_of(kind: str, data: Mapping[str, Any]) -> tuple[str, str] | None:
 def audit_sentence(line: AuditLine) -> str:
     """Return what the line says, in the language of the request."""
     data = line.data if isinstance(line.data, Mapping) else {}
-    chinese = (get_language() or "").startswith("zh")
+    chinese = is_chinese(get_language())
     membership = _membership(data)
     known, data = membership or (_sentence_of(line.kind, data), data)
     if line.kind == "user_changed" and isinstance(data.get("fields"), list):
@@ -311,7 +312,7 @@ _NAMES = (
 def audit_links(line: AuditLine) -> list[Link]:
     """Return the pages that the line refers to."""
     data = line.data if isinstance(line.data, Mapping) else {}
-    chinese = (get_language() or "").startswith("zh")
+    chinese = is_chinese(get_language())
     return [
         Link(view, data[key], f"{_LABELS[key][1 if chinese else 0]} {data[key]}")
         for key, view in _LINKED.items()

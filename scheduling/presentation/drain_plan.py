@@ -45,7 +45,7 @@ def _document(found: DrainPlan) -> dict[str, Any]:
     return {
         "node": found.node,
         "taken_at": taken_at.isoformat().replace("+00:00", "Z"),
-        "sentence": _verdict(found),
+        "sentence": _verdict_sentence(found),
         "leave": [
             {**move_document(move), "unpinned": move.portfolio.name in pins} for move in found.leave
         ],
@@ -79,13 +79,13 @@ def _step_document(step: Placement | Move) -> dict[str, Any]:
 def _loss_document(loss: LossChange) -> dict[str, Any]:
     return {
         "node": loss.node,
-        "before": _one_loss(loss.before),
-        "after": _one_loss(loss.after),
+        "before": _loss_counts(loss.before),
+        "after": _loss_counts(loss.after),
         "is_worse": loss.is_worse,
     }
 
 
-def _one_loss(loss: NodeLoss) -> dict[str, int]:
+def _loss_counts(loss: NodeLoss) -> dict[str, int]:
     return {
         "runs": loss.runs,
         "no_place": len(loss.unplaced.no_place),
@@ -93,7 +93,7 @@ def _one_loss(loss: NodeLoss) -> dict[str, int]:
     }
 
 
-def _verdict(found: DrainPlan) -> str:
+def _verdict_sentence(found: DrainPlan) -> str:
     leave, stay = len(found.leave), len(found.stay)
     if not leave and not stay:
         return _("The node runs nothing, so nothing moves.")

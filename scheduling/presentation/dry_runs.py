@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from django.utils.translation import get_language
 
 from portfolios.backtest.document import Figures
+from scheduling.decide.reasons import count, is_chinese
 from scheduling.operations.dry_runs import DryRun
-from scheduling.presentation.formatting import counted, money, signed_money, whole
+from scheduling.presentation.formatting import money, signed_money, whole
 
 
 class FigureRow(NamedTuple):
@@ -44,7 +45,11 @@ def figure_rows(outcome: DryRun) -> list[FigureRow]:
     """Return the figures that a person compares."""
     before = outcome.before
     return [
-        FigureRow(zh if _is_chinese() else en, read(before) if before else "", read(outcome.after))
+        FigureRow(
+            zh if is_chinese(get_language()) else en,
+            read(before) if before else "",
+            read(outcome.after),
+        )
         for en, zh, read in _ROWS
     ]
 
@@ -53,7 +58,7 @@ def dry_run_sentence(outcome: DryRun) -> str:
     """Return `Over the last 10,000 events …: 41 orders instead of 22.`"""
     after, before = outcome.after, outcome.before
     first, last = (after.first_at or "")[:10], (after.last_at or "")[:10]
-    if _is_chinese():
+    if is_chinese(get_language()):
         which = "最近" if outcome.is_newest else "最早"
         instead = f"，现为 {whole(before.orders)} 笔" if before else ""
         halted = f"；会被限额叫停：{after.halted}" if after.halted else ""
@@ -65,10 +70,6 @@ def dry_run_sentence(outcome: DryRun) -> str:
     instead = f" instead of {whole(before.orders)}" if before else ""
     halted = f"; a limit would halt it: {after.halted}" if after.halted else ""
     return (
-        f"Over the {which} {counted(after.events, 'event')} of its symbols ({first} to {last}): "
-        f"{counted(after.orders, 'order')}{instead}{halted}."
+        f"Over the {which} {count(after.events, 'event')} of its symbols ({first} to {last}): "
+        f"{count(after.orders, 'order')}{instead}{halted}."
     )
-
-
-def _is_chinese() -> bool:
-    return (get_language() or "").startswith("zh")

@@ -28,7 +28,8 @@ def _decimal(value: Number | None) -> Decimal | None:
     return number if number.is_finite() else None
 
 
-def _grouped(number: Decimal, places: int, sign: bool = False) -> str:
+def _with_thousands(number: Decimal, places: int, sign: bool = False) -> str:
+    """Return the number with thousands separators; 0 has no sign, whatever `sign` says."""
     text = f"{abs(number):,.{places}f}"
     if not text.strip("0.,"):
         return text
@@ -40,19 +41,19 @@ def _grouped(number: Decimal, places: int, sign: bool = False) -> str:
 def whole(value: Number | None) -> str:
     """Return 9,862,904."""
     number = _decimal(value)
-    return UNKNOWN if number is None else _grouped(number, 0)
+    return UNKNOWN if number is None else _with_thousands(number, 0)
 
 
 def money(value: Number | None) -> str:
     """Return 103,981.47."""
     number = _decimal(value)
-    return UNKNOWN if number is None else _grouped(number, 2)
+    return UNKNOWN if number is None else _with_thousands(number, 2)
 
 
 def signed_money(value: Number | None) -> str:
     """Return +1,284.10 or −842.37; zero has no sign."""
     number = _decimal(value)
-    return UNKNOWN if number is None else _grouped(number, 2, sign=True)
+    return UNKNOWN if number is None else _with_thousands(number, 2, sign=True)
 
 
 def price(value: Number | None) -> str:
@@ -61,7 +62,7 @@ def price(value: Number | None) -> str:
     if number is None:
         return UNKNOWN
     exponent = number.as_tuple().exponent
-    return _grouped(number, max(4, -exponent if isinstance(exponent, int) else 0))
+    return _with_thousands(number, max(4, -exponent if isinstance(exponent, int) else 0))
 
 
 def quantity(value: Number | None) -> str:
@@ -69,7 +70,7 @@ def quantity(value: Number | None) -> str:
     number = _decimal(value)
     if number is None:
         return UNKNOWN
-    return _grouped(number, 0 if number == number.to_integral_value() else 4)
+    return _with_thousands(number, 0 if number == number.to_integral_value() else 4)
 
 
 def percent(part: Number | None, base: Number | None) -> str:
@@ -77,7 +78,7 @@ def percent(part: Number | None, base: Number | None) -> str:
     part_number, base_number = _decimal(part), _decimal(base)
     if part_number is None or not base_number:
         return ""
-    return f"{_grouped(100 * part_number / base_number, 2, sign=True)} %"
+    return f"{_with_thousands(100 * part_number / base_number, 2, sign=True)} %"
 
 
 def direction(value: Number | None) -> str:
@@ -166,8 +167,3 @@ def joined(parts: Iterable[str]) -> str:
 def because(text: str, reason: str | None) -> str:
     """Return `text: reason`, or the text alone without a reason."""
     return f"{text}{_(': ')}{reason}" if reason else text
-
-
-def counted(number: int, noun: str) -> str:
-    """Return `1 portfolio` or `3 portfolios`, for texts that are English only."""
-    return f"{whole(number)} {noun}" if number == 1 else f"{whole(number)} {noun}s"

@@ -166,7 +166,7 @@ def describe(error: Exception) -> Problem:
     if isinstance(error, exceptions.ParseError):
         return malformed(str(error.detail))
     if isinstance(error, exceptions.APIException):
-        return _of_framework(error)
+        return _framework_problem(error)
     if isinstance(error, PermissionDenied):
         return problem("forbidden", str(error) or "You are not allowed to do this.")
     if isinstance(error, Http404):
@@ -174,13 +174,15 @@ def describe(error: Exception) -> Problem:
     if isinstance(error, RequestDataTooBig):
         return problem("payload_too_large", str(error))
     if isinstance(error, DATABASE_AWAY):
-        return _away("The database does not answer; nothing was changed. Try again in a moment.")
+        return _unavailable(
+            "The database does not answer; nothing was changed. Try again in a moment."
+        )
     if isinstance(error, SnapshotUnavailable):
-        return _away("The state of the fleet cannot be read now; nothing was changed.")
+        return _unavailable("The state of the fleet cannot be read now; nothing was changed.")
     return problem("internal_error", INTERNAL_ERROR)
 
 
-def _of_framework(error: exceptions.APIException) -> Problem:
+def _framework_problem(error: exceptions.APIException) -> Problem:
     """Return the problem for an error of the REST framework."""
     sentence = str(error.detail)
     if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
@@ -203,7 +205,7 @@ def malformed(sentence: str) -> Problem:
     return problem("invalid", sentence, errors=errors)
 
 
-def _away(sentence: str) -> Problem:
+def _unavailable(sentence: str) -> Problem:
     return Problem("unavailable", sentence, 503, headers={"Retry-After": "2"})
 
 

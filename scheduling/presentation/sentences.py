@@ -45,7 +45,7 @@ def held_sentence(storm: dict[str, Any]) -> str:
 
 
 def delivered_text(title: str, body: str) -> tuple[str, str]:
-    """Return title and body of a message about an alert, as stored, in the active language."""
+    """Return title and body of an alert's message, as stored, in the active language."""
     if is_chinese(get_language()):
         told = title.removeprefix("over: ")
         kind, _, name = told.partition(": ")

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from scheduling.dashboard.whatif import loss_tag
 from scheduling.decide.labels import labels_text
-from scheduling.observe.incarnations import digest, without_incarnations
+from scheduling.observe.incarnations import digest
 from scheduling.observe.localized_reason import localized_reason, localized_text
 from scheduling.presentation import formatting, state_words
 from scheduling.presentation.sentences import log_line_text
@@ -102,7 +102,6 @@ _NODE_TAGS = {
 _ORDER_TAGS = {"open": "tag-info", "refused": "tag-bad", "suppressed": "tag-warn"}
 
 register.filter("digest", digest)
-register.filter("without_incarnations", without_incarnations)
 
 
 @register.filter
@@ -174,12 +173,6 @@ register.filter("loss_tag", loss_tag)
 
 
 @register.filter
-def words(state: str) -> str:
-    """Return a state as words: `going back` for `going_back`."""
-    return state.replace("_", " ")
-
-
-@register.filter
 def metric(value: float) -> str:
     """Return a strategy's own figure with six significant digits: 1,250, 0.0314."""
     return f"{value:,.6g}"
@@ -199,10 +192,7 @@ def revision_change(handoff: Any) -> str:
     return f"r{handoff.from_revision} → r{handoff.to_revision}"
 
 
-@register.simple_tag(name="shell_line")
-def shell_line_tag(command: str) -> str:
-    """Return the complete shell line of `manage.py COMMAND`."""
-    return shell_line(command)
+register.simple_tag(shell_line)
 
 
 @register.filter
@@ -215,12 +205,6 @@ def colon(text: str | None) -> str:
 def semicolon(text: str | None) -> str:
     """Return `; text`, or nothing for an empty text."""
     return f"{_('; ')}{text}" if text else ""
-
-
-@register.filter
-def configured(value: Any) -> str:
-    """Return a configured value for display: text without quotes, anything else as JSON."""
-    return value if isinstance(value, str) else compact_json(value)
 
 
 #: First part of a field's path → how a page calls it; parameters go without.
@@ -239,8 +223,8 @@ def field_words(path: str) -> str:
     """Return a field for display: `fast` for `config.fast`, `limit largest_order`."""
     head, _, rest = path.partition(".")
     if not rest:
-        return words(path)
-    return f"{_FIELD_WORDS.get(head, words(head))} {rest.replace('.', ' ')}".strip()
+        return path.replace("_", " ")
+    return f"{_FIELD_WORDS.get(head, head.replace('_', ' '))} {rest.replace('.', ' ')}".strip()
 
 
 @register.filter

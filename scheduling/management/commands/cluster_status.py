@@ -14,8 +14,8 @@ from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.presentation.sentences import held_sentence
 from scheduling.presentation.serializers.fleet import BoardDocument
 
-_TROUBLE = {"lost": "red", "suspect": "yellow", "draining": "yellow", "quarantined": "red"}
-_TROUBLE |= {"halted": "yellow", "pending": "yellow", "alive": "green", "running": "green"}
+_COLOURS = {"lost": "red", "suspect": "yellow", "draining": "yellow", "quarantined": "red"}
+_COLOURS |= {"halted": "yellow", "pending": "yellow", "alive": "green", "running": "green"}
 
 
 class Command(GinkgoCommand):
@@ -113,7 +113,7 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _coloured(word: str) -> str:
-    colour = _TROUBLE.get(word)
+    colour = _COLOURS.get(word)
     return f"[{colour}]{word}[/{colour}]" if colour else word
 
 

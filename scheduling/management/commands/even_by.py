@@ -26,4 +26,7 @@ class Command(GinkgoCommand):
         measure = options["what"]
         operations.even_by(measure, actor=options["by"] or self.actor, reason=options["reason"])
         by = "the weight they hold" if measure == EvenBy.WEIGHT else "their measured cpu"
-        self.show(policy_document(), f"Nodes are rebalanced by {by}. Weight alone decides fit.")
+        self.show(
+            policy_document(),
+            f"Nodes are rebalanced by {by}. Whether a portfolio fits is decided by weight.",
+        )

@@ -6,6 +6,7 @@ import pytest
 
 from portfolios.models import Revision
 from scheduling.dashboard.portfolio_page import (
+    as_shown,
     revision_row,
     shown_limits,
     shown_parameters,
@@ -14,7 +15,6 @@ from scheduling.dashboard.portfolio_page import (
 from scheduling.dashboard.value_tree import value_tree
 from scheduling.models import Event
 from scheduling.presentation.configuration_diff import differences
-from scheduling.templatetags.dashboard import configured
 from tests.support.board_fixture import ago, portfolio
 
 
@@ -46,8 +46,8 @@ def test_stopped_message_gives_way_to_the_reason_of_a_halt():
     assert stopped_message(shown, event) is None
 
 
-def test_configured_shows_text_without_quotes():
-    assert [configured(v) for v in ("500", 3, None, ["a"])] == ["500", "3", "null", '["a"]']
+def test_configured_text_is_shown_without_quotes():
+    assert [as_shown(v) for v in ("500", 3, None, ["a"])] == ["500", "3", "null", '["a"]']
 
 
 def test_parameters_are_shown_with_the_defaults_that_hold():

@@ -36,7 +36,6 @@ from scheduling.presentation import formatting
         (formatting.span(42), "42 s"),
         (formatting.span(1380), "23 min"),
         (formatting.of_limit(1.34, 5), "1.3 of 5 s"),
-        (formatting.counted(1, "event"), "1 event"),
     ],
 )
 def test_figures_are_written_with_their_unit_and_sign(written, wanted):
