@@ -1,4 +1,4 @@
-"""Alerts, and the hold on failover."""
+"""Alerts, and the channels that they are sent to."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from scheduling import operations
 from scheduling.api.base import ApiView, TableView, TrueOrFalse, actor_of
 from scheduling.api.handoffs_events import OfPortfolio
 from scheduling.api.openapi import described, described_table
 from scheduling.api.pagination import ByName
 from scheduling.api.request_serializers import AlertChannelBody, NoBody, ReasonBody, read_body
 from scheduling.models import Alert, AlertChannel
-from scheduling.operations.registry import alert_actions, fleet_actions
+from scheduling.operations.registry import alert_actions
 from scheduling.permissions import OperatorsOnly
-from scheduling.presentation.documents import storm_document
 from scheduling.presentation.reason_fields import ReasonField, WhyDocument
-from scheduling.presentation.serializers.fleet import StormDocument
 
 
 class AlertDocument(serializers.Serializer[Any]):
@@ -156,35 +153,3 @@ class TestAlertChannel(ApiView):
         read_body(request, NoBody)
         alert_actions.TEST_ALERT_CHANNEL.call(name, actor=actor_of(request))
         return Response(status=202)
-
-
-class StormRelease(ApiView):
-    """Release the hold on failover."""
-
-    @described(
-        StormDocument,
-        body=ReasonBody,
-        summary=fleet_actions.RELEASE_STORM.summary(),
-        performs=fleet_actions.RELEASE_STORM,
-    )
-    def post(self, request: Request) -> Response:
-        """Release the hold, and return the state."""
-        body = read_body(request, ReasonBody)
-        operations.release_storm(actor=actor_of(request), reason=body["reason"])
-        return Response(storm_document())
-
-
-class StormHold(ApiView):
-    """Hold failover until an operator releases it."""
-
-    @described(
-        StormDocument,
-        body=ReasonBody,
-        summary=fleet_actions.HOLD_STORM.summary(),
-        performs=fleet_actions.HOLD_STORM,
-    )
-    def post(self, request: Request) -> Response:
-        """Hold failover, and return the state."""
-        body = read_body(request, ReasonBody)
-        operations.hold_storm(actor=actor_of(request), reason=body["reason"])
-        return Response(storm_document())

@@ -19,6 +19,7 @@ from scheduling.models.roll_out import OPEN_ROLL_OUTS
 from scheduling.observe.roll_outs import read_roll_out, roll_outs
 from scheduling.operations import NewRollOut
 from scheduling.operations.registry import roll_out_actions
+from scheduling.operations.registry.operation import Operation
 from scheduling.operations.roll_outs import MAX_AT_A_TIME, MAX_CANARY_S, MAX_PORTFOLIOS
 from scheduling.presentation.fields import TextField, WholeNumberField
 from scheduling.presentation.serializers.roll_outs import RollOutDocument, RollOutLineDocument
@@ -104,35 +105,24 @@ class RollOutDetail(ApiView):
         return Response(RollOutDocument(read_roll_out(pk)).data)
 
 
-class StopRollOut(ApiView):
-    """Stop a roll-out."""
+def roll_out_action(operation: Operation) -> type[ApiView]:
+    """Return the view that performs an operation on a roll-out and returns the roll-out."""
 
-    @described(
-        RollOutDocument,
-        status=202,
-        body=ReasonBody,
-        summary=roll_out_actions.STOP_ROLL_OUT.summary(),
-        performs=roll_out_actions.STOP_ROLL_OUT,
-    )
-    def post(self, request: Request, pk: int) -> Response:
-        """Start no further portfolio."""
-        reason = read_body(request, ReasonBody)["reason"]
-        stopped = operations.stop_roll_out(pk, actor=actor_of(request), reason=reason)
-        return Response(RollOutDocument(stopped).data, status=202)
+    class RollOutAction(ApiView):
+        @described(
+            RollOutDocument,
+            status=202,
+            body=ReasonBody,
+            summary=operation.summary(),
+            performs=operation,
+        )
+        def post(self, request: Request, pk: int) -> Response:
+            given = read_body(request, ReasonBody)
+            changed = operation.call(pk, actor=actor_of(request), **given)
+            return Response(RollOutDocument(changed).data, status=202)
+
+    return RollOutAction
 
 
-class ReturnRollOut(ApiView):
-    """Take a roll-out back."""
-
-    @described(
-        RollOutDocument,
-        status=202,
-        body=ReasonBody,
-        summary=roll_out_actions.RETURN_ROLL_OUT.summary(),
-        performs=roll_out_actions.RETURN_ROLL_OUT,
-    )
-    def post(self, request: Request, pk: int) -> Response:
-        """Give the portfolios their earlier revisions again."""
-        reason = read_body(request, ReasonBody)["reason"]
-        returned = operations.return_roll_out(pk, actor=actor_of(request), reason=reason)
-        return Response(RollOutDocument(returned).data, status=202)
+StopRollOut = roll_out_action(roll_out_actions.STOP_ROLL_OUT)
+ReturnRollOut = roll_out_action(roll_out_actions.RETURN_ROLL_OUT)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 from django.utils.translation import get_language
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
 
 from scheduling import operations
 from scheduling.api.base import ApiView, actor_of
@@ -15,6 +18,7 @@ from scheduling.api.request_serializers import (
     FreezeBody,
     MigrateSeveralBody,
     NoBody,
+    ReasonBody,
     ScheduleMigrateBody,
     read_body,
 )
@@ -23,13 +27,16 @@ from scheduling.errors import Invalid, NotFound
 from scheduling.models import Handoff, HandoffKind, HandoffState
 from scheduling.observe.shared_snapshot import shared_snapshot
 from scheduling.operations.registry import fleet_actions, portfolio_actions
+from scheduling.operations.registry.operation import Operation
 from scheduling.presentation.documents import (
     freeze_document,
     handoff_document,
     moved_document,
+    storm_document,
 )
+from scheduling.presentation.fields import StrictSerializer
 from scheduling.presentation.plan import balance_document
-from scheduling.presentation.serializers.fleet import FreezeDocument
+from scheduling.presentation.serializers.fleet import FreezeDocument, StormDocument
 from scheduling.presentation.serializers.history import HandoffDocument, MovedDocument
 from scheduling.presentation.serializers.nodes import TargetsDocument
 from scheduling.presentation.serializers.plans import RebalancedDocument
@@ -135,33 +142,26 @@ class ScheduleMigrateSeveral(ApiView):
         return Response(moved_document(outcomes), status=202)
 
 
-class ScheduleFreeze(ApiView):
-    """Freeze automatic moves."""
+def fleet_action(
+    operation: Operation,
+    body: type[StrictSerializer],
+    document: type[Serializer[Any]],
+    state: Callable[[], dict[str, Any]],
+) -> type[ApiView]:
+    """Return the view that performs an operation on the fleet, and answers the state after it."""
 
-    @described(
-        FreezeDocument,
-        body=FreezeBody,
-        summary=fleet_actions.FREEZE.summary(),
-        performs=fleet_actions.FREEZE,
-    )
-    def post(self, request: Request) -> Response:
-        """Freeze, and return the state."""
-        body = read_body(request, FreezeBody)
-        operations.freeze(actor=actor_of(request), reason=body["reason"], failover=body["failover"])
-        return Response(freeze_document())
+    class FleetAction(ApiView):
+        @described(document, body=body, summary=operation.summary(), performs=operation)
+        def post(self, request: Request) -> Response:
+            operation.call(actor=actor_of(request), **read_body(request, body))
+            return Response(state())
+
+    return FleetAction
 
 
-class ScheduleUnfreeze(ApiView):
-    """Lift the freeze."""
-
-    @described(
-        FreezeDocument,
-        body=NoBody,
-        summary=fleet_actions.UNFREEZE.summary(),
-        performs=fleet_actions.UNFREEZE,
-    )
-    def post(self, request: Request) -> Response:
-        """Lift the freeze, and return the state."""
-        read_body(request, NoBody)
-        operations.unfreeze(actor=actor_of(request))
-        return Response(freeze_document())
+FREEZES = (FreezeDocument, freeze_document)
+HOLDS = (StormDocument, storm_document)
+ScheduleFreeze = fleet_action(fleet_actions.FREEZE, FreezeBody, *FREEZES)
+ScheduleUnfreeze = fleet_action(fleet_actions.UNFREEZE, NoBody, *FREEZES)
+StormRelease = fleet_action(fleet_actions.RELEASE_STORM, ReasonBody, *HOLDS)
+StormHold = fleet_action(fleet_actions.HOLD_STORM, ReasonBody, *HOLDS)

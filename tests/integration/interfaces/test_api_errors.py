@@ -329,8 +329,8 @@ def test_a_driver_error_is_unavailable(
     def away(*args: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr("scheduling.operations.freeze", away)
-    problem(operator.post("schedule/freeze/"), 503, "unavailable")
+    monkeypatch.setattr("scheduling.operations.rebalance", away)
+    problem(operator.post("schedule/rebalance/"), 503, "unavailable")
 
 
 def test_an_unexpected_error_is_a_problem_and_is_logged(
@@ -339,9 +339,9 @@ def test_an_unexpected_error_is_a_problem_and_is_logged(
     def bug(*args: Any, **options: Any) -> None:
         raise ZeroDivisionError("a secret of the house")
 
-    monkeypatch.setattr("scheduling.operations.freeze", bug)
+    monkeypatch.setattr("scheduling.operations.rebalance", bug)
     with caplog.at_level(logging.ERROR):
-        document = problem(operator.post("schedule/freeze/"), 500, "internal_error")
+        document = problem(operator.post("schedule/rebalance/"), 500, "internal_error")
     assert "secret" not in document["detail"]
     assert "a secret of the house" in caplog.text
 

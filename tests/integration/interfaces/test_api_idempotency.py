@@ -237,7 +237,7 @@ def test_a_repeat_of_a_request_under_way_is_told_when_to_come_back(
 ) -> None:
     with monkeypatch.context() as patch:
         # A process that ended while it acted, with nothing committed.
-        patch.setattr("scheduling.api.idempotency._settle", lambda *_: None)
+        patch.setattr("scheduling.api.idempotency._keep_or_forget", lambda *_: None)
         patch.setattr("scheduling.operations.stop", lambda *_, **__: None)
         patch.setattr(portfolios, "handoff_document", lambda _: {})
         send("portfolios/p/stop/", {})
