@@ -56,7 +56,7 @@ NO_SUCH_SOCKET = 4404
 
 
 async def board(scope: Scope, receive: Receive, send: Send) -> None:
-    """Hand a page's socket on, unless its origin is none: the validator would raise."""
+    """Serve the socket of a page. Close one with an invalid Origin: the validator would raise."""
     origins = [value for name, value in scope["headers"] if name == b"origin"]
     try:
         for origin in origins:
@@ -89,7 +89,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """Open the gateway's pool before the first request, close it after the last."""
+    """Open the gateway's pools before the first request, close them after the last."""
     switch = DeadMansSwitch()
     while True:
         message = await receive()

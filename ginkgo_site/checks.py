@@ -31,7 +31,7 @@ def check_failpoints_are_off(
 def check_hosts_and_proxies(
     app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Return what is wrong with the names and addresses under which the web process is reached."""
+    """Return errors for a name that anybody may use, and for what is missing of TLS and proxies."""
     messages: list[CheckMessage] = []
     if "*" in settings.ALLOWED_HOSTS:
         messages.append(
@@ -120,7 +120,7 @@ _TABLES_OF_OTHERS = """
 
 
 def missing_rights(cursor: Any) -> list[CheckMessage]:
-    """Return the errors for the role of this cursor."""
+    """Return an error if the role may not create tables, or not migrate one of another role."""
     cursor.execute(_RIGHTS)
     role, database, schema, may_create = cursor.fetchone()
     if not may_create:
@@ -165,7 +165,7 @@ def check_commits_wait_for_a_standby(
 
 
 def standby_warnings(cursor: Any) -> list[CheckMessage]:
-    """Return the warnings for the server of this cursor. Any role may count the standbys."""
+    """Return a warning if no commit waits for a standby. Any role may count the standbys."""
     cursor.execute(
         "SELECT count(*), current_setting('synchronous_standby_names') FROM pg_stat_replication"
     )

@@ -31,7 +31,7 @@ KEPT_DESCRIPTORS = 150  #: for the database, the channel layer, files and socket
 
 
 def most_connections() -> int:
-    """Return how many connections there may be at once: file descriptors are what runs out."""
+    """Return how many connections there may be at once, by the limit of file descriptors."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
@@ -41,9 +41,9 @@ def most_connections() -> int:
 class GuardedHttp(HttpToolsProtocol):
     """uvicorn's protocol with deadlines, a limit for headers, and one for connections.
 
-    Where there are too many connections, the one that has been without a request for longest goes:
-    a flood of idle ones closes itself and not the daemons. Where one address has too many bodies
-    under way, the oldest of these goes.
+    Where there are too many connections, the one without a request for longest is closed: a flood
+    of idle ones closes itself and not the daemons. Where one address has too many bodies under way,
+    the connection of the oldest is closed.
     """
 
     _without_request: dict[GuardedHttp, None] = {}
@@ -58,25 +58,25 @@ class GuardedHttp(HttpToolsProtocol):
     _address: str | None = None  #: under which its half body counts
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for headers, in the place of another where there is none free."""
+        """Wait for headers. Beyond the limit, close the connection that was idle for longest."""
         super().connection_made(transport)
         everybody = GuardedHttp._without_request
         GuardedHttp._most = GuardedHttp._most or most_connections()
         if len(self.connections) > GuardedHttp._most and everybody:
-            next(iter(everybody))._end()
+            next(iter(everybody))._close()
         everybody[self] = None
         self._set_deadline(HEADERS_WITHIN_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._no_deadline()
-        self._let_read()
-        self._count_no_body()
+        """Stop counting the connection and its body."""
+        self._lift_deadline()
+        self._lift_read_deadline()
+        self._uncount_body()
         GuardedHttp._without_request.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; end the connection where its headers grow without end."""
+        """Take bytes; refuse headers over LARGEST_HEADERS."""
         if self._in_headers:
             self._header_bytes += len(data)
             if self._deadline is None:
@@ -84,51 +84,51 @@ class GuardedHttp(HttpToolsProtocol):
         super().data_received(data)
         if self._in_headers and self._header_bytes > LARGEST_HEADERS:
             self.send_400_response(f"Headers of over {LARGEST_HEADERS} bytes are not read.")
-            self._no_deadline()
+            self._lift_deadline()
         if not (self._in_headers or self._sender_known) and self._address is None:
             self._count_body()
 
     def on_headers_complete(self) -> None:
-        """The headers are there; now the body has its time."""
+        """Give the body a deadline of its own."""
         self._in_headers, self._header_bytes = False, 0
         GuardedHttp._without_request.pop(self, None)
         self._sender_known = False
-        self.scope[SENDER_KNOWN] = self._know_sender  # type: ignore[literal-required]
+        self.scope[SENDER_KNOWN] = self._mark_sender_known  # type: ignore[literal-required]
         self._set_deadline(REQUEST_WITHIN_S)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request is whole; how long the answer takes is ours to know."""
+        """Lift the deadline: the request is complete, and the answer is not the peer's to give."""
         self._in_headers = True
-        self._no_deadline()
-        self._count_no_body()
+        self._lift_deadline()
+        self._uncount_body()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Until the next request it is the first that may go."""
+        """Count the connection as idle: until its next request it may be closed for another."""
         super().on_response_complete()
         if not self.pipeline:
             GuardedHttp._without_request[self] = None
 
     def handle_websocket_upgrade(self) -> None:
-        """From now on it is a socket, whose pings find a dead peer."""
-        self._no_deadline()
-        self._know_sender()
+        """Lift the deadline of a websocket: its pings find a dead peer."""
+        self._lift_deadline()
+        self._mark_sender_known()
         GuardedHttp._without_request.pop(self, None)
         super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
-        """The peer does not read: it may do so for a while."""
+        """Give a peer that does not read READ_WITHIN_S to go on."""
         super().pause_writing()
-        self._unread = self.loop.call_later(READ_WITHIN_S, self._end)
+        self._unread = self.loop.call_later(READ_WITHIN_S, self._close)
 
     def resume_writing(self) -> None:
-        """It reads again."""
-        self._let_read()
+        """Lift that deadline: the peer reads again."""
+        self._lift_read_deadline()
         super().resume_writing()
 
     def _count_body(self) -> None:
-        """Count a body that is not whole. Where its address has too many, the oldest ends."""
+        """Count a body that is not whole. Where its address has too many, close the oldest."""
         via = b",".join(value for name, value in self.headers if name == b"x-forwarded-for")
         trusted = settings.GINKGO.trusted_proxies
         peer = self.client[0] if self.client else ""
@@ -136,9 +136,9 @@ class GuardedHttp(HttpToolsProtocol):
         of_address = GuardedHttp._half_bodies.setdefault(self._address, {})
         of_address[self] = None
         if len(of_address) > MAX_HALF_BODIES:
-            next(iter(of_address))._end()
+            next(iter(of_address))._close()
 
-    def _count_no_body(self) -> None:
+    def _uncount_body(self) -> None:
         """Stop counting: the body is complete, its sender known, or the connection closed."""
         if self._address is None:
             return
@@ -148,27 +148,27 @@ class GuardedHttp(HttpToolsProtocol):
             del GuardedHttp._half_bodies[self._address]
         self._address = None
 
-    def _know_sender(self) -> None:
+    def _mark_sender_known(self) -> None:
         self._sender_known = True
-        self._count_no_body()
+        self._uncount_body()
 
-    def _let_read(self) -> None:
+    def _lift_read_deadline(self) -> None:
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
 
     def _set_deadline(self, within_s: float) -> None:
-        self._no_deadline()
-        self._deadline = self.loop.call_later(within_s, self._end)
+        self._lift_deadline()
+        self._deadline = self.loop.call_later(within_s, self._close)
 
-    def _no_deadline(self) -> None:
+    def _lift_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _end(self) -> None:
-        self._no_deadline()
-        self._count_no_body()
+    def _close(self) -> None:
+        self._lift_deadline()
+        self._uncount_body()
         GuardedHttp._without_request.pop(self, None)
         if self.transport is not None:
             self.transport.abort()

@@ -87,7 +87,7 @@ def share_connections(database: dict[str, Any]) -> None:
 
 
 def prepare_statements(database: dict[str, Any]) -> None:
-    """Change Django's settings dictionary to prepare a statement that a session repeats.
+    """Change Django's settings dictionary to prepare statements that a session repeats.
 
     For a process with few statements that it repeats for as long as it runs, and that looks after
     their plans (`scheduling/db/kept_plans.py`), before it connects. Django's own queries have their
@@ -97,7 +97,7 @@ def prepare_statements(database: dict[str, Any]) -> None:
 
 
 def lift_session_limits(database: dict[str, Any]) -> None:
-    """Change Django's settings dictionary to the limits of preparation.
+    """Change Django's settings dictionary to PREPARATION_LIMITS.
 
     For a process that prepares the database, before it connects.
     """
@@ -107,7 +107,7 @@ def lift_session_limits(database: dict[str, Any]) -> None:
 
 @contextmanager
 def without_session_limits(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Give the session of `connection` the limits of preparation, and afterwards its own again."""
+    """Give the session of `connection` PREPARATION_LIMITS, and its own limits again afterwards."""
     connection.ensure_connection()
     own, before = connection.connection, {}
     with connection.cursor() as cursor:
@@ -128,7 +128,7 @@ def without_session_limits(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 
 def refuse_unusable_database() -> None:
-    """End this process if the database answers and cannot be used. One that is away may return."""
+    """End this process if the database answers and cannot be used, not if it does not answer."""
     try:
         Connection.connect(conninfo()).close()
     except DatabaseUnusable as error:

@@ -21,7 +21,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
@@ -32,12 +32,13 @@ from psycopg.abc import PQGen
 from psycopg.rows import tuple_row
 
 from ginkgo_site.sessions import (
+    Question,
     begin_session,
     check_refusal,
     check_version,
     known_options,
     limits_in,
-    named,
+    name_option,
 )
 
 RV = TypeVar("RV")
@@ -81,20 +82,33 @@ def statement_limit(seconds: float | None) -> Iterator[None]:
 
 
 class _Wait:
-    """One statement in flight."""
+    """One statement in flight. Its context raises ServerSilent if no answer comes in time."""
 
-    __slots__ = ("fd", "shut", "ticks_left")
+    __slots__ = ("_connection", "_limit_s", "fd", "shut", "ticks_left")
 
-    def __init__(self, fd: int, limit_s: float) -> None:
-        self.fd = fd
+    def __init__(self, connection: _Limited, limit_s: float) -> None:
+        self._connection, self._limit_s = connection, limit_s
+        self.fd: int = connection.pgconn.socket  # type: ignore[attr-defined]
         # Ticks, not a clock: while this process is frozen, no answer becomes overdue. One more,
         # since the first may come at once.
         self.ticks_left = 1 + math.ceil(limit_s / TICK_S)
         self.shut = False
 
+    def __enter__(self) -> None:
+        _watchdog.add(self)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        _watchdog.remove(self)
+        if error is None:
+            self._connection.answered_at = time.monotonic()
+        elif isinstance(error, psycopg.Error):
+            if self.shut:
+                raise self._connection._note_silence(self._limit_s) from None
+            self._connection._forget_outdated(error)
+
 
 class _Watchdog:
-    """The thread, and the waits that it checks. Started by the first wait of a process."""
+    """The statements in flight, and the thread that checks them, started by the first one."""
 
     def __init__(self) -> None:
         self._begin()
@@ -145,7 +159,7 @@ def _shut_down(fd: int) -> None:
 
 
 class _Limited:
-    """Mix-in for both kinds of connection."""
+    """What connections that block and those on an event loop have in common."""
 
     limit_s: float | None = None
     answered_at: float
@@ -161,7 +175,8 @@ class _Limited:
         info = self.info  # type: ignore[attr-defined]
         return info.host, str(info.port)
 
-    def _silence(self, limit_s: float, error: Exception) -> ServerSilent:
+    def _note_silence(self, limit_s: float) -> ServerSilent:
+        """Note that the host is silent. Return the error for the statement that found it so."""
         self.silent = True
         host, port = self._endpoint()
         _hosts.note_silence(host, port)
@@ -189,19 +204,27 @@ class _Limited:
             self.prepare_threshold: int | None = None
 
 
-#: One call of psycopg; that of an event loop returns an awaitable.
-_Call = Callable[[], Any]
+#: Makes one call of psycopg: of a connection that blocks, or of one on an event loop.
+_Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
-def _connecting(
-    connect: Callable[..., Any], conninfo: str, options: dict[str, Any]
-) -> Generator[_Call, Any, Any]:
-    """Yield the calls that make a connection, and return it. The caller sends back each result."""
+async def _call(call: Callable[[], Any]) -> Any:
+    return call()
+
+
+async def _await(call: Callable[[], Any]) -> Any:
+    return await call()
+
+
+async def _connect(
+    run: _Run, connect: Callable[..., Any], conninfo: str, options: dict[str, Any]
+) -> Any:
+    """Return a new connection whose session has begun. Under `_call` it never waits."""
     known = known_options(conninfo, options)
     order, began = _hosts.order(known), time.monotonic()
-    options |= named(known) | order
+    options |= name_option(known) | order
     try:
-        connection = yield partial(connect, conninfo, **options)
+        connection = await run(partial(connect, conninfo, **options))
     except psycopg.OperationalError as error:
         _hosts.note_attempt(order, None, time.monotonic() - began)
         check_refusal(error, known)
@@ -212,41 +235,36 @@ def _connecting(
         check_version(connection.info.server_version, connection._endpoint())
         if limits := limits_in(known):
             second = partial(connect, conninfo, **(options | {"autocommit": False}))
-            yield from _beginning(connection, limits, second)
+            await _begin(run, connection, limits, second)
     except BaseException:
-        yield connection.close
+        await run(connection.close)
         raise
     return connection
 
 
-def _beginning(
-    own: Any, limits: dict[str, str], connect_second: _Call
-) -> Generator[_Call, Any, None]:
+async def _begin(
+    run: _Run, own: Any, limits: dict[str, str], connect_second: Callable[[], Any]
+) -> None:
     """Give the session its limits, and check that it is one (`sessions.begin_session`)."""
     own_commits: bool = own.autocommit
     second: Any = None
-    yield partial(own.set_autocommit, True)
-    asking = begin_session(limits, own.info.backend_pid, own._endpoint())
+
+    async def ask(question: Question) -> Any:
+        nonlocal second
+        if question.session == "second" and second is None:
+            second = await run(connect_second)
+        asked = own if question.session == "own" else second
+        cursor = asked.cursor(row_factory=tuple_row)
+        await run(partial(cursor.execute, question.sql.encode(), question.parameters or None))
+        return await run(cursor.fetchone) if cursor.description else None
+
+    await run(partial(own.set_autocommit, True))
     try:
-        question = next(asking)
-        while True:
-            if question.session == "second" and second is None:
-                second = yield connect_second
-            asked = own if question.session == "own" else second
-            cursor = asked.cursor(row_factory=tuple_row)
-            sql = question.sql.encode()
-            try:
-                yield partial(cursor.execute, sql, question.parameters or None)
-                row = (yield cursor.fetchone) if cursor.description else None
-            except psycopg.Error as error:
-                question = asking.throw(error)
-            else:
-                question = asking.send(row)
-    except StopIteration:
-        yield partial(own.set_autocommit, own_commits)
+        await begin_session(ask, limits, own.info.backend_pid, own._endpoint())
+        await run(partial(own.set_autocommit, own_commits))
     finally:
         if second is not None:
-            yield second.close
+            await run(second.close)
 
 
 class Connection(psycopg.Connection[Any], _Limited):
@@ -255,17 +273,11 @@ class Connection(psycopg.Connection[Any], _Limited):
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Connection:  # type: ignore[override]
         """Connect to the first host that accepts, those that fell silent last."""
-        steps = _connecting(super().connect, conninfo, options)
-        step = partial(next, steps)
-        while True:
-            try:
-                call = step()
-            except StopIteration as done:
-                return cast(Connection, done.value)
-            try:
-                step = partial(steps.send, call())
-            except BaseException as error:  # the steps decide what becomes of it
-                step = partial(steps.throw, error)
+        try:
+            _connect(_call, super().connect, conninfo, options).send(None)
+        except StopIteration as done:
+            return cast(Connection, done.value)
+        raise AssertionError("a connection that blocks waited for an event loop")
 
     def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
         """Wait for the answer, no longer than the limit. Raises `ServerSilent`."""
@@ -273,19 +285,8 @@ class Connection(psycopg.Connection[Any], _Limited):
         # With a timeout it is a wait for notifications, which ends by itself.
         if limit_s is None or options.get("timeout") is not None:
             return super().wait(gen, *args, **options)
-        wait = _Wait(self.pgconn.socket, limit_s)
-        _watchdog.add(wait)
-        try:
-            result = super().wait(gen, *args, **options)
-        except psycopg.Error as error:
-            if wait.shut:
-                raise self._silence(limit_s, error) from None
-            self._forget_outdated(error)
-            raise
-        finally:
-            _watchdog.remove(wait)
-        self.answered_at = time.monotonic()
-        return result
+        with _Wait(self, limit_s):
+            return super().wait(gen, *args, **options)
 
     def check(self) -> None:
         """Raise an error unless the server answers on this connection, soon."""
@@ -295,43 +296,23 @@ class Connection(psycopg.Connection[Any], _Limited):
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
-    """The same for an event loop."""
+    """A psycopg connection on an event loop whose statements have a deadline."""
 
     @classmethod
     async def connect(  # type: ignore[override]
         cls, conninfo: str = "", **options: Any
     ) -> AsyncConnection:
         """Connect to the first host that accepts, those that fell silent last."""
-        steps = _connecting(super().connect, conninfo, options)
-        step = partial(next, steps)
-        while True:
-            try:
-                call = step()
-            except StopIteration as done:
-                return cast(AsyncConnection, done.value)
-            try:
-                step = partial(steps.send, await call())
-            except BaseException as error:  # the steps decide what becomes of it
-                step = partial(steps.throw, error)
+        connection = await _connect(_await, super().connect, conninfo, options)
+        return cast(AsyncConnection, connection)
 
     async def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
         """Wait for the answer, no longer than the limit. Raises `ServerSilent`."""
         limit_s = self._limit()
         if limit_s is None or options.get("timeout") is not None:
             return await super().wait(gen, *args, **options)
-        wait = _Wait(self.pgconn.socket, limit_s)
-        _watchdog.add(wait)
-        try:
-            result = await super().wait(gen, *args, **options)
-        except psycopg.Error as error:
-            if wait.shut:
-                raise self._silence(limit_s, error) from None
-            self._forget_outdated(error)
-            raise
-        finally:
-            _watchdog.remove(wait)
-        self.answered_at = time.monotonic()
-        return result
+        with _Wait(self, limit_s):
+            return await super().wait(gen, *args, **options)
 
     async def check(self) -> None:
         """Raise an error unless the server answers on this connection, soon."""
@@ -341,7 +322,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
 
 
 class _Hosts:
-    """The hosts of an address that fell silent a moment ago.
+    """The hosts that fell silent a moment ago.
 
     A connection attempt to a silent host costs the whole `connect_timeout`. Where an address names
     several, the others are asked first, and most attempts do not ask it at all.

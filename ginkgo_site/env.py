@@ -39,7 +39,7 @@ class InvalidSetting(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """The validated environment. Names of times carry their unit."""
+    """The validated environment."""
 
     home: Path
     database_url: str  #: libpq URL; the embedded server's when DATABASE_URL is not set
@@ -67,9 +67,7 @@ class Environment:
     strategy_guard: bool  #: refuse strategies new processes, signals to others, and files
     keep_orders_days: float  #: orders and fills stay in the database at least as long
     keep_equity_days: float
-    keep_audit_days: (
-        float  #: for lines of the audit log outside ownership histories, and queue tasks
-    )
+    keep_audit_days: float  #: audit log outside ownership histories, and queue tasks
     keep_log_days: float  #: for lines that portfolio processes printed
     archive: Path  #: folder of the Parquet files that records are archived to
     retention_interval_s: int
@@ -86,7 +84,7 @@ class Environment:
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
     """Return the checked environment, or raise `InvalidSetting`. Reads at most one small file."""
     source = _Source(os.environ if variables is None else variables)
-    home = _home(source)
+    home = _folder(source, "GINKGO_HOME", CHECKOUT / ".ginkgo")
     database_url, embedded = _database_url(source, home)
     result = Environment(
         home=home,
@@ -124,14 +122,16 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         keep_equity_days=source.days("GINKGO_KEEP_EQUITY_DAYS", 30),
         keep_audit_days=source.days("GINKGO_KEEP_AUDIT_DAYS", 2557),
         keep_log_days=source.days("GINKGO_KEEP_LOG_DAYS", 14),
-        archive=_archive(source, home),
+        archive=_folder(source, "GINKGO_ARCHIVE", home / "archive"),
         retention_interval_s=source.whole_seconds("GINKGO_RETENTION_INTERVAL_S", 3600),
         verify_interval_s=source.seconds("GINKGO_VERIFY_INTERVAL_S", 3600, lowest=0),
-        encryption_keys_file=_encryption_keys_file(source, home),
+        encryption_keys_file=_path(
+            source, "GINKGO_ENCRYPTION_KEYS_FILE", home / "secrets" / "encryption_keys"
+        ),
         alert_url=source.text("GINKGO_ALERT_URL"),
         alert_language=source.choice("GINKGO_ALERT_LANGUAGE", "en", "zh-hans"),
         nats_url=_nats_url(source),
-        encryption_keys=source.words("GINKGO_ENCRYPTION_KEYS"),
+        encryption_keys=source.comma_separated("GINKGO_ENCRYPTION_KEYS"),
         failpoints=_failpoints(source),
         rehearsal=source.boolean("GINKGO_REHEARSAL", default=False),
     )
@@ -158,7 +158,7 @@ def embedded_admin_url(home: Path) -> str:
 
 
 class _Source:
-    """The raw variables with the casts of django-environ and our sentences."""
+    """Reads variables by type. Raises InvalidSetting for values of another type."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._env = environ.Env()
@@ -166,10 +166,11 @@ class _Source:
         self._env.ENVIRON = {name: value for name, value in variables.items() if value.strip()}
 
     def text(self, name: str) -> str | None:
+        """Return the stripped value; None if the variable is unset or empty."""
         value: str | None = self._env.str(name, default=None)
         return None if value is None else value.strip()
 
-    def words(self, name: str) -> tuple[str, ...]:
+    def comma_separated(self, name: str) -> tuple[str, ...]:
         return tuple(word.strip() for word in self._env.list(name, default=[]) if word.strip())
 
     def boolean(self, name: str, default: bool) -> bool:
@@ -227,33 +228,18 @@ class _Source:
         return int(value)
 
 
-def _home(source: _Source) -> Path:
-    value = source.text("GINKGO_HOME")
-    if value is None:
-        return CHECKOUT / ".ginkgo"
-    home = Path(value).expanduser()
-    if not home.is_absolute():
-        # Children start from other folders than the person who typed a relative path.
-        home = Path.cwd() / home
-    if home.exists() and not home.is_dir():
-        raise InvalidSetting(f"GINKGO_HOME is {value!r}, which is not a folder: name a folder.")
-    return home
+def _path(source: _Source, name: str, default: Path) -> Path:
+    value = source.text(name)
+    # Children start from other folders than the person who typed a relative path.
+    return default if value is None else Path.cwd() / Path(value).expanduser()
 
 
-def _archive(source: _Source, home: Path) -> Path:
-    value = source.text("GINKGO_ARCHIVE")
-    folder = home / "archive" if value is None else Path(value).expanduser()
-    if not folder.is_absolute():
-        folder = Path.cwd() / folder
+def _folder(source: _Source, name: str, default: Path) -> Path:
+    folder = _path(source, name, default)
     if folder.exists() and not folder.is_dir():
-        raise InvalidSetting(f"GINKGO_ARCHIVE is {value!r}, which is not a folder: name a folder.")
+        value = source.text(name) or str(folder)
+        raise InvalidSetting(f"{name} is {value!r}, which is not a folder: name a folder.")
     return folder
-
-
-def _encryption_keys_file(source: _Source, home: Path) -> Path:
-    value = source.text("GINKGO_ENCRYPTION_KEYS_FILE")
-    file = home / "secrets" / "encryption_keys" if value is None else Path(value).expanduser()
-    return file if file.is_absolute() else Path.cwd() / file
 
 
 def _database_url(source: _Source, home: Path) -> tuple[str, bool]:
@@ -320,7 +306,7 @@ def _secret_key(source: _Source) -> str | None:
 
 
 def _allowed_hosts(source: _Source) -> tuple[str, ...]:
-    hosts = source.words("GINKGO_ALLOWED_HOSTS")
+    hosts = source.comma_separated("GINKGO_ALLOWED_HOSTS")
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise InvalidSetting(
@@ -331,7 +317,7 @@ def _allowed_hosts(source: _Source) -> tuple[str, ...]:
 
 
 def _trusted_proxies(source: _Source) -> tuple[str, ...]:
-    proxies = source.words("GINKGO_TRUSTED_PROXIES")
+    proxies = source.comma_separated("GINKGO_TRUSTED_PROXIES")
     for proxy in proxies:
         try:
             ipaddress.ip_network(proxy)

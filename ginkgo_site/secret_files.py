@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def make_once(path: Path, text: str) -> None:
-    """Make a file with `text`. If another process makes it first, its text stays."""
+    """Make a file with `text`. If another process makes it first, that file stays."""
     made = draft(path, text)
     try:
         os.link(made, path)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Generator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import psycopg
@@ -74,7 +74,7 @@ def application_name(kind: str, host: str, pid: int) -> str:
     return start + host[: _MAX_NAME - len(start) - len(end)] + end
 
 
-def named(known: Mapping[str, Any]) -> dict[str, str]:
+def name_option(known: Mapping[str, Any]) -> dict[str, str]:
     """Return the option that names a connection, unless its address has a name of its own.
 
     Per connection: the worker forks processes after the settings were read.
@@ -120,27 +120,30 @@ def find_unusable(error: BaseException | None) -> DatabaseUnusable | None:
 _keeping: set[tuple[str, str]] = set()
 
 
-def begin_session(
-    limits: Mapping[str, str], named_pid: int, endpoint: tuple[str, str]
-) -> Generator[Question, Any, None]:
+async def begin_session(
+    ask: Callable[[Question], Awaitable[Any]],
+    limits: Mapping[str, str],
+    named_pid: int,
+    endpoint: tuple[str, str],
+) -> None:
     """Set the limits; raise DatabaseUnusable behind a pooler that does not keep a session.
 
-    Yields statements and expects the first row of each answer. The second session runs within a
-    transaction, which holds its server process.
+    `ask` returns the first row of an answer, `named_pid` is the server process that was named at
+    the connection. The second session runs within a transaction, which holds its server process.
     """
     columns = "".join(", set_config(%s, %s, false)" for _ in limits)
     parameters = [text for pair in limits.items() for text in pair]
-    row = yield Question("own", f"SELECT pg_backend_pid(){columns}", parameters)
+    row = await ask(Question("own", f"SELECT pg_backend_pid(){columns}", parameters))
     if row[0] == named_pid or endpoint in _keeping:
         return
     try:
         for _ in range(_PROBES):
-            (before,) = yield Question("own", "SELECT pg_backend_pid()", [])
-            (beside,) = yield Question("second", "SELECT pg_backend_pid()", [])
-            (after,) = yield Question("own", "SELECT pg_backend_pid()", [])
+            (before,) = await ask(Question("own", "SELECT pg_backend_pid()", []))
+            (beside,) = await ask(Question("second", "SELECT pg_backend_pid()", []))
+            (after,) = await ask(Question("own", "SELECT pg_backend_pid()", []))
             if before != after or beside in (before, after):
                 raise DatabaseUnusable(_pooler_sentence("transaction", endpoint))
-            yield Question("second", "ROLLBACK", [])
+            await ask(Question("second", "ROLLBACK", []))
     except psycopg.errors.ProtocolViolation as error:
         # In statement mode, PgBouncer refuses to begin a transaction.
         raise DatabaseUnusable(_pooler_sentence("statement", endpoint)) from error
@@ -155,5 +158,5 @@ def _pooler_sentence(mode: str, endpoint: tuple[str, str]) -> str:
 
 
 def known_options(conninfo: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything that is known of a connection before it is made."""
+    """Return the options of a connection: of its address, and `options` over them."""
     return conninfo_to_dict(conninfo) | dict(options)

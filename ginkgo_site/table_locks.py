@@ -34,9 +34,8 @@ def patiently(act: Callable[[], T], lock_wait: str, tries: int, using: str = "de
         except OperationalError as error:
             if not lock_was_taken(error) or attempt == tries - 1:
                 raise
-        time.sleep(
-            random.uniform(0.05, 0.5) * min(attempt + 1, 4)
-        )  # random, to hit a gap between commits
+        # Random, to hit a gap between commits.
+        time.sleep(random.uniform(0.05, 0.5) * min(attempt + 1, 4))
     raise AssertionError  # unreachable
 
 
@@ -53,7 +52,7 @@ class PatientMigration(migrations.Migration):
     """
 
     def apply(self, project_state: Any, schema_editor: Any, collect_sql: bool = False) -> Any:
-        """Apply the migration. SQL only: it has no Python steps."""
+        """Apply the migration. Raise TypeError if it has Python steps."""
         if collect_sql:
             return super().apply(project_state, schema_editor, collect_sql)
         connection = schema_editor.connection

@@ -20,7 +20,7 @@ class Address:
     @property
     def local_host(self) -> str:
         """The host by which this machine reaches the address."""
-        if _is_everywhere(self.host):
+        if _is_unspecified(self.host):
             return "::1" if ":" in self.host else "127.0.0.1"
         return self.host
 
@@ -33,7 +33,7 @@ class Address:
     @property
     def names(self) -> list[str]:
         """The host names that requests may carry, besides those of the loopback."""
-        if _is_everywhere(self.host):
+        if _is_unspecified(self.host):
             return [socket.gethostname(), socket.getfqdn()]
         return [f"[{self.host}]" if ":" in self.host else self.host]
 
@@ -83,7 +83,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _is_everywhere(host: str) -> bool:
+def _is_unspecified(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:

@@ -75,7 +75,7 @@ def start(nodes: int, demo: bool) -> None:
 
 
 def _make_encryption_keys() -> None:
-    """Make the keys of secrets, unless they are given, or secrets under lost ones are stored."""
+    """Make a key for secrets, unless keys are given, or secrets are stored already."""
     from django.conf import settings
 
     from ginkgo_site import encryption_keys
@@ -112,7 +112,7 @@ def stop() -> None:
             "reason": control.frozen_reason,
             "failover": control.freeze_failover,
         }
-    write_private(_freeze_before(home), before)
+    write_private(_kept_freeze_file(home), before)
     operations.freeze(actor=ACTOR, reason="orderly shutdown", failover=True)
     _run_feed(0.0)
     _wait_for_pause()
@@ -165,7 +165,7 @@ def _migrate() -> None:
 
 
 def _operator(path: Path) -> dict[str, Any]:
-    """Return the operator's login, the same over restarts.
+    """Return username, password and token of the operator, the same over restarts.
 
     The user is an operator, not a superuser: a person who reads the terminal may trade, no more. A
     password that a person changed is left alone; then `password` is None.
@@ -219,6 +219,7 @@ def _is_still(password: str, hash_then: str | None, user: Any) -> bool:
 
 
 def _api_token(kept: str | None, user: Any) -> str:
+    """Return the kept token of the user if it is still valid, else a new one."""
     from scheduling.models import ApiToken
     from scheduling.models.tokens import hash_token
 
@@ -245,6 +246,7 @@ def _node_tokens(path: Path, count: int) -> dict[str, str]:
 
 
 def _valid_node_tokens(kept: dict[str, str]) -> dict[str, str]:
+    """Return node → token of those kept tokens that are still valid."""
     from scheduling.models import NodeToken
     from scheduling.models.tokens import hash_token
 
@@ -258,6 +260,7 @@ def _valid_node_tokens(kept: dict[str, str]) -> dict[str, str]:
 
 
 def _not_expired() -> Any:
+    """Return the condition that a token has not expired."""
     from django.db.models import Q
     from django.db.models.functions import Now
 
@@ -328,7 +331,8 @@ def _wait_for_nodes(names: Collection[str], since: datetime) -> None:
             _report("progress", f"{name} registered")
         missing = still_missing
     if missing:
-        _say(f"Not registered after {_NODES_LIMIT_S} s, continuing without: {_listed(missing)}.")
+        names = ", ".join(sorted(missing))
+        _say(f"Not registered after {_NODES_LIMIT_S} s, continuing without: {names}.")
 
 
 def _seed_demo(nodes: int) -> list[str]:
@@ -345,7 +349,7 @@ def _undo_own_freeze(home: Path) -> None:
     control = Control.objects.filter(frozen_at__isnull=False).first()
     if control is None:
         return
-    before = read_private(_freeze_before(home))
+    before = read_private(_kept_freeze_file(home))
     by = control.frozen_by
     if by == ACTOR and before:
         operations.freeze(**before)
@@ -356,7 +360,7 @@ def _undo_own_freeze(home: Path) -> None:
     _say(f"Automatic moves are frozen by {by}: manage.py freeze --undo resumes them.")
 
 
-def _freeze_before(home: Path) -> Path:
+def _kept_freeze_file(home: Path) -> Path:
     return home / "secrets" / "frozen_before_stop.json"
 
 
@@ -381,10 +385,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(sorted(names))
-
-
 class _ProgressLines(io.StringIO):
     """Report each line that `migrate` prints: the launcher waits while there is progress."""
 
@@ -403,7 +403,7 @@ def _report(kind: str, what: Any) -> None:
 
 
 def main() -> int:
-    """Run the steps and report. A refusal is a line on stdout; its traceback goes to the log."""
+    """Start or stop, and report. A refusal is a line on stdout; its traceback goes to the log."""
     parser = argparse.ArgumentParser()
     parser.add_argument("step", choices=["start", "stop"])
     parser.add_argument("--nodes", type=int, default=0)

@@ -12,8 +12,8 @@ COMMAND = "ginkgo"
 def link_command(command: Path, user_home: Path, search_path: Sequence[str]) -> str:
     """Link `command` in `~/.local/bin`, and return what to type for it.
 
-    That is the name alone only if the shell finds this very link by it. Another
-    program of that name stays as it is, and no folder is made: what to type is then the whole path.
+    That is the name alone only if the shell finds this very link by it. Another program of that
+    name stays as it is, and no folder is made: what to type is then the whole path.
     """
     link = user_home / ".local" / "bin" / COMMAND
     if not link.parent.is_dir() or (os.path.lexists(link) and not _is_ours(link, command)):
@@ -33,7 +33,7 @@ def link_command(command: Path, user_home: Path, search_path: Sequence[str]) -> 
 
 
 def _is_ours(link: Path, command: Path) -> bool:
-    """Tell whether it points to this command or to that of another checkout of Ginkgo.
+    """Return whether the link leads to this command or to that of another checkout of Ginkgo.
 
     Other programs are called ginkgo too, but have no package `ginkgo_cli` beside their folder.
     """

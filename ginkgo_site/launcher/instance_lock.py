@@ -27,12 +27,7 @@ class InstanceLock:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._file: Any = None
-        self._is_held = False
-
-    @property
-    def is_held(self) -> bool:
-        """True while this process holds the lock."""
-        return self._is_held
+        self.is_held = False
 
     def acquire(self) -> None:
         """Take the lock. Raise `StartupError` with the holder's pid and address if it is taken."""
@@ -49,7 +44,7 @@ class InstanceLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StartupError(self._in_use_message()) from None
-        self._is_held = True
+        self.is_held = True
         self.note(url=None)
 
     def note(self, url: str | None) -> None:

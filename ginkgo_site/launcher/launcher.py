@@ -62,7 +62,7 @@ class Launcher:
         self._address = Address(options.host, options.port)
         self._postgres: EmbeddedPostgres | None = None
         self._database: Service | None = None
-        self._steps: BootstrapProcess | None = None
+        self._bootstrap: BootstrapProcess | None = None
         self._web: list[Service] = []
         self._passes: list[Service] = []
         self._nodes: list[Service] = []
@@ -105,7 +105,7 @@ class Launcher:
         logfiles.rotate(self._logs)
         self._start_database()
         # Before the database answers: importing Django takes as long as PostgreSQL does.
-        self._steps = self._start_steps()
+        self._bootstrap = self._start_bootstrap()
         self._finish_database()
         started_at = self._readiness.database_now()
         self._start_web()
@@ -113,12 +113,12 @@ class Launcher:
         self._start_nodes(prepared["node_tokens"])
         self._start_watcher()
         settled = self._wait_for("settled", "the registration of the nodes")
-        self._steps.end()
+        self._bootstrap.end()
         self._wait_until_ready(settled["portfolios"], started_at)
         self._start_worker()  # last: readiness does not need it
         self._announce(prepared["login"], self._waiting())
 
-    def _start_steps(self) -> BootstrapProcess:
+    def _start_bootstrap(self) -> BootstrapProcess:
         arguments = ["start", "--nodes", str(self._options.nodes)]
         if not self._options.demo:
             arguments.append("--no-demo")
@@ -128,9 +128,9 @@ class Launcher:
 
     def _wait_for(self, report: str, what: str) -> dict[str, Any]:
         """Supervise the processes until the bootstrap reports `report`; return the report."""
-        assert self._steps is not None
-        while (found := self._steps.report(report)) is None:
-            self._check_asked()
+        assert self._bootstrap is not None
+        while (found := self._bootstrap.report(report)) is None:
+            self._raise_if_asked_to_stop()
             self._poll_services()
             self._check_progress([f"{what} (log: {self._logs / 'prepare.log'})"])
         answer: dict[str, Any] = found
@@ -158,28 +158,30 @@ class Launcher:
 
     def _finish_database(self) -> None:
         if self._postgres is not None:
-            self._postgres.wait_until_ready(meanwhile=self._check_asked)
+            self._postgres.wait_until_ready(meanwhile=self._raise_if_asked_to_stop)
 
     def _start_web(self) -> None:
-        self._web.append(self._started("web", web_command(self._address.host, self._address.port)))
+        self._web.append(
+            self._start_service("web", web_command(self._address.host, self._address.port))
+        )
 
     def _start_watcher(self) -> None:
         argv = [sys.executable, str(CHECKOUT / "manage.py"), "run_watcher"]
-        self._passes.append(self._started("watcher", argv))
+        self._passes.append(self._start_service("watcher", argv))
 
     def _start_worker(self) -> None:
         argv = [sys.executable, str(CHECKOUT / "manage.py"), "qcluster"]
         # The worker stops its forks on SIGTERM, not when it is killed.
-        self._passes.append(self._started("worker", argv, death_signal=signal.SIGTERM))
+        self._passes.append(self._start_service("worker", argv, death_signal=signal.SIGTERM))
 
     def _start_nodes(self, tokens: dict[str, str]) -> None:
         # A single node gets more capacity, since the demo would not fit otherwise.
         capacity = _NODE_CAPACITY if len(tokens) > 1 else _LONE_NODE_CAPACITY
-        self._nodes = [self._node(name, token, capacity) for name, token in tokens.items()]
+        self._nodes = [self._node_service(name, token, capacity) for name, token in tokens.items()]
         for node in self._nodes:
             node.start(time.monotonic())
 
-    def _node(self, name: str, token: str, capacity: int) -> Service:
+    def _node_service(self, name: str, token: str, capacity: int) -> Service:
         argv = [sys.executable, "-m", "scheduling.node_daemon", "--name", name]
         argv += ["--server", self._address.url, "--capacity", str(capacity)]
         # Not on the command line, which every user of the machine can read.
@@ -187,9 +189,10 @@ class Launcher:
         program = Program(argv, environment, self._logs / f"{name}.log")
         return Service(name, program, self._say, restart_after_s=self._options.node_restart_s)
 
-    def _started(
+    def _start_service(
         self, name: str, argv: list[str], death_signal: signal.Signals = signal.SIGKILL
     ) -> Service:
+        """Return a process of the control plane that was started and is kept running."""
         program = Program(argv, self._environment(), self._logs / f"{name}.log", death_signal)
         service = Service(name, program, self._say)
         service.start(time.monotonic())
@@ -222,7 +225,7 @@ class Launcher:
         while missing := self._missing(portfolios, since):
             deadline = time.monotonic() + _ASK_EVERY_S
             while time.monotonic() < deadline:
-                self._check_asked()
+                self._raise_if_asked_to_stop()
                 self._poll_services()
                 time.sleep(_LOOK_EVERY_S)
             self._check_progress(missing)
@@ -240,9 +243,7 @@ class Launcher:
         """Return a sentence for each portfolio that waits on purpose and keeps no start waiting."""
         try:
             return self._readiness.waiting()
-        except (
-            psycopg.OperationalError
-        ):  # the database answered a moment ago, and nothing depends on this
+        except psycopg.OperationalError:  # it answered a moment ago, and nothing depends on this
             return []
 
     def _announce(self, login: dict[str, Any], waiting: list[str]) -> None:
@@ -296,8 +297,8 @@ class Launcher:
         self._asked_to_stop = max(self._asked_to_stop, 1)
         if self._lock.is_held:
             self._access_file.unlink(missing_ok=True)
-        if self._steps is not None:
-            self._steps.end()
+        if self._bootstrap is not None:
+            self._bootstrap.end()
         if in_order and self._nodes:
             self._say("Stopping in order; Ctrl-C again stops at once.")
             for service in self._passes:  # the freeze is for those of other machines
@@ -318,19 +319,19 @@ class Launcher:
 
     def _hold_moves(self) -> None:
         """Freeze automatic moves and the feed, so that leaving nodes cause no failover."""
-        steps = BootstrapProcess(
+        bootstrap = BootstrapProcess(
             ["stop"], self._environment(), self._logs / "prepare.log", self._say
         )
         deadline = time.monotonic() + _FREEZE_LIMIT_S
         try:
-            while steps.report("settled") is None:
+            while bootstrap.report("settled") is None:
                 if time.monotonic() > deadline or self._is_hurried():
                     break
         except StartupError as reason:
             # Nodes still release their portfolios; at worst the next start begins with a failover.
             self._say(f"Automatic moves could not be frozen: {reason}")
         finally:
-            steps.end()
+            bootstrap.end()
 
     # --- signals and messages --------------------------------------------------------------------
 
@@ -340,13 +341,13 @@ class Launcher:
     def _is_hurried(self) -> bool:
         return self._asked_to_stop > 1
 
-    def _check_asked(self) -> None:
+    def _raise_if_asked_to_stop(self) -> None:
         if self._asked_to_stop:
             raise ShutdownRequested
 
     def _check_progress(self, missing: list[str]) -> None:
         """Raise `StartupError` after too long a time without progress."""
-        reported = self._steps.progress if self._steps is not None else 0
+        reported = self._bootstrap.progress if self._bootstrap is not None else 0
         progress = (reported, -len(missing))
         now = time.monotonic()
         if self._progress is None or progress > self._progress:
@@ -359,8 +360,9 @@ class Launcher:
 
     @property
     def _progress_limit_s(self) -> float:
-        steps = self._steps
-        migrating = steps is not None and steps.has("migrating") and not steps.has("prepared")
+        """The longest time that may pass without progress now."""
+        run = self._bootstrap
+        migrating = run is not None and run.has("migrating") and not run.has("prepared")
         return MIGRATION_LIMIT_S if migrating else READY_LIMIT_S
 
     def _say(self, sentence: str) -> None:

@@ -6,7 +6,6 @@ Reads the database directly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
@@ -48,14 +47,6 @@ _WAITING = f"""
 """
 
 
-@dataclass(frozen=True)
-class Missing:
-    """A portfolio that has not committed since this start."""
-
-    phrase: str
-    unassigned: bool  #: no node can run it, and its row gives the reason
-
-
 class Readiness:
     """Watch the runs of some portfolios over a separate connection."""
 
@@ -83,10 +74,9 @@ class Readiness:
         """
         self._passes |= {row[0] for row in self._ask(_PASSES, {}) if row[0] is not None}
         rows = self._ask(_MISSING, {"names": list(names), "since": since})
-        found = [Missing(_phrase(*row[:4]), row[4]) for row in rows]
         # A pass that was recorded before the first look belongs to an earlier start.
         planned = len(self._passes) > PASSES
-        return [missing.phrase for missing in found if not (planned and missing.unassigned)]
+        return [_phrase(*run) for *run, is_unassigned in rows if not (planned and is_unassigned)]
 
     def waiting(self) -> list[str]:
         """Return a sentence for each unassigned portfolio, ten at most. One statement."""

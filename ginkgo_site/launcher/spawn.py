@@ -71,6 +71,8 @@ def spawn(
 
 
 def _die_with_parent(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
+    """Return a function by which a child asks for `death_signal` at the end of `parent`."""
+
     def set_signal() -> None:
         if _LIBC is None:
             return

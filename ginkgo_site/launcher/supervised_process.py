@@ -138,11 +138,6 @@ class Service:
             self.process.wait()
         self._kill_session()
 
-    def forget(self) -> None:
-        """Kill the rest of the session of a process that has exited."""
-        if self.process is not None and self.process.poll() is not None:
-            self._kill_session()
-
     def _restart(self, now: float) -> None:
         try:
             self.start(now)
@@ -151,6 +146,7 @@ class Service:
             self._say(f"{self.name}: {reason} Next try in {_RETRY_REFUSED_START_S:g} s.")
 
     def _wait_before_restart(self, lived_s: float) -> float:
+        """Return the seconds until the restart of a process that lived for `lived_s`."""
         if lived_s >= QUICK_DEATH_S:
             self._quick_deaths = 0
             return self._restart_after_s

@@ -9,7 +9,7 @@ GUARDED = ("--http", "ginkgo_site.connections:GuardedHttp", "--ws-max-size", "65
 
 
 def web_command(host: str, port: int | str) -> list[str]:
-    """Return the command line of a web process that listens there."""
+    """Return the command line of a web process that listens on this host and port."""
     return [
         *(sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"),
         *("--host", host, "--port", str(port)),

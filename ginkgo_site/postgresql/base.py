@@ -13,7 +13,7 @@ from ginkgo_site.deadline import Connection
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """The PostgreSQL backend; only the class of the connections is another."""
+    """The PostgreSQL backend with connections that have deadlines."""
 
     _renewed_at = 0.0  #: of the process's pool; there is one database
 
@@ -36,7 +36,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 return connection
 
     def _renew_idle(self, dead: Any) -> None:
-        """Replace the idle connections, unless that was done since `dead` was answered: they lead
+        """Replace the idle connections, unless that was done since `dead` had an answer: they lead
         to the same server, and each request would wait for one after another."""
         if dead.answered_at > DatabaseWrapper._renewed_at:
             DatabaseWrapper._renewed_at = time.monotonic()

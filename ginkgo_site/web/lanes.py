@@ -81,7 +81,7 @@ class Lane:
         self._inside -= 1
 
     async def _wait(self) -> None:
-        """Return when a place was handed over, or raise Busy."""
+        """Return once a place was handed over. Raise Busy if none is within `wait_s`."""
         if len(self._waiting) >= self.most_waiting:
             raise Busy(429 if self.name == "login" else 503, "Too many requests at once", 2)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -102,7 +102,7 @@ class Lane:
 
 
 class LanedHandler(ASGIHandler):
-    """Django's handler, which lets a request in, in the lane of its path, and sees it to its end.
+    """Django's handler, which admits a request to the lane of its path and awaits its end.
 
     No middleware: those run in the request's thread already, and ahead of the handler the body is
     still to come, which a client may send as slowly as it likes.
@@ -115,7 +115,7 @@ class LanedHandler(ASGIHandler):
         self._general = Lane("general", GENERAL_SIZE, of_one=100, wait_s=5, most_waiting=200)
 
     async def read_body(self, receive: Any) -> Any:
-        """Return the body. Abort a request with more than any address takes.
+        """Return the body. Raise RequestAborted over MAX_BODY_BYTES.
 
         Its sender is not known yet, and Django would write all of it to the disk.
         """
@@ -148,7 +148,7 @@ class LanedHandler(ASGIHandler):
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         response = await super().get_response_async(request)
         # Else the connection is held until the client has read the answer.
-        await sync_to_async(_let_go_of_connection)()
+        await sync_to_async(_return_connection)()
         return response
 
     def _lane(self, request: HttpRequest) -> Lane:
@@ -158,8 +158,11 @@ class LanedHandler(ASGIHandler):
 
 
 async def _to_its_end(work: asyncio.Future[HttpResponseBase]) -> HttpResponseBase:
-    """Return the result. A client that goes away does not end a thread, so neither the lane nor the
-    request's thread pool, whose end waits for the thread on the event loop, may be left before."""
+    """Return the result of `work`, awaited to its end even if this task is cancelled.
+
+    A client that goes away does not end the thread, so neither the lane nor the thread pool of the
+    request, whose end waits for the thread on the event loop, may be left before.
+    """
     gone: asyncio.CancelledError | None = None
     while not work.done():
         try:
@@ -174,7 +177,8 @@ async def _to_its_end(work: asyncio.Future[HttpResponseBase]) -> HttpResponseBas
     return work.result()
 
 
-def _let_go_of_connection() -> None:
+def _return_connection() -> None:
+    """Give the connection of this thread back to the pool."""
     from django.db import connection
 
     if not connection.in_atomic_block:

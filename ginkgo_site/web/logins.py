@@ -47,7 +47,7 @@ class Failures:
         self._lock = threading.Lock()
 
     def wait_s(self, key: str, now: float) -> float:
-        """Return how long `key` has to wait yet; 0 if it may try."""
+        """Return the seconds that `key` still has to wait; 0 if it may try."""
         with self._lock:
             count, last = self._seen.get(key, (0, 0.0))
         if count <= self._free or now - last > FORGET_S:
@@ -56,7 +56,7 @@ class Failures:
         return max(last + min(self._first_s * 2.0**doublings, self._longest_s) - now, 0.0)
 
     def add(self, key: str, now: float) -> None:
-        """Count one more."""
+        """Count one more failure of this key."""
         with self._lock:
             count, last = self._seen.pop(key, (0, now))
             self._seen[key] = (1 if now - last > FORGET_S else count + 1, now)
@@ -69,7 +69,7 @@ class Failures:
             self._seen.pop(key, None)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget the failures of every key."""
         with self._lock:
             self._seen.clear()
 
@@ -79,14 +79,14 @@ of_address = Failures(free=19, first_s=1, longest_s=60)
 
 
 class Throttle(AbstractAxesHandler, AxesBaseHandler):
-    """The interface to django-axes."""
+    """What django-axes asks before a login, and tells after it."""
 
     def is_locked(self, request: Any, credentials: Any = None) -> bool:
         """Return whether this name, from this address, has to wait."""
         return wait_s(request, (credentials or {}).get("username")) > 0
 
     def get_failures(self, request: Any, credentials: Any = None) -> int:
-        """Required by the interface. `is_locked` decides."""
+        """Return 0, as the interface requires a number. `is_locked` decides."""
         return 0
 
     def user_login_failed(
@@ -109,11 +109,11 @@ class Throttle(AbstractAxesHandler, AxesBaseHandler):
         of_name_and_address.forget(_throttle_key(user.get_username(), address))
 
     def user_logged_out(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
-        """Nothing changes."""
+        """Do nothing."""
 
 
 def wait_s(request: HttpRequest, name: str | None) -> float:
-    """Return how long a login of this name from the request's address has to wait yet."""
+    """Return the seconds that a login of this name from the request's address has to wait."""
     now, address = time.monotonic(), neighbourhood(client_address(request))
     return max(
         of_name_and_address.wait_s(_throttle_key(name, address), now),
@@ -135,12 +135,12 @@ def locked_out_response(
 
 
 class ThrottleBackend(AxesStandaloneBackend):
-    """Ends a login that has to wait before its password is looked at."""
+    """Refuses a login that has to wait, before its password is checked."""
 
     def authenticate(
         self, request: Any, username: Any = None, password: Any = None, **kwargs: Any
     ) -> None:
-        """Raise axes' refusal where the login has to wait. A caller without a request is ours."""
+        """Raise axes' refusal where the login has to wait. Ginkgo's own code has no request."""
         if request is not None:
             super().authenticate(request, username=username, password=password, **kwargs)
 
@@ -191,6 +191,7 @@ _slots = threading.BoundedSemaphore(HASHES_AT_ONCE)
 
 @contextmanager
 def _slot() -> Iterator[None]:
+    """Hold one of HASHES_AT_ONCE places. Raise Busy if none becomes free in time."""
     if not _slots.acquire(timeout=HASH_WAIT_S):
         raise Busy(503, "Too many passwords are being checked", 2)
     try:
@@ -211,5 +212,5 @@ class BusyMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Return the answer to Busy."""
+        """Return a response of 429 or 503 for Busy, None for any other error."""
         return busy_response(request, error) if isinstance(error, Busy) else None

@@ -85,7 +85,7 @@ class ManyLauncher(Launcher):
         for web in WEBS:
             argv = web_command(self._layout.web_host(web), WEB_PORT)
             self._web.append(
-                self._started(f"web-{web}", servers.in_web_space(self._layout, web, argv))
+                self._start_service(f"web-{web}", servers.in_web_space(self._layout, web, argv))
             )
         self._serve(
             "haproxy", servers.haproxy(self._layout, self._address.host, self._address.port)
@@ -119,7 +119,7 @@ class ManyLauncher(Launcher):
         """Wait until `holds()` is true. Raise StartupError after SERVERS_LIMIT_S."""
         deadline = time.monotonic() + SERVERS_LIMIT_S
         while not holds():
-            self._check_asked()
+            self._raise_if_asked_to_stop()
             self._poll_services()
             if time.monotonic() > deadline:
                 raise StartupError(f"Not within {SERVERS_LIMIT_S:g} s: {what}. Logs: {self._logs}")

@@ -68,7 +68,7 @@ def take_ownership(connect: Connect) -> None:
 
 @contextmanager
 def _as_superuser(connect: Connect) -> Iterator[psycopg.Connection]:
-    """Connect as superuser. In a home of an earlier release, `ginkgo` is renamed to that."""
+    """Connect as `postgres`. In a home of an earlier release, `ginkgo` is renamed to it first."""
     try:
         db = connect("postgres", SUPERUSER)
     except psycopg.OperationalError as error:

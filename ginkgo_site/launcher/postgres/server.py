@@ -20,10 +20,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 import psycopg
 
@@ -84,7 +82,7 @@ class EmbeddedPostgres:
 
     @property
     def admin_url(self) -> str:
-        """The same as superuser: for maintenance, not for the product."""
+        """The libpq URL of that database for its superuser: for maintenance only."""
         return self._url("ginkgo", roles.SUPERUSER)
 
     @property
@@ -119,9 +117,10 @@ class EmbeddedPostgres:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the server process and return it; it is not ready yet."""
         argv = [str(self._binaries / "postgres"), "-D", str(self.data)]
-        for name, value in (SETTINGS | {"unix_socket_directories": self._socket}).items():
+        sockets = {"unix_socket_directories": str(self._socket_folder)}
+        for name, value in (SETTINGS | sockets).items():
             argv += ["-c", f"{name}={value}"]
-        with self._open_log() as output:
+        with append_to(self._log) as output:
             self.process = spawn(
                 argv,
                 environment=self._environment(),
@@ -211,31 +210,20 @@ class EmbeddedPostgres:
         own(folder, self._account)
         return folder
 
-    @property
-    def _socket(self) -> str:
-        return str(self._socket_folder)
-
     # --- creation ----------------------------------------------------------------------------
 
     def _initdb(self) -> None:
         """Make the data directory beside its final name, so an interrupted one is never used."""
         draft = self._base / "data.draft"
         shutil.rmtree(draft, ignore_errors=True)
-        argv = [
-            str(self._binaries / "initdb"),
-            "-D",
-            str(draft),
-            "-U",
-            roles.SUPERUSER,
-            "-E",
-            "UTF8",
-        ]
+        argv = [str(self._binaries / "initdb"), "-D", str(draft)]
+        argv += ["-U", roles.SUPERUSER, "-E", "UTF8"]
         argv += ["--no-locale", "--auth-local=peer", "--auth-host=reject", "--no-instructions"]
         # initdb asks for the name of its user, which must have one.
         maker = with_a_name(self._account)
         if maker is not None:
             os.chown(self._base, maker.uid, maker.gid)
-        with self._open_log() as output:
+        with append_to(self._log) as output:
             done = spawn(
                 argv,
                 environment=self._environment(),
@@ -288,13 +276,6 @@ class EmbeddedPostgres:
         if self._base.stat().st_uid not in (0, accounts.POSTGRES_UID):
             give_away(self._base, self._account)
 
-    # --- environment and log ------------------------------------------------------------------
-
     def _environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if k in {"PATH", "TMPDIR", "TZ"}}
         return kept | {"LC_ALL": "C", "HOME": str(self._base)}
-
-    @contextmanager
-    def _open_log(self) -> Iterator[IO[bytes]]:
-        with append_to(self._log) as output:
-            yield output

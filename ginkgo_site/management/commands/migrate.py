@@ -14,6 +14,6 @@ class Command(migrate.Command):
     """Apply migrations, however long each statement and the pauses between statements take."""
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run Django's command in a session with the limits of preparation."""
+        """Run Django's command in a session with PREPARATION_LIMITS."""
         with without_session_limits(connections[options["database"]]):
             super().handle(*args, **options)

@@ -73,7 +73,7 @@ def test_a_start_on_which_nothing_comes_forward_ends_and_says_what_is_missing(
 def test_a_migration_may_rewrite_a_large_table(
     house: Launcher, clock: Clock, reports: Reports, limit_s: float
 ) -> None:
-    house._steps = reports  # type: ignore[assignment]
+    house._bootstrap = reports  # type: ignore[assignment]
     house._check_progress(["the preparation"])
     clock.now += limit_s - 1
     house._check_progress(["the preparation"])
@@ -84,7 +84,7 @@ def test_a_migration_may_rewrite_a_large_table(
 
 def test_each_line_of_the_preparation_is_progress(house: Launcher, clock: Clock) -> None:
     reports = Reports()
-    house._steps = reports  # type: ignore[assignment]
+    house._bootstrap = reports  # type: ignore[assignment]
     for _ in range(10):
         house._check_progress(["the preparation"])
         reports.progress += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psycopg
 import pytest
 
@@ -14,7 +16,7 @@ from ginkgo_site.sessions import (
     check_version,
     find_unusable,
     limits_in,
-    named,
+    name_option,
 )
 
 AT = ("db", "6432")
@@ -34,7 +36,7 @@ class Pooler:
         self.asked: list[sessions.Question] = []
         self.in_transaction = False
 
-    def answer(self, question: sessions.Question) -> tuple[int, ...]:
+    async def answer(self, question: sessions.Question) -> tuple[int, ...]:
         self.asked.append(question)
         if question.session == "own":
             return (12 if self.in_transaction and self.mode == "transaction" else 11,)
@@ -44,18 +46,7 @@ class Pooler:
         return (11 if self.mode == "transaction" else 13,)
 
     def begin(self, named_pid: int) -> None:
-        asking = begin_session(LIMITS, named_pid, AT)
-        try:
-            question = next(asking)
-            while True:
-                try:
-                    answer = self.answer(question)
-                except psycopg.Error as error:
-                    question = asking.throw(error)
-                else:
-                    question = asking.send(answer)
-        except StopIteration:
-            return
+        asyncio.run(begin_session(self.answer, LIMITS, named_pid, AT))
 
 
 def test_a_session_without_a_pooler_is_asked_once_and_given_its_limits() -> None:
@@ -110,8 +101,8 @@ def test_a_connection_tells_its_process() -> None:
     long = application_name("command", "h" * 100, 4_194_304)
     assert len(long) == 63
     assert long.endswith("h 4194304")
-    assert named({"application_name": "ours"}) == {}
-    assert named({"application_name": "ginkgo"})["application_name"].startswith("ginkgo ")
+    assert name_option({"application_name": "ours"}) == {}
+    assert name_option({"application_name": "ginkgo"})["application_name"].startswith("ginkgo ")
 
 
 def test_the_cause_is_found_in_what_django_makes_of_it() -> None:
