@@ -262,7 +262,7 @@ class OwnerSession:
         """Return the run as it is in the database."""
         return run_of(self.portfolio)
 
-    def words(self, events: int = 1, **given: Any) -> Commit:
+    def next_commit(self, events: int = 1, **given: Any) -> Commit:
         """Return a commit message of the next `events` events, with given fields replaced."""
         at = self.run()
         values: dict[str, Any] = {
@@ -277,17 +277,17 @@ class OwnerSession:
         found = FeedRecord.objects.filter(feed=self.portfolio.feed_id, seq=seq).first()
         return sha256(found.event).digest() if found else b""
 
-    def send(self, words: Commit) -> CommitResult:
+    def send(self, message: Commit) -> CommitResult:
         """Send a commit message, which may be a repeat or from an older epoch."""
-        return self.daemon.send(words)[0]
+        return self.daemon.send(message)[0]
 
     def commit(self, events: int = 1, **given: Any) -> str:
         """Send a commit of the next events and return the answer."""
-        return self.send(self.words(events, **given)).answer
+        return self.send(self.next_commit(events, **given)).answer
 
     def release_message(self, handoff: Handoff, events: int = 0, **given: Any) -> Commit:
         """Return the releasing commit for `handoff`."""
-        return self.words(events, release=handoff.pk, **given)
+        return self.next_commit(events, release=handoff.pk, **given)
 
     def release(self, handoff: Handoff, events: int = 0, **given: Any) -> CommitResult:
         """Release for `handoff`."""

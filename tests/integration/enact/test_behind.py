@@ -133,7 +133,9 @@ def test_commit_counts_unplaced_orders(hand: OwnerSession) -> None:
 
 def test_repeated_commit_counts_once(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
-    words = hand.words(1, orders=[OrderLine(seq, 0, "IBM", "buy", "1", "1", "refused", "", 10**15)])
+    words = hand.next_commit(
+        1, orders=[OrderLine(seq, 0, "IBM", "buy", "1", "1", "refused", "", 10**15)]
+    )
     assert [hand.send(words).answer for _ in range(3)] == ["ok"] * 3
     assert counted(hand) == (1, 0, 1)
 

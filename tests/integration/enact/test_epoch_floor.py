@@ -48,7 +48,7 @@ def test_epoch_floor_raises_every_epoch_and_ends_every_ownership() -> None:
 def test_epoch_granted_in_the_lost_history_is_fenced() -> None:
     node = make_node("node-1")
     hand = make_trader("one", node)
-    lost = hand.words(3, epoch=hand.run().epoch + 7)
+    lost = hand.next_commit(3, epoch=hand.run().epoch + 7)
     assert hand.send(lost).answer == "ahead"
     raised(1000)
     assert hand.send(lost).answer == "fenced"

@@ -147,7 +147,7 @@ def test_progress_resets_attempts_and_an_empty_commit_does_not(hand: OwnerSessio
 
 def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
-    words = hand.words(2, orders=[make_order(seq)], equity=[EquityLine(seq, AT_US, "1")])
+    words = hand.next_commit(2, orders=[make_order(seq)], equity=[EquityLine(seq, AT_US, "1")])
     assert hand.send(words).answer == "ok"
     rows, last = written(hand), hand.run().last_seq
     assert hand.send(words).answer == "ok"
@@ -157,7 +157,7 @@ def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: OwnerSe
 def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(hand: OwnerSession) -> None:
     at = hand.run()
     seq = at.last_seq + 5
-    words = hand.words(1, from_seq=at.last_seq + 4, to_seq=seq, orders=[make_order(seq)])
+    words = hand.next_commit(1, from_seq=at.last_seq + 4, to_seq=seq, orders=[make_order(seq)])
     assert hand.send(words).answer == "conflict"
     assert written(hand) == (0, 0, 0, 0)
     assert hand.run().last_seq == at.last_seq
@@ -175,7 +175,7 @@ def test_a_commit_of_an_epoch_not_yet_granted_is_ahead(hand: OwnerSession) -> No
 
 
 def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerSession) -> None:
-    words = hand.words(1, orders=[make_order(hand.run().last_seq + 1)], state=b"zombie")
+    words = hand.next_commit(1, orders=[make_order(hand.run().last_seq + 1)], state=b"zombie")
     other = make_node("node-2")
     give(hand, other)
     answer = hand.send(words)
@@ -217,7 +217,7 @@ def test_commits_of_epochs_that_a_node_never_had_are_one_line(hand: OwnerSession
 
 def test_current_epoch_from_another_node_is_fenced(hand: OwnerSession) -> None:
     other = make_node("node-2")
-    words = hand.words(1)
+    words = hand.next_commit(1)
     assert other.send(words)[0].answer == "fenced"
     assert OwnerSession(replaced(hand), hand.portfolio).send(words).answer == "fenced"
 
@@ -227,7 +227,7 @@ def test_unknown_portfolio_is_fenced(hand: OwnerSession) -> None:
 
 
 def test_a_refused_repeat_of_a_committed_batch_is_fenced_after_a_grant(hand: OwnerSession) -> None:
-    words = hand.words(1)
+    words = hand.next_commit(1)
     hand.send(words)
     give(hand, make_node("node-2"))
     assert hand.send(words).answer == "fenced"
@@ -274,7 +274,7 @@ def test_grant_on_an_old_epoch_writes_nothing(hand: OwnerSession) -> None:
 def test_stale_commit_does_not_affect_others_of_its_request() -> None:
     node = make_node("node-1")
     good, stale, last = (make_trader(name, node) for name in ("good", "stale", "last"))
-    words = [good.words(2), stale.words(2, from_seq=0, to_seq=2), last.words(2)]
+    words = [good.next_commit(2), stale.next_commit(2, from_seq=0, to_seq=2), last.next_commit(2)]
     assert [r.answer for r in node.send(*words)] == ["ok", "conflict", "ok"]
     assert good.run().last_seq == words[0].to_seq
 
@@ -282,7 +282,7 @@ def test_stale_commit_does_not_affect_others_of_its_request() -> None:
 def test_commit_answers_keep_the_order_of_the_request() -> None:
     node = make_node("node-1")
     first, second = make_trader("a", node), make_trader("b", node)
-    answers = node.send(second.words(1, epoch=99), first.words(1))
+    answers = node.send(second.next_commit(1, epoch=99), first.next_commit(1))
     assert [(r.portfolio, r.answer) for r in answers] == [
         (second.portfolio.pk, "ahead"),
         (first.portfolio.pk, "ok"),
@@ -293,8 +293,8 @@ def test_commit_accepts_empty_arrays() -> None:
     node = make_node("node-1")
     hands = [make_trader(name, node) for name in ("a", "b", "c")]
     states = (None, b"", b"\x00\xff")
-    assert [r.answer for r in node.send(*(h.words(1) for h in hands))] == ["ok", "ok", "ok"]
-    words = [h.words(1, state=state) for h, state in zip(hands, states, strict=True)]
+    assert [r.answer for r in node.send(*(h.next_commit(1) for h in hands))] == ["ok", "ok", "ok"]
+    words = [h.next_commit(1, state=state) for h, state in zip(hands, states, strict=True)]
     assert [r.answer for r in node.send(*words)] == ["ok", "ok", "ok"]
     stored = [bytes(Checkpoint.objects.get(portfolio=h.portfolio).state) for h in hands[1:]]
     assert stored == [b"", b"\x00\xff"]

@@ -34,7 +34,7 @@ def test_only_one_of_two_commits_from_one_seq_is_accepted() -> None:
     hand = make_trader("p", make_node("node-1"))
     for _ in range(ROUNDS):
         at = hand.run().last_seq
-        words = [hand.words(events) for events in (1, 2, 3)]
+        words = [hand.next_commit(events) for events in (1, 2, 3)]
         answers = at_once(*(lambda w=w: hand.send(w).answer for w in words))
         assert sorted(answers) == ["conflict", "conflict", "ok"]
         assert hand.run().last_seq == at + 1 + answers.index("ok")
@@ -45,7 +45,7 @@ def test_the_same_batch_sent_twice_at_once_is_ok_twice_and_written_once() -> Non
     for number in range(ROUNDS):
         seq = hand.run().last_seq + 1
         line = OrderLine(seq, 0, "IBM", "buy", "1", "1", "open", "", 10**15)
-        words = hand.words(1, orders=[line])
+        words = hand.next_commit(1, orders=[line])
         assert at_once(*[lambda: hand.send(words).answer] * 3) == ["ok"] * 3
         assert Order.objects.count() == number + 1
 
@@ -53,14 +53,14 @@ def test_the_same_batch_sent_twice_at_once_is_ok_twice_and_written_once() -> Non
 def test_repeat_during_the_first_commit_is_not_a_conflict() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
-    words = hand.words(1)
+    words = hand.next_commit(1)
     held = Held(commit(node.row.pk, node.name, node.incarnation, [words]))
     assert behind(held, lambda: hand.send(words).answer, repeats=node) == "ok"
 
 
 def test_a_commit_that_meets_a_grant_in_flight_is_fenced_and_writes_nothing() -> None:
     hand, target, handoff = draining()
-    late = hand.words(
+    late = hand.next_commit(
         1, orders=[OrderLine(hand.run().last_seq + 1, 0, "IBM", "buy", "1", "1", "open", "", 1)]
     )
     Handoff.objects.update(deadline_at=ago(1))
@@ -78,8 +78,8 @@ def test_overlapping_requests_in_any_order_never_deadlock() -> None:
     node = make_node("node-1")
     hands = [make_trader(f"p-{number}", node) for number in range(4)]
     for _ in range(ROUNDS):
-        words = [hand.words(1) for hand in hands]
-        others = [hand.words(1) for hand in hands]
+        words = [hand.next_commit(1) for hand in hands]
+        others = [hand.next_commit(1) for hand in hands]
         answers = at_once(lambda: node.send(*words), lambda: node.send(*reversed(others)))
         said = [{r.portfolio: r.answer for r in some} for some in answers]
         for hand in hands:
@@ -118,7 +118,7 @@ def test_a_first_commit_and_its_deadline_end_in_one_of_two_ways() -> None:
         hand, target, handoff = draining()
         hand.release(handoff)
         mine = owner("p", target)
-        words = mine.words(0)
+        words = mine.next_commit(0)
         Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
         answer, outcome = at_once(
             lambda: mine.send(words).answer, lambda: execute(expire(handoff.pk, timing()))

@@ -78,7 +78,7 @@ def test_halt_result_has_state_before_and_fence_after(pair: tuple[FakeNode, Fake
 
 def test_commit_of_an_earlier_owner_is_fenced_after_a_halt(pair: tuple[FakeNode, FakeNode]) -> None:
     hand = make_trader("one", pair[0])
-    late = hand.words(5)
+    late = hand.next_commit(5)
     halt_all(actor="olive")
     assert hand.send(late).answer == "fenced"
     assert hand.run().last_seq == late.from_seq
@@ -103,7 +103,7 @@ def test_halt_between_release_and_first_commit_fences_both_nodes(
     moving = newest_handoff(hand.portfolio)
     pair[1].ready(moving)
     assert hand.release(moving).answer == "handed_over"
-    first = owner("one", pair[1]).words(0)
+    first = owner("one", pair[1]).next_commit(0)
     halt_all(actor="olive")
     assert pair[1].send(first)[0].answer == "fenced"
     assert [daemon.desired(role) for daemon in pair for role in ("run", "warm")] == [[]] * 4

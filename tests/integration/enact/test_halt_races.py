@@ -25,16 +25,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_halt_counts_a_commit_under_way_and_fences_the_next() -> None:
     node = make_node("node-1")
     hand = make_trader("one", node)
-    words = hand.words(4)
+    words = hand.next_commit(4)
     held = Held(commit(node.row.pk, node.name, node.incarnation, [words]))
     halted = behind(held, lambda: halt_everything(actor="olive"))
     assert [line.last_seq for line in halted.results] == [words.to_seq]
-    assert hand.send(hand.words(1, epoch=words.epoch)).answer == "fenced"
+    assert hand.send(hand.next_commit(1, epoch=words.epoch)).answer == "fenced"
 
 
 def test_a_commit_that_waited_for_the_halt_is_fenced() -> None:
     hand = make_trader("one", make_node("node-1"))
-    words = hand.words(4)
+    words = hand.next_commit(4)
     held = Held(halt_all(actor="olive", reason=""))
     answer = behind(held, lambda: hand.send(words), repeats=hand.daemon)
     assert answer.answer == "fenced"

@@ -81,7 +81,7 @@ def beaten(*nodes: FakeNode, **said: Any) -> dict[str, tuple[bool, bool]]:
 def test_commit_skips_a_locked_run_and_others_go_on() -> None:
     node = make_node("node-1")
     first, second = make_trader("a", node), make_trader("b", node)
-    words = [first.words(1), second.words(1)]
+    words = [first.next_commit(1), second.next_commit(1)]
     with held("scheduling_run", f"portfolio_id = {first.portfolio.pk}"):
         assert answered(node, *words) == {second.portfolio.pk: "ok"}
         assert answered(node, *words) == {second.portfolio.pk: "ok"}
@@ -103,7 +103,7 @@ def activating() -> tuple[OwnerSession, Handoff]:
 def test_first_commit_does_not_wait_for_a_locked_node(end: str) -> None:
     mine, handoff = activating()
     neighbour = make_trader("q", mine.daemon)
-    words = [mine.words(0), neighbour.words(1)]
+    words = [mine.next_commit(0), neighbour.next_commit(1)]
     versions = set(Node.objects.values_list("name", "desired_version"))
     with held("scheduling_node", f"name = '{end}'"):
         assert answered(mine.daemon, *words) == {neighbour.portfolio.pk: "ok"}

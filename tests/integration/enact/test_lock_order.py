@@ -53,7 +53,7 @@ def test_a_stop_and_the_first_commit_that_closes_a_handoff_never_deadlock() -> N
         hand, target, handoff = draining()
         hand.release(handoff)
         mine = owner("p", target)
-        words = mine.words(0)
+        words = mine.next_commit(0)
         answer, stop = at_once(
             lambda: mine.send(words).answer, lambda: operations.stop("p", actor="ann")
         )
@@ -66,7 +66,7 @@ def test_stop_waits_for_a_first_commit_under_way() -> None:
     hand, target, handoff = draining()
     hand.release(handoff)
     held = Held(
-        commit(target.row.pk, target.name, target.incarnation, [owner("p", target).words(0)])
+        commit(target.row.pk, target.name, target.incarnation, [owner("p", target).next_commit(0)])
     )
     stop = behind(held, lambda: operations.stop("p", actor="ann"))
     assert stop.state == "draining"

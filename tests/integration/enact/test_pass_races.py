@@ -90,7 +90,7 @@ def test_register_and_commit_end_in_one_of_two_ways() -> None:
     hand = make_trader("p", make_node("node-1"))
     for _ in range(ROUNDS):
         zombie = OwnerSession(hand.daemon, hand.portfolio)
-        words, at = zombie.words(3), hand.run()
+        words, at = zombie.next_commit(3), hand.run()
         expire_lease(hand.daemon)
         answer, again = at_once(lambda: zombie.send(words).answer, lambda: make_node("node-1"))
         assert (answer, hand.run().last_seq - at.last_seq) in [("ok", 3), ("fenced", 0)]

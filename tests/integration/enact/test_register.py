@@ -66,7 +66,7 @@ def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_
     hand: OwnerSession,
 ) -> None:
     other = make_trader("q", hand.daemon)
-    stale = hand.words(1)
+    stale = hand.next_commit(1)
     before = hand.run().epoch, other.run().epoch
     again = make_node("node-1")
     assert again.owns() == ["p", "q"]

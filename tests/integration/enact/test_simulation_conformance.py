@@ -230,7 +230,7 @@ class Conformance(RuleBasedStateMachine):
 
     # --- commits -----------------------------------------------------------------------------
 
-    def words(self, portfolio: int, events: int, shift: int, more: bool) -> Commit:
+    def next_commit(self, portfolio: int, events: int, shift: int, more: bool) -> Commit:
         run = self.db.runs[portfolio]
         start, to = run.last_seq, run.last_seq + events
         known = [o for o in self.db.orders.values() if o.portfolio_id == portfolio]
@@ -267,7 +267,7 @@ class Conformance(RuleBasedStateMachine):
         self, portfolio: int, events: int, shift: int, newest: bool, more: bool, other: int
     ) -> None:
         node = other or self.db.runs[portfolio].node_id or 1
-        words = self.words(portfolio, events, shift, more)
+        words = self.next_commit(portfolio, events, shift, more)
         self.send(node, self.holder(node, newest), words)
 
     def send(self, node: int, incarnation: UUID, words: Commit) -> None:
@@ -282,7 +282,7 @@ class Conformance(RuleBasedStateMachine):
     def node_releases(self, portfolio: int, events: int, newest: bool) -> None:
         active, node = self.db.active(portfolio), self.db.runs[portfolio].node_id
         if active is not None and node is not None:
-            words = self.words(portfolio, events, 0, more=events > 0)
+            words = self.next_commit(portfolio, events, 0, more=events > 0)
             fields = {name: getattr(words, name) for name in words.__struct_fields__}
             words = Commit(**{**fields, "release": active.id})
             self.send(node, self.holder(node, newest), words)

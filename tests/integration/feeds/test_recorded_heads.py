@@ -42,7 +42,7 @@ def test_a_commit_up_to_the_head_is_accepted_and_one_beyond_it_returns_to_the_ch
     hand: OwnerSession,
 ) -> None:
     assert hand.run().last_seq == 0
-    answer = hand.send(hand.words(6))
+    answer = hand.send(hand.next_commit(6))
     assert (answer.answer, hand.run().last_seq) == ("conflict", 0)
     assert "were not released" in answer.detail
     assert hand.commit(5) == "ok"
@@ -57,7 +57,7 @@ def lose_records(after: int) -> None:
 def test_a_commit_computed_from_records_that_the_database_lost_is_refused(
     hand: OwnerSession,
 ) -> None:
-    of_the_lost = hand.words(3)
+    of_the_lost = hand.next_commit(3)
     lose_records(after=1)
     assert hand.send(of_the_lost).answer == "conflict"
     rows = [

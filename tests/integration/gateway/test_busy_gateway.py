@@ -318,7 +318,7 @@ def test_waiting_registrations_use_no_connection_of_commits(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hand = make_trader("p", node)
-    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
+    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.next_commit(1)]))
     others = [make_node(f"node-{n}") for n in range(2, 2 + WORK_POOL_SIZE + 1)]
     for daemon in others:
         a_token(daemon)
@@ -359,7 +359,7 @@ def test_release_with_a_locked_target_is_left_out_and_others_answered(node: Fake
     hand, neighbour = make_trader("p", node), make_trader("q", node)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
-    words = [hand.release_message(handoff), neighbour.words(1)]
+    words = [hand.release_message(handoff), neighbour.next_commit(1)]
 
     async def beside() -> None:
         body = encode(CommitRequest(incarnation=str(node.incarnation), commits=words))
@@ -380,7 +380,7 @@ def test_table_lock_is_reported_with_the_liveness_write_and_the_commit_repeated(
     node: FakeNode,
 ) -> None:
     hand = make_trader("p", node)
-    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
+    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.next_commit(1)]))
 
     async def beside() -> None:
         keeping = asyncio.create_task(liveness_loop())

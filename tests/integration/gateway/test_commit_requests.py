@@ -70,7 +70,7 @@ def bad_words(hand: OwnerSession, kind: str) -> Commit:
         "huge epoch": {"epoch": 2**64 - 1},
         "no batch": {"batch": "batch"},
     }
-    return hand.words(1, **kinds[kind])
+    return hand.next_commit(1, **kinds[kind])
 
 
 BAD = (
@@ -86,7 +86,7 @@ def test_every_invalid_commit_is_rejected_alone_without_effect(node: FakeNode) -
     bad = [make_trader(f"bad-{number}", node) for number in range(len(BAD))]
     before = [hand.run().last_seq for hand in bad]
     words = [bad_words(hand, kind) for hand, kind in zip(bad, BAD, strict=True)]
-    answers = commit(node, good.words(2), *words, last.words(2))
+    answers = commit(node, good.next_commit(2), *words, last.next_commit(2))
     assert dict(zip(BAD, [a for a, _ in answers[1:-1]], strict=True)) == dict.fromkeys(
         BAD, "rejected"
     )
@@ -113,8 +113,8 @@ def test_duplicate_order_rejects_only_its_own_portfolio(node: FakeNode) -> None:
     at = hand.run().last_seq + 1
     assert hand.commit(1, orders=[make_order(at)]) == "ok"
     Order.objects.update(seq=at + 1, id=f"{hand.portfolio.uid}-{at + 1}-0")
-    twice = hand.words(1, orders=[make_order(at + 1)])
-    answers = commit(node, twice, neighbour.words(1))
+    twice = hand.next_commit(1, orders=[make_order(at + 1)])
+    answers = commit(node, twice, neighbour.next_commit(1))
     assert [answer for answer, _ in answers] == ["rejected", "ok"]
     assert Order.objects.count() == 1
 
@@ -124,7 +124,7 @@ def test_request_with_a_portfolio_twice_is_rejected_without_effect(node: FakeNod
     before = neighbour.run().last_seq
     message = CommitRequest(
         incarnation=str(node.incarnation),
-        commits=[hand.words(1), neighbour.words(1), hand.words(1)],
+        commits=[hand.next_commit(1), neighbour.next_commit(1), hand.next_commit(1)],
     )
     status, problem = post("commit/", message)
     assert (status, problem["code"]) == (400, "invalid")
@@ -139,7 +139,7 @@ def test_commits_and_releases_of_one_request_are_each_answered(node: FakeNode) -
     target = make_node("node-2")
     handoff = operations.migrate("goes", "node-2", actor="ann")
     target.ready(handoff)
-    answers = commit(node, goes.release_message(handoff, 2, state=b"last"), stays.words(1))
+    answers = commit(node, goes.release_message(handoff, 2, state=b"last"), stays.next_commit(1))
     assert [answer for answer, _ in answers] == ["handed_over", "ok"]
     assert bytes(Checkpoint.objects.get(portfolio=goes.portfolio).state) == b"last"
 
@@ -150,13 +150,13 @@ def test_an_empty_request_has_no_results(node: FakeNode) -> None:
 
 def test_every_answer_of_the_fence_reaches_the_node(node: FakeNode) -> None:
     hand = make_trader("p", node)
-    words = hand.words(1)
+    words = hand.next_commit(1)
     assert commit(node, words) == [("ok", "")]
     assert commit(node, words)[0][0] == "ok"
-    assert commit(node, hand.words(1, from_seq=0))[0][0] == "conflict"
-    assert commit(node, hand.words(1, epoch=99))[0][0] == "ahead"
+    assert commit(node, hand.next_commit(1, from_seq=0))[0][0] == "conflict"
+    assert commit(node, hand.next_commit(1, epoch=99))[0][0] == "ahead"
     make_node("node-1")
-    assert commit(node, hand.words(1, epoch=words.epoch))[0][0] == "fenced"
+    assert commit(node, hand.next_commit(1, epoch=words.epoch))[0][0] == "fenced"
     assert Event.objects.filter(kind="commit_refused").count() == 1
 
 

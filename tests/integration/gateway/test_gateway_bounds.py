@@ -97,7 +97,7 @@ def test_registration_with_a_control_character_is_rejected(
 def test_invalid_value_is_found_before_the_statement(node: FakeNode) -> None:
     Node.objects.update(capacity=50)
     hands = [make_trader(f"p-{number}", node) for number in range(8)]
-    words = [hand.words(1) for hand in hands]
+    words = [hand.next_commit(1) for hand in hands]
     at = words[3].to_seq
     for odd in (
         {"orders": [make_order(at, 40_000)]},
@@ -111,21 +111,21 @@ def test_invalid_value_is_found_before_the_statement(node: FakeNode) -> None:
         {"fills": [wire.FillLine(2**63, 0, at, 0, "IBM", "buy", "1", "1", 1)]},
         {"equity": [wire.EquityLine(at, 1, "1"), wire.EquityLine(at, 1, "1")]},
     ):
-        words[3] = hands[3].words(1, **odd)
+        words[3] = hands[3].next_commit(1, **odd)
         with counted_async_statements() as seen:
             answers = commit(node, *words)
         assert [answer for answer, _ in answers].count("rejected") == 1, odd
         assert sum("WITH input AS MATERIALIZED" in statement for statement in seen) == 1
-        words = [hand.words(1) for hand in hands]
+        words = [hand.next_commit(1) for hand in hands]
 
 
 def test_commit_that_fails_the_statement_is_found_by_bisection(node: FakeNode) -> None:
     Node.objects.update(capacity=50)
     hands = [make_trader(f"p-{number}", node) for number in range(16)]
-    words = [hand.words(1) for hand in hands]
+    words = [hand.next_commit(1) for hand in hands]
     at = words[5].to_seq
     bad = [wire.FillLine(at, 7, at, 0, "IBM", "buy", "1", "1", 10**15)]  # of an order that is none
-    words[5] = hands[5].words(1, fills=bad)
+    words[5] = hands[5].next_commit(1, fills=bad)
     with counted_async_statements() as seen:
         answers = commit(node, *words)
     text = [answer for answer, _ in answers]
@@ -208,7 +208,7 @@ def test_node_with_delayed_bodies_delays_only_itself(node: FakeNode) -> None:
     a_token(neighbour)
     hand = make_trader("q", neighbour)
     words = wire.encode(
-        wire.CommitRequest(incarnation=str(neighbour.incarnation), commits=[hand.words(1)])
+        wire.CommitRequest(incarnation=str(neighbour.incarnation), commits=[hand.next_commit(1)])
     )
 
     async def scenario() -> tuple[int, list[int]]:
@@ -300,7 +300,7 @@ def test_node_takes_at_most_three_of_five_connections(node: FakeNode) -> None:
     a_token(neighbour)
     hand = make_trader("q", neighbour)
     words = wire.encode(
-        wire.CommitRequest(incarnation=str(neighbour.incarnation), commits=[hand.words(1)])
+        wire.CommitRequest(incarnation=str(neighbour.incarnation), commits=[hand.next_commit(1)])
     )
 
     async def scenario() -> int:
@@ -380,6 +380,6 @@ def test_answer_to_fenced_commits_is_delayed(
 
     monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 1.0)
     monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", noted)
-    answers = commit(node, *(hand.words(1) for hand in hands))
+    answers = commit(node, *(hand.next_commit(1) for hand in hands))
     assert [answer for answer, _ in answers] == ["fenced"] * 3
     assert held == [pytest.approx(0.06)]

@@ -58,7 +58,7 @@ def test_token_is_valid_for_its_own_node_only(node: FakeNode) -> None:
     other = make_node("node-2")
     a_token(other)
     hand = make_trader("p", node)
-    message = CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)])
+    message = CommitRequest(incarnation=str(node.incarnation), commits=[hand.next_commit(1)])
     _, answer = post("commit/", message, token="token of node-2")
     assert answer["results"][0]["answer"] == "fenced"
     _, said = post("heartbeat/", beat(node), token="token of node-2")

@@ -56,7 +56,7 @@ def test_node_with_portfolios_learns_of_a_new_set_by_commits(node: FakeNode) -> 
     trader = make_trader("p", node)
     _, answer = post("heartbeat/", beat(node))
     assert answer["next_beat_s"] == 10.0
-    request = CommitRequest(incarnation=str(node.incarnation), commits=[trader.words(1)])
+    request = CommitRequest(incarnation=str(node.incarnation), commits=[trader.next_commit(1)])
     _, committed = post("commit/", request)
     assert committed["results"][0]["version"] == answer["desired"]["version"]
 

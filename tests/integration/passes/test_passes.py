@@ -417,7 +417,7 @@ def test_observing_and_the_board_cost_the_same_whatever_the_fleets_size(
 def test_a_board_remembers_no_states_of_portfolios_that_are_gone() -> None:
     (node,) = fleet_of(1, 1)
     kept = owner(node.owns()[0], node)
-    node.send(kept.words(1))
+    node.send(kept.next_commit(1))
     portfolio_views._states[kept.portfolio.pk + 1] = (1, {}, {})
     read_fleet_view()
     assert list(portfolio_views._states) == [kept.portfolio.pk]
@@ -439,7 +439,7 @@ def test_beats_and_commits_are_one_statement_whatever_their_number(
 ) -> None:
     (node,) = fleet_of(1, 5)
     hands = [owner(name, node) for name in node.owns()]
-    words = [hand.words(1) for hand in hands]
+    words = [hand.next_commit(1) for hand in hands]
     assert statements(monkeypatch, lambda: node.send(words[0])) == 1
     assert statements(monkeypatch, lambda: node.send(*words[1:])) == 1
     assert statements(monkeypatch, node.beat) == 1

@@ -40,7 +40,7 @@ def test_nothing_behind_a_pause_is_committed_by_a_node_that_did_not_hear_of_it(
     changed(0.0, from_seq=23)
     Node.objects.update(desired_version=77)
     line = OrderLine(24, 0, "IBM", "buy", "1", "1", "open", "", 10**15)
-    answer = hand.send(hand.words(4, orders=[line]))
+    answer = hand.send(hand.next_commit(4, orders=[line]))
     assert (answer.answer, answer.version) == ("conflict", 77)
     assert "the feed has changed" in answer.detail
     assert (hand.run().last_seq, Order.objects.count()) == (20, 0)

@@ -19,7 +19,7 @@ def test_late_first_commit_grants_back_to_the_source(
 ) -> None:
     before = hand.run().epoch
     handoff = activating(hand, target)
-    zombie = owner("p", target).words(0)
+    zombie = owner("p", target).next_commit(0)
     assert expire_handoff(handoff) == "rolled_back"
     at = hand.run()
     assert (at.epoch, at.node_id, at.phase) == (before + 2, source.row.pk, "starting")

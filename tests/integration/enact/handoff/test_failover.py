@@ -22,7 +22,7 @@ def test_a_failover_grants_as_soon_as_the_target_is_ready(
     at = hand.run()
     assert (at.epoch, at.node_id) == (before.epoch + 1, target.row.pk)
     assert owner("p", target).commit(1) == "ok"
-    assert hand.send(hand.words(1, epoch=before.epoch)).answer == "fenced"
+    assert hand.send(hand.next_commit(1, epoch=before.epoch)).answer == "fenced"
 
 
 def test_failover_fails_if_the_owner_returns_before_the_grant(

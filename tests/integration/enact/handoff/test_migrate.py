@@ -102,7 +102,7 @@ def test_release_of_another_handoff_is_answered_keep(
     target.fails(old)
     other = make_trader("q", hand.daemon)
     foreign = migrated(other, target)
-    words = hand.words(events, release=foreign.pk)
+    words = hand.next_commit(events, release=foreign.pk)
     assert hand.daemon.release(words).answer == "keep"
     assert hand.daemon.release(words).answer == "keep"
     assert state(foreign) == "preparing"
