@@ -166,12 +166,14 @@ class _Limited:
     silent = False  #: it was closed because the server did not answer
 
     def _limit(self) -> float | None:
+        """Return the limit of a statement that is sent now, in seconds; None: no limit."""
         limit_s = _context_limit_s.get()
         if limit_s != _UNSET:
             return limit_s
         return _process_limit_s if self.limit_s is None else self.limit_s
 
     def _endpoint(self) -> tuple[str, str]:
+        """Return host and port of the server."""
         info = self.info  # type: ignore[attr-defined]
         return info.host, str(info.port)
 
@@ -250,6 +252,7 @@ async def _begin(
     second: Any = None
 
     async def ask(question: Question) -> Any:
+        """Return the first row of the answer, None if it has no rows."""
         nonlocal second
         if question.session == "second" and second is None:
             second = await run(connect_second)

@@ -229,12 +229,14 @@ class _Source:
 
 
 def _path(source: _Source, name: str, default: Path) -> Path:
+    """Return the absolute path that a variable holds."""
     value = source.text(name)
     # Children start from other folders than the person who typed a relative path.
     return default if value is None else Path.cwd() / Path(value).expanduser()
 
 
 def _folder(source: _Source, name: str, default: Path) -> Path:
+    """Return the folder that a variable names. It need not exist."""
     folder = _path(source, name, default)
     if folder.exists() and not folder.is_dir():
         value = source.text(name) or str(folder)

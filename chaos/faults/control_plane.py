@@ -54,6 +54,7 @@ def kill_control_plane(context: FaultContext) -> None:
 
 
 def _kill(context: FaultContext, words: tuple[str, ...]) -> None:
+    """Kill the oldest process with these words on its command line, and expect another one."""
     victim = context.processes_matching(words)[0]
     victim.kill()
     context.expect(lambda: not still_running([victim]), 2 * BUDGET_FACTOR, f"the end of {words[0]}")

@@ -30,15 +30,15 @@ def _end_server(context: FaultContext, sign: signal.Signals) -> None:
     context.expect(
         lambda: not still_running([server]), 15 * BUDGET_FACTOR, "the end of the old server"
     )
-    _expect_back(context)
+    _expect_database_back(context)
 
 
-def _expect_back(context: FaultContext) -> None:
-    context.expect(lambda: _answers(context), RESTART_LIMIT_S, "the database back")
+def _expect_database_back(context: FaultContext) -> None:
+    context.expect(lambda: _database_answers(context), RESTART_LIMIT_S, "the database back")
     context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
 
 
-def _answers(context: FaultContext) -> bool:
+def _database_answers(context: FaultContext) -> bool:
     try:
         context.cluster.now()
     except psycopg.Error:
@@ -51,7 +51,7 @@ def database_away(context: FaultContext) -> None:
     context.mark_all_affected(DOWN)
     with context.kept_down(context.cluster.postgres_processes()[:1]):
         context.sleep(context.ttl_s * 90 / 30)
-    _expect_back(context)
+    _expect_database_back(context)
 
 
 def freeze_database(context: FaultContext) -> None:
@@ -59,7 +59,7 @@ def freeze_database(context: FaultContext) -> None:
     context.mark_all_affected(DOWN)
     with context.suspended(context.cluster.postgres_processes()):
         context.sleep(context.ttl_s * 40 / 30)
-    _expect_back(context)
+    _expect_database_back(context)
 
 
 #: Budget from the database's first answer to a commit of every portfolio.
@@ -75,7 +75,7 @@ def silent_database_host(context: FaultContext) -> None:
         # statement has been given up, also those of pages and of the watcher.
         context.expect(lambda: not context.cluster.is_ready(), 12 * BUDGET_FACTOR, "readiness red")
         context.sleep(12)
-    context.expect(lambda: _answers(context), RESTART_LIMIT_S, "the database back")
+    context.expect(lambda: _database_answers(context), RESTART_LIMIT_S, "the database back")
     context.expect(
         lambda: all(
             positions_of_owned(context).get(name, seq + 1) > seq for name, seq in before.items()
@@ -96,7 +96,7 @@ def outage_and_catch_up(context: FaultContext) -> None:
     context.mark_all_affected(DOWN)
     with context.suspended(context.cluster.postgres_processes()):
         context.sleep(40)
-    _expect_back(context)
+    _expect_database_back(context)
 
 
 _AHEAD = """
@@ -111,15 +111,15 @@ WHERE r.node_id IS NOT NULL AND r.last_seq > head.seq + 1
 
 def clock_forward(context: FaultContext) -> None:
     """The database's clock jumps a minute forward and back again."""
-    _jump(context, 60)
+    _jump_clock(context, 60)
 
 
 def clock_back(context: FaultContext) -> None:
     """The database's clock jumps a minute back and forward again."""
-    _jump(context, -60)
+    _jump_clock(context, -60)
 
 
-def _jump(context: FaultContext, seconds: float) -> None:
+def _jump_clock(context: FaultContext, seconds: float) -> None:
     context.mark_all_affected("the feed's time jumps with the clock")
     context.disregard_pauses()
     with context.cluster.clock_jump(seconds):

@@ -89,7 +89,7 @@ def stop_and_start(context: FaultContext) -> None:
 def quiet_feed(context: FaultContext) -> None:
     """The feed releases nothing for 10 s; no portfolio moves or is marked stalled."""
     context.mark_all_affected("there is nothing to commit")
-    context.undo.callback(_set_feed_rate, context, _rate(context))
+    context.undo.callback(_set_feed_rate, context, _feed_rate(context))
     _set_feed_rate(context, 0.0)
     context.sleep(10)
 
@@ -107,7 +107,7 @@ def pause_unheard(context: FaultContext) -> None:
     """The feed pauses while a node is frozen and pushes are lost; no commit goes beyond it."""
     context.mark_all_affected("there is nothing to commit")
     node = context.choose_node()
-    context.undo.callback(_set_feed_rate, context, _rate(context))
+    context.undo.callback(_set_feed_rate, context, _feed_rate(context))
     with context.cluster.pushes_lost():
         with context.suspended_node(node):
             _set_feed_rate(context, 0.0)  # takes effect in a second, when the node is frozen
@@ -117,7 +117,7 @@ def pause_unheard(context: FaultContext) -> None:
     context.expect(lambda: not beyond, 0, f"nothing committed beyond the pause: {beyond}", "I2")
 
 
-def _rate(context: FaultContext) -> float:
+def _feed_rate(context: FaultContext) -> float:
     ((rate,),) = context.cluster.query(
         "SELECT rate FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
     )

@@ -243,14 +243,14 @@ def _measure_commits(
 def primary_killed(context: FaultContext) -> None:
     """kill -9 of the primary and its Patroni, as a host that loses its power."""
     primary = _primary(context)
-    with _promotion(context, primary), context.kept_down(_processes(context, primary)):
+    with _promotion(context, primary), context.kept_down(_server_processes(context, primary)):
         _expect_promotion(context, primary)
 
 
 def primary_frozen(context: FaultContext) -> None:
     """SIGSTOP of the primary and its Patroni, which wake up when there is a new primary."""
     primary = _primary(context)
-    with _promotion(context, primary), context.suspended(_processes(context, primary)):
+    with _promotion(context, primary), context.suspended(_server_processes(context, primary)):
         _expect_promotion(context, primary)
 
 
@@ -296,9 +296,9 @@ def async_promotion(context: FaultContext) -> None:
             "no standby is synchronous",
         )
         _wait_until_noted(context, synchronous=False)
-        processes = _processes(context, primary)
+        processes = _server_processes(context, primary)
         # Frozen senders: commits are acknowledged, and no standby has them.
-        with context.suspended([each for each in processes if _is_sender(each)]):
+        with context.suspended([each for each in processes if _is_wal_sender(each)]):
             context.sleep(2)
             acknowledged = _positions(context)
             with context.kept_down(processes):
@@ -336,7 +336,7 @@ def _vanished(context: FaultContext) -> str:
     return "".join(row[0] for row in context.cluster.query(_VANISHED))
 
 
-def _is_sender(process: psutil.Process) -> bool:
+def _is_wal_sender(process: psutil.Process) -> bool:
     return "walsender" in " ".join(process.cmdline())
 
 
@@ -364,7 +364,7 @@ def _primary(context: FaultContext) -> int:
     return found
 
 
-def _processes(context: FaultContext, server: int) -> list[psutil.Process]:
+def _server_processes(context: FaultContext, server: int) -> list[psutil.Process]:
     return _cluster(context).server_processes(server)
 
 

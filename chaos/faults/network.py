@@ -27,7 +27,7 @@ def packets_dropped(context: FaultContext) -> None:
     context.mark_nodes_affected(NODE)
     with _network() as (space, address), _bridge(context, address) as url:
         token = context.cluster.create_node_token(NODE)
-        daemon = _launch(context, space, url, token)
+        daemon = _launch_daemon(context, space, url, token)
         try:
             if not context.expect(
                 lambda: _has_status(context, "alive"), 20 * BUDGET_FACTOR, f"{NODE} alive"
@@ -92,7 +92,9 @@ def _bridge(context: FaultContext, address: str) -> Iterator[str]:
         yield proxy.url
 
 
-def _launch(context: FaultContext, space: str, url: str, token: str) -> subprocess.Popen[bytes]:
+def _launch_daemon(
+    context: FaultContext, space: str, url: str, token: str
+) -> subprocess.Popen[bytes]:
     assert urlsplit(url).port
     with open(context.cluster.home / "logs" / f"{NODE}.txt", "ab") as output:
         process = subprocess.Popen(

@@ -156,7 +156,7 @@ def _expect_end(context: FaultContext, number: int | None, wanted: str = "") -> 
     what = f"the end of roll-out {number}"
     if not context.expect(lambda: _is_over(context, number), END_LIMIT_S, what, "I8"):
         return False
-    state = _state(context, number)
+    state = _roll_out_state(context, number)
     context.note(f"roll-out {number} {state}: {_items(context, number)}")
     if wanted and state != wanted:
         ended = f"roll-out {number} is {state}, wanted {wanted}"
@@ -166,10 +166,10 @@ def _expect_end(context: FaultContext, number: int | None, wanted: str = "") -> 
 
 
 def _is_over(context: FaultContext, number: int) -> bool:
-    return _state(context, number) in ENDED
+    return _roll_out_state(context, number) in ENDED
 
 
-def _state(context: FaultContext, number: int) -> str:
+def _roll_out_state(context: FaultContext, number: int) -> str:
     ((state,),) = context.cluster.query(
         "SELECT state FROM scheduling_rollout WHERE id = %s", number
     )

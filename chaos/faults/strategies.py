@@ -17,7 +17,7 @@ def _run_misbehaving(
     name = f"bad-{strategy.replace('_', '-')}-{context.rng.getrandbits(20):05x}"
     context.mark_affected(name)
     _require_strategy(context, strategy)
-    context.undo.callback(_delete, context, name)
+    context.undo.callback(_delete_portfolio, context, name)
     made = context.call_api(
         "/api/portfolios/",
         {"name": name, "strategy": strategy, "config": config, "symbols": SYMBOLS},
@@ -29,7 +29,7 @@ def _run_misbehaving(
     context.note(f"{run.phase} on {run.node}, epoch {run.epoch}: {run.reason[:200]}")
 
 
-def _delete(context: FaultContext, name: str) -> None:
+def _delete_portfolio(context: FaultContext, name: str) -> None:
     context.call_api(f"/api/portfolios/{name}/", method="DELETE")
 
 
@@ -98,6 +98,7 @@ def ignoring_signals(context: FaultContext) -> None:
 
 
 def _misbehave(context: FaultContext, what: str) -> None:
+    """Run the strategy `misbehaving` with one of its actions."""
     _run_misbehaving(context, "misbehaving", {"action": what, "at_event": 5}, 10)
 
 
@@ -110,7 +111,7 @@ def poisoned(context: FaultContext) -> None:
     """A strategy that exits at each start until its portfolio is quarantined."""
     name = f"poisoned-{context.rng.getrandbits(20):05x}"
     context.mark_affected(name)
-    context.undo.callback(_delete, context, name)
+    context.undo.callback(_delete_portfolio, context, name)
     made = context.call_api(
         "/api/portfolios/",
         {"name": name, "strategy": "exiter", "config": {"at_event": 1}, "symbols": SYMBOLS},
@@ -158,7 +159,7 @@ def _expect_rejected(context: FaultContext, name: str, good: int) -> None:
     )
     context.expect(
         lambda: (
-            _status(context, name, wanted) == "rejected"
+            _revision_status(context, name, wanted) == "rejected"
             and context.cluster.run(name).revision == good
             and context.cluster.run(name).phase == "running"
         ),
@@ -177,7 +178,7 @@ def _expect_rejected(context: FaultContext, name: str, good: int) -> None:
         )
 
 
-def _status(context: FaultContext, name: str, number: int) -> str:
+def _revision_status(context: FaultContext, name: str, number: int) -> str:
     found = context.cluster.query(
         "SELECT v.status FROM portfolios_revision v JOIN portfolios_portfolio p"
         " ON p.id = v.portfolio_id WHERE p.name = %s AND p.archived_at IS NULL AND v.number = %s",

@@ -20,8 +20,8 @@ def version_drift(context: FaultContext) -> None:
     """A node of another Python version joins; nothing moves to it, and a reason is shown."""
     name = f"drift-{context.rng.getrandbits(20):05x}"
     run = context.choose_portfolio(but=[n for n in context.cluster.runs() if n.startswith("bad-")])
-    daemon = _join(context, name)
-    context.undo.callback(_leave, context, name, daemon)
+    daemon = _launch_drifted_node(context, name)
+    context.undo.callback(_forget_node, context, name, daemon)
     known = context.expect(
         lambda: context.cluster.query(
             "SELECT 1 FROM scheduling_node WHERE name = %s AND python = %s", name, FALSE_PYTHON
@@ -51,7 +51,7 @@ def version_drift(context: FaultContext) -> None:
         context.report("fault", f"{moved} was moved to {name}", {})
 
 
-def _join(context: FaultContext, name: str) -> Popen[str]:
+def _launch_drifted_node(context: FaultContext, name: str) -> Popen[str]:
     token = context.cluster.create_node_token(name)
     return context.cluster.launch_node(
         name,
@@ -63,7 +63,7 @@ def _join(context: FaultContext, name: str) -> Popen[str]:
     )
 
 
-def _leave(context: FaultContext, name: str, daemon: Popen[str]) -> None:
+def _forget_node(context: FaultContext, name: str, daemon: Popen[str]) -> None:
     daemon.terminate()
     with suppress(TimeoutExpired):
         daemon.wait(20)
@@ -84,10 +84,10 @@ def dropped_symbol(context: FaultContext) -> None:
 
     def shows(what: str, holds: Any, limit_s: float = 30 * BUDGET_FACTOR) -> bool:
         return context.expect(
-            lambda: holds(_portfolio(context, path)), limit_s, f"{name} {what}", "I3"
+            lambda: holds(_read_portfolio(context, path)), limit_s, f"{name} {what}", "I3"
         )
 
-    if not shows("proven", lambda p: p["good_revision"] == 1 and len(_prices(p)) == 2):
+    if not shows("proven", lambda p: p["good_revision"] == 1 and len(_position_prices(p)) == 2):
         return
     answer = context.request("PATCH", path, {"symbols": SYMBOLS[:1]})
     if answer is not None and answer.status < 500 and answer.json.get("code") != "symbol_in_use":
@@ -96,22 +96,22 @@ def dropped_symbol(context: FaultContext) -> None:
     if not shows("ordering what r2 adds", lambda p: SYMBOLS[2] in _ordered_symbols(context, name)):
         return
     with suppress(psutil.Error):  # before r2 is proven
-        psutil.Process(_portfolio(context, path)["run"]["pid"]).kill()
+        psutil.Process(_read_portfolio(context, path)["run"]["pid"]).kill()
     context.sleep(2)
-    if _portfolio(context, path)["good_revision"] == 2:
+    if _read_portfolio(context, path)["good_revision"] == 2:
         context.note(f"r2 of {name} was proven before its process was killed")
         return
     shows("back on r1", lambda p: (p["run"]["revision"], p["run"]["phase"]) == (1, "running"))
-    if shows("holding what r1 lacks", lambda p: SYMBOLS[2] in _prices(p)):
-        mark = _prices(_portfolio(context, path))[SYMBOLS[2]]
-        shows("marked on", lambda p: _prices(p).get(SYMBOLS[2]) not in (None, mark))
+    if shows("holding what r1 lacks", lambda p: SYMBOLS[2] in _position_prices(p)):
+        mark = _position_prices(_read_portfolio(context, path))[SYMBOLS[2]]
+        shows("marked on", lambda p: _position_prices(p).get(SYMBOLS[2]) not in (None, mark))
     verdict = context.cluster.manage("verify_portfolio", name, check=False)
     context.note(f"{name}: {verdict.get('sentence') or verdict.get('message')}")
     if verdict.get("state") == "different":
         context.report("I3", f"{name} differs from its reference run", verdict)
 
 
-def _portfolio(context: FaultContext, path: str) -> dict[str, Any]:
+def _read_portfolio(context: FaultContext, path: str) -> dict[str, Any]:
     answer = context.request("GET", path)
     if answer is None or answer.status != 200:
         raise OSError(f"GET {path} was not answered")
@@ -128,7 +128,7 @@ def _ordered_symbols(context: FaultContext, name: str) -> set[str]:
     return {row[0] for row in found}
 
 
-def _prices(portfolio: dict[str, Any]) -> dict[str, str]:
+def _position_prices(portfolio: dict[str, Any]) -> dict[str, str]:
     return {p["symbol"]: p["price"] for p in portfolio["account"]["positions"] or []}
 
 

@@ -42,29 +42,32 @@ def _commits(count: int, **given: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _request(incarnation: str, commits: list[dict[str, Any]]) -> bytes:
+def _commit_request(incarnation: str, commits: list[dict[str, Any]]) -> bytes:
     return msgspec.msgpack.encode({"incarnation": incarnation, "commits": commits})
 
 
 def _duplicates(incarnation: str) -> bytes:
     """Return 919 kB that name the last portfolio twice."""
     commits = _commits(8_200)
-    return _request(incarnation, [*commits, commits[-1]])
+    return _commit_request(incarnation, [*commits, commits[-1]])
 
 
 def _one_bad(incarnation: str, count: int) -> bytes:
     """Return commits of which the last has a value that only the database driver rejects."""
     commits = _commits(count)
     commits[-1] |= {"orders": [[1, 0, "A\0B", "buy", "1", "1", "open", "", 1]]}
-    return _request(incarnation, commits)
+    return _commit_request(incarnation, commits)
 
 
 def _dense(incarnation: str) -> bytes:
     """Return 17 MB of the shortest possible order lines."""
-    return _request(incarnation, _commits(200, orders=[[1, 1, "", "", "", "", "", "", 1]] * 8_000))
+    return _commit_request(
+        incarnation, _commits(200, orders=[[1, 1, "", "", "", "", "", "", 1]] * 8_000)
+    )
 
 
-def _beat(incarnation: str, reports: int) -> bytes:
+def _heartbeat(incarnation: str, reports: int) -> bytes:
+    """Return a heartbeat with reports of handoffs that do not exist."""
     beat = Heartbeat(
         incarnation=incarnation,
         have_version=0,
@@ -99,11 +102,11 @@ async def _held_body(size: int) -> AsyncIterator[bytes]:
 #: Name → concurrent requests, path, body.
 ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
     "one commit request of 919 kB, a portfolio twice": (1, "commit", _duplicates),
-    "5 beats at once, 6,000 reports each": (5, "heartbeat", lambda i: _beat(i, 6_000)),
+    "5 beats at once, 6,000 reports each": (5, "heartbeat", lambda i: _heartbeat(i, 6_000)),
     "5 beats at once, as many reports as are taken": (
         5,
         "heartbeat",
-        lambda i: _beat(i, MAX_REPORTS),
+        lambda i: _heartbeat(i, MAX_REPORTS),
     ),
     "2,000 commits with one bad value": (1, "commit", lambda i: _one_bad(i, 2_000)),
     "as many commits as are taken with one bad value": (
@@ -114,7 +117,7 @@ ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
     "20 bodies of 31 MB, held back": (20, "commit", lambda _: b""),
     "17 MB of the shortest lines": (5, "commit", _dense),
     "5 requests of as many lines as are taken": (5, "log", _lines),
-    "50 connections, the smallest beats": (50, "heartbeat", lambda i: _beat(i, 0)),
+    "50 connections, the smallest beats": (50, "heartbeat", lambda i: _heartbeat(i, 0)),
     "50 connections, tokens that are none": (50, "checkpoint", lambda _: b""),
 }
 

@@ -172,5 +172,6 @@ def _figure(title: str, height: float) -> tuple[Figure, Axes]:
 
 
 def _outside_legend(axis: Axes) -> None:
+    """Draw the legend beside the plot, if it has entries."""
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

@@ -45,6 +45,7 @@ class ConvergenceCheck:
         return found or self._moves()
 
     def _nodes(self) -> list[str]:
+        """Return phrases on nodes that are not alive."""
         found = []
         for name, status, pid in self._topology.cluster.query(
             "SELECT name, status, pid FROM scheduling_node ORDER BY name"
@@ -54,6 +55,7 @@ class ConvergenceCheck:
         return found
 
     def _runs(self) -> list[str]:
+        """Return phrases on portfolios that are not as desired, without a reason or a commit."""
         found, seqs = [], {}
         for row in self._topology.cluster.query(_RUNS):
             name, wanted, archived, revision, node, runs, phase, reason, seq, status = row

@@ -150,7 +150,7 @@ class LiveFeed:
         rows = [bar(self.appended + 1 + n) for n in range(ROWS)]
         body = {"source": "chaos", "number": self._number, "rows": rows}
         for _ in range(TRIES):
-            answer = self._request(body)
+            answer = self._post_append(body)
             if answer is not None and answer.status == 200:
                 first, last = answer.json["from_seq"], answer.json["to_seq"]
                 if (first, last) != (self.appended + 1, self.appended + ROWS):
@@ -165,7 +165,7 @@ class LiveFeed:
             time.sleep(RETRY_S)
         self.report("I8", f"append {self._number} was never answered: {self.last_answer}", body)
 
-    def _request(self, body: dict[str, Any]) -> ApiResponse | None:
+    def _post_append(self, body: dict[str, Any]) -> ApiResponse | None:
         assert self._cluster is not None
         with suppress(OSError):
             return self._cluster.call("POST", f"/api/feeds/{FEED}/append/", body)

@@ -223,6 +223,7 @@ class ChaosRun:
             raise Interrupted
 
     def _inject(self, name: str, context: FaultContext, raised: list[BaseException]) -> None:
+        """Inject one fault. What it raises becomes a note or a violation, or goes into `raised`."""
         try:
             with context.undo:
                 self._faults[name].inject(context)
@@ -324,6 +325,7 @@ class ChaosRun:
             self._on_progress(self, f"VIOLATION {invariant}: {what}")
 
     def _runs(self) -> dict[int, RunSample]:
+        """Return portfolio id → run, as the monitor saw them last."""
         sample = self._monitor.latest  # at most 0.15 s old; nothing happened since convergence
         return dict(sample.runs) if sample else {}
 

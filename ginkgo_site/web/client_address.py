@@ -28,9 +28,9 @@ def address_of(peer: str, forwarded_for: str, *, trusted: Sequence[str]) -> str:
     """
     networks = [ipaddress.ip_network(text) for text in trusted]
     hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()][-20:]
-    address = _normal(peer)
+    address = _normalized(peer)
     while hops and _is_within(address, networks):
-        claimed = _normal(hops.pop())
+        claimed = _normalized(hops.pop())
         if not claimed:
             break  # invalid value from a trusted proxy: only its own address is known
         address = claimed
@@ -48,7 +48,8 @@ def neighbourhood(address: str) -> str:
     return str(ipaddress.ip_network(f"{address}/64", strict=False).network_address)
 
 
-def _normal(text: str) -> str:
+def _normalized(text: str) -> str:
+    """Return the canonical form of an IP address, "" if `text` is none."""
     try:
         parsed = ipaddress.ip_address(text.strip())
     except ValueError:

@@ -59,20 +59,21 @@ class Lane:
             else:
                 self._inside += 1
         except BaseException:
-            self._forget(address)
+            self._uncount(address)
             raise
 
     def leave(self, address: str) -> None:
         """Give the place to the request that has waited longest."""
-        self._forget(address)
+        self._uncount(address)
         self._hand_over()
 
-    def _forget(self, address: str) -> None:
+    def _uncount(self, address: str) -> None:
         self._of[address] -= 1
         if not self._of[address]:
             del self._of[address]
 
     def _hand_over(self) -> None:
+        """Admit the request that has waited longest, or free the place."""
         while self._waiting:
             first = self._waiting.popleft()
             if not first.done():

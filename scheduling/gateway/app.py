@@ -147,6 +147,7 @@ ROUTES = {
 
 
 def _route(scope: Scope) -> Route:
+    """Return the route of a request. Raise RequestRejected 404 or 405."""
     found = ROUTES.get(scope["path"])
     if found is None:
         raise RequestRejected(

@@ -95,6 +95,7 @@ async def _read_part(sender: NodeIdentity, sha256: str, start: int) -> bytes:
 
 
 def _refusal(sender: NodeIdentity, what: str, sha256: str) -> RequestRejected:
+    """Return the refusal of a file that no portfolio of the node needs."""
     return RequestRejected(
         404,
         "not_found",

@@ -72,6 +72,7 @@ class StreamReads:
         return [RecordRow(seq, "", released_us, event) for seq, released_us, event in found]
 
     async def _stream(self, head: HeadRow) -> Stream:
+        """Return the stream of a feed, over a connection that is opened if there is none."""
         # The client of NATS takes 0.2 s to import: not at each start of an installation without it.
         from scheduling.recorded_feeds.jetstream.stream import Stream, connect
 

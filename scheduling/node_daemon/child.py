@@ -64,6 +64,7 @@ class Child:
         return reply.result
 
     async def _request(self, request: Load | Batch, limit_s: float) -> Loaded | Result:
+        """Send a request and return the valid reply. Raise ChildFailed."""
         self.busy = True
         try:
             reply = validate_reply(request, await self._reply_body(request, limit_s))

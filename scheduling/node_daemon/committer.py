@@ -76,6 +76,7 @@ class Committer:
         return await answer
 
     def _ensure_sender(self) -> None:
+        """Start a task that sends the queue, unless MAX_REQUESTS of them run."""
         if len(self._senders) < MAX_REQUESTS:
             sender = asyncio.create_task(self._send_queued(), name="committer")
             self._senders.add(sender)

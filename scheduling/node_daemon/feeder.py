@@ -280,6 +280,7 @@ class Feeder:
         return self._resuming
 
     async def _run_batch(self, batch: Batch, record: bytes) -> None:
+        """Run a batch, add its results, and adapt the size of the next one."""
         self.memory = None
         began = boottime_s()
         try:
@@ -340,6 +341,7 @@ class Feeder:
         return span >= (COMMIT_EVENTS_BEHIND if catching_up else COMMIT_EVENTS)
 
     def _until_due_s(self) -> float:
+        """Return the seconds until the next commit is due."""
         now = asyncio.get_running_loop().time()
         if now >= self._due_at_s:
             self._due_at_s = _next_commit_time_s(now)

@@ -189,6 +189,7 @@ class HostedPortfolio:
         self._task = asyncio.create_task(self._run_task(work), name=f"{self.entry.name} {phase}")
 
     async def _run_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await the work, and set the phase that follows from how it ended."""
         try:
             await work
         except ChildFailed as failure:
@@ -242,6 +243,7 @@ class HostedPortfolio:
                 await asyncio.sleep(0.05)
 
     async def _run_owned_once(self) -> None:
+        """Start from the checkpoint, begin the epoch, and feed until an error."""
         with self._handoff_span("activate"):
             child, found = await asyncio.gather(
                 self._ensure_child(), granted_checkpoint(self._context, self.portfolio, self.epoch)
@@ -317,6 +319,7 @@ class HostedPortfolio:
         )
 
     async def _ensure_child(self) -> Child:
+        """Return the process; start it if there is none. Raise ChildFailed."""
         if self.child is None:
             forkserver, artifact = await self._context.code.obtain(self._spec())
             child = await start_child(forkserver, self.entry.name, self, artifact)
@@ -357,6 +360,7 @@ class HostedPortfolio:
         return is_same_state and self._engine_seq <= found.last_seq
 
     async def _load(self, found: CheckpointAnswer, *, trial: bool) -> None:
+        """Load a checkpoint into the process, with the history that it asks for."""
         assert self.child is not None
         self._memory = None
         spec = self._spec()
@@ -480,6 +484,7 @@ class HostedPortfolio:
             child.kill()
 
     def _cancel(self) -> None:
+        """Cancel the task, unless it is the caller."""
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
             self._task = None

@@ -51,7 +51,7 @@ def missing() -> str:
 def prepare(layout: Layout) -> None:
     """Write the configurations, and make the folders of the PostgreSQL servers."""
     for server in POSTGRES:
-        folder = _folder(layout, server)
+        folder = _server_folder(layout, server)
         folder.mkdir(exist_ok=True)
         (folder / "patroni.yml").write_text(_patroni(layout, server), encoding="utf-8")
         for path in (folder, folder / "patroni.yml"):
@@ -86,7 +86,7 @@ def patroni(layout: Layout, server: int) -> list[str]:
         *("ip", "netns", "exec", layout.postgres_space(server)),
         # The signal at the end of the parent is lost with the change of user.
         *("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"),
-        *("--pdeathsig=KILL", "patroni", str(_folder(layout, server) / "patroni.yml")),
+        *("--pdeathsig=KILL", "patroni", str(_server_folder(layout, server) / "patroni.yml")),
     ]
 
 
@@ -122,7 +122,7 @@ def _haproxy(layout: Layout, host: str, port: int) -> str:
 
 def _patroni(layout: Layout, server: int) -> str:
     """deploy/patroni.yml with the addresses of one server of the layout."""
-    folder, host = _folder(layout, server), layout.postgres_host(server)
+    folder, host = _server_folder(layout, server), layout.postgres_host(server)
     shipped = (CHECKOUT / "deploy" / "patroni.yml").read_text(encoding="utf-8")
     found = yaml.safe_load(shipped)
     found["name"] = f"db-{server}"
@@ -152,7 +152,7 @@ def _patroni(layout: Layout, server: int) -> str:
     return str(yaml.safe_dump(found))
 
 
-def _folder(layout: Layout, server: int) -> Path:
+def _server_folder(layout: Layout, server: int) -> Path:
     return layout.home / f"pg-{server}"
 
 

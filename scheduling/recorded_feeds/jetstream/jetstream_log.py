@@ -165,6 +165,7 @@ class JetStreamLog:
         source: SourceId | None,
         cursor: str,
     ) -> Appended:
+        """Append after the newest known message, or return the answer to a repeat."""
         number, last = self._number, self._last
         held = await self._with_sent(writer_row(last, self._now_us()), source)
         before = stored_answer(self.name, held, source)
