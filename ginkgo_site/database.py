@@ -137,14 +137,14 @@ def refuse_unusable_database() -> None:
         pass
 
 
-def conninfo(alias: str = "default") -> str:
-    """Return the libpq string of Django's connection `alias`, for a pool of another kind.
+def conninfo() -> str:
+    """Return the libpq string of Django's database, for connections that Django does not make.
 
     Taken from the live connection settings, so under test it names the test database.
     """
     from django.db import connections
 
-    settings = connections[alias].settings_dict
+    settings = connections["default"].settings_dict
     options = {k: v for k, v in settings["OPTIONS"].items() if k not in _OF_DJANGO}
     return make_conninfo(
         dbname=settings["NAME"],

@@ -289,11 +289,6 @@ class Actions:
         Actions.recurse()
 
     @staticmethod
-    def recurse_without_limit() -> None:
-        sys.setrecursionlimit(1 << 30)
-        Actions.recurse()
-
-    @staticmethod
     def fork() -> None:
         if os.fork() == 0:
             while True:

@@ -82,9 +82,12 @@ def dropped_symbol(context: FaultContext) -> None:
     if not context.call_api("/api/portfolios/", body):
         return
 
-    def shows(what: str, holds: Any, limit_s: float = 30 * BUDGET_FACTOR) -> bool:
+    def shows(what: str, holds: Any) -> bool:
         return context.expect(
-            lambda: holds(_read_portfolio(context, path)), limit_s, f"{name} {what}", "I3"
+            lambda: holds(_read_portfolio(context, path)),
+            30 * BUDGET_FACTOR,
+            f"{name} {what}",
+            "I3",
         )
 
     if not shows("proven", lambda p: p["good_revision"] == 1 and len(_position_prices(p)) == 2):

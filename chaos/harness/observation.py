@@ -225,13 +225,13 @@ class ObservedInstallation(Installation):
                 self.call("POST", "/api/schedule/rebalance/", {})
         return found
 
-    def wait_for_progress(self, limit_s: float = SLOW_MACHINE_S) -> float:
+    def wait_for_progress(self) -> float:
         """Wait until every running portfolio has committed new events. Return the seconds."""
         before = {name: run.last_seq for name, run in self.runs().items() if run.node}
         _, took_s = wait_for(
             self.runs,
             lambda runs: all(runs[name].last_seq > seq for name, seq in before.items()),
-            limit_s,
+            SLOW_MACHINE_S,
             "further commits of every portfolio",
         )
         return took_s

@@ -227,10 +227,10 @@ class FaultContext:
         self.note(f"handoff {handoff} {state}")
         return state
 
-    def wait_for_handoff_state(self, handoff: int, wanted: str, limit_s: float = 5.0) -> None:
-        """Return as soon as a handoff has reached this state or a later one."""
+    def wait_for_handoff_state(self, handoff: int, wanted: str) -> None:
+        """Return as soon as a handoff has reached this state or a later one, or after 5 s."""
         order = ["requested", "preparing", "draining", "activating"]
-        end = time.monotonic() + limit_s
+        end = time.monotonic() + 5
         while time.monotonic() < end and not self.stopping.is_set():
             state = self.handoff_state(handoff)
             if state in ENDED or order.index(state) >= order.index(wanted):

@@ -34,7 +34,6 @@ PORTFOLIOS: tuple[dict[str, Any], ...] = (
     },
 )
 NAMES = frozenset(body["name"] for body in PORTFOLIOS)
-CANARY = PORTFOLIOS[0]["name"]
 EVERY_S = 0.3
 ROWS = 3  #: of one append
 REACHED_WITHIN_S = 60.0  #: the head, by the portfolios, once the feed no longer grows

@@ -68,7 +68,7 @@ class InstanceLock:
         )
 
 
-def kill_orphans(home: Path, limit_s: float = 10) -> int:
+def kill_orphans(home: Path) -> int:
     """Kill the processes that an earlier launcher of this home left running. Return their number.
 
     PostgreSQL is not among them: it shuts down by itself, and its start waits for that.
@@ -76,7 +76,7 @@ def kill_orphans(home: Path, limit_s: float = 10) -> int:
     left = _processes_of(home)
     for process in left:
         _send(process, signal.SIGKILL)
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + 10
     while any(process.is_running() and not _is_zombie(process) for process in left):
         if time.monotonic() > deadline:
             pids = ", ".join(str(process.pid) for process in left)

@@ -82,14 +82,12 @@ class Service:
         say: Callable[[str], None],
         *,
         restart_after_s: float = 0.0,
-        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
         self.process: subprocess.Popen[bytes] | None = None
         self._program = program
         self._say = say
         self._restart_after_s = restart_after_s
-        self._stop_signal = stop_signal
         self._started_at = 0.0
         self._start_at: float | None = None
         self._quick_deaths = 0
@@ -123,10 +121,10 @@ class Service:
         self._say(f"{self.name} exited ({_describe(code)}); restarting {when}.")
 
     def terminate(self) -> None:
-        """Send the stop signal. The process will not be restarted."""
+        """Send SIGTERM. The process will not be restarted."""
         self._start_at = None
         if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(self._stop_signal)
+            self.process.terminate()
 
     def kill(self) -> None:
         """Kill the process and its session."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Generator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Generator, Mapping
 from typing import Any
 
 from scheduling.gateway.http import Receive, RequestRejected, read_body, too_large
@@ -30,17 +29,8 @@ class ByteBudget:
         self.free = size
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    @asynccontextmanager
-    async def holding(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes. Raise RequestRejected 503 if they do not become free in time."""
-        await self.acquire(size)
-        try:
-            yield
-        finally:
-            self.release(size)
-
     async def acquire(self, size: int) -> None:
-        """Take `size` bytes, to be released. Raise RequestRejected 503."""
+        """Take `size` bytes. Raise RequestRejected 503 if they do not become free in time."""
         if self._waiting or size > self.free:
             await self._wait(size)
         else:

@@ -56,13 +56,12 @@ class BoundedFolder:
                 return False
         return True
 
-    def evict(self, keep: Collection[str], now_s: float | None = None) -> list[str]:
+    def evict(self, keep: Collection[str]) -> list[str]:
         """Remove entries unused for long, and the longest unused above the size. Return the names.
 
         What is in `keep` stays, even if it alone is above the size.
         """
-        now_s = time.time() if now_s is None else now_s
-        entries = []
+        now_s, entries = time.time(), []
         for path in self.path.glob("*"):
             if not path.name.startswith(DRAFT):
                 entries.append((path.stat().st_mtime, size_of(path), path))

@@ -30,14 +30,14 @@ class PlainLines(logging.Formatter):
         return escape_lines(super().formatException(ei))
 
 
-def start_logging(name: str, *, as_json: bool, level: str = "INFO") -> None:
-    """Log to stderr."""
+def start_logging(name: str, *, as_json: bool) -> None:
+    """Log to stderr, as JSON or as lines that begin with the time and the node's name."""
     handler = logging.StreamHandler(sys.stderr)
     if as_json:
         handler.setFormatter(JsonLines())
     else:
         handler.setFormatter(PlainLines(f"%(asctime)s {name} %(levelname)s %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level="INFO", handlers=[handler], force=True)
 
 
 class RateLimitedLog:

@@ -65,10 +65,10 @@ class EmbeddedPostgres:
     `notes` holds sentences to print, such as where the data is and why.
     """
 
-    def __init__(self, home: Path, log: Path | None = None) -> None:
+    def __init__(self, home: Path) -> None:
         self.home = home
         self.notes: list[str] = []
-        self._log = log or home / "logs" / "postgres.log"
+        self._log = home / "logs" / "postgres.log"
         self._account = account_for(home / "postgres")
         self._base = home / "postgres"
         self._binaries = Path()
