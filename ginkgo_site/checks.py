@@ -31,7 +31,7 @@ def check_failpoints_are_off(
 def check_hosts_and_proxies(
     app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Return errors for a name that anybody may use, and for what is missing of TLS and proxies."""
+    """Check GINKGO_ALLOWED_HOSTS, GINKGO_HTTPS and GINKGO_TRUSTED_PROXIES."""
     messages: list[CheckMessage] = []
     if "*" in settings.ALLOWED_HOSTS:
         messages.append(
@@ -120,7 +120,7 @@ _TABLES_OF_OTHERS = """
 
 
 def missing_rights(cursor: Any) -> list[CheckMessage]:
-    """Return an error if the role may not create tables, or not migrate one of another role."""
+    """Return an error if the role may not create tables, or a table belongs to another role."""
     cursor.execute(_RIGHTS)
     role, database, schema, may_create = cursor.fetchone()
     if not may_create:

@@ -275,7 +275,7 @@ class Connection(psycopg.Connection[Any], _Limited):
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Connection:  # type: ignore[override]
-        """Connect to the first host that accepts, those that fell silent last."""
+        """Connect to the first host that accepts; those that fell silent lately are tried last."""
         try:
             _connect(_call, super().connect, conninfo, options).send(None)
         except StopIteration as done:
@@ -305,7 +305,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
     async def connect(  # type: ignore[override]
         cls, conninfo: str = "", **options: Any
     ) -> AsyncConnection:
-        """Connect to the first host that accepts, those that fell silent last."""
+        """Connect to the first host that accepts; those that fell silent lately are tried last."""
         connection = await _connect(_await, super().connect, conninfo, options)
         return cast(AsyncConnection, connection)
 

@@ -22,7 +22,7 @@ KILLS, ROWS = 3, 200  #: of recorders, and rows that are written while each one 
 
 
 def live_feed(context: FaultContext) -> LiveFeed:
-    """Return the feed in JetStream. Raise NotAvailable without one."""
+    """Return the run's feed in JetStream. Raise NotAvailable if it has none."""
     if context.topology.live is None:
         raise NotAvailable("the run has no feed in JetStream (--fleet jetstream)")
     return context.topology.live

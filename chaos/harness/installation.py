@@ -189,7 +189,7 @@ class Installation:
 
     @property
     def admin_url(self) -> str:
-        """The address as superuser, if the server is the embedded one: faults need it."""
+        """The address of its database; of the embedded server, for its superuser."""
         return self._environment.get("DATABASE_URL") or embedded_admin_url(self.home)
 
     def query(self, sql: str, *parameters: object) -> list[tuple]:

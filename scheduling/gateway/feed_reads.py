@@ -46,8 +46,8 @@ LISTEN_RETRY_S = 5.0
 class FeedHeads:
     """The heads of recorded feeds as this process knows them. Nodes wait here for the next one.
 
-    The hint of an append names the head, which is not read for it again: an event waits for nothing
-    here unless another one came just before.
+    The notification of an append names the new head, so that it need not be read: a record waits
+    for nothing here unless another one came just before.
     """
 
     def __init__(self) -> None:
@@ -234,7 +234,7 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
 
 
 async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> FeedAnswer:
-    """Return the records after `after`, of one read for all nodes that ask for the same.
+    """Return the records after `after`, read once for all nodes that ask for the same range.
 
     The record at `after` is read too, to see that the node knows the same one.
     """

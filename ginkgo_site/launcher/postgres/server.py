@@ -242,7 +242,7 @@ class EmbeddedPostgres:
         draft.rename(self.data)
 
     def _write_access_rules(self) -> None:
-        """Accept the user who started this by socket, and no one by network."""
+        """Accept connections of the user who runs the launcher, by socket alone."""
         people = {name_of(os.geteuid())}
         if self._account is not None and self._account.uid != accounts.POSTGRES_UID:
             people.add(self._account.name)  # the user who may have started it before
