@@ -191,7 +191,7 @@ def test_a_node_that_goes_on_after_it_was_fenced_has_one_line_for_each_epoch(
 ) -> None:
     other = make_node("node-2")
     zombies = [make_trader(name, hand.daemon) for name in ("q", "r")]
-    words = [zombie.words(1) for zombie in zombies]
+    words = [zombie.next_commit(1) for zombie in zombies]
     for zombie in zombies:
         give(zombie, other)
     for _ in range(3):
@@ -207,7 +207,7 @@ def test_a_node_that_goes_on_after_it_was_fenced_has_one_line_for_each_epoch(
 def test_commits_of_epochs_that_a_node_never_had_are_one_line(hand: OwnerSession) -> None:
     other = make_node("node-2")
     hands = [hand, make_trader("q", hand.daemon), make_trader("r", hand.daemon)]
-    words = [each.words(1) for each in hands]
+    words = [each.next_commit(1) for each in hands]
     other.send(*words)
     other.send(*(msgspec.structs.replace(each, epoch=each.epoch - 1) for each in words))
     line = Event.objects.get(kind="commit_refused")
