@@ -150,8 +150,9 @@ def decode_log(body: bytes) -> wire.LogRequest:
         for number in (stream.portfolio, stream.epoch, stream.handoff or 0):
             if not 0 <= number <= LARGEST:
                 raise RequestRejected(400, "invalid", f"An id or epoch is {number}: out of range.")
-        if not all(0 <= line.lost <= MAX_LOST for line in stream.lines):
-            raise RequestRejected(400, "invalid", f"`lost` must lie between 0 and {MAX_LOST}.")
+        for line in stream.lines:
+            if not 0 <= line.lost <= MAX_LOST:
+                raise RequestRejected(400, "invalid", f"`lost` is {line.lost}, out of range.")
     return message
 
 
