@@ -179,10 +179,10 @@ def create(cluster: Cluster, number: int, pushes: str) -> float:
     answer = cluster.call("POST", "/api/portfolios/", body)
     assert answer.status == 201, answer.text
     run, _ = wait_for(
-        lambda: cluster.run(name), lambda run: run.committed_at, 60, f"the first commit of {name}"
+        lambda: cluster.run(name), lambda run: run.committed_at, f"the first commit of {name}", 60
     )
     cluster.call("DELETE", f"/api/portfolios/{name}/")
-    wait_for(lambda: name in cluster.runs(), lambda there: not there, 60, f"{name} deleted")
+    wait_for(lambda: name in cluster.runs(), lambda there: not there, f"{name} deleted", 60)
     assert run.committed_at is not None
     return (run.committed_at - began).total_seconds()
 
@@ -215,8 +215,8 @@ def restarts(
         wait_for(
             lambda: name in [n["name"] for n in cluster.get("/api/nodes/")["results"]],
             bool,
-            30,
             name,
+            30,
         )
         for _ in range(times):
             cluster.wait_until_converged((*DEMO_NODES, name), limit_s=120)
@@ -241,7 +241,7 @@ def _wait_for_new_incarnation(old: str | None, cluster: Cluster, names: list[str
         return all(r.incarnation != old and r.phase == "running" and r.committed_at for r in runs)
 
     what = f"{', '.join(names)} committing under the new incarnation"
-    return wait_for(lambda: [cluster.run(name) for name in names], have_committed, 60, what)[1]
+    return wait_for(lambda: [cluster.run(name) for name in names], have_committed, what, 60)[1]
 
 
 def failover_pauses(cluster: Cluster, since: datetime) -> list[float]:

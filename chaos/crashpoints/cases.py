@@ -50,8 +50,8 @@ class CaseContext:
         wait_for(
             self.handoff,
             lambda found: found is not None and found[2] not in states,
-            FIRES_S,
             f"the handoff beyond {', '.join(states)}",
+            FIRES_S,
         )
 
 
@@ -173,8 +173,8 @@ def bad_reload(context: CaseContext, process: str, point: str, *, strategy: str)
             EXTRA,
         ),
         lambda results: results and results[0][0] is not None,
-        FIRES_S,
         "a good revision",
+        FIRES_S,
     )
     context.watch(EXTRA)
     _arm(context, process, point)
@@ -225,8 +225,8 @@ def _create_extra(context: CaseContext) -> None:
     wait_for(
         lambda: cluster.runs().get(EXTRA),
         lambda run: run is not None and run.phase == "running" and run.last_seq > 0,
-        FIRES_S,
         f"{EXTRA} running",
+        FIRES_S,
     )
 
 

@@ -66,7 +66,7 @@ class FailpointCluster(Cluster):
     def wait_until_fired(self, limit_s: float, what: str) -> float:
         """Wait until the armed failpoint fired. Return the seconds. Raise FailpointNotReached."""
         try:
-            return wait_for(self.fired_mark.exists, bool, limit_s, f"at the point {what}")[1]
+            return wait_for(self.fired_mark.exists, bool, f"at the point {what}", limit_s)[1]
         except AssertionError as late:
             raise FailpointNotReached(str(late)) from None
 
@@ -107,11 +107,11 @@ class FailpointCluster(Cluster):
     def wait_until_recovered(self, limit_s: float) -> None:
         """Wait until every handoff has ended and every portfolio that should run has progressed."""
         seqs = self.seqs()
-        wait_for(lambda: self.unrecovered(seqs), lambda found: not found, limit_s, "recovered")
+        wait_for(lambda: self.unrecovered(seqs), lambda found: not found, "recovered", limit_s)
 
     def wait_until_ready(self, limit_s: float = SLOW_MACHINE_S) -> None:
         """Wait until the web process answers again."""
-        wait_for(self.is_ready, bool, limit_s, "the web process back")
+        wait_for(self.is_ready, bool, "the web process back", limit_s)
 
     def wait_until_idle(self, limit_s: float = SLOW_MACHINE_S) -> None:
         """Wait until every part of the control plane runs and no handoff is open."""
@@ -121,8 +121,8 @@ class FailpointCluster(Cluster):
         wait_for(
             lambda: [process for process in PROCESS_MATCH if not self.members(process)],
             lambda missing: not missing,
-            limit_s,
             "all parts of the control plane",
+            limit_s,
         )
         self.wait_until_recovered(limit_s)
 

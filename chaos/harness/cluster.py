@@ -86,8 +86,8 @@ class Cluster(ObservedInstallation):
             answer, _ = wait_for(
                 lambda: self.call("POST", address, body),
                 lambda answer: not _was_refused_with(answer, "node_lost"),
-                limit_s,
                 f"{target} alive",
+                limit_s,
             )
             # The balancer may have moved it there first, and that move may have ended.
             if _was_refused_with(answer, "same_node"):

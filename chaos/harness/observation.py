@@ -37,7 +37,7 @@ WHERE p.archived_at IS NULL ORDER BY p.name
 
 
 def wait_for(
-    read: Callable[[], T], holds: Callable[[T], object], limit_s: float, what: str
+    read: Callable[[], T], holds: Callable[[T], object], what: str, limit_s: float = SLOW_MACHINE_S
 ) -> tuple[T, float]:
     """Poll `read` until `holds` is true of its value. Return the value and the elapsed seconds.
 
@@ -197,7 +197,7 @@ class ObservedInstallation(Installation):
             if name in nodes:
                 end = "undrain" if is_drained else "uncordon"
                 self.call("POST", f"/api/nodes/{name}/{end}/", {})
-        wait_for(lambda: self._unsettled(nodes), lambda found: not found, limit_s, "converged")
+        wait_for(lambda: self._unsettled(nodes), lambda found: not found, "converged", limit_s)
         self.wait_for_progress()
 
     def _unsettled(self, nodes: tuple[str, ...]) -> list[str]:
@@ -231,7 +231,6 @@ class ObservedInstallation(Installation):
         _, took_s = wait_for(
             self.runs,
             lambda runs: all(runs[name].last_seq > seq for name, seq in before.items()),
-            SLOW_MACHINE_S,
             "further commits of every portfolio",
         )
         return took_s
@@ -243,8 +242,8 @@ class ObservedInstallation(Installation):
             lambda runs: all(
                 r.node not in (None, node) and r.phase == "running" and r.committed_at for r in runs
             ),
-            limit_s,
             f"{', '.join(names)} committing elsewhere than on {node}",
+            limit_s,
         )
         return took_s
 
@@ -253,7 +252,7 @@ class ObservedInstallation(Installation):
         found, _ = wait_for(
             lambda: self.handoff(number),
             lambda handoff: handoff["state"] in ENDED,
-            limit_s,
             f"the end of handoff {number}",
+            limit_s,
         )
         return found

@@ -64,8 +64,8 @@ def test_a_target_killed_during_a_migration_loses_no_event(quick_cluster: Cluste
     wait_for(
         lambda: quick_cluster.run(name),
         lambda run: run.phase == "running",
-        budget_s(TTL_S + 3),
         f"{name} running",
+        budget_s(TTL_S + 3),
     )
     quick_cluster.wait_until_converged()
     quick_cluster.assert_canaries_clean()
@@ -79,7 +79,7 @@ def test_migration_continues_after_web_and_watcher_are_killed(cluster: Cluster) 
     began = time.monotonic()
     for words in (("run_watcher",), ("ginkgo_site.asgi:application",)):
         cluster.process_of(*words).kill()
-    wait_for(lambda: cluster.is_ready(), bool, SLOW_MACHINE_S, "the API back")
+    wait_for(lambda: cluster.is_ready(), bool, "the API back")
     away_s = time.monotonic() - began
     ended = cluster.wait_for_handoff(number, SLOW_MACHINE_S)
     if ended["state"] != "done":  # the machine was so busy that a deadline passed

@@ -39,7 +39,6 @@ def wait_for_code(cluster: Cluster, code: str, after_seq: int = 0) -> int:
     reached, _ = wait_for(
         lambda: cluster.checkpoint(NAME),
         lambda seen: seen["state"].get("code") == code and seen["seq"] > after_seq,
-        SLOW_MACHINE_S,
         f"the code {code} after seq {after_seq}",
     )
     return int(reached["seq"])
@@ -56,7 +55,6 @@ def test_pinned_bytes_survive_new_code_uploads_and_deaths(
     wait_for(
         lambda: cluster.call("GET", f"/api/portfolios/{NAME}/checkpoint/").status,
         lambda status: status == 200,
-        SLOW_MACHINE_S,
         "a first commit",
     )
     seq = wait_for_code(cluster, "one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.harness.cluster import Cluster
-from chaos.harness.installation import SLOW_MACHINE_S, budget_s
+from chaos.harness.installation import budget_s
 from chaos.harness.observation import wait_for
 
 NAME = "changing"
@@ -20,7 +20,6 @@ def test_a_good_change_keeps_positions_and_a_bad_one_is_rolled_back(quick_cluste
             lambda seen: (
                 seen["good_revision"] == 1 and len(seen["account"]["positions"] or {}) == 3
             ),
-            SLOW_MACHINE_S,
             "a good revision 1 and three positions",
         )
         _change_well(quick_cluster)
@@ -48,7 +47,6 @@ def _change_well(cluster: Cluster) -> None:
     wait_for(
         lambda: cluster.get(f"/api/portfolios/{NAME}/")["good_revision"],
         lambda good: good == 2,
-        SLOW_MACHINE_S,
         "r2 good",
     )
 
@@ -58,16 +56,12 @@ def _change_badly(cluster: Cluster) -> None:
     held, before = positions(cluster), cluster.run(NAME)
     cluster.patch(NAME, {"strategy": "raise_at", "config": {"at_event": 1}})
     rejected, _ = wait_for(
-        lambda: cluster.revision(NAME, 3),
-        lambda r: r["status"] == "rejected",
-        SLOW_MACHINE_S,
-        "r3 rejected",
+        lambda: cluster.revision(NAME, 3), lambda r: r["status"] == "rejected", "r3 rejected"
     )
     assert "KeyError" in rejected["status_reason"]
     after, _ = wait_for(
         lambda: cluster.run(NAME),
         lambda run: run.revision == 2 and run.phase == "running" and run.last_seq > before.last_seq,
-        SLOW_MACHINE_S,
         "revision 2 running again",
     )
     assert after.node == before.node

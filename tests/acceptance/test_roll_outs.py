@@ -30,7 +30,6 @@ def versions(quick_cluster: Cluster) -> Iterator[list[str]]:
         wait_for(
             lambda name=name: quick_cluster.get(f"/api/portfolios/{name}/"),  # type: ignore[misc]
             lambda seen: seen["good_revision"] == 1,
-            SLOW_MACHINE_S,
             f"{name} proven",
         )
     yield found
@@ -54,13 +53,11 @@ def roll_out_while_killing(cluster: Cluster, artifact: str) -> dict[str, Any]:
     wait_for(
         lambda: cluster.get(f"/api/roll-outs/{begun['id']}/")["items"],
         lambda items: "changing" in {item["state"] for item in items[1:]},
-        SLOW_MACHINE_S,
         "a portfolio after the canary at work",
     )
     pid, _ = wait_for(
         lambda: cluster.get("/api/portfolios/rolled-1/")["run"]["pid"],
         bool,
-        SLOW_MACHINE_S,
         "a process of rolled-1",
     )
     with suppress(psutil.NoSuchProcess):  # its reload has just replaced it
@@ -73,8 +70,8 @@ def wait_until(cluster: Cluster, number: int, state: str) -> dict[str, Any]:
     found, _ = wait_for(
         lambda: cluster.get(f"/api/roll-outs/{number}/"),
         lambda seen: seen["state"] == state,
-        2 * SLOW_MACHINE_S,
         f"roll-out {number} {state}",
+        2 * SLOW_MACHINE_S,
     )
     return dict(found)
 
@@ -107,7 +104,6 @@ def test_a_good_version_reaches_all_a_bad_one_stops_at_the_canary_and_nothing_is
     kinds, _ = wait_for(
         lambda: [alert["kind"] for alert in cluster.get("/api/alerts/?open=true")["results"]],
         lambda open_alerts: "roll_out_stopped" in open_alerts,
-        SLOW_MACHINE_S,
         "the alert of the roll-out",
     )
     assert kinds.count("roll_out_stopped") == 1 and "revision_rejected" not in kinds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from chaos.harness.cluster import PROCESS_MATCH, Cluster
-from chaos.harness.installation import SLOW_MACHINE_S
 from chaos.harness.observation import DEMO_NODES, wait_for
 from chaos.harness.processes import process_tree, suspended
 from tests.acceptance.conftest import SHORT_LIMITS
@@ -25,21 +24,13 @@ def test_failover_of_most_nodes_is_held_for_one_lease(quick_cluster: Cluster) ->
     had = [name for node in nodes for name in quick_cluster.portfolios_on(node)]
     before = quick_cluster.runs()
     with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):
-        held, _ = wait_for(
-            lambda: quick_cluster.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold"
-        )
+        held, _ = wait_for(lambda: quick_cluster.events("storm_held", since), bool, "a hold")
         after = quick_cluster.runs()
         assert all(after[name].ownership == before[name].ownership for name in had)
-        wait_for(
-            lambda: quick_cluster.events("storm_over", since),
-            bool,
-            SLOW_MACHINE_S,
-            "the end of the hold",
-        )
+        wait_for(lambda: quick_cluster.events("storm_over", since), bool, "the end of the hold")
         wait_for(
             quick_cluster.runs,
             lambda runs: any(runs[name].node == DEMO_NODES[2] for name in had),
-            SLOW_MACHINE_S,
             "failover to the remaining node",
         )
         assert len(held) == 1
@@ -54,13 +45,8 @@ def test_nodes_back_within_the_hold_keep_portfolios_and_epochs(quick_cluster: Cl
     before, since = quick_cluster.runs(), quick_cluster.now()
     nodes = storm_nodes(quick_cluster)
     with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):
-        wait_for(lambda: quick_cluster.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold")
-    wait_for(
-        lambda: quick_cluster.events("storm_over", since),
-        bool,
-        SLOW_MACHINE_S,
-        "the end of the hold",
-    )
+        wait_for(lambda: quick_cluster.events("storm_held", since), bool, "a hold")
+    wait_for(lambda: quick_cluster.events("storm_over", since), bool, "the end of the hold")
     quick_cluster.wait_for_progress()
     after = quick_cluster.runs()
     assert {n: r.ownership for n, r in after.items()} == {n: r.ownership for n, r in before.items()}
@@ -77,7 +63,7 @@ def test_a_control_plane_frozen_for_longer_than_the_lease_moves_nothing(
     ]
     with suspended(control):
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
-    wait_for(quick_cluster.is_ready, bool, SLOW_MACHINE_S, "the API back")
+    wait_for(quick_cluster.is_ready, bool, "the API back")
     quick_cluster.wait_for_progress()
     quick_cluster.wait_until_converged()
     quick_cluster.assert_nothing_moved(before, since)

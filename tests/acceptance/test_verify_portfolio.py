@@ -26,18 +26,12 @@ def test_portfolios_are_identical_after_migrations_a_reload_a_stop_and_a_kill(
     victim = cluster.run("canary-1").node
     assert victim is not None
     cluster.daemon(victim).send_signal(signal.SIGKILL)
-    wait_for(
-        lambda: cluster.run("canary-1").node,
-        lambda node: node not in (None, victim),
-        SLOW_MACHINE_S,
-        "moved",
-    )
+    wait_for(lambda: cluster.run("canary-1").node, lambda node: node not in (None, victim), "moved")
     cluster.wait_until_converged(DEMO_NODES)
     cluster.wait_for_progress()
     wait_for(
         lambda: cluster.get("/api/portfolios/ge-sma/fills/")["results"],
         bool,
-        SLOW_MACHINE_S,
         "a fill of ge-sma, which needs its bars first",
     )
     verdicts = cluster.manage("verify_portfolio", "--all")["results"]

@@ -139,3 +139,18 @@ def counted_async_statements() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(psycopg.AsyncCursor, "execute", counting)
         yield seen
+
+
+@contextmanager
+def counted_transactions() -> Iterator[list[str]]:
+    """Record the statements that transactions and snapshots send in the block, not Django's."""
+    seen: list[str] = []
+
+    class Counting(psycopg.Cursor[Any]):
+        def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(query if isinstance(query, str) else query.decode())
+            return super().execute(query, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scheduling.db.transaction.psycopg.Cursor", Counting)
+        yield seen

@@ -19,7 +19,7 @@ from portfolios.feed_registration import read_segments
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment
 from portfolios.feeds.history import newest_events
-from portfolios.models import FeedRecord, Portfolio
+from portfolios.models import FeedRecord, Order, Portfolio
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.errors import HistoryNeeded
 from portfolios.runtime.events import Event as MarketEvent
@@ -226,6 +226,20 @@ def make_crowded_fleet() -> list[FakeNode]:
     return nodes
 
 
+def make_order(
+    portfolio: Portfolio, seq: int, index: int = 0, *, seconds_ago: float = 1, **given: Any
+) -> Order:
+    """Store an order of a portfolio: filled, decided and committed so long ago."""
+    values = {
+        "symbol": "IBM", "side": "buy", "quantity": 10, "price": "101.5", "status": "filled",
+        "node": "node-1", "epoch": 1, "revision": 1, **given,
+    }  # fmt: skip
+    at = ago(seconds_ago)
+    values = {"decided_at": at, "committed_at": at} | values
+    number = f"{portfolio.uid}-{seq}-{index}"
+    return Order.objects.create(id=number, portfolio=portfolio, seq=seq, index=index, **values)
+
+
 def lose(daemon: FakeNode) -> None:
     """Expire the lease of a node and mark the node lost."""
     Lease.objects.filter(node=daemon.row).update(expires_at="2000-01-01T00:00:00Z")
@@ -352,6 +366,11 @@ def newest_handoff(portfolio: Portfolio) -> Handoff:
     found = Handoff.objects.filter(portfolio=portfolio).order_by("-id").first()
     assert found is not None
     return found
+
+
+def state_of(handoff: Handoff) -> str:
+    """Return the state of a handoff, read anew."""
+    return Handoff.objects.get(pk=handoff.pk).state
 
 
 def expire_handoff(handoff: Handoff) -> str:

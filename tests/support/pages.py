@@ -14,10 +14,12 @@ from tests.support.api_client import make_user
 DIALOG: dict[str, Any] = {"headers": {"X-Dashboard": "dialog"}}
 
 
-def signed_in(role: Role, name: str = "", **options: Any) -> Client:
+def signed_in(
+    role: Role | None = None, name: str = "", *, superuser: bool = False, **options: Any
+) -> Client:
     """Return a client with the session of a new user of this role, named like it by default."""
     client = Client(**options)
-    client.force_login(make_user(name or role.value, role))
+    client.force_login(make_user(name or str(role or "root"), role, superuser=superuser))
     return client
 
 

@@ -27,27 +27,22 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(settings.GINKGO, home=tmp_path))
 
 
-@pytest.fixture
-def operator() -> Client:
-    return signed_in(Role.OPERATOR)
-
-
-def test_list_shows_artifacts_their_strategies_and_users(operator: Client) -> None:
+def test_list_shows_artifacts_their_strategies_and_users(desk: Client) -> None:
     artifact = store_artifact()
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256)
-    page = operator.get("/strategies/").content.decode()
+    page = desk.get("/strategies/").content.decode()
     assert f'data-artifact="{artifact.sha256}"' in page
     assert "momentum" in page
     assert 'enctype="multipart/form-data"' in page
-    assert "Nothing matches" in operator.get("/strategies/?q=nonesuch").content.decode()
+    assert "Nothing matches" in desk.get("/strategies/?q=nonesuch").content.decode()
 
 
-def test_upload_leads_to_the_page_of_the_artifact(operator: Client) -> None:
+def test_upload_leads_to_the_page_of_the_artifact(desk: Client) -> None:
     filename, wheel = make_wheel()
-    answer = operator.post("/strategies/", {"wheel": SimpleUploadedFile(filename, wheel)})
+    answer = desk.post("/strategies/", {"wheel": SimpleUploadedFile(filename, wheel)})
     artifact = Artifact.objects.get()
     assert (answer.status_code, answer["Location"]) == (302, f"/strategies/{artifact.sha256}/")
-    page = operator.get(answer["Location"]).content.decode()
+    page = desk.get(answer["Location"]).content.decode()
     for text in (
         "momentum-demo 1.0",
         "fast",
@@ -68,17 +63,17 @@ def test_upload_leads_to_the_page_of_the_artifact(operator: Client) -> None:
     ],
 )  # fmt: skip
 def test_bad_upload_keeps_the_page_and_says_why(
-    operator: Client, files: dict[str, Any], status: int, said: str
+    desk: Client, files: dict[str, Any], status: int, said: str
 ) -> None:
-    answer = operator.post("/strategies/", files)
+    answer = desk.post("/strategies/", files)
     assert answer.status_code == status
     assert said in answer.content.decode()
     assert "Add an artifact" in answer.content.decode()
 
 
-def test_too_large_upload_is_refused(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_upload_is_refused(desk: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "MAX_FORM_BYTES", 100)
-    answer = operator.post("/strategies/", {"wheel": SimpleUploadedFile("a.whl", b"x" * 200)})
+    answer = desk.post("/strategies/", {"wheel": SimpleUploadedFile("a.whl", b"x" * 200)})
     assert answer.status_code == 413
 
 
@@ -98,38 +93,38 @@ def test_viewer_sees_no_form_and_may_not_upload() -> None:
     assert answer.status_code == 403
 
 
-def test_artifact_in_use_is_not_deleted_and_one_that_is_not_is(operator: Client) -> None:
+def test_artifact_in_use_is_not_deleted_and_one_that_is_not_is(desk: Client) -> None:
     used, unused = store_artifact("1.0"), store_artifact("2.0", code="two")
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=used.sha256)
-    page = operator.get(f"/strategies/{used.sha256}/").content.decode()
+    page = desk.get(f"/strategies/{used.sha256}/").content.decode()
     assert 'data-portfolio="p"' in page
-    refused = operator.post(f"/strategies/{used.sha256}/delete/")
+    refused = desk.post(f"/strategies/{used.sha256}/delete/")
     assert refused.status_code == 409
     assert "revisions of p (r1) name it" in refused.content.decode()
-    assert operator.post(f"/strategies/{unused.sha256}/delete/").status_code == 302
+    assert desk.post(f"/strategies/{unused.sha256}/delete/").status_code == 302
     assert [a.version for a in Artifact.objects.all()] == ["1.0"]
-    assert operator.get("/strategies/12345678/").status_code == 404
+    assert desk.get("/strategies/12345678/").status_code == 404
 
 
-def test_artifact_is_changed_in_the_edit_form(operator: Client) -> None:
+def test_artifact_is_changed_in_the_edit_form(desk: Client) -> None:
     first, second = store_artifact("1.0"), store_artifact("2.0", code="two")
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=first.sha256)
     key, other = f"momentum@{first.sha256}", f"momentum@{second.sha256}"
-    form = operator.get("/portfolios/p/edit/").content.decode()
+    form = desk.get("/portfolios/p/edit/").content.decode()
     assert f'value="{key}" selected' in form
     fields = {
         "base": EditBase.of(Portfolio.objects.get()).token, "strategy": key, "symbols": "IBM",
         "weight": 1, "priority": 0, "catch_up": "state_only",
     }  # fmt: skip
-    operator.post("/portfolios/p/edit/", fields)
+    desk.post("/portfolios/p/edit/", fields)
     assert Portfolio.objects.get().revision == 1  # nothing was changed
-    operator.post("/portfolios/p/edit/", {**fields, "strategy": other})
+    desk.post("/portfolios/p/edit/", {**fields, "strategy": other})
     portfolio = Portfolio.objects.get()
     wanted = portfolio.revisions.get(number=portfolio.revision)
     assert (portfolio.revision, wanted.artifact_id) == (2, second.sha256)
     fields["base"] = EditBase.of(portfolio).token
-    wrong = operator.post("/portfolios/p/edit/", {**fields, "strategy": "momentum@ffffffff"})
+    wrong = desk.post("/portfolios/p/edit/", {**fields, "strategy": "momentum@ffffffff"})
     assert wrong.status_code == 400
     assert 'data-field="strategy"' in wrong.content.decode()
-    page = operator.get("/portfolios/p/").content.decode()
+    page = desk.get("/portfolios/p/").content.decode()
     assert "momentum-demo 2.0" in page

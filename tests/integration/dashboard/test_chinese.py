@@ -32,6 +32,7 @@ from scheduling.timing import timing
 from tests.support import board_fixture, roll_outs
 from tests.support.api_client import make_user
 from tests.support.factories import ago, expire_lease, make_portfolio, make_settled_nodes
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -83,12 +84,6 @@ def texts_in(value: Any) -> set[str]:
     return set()
 
 
-def desk_of(name: str, role: Role) -> Client:
-    client = Client(headers=CHINESE)
-    client.force_login(make_user(name, role))
-    return client
-
-
 def assert_chinese(
     client: Client, address: str, data: set[str], sent: dict[str, str] | None = None
 ) -> None:
@@ -106,7 +101,7 @@ def test_board_and_portfolio_pages_are_chinese_in_every_condition(
     fleet = board_fixture.busy_fleet()
     for module in (context, portfolio_view):
         monkeypatch.setattr(module, "read_fleet_view", lambda: fleet)
-    client = desk_of("mira", Role.OPERATOR)
+    client = signed_in(Role.OPERATOR, "mira", headers=CHINESE)
     stored = texts_in(fleet) - set(STATES)
     data = {text for text in stored if " " in text or "-" in text or text[0].isupper()}
     data |= {"mira", *(p.strategy for p in fleet.portfolios), "zone", "gpu", "pool", "jun"}
@@ -139,7 +134,7 @@ def test_pages_and_dialogs_over_rows_are_chinese() -> None:
         kind="node_lost", node=node.row, reason="", key="n", opened_at=ago(9)
     )
     halt = operations.halt_all(actor="mira", reason="", expect_running=2).halt
-    client = desk_of("mira", Role.OPERATOR)
+    client = signed_in(Role.OPERATOR, "mira", headers=CHINESE)
     handoff = able.handoffs.latest("id").pk
     data = {"able", "baker", "mira", "cast", "ann", "kernel", "IBM", "buy_and_hold", "momentum"}
     # An actor, and what a strategy says of itself.
@@ -189,7 +184,7 @@ def test_what_operations_refuse_is_chinese() -> None:
     alert = Alert.objects.create(kind="storm_hold", reason="", key="n", opened_at=ago(9))
     acknowledge_alert(alert.pk, actor="ann")
     add_user("vera", Role.VIEWER, actor="ann")
-    client = desk_of("mira", Role.OPERATOR)
+    client = signed_in(Role.OPERATOR, "mira", headers=CHINESE)
     mira = User.objects.get(username="mira").pk
     new = {"strategy": "sma_cross", "name": "Bad Name", "starting_cash": "-1", "act": "save"}
     new |= {"config.fast": "9", "config.slow": "3", "config.quantity": "x", "symbols": "NONE"}
@@ -258,12 +253,12 @@ def test_pages_without_a_user_or_without_its_permission_are_chinese() -> None:
     assert_chinese(nobody, address, {"vera"})
     assert_chinese(nobody, address, set(), {"new_password1": "a", "new_password2": "b"})
     assert_chinese(nobody, reverse("set-password", args=[digits, "x-y"]), set())
-    viewer = desk_of("victor", Role.VIEWER)
+    viewer = signed_in(Role.VIEWER, "victor", headers=CHINESE)
     assert_chinese(viewer, "/halt/", {"victor", "operator"})
 
 
 def test_language_is_that_of_the_cookie_then_of_the_browser() -> None:
-    client = desk_of("mira", Role.OPERATOR)
+    client = signed_in(Role.OPERATOR, "mira", headers=CHINESE)
     assert '<html lang="zh-hans">' in client.get("/people/").content.decode()
     chosen = client.post(
         "/language/", {"language": "en"}, headers={"Referer": "http://testserver/people/?from=1"}

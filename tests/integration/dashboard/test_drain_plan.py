@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from io import StringIO
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.management import call_command
 from django.test import Client
 
 from portfolios.models import Portfolio
@@ -18,10 +16,9 @@ from scheduling.enact.lease import record_goodbye
 from scheduling.enact.pin import pin
 from scheduling.enact.register import register
 from scheduling.models import Event, Handoff, Node
-from scheduling.observe.fleet_view import portfolios as portfolio_views
-from scheduling.permissions import Role
 from scheduling.timing import timing
-from tests.support.api_client import counted_statements, problem
+from tests.support.api_client import problem
+from tests.support.commands import said
 from tests.support.factories import (
     GATEWAY_ID,
     FakeNode,
@@ -31,14 +28,9 @@ from tests.support.factories import (
     owner,
     register_message,
 )
-from tests.support.pages import DIALOG, signed_in, text_of
+from tests.support.pages import DIALOG, text_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def desk() -> Client:
-    return signed_in(Role.OPERATOR, "mira")
 
 
 def crowded() -> list[FakeNode]:
@@ -144,23 +136,6 @@ def test_progress_counts_what_was_handed_off_since_the_drain_began(desk: Client)
     assert "of 2 handed off" not in text_of(desk.get("/nodes/node-1/"))
 
 
-def test_statements_do_not_grow_with_the_portfolios_of_the_plan(
-    desk: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
-    first = make_node("node-1", capacity=9)
-    make_node("node-2", capacity=9)
-    counts = []
-    for names in (("a",), ("b", "c", "d")):
-        for name in names:
-            make_running_portfolio(name, first)
-        desk.get("/nodes/node-1/drain/", **DIALOG)
-        with counted_statements() as seen:
-            desk.get("/nodes/node-1/drain/", **DIALOG)
-        counts.append(len(seen))
-    assert counts[0] == counts[1]
-
-
 def test_plan_over_the_api_and_on_the_command_line(operator: Any, viewer: Any) -> None:
     crowded()
     plan = viewer.get("nodes/node-1/drain-plan/").json()
@@ -168,10 +143,8 @@ def test_plan_over_the_api_and_on_the_command_line(operator: Any, viewer: Any) -
     assert [move["portfolio"] for move in plan["room"]["moves"]] == ["light"]
     assert not Node.objects.filter(draining=True).exists()
     problem(viewer.get("nodes/node-9/drain-plan/"), 404, "not_found")
-    out = StringIO()
-    call_command("drain_node", "node-1", "--plan", stdout=out)
-    assert "heavy stays" in out.getvalue()
-    assert "(--make-room)" in out.getvalue()
+    shown = said("drain_node", "node-1", "--plan")
+    assert "heavy stays" in shown and "(--make-room)" in shown
     assert not Node.objects.filter(draining=True).exists()
     body = {"reason": "kernel update", "make_room": True, "until_return": True}
     assert operator.post("nodes/node-1/drain/", body).status_code == 200

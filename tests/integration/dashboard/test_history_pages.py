@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.db import connection
 from django.test import AsyncClient, Client
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from scheduling import operations
@@ -153,16 +151,3 @@ async def test_export_is_bounded_and_hides_incarnations_from_viewers(
     hidden = json.loads(await exported(granted))["rows"][0]["data"]["incarnation"]
     shown = json.loads(await exported(granted, Role.OPERATOR))["rows"][0]["data"]["incarnation"]
     assert (len(hidden), len(shown)) == (8, 36)
-
-
-def test_pages_need_no_more_statements_for_more_rows(viewer: Client, fleet: None) -> None:
-    for address in ("/audit/", "/handoffs/"):
-        viewer.get(address)
-        with CaptureQueriesContext(connection) as few:
-            viewer.get(address)
-        for _ in range(5):
-            operations.uncordon("node-2", actor="ann")
-            operations.cordon("node-2", actor="ann")
-        with CaptureQueriesContext(connection) as many:
-            viewer.get(address)
-        assert len(many) == len(few), address

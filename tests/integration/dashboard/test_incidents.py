@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from portfolios.models import Order, Portfolio
+from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.db.transaction import execute_autocommit
 from scheduling.enact.lease import mark_lost
@@ -23,6 +23,7 @@ from tests.support.factories import (
     FakeNode,
     ago,
     expire_lease,
+    make_order,
     make_running_portfolio,
     make_settled_nodes,
     newest_handoff,
@@ -105,9 +106,6 @@ def test_orders_decided_on_events_of_the_outage_are_counted(desk: Client) -> Non
     seq, epoch = Run.objects.get().last_seq, Run.objects.get().epoch
     begun = Tenure.objects.get(node=second.row).first_commit_at
     assert begun is not None
-    values: dict[str, Any] = {"portfolio": portfolio, "index": 0, "symbol": "IBM", "side": "buy",
-                              "quantity": 1, "price": 1, "epoch": epoch, "node": "node-2",
-                              "revision": 1, "committed_at": begun}  # fmt: skip
     for place, (status, decided_at, of_epoch) in enumerate(
         [
             ("suppressed", ago(10), epoch),
@@ -116,9 +114,8 @@ def test_orders_decided_on_events_of_the_outage_are_counted(desk: Client) -> Non
             ("suppressed", ago(10), epoch - 1),
         ]
     ):
-        given = {**values, "status": status, "decided_at": decided_at, "epoch": of_epoch}
-        at = seq + 1 + place
-        Order.objects.create(id=f"{portfolio.uid}-{at}-0", seq=at, **given)
+        given: dict[str, Any] = {"decided_at": decided_at, "committed_at": begun, "node": "node-2"}
+        make_order(portfolio, seq + 1 + place, status=status, epoch=of_epoch, **given)
     page = page_of(desk, number)
     assert "1 order was suppressed meanwhile." in page
     assert 'href="/portfolios/p/?status=suppressed"' in row_of(page, "p")

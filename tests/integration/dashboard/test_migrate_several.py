@@ -13,20 +13,17 @@ from scheduling.dashboard.views.moves import _none_can_move
 from scheduling.decide.planner.group_targets import GroupTarget, NoMove
 from scheduling.decide.types import Reason
 from scheduling.models import Handoff
-from scheduling.observe.fleet_view import portfolios as portfolio_views
-from scheduling.permissions import Role
 from scheduling.presentation.group_moves import group_target_lines
-from tests.support.api_client import counted_statements
 from tests.support.factories import make_node, make_trader
-from tests.support.pages import DIALOG, signed_in, text_of
+from tests.support.pages import DIALOG, text_of
 
 pytestmark = pytest.mark.django_db
 
 FORM = "/migrate/?portfolio=able&portfolio=baker&portfolio=charlie"
 
 
-@pytest.fixture
-def desk() -> Client:
+@pytest.fixture(autouse=True)
+def fleet(db: None) -> None:
     """Three portfolios on node-1; node-2 has room for two, node-3 is cordoned."""
     node = make_node("node-1")
     for name in ("able", "baker", "charlie"):
@@ -34,7 +31,6 @@ def desk() -> Client:
     make_node("node-2", capacity=2)
     make_node("node-3")
     operations.cordon("node-3", actor="ann")
-    return signed_in(Role.OPERATOR, "mira")
 
 
 def target(page: str, node: str) -> str:
@@ -60,20 +56,6 @@ def test_form_says_for_each_target_how_many_can_go_and_why_the_others_cannot(des
     assert 'value="*" data-option="" checked' in page
     assert "manage.py migrate_portfolio able baker charlie" in page
     assert "<html" not in page
-
-
-def test_statements_do_not_grow_with_the_portfolios(
-    desk: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
-    counts = []
-    for names in (("able",), ("able", "baker", "charlie")):
-        address = f"/migrate/?{'&'.join(f'portfolio={name}' for name in names)}"
-        desk.get(address, **DIALOG)
-        with counted_statements() as seen:
-            desk.get(address, **DIALOG)
-        counts.append(len(seen))
-    assert counts[0] == counts[1]
 
 
 def test_form_for_a_target_that_takes_none_says_why(desk: Client) -> None:
@@ -141,14 +123,4 @@ def test_bad_requests_say_what_is_wrong_and_move_nothing(desk: Client) -> None:
     assert (answer.status_code, "or the balancer." in text_of(answer)) == (400, True)
     answer = desk.post("/migrate/", {"portfolio": ["able"], "target_node": "zzz"}, **DIALOG)
     assert (answer.status_code, "no node named zzz" in text_of(answer)) == (404, True)
-    assert not Handoff.objects.filter(kind="migrate").exists()
-
-
-def test_viewers_move_nothing() -> None:
-    make_trader("able", make_node("node-1"))
-    make_node("node-2")
-    viewer = signed_in(Role.VIEWER)
-    given = {"portfolio": ["able"], "target_node": "node-2"}
-    assert viewer.get("/migrate/?portfolio=able", **DIALOG).status_code == 403
-    assert viewer.post("/migrate/", given).status_code == 403
     assert not Handoff.objects.filter(kind="migrate").exists()

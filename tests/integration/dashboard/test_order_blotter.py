@@ -16,7 +16,7 @@ from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.observe.orders import orders_between
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient, counted_statements
-from tests.support.factories import ago, make_portfolio
+from tests.support.factories import ago, make_order, make_portfolio
 from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
@@ -27,27 +27,17 @@ def browser() -> Client:
     return signed_in(Role.VIEWER, "vera")
 
 
-def make_order(portfolio: Portfolio, seq: int, seconds_ago: float, **given: Any) -> Order:
-    values = {
-        "symbol": "IBM", "side": "buy", "quantity": 10, "price": "101.5", "status": "filled",
-        "node": "node-1", "epoch": 1, "revision": 1, **given,
-    }  # fmt: skip
-    return Order.objects.create(
-        id=f"{portfolio.uid}-{seq}-0", portfolio=portfolio, seq=seq, index=0,
-        decided_at=ago(seconds_ago), committed_at=ago(seconds_ago), **values,
-    )  # fmt: skip
-
-
 @pytest.fixture
 def day() -> None:
     """Two portfolios: one trades, of the other every order is refused or suppressed."""
     good, bad = make_portfolio("good"), make_portfolio("bad")
-    make_order(good, 1, 300)
-    make_order(good, 2, 200, symbol="XOM", node="node-2")
+    make_order(good, 1, seconds_ago=300)
+    make_order(good, 2, seconds_ago=200, symbol="XOM", node="node-2")
+    refused: dict[str, Any] = {"status": "refused", "reason": "order of 10 is over the largest, 1"}
     for seq in range(1, 4):
-        make_order(bad, seq, 100, status="refused", reason="order of 10 is over the largest, 1")
-    make_order(bad, 4, 50, status="suppressed", reason="the event was 9 s old, limit 5 s")
-    make_order(good, 3, 90_000)
+        make_order(bad, seq, seconds_ago=100, **refused)
+    make_order(bad, 4, seconds_ago=50, status="suppressed", reason="9 s old, limit 5 s")
+    make_order(good, 3, seconds_ago=90_000)
 
 
 def rows_of(answer: Any) -> list[str]:
@@ -87,7 +77,7 @@ def test_blotter_pages_through_orders_of_one_moment(browser: Client) -> None:
     portfolio = make_portfolio("p")
     at = ago(10)
     for seq in range(1, 121):
-        make_order(portfolio, seq, 10)
+        make_order(portfolio, seq, seconds_ago=10)
     Order.objects.update(committed_at=at)
     seen: list[str] = []
     address = "/orders/"
@@ -155,7 +145,7 @@ def test_blotter_reads_the_newest_orders_by_an_index(
     browser.get("/orders/")  # reads what the process keeps for later
     with counted_statements() as few:
         browser.get("/orders/")
-    make_order(Portfolio.objects.get(name="good"), 9, 1)
+    make_order(Portfolio.objects.get(name="good"), 9, seconds_ago=1)
     with counted_statements() as more:
         browser.get("/orders/")
     assert len(more) == len(few)

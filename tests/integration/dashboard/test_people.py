@@ -21,11 +21,6 @@ from tests.support.pages import signed_in, text_of
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def desk() -> Client:
-    return signed_in(Role.OPERATOR, "mira")
-
-
 def link_in(answer: Any) -> str:
     (link,) = re.findall(r'id="password-link">http://testserver([^<]+)<', text_of(answer))
     return str(link)
@@ -83,8 +78,7 @@ def test_nobody_changes_themselves_a_superuser_or_an_administrator(desk: Client)
 
 
 def test_viewer_does_not_see_people() -> None:
-    client = Client()
-    client.force_login(make_user("vera", Role.VIEWER))
+    client = signed_in(Role.VIEWER, "vera")
     for address in ("/people/", "/people/add/"):
         assert client.get(address).status_code == 403
 

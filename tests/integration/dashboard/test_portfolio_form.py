@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 
 from portfolios.models import Portfolio
 from scheduling.operations import EditBase, dry_runs
@@ -17,11 +15,6 @@ from tests.support.factories import make_node, make_portfolio
 from tests.support.pages import signed_in, text_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def operator() -> Client:
-    return signed_in(Role.OPERATOR)
 
 
 def typed(**given: str) -> dict[str, str]:
@@ -50,17 +43,17 @@ def typed(**given: str) -> dict[str, str]:
 
 
 def test_form_has_a_typed_field_for_each_parameter_with_its_default_and_bounds(
-    operator: Client,
+    desk: Client,
 ) -> None:
-    page = text_of(operator.get("/new-portfolio/?strategy=sma_cross"))
+    page = text_of(desk.get("/new-portfolio/?strategy=sma_cross"))
     assert re.search(r'<input[^>]*name="config.fast"[^>]*placeholder="10"', page)
     assert "whole number, ≥ 1, ≤ 1000" in page
     assert re.search(r'<input[^>]*name="limits.largest_order"', page)
     assert '<option value="IBM"></option>' in page
 
 
-def test_form_values_become_a_portfolio_with_the_right_types(operator: Client) -> None:
-    answer = operator.post("/new-portfolio/", typed())
+def test_form_values_become_a_portfolio_with_the_right_types(desk: Client) -> None:
+    answer = desk.post("/new-portfolio/", typed())
     assert (answer.status_code, answer["Location"]) == (302, "/portfolios/ibm-cross/")
     made = Portfolio.objects.get(name="ibm-cross")
     revision = made.revisions.get()
@@ -88,9 +81,9 @@ def test_form_values_become_a_portfolio_with_the_right_types(operator: Client) -
     ],
 )
 def test_refusal_stands_beside_its_field_and_keeps_all_that_was_typed(
-    operator: Client, given: dict[str, str], field: str, said: str
+    desk: Client, given: dict[str, str], field: str, said: str
 ) -> None:
-    answer = operator.post("/new-portfolio/", typed(**given))
+    answer = desk.post("/new-portfolio/", typed(**given))
     page = text_of(answer)
     assert answer.status_code == 400
     (error,) = re.findall(rf'data-field="{field}">([^<]*)<', page)
@@ -102,41 +95,39 @@ def test_refusal_stands_beside_its_field_and_keeps_all_that_was_typed(
     assert not Portfolio.objects.exists()
 
 
-def test_choosing_another_strategy_shows_its_fields_and_keeps_the_others(operator: Client) -> None:
-    page = text_of(
-        operator.post("/new-portfolio/", typed(act="rebuild", strategy="mean_reversion"))
-    )
+def test_choosing_another_strategy_shows_its_fields_and_keeps_the_others(desk: Client) -> None:
+    page = text_of(desk.post("/new-portfolio/", typed(act="rebuild", strategy="mean_reversion")))
     assert 'name="config.lookback"' in page
     assert '<input type="hidden" name="config.fast" value="5">' in page
     assert 'name="symbols" value="IBM, XOM"' in page
     assert "field-error" not in page
 
 
-def test_only_parameter_of_a_strategy_has_its_name_beside_it(operator: Client) -> None:
+def test_only_parameter_of_a_strategy_has_its_name_beside_it(desk: Client) -> None:
     sent = {"strategy": "buy_and_hold", "act": "rebuild"}
-    page = operator.post("/new-portfolio/", sent).content.decode()
+    page = desk.post("/new-portfolio/", sent).content.decode()
     groups = re.findall(r'data-group="(\w+)".*?<div class="(fields.*?)">', page, re.DOTALL)
     assert [key for key, css in groups if "single" in css] == ["symbols"]
     assert re.search(r'<label for="id_config.quantity">\s*quantity', page)
 
 
-def test_dry_run_says_where_the_portfolio_would_run_and_changes_nothing(operator: Client) -> None:
-    answer = operator.post("/new-portfolio/", typed(act="check"))
+def test_dry_run_says_where_the_portfolio_would_run_and_changes_nothing(desk: Client) -> None:
+    answer = desk.post("/new-portfolio/", typed(act="check"))
     assert "ibm-cross would be pending: " in text_of(answer)
     make_node("node-2", capacity=8)
-    answer = operator.post("/new-portfolio/", typed(act="check"))
+    answer = desk.post("/new-portfolio/", typed(act="check"))
     assert "ibm-cross would be placed on node-2: load 0 → 2 of 8." in text_of(answer)
     assert not Portfolio.objects.exists()
 
 
-def test_clone_begins_with_the_values_of_the_original(operator: Client) -> None:
+def test_clone_begins_with_the_values_of_the_original(desk: Client) -> None:
     make_portfolio(
         "p", strategy="sma_cross", symbols=["IBM"], config={"fast": 7, "quantity": 3},
         limits={"largest_position": "9"},
     )  # fmt: skip
-    page = text_of(operator.get("/portfolios/p/clone/"))
+    page = text_of(desk.get("/portfolios/p/clone/"))
     assert 'name="config.fast" value="7"' in page
-    answer = operator.post(
+    answer = desk.post(
         "/portfolios/p/clone/",
         typed(**{
             "name": "p2", "config.fast": "7", "config.quantity": "3", "symbols": "IBM",
@@ -151,22 +142,22 @@ def test_clone_begins_with_the_values_of_the_original(operator: Client) -> None:
     assert revision.limits == {"largest_position": "9"}
 
 
-def test_strategy_of_an_artifact_has_its_fields_too(operator: Client) -> None:
+def test_strategy_of_an_artifact_has_its_fields_too(desk: Client) -> None:
     artifact = store_artifact()
     key = f"momentum@{artifact.sha256}"
-    page = text_of(operator.get(f"/new-portfolio/?strategy=momentum&artifact={artifact.sha256}"))
+    page = text_of(desk.get(f"/new-portfolio/?strategy=momentum&artifact={artifact.sha256}"))
     assert f'<option value="{key}" selected>momentum</option>' in page
     assert 'name="config.fast"' in page
 
 
-def test_chosen_node_pins_the_new_portfolio(operator: Client) -> None:
+def test_chosen_node_pins_the_new_portfolio(desk: Client) -> None:
     make_node("node-2")
-    operator.post("/new-portfolio/", typed(pinned_node="node-2"))
+    desk.post("/new-portfolio/", typed(pinned_node="node-2"))
     made = Portfolio.objects.select_related("run__pinned_node").get(name="ibm-cross")
     assert str(made.run.pinned_node) == "node-2"
 
 
-def test_viewer_is_refused(operator: Client) -> None:
+def test_viewer_is_refused(desk: Client) -> None:
     make_portfolio("p")
     viewer = signed_in(Role.VIEWER)
     for address in ("/new-portfolio/", "/portfolios/p/clone/", "/portfolios/p/delete/"):
@@ -178,9 +169,9 @@ def test_viewer_is_refused(operator: Client) -> None:
     assert Portfolio.objects.count() == 1
 
 
-def test_backtest_shows_what_the_configuration_would_have_done(operator: Client) -> None:
+def test_backtest_shows_what_the_configuration_would_have_done(desk: Client) -> None:
     dialog = {"X-Dashboard": "dialog"}
-    answer = operator.post("/new-portfolio/", typed(act="backtest"), headers=dialog)
+    answer = desk.post("/new-portfolio/", typed(act="backtest"), headers=dialog)
     page = text_of(answer)
     (orders,) = re.findall(r'data-orders="(\d+)"', page)
     assert int(orders) > 0
@@ -189,23 +180,23 @@ def test_backtest_shows_what_the_configuration_would_have_done(operator: Client)
     assert not Portfolio.objects.exists()
 
 
-def test_second_dry_run_is_told_to_wait(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_dry_run_is_told_to_wait(desk: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_runs, "SLOT_WAIT_S", 0.01)
     with dry_runs._one_at_a_time():
-        answer = operator.post("/new-portfolio/", typed(act="backtest"))
+        answer = desk.post("/new-portfolio/", typed(act="backtest"))
     assert answer.status_code == 503
     assert "Another dry run is under way" in text_of(answer)
     assert 'name="config.quantity" value="12.5"' in text_of(answer)
 
 
-def test_slow_dry_run_is_stopped(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_dry_run_is_stopped(desk: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_runs, "LIMIT_S", 0.0)
-    answer = operator.post("/new-portfolio/", typed(act="backtest"))
+    answer = desk.post("/new-portfolio/", typed(act="backtest"))
     assert answer.status_code == 409
     assert "The dry run was stopped after 0 s" in text_of(answer)
 
 
-def opened(operator: Client, **given: str) -> dict[str, str]:
+def opened(desk: Client, **given: str) -> dict[str, str]:
     """Return what a browser sends of the edit form of `p`, with changes."""
     base = EditBase.of(Portfolio.objects.get(name="p")).token
     return {
@@ -214,36 +205,22 @@ def opened(operator: Client, **given: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_dry_run_of_an_edit_shows_the_difference_and_both_backtests(operator: Client) -> None:
+def test_dry_run_of_an_edit_shows_the_difference_and_both_backtests(desk: Client) -> None:
     make_portfolio("p", strategy="sma_cross", symbols=["IBM"], config={"fast": 5, "quantity": 3})
-    given = opened(operator, **{"config.fast": "2", "config.slow": "9", "act": "check"})
-    page = text_of(operator.post("/portfolios/p/edit/", given))
+    given = opened(desk, **{"config.fast": "2", "config.slow": "9", "act": "check"})
+    page = text_of(desk.post("/portfolios/p/edit/", given))
     assert re.search(r'data-differs="config.fast">.*?<del>5</del>.*?<ins>2</ins>', page)
     assert "Revision 2 would be made, and it starts when it is placed." in page
     given["act"] = "backtest"
-    answer = operator.post("/portfolios/p/edit/", given, headers={"X-Dashboard": "dialog"})
+    answer = desk.post("/portfolios/p/edit/", given, headers={"X-Dashboard": "dialog"})
     found = re.search(r": ([\d,]+) orders instead of ([\d,]+)\.", text_of(answer))
     assert found is not None
     assert found[1] != found[2]
     assert Portfolio.objects.get().revision == 1
 
 
-def test_values_of_an_installed_strategy_are_edited_as_json(operator: Client) -> None:
+def test_values_of_an_installed_strategy_are_edited_as_json(desk: Client) -> None:
     portfolio = make_portfolio("p", strategy="buy_and_hold", symbols=["IBM"])
     portfolio.revisions.update(strategy="only_on_nodes", config={"a": [1, 2]})
-    page = text_of(operator.get("/portfolios/p/edit/"))
+    page = text_of(desk.get("/portfolios/p/edit/"))
     assert re.search(r'<textarea name="config"[^>]*> \{ &quot;a&quot;: \[', page)
-
-
-def test_edit_form_reads_no_more_statements_for_more_revisions_and_portfolios(
-    operator: Client,
-) -> None:
-    make_portfolio("p", strategy="sma_cross", symbols=["IBM"])
-    operator.get("/portfolios/p/edit/")
-    with CaptureQueriesContext(connection) as few:
-        operator.get("/portfolios/p/edit/")
-    for number in range(10):
-        make_portfolio(f"q{number}", spread_group="g")
-    with CaptureQueriesContext(connection) as many:
-        operator.get("/portfolios/p/edit/")
-    assert len(many) == len(few)

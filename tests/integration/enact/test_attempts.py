@@ -44,11 +44,6 @@ def test_commit_of_the_failed_event_resets_the_attempts(hand: OwnerSession) -> N
     assert (at.attempts, at.failed_seq, at.reason) == (0, None, "")
 
 
-def test_idle_exits_never_quarantine(hand: OwnerSession) -> None:
-    assert [hand.die(idle=True, stage="exit") for _ in range(7)] == ["restart"] * 7
-    assert (hand.run().attempts, hand.run().phase) == (0, "running")
-
-
 def test_desired_set_names_the_failed_event(hand: OwnerSession) -> None:
     hand.die(failed_seq=hand.run().last_seq + 3)
     (entry,) = hand.daemon.desired("run")
@@ -107,13 +102,6 @@ def test_wait_for_the_first_placement_is_not_an_outage(node: FakeNode) -> None:
     operations.migrate("new", make_node("node-2").name, actor="ann")
     assert new.release(newest_handoff(portfolio)).answer
     assert new.run().resume_seq == lifted_to  # what comes between two nodes is an outage
-
-
-def test_start_clears_the_failed_event(hand: OwnerSession) -> None:
-    for _ in range(5):
-        hand.die(failed_seq=hand.run().last_seq + 1)
-    operations.start("p", actor="ann")
-    assert (hand.run().attempts, hand.run().failed_seq) == (0, None)
 
 
 def test_daemon_exit_during_a_paused_feed_is_not_an_attempt(hand: OwnerSession) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from io import StringIO
 from uuid import uuid4
 
 import pytest
@@ -15,6 +13,7 @@ from scheduling import operations
 from scheduling.models import Event, Handoff, Lease, Node, NodeToken, Run
 from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient, problem
+from tests.support.commands import said, told
 from tests.support.factories import (
     expire_lease,
     lose,
@@ -118,9 +117,7 @@ def test_epoch_floor_writes_one_event_per_portfolio_and_one_for_itself() -> None
 def test_by_command() -> None:
     make_trader("one", make_node("node-1"))
     epoch = Run.objects.get().epoch
-    out = StringIO()
-    call_command("raise_epoch_floor", "--by", "50", "--json", stdout=out)
-    document = json.loads(out.getvalue())
+    document = told("raise_epoch_floor", "--by", "50")
     assert document["results"] == [{"portfolio": "one", "epoch_before": epoch, "epoch": epoch + 50}]
     assert (document["highest_before"], document["lowest_now"]) == (epoch, epoch + 50)
     with pytest.raises(CommandError):
@@ -168,7 +165,7 @@ def test_a_forgotten_node_leaves_the_lists_and_its_history_keeps_the_name(
     assert operator.get("portfolios/one/tenures/").json()["results"][0]["node"] == "node-1"
     assert NodeToken.objects.get().revoked_at is not None
     assert not Lease.objects.exists()
-    call_command("create_node_token", "node-1", stdout=StringIO())
+    said("create_node_token", "node-1")
     assert operator.get("nodes/node-1/").json()["status"] == "new"
     assert make_node("node-1").row.status == "alive"
 
@@ -183,9 +180,8 @@ def test_revoking_a_nodes_tokens_leaves_none_that_works() -> None:
     node = make_node("node-1")
     for letter in "ab":
         NodeToken.objects.create(node=node.row, sha256=letter * 64)
-    out = StringIO()
-    call_command("revoke_node_token", "node-1", "--reason", "leaked", stdout=out)
-    assert out.getvalue() == "2 tokens of node-1 are revoked.\n"
+    shown = said("revoke_node_token", "node-1", "--reason", "leaked")
+    assert shown == "2 tokens of node-1 are revoked.\n"
     assert not NodeToken.objects.filter(revoked_at=None).exists()
     assert Event.objects.filter(kind="node_token_revoked", reason="leaked").count() == 2
     with pytest.raises(CommandError, match="There is no node named node-9"):
@@ -194,7 +190,5 @@ def test_revoking_a_nodes_tokens_leaves_none_that_works() -> None:
 
 def test_a_program_with_a_revoked_token_is_refused(operator: ApiClient) -> None:
     assert operator.get("nodes/").status_code == 200
-    out = StringIO()
-    call_command("revoke_api_token", "olive", stdout=out)
-    assert out.getvalue() == "1 token of olive is revoked.\n"
+    assert said("revoke_api_token", "olive") == "1 token of olive is revoked.\n"
     problem(operator.get("nodes/"), 401, "unauthenticated")

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from io import StringIO
-from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.errors import Refused
 from scheduling.management.commands import halt_all as command
-from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
+from scheduling.models import Event, Handoff, Node, Run, Tenure
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.halts import read_halt
 from scheduling.operations import halt_all, undo_halt
 from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient, problem
+from tests.support.commands import said, told
 from tests.support.factories import (
     FakeNode,
     expire_lease,
@@ -32,11 +31,13 @@ from tests.support.factories import (
     prove_revision,
 )
 
+Pair = tuple[FakeNode, FakeNode]
+
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 @pytest.fixture
-def pair() -> tuple[FakeNode, FakeNode]:
+def pair() -> Pair:
     return make_node("node-1"), make_node("node-2")
 
 
@@ -48,7 +49,7 @@ def wanted() -> dict[str, str]:
     return dict(Portfolio.objects.values_list("name", "desired_state"))
 
 
-def test_halt_ends_every_ownership(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_ends_every_ownership(pair: Pair) -> None:
     make_trader("one", pair[0])
     make_trader("two", pair[1])
     make_portfolio("waiting")
@@ -66,7 +67,7 @@ def test_halt_ends_every_ownership(pair: tuple[FakeNode, FakeNode]) -> None:
     assert [daemon.owns() for daemon in pair] == [[], []]
 
 
-def test_halt_result_has_state_before_and_fence_after(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_result_has_state_before_and_fence_after(pair: Pair) -> None:
     hand = make_trader("one", pair[0], events=3)
     operations.migrate("one", "node-2", actor="cast")
     at = hand.run()
@@ -76,15 +77,7 @@ def test_halt_result_has_state_before_and_fence_after(pair: tuple[FakeNode, Fake
     assert line.last_seq == at.last_seq
 
 
-def test_commit_of_an_earlier_owner_is_fenced_after_a_halt(pair: tuple[FakeNode, FakeNode]) -> None:
-    hand = make_trader("one", pair[0])
-    late = hand.next_commit(5)
-    halt_all(actor="olive")
-    assert hand.send(late).answer == "fenced"
-    assert hand.run().last_seq == late.from_seq
-
-
-def test_halt_ends_handoffs_and_their_targets_never_own(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_ends_handoffs_and_their_targets_never_own(pair: Pair) -> None:
     hand = make_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
     moving = newest_handoff(hand.portfolio)
@@ -95,9 +88,7 @@ def test_halt_ends_handoffs_and_their_targets_never_own(pair: tuple[FakeNode, Fa
     assert pair[1].owns() == []
 
 
-def test_halt_between_release_and_first_commit_fences_both_nodes(
-    pair: tuple[FakeNode, FakeNode],
-) -> None:
+def test_halt_between_release_and_first_commit_fences_both_nodes(pair: Pair) -> None:
     hand = make_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
     moving = newest_handoff(hand.portfolio)
@@ -109,7 +100,7 @@ def test_halt_between_release_and_first_commit_fences_both_nodes(
     assert [daemon.desired(role) for daemon in pair for role in ("run", "warm")] == [[]] * 4
 
 
-def test_halted_portfolios_do_not_start_by_themselves(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halted_portfolios_do_not_start_by_themselves(pair: Pair) -> None:
     make_trader("one", pair[0])
     make_portfolio("waiting")
     lose(pair[1])
@@ -118,15 +109,7 @@ def test_halted_portfolios_do_not_start_by_themselves(pair: tuple[FakeNode, Fake
     assert not Handoff.objects.filter(state="preparing").exists()
 
 
-def test_node_that_registers_after_a_halt_gets_no_portfolio(
-    pair: tuple[FakeNode, FakeNode],
-) -> None:
-    make_trader("one", pair[0])
-    halt_all(actor="olive")
-    assert make_node("node-1").owns() == []
-
-
-def test_halt_waits_neither_for_nodes_nor_for_a_freeze(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_waits_neither_for_nodes_nor_for_a_freeze(pair: Pair) -> None:
     make_trader("one", pair[0])
     expire_lease(pair[0], 300)
     operations.freeze(actor="olive", failover=True)
@@ -134,7 +117,7 @@ def test_halt_waits_neither_for_nodes_nor_for_a_freeze(pair: tuple[FakeNode, Fak
     assert phases() == {"one": "stopped"}
 
 
-def test_halt_with_another_expected_number_is_refused(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_with_another_expected_number_is_refused(pair: Pair) -> None:
     make_trader("one", pair[0])
     make_portfolio("waiting")
     with pytest.raises(Refused) as refused:
@@ -146,7 +129,7 @@ def test_halt_with_another_expected_number_is_refused(pair: tuple[FakeNode, Fake
     assert halt_all(actor="olive", expect_running=1).running == 1
 
 
-def test_quarantined_portfolio_keeps_its_reason_in_a_halt(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_quarantined_portfolio_keeps_its_reason_in_a_halt(pair: Pair) -> None:
     one = make_trader("one", pair[0])
     prove_revision(one.portfolio)
     while one.die(failed_seq=one.run().last_seq + 1) != "quarantined":
@@ -160,9 +143,7 @@ def test_quarantined_portfolio_keeps_its_reason_in_a_halt(pair: tuple[FakeNode, 
     assert phases()["one"] == "quarantined"
 
 
-def test_halt_writes_one_event_per_portfolio_and_one_for_itself(
-    pair: tuple[FakeNode, FakeNode],
-) -> None:
+def test_halt_writes_one_event_per_portfolio_and_one_for_itself(pair: Pair) -> None:
     make_trader("one", pair[0])
     make_trader("two", pair[1])
     halted = halt_all(actor="olive", reason="wrong prices")
@@ -175,7 +156,7 @@ def test_halt_writes_one_event_per_portfolio_and_one_for_itself(
     assert {event.data["halt"] for event in each} == {halted.halt}
 
 
-def test_run_names_the_halt_and_the_remedy(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_run_names_the_halt_and_the_remedy(pair: Pair) -> None:
     make_trader("one", pair[0])
     halted = halt_all(actor="olive", reason="wrong prices")
     run = Run.objects.get()
@@ -186,7 +167,7 @@ def test_run_names_the_halt_and_the_remedy(pair: tuple[FakeNode, FakeNode]) -> N
     )
 
 
-def test_halt_hints_every_node(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_hints_every_node(pair: Pair) -> None:
     make_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
     before = dict(Node.objects.values_list("name", "desired_version"))
@@ -195,7 +176,7 @@ def test_halt_hints_every_node(pair: tuple[FakeNode, FakeNode]) -> None:
     assert all(after[name] > before[name] for name in ("node-1", "node-2"))
 
 
-def test_stored_halt_equals_its_answer(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_stored_halt_equals_its_answer(pair: Pair) -> None:
     make_trader("one", pair[0])
     make_trader("two", pair[1])
     halted = halt_all(actor="olive", reason="wrong prices")
@@ -205,7 +186,7 @@ def test_stored_halt_equals_its_answer(pair: tuple[FakeNode, FakeNode]) -> None:
     assert (line.waiting, line.stopped) == (2, 2)
 
 
-def test_undo_starts_exactly_the_portfolios_of_the_halt(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_undo_starts_exactly_the_portfolios_of_the_halt(pair: Pair) -> None:
     for name in ("one", "two", "three", "four"):
         make_trader(name, pair[0])
     operations.stop("four", actor="cast")  # its drain is under way: it is not to come back
@@ -220,9 +201,7 @@ def test_undo_starts_exactly_the_portfolios_of_the_halt(pair: tuple[FakeNode, Fa
     assert started.data == {"halt": halted.halt}
 
 
-def test_a_halt_is_in_force_however_many_were_undone_after_it(
-    pair: tuple[FakeNode, FakeNode],
-) -> None:
+def test_a_halt_is_in_force_however_many_were_undone_after_it(pair: Pair) -> None:
     make_trader("one", pair[0])
     first = halt_all(actor="olive")
     make_portfolio("two")
@@ -233,9 +212,7 @@ def test_a_halt_is_in_force_however_many_were_undone_after_it(
     assert (found.halt, found.waiting) == (first.halt, 1)
 
 
-def test_portfolios_continue_from_the_last_commit_after_undo(
-    pair: tuple[FakeNode, FakeNode],
-) -> None:
+def test_portfolios_continue_from_the_last_commit_after_undo(pair: Pair) -> None:
     make_running_portfolio("one", pair[0], events=4)
     before = Run.objects.get()
     halt_all(actor="olive")
@@ -250,9 +227,7 @@ def test_portfolios_continue_from_the_last_commit_after_undo(
     assert edges[0][1] == edges[1][0] == before.last_seq
 
 
-def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(
-    pair: tuple[FakeNode, FakeNode],
-) -> None:
+def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(pair: Pair) -> None:
     make_trader("one", pair[0])
     first = halt_all(actor="olive")
     second = halt_all(actor="olive")
@@ -262,7 +237,7 @@ def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(
         undo_halt(actor="olive")
 
 
-def test_by_rest(pair: tuple[FakeNode, FakeNode], operator: ApiClient, viewer: ApiClient) -> None:
+def test_by_rest(pair: Pair, operator: ApiClient, viewer: ApiClient) -> None:
     make_trader("one", pair[0])
     assert problem(viewer.post("halt/", {}), 403, "forbidden")
     found = problem(operator.post("halt/", {"expect_running": 7}), 409, "count_differs")
@@ -285,48 +260,38 @@ def test_by_rest(pair: tuple[FakeNode, FakeNode], operator: ApiClient, viewer: A
     problem(operator.post("halt/undo/", {"halt": 99_999}), 404, "not_found")
 
 
-def said(*arguments: str, typed: str | None = None, monkeypatch: Any = None) -> str:
-    """Return what the command printed; `typed` is what a person at a terminal answers."""
-    out = StringIO()
-    if typed is not None:
-        terminal = StringIO(typed)
-        terminal.isatty = lambda: True  # type: ignore[method-assign]
-        monkeypatch.setattr(command.sys, "stdin", terminal)
-    call_command("halt_all", *arguments, stdout=out, stderr=StringIO())
-    return out.getvalue()
+def typed(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a person at a terminal answer this to the command."""
+    terminal = StringIO(answer)
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(command.sys, "stdin", terminal)
 
 
-def test_by_command(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_by_command(pair: Pair) -> None:
     make_trader("one", pair[0])
-    document = json.loads(said("--reason", "wrong prices", "--expect", "1", "--json"))
+    document = told("halt_all", "--reason", "wrong prices", "--expect", "1")
     assert (document["running"], document["results"][0]["portfolio"]) == (1, "one")
-    assert "1 portfolio starts again" in said("--undo", str(document["halt"]))
-    assert "there was nothing to stop" not in said()
+    assert "1 portfolio starts again" in said("halt_all", "--undo", str(document["halt"]))
+    assert "there was nothing to stop" not in said("halt_all")
     with pytest.raises(CommandError, match="0 portfolios are running, not 3"):
-        said("--expect", "3")
+        said("halt_all", "--expect", "3")
 
 
-def test_the_command_asks_on_a_terminal(
-    pair: tuple[FakeNode, FakeNode], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_asks_on_a_terminal(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     make_trader("one", pair[0])
+    typed("yes\n", monkeypatch)
     with pytest.raises(CommandError, match="Nothing was stopped"):
-        said(typed="yes\n", monkeypatch=monkeypatch)
+        said("halt_all")
     assert phases() == {"one": "running"}
-    assert "1 portfolio was stopped, 1 of them" in said(typed="halt 1\n", monkeypatch=monkeypatch)
+    typed("halt 1\n", monkeypatch)
+    assert "1 portfolio was stopped, 1 of them" in said("halt_all")
     assert phases() == {"one": "stopped"}
 
 
 def test_the_command_does_not_ask_for_confirmation_with_yes(
-    pair: tuple[FakeNode, FakeNode], monkeypatch: pytest.MonkeyPatch
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_trader("one", pair[0])
-    said("--yes", typed="", monkeypatch=monkeypatch)
+    typed("", monkeypatch)
+    said("halt_all", "--yes")
     assert phases() == {"one": "stopped"}
-
-
-def test_halt_does_not_change_leases(pair: tuple[FakeNode, FakeNode]) -> None:
-    make_trader("one", pair[0])
-    halt_all(actor="olive")
-    assert Lease.objects.count() == 2
-    assert {daemon.beat().status for daemon in pair} == {"alive"}

@@ -26,12 +26,6 @@ from tests.support.leases import close, connect, lease, left_s, lost
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def node() -> FakeNode:
-    serving_since(3600)
-    return make_node("node-1")
-
-
 def test_heartbeat_renews_the_lease_for_one_ttl(node: FakeNode) -> None:
     Lease.objects.update(expires_at=ago(-5))
     assert node.beat().beaten is True
@@ -74,10 +68,6 @@ def test_leaving_is_written_once(node: FakeNode) -> None:
     node.beat(leaving=False)  # sent before, and delayed
     assert Node.objects.get().leaving is True
     assert not Event.objects.filter(kind="node_alive").exists()
-
-
-def test_the_answer_says_whether_a_handoff_waits_for_the_node(node: FakeNode) -> None:
-    assert node.beat().pending is False
 
 
 def test_node_without_answers_is_renewed_to_one_ttl_after_the_last_one(node: FakeNode) -> None:
@@ -175,12 +165,6 @@ def test_a_socket_of_an_earlier_incarnation_may_not_shorten(node: FakeNode) -> N
     make_node("node-1")
     assert close(node, connection) is False
     assert execute(record_socket(node.row.pk, node.incarnation, uuid4(), GATEWAY_ID)) is False
-    assert left_s() > 29
-
-
-def test_next_heartbeat_restores_a_shortened_lease(node: FakeNode) -> None:
-    close(node, connect(node))
-    node.beat()
     assert left_s() > 29
 
 

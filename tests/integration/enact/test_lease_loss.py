@@ -36,12 +36,6 @@ from tests.support.translation_check import check_translated
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def node() -> FakeNode:
-    serving_since(3600)
-    return make_node("node-1")
-
-
 def test_expired_lease_marks_the_node_lost_once(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=2)
     assert lost() == ["node-1"]
@@ -70,11 +64,6 @@ def reason_of_the_loss() -> str:
 def silent_for(seconds: float) -> None:
     """Let the node have sent its last heartbeat, and its lease have ended, before now."""
     Lease.objects.update(renewed_at=ago(seconds), expires_at=ago(0.1))
-
-
-def test_reason_of_a_silent_node_is_its_silence(node: FakeNode) -> None:
-    silent_for(31.04)
-    assert SILENT.fullmatch(reason_of_the_loss())
 
 
 def test_reason_of_a_closed_connection_is_not_the_silence(node: FakeNode) -> None:

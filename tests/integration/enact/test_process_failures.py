@@ -61,14 +61,6 @@ def test_exit_is_an_attempt_and_restarts_in_place(hand: OwnerSession) -> None:
     assert at.reason == f"attempt 1 of 5 ended after seq {at.last_seq}: ValueError: boom"
 
 
-def test_repeated_exit_report_counts_once(hand: OwnerSession) -> None:
-    death = hand.death()
-    assert hand.report_death(death) == "restart"
-    assert hand.report_death(death) == "late"
-    assert hand.run().attempts == 1
-    assert Event.objects.filter(kind="process_died").count() == 1
-
-
 @pytest.mark.parametrize("between", [{}, {"idle": True}])
 def test_repeated_exit_report_counts_once_after_other_reports(
     hand: OwnerSession, between: dict[str, Any]
@@ -87,6 +79,7 @@ def test_repeated_exit_report_counts_once_after_other_reports(
 def test_idle_exits_without_end_are_a_bounded_number_of_lines(hand: OwnerSession) -> None:
     assert [hand.die(idle=True) for _ in range(12)] == ["restart"] * 10 + ["too_many"] * 2
     assert Event.objects.filter(kind="process_died").count() == 10
+    assert hand.run().attempts == 0
     assert hand.die() == "restart"  # one that failed at an event counts
 
 
@@ -128,20 +121,13 @@ def test_fifth_exit_quarantines_and_others_go_on(hand: OwnerSession) -> None:
     assert neighbour.commit(1) == "ok"
 
 
-def test_progress_resets_the_attempts(hand: OwnerSession) -> None:
-    for _ in range(6):
-        assert hand.die() == "restart"
-        hand.commit(1)
-    assert hand.run().phase == "running"
-
-
 def test_start_lifts_a_quarantine(hand: OwnerSession) -> None:
     for _ in range(5):
-        hand.die()
+        hand.die(failed_seq=hand.run().last_seq + 1)
     operations.start("p", actor="ann")
     hand.daemon.prepare()
     assert hand.commit(1) == "ok"
-    assert (hand.run().phase, hand.run().attempts) == ("running", 0)
+    assert (hand.run().phase, hand.run().attempts, hand.run().failed_seq) == ("running", 0, None)
 
 
 def test_two_failures_before_the_first_event_change_the_node(hand: OwnerSession) -> None:

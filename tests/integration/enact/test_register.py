@@ -15,7 +15,6 @@ from scheduling.errors import Refused
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Handoff, Lease, Node
 from scheduling.timing import timing
-from scheduling.wire.messages import PROTOCOL, Register
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -25,6 +24,7 @@ from tests.support.factories import (
     make_node,
     make_trader,
     owner,
+    register_message,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -47,21 +47,6 @@ def state(handoff: Handoff) -> str:
     return Handoff.objects.get(pk=handoff.pk).state
 
 
-def registration(daemon: FakeNode) -> Register:
-    """Return the message by which this incarnation registers."""
-    return Register(
-        protocol=PROTOCOL,
-        incarnation=str(daemon.incarnation),
-        host="rack-1",
-        pid=4100,
-        version="0.1.0",
-        capacity=5,
-        labels={},
-        strategies={},
-        feeds={},
-    )
-
-
 def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_fenced(
     hand: OwnerSession,
 ) -> None:
@@ -75,23 +60,12 @@ def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_
     assert owner("p", again).commit(1) == "ok"
 
 
-def test_earlier_daemon_is_told_that_it_is_superseded(hand: OwnerSession) -> None:
-    again = make_node("node-1")
-    assert hand.daemon.beat().beaten is False
-    assert hand.daemon.beat().held_by == again.incarnation
-    assert again.beat().beaten is True
-
-
 def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lease(
     hand: OwnerSession,
 ) -> None:
     before = hand.run()
-    assert (
-        execute(
-            register(hand.daemon.row.pk, "node-1", registration(hand.daemon), timing(), GATEWAY_ID)
-        )
-        == 0
-    )
+    words = register_message(hand.daemon.incarnation)
+    assert execute(register(hand.daemon.row.pk, "node-1", words, timing(), GATEWAY_ID)) == 0
     after = hand.run()
     assert (after.epoch, after.incarnation) == (before.epoch, before.incarnation)
     assert hand.commit(1) == "ok"
@@ -116,30 +90,6 @@ def test_restarted_source_does_not_own_a_released_portfolio(hand: OwnerSession) 
     assert again.owns() == []
     assert owner("p", target).commit(1) == "ok"
     assert state(handoff) == "done"
-
-
-@pytest.mark.parametrize("step", ["preparing", "draining"])
-def test_a_target_that_starts_again_before_the_grant_ends_the_handoff(
-    hand: OwnerSession, step: str
-) -> None:
-    target = make_node("node-2")
-    handoff = under_way(hand, target, step)
-    make_node("node-2")
-    assert (state(handoff), hand.run().phase) == ("failed", "running")
-    assert target.ready(handoff) == "late"
-    assert hand.commit(1) == "ok"
-
-
-def test_a_target_that_starts_again_after_the_grant_goes_on_with_it(hand: OwnerSession) -> None:
-    target = make_node("node-2")
-    handoff = under_way(hand, target, "activating")
-    granted = hand.run().epoch
-    again = make_node("node-2")
-    assert hand.run().epoch == granted + 1
-    assert state(handoff) == "activating"
-    assert owner("p", again).commit(0) == "ok"
-    done = Handoff.objects.get(pk=handoff.pk)
-    assert (done.state, done.to_epoch) == ("done", granted + 1)
 
 
 def test_daemon_restart_ends_a_stop(hand: OwnerSession) -> None:
@@ -208,7 +158,9 @@ def test_a_daemon_that_comes_and_goes_waits_with_its_next_registration(
         "Node node-1 was registered 3 times within 60 s, limit 3; see why its daemon ends."
     )
     assert Lease.objects.get().incarnation == last.incarnation
-    execute(register(last.row.pk, "node-1", registration(last), timing(), GATEWAY_ID))  # a repeat
+    execute(
+        register(last.row.pk, "node-1", register_message(last.incarnation), timing(), GATEWAY_ID)
+    )  # a repeat
     Event.objects.update(at=ago(61))
     comes_and_goes()
 
@@ -244,10 +196,3 @@ def test_lost_node_that_registers_keeps_its_runs(hand: OwnerSession) -> None:
     again = make_node("node-1")
     assert Node.objects.get().status == "alive"
     assert again.owns() == ["p"]
-
-
-def test_registration_another_node_takes_no_runs(hand: OwnerSession) -> None:
-    other = make_node("node-2")
-    assert other.owns() == []
-    assert FakeNode(hand.daemon.row, uuid4()).beat().beaten is False
-    assert hand.commit(1) == "ok"

@@ -11,7 +11,6 @@ import pytest
 from django.db import connection
 
 from ginkgo_site.checks import check_commits_wait_for_a_standby, standby_warnings
-from portfolios.models import Order
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import alerts
@@ -21,7 +20,7 @@ from scheduling.models import Alert, DatabaseTimeline, Event, Run, Storm, Vanish
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
 from scheduling.wire.messages import AcknowledgedCommits
-from tests.support.factories import FakeNode, OwnerSession, ago, make_node, make_trader
+from tests.support.factories import FakeNode, OwnerSession, ago, make_node, make_order, make_trader
 from tests.support.postgres_pair import postgres_pair
 
 pytestmark = pytest.mark.django_db
@@ -135,11 +134,7 @@ def test_vanished_commits_are_counted() -> None:
     node = make_node("node-1")
     hand, moved = make_trader("p", node, events=5), make_trader("q", node, events=5)
     at, there = hand.run(), moved.run()
-    Order.objects.create(
-        portfolio=hand.portfolio, seq=at.last_seq + 3, index=1, symbol="X", side="buy",
-        quantity=1, price=1, status="open", reason="", epoch=at.epoch, node="node-1",
-        id=f"u-{at.last_seq + 3}-1", revision=1, decided_at=ago(1), committed_at=ago(1),
-    )  # fmt: skip
+    make_order(hand.portfolio, at.last_seq + 3, 1, status="open", epoch=at.epoch)
     orders = [(at.last_seq, 0), (at.last_seq + 3, 1), (at.last_seq + 9, 0)]
     said = (
         claim(hand, seq=at.last_seq + 10, orders=orders),
@@ -169,11 +164,7 @@ def test_vanished_commits_count_after_the_database_caught_up() -> None:
 def test_of_endless_claimed_orders_the_first_are_looked_up() -> None:
     hand = make_trader("p", make_node("node-1"), events=5)
     at = hand.run()
-    Order.objects.create(
-        portfolio=hand.portfolio, seq=at.last_seq + 1, index=0, symbol="X", side="buy",
-        quantity=1, price=1, status="open", reason="", epoch=at.epoch, node="node-1",
-        id=f"u-{at.last_seq + 1}-0", revision=1, decided_at=ago(1), committed_at=ago(1),
-    )  # fmt: skip
+    make_order(hand.portfolio, at.last_seq + 1, status="open", epoch=at.epoch)
     first, *_ = VanishedCommits.objects.bulk_create(
         VanishedCommits(
             portfolio_number=hand.portfolio.pk, node=hand.daemon.row, epoch=at.epoch,
@@ -213,11 +204,7 @@ def test_largest_claims_do_not_break_alerts() -> None:
     """One daemon says them, and every alert of the fleet is compared in one statement."""
     node = make_node("node-1")
     hand, other = make_trader("p", node), make_trader("q", node)
-    Order.objects.create(
-        portfolio=hand.portfolio, seq=2**62, index=1, symbol="X", side="buy", quantity=1, price=1,
-        status="open", reason="", epoch=1, node="node-1", id=f"u-{2**62}-1", revision=1,
-        decided_at=ago(1), committed_at=ago(1),
-    )  # fmt: skip
+    make_order(hand.portfolio, 2**62, 1, status="open")
     most = {"seq": 2**63 - 1, "orders": [(2**62, 1), (2**63 - 1, 2**63 - 1)]}
     assert tell(node, claim(hand, **most), claim(other, **most)) == 2
     (told,) = open_alerts()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
+
+from tests.support.commands import said, told
 
 pytestmark = pytest.mark.django_db
 
@@ -23,17 +23,15 @@ def fx(tmp_path: Path) -> str:
     file = tmp_path / "eurusd.csv"
     file.write_text(f"time,open,high,low,close\n{HOURS}\n")
     given = ("feed", "import", "fx", str(file), "--symbol", "EURUSD", "--time-zone", "UTC")
-    call_command(*given, stdout=io.StringIO(), stderr=io.StringIO())
+    said(*given)
     return "fx"
 
 
 def test_imported_feed_is_run_by_its_own_times(fx: str) -> None:
-    out = io.StringIO()
     config = ("--config", "fast=2", "slow=3", "quantity=1000", "--symbols", "EURUSD")
     span = ("--from", "2024-01-01T05:00", "--to", "2024-01-01T20:00")
-    given = ("sma_cross", *config, "--feed", fx, *span, "--json")
-    call_command("backtest", *given, stdout=out, stderr=io.StringIO())
-    document = json.loads(out.getvalue())
+    given = ("sma_cross", *config, "--feed", fx, *span)
+    document = told("backtest", *given)
     figures, orders = document["figures"], document["orders"]
     assert (document["input"]["from_seq"], document["input"]["to_seq"]) == (6, 21)
     assert figures["events"] == 16
@@ -47,15 +45,15 @@ def test_range_beyond_an_imported_feed_is_a_sentence(fx: str) -> None:
     with pytest.raises(
         CommandError, match=r"--from is 41, after the end of fx\. fx has seq 1 to 40"
     ):
-        call_command("backtest", *given, "--from", "41", stdout=io.StringIO())
+        said("backtest", *given, "--from", "41")
     with pytest.raises(CommandError, match="--from 2024-03-01 is after the last event"):
-        call_command("backtest", *given, "--from", "2024-03-01", stdout=io.StringIO())
+        said("backtest", *given, "--from", "2024-03-01")
 
 
 def test_feed_without_events_is_a_sentence() -> None:
     create = ("feed", "create", "empty", "--instrument", "EURUSD:tick=0.00001")
-    call_command(*create, stdout=io.StringIO(), stderr=io.StringIO())
+    said(*create)
     given = ("sma_cross", "--symbols", "EURUSD", "--feed", "empty")
     for more in ((), ("--from", "2024-01-01"), ("--to", "2024-01-01"), ("--from", "1")):
         with pytest.raises(CommandError, match=r"empty has no events yet\."):
-            call_command("backtest", *given, *more, stdout=io.StringIO())
+            said("backtest", *given, *more)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import subprocess
@@ -19,7 +18,6 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.core.management import call_command
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
@@ -54,6 +52,7 @@ from scheduling.verification.verify import verify_portfolio
 from tests.integration.feeds.log_conformance import euros
 from tests.integration.feeds.test_recorded_feed_traded import last_seq, running_node, until
 from tests.support.api_client import make_api_client
+from tests.support.commands import said
 from tests.support.web_process import database_url, running_web_process
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -424,6 +423,5 @@ def test_a_feed_is_neither_created_nor_removed_without_its_server(
     settings.GINKGO = replace(settings.GINKGO, nats_url=None)
     with pytest.raises(Refused, match="GINKGO_NATS_URL is not set"):
         create_feed("third", EUR, in_stream=True, actor="test")
-    out = io.StringIO()
-    call_command("feed", "list", stdout=out)
-    assert "fx: recorded, head 0, 0/s, 1 instrument, 0 portfolios, in JetStream" in out.getvalue()
+    line = "fx: recorded, head 0, 0/s, 1 instrument, 0 portfolios, in JetStream"
+    assert line in said("feed", "list")

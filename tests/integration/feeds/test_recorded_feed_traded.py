@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import statistics
@@ -26,7 +25,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.core.management import call_command
 
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 from ginkgo_site.env import CHECKOUT
@@ -47,6 +45,7 @@ from scheduling.recorded_feeds.sources.base import FileLayout
 from scheduling.recorded_feeds.sources.files import FileSource
 from scheduling.scheduler import Scheduler
 from scheduling.verification.verify import verify_portfolio
+from tests.support.commands import said
 from tests.support.real_data import USDTHB, eurusd_hours
 from tests.support.web_process import running_web_process
 
@@ -168,7 +167,7 @@ def import_the_rest(folder: Path) -> None:
     path = folder / "rest.csv"
     path.write_text("\n".join([header, *lines[BY_HTTP:]]))
     arguments = ("feed", "import", "fx", str(path), "--symbol", "EURUSD", "--time-zone", "UTC")
-    call_command(*arguments, stdout=io.StringIO())
+    said(*arguments)
     until(partial(have_committed, 5_000, "euro", "fx-canary"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 from asgiref.sync import sync_to_async
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection
 
 from ginkgo_site.env import CHECKOUT
@@ -35,6 +34,7 @@ from scheduling.recorded_feeds.recorder import Recorded, Recorder, RowRefused
 from scheduling.recorded_feeds.recorder_session import RecorderSession
 from scheduling.recorded_feeds.sources.base import FileLayout
 from scheduling.recorded_feeds.sources.files import FileSource
+from tests.support.commands import said
 from tests.support.web_process import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -314,7 +314,7 @@ def refused(call: Callable[[], Any]) -> str:
 def test_rows_that_cannot_be_recorded_are_reported_in_a_sentence(fx: Path) -> None:
     def command(*arguments: str) -> str:
         given = ("feed", "record", *arguments)
-        return refused(lambda: call_command(*given, stdout=io.StringIO(), stderr=io.StringIO()))
+        return refused(lambda: said(*given))
 
     assert "give either --file or --websocket" in command("fx")
     assert "There is no feed named none" in command("none", "--file", str(fx))

@@ -29,6 +29,7 @@ from tests.support.factories import (
     newest_handoff,
     register_message,
 )
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -149,8 +150,7 @@ def test_admin_neither_shows_nor_filters_incarnations_for_a_viewer(hand: OwnerSe
     whole = str(hand.daemon.incarnation)
     tenure = Tenure.objects.filter(portfolio=hand.portfolio).latest("id")
     event = Event.objects.filter(kind="granted").latest("id")
-    client = Client()
-    client.force_login(make_user("vera", Role.VIEWER))
+    client = signed_in(Role.VIEWER, "vera")
     for row, page in ((tenure, "tenure"), (event, "event")):
         shown = client.get(f"/admin/scheduling/{page}/{row.pk}/change/", follow=True)
         assert shown.status_code == 200

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from io import StringIO
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.core.management import call_command
 from django.utils import timezone
 
 from scheduling import operations, retention
@@ -21,6 +19,7 @@ from scheduling.gateway.message_decoding import decode_log
 from scheduling.models import LogLine, PortfolioLog, Tenure
 from scheduling.wire import messages as wire
 from tests.support.api_client import ApiClient
+from tests.support.commands import said
 from tests.support.factories import FakeNode, ago, make_node, make_trader, newest_handoff, run_of
 from tests.support.gateway_requests import ask, post, serve
 
@@ -232,9 +231,7 @@ def test_control_and_bidirectional_characters_are_escaped_everywhere(
     send(node, lines_of(portfolio.pk, HOSTILE))
     assert texts() == [SHOWN]
     assert viewer.get("portfolios/p/log/").json()["results"][0]["text"] == SHOWN
-    shown = StringIO()
-    call_command("portfolio_log", "p", stdout=shown)
-    assert shown.getvalue().endswith(f"Z node-1 r1 {SHOWN}\n")
+    assert said("portfolio_log", "p").endswith(f"Z node-1 r1 {SHOWN}\n")
 
 
 def test_escaping_does_not_lengthen_a_line_beyond_its_bound(node: FakeNode) -> None:
@@ -264,12 +261,9 @@ def test_viewers_read_the_newest_lines_or_those_after_a_number(
 
 def test_the_command_says_how_many_lines_were_lost(node: FakeNode) -> None:
     portfolio = make_trader("p", node).portfolio
-    shown = StringIO()
-    call_command("portfolio_log", "p", stdout=shown)
-    assert shown.getvalue() == "p printed nothing.\n"
+    assert said("portfolio_log", "p") == "p printed nothing.\n"
     send(node, lines_of(portfolio.pk, "a", lost=1_234))
-    call_command("portfolio_log", "p", stdout=shown)
-    assert "(1,234 lines were lost here)" in shown.getvalue()
+    assert "(1,234 lines were lost here)" in said("portfolio_log", "p")
 
 
 # --- retention -----------------------------------------------------------------------------------

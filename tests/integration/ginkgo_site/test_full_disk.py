@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection
-from django.test import Client
 from psycopg.errors import DiskFull
 
 from scheduling.db import disk_space
@@ -25,9 +24,10 @@ from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.wire.messages import Commit, CommitRequest, encode
-from tests.support.api_client import ApiClient, make_user
+from tests.support.api_client import ApiClient
 from tests.support.factories import make_node, make_trader
 from tests.support.gateway_requests import a_token, ask, serve
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -142,8 +142,7 @@ def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
 ) -> None:
     """The disk was filled at once, before anything could be written about it."""
     make_node("node-1")
-    page = Client()
-    page.force_login(make_user("vito", Role.VIEWER))
+    page = signed_in(Role.VIEWER, "vito")
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION pg_temp_full() RETURNS trigger LANGUAGE plpgsql AS $$"

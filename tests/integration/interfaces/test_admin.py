@@ -18,7 +18,7 @@ from scheduling.admin.base import FleetAdmin
 from scheduling.models import Alert, ApiToken, Event, Handoff, Lease, Node, NodeToken, Run, Tenure
 from scheduling.operations.tokens import issue_node_token
 from scheduling.permissions import Role
-from tests.support.api_client import counted_statements, make_api_client, make_user
+from tests.support.api_client import counted_statements, make_api_client
 from tests.support.factories import (
     FakeNode,
     ago,
@@ -28,25 +28,19 @@ from tests.support.factories import (
     make_running_portfolio,
 )
 from tests.support.kept_rows import KeptRows
+from tests.support.pages import signed_in
 
 SHOWN = (Portfolio, Revision, Order, Fill, FeedRow, Node, Handoff, Tenure, Event, Alert)
 
 
-def browser(role: Role | None = None, *, superuser: bool = False) -> Client:
-    """Return a browser in which somebody has signed in."""
-    client = Client()
-    client.force_login(make_user(str(role or "root"), role, superuser=superuser))
-    return client
-
-
 @pytest.fixture
 def operator(db: Any) -> Client:
-    return browser(Role.OPERATOR)
+    return signed_in(Role.OPERATOR)
 
 
 @pytest.fixture
 def viewer(db: Any) -> Client:
-    return browser(Role.VIEWER)
+    return signed_in(Role.VIEWER)
 
 
 def address(model: Any, page: str = "changelist", *arguments: Any) -> str:
@@ -97,7 +91,7 @@ FLEET = KeptRows(make_fleet)
 @pytest.mark.parametrize("model", SHOWN)
 @pytest.mark.parametrize("role", [Role.OPERATOR, Role.VIEWER])
 def test_every_list_and_every_row_is_shown_and_nothing_is_editable(model: Any, role: Role) -> None:
-    client = browser(role)
+    client = signed_in(role)
     listed = client.get(address(model))
     assert listed.status_code == 200
     row = model.objects.order_by("-pk").first()
@@ -121,7 +115,7 @@ def test_every_fleet_model_has_read_only_admin_pages() -> None:
 
 @pytest.mark.usefixtures("fleet")
 def test_a_user_of_neither_group_sees_nothing(db: Any) -> None:
-    client = browser()
+    client = signed_in()
     assert client.get(address(Portfolio)).status_code == 403
     assert b"Portfolios" not in client.get(reverse("admin:index")).content
 
@@ -319,14 +313,13 @@ def test_a_get_performs_no_action(operator: Client, fleet: Portfolio) -> None:
 
 
 def test_a_post_without_the_csrf_token_is_refused(fleet: Portfolio) -> None:
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(make_user("root", superuser=True))
+    client = signed_in(superuser=True, enforce_csrf_checks=True)
     chosen = {"action": "stop", "_selected_action": [fleet.pk], "confirmed": "yes"}
     assert client.post(address(Portfolio), chosen).status_code == 403
 
 
 def test_a_superuser_is_an_operator(fleet: Portfolio) -> None:
-    client = browser(superuser=True)
+    client = signed_in(superuser=True)
     assert "reload of tech-hold" in confirm(client, Portfolio, "reload", fleet)[0]
 
 
@@ -359,7 +352,7 @@ def english_words(page: str, *names: str) -> set[str]:
 
 @pytest.mark.usefixtures("fleet")
 def test_pages_have_no_text_that_is_not_translated(db: Any) -> None:
-    client = browser(superuser=True)
+    client = signed_in(superuser=True)
     client.cookies["ginkgo-language"] = "zh-hans"
     issue_node_token("node-1", actor="cast")
     index = client.get(reverse("admin:index")).content.decode()

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.core.management import call_command
 
 from portfolios.models import Artifact
 from portfolios.strategies import registry
 from scheduling.api import artifacts
 from tests.support.api_client import ApiClient
 from tests.support.artifacts import SCHEMA, make_wheel, momentum, store_artifact
+from tests.support.commands import said
 from tests.support.factories import make_portfolio
 
 pytestmark = pytest.mark.django_db
@@ -139,13 +138,9 @@ def test_new_version_needs_no_restart_of_web(operator: ApiClient) -> None:
 def test_command_adds_wheels_and_says_what_is_in_them(tmp_path: Path) -> None:
     filename, wheel = make_wheel()
     (tmp_path / filename).write_bytes(wheel)
-    out = StringIO()
-    call_command("add_artifact", str(tmp_path / filename), stdout=out)
+    shown = said("add_artifact", str(tmp_path / filename))
     artifact = Artifact.objects.get()
-    assert out.getvalue().strip() == (f"momentum-demo 1.0 was added: {artifact.sha256} (momentum)")
-    out = StringIO()
-    call_command(
-        "create_portfolio", "p", "--strategy", "momentum", "--symbols", "IBM",
-        "--artifact", artifact.sha256[:8], stdout=out,
-    )  # fmt: skip
+    assert shown.strip() == f"momentum-demo 1.0 was added: {artifact.sha256} (momentum)"
+    given = ("--strategy", "momentum", "--symbols", "IBM", "--artifact", artifact.sha256[:8])
+    said("create_portfolio", "p", *given)
     assert artifact.revisions.get().portfolio.name == "p"

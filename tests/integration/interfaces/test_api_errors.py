@@ -23,6 +23,7 @@ from scheduling.models import ApiToken
 from scheduling.operations.tokens import issue_api_token
 from scheduling.presentation.problems import CODES
 from tests.support.api_client import ApiClient, make_user, problem
+from tests.support.pages import signed_in
 
 READS = (
     "nodes/", "portfolios/", "handoffs/", "events/", "feed/", "schedule/plan/", "metrics",
@@ -34,7 +35,7 @@ WRITES = (
     "nodes/x/undrain/", "nodes/x/disable/", "nodes/x/cordon/", "nodes/x/uncordon/",
     "schedule/rebalance/",
     "schedule/migrate/", "schedule/migrate-several/", "schedule/freeze/", "schedule/unfreeze/",
-    "halt/",
+    "halt/", "feeds/x/append/",
 )  # fmt: skip
 
 
@@ -67,8 +68,7 @@ def test_a_viewer_may_not_change_or_delete(viewer: ApiClient, method: str) -> No
 
 @pytest.mark.parametrize("token", ["wrong", "", "wörong", "a b"])
 def test_an_invalid_token_is_refused_despite_a_valid_session(db: Any, token: str) -> None:
-    client = Client()
-    client.force_login(make_user("root", superuser=True))
+    client = signed_in(superuser=True)
     answer = client.get("/api/nodes/", headers={"Authorization": f"Bearer {token}"})
     problem(answer, 401, "unauthenticated")
 
@@ -93,16 +93,14 @@ def test_only_the_hash_of_a_token_is_stored(db: Any) -> None:
 
 
 def test_a_superuser_may_act_with_a_session(db: Any) -> None:
-    client = Client()
-    client.force_login(make_user("root", superuser=True))
+    client = signed_in(superuser=True)
     assert client.get("/api/nodes/").status_code == 200
     answer = client.post("/api/schedule/freeze/", content_type="application/json")
     assert answer.status_code == 200
 
 
 def test_a_session_without_the_csrf_token_is_refused(db: Any) -> None:
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(make_user("root", superuser=True))
+    client = signed_in(superuser=True, enforce_csrf_checks=True)
     assert "CSRF" in problem(client.post("/api/schedule/freeze/"), 403, "forbidden")["detail"]
 
 

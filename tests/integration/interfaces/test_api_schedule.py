@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from django.test import Client
 from drf_spectacular.validation import validate_schema
 
 from portfolios.runtime.state import Account, State, StrategyPart, encode_state
 from scheduling import operations
 from scheduling.models import Control, Event, Handoff
-from tests.support.api_client import ApiClient, make_user
+from tests.support.api_client import ApiClient
 from tests.support.factories import (
     lose,
     make_node,
@@ -23,6 +22,7 @@ from tests.support.factories import (
     owner,
     serving_since,
 )
+from tests.support.pages import signed_in
 
 
 def test_targets_answer_for_every_node(viewer: ApiClient) -> None:
@@ -137,8 +137,7 @@ def test_the_description_is_valid_and_names_every_address(viewer: ApiClient) -> 
 
 
 def test_the_docs_page_loads_nothing_from_other_hosts(db: Any) -> None:
-    client = Client()
-    client.force_login(make_user("root", superuser=True))
+    client = signed_in(superuser=True)
     page = client.get("/api/docs/").content.decode()
     assert "swagger" in page
     assert "http://" not in page.replace("http://testserver", "")

@@ -22,6 +22,7 @@ from scheduling.models import ApiToken, Control, Event, Handoff, Node, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.operations.registry import fleet_actions
 from tests.support.api_client import counted_statements
+from tests.support.commands import said, told
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
@@ -32,18 +33,6 @@ OURS = (
     "delete_portfolio", "reload_portfolio", "drain_node", "cordon_node", "rebalance", "freeze",
     "cluster_status", "create_node_token", "create_api_token", "seed_demo", "unpin_portfolio",
 )  # fmt: skip
-
-
-def said(command: str, *arguments: str) -> str:
-    """Return what the command printed."""
-    out = StringIO()
-    call_command(command, *arguments, stdout=out)
-    return out.getvalue()
-
-
-def told(command: str, *arguments: str) -> Any:
-    """Return the JSON that the command printed."""
-    return json.loads(said(command, *arguments, "--json"))
 
 
 def refused(command: str, *arguments: str) -> tuple[str, dict[str, Any]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import html
-import json
 import re
-from io import StringIO
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from scheduling.errors import Refused
 from scheduling.operations import EditBase, rebase, values_at
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient
+from tests.support.commands import told
 from tests.support.concurrency import Held, at_once, behind
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 from tests.support.pages import signed_in
@@ -191,20 +190,23 @@ def test_an_etag_that_was_never_returned_is_named_as_wrong(operator: ApiClient, 
     assert [error["field"] for error in answer.json()["errors"]] == ["If-Match"]
 
 
-def told(*arguments: str) -> Any:
-    out = StringIO()
-    call_command("update_portfolio", *arguments, "--json", stdout=out)
-    return json.loads(out.getvalue())
-
-
 def test_command_changes_one_parameter_and_leaves_the_others(portfolio: Portfolio) -> None:
-    document = told("ibm-sma", "--set", "quantity=200", "--priority", "5", "--if-revision", "1")
+    document = told(
+        "update_portfolio",
+        "ibm-sma",
+        "--set",
+        "quantity=200",
+        "--priority",
+        "5",
+        "--if-revision",
+        "1",
+    )
     assert document["portfolio"]["config"] == {"fast": 3, "slow": 8, "quantity": 200}
     assert (document["portfolio"]["revision"], document["portfolio"]["priority"]) == (2, 5)
 
 
 def test_command_with_an_old_revision_says_who_changed_it(portfolio: Portfolio) -> None:
-    told("ibm-sma", "--set", "quantity=200")
+    told("update_portfolio", "ibm-sma", "--set", "quantity=200")
     with pytest.raises(CommandError, match=r"r2 by .* changed quantity 100 → 200") as caught:
         call_command("update_portfolio", "ibm-sma", "--priority", "5", "--if-revision", "1")
     assert caught.value.returncode == 1

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.urls import reverse
@@ -20,6 +19,7 @@ from scheduling.errors import Invalid
 from scheduling.models import Event, Node, Run
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient, counted_statements, fields_of, problem
+from tests.support.commands import said, told
 from tests.support.factories import make_node, make_portfolio
 from tests.support.pages import signed_in
 
@@ -38,7 +38,7 @@ def browser() -> Client:
 
 def test_a_name_with_a_line_break_is_refused_at_the_command_line_too() -> None:
     with pytest.raises(CommandError, match=r"U\+000A"):
-        call_command("create_portfolio", "bad\n", "--strategy", "canary", stdout=io.StringIO())
+        said("create_portfolio", "bad\n", "--strategy", "canary")
     with pytest.raises(Invalid):
         operations.create_portfolio(operations.NewPortfolio("bad\n", "canary"), actor="ann")
     assert not Portfolio.objects.exists()
@@ -107,7 +107,7 @@ def test_reasons_are_refused_by_every_interface(operator: ApiClient, browser: Cl
     document = problem(operator.post("nodes/node-1/drain/", {"reason": bad}), 400, "invalid")
     assert fields_of(document) == {"reason": "unprintable"}
     with pytest.raises(CommandError, match=r"U\+202E"):
-        call_command("drain_node", "node-1", "--reason", bad, stdout=io.StringIO())
+        said("drain_node", "node-1", "--reason", bad)
     assert browser.post("/nodes/node-1/drain/", {"reason": bad}).status_code == 400
     chosen = {"action": "drain", "_selected_action": [node.row.pk], "confirmed": "yes"}
     browser.post(reverse("admin:scheduling_node_changelist"), {**chosen, "reason": bad})
@@ -200,9 +200,7 @@ def test_a_file_creates_what_it_lists_so_many_at_a_time(
         monkeypatch.setattr(f"{module}.MAX_AT_ONCE", 10)
     path = tmp_path / "many.jsonl"
     path.write_text("\n\n".join(json.dumps(one) for one in many(11)) + "\n")
-    out = io.StringIO()
-    call_command("create_portfolio", "--file", str(path), "--json", stdout=out)
-    assert json.loads(out.getvalue()) == {"created": 11}
+    assert told("create_portfolio", "--file", str(path)) == {"created": 11}
     assert Portfolio.objects.count() == 11
 
 
@@ -210,11 +208,11 @@ def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(tmp_path: Pat
     path = tmp_path / "many.jsonl"
     path.write_text('{"name": "a", "strategy": "canary"}\n{"name": "b"}\n')
     with pytest.raises(CommandError, match=r"Line 2: strategy: .*created from the file: 0"):
-        call_command("create_portfolio", "--file", str(path), stdout=io.StringIO())
+        said("create_portfolio", "--file", str(path))
     path.write_text("{\n")
     with pytest.raises(CommandError, match="Line 1: is not JSON"):
-        call_command("create_portfolio", "--file", str(path), stdout=io.StringIO())
+        said("create_portfolio", "--file", str(path))
     with pytest.raises(CommandError, match="cannot be read"):
-        call_command("create_portfolio", "--file", str(tmp_path / "no"), stdout=io.StringIO())
+        said("create_portfolio", "--file", str(tmp_path / "no"))
     with pytest.raises(CommandError, match="--file PATH"):
-        call_command("create_portfolio", stdout=io.StringIO())
+        said("create_portfolio")

@@ -29,6 +29,7 @@ from scheduling.models import Alert, Event
 from scheduling.permissions import ADMINISTRATOR_GROUP, Role
 from scheduling.timing import timing
 from tests.support.api_client import make_user
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -188,8 +189,7 @@ def test_an_unknown_schedule_is_one_alert_until_it_is_gone() -> None:
 
 @pytest.mark.parametrize("model", ["schedule", "success", "failure", "ormq"])
 def test_the_queue_is_read_only_in_the_admin_for_a_superuser_too(model: str) -> None:
-    client = Client()
-    client.force_login(make_user("root", superuser=True))
+    client = signed_in(superuser=True)
     schedule_by_sql("os.system")
     listed = client.get(reverse(f"admin:django_q_{model}_changelist"))
     assert listed.status_code == 200
@@ -215,8 +215,7 @@ def test_a_failure_page_reads_no_pickle() -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute("UPDATE django_q_task SET args = 'no pickle', result = 'no pickle'")
-    client = Client()
-    client.force_login(make_user("root", superuser=True))
+    client = signed_in(superuser=True)
     page = client.get(reverse("admin:django_q_failure_change", args=["1" * 32]))
     assert page.status_code == 200
     assert b"no pickle" not in page.content
@@ -260,6 +259,5 @@ def test_an_administrator_creates_users_but_no_superusers() -> None:
 
 
 def test_an_operator_sees_no_users() -> None:
-    client = Client()
-    client.force_login(make_user("olive", Role.OPERATOR))
+    client = signed_in(Role.OPERATOR, "olive")
     assert client.get(reverse("admin:auth_user_changelist")).status_code == 403

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
-from django.test import Client
+from django.core.management import CommandError
 
 from scheduling.management.commands import roll_out as command
 from scheduling.models import RollOut
 from scheduling.permissions import Role
-from tests.support.api_client import ApiClient, make_user
+from tests.support.api_client import ApiClient
+from tests.support.commands import said
 from tests.support.factories import newest_handoff, owner
+from tests.support.pages import signed_in
 from tests.support.roll_outs import begin, make_fleet, pinned, prove_all, reload_done, state, step
 
 pytestmark = pytest.mark.django_db
 
 
-def said(*arguments: str) -> str:
-    out = StringIO()
-    call_command("roll_out", *arguments, stdout=out)
-    return out.getvalue()
-
-
 def refused(*arguments: str) -> tuple[str, int]:
     with pytest.raises(CommandError) as caught:
-        call_command("roll_out", *arguments, stdout=StringIO())
+        said("roll_out", *arguments)
     return str(caught.value), caught.value.returncode
 
 
@@ -99,7 +93,7 @@ def test_command_begins_and_waits_for_the_end(monkeypatch: pytest.MonkeyPatch) -
         prove_all()
 
     monkeypatch.setattr(command, "sleep", meanwhile)
-    text = said(second.sha256, "--portfolios", "a,b", "--wait")
+    text = said("roll_out", second.sha256, "--portfolios", "a,b", "--wait")
     number = RollOut.objects.get().pk
     assert "a (canary)" in text
     assert "r1 → r2" in text
@@ -126,8 +120,8 @@ def test_command_ends_with_1_if_the_roll_out_stops(monkeypatch: pytest.MonkeyPat
         "a: r2 was rejected: it broke."
     )
     assert code == 1
-    assert json.loads(said("--show", str(number), "--json"))["state"] == "stopped"
-    assert "going back" in said("--back", str(number))
+    assert json.loads(said("roll_out", "--show", str(number), "--json"))["state"] == "stopped"
+    assert "going back" in said("roll_out", "--back", str(number))
     step()
     assert (state(number), pinned("a")) == ("back", "1.0")
 
@@ -138,7 +132,8 @@ def test_command_that_waits_too_long_ends_with_1(monkeypatch: pytest.MonkeyPatch
     sentence, code = refused(second.sha256, "--wait", "0.05")
     assert "is running, 0 of 1 portfolios ended; it continues after 0.05 s" in sentence
     assert code == 1
-    assert "is stopping" in said("--stop", str(RollOut.objects.get().pk), "--reason", "lunch")
+    number = str(RollOut.objects.get().pk)
+    assert "is stopping" in said("roll_out", "--stop", number, "--reason", "lunch")
 
 
 @pytest.mark.parametrize("arguments", [(), ("00aabbcc", "--stop", "3")])
@@ -154,9 +149,7 @@ def test_pages_show_a_roll_out_and_offer_its_actions() -> None:
     step()
     reload_done("a", node)
     step()
-    client, reader = Client(), Client()
-    client.force_login(make_user("mira", Role.OPERATOR))
-    reader.force_login(make_user("vic", Role.VIEWER))
+    client, reader = signed_in(Role.OPERATOR), signed_in(Role.VIEWER)
     listed = client.get("/roll-outs/").content.decode()
     assert f'href="/roll-outs/{number}/"' in listed and ">0/2<" in listed
     page = client.get(f"/roll-outs/{number}/").content.decode()
@@ -178,8 +171,7 @@ def test_pages_show_a_roll_out_and_offer_its_actions() -> None:
 
 def test_form_begins_a_roll_out_and_shows_each_error_at_its_field() -> None:
     _, _, second = make_fleet("a", "b")
-    client = Client()
-    client.force_login(make_user("mira", Role.OPERATOR))
+    client = signed_in(Role.OPERATOR, "mira")
     assert 'href="/roll-outs/"' in client.get("/strategies/").content.decode()
     link = f'href="/roll-outs/new/?artifact={second.sha256}"'
     assert link in client.get(f"/strategies/{second.sha256}/").content.decode()

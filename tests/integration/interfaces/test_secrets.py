@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection
-from django.test import Client
 
 from ginkgo_site import encryption_keys
 from ginkgo_site.launcher import bootstrap
@@ -25,6 +24,8 @@ from scheduling.operations import secrets
 from scheduling.operations.secrets import SecretUnreadable, read_secret, set_secret
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient, make_user
+from tests.support.commands import said
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 VALUE = "sk-live-4eC39HqLyjW"
@@ -42,9 +43,7 @@ def run(*arguments: str, value: str | bytes = "", monkeypatch: Any = None) -> st
     if monkeypatch is not None:
         raw = io.BytesIO(value.encode() if isinstance(value, str) else value)
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(raw, encoding="utf-8"))
-    shown = io.StringIO()
-    call_command("secret", *arguments, stdout=shown)
-    return shown.getvalue()
+    return said("secret", *arguments)
 
 
 def everything_stored() -> str:
@@ -253,8 +252,7 @@ def test_a_missing_key_is_a_problem_document(key_file: Path, operator: ApiClient
 
 def test_the_admin_shows_names_to_operators_only(key_file: Path) -> None:
     set_secret("broker-key", VALUE, actor="ann")
-    client = Client()
-    client.force_login(make_user("olive", Role.OPERATOR))
+    client = signed_in(Role.OPERATOR, "olive")
     for path in ("secret/", "secret/broker-key/change/"):
         page = client.get(f"/admin/portfolios/{path}")
         assert (page.status_code, "broker-key" in page.content.decode()) == (200, True)

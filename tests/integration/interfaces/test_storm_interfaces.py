@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import json
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.template.loader import render_to_string
-from django.test import Client
 
 from scheduling import operations
 from scheduling.dashboard.board.page import build_board_page
@@ -18,8 +14,10 @@ from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.operations.registry import fleet_actions
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
-from tests.support.api_client import ApiClient, make_user
+from tests.support.api_client import ApiClient
+from tests.support.commands import said, told
 from tests.support.factories import ago, expire_lease, make_portfolio, make_settled_nodes
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -30,12 +28,6 @@ def stormy() -> None:
     for node in make_settled_nodes(3)[:2]:
         expire_lease(node)
     Scheduler("test").tick()
-
-
-def command(*arguments: str) -> Any:
-    out = io.StringIO()
-    call_command(*arguments, "--json", stdout=out)
-    return json.loads(out.getvalue())
 
 
 def test_the_api_holds_longer_and_releases(stormy: None, operator: ApiClient) -> None:
@@ -59,17 +51,16 @@ def test_a_viewer_may_neither_hold_nor_release(stormy: None, viewer: ApiClient) 
 
 
 def test_the_command_shows_holds_and_releases(stormy: None) -> None:
-    assert command("storm")["of_nodes"] == 3
-    assert command("storm", "--hold", "--reason", "switch")["until"] is None
-    assert command("storm", "--release")["held"] is False
+    assert told("storm")["of_nodes"] == 3
+    assert told("storm", "--hold", "--reason", "switch")["until"] is None
+    assert told("storm", "--release")["held"] is False
 
 
 def test_the_status_says_who_holds_failover_and_why(stormy: None) -> None:
     operations.hold_storm(actor="ann", reason="switch [2]")
-    out = io.StringIO()
-    call_command("cluster_status", stdout=out)
-    assert " by ann until an operator releases it: switch [2]; 2 of 3 nodes were" in out.getvalue()
-    storm = command("cluster_status")["storm"]
+    sentence = " by ann until an operator releases it: switch [2]; 2 of 3 nodes were"
+    assert sentence in said("cluster_status")
+    storm = told("cluster_status")["storm"]
     assert (storm["by"], storm["until"], storm["nodes"]) == ("ann", None, ["node-1", "node-2"])
 
 
@@ -78,7 +69,7 @@ def test_alerts_are_listed_and_counted(stormy: None, viewer: ApiClient) -> None:
     assert (alert["kind"], alert["closed_at"], alert["times"]) == ("storm_hold", None, 1)
     assert 'ginkgo_alerts_open{kind="storm_hold"} 1.0' in viewer.get("metrics").text
     assert "ginkgo_failover_held 1.0" in viewer.get("metrics").text
-    assert command("cluster_status")["alerts"][0]["kind"] == "storm_hold"
+    assert told("cluster_status")["alerts"][0]["kind"] == "storm_hold"
     operations.release_storm(actor="ann")
     Scheduler("test").tick()
     assert viewer.get("alerts/?open=true&kind=storm_hold").json()["results"] == []
@@ -113,21 +104,20 @@ def test_the_banner_shows_the_hold_and_how_to_release_it(stormy: None) -> None:
 
 
 def test_storm_dialogs_show_the_consequence_and_perform_it(stormy: None) -> None:
-    client = Client()
-    client.force_login(make_user("olive", Role.OPERATOR))
-    for verb, said, held in (
+    client = signed_in(Role.OPERATOR, "olive")
+    for verb, consequence, held in (
         ("hold-storm", fleet_actions.HOLD_STORM.consequence, True),
         ("release-storm", fleet_actions.RELEASE_STORM.consequence, False),
     ):
-        assert said in client.get(f"/fleet/{verb}/").content.decode()
+        assert consequence in client.get(f"/fleet/{verb}/").content.decode()
         assert client.post(f"/fleet/{verb}/", {"reason": "switch"}).status_code == 302
         assert (Storm.objects.get().held_at is not None) is held
         assert Storm.objects.get().until is None
-    told = Event.objects.filter(kind__in=("storm_held", "storm_released"), actor="olive")
-    assert [event.reason for event in told] == ["switch", "switch"]
+    events = Event.objects.filter(kind__in=("storm_held", "storm_released"), actor="olive")
+    assert [event.reason for event in events] == ["switch", "switch"]
 
 
 def test_the_board_lists_only_alerts_that_it_shows_nowhere_else(stormy: None) -> None:
     Alert.objects.create(kind="passes_stand", key="fleet", reason="no pass", opened_at=ago(1))
-    told = build_board_page(read_fleet_view()).alerts
-    assert [alert.sentence for alert in told] == ["no pass runs"]
+    shown = build_board_page(read_fleet_view()).alerts
+    assert [alert.sentence for alert in shown] == ["no pass runs"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -26,7 +25,9 @@ from scheduling.operations.tokens import NewToken, issue_node_token
 from scheduling.permissions import Role
 from scheduling.user_audit import MAX_LINES, LineLimiter
 from tests.support.api_client import ApiClient, make_api_client, make_user, problem
+from tests.support.commands import said, told
 from tests.support.factories import make_node, make_portfolio
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery"
@@ -64,8 +65,7 @@ def test_a_line_says_through_which_interface_and_from_which_address(operator: Ap
     operator.post("nodes/node-1/cordon/")
     assert seen(newest("node_cordoned")) == ("olive", "api", "127.0.0.1")
 
-    browser = Client(REMOTE_ADDR="10.0.0.7")
-    browser.force_login(make_user("dora", Role.OPERATOR))
+    browser = signed_in(Role.OPERATOR, "dora", REMOTE_ADDR="10.0.0.7")
     browser.post("/nodes/node-1/uncordon/")
     assert seen(newest("node_uncordoned")) == ("dora", "dashboard", "10.0.0.7")
 
@@ -74,7 +74,7 @@ def test_a_line_says_through_which_interface_and_from_which_address(operator: Ap
     browser.post(reverse("admin:scheduling_node_changelist"), chosen)
     assert seen(newest("node_uncordoned")) == ("dora", "admin", "10.0.0.7")
 
-    call_command("drain_node", "node-1", stdout=io.StringIO())
+    said("drain_node", "node-1")
     assert newest("node_draining").interface == "command"
     assert newest("node_draining").actor.startswith("cli")
 
@@ -94,8 +94,7 @@ def test_interfaces_show_address_and_interface_of_a_line(operator: ApiClient) ->
     operator.post("nodes/node-1/cordon/")
     (line,) = operator.get("events/", kind="node_cordoned", interface="api").json()["results"]
     assert (line["interface"], line["address"]) == ("api", "127.0.0.1")
-    browser = Client()
-    browser.force_login(make_user("dora", Role.OPERATOR))
+    browser = signed_in(Role.OPERATOR, "dora")
     page = browser.get("/audit/?kind=node_cordoned").content.decode()
     assert "api 127.0.0.1" in " ".join(page.split())
     listed = browser.get(reverse("admin:scheduling_event_changelist")).content.decode()
@@ -170,7 +169,7 @@ def test_changes_of_users_and_groups_are_recorded_by_field_name() -> None:
 
 
 def test_a_user_made_by_a_command_is_recorded() -> None:
-    call_command("create_api_token", "bot", "--create", "--role", "viewer", stdout=io.StringIO())
+    said("create_api_token", "bot", "--create", "--role", "viewer")
     assert newest("user_created").data["user"] == "bot"
     assert newest("user_created").interface == "command"
     assert newest("api_token_created").data["user"] == "bot"
@@ -179,17 +178,10 @@ def test_a_user_made_by_a_command_is_recorded() -> None:
 # --- tokens ---------------------------------------------------------------------------------------
 
 
-def made(command: str, *arguments: str) -> dict[str, Any]:
-    out = io.StringIO()
-    call_command(command, *arguments, "--json", stdout=out)
-    answer: dict[str, Any] = json.loads(out.getvalue())
-    return answer
-
-
 def test_a_token_that_may_only_read_does_not_act() -> None:
     make_node("node-1")
     make_api_client(Role.OPERATOR, "olive")
-    token = made("create_api_token", "olive", "--scope", "read", "--name", "grafana")["token"]
+    token = told("create_api_token", "olive", "--scope", "read", "--name", "grafana")["token"]
     reader = ApiClient(token)
     assert reader.get("nodes/").status_code == 200
     document = problem(reader.post("nodes/node-1/drain/"), 403, "forbidden")
@@ -197,7 +189,7 @@ def test_a_token_that_may_only_read_does_not_act() -> None:
 
 
 def test_a_token_ends_when_it_was_to_end() -> None:
-    token = made("create_api_token", "bot", "--create", "--role", "viewer", "--days", "1")["token"]
+    token = told("create_api_token", "bot", "--create", "--role", "viewer", "--days", "1")["token"]
     assert ApiClient(token).get("nodes/").status_code == 200
     ApiToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     document = problem(ApiClient(token).get("nodes/"), 401, "unauthenticated")
@@ -221,33 +213,30 @@ def test_tokens_are_shown_by_command_api_and_admin_to_operators_only(
     operator: ApiClient, viewer: ApiClient
 ) -> None:
     issue_node_token("node-1", actor="cast", wanted=NewToken("rack 4", 30))
-    rows = made("list_tokens")["results"]
+    rows = told("list_tokens")["results"]
     assert {row["scope"] for row in rows} == {"operate", "node"}
     (row,) = [row for row in rows if row["scope"] == "node"]
     assert (row["node"], row["name"], row["state"]) == ("node-1", "rack 4", "valid")
-    out = io.StringIO()
-    call_command("list_tokens", stdout=out)
-    assert "rack 4" in out.getvalue()
+    assert "rack 4" in said("list_tokens")
     (shown,) = operator.get("node-tokens/").json()["results"]
     assert shown["name"] == "rack 4"
     assert len(operator.get("tokens/", user="olive").json()["results"]) == 1
     problem(viewer.get("tokens/"), 403, "forbidden")
-    browser = Client()
-    browser.force_login(make_user("dora", Role.OPERATOR))
+    browser = signed_in(Role.OPERATOR, "dora")
     listed = browser.get(reverse("admin:scheduling_nodetoken_changelist")).content.decode()
     assert "rack 4" in listed
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         (["--days", "0"], "1 to 3,650"),
         (["--name", "a\nb"], "U\\+000A"),
         (["--name", "x" * 81], "give 80 at most"),
     ],
 )
-def test_a_token_that_cannot_be_is_refused(arguments: list[str], said: str) -> None:
-    with pytest.raises(CommandError, match=said):
+def test_a_token_that_cannot_be_is_refused(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(CommandError, match=sentence):
         call_command("create_node_token", "node-1", *arguments)
     assert not NodeToken.objects.exists()
 

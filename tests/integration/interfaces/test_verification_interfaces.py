@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.test import Client
@@ -23,6 +22,7 @@ from scheduling import operations
 from scheduling.db.transaction import Row, execute
 from scheduling.errors import Refused
 from scheduling.models import Event, Run, Verification
+from scheduling.permissions import Role
 from scheduling.verification import runner, verify
 from scheduling.verification.queue import claim, finish, record_progress
 from scheduling.verification.runner import run_waiting
@@ -30,6 +30,7 @@ from scheduling.verification.verify import verify_portfolio
 from tests.support.api_client import ApiClient, problem
 from tests.support.concurrency import Held, behind
 from tests.support.factories import ago, make_node, make_portfolio, make_running_portfolio
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -96,7 +97,9 @@ def test_a_difference_is_shown_with_its_place(operator: ApiClient) -> None:
     assert document["difference"]["where"].startswith("epoch 1 on node-1, r1 by place")
     headers = {"Accept-Language": "zh-hans"}
     with translation.override("en"):  # the request leaves its own language behind
-        shown = page("operator").get("/portfolios/canary-1/", headers=headers).content.decode()
+        shown = (
+            signed_in(Role.OPERATOR).get("/portfolios/canary-1/", headers=headers).content.decode()
+        )
     assert re.search(r'<td class="wrap">seq \d+ 之后的状态</td>', shown)
     assert '<td class="wrap secondary">纪元 1，在 node-1 上，r1，' in shown
 
@@ -334,14 +337,6 @@ def test_a_requested_verification_survives_the_reuse_of_its_name(operator: ApiCl
 # --- the page ------------------------------------------------------------------------------------
 
 
-def page(group: str) -> Client:
-    user = User.objects.create_user(f"of-{group}", password="a-long-password-1")
-    user.groups.add(Group.objects.get_or_create(name=group)[0])
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 def pane(client: Client) -> str:
     """Return the pane of the portfolio's page."""
     text = " ".join(client.get("/portfolios/canary-1/").content.decode().split())
@@ -349,7 +344,7 @@ def pane(client: Client) -> str:
 
 
 def test_the_page_shows_a_button_then_progress_then_the_result() -> None:
-    client = page("operator")
+    client = signed_in(Role.OPERATOR)
     assert re.search(r"<span>\s*Verify\s*</span>", pane(client))
     answer = client.post(
         "/portfolios/canary-1/verify/",
@@ -380,7 +375,7 @@ def test_the_command_reports_a_history_difference_too() -> None:
 
 def test_the_page_shows_the_first_difference_as_a_table() -> None:
     Checkpoint.objects.update(state=b"nonsense")
-    client = page("operator")
+    client = signed_in(Role.OPERATOR)
     client.post("/portfolios/canary-1/verify/")
     run_waiting()
     text = pane(client)
@@ -390,6 +385,6 @@ def test_the_page_shows_the_first_difference_as_a_table() -> None:
 
 
 def test_a_viewer_sees_the_pane_without_the_button() -> None:
-    client = page("viewer")
+    client = signed_in(Role.VIEWER)
     assert "Not verified yet" in pane(client) and "<button" not in pane(client)
     assert client.post("/portfolios/canary-1/verify/").status_code == 403

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from html import unescape
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
 
@@ -18,7 +15,8 @@ from scheduling import operations
 from scheduling.models import Event, Handoff
 from scheduling.observe import shared_snapshot, snapshot
 from scheduling.permissions import Role
-from tests.support.api_client import ApiClient, make_user, problem
+from tests.support.api_client import ApiClient, problem
+from tests.support.commands import said, told
 from tests.support.factories import FakeNode, lose, make_portfolio
 from tests.support.pages import signed_in
 
@@ -29,12 +27,6 @@ pytestmark = pytest.mark.django_db
 def page() -> Client:
     """The window of a viewer."""
     return signed_in(Role.VIEWER, "vic")
-
-
-def told(*arguments: str) -> Any:
-    out = StringIO()
-    call_command("rebalance", *arguments, "--json", stdout=out)
-    return json.loads(out.getvalue())
 
 
 def without_time(document: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +49,7 @@ def test_command_and_rest_give_the_same_answer(
     viewer: ApiClient, crowded: list[FakeNode], query: str, arguments: tuple[str, ...]
 ) -> None:
     answer = viewer.get(f"schedule/plan/{query}").json()
-    assert without_time(told(*arguments)) == without_time(answer)
+    assert without_time(told("rebalance", *arguments)) == without_time(answer)
 
 
 def test_the_answer_names_the_nodes_that_are_lost_drained_and_added(
@@ -119,24 +111,22 @@ def test_nothing_is_changed_by_asking(viewer: ApiClient, crowded: list[FakeNode]
 def test_a_question_that_cannot_be_asked_names_the_part(
     viewer: ApiClient, crowded: list[FakeNode], query: str, field: str, words: str
 ) -> None:
-    said = problem(viewer.get(f"schedule/plan/?{query}"), 400, "invalid")
-    assert said["errors"][0]["field"] == field
-    assert words in said["errors"][0]["message"]
+    (error,) = problem(viewer.get(f"schedule/plan/?{query}"), 400, "invalid")["errors"]
+    assert error["field"] == field
+    assert words in error["message"]
 
 
 def test_the_command_ends_with_2_where_it_was_asked_wrongly(crowded: list[FakeNode]) -> None:
     with pytest.raises(CommandError, match="argument --add: must be CAPACITY") as caught:
-        told("--add", "many")
+        told("rebalance", "--add", "many")
     assert caught.value.returncode == 2
     with pytest.raises(CommandError, match="no node named nix") as unknown:
-        told("--lose", "nix")
+        told("rebalance", "--lose", "nix")
     assert unknown.value.returncode == 1
 
 
 def test_the_command_draws_the_verdict_the_plan_and_the_help(crowded: list[FakeNode]) -> None:
-    out = StringIO()
-    call_command("rebalance", "--lose", "node-1", stdout=out)
-    drawn = out.getvalue()
+    drawn = said("rebalance", "--lose", "node-1")
     for words in ("2 would have no place", "at most 33 s", "Uncordon node-3", "node-2"):
         assert words in drawn
 
@@ -254,8 +244,7 @@ def test_a_load_is_drawn_in_places_before_over_after(page: Client, crowded: list
 
 def test_a_viewer_reads_and_an_operator_may_act(page: Client, crowded: list[FakeNode]) -> None:
     assert "/nodes/node-3/uncordon/" not in shown(page, "?lose=node-1")
-    operator = Client()
-    operator.force_login(make_user("mira", Role.OPERATOR))
+    operator = signed_in(Role.OPERATOR, "mira")
     assert 'href="/nodes/node-3/uncordon/" data-dialog' in shown(operator, "?lose=node-1")
 
 

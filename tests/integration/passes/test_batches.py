@@ -5,63 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
-from django.db import connection
 from psycopg import DataError, IntegrityError
 from psycopg.errors import DeadlockDetected
 
-from ginkgo_site.database import conninfo
 from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import pending_reasons, storm
-from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import Request, handle_step_failure, request_all
-from scheduling.enact.notify import lock_nodes, notify_watchers
-from scheduling.errors import Refused
+from scheduling.enact.handoff import Request
+from scheduling.enact.notify import notify_watchers
 from scheduling.models import ACTIVE_STATES, Event, Handoff, Node, PassLock, Run
 from scheduling.passes import balance
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from tests.integration.passes.test_passes import counted
-from tests.support.concurrency import Held, at_once, behind
+from tests.support.api_client import counted_transactions
 from tests.support.factories import (
-    FakeNode,
     ago,
     expire_handoff,
     lose,
     make_node,
-    make_portfolio,
     make_settled_nodes,
     make_trader,
     newest_handoff,
     run_of,
 )
+from tests.support.handoff_requests import ask, placed, waiting
 
 pytestmark = pytest.mark.django_db
 
 
 def tick() -> Any:
     return Scheduler("test").tick()
-
-
-def waiting(*names: str, **given: Any) -> list[Portfolio]:
-    """Return unassigned portfolios."""
-    return [make_portfolio(name, **given) for name in names]
-
-
-def placed(portfolio: Portfolio, node: FakeNode, **given: Any) -> Request:
-    return Request("place", portfolio.pk, node.row.pk, "asked", **given)
-
-
-def ask(*asked: Request, patient: bool = True) -> list[Any]:
-    """Request these in one batch; return for each its handoff id, a code, or None."""
-    answers = execute(request_all(asked, actor="test", timing=timing(), patient=patient))
-    return [
-        answer.code if isinstance(answer, Refused) else getattr(answer, "id", None)
-        for answer in answers
-    ]
 
 
 def once_planned(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> None:
@@ -79,10 +54,10 @@ def once_planned(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) 
 # --- what it costs -------------------------------------------------------------------------------
 
 
-def statements_of(monkeypatch: pytest.MonkeyPatch, changes: int) -> list[str]:
+def statements_of(changes: int) -> list[str]:
     """Return the statements of a pass that places `changes` portfolios."""
     waiting(*(f"p-{Portfolio.objects.count()}-{number}" for number in range(changes)))
-    with counted(monkeypatch) as said:
+    with counted_transactions() as said:
         assert len(tick().balance.requested) == changes
     return said
 
@@ -93,16 +68,14 @@ def test_requesting_costs_the_same_for_one_and_for_a_whole_batch(
     for number in range(3):
         make_node(f"node-{number}", capacity=100)
     monkeypatch.setattr(balance, "BATCH", 6)
-    of_one = len(statements_of(monkeypatch, 1))
-    assert len(statements_of(monkeypatch, balance.BATCH)) == of_one
+    of_one = len(statements_of(1))
+    assert len(statements_of(balance.BATCH)) == of_one
     # The transaction's idle limit, lock and read runs, active handoffs, lock nodes, targets,
     # insert, audit, touch; the pass lock.
-    assert len(statements_of(monkeypatch, balance.BATCH + 1)) == of_one + 10
+    assert len(statements_of(balance.BATCH + 1)) == of_one + 10
 
 
-def test_superseding_handoffs_costs_the_same_for_a_whole_batch(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_superseding_handoffs_costs_the_same_for_a_whole_batch() -> None:
     first, second, third = make_settled_nodes(3)
     hands = [make_trader(f"p-{number}", first) for number in range(3)]
     said = []
@@ -113,7 +86,7 @@ def test_superseding_handoffs_costs_the_same_for_a_whole_batch(
             Request("failover", hand.portfolio.pk, third.row.pk, "lost", heeds_storm=True)
             for hand in some
         ]
-        with counted(monkeypatch) as counts:
+        with counted_transactions() as counts:
             ask(*asked)
         said.append(len(counts))
     assert said[0] == said[1]
@@ -122,20 +95,18 @@ def test_superseding_handoffs_costs_the_same_for_a_whole_batch(
     assert Handoff.objects.filter(state__in=ACTIVE_STATES, target_node=third.row).count() == 3
 
 
-def test_pending_reasons_are_one_statement_and_none_if_unchanged(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_pending_reasons_are_one_statement_and_none_if_unchanged() -> None:
     said = []
     for names in (["a"], ["b", "c", "d"]):
         waiting(*names)
-        with counted(monkeypatch) as counts:
+        with counted_transactions() as counts:
             tick()
         said.append([text for text in counts if text == pending_reasons.STORE_REASONS.sql])
     assert [len(texts) for texts in said] == [1, 1]
     assert {row.reason for row in Run.objects.all()} == {
         "needs 1 place: there is no node yet; start one with run_node"
     }
-    with counted(monkeypatch) as counts:
+    with counted_transactions() as counts:
         tick()
     assert pending_reasons.STORE_REASONS.sql not in counts
 
@@ -421,142 +392,3 @@ def test_a_drain_moves_the_revision_that_runs_whatever_is_wanted() -> None:
     tick()
     begun = newest_handoff(hand.portfolio)
     assert (begun.kind, begun.to_revision, begun.target_node) == ("migrate", 1, second.row)
-
-
-# --- somebody holds a row ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def impatient() -> None:
-    """Limit lock waits to a moment."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '300ms'")
-
-
-@pytest.mark.django_db(transaction=True)
-def test_locked_run_delays_no_other_portfolio(impatient: None) -> None:
-    make_node("node-1")
-    held_one = waiting("a", "b", "c")[1]
-    held = Held(lock_run(held_one.pk))
-    outcome = tick().balance
-    held.commit()
-    assert len(outcome.requested) == 2
-    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [
-        ("b", "LockNotAvailable")
-    ]
-    assert len(tick().balance.requested) == 1
-
-
-@pytest.mark.django_db(transaction=True)
-def test_only_the_portfolio_with_a_locked_run_is_requested_again(
-    impatient: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_node("node-1")
-    held_one = waiting("a", "b", "c")[1]
-    honest, asked = balance.request_all, []
-
-    def noted(requests: Any, **given: Any) -> Any:
-        asked.append([each.portfolio for each in requests])
-        return honest(requests, **given)
-
-    monkeypatch.setattr(balance, "request_all", noted)
-    held = Held(lock_run(held_one.pk))
-    tick()
-    held.commit()
-    assert asked[1:] == [[held_one.pk]]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_batch_takes_only_the_rows_that_are_free(impatient: None) -> None:
-    node = make_node("node-1")
-    one, two = waiting("a", "b")
-    held = Held(lock_run(one.pk))
-    assert ask(placed(one, node), placed(two, node), patient=False) == [
-        None,
-        newest_handoff(two).pk,
-    ]
-    held.commit()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_locked_node_delays_only_portfolios_that_go_there(impatient: None) -> None:
-    nodes = [make_node("node-1"), make_node("node-2")]
-    waiting("a", "b", "c", "d")
-    held = Held(lock_nodes([nodes[1].row.pk]))
-    outcome = tick().balance
-    held.commit()
-    begun = Handoff.objects.filter(pk__in=outcome.requested)
-    assert {handoff.target_node for handoff in begun} == {nodes[0].row}
-    assert (len(outcome.requested), len(outcome.rejected)) == (2, 2)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_reasons_do_not_wait_for_locks(impatient: None) -> None:
-    held_one = waiting("a", "b")[0]
-    held = Held(lock_run(held_one.pk))
-    tick()
-    held.commit()
-    assert "there is no node yet" in Run.objects.get(portfolio__name="b").reason
-    assert run_of(held_one).reason == "waits for the next pass"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_concurrent_equal_requests_start_each_handoff_once() -> None:
-    node = make_node("node-1", capacity=100)
-    asked = [placed(each, node) for each in waiting(*(f"p-{number}" for number in range(20)))]
-    for patient in (True, False):
-        Handoff.objects.all().delete()
-        answers = at_once(
-            lambda: ask(*asked, patient=patient),  # noqa: B023 (done before the loop goes on)
-            lambda: ask(*reversed(asked), patient=patient),  # noqa: B023
-        )
-        numbers = [each for answer in answers for each in answer if isinstance(each, int)]
-        assert len(set(numbers)) == len(numbers) == Handoff.objects.count()
-        if patient:
-            assert len(numbers) == len(asked)
-
-
-class Watched(Held):
-    """Record the unlocked nodes before the next request continues."""
-
-    def commit(self) -> None:
-        with psycopg.connect(conninfo()) as looking:
-            rows = looking.execute("SELECT name FROM scheduling_node FOR UPDATE SKIP LOCKED")
-            self.free = sorted(name for (name,) in rows)
-        super().commit()
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("part", ["owner", "target of what is ended"])
-def test_no_node_is_locked_while_waiting_for_a_lower_one(part: str) -> None:
-    """Two requests that each hold a lock of the other would deadlock."""
-    first, second, third = make_settled_nodes(3)
-    if part == "owner":
-        moved = make_trader("moved", first)
-    else:
-        moved = make_trader("moved", second)
-        moved.move_to(first)
-    asked = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
-    held = Watched(lock_nodes([first.row.pk]))
-    assert behind(held, lambda: ask(asked)) == [newest_handoff(moved.portfolio).pk]
-    assert held.free == ["node-2", "node-3"]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_concurrent_requests_take_the_last_capacity_once() -> None:
-    node = make_node("node-1", capacity=1)
-    one, two = waiting("a", "b")
-    held = Held(request_all([placed(one, node)], actor="test", timing=timing()))
-    assert behind(held, lambda: ask(placed(two, node))) == ["node_full"]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_request_that_waited_for_an_ended_handoff_is_not_refused() -> None:
-    first, second, third = make_settled_nodes(3)
-    hand = make_trader("p", first)
-    ending = hand.move_to(second)
-    broke = ("prepare", "it broke", False, timing())
-    held = Held(handle_step_failure(ending.id, second.row.pk, second.incarnation, *broke))
-    again = Request("migrate", hand.portfolio.pk, third.row.pk, "again")
-    assert behind(held, lambda: ask(again)) == [newest_handoff(hand.portfolio).pk]
-    assert newest_handoff(hand.portfolio).target_node == third.row

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from io import StringIO
-
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from portfolios.models import Portfolio
 from scheduling import operations
@@ -20,6 +17,7 @@ from scheduling.permissions import Role
 from scheduling.timing import timing
 from scheduling.wire.messages import ProcessStatus
 from tests.support.api_client import ApiClient, make_api_client
+from tests.support.commands import said, told
 from tests.support.factories import FakeNode, make_node, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
@@ -138,14 +136,10 @@ def test_the_choice_is_kept_with_an_event_and_once() -> None:
 
 
 def test_the_command_says_what_counts_now() -> None:
-    out = StringIO()
-    call_command("even_by", "cpu", "--by", "olive", "--json", stdout=out)
-    assert json.loads(out.getvalue()) == {"even_by": "cpu"}
-    out = StringIO()
-    call_command("even_by", "weight", stdout=out)
-    assert out.getvalue().startswith("Nodes are rebalanced by the weight they hold")
+    assert told("even_by", "cpu", "--by", "olive") == {"even_by": "cpu"}
+    assert said("even_by", "weight").startswith("Nodes are rebalanced by the weight they hold")
     with pytest.raises(CommandError, match="invalid choice"):
-        call_command("even_by", "mood")
+        said("even_by", "mood")
 
 
 @pytest.fixture

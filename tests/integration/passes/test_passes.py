@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from portfolios.models import Revision
 from scheduling import operations, tasks
 from scheduling.db.statements import Statement
-from scheduling.db.transaction import django_cursor, execute
+from scheduling.db.transaction import execute
 from scheduling.enact import alerts, handoff, revisions, stalls, unheld_runs
 from scheduling.enact.notify import notify_watchers
 from scheduling.enact.pass_lock import acquire, record_watcher_seen, release
 from scheduling.errors import SnapshotUnavailable
-from scheduling.models import Event, Handoff, Lease, Node, PassLock, Run
+from scheduling.models import Event, Handoff, Lease, PassLock, Run
 from scheduling.observe import snapshot
 from scheduling.observe.fleet_view import portfolios as portfolio_views
 from scheduling.observe.fleet_view import read as fleet_read
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.snapshot import observe
 from scheduling.passes.sweep import sweep
-from scheduling.scheduler import Scheduler, TickOutcome
+from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from scheduling.watcher import Watcher, _is_for_watcher
+from tests.support.api_client import counted_transactions
 from tests.support.factories import (
     FakeNode,
     ago,
@@ -52,21 +48,6 @@ def tick(**given: Any) -> Any:
     return Scheduler("test").tick(**given)
 
 
-@contextmanager
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Collect the statements that transactions and snapshots send within the block."""
-    said: list[str] = []
-
-    class Counting(psycopg.Cursor[Any]):
-        def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
-            said.append(query if isinstance(query, str) else query.decode())
-            return super().execute(query, *args, **kwargs)
-
-    with monkeypatch.context() as patch:  # what the test has patched stays
-        patch.setattr("scheduling.db.transaction.psycopg.Cursor", Counting)
-        yield said
-
-
 # --- the lock ------------------------------------------------------------------------------------
 
 
@@ -84,16 +65,6 @@ def test_a_frozen_holder_blocks_nobody_for_longer_than_its_time() -> None:
     execute(acquire("frozen"))
     assert tick().ran is False
     PassLock.objects.update(until=ago(0.001))
-    assert tick().ran is True
-
-
-def test_the_lock_is_held_for_five_seconds() -> None:
-    execute(acquire("a"))
-    assert ago(-4) < PassLock.objects.get().until <= ago(-5)
-
-
-def test_a_tick_lets_the_next_one_in() -> None:
-    assert tick().ran is True
     assert tick().ran is True
 
 
@@ -144,16 +115,6 @@ def test_the_balance_of_the_queue_waits_for_the_sweep_that_began_with_it() -> No
 # --- what a tick does ----------------------------------------------------------------------------
 
 
-def test_an_unassigned_portfolio_is_placed() -> None:
-    node = make_node("node-1")
-    portfolio = make_portfolio("p")
-    tick()
-    node.prepare()
-    assert owner("p", node).commit(0) == "ok"
-    assert run_of(portfolio).phase == "running"
-    assert newest_handoff(portfolio).kind == "place"
-
-
 def test_handoffs_of_a_requested_pass_name_the_operator_who_requested_it() -> None:
     make_node("node-1")
     portfolio = make_portfolio("p")
@@ -167,19 +128,6 @@ def test_a_second_tick_asks_for_nothing_twice() -> None:
     assert len(tick().balance.requested) == 1
     assert tick().balance.requested == ()
     assert Handoff.objects.count() == 1
-
-
-def test_a_lost_node_is_marked_and_failed_over_in_one_tick() -> None:
-    first, second = make_node("node-1"), make_node("node-2")
-    hand = make_trader("p", first)
-    prove_revision(hand.portfolio)
-    serving_since(3600)
-    expire_lease(first)
-    outcome = tick()
-    assert outcome.sweep.lost == ("node-1",)
-    assert newest_handoff(hand.portfolio).kind == "failover"
-    second.prepare()
-    assert owner("p", second).commit(1) == "ok"
 
 
 def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None:
@@ -338,15 +286,6 @@ def test_a_failed_step_of_the_sweep_does_not_stop_the_other_steps(
     assert node.desired("prepare") != []
 
 
-@pytest.mark.parametrize("lives_on", ["beat", "goodbye"])
-def test_only_silence_is_lost(lives_on: str) -> None:
-    serving_since(3600)
-    node = make_node("node-1")
-    expire_lease(node)
-    {"beat": node.beat, "goodbye": lambda: Node.objects.update(status="left")}[lives_on]()
-    assert tick().sweep.lost == ()
-
-
 def test_a_reason_is_cleared_when_its_cause_is_gone() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
@@ -398,19 +337,17 @@ def fleet_of(nodes: int, each: int, prefix: str = "p") -> list[FakeNode]:
     return daemons
 
 
-def statements(monkeypatch: pytest.MonkeyPatch, look: Any) -> int:
-    with counted(monkeypatch) as said:
+def statements(look: Any) -> int:
+    with counted_transactions() as said:
         look()
     return len(said)
 
 
-def test_observing_and_the_board_cost_the_same_whatever_the_fleets_size(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_observing_and_the_board_cost_the_same_whatever_the_fleets_size() -> None:
     fleet_of(1, 1)
-    small = [statements(monkeypatch, look) for look in looks()]
+    small = [statements(look) for look in looks()]
     fleet_of(4, 4, "more")
-    assert [statements(monkeypatch, look) for look in looks()] == small
+    assert [statements(look) for look in looks()] == small
     assert small[0] == 5
 
 
@@ -434,35 +371,21 @@ def looks() -> list[Any]:
     return [lambda: observe(timing()), board_afresh]
 
 
-def test_beats_and_commits_are_one_statement_whatever_their_number(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_beats_and_commits_are_one_statement_whatever_their_number() -> None:
     (node,) = fleet_of(1, 5)
     hands = [owner(name, node) for name in node.owns()]
     words = [hand.next_commit(1) for hand in hands]
-    assert statements(monkeypatch, lambda: node.send(words[0])) == 1
-    assert statements(monkeypatch, lambda: node.send(*words[1:])) == 1
-    assert statements(monkeypatch, node.beat) == 1
+    assert statements(lambda: node.send(words[0])) == 1
+    assert statements(lambda: node.send(*words[1:])) == 1
+    assert statements(node.beat) == 1
 
 
-def test_the_counter_of_this_file_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def three() -> None:
-        with django_cursor() as cursor:
-            for _ in range(3):
-                cursor.execute("SELECT 1")
-
-    connection.ensure_connection()
-    assert statements(monkeypatch, three) == 3
-
-
-def test_a_partial_tick_marks_lost_nodes_and_reads_every_run_only_to_plan(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_partial_tick_marks_lost_nodes_and_reads_every_run_only_to_plan() -> None:
     first, _ = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     serving_since(3600)
     expire_lease(first)
-    with counted(monkeypatch) as said:
+    with counted_transactions() as said:
         outcome = tick(full=False)
     assert outcome.sweep.lost == ("node-1",)
     assert newest_handoff(hand.portfolio).kind == "failover"
@@ -475,7 +398,7 @@ def test_a_partial_tick_marks_lost_nodes_and_reads_every_run_only_to_plan(
     )
     texts = {statement.sql for statement in (*fleet_wide, alerts.COMPARE)}
     assert not texts & {*said}
-    with counted(monkeypatch) as said:
+    with counted_transactions() as said:
         tick()
     assert texts <= {*said}
 
@@ -512,59 +435,6 @@ def test_alerts_that_another_compares_just_now_are_left_to_it(
 
     monkeypatch.setattr(alerts, "compare", held)
     assert tick().ran is True
-
-
-# --- the watcher ---------------------------------------------------------------------------------
-
-
-def test_the_watcher_makes_a_whole_tick_once_a_second_and_none_where_a_lease_has_ended(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    full: list[bool] = []
-
-    def tick(**given: Any) -> TickOutcome:
-        full.append(given["full"])
-        return TickOutcome(ran=True)
-
-    watcher = Watcher(30.0)
-    monkeypatch.setattr(watcher.scheduler, "tick", tick)
-    monkeypatch.setattr(watcher, "_refresh_node_losses", lambda: None)
-    watcher._tick(rebalance=False)
-    watcher._tick(rebalance=False)
-    watcher._next_full_tick = time.monotonic() - 0.01
-    watcher._lease_ends = time.monotonic() - 0.001
-    watcher._tick(rebalance=False)
-    watcher._tick(rebalance=False)
-    assert full == [True, False, False, True]
-
-
-class Hints:
-    """A listening connection that has these notifications in one packet."""
-
-    def __init__(self, *payloads: str) -> None:
-        self.payloads = payloads
-
-    def notifies(self, **_: Any) -> Iterator[Any]:
-        payloads, self.payloads = self.payloads, ()
-        for payload in payloads:
-            yield psycopg.Notify("ginkgo", payload, 1)
-
-
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_a_hint_for_the_watcher_wakes_it_whatever_comes_in_the_same_packet(
-    order: tuple[int, int],
-) -> None:
-    hints = ('{"groups": ["watcher"], "message": {}}', '{"groups": ["node.1"], "message": {}}')
-    watcher = Watcher(30.0)
-    watcher._wait_s = 60.0
-    began = time.monotonic()
-    watcher._sleep(Hints(*(hints[n] for n in order)))  # type: ignore[arg-type]
-    assert time.monotonic() - began < 30
-
-
-@pytest.mark.parametrize("payload", ["", "nonsense", "[]", "1", '{"groups": ["node.1"]}'])
-def test_a_notification_that_is_not_a_hint_wakes_no_watcher(payload: str) -> None:
-    assert _is_for_watcher(payload) is False
 
 
 def test_a_tick_of_its_own_without_a_rebalance_leaves_running_ones_where_they_are() -> None:

@@ -30,6 +30,7 @@ from scheduling.watcher import (
     MAX_DEBOUNCE_S,
     MAX_TICK_INTERVAL_S,
     Watcher,
+    _is_for_watcher,
 )
 from tests.support.factories import FakeNode, expire_lease, make_node, serving_since
 
@@ -314,3 +315,41 @@ def test_a_database_lost_during_a_forecast_is_raised_to_the_watcher(
     monkeypatch.setattr(watcher.node_losses, "refresh", away)
     with pytest.raises(type(error)):
         watcher._tick(False)
+
+
+def test_the_watcher_makes_a_whole_tick_once_a_second_and_none_where_a_lease_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full: list[bool] = []
+
+    def tick(**given: Any) -> TickOutcome:
+        full.append(given["full"])
+        return TickOutcome(ran=True)
+
+    watcher = Watcher(30.0)
+    monkeypatch.setattr(watcher.scheduler, "tick", tick)
+    monkeypatch.setattr(watcher, "_refresh_node_losses", lambda: None)
+    watcher._tick(rebalance=False)
+    watcher._tick(rebalance=False)
+    watcher._next_full_tick = time.monotonic() - 0.01
+    watcher._lease_ends = time.monotonic() - 0.001
+    watcher._tick(rebalance=False)
+    watcher._tick(rebalance=False)
+    assert full == [True, False, False, True]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_hint_for_the_watcher_wakes_it_whatever_comes_in_the_same_packet(
+    order: tuple[int, int],
+) -> None:
+    hints = ('{"groups": ["watcher"], "message": {}}', '{"groups": ["node.1"], "message": {}}')
+    watcher = Watcher(30.0)
+    watcher._wait_s = 60.0
+    began = time.monotonic()
+    watcher._sleep(Listening([hints[n] for n in order]))  # type: ignore[arg-type]
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("payload", ["", "nonsense", "[]", "1", '{"groups": ["node.1"]}'])
+def test_a_notification_that_is_not_a_hint_wakes_no_watcher(payload: str) -> None:
+    assert _is_for_watcher(payload) is False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from decimal import Decimal
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
+from tests.support.commands import said
 from tests.support.wheels import Wheel, sha256_of
 
 RANGE = ("--from", "2009-09-01", "--to", "2009-12-31")
@@ -19,9 +19,7 @@ RANGE = ("--from", "2009-09-01", "--to", "2009-12-31")
 
 def backtest(*arguments: str) -> str:
     """Return what the command prints."""
-    out = io.StringIO()
-    call_command("backtest", *arguments, stdout=out, stderr=io.StringIO())
-    return out.getvalue()
+    return said("backtest", *arguments)
 
 
 def test_figures_documents_and_page_agree(tmp_path: Path) -> None:
@@ -182,7 +180,7 @@ def test_artifact_that_was_added_runs_by_its_hash(wheel: Path) -> None:
     given = ("priced", "--symbols", "IBM", "--to", "900", "--json", "--artifact")
     with pytest.raises(CommandError, match=r"There is no artifact [0-9a-f]{12}"):
         backtest(*given, sha256[:12])
-    call_command("add_artifact", str(wheel), stdout=io.StringIO())
+    said("add_artifact", str(wheel))
     stored, file = (
         json.loads(backtest(*given, sha256[:12])),
         json.loads(backtest(*given, str(wheel))),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
-from itertools import pairwise
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from ginkgo_site.env import read_environment
-from portfolios.feed_registration import read_segments
 from portfolios.feeds import open_feed
 from portfolios.models import (
     Checkpoint,
@@ -25,13 +22,9 @@ from portfolios.models import (
     Order,
     Portfolio,
     Revision,
-    Suppression,
 )
-from portfolios.runtime.engine import EQUITY_STEP_US
-from portfolios.runtime.events import Event as MarketEvent
 from portfolios.runtime.messages import Batch, Load, Reply
-from portfolios.runtime.state import decode_state, encode_state
-from portfolios.runtime.worker import PortfolioWorker
+from portfolios.runtime.state import decode_state
 from portfolios.strategies import registry
 from portfolios.verify.compare_state import without_event_count, without_figures
 from portfolios.verify.replay_process import (
@@ -40,118 +33,32 @@ from portfolios.verify.replay_process import (
     replay_processes,
 )
 from portfolios.verify.stored_rows import StoredRowsReader
-from portfolios.verify.types import Difference
 from portfolios.verify.verify import verify
 from scheduling import operations
-from scheduling.errors import NotFound, Refused, SnapshotUnavailable
-from scheduling.models import Event, Tenure
+from scheduling.errors import Refused, SnapshotUnavailable
+from scheduling.models import Tenure
 from scheduling.verification import evidence
 from scheduling.verification import verify as verifying
 from scheduling.verification.evidence import gather_evidence
-from scheduling.verification.verdict import Verdict
 from scheduling.verification.verify import verify_portfolio
 from tests.support.factories import (
     FakeNode,
     make_node,
     make_portfolio,
     make_running_portfolio,
-    make_trader,
     owner,
 )
-from tests.support.kept_rows import KeptRows
 from tests.support.strategies.every_order import EveryOrder
+from tests.support.verified_trader import (
+    NAME,
+    SYMBOLS,
+    difference,
+    make_crossing,
+    move,
+    reload,
+)
 
-pytestmark = pytest.mark.django_db
-
-NAME = "trader"
-SYMBOLS = ["GE", "IBM", "KO", "XOM"]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replay in this process; the one that is asked for is tried by a test of its own."""
-    monkeypatch.setattr(
-        verifying, "replay_processes", lambda *_, **__: nullcontext(PortfolioWorker().answer)
-    )
-
-
-@pytest.fixture(params=["from the first event", "from an anchor"])
-def world(request: pytest.FixtureRequest) -> tuple[Portfolio, FakeNode]:
-    """Return a portfolio that was moved, suppressed, reloaded and taken over, and its owner.
-
-    Once as it is, once verified before: what is changed then lies before an anchor.
-    """
-    other, daemon = (MOVED if request.param == "from the first event" else VERIFIED).get()
-    other.beat()
-    daemon.beat()
-    return Portfolio.objects.get(name=NAME), daemon
-
-
-def moved() -> tuple[FakeNode, FakeNode]:
-    """Make a portfolio that was moved, reloaded and taken over. Return node-1 and its owner."""
-    one, two = make_node("node-1"), make_node("node-2")
-    config = {"fast": 1, "slow": 2}
-    make_running_portfolio(
-        NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS
-    )
-    move(one, two)
-    assert two.commit(NAME, 3_000) == "ok"
-    assert two.commit(NAME, 2_000, suppress=True) == "ok"
-    _, handoff = operations.revise_portfolio(NAME, {"config": {"fast": 2, "slow": 3}}, actor="ann")
-    assert handoff is not None and two.ready(handoff) == "draining"
-    assert owner(NAME, two).release(handoff).answer == "handed_over"
-    assert two.commit(NAME, 3_000) == "ok"
-    again = make_node("node-2")
-    assert again.commit(NAME, 2_000) == "ok"
-    return one, again
-
-
-def verified() -> tuple[FakeNode, FakeNode]:
-    """Make the portfolio and verify it. Return the other node and its owner."""
-    nodes = moved()
-    assert verify_portfolio(NAME).identical
-    return nodes
-
-
-MOVED, VERIFIED = KeptRows(moved), KeptRows(verified)
-
-
-@pytest.fixture
-def trader(world: tuple[Portfolio, FakeNode]) -> Portfolio:
-    """Return the portfolio."""
-    return world[0]
-
-
-@pytest.fixture
-def waiting(world: tuple[Portfolio, FakeNode]) -> Order:
-    """Return an order that is open at the end: let it go on until there is one."""
-    portfolio, daemon = world
-    orders = Order.objects.filter(portfolio=portfolio, status="open")
-    for _ in range(100):
-        if (found := orders.first()) is not None:
-            return found
-        daemon.commit(NAME, 94)
-    raise AssertionError("no order is open after 25 days")
-
-
-def move(source: FakeNode, target: FakeNode, name: str = NAME) -> None:
-    handoff = operations.migrate(name, target.name, actor="ann")
-    assert target.ready(handoff) == "draining"
-    assert owner(name, source).release(handoff).answer == "handed_over"
-    assert target.commit(name) == "ok"
-
-
-def difference(verdict: Verdict) -> Difference:
-    found = verdict.compared.difference
-    assert found is not None, verdict.sentence
-    return found
-
-
-def the_order(portfolio: Portfolio, **which: Any) -> Order:
-    """Return one from the middle of what matches."""
-    rows = list(Order.objects.filter(portfolio=portfolio, **which).order_by("seq", "index"))
-    return rows[len(rows) // 2]
-
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick")]
 
 # --- what was done right ------------------------------------------------------------------------
 
@@ -206,10 +113,7 @@ def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
 def test_a_revision_that_was_granted_and_never_committed_leaves_no_mark() -> None:
     # The state went from r1 to r1: what r2 would have made of it must not come in between.
     one = make_node("node-1")
-    config = {"fast": 1, "slow": 2}
-    make_running_portfolio(
-        NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS
-    )
+    make_crossing(one, 4_000)
     changes = {"strategy": "mean_reversion", "config": {}}
     _, handoff = operations.revise_portfolio(NAME, changes, actor="ann")
     assert handoff is not None and one.ready(handoff) == "draining"
@@ -236,12 +140,9 @@ def test_a_verification_ends_at_the_requested_seq(trader: Portfolio) -> None:
     verdict = verify_portfolio(NAME, trader.first_seq + 9_999)
     assert verdict.identical
     assert verdict.compared.to_seq == trader.first_seq + 9_999
+    assert verify_portfolio(NAME, trader.first_seq + 4_500).handoffs == 2  # the reload came later
     assert verdict.compared.state_digest is None
     assert "The state was not compared" in verdict.notes[0]
-
-
-def test_events_after_the_end_of_a_verification_are_not_counted(trader: Portfolio) -> None:
-    assert verify_portfolio(NAME, trader.first_seq + 4_500).handoffs == 2  # the reload came later
 
 
 @pytest.mark.parametrize(("rows", "at"), [(Order, "seq"), (Fill, "fill_seq"), (EquityPoint, "seq")])
@@ -255,7 +156,8 @@ def test_wherever_a_window_ends_every_row_is_compared_once(
     assert verify_portfolio(NAME, full=True).compared == whole
     last = rows.objects.filter(portfolio=trader).latest(at)
     last.delete()
-    assert difference(verify_portfolio(NAME, full=True)).seq == getattr(last, at)
+    found = difference(verify_portfolio(NAME, full=True))
+    assert (found.seq, found.found) == (getattr(last, at), "missing")
 
 
 def test_rows_of_another_portfolio_are_not_compared(world: tuple[Portfolio, FakeNode]) -> None:
@@ -293,222 +195,6 @@ def test_progress_is_reported_after_each_piece(trader: Portfolio) -> None:
     assert {(a, b) for a, _, b in told} == {(first, last)}
     reached = [at for _, at, _ in told]
     assert reached == sorted(reached) and reached[-1] == last and len(reached) >= 5
-
-
-# --- what was not ------------------------------------------------------------------------------
-
-
-def test_a_state_that_was_touched_is_named_by_its_field(trader: Portfolio) -> None:
-    row = Checkpoint.objects.get(portfolio=trader)
-    state = decode_state(bytes(row.state))
-    true = state.account.cash
-    state.account.cash += Decimal("0.0001")
-    Checkpoint.objects.filter(portfolio=trader).update(state=encode_state(state))
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.kind, found.field) == (row.seq, "state", "account.cash")
-    assert (found.found, found.wanted) == (str(true + Decimal("0.0001")), str(true))
-    assert "epoch 4 on node-2, r2 by register" in found.where
-
-
-def test_an_unreadable_state_is_a_difference(trader: Portfolio) -> None:
-    Checkpoint.objects.filter(portfolio=trader).update(state=b"\0" * 40)
-    found = difference(verify_portfolio(NAME))
-    assert (found.kind, found.field) == ("state", "bytes")
-    assert "unreadable" in found.found
-
-
-def test_changed_price_is_a_difference(trader: Portfolio) -> None:
-    order = the_order(trader, epoch=2, status="filled")
-    Order.objects.filter(pk=order.pk).update(price=order.price + Decimal("0.01"))
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.kind, found.field) == (order.seq, "order", "price")
-    assert Decimal(found.found) - Decimal(found.wanted) == Decimal("0.01")
-    assert "epoch 2 on node-2, r1 by migrate (handoff" in found.where
-
-
-@pytest.mark.parametrize("status", ["filled", "suppressed"])
-def test_every_field_of_an_order_counts(trader: Portfolio, status: str) -> None:
-    order = the_order(trader, epoch=2, status=status)
-    touched = {
-        "status": "refused",
-        "symbol": "MMM",
-        "side": {"buy": "sell", "sell": "buy"}[order.side],
-        "quantity": order.quantity + 1,
-        "price": order.price + 1,
-        "reason": "because",
-        "decided_at": order.decided_at + timedelta(microseconds=1),
-        "epoch": order.epoch + 1,
-        "node": "node-1",
-        "revision": order.revision + 1,
-    }
-    for field, value in touched.items():
-        Order.objects.filter(pk=order.pk).update(**{field: value})
-        found = difference(verify_portfolio(NAME))
-        assert (found.seq, found.kind, found.field) == (order.seq, "order", field)
-        Order.objects.filter(pk=order.pk).update(**{field: getattr(order, field)})
-    assert verify_portfolio(NAME).identical
-
-
-def test_missing_order_is_a_difference(trader: Portfolio) -> None:
-    order = the_order(trader, status="suppressed")
-    order.delete()
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.kind, found.field) == (order.seq, "order", "row")
-    assert found.found == "missing" and order.symbol in found.wanted
-
-
-def test_order_placed_twice_is_a_difference(trader: Portfolio) -> None:
-    order = the_order(trader, status="filled")
-    order.pk = f"{trader.uid}-{order.seq}-{order.index + 1}"
-    order.index, order.status = order.index + 1, "open"
-    order.save(force_insert=True)
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.kind, found.field) == (order.seq, "order", "row")
-    assert order.symbol in found.found and found.wanted == "none"
-
-
-def test_order_not_marked_as_filled_is_a_difference(trader: Portfolio) -> None:
-    order = the_order(trader, status="filled")
-    Order.objects.filter(pk=order.pk).update(status="open")
-    found = difference(verify_portfolio(NAME))
-    assert (found.field, found.found, found.wanted) == ("status after its fill", "open", "filled")
-
-
-def test_waiting_order_marked_as_filled_is_a_difference(waiting: Order) -> None:
-    Order.objects.filter(pk=waiting.pk).update(status="filled")
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.field, found.found) == (waiting.seq, "status", "filled")
-
-
-def test_missing_fill_is_a_difference(trader: Portfolio) -> None:
-    fill = Fill.objects.filter(portfolio=trader, epoch=3).latest("fill_seq")
-    fill.delete()
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.kind, found.found) == (fill.fill_seq, "fill", "missing")
-    assert "epoch 3 on node-2, r2 by reload" in found.where
-
-
-def test_every_field_of_a_fill_counts(trader: Portfolio) -> None:
-    fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
-    touched = {
-        "symbol": "MMM",
-        "side": {"buy": "sell", "sell": "buy"}[fill.side],
-        "quantity": fill.quantity + 1,
-        "price": fill.price + 1,
-        "at": fill.at + timedelta(microseconds=1),
-        "epoch": fill.epoch + 1,
-    }
-    for field, value in touched.items():
-        Fill.objects.filter(pk=fill.pk).update(**{field: value})
-        found = difference(verify_portfolio(NAME))
-        assert (found.seq, found.kind, found.field) == (fill.fill_seq, "fill", field)
-        Fill.objects.filter(pk=fill.pk).update(**{field: getattr(fill, field)})
-    assert verify_portfolio(NAME).identical
-
-
-def test_fill_of_another_order_is_a_difference(trader: Portfolio) -> None:
-    fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
-    another = the_order(trader, epoch=1, status="filled")
-    Fill.objects.filter(pk=fill.pk).update(order=another)
-    found = difference(verify_portfolio(NAME))
-    assert (found.kind, found.field, found.found) == ("fill", "order", another.pk)
-
-
-def test_fill_and_equity_point_that_no_event_made_are_differences(trader: Portfolio) -> None:
-    fill = Fill.objects.filter(portfolio=trader).latest("fill_seq")
-    fill.pk, fill.index = None, fill.index + 1
-    fill.save(force_insert=True)
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.kind, found.wanted) == (fill.fill_seq, "fill", "none")
-    fill.delete()
-    point = EquityPoint.objects.filter(portfolio=trader).latest("seq")
-    point.pk, point.seq = None, point.seq + 1
-    point.save(force_insert=True)
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.kind, found.wanted) == (point.seq, "equity", "none")
-
-
-def test_of_several_differences_the_first_of_the_log_is_named(trader: Portfolio) -> None:
-    point = EquityPoint.objects.filter(portfolio=trader).order_by("seq")[5]
-    order = Order.objects.filter(portfolio=trader, seq__gt=point.seq).earliest("seq", "index")
-    Order.objects.filter(pk=order.pk).update(price=order.price + 1)
-    assert difference(verify_portfolio(NAME)).seq == order.seq
-    EquityPoint.objects.filter(pk=point.pk).update(equity=point.equity + 1)
-    assert difference(verify_portfolio(NAME)).seq == point.seq
-
-
-def test_of_one_event_its_fills_come_before_its_equity(trader: Portfolio) -> None:
-    fills = Fill.objects.filter(portfolio=trader).values_list("fill_seq", flat=True)
-    point = EquityPoint.objects.filter(portfolio=trader, seq__in=list(fills)).earliest("seq")
-    EquityPoint.objects.filter(pk=point.pk).update(at=point.at + timedelta(microseconds=1))
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.kind, found.field) == (point.seq, "equity", "at")
-    Fill.objects.filter(portfolio=trader, fill_seq=point.seq).update(price=Decimal("0.5"))
-    assert difference(verify_portfolio(NAME)).kind == "fill"
-
-
-def test_an_equity_point_that_differs_or_is_missing_is_a_difference(trader: Portfolio) -> None:
-    points = list(EquityPoint.objects.filter(portfolio=trader))
-    points[9].delete()
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.kind, found.found) == (points[9].seq, "equity", "missing")
-    EquityPoint.objects.filter(pk=points[7].pk).update(equity=points[7].equity + 1)
-    found = difference(verify_portfolio(NAME))
-    assert (found.seq, found.kind, found.field) == (points[7].seq, "equity", "equity")
-
-
-@pytest.mark.parametrize("by", [-500, 500])
-def test_a_suppressed_range_that_was_shifted_is_a_difference(trader: Portfolio, by: int) -> None:
-    row = Suppression.objects.get(portfolio=trader)
-    first, last = row.from_seq, row.to_seq
-    Suppression.objects.update(from_seq=first + by, to_seq=last + by)
-    found = difference(verify_portfolio(NAME))
-    assert (found.kind, found.field) == ("order", "status")
-    here = range(first - 500, first) if by < 0 else range(first, first + 500)
-    assert found.seq in here
-    assert "suppressed" in (found.found, found.wanted)
-
-
-def unremarkable(seen: Sequence[MarketEvent]) -> MarketEvent:
-    """Return one that is neither an equity point nor the newest price."""
-    return next(
-        event
-        for before, event in pairwise(seen[:-1])
-        if event.released // EQUITY_STEP_US == before.released // EQUITY_STEP_US
-    )
-
-
-def test_an_event_of_the_log_that_the_fleet_lost_is_a_difference() -> None:
-    one = make_node("node-1")
-    canary = make_running_portfolio(NAME, one, events=100)
-    first = canary.first_seq + 100
-    seen = open_feed().read_for(None, first, first + 99, read_segments(canary.feed))
-    one.commit(NAME, 100, lose=unremarkable(seen).seq)
-    found = difference(verify_portfolio(NAME))
-    assert (found.kind, found.field) == ("state", "account.processed.events")
-    assert (found.found, found.wanted) == ("199", "200")
-
-
-def test_an_event_that_a_trader_lost_is_noticed_though_it_decided_nothing() -> None:
-    one = make_node("node-1")
-    holder = make_running_portfolio(
-        NAME, one, events=2_000, strategy="buy_and_hold", symbols=["KO"]
-    )
-    first = holder.first_seq + 2_000
-    seen = open_feed().read_for(frozenset(["KO"]), first, first + 3_999, read_segments(holder.feed))
-    one.commit(NAME, 4_000, lose=unremarkable(seen).seq)
-    found = difference(verify_portfolio(NAME))
-    assert (found.kind, found.field) == ("state", "account.processed.events")
-    assert int(found.found) == int(found.wanted) - 1
-
-
-def test_an_event_that_was_replaced_by_another_is_noticed_by_the_digest(trader: Portfolio) -> None:
-    row = Checkpoint.objects.get(portfolio=trader)
-    state = decode_state(bytes(row.state))
-    assert state.account.processed is not None
-    state.account.processed.digest ^= 1
-    Checkpoint.objects.filter(portfolio=trader).update(state=encode_state(state))
-    assert difference(verify_portfolio(NAME)).field == "account.processed.digest"
 
 
 # --- states of a version that did not count events ----------------------------------------------
@@ -554,11 +240,7 @@ def test_a_count_that_began_in_the_middle_is_compared_from_there(
         move(daemon, other)
         daemon = other
     elif then == "adapt":
-        _, handoff = operations.revise_portfolio(
-            NAME, {"config": {"fast": 2, "slow": 4}}, actor="ann"
-        )
-        assert handoff is not None and daemon.ready(handoff) == "draining"
-        assert owner(NAME, daemon).release(handoff).answer == "handed_over"
+        reload(daemon, fast=2, slow=4)
         assert daemon.commit(NAME) == "ok"  # an empty commit that has adapted the state
     before = trader.first_seq + 14_000
     assert daemon.commit(NAME, 2_000) == "ok"
@@ -569,42 +251,6 @@ def test_a_count_that_began_in_the_middle_is_compared_from_there(
     assert verdict.compared.processed.since == before
     assert verdict.sentence.startswith(f"identical over {len(seen)} events, ")
     assert verdict.notes[0].startswith(f"Events are counted from seq {before} on")
-
-
-def test_tenure_with_another_revision_is_a_difference(trader: Portfolio) -> None:
-    Tenure.objects.filter(portfolio=trader, epoch=2).update(revision=2)
-    verdict = verify_portfolio(NAME)
-    found = difference(verdict)
-    assert found.kind == "order" and "epoch 2" in found.where
-    assert verdict.history == "epoch 2: revision is 1 in the audit log and 2 in the tenure"
-
-
-def test_missing_tenure_is_a_difference(trader: Portfolio) -> None:
-    Tenure.objects.filter(portfolio=trader, epoch=2).delete()
-    verdict = verify_portfolio(NAME)
-    assert difference(verdict).field == "epoch"
-    assert verdict.history is not None
-    assert verdict.history.startswith("the audit log grants epoch 2 to node-2 (migrate) after seq")
-    assert verdict.history.endswith("no tenure of it exists")
-
-
-def test_missing_audit_line_is_a_history_difference(trader: Portfolio) -> None:
-    Event.objects.filter(portfolio=trader, kind="granted", data__epoch=2).delete()
-    verdict = verify_portfolio(NAME)
-    assert verdict.compared.difference is None
-    assert not verdict.identical
-    assert verdict.sentence.startswith(
-        "history differs: the audit log goes from epoch 1 to epoch 3"
-    )
-    assert verdict.sentence.endswith("which follows epoch 2: a line between them is missing")
-
-
-def test_run_that_was_never_granted_is_a_history_difference(trader: Portfolio) -> None:
-    trader.run.node = make_node("node-3").row
-    trader.run.save()
-    assert verify_portfolio(NAME).sentence == (
-        "history differs: the audit log ends at epoch 4 with node node-2, the run has node-3"
-    )
 
 
 # --- what cannot be said ------------------------------------------------------------------------
@@ -671,21 +317,6 @@ def test_evidence_is_read_in_one_snapshot(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_portfolio_that_never_ran_cannot_be_verified() -> None:
     make_portfolio(NAME)
     assert refused() == ("trader cannot be verified: it has committed no event yet; it is pending.")
-
-
-def test_an_unknown_portfolio_is_not_found() -> None:
-    with pytest.raises(NotFound):
-        verify_portfolio("nix")
-
-
-def test_a_deleted_portfolio_keeps_what_its_verification_needs() -> None:
-    one = make_node("node-1")
-    hand = make_trader(NAME, one, events=0)
-    one.commit(NAME, 500)
-    operations.delete_portfolio(NAME, actor="ann")
-    verdict = verify_portfolio(hand.portfolio.name)
-    assert verdict.identical
-    assert "was deleted at" in verdict.notes[0]
 
 
 def test_equity_past_its_retention_is_reported_and_not_missed(

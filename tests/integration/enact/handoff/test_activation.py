@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scheduling.db.transaction import execute
-from scheduling.enact.handoff import find_overdue
 from scheduling.models import Handoff
-from scheduling.timing import timing
-from tests.integration.enact.handoff.conftest import activating, expire_if_late, state
+from tests.integration.enact.handoff.conftest import activating, state
 from tests.support.factories import FakeNode, OwnerSession, expire_handoff, lose, make_node, owner
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -56,16 +53,6 @@ def test_rollback_skips_a_source_that_is_gone(
     at = hand.run()
     assert (at.node_id, at.phase, at.attempts) == (None, "pending", 0)
     assert at.reason.endswith("node-2 did not commit in 10 s")
-
-
-def test_a_target_lost_before_its_first_commit_is_not_waited_for(
-    hand: OwnerSession, source: FakeNode, target: FakeNode
-) -> None:
-    handoff = activating(hand, target)
-    lose(target)
-    assert execute(find_overdue(timing())) == [handoff.pk]
-    expire_if_late(handoff)
-    assert (state(handoff), hand.run().node_id) == ("rolled_back", source.row.pk)
 
 
 def test_handoff_of_an_old_epoch_is_superseded(hand: OwnerSession, target: FakeNode) -> None:

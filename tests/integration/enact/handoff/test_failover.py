@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduling.errors import Refused
-from scheduling.models import Handoff
-from tests.integration.enact.handoff.conftest import error, failing_over, migrated, state
+from tests.integration.enact.handoff.conftest import error, failing_over
 from tests.support.factories import FakeNode, OwnerSession, lose, owner
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -70,18 +68,3 @@ def test_a_failover_whose_target_cannot_start_it_costs_an_attempt(
     at = hand.run()
     assert (at.attempts, at.failures_by_node) == (1, {str(target.row.pk): 1})
     assert at.reason == "could not start on node-2: it broke"
-
-
-def test_a_failover_supersedes_the_migrate_under_way(hand: OwnerSession, target: FakeNode) -> None:
-    migrate = migrated(hand, target)
-    lose(hand.daemon)
-    failover = failing_over(hand, target)
-    assert (state(migrate), state(failover)) == ("superseded", "preparing")
-    assert [e.handoff for e in target.desired("prepare")] == [failover.pk]
-
-
-def test_request_on_an_old_epoch_is_refused(hand: OwnerSession, target: FakeNode) -> None:
-    with pytest.raises(Refused, match="was granted again") as refused:
-        hand.move_to(target, actor="balancer", seen_epoch=hand.run().epoch - 1)
-    assert refused.value.code == "superseded"
-    assert Handoff.objects.filter(kind="migrate").count() == 0

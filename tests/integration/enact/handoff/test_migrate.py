@@ -60,15 +60,6 @@ def test_every_step_report_may_come_twice(hand: OwnerSession, target: FakeNode) 
     assert state(handoff) == "activating"
 
 
-def test_step_report_of_another_node_changes_nothing(
-    hand: OwnerSession, source: FakeNode, target: FakeNode
-) -> None:
-    handoff = migrated(hand, target)
-    assert source.ready(handoff) == "late"
-    assert source.fails(handoff) == "late"
-    assert state(handoff) == "preparing"
-
-
 def test_repeated_release_gets_its_first_answer(hand: OwnerSession, target: FakeNode) -> None:
     handoff = draining(hand, target)
     words = hand.release_message(handoff, events=2)
@@ -139,17 +130,6 @@ def test_a_portfolio_that_is_asked_to_drain_before_its_first_commit_stays_draini
     stop = operations.stop("p", actor="ann")
     assert newest.commit(0) == "ok"
     assert (newest.run().phase, state(stop)) == ("draining", "draining")
-
-
-def test_second_migrate_is_refused_with_the_active_handoff(
-    hand: OwnerSession, target: FakeNode
-) -> None:
-    first = migrated(hand, target)
-    make_node("node-3")
-    with pytest.raises(Refused) as refused:
-        operations.migrate("p", "node-3", actor="ann")
-    assert refused.value.code == "handoff_in_progress"
-    assert refused.value.extra == {"handoff": first.pk}
 
 
 def test_batch_takes_the_last_capacity_of_a_node_once(source: FakeNode) -> None:

@@ -64,16 +64,6 @@ def test_target_gets_time_to_build_an_environment_except_for_a_failover(
     assert waits_s == pytest.approx(30, abs=0.1)
 
 
-def test_a_target_lost_while_preparing_ends_it_at_once(
-    hand: OwnerSession, target: FakeNode
-) -> None:
-    handoff = migrated(hand, target)
-    lose(target)
-    assert handoff.pk in execute(find_overdue(timing()))
-    expire_if_late(handoff)
-    assert error(handoff) == "node-2 was lost before it was ready"
-
-
 def test_step_within_its_deadline_is_not_expired(hand: OwnerSession, target: FakeNode) -> None:
     handoff = migrated(hand, target)
     assert execute(find_overdue(timing())) == []
@@ -106,17 +96,6 @@ def test_late_release_raises_the_epoch_without_the_source(
     row = Handoff.objects.get(pk=handoff.pk)
     assert (row.state, row.released_at) == ("done", None)
     assert row.error == "node-1 did not release in 5 s: the epoch was raised without it"
-
-
-def test_a_target_lost_while_the_source_drains_leaves_it_to_the_source(
-    hand: OwnerSession, target: FakeNode
-) -> None:
-    handoff = draining(hand, target)
-    lose(target)
-    assert execute(find_overdue(timing())) == [handoff.pk]
-    expire_if_late(handoff)
-    assert (state(handoff), hand.run().phase) == ("failed", "running")
-    assert hand.daemon.owns() == ["p"]
 
 
 def test_a_source_lost_while_it_drains_is_not_waited_for(

@@ -1,0 +1,256 @@
+"""Moves that people ask for, of one portfolio or several: what begins, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from portfolios.models import Portfolio
+from scheduling import operations
+from scheduling.models import Event, Node, Run
+from scheduling.operations import moves
+from scheduling.timing import Timing
+from tests.support.api_client import counted_transactions
+from tests.support.factories import (
+    FakeNode,
+    lose,
+    make_node,
+    make_portfolio,
+    make_trader,
+    newest_handoff,
+)
+from tests.support.refusals import refused
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    return make_node("node-1")
+
+
+def test_a_move_to_a_node_that_cannot_take_it_says_why(node: FakeNode) -> None:
+    hand = make_trader("p", node, weight=2, selector={})
+    targets = {
+        name: make_node(name, capacity=2) for name in ("lost", "cordoned", "draining", "full")
+    }
+    make_node("small", capacity=1)
+    make_trader("other", targets["full"])
+    lose(targets["lost"])
+    operations.cordon("cordoned", actor="ann")
+    operations.drain("draining", actor="ann")
+    Node.objects.create(name="never")
+    Node.objects.filter(name="small").update(labels={})
+    asked = ("node-1", "lost", "cordoned", "draining", "full", "small", "never")
+    refusals = {n: refused(lambda n=n: operations.migrate("p", n, actor="ann")) for n in asked}  # type: ignore[misc]
+    assert {name: refusal.code for name, refusal in refusals.items()} == {
+        "node-1": "same_node",
+        "lost": "node_lost",
+        "cordoned": "node_cordoned",
+        "draining": "node_cordoned",
+        "full": "node_full",
+        "small": "node_full",
+        "never": "node_lost",
+    }
+    assert all(r.status == 409 and r.message.endswith(".") for r in refusals.values())
+    assert hand.commit(1) == "ok"
+
+
+def test_a_move_to_a_node_that_does_not_exist_is_not_found(node: FakeNode) -> None:
+    make_trader("p", node)
+    assert refused(lambda: operations.migrate("p", "node-9", actor="ann")).code == "not_found"
+
+
+def test_a_move_to_a_node_that_lacks_its_label_says_so(node: FakeNode) -> None:
+    Node.objects.update(labels={"zone": "a"})
+    make_trader("p", node, selector={"zone": "a"})
+    make_node("node-2", labels={"zone": "b"})
+    assert refused(lambda: operations.migrate("p", "node-2", actor="ann")).code == "node_lacks"
+
+
+def test_a_move_anywhere_without_another_node_has_no_room(node: FakeNode) -> None:
+    make_trader("p", node)
+    assert refused(lambda: operations.migrate("p", None, actor="ann")).code == "no_room"
+
+
+def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: FakeNode) -> None:
+    hand, other = make_trader("p", node), make_trader("q", node)
+    target = make_node("node-2")
+    operations.migrate("p", "node-2", actor="ann")
+    operations.migrate("q", None, actor="ann")
+    assert (hand.run().pinned_node, other.run().pinned_node) == (target.row, None)
+    operations.unpin("p", actor="ann")
+    operations.unpin("p", actor="ann")
+    assert hand.run().pinned_node is None
+    assert Event.objects.filter(kind="unpinned", actor="ann").count() == 1
+
+
+def test_a_move_anywhere_ends_the_pin_that_would_take_it_back(node: FakeNode) -> None:
+    hand = make_trader("p", node)
+    make_node("node-2")
+    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=node.row)
+    assert operations.migrate("p", None, actor="ann").target_node == Node.objects.get(name="node-2")
+    assert hand.run().pinned_node is None
+    assert Event.objects.filter(kind="unpinned", actor="ann", node=node.row).count() == 1
+
+
+def test_a_move_keeps_the_revision_that_runs(node: FakeNode) -> None:
+    hand = make_trader("p", node)
+    make_node("node-2")
+    Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=1)
+    assert operations.migrate("p", "node-2", actor="ann").to_revision == 1
+
+
+@pytest.mark.parametrize("phase", ["halted", "quarantined"])
+def test_a_halted_or_quarantined_portfolio_must_be_started_before_it_is_moved(
+    node: FakeNode, phase: str
+) -> None:
+    portfolio = make_portfolio("p")
+    Run.objects.filter(pk=portfolio.pk).update(phase=phase)
+    refusal = refused(lambda: operations.migrate("p", "node-1", actor="ann"))
+    assert (refusal.code, refusal.message) == (
+        "already_stopped",
+        f"p cannot be moved: it is {phase}. Start it first.",
+    )
+
+
+def test_a_move_from_a_lost_node_is_a_failover(node: FakeNode) -> None:
+    make_trader("p", node)
+    make_node("node-2")
+    lose(node)
+    assert operations.migrate("p", "node-2", actor="ann").kind == "failover"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: operations.migrate("p", "node-3", actor="bob"),
+        lambda: operations.migrate("p", None, actor="bob"),
+        lambda: operations.reload("p", actor="bob"),
+    ],
+)
+def test_while_one_handoff_is_under_way_another_is_refused_with_its_id(
+    node: FakeNode, act: Callable[[], Any]
+) -> None:
+    make_trader("p", node)
+    make_node("node-2")
+    make_node("node-3")
+    first = operations.migrate("p", "node-2", actor="ann")
+    refusal = refused(act)
+    assert (refusal.code, refusal.extra) == ("handoff_in_progress", {"handoff": first.pk})
+    assert refusal.message == (
+        f"p is already in handoff {first.pk} (migrate, preparing); wait until it has ended."
+    )
+
+
+# --- migrate several ------------------------------------------------------------------------------
+
+
+def outcomes(names: list[str], target: str | None) -> dict[str, str]:
+    """Return portfolio → the node it moves to, or the code of its refusal."""
+    found = operations.migrate_several(names, target, actor="ann", reason="rack 7")
+    return {
+        each.portfolio: str(each.handoff.target_node) if each.handoff else str(each.refused.code)  # type: ignore[union-attr]
+        for each in found
+    }
+
+
+def test_several_move_at_once_and_one_that_cannot_holds_back_none(node: FakeNode) -> None:
+    hands = {name: make_trader(name, node) for name in ("a", "b", "c")}
+    make_trader("moving", node)
+    picky = make_trader("picky", node)
+    Portfolio.objects.filter(pk=picky.portfolio.pk).update(selector={"zone": "hk"})
+    target = make_node("node-2", capacity=3)
+    make_node("node-3")
+    first = operations.migrate("moving", "node-3", actor="ann")
+    asked = ["picky", "moving", "c", "b", "a"]
+    found = operations.migrate_several(asked, "node-2", actor="ann", reason="rack 7")
+    assert [each.portfolio for each in found] == asked
+    refusals = {each.portfolio: each.refused for each in found if each.refused}
+    assert {name: (each.code, str(each)) for name, each in refusals.items()} == {
+        "picky": ("node_lacks", "picky cannot move to node-2: node-2 lacks zone=hk."),
+        "moving": (
+            "handoff_in_progress",
+            f"moving is already in handoff {first.pk} (migrate, preparing); "
+            "wait until it has ended.",
+        ),
+    }
+    for hand in hands.values():
+        begun = newest_handoff(hand.portfolio)
+        assert (begun.target_node, begun.reason, begun.requested_by) == (
+            target.row,
+            "rack 7",
+            "ann",
+        )
+        assert hand.run().pinned_node == target.row
+    assert Event.objects.filter(kind="pinned", actor="ann", node=target.row).count() == 3
+
+
+@pytest.mark.parametrize("target", ["node-2", None])
+def test_moving_several_costs_as_many_statements_as_moving_one(
+    node: FakeNode, target: str | None
+) -> None:
+    for name in "abcd":
+        make_trader(name, node)
+    Run.objects.update(pinned_node=node.row)
+    make_node("node-2")
+    with counted_transactions() as of_one:
+        assert outcomes(["a"], target) == {"a": "node-2"}
+    with counted_transactions() as of_three:
+        assert set(outcomes(["b", "c", "d"], target).values()) == {"node-2"}
+    assert len(of_three) == len(of_one)
+
+
+def test_of_several_as_many_move_as_the_node_has_room_for(node: FakeNode) -> None:
+    for name in ("a", "b", "c"):
+        make_trader(name, node)
+    make_node("node-2", capacity=2)
+    assert outcomes(["c", "a", "b"], "node-2") == {"c": "node_full", "a": "node-2", "b": "node-2"}
+    assert outcomes(["c"], None) == {"c": "no_room"}
+
+
+def test_several_that_the_balancer_places_are_spread_and_lose_their_pins(node: FakeNode) -> None:
+    hands = [make_trader(name, node) for name in ("a", "b")]
+    Run.objects.update(pinned_node=node.row)
+    make_node("node-2")
+    make_node("node-3")
+    assert outcomes(["a", "b"], None) == {"a": "node-2", "b": "node-3"}
+    assert [hand.run().pinned_node for hand in hands] == [None, None]
+
+
+def test_of_several_one_that_is_stopped_before_the_locks_stays_and_the_others_move(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        make_trader(name, node)
+    make_node("node-2")
+    observe = moves.observe
+
+    def observe_and_lose_the_race(times: Timing) -> Any:
+        seen = observe(times)
+        operations.stop("a", actor="bob")
+        return seen
+
+    monkeypatch.setattr(moves, "observe", observe_and_lose_the_race)
+    assert outcomes(["a", "b"], "node-2") == {"a": "already_stopped", "b": "node-2"}
+    assert Event.objects.filter(kind="pinned", actor="ann").count() == 1
+
+
+def test_several_are_refused_as_a_whole_if_one_or_the_node_does_not_exist(node: FakeNode) -> None:
+    make_trader("a", node)
+    make_node("node-2")
+    Node.objects.create(name="never")
+    asked = [(["a", "nix"], "node-2"), (["a"], "node-9"), (["a"], "never"), ([], "node-2")]
+    found = [
+        refused(lambda n=n, t=t: operations.migrate_several(n, t, actor="ann"))  # type: ignore[misc]
+        for n, t in asked
+    ]
+    assert [each.code for each in found] == ["not_found", "not_found", "node_lost", "invalid"]
+    assert "There is no portfolio named nix." in str(found[0])
+    too_many = [f"p{i}" for i in range(101)]
+    refusal = refused(lambda: operations.migrate_several(too_many, None, actor="ann"))
+    assert refusal.extra["errors"][0]["message"] == (
+        "These are 101 portfolios; one request moves 1 to 100."
+    )

@@ -1,0 +1,83 @@
+"""Portfolios to verify, whose replay runs in the process of the test."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+
+from portfolios.models import Order, Portfolio
+from portfolios.runtime.worker import PortfolioWorker
+from scheduling.verification import verify
+from tests.support.factories import FakeNode
+from tests.support.kept_rows import KeptRows
+from tests.support.verified_trader import (
+    NAME,
+    Replays,
+    make_anchored,
+    make_moved,
+    make_verified,
+)
+
+MOVED, VERIFIED = KeptRows(make_moved), KeptRows(make_verified)
+ANCHORED = KeptRows(make_anchored)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replay in this process."""
+    monkeypatch.setattr(
+        verify, "replay_processes", lambda *_, **__: nullcontext(PortfolioWorker().answer)
+    )
+
+
+@pytest.fixture(params=["from the first event", "from an anchor"])
+def world(request: pytest.FixtureRequest, quick: None, db: None) -> tuple[Portfolio, FakeNode]:
+    """Return a portfolio that was moved, suppressed, reloaded and taken over, and its owner.
+
+    Once as it is, once verified before: what is changed then lies before an anchor.
+    """
+    other, daemon = (MOVED if request.param == "from the first event" else VERIFIED).get()
+    other.beat()
+    daemon.beat()
+    return Portfolio.objects.get(name=NAME), daemon
+
+
+@pytest.fixture
+def trader(world: tuple[Portfolio, FakeNode]) -> Portfolio:
+    """Return the portfolio."""
+    return world[0]
+
+
+@pytest.fixture
+def waiting(world: tuple[Portfolio, FakeNode]) -> Order:
+    """Return an order that is open at the end: let it go on until there is one."""
+    portfolio, daemon = world
+    orders = Order.objects.filter(portfolio=portfolio, status="open")
+    for _ in range(100):
+        if (found := orders.first()) is not None:
+            return found
+        daemon.commit(NAME, 94)
+    raise AssertionError("no order is open after 25 days")
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch, db: None) -> Replays:
+    """Replay in this process, and count."""
+    found = Replays()
+    monkeypatch.setattr(verify, "replay_processes", found.process)
+    return found
+
+
+@pytest.fixture
+def node(replays: Replays) -> FakeNode:
+    """Return the owner of a portfolio that traded for 8,000 events and was verified."""
+    daemon = ANCHORED.get()
+    daemon.beat()
+    return daemon
+
+
+@pytest.fixture
+def anchored(node: FakeNode) -> Portfolio:
+    """Return that portfolio."""
+    return Portfolio.objects.get(name=NAME)

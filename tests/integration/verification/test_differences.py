@@ -1,0 +1,226 @@
+"""A verification names the first thing that was not done right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+
+from portfolios.feed_registration import read_segments
+from portfolios.feeds import open_feed
+from portfolios.models import (
+    Checkpoint,
+    EquityPoint,
+    Fill,
+    Order,
+    Portfolio,
+    Suppression,
+)
+from portfolios.runtime.engine import EQUITY_STEP_US
+from portfolios.runtime.events import Event as MarketEvent
+from portfolios.runtime.state import decode_state, encode_state
+from scheduling.models import Event, Tenure
+from scheduling.verification.verify import verify_portfolio
+from tests.support.factories import (
+    make_node,
+    make_running_portfolio,
+)
+from tests.support.verified_trader import (
+    NAME,
+    difference,
+    the_order,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick")]
+
+
+def test_a_state_that_was_touched_is_named_by_its_field(trader: Portfolio) -> None:
+    row = Checkpoint.objects.get(portfolio=trader)
+    state = decode_state(bytes(row.state))
+    true = state.account.cash
+    state.account.cash += Decimal("0.0001")
+    Checkpoint.objects.filter(portfolio=trader).update(state=encode_state(state))
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (row.seq, "state", "account.cash")
+    assert (found.found, found.wanted) == (str(true + Decimal("0.0001")), str(true))
+    assert "epoch 4 on node-2, r2 by register" in found.where
+
+
+@pytest.mark.parametrize("status", ["filled", "suppressed"])
+def test_every_field_of_an_order_counts(trader: Portfolio, status: str) -> None:
+    order = the_order(trader, epoch=2, status=status)
+    touched = {
+        "status": "refused",
+        "symbol": "MMM",
+        "side": {"buy": "sell", "sell": "buy"}[order.side],
+        "quantity": order.quantity + 1,
+        "price": order.price + 1,
+        "reason": "because",
+        "decided_at": order.decided_at + timedelta(microseconds=1),
+        "epoch": order.epoch + 1,
+        "node": "node-1",
+        "revision": order.revision + 1,
+    }
+    for field, value in touched.items():
+        Order.objects.filter(pk=order.pk).update(**{field: value})
+        found = difference(verify_portfolio(NAME))
+        assert (found.seq, found.kind, found.field) == (order.seq, "order", field)
+        assert "epoch 2 on node-2, r1 by migrate (handoff" in found.where
+        Order.objects.filter(pk=order.pk).update(**{field: getattr(order, field)})
+    assert verify_portfolio(NAME).identical
+
+
+def test_order_placed_twice_is_a_difference(trader: Portfolio) -> None:
+    order = the_order(trader, status="filled")
+    order.pk = f"{trader.uid}-{order.seq}-{order.index + 1}"
+    order.index, order.status = order.index + 1, "open"
+    order.save(force_insert=True)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (order.seq, "order", "row")
+    assert order.symbol in found.found and found.wanted == "none"
+
+
+def test_waiting_order_marked_as_filled_is_a_difference(waiting: Order) -> None:
+    Order.objects.filter(pk=waiting.pk).update(status="filled")
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.field, found.found) == (waiting.seq, "status", "filled")
+
+
+def test_every_field_of_a_fill_counts(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
+    touched = {
+        "symbol": "MMM",
+        "side": {"buy": "sell", "sell": "buy"}[fill.side],
+        "quantity": fill.quantity + 1,
+        "price": fill.price + 1,
+        "at": fill.at + timedelta(microseconds=1),
+        "epoch": fill.epoch + 1,
+    }
+    for field, value in touched.items():
+        Fill.objects.filter(pk=fill.pk).update(**{field: value})
+        found = difference(verify_portfolio(NAME))
+        assert (found.seq, found.kind, found.field) == (fill.fill_seq, "fill", field)
+        Fill.objects.filter(pk=fill.pk).update(**{field: getattr(fill, field)})
+    assert verify_portfolio(NAME).identical
+
+
+def test_fill_of_another_order_is_a_difference(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
+    another = the_order(trader, epoch=1, status="filled")
+    Fill.objects.filter(pk=fill.pk).update(order=another)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field, found.found) == ("fill", "order", another.pk)
+
+
+def test_fill_and_equity_point_that_no_event_made_are_differences(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader).latest("fill_seq")
+    fill.pk, fill.index = None, fill.index + 1
+    fill.save(force_insert=True)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.wanted) == (fill.fill_seq, "fill", "none")
+    fill.delete()
+    point = EquityPoint.objects.filter(portfolio=trader).latest("seq")
+    point.pk, point.seq = None, point.seq + 1
+    point.save(force_insert=True)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.wanted) == (point.seq, "equity", "none")
+
+
+def test_of_several_differences_the_first_of_the_log_is_named(trader: Portfolio) -> None:
+    point = EquityPoint.objects.filter(portfolio=trader).order_by("seq")[5]
+    order = Order.objects.filter(portfolio=trader, seq__gt=point.seq).earliest("seq", "index")
+    Order.objects.filter(pk=order.pk).update(price=order.price + 1)
+    assert difference(verify_portfolio(NAME)).seq == order.seq
+    EquityPoint.objects.filter(pk=point.pk).update(equity=point.equity + 1)
+    assert difference(verify_portfolio(NAME)).seq == point.seq
+
+
+def test_of_one_event_its_fills_come_before_its_equity(trader: Portfolio) -> None:
+    fills = Fill.objects.filter(portfolio=trader).values_list("fill_seq", flat=True)
+    point = EquityPoint.objects.filter(portfolio=trader, seq__in=list(fills)).earliest("seq")
+    EquityPoint.objects.filter(pk=point.pk).update(at=point.at + timedelta(microseconds=1))
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (point.seq, "equity", "at")
+    Fill.objects.filter(portfolio=trader, fill_seq=point.seq).update(price=Decimal("0.5"))
+    assert difference(verify_portfolio(NAME)).kind == "fill"
+
+
+def test_an_equity_point_that_differs_is_a_difference(trader: Portfolio) -> None:
+    points = list(EquityPoint.objects.filter(portfolio=trader))
+    EquityPoint.objects.filter(pk=points[7].pk).update(equity=points[7].equity + 1)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (points[7].seq, "equity", "equity")
+
+
+@pytest.mark.parametrize("by", [-500, 500])
+def test_a_suppressed_range_that_was_shifted_is_a_difference(trader: Portfolio, by: int) -> None:
+    row = Suppression.objects.get(portfolio=trader)
+    first, last = row.from_seq, row.to_seq
+    Suppression.objects.update(from_seq=first + by, to_seq=last + by)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field) == ("order", "status")
+    here = range(first - 500, first) if by < 0 else range(first, first + 500)
+    assert found.seq in here
+    assert "suppressed" in (found.found, found.wanted)
+
+
+def unremarkable(seen: Sequence[MarketEvent]) -> MarketEvent:
+    """Return one that is neither an equity point nor the newest price."""
+    return next(
+        event
+        for before, event in pairwise(seen[:-1])
+        if event.released // EQUITY_STEP_US == before.released // EQUITY_STEP_US
+    )
+
+
+def test_an_event_that_a_trader_lost_is_noticed_though_it_decided_nothing() -> None:
+    one = make_node("node-1")
+    holder = make_running_portfolio(
+        NAME, one, events=2_000, strategy="buy_and_hold", symbols=["KO"]
+    )
+    first = holder.first_seq + 2_000
+    seen = open_feed().read_for(frozenset(["KO"]), first, first + 3_999, read_segments(holder.feed))
+    one.commit(NAME, 4_000, lose=unremarkable(seen).seq)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field) == ("state", "account.processed.events")
+    assert int(found.found) == int(found.wanted) - 1
+
+
+def test_an_event_that_was_replaced_by_another_is_noticed_by_the_digest(trader: Portfolio) -> None:
+    row = Checkpoint.objects.get(portfolio=trader)
+    state = decode_state(bytes(row.state))
+    assert state.account.processed is not None
+    state.account.processed.digest ^= 1
+    Checkpoint.objects.filter(portfolio=trader).update(state=encode_state(state))
+    assert difference(verify_portfolio(NAME)).field == "account.processed.digest"
+
+
+def test_tenure_with_another_revision_is_a_difference(trader: Portfolio) -> None:
+    Tenure.objects.filter(portfolio=trader, epoch=2).update(revision=2)
+    verdict = verify_portfolio(NAME)
+    found = difference(verdict)
+    assert found.kind == "order" and "epoch 2" in found.where
+    assert verdict.history == "epoch 2: revision is 1 in the audit log and 2 in the tenure"
+
+
+def test_missing_tenure_is_a_difference(trader: Portfolio) -> None:
+    Tenure.objects.filter(portfolio=trader, epoch=2).delete()
+    verdict = verify_portfolio(NAME)
+    assert difference(verdict).field == "epoch"
+    assert verdict.history is not None
+    assert verdict.history.startswith("the audit log grants epoch 2 to node-2 (migrate) after seq")
+    assert verdict.history.endswith("no tenure of it exists")
+
+
+def test_missing_audit_line_is_a_history_difference(trader: Portfolio) -> None:
+    Event.objects.filter(portfolio=trader, kind="granted", data__epoch=2).delete()
+    verdict = verify_portfolio(NAME)
+    assert verdict.compared.difference is None
+    assert not verdict.identical
+    assert verdict.sentence.startswith(
+        "history differs: the audit log goes from epoch 1 to epoch 3"
+    )
+    assert verdict.sentence.endswith("which follows epoch 2: a line between them is missing")

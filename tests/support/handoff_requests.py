@@ -1,0 +1,31 @@
+"""Requests of handoffs in one batch, as a pass makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portfolios.models import Portfolio
+from scheduling.db.transaction import execute
+from scheduling.enact.handoff import Request, request_all
+from scheduling.errors import Refused
+from scheduling.timing import timing
+from tests.support.factories import FakeNode, make_portfolio
+
+
+def waiting(*names: str, **given: Any) -> list[Portfolio]:
+    """Return unassigned portfolios."""
+    return [make_portfolio(name, **given) for name in names]
+
+
+def placed(portfolio: Portfolio, node: FakeNode, **given: Any) -> Request:
+    """Return the request to place a portfolio on a node."""
+    return Request("place", portfolio.pk, node.row.pk, "asked", **given)
+
+
+def ask(*asked: Request, patient: bool = True) -> list[Any]:
+    """Request these in one batch; return for each its handoff id, a code, or None."""
+    answers = execute(request_all(asked, actor="test", timing=timing(), patient=patient))
+    return [
+        answer.code if isinstance(answer, Refused) else getattr(answer, "id", None)
+        for answer in answers
+    ]
