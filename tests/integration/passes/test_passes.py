@@ -433,7 +433,7 @@ def test_alerts_that_another_compares_just_now_are_left_to_it(
     def held(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(alerts, "compare", held)
+    monkeypatch.setattr(alerts, "update_alerts", held)
     assert tick().ran is True
 
 
