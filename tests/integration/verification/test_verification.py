@@ -25,6 +25,7 @@ from portfolios.models import (
 )
 from portfolios.runtime.messages import Batch, Load, Reply
 from portfolios.runtime.state import decode_state
+from portfolios.runtime.worker import PortfolioWorker
 from portfolios.strategies import registry
 from portfolios.verify.compare_state import without_event_count, without_figures
 from portfolios.verify.replay_process import (
