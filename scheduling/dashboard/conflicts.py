@@ -40,11 +40,15 @@ def three_way(
         present = theirs[field].after if field in theirs else opened
         typed = own[field].after if field in own else opened
         clashes = field in theirs and field in own and present != typed
-        lines.append(ThreeWayLine(label, _text(opened), _text(present), _text(typed), clashes))
+        lines.append(
+            ThreeWayLine(
+                label, _value_text(opened), _value_text(present), _value_text(typed), clashes
+            )
+        )
     return sorted(lines, key=lambda line: (not line.clashes, line.field))
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is None or value == "":
         return UNKNOWN
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

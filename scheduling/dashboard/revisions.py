@@ -86,9 +86,9 @@ def _revision_choice(
 ) -> RevisionChoice:
     shown = revision_row(row, portfolio)
     lines = [] if running is None else differences(configuration_of(running), configuration_of(row))
-    remark = row.status_reason or row.note or _creator(row.created_by)
+    remark = row.status_reason or row.note or _creator_text(row.created_by)
     return RevisionChoice(row.number, shown["tag"], shown["word"], remark, row is running, lines)
 
 
-def _creator(name: str) -> str:
+def _creator_text(name: str) -> str:
     return _("by %(name)s") % {"name": name} if name else ""

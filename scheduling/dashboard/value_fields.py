@@ -76,7 +76,7 @@ class ValueField(forms.CharField):
     def _widget(self) -> forms.Widget:
         if self.choices:
             empty = _("default: {}").format(self.default) if self.default else _("choose…")
-            shown = [(as_text(self.kind, each), _word(each)) for each in self.choices]
+            shown = [(as_text(self.kind, each), _choice_word(each)) for each in self.choices]
             return forms.Select(choices=[("", empty), *shown])
         attributes = {"autocomplete": "off", "spellcheck": "false", "placeholder": self.default}
         if self.kind in ("whole", "number", "decimal"):
@@ -90,9 +90,9 @@ class ValueField(forms.CharField):
             raise forms.ValidationError(unprintable_sentence(found))
         if text == "":
             return LEFT_OUT
-        return self._parsed(text)
+        return self._parse(text)
 
-    def _parsed(self, text: str) -> Any:
+    def _parse(self, text: str) -> Any:
         for choice in self.choices:
             if text == as_text(self.kind, choice):
                 return choice
@@ -113,7 +113,7 @@ def unprintable_sentence(found: str) -> str:
     return text.format(f"{ord(found):04X}")
 
 
-def _word(choice: Any) -> str:
+def _choice_word(choice: Any) -> str:
     if isinstance(choice, bool):
         return str(_("yes")) if choice else str(_("no"))
     return choice if isinstance(choice, str) else json.dumps(choice)
@@ -161,7 +161,7 @@ def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, An
 
 def _shown_default(kind: Kind, value: Any) -> str:
     if isinstance(value, bool):
-        return _word(value)
+        return _choice_word(value)
     return str(_("none")) if value is None else as_text(kind, value)
 
 

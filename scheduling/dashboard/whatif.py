@@ -131,10 +131,12 @@ def load_bars(document: Mapping[str, Any]) -> list[LoadBar]:
     largest = max((max(one["capacity"], one["before"], one["after"]) for one in loads), default=0)
     unit = BAR_WIDTH / (largest or 1)
     new = {one["node"] for one in document["add"]}
-    return [_bar(load, unit, document, load["node"] in new) for load in loads]
+    return [_load_bar(load, unit, document, load["node"] in new) for load in loads]
 
 
-def _bar(load: Mapping[str, Any], unit: float, document: Mapping[str, Any], new: bool) -> LoadBar:
+def _load_bar(
+    load: Mapping[str, Any], unit: float, document: Mapping[str, Any], new: bool
+) -> LoadBar:
     capacity, lost = load["capacity"], load["status"] == "lost"
     full = load["after"] >= capacity > 0
     ticks = range(1, int(capacity)) if capacity <= MAX_TICKS else ()
@@ -148,13 +150,14 @@ def _bar(load: Mapping[str, Any], unit: float, document: Mapping[str, Any], new:
         load=places(load["before"]),
         then=places(load["after"]),
         capacity=places(capacity),
-        state=joined(_state(load, document, full, new)),
+        state=joined(_load_remarks(load, document, full, new)),
     )
 
 
-def _state(
+def _load_remarks(
     load: Mapping[str, Any], document: Mapping[str, Any], full: bool, new: bool
 ) -> Iterator[str]:
+    """Yield the states of the node that explain its bar: full, cordoned and so on."""
     if load["status"] == "lost":
         yield state_word("lost")
         return

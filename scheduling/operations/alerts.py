@@ -106,7 +106,7 @@ def test_channel(name: str, *, actor: str) -> None:
 
 
 def remove_channel(name: str, *, actor: str, reason: str = "") -> None:
-    """Send no alerts there any more; its address is deleted."""
+    """Remove the channel with its address: no alert is sent there any more."""
     row = _channel(name)
     if row.from_environment:
         raise Refused(

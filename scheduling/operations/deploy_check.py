@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cryptography.fernet import MultiFernet
 from django.conf import settings
 from django.core import checks
 from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from ginkgo_site import encryption_keys
-from ginkgo_site.encryption_keys import KeysUnavailable
 from ginkgo_site.sessions import NEWEST_VERSION, OLDEST_VERSION, find_unusable
 from portfolios import validation
 from scheduling.db.transaction import execute
@@ -35,6 +32,7 @@ from scheduling.decide.deploy_check import (
 from scheduling.decide.reasons import count
 from scheduling.errors import Invalid
 from scheduling.observe.installation import read_installation
+from scheduling.operations.secrets import SecretUnreadable, read_keys
 
 URL_LIMIT_S = 5.0
 REDIS_LIMIT_S = 1.0
@@ -64,12 +62,12 @@ def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployChec
     try:
         connection.ensure_connection()
     except DatabaseError as error:
-        return DeployCheck([_database_away(error)])
+        return DeployCheck([_database_finding(error)])
     pending, unknown = _migrations()
     from_django = _django_checks()
     if pending or not connection.introspection.table_names():
         # The other facts are read from tables that may not exist yet.
-        return DeployCheck([*from_django, _unmigrated(pending)])
+        return DeployCheck([*from_django, _unmigrated_finding(pending)])
     facts = execute(read_installation())
     env = settings.GINKGO
     installation = Installation(
@@ -100,7 +98,7 @@ def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployChec
     return DeployCheck(find_faults(installation))
 
 
-def _database_away(error: DatabaseError) -> Finding:
+def _database_finding(error: DatabaseError) -> Finding:
     unusable = find_unusable(error)
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return Finding(
@@ -108,11 +106,13 @@ def _database_away(error: DatabaseError) -> Finding:
         "database",
         str(unusable) if unusable else f"The database does not answer: {first}.",
         f"a PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION} that answers",
-        "See the sentence." if unusable else "Start it, or correct DATABASE_URL.",
+        "docs/deploy.md says which servers and poolers work."
+        if unusable
+        else "Start it, or correct DATABASE_URL.",
     )
 
 
-def _unmigrated(pending: int) -> Finding:
+def _unmigrated_finding(pending: int) -> Finding:
     return Finding(
         "error",
         "migrations",
@@ -158,16 +158,16 @@ def _django_checks() -> list[Finding]:
 
 
 def _keys_problem() -> str:
-    env = settings.GINKGO
+    """Return why secrets cannot be encrypted and read, or ""."""
     try:
-        keys = encryption_keys.parse(env.encryption_keys)
-        MultiFernet(keys or encryption_keys.read_file(env.encryption_keys_file))
-    except KeysUnavailable as error:
-        return str(error)
+        read_keys()
+    except SecretUnreadable as unreadable:
+        return unreadable.message
     return ""
 
 
 def _disks() -> tuple[DiskFact, ...]:
+    """Return the disks under the home and the archive of the installation."""
     env = settings.GINKGO
     folders = {folder for folder in (env.home, env.archive) if folder.exists()}
     found = []
@@ -178,6 +178,7 @@ def _disks() -> tuple[DiskFact, ...]:
 
 
 def _redis_problem() -> str | None:
+    """Return why Redis does not answer, "" if it does, None if the installation has none."""
     if settings.GINKGO.redis_url is None:
         return None
     import redis
@@ -238,6 +239,7 @@ def _ask_host(url: str, host: str, port: int | None, context: ssl.SSLContext) ->
 
 
 def _certificate_expires_s(sock: socket.socket | Any) -> float | None:
+    """Return the seconds until the server's certificate expires, None without TLS."""
     if not isinstance(sock, ssl.SSLSocket):
         return None
     ends = (sock.getpeercert() or {}).get("notAfter")

@@ -120,6 +120,7 @@ def _stop_after(until: float) -> Callable[[int, int, int], None]:
 
 
 def _too_slow(percent: int | None = None) -> Refused:
+    """Return the refusal of a run that took too long; `percent`: how far it came."""
     reached = "" if percent is None else _(", {share} of the way", share=f"{percent} %")
     return Refused(
         "too_slow",

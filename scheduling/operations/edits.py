@@ -70,7 +70,7 @@ class EditBase:
 
     @classmethod
     def from_token(cls, token: str, field: str = "base") -> EditBase:
-        """Return the base of a token. Raise Invalid, which names `field`, if it is none."""
+        """Return the base of a token. Raise Invalid, which names `field`, for any other text."""
         try:
             packed = base64.b64decode(
                 token + "=" * (-len(token) % 4), altchars=b"-_", validate=True

@@ -96,7 +96,7 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
             held, known = _prepare(plan, new, actor=actor)
             transaction.set_rollback(True)
         if held.in_stream and not new:
-            break  # nothing is written before the lines are checked there
+            break  # append_nothing is written before the lines are checked there
         events, wrong = _accepted(plan, lines, known)
         if held.in_stream:
             _refuse_recorded_stream(plan.feed)
@@ -137,11 +137,13 @@ def _prepare(
 def _refuse_recorded_stream(feed: str) -> None:
     """Raise Refused for a feed in a stream with a recorder, or whose stream is away."""
 
-    def nothing(held: feed_records.WriterRow, known: Mapping[str, InstrumentFacts]) -> Appended:
+    def append_nothing(
+        held: feed_records.WriterRow, known: Mapping[str, InstrumentFacts]
+    ) -> Appended:
         refuse_recorded(feed, held)
         return Appended(held.head + 1, held.head)
 
-    append_in_stream(feed, nothing, tries=TRIES)
+    append_in_stream(feed, append_nothing, tries=TRIES)
 
 
 def _accepted(

@@ -79,7 +79,7 @@ def record(plan: RecordingPlan, *, actor: str) -> Recorded:
     if errors:
         raise Invalid(errors)
     feed = find_feed(plan.feed)
-    source = _websocket(plan) if plan.websocket else _files(plan)
+    source = _websocket_source(plan) if plan.websocket else _file_source(plan)
     writer = f"{socket.gethostname()}:{os.getpid()} ({actor})"[:150]
     execute(audit("feed_recording", actor=actor, feed=plan.feed, writer=writer))
     connection.close()  # it would be idle for days
@@ -130,13 +130,13 @@ async def log_of(feed: FeedRow, session: RecorderSession) -> AsyncIterator[Instr
         yield MirroredLog(Stream(client, feed.name), database_over(feed.name, session.connect))
 
 
-def _files(plan: RecordingPlan) -> FileSource:
+def _file_source(plan: RecordingPlan) -> FileSource:
     times = read_time_form(plan.time_zone, plan.time_format, plan.time_unit)
     layout = FileLayout(plan.columns, plan.symbol, times)
     return FileSource(Path(plan.files), layout, pattern=plan.pattern, from_start=plan.from_start)
 
 
-def _websocket(plan: RecordingPlan) -> WebsocketSource:
+def _websocket_source(plan: RecordingPlan) -> WebsocketSource:
     layout = MessageLayout(
         fields=plan.columns,
         rows=plan.rows,

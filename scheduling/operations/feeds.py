@@ -330,6 +330,7 @@ def _instrument_errors(instruments: Sequence[NewInstrument]) -> list[dict[str, s
 
 
 def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
+    """Return what is wrong with an instrument, or ""."""
     if not SYMBOL.fullmatch(one.symbol) or one.symbol == "*":
         return f"{one.symbol[:30]!r} is not a symbol: use 1 to 24 letters, digits and signs."
     if one.symbol in seen:

@@ -109,10 +109,10 @@ def release_storm(*, actor: str, reason: str = "") -> bool:
 
     If it was held because acknowledged commits vanished, they count as settled.
     """
-    return execute(_release(actor, reason))
+    return execute(_release_hold(actor, reason))
 
 
-def _release(actor: str, reason: str) -> Transaction[bool]:
+def _release_hold(actor: str, reason: str) -> Transaction[bool]:
     was_held = yield from storm.release(actor, reason)
     if was_held:
         yield from timeline.settle()

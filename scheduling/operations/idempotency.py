@@ -64,6 +64,7 @@ def claim_key(user: int, key: str, fingerprint: str) -> Claim | Answer:
 
 
 def _in_progress(age_s: float) -> Refused:
+    """Return the refusal of a repeat whose first request has no answer yet."""
     # The older it is, the longer it takes; its process may have ended, then a repeat acts.
     wait_s = max(1, min(math.ceil(age_s), math.ceil(enact.CLAIM_S - age_s)))
     return Refused(

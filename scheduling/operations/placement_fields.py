@@ -73,6 +73,7 @@ def placement_errors(placement: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def unknown_choice(field_name: str, value: Any, choices: list[str]) -> dict[str, str]:
+    """Return the error for a value that is none of the choices."""
     return validation.error(
         field_name,
         "unknown_choice",

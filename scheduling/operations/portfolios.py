@@ -252,6 +252,7 @@ def _record_created(lines: list[Line], actor: str) -> Transaction[None]:
 
 
 def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
+    """Return the refusal of names that other portfolios have."""
     names = [one.name for one in new]
     taken = sorted(
         Portfolio.objects.present().filter(name__in=names).values_list("name", flat=True)

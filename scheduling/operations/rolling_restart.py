@@ -294,6 +294,7 @@ def _of_another_user(process: str) -> Refused:
 
 
 def _wait_for(is_done: Callable[[], bool], what: str, *, limit_s: float = LIMIT_S) -> None:
+    """Return once `is_done`. Raise Refused after `limit_s`; its sentence begins with `what`."""
     until = time.monotonic() + limit_s
     while not is_done():
         if time.monotonic() > until:

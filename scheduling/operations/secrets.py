@@ -39,7 +39,7 @@ class SecretUnreadable(Refused):
 
 def set_secret(name: str, value: str, *, actor: str) -> Secret:
     """Store the value of a secret, new or replaced. Raise Invalid or SecretUnreadable."""
-    _check(name, value)
+    _check_secret(name, value)
     ciphertext = _encrypt(name, value)
     with transaction.atomic():
         # Two first values of one name: the second waits for the key of the row, and replaces it.
@@ -81,7 +81,7 @@ def rotate_secrets(*, actor: str, new_key: bool = False) -> int:
     """
     if new_key:
         _add_key()
-    keys = _keys()
+    keys = read_keys()
     with transaction.atomic():
         # Concurrent writer: an operator sets one of them; the lock makes the later one wait.
         rows = list(Secret.objects.select_for_update().order_by("name"))
@@ -100,7 +100,7 @@ def read_secret(name: str, *, used_by: str) -> str:
     row = Secret.objects.filter(name=name).first()
     if row is None:
         raise NotFound("secret", name)
-    value = _decrypt(row, _keys())
+    value = _decrypt(row, read_keys())
     now = timezone.now()
     Secret.objects.filter(
         Q(last_used_at=None) | Q(last_used_at__lt=now - USE_INTERVAL), name=name
@@ -108,7 +108,8 @@ def read_secret(name: str, *, used_by: str) -> str:
     return value
 
 
-def _check(name: str, value: str) -> None:
+def _check_secret(name: str, value: str) -> None:
+    """Raise Invalid for a malformed name or value."""
     errors = []
     if not NAME.fullmatch(name):
         message = _(
@@ -128,7 +129,7 @@ def _check(name: str, value: str) -> None:
         raise Invalid(errors)
 
 
-def _keys() -> MultiFernet:
+def read_keys() -> MultiFernet:
     """Return the keys, the newest first. Raise SecretUnreadable if there are none."""
     env = settings.GINKGO
     try:
@@ -151,7 +152,7 @@ def _add_key() -> None:
                 keys_variable=KEYS_VARIABLE,
             ),
         )
-    _keys()
+    read_keys()
     try:
         encryption_keys.prepend(env.encryption_keys_file, encryption_keys.new_key())
     except OSError as error:
@@ -162,7 +163,7 @@ def _add_key() -> None:
 
 def _encrypt(name: str, value: str, keys: MultiFernet | None = None) -> str:
     # With its name: a row that was given the ciphertext of another one cannot be read.
-    return (keys or _keys()).encrypt(json.dumps([name, value]).encode()).decode()
+    return (keys or read_keys()).encrypt(json.dumps([name, value]).encode()).decode()
 
 
 def _decrypt(row: Secret, keys: MultiFernet) -> str:

@@ -190,19 +190,21 @@ class _Parts(dict[str, Any]):
     """Parts of a sentence: lists are joined, and a part that is missing fails the sentence."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
-        super().__init__({key: _text(value) for key, value in data.items() if value is not None})
+        super().__init__(
+            {key: _value_text(value) for key, value in data.items() if value is not None}
+        )
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, list):
-        shown = ", ".join(_text(each) for each in value[:8])
+        shown = ", ".join(_value_text(each) for each in value[:8])
         return f"{shown} +{len(value) - 8}" if len(value) > 8 else shown
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(each)}" for key, each in value.items())
+        return ", ".join(f"{key} {_value_text(each)}" for key, each in value.items())
     return str(value)
 
 
@@ -296,7 +298,7 @@ def audit_sentence(line: AuditLine) -> str:
                 )
             return sentence
     shown = {key: value for key, value in data.items() if key not in _HIDDEN}
-    return because(event_word(line.kind), _text(shown))
+    return because(event_word(line.kind), _value_text(shown))
 
 
 #: Parts that are codes, which have words in Chinese too.

@@ -39,14 +39,14 @@ def _lines(field: str, before: Any, after: Any) -> Iterator[Difference]:
         new = [each for each in after if each not in before]
         yield Difference(field, *map(_joined, (gone, new) if gone or new else (before, after)))
     else:
-        yield Difference(field, _text(before), _text(after))
+        yield Difference(field, _value_text(before), _value_text(after))
 
 
 def _joined(symbols: list[Any]) -> str:
     return " ".join(map(str, symbols))
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

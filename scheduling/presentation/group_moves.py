@@ -65,6 +65,7 @@ def _verdict(can: int, of: int) -> str:
 
 
 def _destinations(answer: GroupTarget) -> str:
+    """Return how many would go to each node."""
     counts: dict[str, int] = {}
     for _name, node in answer.moves:
         counts[node] = counts.get(node, 0) + 1

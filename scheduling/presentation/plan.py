@@ -65,7 +65,7 @@ def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
             for node in added_nodes(found.hypothetical)
         ],
         "scope": "whole_way" if found.is_complete else "next_pass",
-        "verdict": _verdict(found, times),
+        "verdict": _verdict_document(found, times),
         "place": [placement_document(placement) for placement in plan.place],
         "move": [move_document(move) for move in plan.move],
         "pending": [pending_document(pending) for pending in plan.pending],
@@ -93,7 +93,7 @@ def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
     }
 
 
-def _verdict(found: Answer, times: Timing) -> dict[str, Any]:
+def _verdict_document(found: Answer, times: Timing) -> dict[str, Any]:
     budget = outage_budget(found, times.lease_ttl_s, times.socket_grace_s)
     spans = summary(found, get_language())
     return {

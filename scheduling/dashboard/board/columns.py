@@ -60,10 +60,12 @@ class Column:
 
     @property
     def cpu(self) -> Any:
+        """Return the CPU use of its machine in per cent, None if it is not known now."""
         return (self.node.metrics or {}).get("cpu_pct") if self.has_metrics else None
 
     @property
     def memory(self) -> Any:
+        """Return the memory use of its machine in per cent, None if it is not known now."""
         return (self.node.metrics or {}).get("mem_pct") if self.has_metrics else None
 
     @property

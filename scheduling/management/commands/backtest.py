@@ -103,7 +103,7 @@ class Command(GinkgoCommand):
             _refuse_unwritable(file)  # before the work, not after it
         new = NewBacktest(
             strategy=options["strategy"],
-            config=_file_of_parameters(options["config_file"]) | dict(options["config"]),
+            config=_read_parameters(options["config_file"]) | dict(options["config"]),
             symbols=options["symbols"],
             limits=options["limits"],
             starting_cash=options["cash"],
@@ -111,7 +111,7 @@ class Command(GinkgoCommand):
             first=options["first"],
             last=options["last"],
             artifact=options["artifact"],
-            lock=_text_of(options["lock"]) if options["lock"] else "",
+            lock=_read_text(options["lock"]) if options["lock"] else "",
         )
         try:
             with progress_bar(new.strategy) as report:
@@ -192,11 +192,11 @@ def _cells(order: Order) -> tuple[str, ...]:
     )
 
 
-def _file_of_parameters(path: str | None) -> dict[str, Any]:
+def _read_parameters(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        value = json.loads(_text_of(path))
+        value = json.loads(_read_text(path))
     except ValueError as error:
         raise Failed("malformed", f"{path} is not JSON: {error}.") from None
     if not isinstance(value, dict):
@@ -205,7 +205,7 @@ def _file_of_parameters(path: str | None) -> dict[str, Any]:
     return value
 
 
-def _text_of(path: str) -> str:
+def _read_text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

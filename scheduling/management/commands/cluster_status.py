@@ -40,10 +40,10 @@ def draw_board(board: dict[str, Any], console: Console) -> None:
         kind = alert["kind"].replace("_", " ")
         console.print(f"[red]alert[/red] {kind}, {about}, since {alert['opened_at']}: ", end="")
         console.print(alert["reason"], markup=False)
-    console.print(_nodes(board["nodes"]))
-    console.print(_portfolios(board["portfolios"]))
+    console.print(_nodes_table(board["nodes"]))
+    console.print(_portfolios_table(board["portfolios"]))
     if board["handoffs_active"] or board["handoffs_recent"]:
-        console.print(_handoffs([*board["handoffs_active"], *board["handoffs_recent"]][:10]))
+        console.print(_handoffs_table([*board["handoffs_active"], *board["handoffs_recent"]][:10]))
     p50, p99 = (_ms(board[f"pause_{name}_ms"]) for name in ("p50", "p99"))
     console.print(
         f"head {board['head']:,} at {board['rate']:g} events/s, pause p50 {p50}, p99 {p99}, "
@@ -51,8 +51,10 @@ def draw_board(board: dict[str, Any], console: Console) -> None:
     )
 
 
-def _nodes(nodes: list[dict[str, Any]]) -> Table:
-    table = _table("Nodes", "node", "status", "load", "lease", "python", "portfolios", "notes")
+def _nodes_table(nodes: list[dict[str, Any]]) -> Table:
+    table = _empty_table(
+        "Nodes", "node", "status", "load", "lease", "python", "portfolios", "notes"
+    )
     for node in nodes:
         flags = [name for name in ("cordoned", "draining", "leaving") if node[name]]
         lease = node["lease_left_s"]
@@ -68,9 +70,9 @@ def _nodes(nodes: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _portfolios(portfolios: list[dict[str, Any]]) -> Table:
+def _portfolios_table(portfolios: list[dict[str, Any]]) -> Table:
     headings = ("portfolio", "strategy", "phase", "node", "epoch", "rev", "seq", "lag", "pnl")
-    table = _table("Portfolios", *headings, "why")
+    table = _empty_table("Portfolios", *headings, "why")
     for portfolio in portfolios:
         run, account = portfolio["run"], portfolio["account"]
         table.add_row(
@@ -88,8 +90,10 @@ def _portfolios(portfolios: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _handoffs(handoffs: list[dict[str, Any]]) -> Table:
-    table = _table("Handoffs", "id", "portfolio", "kind", "from", "to", "state", "pause", "why")
+def _handoffs_table(handoffs: list[dict[str, Any]]) -> Table:
+    table = _empty_table(
+        "Handoffs", "id", "portfolio", "kind", "from", "to", "state", "pause", "why"
+    )
     for handoff in handoffs:
         table.add_row(
             str(handoff["id"]),
@@ -104,7 +108,7 @@ def _handoffs(handoffs: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _table(title: str, *headings: str) -> Table:
+def _empty_table(title: str, *headings: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in headings:
         # Names and numbers are never wrapped; the last column is, on a narrow screen.

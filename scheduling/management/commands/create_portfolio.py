@@ -164,6 +164,7 @@ def _batches(lines: Iterable[str]) -> Iterator[list[tuple[int, operations.NewPor
 
 
 def _parse(number: int, line: str) -> operations.NewPortfolio:
+    """Return the portfolio of one line of a file. Raise Invalid, which names the line."""
     try:
         given = json.loads(line)
         return operations.NewPortfolio(**read_bodies([given], PortfolioBody)[0])

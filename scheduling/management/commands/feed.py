@@ -31,7 +31,7 @@ class Command(GinkgoCommand):
 
     def arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        create = _action(actions, "create", "create an empty recorded feed")
+        create = _add_action(actions, "create", "create an empty recorded feed")
         create.add_argument("name")
         create.add_argument(
             "--instrument", action="append", default=[], metavar="SYMBOL[:tick=T,lot=L,currency=C]",
@@ -43,22 +43,22 @@ class Command(GinkgoCommand):
                             help="drop older records once nothing needs them")  # fmt: skip
         create.add_argument("--jetstream", action="store_true", help="keep its records in the NATS"
                             " server of GINKGO_NATS_URL instead of PostgreSQL")  # fmt: skip
-        append = _action(actions, "append", "append rows, one JSON object a line")
+        append = _add_action(actions, "append", "append rows, one JSON object a line")
         append.add_argument("name")
         append.add_argument("file", help="a path, or - for standard input")
         append.add_argument("--source", default="", help="with --number: a repeat writes nothing")
         append.add_argument("--number", type=int, default=0, help="of the first 5,000 lines")
-        _import_arguments(_action(actions, "import", "import a CSV file, all of it or nothing"))
+        _import_arguments(_add_action(actions, "import", "import a CSV file, all of it or nothing"))
         _record_arguments(
-            _action(actions, "record", "record files that grow, or a websocket, until SIGTERM")
+            _add_action(actions, "record", "record files that grow, or a websocket, until SIGTERM")
         )
-        _action(actions, "list", "list the feeds")
+        _add_action(actions, "list", "list the feeds")
         for name, text in (
             ("release", "let any source append, after a recorder that was killed"),
             ("check", "read every record and compare it with the hash chain"),
             ("remove", "remove a recorded feed that no portfolio needs"),
         ):
-            _action(actions, name, text).add_argument("name")
+            _add_action(actions, name, text).add_argument("name")
 
     def act(self, options: dict[str, Any]) -> None:
         getattr(self, f"_{options['action']}")(options)
@@ -185,7 +185,7 @@ class Command(GinkgoCommand):
         self.show(FeedLogDocument(found[0]).data, text)
 
 
-def _action(actions: Any, name: str, text: str) -> ArgumentParser:
+def _add_action(actions: Any, name: str, text: str) -> ArgumentParser:
     parser: ArgumentParser = actions.add_parser(name, help=text, description=text)
     # After the action too: `feed list --json`.
     parser.add_argument("--json", action="store_true", default=False, help="print JSON")

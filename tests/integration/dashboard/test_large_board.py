@@ -239,8 +239,21 @@ def test_figures_change_in_place_and_a_moved_card_keeps_the_focus(board):
     page.wait_for_selector("#card-p-000", state="detached")
 
 
-def test_narrow_board_is_an_accordion_that_opens_the_first_in_trouble(board):
+#: Of "Sign out" in the top bar, from middle to middle in px, while the badge has its longest text.
+DISTANCE_BELOW_THE_BRAND = """() => {
+    document.querySelector("#live span").textContent = "Reconnecting · figures from 14:05:12 UTC";
+    const middle = (selector) => {
+        const box = document.querySelector(selector).getBoundingClientRect();
+        return (box.top + box.bottom) / 2;
+    };
+    return middle(".top .signout") - middle(".top .brand");
+}"""
+
+
+def test_narrow_board_has_a_short_top_bar_and_opens_the_first_in_trouble(board):
     page = board.page
+    page.set_viewport_size({"width": 721, "height": 844})
+    assert page.evaluate(DISTANCE_BELOW_THE_BRAND) < 3
     page.set_viewport_size({"width": 390, "height": 844})
     board.show(large_fleet(**LOST))
     page.wait_for_selector("#col-node-70.open")
