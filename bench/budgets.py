@@ -138,6 +138,7 @@ def roll_out(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
 
 
 def _reloads_of_roll_outs(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
+    """Yield the figures that `roll_out` yields."""
     names, began = [f"rolled-{n}" for n in range(1, 10)], int(time.time())
     first = add_turns(cluster, f"0.{began}")
     for name in names:

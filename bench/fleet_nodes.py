@@ -118,7 +118,7 @@ class SimulatedNode:
         self._beat_now.set()
 
     @property
-    def _has_version(self) -> int:
+    def _desired_version(self) -> int:
         return self.desired.version if self.desired else 0
 
     @property
@@ -140,7 +140,7 @@ class SimulatedNode:
                 answer = await self._client.heartbeat(
                     Heartbeat(
                         incarnation=self.incarnation,
-                        have_version=self._has_version,
+                        have_version=self._desired_version,
                         metrics={"cpu_pct": 20.0, "rss_mb": 400.0},
                         portfolios=self._process_statuses(),
                         reports=reports,
@@ -208,7 +208,7 @@ class SimulatedNode:
         attempt = 0
         while True:
             with suppress(ServerUnavailable):
-                hello = Hello(incarnation=self.incarnation, have_version=self._has_version)
+                hello = Hello(incarnation=self.incarnation, have_version=self._desired_version)
                 async for pushed in self._client.pushes(hello):
                     attempt = 0
                     if pushed is not None:

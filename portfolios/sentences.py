@@ -26,7 +26,7 @@ def sentence(template: str, /, **values: Any) -> Sentence:
     """Return a template such as `{name} is {value}` with its values; a list has commas.
 
     An exception is told by its text, which may be a sentence. A value of somebody's JSON is given
-    as `shown` has it: it may be a list itself.
+    as `short_repr` has it: it may be a list itself.
     """
     values = {n: str(v) if isinstance(v, BaseException) else v for n, v in values.items()}
     shown = {n: ", ".join(map(str, v)) if is_list(v) else v for n, v in values.items()}
@@ -43,13 +43,13 @@ def is_list(value: Any) -> bool:
 _ = sentence
 
 
-def shown(value: Any, longest: int = 40) -> str:
+def short_repr(value: Any, longest: int = 40) -> str:
     """Return a value of somebody's JSON for an error message, in at most `longest` characters."""
     text = repr(value)
     return text if len(text) <= longest else text[: longest - 3] + "…"
 
 
-def listed(names: Sequence[str], most: int = 5) -> Sequence[str] | Sentence:
+def abbreviate(names: Sequence[str], most: int = 5) -> Sequence[str] | Sentence:
     """Return the names, or the first ones and how many more there are."""
     if len(names) <= most:
         return names

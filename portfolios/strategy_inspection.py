@@ -55,7 +55,7 @@ class CheckFailed(Exception):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a strategy class declares."""
+    """The declarations of a strategy that its portfolios depend on."""
 
     version: int
     sees_every_symbol: bool
@@ -66,7 +66,7 @@ _facts: dict[str, Facts] = {}
 
 
 def facts(strategy: str, artifact: str | None = None) -> Facts:
-    """Return what the strategy declares. Raise UnknownStrategy or CheckFailed.
+    """Return the declarations of a strategy. Raise UnknownStrategy or CheckFailed.
 
     For an artifact, the answer is read from the database: its code is not run.
     """
@@ -129,7 +129,7 @@ find_code: Callable[[str], ArtifactCode] = _no_code
 
 
 def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
-    """Return what each strategy of an artifact declares. Raise CheckFailed with a sentence."""
+    """Return the declarations of each strategy of an artifact. Raise CheckFailed."""
     with _slot():
         try:
             with replay_process(

@@ -11,7 +11,7 @@ from portfolios import strategy_inspection
 from portfolios.feed_registration import feed_symbols
 from portfolios.feeds import UnknownFeed
 from portfolios.sentences import sentence as _
-from portfolios.sentences import shown
+from portfolios.sentences import short_repr
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError
 from portfolios.strategies.validation_messages import BOUNDS, KINDS, wrong_value
@@ -179,7 +179,7 @@ def limits_errors(limits: Any) -> list[Error]:
         elif name in LIMIT_COUNTS:
             errors += _count_errors("limits", name, value, 1)
         elif (quantity := exact_decimal(value)) is None:
-            message = _("{name} is {value}; give a quantity.", name=name, value=shown(value))
+            message = _("{name} is {value}; give a quantity.", name=name, value=short_repr(value))
             errors.append(error(field, "wrong_type", message))
         elif quantity <= 0:
             message = _("{name} is {value}; it must be over 0.", name=name, value=value)

@@ -21,7 +21,7 @@ class UnknownArtifact(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class StrategyFacts:
-    """What one strategy of an artifact declares."""
+    """The declarations of one strategy of an artifact."""
 
     artifact: str
     name: str

@@ -26,10 +26,10 @@ def problem_in(found: Sequence[FoundStrategy]) -> str:
         return f"it has {len(found)} strategies, limit {MAX_STRATEGIES}"
     if len({each.name for each in found}) < len(found):
         return "two of its strategies have one name"
-    return next(filter(None, map(_problem_of, found)), "")
+    return next(filter(None, map(_problem_in_strategy, found)), "")
 
 
-def _problem_of(found: FoundStrategy) -> str:
+def _problem_in_strategy(found: FoundStrategy) -> str:
     name = found.name
     if not NAME.fullmatch(name):
         return f"a strategy has the name {name[:80]!r}; {NAME_RULE}"

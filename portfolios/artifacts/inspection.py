@@ -25,7 +25,7 @@ from portfolios.strategies.base import Strategy, acts_on_bars
 
 
 def inspect_artifact(sha256: str) -> list[FoundStrategy]:
-    """Return what each strategy of the artifact declares. Raise ArtifactUnusable."""
+    """Return the declarations of each strategy of the artifact. Raise ArtifactUnusable."""
     classes = load.strategy_classes(sha256)
     if len(classes) > MAX_STRATEGIES:
         raise ArtifactUnusable(f"it has {len(classes)} strategies, limit {MAX_STRATEGIES}")
@@ -33,7 +33,7 @@ def inspect_artifact(sha256: str) -> list[FoundStrategy]:
 
 
 def _inspect(name: str, found: type[Strategy]) -> FoundStrategy:
-    """Return what a strategy class declares. Raise ArtifactUnusable."""
+    """Return the declarations of a strategy class. Raise ArtifactUnusable."""
     if not NAME.fullmatch(name):
         raise ArtifactUnusable(f"{found.__name__} has the name {name[:80]!r}; {NAME_RULE}")
     versions = (found.version, found.state_version)

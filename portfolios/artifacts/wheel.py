@@ -63,7 +63,7 @@ class WheelRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WheelFacts:
-    """What a wheel declares."""
+    """The metadata of a wheel."""
 
     name: str  #: normalised
     version: str
@@ -75,7 +75,7 @@ class WheelFacts:
 
 
 def read_wheel(filename: str, data: bytes) -> WheelFacts:
-    """Return what the wheel declares. Raise WheelRefused."""
+    """Return the metadata of the wheel. Raise WheelRefused."""
     if len(data) > MAX_WHEEL_BYTES:
         raise too_large(len(data))
     label = PurePosixPath(filename.replace("\\", "/")).name[:120] or "the file"

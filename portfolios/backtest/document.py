@@ -24,7 +24,7 @@ FORMAT = 1
 
 
 class Input(msgspec.Struct):
-    """What was run; the same input gives the same result on every machine."""
+    """Strategy, configuration and range: equal inputs give equal results on every machine."""
 
     strategy: str
     strategy_version: int
@@ -107,7 +107,7 @@ class Order(msgspec.Struct):
 
 
 class MetricValues(msgspec.Struct):
-    """What a strategy gave to `ctx.metric` under one name."""
+    """The values of one metric, which a strategy sets with `ctx.metric`."""
 
     last: float
     low: float

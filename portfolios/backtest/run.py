@@ -61,7 +61,7 @@ class BacktestResult:
 def run_backtest(
     backtest: Backtest, ask: Ask, on_progress: Callable[[int], None] = lambda seq: None
 ) -> BacktestResult:
-    """Return what the strategy did. Call `on_progress` with the seq after each batch.
+    """Run a backtest and return its result. Call `on_progress` with the seq after each batch.
 
     Where a limit halts the portfolio, the run ends. Raise StrategyStopped at the first failure.
     """

@@ -47,7 +47,7 @@ class StrategyOrder:
 
 @dataclass(frozen=True, slots=True)
 class StrategyRun:
-    """What the strategy did over the bars."""
+    """The orders, the fills and the end of a strategy that was run over bars."""
 
     orders: list[StrategyOrder]
     fills: list[FillRow]
@@ -87,7 +87,7 @@ def run_bars(
     history: Sequence[Event] = (),
     **parameters: Any,
 ) -> StrategyRun:
-    """Return what `strategy` does over bars, which are put into the order of their times.
+    """Run `strategy` over bars in the order of their times.
 
     `history` are earlier bars, for a strategy that warms up. It is run twice, the second time with
     its process restarted after each bar, as it may be on a node. Raise NotRepeatable if the two

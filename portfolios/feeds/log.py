@@ -37,7 +37,7 @@ class SourceId(msgspec.Struct, frozen=True):
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """What an append has done. `from_seq` > `to_seq`: the append was empty."""
+    """The result of an append. `from_seq` > `to_seq`: the append was empty."""
 
     from_seq: int
     to_seq: int

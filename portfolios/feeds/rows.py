@@ -31,7 +31,7 @@ OPTIONAL = frozenset({"volume", "bid_quantity", "ask_quantity"})
 
 
 class InstrumentFacts(NamedTuple):
-    """What the rows of one symbol are checked against."""
+    """The instrument of a symbol, against which its rows are checked."""
 
     symbol: str
     scale: int

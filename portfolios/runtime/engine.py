@@ -151,7 +151,7 @@ class PortfolioEngine:
         suppress: bool = False,
         want_state: bool = True,
     ) -> BatchResult:
-        """Return what the events of (from_seq, to_seq] produced.
+        """Run the events of (from_seq, to_seq] and return the result.
 
         `events` contains at least those of `symbols`. Events of other symbols change nothing, so
         the caller may keep using the set it got at the start. For a symbol that the spec does not

@@ -89,7 +89,7 @@ class Failed(msgspec.Struct, tag="failed"):
 
 
 class Examined(msgspec.Struct, tag="examined"):
-    """What a strategy declares, and its parameter errors as (field, code, message)."""
+    """Declarations of a strategy, and its parameter errors as (field, code, message)."""
 
     version: int
     sees_every_symbol: bool
@@ -97,7 +97,7 @@ class Examined(msgspec.Struct, tag="examined"):
 
 
 class FoundStrategy(msgspec.Struct):
-    """What a strategy of an artifact declares."""
+    """The declarations of a strategy of an artifact."""
 
     name: str
     class_path: str

@@ -27,7 +27,7 @@ NOT_FILLED = "not filled at the first bar after its decision"
 
 
 class PriceRange(NamedTuple):
-    """What a bar says about prices, all with the decimal places of its symbol."""
+    """Open, high and low of a bar, with the decimal places of its symbol."""
 
     open: Decimal
     high: Decimal

@@ -78,7 +78,7 @@ class MetricRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class BatchResult(msgspec.Struct):
-    """What running the events of (from_seq, to_seq] produced."""
+    """The result of running the events of (from_seq, to_seq]."""
 
     from_seq: int  #: exclusive: where the last batch ended
     to_seq: int  #: inclusive
@@ -94,8 +94,7 @@ class BatchResult(msgspec.Struct):
 
     @property
     def is_urgent(self) -> bool:
-        """Return whether it has a fill, a placed order, the end of one or a halt, which must be
-        committed at once."""
+        """Return whether it must be committed at once: a fill, an order placed or ended, a halt."""
         return bool(
             self.fills
             or self.ended

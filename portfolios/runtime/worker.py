@@ -115,7 +115,7 @@ class PortfolioWorker:
             self._engine = engine
             return Result(result)
         except BaseException as error:  # whatever a strategy raises becomes a Failed reply
-            return _failed(stage, error)
+            return _failure_reply(stage, error)
 
 
 def _examine(request: Examine) -> Reply:
@@ -133,7 +133,7 @@ def _examine(request: Examine) -> Reply:
     except registry.UnknownStrategy as unknown:
         return UnknownName(str(unknown)[:MAX_MESSAGE])
     except BaseException as error:
-        return _failed("load", error)
+        return _failure_reply("load", error)
 
 
 def _inspect(request: Inspect) -> Reply:
@@ -142,10 +142,10 @@ def _inspect(request: Inspect) -> Reply:
     try:
         return Inspected(inspect_artifact(request.artifact))
     except BaseException as error:
-        return _failed("load", error)
+        return _failure_reply("load", error)
 
 
-def _failed(stage: Literal["load", "event"], error: BaseException) -> Failed:
+def _failure_reply(stage: Literal["load", "event"], error: BaseException) -> Failed:
     """Return the reply that reports an error. If memory ran out, raise its limit first."""
     if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
         _lift_memory_limit()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
-from portfolios.sentences import Sentence, shown
+from portfolios.sentences import Sentence, short_repr
 from portfolios.sentences import sentence as _
 
 KINDS = {
@@ -53,8 +53,8 @@ def wrong_value(name: str, value: Any, kinds: Sequence[str], limits: str | None 
         return _(
             "{name} is {value}; give {wanted}, {limits}.",
             name=name,
-            value=shown(value),
+            value=short_repr(value),
             wanted=wanted,
             limits=limits,
         )
-    return _("{name} is {value}; give {wanted}.", name=name, value=shown(value), wanted=wanted)
+    return _("{name} is {value}; give {wanted}.", name=name, value=short_repr(value), wanted=wanted)

@@ -29,6 +29,7 @@ PLACED = ("open", "filled", "cancelled", "expired")
 W = TypeVar("W")
 F = TypeVar("F")
 Key = tuple[int, int]
+Row = OrderRow | StoredOrder | FillRow | StoredFill | EquityRow
 
 
 class FieldDifference(NamedTuple):
@@ -116,9 +117,7 @@ class Comparison:
                 if order is not None and self._recorded.archived.has("orders", seq):
                     self._counts.rows_dropped += 1
                     continue
-                yield _row_on_one_side(
-                    "order", seq, index, _describe(_order, order), _describe(_stored_order, stored)
-                )
+                yield _row_on_one_side("order", seq, index, order, stored)
                 continue
             self._counts.orders += 1
             tenure = self._recorded.at(seq)
@@ -142,7 +141,7 @@ class Comparison:
                 ("revision", stored.revision, tenure.spec.revision),
             ]
             yield from _field_differences(
-                "order", seq, f"order {index} at seq {seq} ({_order(order)})", fields
+                "order", seq, f"order {index} at seq {seq} ({_describe(order)})", fields
             )
 
     def _was_refused_before(self, order: StoredOrder) -> bool:
@@ -169,10 +168,7 @@ class Comparison:
                     self._counts.rows_dropped += 1
                     self._outcomes.pop((fill.order_seq, fill.order_index), None)
                     continue
-                there = None if stored is None else stored.row
-                yield _row_on_one_side(
-                    "fill", seq, index, _describe(_fill, fill), _describe(_fill, there)
-                )
+                yield _row_on_one_side("fill", seq, index, fill, stored)
                 continue
             self._counts.fills += 1
             uid = self._uid
@@ -184,7 +180,7 @@ class Comparison:
                 ("epoch", stored.epoch, self._recorded.at(seq).epoch),
             ]
             yield from _field_differences(
-                "fill", seq, f"fill {index} at seq {seq} ({_fill(fill)})", fields
+                "fill", seq, f"fill {index} at seq {seq} ({_describe(fill)})", fields
             )
             status = self._outcomes.pop(order, FILLED).status
             if status != "filled":
@@ -222,9 +218,7 @@ class Comparison:
                 ):
                     self._counts.equity_dropped += 1
                     continue
-                yield _row_on_one_side(
-                    "equity", seq, None, _describe(_point, point), _describe(_point, stored)
-                )
+                yield _row_on_one_side("equity", seq, None, point, stored)
                 continue
             self._counts.equity += 1
             fields = [("at", stored.at_us, point.at_us), *_field_pairs(stored, point, "equity")]
@@ -237,7 +231,7 @@ def pair_by_key(
     found: Sequence[F],
     key_of_found: Callable[[F], Key],
 ) -> Iterator[tuple[Key, W | None, F | None]]:
-    """Yield both sides by key, in key order; None for the side without that key."""
+    """Yield (key, wanted row, found row) in the order of the keys; None where a side has no row."""
     left, right = iter(wanted), iter(found)
     w, f = next(left, None), next(right, None)
     while w is not None or f is not None:
@@ -269,34 +263,27 @@ def _field_differences(
 
 
 def _row_on_one_side(
-    kind: Kind, seq: int, index: int | None, wanted: str | None, found: str | None
+    kind: Kind, seq: int, index: int | None, wanted: Row | None, found: Row | None
 ) -> FieldDifference:
-    """Return the difference of a row that one side lacks. Both texts describe the row."""
-    which = "point" if index is None else str(index)
+    """Return the difference of a row that one side lacks."""
+    what = f"{kind} {'point' if index is None else index} at seq {seq}"
+    there = "missing" if found is None else _describe(found)
     return FieldDifference(
-        seq, kind, f"{kind} {which} at seq {seq}", "row", found or "missing", wanted or "none"
+        seq, kind, what, "row", there, "none" if wanted is None else _describe(wanted)
     )
-
-
-def _describe(format_row: Callable[[W], str], row: W | None) -> str | None:
-    return None if row is None else format_row(row)
 
 
 def _as_text(value: Any) -> str:
     return number(value) if isinstance(value, Decimal) else str(value) or '""'
 
 
-def _order(row: OrderRow) -> str:
-    return f"{row.side} {number(row.quantity)} {row.symbol} at {number(row.price)}, {row.status}"
-
-
-def _stored_order(order: StoredOrder) -> str:
-    return f"{_order(order.row)}, epoch {order.epoch}"
-
-
-def _fill(row: FillRow) -> str:
-    return f"{row.side} {number(row.quantity)} {row.symbol} at {number(row.price)}"
-
-
-def _point(row: EquityRow) -> str:
-    return number(row.equity)
+def _describe(row: Row) -> str:
+    match row:
+        case StoredOrder():
+            return f"{_describe(row.row)}, epoch {row.epoch}"
+        case StoredFill():
+            return _describe(row.row)
+        case EquityRow():
+            return number(row.equity)
+    text = f"{row.side} {number(row.quantity)} {row.symbol} at {number(row.price)}"
+    return f"{text}, {row.status}" if isinstance(row, OrderRow) else text

@@ -68,7 +68,7 @@ class ReferenceRun:
         return self._tenure.epoch
 
     def advance(self, to_seq: int) -> ProducedRows:
-        """Return what the run produces in (seq, to_seq]. Raise ReplayDiverged if it fails."""
+        """Return the rows that the run produces in (seq, to_seq]. Raise ReplayDiverged."""
         rows = ProducedRows()
         self._start_due_tenures()
         while self.seq < to_seq:

@@ -83,7 +83,7 @@ class RecordedRun:
 
 
 class OrderOutcome(NamedTuple):
-    """What became of an order, as of the event compared to."""
+    """The status of an order as of the last event compared, and how it ended."""
 
     status: str  #: open, filled, cancelled, expired, suppressed, refused
     ended_seq: int | None = None  #: of one that was cancelled or expired
@@ -152,7 +152,7 @@ class Difference:
 
 @dataclass(slots=True)
 class Counts:
-    """What the comparison covered."""
+    """The numbers of events and rows that a comparison covered."""
 
     events: int = 0  #: processed by the replay
     orders: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portfolios.sentences import listed
+from portfolios.sentences import abbreviate
 from portfolios.sentences import sentence as _
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Transaction, query, query_one
@@ -110,7 +110,7 @@ def forget(name: str, *, actor: str, reason: str) -> Transaction[None]:
                 "Node {name} cannot be forgotten: it still owns {owned}; move or stop "
                 "what it owns first.",
                 name=name,
-                owned=listed(owned),
+                owned=abbreviate(owned),
             ),
             portfolios=owned,
         )

@@ -20,7 +20,7 @@ from portfolios.artifacts.wheel import WheelRefused, read_wheel
 from portfolios.models import Artifact, Revision
 from portfolios.runtime.messages import FoundStrategy
 from portfolios.runtime.python_version import PYTHON_VERSION
-from portfolios.sentences import listed
+from portfolios.sentences import abbreviate
 from portfolios.sentences import sentence as _
 from portfolios.text import escape, unprintable_in
 from scheduling.artifact_code import CodeUnavailable, code_of_upload
@@ -251,7 +251,7 @@ def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
             "{artifact} cannot be deleted: revisions of {users} name it, and "
             "their records can be verified only with its bytes.",
             artifact=artifact,
-            users=listed(named_users, MAX_USERS_NAMED),
+            users=abbreviate(named_users, MAX_USERS_NAMED),
         ),
         portfolios=[user.portfolio for user in users[:MAX_USERS_NAMED]],
     )

@@ -8,7 +8,7 @@ from typing import Any
 from portfolios import validation
 from portfolios.models import CatchUp
 from portfolios.sentences import sentence as _
-from portfolios.sentences import shown
+from portfolios.sentences import short_repr
 from portfolios.text import unprintable_errors
 
 
@@ -25,7 +25,7 @@ def placement_errors(placement: Mapping[str, Any]) -> list[dict[str, str]]:
                     _(
                         "{name} is {value}; it must be a whole number.",
                         name=name,
-                        value=shown(value),
+                        value=short_repr(value),
                     ),
                 )
             )
@@ -80,7 +80,7 @@ def unknown_choice(field_name: str, value: Any, choices: list[str]) -> dict[str,
         _(
             "{field_name} is {value}; it must be one of {choices}.",
             field_name=field_name,
-            value=shown(value),
+            value=short_repr(value),
             choices=choices,
         ),
     )

@@ -15,7 +15,7 @@ from portfolios import validation
 from portfolios.feed_registration import current_head, ensure_feed
 from portfolios.feeds import feed_names
 from portfolios.models import DesiredState, FeedKind, FeedRow, Portfolio, Revision
-from portfolios.sentences import listed
+from portfolios.sentences import abbreviate
 from portfolios.sentences import sentence as _
 from portfolios.strategy_inspection import facts
 from portfolios.text import quoted, text_errors
@@ -264,7 +264,7 @@ def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
         )
     message = _(
         "Nothing was created: portfolios named {names} already exist. Choose other names.",
-        names=listed(taken),
+        names=abbreviate(taken),
     )
     return Refused("name_taken", message, names=taken[:MAX_ERRORS])
 

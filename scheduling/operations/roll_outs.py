@@ -11,7 +11,7 @@ from psycopg import IntegrityError
 
 from portfolios import validation
 from portfolios.models import Artifact, Revision, RevisionStatus
-from portfolios.sentences import listed
+from portfolios.sentences import abbreviate
 from portfolios.sentences import sentence as _
 from portfolios.text import text_errors
 from scheduling.db.transaction import execute
@@ -212,7 +212,7 @@ def _order(wanted: list[Revision], canary: str) -> list[Revision]:
                 "{names}; choose one of them.",
                 canary=canary,
                 number=len(names),
-                names=listed(sorted(names)),
+                names=abbreviate(sorted(names)),
             ),
         )
     first = min(wanted, key=rank) if not canary else next(
