@@ -80,7 +80,8 @@ def test_order_placed_twice_is_a_difference(trader: Portfolio) -> None:
     order.save(force_insert=True)
     found = difference(verify_portfolio(NAME))
     assert (found.seq, found.kind, found.field) == (order.seq, "order", "row")
-    assert order.symbol in found.found and found.wanted == "none"
+    assert order.symbol in found.found and found.found.endswith(f", epoch {order.epoch}")
+    assert found.wanted == "none"
 
 
 def test_waiting_order_marked_as_filled_is_a_difference(waiting: Order) -> None:
