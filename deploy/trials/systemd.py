@@ -320,20 +320,18 @@ def try_units() -> None:
 def try_upgrade(environment: dict[str, str], commits: Commits) -> None:
     """Upgrade the host: each unit starts anew once, in the order of docs/deploy.md.
 
-    For comparison each portfolio is reloaded before.
+    For comparison each portfolio is reloaded and migrated before.
     """
-    with commits.measured("a reload of each portfolio, one after the other"):
-        for name in sorted(commits.newest):
-            manage(environment, "reload_portfolio", name, "--wait", "60")
+    for verb in ("reload", "migrate"):
+        with commits.measured(f"{verb} of each portfolio, one after the other"):
+            for name in sorted(commits.newest):
+                manage(environment, f"{verb}_portfolio", name, "--wait", "60")
     before = {unit: (show(unit, "MainPID"), show(unit, "NRestarts")) for unit in UNITS}
     with commits.measured("bin/upgrade"):
-        ended = subprocess.run(
-            [str(HOME / "bin/upgrade")], cwd="/", env=environment, capture_output=True, text=True
-        )
-        print(ended.stdout + ended.stderr, end="", flush=True)
+        code = run_with_times([str(HOME / "bin/upgrade")], environment)
         commits.wait_until_all_commit(60)
-    if ended.returncode != 0:
-        raise AssertionError(f"bin/upgrade ended with {ended.returncode}")
+    if code != 0:
+        raise AssertionError(f"bin/upgrade ended with {code}")
     for unit, (pid, restarts) in before.items():
         if show(unit, "MainPID") == pid or int(show(unit, "NRestarts")) != int(restarts) + 1:
             raise AssertionError(f"bin/upgrade did not start {unit} anew exactly once")
@@ -341,6 +339,18 @@ def try_upgrade(environment: dict[str, str], commits: Commits) -> None:
     say(f"started anew once each: {', '.join(order)}")
     if tuple(order) != UNITS:
         raise AssertionError(f"the units started in the order {order}, not in {UNITS}")
+
+
+def run_with_times(words: list[str], environment: dict[str, str]) -> int:
+    """Run a command, and print each of its lines with the second in which it came."""
+    began = time.monotonic()
+    unbuffered = environment | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        words, cwd="/", env=unbuffered, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        for line in running.stdout or ():
+            say(f"{time.monotonic() - began:7.1f} s  {line.rstrip()}")
+    return running.returncode
 
 
 def break_unit(
