@@ -320,8 +320,10 @@ def try_units() -> None:
 def try_upgrade(environment: dict[str, str], commits: Commits) -> None:
     """Upgrade the host: each unit starts anew once, in the order of docs/deploy.md.
 
-    For comparison each portfolio is reloaded and migrated before.
+    For comparison nothing happens for a while, and then each portfolio is reloaded and migrated.
     """
+    with commits.measured("nothing, for 30 s"):
+        time.sleep(30)
     for verb in ("reload", "migrate"):
         with commits.measured(f"{verb} of each portfolio, one after the other"):
             for name in sorted(commits.newest):

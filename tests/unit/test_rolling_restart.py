@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +51,22 @@ def test_a_daemon_is_known_by_its_module_and_the_name_of_its_node(
     line: str, is_daemon: bool
 ) -> None:
     assert is_daemon_of("n1", line.split()) is is_daemon
+
+
+def test_an_upgrade_installs_at_low_priority_then_migrates_then_restarts(tmp_path: Path) -> None:
+    for name in ("upgrade", "python.sh"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        shutil.copy(CHECKOUT / "bin" / name, tmp_path / "bin")
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "$(nice) $*"\n')
+    python.chmod(0o755)
+    words = [str(tmp_path / "bin/upgrade"), "--drain-wait", "5"]
+    ran = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+    own, environment = os.nice(0), "bin/environment.py control-plane"
+    packages = "ginkgo_site portfolios scheduling"
+    assert ran == [
+        f"{min(own + 10, 19)} {environment} -m compileall -q {packages}",
+        f"{own} {environment} manage.py migrate",
+        f"{own} {environment} manage.py rolling_restart --drain-wait 5",
+    ]
