@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 
@@ -35,37 +34,23 @@ WHERE t.ended > to_timestamp(%s) GROUP BY p.name ORDER BY 1 DESC
 
 
 class Commits:
-    """Reads the newest commit of each portfolio 20 times a second; the database notes pauses."""
+    """The newest commit of each portfolio that should run, and the longest pauses between them."""
 
     def __init__(self, database_url: str) -> None:
         """Begin. The user has to own the tables."""
-        self.newest: dict[str, float] = {}
-        self._url = database_url
-        self._all = False
         import psycopg  # a Python that only starts a trial may be without it
 
-        with psycopg.connect(database_url) as connection:
-            connection.execute(_NOTE_PAUSES)
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        import psycopg
-
-        # The end of the trial stops the server, and with it this thread.
-        with (
-            contextlib.suppress(psycopg.errors.AdminShutdown),
-            psycopg.connect(self._url, autocommit=True) as connection,
-        ):
-            while True:
-                rows = connection.execute(_NEWEST).fetchall()
-                self._all = all(at for _, at in rows)
-                self.newest = {name: at for name, at in rows if at is not None}
-                time.sleep(0.05)
+        self.newest: dict[str, float] = {}
+        self._database = psycopg.connect(database_url, autocommit=True)
+        self._database.execute(_NOTE_PAUSES)
 
     def wait_until_all_commit(self, limit_s: float) -> None:
         """Wait until each portfolio has committed within the last second."""
         began = time.monotonic()
-        while not self._all or min(self.newest.values(), default=0) < time.time() - 1:
+        while True:
+            self.newest = {name: at or 0.0 for name, at in self._database.execute(_NEWEST)}
+            if min(self.newest.values(), default=0) > time.time() - 1:
+                return
             if time.monotonic() - began > limit_s:
                 raise AssertionError(
                     f"after {limit_s:g} s not every portfolio has committed within 1 s:"
@@ -76,12 +61,9 @@ class Commits:
     @contextlib.contextmanager
     def measured(self, what: str) -> Iterator[None]:
         """Print the longest pauses of the block, each with the second of the block it began in."""
-        import psycopg
-
         began = time.time()
         yield
-        with psycopg.connect(self._url) as connection:
-            longest = connection.execute(_LONGEST, [began]).fetchall()
+        longest = self._database.execute(_LONGEST, [began]).fetchall()
         named = [
             f"{pause:.2f} s ({name}, at {at - began:.1f} s)" for pause, name, at in longest[:3]
         ]
