@@ -136,6 +136,7 @@ CHANNEL = "ginkgo"
 
 
 def _wake_call(groups: str) -> str:
+    """Return an SQL call that wakes these groups."""
     payload = '{"groups": [' + groups + '], "message": {"type": "wake"}}'
     return f"pg_notify('{CHANNEL}', '{payload}')"
 
@@ -145,6 +146,7 @@ NOTIFY_BOARDS = _wake_call('"board"')
 
 
 def _node_call(also: str = "") -> str:
+    """Return an SQL call that tells a node's sockets, and `also` groups, of its new version."""
     return (
         f"pg_notify('{CHANNEL}', json_build_object("
         f"'groups', json_build_array('node.' || id{also}), 'message', "

@@ -156,7 +156,7 @@ def flapping_until(
 ) -> float | None:
     """Return until when a node that came back at `alive_since` is flapping, or None if it is not.
 
-    After two losses within the window it is for `flap_heartbeats`; each further loss doubles that.
+    After two losses within the window it flaps for `flap_heartbeats`; each further doubles it.
     """
     losses = sum(alive_since - policy.flap_window_s < at <= alive_since for at in lost_at)
     if losses < 2:

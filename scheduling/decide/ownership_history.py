@@ -102,6 +102,7 @@ def find_disagreement(
 def _disagreements(
     history: list[OwnershipPeriod], tenures: Sequence[OwnershipPeriod], run: CurrentRun
 ) -> Iterator[str]:
+    """Yield a sentence for each difference."""
     yield from _gaps(history)
     granted = [period for period in history if period.node is not None]
     for logged, tenure in zip_longest(granted, tenures):

@@ -1,7 +1,7 @@
 """Check that a commit and its lines are valid whatever the run is, and fit their columns.
 
 An invalid line would fail the statement of a whole request, which has other portfolios too. Only
-conditions on existing rows are left to the statement.
+conditions on existing rows are left to the statement. Functions return what is wrong, "": nothing.
 """
 
 from __future__ import annotations

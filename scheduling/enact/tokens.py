@@ -108,7 +108,7 @@ RETURNING t.id, valid.username
 def revoke_node_tokens(
     *, token: int | None = None, node: int | None = None, actor: str, reason: str
 ) -> Transaction[int]:
-    """Revoke one token, or those of a node. Return how many were not revoked before."""
+    """Revoke one token, or all of a node. Return how many were still valid or expired."""
     rows = yield from query(REVOKE_NODE_TOKENS, token=token, node=node)
     lines = [Line(None, row.node, reason, {}) for row in rows]
     if lines:
@@ -119,7 +119,7 @@ def revoke_node_tokens(
 def revoke_api_tokens(
     *, token: int | None = None, username: str | None = None, actor: str, reason: str
 ) -> Transaction[int]:
-    """Revoke one token, or those of a user. Return how many were not revoked before."""
+    """Revoke one token, or all of a user. Return how many were still valid or expired."""
     rows = yield from query(REVOKE_API_TOKENS, token=token, username=username)
     lines = [Line(None, None, reason, {"user": row.username}) for row in rows]
     if lines:

@@ -46,6 +46,7 @@ class OnDemand(Mapping[str, Any]):
         return True  # without counting, which would compute all
 
     def _all(self) -> dict[str, Any]:
+        """Return all values, which are computed at the first call."""
         if self._whole is None:
             self._whole = self._compute()
         return self._whole

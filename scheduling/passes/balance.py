@@ -107,7 +107,7 @@ def _request_batch(
     by which request.
     """
     alone = len(batch) == 1
-    requests = [_request(change, observed) for change in batch]
+    requests = [_request_for(change, observed) for change in batch]
     try:
         answers = execute(request_all(requests, actor=actor, timing=timing, patient=alone))
     except (LockNotAvailable, DeadlockDetected, DataError, IntegrityError) as error:
@@ -124,7 +124,7 @@ def _request_batch(
     ]
 
 
-def _request(change: Placement | Move, observed: FleetSnapshot) -> Request:
+def _request_for(change: Placement | Move, observed: FleetSnapshot) -> Request:
     row = observed.rows[change.portfolio.id]
     if isinstance(change, Placement):
         kind = "place"

@@ -67,6 +67,7 @@ class NodeLossForecaster:
         cache: SnapshotCache,
         slice_s: float,
     ) -> None:
+        """Forecast the loss of nodes whose forecast is stale, in turn, for `slice_s`."""
         stale = sum(self._is_stale(node) for node in self._turn)
         if not stale:
             return

@@ -82,6 +82,7 @@ def _expire(overdue: int, timing: Timing) -> str | None:
 
 
 def _reload_stale_revisions(timing: Timing) -> int:
+    """Request reloads to wanted revisions. Return how many were begun."""
     requested = [
         attempt(
             handoff.reload_to_wanted,
@@ -97,6 +98,7 @@ def _reload_stale_revisions(timing: Timing) -> int:
 
 
 def _repeat_stops(timing: Timing) -> int:
+    """Request stops that were superseded again. Return how many were begun."""
     requested = [
         attempt(
             handoff.request,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from portfolios.feeds.clock import Segment
 from portfolios.feeds.log import CHAIN_START, SEGMENT_SEQS, completed_segment, next_link
@@ -11,7 +10,7 @@ from portfolios.models import FeedRow
 from portfolios.recorded_releases import released_to
 from portfolios.runtime.events import Event, decode_event
 from portfolios.verify.types import CannotVerify
-from scheduling.db.transaction import Transaction, execute_autocommit
+from scheduling.db.transaction import execute_autocommit
 from scheduling.errors import Refused
 from scheduling.observe.feed_records import RecordRow, digest
 from scheduling.recorded_feeds.reads import stored_records
@@ -88,7 +87,7 @@ class RecordedFeed:
         if begin < self.first_seq:  # the beginning of the segment is dropped
             self._chain, self._checked_to = None, from_seq - 1
             return from_seq
-        self._chain = self._run(digest(self._feed, segment)) if segment else CHAIN_START
+        self._chain = execute_autocommit(digest(self._feed, segment)) if segment else CHAIN_START
         self._checked_to = begin - 1
         return begin
 
@@ -101,7 +100,7 @@ class RecordedFeed:
         segment = completed_segment(row.seq)
         if segment is None:
             return
-        recorded = self._run(digest(self._feed, segment))
+        recorded = execute_autocommit(digest(self._feed, segment))
         if self._chain is not None and recorded != self._chain:
             first = (segment - 1) * SEGMENT_SEQS + 1
             raise CannotVerify(
@@ -115,6 +114,3 @@ class RecordedFeed:
             return stored_records(self._row, first, last, PAGE)
         except Refused as away:
             raise CannotVerify(away.message) from None
-
-    def _run(self, steps: Transaction[Any]) -> Any:
-        return execute_autocommit(steps)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from portfolios.verify.types import VerificationResult
+from scheduling.decide.reasons import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ class Verdict:
             return f"history differs: {self.history}"
         counts = self.compared.counts
         return (
-            f"identical over {self._counted_events()}, {_counted(counts.orders, 'order')},"
-            f" {_counted(counts.fills, 'fill')}, {_counted(counts.equity, 'equity point')},"
-            f" {_counted(self.handoffs, 'handoff')},"
+            f"identical over {self._counted_events()}, {count(counts.orders, 'order')},"
+            f" {count(counts.fills, 'fill')}, {count(counts.equity, 'equity point')},"
+            f" {count(self.handoffs, 'handoff')},"
             f" seq {self.compared.from_seq:,}–{self.compared.to_seq:,}{self._replayed_part()}"
         )
 
@@ -58,8 +59,8 @@ class Verdict:
         """Return the count of events that the portfolio recorded, else of events replayed."""
         recorded = self.compared.processed
         if recorded is not None:
-            return _counted(recorded.events, "event")
-        return _counted(self.compared.counts.events, "replayed event")
+            return count(recorded.events, "event")
+        return count(self.compared.counts.events, "replayed event")
 
     def document(self) -> dict[str, Any]:
         """Return the verdict as the row and the API store it."""
@@ -92,7 +93,3 @@ class Verdict:
             "taken_at": self.taken_at,
             "took_s": round(self.took_s, 3),
         }
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -143,6 +143,7 @@ def describe_artifact(needs: ArtifactNeeds | None) -> dict[str, object]:
 
 
 def _node_params(fleet: FleetState, node: int, code: str) -> dict[str, object]:
+    """Return the state of one node, whatever the portfolio, as parameters of a sentence."""
     view = fleet.nodes[node]
     return {
         "node": view.name,

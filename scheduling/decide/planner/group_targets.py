@@ -14,7 +14,7 @@ from scheduling.decide.planner.targets import (
     PUBLIC_CODES,
     NotInSnapshot,
     choose_node,
-    find_in,
+    find_portfolio,
     obstacle_on,
     risk_on,
     state_on,
@@ -73,7 +73,7 @@ def group_target(snapshot: Snapshot, names: Collection[str], node: str | None) -
 def _in_placing_order(
     fleet: FleetState, snapshot: Snapshot, names: Collection[str]
 ) -> list[PortfolioView]:
-    found = (find_in(snapshot, name) for name in dict.fromkeys(names))
+    found = (find_portfolio(snapshot, name) for name in dict.fromkeys(names))
     return sorted(map(fleet.with_granted_revision, found), key=placing_order)
 
 
@@ -110,7 +110,7 @@ def _answer(fleet: FleetState, group: Sequence[PortfolioView], node: int | None)
 
 
 def _target(fleet: FleetState, portfolio: PortfolioView, node: int | None) -> int | NoMove:
-    """Return `node`, or the balancer's choice if it is None; or why the portfolio cannot move."""
+    """Return the node to move to (None: by the balancer), or why the portfolio cannot move."""
     if portfolio.handoff is not None:
         return NoMove(portfolio.name, "handoff_in_progress", Reason("in_handoff"))
     if portfolio.desired == "stopped" or portfolio.phase in NEEDS_OPERATOR_PHASES:

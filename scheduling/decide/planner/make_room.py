@@ -88,6 +88,7 @@ class RoomFinder:
         self._known_failures.clear()
 
     def _search(self, portfolio: PortfolioView, steps: range) -> Room | None:
+        """Search for room by each number of relocations in `steps`, in turn."""
         group = portfolio.spread_group if portfolio.spread_hard else None
         kind = (portfolio.requirements, portfolio.weight, group, portfolio.failed_nodes)
         key = (self._moves, steps, *kind)

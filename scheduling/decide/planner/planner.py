@@ -101,6 +101,7 @@ class _Planner:
     # Failover and placement: no limits
 
     def _place(self, tasks: list[PlacementTask]) -> None:
+        """Assign each task to a node or to room that is coming, or record it as unplaced."""
         for task in tasks:
             node = self._preferred_node(task)
             if node is None:
@@ -263,6 +264,7 @@ class _Planner:
         self.moved.append(task)
 
     def _find_target(self, task: PlacementTask, avoid: set[int]) -> int | None:
+        """Return the node that the task would go to, except those in `avoid`, or None."""
         if task.only is None:
             return self.fleet.choose(task.portfolio, avoid)
         only = task.only

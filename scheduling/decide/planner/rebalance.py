@@ -144,7 +144,7 @@ class Rebalancer:
                 portfolio.weight,
             )
             known = first.get(key)
-            if known is None or _move_preference(portfolio) < _move_preference(known.portfolio):
+            if known is None or _rebalance_order(portfolio) < _rebalance_order(known.portfolio):
                 first[key] = movable
         best: tuple[tuple[bool, float, int, str, int], RebalanceStep] | None = None
         for movable in first.values():
@@ -157,7 +157,7 @@ class Rebalancer:
             )
             if higher >= fleet.relative_load(source) - SLACK:
                 continue
-            rank = (not movable.is_planned, higher, *_move_preference(movable.portfolio))
+            rank = (not movable.is_planned, higher, *_rebalance_order(movable.portfolio))
             if best is None or rank < best[0]:
                 loads = fleet.expected[source], fleet.expected[target]
                 best = (rank, RebalanceStep(movable, source, target, *loads))
@@ -207,5 +207,5 @@ class Rebalancer:
             pool.load_decreased(source)
 
 
-def _move_preference(portfolio: PortfolioView) -> tuple[int, str, int]:
+def _rebalance_order(portfolio: PortfolioView) -> tuple[int, str, int]:
     return (portfolio.priority, portfolio.name, portfolio.id)

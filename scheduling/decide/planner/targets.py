@@ -56,7 +56,7 @@ def targets(
     Raise `NotInSnapshot` if there is no such portfolio.
     """
     fleet = FleetState.of(snapshot)
-    portfolio = fleet.with_granted_revision(find_in(snapshot, portfolio_name))
+    portfolio = fleet.with_granted_revision(find_portfolio(snapshot, portfolio_name))
     return [_answer(fleet, portfolio, node, language) for node in range(len(fleet.nodes))]
 
 
@@ -67,7 +67,7 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     there is no such portfolio.
     """
     fleet = FleetState.of(snapshot)
-    portfolio = fleet.with_granted_revision(find_in(snapshot, portfolio_name))
+    portfolio = fleet.with_granted_revision(find_portfolio(snapshot, portfolio_name))
     node = choose_node(fleet, portfolio)
     return node if isinstance(node, Reason) else _answer(fleet, portfolio, node)
 
@@ -91,18 +91,22 @@ def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """
-    return FleetState.of(snapshot).with_granted_revision(find_in(snapshot, portfolio_name)).revision
+    return (
+        FleetState.of(snapshot)
+        .with_granted_revision(find_portfolio(snapshot, portfolio_name))
+        .revision
+    )
 
 
 def why_infeasible(snapshot: Snapshot, portfolio_name: str, node_name: str) -> Reason:
     """Return why the node can or cannot take the portfolio, as in the sentence of `targets`."""
     fleet = FleetState.of(snapshot)
-    portfolio = fleet.with_granted_revision(find_in(snapshot, portfolio_name))
+    portfolio = fleet.with_granted_revision(find_portfolio(snapshot, portfolio_name))
     node = next(i for i, view in enumerate(fleet.nodes) if view.name == node_name)
     return state_on(fleet, portfolio, node, obstacle_on(fleet, portfolio, node))
 
 
-def find_in(snapshot: Snapshot, name: str) -> PortfolioView:
+def find_portfolio(snapshot: Snapshot, name: str) -> PortfolioView:
     """Return the portfolio of that name, or raise `NotInSnapshot`."""
     for portfolio in snapshot.portfolios:
         if portfolio.name == name:
@@ -116,6 +120,7 @@ def _answer(
     view = fleet.nodes[node]
     same = portfolio.node == view.id
     found = obstacle_on(fleet, portfolio, node)
+    risk = risk_on(fleet, portfolio, node) if found is None else None
     before = fleet.held[node]
     after = before if same else before + portfolio.weight
     return TargetAnswer(
@@ -123,7 +128,7 @@ def _answer(
         feasible=found is None,
         code=None if found is None else PUBLIC_CODES.get(found, found),
         sentence=render(state_on(fleet, portfolio, node, found), language),
-        risk=_rendered(risk_on(fleet, portfolio, node), language) if found is None else None,
+        risk=None if risk is None else render(risk, language),
         load_before=before,
         load_after=after,
         capacity=view.capacity,
@@ -155,7 +160,3 @@ def risk_on(fleet: FleetState, portfolio: PortfolioView, node: int) -> Reason | 
     else:
         return None
     return state_on(fleet, portfolio, node, risk)
-
-
-def _rendered(reason: Reason | None, language: str | None) -> str | None:
-    return None if reason is None else render(reason, language)

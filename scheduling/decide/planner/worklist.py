@@ -82,7 +82,7 @@ class Worklist:
         ]
 
     def running(self, node: int) -> list[PortfolioView]:
-        """Return the portfolios on a node that may be rebalanced, as a list to remove from."""
+        """Return the portfolios on a node that may be rebalanced; what moves is removed from them."""
         known = self._running.get(node)
         if known is None:
             known = self._running[node] = self.fleet.movable_settled_on(node)
@@ -253,6 +253,7 @@ class Worklist:
         only: int | None = None,
         why: str = "",
     ) -> None:
+        """Append a task to `bucket`, or record why the portfolio has to stay for now."""
         if self.snapshot.frozen:
             self.stuck.append(Pending(portfolio, Reason("frozen", {"cause": cause})))
         elif _is_backing_off(portfolio, self.now):

@@ -72,8 +72,8 @@ def stored_reason(text: str, why: Mapping[str, Any] | None) -> Reason | None:
 
 
 def localize(text: str, why: Mapping[str, Any] | None, language: str | None) -> str:
-    """Translate the text of a row: by the reason stored as `why` if it renders to it, else by what
-    is known of plain texts."""
+    """Translate the text of a row: by the reason stored as `why` if that renders to it, else as a
+    plain text (`plain.py`)."""
     if not is_chinese(language):
         return text
     reason = stored_reason(text, why)

@@ -117,13 +117,14 @@ _SENTENCES = (
 )  # fmt: skip
 
 
-def _compile(sentence: str) -> re.Pattern[str]:
+def _pattern_of(sentence: str) -> re.Pattern[str]:
+    """Return the pattern of a sentence with placeholders."""
     pattern = re.sub("[#@&~]", lambda found: _PLACEHOLDERS[found[0]], sentence)
     return re.compile(pattern, re.DOTALL)  # what a strategy said may have several lines
 
 
 _PATTERNS = tuple(
-    (_compile(sentence), chinese) for sentence, chinese in (*_SENTENCES, *ALERTS, *VERDICTS)
+    (_pattern_of(sentence), chinese) for sentence, chinese in (*_SENTENCES, *ALERTS, *VERDICTS)
 )
 
 
@@ -142,5 +143,6 @@ def in_chinese(text: str) -> str:
 
 
 def _translate_group(found: re.Match[str], number: re.Match[str]) -> str:
+    """Return the group of this number, in Chinese if it is a sentence."""
     part = found[int(number[1])] or ""
     return in_chinese(part) if " " in part else part

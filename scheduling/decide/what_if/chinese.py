@@ -65,7 +65,7 @@ def _outcome(p: Mapping[str, Any]) -> str:
     return "则全部有处可放" if not p["left"] else f"则 {number(p['left'])} 个无处可放"
 
 
-def _more_room(p: Mapping[str, Any]) -> str:
+def _more_room_sentence(p: Mapping[str, Any]) -> str:
     places, _, labels = p["add"].partition(":")
     one = f"添加一个容量为 {number(int(places))} 的节点" + (f"（{labels}）" if labels else "")
     if not p["nodes"]:
@@ -74,7 +74,7 @@ def _more_room(p: Mapping[str, Any]) -> str:
     return f"将 {names} 的容量增加 {number(p['places'])}，或{one}：{_outcome(p)}。"
 
 
-def _suspects_counted(p: Mapping[str, Any]) -> str:
+def _suspects_sentence(p: Mapping[str, Any]) -> str:
     names = " 和 ".join(p["nodes"])
     return f"方案使用了可疑的 {names}。若不计入，{number(p['left'])} 个无处可放。"
 
@@ -82,6 +82,6 @@ def _suspects_counted(p: Mapping[str, Any]) -> str:
 REMEDY_SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "uncordon": lambda p: f"解除 {p['node']} 的封锁：{number(p['free'])} 个空位，{_outcome(p)}。",
     "undrain": lambda p: f"结束 {p['node']} 的排空：{_outcome(p)}。",
-    "more_room": _more_room,
-    "suspects_counted": _suspects_counted,
+    "more_room": _more_room_sentence,
+    "suspects_counted": _suspects_sentence,
 }

@@ -175,5 +175,6 @@ def _loss_changes(
 
 
 def _receiving_nodes(before: Snapshot, after: Snapshot) -> Collection[int | None]:
+    """Return ids of the nodes to which portfolios have moved."""
     was = {each.id: each.node for each in before.portfolios}
     return {each.node for each in after.portfolios if was[each.id] != each.node}

@@ -151,10 +151,11 @@ def remedy_sentence(reason: Reason, language: str | None = "en") -> str:
 
 
 def _outcome(p: Mapping[str, Any]) -> str:
+    """Return how many would have no place after the remedy, as the end of its sentence."""
     return "then all have a place" if not p["left"] else f"then {number(p['left'])} would have none"
 
 
-def _more_room(p: Mapping[str, Any]) -> str:
+def _more_room_sentence(p: Mapping[str, Any]) -> str:
     places, _, labels = p["add"].partition(":")
     one = f"one node of capacity {number(int(places))}" + (f" with {labels}" if labels else "")
     if not p["nodes"]:
@@ -163,7 +164,7 @@ def _more_room(p: Mapping[str, Any]) -> str:
     return f"Add {number(p['places'])} of capacity to {names}, or {one}: {_outcome(p)}."
 
 
-def _suspects_counted(p: Mapping[str, Any]) -> str:
+def _suspects_sentence(p: Mapping[str, Any]) -> str:
     names, one = " and ".join(p["nodes"]), len(p["nodes"]) == 1
     return (
         f"The plan uses {names}, which {'is' if one else 'are'} suspect. Without "
@@ -174,6 +175,6 @@ def _suspects_counted(p: Mapping[str, Any]) -> str:
 REMEDY_SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "uncordon": lambda p: f"Uncordon {p['node']}: {count(p['free'], 'free place')}, {_outcome(p)}.",
     "undrain": lambda p: f"End the drain of {p['node']}: {_outcome(p)}.",
-    "more_room": _more_room,
-    "suspects_counted": _suspects_counted,
+    "more_room": _more_room_sentence,
+    "suspects_counted": _suspects_sentence,
 }

@@ -52,7 +52,7 @@ def on_node(p: Params) -> str:
     return f"{node} 忙于其他交接"
 
 
-def _older_revision(p: Params) -> str:
+def _why_older_revision(p: Params) -> str:
     if p.get("artifact"):
         return (
             f"运行 {p['running']}：{p['node']} 的版本是 Python {p['node_python']}，目标版本 "
@@ -77,5 +77,5 @@ SENTENCES: dict[str, Sentence] = {
         f"平仓之前运行 {p['running']}：它持有或已下单 {'、'.join(p['symbols'])}，"
         f"而目标版本 {p['wanted']} 不含这些标的"
     ),
-    "older_revision": _older_revision,
+    "older_revision": _why_older_revision,
 }

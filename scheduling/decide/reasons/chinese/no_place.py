@@ -28,7 +28,8 @@ def _nodes(p: Params) -> str:
     return f"其他 {counted}" if p["other"] else counted
 
 
-def _zero_of(p: Params) -> str:
+def _none_has(p: Params) -> str:
+    """Return `3 个节点中 0 个具备`."""
     return f"{_nodes(p)}中 0 个具备"
 
 
@@ -39,7 +40,7 @@ def _suitable(p: Params) -> str:
     return f"具备 {p['selector']} 的{'' if p['other'] else ' '}{_nodes(p)}"
 
 
-def _no_match(p: Params) -> str:
+def _why_no_match(p: Params) -> str:
     parts = (
         p["selector"],
         f"策略 {p['strategy']}" if p["strategy"] else "",
@@ -51,16 +52,18 @@ def _no_match(p: Params) -> str:
     return f"需要 {needs}：{_nodes(p)}中 0 个同时具备；补齐一个节点，或减少要求"
 
 
-def _no_room(p: Params) -> str:
-    states = "，".join(f"{state['node']} {_short(state, p['group'])}" for state in p["states"])
+def _why_no_room(p: Params) -> str:
+    states = "，".join(
+        f"{state['node']} {_short_state(state, p['group'])}" for state in p["states"]
+    )
     if p["more"]:
         rest = "，".join(f"{number(n)} 个{STATES.get(code, code)}" for code, n in p["more"].items())
         states = f"{states}，另有 {number(sum(p['more'].values()))} 个（{rest}）"
     every = "" if p["nodes"] == 1 else "都"
-    return f"需要 {places(p)}：{_suitable(p)}{every}没有空位：{states}；{_help(p)}"
+    return f"需要 {places(p)}：{_suitable(p)}{every}没有空位：{states}；{_remedy(p)}"
 
 
-def _short(state: Params, group: str) -> str:
+def _short_state(state: Params, group: str) -> str:
     """Return `8/8`, `排空中`, `已有 alpha 的另一组合`."""
     match state["state"]:
         case "full":
@@ -70,7 +73,7 @@ def _short(state: Params, group: str) -> str:
     return STATES.get(state["state"], str(state["state"]))
 
 
-def _help(p: Params) -> str:
+def _remedy(p: Params) -> str:
     match p["remedy"]:
         case "cordoned":
             return f"解除 {p['remedy_node']} 的封锁，或增加节点"
@@ -88,27 +91,27 @@ SENTENCES: dict[str, Sentence] = {
     "no_other_node": lambda p: f"需要在别处有 {places(p)}：没有其他节点；请增加一个",
     "no_live_node": lambda p: f"需要 {places(p)}：{_nodes(p)}中 0 个在线；重新启动一个，或增加一个",
     "no_selector": lambda p: (
-        f"需要 {p['selector']}：{_zero_of(p)}；给一个节点加上该标签，或去掉选择器"
+        f"需要 {p['selector']}：{_none_has(p)}；给一个节点加上该标签，或去掉选择器"
     ),
     "no_strategy": lambda p: (
-        f"需要策略 {p['strategy']}：{_zero_of(p)}；在一个节点上安装，或更换组合的策略"
+        f"需要策略 {p['strategy']}：{_none_has(p)}；在一个节点上安装，或更换组合的策略"
     ),
     "no_feed": lambda p: (
-        f"需要行情源 {p['feed']}（sha256 {p['feed_sha']}…）：{_zero_of(p)}；"
+        f"需要行情源 {p['feed']}（sha256 {p['feed_sha']}…）：{_none_has(p)}；"
         "在一个节点上安装相同的数据"
     ),
     "no_python": lambda p: (
-        f"上次在 {python(p)} 下运行：{_zero_of(p)}，它们的版本是 Python {'、'.join(p['found'])}；"
+        f"上次在 {python(p)} 下运行：{_none_has(p)}，它们的版本是 Python {'、'.join(p['found'])}；"
         "启动一个具备它的节点，或用 accept_python 允许另一版本"
     ),
     "no_artifact_python": lambda p: (
-        f"需要 {artifact_python(p)}：{_zero_of(p)}，它们的版本是 Python {'、'.join(p['found'])}；"
+        f"需要 {artifact_python(p)}：{_none_has(p)}，它们的版本是 Python {'、'.join(p['found'])}；"
         "启动一个具备它的节点，或为其中一个版本构建该策略包"
     ),
-    "no_match": _no_match,
+    "no_match": _why_no_match,
     "too_heavy": lambda p: (
         f"需要一个节点上有 {places(p)}：{_suitable(p)}中最大容量为 {number(p['largest'])}；"
         "提高某个节点的容量，或降低权重"
     ),
-    "no_room": _no_room,
+    "no_room": _why_no_room,
 }

@@ -7,13 +7,13 @@ from scheduling.decide.reasons.chinese.parts import places
 from scheduling.decide.reasons.figures import Params, Sentence, number
 
 
-def _waits_for_room(p: Params) -> str:
+def _why_no_room_yet(p: Params) -> str:
     moves = "、".join(f"{move['portfolio']} 移到 {move['target']}" for move in p["moves"])
     once = f"{moves} 后" if moves else "正在离开的组合移走后"
     return f"需要 {places(p)}：{once}，{p['node']} 即有空位"
 
 
-def _frozen(p: Params) -> str:
+def _why_frozen(p: Params) -> str:
     what = {"drain": "所在节点排空中", "pin": "已固定到其他节点"}.get(
         p["cause"], "所在节点不再满足其要求"
     )
@@ -25,18 +25,18 @@ def _its_node(p: Params) -> str:
     return f"{p['node']} " if p["node"] else "所在节点"
 
 
-def _storm_hold(p: Params) -> str:
+def _why_held_in_storm(p: Params) -> str:
     if p.get("by"):
         return f"{_its_node(p)}失联，但 {p['by']} 暂缓了故障转移；解除暂缓，或迁移它"
     return f"{_its_node(p)}与许多其他节点同时失联，故障转移暂缓；节点恢复后自动继续，或手动解除暂缓"
 
 
-def _storm_late(p: Params) -> str:
+def _why_held_for_late_nodes(p: Params) -> str:
     late = "、".join(p["late"])
     return f"{_its_node(p)}失联，{late} 心跳迟到：确认它们是否一同失联之前，故障转移等待"
 
 
-def _halted_all(p: Params) -> str:
+def _why_halted(p: Params) -> str:
     why = f"：{p['why']}" if p["why"] else ""
     return (
         f"{p['actor']} 紧急停止了全部组合{why}；"
@@ -45,17 +45,17 @@ def _halted_all(p: Params) -> str:
 
 
 SENTENCES: dict[str, Sentence] = {
-    "waits_for_room": _waits_for_room,
+    "waits_for_room": _why_no_room_yet,
     "pin_waits": lambda p: (
         f"无法进入固定的节点：{on_node(p['state'])}；取消固定，或在该节点腾出空位"
     ),
-    "frozen": _frozen,
+    "frozen": _why_frozen,
     "frozen_failover": lambda p: f"{_its_node(p)}失联，但故障转移已冻结；解冻，或手动迁移",
-    "storm_hold": _storm_hold,
-    "storm_late": _storm_late,
+    "storm_hold": _why_held_in_storm,
+    "storm_late": _why_held_for_late_nodes,
     "after_storm": lambda p: (
         f"{_its_node(p)}与许多节点一同失联：故障转移已恢复，每轮 {number(p['limit'])} 个，正在排队"
     ),
     "backing_off": lambda p: f"上次尝试失败；{number(max(1, round(p['wait_s'])))} 秒后再试",
-    "halted_all": _halted_all,
+    "halted_all": _why_halted,
 }

@@ -53,7 +53,7 @@ def on_node(p: Params) -> str:
     return f"{node} is busy with other handoffs"
 
 
-def _older_revision(p: Params) -> str:
+def _why_older_revision(p: Params) -> str:
     if p.get("artifact"):
         return (
             f"runs {p['running']}: {p['node']} has Python {p['node_python']}, the wanted "
@@ -81,5 +81,5 @@ SENTENCES: dict[str, Sentence] = {
         f"runs {p['running']} until positions are closed: it holds or has ordered "
         f"{', '.join(p['symbols'])}, which the wanted {p['wanted']} lacks"
     ),
-    "older_revision": _older_revision,
+    "older_revision": _why_older_revision,
 }

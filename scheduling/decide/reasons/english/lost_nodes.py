@@ -5,7 +5,7 @@ from __future__ import annotations
 from scheduling.decide.reasons.figures import Params, Sentence, clock_time, tenths
 
 
-def _lost(p: Params) -> str:
+def _why_lost(p: Params) -> str:
     """Return why a lease ended. `enact/lease/loss.py` stores the same text."""
     silent, limit = tenths(p["silent_s"]), tenths(p["limit_s"])
     match p["cause"]:
@@ -25,17 +25,17 @@ def _lost(p: Params) -> str:
     return f"{silent} s without a heartbeat, limit {limit} s"
 
 
-def _suspect(p: Params) -> str:
+def _why_suspect(p: Params) -> str:
     if p["closed_at"]:
         return f"its connection closed {clock_time(p['closed_at'])}"
     return f"{tenths(p['silent_s'])} s without a heartbeat, limit {tenths(p['limit_s'])} s"
 
 
 SENTENCES: dict[str, Sentence] = {
-    "lost": _lost,
-    "suspect": _suspect,
+    "lost": _why_lost,
+    "suspect": _why_suspect,
     # The text of the alert, as `enact/alerts.py` stores it.
     "node_lost": lambda p: (
-        f"{p['node']} is lost since {clock_time(p['since'])}: {_lost(p['loss'])}"
+        f"{p['node']} is lost since {clock_time(p['since'])}: {_why_lost(p['loss'])}"
     ),
 }

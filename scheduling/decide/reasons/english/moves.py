@@ -6,7 +6,7 @@ from scheduling.decide.reasons.english.parts import load
 from scheduling.decide.reasons.figures import Params, Sentence, number, per_cent
 
 
-def _target(p: Params) -> str:
+def _why_target(p: Params) -> str:
     """Explain the choice of the target: `node-3 has the lowest load of 2 nodes: 2 → 3 of 5`."""
     loads = load(p["load_before"], p["load_after"], p["capacity"])
     name = p["target"]
@@ -27,23 +27,23 @@ def _target(p: Params) -> str:
     return f"{name} has the lowest load of {number(p['of'])} nodes: {loads}"
 
 
-def _place(p: Params) -> str:
+def _why_placed(p: Params) -> str:
     if p["pinned"]:
-        return f"pinned to {p['pinned']}, which cannot take it now; {_target(p)}"
-    return _target(p)
+        return f"pinned to {p['pinned']}, which cannot take it now; {_why_target(p)}"
+    return _why_target(p)
 
 
-def _failover(p: Params) -> str:
+def _why_failed_over(p: Params) -> str:
     if p["source"] is None:
         gone = "its node is no longer known"
     elif p["source_status"] == "left":
         gone = f"{p['source']} has left"
     else:
         gone = f"{p['source']} is lost"
-    return f"{gone}; {_target(p)}"
+    return f"{gone}; {_why_target(p)}"
 
 
-def _rebalance_cpu(p: Params) -> str:
+def _why_rebalanced_by_cpu(p: Params) -> str:
     source, target, share = p["source_cpu"], p["target_cpu"], p["share"]
     return (
         f"rebalances CPU: {p['source']} {per_cent(source, source - share)}, "
@@ -60,15 +60,15 @@ def _source_and_target_loads(p: Params) -> str:
 
 
 SENTENCES: dict[str, Sentence] = {
-    "place": _place,
-    "failover": _failover,
-    "drain": lambda p: f"{p['source']} is draining; {_target(p)}",
-    "pin": _target,
+    "place": _why_placed,
+    "failover": _why_failed_over,
+    "drain": lambda p: f"{p['source']} is draining; {_why_target(p)}",
+    "pin": _why_target,
     "rebalance": lambda p: f"rebalances load: {_source_and_target_loads(p)}",
-    "rebalance_cpu": _rebalance_cpu,
+    "rebalance_cpu": _why_rebalanced_by_cpu,
     "makes_room": lambda p: f"makes room for {p['for']}: {_source_and_target_loads(p)}",
-    "rule_broken": lambda p: f"{p['source']} no longer meets its requirements; {_target(p)}",
+    "rule_broken": lambda p: f"{p['source']} no longer meets its requirements; {_why_target(p)}",
     "spread": lambda p: (
-        f"another member of spread group {p['group']} runs on {p['source']}; {_target(p)}"
+        f"another member of spread group {p['group']} runs on {p['source']}; {_why_target(p)}"
     ),
 }

@@ -6,7 +6,7 @@ from scheduling.decide.reasons.english.parts import artifact_python
 from scheduling.decide.reasons.figures import Params, Sentence, number
 
 
-def _stopped(p: Params) -> str:
+def _why_stopped(p: Params) -> str:
     inner = SENTENCES.get(p["code"])
     return f"stopped at {p['portfolio']}" + (f": {inner(p['params'])}" if inner else "")
 
@@ -47,7 +47,7 @@ SENTENCES: dict[str, Sentence] = {
     "roll_out_returned_stopped": lambda p: (
         f"is {p['state']}; it runs {p['revision']} once it is started"
     ),
-    "roll_out_stopped": _stopped,
+    "roll_out_stopped": _why_stopped,
     "roll_out_stopped_by": lambda p: (
         f"stopped by {p['actor']}" + (f": {p['reason']}" if p["reason"] else "")
     ),

@@ -7,13 +7,13 @@ from scheduling.decide.reasons.english.parts import count
 from scheduling.decide.reasons.figures import Params, Sentence, number
 
 
-def _waits_for_room(p: Params) -> str:
+def _why_no_room_yet(p: Params) -> str:
     moves = " and ".join(f"{move['portfolio']} is on {move['target']}" for move in p["moves"])
     once = moves or "the portfolios leaving it have moved"
     return f"needs {count(p['weight'], 'place')}: {p['node']} has room once {once}"
 
 
-def _frozen(p: Params) -> str:
+def _why_frozen(p: Params) -> str:
     what = {"drain": "its node is draining", "pin": "it is pinned elsewhere"}.get(
         p["cause"], "its node no longer meets its requirements"
     )
@@ -21,10 +21,11 @@ def _frozen(p: Params) -> str:
 
 
 def _its_node(p: Params) -> str:
+    """Return `node-2`, or `its node` if the node is unknown."""
     return str(p["node"] or "its node")
 
 
-def _storm_hold(p: Params) -> str:
+def _why_held_in_storm(p: Params) -> str:
     if p.get("by"):
         return (
             f"{_its_node(p)} is lost, but {p['by']} holds failover; release the hold, or migrate it"
@@ -35,7 +36,7 @@ def _storm_hold(p: Params) -> str:
     )
 
 
-def _storm_late(p: Params) -> str:
+def _why_held_for_late_nodes(p: Params) -> str:
     late = ", ".join(p["late"])
     verb = "is" if len(p["late"]) == 1 else "are"
     return (
@@ -44,7 +45,7 @@ def _storm_late(p: Params) -> str:
     )
 
 
-def _halted_all(p: Params) -> str:
+def _why_halted(p: Params) -> str:
     why = f": {p['why']}" if p["why"] else ""
     return (
         f"stopped with all others by {p['actor']}{why}; "
@@ -53,16 +54,16 @@ def _halted_all(p: Params) -> str:
 
 
 SENTENCES: dict[str, Sentence] = {
-    "waits_for_room": _waits_for_room,
+    "waits_for_room": _why_no_room_yet,
     "pin_waits": lambda p: (
         f"cannot move to its pinned node: {on_node(p['state'])}; unpin it or make room there"
     ),
-    "frozen": _frozen,
+    "frozen": _why_frozen,
     "frozen_failover": lambda p: (
         f"{_its_node(p)} is lost, but failover is frozen; unfreeze, or migrate it manually"
     ),
-    "storm_hold": _storm_hold,
-    "storm_late": _storm_late,
+    "storm_hold": _why_held_in_storm,
+    "storm_late": _why_held_for_late_nodes,
     "after_storm": lambda p: (
         f"{_its_node(p)} was lost in a storm: failover continues with "
         f"{number(p['limit'])} per pass, and it waits for its turn"
@@ -70,5 +71,5 @@ SENTENCES: dict[str, Sentence] = {
     "backing_off": lambda p: (
         f"the last attempt failed; the next one starts in {number(max(1, round(p['wait_s'])))} s"
     ),
-    "halted_all": _halted_all,
+    "halted_all": _why_halted,
 }
