@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -27,6 +27,18 @@ class Statement(Generic[R]):
     name: str
     sql: str
     row: type[R] | None = None
+
+
+class IdRow(NamedTuple):
+    """The id of a row that a statement found, wrote or deleted."""
+
+    id: int
+
+
+class PortfolioIdRow(NamedTuple):
+    """The id of a portfolio whose row, run or item a statement found or wrote."""
+
+    portfolio_id: int
 
 
 #: For `state IN …`: the states of a handoff under way.

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from scheduling.db.statements import Statement
+from scheduling.db.statements import IdRow, Statement
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import bump_desired_versions
-
-
-class ControlRow(NamedTuple):
-    id: int
-
 
 #: Concurrent writer: another operator. The later one's reason and extent hold.
 FREEZE = Statement(
@@ -33,7 +26,7 @@ UPDATE scheduling_control SET frozen_at = NULL, frozen_by = '', frozen_reason = 
     freeze_failover = false
 WHERE id = 1 AND frozen_at IS NOT NULL RETURNING id
 """,
-    row=ControlRow,
+    row=IdRow,
 )
 
 #: Concurrent writer: another operator. The later choice holds.
@@ -47,10 +40,10 @@ WHERE %(measure)s::text <> 'weight' OR EXISTS (SELECT FROM scheduling_control WH
 ON CONFLICT (id) DO UPDATE SET even_by = excluded.even_by WHERE c.even_by <> excluded.even_by
 RETURNING c.id
 """,
-    row=ControlRow,
+    row=IdRow,
 )
 
-EVERY_NODE = Statement("EVERY_NODE", "SELECT id FROM scheduling_node", row=ControlRow)
+EVERY_NODE = Statement("EVERY_NODE", "SELECT id FROM scheduling_node", row=IdRow)
 
 
 def freeze(*, actor: str, reason: str, failover: bool) -> Transaction[None]:

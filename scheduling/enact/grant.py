@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from scheduling.db.statements import Statement, head_of_feed, head_of_portfolio
+from scheduling.db.statements import PortfolioIdRow, Statement, head_of_feed, head_of_portfolio
 from scheduling.db.transaction import Transaction, query, query_one
 
 
@@ -100,10 +100,6 @@ SELECT epoch, last_seq, granted_at FROM granted
 )
 
 
-class LockedRow(NamedTuple):
-    portfolio_id: int
-
-
 #: No joins: after a wait for the row lock, joined rows would be read as they were before the wait,
 #: for example a desired state or a revision's status that the holder of the lock has just changed.
 LOCK_RUNS = Statement(
@@ -112,11 +108,11 @@ LOCK_RUNS = Statement(
 SELECT portfolio_id FROM scheduling_run WHERE portfolio_id = ANY(%(portfolios)s::bigint[])
 ORDER BY portfolio_id FOR UPDATE
 """,
-    row=LockedRow,
+    row=PortfolioIdRow,
 )
 
 #: Skips locked runs: one of many is not worth waiting for.
-LOCK_FREE_RUNS = Statement("LOCK_FREE_RUNS", f"{LOCK_RUNS.sql} SKIP LOCKED", row=LockedRow)
+LOCK_FREE_RUNS = Statement("LOCK_FREE_RUNS", f"{LOCK_RUNS.sql} SKIP LOCKED", row=PortfolioIdRow)
 
 
 class RunRow(NamedTuple):

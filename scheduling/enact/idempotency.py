@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.statements import Statement
+from scheduling.db.statements import IdRow, Statement
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.errors import Refused
 
@@ -23,10 +23,6 @@ KEPT_PER_USER = 2_000  #: the newest; a user may send 600 requests a minute
 #: After so long without an answer the process of a request counts as ended.
 CLAIM_S = 30.0
 BATCH = 5_000
-
-
-class ClaimRow(NamedTuple):
-    id: int
 
 
 class KeyRow(NamedTuple):
@@ -66,7 +62,7 @@ WHERE k.claimed_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
        AND k.claimed_at < clock_timestamp() - make_interval(secs => %(claim_s)s))
 RETURNING k.id
 """,
-    row=ClaimRow,
+    row=IdRow,
 )
 
 READ_KEY = Statement(
@@ -88,7 +84,7 @@ UPDATE scheduling_idempotencykey SET acted_at = coalesce(acted_at, clock_timesta
 WHERE id = %(id)s AND claim = %(claim)s AND answered_at IS NULL
 RETURNING id
 """,
-    row=ClaimRow,
+    row=IdRow,
 )
 
 #: Concurrent writer: none can take over a key that has acted. A repeat that took it over before it
@@ -130,7 +126,7 @@ WITH old AS (
 )
 DELETE FROM scheduling_idempotencykey k USING old WHERE k.id = old.id RETURNING k.id
 """,
-    row=ClaimRow,
+    row=IdRow,
 )
 
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.statements import Statement
+from scheduling.db.statements import IdRow, Statement
 from scheduling.db.transaction import Transaction, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import bump_desired_versions
-
-
-class MarkedRow(NamedTuple):
-    id: int
-
 
 #: Concurrent writers of all five: another operator, whose drain or cordon stays as it is; and the
 #: node's daemon, whose registration may end a drain.
@@ -26,7 +21,7 @@ UPDATE scheduling_node SET draining = true, drain_reason = %(reason)s, drain_act
     drain_until_return = %(until_return)s
 WHERE name = %(node)s AND NOT draining RETURNING id
 """,
-    row=MarkedRow,
+    row=IdRow,
 )
 
 UNDRAIN = Statement(
@@ -36,7 +31,7 @@ UPDATE scheduling_node SET draining = false, drain_reason = '', drain_actor = ''
     drain_until_return = false
 WHERE name = %(node)s AND draining RETURNING id
 """,
-    row=MarkedRow,
+    row=IdRow,
 )
 
 TAKE_BACK = Statement(
@@ -47,7 +42,7 @@ UPDATE scheduling_node SET draining = false, drain_reason = '', drain_actor = ''
 WHERE name = %(node)s AND draining AND drain_until_return AND drain_reason = %(reason)s
   AND drain_actor = %(actor)s RETURNING id
 """,
-    row=MarkedRow,
+    row=IdRow,
 )
 
 CORDON = Statement(
@@ -55,7 +50,7 @@ CORDON = Statement(
     """
 UPDATE scheduling_node SET cordoned = true WHERE name = %(node)s AND NOT cordoned RETURNING id
 """,
-    row=MarkedRow,
+    row=IdRow,
 )
 
 UNCORDON = Statement(
@@ -63,7 +58,7 @@ UNCORDON = Statement(
     """
 UPDATE scheduling_node SET cordoned = false WHERE name = %(node)s AND cordoned RETURNING id
 """,
-    row=MarkedRow,
+    row=IdRow,
 )
 
 #: Concurrent writers: another operator, and the daemon that registers with labels of its own. Then
@@ -75,7 +70,7 @@ UPDATE scheduling_node SET labels = %(labels)s::jsonb, label_edits = %(edits)s::
 WHERE id = %(node)s AND labels = %(seen)s::jsonb AND reported_labels = %(reported)s::jsonb
 RETURNING id
 """,
-    row=MarkedRow,
+    row=IdRow,
 )
 
 
@@ -141,7 +136,7 @@ def label(
 
 
 def _record(
-    row: MarkedRow | None, kind: str, actor: str, reason: str = "", **data: Any
+    row: IdRow | None, kind: str, actor: str, reason: str = "", **data: Any
 ) -> Transaction[bool]:
     """Write the audit log and raise the node's desired version, if a row was changed."""
     if row is None:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.statements import Statement
+from scheduling.db.statements import IdRow, Statement
 from scheduling.db.transaction import Transaction, query_one
-
-
-class EditedRow(NamedTuple):
-    id: int
-
 
 #: Concurrent writers since the editor read the values: another edit, a reload to another revision,
 #: a roll-out. A value that was not seen (null) is not compared.
@@ -38,7 +33,7 @@ WHERE p.id = %(portfolio)s AND p.archived_at IS NULL
   AND p.catch_up = coalesce(%(seen_catch_up)s::text, p.catch_up)
 RETURNING p.id
 """,
-    row=EditedRow,
+    row=IdRow,
 )
 
 _FIELDS = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")

@@ -82,7 +82,7 @@ class Worklist:
         ]
 
     def running(self, node: int) -> list[PortfolioView]:
-        """Return the portfolios on a node that may be rebalanced; what moves is removed from them."""
+        """Return the portfolios on a node that may be rebalanced. The caller removes what moves."""
         known = self._running.get(node)
         if known is None:
             known = self._running[node] = self.fleet.movable_settled_on(node)

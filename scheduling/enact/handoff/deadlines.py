@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from scheduling.db.statements import (
     ACTIVE_HANDOFF_STATES,
+    IdRow,
     Statement,
     commits_blocked,
     gateway_served,
@@ -41,10 +42,6 @@ def could_not_report(*leases: str) -> str:
     return f"({' OR '.join(causes)})"
 
 
-class OverdueRow(NamedTuple):
-    id: int
-
-
 OVERDUE = Statement(
     "OVERDUE",
     f"""
@@ -62,7 +59,7 @@ WHERE h.state IN {ACTIVE_HANDOFF_STATES} AND (
 )
 ORDER BY h.id LIMIT 500
 """,
-    row=OverdueRow,
+    row=IdRow,
 )
 
 

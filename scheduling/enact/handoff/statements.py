@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, PortfolioIdRow, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.grant import GrantRow, lock_run
 
@@ -45,14 +45,10 @@ FOR UPDATE OF h
 )
 
 
-class PortfolioRow(NamedTuple):
-    portfolio_id: int
-
-
 PORTFOLIO_OF = Statement(
     "PORTFOLIO_OF",
     "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff)s",
-    row=PortfolioRow,
+    row=PortfolioIdRow,
 )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.statements import Statement
+from scheduling.db.statements import IdRow, PortfolioIdRow, Statement
 from scheduling.db.transaction import Transaction, query_one
 from scheduling.decide.reasons import as_data, render
 from scheduling.decide.roll_out import OPEN_ITEMS, OPEN_ROLL_OUTS, RollOutState
@@ -16,10 +16,6 @@ from scheduling.decide.types import Reason
 from scheduling.enact.audit_log import audit
 
 _OPEN_ITEMS = "(" + ", ".join(f"'{state}'" for state in OPEN_ITEMS) + ")"
-
-
-class IdRow(NamedTuple):
-    id: int
 
 
 NEW_ROLL_OUT = Statement(
@@ -33,10 +29,6 @@ RETURNING id
 """,
     row=IdRow,
 )
-
-
-class PortfolioRow(NamedTuple):
-    portfolio_id: int
 
 
 NEW_ITEMS = Statement(
@@ -54,7 +46,7 @@ ORDER BY n.portfolio
 ON CONFLICT (portfolio_id) WHERE state IN {_OPEN_ITEMS} DO NOTHING
 RETURNING portfolio_id
 """,
-    row=PortfolioRow,
+    row=PortfolioIdRow,
 )
 
 
@@ -224,7 +216,7 @@ UPDATE scheduling_rolloutitem SET state = 'returning', since = clock_timestamp()
 WHERE roll_out_id = %(roll_out)s AND state <> ALL(%(not_returnable)s)
 RETURNING portfolio_id
 """,
-    row=PortfolioRow,
+    row=PortfolioIdRow,
 )
 
 TOUCH_ITEM = Statement(
@@ -241,7 +233,7 @@ PORTFOLIOS_CHANGED = Statement(
 SELECT portfolio_id FROM scheduling_rolloutitem
 WHERE roll_out_id = %(roll_out)s AND state <> ALL(%(not_returnable)s)
 """,
-    row=PortfolioRow,
+    row=PortfolioIdRow,
 )
 
 
