@@ -184,7 +184,7 @@ def _tick_and_count(scheduler: Any, wanted: int) -> bool:
 def in_turns(
     names: tuple[str, ...], runs: int, call: Callable[[str], float]
 ) -> dict[str, list[float]]:
-    """Return what `runs` calls gave for each name, in turns: all meet the same load."""
+    """Return the results of `runs` calls for each name, made in turns: all meet the same load."""
     found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(runs):
         for name in names:
@@ -194,7 +194,7 @@ def in_turns(
 
 
 def until(holds: Callable[[], bool], every_s: float = 0.005) -> None:
-    """Wait until `holds()`. Exit if it does not within WAIT_S."""
+    """Wait until `holds()` is true; exit if that takes longer than WAIT_S."""
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > WAIT_S:

@@ -246,7 +246,7 @@ async def measure_idle(installation: FleetInstallation, tally: Tally, seconds: f
 
 
 def measure_passes() -> dict[str, list[float]]:
-    """Measure passes in a separate process."""
+    """Return the ms of passes and of their parts, measured by bench/fleet_reads.py."""
     say("measuring passes")
     done = subprocess.run(
         [sys.executable, "-m", "bench.fleet_reads"], stdout=subprocess.PIPE, check=True, text=True

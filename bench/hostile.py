@@ -87,7 +87,7 @@ class HonestNode:
 
 
 def poster(session: aiohttp.ClientSession, token: str) -> Post:
-    """Return a function that posts as an honest node: the status, or 0 without an answer."""
+    """Return a function that posts as an honest node and returns the status, 0 if none came."""
 
     async def post(path: str, body: bytes) -> int:
         try:

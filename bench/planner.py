@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(limit_s: int, worlds: int, cp_sat_s: float) -> Iterator[dict[str, Any]]:
-    """Yield every row."""
+    """Yield the rows of the three comparisons."""
     for count, node_count in SIZES:
         yield from against_kafka(count, node_count, limit_s)
     yield from against_greedy(*SIZES[-1])

@@ -112,7 +112,7 @@ def _send_all(
 
 
 def _kafka_figures(count: int, node_count: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield each event with kafka's ms, moves and highest load."""
+    """Yield (key of EVENTS, kafka's {ms, moves, max}) for each."""
     from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
     logging.disable(logging.CRITICAL)

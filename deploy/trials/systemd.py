@@ -70,7 +70,7 @@ def main() -> None:
         case ["--inside"]:
             report_end(try_units)
         case [*words] if set(words) <= {*STEPS, *UNITS}:
-            outside(words)
+            start_outside(words)
         case _:
             sys.exit(__doc__)
 
@@ -78,7 +78,7 @@ def main() -> None:
 # --- outside -------------------------------------------------------------------------------------
 
 
-def outside(words: list[str]) -> None:
+def start_outside(words: list[str]) -> None:
     """Start systemd in its namespaces, and print what the trial writes until it ends."""
     if os.geteuid() != 0:
         sys.exit("Namespaces need root: run this with sudo.")

@@ -166,6 +166,7 @@ def _describe(orders: Sequence[Any]) -> str:
 
 
 def _orders(result: BatchResult) -> list[StrategyOrder]:
+    """Return the orders of a batch, each with what became of it."""
     became: dict[tuple[int, int], tuple[str, str | None]] = {
         (fill.order_seq, fill.order_index): ("filled", None) for fill in result.fills
     }

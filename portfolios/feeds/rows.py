@@ -56,6 +56,8 @@ class RowError(NamedTuple):
 
 
 class _WrongRow(Exception):
+    """The row is refused."""
+
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
@@ -273,7 +275,7 @@ def time_text(time_us: int) -> str:
 
 
 def epoch_time(value: Any, unit_us: Decimal) -> Any:
-    """Return a time of `value` units since 1970 as ISO 8601; what is no number as it is."""
+    """Return the time `value` * `unit_us` µs after 1970 as ISO 8601; no number: `value` itself."""
     try:
         at_us = Decimal(str(value)) * unit_us
         is_possible = MIN_TIME_US <= at_us <= MAX_TIME_US  # before it is a whole number of any size

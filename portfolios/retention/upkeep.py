@@ -100,7 +100,7 @@ def has_expired_partitions() -> bool:
 
 
 def maintain(folder: Path, verified_to: Mapping[int, int]) -> MaintenanceOutcome:
-    """Do one pass. `verified_to` has the seq up to which each existing portfolio is verified.
+    """Do one maintenance pass. `verified_to`: up to which seq each existing portfolio is verified.
 
     A verification needs the portfolio's later rows: they are kept up to MAX_KEEP_FACTOR times their
     retention time. If a lock is not available, nothing fails: the next pass does the rest.
@@ -136,9 +136,9 @@ def _attach_ahead(kind: RecordKind, heads: Sequence[FeedHead], done: Maintenance
 def _is_expired(
     kind: RecordKind, partition: Partition, heads: Sequence[FeedHead], times: float = 1.0
 ) -> bool:
-    """Return whether a feed passed the partition `times` the retention time ago.
+    """Return whether a feed passed the partition longer ago than `times` its retention time.
 
-    Uses the clocks of the feeds alone, so that rows are read only if it may have expired.
+    Asks the clocks of the feeds alone, so that rows are read only if it may have expired.
     """
     limit = datetime.now(UTC).timestamp() - times * kind.keep_s
     for at in heads:

@@ -14,10 +14,10 @@ def refusal(
 ) -> str | None:
     """Return why an order of `signed` pieces is refused, or None if it may be placed.
 
-    `price` is the price that the fill is expected at. Open orders count as filled at theirs. An
-    order that reduces a position never violates the position limit. A market order fills at the
-    next open, which may be higher than the price seen: cash can then go below zero by that
-    difference, and by fees.
+    `price` is the price that the fill is expected at. Open orders count as filled, each at its own
+    expected price. An order that reduces a position never violates the position limit. A market
+    order fills at the next open, which may be higher than the price seen: cash can then go below
+    zero by that difference, and by fees.
     """
     if account.halted:
         return f"the portfolio halts: {account.halted}"

@@ -39,21 +39,21 @@ def fill_price(order: OpenOrder, bar: PriceRange, settings: BrokerSettings) -> D
     buys = order.side == "buy"
     if order.kind == "limit":
         assert order.limit_price is not None
-        return _limit_price(order.limit_price, buys, bar)
+        return _limit_fill_price(order.limit_price, buys, bar)
     if order.kind == "stop":
         assert order.stop_price is not None
-        price = _stop_price(order.stop_price, buys, bar)
+        price = _stop_fill_price(order.stop_price, buys, bar)
         return None if price is None else _slip(price, buys, bar, settings)
     return _slip(bar.open, buys, bar, settings)
 
 
-def _limit_price(limit: Decimal, buys: bool, bar: PriceRange) -> Decimal | None:
+def _limit_fill_price(limit: Decimal, buys: bool, bar: PriceRange) -> Decimal | None:
     if buys:
         return min(bar.open, limit) if bar.low <= limit else None
     return max(bar.open, limit) if bar.high >= limit else None
 
 
-def _stop_price(stop: Decimal, buys: bool, bar: PriceRange) -> Decimal | None:
+def _stop_fill_price(stop: Decimal, buys: bool, bar: PriceRange) -> Decimal | None:
     if buys:
         return max(bar.open, stop) if bar.high >= stop else None
     return min(bar.open, stop) if bar.low <= stop else None

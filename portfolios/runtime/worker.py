@@ -119,7 +119,7 @@ class PortfolioWorker:
 
 
 def _examine(request: Examine) -> Reply:
-    """Return the strategy's verdict on parameters, or how the check failed."""
+    """Return the errors that the strategy finds in parameters, or how the check failed."""
     _limit_cpu_time(CHECK_CPU_S)
     try:
         strategy = (

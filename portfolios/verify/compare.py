@@ -19,7 +19,6 @@ from portfolios.verify.types import (
     StoredFill,
     StoredOrder,
     StoredRows,
-    number,
 )
 
 FILLED = OrderOutcome("filled")
@@ -274,7 +273,7 @@ def _row_on_one_side(
 
 
 def _as_text(value: Any) -> str:
-    return number(value) if isinstance(value, Decimal) else str(value) or '""'
+    return f"{value:f}" if isinstance(value, Decimal) else str(value) or '""'
 
 
 def _describe(row: Row) -> str:
@@ -284,6 +283,6 @@ def _describe(row: Row) -> str:
         case StoredFill():
             return _describe(row.row)
         case EquityRow():
-            return number(row.equity)
-    text = f"{row.side} {number(row.quantity)} {row.symbol} at {number(row.price)}"
+            return f"{row.equity:f}"
+    text = f"{row.side} {row.quantity:f} {row.symbol} at {row.price:f}"
     return f"{text}, {row.status}" if isinstance(row, OrderRow) else text

@@ -27,7 +27,7 @@ class ReplayDiverged(Exception):
 
 
 class ReferenceRun:
-    """Replays the recorded inputs. Keeps only the newest state."""
+    """Runs the recorded inputs of a portfolio again, tenure by tenure. Keeps the newest state."""
 
     def __init__(
         self,

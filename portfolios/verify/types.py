@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from portfolios.feeds.base import Feed
@@ -73,7 +72,7 @@ class RecordedRun:
 
     @property
     def first_seq(self) -> int:
-        """Return the portfolio's first event."""
+        """Return the seq of the portfolio's first event."""
         return self.tenure_segments[0].spec.first_seq
 
     def at(self, seq: int) -> TenureSegment:
@@ -186,8 +185,3 @@ class VerificationResult:
     replayed_from: int = 0  #: first replayed event; equals from_seq if all were
     replayed: int = 0  #: number of replayed events
     anchor: Anchor | None = None  #: None: not identical
-
-
-def number(value: Decimal) -> str:
-    """Return a quantity or an amount as text without an exponent."""
-    return f"{value:f}"
