@@ -76,6 +76,20 @@ def to_columns(
     }
 
 
+def are_plain(commits: Sequence[Commit]) -> bool:
+    """Whether no commit has a rare line: a metric, the end of an order, or an order other than a
+    market order without a tag."""
+    return not any(
+        commit.ended
+        or commit.metrics
+        or any(
+            o.kind != "market" or o.time_in_force != "gtc" or o.tag or o.limit_price or o.stop_price
+            for o in commit.orders
+        )
+        for commit in commits
+    )
+
+
 #: Statuses of orders that do not go to the broker.
 UNPLACED = ("refused", "suppressed")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from scheduling.enact.commit import COMMIT
+from scheduling.enact.commit import COMMIT, COMMIT_PLAIN
 from scheduling.enact.commit_refusals import FENCED_EVENT, REFUSED
 from scheduling.observe.checkpoint import CHECKPOINT
 from tests.simulation import rows
 from tests.simulation.database import ACTIVE, Row, Store, answers, view
 
 
-@answers(COMMIT)
+@answers(COMMIT, COMMIT_PLAIN)
 def commit(db: Store, p: Any) -> list[Row]:
     version = db.nodes[p.node].desired_version  # of the statement's own snapshot
     passed, touched = [], set()

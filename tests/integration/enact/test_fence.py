@@ -11,6 +11,7 @@ import pytest
 
 from portfolios.models import Checkpoint, EquityPoint, Fill, MetricPoint, Order, Suppression
 from scheduling.db.transaction import execute
+from scheduling.enact.commit_columns import are_plain
 from scheduling.enact.commit_validation import validate_commit
 from scheduling.enact.grant import GrantCause, Owner, grant
 from scheduling.models import Event, Tenure
@@ -284,6 +285,9 @@ def test_the_first_commit_of_an_epoch_is_written_on_its_tenure(hand: OwnerSessio
 # --- orders of every kind ------------------------------------------------------------------------
 
 
+MARKET_ORDER = OrderLine(1, 0, "IBM", "buy", "1", "60", "open", "", 0)
+
+
 def a_limit(seq: int, index: int = 0) -> OrderLine:
     return OrderLine(
         seq, index, "IBM", "buy", "10", "12.5", "open", "", AT_US, "limit", "12.12345", "", "ioc",
@@ -359,3 +363,20 @@ def test_a_metric_that_does_not_fit_is_refused(name: str, value: float) -> None:
     line = MetricLine(1, AT_US, name, value)
     words = Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), metrics=[line])
     assert "is not the name of a metric" in validate_commit(words)
+
+
+@pytest.mark.parametrize(
+    "rare",
+    [
+        {"metrics": [MetricLine(1, 0, "spread", 0.5)]},
+        {"ended": [OrderEndLine(1, 0, 1, "expired", "")]},
+        *(
+            {"orders": [msgspec.structs.replace(MARKET_ORDER, **fields)]}
+            for fields in ({"kind": "stop"}, {"time_in_force": "ioc"}, {"tag": "entry"})
+        ),
+    ],
+)
+def test_one_rare_line_takes_the_statement_with_every_part(rare: dict[str, Any]) -> None:
+    plain = Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch="", orders=[MARKET_ORDER])
+    assert are_plain([plain, plain])
+    assert not are_plain([plain, msgspec.structs.replace(plain, **rare)])
