@@ -102,6 +102,7 @@ def run_limited(work: Callable[..., Iterator[Any]], given: tuple[Any, ...], limi
 def _send_all(
     pipe: Any, work: Callable[..., Iterator[Any]], given: tuple[Any, ...], limit_s: int
 ) -> None:
+    """Send what `work` yields, within limits on the processor time and memory of this process."""
     resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
     resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     try:

@@ -118,19 +118,19 @@ def process(spec: Spec, events: Sequence[Event], size: int) -> Speed:
     with ours, ours.makefile("rb") as replies:
         ours.sendall(encode_message(Load(spec, None, 0)))
         _read(replies)
-        before = _children_cpu(child.pid)
+        before = _cpu_s(child.pid)
         wall = time.perf_counter()
         for frame in frames:
             ours.sendall(frame)
             if not isinstance(reply := _read(replies), Result):
                 raise RuntimeError(reply)
         took = time.perf_counter() - wall
-        cpu = _children_cpu(child.pid) - before
+        cpu = _cpu_s(child.pid) - before
     child.join()
     return _speed(len(events), took, cpu)
 
 
-def _children_cpu(pid: int | None) -> float:
+def _cpu_s(pid: int | None) -> float:
     """Return the CPU seconds of a process, to a microsecond or so."""
     with open(f"/proc/{pid}/schedstat") as file:
         return int(file.read().split()[0]) / 1e9

@@ -118,7 +118,7 @@ class _Run:
             self._reply(Load(backtest.spec, None, 0, history=seen), first)
 
     def _next_events(self, after: int) -> tuple[list[Event], int]:
-        """Return the next events and the seq that they reach."""
+        """Return the next events after the seq `after`, and the seq up to which these are all."""
         last = min(self._backtest.range.last, after + MAX_BATCH_SEQS)
         size = self._size
         events = self._backtest.feed.read_for(self._symbols, after + 1, last, (), size)

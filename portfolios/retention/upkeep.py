@@ -41,7 +41,7 @@ class RetainedPartition:
 
 @dataclass(slots=True)
 class MaintenanceOutcome:
-    """The changes of one pass."""
+    """The changes of one maintenance pass."""
 
     attached: list[str] = field(default_factory=list)
     archived: list[Archive] = field(default_factory=list)

@@ -86,7 +86,7 @@ class PortfolioWorker:
         return 0 if self._at_work is None else self._at_work.event_seq
 
     def answer(self, request: Load | Batch | Examine | Inspect) -> Reply:
-        """Return the reply. After a failure the engine is discarded, and a Load has to follow."""
+        """Carry out a request. After a failure the engine is discarded: a Load has to follow."""
         if isinstance(request, Examine):
             return _examine(request)
         if isinstance(request, Inspect):

@@ -65,7 +65,7 @@ class PlacedOrder(Protocol):
 
     @property
     def seq(self) -> int:
-        """The event it was decided on."""
+        """The seq of the event at which the order was decided."""
 
     @property
     def index(self) -> int:
@@ -228,7 +228,7 @@ class Strategy:
         return None
 
     def warm_up(self) -> WarmUp:
-        """Return how many events `on_event` sees before the first one, with decisions off.
+        """Return how many events before the first one `on_event` sees, to fill the state.
 
         Asked when the portfolio starts and when the state is adapted to another revision. Orders of
         these events are dropped; if the log has fewer events, there are fewer. At most 20,000.
