@@ -163,6 +163,7 @@ def as_text(found: dict[str, Any]) -> str:
         ).rstrip()
         for row in rows
     )
+    why = found["ended_why"]
     gaps = ", ".join(f"{name} {gap:g}" for name, gap in found["longest_bystander_gap_s"].items())
     parts = [
         f"bin/chaos --fleet {found['fleet']} --minutes {found['minutes']:g}"
@@ -171,7 +172,7 @@ def as_text(found: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GB,"
         f" {machine['system']}, Python {machine['python']}",
         verdict(found),
-        f"The run ended because {found['ended_why']}." if found["ended_why"] else "",
+        f"The run ended because {why}." if why else "The run has not ended.",
         "",
         *_violation_lines(found),
         table,

@@ -32,7 +32,7 @@ class Outcome:
     lasted_s: float = 0.0
     faults_lasted_s: float = 0.0  #: until convergence after the last fault
     is_whole: bool = False  #: neither interrupted nor given up
-    ended_why: str = "it has not ended yet"
+    ended_why: str = ""  #: empty: it has not ended
     findings: Findings = field(default_factory=Findings)
     schedule: list[ScheduledStep] = field(default_factory=list)
     longest_gaps: dict[str, float] = field(default_factory=dict)

@@ -121,7 +121,7 @@ class ChaosRun:
                 outcome.faults_lasted_s = self.elapsed_s
                 self._verify()
             except Interrupted:
-                outcome.ended_why = "interrupted"
+                outcome.ended_why = "it was interrupted"
             finally:
                 self._monitor.stop()
                 outcome.lasted_s = self.elapsed_s
