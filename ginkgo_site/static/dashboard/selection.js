@@ -80,7 +80,7 @@ function deselectMoving() {
 export function moveSelected(from, node = "") {
   const names = selection();
   const form = formFor(names);
-  if (!form) openContent(fill(tooMany.innerHTML, { number: names.length }), from);
+  if (!form) openContent(tooMany.innerHTML.replace("%s", names.length), from);
   else openDialog(node ? `${form}&to=${encodeURIComponent(node)}` : form, from);
 }
 

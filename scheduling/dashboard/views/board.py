@@ -36,7 +36,7 @@ def board(request: HttpRequest) -> HttpResponse:
         "plain_node_rows": plain_node_rows(page),
         "most_moved": MAX_MOVED_AT_ONCE,
         "too_many_title": too_many_title(),
-        "too_many_sentence": wrong_number_sentence("%(number)s"),  # filled in by the script
+        "too_many_sentence": wrong_number_sentence("%s"),  # filled in by the script
     }
     return render_page(request, "dashboard/board.html", context)
 
