@@ -30,6 +30,7 @@ lease => {
 
 @pytest.fixture(scope="module")
 def desk(browser: Browser, shared_installations: SharedInstallations) -> Iterator[DashboardWindow]:
+    """Yield the window of a signed-in operator."""
     cluster = quick(shared_installations)
     with dashboard_window(browser, cluster) as opened:
         opened.sign_in(cluster.access["username"], cluster.access["password"])

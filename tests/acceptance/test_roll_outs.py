@@ -19,7 +19,7 @@ PORTFOLIOS = ("rolled-1", "rolled-2", "rolled-3", "rolled-4")
 
 @pytest.fixture
 def versions(quick_cluster: Cluster) -> Iterator[list[str]]:
-    """Three versions, the third of which raises, and portfolios that run the first, proven."""
+    """Yield the hashes of three versions, of which the third raises; portfolios run the first."""
     found = [add_turns(quick_cluster, version) for version in ("1.0", "2.0")]
     found.append(add_turns(quick_cluster, "3.0", broken="at its third event"))
     for name in PORTFOLIOS:

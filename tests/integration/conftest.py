@@ -1,4 +1,4 @@
-"""People that tests of the doors share, and daemons with the gateway that they talk to."""
+"""API clients by role, and a fake gateway with real daemons."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def nobody(db: Any) -> ApiClient:
 
 @pytest.fixture(autouse=True)
 def fresh_throttles() -> None:
-    """Forget who asked how often: the counts live in the process."""
+    """Forget how often each client asked: the process keeps the counts."""
     cache.clear()
 
 
 @pytest.fixture
 def honest_history(db: Any) -> Iterator[None]:
-    """At the end, the audit trail alone tells the same history as tenures and runs."""
+    """Assert at the end that the audit log tells the same history as tenures and runs."""
     yield
     for name in Portfolio.objects.values_list("name", flat=True):
         assert history_disagreement(name) is None, name
@@ -60,14 +60,14 @@ def honest_history(db: Any) -> Iterator[None]:
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[FakeGateway]:
-    """Return a gateway in memory."""
+    """Return a fake gateway that keeps its state in memory."""
     async with FakeGateway() as fake:
         yield fake
 
 
 @pytest.fixture
 async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons]:
-    """Return daemons of that gateway; what still runs in the end is killed."""
+    """Return the daemons of the fake gateway, which are killed at the end."""
     started = Daemons(gateway, tmp_path)
     yield started
     await started.end()

@@ -27,9 +27,15 @@ from tests.support.factories import FakeNode
 Answer = tuple[int, Any]
 
 
-def a_token(daemon: FakeNode, **given: Any) -> str:
-    NodeToken.objects.create(node=daemon.row, sha256=hash_token(f"token of {daemon.name}"), **given)
-    return f"token of {daemon.name}"
+def admitted_node(name: str, **given: Any) -> FakeNode:
+    """Return a node with the token "token of NAME", of which `given` may say more."""
+    daemon = factories.make_node(name)
+    NodeToken.objects.create(node=daemon.row, sha256=hash_token(f"token of {name}"), **given)
+    return daemon
+
+
+def commit_request(daemon: FakeNode, *commits: Commit) -> CommitRequest:
+    return CommitRequest(incarnation=str(daemon.incarnation), commits=list(commits))
 
 
 async def ask(
@@ -89,14 +95,15 @@ def post_all(path: str, *bodies: bytes) -> list[Answer]:
 
 def commit(daemon: FakeNode, *commits: Commit) -> list[tuple[str, str]]:
     """Commit as `daemon`; return (answer, detail) of each."""
-    message = CommitRequest(incarnation=str(daemon.incarnation), commits=list(commits))
-    status, answer = post("commit/", message, token=f"token of {daemon.name}")
+    status, answer = post(
+        "commit/", commit_request(daemon, *commits), token=f"token of {daemon.name}"
+    )
     assert status == 200, answer
     return [(r["answer"], r.get("detail", "")) for r in answer["results"]]
 
 
-def beat(daemon: FakeNode, **said: Any) -> Heartbeat:
-    return Heartbeat(incarnation=str(daemon.incarnation), have_version=0, **said)
+def beat(daemon: FakeNode, have_version: int = 0, **said: Any) -> Heartbeat:
+    return Heartbeat(incarnation=str(daemon.incarnation), have_version=have_version, **said)
 
 
 def register_message(**given: Any) -> Register:

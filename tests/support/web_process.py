@@ -29,15 +29,9 @@ def running_web_process(folder: Path, **environment: str) -> Iterator[str]:
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
     argv += ["--host", "127.0.0.1", "--port", str(port), "--lifespan", "on", "--no-proxy-headers"]
     argv += ["--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "1"]
-    given = {
-        "DATABASE_URL": database_url(),
-        "GINKGO_HOME": str(folder),
-        "PYTHONPATH": str(CHECKOUT),
-    }
+    given = site_environment(GINKGO_HOME=str(folder), **environment)
     with open(folder / "web.log", "w") as log:
-        process = subprocess.Popen(
-            argv, cwd=CHECKOUT, env={**os.environ, **given, **environment}, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(argv, cwd=CHECKOUT, env=given, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 60
@@ -61,6 +55,22 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def site_environment(**more: str) -> dict[str, str]:
+    """Return the environment of a process that uses the test database and this checkout."""
+    return {
+        **os.environ,
+        "DATABASE_URL": database_url(),
+        "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
+        "PYTHONPATH": str(CHECKOUT),
+        **more,
+    }
+
+
+def failing_at(*points: str) -> dict[str, str]:
+    """Return the settings that arm failpoints, each as NAME=ACTION."""
+    return {"GINKGO_REHEARSAL": "yes", "GINKGO_FAILPOINTS": ",".join(points)} if points else {}
 
 
 def database_url() -> str:

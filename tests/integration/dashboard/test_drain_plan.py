@@ -86,7 +86,7 @@ def test_room_is_made_first_if_the_operator_asks_for_it(desk: Client) -> None:
     assert Node.objects.get(name="node-1").drain_reason == "kernel update"
 
 
-def test_drain_without_that_moves_nothing_of_other_nodes(desk: Client) -> None:
+def test_drain_that_makes_no_room_moves_nothing_of_other_nodes(desk: Client) -> None:
     crowded()
     before = Handoff.objects.count()
     desk.post("/nodes/node-1/drain/", {"reason": "kernel update"})

@@ -36,8 +36,8 @@ def nodes() -> list[FakeNode]:
     return make_settled_nodes(5)
 
 
-def settled() -> None:
-    """Let what was lost have been lost for two seconds."""
+def age_losses() -> None:
+    """Let every lost node have been lost for two seconds."""
     Node.objects.filter(status="lost").update(status_since=ago(2))
 
 
@@ -47,7 +47,7 @@ def test_lost_node_has_one_alert_until_it_returns_or_is_forgotten(
 ) -> None:
     expire_lease(nodes[0])
     tick()
-    settled()
+    age_losses()
     for _ in range(3):
         tick()
     assert is_open("node_lost")
@@ -68,7 +68,7 @@ def test_storm_is_one_alert_not_one_per_node(nodes: list[FakeNode]) -> None:
     for node in nodes[:3]:
         expire_lease(node)
     tick()
-    settled()
+    age_losses()
     tick()
     assert is_open("storm_hold")
     assert Alert.objects.get().reason == ("3 of 5 nodes were lost within 30 s, so failover is held")

@@ -26,13 +26,13 @@ def hand() -> OwnerSession:
     return hand
 
 
-def stands_at(hand: OwnerSession, age_s: float) -> None:
-    """Let its next event be so old."""
+def set_age(hand: OwnerSession, age_s: float) -> None:
+    """Let the next event of the portfolio be `age_s` old."""
     seq = int((10 - age_s) * 100)
     Run.objects.filter(pk=hand.portfolio.pk).update(last_seq=seq, state_seq=0)
 
 
-def marked(hand: OwnerSession) -> bool:
+def is_marked(hand: OwnerSession) -> bool:
     execute(mark_behind(timing()))
     return hand.run().behind_since is not None
 
@@ -43,34 +43,34 @@ def open_alerts() -> dict[str, str]:
 
 
 def test_portfolio_with_a_stale_next_event_is_marked_behind(hand: OwnerSession) -> None:
-    stands_at(hand, age_s=4.0)
-    assert not marked(hand)
-    stands_at(hand, age_s=6.0)
-    assert marked(hand)
+    set_age(hand, age_s=4.0)
+    assert not is_marked(hand)
+    set_age(hand, age_s=6.0)
+    assert is_marked(hand)
     since = hand.run().behind_since
-    assert marked(hand)
+    assert is_marked(hand)
     assert hand.run().behind_since == since
-    stands_at(hand, age_s=1.0)
-    assert not marked(hand)
+    set_age(hand, age_s=1.0)
+    assert not is_marked(hand)
 
 
 def test_nothing_is_marked_behind_while_the_gateway_is_unreachable(hand: OwnerSession) -> None:
-    stands_at(hand, age_s=6.0)
+    set_age(hand, age_s=6.0)
     serving_since(3600, pulsed_ago=5)
-    assert not marked(hand)
+    assert not is_marked(hand)
 
 
 def test_behind_alert_opens_after_a_minute_and_closes_after_catch_up(hand: OwnerSession) -> None:
-    stands_at(hand, age_s=6.0)
-    assert marked(hand)
+    set_age(hand, age_s=6.0)
+    assert is_marked(hand)
     assert open_alerts() == {}
     Run.objects.update(behind_since=ago(61), last_commit_at=ago(0))
     assert list(open_alerts()) == ["behind"]
     reason = open_alerts()["behind"]
     assert reason.startswith("p on node-1 has lagged by more than 5 s since ")
     assert "decisions on events that old are not placed" in reason
-    stands_at(hand, age_s=0.5)
-    assert not marked(hand)
+    set_age(hand, age_s=0.5)
+    assert not is_marked(hand)
     assert open_alerts() == {}
 
 
@@ -98,7 +98,7 @@ def test_stalled_or_blocked_portfolio_has_no_behind_alert(hand: OwnerSession) ->
 # --- orders that are not placed ------------------------------------------------------------------
 
 
-def ordered(hand: OwnerSession, *statuses: str) -> None:
+def commit_orders(hand: OwnerSession, *statuses: str) -> None:
     """Commit one event with an order of each status."""
     seq = hand.run().last_seq + 1
     lines = [
@@ -108,27 +108,27 @@ def ordered(hand: OwnerSession, *statuses: str) -> None:
     assert hand.commit(1, orders=lines) == "ok"
 
 
-def counted(hand: OwnerSession) -> tuple[int, int, int]:
+def count_unplaced(hand: OwnerSession) -> tuple[int, int, int]:
     at = hand.run()
     assert (at.unplaced_orders > 0) == (at.unplaced_since is not None)
     return at.orders_refused, at.orders_suppressed, at.unplaced_orders
 
 
 def test_commit_counts_unplaced_orders(hand: OwnerSession) -> None:
-    ordered(hand, "open")
-    assert counted(hand) == (0, 0, 0)
-    ordered(hand, "refused", "refused", "suppressed")
-    assert counted(hand) == (2, 1, 3)
+    commit_orders(hand, "open")
+    assert count_unplaced(hand) == (0, 0, 0)
+    commit_orders(hand, "refused", "refused", "suppressed")
+    assert count_unplaced(hand) == (2, 1, 3)
     since = hand.run().unplaced_since
     assert hand.commit(5) == "ok"
-    ordered(hand, "refused")
-    assert counted(hand) == (3, 1, 4)
+    commit_orders(hand, "refused")
+    assert count_unplaced(hand) == (3, 1, 4)
     assert hand.run().unplaced_since == since
-    ordered(hand, "open", "refused")
-    assert counted(hand) == (4, 1, 1)
+    commit_orders(hand, "open", "refused")
+    assert count_unplaced(hand) == (4, 1, 1)
     assert hand.run().unplaced_since != since
-    ordered(hand, "refused", "open")
-    assert counted(hand) == (5, 1, 0)
+    commit_orders(hand, "refused", "open")
+    assert count_unplaced(hand) == (5, 1, 0)
 
 
 def test_repeated_commit_counts_once(hand: OwnerSession) -> None:
@@ -137,24 +137,24 @@ def test_repeated_commit_counts_once(hand: OwnerSession) -> None:
         1, orders=[OrderLine(seq, 0, "IBM", "buy", "1", "1", "refused", "", 10**15)]
     )
     assert [hand.send(words).answer for _ in range(3)] == ["ok"] * 3
-    assert counted(hand) == (1, 0, 1)
+    assert count_unplaced(hand) == (1, 0, 1)
 
 
 def test_ten_minutes_without_a_placed_order_open_an_alert(hand: OwnerSession) -> None:
     for _ in range(alerts.UNPLACED_ORDERS):
-        ordered(hand, "refused")
+        commit_orders(hand, "refused")
     assert "orders_refused" not in open_alerts()
     Run.objects.update(unplaced_since=ago(601))
     assert open_alerts()["orders_refused"].startswith("no order was placed since ")
     Run.objects.update(behind_since=ago(30))  # which would be the cause
     assert "orders_refused" not in open_alerts()
     Run.objects.update(behind_since=None)
-    ordered(hand, "open")
+    commit_orders(hand, "open")
     assert "orders_refused" not in open_alerts()
 
 
 def test_documents_and_metrics_show_the_counts(hand: OwnerSession, viewer: ApiClient) -> None:
-    ordered(hand, "refused", "suppressed", "suppressed")
+    commit_orders(hand, "refused", "suppressed", "suppressed")
     Run.objects.update(behind_since=ago(7))
     document = viewer.get("portfolios/p/").json()["run"]
     assert (document["orders_refused"], document["orders_suppressed"]) == (1, 2)

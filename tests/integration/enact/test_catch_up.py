@@ -34,7 +34,9 @@ async def gateway() -> AsyncIterator[FakeGateway]:
         yield fake
 
 
-async def catches_up(gateway: FakeGateway, daemons: Daemons, **given: Any) -> wire.DesiredEntry:
+async def start_and_catch_up(
+    gateway: FakeGateway, daemons: Daemons, **given: Any
+) -> wire.DesiredEntry:
     """Start a portfolio at seq 0, 40 s behind, and return its entry when it has caught up."""
     gateway.next_beat_s = 0.2
     gateway.grant("node-1", 1, last_seq=0)
@@ -45,13 +47,13 @@ async def catches_up(gateway: FakeGateway, daemons: Daemons, **given: Any) -> wi
     return entry
 
 
-def suppressed(gateway: FakeGateway) -> list[tuple[int, int]]:
+def suppressed_ranges(gateway: FakeGateway) -> list[tuple[int, int]]:
     """Return the ranges that the database would keep: both ends included."""
     commits = gateway.runs[1].commits
     return [(c.from_seq + 1, c.to_seq) for c in commits if c.suppress and c.to_seq > c.from_seq]
 
 
-def uninterrupted(gateway: FakeGateway, entry: wire.DesiredEntry, ranges: Any) -> Replayed:
+def replay_alone(gateway: FakeGateway, entry: wire.DesiredEntry, ranges: Any) -> Replayed:
     """Return what one process makes of the same log with these ranges suppressed."""
     segments = [Segment(s.from_seq, s.from_time_us, s.rate) for s in gateway.segments]
     spec = msgspec.convert(entry.spec, Spec)
@@ -60,7 +62,7 @@ def uninterrupted(gateway: FakeGateway, entry: wire.DesiredEntry, ranges: Any) -
 
 def assert_identical(gateway: FakeGateway, entry: wire.DesiredEntry, ranges: Any) -> None:
     commits, run = list(gateway.runs[1].commits), gateway.runs[1]
-    alone = uninterrupted(gateway, entry, ranges)
+    alone = replay_alone(gateway, entry, ranges)
     assert run.state is not None
     assert decode_state(run.state) == alone.state
     ours = [(o.seq, o.index, o.symbol, o.side, o.status) for c in commits for o in c.orders]
@@ -69,8 +71,8 @@ def assert_identical(gateway: FakeGateway, entry: wire.DesiredEntry, ranges: Any
     assert fills == [(f.order_seq, f.fill_seq, f"{f.price:f}") for f in alone.fills]
 
 
-async def stops(gateway: FakeGateway) -> None:
-    """Take it off its node, so that nothing is committed any more."""
+async def stop(gateway: FakeGateway) -> None:
+    """Remove the portfolio from its node, so that nothing more is committed."""
     await gateway.want("node-1")
     await gateway.until(lambda: gateway.beats[-1][1].portfolios == [])
 
@@ -78,10 +80,10 @@ async def stops(gateway: FakeGateway) -> None:
 async def test_state_only_records_old_decisions_as_suppressed_and_keeps_the_exact_range(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    entry = await catches_up(gateway, daemons, catch_up="state_only", **LIVELY)
+    entry = await start_and_catch_up(gateway, daemons, catch_up="state_only", **LIVELY)
     await asyncio.sleep(1.0)
-    await stops(gateway)
-    ranges = suppressed(gateway)
+    await stop(gateway)
+    ranges = suppressed_ranges(gateway)
     first, last = ranges[0][0], ranges[-1][1]
     assert first == 1
     assert [to + 1 for _, to in ranges[:-1]] == [start for start, _ in ranges[1:]]  # no hole
@@ -100,9 +102,9 @@ async def test_state_only_records_old_decisions_as_suppressed_and_keeps_the_exac
 async def test_full_decides_on_everything_however_old(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    entry = await catches_up(gateway, daemons, catch_up="full", **LIVELY)
-    await stops(gateway)
-    assert suppressed(gateway) == []
+    entry = await start_and_catch_up(gateway, daemons, catch_up="full", **LIVELY)
+    await stop(gateway)
+    assert suppressed_ranges(gateway) == []
     statuses = {o.status for c in gateway.runs[1].commits for o in c.orders}
     assert "suppressed" not in statuses
     assert any(o.seq < STALE for c in gateway.runs[1].commits for o in c.orders)
@@ -127,11 +129,13 @@ async def test_after_a_start_halt_takes_what_was_missed_as_state_only_and_halts_
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     resumed = STALE - 500  # the start was a while ago: what came since is old by now too
-    entry = await catches_up(gateway, daemons, catch_up="halt", resume_seq=resumed, **LIVELY)
-    await stops(gateway)
+    entry = await start_and_catch_up(
+        gateway, daemons, catch_up="halt", resume_seq=resumed, **LIVELY
+    )
+    await stop(gateway)
     assert reports(gateway, wire.Halted) == []
-    assert suppressed(gateway)[-1][1] >= STALE
-    assert_identical(gateway, entry, suppressed(gateway))
+    assert suppressed_ranges(gateway)[-1][1] >= STALE
+    assert_identical(gateway, entry, suppressed_ranges(gateway))
 
 
 async def test_a_start_lifts_halt_for_what_was_missed_before_it_only(
@@ -189,7 +193,7 @@ async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(
     missed_to = gateway.head()
     await gateway.until(lambda: gateway.runs[1].last_seq > missed_to + 50)
     assert reports(gateway, wire.Halted) == []
-    assert suppressed(gateway) == []
+    assert suppressed_ranges(gateway) == []
     assert len({a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid}) == 1
     assert_canary_is_exact(gateway, 1)
 

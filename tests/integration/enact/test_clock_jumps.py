@@ -41,7 +41,7 @@ class Clock:
                 cursor.execute(statement)
 
     def jump(self, seconds: float) -> None:
-        """Set it by so much; time goes by in the tests in hardly any other way."""
+        """Move the clock; in these tests, time passes in hardly any other way."""
         self._off_s += seconds
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('test.off_s', %s, true)", [str(self._off_s)])
@@ -58,27 +58,27 @@ def clock() -> Clock:
 
 @pytest.fixture
 def nodes(clock: Clock) -> list[FakeNode]:
-    """Four nodes that were heard for more than two leases, each with a portfolio."""
-    found, when = HEARD.get(clock)
+    """Return four nodes that beat for more than two leases, each with a portfolio."""
+    found, when = NODES.get(clock)
     clock.jump_to(when)
     return found
 
 
-def heard(clock: Clock) -> tuple[list[FakeNode], datetime]:
-    """Make these nodes, and return them with the time at which all that was."""
+def make_beating_nodes(clock: Clock) -> tuple[list[FakeNode], datetime]:
+    """Make these nodes. Return them and the time of the clock afterwards."""
     execute(record_gateway_alive(timing(), GATEWAY_ID))
     found = [make_node(f"node-{n}") for n in range(1, 5)]
     for node in found:
         prove_revision(make_trader(f"p-{node.name}", node).portfolio)
-    live(clock, found, 70)
+    let_time_pass(clock, found, 70)
     return found, _clock()
 
 
-HEARD = KeptRows(heard)
+NODES = KeptRows(make_beating_nodes)
 
 
-def live(clock: Clock, beating: list[FakeNode], seconds: int) -> None:
-    """Let time go by in steps of 5 s, as web, nodes and watcher spend it."""
+def let_time_pass(clock: Clock, beating: list[FakeNode], seconds: int) -> None:
+    """Let time pass in steps of 5 s, with the writes of gateway, nodes and watcher."""
     for step in range(0, seconds, 5):
         for _ in range(5):
             clock.jump(1)
@@ -109,11 +109,11 @@ def ownership() -> list[tuple[Any, ...]]:
     return list(Run.objects.order_by("pk").values_list("node_id", "incarnation", "epoch"))
 
 
-def lost() -> list[str]:
+def lost_nodes() -> list[str]:
     return sorted(Node.objects.filter(status="lost").values_list("name", flat=True))
 
 
-def moves() -> int:
+def count_moves() -> int:
     return Handoff.objects.filter(kind__in=("failover", "migrate", "stop")).count()
 
 
@@ -121,12 +121,12 @@ def moves() -> int:
 def test_clock_jump_moves_no_portfolio_and_opens_no_alert(
     clock: Clock, nodes: list[FakeNode], jump: float
 ) -> None:
-    before: tuple[Any, ...] = ownership(), [], moves()
+    before: tuple[Any, ...] = ownership(), [], count_moves()
     clock.jump(jump)
     tick()  # before anybody has beaten or pulsed
-    assert lost() == []
-    live(clock, nodes, 90)
-    assert (ownership(), lost(), moves()) == before
+    assert lost_nodes() == []
+    let_time_pass(clock, nodes, 90)
+    assert (ownership(), lost_nodes(), count_moves()) == before
     assert not Storm.objects.exists()
     assert list(Alert.objects.values_list("kind", "reason")) == []
     assert not Event.objects.filter(kind="node_lost").exists()
@@ -137,10 +137,12 @@ def test_node_lost_at_a_clock_jump_is_detected_within_two_leases(
     clock: Clock, nodes: list[FakeNode], jump: float
 ) -> None:
     clock.jump(jump)
-    live(clock, nodes[1:], 25)
-    assert lost() == []
-    live(clock, nodes[1:], 15)  # 40 s: one TTL after the pulse that noticed, and a beat of ours
-    assert lost() == ["node-1"]
+    let_time_pass(clock, nodes[1:], 25)
+    assert lost_nodes() == []
+    let_time_pass(
+        clock, nodes[1:], 15
+    )  # 40 s: one TTL after the pulse that noticed, and a beat of ours
+    assert lost_nodes() == ["node-1"]
     assert Handoff.objects.filter(kind="failover").count() == 1
 
 
@@ -171,10 +173,10 @@ def test_jump_forward_opens_no_missing_pass_alert(clock: Clock, nodes: list[Fake
 
 
 def test_jump_back_does_not_extend_a_storm_hold(clock: Clock, nodes: list[FakeNode]) -> None:
-    live(clock, nodes[2:], 45)  # two of four are gone
+    let_time_pass(clock, nodes[2:], 45)  # two of four are gone
     assert Storm.objects.get().held_at is not None
     clock.jump(-60)
-    live(clock, nodes[2:], 40)
+    let_time_pass(clock, nodes[2:], 40)
     assert Storm.objects.get().held_at is None
     assert Event.objects.filter(kind="storm_held").count() == 1
 
@@ -184,7 +186,7 @@ def test_jump_back_does_not_end_an_operators_hold(clock: Clock, nodes: list[Fake
     operations.release_storm(actor="ann")
     operations.hold_storm(actor="ann")
     clock.jump(-60)
-    live(clock, nodes, 40)
+    let_time_pass(clock, nodes, 40)
     assert (Storm.objects.get().held_at is None, Storm.objects.get().until) == (False, None)
 
 

@@ -114,7 +114,7 @@ def test_epoch_floor_writes_one_event_per_portfolio_and_one_for_itself() -> None
     assert (act.actor, act.data["by"]) == ("olive", 1000)
 
 
-def test_by_command() -> None:
+def test_command_names_the_epochs_before_and_after() -> None:
     make_trader("one", make_node("node-1"))
     epoch = Run.objects.get().epoch
     document = told("raise_epoch_floor", "--by", "50")

@@ -45,41 +45,41 @@ from tests.support.kept_rows import KeptRows
 pytestmark = pytest.mark.django_db
 
 
-# --- what somebody does ---------------------------------------------------------------------------
+# --- steps ----------------------------------------------------------------------------------------
 
 
-def a_move(world: World) -> Any:
+def move(world: World) -> Any:
     return operations.migrate("p", "node-2", actor="ann")
 
 
-def a_reload(world: World) -> Any:
+def reload(world: World) -> Any:
     return operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
 
 
-def a_stop(world: World) -> Any:
+def stop(world: World) -> Any:
     return operations.stop("p", actor="ann")
 
 
-def a_delete(world: World) -> Any:
+def delete(world: World) -> Any:
     return operations.delete_portfolio("p", actor="ann")
 
 
-def a_creation(world: World) -> Any:
+def create(world: World) -> Any:
     return make_portfolio("p")
 
 
-def a_tick(world: World) -> Any:
+def tick(world: World) -> Any:
     return Scheduler("test").tick()
 
 
-def ready(world: World) -> Any:
+def prepare(world: World) -> Any:
     """Both daemons report what they have prepared."""
     world.first.prepare()
     world.second.prepare()
 
 
-class Said:
-    """Words that are made once, from the world as it then is, and said again as they are."""
+class RepeatedCommit:
+    """A commit message that is made once, of the world at that time, and repeated unchanged."""
 
     def __init__(self, *, release: bool, by: str, events: int) -> None:
         self._release, self._by, self._events = release, by, events
@@ -87,10 +87,10 @@ class Said:
     def __call__(self, world: World) -> Any:
         daemon = world.first if self._by == "node-1" else world.second
         if self not in world.messages:
-            world.messages[self] = self._words(world)
+            world.messages[self] = self._make(world)
         return world.send(daemon, world.messages[self])
 
-    def _words(self, world: World) -> Commit:
+    def _make(self, world: World) -> Commit:
         at = run_of(world.portfolio)
         to_seq = at.last_seq + self._events
         handoff = Handoff.objects.filter(portfolio=world.portfolio).order_by("-id").first()
@@ -105,15 +105,17 @@ class Said:
         )
 
 
-def released(by: str = "node-1", events: int = 2) -> ScriptStep:
-    return ScriptStep(Said(release=True, by=by, events=events))
+def release(by: str = "node-1", events: int = 2) -> ScriptStep:
+    """Return the step in which the daemon releases for the newest handoff."""
+    return ScriptStep(RepeatedCommit(release=True, by=by, events=events))
 
 
-def committed(by: str, events: int = 0) -> ScriptStep:
-    return ScriptStep(Said(release=False, by=by, events=events))
+def commit(by: str, events: int = 0) -> ScriptStep:
+    """Return the step in which the daemon commits the next events."""
+    return ScriptStep(RepeatedCommit(release=False, by=by, events=events))
 
 
-def failed(step: str, by: str, *, strategy: bool = False) -> ScriptStep:
+def fail(step: str, by: str, *, strategy: bool = False) -> ScriptStep:
     def report(world: World) -> Any:
         daemon = world.first if by == "node-1" else world.second
         handoff = Handoff.objects.filter(portfolio=world.portfolio).order_by("-id").first()
@@ -122,8 +124,8 @@ def failed(step: str, by: str, *, strategy: bool = False) -> ScriptStep:
     return ScriptStep(report)
 
 
-def dead(by: str, *, idle: bool = False) -> ScriptStep:
-    """The process of its owner ended; the report is the same when it is said again."""
+def die(by: str, *, idle: bool = False) -> ScriptStep:
+    """Return the step in which the daemon reports, or repeats, that its process ended."""
 
     def report(world: World) -> Any:
         at, daemon = run_of(world.portfolio), world.first if by == "node-1" else world.second
@@ -145,25 +147,25 @@ def dead(by: str, *, idle: bool = False) -> ScriptStep:
     return ScriptStep(report)
 
 
-def stale(world: World) -> Any:
-    """catch_up is halt, and the next event is old."""
+def halt_stale(world: World) -> Any:
+    """Report a stop before an event that is too old for `catch_up: halt`."""
     at = run_of(world.portfolio)
     report = Halted(portfolio=at.portfolio_id, epoch=at.epoch, seq=at.last_seq, age_s=41.0)
     return execute(handle_stale_halt(world.first.row.pk, world.first.incarnation, report, timing()))
 
 
-def too_late(world: World) -> Any:
-    """The deadline of whatever is under way is over, and a sweep looks."""
+def expire_late(world: World) -> Any:
+    """Let every handoff be past its deadline, and expire those that a sweep finds."""
     Handoff.objects.update(deadline_at=ago(1))
     return [execute(expire(number, timing())) for number in execute(find_overdue(timing()))]
 
 
-def kill_switch(world: World) -> Any:
+def halt_every_run(world: World) -> Any:
     return execute(halt_all(actor="ann", reason="enough"))
 
 
-def restarted(name: str) -> ScriptStep:
-    """A daemon of this name starts: register takes over what the one before had."""
+def restart(name: str) -> ScriptStep:
+    """Return the step in which a new daemon of this name registers, in place of the one before."""
 
     def start(world: World) -> Any:
         again = make_node(name)
@@ -175,17 +177,17 @@ def restarted(name: str) -> ScriptStep:
     return ScriptStep(start)
 
 
-def no_commit(world: World) -> Any:
+def reclaim_uncommitted(world: World) -> Any:
     at = run_of(world.portfolio)
     return execute(reclaim_unactivated(at.portfolio_id, at.epoch, 10.0))
 
 
-def orphaned(world: World) -> Any:
+def reclaim_orphan(world: World) -> Any:
     at = run_of(world.portfolio)
     return execute(reclaim_orphaned(at.portfolio_id, at.epoch))
 
 
-def a_failover(world: World) -> Any:
+def fail_over(world: World) -> Any:
     at = run_of(world.portfolio)
     return execute(
         request(
@@ -200,14 +202,14 @@ def a_failover(world: World) -> Any:
     )
 
 
-# --- how the world is when it begins --------------------------------------------------------------
+# --- the world before the first step --------------------------------------------------------------
 
 
-def first_is_lost(world: World) -> None:
+def lose_first(world: World) -> None:
     lose(world.first)
 
 
-def silent(*names: str) -> Any:
+def silence(*names: str) -> Any:
     def begins(world: World) -> None:
         for daemon in world.daemons:
             if daemon.name in names:
@@ -217,103 +219,105 @@ def silent(*names: str) -> Any:
     return begins
 
 
-def pinned_there(world: World) -> None:
+def pin_to_first(world: World) -> None:
     Run.objects.filter(pk=world.portfolio.pk).update(pinned_node=world.first.row)
 
 
-def four_deaths(world: World) -> None:
+def count_four_attempts(world: World) -> None:
     Run.objects.filter(pk=world.portfolio.pk).update(attempts=4)
 
 
-def not_yet(world: World) -> None:
-    """It is deleted before, so that the act creates it anew."""
+def delete_before(world: World) -> None:
+    """Delete the portfolio, so that the script creates it anew."""
     operations.delete_portfolio("p", actor="cast")
-    Said(release=True, by="node-1", events=0)(world)
+    RepeatedCommit(release=True, by="node-1", events=0)(world)
     world.sent.clear()
 
 
-def both(*begins: Any) -> Any:
+def in_order(*begins: Any) -> Any:
     return lambda world: [begin(world) for begin in begins]
 
 
-def step(do: Any) -> ScriptStep:
-    """Something that is done again if its answer was lost."""
+def repeated(do: Any) -> ScriptStep:
+    """Return a step that is repeated if its answer was lost."""
     return ScriptStep(do)
 
 
-def asked(do: Any) -> ScriptStep:
-    """Something that a person asks for, and does not ask for again."""
+def once(do: Any) -> ScriptStep:
+    """Return a step that a person requests, and does not repeat."""
     return ScriptStep(do, is_repeated=False)
 
 
-MOVE_TO_GRANT = (asked(a_move), step(ready), released())
-RELOAD_TO_GRANT = (asked(a_reload), step(ready), released())
+MOVE_TO_GRANT = (once(move), repeated(prepare), release())
+RELOAD_TO_GRANT = (once(reload), repeated(prepare), release())
 
 KINDS = [
-    Script("migrate", (*MOVE_TO_GRANT, committed("node-2"))),
-    Script("reload", (*RELOAD_TO_GRANT, committed("node-1"))),
-    Script("place", (asked(a_creation), step(a_tick), step(ready), committed("node-1")), not_yet),
-    Script("failover", (step(a_tick), step(ready), committed("node-2")), silent("node-1")),
-    Script("stop", (asked(a_stop), released())),
-    Script("delete", (asked(a_delete), released())),
-    Script("register", (restarted("node-1"), committed("node-1"))),
-    Script("halt", (step(kill_switch),)),
-    Script("halted before a stale event", (step(stale),)),
+    Script("migrate", (*MOVE_TO_GRANT, commit("node-2"))),
+    Script("reload", (*RELOAD_TO_GRANT, commit("node-1"))),
+    Script("place", (once(create), repeated(tick), repeated(prepare), commit("node-1")),
+        delete_before),
+    Script("failover", (repeated(tick), repeated(prepare), commit("node-2")), silence("node-1")),
+    Script("stop", (once(stop), release())),
+    Script("delete", (once(delete), release())),
+    Script("register", (restart("node-1"), commit("node-1"))),
+    Script("halt", (repeated(halt_every_run),)),
+    Script("halted before a stale event", (repeated(halt_stale),)),
 ]  # fmt: skip
 
 WAYS_OUT = [
-    Script("drain", (asked(lambda w: operations.drain("node-1", actor="ann")), step(a_tick),
-                  step(ready), released(), committed("node-2"))),
-    Script("migrate that cannot prepare", (asked(a_move), failed("prepare", "node-2"))),
-    Script("migrate whose target is late", (asked(a_move), step(too_late))),
-    Script("migrate whose source is late", (asked(a_move), step(ready), step(too_late),
-                                         committed("node-2"))),
-    Script("migrate that is rolled back", (*MOVE_TO_GRANT, failed("activate", "node-2"),
-                                        committed("node-1"))),
-    Script("migrate whose activation is late", (*MOVE_TO_GRANT, step(too_late),
-                                             committed("node-1"))),
-    Script("migrate that a stop ends", (asked(a_move), step(ready), asked(a_stop), released())),
-    Script("migrate that a failover ends", (asked(a_move), step(lambda w: lose(w.first)),
-                                         asked(a_failover), step(ready), committed("node-2"))),
-    Script("migrate whose target starts again", (asked(a_move), step(ready), restarted("node-2"),
-                                              released())),
-    Script("migrate whose source starts again", (asked(a_move), step(ready), restarted("node-1"),
-                                              committed("node-1"))),
-    Script("grant whose target starts again", (*MOVE_TO_GRANT, restarted("node-2"),
-                                            committed("node-2"))),
+    Script("drain", (once(lambda w: operations.drain("node-1", actor="ann")), repeated(tick),
+                  repeated(prepare), release(), commit("node-2"))),
+    Script("migrate that cannot prepare", (once(move), fail("prepare", "node-2"))),
+    Script("migrate whose target is late", (once(move), repeated(expire_late))),
+    Script("migrate whose source is late", (once(move), repeated(prepare), repeated(expire_late),
+                                         commit("node-2"))),
+    Script("migrate that is rolled back", (*MOVE_TO_GRANT, fail("activate", "node-2"),
+                                        commit("node-1"))),
+    Script("migrate whose activation is late", (*MOVE_TO_GRANT, repeated(expire_late),
+                                             commit("node-1"))),
+    Script("migrate that a stop ends", (once(move), repeated(prepare), once(stop), release())),
+    Script("migrate that a failover ends", (once(move), repeated(lambda w: lose(w.first)),
+                                         once(fail_over), repeated(prepare), commit("node-2"))),
+    Script("migrate whose target starts again", (once(move), repeated(prepare), restart("node-2"),
+                                              release())),
+    Script("migrate whose source starts again", (once(move), repeated(prepare), restart("node-1"),
+                                              commit("node-1"))),
+    Script("grant whose target starts again", (*MOVE_TO_GRANT, restart("node-2"),
+                                            commit("node-2"))),
     Script("release for a target that is gone",
-        (asked(a_move), step(ready), step(lambda w: silent("node-2")(w)), released(),
-         committed("node-1", 1))),
-    Script("reload that cannot prepare", (asked(a_reload), failed("prepare", "node-1"))),
-    Script("reload that raises as it is prepared", (asked(a_reload),
-                                                 failed("prepare", "node-1", strategy=True))),
-    Script("reload that raises before its first commit", (*RELOAD_TO_GRANT, dead("node-1"),
-                                                       committed("node-1"))),
-    Script("reload that raises after it", (*RELOAD_TO_GRANT, committed("node-1", 1), dead("node-1"),
-                                        committed("node-1"))),
-    Script("stop past its deadline", (asked(a_stop), step(too_late))),
-    Script("stop of what nobody answers for", (asked(a_stop),), silent("node-1")),
-    Script("failover from its pin", (asked(a_failover), step(ready), committed("node-2")),
-        both(first_is_lost, pinned_there)),
-    Script("failover that came too late", (asked(a_failover), step(lambda w: w.first.beat()),
-                                        step(ready)), first_is_lost),
-    Script("failover that cannot prepare", (asked(a_failover), failed("prepare", "node-2")),
-        first_is_lost),
-    Script("failover whose target is late", (asked(a_failover), step(too_late)), first_is_lost),
-    Script("failover for the fifth time", (asked(a_failover), step(ready)),
-        both(first_is_lost, four_deaths)),
+        (once(move), repeated(prepare), repeated(lambda w: silence("node-2")(w)), release(),
+         commit("node-1", 1))),
+    Script("reload that cannot prepare", (once(reload), fail("prepare", "node-1"))),
+    Script("reload that raises as it is prepared", (once(reload),
+                                                 fail("prepare", "node-1", strategy=True))),
+    Script("reload that raises before its first commit", (*RELOAD_TO_GRANT, die("node-1"),
+                                                       commit("node-1"))),
+    Script("reload that raises after it", (*RELOAD_TO_GRANT, commit("node-1", 1), die("node-1"),
+                                        commit("node-1"))),
+    Script("stop past its deadline", (once(stop), repeated(expire_late))),
+    Script("stop of what nobody answers for", (once(stop),), silence("node-1")),
+    Script("failover from its pin", (once(fail_over), repeated(prepare), commit("node-2")),
+        in_order(lose_first, pin_to_first)),
+    Script("failover that came too late", (once(fail_over), repeated(lambda w: w.first.beat()),
+                                        repeated(prepare)), lose_first),
+    Script("failover that cannot prepare", (once(fail_over), fail("prepare", "node-2")),
+        lose_first),
+    Script("failover whose target is late", (once(fail_over), repeated(expire_late)), lose_first),
+    Script("failover for the fifth time", (once(fail_over), repeated(prepare)),
+        in_order(lose_first, count_four_attempts)),
     Script("failover that cannot prepare for the fifth time",
-        (asked(a_failover), failed("prepare", "node-2")), both(first_is_lost, four_deaths)),
-    Script("death that is restarted", (dead("node-1"),)),
-    Script("death without an event", (dead("node-1", idle=True),)),
-    Script("fifth death", (dead("node-1"),), four_deaths),
-    Script("register for the fifth time", (restarted("node-1"),), four_deaths),
+        (once(fail_over), fail("prepare", "node-2")), in_order(lose_first, count_four_attempts)),
+    Script("death that is restarted", (die("node-1"),)),
+    Script("death without an event", (die("node-1", idle=True),)),
+    Script("fifth death", (die("node-1"),), count_four_attempts),
+    Script("register for the fifth time", (restart("node-1"),), count_four_attempts),
     Script("place that cannot start",
-        (asked(a_creation), step(a_tick), failed("prepare", "node-1")), not_yet),
-    Script("places of two in one batch", (asked(a_creation), asked(lambda w: make_portfolio("r")),
-                                       step(a_tick), step(ready), committed("node-1")), not_yet),
-    Script("grant that its node never began", (restarted("node-1"), step(no_commit))),
-    Script("run of an incarnation that is no more", (step(orphaned),)),
+        (once(create), repeated(tick), fail("prepare", "node-1")), delete_before),
+    Script("places of two in one batch", (once(create), once(lambda w: make_portfolio("r")),
+                                       repeated(tick), repeated(prepare), commit("node-1")),
+        delete_before),
+    Script("grant that its node never began", (restart("node-1"), repeated(reclaim_uncommitted))),
+    Script("run of an incarnation that is no more", (repeated(reclaim_orphan),)),
 ]  # fmt: skip
 
 
@@ -322,10 +326,10 @@ WORLD = KeptRows(make_world)
 
 @pytest.fixture
 def world() -> World:
-    return fresh(WORLD.get())
+    return renewed(WORLD.get())
 
 
-def deaths(
+def outcomes_of_crashes(
     act: Script, world: World, numbers: Iterable[int], *, goes_on: bool = True
 ) -> Iterator[tuple[str, World]]:
     """Crash the script at each of these points; yield the point's name and the resulting world.
@@ -334,7 +338,7 @@ def deaths(
     in the same way. A transaction that leaves nothing after its last statement leaves nothing after
     those before.
     """
-    reached, seen = trace(act, world), set[tuple[int, str]]()
+    reached, seen = trace_of(act, world), set[tuple[int, str]]()
     with rolled_back():
         act.begins(world)
         for outside, inside in reached.by_transaction(numbers).items():
@@ -342,7 +346,7 @@ def deaths(
                 is_known = reached.outside[outside] in seen
                 dying = CrashAt(number, outside, is_known=is_known)
                 with rolled_back():
-                    now = fresh(world)
+                    now = renewed(world)
                     name = crash_at(act, now, dying, goes_on=goes_on)
                     if not (dying.left_nothing and is_known):
                         yield f"{name} ({number})", now
@@ -351,16 +355,16 @@ def deaths(
                     break
 
 
-def dies_everywhere(act: Script, world: World, numbers: Iterable[int]) -> list[str]:
+def violations_after_crashes(act: Script, world: World, numbers: Iterable[int]) -> list[str]:
     """Crash the script at each of these points; return the violations afterwards."""
     found = []
-    for name, now in deaths(act, world, numbers):
+    for name, now in outcomes_of_crashes(act, world, numbers):
         resume(now)
         found += [f"{name}: {phrase}" for phrase in violations(now)]
     return found
 
 
-def fresh(world: World) -> World:
+def renewed(world: World) -> World:
     """Return the initial world, with the leases of its nodes renewed, unless they are lost:
     earlier runs may have taken longer than a lease."""
     serving_since(3600)
@@ -374,12 +378,12 @@ def fresh(world: World) -> World:
 _traces: dict[Script, Trace] = {}
 
 
-def trace(act: Script, world: World) -> Trace:
+def trace_of(act: Script, world: World) -> Trace:
     """Return the points of a script, which are the same in every test."""
     if act not in _traces:
         with rolled_back():
             act.begins(world)
-            _traces[act] = record_points(act, fresh(world))
+            _traces[act] = record_points(act, renewed(world))
     return _traces[act]
 
 
@@ -396,41 +400,41 @@ OF_A_HANDOFF = (
 
 
 @pytest.fixture(scope="session")
-def died_at() -> set[str]:
+def crashed_points() -> set[str]:
     """Points with equal history at which an earlier script has crashed."""
     return set()
 
 
 @pytest.mark.parametrize("act", KINDS, ids=str)
 def test_crash_between_any_statements_leaves_no_handoff_stuck(
-    act: Script, world: World, died_at: set[str]
+    act: Script, world: World, crashed_points: set[str]
 ) -> None:
-    reached = trace(act, world).points
+    reached = trace_of(act, world).points
     numbers = [
         number
         for number, point in enumerate(reached, start=1)
-        if point.name.startswith(OF_A_HANDOFF) or point.name not in died_at
+        if point.name.startswith(OF_A_HANDOFF) or point.name not in crashed_points
     ]
-    died_at.update(point.name for point in reached)
+    crashed_points.update(point.name for point in reached)
     assert len(numbers) > 6
-    assert dies_everywhere(act, world, numbers) == []
+    assert violations_after_crashes(act, world, numbers) == []
 
 
 @pytest.mark.parametrize("act", WAYS_OUT, ids=str)
 def test_crash_during_a_failing_handoff_leaves_none_stuck(
-    act: Script, world: World, died_at: set[str]
+    act: Script, world: World, crashed_points: set[str]
 ) -> None:
-    reached = trace(act, world).points
-    numbers = [n for n, point in enumerate(reached, start=1) if point.name not in died_at]
-    died_at.update(point.name for point in reached)
-    assert dies_everywhere(act, world, numbers) == []
+    reached = trace_of(act, world).points
+    numbers = [n for n, point in enumerate(reached, start=1) if point.name not in crashed_points]
+    crashed_points.update(point.name for point in reached)
+    assert violations_after_crashes(act, world, numbers) == []
 
 
 def test_deadlines_alone_end_handoffs_after_a_crash(world: World) -> None:
     (migrate,) = (act for act in KINDS if act.name == "migrate")
     left = []
-    numbers = range(1, len(trace(migrate, world).points) + 1)
-    for name, now in deaths(migrate, world, numbers, goes_on=False):
+    numbers = range(1, len(trace_of(migrate, world).points) + 1)
+    for name, now in outcomes_of_crashes(migrate, world, numbers, goes_on=False):
         begun = list(Handoff.objects.values_list("pk", flat=True))
         resume(now, daemons_answer=False)
         # Not those that the passes begin meanwhile, since it is pinned elsewhere.
@@ -472,7 +476,9 @@ def statements_of(module: str) -> set[tuple[str, str, str]]:
 
 
 def test_every_protocol_statement_has_a_tested_crash(world: World) -> None:
-    reached = {point.statement for act in (*KINDS, *WAYS_OUT) for point in trace(act, world).points}
+    reached = {
+        point.statement for act in (*KINDS, *WAYS_OUT) for point in trace_of(act, world).points
+    }
     written = set().union(*(statements_of(module) for module in MODULES))
     assert len(written) > 30
     assert sorted(written - reached) == []

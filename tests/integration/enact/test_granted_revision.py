@@ -30,7 +30,7 @@ def nodes() -> list[FakeNode]:
     return make_settled_nodes(3)
 
 
-def a_good_one(node: FakeNode) -> OwnerSession:
+def make_good_portfolio(node: FakeNode) -> OwnerSession:
     """Return a portfolio whose r1 is good and whose wanted r2 needs a version that no node has."""
     hand = OwnerSession(node, make_running_portfolio("p", node, events=1))
     prove_revision(hand.portfolio)
@@ -43,13 +43,13 @@ def a_good_one(node: FakeNode) -> OwnerSession:
     return hand
 
 
-def passes() -> None:
+def run_pass() -> None:
     sweep("s", timing())
     balance("s", timing(), Policy())
 
 
-def starts(hand: OwnerSession, nodes: list[FakeNode]) -> int:
-    """Let the newest handoff go through at its target; return the revision that runs then."""
+def complete_handoff(hand: OwnerSession, nodes: list[FakeNode]) -> int:
+    """Complete the newest handoff at its target. Return the revision that then runs."""
     handoff = newest_handoff(hand.portfolio)
     (target,) = [node for node in nodes if node.row.pk == handoff.target_node_id]
     assert target.ready(handoff) == "activating"
@@ -60,9 +60,9 @@ def starts(hand: OwnerSession, nodes: list[FakeNode]) -> int:
 def test_a_wanted_revision_that_no_node_can_run_leaves_the_good_one_running(
     nodes: list[FakeNode],
 ) -> None:
-    hand = a_good_one(nodes[0])
+    hand = make_good_portfolio(nodes[0])
     for _ in range(3):
-        passes()
+        run_pass()
     at = hand.run()
     assert (at.revision, at.phase, at.attempts) == (1, "running", 0)
     assert Revision.objects.get(number=2).status == "unproven"  # it can still be had
@@ -75,10 +75,10 @@ def test_a_wanted_revision_that_no_node_can_run_leaves_the_good_one_running(
 def test_failover_uses_the_good_revision_if_the_wanted_one_cannot_run(
     nodes: list[FakeNode],
 ) -> None:
-    hand = a_good_one(nodes[0])
+    hand = make_good_portfolio(nodes[0])
     lose(nodes[0])
-    passes()
-    assert starts(hand, nodes[1:]) == 1
+    run_pass()
+    assert complete_handoff(hand, nodes[1:]) == 1
     # Its process dies until it is taken from the node: what is placed is the good one.
     owner = next(node for node in nodes if node.row.pk == hand.run().node_id)
     on_there = OwnerSession(owner, hand.portfolio)
@@ -86,18 +86,18 @@ def test_failover_uses_the_good_revision_if_the_wanted_one_cannot_run(
         on_there.die(before_first_event=True)
     assert hand.run().phase == "pending"
     Run.objects.update(phase_since="2000-01-01T00:00:00Z")
-    passes()
+    run_pass()
     handoff = newest_handoff(hand.portfolio)
     assert (handoff.kind, handoff.to_revision) == ("place", 1)
-    assert starts(hand, nodes[1:]) == 1
-    passes()
+    assert complete_handoff(hand, nodes[1:]) == 1
+    run_pass()
     at = hand.run()
     assert (at.phase, at.attempts) == ("running", 0)
     assert "lacks strategy canary 9, which the wanted r2 needs" in at.reason
 
 
 def test_start_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: list[FakeNode]) -> None:
-    hand = a_good_one(nodes[0])
+    hand = make_good_portfolio(nodes[0])
     handoff = operations.stop("p", actor="ann")
     assert hand.release(handoff).answer == "handed_over"
     operations.start("p", actor="ann")
@@ -106,13 +106,13 @@ def test_start_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: list[F
 
 
 def test_good_revision_that_no_node_has_is_not_placed(nodes: list[FakeNode]) -> None:
-    hand = a_good_one(nodes[0])
+    hand = make_good_portfolio(nodes[0])
     hand.die()
     run_after = hand.run()
     assert run_after.attempts == 1
     Node.objects.update(strategies={"canary": 9})
     lose(nodes[0])
-    passes()
+    run_pass()
     failover = newest_handoff(hand.portfolio)
     assert (failover.kind, failover.to_revision) == ("failover", 2)
 
@@ -120,7 +120,7 @@ def test_good_revision_that_no_node_has_is_not_placed(nodes: list[FakeNode]) -> 
 def test_reload_to_a_missing_strategy_is_refused_without_rejecting_it(
     nodes: list[FakeNode],
 ) -> None:
-    hand = a_good_one(nodes[0])
+    hand = make_good_portfolio(nodes[0])
     with pytest.raises(Refused) as caught:
         operations.reload("p", actor="ann")
     assert caught.value.code == "node_lacks"
@@ -131,9 +131,9 @@ def test_reload_to_a_missing_strategy_is_refused_without_rejecting_it(
 
 
 def test_wanted_revision_is_loaded_once_the_node_has_its_strategy(nodes: list[FakeNode]) -> None:
-    hand = a_good_one(nodes[0])
-    passes()
+    hand = make_good_portfolio(nodes[0])
+    run_pass()
     Node.objects.filter(name="node-1").update(strategies={"canary": 9})
-    passes()
+    run_pass()
     reload = newest_handoff(hand.portfolio)
     assert (reload.kind, reload.to_revision) == ("reload", 2)

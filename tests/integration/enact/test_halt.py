@@ -237,7 +237,7 @@ def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(pair: Pa
         undo_halt(actor="olive")
 
 
-def test_by_rest(pair: Pair, operator: ApiClient, viewer: ApiClient) -> None:
+def test_api_halts_and_undoes(pair: Pair, operator: ApiClient, viewer: ApiClient) -> None:
     make_trader("one", pair[0])
     assert problem(viewer.post("halt/", {}), 403, "forbidden")
     found = problem(operator.post("halt/", {"expect_running": 7}), 409, "count_differs")
@@ -267,7 +267,7 @@ def typed(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command.sys, "stdin", terminal)
 
 
-def test_by_command(pair: Pair) -> None:
+def test_command_halts_and_undoes(pair: Pair) -> None:
     make_trader("one", pair[0])
     document = told("halt_all", "--reason", "wrong prices", "--expect", "1")
     assert (document["running"], document["results"][0]["portfolio"]) == (1, "one")

@@ -48,8 +48,8 @@ QUICK_S = 4.0  #: for what waits for nobody; the session would wait 5 s for a ro
 
 
 @contextmanager
-def held(table: str, where: str) -> Iterator[None]:
-    """Hold rows as a process does that froze before its COMMIT."""
+def hold_rows(table: str, where: str) -> Iterator[None]:
+    """Lock rows, as a process that froze before its COMMIT does."""
     lock = "FOR NO KEY UPDATE" if table == "scheduling_node" else "FOR UPDATE"
     with psycopg.connect(conninfo()) as frozen:
         found = frozen.execute(f"SELECT FROM {table} WHERE {where} {lock}".encode())
@@ -58,7 +58,7 @@ def held(table: str, where: str) -> Iterator[None]:
         frozen.rollback()
 
 
-def answered(node: FakeNode, *commits: Commit) -> dict[int, str]:
+def answers_to(node: FakeNode, *commits: Commit) -> dict[int, str]:
     """Send one request, as it is, and return portfolio → answer. It must not take long."""
     began = time.monotonic()
     results = execute_autocommit(commit(node.row.pk, node.name, node.incarnation, commits))
@@ -66,7 +66,7 @@ def answered(node: FakeNode, *commits: Commit) -> dict[int, str]:
     return {result.portfolio: result.answer for result in results}
 
 
-def beaten(*nodes: FakeNode, **said: Any) -> dict[str, tuple[bool, bool]]:
+def renew_all(*nodes: FakeNode, **said: Any) -> dict[str, tuple[bool, bool]]:
     """Write the beats of these nodes in one batch; return name → (beaten, row_held)."""
     began = time.monotonic()
     words = [Heartbeat(incarnation=str(n.incarnation), have_version=0, **said) for n in nodes]
@@ -82,14 +82,14 @@ def test_commit_skips_a_locked_run_and_others_go_on() -> None:
     node = make_node("node-1")
     first, second = make_trader("a", node), make_trader("b", node)
     words = [first.next_commit(1), second.next_commit(1)]
-    with held("scheduling_run", f"portfolio_id = {first.portfolio.pk}"):
-        assert answered(node, *words) == {second.portfolio.pk: "ok"}
-        assert answered(node, *words) == {second.portfolio.pk: "ok"}
-    assert answered(node, *words) == {first.portfolio.pk: "ok", second.portfolio.pk: "ok"}
+    with hold_rows("scheduling_run", f"portfolio_id = {first.portfolio.pk}"):
+        assert answers_to(node, *words) == {second.portfolio.pk: "ok"}
+        assert answers_to(node, *words) == {second.portfolio.pk: "ok"}
+    assert answers_to(node, *words) == {first.portfolio.pk: "ok", second.portfolio.pk: "ok"}
     assert (first.run().last_seq, second.run().last_seq) == (words[0].to_seq, words[1].to_seq)
 
 
-def activating() -> tuple[OwnerSession, Handoff]:
+def make_activating() -> tuple[OwnerSession, Handoff]:
     """Return a portfolio that was granted from node-2 to node-1 and has not committed there."""
     target, source = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", source)
@@ -101,15 +101,15 @@ def activating() -> tuple[OwnerSession, Handoff]:
 
 @pytest.mark.parametrize("end", ["node-1", "node-2"])
 def test_first_commit_does_not_wait_for_a_locked_node(end: str) -> None:
-    mine, handoff = activating()
+    mine, handoff = make_activating()
     neighbour = make_trader("q", mine.daemon)
     words = [mine.next_commit(0), neighbour.next_commit(1)]
     versions = set(Node.objects.values_list("name", "desired_version"))
-    with held("scheduling_node", f"name = '{end}'"):
-        assert answered(mine.daemon, *words) == {neighbour.portfolio.pk: "ok"}
+    with hold_rows("scheduling_node", f"name = '{end}'"):
+        assert answers_to(mine.daemon, *words) == {neighbour.portfolio.pk: "ok"}
         assert mine.run().first_commit_at is None
     assert versions == set(Node.objects.values_list("name", "desired_version"))
-    assert answered(mine.daemon, words[0]) == {mine.portfolio.pk: "ok"}
+    assert answers_to(mine.daemon, words[0]) == {mine.portfolio.pk: "ok"}
     handoff.refresh_from_db()
     assert handoff.state == "done"
     raised = dict(Node.objects.values_list("name", "desired_version"))
@@ -122,8 +122,8 @@ def test_release_does_not_wait_for_a_locked_run() -> None:
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     words = hand.release_message(handoff)
-    with held("scheduling_run", f"portfolio_id = {hand.portfolio.pk}"):
-        sending = threading.Thread(target=lambda: apart(lambda: source.release(words)))
+    with hold_rows("scheduling_run", f"portfolio_id = {hand.portfolio.pk}"):
+        sending = threading.Thread(target=lambda: run_and_disconnect(lambda: source.release(words)))
         sending.start()
         until(lambda: source.left_out > 1)
     sending.join()
@@ -136,28 +136,28 @@ def test_release_does_not_wait_for_a_locked_run() -> None:
 
 def test_heartbeat_skips_a_locked_lease_and_others_are_renewed() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    with held("scheduling_lease", f"node_id = {first.row.pk}"):
-        assert beaten(first, second) == {"node-1": (False, True), "node-2": (True, False)}
-    assert beaten(first, second) == {"node-1": (True, False), "node-2": (True, False)}
+    with hold_rows("scheduling_lease", f"node_id = {first.row.pk}"):
+        assert renew_all(first, second) == {"node-1": (False, True), "node-2": (True, False)}
+    assert renew_all(first, second) == {"node-1": (True, False), "node-2": (True, False)}
     assert sorted(Lease.objects.values_list("renewals", flat=True)) == [1, 2]
 
 
 def test_leaving_flag_of_a_locked_node_changes_with_a_later_heartbeat() -> None:
     node = make_node("node-1")
-    with held("scheduling_node", f"id = {node.row.pk}"):
-        assert beaten(node, leaving=True) == {"node-1": (True, False)}
+    with hold_rows("scheduling_node", f"id = {node.row.pk}"):
+        assert renew_all(node, leaving=True) == {"node-1": (True, False)}
         assert not Node.objects.get().leaving
-    beaten(node, leaving=True)
+    renew_all(node, leaving=True)
     assert Node.objects.get().leaving
 
 
 def test_locked_lost_node_is_revived_by_a_later_heartbeat() -> None:
     node = make_node("node-1")
     lose(node)
-    with held("scheduling_node", f"id = {node.row.pk}"):
-        assert beaten(node) == {"node-1": (True, False)}
+    with hold_rows("scheduling_node", f"id = {node.row.pk}"):
+        assert renew_all(node) == {"node-1": (True, False)}
         assert Node.objects.get().status == "lost"
-    beaten(node)
+    renew_all(node)
     assert Node.objects.get().status == "alive"
 
 
@@ -213,15 +213,15 @@ def test_locked_revision_does_not_block_proving_others() -> None:
     traders = [make_trader(name, node) for name in ("a", "b")]
     Run.objects.update(first_commit_at=ago(100), last_commit_at=ago(0))
     Revision.objects.update(status="unproven")
-    with held("portfolios_revision", f"portfolio_id = {traders[0].portfolio.pk}"):
+    with hold_rows("portfolios_revision", f"portfolio_id = {traders[0].portfolio.pk}"):
         began = time.monotonic()
         assert execute_autocommit(mark_proven_revisions(timing())) == 1
         assert time.monotonic() - began < QUICK_S
     assert execute_autocommit(mark_proven_revisions(timing())) == 1
 
 
-def apart(act: Callable[[], Any]) -> None:
-    """Do it in this thread and close its connection."""
+def run_and_disconnect(act: Callable[[], Any]) -> None:
+    """Call `act` and close the connection of this thread."""
     try:
         act()
     finally:

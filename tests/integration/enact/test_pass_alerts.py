@@ -22,7 +22,8 @@ from tests.support.factories import ago, serving_since
 pytestmark = pytest.mark.django_db
 
 
-def standing(pass_ago: float, watcher_since: float, watcher_until: float) -> None:
+def set_times(pass_ago: float, watcher_since: float, watcher_until: float) -> None:
+    """Let the last pass and the watcher's registration be of these times before now."""
     execute(acquire("x"))
     execute(record_watcher_seen("w"))
     PassLock.objects.filter(name="pass").update(failover_ran_at=ago(pass_ago))
@@ -32,7 +33,7 @@ def standing(pass_ago: float, watcher_since: float, watcher_until: float) -> Non
 
 
 def test_missing_pass_beside_a_live_watcher_opens_an_alert() -> None:
-    standing(11, 60, 4)
+    set_times(11, 60, 4)
     assert compare() == [("alert_opened", "passes_stand")]
     execute(record_pass())
     assert compare() == [("alert_closed", "passes_stand")]
@@ -46,12 +47,12 @@ def test_missing_pass_beside_a_live_watcher_opens_an_alert() -> None:
 def test_missing_pass_without_a_live_watcher_opens_no_alert(
     pass_ago: float, since: float, until: float
 ) -> None:
-    standing(pass_ago, since, until)
+    set_times(pass_ago, since, until)
     assert compare() == []
 
 
 def test_watcher_that_is_gone_opens_one_alert_however_many_webs_look() -> None:
-    standing(pass_ago=20, watcher_since=60, watcher_until=-6)
+    set_times(pass_ago=20, watcher_since=60, watcher_until=-6)
     serving_since(60)
     look()
     look()
@@ -63,7 +64,7 @@ def test_watcher_that_is_gone_opens_one_alert_however_many_webs_look() -> None:
 
 
 def test_alert_of_a_watcher_that_is_gone_says_that_no_worker_runs_either() -> None:
-    standing(pass_ago=70, watcher_since=90, watcher_until=-65)
+    set_times(pass_ago=70, watcher_since=90, watcher_until=-65)
     serving_since(3600)
     look()
     assert "nothing fails over" in Alert.objects.get(kind="no_watcher").reason
@@ -73,14 +74,14 @@ def test_alert_of_a_watcher_that_is_gone_says_that_no_worker_runs_either() -> No
     ("until", "served"), [(-4, 60), (-60, 9)], ids=["it may come back", "the web has just come"]
 )
 def test_watcher_may_be_away_for_a_moment(until: float, served: float) -> None:
-    standing(pass_ago=20, watcher_since=60, watcher_until=until)
+    set_times(pass_ago=20, watcher_since=60, watcher_until=until)
     serving_since(served)
     look()
     assert is_open()
 
 
 def test_a_watcher_that_is_missing_since_everything_crashed_has_half_a_minute_to_start() -> None:
-    standing(pass_ago=200, watcher_since=300, watcher_until=-195)
+    set_times(pass_ago=200, watcher_since=300, watcher_until=-195)
     serving_since(29)  # it looked before any web process served
     look()
     assert is_open()
@@ -92,13 +93,13 @@ def test_a_watcher_that_is_missing_since_everything_crashed_has_half_a_minute_to
 
 def test_a_watcher_that_left_in_order_has_two_minutes() -> None:
     """So a stop in order, in which web processes serve longer, does not raise the alert."""
-    standing(pass_ago=20, watcher_since=60, watcher_until=-65)
+    set_times(pass_ago=20, watcher_since=60, watcher_until=-65)
     serving_since(3600)
     execute(record_watcher_left("another"))
     execute(record_watcher_left("w"))
     look()
     assert is_open()
-    standing(pass_ago=200, watcher_since=300, watcher_until=-121)
+    set_times(pass_ago=200, watcher_since=300, watcher_until=-121)
     execute(record_watcher_left("w"))
     serving_since(121)
     look()
@@ -107,7 +108,7 @@ def test_a_watcher_that_left_in_order_has_two_minutes() -> None:
 
 
 def test_a_watcher_that_is_gone_is_missing_though_another_one_left() -> None:
-    standing(pass_ago=20, watcher_since=60, watcher_until=-6)
+    set_times(pass_ago=20, watcher_since=60, watcher_until=-6)
     serving_since(60)
     execute(record_watcher_left("another"))
     look()
@@ -125,27 +126,27 @@ def test_only_a_complete_tick_is_recorded(monkeypatch: pytest.MonkeyPatch) -> No
     ran_at = PassLock.objects.get(name="pass").failover_ran_at
     assert ran_at is not None and ran_at > ago(5)
     PassLock.objects.update(failover_ran_at=ago(60))
-    monkeypatch.setattr("scheduling.scheduler.balance", _broken)
+    monkeypatch.setattr("scheduling.scheduler.balance", _fail)
     with pytest.raises(ZeroDivisionError):
         tick()
     assert PassLock.objects.filter(name="pass", failover_ran_at__lt=ago(59)).exists()
 
 
-def _broken(*_: Any) -> Any:
+def _fail(*_: Any) -> Any:
     raise ZeroDivisionError
 
 
 def test_watcher_whose_passes_fail_opens_the_alert(monkeypatch: pytest.MonkeyPatch) -> None:
-    standing(11, 60, 4)
+    set_times(11, 60, 4)
     PassLock.objects.filter(name="pass").update(until=ago(1))
-    monkeypatch.setattr("scheduling.scheduler.balance", _broken)
+    monkeypatch.setattr("scheduling.scheduler.balance", _fail)
     with pytest.raises(ZeroDivisionError):
         Watcher(30.0)._tick(True)
     assert is_open("passes_stand")
 
 
 def test_watcher_that_never_gets_the_pass_lock_opens_the_alert() -> None:
-    standing(11, 60, 4)
+    set_times(11, 60, 4)
     Watcher(30.0)._tick(True)
     assert is_open("passes_stand")
 

@@ -31,49 +31,49 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def old() -> FakeNode:
+def old_node() -> FakeNode:
     serving_since(3600)
     return make_node("node-1", python="3.11")
 
 
-def steady() -> None:
+def settle_nodes() -> None:
     Node.objects.update(status_since=ago(3600))
 
 
-def a_runner(node: FakeNode, events: int = 5) -> OwnerSession:
+def make_owner(node: FakeNode, events: int = 5) -> OwnerSession:
     return OwnerSession(node, make_running_portfolio("p", node, events=events))
 
 
-def passes() -> None:
-    steady()
+def run_pass() -> None:
+    settle_nodes()
     Gateway.objects.update(pulsed_at=ago(0))
     balance("s", timing(), Policy())
 
 
-def test_run_and_tenure_record_the_version_of_their_node(old: FakeNode) -> None:
-    hand = a_runner(old)
+def test_run_and_tenure_record_the_version_of_their_node(old_node: FakeNode) -> None:
+    hand = make_owner(old_node)
     assert Node.objects.get().python == "3.11"
     assert (hand.run().python, Tenure.objects.get().python) == ("3.11", "3.11")
 
 
-def test_a_portfolio_fails_over_only_to_a_node_with_its_python_version(old: FakeNode) -> None:
-    hand = a_runner(old)
+def test_a_portfolio_fails_over_only_to_a_node_with_its_python_version(old_node: FakeNode) -> None:
+    hand = make_owner(old_node)
     make_node("node-2", python="3.13")
-    lose(old)
-    passes()
+    lose(old_node)
+    run_pass()
     assert hand.run().reason == (
         "last ran under Python 3.11: 0 of 1 node has it, found Python 3.13; "
         "start a node with it, or allow another version with accept_python"
     )
     assert newest_handoff(hand.portfolio).kind != "failover"
     third = make_node("node-3", python="3.11")
-    passes()
+    run_pass()
     failover = newest_handoff(hand.portfolio)
     assert (failover.kind, failover.target_node_id) == ("failover", third.row.pk)
 
 
-def test_migrate_to_another_python_version_needs_acceptance(old: FakeNode) -> None:
-    hand = a_runner(old)
+def test_migrate_to_another_python_version_needs_acceptance(old_node: FakeNode) -> None:
+    hand = make_owner(old_node)
     new = make_node("node-2", python="3.13")
     with pytest.raises(Refused) as caught:
         operations.migrate("p", "node-2", actor="ann")
@@ -95,11 +95,11 @@ def test_migrate_to_another_python_version_needs_acceptance(old: FakeNode) -> No
         operations.migrate("p", "node-1", actor="ann")
 
 
-def test_new_portfolio_may_start_under_any_python_version(old: FakeNode) -> None:
+def test_new_portfolio_may_start_under_any_python_version(old_node: FakeNode) -> None:
     new = make_node("node-2", python="3.13")
     operations.cordon("node-1", actor="ann")
     portfolio = make_portfolio("p")
-    passes()
+    run_pass()
     assert newest_handoff(portfolio).target_node_id == new.row.pk
     assert new.ready(newest_handoff(portfolio)) == "activating"
     assert Run.objects.get().python == "3.13"
@@ -109,22 +109,22 @@ def test_new_portfolio_may_start_under_any_python_version(old: FakeNode) -> None
     assert (Run.objects.get().phase, Run.objects.get().python) == ("pending", "")
 
 
-def test_restarted_daemon_with_another_version_loses_its_runs(old: FakeNode) -> None:
-    hand = a_runner(old)
+def test_restarted_daemon_with_another_version_loses_its_runs(old_node: FakeNode) -> None:
+    hand = make_owner(old_node)
     spare = make_node("node-2", python="3.11")
     again = make_node("node-1", python="3.13")
     at = hand.run()
     assert (at.phase, at.node_id, at.python) == ("pending", None, "3.11")
     assert at.reason == ("node-1 started again with Python 3.13, and it last ran under Python 3.11")
     assert at.attempts == 0
-    passes()
+    run_pass()
     placed = newest_handoff(hand.portfolio)
     assert (placed.kind, placed.target_node_id) == ("place", spare.row.pk)
     assert again.owns() == []
 
 
-def test_restarted_daemon_with_an_accepted_version_keeps_its_runs(old: FakeNode) -> None:
-    hand = a_runner(old)
+def test_restarted_daemon_with_an_accepted_version_keeps_its_runs(old_node: FakeNode) -> None:
+    hand = make_owner(old_node)
     operations.accept_python("3.13", ["p"], actor="ann")
     again = make_node("node-1", python="3.13")
     at = hand.run()
@@ -132,19 +132,19 @@ def test_restarted_daemon_with_an_accepted_version_keeps_its_runs(old: FakeNode)
     assert Tenure.objects.order_by("-epoch")[0].python == "3.13"
 
 
-def test_daemon_without_a_reported_version_keeps_its_runs(old: FakeNode) -> None:
-    hand = a_runner(old)
+def test_daemon_without_a_reported_version_keeps_its_runs(old_node: FakeNode) -> None:
+    hand = make_owner(old_node)
     silent = make_node("node-2")
-    lose(old)
-    passes()
+    lose(old_node)
+    run_pass()
     failover = newest_handoff(hand.portfolio)
     assert (failover.kind, failover.target_node_id) == ("failover", silent.row.pk)
     silent.ready(failover)
     assert hand.run().python == "3.11"
 
 
-def test_accepted_version_is_audited_and_can_be_withdrawn(old: FakeNode) -> None:
-    a_runner(old)
+def test_accepted_version_is_audited_and_can_be_withdrawn(old_node: FakeNode) -> None:
+    make_owner(old_node)
     assert operations.accept_python("3.13", ["p"], actor="ann", reason="rack 2") == ["p"]
     assert operations.accept_python("3.13", ["p"], actor="ann") == []  # it is there already
     assert operations.accept_python("", None, actor="bob") == ["p"]
@@ -158,8 +158,10 @@ def test_accepted_version_is_audited_and_can_be_withdrawn(old: FakeNode) -> None
         operations.accept_python("3.13.1", ["p"], actor="ann")
 
 
-def test_a_record_of_another_version_that_differs_is_not_called_different(old: FakeNode) -> None:
-    hand = a_runner(old, events=20)
+def test_a_record_of_another_version_that_differs_is_not_called_different(
+    old_node: FakeNode,
+) -> None:
+    hand = make_owner(old_node, events=20)
     Tenure.objects.update(python="3.99")
     verdict = verify_portfolio("p")
     assert verdict.identical
@@ -178,9 +180,9 @@ def test_a_record_of_another_version_that_differs_is_not_called_different(old: F
 
 
 def test_an_operator_accepts_a_version_by_api_and_by_command(
-    old: FakeNode, operator: ApiClient, capsys: pytest.CaptureFixture[str]
+    old_node: FakeNode, operator: ApiClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a_runner(old)
+    make_owner(old_node)
     answer = operator.post("portfolios/p/accept-python/", {"version": "3.13", "reason": "rack 2"})
     assert answer.status_code == 200
     assert {k: answer.json()["run"][k] for k in ("python", "accept_python")} == {

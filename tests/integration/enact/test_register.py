@@ -30,7 +30,7 @@ from tests.support.factories import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def under_way(hand: OwnerSession, target: FakeNode, step: str) -> Handoff:
+def begin_migrate(hand: OwnerSession, target: FakeNode, step: str) -> Handoff:
     """Return a migrate of `hand` to `target` that is at `step`."""
     handoff = operations.migrate(hand.portfolio.name, target.name, actor="ann")
     steps: dict[str, Callable[[], object]] = {
@@ -75,7 +75,7 @@ def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lea
 @pytest.mark.parametrize("step", ["preparing", "draining"])
 def test_restarted_source_keeps_unreleased_portfolios(hand: OwnerSession, step: str) -> None:
     target = make_node("node-2")
-    handoff = under_way(hand, target, step)
+    handoff = begin_migrate(hand, target, step)
     again = make_node("node-1")
     assert state(handoff) == "failed"
     assert (again.owns(), target.desired("prepare")) == (["p"], [])
@@ -85,7 +85,7 @@ def test_restarted_source_keeps_unreleased_portfolios(hand: OwnerSession, step: 
 
 def test_restarted_source_does_not_own_a_released_portfolio(hand: OwnerSession) -> None:
     target = make_node("node-2")
-    handoff = under_way(hand, target, "activating")
+    handoff = begin_migrate(hand, target, "activating")
     again = make_node("node-1")
     assert again.owns() == []
     assert owner("p", target).commit(1) == "ok"
@@ -145,12 +145,12 @@ def test_a_daemon_that_comes_and_goes_waits_with_its_next_registration(
 ) -> None:
     monkeypatch.setattr("scheduling.enact.register.MAX_REGISTRATIONS", 3)
 
-    def comes_and_goes() -> FakeNode:
+    def register_and_leave() -> FakeNode:
         daemon = make_node("node-1")
         assert execute(record_goodbye(daemon.row.pk, "node-1", daemon.incarnation, "")) is True
         return daemon
 
-    *_, last = [comes_and_goes() for _ in range(3)]
+    *_, last = [register_and_leave() for _ in range(3)]
     with pytest.raises(Refused) as refused:
         make_node("node-1")
     assert (refused.value.code, refused.value.status) == ("throttled", 429)
@@ -162,7 +162,7 @@ def test_a_daemon_that_comes_and_goes_waits_with_its_next_registration(
         register(last.row.pk, "node-1", register_message(last.incarnation), timing(), GATEWAY_ID)
     )  # a repeat
     Event.objects.update(at=ago(61))
-    comes_and_goes()
+    register_and_leave()
 
 
 def test_daemon_known_to_be_dead_may_be_replaced_any_number_of_times() -> None:

@@ -1,4 +1,4 @@
-"""The model of tests/model is the product: the same acts, the same answers, the same rows.
+"""The model of tests/simulation is the product: the same acts, the same answers, the same rows.
 
 Every transaction runs twice, on the simulation and on PostgreSQL under one clock, in any order that
 Hypothesis thinks of, with stale and repeated messages among them. After each act every row is

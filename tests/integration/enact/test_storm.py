@@ -48,8 +48,8 @@ FLEET = KeptRows(make_fleet)
 
 
 @pytest.fixture
-def five() -> list[FakeNode]:
-    """Five nodes that have lived for an hour."""
+def nodes() -> list[FakeNode]:
+    """Return five nodes that have lived for an hour."""
     nodes = FLEET.get()
     serving_since(3600)
     for node in nodes:
@@ -58,12 +58,12 @@ def five() -> list[FakeNode]:
 
 
 @pytest.fixture
-def hands(five: list[FakeNode]) -> list[OwnerSession]:
-    """A portfolio on each of the first three."""
-    return [owner(f"p-{node.name}", node) for node in five[:3]]
+def owners(nodes: list[FakeNode]) -> list[OwnerSession]:
+    """Return the owners of a portfolio on each of the first three nodes."""
+    return [owner(f"p-{node.name}", node) for node in nodes[:3]]
 
 
-def go(*nodes: FakeNode, seconds_ago: float = 1) -> None:
+def expire_leases(*nodes: FakeNode, seconds_ago: float = 1) -> None:
     for node in nodes:
         expire_lease(node, seconds_ago)
 
@@ -72,89 +72,91 @@ def failovers() -> int:
     return Handoff.objects.filter(kind="failover").count()
 
 
-def told(kind: str) -> list[str]:
+def reasons_of(kind: str) -> list[str]:
     return list(Event.objects.filter(kind=kind).order_by("id").values_list("reason", flat=True))
 
 
-def over() -> None:
+def end_hold() -> None:
     """Let the hold have lasted for one TTL."""
     Storm.objects.update(held_at=ago(31), until=ago(1))
     Node.objects.filter(status="lost").update(status_since=ago(31.5))
 
 
 def test_loss_of_three_of_five_nodes_holds_failover_for_one_ttl(
-    five: list[FakeNode], hands: list[OwnerSession]
+    nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    before = [(hand.run().node_id, hand.run().epoch) for hand in hands]
-    go(*five[:3])
+    before = [(hand.run().node_id, hand.run().epoch) for hand in owners]
+    expire_leases(*nodes[:3])
     tick()
     tick("another watcher")
     assert failovers() == 0
-    assert [(hand.run().node_id, hand.run().epoch) for hand in hands] == before
+    assert [(hand.run().node_id, hand.run().epoch) for hand in owners] == before
     held = Storm.objects.get()
     assert held.held_at is not None and held.until is not None
     assert (held.until - held.held_at).total_seconds() == pytest.approx(30, abs=0.01)
     assert (held.nodes, held.of_nodes) == (["node-1", "node-2", "node-3"], 5)
-    assert told("storm_held") == ["3 of 5 nodes were lost within 30 s; failover is held for 30 s"]
-    assert "failover is held" in hands[0].run().reason
+    assert reasons_of("storm_held") == [
+        "3 of 5 nodes were lost within 30 s; failover is held for 30 s"
+    ]
+    assert "failover is held" in owners[0].run().reason
 
 
 def test_failover_continues_after_the_hold_without_another_storm(
-    five: list[FakeNode], hands: list[OwnerSession]
+    nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    go(*five[:3])
+    expire_leases(*nodes[:3])
     tick()
-    over()
+    end_hold()
     tick()
     assert failovers() == 3
     tick()
-    assert len(told("storm_held")) == len(told("storm_over")) == 1
+    assert len(reasons_of("storm_held")) == len(reasons_of("storm_over")) == 1
 
 
 def test_node_that_returns_during_the_hold_keeps_its_portfolio(
-    five: list[FakeNode], hands: list[OwnerSession]
+    nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    go(*five[:3])
-    epoch = hands[0].run().epoch
+    expire_leases(*nodes[:3])
+    epoch = owners[0].run().epoch
     tick()
-    assert five[0].beat().beaten is True
-    assert hands[0].commit(1) == "ok"
-    over()
+    assert nodes[0].beat().beaten is True
+    assert owners[0].commit(1) == "ok"
+    end_hold()
     tick()
-    assert (hands[0].run().node_id, hands[0].run().epoch) == (five[0].row.pk, epoch)
+    assert (owners[0].run().node_id, owners[0].run().epoch) == (nodes[0].row.pk, epoch)
     assert failovers() == 2
 
 
 def test_successive_losses_within_one_ttl_are_a_storm(
-    five: list[FakeNode], hands: list[OwnerSession]
+    nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    go(five[0])
+    expire_leases(nodes[0])
     tick()
     assert failovers() == 1
-    go(*five[1:3])
+    expire_leases(*nodes[1:3])
     tick()
     assert failovers() == 1
     assert Storm.objects.get().of_nodes == 5
 
 
 def test_failover_waits_while_suspect_nodes_may_complete_a_storm(
-    five: list[FakeNode], hands: list[OwnerSession]
+    nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    go(five[0])
-    go(*five[1:3], seconds_ago=-3)  # 3 s of their leases are left
+    expire_leases(nodes[0])
+    expire_leases(*nodes[1:3], seconds_ago=-3)  # 3 s of their leases are left
     tick()
     assert failovers() == 0
     assert not Storm.objects.exists()
-    assert "node-2, node-3 are late" in hands[0].run().reason
-    five[1].beat()
+    assert "node-2, node-3 are late" in owners[0].run().reason
+    nodes[1].beat()
     tick()
     assert failovers() == 1
 
 
 def test_a_restarted_control_plane_keeps_the_hold(
-    five: list[FakeNode], hands: list[OwnerSession]
+    nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    go(*five[:3])
+    expire_leases(*nodes[:3])
     tick()
     Node.objects.filter(status="lost").update(status_since=ago(31))  # losses alone would not hold
     for name in ("watcher", "worker"):
@@ -162,35 +164,39 @@ def test_a_restarted_control_plane_keeps_the_hold(
     assert failovers() == 0
 
 
-def test_losses_during_a_hold_belong_to_it(five: list[FakeNode], hands: list[OwnerSession]) -> None:
-    go(*five[:3])
+def test_losses_during_a_hold_belong_to_it(
+    nodes: list[FakeNode], owners: list[OwnerSession]
+) -> None:
+    expire_leases(*nodes[:3])
     tick()
-    go(five[3])
+    expire_leases(nodes[3])
     tick()
-    over()
+    end_hold()
     Node.objects.filter(name="node-4").update(status_since=ago(5))
     tick()
-    assert len(told("storm_held")) == 1
+    assert len(reasons_of("storm_held")) == 1
     assert failovers() == 3
 
 
 # --- by hand -------------------------------------------------------------------------------------
 
 
-def test_operator_releases_the_hold_early(five: list[FakeNode], hands: list[OwnerSession]) -> None:
-    go(*five[:3])
+def test_operator_releases_the_hold_early(
+    nodes: list[FakeNode], owners: list[OwnerSession]
+) -> None:
+    expire_leases(*nodes[:3])
     tick()
     assert operations.release_storm(actor="ann", reason="they burned down") is True
     tick()
     assert failovers() == 3
-    assert told("storm_released") == ["they burned down"]
+    assert reasons_of("storm_released") == ["they burned down"]
     assert operations.release_storm(actor="ann") is False
     tick()
-    assert len(told("storm_held")) == 1
+    assert len(reasons_of("storm_held")) == 1
 
 
-def test_operator_extends_the_hold(five: list[FakeNode], hands: list[OwnerSession]) -> None:
-    go(*five[:3])
+def test_operator_extends_the_hold(nodes: list[FakeNode], owners: list[OwnerSession]) -> None:
+    expire_leases(*nodes[:3])
     tick()
     operations.hold_storm(actor="ann", reason="the switch is being replaced")
     Storm.objects.update(held_at=ago(600))
@@ -198,24 +204,26 @@ def test_operator_extends_the_hold(five: list[FakeNode], hands: list[OwnerSessio
     assert failovers() == 0
     held = Storm.objects.get()
     assert (held.until, held.held_by, held.of_nodes) == (None, "ann", 5)
-    assert "ann holds failover" in hands[0].run().reason
+    assert "ann holds failover" in owners[0].run().reason
     operations.release_storm(actor="bob")
     tick()
     assert failovers() == 3
 
 
 def test_operator_may_hold_failover_without_a_storm(
-    five: list[FakeNode], hands: list[OwnerSession]
+    nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
     operations.hold_storm(actor="ann", reason="")
-    go(five[0])
+    expire_leases(nodes[0])
     tick()
     assert failovers() == 0
     assert Storm.objects.get().nodes == []
 
 
-def test_release_during_a_storm_check_wins(five: list[FakeNode], hands: list[OwnerSession]) -> None:
-    go(*five[:3])
+def test_release_during_a_storm_check_wins(
+    nodes: list[FakeNode], owners: list[OwnerSession]
+) -> None:
+    expire_leases(*nodes[:3])
     tick()
     stale = storm.update_storm_hold(timing())
     # The other watcher read the losses while the hold was not yet there …
@@ -238,26 +246,26 @@ def test_release_during_a_storm_check_wins(five: list[FakeNode], hands: list[Own
 # --- what it never blocks ------------------------------------------------------------------------
 
 
-def test_hold_blocks_failover_only(five: list[FakeNode], hands: list[OwnerSession]) -> None:
-    go(*five[:3])
+def test_hold_blocks_failover_only(nodes: list[FakeNode], owners: list[OwnerSession]) -> None:
+    expire_leases(*nodes[:3])
     tick()
     new = make_portfolio("new")
     tick()
     assert newest_handoff(new).kind == "place"
     operations.stop("p-node-1", actor="ann")
-    assert newest_handoff(hands[0].portfolio).kind == "stop"
+    assert newest_handoff(owners[0].portfolio).kind == "stop"
     operations.migrate("p-node-2", "node-5", actor="ann")
     # Its owner is lost, so what a person asks for is a failover, and it is done.
-    assert newest_handoff(hands[1].portfolio).target_node == five[4].row
+    assert newest_handoff(owners[1].portfolio).target_node == nodes[4].row
     again = make_node("node-3")
     assert again.owns() == ["p-node-3"]
     assert Node.objects.get(name="node-3").status == "alive"
 
 
 def test_a_failover_that_was_planned_before_the_hold_is_refused_when_enacted(
-    five: list[FakeNode], hands: list[OwnerSession], monkeypatch: pytest.MonkeyPatch
+    nodes: list[FakeNode], owners: list[OwnerSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go(five[0])
+    expire_leases(nodes[0])
     honest = balance.make_plan
 
     def plan_then_storm(*given: Any) -> Any:
@@ -272,14 +280,14 @@ def test_a_failover_that_was_planned_before_the_hold_is_refused_when_enacted(
 
 
 def test_storm_is_recorded_during_a_freeze_of_failover(
-    five: list[FakeNode], hands: list[OwnerSession]
+    nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
     operations.freeze(actor="ann", failover=True)
-    go(*five[:3])
+    expire_leases(*nodes[:3])
     tick()
-    assert len(told("storm_held")) == 1
-    assert run_of(hands[0].portfolio).reason.endswith("unfreeze, or migrate it manually")
-    over()
+    assert len(reasons_of("storm_held")) == 1
+    assert run_of(owners[0].portfolio).reason.endswith("unfreeze, or migrate it manually")
+    end_hold()
     tick()
     assert failovers() == 0
     operations.unfreeze(actor="ann")

@@ -37,7 +37,7 @@ def node() -> FakeNode:
     return make_settled_nodes(1)[0]
 
 
-def a_holder(node: FakeNode, *, events: int = 3 * LAP) -> OwnerSession:
+def make_holder(node: FakeNode, *, events: int = 3 * LAP) -> OwnerSession:
     """Return a portfolio that is good with r1 and, after a lap, holds IBM and HPQ."""
     make_running_portfolio("p", node, strategy="buy_and_hold", symbols=SYMBOLS, events=events)
     hand = OwnerSession(node, Portfolio.objects.get(name="p"))
@@ -45,8 +45,8 @@ def a_holder(node: FakeNode, *, events: int = 3 * LAP) -> OwnerSession:
     return hand
 
 
-def wants(hand: OwnerSession, symbols: list[str]) -> None:
-    """Let a revision of these symbols be wanted, made before anything was held."""
+def want_symbols(hand: OwnerSession, symbols: list[str]) -> None:
+    """Store a wanted revision of these symbols, as one made before anything was held."""
     good = Revision.objects.get(portfolio=hand.portfolio, number=1)
     Revision.objects.create(
         portfolio=hand.portfolio, number=2, strategy=good.strategy, config=good.config,
@@ -62,8 +62,8 @@ def refused(act: Callable[[], object]) -> Refused:
 
 
 def test_reload_that_removes_a_held_symbol_is_refused(node: FakeNode) -> None:
-    hand = a_holder(node)
-    wants(hand, ["HPQ"])
+    hand = make_holder(node)
+    want_symbols(hand, ["HPQ"])
     Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=1)
     refusal = refused(lambda: operations.reload("p", actor="ann", revision=2))
     assert (refusal.code, refusal.status) == ("symbol_in_use", 409)
@@ -77,7 +77,7 @@ def test_reload_that_removes_a_held_symbol_is_refused(node: FakeNode) -> None:
 
 
 def test_a_large_account_is_checked_too(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    a_holder(node)
+    make_holder(node)
     monkeypatch.setattr(runtime_state, "MAX_OUTLINE_BYTES", 1)
     change = {"symbols": ["HPQ"]}
     refusal = refused(lambda: operations.revise_portfolio("p", change, actor="ann"))
@@ -85,7 +85,7 @@ def test_a_large_account_is_checked_too(node: FakeNode, monkeypatch: pytest.Monk
 
 
 def test_symbol_bought_after_the_request_fails_the_reload_at_the_grant(node: FakeNode) -> None:
-    hand = a_holder(node, events=1)
+    hand = make_holder(node, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
     assert handoff is not None
     assert node.commit("p", 3 * LAP) == "ok"  # the source buys IBM meanwhile
@@ -105,7 +105,7 @@ def test_symbol_bought_after_the_request_fails_the_reload_at_the_grant(node: Fak
 
 
 def test_late_source_keeps_a_symbol_in_use(node: FakeNode) -> None:
-    hand = a_holder(node, events=1)
+    hand = make_holder(node, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
     assert handoff is not None
     assert node.commit("p", 3 * LAP) == "ok"
@@ -116,8 +116,8 @@ def test_late_source_keeps_a_symbol_in_use(node: FakeNode) -> None:
 
 
 def test_wanted_revision_is_reloaded_once_the_symbol_is_free(node: FakeNode) -> None:
-    hand = a_holder(node)
-    wants(hand, ["HPQ"])
+    hand = make_holder(node)
+    want_symbols(hand, ["HPQ"])
     before = newest_handoff(hand.portfolio).pk
     assert sweep("s", timing()).reloads == 0
     assert newest_handoff(hand.portfolio).pk == before
@@ -132,7 +132,7 @@ def test_wanted_revision_is_reloaded_once_the_symbol_is_free(node: FakeNode) -> 
 
 
 def test_fall_back_ignores_symbols_in_use(node: FakeNode) -> None:
-    hand = a_holder(node, events=1)
+    hand = make_holder(node, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": [*SYMBOLS, "GE"]}, actor="ann")
     assert handoff is not None
     node.ready(handoff)
@@ -148,7 +148,7 @@ def test_fall_back_ignores_symbols_in_use(node: FakeNode) -> None:
 
 def test_failover_to_the_good_revision_ignores_symbols_in_use() -> None:
     first, second = make_settled_nodes(2)
-    hand = a_holder(first, events=1)
+    hand = make_holder(first, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": [*SYMBOLS, "GE"]}, actor="ann")
     assert handoff is not None
     first.ready(handoff)
@@ -164,8 +164,8 @@ def test_failover_to_the_good_revision_ignores_symbols_in_use() -> None:
 
 
 def test_configuration_change_ignores_symbols_removed_earlier(node: FakeNode) -> None:
-    hand = a_holder(node)
-    wants(hand, ["HPQ"])
+    hand = make_holder(node)
+    want_symbols(hand, ["HPQ"])
     Revision.objects.filter(number=2).update(status="rejected")
     portfolio, _ = operations.revise_portfolio("p", {"priority": 3}, actor="ann")
     assert (portfolio.priority, hand.run().revision) == (3, 1)

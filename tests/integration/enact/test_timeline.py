@@ -26,8 +26,8 @@ from tests.support.postgres_pair import postgres_pair
 pytestmark = pytest.mark.django_db
 
 
-def before(timeline: int = 0, *, synchronous: bool = False) -> DatabaseTimeline:
-    """What the gateways had noted of the history before a promotion."""
+def note_timeline_before(timeline: int = 0, *, synchronous: bool = False) -> DatabaseTimeline:
+    """Store the timeline that the gateways noted before a promotion."""
     execute(note_timeline())
     here = DatabaseTimeline.objects.get()
     here.timeline, here.synchronous = timeline, synchronous
@@ -44,18 +44,18 @@ def open_alerts() -> list[str]:
     )
 
 
-def held_by() -> str:
+def holder_of_failover() -> str:
     storm = Storm.objects.filter(held_at__isnull=False).first()
     return "" if storm is None else storm.held_by
 
 
-def claim(hand: OwnerSession, **given: Any) -> AcknowledgedCommits:
+def make_claim(hand: OwnerSession, **given: Any) -> AcknowledgedCommits:
     at = hand.run()
     said = {"portfolio": at.portfolio_id, "epoch": at.epoch, "seq": at.last_seq, **given}
     return AcknowledgedCommits(**said)
 
 
-def tell(node: FakeNode, *claims: AcknowledgedCommits) -> int:
+def report(node: FakeNode, *claims: AcknowledgedCommits) -> int:
     return execute(note_acknowledged(node.row.pk, node.name, claims))
 
 
@@ -68,14 +68,14 @@ def test_first_timeline_is_settled() -> None:
     here = DatabaseTimeline.objects.get()
     assert here.settled_at is not None
     assert (here.system_identifier, here.timeline, here.synchronous) == (*key, False)
-    assert (held_by(), open_alerts()) == ("", [])
+    assert (holder_of_failover(), open_alerts()) == ("", [])
 
 
 def test_a_new_timeline_without_a_synchronous_standby_holds_failover_and_is_an_alert() -> None:
-    before()
+    note_timeline_before()
     execute(note_timeline())
     execute(note_timeline())
-    assert held_by() == "database"
+    assert holder_of_failover() == "database"
     (told,) = open_alerts()
     assert told == (
         "the database went on as timeline 1 without a synchronous standby, so acknowledged "
@@ -89,18 +89,18 @@ def test_a_new_timeline_without_a_synchronous_standby_holds_failover_and_is_an_a
 
 
 def test_a_new_timeline_after_a_synchronous_standby_is_noted_and_nothing_more() -> None:
-    before(synchronous=True)
+    note_timeline_before(synchronous=True)
     execute(note_timeline())
-    assert (held_by(), open_alerts()) == ("", [])
+    assert (holder_of_failover(), open_alerts()) == ("", [])
     assert Event.objects.get(kind="database_changed").data["settled"] is True
 
 
 def test_new_database_server_is_a_new_timeline() -> None:
-    here = before(1)
+    here = note_timeline_before(1)
     here.system_identifier = "7"
     here.save()
     execute(note_timeline())
-    assert held_by() == "database"
+    assert holder_of_failover() == "database"
     assert "timeline 1 of another server" in Event.objects.get(kind="database_changed").reason
 
 
@@ -126,7 +126,10 @@ def test_daemon_without_newer_commits_changes_nothing() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node, events=5)
     at = hand.run()
-    assert tell(node, claim(hand), claim(hand, epoch=at.epoch - 1, seq=at.last_seq - 2)) == 0
+    assert (
+        report(node, make_claim(hand), make_claim(hand, epoch=at.epoch - 1, seq=at.last_seq - 2))
+        == 0
+    )
     assert not VanishedCommits.objects.exists()
 
 
@@ -137,27 +140,27 @@ def test_vanished_commits_are_counted() -> None:
     make_order(hand.portfolio, at.last_seq + 3, 1, status="open", epoch=at.epoch)
     orders = [(at.last_seq, 0), (at.last_seq + 3, 1), (at.last_seq + 9, 0)]
     said = (
-        claim(hand, seq=at.last_seq + 10, orders=orders),
-        claim(moved, epoch=there.epoch + 1),
+        make_claim(hand, seq=at.last_seq + 10, orders=orders),
+        make_claim(moved, epoch=there.epoch + 1),
         AcknowledgedCommits(portfolio=987_654, epoch=4, seq=70),
     )
-    assert tell(node, *said) == 3
-    assert tell(node, *said) == 0  # the answer was lost
+    assert report(node, *said) == 3
+    assert report(node, *said) == 0  # the answer was lost
     (told,) = open_alerts()
     assert told == (
         "the database lacks acknowledged commits (portfolios: 3, events: 10, placed orders: 1); "
         "unverified portfolios: 2; run manage.py raise_epoch_floor"
     )
     assert Event.objects.get(kind="commits_vanished").data["orders"] == 2
-    assert held_by() == "database"  # the only node there is
+    assert holder_of_failover() == "database"  # the only node there is
 
 
 def test_vanished_commits_count_after_the_database_caught_up() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node, events=50)
     at = hand.run()
-    told = claim(hand, seq=at.last_seq - 10, found_epoch=at.epoch, found_seq=at.last_seq - 30)
-    assert tell(node, told) == 1
+    told = make_claim(hand, seq=at.last_seq - 10, found_epoch=at.epoch, found_seq=at.last_seq - 30)
+    assert report(node, told) == 1
     assert "(portfolios: 1, events: 20, placed orders: 0)" in open_alerts()[0]
 
 
@@ -183,10 +186,10 @@ def test_claim_of_one_node_is_reported_and_holds_nothing() -> None:
     """It could be wrong, or hostile; two that say so, or a database that changed, are believed."""
     first, second = make_node("node-1"), make_node("node-2")
     hand, other = make_trader("p", first), make_trader("q", second)
-    tell(first, claim(hand, seq=10**9))
-    assert (held_by(), len(open_alerts())) == ("", 1)
-    tell(second, claim(other, seq=10**9))
-    assert held_by() == "database"
+    report(first, make_claim(hand, seq=10**9))
+    assert (holder_of_failover(), len(open_alerts())) == ("", 1)
+    report(second, make_claim(other, seq=10**9))
+    assert holder_of_failover() == "database"
 
 
 @pytest.mark.parametrize(
@@ -195,9 +198,9 @@ def test_claim_of_one_node_is_reported_and_holds_nothing() -> None:
 def test_invalid_claim_does_not_affect_others(nonsense: dict[str, Any]) -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
-    bad = msgspec.structs.replace(claim(hand, seq=10**9), **nonsense)
-    assert tell(node, bad) == 0
-    assert tell(node, bad, claim(hand, seq=10**6)) == 1
+    bad = msgspec.structs.replace(make_claim(hand, seq=10**9), **nonsense)
+    assert report(node, bad) == 0
+    assert report(node, bad, make_claim(hand, seq=10**6)) == 1
 
 
 def test_largest_claims_do_not_break_alerts() -> None:
@@ -206,7 +209,7 @@ def test_largest_claims_do_not_break_alerts() -> None:
     hand, other = make_trader("p", node), make_trader("q", node)
     make_order(hand.portfolio, 2**62, 1, status="open")
     most = {"seq": 2**63 - 1, "orders": [(2**62, 1), (2**63 - 1, 2**63 - 1)]}
-    assert tell(node, claim(hand, **most), claim(other, **most)) == 2
+    assert report(node, make_claim(hand, **most), make_claim(other, **most)) == 2
     (told,) = open_alerts()
     assert "portfolios: 2" in told
 
@@ -215,9 +218,11 @@ def test_claims_of_one_node_are_limited(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", 3)
     first, second = make_node("node-1"), make_node("node-2")
     hand, other = make_trader("p", first), make_trader("q", second)
-    told = [tell(first, *(claim(hand, seq=10**9 + n + m) for m in range(2))) for n in (0, 2, 4)]
+    told = [
+        report(first, *(make_claim(hand, seq=10**9 + n + m) for m in range(2))) for n in (0, 2, 4)
+    ]
     assert told == [2, 1, 0]
-    assert tell(second, claim(other, seq=10**8)) == 1
+    assert report(second, make_claim(other, seq=10**8)) == 1
     assert Event.objects.filter(kind="commits_vanished").count() == 3
 
 
@@ -225,19 +230,22 @@ def test_claims_of_one_node_count_until_they_are_settled(monkeypatch: pytest.Mon
     monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", 2)
     node = make_node("node-1")
     hand, other = make_trader("p", node), make_trader("q", node)
-    assert tell(node, claim(hand, seq=10**9), claim(hand, seq=10**9 + 1)) == 2
+    assert report(node, make_claim(hand, seq=10**9), make_claim(hand, seq=10**9 + 1)) == 2
     VanishedCommits.objects.update(seen_at=ago(7 * 86_400))
-    assert tell(node, claim(other, seq=10**9)) == 0
+    assert report(node, make_claim(other, seq=10**9)) == 0
     VanishedCommits.objects.update(settled_at=ago(1))
-    assert tell(node, claim(other, seq=10**9)) == 1
+    assert report(node, make_claim(other, seq=10**9)) == 1
 
 
 def test_claims_of_one_node_for_one_epoch_are_limited_for_good() -> None:
     hand = make_trader("p", make_node("node-1"))
-    told = [tell(hand.daemon, *(claim(hand, seq=10**9 + n + m) for m in range(4))) for n in (0, 4)]
+    told = [
+        report(hand.daemon, *(make_claim(hand, seq=10**9 + n + m) for m in range(4)))
+        for n in (0, 4)
+    ]
     assert told == [4, 1]
     VanishedCommits.objects.update(seen_at=ago(7 * 86_400), settled_at=ago(1))
-    assert tell(hand.daemon, claim(hand, seq=10**9 + 9)) == 0
+    assert report(hand.daemon, make_claim(hand, seq=10**9 + 9)) == 0
     assert Event.objects.filter(kind="commits_vanished").count() == 2
 
 
@@ -247,7 +255,10 @@ def test_claims_without_end_cost_a_pass_a_bounded_number_of_look_ups(
     monkeypatch.setattr("scheduling.enact.timeline.MAX_PER_EPOCH", 26)
     hand = make_trader("p", make_node("node-1"))
     most = [(10**9 + n, 0) for n in range(200)]
-    assert tell(hand.daemon, *(claim(hand, seq=10**9 + n, orders=most) for n in range(26))) == 26
+    assert (
+        report(hand.daemon, *(make_claim(hand, seq=10**9 + n, orders=most) for n in range(26)))
+        == 26
+    )
     (told,) = open_alerts()
     assert "placed orders: 5000 or more);" in told
 
@@ -256,13 +267,13 @@ def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> 
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     at = hand.run()
-    told = claim(hand, seq=10**9)
-    shown = claim(hand, seq=10**9, found_epoch=at.epoch, found_seq=at.last_seq)
-    of_nobody = claim(hand, epoch=0, seq=10**9)
-    assert tell(second, told, shown, of_nobody) == 0
-    assert (held_by(), open_alerts()) == ("", [])
+    told = make_claim(hand, seq=10**9)
+    shown = make_claim(hand, seq=10**9, found_epoch=at.epoch, found_seq=at.last_seq)
+    of_nobody = make_claim(hand, epoch=0, seq=10**9)
+    assert report(second, told, shown, of_nobody) == 0
+    assert (holder_of_failover(), open_alerts()) == ("", [])
     assert not Event.objects.filter(kind="commits_vanished").exists()
-    assert tell(first, told) == 1
+    assert report(first, told) == 1
 
 
 def test_claim_without_a_tenure_is_unverified_and_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,26 +281,28 @@ def test_claim_without_a_tenure_is_unverified_and_limited(monkeypatch: pytest.Mo
     first, second = make_node("node-1"), make_node("node-2")
     hand, own = make_trader("p", first), make_trader("q", second)
     epoch = hand.run().epoch
-    forgotten = [claim(hand, epoch=epoch + 1 + n) for n in range(2)]  # granted to the second node
+    forgotten = [
+        make_claim(hand, epoch=epoch + 1 + n) for n in range(2)
+    ]  # granted to the second node
     created = [AcknowledgedCommits(portfolio=900_000 + n, epoch=1, seq=7) for n in range(2)]
-    assert tell(second, *forgotten) == 2
-    assert tell(second, *forgotten, *created) == 1
-    assert tell(second, *created) == 0
+    assert report(second, *forgotten) == 2
+    assert report(second, *forgotten, *created) == 1
+    assert report(second, *created) == 0
     assert set(VanishedCommits.objects.values_list("node_id", "unverified")) == {
         (second.row.pk, True)
     }
     assert "unverified portfolios: 2" in open_alerts()[0]
-    assert held_by() == ""  # one node's word
-    assert tell(second, claim(own, seq=10**9)) == 1  # the bound is that of the unverified
+    assert holder_of_failover() == ""  # one node's word
+    assert report(second, make_claim(own, seq=10**9)) == 1  # the bound is that of the unverified
     assert VanishedCommits.objects.filter(unverified=False).count() == 1
 
 
 def test_claim_of_an_epoch_granted_again_after_promotion_is_accepted() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
-    before()
+    note_timeline_before()
     execute(note_timeline())
-    assert tell(second, claim(hand, seq=10**9)) == 1
+    assert report(second, make_claim(hand, seq=10**9)) == 1
     assert VanishedCommits.objects.get().unverified
 
 
@@ -299,14 +312,14 @@ def test_claim_of_an_epoch_granted_again_after_promotion_is_accepted() -> None:
 def test_the_epoch_floor_settles_it_and_evidence_that_comes_later_is_kept_as_settled() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
-    before()
+    note_timeline_before()
     execute(note_timeline())
-    tell(node, claim(hand, seq=10**9))
+    report(node, make_claim(hand, seq=10**9))
     assert len(open_alerts()) == 1
     operations.raise_epoch_floor(1000, actor="olive")
-    assert (held_by(), open_alerts()) == ("", [])
-    tell(node, claim(hand, seq=10**9 + 1))
-    assert (held_by(), open_alerts()) == ("", [])
+    assert (holder_of_failover(), open_alerts()) == ("", [])
+    report(node, make_claim(hand, seq=10**9 + 1))
+    assert (holder_of_failover(), open_alerts()) == ("", [])
     assert VanishedCommits.objects.filter(settled_at__isnull=False).count() == 2
 
 
@@ -318,41 +331,41 @@ def test_what_vanishes_after_the_epoch_floor_was_raised_is_another_loss() -> Non
     node.prepare()
     assert node.commit("p", 1) == "ok"
     created = make_trader("q", node)
-    tell(node, claim(hand, epoch=1, seq=10**9))  # of the history before the floor
-    tell(node, AcknowledgedCommits(portfolio=hand.portfolio.pk + 1, epoch=1, seq=7))
-    assert (held_by(), open_alerts()) == ("", [])
-    tell(node, claim(hand, seq=10**9))
-    tell(node, AcknowledgedCommits(portfolio=created.portfolio.pk + 1, epoch=1, seq=7))
+    report(node, make_claim(hand, epoch=1, seq=10**9))  # of the history before the floor
+    report(node, AcknowledgedCommits(portfolio=hand.portfolio.pk + 1, epoch=1, seq=7))
+    assert (holder_of_failover(), open_alerts()) == ("", [])
+    report(node, make_claim(hand, seq=10**9))
+    report(node, AcknowledgedCommits(portfolio=created.portfolio.pk + 1, epoch=1, seq=7))
     assert VanishedCommits.objects.filter(settled_at=None).count() == 2
     assert len(open_alerts()) == 1
-    assert held_by() == "database"
+    assert holder_of_failover() == "database"
 
 
 def test_the_epoch_floor_notes_the_database_it_is_raised_on() -> None:
     """After a restore to another server it is raised before any gateway looks."""
-    before()
+    note_timeline_before()
     operations.raise_epoch_floor(1000, actor="olive")
     execute(note_timeline())
-    assert (held_by(), open_alerts()) == ("", [])
+    assert (holder_of_failover(), open_alerts()) == ("", [])
 
 
 def test_release_of_failover_settles_vanished_commits() -> None:
-    before()
+    note_timeline_before()
     execute(note_timeline())
     assert operations.release_storm(actor="olive", reason="nothing was lost") is True
-    assert (held_by(), open_alerts()) == ("", [])
+    assert (holder_of_failover(), open_alerts()) == ("", [])
 
 
 def test_settling_does_not_end_an_operators_hold() -> None:
     operations.hold_storm(actor="olive", reason="the network is rewired")
-    before()
+    note_timeline_before()
     execute(note_timeline())
-    assert held_by() == "olive"
+    assert holder_of_failover() == "olive"
     times = replace(timing(), raises_epoch_floor=True)
     DatabaseTimeline.objects.update(since=ago(100))
     sweep("watcher", times)
     assert open_alerts() == []
-    assert held_by() == "olive"
+    assert holder_of_failover() == "olive"
 
 
 def test_floor_is_raised_automatically_if_set() -> None:
@@ -360,29 +373,29 @@ def test_floor_is_raised_automatically_if_set() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
     epoch = hand.run().epoch
-    tell(node, claim(hand, seq=10**9))
+    report(node, make_claim(hand, seq=10**9))
     sweep("test", times)
     assert hand.run().epoch == epoch  # the database did not change: one daemon's word
-    before()
+    note_timeline_before()
     execute(note_timeline())
     sweep("test", timing())
     assert hand.run().epoch == epoch  # not asked for
     sweep("test", times)
     assert hand.run().epoch == epoch + 1_000_000
-    assert (held_by(), open_alerts()) == ("", [])
+    assert (holder_of_failover(), open_alerts()) == ("", [])
     assert Event.objects.get(kind="epoch_floor_raised").actor == "sweep"
 
 
 def test_new_timeline_without_losses_is_settled_automatically() -> None:
     times = replace(timing(), raises_epoch_floor=True)
     make_trader("p", make_node("node-1"))
-    before()
+    note_timeline_before()
     execute(note_timeline())
     sweep("test", times)
-    assert held_by() == "database"
+    assert holder_of_failover() == "database"
     DatabaseTimeline.objects.filter(settled_at=None).update(since=ago(3 * times.lease_ttl_s))
     sweep("test", times)
-    assert held_by() == ""
+    assert holder_of_failover() == ""
     assert Run.objects.get().epoch < 1_000_000
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -53,7 +52,7 @@ from tests.integration.feeds.log_conformance import euros
 from tests.integration.feeds.test_recorded_feed_traded import last_seq, running_node, until
 from tests.support.api_client import make_api_client
 from tests.support.commands import said
-from tests.support.web_process import database_url, running_web_process
+from tests.support.web_process import running_web_process, site_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -69,10 +68,12 @@ def lines(after: int, count: int) -> str:
 
 
 @pytest.fixture
-def server(tmp_path: Path, settings: Any) -> Iterator[NatsServer]:
+def server(tmp_path: Path, settings: Any, transactional_db: None) -> Iterator[NatsServer]:
+    """Yield a server with the stream of a feed fx."""
     one = NatsServer(tmp_path / "nats")
     one.start()
     settings.GINKGO = replace(settings.GINKGO, nats_url=one.url)
+    create_feed("fx", EUR, in_stream=True, actor="test")
     yield one
     one.kill()
 
@@ -83,10 +84,10 @@ def recording(server: NatsServer, path: Path) -> Iterator[subprocess.Popen[bytes
         process = subprocess.Popen(
             [sys.executable, "manage.py", "feed", "record", "fx", "--file", str(path)],
             cwd=CHECKOUT,
-            env={**os.environ, "DATABASE_URL": database_url(), "GINKGO_NATS_URL": server.url,
-                 "PYTHONPATH": str(CHECKOUT), "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings"},
-            stdout=log, stderr=log,
-        )  # fmt: skip
+            env=site_environment(GINKGO_NATS_URL=server.url),
+            stdout=log,
+            stderr=log,
+        )
     try:
         yield process
     finally:
@@ -95,12 +96,19 @@ def recording(server: NatsServer, path: Path) -> Iterator[subprocess.Popen[bytes
         sys.stderr.write((path.parent / "recorder.log").read_text())
 
 
-async def record_to(seq: int, path: Path, server: NatsServer) -> int:
-    """Record a file in this process up to `seq`; return how many rows were recorded."""
+@asynccontextmanager
+async def open_log(server: NatsServer) -> AsyncIterator[MirroredLog]:
+    """Yield the log of feed fx, as a recorder opens it."""
     feed = await FeedRow.objects.aget(name="fx")
     session = RecorderSession("fx", feed.pk)
     async with connected(server.url, is_lasting=True) as client:
-        log = MirroredLog(Stream(client, "fx"), database_over("fx", session.connect))
+        yield MirroredLog(Stream(client, "fx"), database_over("fx", session.connect))
+    await session.close()
+
+
+async def record_to(seq: int, path: Path, server: NatsServer) -> int:
+    """Record a file in this process up to `seq`; return how many rows were recorded."""
+    async with open_log(server) as log:
         recorder = Recorder(log, FileSource(path, FileLayout()), "test")
         running = asyncio.create_task(recorder.run())
         async with asyncio.timeout(60):
@@ -109,7 +117,6 @@ async def record_to(seq: int, path: Path, server: NatsServer) -> int:
                 await asyncio.sleep(0.01)
         recorder.end()
         done = await running
-    await session.close()
     return done.rows
 
 
@@ -125,7 +132,6 @@ def add(path: Path, text: str) -> None:
 def test_records_are_traded_while_server_and_recorder_are_killed_and_verify(
     server: NatsServer, tmp_path: Path
 ) -> None:
-    create_feed("fx", EUR, in_stream=True, actor="test")
     path = tmp_path / "fx.csv"
     path.write_text(HEADER + lines(0, 9_990))
     with (
@@ -181,7 +187,6 @@ def _read_through_interfaces(server: NatsServer) -> None:
 def test_a_stream_that_lost_records_is_reported_and_nothing_is_recorded(
     server: NatsServer, tmp_path: Path
 ) -> None:
-    create_feed("fx", EUR, in_stream=True, actor="test")
     FeedWriter.objects.update(head=7)
     path = tmp_path / "fx.csv"
     path.write_text(HEADER + lines(0, 1))
@@ -191,11 +196,8 @@ def test_a_stream_that_lost_records_is_reported_and_nothing_is_recorded(
 
 
 async def test_records_past_their_retention_are_dropped_from_the_stream(server: NatsServer) -> None:
-    await sync_to_async(create_feed)("fx", EUR, in_stream=True, actor="test")
     feed = await FeedRow.objects.aget(name="fx")
-    session = RecorderSession("fx", feed.pk)
-    async with connected(server.url, is_lasting=True) as client:
-        log = MirroredLog(Stream(client, "fx"), database_over("fx", session.connect))
+    async with open_log(server) as log:
         epoch = await log.claim("test")
         for at in range(0, 50, 5):
             await log.append(epoch, at, euros(at, 5))
@@ -208,25 +210,19 @@ async def test_records_past_their_retention_are_dropped_from_the_stream(server: 
         assert await sync_to_async(tasks.heartbeat_sweep)() == "lost: none"
         assert await log.first() == 21  # the message that has 23 stays
         await log.release(epoch)
-    await session.close()
     assert await FeedWriter.objects.values_list("first_seq", "head").aget() == (23, 51)
 
 
 async def test_the_next_recorder_continues_from_what_a_killed_one_stored(
     server: NatsServer,
 ) -> None:
-    await sync_to_async(create_feed)("fx", EUR, in_stream=True, actor="test")
-    feed = await FeedRow.objects.aget(name="fx")
-    session = RecorderSession("fx", feed.pk)
-    async with connected(server.url, is_lasting=True) as client:
-        killed = JetStreamLog(Stream(client, "fx"))  # the database has heard nothing of it
+    async with open_log(server) as log:
+        killed = JetStreamLog(log.stream)  # the database has heard nothing of it
         epoch = await killed.claim("killed")
         for at in range(0, 16_000, 4_000):
             await killed.append(epoch, at, euros(at, 4_000))
-        log = MirroredLog(Stream(client, "fx"), database_over("fx", session.connect))
         await log.release(await log.claim("next"))
         assert await killed.digest(1) == (await FeedDigest.objects.aget()).digest.hex()
-    await session.close()
     assert await FeedWriter.objects.values_list("head", "epoch").aget() == (16_000, 3)
     assert (await Instrument.objects.aget()).last_us == 16_000 * 60_000_000
     assert await sync_to_async(check_feed)("fx") == Checked(records=16_000, segments=1)
@@ -241,7 +237,6 @@ async def _followed(seq: int) -> None:
 def test_a_killed_recorder_is_released_and_what_it_stored_is_released_by_the_worker(
     server: NatsServer,
 ) -> None:
-    create_feed("fx", EUR, in_stream=True, actor="test")
 
     async def be_killed() -> None:
         async with connected(server.url) as client:
@@ -270,7 +265,6 @@ def row(minute: int) -> dict[str, Any]:
 def test_what_a_server_loses_or_does_not_answer_is_a_sentence_and_a_repeat_is_stored_once(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create_feed("fx", EUR, in_stream=True, actor="test")
     first, second = SourceId("ib", 1), SourceId("ib", 2)
     assert append_rows("fx", [row(1)], first).to_seq == 1
     server.kill()
@@ -308,7 +302,6 @@ def test_what_a_server_loses_or_does_not_answer_is_a_sentence_and_a_repeat_is_st
 def test_a_key_acts_again_after_an_append_that_stored_nothing(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create_feed("fx", EUR, in_stream=True, actor="test")
     operator = make_api_client(Role.OPERATOR, "olga")
 
     def send(key: str, minute: int, **source: Any) -> int:
@@ -355,7 +348,6 @@ def test_a_large_import_is_stored_whole_though_a_server_is_killed_and_is_dropped
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "HEADERS_ROOM", 1024 * 1024 - 30_000)  # pieces of 30 KB
-    create_feed("fx", EUR, in_stream=True, actor="test")
     path = tmp_path / "fx.csv"
     path.write_text(HEADER + lines(0, 2_000))
     plan = ImportPlan("fx", str(path))
@@ -410,7 +402,6 @@ async def _pieces(server: NatsServer) -> int:
 def test_a_feed_is_neither_created_nor_removed_without_its_server(
     server: NatsServer, settings: Any
 ) -> None:
-    create_feed("fx", EUR, in_stream=True, actor="test")
     server.kill()
     with pytest.raises(Refused, match="The NATS server does not answer"):
         create_feed("other", EUR, in_stream=True, actor="test")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -43,7 +42,7 @@ from scheduling.recorded_feeds.recorder_session import RecorderSession
 from tests.integration.feeds.append_and_die import connect as connect_database
 from tests.integration.feeds.log_conformance import *  # noqa: F403
 from tests.integration.feeds.log_conformance import euros, read_all
-from tests.support.web_process import database_url
+from tests.support.web_process import failing_at, site_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -89,9 +88,7 @@ class JetStreamSubstrate:
             self._server.url, point, log.name, str(epoch), str(expected), source.source,
             str(source.number), source.sha256,
             cwd=CHECKOUT,
-            env={**os.environ, "DATABASE_URL": database_url(), "PYTHONPATH": str(CHECKOUT),
-                 "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings", "GINKGO_REHEARSAL": "yes",
-                 **({"GINKGO_FAILPOINTS": f"{point}=exit"} if ":" in point else {})},
+            env=site_environment(**failing_at(*([f"{point}=exit"] if ":" in point else []))),
         )  # fmt: skip
         assert await process.wait() == -signal.SIGKILL, point
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from portfolios.feeds.log import RecordedLog, SourceId
 from scheduling.operations.feeds import NewInstrument, create_feed
 from scheduling.recorded_feeds.postgres_log import PostgresLog
 from tests.integration.feeds.log_conformance import *  # noqa: F403
-from tests.support.web_process import database_url
+from tests.support.web_process import database_url, failing_at, site_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,9 +59,7 @@ class PostgresSubstrate:
             sys.executable, "-m", "tests.integration.feeds.append_and_die", log.name, str(epoch),
             str(expected), source.source, str(source.number), source.sha256,
             cwd=CHECKOUT,
-            env={**os.environ, "DATABASE_URL": database_url(), "PYTHONPATH": str(CHECKOUT),
-                 "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings", "GINKGO_REHEARSAL": "yes",
-                 "GINKGO_FAILPOINTS": f"{point}=exit"},
+            env=site_environment(**failing_at(f"{point}=exit")),
         )  # fmt: skip
         assert await process.wait() == -signal.SIGKILL, point
 

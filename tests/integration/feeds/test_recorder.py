@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -35,7 +34,7 @@ from scheduling.recorded_feeds.recorder_session import RecorderSession
 from scheduling.recorded_feeds.sources.base import FileLayout
 from scheduling.recorded_feeds.sources.files import FileSource
 from tests.support.commands import said
-from tests.support.web_process import database_url
+from tests.support.web_process import database_url, failing_at, site_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -276,13 +275,11 @@ async def test_no_row_is_lost_or_doubled_while_its_sessions_are_ended(fx: Path) 
     assert not (await sync_to_async(check_feed)("fx")).problem
 
 
-async def recording(path: Path, *, failpoint: str = "") -> asyncio.subprocess.Process:
-    more = {"GINKGO_REHEARSAL": "yes", "GINKGO_FAILPOINTS": failpoint} if failpoint else {}
+async def start_recording(path: Path, failpoint: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "manage.py", "feed", "record", "fx", "--file", str(path),
         cwd=CHECKOUT,
-        env={**os.environ, "DATABASE_URL": database_url(), "PYTHONPATH": str(CHECKOUT),
-             "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings", **more},
+        env=site_environment(**failing_at(failpoint)),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
 
@@ -292,11 +289,11 @@ async def test_a_recorder_that_is_killed_at_an_append_is_continued_and_a_signal_
 ) -> None:
     add(fx, lines(*range(1, 51)))
     # Stored, and the recorder does not live to know it.
-    process = await recording(fx, failpoint="feed_records.append:committed=exit")
+    process = await start_recording(fx, "feed_records.append:committed=exit")
     assert await process.wait() == -signal.SIGKILL
     add(fx, lines(*range(51, 101)))
     # Stored, and the answer is lost with the connection.
-    process = await recording(fx, failpoint="feed_records.append:committed=error")
+    process = await start_recording(fx, "feed_records.append:committed=error")
     reader = await sync_to_async(Running)(fx)
     assert prices(await reader.has(100)) == list(range(1, 101))
     process.send_signal(signal.SIGTERM)

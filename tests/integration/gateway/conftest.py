@@ -12,8 +12,8 @@ from django.db import connections
 from scheduling.gateway import auth
 from scheduling.gateway.heartbeat import BATCHER
 from scheduling.gateway.pool import close_pools, open_pools
-from tests.support.factories import FakeNode, make_node
-from tests.support.gateway_requests import a_token
+from tests.support.factories import FakeNode
+from tests.support.gateway_requests import admitted_node
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,5 @@ async def open_gateway() -> AsyncIterator[None]:
 
 @pytest.fixture
 def node() -> FakeNode:
-    daemon = make_node("node-1")
-    a_token(daemon)
+    daemon = admitted_node("node-1")
     return daemon

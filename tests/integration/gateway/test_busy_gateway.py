@@ -29,9 +29,18 @@ from scheduling.gateway.pool import (
     work_pool,
 )
 from scheduling.models import Gateway, Lease
-from scheduling.wire.messages import CheckpointRequest, CommitRequest, Heartbeat, encode
+from scheduling.wire.messages import CheckpointRequest, encode
 from tests.support.factories import FakeNode, ago, make_node, make_trader, serving_since
-from tests.support.gateway_requests import Answer, a_token, ask, beat, post, register_message, serve
+from tests.support.gateway_requests import (
+    Answer,
+    admitted_node,
+    ask,
+    beat,
+    commit_request,
+    post,
+    register_message,
+    serve,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,7 +53,7 @@ async def _all_taken(stack: AsyncExitStack) -> None:
 
 def test_heartbeat_does_not_wait_for_work_connections(node: FakeNode) -> None:
     version = post("heartbeat/", beat(node))[1]["desired"]["version"]
-    body = encode(Heartbeat(incarnation=str(node.incarnation), have_version=version))
+    body = encode(beat(node, have_version=version))
 
     async def beside_work() -> Answer:
         auth._cache.clear()
@@ -78,9 +87,7 @@ def test_request_beyond_the_waiting_limit_is_refused_at_once(
 
 
 def test_concurrent_heartbeats_are_answered_from_their_own_rows(node: FakeNode) -> None:
-    daemons = [node] + [make_node(f"node-{n}") for n in range(2, 8)]
-    for daemon in daemons[1:]:
-        a_token(daemon)
+    daemons = [node] + [admitted_node(f"node-{n}") for n in range(2, 8)]
     daemons[3] = FakeNode(daemons[3].row, uuid4())
 
     async def all_at_once() -> Any:
@@ -291,8 +298,7 @@ def test_overload_report_is_retried_with_the_next_liveness_write(
 def test_heartbeat_with_a_locked_lease_waits_without_delaying_others(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = make_node("node-2")
-    a_token(other)
+    other = admitted_node("node-2")
     # It waits until the lease is free, however long the others take on a busy machine.
     monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", 600.0)
 
@@ -318,10 +324,8 @@ def test_waiting_registrations_use_no_connection_of_commits(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hand = make_trader("p", node)
-    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.next_commit(1)]))
-    others = [make_node(f"node-{n}") for n in range(2, 2 + WORK_POOL_SIZE + 1)]
-    for daemon in others:
-        a_token(daemon)
+    body = encode(commit_request(node, hand.next_commit(1)))
+    others = [admitted_node(f"node-{n}") for n in range(2, 2 + WORK_POOL_SIZE + 1)]
     # They wait until the lease is free, however long the commit takes on a busy machine.
     for limit in ("LOCK_TIMEOUT", "ROW_LOCK_TIMEOUT"):
         monkeypatch.setattr(f"scheduling.gateway.pool.{limit}", "60s")
@@ -362,7 +366,7 @@ def test_release_with_a_locked_target_is_left_out_and_others_answered(node: Fake
     words = [hand.release_message(handoff), neighbour.next_commit(1)]
 
     async def beside() -> None:
-        body = encode(CommitRequest(incarnation=str(node.incarnation), commits=words))
+        body = encode(commit_request(node, *words))
         with psycopg.connect(conninfo()) as frozen:
             frozen.execute("SELECT FROM scheduling_node WHERE name = 'node-2' FOR NO KEY UPDATE")
             async with asyncio.timeout(60):
@@ -380,7 +384,7 @@ def test_table_lock_is_reported_with_the_liveness_write_and_the_commit_repeated(
     node: FakeNode,
 ) -> None:
     hand = make_trader("p", node)
-    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.next_commit(1)]))
+    body = encode(commit_request(node, hand.next_commit(1)))
 
     async def beside() -> None:
         keeping = asyncio.create_task(liveness_loop())

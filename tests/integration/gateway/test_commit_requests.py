@@ -11,9 +11,17 @@ from portfolios.models import Checkpoint, Order
 from scheduling import operations
 from scheduling.gateway.request_metrics import REGISTRY
 from scheduling.models import Event, Node
-from scheduling.wire.messages import CheckpointRequest, Commit, CommitRequest, EquityLine, FillLine
+from scheduling.wire.messages import CheckpointRequest, Commit, EquityLine, FillLine
 from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader, newest_handoff
-from tests.support.gateway_requests import a_token, beat, commit, make_order, post, post_all
+from tests.support.gateway_requests import (
+    admitted_node,
+    beat,
+    commit,
+    commit_request,
+    make_order,
+    post,
+    post_all,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,8 +43,7 @@ def test_owner_reads_the_checkpoint(node: FakeNode) -> None:
 
 def test_handoff_target_reads_the_checkpoint_while_the_handoff_is_active(node: FakeNode) -> None:
     hand = make_trader("p", node)
-    target = make_node("node-2")
-    a_token(target)
+    target = admitted_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     words = CheckpointRequest(
         incarnation=str(target.incarnation), portfolio=hand.portfolio.pk, handoff=handoff.pk
@@ -122,9 +129,8 @@ def test_duplicate_order_rejects_only_its_own_portfolio(node: FakeNode) -> None:
 def test_request_with_a_portfolio_twice_is_rejected_without_effect(node: FakeNode) -> None:
     hand, neighbour = make_trader("p", node), make_trader("q", node)
     before = neighbour.run().last_seq
-    message = CommitRequest(
-        incarnation=str(node.incarnation),
-        commits=[hand.next_commit(1), neighbour.next_commit(1), hand.next_commit(1)],
+    message = commit_request(
+        node, hand.next_commit(1), neighbour.next_commit(1), hand.next_commit(1)
     )
     status, problem = post("commit/", message)
     assert (status, problem["code"]) == (400, "invalid")

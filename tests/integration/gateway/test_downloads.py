@@ -14,10 +14,10 @@ from scheduling import operations
 from scheduling.gateway import auth, downloads
 from scheduling.gateway.app import gateway
 from scheduling.gateway.pool import close_pools, open_pools
-from scheduling.models import Handoff, NodeToken, Run
-from scheduling.models.tokens import hash_token
+from scheduling.models import Handoff, Run
 from tests.support.artifacts import store_artifact
 from tests.support.factories import FakeNode, make_node, make_portfolio
+from tests.support.gateway_requests import admitted_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,12 +83,6 @@ def serve(scenario: Any) -> Any:
     return asyncio.run(whole())
 
 
-def a_node(name: str) -> FakeNode:
-    daemon = make_node(name)
-    NodeToken.objects.create(node=daemon.row, sha256=hash_token(f"token of {name}"))
-    return daemon
-
-
 @pytest.fixture
 def artifact() -> Artifact:
     found = store_artifact()
@@ -100,7 +94,7 @@ def artifact() -> Artifact:
 @pytest.fixture
 def node(artifact: Artifact) -> FakeNode:
     """Return the node that prepares a portfolio with the artifact."""
-    daemon = a_node("node-1")
+    daemon = admitted_node("node-1")
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256)
     operations.migrate("p", "node-1", actor="olive")
     return daemon
@@ -121,7 +115,7 @@ def test_node_gets_the_lock_of_its_environment(node: FakeNode, artifact: Artifac
 
 
 def test_another_node_gets_neither(node: FakeNode, artifact: Artifact) -> None:
-    other = a_node("node-2")
+    other = admitted_node("node-2")
     for path in (f"artifacts/{artifact.sha256}", f"environments/{artifact.env_sha256}"):
         answer = serve(get(f"/node/{path}", other))
         assert (answer.status, answer.code) == (404, "not_found")
@@ -156,7 +150,7 @@ def test_unknown_token_gets_nothing(artifact: Artifact) -> None:
 def test_node_that_does_not_read_keeps_no_other_from_its_artifact(
     node: FakeNode, artifact: Artifact
 ) -> None:
-    other = a_node("node-2")
+    other = admitted_node("node-2")
     make_portfolio("q", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256)
     operations.migrate("q", "node-2", actor="olive")
 

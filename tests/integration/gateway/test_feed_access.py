@@ -11,8 +11,8 @@ from scheduling.gateway import feed_reads
 from scheduling.models import Run
 from scheduling.operations.feeds import NewInstrument, append_rows, create_feed
 from scheduling.wire import messages as wire
-from tests.support.factories import FakeNode, make_node, make_trader
-from tests.support.gateway_requests import a_token, ask, serve
+from tests.support.factories import FakeNode, make_trader
+from tests.support.gateway_requests import admitted_node, ask, serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,9 +38,7 @@ def test_a_node_reads_the_feeds_of_its_portfolios_only() -> None:
         create_feed(name, [NewInstrument("KO")], actor="test")
         row = {"symbol": "KO", "time": "2026-11-02T10:00:00Z", "price": 60, "quantity": 1}
         append_rows(name, [row])
-    node, other = make_node("node-1"), make_node("node-2")
-    a_token(node)
-    a_token(other)
+    node, other = admitted_node("node-1"), admitted_node("node-2")
     make_trader("p", node, events=0, feed="mine")
     make_trader("q", other, events=0, feed="theirs")
     status, answer = read(node, "mine")

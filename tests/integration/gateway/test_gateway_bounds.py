@@ -22,10 +22,11 @@ from scheduling.wire import messages as wire
 from tests.support.api_client import counted_async_statements
 from tests.support.factories import FakeNode, make_node, make_trader
 from tests.support.gateway_requests import (
-    a_token,
+    admitted_node,
     ask,
     beat,
     commit,
+    commit_request,
     make_order,
     post,
     register_message,
@@ -45,7 +46,7 @@ def a_commit(portfolio: int, **given: Any) -> wire.Commit:
 
 def test_too_many_commits_are_rejected(node: FakeNode) -> None:
     many = [a_commit(number) for number in range(wire.MAX_COMMITS + 1)]
-    message = wire.CommitRequest(incarnation=str(node.incarnation), commits=many)
+    message = commit_request(node, *many)
     status, problem = post("commit/", message)
     assert (status, problem["code"]) == (413, "payload_too_large")
     assert problem["message"] == ("The message has 201 commits, limit 200; send fewer at a time.")
@@ -54,7 +55,7 @@ def test_too_many_commits_are_rejected(node: FakeNode) -> None:
 def test_too_many_lines_are_rejected(node: FakeNode) -> None:
     half = [wire.EquityLine(1, 1, "1")] * (wire.MAX_LINES // 2 + 1)
     both = [a_commit(1, equity=half), a_commit(2, equity=half)]
-    message = wire.CommitRequest(incarnation=str(node.incarnation), commits=both)
+    message = commit_request(node, *both)
     status, problem = post("commit/", message)
     assert (status, problem["code"]) == (413, "payload_too_large")
     assert "10,002 orders, fills and equity points" in problem["message"]
@@ -204,12 +205,9 @@ async def held(path: str, gate: asyncio.Event, token: str, length: int) -> int:
 
 def test_node_with_delayed_bodies_delays_only_itself(node: FakeNode) -> None:
     """Of 20 large bodies three are kept: one is read, and two wait unread."""
-    neighbour = make_node("node-2")
-    a_token(neighbour)
+    neighbour = admitted_node("node-2")
     hand = make_trader("q", neighbour)
-    words = wire.encode(
-        wire.CommitRequest(incarnation=str(neighbour.incarnation), commits=[hand.next_commit(1)])
-    )
+    words = wire.encode(commit_request(neighbour, hand.next_commit(1)))
 
     async def scenario() -> tuple[int, list[int]]:
         gate = asyncio.Event()
@@ -297,12 +295,9 @@ def test_bytes_are_granted_in_order_or_time_out(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_node_takes_at_most_three_of_five_connections(node: FakeNode) -> None:
-    neighbour = make_node("node-2")
-    a_token(neighbour)
+    neighbour = admitted_node("node-2")
     hand = make_trader("q", neighbour)
-    words = wire.encode(
-        wire.CommitRequest(incarnation=str(neighbour.incarnation), commits=[hand.next_commit(1)])
-    )
+    words = wire.encode(commit_request(neighbour, hand.next_commit(1)))
 
     async def scenario() -> int:
         async with AsyncExitStack() as stack:
@@ -348,8 +343,7 @@ def test_answer_to_a_malformed_request_is_delayed_without_delaying_others(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.5)
-    neighbour = make_node("node-2")
-    a_token(neighbour)
+    neighbour = admitted_node("node-2")
 
     async def scenario() -> list[str]:
         text: list[str] = []

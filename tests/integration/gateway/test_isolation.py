@@ -37,30 +37,6 @@ ENDLESS_S = 30.0  #: for what ends by itself, or goes on
 LIMITS = {"GINKGO_CHILD_MEMORY_MB": "384"}
 
 
-async def with_a_canary(
-    gateway: FakeGateway,
-    daemons: Daemons,
-    what: str,
-    batch_limit_s: float = ENDLESS_S,
-    **environment: str,
-) -> Daemon:
-    """Start a daemon with a canary, and beside it a strategy that does `what` at its 20th event."""
-    gateway.grant("node-1", CANARY)
-    await gateway.want("node-1", gateway.entry(CANARY, "run"))
-    limits = LIMITS | {"GINKGO_BATCH_LIMIT_S": f"{batch_limit_s:g}"}
-    daemon = await daemons.start(**{"GINKGO_STRATEGIES": FAULTY} | limits | environment)
-    await gateway.until(lambda: gateway.committed(CANARY) > 20)
-    gateway.grant("node-1", BAD)
-    await gateway.want(
-        "node-1",
-        gateway.entry(CANARY, "run"),
-        gateway.entry(
-            BAD, "run", strategy="misbehaving", parameters={"action": what, "at_event": 20}
-        ),
-    )
-    return daemon
-
-
 class Ward:
     """A daemon with a canary, to which misbehaving strategies come one after another."""
 
@@ -68,6 +44,22 @@ class Ward:
         self.gateway, self.daemon = gateway, daemon
         self.bad = CANARY  #: the portfolio that misbehaves now
         self._commits_before = 0
+
+    @classmethod
+    async def start(
+        cls,
+        gateway: FakeGateway,
+        daemons: Daemons,
+        batch_limit_s: float = ENDLESS_S,
+        **environment: str,
+    ) -> Ward:
+        """Start a daemon, and wait for the canary's first commits."""
+        gateway.grant("node-1", CANARY)
+        await gateway.want("node-1", gateway.entry(CANARY, "run"))
+        limits = LIMITS | {"GINKGO_BATCH_LIMIT_S": f"{batch_limit_s:g}"}
+        daemon = await daemons.start(**{"GINKGO_STRATEGIES": FAULTY} | limits | environment)
+        await gateway.until(lambda: gateway.committed(CANARY) > 20)
+        return cls(gateway, daemon)
 
     async def admit(self, what: str) -> None:
         """Run a strategy that does `what` at its 20th event."""
@@ -78,12 +70,21 @@ class Ward:
         bad = self.gateway.entry(self.bad, "run", strategy="misbehaving", parameters=parameters)
         await self.gateway.want("node-1", self.gateway.entry(CANARY, "run"), bad)
 
+    async def dismiss(self) -> None:
+        """Remove what misbehaves and wait until only the forkserver and the canary are left."""
+        await self.gateway.want("node-1", self.gateway.entry(CANARY, "run"))
+        await self.gateway.until(lambda: len(alive(family(self.daemon.pid))) == 2, every_s=0.05)
+
     def deaths(self) -> list[wire.ProcessExited]:
         """Return the reports of exited processes, without those of strategies before."""
         found = [r for _, r in self.gateway.reports if isinstance(r, wire.ProcessExited)]
         return [died for died in found if died.portfolio in (CANARY, self.bad)]
 
-    async def bystanders_noticed_nothing(self) -> None:
+    async def first_death(self) -> wire.ProcessExited:
+        await self.gateway.until(self.deaths)
+        return self.deaths()[0]
+
+    async def assert_bystanders_noticed_nothing(self) -> None:
         seen = self.gateway.committed(CANARY)
         await self.gateway.until(lambda: self.gateway.committed(CANARY) > seen + 50)
         assert self.gateway.longest_gap_s(CANARY, self._commits_before) < budget_s(GAP_S)
@@ -106,13 +107,8 @@ class Wards:
             gateway = await self._opened.enter_async_context(FakeGateway())
             daemons = Daemons(gateway, self._folders.mktemp("ward"))
             self._opened.push_async_callback(daemons.end)
-            gateway.grant("node-1", CANARY)
-            await gateway.want("node-1", gateway.entry(CANARY, "run"))
             limit_s = budget_s(BATCH_S) if hangs else ENDLESS_S
-            limits = LIMITS | {"GINKGO_BATCH_LIMIT_S": f"{limit_s:g}"}
-            daemon = await daemons.start(**{"GINKGO_STRATEGIES": FAULTY} | limits)
-            await gateway.until(lambda: gateway.committed(CANARY) > 20)
-            found = self._wards[hangs] = Ward(gateway, daemon)
+            found = self._wards[hangs] = await Ward.start(gateway, daemons, limit_s)
         return found
 
 
@@ -120,31 +116,6 @@ class Wards:
 async def wards(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wards]:
     async with AsyncExitStack() as opened:
         yield Wards(opened, tmp_path_factory)
-
-
-async def first_death(gateway: FakeGateway) -> wire.ProcessExited:
-    await gateway.until(lambda: reports(gateway, wire.ProcessExited))
-    died = reports(gateway, wire.ProcessExited)[0]
-    assert isinstance(died, wire.ProcessExited)
-    return died
-
-
-async def the_bad_one_is_gone(gateway: FakeGateway, daemon: Daemon) -> None:
-    """Remove it from the node and wait until only the forkserver and the canary are left."""
-    await gateway.want("node-1", gateway.entry(CANARY, "run"))
-    await gateway.until(lambda: len(alive(family(daemon.pid))) == 2, every_s=0.05)
-
-
-async def bystanders_noticed_nothing(gateway: FakeGateway, daemon: Daemon) -> None:
-    seen = gateway.committed(CANARY)
-    await gateway.until(lambda: gateway.committed(CANARY) > seen + 50)
-    assert gateway.longest_gap_s(CANARY) < budget_s(GAP_S)
-    assert {
-        died.portfolio for _, died in gateway.reports if isinstance(died, wire.ProcessExited)
-    } == {BAD}
-    assert daemon.returncode is None
-    assert len(gateway.registered) == 1
-    assert_canary_is_exact(gateway, CANARY)
 
 
 BY_THE_FILTER = [
@@ -195,14 +166,13 @@ async def test_misbehaving_strategy_ends_alone_with_a_sentence(
 ) -> None:
     ward = await wards.get(hangs=stage == "killed")
     await ward.admit(what)
-    await ward.gateway.until(ward.deaths)
-    died = ward.deaths()[0]
+    died = await ward.first_death()
     assert re.search(sentence, died.error), died.error
     assert died.stage == stage
     assert died.error.isprintable()
     assert len(died.error) < 700
-    await ward.bystanders_noticed_nothing()
-    await the_bad_one_is_gone(ward.gateway, ward.daemon)
+    await ward.assert_bystanders_noticed_nothing()
+    await ward.dismiss()
     assert psutil.Process(ward.daemon.pid).memory_info().rss < 150e6
 
 
@@ -211,17 +181,17 @@ async def test_strategy_that_removes_files_is_refused(
 ) -> None:
     prey = tmp_path / "prey"
     prey.touch()
-    daemon = await with_a_canary(
+    ward = await Ward.start(
         gateway,
         daemons,
-        "remove_files",
         GINKGO_FAULTY_PREY=str(prey),
         GINKGO_STRATEGY_ENVIRONMENT="GINKGO_FAULTY_PREY",
     )
-    died = await first_death(gateway)
+    await ward.admit("remove_files")
+    died = await ward.first_death()
     assert ("Permission denied" in died.error) is CAN_REFUSE_FILES
     assert prey.exists() is CAN_REFUSE_FILES
-    await bystanders_noticed_nothing(gateway, daemon)
+    await ward.assert_bystanders_noticed_nothing()
 
 
 async def test_strategy_that_steals_secrets_gets_none(
@@ -232,42 +202,44 @@ async def test_strategy_that_steals_secrets_gets_none(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("secret")
         file.chmod(0o644)  # what refuses it must not be the mode
-    daemon = await with_a_canary(
+    ward = await Ward.start(
         gateway,
         daemons,
-        "steal_secrets",
         GINKGO_HOME=str(home),
         GINKGO_STRATEGY_READS=str(token.parent),
         GINKGO_STRATEGY_HIDES=str(token),
     )
-    died = await first_death(gateway)
+    await ward.admit("steal_secrets")
+    died = await ward.first_death()
     assert "RuntimeError: 9 attempts" in died.error
     await gateway.until(lambda: any("9 attempts" in line[3] for line in gateway.log_lines))
     told = [text for _, portfolio, _, text in gateway.log_lines if portfolio == BAD]
     stolen = [text for text in told if text.startswith("stolen")]
     assert (stolen == []) is (CAN_REFUSE_CALLS and CAN_REFUSE_FILES), stolen
     assert len([text for text in told if text.startswith("refused")]) + len(stolen) >= 9
-    await bystanders_noticed_nothing(gateway, daemon)
+    await ward.assert_bystanders_noticed_nothing()
 
 
 @pytest.mark.parametrize("what", ["print_a_lot", "spin_in_a_thread"])
 async def test_noisy_or_busy_strategy_continues_without_harming_others(
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:
-    daemon = await with_a_canary(gateway, daemons, what)
+    ward = await Ward.start(gateway, daemons)
+    await ward.admit(what)
     await gateway.until(lambda: gateway.committed(BAD) > 300)
     assert reports(gateway, wire.ProcessExited) == []
     assert gateway.longest_gap_s(CANARY) < budget_s(GAP_S)
     assert len(daemons.log()) < 50_000
     assert_canary_is_exact(gateway, CANARY)
-    await the_bad_one_is_gone(gateway, daemon)
+    await ward.dismiss()
 
 
 async def test_missing_kernel_protections_are_logged_once(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    await with_a_canary(gateway, daemons, "exit_process")
-    await first_death(gateway)
+    ward = await Ward.start(gateway, daemons)
+    await ward.admit("exit_process")
+    await ward.first_death()
     said = re.findall("not fully sandboxed: (.*)", daemons.log())
     assert said == LACKING
 
@@ -279,10 +251,11 @@ async def test_missing_kernel_protections_are_logged_once(
 async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:
-    daemon = await with_a_canary(gateway, daemons, what, GINKGO_STRATEGY_GUARD="no")
-    await gateway.until(lambda: len(family(daemon.pid)) > 3, every_s=0.05)
-    started = family(daemon.pid)
-    await the_bad_one_is_gone(gateway, daemon)
+    ward = await Ward.start(gateway, daemons, GINKGO_STRATEGY_GUARD="no")
+    await ward.admit(what)
+    await gateway.until(lambda: len(family(ward.daemon.pid)) > 3, every_s=0.05)
+    started = family(ward.daemon.pid)
+    await ward.dismiss()
     # The forkserver and the canary; also of those that are nobody's children any more.
     await gateway.until(lambda: len(alive(started)) == 2, every_s=0.05)
     assert gateway.longest_gap_s(CANARY) < budget_s(GAP_S)
@@ -292,11 +265,12 @@ async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
 async def test_without_the_sandbox_killed_processes_are_reported_and_restarted(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    daemon = await with_a_canary(gateway, daemons, "kill_parent", GINKGO_STRATEGY_GUARD="no")
-    died = await first_death(gateway)
+    ward = await Ward.start(gateway, daemons, GINKGO_STRATEGY_GUARD="no")
+    await ward.admit("kill_parent")
+    died = await ward.first_death()
     assert "ended together with the forkserver" in died.error
     seen = gateway.committed(CANARY)
-    await the_bad_one_is_gone(gateway, daemon)
+    await ward.dismiss()
     await gateway.until(lambda: gateway.committed(CANARY) > seen + 50)
     assert_canary_is_exact(gateway, CANARY)
 
@@ -350,7 +324,8 @@ async def test_slow_portfolio_reports_its_lag_without_slowing_others(
 async def test_work_before_a_bad_event_is_kept_however_the_strategy_fails(
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:
-    await with_a_canary(gateway, daemons, what, budget_s(BATCH_S))
+    ward = await Ward.start(gateway, daemons, budget_s(BATCH_S))
+    await ward.admit(what)
     await gateway.until(lambda: gateway.runs[BAD].commits)
     bad_seq = gateway.runs[BAD].commits[0].from_seq + 20
     await gateway.until(lambda: len(reports(gateway, wire.ProcessExited)) >= 2)

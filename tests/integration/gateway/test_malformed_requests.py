@@ -12,16 +12,22 @@ from portfolios.models import Order
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_SMALL_BODY
 from scheduling.models import Lease
 from scheduling.wire import messages
-from scheduling.wire.messages import CheckpointRequest, CommitRequest, Goodbye, encode
+from scheduling.wire.messages import CheckpointRequest, Goodbye, encode
 from tests.support.factories import (
     FakeNode,
     ago,
-    make_node,
     make_running_portfolio,
     make_trader,
     run_of,
 )
-from tests.support.gateway_requests import a_token, beat, post, post_all, register_message
+from tests.support.gateway_requests import (
+    admitted_node,
+    beat,
+    commit_request,
+    post,
+    post_all,
+    register_message,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,8 +51,7 @@ def test_a_missing_or_unknown_token_is_refused(
     ("given", "what"), [({"revoked_at": ago(1)}, "revoked"), ({"expires_at": ago(1)}, "expired")]
 )
 def test_revoked_or_expired_token_is_refused(given: dict[str, Any], what: str) -> None:
-    daemon = make_node("node-1")
-    a_token(daemon, **given)
+    daemon = admitted_node("node-1", **given)
     before = Lease.objects.get().renewals
     status, problem = post("heartbeat/", beat(daemon))
     assert status == 401
@@ -55,10 +60,9 @@ def test_revoked_or_expired_token_is_refused(given: dict[str, Any], what: str) -
 
 
 def test_token_is_valid_for_its_own_node_only(node: FakeNode) -> None:
-    other = make_node("node-2")
-    a_token(other)
+    admitted_node("node-2")
     hand = make_trader("p", node)
-    message = CommitRequest(incarnation=str(node.incarnation), commits=[hand.next_commit(1)])
+    message = commit_request(node, hand.next_commit(1))
     _, answer = post("commit/", message, token="token of node-2")
     assert answer["results"][0]["answer"] == "fenced"
     _, said = post("heartbeat/", beat(node), token="token of node-2")

@@ -11,11 +11,12 @@ from channels.db import database_sync_to_async
 
 from ginkgo_site.asgi import application
 from scheduling.gateway import push_socket
-from scheduling.models import NodeToken
-from scheduling.models.tokens import hash_token
-from tests.support.factories import make_node
+from tests.support.gateway_requests import admitted_node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("open_gateway")]
+
+
+make_admitted_node = database_sync_to_async(admitted_node)
 
 
 def a_socket(path: str, query: bytes = b"", **headers: bytes) -> ApplicationCommunicator:
@@ -47,7 +48,7 @@ async def closed_with(socket: ApplicationCommunicator) -> int:
 @pytest.mark.parametrize(
     "path", ["/", "/ws/", "/ws/agent", "/ws/agent/x/", "/ws/\x00", "/ws/board/x"]
 )
-async def test_unknown_websocket_address(path: str) -> None:
+async def test_socket_to_an_unknown_address_is_closed(path: str) -> None:
     assert await closed_with(a_socket(path)) == 4404
 
 
@@ -63,22 +64,19 @@ async def test_unknown_websocket_address(path: str) -> None:
         {"origin": b"http://localhost", "host": b"localhost", "cookie": b"sessionid=" + b"'" * 40},
     ],
 )
-async def test_board_socket_with_malformed_messages(headers: dict[str, bytes]) -> None:
+async def test_board_socket_with_malformed_headers_is_closed(headers: dict[str, bytes]) -> None:
     assert await closed_with(a_socket("/ws/board/", b"view=%ff&\xff=\xfe", **headers)) >= 1000
 
 
 @pytest.mark.parametrize(
-    "token", [None, b"", b"Bearer", b"Bearer \xff\xff", b"\x00", b"Bearer " + b"x" * 60_000]
+    "token",
+    [None, b"", b"Bearer", b"Bearer \xff\xff", b"\x00", b"Bearer " + b"x" * 60_000, b"Bearer a"],
 )
-async def test_a_daemon_without_a_token(token: bytes | None) -> None:
-    headers = {} if token is None else {"authorization": token}
-    assert await closed_with(a_socket("/ws/agent/", **headers)) == push_socket.UNAUTHENTICATED
-
-
-@database_sync_to_async
-def a_node_with_a_token() -> None:
-    daemon = make_node("node-1")
-    NodeToken.objects.create(node=daemon.row, sha256=hash_token("token of node-1"))
+async def test_socket_without_a_valid_token_is_closed_before_it_opens(token: bytes | None) -> None:
+    socket = a_socket("/ws/agent/", **({} if token is None else {"authorization": token}))
+    await socket.send_input({"type": "websocket.connect"})
+    answer = await socket.receive_output(10)
+    assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.UNAUTHENTICATED)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +93,7 @@ def a_node_with_a_token() -> None:
     ],
 )
 async def test_malformed_hello_closes_the_socket(words: dict[str, Any]) -> None:
-    await a_node_with_a_token()
+    await make_admitted_node("node-1")
     socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
     await socket.send_input({"type": "websocket.connect"})
     assert (await socket.receive_output(10))["type"] == "websocket.accept"
@@ -109,22 +107,24 @@ async def test_malformed_hello_closes_the_socket(words: dict[str, Any]) -> None:
 
 async def test_socket_without_hello_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_socket, "HELLO_TIMEOUT_S", 0.05)
-    await a_node_with_a_token()
+    await make_admitted_node("node-1")
     code = await closed_with(a_socket("/ws/agent/", authorization=b"Bearer token of node-1"))
     assert code == push_socket.NOT_HELLO
 
 
-async def test_too_many_sockets_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_node_with_too_many_sockets_gets_no_further_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(push_socket.OPEN_SOCKETS, 0, 0)
-    await a_node_with_a_token()
+    await make_admitted_node("node-1")
     opened = []
     for _ in range(push_socket.MAX_SOCKETS):
         socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
         await socket.send_input({"type": "websocket.connect"})
         assert (await socket.receive_output(10))["type"] == "websocket.accept"
         opened.append(socket)
-    one_more = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
-    assert await closed_with(one_more) == push_socket.TRY_AGAIN
+    further = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
+    assert await closed_with(further) == push_socket.TRY_AGAIN
     for socket in opened:
         await socket.send_input({"type": "websocket.disconnect", "code": 1000})
         await socket.wait(10)

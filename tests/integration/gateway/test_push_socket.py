@@ -18,9 +18,9 @@ from scheduling.db.transaction import execute
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.gateway import auth, push_socket
 from scheduling.models import Node, NodeToken
-from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import DesiredSet, Hello, encode
-from tests.support.factories import FakeNode, make_node
+from tests.support.factories import FakeNode
+from tests.support.gateway_requests import admitted_node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("open_gateway")]
 
@@ -28,12 +28,12 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 class Socket(ApplicationCommunicator):
     """The daemon's end of the socket."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self) -> None:
         scope = {
             "type": "websocket",
             "path": "/ws/agent/",
             "query_string": b"",
-            "headers": [(b"authorization", f"Bearer {token}".encode())],
+            "headers": [(b"authorization", b"Bearer token of node-1")],
             "subprotocols": [],
         }
         super().__init__(push_socket.PushSocket.as_asgi(), scope)
@@ -62,16 +62,12 @@ class Socket(ApplicationCommunicator):
         await self.wait(SLOW_MACHINE_S)
 
 
-@database_sync_to_async
-def a_daemon() -> FakeNode:
-    daemon = make_node("node-1")
-    NodeToken.objects.create(node=daemon.row, sha256=hash_token("token"))
-    return daemon
+make_admitted_node = database_sync_to_async(admitted_node)
 
 
 @database_sync_to_async
-def changed_unheard(daemon: FakeNode) -> int:
-    """Change the set without a hint; return its version."""
+def change_without_a_hint(daemon: FakeNode) -> int:
+    """Raise the version of the desired set without a hint. Return it."""
     Node.objects.filter(pk=daemon.row.pk).update(desired_version=F("desired_version") + 1)
     daemon.row.refresh_from_db()
     version: int = daemon.row.desired_version
@@ -79,8 +75,8 @@ def changed_unheard(daemon: FakeNode) -> int:
 
 
 @database_sync_to_async
-def touched(daemon: FakeNode, times: int) -> int:
-    """Raise the version of the desired set `times` times in one transaction; return it."""
+def change_with_hints(daemon: FakeNode, times: int) -> int:
+    """Raise the version of the desired set `times` times in one transaction. Return it."""
     with transaction.atomic():
         for _ in range(times):
             execute(bump_desired_versions([daemon.row.pk]))
@@ -89,7 +85,7 @@ def touched(daemon: FakeNode, times: int) -> int:
     return version
 
 
-async def woken(daemon: FakeNode) -> None:
+async def send_wake(daemon: FakeNode) -> None:
     """Send the message that every socket gets after a reconnect of the listener."""
     layer = get_channel_layer()
     assert layer is not None
@@ -97,8 +93,8 @@ async def woken(daemon: FakeNode) -> None:
 
 
 async def test_second_message_closes_the_socket() -> None:
-    daemon = await a_daemon()
-    socket = Socket("token")
+    daemon = await make_admitted_node("node-1")
+    socket = Socket()
     await socket.open(daemon)
     await socket.send_input({"type": "websocket.receive", "bytes": b"x" * 60_000})
     answer = await socket.receive_output(5)
@@ -107,44 +103,44 @@ async def test_second_message_closes_the_socket() -> None:
 
 
 async def test_simultaneous_hints_cause_one_read_and_one_push(monkeypatch: Any) -> None:
-    daemon = await a_daemon()
-    socket = Socket("token")
+    daemon = await make_admitted_node("node-1")
+    socket = Socket()
     first = await socket.open(daemon)
     read: list[int] = []
     told = push_socket.desired_set
     monkeypatch.setattr(push_socket, "desired_set", lambda *of: read.append(of[1]) or told(*of))
-    newest = await touched(daemon, 5)
+    newest = await change_with_hints(daemon, 5)
     assert newest == first.version + 5
     assert (await socket.pushed()).version == newest
     # A wake comes after whatever the five still had to say.
-    unheard = await changed_unheard(daemon)
-    await woken(daemon)
+    unheard = await change_without_a_hint(daemon)
+    await send_wake(daemon)
     assert (await socket.pushed()).version == unheard
     assert read == [first.version, newest]
     await socket.leave()
 
 
 async def test_reconnected_daemon_is_pushed_only_a_newer_set() -> None:
-    daemon = await a_daemon()
-    socket = Socket("token")
+    daemon = await make_admitted_node("node-1")
+    socket = Socket()
     first = await socket.open(daemon)
     await socket.leave()
-    again = Socket("token")
+    again = Socket()
     await again.say(daemon, have_version=first.version)
     assert await again.receive_nothing(0.5)
-    newer = await changed_unheard(daemon)
-    await woken(daemon)
+    newer = await change_without_a_hint(daemon)
+    await send_wake(daemon)
     assert (await again.pushed()).version == newer
     await again.leave()
-    late = Socket("token")
+    late = Socket()
     await late.say(daemon, have_version=first.version)
     assert (await late.pushed()).version == newer
     await late.leave()
 
 
 async def test_socket_of_another_incarnation_is_closed() -> None:
-    daemon = await a_daemon()
-    socket = Socket("token")
+    daemon = await make_admitted_node("node-1")
+    socket = Socket()
     await socket.send_input({"type": "websocket.connect"})
     await socket.receive_output(5)
     hello = Hello(incarnation="00000000-0000-4000-8000-000000000000")
@@ -155,24 +151,16 @@ async def test_socket_of_another_incarnation_is_closed() -> None:
     await socket.leave()
 
 
-async def test_socket_without_a_valid_token_is_closed_before_it_opens() -> None:
-    socket = Socket("another")
-    await socket.send_input({"type": "websocket.connect"})
-    said = await socket.receive_output(5)
-    assert (said["type"], said["code"]) == ("websocket.close", push_socket.UNAUTHENTICATED)
-    await socket.leave()
-
-
 async def test_socket_with_a_revoked_token_is_closed_without_a_push(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(auth, "CACHE_S", 0.0)
-    daemon = await a_daemon()
-    socket = Socket("token")
+    daemon = await make_admitted_node("node-1")
+    socket = Socket()
     await socket.open(daemon)
     revoked = NodeToken.objects.filter(node=daemon.row)
     await database_sync_to_async(revoked.update)(revoked_at=timezone.now())
-    await touched(daemon, 1)
+    await change_with_hints(daemon, 1)
     said = await socket.receive_output(5)
     assert (said["type"], said.get("code")) == ("websocket.close", push_socket.UNAUTHENTICATED)
     await socket.leave()

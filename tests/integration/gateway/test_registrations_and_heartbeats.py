@@ -13,7 +13,6 @@ from scheduling import operations
 from scheduling.db.transaction import Transaction
 from scheduling.models import Lease, Node, NodeReport
 from scheduling.wire.messages import (
-    CommitRequest,
     Goodbye,
     Heartbeat,
     Prepared,
@@ -21,7 +20,15 @@ from scheduling.wire.messages import (
     encode,
 )
 from tests.support.factories import FakeNode, ago, make_node, make_trader, newest_handoff
-from tests.support.gateway_requests import a_token, ask, beat, post, register_message, serve
+from tests.support.gateway_requests import (
+    admitted_node,
+    ask,
+    beat,
+    commit_request,
+    post,
+    register_message,
+    serve,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,9 +52,7 @@ def test_name_in_use_is_a_conflict_with_host_and_pid(node: FakeNode) -> None:
 def test_heartbeat_answer_has_the_desired_set_only_if_newer(node: FakeNode) -> None:
     _, answer = post("heartbeat/", beat(node))
     version = answer["desired"]["version"]
-    _, again = post(
-        "heartbeat/", Heartbeat(incarnation=str(node.incarnation), have_version=version)
-    )
+    _, again = post("heartbeat/", beat(node, have_version=version))
     assert again.get("desired") is None
     assert (again["status"], again["next_beat_s"]) == ("ok", 5.0)  # it has nothing: twice as often
 
@@ -56,7 +61,7 @@ def test_node_with_portfolios_learns_of_a_new_set_by_commits(node: FakeNode) -> 
     trader = make_trader("p", node)
     _, answer = post("heartbeat/", beat(node))
     assert answer["next_beat_s"] == 10.0
-    request = CommitRequest(incarnation=str(node.incarnation), commits=[trader.next_commit(1)])
+    request = commit_request(node, trader.next_commit(1))
     _, committed = post("commit/", request)
     assert committed["results"][0]["version"] == answer["desired"]["version"]
 
@@ -98,9 +103,8 @@ def test_clock_set_back_between_registrations_does_not_revive_the_older_daemon(
     _, older = post("register/", register_message(incarnation=str(node.incarnation)))
     make_node("node-1")
     Lease.objects.update(taken_at=ago(3600))
-    words = Heartbeat(
-        incarnation=str(node.incarnation),
-        have_version=0,
+    words = beat(
+        node,
         registered_us=older["now_us"],
         registration=older["registration"],
     )
@@ -133,8 +137,7 @@ def test_after_a_goodbye_a_heartbeat_is_unknown_and_registration_accepted(node: 
 
 def test_reports_are_applied_once(node: FakeNode) -> None:
     hand = make_trader("p", node)
-    target = make_node("node-2")
-    a_token(target)
+    target = admitted_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     words = beat(target, reports=[Prepared(handoff=handoff.pk), Prepared(handoff=10**18)])
     for _ in range(2):
@@ -202,8 +205,7 @@ def test_too_many_metrics_are_rejected(node: FakeNode) -> None:
 
 
 def test_invalid_numbers_of_one_node_cost_no_other_heartbeat(node: FakeNode) -> None:
-    other = make_node("node-2")
-    a_token(other)
+    other = admitted_node("node-2")
     number = float("nan")
     owned = ProcessStatus(
         portfolio=1, epoch=1, revision=1, phase="running", seq=0, lag=0, cpu_pct=number
@@ -224,8 +226,8 @@ def test_invalid_numbers_of_one_node_cost_no_other_heartbeat(node: FakeNode) -> 
 
 def test_report_without_effect_is_not_answered_with_the_desired_set(node: FakeNode) -> None:
     _, answer = post("heartbeat/", beat(node))
-    words = Heartbeat(
-        incarnation=str(node.incarnation),
+    words = beat(
+        node,
         have_version=answer["desired"]["version"],
         reports=[Prepared(handoff=999)],
     )

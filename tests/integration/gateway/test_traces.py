@@ -13,8 +13,8 @@ from scheduling.models import Handoff
 from scheduling.passes.sweep import _expire
 from scheduling.timing import timing
 from scheduling.wire.messages import Prepared
-from tests.support.factories import FakeNode, ago, make_node, make_trader
-from tests.support.gateway_requests import a_token, beat, commit, post
+from tests.support.factories import FakeNode, ago, make_trader
+from tests.support.gateway_requests import admitted_node, beat, commit, post
 from tests.support.traces import collected
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,8 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_steps_of_a_handoff_share_its_trace(node: FakeNode) -> None:
     hand = make_trader("p", node)
-    target = make_node("node-2")
-    a_token(target)
+    target = admitted_node("node-2")
     with collected() as collector:
         with contextlib.suppress(KeyError), transaction.atomic():
             operations.migrate("p", "node-2", actor="ann")

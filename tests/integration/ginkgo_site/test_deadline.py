@@ -90,7 +90,7 @@ def test_a_statement_without_an_answer_ends_at_its_limit_and_closes_the_socket(
     assert mute.closed_by_client.wait(5)
 
 
-def test_the_same_on_an_event_loop_which_goes_on_meanwhile(mute: MuteServer) -> None:
+def test_silent_server_ends_a_statement_without_blocking_the_event_loop(mute: MuteServer) -> None:
     class Ours(AsyncConnection):
         limit_s = 0.5
 

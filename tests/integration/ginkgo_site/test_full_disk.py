@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -23,10 +22,10 @@ from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from scheduling.wire.messages import Commit, CommitRequest, encode
+from scheduling.wire.messages import encode
 from tests.support.api_client import ApiClient
 from tests.support.factories import make_node, make_trader
-from tests.support.gateway_requests import a_token, ask, serve
+from tests.support.gateway_requests import admitted_node, ask, commit_request, serve
 from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -76,15 +75,9 @@ def open_alerts() -> list[str]:
 def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_room(
     state: DiskSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node = make_node("node-1")
-    a_token(node)
+    node = admitted_node("node-1")
     trader = make_trader("p", node)
-    seq = trader.run().last_seq
-    commit = Commit(
-        portfolio=trader.portfolio.pk, epoch=trader.run().epoch, batch=str(uuid4()),
-        from_seq=seq, to_seq=seq + 1,
-    )  # fmt: skip
-    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[commit]))
+    body = encode(commit_request(node, trader.next_commit(1)))
     health = Health()
     health.open()
     health.liveness.succeed()

@@ -1,4 +1,4 @@
-"""The doors to the hold on failover, and where alerts are shown."""
+"""The hold on failover by API, command and dashboard, and where alerts are shown."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ async def run_canary(gateway: FakeGateway, daemons: Daemons) -> asyncio.subproce
     return daemon
 
 
-async def goes_on(gateway: FakeGateway, events: int = 50) -> None:
+async def continue_for(gateway: FakeGateway, events: int = 50) -> None:
     seen = gateway.committed(1)
     await gateway.until(lambda: gateway.committed(1) > seen + events)
 
@@ -48,7 +48,7 @@ async def test_failed_portfolio_is_reported_and_others_continue(
     # On a busy machine, batches of the canary take longer as well.
     await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S=f"{budget_s(0.25):g}")
     await gateway.until(lambda: reports(gateway, wire.ProcessExited))
-    await goes_on(gateway)
+    await continue_for(gateway)
     died = reports(gateway, wire.ProcessExited)[0]
     assert isinstance(died, wire.ProcessExited)
     assert (died.portfolio, died.epoch, died.stage) == (2, 1, stage)
@@ -63,7 +63,7 @@ async def test_killed_process_restarts_from_the_checkpoint_after_a_second(
     pid = next(a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid)
     psutil.Process(pid).kill()
     await gateway.until(lambda: reports(gateway, wire.ProcessExited))
-    await goes_on(gateway, 200)
+    await continue_for(gateway, 200)
     died = reports(gateway, wire.ProcessExited)[0]
     assert isinstance(died, wire.ProcessExited)
     assert (died.stage, died.before_first_event) == ("exit", False)
@@ -76,7 +76,7 @@ async def test_commit_is_repeated_until_answered(gateway: FakeGateway, daemons: 
     gateway.away = True
     await asyncio.sleep(3)
     gateway.away = False
-    await goes_on(gateway, 300)
+    await continue_for(gateway, 300)
     assert_canary_is_exact(gateway, 1)
     assert len(gateway.registered) == 1
 
@@ -90,7 +90,7 @@ async def test_conflict_returns_to_the_checkpoint_in_the_same_process(
     run.commits.append(
         wire.Commit(portfolio=1, epoch=1, from_seq=run.last_seq - 5, to_seq=run.last_seq, batch="x")
     )
-    await goes_on(gateway)
+    await continue_for(gateway)
     assert reports(gateway, wire.ProcessExited) == []
     pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
     assert len(pids) == 1
@@ -105,7 +105,7 @@ async def test_node_without_renewal_stops_feeding_and_keeps_its_processes(
     gateway.refuses_heartbeats = True  # commits would be taken
     await gateway.until(lambda: gateway.since_commit_s(1) > 2)  # it stopped at 0.8 x 2 s
     gateway.refuses_heartbeats = False
-    await goes_on(gateway, 300)
+    await continue_for(gateway, 300)
     assert daemon.returncode is None
     assert {commit.epoch for commit in gateway.runs[1].commits} == {1}
     pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
@@ -132,9 +132,9 @@ async def test_wrong_wall_clock_has_no_effect(
     await gateway.want("node-1", gateway.entry(1, "run"))
     await daemons.start(PYTHONPATH=f"{tmp_path}:{ROOT}")
     await gateway.until(lambda: gateway.committed(1) > 30)
-    await goes_on(gateway, 200)
+    await continue_for(gateway, 200)
     started = len(gateway.runs[1].commits)  # what it caught up on may have been stale
-    await goes_on(gateway, 200)
+    await continue_for(gateway, 200)
     assert (tmp_path / "sitecustomize.py.used").exists()
     assert reports(gateway, wire.ProcessExited) == []
     assert not any(commit.suppress for commit in gateway.runs[1].commits[started:])
@@ -188,7 +188,7 @@ async def test_suspended_daemon_does_not_time_out_its_portfolios(
     daemon.send_signal(signal.SIGSTOP)
     await asyncio.sleep(2 * limit_s)
     daemon.send_signal(signal.SIGCONT)
-    await goes_on(gateway)
+    await continue_for(gateway)
     assert reports(gateway, wire.ProcessExited) == []
 
 
@@ -230,7 +230,7 @@ async def test_a_rejected_commit_is_a_failed_attempt(
     died = reports(gateway, wire.ProcessExited)[0]
     assert isinstance(died, wire.ProcessExited)
     assert "rejected" in died.error
-    await goes_on(gateway, 200)
+    await continue_for(gateway, 200)
     assert_canary_is_exact(gateway, 1)
 
 

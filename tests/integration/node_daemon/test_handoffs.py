@@ -16,7 +16,7 @@ HANDOFF = 7
 
 @pytest.fixture
 async def source(gateway: FakeGateway, daemons: Daemons) -> Daemons:
-    """A canary runs on node-1."""
+    """Return the daemons, of which node-1 runs a canary."""
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
     await daemons.start("node-1")
@@ -25,8 +25,8 @@ async def source(gateway: FakeGateway, daemons: Daemons) -> Daemons:
 
 
 @pytest.fixture
-async def both(gateway: FakeGateway, source: Daemons) -> Daemons:
-    """The same, and node-2 is registered."""
+async def two_nodes(gateway: FakeGateway, source: Daemons) -> Daemons:
+    """Return the daemons: node-1 runs a canary, and node-2 is registered."""
     await source.start("node-2")
     await gateway.until(lambda: len(gateway.sockets) == 2)
     return source
@@ -54,23 +54,23 @@ async def activate(gateway: FakeGateway, target: str, revision: int = 1) -> None
     await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == epoch)
 
 
-async def goes_on(gateway: FakeGateway, events: int = 50) -> None:
+async def continue_for(gateway: FakeGateway, events: int = 50) -> None:
     seen = gateway.committed(1)
     await gateway.until(lambda: gateway.committed(1) > seen + events)
 
 
-async def test_migrate_loses_and_repeats_nothing(gateway: FakeGateway, both: Daemons) -> None:
+async def test_migrate_loses_and_repeats_nothing(gateway: FakeGateway, two_nodes: Daemons) -> None:
     await prepare(gateway, "node-2")
-    await goes_on(gateway, 20)  # the source has not noticed
+    await continue_for(gateway, 20)  # the source has not noticed
     await drain(gateway)
     await activate(gateway, "node-2")
     await gateway.want("node-1")
-    await goes_on(gateway)
+    await continue_for(gateway)
     assert_canary_is_exact(gateway, 1)
 
 
 async def test_portfolio_migrates_there_and_back_without_pushes(
-    gateway: FakeGateway, both: Daemons
+    gateway: FakeGateway, two_nodes: Daemons
 ) -> None:
     gateway.pushing, gateway.next_beat_s = False, 0.2
     for socket in list(gateway.sockets.values()):
@@ -81,7 +81,7 @@ async def test_portfolio_migrates_there_and_back_without_pushes(
         await drain(gateway, source)
         await activate(gateway, target)
         await gateway.want(source)
-        await goes_on(gateway)
+        await continue_for(gateway)
     assert_canary_is_exact(gateway, 1)
 
 
@@ -99,13 +99,13 @@ async def test_reload_prepares_the_new_revision_beside_the_old_one(
     gateway: FakeGateway, source: Daemons
 ) -> None:
     await prepare(gateway, "node-1", revision=2)
-    await goes_on(gateway, 20)
+    await continue_for(gateway, 20)
     await drain(gateway)
     old = gateway.runs[1].epoch
     gateway.entries["node-1"] = [gateway.entry(1, "warm", handoff=HANDOFF, epoch=old, revision=1)]
     await activate(gateway, "node-1", revision=2)
     await gateway.want("node-1", gateway.entry(1, "run"))
-    await goes_on(gateway)
+    await continue_for(gateway)
     assert_canary_is_exact(gateway, 1)
 
 
@@ -114,18 +114,18 @@ async def test_source_answered_keep_continues_under_its_epoch(
 ) -> None:
     gateway.release_answer = "keep"
     await drain(gateway)
-    await goes_on(gateway, 100)  # although the set still says drain
+    await continue_for(gateway, 100)  # although the set still says drain
     await gateway.want("node-1", *gateway.entries["node-1"])
-    await goes_on(gateway, 20)
+    await continue_for(gateway, 20)
     await gateway.want("node-1", gateway.entry(1, "run"))
-    await goes_on(gateway)
+    await continue_for(gateway)
     assert {commit.epoch for commit in gateway.runs[1].commits} == {1}
     assert sum(commit.release is not None for commit in gateway.runs[1].commits) == 1
     assert_canary_is_exact(gateway, 1)
 
 
 async def test_unanswered_release_is_repeated_byte_for_byte(
-    gateway: FakeGateway, both: Daemons
+    gateway: FakeGateway, two_nodes: Daemons
 ) -> None:
     await prepare(gateway, "node-2")
     gateway.lose_release_answers = 3
@@ -134,12 +134,12 @@ async def test_unanswered_release_is_repeated_byte_for_byte(
     await asyncio.sleep(1)
     assert len(set(gateway.bodies[-4:])) == 1
     await activate(gateway, "node-2")
-    await goes_on(gateway)
+    await continue_for(gateway)
     assert_canary_is_exact(gateway, 1)
 
 
 async def test_warm_source_replaces_a_target_that_never_commits(
-    gateway: FakeGateway, both: Daemons
+    gateway: FakeGateway, two_nodes: Daemons
 ) -> None:
     await prepare(gateway, "node-2")
     await drain(gateway)
@@ -150,7 +150,7 @@ async def test_warm_source_replaces_a_target_that_never_commits(
     await asyncio.sleep(0.3)
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
-    await goes_on(gateway)
+    await continue_for(gateway)
     assert gateway.runs[1].commits[-1].epoch == 3
     assert_canary_is_exact(gateway, 1)
 
@@ -160,7 +160,7 @@ async def test_process_granted_the_next_epoch_continues_in_memory(
 ) -> None:
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
-    await goes_on(gateway)
+    await continue_for(gateway)
     assert gateway.runs[1].commits[-1].epoch == 2
     pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
     assert len(pids) == 1
@@ -168,12 +168,12 @@ async def test_process_granted_the_next_epoch_continues_in_memory(
 
 
 async def test_strategy_that_fails_to_load_fails_only_the_prepare(
-    gateway: FakeGateway, both: Daemons
+    gateway: FakeGateway, two_nodes: Daemons
 ) -> None:
     entry = gateway.entry(1, "prepare", handoff=HANDOFF, strategy="no_such_strategy", revision=2)
     await gateway.want("node-2", entry)
     await gateway.until(lambda: reports(gateway, wire.StepFailed))
-    await goes_on(gateway)
+    await continue_for(gateway)
     (failed,) = reports(gateway, wire.StepFailed)[:1]
     assert isinstance(failed, wire.StepFailed)
     assert (failed.handoff, failed.step, failed.strategy_failed) == (HANDOFF, "prepare", True)
@@ -181,7 +181,7 @@ async def test_strategy_that_fails_to_load_fails_only_the_prepare(
     assert len(reports(gateway, wire.StepFailed)) == 1  # not tried again
 
 
-async def test_owner_without_a_process_releases(gateway: FakeGateway, both: Daemons) -> None:
+async def test_owner_without_a_process_releases(gateway: FakeGateway, two_nodes: Daemons) -> None:
     epoch = gateway.grant("node-1", 1)
     gateway.runs[1].epoch = epoch
     gateway.runs[2] = gateway.runs[1].__class__(4, 1, 500, "node-2", state_seq=500)
@@ -206,6 +206,6 @@ async def test_desired_set_with_a_lower_version_is_ignored(
     await gateway.want("node-1", gateway.entry(1, "run"))
     empty = wire.DesiredSet(old, [], [])
     await gateway.sockets["node-1"].send_bytes(wire.encode(empty))
-    await goes_on(gateway)
+    await continue_for(gateway)
     pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
     assert len(pids) == 1

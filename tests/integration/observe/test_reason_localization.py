@@ -49,15 +49,15 @@ def pending(daemon: FakeNode) -> Run:
     return run_of("p")
 
 
-def why_of(row: Run | Handoff) -> dict[str, Any]:
+def reason_data(row: Run | Handoff) -> dict[str, Any]:
     """Return the reason of a row as data."""
     assert row.why is not None
     return dict(row.why)
 
 
-def told_by(row: Run | Handoff) -> str:
+def sentence_of(row: Run | Handoff) -> str:
     """Return the sentence that its data makes."""
-    why = why_of(row)
+    why = reason_data(row)
     return render(Reason(why["code"], why["params"]))
 
 
@@ -65,17 +65,17 @@ def told_by(row: Run | Handoff) -> str:
 
 
 def test_a_pass_stores_the_reason_of_a_pending_portfolio_as_data(pending: Run) -> None:
-    assert pending.reason == NEEDS_GPU == told_by(pending)
-    assert why_of(pending)["code"] == "no_selector"
-    assert why_of(pending)["params"]["nodes"] == 1
+    assert pending.reason == NEEDS_GPU == sentence_of(pending)
+    assert reason_data(pending)["code"] == "no_selector"
+    assert reason_data(pending)["params"]["nodes"] == 1
 
 
 def test_a_placement_stores_its_reason_on_its_handoff(daemon: FakeNode) -> None:
     make_portfolio("p")
     tick()
     handoff = Handoff.objects.get()
-    assert handoff.reason == ONLY_NODE == told_by(handoff)
-    assert why_of(handoff)["code"] == "place"
+    assert handoff.reason == ONLY_NODE == sentence_of(handoff)
+    assert reason_data(handoff)["code"] == "place"
 
 
 def test_a_move_stores_its_reason_on_its_handoff(daemon: FakeNode) -> None:
@@ -84,15 +84,15 @@ def test_a_move_stores_its_reason_on_its_handoff(daemon: FakeNode) -> None:
     operations.drain("node-1", actor="ann")
     tick()
     handoff = Handoff.objects.get(kind="migrate")
-    assert handoff.reason == told_by(handoff)
-    assert why_of(handoff)["code"] == "drain"
+    assert handoff.reason == sentence_of(handoff)
+    assert reason_data(handoff)["code"] == "drain"
 
 
 def test_a_stuck_portfolio_has_its_reason_as_data_until_it_can_move(daemon: FakeNode) -> None:
     make_trader("p", daemon)
     operations.drain("node-1", actor="ann")
     tick()
-    assert why_of(run_of("p"))["code"] == "no_other_node"
+    assert reason_data(run_of("p"))["code"] == "no_other_node"
     operations.undrain("node-1", actor="ann")
     tick()
     assert (run_of("p").reason, run_of("p").why) == ("", None)
@@ -102,15 +102,15 @@ def test_a_start_without_room_stores_the_reason_at_once(pending: Run) -> None:
     operations.stop("p", actor="ann")
     Run.objects.update(why=None)
     assert operations.start("p", actor="ann") is None
-    assert why_of(run_of("p"))["code"] == "no_selector"
-    assert told_by(run_of("p")) == run_of("p").reason
+    assert reason_data(run_of("p"))["code"] == "no_selector"
+    assert sentence_of(run_of("p")) == run_of("p").reason
 
 
 def test_a_halt_stores_its_reason_on_each_portfolio_as_data(daemon: FakeNode) -> None:
     make_trader("p", daemon)
     operations.halt_all(actor="ann", reason="wrong prices")
-    assert why_of(run_of("p"))["params"]["why"] == "wrong prices"
-    assert told_by(run_of("p")) == run_of("p").reason
+    assert reason_data(run_of("p"))["params"]["why"] == "wrong prices"
+    assert sentence_of(run_of("p")) == run_of("p").reason
 
 
 def test_a_raised_floor_leaves_what_is_pending_as_it_was(pending: Run) -> None:
@@ -132,10 +132,10 @@ def test_a_change_of_data_alone_does_not_change_the_plan(pending: Run) -> None:
 
 
 def test_a_reason_with_the_same_text_is_not_written_again(pending: Run) -> None:
-    why = why_of(pending)
+    why = reason_data(pending)
     Run.objects.update(why={**why, "params": {**why["params"], "weight": 7}})
     tick()
-    assert why_of(run_of("p"))["params"]["weight"] == 7
+    assert reason_data(run_of("p"))["params"]["weight"] == 7
 
 
 # --- who reads it --------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_a_plan_answers_in_the_language_of_the_request(viewer: ApiClient, pendin
     (chinese,) = viewer.preferring(BROWSER).get("schedule/plan/").json()["pending"]
     assert (english["reason"], chinese["reason"]) == (NEEDS_GPU, NEEDS_GPU_ZH)
     assert english["code"] == chinese["code"] == "no_selector"
-    assert english["params"] == chinese["params"] == why_of(pending)["params"]
+    assert english["params"] == chinese["params"] == reason_data(pending)["params"]
 
 
 def test_where_it_could_go_is_answered_in_the_language_of_the_request(

@@ -23,7 +23,7 @@ from tests.support.factories import FakeNode, make_node, make_running_portfolio
 pytestmark = pytest.mark.django_db
 
 
-def says(daemon: FakeNode, minute_pct: float, **shares: float) -> None:
+def beat_measured(daemon: FakeNode, minute_pct: float, **shares: float) -> None:
     """Let a daemon beat with what it measured of its machine and of its portfolios."""
     processes = [
         ProcessStatus(
@@ -40,13 +40,13 @@ def says(daemon: FakeNode, minute_pct: float, **shares: float) -> None:
     daemon.beat(metrics={"cpu_pct": 1.0, "cpu_minute_pct": minute_pct}, portfolios=processes)
 
 
-def a_busy_one() -> tuple[FakeNode, FakeNode]:
+def make_busy_fleet() -> tuple[FakeNode, FakeNode]:
     """node-1 runs a and b and is busy, node-2 runs c."""
     one, two = make_node("node-1"), make_node("node-2")
     for name, daemon in (("a", one), ("b", one), ("c", two)):
         make_running_portfolio(name, daemon)
-    says(one, 82.4, a=21.2, b=60.0)
-    says(two, 11.9, c=11.0)
+    beat_measured(one, 82.4, a=21.2, b=60.0)
+    beat_measured(two, 11.9, c=11.0)
     return one, two
 
 
@@ -56,14 +56,14 @@ def pass_once() -> None:
 
 
 def test_by_weight_nothing_measured_is_read() -> None:
-    a_busy_one()
+    make_busy_fleet()
     assert observe(timing()).snapshot.cpu is None
     pass_once()
     assert not Handoff.objects.filter(kind="migrate", reason__contains="CPU").exists()
 
 
 def test_the_busiest_node_gives_a_portfolio_and_the_reason_names_per_cents() -> None:
-    a_busy_one()
+    make_busy_fleet()
     operations.even_by("cpu", actor="olive")
     pass_once()
     reasons = Handoff.objects.filter(reason__contains="CPU").values_list("reason", flat=True)
@@ -72,13 +72,13 @@ def test_the_busiest_node_gives_a_portfolio_and_the_reason_names_per_cents() -> 
 
 
 def test_figures_are_those_of_the_owner_and_its_epoch() -> None:
-    one, two = a_busy_one()
+    one, two = make_busy_fleet()
     operations.even_by("cpu", actor="olive")
     ids = {name: Portfolio.objects.get(name=name).pk for name in "abc"}
     assert observe(timing()).snapshot.cpu == Cpu(
         {one.row.pk: 82.4, two.row.pk: 11.9}, {ids["a"]: 21.2, ids["b"]: 60.0, ids["c"]: 11.0}
     )
-    says(two, 11.9, a=99.0)  # it has prepared a, and does not own it
+    beat_measured(two, 11.9, a=99.0)  # it has prepared a, and does not own it
     Run.objects.filter(portfolio__name="b").update(epoch=77)
     cpu = observe(timing()).snapshot.cpu
     assert cpu is not None
@@ -86,7 +86,7 @@ def test_figures_are_those_of_the_owner_and_its_epoch() -> None:
 
 
 def test_a_node_that_was_not_measured_for_a_minute_is_not_in_it() -> None:
-    one, two = a_busy_one()
+    one, two = make_busy_fleet()
     operations.even_by("cpu", actor="olive")
     two.beat(metrics={"cpu_pct": 3.0})
     cpu = observe(timing()).snapshot.cpu
@@ -98,7 +98,7 @@ def test_a_node_that_was_not_measured_for_a_minute_is_not_in_it() -> None:
 
 @pytest.mark.parametrize(("said", "read"), [(-5.0, 0), (1e300, 100)])
 def test_invalid_numbers_of_one_node_do_not_fail_the_snapshot(said: float, read: float) -> None:
-    one, two = a_busy_one()
+    one, two = make_busy_fleet()
     operations.even_by("cpu", actor="olive")
     nonsense = ProcessStatus(
         portfolio=2**64 - 1,
@@ -116,9 +116,9 @@ def test_invalid_numbers_of_one_node_do_not_fail_the_snapshot(said: float, read:
 
 
 def test_a_beat_with_other_figures_makes_nothing_be_read_anew() -> None:
-    one, _ = a_busy_one()
+    one, _ = make_busy_fleet()
     Run.objects.update(changed_in=0)
-    says(one, 40.0, a=1.0, b=2.0)
+    beat_measured(one, 40.0, a=1.0, b=2.0)
     assert not Run.objects.exclude(changed_in=0).exists()
 
 

@@ -115,7 +115,7 @@ READ = "SELECT a FROM migrated"
 ALTER = "ALTER TABLE migrated ALTER a TYPE bigint"
 
 
-def test_a_statement_that_a_migration_outdated_fails_once(
+def test_statement_that_a_migration_outdated_fails_once(
     migrated: psycopg.Connection[Any],
 ) -> None:
     options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1}
@@ -128,7 +128,9 @@ def test_a_statement_that_a_migration_outdated_fails_once(
         assert session.execute(READ).fetchall() == [(1,)]
 
 
-async def test_so_it_does_in_a_gateway(migrated: psycopg.Connection[Any]) -> None:
+async def test_statement_of_a_gateway_that_a_migration_outdated_fails_once(
+    migrated: psycopg.Connection[Any],
+) -> None:
     options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1}
     async with await AsyncConnection.connect(conninfo(), **options) as session:
         with statement_limit(10):

@@ -106,7 +106,7 @@ def test_moves_reloads_and_suppression_behind_an_anchor_are_identical(
     assert verify_portfolio(NAME, full=True).identical
 
 
-def test_an_anchor_where_a_new_revision_had_adapted_the_state_already(
+def test_verification_continues_at_an_anchor_just_after_a_reload(
     anchored: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     reload(node, fast=2, slow=4)
@@ -237,7 +237,7 @@ def test_a_difference_leaves_no_anchor(anchored: Portfolio, node: FakeNode) -> N
     assert anchors() == [anchored.first_seq + 7_999]
 
 
-def test_a_count_that_begins_behind_an_anchor(
+def test_event_count_that_begins_after_an_anchor_is_compared(
     anchored: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     row = Checkpoint.objects.get(portfolio=anchored)
