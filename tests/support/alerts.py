@@ -31,6 +31,12 @@ def is_open(*kinds: str) -> bool:
     )
 
 
+def open_alerts() -> dict[str, str]:
+    """Compare the alerts with their causes. Return kind → reason of those that are then open."""
+    compare()
+    return dict(Alert.objects.filter(closed_at=None).values_list("kind", "reason"))
+
+
 def told(what: str = "alert_opened") -> int:
     """Return how many lines of the audit log are of this kind."""
     return Event.objects.filter(kind=what).count()

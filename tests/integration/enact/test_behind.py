@@ -11,6 +11,7 @@ from scheduling.enact.stalls import mark_behind, mark_stalls
 from scheduling.models import Alert, Gateway, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import OrderLine
+from tests.support.alerts import open_alerts
 from tests.support.api_client import ApiClient
 from tests.support.factories import OwnerSession, ago, make_node, make_trader, serving_since
 
@@ -35,11 +36,6 @@ def set_age(hand: OwnerSession, age_s: float) -> None:
 def is_marked(hand: OwnerSession) -> bool:
     execute(mark_behind(timing()))
     return hand.run().behind_since is not None
-
-
-def open_alerts() -> dict[str, str]:
-    execute(alerts.update_alerts(timing()))
-    return dict(Alert.objects.filter(closed_at=None).values_list("kind", "reason"))
 
 
 def test_portfolio_with_a_stale_next_event_is_marked_behind(hand: OwnerSession) -> None:

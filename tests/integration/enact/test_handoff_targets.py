@@ -22,6 +22,7 @@ from tests.support.factories import (
     make_trader,
     owner,
     run_of,
+    state_of,
 )
 
 pytestmark = pytest.mark.django_db
@@ -52,10 +53,6 @@ BEFORE_THE_GRANT = pytest.mark.parametrize("reach", [preparing, draining])
 AT_EACH_STEP = pytest.mark.parametrize("reach", [preparing, draining, activating])
 
 
-def state(handoff: Handoff) -> str:
-    return Handoff.objects.get(pk=handoff.pk).state
-
-
 def at_epoch(world: World) -> tuple[str | None, int]:
     at = run_of(world.portfolio)
     return (at.node.name if at.node else None), at.epoch
@@ -68,7 +65,7 @@ def test_a_target_that_dies_before_the_grant_leaves_it_to_the_source(
     handoff, before = reach(world), at_epoch(world)
     expire_lease(world.second)
     Scheduler("test").tick()
-    assert state(handoff) == "failed"
+    assert state_of(handoff) == "failed"
     assert at_epoch(world) == before
     assert owner("p", world.first).commit(1) == "ok"
 
@@ -78,7 +75,7 @@ def test_a_target_that_dies_after_the_grant_gives_it_back_to_the_warm_source(wor
     _, granted = at_epoch(world)
     expire_lease(world.second)
     Scheduler("test").tick()
-    assert state(handoff) == "rolled_back"
+    assert state_of(handoff) == "rolled_back"
     assert at_epoch(world) == ("node-1", granted + 1)
     assert owner("p", world.first).commit(1) == "ok"
 
@@ -99,7 +96,7 @@ def test_a_target_that_starts_again_before_the_grant_leaves_it_to_the_source(
 ) -> None:
     handoff, before = reach(world), at_epoch(world)
     world.second = make_node("node-2")
-    assert state(handoff) == "failed"
+    assert state_of(handoff) == "failed"
     assert at_epoch(world) == before
     resume(world)
     assert violations(world) == []
@@ -111,7 +108,7 @@ def test_a_target_that_starts_again_after_the_grant_goes_on_under_a_new_epoch(wo
     world.second = make_node("node-2")
     assert at_epoch(world) == ("node-2", granted + 1)
     assert owner("p", world.second).commit(1) == "ok"
-    assert state(handoff) == "done"
+    assert state_of(handoff) == "done"
     resume(world)
     assert violations(world) == []
 
@@ -123,7 +120,7 @@ def test_move_to_a_draining_node_ends_and_is_drained_from_there(
     handoff = reach(world)
     operations.drain("node-2", actor="ann")
     resume(world)
-    assert state(handoff) == "done"
+    assert state_of(handoff) == "done"
     resume(world)
     # A drain takes what it finds: the move that was under way arrived, and was handed off again.
     assert at_epoch(world)[0] == "node-1"
@@ -169,4 +166,4 @@ def test_return_to_the_source_uses_its_reserved_capacity() -> None:
             reason="node-2 is lost", timing=timing(),
         )
     )  # fmt: skip
-    assert (state(handoff), row.target_node_id) == ("superseded", source.row.pk)
+    assert (state_of(handoff), row.target_node_id) == ("superseded", source.row.pk)

@@ -25,6 +25,7 @@ from tests.support.factories import (
     make_trader,
     owner,
     register_message,
+    state_of,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -41,10 +42,6 @@ def begin_migrate(hand: OwnerSession, target: FakeNode, step: str) -> Handoff:
     handoff.refresh_from_db()
     assert handoff.state == step
     return handoff
-
-
-def state(handoff: Handoff) -> str:
-    return Handoff.objects.get(pk=handoff.pk).state
 
 
 def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_fenced(
@@ -77,7 +74,7 @@ def test_restarted_source_keeps_unreleased_portfolios(hand: OwnerSession, step: 
     target = make_node("node-2")
     handoff = begin_migrate(hand, target, step)
     again = make_node("node-1")
-    assert state(handoff) == "failed"
+    assert state_of(handoff) == "failed"
     assert (again.owns(), target.desired("prepare")) == (["p"], [])
     assert owner("p", again).commit(1) == "ok"
     assert hand.run().phase == "running"
@@ -89,13 +86,13 @@ def test_restarted_source_does_not_own_a_released_portfolio(hand: OwnerSession) 
     again = make_node("node-1")
     assert again.owns() == []
     assert owner("p", target).commit(1) == "ok"
-    assert state(handoff) == "done"
+    assert state_of(handoff) == "done"
 
 
 def test_daemon_restart_ends_a_stop(hand: OwnerSession) -> None:
     handoff = operations.stop("p", actor="ann")
     again = make_node("node-1")
-    assert (state(handoff), again.owns()) == ("done", [])
+    assert (state_of(handoff), again.owns()) == ("done", [])
     assert (hand.run().phase, hand.run().node_id) == ("stopped", None)
 
 

@@ -13,7 +13,6 @@ from psycopg.errors import DiskFull
 from scheduling.db import disk_space
 from scheduling.db.disk_space import DiskSpace, low_space_reason
 from scheduling.db.transaction import execute
-from scheduling.enact import alerts
 from scheduling.enact.storage import record_disk_space
 from scheduling.gateway import auth
 from scheduling.gateway.health import Health
@@ -21,8 +20,8 @@ from scheduling.models import Alert
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
-from scheduling.timing import timing
 from scheduling.wire.messages import encode
+from tests.support.alerts import open_alerts
 from tests.support.api_client import ApiClient
 from tests.support.factories import make_node, make_trader
 from tests.support.gateway_requests import admitted_node, ask, commit_request, serve
@@ -67,11 +66,6 @@ def record(state: DiskSpace, folder: Path | None) -> None:
     execute(record_disk_space(state))
 
 
-def open_alerts() -> list[str]:
-    execute(alerts.update_alerts(timing()))
-    return list(Alert.objects.filter(closed_at=None).values_list("kind", flat=True))
-
-
 def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_room(
     state: DiskSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +85,7 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
             f"The disk of the database is full, commits are refused: {FULL}."
         )
         record(state, None)
-        assert open_alerts() == ["disk_full"]
+        assert list(open_alerts()) == ["disk_full"]
         assert "commits are refused" in Alert.objects.get().reason
     finally:
         free_the_disk()
@@ -101,20 +95,20 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
     monkeypatch.setattr(disk_space, "FORGET_AFTER_S", 0.0)
     assert health.problem() == ""
     record(state, None)
-    assert open_alerts() == []
+    assert open_alerts() == {}
 
 
 def test_a_disk_that_is_nearly_full_is_an_alert_before_commits_are_refused(
     state: DiskSpace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     record(state, tmp_path)
-    assert open_alerts() == []
+    assert open_alerts() == {}
     free = shutil.disk_usage(tmp_path).free
     monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 2 * free)
     monkeypatch.setattr(disk_space, "MIN_FREE_SHARE_OF_SMALL", 1.0)
     assert "MB free" in low_space_reason(tmp_path)
     record(state, tmp_path)
-    assert open_alerts() == ["disk_full"]
+    assert list(open_alerts()) == ["disk_full"]
     assert state.problem() == ""  # commits still work
     monkeypatch.setattr(disk_space, "WAL_SEGMENT_BYTES", 2 * free)
     assert "The disk of the database is full" in state.problem()

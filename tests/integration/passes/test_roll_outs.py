@@ -8,15 +8,14 @@ import pytest
 
 from portfolios.models import Portfolio, Revision
 from scheduling import operations
-from scheduling.db.transaction import execute
-from scheduling.enact import alerts
 from scheduling.errors import Invalid, NotFound, Refused
-from scheduling.models import Alert, Event, Handoff, RollOut, RollOutItem, Run
+from scheduling.models import Event, Handoff, RollOut, RollOutItem, Run
 from scheduling.operations import NewRollOut
 from scheduling.passes.sweep import sweep
 from scheduling.retention import delete_rows
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
+from tests.support.alerts import open_alerts
 from tests.support.factories import (
     ago,
     make_node,
@@ -44,11 +43,6 @@ from tests.support.roll_outs import (
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
-
-
-def open_alerts() -> dict[str, str]:
-    execute(alerts.update_alerts(timing()))
-    return dict(Alert.objects.filter(closed_at=None).values_list("kind", "reason"))
 
 
 def test_canary_first_then_one_at_a_time_until_all_are_proven() -> None:

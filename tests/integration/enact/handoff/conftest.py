@@ -64,10 +64,6 @@ def failing_over(hand: OwnerSession, target: FakeNode) -> Handoff:
     return Handoff.objects.get(pk=row.id)
 
 
-def state(handoff: Handoff) -> str:
-    return Handoff.objects.get(pk=handoff.pk).state
-
-
 def error(handoff: Handoff) -> str:
     return Handoff.objects.get(pk=handoff.pk).error
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 
 from scheduling.models import Handoff
-from tests.integration.enact.handoff.conftest import activating, state
-from tests.support.factories import FakeNode, OwnerSession, expire_handoff, lose, make_node, owner
+from tests.integration.enact.handoff.conftest import activating
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    expire_handoff,
+    lose,
+    make_node,
+    owner,
+    state_of,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
@@ -59,4 +67,4 @@ def test_handoff_of_an_old_epoch_is_superseded(hand: OwnerSession, target: FakeN
     handoff = activating(hand, target)
     Handoff.objects.filter(pk=handoff.pk).update(to_epoch=1)
     expire_handoff(handoff)
-    assert state(handoff) == "superseded"
+    assert state_of(handoff) == "superseded"

@@ -9,7 +9,7 @@ import pytest
 from scheduling import operations
 from scheduling.errors import Refused
 from scheduling.models import Event, Node, Tenure
-from tests.integration.enact.handoff.conftest import activating, draining, migrated, state
+from tests.integration.enact.handoff.conftest import activating, draining, migrated
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -19,6 +19,7 @@ from tests.support.factories import (
     make_trader,
     newest_handoff,
     owner,
+    state_of,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -29,7 +30,7 @@ def test_a_migrate_goes_prepare_drain_grant_activate_and_is_done(
 ) -> None:
     before = hand.run()
     handoff = migrated(hand, target)
-    assert state(handoff) == "preparing"
+    assert state_of(handoff) == "preparing"
     assert (source.owns(), target.owns()) == (["p"], [])
     assert target.ready(handoff) == "draining"
     assert hand.run().phase == "draining"
@@ -57,7 +58,7 @@ def test_every_step_report_may_come_twice(hand: OwnerSession, target: FakeNode) 
     hand.release(handoff)
     assert target.ready(handoff) == "late"
     assert target.fails(handoff) == "late"
-    assert state(handoff) == "activating"
+    assert state_of(handoff) == "activating"
 
 
 def test_repeated_release_gets_its_first_answer(hand: OwnerSession, target: FakeNode) -> None:
@@ -96,7 +97,7 @@ def test_release_of_another_handoff_is_answered_keep(
     words = hand.next_commit(events, release=foreign.pk)
     assert hand.daemon.release(words).answer == "keep"
     assert hand.daemon.release(words).answer == "keep"
-    assert state(foreign) == "preparing"
+    assert state_of(foreign) == "preparing"
 
 
 def test_a_release_to_a_target_whose_lease_ran_out_is_kept(
@@ -105,7 +106,7 @@ def test_a_release_to_a_target_whose_lease_ran_out_is_kept(
     handoff = draining(hand, target)
     expire_lease(target)
     assert hand.release(handoff).answer == "keep"
-    assert (state(handoff), hand.run().phase) == ("failed", "running")
+    assert (state_of(handoff), hand.run().phase) == ("failed", "running")
 
 
 def test_a_stale_release_is_refused_and_grants_nothing(
@@ -114,7 +115,7 @@ def test_a_stale_release_is_refused_and_grants_nothing(
     handoff = draining(hand, target)
     words = hand.release_message(handoff, from_seq=0, to_seq=1)
     assert hand.daemon.release(words).answer == "conflict"
-    assert state(handoff) == "draining"
+    assert state_of(handoff) == "draining"
 
 
 def test_a_portfolio_that_is_asked_to_drain_before_its_first_commit_stays_draining(
@@ -129,7 +130,7 @@ def test_a_portfolio_that_is_asked_to_drain_before_its_first_commit_stays_draini
     newest = owner("p", make_node("node-2"))
     stop = operations.stop("p", actor="ann")
     assert newest.commit(0) == "ok"
-    assert (newest.run().phase, state(stop)) == ("draining", "draining")
+    assert (newest.run().phase, state_of(stop)) == ("draining", "draining")
 
 
 def test_batch_takes_the_last_capacity_of_a_node_once(source: FakeNode) -> None:

@@ -15,7 +15,6 @@ from tests.integration.enact.handoff.conftest import (
     expire_if_late,
     failing_over,
     migrated,
-    state,
 )
 from tests.support.artifacts import store_artifact
 from tests.support.factories import (
@@ -25,6 +24,7 @@ from tests.support.factories import (
     lose,
     owner,
     serving_since,
+    state_of,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -68,7 +68,7 @@ def test_step_within_its_deadline_is_not_expired(hand: OwnerSession, target: Fak
     handoff = migrated(hand, target)
     assert execute(find_overdue(timing())) == []
     expire_if_late(handoff)
-    assert state(handoff) == "preparing"
+    assert state_of(handoff) == "preparing"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,6 @@ def test_a_source_lost_while_it_drains_is_not_waited_for(
     lose(hand.daemon)
     assert execute(find_overdue(timing())) == [handoff.pk]
     expire_if_late(handoff)
-    assert state(handoff) == "activating"
+    assert state_of(handoff) == "activating"
     assert error(handoff) == "node-1 is gone: the epoch was raised without it"
     assert owner("p", target).commit(0) == "ok"

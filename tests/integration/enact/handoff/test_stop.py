@@ -14,7 +14,6 @@ from tests.integration.enact.handoff.conftest import (
     draining,
     expire_if_late,
     migrated,
-    state,
 )
 from tests.support.factories import (
     FakeNode,
@@ -23,6 +22,7 @@ from tests.support.factories import (
     expire_lease,
     lose,
     newest_handoff,
+    state_of,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -37,7 +37,7 @@ def test_a_stop_ends_with_the_release(hand: OwnerSession) -> None:
     at = hand.run()
     assert (at.node_id, at.phase, at.epoch) == (None, "stopped", before.epoch + 1)
     assert (at.last_seq, at.reason) == (before.last_seq + 2, "enough")
-    assert (state(handoff), hand.daemon.owns()) == ("done", [])
+    assert (state_of(handoff), hand.daemon.owns()) == ("done", [])
 
 
 def test_late_release_ends_a_stop(hand: OwnerSession) -> None:
@@ -69,7 +69,7 @@ def test_stop_supersedes_any_handoff(
 ) -> None:
     first = under_way(hand, target)  # type: ignore[operator]
     stop = operations.stop("p", actor="ann")
-    assert (state(first), state(stop)) == ("superseded", "draining")
+    assert (state_of(first), state_of(stop)) == ("superseded", "draining")
     holder = OwnerSession(
         {hand.daemon.row.pk: hand.daemon, target.row.pk: target}[hand.run().node_id or 0],
         hand.portfolio,
@@ -85,7 +85,7 @@ def test_delete_supersedes_any_handoff_and_frees_the_name(
 ) -> None:
     first = under_way(hand, target)  # type: ignore[operator]
     operations.delete_portfolio("p", actor="ann")
-    assert state(first) == "superseded"
+    assert state_of(first) == "superseded"
     expire_handoff(newest_handoff(hand.portfolio))
     assert hand.run().node_id is None
     again = operations.create_portfolio(
