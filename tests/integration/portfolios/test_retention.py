@@ -33,19 +33,10 @@ from portfolios.retention.archive import digest_of
 from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.partitions import feed_heads, partitions
 from scheduling import retention
-from scheduling.db.transaction import execute
-from scheduling.enact.alerts import update_alerts
-from scheduling.models import (
-    Alert,
-    Event,
-    Run,
-    VanishedCommits,
-    Verification,
-    VerificationAnchor,
-)
+from scheduling.models import Alert, Event, Run, VanishedCommits, Verification, VerificationAnchor
 from scheduling.operations.feeds import create_feed
 from scheduling.retention import delete_rows
-from scheduling.timing import timing
+from tests.support.alerts import open_alerts
 from tests.support.factories import make_node, make_trader
 
 pytestmark = pytest.mark.django_db
@@ -85,7 +76,7 @@ def make_order(portfolio: Portfolio, seq: int, status: str = "filled", **given: 
     )  # fmt: skip
 
 
-def some_records(portfolio: Portfolio, rows: int) -> None:
+def make_records(portfolio: Portfolio, rows: int) -> None:
     for seq in range(5, 5 + rows):
         order = make_order(portfolio, seq, reason="a\tb" if seq == 5 else "")
         Fill.objects.create(
@@ -135,7 +126,7 @@ def test_old_rows_are_archived_proven_and_dropped(
     portfolio: Portfolio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archiving, "BATCH_ROWS", 7)  # several pieces, the last one smaller
-    some_records(portfolio, 20)
+    make_records(portfolio, 20)
     young = make_order(portfolio, head(), committed_at=datetime.now(UTC))
     stored = list(Order.objects.exclude(pk=young.pk).order_by("seq").values())
     done = maintain(tmp_path, {})
@@ -160,7 +151,7 @@ def test_old_rows_are_archived_proven_and_dropped(
 def test_an_archive_that_cannot_be_read_back_drops_nothing(
     portfolio: Portfolio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    some_records(portfolio, 5)
+    make_records(portfolio, 5)
 
     def lost_a_row(path: Path) -> archiving.RowDigest:
         digest = digest_of(path)
@@ -177,7 +168,7 @@ def test_an_archive_that_cannot_be_read_back_drops_nothing(
 def test_an_archive_of_before_a_restore_is_not_overwritten(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
-    some_records(portfolio, 2)
+    make_records(portfolio, 2)
     folder = tmp_path / "portfolios_order"
     archiving.archive(kind("order"), "portfolios_order_first", tmp_path)
     before = (folder / "portfolios_order_first.parquet").read_bytes()
@@ -193,7 +184,7 @@ def test_an_archive_of_before_a_restore_is_not_overwritten(
 def test_a_row_that_comes_between_archive_and_detach_is_archived_too(
     portfolio: Portfolio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    some_records(portfolio, 3)
+    make_records(portfolio, 3)
     detach = upkeep.detach
 
     def late(one: RecordKind, partition: Any, *given: Any) -> None:
@@ -210,7 +201,7 @@ def test_a_row_that_comes_between_archive_and_detach_is_archived_too(
 def test_a_pass_that_was_interrupted_after_detaching_is_finished(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
-    some_records(portfolio, 3)
+    make_records(portfolio, 3)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE portfolios_fill DETACH PARTITION portfolios_fill_first")
     done = maintain(tmp_path, {})
@@ -222,7 +213,7 @@ def test_a_pass_that_was_interrupted_after_detaching_is_finished(
 
 
 def test_young_rows_stay(portfolio: Portfolio, tmp_path: Path) -> None:
-    some_records(portfolio, 3)
+    make_records(portfolio, 3)
     make_order(portfolio, 50, committed_at=datetime.now(UTC) - timedelta(hours=23))
     maintain(tmp_path, {})
     assert Order.objects.count() == 4
@@ -280,7 +271,7 @@ def test_an_open_order_outlives_its_partition_and_is_archived_after_its_end(
     assert sum(one.rows for one in done.archived) == 3
     assert list(Order.objects.all()) == [resting]
     assert place(resting) == "portfolios_order_default"
-    assert not is_told("partition_missing")
+    assert "partition_missing" not in open_alerts()
     assert maintain(tmp_path, {}).archived == []
 
     Order.objects.update(status="cancelled", ended_seq=second.high + 1, reason="by hand")
@@ -384,53 +375,48 @@ def test_what_was_archived_before_it_was_recorded_is_found_by_the_migration(
 def test_orders_and_fills_that_a_verification_needs_stay(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
-    some_records(portfolio, 3)
-    the_first_partition_ended(1.06)
+    make_records(portfolio, 3)
+    end_first_partition(1.06)
     done = maintain(tmp_path, {portfolio.pk: 6})
     assert Order.objects.count() == Fill.objects.count() == 3
     assert "its portfolios are verified up to seq 6 only" in done.sentence()
     assert not EquityPoint.objects.exists()  # whose age a verification allows for
 
 
-def the_first_partition_ended(days_ago: float) -> None:
+def end_first_partition(days_ago: float) -> None:
     """Let the feed have left the first partition of the orders that long ago."""
     first_s = partitions(kind("order"))[0].high / RATE
     since = datetime.now(UTC) - timedelta(days=days_ago, seconds=first_s)
     FeedSegment.objects.all().update(from_time=since)
 
 
-def is_told(kind: str) -> bool:
-    execute(update_alerts(timing()))
-    return Alert.objects.filter(kind=kind, closed_at=None).exists()
-
-
 def test_an_unverified_portfolio_delays_archiving_by_an_eighth_and_opens_an_alert(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
-    some_records(portfolio, 3)
+    make_records(portfolio, 3)
     Run.objects.update(last_seq=head())
-    the_first_partition_ended(1.2)
-    assert not is_told("archived_unverified")
+    end_first_partition(1.2)
+    assert "archived_unverified" not in open_alerts()
     done = maintain(tmp_path, {portfolio.pk: 6})
     assert {"portfolios_order_first", "portfolios_fill_first"} <= {*done.dropped}
     assert [one.rows for one in done.archived] == [3, 3, 3]
-    assert is_told("archived_unverified")
+    assert "archived_unverified" in open_alerts()
     assert "it is verified up to seq " in Alert.objects.get(kind="archived_unverified").reason
     VerificationAnchor.objects.create(
         portfolio=portfolio, seq=head(), epoch=1, state=b"", at=datetime.now(UTC),
         counts={}, open_orders=[], inputs="", sums={},
     )  # fmt: skip
-    assert not is_told("archived_unverified")
+    assert "archived_unverified" not in open_alerts()
 
 
 def test_a_difference_stays_reported_when_its_rows_are_archived(portfolio: Portfolio) -> None:
     asked = {"portfolio": portfolio, "requested_at": OLD, "finished_at": OLD, "to_seq": 9}
     Verification.objects.create(state="different", verdict={"rows_dropped": 2}, **asked)
-    assert is_told("verification_differs")
+    assert "verification_differs" in open_alerts()
     Verification.objects.create(state="identical", verdict={"rows_dropped": 3}, **asked)
-    assert is_told("verification_differs")
+    assert "verification_differs" in open_alerts()
     Verification.objects.create(state="identical", verdict={"rows_dropped": 2}, **asked)
-    assert not is_told("verification_differs")
+    assert "verification_differs" not in open_alerts()
 
 
 def test_the_lock_of_a_frozen_process_that_archives_ends(tmp_path: Path, settings: Any) -> None:
@@ -453,7 +439,7 @@ def test_the_lock_of_a_frozen_process_that_archives_ends(tmp_path: Path, setting
 def test_a_dump_that_holds_the_table_delays_the_pass_and_no_commit(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
-    some_records(portfolio, 3)
+    make_records(portfolio, 3)
     with psycopg.connect(conninfo()) as dump, psycopg.connect(conninfo(), autocommit=True) as web:
         dump.execute("SET idle_in_transaction_session_timeout = 0")
         for table in ("equitypoint", "fill", "order"):
