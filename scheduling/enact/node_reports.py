@@ -48,7 +48,7 @@ def _check_exit(report: ProcessExited) -> ProcessExited:
     except ValueError:
         raise Refused(
             "invalid",
-            f"The death of a process is {report.death[:40]!r}; it must be a UUID.",
+            f"the death of a process is {report.death[:40]!r}; it must be a UUID.",
             status=400,
         ) from None
     return msgspec.structs.replace(report, error=_storable(report.error))

@@ -164,7 +164,9 @@ def test_invalid_report_costs_neither_the_heartbeat_nor_other_reports(
         for line in caplog.records
         if "report" in line.getMessage() and line.levelname in ("WARNING", "ERROR")
     ]
-    assert "The death of a process is 'no uuid'" in told.getMessage()
+    assert told.getMessage() == (
+        "node-1: 2 invalid reports: the death of a process is 'no uuid'; it must be a UUID."
+    )
     assert told.exc_info is None
 
 
