@@ -135,7 +135,7 @@ def record_watcher_left(holder: str) -> Transaction[None]:
 
 
 def release(holder: str, name: str = "pass") -> Transaction[None]:
-    """Let the next process take the lock at once."""
+    """Give the lock back, so that another process can take it at once."""
     yield from query_one(RELEASE, name=name, holder=holder)
 
 

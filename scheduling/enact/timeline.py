@@ -288,7 +288,7 @@ def note_acknowledged(
 
 
 def _is_in_range(claim: AcknowledgedCommits) -> bool:
-    """Return whether the columns hold the numbers of the claim."""
+    """Return whether the numbers of the claim fit their columns."""
     numbers = [claim.portfolio, claim.epoch, claim.seq, *(n for o in claim.orders for n in o)]
     found = (claim.found_epoch, claim.found_seq)
     return all(0 <= n <= LARGEST for n in numbers) and all(-1 <= n <= LARGEST for n in found)

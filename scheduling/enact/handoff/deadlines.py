@@ -15,7 +15,7 @@ from scheduling.db.statements import (
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.prepare import owner_is_gone
-from scheduling.enact.handoff.release_source import fail_over_symbols, grant_to_target
+from scheduling.enact.handoff.release_source import fail_if_symbols_in_use, grant_to_target
 from scheduling.enact.handoff.rollback import (
     fail,
     failed_before,
@@ -125,7 +125,7 @@ def expire(handoff: int, timing: Timing) -> Transaction[str]:
         yield from fail(h, run, f"{h.target_name} was lost before the grant")
         return "failed"
     if h.state == "draining" and (late or owner_is_gone(h)):
-        if (yield from fail_over_symbols(h, run)):
+        if (yield from fail_if_symbols_in_use(h, run)):
             return "failed"
         source = f"did not release in {timing.drain_deadline_s:g} s" if late else "is gone"
         return (

@@ -57,7 +57,7 @@ def release(
         why = f"{h.target_name} is no longer the incarnation that prepared"
         yield from fail(h, run, why)
     else:
-        why = yield from fail_over_symbols(h, run)
+        why = yield from fail_if_symbols_in_use(h, run)
         if not why:
             yield from grant_to_target(
                 h, run, timing, released=True, batch=UUID(commit.batch), answer="handed_over"
@@ -67,8 +67,8 @@ def release(
     return answer("keep", why)
 
 
-def fail_over_symbols(h: Row, run: Row) -> Transaction[str]:
-    """Fail a reload that would remove a symbol in use, and return why; "" if it removes none.
+def fail_if_symbols_in_use(h: Row, run: Row) -> Transaction[str]:
+    """Fail a reload if it would remove a symbol in use, and return why; "" if it removes none.
 
     The source has traded since the reload was requested; it keeps the run and goes on.
     """

@@ -182,6 +182,6 @@ FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.statu
 
 
 def next_expiry() -> Transaction[float | None]:
-    """Return the seconds until a lease ends or a closed socket is judged; None without any."""
+    """Return the seconds until the next lease ends or closed socket is judged; None: neither."""
     row = yield from query_one(NEXT_EXPIRY, wait_s=SIMULTANEOUS_S)
     return None if row is None else row.in_s
