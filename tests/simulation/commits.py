@@ -27,9 +27,9 @@ def commit(db: Store, p: Any) -> list[Row]:
             epoch, p.node, p.incarnation, from_seq,
         ) or _is_unreleased(db, from_seq, to_seq, feed_us):  # fmt: skip
             continue
-        touched |= _pass(db, run, from_seq, to_seq, batch, state, suppress, p.node_name)
-        _count(db, run, *outcomes)
-        _lines(db, run, p)
+        touched |= _accept(db, run, from_seq, to_seq, batch, state, suppress, p.node_name)
+        _count_orders(db, run, *outcomes)
+        _store_lines(db, run, p)
         passed.append(Row(portfolio_id=portfolio, version=version))
     if touched:
         db.touch(touched)
@@ -43,7 +43,7 @@ def _is_unreleased(db: Store, from_seq: int, to_seq: int, feed_us: int) -> bool:
     return feed.rate == 0 or 1 <= feed_us < int(feed.from_time * 1e6)
 
 
-def _count(
+def _count_orders(
     db: Store, run: rows.Run, refused: int, held_back: int, unplaced: int, placed: bool
 ) -> None:
     since = run.unplaced_since
@@ -60,7 +60,7 @@ def _count(
     )
 
 
-def _pass(
+def _accept(
     db: Store, run: rows.Run, from_seq: int, to_seq: int, batch: Any, state: bytes | None,
     suppress: bool, node_name: str,
 ) -> set[int | None]:  # fmt: skip
@@ -109,7 +109,7 @@ def _pass(
     return touched
 
 
-def _lines(db: Store, run: rows.Run, p: Any) -> None:
+def _store_lines(db: Store, run: rows.Run, p: Any) -> None:
     mine = run.portfolio_id
     fills = [
         (seq, index, fill_seq)

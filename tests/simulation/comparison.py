@@ -20,15 +20,24 @@ def outcome(act: Callable[[], Any]) -> Any:
         return ("unknown", str(unknown))
 
 
-BEATEN = ("beaten", "held_by", "status", "desired_version", "now_us", "late", "pending", "busy")
+ANSWER_COLUMNS = (
+    "beaten",
+    "held_by",
+    "status",
+    "desired_version",
+    "now_us",
+    "late",
+    "pending",
+    "busy",
+)
 
 
-def shape(answer: Any) -> Any:
+def comparable(answer: Any) -> Any:
     """Return the part of an answer that must be equal; rows are compared in their tables."""
     if isinstance(answer, dict):
-        return {k: {c: getattr(row, c) for c in BEATEN} for k, row in answer.items()}
+        return {k: {c: getattr(row, c) for c in ANSWER_COLUMNS} for k, row in answer.items()}
     if isinstance(answer, list):
-        return [shape(each) for each in answer]
+        return [comparable(each) for each in answer]
     if isinstance(answer, bool | int | str | CommitResult) or type(answer) is tuple:
         return answer
     return getattr(answer, "id", None)
@@ -60,7 +69,7 @@ def plan_of(tick: Any) -> Any:
 
 
 #: Sentences with rounded figures in them.
-SPOKEN = ("node_lost", "stalled")
+SAID_WITH_FIGURES = ("node_lost", "stalled")
 
 
 def in_order(table: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -69,5 +78,5 @@ def in_order(table: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return found
     found = [line for line in found if not line["kind"].startswith("alert_")]
     for line in found:
-        line["reason"] = "" if line["kind"] in SPOKEN else line["reason"]
+        line["reason"] = "" if line["kind"] in SAID_WITH_FIGURES else line["reason"]
     return sorted(found, key=lambda line: (line["at"], json.dumps(line, sort_keys=True)))

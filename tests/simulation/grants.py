@@ -127,12 +127,12 @@ def reject(db: Store, p: Any) -> list[Row]:
 
 
 @answers(SAY)
-def say(db: Store, p: Any) -> None:
+def set_reason(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], reason=p.reason)
 
 
 @answers(pending_reasons.STORE_REASONS)
-def say_if_new(db: Store, p: Any) -> list[Row]:
+def store_reasons(db: Store, p: Any) -> list[Row]:
     said = []
     for portfolio, epoch, reason, why in zip(
         p.portfolios, p.epochs, p.reasons, p.whys, strict=True
@@ -191,7 +191,7 @@ def lock_nodes(db: Store, p: Any) -> None:
 
 
 @answers(pass_lock.ACQUIRE)
-def take_pass(db: Store, p: Any) -> list[Row]:
+def acquire_pass_lock(db: Store, p: Any) -> list[Row]:
     held = db.locks.get("pass")
     until = db.now + p.hold_s
     if held is None:
@@ -204,20 +204,20 @@ def take_pass(db: Store, p: Any) -> list[Row]:
 
 
 @answers(pass_lock.RELEASE)
-def drop_pass(db: Store, p: Any) -> None:
+def release_pass_lock(db: Store, p: Any) -> None:
     held = db.locks.get("pass")
     if held is not None and held.holder == p.holder:
         db.set(held, until=db.now)
 
 
 @answers(pass_lock.RECORD_PASS)
-def pass_ran(db: Store, p: Any) -> None:
+def record_pass(db: Store, p: Any) -> None:
     if "pass" in db.locks:
         db.set(db.locks["pass"], failover_ran_at=db.now)
 
 
 @answers(process_failures.COUNTED_BEFORE)
-def death_counted(db: Store, p: Any) -> list[Row]:
+def counted_before(db: Store, p: Any) -> list[Row]:
     return [
         Row(id=0)
         for event in db.events.values()
@@ -238,7 +238,7 @@ def recent_exits(db: Store, p: Any) -> list[Row]:
 
 
 @answers(process_failures.NOTE_EXIT)
-def note_death(db: Store, p: Any) -> None:
+def note_exit(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], last_death=p.death)
 
 
@@ -251,7 +251,7 @@ def alert_causes(db: Store, p: Any) -> None:
 
 
 @answers(revisions.PROVE)
-def prove(db: Store, p: Any) -> list[Row]:
+def prove_revisions(db: Store, p: Any) -> list[Row]:
     proven = []
     for run in db.runs.values():
         tenure = db.tenures.get((run.portfolio_id, run.epoch))

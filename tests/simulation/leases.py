@@ -13,7 +13,7 @@ from tests.simulation.database import ACTIVE, Row, Store, answers, differ, view
 
 
 @answers(heartbeats.RENEW)
-def beat(db: Store, p: Any) -> list[Row]:
+def renew(db: Store, p: Any) -> list[Row]:
     found = []
     asked = zip(p.nodes, p.incarnations, p.leaving, p.unheard, strict=True)
     for node_id, incarnation, leaving, unheard_s in asked:
@@ -62,7 +62,7 @@ def beat(db: Store, p: Any) -> list[Row]:
 
 
 @answers(gateways.RECORD_GATEWAY)
-def record(db: Store, p: Any) -> None:
+def record_gateway(db: Store, p: Any) -> None:
     passed = any(
         g.commits_passed_at is not None and db.now - p.gap_s <= g.commits_passed_at <= db.now
         for g in db.gateways.values()
@@ -86,7 +86,7 @@ def record(db: Store, p: Any) -> None:
 
 
 @answers(gateways.GATEWAY_LEFT)
-def leave(db: Store, p: Any) -> None:
+def gateway_left(db: Store, p: Any) -> None:
     if p.gateway in db.gateways:
         db.set(db.gateways[p.gateway], left_at=db.now)
 
@@ -230,7 +230,7 @@ def mark_lost(db: Store, p: Any) -> list[Row]:
 
 
 @answers(loss.CLAMP_LEASES)
-def cut(db: Store, p: Any) -> None:
+def clamp_leases(db: Store, p: Any) -> None:
     for held in db.leases.values():
         if held.expires_at > db.now + p.ttl_s + 1 or held.renewed_at > db.now + 1:
             db.set(
@@ -241,14 +241,14 @@ def cut(db: Store, p: Any) -> None:
 
 
 @answers(loss.CLAMP_GATEWAY)
-def cut_pulse(db: Store, p: Any) -> None:
+def clamp_gateway(db: Store, p: Any) -> None:
     for gateway in db.gateways.values():
         if gateway.pulsed_at > db.now + 1:
             db.set(gateway, pulsed_at=db.now - p.gap_s - 1)
 
 
 @answers(loss.CLAMP_STATUS)
-def cut_since(db: Store, p: Any) -> None:
+def clamp_status(db: Store, p: Any) -> None:
     for node in db.nodes.values():
         if node.status_since > db.now + 1:
             db.set(node, status_since=db.now)
@@ -313,7 +313,7 @@ def end_drain(db: Store, p: Any) -> None:
 
 
 @answers(register.NODE)
-def node_registered(db: Store, p: Any) -> None:
+def register_node(db: Store, p: Any) -> None:
     node = db.nodes[p.node]
     db.set(
         node, capacity=p.capacity, labels=p.labels.obj, strategies=p.strategies.obj,
@@ -325,7 +325,7 @@ def node_registered(db: Store, p: Any) -> None:
 
 
 @answers(register.AFFECTED)
-def concerned(db: Store, p: Any) -> list[Row]:
+def affected(db: Store, p: Any) -> list[Row]:
     found = {run.portfolio_id for run in db.runs.values() if run.node_id == p.node}
     found |= {
         h.portfolio_id
@@ -338,7 +338,7 @@ def concerned(db: Store, p: Any) -> list[Row]:
 
 
 @answers(stalls.STALLS)
-def stalls_(db: Store, p: Any) -> list[Row]:
+def mark_stalled(db: Store, p: Any) -> list[Row]:
     """Mark stalled portfolios, unmark the others."""
     feed, opened = db.feed, []
     judging = any(
@@ -373,7 +373,7 @@ def stalls_(db: Store, p: Any) -> list[Row]:
 
 
 @answers(stalls.BEHIND)
-def behind(db: Store, p: Any) -> list[Row]:
+def mark_behind(db: Store, p: Any) -> list[Row]:
     """Mark portfolios that are behind, unmark the others."""
     feed, then, changed = db.feed, db.now - p.stale_s, []
     if not any(db.is_fit(g, p.gap_s) for g in db.gateways.values()):

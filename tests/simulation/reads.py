@@ -163,7 +163,7 @@ def _other(db: Store, row: rows.Portfolio, number: int | None) -> rows.Revision 
 
 
 @answers(RECENT_FAILURES)
-def failed_lately(db: Store, p: Any) -> list[Row]:
+def recent_failures(db: Store, p: Any) -> list[Row]:
     groups: dict[tuple[int, int, bool], list[float]] = {}
     for h in db.handoffs.values():
         if h.state not in ("failed", "rolled_back") or h.kind == "reload":

@@ -15,7 +15,7 @@ ARTIFACT = "a" * 64
 
 
 @answers(HOLD_ARTIFACT)
-def hold(db: Store, p: Any) -> list[Row]:
+def hold_artifact(db: Store, p: Any) -> list[Row]:
     return [Row(sha256=p.artifact)]
 
 
@@ -143,7 +143,7 @@ def set_state(db: Store, p: Any) -> list[Row]:
     return [Row(id=row.id)]
 
 
-def _changed(db: Store, p: Any) -> list[rows.RollOutItem]:
+def _returnable(db: Store, p: Any) -> list[rows.RollOutItem]:
     """Return the items of a roll-out that its way back looks at."""
     return [
         item
@@ -154,12 +154,12 @@ def _changed(db: Store, p: Any) -> list[rows.RollOutItem]:
 
 @answers(statements.PORTFOLIOS_CHANGED)
 def portfolios_changed(db: Store, p: Any) -> list[Row]:
-    return [view(item) for item in _changed(db, p)]
+    return [view(item) for item in _returnable(db, p)]
 
 
 @answers(statements.RETURN_ITEMS)
 def return_items(db: Store, p: Any) -> list[Row]:
-    items = _changed(db, p)
+    items = _returnable(db, p)
     for item in items:
         db.set(item, state="returning", since=db.now, reason="", why=None)
     return [view(item) for item in items]

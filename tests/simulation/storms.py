@@ -10,7 +10,7 @@ from tests.simulation.database import Row, Store, answers
 
 
 @answers(storm.SEEN)
-def seen(db: Store, p: Any) -> list[Row]:
+def node_histories(db: Store, p: Any) -> list[Row]:
     held = db.storm.get(1)
     return [
         Row(
@@ -28,7 +28,7 @@ def seen(db: Store, p: Any) -> list[Row]:
 
 
 @answers(storm.OPEN)
-def open_(db: Store, p: Any) -> list[Row]:
+def open_storm(db: Store, p: Any) -> list[Row]:
     held, nodes, until = db.storm.get(1), p.nodes.obj, db.now + p.ttl_s
     if held is None:
         db.add(db.storm, 1, rows.Storm(db.now, until, nodes, p.of))
@@ -40,7 +40,7 @@ def open_(db: Store, p: Any) -> list[Row]:
 
 
 @answers(storm.CLOSE)
-def close(db: Store, p: Any) -> list[Row]:
+def close_storm(db: Store, p: Any) -> list[Row]:
     held = db.storm.get(1)
     if held is None or held.held_at is None or held.until is None:
         return []
@@ -51,7 +51,7 @@ def close(db: Store, p: Any) -> list[Row]:
 
 
 @answers(storm.CLAMP)
-def cut(db: Store, p: Any) -> None:
+def clamp_storm(db: Store, p: Any) -> None:
     held = db.storm.get(1)
     if held is None:
         return

@@ -40,7 +40,7 @@ from tests.support.factories import (
 )
 
 ENDED = {"done", "failed", "rolled_back", "superseded"}
-STANDS = ("stopped", "halted", "quarantined")  #: phases that only an operator ends
+STAY_WITHOUT_OWNER = ("stopped", "halted", "quarantined")  #: phases that only an operator ends
 
 
 @dataclass
@@ -249,7 +249,7 @@ def resume(world: World, *, daemons_answer: bool = True) -> None:
 def _is_at_rest() -> bool:
     """Return whether no handoff is open, and each portfolio has committed under its owner, or stays
     without one."""
-    under_way = ~Q(phase__in=STANDS) & (Q(node=None) | Q(first_commit_at=None))
+    under_way = ~Q(phase__in=STAY_WITHOUT_OWNER) & (Q(node=None) | Q(first_commit_at=None))
     is_open = Handoff.objects.filter(state__in=ACTIVE_STATES).exists()
     return not is_open and not Run.objects.filter(under_way).exists()
 
@@ -281,7 +281,7 @@ def violations(world: World) -> list[str]:
         found.append(f"it has neither an owner nor a reason, phase {run.phase}")
     if run.phase in ("starting", "draining"):
         found.append(f"it is left {run.phase}")
-    owners = [d.name for d in world.daemons if any(_is(e, portfolio) for e in d.desired("run"))]
+    owners = [d.name for d in world.daemons if any(_is_of(e, portfolio) for e in d.desired("run"))]
     if owners != ([] if run.node is None else [run.node.name]):
         found.append(f"desired sets of {owners} contain it, {run.node} owns it")
     # I1, I2: one owner per epoch, epochs rise, tenures tile up to its seq.
@@ -299,7 +299,7 @@ def violations(world: World) -> list[str]:
     return found
 
 
-def _is(entry: Any, portfolio: Portfolio) -> bool:
+def _is_of(entry: Any, portfolio: Portfolio) -> bool:
     return bool(entry.portfolio == portfolio.pk)
 
 

@@ -22,7 +22,8 @@ def left_s() -> float:
     return (lease().expires_at - datetime.now(UTC)).total_seconds()
 
 
-def lost() -> list[str]:
+def mark_lost_nodes() -> list[str]:
+    """Mark the nodes whose leases have expired, and return their names."""
     return [row.name for row in execute(mark_lost(timing()))]
 
 

@@ -58,7 +58,7 @@ def call(name: str, *given: int | bytes | None) -> int:
     return done
 
 
-def forked(pid: int) -> None:
+def end_child(pid: int) -> None:
     """End the child of a fork."""
     if pid == 0:
         os._exit(0)
@@ -101,11 +101,11 @@ NETWORK: dict[str, Callable[[], object]] = {
     "internet, version 6": lambda: socket.socket(socket.AF_INET6).close(),
 }
 CALLS: dict[str, Callable[[], object]] = {
-    "fork": lambda: forked(call("fork", signal.SIGCHLD, 0, 0, 0, 0)),
-    "vfork": lambda: forked(call("vfork", signal.SIGCHLD, 0, 0, 0, 0)),
-    "clone": lambda: forked(call("clone", signal.SIGCHLD, 0, 0, 0, 0)),
+    "fork": lambda: end_child(call("fork", signal.SIGCHLD, 0, 0, 0, 0)),
+    "vfork": lambda: end_child(call("vfork", signal.SIGCHLD, 0, 0, 0, 0)),
+    "clone": lambda: end_child(call("clone", signal.SIGCHLD, 0, 0, 0, 0)),
     "clone3": lambda: call("clone3", None, 0),
-    "os.fork": lambda: forked(os.fork()),
+    "os.fork": lambda: end_child(os.fork()),
     "execve": lambda: call("execve", None, None, None),
     "execveat": lambda: call("execveat", -1, None, None, None, 0),
     "ptrace": lambda: call("ptrace", 0, 0, 0, 0),

@@ -26,7 +26,7 @@ class Collector:
 
 
 @contextmanager
-def collected() -> Iterator[Collector]:
+def tracing_to_memory() -> Iterator[Collector]:
     """Switch traces on within the block."""
     made = Collector()
     with pytest.MonkeyPatch.context() as patch:

@@ -80,7 +80,7 @@ def database_url() -> str:
     return f"postgresql://{settings['USER']}@/{settings['NAME']}?host={host}&port={port}"
 
 
-def with_real_hash(name: str, password: str) -> None:
+def set_real_password(name: str, password: str) -> None:
     """Set a password with the product's hasher; the tests' own hasher is a fast one."""
     hasher = PBKDF2PasswordHasher()
     get_user_model().objects.filter(username=name).update(

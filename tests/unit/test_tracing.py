@@ -15,12 +15,12 @@ from opentelemetry.trace import StatusCode
 
 from ginkgo_site.env import CHECKOUT
 from scheduling import tracing
-from tests.support.traces import Collector, collected
+from tests.support.traces import Collector, tracing_to_memory
 
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with collected() as made:
+    with tracing_to_memory() as made:
         yield made
 
 

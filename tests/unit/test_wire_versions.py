@@ -33,7 +33,7 @@ def test_this_protocol_and_the_one_before_are_spoken() -> None:
     assert len(messages.SPOKEN) == min(messages.PROTOCOL, 2)
 
 
-def changed(change: Callable[[Schema], Any]) -> list[str]:
+def misreadings_after(change: Callable[[Schema], Any]) -> list[str]:
     after = copy.deepcopy(now())
     change(after)
     return misreadings(now(), after)
@@ -55,11 +55,11 @@ def changed(change: Callable[[Schema], Any]) -> list[str]:
     ],
 )
 def test_what_a_peer_would_misread_is_said(change: Callable[[Schema], Any], says: str) -> None:
-    (found,) = changed(change)
+    (found,) = misreadings_after(change)
     assert says in found
 
 
 def test_an_optional_field_may_be_added() -> None:
-    assert changed(lambda s: s["Goodbye"]["fields"].insert(0, ["x", "int", False])) == []
-    assert changed(lambda s: s["EquityLine"]["fields"].append(["x", "int", False])) == []
-    assert changed(lambda s: s.__setitem__("New", s["Goodbye"])) == []
+    assert misreadings_after(lambda s: s["Goodbye"]["fields"].insert(0, ["x", "int", False])) == []
+    assert misreadings_after(lambda s: s["EquityLine"]["fields"].append(["x", "int", False])) == []
+    assert misreadings_after(lambda s: s.__setitem__("New", s["Goodbye"])) == []

@@ -21,7 +21,7 @@ from scheduling.models import Event, Handoff, Lease, Node, NodeReport
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
 from tests.support.factories import FakeNode, ago, lose, make_node, make_trader, serving_since
-from tests.support.leases import close, connect, lease, left_s, lost
+from tests.support.leases import close, connect, lease, left_s, mark_lost_nodes
 
 pytestmark = pytest.mark.django_db
 
@@ -92,7 +92,7 @@ def test_missing_answers_during_a_gateway_gap_do_not_shorten_leases(node: FakeNo
     Lease.objects.update(expires_at=ago(10))
     node.beat(unheard_s=27.0)  # the next one of those that waited, in a statement of its own
     assert left_s() > 29
-    assert lost() == []
+    assert mark_lost_nodes() == []
 
 
 def test_lost_node_without_answers_stays_lost(node: FakeNode) -> None:
@@ -115,7 +115,7 @@ def test_goodbye_ends_the_lease_and_a_later_heartbeat_is_unknown(node: FakeNode)
     row = node.beat()
     assert (row.beaten, row.held_by) == (False, node.incarnation)
     assert Node.objects.get().status == "left"
-    assert lost() == []
+    assert mark_lost_nodes() == []
 
 
 def test_a_goodbye_of_another_incarnation_ends_nothing(node: FakeNode) -> None:

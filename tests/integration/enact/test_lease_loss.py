@@ -30,7 +30,7 @@ from tests.support.factories import (
     make_trader,
     serving_since,
 )
-from tests.support.leases import close, connect, lease, left_s, lost
+from tests.support.leases import close, connect, lease, left_s, mark_lost_nodes
 from tests.support.translation_check import check_translated
 
 pytestmark = pytest.mark.django_db
@@ -38,8 +38,8 @@ pytestmark = pytest.mark.django_db
 
 def test_expired_lease_marks_the_node_lost_once(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=2)
-    assert lost() == ["node-1"]
-    assert lost() == []
+    assert mark_lost_nodes() == ["node-1"]
+    assert mark_lost_nodes() == []
     row = Node.objects.get()
     assert (row.status, len(row.lost_times)) == ("lost", 1)
     assert SILENT.fullmatch(Event.objects.get(kind="node_lost").reason)
@@ -51,7 +51,7 @@ SILENT = re.compile(r"[3-9]\d(\.\d)? s without a heartbeat, limit 30 s")
 
 def reason_of_the_loss() -> str:
     """Return why the node was lost, which every interface says alike and in both languages."""
-    assert lost() == ["node-1"]
+    assert mark_lost_nodes() == ["node-1"]
     row, event = Node.objects.get(), Event.objects.get(kind="node_lost")
     assert event.reason == row.lost_reason
     assert event.why == row.lost_why
@@ -118,7 +118,7 @@ def test_reason_of_a_node_that_no_answer_reaches_counts_both_times(node: FakeNod
 
 def test_alert_states_the_reason_in_both_languages(node: FakeNode) -> None:
     silent_for(31)
-    lost()
+    mark_lost_nodes()
     Node.objects.update(status_since=ago(60))
     execute(update_alerts(timing()))
     alert = Alert.objects.get(kind="node_lost")
@@ -132,7 +132,7 @@ def test_alert_states_the_reason_in_both_languages(node: FakeNode) -> None:
 
 def test_valid_lease_is_not_marked_lost(node: FakeNode) -> None:
     Lease.objects.update(expires_at=ago(-0.5))
-    assert lost() == []
+    assert mark_lost_nodes() == []
 
 
 @pytest.mark.parametrize(
@@ -145,26 +145,26 @@ def test_no_node_is_lost_during_a_gateway_gap(
 ) -> None:
     expire_lease(node, seconds_ago=60)
     serving_since(serving, pulsed_ago=last_beat)
-    assert lost() == []
+    assert mark_lost_nodes() == []
 
 
 def test_no_node_is_lost_without_a_gateway_row(node: FakeNode) -> None:
     expire_lease(node)
     Gateway.objects.all().delete()
-    assert lost() == []
+    assert mark_lost_nodes() == []
 
 
 def test_silence_counts_one_ttl_after_a_gateway_gap(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=60)
     serving_since(31.0)
-    assert lost() == ["node-1"]
+    assert mark_lost_nodes() == ["node-1"]
 
 
 def test_node_that_stopped_after_a_gateway_gap_is_lost_at_once(node: FakeNode) -> None:
     expire_lease(node)
     Lease.objects.update(renewed_at=ago(4))
     serving_since(5.0)
-    assert lost() == ["node-1"]
+    assert mark_lost_nodes() == ["node-1"]
 
 
 def test_only_a_gap_resets_serving_since() -> None:
@@ -180,9 +180,9 @@ def test_no_silence_counts_while_the_gateway_is_overloaded(node: FakeNode) -> No
     serving_since(3600)
     expire_lease(node, seconds_ago=60)
     execute(record_gateway_alive(timing(), GATEWAY_ID, overloaded=True))
-    assert lost() == []
+    assert mark_lost_nodes() == []
     serving_since(31.0)
-    assert lost() == ["node-1"]
+    assert mark_lost_nodes() == ["node-1"]
 
 
 OTHER = UUID(int=2)
@@ -193,32 +193,32 @@ def test_a_frozen_gateway_loses_no_node_within_one_ttl(node: FakeNode) -> None:
     serving_since(3600, gateway=OTHER)
     expire_lease(node)
     serving_since(3600, pulsed_ago=29)
-    assert lost() == []
+    assert mark_lost_nodes() == []
     serving_since(3600, pulsed_ago=32)  # one TTL after it was seen to be frozen
-    assert lost() == []
+    assert mark_lost_nodes() == []
     serving_since(3600, pulsed_ago=33.1)
-    assert lost() == ["node-1"]
+    assert mark_lost_nodes() == ["node-1"]
 
 
 def test_the_gateway_of_a_node_is_back_and_has_not_heard_from_it_yet(node: FakeNode) -> None:
     serving_since(3600, gateway=OTHER)
     expire_lease(node)
     serving_since(0.5)
-    assert lost() == []
+    assert mark_lost_nodes() == []
     Lease.objects.update(renewed_at=ago(0.2))
-    assert lost() == ["node-1"]  # it has, and the lease ended all the same
+    assert mark_lost_nodes() == ["node-1"]  # it has, and the lease ended all the same
 
 
 def test_a_gateway_that_fails_again_and_again_excuses_for_one_ttl_more(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=29)
     serving_since(0.5)
     serving_since(61, gateway=OTHER)
-    assert lost() == []
+    assert mark_lost_nodes() == []
     expire_lease(node, seconds_ago=31)
     serving_since(59, gateway=OTHER)
-    assert lost() == []  # no gateway has served for long
+    assert mark_lost_nodes() == []  # no gateway has served for long
     serving_since(61, gateway=OTHER)
-    assert lost() == ["node-1"]
+    assert mark_lost_nodes() == ["node-1"]
 
 
 def test_a_gateway_that_left_in_order_excuses_nothing(node: FakeNode) -> None:
@@ -226,7 +226,7 @@ def test_a_gateway_that_left_in_order_excuses_nothing(node: FakeNode) -> None:
     expire_lease(node)
     serving_since(3600, pulsed_ago=5)
     execute(record_gateway_left(GATEWAY_ID))
-    assert lost() == ["node-1"]
+    assert mark_lost_nodes() == ["node-1"]
 
 
 def test_each_gateway_pulses_for_itself(node: FakeNode) -> None:
@@ -249,7 +249,7 @@ def test_node_from_a_frozen_gateway_gets_a_whole_lease_from_another(node: FakeNo
 def test_gateway_row_ahead_of_the_clock_becomes_a_gap(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=60)
     serving_since(3600, pulsed_ago=-60)
-    assert lost() == []
+    assert mark_lost_nodes() == []
     assert Gateway.objects.get().pulsed_at < ago(3)
 
 

@@ -33,7 +33,7 @@ from scheduling.scheduler import Scheduler
 from scheduling.timing import Timing, timing
 from scheduling.wire.messages import Commit, FillLine, Halted, Heartbeat, OrderLine, ProcessExited
 from tests.simulation import operators, postgres
-from tests.simulation.comparison import entries, in_order, outcome, plan_of, shape
+from tests.simulation.comparison import comparable, entries, in_order, outcome, plan_of
 from tests.simulation.database import Store
 from tests.simulation.fleet import GATEWAYS, a_store, registration
 from tests.simulation.reads import simulated_database
@@ -79,7 +79,7 @@ class Conformance(RuleBasedStateMachine):
         """Run one transaction on each side and compare the outcomes."""
         model = outcome(lambda: self.db.execute(make()))
         product = outcome(lambda: execute(make()))
-        assert shape(model) == shape(product)
+        assert comparable(model) == comparable(product)
         return product
 
     @invariant()

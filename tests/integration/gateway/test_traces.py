@@ -15,7 +15,7 @@ from scheduling.timing import timing
 from scheduling.wire.messages import Prepared
 from tests.support.factories import FakeNode, ago, make_trader
 from tests.support.gateway_requests import admitted_node, beat, commit, post
-from tests.support.traces import collected
+from tests.support.traces import tracing_to_memory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_steps_of_a_handoff_share_its_trace(node: FakeNode) -> None:
     hand = make_trader("p", node)
     target = admitted_node("node-2")
-    with collected() as collector:
+    with tracing_to_memory() as collector:
         with contextlib.suppress(KeyError), transaction.atomic():
             operations.migrate("p", "node-2", actor="ann")
             raise KeyError  # rolled back: there is no such handoff

@@ -17,7 +17,7 @@ from scheduling.operations.tokens import issue_api_token
 from scheduling.permissions import Role
 from tests.support.api_client import make_user
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
-from tests.support.web_process import running_web_process, with_real_hash
+from tests.support.web_process import running_web_process, set_real_password
 
 GUESSERS = 40
 PASSWORD = "correct horse battery"
@@ -29,7 +29,7 @@ FINE = {200, 429, 503}
 @pytest.mark.django_db(transaction=True)
 def test_forty_wrong_logins_at_once_keep_no_operator_from_halting(tmp_path: Path) -> None:
     operator = make_user("olive", Role.OPERATOR)
-    with_real_hash("olive", PASSWORD)
+    set_real_password("olive", PASSWORD)
     token = issue_api_token(operator, actor="cast")
     make_running_portfolio("p", make_node("node-1"), events=10)
     make_portfolio("q")

@@ -65,12 +65,12 @@ def a_spec() -> Spec:
     return spec(CheapestOfAll.name, symbols=list(TRADED), first_seq=HISTORY + 1)
 
 
-def warmed(made: list[Event]) -> list[Event]:
+def warm_up_events(made: list[Event]) -> list[Event]:
     """Return what the portfolio warms up with."""
     return [e for e in made[:HISTORY] if e.symbol in TRADED][-5:]
 
 
-def produced(results: list[BatchResult]) -> tuple[list[object], ...]:
+def rows(results: list[BatchResult]) -> tuple[list[object], ...]:
     return (
         [row for result in results for row in result.orders],
         [row for result in results for row in result.fills],
@@ -83,7 +83,7 @@ def produced(results: list[BatchResult]) -> tuple[list[object], ...]:
 def test_sets_of_bars_are_complete_at_the_same_events_wherever_a_run_is_cut(
     made: list[Event], ends: set[int], stale: bool
 ) -> None:
-    chosen, history, live = a_spec(), warmed(made), made[HISTORY:]
+    chosen, history, live = a_spec(), warm_up_events(made), made[HISTORY:]
     whole = PortfolioEngine.fresh(chosen, history)
     uncut = [whole.run(live, HISTORY, live[-1].seq, stale)] if live else []
     cut, pieces, batch = PortfolioEngine.fresh(chosen, history), [], list[Event]()
@@ -92,6 +92,6 @@ def test_sets_of_bars_are_complete_at_the_same_events_wherever_a_run_is_cut(
         if event.seq in ends or event is live[-1]:
             pieces.append(cut.run(batch, cut.last_seq, event.seq, stale))
             cut, batch = PortfolioEngine.restore(chosen, encode_state(cut.state), event.seq), []
-    assert produced(pieces) == produced(uncut)
+    assert rows(pieces) == rows(uncut)
     assert encode_state(cut.state) == encode_state(whole.state)
     assert whole.state.strategy.data["sets"] == complete_sets([*history, *live])

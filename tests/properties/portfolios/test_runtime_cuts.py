@@ -205,7 +205,7 @@ def narrowed(draw: st.DrawFn) -> tuple[Spec, Spec, int]:
     return wide, narrow, draw(st.integers(2, 40))
 
 
-def seen(made: Sequence[Step], symbols: frozenset[str] | None) -> list[Event]:
+def events_for(made: Sequence[Step], symbols: frozenset[str] | None) -> list[Event]:
     """Return the events that a feed would give to a portfolio of these symbols."""
     return [event for event, _ in made if symbols is None or event.symbol in symbols]
 
@@ -229,11 +229,13 @@ def test_cuts_make_no_difference_while_symbols_are_held_that_the_spec_lacks(
     uncut, pieces = [], []
     for events, stale in batches(after, set()):
         steps_of = [(event, stale) for event in events]
-        uncut.append(whole.run(seen(steps_of, asked), whole.last_seq, events[-1].seq, stale))
+        uncut.append(whole.run(events_for(steps_of, asked), whole.last_seq, events[-1].seq, stale))
     for events, stale in batches(after, ends):
         cut = PortfolioEngine.restore(narrow, encode_state(cut.state), cut.last_seq)
         steps_of = [(event, stale) for event in events]
-        pieces.append(cut.run(seen(steps_of, cut.symbols), cut.last_seq, events[-1].seq, stale))
+        pieces.append(
+            cut.run(events_for(steps_of, cut.symbols), cut.last_seq, events[-1].seq, stale)
+        )
     assert rows(pieces) == rows(uncut)
     assert encode_state(cut.state) == encode_state(whole.state)
     last_price = {event.symbol: event.close_e4 for event, _ in made}

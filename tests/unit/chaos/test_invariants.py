@@ -17,7 +17,7 @@ from chaos.checkers.invariants import (
 )
 
 
-def seen(
+def sample(
     epoch: int = 3, seq: int = 100, node: str | None = "node-1", **changes: object
 ) -> RunSample:
     """Return a sample of a running portfolio."""
@@ -33,30 +33,33 @@ def found_by(judge: OwnershipChecker, *runs: RunSample) -> list[tuple[str, str]]
 
 
 def test_a_decreasing_epoch_is_found() -> None:
-    ((invariant, what),) = found_by(OwnershipChecker(), seen(3), seen(4, 120), seen(3, 130))
+    ((invariant, what),) = found_by(OwnershipChecker(), sample(3), sample(4, 120), sample(3, 130))
     assert invariant == "I1"
     assert what == "the epoch of ibm-sma fell from 4 to 3"
 
 
 def test_two_owners_of_one_epoch_are_found() -> None:
-    ((invariant, what),) = found_by(OwnershipChecker(), seen(3), seen(3, node="node-2"))
+    ((invariant, what),) = found_by(OwnershipChecker(), sample(3), sample(3, node="node-2"))
     assert invariant == "I1"
     assert "two owners" in what
 
 
 def test_two_incarnations_of_one_node_in_one_epoch_are_found() -> None:
-    ((invariant, _),) = found_by(OwnershipChecker(), seen(3), seen(3, incarnation="node-1-b"))
+    ((invariant, _),) = found_by(OwnershipChecker(), sample(3), sample(3, incarnation="node-1-b"))
     assert invariant == "I1"
 
 
 def test_a_decreasing_seq_is_found() -> None:
-    ((invariant, what),) = found_by(OwnershipChecker(), seen(seq=100), seen(4, seq=90))
+    ((invariant, what),) = found_by(OwnershipChecker(), sample(seq=100), sample(4, seq=90))
     assert invariant == "I2"
     assert what == "ibm-sma went back from seq 100 to 90"
 
 
 def test_a_correct_migration_is_not_a_violation() -> None:
-    assert found_by(OwnershipChecker(), seen(3), seen(4, 100, None), seen(5, 120, "node-2")) == []
+    assert (
+        found_by(OwnershipChecker(), sample(3), sample(4, 100, None), sample(5, 120, "node-2"))
+        == []
+    )
 
 
 def bystander_failures(
@@ -72,7 +75,7 @@ def bystander_failures(
 
 
 def test_a_bystander_without_commits_for_more_than_2_s_is_found_once() -> None:
-    samples = [(at / 10, seen(), False) for at in range(40)]
+    samples = [(at / 10, sample(), False) for at in range(40)]
     assert bystander_failures(*samples) == [
         "bystander ibm-sma on node-1 committed nothing for more than 2 s after seq 100"
     ]
@@ -80,14 +83,16 @@ def test_a_bystander_without_commits_for_more_than_2_s_is_found_once() -> None:
 
 def test_a_bystander_may_pause_for_2_s() -> None:
     assert (
-        bystander_failures((0, seen(), False), (2.0, seen(), False), (2.1, seen(3, 101), False))
+        bystander_failures(
+            (0, sample(), False), (2.0, sample(), False), (2.1, sample(3, 101), False)
+        )
         == []
     )
 
 
 @pytest.mark.parametrize(
     "run",
-    [seen(phase="stopped"), seen(in_handoff=True), seen(phase="draining")],
+    [sample(phase="stopped"), sample(in_handoff=True), sample(phase="draining")],
     ids=["stopped", "in a handoff", "draining"],
 )
 def test_a_portfolio_that_is_not_a_bystander_may_pause(run: RunSample) -> None:
@@ -95,14 +100,14 @@ def test_a_portfolio_that_is_not_a_bystander_may_pause(run: RunSample) -> None:
 
 
 def test_affected_portfolios_may_pause_and_all_may_while_the_feed_is_paused() -> None:
-    assert bystander_failures((0, seen(), False), (9, seen(), False), is_affected=True) == []
-    assert bystander_failures((0, seen(), True), (9, seen(), True)) == []
+    assert bystander_failures((0, sample(), False), (9, sample(), False), is_affected=True) == []
+    assert bystander_failures((0, sample(), True), (9, sample(), True)) == []
 
 
 def test_a_gap_is_reset_by_a_handoff() -> None:
     assert (
         bystander_failures(
-            (0, seen(in_handoff=True), False), (5, seen(), False), (6.5, seen(), False)
+            (0, sample(in_handoff=True), False), (5, sample(), False), (6.5, sample(), False)
         )
         == []
     )
@@ -121,14 +126,18 @@ def test_a_blast_radius_includes_its_portfolios_and_those_of_its_nodes() -> None
 
 
 def test_moved_stopped_and_missing_portfolios_are_found() -> None:
-    before = {1: seen(), 2: seen(), 3: seen(), 4: seen()}
-    after = {1: seen(3, 150), 2: seen(4, 150, "node-2"), 3: seen(4, 150, None, phase="stopped")}
+    before = {1: sample(), 2: sample(), 3: sample(), 4: sample()}
+    after = {
+        1: sample(3, 150),
+        2: sample(4, 150, "node-2"),
+        3: sample(4, 150, None, phase="stopped"),
+    }
     assert [invariant for invariant, _ in invariants.unexpected_moves(before, after)] == [
         "I9",
         "I9",
         "I9",
     ]
-    assert invariants.unexpected_moves({1: seen()}, {1: seen(3, 150)}) == []
+    assert invariants.unexpected_moves({1: sample()}, {1: sample(3, 150)}) == []
 
 
 def history(*rows: tuple[int, int, int | None]) -> list[tuple[str, str]]:
@@ -187,12 +196,12 @@ def test_an_alert_without_cause_or_open_twice_is_found() -> None:
 def test_a_pause_is_measured_up_to_the_commit_that_ends_it() -> None:
     meter = invariants.PauseMeter()
     samples = [
-        Sample(0.0, {1: seen(seq=100)}),
-        Sample(1.0, {1: seen(seq=100)}),
-        Sample(9.0, {1: seen(seq=120)}),  # no sample could be taken for 8 s
-        Sample(9.5, {1: seen(seq=121, phase="starting")}),  # a handoff's pause is another figure
-        Sample(20.0, {1: seen(seq=122)}),
-        Sample(20.2, {1: seen(seq=123)}),
+        Sample(0.0, {1: sample(seq=100)}),
+        Sample(1.0, {1: sample(seq=100)}),
+        Sample(9.0, {1: sample(seq=120)}),  # no sample could be taken for 8 s
+        Sample(9.5, {1: sample(seq=121, phase="starting")}),  # a handoff's pause is another figure
+        Sample(20.0, {1: sample(seq=122)}),
+        Sample(20.2, {1: sample(seq=123)}),
     ]
     found = [pause.seconds for sample in samples for pause in meter.take(sample)]
     assert found == pytest.approx([9.0, 0.2])

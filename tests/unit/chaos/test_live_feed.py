@@ -41,7 +41,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_feed, "NatsServer", lambda _: None)
 
 
-def checked(tmp_path: Path, cluster: EndedCluster) -> list[tuple[str, str, dict[str, Any]]]:
+def failures_of(tmp_path: Path, cluster: EndedCluster) -> list[tuple[str, str, dict[str, Any]]]:
     found: list[tuple[str, str, dict[str, Any]]] = []
     live = LiveFeed(tmp_path)
     live._cluster, live.appended = cast(Cluster, cluster), HEAD
@@ -55,7 +55,7 @@ def test_portfolios_that_reach_the_head_of_an_ended_feed_are_waited_for(
 ) -> None:
     monkeypatch.setattr(live_feed, "EVERY_S", 0.0)
     late = {"live-canary": HEAD, "live-sma": HEAD - 1}
-    assert checked(tmp_path, EndedCluster(late, dict.fromkeys(live_feed.NAMES, HEAD))) == []
+    assert failures_of(tmp_path, EndedCluster(late, dict.fromkeys(live_feed.NAMES, HEAD))) == []
 
 
 @pytest.mark.parametrize("sma", [{"live-sma": HEAD - 1}, {}], ids=["behind", "missing"])
@@ -63,6 +63,8 @@ def test_portfolio_that_does_not_reach_the_head_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sma: dict[str, int]
 ) -> None:
     monkeypatch.setattr(live_feed, "REACHED_WITHIN_S", -1.0)
-    ((invariant, what, evidence),) = checked(tmp_path, EndedCluster({"live-canary": HEAD, **sma}))
+    ((invariant, what, evidence),) = failures_of(
+        tmp_path, EndedCluster({"live-canary": HEAD, **sma})
+    )
     assert (invariant, what) == ("I8", "not at the head of live after -1 s: live-sma")
     assert evidence == {"live-sma": {"last_seq": sma.get("live-sma"), "head": HEAD}}

@@ -25,23 +25,23 @@ from tests.support.plan_factories import node, pending, places, portfolio, world
 ONE, TWO, THREE = (RevisionChoice(number, "sma", number) for number in (1, 2, 3))
 
 
-def ordered(**given: Any) -> list[int]:
+def choices(**given: Any) -> list[int]:
     known: dict[str, Any] = {"running": None, "good": ONE, "wanted": TWO, "owned": False}
     return [v.revision for v in revision_choices(**{**known, "attempts": 0, **given})]
 
 
 def test_start_prefers_wanted_and_after_failure_good() -> None:
-    assert ordered() == [2, 1]
-    assert ordered(attempts=1) == [1, 2]
-    assert ordered(attempts=1, good=None) == [2]
-    assert ordered(wanted=None) == [1]  # the wanted revision was rejected
-    assert ordered(wanted=ONE) == [1]
+    assert choices() == [2, 1]
+    assert choices(attempts=1) == [1, 2]
+    assert choices(attempts=1, good=None) == [2]
+    assert choices(wanted=None) == [1]  # the wanted revision was rejected
+    assert choices(wanted=ONE) == [1]
 
 
 def test_failover_prefers_good_then_running() -> None:
-    assert ordered(owned=True, running=TWO, wanted=THREE) == [1, 2, 3]
-    assert ordered(owned=True, running=ONE) == [1, 2]
-    assert ordered(owned=True, running=TWO, good=None) == [2]
+    assert choices(owned=True, running=TWO, wanted=THREE) == [1, 2, 3]
+    assert choices(owned=True, running=ONE) == [1, 2]
+    assert choices(owned=True, running=TWO, good=None) == [2]
 
 
 def two_choices(*order: RevisionChoice, **changes: Any) -> PortfolioView:
@@ -63,14 +63,14 @@ def test_first_runnable_choice_is_granted_else_the_first() -> None:
         assert (granted.revision, granted.requirements.strategy_version) == (revision, revision)
 
 
-def planned(*nodes: Any, view: PortfolioView) -> tuple[Snapshot, Plan]:
+def plan_on(*nodes: Any, view: PortfolioView) -> tuple[Snapshot, Plan]:
     snapshot = world(nodes, [view])
     return snapshot, make_plan(snapshot, Policy())
 
 
 def test_unrunnable_wanted_revision_falls_back_to_good() -> None:
     old = {"strategies": {"sma": 1}}
-    snapshot, plan = planned(node(1, **old), node(2, **old), view=two_choices(TWO, ONE))
+    snapshot, plan = plan_on(node(1, **old), node(2, **old), view=two_choices(TWO, ONE))
     assert places(plan) == {"p": "node-1"}
     assert plan.place[0].portfolio.revision == 1
     assert granted_revision(snapshot, "p") == 1
@@ -79,18 +79,18 @@ def test_unrunnable_wanted_revision_falls_back_to_good() -> None:
 
 
 def test_unrunnable_good_revision_after_failures_falls_back_to_wanted() -> None:
-    _, plan = planned(node(1, strategies={"sma": 2}), view=two_choices(ONE, TWO))
+    _, plan = plan_on(node(1, strategies={"sma": 2}), view=two_choices(ONE, TWO))
     assert plan.place[0].portfolio.revision == 2
 
 
 def test_cordoned_node_does_not_count_as_able_to_run() -> None:
     new = node(1, strategies={"sma": 2}, cordoned=True)
-    _, plan = planned(new, node(2, strategies={"sma": 1}), view=two_choices(TWO, ONE))
+    _, plan = plan_on(new, node(2, strategies={"sma": 1}), view=two_choices(TWO, ONE))
     assert (places(plan), plan.place[0].portfolio.revision) == ({"p": "node-2"}, 1)
 
 
 def test_pending_reason_explains_the_first_choice() -> None:
-    _, plan = planned(node(1), node(2), view=two_choices(TWO, ONE))
+    _, plan = plan_on(node(1), node(2), view=two_choices(TWO, ONE))
     assert pending(plan)["p"].startswith("needs strategy sma 2: 0 of 2 nodes have it")
 
 
@@ -150,7 +150,7 @@ def test_artifact_is_judged_by_python_and_never_by_an_installed_version() -> Non
     old = RevisionChoice(1, "momentum", 6, needing("3.11"))
     view = two_choices(wanted, old, artifact=wanted.artifact)
     for python, revision in (("3.13", 2), ("3.11", 1), ("", 2)):  # "": unknown counts as fitting
-        snapshot, plan = planned(node(1, python=python), view=view)
+        snapshot, plan = plan_on(node(1, python=python), view=view)
         assert places(plan) == {"p": "node-1"}
         assert granted_revision(snapshot, "p") == revision
 
@@ -158,7 +158,7 @@ def test_artifact_is_judged_by_python_and_never_by_an_installed_version() -> Non
 def test_portfolio_whose_artifact_no_node_can_run_says_what_it_needs() -> None:
     alone = RevisionChoice(2, "momentum", 1, needing("3.13"))
     view = two_choices(alone, artifact=alone.artifact)
-    _, plan = planned(node(1, python="3.11"), node(2, python="3.12"), view=view)
+    _, plan = plan_on(node(1, python="3.11"), node(2, python="3.12"), view=view)
     (waiting,) = plan.pending
     assert waiting.reason.code == "no_artifact_python"
     assert render(waiting.reason) == (
@@ -171,8 +171,8 @@ def test_portfolio_whose_artifact_no_node_can_run_says_what_it_needs() -> None:
 def test_node_that_cannot_run_the_wanted_artifact_keeps_the_old_revision_and_says_so() -> None:
     wanted = RevisionChoice(2, "momentum", 1, needing("3.13"))
     view = portfolio("p", node=1, phase="running", revision=1, wanted=wanted)
-    _, plan = planned(node(1, python="3.11"), view=view)
+    _, plan = plan_on(node(1, python="3.11"), view=view)
     (older,) = plan.older
     assert "node-1 has Python 3.11, the wanted r2 needs Python 3.13" in render(older.reason)
     assert "Python 3.13" in render(older.reason, "zh-hans")
-    assert not planned(node(1, python="3.13"), view=view)[1].older
+    assert not plan_on(node(1, python="3.13"), view=view)[1].older

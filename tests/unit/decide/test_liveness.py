@@ -68,7 +68,7 @@ def test_flapping_lasts_three_heartbeats_and_doubles_per_further_loss() -> None:
 NOW = 10_000.0
 
 
-def lost(name: str, ago_s: float = 1, **given: Any) -> NodeHistory:
+def lost_node(name: str, ago_s: float = 1, **given: Any) -> NodeHistory:
     return NodeHistory(name, "lost", NOW - ago_s, **given)
 
 
@@ -77,7 +77,9 @@ def steady(*names: str, status: Any = "alive") -> list[NodeHistory]:
 
 
 def test_two_of_four_lost_within_one_ttl_are_a_storm() -> None:
-    found = assess_losses([lost("a"), lost("b", 29), *steady("c", "d")], NOW, None, POLICY)
+    found = assess_losses(
+        [lost_node("a"), lost_node("b", 29), *steady("c", "d")], NOW, None, POLICY
+    )
     assert (found.storm, found.gone, found.of) == (True, ("a", "b"), 4)
 
 
@@ -93,7 +95,7 @@ def test_two_of_four_lost_within_one_ttl_are_a_storm() -> None:
 def test_losses_of_one_ttl_and_after_the_last_hold_are_a_storm(
     lost_ago_s: tuple[float, float], hold_ended_at: float | None, storm: bool
 ) -> None:
-    nodes = [lost("a", lost_ago_s[0]), lost("b", lost_ago_s[1]), *steady("c")]
+    nodes = [lost_node("a", lost_ago_s[0]), lost_node("b", lost_ago_s[1]), *steady("c")]
     assert assess_losses(nodes, NOW, hold_ended_at, POLICY).storm is storm
 
 
@@ -108,14 +110,16 @@ def test_losses_of_one_ttl_and_after_the_last_hold_are_a_storm(
     ],
 )
 def test_nodes_alive_one_ttl_ago_count(other: NodeHistory, of: int) -> None:
-    assert assess_losses([lost("a"), *steady("b", "c"), other], NOW, None, POLICY).of == of
+    assert assess_losses([lost_node("a"), *steady("b", "c"), other], NOW, None, POLICY).of == of
 
 
 def test_late_nodes_beside_a_lost_one_leave_a_storm_in_doubt() -> None:
     late = steady("b", status="suspect")
-    found = assess_losses([lost("a"), *late, *steady("c")], NOW, None, POLICY)
+    found = assess_losses([lost_node("a"), *late, *steady("c")], NOW, None, POLICY)
     assert (found.storm, found.doubtful, found.late) == (False, True, ("b",))
-    assert not assess_losses([lost("a"), *steady("b", "c")], NOW, None, POLICY).doubtful
+    assert not assess_losses([lost_node("a"), *steady("b", "c")], NOW, None, POLICY).doubtful
     # Late nodes alone do not count, and one lost with one late of five would be no storm.
     assert not assess_losses([*steady("a", "b", status="suspect")], NOW, None, POLICY).doubtful
-    assert not assess_losses([lost("a"), *late, *steady("c", "d", "e")], NOW, None, POLICY).doubtful
+    assert not assess_losses(
+        [lost_node("a"), *late, *steady("c", "d", "e")], NOW, None, POLICY
+    ).doubtful

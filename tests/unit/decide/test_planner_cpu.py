@@ -16,14 +16,14 @@ from tests.support.plan_factories import applied, moves, node, on, places, portf
 BUSY = {"a": 40.0, "b": 21.0, "c": 20.0}
 
 
-def measured(nodes: dict[int, float], **shares: float) -> Cpu:
+def cpu_of(nodes: dict[int, float], **shares: float) -> Cpu:
     return Cpu(nodes, {portfolio(name).id: share for name, share in shares.items()})
 
 
 def two_nodes(**changes: Any) -> Snapshot:
     views = [*on(1, "a", "b", "c"), *on(2, "d")]
     return world(
-        [node(1), node(2)], views, cpu=measured({1: 82.0, 2: 12.0}, **BUSY, d=11.0), **changes
+        [node(1), node(2)], views, cpu=cpu_of({1: 82.0, 2: 12.0}, **BUSY, d=11.0), **changes
     )
 
 
@@ -54,7 +54,7 @@ def test_cpu_is_ignored_when_balancing_by_weight() -> None:
 
 def test_weights_are_ignored_when_balancing_by_cpu() -> None:
     lopsided = world(
-        [node(1), node(2)], on(1, "a", "b", "c"), cpu=measured({1: 3.0, 2: 3.0}, a=1, b=1, c=1)
+        [node(1), node(2)], on(1, "a", "b", "c"), cpu=cpu_of({1: 3.0, 2: 3.0}, a=1, b=1, c=1)
     )
     assert make_plan(lopsided, Policy()).move == ()
 
@@ -86,12 +86,12 @@ def test_nothing_moves_in_a_freeze_or_a_storm(changes: dict[str, Any]) -> None:
 
 def test_unmeasured_node_neither_gives_nor_takes() -> None:
     for known in (1, 2):
-        cpu = measured({known: 82.0}, **BUSY)
+        cpu = cpu_of({known: 82.0}, **BUSY)
         assert make_plan(replace(two_nodes(), cpu=cpu), Policy()).move == ()
 
 
 def test_unmeasured_portfolio_stays() -> None:
-    cpu = measured({1: 82.0, 2: 12.0}, b=21.0)
+    cpu = cpu_of({1: 82.0, 2: 12.0}, b=21.0)
     assert moves(make_plan(replace(two_nodes(), cpu=cpu), Policy())) == {"b": "node-2"}
 
 
@@ -102,12 +102,12 @@ def test_cpu_move_needs_gain_and_margin() -> None:
         (52.0, 42.1, 5.0, {}),
         (55.0, 40.0, 11.0, {}),
     ):
-        cpu = measured({1: high, 2: low}, a=share)
+        cpu = cpu_of({1: high, 2: low}, a=share)
         assert moves(make_plan(replace(two_nodes(), cpu=cpu), Policy())) == expected
 
 
 def test_portfolio_below_one_per_cent_stays() -> None:
-    cpu = measured({1: 82.0, 2: 12.0}, a=0.9)
+    cpu = cpu_of({1: 82.0, 2: 12.0}, a=0.9)
     assert make_plan(replace(two_nodes(), cpu=cpu), Policy()).move == ()
 
 
@@ -117,7 +117,7 @@ def test_cpu_move_avoids_spread_group_members() -> None:
 
 
 def test_less_important_of_equal_portfolios_moves() -> None:
-    cpu = measured({1: 82.0, 2: 12.0}, b=20.0, c=20.0)
+    cpu = cpu_of({1: 82.0, 2: 12.0}, b=20.0, c=20.0)
     snapshot = with_view(replace(two_nodes(), cpu=cpu), "b", priority=1)
     assert next(iter(moves(make_plan(snapshot, Policy())))) == "c"
 
@@ -125,7 +125,7 @@ def test_less_important_of_equal_portfolios_moves() -> None:
 def test_cpu_moves_continue_within_limits_until_balanced() -> None:
     names = [f"p-{i}" for i in range(8)]
     nodes: list[NodeView] = [node(1, capacity=10), node(2, capacity=10)]
-    cpu = measured({1: 80.0, 2: 0.0}, **dict.fromkeys(names, 10.0))
+    cpu = cpu_of({1: 80.0, 2: 0.0}, **dict.fromkeys(names, 10.0))
     views: list[PortfolioView] = on(1, *names)
     plan: Plan = make_plan(world(nodes, views, cpu=cpu), Policy(handoffs_per_node=10))
     # 80/0, 70/10, 60/20, 50/30, and 40/40 is balanced: four moves.
@@ -149,5 +149,5 @@ def test_drain_precedes_cpu_rebalance() -> None:
 def test_applied_and_remeasured_cpu_plan_is_followed_by_an_empty_one() -> None:
     snapshot = two_nodes()
     after = applied(snapshot, make_plan(snapshot, Policy()))
-    anew = measured({1: 42.0, 2: 52.0}, **BUSY, d=11.0)
+    anew = cpu_of({1: 42.0, 2: 52.0}, **BUSY, d=11.0)
     assert make_plan(replace(after, cpu=anew), Policy()).changes == 0

@@ -31,7 +31,7 @@ LOST, SECOND, THIRD = node(1, status="lost"), node(2), node(3)
 DRAINING = node(1, draining=True)
 
 
-def handed(name: str, kind: Any, **changes: Any) -> PortfolioView:
+def with_handoff(name: str, kind: Any, **changes: Any) -> PortfolioView:
     """Return a portfolio on node-1 in an active handoff, to node-2 unless it is a stop."""
     target = None if kind == "stop" else 2
     return portfolio(name, node=1, handoff=HandoffView(7, kind, source=1, target=target), **changes)
@@ -43,17 +43,18 @@ STAY: dict[str, tuple[Snapshot, Policy]] = {
     "on a cordoned node":
         (world([node(1, cordoned=True), SECOND], on(1, *"abcd")), POLICY),
     "a stop is never superseded by failover":
-        (world([LOST, SECOND], [handed("p", "stop", desired="stopped")]), POLICY),
+        (world([LOST, SECOND], [with_handoff("p", "stop", desired="stopped")]), POLICY),
     "a stop ends before a restarted portfolio fails over":
-        (world([LOST, SECOND], [handed("p", "stop")]), POLICY),
+        (world([LOST, SECOND], [with_handoff("p", "stop")]), POLICY),
     "a difference of one portfolio":
         (world([node(1), SECOND], [*on(1, *"ab"), *on(2, "c")]), POLICY),
     "the target has no free slots":
         (world([node(1), node(2, handoffs=2)], on(1, *"abcd")), POLICY),
     # node-1 will have 2 once a and b have stopped, as many as node-2.
     "stopping portfolios are not expected load":
-        (world([node(1), SECOND], [handed("a", "stop", desired="stopped"),
-               handed("b", "stop", desired="stopped"), *on(1, *"cd"), *on(2, *"ef")]), POLICY),
+        (world([node(1), SECOND], [with_handoff("a", "stop", desired="stopped"),
+               with_handoff("b", "stop", desired="stopped"), *on(1, *"cd"), *on(2, *"ef")]),
+         POLICY),
     "hard group members stay apart":
         (world([node(1), SECOND], [*on(1, "a", **HARD), *on(1, *"xyz", pinned=1),
                *on(2, "m", **HARD)]), POLICY),
@@ -69,7 +70,7 @@ STAY: dict[str, tuple[Snapshot, Policy]] = {
     # a and b are on their way to node-2, which makes it 2 and 2.
     "active moves count at their target":
         (world([node(1, handoffs=2), node(2, handoffs=2), node(3, cordoned=True)],
-               [handed("a", "migrate"), handed("b", "migrate"), *on(1, *"cd")]),
+               [with_handoff("a", "migrate"), with_handoff("b", "migrate"), *on(1, *"cd")]),
          Policy(handoffs_per_node=9)),
     "a drain that waits":
         (world([node(1, draining=True, handoffs=2), SECOND, THIRD],

@@ -22,7 +22,7 @@ PROVEN = ExitedRun(revision=2, is_proven=True, good_revision=2, attempts=0, fail
 UNPROVEN = replace(PROVEN, is_proven=False, good_revision=1)
 
 
-def exited(**fields: Any) -> ProcessExited:
+def exit_report(**fields: Any) -> ProcessExited:
     return ProcessExited(
         death=str(uuid4()),
         portfolio=1,
@@ -34,17 +34,19 @@ def exited(**fields: Any) -> ProcessExited:
 
 
 def test_proven_revision_restarts_and_counts_one_attempt() -> None:
-    assert decide_exit(PROVEN, exited()) == ExitDecision(ExitAction.RESTART, attempts=1)
+    assert decide_exit(PROVEN, exit_report()) == ExitDecision(ExitAction.RESTART, attempts=1)
 
 
 def test_idle_process_restarts_without_an_attempt() -> None:
     run = replace(PROVEN, attempts=MAX_ATTEMPTS - 1)
-    assert decide_exit(run, exited(idle=True)) == ExitDecision(ExitAction.RESTART)
+    assert decide_exit(run, exit_report(idle=True)) == ExitDecision(ExitAction.RESTART)
 
 
 def test_last_attempt_quarantines() -> None:
     run = replace(PROVEN, attempts=MAX_ATTEMPTS - 1)
-    assert decide_exit(run, exited()) == ExitDecision(ExitAction.QUARANTINE, attempts=MAX_ATTEMPTS)
+    assert decide_exit(run, exit_report()) == ExitDecision(
+        ExitAction.QUARANTINE, attempts=MAX_ATTEMPTS
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,23 +61,23 @@ def test_repeated_failure_before_the_first_event_leaves_the_node(
     before_first_event: bool, handoff: str | None, action: ExitAction
 ) -> None:
     run = replace(PROVEN, failures_on_node=MAX_FAILURES_PER_NODE - 1, handoff_kind=handoff)
-    decision = decide_exit(run, exited(before_first_event=before_first_event))
+    decision = decide_exit(run, exit_report(before_first_event=before_first_event))
     assert decision == ExitDecision(action, attempts=1)
 
 
 def test_unproven_revision_falls_back_to_the_good_one() -> None:
-    assert decide_exit(UNPROVEN, exited()) == ExitDecision(ExitAction.FALL_BACK)
+    assert decide_exit(UNPROVEN, exit_report()) == ExitDecision(ExitAction.FALL_BACK)
 
 
 @pytest.mark.parametrize("good", [None, 2])
 def test_unproven_revision_without_another_good_one_restarts(good: int | None) -> None:
     run = replace(UNPROVEN, good_revision=good)
-    assert decide_exit(run, exited()).action is ExitAction.RESTART
+    assert decide_exit(run, exit_report()).action is ExitAction.RESTART
 
 
 def test_exit_while_draining_for_a_stop_finishes_the_stop() -> None:
     run = replace(UNPROVEN, handoff_kind="stop", attempts=MAX_ATTEMPTS)
-    assert decide_exit(run, exited()) == ExitDecision(ExitAction.FINISH_STOP)
+    assert decide_exit(run, exit_report()) == ExitDecision(ExitAction.FINISH_STOP)
 
 
 @pytest.mark.parametrize(
@@ -91,5 +93,5 @@ def test_exit_before_the_first_commit_of_a_handoff_rolls_it_back(
     kind: str, stage: str, rejects: bool
 ) -> None:
     run = replace(UNPROVEN, handoff_kind=kind, is_activating=True)
-    decision = decide_exit(run, exited(stage=stage))
+    decision = decide_exit(run, exit_report(stage=stage))
     assert decision == ExitDecision(ExitAction.ROLL_BACK, rejects_revision=rejects)

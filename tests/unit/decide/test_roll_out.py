@@ -24,7 +24,7 @@ def item(id: int, state: Any = "waiting", **fields: Any) -> Item:
     return Item(id, f"p{id}", state, **{**values, **started, **fields})
 
 
-def decided(steps: Steps) -> dict[str, str]:
+def new_states(steps: Steps) -> dict[str, str]:
     """Return name → new state, with the sentence."""
     return {
         c.item.name: f"{c.state}: {render(c.reason)}" if c.reason else c.state
@@ -40,11 +40,11 @@ def test_the_canary_is_started_alone() -> None:
 
 def test_others_wait_until_the_canary_is_good() -> None:
     runs = item(0, "changing", running=3)
-    assert decided(next_steps(roll_out(runs, item(1)), LIMITS)) == {"p0": "proving"}
+    assert new_states(next_steps(roll_out(runs, item(1)), LIMITS)) == {"p0": "proving"}
     proving = item(0, "proving", running=3, has_progress=True, since=941.0)
     assert not next_steps(roll_out(proving, item(1)), LIMITS)
     steps = next_steps(roll_out(replace(proving, status="good"), item(1)), LIMITS)
-    assert decided(steps) == {"p0": "done"} and [i.name for i in steps.start] == ["p1"]
+    assert new_states(steps) == {"p0": "done"} and [i.name for i in steps.start] == ["p1"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_at_most_n_are_at_work() -> None:
 def test_a_proven_portfolio_leaves_its_place_to_the_next() -> None:
     canary = item(0, "done", running=3, status="good")
     steps = next_steps(roll_out(canary, item(1, "changing", running=3), item(2)), LIMITS)
-    assert decided(steps) == {"p1": "proving"} and [i.name for i in steps.start] == ["p2"]
+    assert new_states(steps) == {"p1": "proving"} and [i.name for i in steps.start] == ["p2"]
 
 
 @pytest.mark.parametrize("state", ["changing", "proving"])
@@ -88,7 +88,7 @@ def test_a_rejection_stops_the_roll_out(state: str) -> None:
     bad = item(1, state, status="rejected", status_reason="ValueError: no")
     steps = next_steps(roll_out(canary, bad, item(2), item(3, "changing")), LIMITS)
     assert steps.state == "stopping" and not steps.start
-    assert decided(steps) == {
+    assert new_states(steps) == {
         "p1": "rejected: r3 was rejected: ValueError: no",
         "p2": "skipped: the roll-out ended before its turn, so it is left as it is",
     }
@@ -102,13 +102,13 @@ def test_a_stopping_roll_out_waits_for_those_at_work() -> None:
     assert not next_steps(roll_out(bad, item(2, "changing"), state="stopping"), LIMITS)
     last = roll_out(bad, item(2, "changing", status="good"), item(3), state="stopping")
     steps = next_steps(last, LIMITS)
-    assert steps.state == "stopped" and decided(steps).keys() == {"p2", "p3"}
+    assert steps.state == "stopped" and new_states(steps).keys() == {"p2", "p3"}
 
 
 def test_a_canary_that_never_ran_the_revision_stops_the_roll_out() -> None:
     late = item(0, "changing", since=699.0)
     steps = next_steps(roll_out(late, item(1)), LIMITS)
-    assert decided(steps)["p0"] == "late: did not run r3 within 300 s; see its handoffs"
+    assert new_states(steps)["p0"] == "late: did not run r3 within 300 s; see its handoffs"
     assert steps.state == "stopping"
     assert not next_steps(roll_out(late, item(1), has_environment=True), LIMITS), "it may build"
 
@@ -118,10 +118,10 @@ def test_only_the_canary_needs_an_event_to_prove_it() -> None:
     steps = next_steps(roll_out(item(0, "proving", **quiet)), LIMITS)
     assert steps.state == "stopping"
     sentence = "runs r3, which no event has proven within 660 s"
-    assert decided(steps) == {"p0": f"late: {sentence}"}
+    assert new_states(steps) == {"p0": f"late: {sentence}"}
     canary = item(0, "done", running=3, status="good")
     steps = next_steps(roll_out(canary, item(1, "proving", **quiet)), LIMITS)
-    assert decided(steps) == {"p1": f"done: {sentence}"} and steps.state == "finished"
+    assert new_states(steps) == {"p1": f"done: {sentence}"} and steps.state == "finished"
 
 
 SKIPPED = [
@@ -140,10 +140,10 @@ def test_a_portfolio_that_cannot_be_changed_is_skipped(
 ) -> None:
     canary = item(0, "done", running=3, status="good")
     steps = next_steps(roll_out(canary, item(1, **found), item(2)), LIMITS)
-    assert decided(steps) == {"p1": f"skipped: {sentence}"}
+    assert new_states(steps) == {"p1": f"skipped: {sentence}"}
     assert [i.name for i in steps.start] == ["p2"]
     steps = next_steps(roll_out(item(0, **found), item(1)), LIMITS)
-    assert decided(steps) == {"p0": f"skipped: {sentence}"} and not steps.start
+    assert new_states(steps) == {"p0": f"skipped: {sentence}"} and not steps.start
     stopped = next_steps(roll_out(item(0, "skipped"), item(1)), LIMITS)
     assert stopped.state == "stopping", "without its canary nothing is rolled out"
 
@@ -168,10 +168,10 @@ def test_a_portfolio_that_is_not_ready_lets_others_go_first(
     late = [replace(i, since=879.0) for i in (canary, item(1, **found))]
     # As long as anything else happens, it is waited for.
     begins = item(2, "changing", running=3, since=879.0)
-    assert decided(next_steps(roll_out(*late, begins), LIMITS)) == {"p2": "proving"}
-    assert decided(next_steps(roll_out(*late), LIMITS)) == {"p1": f"skipped: {sentence}"}
+    assert new_states(next_steps(roll_out(*late, begins), LIMITS)) == {"p2": "proving"}
+    assert new_states(next_steps(roll_out(*late), LIMITS)) == {"p1": f"skipped: {sentence}"}
     both = [*late, replace(item(2, **found), since=879.0)]
-    assert decided(next_steps(roll_out(*both), LIMITS)).keys() == {"p1", "p2"}, "not one by one"
+    assert new_states(next_steps(roll_out(*both), LIMITS)).keys() == {"p1", "p2"}, "not one by one"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_an_operator_who_interferes_ends_the_item_only(
 ) -> None:
     canary = item(0, "done", running=3, status="good")
     steps = next_steps(roll_out(canary, item(1, "changing", **found), item(2)), LIMITS)
-    assert decided(steps) == {"p1": f"left: {sentence}"}
+    assert new_states(steps) == {"p1": f"left: {sentence}"}
     assert [i.name for i in steps.start] == ["p2"] and steps.state is None
     steps = next_steps(roll_out(item(0, "proving", **found), item(1)), LIMITS)
     assert steps.state == "stopping", "an unproven canary stops the roll-out"
@@ -207,7 +207,7 @@ def test_the_way_back_leaves_what_an_operator_changed_since() -> None:
     ]
     steps = next_steps(roll_out(*items, state="going_back"), LIMITS)
     assert [i.name for i in steps.give_back] == ["p0", "p1", "p2"]
-    assert decided(steps) == {
+    assert new_states(steps) == {
         "p3": "not_returned: an operator changed it to r4 meanwhile, so it is left as it is",
         "p4": "not_returned: was deleted",
         "p5": "returned",
@@ -225,7 +225,7 @@ def test_the_way_back_ends() -> None:
         item(4, "returning", wanted=9),
     ]
     steps = next_steps(roll_out(*items, state="going_back"), LIMITS)
-    assert decided(steps) == {
+    assert new_states(steps) == {
         "p0": "returned",
         "p2": "returned: is stopped; it runs r2 once it is started",
         "p3": "not_returned: did not run r2 within 630 s; see its handoffs",

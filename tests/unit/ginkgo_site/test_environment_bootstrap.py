@@ -30,24 +30,24 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def installed(module: ModuleType, name: str) -> None:
+def mark_installed(module: ModuleType, name: str) -> None:
     module._marker(name).write_text(module._fingerprint(name))
 
 
 def test_nothing_is_installed_twice(bootstrap: ModuleType) -> None:
     assert not bootstrap._is_current("control-plane")
-    installed(bootstrap, "control-plane")
+    mark_installed(bootstrap, "control-plane")
     assert bootstrap._is_current("control-plane")
 
 
 def test_the_larger_set_counts_for_the_smaller_but_not_the_other_way(bootstrap: ModuleType) -> None:
-    installed(bootstrap, "control-plane")
+    mark_installed(bootstrap, "control-plane")
     assert bootstrap._is_current("node")
     assert not bootstrap._is_current("dev")
 
 
 def test_a_changed_file_is_installed_again(bootstrap: ModuleType, tmp_path: Path) -> None:
-    installed(bootstrap, "control-plane")
+    mark_installed(bootstrap, "control-plane")
     (tmp_path / "requirements.txt").write_text("2\n")
     assert not bootstrap._is_current("control-plane")
 
@@ -55,7 +55,7 @@ def test_a_changed_file_is_installed_again(bootstrap: ModuleType, tmp_path: Path
 def test_an_environment_whose_python_is_gone_counts_for_nothing(
     bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed(bootstrap, "control-plane")
+    mark_installed(bootstrap, "control-plane")
     monkeypatch.setattr(bootstrap, "PYTHON", tmp_path / "gone")
     assert not bootstrap._is_current("control-plane")
 

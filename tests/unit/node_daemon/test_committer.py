@@ -108,7 +108,7 @@ async def test_closed_committer_repeats_nothing() -> None:
     waiting.cancel()
 
 
-async def _sent(commits: list[Commit]) -> Link:
+async def _send_all(commits: list[Commit]) -> Link:
     link = Link()
     answers = await asyncio.gather(*(link.committer.commit(commit) for commit in commits))
     assert [answer.portfolio for answer in answers] == [c.portfolio for c in commits]
@@ -117,20 +117,20 @@ async def _sent(commits: list[Commit]) -> Link:
 
 
 async def test_request_never_exceeds_the_commit_limit() -> None:
-    link = await _sent([_commit(portfolio, 0) for portfolio in range(450)])
+    link = await _send_all([_commit(portfolio, 0) for portfolio in range(450)])
     assert max(len(request.commits) for request in link.requests) <= MAX_COMMITS
     assert sum(len(request.commits) for request in link.requests) == 450
 
 
 async def test_request_never_exceeds_the_line_limit() -> None:
     lines = [EquityLine(1, 1, "1")] * (MAX_LINES // 3)
-    link = await _sent([msgspec.structs.replace(_commit(p, 0), equity=lines) for p in range(7)])
+    link = await _send_all([msgspec.structs.replace(_commit(p, 0), equity=lines) for p in range(7)])
     assert [len(request.commits) for request in link.requests] == [3, 3, 1]
 
 
 async def test_large_states_are_sent_in_separate_requests() -> None:
     state = b"s" * 3_000_000
-    link = await _sent([msgspec.structs.replace(_commit(p, 0), state=state) for p in range(3)])
+    link = await _send_all([msgspec.structs.replace(_commit(p, 0), state=state) for p in range(3)])
     assert max(link.sizes) < MAX_REQUEST_BYTES
 
 

@@ -16,7 +16,7 @@ from scheduling.node_daemon.errors import ReleaseGranted
 from scheduling.node_daemon.feeder import CatchUp, Feeder, MemoryState, StartingPoint, Tenure
 from scheduling.node_daemon.recorded_feed import RecordedFeedReader
 from scheduling.wire.messages import Commit, CommitResult
-from tests.support.traces import collected
+from tests.support.traces import tracing_to_memory
 from tests.unit.node_daemon.test_recorded_feed import Gateway, following, gateway, record
 
 __all__ = ["gateway"]
@@ -113,7 +113,7 @@ async def test_a_record_that_is_no_longer_loaded_ends_the_commit(
 async def test_a_release_is_a_span_from_the_request_to_the_answer(gateway: Gateway) -> None:
     reader = await following(gateway, 110)
     feeder, commits = make_feeder(reader, Child())
-    with collected() as collector:
+    with tracing_to_memory() as collector:
         feeder.drain(7)
         with pytest.raises(ReleaseGranted):
             await feeder.run()

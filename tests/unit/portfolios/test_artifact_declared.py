@@ -44,12 +44,12 @@ def test_a_forged_answer_is_refused(
     forged: list[FoundStrategy], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert problem in problem_in(forged)
-    answered(monkeypatch, Inspected(forged))
+    answer_with(monkeypatch, Inspected(forged))
     with pytest.raises(CheckFailed, match="The inspection failed: "):
         inspect_artifact(CODE)
 
 
-def answered(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
+def answer_with(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
     @contextmanager
     def process(*_: Any, **__: Any) -> Iterator[Any]:
         yield lambda request: reply
@@ -60,14 +60,14 @@ def answered(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
 
 
 def test_an_answer_to_another_question_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered(monkeypatch, Loaded(1, False))
+    answer_with(monkeypatch, Loaded(1, False))
     for ask in (lambda: inspect_artifact(CODE), lambda: check_with_code(CODE, GOOD, {}, [])):
         with pytest.raises(CheckFailed, match="its process gave another answer"):
             ask()
 
 
 def test_errors_of_a_check_are_bounded_and_printable(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered(monkeypatch, Examined(1, False, [("f", "c", "\x1b[31m" + "x" * 9_000)] * 5_000))
+    answer_with(monkeypatch, Examined(1, False, [("f", "c", "\x1b[31m" + "x" * 9_000)] * 5_000))
     found = check_with_code(CODE, GOOD, {}, [])
     assert len(found) == 100
     assert found[0].message.startswith("\\x1b[31mxxx")

@@ -13,12 +13,12 @@ from portfolios.artifacts import unpack
 from tests.support import wheels
 
 
-def unpacked(tmp_path: Path, data: bytes) -> str:
+def unpack_wheel(tmp_path: Path, data: bytes) -> str:
     return unpack.unpack(wheels.write(tmp_path, data), tmp_path / "code")
 
 
 def test_files_are_compiled_and_read_only(tmp_path: Path) -> None:
-    unpacked(tmp_path, wheels.counter("x").data())
+    unpack_wheel(tmp_path, wheels.counter("x").data())
     package = tmp_path / "code" / "counting"
     assert [path.suffix for path in (package / "__pycache__").iterdir()] == [".pyc"]
     for path in (package, package / "__init__.py"):
@@ -26,7 +26,7 @@ def test_files_are_compiled_and_read_only(tmp_path: Path) -> None:
 
 
 def test_equal_wheels_have_equal_digests_and_a_changed_file_another(tmp_path: Path) -> None:
-    first = unpacked(tmp_path, wheels.counter("x").data())
+    first = unpack_wheel(tmp_path, wheels.counter("x").data())
     folder = tmp_path / "code"
     assert unpack.digest(folder) == first
     changed = folder / "counting" / "__init__.py"
@@ -54,7 +54,7 @@ def test_unusable_wheel_is_refused(
     tmp_path: Path, wheel: wheels.Wheel, error: type[unpack.WheelUnusable], sentence: str
 ) -> None:
     with pytest.raises(error) as refused:
-        unpacked(tmp_path, wheel.data())
+        unpack_wheel(tmp_path, wheel.data())
     assert str(refused.value).startswith(sentence)
     assert type(refused.value) is error
 
@@ -66,13 +66,13 @@ def test_link_in_a_wheel_is_refused(tmp_path: Path) -> None:
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(unpack.WheelUnusable, match="counting/link"):
-        unpacked(tmp_path, data.getvalue())
+        unpack_wheel(tmp_path, data.getvalue())
 
 
 @pytest.mark.parametrize("data", [b"", b"not a zip", wheels.counter("x").data()[:200]])
 def test_other_file_is_not_a_valid_wheel(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(unpack.WheelUnusable, match="is not a valid wheel"):
-        unpacked(tmp_path, data)
+        unpack_wheel(tmp_path, data)
 
 
 def test_size_that_an_archive_hides_is_counted(
@@ -81,7 +81,7 @@ def test_size_that_an_archive_hides_is_counted(
     monkeypatch.setattr(unpack, "MAX_BYTES", 1 << 20)
     bomb = wheels.Wheel({"big.py": "#" * (2 << 20)})
     with pytest.raises(unpack.WheelUnusable, match="has more than 1 MB unpacked"):
-        unpacked(tmp_path, bomb.data())
+        unpack_wheel(tmp_path, bomb.data())
 
 
 def test_program_prints_a_sentence_and_its_code(

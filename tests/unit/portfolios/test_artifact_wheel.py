@@ -25,13 +25,13 @@ def read(**given: str) -> WheelFacts:
     return read_wheel(*make_wheel(**given))  # type: ignore[arg-type]
 
 
-def refused(filename: str, data: bytes) -> WheelRefused:
+def refusal(filename: str, data: bytes) -> WheelRefused:
     with pytest.raises(WheelRefused) as caught:
         read_wheel(filename, data)
     return caught.value
 
 
-def zipped(**files: str) -> bytes:
+def zip_of(**files: str) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
@@ -84,7 +84,7 @@ def test_later_tags_run_under_newer_versions_only_where_pip_allows_it() -> None:
     [
         ("momentum.zip", b"", "not_a_wheel"),
         ("momentum_demo-1.0-py3-none-any.whl", b"not a zip", "not_a_wheel"),
-        ("momentum_demo-1.0-py3-none-any.whl", zipped(a="1"), "not_a_wheel"),
+        ("momentum_demo-1.0-py3-none-any.whl", zip_of(a="1"), "not_a_wheel"),
         ("momentum_demo-2.0-py3-none-any.whl", make_wheel()[1], "not_a_wheel"),
         ("other-1.0-py3-none-any.whl", make_wheel()[1], "not_a_wheel"),
         ("momentum_demo-1.0-py2-none-any.whl", make_wheel()[1], "other_python"),
@@ -101,35 +101,35 @@ def test_later_tags_run_under_newer_versions_only_where_pip_allows_it() -> None:
     ],
 )
 def test_bad_file_is_refused_with_its_code(filename: str, data: bytes, code: str) -> None:
-    assert refused(filename, data).code == code
+    assert refusal(filename, data).code == code
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../x.py", "a\\..\\b.py"])
 def test_file_outside_of_the_folder_is_refused(path: str) -> None:
-    assert "outside" in str(refused(*with_member(zipfile.ZipInfo(path))))
+    assert "outside" in str(refusal(*with_member(zipfile.ZipInfo(path))))
 
 
 def test_file_name_that_is_not_text_is_refused() -> None:
     name, data = with_member(zipfile.ZipInfo("ää"))
-    assert refused(name, data.replace("ää".encode(), b"\xff" * 4)).code == "not_a_wheel"
+    assert refusal(name, data.replace("ää".encode(), b"\xff" * 4)).code == "not_a_wheel"
 
 
 def test_symbolic_link_is_refused() -> None:
     link = zipfile.ZipInfo("momentum_demo/link")
     link.external_attr = 0o120777 << 16
-    assert "outside" in str(refused(*with_member(link, "/etc")))
+    assert "outside" in str(refusal(*with_member(link, "/etc")))
 
 
 def test_bomb_is_refused_by_its_stated_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "MAX_UNPACKED_BYTES", 100_000)
-    assert refused(*with_member(zipfile.ZipInfo("big"), "0" * 200_000)).code == "payload_too_large"
+    assert refusal(*with_member(zipfile.ZipInfo("big"), "0" * 200_000)).code == "payload_too_large"
 
 
 def test_list_of_files_is_bounded_before_it_is_read() -> None:
     entry = b"PK\x01\x02" + bytes(42)
     ends = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, len(entry) * 400_000, 0, 0)
     began = time.process_time()
-    assert refused(make_wheel()[0], entry * 400_000 + ends).code == "payload_too_large"
+    assert refusal(make_wheel()[0], entry * 400_000 + ends).code == "payload_too_large"
     assert time.process_time() - began < 0.5
 
 
@@ -139,9 +139,9 @@ def test_summary_obeys_no_control_characters() -> None:
 
 def test_too_many_bytes_and_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "MAX_FILES", 2)
-    assert refused(*make_wheel()).code == "payload_too_large"
+    assert refusal(*make_wheel()).code == "payload_too_large"
     monkeypatch.setattr(wheels, "MAX_WHEEL_BYTES", 10)
-    assert "10 are allowed" in str(refused(*make_wheel()))
+    assert "10 are allowed" in str(refusal(*make_wheel()))
 
 
 def test_packages_that_every_node_has_need_no_lock() -> None:

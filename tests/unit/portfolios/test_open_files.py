@@ -15,7 +15,9 @@ from ginkgo_site.env import CHECKOUT
 NODE = ["-m", "scheduling.node_daemon", "--name", "n", "--server", "http://127.0.0.1:9"]
 
 
-def limited(argv: list[str], home: Path, soft: int, hard: int) -> subprocess.CompletedProcess[str]:
+def run_limited(
+    argv: list[str], home: Path, soft: int, hard: int
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *argv],
         cwd=CHECKOUT,
@@ -31,7 +33,7 @@ def limited(argv: list[str], home: Path, soft: int, hard: int) -> subprocess.Com
     "argv", [["-m", "ginkgo_site.launcher", "--port", "0"], NODE], ids=["bin/up", "bin/node"]
 )
 def test_too_few_files_are_refused_in_a_sentence(argv: list[str], tmp_path: Path) -> None:
-    done = limited(argv, tmp_path, 64, 64)
+    done = run_limited(argv, tmp_path, 64, 64)
     assert done.returncode in (1, 2)
     (line,) = done.stderr.strip().splitlines()
     assert "may open 64 files and sockets, and Ginkgo needs 256: raise the limit" in line
@@ -44,7 +46,7 @@ def test_a_low_limit_that_may_be_raised_is_raised(tmp_path: Path) -> None:
         "raise_open_file_limit()\n"
         "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
     )
-    assert limited(["-c", program], tmp_path, 64, 1000).stdout.split() == ["1000", "1000"]
+    assert run_limited(["-c", program], tmp_path, 64, 1000).stdout.split() == ["1000", "1000"]
 
 
 def test_a_portfolio_process_keeps_a_limit_that_is_lower_than_its_own(tmp_path: Path) -> None:
@@ -54,4 +56,4 @@ def test_a_portfolio_process_keeps_a_limit_that_is_lower_than_its_own(tmp_path: 
         "limit_process(1 << 30)\n"
         "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
     )
-    assert limited(["-c", program], tmp_path, 64, 64).stdout.split() == ["64", "64"]
+    assert run_limited(["-c", program], tmp_path, 64, 64).stdout.split() == ["64", "64"]

@@ -49,13 +49,13 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hooked, "timer", None)
 
 
-def hooked(script: dict[int, Any], timer: Any = None, **changes: Any) -> PortfolioEngine:
+def hooked_engine(script: dict[int, Any], timer: Any = None, **changes: Any) -> PortfolioEngine:
     Hooked.script = script
     Hooked.timer = timer
     return PortfolioEngine.fresh(spec("hooked", **changes), ())
 
 
-def seen(engine: PortfolioEngine) -> list[Any]:
+def seen_by(engine: PortfolioEngine) -> list[Any]:
     data: list[Any] = engine.state.strategy.data["seen"]
     return data
 
@@ -68,9 +68,9 @@ def bars(*seqs: int, symbol: str = "KO") -> list[Event]:
 
 
 def test_a_timer_fires_before_the_first_event_released_at_or_after_it() -> None:
-    engine = hooked({1: lambda ctx: ctx.set_timer(3_000_000)})
+    engine = hooked_engine({1: lambda ctx: ctx.set_timer(3_000_000)})
     run(engine, bars(1, 2, 3, 4))
-    assert seen(engine) == [1, 2, "timer 3", 3, 4]
+    assert seen_by(engine) == [1, 2, "timer 3", 3, 4]
 
 
 def test_timers_fire_in_their_order_once_each_across_a_restart() -> None:
@@ -78,32 +78,34 @@ def test_timers_fire_in_their_order_once_each_across_a_restart() -> None:
         for due in (5, 3, 4, 3):
             ctx.set_timer(due * 1_000_000)
 
-    engine = hooked({1: many})
+    engine = hooked_engine({1: many})
     run(engine, bars(1, 2))
     again = PortfolioEngine.restore(engine.spec, encode_state(engine.state), 2)
     run(again, bars(6, 7))
-    assert seen(again) == [1, 2, "timer 3", "timer 4", "timer 5", 6, 7]
+    assert seen_by(again) == [1, 2, "timer 3", "timer 4", "timer 5", 6, 7]
     assert decode_state(encode_state(again.state)).timers == []
 
 
 def test_a_timer_that_sets_itself_again_waits_for_the_next_event() -> None:
-    engine = hooked({1: lambda ctx: ctx.set_timer(1)}, lambda ctx, due: ctx.set_timer(due))
+    engine = hooked_engine({1: lambda ctx: ctx.set_timer(1)}, lambda ctx, due: ctx.set_timer(due))
     run(engine, bars(1, 2, 3))
-    assert seen(engine) == [1, "timer 0", 2, "timer 0", 3]
+    assert seen_by(engine) == [1, "timer 0", 2, "timer 0", 3]
 
 
 def test_an_order_of_a_timer_fills_at_a_later_event() -> None:
-    engine = hooked({1: lambda ctx: ctx.set_timer(2_000_000)}, lambda ctx, due: [buy("KO", "1")])
+    engine = hooked_engine(
+        {1: lambda ctx: ctx.set_timer(2_000_000)}, lambda ctx, due: [buy("KO", "1")]
+    )
     result = run(engine, bars(1, 2, 3))
     assert [(o.seq, o.index) for o in result.orders] == [(2, 0)]
     assert [(f.order_seq, f.fill_seq) for f in result.fills] == [(2, 3)]
 
 
 def test_a_tick_tells_the_time_to_a_strategy_with_symbols() -> None:
-    engine = hooked({1: lambda ctx: ctx.set_timer(2_000_000)}, symbols=["KO"])
+    engine = hooked_engine({1: lambda ctx: ctx.set_timer(2_000_000)}, symbols=["KO"])
     assert engine.symbols == {"KO", ""}
     run(engine, [*bars(1), Tick(2, "", 2_000_000, 2_000_000), *bars(3)])
-    assert seen(engine) == [1, "timer 2", 3]
+    assert seen_by(engine) == [1, "timer 2", 3]
     processed = engine.state.account.processed
     assert processed is not None and processed.events == 3
 
@@ -116,7 +118,7 @@ def test_a_strategy_without_timers_needs_no_ticks() -> None:
 @pytest.mark.parametrize("due", [-1, 1.5, "soon", None, True, 10**18])
 def test_a_time_that_is_none_is_refused(due: Any) -> None:
     with pytest.raises(StrategyFailed, match=r"a timer is due at .* in hooked at seq 1$"):
-        run(hooked({1: lambda ctx: ctx.set_timer(due)}), bars(1))
+        run(hooked_engine({1: lambda ctx: ctx.set_timer(due)}), bars(1))
 
 
 def test_the_number_of_timers_is_limited() -> None:
@@ -125,7 +127,7 @@ def test_the_number_of_timers_is_limited() -> None:
             ctx.set_timer(due)
 
     with pytest.raises(StrategyFailed, match="32 timers are set, which is the limit"):
-        run(hooked({1: many}), bars(1))
+        run(hooked_engine({1: many}), bars(1))
 
 
 @pytest.mark.parametrize("answer", [KeyError("x"), 7, [OrderIntent("KO", "buy", None)]])  # type: ignore[arg-type]
@@ -135,7 +137,7 @@ def test_a_timer_that_fails_is_the_strategys_failure(answer: Any) -> None:
             raise answer
         return answer
 
-    engine = hooked({1: lambda ctx: ctx.set_timer(1)}, fail)
+    engine = hooked_engine({1: lambda ctx: ctx.set_timer(1)}, fail)
     with pytest.raises(StrategyFailed, match=r"in hooked at seq 2$"):
         run(engine, bars(1, 2))
 
@@ -145,7 +147,7 @@ def test_a_timer_that_fails_is_the_strategys_failure(answer: Any) -> None:
 
 def test_metrics_are_sampled_at_equity_points() -> None:
     script = {seq: lambda ctx, seq=seq: ctx.metric("n", seq) for seq in (1, 5, 10, 15)}
-    result = run(hooked(script), bars(*range(1, 31)))
+    result = run(hooked_engine(script), bars(*range(1, 31)))
     assert [(m.seq, m.name, m.value) for m in result.metrics] == [
         (10, "n", 5.0),  # before the decision of event 10
         (20, "n", 15.0),
@@ -162,7 +164,7 @@ def test_metrics_are_sampled_at_equity_points() -> None:
 )
 def test_a_metric_without_a_plain_name_or_a_number_is_refused(name: Any, value: Any) -> None:
     with pytest.raises(StrategyFailed, match="metric"):
-        run(hooked({1: lambda ctx: ctx.metric(name, value)}), bars(1))
+        run(hooked_engine({1: lambda ctx: ctx.metric(name, value)}), bars(1))
 
 
 def test_the_number_of_metrics_is_limited() -> None:
@@ -171,11 +173,11 @@ def test_the_number_of_metrics_is_limited() -> None:
             ctx.metric(f"m{n}", n)
 
     with pytest.raises(StrategyFailed, match="m32 is one metric too many: there may be 32"):
-        run(hooked({1: many}), bars(1))
+        run(hooked_engine({1: many}), bars(1))
 
 
 def test_a_log_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    run(hooked({1: lambda ctx: ctx.log("spread 0.02")}), bars(1))
+    run(hooked_engine({1: lambda ctx: ctx.log("spread 0.02")}), bars(1))
     assert capsys.readouterr().out == "spread 0.02\n"
 
 
@@ -188,7 +190,7 @@ def test_a_log_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_state_with_timers_or_metrics_is_refused_by_older_versions(act: Any, format: int) -> None:
-    engine = hooked({1: act})
+    engine = hooked_engine({1: act})
     run(engine, bars(1))
     assert engine.state.format == format
 
@@ -288,7 +290,7 @@ def test_a_new_revision_gets_the_history_that_it_asks_for(
     monkeypatch.setitem(registry.BUILT_IN, "deeper", Deeper)
     monkeypatch.setattr(Deeper, "wanted", 2)
     monkeypatch.setattr(Deeper, "parameters_empty", starts_empty)
-    engine = hooked({4: lambda ctx: ctx.set_timer(10**15)}, symbols=["KO"])
+    engine = hooked_engine({4: lambda ctx: ctx.set_timer(10**15)}, symbols=["KO"])
     engine.run(bars(2, 4), 0, 9)
     worker = PortfolioWorker()
     ask(worker, spec("deeper", symbols=["KO"], revision=2), encode_state(engine.state), 9)
@@ -315,7 +317,7 @@ def test_a_state_that_adapt_cannot_take_fails_the_load_and_nothing_else(
 
     monkeypatch.setitem(registry.BUILT_IN, "deeper", Deeper)
     monkeypatch.setattr(Deeper, "adapt", adapt)
-    engine = hooked({}, symbols=["KO"])
+    engine = hooked_engine({}, symbols=["KO"])
     engine.run(bars(2, 4), 0, 9)
     state = encode_state(engine.state)
     worker = PortfolioWorker()

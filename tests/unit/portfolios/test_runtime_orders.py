@@ -35,11 +35,11 @@ def stop(side: Any, price: str, quantity: str = "1", **more: Any) -> OrderIntent
 FLAT = ("10", "10", "10", "10")
 
 
-def filled(result: BatchResult) -> list[tuple[int, int, str]]:
+def fills_of(result: BatchResult) -> list[tuple[int, int, str]]:
     return [(fill.order_seq, fill.fill_seq, f"{fill.price:f}") for fill in result.fills]
 
 
-def ends(result: BatchResult) -> list[tuple[int, int, int, str, str]]:
+def ends_of(result: BatchResult) -> list[tuple[int, int, int, str, str]]:
     return [(e.order_seq, e.order_index, e.seq, e.status, e.reason) for e in result.ended]
 
 
@@ -50,7 +50,7 @@ def test_a_limit_order_waits_until_its_price_is_reached(monkeypatch: Any) -> Non
     (order,) = result.orders
     assert (order.kind, order.limit_price, order.stop_price) == ("limit", Decimal("9.5"), None)
     assert (order.tag, order.price, order.status) == ("dip", Decimal(10), "open")
-    assert filled(result) == [(1, 4, "9.5000")]
+    assert fills_of(result) == [(1, 4, "9.5000")]
 
 
 def test_an_order_is_not_worked_at_the_bar_it_was_decided_on(monkeypatch: Any) -> None:
@@ -64,8 +64,10 @@ def test_an_immediate_order_expires_at_its_first_bar(monkeypatch: Any) -> None:
     engine = scripted(monkeypatch, {1: orders})
     other = prices(2, *FLAT, symbol="GE")
     result = run(engine, [prices(1, *FLAT), other, prices(3, *FLAT), prices(4, *FLAT)])
-    assert filled(result) == [(1, 3, "10.0000")]
-    assert ends(result) == [(1, 0, 3, "expired", "not filled at the first bar after its decision")]
+    assert fills_of(result) == [(1, 3, "10.0000")]
+    assert ends_of(result) == [
+        (1, 0, 3, "expired", "not filled at the first bar after its decision")
+    ]
     assert engine.state.account.open_orders == []
 
 
@@ -75,7 +77,7 @@ def test_an_open_order_can_be_cancelled_once(monkeypatch: Any) -> None:
     (order,) = engine._context.open_orders
     Scripted.script[2] = [CancelIntent(order), CancelIntent(order)]
     result = run(engine, [prices(2, *FLAT), prices(3, "8", "8", "8", "8")])
-    assert ends(result) == [(1, 0, 2, "cancelled", "")]
+    assert ends_of(result) == [(1, 0, 2, "cancelled", "")]
     assert result.fills == []
 
 
@@ -85,7 +87,7 @@ def test_nothing_is_cancelled_on_a_stale_event(monkeypatch: Any) -> None:
     (order,) = engine._context.open_orders
     Scripted.script[2] = [CancelIntent(order), ReplaceIntent(order, Decimal(2))]
     result = run(engine, [prices(2, *FLAT)], suppress=True)
-    assert (ends(result), [o.status for o in result.orders]) == ([], ["suppressed"])
+    assert (ends_of(result), [o.status for o in result.orders]) == ([], ["suppressed"])
     assert engine._context.open_orders == (order,)
 
 
@@ -95,10 +97,10 @@ def test_a_replaced_order_gets_another_id_and_keeps_what_is_not_named(monkeypatc
     (order,) = engine._context.open_orders
     Scripted.script[2] = [ReplaceIntent(order, limit_price=Decimal("8"))]
     result = run(engine, [prices(2, *FLAT), prices(3, "9", "9", "8", "8")])
-    assert ends(result) == [(1, 0, 2, "cancelled", "replaced by order 0 of seq 2")]
+    assert ends_of(result) == [(1, 0, 2, "cancelled", "replaced by order 0 of seq 2")]
     (new,) = result.orders
     assert (new.quantity, new.limit_price, new.tag) == (Decimal(1), Decimal(8), "dip")
-    assert filled(result) == [(2, 3, "8.0000")]
+    assert fills_of(result) == [(2, 3, "8.0000")]
 
 
 def test_a_refused_replacement_leaves_the_order_open(monkeypatch: Any) -> None:
@@ -111,7 +113,7 @@ def test_a_refused_replacement_leaves_the_order_open(monkeypatch: Any) -> None:
     }
     refused = run(engine, [prices(2, *FLAT)])
     assert [o.status for o in refused.orders] == ["refused"]
-    assert (ends(refused), engine._context.open_orders) == ([], (order,))
+    assert (ends_of(refused), engine._context.open_orders) == ([], (order,))
     assert [o.status for o in run(engine, [prices(3, *FLAT)]).orders] == ["open"]
 
 
@@ -190,7 +192,7 @@ def test_a_strategy_is_told_what_becomes_of_its_orders(monkeypatch: Any) -> None
         ["filled", 2, 0, "0.0000", ""],
         3,
     ]
-    assert filled(result) == [(1, 2, "10.0000"), (2, 3, "9.0000")]
+    assert fills_of(result) == [(1, 2, "10.0000"), (2, 3, "9.0000")]
 
 
 def test_a_report_that_raises_is_the_strategys_failure(monkeypatch: Any) -> None:

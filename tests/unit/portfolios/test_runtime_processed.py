@@ -27,7 +27,7 @@ from tests.support.market_factories import bar, run, spec
 EVENTS = [bar(seq, "KO" if seq % 3 else "GE", str(9 + seq % 5), "10") for seq in range(1, 41)]
 
 
-def counted(events: list[Event], *ends: int) -> Processed:
+def count_of(events: list[Event], *ends: int) -> Processed:
     """Return the count after these events, cut into batches that end at `ends`."""
     processed = Processed(1)
     begin = 0
@@ -42,7 +42,7 @@ def test_the_digest_is_a_crc_and_an_adler_of_what_was_seen() -> None:
         msgspec.msgpack.encode([e.seq, e.symbol, e.open_e4, e.high_e4, e.low_e4, e.close_e4])
         for e in EVENTS
     )
-    found = counted(EVENTS)
+    found = count_of(EVENTS)
     assert (found.since, found.events) == (1, 40)
     assert found.digest == zlib.crc32(lines) << 32 | zlib.adler32(lines)
     assert found.digest_text == f"{zlib.crc32(lines):08x}{zlib.adler32(lines):08x}"
@@ -50,15 +50,15 @@ def test_the_digest_is_a_crc_and_an_adler_of_what_was_seen() -> None:
 
 @pytest.mark.parametrize("ends", [(), (1,), (15, 16), (16, 32), tuple(range(1, 40)), (7, 7, 20)])
 def test_batches_make_no_difference_to_it(ends: tuple[int, ...]) -> None:
-    assert counted(EVENTS, *ends) == counted(EVENTS)
+    assert count_of(EVENTS, *ends) == count_of(EVENTS)
 
 
 def test_a_batch_of_more_events_than_a_short_header_can_count() -> None:
     many = [bar(seq, "KO", "10", "10") for seq in range(1, (1 << 16) + 2)]
-    assert counted(many) == counted(many, 1 << 15)
+    assert count_of(many) == count_of(many, 1 << 15)
 
 
-def changed(change: Callable[[list[Event]], Any]) -> list[Event]:
+def changed_events(change: Callable[[list[Event]], Any]) -> list[Event]:
     events = list(EVENTS)
     change(events)
     return events
@@ -78,12 +78,12 @@ def changed(change: Callable[[list[Event]], Any]) -> list[Event]:
     ids=["lost", "twice", "swapped", "symbol", "close", "open", "seq"],
 )
 def test_every_change_of_what_was_processed_changes_the_digest(change: Any) -> None:
-    assert counted(changed(change)).digest != counted(EVENTS).digest
+    assert count_of(changed_events(change)).digest != count_of(EVENTS).digest
 
 
 def test_when_the_feed_released_an_event_is_not_part_of_it() -> None:
     late = [msgspec.structs.replace(event, released=event.released + 1) for event in EVENTS]
-    assert counted(late) == counted(EVENTS)
+    assert count_of(late) == count_of(EVENTS)
 
 
 def older(state: State) -> bytes:

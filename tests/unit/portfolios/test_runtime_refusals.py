@@ -86,33 +86,33 @@ def test_a_refused_order_waits_for_the_batch(monkeypatch: Any, quantity: str, ur
 # --- verification of what older versions recorded -----------------------------------------------
 
 
-def refused(seq: int, reason: str = "needs 5 of cash, 1 is free") -> OrderRow:
+def refusal(seq: int, reason: str = "needs 5 of cash, 1 is free") -> OrderRow:
     return OrderRow(seq, 0, "KO", "buy", Decimal(5), Decimal(1), "refused", reason, 0)
 
 
-def stored(row: OrderRow) -> StoredOrder:
+def stored_order(row: OrderRow) -> StoredOrder:
     uid = spec("canary").uid
     return StoredOrder(f"{uid}-{row.seq}-0", row, OrderOutcome(row.status), 1, "node-1", 1)
 
 
-def compared(found: list[OrderRow], wanted: list[OrderRow], new_since: int | None) -> Any:
+def difference_between(found: list[OrderRow], wanted: list[OrderRow], new_since: int | None) -> Any:
     no_feed: Any = None
     recorded = RecordedRun(
         [TenureSegment(1, spec("canary"), 1, "node-1", "epoch 1")], [], [], no_feed, 9, None
     )
     comparison = Comparison(recorded, Counts(), new_since=new_since)
     return comparison.compare(
-        ProducedRows(orders=wanted), StoredRows([stored(r) for r in found], [], [])
+        ProducedRows(orders=wanted), StoredRows([stored_order(r) for r in found], [], [])
     )
 
 
 def test_each_refusal_that_an_older_version_recorded_is_not_a_difference() -> None:
-    found = [refused(1), refused(2, "needs 6 of cash, 1 is free"), refused(3)]
-    assert compared(found, [refused(1)], None) is None
-    assert compared(found, [refused(1)], 4) is None
+    found = [refusal(1), refusal(2, "needs 6 of cash, 1 is free"), refusal(3)]
+    assert difference_between(found, [refusal(1)], None) is None
+    assert difference_between(found, [refusal(1)], 4) is None
 
 
 def test_a_refusal_that_this_version_would_not_record_is_a_difference() -> None:
-    difference = compared([refused(1), refused(2), refused(5)], [refused(1)], 5)
+    difference = difference_between([refusal(1), refusal(2), refusal(5)], [refusal(1)], 5)
     assert difference is not None
     assert difference.seq == 5

@@ -71,7 +71,7 @@ def came(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     for each in (folder, folder / "below", folder / "there", home, home / "access.json"):
         os.chown(each, user, -1)
     before = {path: path.stat() for path in (folder, folder / "there")}
-    yield _tried(folder, home, user)
+    yield _probe(folder, home, user)
     after = {path: path.stat() for path in before}
     if CAN_REFUSE_CALLS and CAN_REFUSE_FILES:
         assert [(s.st_mode, s.st_mtime_ns) for s in after.values()] == [
@@ -87,7 +87,7 @@ def python_for_all() -> str:
                 if os.path.exists(path))  # fmt: skip
 
 
-def _tried(folder: Path, home: Path, user: int) -> dict[str, Any]:
+def _probe(folder: Path, home: Path, user: int) -> dict[str, Any]:
     # A user that cannot enter root's folders needs a Python that it can read.
     python = sys.executable if user == -1 else python_for_all()
     done = subprocess.run(

@@ -49,7 +49,7 @@ FEED = BarLog(
 SEGMENTS = [Segment(1, 0, 1.0)]
 
 
-def recorded(
+def recorded_run(
     epochs: list[tuple[int, Spec]], to_seq: int, stale: list[tuple[int, int]]
 ) -> RecordedRun:
     tenure_segments = [
@@ -74,7 +74,7 @@ def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
     ]
     stale = [(2, 3), (15, 16), (17, 19)]
     told: list[int] = []
-    run = ReferenceRun(recorded(epochs, 25, stale), PortfolioWorker().answer, told.append)
+    run = ReferenceRun(recorded_run(epochs, 25, stale), PortfolioWorker().answer, told.append)
     orders, fills, equity = [], [], []
     for to_seq in [*range(window, 25, window), 25]:
         rows = run.advance(to_seq)
@@ -91,7 +91,7 @@ def test_an_owner_that_committed_nothing_but_its_beginning_has_adapted_the_state
     # From canary to canary nothing would be lost; buy_and_hold in between kept none of it.
     epochs = [(1, spec("canary")), (6, spec("buy_and_hold", revision=2)),
               (6, spec("canary", revision=3))]  # fmt: skip
-    run = ReferenceRun(recorded(epochs, 9, []), PortfolioWorker().answer, lambda seq: None)
+    run = ReferenceRun(recorded_run(epochs, 9, []), PortfolioWorker().answer, lambda seq: None)
     run.advance(9)
     assert run.state is not None
     assert strategy_view(decode_state(run.state))["first_seq"] == 6
@@ -111,7 +111,7 @@ def test_a_symbol_that_a_later_revision_lacks_is_filled_and_marked_until_it_is_c
     one = spec("buy_and_hold", revision=2, symbols=["PEP"], parameters={"quantity": "5"})
     epochs = [(1, both), (2, one)]  # KO is ordered at seq 1 and not filled yet
     monkeypatch.setattr(reference_run, "BATCH_EVENTS", 3)
-    evidence = dataclasses.replace(recorded(epochs, 9, []), feed=feed)
+    evidence = dataclasses.replace(recorded_run(epochs, 9, []), feed=feed)
     run = ReferenceRun(evidence, PortfolioWorker().answer, lambda seq: None)
     fills = [fill for to_seq in (2, 3, 6, 9) for fill in run.advance(to_seq).fills]
     assert [(fill.symbol, fill.fill_seq) for fill in fills] == [("KO", 3), ("PEP", 4)]
@@ -204,10 +204,10 @@ def test_nothing_is_left_of_a_replay_that_forked_or_was_late(
     assert isinstance(first_event("fork", sandboxed=False), Result)
     with pytest.raises(ReplayProcessEnded, match="within 3 s and was killed"):
         first_event("sleep", limit_s=3.0)
-    eventually(lambda: not marked(mark), what="the end of every process of it")
+    eventually(lambda: not processes_with_mark(mark), what="the end of every process of it")
 
 
-def marked(mark: str) -> list[psutil.Process]:
+def processes_with_mark(mark: str) -> list[psutil.Process]:
     """Return the processes that were started with this mark and live."""
     found = []
     for process in psutil.process_iter():

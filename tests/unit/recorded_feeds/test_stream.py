@@ -18,12 +18,12 @@ from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing
 from tests.integration.feeds.log_conformance import euros
 
 
-def appended(after: int, count: int) -> Block:
+def records_of(after: int, count: int) -> Block:
     events = join_events([encode_event(event) for event in euros(after, count)])
     return replace(EMPTY, from_seq=after + 1, to_seq=after + count, events=events)
 
 
-def claimed(head: int) -> Block:
+def claim_of(head: int) -> Block:
     return replace(EMPTY, from_seq=head + 1, to_seq=head)
 
 
@@ -63,13 +63,13 @@ async def read(stream: Stream, first: int, last: int) -> list[int]:
 
 
 async def test_records_are_read_over_claims() -> None:
-    blocks = (claimed(0), appended(0, 3), claimed(3), claimed(3), appended(3, 2))
+    blocks = (claim_of(0), records_of(0, 3), claim_of(3), claim_of(3), records_of(3, 2))
     assert await read(stream_of(*blocks), 1, 5) == [1, 2, 3, 4, 5]
     assert await read(stream_of(*blocks), 3, 4) == [3, 4]
 
 
 async def test_a_message_other_than_the_requested_one_is_refused() -> None:
-    stream = stream_of(claimed(0), appended(0, 3), appended(3, 3), shift=1)
+    stream = stream_of(claim_of(0), records_of(0, 3), records_of(3, 3), shift=1)
     with pytest.raises(StreamMissing, match=r"Asked for message 1 of .* answers with message 2"):
         await stream.block(1)
 
@@ -77,9 +77,9 @@ async def test_a_message_other_than_the_requested_one_is_refused() -> None:
 @pytest.mark.parametrize(
     "blocks",
     [
-        (appended(0, 3), appended(4, 3)),
-        (appended(0, 3), claimed(0), appended(3, 3)),
-        (appended(0, 3), replace(claimed(3), to_seq=1), appended(3, 3)),
+        (records_of(0, 3), records_of(4, 3)),
+        (records_of(0, 3), claim_of(0), records_of(3, 3)),
+        (records_of(0, 3), replace(claim_of(3), to_seq=1), records_of(3, 3)),
     ],
 )
 async def test_a_message_that_does_not_follow_the_one_before_is_refused(
@@ -91,12 +91,12 @@ async def test_a_message_that_does_not_follow_the_one_before_is_refused(
 
 async def test_a_message_without_all_its_records_is_refused() -> None:
     with pytest.raises(StreamMissing, match="has 3 records for seq 1 to 4"):
-        await read(stream_of(replace(appended(0, 3), to_seq=4)), 1, 4)
+        await read(stream_of(replace(records_of(0, 3), to_seq=4)), 1, 4)
 
 
 async def test_what_is_kept_of_all_streams_is_bounded_by_bytes() -> None:
     kept = BlockCache(20_000)
-    blocks = [appended(100 * n, 100) for n in range(20)]  # about 3,000 bytes each
+    blocks = [records_of(100 * n, 100) for n in range(20)]  # about 3,000 bytes each
     streams = [Stream(cast(Client, Server(*blocks)), "fx", kept) for _ in range(3)]
     for stream in streams:
         assert await read(stream, 1, 2_000) == list(range(1, 2_001))
@@ -108,7 +108,7 @@ async def test_what_is_kept_of_all_streams_is_bounded_by_bytes() -> None:
 
 
 async def test_large_messages_are_read_a_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = [appended(100 * n, 100) for n in range(20)]
+    blocks = [records_of(100 * n, 100) for n in range(20)]
     monkeypatch.setattr(stream_module, "READ_AT_ONCE_BYTES", 3 * len(blocks[0].events))
     server = Server(*blocks)
     stream = Stream(cast(Client, server), "fx", BlockCache(0))

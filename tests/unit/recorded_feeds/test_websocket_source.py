@@ -96,7 +96,7 @@ def trade(number: int, symbol: str = "KO") -> str:
     return json.dumps({"symbol": symbol, "time": at, "price": number, "quantity": 1, "n": number})
 
 
-async def sent(connection: ServerConnection, *messages: str) -> None:
+async def send_all(connection: ServerConnection, *messages: str) -> None:
     for message in messages:
         await connection.send(message)
 
@@ -108,7 +108,7 @@ async def test_the_source_subscribes_and_reads_only_rows(market: Market) -> None
     ) as one:
         coming = asyncio.create_task(one.rows(2))
         connection = await market.joined()
-        await sent(connection, '{"subscribed": true}', trade(1), trade(2))
+        await send_all(connection, '{"subscribed": true}', trade(1), trade(2))
         assert await coming == [1, 2]
     assert market.received == ['{"subscribe": "trades", "after": 0}']
     assert market.headers[0]["x-key"] == "k"
@@ -121,7 +121,7 @@ async def test_repeats_are_left_out_and_missing_numbers_are_a_gap(
     async with reading(url) as one:
         coming = asyncio.create_task(one.rows(4))
         connection = await market.joined()
-        await sent(connection, trade(1), trade(2), trade(2), trade(1), trade(5))
+        await send_all(connection, trade(1), trade(2), trade(2), trade(1), trade(5))
         assert await coming == [1, 2, ("gap", ""), 5]
     assert "numbers 3 to 4 did not come" in caplog.text
     assert "sent number 2 after 2: left out as repeated" in caplog.text
@@ -133,7 +133,7 @@ async def test_numbers_of_each_symbol_are_counted_apart(market: Market) -> None:
     async with reading(url, per_symbol=True) as one:
         coming = asyncio.create_task(one.rows(5))
         connection = await market.joined()
-        await sent(connection, trade(1), trade(7, "PEP"), trade(2), trade(9, "PEP"))
+        await send_all(connection, trade(1), trade(7, "PEP"), trade(2), trade(9, "PEP"))
         assert await coming == [1, 7, 2, ("gap", "PEP"), 9]
 
 
@@ -144,11 +144,11 @@ async def test_a_source_that_continues_by_number_leaves_no_gap_when_it_comes_bac
     async with reading(url, send=["{last_number}"]) as one:
         coming = asyncio.create_task(one.rows(4))
         connection = await market.joined()
-        await sent(connection, trade(1), trade(2))
+        await send_all(connection, trade(1), trade(2))
         await market.close()
         await market.open()
         connection = await market.joined()
-        await sent(connection, trade(2), trade(3), trade(4))
+        await send_all(connection, trade(2), trade(3), trade(4))
         assert await coming == [1, 2, 3, 4]
     assert market.received == ["0", "2"]
     assert "does not send" in caplog.text
@@ -162,10 +162,10 @@ async def test_without_lasting_numbers_a_lost_connection_is_a_gap(
     async with reading(url, **numbers) as one:
         coming = asyncio.create_task(one.rows(3))
         connection = await market.joined()
-        await sent(connection, trade(1))
+        await send_all(connection, trade(1))
         await connection.close()
         connection = await market.joined()
-        await sent(connection, trade(1))
+        await send_all(connection, trade(1))
         assert await coming == [1, ("gap", ""), 1]
 
 
@@ -174,11 +174,11 @@ async def test_a_recorder_that_was_away_knows_what_it_missed(market: Market) -> 
     for options, expected in (({}, [("gap", ""), 6]), ({"number": ""}, [("gap", ""), 6])):
         async with reading(url, **options) as one:
             coming = asyncio.create_task(one.rows(2))
-            await sent(await market.joined(), trade(1), trade(2))
+            await send_all(await market.joined(), trade(1), trade(2))
             await coming
         async with reading(url, one.cursor, **options) as two:
             coming = asyncio.create_task(two.rows(2))
-            await sent(await market.joined(), trade(6))
+            await send_all(await market.joined(), trade(6))
             assert await coming == expected
 
 
@@ -194,6 +194,6 @@ async def test_nonsense_is_handed_on_to_be_refused_and_a_silent_server_is_said(
                 await asyncio.sleep(0.01)
         await market.open()
         connection = await market.joined()
-        await sent(connection, "nonsense", '{"price": 1}')
+        await send_all(connection, "nonsense", '{"price": 1}')
         await coming
     assert "hidden" not in caplog.text

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
-def promised() -> dict[str, set[str]]:
+def promised_tests() -> dict[str, set[str]]:
     """Names of tests, by the page that names them. `…` stands for any letters."""
     return {
         str(page.relative_to(ROOT)): set(re.findall(r"\btest_[a-z0-9_]*(?:…[a-z0-9_]*)*", text))
@@ -26,12 +26,12 @@ def test_every_test_that_a_page_names_exists() -> None:
     }
     missing = {
         (page, name)
-        for page, names in promised().items()
+        for page, names in promised_tests().items()
         for name in names
         if not any(re.fullmatch(name.replace("…", r"\w*"), one) for one in known)
     }
     assert missing == set()
-    assert sum(map(len, promised().values())) > 0
+    assert sum(map(len, promised_tests().values())) > 0
 
 
 def test_every_page_that_a_page_links_to_exists() -> None:
