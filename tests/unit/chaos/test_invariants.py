@@ -32,27 +32,23 @@ def found_by(judge: OwnershipChecker, *runs: RunSample) -> list[tuple[str, str]]
     ]
 
 
-def test_a_decreasing_epoch_is_found() -> None:
-    ((invariant, what),) = found_by(OwnershipChecker(), sample(3), sample(4, 120), sample(3, 130))
-    assert invariant == "I1"
-    assert what == "the epoch of ibm-sma fell from 4 to 3"
-
-
-def test_two_owners_of_one_epoch_are_found() -> None:
-    ((invariant, what),) = found_by(OwnershipChecker(), sample(3), sample(3, node="node-2"))
-    assert invariant == "I1"
-    assert "two owners" in what
-
-
-def test_two_incarnations_of_one_node_in_one_epoch_are_found() -> None:
-    ((invariant, _),) = found_by(OwnershipChecker(), sample(3), sample(3, incarnation="node-1-b"))
-    assert invariant == "I1"
-
-
-def test_a_decreasing_seq_is_found() -> None:
-    ((invariant, what),) = found_by(OwnershipChecker(), sample(seq=100), sample(4, seq=90))
-    assert invariant == "I2"
-    assert what == "ibm-sma went back from seq 100 to 90"
+@pytest.mark.parametrize(
+    ("runs", "invariant", "what"),
+    [
+        ([sample(3), sample(4, 120), sample(3, 130)], "I1",
+         "the epoch of ibm-sma fell from 4 to 3"),
+        ([sample(3), sample(3, node="node-2")], "I1", "two owners"),
+        ([sample(3), sample(3, incarnation="node-1-b")], "I1", "two owners"),
+        ([sample(seq=100), sample(4, seq=90)], "I2", "ibm-sma went back from seq 100 to 90"),
+    ],
+    ids=["epoch", "owner", "incarnation", "seq"],
+)  # fmt: skip
+def test_two_owners_and_progress_that_goes_back_are_found(
+    runs: list[RunSample], invariant: str, what: str
+) -> None:
+    ((found, said),) = found_by(OwnershipChecker(), *runs)
+    assert found == invariant
+    assert what in said
 
 
 def test_a_correct_migration_is_not_a_violation() -> None:
@@ -81,36 +77,27 @@ def test_a_bystander_without_commits_for_more_than_2_s_is_found_once() -> None:
     ]
 
 
-def test_a_bystander_may_pause_for_2_s() -> None:
-    assert (
-        bystander_failures(
-            (0, sample(), False), (2.0, sample(), False), (2.1, sample(3, 101), False)
-        )
-        == []
-    )
-
-
 @pytest.mark.parametrize(
-    "run",
-    [sample(phase="stopped"), sample(in_handoff=True), sample(phase="draining")],
-    ids=["stopped", "in a handoff", "draining"],
+    "samples",
+    [
+        ((0, sample(), False), (2.0, sample(), False), (2.1, sample(3, 101), False)),
+        ((0, sample(), True), (9, sample(), True)),
+        # A handoff resets the gap.
+        ((0, sample(in_handoff=True), False), (5, sample(), False), (6.5, sample(), False)),
+        *(
+            ((0, run, False), (9, run, False))
+            for run in (sample(phase="stopped"), sample(in_handoff=True), sample(phase="draining"))
+        ),
+    ],
+    ids=["2 s", "feed is paused", "after a handoff", "stopped", "in a handoff", "draining"],
 )
-def test_a_portfolio_that_is_not_a_bystander_may_pause(run: RunSample) -> None:
-    assert bystander_failures((0, run, False), (9, run, False)) == []
+def test_a_portfolio_may_pause(samples: tuple[tuple[float, RunSample, bool], ...]) -> None:
+    assert bystander_failures(*samples) == []
 
 
-def test_affected_portfolios_may_pause_and_all_may_while_the_feed_is_paused() -> None:
-    assert bystander_failures((0, sample(), False), (9, sample(), False), is_affected=True) == []
-    assert bystander_failures((0, sample(), True), (9, sample(), True)) == []
-
-
-def test_a_gap_is_reset_by_a_handoff() -> None:
-    assert (
-        bystander_failures(
-            (0, sample(in_handoff=True), False), (5, sample(), False), (6.5, sample(), False)
-        )
-        == []
-    )
+def test_an_affected_portfolio_may_pause() -> None:
+    paused = [(0, sample(), False), (9, sample(), False)]
+    assert bystander_failures(*paused, is_affected=True) == []
 
 
 def test_a_blast_radius_includes_its_portfolios_and_those_of_its_nodes() -> None:

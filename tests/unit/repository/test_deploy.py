@@ -23,7 +23,18 @@ from scheduling.presentation.state_words import ALERTS
 from scheduling.systemd import INTERVAL_S
 
 ROOT = Path(__file__).parents[3]
-UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+DEPLOY = ROOT / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+
+
+def text_of(name: str) -> str:
+    """Return a file of deploy/."""
+    return (DEPLOY / name).read_text(encoding="utf-8")
+
+
+def document(name: str) -> Any:
+    """Return the document of a YAML file of deploy/."""
+    return yaml.safe_load(text_of(name))
 
 
 def unit(path: Path) -> configparser.SectionProxy:
@@ -62,7 +73,7 @@ REPEATED = [str(error.code) for error in FatalError.__subclasses__()]
 def test_a_node_that_was_killed_or_failed_unexpectedly_starts_again_at_once(
     status: str, waits: bool, tmp_path: Path
 ) -> None:
-    service = unit(ROOT / "deploy/systemd/ginkgo-node@.service")
+    service = unit(DEPLOY / "systemd/ginkgo-node@.service")
     assert service["RestartSec"] == "100ms"
     shell, option, script = shlex.split(service["ExecStopPost"].replace("$$", "$"))
     waiting = f"sleep() {{ touch {tmp_path}/waited; }}; {script}"
@@ -73,22 +84,21 @@ def test_a_node_that_was_killed_or_failed_unexpectedly_starts_again_at_once(
 
 
 def test_web_unit_has_the_options_of_the_launcher() -> None:
-    service = unit(ROOT / "deploy/systemd/ginkgo-web@.service")
+    service = unit(DEPLOY / "systemd/ginkgo-web@.service")
     assert shlex.split(service["ExecStart"])[1:] == web_command("${GINKGO_WEB_HOST}", "%i")[1:]
     assert service["Environment"] == "GINKGO_WEB_HOST=127.0.0.1"
 
 
 def test_web_processes_listen_where_proxy_and_prometheus_ask_and_trust_the_proxy() -> None:
-    deploy = ROOT / "deploy"
-    text = (deploy / "ginkgo.env.example").read_text(encoding="utf-8")
+    text = text_of("ginkgo.env.example")
     host, proxy = (
         re.findall(f"^{name}=(.+)$", text, re.MULTILINE)[0]
         for name in ("GINKGO_WEB_HOST", "GINKGO_TRUSTED_PROXIES")
     )
-    haproxy = (deploy / "haproxy.cfg").read_text(encoding="utf-8")
+    haproxy = text_of("haproxy.cfg")
     assert f" {host}:8001\n" in haproxy
     assert haproxy.startswith(f"# On {proxy}, ")
-    assert f'"{host}:8001"' in (deploy / "prometheus/prometheus.yml").read_text(encoding="utf-8")
+    assert f'"{host}:8001"' in text_of("prometheus/prometheus.yml")
 
 
 def test_each_process_of_the_control_plane_has_a_unit() -> None:
@@ -100,15 +110,19 @@ def test_each_process_of_the_control_plane_has_a_unit() -> None:
 def manifests() -> list[Any]:
     """Return the objects of deploy/kubernetes/."""
     found: list[Any] = []
-    for path in sorted((ROOT / "deploy/kubernetes").rglob("*.yaml")):
+    for path in sorted((DEPLOY / "kubernetes").rglob("*.yaml")):
         found += yaml.safe_load_all(path.read_text(encoding="utf-8"))
     return found
 
 
+def specs_of(*kinds: str) -> dict[str, Any]:
+    """Return name → spec of the objects of these kinds."""
+    return {m["metadata"]["name"]: m["spec"] for m in manifests() if m["kind"] in kinds}
+
+
 PODS = {
-    each["metadata"]["name"]: each["spec"]["template"]["spec"]
-    for each in manifests()
-    if each["kind"] in ("Deployment", "StatefulSet", "Job")
+    name: spec["template"]["spec"]
+    for name, spec in specs_of("Deployment", "StatefulSet", "Job").items()
 }
 IN_THE_CONTROL_PLANE = PODS.keys() - {"ginkgo-node"}
 
@@ -149,11 +163,7 @@ def test_a_node_sees_its_own_token_only() -> None:
 
 def test_a_node_has_the_time_to_hand_its_portfolios_over() -> None:
     assert PODS["ginkgo-node"]["terminationGracePeriodSeconds"] >= 30
-    budgets = {
-        each["metadata"]["name"]: each["spec"]
-        for each in manifests()
-        if each["kind"] == "PodDisruptionBudget"
-    }
+    budgets = specs_of("PodDisruptionBudget")
     assert budgets["ginkgo-node"]["maxUnavailable"] == 1
     assert budgets["ginkgo-web"]["minAvailable"] == 1
 
@@ -194,11 +204,7 @@ def test_a_node_is_alive_while_its_file_is_young(probe: str, tmp_path: Path) -> 
 
 
 def test_each_way_through_the_network_of_nodes_and_web_processes_names_its_end() -> None:
-    policies = {
-        each["metadata"]["name"]: each["spec"]
-        for each in manifests()
-        if each["kind"] == "NetworkPolicy"
-    }
+    policies = specs_of("NetworkPolicy")
     node, web = policies["ginkgo-node"], policies["ginkgo-web"]
     assert node["ingress"] == []
     assert all(way["to"] and way["ports"] for way in node["egress"])
@@ -209,16 +215,17 @@ def test_each_way_through_the_network_of_nodes_and_web_processes_names_its_end()
 
 
 def test_the_image_has_what_it_runs_and_no_root() -> None:
-    text = (ROOT / "deploy/Containerfile").read_text(encoding="utf-8")
+    text = text_of("Containerfile")
     copied = {line.split()[1] for line in text.splitlines() if line.startswith("COPY ")}
     assert {"ginkgo_site", "portfolios", "scheduling", "templates", "locale"} <= copied
     assert re.search(r"^USER \d+:\d+$", text, re.MULTILINE)
-    sent = (ROOT / "deploy/Containerfile.dockerignore").read_text(encoding="utf-8").splitlines()
-    assert "*" in sent  # a secret beside the code is not even sent to the builder
+    assert (
+        "*" in text_of("Containerfile.dockerignore").splitlines()
+    )  # a secret beside the code is not even sent to the builder
 
 
 def test_compose_separates_nodes_from_the_database() -> None:
-    services = yaml.safe_load((ROOT / "deploy/compose.yml").read_text(encoding="utf-8"))["services"]
+    services = document("compose.yml")["services"]
     assert services["postgres"]["networks"] == ["inner"]
     for name in ("node-1", "node-2"):
         assert services[name]["networks"] == ["outer"]
@@ -227,7 +234,7 @@ def test_compose_separates_nodes_from_the_database() -> None:
 
 
 def test_compose_trusts_the_network_of_its_proxy_and_mounts_secrets_as_such() -> None:
-    compose = yaml.safe_load((ROOT / "deploy/compose.yml").read_text(encoding="utf-8"))
+    compose = document("compose.yml")
     services = compose["services"]
     (network,) = compose["networks"]["inner"]["ipam"]["config"]
     for name in ("web-1", "web-2"):
@@ -242,70 +249,62 @@ def test_compose_trusts_the_network_of_its_proxy_and_mounts_secrets_as_such() ->
 
 
 def test_proxies_let_the_largest_body_pass() -> None:
-    text = (ROOT / "deploy/nginx.conf").read_text(encoding="utf-8")
-    found = re.search(r"client_max_body_size (\d+)m;", text)
+    found = re.search(r"client_max_body_size (\d+)m;", text_of("nginx.conf"))
     assert found is not None
     assert int(found[1]) << 20 > MAX_COMMIT_BODY
 
 
 def test_a_promotion_by_patroni_loses_no_commit_and_its_times_fit() -> None:
-    text = (ROOT / "deploy/patroni.yml").read_text(encoding="utf-8")
-    shared = yaml.safe_load(text)["bootstrap"]["dcs"]
+    shared = document("patroni.yml")["bootstrap"]["dcs"]
     assert shared["synchronous_mode"] is True
     # Of Patroni: otherwise a primary that renews late demotes itself.
     assert shared["ttl"] >= shared["loop_wait"] + 2 * shared["retry_timeout"]
 
 
 def test_patroni_may_connect_to_the_server_of_its_own_host() -> None:
-    server = yaml.safe_load((ROOT / "deploy/patroni.yml").read_text(encoding="utf-8"))["postgresql"]
+    server = document("patroni.yml")["postgresql"]
     replicator = server["authentication"]["replication"]["username"]
     for database, user in (("all", "all"), ("replication", replicator)):
         assert f"host {database} {user} 127.0.0.1/32 scram-sha-256" in server["pg_hba"]
 
 
 def test_a_shell_reads_the_variables_as_systemd_does() -> None:
-    example = ROOT / "deploy/ginkgo.env.example"
+    example = DEPLOY / "ginkgo.env.example"
     script = 'set -a; . "$1"; exec env -0'
     shell = subprocess.run(
         ["sh", "-c", script, "sh", str(example)], capture_output=True, env={}, check=True
     )
     read = dict(line.split("=", 1) for line in shell.stdout.decode().split("\0") if line)
-    (line,) = re.findall("^DATABASE_URL=(.*)$", example.read_text(encoding="utf-8"), re.MULTILINE)
+    (line,) = re.findall("^DATABASE_URL=(.*)$", text_of(example.name), re.MULTILINE)
     assert read["DATABASE_URL"] == line.strip("'")
     assert conninfo_to_dict(read["DATABASE_URL"])["keepalives_count"] == "3"
     assert read["GINKGO_HTTPS"] == "yes"
 
 
-PROMETHEUS = ROOT / "deploy" / "prometheus"
-
-
 def test_the_files_of_prometheus_are_yaml() -> None:
     """What they say is checked by its own programs, in `bin/check`."""
-    for path in PROMETHEUS.glob("*.yml"):
-        yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in (DEPLOY / "prometheus").glob("*.yml"):
+        assert document(f"prometheus/{path.name}")
 
 
 def test_every_rule_is_tested_and_leads_to_a_receiver() -> None:
-    def read(name: str) -> Any:
-        return yaml.safe_load((PROMETHEUS / name).read_text(encoding="utf-8"))
-
-    rules = [rule for group in read("ginkgo.rules.yml")["groups"] for rule in group["rules"]]
+    groups = document("prometheus/ginkgo.rules.yml")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
     tested = {
         case["alertname"]
-        for test in read("ginkgo.rules.test.yml")["tests"]
+        for test in document("prometheus/ginkgo.rules.test.yml")["tests"]
         for case in test.get("alert_rule_test", [])
         if case["exp_alerts"]
     }
     assert {rule["alert"] for rule in rules} == tested
-    receivers = {each["name"] for each in read("alertmanager.yml")["receivers"]}
+    receivers = {each["name"] for each in document("prometheus/alertmanager.yml")["receivers"]}
     assert receivers == {"on-call", "tickets", "dead-mans-switch"}
     assert {rule["labels"]["severity"] for rule in rules} == {"page", "ticket", "none"}
 
 
 def test_no_web_process_silences_only_what_follows_from_that() -> None:
-    rules = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text(encoding="utf-8"))
     silenced = []
-    for rule in rules["inhibit_rules"]:
+    for rule in document("prometheus/alertmanager.yml")["inhibit_rules"]:
         matchers = dict(re.split("=~?", each, maxsplit=1) for each in rule["target_matchers"])
         assert matchers.keys() == {"alertname", "kind"} or "GinkgoAlert" not in str(matchers)
         silenced += matchers.get("kind", '""').strip('"').split("|")
@@ -317,10 +316,10 @@ def test_no_web_process_silences_only_what_follows_from_that() -> None:
 @pytest.mark.parametrize("title", ["Web processes that nodes can reach", "Age of pulses"])
 def test_a_web_process_that_ended_leaves_the_dashboard(title: str) -> None:
     """That it does is tested with the rules, by the expression of the panel."""
-    board = json.loads((ROOT / "deploy/grafana/ginkgo.json").read_text(encoding="utf-8"))
+    board = json.loads(text_of("grafana/ginkgo.json"))
     (panel,) = (panel for panel in board["panels"] if panel["title"] == title)
-    tests = yaml.safe_load((PROMETHEUS / "ginkgo.rules.test.yml").read_text(encoding="utf-8"))
-    (ended,) = (test for test in tests["tests"] if test.get("promql_expr_test"))
+    tests = document("prometheus/ginkgo.rules.test.yml")["tests"]
+    (ended,) = (test for test in tests if test.get("promql_expr_test"))
     asked = [case["expr"] for case in ended["promql_expr_test"]]
     assert panel["targets"][0]["expr"] in asked
 
@@ -339,7 +338,7 @@ def test_the_token_of_prometheus_reads_only() -> None:
 
 
 def test_no_example_has_a_secret() -> None:
-    for path in (ROOT / "deploy").glob("*.example"):
-        for line in path.read_text(encoding="utf-8").splitlines():
+    for path in DEPLOY.glob("*.example"):
+        for line in text_of(path.name).splitlines():
             if line.startswith(("GINKGO_SECRET_KEY", "GINKGO_ENCRYPTION_KEYS")):
                 assert line.endswith("="), f"{path.name}: {line}"
