@@ -188,13 +188,9 @@ def fenced_event(db: Store, p: Any) -> None:
             db.set(line, data={**line.data, "times": line.data["times"] + 1})
             continue
         data = {
-            "epoch": epoch,
-            "from_seq": p.from_seqs[number],
-            "to_seq": p.to_seqs[number],
-            "orders": p.orders[number],
-            "granted": granted,
-            "times": 1,
-        }
+            "epoch": epoch, "from_seq": p.from_seqs[number], "to_seq": p.to_seqs[number],
+            "orders": p.orders[number], "granted": granted, "times": 1,
+        }  # fmt: skip
         db.write_event(
             "commit_refused", portfolio, p.node,
             actor="fence", reason=p.reasons[number], data=data,

@@ -85,17 +85,12 @@ def _run_of(db: Store, run: rows.Run) -> Row:
     portfolio = db.portfolios[run.portfolio_id]
     revision = db.revisions.get((run.portfolio_id, run.revision))
     return view(
-        run,
-        failures_by_node=dict(run.failures_by_node),
-        event_waits=run.last_seq < db.head(),
-        node_name=None if run.node_id is None else db.nodes[run.node_id].name,
-        name=portfolio.name,
-        wanted_revision=portfolio.revision,
-        weight=portfolio.weight,
-        desired_state=portfolio.desired_state,
-        archived_at=portfolio.archived_at,
+        run, failures_by_node=dict(run.failures_by_node), event_waits=run.last_seq < db.head(),
+        node_name=None if run.node_id is None else db.nodes[run.node_id].name, name=portfolio.name,
+        wanted_revision=portfolio.revision, weight=portfolio.weight,
+        desired_state=portfolio.desired_state, archived_at=portfolio.archived_at,
         revision_status=None if revision is None else revision.status,
-    )
+    )  # fmt: skip
 
 
 @answers(RAISE_ATTEMPTS)

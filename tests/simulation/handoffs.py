@@ -39,18 +39,12 @@ def lock_handoff(db: Store, p: Any) -> list[Row]:
     revision = db.revisions.get((h.portfolio_id, h.from_revision))
     return [
         view(
-            h,
-            target_lease=target.lease,
-            target_valid=target.valid,
-            target_name=target.name,
-            source_name=source.name,
-            source_lease=source.lease,
-            source_valid=source.valid,
-            source_status=source.status,
-            source_drains=source.drains,
+            h, target_lease=target.lease, target_valid=target.valid, target_name=target.name,
+            source_name=source.name, source_lease=source.lease, source_valid=source.valid,
+            source_status=source.status, source_drains=source.drains,
             from_status=None if revision is None else revision.status,
         )
-    ]
+    ]  # fmt: skip
 
 
 def _place(db: Store, node: int | None) -> Row:
@@ -140,19 +134,12 @@ def move(db: Store, p: Any) -> list[Row]:
 def granted(db: Store, p: Any) -> None:
     h = db.handoffs[p.handoff]
     db.set(
-        h,
-        state=p.to,
-        to_epoch=p.to_epoch,
-        granted_at=db.now,
-        released_at=db.now if p.released else None,
-        released_seq=p.released_seq,
-        release_batch=p.batch,
-        release_answer=p.answer,
-        prepared_at=db.now if h.prepared_at is None else h.prepared_at,
-        error=p.error or h.error,
-        finished_at=db.now if p.to == "done" else None,
-        deadline_at=db.now + p.deadline_s,
-    )
+        h, state=p.to, to_epoch=p.to_epoch, granted_at=db.now,
+        released_at=db.now if p.released else None, released_seq=p.released_seq,
+        release_batch=p.batch, release_answer=p.answer,
+        prepared_at=db.now if h.prepared_at is None else h.prepared_at, error=p.error or h.error,
+        finished_at=db.now if p.to == "done" else None, deadline_at=db.now + p.deadline_s,
+    )  # fmt: skip
 
 
 @answers(statements.STORE_ANSWER)

@@ -137,35 +137,18 @@ def busy_fleet() -> FleetView:
     """Return a fleet with one example of every state and problem."""
     drain_why = "drain of node-4: kernel update"
     draining = handoff(
-        4182,
-        "energy-revert",
-        state="draining",
-        requested_by="mira",
-        reason=drain_why,
-        requested_at=ago(1.712),
-        prepared_at=ago(1.3),
-        deadline_at=ago(1.3) + timedelta(seconds=5),
-    )
+        4182, "energy-revert", state="draining", requested_by="mira", reason=drain_why,
+        requested_at=ago(1.712), prepared_at=ago(1.3), deadline_at=ago(1.3) + timedelta(seconds=5),
+    )  # fmt: skip
     preparing = handoff(
         4183, "canary-4", target_node="node-3", requested_by="mira", reason=drain_why
     )
     reload = handoff(
-        4184,
-        "xom-sma",
-        kind="reload",
-        state="activating",
-        source_node="node-3",
-        target_node="node-3",
-        from_revision=3,
-        to_revision=4,
-        requested_by="jun",
-        reason="slow 50 → 40",
-        requested_at=ago(0.496),
-        prepared_at=ago(0.108),
-        released_at=ago(0.102),
-        granted_at=ago(0.1),
-        deadline_at=ago(0.1) + timedelta(seconds=10),
-    )
+        4184, "xom-sma", kind="reload", state="activating", source_node="node-3",
+        target_node="node-3", from_revision=3, to_revision=4, requested_by="jun",
+        reason="slow 50 → 40", requested_at=ago(0.496), prepared_at=ago(0.108),
+        released_at=ago(0.102), granted_at=ago(0.1), deadline_at=ago(0.1) + timedelta(seconds=10),
+    )  # fmt: skip
     nodes = [
         node("node-1", capacity=8, labels={"zone": "a"}),
         node("node-2", labels={"zone": "a"}, lease_left_s=24.0),
@@ -189,15 +172,9 @@ def busy_fleet() -> FleetView:
             lease_left_s=29.0,
         ),
         node(
-            "node-5",
-            labels={"zone": "c"},
-            status="lost",
-            schedulable=False,
-            lease_left_s=0.0,
-            last_heartbeat_at=ago(154),
-            status_since=ago(123),
-            reason="31 s without a heartbeat, limit 30 s",
-            why={"code": "lost", "params": LOST},
+            "node-5", labels={"zone": "c"}, status="lost", schedulable=False, lease_left_s=0.0,
+            last_heartbeat_at=ago(154), status_since=ago(123),
+            reason="31 s without a heartbeat, limit 30 s", why={"code": "lost", "params": LOST},
         ),
         node(
             "node-6",
@@ -207,7 +184,7 @@ def busy_fleet() -> FleetView:
             schedulable=False,
             lease_left_s=21.0,
         ),
-    ]
+    ]  # fmt: skip
     portfolios = [
         canary("canary-1", "node-1"),
         portfolio("aapl-sma", "node-1", pinned_node="node-1", revision=12, running_revision=12),
@@ -219,13 +196,8 @@ def busy_fleet() -> FleetView:
         portfolio("ibm-sma", "node-2", pnl=Decimal("-118.04")),
         canary("canary-3", "node-3"),
         portfolio(
-            "pharma-revert",
-            "node-3",
-            strategy="mean_reversion",
-            revision=7,
-            running_revision=7,
-            rev_status="unproven",
-            rev_left_s=22.0,
+            "pharma-revert", "node-3", strategy="mean_reversion", revision=7, running_revision=7,
+            rev_status="unproven", rev_left_s=22.0,
         ),
         portfolio(
             "xom-sma", "node-3", phase="starting", revision=4, running_revision=4, handoff=reload
@@ -272,7 +244,7 @@ def busy_fleet() -> FleetView:
         ),
         portfolio("old-sma", None, phase="stopped", desired_state="stopped"),
         portfolio("older-sma", None, phase="stopped", desired_state="stopped"),
-    ]
+    ]  # fmt: skip
     lost = {"kind": "failover", "source_node": "node-5", "reason": "node-5 lost after 31 s"}
     recent = [
         ended_handoff(
@@ -296,23 +268,14 @@ def busy_fleet() -> FleetView:
             error="r5 rejected: exited at seq 9,844,611, fast must be less than slow. r4 runs.",
         ),
         ended_handoff(
-            4175,
-            "tech-hold",
-            405,
-            state="failed",
-            source_node="node-1",
-            target_node="node-6",
-            prepared_at=None,
-            released_at=None,
-            granted_at=None,
-            activated_at=None,
-            pause_ms=None,
+            4175, "tech-hold", 405, state="failed", source_node="node-1", target_node="node-6",
+            prepared_at=None, released_at=None, granted_at=None, activated_at=None, pause_ms=None,
             error="node-6 could not prepare in 30 s. It never stopped on node-1.",
         ),
         ended_handoff(
             4174, "retail-hold", 812, kind="place", source_node=None, target_node="node-2"
         ),
-    ]
+    ]  # fmt: skip
     return fleet_view(
         nodes,
         portfolios,

@@ -329,13 +329,9 @@ def _older_epochs_write(portfolio: Portfolio, tenures: list[Tenure], world: Worl
             assert tenure.incarnation is not None
             daemon = FakeNode(tenure.node, tenure.incarnation)
             late = Commit(
-                portfolio=portfolio.pk,
-                epoch=tenure.epoch,
-                from_seq=run.last_seq,
-                to_seq=run.last_seq + 1,
-                batch=str(uuid4()),
-                orders=[make_order(run.last_seq + 1)],
-            )
+                portfolio=portfolio.pk, epoch=tenure.epoch, from_seq=run.last_seq,
+                to_seq=run.last_seq + 1, batch=str(uuid4()), orders=[make_order(run.last_seq + 1)],
+            )  # fmt: skip
             (answer,) = daemon.send(late)
             if answer.answer != "fenced":
                 found.append(f"epoch {tenure.epoch} was answered {answer.answer}")

@@ -311,15 +311,10 @@ class OwnerSession:
         """Request a migration without the checks of `operations.migrate`."""
         return execute(
             request(
-                "migrate",
-                self.portfolio.pk,
-                target=target.row.pk,
-                actor=actor,
-                reason="",
-                timing=timing(),
-                **given,
+                "migrate", self.portfolio.pk, target=target.row.pk, actor=actor, reason="",
+                timing=timing(), **given,
             )
-        )
+        )  # fmt: skip
 
     def die(self, **given: Any) -> str:
         """Report that the portfolio's process exited."""

@@ -240,13 +240,9 @@ class FakeGateway:
         asked = msgspec.msgpack.decode(body, type=wire.CheckpointRequest)
         run = self.runs[asked.portfolio]
         return wire.CheckpointAnswer(
-            epoch=run.epoch,
-            revision=run.revision,
-            state_revision=run.state_revision,
-            last_seq=run.last_seq,
-            state_seq=run.state_seq,
-            state=run.state,
-        )
+            epoch=run.epoch, revision=run.revision, state_revision=run.state_revision,
+            last_seq=run.last_seq, state_seq=run.state_seq, state=run.state,
+        )  # fmt: skip
 
     def _commit(self, node: str, body: bytes) -> Any:
         self.bodies.append(body)

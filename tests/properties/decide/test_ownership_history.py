@@ -39,17 +39,12 @@ def histories(draw: st.DrawFn) -> list[OwnershipPeriod]:
         handoff = draw(st.none() | st.integers(1, 10**6))
         history.append(
             OwnershipPeriod(
-                epoch=epoch,
-                node=None if ended else draw(st.sampled_from(NODES)),
+                epoch=epoch, node=None if ended else draw(st.sampled_from(NODES)),
                 incarnation=None if ended else str(draw(st.uuids())),
-                revision=draw(st.integers(1, 5)),
-                from_seq=seq,
-                to_seq=None,
-                cause=cause,
-                handoff=handoff,
-                after=before if cause == "floor" else None,
+                revision=draw(st.integers(1, 5)), from_seq=seq, to_seq=None, cause=cause,
+                handoff=handoff, after=before if cause == "floor" else None,
             )
-        )
+        )  # fmt: skip
     return history
 
 
@@ -61,17 +56,13 @@ def audit_lines_of(history: list[OwnershipPeriod]) -> list[AuditLine]:
             "granted" if owned.node is not None else "ended",
             owned.node,
             {
-                "epoch": owned.epoch,
-                "incarnation": owned.incarnation,
-                "revision": owned.revision,
-                "from_seq": owned.from_seq,
-                "cause": owned.cause,
-                "handoff": owned.handoff,
+                "epoch": owned.epoch, "incarnation": owned.incarnation, "revision": owned.revision,
+                "from_seq": owned.from_seq, "cause": owned.cause, "handoff": owned.handoff,
                 "epoch_before": owned.after,
             },
         )
         for number, owned in enumerate(history, start=1)
-    ]
+    ]  # fmt: skip
 
 
 def tenures_of(history: list[OwnershipPeriod]) -> list[OwnershipPeriod]:

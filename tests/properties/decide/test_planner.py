@@ -43,17 +43,12 @@ RARELY = st.sampled_from([False] * 5 + [True])
 @st.composite
 def nodes(draw: st.DrawFn, number: int) -> NodeView:
     return node(
-        number,
-        status=draw(st.sampled_from(["alive"] * 5 + ["suspect", "lost", "left"])),
-        capacity=draw(st.integers(0, 8)),
-        labels=draw(ZONES),
-        cordoned=draw(RARELY),
-        draining=draw(RARELY),
-        strategies={"sma": draw(st.sampled_from([1, 1, 1, 2]))},
+        number, status=draw(st.sampled_from(["alive"] * 5 + ["suspect", "lost", "left"])),
+        capacity=draw(st.integers(0, 8)), labels=draw(ZONES), cordoned=draw(RARELY),
+        draining=draw(RARELY), strategies={"sma": draw(st.sampled_from([1, 1, 1, 2]))},
         python=draw(st.sampled_from(["3.11", "3.11", "3.11", "3.13", ""])),
-        flapping_until=NOW + 10 if draw(RARELY) else None,
-        handoffs=draw(st.integers(0, 1)),
-    )
+        flapping_until=NOW + 10 if draw(RARELY) else None, handoffs=draw(st.integers(0, 1)),
+    )  # fmt: skip
 
 
 @st.composite
@@ -66,23 +61,18 @@ def portfolios(draw: st.DrawFn, number: int, node_count: int, handoffs: bool) ->
         kind: Any = draw(st.sampled_from(kinds))
         handoff = HandoffView(100 + number, kind, owner, None if kind == "stop" else target)
     return portfolio(
-        f"p-{number:02}",
-        id=number,
-        weight=draw(st.integers(1, 4)),
-        priority=draw(st.integers(0, 2)),
-        selector=draw(ZONES),
+        f"p-{number:02}", id=number, weight=draw(st.integers(1, 4)),
+        priority=draw(st.integers(0, 2)), selector=draw(ZONES),
         strategy=draw(st.sampled_from(["", "sma"])),
         python=draw(st.sampled_from(["", "3.11", "3.11"])),
         accept_python=draw(st.sampled_from(["", "", "3.13"])),
         spread_group=draw(st.sampled_from([None, None, "alpha", "beta"])),
-        spread_hard=draw(st.booleans()),
-        node=owner,
+        spread_hard=draw(st.booleans()), node=owner,
         desired=draw(st.sampled_from(["running"] * 6 + ["stopped"])),
-        pinned=draw(somewhere) if draw(RARELY) else None,
-        handoff=handoff,
+        pinned=draw(somewhere) if draw(RARELY) else None, handoff=handoff,
         failed_nodes=frozenset(draw(st.sets(st.integers(1, node_count), max_size=1))),
         not_before=NOW + 5 if draw(RARELY) else None,
-    )
+    )  # fmt: skip
 
 
 @st.composite

@@ -42,14 +42,9 @@ def crowded_snapshots(draw: st.DrawFn) -> Snapshot:
     snapshot = world(nodes, [])
     for i in range(draw(st.integers(2, 6))):
         view = portfolio(
-            f"p-{i}",
-            id=i,
-            weight=draw(st.integers(1, 3)),
-            priority=draw(st.integers(0, 1)),
-            selector=draw(ZONES),
-            spread_group=draw(GROUPS),
-            spread_hard=True,
-        )
+            f"p-{i}", id=i, weight=draw(st.integers(1, 3)), priority=draw(st.integers(0, 1)),
+            selector=draw(ZONES), spread_group=draw(GROUPS), spread_hard=True,
+        )  # fmt: skip
         home = draw(st.integers(1, count))
         runs = replace(view, node=home, phase="running")
         with_it = replace(snapshot, portfolios=(*snapshot.portfolios, runs))

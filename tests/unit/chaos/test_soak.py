@@ -28,25 +28,17 @@ def samples(grows_mb: float = 0.0, number: int = 40) -> list[dict[str, Any]]:
     """Return ten minutes of samples of a web process that grows by `grows_mb` in total."""
     return [
         {
-            "at_s": 15.0 * n,
-            "load": 1.0,
+            "at_s": 15.0 * n, "load": 1.0,
             "processes": {"web": {"processes": 1, "mb": 80 + grows_mb * n / number, "fds": 50}},
-            "tables": {"portfolios_order": 1_000_000 * n},
-            "database": 10_000_000,
-            "wal_written": 1_000 * n,
-            "wal_files": 33_000_000,
-            "archive": 0,
-            "logs": 0,
-            "connections": 20,
-            "partitions": 12,
-            "oldest_snapshot": 0,
-            "age_p50_ms": 30.0,
+            "tables": {"portfolios_order": 1_000_000 * n}, "database": 10_000_000,
+            "wal_written": 1_000 * n, "wal_files": 33_000_000, "archive": 0, "logs": 0,
+            "connections": 20, "partitions": 12, "oldest_snapshot": 0, "age_p50_ms": 30.0,
             "age_worst_ms": 60.0,
         }
         if n != 5
         else {"at_s": 75.0, "load": 1.0, "processes": {}, "database": "the server is away"}
         for n in range(number)
-    ]
+    ]  # fmt: skip
 
 
 def test_seven_days_in_100_minutes_are_compressed_100_times() -> None:

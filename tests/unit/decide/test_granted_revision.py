@@ -110,14 +110,9 @@ def test_failover_needs_the_good_revision_and_a_move_the_running_one() -> None:
 
 def test_older_revision_is_explained_until_the_node_can_run_the_wanted_one() -> None:
     runs = portfolio(
-        "p",
-        node=1,
-        revision=1,
-        strategy="sma",
-        strategy_version=1,
-        revision_choices=(ONE, TWO),
+        "p", node=1, revision=1, strategy="sma", strategy_version=1, revision_choices=(ONE, TWO),
         wanted=TWO,
-    )
+    )  # fmt: skip
     nodes = [node(1, strategies={"sma": 1}), node(2, strategies={"sma": 1})]
     (older,) = make_plan(world(nodes, [runs]), Policy()).older
     assert render(older.reason) == (

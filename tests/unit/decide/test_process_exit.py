@@ -24,13 +24,9 @@ UNPROVEN = replace(PROVEN, is_proven=False, good_revision=1)
 
 def exit_report(**fields: Any) -> ProcessExited:
     return ProcessExited(
-        death=str(uuid4()),
-        portfolio=1,
-        epoch=3,
-        revision=2,
-        seq=10,
+        death=str(uuid4()), portfolio=1, epoch=3, revision=2, seq=10,
         **{"stage": "event", "error": "ZeroDivisionError", **fields},
-    )
+    )  # fmt: skip
 
 
 def test_proven_revision_restarts_and_counts_one_attempt() -> None:

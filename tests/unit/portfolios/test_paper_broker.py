@@ -19,16 +19,9 @@ def order(side: Any, kind: Any = "market", price: str | None = None) -> OpenOrde
     """Return an order of 3 pieces with its limit or stop at `price`."""
     at = None if price is None else Decimal(price)
     return OpenOrder(
-        1,
-        0,
-        "KO",
-        side,
-        Decimal(3),
-        Decimal(10),
-        kind,
-        at if kind == "limit" else None,
+        1, 0, "KO", side, Decimal(3), Decimal(10), kind, at if kind == "limit" else None,
         at if kind == "stop" else None,
-    )
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
