@@ -89,7 +89,7 @@ def test_parameters_of_a_file_give_way_to_those_of_the_line(tmp_path: Path) -> N
 
 
 def test_strategy_that_ends_its_process_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.exits_on_init")
+    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.never_ready")
     with pytest.raises(CommandError, match="leaving stopped at seq 1: its process exited with"):
         backtest("leaving", "--symbols", "IBM", "--to", "900")
 

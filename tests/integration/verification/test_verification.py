@@ -339,7 +339,7 @@ def test_equity_past_its_retention_is_reported_and_not_missed(
 
 
 def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, trader: Portfolio) -> None:
-    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.loops_on_init")
+    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.never_ready")
     spec = replace(
         gather_evidence(NAME).recorded.tenure_segments[0].spec, strategy="looping", parameters={}
     )

@@ -21,10 +21,8 @@ def cpu_of(nodes: dict[int, float], **shares: float) -> Cpu:
 
 
 def two_nodes(**changes: Any) -> Snapshot:
-    views = [*on(1, "a", "b", "c"), *on(2, "d")]
-    return world(
-        [node(1), node(2)], views, cpu=cpu_of({1: 82.0, 2: 12.0}, **BUSY, d=11.0), **changes
-    )
+    cpu = cpu_of({1: 82.0, 2: 12.0}, **BUSY, d=11.0)
+    return world([node(1), node(2)], [*on(1, *"abc"), *on(2, "d")], cpu=cpu, **changes)
 
 
 def with_view(snapshot: Snapshot, name: str, **changes: Any) -> Snapshot:
@@ -52,42 +50,35 @@ def test_cpu_is_ignored_when_balancing_by_weight() -> None:
     assert make_plan(even, Policy()).move == ()
 
 
-def test_weights_are_ignored_when_balancing_by_cpu() -> None:
-    lopsided = world(
-        [node(1), node(2)], on(1, "a", "b", "c"), cpu=cpu_of({1: 3.0, 2: 3.0}, a=1, b=1, c=1)
-    )
-    assert make_plan(lopsided, Policy()).move == ()
+STAY: dict[str, Snapshot] = {
+    **{
+        f"node-{which} excluded by {next(iter(changes))}": with_node(two_nodes(), which, **changes)
+        for which, changes in (
+            (1, {"cordoned": True}), (2, {"cordoned": True}), (2, {"status": "suspect"}),
+            (1, {"handoffs": 1}), (2, {"handoffs": 1}), (2, {"flapping_until": 2_000_000.0}),
+            (2, {"draining": True}),
+        )
+    },
+    **{
+        f"node-{known} alone measured": replace(two_nodes(), cpu=cpu_of({known: 82.0}, **BUSY))
+        for known in (1, 2)
+    },
+    "a freeze": two_nodes(frozen=True),
+    "a storm": two_nodes(storm_hold=True),
+    "less than one per cent": replace(two_nodes(), cpu=cpu_of({1: 82.0, 2: 12.0}, a=0.9)),
+    "uneven weights with an even CPU":
+        world([node(1), node(2)], on(1, *"abc"), cpu=cpu_of({1: 3.0, 2: 3.0}, a=1, b=1, c=1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("snapshot", STAY.values(), ids=STAY)
+def test_nothing_is_rebalanced_by_cpu(snapshot: Snapshot) -> None:
+    assert moves(make_plan(snapshot, Policy()), "rebalance") == {}
 
 
 def test_idle_node_without_places_gets_nothing() -> None:
     snapshot = with_view(with_node(two_nodes(), 2, capacity=3), "a", weight=3)
     assert moves(make_plan(snapshot, Policy(max_moves=1))) == {"b": "node-2"}
-
-
-@pytest.mark.parametrize(
-    ("which", "changes"),
-    [
-        (1, {"cordoned": True}),
-        (2, {"cordoned": True}),
-        (2, {"status": "suspect"}),
-        (1, {"handoffs": 1}),
-        (2, {"handoffs": 1}),
-        (2, {"flapping_until": 2_000_000.0}),
-    ],
-)
-def test_excluded_node_neither_gives_nor_takes(which: int, changes: dict[str, Any]) -> None:
-    assert make_plan(with_node(two_nodes(), which, **changes), Policy()).move == ()
-
-
-@pytest.mark.parametrize("changes", [{"frozen": True}, {"storm_hold": True}])
-def test_nothing_moves_in_a_freeze_or_a_storm(changes: dict[str, Any]) -> None:
-    assert make_plan(replace(two_nodes(), **changes), Policy()).move == ()
-
-
-def test_unmeasured_node_neither_gives_nor_takes() -> None:
-    for known in (1, 2):
-        cpu = cpu_of({known: 82.0}, **BUSY)
-        assert make_plan(replace(two_nodes(), cpu=cpu), Policy()).move == ()
 
 
 def test_unmeasured_portfolio_stays() -> None:
@@ -104,11 +95,6 @@ def test_cpu_move_needs_gain_and_margin() -> None:
     ):
         cpu = cpu_of({1: high, 2: low}, a=share)
         assert moves(make_plan(replace(two_nodes(), cpu=cpu), Policy())) == expected
-
-
-def test_portfolio_below_one_per_cent_stays() -> None:
-    cpu = cpu_of({1: 82.0, 2: 12.0}, a=0.9)
-    assert make_plan(replace(two_nodes(), cpu=cpu), Policy()).move == ()
 
 
 def test_cpu_move_avoids_spread_group_members() -> None:
@@ -139,11 +125,6 @@ def test_placement_is_by_weight_and_its_target_is_left_alone() -> None:
     plan = make_plan(snapshot, Policy())
     assert places(plan) == {"e": "node-2"}
     assert plan.move == ()
-
-
-def test_drain_precedes_cpu_rebalance() -> None:
-    snapshot = with_node(two_nodes(), 2, draining=True)
-    assert moves(make_plan(snapshot, Policy()), "rebalance") == {}
 
 
 def test_applied_and_remeasured_cpu_plan_is_followed_by_an_empty_one() -> None:

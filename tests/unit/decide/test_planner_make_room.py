@@ -24,6 +24,18 @@ def scattered() -> Snapshot:
     return world([node(1), node(2)], [*light, portfolio("big", weight=4)])
 
 
+def under_way(snapshot: Snapshot, *names: str, handoffs: int = 2) -> Snapshot:
+    """Return the snapshot with these portfolios on their way to node-2."""
+    views = [
+        replace(each, handoff=HandoffView(each.id, "migrate", source=1, target=2))
+        if each.name in names
+        else each
+        for each in snapshot.portfolios
+    ]
+    nodes = tuple(replace(each, handoffs=handoffs) for each in snapshot.nodes)
+    return replace(snapshot, nodes=nodes, portfolios=tuple(views))
+
+
 def test_two_moves_make_room_for_a_heavy_portfolio() -> None:
     # big needs 2 of node-1 gone: a1 and b1 fit on node-2, which makes it 5 of 5.
     snapshot = scattered()
@@ -81,16 +93,8 @@ def test_reassigned_placement_frees_its_handoff_slot() -> None:
 
 
 def test_no_new_moves_while_room_making_moves_are_active() -> None:
-    snapshot = scattered()
-    under_way = tuple(
-        replace(each, handoff=HandoffView(each.id, "migrate", source=1, target=2))
-        if each.name in ("a1", "b1")
-        else each
-        for each in snapshot.portfolios
-    )
-    nodes = tuple(replace(each, handoffs=2) for each in snapshot.nodes)
     for policy in (POLICY, Policy(handoffs_per_node=9)):
-        plan = make_plan(replace(snapshot, nodes=nodes, portfolios=under_way), policy)
+        plan = make_plan(under_way(scattered(), "a1", "b1"), policy)
         assert plan.changes == 0
         assert pending(plan) == {
             "big": "needs 4 places: node-1 has room once the portfolios leaving it have moved"
@@ -104,11 +108,7 @@ def test_leaving_hard_group_member_makes_room_for_another() -> None:
     snapshot = world(nodes, [*on(1, "a", **group), portfolio("p", selector=GPU, **group)])
     plan = make_plan(snapshot, POLICY)
     assert moves(plan) == {"a": "node-2"}
-    under_way = tuple(
-        replace(p, handoff=HandoffView(7, "migrate", source=1, target=2)) if p.name == "a" else p
-        for p in snapshot.portfolios
-    )
-    assert pending(make_plan(replace(snapshot, portfolios=under_way), POLICY)) == {
+    assert pending(make_plan(under_way(snapshot, "a", handoffs=0), POLICY)) == {
         "p": "needs 1 place: node-1 has room once the portfolios leaving it have moved"
     }
     assert places(make_plan(applied(snapshot, plan), POLICY)) == {"p": "node-1"}
@@ -182,24 +182,15 @@ def test_room_search_stops_after_max_checks(monkeypatch: pytest.MonkeyPatch) -> 
 def test_fitting_portfolios_do_not_wait_for_room_making() -> None:
     # big has priority, but its moves take time, and 3 of 5 leave room for each of these.
     snapshot = scattered()
+    *light, big = snapshot.portfolios
     small = [portfolio("x"), portfolio("y"), portfolio("z")]
-    more = [
-        replace(each, priority=9) if each.name == "big" else each for each in snapshot.portfolios
-    ]
-    plan = make_plan(replace(snapshot, portfolios=(*more, *small)), POLICY)
+    plan = make_plan(world(snapshot.nodes, [*light, replace(big, priority=9), *small]), POLICY)
     assert sorted(places(plan)) == ["x", "y", "z"]
     assert list(pending(plan)) == ["big"]
 
 
 def test_made_room_is_reserved() -> None:
-    snapshot = scattered()
-    under_way = [
-        replace(each, handoff=HandoffView(each.id, "migrate", source=1, target=2))
-        if each.name in ("a1", "b1")
-        else each
-        for each in snapshot.portfolios
-    ]
-    nodes = [replace(each, handoffs=2) for each in snapshot.nodes]
-    plan = make_plan(world(nodes, [*under_way, portfolio("x", priority=-1)]), POLICY)
+    moving = under_way(scattered(), "a1", "b1")
+    plan = make_plan(world(moving.nodes, [*moving.portfolios, portfolio("x", priority=-1)]), POLICY)
     assert plan.changes == 0
     assert list(pending(plan)) == ["big", "x"]

@@ -41,10 +41,12 @@ def test_link_to_another_checkout_is_replaced(command: Path, folder: Path, tmp_p
     assert (folder / "ginkgo").readlink() == command
 
 
-def test_whole_path_is_said_where_the_shell_finds_no_link(
-    command: Path, folder: Path, tmp_path: Path
+@pytest.mark.parametrize("path", [["/usr/bin"], []])
+def test_whole_path_is_said_where_the_shell_finds_no_link_and_no_folder_is_made(
+    command: Path, tmp_path: Path, path: list[str]
 ) -> None:
-    assert link_command(command, tmp_path, ["/usr/bin"]) == str(command)
+    assert link_command(command, tmp_path, path) == str(command)
+    assert not (tmp_path / ".local").exists()
 
 
 def test_whole_path_is_said_where_another_command_comes_first(
@@ -67,11 +69,6 @@ def test_another_program_of_this_name_stays(
         (folder / "ginkgo").symlink_to(theirs)
     assert link_command(command, tmp_path, [str(folder)]) == str(command)
     assert (folder / "ginkgo").read_text() == "theirs"
-
-
-def test_no_folder_is_made_for_it(command: Path, tmp_path: Path) -> None:
-    assert link_command(command, tmp_path, []) == str(command)
-    assert not (tmp_path / ".local").exists()
 
 
 def test_folder_that_cannot_be_written_leaves_the_whole_path(

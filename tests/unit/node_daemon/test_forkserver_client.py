@@ -27,7 +27,7 @@ from tests.support.market_factories import spec
 @pytest.fixture
 async def forkserver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ForkserverClient]:
     """A separate forkserver whose children have strategies that loop."""
-    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.loops_on_init")
+    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.never_ready")
     monkeypatch.setenv("GINKGO_NODE_TOKEN", "a-secret")
     made = ForkserverClient(512)
     made.launch()

@@ -89,17 +89,11 @@ def test_the_worker_loads_runs_and_stops(process: tuple[Peer, Any]) -> None:
     assert child.exitcode == 0
 
 
-def test_the_worker_ends_when_its_socket_closes_within_a_frame(process: tuple[Peer, Any]) -> None:
-    peer, child = process
-    peer.sock.sendall(HEADER.pack(1000) + b"half")
-    peer.sock.close()
-    child.join(5)
-    assert child.exitcode == 0
-
-
-def test_the_worker_ends_when_its_socket_closes(process: tuple[Peer, Any]) -> None:
+@pytest.mark.parametrize("begun", [b"", HEADER.pack(1000) + b"half"], ids=["idle", "in a frame"])
+def test_the_worker_ends_when_its_socket_closes(process: tuple[Peer, Any], begun: bytes) -> None:
     peer, child = process
     peer.ask(Load(spec("canary"), None, 0))
+    peer.sock.sendall(begun)
     peer.sock.close()
     child.join(5)
     assert child.exitcode == 0
@@ -156,15 +150,6 @@ def test_a_failure_at_an_event_discards_the_portfolio_until_it_is_loaded_again(
     assert isinstance(peer.ask(batch(1, 9)), Result)
 
 
-def test_a_strategy_that_raises_is_told_with_seq_and_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    reply = answer_of_faulty(monkeypatch, "raise_at", at_event=3)
-    assert isinstance(reply, Failed)
-    assert (reply.stage, reply.seq) == ("event", 3)
-    assert reply.error == "KeyError: ABC in raise_at at seq 3"
-    assert "faulty_strategies.py" in reply.trace
-    assert len(reply.trace) <= 2000
-
-
 def answer_of_faulty(monkeypatch: pytest.MonkeyPatch, name: str, **parameters: Any) -> Reply:
     """Return what a loop in a thread answers to ten events of a strategy that fails."""
     monkeypatch.setenv("GINKGO_STRATEGIES", "chaos.faults.faulty_strategies")
@@ -182,12 +167,27 @@ def answer_of_faulty(monkeypatch: pytest.MonkeyPatch, name: str, **parameters: A
         sys.stdout, sys.stderr = streams
 
 
-def test_a_strategy_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    reply = answer_of_faulty(monkeypatch, "raise_on_load")
+@pytest.mark.parametrize(
+    ("name", "parameters", "stage", "seq", "error"),
+    [
+        ("raise_at", {"at_event": 3}, "event", 3, "KeyError: ABC in raise_at at seq 3"),
+        ("raise_on_load", {}, "load", None,
+         "RuntimeError: this strategy cannot be loaded in raise_on_load while loading"),
+    ],
+)  # fmt: skip
+def test_a_strategy_that_raises_is_told_with_seq_and_trace(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    parameters: dict[str, int],
+    stage: str,
+    seq: int | None,
+    error: str,
+) -> None:
+    reply = answer_of_faulty(monkeypatch, name, **parameters)
     assert isinstance(reply, Failed)
-    assert reply.error == (
-        "RuntimeError: this strategy cannot be loaded in raise_on_load while loading"
-    )
+    assert (reply.stage, reply.seq, reply.error) == (stage, seq, error)
+    assert "faulty_strategies.py" in reply.trace
+    assert len(reply.trace) <= 2000
 
 
 def test_output_lost_to_a_full_pipe_is_reported_by_the_next_write() -> None:

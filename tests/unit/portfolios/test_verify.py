@@ -176,7 +176,7 @@ def test_the_first_place_where_states_differ_is_named(
 
 
 def test_a_process_that_is_gone_says_how_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.exits_on_init")
+    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.never_ready")
     with replay_process() as ask, pytest.raises(ReplayProcessEnded, match="exited with status 3"):
         ask(Load(spec("leaving"), None, 0))
 
@@ -258,7 +258,7 @@ def test_a_looping_strategy_dies_with_its_parent() -> None:
     asker = subprocess.Popen(
         [sys.executable, "-c", ASKER],
         cwd=Path(__file__).parents[3],
-        env={**os.environ, "GINKGO_STRATEGIES": "tests.support.strategies.loops_on_init"},
+        env={**os.environ, "GINKGO_STRATEGIES": "tests.support.strategies.never_ready"},
     )
     looping = eventually(
         lambda: next(

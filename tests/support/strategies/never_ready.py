@@ -1,7 +1,8 @@
-"""A strategy that never returns from `initial`."""
+"""Strategies that never return from `initial`: one loops, one ends its process."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from portfolios.strategies.base import Strategy
@@ -13,9 +14,17 @@ class Looping(Strategy):
     name = "looping"
 
     def initial(self) -> dict[str, Any]:
-        """Never return."""
         while True:
             pass
 
     def on_event(self, ctx: Any, state: Any, event: Any) -> None:
         """Never reached."""
+
+
+class Leaving(Looping):
+    """Exits before its first event."""
+
+    name = "leaving"
+
+    def initial(self) -> dict[str, Any]:
+        os._exit(3)
