@@ -74,13 +74,6 @@ def test_bars_of_one_time_are_given_once_all_symbols_have_one_in_the_order_of_sy
     assert engine.state.bar_set is not None and engine.state.bar_set.bars == {}
 
 
-def test_a_time_at_which_a_symbol_has_no_bar_is_left_out() -> None:
-    engine = gathering("KO", "GE")
-    run(engine, [at(1, "KO", 5), at(2, "KO", 6), at(3, "GE", 5), at(4, "GE", 6)])
-    assert sets(engine) == [[4, 2]]
-    assert engine.state.strategy.data["seen"] == [1, 2, 3, 4]
-
-
 def test_at_most_one_bar_of_each_symbol_is_kept() -> None:
     engine = gathering("KO", "GE", "IBM")
     run(engine, [at(seq, ("KO", "GE")[seq % 2], seq // 2) for seq in range(1, 400)])
@@ -92,15 +85,6 @@ def test_a_gap_and_a_quote_are_no_bars() -> None:
     engine = gathering("KO", "GE")
     run(engine, [at(1, "KO", 5), Gap(2, "GE", 5, 2, 4, 5), Quote(3, "GE", 5, 3, 9, 11)])
     assert sets(engine) == []
-
-
-def test_a_restart_between_two_bars_of_one_time_loses_none() -> None:
-    engine = gathering("KO", "GE")
-    state = run(engine, [at(1, "KO", 5)]).state
-    assert state is not None
-    again = PortfolioEngine.restore(engine.spec, state, 1)
-    run(again, [at(2, "GE", 5)])
-    assert sets(again) == [[2, 1]]
 
 
 def test_orders_for_all_symbols_are_decided_at_the_close_of_their_own_bars() -> None:

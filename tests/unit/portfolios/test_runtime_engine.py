@@ -35,16 +35,6 @@ def test_an_order_fills_at_the_next_open_of_its_symbol(monkeypatch: Any) -> None
     assert engine.state.account.equity == Decimal("1010.0000")  # 880 + 10 * 13
 
 
-def test_an_open_order_fills_in_a_later_batch_of_another_process(monkeypatch: Any) -> None:
-    first = scripted(monkeypatch, {1: [buy("KO", "10")]})
-    state = run(first, [KO_1]).state
-    assert state is not None
-    second = PortfolioEngine.restore(spec(), state, 1)
-    assert run(second, [GE_2]).fills == []
-    (fill,) = run(second, [KO_3]).fills
-    assert (fill.order_seq, fill.fill_seq, fill.price) == (1, 3, Decimal("12"))
-
-
 def test_several_orders_of_one_event_are_numbered_and_fill_in_their_order(monkeypatch: Any) -> None:
     engine = scripted(monkeypatch, {1: [buy("KO", "10"), sell("KO", "4"), buy("KO", "1")]})
     result = run(engine, [KO_1, KO_3])
@@ -118,9 +108,10 @@ def test_an_order_at_its_limit_is_placed(
     assert statuses(run(engine, [KO_1]).orders) == [(1, 0, "open", None)]
 
 
-def test_the_last_of_the_cash_may_be_spent(monkeypatch: Any) -> None:
-    engine = scripted(monkeypatch, {1: [buy("KO", "100")]}, starting_cash=Decimal(1100))
-    assert statuses(run(engine, [KO_1]).orders) == [(1, 0, "open", None)]  # 100 * 11
+def test_the_last_of_the_cash_may_be_spent_by_orders_that_are_yielded(monkeypatch: Any) -> None:
+    orders = (buy("KO", quantity) for quantity in ("60", "40"))  # 100 * 11
+    engine = scripted(monkeypatch, {1: orders}, starting_cash=Decimal(1100))
+    assert statuses(run(engine, [KO_1]).orders) == [(1, 0, "open", None), (1, 1, "open", None)]
 
 
 def test_open_orders_count_for_every_limit(monkeypatch: Any) -> None:
@@ -166,14 +157,6 @@ def test_equity_has_a_point_at_the_first_event_of_each_ten_seconds(monkeypatch: 
         (3, 10_000_000, "1030.0000"),  # 880 + 10 * 15
         (5, 40_000_000, "1050.0000"),  # 880 + 10 * 17
     ]
-
-
-def test_equity_points_do_not_depend_on_batches(monkeypatch: Any) -> None:
-    events = [bar(seq, "KO", "12", "12") for seq in range(1, 31)]
-    whole = run(scripted(monkeypatch, {}), events).equity
-    engine = scripted(monkeypatch, {})
-    assert [point for event in events for point in run(engine, [event]).equity] == whole
-    assert [point.seq for point in whole] == [1, 10, 20, 30]
 
 
 def test_a_batch_without_events_moves_on_and_gives_no_state_twice(monkeypatch: Any) -> None:
@@ -251,11 +234,6 @@ def test_a_state_that_is_not_a_dict_is_the_strategys_failure(monkeypatch: Any) -
         scripted(monkeypatch, {})
 
 
-def test_orders_may_be_yielded(monkeypatch: Any) -> None:
-    engine = scripted(monkeypatch, {1: (buy("KO", quantity) for quantity in "12")})
-    assert [order.index for order in run(engine, [KO_1]).orders] == [0, 1]
-
-
 def test_another_version_of_the_strategy_is_refused() -> None:
     with pytest.raises(
         VersionDiffers, match=r"canary is installed in version 1; revision 1 of alpha"
@@ -267,12 +245,6 @@ def test_bytes_that_are_not_a_state_are_refused() -> None:
     for data in (b"", b"nonsense", encode_state(PortfolioEngine.fresh(spec("canary")).state)[:-3]):
         with pytest.raises(StateUnreadable):
             PortfolioEngine.restore(spec("canary"), data, 1)
-
-
-def test_state_bytes_are_the_same_for_the_same_state(monkeypatch: Any) -> None:
-    state = run(scripted(monkeypatch, {1: [buy("KO", "10")]}), [KO_1, KO_3]).state
-    assert state is not None
-    assert encode_state(decode_state(state)) == state
 
 
 class Renamed(Scripted):
@@ -294,17 +266,19 @@ def restored_as(monkeypatch: Any, strategy: type[Strategy], **changes: Any) -> d
     return strategy_view(engine.state)
 
 
-def test_a_strategys_part_is_kept_under_other_parameters(monkeypatch: Any) -> None:
-    assert restored_as(monkeypatch, Scripted, parameters={"x": 1}) == {"seen": [1]}
-
-
-def test_a_strategys_part_starts_empty_in_another_shape(monkeypatch: Any) -> None:
-    newer = type("Newer", (Scripted,), {"state_version": 2})
-    assert restored_as(monkeypatch, newer) == {"seen": []}
-
-
-def test_another_strategy_may_adapt_the_part(monkeypatch: Any) -> None:
-    assert restored_as(monkeypatch, Renamed) == {"seen": [], "before": [1]}
+@pytest.mark.parametrize(
+    ("strategy", "changes", "part"),
+    [
+        (Scripted, {"parameters": {"x": 1}}, {"seen": [1]}),
+        (type("Newer", (Scripted,), {"state_version": 2}), {}, {"seen": []}),
+        (Renamed, {}, {"seen": [], "before": [1]}),
+    ],
+    ids=["other parameters: kept", "another shape: empty", "another strategy: adapted"],
+)
+def test_a_strategys_part_after_a_change_of_the_strategy(
+    monkeypatch: Any, strategy: type[Strategy], changes: dict[str, Any], part: dict[str, Any]
+) -> None:
+    assert restored_as(monkeypatch, strategy, **changes) == part
 
 
 def test_positions_and_open_orders_survive_another_strategy(monkeypatch: Any) -> None:

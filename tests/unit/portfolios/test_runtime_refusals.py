@@ -57,16 +57,6 @@ def test_a_refusal_after_an_order_that_was_placed_is_news(monkeypatch: Any) -> N
     assert [o.status for o in result.orders] == ["refused", "open", "refused"]
 
 
-def test_another_process_knows_what_was_refused(monkeypatch: Any) -> None:
-    engine = scripted(monkeypatch, {1: [buy("KO", "91")], 2: [buy("KO", "92")]})
-    state = run(engine, [bar(1, "KO", "10", "11")]).state
-    assert state is not None
-    second = PortfolioEngine.restore(spec("scripted"), state, 1)
-    result = run(second, [bar(2, "KO", "10", "11")])
-    assert result.orders == []
-    assert result.state is not None  # the count of events
-
-
 def test_remembered_refusals_are_bounded() -> None:
     remembered: dict[str, str] = {}
     for number in range(3 * MAX_REMEMBERED):
