@@ -28,11 +28,8 @@ def renew(db: Store, p: Any) -> list[Row]:
         )  # fmt: skip
         mine = held is not None and held.incarnation == incarnation
         beaten = mine and node.status in ("alive", "lost")
-        row = Row(
-            node=node_id, beaten=beaten, row_held=False,
-            held_by=None if held is None else held.incarnation,
-            status=node.status, host=node.host, pid=node.pid, desired_version=node.desired_version,
-            now_us=int(db.now * 1e6),
+        row = _heartbeat_answer(
+            db, node, held, beaten=beaten,
             late=bool(
                 beaten and held is not None
                 and (held.expires_at < db.now or node.status == "lost")
@@ -119,14 +116,17 @@ def holders(db: Store, p: Any) -> list[Row]:
     found = []
     for node_id in sorted(p.nodes):
         node, held = db.nodes[node_id], db.leases.get(node_id)
-        row = Row(
-            node=node_id, beaten=False, row_held=False,
-            held_by=None if held is None else held.incarnation,
-            status=node.status, host=node.host, pid=node.pid, desired_version=node.desired_version,
-            now_us=int(db.now * 1e6), late=False, pending=False, busy=False,
-        )  # fmt: skip
+        row = _heartbeat_answer(db, node, held, beaten=False, late=False, pending=False, busy=False)
         found.append(row)
     return found
+
+
+def _heartbeat_answer(db: Store, node: rows.Node, held: rows.Lease | None, **more: bool) -> Row:
+    return Row(
+        node=node.id, row_held=False, held_by=None if held is None else held.incarnation,
+        status=node.status, host=node.host, pid=node.pid, desired_version=node.desired_version,
+        now_us=int(db.now * 1e6), **more,
+    )  # fmt: skip
 
 
 @answers(sockets.CONNECT)

@@ -117,41 +117,24 @@ def portfolios(db: Store, p: Any) -> list[Row]:
         ran = _other(db, row, run.revision)
         good = _other(db, row, run.good_revision)
         if row.archived_at is None:
-            found.append(
-                view(
-                    row,
-                    feed=db.feed.name,
-                    feed_sha=db.feed.sha256,
-                    node_id=run.node_id,
-                    phase=run.phase,
-                    epoch=run.epoch,
-                    pinned_node_id=run.pinned_node_id,
-                    failures_by_node=run.failures_by_node,
-                    running_revision=run.revision,
-                    good_revision=run.good_revision,
-                    python=run.python,
-                    accept_python=run.accept_python,
-                    reason=run.reason,
-                    attempts=run.attempts,
-                    phase_since=run.phase_since,
-                    wanted_revision=wanted.number,
-                    wanted_status=wanted.status,
-                    strategy=wanted.strategy,
-                    strategy_version=wanted.strategy_version,
-                    artifact=None,  # no artifacts in the simulation
-                    running_artifact=None,
-                    good_artifact=None,
-                    artifacts=None,
-                    running_strategy=ran and ran.strategy,
-                    running_version=ran and ran.strategy_version,
-                    good_strategy=good and good.strategy,
-                    good_version=good and good.strategy_version,
-                    handoff=None if h is None else h.id,
-                    kind=None if h is None else h.kind,
-                    source_node_id=None if h is None else h.source_node_id,
-                    target_node_id=None if h is None else h.target_node_id,
-                )
-            )
+            found.append(view(
+                row, feed=db.feed.name, feed_sha=db.feed.sha256, node_id=run.node_id,
+                phase=run.phase, epoch=run.epoch, pinned_node_id=run.pinned_node_id,
+                failures_by_node=run.failures_by_node, running_revision=run.revision,
+                good_revision=run.good_revision, python=run.python,
+                accept_python=run.accept_python, reason=run.reason, attempts=run.attempts,
+                phase_since=run.phase_since, wanted_revision=wanted.number,
+                wanted_status=wanted.status, strategy=wanted.strategy,
+                strategy_version=wanted.strategy_version,
+                # No artifacts in the simulation.
+                artifact=None, running_artifact=None, good_artifact=None, artifacts=None,
+                running_strategy=ran and ran.strategy,
+                running_version=ran and ran.strategy_version,
+                good_strategy=good and good.strategy, good_version=good and good.strategy_version,
+                handoff=None if h is None else h.id, kind=None if h is None else h.kind,
+                source_node_id=None if h is None else h.source_node_id,
+                target_node_id=None if h is None else h.target_node_id,
+            ))  # fmt: skip
     return found
 
 

@@ -199,24 +199,16 @@ def _seen_item(db: Store, item: rows.RollOutItem) -> Row:
     tenure = db.tenures.get((run.portfolio_id, run.epoch))
     revision = db.revisions.get((row.id, item.to_revision or 0))
     commits = run.node_id is not None and run.first_commit_at is not None
-    return view(
-        item,
-        name=row.name,
-        wanted=row.revision,
-        running=run.revision if commits else None,
-        has_owner=run.node_id is not None,
-        has_good=run.good_revision is not None,
-        has_progress=(
-            run.first_commit_at is not None
-            and tenure is not None
-            and run.last_seq > tenure.from_seq
-        ),
-        status=None if revision is None else revision.status,
-        status_reason=None if revision is None else revision.status_reason,
-        is_deleted=row.archived_at is not None,
-        is_wanted=row.desired_state == "running",
-        phase=run.phase,
-        in_handoff=db.active(row.id) is not None,
-        node=None if run.node_id is None else db.nodes[run.node_id].name,
-        python=None if run.node_id is None else db.nodes[run.node_id].python,
+    has_progress = (
+        run.first_commit_at is not None and tenure is not None and run.last_seq > tenure.from_seq
     )
+    node = None if run.node_id is None else db.nodes[run.node_id]
+    return view(
+        item, name=row.name, wanted=row.revision, running=run.revision if commits else None,
+        has_owner=run.node_id is not None, has_good=run.good_revision is not None,
+        has_progress=has_progress, status=None if revision is None else revision.status,
+        status_reason=None if revision is None else revision.status_reason,
+        is_deleted=row.archived_at is not None, is_wanted=row.desired_state == "running",
+        phase=run.phase, in_handoff=db.active(row.id) is not None,
+        node=None if node is None else node.name, python=None if node is None else node.python,
+    )  # fmt: skip

@@ -46,6 +46,21 @@ def moved(world: World, portfolios: Sequence[int], epochs: dict[int, int]) -> bo
     return all(r.epoch > epochs[r.portfolio_id] and r.first_commit_at is not None for r in runs)
 
 
+def epochs_of(world: World) -> dict[int, int]:
+    """Return portfolio → epoch."""
+    return {run.portfolio_id: run.epoch for run in world.db.runs.values()}
+
+
+def wait_until_moved(
+    world: World, portfolios: Sequence[int], epochs: dict[int, int], limit_s: float
+) -> None:
+    """Let time pass until each has committed under a higher epoch, within `limit_s` (I6)."""
+    began = world.db.now
+    while not moved(world, portfolios, epochs):
+        world.go_on(QUANTUM_S)
+        assert world.db.now - began <= limit_s, "I6"
+
+
 phases = st.sampled_from([n * QUANTUM_S for n in range(21)])
 
 
@@ -53,14 +68,12 @@ phases = st.sampled_from([n * QUANTUM_S for n in range(21)])
 @SOME
 def test_lost_node_is_failed_over_within_ttl_plus_3_s(warm_up_s: float, node: int) -> None:
     world = a_world(warm_up_s)
-    epochs = {run.portfolio_id: run.epoch for run in world.db.runs.values()}
+    epochs = epochs_of(world)
     mine = [run.portfolio_id for run in world.db.runs.values() if run.node_id == node]
     assert mine
     died_at = world.db.now
     world.kill(node, host=True)
-    while not moved(world, mine, epochs):
-        world.go_on(QUANTUM_S)
-        assert world.db.now - died_at <= world.timing.lease_ttl_s + 3 + SEEN_LATE_S, "I6"
+    wait_until_moved(world, mine, epochs, world.timing.lease_ttl_s + 3 + SEEN_LATE_S)
     for portfolio in set(world.db.runs) - set(mine):
         assert longest_gap_s(world, portfolio, died_at) <= 2, "I7: a bystander paused"
         assert world.db.runs[portfolio].epoch == epochs[portfolio], "I7: a bystander moved"
@@ -74,13 +87,10 @@ def test_frozen_gateway_delays_no_failover_of_a_node_that_dies_meanwhile(
     world = a_world(warm_up_s)
     world.gateways[frozen].up = False
     world.go_on(world.timing.heartbeat_interval_s + 3)  # its nodes have found another
-    epochs = {run.portfolio_id: run.epoch for run in world.db.runs.values()}
+    epochs = epochs_of(world)
     mine = [run.portfolio_id for run in world.db.runs.values() if run.node_id == node]
-    died_at = world.db.now
     world.kill(node, host=True)
-    while not moved(world, mine, epochs):
-        world.go_on(QUANTUM_S)
-        assert world.db.now - died_at <= world.timing.lease_ttl_s + 3 + SEEN_LATE_S, "I6"
+    wait_until_moved(world, mine, epochs, world.timing.lease_ttl_s + 3 + SEEN_LATE_S)
     for portfolio in set(world.db.runs) - set(mine):
         assert world.db.runs[portfolio].epoch == epochs[portfolio], "I9: another node was lost"
 
@@ -89,14 +99,11 @@ def test_frozen_gateway_delays_no_failover_of_a_node_that_dies_meanwhile(
 @SOME
 def test_restarted_daemon_is_back_within_10_s(warm_up_s: float, node: int) -> None:
     world = a_world(warm_up_s)
-    epochs = {run.portfolio_id: run.epoch for run in world.db.runs.values()}
+    epochs = epochs_of(world)
     mine = [run.portfolio_id for run in world.db.runs.values() if run.node_id == node]
     world.kill(node, host=False)
     world.start(node)
-    began = world.db.now
-    while not moved(world, mine, epochs):
-        world.go_on(QUANTUM_S)
-        assert world.db.now - began <= 10, "I6"
+    wait_until_moved(world, mine, epochs, 10)
 
 
 @given(phases, st.sampled_from((1, 2, 3, 4, 5)), st.booleans())
@@ -107,7 +114,7 @@ def test_move_takes_10_s_and_pauses_5_s_at_most(
     world = a_world(warm_up_s)
     world.db.frozen = True  # or the balancer evens out what this move makes uneven
     run, began = world.db.runs[portfolio], world.db.now
-    epochs = {each.portfolio_id: each.epoch for each in world.db.runs.values()}
+    epochs = epochs_of(world)
     assert run.node_id is not None
     node = run.node_id if reloads else run.node_id % 3 + 1
     kind = "reload" if reloads else "migrate"
@@ -156,10 +163,8 @@ def test_target_partitioned_after_the_drain_is_rolled_back_in_time(
     handoff = world.db.handoffs[asked.id]
     cut_off_before_its_first_commit(world, portfolio, source % 3 + 1)
     assert (handoff.state, run.node_id) == ("activating", source % 3 + 1)
-    began, epochs = world.db.now, {r.portfolio_id: r.epoch for r in world.db.runs.values()}
-    while not moved(world, [portfolio], epochs):
-        world.go_on(QUANTUM_S)
-        assert world.db.now - began <= world.timing.activate_deadline_s + 3, "I6"
+    began, epochs = world.db.now, epochs_of(world)
+    wait_until_moved(world, [portfolio], epochs, world.timing.activate_deadline_s + 3)
     assert (handoff.state, run.node_id) == ("rolled_back", source)
     for other in world.db.runs.values():
         if other.portfolio_id != portfolio and other.node_id != source % 3 + 1:
@@ -185,9 +190,8 @@ def test_placement_on_a_partitioned_node_is_placed_again(warm_up_s: float, portf
         assert world.db.now - began <= world.timing.activate_deadline_s + 3, "I6"
     assert (handoff.state, run.node_id) == ("rolled_back", None)
     # The next choice may be the same node: it is silent, and nobody knows before its lease is over.
-    while not moved(world, [portfolio], {portfolio: epoch}):
-        world.go_on(QUANTUM_S)
-        assert world.db.now - began <= world.timing.lease_ttl_s + 12, "I6"
+    limit_s = world.timing.lease_ttl_s + 12 - (world.db.now - began)
+    wait_until_moved(world, [portfolio], {portfolio: epoch}, limit_s)
     assert run.node_id in (2, 3)
 
 

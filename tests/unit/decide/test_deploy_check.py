@@ -30,6 +30,11 @@ SOUND = Installation(
 )  # fmt: skip
 
 
+def with_node(status: str = "alive", expires_s: float | None = None, **more: Any) -> dict[str, Any]:
+    """Return the nodes of an installation whose second one is in this state."""
+    return {"nodes": (NodeFact("n1", "alive", None), NodeFact("n2", status, expires_s, **more))}
+
+
 def test_nothing_is_wrong_with_a_sound_installation() -> None:
     assert find_faults(SOUND) == []
 
@@ -61,6 +66,10 @@ def test_nothing_is_wrong_with_a_sound_installation() -> None:
         ({"disks": (DiskFact("/d", 1, 100),)}, "error", "disk", "1% of its disk"),
         ({"urls": (UrlFact("https://g", "it answers 503"),)}, "error", "url", "answers 503"),
         ({"urls": (UrlFact("https://g", "", 2 * DAY_S),)}, "warning", "url", "in 2.0 days"),
+        (with_node("lost"), "warning", "nodes", "Lost: n2."),
+        (with_node(token_revoked=True), "error", "nodes", "is revoked"),
+        (with_node(expires_s=-5.0), "error", "nodes", "has expired"),
+        (with_node(expires_s=3 * DAY_S), "warning", "nodes", "expires in 3.0 days"),
         ({"operators": 0}, "warning", "people", "nobody can halt"),
         ({"alert_channels": 0}, "warning", "alerts", "sent nowhere"),
     ],
@@ -73,21 +82,6 @@ def test_each_fault_is_found_alone(
     assert words in finding.found
     assert finding.wanted
     assert finding.helps
-
-
-@pytest.mark.parametrize(
-    ("node", "severity", "words"),
-    [
-        (NodeFact("n2", "lost", None), "warning", "Lost: n2."),
-        (NodeFact("n2", "alive", None, token_revoked=True), "error", "is revoked"),
-        (NodeFact("n2", "alive", -5.0), "error", "has expired"),
-        (NodeFact("n2", "alive", 3 * DAY_S), "warning", "expires in 3.0 days"),
-    ],
-)
-def test_nodes_and_their_tokens(node: NodeFact, severity: str, words: str) -> None:
-    (finding,) = find_faults(replace(SOUND, nodes=(NodeFact("n1", "alive", None), node)))
-    assert finding.severity == severity
-    assert words in finding.found
 
 
 def test_a_dead_web_process_beside_a_living_one_is_named() -> None:

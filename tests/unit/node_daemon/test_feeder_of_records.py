@@ -60,24 +60,17 @@ def hash_of(seq: int, released: int = 0) -> bytes:
     return sha256(encode_event(record(seq, released=released))).digest()
 
 
-async def test_a_commit_names_its_last_record_whatever_its_symbol(gateway: Gateway) -> None:
-    reader = await following(gateway, 110)
-    feeder, commits = make_feeder(reader, Child())
-    assert await feeder._run_next_batch()
-    await feeder._flush()
-    assert [(c.to_seq, c.record) for c in commits] == [(110, hash_of(110))]
-
-
-async def test_a_commit_that_a_limit_ends_early_names_the_record_it_ends_at(
-    gateway: Gateway,
+@pytest.mark.parametrize("ends_at", [110, 103], ids=["last record", "halt of a limit"])
+async def test_a_commit_names_the_record_it_ends_at_whatever_its_symbol(
+    gateway: Gateway, ends_at: int
 ) -> None:
     reader = await following(gateway, 110)
     child = Child()
-    child.halts_at = 103
+    child.halts_at = ends_at
     feeder, commits = make_feeder(reader, child)
     assert await feeder._run_next_batch()
     await feeder._flush()
-    assert [(c.to_seq, c.record) for c in commits] == [(103, hash_of(103))]
+    assert [(c.to_seq, c.record) for c in commits] == [(ends_at, hash_of(ends_at))]
 
 
 async def test_events_of_lost_records_are_not_committed_with_those_that_took_their_place(

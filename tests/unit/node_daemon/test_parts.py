@@ -16,31 +16,24 @@ from scheduling.node_daemon.lease_view import Lease
 SECOND = 1_000_000
 
 
-def test_feed_time_adds_half_the_round_trip() -> None:
+@pytest.mark.parametrize(
+    ("samples", "at_s", "expected_us"),
+    [
+        ([(500, 100, 4000)], 100, 500 * SECOND - 2000),  # half of the round trip is added
+        ([(500, 100, 0), (510, 110, 90_000)], 120, 520 * SECOND),  # the smallest round trip counts
+        ([(500, 100, 0), (570, 110, 0)], 120, 580 * SECOND),  # the clock of the server was set
+        ([(500, 100, 0), (0, 110, 0)], 100, 500 * SECOND),  # an answer without a time
+    ],
+)
+def test_feed_time_follows_the_best_sample_of_the_server(
+    samples: list[tuple[int, int, int]], at_s: int, expected_us: int
+) -> None:
+    """Samples are (server's time in s, sent at in s, round trip in µs)."""
     time = FeedTime()
-    time.sample(server_us=500 * SECOND, sent_us=100 * SECOND, received_us=100 * SECOND + 4000)
-    assert time.at(100 * SECOND + 4000) == 500 * SECOND + 2000
-
-
-def test_feed_time_uses_the_answer_with_the_smallest_round_trip() -> None:
-    time = FeedTime()
-    time.sample(server_us=500 * SECOND, sent_us=100 * SECOND, received_us=100 * SECOND)
-    time.sample(server_us=510 * SECOND, sent_us=110 * SECOND, received_us=110 * SECOND + 90_000)
-    assert time.at(120 * SECOND) == 520 * SECOND
-
-
-def test_feed_time_follows_a_server_whose_clock_was_set() -> None:
-    time = FeedTime()
-    time.sample(server_us=500 * SECOND, sent_us=100 * SECOND, received_us=100 * SECOND)
-    time.sample(server_us=570 * SECOND, sent_us=110 * SECOND, received_us=110 * SECOND)
-    assert time.at(120 * SECOND) == 580 * SECOND
-
-
-def test_answer_without_a_time_is_ignored() -> None:
-    time = FeedTime()
-    time.sample(server_us=500 * SECOND, sent_us=100 * SECOND, received_us=100 * SECOND)
-    time.sample(server_us=0, sent_us=110 * SECOND, received_us=110 * SECOND)
-    assert time.at(100 * SECOND) == 500 * SECOND
+    for server_s, sent_s, trip_us in samples:
+        sent_us = sent_s * SECOND
+        time.sample(server_us=server_s * SECOND, sent_us=sent_us, received_us=sent_us + trip_us)
+    assert time.at(at_s * SECOND) == expected_us
 
 
 def test_lease_starts_when_its_heartbeat_was_sent() -> None:
@@ -74,17 +67,7 @@ def test_token_may_come_from_the_environment() -> None:
 
 def test_both_entry_points_take_the_same_arguments() -> None:
     ours = Command().create_parser("manage.py", "run_node")
-    given = [
-        "--name",
-        "n",
-        "--server",
-        "http://x",
-        "--capacity",
-        "7",
-        "--label",
-        "zone=a",
-        "--json",
-    ]
+    given = ["--name=n", "--server=http://x", "--capacity=7", "--label=zone=a", "--json"]
     options = vars(ours.parse_args(given))
     assert (options["capacity"], options["label"], options["json"]) == (7, ["zone=a"], True)
     assert cli.TOKEN_VARIABLE == "GINKGO_NODE_TOKEN"
