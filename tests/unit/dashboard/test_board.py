@@ -99,12 +99,6 @@ def test_lost_node_shows_its_silence_and_where_its_portfolios_went():
     assert lost.cpu is None
 
 
-def test_lost_node_with_portfolios_notes_that_they_wait():
-    lost = node("node-1", status="lost", lease_left_s=0.0, status_since=ago(2))
-    page = build_board_page(fleet_view([lost], [portfolio("a", "node-1")]))
-    assert column(page, "node-1").note.endswith("It ran 1 portfolio: 1 waits to be placed.")
-
-
 def note_of(loss_view, *cards):
     lost = node(loss_view.node, status="lost", status_since=loss_view.at)
     owned = [portfolio(name, lost.name) for name in cards]
@@ -121,11 +115,16 @@ def test_lost_node_counts_what_it_ran_not_what_is_listed():
     assert (len(shown.moved_away), shown.moved_more) == (8, 5)
 
 
-def test_only_a_lost_node_that_owned_nothing_ran_no_portfolio():
-    quiet = note_of(loss("node-1", 60, portfolios=0)).note
-    assert quiet == "It can no longer commit. It ran no portfolio."
-    stopped = note_of(loss("node-1", 60, portfolios=2)).note
-    assert stopped.endswith("It ran 2 portfolios: 2 were stopped or deleted.")
+@pytest.mark.parametrize(
+    ("portfolios", "cards", "note"),
+    [
+        (0, [], "It can no longer commit. It ran no portfolio."),
+        (2, [], "It can no longer commit. It ran 2 portfolios: 2 were stopped or deleted."),
+        (1, ["a"], "It can no longer commit. It ran 1 portfolio: 1 waits to be placed."),
+    ],
+)
+def test_note_of_a_lost_node_says_what_became_of_its_portfolios(portfolios, cards, note):
+    assert note_of(loss("node-1", 60, portfolios=portfolios), *cards).note == note
 
 
 @pytest.mark.parametrize(

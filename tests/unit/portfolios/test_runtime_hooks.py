@@ -121,15 +121,6 @@ def test_a_time_that_is_none_is_refused(due: Any) -> None:
         run(hooked_engine({1: lambda ctx: ctx.set_timer(due)}), bars(1))
 
 
-def test_the_number_of_timers_is_limited() -> None:
-    def many(ctx: Any) -> None:
-        for due in range(33):
-            ctx.set_timer(due)
-
-    with pytest.raises(StrategyFailed, match="32 timers are set, which is the limit"):
-        run(hooked_engine({1: many}), bars(1))
-
-
 @pytest.mark.parametrize("answer", [KeyError("x"), 7, [OrderIntent("KO", "buy", None)]])  # type: ignore[arg-type]
 def test_a_timer_that_fails_is_the_strategys_failure(answer: Any) -> None:
     def fail(ctx: Any, due: int) -> Any:
@@ -167,13 +158,16 @@ def test_a_metric_without_a_plain_name_or_a_number_is_refused(name: Any, value: 
         run(hooked_engine({1: lambda ctx: ctx.metric(name, value)}), bars(1))
 
 
-def test_the_number_of_metrics_is_limited() -> None:
-    def many(ctx: Any) -> None:
-        for n in range(33):
-            ctx.metric(f"m{n}", n)
-
-    with pytest.raises(StrategyFailed, match="m32 is one metric too many: there may be 32"):
-        run(hooked_engine({1: many}), bars(1))
+@pytest.mark.parametrize(
+    ("act", "sentence"),
+    [
+        (lambda ctx, n: ctx.set_timer(n), "32 timers are set, which is the limit"),
+        (lambda ctx, n: ctx.metric(f"m{n}", n), "m32 is one metric too many: there may be 32"),
+    ],
+)
+def test_the_number_of_timers_and_metrics_is_limited(act: Any, sentence: str) -> None:
+    with pytest.raises(StrategyFailed, match=sentence):
+        run(hooked_engine({1: lambda ctx: [act(ctx, n) for n in range(33)]}), bars(1))
 
 
 def test_a_log_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
