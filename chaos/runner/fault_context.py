@@ -260,7 +260,8 @@ class FaultContext:
             self._known[node] = self.topology.daemons[node]
 
     def kill_node(self, node: str) -> None:
-        """Kill a daemon with kill -9."""
+        """Kill a daemon with kill -9, and mark its node affected."""
+        self.mark_nodes_affected(node)
         self.daemon(node).kill()
 
     @contextmanager
