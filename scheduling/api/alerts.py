@@ -15,7 +15,6 @@ from rest_framework.response import Response
 from scheduling.api.base import ApiView, TableView, TrueOrFalse, actor_of
 from scheduling.api.handoffs_events import OfPortfolio
 from scheduling.api.openapi import described, described_table
-from scheduling.api.pagination import ByName
 from scheduling.api.request_serializers import AlertChannelBody, NoBody, ReasonBody, read_body
 from scheduling.models import Alert, AlertChannel
 from scheduling.operations.registry import alert_actions
@@ -57,7 +56,6 @@ class AlertList(TableView):
     filters = AlertFilters
 
     def rows(self) -> QuerySet[Alert]:
-        """Return all alerts with their portfolios and nodes."""
         return Alert.objects.select_related("portfolio__run", "node")
 
 
@@ -99,7 +97,7 @@ class AlertChannelList(TableView):
     permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
     document = AlertChannelDocument
     filters = AlertChannelFilters
-    pages = ByName
+    order = ("name",)
 
     def rows(self) -> QuerySet[AlertChannel]:
         return AlertChannel.objects.all()

@@ -18,7 +18,7 @@ from portfolios.models import Artifact
 from scheduling import operations
 from scheduling.api.base import ApiView, TableView, actor_of
 from scheduling.api.openapi import described, described_list, described_table, query
-from scheduling.api.pagination import NewestFirst, page_of_lines
+from scheduling.api.pagination import page_of_lines
 from scheduling.api.parsers import read_at_most
 from scheduling.errors import Invalid
 from scheduling.operations.artifacts import artifact_users, present_artifact
@@ -50,12 +50,6 @@ class WheelParser(BaseParser):
         return read_at_most(stream, MAX_WHEEL_BYTES)
 
 
-class ByUpload(NewestFirst):
-    """Pages of artifacts, newest first."""
-
-    ordering = ("-at", "sha256")
-
-
 class ArtifactFilters(django_filters.FilterSet):
     """Filters of artifacts."""
 
@@ -69,11 +63,10 @@ class ArtifactList(TableView):
 
     document = ArtifactDocument
     filters = ArtifactFilters
-    pages = ByUpload
+    order = ("-at", "sha256")
     parser_classes = (WheelParser, MultiPartParser)
 
     def rows(self) -> QuerySet[Artifact]:
-        """Return all artifacts with the names of their strategies."""
         return Artifact.objects.prefetch_related("strategies")
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:

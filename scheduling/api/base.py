@@ -11,7 +11,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django_filters.widgets import BooleanWidget
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.pagination import CursorPagination
 from rest_framework.parsers import BaseParser
 from rest_framework.permissions import BasePermission
 from rest_framework.renderers import JSONRenderer
@@ -23,7 +22,7 @@ from portfolios.text import quoted
 from scheduling.api.authentication import BearerAuthentication
 from scheduling.api.error_handlers import exception_handler
 from scheduling.api.idempotency import ActsOncePerKey
-from scheduling.api.pagination import NewestFirst
+from scheduling.api.pagination import TablePages
 from scheduling.api.parsers import StrictJSONParser
 from scheduling.api.throttling import ReadThrottle, WriteThrottle
 from scheduling.errors import Invalid
@@ -87,7 +86,7 @@ class TableView(ApiView):
 
     document: type[BaseSerializer[Any]]
     filters: type[django_filters.FilterSet]
-    pages: type[CursorPagination] = NewestFirst
+    order: tuple[str, ...] = ("-id",)  #: the fields to sort by; `?order=` reverses them
 
     #: Return the rows for the path's arguments, with everything that the document reads.
     rows: Callable[..., QuerySet[Any]]
@@ -97,7 +96,7 @@ class TableView(ApiView):
         found = self.filters(request.query_params, queryset=self.rows(**path), request=request)
         if not found.is_valid():
             raise Invalid(form_errors(found.form))
-        pages = self.pages()
+        pages = TablePages(self.order)
         page: Any = pages.paginate_queryset(found.qs, request, view=self)
         document = self.document(page, many=True, context=serializer_context(request))
         return pages.get_paginated_response(document.data)

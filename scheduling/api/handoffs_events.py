@@ -70,7 +70,6 @@ class HandoffList(TableView):
     filters = HandoffFilters
 
     def rows(self) -> QuerySet[Handoff]:
-        """Return all handoffs with the names they show."""
         return Handoff.objects.select_related("portfolio", "source_node", "target_node")
 
 
@@ -95,5 +94,4 @@ class EventList(TableView):
     filters = EventFilters
 
     def rows(self) -> QuerySet[Event]:
-        """Return all events with the names they show."""
         return Event.objects.select_related("portfolio", "node")

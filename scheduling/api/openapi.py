@@ -130,7 +130,7 @@ def described_table(summary: str) -> Callable[[Table], Table]:
     def describe(view: Table) -> Table:
         parameters = [_filter(name, one) for name, one in view.filters.base_filters.items()]
         # On the class, since all such views inherit the same method.
-        listed = described_list(view.document, parameters, summary, view.pages.ordering)
+        listed = described_list(view.document, parameters, summary, view.order)
         return extend_schema_view(get=listed)(view)
 
     return describe

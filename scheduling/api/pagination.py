@@ -71,13 +71,15 @@ def invalid_cursor() -> Invalid:
     return Invalid([{"field": "cursor", "code": "invalid", "message": message}])
 
 
-class NewestFirst(CursorPagination):
-    """Pages of a table by descending key, stable while new rows are added."""
+class TablePages(CursorPagination):
+    """Pages of a table in the order of these fields, stable while new rows are added."""
 
     page_size = DEFAULT_LIMIT
     page_size_query_param = "limit"
     max_page_size = HIGHEST_LIMIT
-    ordering: str | tuple[str, ...] = "-id"
+
+    def __init__(self, ordering: Sequence[str]) -> None:
+        self._fields = tuple(ordering)
 
     def get_page_size(self, request: Request) -> int:
         """Return the checked `?limit=`."""
@@ -87,8 +89,8 @@ class NewestFirst(CursorPagination):
         self, request: Request, queryset: QuerySet[Any], view: APIView
     ) -> tuple[str, ...]:
         """Return the fields to sort by, all reversed if `?order=` asks for it."""
-        fields = (self.ordering,) if isinstance(self.ordering, str) else self.ordering
-        return tuple(map(_reversed_order, fields)) if read_order(request, fields) else fields
+        turned = read_order(request, self._fields)
+        return tuple(map(_reversed_order, self._fields)) if turned else self._fields
 
     def paginate_queryset(
         self, queryset: Any, request: Request, view: APIView | None = None
@@ -98,54 +100,6 @@ class NewestFirst(CursorPagination):
             return super().paginate_queryset(queryset, request, view)
         except (NotFound, ValueError, DataError):
             raise invalid_cursor() from None
-
-
-class BySeq(NewestFirst):
-    """Pages of a portfolio's records, newest event first."""
-
-    ordering = ("-seq", "-index")
-
-
-class ByCommit(NewestFirst):
-    """Pages of the orders of all portfolios, newest commit first."""
-
-    ordering = ("-committed_at", "-id")
-
-
-class ByFillSeq(NewestFirst):
-    """Pages of fills, newest first."""
-
-    ordering = ("-fill_seq", "-index")
-
-
-class ByMetric(NewestFirst):
-    """Pages of metrics, newest first."""
-
-    ordering = ("-seq", "name")
-
-
-class ByEpoch(NewestFirst):
-    """Pages of tenures, newest first."""
-
-    ordering = "-epoch"
-
-
-class ByName(NewestFirst):
-    """Pages by name."""
-
-    ordering = "name"
-
-
-class ByNumber(NewestFirst):
-    """Pages of revisions, newest first."""
-
-    ordering = "-number"
-
-
-class OldestFirst(NewestFirst):
-    """Pages of a curve, in chronological order."""
-
-    ordering = "seq"
 
 
 def page_of_lines(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import django_filters
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,17 +14,7 @@ from portfolios.models import EquityPoint, Fill, MetricPoint, Order, Revision, R
 from scheduling.api.base import ApiView, TableView
 from scheduling.api.handoffs_events import OfPortfolio
 from scheduling.api.openapi import POSITIVE, described, described_table, query
-from scheduling.api.pagination import (
-    ByCommit,
-    ByEpoch,
-    ByFillSeq,
-    ByMetric,
-    ByNumber,
-    BySeq,
-    OldestFirst,
-    read_int,
-    read_limit,
-)
+from scheduling.api.pagination import read_int, read_limit
 from scheduling.models import Tenure
 from scheduling.observe.orders import STATUSES, filter_orders, orders_between
 from scheduling.observe.portfolio_log import MOST_LINES, read_log
@@ -91,17 +82,23 @@ class RevisionFilters(django_filters.FilterSet):
     status = django_filters.ChoiceFilter(choices=RevisionStatus.choices)
 
 
+class OfOnePortfolio(TableView):
+    """A list of rows of one portfolio."""
+
+    model: type[Model]
+
+    def rows(self, name: str) -> QuerySet[Any]:
+        return self.model._default_manager.filter(portfolio=existing_portfolio(name))
+
+
 @described_table("Orders, newest first")
-class PortfolioOrders(TableView):
+class PortfolioOrders(OfOnePortfolio):
     """Orders, newest first."""
 
+    model = Order
     document = OrderDocument
     filters = OrderFilters
-    pages = BySeq
-
-    def rows(self, name: str) -> QuerySet[Order]:
-        """Return the orders of one portfolio."""
-        return Order.objects.filter(portfolio=existing_portfolio(name))
+    order = ("-seq", "-index")
 
 
 class FleetOrderFilters(OfPortfolio):
@@ -133,78 +130,63 @@ class OrderList(TableView):
 
     document = FleetOrderDocument
     filters = FleetOrderFilters
-    pages = ByCommit
+    order = ("-committed_at", "-id")
 
     def rows(self) -> QuerySet[Order]:
-        """Return all orders with their portfolios."""
         return Order.objects.select_related("portfolio")
 
 
 @described_table("Fills, newest first")
-class PortfolioFills(TableView):
+class PortfolioFills(OfOnePortfolio):
     """Fills, newest first."""
 
+    model = Fill
     document = FillDocument
     filters = FillFilters
-    pages = ByFillSeq
-
-    def rows(self, name: str) -> QuerySet[Fill]:
-        """Return the fills of one portfolio."""
-        return Fill.objects.filter(portfolio=existing_portfolio(name))
+    order = ("-fill_seq", "-index")
 
 
 @described_table("Equity, oldest first")
-class PortfolioEquity(TableView):
+class PortfolioEquity(OfOnePortfolio):
     """The equity curve, oldest first."""
 
+    model = EquityPoint
     document = EquityDocument
     filters = EquityFilters
-    pages = OldestFirst
-
-    def rows(self, name: str) -> QuerySet[EquityPoint]:
-        """Return the points of one portfolio."""
-        return EquityPoint.objects.filter(portfolio=existing_portfolio(name))
+    order = ("seq",)
 
 
 @described_table("Metrics of the strategy, newest first")
-class PortfolioMetrics(TableView):
+class PortfolioMetrics(OfOnePortfolio):
     """What the strategy measured (`ctx.metric`), newest first."""
 
+    model = MetricPoint
     document = MetricDocument
     filters = MetricFilters
-    pages = ByMetric
-
-    def rows(self, name: str) -> QuerySet[MetricPoint]:
-        """Return the points of one portfolio."""
-        return MetricPoint.objects.filter(portfolio=existing_portfolio(name))
+    order = ("-seq", "name")
 
 
 @described_table("Tenures, newest first")
-class PortfolioTenures(TableView):
+class PortfolioTenures(OfOnePortfolio):
     """Owners of the portfolio, newest first."""
 
+    model = Tenure
     document = TenureDocument
     filters = TenureFilters
-    pages = ByEpoch
+    order = ("-epoch",)
 
-    def rows(self, name: str) -> QuerySet[Tenure]:
-        """Return the tenures of one portfolio."""
-        return Tenure.objects.filter(portfolio=existing_portfolio(name)).select_related(
-            "node", "handoff"
-        )
+    def rows(self, name: str) -> QuerySet[Any]:
+        return super().rows(name).select_related("node", "handoff")
 
 
 @described_table("Revisions, newest first")
-class PortfolioRevisions(TableView):
+class PortfolioRevisions(OfOnePortfolio):
     """Configurations of the portfolio, newest first."""
 
+    model = Revision
     document = RevisionDocument
     filters = RevisionFilters
-    pages = ByNumber
-
-    def rows(self, name: str) -> QuerySet[Revision]:
-        """Return the revisions of one portfolio."""
-        return Revision.objects.filter(portfolio=existing_portfolio(name))
+    order = ("-number",)
 
 
 class PortfolioLogLines(ApiView):

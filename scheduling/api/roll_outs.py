@@ -78,7 +78,6 @@ class RollOutList(TableView):
     filters = RollOutFilters
 
     def rows(self) -> QuerySet[Any]:
-        """Return all roll-outs with their progress."""
         return roll_outs()
 
     @described(

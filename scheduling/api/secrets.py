@@ -13,7 +13,6 @@ from rest_framework.response import Response
 from portfolios.models import Secret
 from scheduling.api.base import ApiView, TableView, actor_of
 from scheduling.api.openapi import described, described_table
-from scheduling.api.pagination import ByName
 from scheduling.api.request_serializers import SecretBody, read_body
 from scheduling.operations.registry import access_actions
 from scheduling.permissions import OperatorsOnly
@@ -31,7 +30,7 @@ class SecretList(TableView):
     permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
     document = SecretDocument
     filters = SecretFilters
-    pages = ByName
+    order = ("name",)
 
     def rows(self) -> QuerySet[Secret]:
         return Secret.objects.defer("ciphertext")

@@ -47,7 +47,6 @@ class ApiTokenList(TableView):
     filters = ApiTokenFilters
 
     def rows(self) -> QuerySet[ApiToken]:
-        """Return all tokens with their users."""
         return ApiToken.objects.select_related("user")
 
 
@@ -61,7 +60,6 @@ class NodeTokenList(TableView):
     keeps_answer = False
 
     def rows(self) -> QuerySet[NodeToken]:
-        """Return all tokens with their nodes."""
         return NodeToken.objects.select_related("node")
 
     @described(

@@ -25,7 +25,6 @@ class Command(GinkgoCommand):
         parser.add_argument("--undo", action="store_true", help="withdraw the consent")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Store or withdraw the consent."""
         names, version = options["names"], options["version"]
         if bool(names) == options["all"]:
             raise CommandError("Give the NAME of portfolios, or --all.", returncode=2)

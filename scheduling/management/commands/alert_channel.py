@@ -28,7 +28,6 @@ class Command(GinkgoCommand):
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Set, test, remove or list channels."""
         verb, name = options["verb"], options["name"]
         if verb == "list":
             rows = list(AlertChannel.objects.values("name", "enabled", "from_environment"))

@@ -24,7 +24,6 @@ class Command(GinkgoCommand):
         parser.add_argument("--parent", type=int, metavar="PID", help="exit with this process")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Archive and show the result."""
         if options["parent"]:
             die_with_parent(options["parent"])
         try:

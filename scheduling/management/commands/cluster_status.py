@@ -22,7 +22,6 @@ class Command(GinkgoCommand):
     help = "Show nodes, portfolios and handoffs, all from one consistent read."
 
     def act(self, options: dict[str, Any]) -> None:
-        """Read the fleet once and show it."""
         document = BoardDocument(read_fleet_view(), context={"operator": True}).data
         self.show(document, partial(draw_board, document))
 

@@ -35,7 +35,6 @@ class Command(GinkgoCommand):
         add_token_options(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Create the token and show it, this once."""
         name = options["user"]
         user = create_user(name) if options["create"] else find_user(name)
         if options["role"]:

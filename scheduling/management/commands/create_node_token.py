@@ -23,7 +23,6 @@ class Command(GinkgoCommand):
         add_token_options(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Create the token and show it, this once."""
         name = options["name"]
         token = issue_node_token(name, actor=self.actor, wanted=new_token(options))
         self.show({"name": name, "token": token}, token)

@@ -37,7 +37,6 @@ class Command(GinkgoCommand):
         parser.add_argument("--strict", action="store_true", help="count warnings as errors")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Check and show the findings."""
         found = deploy_check(options["url"], options["ca"])
         warnings = len(found.findings) - found.errors
         document = {

@@ -24,7 +24,6 @@ class Command(GinkgoCommand):
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Set or lift the freeze."""
         actor = options["by"] or self.actor
         if options["undo"]:
             operations.unfreeze(actor=actor)

@@ -26,7 +26,6 @@ class Command(GinkgoCommand):
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Change the labels and show the node."""
         name = options["node"]
         labels = changed_labels(dict(node_view(name).labels), options["changes"])
         node_actions.LABEL_NODE.call(name, labels, actor=self.actor, reason=options["reason"])

@@ -65,5 +65,4 @@ class Command(HandoffCommand):
         raise Failed(code, " ".join(sentences), **moved_document(outcomes))
 
     def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff:
-        """Begin the move."""
         return operations.migrate(options["name"], options["to"], actor=actor, reason=reason)

@@ -25,7 +25,6 @@ class Command(GinkgoCommand):
         )
 
     def act(self, options: dict[str, Any]) -> None:
-        """Write the files and say how to go on."""
         try:
             names = read_name(options["name"])
             folder = Path(options["directory"] or options["name"])

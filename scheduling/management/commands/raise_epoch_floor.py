@@ -31,7 +31,6 @@ class Command(GinkgoCommand):
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Raise every epoch and show the old and the new ones."""
         by = options["by"]
         raised = operations.raise_epoch_floor(by, actor=self.actor, reason=options["reason"])
         results = [

@@ -35,7 +35,6 @@ class Command(GinkgoCommand):
             )
 
     def act(self, options: dict[str, Any]) -> None:
-        """Show the plan, or run a pass."""
         try:
             scenario = Scenario.of(*(options[name] for name in SCENARIO_PARAMETERS))
         except InvalidScenario as error:

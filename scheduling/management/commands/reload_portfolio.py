@@ -23,7 +23,6 @@ class Command(HandoffCommand):
         )
 
     def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff:
-        """Begin the reload."""
         return operations.reload(
             options["name"], actor=actor, reason=reason, revision=options["revision"]
         )

@@ -19,7 +19,6 @@ class Command(GinkgoCommand):
         parser.add_argument("--parent", type=int, metavar="PID", help="exit with this process")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Run the waiting verifications."""
         if options["parent"]:
             die_with_parent(options["parent"])
         os.nice(NICE_LEVEL)

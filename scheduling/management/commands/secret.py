@@ -40,7 +40,6 @@ class Command(GinkgoCommand):
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Set, delete, rotate or list secrets, or print a new key."""
         action, name = options["action"], options["name"]
         if (action in NAMED) != bool(name):
             rule = f"{action} needs a NAME" if action in NAMED else f"{action} takes no NAME"

@@ -14,5 +14,4 @@ class Command(HandoffCommand):
     help = portfolio_actions.START.help("a portfolio")
 
     def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff | None:
-        """Start the portfolio."""
         return operations.start(options["name"], actor=actor, reason=reason)

@@ -14,5 +14,4 @@ class Command(HandoffCommand):
     help = portfolio_actions.STOP.help("a portfolio")
 
     def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff:
-        """Begin the stop."""
         return operations.stop(options["name"], actor=actor, reason=reason)

@@ -28,7 +28,6 @@ class Command(GinkgoCommand):
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Release or set the hold where asked, and show the state."""
         given = {"actor": options["by"] or self.actor, "reason": options["reason"]}
         if options["hold"]:
             operations.hold_storm(**given)

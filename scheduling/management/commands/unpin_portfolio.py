@@ -19,7 +19,6 @@ class Command(GinkgoCommand):
         parser.add_argument("name", metavar="NAME", help="the portfolio")
 
     def act(self, options: dict[str, Any]) -> None:
-        """End the pin, if there is one."""
         name = options["name"]
         operations.unpin(name, actor=self.actor)
         self.show(portfolio_document(name), portfolio_actions.UNPIN.outcome(name))
