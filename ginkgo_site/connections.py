@@ -27,6 +27,8 @@ MAX_CONNECTIONS = 10_000
 MAX_HALF_BODIES = 100
 #: In the scope of a request: call it once its sender is known and bounded in another way.
 SENDER_KNOWN = "ginkgo.sender_known"
+#: In the scope of a request: call it to end the connection without what is still to be sent.
+ABORT = "ginkgo.abort"
 KEPT_DESCRIPTORS = 150  #: for the database, the channel layer, files and sockets of our own
 
 
@@ -94,6 +96,7 @@ class GuardedHttp(HttpToolsProtocol):
         GuardedHttp._without_request.pop(self, None)
         self._sender_known = False
         self.scope[SENDER_KNOWN] = self._mark_sender_known  # type: ignore[literal-required]
+        self.scope[ABORT] = self._end  # type: ignore[literal-required]
         self._set_deadline(REQUEST_WITHIN_S)
         super().on_headers_complete()
 

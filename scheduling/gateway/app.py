@@ -18,7 +18,7 @@ import psycopg
 from psycopg.errors import DiskFull
 from psycopg_pool import PoolTimeout
 
-from ginkgo_site.connections import SENDER_KNOWN
+from ginkgo_site.connections import ABORT, SENDER_KNOWN
 from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.transaction import CONNECTION_LOST
 from scheduling.errors import Refused
@@ -37,6 +37,7 @@ from scheduling.gateway.http import (
     primary_message,
     refuse_plain_http,
     respond,
+    send_payload,
 )
 from scheduling.gateway.node_limits import Admission
 from scheduling.gateway.portfolio_logs import answer_log
@@ -48,7 +49,7 @@ from scheduling.gateway.request_bodies import (
     RequestBody,
 )
 from scheduling.gateway.request_metrics import requests
-from scheduling.wire.messages import Problem
+from scheduling.wire.messages import Problem, encode
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,10 @@ logger = logging.getLogger(__name__)
 #: neither; any other client would be back at once, and reading a malformed message costs as much
 #: as reading a valid one.
 REJECTION_DELAY_S = 1.0
+#: Bytes of an answer. More than these wait in this process until the peer takes them.
+LARGE_ANSWER = 64 << 10
+#: A daemon has given up on an answer by then.
+READ_WITHIN_S = 10.0
 MALFORMED = (400, 413)
 TOO_MANY = 429
 
@@ -83,9 +88,13 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
                     if rejected.status in MALFORMED:
                         await asyncio.sleep(REJECTION_DELAY_S)
                     raise
-        # Outside of the admission: a dead peer that does not read its answer is noticed only after
-        # minutes.
-        await respond(send, answer)
+            payload = encode(answer)
+            if len(payload) > LARGE_ANSWER:
+                # Within the admission: a node that reads nothing would ask for one after the other.
+                await _send_large(scope, send, payload)
+                return
+        # Outside of it: a dead peer that does not read its answer is noticed only after minutes.
+        await send_payload(send, payload)
     except ClientGone:
         return
     except DownloadBroken as broken:
@@ -101,6 +110,16 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
     finally:
         if kind:
             requests(kind, status).observe(time.monotonic() - began_s)
+
+
+async def _send_large(scope: Scope, send: Send, payload: bytes) -> None:
+    """Send an answer, and end the connection of a peer that does not read it in time."""
+    try:
+        async with asyncio.timeout(READ_WITHIN_S):
+            await send_payload(send, payload, until_read=True)
+    except TimeoutError:
+        logger.info("%s was not read within %g s", scope["path"], READ_WITHIN_S)
+        scope.get(ABORT, bool)()
 
 
 def _problem(error: Exception, path: str) -> tuple[int, str, str]:

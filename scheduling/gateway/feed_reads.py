@@ -38,7 +38,7 @@ POLL_S = 0.5
 #: Between two times that nodes are woken: a source may append a thousand times a second.
 GATHER_S = 0.005
 #: Bytes of one answer; about 90 a record.
-MAX_ANSWER_BYTES = 4_000_000
+MAX_ANSWER_BYTES = 1_000_000
 KEPT_PAGES = 32
 LISTEN_RETRY_S = 5.0
 

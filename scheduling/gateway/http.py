@@ -81,7 +81,13 @@ def too_large(limit: int) -> RequestRejected:
 
 async def respond(send: Send, body: msgspec.Struct, status: int = 200) -> None:
     """Send one MessagePack response."""
-    payload = encode(body)
+    await send_payload(send, encode(body), status)
+
+
+async def send_payload(
+    send: Send, payload: bytes, status: int = 200, *, until_read: bool = False
+) -> None:
+    """Send an encoded response. With `until_read`, return once the peer has taken most of it."""
     headers = [
         (b"content-type", b"application/msgpack"),
         (b"content-length", str(len(payload)).encode()),
@@ -94,4 +100,6 @@ async def respond(send: Send, body: msgspec.Struct, status: int = 200) -> None:
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": payload})
+    await send({"type": "http.response.body", "body": payload, "more_body": until_read})
+    if until_read:  # the server waits with this one while more than 64 KiB before it are unread
+        await send({"type": "http.response.body", "body": b""})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
@@ -10,8 +11,10 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from chaos.harness.installation import SLOW_MACHINE_S
+from ginkgo_site.connections import ABORT
 from portfolios.models import Order
-from scheduling.gateway import auth, node_limits, request_bodies
+from scheduling.gateway import app, auth, node_limits, request_bodies
 from scheduling.gateway.app import gateway
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.node_limits import QueueLimit, RequestQueue
@@ -231,6 +234,66 @@ def test_node_with_delayed_bodies_delays_only_itself(node: FakeNode) -> None:
         {},
         request_bodies.MAX_TOTAL_BODIES,
     )
+
+
+class Unread:
+    """Requests whose answers wait, as a server's do, until `read` is set."""
+
+    def __init__(self, body: bytes) -> None:
+        self.read = asyncio.Event()
+        self.waiting = self.ended = 0
+        self._body = body
+
+    async def ask(self) -> None:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": self._body}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                assert message["status"] == 200
+            elif not message.get("more_body"):
+                self.waiting += 1
+                await self.read.wait()
+
+        def end() -> None:
+            self.ended += 1
+
+        headers = [(b"authorization", b"Bearer token of node-1")]
+        path = "/api/agent/checkpoint/"
+        scope = {"type": "http", "method": "POST", "path": path, "headers": headers, ABORT: end}
+        await gateway(scope, receive, send)
+
+
+@pytest.fixture
+def unread(node: FakeNode) -> Unread:
+    """Return requests for a checkpoint of 100 kB."""
+    hand = make_trader("p", node)
+    assert hand.commit(state=os.urandom(100_000)) == "ok"
+    message = wire.CheckpointRequest(incarnation=str(node.incarnation), portfolio=hand.portfolio.pk)
+    return Unread(wire.encode(message))
+
+
+def test_large_answers_keep_their_place_until_they_are_read(node: FakeNode, unread: Unread) -> None:
+    async def scenario() -> None:
+        asked = [asyncio.create_task(unread.ask()) for _ in range(6)]
+        async with asyncio.timeout(SLOW_MACHINE_S):
+            while unread.waiting < 4:
+                await asyncio.sleep(0.01)
+            queue = node_limits._queues[node.row.pk, "checkpoint"]
+            assert (queue.active, len(queue._waiting), unread.waiting) == (4, 2, 4)
+            unread.read.set()
+            await asyncio.gather(*asked)
+
+    serve(scenario)
+    assert (unread.waiting, unread.ended, node_limits._queues) == (6, 0, {})
+
+
+def test_peer_that_does_not_read_a_large_answer_is_ended(
+    unread: Unread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "READ_WITHIN_S", 0.05)
+    serve(unread.ask)
+    assert (unread.waiting, unread.ended, node_limits._queues) == (1, 1, {})
 
 
 def test_body_that_does_not_arrive_times_out(
