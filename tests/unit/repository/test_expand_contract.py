@@ -23,6 +23,7 @@ from django.db.migrations import (
     SeparateDatabaseAndState,
 )
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
 from django.db.models.fields import NOT_PROVIDED
 
@@ -52,9 +53,18 @@ def contractions(migration: Migration, before: ProjectState, after: ProjectState
             found.append(f"{old.name}: its table is gone")
             continue
         found += _of_fields(old, new)
-    for operation in migration.operations:
+    for operation in _in_database(migration):
         if isinstance(operation, RunSQL) and _CONTRACTS.search(str(operation.sql)):
             found.append(f"SQL that drops or renames: {str(operation.sql).strip()[:80]}")
+    return found
+
+
+def _in_database(migration: Migration) -> list[Operation]:
+    """Return the operations, with those that change only the database among them."""
+    found: list[Operation] = []
+    for operation in migration.operations:
+        is_pair = isinstance(operation, SeparateDatabaseAndState)
+        found += [operation, *(operation.database_operations if is_pair else ())]
     return found
 
 
@@ -111,7 +121,7 @@ def test_migrations_since_then_only_add() -> None:
 def test_tables_that_nothing_uses_are_dropped_by_the_next_version() -> None:
     unused: set[str] = set()
     for (app, _), migration in MigrationLoader(None).disk_migrations.items():
-        for operation in migration.operations:
+        for operation in _in_database(migration):
             if isinstance(operation, RunSQL):
                 dropped = re.findall(r"DROP TABLE (?:IF EXISTS )?(\w+)", str(operation.sql))
                 unused -= set(dropped)
@@ -153,6 +163,7 @@ def said_of(*operations: Any) -> list[str]:
         (AddField("node", "x", models.IntegerField(default=1)), "Node.x is new, and rows without"),
         (RunSQL("ALTER TABLE scheduling_node DROP  column pid"), "SQL that drops or renames"),
         (RunSQL("ALTER TABLE scheduling_node RENAME TO machine"), "SQL that drops or renames"),
+        (SeparateDatabaseAndState([RunSQL("DROP TABLE x")]), "SQL that drops or renames"),
     ],
 )
 def test_what_the_version_before_would_miss_is_found(operation: Any, says: str) -> None:
