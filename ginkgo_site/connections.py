@@ -96,7 +96,7 @@ class GuardedHttp(HttpToolsProtocol):
         GuardedHttp._without_request.pop(self, None)
         self._sender_known = False
         self.scope[SENDER_KNOWN] = self._mark_sender_known  # type: ignore[literal-required]
-        self.scope[ABORT] = self._end  # type: ignore[literal-required]
+        self.scope[ABORT] = self._close  # type: ignore[literal-required]
         self._set_deadline(REQUEST_WITHIN_S)
         super().on_headers_complete()
 

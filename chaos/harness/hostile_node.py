@@ -25,6 +25,7 @@ from scheduling.wire.messages import (
     MAX_COMMITS,
     MAX_LOG_LINES,
     MAX_REPORTS,
+    Halted,
     Heartbeat,
     LogLine,
     LogRequest,
@@ -76,6 +77,14 @@ def _heartbeat(incarnation: str, reports: int) -> bytes:
     return encode(beat)
 
 
+def _of_others(incarnation: str) -> bytes:
+    """Return a beat with as many reports as are taken, of the first portfolios that there are."""
+    reports = [
+        Halted(portfolio=1 + n % 40, epoch=0, seq=0, age_s=1.0) for n in range(MAX_REPORTS)
+    ]
+    return encode(Heartbeat(incarnation=incarnation, have_version=0, reports=reports))
+
+
 def _lines(incarnation: str) -> bytes:
     """Return as many lines as are taken, for the log of a portfolio that it does not own."""
     lines = [LogLine(0, "x" * 300)] * MAX_LOG_LINES
@@ -108,6 +117,7 @@ ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
         "heartbeat",
         lambda i: _heartbeat(i, MAX_REPORTS),
     ),
+    "5 beats at once, reports of others' portfolios": (5, "heartbeat", _of_others),
     "2,000 commits with one bad value": (1, "commit", lambda i: _one_bad(i, 2_000)),
     "as many commits as are taken with one bad value": (
         5,

@@ -36,6 +36,17 @@ from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 from scheduling.wire.messages import Halted, ProcessExited
 
+#: Read before the run is locked: a node may report of any portfolio, and no commit of its owner
+#: passes a row that is locked.
+OWNED = Statement(
+    "OWNED",
+    """
+SELECT portfolio_id FROM scheduling_run
+WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND node_id = %(node)s
+  AND incarnation = %(incarnation)s
+""",
+)
+
 NOTE_EXIT = Statement(
     "NOTE_EXIT",
     """
@@ -78,12 +89,8 @@ def handle_process_exit(
     Idempotent by `exited.death`, whatever was reported since. A report of an earlier epoch changes
     nothing; nor does the report of an exit that is no attempt, if there were MAX_EXITS just before.
     """
-    run = yield from lock_run(exited.portfolio)
-    if (
-        run is None
-        or not _is_owner(run, node, incarnation, exited.epoch)
-        or run.last_death == UUID(exited.death)
-    ):
+    run = yield from _lock_owned(exited.portfolio, exited.epoch, node, incarnation)
+    if run is None or run.last_death == UUID(exited.death):
         return "late"
     death = str(UUID(exited.death))
     if (yield from query(COUNTED_BEFORE, portfolio=run.portfolio_id, death=death)):
@@ -125,9 +132,18 @@ def _has_too_many_exits(run: Row) -> Transaction[bool]:
     return bool(found.lines >= MAX_EXITS)
 
 
-def _is_owner(run: Row, node: int, incarnation: UUID, epoch: int) -> bool:
+def _lock_owned(
+    portfolio: int, epoch: int, node: int, incarnation: UUID
+) -> Transaction[Row | None]:
+    """Lock the run and return it; None, if this daemon does not own it at this epoch."""
+    owned = {"portfolio": portfolio, "epoch": epoch, "node": node, "incarnation": incarnation}
+    if not (yield from query(OWNED, **owned)):
+        return None
+    run = yield from lock_run(portfolio)
     # The node, too: an incarnation is not a secret, and only the token proves which node reports.
-    return (run.epoch, run.node_id, run.incarnation) == (epoch, node, incarnation)
+    # Concurrent writer: a grant since it was read.
+    owner = None if run is None else (run.epoch, run.node_id, run.incarnation)
+    return run if owner == (epoch, node, incarnation) else None
 
 
 def _exited_run(run: Row, node: int, active: Row | None) -> ExitedRun:
@@ -239,8 +255,8 @@ def handle_stale_halt(
 
     It stays unassigned until an operator starts it. Return `halted`, `stopped` or `late`.
     """
-    run = yield from lock_run(report.portfolio)
-    if run is None or not _is_owner(run, node, incarnation, report.epoch):
+    run = yield from _lock_owned(report.portfolio, report.epoch, node, incarnation)
+    if run is None:
         return "late"
     active = yield from active_handoff(report.portfolio)
     if active is not None and active.kind == "stop":

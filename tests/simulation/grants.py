@@ -211,6 +211,13 @@ def record_pass(db: Store, p: Any) -> None:
         db.set(db.locks["pass"], failover_ran_at=db.now)
 
 
+@answers(process_failures.OWNED)
+def owned(db: Store, p: Any) -> list[Row]:
+    run = db.runs.get(p.portfolio)
+    owner = None if run is None else (run.epoch, run.node_id, run.incarnation)
+    return [Row(portfolio_id=p.portfolio)] if owner == (p.epoch, p.node, p.incarnation) else []
+
+
 @answers(process_failures.COUNTED_BEFORE)
 def counted_before(db: Store, p: Any) -> list[Row]:
     return [

@@ -24,9 +24,9 @@ def handle_prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) 
 
     Idempotent: a repeat, or a report after the deadline, returns `late`.
     """
-    locked = yield from lock_run_and_handoff(handoff)
+    locked = yield from lock_run_and_handoff(handoff, target=(node, incarnation))
     if locked is None:
-        return "gone"
+        return "late"
     run, h = locked
     if h.state != "preparing" or (h.target_node_id, h.target_incarnation) != (node, incarnation):
         return "late"  # a repeat, or the deadline was faster
@@ -79,9 +79,9 @@ def handle_step_failure(
     Idempotent: a repeat, or a report of another step, returns `late`. `strategy_failed`: by the
     strategy's own error.
     """
-    locked = yield from lock_run_and_handoff(handoff)
+    locked = yield from lock_run_and_handoff(handoff, target=(node, incarnation))
     if locked is None:
-        return "gone"
+        return "late"
     run, h = locked
     if (h.target_node_id, h.target_incarnation) != (node, incarnation):
         return "late"

@@ -42,12 +42,10 @@ def release(
         answers = yield from classify_refusals(node, incarnation, [commit])
         return answers.get(commit.portfolio)
     assert commit.release is not None
-    locked = yield from lock_run_and_handoff(commit.release)
-    if locked is None:
-        return answer("keep", "the handoff is gone")
+    locked = yield from lock_run_and_handoff(commit.release, portfolio=commit.portfolio)
+    if locked is None or locked[1].from_epoch != commit.epoch:
+        return answer("keep", "there is no such handoff of this portfolio and epoch")
     run, h = locked
-    if h.portfolio_id != commit.portfolio or h.from_epoch != commit.epoch:
-        return answer("keep", "this handoff is not of this portfolio and epoch")
     if h.state != "draining":
         why = f"the handoff is {h.state}"
     elif h.kind == "stop":

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.statements import ACTIVE_HANDOFF_STATES, PortfolioIdRow, Statement
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.grant import GrantRow, lock_run
 
@@ -45,10 +45,19 @@ FOR UPDATE OF h
 )
 
 
+class NamedHandoffRow(NamedTuple):
+    portfolio_id: int
+    target_node_id: int | None
+    target_incarnation: UUID | None
+
+
 PORTFOLIO_OF = Statement(
     "PORTFOLIO_OF",
-    "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff)s",
-    row=PortfolioIdRow,
+    """
+SELECT portfolio_id, target_node_id, target_incarnation FROM scheduling_handoff
+WHERE id = %(handoff)s
+""",
+    row=NamedHandoffRow,
 )
 
 
@@ -186,10 +195,20 @@ WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND phase <> %(phase)s:
 )
 
 
-def lock_run_and_handoff(handoff: int) -> Transaction[tuple[Row, Row] | None]:
-    """Lock the run, then the handoff. Return None if either was deleted."""
+def lock_run_and_handoff(
+    handoff: int, *, portfolio: int | None = None, target: tuple[int, UUID] | None = None
+) -> Transaction[tuple[Row, Row] | None]:
+    """Lock the run, then the handoff. Return None if either was deleted.
+
+    None, and nothing locked, also for a handoff of another `portfolio`, or to another `target`, a
+    node and its incarnation: a daemon may name any, and no commit passes a row that is locked.
+    """
     named = yield from query_one(PORTFOLIO_OF, handoff=handoff)
-    if named is None:
+    if (
+        named is None
+        or portfolio not in (None, named.portfolio_id)
+        or target not in (None, (named.target_node_id, named.target_incarnation))
+    ):
         return None
     run = yield from lock_run(named.portfolio_id)
     row = yield from query_one(LOCK_HANDOFF, handoff=handoff)

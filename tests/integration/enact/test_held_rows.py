@@ -26,11 +26,12 @@ from scheduling.db.transaction import Transaction, execute, execute_autocommit, 
 from scheduling.enact.commit import commit
 from scheduling.enact.grant import lock_run
 from scheduling.enact.lease import renew_leases
+from scheduling.enact.process_failures import handle_stale_halt
 from scheduling.enact.revisions import mark_proven_revisions
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Handoff, Lease, Node, Run
 from scheduling.timing import timing
-from scheduling.wire.messages import Commit, Heartbeat
+from scheduling.wire.messages import Commit, Halted, Heartbeat
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -129,6 +130,30 @@ def test_release_does_not_wait_for_a_locked_run() -> None:
     sending.join()
     handoff.refresh_from_db()
     assert handoff.state == "activating"
+
+
+# --- reports ---
+
+
+def test_reports_of_a_portfolio_that_another_node_runs_lock_no_row_of_it() -> None:
+    """Its commits would be left out as often as a hostile node repeats them."""
+    source, hostile = make_node("node-1"), make_node("node-3")
+    make_node("node-2")
+    hand, own = make_trader("p", source), make_trader("q", hostile)
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    at = hand.run()
+    halt = Halted(portfolio=at.portfolio_id, epoch=at.epoch, seq=0, age_s=9.0)
+    of_others = OwnerSession(hostile, hand.portfolio)
+    release = own.release_message(handoff)
+    began = time.monotonic()
+    with hold_rows("scheduling_run", f"portfolio_id = {hand.portfolio.pk}"):
+        assert of_others.report_death(hand.death()) == "late"
+        halted = handle_stale_halt(hostile.row.pk, hostile.incarnation, halt, timing())
+        assert execute(halted) == "late"
+        assert hostile.ready(handoff) == "late"
+        assert hostile.fails(handoff) == "late"
+        assert hostile.release(release).answer == "keep"
+    assert time.monotonic() - began < QUICK_S
 
 
 # --- beats ---------------------------------------------------------------------------------------
