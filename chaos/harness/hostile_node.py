@@ -30,6 +30,7 @@ from scheduling.wire.messages import (
     LogLine,
     LogRequest,
     Prepared,
+    Report,
     StreamLines,
     encode,
 )
@@ -79,7 +80,9 @@ def _heartbeat(incarnation: str, reports: int) -> bytes:
 
 def _of_others(incarnation: str) -> bytes:
     """Return a beat with as many reports as are taken, of the first portfolios that there are."""
-    reports = [Halted(portfolio=1 + n % 40, epoch=0, seq=0, age_s=1.0) for n in range(MAX_REPORTS)]
+    reports: list[Report] = [
+        Halted(portfolio=1 + n % 40, epoch=0, seq=0, age_s=1.0) for n in range(MAX_REPORTS)
+    ]
     return encode(Heartbeat(incarnation=incarnation, have_version=0, reports=reports))
 
 

@@ -63,8 +63,9 @@ def _in_database(migration: Migration) -> list[Operation]:
     """Return the operations, with those that change only the database among them."""
     found: list[Operation] = []
     for operation in migration.operations:
-        is_pair = isinstance(operation, SeparateDatabaseAndState)
-        found += [operation, *(operation.database_operations if is_pair else ())]
+        found.append(operation)
+        if isinstance(operation, SeparateDatabaseAndState):
+            found += operation.database_operations
     return found
 
 
