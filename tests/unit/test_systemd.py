@@ -111,16 +111,6 @@ def test_other_loop_tells_at_most_once_an_interval(
     ]
 
 
-def test_an_abstract_address_begins_with_a_zero_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind("")  # Linux gives an abstract address
-        receiver.settimeout(20)
-        name = receiver.getsockname().decode().replace("\0", "@", 1)
-        monkeypatch.setenv("NOTIFY_SOCKET", name)
-        systemd.tell(systemd.READY)
-        assert receiver.recv(100) == b"READY=1"
-
-
 @pytest.mark.parametrize("address", ["", "/nobody/listens", "vsock:2:1234"])
 def test_nothing_is_told_where_nobody_listens(
     address: str, monkeypatch: pytest.MonkeyPatch

@@ -81,42 +81,21 @@ def test_audit_log_alone_rebuilds_the_history(history: list[OwnershipPeriod]) ->
 
 
 @given(histories(), st.data())
-def test_missing_audit_line_is_a_disagreement(
+def test_missing_lines_and_missing_extra_or_different_tenures_are_a_disagreement(
     history: list[OwnershipPeriod], data: st.DataObject
 ) -> None:
-    audit_lines = audit_lines_of(history)
-    gone = data.draw(st.integers(0, len(audit_lines) - 1))
-    left = audit_lines[:gone] + audit_lines[gone + 1 :]
-    assert find_disagreement(left, tenures_of(history), run_of(history)) is not None
-
-
-@given(histories(), st.data())
-def test_missing_or_extra_tenure_is_a_disagreement(
-    history: list[OwnershipPeriod], data: st.DataObject
-) -> None:
-    tenures = tenures_of(history)
+    lines, tenures, run = audit_lines_of(history), tenures_of(history), run_of(history)
+    gone = data.draw(st.integers(0, len(lines) - 1))
+    assert find_disagreement(lines[:gone] + lines[gone + 1 :], tenures, run) is not None
     at = data.draw(st.integers(0, len(tenures) - 1))
-    assert (
-        find_disagreement(
-            audit_lines_of(history), tenures[:at] + tenures[at + 1 :], run_of(history)
-        )
-        is not None
-    )
-    more = replace(tenures[at], epoch=history[-1].epoch + 1)
-    assert find_disagreement(audit_lines_of(history), [*tenures, more], run_of(history)) is not None
-
-
-@given(histories(), st.data())
-def test_different_tenure_field_is_a_disagreement(
-    history: list[OwnershipPeriod], data: st.DataObject
-) -> None:
-    tenures = tenures_of(history)
-    at = data.draw(st.integers(0, len(tenures) - 1))
+    before, one, after = tenures[:at], tenures[at], tenures[at + 1 :]
+    assert find_disagreement(lines, before + after, run) is not None
+    more = replace(one, epoch=history[-1].epoch + 1)
+    assert find_disagreement(lines, [*tenures, more], run) is not None
     field = data.draw(st.sampled_from(FIELDS))
     other: Any = {"node": "node-9", "incarnation": "x", "cause": "mystery"}.get(field, -7)
-    tenures[at] = replace(tenures[at], **{field: other})
-    found = find_disagreement(audit_lines_of(history), tenures, run_of(history))
-    assert found is not None and found.startswith(f"epoch {tenures[at].epoch}: {field} is ")
+    found = find_disagreement(lines, [*before, replace(one, **{field: other}), *after], run)
+    assert found is not None and found.startswith(f"epoch {one.epoch}: {field} is ")
 
 
 @given(histories(), st.sampled_from(["epoch", "node", "incarnation", "revision"]))

@@ -21,12 +21,16 @@ BESIDE_OBSTACLES = ("same_node", "suspect", "flapping", "failed_there", "fits", 
 
 
 @given(snapshots(), POLICIES)
-@settings(max_examples=examples(120), deadline=None)
-def test_plan_reasons_have_the_same_names_and_numbers_in_chinese(
+@settings(max_examples=examples(160), deadline=None)
+def test_plan_reasons_stored_or_new_have_the_same_names_and_numbers_in_chinese(
     snapshot: Snapshot, policy: Policy
 ) -> None:
     for reason in reasons_of(make_plan(snapshot, policy)):
         check_translated(reason)
+        why = json.loads(json.dumps(as_data(reason)))
+        text = render(reason)
+        assert localize(text, why, "zh-hans") == render(reason, "zh-hans") != text
+        assert stored_reason(text, why) is not None
 
 
 @given(snapshots(), st.sampled_from(BESIDE_OBSTACLES))
@@ -39,13 +43,3 @@ def test_target_answers_have_the_same_names_and_numbers_in_chinese(
         for node in range(len(fleet.nodes)):
             for state in (obstacle(fleet, portfolio, node) or "fits", beside):
                 check_translated(Reason("on_node", node_state(fleet, portfolio, node, state)))
-
-
-@given(snapshots())
-@settings(max_examples=examples(100), deadline=None)
-def test_stored_reasons_render_like_new_ones(snapshot: Snapshot) -> None:
-    for reason in reasons_of(make_plan(snapshot, Policy())):
-        why = json.loads(json.dumps(as_data(reason)))
-        text = render(reason)
-        assert localize(text, why, "zh-hans") == render(reason, "zh-hans") != text
-        assert stored_reason(text, why) is not None

@@ -105,43 +105,22 @@ def begin(existing: list[Process], actions: list[decide.Action]) -> list[Process
 
 
 @given(desired_sets(), processes())
-@settings(max_examples=examples(200))
-def test_begun_actions_are_not_repeated(
+@settings(max_examples=examples(400))
+def test_begun_actions_give_every_entry_a_process_once_and_run_granted_epochs_only(
     entries: list[DesiredEntry], existing: list[Process]
 ) -> None:
-    begun = begin(existing, reconcile(entries, existing, LATER_S))
+    actions = reconcile(entries, existing, LATER_S)
+    slots = [getattr(action, "slot", getattr(action, "replaces", None)) for action in actions]
+    used = [slot for slot in slots if slot is not None]
+    assert len(used) == len(set(used)), "two actions on one slot"
+    begun = begin(existing, actions)
     again = [a for a in reconcile(entries, begun, LATER_S) if not isinstance(a, decide.Wait)]
     assert again == []
-
-
-@given(desired_sets(), processes())
-@settings(max_examples=examples(200))
-def test_every_entry_gets_a_process_or_waits(
-    entries: list[DesiredEntry], existing: list[Process]
-) -> None:
-    begun = begin(existing, reconcile(entries, existing, LATER_S))
+    granted = {(e.portfolio, e.epoch) for e in entries} | {(e.portfolio, 0) for e in entries}
+    assert {(p.portfolio, p.epoch) for p in begun} <= granted
     for entry in entries:
         mine = [p for p in begun if p.portfolio == entry.portfolio]
         if entry.role in ("run", "drain"):
             assert any(p.epoch == entry.epoch for p in mine)
         if entry.role == "prepare":
             assert any(p.epoch == 0 and p.handoff == entry.handoff for p in mine)
-
-
-@given(desired_sets(), processes())
-@settings(max_examples=examples(200))
-def test_only_granted_epochs_run(entries: list[DesiredEntry], existing: list[Process]) -> None:
-    granted = {(e.portfolio, e.epoch) for e in entries} | {(e.portfolio, 0) for e in entries}
-    begun = begin(existing, reconcile(entries, existing, LATER_S))
-    assert {(p.portfolio, p.epoch) for p in begun} <= granted
-
-
-@given(desired_sets(), processes())
-@settings(max_examples=examples(200))
-def test_slot_gets_at_most_one_action(entries: list[DesiredEntry], existing: list[Process]) -> None:
-    slots = [
-        slot
-        for action in reconcile(entries, existing, LATER_S)
-        if (slot := getattr(action, "slot", getattr(action, "replaces", None))) is not None
-    ]
-    assert len(slots) == len(set(slots))

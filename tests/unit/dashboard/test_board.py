@@ -207,11 +207,6 @@ def test_canary_with_a_gap_is_not_clean():
     assert not by_name["canary-5"].canary_clean
 
 
-def test_canary_without_figures_is_neither_clean_nor_dirty():
-    page = build_board_page(fleet_view([node("node-1")], [canary("c", "node-1", state={})]))
-    assert column(page, "node-1").cards[0].canary_clean is None
-
-
 def test_unassigned_rows_are_limited_and_the_rest_is_counted():
     many = [portfolio(f"p-{i}", None, phase="pending") for i in range(8)]
     page = build_board_page(fleet_view([], many))

@@ -131,5 +131,3 @@ def test_unknown_names_raise_not_in_snapshot() -> None:
         targets(snapshot, "q")
     with pytest.raises(NotInSnapshot, match="There is no portfolio named q"):
         choose_target(snapshot, "q")
-    with pytest.raises(NotInSnapshot, match="There is no node named node-7"):
-        lose(snapshot, ["node-1", "node-7"])

@@ -14,7 +14,7 @@ from portfolios.runtime.results import BatchResult
 from portfolios.runtime.spec import BrokerSettings, Limits
 from portfolios.runtime.state import COUNTING_FORMAT, HOOKS_FORMAT, account_view, decode_state
 from portfolios.strategies import registry
-from portfolios.strategies.base import CancelIntent, OrderIntent, ReplaceIntent, Strategy
+from portfolios.strategies.base import CancelIntent, OrderIntent, ReplaceIntent
 from tests.support.market_factories import Scripted, buy, run, scripted, sell, spec
 
 
@@ -322,7 +322,3 @@ def test_an_older_version_refuses_a_state_that_it_would_misread(
     monkeypatch.setattr("portfolios.runtime.state.FORMAT", COUNTING_FORMAT)
     with pytest.raises(StateUnreadable, match="upgrade this node"):
         PortfolioEngine.restore(engine.spec, state, 1)
-
-
-def test_a_hook_is_only_called_where_it_is_overridden() -> None:
-    assert Strategy.on_report is Scripted.on_report

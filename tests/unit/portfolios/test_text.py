@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-import sys
 
 import pytest
-from django.core.management.base import OutputWrapper
 
 from portfolios.json_log import JsonLines
 from portfolios.text import escape, escape_json, escape_lines, text_errors, unprintable_in
@@ -49,7 +47,6 @@ def test_a_console_shows_what_it_would_else_obey() -> None:
     PlainConsole(file=out, width=80).print("a\x1b[31mred\u202eb\nnext")
     assert out.getvalue() == "a\\x1b[31mred\\u202eb\nnext\n"
     assert escape_lines("a\tb\nc\x1b") == "a\tb\nc\\x1b"
-    assert isinstance(OutputWrapper(sys.stdout), OutputWrapper)
 
 
 def test_json_stays_json_and_holds_no_raw_control() -> None:
