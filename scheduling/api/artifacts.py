@@ -51,8 +51,6 @@ class WheelParser(BaseParser):
 
 
 class ArtifactFilters(django_filters.FilterSet):
-    """Filters of artifacts."""
-
     name = django_filters.CharFilter()
     strategy = django_filters.CharFilter("strategies__name")
 

@@ -51,8 +51,6 @@ class HandoffFilters(OfPortfolio):
 
 
 class EventFilters(OfPortfolio):
-    """Filters of the audit log."""
-
     node = django_filters.CharFilter("node__name")
     kind = django_filters.CharFilter()
     actor = django_filters.CharFilter()

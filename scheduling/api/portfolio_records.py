@@ -35,8 +35,6 @@ _ORDER_STATUS = [(word, word) for word in STATUSES]
 
 
 class OrderFilters(django_filters.FilterSet):
-    """Filters of orders."""
-
     status = django_filters.ChoiceFilter(choices=_ORDER_STATUS)
     side = django_filters.ChoiceFilter(choices=_SIDES)
     symbol = django_filters.CharFilter()
@@ -46,8 +44,6 @@ class OrderFilters(django_filters.FilterSet):
 
 
 class FillFilters(django_filters.FilterSet):
-    """Filters of fills."""
-
     side = django_filters.ChoiceFilter(choices=_SIDES)
     symbol = django_filters.CharFilter()
     from_seq = django_filters.NumberFilter("fill_seq", "gte")
@@ -55,8 +51,6 @@ class FillFilters(django_filters.FilterSet):
 
 
 class EquityFilters(django_filters.FilterSet):
-    """Filters of the equity curve."""
-
     from_seq = django_filters.NumberFilter("seq", "gte")
     to_seq = django_filters.NumberFilter("seq", "lte")
     since = django_filters.IsoDateTimeFilter("at", "gte")
@@ -64,21 +58,15 @@ class EquityFilters(django_filters.FilterSet):
 
 
 class MetricFilters(EquityFilters):
-    """Filters of metrics."""
-
     name = django_filters.CharFilter()
 
 
 class TenureFilters(django_filters.FilterSet):
-    """Filters of tenures."""
-
     node = django_filters.CharFilter("node__name")
     cause = django_filters.CharFilter()
 
 
 class RevisionFilters(django_filters.FilterSet):
-    """Filters of revisions."""
-
     status = django_filters.ChoiceFilter(choices=RevisionStatus.choices)
 
 

@@ -19,7 +19,6 @@ class ReadThrottle(UserRateThrottle):
     rate = "6000/min"
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """Return whether this request may pass."""
         return request.method not in SAFE_METHODS or super().allow_request(request, view)
 
 
@@ -37,5 +36,4 @@ class WriteThrottle(UserRateThrottle):
     rate = "600/min"
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """Return whether this request may pass."""
         return request.method in SAFE_METHODS or super().allow_request(request, view)

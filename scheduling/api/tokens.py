@@ -26,15 +26,11 @@ from scheduling.presentation.serializers.access import (
 
 
 class ApiTokenFilters(django_filters.FilterSet):
-    """Filters of API tokens."""
-
     user = django_filters.CharFilter("user__username")
     scope = django_filters.ChoiceFilter(choices=Scope.choices)
 
 
 class NodeTokenFilters(django_filters.FilterSet):
-    """Filters of node tokens."""
-
     node = django_filters.CharFilter("node__name")
 
 
