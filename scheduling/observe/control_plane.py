@@ -13,6 +13,7 @@ class GatewayRow(NamedTuple):
     pid: int | None
     pulse_age_s: float
     serving_s: float  #: without a gap
+    commit_age_s: float | None  #: since a commit passed through it; None: none has since its start
 
 
 #: Those that ended an hour ago are of no interest any more; those that left in order, never.
@@ -20,7 +21,8 @@ GATEWAYS = Statement(
     "GATEWAYS",
     """
 SELECT host, pid, extract(epoch FROM clock_timestamp() - pulsed_at)::float AS pulse_age_s,
-       extract(epoch FROM pulsed_at - serving_since)::float AS serving_s
+       extract(epoch FROM pulsed_at - serving_since)::float AS serving_s,
+       extract(epoch FROM clock_timestamp() - commits_passed_at)::float AS commit_age_s
 FROM scheduling_gateway
 WHERE left_at IS NULL AND pulsed_at > clock_timestamp() - interval '1 hour'
 ORDER BY host, pid LIMIT 1000

@@ -37,6 +37,9 @@ RECENT_S = 3.0
 #: A proxy asks a web process each second whether it is ready, and wants two answers in a row; its
 #: first durable write test takes up to two.
 ADMITTED_S = 5.0
+#: On a busy machine that takes longer, so a commit has to have come through the new process, if
+#: some do through others; but a proxy may have a reason of its own to send it none.
+UNUSED_S, COMMITS_COME_S = 30.0, 10.0
 #: A process that cannot work, as with a wrong setting, ends before it has lived so long.
 PROVEN_S = 2 * RECENT_S
 POLL_S = 0.2
@@ -161,8 +164,7 @@ def _restart(process: Process) -> Iterator[str]:
 def _works(new: list[Process]) -> bool:
     """Return whether one of the new processes, which are of one kind, does its work."""
     if any(process.kind == "web" for process in new):
-        gateways = execute(read_control_plane()).gateways
-        return any(_serves(row, {process.pid for process in new}) for row in gateways)
+        return _one_serves(execute(read_control_plane()).gateways, {process.pid for process in new})
     ages = [(process.kind, time.time() - process.began) for process in new]
     return any(
         age_s >= PROVEN_S and (kind != "watcher" or _watcher_looked_within(age_s))
@@ -170,10 +172,15 @@ def _works(new: list[Process]) -> bool:
     )
 
 
-def _serves(row: GatewayRow, pids: set[int]) -> bool:
-    """Return whether the gateway is one of these processes of this host and takes requests."""
-    is_new = row.host == socket.gethostname() and row.pid in pids
-    return is_new and row.pulse_age_s < RECENT_S and row.serving_s >= ADMITTED_S
+def _one_serves(gateways: list[GatewayRow], pids: set[int]) -> bool:
+    """Return whether a gateway of these processes of this host gets and takes requests."""
+    host = socket.gethostname()
+    new = [row for row in gateways if row.host == host and row.pid in pids]
+    serving = [row for row in new if row.pulse_age_s < RECENT_S and row.serving_s >= ADMITTED_S]
+    ages_s = [row.commit_age_s for row in gateways if row not in new]
+    if all(age_s is None or age_s > COMMITS_COME_S for age_s in ages_s):
+        return bool(serving)
+    return any(row.commit_age_s is not None or row.serving_s >= UNUSED_S for row in serving)
 
 
 def _watcher_looked_within(seconds: float) -> bool:

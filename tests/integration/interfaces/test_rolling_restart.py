@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import psycopg
@@ -207,12 +208,29 @@ def test_a_control_plane_of_another_user_is_refused_not_passed_over(
     assert process.poll() is None
 
 
-@pytest.mark.parametrize(("served_s", "works"), [(4, False), (6, True)])
+@pytest.mark.parametrize(
+    ("served_s", "is_used", "other_used_ago_s", "works"),
+    [
+        (4, False, None, False),
+        (6, False, None, True),  # it is the only one
+        (6, False, 60, True),  # nothing is traded
+        (6, False, 0, False),  # the proxy has not taken it back yet
+        (4, True, 0, False),
+        (6, True, 0, True),
+        (31, False, 0, True),  # the proxy prefers others
+    ],
+)
 def test_a_new_web_process_works_once_a_proxy_sends_it_requests(
-    served_s: float, works: bool
+    served_s: float, is_used: bool, other_used_ago_s: float | None, works: bool
 ) -> None:
     serving_since(served_s)
-    Gateway.objects.update(host=socket.gethostname(), pid=7)
+    used_at = timezone.now() if is_used else None
+    Gateway.objects.update(host=socket.gethostname(), pid=7, commits_passed_at=used_at)
+    if other_used_ago_s is not None:
+        other = uuid4()
+        serving_since(3600, gateway=other)
+        passed_at = timezone.now() - timedelta(seconds=other_used_ago_s)
+        Gateway.objects.filter(pk=other).update(host="b", pid=7, commits_passed_at=passed_at)
     assert rolling_restart._works([rolling_restart.Process("web", 7, time.time())]) is works
 
 
