@@ -35,13 +35,16 @@ def note_timeline_before(timeline: int = 0, *, synchronous: bool = False) -> Dat
     return here
 
 
+def change_timeline(*, synchronous: bool = False) -> None:
+    """Note a timeline, and then that the database goes on as another one."""
+    note_timeline_before(synchronous=synchronous)
+    execute(note_timeline())
+
+
 def open_alerts() -> list[str]:
     execute(alerts.update_alerts(timing()))
-    return list(
-        Alert.objects.filter(kind="commits_vanished", closed_at=None).values_list(
-            "reason", flat=True
-        )
-    )
+    found = Alert.objects.filter(kind="commits_vanished", closed_at=None)
+    return list(found.values_list("reason", flat=True))
 
 
 def holder_of_failover() -> str:
@@ -72,8 +75,7 @@ def test_first_timeline_is_settled() -> None:
 
 
 def test_a_new_timeline_without_a_synchronous_standby_holds_failover_and_is_an_alert() -> None:
-    note_timeline_before()
-    execute(note_timeline())
+    change_timeline()
     execute(note_timeline())
     assert holder_of_failover() == "database"
     (told,) = open_alerts()
@@ -89,8 +91,7 @@ def test_a_new_timeline_without_a_synchronous_standby_holds_failover_and_is_an_a
 
 
 def test_a_new_timeline_after_a_synchronous_standby_is_noted_and_nothing_more() -> None:
-    note_timeline_before(synchronous=True)
-    execute(note_timeline())
+    change_timeline(synchronous=True)
     assert (holder_of_failover(), open_alerts()) == ("", [])
     assert Event.objects.get(kind="database_changed").data["settled"] is True
 
@@ -126,10 +127,8 @@ def test_daemon_without_newer_commits_changes_nothing() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node, events=5)
     at = hand.run()
-    assert (
-        report(node, make_claim(hand), make_claim(hand, epoch=at.epoch - 1, seq=at.last_seq - 2))
-        == 0
-    )
+    earlier = make_claim(hand, epoch=at.epoch - 1, seq=at.last_seq - 2)
+    assert report(node, make_claim(hand), earlier) == 0
     assert not VanishedCommits.objects.exists()
 
 
@@ -255,10 +254,8 @@ def test_claims_without_end_cost_a_pass_a_bounded_number_of_look_ups(
     monkeypatch.setattr("scheduling.enact.timeline.MAX_PER_EPOCH", 26)
     hand = make_trader("p", make_node("node-1"))
     most = [(10**9 + n, 0) for n in range(200)]
-    assert (
-        report(hand.daemon, *(make_claim(hand, seq=10**9 + n, orders=most) for n in range(26)))
-        == 26
-    )
+    claims = [make_claim(hand, seq=10**9 + n, orders=most) for n in range(26)]
+    assert report(hand.daemon, *claims) == 26
     (told,) = open_alerts()
     assert "placed orders: 5000 or more);" in told
 
@@ -300,8 +297,7 @@ def test_claim_without_a_tenure_is_unverified_and_limited(monkeypatch: pytest.Mo
 def test_claim_of_an_epoch_granted_again_after_promotion_is_accepted() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
-    note_timeline_before()
-    execute(note_timeline())
+    change_timeline()
     assert report(second, make_claim(hand, seq=10**9)) == 1
     assert VanishedCommits.objects.get().unverified
 
@@ -312,8 +308,7 @@ def test_claim_of_an_epoch_granted_again_after_promotion_is_accepted() -> None:
 def test_the_epoch_floor_settles_it_and_evidence_that_comes_later_is_kept_as_settled() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
-    note_timeline_before()
-    execute(note_timeline())
+    change_timeline()
     report(node, make_claim(hand, seq=10**9))
     assert len(open_alerts()) == 1
     operations.raise_epoch_floor(1000, actor="olive")
@@ -350,16 +345,14 @@ def test_the_epoch_floor_notes_the_database_it_is_raised_on() -> None:
 
 
 def test_release_of_failover_settles_vanished_commits() -> None:
-    note_timeline_before()
-    execute(note_timeline())
+    change_timeline()
     assert operations.release_storm(actor="olive", reason="nothing was lost") is True
     assert (holder_of_failover(), open_alerts()) == ("", [])
 
 
 def test_settling_does_not_end_an_operators_hold() -> None:
     operations.hold_storm(actor="olive", reason="the network is rewired")
-    note_timeline_before()
-    execute(note_timeline())
+    change_timeline()
     assert holder_of_failover() == "olive"
     times = replace(timing(), raises_epoch_floor=True)
     DatabaseTimeline.objects.update(since=ago(100))
@@ -376,8 +369,7 @@ def test_floor_is_raised_automatically_if_set() -> None:
     report(node, make_claim(hand, seq=10**9))
     sweep("test", times)
     assert hand.run().epoch == epoch  # the database did not change: one daemon's word
-    note_timeline_before()
-    execute(note_timeline())
+    change_timeline()
     sweep("test", timing())
     assert hand.run().epoch == epoch  # not asked for
     sweep("test", times)
@@ -389,8 +381,7 @@ def test_floor_is_raised_automatically_if_set() -> None:
 def test_new_timeline_without_losses_is_settled_automatically() -> None:
     times = replace(timing(), raises_epoch_floor=True)
     make_trader("p", make_node("node-1"))
-    note_timeline_before()
-    execute(note_timeline())
+    change_timeline()
     sweep("test", times)
     assert holder_of_failover() == "database"
     DatabaseTimeline.objects.filter(settled_at=None).update(since=ago(3 * times.lease_ttl_s))
