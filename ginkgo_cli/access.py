@@ -67,7 +67,10 @@ def _checked(access: Access) -> Access:
         )
     # Not in the message, which may be kept in a log.
     if not (access.token.isascii() and access.token.isprintable()) or " " in access.token:
-        raise Failed("The token has characters that no token has: one line of letters and digits.")
+        raise Failed(
+            "The token holds a space, a line break or another character that no token holds. "
+            "Give it as one line, as `manage.py create_api_token USER` prints it."
+        )
     return access
 
 

@@ -24,7 +24,10 @@ class Limits(msgspec.Struct, frozen=True):
 
     @property
     def needs_new_state(self) -> bool:
-        """Return whether a limit is set that versions without it would ignore."""
+        """Return whether a limit is set that older releases of Ginkgo would ignore.
+
+        The state then gets a format that they refuse to read: HOOKS_FORMAT or higher.
+        """
         return (self.orders_per_minute, self.largest_drawdown_pct) != (None, None)
 
 

@@ -2,8 +2,8 @@
 
 Entry points are in the group `ginkgo.strategies` and name a class. GINKGO_STRATEGIES is a
 comma-separated list of dotted module names; every strategy class defined in such a module is
-registered. Built-ins take precedence and are found without importing anything from outside, so
-that a broken module from outside can neither shadow nor block them.
+registered. Built-ins take precedence and are found without importing any of these, so that a
+broken one can neither shadow nor block them.
 """
 
 from __future__ import annotations
@@ -62,17 +62,23 @@ def under_test(strategy: type[Strategy]) -> Iterator[None]:
 
 
 def names() -> list[str]:
-    """Return every name that `get` accepts, sorted. Imports strategies from outside."""
+    """Return the names of all loadable strategies, sorted.
+
+    Imports the modules of entry points and of GINKGO_STRATEGIES.
+    """
     return sorted(_load_all()[0])
 
 
 def versions() -> dict[str, int]:
-    """Return name → version of every loadable strategy. Imports strategies from outside."""
+    """Return name → version of all loadable strategies.
+
+    Imports the modules of entry points and of GINKGO_STRATEGIES.
+    """
     return {name: strategy.version for name, strategy in sorted(_load_all()[0].items())}
 
 
 def problems() -> list[str]:
-    """Return a sentence for each module or entry point from outside that cannot be loaded."""
+    """Return a sentence for each entry point or module of GINKGO_STRATEGIES that does not load."""
     return _load_all()[1]
 
 

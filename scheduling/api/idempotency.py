@@ -86,7 +86,10 @@ class ActsOncePerKey(APIView):
 
 
 def _read_key(request: Request) -> str | None:
-    """Return the key of a request that acts, None without one. Raise Invalid."""
+    """Return the Idempotency-Key; None if the request has none or only reads.
+
+    Raise Invalid if it is malformed.
+    """
     if request.method in SAFE_METHODS or HEADER not in request.headers:
         return None
     key = request.headers[HEADER].strip()

@@ -81,7 +81,7 @@ class FeedHeads:
         self._hint.set()
 
     def _apply_hints(self) -> None:
-        """Raise the known heads to the announced ones. Wake waiting requests if one was lower."""
+        """Raise the known heads to the announced ones. Wake waiting requests if that raised one."""
         behind = {
             name: head
             for name, row in self._heads.items()
@@ -101,7 +101,10 @@ class FeedHeads:
         return feed in self._heads
 
     async def get(self, feed: str) -> HeadRow:
-        """Return the head of a feed as of the last read. Raise RequestRejected 404."""
+        """Return the head of a feed as far as this process knows it, without a read if it does.
+
+        Raise RequestRejected 404 if there is no such recorded feed.
+        """
         if feed not in self._heads:
             await self.read(feed)
         if feed not in self._heads:

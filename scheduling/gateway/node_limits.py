@@ -58,7 +58,8 @@ class RequestQueue:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> None:
-        """Return once this request may be served. Raise RequestRejected if too many follow."""
+        """Return once this request may be served. Raise RequestRejected 429 if too many later ones
+        wait too: the queue drops the oldest."""
         if self.active < self._limit.active:
             self.active += 1
             return
@@ -102,11 +103,14 @@ class Admission:
     __slots__ = ("_key", "_queue")
 
     def __init__(self, node: int, kind: str) -> None:
-        """Do not wait yet."""
+        """Prepare for `async with`, which waits."""
         self._key = node, kind
 
     async def __aenter__(self) -> None:
-        """Wait for admission. Raise RequestRejected 429."""
+        """Wait until the request may be served.
+
+        Raise RequestRejected 429 if too many later ones of the node and kind wait too.
+        """
         queue = _queues.get(self._key)
         if queue is None:
             kind = self._key[1]

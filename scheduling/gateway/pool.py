@@ -89,23 +89,34 @@ async def _check(connection: AsyncConnection) -> None:
 
 
 def work_pool() -> GatewayPool:
-    """Return the pool of commits and reads. Raise RuntimeError before `open_pools`."""
+    """Return the pool of connections for commits and reads.
+
+    Raise RuntimeError before `open_pools`.
+    """
     return _pool("work")
 
 
 def lease_pool() -> GatewayPool:
-    """Return the pool of statements that keep leases. Raise RuntimeError before `open_pools`."""
+    """Return the pool of connections for statements that keep leases.
+
+    Raise RuntimeError before `open_pools`.
+    """
     return _pool("leases")
 
 
 def locking_pool() -> GatewayPool:
-    """Return the pool of transactions that may wait for row locks. Raise RuntimeError before
-    `open_pools`."""
+    """Return the pool of connections for transactions that may wait for row locks.
+
+    Raise RuntimeError before `open_pools`.
+    """
     return _pool("steps")
 
 
 def log_pool() -> GatewayPool:
-    """Return the pool for lines of logs. Raise RuntimeError before `open_pools`."""
+    """Return the pool of connections for lines of logs.
+
+    Raise RuntimeError before `open_pools`.
+    """
     return _pool("logs")
 
 
@@ -122,7 +133,7 @@ async def locking_connection(
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Lend a connection whose statements may wait for row locks, within the share of the node.
 
-    Raise PoolTimeout if none is free `within_s`.
+    Raise PoolTimeout if none is free within `within_s` seconds; None: within five.
     """
     async with Admission(node, "steps"), locking_pool().connection(within_s) as connection:
         yield connection

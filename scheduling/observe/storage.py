@@ -36,7 +36,10 @@ class Storage:
 
 
 def read_storage() -> Storage:
-    """Return the present sizes. Two statements. Raise SnapshotUnavailable."""
+    """Return sizes and age as they are now. Two statements.
+
+    Raise SnapshotUnavailable if the database cannot be read.
+    """
     try:
         with django_cursor() as cursor:
             tables = cursor.execute(TABLE_SIZES.encode()).fetchall()

@@ -56,13 +56,13 @@ class EditBase:
 
     @classmethod
     def of(cls, portfolio: Editable) -> EditBase:
-        """Return the base of an edit that starts now."""
+        """Return the EditBase of an edit that starts now."""
         placement = {name: getattr(portfolio, name) for name in PLACEMENT}
         return cls(portfolio.revision, portfolio.id, placement)
 
     @property
     def token(self) -> str:
-        """Return the base as text for a hidden field or an ETag."""
+        """Return what the edit started from as text, for a hidden field or an ETag."""
         placement = self.placement or {}
         values = [self.portfolio, self.revision, *(placement.get(name) for name in PLACEMENT)]
         packed = json.dumps(values, separators=(",", ":")).encode()
@@ -70,7 +70,7 @@ class EditBase:
 
     @classmethod
     def from_token(cls, token: str, field: str = "base") -> EditBase:
-        """Return the base of a token. Raise Invalid, which names `field`, for any other text."""
+        """Return the EditBase in a token. Raise Invalid, naming `field`, if it is malformed."""
         try:
             packed = base64.b64decode(
                 token + "=" * (-len(token) % 4), altchars=b"-_", validate=True

@@ -23,7 +23,11 @@ ANSWERS: dict[Statement, Answer] = {}
 
 
 def answers(*statements: Statement) -> Callable[[Answer], Answer]:
-    """Register what a statement does to the tables and which rows it returns."""
+    """Register a function that does to the tables what these statements do.
+
+    Its arguments are the store and the parameters of the statement, as attributes; it returns the
+    rows that the statement returns.
+    """
 
     def register(answer: Answer) -> Answer:
         ANSWERS.update(dict.fromkeys(statements, answer))

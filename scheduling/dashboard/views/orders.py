@@ -96,7 +96,7 @@ def _key_text(key: Key) -> str:
 
 
 def _read_key(text: str) -> Key | None:
-    """Return the key of a link; None for none, and for a text that no link had."""
+    """Return the key that a link to a page holds as `text`; None if it is empty or malformed."""
     at_text, _, last = text.partition(" ")
     try:
         at = parse_datetime(at_text)
@@ -106,7 +106,7 @@ def _read_key(text: str) -> Key | None:
 
 
 def _parts(rows: QuerySet[Order]) -> Iterator[list[Order]]:
-    """Yield the orders of a file, a statement for each part."""
+    """Yield the first MAX_EXPORTED orders, EXPORT_BATCH in each list, a statement for each list."""
     left, last = MAX_EXPORTED, None
     while left > 0:
         found = list(

@@ -82,7 +82,7 @@ def clone(request: HttpRequest, name: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_with_form
 def edit(request: HttpRequest, name: str) -> HttpResponse:
-    """Show the form of an existing portfolio, and what its change would differ in and do."""
+    """Show the form of an existing portfolio; on POST check, backtest or save the changes."""
     context = page_context(request, "portfolios")
     portfolio = find_portfolio(context["fleet"], name)
     if portfolio is None:
@@ -219,8 +219,9 @@ def _show_conflict(
     form: PortfolioForm,
     context: dict[str, Any],
 ) -> HttpResponse:
-    """Show who changed what, the three values of each field, and the form with the user's changes
-    on top of those of the others: the next save is against what is shown now."""
+    """Show who changed what; the values of each field before, now and as the user wants it; and the
+    form with the user's changes on top of those of the others. The next save is compared with what
+    is shown now."""
     view = read_portfolio(context["portfolio"].name)
     if view is None:
         return render_not_found(request, "portfolio", context["portfolio"].name)
@@ -322,10 +323,8 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
 
 
 def _new_portfolio(form: PortfolioForm) -> operations.NewPortfolio:
-    """Return what the form describes. Raise Refused if a field cannot be read at all.
-
-    The errors of the other fields are found with it, so that they are shown at once.
-    """
+    """Return what the form describes. Raise Refused, which names no field, if one is invalid:
+    the form itself shows the errors of all its fields."""
     if form.is_valid():
         return operations.NewPortfolio(**form.new_portfolio())
     raise Refused("invalid", "", status=400, errors=[])

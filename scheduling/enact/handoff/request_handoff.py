@@ -132,7 +132,7 @@ def request_all(
         ended = [active[each.portfolio] for each in going if each.portfolio in active]
         owners = [runs[each.portfolio].node_id for each in going]
         targets = sorted({each.target for each in going if each.target is not None})
-        yield from lock_nodes([*owners, *targets, *_ends(ended)])
+        yield from lock_nodes([*owners, *targets, *_node_ids(ended)])
         capacities = _Capacities((yield from query(TARGETS, nodes=targets)))
         for each in going:
             answers[each.portfolio] = capacities.take(
@@ -277,7 +277,7 @@ def _insert_handoffs(
                 phase="draining",
                 reason=row.reason or None,
             )
-    yield from bump_desired_versions(_ends([*rows, *(h for _, h in ended)]))
+    yield from bump_desired_versions(_node_ids([*rows, *(h for _, h in ended)]))
     if tracing.is_on:
         for row in rows:
             _trace_request(row, runs[row.portfolio_id], targets_by_id.get(row.target_node_id))
@@ -338,9 +338,9 @@ def supersede_all(active: Sequence[Row], whys: Sequence[str], *, hint: bool) -> 
             [Line(row.portfolio_id, None, row.error, {"handoff": row.id}) for row in rows],
         )
         if hint:
-            yield from bump_desired_versions(_ends(rows))
+            yield from bump_desired_versions(_node_ids(rows))
 
 
-def _ends(handoffs: Sequence[Row]) -> list[int | None]:
-    """Return the sources and targets of these handoffs."""
+def _node_ids(handoffs: Sequence[Row]) -> list[int | None]:
+    """Return the id of the source and of the target of each handoff, None where it has none."""
     return [node for h in handoffs for node in (h.source_node_id, h.target_node_id)]

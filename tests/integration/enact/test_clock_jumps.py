@@ -41,14 +41,14 @@ class Clock:
                 cursor.execute(statement)
 
     def jump(self, seconds: float) -> None:
-        """Move the clock; in these tests, time passes in hardly any other way."""
+        """Move the clock by `seconds`: in these tests, time passes in hardly any other way."""
         self._off_s += seconds
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('test.off_s', %s, true)", [str(self._off_s)])
 
     def jump_to(self, when: datetime) -> None:
-        """Set it to this moment."""
-        self.jump((when - _clock()).total_seconds())
+        """Set the clock to `when`."""
+        self.jump((when - _database_now()).total_seconds())
 
 
 @pytest.fixture
@@ -65,13 +65,13 @@ def nodes(clock: Clock) -> list[FakeNode]:
 
 
 def make_beating_nodes(clock: Clock) -> tuple[list[FakeNode], datetime]:
-    """Make these nodes. Return them and the time of the clock afterwards."""
+    """Make what `nodes` returns. Return it, and the time of the clock afterwards."""
     execute(record_gateway_alive(timing(), GATEWAY_ID))
     found = [make_node(f"node-{n}") for n in range(1, 5)]
     for node in found:
         prove_revision(make_trader(f"p-{node.name}", node).portfolio)
     let_time_pass(clock, found, 70)
-    return found, _clock()
+    return found, _database_now()
 
 
 NODES = KeptRows(make_beating_nodes)
@@ -158,7 +158,7 @@ def test_no_lease_exceeds_its_ttl_after_a_jump_back(clock: Clock, nodes: list[Fa
 
 def test_pass_lock_expires_after_a_jump_back(clock: Clock, nodes: list[FakeNode]) -> None:
     execute(acquire("a worker that has dropped it"))
-    PassLock.objects.filter(name="pass").update(until=_clock())
+    PassLock.objects.filter(name="pass").update(until=_database_now())
     clock.jump(-60)
     assert tick().ran is True
 
@@ -190,7 +190,7 @@ def test_jump_back_does_not_end_an_operators_hold(clock: Clock, nodes: list[Fake
     assert (Storm.objects.get().held_at is None, Storm.objects.get().until) == (False, None)
 
 
-def _clock() -> datetime:
+def _database_now() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         (now,) = cursor.fetchone()

@@ -45,7 +45,7 @@ def test_members_of_a_group_are_counted_on_each_node() -> None:
     assert index.groups == {"alpha": {2: 1}}
 
 
-def test_node_is_crowded_while_a_hard_member_shares_it() -> None:
+def test_a_node_is_crowded_while_a_spread_hard_member_is_not_alone_there() -> None:
     hard, soft = portfolio("a", node=1, **HARD), portfolio("b", node=1, spread_group="alpha")
     index = FleetIndex.of([hard, soft])
     assert index.crowded == {("alpha", 1)}

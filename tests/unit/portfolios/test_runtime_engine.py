@@ -159,7 +159,7 @@ def test_equity_has_a_point_at_the_first_event_of_each_ten_seconds(monkeypatch: 
     ]
 
 
-def test_a_batch_without_events_moves_on_and_gives_no_state_twice(monkeypatch: Any) -> None:
+def test_a_batch_without_events_advances_the_seq_and_repeats_no_state(monkeypatch: Any) -> None:
     engine = scripted(monkeypatch, {}, first_seq=8)
     assert engine.last_seq == 7
     first = engine.run([], 7, 50)
@@ -168,7 +168,7 @@ def test_a_batch_without_events_moves_on_and_gives_no_state_twice(monkeypatch: A
     assert engine.last_seq == 60
 
 
-def test_events_that_change_nothing_else_change_the_count() -> None:
+def test_events_that_change_nothing_else_are_counted() -> None:
     engine = PortfolioEngine.fresh(spec("buy_and_hold"))
     assert run(engine, [KO_1], suppress=True).state is not None  # the first is always given
     result = run(engine, [GE_2], suppress=True)
@@ -184,7 +184,7 @@ def test_a_restored_state_that_does_not_change_is_not_given_again(monkeypatch: A
 
 
 @pytest.mark.parametrize(("from_seq", "to_seq"), [(0, 5), (2, 5), (1, 0)])
-def test_a_batch_that_does_not_start_where_it_is_is_refused(
+def test_a_batch_that_does_not_start_at_the_engines_seq_is_refused(
     monkeypatch: Any, from_seq: int, to_seq: int
 ) -> None:
     engine = scripted(monkeypatch, {})
