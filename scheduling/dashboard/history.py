@@ -118,7 +118,7 @@ def export(
 
 
 def _parts(rows: QuerySet[Any], oldest_first: bool) -> Iterator[list[Any]]:
-    """Yield the rows in parts, at most MAX_EXPORTED."""
+    """Yield the first MAX_EXPORTED rows, EXPORT_BATCH in each list, a statement for each list."""
     key, order = ("pk__gt", "pk") if oldest_first else ("pk__lt", "-pk")
     left, last = MAX_EXPORTED, None
     while left > 0:

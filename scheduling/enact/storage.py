@@ -103,7 +103,10 @@ LIMITS = {
 
 
 def sample_storage(disk_free: int | None) -> Transaction[None]:
-    """Store the present sizes. `disk_free` is that of the database's disk, if known."""
+    """Store the sizes of tables, WAL and disk as they are now.
+
+    `disk_free` is in bytes, of the database's disk; None: not known.
+    """
     yield from query(SAMPLE, disk_free=disk_free, keep_days=KEEP_SAMPLES_DAYS)
 
 
