@@ -333,9 +333,14 @@ class _Hosts:
 
     def __init__(self) -> None:
         self._silent_at: dict[tuple[str, str], float] = {}
+        self._asked_at: dict[tuple[str, str], float] = {}
 
     def note_silence(self, host: str, port: str) -> None:
         self._silent_at[host, port] = time.monotonic()
+
+    def note_answer(self, host: str, port: str) -> None:
+        self._silent_at.pop((host, port), None)
+        self._asked_at.pop((host, port), None)
 
     def note_attempt(
         self, order: dict[str, str], to: tuple[str, str] | None, took_s: float
@@ -345,13 +350,12 @@ class _Hosts:
         If it was quick, those tried before answered too, by a refusal.
         """
         for pair in zip(*(order[key].split(",") for key in order), strict=True):
-            if pair == to:
-                self._silent_at.pop(pair, None)
-                return
-            if took_s < SLOW_CONNECT_S:
-                self._silent_at.pop(pair, None)
+            if pair == to or took_s < SLOW_CONNECT_S:
+                self.note_answer(*pair)
             elif to is not None or pair in self._silent_at:
-                self._silent_at[pair] = time.monotonic()
+                self.note_silence(*pair)
+            if pair == to:
+                return
 
     def order(self, known: dict[str, Any]) -> dict[str, str]:
         """Return host and port of those to try, in order; {} for a single host."""
@@ -361,18 +365,19 @@ class _Hosts:
         ports = str(known.get("port") or "").split(",")
         ports = [port or "5432" for port in (ports if len(ports) > 1 else ports * len(hosts))]
         pairs = list(zip(hosts, ports, strict=False))
-        silent_s = {pair: self._silent_for(pair) for pair in pairs}
-        last = [pair for pair in pairs if RETRY_S <= silent_s[pair] < AVOID_S]
-        for pair in last:
-            self.note_silence(*pair)  # until it answers, so that no other attempt waits for it too
-        pairs = [pair for pair in pairs if silent_s[pair] >= AVOID_S] + last or pairs
+        now = time.monotonic()
+        silent = {pair for pair in pairs if now - self._silent_at.get(pair, -math.inf) < AVOID_S}
+        last = [
+            pair
+            for pair in pairs
+            if pair in silent and now - self._asked_at.get(pair, -math.inf) >= RETRY_S
+        ]
+        self._asked_at |= dict.fromkeys(last, now)  # attempts begun meanwhile do not wait for it
+        pairs = [pair for pair in pairs if pair not in silent] + last or pairs
         return {
             "host": ",".join(host for host, _ in pairs),
             "port": ",".join(port for _, port in pairs),
         }
-
-    def _silent_for(self, pair: tuple[str, str]) -> float:
-        return time.monotonic() - self._silent_at.get(pair, -math.inf)
 
 
 _hosts = _Hosts()
