@@ -36,10 +36,15 @@ def is_open(*kinds: str) -> bool:
 
 
 def open_alerts() -> dict[str, str]:
-    """Compare the alerts with their causes. Return kind → reason of those that are then open."""
+    """Compare the alerts with their causes. Return kind → reason of those that are then open.
+
+    Assert that each is of another kind.
+    """
     keep_gateway_alive()
     compare()
-    return dict(Alert.objects.filter(closed_at=None).values_list("kind", "reason"))
+    found = Alert.objects.filter(closed_at=None).values_list("kind", "reason")
+    assert len(dict(found)) == len(found), list(found)
+    return dict(found)
 
 
 def told(what: str = "alert_opened") -> int:

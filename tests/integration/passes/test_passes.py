@@ -63,6 +63,7 @@ def test_one_pass_holds_the_lock_and_may_renew_it() -> None:
 
 def test_a_frozen_holder_blocks_nobody_for_longer_than_its_time() -> None:
     execute(acquire("frozen"))
+    assert ago(-4) < PassLock.objects.get().until <= ago(-5)
     assert tick().ran is False
     PassLock.objects.update(until=ago(0.001))
     assert tick().ran is True

@@ -84,6 +84,14 @@ def test_order_placed_twice_is_a_difference(trader: Portfolio) -> None:
     assert found.wanted == "none"
 
 
+def test_order_not_marked_as_filled_is_a_difference(trader: Portfolio) -> None:
+    order = the_order(trader, status="filled")
+    Order.objects.filter(pk=order.pk).update(status="open")
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.field) == (order.fills.get().fill_seq, "status after its fill")
+    assert (found.found, found.wanted) == ("open", "filled")
+
+
 def test_waiting_order_marked_as_filled_is_a_difference(waiting: Order) -> None:
     Order.objects.filter(pk=waiting.pk).update(status="filled")
     found = difference(verify_portfolio(NAME))

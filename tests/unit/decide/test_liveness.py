@@ -81,6 +81,8 @@ def test_two_of_four_lost_within_one_ttl_are_a_storm() -> None:
         [lost_node("a"), lost_node("b", 29), *steady("c", "d")], NOW, None, POLICY
     )
     assert (found.storm, found.gone, found.of) == (True, ("a", "b"), 4)
+    fewer_than_half = [lost_node("a"), lost_node("b"), *steady("c", "d", "e")]
+    assert not assess_losses(fewer_than_half, NOW, None, POLICY).storm
 
 
 @pytest.mark.parametrize(
