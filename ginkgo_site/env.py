@@ -231,8 +231,11 @@ class _Source:
 def _path(source: _Source, name: str, default: Path) -> Path:
     """Return the absolute path that a variable holds."""
     value = source.text(name)
+    if value is None:
+        return default
+    path = Path(value).expanduser()
     # Children start from other folders than the person who typed a relative path.
-    return default if value is None else Path.cwd() / Path(value).expanduser()
+    return path if path.is_absolute() else Path.cwd() / path
 
 
 def _folder(source: _Source, name: str, default: Path) -> Path:

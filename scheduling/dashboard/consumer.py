@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 from channels.auth import get_user
 from channels.db import database_sync_to_async
-from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.db import SessionStore
 from django.utils import translation
 from django.utils.translation import gettext as _
 
+from scheduling.counted_socket import CountedSocket
 from scheduling.dashboard.live_views import LiveView, parse_view
 from scheduling.dashboard.publisher import process_publisher
 from scheduling.permissions import Role, role_of
@@ -23,9 +24,10 @@ NO_MESSAGES = 1008  #: close code: a page that sends something is none of ours
 ROLE_CHECK_PERIOD_S = 30.0  #: how long a page may stay connected after its user signed out
 MAX_QUEUED = 8  #: messages; a slower browser is disconnected and reconnects
 
-#: Live pages in this process, of one user and in all: each view is rendered every second, by the
-#: process that answers nodes.
-MAX_OF_USER, MAX_IN_ALL = 20, 200
+#: Live pages in this process, of one user and in all: each view is rendered every second, once for
+#: all its pages, by the process that answers nodes. After a change of networks the former sockets
+#: count until their pings fail, and a team may share the account of its wallboards.
+MAX_OF_USER, MAX_IN_ALL = 60, 600
 
 #: User → number of live pages in this process.
 OPEN_PAGES: Counter[int] = Counter()
@@ -33,10 +35,10 @@ OPEN_PAGES: Counter[int] = Counter()
 _CLOSE = ""
 
 
-class BoardConsumer(AsyncWebsocketConsumer):
+class BoardConsumer(CountedSocket):
     """The connection of one open page, which only receives."""
 
-    _user: int | None = None  #: for whom this page counts
+    _tasks: Sequence[asyncio.Task[None]] = ()  #: of an accepted page
 
     async def connect(self) -> None:
         """Accept users who may read the fleet, up to a number of pages; close all others."""
@@ -54,8 +56,7 @@ class BoardConsumer(AsyncWebsocketConsumer):
         if refusal:
             await self.close(TOO_MANY, refusal)
             return
-        OPEN_PAGES[user] += 1
-        self._user = user
+        self.take_place(OPEN_PAGES, user)
         self._queue: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED)
         self._tasks = [
             asyncio.create_task(self._send_queued()),
@@ -63,15 +64,13 @@ class BoardConsumer(AsyncWebsocketConsumer):
         ]
         process_publisher().subscribe(self._deliver, self._view)
 
-    async def disconnect(self, code: int) -> None:
-        """Unsubscribe from the publisher."""
-        if self._user is not None:
-            OPEN_PAGES[self._user] -= 1
-            if not OPEN_PAGES[self._user]:
-                del OPEN_PAGES[self._user]
+    def release(self) -> None:
+        """Free the place and unsubscribe from the publisher."""
+        super().release()
+        if self._tasks:
             process_publisher().unsubscribe(self._deliver)
-            for task in self._tasks:
-                task.cancel()
+        for task in self._tasks:
+            task.cancel()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Close: pages send nothing."""

@@ -59,10 +59,13 @@ logger = logging.getLogger(__name__)
 REJECTION_DELAY_S = 1.0
 #: Bytes of an answer. More than these wait in this process until the peer takes them.
 LARGE_ANSWER = 64 << 10
-#: A daemon has given up on an answer by then.
-READ_WITHIN_S = 10.0
+#: Seconds within which such an answer must be read. By then a daemon has given up; its repeat of a
+#: heartbeat or a registration finds the only place of its kind free.
+READ_WITHIN_S = {"heartbeat": 4.0, "register": 8.0}
+LONGEST_READ_S = 10.0
 MALFORMED = (400, 413)
 TOO_MANY = 429
+CLIENT_GONE = 499  #: in the metric: the request or the answer did not pass completely
 
 
 async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,12 +94,14 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
             payload = encode(answer)
             if len(payload) > LARGE_ANSWER:
                 # Within the admission: a node that reads nothing would ask for one after the other.
-                await _send_large(scope, send, payload)
+                within_s = READ_WITHIN_S.get(kind, LONGEST_READ_S)
+                if not await _send_large(scope, send, payload, within_s):
+                    status = CLIENT_GONE
                 return
         # Outside of it: a dead peer that does not read its answer is noticed only after minutes.
         await send_payload(send, payload)
     except ClientGone:
-        return
+        status = CLIENT_GONE
     except DownloadBroken as broken:
         logger.info("%s was not sent completely: %s", scope["path"], broken)
     except RequestRejected as rejected:
@@ -112,14 +117,17 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
             requests(kind, status).observe(time.monotonic() - began_s)
 
 
-async def _send_large(scope: Scope, send: Send, payload: bytes) -> None:
-    """Send an answer, and end the connection of a peer that does not read it in time."""
+async def _send_large(scope: Scope, send: Send, payload: bytes, within_s: float) -> bool:
+    """Send an answer. End the connection of a peer that does not read it in time; return False."""
     try:
-        async with asyncio.timeout(READ_WITHIN_S):
+        async with asyncio.timeout(within_s):
             await send_payload(send, payload, until_read=True)
     except TimeoutError:
-        logger.info("%s was not read within %g s", scope["path"], READ_WITHIN_S)
+        logger.info("%s was not read within %g s", scope["path"], within_s)
         scope.get(ABORT, bool)()
+        await asyncio.sleep(0)  # the server learns of the loss, or logs an incomplete answer
+        return False
+    return True
 
 
 def _problem(error: Exception, path: str) -> tuple[int, str, str]:

@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 import msgspec
 import psycopg
 from channels.consumer import get_handler_name
-from channels.generic.websocket import AsyncWebsocketConsumer
 from psycopg_pool import PoolTimeout
 
+from scheduling.counted_socket import CountedSocket
 from scheduling.db.transaction import aexecute, aexecute_autocommit
 from scheduling.enact.lease import record_socket, record_socket_loss
 from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_node
@@ -47,12 +47,11 @@ HELLO_TIMEOUT_S = 10.0
 OPEN_SOCKETS: collections.Counter[int] = collections.Counter()
 
 
-class PushSocket(AsyncWebsocketConsumer):
+class PushSocket(CountedSocket):
     """The socket of one daemon, in the hint group of its node."""
 
     sender: NodeIdentity | None = None
     connection_id: UUID | None = None
-    is_counted = False
     hello_timer: asyncio.TimerHandle | None = None  #: closes a socket that sends no Hello
     pushed_version = -1  #: version of the newest set that was sent
 
@@ -68,8 +67,7 @@ class PushSocket(AsyncWebsocketConsumer):
         if OPEN_SOCKETS[self.sender.node] >= MAX_SOCKETS:
             await self.close(code=TRY_AGAIN)
             return
-        OPEN_SOCKETS[self.sender.node] += 1
-        self.is_counted = True
+        self.take_place(OPEN_SOCKETS, self.sender.node)
         await self.accept()
         self.hello_timer = asyncio.get_running_loop().call_later(
             HELLO_TIMEOUT_S, lambda: asyncio.ensure_future(self.close(code=NOT_HELLO))
@@ -113,8 +111,10 @@ class PushSocket(AsyncWebsocketConsumer):
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Handle one message. Channels first closes old Django connections, in a thread; nothing
         here uses any, and with a thousand sockets that was a quarter of the web's time.
+        After our close, only the peer's matters.
         """
-        await getattr(self, get_handler_name(message))(message)
+        if not self.is_closed or message["type"] == "websocket.disconnect":
+            await getattr(self, get_handler_name(message))(message)
 
     async def desired_changed(self, event: dict[str, Any]) -> None:
         """Push the desired set, unless the one that was pushed last is as new as the hint."""
@@ -149,14 +149,13 @@ class PushSocket(AsyncWebsocketConsumer):
             self.hello_timer.cancel()
             self.hello_timer = None
 
+    def release(self) -> None:
+        super().release()
+        self._cancel_hello_timer()
+
     async def disconnect(self, code: int) -> None:
         """Record that the peer closed the socket; the sweep may shorten the lease by that."""
-        self._cancel_hello_timer()
-        if self.is_counted and self.sender is not None:
-            self.is_counted = False
-            OPEN_SOCKETS[self.sender.node] -= 1
-            if not OPEN_SOCKETS[self.sender.node]:
-                del OPEN_SOCKETS[self.sender.node]
+        self.release()  # before the database is waited for
         if self.connection_id is None or self.sender is None:
             return
         await self.channel_layer.group_discard(f"node.{self.sender.node}", self.channel_name)

@@ -13,7 +13,7 @@ REGISTRY = CollectorRegistry(auto_describe=False)
 
 _REQUESTS = Histogram(
     "ginkgo_gateway_request_seconds",
-    "From the end of the headers to the answer, by kind of request and HTTP status.",
+    "From the end of the headers to the answer, by kind of request and HTTP status; 499: cut off.",
     ["kind", "status"],
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,

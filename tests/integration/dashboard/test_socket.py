@@ -145,10 +145,13 @@ async def test_page_that_sends_something_is_closed():
     opened = Socket(await database_sync_to_async(cookie_of)("vic", "viewer"))
     await opened.open()
     await opened.message()
-    await opened.send_input({"type": "websocket.receive", "text": "x" * 60_000})
+    for _ in range(2):  # in one segment
+        await opened.send_input({"type": "websocket.receive", "text": "x" * 60_000})
     message = await opened.receive_output(5)
     assert (message["type"], message["code"]) == ("websocket.close", consumer.NO_MESSAGES)
     await opened.leave()
+    assert opened.output_queue.empty()
+    assert not consumer.OPEN_PAGES
 
 
 async def test_page_is_closed_after_its_user_was_deactivated(monkeypatch):

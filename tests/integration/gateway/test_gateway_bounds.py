@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.node_limits import QueueLimit, RequestQueue
 from scheduling.gateway.pool import WORK_POOL_SIZE, work_pool
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, ByteBudget
+from scheduling.gateway.request_metrics import REGISTRY
 from scheduling.models import Node
 from scheduling.wire import messages as wire
 from tests.support.api_client import counted_async_statements
@@ -244,7 +246,7 @@ class Unread:
         self.waiting = self.ended = 0
         self._body = body
 
-    async def ask(self) -> None:
+    async def ask(self, kind: str = "checkpoint") -> None:
         async def receive() -> Any:
             return {"type": "http.request", "body": self._body}
 
@@ -259,7 +261,7 @@ class Unread:
             self.ended += 1
 
         headers = [(b"authorization", b"Bearer token of node-1")]
-        path = "/api/agent/checkpoint/"
+        path = f"/api/agent/{kind}/"
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers, ABORT: end}
         await gateway(scope, receive, send)
 
@@ -291,9 +293,24 @@ def test_large_answers_keep_their_place_until_they_are_read(node: FakeNode, unre
 def test_peer_that_does_not_read_a_large_answer_is_ended(
     unread: Unread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "READ_WITHIN_S", 0.05)
+    monkeypatch.setattr(app, "LONGEST_READ_S", 0.05)
+    cut_off = {"kind": "checkpoint", "status": "499"}
+    count = partial(REGISTRY.get_sample_value, "ginkgo_gateway_request_seconds_count", cut_off)
+    before = count() or 0
     serve(unread.ask)
     assert (unread.waiting, unread.ended, node_limits._queues) == (1, 1, {})
+    assert count() == before + 1
+
+
+def test_unread_heartbeat_keeps_its_place_no_longer_than_a_daemon_waits(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", app.logger.name)
+    monkeypatch.setattr(app, "LARGE_ANSWER", 0)
+    monkeypatch.setattr(app, "LONGEST_READ_S", 0.1)
+    monkeypatch.setitem(app.READ_WITHIN_S, "heartbeat", 0.05)
+    serve(lambda: Unread(wire.encode(beat(node))).ask("heartbeat"))
+    assert "/api/agent/heartbeat/ was not read within 0.05 s" in caplog.text
 
 
 def test_body_that_does_not_arrive_times_out(

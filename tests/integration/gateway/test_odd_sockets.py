@@ -97,11 +97,28 @@ async def test_malformed_hello_closes_the_socket(words: dict[str, Any]) -> None:
     socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
     await socket.send_input({"type": "websocket.connect"})
     assert (await socket.receive_output(10))["type"] == "websocket.accept"
-    await socket.send_input({"type": "websocket.receive", **words})
+    for _ in range(2):  # in one segment
+        await socket.send_input({"type": "websocket.receive", **words})
     answer = await socket.receive_output(10)
     assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.NOT_HELLO)
     await socket.send_input({"type": "websocket.disconnect", "code": push_socket.NOT_HELLO})
     await socket.wait(10)
+    assert socket.output_queue.empty()
+    assert not push_socket.OPEN_SOCKETS
+
+
+async def test_daemon_that_leaves_before_its_socket_opens_keeps_no_place() -> None:
+    await make_admitted_node("node-1")
+    socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        raise BrokenPipeError(message["type"])
+
+    with pytest.raises(BrokenPipeError, match=r"websocket\.accept"):
+        await application(socket.scope, receive, send)
     assert not push_socket.OPEN_SOCKETS
 
 

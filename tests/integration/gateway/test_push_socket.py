@@ -17,7 +17,7 @@ from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.db.transaction import execute
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.gateway import auth, push_socket
-from scheduling.models import Node, NodeToken
+from scheduling.models import Lease, Node, NodeToken
 from scheduling.wire.messages import DesiredSet, Hello, encode
 from tests.support.factories import FakeNode
 from tests.support.gateway_requests import admitted_node
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 class Socket(ApplicationCommunicator):
     """The daemon's end of the socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, application: Any = None) -> None:
         scope = {
             "type": "websocket",
             "path": "/ws/agent/",
@@ -36,7 +36,7 @@ class Socket(ApplicationCommunicator):
             "headers": [(b"authorization", b"Bearer token of node-1")],
             "subprotocols": [],
         }
-        super().__init__(push_socket.PushSocket.as_asgi(), scope)
+        super().__init__(application or push_socket.PushSocket.as_asgi(), scope)
 
     async def say(self, daemon: FakeNode, **known: int) -> None:
         """Say who speaks, and which version of its set it knows."""
@@ -100,6 +100,27 @@ async def test_second_message_closes_the_socket() -> None:
     answer = await socket.receive_output(5)
     assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.NOT_HELLO)
     await socket.leave()
+
+
+async def test_loss_of_a_daemon_is_recorded_though_a_push_failed_first() -> None:
+    failed: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        async def send_if_there(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                failed.append(message["type"])
+                raise BrokenPipeError
+            await send(message)
+
+        await push_socket.PushSocket.as_asgi()(scope, receive, send_if_there)
+
+    daemon = await make_admitted_node("node-1")
+    socket = Socket(application)
+    await socket.say(daemon)
+    await socket.send_input({"type": "websocket.disconnect", "code": 1006})
+    await socket.wait(SLOW_MACHINE_S)
+    assert failed
+    assert await Lease.objects.filter(node=daemon.row, socket_loss_pending=True).aexists()
 
 
 async def test_simultaneous_hints_cause_one_read_and_one_push(monkeypatch: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,13 +15,17 @@ import uvicorn
 
 from ginkgo_site import connections
 from ginkgo_site.connections import SENDER_KNOWN, GuardedHttp, most_connections
+from scheduling.gateway import app
 
 LONG_S = 20.0
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
-    """Answer "hello" to a request, a megabyte to /long, and nothing to /held before its body. Who
-    asks for /known is known."""
+    """Answer "hello" to a request, 20 MB to /long, 20 MB of the gateway to /large, and nothing to
+    /held before its body. Who asks for /known is known."""
+    if scope["path"] == "/large":
+        await app._send_large(scope, send, b"x" * 20_000_000, 0.1)
+        return
     if scope["path"] == "/known":
         scope[SENDER_KNOWN]()
     if scope["path"] in ("/held", "/known"):
@@ -100,6 +105,23 @@ def test_a_connection_that_does_not_go_on_is_closed(
 
 
 lose = GuardedHttp.connection_lost
+
+
+def test_unread_answer_of_the_gateway_is_ended_without_an_error_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", app.logger.name)
+    gone = threading.Event()
+    monkeypatch.setattr(
+        GuardedHttp, "connection_lost", lambda self, error: (lose(self, error), gone.set())
+    )
+    of_server = logging.getLogger("uvicorn.error")
+    monkeypatch.setattr(of_server, "handlers", [caplog.handler])
+    with served() as port, connected(port) as ours:
+        of_server.setLevel("ERROR")
+        ours.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert gone.wait(LONG_S)
+    assert caplog.messages == ["/large was not read within 0.1 s"]
 
 
 def test_headers_without_end_are_answered_and_not_kept() -> None:

@@ -68,6 +68,16 @@ def test_a_wrong_value_is_named_with_its_remedy(name: str, value: str, remedy: s
     assert remedy in str(caught.value)
 
 
+def test_an_absolute_path_needs_no_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert read_environment({"GINKGO_HOME": str(tmp_path)}).home == tmp_path
+
+
 def test_a_password_in_a_wrong_address_is_not_shown() -> None:
     with pytest.raises(InvalidSetting) as caught:
         read_environment({"DATABASE_URL": "mysql://u:hunter2@h/d"})

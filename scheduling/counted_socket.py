@@ -1,0 +1,55 @@
+"""A websocket that counts among those of one user or node until it ends, however it ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+
+class CountedSocket(AsyncWebsocketConsumer):
+    """A websocket with a place, which is freed at its end.
+
+    A server raises OSError for a message to a peer that has gone, and RuntimeError for one after
+    the close. Both would end the consumer without `disconnect`.
+    """
+
+    is_closed = False  #: by us; messages that had arrived before may still be handled
+    _place: tuple[Counter[int], int] | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.release()
+
+    def take_place(self, places: Counter[int], owner: int) -> None:
+        """Count this socket among those of `owner`."""
+        places[owner] += 1
+        self._place = places, owner
+
+    def release(self) -> None:
+        """Free the place. Called at each end, and possibly before."""
+        if self._place is not None:
+            places, owner = self._place
+            self._place = None
+            places[owner] -= 1
+            if not places[owner]:
+                del places[owner]
+
+    async def send(
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool = False
+    ) -> None:
+        """Send, unless the socket is closed or its peer has gone: `disconnect` follows then."""
+        if not self.is_closed:
+            with suppress(OSError):
+                await super().send(text_data, bytes_data, close)
+
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close, unless that was done or the peer has gone: `disconnect` follows then."""
+        if not self.is_closed:
+            self.is_closed = True
+            with suppress(OSError):
+                await super().close(code, reason)
