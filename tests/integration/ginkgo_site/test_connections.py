@@ -116,9 +116,9 @@ def test_unread_answer_of_the_gateway_is_ended_without_an_error_of_the_server(
         GuardedHttp, "connection_lost", lambda self, error: (lose(self, error), gone.set())
     )
     of_server = logging.getLogger("uvicorn.error")
-    monkeypatch.setattr(of_server, "handlers", [caplog.handler])
     with served() as port, connected(port) as ours:
         of_server.setLevel("ERROR")
+        monkeypatch.setattr(of_server, "handlers", [caplog.handler])
         ours.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
         assert gone.wait(LONG_S)
     assert caplog.messages == ["/large was not read within 0.1 s"]
