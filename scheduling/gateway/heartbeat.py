@@ -134,7 +134,9 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
             level = logging.DEBUG if outcome in NO_CHANGE else logging.INFO
             logger.log(level, "%s reported %s: %s", sender.name, type(report).__name__, outcome)
     if invalid:  # one line per request, however many it holds
-        logger.warning("%s: %d invalid reports: %s", sender.name, len(invalid), invalid[0])
+        logger.warning(
+            "%s: invalid reports: %d, the first: %s", sender.name, len(invalid), invalid[0]
+        )
 
 
 def _report_span(sender: NodeIdentity, report: Report) -> tracing.Span:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.utils import translation
 
 from portfolios.artifacts import load
 from portfolios.artifacts.unpack import unpack
@@ -48,6 +49,12 @@ def nobody(db: Any) -> ApiClient:
 def fresh_throttles() -> None:
     """Forget how often each client asked: the process keeps the counts."""
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def default_language() -> None:
+    """Forget the language of the last request: the thread keeps it."""
+    translation.deactivate()
 
 
 @pytest.fixture

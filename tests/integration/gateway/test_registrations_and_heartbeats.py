@@ -165,7 +165,8 @@ def test_invalid_report_costs_neither_the_heartbeat_nor_other_reports(
         if "report" in line.getMessage() and line.levelname in ("WARNING", "ERROR")
     ]
     assert told.getMessage() == (
-        "node-1: 2 invalid reports: the death of a process is 'no uuid'; it must be a UUID."
+        "node-1: invalid reports: 1, the first: "
+        "the death of a process is 'no uuid'; it must be a UUID."
     )
     assert told.exc_info is None
 
