@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
 from portfolios.models import FeedSegment
@@ -11,7 +13,7 @@ from scheduling.enact.stalls import mark_behind, mark_stalls
 from scheduling.models import Alert, Gateway, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import OrderLine
-from tests.support.alerts import open_alerts
+from tests.support.alerts import compare, open_alerts
 from tests.support.api_client import ApiClient
 from tests.support.factories import OwnerSession, ago, make_node, make_trader, serving_since
 
@@ -68,6 +70,16 @@ def test_behind_alert_opens_after_a_minute_and_closes_after_catch_up(hand: Owner
     set_age(hand, age_s=0.5)
     assert not is_marked(hand)
     assert open_alerts() == {}
+
+
+def test_portfolio_of_a_node_whose_gateway_is_silent_has_no_behind_alert(
+    hand: OwnerSession,
+) -> None:
+    Run.objects.update(behind_since=ago(61))
+    serving_since(3600, gateway=uuid4())
+    serving_since(3600, pulsed_ago=30)  # its own: nobody knows how far the portfolio has come
+    assert compare() == []
+    assert list(open_alerts()) == ["behind"]  # which lets the gateway write
 
 
 def test_portfolios_behind_on_one_node_share_an_alert(hand: OwnerSession) -> None:
