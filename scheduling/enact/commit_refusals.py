@@ -70,30 +70,47 @@ LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch AND h.portfolio_id =
 #: Further commits that would have the same line within this time are counted in it.
 FENCED_WITHIN_S = 3600.0
 
-#: A refused process ends at once, so each epoch that was granted to the node has one line. A node
-#: that goes on, or names epochs that it never had, must not fill the audit log: all of these have
-#: one line in common.
+#: Portfolios of one node with a line of their own within FENCED_WITHIN_S, though no tenure says
+#: that the node had the epoch. The others have one line in common, marked `shared`.
+MAX_WITHOUT_TENURE = 200
+
+#: A refused process ends at once, so each epoch that was granted to the node has one line. If the
+#: database lost the grants, each portfolio has one. A node that goes on, or names portfolios that
+#: it never had, must not fill the audit log.
 FENCED_EVENT = Statement(
     "FENCED_EVENT",
     """
 WITH lines AS MATERIALIZED (
-    SELECT e.id, CASE WHEN (e.data->>'granted')::boolean THEN e.portfolio_id END AS portfolio,
-           (e.data->>'epoch')::bigint AS epoch
+    SELECT e.id, e.portfolio_id AS portfolio, (e.data->>'epoch')::bigint AS epoch,
+           (e.data->>'granted')::boolean AS granted, e.data ? 'shared' AS shared
     FROM scheduling_event e
     WHERE e.kind = 'commit_refused' AND e.node_id = %(node)s AND e.data ? 'granted'
       AND e.at > (SELECT clock_timestamp() - make_interval(secs => %(within_s)s))
-), refused AS MATERIALIZED (
-    SELECT x.*, CASE WHEN t.node_id = %(node)s THEN x.portfolio END AS granted, l.id AS line
+), named AS MATERIALIZED (
+    SELECT x.*, t.portfolio_id IS NOT NULL AS granted, l.id AS own
     FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(from_seqs)s::bigint[],
                 %(to_seqs)s::bigint[], %(orders)s::int[], %(reasons)s::text[])
          AS x(portfolio, epoch, from_seq, to_seq, orders, reason)
     JOIN portfolios_portfolio p ON p.id = x.portfolio
     LEFT JOIN scheduling_tenure t ON t.portfolio_id = x.portfolio AND t.epoch = x.epoch
+        AND t.node_id = %(node)s
     LEFT JOIN LATERAL (
         SELECT max(l.id) AS id FROM lines l
-        WHERE CASE WHEN t.node_id = %(node)s THEN (l.portfolio, l.epoch) = (x.portfolio, x.epoch)
-                   ELSE l.portfolio IS NULL END
+        WHERE NOT l.shared AND l.portfolio = x.portfolio
+          AND CASE WHEN t.portfolio_id IS NULL THEN NOT l.granted
+                   ELSE l.granted AND l.epoch = x.epoch END
     ) l ON true
+), numbered AS MATERIALIZED (
+    SELECT n.*, n.own IS NULL AND NOT n.granted AND %(most_without_tenure)s
+                < (SELECT count(*) FROM lines l WHERE NOT l.granted AND NOT l.shared)
+                  + dense_rank() OVER (PARTITION BY n.granted, n.own IS NULL ORDER BY n.portfolio)
+           AS shared
+    FROM named n
+), refused AS MATERIALIZED (
+    SELECT n.*, CASE WHEN NOT n.shared THEN n.portfolio END AS whose,
+           CASE WHEN n.shared THEN (SELECT max(l.id) FROM lines l WHERE l.shared) ELSE n.own END
+           AS line
+    FROM numbered n
 ), free AS MATERIALIZED (
     -- Concurrent writer: another request of the node. Its commits are not counted: nothing that
     -- answers commits waits for a row.
@@ -107,12 +124,13 @@ WITH lines AS MATERIALIZED (
     WHERE e.id = free.id
 )
 INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
-SELECT DISTINCT ON (x.granted) clock_timestamp(), 'commit_refused', x.portfolio, %(node)s, 'fence',
+SELECT DISTINCT ON (x.whose) clock_timestamp(), 'commit_refused', x.portfolio, %(node)s, 'fence',
        x.reason, jsonb_build_object(
            'epoch', x.epoch, 'from_seq', x.from_seq, 'to_seq', x.to_seq, 'orders', x.orders,
-           'granted', x.granted IS NOT NULL, 'times', count(*) OVER (PARTITION BY x.granted))
+           'granted', x.granted, 'times', count(*) OVER (PARTITION BY x.whose))
+       || CASE WHEN x.shared THEN '{"shared": true}' ELSE '{}' END::jsonb
 FROM refused x WHERE x.line IS NULL
-ORDER BY x.granted, x.portfolio
+ORDER BY x.whose, x.portfolio
 """,
 )
 
@@ -154,6 +172,7 @@ def classify_refusals(
             orders=[len(c.orders) for c in fenced],
             reasons=[results[c.portfolio].detail for c in fenced],
             within_s=FENCED_WITHIN_S,
+            most_without_tenure=MAX_WITHOUT_TENURE,
         )
     return results
 

@@ -74,9 +74,19 @@ MAX_EXITS, EXITS_WITHIN_S = 10, 600
 RECENT_EXITS = Statement(
     "RECENT_EXITS",
     """
-SELECT count(*) AS lines FROM scheduling_event
+SELECT count(*) AS lines, max(id) AS newest FROM scheduling_event
 WHERE portfolio_id = %(portfolio)s AND kind = 'process_died'
   AND at > clock_timestamp() - make_interval(secs => %(within_s)s)
+""",
+)
+
+#: Under the lock of the run, so that no other exit of it is counted meanwhile.
+COUNT_EXIT = Statement(
+    "COUNT_EXIT",
+    """
+UPDATE scheduling_event
+SET data = data || jsonb_build_object('times', coalesce((data->>'times')::bigint, 1) + 1)
+WHERE id = %(line)s
 """,
 )
 
@@ -87,7 +97,8 @@ def handle_process_exit(
     """Record the exit, decide what follows, and apply it. Return what was done.
 
     Idempotent by `exited.death`, whatever was reported since. A report of an earlier epoch changes
-    nothing; nor does the report of an exit that is no attempt, if there were MAX_EXITS just before.
+    nothing. An exit that is no attempt is counted in the newest line, if there were MAX_EXITS just
+    before.
     """
     run = yield from _lock_owned(exited.portfolio, exited.epoch, node, incarnation)
     if run is None or run.last_death == UUID(exited.death):
@@ -98,8 +109,14 @@ def handle_process_exit(
     active = yield from active_handoff(run.portfolio_id)
     decision = decide_exit(_exited_run(run, node, active), exited)
     is_attempt = decision.action != ExitAction.RESTART or decision.attempts is not None
-    if not is_attempt and (yield from _has_too_many_exits(run)):
-        return "too_many"
+    if not is_attempt:
+        (recent,) = yield from query(
+            RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S
+        )
+        if recent.lines >= MAX_EXITS:
+            yield from query(COUNT_EXIT, line=recent.newest)
+            yield from query(NOTE_EXIT, portfolio=run.portfolio_id, death=UUID(exited.death))
+            return "too_many"
     yield from audit(
         "process_died",
         portfolio=run.portfolio_id,
@@ -125,11 +142,6 @@ def handle_process_exit(
             return (yield from _place_elsewhere(run, exited))
         case ExitAction.QUARANTINE:
             return (yield from _quarantine(run, active, decision, exited))
-
-
-def _has_too_many_exits(run: Row) -> Transaction[bool]:
-    (found,) = yield from query(RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S)
-    return bool(found.lines >= MAX_EXITS)
 
 
 def _lock_owned(

@@ -26,9 +26,10 @@ from scheduling.wire.messages import AcknowledgedCommits
 HOLDER = "database"
 LARGEST = 2**63 - 1
 MAX_CLAIMS, MAX_ORDERS = 2_000, 200  #: of one heartbeat
-#: Claims of one node that are not settled or that came within NEW_WITHIN_S. A daemon has one claim
-#: per portfolio; a node that keeps inventing claims must not fill the database.
-MAX_NEW, NEW_WITHIN_S = 4_000, 86_400.0
+#: Claims of one node that are not settled or that came within NEW_WITHIN_S: so many, and some more
+#: for each portfolio that it runs. A daemon has one claim per portfolio and loss; a node that keeps
+#: inventing claims must not fill the database.
+MAX_NEW, MAX_NEW_PER_PORTFOLIO, NEW_WITHIN_S = 4_000, 10, 86_400.0
 #: Of these, claims without a record that the node owned the portfolio at that epoch.
 MAX_UNVERIFIED = 200
 #: Claims of one node for one epoch, ever: a daemon has another one only after another loss.
@@ -195,30 +196,35 @@ WITH claimed AS MATERIALIZED (
                       WHERE (o.portfolio_number, o.epoch, o.seq) = (c.portfolio, c.epoch, c.seq))
 ), kept AS MATERIALIZED (
     (SELECT * FROM judged WHERE NOT unverified AND nth <= %(most_per_epoch)s
-     LIMIT greatest(0, %(most_new)s - (SELECT claims FROM recent)))
+     LIMIT greatest(0, %(most_new)s - (SELECT claims FROM recent) + %(most_per_portfolio)s
+                       * (SELECT count(*) FROM scheduling_run WHERE node_id = %(node)s)))
     UNION ALL
     (SELECT * FROM judged WHERE unverified AND nth <= %(most_per_epoch)s
      LIMIT greatest(0, %(most_unverified)s - (SELECT unverified FROM recent)))
+), stored AS (
+    INSERT INTO scheduling_vanishedcommits AS v (portfolio_number, node_id, epoch, seq, found_epoch,
+                                                 found_seq, orders, seen_at, settled_at, unverified)
+    SELECT k.portfolio, %(node)s, k.epoch, k.seq, k.found_epoch, k.found_seq,
+           (SELECT coalesce(jsonb_agg(o), '[]') FROM jsonb_array_elements(k.orders) o
+            WHERE (o->>0)::bigint > coalesce(k.found_seq, -1)),
+           clock_timestamp(),
+           -- From before the epoch floor: this is the loss that the floor was raised for, however
+           -- late the report. A grant or creation above the floor that vanished is another loss.
+           CASE WHEN k.exists THEN k.floor_at ELSE (
+               SELECT max(e.at) FROM scheduling_event e WHERE e.kind = 'epoch_floor_raised'
+                 AND (e.data->>'last_portfolio')::bigint >= k.portfolio)
+           END,
+           k.unverified
+    FROM kept k
+    -- Concurrent writer: another process with the same report.
+    ON CONFLICT (portfolio_number, epoch, seq) DO NOTHING
+    RETURNING v.portfolio_number, v.settled_at IS NULL AS open,
+              greatest(v.seq - coalesce(v.found_seq, v.seq), 0) AS events,
+              jsonb_array_length(v.orders) AS orders, v.unverified
 )
-INSERT INTO scheduling_vanishedcommits AS v (portfolio_number, node_id, epoch, seq, found_epoch,
-                                             found_seq, orders, seen_at, settled_at, unverified)
-SELECT k.portfolio, %(node)s, k.epoch, k.seq, k.found_epoch, k.found_seq,
-       (SELECT coalesce(jsonb_agg(o), '[]') FROM jsonb_array_elements(k.orders) o
-        WHERE (o->>0)::bigint > coalesce(k.found_seq, -1)),
-       clock_timestamp(),
-       -- From before the epoch floor: this is the loss that the floor was raised for, however late
-       -- the report. A grant or creation above the floor that vanished is another loss.
-       CASE WHEN k.exists THEN k.floor_at ELSE (
-           SELECT max(e.at) FROM scheduling_event e WHERE e.kind = 'epoch_floor_raised'
-             AND (e.data->>'last_portfolio')::bigint >= k.portfolio)
-       END,
-       k.unverified
-FROM kept k
--- Concurrent writer: another process with the same report.
-ON CONFLICT (portfolio_number, epoch, seq) DO NOTHING
-RETURNING v.portfolio_number, v.settled_at IS NULL AS open,
-          greatest(v.seq - coalesce(v.found_seq, v.seq), 0) AS events,
-          jsonb_array_length(v.orders) AS orders, v.unverified
+SELECT s.*, d.dropped
+FROM (SELECT (SELECT count(*) FROM judged) - (SELECT count(*) FROM kept) AS dropped) d
+LEFT JOIN stored s ON true
 """,
 )
 
@@ -239,16 +245,20 @@ SELECT (SELECT count(DISTINCT node_id) FROM scheduling_vanishedcommits WHERE set
 )
 
 
+class ClaimCounts(NamedTuple):
+    """How many claims of one report were stored, and how many the limits of its node kept out."""
+
+    stored: int
+    dropped: int
+
+
 def note_acknowledged(
     node: int, node_name: str, claims: Sequence[AcknowledgedCommits]
-) -> Transaction[int]:
-    """Store the acknowledged commits that this database lacks, until they are settled.
-
-    Return the number of portfolios that lack commits.
-    """
+) -> Transaction[ClaimCounts]:
+    """Store the acknowledged commits that this database lacks, until they are settled."""
     good = [c for c in claims[:MAX_CLAIMS] if _is_in_range(c)]
     if not good:
-        return 0
+        return ClaimCounts(0, 0)
     rows = yield from query(
         CLAIM,
         node=node,
@@ -259,12 +269,15 @@ def note_acknowledged(
         found_seqs=[c.found_seq for c in good],
         orders=[Jsonb(c.orders[-MAX_ORDERS:]) for c in good],
         most_new=MAX_NEW,
+        most_per_portfolio=MAX_NEW_PER_PORTFOLIO,
         most_unverified=MAX_UNVERIFIED,
         most_per_epoch=MAX_PER_EPOCH,
         new_within_s=NEW_WITHIN_S,
     )
-    if not rows:
-        return 0
+    # Without a stored claim there is one row, with the count of dropped ones alone.
+    counts = ClaimCounts(sum(row.portfolio_number is not None for row in rows), rows[0].dropped)
+    if not counts.stored:
+        return counts
     why = (
         f"{node_name} remembers acknowledged commits that the database does not have, of "
         f"{count(len(rows), 'portfolio')}"
@@ -284,7 +297,7 @@ def note_acknowledged(
         assert believed is not None
         if believed.believed:
             yield from _hold(why)
-    return len(rows)
+    return counts
 
 
 def _is_in_range(claim: AcknowledgedCommits) -> bool:

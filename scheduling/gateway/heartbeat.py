@@ -90,17 +90,24 @@ async def _compare_acknowledged(sender: NodeIdentity, heartbeat: Heartbeat) -> N
         transaction = note_acknowledged(sender.node, sender.name, heartbeat.acknowledged)
         try:
             async with locking_connection(sender.node) as connection:
-                missing = await aexecute(connection, transaction)
+                claims = await aexecute(connection, transaction)
         except (*CONNECTION_LOST, PoolTimeout):
             raise  # the daemon sends them again
         except Exception:  # the renewal is durable; a bad claim must not cost the lease
             logger.exception("%s: acknowledged commits could not be compared", sender.name)
         else:
-            if missing:
+            if claims.stored:
                 logger.error(
                     "%s: the database lacks acknowledged commits of %d portfolios",
                     sender.name,
-                    missing,
+                    claims.stored,
+                )
+            if claims.dropped:
+                logger.warning(
+                    "%s: %d more claims of vanished commits were not stored: the node reached the "
+                    "limit of such claims",
+                    sender.name,
+                    claims.dropped,
                 )
     if heartbeat.recalled:
         ACKNOWLEDGEMENT_REQUESTS.record_received(sender.node, heartbeat.incarnation)

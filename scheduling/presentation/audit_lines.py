@@ -215,6 +215,10 @@ _IF_TRUE = {
         "channel {channel} has another address",
         "渠道 {channel} 已更换地址",
     ),
+    ("commit_refused", "shared"): (
+        "commits of further portfolios, first of epoch {epoch}, refused",
+        "更多组合的提交被拒绝，首个为纪元 {epoch}",
+    ),
 }
 
 #: Table and change → what is said of a user or group, the `holder`, and what it holds.
@@ -292,10 +296,8 @@ def audit_sentence(line: AuditLine) -> str:
             if isinstance(took, int | float):
                 sentence += f"{'，停顿' if chinese else ', pause'} {pause(took)}"
             times = data.get("times")
-            if line.kind == "commit_refused" and isinstance(times, int) and times > 1:
-                sentence += (
-                    f"，一小时内 {times:,} 次" if chinese else f", {times:,} times in an hour"
-                )
+            if line.kind in _TIMES and isinstance(times, int) and times > 1:
+                sentence += _TIMES[line.kind][chinese].format(times=times, further=times - 1)
             return sentence
     shown = {key: value for key, value in data.items() if key not in _HIDDEN}
     return because(event_word(line.kind), _value_text(shown))
@@ -304,6 +306,14 @@ def audit_sentence(line: AuditLine) -> str:
 #: Parts that are codes, which have words in Chinese too.
 _WORDS = ("kind", "cause", "state", "stage", "role")
 _ENGLISH_WORDS = ("kind", "cause")
+#: Lines whose `times` counts what would have been further lines.
+_TIMES = {
+    "commit_refused": (", {times:,} times in an hour", "，一小时内 {times:,} 次"),
+    "process_died": (
+        ", and {further:,} further exits in ten minutes",
+        "，十分钟内又退出 {further:,} 次",
+    ),
+}
 _OF_ALERTS = frozenset({"alert_opened", "alert_closed", "alert_acknowledged"})
 _NAMES = (
     *("handoff", "revision", "epoch", "halt", "roll_out", "verification", "token", "pid"),

@@ -171,8 +171,9 @@ def refused(db: Store, p: Any) -> list[Row]:
 
 @answers(FENCED_EVENT)
 def fenced_event(db: Store, p: Any) -> None:
+    # No world has so many portfolios that those without a tenure share a line.
     lines = {
-        (event.portfolio_id, event.data["epoch"]) if event.data["granted"] else None: event
+        (event.portfolio_id, event.data["epoch"] if event.data["granted"] else None): event
         for event in db.events.values()
         if (event.kind, event.node_id) == ("commit_refused", p.node)
         and event.at > db.now - p.within_s
@@ -183,7 +184,7 @@ def fenced_event(db: Store, p: Any) -> None:
         epoch = p.epochs[number]
         tenure = db.tenures.get((portfolio, epoch))
         granted = tenure is not None and tenure.node_id == p.node
-        line = lines.get((portfolio, epoch) if granted else None)
+        line = lines.get((portfolio, epoch if granted else None))
         if line is not None:
             db.set(line, data={**line.data, "times": line.data["times"] + 1})
             continue

@@ -231,12 +231,18 @@ def counted_before(db: Store, p: Any) -> list[Row]:
 @answers(process_failures.RECENT_EXITS)
 def recent_exits(db: Store, p: Any) -> list[Row]:
     lines = [
-        event
-        for event in db.events.values()
+        number
+        for number, event in db.events.items()
         if (event.kind, event.portfolio_id) == ("process_died", p.portfolio)
         and event.at > db.now - p.within_s
     ]
-    return [Row(lines=len(lines))]
+    return [Row(lines=len(lines), newest=max(lines, default=None))]
+
+
+@answers(process_failures.COUNT_EXIT)
+def count_exit(db: Store, p: Any) -> None:
+    line = db.events[p.line]
+    db.set(line, data={**line.data, "times": line.data.get("times", 1) + 1})
 
 
 @answers(process_failures.NOTE_EXIT)

@@ -192,15 +192,26 @@ def test_a_node_that_goes_on_after_it_was_fenced_has_one_line_for_each_epoch(
     assert [line.data["times"] for line in lines.filter(portfolio__name="q")] == [3, 1]
 
 
-def test_commits_of_epochs_that_a_node_never_had_are_one_line(hand: OwnerSession) -> None:
+def test_commits_of_epochs_that_a_node_never_had_are_a_line_per_portfolio_up_to_a_number(
+    hand: OwnerSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.enact.commit_refusals.MAX_WITHOUT_TENURE", 2)
     other = make_node("node-2")
-    hands = [hand, make_trader("q", hand.daemon), make_trader("r", hand.daemon)]
+    hands = [hand, *(make_trader(name, hand.daemon) for name in ("q", "r", "s"))]
     words = [each.next_commit(1) for each in hands]
+    other.send(words[0])
     other.send(*words)
     other.send(*(msgspec.structs.replace(each, epoch=each.epoch - 1) for each in words))
-    line = Event.objects.get(kind="commit_refused")
-    assert (line.node, line.data["granted"], line.data["times"]) == (other.row, False, 6)
-    assert "6 times in an hour" in audit_sentence(line)
+    lines = Event.objects.filter(kind="commit_refused").order_by("portfolio")
+    assert {(line.node, line.data["granted"]) for line in lines} == {(other.row, False)}
+    told = [(line.portfolio_id, line.data["times"], "shared" in line.data) for line in lines]
+    p, q, r, _ = (each.portfolio.pk for each in hands)
+    assert told == [(p, 3, False), (q, 2, False), (r, 4, True)]
+    assert [audit_sentence(line).split(" refused")[0] for line in lines[1:]] == [
+        f"commit of epoch {words[1].epoch}",
+        f"commits of further portfolios, first of epoch {words[2].epoch},",
+    ]
+    assert "4 times in an hour" in audit_sentence(lines[2])
 
 
 def test_current_epoch_from_another_node_is_fenced(hand: OwnerSession) -> None:

@@ -14,6 +14,7 @@ from scheduling.enact.process_failures import handle_stale_halt
 from scheduling.enact.revisions import find_stale_revisions, mark_proven_revisions
 from scheduling.enact.unheld_runs import find_unactivated, reclaim_unactivated
 from scheduling.models import Event, Handoff, Lease, Run
+from scheduling.presentation.audit_lines import audit_sentence
 from scheduling.timing import timing
 from scheduling.wire.messages import Halted
 from tests.support.factories import (
@@ -78,7 +79,11 @@ def test_repeated_exit_report_counts_once_after_other_reports(
 
 def test_idle_exits_without_end_are_a_bounded_number_of_lines(hand: OwnerSession) -> None:
     assert [hand.die(idle=True) for _ in range(12)] == ["restart"] * 10 + ["too_many"] * 2
-    assert Event.objects.filter(kind="process_died").count() == 10
+    again = hand.death(idle=True)
+    assert [hand.report_death(again) for _ in range(2)] == ["too_many", "late"]
+    lines = Event.objects.filter(kind="process_died").order_by("id")
+    assert [line.data.get("times", 1) for line in lines] == [1] * 9 + [4]
+    assert audit_sentence(lines[9]).endswith(", and 3 further exits in ten minutes")
     assert hand.run().attempts == 0
     assert hand.die() == "restart"  # one that failed at an event counts
 

@@ -14,7 +14,7 @@ from ginkgo_site.checks import check_commits_wait_for_a_standby, standby_warning
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import alerts
-from scheduling.enact.timeline import note_acknowledged, note_timeline
+from scheduling.enact.timeline import ClaimCounts, note_acknowledged, note_timeline
 from scheduling.gateway.acknowledgement_requests import AcknowledgementRequests
 from scheduling.models import Alert, DatabaseTimeline, Event, Run, Storm, VanishedCommits
 from scheduling.passes.sweep import sweep
@@ -59,6 +59,10 @@ def make_claim(hand: OwnerSession, **given: Any) -> AcknowledgedCommits:
 
 
 def report(node: FakeNode, *claims: AcknowledgedCommits) -> int:
+    return report_all(node, *claims).stored
+
+
+def report_all(node: FakeNode, *claims: AcknowledgedCommits) -> ClaimCounts:
     return execute(note_acknowledged(node.row.pk, node.name, claims))
 
 
@@ -214,19 +218,28 @@ def test_largest_claims_do_not_break_alerts() -> None:
 
 
 def test_claims_of_one_node_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", 3)
+    limit(monkeypatch, 1, per_portfolio=2)
     first, second = make_node("node-1"), make_node("node-2")
     hand, other = make_trader("p", first), make_trader("q", second)
     told = [
-        report(first, *(make_claim(hand, seq=10**9 + n + m) for m in range(2))) for n in (0, 2, 4)
+        report_all(first, *(make_claim(hand, seq=10**9 + n + m) for m in range(2)))
+        for n in (0, 2, 4)
     ]
-    assert told == [2, 1, 0]
+    assert told == [(2, 0), (1, 1), (0, 2)]
+    assert report_all(first, make_claim(hand, seq=10**9)) == (0, 0)  # stored before
     assert report(second, make_claim(other, seq=10**8)) == 1
     assert Event.objects.filter(kind="commits_vanished").count() == 3
+    make_trader("r", first)
+    assert report_all(first, make_claim(hand, seq=10**9 + 4)) == (1, 0)
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, at_least: int, per_portfolio: int) -> None:
+    monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", at_least)
+    monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW_PER_PORTFOLIO", per_portfolio)
 
 
 def test_claims_of_one_node_count_until_they_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", 2)
+    limit(monkeypatch, 2, per_portfolio=0)
     node = make_node("node-1")
     hand, other = make_trader("p", node), make_trader("q", node)
     assert report(node, make_claim(hand, seq=10**9), make_claim(hand, seq=10**9 + 1)) == 2

@@ -13,6 +13,7 @@ from scheduling import operations
 from scheduling.db.transaction import Transaction
 from scheduling.models import Lease, Node, NodeReport
 from scheduling.wire.messages import (
+    AcknowledgedCommits,
     Goodbye,
     Heartbeat,
     Prepared,
@@ -169,6 +170,24 @@ def test_invalid_report_costs_neither_the_heartbeat_nor_other_reports(
         "the death of a process is 'no uuid'; it must be a UUID."
     )
     assert told.exc_info is None
+
+
+def test_claims_beyond_the_limit_of_a_node_are_logged(
+    node: FakeNode, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.enact.timeline.MAX_PER_EPOCH", 1)
+    at = make_trader("p", node).run()
+    lost = [
+        AcknowledgedCommits(portfolio=at.portfolio_id, epoch=at.epoch, seq=at.last_seq + n)
+        for n in (1, 2, 3)
+    ]
+    assert post("heartbeat/", beat(node, acknowledged=lost))[0] == 200
+    told = [line.getMessage() for line in caplog.records if "commits" in line.getMessage()]
+    assert told == [
+        "node-1: the database lacks acknowledged commits of 1 portfolios",
+        "node-1: 2 more claims of vanished commits were not stored: the node reached the limit of "
+        "such claims",
+    ]
 
 
 def test_internal_error_in_a_report_costs_neither_the_heartbeat_nor_other_reports(
