@@ -74,7 +74,7 @@ def test_a_node_that_was_killed_or_failed_unexpectedly_starts_again_at_once(
     status: str, waits: bool, tmp_path: Path
 ) -> None:
     service = unit(DEPLOY / "systemd/ginkgo-node@.service")
-    assert service["RestartSec"] == "100ms"
+    assert service["RestartSec"] == "20ms"
     shell, option, script = shlex.split(service["ExecStopPost"].replace("$$", "$"))
     waiting = f"sleep() {{ touch {tmp_path}/waited; }}; {script}"
     subprocess.run(
