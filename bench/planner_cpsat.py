@@ -34,14 +34,18 @@ def most_placed(
     moves: int,
     limit_s: float,
     keep: Collection[int] = (),
-    at_once: Collection[int] | None = None,
+    placed_first: Collection[int] | None = None,
 ) -> Found:
     """Return the most weight that can run after `moves` moves, with all portfolios of `keep`.
 
-    With `at_once`, portfolios that are placed before any move, use the `in_steps` model.
+    With `placed_first`, portfolios that are placed before any move, use the `in_steps` model.
     """
     model = _Model(world, limit_s)
-    last = model.at_once(moves, keep) if at_once is None else model.in_steps(moves, keep, at_once)
+    last = (
+        model.at_once(moves, keep)
+        if placed_first is None
+        else model.in_steps(moves, keep, placed_first)
+    )
     weight = {view.id: view.weight for view in world.portfolios}
     placed = sum(weight[which] * here for (which, _), here in last.items())
     return model.solve(last, maximise=placed)
@@ -76,18 +80,23 @@ class _Model:
         self._limit_moves(self._places_now(), last, moves)
         return last
 
-    def in_steps(self, moves: int, keep: Collection[int], at_once: Collection[int]) -> Places:
-        """Model the places after handoffs one after another. Portfolios not placed `at_once` are
-        placed at the end: earlier they could only take up room.
+    def in_steps(self, moves: int, keep: Collection[int], placed_first: Collection[int]) -> Places:
+        """Model at most `moves` handoffs, one after another; return the places after the last.
+
+        During one, a portfolio occupies both its places. Unassigned portfolios of `placed_first`
+        get a place before the first, others after the last: earlier they could only take up room.
+        Those of `keep` must have a place at the end.
         """
-        early = [v for v in self.world.portfolios if v.id in at_once and v.node not in self.ids]
+        early = [
+            v for v in self.world.portfolios if v.id in placed_first and v.node not in self.ids
+        ]
         self.running += early
-        before = self._new_places(self.running, at_once)
+        before = self._new_places(self.running, placed_first)
         for place, here in self._places_now().items():
-            if place[0] not in at_once:
+            if place[0] not in placed_first:
                 self.model.add(before.get(place, 0) == here)
         for _ in range(moves):
-            after = self._new_places(self.running, at_once)
+            after = self._new_places(self.running, placed_first)
             self._limit_moves(before, after, 1)
             both: Places = {}
             for place, here in after.items():

@@ -26,7 +26,7 @@ class PassResult(NamedTuple):
     after: Snapshot
     moves: int  #: of running portfolios
     pending: tuple[Pending, ...]
-    at_once: frozenset[int]  #: portfolios that the first plan places
+    placed_first: frozenset[int]  #: portfolios that the first plan places
     took_ms: float  #: time of the first plan
 
     def placed(self) -> set[int]:
@@ -86,11 +86,11 @@ def run_passes(world: Snapshot) -> PassResult:
         views = {view.id: view for view in (*world.portfolios, *after_handoffs(plan))}
         world = replace(world, portfolios=tuple(views.values()))
         plan = make_plan(world, FREE)
-    at_once = frozenset(
+    placed_first = frozenset(
         [step.portfolio.id for step in first.place]
         + [move.portfolio.id for move in first.move if move.cause == "failover"]
     )
-    return PassResult(world, moves, plan.pending, at_once, took_ms)
+    return PassResult(world, moves, plan.pending, placed_first, took_ms)
 
 
 class Tally:
@@ -138,11 +138,13 @@ class Tally:
                 if entry.portfolio.id in best.placed
             ]
 
-        two = most_placed(found.after, 2, limit_s, keep=run, at_once=frozenset())
+        two = most_placed(found.after, 2, limit_s, keep=run, placed_first=frozenset())
         self.missed += lines_of(two, "two moves would place it")
         beside = lines_of(most_placed(world, found.moves, limit_s, keep=run), "")
         if beside:
-            in_steps = most_placed(world, found.moves, limit_s, keep=run, at_once=found.at_once)
+            in_steps = most_placed(
+                world, found.moves, limit_s, keep=run, placed_first=found.placed_first
+            )
             if in_steps.value > placed_weight:
                 self.beside += lines_of(in_steps, "more than two moves would make room")
             else:

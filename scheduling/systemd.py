@@ -68,7 +68,7 @@ async def tell_alive_once_listening() -> None:
 
 
 def _listens() -> bool:
-    """Return whether a socket of this process listens; also where that cannot be seen."""
+    """Return whether a socket of this process listens; True also if that cannot be seen."""
     try:
         descriptors = [int(name) for name in os.listdir("/dev/fd")]
     except OSError:

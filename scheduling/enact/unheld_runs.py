@@ -72,7 +72,8 @@ ORDER BY r.portfolio_id LIMIT 50
 
 
 def find_unactivated(timing: Timing) -> Transaction[list[UnactivatedRow]]:
-    """Return the runs without a first commit in time, although the node of their owner lives."""
+    """Return at most 50 runs without a first commit in time whose owner lives and that are in no
+    active handoff."""
     return (
         yield from query(
             UNACTIVATED,

@@ -74,7 +74,7 @@ def quantity(value: Number | None) -> str:
 
 
 def percent(part: Number | None, base: Number | None) -> str:
-    """Return the part in per cent of the base, +1.28 %, or "" if either is unknown."""
+    """Return the part in per cent of the base, +1.28 %, or "" if either is unknown or base is 0."""
     part_number, base_number = _decimal(part), _decimal(base)
     if part_number is None or not base_number:
         return ""

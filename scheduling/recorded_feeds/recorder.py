@@ -128,7 +128,7 @@ class Recorder:
             self._changed.set()
 
     async def _tick(self, every_s: float) -> None:
-        """Queue a tick, an event without a bar, whenever no row waits."""
+        """Every `every_s` seconds, queue a row with the time alone, unless rows wait."""
         while True:
             await asyncio.sleep(every_s)
             if not self._waiting:

@@ -72,7 +72,9 @@ def test_parameters_are_checked_as_those_of_an_operator() -> None:
         run_bars(SmaCross, bars("A", 10), fast=0)
 
 
-def test_failure_is_raised_and_the_class_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_of_a_strategy_is_raised_and_its_class_unregistered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(EverySecondBar, "count", lambda self, state: 1 // 0)
     with pytest.raises(StrategyFailed, match="at seq 1"):
         run_bars(EverySecondBar, bars("A", 10))
