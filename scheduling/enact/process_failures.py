@@ -109,14 +109,8 @@ def handle_process_exit(
     active = yield from active_handoff(run.portfolio_id)
     decision = decide_exit(_exited_run(run, node, active), exited)
     is_attempt = decision.action != ExitAction.RESTART or decision.attempts is not None
-    if not is_attempt:
-        (recent,) = yield from query(
-            RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S
-        )
-        if recent.lines >= MAX_EXITS:
-            yield from query(COUNT_EXIT, line=recent.newest)
-            yield from query(NOTE_EXIT, portfolio=run.portfolio_id, death=UUID(exited.death))
-            return "too_many"
+    if not is_attempt and (yield from _count_further_exit(run, exited)):
+        return "too_many"
     yield from audit(
         "process_died",
         portfolio=run.portfolio_id,
@@ -142,6 +136,16 @@ def handle_process_exit(
             return (yield from _place_elsewhere(run, exited))
         case ExitAction.QUARANTINE:
             return (yield from _quarantine(run, active, decision, exited))
+
+
+def _count_further_exit(run: Row, exited: ProcessExited) -> Transaction[bool]:
+    """Count the exit in the newest line if there were MAX_EXITS lately. Return whether so."""
+    (recent,) = yield from query(RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S)
+    if recent.lines < MAX_EXITS:
+        return False
+    yield from query(COUNT_EXIT, line=recent.newest)
+    yield from query(NOTE_EXIT, portfolio=run.portfolio_id, death=UUID(exited.death))
+    return True
 
 
 def _lock_owned(

@@ -457,7 +457,7 @@ MODULES += [
     "scheduling.enact.register",
 ]
 #: Statements of these modules that no handoff is part of.
-BESIDE = {"mark_proven_revisions", "try_again"}
+BESIDE = {"mark_proven_revisions", "try_again", "_count_further_exit"}
 
 
 def statements_of(module: str) -> set[tuple[str, str, str]]:
