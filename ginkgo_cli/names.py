@@ -21,7 +21,7 @@ def names_of(client: Client, kind: Kind) -> list[str]:
 
 
 def find(names: list[str], kind: Kind, given: str) -> str:
-    """Return the one of these names that is `given` or begins with it. Raise Failed likewise."""
+    """Return the one of `names` that is `given` or begins with it. Raise Failed, as `resolve`."""
     shown = given if len(given) <= 80 else f"{given[:79]}…"
     if given in names:
         return given

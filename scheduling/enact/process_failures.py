@@ -139,7 +139,7 @@ def handle_process_exit(
 
 
 def _count_further_exit(run: Row, exited: ProcessExited) -> Transaction[bool]:
-    """Count the exit in the newest line if there were MAX_EXITS lately. Return whether so."""
+    """Count the exit in the newest line if there were MAX_EXITS lately; else return False."""
     (recent,) = yield from query(RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S)
     if recent.lines < MAX_EXITS:
         return False

@@ -128,7 +128,7 @@ def migrator() -> Iterator[Migrator]:
 
 @contextmanager
 def commits(url: str) -> Iterator[list[float]]:
-    """Write to the hot tables while the context lasts, at least once; yield s of each time."""
+    """Commit to the hot tables within the context, at least once; yield each one's seconds."""
     waits: list[float] = []
     ended = threading.Event()
 
