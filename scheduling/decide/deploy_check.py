@@ -8,16 +8,16 @@ from typing import Literal
 
 from scheduling.decide.reasons import count
 
-#: Since when a process that works once a second is missed.
+#: A process that works once a second counts as missing after this time.
 SILENT_AFTER_S = 10.0
 #: The queue begins a task each 10 s; a busy worker needs up to 25 s for one.
 QUEUE_OVERDUE_S = 60.0
-#: Order ages and log times of two hosts differ by their clocks; leases go by the database's alone.
+#: A wrong clock falsifies the age of orders and the times in logs. Leases use the database's alone.
 CLOCK_WARNING_S, CLOCK_ERROR_S = 0.5, 5.0
 EXPIRES_SOON_S = 14 * 86_400.0
 DISK_WARNING_SHARE, DISK_ERROR_SHARE = 0.1, 0.02
-#: Sessions of one web process at most, and of a watcher with a worker.
-SESSIONS_OF_WEB, SESSIONS_BESIDE = 30, 10
+#: The most database sessions of one web process, and of the watcher and the worker together.
+SESSIONS_OF_WEB, SESSIONS_OF_OTHERS = 30, 10
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class GatewayFact:
+    """A web process and the age of its pulse."""
+
     host: str
     pid: int | None
     pulse_age_s: float
@@ -40,14 +42,18 @@ class GatewayFact:
 
 @dataclass(frozen=True)
 class NodeFact:
+    """A node and the token that it used last."""
+
     name: str
     status: str
-    token_expires_s: float | None  #: of the token that it used last; None: never
+    token_expires_s: float | None  #: time until then, negative afterwards; None: never
     token_revoked: bool = False
 
 
 @dataclass(frozen=True)
 class DiskFact:
+    """The disk that holds a folder of Ginkgo."""
+
     path: str
     free_bytes: int
     total_bytes: int
@@ -55,10 +61,10 @@ class DiskFact:
 
 @dataclass(frozen=True)
 class UrlFact:
-    """What a request to the address that nodes and browsers use found."""
+    """The result of a request to an address that nodes and browsers use."""
 
     url: str
-    problem: str  #: empty: it is ready
+    problem: str  #: empty: the address is ready
     certificate_expires_s: float | None = None
 
 
@@ -70,8 +76,8 @@ class Installation:
     secret_key_given: bool
     secrets_stored: int
     keys_problem: str  #: why the keys of secrets cannot be used; empty: they can
-    server_version: int
-    supported_versions: tuple[int, int]
+    server_version: int  #: as PostgreSQL numbers it: 170002 for 17.2
+    supported_versions: tuple[int, int]  #: oldest and newest major version
     max_connections: int
     standbys: int
     clock_offset_s: float  #: of this host ahead of the database
@@ -148,11 +154,11 @@ def _check_database(facts: Installation) -> Iterator[Finding]:
     if not oldest <= major <= newest:
         yield _warning(
             "database",
-            f"The database is PostgreSQL {major}, with which Ginkgo was not tried.",
-            f"{oldest} to {newest}",
-            "Use one of these versions, or try it on a copy first.",
+            f"The database is PostgreSQL {major}, with which Ginkgo was not tested.",
+            f"PostgreSQL {oldest} to {newest}",
+            f"Use one of these versions, or try PostgreSQL {major} on a copy first.",
         )
-    needed = max(len(facts.gateways), 2) * SESSIONS_OF_WEB + SESSIONS_BESIDE
+    needed = max(len(facts.gateways), 2) * SESSIONS_OF_WEB + SESSIONS_OF_OTHERS
     if facts.max_connections < needed:
         yield _warning(
             "database",
@@ -173,7 +179,7 @@ def _check_database(facts: Installation) -> Iterator[Finding]:
         yield _error(
             "migrations",
             f"{pending} of this version must still be applied.",
-            "none",
+            "no migration left to apply",
             "Run manage.py migrate, before processes of this version start.",
         )
     if facts.unknown_migrations:
@@ -183,7 +189,7 @@ def _check_database(facts: Installation) -> Iterator[Finding]:
             f"The database has migrations that this version does not know, such as {newest_name}: "
             "a newer version has migrated it.",
             "the newer version here too",
-            "Upgrade this host. One version back works meanwhile.",
+            "Upgrade this host. Until then its version works if it is the one just before.",
         )
 
 
@@ -204,7 +210,7 @@ def _check_processes(facts: Installation) -> Iterator[Finding]:
                 f"The web process on {gateway.host}, pid {gateway.pid}, pulsed last "
                 f"{gateway.pulse_age_s:.0f} s ago and did not stop in order.",
                 "a pulse each second",
-                "Look whether it runs, and whether it reaches the database.",
+                "Check whether it runs, and whether it reaches the database.",
             )
     if len(alive) == 1 and not facts.embedded:
         yield _warning(
@@ -214,11 +220,12 @@ def _check_processes(facts: Installation) -> Iterator[Finding]:
             "Start another (docs/deploy.md).",
         )
     if facts.watcher_age_s is None or facts.watcher_age_s > SILENT_AFTER_S:
-        since = "never" if facts.watcher_age_s is None else f"{facts.watcher_age_s:.0f} s ago"
+        last = "never" if facts.watcher_age_s is None else f"{facts.watcher_age_s:.0f} s ago"
         yield _warning(
             "watcher",
-            f"A watcher looked last: {since}. Without one, failover waits for the worker's pass.",
-            "a look each second",
+            f"The last check by a watcher: {last}. Without one, failover waits for the worker's "
+            "pass.",
+            "a check each second",
             "Start ginkgo-watcher.",
         )
     if facts.pass_age_s is None or facts.pass_age_s > QUEUE_OVERDUE_S:
@@ -233,7 +240,7 @@ def _check_processes(facts: Installation) -> Iterator[Finding]:
         yield _error(
             "worker",
             "Nothing is scheduled in the queue.",
-            "the tasks that migrate installs",
+            "the tasks that manage.py migrate schedules",
             "Run manage.py migrate.",
         )
     elif facts.queue_overdue_s > QUEUE_OVERDUE_S:
@@ -241,7 +248,7 @@ def _check_processes(facts: Installation) -> Iterator[Finding]:
             "worker",
             f"A task of the queue has been due for {facts.queue_overdue_s:.0f} s: no worker runs.",
             "tasks begun within seconds",
-            "Start ginkgo-worker. Alerts are delivered and old rows pruned by it.",
+            "Start ginkgo-worker, which delivers alerts and deletes old rows.",
         )
 
 
@@ -260,7 +267,7 @@ def _check_nodes(facts: Installation) -> Iterator[Finding]:
             "nodes",
             f"Lost: {_first_names(lost)}.",
             "every node alive, or forgotten",
-            "Start its daemon again; for one that is gone for good, manage.py forget_node.",
+            "Start its daemon again; if a node is gone for good, manage.py forget_node.",
         )
     revoked = [node.name for node in living if node.token_revoked]
     if revoked:
@@ -302,7 +309,7 @@ def _check_surroundings(facts: Installation) -> Iterator[Finding]:
             yield (_error if share < DISK_ERROR_SHARE else _warning)(
                 "disk",
                 f"{disk.path} has {disk.free_bytes / 1e9:.1f} GB free, {share:.0%} of its disk.",
-                f"{DISK_WARNING_SHARE:.0%}",
+                f"{DISK_WARNING_SHARE:.0%} of it free",
                 "Make room, or name another folder (GINKGO_HOME, GINKGO_ARCHIVE).",
             )
     if facts.redis_problem:
@@ -311,7 +318,7 @@ def _check_surroundings(facts: Installation) -> Iterator[Finding]:
             f"Redis does not answer: {facts.redis_problem}. Pushes wait for the next heartbeat, "
             "and open boards for a reload.",
             "an answer within a second",
-            "Start it, correct REDIS_URL, or unset it: PostgreSQL carries pushes as well.",
+            "Start Redis, correct REDIS_URL, or unset REDIS_URL: then PostgreSQL carries pushes.",
         )
     for url in facts.urls:
         left_s = url.certificate_expires_s
@@ -327,7 +334,7 @@ def _check_surroundings(facts: Installation) -> Iterator[Finding]:
                 "url",
                 f"The certificate of {url.url} expires in {left_s / 86_400:.1f} days.",
                 f"more than {EXPIRES_SOON_S / 86_400:.0f} days",
-                "Renew it.",
+                "Renew the certificate.",
             )
     if not facts.operators:
         yield _warning(

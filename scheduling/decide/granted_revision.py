@@ -25,11 +25,11 @@ def revision_choices(
     owned: bool,
     attempts: int,
 ) -> tuple[RevisionChoice, ...]:
-    """Return the revisions to start a portfolio without a living owner with, the preferred first.
+    """Return the revisions that a portfolio without a living owner may start with, preferred first.
 
-    `running` is the revision of the last owner; `wanted` is None if it was rejected. With `owned`
-    the run still names an owner, which is lost: a failover. `attempts` counts failures since the
-    last progress.
+    `running` is the revision of the last owner; `wanted` is None if it was rejected. If `owned`,
+    the run still names its owner, which is lost: the start is a failover. `attempts` counts
+    failures since the last progress.
     """
     order: tuple[RevisionChoice | None, ...]
     if owned:

@@ -30,15 +30,16 @@ class LeasePolicy:
     ttl_s: float
     storm_fraction: float  #: of the nodes alive one TTL ago
     flap_window_s: float = 600  #: two losses within this time are flapping
-    flap_heartbeats: int = 3  #: heartbeats before a flapping node counts again
+    flap_heartbeats: int = 3  #: intervals after its return for which a node is flapping at least
 
 
 def status_of(lease: LeaseView, now: float, policy: LeasePolicy) -> NodeStatus:
     """Return the status of the node at `now`.
 
-    A node is `suspect` once two intervals have passed without a heartbeat, or once its lease was
-    shortened to less than would then remain. A node whose lease expired but that is not marked
-    lost is suspect too: only the sweep marks nodes lost, and not after an outage of the gateway.
+    A node is `suspect` while its lease has less time left than after two intervals without a
+    heartbeat: because it sent none, or because the lease was shortened. A node whose lease expired
+    but that is not marked lost is suspect too: only the sweep marks nodes lost, and it marks none
+    after an outage of the gateway.
     """
     if lease.left or lease.expires_at is None:
         return "left"
@@ -75,9 +76,9 @@ class LossAssessment:
 
     gone: tuple[str, ...] = ()  #: lost within one TTL
     late: tuple[str, ...] = ()  #: suspect while others are lost
-    of: int = 0  #: number of nodes that were alive one TTL ago
+    of: int = 0  #: of how many nodes: those that were alive one TTL ago
     storm: bool = False
-    doubtful: bool = False  #: it becomes a storm if the late nodes are lost too
+    doubtful: bool = False  #: no storm yet, but one if the late nodes are lost too
 
 
 def assess_losses(
@@ -114,7 +115,7 @@ class NodeRow(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def status(self) -> str: ...  #: as stored
+    def status(self) -> str: ...  #: as stored; that of a lease may be another by now
     @property
     def status_since(self) -> float: ...
     @property
@@ -145,7 +146,7 @@ def assess_losses_among(
 
 
 def _was_alive(node: NodeHistory, then: float, now: float) -> bool:
-    """Return whether the node was alive at `then`: since before, or lost or left only later."""
+    """Return whether the node was alive at `then`, which lies before `now`."""
     if node.status in ("lost", "left"):
         return then < node.since <= now
     return node.since <= then or any(then < at <= now for at in node.lost_at)
@@ -156,7 +157,8 @@ def flapping_until(
 ) -> float | None:
     """Return until when a node that came back at `alive_since` is flapping, or None if it is not.
 
-    After two losses within the window it flaps for `flap_heartbeats`; each further doubles it.
+    After two losses within the window a node flaps for `flap_heartbeats` intervals; each further
+    loss doubles this time.
     """
     losses = sum(alive_since - policy.flap_window_s < at <= alive_since for at in lost_at)
     if losses < 2:

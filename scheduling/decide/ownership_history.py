@@ -40,7 +40,8 @@ class OwnershipPeriod:
     to_seq: int | None  #: the last seq of this epoch; None: the epoch continues
     cause: str
     handoff: int | None
-    after: int | None = None  #: the previous epoch, if the line states it: it may skip many
+    #: The epoch before this one, if the line states it; a grant may skip many numbers.
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def rebuild_history(audit_lines: Iterable[AuditLine]) -> list[OwnershipPeriod]:
                 f"event {line.id} ({line.kind}) has a missing or invalid field: {error}"
             ) from None
         if line.kind == GRANTED and line.node is None:
-            raise ValueError(f"event {line.id} (granted) names no node: a grant names the owner's")
+            raise ValueError(f"event {line.id} (granted) names no node: it must name the new owner")
         if history:
             history[-1] = replace(history[-1], to_seq=period.from_seq)
         history.append(period)
@@ -102,7 +103,7 @@ def find_disagreement(
 def _disagreements(
     history: list[OwnershipPeriod], tenures: Sequence[OwnershipPeriod], run: CurrentRun
 ) -> Iterator[str]:
-    """Yield a sentence for each difference."""
+    """Yield a sentence for each difference, up to the first epoch that only one side has."""
     yield from _gaps(history)
     granted = [period for period in history if period.node is not None]
     for logged, tenure in zip_longest(granted, tenures):
@@ -126,8 +127,9 @@ def _disagreements(
                     f"epoch {logged.epoch}: {name} is {_as_text(in_log)} in the audit log and"
                     f" {_as_text(in_tenure)} in the tenure"
                 )
-    last = (
-        history[-1] if history else OwnershipPeriod(0, None, None, run.revision, 0, None, "", None)
+    # Without a line, the run must be as it was created: in epoch 0 and without an owner.
+    last: OwnershipPeriod | CurrentRun = (
+        history[-1] if history else CurrentRun(0, None, None, run.revision)
     )
     for name in ("epoch", "node", "incarnation", "revision"):
         in_log, in_run = getattr(last, name), getattr(run, name)

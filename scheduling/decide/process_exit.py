@@ -38,6 +38,8 @@ class ExitedRun:
 
 @dataclass(frozen=True, slots=True)
 class ExitDecision:
+    """What to do about an exit, and what it counts as."""
+
     action: ExitAction
     attempts: int | None = None  #: the count after this exit; None: this exit is not an attempt
     rejects_revision: bool = False  #: ROLL_BACK: the revision of the handoff is at fault
@@ -46,9 +48,9 @@ class ExitDecision:
 def decide_exit(run: ExitedRun, exited: ProcessExited) -> ExitDecision:
     """Return what to do about a process that owned `run` and exited.
 
-    An idle process that exits has failed at no event, so its exit is not an attempt: a feed that
-    stands still makes no progress either, and a portfolio killed manually five times in a week
-    would be quarantined.
+    The exit of an idle process is not an attempt, since the process failed at no event. Only a
+    committed event ends the count of attempts: on a feed that stands still, five processes killed
+    manually within a week would otherwise quarantine the portfolio.
     """
     if run.handoff_kind == "stop":
         return ExitDecision(ExitAction.FINISH_STOP)

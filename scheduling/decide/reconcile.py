@@ -5,8 +5,8 @@ portfolio. Per entry of the desired set:
 
     run(e)        process at epoch e: keep (waiting: start after its back-off; draining: resume)
                   else process prepared for the entry's handoff: activate
-                  else live process of the same revision and a lower epoch: adopt, if its
-                  checkpoint allows it
+                  else live process of the same revision and a lower epoch: adopt, if the
+                  checkpoint allows it to continue
                   else: start
     prepare(h)    no process prepared for handoff h yet: prepare
     drain(e, h)   process at epoch e: drain; none: release without a process
@@ -59,7 +59,7 @@ class Process:
     revision: int
     phase: str
     handoff: int | None = None  #: the handoff it was prepared or drained for
-    #: A handoff whose release was answered `keep`; the process is not drained for it again.
+    #: The handoff whose release the server answered with `keep`: no second drain for it.
     kept_for: int | None = None
     ended_at: float = 0.0  #: in phases waiting and ended, on the clock of `now`
     reported: bool = True  #: in phase waiting: the server knows of the exit
@@ -155,7 +155,7 @@ def reconcile(desired: Iterable[EntryLike], actual: Iterable[Process], now: floa
     claimed: set[int] = set()
     for entry in desired:
         own = [p for p in processes if p.portfolio == entry.portfolio and p.slot not in claimed]
-        action, slot = _ROLES[entry.role](entry, own, now)
+        action, slot = _DECIDE_BY_ROLE[entry.role](entry, own, now)
         if action is not None:
             actions.append(action)
         if slot is not None:
@@ -242,7 +242,7 @@ def _decide_warm(entry: EntryLike, own: Sequence[Process], now: float) -> _Decis
     return None, current.slot
 
 
-_ROLES = {
+_DECIDE_BY_ROLE = {
     "run": _decide_run,
     "prepare": _decide_prepare,
     "drain": _decide_drain,

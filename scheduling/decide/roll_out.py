@@ -32,7 +32,8 @@ RETURNABLE: tuple[RollOutState, ...] = ("running", "stopping", "stopped", "finis
 #: Items that a roll-out never changed, or that the way back has finished with.
 NOT_RETURNABLE: tuple[ItemState, ...] = ("waiting", "skipped", "returned", "not_returned")
 
-#: Portfolios that return at once, at least: their old revision is proven, and time matters.
+#: At least so many portfolios return at the same time: their earlier revision is proven, and time
+#: matters.
 RETURN_AT_A_TIME = 10
 
 
@@ -42,8 +43,8 @@ class Limits:
 
     change_s: float  #: from the new revision to its first commit
     build_s: float  #: added where the node may have to build the artifact's environment
-    good_s: float  #: after its first commit a revision runs this long to be good
-    prove_s: float  #: further time in which an event has to prove it
+    good_s: float  #: how long a revision has to run after its first commit to be good
+    prove_s: float  #: after that, the time within which an event has to prove it
     ready_s: float  #: for a portfolio without an owner, unproven, or in another handoff
 
 
@@ -56,11 +57,11 @@ class Item:
     state: ItemState = "waiting"
     is_canary: bool = False
     since: float = 0.0  #: epoch seconds of the last change of `state`
-    seen_revision: int = 1  #: wanted when the roll-out was created
+    seen_revision: int = 1  #: the wanted revision when the roll-out was created
     from_revision: int | None = None  #: to which the way back returns; None: not started
     to_revision: int | None = None  #: made by the roll-out; None: not started
     wanted: int = 1  #: the portfolio's wanted revision
-    running: int | None = None  #: committed under by its present owner; None: none has
+    running: int | None = None  #: under which its present owner has committed; None: no commit yet
     has_owner: bool = True
     has_good: bool = True  #: a proven revision, to which a bad one falls back
     has_progress: bool = False  #: an event was committed under the present owner
@@ -112,7 +113,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What to do now. Items of `start` get the new revision, those of `give_back` the old one."""
+    """What to do now: `start` items get the new revision, `give_back` items the earlier one."""
 
     changes: tuple[Change, ...] = ()
     start: tuple[Item, ...] = ()
@@ -125,7 +126,7 @@ class Steps:
 
 
 def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
-    """Return the next steps of `roll_out`; false in a condition if it can only wait."""
+    """Return the next steps of `roll_out`. They are false in a condition if it can only wait."""
     if roll_out.state == "going_back":
         return _go_back(roll_out, limits)
     changes = {c.item.id: c for item in roll_out.items if (c := _settle(item, roll_out, limits))}
@@ -163,7 +164,7 @@ def _start_next(
     limits: Limits,
 ) -> Steps:
     """Start up to `free` items that are ready, and skip those that cannot be started."""
-    # What happens to another gives those that are not ready more time: it may make them ready.
+    # A change of any item gives those that are not ready more time, since it may make them ready.
     last_change = max(item.since for item in roll_out.items)
     is_quiet = not changes and roll_out.now > last_change + limits.ready_s
     start: list[Item] = []
@@ -246,7 +247,7 @@ def _has_passed(canary: Item, changes: Mapping[int, Change], roll_out: RollOut) 
     if canary.state != "proving" or state != "proving" or roll_out.canary_s is None:
         return False
     runs = canary.running == canary.to_revision
-    # With 0 seconds it has only to run: on a feed that is silent no event would ever prove it.
+    # With 0 seconds it only has to run: on a silent feed no event would ever prove its revision.
     has_run = canary.has_progress or roll_out.canary_s == 0
     return runs and has_run and roll_out.now >= canary.since + roll_out.canary_s
 
@@ -264,8 +265,7 @@ def _stop(roll_out: RollOut, changes: dict[int, Change], at: Item, why: Reason |
 
 
 def _end(roll_out: RollOut, changes: dict[int, Change], state: RollOutState) -> Steps:
-    """Return the steps that set the roll-out to `state` once no item is open, and until then only
-    the changes of items."""
+    """Return the changes of items, and `state` for the roll-out if no item is open after them."""
     for item in roll_out.items:
         # An operator stopped it; a start that was under way is settled above.
         if roll_out.state == "stopping" and item.state == "waiting":

@@ -22,7 +22,8 @@ ACTIVE_STATES = ("requested", "preparing", "draining", "activating")
 #: Phases in which a portfolio waits for an operator and is neither placed nor moved.
 NEEDS_OPERATOR_PHASES = frozenset({"halted", "quarantined"})
 
-#: What a daemon that reads recorded feeds reports as a feed, in version 1; each has them all.
+#: The feed name under which a daemon reports that it can read recorded feeds, with "1" as sha256.
+#: A daemon that can read one recorded feed can read all of them.
 RECORDED_FEEDS = "recorded feeds"
 
 
@@ -46,7 +47,7 @@ class NodeView:
 
 
 class ArtifactNeeds(NamedTuple):
-    """What the artifact of a revision needs of a node, which fetches its bytes by itself."""
+    """What the artifact of a revision needs of a node. The node itself fetches the bytes."""
 
     label: str  #: name and version
     python: str  #: as the artifact states it, such as `>=3.12`; empty: any version
@@ -55,7 +56,7 @@ class ArtifactNeeds(NamedTuple):
     def lacking_on(self, node: NodeView) -> bool:
         """Return whether the node has a Python that the artifact does not run under.
 
-        An unknown version counts as fitting, as everywhere.
+        An unknown version of the node counts as one that the artifact runs under.
         """
         return bool(self.pythons and node.python) and node.python not in self.pythons
 
@@ -80,7 +81,8 @@ class Requirements(NamedTuple):
     feed_sha: str
     python: str = ""  #: minor version under which it ran last; empty: any version
     accept_python: str = ""  #: a second version that an operator has accepted
-    artifact: ArtifactNeeds | None = None  #: then `strategy` is empty: no node has it installed
+    #: If given, `strategy` is empty: its code is in the artifact, and no node has it installed.
+    artifact: ArtifactNeeds | None = None
 
     def missing_on(self, node: NodeView) -> MissingRequirements:
         """Compare labels, versions of strategy and Python, and feed data with those of `node`."""
@@ -112,7 +114,8 @@ class RevisionChoice(NamedTuple):
     revision: int
     strategy: str
     strategy_version: int
-    artifact: ArtifactNeeds | None = None  #: then the version is not compared: its bytes are pinned
+    #: If given, the strategy's version is not compared: the artifact has the code.
+    artifact: ArtifactNeeds | None = None
 
     def lacking_on(self, node: NodeView) -> bool:
         """Return whether `node` cannot run the code of this revision."""
@@ -160,7 +163,7 @@ class PortfolioView:
     pinned: int | None = None
     handoff: HandoffView | None = None
     failed_nodes: frozenset[int] = frozenset()  #: ids of nodes where it failed to start twice
-    not_before: float | None = None  #: epoch seconds; it backs off until then
+    not_before: float | None = None  #: epoch seconds at which its back-off ends; None: no back-off
     revision: int = 0
     #: Revisions to start without a living owner, in order of preference; empty: only `revision`.
     revision_choices: tuple[RevisionChoice, ...] = ()

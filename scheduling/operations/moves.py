@@ -16,8 +16,8 @@ from scheduling.decide.planner.targets import (
     NotInSnapshot,
     choose_target,
     granted_revision,
+    target_reason,
     targets,
-    why_infeasible,
 )
 from scheduling.decide.types import Reason, Snapshot
 from scheduling.enact import pin
@@ -363,7 +363,7 @@ def _choose_target_id(snapshot: Any, name: str, target: str | None) -> int:
                         "{name} cannot move to {target}: {sentence}.",
                         name=name,
                         target=target,
-                        sentence=told(why_infeasible(snapshot, name, target)),
+                        sentence=told(target_reason(snapshot, name, target)),
                     ),
                 )
             return ids[target]

@@ -36,6 +36,7 @@ class CandidatePool:
     ) -> None:
         """Sort `nodes` by spread-group members (`counts`), if given, and then by `load`.
 
+        `capacity`, `load` and `held` are in places, by node, and are read again at each choice.
         `held` decides which nodes are full. A node with less than `drop_below` free is dropped.
         """
         self.nodes = frozenset(nodes)
@@ -55,11 +56,11 @@ class CandidatePool:
     def best(
         self, weight: float, avoid: Collection[int] = (), below: float | None = None
     ) -> int | None:
-        """Return the node with the lowest relative load once it holds `weight`, or None if none
-        fits.
+        """Return the node that is least loaded once it holds `weight`, or None if it fits nowhere.
 
-        Nodes in `avoid` are skipped, and those whose present relative load is above `below`
-        (not together with `counts`). Fewer group members (`counts`) go before a lower load.
+        Loads are relative to the capacity. Nodes in `avoid` are skipped, and those whose present
+        relative load is above `below` (which a pool with `counts` does not support). In a pool with
+        `counts`, a node with fewer group members goes before one with a lower load.
         """
         held = self._held
         chosen: tuple[int, float, int] | None = None

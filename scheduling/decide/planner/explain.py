@@ -16,7 +16,7 @@ class Explainer:
         self._known: dict[tuple[object, ...], Reason] = {}
 
     def why(self, task: PlacementTask) -> Reason:
-        """Return the reason of a placement or move."""
+        """Return the reason of a placement or move, with how its target was chosen."""
         assert task.target is not None
         portfolio, target = task.portfolio, self.fleet.nodes[task.target]
         source = self.fleet.node_by_id(portfolio.node)
@@ -52,20 +52,16 @@ class Explainer:
         """Return why no node takes the portfolio. Computed once for equivalent tasks."""
         portfolio = task.portfolio
         group = portfolio.spread_group if portfolio.spread_hard else None
-        key = (
-            portfolio.requirements,
-            portfolio.weight,
-            group,
-            task.source if task.is_leaving else None,
-        )
+        source = task.source if task.is_leaving else None
+        key = (portfolio.requirements, portfolio.weight, group, source)
         reason = self._known.get(key)
         if reason is None:
-            reason = feasibility.why_unplaced(self.fleet, portfolio, key[3])
+            reason = feasibility.why_unplaced(self.fleet, portfolio, source)
             self._known[key] = reason
         return reason
 
     def why_stuck(self, task: PlacementTask) -> Reason:
-        """Return why the pinned node, else any other, does not take a portfolio that must leave."""
+        """Return why a portfolio that must leave stays: its pinned node, or no node, takes it."""
         if task.only is not None:
             return feasibility.why_pin_waits(self.fleet, task.portfolio, task.only)
         return self.why_unplaced(task)

@@ -40,7 +40,7 @@ def obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | No
 
 
 def automatic_obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
-    """Return the code of the obstacle to the planner's choice, which avoids flapping nodes too."""
+    """Return the code of the `obstacle`, `flapping` if that alone deters the planner, or None."""
     found = obstacle(fleet, portfolio, node)
     return "flapping" if found is None and fleet.is_flapping(fleet.nodes[node]) else found
 
@@ -48,7 +48,8 @@ def automatic_obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -
 def why_unplaced(fleet: FleetState, portfolio: PortfolioView, source: int | None = None) -> Reason:
     """Return why no node takes the portfolio: the first requirement that none meets, else no room.
 
-    `source` is the node that it should leave, which is not considered. Examines every node once.
+    `source` is the node that the portfolio should leave, which is not considered. Examines every
+    node once.
     """
     requirements = portfolio.requirements
     candidates = [
@@ -65,15 +66,15 @@ def why_unplaced(fleet: FleetState, portfolio: PortfolioView, source: int | None
     if not any(fleet.hosting[node] for node in candidates):
         return Reason("no_live_node", base)
     missing = [requirements.missing_on(fleet.nodes[node]) for node in candidates]
-    for code, at in (("no_selector", 0), ("no_strategy", 1), ("no_feed", 2)):
-        if all(each[at] for each in missing):
-            return Reason(code, base)
+    for kind in ("selector", "strategy", "feed"):
+        if all(getattr(each, kind) for each in missing):
+            return Reason(f"no_{kind}", base)
     living = [node for node in candidates if fleet.hosting[node]]
     if not any(
         may_continue_under(requirements.python, requirements.accept_python, fleet.nodes[n].python)
         for n in living
     ):
-        # A lost node with that version, such as its last owner, does not help.
+        # Of living nodes alone: a lost node with that version, such as the last owner, is no help.
         found = sorted({fleet.nodes[node].python for node in living})
         return Reason("no_python", {**base, "nodes": len(living), "found": found})
     if all(requirements.missing_on(fleet.nodes[node]).artifact for node in living):
@@ -156,7 +157,7 @@ def _node_params(fleet: FleetState, node: int, code: str) -> dict[str, object]:
 
 
 def _flapping_s(fleet: FleetState, view: NodeView) -> float:
-    """Return for how long the node is still flapping."""
+    """Return for how many seconds the node is still flapping; 0 if it is not."""
     return max(0.0, view.flapping_until - fleet.now) if view.flapping_until is not None else 0.0
 
 
@@ -166,8 +167,8 @@ def _remedy(
     """Return what would help, as parameters of a sentence: the smallest action, else a new node."""
     for code in ("cordoned", "draining"):
         for node, state in states.items():
-            roomy = fleet.fits(node, portfolio.weight) and fleet.hosting[node]
-            if state == code and roomy and not fleet.is_flapping(fleet.nodes[node]):
+            has_room = fleet.fits(node, portfolio.weight) and fleet.hosting[node]
+            if state == code and has_room and not fleet.is_flapping(fleet.nodes[node]):
                 return {"remedy": code, "remedy_node": fleet.nodes[node].name}
     for code in ("flapping", "spread"):
         if code in states.values():

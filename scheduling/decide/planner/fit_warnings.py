@@ -10,9 +10,9 @@ from scheduling.decide.types import PortfolioView, Reason, Snapshot
 
 
 def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
-    """Return as sentences what its node lacks for the portfolio; without one, why none takes it.
+    """Return sentences: what a portfolio's node lacks for it; without an owner, why none takes it.
 
-    Empty if it fits, is stopped, or is not in the snapshot. Pure.
+    Empty if the portfolio fits, is stopped, or is not in the snapshot. Pure.
     """
     portfolio = next((p for p in snapshot.portfolios if p.name == name), None)
     if portfolio is None or portfolio.desired != "running":
@@ -28,7 +28,7 @@ def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
 
 
 def _label_warnings(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
-    """Warn if the node lacks labels: the balancer moves the portfolio, or why it stays."""
+    """Warn if the node lacks labels, and say whether the balancer will move the portfolio."""
     if not portfolio.requirements.missing_on(fleet.nodes[node]).selector:
         return []
     here = fleet.nodes[node].name

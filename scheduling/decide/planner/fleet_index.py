@@ -82,13 +82,14 @@ class FleetIndex:
         self.unsettled: dict[int, PortfolioView] = {}
         #: Spread group → node id → number of its settled members there.
         self.groups: dict[str, dict[int, int]] = {}
-        #: (group, node id) where settled members share a node although one of them is hard.
+        #: (group, node id) where settled members share a node although the spread of one is hard.
         self.crowded: set[tuple[str, int]] = set()
+        #: (group, node id) → number of its settled members there whose spread is hard.
         self._hard: dict[tuple[str, int], int] = {}
 
     @classmethod
     def of(cls, portfolios: Iterable[PortfolioView]) -> FleetIndex:
-        """Build the index of these portfolios. About 1 µs for each."""
+        """Build the index of these portfolios. Takes about 1 µs for each."""
         index = cls()
         index.portfolios = {portfolio.id: portfolio for portfolio in portfolios}
         for portfolio in index.portfolios.values():
@@ -105,6 +106,7 @@ class FleetIndex:
             self._add(portfolio)
 
     def _add(self, portfolio: PortfolioView) -> None:
+        """Add a portfolio to the settled ones of its node, to the unsettled ones, or to neither."""
         node = portfolio.node
         if not (
             node is not None

@@ -18,13 +18,13 @@ LARGE_GROUP = 32
 
 
 class FleetState:
-    """Loads and spread-group members per node, and the choice of a node under the hard rules.
+    """The loads and spread-group members of nodes, and the choice of a node under the hard rules.
 
     A node is represented by its index in the order of node names. Two loads are kept per node:
 
     - `held`: places taken by runs and by both ends of active handoffs. Decides what fits.
-    - `expected`: places taken once the active handoffs are done. Decides what is balanced, so that
-      a pass does not move again what is already moving.
+    - `expected`: places taken once the active handoffs are done. The balance is judged by it, so
+      that a pass does not move again what is already moving.
 
     A node is *settled* if it gives no portfolio a reason to leave: it is alive or suspect, does not
     drain and meets the requirements of all settled portfolios on it, which are then counted as a
@@ -39,7 +39,7 @@ class FleetState:
         self.capacity: list[float] = [node.capacity for node in self.nodes]
         self.hosting: list[bool] = [node.status in HOSTING for node in self.nodes]
         self.alive: list[bool] = [node.status == "alive" for node in self.nodes]
-        #: Whether the node takes new portfolios, room aside.
+        #: Whether the node takes new portfolios as long as it has room.
         self.open: list[bool] = [
             node.status in HOSTING
             and not node.cordoned
@@ -125,12 +125,12 @@ class FleetState:
         return node_index if node_index is not None and self.hosting[node_index] else None
 
     def node_by_id(self, node_id: int | None) -> NodeView | None:
-        """Return the node with this id, whatever its status, or None if not in the snapshot."""
+        """Return the node with this id, whatever its status, or None if the snapshot lacks it."""
         node_index = None if node_id is None else self.index_by_id.get(node_id)
         return None if node_index is None else self.nodes[node_index]
 
     def pinned_node(self, portfolio: PortfolioView) -> int | None:
-        """Return the index of the node that it is pinned to; None without one, or if it left."""
+        """Return the index of the portfolio's pinned node; None without a pin, or if it left."""
         view = self.node_by_id(portfolio.pinned)
         return None if view is None or view.status == "left" else self.index_by_id[view.id]
 
@@ -151,7 +151,7 @@ class FleetState:
         return known
 
     def spread_members(self, portfolio: PortfolioView) -> dict[int, int]:
-        """Return node → number of members of the portfolio's spread group there, with itself."""
+        """Return node → members of the portfolio's spread group there, itself included."""
         if not portfolio.spread_group:
             return {}
         return self.group_members(portfolio.spread_group)
@@ -240,8 +240,8 @@ class FleetState:
     def choose(self, portfolio: PortfolioView, avoid: Collection[int] = frozenset()) -> int | None:
         """Return the best node for the portfolio, or None if no allowed node has room.
 
-        Alive nodes come first, then suspect ones. Nodes where it failed to start twice come last,
-        so that its remaining attempts are made somewhere.
+        Alive nodes come first, then suspect ones. Nodes where the portfolio failed to start twice
+        come last: its remaining attempts have to be made somewhere.
         """
         failed = frozenset(
             self.index_by_id[i] for i in portfolio.failed_nodes if i in self.index_by_id
@@ -263,7 +263,7 @@ class FleetState:
         return (self.held[node] + weight) / (self.capacity[node] or NO_CAPACITY)
 
     def _best(self, portfolio: PortfolioView, skip: Collection[int], suspect: bool) -> int | None:
-        """Return the best of the suspect or else of the alive nodes, or None if none has room."""
+        """Return the best alive node, or with `suspect` the best suspect one; None without room."""
         requirements, weight = portfolio.requirements, portfolio.weight
         pool = self._pool(requirements, suspect)
         if not pool.nodes:
@@ -278,7 +278,7 @@ class FleetState:
         return self._pool(requirements, suspect, portfolio.spread_group or "").best(weight, skip)
 
     def _pool(self, requirements: Requirements, suspect: bool, group: str = "") -> CandidatePool:
-        """Return the pool of eligible nodes, those with the fewest members of `group` first."""
+        """Return the pool of eligible nodes, sorted by members of `group`, if any, then by load."""
         key = (requirements, suspect, group)
         pool = self._pools.get(key)
         if pool is None:

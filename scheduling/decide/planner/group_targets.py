@@ -1,6 +1,6 @@
 """Answer for several portfolios at once which of them each node could take.
 
-They are considered in the order of the planner, each with the room that those before it leave. The
+Portfolios are considered in the planner's order, each with the room that those before it leave. The
 same hard rules hold as for one portfolio (`targets`).
 """
 
@@ -48,7 +48,7 @@ class GroupTarget:
 def group_targets(snapshot: Snapshot, names: Collection[str]) -> list[GroupTarget]:
     """Return the answer of the balancer, then one per node, sorted by name.
 
-    Raise `NotInSnapshot` if a portfolio is not there.
+    Raise `NotInSnapshot` if the snapshot lacks a portfolio.
     """
     fleet = FleetState.of(snapshot)
     group = _in_placing_order(fleet, snapshot, names)
@@ -56,9 +56,9 @@ def group_targets(snapshot: Snapshot, names: Collection[str]) -> list[GroupTarge
 
 
 def group_target(snapshot: Snapshot, names: Collection[str], node: str | None) -> GroupTarget:
-    """Return the answer of the node of this name; None: of the balancer.
+    """Return the answer of the node of this name, or of the balancer for None.
 
-    Raise `NotInSnapshot` if the node or a portfolio is not there.
+    Raise `NotInSnapshot` if the snapshot lacks the node or a portfolio.
     """
     fleet = FleetState.of(snapshot)
     group = _in_placing_order(fleet, snapshot, names)
@@ -78,7 +78,7 @@ def _in_placing_order(
 
 
 def _answer(fleet: FleetState, group: Sequence[PortfolioView], node: int | None) -> GroupTarget:
-    """Return the answer of one node (None: of the balancer), and leave the fleet as it was."""
+    """Return the answer of one node, or of the balancer for None. Leave the fleet as it was."""
     before = 0.0 if node is None else fleet.held[node]
     going: list[tuple[PortfolioView, int]] = []
     refused: list[NoMove] = []
@@ -110,7 +110,10 @@ def _answer(fleet: FleetState, group: Sequence[PortfolioView], node: int | None)
 
 
 def _target(fleet: FleetState, portfolio: PortfolioView, node: int | None) -> int | NoMove:
-    """Return the node to move to (None: by the balancer), or why the portfolio cannot move."""
+    """Return the node to move to, or why the portfolio cannot move.
+
+    `node` is the only node considered; None: the balancer chooses one.
+    """
     if portfolio.handoff is not None:
         return NoMove(portfolio.name, "handoff_in_progress", Reason("in_handoff"))
     if portfolio.desired == "stopped" or portfolio.phase in NEEDS_OPERATOR_PHASES:

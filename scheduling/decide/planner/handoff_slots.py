@@ -1,4 +1,4 @@
-"""Limit on concurrent handoffs per node, as source or target."""
+"""Limit the concurrent handoffs of each node, as source or target."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
 """Make room for a portfolio that fits nowhere by relocating others, the fewest first.
 
 Reassigning placements of the same plan costs nothing, so that is tried first (`by_reassigning`).
-Then running portfolios (`by_moving`), once everything that fits is placed: a move takes time, and
-until it is done it holds places at both ends. So the search uses the loads expected once everything
-under way is done. A step that does not fit yet waits for another one. A pass during these steps
-finds that room is `already_coming`, and starts nothing that conflicts with them.
+Running portfolios are moved only after that (`by_moving`), once everything that fits is placed: a
+move takes time, and until it is done it holds places at both ends. So the search uses the loads
+expected once everything under way is done. A relocation that does not fit yet waits for an earlier
+one. A pass in the meantime finds that room is `already_coming`, and starts nothing that conflicts.
 
-The search is an augmenting path search with at most `MAX_STEPS` steps: one or two portfolios leave
-the node, or one does whose own target is cleared by another first. It tries the nodes that lack the
-fewest places, and stops after a number of checks, so that a full fleet with many pending portfolios
-does not delay a plan.
+The search finds augmenting paths of at most `MAX_STEPS` relocations: one or two portfolios leave
+the node, or one leaves for a node that another has to leave first. It tries the nodes that lack the
+fewest places, and stops after MAX_CHECKS, so that a full fleet with many pending portfolios does
+not delay a plan.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.rebalance import Movable
 from scheduling.decide.types import PortfolioView, Requirements
 
-MAX_STEPS = 2
-MAX_NODES = 16  #: searched for room, of those that could hold the portfolio
-MAX_MOVABLES = 12  #: considered for relocation, per node
-MAX_CHECKS = 60_000  #: of single nodes, in one plan
+MAX_STEPS = 2  #: relocations that make room for one portfolio
+MAX_NODES = 16  #: nodes searched for room, of those that could hold the portfolio
+MAX_MOVABLES = 12  #: portfolios of one node that are considered for relocation
+MAX_CHECKS = 60_000  #: checks of one node in one plan, all searches together
 
 
 class Relocation(NamedTuple):
-    """A change of a portfolio's target. Loads are the expected ones before it."""
+    """A portfolio's change of node. Loads are those expected before the change."""
 
     movable: Movable
     source: int
@@ -61,26 +61,27 @@ class RoomFinder:
         self.planned = planned
         self.running = running
         self.checks_left = MAX_CHECKS
-        self._moves = False  #: whether running portfolios may be relocated too
+        self._may_move_running = False  #: in this search, beside placements of this plan
         self._load = fleet.held
         self._relocated: set[int] = set()  #: portfolio ids relocated in the current search
+        #: (container, key, value before) of each tentative change; None: the key was absent.
         self._undo: list[tuple[Any, Any, Any]] = []
         self._known_failures: set[tuple[object, ...]] = set()
         self._eligible: dict[Requirements, list[int]] = {}
 
     def by_reassigning(self, portfolio: PortfolioView) -> Room | None:
         """Return where the portfolio fits once placements of this plan are reassigned, or None."""
-        self._moves, self._load = False, self.fleet.held
+        self._may_move_running, self._load = False, self.fleet.held
         return self._search(portfolio, range(1, MAX_STEPS + 1))
 
     def already_coming(self, portfolio: PortfolioView) -> Room | None:
         """Return where the portfolio will fit once active handoffs are done, or None."""
-        self._moves, self._load = True, self.fleet.expected
+        self._may_move_running, self._load = True, self.fleet.expected
         return self._search(portfolio, range(1))
 
     def by_moving(self, portfolio: PortfolioView) -> Room | None:
         """Return where the portfolio will fit once running portfolios have moved, or None."""
-        self._moves, self._load = True, self.fleet.expected
+        self._may_move_running, self._load = True, self.fleet.expected
         return self._search(portfolio, range(1, MAX_STEPS + 1))
 
     def plan_changed(self) -> None:
@@ -88,11 +89,11 @@ class RoomFinder:
         self._known_failures.clear()
 
     def _search(self, portfolio: PortfolioView, steps: range) -> Room | None:
-        """Search for room by each number of relocations in `steps`, in turn."""
+        """Search for room with at most so many relocations, for each number in `steps` in turn."""
         group = portfolio.spread_group if portfolio.spread_hard else None
         kind = (portfolio.requirements, portfolio.weight, group, portfolio.failed_nodes)
-        key = (self._moves, steps, *kind)
-        if key in self._known_failures or not (self._moves or self.planned):
+        key = (self._may_move_running, steps, *kind)
+        if key in self._known_failures or not (self._may_move_running or self.planned):
             return None
         for max_steps in steps:
             for node in self._closest_to_fitting(portfolio, frozenset()):
@@ -188,8 +189,8 @@ class RoomFinder:
         self, movable: Movable, spare: int, excluded: frozenset[int]
     ) -> tuple[int, list[Relocation]] | None:
         """Return a node on which relocations make room for `movable`, and these relocations."""
-        if movable.is_planned and self._moves:
-            return None  # it must not give up its place for one that is free later
+        if movable.is_planned and self._may_move_running:
+            return None  # a placement must not give up its place for one that is free only later
         for node in self._closest_to_fitting(movable.portfolio, excluded):
             relocations = self._clear_node(node, movable.portfolio, spare, excluded | {node})
             if relocations is not None:
@@ -207,16 +208,16 @@ class RoomFinder:
         if not group or not portfolio.spread_hard:
             return 0
         there = self.fleet.group_members(group).get(node, 0)
-        return there - self.fleet.leaving.get((group, node), 0) if self._moves else there
+        return there - self.fleet.leaving.get((group, node), 0) if self._may_move_running else there
 
     def _movables_on(self, node: int) -> list[Movable]:
         """Return the portfolios that may leave `node`, in order of preference.
 
-        Planned placements come first, since they cost nothing, then the least important and
-        lightest. Of equivalent portfolios `MAX_STEPS` are enough.
+        Planned placements come first, since they cost nothing, then portfolios by lowest priority
+        and weight. Of equivalent portfolios, `MAX_STEPS` are returned: no search moves more.
         """
         found = list(self.planned.get(node, ()))
-        if self._moves:
+        if self._may_move_running:
             found.extend(Movable(portfolio) for portfolio in self.running(node))
         found = [each for each in found if each.portfolio.id not in self._relocated]
         found.sort(key=_relocation_order)
@@ -266,7 +267,7 @@ class RoomFinder:
         self._undo.append((where, key, value))
 
     def _undo_to(self, mark: int) -> None:
-        """Restore the exact values from before `mark`: subtracting again would round."""
+        """Undo tentative changes after `mark` by their stored values: subtracting would round."""
         while len(self._undo) > mark:
             where, key, value = self._undo.pop()
             if isinstance(where, set):

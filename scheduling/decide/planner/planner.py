@@ -1,6 +1,6 @@
 """Compute a plan of handoffs from a snapshot of the fleet.
 
-The goals in order of precedence, each preserved by every later one:
+The goals in order of precedence; none is given up for a later one:
 
 1. A running portfolio stays, unless its node is lost or drains, it is pinned elsewhere, or a rule
    (selector, versions, hard spread group) no longer holds on its node.
@@ -8,7 +8,8 @@ The goals in order of precedence, each preserved by every later one:
    that is least loaded once it holds the portfolio. If none has room, others make room: placements
    of this plan are reassigned, else running portfolios move, the fewest and least important,
    within the limits.
-3. Drains, pins and broken rules: make-before-break, so within the limits of the policy.
+3. Drains, pins and broken rules. The source runs the portfolio until the target is ready, so these
+   moves can wait, and the limits of the policy hold.
 4. Rebalance: between two nodes whose relative loads differ by `rebalance_gain` or more, the move
    that lowers the higher of the two most. Reassigning a placement of this plan costs nothing; a
    running portfolio costs a move, which waits while anything is failed over. If the operator chose
@@ -56,7 +57,7 @@ def make_plan(snapshot: Snapshot, policy: Policy, index: FleetIndex | None = Non
 
 
 class _Planner:
-    """Computation of one plan. Use once."""
+    """The computation of one plan. An instance computes one plan only."""
 
     def __init__(self, snapshot: Snapshot, policy: Policy, index: FleetIndex) -> None:
         self.snapshot = snapshot
@@ -65,9 +66,9 @@ class _Planner:
         self.worklist = Worklist(snapshot, policy, self.fleet)
         self.slots = HandoffSlots(self.fleet.nodes, policy.handoffs_per_node)
         self.moves_left = 0 if snapshot.frozen else policy.max_moves
-        #: A task waits for a later pass: for its turn, or for room that is being made.
+        #: Whether a task waits for a later pass: for its turn, or for room that is being made.
         self.waiting = False
-        #: Running portfolios may move to make room; not in a freeze or a storm.
+        #: Whether running portfolios may move to make room: not in a freeze or a storm.
         self.may_make_room = (
             not (snapshot.frozen or snapshot.storm_hold or snapshot.storm_late)
             and not snapshot.after_storm
@@ -83,6 +84,7 @@ class _Planner:
         self.explain = Explainer(self.fleet)
 
     def plan(self) -> Plan:
+        """Place and move portfolios in the order of the goals, and return the plan."""
         to_place, to_relocate = self.worklist.to_place(), self.worklist.to_relocate()
         self.fleet.smallest_waiting = min(
             (task.portfolio.weight for task in (*to_place, *to_relocate)), default=0
@@ -169,7 +171,10 @@ class _Planner:
         return True
 
     def _begin_relocation(self, relocation: Relocation, waiting: PortfolioView) -> bool:
-        """Start a move that makes room if it fits within the limits. Loads include it already."""
+        """Start a move that makes room for `waiting`, if the limits allow; return whether they do.
+
+        The loads of the fleet include the move already.
+        """
         source, target = relocation.source, relocation.target
         if (
             not relocation.fits
@@ -197,7 +202,7 @@ class _Planner:
         return True
 
     def _reassign(self, relocation: Relocation) -> None:
-        """Change the target of a placement of this plan. Loads include the change already."""
+        """Change the target of a placement of this plan. Fleet loads include the change already."""
         portfolio, task = relocation.movable
         task.target, task.load_before = relocation.target, relocation.target_load
         self.planned[relocation.source].remove(relocation.movable)
@@ -207,7 +212,7 @@ class _Planner:
         self.fleet.invalidate_pools()  # a held load went down
 
     def _preferred_node(self, task: PlacementTask) -> int | None:
-        """Return the node that the task prefers if it is allowed there, else None."""
+        """Return the node that the task prefers if the portfolio is allowed there, else None."""
         node, fleet = task.prefer, self.fleet
         if (
             node is None
@@ -217,7 +222,7 @@ class _Planner:
             return None
         if node != task.ready:
             return node if fleet.is_allowed(node, task.portfolio) else None
-        fleet.hold(node, task.portfolio, -1)  # the places it holds itself are free for it
+        fleet.hold(node, task.portfolio, -1)  # its handoff holds these places for the portfolio
         allowed = fleet.is_allowed(node, task.portfolio)
         fleet.hold(node, task.portfolio)
         return node if allowed else None
@@ -358,6 +363,7 @@ class _Planner:
     # The plan
 
     def _build_plan(self) -> Plan:
+        """Return the plan, with a reason for each entry. Reserved room is released first."""
         for node, portfolio in self.reserved:
             self.fleet.hold(node, portfolio, -1)
         place: list[Placement] = []

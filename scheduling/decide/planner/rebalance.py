@@ -1,4 +1,4 @@
-"""Balance loads by single steps, the best first."""
+"""Balance the loads of nodes, one change of target after the other, the best first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Movable(NamedTuple):
     """A portfolio that may go to another node."""
 
     portfolio: PortfolioView
-    task: Any = None  #: set if this plan places it, so that another target costs nothing
+    #: The `PlacementTask` if this plan places the portfolio: then another target costs nothing.
+    task: Any = None
 
     @property
     def is_planned(self) -> bool:
@@ -38,9 +39,9 @@ class RebalanceStep(NamedTuple):
 class Rebalancer:
     """Move the portfolio that unloads the fullest node most to the emptiest allowed node.
 
-    A step is taken only if its two nodes differ by the gain, and if the higher of their loads
-    afterwards is below the source's load before. Placements of the plan go first: reassigning one
-    interrupts nothing.
+    A step is taken only if the loads of its two nodes differ by `gain` or more, and if the higher
+    one afterwards is below the source's load before. Placements of the plan go first: reassigning
+    one interrupts nothing. Loads are relative to capacities.
     """
 
     def __init__(
@@ -53,7 +54,11 @@ class Rebalancer:
         slots: HandoffSlots,
         moves_left: int,
     ) -> None:
-        """`lightest` returns a lower bound for the weights of a node's running portfolios."""
+        """Take what steps need.
+
+        `planned` and `running` have the portfolios that may leave each node, `lightest` a lower
+        bound for the weights of the running ones. At most `moves_left` of those are moved.
+        """
         self.fleet = fleet
         self.planned = planned
         self.running = running
@@ -77,7 +82,7 @@ class Rebalancer:
                 yield step
 
     def _round(self) -> Iterator[RebalanceStep]:
-        """Take steps, the fullest source first; one without a step is retried if its load rises."""
+        """Yield steps, the fullest source first; one without a step waits until its load rises."""
         fleet = self.fleet
         heap = [
             (-fleet.relative_load(node), node)
@@ -132,7 +137,7 @@ class Rebalancer:
         movables = list(self.planned.get(source, ()))
         if self.moves_left > 0 and source not in self.slots.full:
             movables.extend(Movable(portfolio) for portfolio in self.running(source))
-        first: dict[tuple[Any, ...], Movable] = {}
+        first: dict[tuple[Any, ...], Movable] = {}  # of equivalent ones, the first in order
         for movable in movables:
             portfolio = movable.portfolio
             key = (

@@ -2,13 +2,14 @@
 
 Places still decide what fits; the balanced quantity is the CPU usage of machines. Only running,
 measured portfolios move, and only between measured nodes without other handoffs. Nodes and
-portfolios without a figure are left alone.
+portfolios without a measured figure are left alone.
 
 Figures are noisy, and a move changes them only once they are measured again. Three rules prevent
-moving back and forth: a node in a handoff waits (its daemon reports no figure until a minute after
-the last process started or ended), two nodes must differ by the gain, and the target must end up
-below the source by half of that. Every move therefore lowers the sum of the squared true figures as
-long as each measured one is wrong by less than a tenth of the gain, and passes terminate.
+portfolios from moving back and forth: a node in a handoff waits (its daemon reports no figure until
+a minute after the last process started or ended), two nodes must differ by the gain, and the target
+after the move must be below the source before it by half the gain. As long as each measured figure
+is wrong by less than a tenth of the gain, every move therefore lowers the sum of the squared true
+figures, and repeated passes terminate.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.handoff_slots import HandoffSlots
 from scheduling.decide.types import Cpu, PortfolioView
 
-#: Per cent of a machine. Less is not worth a move, and as a margin it is noise.
+#: Per cent of a machine. A portfolio that uses less is not worth a move; a smaller margin is noise.
 MIN_CPU_PERCENT = 1.0
-MAX_CHECKS = 60_000  #: of single targets, in one plan
+MAX_CHECKS = 60_000  #: checks of one target for one portfolio, in one plan
 
 
 class CpuRebalanceStep(NamedTuple):
-    """One move that evens CPU usage, already applied. Figures are per cent, before it."""
+    """One move that evens CPU usage, already applied. Figures are per cent, before the move."""
 
     portfolio: PortfolioView
     source: int
@@ -48,7 +49,11 @@ class CpuRebalancer:
         slots: HandoffSlots,
         touched: Collection[int],
     ) -> None:
-        """`touched` are the nodes that the plan so far moves something from or to."""
+        """Take what steps need.
+
+        `running` returns the portfolios that may leave a node; `gain` is a fraction of a machine;
+        from or to the nodes `touched`, the plan already moves portfolios.
+        """
         self.fleet = fleet
         self.cpu_by_portfolio = cpu.portfolios
         self.running = running

@@ -7,7 +7,7 @@ operators too:
 ========================== ==============
 obstacle                   code
 ========================== ==============
-it already runs there      `same_node`
+already runs there         `same_node`
 lost or left               `node_lost`
 label, strategy, feed or
 Python version             `node_lacks`
@@ -63,7 +63,7 @@ def targets(
 def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Reason:
     """Return the node that the balancer would choose for the portfolio, or why there is none.
 
-    The same choice as in a plan, without limits on concurrent moves. Raise `NotInSnapshot` if
+    The choice is that of a plan without limits on concurrent moves. Raise `NotInSnapshot` if
     there is no such portfolio.
     """
     fleet = FleetState.of(snapshot)
@@ -98,8 +98,11 @@ def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
     )
 
 
-def why_infeasible(snapshot: Snapshot, portfolio_name: str, node_name: str) -> Reason:
-    """Return why the node can or cannot take the portfolio, as in the sentence of `targets`."""
+def target_reason(snapshot: Snapshot, portfolio_name: str, node_name: str) -> Reason:
+    """Return what `targets` says of this node: that it can take the portfolio, or why not.
+
+    Raise `NotInSnapshot` if there is no such portfolio.
+    """
     fleet = FleetState.of(snapshot)
     portfolio = fleet.with_granted_revision(find_portfolio(snapshot, portfolio_name))
     node = next(i for i, view in enumerate(fleet.nodes) if view.name == node_name)
@@ -142,7 +145,7 @@ def obstacle_on(fleet: FleetState, portfolio: PortfolioView, node: int) -> str |
 
 
 def state_on(fleet: FleetState, portfolio: PortfolioView, node: int, found: str | None) -> Reason:
-    """Return a reason that names `found`: the code of an obstacle or risk; None: that it fits."""
+    """Return the reason for `found`, the code of an obstacle or risk; None: the portfolio fits."""
     return Reason("on_node", node_state(fleet, portfolio, node, found or "fits"))
 
 

@@ -17,7 +17,7 @@ from scheduling.decide.types import MoveCause, Pending, Policy, PortfolioView, R
 
 
 def placing_order(portfolio: PortfolioView) -> tuple[float, float, str, int]:
-    """Sort key of placement: by priority, then weight, both highest first."""
+    """Return the sort key of placement: by priority, then weight, both highest first."""
     return (-portfolio.priority, -portfolio.weight, portfolio.name, portfolio.id)
 
 
@@ -27,16 +27,16 @@ class PlacementTask:
 
     portfolio: PortfolioView
     cause: MoveCause | None  #: None: it has no owner and is to be placed
-    source: int | None = None
-    supersedes: int | None = None
-    prefer: int | None = None  #: a node preferred to all others, if allowed
-    ready: int | None = None  #: a node where its active handoff already holds places
-    only: int | None = None  #: the only node considered
+    source: int | None = None  #: index of the node to leave
+    supersedes: int | None = None  #: id of the active handoff that the new one ends
+    prefer: int | None = None  #: index of a node preferred to all others, if allowed
+    ready: int | None = None  #: index of a node where its active handoff already holds places
+    only: int | None = None  #: index of the only node considered
     why: str = ""  #: the code of the move's reason, if it differs from the cause
     room_for: str = ""  #: the name of the portfolio that the move makes room for
     target: int | None = None
-    load_before: float = 0  #: of the target
-    source_load: float = 0
+    load_before: float = 0  #: of the target, before the move
+    source_load: float = 0  #: before the move
     cpu: Mapping[str, float] | None = None  #: the figures behind a rebalance move by CPU
 
     @property
@@ -96,13 +96,14 @@ class Worklist:
         ]
 
     def lightest(self, node: int) -> float:
-        """Return a lower bound for the weights of `movable`, without examining each."""
+        """Return a lower bound for the weights of `movable(node)`, without examining each."""
         known = self._running.get(node)
         if known is None:
             return self.fleet.lightest_settled_on(node)
         return min((portfolio.weight for portfolio in known), default=inf)
 
     def _classify_portfolios(self) -> None:
+        """Sort portfolios that are not settled into the lists, and hold their places."""
         others = self.fleet.individual_portfolios()
         for portfolio in others:
             task = self._task_without_owner(portfolio)
@@ -114,10 +115,10 @@ class Worklist:
         self._separate_spread_groups({other.spread_group for other in others if other.spread_group})
 
     def _separate_spread_groups(self, groups: set[str]) -> None:
-        """Relocate all but one member of a hard spread group that share a node.
+        """Relocate all but one of the members of a hard spread group that share a node.
 
-        Members come to share a node if the group was made hard later. `groups` are those with
-        members outside the settled portfolios.
+        Members share a node if the group was made hard after they were placed. `groups` are those
+        with members outside the settled portfolios.
         """
         fleet = self.fleet
         places = {(group, fleet.index_by_id.get(node_id)) for group, node_id in fleet.index.crowded}
@@ -148,7 +149,7 @@ class Worklist:
             if target is not None and handoff.kind in ("failover", "place"):
                 self.incident = self.incident or handoff.kind == "failover"
                 return None  # already under way
-            # During a migrate the target may have prepared, or the source is still warm.
+            # During a migrate the target may have prepared; without one, the source is still warm.
             ready = fleet.live_index(handoff.source) if target is None else target
         return PlacementTask(
             portfolio,
@@ -193,7 +194,7 @@ class Worklist:
         return failover[:limit]
 
     def _check_current_node(self, portfolio: PortfolioView, node: int) -> None:
-        """Record whether a running portfolio should leave its node or may be rebalanced."""
+        """Record that a running portfolio should leave its node, stays, or may be rebalanced."""
         fleet = self.fleet
         pin = fleet.pinned_node(portfolio)
         if fleet.nodes[node].draining:

@@ -37,8 +37,8 @@ def render(reason: Reason, language: str | None = "en") -> str:
     """Return the sentence for `reason`, or its code as text if it has no sentence.
 
     Chinese for `zh`, `zh-cn` and `zh-hans`; English for every other language, and for None. Never
-    raises: if an older version stored other parameters than the sentence needs now, the code is
-    returned too.
+    raises: the code is also returned if an older version stored other parameters than the sentence
+    needs now.
     """
     chosen = chinese.SENTENCES if is_chinese(language) else SENTENCES
     sentence = chosen.get(reason.code) or SENTENCES.get(reason.code)
@@ -72,8 +72,11 @@ def stored_reason(text: str, why: Mapping[str, Any] | None) -> Reason | None:
 
 
 def localize(text: str, why: Mapping[str, Any] | None, language: str | None) -> str:
-    """Translate the text of a row: by the reason stored as `why` if that renders to it, else as a
-    plain text (`plain.py`)."""
+    """Return the text of a row in `language`.
+
+    The reason stored as `why` is rendered if its English sentence is `text`; else `text` is
+    translated as a plain text (`plain.py`).
+    """
     if not is_chinese(language):
         return text
     reason = stored_reason(text, why)

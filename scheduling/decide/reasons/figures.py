@@ -15,7 +15,7 @@ def number(value: float) -> str:
 
 
 def tenths(value: float) -> str:
-    """Return 30.4, 30 for 30.0, and 1234.5: as PostgreSQL writes it, which stores the sentence."""
+    """Return 30.4, 30 for 30.0, and 1234.5 without a comma, as PostgreSQL does in sentences."""
     return repr(round(float(value), 1)).removesuffix(".0")
 
 
@@ -30,7 +30,10 @@ def clock_time(iso: str) -> str:
 
 
 def duration(seconds: float, units: tuple[str, str, str, str]) -> str:
-    """Return `5 s`, `12 min`, `3 h` or `4 days`, in the words of `units`."""
+    """Return `5 s`, `12 min`, `3 h` or `4 days`, in the words of `units`.
+
+    A unit is used from two of it on: 119 s, then 2 min.
+    """
     for limit, size, unit in zip((120, 7200, 172_800), (1, 60, 3600), units[:3], strict=True):
         if seconds < limit:
             return f"{number(int(max(seconds, 0) // size))} {unit}"

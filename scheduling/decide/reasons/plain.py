@@ -1,7 +1,7 @@
-"""Texts that are stored in English without data, in Chinese.
+"""Translate texts that are stored in English, without data, into Chinese.
 
-Orders, handoffs, tenures, alerts and verifications have such texts. Names and figures are read from
-the text, and what a strategy said is kept. A text that is not known here is shown as it is.
+Orders, handoffs, tenures, alerts and verifications have such texts. Names and figures are taken
+from the text, and what a strategy said stays as it is. So does a text that is not known here.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from functools import partial
 from scheduling.decide.reasons.plain_alerts import ALERTS
 from scheduling.decide.reasons.plain_verdicts import VERDICTS
 
-#: A figure, a name, a time, and names with commas between them.
+#: Placeholders of the sentences below: a figure, a name, a time, names with commas between them.
+#: Their patterns have a group for each, to which \1, \2 … of the Chinese text refer (`~` has none).
 _PLACEHOLDERS = {
     "#": r"(-?[\d.,]*\d)",
     "@": r"(\S+)",
     "&": r"((?:\d{4}-\d\d-\d\d )?\d\d:\d\d(?::\d\d)?(?: UTC|Z)?)",
     "~": r"[^\s;]+(?:, [^\s;]+)*(?: and [\d,]+ more)?",
 }
-#: Of a text with all that it quotes; a longer one is shown as it is.
+#: Characters of a text with all that it quotes. A longer text is shown as it is.
 MAX_TEXT = 1_000
 
+#: (English sentence with placeholders, Chinese text with references to their groups).
 _SENTENCES = (
     # Orders (portfolios/runtime)
     ("decided on a stale event", r"基于过时事件的决策"),
@@ -129,9 +131,9 @@ _PATTERNS = tuple(
 
 
 def in_chinese(text: str) -> str:
-    """Return a plain text, with what it quotes, in Chinese; an unknown one as it is.
+    """Return a plain text, with what it quotes, in Chinese; an unknown text as it is.
 
-    Nodes and strategies choose what some texts say: each pattern takes time linear in the length.
+    Nodes and strategies choose what some texts say, so no pattern may take more than linear time.
     """
     if len(text) > MAX_TEXT:
         return text

@@ -1,5 +1,7 @@
-"""What alerts say, in Chinese. Their texts are made by the statement that opens them
-(`scheduling/enact/alerts.py`), which stores them in English."""
+"""Chinese texts of alerts.
+
+The statement that opens an alert stores its text in English (`scheduling/enact/alerts.py`).
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""What verifications say, in Chinese. Their sentences are stored in English
+"""Chinese texts of verifications, whose sentences are stored in English
 (`scheduling/verification`)."""
 
 from __future__ import annotations
 
-#: A difference ends with the tenure it lies in: `epoch 4 on node-2, r1 by migrate …`. What a node
-#: stored may be among them: an atomic group takes the first place that fits, and no other is tried.
+#: A difference ends with the tenure it lies in: `epoch 4 on node-2, r1 by migrate …`. Values that a
+#: node stored may imitate a part of the sentence. Atomic groups, `(?>…)`, keep the search linear:
+#: they match at the first place that fits, and no other is tried.
 VERDICTS = (
     ("different at seq #: (.+)", r"在 seq \1 处有差异：\2"),
     ("history differs: (.+)", r"历史不一致：\1"),

@@ -65,7 +65,7 @@ class Remedy:
     """A remedy that was tried by making a plan with it."""
 
     reason: Reason
-    no_place: int  #: portfolios that would then still have no place, or stay
+    no_place: int  #: portfolios that would still have no place, or stay where they should leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,7 @@ def answer(
 
 
 def _would_be_storm(snapshot: Snapshot, scenario: Scenario, fraction: float) -> bool:
+    """Return whether losing the scenario's nodes at once is a storm."""
     living = [node.name for node in snapshot.nodes if node.status in HOSTING]
     return is_storm(scenario.lose, living, fraction)
 
@@ -143,7 +144,7 @@ def _would_be_storm(snapshot: Snapshot, scenario: Scenario, fraction: float) -> 
 
 
 def _loads(hypothetical: Snapshot, index: FleetIndex, plan: Plan) -> Iterator[Load]:
-    """Yield each node's load now, and once active handoffs and the plan are done."""
+    """Yield each node's load now and after the plan and all active handoffs, by node name."""
     now: dict[int, float] = {node.id: 0 for node in hypothetical.nodes}
     for node_id, settled in index.settled_by_node.items():
         now[node_id] = now.get(node_id, 0) + settled.weight
@@ -181,7 +182,7 @@ def _final_node(portfolio: PortfolioView, alive: Collection[int]) -> int | None:
 
 
 class _RemedyFinder:
-    """Try what an operator could do, each in a hypothetical snapshot."""
+    """Try what an operator could do, each remedy in a hypothetical snapshot of its own."""
 
     def __init__(
         self,
@@ -198,7 +199,7 @@ class _RemedyFinder:
         self.stuck_before = stuck_before
 
     def find(self, left: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Remedy]:
-        """Yield what would give portfolios a place, and how many depend on suspect nodes."""
+        """Yield remedies that help, and how many would have no place without suspect nodes."""
         without_place = (*left.no_place, *stay)
         if without_place:
             yield from self._try_reopening(len(without_place))
@@ -218,7 +219,7 @@ class _RemedyFinder:
         return len(newly_pending(plan, self.pending_before).no_place) + stay
 
     def _try_reopening(self, without_place: int) -> Iterator[Remedy]:
-        """Yield the nodes, roomiest first, whose cordon or drain could be ended to help."""
+        """Yield each node whose cordon or drain could be ended to help, the roomiest first."""
         for node, free in self._roomiest(lambda node: node.cordoned or node.draining)[:MAX_TRIED]:
             left = self._without_place_in(reopen(self.hypothetical, [node.name]))
             if left < without_place:
@@ -250,7 +251,7 @@ class _RemedyFinder:
         yield Remedy(Reason("more_room", params), left)
 
     def _roomiest(self, wanted: Callable[[NodeView], bool]) -> list[tuple[NodeView, float]]:
-        """Return real hosting nodes that are `wanted` with their free places, most first."""
+        """Return (node, free places) of real hosting nodes that are `wanted`, most free first."""
         taken = {node_id: settled.weight for node_id, settled in self.index.settled_by_node.items()}
         for portfolio in self.index.unsettled.values():
             handoff = portfolio.handoff

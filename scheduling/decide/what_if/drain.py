@@ -1,8 +1,8 @@
 """What a drain of one node would do: which portfolios move or stay, and what would help.
 
-The planner does not move portfolios of other nodes for a drain, since nothing is without an owner.
-An operator may ask for it: then running portfolios elsewhere move first, as the planner would move
-them for a portfolio without an owner. Whether that helps is tried, like every remedy.
+For a drain, the planner does not move portfolios of other nodes, since no portfolio is without an
+owner. An operator may ask for such moves: then portfolios that run elsewhere move first, as they
+would for a portfolio without an owner. Like every remedy, this one is tried before it is offered.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class DrainPlan:
     answer: Answer
     leave: tuple[Move, ...]  #: portfolios of the node, in the order in which they move
     stay: tuple[Pending, ...]  #: keep running on the node, since no other one takes them
-    others: tuple[Placement | Move, ...]  #: what moves besides, in later passes
+    others: tuple[Placement | Move, ...]  #: of other portfolios, in later passes
     pins: tuple[str, ...]  #: portfolios whose pin ends, by name
     room: tuple[Move, ...]  #: moves on other nodes that let more portfolios leave; empty: none help
     stay_with_room: int  #: portfolios that would stay once these moves are done
     losses: tuple[LossChange, ...]  #: of the nodes that stay, by name
-    unforecast: int  #: nodes whose loss was not forecast, since there are so many
+    unforecast: int  #: nodes beyond MAX_FORECASTS, whose loss was not forecast
 
 
 def drain_plan(
@@ -111,7 +111,7 @@ def _find_room(
 ) -> tuple[tuple[Move, ...], int]:
     """Return moves that make room for portfolios that would stay, and how many stay even then."""
     ids = {entry.portfolio.id for entry in stay}
-    # As if they had no owner: for those the planner makes room.
+    # The portfolios that stay, as if they had no owner: for such ones the planner makes room.
     unowned = replace(
         drained,
         portfolios=tuple(
@@ -130,7 +130,7 @@ def _find_room(
 
 
 def snapshot_after(snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """Return the snapshot once all handoffs of the plan are done. Drain and failover end pins."""
+    """Return the snapshot after all handoffs of the plan. Drains and failovers have ended pins."""
     steps: Iterable[Placement | Move] = (*plan.place, *plan.move)
     targets = {step.portfolio.id: step.target.id for step in steps}
     unpinned = {move.portfolio.id for move in plan.move if move.cause in ("drain", "failover")}
@@ -154,7 +154,7 @@ def snapshot_after(snapshot: Snapshot, plan: Plan) -> Snapshot:
 def _loss_changes(
     before: Snapshot, after: Snapshot, index: FleetIndex, drained: str
 ) -> tuple[tuple[LossChange, ...], int]:
-    """Return the changes of at most MAX_FORECASTS nodes, and how many nodes are left out."""
+    """Return the changes of at most MAX_FORECASTS nodes, and the number of nodes left out."""
     index_after = FleetIndex.of(after.portfolios)
     stays = [
         n for n in before.nodes if n.status in HOSTING and n.name != drained and not n.draining

@@ -78,7 +78,7 @@ def _split_names(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _parse_addition(text: str) -> Addition:
     places, colon, rest = text.strip().partition(":")
-    # Shortened: it goes into the answer, and int() refuses thousands of digits with an error.
+    # Shortened, since the message goes into the API's answer.
     shown = repr(text if len(text) <= MAX_ECHOED_CHARS else f"{text[:MAX_ECHOED_CHARS]}…")
     if not (places.isascii() and places.isdigit() and places.strip("0")):
         raise InvalidScenario(
@@ -86,6 +86,7 @@ def _parse_addition(text: str) -> Addition:
             f"{EXPECTED_FORMAT}, not {shown}: the capacity is not a whole number of at least 1",
         )
     digits = places.lstrip("0")
+    # The length first: int() raises an error of its own for thousands of digits.
     if len(digits) > len(str(MAX_CAPACITY)) or int(digits) > MAX_CAPACITY:
         raise InvalidScenario(
             "add", f"{EXPECTED_FORMAT}, not {shown}: the capacity is over {MAX_CAPACITY:,}"
@@ -113,7 +114,7 @@ def apply_scenario(snapshot: Snapshot, scenario: Scenario) -> Snapshot:
 def lose(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
     """Return the snapshot with the named nodes lost, except those that have left.
 
-    Raise NotInSnapshot.
+    Raise NotInSnapshot for an unknown name.
     """
     return _change_nodes(
         snapshot,
@@ -178,7 +179,7 @@ def added_nodes(hypothetical: Snapshot) -> list[NodeView]:
 
 
 def _newest_features(snapshot: Snapshot) -> tuple[dict[str, int], dict[str, str]]:
-    """Return what a new daemon has: (strategy → newest version, feed → sha256 of its data)."""
+    """Return what a new node has: (strategy → newest version, feed → sha256 of its data)."""
     strategies: dict[str, int] = {}
     feeds: dict[str, str] = {}
     for node in snapshot.nodes:
@@ -197,6 +198,7 @@ def _newest_features(snapshot: Snapshot) -> tuple[dict[str, int], dict[str, str]
 def _change_nodes(
     snapshot: Snapshot, names: Iterable[str], change: Callable[[NodeView], NodeView]
 ) -> Snapshot:
+    """Return the snapshot with `change` applied to the named nodes. Raise NotInSnapshot."""
     selected = set(names)
     if not selected:
         return snapshot

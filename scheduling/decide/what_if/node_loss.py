@@ -1,7 +1,7 @@
 """Forecast the loss of a node with the plan that the loss would lead to.
 
-Arithmetic on free places would not do: labels, versions, spread groups, weights, cordons and
-portfolios that are unassigned already all matter, and the planner considers them.
+Comparing free places would not be enough: labels, versions, spread groups, weights, cordons and
+portfolios that are already unassigned matter too, and the planner considers them all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import NodeView, Pending, Plan, Policy, Snapshot
 from scheduling.decide.what_if.hypothetical import lose
 
-#: Reason codes of pending portfolios that have or may have a place and only have to wait.
+#: Reason codes of pending portfolios that have or may get a place and only have to wait.
 WAITING_CODES = frozenset(
     {
         "waits_for_room",
@@ -37,7 +37,7 @@ class Unplaced:
 
 
 def newly_pending(plan: Plan, pending_before: Collection[int] = frozenset()) -> Unplaced:
-    """Return what `plan` leaves pending, except for the portfolio ids in `pending_before`."""
+    """Return the portfolios that `plan` leaves pending, except the ids in `pending_before`."""
     new = [entry for entry in plan.pending if entry.portfolio.id not in pending_before]
     return Unplaced(
         no_place=tuple(entry for entry in new if entry.reason.code not in WAITING_CODES),

@@ -1,4 +1,4 @@
-"""Where a portfolio would run that does not exist yet, or that is about to change."""
+"""Answer where a new or a changed portfolio would run, before it is stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEW = -1
 
 
 def preview_new(snapshot: Snapshot, portfolio: PortfolioView) -> list[Reason]:
-    """Return where the balancer would place a new portfolio, or why nowhere. Pure."""
+    """Return where the balancer would place a new portfolio, or why no node would take it. Pure."""
     assumed = replace(snapshot, portfolios=(*snapshot.portfolios, portfolio))
     chosen = choose_target(assumed, portfolio.name)
     if isinstance(chosen, Reason):
@@ -32,9 +32,9 @@ def preview_new(snapshot: Snapshot, portfolio: PortfolioView) -> list[Reason]:
 
 
 def preview_changed(snapshot: Snapshot, portfolio: PortfolioView) -> list[str]:
-    """Return what the balancer would do about a changed portfolio; nothing if it stays. Pure.
+    """Return warnings if a changed portfolio would not fit on its node; none if it stays. Pure.
 
-    `portfolio` takes the place of the one with its id.
+    `portfolio` replaces the one in the snapshot with its id.
     """
     others = (one for one in snapshot.portfolios if one.id != portfolio.id)
     return fit_warnings(replace(snapshot, portfolios=(*others, portfolio)), portfolio.name)

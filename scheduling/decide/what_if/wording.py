@@ -1,8 +1,8 @@
 """Sentences of a what-if answer: summary, notes and remedies, in English or Chinese.
 
-Reasons for single portfolios are in `reasons/`. Outage budgets are those of failover: a process
-that dies is noticed after `grace_s`, a node that falls silent once its lease ends, and from there
-to the first commit on another node it takes a few seconds at most.
+Reasons for single portfolios are in `reasons/`. An outage budget is how long a failover may take:
+the death of a daemon is noticed after `grace_s`, the silence of a node when its lease ends; the
+first commit on another node follows a few seconds later at most.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from scheduling.decide.what_if import chinese
 from scheduling.decide.what_if.answer import Answer, source_names
 from scheduling.decide.what_if.hypothetical import added_nodes
 
-#: From the end of the lease, or of the grace after its socket closed, to the first commit.
+#: The most from the end of the lease to the first commit on another node, in seconds.
 AFTER_SILENCE_S = 3.0
+#: The same from the end of the grace after the daemon's socket closed.
 AFTER_DEATH_S = 2.0
 
 
@@ -32,9 +33,10 @@ class Budget:
 
 
 def outage_budget(answer: Answer, lease_ttl_s: float, grace_s: float) -> Budget | None:
-    """Return the outage budget of failovers, or None if there are none.
+    """Return the outage budget of the answer's failovers, or None if it has none.
 
-    In a storm, failover is first held for one more lease.
+    `lease_ttl_s` and `grace_s` are in seconds. In a storm, failover is first held for one more
+    lease.
     """
     if not answer.scenario.lose or not answer.failovers:
         return None

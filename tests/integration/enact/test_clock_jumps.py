@@ -102,6 +102,7 @@ def head() -> int:
 
 
 def tick() -> Any:
+    """Run one pass, as the watcher does. Return its outcome."""
     return Scheduler("watcher").tick()
 
 

@@ -69,6 +69,7 @@ def create(world: World) -> Any:
 
 
 def tick(world: World) -> Any:
+    """Run one pass, as a step of a script. Return its outcome."""
     return Scheduler("test").tick()
 
 

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.django_db
 
 
 def tick(name: str = "test") -> Any:
+    """Run one pass of the scheduler `name`. Return its outcome."""
     return Scheduler(name).tick()
 
 

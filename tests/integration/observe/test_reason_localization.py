@@ -33,6 +33,7 @@ def run_of(name: str) -> Run:
 
 
 def tick() -> None:
+    """Run one pass."""
     Scheduler("test").tick()
 
 

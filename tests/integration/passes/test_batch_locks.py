@@ -30,6 +30,7 @@ pytestmark = pytest.mark.django_db
 
 
 def tick() -> Any:
+    """Run one pass: sweep, snapshot, plan, enact. Return its outcome."""
     return Scheduler("test").tick()
 
 

@@ -45,6 +45,7 @@ pytestmark = pytest.mark.django_db
 
 
 def tick(**given: Any) -> Any:
+    """Run one pass with these arguments of `Scheduler.tick`. Return its outcome."""
     return Scheduler("test").tick(**given)
 
 
