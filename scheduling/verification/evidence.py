@@ -135,7 +135,7 @@ class Evidence:
     inputs: Inputs
 
 
-class _EvidenceRows:
+class EvidenceRows:
     """The rows of one portfolio, read in one snapshot."""
 
     def __init__(self, which: str | int, cursor: psycopg.Cursor[Any]) -> None:
@@ -158,6 +158,15 @@ class _EvidenceRows:
             equity=tuple(archived["portfolios_equitypoint"]),
         )
 
+    def history_disagreement(self) -> str | None:
+        """Return where audit log, tenures and run tell different histories; None if nowhere."""
+        run = self.portfolio
+        return find_disagreement(
+            [AuditLine(row.id, row.kind, row.node, row.data) for row in self.audit_lines],
+            [_ownership_period(row) for row in self.tenures],
+            CurrentRun(run.epoch, run.node, _text_or_none(run.incarnation), run.revision),
+        )
+
 
 def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
     """Return the evidence up to `to_seq`, or up to the newest commit.
@@ -165,7 +174,7 @@ def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
     Five statements, one snapshot. Raise NotFound, CannotVerify if evidence is missing,
     SnapshotUnavailable if the database does not answer.
     """
-    rows = _read_rows(which)
+    rows = read_evidence_rows(which)
     p = rows.portfolio
     last = p.last_seq if to_seq is None else to_seq
     feed = _open_feed(p)
@@ -198,14 +207,14 @@ def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
             equity_from_us=int((p.taken_at - min_equity_age()).timestamp() * 1e6),
             archived=rows.archived,
         ),
-        history=_disagreement(rows),
+        history=rows.history_disagreement(),
         epochs=p.epoch,
         handoffs=len(_owner_changes(rows, last)),
         inputs=_inputs(rows),
     )
 
 
-def _inputs(rows: _EvidenceRows) -> Inputs:
+def _inputs(rows: EvidenceRows) -> Inputs:
     p = rows.portfolio
     return Inputs(
         fixed=(str(p.uid), str(p.starting_cash), p.first_seq, p.feed, p.feed_sha),
@@ -282,7 +291,7 @@ def _ownership_period(row: Any) -> OwnershipPeriod:
     )
 
 
-def _owner_changes(rows: _EvidenceRows, last: int) -> set[int]:
+def _owner_changes(rows: EvidenceRows, last: int) -> set[int]:
     """Return ids of the handoffs that changed an owner up to seq `last`, by the audit log."""
     return {
         row.data["handoff"]
@@ -295,21 +304,7 @@ def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def history_disagreement(name: str) -> str | None:
-    """Return the disagreement between audit log, tenures and run of a portfolio, or None."""
-    return _disagreement(_read_rows(name))
-
-
-def _disagreement(rows: _EvidenceRows) -> str | None:
-    p = rows.portfolio
-    return find_disagreement(
-        [AuditLine(row.id, row.kind, row.node, row.data) for row in rows.audit_lines],
-        [_ownership_period(row) for row in rows.tenures],
-        CurrentRun(p.epoch, p.node, _text_or_none(p.incarnation), p.revision),
-    )
-
-
-def _read_rows(which: str | int) -> _EvidenceRows:
+def read_evidence_rows(which: str | int) -> EvidenceRows:
     """Return the rows of a portfolio, by id or name. Raise NotFound or SnapshotUnavailable."""
     with repeatable_read("the portfolio") as cursor:
-        return _EvidenceRows(which, cursor)
+        return EvidenceRows(which, cursor)

@@ -15,7 +15,7 @@ from portfolios.artifacts import load
 from portfolios.artifacts.unpack import unpack
 from portfolios.models import Artifact, Portfolio
 from scheduling.permissions import Role
-from scheduling.verification.evidence import history_disagreement
+from scheduling.verification.evidence import read_evidence_rows
 from tests.support.api_client import ApiClient, make_api_client
 from tests.support.daemons import Daemons
 from tests.support.fake_gateway import FakeGateway
@@ -62,7 +62,7 @@ def honest_history(db: Any) -> Iterator[None]:
     """Assert at the end that the audit log tells the same history as tenures and runs."""
     yield
     for name in Portfolio.objects.values_list("name", flat=True):
-        assert history_disagreement(name) is None, name
+        assert read_evidence_rows(name).history_disagreement() is None, name
 
 
 @pytest.fixture

@@ -310,8 +310,8 @@ def test_evidence_is_read_in_one_snapshot(monkeypatch: pytest.MonkeyPatch) -> No
         )
         seen.append(tuple(cursor.execute(f"SELECT {how}").fetchone()))
 
-    monkeypatch.setattr(evidence, "_EvidenceRows", look)
-    evidence._read_rows("any")
+    monkeypatch.setattr(evidence, "EvidenceRows", look)
+    evidence.read_evidence_rows("any")
     assert seen == [("repeatable read", "on")]
 
 
