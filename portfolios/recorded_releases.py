@@ -8,7 +8,7 @@ from django.db import connection
 
 #: Release times do not go back, so that the newest record up to a time is found by halving: about
 #: 24 look-ups by key, whatever the length of the feed. Of a feed in a stream there are rows for
-#: some records only: those between two of them count as released with the first.
+#: some records only: records between two rows count as released at the time of the first row.
 RELEASED_TO = """
 WITH RECURSIVE halved AS (
     SELECT w.feed_id, w.first_seq - 1 AS low, w.head AS high

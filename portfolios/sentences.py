@@ -1,4 +1,4 @@
-"""Sentences that remember what they were made of, so that a page can tell them in Chinese.
+"""Sentences that keep their template and values, so that a page can show them in Chinese.
 
 A sentence is a text in English: logs, the API and commands use it as it is. Pages translate its
 template and fill in its values (`scheduling/observe/localized_reason.py`). Modules import
@@ -25,8 +25,8 @@ class Sentence(str):
 def sentence(template: str, /, **values: Any) -> Sentence:
     """Return a template such as `{name} is {value}` with its values; a list has commas.
 
-    An exception is told by its text, which may be a sentence. A value of somebody's JSON is given
-    as `short_repr` has it: it may be a list itself.
+    An exception is replaced by its text, which may be a sentence. Give a value from a client's JSON
+    as its `short_repr`: the value may itself be a list.
     """
     values = {n: str(v) if isinstance(v, BaseException) else v for n, v in values.items()}
     shown = {n: ", ".join(map(str, v)) if is_list(v) else v for n, v in values.items()}
@@ -44,7 +44,7 @@ _ = sentence
 
 
 def short_repr(value: Any, longest: int = 40) -> str:
-    """Return a value of somebody's JSON for an error message, in at most `longest` characters."""
+    """Return a value from a client's JSON for an error message, in at most `longest` characters."""
     text = repr(value)
     return text if len(text) <= longest else text[: longest - 3] + "…"
 

@@ -43,7 +43,7 @@ INSPECT_LIMIT_S = 60.0  #: of an inspection, which imports every strategy of an 
 #: Each process takes up to `GINKGO_CHILD_MEMORY_MB` and a processor; further requests wait.
 MAX_PARALLEL = 2
 
-#: Of one check, whose process may answer anything.
+#: Limits of the answer to a check: code from outside can write any answer.
 MAX_ERRORS, MAX_ERROR = 100, 500
 
 _slots = threading.BoundedSemaphore(MAX_PARALLEL)
@@ -100,7 +100,7 @@ def parameter_errors(
 def _artifact_errors(
     strategy: StrategyFacts, parameters: Mapping[str, Any], symbols: Sequence[str]
 ) -> list[FieldError]:
-    """Check by the stored schema, and across fields in a process if the strategy does that."""
+    """Return the errors by the stored schema; without any, those of the strategy's own check."""
     try:
         errors = schema_errors(strategy.name, strategy.schema, parameters)
     except SchemaUnusable as unusable:
@@ -141,8 +141,14 @@ def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
     if isinstance(reply, Failed):
         raise CheckFailed(f"{reply.error}.")
     if not isinstance(reply, Inspected):
-        raise CheckFailed(_("The inspection failed: its process gave another answer."))
-    problem = problem_in(reply.strategies)  # code of the artifact ran where it comes from
+        raise CheckFailed(
+            _(
+                "The inspection failed: its process answered {answer} instead of the strategies, "
+                "as if the artifact's code had written the answer. Correct that code.",
+                answer=type(reply).__name__,
+            )
+        )
+    problem = problem_in(reply.strategies)  # the artifact's code may have written this answer too
     if problem:
         raise CheckFailed(_("The inspection failed: {problem}.", problem=problem))
     return reply.strategies
@@ -154,7 +160,10 @@ def check_with_code(
     parameters: Mapping[str, Any],
     symbols: Sequence[str],
 ) -> list[FieldError]:
-    """Return the parameter errors by the code of an artifact, stored or not. Raise CheckFailed."""
+    """Return the parameter errors that an artifact's code finds. Raise CheckFailed.
+
+    The artifact need not be stored.
+    """
     given = json.dumps(parameters, default=str)
     request = Examine(strategy.name, given, list(symbols), code.sha256, strategy.class_path)
     with _slot():
@@ -219,7 +228,13 @@ def _examine(request: Examine, code: ArtifactCode | None) -> tuple[FieldError, .
         )
     if not isinstance(reply, Examined):
         raise CheckFailed(
-            _("The check of {strategy} failed: its process gave another answer.", strategy=strategy)
+            _(
+                "The check of {strategy} failed: its process answered {answer} instead of the "
+                "parameter errors, as if the strategy's code had written the answer. Correct that "
+                "code.",
+                strategy=strategy,
+                answer=type(reply).__name__,
+            )
         )
     if code is None:
         _facts[strategy] = Facts(reply.version, reply.sees_every_symbol)

@@ -16,7 +16,7 @@ _PREFIX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
 
 
 class UnknownArtifact(LookupError):
-    """No artifact, or several, begin with that hash. The text is a sentence."""
+    """No artifact has that hash, or several begin with it. The text is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class StrategyFacts:
     schema: Mapping[str, Any] = field(hash=False)
 
 
-#: By artifact and name. Rows never change, and the hash names their content.
+#: Facts by (sha256 of the artifact, name). The stored rows never change, so no entry gets stale.
 _known: dict[tuple[str, str], StrategyFacts] = {}
 MAX_KNOWN = 1_000
 

@@ -1,7 +1,8 @@
 """The limits of what an artifact declares of its strategies.
 
-The sandboxed process that imports the artifact checks them to name the mistake; who reads its
-answer checks them again, since the artifact's own code runs there and can write any answer.
+They are checked twice. The sandboxed process that imports the artifact checks them, to name the
+mistake. The process that reads the answer checks them again: the artifact's own code ran in the
+sandboxed process and could write any answer.
 """
 
 from __future__ import annotations

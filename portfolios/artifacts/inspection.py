@@ -77,5 +77,5 @@ def _warm_up(found: Any) -> int | None:
         wanted = found(found.convert({})).warm_up()
         events = int(wanted.events) if wanted is not None else 0
     except Exception:
-        return None  # it needs parameters, or asks for no warm-up
+        return None  # a parameter has no default, or `warm_up` failed
     return events if 0 <= events <= LARGEST else None

@@ -25,8 +25,8 @@ _installed: dict[str, str] = {}  #: sha256 → folder; at most one entry
 def install(sha256: str, folder: str) -> None:
     """Put the unpacked artifact onto the import path: behind the standard library, before all else.
 
-    So it is found as in a development environment, where a module named like one of the standard
-    library is not found either.
+    That is the order of a development environment: there, too, a module with the name of one of the
+    standard library is not found.
     """
     folder = os.path.realpath(folder)
     _installed.clear()
@@ -37,7 +37,7 @@ def install(sha256: str, folder: str) -> None:
 
 
 def use_environment(project: str) -> None:
-    """Reduce the import path to Python, the packages of its environment, and Ginkgo's `project`.
+    """Reduce the import path to Python, its environment's packages, and Ginkgo's folder `project`.
 
     The runtime was imported with Ginkgo's own packages, so msgspec and zstandard stay those that
     it was tested with, whatever the environment has.

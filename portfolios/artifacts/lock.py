@@ -1,7 +1,7 @@
 """The lock of an artifact: the exact packages that it needs, each with its hashes.
 
-As `uv pip compile --generate-hashes` or `uv export` writes it. Only pinned packages with hashes
-pass: a line that names another index, an address or a folder would let the owner of that place
+`uv pip compile --generate-hashes` and `uv export` write it. Only pinned packages with hashes are
+accepted: a line that names another index, an address or a folder would let the owner of that place
 choose what nodes run.
 """
 
@@ -26,7 +26,7 @@ HOW = _(
 )
 _HASH = re.compile(r"--hash=(sha256|sha384|sha512):([0-9a-f]{64,128})")
 _COMMENT = re.compile(r"(^|\s)#.*")
-#: Modules to import before processes are forked, for a node: kept as it is.
+#: The comment that names the modules which a node imports before it forks processes. It is kept.
 _PRELOAD = re.compile(r"^# preload:((?: [A-Za-z_][A-Za-z0-9_.]*)+) *$", re.MULTILINE)
 
 
@@ -175,7 +175,7 @@ def _is_version(text: str) -> bool:
 
 
 def _refusal(number: int, what: str) -> WheelRefused:
-    """Return the refusal of a line, of which `what` says what is wrong."""
+    """Return the refusal of line `number`; `what` continues "line 3 of the lock …"."""
     return WheelRefused(
         "not_a_lock",
         _(

@@ -12,6 +12,7 @@ from portfolios.strategies.validation_messages import BOUNDS, KINDS, wrong_value
 if TYPE_CHECKING:
     from jsonschema import ValidationError
 
+#: Type in a JSON schema → key of `KINDS`, and bound in a JSON schema → key of `BOUNDS`.
 _KINDS = {"integer": "int", "number": "float", "string": "str", "boolean": "bool"}
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _WRONG_TYPE = {"type", "enum", "const", "anyOf"}
@@ -108,7 +109,8 @@ def _has_secret(schema: Mapping[str, Any], part: Any) -> bool:
 def has_pattern(schema: Any) -> bool:
     """Return whether a part of the schema has a regular expression.
 
-    Only the strategy's own process matches it: exponential time would block a web process.
+    Such a pattern is matched in the strategy's own process only: a match may take exponential time,
+    which would block a web process.
     """
     if isinstance(schema, Mapping):
         inner = schema.keys() & {"pattern", "patternProperties"}

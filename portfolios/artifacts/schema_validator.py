@@ -15,7 +15,8 @@ from referencing.exceptions import Unresolvable
 
 from portfolios.artifacts.parameters import SchemaUnusable
 
-#: Of one check. Parts that refer to each other twice, thirty levels deep, would need 2^30.
+#: Limit of one validation. A schema of thirty levels, each of which refers twice to the next one,
+#: would need 2^30 steps.
 MAX_STEPS = 50_000
 _steps = threading.local()
 
@@ -70,7 +71,8 @@ def _limit_steps(check: Any) -> Any:
     return limited
 
 
-#: `uniqueItems` takes quadratic time; msgspec never writes it.
+#: Patterns are left to the strategy's own process (`has_pattern`). `uniqueItems` takes quadratic
+#: time, and msgspec never writes it.
 _CHECKS = {
     **Draft202012Validator.VALIDATORS,
     "type": _check_type,

@@ -1,6 +1,6 @@
 """Read what a wheel says of itself, without unpacking or importing anything of it.
 
-What takes long or much memory (its files) is left to `unpack`, a program of its own with limits.
+Its files are unpacked by `unpack`, a program of its own with limits on time and memory.
 Errors name the wheel by its `label`, the name of the file.
 """
 
@@ -42,7 +42,7 @@ MAX_REQUIREMENTS = 500
 MAX_REQUIREMENT = 1_000  #: characters; reading one takes time that grows with their square
 #: Minor versions that a wheel is compared with. Ginkgo needs 3.11.
 MINORS = range(11, 31)
-PATCHES = range(30)
+PATCHES = range(30)  #: patch versions of each minor one, with which Requires-Python is compared
 #: Packages that every node has, since Ginkgo itself needs them.
 PROVIDED = ("ginkgo", "msgspec")
 
@@ -90,7 +90,7 @@ def read_wheel(filename: str, data: bytes) -> WheelFacts:
                 label=label,
             ),
         ) from None
-    # Before they are read: 400,000 of them, without content, take a minute.
+    # Before the list of files is read: to read one of 400,000 empty files takes a minute.
     _check_file_count(label, data.count(_MEMBER))
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
@@ -348,7 +348,7 @@ def _requires(label: str, metadata: email.message.Message) -> Iterable[Requireme
 
 
 def parse_requirement(text: str) -> Requirement:
-    """Return a requirement. Raise InvalidRequirement for every text that is none, or too long."""
+    """Return `text` as a requirement. Raise InvalidRequirement if it is none, or is too long."""
     if len(text) > MAX_REQUIREMENT:
         raise InvalidRequirement(f"it has {len(text):,} characters, limit {MAX_REQUIREMENT:,}")
     try:

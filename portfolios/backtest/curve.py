@@ -17,8 +17,8 @@ class CurvePoint(msgspec.Struct):
     equity: float  #: of the last recorded point
     low: float
     high: float
-    drawdown: float  #: the deepest below the highest equity so far, as a part of it
-    exposure: float  #: gross value of the positions at the last point, as a part of the equity
+    drawdown: float  #: the deepest fall below the highest equity so far, as a fraction of that
+    exposure: float  #: gross value of the positions at the last point, as a fraction of the equity
 
 
 class Curve:
@@ -26,7 +26,8 @@ class Curve:
 
     def __init__(self, limit: int = MAX_POINTS) -> None:
         """Keep at most `limit` points."""
-        self._limit, self._step, self._in_last = limit, 1, 0
+        self._limit = limit
+        self._step, self._in_last = 1, 0  # recorded points in each joined one, and in the newest
         self._points: list[CurvePoint] = []
 
     @property

@@ -1,6 +1,6 @@
 """The result of a backtest as a document for programs. docs/strategies.md lists its fields.
 
-Money, prices and quantities are texts, so that no program rounds them; parts and averages are
+Money, prices and quantities are texts, so that no program rounds them; fractions and averages are
 numbers. Times are ISO 8601 in UTC.
 """
 
@@ -42,29 +42,29 @@ class Input(msgspec.Struct):
 
 
 class Figures(msgspec.Struct):
-    """The sums over the whole range. Parts are of 1: 0.05 is five per cent."""
+    """The sums over the whole range. A fraction of 0.05 is five per cent."""
 
     events: int  #: that the portfolio handled
     first_at: str | None
     last_at: str | None
     equity: str  #: cash and positions at their last prices, after the last event
     profit: str
-    return_: float = msgspec.field(name="return")  #: profit as a part of the starting cash
+    return_: float = msgspec.field(name="return")  #: profit as a fraction of the starting cash
     realised: str  #: profit of what was closed
     unrealised: str  #: profit of what is still held
     fees: str  #: paid for all fills; profit is realised + unrealised - fees
-    max_drawdown: float  #: deepest fall below the highest equity before, as a part of it
+    max_drawdown: float  #: deepest fall below the highest equity before, as a fraction of that
     max_drawdown_amount: str
     drawdown_from: str | None
     drawdown_to: str | None
     turnover: str  #: value of all fills
     turnover_ratio: float  #: turnover as a multiple of the average equity
-    average_exposure: float  #: gross value of positions, as a part of the equity
+    average_exposure: float  #: gross value of positions, as a fraction of the equity
     max_exposure: float
     orders: int  #: placed
     fills: int
-    refused: int  #: refused by a limit, repeats with the same reason excluded
-    refused_again: int  #: those repeats
+    refused: int  #: by a limit; repeats with the same reason are counted below
+    refused_again: int  #: repeats of a refusal with the same reason
     cancelled: int
     expired: int
     open_orders: int  #: neither filled nor ended by the end
@@ -87,8 +87,8 @@ class Point(msgspec.Struct):
 class Order(msgspec.Struct):
     """One order, and what became of it."""
 
-    seq: int  #: of the event it was decided at
-    index: int  #: among the orders of that event
+    seq: int  #: of the event at which it was decided
+    index: int  #: its number among the orders of that event, from 0
     at: str
     symbol: str
     side: str

@@ -1,4 +1,4 @@
-"""What a backtest amounts to, summed up batch by batch. Pure."""
+"""The sums of a backtest, added up batch by batch. Pure."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Tally:
     expired: int = 0
     traded: Decimal = ZERO
     fees: Decimal = ZERO
-    halt: tuple[int, str] | None = None  #: the event after which a limit halted it, and why
+    halt: tuple[int, str] | None = None  #: seq of the event after which a limit halted it, and why
     drawdown: Drawdown = field(default_factory=Drawdown)
     max_exposure: float = 0.0
     metrics: dict[str, Metric] = field(default_factory=dict)  #: at most 32, by name
@@ -102,7 +102,7 @@ class Tally:
 
     @property
     def average_exposure(self) -> float:
-        """Return the mean gross exposure of the recorded points, as a part of the equity."""
+        """Return the mean gross exposure of the recorded points, as a fraction of the equity."""
         return self._exposure_sum / self._points if self._points else 0.0
 
     def add(self, events: Sequence[Event], result: BatchResult) -> None:
@@ -198,7 +198,7 @@ class Tally:
             self._add_point(EquityRow(seq, self.last_us, equity))
 
     def _update_drawdown(self, equity: Decimal, at_us: int) -> float:
-        """Return how far the equity is below its peak, as a part of that; keep the deepest fall."""
+        """Return how far the equity is below its peak, as a fraction of it. Keep the deepest."""
         if equity >= self._peak:
             self._peak, self._peak_us = equity, at_us
             return 0.0

@@ -14,7 +14,8 @@ WIDTH, HEIGHT = 1040, 420
 LEFT, RIGHT, TOP = 88, 16, 12
 CURVE_HEIGHT, GAP, FALL_HEIGHT = 268, 34, 72
 MARK_WIDTH = 6  #: fills closer than this share a mark, or they would hide the curve
-TITLE_LINES = 8
+TITLE_LINES = 8  #: fills listed in the title of a mark
+THREE_DAYS_US = 3 * 86_400_000_000  #: labels of a shorter curve have the time of day
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,10 @@ def _equity_grid(equity: _Scale) -> Iterable[str]:
 
 def _time_labels(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
     first, last = points[0].at_us, points[-1].at_us
-    places = {0: "start", 2: "middle", 4: "end"}
-    for place, anchor in places.items():
-        time_us = first + (last - first) * place // 4
-        text = moment(time_us) if last - first < 3 * 86_400_000_000 else moment(time_us)[:10]
+    anchors = {0: "start", 2: "middle", 4: "end"}  # by quarter of the width
+    for quarter, anchor in anchors.items():
+        time_us = first + (last - first) * quarter // 4
+        text = moment(time_us) if last - first < THREE_DAYS_US else moment(time_us)[:10]
         y = TOP + CURVE_HEIGHT + 20
         yield f'<text x="{at(time_us)}" y="{y}" text-anchor="{anchor}">{text}</text>'
         if first == last:
@@ -85,17 +86,18 @@ def _marks(
     points: Sequence[CurvePoint], orders: Iterable[OrderLine], at: _Scale, equity: _Scale
 ) -> Iterable[str]:
     """Yield triangles on the curve, up for purchases, down for sales; neighbours share one."""
-    places: dict[tuple[int, str], tuple[float, float, list[OrderLine]]] = {}
-    place = 0
+    #: (column of MARK_WIDTH pixels, side) → x and y of its first fill, and all of its fills
+    marks: dict[tuple[int, str], tuple[float, float, list[OrderLine]]] = {}
+    newest = 0  # index of the newest point before the fill
     filled = [line for line in orders if line.filled_us is not None]
     for line in sorted(filled, key=lambda line: line.filled_us or 0):
         assert line.filled_us is not None
-        while place + 1 < len(points) and points[place + 1].at_us <= line.filled_us:
-            place += 1
+        while newest + 1 < len(points) and points[newest + 1].at_us <= line.filled_us:
+            newest += 1
         x = at(line.filled_us)
         key = (int(x / MARK_WIDTH), line.row.side)
-        places.setdefault(key, (x, equity(points[place].equity), []))[2].append(line)
-    for (_, side), (x, y, lines) in places.items():
+        marks.setdefault(key, (x, equity(points[newest].equity), []))[2].append(line)
+    for (_, side), (x, y, lines) in marks.items():
         shape = f"M{x},{y} l-4,9 h8 z" if side == "buy" else f"M{x},{y} l-4,-9 h8 z"
         texts = [_describe(line) for line in lines[:TITLE_LINES]]
         if lines[TITLE_LINES:]:
@@ -127,7 +129,7 @@ def _drawdown_area(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
 
 
 def _ticks(low: float, high: float, wanted: int) -> Iterable[float]:
-    """Yield round values between low and high, about as many as wanted."""
+    """Yield about `wanted` multiples of 1, 2 or 5 times a power of ten between low and high."""
     raw = (high - low) / wanted
     power = 1.0
     while power * 10 <= raw:

@@ -1,4 +1,4 @@
-"""Run a strategy over a range of a feed, in the guarded process that also replays for verification.
+"""Run a strategy over a range of a feed, in the sandboxed process that verifications use too.
 
 Events are read and encoded here while that process handles the batch before, so that a backtest is
 about as fast as the strategy alone.
@@ -27,8 +27,9 @@ from portfolios.verify.replay_process import Ask, ReplayProcessEnded
 #: The number of events in a batch follows the strategy's speed: a slow one must answer within the
 #: process's time limit, a fast one must not wait for messages.
 FIRST_BATCH, MIN_BATCH, MAX_BATCH = 500, 50, 10_000
-FAST_S, SLOW_S = 0.1, 1.0
-MAX_BATCH_SEQS = 100_000  #: seqs in one batch: with one symbol, few of them are events
+FAST_S, SLOW_S = 0.1, 1.0  #: a batch handled faster doubles the next one, a slower one halves it
+#: Seqs in one batch. With one symbol, few of these have an event that the strategy sees.
+MAX_BATCH_SEQS = 100_000
 
 
 class StrategyStopped(Exception):
@@ -65,7 +66,7 @@ def run_backtest(
 
     Where a limit halts the portfolio, the run ends. Raise StrategyStopped at the first failure.
     """
-    return _Run(backtest, ask).result(on_progress)
+    return _Run(backtest, ask).run_to_end(on_progress)
 
 
 class _Run:
@@ -79,7 +80,7 @@ class _Run:
         self._state: bytes | None = None
         self._now_us = 0  # the newest release time: it never goes back
 
-    def result(self, on_progress: Callable[[int], None]) -> BacktestResult:
+    def run_to_end(self, on_progress: Callable[[int], None]) -> BacktestResult:
         begun = time.monotonic()
         first, last = self._backtest.range.first, self._backtest.range.last
         self._load(first)
@@ -108,7 +109,7 @@ class _Run:
         return BacktestResult(self._backtest, self._tally, state, time.monotonic() - begun)
 
     def _load(self, first: int) -> None:
-        """Load the strategy, warmed up with the events before the first one if it wants to be."""
+        """Load the strategy, warmed up with events before the first one if it asks for them."""
         backtest = self._backtest
         loaded = self._reply(Load(backtest.spec, None, 0), first)
         assert isinstance(loaded, Loaded), loaded
@@ -118,7 +119,7 @@ class _Run:
             self._reply(Load(backtest.spec, None, 0, history=seen), first)
 
     def _next_events(self, after: int) -> tuple[list[Event], int]:
-        """Return the next events after the seq `after`, and the seq up to which these are all."""
+        """Return the next events after the seq `after`, and the seq up to which none is missing."""
         last = min(self._backtest.range.last, after + MAX_BATCH_SEQS)
         size = self._size
         events = self._backtest.feed.read_for(self._symbols, after + 1, last, (), size)

@@ -83,5 +83,5 @@ def plain_quantity(quantity: str) -> str:
 def kind_text(order: Order) -> str:
     """Return the kind of an order with its price: market, limit 12.5000, stop 9.0000 ioc."""
     price = order.limit_price or order.stop_price or ""
-    once = "" if order.time_in_force == "gtc" else order.time_in_force
-    return " ".join(filter(None, [order.kind, price, once]))
+    time_in_force = "" if order.time_in_force == "gtc" else order.time_in_force
+    return " ".join(filter(None, [order.kind, price, time_in_force]))

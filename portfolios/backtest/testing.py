@@ -34,7 +34,7 @@ class NotRepeatable(AssertionError):
 class StrategyOrder:
     """One order and what became of it."""
 
-    seq: int  #: of the bar it was decided at
+    seq: int  #: of the bar at which it was decided
     symbol: str
     side: Side
     quantity: Decimal
@@ -71,8 +71,8 @@ def bars(
     made: list[Event] = []
     for day, (opened, close) in enumerate(zip([*prices[:1], *prices], prices, strict=False)):
         at = begun_us + day * DAY_US
-        four = (opened, max(opened, close), min(opened, close), close)
-        made.append(make_bar(day + 1, symbol, at, at, four, 100, scale))
+        open_high_low_close = (opened, max(opened, close), min(opened, close), close)
+        made.append(make_bar(day + 1, symbol, at, at, open_high_low_close, 100, scale))
     return made
 
 
@@ -89,10 +89,10 @@ def run_bars(
 ) -> StrategyRun:
     """Run `strategy` over bars in the order of their times.
 
-    `history` are earlier bars, for a strategy that warms up. It is run twice, the second time with
-    its process restarted after each bar, as it may be on a node. Raise NotRepeatable if the two
-    runs differ, StrategyFailed if it fails, and ValueError for parameters that an operator could
-    not set.
+    `history` are earlier bars, for a strategy that warms up. The strategy is run twice, the second
+    time with its process restarted after each bar, as may happen on a node. Raise NotRepeatable if
+    the two runs differ, StrategyFailed if it fails, and ValueError for parameters that an operator
+    could not set.
     """
     errors = strategy.validate(parameters, symbols)
     if errors:

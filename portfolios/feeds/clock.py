@@ -33,7 +33,7 @@ def head_at(segments: Sequence[Segment], now_us: int) -> int:
     following: Segment | None = None
     for segment in reversed(segments):
         if segment.from_time_us <= now_us:
-            p, q = segment.rate.as_integer_ratio()
+            p, q = segment.rate.as_integer_ratio()  # the rate is p / q, exactly
             head = segment.from_seq + (now_us - segment.from_time_us) * p // (q * SECOND_US)
             # before the newest segment begins, the head must not pass its first seq
             return head if following is None else min(head, following.from_seq)
@@ -53,7 +53,7 @@ def release_clock(segments: Sequence[Segment]) -> Callable[[int], int]:
     # The event at a segment's from_seq was released by the segment before it (or is the first one),
     # so an event belongs to the last segment that begins before it.
     begins = [segment.from_seq for segment in segments]
-    ratios = [segment.rate.as_integer_ratio() for segment in segments]
+    ratios = [segment.rate.as_integer_ratio() for segment in segments]  # (p, q): the rate is p / q
 
     def release(seq: int) -> int:
         number = max(bisect_left(begins, seq) - 1, 0)

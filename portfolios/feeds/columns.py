@@ -56,7 +56,7 @@ class TimeForm(NamedTuple):
             )
         local = at.replace(tzinfo=self.zone)
         if local.astimezone(UTC).astimezone(self.zone).replace(tzinfo=None) != at:
-            # It would be taken for one an hour away.
+            # Converted to UTC, it would become a time an hour away.
             return WrongTime(
                 "no_such_time",
                 f"time {text} does not exist in {self.zone}: the clock was put forward then. Are"
@@ -74,7 +74,7 @@ class Columns(NamedTuple):
     places: Mapping[str, int]  #: field → column
     symbol: str = ""  #: of every row
     times: TimeForm = ISO
-    day: int | None = None  #: column of the day, if that of the time has the time of day alone
+    day: int | None = None  #: column of the date, if the column `time` has the time of day alone
 
     def row(self, cells: Sequence[str]) -> dict[str, Any]:
         """Return the cells of one line as a row for `read_rows`."""

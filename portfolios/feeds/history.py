@@ -10,8 +10,9 @@ from portfolios.runtime.events import Event
 
 FIRST_SPAN = 1_000
 MAX_WARM_UP = 20_000  #: events
-#: Records of a recorded feed that a warm-up looks through, whatever their symbols. So many are kept
-#: before each portfolio: a node, a verification and a backtest find the same events at any time.
+#: Records of a recorded feed that a warm-up looks through, whatever their symbols. As many records
+#: are kept before each portfolio's events, so that a node, a verification and a backtest find the
+#: same ones at any time.
 WARM_UP_SPAN = 200_000
 
 
@@ -25,8 +26,8 @@ def newest_events(
     """Return the newest `count` events of `symbols` (None: all) up to `to_seq`, oldest first.
 
     Events without a symbol, such as ticks, are left out: a few bars may lie between thousands. If
-    the log has fewer, return those. Reads ever larger ranges backwards, until there are enough, of
-    a recorded feed WARM_UP_SPAN records at most.
+    the log has fewer, return those. Reads ever larger ranges backwards until there are enough; in a
+    recorded feed, WARM_UP_SPAN records at most.
     """
     span = count if symbols is None else max(count, FIRST_SPAN)
     kept_from = getattr(feed, "first_seq", None)  # of a recorded feed

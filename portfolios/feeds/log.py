@@ -32,7 +32,7 @@ class SourceId(msgspec.Struct, frozen=True):
     """Where an append comes from: repeating it under the same number writes nothing."""
 
     source: str
-    number: int  #: 1, 2, 3 … for each source
+    number: int  #: of the append: 1, 2, 3 … for each source
     sha256: str = ""  #: of the content, to tell a repeat from another append of the same number
 
 

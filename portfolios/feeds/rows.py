@@ -16,7 +16,7 @@ from portfolios.runtime.events import Event, Gap, Quote, Tick, Trade, make_bar, 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MAX_UNITS = 2**62
-#: A time far ahead, once recorded, would refuse every later one of its symbol.
+#: Once a time far ahead was recorded, every later row of its symbol would be refused.
 MIN_TIME_US = (datetime(1900, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 MAX_TIME_US = (datetime(2200, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND - 1
 KINDS = {
@@ -83,7 +83,7 @@ def read_rows(
             if len(errors) == most_errors:
                 break
             continue
-        if not isinstance(event, Gap):  # which has a place of its own in time
+        if not isinstance(event, Gap):  # a gap may lie before rows that were already recorded
             last[event.symbol] = event.time
         events.append(event)
     return events, errors
@@ -107,7 +107,7 @@ def _check_order(event: Event, last_us: int | None) -> None:
 def _event(row: Any, instruments: Mapping[str, InstrumentFacts]) -> Event:
     """Return the event of a row, without seq and release time. Raise _WrongRow."""
     if not isinstance(row, Mapping):
-        raise _WrongRow("wrong_type", "is not an object with symbol, time and prices.")
+        raise _WrongRow("wrong_type", "the row is not an object with symbol, time and prices.")
     kind = _kind(row)
     known = {"kind", "symbol", "time", *KINDS[kind]}
     unknown = sorted(str(name) for name in row if name not in known)
@@ -275,10 +275,10 @@ def time_text(time_us: int) -> str:
 
 
 def epoch_time(value: Any, unit_us: Decimal) -> Any:
-    """Return the time `value` * `unit_us` µs after 1970 as ISO 8601; no number: `value` itself."""
+    """Return the time `value` * `unit_us` µs after 1970 as ISO 8601; without a number, `value`."""
     try:
         at_us = Decimal(str(value)) * unit_us
-        is_possible = MIN_TIME_US <= at_us <= MAX_TIME_US  # before it is a whole number of any size
+        is_possible = MIN_TIME_US <= at_us <= MAX_TIME_US  # else int() may make a million digits
     except ArithmeticError:
         return value
     return time_text(int(at_us)) if is_possible else str(value)

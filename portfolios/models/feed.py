@@ -129,7 +129,8 @@ class FeedRecord(models.Model):
     """One event of a recorded feed, encoded with its seq and release time. Never changes."""
 
     pk = models.CompositePrimaryKey("feed", "seq")
-    # Not in the database: a feed is removed at once, its millions of records are dropped after it.
+    # No constraint in the database: a feed is removed at once, and its millions of records are
+    # dropped afterwards.
     feed = models.ForeignKey(
         FeedRow, on_delete=models.DO_NOTHING, related_name="+", db_index=False, db_constraint=False
     )

@@ -107,7 +107,7 @@ class Revision(models.Model):
         blank=True,
         related_name="revisions",
         db_column="artifact_sha256",
-        db_index=False,  # by a partial one
+        db_index=False,  # the partial index below is enough
         help_text="The wheel whose bytes it runs; null: a strategy of the release.",
     )
     config = models.JSONField(default=dict, blank=True, help_text="The strategy's parameters.")

@@ -17,7 +17,7 @@ from portfolios.models.portfolio import Portfolio
 class Checkpoint(models.Model):
     """The newest state of a portfolio, after event `seq`.
 
-    The state is MessagePack under zstd, stored outside the row (STORAGE EXTERNAL), so that the
+    The state is msgpack compressed by zstd, stored outside the row (STORAGE EXTERNAL), so that the
     narrow part of the row stays on its page. A commit that changes no state does not write the row.
     """
 

@@ -43,7 +43,7 @@ class PortfolioRows(NamedTuple):
     last: int
     rows: int
     age_s: float  #: of its newest row
-    open: int  #: orders of a portfolio that is not deleted
+    open: int  #: open orders, if the portfolio is not deleted
 
 
 class FeedHead(NamedTuple):
@@ -55,6 +55,7 @@ class FeedHead(NamedTuple):
     rate: float
 
 
+#: The attached partitions of a table, each with its bounds as SQL.
 PARTITIONS = """
 SELECT c.relname, pg_get_expr(c.relpartbound, c.oid)
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -62,7 +63,8 @@ WHERE i.inhparent = %s::regclass AND NOT i.inhdetachpending
 """
 BOUNDS = re.compile(r"FOR VALUES FROM \((MINVALUE|'?(-?\d+)'?)\) TO \('?(\d+)'?\)")
 
-#: A paused feed is expected to continue at its last rate.
+#: Feed, head and events a second of each packaged feed. A paused feed is expected to continue at
+#: its last rate.
 PACKAGED_HEADS = """
 SELECT f.id, last.from_seq + floor(
            greatest(extract(epoch FROM clock_timestamp() - last.from_time), 0) * last.rate)::bigint,
@@ -74,12 +76,14 @@ LEFT JOIN LATERAL (SELECT s.rate FROM portfolios_feedsegment s WHERE s.feed_id =
                    ORDER BY s.id DESC LIMIT 1) before ON true
 """
 
+#: Feed, head and the time in µs of each recorded feed.
 RECORDED_HEADS = """
 SELECT w.feed_id, w.head, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint
 FROM portfolios_feedwriter w
 """
 RATE_OVER_S = 30 * 86_400  #: so that one import of many records is not taken for the rate
 
+#: One `PortfolioRows` for each portfolio that has rows in a table.
 HOLDINGS = """
 SELECT t.portfolio_id, p.id IS NULL OR p.archived_at IS NOT NULL, min(t.{seq}), max(t.{seq}),
        count(*), extract(epoch FROM clock_timestamp() - max(t.{at}))::float,
@@ -88,7 +92,7 @@ FROM {table} t LEFT JOIN portfolios_portfolio p ON p.id = t.portfolio_id
 WHERE {where} GROUP BY t.portfolio_id, p.id
 """
 
-#: Tables detached for archiving by a task that did not finish.
+#: Tables that were detached for archiving and not dropped yet, since the task did not finish.
 DETACHED = """
 SELECT c.relname FROM pg_class c
 WHERE c.relkind = 'r' AND NOT c.relispartition AND c.relnamespace = current_schema()::regnamespace
@@ -138,7 +142,7 @@ def detached_tables(kind: RecordKind) -> list[str]:
 
 
 def rows_by_portfolio(kind: RecordKind, table: str, where: str = "true") -> list[PortfolioRows]:
-    """Return which portfolios' rows a table has. Reads all of it."""
+    """Return the number and the range of each portfolio's rows in a table. Reads all of it."""
     statement = HOLDINGS.format(
         table=table, seq=kind.seq, at=kind.at, where=where,
         is_open="t.status = 'open'" if kind.table == ORDERS else "false",
@@ -159,7 +163,7 @@ def attach_ahead(kind: RecordKind, at: FeedHead) -> list[str]:
     Raise OperationalError if the lock is not available: until the next pass, rows go into the
     default partition.
     """
-    left = detached_tables(kind)  # until the next pass archives it, its name is taken
+    left = detached_tables(kind)  # their names are taken until the next pass archives them
     return [
         _with_lock_timeout(partial(_attach, kind, low, high))
         for low, high in missing_ranges(partitions(kind), at.seq, partition_width(kind, at))
@@ -167,12 +171,12 @@ def attach_ahead(kind: RecordKind, at: FeedHead) -> list[str]:
     ]
 
 
-def missing_ranges(attached: Sequence[Partition], head: int, wide: int) -> list[tuple[int, int]]:
+def missing_ranges(attached: Sequence[Partition], head: int, width: int) -> list[tuple[int, int]]:
     """Return the ranges of seqs to attach partitions for, so that a feed has PARTITIONS_AHEAD
     widths beyond its head. Pure.
 
-    If no partition contains the head, they begin where the last partition before it ends. Seqs
-    below are old, or of feeds that are behind this one and have partitions of their own.
+    If no partition contains the head, the ranges begin at the end of the last partition before it.
+    Lower seqs without a partition are old, or of other feeds, which have calls of their own.
     """
 
     def containing(seq: int) -> Partition | None:
@@ -181,13 +185,13 @@ def missing_ranges(attached: Sequence[Partition], head: int, wide: int) -> list[
     before = max((one.high for one in attached if one.high <= head), default=0)
     low = before if containing(head) is None else head
     ranges = []
-    while low < head + PARTITIONS_AHEAD * wide:
+    while low < head + PARTITIONS_AHEAD * width:
         inside = containing(low)
         if inside is not None:
             low = inside.high
             continue
         # If this task was paused or the rate was raised, one partition covers the gap to the head.
-        high = max(low + wide, head + wide) if low < head else low + wide
+        high = max(low + width, head + width) if low < head else low + width
         high = min([high, *(one.low for one in attached if one.low is not None and one.low > low)])
         ranges.append((low, high))
         low = high
@@ -236,7 +240,7 @@ def _detach(
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {kind.table} DETACH PARTITION {partition.name}")
-        if open_ids:  # no partition takes them now but the default one
+        if open_ids:  # the table now puts them into its default partition
             cursor.execute(
                 f"INSERT INTO {kind.table} SELECT * FROM {partition.name} WHERE id = ANY(%s)",
                 [list(open_ids)],

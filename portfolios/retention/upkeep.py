@@ -70,6 +70,7 @@ FROM portfolios_feedsegment s WHERE s.feed_id = %(feed)s AND s.from_seq <= %(seq
 ORDER BY s.from_seq DESC, s.id DESC LIMIT 1
 """
 
+#: The open orders in a table, except for those of deleted portfolios.
 OPEN_ORDERS = """
 SELECT o.id FROM {table} o JOIN portfolios_portfolio p ON p.id = o.portfolio_id
 WHERE o.status = 'open' AND p.archived_at IS NULL
@@ -110,7 +111,7 @@ def maintain(folder: Path, verified_to: Mapping[int, int]) -> MaintenanceOutcome
         for table in detached_tables(kind):  # left by an interrupted pass
             _archive_and_drop(kind, table, folder, done)
         _attach_ahead(kind, heads, done)
-        gone = len(done.dropped)
+        dropped_before = len(done.dropped)
         for partition in partitions(kind):
             if not _is_expired(kind, partition, heads):
                 continue
@@ -120,7 +121,8 @@ def maintain(folder: Path, verified_to: Mapping[int, int]) -> MaintenanceOutcome
                 done.kept.append(RetainedPartition(partition.name, why))
             elif why is None and not _retire(kind, partition, held, folder, done):
                 break
-        if len(done.dropped) > gone:  # not each hour: every file is kept indefinitely
+        # Not in every pass: each time makes one more file, and files are kept indefinitely.
+        if len(done.dropped) > dropped_before:
             _archive_rest(kind, folder, done)
     return done
 

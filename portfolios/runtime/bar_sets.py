@@ -12,8 +12,9 @@ from portfolios.runtime.state import BarSet, State
 class BarGatherer:
     """Gathers the bars of the newest time in the state, so that a restart between them loses none.
 
-    Only one time is kept, with at most one bar for each symbol. A bar of a later time drops those
-    that wait, since a symbol has missed theirs; a bar of an earlier time is not gathered.
+    Only one time is kept, with at most one bar for each symbol. A bar of a later time drops the
+    gathered ones, since some symbol has no bar of their time; a bar of an earlier time is not
+    gathered.
     """
 
     def __init__(self, state: State, symbols: frozenset[str]) -> None:

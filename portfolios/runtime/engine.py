@@ -35,7 +35,7 @@ from portfolios.runtime.state import (
 )
 from portfolios.strategies.base import Intent, Strategy
 
-EQUITY_STEP_US = 10_000_000
+EQUITY_STEP_US = 10_000_000  #: feed time from one equity point to the next
 MAX_REPORTS = 10_000  #: delivered to a strategy at one event
 NO_SYMBOL = frozenset({""})  #: of ticks, and of gaps in all symbols
 
@@ -60,11 +60,11 @@ class PortfolioEngine:
             state.require(BARS_FORMAT)
         else:
             state.forget_bars()
-        #: Events without a symbol, such as a tick, tell it the time.
+        #: Whether the strategy needs events without a symbol too: ticks tell the time.
         self._needs_time = strategy.sees_every_event or _overrides(strategy, "on_timer")
         self._compress = state_compressor()
         self._given: bytes | None = None  # the packed state that the caller already has
-        self._is_ahead = True  # its state may differ from the given one
+        self._is_ahead = True  # whether the state may differ from the one that the caller has
 
     @classmethod
     def fresh(cls, spec: Spec, history: Sequence[Event] | None = None) -> PortfolioEngine:
@@ -238,13 +238,13 @@ class PortfolioEngine:
             account.processed.add(seen)
 
     def _lift_halt(self, events: Sequence[Event]) -> None:
-        """Clear the reason of a halt before the first event: an operator has started it again."""
+        """Clear the reason of a halt at the first event: an operator started the portfolio."""
         needed = self.symbols
         if needed is None or any(event.symbol in needed for event in events):
             self._account.halted = ""
 
     def _add_equity_point(self, event: Event, result: BatchResult) -> bool:
-        """Record the equity. Return whether it is so far below its peak that it has to halt."""
+        """Record the equity. Return whether its drawdown is over the limit: the portfolio halts."""
         account = self._account
         account.equity_step = event.released // EQUITY_STEP_US
         equity = account.equity

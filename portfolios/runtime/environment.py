@@ -1,6 +1,6 @@
-"""The environment of processes that run strategies: the variables of a list, and no others.
+"""The environment of processes that run strategies: only variables that a list allows.
 
-A list of what to leave out would miss the next program's secret.
+A list of forbidden variables would miss the secret of the next program.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ALLOWED = re.compile(
     # Of Ginkgo: paths, names and limits. GINKGO_ENCRYPTION_KEYS_FILE is the path that is hidden.
     r"|GINKGO_(HOME|FEED|STRATEGIES|STRATEGY_[A-Z]+|ENCRYPTION_KEYS_FILE)"
 )
-#: Not even if GINKGO_STRATEGY_ENVIRONMENT names them.
+#: Forbidden even if GINKGO_STRATEGY_ENVIRONMENT names them.
 _NEVER = re.compile(
     r"DATABASE_URL|REDIS_URL|PG[A-Z]+|GINKGO_(NODE_TOKEN|SECRET_KEY|ENCRYPTION_KEYS)"
 )

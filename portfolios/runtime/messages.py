@@ -41,7 +41,7 @@ class Examine(msgspec.Struct, tag="examine"):
     strategy: str
     parameters: str  #: JSON
     symbols: list[str]
-    artifact: str = ""  #: that of the process, if the strategy is of one
+    artifact: str = ""  #: the artifact of the process; empty: the strategy is not of an artifact
     strategy_class: str = ""
 
 

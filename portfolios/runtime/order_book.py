@@ -61,7 +61,7 @@ class OrderBook:
         """Symbols with an open order. The same set for the life of the engine."""
         self.reports: deque[Report] = deque()  #: not delivered yet
         self.bars: Mapping[str, Event] = {}  #: by symbol, while a strategy decides on all of them
-        self._seq = self._orders = 0  # number of orders decided at the event `_seq`
+        self._seq = self._orders = 0  # seq of the newest decision, and its orders so far
 
     # --- at an event -------------------------------------------------------------------------
 
@@ -205,7 +205,8 @@ class OrderBook:
         except (TypeError, ValueError, ArithmeticError) as error:
             raise StrategyFailed(self._spec.strategy, event.seq, error) from error
         before = self._account.open_orders
-        self._set_open([other for other in before if other is not order])  # not against limits
+        # The limits of the new order must not count the old one too.
+        self._set_open([other for other in before if other is not order])
         number = self._place(wanted, event, result)
         if number is None:
             self._set_open(before)
@@ -336,7 +337,8 @@ def _validate_order(intent: OrderIntent) -> OrderIntent:
     return _validate_kind(intent)._replace(quantity=quantity)
 
 
-PLAIN = tuple(OrderIntent._field_defaults.values())  #: of a market order
+#: The values after the quantity of a market order without a tag.
+PLAIN = tuple(OrderIntent._field_defaults.values())
 
 
 def _validate_kind(intent: OrderIntent) -> OrderIntent:

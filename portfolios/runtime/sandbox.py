@@ -38,7 +38,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 # --- system calls --------------------------------------------------------------------------------
 
-#: machine → (audit arch, seccomp(2), numbers)
+#: Machine → (AUDIT_ARCH of linux/audit.h, number of seccomp(2), numbers of other system calls).
 _MACHINES = {
     "x86_64": (
         0xC000003E,
@@ -231,10 +231,11 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
 
+#: Codes of BPF instructions (linux/bpf_common.h).
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_MASK = 0x54  #: keep these bits
+_MASK = 0x54  #: keep the bits of the operand
 _NUMBER, _ARCH, _FIRST, _SECOND = 0, 4, 16, 24  #: offsets in seccomp_data; low halves of arguments
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000  #: results of a filter: SECCOMP_RET_ALLOW and _ERRNO
 
 
 class _Program(ctypes.Structure):
@@ -243,7 +244,8 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
-_Lines = list[tuple[int, int, int, int]]  #: (code, if true, if false, operand)
+#: BPF instructions: (code, instructions to skip if true, and if false, operand).
+_Lines = list[tuple[int, int, int, int]]
 
 
 def _load_call_number(arch: int) -> _Lines:
@@ -328,12 +330,14 @@ def _install_syscall_filter(*, preloading: bool = False) -> bool:
 
 # --- files ---------------------------------------------------------------------------------------
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  #: the same on all architectures
+#: Numbers of Landlock's system calls, the same on all architectures.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION = 1
 _WRITE_FILE, _TRUNCATE = 1 << 1, 1 << 14
 _READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
 _CHANGES = _WRITE_FILE | 0b1_1111_1111_0000  #: write; remove and create entries of each kind
-_SINCE_2, _SINCE_3 = 1 << 13, _TRUNCATE  #: rename across folders; truncate
+#: Rights that Landlock knows since versions 2 and 3: rename across folders; truncate.
+_SINCE_2, _SINCE_3 = 1 << 13, _TRUNCATE
 _PATH_BENEATH = 1
 
 

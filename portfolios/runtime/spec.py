@@ -34,7 +34,7 @@ class Limits(msgspec.Struct, frozen=True):
 class BrokerSettings(msgspec.Struct, frozen=True):
     """Costs of the paper broker; by default there are none."""
 
-    fee_per_order: Decimal = ZERO  #: of each fill; an order fills at once
+    fee_per_order: Decimal = ZERO  #: of each fill; an order fills as a whole
     fee_per_share: Decimal = ZERO
     fee_bps: Decimal = ZERO  #: of the value, in hundredths of a per cent
     slippage_bps: Decimal = ZERO  #: of the price, for market and stop orders

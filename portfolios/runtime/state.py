@@ -136,8 +136,8 @@ class OpenOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 class Figures(msgspec.Struct):
     """Figures of a portfolio since event `since` that the rest of the account does not contain.
 
-    A version that does not know them drops them, and the next one starts them again: what follows
-    from them alone (the largest drawdown) holds from `since` on.
+    A release of Ginkgo that does not know figures drops them, and a later release starts them
+    again: so turnover and drawdowns count only from `since` on.
     """
 
     since: int
@@ -271,8 +271,9 @@ class _RawOutline(msgspec.Struct):
 _outline_decoder = msgspec.msgpack.Decoder(_RawOutline)
 _account_decoder = msgspec.msgpack.Decoder(Account)
 _metrics_decoder = msgspec.msgpack.Decoder(dict[str, float])
-#: Of the outline of a state. Ten thousand positions and orders have half of it. A node may store
-#: 80 kB that unpack to 300,000 positions, which would take half a second of every other request.
+#: Limit of a state's outline. Ten thousand positions and orders need half of it. Without a limit, a
+#: node may store 80 kB that unpack to 300,000 positions; each read would delay every other request
+#: by half a second.
 MAX_OUTLINE_BYTES = 2_000_000
 
 
@@ -282,21 +283,21 @@ def pack_state(state: State) -> bytes:
 
 
 def state_compressor() -> Callable[[bytes], bytes]:
-    """Return a function that puts packed bytes under zstd level 1, with their size inside.
+    """Return a function that compresses packed bytes by zstd level 1 and includes their size.
 
-    To make one takes longer than to compress a small state, so an engine keeps its own; one must
-    not be called by two threads at once.
+    Making the function takes longer than compressing a small state, so each engine keeps one. Two
+    threads must not call the same function at once.
     """
     return zstandard.ZstdCompressor(level=1, write_content_size=True).compress
 
 
 def compress_state(packed: bytes) -> bytes:
-    """Return packed bytes under zstd level 1."""
+    """Return packed bytes compressed by zstd level 1."""
     return state_compressor()(packed)
 
 
 def encode_state(state: State) -> bytes:
-    """Return the state as msgpack under zstd level 1; the same state gives the same bytes."""
+    """Return the state as msgpack compressed by zstd level 1. Equal states give equal bytes."""
     return compress_state(pack_state(state))
 
 

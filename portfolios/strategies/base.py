@@ -18,14 +18,14 @@ from portfolios.runtime.events import Bar, Event
 from portfolios.runtime.results import OrderKind, TimeInForce
 from portfolios.runtime.state import OpenOrder, Position, StrategyPart
 from portfolios.sentences import sentence as _
-from portfolios.strategies.validation_messages import NOT_A_DECIMAL, describe
+from portfolios.strategies.validation_messages import NOT_A_DECIMAL, sentence_of_decoder
 
 #: More shares than any company has issued: rejects mistyped quantities.
 MAX_QUANTITY = Decimal(1_000_000_000)
 
 
-#: The type of a field whose value only its owner may read. A configuration is read by every viewer,
-#: so that one with such a field is refused. Schemas say `"format": "secret"`.
+#: The type of a field whose value only its owner may read. Every viewer can read a configuration,
+#: so a configuration with such a field is refused. Schemas say `"format": "secret"`.
 Secret = Annotated[str, msgspec.Meta(extra_json_schema={"format": "secret"})]
 
 
@@ -202,9 +202,8 @@ class Strategy:
         """Return the orders decided once every symbol has its bar of one time. May change `state`.
 
         Called after `on_event` of the last of these bars, which come in the order of their symbols.
-        A time at which a symbol has no bar is left out: as soon as a bar of a later time is there,
-        those of earlier ones are not waited for any more. Not called unless it is overridden, which
-        needs a portfolio with a list of symbols.
+        Not called for a time at which a symbol has no bar: a bar of a later time ends the wait.
+        Called only if it is overridden, which needs a portfolio with a list of symbols.
         """
         return None
 
@@ -222,16 +221,16 @@ class Strategy:
         """Return the orders decided because a timer is due. May change `state`.
 
         Called before the first event that is released at or after `due`, earliest timer first; a
-        timer that is set meanwhile waits for the event after that. The event is not known yet. An
-        order is filled at later events than this one.
+        timer that is set meanwhile waits for the event after that. The strategy does not see the
+        event yet, and an order decided here is filled at later events only.
         """
         return None
 
     def warm_up(self) -> WarmUp:
-        """Return how many events before the first one `on_event` sees, to fill the state.
+        """Return how many past events to show to `on_event` at first, to fill the state.
 
         Asked when the portfolio starts and when the state is adapted to another revision. Orders of
-        these events are dropped; if the log has fewer events, there are fewer. At most 20,000.
+        these events are dropped. It sees fewer if the log has fewer. At most 20,000.
         """
         return WarmUp()
 
@@ -356,7 +355,7 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
     except msgspec.ValidationError as error:
         text = str(error)
         code = "wrong_type" if ", got `" in text or text.startswith("Invalid") else "out_of_range"
-        yield FieldError(name, code, describe(name, text, value))
+        yield FieldError(name, code, sentence_of_decoder(name, text, value))
         return
     if isinstance(converted, Decimal) and not converted.is_finite():
         yield FieldError(
@@ -365,7 +364,7 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
             _("{name}: {value} is not a finite number.", name=name, value=value),
         )
     elif isinstance(converted, Decimal) and not str(value).isascii():
-        yield FieldError(name, "wrong_type", describe(name, NOT_A_DECIMAL, value))
+        yield FieldError(name, "wrong_type", sentence_of_decoder(name, NOT_A_DECIMAL, value))
 
 
 def every_symbol_errors(strategy: str, symbols: Sequence[str]) -> Iterable[FieldError]:

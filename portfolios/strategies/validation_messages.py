@@ -20,7 +20,7 @@ KINDS = {
     "object": _("an object"),
     "null": "null",
 }
-#: What a number must be besides, by the operator that a decoder names.
+#: The bound of a number in words, by the operator in the message of msgspec.
 BOUNDS = {
     ">=": lambda limit: _("{limit} or more", limit=limit),
     ">": lambda limit: _("over {limit}", limit=limit),
@@ -32,8 +32,8 @@ NOT_A_DECIMAL = "Invalid decimal string"
 _EXPECTED = re.compile(r"Expected `([\w| ]+)`(?:, got `\w+`| (>=|>|<=|<) ([-\d.]+))")
 
 
-def describe(name: str, message: str, value: Any) -> str:
-    """Return msgspec's `message` about a parameter's value as a sentence for the person."""
+def sentence_of_decoder(name: str, message: str, value: Any) -> str:
+    """Return the decoder's `message` about the value of parameter `name` as a sentence."""
     expected = _EXPECTED.fullmatch(message)
     if expected is not None:
         kinds, bound, limit = expected.groups()

@@ -32,7 +32,7 @@ Row = OrderRow | StoredOrder | FillRow | StoredFill | EquityRow
 
 
 class FieldDifference(NamedTuple):
-    """One field of one row that differs. The tenure it lies in is added later."""
+    """One field of one row that differs; `Difference` adds the tenure that the event lies in."""
 
     seq: int
     kind: Kind
@@ -89,8 +89,8 @@ class Comparison:
             return None
         return self._with_tenure(min(differences, key=lambda d: (d.seq, RANK[d.kind])))
 
-    def end(self) -> Difference | None:
-        """Return the first order stored as filled or ended that is open in the run, or None."""
+    def compare_waiting(self) -> Difference | None:
+        """Return the first order stored as filled or ended that still waits in the run, or None."""
         for (seq, index), outcome in sorted(self._outcomes.items()):
             if outcome.status != "open":
                 what = f"order {index} at seq {seq}"
@@ -107,7 +107,7 @@ class Comparison:
     def _compare_orders(
         self, wanted: Sequence[OrderRow], found: Sequence[StoredOrder]
     ) -> Iterator[FieldDifference]:
-        once = [order for order in found if not self._was_refused_before(order)]
+        once = [order for order in found if not self._is_repeated_refusal(order)]
         for key, order, stored in pair_by_key(
             wanted, lambda o: (o.seq, o.index), once, lambda o: (o.row.seq, o.row.index)
         ):
@@ -125,9 +125,9 @@ class Comparison:
             if waits:
                 self._outcomes[key] = stored.outcome
             status = stored.outcome.status
-            right = waits and status in PLACED
+            is_plausible = waits and status in PLACED
             fields = [
-                ("status", status, status if right else order.status),
+                ("status", status, status if is_plausible else order.status),
                 ("id", stored.id, f"{uid}-{seq}-{index}"),
                 *_field_pairs(stored.row, order, "symbol", "side", "quantity", "price"),
                 *_field_pairs(
@@ -143,8 +143,8 @@ class Comparison:
                 "order", seq, f"order {index} at seq {seq} ({_describe(order)})", fields
             )
 
-    def _was_refused_before(self, order: StoredOrder) -> bool:
-        """Return whether this is a repeated refusal that only older versions recorded."""
+    def _is_repeated_refusal(self, order: StoredOrder) -> bool:
+        """Return whether this is a repeated refusal, which only older versions recorded."""
         row = order.row
         if self._new_since is not None and row.seq >= self._new_since:
             return False
@@ -231,21 +231,21 @@ def pair_by_key(
     key_of_found: Callable[[F], Key],
 ) -> Iterator[tuple[Key, W | None, F | None]]:
     """Yield (key, wanted row, found row) in the order of the keys; None where a side has no row."""
-    left, right = iter(wanted), iter(found)
-    w, f = next(left, None), next(right, None)
-    while w is not None or f is not None:
-        w_key = key_of_wanted(w) if w is not None else None
-        f_key = key_of_found(f) if f is not None else None
-        if f_key is None or (w_key is not None and w_key < f_key):
-            assert w_key is not None
-            yield w_key, w, None
-            w = next(left, None)
-        elif w_key is None or f_key < w_key:
-            yield f_key, None, f
-            f = next(right, None)
+    wanted_rows, found_rows = iter(wanted), iter(found)
+    want, have = next(wanted_rows, None), next(found_rows, None)
+    while want is not None or have is not None:
+        want_key = key_of_wanted(want) if want is not None else None
+        have_key = key_of_found(have) if have is not None else None
+        if have_key is None or (want_key is not None and want_key < have_key):
+            assert want_key is not None
+            yield want_key, want, None
+            want = next(wanted_rows, None)
+        elif want_key is None or have_key < want_key:
+            yield have_key, None, have
+            have = next(found_rows, None)
         else:
-            yield w_key, w, f
-            w, f = next(left, None), next(right, None)
+            yield want_key, want, have
+            want, have = next(wanted_rows, None), next(found_rows, None)
 
 
 def _field_pairs(found: Any, wanted: Any, *names: str) -> Iterator[tuple[str, Any, Any]]:

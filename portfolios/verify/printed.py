@@ -1,7 +1,7 @@
 """What a strategy prints while it is replayed, line by line with the event it was printed at.
 
-On a node the output of a process may be lost, since printing must not hold up trading. Here nothing
-waits for the strategy, so that its process waits until every line is read.
+On a node the output of a process may be lost, since printing must not hold up trading. A replay is
+in no hurry: its process waits until every line is read.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class PrintedOutput:
 
     def _add(self, line: bytes) -> None:
         seq, tab, text = line.rstrip(b"\n").decode(errors="replace").partition("\t")
-        if not (tab and seq.isascii() and seq.isdigit()):  # written past `print`
+        if not (tab and seq.isascii() and seq.isdigit()):  # not written through PrintStream
             seq, text = str(LOADING), line.rstrip(b"\n").decode(errors="replace")
         with self._lock:
             self._waiting_bytes += len(line)

@@ -46,7 +46,7 @@ class ReferenceRun:
         """
         self._recorded, self._ask, self._on_progress = recorded, ask, on_progress
         self._suppressed = merge_ranges(recorded.suppressed)
-        self._range = next(self._suppressed, None)
+        self._range = next(self._suppressed, None)  # the suppressed range that is now, or next
         before = [
             s for s in recorded.tenure_segments if start is not None and s.epoch <= start.epoch
         ]
@@ -56,6 +56,7 @@ class ReferenceRun:
         self._symbols: frozenset[str] | None = None  # whose events the process needs
         self.seq = recorded.first_seq - 1 if start is None else start.seq
         begun = ((counted_from, without_event_count), (figures_from, without_figures))
+        #: (event at which a count begins anew, function that removes what was counted before it)
         self._restarts = [
             (first, forget) for first, forget in begun if first is not None and first > self.seq
         ]
@@ -77,15 +78,19 @@ class ReferenceRun:
             self._start_due_tenures()
         return rows
 
-    def _start_due_tenures(self) -> None:
-        """Load the tenures that begin by the next event. Each of them adapts the state, even an
-        owner that committed no event but only its first, empty commit."""
+    def _restart_due_counts(self) -> None:
+        """Remove what was counted so far, if the recorded count begins at the next event."""
         for restart in list(self._restarts):
             first, forget = restart
             if first == self.seq + 1:
                 self._restarts.remove(restart)  # once
                 if self.state is not None:
                     self.state, self._loaded = forget(self.state), False
+
+    def _start_due_tenures(self) -> None:
+        """Load the tenures that begin by the next event. Each of them adapts the state, even if its
+        owner made only a first, empty commit."""
+        self._restart_due_counts()
         while self._upcoming and self._upcoming[-1].first_seq <= self.seq + 1:
             before, self._tenure = self._tenure, self._upcoming.pop()
             if not self._loaded or self._tenure.spec != before.spec:
@@ -172,13 +177,13 @@ class ReferenceRun:
 
 def merge_ranges(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Yield sorted ranges, adjacent ones joined: each commit of a catch-up stores one range."""
-    now: tuple[int, int] | None = None
+    joined: tuple[int, int] | None = None
     for first, last in ranges:
-        if now is not None and first <= now[1] + 1:
-            now = (now[0], max(now[1], last))
+        if joined is not None and first <= joined[1] + 1:
+            joined = (joined[0], max(joined[1], last))
             continue
-        if now is not None:
-            yield now
-        now = (first, last)
-    if now is not None:
-        yield now
+        if joined is not None:
+            yield joined
+        joined = (first, last)
+    if joined is not None:
+        yield joined

@@ -66,7 +66,7 @@ class ArtifactCode:
 
 
 class ReplayProcessEnded(Exception):
-    """The process no longer answers. The text says how it ended."""
+    """The process no longer answers. The text says how it ended, and continues "… failed: "."""
 
 
 @contextmanager
@@ -146,8 +146,8 @@ def replay_processes(
 ) -> Iterator[Ask]:
     """Yield a function that sends a request to the process of the artifact that was loaded last.
 
-    A process runs the code of one artifact, so a Load of another one starts another process; a
-    Load without one, a process without. `code_of` returns the code of an artifact.
+    A process runs the code of one artifact. So a Load of another artifact starts another process,
+    and a Load without an artifact starts a process without. `code_of` returns an artifact's code.
     """
     with ExitStack() as running:
         ask: Ask | None = None
@@ -174,7 +174,7 @@ def _max_reply_bytes(request: Load | Batch | Examine | Inspect) -> int:
 
 
 def _receive_exactly(sock: socket.socket, size: int, until: float) -> bytes:
-    """Return `size` bytes. Raise TimeoutError at the time `until`, also if some keep coming."""
+    """Return `size` bytes. Raise TimeoutError at the time `until`, even if bytes keep coming."""
     data = bytearray()
     while len(data) < size:
         left_s = until - time.monotonic()
@@ -210,7 +210,7 @@ def _environment(*, in_environment: bool) -> dict[str, str]:
 
 
 def main() -> None:
-    """Serve on the given socket until its other end closes: then the parent has exited.
+    """Serve on the socket that argument 1 names, until its other end closes: the parent has exited.
 
     A strategy that loops does not read its socket, so the kernel kills it when the parent exits.
     """

@@ -16,7 +16,8 @@ from psycopg.rows import namedtuple_row
 from portfolios.runtime.results import EquityRow, FillRow, OrderRow
 from portfolios.verify.types import OrderOutcome, StoredFill, StoredOrder, StoredRows
 
-#: As of the last event compared: what ended an order later does not count yet.
+#: Status, end and `has_end` of an order as of the last event compared: a later fill or end does not
+#: count yet.
 OUTCOME = """
        CASE WHEN o.status = 'filled' AND EXISTS (
             SELECT FROM portfolios_fill f WHERE f.portfolio_id = o.portfolio_id
@@ -54,7 +55,7 @@ WHERE portfolio_id = %(portfolio)s AND seq > %(from_seq)s AND seq <= %(to_seq)s
 ORDER BY seq
 """
 
-#: As of the last event compared, as in ORDERS.
+#: Status and end of the orders in a list, as of the last event compared.
 STATUSES = f"""
 SELECT o.seq, o.index, o.reason, {OUTCOME}
 FROM unnest(%(seqs)s::bigint[], %(indexes)s::int[]) AS x(seq, index)

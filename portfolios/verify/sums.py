@@ -19,8 +19,8 @@ BATCH_SEQS = 1_000_000
 MODULUS = 1 << 64
 
 #: How a placed order ended is covered by FILLS and ENDS, at the event that ended it. A column that
-#: older versions did not have counts only if it is not what they meant, so that the sums of their
-#: rows stay the same.
+#: older versions did not have counts only if its value is not the default, so that the sums of rows
+#: that they wrote stay the same.
 ORDERS = """
 SELECT count(*) AS rows,
        coalesce(sum(hashtextextended(concat_ws('|', o.id, o.seq, o.index, o.symbol, o.side,

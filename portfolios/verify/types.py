@@ -31,7 +31,7 @@ class TenureSegment:
     spec: Spec
     epoch: int
     owner: str  #: the node that its stored orders name
-    where: str  #: for people: "epoch 4, migrate to node-2 (handoff 17), seq 121–380"
+    where: str  #: for people: "epoch 4 on node-2, r1 by migrate (handoff 17), from seq 121 to 380"
     python: str = ""  #: minor version that computed it; empty: not known
 
 
@@ -135,11 +135,11 @@ class Difference:
 
     seq: int
     kind: Kind
-    what: str  #: "order 0 at seq 412 (buy 10 KO)"
+    what: str  #: such as "order 0 at seq 412 (buy 10 KO)"
     field: str
     found: str  #: as stored
     wanted: str  #: in the reference run
-    where: str  #: the tenure it lies in
+    where: str  #: the tenure of the event, for people
 
     def sentence(self) -> str:
         """Return one line for people."""

@@ -91,7 +91,8 @@ class _Verification:
         since = None if self._processed is None else self._processed.since
         self._counts = Counts() if start is None else replace(start.counts)
         figures = figures_since(recorded.state)
-        # An anchor that a version without figures made, later than where the recorded ones begin.
+        # Whether a version without figures made the anchor, after the event at which the recorded
+        # figures begin: the run cannot compute them.
         self._ignores_figures = start is not None and (
             figures is not None and figures <= start.seq and figures_since(start.state) != figures
         )
@@ -141,7 +142,7 @@ class _Verification:
         for seq, index in expected:
             if (seq, index) in self._comparison.open_orders:
                 continue
-            if self._recorded.archived.has("orders", seq):  # it has ended, and left with its end
+            if self._recorded.archived.has("orders", seq):  # it ended, and was archived
                 self._counts.rows_dropped += 1
             else:
                 what = f"order {index} at seq {seq}"
@@ -165,7 +166,7 @@ class _Verification:
             self._run.advance(self._run.seq)  # loads a tenure that committed no event
         except ReplayDiverged as diverged:
             return diverged.difference, None
-        difference = self._comparison.end()
+        difference = self._comparison.compare_waiting()
         recorded, state = self._recorded, self._run.state
         if difference is not None or recorded.state is None:
             return difference, None

@@ -65,7 +65,7 @@ class RowsField(serializers.Field[list[Any], Any, Any, Any]):
         wrong = {
             str(number): [
                 ErrorDetail(
-                    f"row {number}: is not an object with symbol, time and prices", "wrong_type"
+                    f"row {number} is not an object with symbol, time and prices", "wrong_type"
                 )
             ]
             for number, row in enumerate(data, start=1)

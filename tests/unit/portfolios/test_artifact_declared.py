@@ -62,7 +62,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
 def test_an_answer_to_another_question_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, Loaded(1, False))
     for ask in (lambda: inspect_artifact(CODE), lambda: check_with_code(CODE, GOOD, {}, [])):
-        with pytest.raises(CheckFailed, match="its process gave another answer"):
+        with pytest.raises(CheckFailed, match="its process answered Loaded instead of the"):
             ask()
 
 

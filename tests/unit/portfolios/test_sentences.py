@@ -33,7 +33,7 @@ def test_an_exception_is_told_by_its_text_in_the_language_of_the_sentence() -> N
 def test_why_an_artifact_cannot_be_used_is_told_in_the_readers_language(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    why = _("The inspection failed: its process gave another answer.")
+    why = _("The inspection failed: {problem}.", problem="two of its strategies have one name")
 
     def fails(*given: object) -> None:
         raise strategy_inspection.CheckFailed(why)
