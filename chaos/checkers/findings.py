@@ -47,13 +47,13 @@ class StepResult:
     began_s: float
     ended_s: float = 0.0
     settled_s: float | None = None  #: from the end of the fault to convergence, None if not reached
-    longest_gap_s: float = 0.0  #: of a bystander
-    gap_of: str = ""
+    longest_gap_s: float = 0.0  #: between two commits of a bystander
+    gap_of: str = ""  #: name of that portfolio
     longest_pause_s: float = 0.0  #: between two commits of any portfolio that ran
-    pause_of: str = ""
+    pause_of: str = ""  #: name of that portfolio
     notes: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)  #: seconds, by what took them
-    not_available: str = ""
+    not_available: str = ""  #: why this machine could not inject the fault
 
 
 class Findings:

@@ -1,4 +1,8 @@
-"""Check the stored history: tenures tile, and only owners wrote orders and fills (I1, I2, I5)."""
+"""Check the stored history (I1, I2, I5).
+
+Tenures must tile the log: each begins where the one before it ended. Only owners may have written
+orders and fills.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ JOIN portfolios_portfolio p ON p.id = o.portfolio_id
 WHERE t.epoch IS NULL OR o.node <> n.name OR o.seq <= t.from_seq OR o.seq > t.to_seq
    OR o.id <> p.uid::text || '-' || o.seq || '-' || o.index OR o.revision <> t.revision
 """
+#: Fills that the owner of their epoch could not have committed.
 _STRAY_FILLS = """
 SELECT f.order_id, f.epoch, f.fill_seq FROM portfolios_fill f
 LEFT JOIN scheduling_tenure t ON t.portfolio_id = f.portfolio_id AND t.epoch = f.epoch

@@ -183,7 +183,10 @@ class TenureRow:
 
 
 def tiling_violations(tenures: Iterable[TenureRow]) -> Failures:
-    """I2: return where tenures do not tile. `tenures` are in the order of their creation."""
+    """I2: return where a tenure does not begin where the one before it ended.
+
+    `tenures` are in the order of their creation.
+    """
     found: Failures = []
     last: dict[str, TenureRow] = {}
     for tenure in tenures:

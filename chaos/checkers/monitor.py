@@ -23,6 +23,7 @@ CHANGES_EVERY_S = 1.0
 HISTORY_EVERY_S = 15.0
 HICCUP_S = 1.0  #: a sample this late means that the machine was short of processor time
 
+#: Every run, whether its portfolio is in a handoff, and whether its feed is paused.
 RUNS = """
 SELECT r.portfolio_id, p.name, n.name, r.incarnation::text, r.epoch, r.last_seq, r.phase,
        EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
@@ -33,7 +34,8 @@ FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
 """
 
-#: A portfolio that an operator stopped waits for an operator: that time is not a handoff's pause.
+#: New tenures, with the pause before each, and whether an operator or a failure had stopped the
+#: portfolio before: the time until somebody starts it again is not a handoff's pause.
 CHANGES = """
 SELECT t.id, p.name, n.name, t.cause, t.epoch, t.pause_ms, t.first_commit_at IS NOT NULL,
        b.id IS NULL OR b.cause IN ('stop', 'halt', 'quarantine', 'failed_start')
@@ -85,18 +87,18 @@ class Monitor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Check the history a last time and stop. Does nothing if never started."""
+        """Check the history a last time and stop. Without a start, do nothing."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join(30)
 
     # --- called by the run ----------------------------------------------------------------------
 
-    def begin(self, current: StepResult, blast_radii: list[BlastRadius]) -> None:
+    def begin_step(self, current: StepResult, blast_radii: list[BlastRadius]) -> None:
         """Record that a step has begun, and the nodes and portfolios it may affect."""
         self._current, self._blast_radii = current, blast_radii
 
-    def end(self) -> None:
+    def end_step(self) -> None:
         """Record that the step has converged: every portfolio is a bystander again."""
         self._current, self._blast_radii = None, []
         self.is_clock_true = True

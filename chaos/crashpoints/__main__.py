@@ -34,11 +34,11 @@ class CaseResult:
     """Result of one crash case over all its repetitions."""
 
     case: CrashCase
-    met: int = 0
+    met: int = 0  #: repetitions in which a process died at the failpoint
     missed: int = 0  #: repetitions in which no process reached the failpoint; they are repeated
-    ends: Counter[str] = field(default_factory=Counter)
-    stuck: list[str] = field(default_factory=list)
-    worst_s: float = 0.0
+    ends: Counter[str] = field(default_factory=Counter)  #: last states of the handoffs
+    stuck: list[str] = field(default_factory=list)  #: what did not recover in time
+    worst_s: float = 0.0  #: longest recovery
     violations: list[str] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
             result.stuck.append(f"time {attempt}: {stuck}")
         if result.met > result.ends.total():
             found = context.handoff()
-            result.ends[NOT_BEGUN if found is None else found[2]] += 1
+            result.ends[NOT_BEGUN if found is None else found.state] += 1
         _record_violations(result, f"time {attempt}", cluster.assert_history_whole)
         cluster.disarm()
         _clear_leftovers(cluster, context)
@@ -139,7 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="a process, or part of a case's name")
     parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args(argv)
-    cases = [s for s in CASES if options.only in (s.process, "") or options.only in s.name]
+    only = options.only
+    cases = [case for case in CASES if only in (case.process, "") or only in case.name]
     results = [CaseResult(case) for case in cases]
     waiting = list(results)
     while waiting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chaos.crashpoints.cluster import FailpointCluster
 from chaos.harness.cluster import CANARIES, PROCESS_MATCH
@@ -13,11 +14,20 @@ from chaos.harness.processes import process_tree, still_running, suspended
 FIRES_S = 120.0  #: limit to reach the failpoint; the queue polls its schedule every 30 s
 
 EXTRA = "rehearsed"  #: a portfolio that only these cases create
+#: The configuration of EXTRA.
 HOLDS = {
     "strategy": "buy_and_hold",
     "config": {"quantity": "7"},
     "symbols": ["IBM", "GE", "HD"],
 }
+
+
+class CausedHandoff(NamedTuple):
+    """A handoff as the database has it."""
+
+    id: int
+    kind: str
+    state: str
 
 
 @dataclass
@@ -34,22 +44,22 @@ class CaseContext:
         self.portfolio = portfolio
         ((self.mark,),) = self.cluster.query("SELECT coalesce(max(id), 0) FROM scheduling_handoff")
 
-    def handoff(self) -> tuple[int, str, str] | None:
-        """Return id, kind and state of the first handoff that the case caused, or None."""
-        results = self.cluster.query(
+    def handoff(self) -> CausedHandoff | None:
+        """Return the first handoff that the case caused, or None."""
+        rows = self.cluster.query(
             "SELECT h.id, h.kind, h.state FROM scheduling_handoff h"
             " JOIN portfolios_portfolio p ON p.id = h.portfolio_id"
             " WHERE h.id > %s AND p.name = %s ORDER BY h.id LIMIT 1",
             self.mark,
             self.portfolio,
         )
-        return (results[0][0], results[0][1], results[0][2]) if results else None
+        return CausedHandoff(*rows[0]) if rows else None
 
     def wait_until_left(self, *states: str) -> None:
         """Wait until the handoff has left all of these states."""
         wait_for(
             self.handoff,
-            lambda found: found is not None and found[2] not in states,
+            lambda found: found is not None and found.state not in states,
             f"the handoff beyond {', '.join(states)}",
             FIRES_S,
         )

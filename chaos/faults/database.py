@@ -99,6 +99,7 @@ def outage_and_catch_up(context: FaultContext) -> None:
     _expect_database_back(context)
 
 
+#: Owned portfolios that are beyond the head of their feed.
 _AHEAD = """
 SELECT p.name FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 CROSS JOIN LATERAL (

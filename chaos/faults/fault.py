@@ -15,10 +15,10 @@ class Fault:
 
     name: str
     inject: Callable[[FaultContext], None]
-    lasts_s: float = 5.0
+    lasts_s: float = 5.0  #: about how long `inject` takes, for the schedule
     moves_nothing: bool = False  #: I9: no portfolio may change owner or stop
     alone: bool = False  #: never together with a second fault
-    is_load: bool = False
+    is_load: bool = False  #: an ordinary operation rather than a fault
 
     @property
     def title(self) -> str:

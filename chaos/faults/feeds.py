@@ -20,18 +20,18 @@ from chaos.runner.fault_context import (
 from chaos.runner.live_feed import bar
 
 SYMBOL = "CHAOS"
-APPENDS, ROWS = 30, 5
+APPENDS, ROWS = 30, 5  #: appends to a feed, and rows of each
 
 
 def appended(context: FaultContext) -> None:
     """A feed grows by appends, some of them repeated; a portfolio handles each row once."""
-    with_feed(context, kill=False)
+    append_and_check(context, kill=False)
 
 
 def killed_while_appending(context: FaultContext) -> None:
     """Web, watcher or the portfolio's daemon is killed while a feed grows; appends are repeated."""
     context.mark_all_affected("every commit goes through the web")
-    with_feed(context, kill=True)
+    append_and_check(context, kill=True)
 
 
 def imported(context: FaultContext) -> None:
@@ -50,11 +50,14 @@ def imported(context: FaultContext) -> None:
             "feed", "import", feed, str(path), "--symbol", SYMBOL, check=False
         )
         context.note(f"the same file again: {str(again)[:120]}")
-    expect_all(context, name, feed, 250)
+    expect_each_row_once(context, name, feed, 250)
 
 
-def with_feed(context: FaultContext, *, kill: bool) -> None:
-    """Append to a feed of its own while a portfolio trades on it, and check every row."""
+def append_and_check(context: FaultContext, *, kill: bool) -> None:
+    """Append to a new feed while a portfolio trades on it, and check that every row counts once.
+
+    With `kill`, a process dies before one of the appends.
+    """
     feed = f"live-{context.rng.getrandbits(24):06x}"
     create_feed(context, feed)
     name = create_trader(context, feed)
@@ -66,7 +69,7 @@ def with_feed(context: FaultContext, *, kill: bool) -> None:
         body = {"source": "chaos", "number": number + 1, "rows": rows}
         for _ in range(2 if context.rng.random() < 0.2 else 1):
             _append(context, feed, body)
-    expect_all(context, name, feed, APPENDS * ROWS)
+    expect_each_row_once(context, name, feed, APPENDS * ROWS)
 
 
 def create_feed(context: FaultContext, feed: str) -> None:
@@ -120,8 +123,8 @@ def create_trader(context: FaultContext, feed: str) -> str:
     return name
 
 
-def expect_all(context: FaultContext, name: str, feed: str, rows: int) -> None:
-    """Check that the feed has each row once, and the portfolio what a reference run makes of it."""
+def expect_each_row_once(context: FaultContext, name: str, feed: str, rows: int) -> None:
+    """Check that the feed has each row once, and that the portfolio equals its reference run."""
     listed = context.cluster.manage("feed", "check", feed)
     context.note(f"{feed}: {str(listed)[:160]}")
     records = listed["records"]

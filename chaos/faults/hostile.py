@@ -33,7 +33,8 @@ ATTACK_S = 3.0
 def hostile_node(context: FaultContext) -> None:
     """A node impersonates another in reports and registration, and sends hostile requests."""
     token, incarnation = context.cluster.create_node_token(NAME), str(uuid.uuid4())
-    if _ask(context, token, "register", _registration(incarnation))[0] != 200:
+    status, _ = _ask(context, token, "register", _registration(incarnation))
+    if status != 200:
         return  # another fault may keep the web process down
     context.undo.callback(_leave, context, token, incarnation)
     _impersonate(context, token, incarnation)
@@ -65,12 +66,12 @@ def _impersonate(context: FaultContext, token: str, incarnation: str) -> None:
         _ask(context, token, "heartbeat", message)
         stream = StreamLines(report.portfolio, victim.epoch, None, [LogLine(0, "forged")])
         forged = LogRequest(sender, str(uuid.uuid4()), [stream])
-        answered, told = _ask(context, token, "log", forged)
-        if answered == 200 and told["written"]:
-            context.report("fault", f"a node wrote into the log of {victim.name}", told)
-    taken = _ask(context, token, "register", _registration(str(victim.incarnation)))
-    if taken[0] == 200:
-        context.report("fault", "a node registered under the incarnation of another", taken[1])
+        status, answer = _ask(context, token, "log", forged)
+        if status == 200 and answer["written"]:
+            context.report("fault", f"a node wrote into the log of {victim.name}", answer)
+    status, answer = _ask(context, token, "register", _registration(str(victim.incarnation)))
+    if status == 200:
+        context.report("fault", "a node registered under the incarnation of another", answer)
     now = context.cluster.runs()[victim.name]
     if now.phase == "halted":
         context.report("fault", f"a node halted {victim.name}, which another node owns", {})
@@ -105,7 +106,7 @@ def _leave(context: FaultContext, token: str, incarnation: str) -> None:
 
 
 def _ask(context: FaultContext, token: str, path: str, message: Any) -> tuple[int, Any]:
-    """Return status and response, status 0 if none came."""
+    """Return status and decoded body of the response; status 0 and the error if none came."""
     request = urllib.request.Request(
         f"{context.cluster.access['url']}/api/agent/{path}/",
         encode(message),

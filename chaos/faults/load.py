@@ -94,6 +94,7 @@ def quiet_feed(context: FaultContext) -> None:
     context.sleep(10)
 
 
+#: Portfolios that committed an event after the first seq of a pause: name, their seq, that seq.
 _BEYOND = """
 SELECT p.name, r.last_seq, s.from_seq FROM scheduling_run r
 JOIN portfolios_portfolio p ON p.id = r.portfolio_id

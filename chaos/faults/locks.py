@@ -16,6 +16,7 @@ FROZEN_AT = "operations.migrate:after_touch=pause(30)"
 #: A frozen transaction loses its session after 1.5 s; the rest is for a busy machine.
 FREED_WITHIN_S = 1.5 + 3.0
 
+#: Sessions that have been idle in a transaction for some seconds.
 _HELD = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'idle in transaction'

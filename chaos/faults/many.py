@@ -90,24 +90,25 @@ def web_database_cut(context: FaultContext) -> None:
 def proxy_away(context: FaultContext) -> None:
     """HAProxy is killed and down for 8 s of a lease of 30 s; then a daemon is killed."""
     context.mark_all_affected("every connection goes through HAProxy")
-    with _losing_only(context) as losing:
+    with _report_lost_nodes(context) as except_node:
         with context.kept_down(_cluster(context).processes_of("haproxy")):
             # A daemon that was refused asks again every 2 s, however short its lease.
             context.sleep(context.ttl_s * 8 / 30)
             before, began = _positions(context), time.monotonic()
         _measure_commits(context, COMMITS_AGAIN, before, COMMITS_WITHIN_S, began)
-        # All sockets have just closed at once, which counts for nothing; the next one does.
+        # When all sockets close at once, no node counts as gone. Wait until a closed socket counts
+        # again.
         context.sleep(context.ttl_s / 3)
-        losing(_kill_a_daemon(context))
+        except_node(_kill_a_daemon(context))
 
 
 def redis_frozen(context: FaultContext) -> None:
     """SIGSTOP of Redis for longer than a lease."""
     (redis,) = _cluster(context).processes_of("redis-server")
     began = time.monotonic()
-    with _losing_only(context) as losing, context.suspended([redis]):
+    with _report_lost_nodes(context) as except_node, context.suspended([redis]):
         context.sleep(context.ttl_s / 3)
-        losing(_kill_a_daemon(context))
+        except_node(_kill_a_daemon(context))
         _sleep_until(context, began + context.ttl_s * 40 / 30)
     context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API ready")
 
@@ -133,7 +134,7 @@ def _expect_others_to_serve(context: FaultContext, web: int) -> None:
     """While `web` serves nobody, expect sockets and commits at others, and no node lost but one."""
     began = time.monotonic()
     cluster = _cluster(context)
-    with _losing_only(context) as losing:
+    with _report_lost_nodes(context) as except_node:
         context.measure(
             AT_ANOTHER,
             lambda: all(cluster.web_of(node) not in (0, web) for node in context.topology.nodes),
@@ -142,7 +143,7 @@ def _expect_others_to_serve(context: FaultContext, web: int) -> None:
         )
         before = _positions(context)
         _measure_commits(context, COMMITS_AGAIN, before, COMMITS_WITHIN_S, time.monotonic())
-        losing(_kill_a_daemon(context))
+        except_node(_kill_a_daemon(context))
         _sleep_until(context, began + context.ttl_s * 40 / 30)
 
 
@@ -198,6 +199,7 @@ def _has_place(context: FaultContext, name: str) -> bool:
     return any(place["feasible"] for place in answer.json["results"])
 
 
+#: Nodes that were lost after an event of the audit log, with the reason.
 _LOSSES = """
 SELECT n.name, e.reason FROM scheduling_event e JOIN scheduling_node n ON n.id = e.node_id
 WHERE e.kind = 'node_lost' AND e.id > %s
@@ -205,8 +207,11 @@ WHERE e.kind = 'node_lost' AND e.id > %s
 
 
 @contextmanager
-def _losing_only(context: FaultContext) -> Iterator[Callable[[str], None]]:
-    """Report a violation of I9 for each node lost in this block. Yield a function to except one."""
+def _report_lost_nodes(context: FaultContext) -> Iterator[Callable[[str], None]]:
+    """Report a violation of I9 for each node lost in this block.
+
+    Yield a function that excepts a node, because the fault kills its daemon.
+    """
     ((last,),) = context.cluster.query("SELECT coalesce(max(id), 0) FROM scheduling_event")
     killed: list[str] = []
     yield killed.append
@@ -270,7 +275,7 @@ def switchover(context: FaultContext) -> None:
     primary = _primary(context)
     with _promotion(context, primary):
         began = time.monotonic()
-        # It refuses while it does not know yet which standby is synchronous.
+        # Patroni refuses until it knows which standby is synchronous.
         context.expect(
             lambda: _ask_patroni(context, primary, "switchover", {"leader": f"db-{primary}"}),
             20 * BUDGET_FACTOR,
@@ -312,12 +317,14 @@ def async_promotion(context: FaultContext) -> None:
         context.note(f"{vanished} acknowledged events vanished")
         context.expect(lambda: vanished, 0, "acknowledged commits vanished")
         context.measure(
-            ALERTED, lambda: "events: " in _vanished(context), ALERTED_WITHIN_S, promoted_at
+            ALERTED, lambda: "events: " in _vanished_alert(context), ALERTED_WITHIN_S, promoted_at
         )
-        context.note(_vanished(context))
+        context.note(_vanished_alert(context))
         cluster.manage("raise_epoch_floor")
         _measure_commits(context, MADE_GOOD, acknowledged, 60, time.monotonic())
-        context.expect(lambda: not _vanished(context), 30 * BUDGET_FACTOR, "the alert is closed")
+        context.expect(
+            lambda: not _vanished_alert(context), 30 * BUDGET_FACTOR, "the alert is closed"
+        )
 
 
 def are_asynchronous(standbys: list[tuple[str, str]]) -> bool:
@@ -331,7 +338,7 @@ _VANISHED = (
 _NOTED = "SELECT synchronous FROM scheduling_databasetimeline ORDER BY id DESC LIMIT 1"
 
 
-def _vanished(context: FaultContext) -> str:
+def _vanished_alert(context: FaultContext) -> str:
     """The text of the open alert on vanished commits, or an empty one."""
     return "".join(row[0] for row in context.cluster.query(_VANISHED))
 
@@ -354,7 +361,7 @@ def _primary(context: FaultContext) -> int:
     context.mark_all_affected(NO_PRIMARY)
     found = _cluster(context).primary()
     assert found is not None, "no server is the primary, although everything has converged"
-    # The primary of a promotion a moment ago may have none, and then loses nothing by waiting.
+    # Right after a promotion, the new primary may not have a standby that Patroni would promote.
     context.expect(
         lambda: bool(_cluster(context).successors(found)),
         30 * BUDGET_FACTOR,
@@ -371,19 +378,19 @@ def _server_processes(context: FaultContext, server: int) -> list[psutil.Process
 @contextmanager
 def _promotion(context: FaultContext, primary: int) -> Iterator[None]:
     """Lose no node; after the fault, expect the former primary as a standby."""
-    with _losing_only(context):
+    with _report_lost_nodes(context):
         yield
         context.measure(
             STANDBY_BACK,
-            lambda: _is_whole(context, primary),
+            lambda: _are_standbys_back(context, primary),
             REJOINED_WITHIN_S,
             time.monotonic(),
         )
     context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API ready")
 
 
-def _is_whole(context: FaultContext, former: int) -> bool:
-    """Whether each server but one is a standby again, the former primary among them."""
+def _are_standbys_back(context: FaultContext, former: int) -> bool:
+    """Whether each server but the primary is a standby, the former primary among them."""
     standbys = _cluster(context).standbys()
     return len(standbys) == len(POSTGRES) - 1 and f"db-{former}" in dict(standbys)
 
@@ -404,7 +411,7 @@ def _expect_promotion(
         return
     promoted_at = time.monotonic()
     context.note(f"db-{found[0]} is the primary now")
-    if not loses_commits:  # if it does, failover is held, and epochs that vanished are refused
+    if not loses_commits:  # else failover is on hold, and commits of vanished epochs are refused
         before = positions_of_owned(context)
         _measure_commits(context, COMMITS_AFTER, before, COMMITS_WITHIN_S, promoted_at)
 

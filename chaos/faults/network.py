@@ -70,16 +70,16 @@ def _ip(*words: str) -> None:
 def _network() -> Iterator[tuple[str, str]]:
     """Create a network namespace linked to this one. Yield its name and our address on the link."""
     space = f"gk{os.getpid() % 100_000}"
-    third = os.getpid() % 250
+    octet = os.getpid() % 250  # the third one of the link's network
     _ip("netns", "add", space)
     try:
         _ip("link", "add", space, "type", "veth", "peer", "name", "inside", "netns", space)
-        _ip("addr", "add", f"10.231.{third}.1/24", "dev", space)
+        _ip("addr", "add", f"10.231.{octet}.1/24", "dev", space)
         _ip("link", "set", space, "up")
-        _ip("-n", space, "addr", "add", f"10.231.{third}.2/24", "dev", "inside")
+        _ip("-n", space, "addr", "add", f"10.231.{octet}.2/24", "dev", "inside")
         _ip("-n", space, "link", "set", "inside", "up")
         _ip("-n", space, "link", "set", "lo", "up")
-        yield space, f"10.231.{third}.1"
+        yield space, f"10.231.{octet}.1"
     finally:
         for words in (("link", "del", space), ("netns", "del", space)):
             subprocess.run(["ip", *words], capture_output=True, check=False)

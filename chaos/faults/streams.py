@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from chaos.faults.fault import Fault
-from chaos.faults.feeds import SYMBOL, create_trader, csv_lines, expect_all
+from chaos.faults.feeds import SYMBOL, create_trader, csv_lines, expect_each_row_once
 from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext, NotAvailable
 from chaos.runner.live_feed import LiveFeed, feed_head
 from ginkgo_site.env import CHECKOUT
@@ -99,7 +99,7 @@ def recorder_killed(context: FaultContext) -> None:
                 recorder.kill()
                 recorder.wait(10)
     context.cluster.manage("feed", "release", feed, check=False)
-    expect_all(context, name, feed, len(lines))
+    expect_each_row_once(context, name, feed, len(lines))
 
 
 def _write(context: FaultContext, path: Path, lines: list[str]) -> None:
@@ -153,7 +153,7 @@ FAULTS = (
     Fault("kill-nats", killed, 6, moves_nothing=True),
     Fault("nats-away", away, 14, moves_nothing=True),
     Fault("freeze-nats", frozen, 14, moves_nothing=True),
-    # It asks the server, which another fault may have frozen.
+    # Alone, since it sends requests to the server, which another fault may have frozen.
     Fault("nats-full", full, 10, moves_nothing=True, alone=True),
     Fault("kill-recorder", recorder_killed, 20, alone=True),
 )

@@ -29,7 +29,8 @@ PROCESS_MATCH = {
     "watcher": "run_watcher",
     "worker": "qcluster",
 }
-#: One of them has an event every 0.25 s: what is bad at its third fails before it is good.
+#: One of these symbols has an event every 0.25 s, so a strategy that fails at its third event fails
+#: before its revision is proven.
 SHARES = (
     *("IBM", "GE", "HD", "XOM", "CVX", "JPM", "MS", "WFC"),
     *("KO", "PEP", "PG", "MO", "JNJ", "MRK", "BAC", "C"),
@@ -94,7 +95,7 @@ class Cluster(ObservedInstallation):
                 return self.wait_for_handoff(self._newest_handoff(name), limit_s)
             if not _was_refused_with(answer, "handoff_in_progress"):
                 break
-            # The balancer is first. Its move may lead there too.
+            # The balancer was faster. Its move may lead to the same node.
             moved = self.wait_for_handoff(answer.json["handoff"], limit_s)
             if moved["state"] == "done" and self.run(name).node == target:
                 return moved
@@ -181,11 +182,11 @@ class Cluster(ObservedInstallation):
     def shift_clock(self, seconds: float) -> None:
         """Shift the database's clock by `seconds`. Shifts add up; a sum of 0 restores the clock."""
         self._clock_off_s += seconds
-        again = self.query(IS_SET) == [(1,)]
+        is_set = self.query(IS_SET) == [(1,)]
         if self._clock_off_s:
             off = f"make_interval(secs => {self._clock_off_s})"
-            self._in_one_transaction(set_clock(off, again=again))
-        elif again:
+            self._in_one_transaction(set_clock(off, is_set=is_set))
+        elif is_set:
             self._in_one_transaction(restore_clock())
 
     def _in_one_transaction(self, statements: Sequence[str]) -> None:
@@ -258,7 +259,7 @@ class Cluster(ObservedInstallation):
             assert state["digest"] == reference_feed.digest_of(first, last), (name, state)
 
     def assert_history_whole(self) -> None:
-        """Assert that tenures tile, epochs rise, and orders and fills lie in their tenures."""
+        """Assert that tenures tile the log, and epochs, orders and fills fit them (I1, I2, I5)."""
         assert history.history_violations(self.query) == []
 
     def assert_nothing_moved(self, before: dict[str, ClusterRun], since: datetime) -> None:

@@ -2,7 +2,7 @@
 
     python -m chaos.harness.hostile_node ATTACK URL TOKEN …
 
-The attacks come from a review of the product, some at the largest size that is still accepted. An
+The attacks are requests that cost the gateway most, some at the largest size that is accepted. An
 attack runs in its own process, so that its own cost is not measured as the cost of being attacked.
 """
 
@@ -48,20 +48,21 @@ def _commit_request(incarnation: str, commits: list[dict[str, Any]]) -> bytes:
     return msgspec.msgpack.encode({"incarnation": incarnation, "commits": commits})
 
 
-def _duplicates(incarnation: str) -> bytes:
+def _one_portfolio_twice(incarnation: str) -> bytes:
     """Return 919 kB that name the last portfolio twice."""
     commits = _commits(8_200)
     return _commit_request(incarnation, [*commits, commits[-1]])
 
 
-def _one_bad(incarnation: str, count: int) -> bytes:
+def _one_bad_value(incarnation: str, count: int) -> bytes:
     """Return commits of which the last has a value that only the database driver rejects."""
     commits = _commits(count)
-    commits[-1] |= {"orders": [[1, 0, "A\0B", "buy", "1", "1", "open", "", 1]]}
+    order = [1, 0, "A\0B", "buy", "1", "1", "open", "", 1]  # PostgreSQL takes no NUL in a symbol
+    commits[-1] |= {"orders": [order]}
     return _commit_request(incarnation, commits)
 
 
-def _dense(incarnation: str) -> bytes:
+def _shortest_order_lines(incarnation: str) -> bytes:
     """Return 17 MB of the shortest possible order lines."""
     return _commit_request(
         incarnation, _commits(200, orders=[[1, 1, "", "", "", "", "", "", 1]] * 8_000)
@@ -78,15 +79,15 @@ def _heartbeat(incarnation: str, reports: int) -> bytes:
     return encode(beat)
 
 
-def _of_others(incarnation: str) -> bytes:
-    """Return a beat with as many reports as are taken, of the first portfolios that there are."""
+def _reports_of_others(incarnation: str) -> bytes:
+    """Return a heartbeat with as many reports as are taken, of portfolios of other nodes."""
     reports: list[Report] = [
         Halted(portfolio=1 + n % 40, epoch=0, seq=0, age_s=1.0) for n in range(MAX_REPORTS)
     ]
     return encode(Heartbeat(incarnation=incarnation, have_version=0, reports=reports))
 
 
-def _lines(incarnation: str) -> bytes:
+def _log_lines(incarnation: str) -> bytes:
     """Return as many lines as are taken, for the log of a portfolio that it does not own."""
     lines = [LogLine(0, "x" * 300)] * MAX_LOG_LINES
     return encode(LogRequest(incarnation, str(uuid.uuid4()), [StreamLines(10**9, 1, None, lines)]))
@@ -111,23 +112,23 @@ async def _held_body(size: int) -> AsyncIterator[bytes]:
 
 #: Name → concurrent requests, path, body.
 ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
-    "one commit request of 919 kB, a portfolio twice": (1, "commit", _duplicates),
+    "one commit request of 919 kB, a portfolio twice": (1, "commit", _one_portfolio_twice),
     "5 beats at once, 6,000 reports each": (5, "heartbeat", lambda i: _heartbeat(i, 6_000)),
     "5 beats at once, as many reports as are taken": (
         5,
         "heartbeat",
         lambda i: _heartbeat(i, MAX_REPORTS),
     ),
-    "5 beats at once, reports of others' portfolios": (5, "heartbeat", _of_others),
-    "2,000 commits with one bad value": (1, "commit", lambda i: _one_bad(i, 2_000)),
+    "5 beats at once, reports of others' portfolios": (5, "heartbeat", _reports_of_others),
+    "2,000 commits with one bad value": (1, "commit", lambda i: _one_bad_value(i, 2_000)),
     "as many commits as are taken with one bad value": (
         5,
         "commit",
-        lambda i: _one_bad(i, MAX_COMMITS),
+        lambda i: _one_bad_value(i, MAX_COMMITS),
     ),
     "20 bodies of 31 MB, held back": (20, "commit", lambda _: b""),
-    "17 MB of the shortest lines": (5, "commit", _dense),
-    "5 requests of as many lines as are taken": (5, "log", _lines),
+    "17 MB of the shortest lines": (5, "commit", _shortest_order_lines),
+    "5 requests of as many lines as are taken": (5, "log", _log_lines),
     "50 connections, the smallest beats": (50, "heartbeat", lambda i: _heartbeat(i, 0)),
     "50 connections, tokens that are none": (50, "checkpoint", lambda _: b""),
 }

@@ -36,13 +36,15 @@ def budget_s(seconds: float) -> float:
     return 2 * seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
-def pause_s(waited_s: float) -> float:
+def poll_interval_s(waited_s: float) -> float:
     """Return the seconds until the next poll, longer the longer the wait: polls load the
     installation under test, and a long wait needs no precision."""
     return min(0.03 + waited_s / 20, 0.25)
 
 
-def eventually(read: Callable[[], T], limit_s: float = SLOW_MACHINE_S, what: str = "it") -> T:
+def eventually(
+    read: Callable[[], T], limit_s: float = SLOW_MACHINE_S, what: str = "a true value"
+) -> T:
     """Poll `read` until it returns a true value, and return that. Fail after `limit_s`."""
     began = time.monotonic()
     while True:
@@ -50,8 +52,8 @@ def eventually(read: Callable[[], T], limit_s: float = SLOW_MACHINE_S, what: str
         if found:
             return found
         took_s = time.monotonic() - began
-        assert took_s < limit_s, f"not within {limit_s} s: {what}"
-        time.sleep(pause_s(took_s))
+        assert took_s < limit_s, f"not within {limit_s:g} s: {what}; found: {found!r}"
+        time.sleep(poll_interval_s(took_s))
 
 
 class ApiResponse:

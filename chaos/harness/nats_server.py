@@ -49,7 +49,7 @@ class NatsServer:
                 return
             except OSError:
                 assert self._process.poll() is None, (self._folder / "log").read_text()
-                assert time.monotonic() < until
+                assert time.monotonic() < until, "nats-server does not listen after 30 s"
                 time.sleep(0.02)
 
     def kill(self) -> None:

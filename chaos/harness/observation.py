@@ -12,17 +12,19 @@ from typing import Any, TypeVar
 import psutil
 import psycopg
 
-from chaos.harness.installation import SLOW_MACHINE_S, Installation, pause_s
+from chaos.harness.installation import SLOW_MACHINE_S, Installation, poll_interval_s
 
 T = TypeVar("T")
 
 DEMO_NODES = ("node-1", "node-2", "node-3")
 ENDED = {"done", "failed", "rolled_back", "superseded"}
 
+#: Names of the pinned portfolios.
 _PINNED = """
 SELECT p.name FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 WHERE r.pinned_node_id IS NOT NULL AND p.archived_at IS NULL
 """
+#: Nodes that take no new portfolio: name, and whether they drain.
 _CLOSED = """
 SELECT name, true FROM scheduling_node WHERE draining
 UNION ALL SELECT name, false FROM scheduling_node WHERE cordoned
@@ -50,7 +52,7 @@ def wait_for(
         if holds(found):
             return found, took_s
         assert took_s < limit_s, f"not within {took_s:.1f} s: {what}; found: {found}"
-        time.sleep(pause_s(took_s))
+        time.sleep(poll_interval_s(took_s))
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ _BACK = "ALTER FUNCTION pg_catalog.clock_timestamp_true() RENAME TO clock_timest
 IS_SET = "SELECT count(*) FROM pg_catalog.pg_proc WHERE proname = 'clock_timestamp_true'"
 
 
-def set_clock(off: str, *, again: bool) -> tuple[str, ...]:
+def set_clock(off: str, *, is_set: bool) -> tuple[str, ...]:
     """Return statements that shift `clock_timestamp()` by `off`, an SQL interval expression.
 
-    `again`: whether the clock is set already, as `IS_SET` returns.
+    `is_set`: whether the clock is set already, as `IS_SET` returns.
     """
     return (
-        *(() if again else (_AWAY,)),
+        *(() if is_set else (_AWAY,)),
         "CREATE OR REPLACE FUNCTION pg_catalog.clock_timestamp() RETURNS timestamptz"
         " LANGUAGE sql VOLATILE PARALLEL SAFE"
         f" AS $$ SELECT pg_catalog.clock_timestamp_true() + {off} $$",

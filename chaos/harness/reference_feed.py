@@ -49,7 +49,7 @@ def digest(events: Iterable[tuple[int, str, str]], after: str = START) -> str:
     return so_far.hex()
 
 
-#: First seq → the last one of the digest that was asked for, and that digest.
+#: First seq → (last seq, digest) of the newest answer of `digest_of`.
 _latest: dict[int, tuple[int, str]] = {}
 
 

@@ -34,11 +34,11 @@ def fault_summaries(
     """Return the figures of each injected fault, by name. A step of two faults counts for both."""
     found = []
     for name in sorted({name for step in steps for name in step.faults}):
-        mine = [step for step in steps if name in step.faults]
-        done = [step for step in mine if not (step.not_available and len(step.faults) == 1)]
+        of_fault = [step for step in steps if name in step.faults]
+        done = [step for step in of_fault if not (step.not_available and len(step.faults) == 1)]
         moves = [change for change in changes if name in change.faults]
         pauses = [change.pause_ms for change in moves if change.pause_ms is not None]
-        settled = [step.settled_s for step in mine if step.settled_s is not None]
+        settled = [step.settled_s for step in of_fault if step.settled_s is not None]
         found.append(
             FaultSummary(
                 name,
@@ -47,10 +47,10 @@ def fault_summaries(
                 percentile(pauses, 50),
                 percentile(pauses, 99),
                 max(pauses, default=None),
-                max((step.longest_gap_s for step in mine), default=0.0),
+                max((step.longest_gap_s for step in of_fault), default=0.0),
                 max(settled, default=None),
                 sum(name in violation.faults for violation in violations),
-                "" if done else mine[0].not_available,
+                "" if done else of_fault[0].not_available,
             )
         )
     return found
@@ -153,7 +153,8 @@ def as_text(found: dict[str, Any]) -> str:
     machine = found["machine"]
     rows = [HEAD, *(cells(line) for line in found["table"])]
     widths = [
-        max(len(row[n]) for row in rows if not row[2].startswith("not av"))
+        # The reason why a fault is not available may be longer than any figure.
+        max(len(row[n]) for row in rows if not row[2].startswith("not available"))
         for n in range(len(HEAD))
     ]
     table = "\n".join(

@@ -21,6 +21,7 @@ SELECT h.id, h.kind, h.state, p.name FROM scheduling_handoff h
 JOIN portfolios_portfolio p ON p.id = h.portfolio_id
 WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
 """
+#: Phases in which a portfolio may stay if its run gives a reason.
 _WITH_REASON = {"pending", "halted", "quarantined"}
 
 
@@ -29,7 +30,7 @@ class ConvergenceCheck:
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
-        self._began_at: dict[str, int] | None = None
+        self._first_seqs: dict[str, int] | None = None  # of running portfolios, by name
 
     def unconverged(self) -> list[str]:
         """Return phrases on what has not converged."""
@@ -73,12 +74,12 @@ class ConvergenceCheck:
                 found.append(f"{name} has not proven revision {revision} yet")
             else:
                 seqs[name] = seq
-        began_at = self._began_at = self._began_at or seqs
+        first_seqs = self._first_seqs = self._first_seqs or seqs
         # A portfolio that is `running` must also commit a new event after the fault.
         found += [
-            f"{name} is running, but has committed nothing since"
+            f"{name} is running, but has committed nothing since the fault"
             for name, seq in seqs.items()
-            if began_at.get(name, -1) >= seq
+            if first_seqs.get(name, -1) >= seq
         ]
         return found
 

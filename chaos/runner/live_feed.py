@@ -23,7 +23,7 @@ from chaos.harness.installation import ApiResponse
 from chaos.harness.nats_server import NatsServer
 
 FEED, SYMBOL = "live", "LIVE"
-#: Their pace is the feed's: they pause with the NATS server and the web.
+#: They commit as the feed grows, so they pause while the NATS server or the web process is down.
 PORTFOLIOS: tuple[dict[str, Any], ...] = (
     {"name": "live-canary", "strategy": "canary", "symbols": []},
     {
@@ -38,7 +38,7 @@ EVERY_S = 0.3
 ROWS = 3  #: of one append
 REACHED_WITHIN_S = 60.0  #: the head, by the portfolios, once the feed no longer grows
 RETRY_S, TRIES = 0.2, 3_000  #: of one append: at least ten minutes in all
-FIRST = datetime(2026, 1, 5, tzinfo=UTC)
+FIRST = datetime(2026, 1, 5, tzinfo=UTC)  #: time of bar 0
 
 Report = Callable[[str, str, dict[str, Any]], None]  #: invariant, sentence, evidence
 

@@ -23,27 +23,34 @@ class ProgressDisplay:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("")
-        self._last_line = ""
+        self._last_activity = ""
 
     def show(self, run: ChaosRun, text: str) -> None:
-        """Show the state of the run. `text` is its present activity, or a step's result."""
+        """Show the state of the run.
+
+        `text` is the present activity of the run or of its step, or the result of the last step; ""
+        while faults are injected.
+        A line is such as `1:03 of 5 min, 0 violations: step 3 (kill-web): injecting the faults`.
+        """
         current = run.current
-        step = f"{current.step} {' + '.join(current.faults)}" if current else ""
+        activity = text or "injecting the faults"
+        if current is not None:
+            activity = f"step {current.step} ({' + '.join(current.faults)}): {activity}"
         clock = f"{int(run.elapsed_s) // 60:d}:{int(run.elapsed_s) % 60:02d}"
         status = f"{clock} of {run.minutes:g} min, {len(run.findings.violations)} violations"
         if text.startswith("VIOLATION"):
-            self._print(f"{clock} {text}")
+            self._print(f"{clock} {activity}")
         elif self._console.is_terminal:
             self._bar.start()
             self._bar.update(
                 self._task,
                 total=run.minutes * 60,
                 completed=run.elapsed_s,
-                description=f"{status} {step} {text}",
+                description=f"{status}: {activity}",
             )
-        elif (not current or not text) and f"{step} {text}" != self._last_line:
-            self._last_line = f"{step} {text}"
-            self._print(f"{status} {step} {text}".rstrip())
+        elif (not current or not text) and activity != self._last_activity:
+            self._last_activity = activity
+            self._print(f"{status}: {activity}")
 
     def end(self) -> None:
         """Stop the bar."""

@@ -38,7 +38,8 @@ IDLE_S = 8.0  #: time in which the idle installation is measured first
 ALERTS_LIMIT_S = 20.0  #: time limit for alerts to close after their cause has gone
 STEADY_S = 1.0  #: two checks this far apart must both find convergence
 GIVE_UP_AFTER = 3  #: number of successive steps without convergence
-#: A kind of alert not listed here counts as having its cause.
+#: Each open alert, and whether its cause persists. A kind that is not listed counts as having its
+#: cause.
 ALARMS = """
 SELECT a.kind, a.key, CASE
         WHEN a.kind = 'node_lost' THEN n.status = 'lost'
@@ -168,7 +169,7 @@ class ChaosRun:
         blast_radii = [BlastRadius() for _ in step.faults]
         before = self._runs()
         lost_before = self._count_losses()
-        self._monitor.begin(current, blast_radii)
+        self._monitor.begin_step(current, blast_radii)
         contexts = [
             self._context_for(step, name, blast_radius)
             for name, blast_radius in zip(step.faults, blast_radii, strict=True)
@@ -188,10 +189,11 @@ class ChaosRun:
             current.notes = [note for context in contexts for note in context.notes]
             for context in contexts:
                 current.measured |= context.measured
-            self._monitor.end()
+            self._monitor.end_step()
             self.current = None
         settled_s = current.settled_s
-        self._on_progress(self, "unsettled" if settled_s is None else f"{settled_s:.1f} s")
+        end = "did not converge" if settled_s is None else f"converged in {settled_s:.1f} s"
+        self._on_progress(self, f"step {step.number} ({' + '.join(step.faults)}) {end}")
 
     def _context_for(
         self, step: ScheduledStep, name: str, blast_radius: BlastRadius
@@ -449,6 +451,7 @@ class ChaosRun:
         self._on_progress(self, "measuring the idle installation")
         installation_s, runner_s = self._cpu_s(), _own_cpu_s()
         began = time.monotonic()
+        # In a short run at most a tenth of its minutes, or half a second for each step.
         if self.stopping.wait(min(IDLE_S, self.minutes * 6, len(self.outcome.schedule) / 2)):
             raise Interrupted
         figures, seconds = self.outcome.figures, time.monotonic() - began

@@ -86,6 +86,7 @@ def rows(samples: Sequence[Sample]) -> list[tuple[str, str, tuple[float, float] 
     return found
 
 
+#: (name, unit, function that reads the value from a sample).
 FIGURES: tuple[tuple[str, str, Callable[[Sample], Any]], ...] = (
     ("event to commit, median of portfolios", "ms", lambda s: s["age_p50_ms"]),
     ("event to commit, slowest portfolio", "ms", lambda s: s["age_worst_ms"]),
@@ -167,10 +168,14 @@ def draw(
     found: dict[str, Any], samples: Sequence[Sample], compression: Compression, path: Path
 ) -> None:
     """Plot all series over the compressed days into one SVG."""
+    read_of = {name: read for name, _, read in FIGURES}
+    # (title, lines as (label, function that reads the value), whether the scale is logarithmic)
     panels: tuple[tuple[str, list[tuple[str, Callable[[Sample], Any]]], bool], ...] = (
         ("Memory of one process, MB", [(role, memory(role)) for role in ROLES], False),
         ("File descriptors of one process", [(role, descriptors(role)) for role in ROLES], False),
-        ("Event to commit, ms", [("median", FIGURES[0][2]), ("slowest", FIGURES[1][2])], True),
+        ("Event to commit, ms",
+         [("median", read_of["event to commit, median of portfolios"]),
+          ("slowest", read_of["event to commit, slowest portfolio"])], True),
         (
             "Tables, MB",
             [
@@ -182,10 +187,10 @@ def draw(
             ],
             False,
         ),
-        ("WAL and archive, MB", [("files of the WAL", FIGURES[3][2]),
+        ("WAL and archive, MB", [("files of the WAL", read_of["files of the WAL"]),
                                  ("archive", lambda s: s["archive"] / 1e6)], False),
-        ("Connections and partitions", [("connections", FIGURES[2][2]),
-                                        ("partitions", FIGURES[5][2])], False),
+        ("Connections and partitions", [("connections", read_of["connections"]),
+                                        ("partitions", read_of["partitions"])], False),
     )  # fmt: skip
     figure = Figure(figsize=(10, 2.6 * len(panels)), layout="tight")
     axes = figure.subplots(len(panels), 1, sharex=True)

@@ -27,11 +27,13 @@ ROLES = (
     ("run_verifications", "verification"),
 )
 
+#: Size in bytes of each table with its partitions, and the number of these.
 TABLES = """
 SELECT regexp_replace(c.relname, '_(first|default|from_[0-9]+)$', '') AS name,
        sum(pg_total_relation_size(c.oid))::bigint, count(*)
 FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace GROUP BY 1
 """
+#: Bytes of WAL, connections, age of the oldest snapshot, bytes of the database, open alerts.
 FACTS = """
 SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
@@ -45,6 +47,7 @@ SELECT p.feed_id, r.last_seq, (extract(epoch FROM r.last_commit_at) * 1e6)::bigi
 FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 WHERE r.phase = 'running' AND r.last_commit_at > clock_timestamp() - interval '2 s'
 """
+#: The segments of every feed: they give the release time of an event.
 SEGMENTS = """
 SELECT feed_id, from_seq, (extract(epoch FROM from_time) * 1e6)::bigint, rate
 FROM portfolios_feedsegment ORDER BY id

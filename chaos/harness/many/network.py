@@ -34,7 +34,7 @@ def networks(layout: Layout) -> Iterator[None]:
             (layout.inner_bridge, layout.inner),
         ):
             ip("link", "add", bridge, "type", "bridge")
-            stack.callback(_try, "link", "del", bridge)
+            stack.callback(_ip_if_possible, "link", "del", bridge)
             ip("addr", "add", f"{address}/24", "dev", bridge)
             ip("link", "set", bridge, "up")
         for server in POSTGRES:
@@ -94,10 +94,10 @@ def _remove_namespace(space: str) -> None:
         for process in processes_in(space):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-    _try("netns", "del", space)
+    _ip_if_possible("netns", "del", space)
 
 
-def _try(*words: str) -> None:
-    """Run `ip`, also if it fails."""
+def _ip_if_possible(*words: str) -> None:
+    """Run `ip`, and ignore its failure: what it should delete may be gone."""
     with suppress(OSError):
         ip(*words)
