@@ -23,6 +23,9 @@ CREATE TABLE baseline_equity (portfolio bigint NOT NULL, seq bigint NOT NULL,
     equity numeric NOT NULL, PRIMARY KEY (portfolio, seq));
 """
 
+#: The fenced commit, given one row for each portfolio (i): lock the runs whose fence holds (l),
+#: advance them (f), and store checkpoint (c), order (o) and equity (e). Returns the portfolios that
+#: committed.
 COMMIT = """
 WITH i AS MATERIALIZED (
     SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bytea[], %b::text[],

@@ -39,12 +39,13 @@ from tests.support.browser import DashboardWindow, open_browser, open_context, w
 
 NODES, PORTFOLIOS, SECONDS = 100, 1_000, 20.0
 FEED_RATE = 100
-MOVES = 25
+MOVES = 25  #: measured moves of two cards
 MOVES_APART_S = 0.7
 MOVE_LIMIT_S = 30.0
 FURTHER_BOARDS = 9
-LOADS = 5
+LOADS = 5  #: measured loads of the page
 
+#: Targets; MAIN_THREAD, WEB_ONE and WEB_TEN are in % of a core, with one and with ten boards.
 FIRST_PAINT_S = 1.0
 PIXEL_P95_MS = 500.0
 MAIN_THREAD = 30.0
@@ -74,6 +75,7 @@ LOAD_TIMES = """
   cards: window.cardsSeenAt,
 })
 """
+#: Sets window.cardsSeenAt to the time of the first picture that has a card.
 WATCH_CARDS = """
 const watchCards = () => {
   if (!document.querySelector(".card")) return requestAnimationFrame(watchCards);

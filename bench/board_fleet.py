@@ -22,9 +22,10 @@ from portfolios.runtime.state import Account, Figures, Position, State, Strategy
 from scheduling.db.statements import NOTIFY_BOARDS
 
 STEPS = 10  #: moves per second
-STATES = 200  #: different ones, drawn from at each commit
+STATES = 200  #: different states of traders; each commit draws one
 TTL_S = 30
 
+#: Create the nodes, each alive with a lease and a report.
 NODES = """
 WITH made AS (
     INSERT INTO scheduling_node (name, cordoned, draining, drain_reason, drain_actor, capacity,
@@ -45,7 +46,8 @@ INSERT INTO scheduling_nodereport (node_id, at, metrics, portfolios)
 SELECT id, now(), '{}', '[]' FROM made
 """
 
-#: Three traders on two symbols for each canary.
+#: Create the portfolios with their runs, evenly over the nodes: three traders of two symbols for
+#: each canary.
 PORTFOLIOS = """
 WITH place AS (
     SELECT g, g %% 4 = 0 AS canary, x.id AS node, l.incarnation
@@ -85,6 +87,7 @@ INSERT INTO portfolios_checkpoint (portfolio_id, epoch, revision, seq, state, at
 SELECT id, 1, 1, 1, %(state)s, now() FROM placed
 """
 
+#: Advance portfolios to new seqs and states.
 COMMIT = """
 WITH fresh AS (
     SELECT * FROM unnest(%(ids)s::bigint[], %(seqs)s::bigint[], %(states)s::bytea[])
@@ -102,6 +105,7 @@ SELECT id, seq, now(), equity
 FROM unnest(%(ids)s::bigint[], %(seqs)s::bigint[], %(equities)s::numeric[]) AS x (id, seq, equity)
 ON CONFLICT DO NOTHING
 """
+#: Renew the leases of some nodes, and store a report of each.
 RENEW = """
 WITH renewed AS (
     UPDATE scheduling_lease SET renewed_at = now(), renewals = renewals + 1,
@@ -110,12 +114,13 @@ WITH renewed AS (
 )
 UPDATE scheduling_nodereport SET at = now(), metrics = %(metrics)s WHERE node_id = ANY(%(ids)s)
 """
+#: The head of the feed.
 HEAD = """
 SELECT from_seq + floor(extract(epoch FROM now() - from_time) * rate)::bigint
 FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1
 """
 
-#: Two portfolios change places, as two finished migrations would have it.
+#: Let two portfolios change places, as after two finished migrations.
 SWAP = """
 WITH mine AS (
     SELECT portfolio_id, node_id, incarnation, epoch FROM scheduling_run

@@ -115,8 +115,8 @@ async def _measure(
         listening.cancel()
         client.close()
     private, shared = (statistics.median(column) for column in zip(*memory, strict=True))
-    median, ninth = statistics.median(times), statistics.quantiles(times, n=10)[-1]
-    figures = f"{median:6.1f} ms, p90 {ninth:6.1f}"
+    median, p90 = statistics.median(times), statistics.quantiles(times, n=10)[-1]
+    figures = f"{median:6.1f} ms, p90 {p90:6.1f}"
     print(f"{label:44} {figures:>22} {private:6.1f} MB {shared:6.1f} MB")
 
 

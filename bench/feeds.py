@@ -104,8 +104,8 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
     logs = Logs(feeds)
     try:
         recorded = in_turns(names, runs, lambda name: logs.append_rate(name, events, BATCH))
-        few = min(events // 100, 200)
-        singly = in_turns(names, runs, lambda name: logs.append_rate(name, few, 1))
+        singles = min(events // 100, 200)
+        singly = in_turns(names, runs, lambda name: logs.append_rate(name, singles, 1))
         until(lambda: Node.objects.filter(name="node-1", status="alive").exists())
         for name in names:
             for number in range(PORTFOLIOS):
@@ -123,7 +123,7 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
         read = in_turns(names, runs, lambda name: logs.read_rate(name, token))
         orders = {name: logs.order_times(name) for name in names}
         through = in_turns(names, runs, lambda name: logs.through_rate(name, events))
-        lag = logs.append_at_pace("jetstream", paced_s)
+        paced = logs.append_at_pace("jetstream", paced_s)
     finally:
         logs.close()
     rows = []
@@ -144,7 +144,7 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
             )  # fmt: skip
     for name in names:
         rows += order_rows(name, sorted(orders[name]))
-    rate, behind, caught_up_s = lag
+    rate, behind, caught_up_s = paced
     rows.append(row("jetstream", "paced into one node: recorded", rate, "events/s",
                     target=f"{PACE:,}", met=rate >= PACE * 0.98))  # fmt: skip
     rows.append(row("jetstream", "paced: the slowest portfolio is behind, median",
@@ -156,10 +156,10 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
 
 def order_rows(name: str, times: list[float]) -> list[dict[str, Any]]:
     """Return the rows of the sorted times from event to order."""
-    few = ORDERS - len(times)
-    note = (
-        f"{few} of {ORDERS} trades gave no order: too late, or before the averages" if few else ""
-    )
+    missing = ORDERS - len(times)
+    note = ""
+    if missing:
+        note = f"{missing} of {ORDERS} trades gave no order: too late, or before the averages"
     found = []
     for share, target_s in ((50, 0.020), (99, 0.100)):
         took_s = times[len(times) * share // 100] if times else math.inf

@@ -255,11 +255,13 @@ def measure_passes() -> dict[str, list[float]]:
     return found
 
 
+#: When a node was marked lost.
 MARKED = """
 SELECT id, status_since FROM scheduling_node WHERE name = %(name)s AND status = 'lost'
 """
 
-#: Handoffs since then; of a portfolio whose handoff failed, the last one counts.
+#: The newest times of the handoffs of the lost node's portfolios, and how many of these have not
+#: committed elsewhere. Of a portfolio whose handoff failed, the last handoff counts.
 MOVED = """
 SELECT max(requested_at) AS last_requested, max(granted_at) AS last_granted,
        max(activated_at) AS last_committed,

@@ -22,6 +22,7 @@ CAPACITY = 1.5  #: of a node, per weight it holds at first: a third of the fleet
 MAX_ZONES = 4
 SEQ = 1  #: position of the paused feed and of every portfolio
 
+#: Create nodes that have not registered yet.
 NODES = """
 INSERT INTO scheduling_node (name, cordoned, draining, drain_reason, drain_actor, capacity, labels,
     strategies, feeds, host, version, status, status_since, leaving, lost_times, desired_version)
@@ -30,8 +31,9 @@ SELECT 'node-' || lpad(g::text, 5, '0'), false, false, '', '', 1, '{}', '{}', '{
 FROM generate_series(0, %(nodes)s::int - 1) g ORDER BY g RETURNING id, name
 """
 
-#: The k-th portfolio is the same on every node, so that loads are even at first: one in ten has
-#: weight 2, one in eight selects the zone of its node, one in sixteen is in a spread pair.
+#: Create portfolios that run on the registered nodes, evenly spread. The k-th portfolio is the same
+#: on every node, so that loads are even at first: one in ten has weight 2, one in eight selects the
+#: zone of its node, one in sixteen is in a spread pair.
 PORTFOLIOS = """
 WITH place AS (
     SELECT g, g / %(nodes)s::int AS k, g %% %(nodes)s::int AS n, x.id AS node, l.incarnation

@@ -39,7 +39,7 @@ TARGET_MS = 1_000
 HONEST, PORTFOLIOS = 4, 5
 COMMIT_EVERY_S, BEAT_EVERY_S = 0.25, 2.0
 TIMEOUT = aiohttp.ClientTimeout(total=8)
-QUIET_S = 2.0  #: between two attacks, for pending requests to end
+QUIET_S = 2.0  #: pause between two attacks, in which pending requests end
 
 Post = Callable[[str, Any], Awaitable[int]]
 

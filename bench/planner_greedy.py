@@ -20,6 +20,7 @@ from scheduling.decide.types import Policy, PortfolioView, Snapshot
 from scheduling.decide.what_if.hypothetical import lose
 
 WARM = "plan after one node lost, index kept"
+#: Targets: the time of a plan, and the same as a multiple of the time of the greedy heap.
 PLAN_LIMIT_MS = 250.0
 MAX_GREEDY = 8.0
 

@@ -22,8 +22,8 @@ from bench.planner_fixtures import converge, empty_fleet, highest_load, node, wa
 from bench.result_table import row
 from scheduling.decide.what_if.hypothetical import lose
 
-MAX_BYTES = 6 * 2**30
-TIMES = 7
+MAX_BYTES = 6 * 2**30  #: memory of kafka-python's process
+TIMES = 7  #: plans of Ginkgo for each event
 EVENTS = {
     "initial": "first plan, index included",
     "lost": "plan after one node lost, index kept",

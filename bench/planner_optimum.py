@@ -98,12 +98,14 @@ class Tally:
 
     def __init__(self) -> None:
         self.times: list[float] = []
-        self.above: list[float] = []  #: highest load, as a part above the optimum
-        self.steps: list[bool] = []  #: at most one heaviest weight above
+        self.above: list[
+            float
+        ] = []  #: how far the highest load is above the optimum, as a fraction of it
+        self.steps: list[bool] = []  #: whether it is above by at most one heaviest weight
         self.unproven = 0
-        self.missed: list[str] = []  #: two more moves would place it
-        self.beside: list[str] = []  #: could run beside all we place
-        self.others: list[str] = []  #: could run if something we place did not
+        self.missed: list[str] = []  #: pending portfolios that two more moves would place
+        self.beside: list[str] = []  #: pending ones that could run beside all that Ginkgo places
+        self.others: list[str] = []  #: pending ones that could run instead of a placed one
 
     def add(self, seed: int, world: Snapshot, limit_s: float) -> None:
         """Plan a world until nothing moves, and compare it with the optimum."""
@@ -140,6 +142,7 @@ class Tally:
 
         two = most_placed(found.after, 2, limit_s, keep=run, placed_first=frozenset())
         self.missed += lines_of(two, "two moves would place it")
+        # The next comparison finds the reason for these lines, so they have none yet.
         beside = lines_of(most_placed(world, found.moves, limit_s, keep=run), "")
         if beside:
             in_steps = most_placed(
@@ -161,7 +164,7 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
     for seed in range(worlds):
         tally.add(seed, random_world(seed), limit_s)
     path, above = f"CP-SAT at equal moves, {worlds} worlds", tally.above
-    optimal = sum(part < 1e-6 for part in above)
+    optimal = sum(fraction < 1e-6 for fraction in above)
     yield row(
         path,
         "highest load above the optimum, median",
