@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from scheduling.observe.halts import HaltView
     from scheduling.observe.roll_outs import RollOutView
 
+MAX_NAMED_SYMBOLS = 8  #: of those that a portfolio holds; the rest is counted
+
 Lines = list[tuple[str, str]]  #: (short heading, sentence)
 
 
@@ -73,23 +75,26 @@ def _offline_operations() -> dict[str, Operation]:
 
 
 def offline_help() -> dict[str, Any]:
-    """Return what the page's script needs while the server is away: for each form the shell command
-    that does the same, and which forms may be sent again by themselves."""
+    """Return what the page's script needs while the server is away.
+
+    `shell` and `commands`: the shell line that does the same as a form. `repeatable`: the forms
+    that the script may send again without asking.
+    """
     operations = _offline_operations()
     return {
         "shell": shell_line(),
-        # A command that changes fields does nothing as pasted.
+        # Not for an edit: its command does nothing until fields are added to it.
         "commands": {
-            key: o.command
-            for key, o in operations.items()
-            if o.command and o is not portfolio_actions.EDIT
+            key: operation.command
+            for key, operation in operations.items()
+            if operation.command and operation is not portfolio_actions.EDIT
         },
-        "repeatable": [key for key, o in operations.items() if o.repeatable],
+        "repeatable": [key for key, operation in operations.items() if operation.repeatable],
     }
 
 
 def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> Lines:
-    """Return (heading, sentence): the consequence, and how it applies to `subject` right now."""
+    """Return the consequence of the operation, then what it means for `subject` right now."""
     preview = _PREVIEWS.get(operation)
     now = preview(subject, board) if preview else []
     return [(_("Effect"), _(operation.consequence)), *now]
@@ -140,9 +145,10 @@ def _preview_delete(p: PortfolioView, board: FleetView) -> Lines:
     held = [row["symbol"] for row in (p.account or {}).get("positions") or []]
     lines = [_owner_line(p)]
     if held:
-        more = _(" and %(more)s more") % {"more": len(held) - 8} if len(held) > 8 else ""
+        left_out = len(held) - MAX_NAMED_SYMBOLS
+        more = _(" and %(more)s more") % {"more": left_out} if left_out > 0 else ""
         text = _("It holds %(symbols)s; positions are not closed, only recorded.")
-        lines.append((_("Holds"), text % {"symbols": joined(held[:8]) + more}))
+        lines.append((_("Holds"), text % {"symbols": joined(held[:MAX_NAMED_SYMBOLS]) + more}))
     return lines
 
 
@@ -227,16 +233,16 @@ def _preview_return_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
     ]
 
 
-def _preview_undo_halt(line: HaltView, board: FleetView) -> Lines:
+def _preview_undo_halt(halt: HaltView, board: FleetView) -> Lines:
     text = ngettext(
         "The halt still keeps %(number)s portfolio stopped.",
         "The halt still keeps %(number)s portfolios stopped.",
-        line.waiting,
+        halt.waiting,
     )
-    return [(_("Now"), text % {"number": whole(line.waiting)})]
+    return [(_("Now"), text % {"number": whole(halt.waiting)})]
 
 
-#: How the operation applies to its subject right now.
+#: Operation → the function that says what it means for its subject right now.
 _PREVIEWS: dict[Operation, Callable[[Any, FleetView], Lines]] = {
     portfolio_actions.START: _preview_start,
     portfolio_actions.STOP: _preview_stop,

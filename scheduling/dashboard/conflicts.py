@@ -18,7 +18,7 @@ from scheduling.presentation.formatting import UNKNOWN
 
 @dataclass(frozen=True, slots=True)
 class ThreeWayLine:
-    """One field: when the form was opened, now, and as the user typed it."""
+    """One field: its value when the form was opened, now, and as the user typed it."""
 
     field: str
     opened: str
@@ -55,6 +55,6 @@ def _value_text(value: Any) -> str:
 
 
 def localized_refusal(refused: Refused) -> str:
-    """Return who changed what since, in the language of the request."""
+    """Return who changed what since the form was opened, in the language of the request."""
     why = refused.extra.get("why")
     return render(Reason(why["code"], why["params"]), get_language()) if why else refused.message

@@ -20,19 +20,21 @@ from scheduling.permissions import Role, role_of
 
 NOT_ALLOWED = 4401  #: close code: not signed in, or signed in without a role
 TOO_MANY = 4429  #: close code: the limit of open pages, with a sentence for the page
-NO_MESSAGES = 1008  #: close code: a page that sends something is none of ours
+NO_MESSAGES = 1008  #: close code: the page sent something, which pages of Ginkgo never do
+TOO_SLOW = 1013  #: close code: messages come faster than the page reads them; it reconnects
 ROLE_CHECK_PERIOD_S = 30.0  #: how long a page may stay connected after its user signed out
 MAX_QUEUED = 8  #: messages; a slower browser is disconnected and reconnects
 
 #: Live pages in this process, of one user and in all: each view is rendered every second, once for
-#: all its pages, by the process that answers nodes. After a change of networks the former sockets
-#: count until their pings fail, and a team may share the account of its wallboards.
+#: all its pages, by the process that answers nodes. The limit of a user leaves room: after a change
+#: of networks the earlier sockets count until their pings fail, and a team may share the account of
+#: its wallboards.
 MAX_OF_USER, MAX_IN_ALL = 60, 600
 
 #: User → number of live pages in this process.
 OPEN_PAGES: Counter[int] = Counter()
 
-_CLOSE = ""
+_CLOSE = ""  #: in the queue in place of a message: close the connection
 
 
 class BoardConsumer(CountedSocket):
@@ -91,7 +93,7 @@ class BoardConsumer(CountedSocket):
         while True:
             message = await self._queue.get()
             if message == _CLOSE:
-                await self.close(1013)
+                await self.close(TOO_SLOW)
                 return
             await self.send(text_data=message)
 
@@ -104,7 +106,7 @@ class BoardConsumer(CountedSocket):
                 return
 
     async def _viewer(self) -> tuple[int, Role] | None:
-        """Return the session's user with the current role, not that of when the page was opened."""
+        """Return (user id, role) as they are now; None if nobody who may read is signed in."""
         session = self.scope.get("session")
         if session is None or not session.session_key:
             return None
@@ -114,7 +116,7 @@ class BoardConsumer(CountedSocket):
 
 
 def _refusal(user: int) -> str:
-    """Return why this user may open no further live page, or "": 123 bytes at most."""
+    """Return why this user may open no further live page, or ""; a close reason has 123 bytes."""
     if OPEN_PAGES[user] >= MAX_OF_USER:
         limit = _("You have %(count)s live pages open. Close one of them.")
         return limit % {"count": MAX_OF_USER}

@@ -21,7 +21,7 @@ from scheduling.permissions import may_act, role_of
 from scheduling.presentation.formatting import because, percent
 from scheduling.presentation.state_words import alert_word
 
-#: url name, label, icon: the pages of the navigation
+#: The pages of the navigation: (url name, label, icon).
 PAGES = (
     ("board", gettext_lazy("Board"), "i-board"),
     ("portfolios", gettext_lazy("Portfolios"), "i-list"),
@@ -59,7 +59,7 @@ def _bell(fleet: FleetView) -> dict[str, Any]:
     ) % {"number": len(waiting)}
     return {
         "count": len(waiting),
-        # Not the number: an alert that opens again keeps its own.
+        # Not its number, which stays the same when the alert is opened again.
         "newest": int(newest.opened_at.timestamp() * 1000) if newest else 0,
         "text": because(alert_word(newest.kind), localized_reason(newest)) if newest else "",
         "label": label if waiting else _("Alerts"),

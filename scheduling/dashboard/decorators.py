@@ -100,7 +100,8 @@ def operator_required(view: View) -> View:
 def operator_with_form(view: View) -> View:
     """Require an operator; a viewer gets 403 with an explanation.
 
-    For a view whose form refuses control characters itself, beside the field and keeping the rest.
+    For a view whose form refuses control characters itself: it shows the error beside the field and
+    keeps what else was typed.
     """
 
     @wraps(view)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SPARK_LEVELS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 CARD_FIELDS = (
-    "node",  #: whose column shows the card; "" if it has none
+    "node",  #: the node whose column shows the card; "" if no column does
     "target",  #: the node that reserves a slot for it, or ""
     "slot",  #: text of that slot
     "phase",
@@ -60,22 +60,22 @@ CARD_FIELDS = (
 NODE_FIELDS = (
     "status",
     "rank",  #: sort key of columns in trouble, or ""
-    "first",  #: the first in trouble
+    "first",  #: whether it is the first in trouble
     "cordoned",
     "draining",
     "until",  #: when its lease expires, epoch s
     "ttl",
     "capacity",
-    "used",
-    "held",
+    "used",  #: weight of its cards
+    "held",  #: weight of its reserved slots
     "load",  #: for screen readers
     "cpu",
     "mem",
     "labels",
-    "line",
+    "line",  #: what is unusual about it, or its node-loss forecast
     "icon",
     "tone",
-    "loss",  #: the line is that of the node-loss forecast
+    "loss",  #: whether the line is the node-loss forecast
     "drain",  #: progress of its drain, or ""
     "note",  #: HTML above its cards, or ""
 )
@@ -110,16 +110,16 @@ def message_of(figures: BoardFigures, before: BoardFigures | None = None) -> Cha
     """Return the part of a message that brings a page from `before` to `figures`."""
     old = (before.nodes, before.portfolios) if before else (None, None)
     parts = {
-        "nodes": changed(old[0], figures.nodes),
-        "portfolios": changed(old[1], figures.portfolios),
+        "nodes": table_changes(old[0], figures.nodes),
+        "portfolios": table_changes(old[1], figures.portfolios),
     }
     return {"now": figures.now, **{name: part for name, part in parts.items() if part}}
 
 
-def changed(before: Table | None, after: Table) -> Change | None:
+def table_changes(before: Table | None, after: Table) -> Change | None:
     """Return the changes to send to a page that shows `before`; None if there are none.
 
-    If the rows are others, or in another order, that is everything: `{"names", "columns"}`.
+    If the rows have other names or another order, everything is sent: `{"names", "columns"}`.
     Otherwise `columns` has the columns that changed, each whole as a list, or as
     `{"at": indexes, "to": values}`, whichever is shorter.
     """
@@ -150,7 +150,7 @@ encode_json = msgspec.json.Encoder(enc_hook=_plain).encode
 def portfolio_table(page: BoardPage) -> Table:
     """Return a row for each portfolio, by name."""
     if len(_sparks) > 2 * len(page.fleet.portfolios) + 100:
-        _sparks.clear()  # of portfolios that were deleted
+        _sparks.clear()  # most are of portfolios that were deleted
     by_name = {card.portfolio.name: card for column in page.columns for card in column.cards}
     by_name |= {card.portfolio.name: card for card in page.elsewhere}
     names = [portfolio.name for portfolio in page.fleet.portfolios]
@@ -174,6 +174,7 @@ def _table(names: list[str], fields: Sequence[str], rows: Iterable[Sequence[Any]
 
 
 def _card_row(card: Card, slots: dict[str, tuple[str, str]]) -> tuple[Any, ...]:
+    """Return the values of CARD_FIELDS. `slots`: portfolio → (node, text) of its reserved slot."""
     portfolio = card.portfolio
     target, slot = slots.get(portfolio.name, ("", ""))
     message = card.message
@@ -269,6 +270,7 @@ def canary_text(state: Mapping[str, Any]) -> str:
 
 
 def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
+    """Return the values of NODE_FIELDS."""
     node = column.node
     line = column.status_line or column.loss
     here = len(column.cards)

@@ -114,7 +114,7 @@ class AlertChannelForm(OperationForm):
 
 
 class NodeTokenForm(OperationForm):
-    """What a new token is for, and for how long; unless `named`, also the name of its node."""
+    """What a new token is for, and for how long; for a new node also its name and capacity."""
 
     node = forms.CharField(max_length=80, label=_("Node"), help_text=_("its name, such as node-4"))
     capacity = forms.IntegerField(
@@ -135,7 +135,7 @@ class NodeTokenForm(OperationForm):
 
     def __init__(self, *args: Any, named: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if named:
+        if named:  # on the page of a node
             del self.fields["node"], self.fields["capacity"]
 
 

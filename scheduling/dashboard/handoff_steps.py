@@ -34,7 +34,7 @@ STEP_NAMES = (
 #: State of a running handoff → index of its current step.
 _STEP_OF_STATE = {"requested": 0, "preparing": 0, "draining": 1, "activating": 3}
 
-#: Kind → indexes of steps it never takes: without a source no drain, without a target no activate.
+#: Kind → indexes of the steps it never takes: a source drains, a target prepares and activates.
 _SKIPPED = {"place": {1}, "failover": {1}, "stop": {0, 3}}
 
 
@@ -96,7 +96,7 @@ def build_steps(handoff: HandoffView, now: datetime) -> list[HandoffStep]:
             steps.append(HandoffStep(name, "omitted", UNKNOWN))
         elif took is not None:
             steps.append(HandoffStep(name, "done", pause(1000 * max(took, 0))))
-        elif number == 2 and handoff.granted_at:
+        elif number == 2 and handoff.granted_at:  # granted without a release: no duration
             steps.append(HandoffStep(name, "done", state_word("granted")))
         else:
             steps.append(HandoffStep(name, "", ""))
@@ -123,22 +123,22 @@ def _failed_step(handoff: HandoffView) -> int:
 def progress_text(handoff: HandoffView, now: datetime) -> str:
     """Return the progress of a running handoff, such as `draining to node-1, 1.3 of 5 s`."""
     running = next((step for step in build_steps(handoff, now) if step.mark == "now"), None)
-    against = running.text if running is not None else ""
+    elapsed = running.text if running is not None else ""
     state = state_text(handoff.state)
     numbers = {"to": handoff.to_revision, "from": handoff.from_revision}
     if handoff.kind == "reload":
         if handoff.state == "activating":
             return _("starting r%(to)s, previously r%(from)s") % numbers
-        return joined([_("reload to r%(to)s") % numbers, state, against])
+        return joined([_("reload to r%(to)s") % numbers, state, elapsed])
     if handoff.kind == "stop":
-        return joined([state_word("stopping"), state, against])
+        return joined([state_word("stopping"), state, elapsed])
     if handoff.kind == "place":
         where = {"node": handoff.target_node or _("a node")}
-        return joined([_("place on %(node)s") % where, state, against])
+        return joined([_("place on %(node)s") % where, state, elapsed])
     if handoff.target_node is None:
-        return joined([state_word(handoff.kind), state, against])
+        return joined([state_word(handoff.kind), state, elapsed])
     moving = _("%(state)s to %(node)s") % {"state": state, "node": handoff.target_node}
-    return joined([moving, against])
+    return joined([moving, elapsed])
 
 
 def kind_text(handoff: HandoffView) -> str:

@@ -43,10 +43,10 @@ def read_span(query: QueryDict) -> Span:
 
     A date alone means the whole day. Raise WrongTime.
     """
-    return Span(_time(query, "since", is_end=False), _time(query, "until", is_end=True))
+    return Span(_read_time(query, "since", is_end=False), _read_time(query, "until", is_end=True))
 
 
-def _time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
+def _read_time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
     text = text_parameter(query, name)
     if not text:
         return None
@@ -105,8 +105,8 @@ def export(
 ) -> StreamingHttpResponse:
     """Return a file of the rows, read and sent a thousand at a time.
 
-    Each part is a statement of its own, so that a slow reader holds no transaction open. `parts`:
-    the rows of a table without a numeric key.
+    Each part is a statement of its own, so that a slow reader holds no transaction open. `parts`
+    yields the rows in place of `rows`, for a table without a numeric key.
     """
     kind = request.GET["format"]
     parts = parts or _parts(rows, oldest_first)
@@ -172,7 +172,7 @@ async def _asynchronous(lines: Iterator[str]) -> AsyncIterator[str]:
 
 
 def iso(at: datetime | None) -> str | None:
-    """Return a time of a file: ISO 8601 in UTC with milliseconds."""
+    """Return a time as exported files have it: ISO 8601 in UTC with milliseconds."""
     if at is None:
         return None
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -15,10 +15,10 @@ MAX_OFFSET = 1_000_000_000  #: longer than any table; PostgreSQL rejects offsets
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: its rows, and the query values of the pages after and before it."""
+    """One page: its rows, the query value of the next older page, and whether it is the first."""
 
     rows: Sequence[Any]
-    older: str | None
+    older: str | None  #: None if there is none
     is_first: bool
 
 

@@ -269,7 +269,7 @@ class PortfolioForm(OperationForm):
         for name, one in self.fields.items():
             short = name.removeprefix(prefix)
             if not name.startswith(prefix) or ("." in short and prefix == LIMITS):
-                continue
+                continue  # the limits' `broker.…` have a prefix of their own
             assert isinstance(one, ValueField)
             value = self.cleaned_data.get(name, LEFT_OUT)
             if short in before and self.data.get(name, "") == as_text(one.kind, before[short]):

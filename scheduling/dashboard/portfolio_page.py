@@ -129,7 +129,11 @@ def as_shown(value: Any) -> str:
 def equity_polyline(
     points: list[tuple[float, Decimal]], max_points: int = 400
 ) -> tuple[str, tuple[Decimal, Decimal] | None]:
-    """Return the points of a polyline in a box of 1000 by 260, thinned, and the range of values."""
+    """Return the points of a polyline, thinned, and the (lowest, highest) value it shows.
+
+    The box is 1000 wide and 260 high, with 10 left free above and below the curve. Fewer than two
+    points make no line: then "" and None.
+    """
     if len(points) < 2:
         return "", None
     step = max(len(points) // max_points, 1)

@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 GROUP = "board"
 PERIOD_S = 1.0
 MIN_PERIOD_S = 0.2  #: the least time between two reads, however many hints arrive
-#: And at least as many times the processor time of the last read: a large fleet in commotion, whose
-#: hints never end, takes a fifth of a core.
+#: The pause after a read is at least so many times the processor time of that read: the publisher
+#: takes a fifth of a core at most, even for a large fleet whose hints never end.
 REST = 4.0
 LISTEN_RETRY_S = 5.0
 

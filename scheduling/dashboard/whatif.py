@@ -224,7 +224,7 @@ def loss_tag(loss: LossView) -> str:
 
 
 def loss_detail(loss: LossView) -> str:
-    """Return `3 of 5 fit`, with the suspect nodes that were counted on."""
+    """Return `3 of 5 fit`, with the suspect nodes whose room the forecast counts on."""
     if not loss.runs:
         text = _("it runs no portfolio")
     else:
@@ -237,7 +237,7 @@ def loss_detail(loss: LossView) -> str:
 
 
 def loss_summary(fleet: FleetView) -> str:
-    """Return `by 2 of 5 nodes, as of 14:05:10`, with the time of the oldest forecast."""
+    """Return `for 2 of 5 nodes, as of 14:05:10`, with the time of the oldest forecast."""
     known = [node.loss for node in fleet.nodes if node.loss is not None]
     if not known:
         return _("not known yet")

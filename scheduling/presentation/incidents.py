@@ -77,8 +77,8 @@ def outage_document(outage: OutageView, shown: IncidentView) -> dict[str, Any]:
 def outcome(outage: OutageView, shown: IncidentView) -> str:
     """Return what became of the portfolio: moved, returned, kept, waits, stopped or deleted.
 
-    `returned`: to the same node, under a new epoch. `kept`: the node was back before it was placed
-    elsewhere.
+    `returned`: to the same node, under a new epoch. `kept`: the node was back before the portfolio
+    was placed elsewhere.
     """
     if outage.first_commit_at is not None:
         return "returned" if outage.target == shown.node else "moved"

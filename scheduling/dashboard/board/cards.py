@@ -34,7 +34,7 @@ class Card:
     """A portfolio shown in the column of its node."""
 
     portfolio: PortfolioView
-    node: str  #: whose column shows it; empty if none does
+    node: str  #: the node whose column shows the card; empty if no column does
     message: Message | None
     marks: tuple[str, ...]  #: pinned, proving, stalled
 
@@ -58,6 +58,7 @@ class Card:
 
     @property
     def pnl(self) -> Any:
+        """Return profit and loss at the last commit; None before the first one."""
         return (self.portfolio.account or {}).get("pnl")
 
 
@@ -73,7 +74,7 @@ def build_card(portfolio: PortfolioView, node: str, now: datetime, good_after_s:
 
 
 def _is_proving(portfolio: PortfolioView) -> bool:
-    """Return whether its revision has begun to run and is not good yet."""
+    """Return whether the revision of the portfolio has begun to run and is not good yet."""
     return portfolio.rev_left_s is not None and portfolio.rev_status == "unproven"
 
 

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from scheduling.observe.node_losses import MoveView, NodeLossView
 
 
+#: Status → sort key of a column in trouble; the lowest is the first in trouble.
+_RANK_OF_STATUS = {"suspect": "1", "lost": "2", "draining": "3"}
+_RANK_OF_CARDS = "4"  #: of a column whose node is well, with a card in trouble
+
+
 @dataclass(frozen=True, slots=True)
 class ReservedSlot:
     """The capacity that a handoff reserves on its target."""
@@ -38,14 +43,14 @@ class Column:
     status: str
     cards: tuple[Card, ...]
     reserved: tuple[ReservedSlot, ...]
-    used: float
-    held: float
+    used: float  #: weight of the cards
+    held: float  #: weight of the reserved slots
     status_line: Message | None
     loss: Message | None  #: shown if `status_line` is None; links to the what-if page
     trouble_rank: str  #: sort key of columns in trouble; empty if there is none
     moved_away: tuple[MoveView, ...] = ()
-    moved_more: int = 0  #: beside those of `moved_away`
-    note: str = ""
+    moved_more: int = 0  #: moves that `moved_away` leaves out
+    note: str = ""  #: what became of the portfolios of a lost node
 
     @property
     def load(self) -> float:
@@ -75,7 +80,7 @@ class Column:
 
 
 def display_status(node: NodeView) -> str:
-    """Return the status shown for a node: `draining` only if the node is otherwise alive."""
+    """Return the status shown for a node: `draining` for an alive one that drains or leaves."""
     if node.status == "alive" and (node.draining or node.leaving):
         return "draining"
     return node.status
@@ -94,24 +99,24 @@ def build_column(
     node: NodeView, cards: tuple[Card, ...], reserved: tuple[ReservedSlot, ...], fleet: FleetView
 ) -> Column:
     status = display_status(node)
-    on = sum(card.portfolio.weight for card in cards)
-    held = sum(slot.weight for slot in reserved)
-    loss = next((x for x in fleet.losses if x.node == node.name and not x.is_over), None)
+    loss = next(
+        (each for each in fleet.losses if each.node == node.name and not each.is_over), None
+    )
     moves = tuple(loss.moves) if loss and status == "lost" else ()
-    order = {"suspect": "1", "lost": "2", "draining": "3"}.get(status, "")
-    if not order and any(card.collapsed_class == "trouble" for card in cards):
-        order = "4"
-    fifth = _status_line(node, status, len(cards), fleet)
+    trouble_rank = _RANK_OF_STATUS.get(status, "")
+    if not trouble_rank and any(card.collapsed_class == "trouble" for card in cards):
+        trouble_rank = _RANK_OF_CARDS
+    status_line = _status_line(node, status, len(cards), fleet)
     return Column(
         node=node,
         status=status,
         cards=cards,
         reserved=reserved,
-        used=on,
-        held=held,
-        status_line=fifth,
-        loss=_loss_line(node, fleet.at) if fifth is None else None,
-        trouble_rank=order,
+        used=sum(card.portfolio.weight for card in cards),
+        held=sum(slot.weight for slot in reserved),
+        status_line=status_line,
+        loss=_loss_line(node, fleet.at) if status_line is None else None,
+        trouble_rank=trouble_rank,
         moved_away=moves,
         moved_more=loss.moved - len(moves) if loss and moves else 0,
         note=_lost_note(len(cards), loss) if status == "lost" else "",
@@ -131,8 +136,9 @@ def lease_level(node: NodeView) -> str:
 
 
 def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> Message | None:
+    """Return what is unusual about the node, or None."""
     if status == "lost":
-        # Before its reason was stored.
+        # Without a reason: it was lost before reasons were stored.
         since = _("lost since %(at)s") % {"at": clock(node.status_since)}
         return Message(localized_reason(node) or since, "i-warn", "bad")
     if status == "suspect":
@@ -197,4 +203,5 @@ def _lost_note(waiting: int, loss: NodeLossView | None) -> str:
         "It can no longer commit. It ran %(number)s portfolios: %(outcome)s",
         ran,
     ) % {"number": whole(ran), "outcome": joined(parts)}
+    # A colon if the page lists the moves below the sentence.
     return sentence + (_(": ").rstrip() if loss and loss.moves else _("."))

@@ -33,9 +33,9 @@ class FleetCounts:
     """Counts of nodes and portfolios by state, and the load of the fleet."""
 
     nodes: int
-    by_status: tuple[tuple[str, int], ...]
+    by_status: tuple[tuple[str, int], ...]  #: (status, number of nodes)
     portfolios: int
-    by_phase: tuple[tuple[str, int], ...]
+    by_phase: tuple[tuple[str, int], ...]  #: (phase, number of portfolios)
     load: float
     capacity: float
 
@@ -90,7 +90,7 @@ SHOWN_ALERTS = (
 )
 
 
-def column_of(portfolio: PortfolioView) -> tuple[str | None, str | None]:
+def card_and_slot_nodes(portfolio: PortfolioView) -> tuple[str | None, str | None]:
     """Return the node whose column shows the card, and the node that reserves a slot for it.
 
     The card stays on the source until the handoff is done, even after the grant made the target
@@ -114,12 +114,12 @@ def build_board_page(fleet: FleetView, good_after_s: float = GOOD_AFTER_S) -> Bo
     elsewhere: list[Card] = []
     stopped_manually = 0
     for portfolio in fleet.portfolios:
-        owner, target = column_of(portfolio)
-        if target is not None:
-            reserved.setdefault(target, []).append(build_slot(portfolio))
-        card = build_card(portfolio, owner or "", fleet.at, good_after_s)
-        if owner is not None:
-            cards.setdefault(owner, []).append(card)
+        card_node, slot_node = card_and_slot_nodes(portfolio)
+        if slot_node is not None:
+            reserved.setdefault(slot_node, []).append(build_slot(portfolio))
+        card = build_card(portfolio, card_node or "", fleet.at, good_after_s)
+        if card_node is not None:
+            cards.setdefault(card_node, []).append(card)
             continue
         elsewhere.append(card)
         if portfolio.phase == "stopped":

@@ -57,7 +57,7 @@ def _equity(portfolio_id: int, since: datetime | None) -> list[tuple[float, Any]
     if since is not None:
         points = points.filter(at__gte=since)
     rows = list(points.values_list("at", "equity"))
-    step = -(-len(rows) // MAX_POINTS) or 1
+    step = -(-len(rows) // MAX_POINTS) or 1  # rounded up
     kept = rows[::step]
     if rows and kept[-1] != rows[-1]:
         kept.append(rows[-1])

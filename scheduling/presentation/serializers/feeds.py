@@ -13,7 +13,9 @@ class FeedLogDocument(Document):
     name = serializers.CharField()
     kind = serializers.CharField(help_text="replay or recorded")
     head = serializers.IntegerField()
-    first_seq = serializers.IntegerField(help_text="Older records are dropped.")
+    first_seq = serializers.IntegerField(
+        help_text="The first record that is kept; older ones were dropped."
+    )
     newest_at = serializers.DateTimeField(allow_null=True)
     silent_s = serializers.FloatField(allow_null=True)
     silent_after_s = serializers.IntegerField(allow_null=True)

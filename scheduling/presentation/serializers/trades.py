@@ -79,7 +79,7 @@ class LogLineDocument(Document):
 
 
 class PortfolioLogDocument(Document):
-    """Lines, oldest first; the number of the newest line; lines lost ever."""
+    """Lines, oldest first; `last`: number of the newest line; `lost`: how many were ever lost."""
 
     last = serializers.IntegerField()
     lost = serializers.IntegerField()

@@ -11,7 +11,7 @@ from django.utils import translation
 from scheduling.dashboard.board.cards import Message, card_message
 from scheduling.dashboard.board.changes import describe_changes
 from scheduling.dashboard.board.columns import lease_level
-from scheduling.dashboard.board.page import build_board_page, column_of
+from scheduling.dashboard.board.page import build_board_page, card_and_slot_nodes
 from scheduling.dashboard.board.rows import recent_rows
 from scheduling.dashboard.handoff_steps import build_steps
 from scheduling.observe.fleet_view.types import LossView
@@ -54,8 +54,8 @@ def test_board_shows_each_portfolio_exactly_once():
 def test_column_of_is_the_source_until_the_handoff_is_done():
     move = handoff(7, "a", state="activating", source_node="node-1", target_node="node-2")
     granted = portfolio("a", "node-2", phase="starting", handoff=move)
-    assert column_of(granted) == ("node-1", "node-2")
-    assert column_of(portfolio("a", "node-2")) == ("node-2", None)
+    assert card_and_slot_nodes(granted) == ("node-1", "node-2")
+    assert card_and_slot_nodes(portfolio("a", "node-2")) == ("node-2", None)
 
 
 def test_placement_reserves_a_slot_while_the_portfolio_is_unassigned():

@@ -16,11 +16,11 @@ from scheduling.dashboard.figures import (
     NODE_FIELDS,
     Table,
     board_figures,
-    changed,
     encode_json,
     message_of,
     plain_rows,
     spark_text,
+    table_changes,
 )
 from tests.support.board_fixture import busy_fleet, canary, fleet_view, node, portfolio, quiet_fleet
 
@@ -86,15 +86,15 @@ def test_lease_of_a_lost_node_has_ended():
 )
 def test_column_is_sent_as_its_changes_or_whole_whichever_is_shorter(before, after, change):
     expected = None if change is None else {"columns": change}
-    assert changed(table(lag=before), table(lag=after)) == expected
+    assert table_changes(table(lag=before), table(lag=after)) == expected
 
 
 def test_other_rows_or_another_order_send_everything():
     before = Table(["a", "b"], {"lag": [1, 2]})
     for names in (["b", "a"], ["a", "c"]):
         after = Table(names, {"lag": [1, 2]})
-        assert changed(before, after) == {"names": names, "columns": {"lag": [1, 2]}}
-    assert changed(None, before) == {"names": ["a", "b"], "columns": {"lag": [1, 2]}}
+        assert table_changes(before, after) == {"names": names, "columns": {"lag": [1, 2]}}
+    assert table_changes(None, before) == {"names": ["a", "b"], "columns": {"lag": [1, 2]}}
 
 
 def test_unknown_figures_of_a_canary_are_not_shown_as_clean_zeros():
