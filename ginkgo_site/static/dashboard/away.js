@@ -24,7 +24,7 @@ function copyOf(id) {
   return document.getElementById(id).content.firstElementChild.cloneNode(true);
 }
 
-// The line of the form in the dialog, which knows what was chosen in it; else that of the action.
+// The shell line that the form in the dialog shows, with what was chosen in it; else the line of the action.
 function shellLine(address, form = null) {
   const { key, name } = formOf(address);
   const command = offline.commands?.[key];
@@ -51,7 +51,7 @@ export function showAwayForm(address, state = "away") {
   form.querySelector("[data-cancel]").focus();
 }
 
-// `state`: repeat, ask, back or failed. The note stands outside of what is inert while a request waits.
+// `state`: repeat, ask, back or failed. The note is put before the part that takes no input while a request waits.
 export function showAwayNote(address, state) {
   let note = dialog.querySelector("[data-failed]");
   if (!note) {

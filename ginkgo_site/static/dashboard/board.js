@@ -8,8 +8,10 @@ import { drawHeatmap, startHeatmap } from "./heatmap.js";
 import { drawTrouble, startTrouble } from "./trouble.js";
 
 const ALWAYS_WHOLE = 30; // nodes; with fewer, every column has its cards
+const COLUMN_PX = 208; // the least width of a column, with the space beside it
+const FOLDED = 20; // columns of a narrow screen that get their cards at once
 const NEAR = "600px"; // this far outside of the window columns have cards
-const REGROUPING = ["node", "target"];
+const REGROUPING = ["node", "target"]; // fields whose change moves a card or a slot to another column
 
 const board = document.getElementById("board");
 const ungrouped = board?.querySelector(".board");
@@ -39,7 +41,7 @@ const observer = new IntersectionObserver(
   { root: null, rootMargin: NEAR, scrollMargin: NEAR },
 );
 
-// Keep what has the focus or an open menu, wherever the window is.
+// A column with the focus or an open menu keeps its cards, however far it is from the window.
 function isInUse(column) {
   const element = column.bound.element;
   return element.contains(document.activeElement) || element.querySelector(":popover-open");
@@ -50,7 +52,8 @@ function isShown(name) {
   return nodes.names.length < ALWAYS_WHOLE || near.has(name) || isInUse(columns.get(name));
 }
 
-function group(field) {
+// Portfolios by the node that a field names: node → rows.
+function rowsByNode(field) {
   const found = new Map();
   portfolios.columns[field].forEach((name, row) => {
     if (!name) return;
@@ -156,7 +159,7 @@ function fill(name) {
   }
 }
 
-// Whether the card has its place in another column, which takes the element when it is filled.
+// Whether the card belongs to another column, which takes its element over when that column is filled.
 function isElsewhere(portfolio, name) {
   const row = portfolios.index.get(portfolio);
   const node = row === undefined ? "" : portfolios.get(row, "node");
@@ -210,7 +213,7 @@ function drawGroup(key, value, names) {
   return group.bound.element;
 }
 
-// Put the columns in their groups, or in the one row that there is without.
+// Put the columns in their groups, or all in one row if the board is not grouped.
 function arrangeGroups() {
   const key = choice("group");
   const members = new Map();
@@ -261,8 +264,8 @@ export function showFigures(change) {
   const changedCards = portfolios.apply(change.portfolios);
   const focus = focused();
   if (!changedCards || REGROUPING.some((field) => changedCards.includes(field))) {
-    here = group("node");
-    coming = group("target");
+    here = rowsByNode("node");
+    coming = rowsByNode("target");
   }
   if (!changedNodes) arrangeColumns();
   if (!changedCards) for (const name of nodeOf.keys()) if (!portfolios.index.has(name)) nodeOf.delete(name);
@@ -293,7 +296,7 @@ function redraw() {
   document.dispatchEvent(new CustomEvent("ginkgo-updated"));
 }
 
-// The column `step` places further that has portfolios, with its cards; null at the end.
+// Return the next column with portfolios in the direction of `step`, 1 or -1, filled with its cards; null at the end.
 export function neighbour(node, step) {
   const own = nodes.index.get(node);
   for (let row = own + step; row >= 0 && row < nodes.names.length; row += step) {
@@ -308,9 +311,9 @@ export function neighbour(node, step) {
 
 export function startBoard() {
   if (!board) return;
-  // Until the observer has looked: what fits into the window.
+  // Until the observer has looked: the columns that fit into the window.
   const first = JSON.parse(document.getElementById("board-figures").textContent);
-  const fitting = narrow.matches ? 20 : Math.ceil(innerWidth / 208);
+  const fitting = narrow.matches ? FOLDED : Math.ceil(innerWidth / COLUMN_PX);
   for (const name of first.nodes.names.slice(0, fitting)) near.add(name);
   nodes.apply(first.nodes);
   startFilters();

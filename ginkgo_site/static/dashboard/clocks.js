@@ -15,7 +15,7 @@ function level(left, ttl) {
   return left < (ttl * 2) / 3 - 1 ? "late" : "ok"; // one second is for a heartbeat in transit
 }
 
-// Only those in view: the others are counted when they come into it.
+// Only the leases in view: the others are counted down when they come into view.
 function countLeases(since) {
   if (serverTime === null) return;
   for (const lease of document.querySelectorAll(".lease")) {

@@ -29,7 +29,7 @@ function showForm(html) {
   first?.focus();
 }
 
-// In the dialog, or in a form that is a page of its own.
+// Name the chosen node in the text of the migrate form, in the dialog or on a page of its own.
 function showTarget() {
   const form = document.querySelector(dialog.open ? "dialog[open] [data-migrate]" : "[data-migrate]");
   const picked = form?.querySelector("[name=target_node]:checked");
@@ -72,7 +72,7 @@ export async function openDialog(address, from) {
   showTarget();
 }
 
-// Open what the page has already. The focus returns to `from` when the dialog is closed.
+// Open the dialog with HTML that the page has already. The focus returns to `from` when the dialog is closed.
 export function openContent(html, from) {
   opener = openerOf(from);
   opening += 1;
@@ -80,7 +80,7 @@ export function openContent(html, from) {
   if (!dialog.open) dialog.showModal();
 }
 
-// What is sent stays as it is: nobody types into a form that an answer is about to replace.
+// While an answer is awaited the form takes no input, which the answer would replace.
 function setWaiting(form, waiting) {
   form.classList.toggle("waiting", waiting);
   for (const part of form.querySelectorAll("section, [type=submit]:not([data-cancel])")) part.inert = waiting;
@@ -138,7 +138,7 @@ function returnFocus() {
   if (!opener) return;
   const named = opener.portfolio && `.card[data-portfolio="${CSS.escape(opener.portfolio)}"]`;
   const element = named ? document.querySelector(named) : opener.element;
-  // What opened it may be hidden by now, or gone; on the board its tab stop is next.
+  // What opened the dialog may be hidden by now, or gone; then the tab stop of the board gets the focus.
   if (element?.checkVisibility()) element.focus();
   else document.querySelector('.card[tabindex="0"]')?.focus();
 }

@@ -102,7 +102,7 @@ export function startDrag() {
   document.addEventListener("dragstart", (event) => {
     const card = event.target.closest?.(".card[draggable]");
     if (!card) return;
-    // A card that moves already, or figures that may be wrong.
+    // Not a card that moves already, and none while the figures may be wrong.
     if (card.hasAttribute("data-moving") || document.body.classList.contains("stale")) {
       event.preventDefault();
       return;

@@ -9,7 +9,7 @@ class Table {
     this.index = new Map(); // name → row
   }
 
-  // Apply what changed, and return the names of the changed columns; null if the rows are others.
+  // Apply what changed, and return the names of the changed columns; null if rows came, left or changed their order.
   apply(change) {
     if (!change) return [];
     if (change.names) {
@@ -52,7 +52,7 @@ const WIDTH = 76;
 const HEIGHT = 18;
 const MARGIN = 2;
 
-// A character of figures.py's SPARK_LEVELS → 0 to 61.
+// A character of figures.py's SPARK_LEVELS → 0 to 61: the codes of 0-9, A-Z and a-z, in this order.
 function level(character) {
   const code = character.charCodeAt(0);
   return code < 58 ? code - 48 : code < 91 ? code - 55 : code - 61;

@@ -7,7 +7,7 @@ const keys = document.getElementById("keys");
 export function isPageKey(event, key) {
   if (event.key !== key || event.ctrlKey || event.metaKey || event.altKey) return false;
   if (localStorage.getItem(KEY) === "off") return false;
-  // The field of a dialog that has just been closed keeps the focus until the next picture.
+  // The field of a dialog that has just been closed keeps the focus until the page is painted again.
   return !event.target.closest?.("input, textarea, select, dialog, [contenteditable]")?.checkVisibility();
 }
 

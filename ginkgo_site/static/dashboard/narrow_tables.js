@@ -2,7 +2,7 @@
 // labels are the headings of the columns; the styles are those of `td[data-label]`.
 const WIDE = 5; // columns; tables with fewer fit
 
-// A heading for the ear only labels nothing for the eye.
+// A heading that only screen readers get is no label to be shown.
 function labelOf(heading) {
   const isHidden = heading.closest(".visually-hidden") || heading.querySelector(".visually-hidden");
   return isHidden ? "" : heading.textContent.trim();

@@ -10,7 +10,7 @@ const input = palette?.querySelector("input");
 const list = palette?.querySelector("ul");
 let known = []; // everything that can be found
 let shown = []; // what the list shows
-let at = 0; // the chosen one of `shown`
+let at = 0; // the position in `shown` of the chosen row
 let loading = false;
 let failed = false;
 
@@ -18,7 +18,7 @@ function withName(address, name) {
   return address.replace(PLACEHOLDER, encodeURIComponent(name));
 }
 
-// A thing itself, and what can be done with it.
+// The entry of a portfolio or node itself, and those of the actions that it allows.
 function expand(group, [name, detail, allowed], action) {
   const thing = { kind: group.kind, text: name, detail, address: withName(group.address, name), form: false };
   const actions = allowed
@@ -38,7 +38,8 @@ function read({ entries, groups }) {
   return [...entries, ...things].map((entry) => ({ ...entry, low: entry.text.toLowerCase() }));
 }
 
-// How well a word fits an entry: its beginning, the beginning of a word, anywhere, only what it is; null if not at all.
+// How well a word fits an entry: 0 at the beginning of its text, 1 at that of a word, 2 elsewhere in it, 4 only in
+// its kind or details; null if not at all.
 function fit(entry, word) {
   const found = entry.low.indexOf(word);
   if (found === 0) return 0;

@@ -7,7 +7,7 @@ import { portfolios } from "./figures.js";
 import { fill, gettext } from "./words.js";
 
 const bar = document.getElementById("selection-bar");
-const tooMany = document.getElementById("too-many-template"); // the refusal of more than one request moves
+const tooMany = document.getElementById("too-many-template"); // shown if more are selected than one request may move
 const selected = new Set(); // names of portfolios, also of cards without elements
 let anchor = ""; // the portfolio that was selected last, where a range begins
 
@@ -15,7 +15,7 @@ export function selection() {
   return [...selected];
 }
 
-// The address of the form that moves these portfolios; null if they are too many, and their names too long for one.
+// The address of the form that moves these portfolios; null if they are more than one request may move.
 export function formFor(names) {
   if (names.length > Number(tooMany.dataset.most)) return null;
   const query = new URLSearchParams(names.map((name) => ["portfolio", name]));
@@ -31,7 +31,7 @@ function show() {
     card.querySelector(".selected-mark").hidden = !isSelected;
     card.querySelector("[data-select]").textContent = isSelected ? gettext("Deselect") : gettext("Select");
   }
-  // What is hidden loses the focus to nothing; the tab stop of the board keeps it.
+  // A bar that is hidden would drop the focus: move it to the tab stop of the board.
   if (!selected.size && bar.contains(document.activeElement)) document.querySelector('.card[tabindex="0"]')?.focus();
   bar.hidden = !selected.size;
   bar.querySelector("[data-count]").textContent = fill(gettext("%(number)s selected"), { number: selected.size });
@@ -67,7 +67,7 @@ export function selectNone() {
   return true;
 }
 
-// Those that the answer in the dialog says are moving; a refused one stays, to be tried on another node.
+// Deselect the portfolios that the answer in the dialog says are moving; refused ones stay, to be tried elsewhere.
 function deselectMoving() {
   const moving = document.querySelectorAll("dialog[open] [data-outcome=moving]");
   if (!moving.length) return;
