@@ -33,7 +33,7 @@ class Link(NamedTuple):
     label: str
 
 
-#: kind → (English, Chinese). Braces hold parts of the data; see `_Parts`.
+#: kind → (English, Chinese). Braces hold parts of the data, as `_parts` returns them.
 SENTENCES: dict[str, tuple[str, str]] = {
     "portfolio_created": ("created with r{revision}", "已创建，修订 r{revision}"),
     "portfolio_changed": (
@@ -186,15 +186,6 @@ _LABELS = {
 _HIDDEN = frozenset({"incarnation"})
 
 
-class _Parts(dict[str, Any]):
-    """Parts of a sentence: lists are joined, and a part that is missing fails the sentence."""
-
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        super().__init__(
-            {key: _value_text(value) for key, value in data.items() if value is not None}
-        )
-
-
 def _value_text(value: Any) -> str:
     if isinstance(value, list):
         shown = ", ".join(_value_text(each) for each in value[:8])
@@ -253,6 +244,7 @@ def _membership(data: Mapping[str, Any]) -> tuple[tuple[str, str], dict[str, Any
 
 
 def _user_field(name: str) -> str:
+    """Return what pages call a field of a user, or its name if there is no such field any more."""
     try:
         return str(getattr(get_user_model()._meta.get_field(name), "verbose_name", name))
     except FieldDoesNotExist:
@@ -276,37 +268,47 @@ def audit_sentence(line: AuditLine) -> str:
     if line.kind == "user_changed" and isinstance(data.get("fields"), list):
         data = {**data, "fields": [_user_field(str(name)) for name in data["fields"]]}
     if known is not None:
-        # Numbers of handoffs, revisions and epochs are names: without thousands.
-        parts = _Parts(data) | {
-            key: str(data[key]) for key in _NAMES if isinstance(data.get(key), int)
-        }
-        if line.kind == "roll_out_portfolio" and isinstance(data.get("state"), str):
-            parts["state"] = item_word(data["state"])
-        elif line.kind in _OF_ALERTS and isinstance(data.get("kind"), str):
-            parts["kind"] = alert_word(data["kind"])
-        else:
-            told = _WORDS if chinese else _ENGLISH_WORDS
-            parts |= {key: state_word(data[key]) for key in told if isinstance(data.get(key), str)}
         try:
-            sentence = known[1 if chinese else 0].format_map(parts)
-        except KeyError:
+            sentence = known[1 if chinese else 0].format_map(_parts(line.kind, data, chinese))
+        except KeyError:  # the line lacks a part of its sentence
             pass
         else:
-            took = data.get("pause_ms")
-            if isinstance(took, int | float):
-                sentence += f"{'，停顿' if chinese else ', pause'} {pause(took)}"
-            times = data.get("times")
-            if line.kind in _TIMES and isinstance(times, int) and times > 1:
-                sentence += _TIMES[line.kind][chinese].format(times=times, further=times - 1)
-            return sentence
+            return sentence + _supplement(line.kind, data, chinese)
     shown = {key: value for key, value in data.items() if key not in _HIDDEN}
     return because(event_word(line.kind), _value_text(shown))
+
+
+def _parts(kind: str, data: Mapping[str, Any], chinese: bool) -> dict[str, str]:
+    """Return the parts of the sentence of a line as texts: lists joined, codes as words."""
+    parts = {key: _value_text(value) for key, value in data.items() if value is not None}
+    # Numbers of handoffs, revisions and epochs are names: without thousands.
+    parts |= {key: str(data[key]) for key in _NAMES if isinstance(data.get(key), int)}
+    if kind == "roll_out_portfolio" and isinstance(data.get("state"), str):
+        parts["state"] = item_word(data["state"])
+    elif kind in _OF_ALERTS and isinstance(data.get("kind"), str):
+        parts["kind"] = alert_word(data["kind"])
+    else:
+        codes = _WORDS if chinese else _ENGLISH_WORDS
+        parts |= {key: state_word(data[key]) for key in codes if isinstance(data.get(key), str)}
+    return parts
+
+
+def _supplement(kind: str, data: Mapping[str, Any], chinese: bool) -> str:
+    """Return what follows the sentence: a pause, and how many further lines this one stands for."""
+    text = ""
+    took_ms = data.get("pause_ms")
+    if isinstance(took_ms, int | float):
+        text += f"{'，停顿' if chinese else ', pause'} {pause(took_ms)}"
+    times = data.get("times")
+    if kind in _TIMES and isinstance(times, int) and times > 1:
+        text += _TIMES[kind][1 if chinese else 0].format(times=times, further=times - 1)
+    return text
 
 
 #: Parts that are codes, which have words in Chinese too.
 _WORDS = ("kind", "cause", "state", "stage", "role")
 _ENGLISH_WORDS = ("kind", "cause")
-#: Lines whose `times` counts what would have been further lines.
+#: Kind → (English, Chinese) for lines whose `times` counts what would have been further lines.
 _TIMES = {
     "commit_refused": (", {times:,} times in an hour", "，一小时内 {times:,} 次"),
     "process_died": (
