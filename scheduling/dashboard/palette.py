@@ -73,9 +73,10 @@ NODE_ACTIONS: tuple[tuple[Operation, Callable[[NodeView], bool]], ...] = (
 
 
 def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
-    """Return the entries without a name, and a group of named ones for portfolios and for nodes.
+    """Return `entries`, pages and actions on the fleet, and `groups`, of portfolios and of nodes.
 
-    A row of a group is a name, what it is, and the positions of the actions that it allows.
+    A row of a group has a name, a description, and the positions in the group's `actions` of those
+    that this portfolio or node allows.
     """
     portfolios = [
         [p.name, _description(p), _allowed_positions(PORTFOLIO_ACTIONS, p) if operator else []]

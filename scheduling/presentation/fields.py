@@ -49,7 +49,8 @@ def refuse_unprintable(data: Any) -> None:
 class TextField(serializers.CharField):
     """A JSON string on one line, without control characters.
 
-    `form`: what the operation behind it holds the whole text to; here for the description alone.
+    `form`: the pattern that the operation requires of the whole text. The field does not check it;
+    the API's description states it.
     """
 
     def __init__(self, *, form: re.Pattern[str] | None = None, **options: Any) -> None:

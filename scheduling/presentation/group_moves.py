@@ -15,7 +15,7 @@ from scheduling.presentation.formatting import joined
 
 #: Portfolios named for one reason; the others are counted.
 MAX_NAMED = 3
-#: The address of "wherever the balancer wants"; no node has this name.
+#: Stands for "wherever the balancer wants" among the names of nodes; no node has this name.
 ANY = "*"
 
 
@@ -23,13 +23,13 @@ ANY = "*"
 class GroupTargetLines:
     """One node, or the balancer, as an operator chooses it."""
 
-    node: str  #: ANY: the balancer
+    node: str  #: ANY if the balancer chooses
     can: int
     of: int
     verdict: str  #: how many can go
     reasons: Sequence[str]  #: why the others cannot
     risks: Sequence[str]
-    where: str  #: of the balancer: which node would take how many
+    where: str  #: if the balancer chooses: how many would go to each node
     load_before: float
     load_after: float
     capacity: float

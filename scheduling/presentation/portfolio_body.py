@@ -21,7 +21,7 @@ from scheduling.presentation.fields import (
 
 
 class PortfolioChanges(StrictSerializer):
-    """PATCH of a portfolio: any of these, the rest stays."""
+    """Body of a PATCH of a portfolio; a field that is left out keeps its value."""
 
     strategy = TextField(max_length=80, required=False)
     config = ObjectField(required=False)
@@ -47,7 +47,7 @@ class PortfolioChanges(StrictSerializer):
 
 
 class PortfolioBody(PortfolioChanges):
-    """POST of a portfolio."""
+    """Body of a POST that creates a portfolio."""
 
     name = TextField(max_length=80, form=NAME)
     strategy = TextField(max_length=80)

@@ -16,7 +16,7 @@ class StrategyLine:
 
     name: str
     version: int | None
-    origin: str
+    origin: str  #: release, artifact or installed
     artifact: str | None = None
     artifact_name: str | None = None
     artifact_version: str | None = None
@@ -28,7 +28,7 @@ class StrategyLine:
 
     @property
     def key(self) -> str:
-        """The place in a list: by name, then artifact."""
+        """Return the text that lists are sorted by: the name, then the artifact."""
         return f"{self.name} {self.artifact or ''}"
 
 

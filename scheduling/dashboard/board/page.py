@@ -56,12 +56,12 @@ class BoardPage:
     fleet: FleetView
     columns: tuple[Column, ...]
     unassigned: tuple[UnassignedRow, ...]
-    unassigned_more: int
+    unassigned_more: int  #: rows that `unassigned` leaves out
     pending: int
     stopped_by_system: int
     stopped_manually: int
-    running: tuple[RunningRow, ...]
-    running_more: int
+    running: tuple[RunningRow, ...]  #: handoffs under way
+    running_more: int  #: rows that `running` leaves out
     recent: tuple[RecentRow, ...]
     counts: FleetCounts
     first_in_trouble: str = ""

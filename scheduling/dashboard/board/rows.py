@@ -62,15 +62,15 @@ class RecentRow:
     """An ended handoff, or the failovers of one loss of a node."""
 
     at: datetime | None
-    name: str
+    name: str  #: of the portfolio, or of the lost node
     kind_text: str
-    pause_ms: float | None
+    pause_ms: float | None  #: of a loss, the longest
     tone: str
     source: str
     target: str
     reason_text: str
-    id: int | None
-    portfolio: str
+    id: int | None  #: of the handoff; None for a loss
+    portfolio: str  #: empty for a loss
 
 
 def unassigned_row(portfolio: PortfolioView, now: datetime) -> UnassignedRow:

@@ -26,7 +26,7 @@ class ScriptTexts(JavaScriptCatalog):
 @require_safe
 @cache_control(public=True, max_age=60)
 def script_texts(request: HttpRequest, language: str) -> HttpResponseBase:
-    """Return the texts of scripts in a language. They say nothing of the fleet: no login."""
+    """Return the texts of scripts in a language. No login: they tell nothing of the fleet."""
     if language not in dict(settings.LANGUAGES):
         raise Http404
     with translation.override(language):

@@ -201,7 +201,10 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
-    """Show a form; on POST create a token and show it, this once. Without a name: a new node."""
+    """Show a form; on POST create a token and show it, this once.
+
+    Without a `name` the token is for a new node, whose name the form asks for.
+    """
     context = page_context(request, "nodes")
     shown = find_any_node(context["fleet"], name) if name else None
     if name and shown is None:

@@ -110,8 +110,8 @@ def person_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
 
 def _show_link(request: HttpRequest, user: User, context: dict[str, object]) -> HttpResponse:
     """Show the link with which the user sets a password; it works once, for three days."""
-    digits = urlsafe_base64_encode(force_bytes(user.pk))
-    path = reverse("set-password", args=[digits, default_token_generator.make_token(user)])
+    encoded_id = urlsafe_base64_encode(force_bytes(user.pk))
+    path = reverse("set-password", args=[encoded_id, default_token_generator.make_token(user)])
     context |= {"name": user.get_username(), "link": request.build_absolute_uri(path)}
     return render_form(request, "dashboard/parts/password_link.html", context)
 
