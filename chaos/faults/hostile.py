@@ -33,7 +33,7 @@ ATTACK_S = 3.0
 def hostile_node(context: FaultContext) -> None:
     """A node impersonates another in reports and registration, and sends hostile requests."""
     token, incarnation = context.cluster.create_node_token(NAME), str(uuid.uuid4())
-    status, _ = _ask(context, token, "register", _registration(incarnation))
+    status, _ = ask_gateway(context, token, "register", _registration(incarnation))
     if status != 200:
         return  # another fault may keep the web process down
     context.undo.callback(_leave, context, token, incarnation)
@@ -45,7 +45,7 @@ def hostile_node(context: FaultContext) -> None:
         end = time.monotonic() + ATTACK_S + 20 * BUDGET_FACTOR
         while attacker.poll() is None and time.monotonic() < end:
             # Without heartbeats it would be marked lost, correctly, but I9 would count that.
-            _ask(
+            ask_gateway(
                 context, token, "heartbeat", Heartbeat(incarnation=incarnation, have_version=10**9)
             )
             context.sleep(0.5)
@@ -63,13 +63,13 @@ def _impersonate(context: FaultContext, token: str, incarnation: str) -> None:
     )
     for sender in (incarnation, str(victim.incarnation)):
         message = Heartbeat(incarnation=sender, have_version=0, reports=[report])
-        _ask(context, token, "heartbeat", message)
+        ask_gateway(context, token, "heartbeat", message)
         stream = StreamLines(report.portfolio, victim.epoch, None, [LogLine(0, "forged")])
         forged = LogRequest(sender, str(uuid.uuid4()), [stream])
-        status, answer = _ask(context, token, "log", forged)
+        status, answer = ask_gateway(context, token, "log", forged)
         if status == 200 and answer["written"]:
             context.report("fault", f"a node wrote into the log of {victim.name}", answer)
-    status, answer = _ask(context, token, "register", _registration(str(victim.incarnation)))
+    status, answer = ask_gateway(context, token, "register", _registration(str(victim.incarnation)))
     if status == 200:
         context.report("fault", "a node registered under the incarnation of another", answer)
     now = context.cluster.runs()[victim.name]
@@ -101,11 +101,13 @@ def _registration(incarnation: str) -> Register:
 
 def _leave(context: FaultContext, token: str, incarnation: str) -> None:
     """Say goodbye, so that its lease need not expire, and forget the node."""
-    _ask(context, token, "goodbye", Goodbye(incarnation=incarnation, reason="the attack is over"))
+    ask_gateway(
+        context, token, "goodbye", Goodbye(incarnation=incarnation, reason="the attack is over")
+    )
     context.request("DELETE", f"/api/nodes/{NAME}/")
 
 
-def _ask(context: FaultContext, token: str, path: str, message: Any) -> tuple[int, Any]:
+def ask_gateway(context: FaultContext, token: str, path: str, message: Any) -> tuple[int, Any]:
     """Return status and decoded body of the response; status 0 and the error if none came."""
     request = urllib.request.Request(
         f"{context.cluster.access['url']}/api/agent/{path}/",

@@ -1,14 +1,19 @@
-"""Held locks: a frozen transaction, and a locked record table."""
+"""Held locks and snapshots: a frozen transaction, a locked record table, a dump."""
 
 from __future__ import annotations
 
 import sys
+import time
+from dataclasses import dataclass
 
 import psycopg
+from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.faults.control_plane import AnotherProcess
+from chaos.faults.database import positions_of_owned
 from chaos.faults.fault import Fault
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
+from scheduling.enact.storage import CAUSES, LIMITS
 
 #: Between the last statement of a migrate request and its COMMIT: the run, the handoff and the rows
 #: of both nodes are locked.
@@ -65,7 +70,146 @@ def lock_on_record_table(context: FaultContext) -> None:
     )
 
 
+#: The name under which the dump is found, as `pg_dump` would be under its own.
+DUMP = "chaos-dump"
+HELD_S = 40.0
+#: Stands for the product's ten minutes: the cause of the alert is asked for with this limit.
+SNAPSHOT_LIMIT_S = 20.0
+#: Of all commits at most this share may take longer than the second after which the gateway counts
+#: a commit as blocked (`BLOCKED_AFTER_S`).
+SLOW_SHARE = 0.01
+#: Budget for the end of the snapshot to show in the metrics.
+NOTICED_WITHIN_S = 5.0
+
+_OLDEST_SNAPSHOT = "ginkgo_oldest_snapshot_seconds"
+_COMMIT_TIMES = "ginkgo_gateway_request_seconds"
+_OPEN_SNAPSHOT_ALERTS = """
+SELECT reason FROM scheduling_alert WHERE kind = 'snapshot_held' AND closed_at IS NULL
+"""
+
+
+@dataclass(frozen=True)
+class CommitTimes:
+    """Requests of commits that a web process has answered since its start."""
+
+    count: int
+    within_a_second: int
+    total_s: float
+
+    def since(self, before: CommitTimes) -> CommitTimes:
+        """Return the requests after `before`."""
+        return CommitTimes(
+            self.count - before.count,
+            self.within_a_second - before.within_a_second,
+            self.total_s - before.total_s,
+        )
+
+    @property
+    def mean_ms(self) -> float:
+        """Mean time of a request."""
+        return 1000 * self.total_s / max(self.count, 1)
+
+    @property
+    def are_fast(self) -> bool:
+        """Whether there were commits, and as few slow ones as may be."""
+        return self.count > 0 and self.count - self.within_a_second <= SLOW_SHARE * self.count
+
+
+def read_commit_times(metrics: dict[str, float]) -> CommitTimes:
+    """Return the requests of commits in `metrics`, as `read_metrics` returns them."""
+    return CommitTimes(
+        int(metrics[f"{_COMMIT_TIMES}_count{{kind=commit,status=200}}"]),
+        int(metrics[f"{_COMMIT_TIMES}_bucket{{kind=commit,le=1.0,status=200}}"]),
+        metrics[f"{_COMMIT_TIMES}_sum{{kind=commit,status=200}}"],
+    )
+
+
+def read_metrics(text: str) -> dict[str, float]:
+    """Return Prometheus samples by name and labels, sorted: `name{kind=commit,le=1.0}`."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def held_snapshot(context: FaultContext) -> None:
+    """A session holds a snapshot, as pg_dump does, while commits go on."""
+    idle = _metrics(context)
+    with psycopg.connect(context.cluster.admin_url, application_name=DUMP) as dump:
+        dump.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        dump.execute("SELECT count(*) FROM scheduling_run")
+        began, positions = time.monotonic(), positions_of_owned(context)
+        first = _metrics(context)
+        context.sleep(HELD_S)
+        held_s, pid = time.monotonic() - began, dump.info.backend_pid
+        _expect_snapshot_noticed(context, pid, held_s)
+        last = _metrics(context)
+        _expect_commits(context, positions)
+    times = read_commit_times(last).since(read_commit_times(first))
+    context.note(
+        f"{times.count} requests of commits while a snapshot was held, {times.mean_ms:.1f} ms each"
+        f" (before: {read_commit_times(idle).mean_ms:.1f} ms)"
+    )
+    if not times.are_fast:
+        context.report("fault", "commits were slow while a snapshot was held", {"times": times})
+    context.expect(
+        lambda: (
+            _metrics(context)[_OLDEST_SNAPSHOT] < held_s
+            and not is_named(pid, _snapshot_causes(context))
+        ),
+        NOTICED_WITHIN_S * BUDGET_FACTOR,
+        "the end of the snapshot noticed",
+    )
+
+
+def _expect_snapshot_noticed(context: FaultContext, pid: int, held_s: float) -> None:
+    """Expect the snapshot in the metrics and as a cause of the alert, which is not open yet."""
+    context.expect(
+        lambda: _metrics(context)[_OLDEST_SNAPSHOT] >= held_s,
+        NOTICED_WITHIN_S * BUDGET_FACTOR,
+        f"a snapshot of {held_s:.0f} s in the metrics",
+    )
+    causes = _snapshot_causes(context)
+    if not is_named(pid, causes):
+        context.report("fault", f"a held snapshot of pid {pid} is not named", {"causes": causes})
+    opened = context.cluster.query(_OPEN_SNAPSHOT_ALERTS)
+    if opened:
+        context.report("fault", f"a snapshot of {held_s:.0f} s has an alert", {"alerts": opened})
+
+
+def is_named(pid: int, causes: list[str]) -> bool:
+    """Whether a reason of the alert names the dump by pid and application."""
+    return any(f"pid {pid} ({DUMP}, " in cause for cause in causes)
+
+
+def _expect_commits(context: FaultContext, before: dict[str, int]) -> None:
+    """Report portfolios that committed nothing since `before`, which has their last seqs."""
+    now = positions_of_owned(context)
+    still = [name for name, seq in before.items() if now.get(name, seq) <= seq]
+    if still:
+        context.report("fault", f"no commits beside a held snapshot: {', '.join(still)}", {})
+
+
+def _metrics(context: FaultContext) -> dict[str, float]:
+    answer = context.request("GET", "/api/metrics")
+    assert answer is not None, "no answer to a request for metrics"
+    assert answer.status == 200, answer.text
+    return read_metrics(answer.text)
+
+
+def _snapshot_causes(context: FaultContext) -> list[str]:
+    """Return the reasons that the alert would give at `SNAPSHOT_LIMIT_S`, as the product reads
+    them: with its own role, which is no superuser as the dump's is."""
+    limits = {**LIMITS, "snapshot_limit_s": SNAPSHOT_LIMIT_S}
+    with context.cluster.connect_monitor() as product:
+        rows = product.execute(CAUSES.encode(), limits).fetchall()
+    return [row[4] for row in rows if row[0] == "snapshot_held"]
+
+
 FAULTS = (
     Fault("held-transaction", held_transaction, 10, moves_nothing=True),
     Fault("lock-on-record-table", lock_on_record_table, 25, alone=True),
+    Fault("held-snapshot", held_snapshot, 45, moves_nothing=True, alone=True),
 )

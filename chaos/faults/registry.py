@@ -6,6 +6,7 @@ from chaos.faults import (
     control_plane,
     daemons,
     database,
+    exits,
     feeds,
     handoffs,
     hostile,
@@ -41,6 +42,7 @@ FAULTS: dict[str, Fault] = {
         nodes,
         operators,
         hostile,
+        exits,
         locks,
         load,
     )

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from chaos.checkers.blast_radius import BlastRadius
 from chaos.faults.daemons import are_taken_over
+from chaos.faults.exits import Failures, miscounts
+from chaos.faults.locks import CommitTimes, is_named, read_commit_times, read_metrics
 from chaos.faults.many import are_asynchronous, commit_elsewhere
 from chaos.faults.registry import FLEETS
 from chaos.harness.observation import ClusterRun
@@ -133,3 +136,61 @@ def test_faults_of_the_nats_server_belong_to_its_fleet() -> None:
     added = set(FLEETS["jetstream"]) - set(FLEETS["one"])
     assert added == {"freeze-nats", "kill-nats", "kill-recorder", "nats-away", "nats-full"}
     assert set(FLEETS["one"]) < set(FLEETS["jetstream"])
+
+
+BEFORE = Failures(7, "", attempts=0, exits=3)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "exits", "expected"),
+    [
+        (0, 5, []),
+        (1, 5, []),  # the last exit, if nothing was committed since
+        (0, 6, ["3 exits were counted, not 2"]),
+        (0, 4, ["1 exits were counted, not 2"]),
+        (2, 5, ["2 attempts were counted since its last commit, not 1"]),
+    ],
+)
+def test_a_repeated_exit_report_is_a_miscount(
+    attempts: int, exits: int, expected: list[str]
+) -> None:
+    assert miscounts(BEFORE, replace(BEFORE, attempts=attempts, exits=exits), exits=2) == expected
+
+
+def metrics_of_commits(seconds: list[float]) -> str:
+    """Return the metrics of a web process that answered commits after these seconds, and a
+    heartbeat and a refused commit after three."""
+    registry = CollectorRegistry(auto_describe=False)
+    requests = Histogram(
+        "ginkgo_gateway_request_seconds", "", ["kind", "status"], buckets=(1,), registry=registry
+    )
+    for took_s in seconds:
+        requests.labels("commit", "200").observe(took_s)
+    requests.labels("heartbeat", "200").observe(3)
+    requests.labels("commit", "503").observe(3)
+    return generate_latest(registry).decode()
+
+
+def test_times_of_commits_are_those_after_the_first_reading() -> None:
+    idle, last = (
+        read_commit_times(read_metrics(metrics_of_commits(seconds)))
+        for seconds in ([0.5, 2.0], [0.5, 2.0, 0.25, 0.75])
+    )
+    assert (idle.count, idle.within_a_second) == (2, 1)
+    assert last.since(idle) == CommitTimes(2, 2, 1.0)
+    assert last.since(idle).mean_ms == 500
+
+
+@pytest.mark.parametrize(
+    ("count", "slow", "expected"), [(100, 0, True), (100, 1, True), (100, 2, False), (0, 0, False)]
+)
+def test_one_commit_in_a_hundred_may_take_a_second(count: int, slow: int, expected: bool) -> None:
+    assert CommitTimes(count, count - slow, 1.0).are_fast is expected
+
+
+def test_a_dump_is_named_by_pid_and_application() -> None:
+    reason = "pid 42 (chaos-dump, user postgres) has held a snapshot since 09:00:00 UTC"
+    assert is_named(42, [reason])
+    assert not is_named(4, [reason])
+    assert not is_named(42, [reason.replace("chaos-dump", "no name")])
+    assert not is_named(42, [])

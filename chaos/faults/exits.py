@@ -1,0 +1,155 @@
+"""Exit reports that arrive a second time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+
+from chaos.faults.fault import Fault
+from chaos.faults.hostile import ask_gateway
+from chaos.harness.observation import ClusterRun
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
+from chaos.runner.topology import HALTING
+from scheduling.wire.messages import Heartbeat, ProcessExited
+
+#: Budget for an exit to be reported, and for the portfolio to commit again after it: a heartbeat, a
+#: start and the back-off before it.
+REPORTED_WITHIN_S, BACK_WITHIN_S = 5.0, 15.0
+
+#: Idle exits beyond ten in ten minutes are counted in the newest line (`MAX_EXITS`).
+_FAILURES = """
+SELECT r.portfolio_id, coalesce(r.last_death::text, ''), r.attempts,
+       (SELECT coalesce(sum(coalesce((e.data->>'times')::bigint, 1)), 0)::bigint
+        FROM scheduling_event e
+        WHERE e.portfolio_id = r.portfolio_id AND e.kind = 'process_died')
+FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+WHERE p.name = %s AND p.archived_at IS NULL
+"""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What the database has counted of a portfolio's exits."""
+
+    portfolio: int  #: its id
+    last_death: str  #: of the exit that was applied last; "": none
+    attempts: int  #: without progress
+    exits: int  #: ever
+
+
+def repeated_exit_report(context: FaultContext) -> None:
+    """Reports of two exits of a process arrive again, the earlier one after the later one."""
+    run = _choose_portfolio_behind_proxy(context)
+    before = _failures(context, run.name)
+    first = _kill_and_await_report(context, run)
+    if not first:
+        return
+    _send_again(context, run, first)
+    second = _kill_and_await_report(context, run)
+    if not second:
+        return
+    for death in (first, second, first, second):
+        _send_again(context, run, death)
+    after = _failures(context, run.name)
+    context.note(f"{run.name}: {after.exits - before.exits} exits counted of 2")
+    for sentence in miscounts(before, after, exits=2):
+        context.report("fault", f"{run.name}: {sentence}", {"before": before, "after": after})
+    now = context.cluster.run(run.name)
+    if now.ownership != run.ownership:
+        context.report(
+            "I9", f"{run.name} moved after two exits between commits", {"owner": now.ownership}
+        )
+
+
+def miscounts(before: Failures, after: Failures, exits: int) -> list[str]:
+    """Return a sentence on each count that `exits` exits, with commits between them, contradict."""
+    found = []
+    if after.exits - before.exits != exits:
+        found.append(f"{after.exits - before.exits} exits were counted, not {exits}")
+    if after.attempts > 1:
+        found.append(f"{after.attempts} attempts were counted since its last commit, not 1")
+    return found
+
+
+def _choose_portfolio_behind_proxy(context: FaultContext) -> ClusterRun:
+    """Choose a running portfolio of a node whose token is known, and mark it affected."""
+    nodes = {
+        run.node
+        for run in context.cluster.runs().values()
+        if run.phase == "running" and run.name != HALTING and run.node in context.topology.tokens
+    }
+    if not nodes:
+        raise NotAvailable("no running portfolio on a node behind a proxy")
+    chosen = context.rng.choice(sorted(str(node) for node in nodes))
+    return context.choose_portfolio(on=chosen, but=[HALTING])
+
+
+def _failures(context: FaultContext, name: str) -> Failures:
+    ((portfolio, last_death, attempts, exits),) = context.cluster.query(_FAILURES, name)
+    return Failures(portfolio, last_death, attempts, exits)
+
+
+def _kill_and_await_report(context: FaultContext, run: ClusterRun) -> str:
+    """Kill the portfolio's process; return the death that was reported once it commits again.
+
+    Return "" if that took too long, which is a violation.
+    """
+    before = _failures(context, run.name)
+
+    def is_killed() -> bool:
+        pid = _pid(context, run.name)
+        if pid:
+            psutil.Process(pid).kill()
+        return bool(pid)
+
+    if not context.expect(is_killed, REPORTED_WITHIN_S * BUDGET_FACTOR, f"a pid of {run.name}"):
+        return ""
+    is_reported = context.expect(
+        lambda: _failures(context, run.name).last_death != before.last_death,
+        REPORTED_WITHIN_S * BUDGET_FACTOR,
+        f"a report of the exit of {run.name}",
+    )
+    if not is_reported:
+        return ""
+    reported = _failures(context, run.name).last_death
+    seq = context.cluster.run(run.name).last_seq
+    # Two exits before a first event would move it to another node, as they should.
+    is_back = context.expect(
+        lambda: context.cluster.run(run.name).last_seq > seq,
+        BACK_WITHIN_S * BUDGET_FACTOR,
+        f"commits of {run.name} after its exit",
+    )
+    return reported if is_back else ""
+
+
+def _pid(context: FaultContext, name: str) -> int:
+    """Return the pid of the portfolio's process, 0 while none is known."""
+    answer = context.request("GET", f"/api/portfolios/{name}/")
+    run = answer.json["run"] if answer is not None and answer.status == 200 else {}
+    pid = int(run.get("pid") or 0)
+    return pid if pid and psutil.pid_exists(pid) else 0
+
+
+def _send_again(context: FaultContext, run: ClusterRun, death: str) -> None:
+    """Send the report of an exit in another heartbeat of its daemon, until that is answered."""
+    report = ProcessExited(
+        death=death,
+        portfolio=_failures(context, run.name).portfolio,
+        epoch=run.epoch,
+        revision=run.revision,
+        seq=run.last_seq,
+        stage="exit",
+        error="a repeated report",
+    )
+    beat = Heartbeat(incarnation=str(run.incarnation), have_version=10**9, reports=[report])
+    token = context.topology.tokens[str(run.node)]
+
+    def is_answered() -> bool:
+        status, answer = ask_gateway(context, token, "heartbeat", beat)
+        return status == 200 and answer["status"] == "ok"
+
+    context.expect(is_answered, REPORTED_WITHIN_S * BUDGET_FACTOR, "an answer to the repeat")
+
+
+FAULTS = (Fault("repeated-exit-report", repeated_exit_report, 15, moves_nothing=True, alone=True),)
