@@ -41,7 +41,7 @@ class Failures:
 def repeated_exit_report(context: FaultContext) -> None:
     """Reports of two exits of a process arrive again, the earlier one after the later one."""
     run = _choose_portfolio_behind_proxy(context)
-    before = _failures(context, run.name)
+    before = read_failures(context, run.name)
     first = _kill_and_await_report(context, run)
     if not first:
         return
@@ -51,7 +51,7 @@ def repeated_exit_report(context: FaultContext) -> None:
         return
     for death in (first, second, first, second):
         _send_again(context, run, death)
-    after = _failures(context, run.name)
+    after = read_failures(context, run.name)
     context.note(f"{run.name}: {after.exits - before.exits} exits counted of 2")
     for sentence in miscounts(before, after, exits=2):
         context.report("fault", f"{run.name}: {sentence}", {"before": before, "after": after})
@@ -85,7 +85,7 @@ def _choose_portfolio_behind_proxy(context: FaultContext) -> ClusterRun:
     return context.choose_portfolio(on=chosen, but=[HALTING])
 
 
-def _failures(context: FaultContext, name: str) -> Failures:
+def read_failures(context: FaultContext, name: str) -> Failures:
     ((portfolio, last_death, attempts, exits),) = context.cluster.query(_FAILURES, name)
     return Failures(portfolio, last_death, attempts, exits)
 
@@ -95,7 +95,7 @@ def _kill_and_await_report(context: FaultContext, run: ClusterRun) -> str:
 
     Return "" if that took too long, which is a violation.
     """
-    before = _failures(context, run.name)
+    before = read_failures(context, run.name)
 
     def is_killed() -> bool:
         pid = _pid(context, run.name)
@@ -106,13 +106,13 @@ def _kill_and_await_report(context: FaultContext, run: ClusterRun) -> str:
     if not context.expect(is_killed, REPORTED_WITHIN_S * BUDGET_FACTOR, f"a pid of {run.name}"):
         return ""
     is_reported = context.expect(
-        lambda: _failures(context, run.name).last_death != before.last_death,
+        lambda: read_failures(context, run.name).last_death != before.last_death,
         REPORTED_WITHIN_S * BUDGET_FACTOR,
         f"a report of the exit of {run.name}",
     )
     if not is_reported:
         return ""
-    reported = _failures(context, run.name).last_death
+    reported = read_failures(context, run.name).last_death
     seq = context.cluster.run(run.name).last_seq
     # Two exits before a first event would move it to another node, as they should.
     is_back = context.expect(
@@ -135,7 +135,7 @@ def _send_again(context: FaultContext, run: ClusterRun, death: str) -> None:
     """Send the report of an exit in another heartbeat of its daemon, until that is answered."""
     report = ProcessExited(
         death=death,
-        portfolio=_failures(context, run.name).portfolio,
+        portfolio=read_failures(context, run.name).portfolio,
         epoch=run.epoch,
         revision=run.revision,
         seq=run.last_seq,

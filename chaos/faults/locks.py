@@ -157,7 +157,7 @@ def held_snapshot(context: FaultContext) -> None:
     context.expect(
         lambda: (
             _metrics(context)[_OLDEST_SNAPSHOT] < held_s
-            and not is_named(pid, _snapshot_causes(context))
+            and not is_named(pid, read_snapshot_causes(context))
         ),
         NOTICED_WITHIN_S * BUDGET_FACTOR,
         "the end of the snapshot noticed",
@@ -171,7 +171,7 @@ def _expect_snapshot_noticed(context: FaultContext, pid: int, held_s: float) -> 
         NOTICED_WITHIN_S * BUDGET_FACTOR,
         f"a snapshot of {held_s:.0f} s in the metrics",
     )
-    causes = _snapshot_causes(context)
+    causes = read_snapshot_causes(context)
     if not is_named(pid, causes):
         context.report("fault", f"a held snapshot of pid {pid} is not named", {"causes": causes})
     opened = context.cluster.query(_OPEN_SNAPSHOT_ALERTS)
@@ -199,7 +199,7 @@ def _metrics(context: FaultContext) -> dict[str, float]:
     return read_metrics(answer.text)
 
 
-def _snapshot_causes(context: FaultContext) -> list[str]:
+def read_snapshot_causes(context: FaultContext) -> list[str]:
     """Return the reasons that the alert would give at `SNAPSHOT_LIMIT_S`, as the product reads
     them: with its own role, which is no superuser as the dump's is."""
     limits = {**LIMITS, "snapshot_limit_s": SNAPSHOT_LIMIT_S}

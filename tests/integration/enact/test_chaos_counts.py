@@ -1,0 +1,74 @@
+"""What `bin/chaos` reads of exits and held snapshots, against what the product writes."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+
+from chaos.checkers.blast_radius import BlastRadius
+from chaos.faults import exits, locks
+from chaos.runner.fault_context import FaultContext
+from chaos.runner.topology import SHORT_TIMES, Topology
+from ginkgo_site.database import conninfo
+from tests.support.factories import OwnerSession
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultContext:
+    """A fault's context whose installation is the database of the tests."""
+
+    def query(sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall())
+
+    topology = Topology(tmp_path, SHORT_TIMES)
+    cluster = SimpleNamespace(query=query, connect_monitor=lambda: psycopg.connect(conninfo()))
+    monkeypatch.setattr(topology, "cluster", cluster)
+    return FaultContext(
+        topology, random.Random(0), BlastRadius(), threading.Event(), lambda *_: None
+    )
+
+
+@pytest.mark.parametrize("is_idle", [False, True])
+def test_repeated_exit_reports_are_no_miscount(
+    context: FaultContext, hand: OwnerSession, is_idle: bool
+) -> None:
+    before = exits.read_failures(context, "p")
+    first, second = hand.death(idle=is_idle), hand.death(idle=is_idle)
+    hand.report_death(first)
+    assert exits.read_failures(context, "p").last_death == first.death
+    assert hand.commit(1) == "ok"
+    for death in (second, first, second, first, second):
+        hand.report_death(death)
+    assert exits.miscounts(before, exits.read_failures(context, "p"), exits=2) == []
+
+
+def test_idle_exits_counted_in_one_line_are_counted(
+    context: FaultContext, hand: OwnerSession
+) -> None:
+    before = exits.read_failures(context, "p")
+    for _ in range(12):
+        hand.die(idle=True)
+    assert exits.miscounts(before, exits.read_failures(context, "p"), exits=12) == []
+
+
+def test_a_held_snapshot_is_a_cause_under_the_limit_of_the_fault(
+    context: FaultContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "SNAPSHOT_LIMIT_S", 0.0)
+    with psycopg.connect(conninfo(), application_name=locks.DUMP) as dump:
+        dump.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        dump.execute("SELECT count(*) FROM scheduling_run")
+        pid = dump.info.backend_pid
+        assert locks.is_named(pid, locks.read_snapshot_causes(context))
+    assert not locks.is_named(pid, locks.read_snapshot_causes(context))
