@@ -9,6 +9,7 @@ import psutil
 from chaos.faults.fault import Fault
 from chaos.faults.hostile import ask_gateway
 from chaos.harness.observation import ClusterRun
+from chaos.harness.processes import still_running
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
 from chaos.runner.topology import HALTING
 from scheduling.wire.messages import Heartbeat, ProcessExited
@@ -86,6 +87,7 @@ def _choose_portfolio_behind_proxy(context: FaultContext) -> ClusterRun:
 
 
 def read_failures(context: FaultContext, name: str) -> Failures:
+    """Return what the database has counted so far."""
     ((portfolio, last_death, attempts, exits),) = context.cluster.query(_FAILURES, name)
     return Failures(portfolio, last_death, attempts, exits)
 
@@ -98,12 +100,12 @@ def _kill_and_await_report(context: FaultContext, run: ClusterRun) -> str:
     before = read_failures(context, run.name)
 
     def is_killed() -> bool:
-        pid = _pid(context, run.name)
-        if pid:
-            psutil.Process(pid).kill()
-        return bool(pid)
+        processes = still_running(_reported_processes(context, run.name))
+        for process in processes:
+            process.kill()
+        return bool(processes)
 
-    if not context.expect(is_killed, REPORTED_WITHIN_S * BUDGET_FACTOR, f"a pid of {run.name}"):
+    if not context.expect(is_killed, REPORTED_WITHIN_S * BUDGET_FACTOR, f"a process of {run.name}"):
         return ""
     is_reported = context.expect(
         lambda: read_failures(context, run.name).last_death != before.last_death,
@@ -123,12 +125,14 @@ def _kill_and_await_report(context: FaultContext, run: ClusterRun) -> str:
     return reported if is_back else ""
 
 
-def _pid(context: FaultContext, name: str) -> int:
-    """Return the pid of the portfolio's process, 0 while none is known."""
+def _reported_processes(context: FaultContext, name: str) -> list[psutil.Process]:
+    """Return the portfolio's process, as its node reported it last; [] while it has none.
+
+    Raise NoSuchProcess if that one has ended since.
+    """
     answer = context.request("GET", f"/api/portfolios/{name}/")
     run = answer.json["run"] if answer is not None and answer.status == 200 else {}
-    pid = int(run.get("pid") or 0)
-    return pid if pid and psutil.pid_exists(pid) else 0
+    return [psutil.Process(run["pid"])] if run.get("pid") else []
 
 
 def _send_again(context: FaultContext, run: ClusterRun, death: str) -> None:
