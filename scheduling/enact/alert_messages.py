@@ -13,7 +13,7 @@ from scheduling.db.transaction import Transaction, query, query_one
 
 MAX_ATTEMPTS = 6  #: after 10, 20, 40 … seconds: about five minutes
 FIRST_RETRY_S = 10.0
-#: An older message says nothing that the desk does not say better.
+#: Seconds after which a message is given up: the desk then shows the alert with newer facts.
 DEADLINE_S = 3600.0
 KEEP_S = 30 * 86_400.0
 BATCH = 1_000
@@ -35,7 +35,7 @@ CLAIM = Statement(
     "CLAIM",
     """
 WITH due AS (
-    -- Concurrent writer: another worker; each takes another message. Of one channel in order.
+    -- Concurrent writer: another worker; each takes another message, the one due first.
     SELECT m.id FROM scheduling_alertmessage m
     WHERE m.state = 'waiting' AND m.next_try_at <= clock_timestamp()
     ORDER BY m.next_try_at, m.id LIMIT 1 FOR UPDATE SKIP LOCKED

@@ -57,7 +57,8 @@ PASS_LIMIT_S = 10.0
 COMMITS_LIMIT_S = 10.0
 #: A portfolio that lags for this long will not catch up; after an outage it takes seconds.
 BEHIND_LIMIT_S = 60.0
-#: This many orders in a row, over this time, none of which was placed, are not a coincidence.
+#: This many orders in a row that were not placed, over at least this time, open an alert: it is not
+#: a coincidence any more.
 UNPLACED_ORDERS, UNPLACED_LIMIT_S = 20, 600.0
 #: Nodes lost within this time of each other may be a storm, which is one cause.
 SETTLE_S = 1.0
@@ -183,7 +184,7 @@ WITH clock AS MATERIALIZED (
     + COMMITS_VANISHED
     + """
   UNION ALL
-    -- Reported by a gateway: this statement cannot know.
+    -- A gateway reports it: this statement cannot know the space on the disk.
     SELECT 'disk_full', 'fleet', NULL, NULL,
            l.holder || '; free space on it, or attach more', true
     FROM scheduling_passlock l, clock
@@ -335,6 +336,8 @@ WITH clock AS MATERIALIZED (
       AND (a.gone_at IS NOT NULL OR a.reason <> w.reason
            OR a.portfolio_id IS DISTINCT FROM w.portfolio_id)
 ), over AS MATERIALIZED (
+    -- Open alerts whose cause is gone. One that has been reopened closes only after its cause has
+    -- been absent for a while; `away` notes since when it is.
     SELECT a.id FROM scheduling_alert a WHERE a.closed_at IS NULL
     AND NOT EXISTS (SELECT FROM wanted w WHERE w.kind = a.kind AND w.key = a.key)
 ), closed AS (

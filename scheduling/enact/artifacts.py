@@ -91,7 +91,8 @@ def store(
 ) -> Transaction[bool]:
     """Store an artifact and its strategies, with a line in the audit log.
 
-    Return False if its bytes or its version are there already, or if the total would be exceeded.
+    `row`: the columns of the artifact; `max_total`: bytes that all artifacts may have together.
+    Return False if its bytes or its version are stored already, or if that total would be exceeded.
     """
     values = {**row, "pythons": Jsonb(row["pythons"])}
     if (yield from query_one(STORE_ARTIFACT, **values, max_total=max_total)) is None:

@@ -23,7 +23,7 @@ FROM unnest(%(portfolios)s::bigint[], %(nodes)s::bigint[], %(reasons)s::text[], 
 
 
 class Line(NamedTuple):
-    """One event, without kind and actor, which all events of one statement share."""
+    """One event, without its kind and actor: these are the same for all events of a statement."""
 
     portfolio: int | None
     node: int | None
@@ -58,7 +58,7 @@ def audit_all(kind: str, lines: Sequence[Line], *, actor: str = "") -> Transacti
     )
 
 
-#: A task that is refused again and again is one line of the audit log within this time.
+#: Seconds within which a task that is refused again and again has one line of the audit log.
 REFUSED_TASK_INTERVAL_S = 600
 
 AUDIT_REFUSED_TASK = Statement(

@@ -62,10 +62,10 @@ _ORDER_FIELDS = """o.kind, nullif(o.limit_price, '')::numeric,
            nullif(o.stop_price, '')::numeric, o.time_in_force, o.tag"""
 
 
-def _statement(*, rare: bool) -> Statement[CommittedRow]:
-    """Return the statement, with or without the parts for rare lines.
+def _commit_statement(*, rare: bool) -> Statement[CommittedRow]:
+    """Return the statement COMMIT, with or without the parts for rare lines.
 
-    Under one name: failpoints between statements do not tell them apart.
+    Both variants have one name, so that a failpoint after COMMIT applies to both.
     """
     ends, join_ends, ended, measured = "", "", "", ""
     status, reason, ended_seq = "o.status", "o.reason", "NULL"
@@ -101,10 +101,12 @@ WITH input AS MATERIALIZED (
         ON h.portfolio_id = l.portfolio_id AND h.to_epoch = l.epoch AND h.state = 'activating'
     WHERE l.first
 ), places AS MATERIALIZED (
+    -- The nodes whose desired versions rise then, without those whose rows are locked.
     SELECT n.id FROM scheduling_node n
     WHERE n.id IN (SELECT source_node_id FROM closing UNION SELECT target_node_id FROM closing)
     ORDER BY n.id FOR NO KEY UPDATE SKIP LOCKED
 ), barred AS MATERIALIZED (
+    -- Portfolios that wait for such a locked row: their commits get no answer and are repeated.
     SELECT c.portfolio_id FROM closing c
     WHERE c.source_node_id NOT IN (SELECT id FROM places)
        OR c.target_node_id NOT IN (SELECT id FROM places)
@@ -244,9 +246,9 @@ FROM fenced
     return Statement("COMMIT", sql, row=CommittedRow)
 
 
-COMMIT = _statement(rare=True)
+COMMIT = _commit_statement(rare=True)
 #: For commits without rare lines: it costs a seventh less.
-COMMIT_PLAIN = _statement(rare=False)
+COMMIT_PLAIN = _commit_statement(rare=False)
 
 
 def commit(
@@ -254,8 +256,9 @@ def commit(
 ) -> Transaction[list[CommitResult]]:
     """Commit what passes the fence. Return an answer for each portfolio, in the order given.
 
-    A portfolio whose row is locked has no answer: repeat its commit unchanged. One statement, or
-    two or three if a commit was refused. Not for releases: see `enact/handoff/release_source.py`.
+    There is no answer for a portfolio whose row is locked: the daemon repeats its commit unchanged.
+    One statement, or two or three if a commit was refused. Releases are committed by
+    `enact/handoff/release_source.py` instead.
     """
     statement = COMMIT_PLAIN if are_plain(commits) else COMMIT
     rows = yield from query(statement, **to_columns(node, node_name, incarnation, commits))

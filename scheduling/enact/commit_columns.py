@@ -77,8 +77,10 @@ def to_columns(
 
 
 def are_plain(commits: Sequence[Commit]) -> bool:
-    """Whether no commit has a rare line: a metric, the end of an order, or an order other than a
-    market order without a tag."""
+    """Return whether no commit has a rare line.
+
+    Rare are metrics, ends of orders, and orders other than market orders without a tag.
+    """
     return not any(
         commit.ended
         or commit.metrics
@@ -95,18 +97,21 @@ UNPLACED = ("refused", "suppressed")
 
 
 def _order_counts(commits: Sequence[Commit]) -> dict[str, list[Any]]:
-    """Return a column per count: orders refused, suppressed, unplaced since the last placed one;
-    and one of whether any was placed."""
+    """Return four columns with an entry for each commit.
+
+    `refused` and `held_back`: how many orders were refused and suppressed. `placed`: whether any
+    order was placed. `unplaced`: how many were not placed since the last one that was.
+    """
     columns: dict[str, list[Any]] = {"refused": [], "held_back": [], "unplaced": [], "placed": []}
     for commit in commits:
         statuses = [order.status for order in commit.orders]
-        since = 0
+        unplaced = 0
         for status in statuses:
-            since = since + 1 if status in UNPLACED else 0
+            unplaced = unplaced + 1 if status in UNPLACED else 0
         # Repeated refusals have no rows, and their position among the rows is not known.
-        again = commit.refused_again
-        columns["refused"].append(statuses.count("refused") + again)
+        repeated = commit.refused_again
+        columns["refused"].append(statuses.count("refused") + repeated)
         columns["held_back"].append(statuses.count("suppressed"))
-        columns["unplaced"].append(since + again)
-        columns["placed"].append(since < len(statuses))
+        columns["unplaced"].append(unplaced + repeated)
+        columns["placed"].append(unplaced < len(statuses))
     return columns

@@ -18,15 +18,16 @@ FEED_NOW = f"""
     ORDER BY feed_id, id DESC
 """
 
-#: A node that learnt too late of a pause or a new rate (it was frozen, pushes were lost) has kept
-#: the old rate: its events were not released, or not at their stamped times. It has to return to
-#: the checkpoint and read them again. A pause is detected by the seq alone, a new rate only if the
-#: daemon names the segment that it counted by.
-#: A database that lost the newest records of a recorded feed, by a promotion, takes no commit of a
-#: node that has read them: beyond the head there is nothing, and a record that was stored since
-#: under the number of a lost one has another hash. Only the newest can be lost, so that the last
-#: record of a commit answers for those before it. Records in a stream (`STREAM_ID`) are not lost
-#: with the database, and the head does not grow while the stream lacks some.
+#: The condition that a commit `i` is of events that the feed segment `s` has not released.
+#: Packaged feeds: a node that learnt too late of a pause or a new rate (it was frozen, pushes were
+#: lost) has kept the old rate: its events were not released, or not at their stamped times. The
+#: node has to return to the checkpoint and read them again. A pause is detected by the seq alone, a
+#: new rate only if the daemon names the segment that it counted by.
+#: Recorded feeds: a database that lost the newest records, by a promotion, must refuse a commit of
+#: a node that has read them. Such a record is beyond the head, or another record was stored under
+#: its seq since, with another hash. Only the newest records can be lost, so checking the last
+#: record of a commit is enough. Records in a stream (`STREAM_ID`) are not lost with the database,
+#: and the head does not grow while the stream lacks some.
 UNRELEASED = """(i.to_seq > i.from_seq AND (
        i.to_seq > s.from_seq AND (s.rate = 0 OR i.feed_us BETWEEN 1 AND s.from_us - 1)
        OR s.recorded AND NOT EXISTS (
@@ -67,16 +68,17 @@ LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch AND h.portfolio_id =
     row=RefusedRow,
 )
 
-#: Further commits that would have the same line within this time are counted in it.
+#: Seconds within which refused commits that would have the same line of the audit log are counted
+#: in that line.
 FENCED_WITHIN_S = 3600.0
 
-#: Portfolios of one node with a line of their own within FENCED_WITHIN_S, though no tenure says
-#: that the node had the epoch. The others have one line in common, marked `shared`.
+#: How many portfolios for which no tenure says that the node had the epoch get a line of their own,
+#: for each node within FENCED_WITHIN_S. The others have one line in common, marked `shared`.
 MAX_WITHOUT_TENURE = 200
 
-#: A refused process ends at once, so each epoch that was granted to the node has one line. If the
-#: database lost the grants, each portfolio has one. A node that goes on, or names portfolios that
-#: it never had, must not fill the audit log.
+#: Record refused commits in the audit log. A refused process ends at once, so each epoch that was
+#: granted to the node has one line. If the database lost the grants, each portfolio has one line. A
+#: node that goes on, or names portfolios that it never had, must not fill the audit log.
 FENCED_EVENT = Statement(
     "FENCED_EVENT",
     """
@@ -182,7 +184,8 @@ def classify(
 ) -> CommitResult | None:
     """Return the answer to a refused commit, from the present row. Pure.
 
-    Return None if the row matches the commit: it was locked, with an outcome not known yet.
+    Return None if the row matches the commit: the row was locked, and whether the commit passes is
+    not known yet.
     """
 
     def answer(kind: Any, detail: str = "") -> CommitResult:
@@ -204,7 +207,7 @@ def classify(
     if found.node_id != node or found.incarnation != incarnation:
         return answer("fenced", f"epoch {commit.epoch} belongs to another node or incarnation")
     if found.batch == UUID(commit.batch):
-        # A release that did not raise the epoch did not hand over.
+        # The run is still at the epoch of the release, so the release did not hand over.
         return answer("ok" if commit.release is None else "keep", "this batch was committed before")
     if found.unreleased:
         # With the version of the desired set, which has the feed's rate, so that the node reads it.

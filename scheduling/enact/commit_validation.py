@@ -32,16 +32,18 @@ STATUSES = frozenset({"open", "filled", "suppressed", "refused"})
 END_STATUSES = frozenset({"cancelled", "expired"})
 KINDS = frozenset({"market", "limit", "stop"})
 TIMES_IN_FORCE = frozenset({"gtc", "ioc"})
-LARGEST = 2**62  #: half of what a bigint holds: statements for all portfolios add to a seq
+#: Half of what a bigint holds: a statement for all portfolios that adds to a seq must not overflow.
+LARGEST = 2**62
 
 
 def validate_commit(commit: Commit) -> str:
     """Return why `commit` is invalid regardless of the run, or "" if it is valid. Pure."""
-    for number in (
-        commit.portfolio, commit.epoch, commit.from_seq, commit.to_seq, commit.feed_us,
+    for name, number in (
+        ("portfolio", commit.portfolio), ("epoch", commit.epoch), ("from_seq", commit.from_seq),
+        ("to_seq", commit.to_seq), ("feed_us", commit.feed_us),
     ):  # fmt: skip
         if not -LARGEST <= number <= LARGEST:
-            return f"the number {number} lies outside ±{LARGEST}"
+            return f"{name} is {number}, outside ±{LARGEST}"
     if not 0 <= commit.refused_again <= MAX_REFUSED_AGAIN:
         return f"refused_again is {commit.refused_again}, limit {MAX_REFUSED_AGAIN}"
     if len(commit.record) not in (0, 32):
@@ -57,7 +59,10 @@ def validate_commit(commit: Commit) -> str:
     seqs += [m.seq for m in commit.metrics]
     for seq in seqs:
         if not commit.from_seq < seq <= commit.to_seq:
-            return f"seq {seq} of an order, its end, fill or equity point lies outside the batch"
+            return (
+                f"seq {seq} of an order, the end of an order, a fill, a metric or an equity point "
+                f"lies outside the batch, which has seqs {commit.from_seq + 1} to {commit.to_seq}"
+            )
     times = [o.decided_us for o in commit.orders] + [f.at_us for f in commit.fills]
     times += [e.at_us for e in commit.equity] + [m.at_us for m in commit.metrics]
     for at_us in times:
@@ -69,7 +74,7 @@ def validate_commit(commit: Commit) -> str:
 def _first_invalid_line(commit: Commit) -> str:
     """Return the error of the first invalid line of `commit`, or "" if all are valid. Pure.
 
-    Every commit of the fleet is checked here: one loop over each kind of line, and no more.
+    Every commit of the fleet is checked here, so there is only one loop over each kind of line.
     """
     for order in commit.orders:
         if error := _line_error(order) or _order_fields_error(order):

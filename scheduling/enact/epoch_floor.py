@@ -20,7 +20,9 @@ from scheduling.enact.fleet_revoke import NOW, Revocation, is_wanted, lock_fleet
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.enact.timeline import note_timeline, settle
 
-ENOUGH = 1_000_000  #: more grants of one portfolio than happen between two backups
+#: By how much epochs are raised if nobody says otherwise: more grants of one portfolio than happen
+#: between two backups.
+DEFAULT_RAISE = 1_000_000
 
 #: Delete the leases instead of ending them: a lease names the last incarnation that this database
 #: knew. A daemon that started since then would be told that it was superseded, and exit.

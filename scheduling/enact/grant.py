@@ -55,7 +55,8 @@ WITH granted AS (
         first_commit_at = NULL,
         batch = NULL,
         attempts = attempts + %(deaths)s,
-        -- It has never run: waiting for a node is not an outage, so `halt` is lifted.
+        -- A portfolio that has never run has waited for a node, which is not an outage: it starts
+        -- up to the present head even if its catch_up is `halt`.
         resume_seq = CASE WHEN last_commit_at IS NOT NULL THEN resume_seq
                           ELSE {head_of_portfolio("scheduling_run.portfolio_id")} END,
         resumed_from = CASE WHEN last_commit_at IS NOT NULL THEN resumed_from ELSE last_seq END,
@@ -64,7 +65,7 @@ WITH granted AS (
         reason = %(reason)s::text,
         -- The pending reason is over, and every commit from now on would copy it.
         why = NULL,
-        -- Without an owner: the version that made the state, that of the last owner that committed.
+        -- Without an owner: the version of the last owner that committed, which made the state.
         python = CASE WHEN %(node)s::bigint IS NULL THEN coalesce((
                 SELECT t.python FROM scheduling_tenure t
                 WHERE t.portfolio_id = %(portfolio)s AND t.first_commit_at IS NOT NULL
@@ -111,7 +112,7 @@ ORDER BY portfolio_id FOR UPDATE
     row=PortfolioIdRow,
 )
 
-#: Skips locked runs: one of many is not worth waiting for.
+#: Skip locked runs: the others should not wait for one of them.
 LOCK_FREE_RUNS = Statement("LOCK_FREE_RUNS", f"{LOCK_RUNS.sql} SKIP LOCKED", row=PortfolioIdRow)
 
 
@@ -173,7 +174,7 @@ def lock_run(portfolio: int) -> Transaction[RunRow | None]:
 def lock_runs(portfolios: Sequence[int], *, patient: bool = True) -> Transaction[dict[int, RunRow]]:
     """Lock the runs of `portfolios` and return portfolio → run, without deleted ones.
 
-    Not `patient`: skip runs that are locked. Two statements.
+    If not `patient`, skip runs that are locked instead of waiting for them. Two statements.
     """
     if patient:
         locked = yield from query(LOCK_RUNS, portfolios=portfolios)

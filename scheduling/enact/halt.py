@@ -159,6 +159,7 @@ def _is_affected(row: Row) -> bool:
     return under_way or (is_wanted(row) and row.phase not in NEEDS_OPERATOR_PHASES)
 
 
+#: The newest halt of which a portfolio is still stopped.
 NEWEST = Statement(
     "NEWEST",
     """
@@ -223,7 +224,7 @@ def undo_halt(halt: int | None, *, actor: str, reason: str) -> Transaction[tuple
         if newest is None or newest.id is None:
             raise Refused(
                 "not_found",
-                _("No halt has anything stopped; there is nothing to undo."),
+                _("No portfolio is stopped by a halt; there is nothing to undo."),
                 status=404,
             )
         halt = int(newest.id)

@@ -19,7 +19,7 @@ from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.errors import Refused
 
 KEEP_S = 86_400.0  #: how long a repeat gets the first answer
-KEPT_PER_USER = 2_000  #: the newest; a user may send 600 requests a minute
+KEPT_PER_USER = 2_000  #: the newest keys of each user, who may send 600 requests a minute
 #: After so long without an answer the process of a request counts as ended.
 CLAIM_S = 30.0
 BATCH = 5_000
@@ -43,6 +43,7 @@ CLAIM = Statement(
     "CLAIM",
     """
 WITH beyond AS (
+    -- Keys beyond the limit of this user. More than one, since others may have been locked before.
     SELECT id FROM scheduling_idempotencykey
     WHERE id = ANY(ARRAY(
         SELECT id FROM scheduling_idempotencykey WHERE user_id = %(user)s AND key <> %(key)s
@@ -87,8 +88,8 @@ RETURNING id
     row=IdRow,
 )
 
-#: Concurrent writer: none can take over a key that has acted. A repeat that took it over before it
-#: was marked has another claim.
+#: No concurrent writer: nobody can take over a key that has acted. A repeat that took the key over
+#: before it was marked has another claim.
 UNMARK = Statement(
     "UNMARK",
     """
@@ -138,7 +139,10 @@ class Claim(NamedTuple):
 
 
 def claim_key(user: int, key: str, fingerprint: str) -> Transaction[Claim | KeyRow | None]:
-    """Claim a new key; else return the row of the known key, None if it was just released."""
+    """Claim a key, or return its row if another request has claimed it.
+
+    Return None if that request has just released the key: the client may repeat its own request.
+    """
     mine = uuid4()
     made = yield from query_one(
         CLAIM, user=user, key=key, fingerprint=fingerprint, claim=mine,

@@ -46,34 +46,37 @@ class StoredForecast(NamedTuple):
     as_of: float
 
 
-def store(known: Iterable[StoredForecast], hosting: Collection[int]) -> Transaction[int]:
+def store(forecasts: Iterable[StoredForecast], hosting: Collection[int]) -> Transaction[int]:
     """Store forecasts, and delete those of all nodes whose ids are not in `hosting`.
 
     One statement. Return the number of rows written.
     """
-    losses = [_columns(loss, as_of) for loss, as_of in known]
+    losses = [_columns(loss, as_of) for loss, as_of in forecasts]
     return len((yield from query(STORE, losses=Jsonb(losses), hosting=sorted(hosting))))
 
 
 def _columns(loss: NodeLoss, as_of: float) -> dict[str, Any]:
-    left = loss.unplaced
+    unplaced = loss.unplaced
     return {
         "node": loss.node,
         "as_of": as_of,
         "runs": loss.runs,
         "fit": loss.fit,
-        "homeless": len(left.no_place),
-        "waiting": len(left.waiting),
+        "homeless": len(unplaced.no_place),
+        "waiting": len(unplaced.waiting),
         "reasons": _reasons(loss),
         "suspects": list(loss.suspects),
     }
 
 
 def _reasons(loss: NodeLoss) -> list[dict[str, Any]]:
-    """Return each distinct reason once, with the names of the portfolios that would have no place,
-    or would have to wait, for that reason."""
-    known: dict[str, dict[str, Any]] = {}
+    """Return each distinct reason once, with the names of the portfolios that it applies to.
+
+    These are the portfolios that would have no place, and those that would have to wait for one.
+    """
+    by_sentence: dict[str, dict[str, Any]] = {}
     for entry in (*loss.unplaced.no_place, *loss.unplaced.waiting):
-        fresh = {**as_data(entry.reason), "portfolios": []}
-        known.setdefault(render(entry.reason), fresh)["portfolios"].append(entry.portfolio.name)
-    return list(known.values())
+        new = {**as_data(entry.reason), "portfolios": []}
+        reason = by_sentence.setdefault(render(entry.reason), new)
+        reason["portfolios"].append(entry.portfolio.name)
+    return list(by_sentence.values())

@@ -88,7 +88,7 @@ def undrain(node: str, *, actor: str) -> Transaction[bool]:
     return (yield from _record(row, "node_undrained", actor))
 
 
-def take_back(node: str, *, actor: str, reason: str) -> Transaction[bool]:
+def take_back_drain(node: str, *, actor: str, reason: str) -> Transaction[bool]:
     """End a drain with `until_return` that this actor began for this reason.
 
     Return False if it has ended already, or another drain took its place.
@@ -121,7 +121,8 @@ def label(
 ) -> Transaction[bool]:
     """Store the labels of a node, and as `edits` how they differ from the daemon's.
 
-    Return False, with nothing written, if they are no longer `seen`, or the daemon's `reported`.
+    Return False, with nothing written, if the labels are no longer those that the operator has
+    `seen`, or the daemon's are no longer those that it had `reported`.
     """
     row = yield from query_one(
         LABEL,

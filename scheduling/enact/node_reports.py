@@ -19,7 +19,8 @@ MAX_ERROR = 2_000
 def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -> Transaction[str]:
     """Return the transaction that applies one report. A late or repeated report changes nothing.
 
-    Failpoints know it by the name of the step. Raise Refused if the report is invalid.
+    Failpoints name this transaction after the function of the step. Raise Refused if the report is
+    invalid.
     """
     match report:
         case Prepared():
@@ -55,5 +56,5 @@ def _check_exit(report: ProcessExited) -> ProcessExited:
 
 
 def _storable(text: str) -> str:
-    """Return `text` without characters that PostgreSQL refuses, cut to a useful length."""
+    """Return `text` without NUL, which PostgreSQL refuses, cut to MAX_ERROR characters."""
     return text.replace("\0", "")[:MAX_ERROR]

@@ -15,14 +15,15 @@ from scheduling.db.statements import GATEWAY_FIT, Statement
 from scheduling.db.transaction import Transaction, execute_autocommit, query, query_one
 
 HOLD_S = 5.0
-#: No look of any watcher for this long is an alert; one that is restarted takes about 3 s.
+#: A watcher records about every second that it runs ("looks"). If no watcher does for this long, an
+#: alert opens; the restart of a watcher takes about 3 s.
 WATCHER_LIMIT_S = 10.0
-#: After all processes crashed and a web process serves again: a watcher starts beside it.
+#: The limit if all processes crashed: a watcher starts at the same time as the web process.
 WATCHER_START_S = 30.0
-#: After a watcher that left in order the next one has so long to look: the launcher ends its
-#: watcher first, and its web processes up to 120 s later.
+#: The limit if the last watcher stopped in order: the launcher ends its watcher first, and its web
+#: processes up to 120 s later.
 WATCHER_LEFT_S = 120.0
-#: Without a watcher, workers run a pass every 30 s; none for this long means no worker either.
+#: Without a watcher, workers run a pass every 30 s; no pass for this long means no worker either.
 NO_PASS_S = 60.0
 
 ACQUIRE = Statement(
@@ -76,11 +77,12 @@ UPDATE scheduling_passlock SET holder = '' WHERE name = 'watcher' AND holder = %
 )
 
 
-#: The cause of an alert, with the columns of `wanted` in alerts.py. A web process has it judged
-#: (scheduling/dead_mans_switch.py), since nobody else may be left. Nodes could reach one for all
-#: that time: after a start, an outage of the database or a clock that was set, the watcher looks
-#: first. One that left in order, or looked only before nodes could reach any of them, may be about
-#: to start again, and has longer. A watcher that never ran is not missing.
+#: The cause of an alert, with the columns of `wanted` in alerts.py. Web processes evaluate it
+#: (scheduling/dead_mans_switch.py), since no other process may be left. It requires that a gateway
+#: has been fit for the whole limit: after a start, an outage of the database or a clock that was
+#: set, the watcher then looks before the limit has passed. The limit is longer for a watcher that
+#: stopped in order, or that last looked before any present gateway was fit: a new one may be about
+#: to start. A watcher that never ran is not missing.
 NO_WATCHER = f"""
     SELECT 'no_watcher', 'fleet', NULL::bigint, NULL::bigint,
            'no watcher has looked since '

@@ -28,8 +28,9 @@ UPDATE scheduling_run r SET reason = i.reason, why = i.why
 FROM input i JOIN free f ON f.portfolio_id = i.portfolio
 -- The concurrent writer: a grant since the snapshot, whose own reason stands.
 WHERE r.portfolio_id = i.portfolio AND r.epoch = i.epoch AND r.reason <> i.reason
-  -- No pass sees what is held: the sweep writes this reason, and it holds until the wanted revision
-  -- runs or is no longer wanted.
+  -- A pass does not know which symbols a portfolio holds or has ordered, so it must not clear this
+  -- reason, which the sweep writes. It stays until the wanted revision runs, is rejected or is no
+  -- longer wanted.
   AND NOT (i.reason = '' AND r.why ->> 'code' = 'symbol_in_use' AND EXISTS (
       SELECT FROM portfolios_portfolio p
       JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision

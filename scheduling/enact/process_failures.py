@@ -66,7 +66,8 @@ LIMIT 1
 )
 
 #: An exit that is no attempt is followed by a restart, however many there were: the daemon waits a
-#: second before each start. These exits must not fill the audit log.
+#: second before each start. So that these exits do not fill the audit log, there are MAX_EXITS
+#: lines within EXITS_WITHIN_S seconds; further exits are counted in the newest line.
 MAX_EXITS, EXITS_WITHIN_S = 10, 600
 
 #: Read under the lock of the run. Concurrent writer: the same exits reported by a second heartbeat,
@@ -151,13 +152,13 @@ def _count_further_exit(run: Row, exited: ProcessExited) -> Transaction[bool]:
 def _lock_owned(
     portfolio: int, epoch: int, node: int, incarnation: UUID
 ) -> Transaction[Row | None]:
-    """Lock the run and return it; None, if this daemon does not own it at this epoch."""
+    """Lock the run and return it. Return None if this daemon does not own it at this epoch."""
     owned = {"portfolio": portfolio, "epoch": epoch, "node": node, "incarnation": incarnation}
     if not (yield from query(OWNED, **owned)):
         return None
     run = yield from lock_run(portfolio)
-    # The node, too: an incarnation is not a secret, and only the token proves which node reports.
-    # Concurrent writer: a grant since it was read.
+    # Compare the node, too: an incarnation is not a secret, and only the token proves which node
+    # reports. Concurrent writer: a grant since OWNED.
     owner = None if run is None else (run.epoch, run.node_id, run.incarnation)
     return run if owner == (epoch, node, incarnation) else None
 
@@ -269,7 +270,8 @@ def handle_stale_halt(
 ) -> Transaction[str]:
     """End the ownership of a portfolio that its limits stopped, or `catch_up` before a stale event.
 
-    It stays unassigned until an operator starts it. Return `halted`, `stopped` or `late`.
+    The portfolio stays unassigned until an operator starts it. Return `halted`, `stopped` or
+    `late`.
     """
     run = yield from _lock_owned(report.portfolio, report.epoch, node, incarnation)
     if run is None:

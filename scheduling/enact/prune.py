@@ -53,14 +53,14 @@ DELETE FROM scheduling_handoff h USING old WHERE h.id = old.id RETURNING h.id
 """,
 )
 
-#: With their items, at most a thousand each.
+#: Five at a time with their items, of which each has a thousand at most.
 ROLL_OUTS = Statement(
     "ROLL_OUTS",
     """
 WITH old AS (
     SELECT id FROM scheduling_rollout
     WHERE ended_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
-      -- Concurrent writer: an operator who takes it back. That ends anew.
+      -- Concurrent writer: an operator who takes the roll-out back, after which it ends again.
       AND state IN ('stopped', 'finished', 'back')
     ORDER BY id LIMIT 5 FOR UPDATE SKIP LOCKED
 ), items AS (
@@ -70,7 +70,8 @@ DELETE FROM scheduling_rollout o USING old WHERE o.id = old.id RETURNING o.id
 """,
 )
 
-#: A daemon reports a loss within seconds of its next answer, so that none comes again by now.
+#: A daemon reports vanished commits within seconds of its next answer, so a claim of this age does
+#: not come again.
 VANISHED = Statement(
     "VANISHED",
     """
@@ -138,5 +139,8 @@ def prune_gateways() -> Transaction[int]:
 
 
 def prune_verifications() -> Transaction[int]:
-    """Delete a batch of verdicts, not the newest of each portfolio and outcome; return how many."""
+    """Delete a batch of verifications; return how many.
+
+    The newest KEPT_VERIFICATIONS of each portfolio and outcome stay.
+    """
     return len((yield from query(VERIFICATIONS, kept=KEPT_VERIFICATIONS, batch=BATCH)))

@@ -22,7 +22,7 @@ from scheduling.errors import Refused
 from scheduling.timing import Timing
 from scheduling.wire.messages import Register
 
-#: Refuse the next takeover of a node that still sent heartbeats, after this many in the window.
+#: Takeovers of a node that still sent heartbeats, within TAKEOVER_WINDOW_S; the next is refused.
 MAX_TAKEOVERS = 2
 TAKEOVER_WINDOW_S = 60.0
 
@@ -147,8 +147,9 @@ ORDER BY 1
 """,
 )
 
-FOLLOW = Statement(
-    "FOLLOW",
+#: Let the handoff under which the run was granted go on with the grant to the new incarnation.
+FOLLOW_GRANT = Statement(
+    "FOLLOW_GRANT",
     """
 UPDATE scheduling_handoff SET to_epoch = %(epoch)s, target_incarnation = %(incarnation)s,
     deadline_at = clock_timestamp() + make_interval(secs => %(deadline_s)s)
@@ -165,7 +166,7 @@ def register(
     Return the number of runs taken over. If the same incarnation registers again (its first answer
     was lost), only the lease changes. Refuse the third takeover within 60 s from a daemon that
     still sent heartbeats: two daemons with one name would take over from each other indefinitely.
-    Refuse more than MAX_REGISTRATIONS, whatever became of the daemons before.
+    Refuse more than MAX_REGISTRATIONS within 60 s, whether or not earlier daemons still ran.
     Refuse an incarnation that another node holds, since reports and commits are matched by it.
     """
     incarnation = UUID(message.incarnation)
@@ -282,8 +283,8 @@ def _take_over(
         # The draining process ended with its daemon.
         yield from revoke_ownership(active, run, released=False, batch=None, hint=False)
         return False
-    counts = was_lost and run.event_waits
-    if counts and run.attempts + 1 >= MAX_ATTEMPTS:
+    counts_as_attempt = was_lost and run.event_waits
+    if counts_as_attempt and run.attempts + 1 >= MAX_ATTEMPTS:
         error = f"the daemon of {node_name} ended and started again"
         if active is not None:
             yield from supersede(active, error, hint=False)
@@ -303,14 +304,14 @@ def _take_over(
         run.epoch,
         Owner(node, incarnation, run.revision, message.python),
         GrantCause("register", f"{node_name} started again", node_name),
-        lost_owner=bool(counts),
+        lost_owner=bool(counts_as_attempt),
     )
     assert given is not None  # the run is locked
     if active is None:
         return True
     if active.state == "activating":
         yield from query(
-            FOLLOW,
+            FOLLOW_GRANT,
             portfolio=run.portfolio_id,
             seen_epoch=run.epoch,
             epoch=given.epoch,
@@ -318,7 +319,9 @@ def _take_over(
             deadline_s=timing.activate_deadline_s,
         )
     else:
-        again = yield from lock_run(run.portfolio_id)
-        assert again is not None
-        yield from fail(active, again, f"{node_name} started again before it released", hint=False)
+        granted = yield from lock_run(run.portfolio_id)
+        assert granted is not None
+        yield from fail(
+            active, granted, f"{node_name} started again before it released", hint=False
+        )
     return True

@@ -18,15 +18,15 @@ PROVE = Statement(
     "PROVE",
     """
 WITH ready AS MATERIALIZED (
-    -- Lock the run first, as everywhere. A run whose row is locked (a commit, a grant) waits for
-    -- the next sweep, as does one whose revision an operator is changing: the commits of all other
-    -- portfolios would wait with it.
+    -- Lock the run first, as everywhere. A run whose row is locked (by a commit or a grant) is left
+    -- to the next sweep, and so is one whose revision is locked by an operator's change: if this
+    -- statement waited, the commits of all runs that it has locked would wait, too.
     SELECT r.portfolio_id, r.revision
     FROM scheduling_run r
     JOIN scheduling_tenure t ON t.portfolio_id = r.portfolio_id AND t.epoch = r.epoch
     JOIN portfolios_revision v ON v.portfolio_id = r.portfolio_id AND v.number = r.revision
     WHERE (v.status = 'unproven'
-           -- It returned to an earlier good revision: fall back to that one from now on.
+           -- The run returned to an earlier good revision: fall back to that one from now on.
            OR (v.status = 'good' AND r.good_revision IS DISTINCT FROM r.revision))
       -- Proven by a commit after that time, not by the time alone: while nodes cannot reach the
       -- gateway, no report says that the process has exited.
@@ -109,7 +109,7 @@ WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running
                            AND h.state IN ('failed', 'rolled_back')
                            AND h.finished_at > clock_timestamp()
                                - make_interval(secs => %(rest_s)s))))
-  -- Nor is a reload that waits until positions are closed; the row says so.
+  -- Nor is a reload that waits until positions are closed, as the reason of the run says.
   AND (r.why ->> 'code' IS DISTINCT FROM 'symbol_in_use'
        OR r.why #>> '{{params,wanted}}' IS DISTINCT FROM 'r' || p.revision
        OR coalesce((r.why ->> 'checked_at')::float8, 0)

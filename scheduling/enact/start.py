@@ -11,8 +11,8 @@ from scheduling.decide.types import Reason
 
 #: Applies to an unassigned run only: the phase set by a faster grant stays. The operator who starts
 #: the portfolio has seen how old its events are, so `halt` is lifted up to the present head.
-LIFT = Statement(
-    "LIFT",
+MAKE_PENDING = Statement(
+    "MAKE_PENDING",
     f"""
 UPDATE scheduling_run SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
     failures_by_node = '{{}}', reason = 'waits for the next pass', halt_id = NULL,
@@ -31,9 +31,9 @@ WHERE portfolio_id = %(portfolio)s AND node_id IS NULL AND phase = 'pending'
 )
 
 
-def lift(portfolio: int) -> Transaction[None]:
+def make_pending(portfolio: int) -> Transaction[None]:
     """Make an unassigned portfolio pending that was quarantined, halted or stopped."""
-    yield from query(LIFT, portfolio=portfolio)
+    yield from query(MAKE_PENDING, portfolio=portfolio)
 
 
 def note_pending(portfolio: int, why: Reason) -> Transaction[None]:

@@ -10,8 +10,8 @@ from scheduling.db.statements import TABLE_SIZES, Statement
 from scheduling.db.transaction import Transaction, query
 
 KEEP_SAMPLES_DAYS = 32
-#: While a snapshot is held, each commit reads every version of its run since then (measured:
-#: docs/retention.md). A dump of a bounded database takes less time.
+#: While a session holds a snapshot, each commit reads every version of its run since then
+#: (measured: docs/retention.md). A dump of a database within its bounds takes less than this time.
 SNAPSHOT_LIMIT_S = 600.0
 #: Alert if the disk would be full within this time, at the growth of the last week.
 FULL_WITHIN_DAYS = 14.0
@@ -42,7 +42,8 @@ CAUSES = """
                || ' end it with pg_terminate_backend(' || s.pid || ') if it is not a dump',
            true
     FROM (SELECT * FROM pg_stat_activity a
-          -- A snapshot of another database holds nothing of this one, and ours ends with this.
+          -- A snapshot of another database keeps nothing of this one, and the snapshot of this
+          -- session ends with this statement.
           WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
             AND a.backend_xmin IS NOT NULL AND a.backend_type = 'client backend'
             AND a.xact_start < clock_timestamp() - make_interval(secs => %(snapshot_limit_s)s)
@@ -52,7 +53,8 @@ CAUSES = """
            'records are stored in ' || d.name || ', since no partition was attached for them:'
                || ' another session may hold the table; run manage.py archive_records',
            true
-    -- Old rows may stay there: orders that outlived their partition.
+    -- Old rows may stay in a default partition: orders that were open when their own partition was
+    -- archived.
     FROM (SELECT 'portfolios_order_default' AS name
           WHERE EXISTS (SELECT FROM ONLY portfolios_order_default
                         WHERE committed_at > clock_timestamp() - interval '1 day')
@@ -112,7 +114,7 @@ def sample_storage(disk_free: int | None) -> Transaction[None]:
 
 #: Seconds for which the report of a full disk is valid. It is repeated every two seconds.
 REPORT_VALID_S = 20.0
-MAX_REASON = 80
+MAX_REASON = 80  #: characters that the column `holder` takes
 
 #: The row exists from a time when there was room: on a full disk it can be updated within its page,
 #: while no page can be added. Concurrent writer: another gateway; the last one wins.
@@ -141,8 +143,10 @@ END $$
 
 
 def record_disk_space(space: DiskSpace) -> Transaction[None]:
-    """Store why the disk is full or nearly so, for the alert. Before the first time, reserve a page
-    for the alert of a full disk."""
+    """Store why the disk is full or nearly full, for the alert.
+
+    The first call of a process also reserves a page for the alert of a full disk.
+    """
     reason = space.reason
     if space.recorded_reason is None:
         yield from query(RESERVE_ALERT_SPACE)

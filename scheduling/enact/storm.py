@@ -16,6 +16,7 @@ from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers
 from scheduling.timing import Timing
 
+#: What a storm is judged by: every node with its lease, and the present or last hold.
 SEEN = Statement(
     "SEEN",
     """

@@ -26,15 +26,16 @@ from scheduling.wire.messages import AcknowledgedCommits
 HOLDER = "database"
 LARGEST = 2**63 - 1
 MAX_CLAIMS, MAX_ORDERS = 2_000, 200  #: of one heartbeat
-#: Claims of one node that are not settled or that came within NEW_WITHIN_S: so many, and some more
-#: for each portfolio that it runs. A daemon has one claim per portfolio and loss; a node that keeps
-#: inventing claims must not fill the database.
+#: Claims of one node that are not settled or that came within NEW_WITHIN_S: at most MAX_NEW, and
+#: MAX_NEW_PER_PORTFOLIO more for each portfolio that it runs. A daemon has one claim per portfolio
+#: and loss; a node that keeps inventing claims must not fill the database.
 MAX_NEW, MAX_NEW_PER_PORTFOLIO, NEW_WITHIN_S = 4_000, 10, 86_400.0
-#: Of these, claims without a record that the node owned the portfolio at that epoch.
+#: At most so many of these may lack a record that the node owned the portfolio at that epoch.
 MAX_UNVERIFIED = 200
-#: Claims of one node for one epoch, ever: a daemon has another one only after another loss.
+#: At most so many claims of one node for one epoch of a portfolio are stored, ever: a daemon makes
+#: another one only after another loss.
 MAX_PER_EPOCH = 5
-#: Orders that the alert looks up, in each pass; it says so if there may be more.
+#: Orders that the alert looks up, in each pass; the alert says so if there may be more.
 MAX_COUNTED = 5_000
 
 #: PostgreSQL lets any role call these functions; a managed service may have revoked that.
@@ -46,8 +47,8 @@ SELECT has_function_privilege('pg_control_system()', 'EXECUTE')
 """,
 )
 
-#: From the name of the present log file: the last checkpoint still names the old timeline for
-#: minutes after a promotion.
+#: The timeline is read from the name of the present log file: the last checkpoint still names the
+#: old timeline for minutes after a promotion.
 READ_TIMELINE = Statement(
     "READ_TIMELINE",
     """
@@ -55,7 +56,7 @@ SELECT s.system_identifier::text AS system_identifier,
        ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint AS timeline,
        current_setting('synchronous_standby_names') <> '' AS synchronous,
        t.id, t.synchronous AS noted,
-       -- The newest of the others, if any.
+       -- The newest of the other timelines, if there is one.
        b.id AS before, b.timeline AS timeline_before, b.synchronous AS synchronous_before,
        b.system_identifier AS system_before
 FROM pg_control_system() s
@@ -256,25 +257,25 @@ def note_acknowledged(
     node: int, node_name: str, claims: Sequence[AcknowledgedCommits]
 ) -> Transaction[ClaimCounts]:
     """Store the acknowledged commits that this database lacks, until they are settled."""
-    good = [c for c in claims[:MAX_CLAIMS] if _is_in_range(c)]
-    if not good:
+    valid = [c for c in claims[:MAX_CLAIMS] if _is_in_range(c)]
+    if not valid:
         return ClaimCounts(0, 0)
     rows = yield from query(
         CLAIM,
         node=node,
-        portfolios=[c.portfolio for c in good],
-        epochs=[c.epoch for c in good],
-        seqs=[c.seq for c in good],
-        found_epochs=[c.found_epoch for c in good],
-        found_seqs=[c.found_seq for c in good],
-        orders=[Jsonb(c.orders[-MAX_ORDERS:]) for c in good],
+        portfolios=[c.portfolio for c in valid],
+        epochs=[c.epoch for c in valid],
+        seqs=[c.seq for c in valid],
+        found_epochs=[c.found_epoch for c in valid],
+        found_seqs=[c.found_seq for c in valid],
+        orders=[Jsonb(c.orders[-MAX_ORDERS:]) for c in valid],
         most_new=MAX_NEW,
         most_per_portfolio=MAX_NEW_PER_PORTFOLIO,
         most_unverified=MAX_UNVERIFIED,
         most_per_epoch=MAX_PER_EPOCH,
         new_within_s=NEW_WITHIN_S,
     )
-    # Without a stored claim there is one row, with the count of dropped ones alone.
+    # If no claim was stored, there is one row, which has only the count of dropped claims.
     counts = ClaimCounts(sum(row.portfolio_number is not None for row in rows), rows[0].dropped)
     if not counts.stored:
         return counts
@@ -307,8 +308,9 @@ def _is_in_range(claim: AcknowledgedCommits) -> bool:
     return all(0 <= n <= LARGEST for n in numbers) and all(-1 <= n <= LARGEST for n in found)
 
 
-#: The cause of an alert. Orders placed again since, under the same ids, are not missing. Each pass
-#: compares it: one node that claims 800,000 orders must not hold up the failover of all.
+#: The cause of an alert, with the columns of `wanted` in alerts.py. Orders placed again since under
+#: the same ids are not missing. Every pass evaluates this, so its work is bounded: a node that
+#: claims 800,000 orders must not delay the failover of all portfolios.
 CAUSE = f"""
     SELECT 'commits_vanished', 'fleet', NULL, NULL,
            CASE WHEN lost.portfolios > 0
@@ -395,7 +397,8 @@ def read_unsettled(wait_s: float, quiet_s: float) -> Transaction[UnsettledRow]:
     """Return what an installation that raises the floor automatically has to know.
 
     vanished: commits are missing, and that has been known for `wait_s`. changed: the database is on
-    a new timeline. quiet: it has been for `quiet_s`, in which every living daemon has reported.
+    a new timeline. quiet: it has been on that timeline for `quiet_s`, within which every living
+    daemon reports.
     """
     row = yield from query_one(UNSETTLED, wait_s=wait_s, quiet_s=quiet_s)
     assert row is not None

@@ -1,4 +1,4 @@
-"""Tokens of nodes and users: find the owner of one, record its use, revoke it."""
+"""Tokens of nodes and users: find the owner of a token, record its use, revoke it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ RETURNING t.id, valid.username
 def revoke_node_tokens(
     *, token: int | None = None, node: int | None = None, actor: str, reason: str
 ) -> Transaction[int]:
-    """Revoke one token, or all of a node. Return how many were still valid or expired."""
+    """Revoke one token, or all of a node. Return how many had not been revoked before."""
     rows = yield from query(REVOKE_NODE_TOKENS, token=token, node=node)
     lines = [Line(None, row.node, reason, {}) for row in rows]
     if lines:
@@ -119,7 +119,7 @@ def revoke_node_tokens(
 def revoke_api_tokens(
     *, token: int | None = None, username: str | None = None, actor: str, reason: str
 ) -> Transaction[int]:
-    """Revoke one token, or all of a user. Return how many were still valid or expired."""
+    """Revoke one token, or all of a user. Return how many had not been revoked before."""
     rows = yield from query(REVOKE_API_TOKENS, token=token, username=username)
     lines = [Line(None, None, reason, {"user": row.username}) for row in rows]
     if lines:

@@ -17,8 +17,9 @@ class OwnedRow(NamedTuple):
     epoch: int
 
 
-#: Runs owned by an incarnation that no longer holds its node's lease, and in no handoff: a grant
-#: and a register crossed. The next grant to the node that holds the lease repairs this.
+#: At most 50 runs that are in no handoff and are owned by an incarnation that no longer holds its
+#: node's lease, because a grant and a registration happened at the same time. The next grant to the
+#: incarnation that holds the lease repairs this.
 ORPHANED = Statement(
     "ORPHANED",
     f"""
@@ -72,8 +73,10 @@ ORDER BY r.portfolio_id LIMIT 50
 
 
 def find_unactivated(timing: Timing) -> Transaction[list[UnactivatedRow]]:
-    """Return at most 50 runs without a first commit in time whose owner lives and that are in no
-    active handoff."""
+    """Return at most 50 runs that a living node owns and has not committed in time.
+
+    Runs in an active handoff are left out: the handoff has a deadline of its own.
+    """
     return (
         yield from query(
             UNACTIVATED,
@@ -95,7 +98,9 @@ def reclaim_unactivated(portfolio: int, seen_epoch: int, limit_s: float) -> Tran
     ):
         return False  # committed or granted since it was read
     error = f"{run.node_name} did not commit in {limit_s:g} s"
-    yield from handle_failed_start(run, run.node_id, error, run.revision, False, timed_out=True)
+    yield from handle_failed_start(
+        run, run.node_id, error, run.revision, strategy_failed=False, timed_out=True
+    )
     return True
 
 

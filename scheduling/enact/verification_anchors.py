@@ -56,7 +56,7 @@ def keep_anchor(portfolio: int, invalid: Sequence[int], **anchor: Any) -> Transa
         THIN_OUT,
         portfolio=portfolio,
         invalid=list(invalid),
-        newest=KEPT_NEWEST - 1,
+        newest=KEPT_NEWEST - 1,  # the anchor that is stored below is one of them
         months=KEPT_MONTHS,
     )
     documents = {name: Jsonb(anchor[name]) for name in ("counts", "open_orders", "sums")}

@@ -29,7 +29,7 @@ from scheduling.enact.handoff.statements import LOCK_HANDOFF, active_handoff
 from scheduling.enact.notify import notify_watchers
 from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.enact.revisions import try_again
-from scheduling.enact.start import lift, note_pending
+from scheduling.enact.start import make_pending, note_pending
 from scheduling.errors import Invalid, NotFound, Refused, told
 from scheduling.models import ACTIVE_STATES, Handoff, Node, Phase, Run
 from scheduling.observe.snapshot import observe
@@ -272,7 +272,7 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
                 "already_running", _("{name} is already {phase}.", name=name, phase=_(row.phase))
             )
         execute(want_running(portfolio.pk))
-        execute(lift(portfolio.pk))
+        execute(make_pending(portfolio.pk))
         execute(record_request("portfolio_started", portfolio.pk, actor, reason))
     observed = observe(timing())
     chosen = choose_target(observed.snapshot, name)

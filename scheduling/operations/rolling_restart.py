@@ -244,7 +244,7 @@ def _end_drain(node: Node, actor: str) -> None:
     until = time.monotonic() + TAKE_BACK_S
     while True:
         try:
-            execute(node_marks.take_back(node.name, actor=actor, reason=REASON))
+            execute(node_marks.take_back_drain(node.name, actor=actor, reason=REASON))
         except (DatabaseError, psycopg.Error) as error:
             if time.monotonic() > until:
                 raise Refused(

@@ -12,7 +12,7 @@ from ginkgo_site.deadline import statement_limit
 from scheduling import tracing
 from scheduling.db.transaction import execute, execute_autocommit
 from scheduling.enact import handoff, revisions, storm, timeline, unheld_runs
-from scheduling.enact.epoch_floor import ENOUGH, raise_epoch_floor
+from scheduling.enact.epoch_floor import DEFAULT_RAISE, raise_epoch_floor
 from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.pass_lock import acquire
@@ -142,7 +142,7 @@ def _recover_timeline(timing: Timing) -> None:
     if found.vanished and found.changed:
         reason = "acknowledged commits vanished (GINKGO_RAISE_EPOCH_FLOOR=auto)"
         with statement_limit(PATIENT_LIMIT_S):
-            execute(raise_epoch_floor(ENOUGH, actor="sweep", reason=reason))
+            execute(raise_epoch_floor(DEFAULT_RAISE, actor="sweep", reason=reason))
         logger.warning("the epoch floor was raised: %s", reason)
     elif found.quiet and not found.vanished:
         execute(timeline.settle())

@@ -15,10 +15,10 @@ from scheduling.enact import (
 )
 from scheduling.enact.audit_log import AUDIT
 from scheduling.enact.grant import GRANT, LOCK_FREE_RUNS, LOCK_RUNS, RAISE_ATTEMPTS, RUNS
-from scheduling.enact.handoff.rollback import REJECT, SAY
+from scheduling.enact.handoff.rollback import REJECT, STORE_REASON
 from scheduling.enact.notify import LOCK_NODES, TOUCH
 from scheduling.enact.pin import PIN, UNPIN
-from scheduling.enact.start import LIFT
+from scheduling.enact.start import MAKE_PENDING
 from tests.simulation import rows
 from tests.simulation.database import Row, Store, answers, stored, view
 from tests.simulation.handoffs import delayed
@@ -121,7 +121,7 @@ def reject(db: Store, p: Any) -> list[Row]:
     return [Row(number=p.number)]
 
 
-@answers(SAY)
+@answers(STORE_REASON)
 def set_reason(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], reason=p.reason)
 
@@ -156,8 +156,8 @@ def unpin(db: Store, p: Any) -> list[Row]:
     return cleared
 
 
-@answers(LIFT)
-def lift(db: Store, p: Any) -> list[Row]:
+@answers(MAKE_PENDING)
+def make_pending(db: Store, p: Any) -> list[Row]:
     run = db.runs[p.portfolio]
     if run.node_id is not None:
         return []

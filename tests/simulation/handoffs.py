@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from scheduling.enact.handoff import deadlines, rollback, statements, symbols
-from scheduling.enact.register import FOLLOW
+from scheduling.enact.register import FOLLOW_GRANT
 from tests.simulation import rows
 from tests.simulation.database import ACTIVE, Row, Store, answers, differ, stored, view
 
@@ -173,7 +173,7 @@ def failed_before(db: Store, p: Any) -> list[Row]:
     return [Row(times=times)]
 
 
-@answers(FOLLOW)
+@answers(FOLLOW_GRANT)
 def follow(db: Store, p: Any) -> None:
     for h in db.handoffs.values():
         if (h.portfolio_id, h.state, h.to_epoch) == (p.portfolio, "activating", p.seen_epoch):

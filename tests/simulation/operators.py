@@ -10,7 +10,7 @@ from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact import roll_out as enact_roll_out
 from scheduling.enact.handoff import request
-from scheduling.enact.start import lift
+from scheduling.enact.start import make_pending
 from scheduling.operations.moves import stop_run
 from scheduling.timing import Timing
 from tests.simulation import rows
@@ -104,7 +104,7 @@ def start(portfolio: int) -> Transaction[bool]:
         SET_DESIRED_STATE, portfolio=portfolio, desired="running", archive=False
     )
     if found:
-        yield from lift(portfolio)
+        yield from make_pending(portfolio)
     return bool(found)
 
 

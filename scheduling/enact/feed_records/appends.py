@@ -25,8 +25,8 @@ from scheduling.enact.feed_records.writers import WriterRow, writer
 #: Appends of a source whose answers are kept. A repeat comes within seconds.
 KEPT_APPENDS = 1_000
 
-#: A release time is taken before its append is stored. One that took longer is begun again, since
-#: events must not be old when they appear.
+#: The release time of an append is taken before the append is stored. An append that took longer is
+#: begun again, since events must not be old when they appear.
 MAX_RELEASE_AGE_S = 1.0
 
 
@@ -128,15 +128,16 @@ def append(
 def stored_answer(feed: str, held: WriterRow, source: SourceId | None) -> Appended | None:
     """Return the answer to an append that repeats a stored one, None if it is new. Pure.
 
-    Raise SourceConflict if its source used the number for other content.
+    Raise SourceConflict if the source sent other content under the number, or if what it sent under
+    the number is not known.
     """
     if source is None or held.newest is None or source.number > held.newest:
         return None
     if held.sent_from is None or held.sent_to is None:
         raise SourceConflict(
-            f"Source {source.source} of feed {feed} has sent number {held.newest}, and number"
-            f" {source.number} was not recorded before it, or long ago: send it under a number"
-            f" over {held.newest} if it is new."
+            f"Source {source.source} of feed {feed} has already sent number {held.newest}. Number"
+            f" {source.number} was not recorded before that, or so long ago that its content is no"
+            f" longer known. If it is new, send it under a number over {held.newest}."
         )
     if held.sent_sha256 != source.sha256:
         raise SourceConflict(

@@ -1,4 +1,4 @@
-"""Retention of recorded feeds: drop what is old and needed by nobody, in pieces."""
+"""Retention of recorded feeds: drop old records that nobody needs, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ class DroppedRow(NamedTuple):
 
 
 def _last_unneeded(feed: str) -> str:
-    """Return a SELECT of the last seq of a feed that no portfolio needs; NULL: none trades on it.
+    """Return a SELECT of the last seq of a feed that no portfolio needs any more.
 
-    `feed` is an expression of its id. Parameter: warm_up.
+    The seq is NULL if no portfolio trades on the feed. `feed` is an SQL expression of the feed's
+    id. Parameter: warm_up.
     """
     return f"""SELECT min(least(r.last_seq, coalesce(
         (SELECT max(a.seq) FROM scheduling_verificationanchor a
@@ -26,8 +27,8 @@ def _last_unneeded(feed: str) -> str:
     WHERE p.feed_id = {feed} AND p.archived_at IS NULL"""
 
 
-#: Up to which records are needed by nobody: a portfolio reads from its last commit on, a
-#: verification from the newest anchor on, and a new one is compared from the first event on. The
+#: Drop the records before `below`, if nobody needs them: a portfolio reads from its last commit on,
+#: and a verification from the newest anchor on, or without an anchor from the first event on. The
 #: newest record stays: a portfolio that is created now begins with it.
 DROP_RECORDS = Statement(
     "FEED_DROP_RECORDS",
@@ -69,7 +70,7 @@ class DueRow(NamedTuple):
     first_seq: int
 
 
-#: Old records in pieces, up to the first that is still needed.
+#: Of one feed, the next 20,000 old records at most, up to the first that is still needed.
 DUE = Statement(
     "FEED_DUE",
     f"""
@@ -89,7 +90,8 @@ CROSS JOIN LATERAL (
 ) needed
 WHERE f.keep_days IS NOT NULL AND old.seq IS NOT NULL
   AND least(old.seq, needed.seq, w.head - 1) >= w.first_seq
--- One feed in a transaction, which holds its writer's row; none waits for the turns of another.
+-- One feed in a transaction, since that holds the row of its writer. At random, so that no feed
+-- waits until another has no old records left.
 ORDER BY random() LIMIT 1
 """,
     row=DueRow,
@@ -97,9 +99,10 @@ ORDER BY random() LIMIT 1
 
 
 def drop_due() -> Transaction[dict[str, int]]:
-    """Drop one piece of the old records of one feed that states how long it keeps them.
+    """Drop old records of one feed that states how long it keeps them, 20,000 at most.
 
-    Return how many by feed, written to the audit log: nothing is dropped silently.
+    Return name of the feed → number of records. The audit log has it, too: nothing is dropped
+    silently.
     """
     dropped = {}
     for due in (yield from query(DUE, warm_up=WARM_UP_SPAN)):
@@ -136,11 +139,11 @@ def forget_appends() -> Transaction[int]:
     return 0 if row is None else row.rows
 
 
-#: So a removal holds no lock for long.
+#: Records per statement, so that none holds locks for long.
 DROP_AT_ONCE = 20_000
 
-#: The records of one feed that was removed. It is found by one look-up for each feed that has
-#: records. No concurrent writer: its writer's row is gone.
+#: Drop records of one feed that was removed. The recursion finds that feed by one look-up for each
+#: feed that has records. No concurrent writer: the row of the feed's writer is gone.
 DROP_ORPHANS = Statement(
     "FEED_DROP_ORPHANS",
     """

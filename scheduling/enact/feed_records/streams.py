@@ -27,15 +27,16 @@ class Sent(NamedTuple):
     to_seq: int
 
 
-#: Seconds of records between two marks of a feed in a stream.
+#: Seconds between the release times of two marks. A mark is a row of `portfolios_feedrecord` with
+#: the seq and release time of a record whose event is in the stream.
 MARK_S = 1.0
 
 MIRROR = Statement(
     "FEED_MIRROR",
     f"""
 WITH held AS (
-    -- Concurrent writer: another process that lets the row follow. Each covers everything since the
-    -- row that it read, so of two the one that says more of the stream is right.
+    -- Concurrent writer: another process that mirrors the stream. Each mirrors everything since the
+    -- row that it read, so the one with the higher epoch and head has the whole.
     UPDATE portfolios_feedwriter w SET epoch = %(epoch)s, writer = %(writer)s, head = %(head)s,
         released_us = %(released_us)s, chain = %(chain)b, cursor = %(cursor)s,
         released_at = CASE WHEN w.head < %(head)s THEN clock_timestamp() ELSE w.released_at END
@@ -95,7 +96,8 @@ def mirror(
 ) -> Transaction[MirroredRow | None]:
     """Let the row of a feed follow its stream, of which `newest` is the state. One statement.
 
-    Return None if a later recorder has mirrored a newer state.
+    `segments`: number of each completed segment → its hash chain. `times`: symbol → time of its
+    newest event. `sent`: the appends with source ids. Return None if a newer state was mirrored.
     """
     row: MirroredRow | None = yield from query_one(
         MIRROR,

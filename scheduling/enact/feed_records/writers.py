@@ -111,8 +111,10 @@ def claim(feed: str, writer: str) -> Transaction[int]:
 
 
 def release(feed: str, epoch: int | None = None) -> Transaction[bool]:
-    """Let any source append to a feed again. Return False if its writer is not that of `epoch`
-    (None: of any epoch), or it has none."""
+    """Let any source append to a feed again.
+
+    Return False if the feed has no writer, or not under `epoch`; None: under any epoch.
+    """
     row = yield from query_one(RELEASE, feed=feed, epoch=epoch)
     return row is not None
 

@@ -15,7 +15,7 @@ FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(ms)s::float8[])
      AS x(portfolio, epoch, ms)
 WHERE h.portfolio_id = x.portfolio AND h.to_epoch = x.epoch AND h.catchup_ms IS NULL
   AND h.state = 'done' AND h.target_node_id = %(node)s
-  -- Eleven days. An interval cannot hold every number, nor a page show it.
+  -- Up to eleven days. A node may report any number; a larger one may not fit into an interval.
   AND x.ms BETWEEN 0 AND 1e9
 """,
 )

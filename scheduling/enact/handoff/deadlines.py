@@ -30,8 +30,9 @@ from scheduling.timing import Timing
 def could_not_report(*leases: str) -> str:
     """Return the SQL condition that a node with one of these leases could not report its step.
 
-    It could not while no gateway or no commit gets through, and for one heartbeat interval after
-    that: the step is not late. Parameters: gap_s, interval_s.
+    A node cannot report while no gateway can be reached or no commit gets through, nor for one
+    heartbeat interval after that, so its step does not count as late. Parameters: gap_s,
+    interval_s.
     """
     causes = [
         "(EXISTS (SELECT FROM scheduling_gateway)"
@@ -86,67 +87,72 @@ def find_overdue(timing: Timing) -> Transaction[list[int]]:
     return [row.id for row in rows]
 
 
-def expire(handoff: int, timing: Timing) -> Transaction[str]:
-    """End the overdue step of a handoff. Return its new state; `early`: it is not overdue."""
-    locked = yield from lock_run_and_handoff(handoff)
+def expire(handoff_id: int, timing: Timing) -> Transaction[str]:
+    """End the overdue step of a handoff, and return the new state of the handoff.
+
+    Return `early` if the step is not overdue, and `gone` if the handoff was deleted.
+    """
+    locked = yield from lock_run_and_handoff(handoff_id)
     if locked is None:
         return "gone"
-    run, h = locked
+    run, handoff = locked
     due = yield from query_one(
         IS_DUE,
-        deadline=h.deadline_at,
-        kind=h.kind,
-        portfolio=h.portfolio_id,
-        revision=h.to_revision,
+        deadline=handoff.deadline_at,
+        kind=handoff.kind,
+        portfolio=handoff.portfolio_id,
+        revision=handoff.to_revision,
     )
     late = due is not None and due.due
-    target_gone = h.target_node_id is not None and (
-        not h.target_valid or h.target_lease != h.target_incarnation
+    target_gone = handoff.target_node_id is not None and (
+        not handoff.target_valid or handoff.target_lease != handoff.target_incarnation
     )
-    source_gone = h.source_node_id is not None and (
-        not h.source_valid or h.source_lease != h.source_incarnation
+    source_gone = handoff.source_node_id is not None and (
+        not handoff.source_valid or handoff.source_lease != handoff.source_incarnation
     )
-    if h.state == "preparing" and due is not None and (late or target_gone):
+    if handoff.state == "preparing" and due is not None and (late or target_gone):
         limit_s = timing.prepare_deadline_s + due.build_s
         error = (
-            f"{h.target_name} was lost before it was ready"
+            f"{handoff.target_name} was lost before it was ready"
             if target_gone
-            else f"{h.target_name} could not prepare in {limit_s:g} s"
+            else f"{handoff.target_name} could not prepare in {limit_s:g} s"
         )
         if target_gone:
-            yield from fail(h, run, error)
+            yield from fail(handoff, run, error)
         else:
-            yield from handle_prepare_failure(h, run, error, False, timed_out=True)
+            yield from handle_prepare_failure(
+                handoff, run, error, strategy_failed=False, timed_out=True
+            )
         return "failed"
-    if h.state == "draining" and h.kind == "stop" and (late or source_gone):
-        yield from revoke_ownership(h, run, released=False, batch=None)
+    if handoff.state == "draining" and handoff.kind == "stop" and (late or source_gone):
+        yield from revoke_ownership(handoff, run, released=False, batch=None)
         return "done"
-    if h.state == "draining" and target_gone:
-        yield from fail(h, run, f"{h.target_name} was lost before the grant")
+    if handoff.state == "draining" and target_gone:
+        yield from fail(handoff, run, f"{handoff.target_name} was lost before the grant")
         return "failed"
-    if h.state == "draining" and (late or owner_is_gone(h)):
-        if (yield from fail_if_symbols_in_use(h, run)):
+    if handoff.state == "draining" and (late or owner_is_gone(handoff)):
+        if (yield from fail_if_symbols_in_use(handoff, run)):
             return "failed"
-        source = f"did not release in {timing.drain_deadline_s:g} s" if late else "is gone"
+        what_source_did = f"did not release in {timing.drain_deadline_s:g} s" if late else "is gone"
         return (
             yield from grant_to_target(
-                h,
+                handoff,
                 run,
                 timing,
                 released=False,
                 batch=None,
                 answer="",
-                error=f"{h.source_name} {source}: the epoch was raised without it",
+                error=f"{handoff.source_name} {what_source_did}: the epoch was raised without it",
             )
         )
-    if h.state == "activating" and (late or target_gone):
+    if handoff.state == "activating" and (late or target_gone):
         error = (
-            f"{h.target_name} was lost before its first commit"
+            f"{handoff.target_name} was lost before its first commit"
             if target_gone
-            else f"{h.target_name} did not commit in {timing.activate_deadline_s:g} s"
+            else f"{handoff.target_name} did not commit in {timing.activate_deadline_s:g} s"
         )
-        # As while preparing, one missed deadline says more about the node than the revision.
-        if h.kind == "reload" and not target_gone and (yield from failed_before(h)):
-            yield from reject_handoff_revision(h, run, error)
-        return (yield from roll_back(h, run, error, timing, timed_out=not target_gone))
+        # One missed deadline says more about the node than about the revision, as in `prepare`.
+        if handoff.kind == "reload" and not target_gone and (yield from failed_before(handoff)):
+            yield from reject_handoff_revision(handoff, run, error)
+        return (yield from roll_back(handoff, run, error, timing, timed_out=not target_gone))
     return "early"

@@ -12,7 +12,7 @@ from scheduling.enact.notify import bump_desired_versions
 
 
 def revoke_ownership(
-    h: Row | None,
+    handoff: Row | None,
     run: Row,
     *,
     released: bool,
@@ -25,26 +25,28 @@ def revoke_ownership(
 ) -> Transaction[bool]:
     """Raise the epoch and leave the run without an owner. Return False if it was granted meanwhile.
 
-    `h` is the handoff that ends with it, a stop. If the portfolio should run again by then, it
-    becomes pending. `released` and `batch`: the owner's last commit, if this is its answer.
+    `handoff`: the stop that this completes, or None. A portfolio that an operator has started again
+    since the stop was requested becomes pending. `released`: whether the owner released the
+    portfolio, by the commit `batch`. `hint`: raise the desired version of the owner's node here;
+    with False, the caller raises it.
     """
     if phase == "stopped" and run.desired_state == "running":
         phase, reason = "pending", "waits for the next pass"
-    if h is not None:
-        reason, actor = reason or h.reason, h.requested_by
+    if handoff is not None:
+        reason, actor = reason or handoff.reason, handoff.requested_by
     given = yield from grant(
         run.portfolio_id,
         run.epoch,
         Owner(None, None, run.revision),
-        GrantCause(cause, reason, actor, None if h is None else h.id),
+        GrantCause(cause, reason, actor, None if handoff is None else handoff.id),
         phase=phase,
         run_reason=reason,
     )
     if given is None:
         return False
-    if h is not None:
+    if handoff is not None:
         yield from record_grant(
-            h.id,
+            handoff.id,
             "done",
             given,
             released=released,
@@ -52,7 +54,11 @@ def revoke_ownership(
             answer="handed_over" if released else "",
         )
         yield from audit(
-            "handoff_done", portfolio=run.portfolio_id, node=run.node_id, handoff=h.id, kind=h.kind
+            "handoff_done",
+            portfolio=run.portfolio_id,
+            node=run.node_id,
+            handoff=handoff.id,
+            kind=handoff.kind,
         )
     if hint:
         yield from bump_desired_versions([run.node_id])

@@ -19,33 +19,43 @@ from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 
 
-def handle_prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Transaction[str]:
-    """Drain the source, now that the target is prepared; without one, grant. Return what was done.
+def handle_prepared(
+    handoff_id: int, node: int, incarnation: UUID, timing: Timing
+) -> Transaction[str]:
+    """Drain the source, now that the target is prepared; without a source, grant to the target.
 
-    Idempotent: a repeat, or a report after the deadline, returns `late`.
+    Return what was done: `draining`, `activating`, `failed` or `quarantined`. Idempotent: a repeat,
+    or a report after the deadline, returns `late`.
     """
-    locked = yield from lock_run_and_handoff(handoff, target=(node, incarnation))
+    locked = yield from lock_run_and_handoff(handoff_id, target=(node, incarnation))
     if locked is None:
         return "late"
-    run, h = locked
-    if h.state != "preparing" or (h.target_node_id, h.target_incarnation) != (node, incarnation):
+    run, handoff = locked
+    if handoff.state != "preparing" or (handoff.target_node_id, handoff.target_incarnation) != (
+        node,
+        incarnation,
+    ):
         return "late"  # a repeat, or the deadline was faster
-    if h.from_epoch != run.epoch:
-        yield from fail(h, run, "the portfolio was granted again meanwhile")
+    if handoff.from_epoch != run.epoch:
+        yield from fail(handoff, run, "the portfolio was granted again meanwhile")
         return "failed"
-    if run.node_id is None or h.kind == "failover":
-        if h.kind == "failover" and run.node_id is not None and not owner_is_gone(h):
-            yield from fail(h, run, f"{h.source_name} sends heartbeats again and keeps it")
+    if run.node_id is None or handoff.kind == "failover":
+        if handoff.kind == "failover" and run.node_id is not None and not owner_is_gone(handoff):
+            yield from fail(
+                handoff, run, f"{handoff.source_name} sends heartbeats again and keeps it"
+            )
             return "failed"
-        if h.kind == "failover" and run.event_waits and run.attempts + 1 >= MAX_ATTEMPTS:
-            error = f"{h.source_name}, which ran it, was lost"
-            yield from fail(h, run, error)
+        if handoff.kind == "failover" and run.event_waits and run.attempts + 1 >= MAX_ATTEMPTS:
+            error = f"{handoff.source_name}, which ran it, was lost"
+            yield from fail(handoff, run, error)
             yield from quarantine(run, run.attempts + 1, error)
             return "quarantined"
-        return (yield from grant_to_target(h, run, timing, released=False, batch=None, answer=""))
+        return (
+            yield from grant_to_target(handoff, run, timing, released=False, batch=None, answer="")
+        )
     yield from query_one(
         MOVE,
-        handoff=handoff,
+        handoff=handoff_id,
         from_=["preparing"],
         to="draining",
         error="",
@@ -54,19 +64,19 @@ def handle_prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) 
     yield from query(
         SET_PHASE, portfolio=run.portfolio_id, epoch=run.epoch, phase="draining", reason=None
     )
-    yield from bump_desired_versions([h.source_node_id, h.target_node_id])
+    yield from bump_desired_versions([handoff.source_node_id, handoff.target_node_id])
     return "draining"
 
 
-def owner_is_gone(h: Row) -> bool:
+def owner_is_gone(handoff: Row) -> bool:
     """Return whether the owner lost its lease, so that a failover may go on. Pure."""
     return (
-        h.source_status in ("lost", "left") and not h.source_valid
-    ) or h.source_lease != h.source_incarnation
+        handoff.source_status in ("lost", "left") and not handoff.source_valid
+    ) or handoff.source_lease != handoff.source_incarnation
 
 
 def handle_step_failure(
-    handoff: int,
+    handoff_id: int,
     node: int,
     incarnation: UUID,
     step: str,
@@ -76,20 +86,20 @@ def handle_step_failure(
 ) -> Transaction[str]:
     """End or roll back a handoff whose target failed at `step`. Return what was done.
 
-    Idempotent: a repeat, or a report of another step, returns `late`. `strategy_failed`: by the
-    strategy's own error.
+    Idempotent: a repeat, or a report of another step, returns `late`. `strategy_failed`: whether
+    an error of the strategy itself was the cause.
     """
-    locked = yield from lock_run_and_handoff(handoff, target=(node, incarnation))
+    locked = yield from lock_run_and_handoff(handoff_id, target=(node, incarnation))
     if locked is None:
         return "late"
-    run, h = locked
-    if (h.target_node_id, h.target_incarnation) != (node, incarnation):
+    run, handoff = locked
+    if (handoff.target_node_id, handoff.target_incarnation) != (node, incarnation):
         return "late"
-    if step == "activate" and h.state == "activating":
-        if strategy_failed or h.kind == "reload":
-            yield from reject_handoff_revision(h, run, error)
-        return (yield from roll_back(h, run, error, timing))
-    if h.state in ("preparing", "draining"):
-        yield from handle_prepare_failure(h, run, error, strategy_failed)
+    if step == "activate" and handoff.state == "activating":
+        if strategy_failed or handoff.kind == "reload":
+            yield from reject_handoff_revision(handoff, run, error)
+        return (yield from roll_back(handoff, run, error, timing))
+    if handoff.state in ("preparing", "draining"):
+        yield from handle_prepare_failure(handoff, run, error, strategy_failed)
         return "failed"
     return "late"

@@ -29,9 +29,10 @@ def release(
 ) -> Transaction[CommitResult | None]:
     """Commit the source's last batch and grant to the target, in one transaction.
 
-    `handed_over`: the target owns the portfolio. `keep`: the batch is committed, the epoch is
-    unchanged, the source goes on and the handoff has failed. The answer is stored under the batch
-    id for a repeat. None: the row of the run is locked, repeat the release.
+    The answer is `handed_over` if the target owns the portfolio now, or nobody after a stop; `keep`
+    if the batch is committed, but the handoff has failed and the source goes on at the same epoch.
+    The answer is stored under the id of the batch, for a repeat. Return None if the row of the run
+    is locked: the daemon repeats the release.
     """
 
     def answer(kind: Any, detail: str = "") -> CommitResult:
@@ -45,43 +46,48 @@ def release(
     locked = yield from lock_run_and_handoff(commit.release, portfolio=commit.portfolio)
     if locked is None or locked[1].from_epoch != commit.epoch:
         return answer("keep", "there is no such handoff of this portfolio and epoch")
-    run, h = locked
-    if h.state != "draining":
-        why = f"the handoff is {h.state}"
-    elif h.kind == "stop":
-        yield from revoke_ownership(h, run, released=True, batch=UUID(commit.batch))
+    run, handoff = locked
+    if handoff.state != "draining":
+        why = f"the handoff is {handoff.state}"
+    elif handoff.kind == "stop":
+        yield from revoke_ownership(handoff, run, released=True, batch=UUID(commit.batch))
         return answer("handed_over")
-    elif not h.target_valid or h.target_lease != h.target_incarnation:
-        why = f"{h.target_name} is no longer the incarnation that prepared"
-        yield from fail(h, run, why)
+    elif not handoff.target_valid or handoff.target_lease != handoff.target_incarnation:
+        why = f"{handoff.target_name} is no longer the incarnation that prepared"
+        yield from fail(handoff, run, why)
     else:
-        why = yield from fail_if_symbols_in_use(h, run)
+        why = yield from fail_if_symbols_in_use(handoff, run)
         if not why:
             yield from grant_to_target(
-                h, run, timing, released=True, batch=UUID(commit.batch), answer="handed_over"
+                handoff, run, timing, released=True, batch=UUID(commit.batch), answer="handed_over"
             )
             return answer("handed_over")
-    yield from query(STORE_ANSWER, handoff=h.id, batch=UUID(commit.batch), error=why)
+    yield from query(STORE_ANSWER, handoff=handoff.id, batch=UUID(commit.batch), error=why)
     return answer("keep", why)
 
 
-def fail_if_symbols_in_use(h: Row, run: Row) -> Transaction[str]:
+def fail_if_symbols_in_use(handoff: Row, run: Row) -> Transaction[str]:
     """Fail a reload if it would remove a symbol in use, and return why; "" if it removes none.
 
-    The source has traded since the reload was requested; it keeps the run and goes on.
+    The source has traded since the reload was requested, so this is checked again. If the reload
+    fails, the source keeps the run and goes on.
     """
-    symbols = (yield from symbols_lost_by_reload(run, h.to_revision)) if h.kind == "reload" else []
+    symbols = (
+        (yield from symbols_lost_by_reload(run, handoff.to_revision))
+        if handoff.kind == "reload"
+        else []
+    )
     if not symbols:
         return ""
-    why = symbols_refusal(run.name, symbols, f"r{h.to_revision}").message
-    yield from fail(h, run, why)
-    if h.to_revision == run.wanted_revision:
-        yield from note_symbols_in_use(run, h.to_revision, symbols)
+    why = symbols_refusal(run.name, symbols, f"r{handoff.to_revision}").message
+    yield from fail(handoff, run, why)
+    if handoff.to_revision == run.wanted_revision:
+        yield from note_symbols_in_use(run, handoff.to_revision, symbols)
     return why
 
 
 def grant_to_target(
-    h: Row,
+    handoff: Row,
     run: Row,
     timing: Timing,
     *,
@@ -97,17 +103,17 @@ def grant_to_target(
     target was granted without a release.
     """
     given = yield from grant(
-        h.portfolio_id,
+        handoff.portfolio_id,
         run.epoch,
-        Owner(h.target_node_id, h.target_incarnation, h.to_revision),
-        GrantCause(h.kind, h.reason, h.requested_by, h.id),
-        lost_owner=h.kind == "failover" and bool(run.event_waits),
+        Owner(handoff.target_node_id, handoff.target_incarnation, handoff.to_revision),
+        GrantCause(handoff.kind, handoff.reason, handoff.requested_by, handoff.id),
+        lost_owner=handoff.kind == "failover" and bool(run.event_waits),
     )
     if given is None:  # impossible under the lock of the run; refuse rather than guess
-        yield from fail(h, run, "the portfolio was granted again meanwhile")
+        yield from fail(handoff, run, "the portfolio was granted again meanwhile")
         return "failed"
     yield from record_grant(
-        h.id,
+        handoff.id,
         "activating",
         given,
         released=released,
@@ -116,16 +122,21 @@ def grant_to_target(
         error=error,
         deadline_s=timing.activate_deadline_s,
     )
-    yield from _clear_outdated_pin(h, run)
-    yield from bump_desired_versions([h.source_node_id, h.target_node_id])
+    yield from _clear_outdated_pin(handoff, run)
+    yield from bump_desired_versions([handoff.source_node_id, handoff.target_node_id])
     return "activating"
 
 
-def _clear_outdated_pin(h: Row, run: Row) -> Transaction[None]:
+def _clear_outdated_pin(handoff: Row, run: Row) -> Transaction[None]:
     """Clear the pin if a drain or a failover granted the portfolio to another node.
 
     Cleared at the grant, not at the request: a handoff that fails leaves the pin as it was.
     """
-    forced = h.kind == "failover" or h.source_drains
-    if forced and run.pinned_node_id not in (None, h.target_node_id):
-        yield from unpin([run.portfolio_id], actor=h.requested_by, reason=h.reason, handoff=h.id)
+    forced = handoff.kind == "failover" or handoff.source_drains
+    if forced and run.pinned_node_id not in (None, handoff.target_node_id):
+        yield from unpin(
+            [run.portfolio_id],
+            actor=handoff.requested_by,
+            reason=handoff.reason,
+            handoff=handoff.id,
+        )

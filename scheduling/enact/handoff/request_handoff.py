@@ -85,8 +85,8 @@ def reload_to_wanted(
 ) -> Transaction[Row | None]:
     """Begin the reload to the wanted revision.
 
-    Return None if it would remove a symbol in use. The run shows that reason until the wanted
-    revision runs.
+    Return None if that would remove a symbol in use; the run then has this as its reason until the
+    wanted revision runs.
     """
     run = yield from lock_run(portfolio)
     if run is not None and run.epoch == seen_epoch:
@@ -114,8 +114,8 @@ def request_all(
     """Begin handoffs of different portfolios in a constant number of statements.
 
     Return, in the order of the requests, each handoff's row or its refusal; earlier requests take
-    the last capacity of a node. Not `patient`: return None for a portfolio that is locked or
-    deleted, without waiting for it.
+    the last capacity of a node. If not `patient`, do not wait for a portfolio whose run is locked:
+    return None for it, as for one that was deleted.
     """
     runs = yield from lock_runs([each.portfolio for each in requested], patient=patient)
     # Concurrent writers until here: a release, a register, a stop, an operator or another pass.
@@ -127,7 +127,9 @@ def request_all(
         for each in requested
         if patient or each.portfolio in runs
     }
-    going = [e for e in requested if e.portfolio in runs and answers[e.portfolio] is None]
+    going = [
+        each for each in requested if each.portfolio in runs and answers[each.portfolio] is None
+    ]
     if going:
         ended = [active[each.portfolio] for each in going if each.portfolio in active]
         owners = [runs[each.portfolio].node_id for each in going]
@@ -162,7 +164,8 @@ def _refusal(requested: Request, run: Row | None, active: Row | None) -> Refused
             "already_stopped", _("{name} is to be stopped; start it first.", name=run.name)
         )
     if kind != "stop" and run.phase in NEEDS_OPERATOR_PHASES:
-        # It was halted or quarantined since it was read; only an operator may start it.
+        # The portfolio was halted or quarantined since the caller read it; only an operator may
+        # start it.
         return Refused(
             "already_stopped",
             _("{name} is {phase}; start it first.", name=run.name, phase=_(run.phase)),
@@ -212,12 +215,12 @@ class _Capacities:
         if requested.heeds_storm and node.storm_held:
             # Since the plan was made, another watcher may have seen more nodes lost.
             return Refused("storm_hold", _("Failover is held; the next pass tries again."))
-        # The handoff that this one supersedes holds capacity at both ends, too.
+        # The handoff that this one supersedes holds capacity on its source and its target, too.
         ends = set() if active is None else {active.source_node_id, active.target_node_id}
-        leaves = ends - {run.node_id}
+        freed_nodes = ends - {run.node_id}
         if requested.target != run.node_id:
-            leaving = run.weight if requested.target in leaves else 0
-            held = self._held_weight[requested.target] - leaving
+            freed_weight = run.weight if requested.target in freed_nodes else 0
+            held = self._held_weight[requested.target] - freed_weight
             if held + run.weight > node.capacity:
                 return Refused(
                     "node_full",
@@ -232,8 +235,8 @@ class _Capacities:
                     ),
                 )
             self._held_weight[requested.target] += run.weight
-        for node in leaves & self._held_weight.keys():
-            self._held_weight[node] -= run.weight
+        for node_id in freed_nodes & self._held_weight.keys():
+            self._held_weight[node_id] -= run.weight
         return None
 
 

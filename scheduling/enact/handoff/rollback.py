@@ -33,13 +33,19 @@ WHERE portfolio_id = %(portfolio)s AND id < %(handoff)s AND kind = 'reload'
 )
 
 
-def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None]:
+def fail(handoff: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None]:
     """End a handoff before its grant, so that owner and revision stay. A source continues.
 
-    With `hint` False the caller bumps the versions of source and target, once it has all its locks.
+    With `hint` False, the caller raises the desired versions of source and target, once it has
+    taken all its locks.
     """
     moved = yield from query_one(
-        MOVE, handoff=h.id, from_=["preparing", "draining"], to="failed", error=error, deadline_s=0
+        MOVE,
+        handoff=handoff.id,
+        from_=["preparing", "draining"],
+        to="failed",
+        error=error,
+        deadline_s=0,
     )
     if moved is None:
         return  # the grant or another failure was faster
@@ -50,106 +56,121 @@ def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None
         )
     yield from audit(
         "handoff_failed",
-        portfolio=h.portfolio_id,
-        node=h.target_node_id,
+        portfolio=handoff.portfolio_id,
+        node=handoff.target_node_id,
         reason=error,
-        handoff=h.id,
-        kind=h.kind,
+        handoff=handoff.id,
+        kind=handoff.kind,
     )
     if hint:
-        yield from bump_desired_versions([h.source_node_id, h.target_node_id])
+        yield from bump_desired_versions([handoff.source_node_id, handoff.target_node_id])
 
 
 def handle_prepare_failure(
-    h: Row, run: Row, error: str, strategy_failed: bool, *, timed_out: bool = False
+    handoff: Row, run: Row, error: str, strategy_failed: bool, *, timed_out: bool = False
 ) -> Transaction[None]:
     """End a handoff whose target could not prepare, so that it is not repeated indefinitely.
 
-    A reload's revision is rejected if it raised, or failed twice in any other way. An unassigned
-    portfolio loses one attempt, unless only the deadline passed (`timed_out`): see
-    `handle_failed_start`. A running portfolio is not affected.
+    The revision of a reload is rejected if its strategy raised, or if it failed twice in any other
+    way. For an unassigned portfolio the failure counts as an attempt, unless only the deadline
+    passed (`timed_out`): see `handle_failed_start`. A running portfolio is not affected.
     """
-    if h.kind == "reload" and (strategy_failed or (yield from failed_before(h))):
-        yield from reject_handoff_revision(h, run, error)
-    yield from fail(h, run, error)
+    if handoff.kind == "reload" and (strategy_failed or (yield from failed_before(handoff))):
+        yield from reject_handoff_revision(handoff, run, error)
+    yield from fail(handoff, run, error)
     if run.node_id is None:
         yield from handle_failed_start(
-            run, h.target_node_id, error, h.to_revision, strategy_failed, timed_out=timed_out
+            run,
+            handoff.target_node_id,
+            error,
+            handoff.to_revision,
+            strategy_failed,
+            timed_out=timed_out,
         )
-    elif h.kind == "failover":
-        # Its owner is lost, so it is not running either.
-        reason = f"could not start on {h.target_name}: {error}"
+    elif handoff.kind == "failover":
+        # The portfolio's owner is lost, so the portfolio is not running either.
+        reason = f"could not start on {handoff.target_name}: {error}"
         if timed_out:
-            yield from query(SAY, portfolio=run.portfolio_id, reason=reason)
+            yield from query(STORE_REASON, portfolio=run.portfolio_id, reason=reason)
             return
-        counted = yield from raise_attempts(run.portfolio_id, reason, node_failed=h.target_node_id)
+        counted = yield from raise_attempts(
+            run.portfolio_id, reason, node_failed=handoff.target_node_id
+        )
         if counted is not None and counted.attempts >= MAX_ATTEMPTS:
             yield from quarantine(run, counted.attempts, error)
 
 
-def failed_before(h: Row) -> Transaction[bool]:
+def failed_before(handoff: Row) -> Transaction[bool]:
     """Return whether an earlier reload to this revision failed under the same daemon."""
     before = yield from query_one(
         FAILED_BEFORE,
-        portfolio=h.portfolio_id,
-        handoff=h.id,
-        revision=h.to_revision,
-        incarnation=h.target_incarnation,
+        portfolio=handoff.portfolio_id,
+        handoff=handoff.id,
+        revision=handoff.to_revision,
+        incarnation=handoff.target_incarnation,
     )
     return before is not None and before.times > 0
 
 
-def reject_handoff_revision(h: Row, run: Row, error: str) -> Transaction[None]:
-    """Reject the revision of a handoff, if there is another one to go back to."""
-    if h.to_revision != h.from_revision or run.good_revision not in (None, h.to_revision):
-        yield from reject(run, h.to_revision, error)
+def reject_handoff_revision(handoff: Row, run: Row, error: str) -> Transaction[None]:
+    """Reject the revision of a handoff, if there is another revision to go back to."""
+    if handoff.to_revision != handoff.from_revision or run.good_revision not in (
+        None,
+        handoff.to_revision,
+    ):
+        yield from reject(run, handoff.to_revision, error)
 
 
 def roll_back(
-    h: Row, run: Row, error: str, timing: Timing, *, timed_out: bool = False
+    handoff: Row, run: Row, error: str, timing: Timing, *, timed_out: bool = False
 ) -> Transaction[str]:
     """Grant back to the source of a migrate or reload, or leave the portfolio without an owner.
 
-    The target ended before its first commit. Return `rolled_back`, or `late` if something was
-    committed or granted since.
+    Called when the target failed before its first commit. Return `rolled_back`, or `late` if
+    something was committed or granted since.
     """
-    if run.epoch != h.to_epoch:
-        yield from supersede(h, "the portfolio was granted again meanwhile")
+    if run.epoch != handoff.to_epoch:
+        yield from supersede(handoff, "the portfolio was granted again meanwhile")
         return "late"
     if run.first_commit_at is not None:
         return "late"  # the first commit was faster
     moved = yield from query_one(
-        MOVE, handoff=h.id, from_=["activating"], to="rolled_back", error=error, deadline_s=0
+        MOVE, handoff=handoff.id, from_=["activating"], to="rolled_back", error=error, deadline_s=0
     )
     if moved is None:
         return "late"
-    back = (
-        h.source_node_id is not None
-        and h.source_valid
-        and h.source_lease == h.source_incarnation
-        and h.from_status != "rejected"
-        and h.kind in ("migrate", "reload")
+    returns_to_source = (
+        handoff.source_node_id is not None
+        and handoff.source_valid
+        and handoff.source_lease == handoff.source_incarnation
+        and handoff.from_status != "rejected"
+        and handoff.kind in ("migrate", "reload")
     )
     yield from audit(
         "handoff_rolled_back",
-        portfolio=h.portfolio_id,
-        node=h.source_node_id if back else h.target_node_id,
+        portfolio=handoff.portfolio_id,
+        node=handoff.source_node_id if returns_to_source else handoff.target_node_id,
         reason=error,
-        handoff=h.id,
-        kind=h.kind,
+        handoff=handoff.id,
+        kind=handoff.kind,
     )
-    if back:
+    if returns_to_source:
         yield from grant(
-            h.portfolio_id,
+            handoff.portfolio_id,
             run.epoch,
-            Owner(h.source_node_id, h.source_incarnation, h.from_revision),
-            GrantCause("rollback", error, handoff=h.id),
+            Owner(handoff.source_node_id, handoff.source_incarnation, handoff.from_revision),
+            GrantCause("rollback", error, handoff=handoff.id),
         )
-        yield from bump_desired_versions([h.source_node_id, h.target_node_id])
+        yield from bump_desired_versions([handoff.source_node_id, handoff.target_node_id])
     else:
-        assert h.target_node_id is not None
+        assert handoff.target_node_id is not None
         yield from handle_failed_start(
-            run, h.target_node_id, error, h.to_revision, False, timed_out=timed_out
+            run,
+            handoff.target_node_id,
+            error,
+            handoff.to_revision,
+            strategy_failed=False,
+            timed_out=timed_out,
         )
     return "rolled_back"
 
@@ -168,17 +189,20 @@ RETURNING number
     row=RejectedRow,
 )
 
-SAY = Statement(
-    "SAY", "UPDATE scheduling_run SET reason = %(reason)s::text WHERE portfolio_id = %(portfolio)s"
+STORE_REASON = Statement(
+    "STORE_REASON",
+    "UPDATE scheduling_run SET reason = %(reason)s::text WHERE portfolio_id = %(portfolio)s",
 )
 
 
 def reject(run: Row, number: int, error: str) -> Transaction[None]:
-    """Reject a revision that was never good. Only an operator has it tried again."""
+    """Reject a revision that was never good. Only an operator can let it be tried again."""
     row = yield from query_one(REJECT, portfolio=run.portfolio_id, number=number, error=error)
     if row is None:
         return
-    yield from query(SAY, portfolio=run.portfolio_id, reason=f"r{number} was rejected: {error}")
+    yield from query(
+        STORE_REASON, portfolio=run.portfolio_id, reason=f"r{number} was rejected: {error}"
+    )
     yield from audit("revision_rejected", portfolio=run.portfolio_id, reason=error, revision=number)
 
 
@@ -191,10 +215,10 @@ def handle_failed_start(
     *,
     timed_out: bool = False,
 ) -> Transaction[None]:
-    """Place a portfolio again whose start ended before its first commit, or quarantine it.
+    """Place a portfolio again that failed before its first commit, or quarantine it.
 
     A deadline that passed without a report says more about the node, or the network between node
-    and database, than about the portfolio, so it is not an attempt on any node. The failed handoff
+    and database, than about the portfolio, so it is not counted as an attempt. The failed handoff
     keeps the balancer away from this node for a while (see `observe/snapshot.py`). If the
     portfolio itself hangs, its daemon's limits end it and the daemon reports that.
     """

@@ -26,7 +26,8 @@ ORDER BY portfolio_id FOR UPDATE
 LOCK_HANDOFF = Statement(
     "LOCK_HANDOFF",
     """
--- A heartbeat that waited for a goodbye renews the lease of a node that has left: not valid.
+-- A node that has left is not valid, whatever its lease: a heartbeat that waited for the goodbye
+-- may have renewed the lease.
 SELECT h.*, l.incarnation AS target_lease,
        l.expires_at > clock_timestamp() AND t.status <> 'left' AS target_valid,
        t.name AS target_name, s.name AS source_name, sl.incarnation AS source_lease,
@@ -74,7 +75,7 @@ class TargetRow(NamedTuple):
 
 
 #: Read under the lock of the node rows, so that two requests cannot both take the last capacity.
-#: The last read before anything is written, so it includes a hold of failover.
+#: This is the last read before anything is written, so it also reads whether failover is held.
 TARGETS = Statement(
     "TARGETS",
     f"""
@@ -84,7 +85,7 @@ SELECT n.id, n.name, n.capacity, l.incarnation,
         WHERE p.id IN (
             SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = n.id
             UNION SELECT h.portfolio_id FROM scheduling_handoff h
-                -- At both ends: a rollback returns it to its source.
+                -- A handoff needs room on its source, too: a rollback returns the portfolio there.
                 WHERE n.id IN (h.source_node_id, h.target_node_id)
                   AND h.state IN {ACTIVE_HANDOFF_STATES}
         ))::int AS held,
@@ -95,8 +96,9 @@ WHERE n.id = ANY(%(nodes)s::bigint[])
     row=TargetRow,
 )
 
-#: Added to the deadline of *prepare* where the target may have to build an environment, except for
-#: a failover: another node may have it already, and this one goes on building.
+#: Seconds added to the deadline of *prepare* where the target may have to build an environment. Not
+#: for a failover: after a missed deadline it goes to another node, which may have the environment
+#: already, while this one goes on building.
 ENVIRONMENT_BUILD_S = 330.0
 
 
@@ -109,7 +111,7 @@ def build_s(kind: str, portfolio: str, revision: str) -> str:
     THEN {ENVIRONMENT_BUILD_S} ELSE 0 END::float8"""
 
 
-#: One active handoff per portfolio, by a unique index. The run is locked.
+#: A unique index allows one active handoff per portfolio. The run is locked.
 INSERT = Statement(
     "INSERT",
     f"""
@@ -131,7 +133,7 @@ RETURNING *
 """,
 )
 
-#: Concurrent writer: another end of the same handoff; the first one wins.
+#: Concurrent writer: another transition that ends the same handoff; the first one wins.
 SUPERSEDE = Statement(
     "SUPERSEDE",
     f"""
@@ -161,6 +163,7 @@ RETURNING *
 """,
 )
 
+#: Store the grant that a handoff led to. No concurrent writer: the run is locked.
 GRANTED = Statement(
     "GRANTED",
     """
@@ -176,6 +179,7 @@ WHERE id = %(handoff)s
 """,
 )
 
+#: Store the answer `keep` to a release, so that a repeat gets the same one. The first answer stays.
 STORE_ANSWER = Statement(
     "STORE_ANSWER",
     """
@@ -185,6 +189,7 @@ WHERE id = %(handoff)s AND release_batch IS NULL
 """,
 )
 
+#: Change the phase of a run, unless it was granted since. Without a reason, the run keeps its own.
 SET_PHASE = Statement(
     "SET_PHASE",
     """
@@ -196,14 +201,15 @@ WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND phase <> %(phase)s:
 
 
 def lock_run_and_handoff(
-    handoff: int, *, portfolio: int | None = None, target: tuple[int, UUID] | None = None
+    handoff_id: int, *, portfolio: int | None = None, target: tuple[int, UUID] | None = None
 ) -> Transaction[tuple[Row, Row] | None]:
-    """Lock the run, then the handoff. Return None if either was deleted.
+    """Lock the run, then the handoff, and return both. Return None if either was deleted.
 
-    None, and nothing locked, also for a handoff of another `portfolio`, or to another `target`, a
-    node and its incarnation: a daemon may name any, and no commit passes a row that is locked.
+    Return None, before anything is locked, also if the handoff belongs to another `portfolio`, or
+    has another `target` (a node and its incarnation): a daemon can name any handoff, and while a
+    run is locked, the commits of its owner do not pass.
     """
-    named = yield from query_one(PORTFOLIO_OF, handoff=handoff)
+    named = yield from query_one(PORTFOLIO_OF, handoff=handoff_id)
     if (
         named is None
         or portfolio not in (None, named.portfolio_id)
@@ -211,12 +217,12 @@ def lock_run_and_handoff(
     ):
         return None
     run = yield from lock_run(named.portfolio_id)
-    row = yield from query_one(LOCK_HANDOFF, handoff=handoff)
+    row = yield from query_one(LOCK_HANDOFF, handoff=handoff_id)
     return None if run is None or row is None else (run, row)
 
 
 def record_grant(
-    handoff: int,
+    handoff_id: int,
     state: str,
     given: GrantRow,
     *,
@@ -226,10 +232,13 @@ def record_grant(
     error: str = "",
     deadline_s: float = 0,
 ) -> Transaction[None]:
-    """Record that a handoff led to a grant: by the release in `batch`, or after an `error`."""
+    """Record that a handoff led to a grant: by the release in `batch`, or after an `error`.
+
+    `deadline_s`: seconds from now until the next step is overdue.
+    """
     yield from query(
         GRANTED,
-        handoff=handoff,
+        handoff=handoff_id,
         to=state,
         to_epoch=given.epoch,
         released=released,
@@ -248,7 +257,7 @@ def active_handoff(portfolio: int) -> Transaction[Row | None]:
 
 @dataclass(frozen=True, slots=True)
 class NewHandoff:
-    """One row of INSERT."""
+    """The columns of a new handoff, as INSERT takes them."""
 
     portfolio: int
     kind: str

@@ -65,24 +65,24 @@ def symbols_lost(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
     """
     if run.revision is None:
         return []
-    ran = yield from query_one(SYMBOLS, portfolio=run.portfolio_id, number=run.revision)
+    current = yield from query_one(SYMBOLS, portfolio=run.portfolio_id, number=run.revision)
     after = symbol_set(list(wanted))
-    if ran is None or after is None:
+    if current is None or after is None:
         return []
-    before = symbol_set(ran.symbols)
+    before = symbol_set(current.symbols)
     if before is not None and before <= after:
         return []
     found = yield from query_one(STATE, portfolio=run.portfolio_id)
     if found is None or found.state is None:
         return []
     try:
-        in_use = _account(bytes(found.state)).symbols_in_use()
+        in_use = _decode_account(bytes(found.state)).symbols_in_use()
     except StateUnreadable:
         return []  # no node of this version reads it either; the target reports that in `prepare`
     return sorted(s for s in in_use - after if before is None or s in before)
 
 
-def _account(state: bytes) -> Account:
+def _decode_account(state: bytes) -> Account:
     """Return the account of a state. Raise StateUnreadable if no node could read it."""
     try:
         return decode_outline(state).account

@@ -33,7 +33,7 @@ RETURNING node_id
 def record_goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Transaction[bool]:
     """End the lease of a daemon that leaves; a repeat changes nothing.
 
-    Return False if it did not hold the lease.
+    Return False if another incarnation holds the lease.
     """
     held = yield from query_one(END_LEASE, node=node, incarnation=incarnation)
     left = yield from query_one(GOODBYE, node=node, incarnation=incarnation)

@@ -32,8 +32,8 @@ WITH input AS MATERIALIZED (
         ELSE 0 END AS for_s
     FROM clock, scheduling_gateway g
 ), heard AS MATERIALIZED (
-    -- Missing answers do not count as far as this gateway had a gap, or the one that the node came
-    -- from. `least` ignores a gateway whose row is gone.
+    -- The time without answers counts only as far back as nodes could reach both this gateway and
+    -- the one of the node's previous heartbeat. `least` ignores a gateway whose row is gone.
     SELECT i.node, least(
         i.unheard_s,
         coalesce((SELECT s.for_s FROM serving s WHERE s.id = %(gateway)s), 0),
@@ -42,8 +42,9 @@ WITH input AS MATERIALIZED (
     ) AS unheard_s
     FROM input i
 ), locked AS MATERIALIZED (
-    -- Wait for no row lock: one statement has the heartbeats of all nodes, and the holder of one
-    -- row may be frozen. A heartbeat whose lease is locked goes into the next statement.
+    -- Wait for no row lock: one statement has the heartbeats of all nodes, and the process that
+    -- holds the lock of one row may be frozen. A heartbeat whose lease is locked goes into the next
+    -- statement.
     SELECT l.node_id, l.expires_at FROM scheduling_lease l JOIN input i ON i.node = l.node_id
     WHERE l.incarnation = i.incarnation
     ORDER BY l.node_id FOR UPDATE OF l SKIP LOCKED
@@ -94,7 +95,7 @@ SELECT i.node, b.node_id IS NOT NULL AS beaten,
        n.desired_version,
        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
        (SELECT count(*) FROM hinted) AS hints,
-       -- Also if an earlier heartbeat ended before its node was made alive again.
+       -- Also if the process that wrote an earlier heartbeat ended before it ran REVIVE.
        coalesce((k.expires_at < clock_timestamp() OR n.status = 'lost')
                 AND b.expires_at > clock_timestamp(), false) AS late,
        EXISTS (SELECT FROM scheduling_handoff h
@@ -148,23 +149,23 @@ WHERE n.id = ANY(%(nodes)s::bigint[])
 """,
 )
 
-#: An interval cannot hold any number, and one node's invalid value must not affect others.
+#: Seconds. An interval of PostgreSQL cannot hold every number, and the invalid value of one node
+#: must not make the statement for all nodes fail.
 MAX_UNHEARD_S = 1e6
 
 
 def renew_leases(
     nodes: Sequence[int], heartbeats: Sequence[Heartbeat], timing: Timing, gateway: UUID
 ) -> Transaction[dict[int, Row]]:
-    """Renew the leases of many nodes in one statement; return one row per node, already durable.
+    """Renew the leases of many nodes in one statement. Return node → its row of RENEW or HOLDERS.
 
-    `gateway` is the process that received these heartbeats.
+    `nodes` has each node once; `gateway` is the process that received these heartbeats. In a row,
+    `beaten` says whether the lease was renewed. If it was not, `row_held` true means that the lease
+    is locked and the heartbeat has to be written again; otherwise another incarnation holds the
+    lease, or the node said goodbye.
 
     If needed, a second statement makes nodes alive whose lease had expired, and a third reads the
     holders of the leases that were not renewed.
-
-    `nodes` has each node once. A row with `beaten` false belongs to another incarnation or to a
-    node that said goodbye; with `row_held` true, the lease is locked and the heartbeat has to be
-    written again.
     """
     rows = yield from query(
         RENEW,

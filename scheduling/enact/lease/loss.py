@@ -74,16 +74,18 @@ WITH expired AS (
            extract(epoch FROM clock_timestamp() - l.renewed_at) AS silent_s
     FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
     WHERE l.expires_at < clock_timestamp() AND n.status = 'alive'
-      -- While no gateway can be reached, the silence of a node proves nothing. It reached the fit
-      -- one since that began to serve, and then stopped; or had one lease's time to reach it.
+      -- While no gateway can be reached, the silence of a node proves nothing. So either the node
+      -- reached a fit gateway since that gateway began to serve, and then fell silent; or it has
+      -- had one lease's time to reach that gateway.
       AND EXISTS (
         SELECT FROM scheduling_gateway g WHERE {GATEWAY_FIT}
           AND (g.serving_since < clock_timestamp() - make_interval(secs => %(ttl_s)s)
                OR l.renewed_at >= g.serving_since)
       )
-      -- Nor does it while the gateway that the node uses fails: for one lease's time after its last
-      -- pulse (the node should then have found another), and as long after its return. One that
-      -- fails again and again is an excuse for one more lease's time, if another serves for long.
+      -- Silence proves nothing either while the gateway that the node uses fails: for one lease's
+      -- time after its last pulse (by then the node should have found another gateway), and for as
+      -- long after its return. A gateway that fails again and again protects the node for one more
+      -- lease's time only, if another gateway has served for two.
       AND NOT EXISTS (
         SELECT FROM scheduling_gateway g WHERE g.id = l.gateway_id AND g.left_at IS NULL
           AND (l.expires_at > clock_timestamp() - make_interval(secs => %(ttl_s)s)
@@ -182,6 +184,6 @@ FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.statu
 
 
 def next_expiry() -> Transaction[float | None]:
-    """Return the seconds until the next lease ends or closed socket is judged; None: neither."""
+    """Return the seconds until the next lease ends or the next closed socket is judged, or None."""
     row = yield from query_one(NEXT_EXPIRY, wait_s=SIMULTANEOUS_S)
     return None if row is None else row.in_s

@@ -1,4 +1,4 @@
-"""Sockets of nodes: one that closes shortens the lease, unless the cause may be on our side."""
+"""Sockets of nodes: a close shortens the lease, unless the control plane may be the cause."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ WITH due AS MATERIALIZED (
     -- Concurrent writers: a heartbeat, a new socket. The next sweep judges a lease that is locked.
     ORDER BY l.node_id FOR UPDATE SKIP LOCKED
 ), around AS (
-    -- A loss counts even if its node has a new socket by now.
+    -- For each loss: how many sockets were lost about that time, and how many there were. A loss
+    -- counts even if its node has a new socket by now.
     SELECT d.node_id, count(*) FILTER (WHERE w.lost) AS lost,
            count(*) FILTER (WHERE w.lost OR w.connection IS NOT NULL) AS sockets
     FROM due d CROSS JOIN LATERAL (
@@ -78,7 +79,7 @@ WITH due AS MATERIALIZED (
 )
 UPDATE scheduling_lease l SET socket_loss_pending = false,
     expires_at = CASE WHEN j.counts AND j.ends < l.expires_at THEN j.ends ELSE l.expires_at END,
-    -- Only if it would have lasted longer: otherwise its end has another cause.
+    -- Only if the lease would have lasted longer: otherwise its end has another cause.
     cut_by = CASE WHEN j.counts AND j.ends < l.expires_at THEN 'closed' ELSE l.cut_by END,
     cut_at = CASE WHEN j.counts AND j.ends < l.expires_at THEN j.at ELSE l.cut_at END
 FROM (
@@ -94,11 +95,11 @@ WHERE l.node_id = j.node_id
 
 
 def judge_socket_losses(timing: Timing) -> Transaction[None]:
-    """Shorten the leases of nodes whose sockets closed, unless the cause may be on our side.
+    """Shorten the leases of nodes whose sockets closed, unless the control plane may be the cause.
 
     A lease then ends `socket_grace_s` after the close. It stays as it is if half of all sockets,
-    and at least two, closed within SIMULTANEOUS_S (a proxy, a network, a web process), and if the
-    gateway that reported the close is not fit: it may have slept.
+    and at least two, closed within SIMULTANEOUS_S (the cause may be a proxy, a network or a web
+    process), or if the gateway that reported the close is not fit: it may have been frozen.
     """
     yield from query(
         JUDGE_SOCKETS,

@@ -1,8 +1,8 @@
 """Write roll-outs: each step locks the roll-out first, then what it changes of a portfolio.
 
 So the pass and the operators who stop a roll-out or take it back never decide at the same time, and
-the later one finds the other's state. A concurrent change of a portfolio waits for, or is
-waited for at, the lock of the portfolio's row, and is found by its wanted revision.
+the later one finds the other's state. A concurrent change of a portfolio locks the portfolio's row,
+too, so one of the two waits; the wanted revision then shows whether the change came first.
 """
 
 from scheduling.enact.roll_out.requests import begin_way_back, create, stop

@@ -35,7 +35,8 @@ def create(
 ) -> Transaction[int]:
     """Create a roll-out over pairs of portfolio and wanted revision, canary first. Return its id.
 
-    Raise Refused if another open roll-out has one of the portfolios.
+    `canary_s`: seconds after which the canary counts as proven; None: once its revision is good.
+    Raise Refused if the artifact is gone, or another open roll-out has one of the portfolios.
     """
     if not (yield from hold(artifact)):
         raise Refused(
@@ -74,7 +75,7 @@ def create(
 
 
 def stop(roll_out: int, *, actor: str, reason: str) -> Transaction[None]:
-    """Start no further item; those at work go on. Raise Refused if the roll-out is over."""
+    """Start no further item; items that were started go on. Raise Refused if none would start."""
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     if locked is None:
         raise NotFound("roll-out", str(roll_out))
@@ -95,8 +96,9 @@ def stop(roll_out: int, *, actor: str, reason: str) -> Transaction[None]:
 def begin_way_back(roll_out: int, *, actor: str, reason: str) -> Transaction[int]:
     """Take the roll-out back. Return how many portfolios it had changed.
 
-    Items of these become open again, so that no other roll-out takes a portfolio meanwhile.
-    Raise Refused if it went back already, changed nothing, or another roll-out has one.
+    The items of these portfolios become open again, so that no other roll-out takes a portfolio
+    meanwhile. Raise Refused if the roll-out went back already or changed nothing, or if another
+    roll-out has one of the portfolios.
     """
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     if locked is None:

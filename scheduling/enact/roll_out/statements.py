@@ -219,6 +219,7 @@ RETURNING portfolio_id
     row=PortfolioIdRow,
 )
 
+#: Let the deadline of an item begin now.
 TOUCH_ITEM = Statement(
     "TOUCH_ITEM",
     """

@@ -33,8 +33,8 @@ from scheduling.timing import Timing
 def apply(roll_out: int, seen: RollOutState, steps: Steps) -> Transaction[bool]:
     """Write the new states of items and of the roll-out.
 
-    Return False if an operator stopped it or took it back since its state `seen` was read: the next
-    pass decides again.
+    Return False if an operator stopped the roll-out or took it back since its state `seen` was
+    read: the next pass decides again.
     """
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     if locked is None or locked.state != seen:
@@ -110,9 +110,9 @@ def start_item(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
             ),
         )
     yield from query(WANT, portfolio=row.portfolio_id, from_=row.seen_revision, to=made.number)
-    # A rejected revision is nothing to return to: the one that runs is.
-    back = run.revision if wanted.status == "rejected" else row.seen_revision
-    yield from query(START_ITEM, item=item, from_=back, to=made.number)
+    # The way back must not lead to a rejected revision, but to the one that runs.
+    way_back = run.revision if wanted.status == "rejected" else row.seen_revision
+    yield from query(START_ITEM, item=item, from_=way_back, to=made.number)
     yield from audit(
         "portfolio_changed",
         portfolio=row.portfolio_id,

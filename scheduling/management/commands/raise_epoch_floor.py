@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling import operations
-from scheduling.enact.epoch_floor import ENOUGH
+from scheduling.enact.epoch_floor import DEFAULT_RAISE
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import GinkgoCommand
 from scheduling.operations.registry import fleet_actions
@@ -25,7 +25,7 @@ class Command(GinkgoCommand):
             "--by",
             metavar="N",
             type=positive_int,
-            default=ENOUGH,
+            default=DEFAULT_RAISE,
             help="more grants than any portfolio received since the backup (%(default)s)",
         )
         add_reason(parser)
