@@ -36,16 +36,16 @@ logger = logging.getLogger(__name__)
 #: The queue ends a task after 25 s; the next one goes on.
 BUDGET_S = 12.0
 CONNECT_S, READ_S = 3.0, 5.0
-#: A row that expires, after a task has been ended for certain: the session of a host that lost its
-#: power would keep a lock for as long as PostgreSQL believes in it. Two at once change nothing but
-#: the order of messages, since each message is claimed.
+#: The lock of a delivery is a row that expires after HOLD_S, by when the queue has ended its task.
+#: The lock of a session would stay, after its host lost power, until PostgreSQL gave the session
+#: up. Two deliveries at once affect only the order of messages, since each message is claimed.
 LOCK, HOLD_S = "alert delivery", 30.0
 
 
 def deliver() -> int:
     """Send the messages that are due until none is left or the budget is spent.
 
-    Return how many were accepted. Does nothing if another worker delivers.
+    Return how many were accepted. Do nothing if another process is delivering.
     """
     holder = f"{os.getpid()}:{uuid.uuid4().hex[:8]}@{socket.gethostname()}"[:80]
     if not execute_autocommit(acquire(holder, LOCK, HOLD_S)):
@@ -95,7 +95,7 @@ def _address(message: MessageRow) -> str:
 
 def send(address: str, title: str, body: str, what: str) -> str:
     """Send a message to an apprise address; return why it failed, or "". Never raises."""
-    # Imported by the worker alone: a second of start-up that no other process needs.
+    # Imported here, since the import takes a second and only processes that send need it.
     import apprise
 
     wrong = address_error(address)
@@ -103,8 +103,8 @@ def send(address: str, title: str, body: str, what: str) -> str:
         return wrong
     kinds = {"opened": apprise.NotifyType.FAILURE, "closed": apprise.NotifyType.SUCCESS}
     try:
-        joint = "&" if "?" in address else "?"
-        limited = f"{address}{joint}cto={CONNECT_S:g}&rto={READ_S:g}"
+        separator = "&" if "?" in address else "?"
+        limited = f"{address}{separator}cto={CONNECT_S:g}&rto={READ_S:g}"
         service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="Ginkgo", app_url=""))
         if not service.add([limited]):  # as a text it would be split into several addresses
             return "apprise does not understand the address: see its wiki for the form it wants"

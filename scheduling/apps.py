@@ -60,8 +60,8 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
     from django_q.models import Schedule
 
     interval_s = settings.GINKGO.balance_interval_s
-    # Not a schedule any more. The release before refuses schedules that it does not know, and runs
-    # beside this one during an upgrade: new work is added to a task that it knows.
+    # This is no schedule any more. During an upgrade, the release before runs beside this one and
+    # refuses schedules that it does not know, so new work is added to a task that it knows.
     Schedule.objects.using(using).filter(func="scheduling.tasks.follow_streams").delete()
     for name in ("balance", "heartbeat_sweep"):
         Schedule.objects.using(using).update_or_create(

@@ -1,7 +1,8 @@
 """The code of artifacts for processes of the control plane: inspection, checks and verification.
 
-The same caches as on a node, filled from the database: code is unpacked and environments are built
-by the same programs with the same limits. Several processes share them, one at a time.
+Code is kept in the same caches as on a node, filled from the database: it is unpacked, and
+environments are built, by the same programs with the same limits. Several processes share the
+caches, one at a time.
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ def artifact_code(sha256: str) -> ArtifactCode:
     def wheel() -> bytes:
         return bytes(Artifact.complete.values_list("wheel", flat=True).get(sha256=sha256))
 
-    # Read here: the event loop below must not wait for the database.
+    # The wheel is read here: the event loop in `_obtain` must not wait for the database.
     if (_folder() / "artifacts" / sha256).exists():
-        with suppress(CodeUnavailable):  # what is there is damaged: try with the bytes
+        with suppress(CodeUnavailable):  # the cached code is damaged: unpack the wheel again
             return _obtain(sha256, None, artifact.env_sha256, artifact.lock)
     return _obtain(sha256, wheel(), artifact.env_sha256, artifact.lock)
 
 
 def code_for_check(sha256: str) -> ArtifactCode:
-    """Return the same for a check of parameters. Raise CheckFailed."""
+    """Return what `artifact_code` returns, for a check of parameters. Raise CheckFailed."""
     try:
         return artifact_code(sha256)
     except CodeUnavailable as error:
@@ -65,7 +66,10 @@ def code_for_check(sha256: str) -> ArtifactCode:
 
 
 def code_of_upload(sha256: str, wheel: bytes, env_sha256: str, lock: str) -> ArtifactCode:
-    """Return the same for an artifact that is not stored yet. Raise CodeUnavailable."""
+    """Return what the process of an artifact that is not stored yet is started from.
+
+    Raise CodeUnavailable.
+    """
     return _obtain(sha256, wheel, env_sha256, lock)
 
 
@@ -75,6 +79,11 @@ def _folder() -> Path:
 
 
 def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> ArtifactCode:
+    """Unpack the code and build the environment, unless the caches have them.
+
+    `wheel`: the bytes of the artifact, or None if its code is cached.
+    """
+
     @asynccontextmanager
     async def bytes_of(_: str) -> AsyncIterator[AsyncIterator[bytes]]:
         async def chunks() -> AsyncIterator[bytes]:
@@ -86,7 +95,7 @@ def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> Art
     async def lock_of(_: str) -> bytes:
         return lock.encode()
 
-    async def both() -> ArtifactCode:
+    async def obtain_both() -> ArtifactCode:
         artifacts = ArtifactCache(folder / "artifacts", bytes_of)
         code = await artifacts.code_of(sha256)
         keep = {sha256}
@@ -100,13 +109,13 @@ def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> Art
         return ArtifactCode(sha256, code, python)
 
     folder = _folder()
-    with _place(), _alone(folder), _quiet():
-        return asyncio.run(both())
+    with _reserve_place(), _lock_folder(folder), _quieten_log():
+        return asyncio.run(obtain_both())
 
 
 @contextmanager
-def _place() -> Iterator[None]:
-    """Hold one of the places of this process. Raise CodeUnavailable.
+def _reserve_place() -> Iterator[None]:
+    """Hold one of the MAX_WAITING places of this process. Raise CodeUnavailable if none is free.
 
     Building takes minutes, and a caller that waits occupies a thread that answers requests.
     """
@@ -121,7 +130,7 @@ def _place() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quieten_log() -> Iterator[None]:
     """Keep the notes of a node's caches out of the log of a process that is not a node."""
     before = LOG.level
     LOG.setLevel(logging.WARNING)
@@ -137,8 +146,11 @@ def _in_use(folder: Path) -> set[str]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of the folder, which ends with this process. Raise CodeUnavailable."""
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder; it ends with this process at the latest.
+
+    Raise CodeUnavailable if another process has held it for LOCK_WAIT_S.
+    """
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         until = time.monotonic() + LOCK_WAIT_S

@@ -69,7 +69,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         try:
             return await state.queue(channel).get()
         except asyncio.CancelledError:
-            # Its socket closed. If it never joined a group, nothing else would remove the queue.
+            # The socket of the channel closed. If the channel never joined a group, nothing else
+            # would remove its queue.
             if not state.joined(channel):
                 state.queues.pop(channel, None)
             raise
@@ -122,8 +123,10 @@ class _LoopState:
         return any(channel in members for members in self.groups.values())
 
     async def wait_until_listening(self) -> None:
-        """Start the listener if needed. Return once this process receives notifications, so that
-        no later hint is missed."""
+        """Start the listener if needed, and wait until this process receives notifications.
+
+        No later hint is missed.
+        """
         if self._task is None or self._task.done():
             self._task = self.loop.create_task(self._listen())
         await self._ready.wait()

@@ -12,11 +12,11 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 class CountedSocket(AsyncWebsocketConsumer):
     """A websocket with a place, which is freed at its end.
 
-    A server raises OSError for a message to a peer that has gone, and RuntimeError for one after
-    the close. Both would end the consumer without `disconnect`.
+    A server raises OSError for a message to a peer that has gone, and RuntimeError for a message
+    after the close. Both would end the consumer without a call of `disconnect`.
     """
 
-    is_closed = False  #: by us; messages that had arrived before may still be handled
+    is_closed = False  #: by this side; messages that had arrived before may still be handled
     _place: tuple[Counter[int], int] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -1,8 +1,8 @@
 """The dead man's switch of a web process: alerts are raised and sent without watcher and worker.
 
-Normally the watcher compares alerts and the worker sends the messages. If one of them is gone, so
-is what would report it. Several web processes do the same at once: the statements are conditional,
-so one alert is opened and one message of each is sent.
+Normally the watcher compares alerts and the worker sends the messages. If one of them is gone, the
+process that would report it is gone, too. Several web processes may do this at once: the statements
+are conditional, so each alert is opened once and each message sent once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOOK_INTERVAL_S = 3.0
 
 
 def look() -> None:
-    """Do what watcher and worker leave undone. One indexed read if they leave nothing."""
+    """Do what the watcher and the worker have not done. One indexed read if there is nothing."""
     unattended = execute_autocommit(read_unattended())
     if unattended.watcher_is_away:
         Scheduler("web").raise_alerts()
@@ -43,11 +43,11 @@ class DeadMansSwitch:
         self._thread = threading.Thread(target=self._run, name="dead-mans-switch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def end(self) -> None:
-        """Look no more. Does not wait for a look under way: its messages are claimed again."""
+        """End the thread without waiting for a `look` under way: its messages are claimed again."""
         self._ended.set()
 
     def _run(self) -> None:
@@ -55,9 +55,9 @@ class DeadMansSwitch:
             try:
                 look()
             except (psycopg.Error, DjangoDatabaseError, PoolTimeout) as error:
-                logger.info("alerts are not looked after now: %s", str(error).strip())
+                logger.info("this process could not check alerts: %s", str(error).strip())
             except Exception:
                 # Nothing else would notice that this thread has ended.
-                logger.exception("alerts are not looked after now")
+                logger.exception("this process could not check alerts")
             finally:
                 connection.close()  # back to the pool of the process

@@ -39,9 +39,8 @@ class Refused(Exception):
     """A request that was understood and declined; nothing was changed.
 
     `code` is one of the stable codes of the API. `message` is one sentence that names the object,
-    the state found, what was expected and what helps; a `Sentence` is told in the language of a
-    page. `status` is the HTTP status. `extra` becomes
-    part of the problem document.
+    the state found, what was expected and what helps; a page shows a `Sentence` in its language.
+    `status` is the HTTP status. `extra` becomes part of the problem document.
     """
 
     def __init__(self, code: str, message: str, *, status: int = 409, **extra: Any) -> None:
@@ -60,7 +59,7 @@ class NotFound(Refused):
         super().__init__("not_found", text, status=404)
 
 
-#: Of the errors in one message; the document has all of them.
+#: How many errors a message names; the problem document has all of them.
 MAX_IN_MESSAGE = 5
 
 
@@ -81,16 +80,16 @@ class Invalid(Refused):
 
 
 class ReasonSentence(Sentence):
-    """The sentence of a reason, as a value of another one."""
+    """The sentence of a reason, as a value within another sentence."""
 
     reason: Reason
 
 
-def told(reason: Reason) -> ReasonSentence:
-    """Return the sentence of a reason, which a page tells from the reason itself."""
-    made = ReasonSentence(render(reason))
-    made.reason = reason
-    return made
+def reason_sentence(reason: Reason) -> ReasonSentence:
+    """Return the sentence of a reason in English; a page words the reason in its own language."""
+    sentence = ReasonSentence(render(reason))
+    sentence.reason = reason
+    return sentence
 
 
 class SnapshotUnavailable(Exception):

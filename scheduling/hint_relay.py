@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 #: Hints that wait. A further one is dropped: it would be older than the heartbeat that replaces it.
 MAX_WAITING = 1_000
-#: Time for one hint.
+#: Seconds within which a hint has to be sent.
 LIMIT_S = 0.2
-#: Between two log lines about dropped hints.
+#: Seconds between two log lines about dropped hints.
 QUIET_S = 10.0
 
 

@@ -40,8 +40,10 @@ class Role(StrEnum):
 
 
 def role_of(user: Any) -> Role | None:
-    """Return the role of `user`, or None without access. At most one statement per user object,
-    since a request asks several times."""
+    """Return the role of `user`, or None if the user has no access.
+
+    At most one statement per user object, since a request asks several times.
+    """
     if user is None or not user.is_authenticated or not user.is_active:
         return None
     if user.is_superuser:

@@ -42,13 +42,14 @@ from scheduling.observe.storage import disk_free
 #: The queue ends a task after 25 s; the next one continues where this one stopped.
 BUDGET_S = 15.0
 KEEP_LOGINS = timedelta(days=90)
-TAKE = """
+#: Take the lock of the one process that archives, and limit how long its session may be idle.
+TAKE_LOCK = """
 SELECT set_config('idle_session_timeout', %s, false),
        pg_try_advisory_lock(hashtext('ginkgo retention'))
 """
-#: The server ends the session of a process that is frozen, and with it the lock: the next pass
-#: archives instead, and the frozen one fails at its next statement. Nothing that is done between
-#: two statements takes so long: the longest is to read back the file of a month.
+#: After this time the server ends the session of a frozen process, and with it the lock: the next
+#: process archives instead, and the frozen one fails at its next statement. The longest work
+#: between two statements, reading back the file of a month, takes less.
 IDLE_LIMIT = "30min"
 
 
@@ -125,7 +126,7 @@ def start_archiving() -> int:
 def archive_now() -> MaintenanceOutcome | None:
     """Archive and drop old partitions; return what was done, None if another process does it."""
     with connection.cursor() as cursor:
-        cursor.execute(TAKE, [IDLE_LIMIT])
+        cursor.execute(TAKE_LOCK, [IDLE_LIMIT])
         if not cursor.fetchone()[1]:
             return None
         # Finding the age of a partition reads all of it, which may be a month of rows.
@@ -143,7 +144,7 @@ FROM portfolios_portfolio p WHERE p.archived_at IS NULL
 def verified_to() -> dict[int, int]:
     """Return the seq up to which each existing portfolio is verified, by its newest anchor.
 
-    Verifications need its orders and fills after it. One statement.
+    Verifications still need the orders and fills after that seq. One statement.
     """
     with connection.cursor() as cursor:
         cursor.execute(VERIFIED_TO)

@@ -4,8 +4,8 @@ A process that hangs neither ends nor answers; systemd kills it once it has been
 `WatchdogSec`. What is told must come from the loop that must not hang. Without systemd, with no
 NOTIFY_SOCKET in the environment, nothing is told.
 
-A supervisor that asks, as a probe of Kubernetes, looks at the age of the file GINKGO_ALIVE_FILE,
-which is touched each time that systemd would be told that the process is alive.
+A supervisor that asks by itself, such as a probe of Kubernetes, looks at the age of the file
+GINKGO_ALIVE_FILE, which is touched whenever systemd would be told that the process is alive.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import time
 from pathlib import Path
 
 READY, ALIVE, STOPPING = "READY=1", "WATCHDOG=1", "STOPPING=1"
-#: The shortest WatchdogSec that does not end a process which works.
+#: Seconds between two reports that a process is alive. WatchdogSec must be longer.
 INTERVAL_S = 1.0
-#: Between two looks whether this process listens: a moment after the application has started.
+#: Seconds between two checks whether the server of this process listens already.
 LISTENING_POLL_S = 0.02
 
 
@@ -39,12 +39,12 @@ def tell(state: str) -> None:
             # A leading @ stands for the zero byte of Linux' abstract addresses.
             sender.sendto(state.encode(), re.sub("^@", "\0", address))
     except OSError:
-        pass  # it restarts, or its queue is full; the next state is a second away
+        pass  # systemd restarts, or its queue is full; the next report follows in a second
 
 
 def _touch() -> None:
     if path := os.environ.get("GINKGO_ALIVE_FILE"):
-        with contextlib.suppress(OSError):  # then the probe, which finds no young file, says so
+        with contextlib.suppress(OSError):  # the probe then finds an old file, and reports that
             Path(path).touch()
 
 
@@ -57,10 +57,10 @@ async def tell_alive() -> None:
 
 
 async def tell_alive_once_listening() -> None:
-    """The same, from when a socket of this process listens. Never returns.
+    """Do as `tell_alive`, but only once a socket of this process listens. Never returns.
 
-    A server binds its port only after the start of its application, and tells nobody. Told before,
-    a port that is in use would be a process that started well and died.
+    A server binds its port after its application has started, and does not notify the application.
+    Without the wait, a process whose port is in use would report that it is ready, and then end.
     """
     while not _listens():
         await asyncio.sleep(LISTENING_POLL_S)
@@ -68,7 +68,7 @@ async def tell_alive_once_listening() -> None:
 
 
 def _listens() -> bool:
-    """Return whether a socket of this process listens; True also if that cannot be seen."""
+    """Return whether a socket of this process listens; True also if that cannot be found out."""
     try:
         descriptors = [int(name) for name in os.listdir("/dev/fd")]
     except OSError:
@@ -82,12 +82,12 @@ def _is_listening(descriptor: int) -> bool:
             return False
         with socket.socket(fileno=os.dup(descriptor)) as same:
             return bool(same.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:  # closed meanwhile, as the one of the listing itself
+    except OSError:  # closed meanwhile, as is the descriptor of the directory listing itself
         return False
 
 
 class Alive:
-    """The same for a loop that is not one of asyncio: `tell` at each turn, sent once a second."""
+    """Reports of a loop without asyncio: it calls `tell` at each turn; one a second is sent."""
 
     def __init__(self) -> None:
         self._next = 0.0

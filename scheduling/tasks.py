@@ -21,8 +21,8 @@ def balance() -> str:
 def heartbeat_sweep() -> str:
     """Check leases and deadlines only.
 
-    Then, without the lock, release what was appended to feeds in JetStream and not released by who
-    appended it. It is not a schedule of its own: see `install_schedules`.
+    Then, without the lock, release records of feeds in JetStream that were appended by a process
+    which did not release them. That has no schedule of its own: see `install_schedules`.
     """
     from scheduling.recorded_feeds.stream_appends import follow_streams
 

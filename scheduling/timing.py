@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
+    """Durations and limits of one installation; the defaults are those of the settings."""
+
     heartbeat_interval_s: float = 10.0
     lease_ttl_s: float = 30.0  #: three missed heartbeats
     socket_grace_s: float = 3.0
@@ -27,14 +29,14 @@ class Timing:
 
     @property
     def pulse_s(self) -> float:
-        """Return the seconds between two liveness writes of the web process."""
+        """Return the seconds between two pulses of a gateway."""
         return min(1.0, self.heartbeat_interval_s / 2)
 
     @property
     def pulse_gap_s(self) -> float:
-        """Return the seconds without a liveness write after which silence proves nothing.
+        """Return the seconds without a pulse after which the silence of nodes proves nothing.
 
-        Short compared with a heartbeat interval: a process that is late with this write is as late
+        Short compared with a heartbeat interval: a gateway that is late with its pulse is as late
         with the heartbeats, and leases that it could not renew begin to expire within 10 s.
         """
         return min(3.0, 2 * self.heartbeat_interval_s)

@@ -25,12 +25,12 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
-#: Hashed into the ids: two installations with one collector use two of them, since both count
-#: their handoffs from 1.
+#: Hashed into the ids. Two installations that share a collector need different namespaces, since
+#: both count their handoffs from 1.
 NAMESPACE = "ginkgo"
 
 SEND_EVERY_MS = 1_000
-END_WITHIN_S = 1.0  #: a collector that does not answer may delay the end of a process so long
+END_WITHIN_S = 1.0  #: by which a collector that does not answer may delay the end of a process
 
 REQUESTED = "handoff requested"  #: the first span of each trace
 
@@ -164,7 +164,7 @@ class _Sender:
             "service.instance.id": node or f"{platform.node()}:{self.pid}",
         }
         self._node = node or None
-        # What OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say goes before.
+        # OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME take precedence.
         self._resource = Resource.create(ours | dict(OTELResourceDetector().detect().attributes))
         self._namespace = str(self._resource.attributes["service.namespace"])
         self._ids = _ids()
@@ -176,7 +176,7 @@ class _Sender:
         )
         self._tracer = self.provider.get_tracer("ginkgo")
         self._ending = threading.Event()
-        # Started now: while the interpreter ends, no thread can be started any more.
+        # Started now, since no thread can be started any more while the interpreter ends.
         self._ender = threading.Thread(target=self._end_when_asked, name="tracing", daemon=True)
         self._ender.start()
 
@@ -186,18 +186,19 @@ class _Sender:
         """Put one span, which ends now, into the queue of the library."""
         from opentelemetry import trace
 
-        trace_of, first = (
-            trace_id(handoff, self._namespace),
-            first_span_id(handoff, self._namespace),
-        )
+        trace_number = trace_id(handoff, self._namespace)
+        first_span = first_span_id(handoff, self._namespace)
         parent = trace.SpanContext(
-            trace_of, first, is_remote=True, trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED)
+            trace_number,
+            first_span,
+            is_remote=True,
+            trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
         )
         context: Any = trace.set_span_in_context(trace.NonRecordingSpan(parent), _no_context())
         attributes = {"node": self._node, "handoff": handoff} | attributes
         values = {f"ginkgo.{key}": value for key, value in attributes.items() if value is not None}
         with _lock:  # the ids are those of the next span
-            self._ids.set((trace_of, first) if name == REQUESTED else None)
+            self._ids.set((trace_number, first_span) if name == REQUESTED else None)
             span = self._tracer.start_span(
                 name,
                 context=_no_context() if name == REQUESTED else context,
@@ -209,7 +210,7 @@ class _Sender:
         span.end()
 
     def end(self, within_s: float = END_WITHIN_S) -> None:
-        """Send what is queued, and wait at most so long for it."""
+        """Send the queued spans, and wait for that at most `within_s`."""
         self._ending.set()
         self._ender.join(within_s)
 
@@ -219,13 +220,14 @@ class _Sender:
 
 
 def _no_context() -> Any:
+    """Return an empty context, so that a span does not get the parent that the library would."""
     from opentelemetry.context import Context
 
     return Context()
 
 
 def _ids() -> Any:
-    """Return the library's generator of ids, which takes those of a first span from us."""
+    """Return a generator of ids for the library; `set` gives it those of a first span."""
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
     class Ids(RandomIdGenerator):
@@ -244,7 +246,10 @@ def _ids() -> Any:
 
 
 def _started(service: str = "", node: str = "") -> _Sender | None:
-    """Return the sender of this process, or None if there can be none: that is logged once."""
+    """Return the sender of this process, started if needed.
+
+    Return None if no traces can be sent, which is logged once.
+    """
     global _sender, is_on
     with _lock:
         if _sender is None or _sender.pid != os.getpid():  # a worker of the queue is a fork

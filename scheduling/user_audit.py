@@ -61,7 +61,7 @@ line_limiter = LineLimiter()
 
 
 def record(kind: str, *, reason: str = "", actor: str | None = None, **data: Any) -> None:
-    """Write one line, by `actor` or by the signed-in user."""
+    """Write one line of the audit log, by `actor` or else by the signed-in user."""
     origin = current()
     by = actor if actor is not None else (origin.person() if origin else "")
     execute(audit(kind, actor=by, reason=reason, **data))

@@ -38,7 +38,9 @@ DEBOUNCE_S = 0.02  #: a burst of hints becomes one tick
 MAX_DEBOUNCE_S = 0.25
 #: Run a full tick, with its time-driven checks, at most once per this many times its duration.
 FULL_TICK_COST_FACTOR = 5
-RETRY_S = 0.5
+RETRY_S = 0.5  #: wait while the database is unavailable
+LOCKED_RETRY_S = 0.1  #: wait while another pass holds the pass lock
+AFTER_EXPIRY_S = 0.005  #: tick this long after a lease has expired, and not just before
 
 
 class Watcher:
@@ -89,7 +91,7 @@ class Watcher:
                 logger.warning("no pass now: %s", str(error).strip().splitlines()[0])
                 connection.close()
                 self._ended.wait(RETRY_S)
-        # If that fails, it counts as one that failed.
+        # If this fails, the watcher counts as one that crashed, not as one that stopped in order.
         with suppress(psycopg.Error, DjangoDatabaseError):
             execute_autocommit(record_watcher_left(self.scheduler.holder))
 
@@ -149,15 +151,15 @@ class Watcher:
             self._raise_alerts_outside_pass()  # the holder of the pass lock may be frozen
         if outcome.ran and rebalance:
             self._next_rebalance = time.monotonic() + self._rebalance_interval_s(outcome)
-        self._wait_s = MAX_TICK_INTERVAL_S if outcome.ran else 0.1
+        self._wait_s = MAX_TICK_INTERVAL_S if outcome.ran else LOCKED_RETRY_S
         expiry_s = execute_autocommit(next_expiry())
         self._lease_ends = float("inf")
         if expiry_s is not None and expiry_s > 0:
-            self._wait_s = min(self._wait_s, expiry_s + 0.005)
+            self._wait_s = min(self._wait_s, expiry_s + AFTER_EXPIRY_S)
             self._lease_ends = time.monotonic() + expiry_s
 
     def _raise_alerts_outside_pass(self) -> None:
-        """Update alerts outside of a pass, since the pass did not."""
+        """Update alerts outside of a pass, because the pass failed or did not run."""
         try:
             self.scheduler.raise_alerts()
         except (psycopg.Error, DjangoDatabaseError):
@@ -166,7 +168,7 @@ class Watcher:
     def _refresh_node_losses(self) -> None:
         """Update the node-loss forecasts within the time slice of a tick.
 
-        Once a second, not at every hint: 100 grants in a row must not wait for it.
+        Called once a second, not at every hint: 100 grants in a row must not wait for forecasts.
         """
         try:
             self.node_losses.refresh(self.scheduler.snapshot_cache)

@@ -16,8 +16,8 @@ import psycopg
 #: Nodes repeat a refused commit within a second or two. Without a refusal for longer, the state is
 #: unknown.
 FORGET_AFTER_S = 15.0
-#: Less free space opens an alert while it can still be written: this share of the disk, and a
-#: gigabyte, or a fifth of a small disk.
+#: An alert opens, while it can still be written, if less than this share of the disk is free, or
+#: less than a gigabyte; on a disk of less than 5 GB, less than a fifth of it.
 MIN_FREE_SHARE = 0.05
 MIN_FREE_BYTES = 1 << 30
 MIN_FREE_SHARE_OF_SMALL = 0.2
@@ -73,7 +73,7 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def low_space_reason(folder: Path) -> str:
-    """Return why an alert is due, or "" if there is enough space or it is unknown."""
+    """Return how much space is free, for an alert, or "" if it is enough or not known."""
     try:
         found = os.statvfs(folder)
     except OSError:

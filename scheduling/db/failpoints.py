@@ -133,7 +133,7 @@ class Rule:
 
 
 def parse_rules(text: str) -> list[Rule]:
-    """Parse the value of GINKGO_FAILPOINTS. Raise ValueError with the first piece not a rule."""
+    """Parse the value of GINKGO_FAILPOINTS. Raise ValueError with the first wrong piece."""
     rules = []
     for piece in filter(None, re.split(r"[,\s]+", text)):
         found = re.fullmatch(FAILPOINT, piece)

@@ -1,8 +1,8 @@
 """Let a process that repeats its statements keep their plans, for as long as the plans fit.
 
-A pass runs the same thirty statements, and to plan them costs five times what they cost. So the
-watcher's session prepares them, and PostgreSQL keeps a plan after five executions, where it expects
-no better one from the parameters (docs/decisions/0016-kept-plans.md).
+A pass runs the same thirty statements, and planning them costs five times what executing them does.
+So the watcher's session prepares them, and PostgreSQL keeps a plan after five executions, unless it
+expects a better one for particular parameters (docs/decisions/0016-kept-plans.md).
 
 A kept plan fits the tables as they were. PostgreSQL makes another one after a table was analyzed,
 which is up to a minute after it has grown; until then, a loop over ten portfolios may become one
@@ -31,8 +31,8 @@ TABLES = [
 #: Fewer rows than these need no other plan.
 FEW_ROWS = 100
 
-#: Bytes, and rows as far as sessions have reported them: a table in which much was deleted takes
-#: rows without growing.
+#: The size of each table in bytes, and in rows, as far as sessions have reported them. Rows count,
+#: too: a table in which much was deleted takes new rows without growing in bytes.
 SIZES = Statement(
     "SIZES",
     """

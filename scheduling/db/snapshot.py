@@ -26,7 +26,7 @@ def repeatable_read(subject: str) -> Iterator[psycopg.Cursor[Any]]:
         with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
             if not nested:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            # A third of the time of text, of which Django's loaders parse dates in Python.
+            # Takes a third of the time that text takes, where Django parses dates in Python.
             cursor.format = psycopg.pq.Format.BINARY
             yield cursor
     except (DjangoDatabaseError, psycopg.Error) as error:

@@ -80,8 +80,8 @@ def head_of_feed(feed: str) -> str:
 def next_released_us(feed: str, seq: str) -> str:
     """Return an SQL expression of when the record after `seq` was released; NULL: there is none.
 
-    In microseconds. Of a feed in a stream, where only some records have rows, it is that of the
-    next one that has.
+    In microseconds. If the feed is in a stream, only some records have rows: the time is then that
+    of the next record with a row.
     """
     return f"""coalesce(
         (SELECT c.released_us FROM portfolios_feedrecord c
@@ -96,7 +96,8 @@ def head_of_portfolio(portfolio: str) -> str:
 
 
 #: Condition that nodes can reach the process of a gateway's row `g` now. A pulse ahead of the clock
-#: does not count: the clock was set back, and it would pass for fresh until that has caught up.
+#: does not count: the clock was set back, and the pulse would count as new until the clock has
+#: caught up.
 GATEWAY_FIT = (
     "(g.left_at IS NULL AND g.pulsed_at"
     " BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)"
@@ -113,10 +114,11 @@ def gateway_served(seconds: str) -> str:
 
 
 def own_gateway_failed(lease: str, seconds: str) -> str:
-    """Return an SQL condition: the gateway of a lease's last heartbeat was not fit throughout.
+    """Return an SQL condition: the node of a lease could not report, because of its gateway.
 
-    That is, for the parameter named `seconds`: the node could not report. A gateway that left in
-    order closed its connections, so that the node went to another.
+    The gateway of the last heartbeat was not fit for the whole time of the parameter named
+    `seconds`. This excludes a gateway that stopped in order: it closed its connections, so that the
+    node went to another.
     """
     return (
         f"EXISTS (SELECT FROM scheduling_gateway g WHERE g.id = {lease}.gateway_id"
@@ -133,7 +135,8 @@ def commits_blocked(seconds: str) -> str:
     )
 
 
-#: Partitions count for their table. One read of pg_class; the sizes come from the file system.
+#: Size and rows of each table. Partitions count for their table. One read of pg_class; the sizes
+#: come from the file system.
 TABLE_SIZES = """
 SELECT coalesce(p.relname, c.relname) AS name, sum(pg_total_relation_size(c.oid))::bigint AS bytes,
        sum(greatest(c.reltuples, 0))::bigint AS rows

@@ -38,6 +38,7 @@ from scheduling.db import failpoints
 from scheduling.db.statements import R, Statement
 from scheduling.request_origin import current
 
+#: The database defaults of the audit log take interface and address from these settings.
 ORIGIN = """
 SELECT set_config('ginkgo.interface', %s, true) AS interface,
        set_config('ginkgo.address', %s, true) AS address

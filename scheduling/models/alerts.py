@@ -78,8 +78,10 @@ class Alert(models.Model):
 
     @property
     def why(self) -> dict[str, Any] | None:
-        """Return the reason as data: of a portfolio's run, or of a node's last loss; None for other
-        alerts, and once the run has another reason."""
+        """Return the reason as data, from a portfolio's run or a node's last loss.
+
+        Return None for other alerts, and once the run has another reason.
+        """
         if self.kind in OF_RUNS and self.portfolio is not None:
             run = getattr(self.portfolio, "run", None)
             return run.why if run is not None and run.reason == self.reason else None
@@ -123,7 +125,7 @@ class MessageState(models.TextChoices):
 
 
 class AlertMessage(models.Model):
-    """One message to one channel: an alert was opened, or is over, or a test.
+    """One message to one channel: that an alert was opened, that it is over, or a test message.
 
     waiting ──accepted──▶ sent
        └──too often, too late, channel gone──▶ failed

@@ -20,7 +20,7 @@ from portfolios.models import CatchUp, Portfolio, Revision
 from portfolios.sentences import sentence as _
 from scheduling.decide.reasons import as_data
 from scheduling.decide.types import Reason
-from scheduling.errors import Invalid, Refused, told
+from scheduling.errors import Invalid, Refused, reason_sentence
 from scheduling.models import Event
 
 CONFIGURATION = ("strategy", "config", "symbols", "limits", "artifact")
@@ -203,7 +203,7 @@ def changed_meanwhile(portfolio: Portfolio, current: Revision, base: EditBase) -
             "check these and save again.",
             name=name,
             revision=base.revision,
-            why=told(why),
+            why=reason_sentence(why),
         ),
         changes=[{"field": c.field, "before": c.before, "after": c.after} for c in changes],
         revision=portfolio.revision,

@@ -30,7 +30,7 @@ from scheduling.enact.notify import notify_watchers
 from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.enact.revisions import try_again
 from scheduling.enact.start import make_pending, note_pending
-from scheduling.errors import Invalid, NotFound, Refused, told
+from scheduling.errors import Invalid, NotFound, Refused, reason_sentence
 from scheduling.models import ACTIVE_STATES, Handoff, Node, Phase, Run
 from scheduling.observe.snapshot import observe
 from scheduling.operations.edits import configuration_of, differences
@@ -179,14 +179,16 @@ def _immovable(current: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
 
 def _refusal_of(found: NoMove, target: str | None) -> Refused:
     if target is None or found.reason.code != "on_node":
-        return Refused(found.code, _("{name} {why}.", name=found.portfolio, why=told(found.reason)))
+        return Refused(
+            found.code, _("{name} {why}.", name=found.portfolio, why=reason_sentence(found.reason))
+        )
     return Refused(
         found.code,
         _(
             "{name} cannot move to {target}: {sentence}.",
             name=found.portfolio,
             target=target,
-            sentence=told(found.reason),
+            sentence=reason_sentence(found.reason),
         ),
     )
 
@@ -352,7 +354,7 @@ def _choose_target_id(snapshot: Any, name: str, target: str | None) -> int:
     if target is None:
         chosen = choose_target(snapshot, name)
         if isinstance(chosen, Reason):
-            raise Refused("no_room", _("{name} {why}.", name=name, why=told(chosen)))
+            raise Refused("no_room", _("{name} {why}.", name=name, why=reason_sentence(chosen)))
         return ids[chosen.node]
     for answer in targets(snapshot, name):
         if answer.node == target:
@@ -363,7 +365,7 @@ def _choose_target_id(snapshot: Any, name: str, target: str | None) -> int:
                         "{name} cannot move to {target}: {sentence}.",
                         name=name,
                         target=target,
-                        sentence=told(target_reason(snapshot, name, target)),
+                        sentence=reason_sentence(target_reason(snapshot, name, target)),
                     ),
                 )
             return ids[target]

@@ -24,14 +24,16 @@ def attempt(change: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwar
     So a refusal, a locked row or an internal error does not keep the pass from other changes. Raise
     if the database is unavailable.
     """
+    ids = [each for each in args if isinstance(each, (int, str))]
+    name = f"{getattr(change, '__name__', 'change')}({', '.join(map(str, ids))})"
     try:
         return execute(change(*args, **kwargs))
     except Refused as refused:
-        logger.info("left for the next sweep: %s", refused)
+        logger.info("%s is left to the next pass: %s", name, refused)
     except (LockNotAvailable, DeadlockDetected) as busy:
-        logger.info("left for the next sweep: %s", type(busy).__name__)
+        logger.info("%s is left to the next pass: %s", name, type(busy).__name__)
     except (*CONNECTION_LOST, DjangoDatabaseError):
         raise  # the database is unavailable: the other changes would fail too
     except Exception:
-        logger.exception("left for the next sweep")
+        logger.exception("%s is left to the next pass", name)
     return None

@@ -87,7 +87,7 @@ def enact(
         batch = batches.pop(0)
         answers = _request_batch(batch, observed, timing, actor)
         for change, answer in zip(batch, answers, strict=True):
-            if answer is None:  # it made a whole batch fail, or would have
+            if answer is None:  # its row was locked, or its batch failed: request it alone
                 batches.append([change])
             elif isinstance(answer, Rejected):
                 rejected.append(answer)
@@ -103,8 +103,8 @@ def _request_batch(
 ) -> list[int | Rejected | None]:
     """Request the handoffs in one transaction. Return the id of each, or why it was rejected.
 
-    None: repeat the request alone, since its row is locked, or the batch failed and it is not known
-    by which request.
+    None means that the request has to be repeated alone: its row is locked, or the batch failed and
+    it is not known which of the requests was the cause.
     """
     alone = len(batch) == 1
     requests = [_request_for(change, observed) for change in batch]
@@ -158,7 +158,7 @@ def _store_reasons(plan: Plan, observed: FleetSnapshot) -> None:
     changed = {
         portfolio: reason
         for portfolio, reason in sorted(reasons.items())
-        # The error of the last attempt is worth more on a row than the time of the next one.
+        # A portfolio in back-off keeps the error of its last attempt as its reason.
         if reason is None or reason.code != "backing_off"
         if rows[portfolio].reason != ("" if reason is None else render(reason))
     }

@@ -73,13 +73,13 @@ class NodeLossForecaster:
             return
         policy, index = Policy(), cache.fleet_index
         until = time.perf_counter() + slice_s
-        already = pending_ids(make_plan(snapshot, policy, index))
+        already_pending = pending_ids(make_plan(snapshot, policy, index))
         while stale and self._turn:
             node = self._turn[0]
             self._turn.rotate(-1)
             if not self._is_stale(node):
                 continue
-            loss = forecast_node_loss(snapshot, nodes[node], index, already, policy)
+            loss = forecast_node_loss(snapshot, nodes[node], index, already_pending, policy)
             self._forecasts[node] = (self._version, StoredForecast(loss, snapshot.taken_at))
             stale -= 1
             if time.perf_counter() >= until:
@@ -99,7 +99,7 @@ class NodeLossForecaster:
         changed = (
             forecasts
             if confirm
-            else [k for k in forecasts if self._stored.get(k.loss.node) != k.loss]
+            else [each for each in forecasts if self._stored.get(each.loss.node) != each.loss]
         )
         if not (changed or confirm or self._stored.keys() - self._forecasts.keys()):
             return
@@ -107,7 +107,7 @@ class NodeLossForecaster:
             execute(store(changed, self._forecasts.keys()))
         except (LockNotAvailable, DeadlockDetected):
             return  # another watcher stores the same
-        self._stored = {k.loss.node: k.loss for k in forecasts}
+        self._stored = {each.loss.node: each.loss for each in forecasts}
         if confirm:
             self._confirmed_at = now
 

@@ -21,11 +21,11 @@ from scheduling.timing import Timing
 
 logger = logging.getLogger(__name__)
 
-#: An event has to prove a revision within this time after the 60 s: a feed may be quiet.
+#: A revision has to be proven within this time after `good_after_s`: the feed may be quiet.
 PROVE_S = 600.0
 #: Portfolios without an owner, or in another handoff, are waited for this long.
 READY_S = 120.0
-#: Beside the steps of two handoffs and a failover: a busy node, the next pass.
+#: Added to the deadlines of two handoffs and a failover, for a busy node and the wait for a pass.
 SPARE_S = 60.0
 
 
@@ -44,8 +44,8 @@ def limits(timing: Timing) -> Limits:
 def advance(holder: str, timing: Timing) -> int:
     """Take the next steps of every open roll-out. Return how many were taken.
 
-    One statement if there is none. Between two steps the pass lock is renewed, and left to another
-    pass if it has taken over.
+    One statement if no roll-out is open. The pass lock is renewed before each change of a
+    portfolio; if another pass has taken the lock over, the rest is left to that pass.
     """
     return sum(
         _advance_one(roll_out, holder, timing) for roll_out in execute_autocommit(open_roll_outs())

@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 class SweepOutcome:
     """What the sweep changed."""
 
-    lost: tuple[str, ...] = ()
-    expired: int = 0
-    proven: int = 0
+    lost: tuple[str, ...] = ()  #: names of nodes
+    expired: int = 0  #: handoffs whose step was overdue
+    proven: int = 0  #: revisions
     reloads: int = 0
     stops: int = 0
-    given_up: int = 0
+    given_up: int = 0  #: ownerships that were ended so that the portfolio is placed again
 
     def __bool__(self) -> bool:
         return any((self.lost, self.expired, self.proven, self.reloads, self.stops, self.given_up))
@@ -98,7 +98,7 @@ def _reload_stale_revisions(timing: Timing) -> int:
 
 
 def _repeat_stops(timing: Timing) -> int:
-    """Request stops that were superseded again. Return how many were begun."""
+    """Request again the stops that were superseded. Return how many were begun."""
     requested = [
         attempt(
             handoff.request,

@@ -41,11 +41,11 @@ class StartPoint:
 
     anchor: Anchor | None  #: None: start at the first event
     verified_at: datetime | None  #: time of the anchor
-    archived: bool  #: a full verification, but some orders or fills are archived
+    archived: bool  #: whether this is a full verification, but some orders or fills are archived
     changed: tuple[int, datetime] | None  #: seq and time of the first anchor that is invalid
     invalid: tuple[int, ...]  #: ids of the invalid anchors
     base_seq: int  #: seq of the newest valid anchor, or the seq before the first event
-    base: RangeSums  #: as recorded, up to there
+    base: RangeSums  #: sums that the newest valid anchor has, of the rows up to `base_seq`
 
 
 @dataclass(slots=True)
@@ -59,7 +59,8 @@ class _Chain:
 def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> StartPoint:
     """Return the newest valid anchor as the start, or with `full` the first event.
 
-    One statement, and four for every million events before the newest anchor.
+    `alive` is called again and again, for the caller to report that this still works. One
+    statement, and four for every million events before the newest anchor.
     """
     recorded = evidence.recorded
     with django_cursor() as cursor:
@@ -69,11 +70,11 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
     chain = _split_by_validity(evidence, rows, alive)
     newest = chain.valid[-1] if chain.valid else None
     chosen = newest
-    gone_to = max(recorded.archived.last("orders"), recorded.archived.last("fills"))
-    archived = full and gone_to >= recorded.first_seq
+    archived_to = max(recorded.archived.last("orders"), recorded.archived.last("fills"))
+    archived = full and archived_to >= recorded.first_seq
     if full:
         # The oldest anchor after the archived rows, which cannot be compared.
-        after = [row for row in chain.valid if row.seq >= gone_to]
+        after = [row for row in chain.valid if row.seq >= archived_to]
         chosen = after[0] if archived and after else None
     return StartPoint(
         anchor=None if chosen is None else _read_anchor(chosen),
@@ -125,7 +126,7 @@ def _kept_from(evidence: Evidence) -> dict[str, int]:
     else:
         dropped_by_age = head_at(recorded.segments, recorded.equity_from_us)
     kept["equity"] = max(kept["equity"], dropped_by_age + 1)
-    # An order that was archived may have ended anywhere after it.
+    # An order that was archived may have ended at any later event.
     is_complete = kept["orders"] <= recorded.first_seq
     kept["ends"] = recorded.first_seq if is_complete else recorded.to_seq + 1
     return kept

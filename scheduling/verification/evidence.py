@@ -34,7 +34,7 @@ from scheduling.observe.desired_set import spec_of
 from scheduling.verification.recorded_feed import RecordedFeed
 
 #: A deleted portfolio keeps its rows; of several with one name, the newest is read. A caller that
-#: has the key passes it: the name may be reused while a verification waits.
+#: knows the id passes it: the name may be reused while a verification waits.
 PORTFOLIO = """
 SELECT p.id, p.name, p.uid, p.starting_cash, p.first_seq, p.archived_at,
        f.name AS feed, f.sha256 AS feed_sha, f.kind AS feed_kind,
@@ -86,7 +86,10 @@ WHERE portfolio_id = %(portfolio)s ORDER BY from_seq
 
 
 def min_equity_age() -> timedelta:
-    """Return the age up to which equity points are kept for certain."""
+    """Return the age up to which equity points are kept for certain.
+
+    That is an hour less than the setting; a tenth less, if the setting is under ten hours.
+    """
     kept = timedelta(days=settings.GINKGO.keep_equity_days)
     return kept - min(timedelta(hours=1), kept / 10)
 
@@ -98,21 +101,25 @@ class Inputs:
     fixed: tuple[Any, ...]  #: uid, starting cash, first seq, feed: never change
     tenures: tuple[tuple[Any, ...], ...]  #: (epoch, from_seq, …) of tenures with a commit
     suppressed: tuple[tuple[int, int], ...]
-    segments: tuple[tuple[int, int, float], ...]
+    segments: tuple[tuple[int, int, float], ...]  #: (first seq, time in microseconds, rate)
 
     def digest(self, seq: int, epoch: int) -> str | None:
         """Return the digest of the inputs up to `seq`, where `epoch` made the state.
 
         None if a later epoch began before `seq`.
         """
-        if any(t[0] > epoch and t[1] < seq for t in self.tenures):
+        if any(later > epoch and from_seq < seq for later, from_seq, *_ in self.tenures):
             return None
         inputs = [
             self.fixed,
-            [t for t in self.tenures if t[0] <= epoch],
+            [tenure for tenure in self.tenures if tenure[0] <= epoch],
             [(first, min(last, seq)) for first, last in self.suppressed if first <= seq],
             # The event at a segment's first seq was released by the previous segment.
-            [s for n, s in enumerate(self.segments) if n == 0 or s[0] < seq],
+            [
+                segment
+                for place, segment in enumerate(self.segments)
+                if place == 0 or segment[0] < seq
+            ],
         ]
         text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
@@ -175,67 +182,82 @@ def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
     SnapshotUnavailable if the database does not answer.
     """
     rows = read_evidence_rows(which)
-    p = rows.portfolio
-    last = p.last_seq if to_seq is None else to_seq
-    feed = _open_feed(p)
+    portfolio = rows.portfolio
+    last = portfolio.last_seq if to_seq is None else to_seq
+    feed = _open_feed(portfolio)
     tenure_segments = [
-        _tenure_segment(p, tenure) for tenure in rows.tenures if tenure.first_commit_at
+        _tenure_segment(portfolio, tenure) for tenure in rows.tenures if tenure.first_commit_at
     ]
-    if not tenure_segments or p.last_seq < p.first_seq:
+    if not tenure_segments or portfolio.last_seq < portfolio.first_seq:
         raise CannotVerify(
-            f"{p.name} cannot be verified: it has committed no event yet; it is {p.phase}."
+            f"{portfolio.name} cannot be verified: it has committed no event yet; it is"
+            f" {portfolio.phase}."
         )
-    if not p.first_seq <= last <= p.last_seq:
+    if not portfolio.first_seq <= last <= portfolio.last_seq:
         raise CannotVerify(
-            f"{p.name} cannot be verified up to seq {last}: it has committed seq {p.first_seq} to"
-            f" {p.last_seq}; choose one of these."
+            f"{portfolio.name} cannot be verified up to seq {last}: it has committed seq"
+            f" {portfolio.first_seq} to {portfolio.last_seq}; choose one of these."
         )
     return Evidence(
-        portfolio=p.id,
-        name=p.name,
-        archived_at=p.archived_at,
-        taken_at=p.taken_at,
-        last_seq=p.last_seq,
-        state_seq=p.state_seq,
+        portfolio=portfolio.id,
+        name=portfolio.name,
+        archived_at=portfolio.archived_at,
+        taken_at=portfolio.taken_at,
+        last_seq=portfolio.last_seq,
+        state_seq=portfolio.state_seq,
         recorded=RecordedRun(
             tenure_segments=tenure_segments,
             suppressed=[(row.from_seq, row.to_seq) for row in rows.suppressed],
-            segments=[Segment(int(s), int(us), float(rate)) for s, us, rate in p.segments],
+            segments=[Segment(*segment) for segment in _feed_segments(rows)],
             feed=feed,
             to_seq=last,
-            state=bytes(p.state or b"") if last == p.last_seq else None,
-            equity_from_us=int((p.taken_at - min_equity_age()).timestamp() * 1e6),
+            state=bytes(portfolio.state or b"") if last == portfolio.last_seq else None,
+            equity_from_us=int((portfolio.taken_at - min_equity_age()).timestamp() * 1e6),
             archived=rows.archived,
         ),
         history=rows.history_disagreement(),
-        epochs=p.epoch,
+        epochs=portfolio.epoch,
         handoffs=len(_owner_changes(rows, last)),
         inputs=_inputs(rows),
     )
 
 
+def _feed_segments(rows: EvidenceRows) -> list[tuple[int, int, float]]:
+    """Return (first seq, time in microseconds, rate) of each segment of the feed."""
+    return [
+        (int(from_seq), int(from_us), float(rate))
+        for from_seq, from_us, rate in rows.portfolio.segments
+    ]
+
+
 def _inputs(rows: EvidenceRows) -> Inputs:
-    p = rows.portfolio
+    portfolio = rows.portfolio
     return Inputs(
-        fixed=(str(p.uid), str(p.starting_cash), p.first_seq, p.feed, p.feed_sha),
+        fixed=(
+            str(portfolio.uid),
+            str(portfolio.starting_cash),
+            portfolio.first_seq,
+            portfolio.feed,
+            portfolio.feed_sha,
+        ),
         tenures=tuple(
             (
-                t.epoch,
-                t.from_seq,
-                t.revision,
-                t.node,
-                t.strategy,
-                t.strategy_version,
-                *((t.artifact_sha256,) if t.artifact_sha256 else ()),
-                t.config,
-                t.symbols,
-                t.limits,
+                tenure.epoch,
+                tenure.from_seq,
+                tenure.revision,
+                tenure.node,
+                tenure.strategy,
+                tenure.strategy_version,
+                *((tenure.artifact_sha256,) if tenure.artifact_sha256 else ()),
+                tenure.config,
+                tenure.symbols,
+                tenure.limits,
             )
-            for t in rows.tenures
-            if t.first_commit_at
+            for tenure in rows.tenures
+            if tenure.first_commit_at
         ),
         suppressed=tuple(merge_ranges((row.from_seq, row.to_seq) for row in rows.suppressed)),
-        segments=tuple((int(s), int(us), float(rate)) for s, us, rate in p.segments),
+        segments=tuple(_feed_segments(rows)),
     )
 
 

@@ -17,7 +17,8 @@ from scheduling.enact.audit_log import audit
 
 #: A runner reports twice a second, but one strategy batch may take a minute.
 SILENT_S = 90.0
-#: A verification waits, and no runner reported progress of any for this long: no worker runs.
+#: If a verification waits, and no runner has reported progress of any verification for this long,
+#: no worker runs.
 UNCLAIMED_S = 120.0
 #: The requester of scheduled verifications.
 SCHEDULE_ACTOR = "schedule"
@@ -165,7 +166,7 @@ def end_abandoned() -> Transaction[None]:
 def claim(runner: UUID, most: int = 1) -> Transaction[Row | None]:
     """Claim the oldest waiting verification: (id, portfolio, name, full, limit_s).
 
-    None: none waits, or `most` are running.
+    Return None if no verification waits, or `most` are running.
     """
     yield from query(LOCK_QUEUE)
     yield from end_abandoned()
@@ -175,7 +176,7 @@ def claim(runner: UUID, most: int = 1) -> Transaction[Row | None]:
 def record_progress(
     verification: int, runner: UUID, from_seq: int, at_seq: int, to_seq: int
 ) -> Transaction[bool]:
-    """Record how far it is. Return False if it was ended as abandoned, so that it has to stop."""
+    """Record how far the verification is. Return False if it was ended and its runner must stop."""
     row = yield from query_one(
         RECORD_PROGRESS,
         verification=verification,
@@ -190,7 +191,7 @@ def record_progress(
 def finish(
     verification: int, runner: UUID, state: str, sentence: str, verdict: dict[str, Any]
 ) -> Transaction[bool]:
-    """Store the outcome and an audit line. Return False if it was ended as abandoned."""
+    """Store the outcome and an audit line. Return False if the verification was ended before."""
     row = yield from query_one(
         FINISH,
         verification=verification,

@@ -26,7 +26,7 @@ NICE_LEVEL = 10  #: nice value of a runner: it yields to nodes on the same machi
 
 
 class VerificationAbandoned(Exception):
-    """This verification was ended, because it reported no progress for too long."""
+    """The verification was ended, because it had reported no progress for too long."""
 
 
 def start_runner() -> int:

@@ -1,1 +1,1 @@
-"""What nodes and the gateway say to each other: all that the two sides share."""
+"""The messages between nodes and the gateway, which are all that the two sides share."""

@@ -35,16 +35,19 @@ MAX_LOG_BYTES = 200_000  #: of the texts of a LogRequest
 
 # Limits of the lines of a commit: the daemon checks the replies of its processes against them,
 # the control plane the commits of daemons.
-MAX_INDEX = 32_767
-MAX_SYMBOL = 24
-MAX_TAG = 32
+MAX_INDEX = 32_767  #: of the orders or fills at one event
+MAX_SYMBOL = 24  #: characters
+MAX_TAG = 32  #: characters
 MAX_METRIC_LINES = 4_000  #: metrics of one commit; a daemon drops older ones beyond that
 MAX_REFUSED_AGAIN = 1_000_000  #: `refused_again` of one commit
-MAX_REASON = 600  #: what limits and the order book say has under 300
+MAX_REASON = 600  #: characters; reasons of limits and of the order book have under 300
 LATEST_US = 253_402_300_799_000_000  #: the end of the year 9999, the last that Python reads back
 
 Role = Literal["run", "prepare", "drain", "warm"]
+#: fenced: not the owner at this epoch. conflict: the seq, or the feed, is another. ahead: the epoch
+#: is not granted yet. rejected: an invalid commit. handed_over, keep: a release passed, or did not.
 Answer = Literal["ok", "fenced", "conflict", "ahead", "rejected", "handed_over", "keep"]
+#: Where a process failed: while loading, at an event, by ending, or it was killed at a time limit.
 Stage = Literal["load", "event", "exit", "killed"]
 
 
@@ -88,12 +91,12 @@ class DesiredEntry(msgspec.Struct, frozen=True, kw_only=True):
     catch_up: str = "state_only"
     """full, state_only or halt: how it treats stale events. May change while it runs."""
     resume_seq: int = 0
-    """Up to here, and on until no event is stale, a start has replaced `halt` by `state_only`."""
+    """A start has replaced `halt` by `state_only`, up to here and on until no event is stale."""
     resumed_from: int = -1
-    """Its last seq at that start: up to here, a halt by a limit is lifted; -1: to `resume_seq`."""
+    """Its last seq at that start. A halt by a limit is lifted up to it; -1: up to `resume_seq`."""
     failed_seq: int = 0
-    """The event at which it last failed, or the last event of the batch; 0: none. Up to here it
-    gets one event at a time, so that all work before the bad event is kept."""
+    """The event at which it last failed, or the last event of that batch; 0: none. Up to this seq
+    it gets one event at a time, so that all work before the bad event is kept."""
     feed: str = "replay"
     spec: dict[str, Any] = {}
     """Fields of `portfolios.runtime.spec.Spec`."""
@@ -227,8 +230,8 @@ class AcknowledgedCommits(msgspec.Struct, frozen=True, kw_only=True):
     """(seq, index) of the last placed orders."""
     found_epoch: int = -1
     found_seq: int = -1
-    """Position of a later checkpoint, if lower: the commits in between are missing. -1: not known,
-    the server compares."""
+    """Epoch and seq of a checkpoint that the daemon was given later, if they are lower: the commits
+    in between are missing. -1: not known; the control plane compares."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,7 +294,7 @@ class FeedRequest(msgspec.Struct, frozen=True, kw_only=True):
 class FeedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     head: int
     first_seq: int
-    """Older records are dropped."""
+    """The oldest record that is kept."""
     events: list[bytes] = []
     """Encoded events, `after` + 1 and on, without gaps."""
     changed: bool = False
@@ -460,7 +463,7 @@ class LogRequest(msgspec.Struct, frozen=True):
 
 class LogAnswer(msgspec.Struct, frozen=True, kw_only=True):
     written: int
-    """Lines of portfolios that the node neither runs nor prepares are not written."""
+    """How many lines were written: those of portfolios that the node runs or prepares."""
 
 
 # --- errors and socket ---------------------------------------------------------------------------
@@ -485,9 +488,9 @@ _uuid = lru_cache(maxsize=4096)(UUID)
 
 
 def uuid_from(text: str) -> UUID:
-    """Return `text` as a UUID, or raise ValueError. Results are cached, since every message
-    carries an incarnation; but not of other spellings, some of which have unlimited length.
-    """
+    """Return `text` as a UUID, or raise ValueError.
+
+    Cached, since every message carries one, except for spellings that may be of any length."""
     return _uuid(text) if len(text) == 36 else UUID(text)
 
 

@@ -422,7 +422,7 @@ def test_a_difference_stays_reported_when_its_rows_are_archived(portfolio: Portf
 def test_the_lock_of_a_frozen_process_that_archives_ends(tmp_path: Path, settings: Any) -> None:
     settings.GINKGO = replace(settings.GINKGO, archive=tmp_path)
     with psycopg.connect(conninfo(), autocommit=True) as frozen:  # which says no more from here on
-        frozen.execute(retention.TAKE, ("100ms",))
+        frozen.execute(retention.TAKE_LOCK, ("100ms",))
         deadline = time.monotonic() + 30
         while (done := retention.archive_now()) is None:
             assert time.monotonic() < deadline
