@@ -1,8 +1,33 @@
-"""Register the system checks."""
+"""Register the system checks, and the admin without its pages."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
+from django.contrib.admin.apps import SimpleAdminConfig
+from django.contrib.admin.checks import check_admin_app, check_dependencies
+from django.core.checks import CheckMessage, Tags, register
+
+
+class AdminConfig(SimpleAdminConfig):
+    """Django's admin, whose pages are imported with the URLs.
+
+    They take a quarter of the processor time of a start, and only a web process shows any.
+    """
+
+    def ready(self) -> None:
+        """Register the checks of the admin."""
+        register(check_dependencies, Tags.admin)
+        register(check_admin_pages, Tags.admin)
+
+
+def check_admin_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Return what is wrong with the pages, which checks before this one need not have imported."""
+    from django.contrib import admin
+
+    admin.autodiscover()
+    return list(check_admin_app(app_configs, **kwargs))
 
 
 class SiteConfig(AppConfig):

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from django.conf import settings
+from django.contrib.admin import autodiscover
 
 from ginkgo_site.database import share_connections
 from ginkgo_site.deadline import limit_statements
@@ -25,6 +26,7 @@ name_process("web")
 limit_statements(STATEMENT_LIMIT_S)
 share_connections(settings.DATABASES["default"])
 set_up_django(set_prefix=False)
+autodiscover()  # now, not at the first page, while the gateway serves nodes
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import URLRouter  # noqa: E402

@@ -23,7 +23,7 @@ SECRET_KEY = GINKGO.secret_key or secret_key(GINKGO.home)
 ALLOWED_HOSTS = list(GINKGO.allowed_hosts)
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "ginkgo_site.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import django_q.admin  # noqa: F401  # registers its forms first, whichever is imported first
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest

@@ -7,7 +7,7 @@ from the text, and what a strategy said stays as it is. So does a text that is n
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import cache, partial
 
 from scheduling.decide.reasons.plain_alerts import ALERTS
 from scheduling.decide.reasons.plain_verdicts import VERDICTS
@@ -125,9 +125,14 @@ def _pattern_of(sentence: str) -> re.Pattern[str]:
     return re.compile(pattern, re.DOTALL)  # what a strategy said may have several lines
 
 
-_PATTERNS = tuple(
-    (_pattern_of(sentence), chinese) for sentence, chinese in (*_SENTENCES, *ALERTS, *VERDICTS)
-)
+@cache
+def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Return the pattern of each sentence, and the sentence in Chinese.
+
+    Compiled at the first text: that takes 50 ms, and most processes show none in Chinese.
+    """
+    sentences = (*_SENTENCES, *ALERTS, *VERDICTS)
+    return tuple((_pattern_of(sentence), chinese) for sentence, chinese in sentences)
 
 
 def in_chinese(text: str) -> str:
@@ -137,7 +142,7 @@ def in_chinese(text: str) -> str:
     """
     if len(text) > MAX_TEXT:
         return text
-    for pattern, chinese in _PATTERNS:
+    for pattern, chinese in _patterns():
         found = pattern.fullmatch(text)
         if found:
             return re.sub(r"\\(\d+)", partial(_translate_group, found), chinese)

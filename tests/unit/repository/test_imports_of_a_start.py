@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from django.contrib import admin
+from django.core.checks import Tags, run_checks
+
 from ginkgo_site.env import CHECKOUT
 
 #: Each takes 0.1 s or more, and hundreds of processes start while a fleet is tested.
@@ -36,6 +40,27 @@ def test_a_web_process_imports_nothing_slow_that_few_installations_use() -> None
     imported = set(printed_by(start + IMPORTED))
     assert "scheduling" in imported
     assert not imported & SLOW
+
+
+SET_UP = """
+import sys
+from ginkgo_site.django_start import set_up_django
+set_up_django()
+print(*sys.modules)
+"""
+
+
+def test_a_command_imports_no_pages_of_the_admin_and_not_what_they_show() -> None:
+    imported = set(printed_by(SET_UP))
+    assert "scheduling.models" in imported
+    assert not imported & {"scheduling.admin", "scheduling.operations", "scheduling.presentation"}
+
+
+def test_the_checks_of_the_admin_import_its_pages_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+    monkeypatch.setattr(admin, "autodiscover", lambda: found.append("pages"))
+    run_checks(tags=[Tags.admin])
+    assert found == ["pages"]
 
 
 NODE = f"""
