@@ -41,7 +41,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ginkgo-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        environment, artifact = await _obtain(folder)
+        environment, artifact = await _build_environment_and_artifact(folder)
         counter = spec("counter", artifact=artifact.sha256, strategy_class="counting:Counter")
         bare = replace(environment, modules=())
         print(f"{'':44} {'after the fork':>22} {'private':>9} {'shared':>9}")
@@ -51,7 +51,7 @@ async def main() -> None:
         _measure_new_process(environment.python)
 
 
-async def _obtain(folder: Path) -> tuple[PackageEnvironment, Artifact]:
+async def _build_environment_and_artifact(folder: Path) -> tuple[PackageEnvironment, Artifact]:
     """Build an environment with pandas, and unpack an artifact that imports it."""
     lock = _make_lock(folder)
     files = {hashlib.sha256(lock).hexdigest(): lock}
@@ -84,6 +84,7 @@ async def _obtain(folder: Path) -> tuple[PackageEnvironment, Artifact]:
 
 
 def _make_lock(folder: Path) -> bytes:
+    """Return a lock of pandas and what it needs, resolved from the package index."""
     wanted, lock = folder / "requirements.in", folder / "lock.txt"
     wanted.write_text("pandas\n")
     uv = Path(sys.prefix, "bin", "uv")

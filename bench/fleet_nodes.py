@@ -129,6 +129,7 @@ class SimulatedNode:
     # --- requests --------------------------------------------------------------------------------
 
     async def _send_heartbeats(self, first_s: float) -> None:
+        """Send heartbeats, the first after `first_s`, until the server refuses the incarnation."""
         wait_s, failures = first_s, 0
         while True:
             with suppress(TimeoutError):
@@ -171,6 +172,7 @@ class SimulatedNode:
         ]
 
     async def _commit_sample(self) -> None:
+        """Commit one portfolio without events every COMMIT_EVERY_S, to measure commits."""
         await asyncio.sleep(random.uniform(0, COMMIT_EVERY_S))
         while True:
             if self._owned:
@@ -205,6 +207,7 @@ class SimulatedNode:
     # --- desired set -----------------------------------------------------------------------------
 
     async def _listen(self) -> None:
+        """Apply the desired sets that are pushed, and connect again after each end."""
         attempt = 0
         while True:
             with suppress(ServerUnavailable):

@@ -131,6 +131,7 @@ def _chosen_faults(fleet: str, given: str | None) -> list[str]:
 
 
 def _print_faults(fleet: str, as_json: bool) -> int:
+    """Print the faults of a fleet, and return the exit code."""
     rows: list[dict[str, Any]] = [
         {
             "name": fault.name,

@@ -149,6 +149,7 @@ class Monitor:
             self._database = None
 
     def _take_sample(self) -> None:
+        """Read all runs, check them, and keep the longest gap and pause of the present step."""
         rows = self._ask(RUNS)
         runs = {row[0]: RunSample(*row[1:8]) for row in rows}
         is_quiet = any(row[8] for row in rows)

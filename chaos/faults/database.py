@@ -121,6 +121,7 @@ def clock_back(context: FaultContext) -> None:
 
 
 def _jump_clock(context: FaultContext, seconds: float) -> None:
+    """Shift the database's clock for a lease, and wait until the head has caught up."""
     context.mark_all_affected("the feed's time jumps with the clock")
     context.disregard_pauses()
     with context.cluster.clock_jump(seconds):

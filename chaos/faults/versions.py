@@ -52,6 +52,7 @@ def version_drift(context: FaultContext) -> None:
 
 
 def _launch_drifted_node(context: FaultContext, name: str) -> Popen[str]:
+    """Start a node that reports FALSE_PYTHON and has the label LABEL."""
     token = context.cluster.create_node_token(name)
     return context.cluster.launch_node(
         name,
@@ -64,6 +65,7 @@ def _launch_drifted_node(context: FaultContext, name: str) -> Popen[str]:
 
 
 def _forget_node(context: FaultContext, name: str, daemon: Popen[str]) -> None:
+    """End the daemon, and forget its node."""
     daemon.terminate()
     with suppress(TimeoutExpired):
         daemon.wait(20)

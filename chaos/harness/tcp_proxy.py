@@ -72,6 +72,7 @@ class TcpProxy:
         return f"http://{host}:{port}"
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Connect a node to the server, and copy both directions until one ends."""
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._server)
         except OSError:  # the server is down: refuse as it does
@@ -89,6 +90,7 @@ class TcpProxy:
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event
     ) -> None:
+        """Copy one direction while its gate is open."""
         try:
             while data := await source.read(1 << 16):
                 await gate.wait()
@@ -102,6 +104,7 @@ class TcpProxy:
             self._writers.discard(sink)
 
     async def _reset(self) -> None:
+        """Reset every connection."""
         for pump in list(self._pumps):
             pump.cancel()
         for writer in self._writers:

@@ -153,6 +153,7 @@ class Topology:
             return None
 
     def _end(self) -> None:
+        """Kill the proxied daemons with their processes, then the cluster."""
         for daemon in self.daemons.values():
             if daemon.poll() is None:
                 try:

@@ -91,6 +91,7 @@ class Sampler:
                 file.write(json.dumps(sample) + "\n")
 
     def _from_database(self) -> dict[str, Any]:
+        """Return the part of a sample that needs the database."""
         with psycopg.connect(self._url(), autocommit=True, connect_timeout=5) as db:
             wal, connections, oldest, size, alerts = db.execute(FACTS.encode()).fetchall()[0]
             tables = db.execute(TABLES.encode()).fetchall()

@@ -31,6 +31,7 @@ def problem_in(found: Sequence[FoundStrategy]) -> str:
 
 
 def _problem_in_strategy(found: FoundStrategy) -> str:
+    """Return what is wrong with the declarations of one strategy, "" if nothing is."""
     name = found.name
     if not NAME.fullmatch(name):
         return f"a strategy has the name {name[:80]!r}; {NAME_RULE}"

@@ -116,6 +116,7 @@ def _folder_of(sha256: str) -> str:
 
 
 def _entry_points(sha256: str) -> list[EntryPoint]:
+    """Return the artifact's entry points of strategies. Raise ArtifactUnusable if it has none."""
     folder = _folder_of(sha256)
     points = [
         point

@@ -51,6 +51,7 @@ class Curve:
 
 
 def _merge(first: CurvePoint, second: CurvePoint) -> CurvePoint:
+    """Return the point of two neighbours: values of the second, extremes of both."""
     return CurvePoint(
         second.seq,
         second.at_us,

@@ -122,6 +122,7 @@ class Tally:
         self._add_fills_and_points(events, result)
 
     def _add_orders(self, result: BatchResult) -> None:
+        """Count orders, refusals and ends, and keep each order until it is filled or ended."""
         self.refused_again += result.refused_again
         for row in result.orders:
             line = OrderLine(row)
@@ -182,6 +183,7 @@ class Tally:
             line.filled_us, line.fill_price, line.fee = fill.at_us, fill.price, fill.fee
 
     def _add_point(self, row: EquityRow) -> None:
+        """Add the equity and the exposure at one recorded point."""
         equity = float(row.equity)
         gross = sum(abs(held * self._marks.get(symbol, 0.0)) for symbol, held in self._held.items())
         exposure = gross / equity if equity > 0 else 0.0

@@ -87,6 +87,7 @@ class Ring:
             self._add(event.seq, event.symbol, encode_event(event))
 
     def _add(self, seq: int, symbol: str, encoded: bytes) -> None:
+        """Append an event to the window; at the capacity, drop the oldest one."""
         if seq - self._oldest == self._capacity:
             leaving, _ = self._slots[self._oldest % self._capacity]
             self._seqs[leaving].popleft()

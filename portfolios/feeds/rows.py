@@ -90,6 +90,7 @@ def read_rows(
 
 
 def _check_order(event: Event, last_us: int | None) -> None:
+    """Raise _WrongRow if the event is before the newest one of its symbol, or repeats its time."""
     if last_us is None or not event.symbol or isinstance(event, Gap):
         return
     if event.time == last_us and not isinstance(event, Trade | Quote):
@@ -146,6 +147,7 @@ def _kind(row: Mapping[str, Any]) -> str:
 
 
 def _unknown_symbol(symbol: Any, instruments: Mapping[str, InstrumentFacts]) -> _WrongRow:
+    """Return the mistake of a row whose symbol is missing or no instrument of the feed."""
     if not symbol:
         return _WrongRow("required", "symbol is missing.")
     known = ", ".join(sorted(instruments)[:5]) or "none yet"
@@ -182,6 +184,7 @@ def _priced_event(kind: str, row: Mapping[str, Any], facts: InstrumentFacts, at:
 
 
 def _number(name: str, row: Mapping[str, Any]) -> Decimal | None:
+    """Return a number of a row; None if it is optional and missing. Raise _WrongRow."""
     value = row.get(name)
     if value is None or value == "":
         if name in OPTIONAL:

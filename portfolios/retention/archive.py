@@ -131,6 +131,7 @@ def digest_of(path: Path) -> RowDigest:
 
 
 def _arrow_schema(table: str) -> pa.Schema:
+    """Return the Arrow schema of a table. Raise KeyError for a type that is not in TYPES."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT a.attname, t.typname, a.atttypmod FROM pg_attribute a "

@@ -48,6 +48,7 @@ def refusal(
 
 
 def _cash_refusal(account: Account, quantity: Decimal, price: Decimal) -> str | None:
+    """Return why a purchase is refused for lack of cash, or None."""
     free = account.cash
     for order in account.open_orders:
         if order.side == "buy":

@@ -91,6 +91,7 @@ class OrderBook:
             self._set_open([order for order in orders if (order.seq, order.index) not in ended])
 
     def _fill(self, order: OpenOrder, price: Decimal, event: Event, result: BatchResult) -> None:
+        """Book and record a fill of the whole order at `price`; the caller removes the order."""
         last = result.fills[-1] if result.fills else None
         index = last.index + 1 if last is not None and last.fill_seq == event.seq else 0
         fee = fee_of(self._spec.broker, order.quantity, price)
@@ -136,6 +137,7 @@ class OrderBook:
         order: OpenOrder | OrderRow,
         **more: Any,
     ) -> None:
+        """Queue a report for the strategy, if it wants reports."""
         if self._is_reporting:
             self.reports.append(
                 Report(
@@ -187,6 +189,7 @@ class OrderBook:
         self._set_open([other for other in self._account.open_orders if other is not order])
 
     def _replace(self, intent: ReplaceIntent, event: Event, result: BatchResult) -> None:
+        """Cancel an open order for a changed one, unless limits refuse the changed one."""
         order = self._find_open(intent.order)
         if order is None:
             return
@@ -324,6 +327,7 @@ def _validate(intent: Any) -> Intent:
 
 
 def _validate_order(intent: OrderIntent) -> OrderIntent:
+    """Return the order with its numbers rounded. Raise ValueError if a value is not allowed."""
     quantity = quantise(Decimal(intent.quantity))
     if intent.side not in ("buy", "sell") or not isinstance(intent.symbol, str):
         raise ValueError(f"{intent!r} is not a valid order: side is buy or sell, symbol a text")

@@ -326,6 +326,7 @@ def decode_outline(data: bytes) -> StateOutline:
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
+    """Decompress and decode bytes that may be anything. Raise StateUnreadable."""
     try:
         size = zstandard.frame_content_size(data)
         if not 0 <= size <= MAX_STATE_BYTES:

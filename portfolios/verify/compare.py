@@ -107,6 +107,7 @@ class Comparison:
     def _compare_orders(
         self, wanted: Sequence[OrderRow], found: Sequence[StoredOrder]
     ) -> Iterator[FieldDifference]:
+        """Yield the differences of orders, and keep the stored outcomes of those that are open."""
         once = [order for order in found if not self._is_repeated_refusal(order)]
         for key, order, stored in pair_by_key(
             wanted, lambda o: (o.seq, o.index), once, lambda o: (o.row.seq, o.row.index)
@@ -159,6 +160,7 @@ class Comparison:
     def _compare_fills(
         self, wanted: Sequence[FillRow], found: Sequence[StoredFill]
     ) -> Iterator[FieldDifference]:
+        """Yield the differences of fills, and of the stored outcomes of their orders."""
         for (seq, index), fill, stored in pair_by_key(
             wanted, lambda f: (f.fill_seq, f.index), found, lambda f: (f.row.fill_seq, f.row.index)
         ):
@@ -189,6 +191,7 @@ class Comparison:
     # --- ends of orders ----------------------------------------------------------------------
 
     def _compare_ends(self, wanted: Sequence[OrderEndRow]) -> Iterator[FieldDifference]:
+        """Yield the differences between ends in the run and the stored outcomes of the orders."""
         for end in wanted:
             key = (end.order_seq, end.order_index)
             found = self._outcomes.pop(key, None)
@@ -207,6 +210,7 @@ class Comparison:
     def _compare_equity(
         self, wanted: Sequence[EquityRow], found: Sequence[EquityRow]
     ) -> Iterator[FieldDifference]:
+        """Yield the differences of equity points, except for those that are no longer stored."""
         for (seq, _), point, stored in pair_by_key(
             wanted, lambda e: (e.seq, 0), found, lambda e: (e.seq, 0)
         ):
@@ -277,6 +281,7 @@ def _as_text(value: Any) -> str:
 
 
 def _describe(row: Row) -> str:
+    """Return a row in words: `buy 10 KO at 60.1, open`."""
     match row:
         case StoredOrder():
             return f"{_describe(row.row)}, epoch {row.epoch}"

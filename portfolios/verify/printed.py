@@ -105,6 +105,7 @@ class PrintedOutput:
                 self._add(line)
 
     def _add(self, line: bytes) -> None:
+        """Keep a line that was read, with its seq; count it as lost if too many wait."""
         seq, tab, text = line.rstrip(b"\n").decode(errors="replace").partition("\t")
         if not (tab and seq.isascii() and seq.isdigit()):  # not written through PrintStream
             seq, text = str(LOADING), line.rstrip(b"\n").decode(errors="replace")

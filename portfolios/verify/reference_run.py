@@ -160,6 +160,7 @@ class ReferenceRun:
         return reply
 
     def _divergence(self, request: Load | Batch, seq: int, error: str) -> ReplayDiverged:
+        """Return the error of a request that failed where the fleet committed."""
         tenure: TenureSegment = self._tenure
         span = f"seq {request.from_seq + 1}–{request.to_seq}" if isinstance(request, Batch) else ""
         return ReplayDiverged(

@@ -103,6 +103,7 @@ class _Verification:
         self._comparison = Comparison(recorded, self._counts, waiting, since, refusals)
 
     def outcome(self, time_is_up: Callable[[], bool], go_on: bool) -> VerificationResult:
+        """Compare window by window, then the end; return the result."""
         difference = self._missing_order()
         state_digest: str | None = None
         while difference is None and self._run.seq < self._recorded.to_seq:
@@ -184,6 +185,7 @@ class _Verification:
         return difference, state_digest(recorded.state)
 
     def _anchor(self) -> Anchor | None:
+        """Return the anchor from which the next verification continues; None without a state."""
         if self._run.state is None:
             return None
         return Anchor(

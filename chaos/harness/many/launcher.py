@@ -98,6 +98,7 @@ class ManyLauncher(Launcher):
         self._start_two(super()._start_worker, "worker")
 
     def _start_two(self, start: Callable[[], None], name: str) -> None:
+        """Start a service twice, and number the two."""
         for _ in range(2):
             start()
         first, second = self._passes[-2:]
