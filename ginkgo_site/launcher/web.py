@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 #: Deadlines and limits of connections. A daemon says its name over a socket, a page nothing at all.
-GUARDED = ("--http", "ginkgo_site.connections:GuardedHttp", "--ws-max-size", "65536")
+GUARDED = ("--http", "ginkgo_site.http_limits:GuardedHttp", "--ws-max-size", "65536")
 
 
 def web_command(host: str, port: int | str) -> list[str]:

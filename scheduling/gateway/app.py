@@ -18,7 +18,7 @@ import psycopg
 from psycopg.errors import DiskFull
 from psycopg_pool import PoolTimeout
 
-from ginkgo_site.connections import ABORT, SENDER_KNOWN
+from ginkgo_site.http_limits import ABORT, SENDER_KNOWN
 from scheduling.db.disk_space import DISK_SPACE
 from scheduling.db.transaction import CONNECTION_LOST
 from scheduling.errors import Refused

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from chaos.harness.installation import SLOW_MACHINE_S
-from ginkgo_site.connections import ABORT
+from ginkgo_site.http_limits import ABORT
 from portfolios.models import Order
 from scheduling.gateway import app, auth, node_limits, request_bodies
 from scheduling.gateway.app import gateway

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from ginkgo_site import connections
-from ginkgo_site.connections import SENDER_KNOWN, GuardedHttp, most_connections
+from ginkgo_site import http_limits
+from ginkgo_site.http_limits import SENDER_KNOWN, GuardedHttp, most_connections
 from scheduling.gateway import app
 
 LONG_S = 20.0
@@ -88,7 +88,7 @@ def all_of(ours: socket.socket) -> bytes:
 def test_a_connection_that_does_not_go_on_is_closed(
     monkeypatch: pytest.MonkeyPatch, name: str, words: bytes
 ) -> None:
-    monkeypatch.setattr(connections, name, 0.2)
+    monkeypatch.setattr(http_limits, name, 0.2)
     with served() as port, connected(port) as ours:
         ours.sendall(words)
         if name == "READ_WITHIN_S":
@@ -163,7 +163,7 @@ def test_idle_connections_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch
 def test_of_half_bodies_of_one_address_the_oldest_goes_and_known_senders_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_HALF_BODIES", 5)
+    monkeypatch.setattr(http_limits, "MAX_HALF_BODIES", 5)
     monkeypatch.setattr(GuardedHttp, "_half_bodies", {})
     with served() as port, ExitStack() as stack:
 
@@ -203,5 +203,5 @@ def is_closed(ours: socket.socket) -> bool:
 def test_file_descriptors_are_left_for_the_database(
     monkeypatch: pytest.MonkeyPatch, limit: int, most: int
 ) -> None:
-    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr(http_limits.resource, "getrlimit", lambda _: (limit, limit))
     assert most_connections() == most
