@@ -229,13 +229,21 @@ class _Source:
 
 
 def _path(source: _Source, name: str, default: Path) -> Path:
-    """Return the absolute path that a variable holds."""
+    """Return the absolute path that a variable holds. Raise InvalidSetting if it has none."""
     value = source.text(name)
     if value is None:
         return default
     path = Path(value).expanduser()
     # Children start from other folders than the person who typed a relative path.
-    return path if path.is_absolute() else Path.cwd() / path
+    if path.is_absolute():
+        return path
+    try:
+        return Path.cwd() / path
+    except FileNotFoundError:
+        raise InvalidSetting(
+            f"{name} is {value!r}, relative to the current folder, which has been deleted: "
+            "change to a folder that exists, or give an absolute path."
+        ) from None
 
 
 def _folder(source: _Source, name: str, default: Path) -> Path:

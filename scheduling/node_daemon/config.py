@@ -99,7 +99,14 @@ def _cache_folder(environment: Mapping[str, str], name: str) -> Path:
     given = environment.get(CACHE_VARIABLE, "")
     if given and not os.path.isabs(given):
         raise InvalidArguments(f"{CACHE_VARIABLE} is {given!r}; use an absolute path.")
-    return Path(given or Path(hidden_home(), "nodes"), name)
+    try:
+        home = hidden_home()
+    except FileNotFoundError:
+        raise InvalidArguments(
+            f"GINKGO_HOME is {os.environ['GINKGO_HOME']!r}, relative to the current folder, which "
+            "has been deleted; change to a folder that exists, or use an absolute path."
+        ) from None
+    return Path(given or Path(home, "nodes"), name)
 
 
 def _read_token(path: str) -> str:

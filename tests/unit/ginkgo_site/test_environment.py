@@ -78,6 +78,32 @@ def test_an_absolute_path_needs_no_working_directory(
     assert read_environment({"GINKGO_HOME": str(tmp_path)}).home == tmp_path
 
 
+@pytest.mark.parametrize("name", ["GINKGO_HOME", "GINKGO_ARCHIVE", "GINKGO_ENCRYPTION_KEYS_FILE"])
+def test_a_relative_path_in_a_deleted_folder_is_named_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(InvalidSetting) as caught:
+        read_environment({name: "relative"})
+    assert str(caught.value) == (
+        f"{name} is 'relative', relative to the current folder, which has been deleted: "
+        "change to a folder that exists, or give an absolute path."
+    )
+
+
+def test_the_default_home_needs_no_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert read_environment({}).home == CHECKOUT / ".ginkgo"
+
+
 def test_a_password_in_a_wrong_address_is_not_shown() -> None:
     with pytest.raises(InvalidSetting) as caught:
         read_environment({"DATABASE_URL": "mysql://u:hunter2@h/d"})

@@ -96,3 +96,20 @@ def test_cache_is_below_the_home_or_the_folder_that_is_given(
     assert make_config(**given, environment={}).cache == Path("/srv/home/nodes/n")
     with pytest.raises(errors.InvalidArguments, match="is 'c'; use an absolute path"):
         make_config(**given, environment={"GINKGO_NODE_CACHE": "c"})
+
+
+def test_a_relative_home_in_a_deleted_folder_is_refused_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("GINKGO_HOME", "relative")
+    given: Any = {"name": "n", "server": "http://x", "token": "t"}
+    refusal = "^GINKGO_HOME is 'relative', relative to the current folder, which has been deleted"
+    with pytest.raises(errors.InvalidArguments, match=refusal):
+        make_config(**given, environment={})
+    # Portfolio processes need the home, even where the cache is elsewhere.
+    with pytest.raises(errors.InvalidArguments, match="or use an absolute path"):
+        make_config(**given, environment={"GINKGO_NODE_CACHE": "/var/c"})
