@@ -2,7 +2,8 @@
 
 A promoted standby or a restored backup may lack acknowledged commits. The daemon is the only
 witness: it remembers the position of each portfolio, with its last order ids, compares each
-checkpoint that it reads, and sends everything to the server on request.
+checkpoint that it reads, and sends everything to the server on request. A claim is what it sends:
+the position up to which commits of one portfolio were acknowledged (`AcknowledgedCommits`).
 """
 
 from __future__ import annotations
@@ -57,12 +58,14 @@ class Acknowledgements:
         memory = self._memory.get(portfolio)
         return (0, 0) if memory is None else (memory.epoch, memory.seq)
 
-    def compare(self, portfolio: int, position: tuple[int, int], found: CheckpointAnswer) -> bool:
-        """Return whether the database lost commits of this portfolio; if so, report them.
+    def database_lost_commits(
+        self, portfolio: int, position: tuple[int, int], found: CheckpointAnswer
+    ) -> bool:
+        """Return whether the database lost commits of this portfolio; if so, keep a claim to send.
 
-        Neither epoch nor seq of a portfolio ever decreases in a database that keeps acknowledged
-        commits. `position` is the one from before the checkpoint was requested: an older process
-        of the same portfolio may commit while another one is prepared.
+        In a database that keeps acknowledged commits, neither epoch nor seq of a portfolio ever
+        decreases. `position` is what `position` returned before the checkpoint was requested: an
+        older process of the portfolio may commit while the checkpoint is on its way.
         """
         epoch, seq = position
         if epoch <= found.epoch and seq <= found.last_seq:
@@ -92,15 +95,19 @@ class Acknowledgements:
         if self.is_recalled:
             claims += [
                 AcknowledgedCommits(
-                    portfolio=number, epoch=m.epoch, seq=m.seq, orders=list(m.orders)
+                    portfolio=portfolio,
+                    epoch=memory.epoch,
+                    seq=memory.seq,
+                    orders=list(memory.orders),
                 )
-                for number, m in self._memory.items()
+                for portfolio, memory in self._memory.items()
             ]
         share = MAX_ORDERS_PER_HEARTBEAT // max(len(claims), 1)
         return [msgspec.structs.replace(claim, orders=claim.orders[-share:]) for claim in claims]
 
     def mark_delivered(self, sent: Sequence[AcknowledgedCommits]) -> None:
         """Remove the claims of an answered heartbeat; the server has checked them."""
+        # Claims about a checkpoint name the seq found there; those of a recall have -1.
         count = sum(claim.found_seq >= 0 for claim in sent)
         self._missing = self._missing[count:]
         for claim in sent:

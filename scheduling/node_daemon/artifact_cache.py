@@ -48,15 +48,15 @@ class ArtifactCache:
         self._tasks: SharedTasks[Path] = SharedTasks(self._obtain)
 
     async def code_of(self, sha256: str) -> Path:
-        """Return the folder to import an artifact from; fetch it if it is not here or damaged.
+        """Return the folder to import an artifact from; fetch it if it is missing or damaged.
 
         Raise CodeUnavailable, RequestRefused, or ServerUnavailable if the attempt may be repeated.
         """
-        # A download goes on when its portfolio is stopped: the next one will want it.
+        # A download continues when its portfolio is stopped: another one will need the artifact.
         return await self._tasks.result(sha256)
 
     async def _obtain(self, sha256: str) -> Path:
-        """Do what `code_of` says, once for all who ask for this artifact."""
+        """Return what `code_of` returns; runs once for all callers that wait for this artifact."""
         target = self.folder.path / sha256
         try:
             damage = await asyncio.to_thread(_damage, target, sha256)
@@ -82,22 +82,23 @@ class ArtifactCache:
 
     async def _download(self, sha256: str, target: Path) -> None:
         """Download the wheel to `target`. Raise CodeUnavailable if its bytes have another hash."""
-        seen, size = hashlib.sha256(), 0
+        received, size = hashlib.sha256(), 0
         with target.open("xb") as file:
             async with self._fetch(sha256) as chunks:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > MAX_WHEEL_BYTES:
                         raise CodeUnavailable(
-                            f"artifact {short(sha256)} has more than {MAX_WHEEL_BYTES >> 20} MB"
+                            f"artifact {short(sha256)} has more than {MAX_WHEEL_BYTES >> 20} MB, "
+                            "and Ginkgo stores none so large: check the proxy before the gateway"
                         )
-                    seen.update(chunk)
+                    received.update(chunk)
                     await asyncio.to_thread(file.write, chunk)
             await asyncio.to_thread(_sync, file)
-        if seen.hexdigest() != sha256:
+        if received.hexdigest() != sha256:
             raise CodeUnavailable(
                 f"artifact {short(sha256)} arrived with other bytes: their sha256 is "
-                f"{seen.hexdigest()}, expected {sha256}"
+                f"{received.hexdigest()}, expected {sha256}"
             )
         LOG.info("artifact %s fetched: %d bytes", short(sha256), size)
 

@@ -57,9 +57,10 @@ class BoundedFolder:
         return True
 
     def evict(self, keep: Collection[str]) -> list[str]:
-        """Remove entries unused for long, and the longest unused above the size. Return the names.
+        """Remove entries unused for MAX_UNUSED_S, and the longest unused while all together exceed
+        the size limit. Return the removed names.
 
-        What is in `keep` stays, even if it alone is above the size.
+        Entries named in `keep` stay, even if they alone exceed the limit.
         """
         now_s, entries = time.time(), []
         for path in self.path.glob("*"):
@@ -77,8 +78,8 @@ class BoundedFolder:
         return removed
 
     def _remove_unless_used(self, path: Path, used_at_s: float) -> bool:
-        """Remove an entry. Return False if it was used after `used_at_s`, when it was listed:
-        listing takes long, and a portfolio that starts meanwhile may have been given it."""
+        """Remove an entry. Return False if it was used since it was listed, last at `used_at_s`:
+        listing takes long, and a portfolio that starts meanwhile may have been given the entry."""
         with self._evicting:
             if path.stat().st_mtime != used_at_s:
                 return False
@@ -94,6 +95,7 @@ def size_of(folder: Path) -> int:
     for path, folders, files in os.walk(folder):
         for name in (*folders, *files):
             with contextlib.suppress(FileNotFoundError):  # it is being written
+                # st_blocks counts units of 512 bytes, whatever the file system's own block is.
                 total += os.lstat(os.path.join(path, name)).st_blocks * 512
     return total
 

@@ -19,7 +19,7 @@ async def checkpoint(
 ) -> CheckpointAnswer:
     """Return the newest checkpoint, however long the server is unavailable. Raise RequestRefused.
 
-    `handoff` is the one whose target asks, which does not own the portfolio yet.
+    `handoff` is given where this node is its target and does not own the portfolio yet.
     """
     request = CheckpointRequest(
         incarnation=context.incarnation, portfolio=portfolio, handoff=handoff
@@ -30,13 +30,13 @@ async def checkpoint(
         try:
             found = await context.client.checkpoint(request)
         except (ServerUnavailable, RegistrationRefused) as error:
-            # A heartbeat ends the daemon if its token was revoked.
+            # A refused token is retried too: if it was revoked, a heartbeat ends the daemon.
             if attempt % 10 == 0:
                 LOG.warning("portfolio %d waits for its checkpoint: %s", portfolio, error)
             await back_off(attempt, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
             attempt += 1
         else:
-            if context.acknowledged.compare(portfolio, position, found):
+            if context.acknowledged.database_lost_commits(portfolio, position, found):
                 LOG.error(
                     "portfolio %d: the database lost acknowledged commits; it is at epoch %d, "
                     "seq %d",

@@ -31,8 +31,8 @@ from scheduling.node_daemon.forkserver_client import (
 from scheduling.node_daemon.process_output import LineSink
 from scheduling.node_daemon.reply_validation import InvalidReply, validate_reply
 
-LATE_REPLY_S = 0.3
-RECENTLY_BUSY_S = 0.1
+LATE_REPLY_S = 0.3  #: extra time for a reply that waits in the socket of a daemon that was stopped
+RECENTLY_BUSY_S = 0.1  #: a process that answered less than this long ago counts as busy
 
 
 class Child:
@@ -93,7 +93,7 @@ class Child:
             raise await self._failure_of_end() from None
 
     def _kill_for(self, stage: Stage, sentence: str) -> ChildFailed:
-        """Kill the process. Return why, as every request that waits for it will report."""
+        """Kill the process. Return the failure, which every request waiting for it raises too."""
         failure = self._end_failure = ChildFailed(stage, self._with_last_output(sentence))
         self.kill()
         return failure
@@ -104,7 +104,7 @@ class Child:
         return f"{sentence}; its last output: {printed}" if printed else sentence
 
     async def _failure_of_end(self) -> ChildFailed:
-        """Return the failure that describes how the process ended. May wait briefly."""
+        """Return the failure that describes how the process ended. Waits at most a second."""
         if self._protocol is not None and self._protocol.protocol_error is not None:
             self._kill_for("exit", f"its process answered {self._protocol.protocol_error}")
         if self._end_failure is not None:

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="its private key; default: in the file of --client-cert",
     )
     parser.add_argument(
-        "--capacity", type=int, default=5, help="sum of the weights that it can run"
+        "--capacity", type=int, default=5, help="sum of the weights of its portfolios"
     )
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="repeatable")
     parser.add_argument("--json", action="store_true", help="log lines as JSON")
@@ -82,8 +82,8 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
     forkserver = ForkserverClient(
         config.child_memory_mb, guarded=config.guarded, hidden=config.hidden
     )
-    # Before the import: both import for half a second, and portfolios wait for a daemon that was
-    # killed and starts again.
+    # The forkserver and this process each import for half a second. They do it at the same time,
+    # since portfolios wait while a daemon that was killed starts again.
     forkserver.launch()
     try:
         from scheduling.node_daemon.main import run_daemon

@@ -52,22 +52,25 @@ class CommitBuilder:
 
     @property
     def urgent(self) -> bool:
-        """Return whether it holds a fill, a placed order or the end of one, which must be committed
-        at once."""
+        """Return whether the results must be committed at once: they include a fill, a placed order
+        or the end of an order."""
         return bool(self._fills or self._ended) or any(
             order.status == "open" for order in self._orders
         )
 
     def skip(self, to_seq: int, record: bytes) -> None:
-        """Record that no event up to `to_seq` is for this portfolio. `record`: its hash."""
+        """Record that no event up to `to_seq` is for this portfolio.
+
+        `record` is the hash of the record at `to_seq`.
+        """
         self.to_seq, self.record = to_seq, record
 
     def add(
         self, result: BatchResult, record: bytes | None = None, *, asked_for_state: bool = True
     ) -> None:
-        """Add the results of a batch, which has the state if it changed and was asked for.
+        """Add the results of a batch, with the state if that changed and was asked for.
 
-        `record` is the hash of the record at its end; None: it had no events.
+        `record` is the hash of the last record of the batch; None: the batch had no events.
         """
         self.to_seq = max(self.to_seq, result.to_seq)
         self.record = self.record if record is None else record
@@ -76,7 +79,8 @@ class CommitBuilder:
         self._equity.extend(map(_equity_line, result.equity))
         self._ended.extend(map(_order_end_line, result.ended))
         self._metrics.extend(map(_metric_line, result.metrics))
-        del self._metrics[:-MAX_METRIC_LINES]  # of a feed so slow that each event is a point
+        # Of a slow feed, where every event gives a value of each metric, the newest are kept.
+        del self._metrics[:-MAX_METRIC_LINES]
         self._refused_again += result.refused_again
         if result.state is not None:
             self._state = result.state

@@ -26,7 +26,7 @@ from scheduling.wire.messages import (
     encode,
 )
 
-GATHER_S = 0.003
+GATHER_S = 0.003  #: how long a patient commit waits for others to share its request
 MAX_REQUESTS = 2  #: concurrent requests; more would only queue in the server's pool
 MAX_REQUEST_BYTES = 4_000_000  #: approximate; a single commit may be larger
 BYTES_PER_LINE = 150
@@ -109,6 +109,7 @@ class Committer:
     def _repeat_later(self, waiting: _Waiting) -> None:
         """Put a commit that was left out back into the queue after a delay."""
         portfolio = waiting.commit.portfolio
+        # Logged at the 1st, the 21st and each 200th repeat.
         if waiting.left_out in (0, 20) or waiting.left_out % 200 == 199:
             LOG.info(
                 "the row of portfolio %d is locked: its commit is repeated (%d)",
@@ -164,7 +165,7 @@ class Committer:
                 self.version_seen(max((result.version for result in answers.results), default=0))
                 return {result.portfolio: result for result in answers.results}
             except ServerUnavailable as error:
-                if attempt in (0, 4) or attempt % 30 == 0:
+                if attempt in (0, 4) or attempt % 30 == 0:  # not each of many attempts
                     LOG.warning("commits are repeated (attempt %d): %s", attempt + 1, error)
             except RegistrationRefused as error:
                 if not self.refused.done():

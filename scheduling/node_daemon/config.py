@@ -34,8 +34,8 @@ class NodeConfig:
     load_limit_s: float = 20.0
     child_memory_mb: int = 1024
     guarded: bool = True  #: sandbox strategies: no new processes, signals, sockets or files
-    token_file: str = ""  #: absolute; strategies may not read it
-    client_key: str = ""  #: absolute; nor this
+    token_file: str = ""  #: absolute path; strategies may not read this file
+    client_key: str = ""  #: absolute path; strategies may not read this file
     tls: ssl.SSLContext | None = None  #: None: the default of aiohttp, the system's certificates
     leave_within_s: float = 8.0  #: for moving portfolios to other nodes after SIGTERM
     cache: Path = Path()  #: artifacts and environments of this node; nothing else writes there

@@ -34,6 +34,7 @@ from scheduling.wire.messages import (
 
 HEARTBEAT_TIMEOUT_S = 4.0
 REQUEST_TIMEOUT_S = 8.0
+GOODBYE_TIMEOUT_S = 2.0
 PING_INTERVAL_S = 10.0
 MAX_PUSH_BYTES = 16 << 20
 DOWNLOAD_LIMIT_S, DOWNLOAD_STALL_S = 300.0, 20.0
@@ -42,6 +43,8 @@ MAX_LOCK_BYTES = 4 << 20
 PARALLEL_DOWNLOADS = 4
 UNAUTHORIZED = 401
 TOO_LARGE = 413
+#: Request timeout, too early, too many requests: the same request may succeed later.
+TRY_AGAIN = (408, 425, 429)
 
 T = TypeVar("T")
 
@@ -72,7 +75,7 @@ class ControlPlaneClient:
         self._feeds = aiohttp.ClientSession(
             headers=headers, connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60, ssl=tls)
         )
-        # Nor must slow downloads.
+        # Slow downloads must not take them either.
         self._downloads = aiohttp.ClientSession(
             headers=headers, connector=aiohttp.TCPConnector(limit=PARALLEL_DOWNLOADS, ssl=tls)
         )
@@ -115,7 +118,7 @@ class ControlPlaneClient:
 
     async def goodbye(self, message: Goodbye) -> None:
         """End the lease of this node."""
-        await self._post("goodbye/", encode(message), Any, 2.0)
+        await self._post("goodbye/", encode(message), Any, GOODBYE_TIMEOUT_S)
 
     def artifact(self, sha256: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open the bytes of an artifact, not checked yet."""
@@ -220,14 +223,14 @@ def _error_of(path: str, status: int, data: bytes) -> Exception:
     if status == UNAUTHORIZED:
         return RegistrationRefused(problem.message)
     if status == TOO_LARGE and not problem.code:
-        # Of a proxy: the gateway's own answer has a code. Repeated, it would get the same answer.
+        # From a proxy, since the gateway's own answer has a code. A repeat would be refused too.
         return RequestRefused(
             status,
             "payload_too_large",
             f"a proxy before the gateway refused the body of {path} as too large (413): let it "
             "pass 32 MB (nginx: client_max_body_size 32m)",
         )
-    if status >= 500 or status in (408, 425, 429) or not problem.code:
+    if status >= 500 or status in TRY_AGAIN or not problem.code:
         return ServerUnavailable(f"the gateway answered {path} with {status}: {problem.message}")
     return RequestRefused(status, problem.code, problem.message)
 

@@ -98,8 +98,8 @@ class ExecutionNode:
     async def register(self) -> None:
         """Take over the runs of the node, however long the server is unavailable.
 
-        A gateway that is not upgraded yet is asked in the protocol before. Raise
-        RegistrationRefused.
+        A gateway that is not upgraded yet refuses the newest protocol and is asked in the previous
+        one. Raise RegistrationRefused.
         """
         attempt = 0
         protocols = list(SPOKEN)
@@ -111,7 +111,7 @@ class ExecutionNode:
             except RequestRefused as declined:
                 if declined.code != "protocol" or len(protocols) == 1:
                     raise RegistrationRefused(str(declined)) from None
-                LOG.info("%s; trying the protocol before", declined)
+                LOG.info("%s; trying the previous protocol", declined)
                 protocols.pop()
             except ServerUnavailable as error:
                 if attempt % 15 == 0:
@@ -191,7 +191,7 @@ class ExecutionNode:
     async def send_heartbeat(self) -> float:
         """Send a heartbeat and apply the answer. Return the seconds until the next one.
 
-        Raise Superseded if another daemon took the name, ServerUnavailable without an answer.
+        Raise Superseded if another daemon took the name, ServerUnavailable if no answer came.
         """
         sent_us = boottime_us()
         heartbeat = self._heartbeat(sent_us)
@@ -241,8 +241,8 @@ class ExecutionNode:
         self._answered_us, self._unanswered = sent_us, False
         if sent.leaving:
             self.leaving_acknowledged.set()
-        # Next heartbeat at once: after unanswered ones, the server renewed the lease only up to one
-        # TTL after the last answer; or reports did not fit, or came meanwhile.
+        # The next one is due at once after unanswered ones, since the server renewed the lease only
+        # up to one TTL after its last answer; and where reports did not fit or came meanwhile.
         at_once = sent.unheard_s > 0 or bool(self._context.outbox) or answer.recall
         return 0.0 if at_once else answer.next_beat_s
 
@@ -416,6 +416,7 @@ def _process_status(hosted: HostedPortfolio, metrics: Metrics) -> ProcessStatus:
         portfolio=hosted.portfolio,
         epoch=hosted.epoch,
         revision=hosted.revision,
+        # The halt has a report of its own; its process is alive.
         phase="running" if hosted.phase == "halted" else hosted.phase,  # type: ignore[arg-type]
         seq=feeder.seq if feeder else 0,
         lag=feeder.lag if feeder else 0,

@@ -4,13 +4,14 @@
     environments/SHA256-cpython-311/lock.txt   the requirements with their hashes, as they arrived
 
 uv installs exactly what the lock pins, wheels only, since building a package would run code from
-outside in the name of the daemon. For the same reason the Python of an environment does not run
-before its packages are in place, and they bring no code that runs at the start of Python.
+outside with the rights of the daemon. For the same reason the Python of an environment does not run
+before its packages are in place, and code of theirs that Python would run at its start is removed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
@@ -33,8 +34,8 @@ from scheduling.node_daemon.shared_tasks import SharedTasks
 from scheduling.node_daemon.subprocesses import Ended, run_program
 
 MAX_BYTES = 8 << 30  #: of all environments together
-MAX_BUILD_BYTES = 4 << 30  #: of one build, with the packages as they arrive
-MEASURE_S = 0.5
+MAX_BUILD_BYTES = 4 << 30  #: of one build, with the downloaded packages
+MEASURE_S = 0.5  #: interval at which the size of a build is measured
 BUILD_LIMIT_S = 300.0
 VENV, LOCK, CACHE = "venv", "lock.txt", "uv-cache"
 DEFAULT_INDEX = "https://pypi.org/simple"
@@ -68,11 +69,11 @@ class Environments:
 
         Raise CodeUnavailable, RequestRefused, or ServerUnavailable if the attempt may be repeated.
         """
-        # A build goes on when its portfolio is stopped: the next one will want it.
+        # A build continues when its portfolio is stopped: another one will need the environment.
         return await self._tasks.result(sha256)
 
     async def _obtain(self, sha256: str) -> PackageEnvironment:
-        """Do what `environment` says, once for all who ask for this lock."""
+        """Return what `environment` returns; runs once for all callers that wait for this lock."""
         name = entry_name(sha256)
         entry = self.folder.path / name
         try:
@@ -87,7 +88,7 @@ class Environments:
                 check_lock(sha256, lock.decode(errors="replace"))
                 async with self._building:
                     await self._build(sha256, lock)
-            # One that an earlier version built may have some.
+            # An environment that an earlier version built may have startup code.
             await asyncio.to_thread(_remove_startup_code, sha256, _site_packages(entry / VENV))
             text = (entry / LOCK).read_text()
         except OSError as error:
@@ -110,7 +111,7 @@ class Environments:
                 if ended.timed_out or ended.status != 0:
                     raise _build_failure(sha256, ended, draft, environment)
             await asyncio.to_thread(_remove_startup_code, sha256, site)
-            # Its status says whether every file is valid Python, which need not be.
+            # The exit status is ignored: a package may have files that are not valid Python.
             await run_program(_compile_command(site), BUILD_LIMIT_S, environment)
             await asyncio.to_thread(remove_tree, draft / CACHE)
             await asyncio.to_thread(self.folder.publish, draft, entry_name(sha256))
@@ -237,8 +238,8 @@ def _build_failure(
     """Return the error that says why uv built no environment."""
     what = f"environment {short(sha256)}"
     index = f"packages come from {index_address(environment)}"
-    if "os error 28" in ended.output or "No space left" in ended.output:
-        return disk_error(what, draft, OSError(28, os.strerror(28)))
+    if f"os error {errno.ENOSPC}" in ended.output or "No space left" in ended.output:
+        return disk_error(what, draft, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     if ended.timed_out:
         return CodeUnavailable(f"{what} was not built within {BUILD_LIMIT_S:g} s; {index}")
     return CodeUnavailable(f"{what} cannot be built: {ended.summary(600)}; {index}")

@@ -9,7 +9,7 @@ NodeError
 ├── RequestRefused           the server refused this one request
 ├── ChildFailed              a portfolio process failed; `stage` says how
 │   ├── ForkserverDied       it ended with the process from which all are forked
-│   └── CodeUnavailable      its artifact or its environment cannot be had on this node
+│   └── CodeUnavailable      its artifact or its environment is not available on this node
 │       └── DiskFull         there is no room for it
 ├── StaleEvent               catch_up is `halt` and the next event is too old
 ├── LimitReached             a limit stops the portfolio
@@ -95,7 +95,7 @@ class ForkserverDied(ChildFailed):
 
 
 class CodeUnavailable(ChildFailed):
-    """No process was started: its artifact or its environment cannot be had on this node.
+    """No process was started: its artifact or its environment is not available on this node.
 
     `code_is_invalid` says that no other node could use it either, so that the revision is at fault.
     """

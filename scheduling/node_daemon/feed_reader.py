@@ -1,4 +1,4 @@
-"""One feed on one node: its head, its ring, and the listeners of new events."""
+"""One replay on one node: its head, the ring of its next events, and the listeners of new ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.wire.messages import SegmentInfo
 
 MIN_TICK_S = 0.004  #: events within this time cause one wake-up
-MAX_TICK_S = 1.0
+MAX_TICK_S = 1.0  #: longest wait before the head is looked at again
 MAX_SCANNED_EVENTS = 256  #: new events of a tick; if there are more, all listeners wake
 
 
@@ -42,7 +42,7 @@ class FeedReader:
 
     def set_segments(self, infos: Iterable[SegmentInfo]) -> None:
         """Release events by these segments from now on."""
-        segments = tuple(Segment(i.from_seq, i.from_time_us, i.rate) for i in infos)
+        segments = tuple(Segment(info.from_seq, info.from_time_us, info.rate) for info in infos)
         if segments != self._segments:
             self._segments = segments
             self.ring.set_segments(segments)

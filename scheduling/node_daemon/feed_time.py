@@ -23,8 +23,8 @@ class FeedTime:
         self._offset_us = 0
 
     def sample(self, server_us: int, sent_us: int, received_us: int) -> None:
-        """Add a sample. Of the newest ones, that with the smallest round trip counts."""
-        if server_us <= 0:
+        """Add a sample. Of the newest KEPT_SAMPLES, the one with the smallest round trip counts."""
+        if server_us <= 0:  # the answer carried no time
             return
         round_trip = max(received_us - sent_us, 0)
         new = _Sample(round_trip, server_us + round_trip // 2 - received_us)

@@ -32,11 +32,12 @@ COMMIT_EVENTS = 100  #: events of the log after which a commit is due
 COMMIT_EVENTS_BEHIND = 2_000  #: the same while catching up
 BEHIND_EVENTS = 200  #: a lag above this is catching up
 COMMIT_INTERVAL_S = 0.25  #: all portfolios of a node commit at the same times, to share requests
-FENCED_POLL_S = 0.25
+LEASE_POLL_S = 0.25  #: while the lease does not allow feeding
 UNREAD_POLL_S = 0.1  #: after records of the feed could not be read
 MIN_BATCH_EVENTS = 10
-MANY_LINES = MAX_LINES // 4  #: of a batch; a commit has at most MAX_LINES
-#: Batches grow below and shrink above; a drain waits for one batch.
+MANY_LINES = MAX_LINES // 4  #: a batch with more shrinks the next; a commit has at most MAX_LINES
+#: The next batch grows after one that took less than the first, and shrinks after one that took
+#: more than the second: a drain waits for the end of a batch.
 QUICK_BATCH_S, SLOW_BATCH_S = 0.05, 0.25
 
 RELEASE_SPAN = "stop and final commit"  #: the source's step of a handoff, in traces
@@ -67,11 +68,11 @@ class StartingPoint:
     """Where a feeder and its process stand when it starts."""
 
     memory: MemoryState  #: the feeder starts after `memory.last_seq`
-    engine_seq: int  #: the process may be lower, with no event of its symbols in between
+    engine_seq: int  #: of the process; may be lower, with no event of its symbols in between
     #: Up to here, where it failed before, the process gets one event at a time, so that all work
     #: before the bad event is kept.
     single_step_to: int = 0
-    halted: str = ""  #: why a limit stopped it there; it goes on if a start has lifted that
+    halted: str = ""  #: why a limit stopped the portfolio there; a later start lifts that
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class CatchUp:
     """What becomes of events that are too old to trade on."""
 
     policy: str  #: full, state_only or halt
-    resume_seq: int = 0  #: a start lifted `halt` up to here
+    resume_seq: int = 0  #: an operator's start lifted `halt` up to here
     resumed_from: int = 0  #: where the portfolio stood at that start; negative: unknown
 
 
@@ -132,11 +133,11 @@ class Feeder:
         self._state_revision = memory.state_revision
         self.releasing = False  #: a release is in progress; its answer decides what comes next
         self.kept: int | None = None  #: the handoff whose release was answered `keep`
-        self.events_seen = False
+        self.events_seen = False  #: a batch with events has succeeded
         self.failed_in: tuple[int, int] | None = None  #: (from, to] of the batch that failed
         self.progressed_at_s = boottime_s()
         self._started_at_s = boottime_s()
-        self.caught_up_ms: float | None = None
+        self.caught_up_ms: float | None = None  #: from the start until it first reached the head
 
     @property
     def lag(self) -> int:
@@ -169,7 +170,7 @@ class Feeder:
         self._wake.set()
 
     def resume(self) -> None:
-        """Cancel the release. The answer decides about one that is already in progress."""
+        """Cancel the release. If it is already in progress, its answer decides what comes next."""
         self._release_for = None
         self._wake.set()
 
@@ -207,7 +208,7 @@ class Feeder:
                     raise LimitReached(self._halted)
                 elif not self._context.lease.may_feed(boottime_s()):
                     await self._flush_if_any()
-                    await self._wait(FENCED_POLL_S)
+                    await self._wait(LEASE_POLL_S)
                 else:
                     await self._advance()
         finally:
@@ -229,8 +230,8 @@ class Feeder:
             self._builder.feed_us != newest_us
             or self._builder.record != self._reader.record_hash(cursor)
         ):
-            # Events read before the feed changed are committed with what they were read by: the
-            # last record of a commit answers for all of it.
+            # The feed changed since these events were read. They are committed alone, with the
+            # segment and hash of their own time: the hash of a commit's last record stands for all.
             await self._flush()
             return True
         self._builder.feed_us = newest_us
@@ -249,9 +250,9 @@ class Feeder:
                 limit, suppress = stale, True
         if limit <= cursor:
             return False
-        most = 1 if cursor < self._single_step_to else self._batch_events
+        max_events = 1 if cursor < self._single_step_to else self._batch_events
         events, to_seq = self._reader.batch(
-            cursor, self._symbols, limit, most, COMMIT_EVENTS_BEHIND
+            cursor, self._symbols, limit, max_events, COMMIT_EVENTS_BEHIND
         )
         record = self._reader.record_hash(to_seq)
         if events == _NO_EVENTS:
@@ -291,7 +292,7 @@ class Feeder:
                 self.failed_in = (failure.seq - 1, failure.seq)
             if not self._builder.lacks_state:
                 await self._flush_if_any()  # the work before this batch is valid
-            raise  # else it is done again, one event at a time up to the failed one
+            raise  # work without its state is done again, one event at a time up to the failed one
         took = boottime_s() - began
         self.engine_seq = result.to_seq  # lower than that of the batch if a limit halts it there
         self._halted = result.halt
@@ -305,10 +306,13 @@ class Feeder:
         elif took < QUICK_BATCH_S:
             self._batch_events = min(self._batch_events * 2, COMMIT_EVENTS_BEHIND)
 
-    async def _skip_or_halt(self, stale: int) -> bool:
-        """Skip events of other symbols and return True; raise StaleEvent before one of its own."""
+    async def _skip_or_halt(self, stale_head: int) -> bool:
+        """Skip events of other symbols up to `stale_head`, whose events are too old to trade on.
+
+        Return True. Raise StaleEvent before an event of the portfolio's own symbols.
+        """
         events, to_seq = self._reader.batch(
-            self._builder.to_seq, self._symbols, stale, 1, COMMIT_EVENTS_BEHIND
+            self._builder.to_seq, self._symbols, stale_head, 1, COMMIT_EVENTS_BEHIND
         )
         if events == _NO_EVENTS:
             self._builder.skip(to_seq, self._reader.record_hash(to_seq))
@@ -401,7 +405,7 @@ class Feeder:
         self._on_keep()
 
     def _note_committed(self, commit: Commit) -> None:
-        """Go on after a commit that was accepted."""
+        """Advance to the end of a commit that was accepted, and start collecting the next."""
         now = boottime_s()
         if commit.to_seq > commit.from_seq:
             self.progressed_at_s = now

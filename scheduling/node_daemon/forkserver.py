@@ -1,7 +1,8 @@
 """The process from which portfolio processes are forked. A program with one control socket.
 
-That of multiprocessing imports the daemon's main module into every child, keeps a third process,
-and silently skips its preload when the project is not on the path.
+The forkserver of Python's multiprocessing is not used: it imports the daemon's main module into
+every child, keeps a third process, and silently skips its preload when the project is not on the
+path.
 
     daemon ── request (kind, id, artifact) + two file descriptors ──▶ forkserver ── fork ──▶ child
     daemon ◀── ready / started (id, pid) / exited (id, pid, status) ── forkserver
@@ -38,7 +39,9 @@ SERVE = b"S"  #: start a portfolio process: (its socket, the pipe of its output)
 LIST = b"L"  #: write the installed strategies as JSON into the socket, and exit
 STARTED, EXITED = b"s", b"x"
 READY = b"r"  #: everything is preloaded
-STRAY_CHECK_S = 1.0  #: interval of checks for strays, if children can start processes
+#: Interval of checks for strays, which are processes that portfolio processes started. Where the
+#: sandbox is complete, they can start none.
+STRAY_CHECK_S = 1.0
 MAX_STRAY_ROUNDS = 100
 
 
@@ -48,7 +51,7 @@ def main() -> None:
     die_with_parent(parent)
     adopt_orphans()
     preload.import_runtime()
-    if len(sys.argv) > 5:
+    if len(sys.argv) > 5:  # the forkserver of an environment
         project, artifacts, modules = json.loads(sys.argv[5])
         load.use_environment(project)
         sys.dont_write_bytecode = True
@@ -74,7 +77,7 @@ class ForkServer:
         self._wakeup, wake = os.pipe()
         os.set_blocking(self._wakeup, False)
         os.set_blocking(wake, False)
-        signal.signal(signal.SIGCHLD, lambda request_id, frame: None)
+        signal.signal(signal.SIGCHLD, lambda signal_number, frame: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for ignored in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when this process ends
             signal.signal(ignored, signal.SIG_IGN)
@@ -202,6 +205,7 @@ class ForkServer:
         os.dup2(devnull, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        # Of all descriptors that the forkserver may have, keep the standard three and `channel`.
         os.closerange(3, channel)
         os.closerange(channel + 1, 4096)
         limit_process(self._memory_bytes)

@@ -240,7 +240,12 @@ class ForkserverClient:
         except (TimeoutError, ValueError):
             if process.pid.done() and not process.pid.exception():
                 kill_group(process.pid.result())
-            raise ChildFailed("load", "the strategies of this node cannot be listed") from None
+            printed = process.last_output()
+            raise ChildFailed(
+                "load",
+                "the strategies of this node cannot be listed: the process that imports them ended "
+                f"or took over {LIST_LIMIT_S:g} s; its last output: {printed or 'none'}",
+            ) from None
         finally:
             writer.close()
         for problem in listing["problems"]:

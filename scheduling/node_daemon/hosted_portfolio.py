@@ -53,11 +53,12 @@ from scheduling.wire.messages import (
 )
 
 POLL_S = 0.01
+CONFLICT_PAUSE_S = 0.05  #: between a refused commit and the next start from the checkpoint
 FORKSERVER_RELAUNCH_S = 0.25  #: until another forkserver can fork processes
 
 
 class HostedPortfolio:
-    """A slot of the daemon. `decide.reconcile.Process` draws its phases.
+    """A slot of the daemon, for one portfolio. `decide.reconcile.Process` draws its phases.
 
     Every method that starts something changes the phase before it returns, so that the next
     reconcile sees it, and leaves the waiting to a task.
@@ -80,11 +81,12 @@ class HostedPortfolio:
         self.failures: int = replaces.failures if replaces else 0
         self._single_step_to: int = replaces._single_step_to if replaces else 0
         same_epoch = replaces is not None and replaces.epoch == entry.epoch
+        # whether the first commit of this epoch was accepted
         self._activated: bool = replaces is not None and same_epoch and replaces._activated
         self.child: Child | None = None
         self.feeder: Feeder | None = None
         self._memory: MemoryState | None = None  # of a process without a feeder
-        self._engine_seq = 0
+        self._engine_seq = 0  # up to which the process has handled events
         self._symbols: frozenset[str] | None = None  # the process needs their events
         self._halted = ""  # why a limit stopped the loaded state
         self._task: asyncio.Task[None] | None = None
@@ -125,7 +127,7 @@ class HostedPortfolio:
     # --- actions of reconcile ----------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Start a process and try the newest checkpoint; commit nothing."""
+        """Start a process and load the newest checkpoint on trial; commit nothing."""
         self._start_task("preparing", self._prepare())
 
     def take_over(self, entry: DesiredEntry) -> None:
@@ -240,7 +242,7 @@ class HostedPortfolio:
                 if (reader := self._context.feeds.get(self.entry.feed)) is not None:
                     reader.read_again()
                 self._context.beat_soon()
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(CONFLICT_PAUSE_S)
 
     async def _run_owned_once(self) -> None:
         """Start from the checkpoint, begin the epoch, and feed until an error."""
@@ -349,7 +351,7 @@ class HostedPortfolio:
     def _is_loaded(self, found: CheckpointAnswer) -> bool:
         """Return whether the process already has this state in memory.
 
-        A trial restore counts while there is no newer state; its seq may be slightly lower.
+        A state loaded on trial counts while there is no newer one; its seq may be slightly lower.
         """
         memory = self._memory
         if memory is None or found.state is None:
@@ -449,7 +451,7 @@ class HostedPortfolio:
         )
 
     def _was_idle(self, failure: ChildFailed) -> bool:
-        """Return whether it exited while idle, so that no event has failed."""
+        """Return whether the process exited while idle, so that no event has failed."""
         feeder = self.feeder
         at_work = feeder is None or feeder.failed_in is not None or not self._activated
         return failure.stage == "exit" and not at_work

@@ -26,7 +26,7 @@ from scheduling.wire.messages import (
 WAITING_LINES = 500  #: of one portfolio
 LINES_PER_BATCH = 100  #: of one portfolio
 LINE_BYTES = 20  #: of a line in a message, besides its text
-MAX_LOST = 2**31 - 1
+MAX_LOST = 2**31 - 1  #: the column that counts lost lines is an integer of 32 bits
 INTERVAL_S = 1.0  #: from one batch to the next
 FLUSH_LIMIT_S = 1.0
 
@@ -74,15 +74,16 @@ class LogBuffer:
         self.filled.set()
 
     def take(self, incarnation: str) -> tuple[LogRequest, float] | None:
-        """Take the next batch out of the buffer, with the time at which; None if nothing waits.
+        """Take the next batch out of the buffer. Return it and the boot time in seconds, or None
+        if nothing waits.
 
-        Every portfolio in turn: one that prints much does not keep the lines of others waiting.
+        Portfolios take turns: one that prints much does not keep the lines of others waiting.
         """
         self.filled.clear()
         now_s = boottime_s()
         found: dict[Stream, list[LogLine]] = {}
         lines, room = 0, MAX_LOG_BYTES
-        # Those that come first this time come last the next time.
+        # A portfolio that is served now moves to the end of `_streams`, for the next batch.
         for portfolio, stream in list(self._streams.items()):
             waiting, taken = self._waiting.get(portfolio, deque()), 0
             if self._lost[portfolio] and lines < MAX_LOG_LINES:
@@ -121,7 +122,8 @@ class LogSender:
         self._sending = asyncio.Lock()
 
     async def run(self) -> None:
-        """Send batches until cancelled. Repeat one without an answer; the buffer loses the rest."""
+        """Send batches until cancelled. A batch without an answer is sent again; meanwhile the
+        buffer may overflow and lose lines."""
         failures = 0
         while True:
             if self._unanswered is None:
@@ -134,7 +136,7 @@ class LogSender:
                 failures += 1
 
     async def flush(self) -> None:
-        """Send what waits, for at most FLUSH_LIMIT_S: the process ends."""
+        """Send the lines that wait before the daemon ends, for at most FLUSH_LIMIT_S."""
         try:
             async with asyncio.timeout(FLUSH_LIMIT_S):
                 while (self._unanswered or self._buffer.filled.is_set()) and await self._send():

@@ -25,7 +25,7 @@ from scheduling.node_daemon.outbox import Outbox
 from scheduling.node_daemon.shutdown import shut_down
 from scheduling.node_daemon.strategy_code import StrategyCode
 
-STOPPED_AT_ONCE = 130
+STOPPED_AT_ONCE = 130  #: the exit code of a program that SIGINT ended
 
 
 def run_daemon(config: NodeConfig, forkserver: ForkserverClient) -> int:
@@ -123,7 +123,7 @@ async def _serve_until_stopped(
 
 
 async def _start(node: ExecutionNode) -> bool:
-    """Load what the node needs and register it. Return True: a signal would have ended the wait."""
+    """Load what the node needs and register it. Return True, where a stop signal gives False."""
     try:
         await node.load()
     except ChildFailed as failure:

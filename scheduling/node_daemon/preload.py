@@ -36,9 +36,9 @@ def import_packages(modules: Sequence[str]) -> None:
 def list_changed_folders() -> None:
     """List anew the folders on the path that have changed, while this process still may.
 
-    In the sandbox the folder that holds the installation's home cannot be listed, only its other
-    entries be read. Python lists a folder again once a file was added to it, and then finds none
-    of its modules.
+    In the sandbox, the folder that holds the installation's home cannot be listed, although its
+    other entries can be read. Python lists a folder again once a file was added to it; if it had to
+    do so in the sandbox, it would find no module there.
     """
     find_spec("no module has this name, so that all folders are looked at")
 

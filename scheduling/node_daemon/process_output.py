@@ -52,7 +52,7 @@ class ProcessOutput:
         asyncio.get_running_loop().add_reader(read_end, self._on_readable)
 
     def last_output(self) -> str:
-        """Return the last lines as one, short enough for a reason, after reading the rest."""
+        """Read what is left in the pipe. Return the last lines as one line, fit for a reason."""
         for _ in range(CHUNKS_PER_PIPE):
             if not self._closed:
                 self._on_readable()

@@ -76,7 +76,7 @@ class RecordedFeedReader:
             self._task.cancel()
 
     def read_again(self) -> None:
-        """Forget every record and read anew: the database refused results of some."""
+        """Forget every record and read anew, after the database refused results of some of them."""
         self._version += 1
         self._records.clear()
         self._pages.clear()
@@ -93,8 +93,8 @@ class RecordedFeedReader:
         return self._head
 
     def stale_head(self, cursor: int, age_us: int) -> int:
-        """Return the last record after `cursor` released `age_us` ago or earlier, as far as they
-        are loaded; `cursor` if the next one is younger."""
+        """Return the seq of the last loaded record released at least `age_us` ago; `cursor` if the
+        record after it is younger."""
         limit = self._time.at(boottime_us()) - age_us
         low, high = cursor, self._loaded_to(cursor)
         while low < high:  # release times do not go back
@@ -147,8 +147,8 @@ class RecordedFeedReader:
         return join_events(found), max(last, cursor)
 
     async def load(self, cursor: int) -> bool:
-        """Fetch the records after `cursor` unless they are loaded. Return False if there is no
-        answer now. Raise RecordsMissing if they are dropped."""
+        """Fetch the records after `cursor` unless they are loaded. Return False if the gateway does
+        not answer now. Raise RecordsMissing if the feed no longer keeps them."""
         if cursor >= self._head or self._loaded_to(cursor) > cursor:
             return self._newest >= 0
         at, version = cursor // PAGE, self._version
@@ -196,7 +196,7 @@ class RecordedFeedReader:
             self._records_of(answer.events, after + 1)
             events = [decode_event(encoded) for encoded in answer.events]
             if not events:
-                break  # dropped
+                break  # the feed no longer keeps the records of this range
             wanted = [e for e in events if e.symbol and (symbols is None or e.symbol in symbols)]
             found = wanted + found
             end = after if after >= answer.first_seq else 0
@@ -314,4 +314,5 @@ class RecordedFeedReader:
         return at * PAGE + len(page)
 
 
+#: In a page, stands for a record that the feed no longer keeps.
 _NONE = Record("", 0, b"")

@@ -21,7 +21,7 @@ from scheduling.wire.messages import LATEST_US, MAX_INDEX, MAX_REASON, MAX_SYMBO
 
 MAX_DIGITS = 40  #: before and after the point; the database keeps 20 and 4
 MAX_SYMBOLS = 10_000  #: beyond those of the spec; each costs a look-up per batch
-MAX_ERROR, MAX_TRACE = 600, 2_000
+MAX_ERROR, MAX_TRACE = 600, 2_000  #: characters of a failure; the rest is cut off
 
 
 class InvalidReply(Exception):
@@ -38,14 +38,14 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
         return Failed(reply.stage, reply.seq, reply.error[:MAX_ERROR], reply.trace[:MAX_TRACE])
     if isinstance(request, Load):
         if not isinstance(reply, Loaded):
-            raise InvalidReply("with a result to a load")
+            raise InvalidReply("with the result of a batch, not with the reply to a load")
         if len(reply.extra_symbols) > MAX_SYMBOLS:
             raise InvalidReply(f"with {len(reply.extra_symbols)} symbols, limit {MAX_SYMBOLS}")
         if not 0 <= reply.needs_history <= (MAX_WARM_UP if request.history is None else 0):
             raise InvalidReply(f"with a need for {reply.needs_history} events of history")
         return reply
     if not isinstance(reply, Result):
-        raise InvalidReply("with a load to a batch")
+        raise InvalidReply("with the reply to a load, not to a batch")
     violation = next(_violations(request, reply.result), "")
     if violation:
         raise InvalidReply(violation)
@@ -53,7 +53,7 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
 
 
 def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
-    """Yield statements of the result that contradict the requested batch."""
+    """Yield each way in which the result contradicts the requested batch, as a noun phrase."""
     expected = (request.from_seq, request.to_seq, request.suppress)
     ends_early = result.halt and request.from_seq < result.to_seq <= request.to_seq
     to_seq = request.to_seq if ends_early else result.to_seq
@@ -89,7 +89,7 @@ def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
             yield f"a metric at seq {row.seq}, outside its batch"
         yield from _number_violations(row.seq, row.at_us, 0)
         if not isfinite(row.value) or not METRIC_NAME.fullmatch(row.name):
-            yield f"an impossible metric at seq {row.seq}"
+            yield f"a metric with an invalid name or a value that is not finite at seq {row.seq}"
     if len(result.halt) > MAX_REASON:
         yield f"a reason to halt of {len(result.halt)} characters"
     for point in result.equity:
@@ -105,7 +105,7 @@ def _number_violations(seq: int, at_us: int, index: int, *amounts: Decimal) -> I
         yield f"the index {index} at seq {seq}"
     for amount in amounts:
         if not _is_sane(amount):
-            yield f"an impossible amount at seq {seq}"
+            yield f"an amount that is not finite or has over {MAX_DIGITS} digits at seq {seq}"
 
 
 def _is_sane(amount: Decimal) -> bool:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class SharedTasks(Generic[T]):
-    """Tasks under way, by key. One goes on if those who wait for it are cancelled."""
+    """Tasks in progress, by key. A task continues even if all callers that wait are cancelled."""
 
     def __init__(self, begin: Callable[[str], Coroutine[Any, Any, T]]) -> None:
         """Start without tasks."""
@@ -18,7 +18,7 @@ class SharedTasks(Generic[T]):
         self._tasks: dict[str, asyncio.Task[T]] = {}
 
     async def result(self, key: str) -> T:
-        """Return the result of the task of `key`, which begins if it is not under way."""
+        """Return the result of the task of `key`; begin the task if it is not in progress."""
         task = self._tasks.get(key)
         if task is None:
             task = self._tasks[key] = asyncio.create_task(self._begin(key))

@@ -32,7 +32,7 @@ async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
     try:
         await client.goodbye(Goodbye(incarnation=node.incarnation, reason="asked to stop"))
     except NodeError as error:
-        LOG.warning("no goodbye: %s", error)
+        LOG.warning("the goodbye was not delivered; the lease ends by itself: %s", error)
 
 
 def _is_handed_over(node: ExecutionNode) -> bool:

@@ -1,7 +1,7 @@
 """What a portfolio process is started from: the artifact of its strategy, and a forkserver.
 
-Obtained in *prepare*, or before a start without one; never between the release of a portfolio and
-its first commit.
+Both are obtained in *prepare*, or before a start that has no *prepare*; never between the release
+of a portfolio and its first commit.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class StrategyCode:
             self._wanted.add(entry_name(str(spec.get("environment", ""))))
 
     async def obtain(self, spec: Spec) -> tuple[ForkserverClient, Artifact | None]:
-        """Return what the process of a spec is forked from, and its artifact.
+        """Return the forkserver for the process of a spec, and its artifact, or None without one.
 
-        Waits while the gateway is away. Raise ChildFailed with a sentence if it cannot be had.
+        Waits while the gateway is away. Raise ChildFailed with a sentence if either is unavailable.
         """
         if not spec.artifact:
             return self._own, None
@@ -142,7 +142,7 @@ async def _patiently(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
                 f"{what} is not available: the gateway answered {refused.status}: {refused}"
             ) from None
         except (ServerUnavailable, RegistrationRefused) as error:
-            # A heartbeat ends the daemon if its token was revoked.
+            # A refused token is retried too: if it was revoked, a heartbeat ends the daemon.
             if attempts % 10 == 0:
                 LOG.warning("waiting for %s: %s", what, error)
             await back_off(attempts, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)

@@ -70,21 +70,42 @@ def test_failure_is_accepted_and_truncated() -> None:
         ({"orders": [changed(ORDER, index=40_000)]}, "the index 40000 at seq 15"),
         ({"orders": [changed(ORDER, decided_us=10**18)]}, "the time 1000000000000000000 at seq 15"),
         ({"orders": [changed(ORDER, decided_us=-1)]}, "the time -1 at seq 15"),
-        ({"orders": [changed(ORDER, quantity=Decimal("NaN"))]}, "an impossible amount at seq 15"),
-        ({"orders": [changed(ORDER, price=Decimal("1e999"))]}, "an impossible amount at seq 15"),
-        ({"orders": [changed(ORDER, price=Decimal("1e-999"))]}, "an impossible amount at seq 15"),
+        (
+            {"orders": [changed(ORDER, quantity=Decimal("NaN"))]},
+            "an amount that is not finite or has over 40 digits at seq 15",
+        ),
+        (
+            {"orders": [changed(ORDER, price=Decimal("1e999"))]},
+            "an amount that is not finite or has over 40 digits at seq 15",
+        ),
+        (
+            {"orders": [changed(ORDER, price=Decimal("1e-999"))]},
+            "an amount that is not finite or has over 40 digits at seq 15",
+        ),
         ({"orders": [changed(ORDER, symbol="K" * 25)]}, "a symbol of 25 characters"),
         ({"orders": [changed(ORDER, symbol="K\0")]}, "a symbol of 2 characters"),
         ({"orders": [changed(ORDER, reason="x" * 601)]}, "a text of 601 characters at seq 15"),
-        ({"orders": [changed(ORDER, price=Decimal("9" * 50))]}, "an impossible amount at seq 15"),
+        (
+            {"orders": [changed(ORDER, price=Decimal("9" * 50))]},
+            "an amount that is not finite or has over 40 digits at seq 15",
+        ),
         ({"fills": [changed(FILL, fill_seq=10)]}, "a fill at seq 10, outside its batch"),
         ({"fills": [changed(FILL, fill_seq=21)]}, "a fill at seq 21, outside its batch"),
-        ({"fills": [changed(FILL, quantity=Decimal("NaN"))]}, "an impossible amount at seq 16"),
-        ({"fills": [changed(FILL, price=Decimal("Infinity"))]}, "an impossible amount at seq 16"),
+        (
+            {"fills": [changed(FILL, quantity=Decimal("NaN"))]},
+            "an amount that is not finite or has over 40 digits at seq 16",
+        ),
+        (
+            {"fills": [changed(FILL, price=Decimal("Infinity"))]},
+            "an amount that is not finite or has over 40 digits at seq 16",
+        ),
         ({"fills": [changed(FILL, symbol="\x1b")]}, "a symbol of 1 characters"),
         ({"equity": [changed(POINT, seq=10)]}, "an equity point at seq 10, outside its batch"),
         ({"equity": [changed(POINT, seq=21)]}, "an equity point at seq 21, outside its batch"),
-        ({"equity": [changed(POINT, equity=Decimal("-1e60"))]}, "an impossible amount at seq 17"),
+        (
+            {"equity": [changed(POINT, equity=Decimal("-1e60"))]},
+            "an amount that is not finite or has over 40 digits at seq 17",
+        ),
     ],
 )
 def test_result_that_contradicts_its_batch_is_invalid(changes: dict[str, Any], why: str) -> None:
@@ -103,7 +124,7 @@ def test_open_order_in_a_suppressed_batch_is_invalid() -> None:
 
 
 def test_load_reply_to_a_batch_and_malformed_bytes_are_invalid() -> None:
-    with pytest.raises(InvalidReply, match="with a load to a batch"):
+    with pytest.raises(InvalidReply, match="with the reply to a load, not to a batch"):
         validate_reply(ASKED, body(Loaded(20, False)))
     with pytest.raises(InvalidReply, match="with 5 malformed bytes"):
         validate_reply(ASKED, b"hello")
@@ -112,7 +133,9 @@ def test_load_reply_to_a_batch_and_malformed_bytes_are_invalid() -> None:
 def test_result_as_reply_to_a_load_is_invalid() -> None:
     load = Load(spec("canary"), None, 0)
     assert validate_reply(load, body(Loaded(0, False))) == Loaded(0, False)
-    with pytest.raises(InvalidReply, match="with a result to a load"):
+    with pytest.raises(
+        InvalidReply, match="with the result of a batch, not with the reply to a load"
+    ):
         validate_reply(load, body(result()))
 
 
