@@ -70,7 +70,10 @@ def _make(name: str) -> None:
 
 
 def _sync(name: str) -> bool:
-    """Install a group with uv, from the package index that is configured on this machine."""
+    """Install a group with uv, from the package index that is configured on this machine.
+
+    Return whether that succeeded.
+    """
     if name in EXPORTED:
         return _run(_uv("pip", "install", "--require-hashes", "-r", str(CHECKOUT / EXPORTED[name])))
     file = str(VENV / f"{name}.txt")
@@ -82,9 +85,10 @@ def _sync(name: str) -> bool:
 
 
 def _works() -> bool:
-    """Say whether the environment's Python runs; after a move or an upgrade it does not."""
+    """Return whether the environment's Python runs; after a move or an upgrade it does not."""
     if not os.access(PYTHON, os.X_OK):
         return False
+    # Outside of a virtual environment both prefixes are the same, and the exit code is 1.
     return _run([str(PYTHON), "-c", "import sys; sys.exit(sys.prefix == sys.base_prefix)"])
 
 
@@ -105,7 +109,7 @@ def _refuse_without_venv() -> None:
 
 
 def _install_uv() -> bool:
-    """Put uv into the environment. False where its wheel cannot be had; pip does it then."""
+    """Put uv into the environment. Return False if that fails; pip installs the packages then."""
     file = CHECKOUT / "bin" / "uv.txt"
     return _run(_pip("--require-hashes", "-r", str(file)), quiet=True)
 

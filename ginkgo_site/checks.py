@@ -105,10 +105,12 @@ def check_rights(
     return messages
 
 
+#: The role, its database and schema, quoted for a sentence, and whether it may create tables there.
 _RIGHTS = """
     SELECT quote_ident(current_user), quote_ident(current_database()),
            quote_ident(current_schema()), has_schema_privilege(current_schema(), 'CREATE')
 """
+#: The first table of Ginkgo whose owner the role may not act as, and the number of such tables.
 _TABLES_OF_OTHERS = """
     SELECT relname, quote_ident(pg_get_userbyid(relowner)), count(*) OVER () FROM pg_class
     WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())

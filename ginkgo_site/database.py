@@ -109,21 +109,22 @@ def lift_session_limits(database: dict[str, Any]) -> None:
 def without_session_limits(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Give the session of `connection` PREPARATION_LIMITS, and its own limits again afterwards."""
     connection.ensure_connection()
-    own, before = connection.connection, {}
+    session, limits_before = connection.connection, {}
     with connection.cursor() as cursor:
         for name, value in PREPARATION_LIMITS.items():
             cursor.execute("SELECT current_setting(%s)", [name])
-            before[name] = cursor.fetchone()[0]
+            limits_before[name] = cursor.fetchone()[0]
             cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
     try:
         with statement_limit(None):
             yield
     finally:
         # A session that has ended or a failed transaction has dropped the limits already.
-        if connection.connection is own and not own.closed and not connection.needs_rollback:
+        is_open = connection.connection is session and not session.closed
+        if is_open and not connection.needs_rollback:
             with connection.cursor() as cursor:
                 # No RESET: behind a pooler the limits of this session are not its defaults.
-                for name, value in before.items():
+                for name, value in limits_before.items():
                     cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
 
 

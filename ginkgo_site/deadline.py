@@ -46,8 +46,8 @@ RV = TypeVar("RV")
 TICK_S = 0.25
 #: How long new connections try a silent host after all other hosts.
 AVOID_S = 60.0
-#: How often a silent host is tried at all, by one connection. An attempt waits two seconds for it,
-#: and meanwhile does not see that another host is promoted.
+#: A silent host is tried by one connection in this time. The attempt waits two seconds for it, and
+#: meanwhile does not see that another host is promoted.
 RETRY_S = 4.0
 #: A connection that took longer was delayed by a host that does not answer: a host that is down, or
 #: not a primary, refuses at once.
@@ -178,7 +178,7 @@ class _Limited:
         return info.host, str(info.port)
 
     def _note_silence(self, limit_s: float) -> ServerSilent:
-        """Note that the host is silent. Return the error for the statement that found it so."""
+        """Note that the host is silent. Return the error for the statement that waited."""
         self.silent = True
         host, port = self._endpoint()
         _hosts.note_silence(host, port)
@@ -197,10 +197,11 @@ class _Limited:
         return time.monotonic() - self.answered_at < FRESH_S and not _is_readable(pgconn.socket)
 
     def _forget_outdated(self, error: psycopg.Error) -> None:
-        """Use no prepared statements on this connection after one that a migration outdated.
+        """Prepare no more statements on this connection once a migration has outdated one.
 
-        Once the type of one of its columns has changed, it fails whenever it is executed ("cached
-        plan must not change result type"). The sender repeats it, as after any failure.
+        A prepared statement fails at each execution after the type of one of its columns has
+        changed ("cached plan must not change result type"). Its sender repeats it, as after any
+        failure.
         """
         if isinstance(error, psycopg.errors.FeatureNotSupported):
             self.prepare_threshold: int | None = None
@@ -247,7 +248,8 @@ async def _connect(
 async def _begin(
     run: _Run, own: Any, limits: dict[str, str], connect_second: Callable[[], Any]
 ) -> None:
-    """Give the session its limits, and check that it is one (`sessions.begin_session`)."""
+    """Give the session its limits, and check that it keeps one server process behind a pooler
+    (`sessions.begin_session`)."""
     own_commits: bool = own.autocommit
     second: Any = None
 

@@ -63,7 +63,7 @@ def read_file(path: Path) -> list[Fernet]:
 
 
 def _refuse_readable_by_others(path: Path, mode: int) -> None:
-    """Raise KeysUnavailable if more than its owner and group may read it, or others write it."""
+    """Raise KeysUnavailable if the group of the file may write it, or others have any right."""
     if mode & 0o027:
         raise KeysUnavailable(
             f"The keys for secrets in {path} can be read or changed by others (mode"

@@ -19,7 +19,7 @@ import environ
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-#: A URL the embedded server's owner wrote beside its data; see `launcher/postgres/`.
+#: The file in GINKGO_HOME to which the launcher writes the URL of its embedded server.
 EMBEDDED_URL_FILE = "database.url"
 
 #: One failpoint: [PROCESS/]POINT=ACTION[@NTH]; see scheduling/db/failpoints.py.

@@ -1,4 +1,4 @@
-"""Time and size limits for connections of the web process.
+"""Limits of the HTTP connections of a web process: time, size and number.
 
 uvicorn closes a connection that is idle between two requests. It has no limit for the first line of
 a request, the end of its headers, the rest of a body, or a peer that does not read the response; it
@@ -21,9 +21,10 @@ REQUEST_WITHIN_S = 30.0  #: from the headers to the end of the body
 READ_WITHIN_S = 60.0  #: how long a peer may leave a response unread
 LARGEST_HEADERS = 64 * 1024
 MAX_CONNECTIONS = 10_000
-#: Bodies of one address that are not whole yet and whose senders are not known. A body is whole
-#: within milliseconds, so a thousand nodes behind one address have a few at a time; those of a node
-#: that has shown its token do not count (`scheduling/gateway/node_limits.py` bounds them).
+#: Bodies from one address that are not complete yet and whose senders are not known. A body is
+#: complete within milliseconds, so a thousand nodes behind one address have a few at a time. Bodies
+#: of nodes that have shown their tokens do not count: `scheduling/gateway/node_limits.py` bounds
+#: those.
 MAX_HALF_BODIES = 100
 #: In the scope of a request: call it once its sender is known and bounded in another way.
 SENDER_KNOWN = "ginkgo.sender_known"
@@ -62,11 +63,11 @@ class GuardedHttp(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Wait for headers. Beyond the limit, close the connection that was idle for longest."""
         super().connection_made(transport)
-        everybody = GuardedHttp._without_request
+        idle = GuardedHttp._without_request  # in the order in which they became idle
         GuardedHttp._most = GuardedHttp._most or most_connections()
-        if len(self.connections) > GuardedHttp._most and everybody:
-            next(iter(everybody))._close()
-        everybody[self] = None
+        if len(self.connections) > GuardedHttp._most and idle:
+            next(iter(idle))._close()
+        idle[self] = None
         self._set_deadline(HEADERS_WITHIN_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -126,12 +127,12 @@ class GuardedHttp(HttpToolsProtocol):
         self._unread = self.loop.call_later(READ_WITHIN_S, self._close)
 
     def resume_writing(self) -> None:
-        """Lift that deadline: the peer reads again."""
+        """Lift the deadline for reading: the peer reads again."""
         self._lift_read_deadline()
         super().resume_writing()
 
     def _count_body(self) -> None:
-        """Count a body that is not whole. Where its address has too many, close the oldest."""
+        """Count a body that is not complete. If its address has too many, end the oldest."""
         via = b",".join(value for name, value in self.headers if name == b"x-forwarded-for")
         trusted = settings.GINKGO.trusted_proxies
         peer = self.client[0] if self.client else ""

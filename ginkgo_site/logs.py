@@ -1,4 +1,4 @@
-"""Logging configuration: JSON lines on stderr."""
+"""The logging configuration of the control plane: JSON lines on stderr."""
 
 from __future__ import annotations
 

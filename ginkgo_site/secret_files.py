@@ -13,7 +13,7 @@ def make_once(path: Path, text: str) -> None:
     try:
         os.link(made, path)
     except FileExistsError:
-        pass  # concurrent writer: another process; its key is the key
+        pass  # concurrent writer: another process, whose file is used
     finally:
         made.unlink()
 

@@ -36,7 +36,7 @@ SESSION_LIMITS: dict[str, str] = {
     "tcp_keepalives_count": "3",
 }
 
-#: In this name's place each connection tells which process it belongs to.
+#: A placeholder: each connection sends a name in its place that tells its process.
 APPLICATION_NAME = "ginkgo"
 _MAX_NAME = 63  #: bytes; the server cuts off the rest
 

@@ -22,8 +22,8 @@ MIGRATION_LOCK_WAIT, MIGRATION_TRIES = "300ms", 200
 def patiently(act: Callable[[], T], lock_wait: str, tries: int, using: str = "default") -> T:
     """Run `act` in a transaction with this lock timeout; retry it if a lock was not available.
 
-    Within a transaction it is a savepoint, so a failed try holds no lock. Raises OperationalError
-    if all `tries` failed.
+    If a transaction is open already, each try is a savepoint, so that a failed try holds no lock.
+    Raises OperationalError if all `tries` failed.
     """
     for attempt in range(tries):
         try:

@@ -5,8 +5,9 @@
         --wait-for GinkgoWatcherAway
 
 Both run in a new folder on ports of their own and deliver to a web server of this script, which
-prints what arrives: first the dead man's switch, which proves the way. Then break something, and
-the alert waited for arrives. Changed against the files are addresses and paths alone. Needs
+prints what arrives. The dead man's switch comes first: it proves that alerts are delivered. Then
+break something in Ginkgo, until the alert of --wait-for arrives. Only addresses and paths differ
+from the files. Needs
 `apt-get install prometheus prometheus-alertmanager`.
 """
 

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 
 from machine import say
 
+#: The time of the newest commit of each portfolio that should run.
 _NEWEST = """
 SELECT p.name, extract(epoch FROM r.last_commit_at)::float FROM portfolios_portfolio p
 LEFT JOIN scheduling_run r ON p.id = r.portfolio_id
 WHERE p.desired_state = 'running' AND p.archived_at IS NULL
 """
-#: The database notes each pause: a reader that is late on a busy machine would miss commits.
+#: Makes the database note each pause between two commits, which are normally 0.25 s apart. A script
+#: that reads the times of commits would miss some on a busy machine.
 _NOTE_PAUSES = """
 CREATE TABLE public.trial_pause (portfolio bigint, began timestamptz, ended timestamptz);
 CREATE FUNCTION public.trial_pause() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
@@ -25,6 +27,7 @@ CREATE TRIGGER trial_pause AFTER UPDATE OF last_commit_at ON scheduling_run FOR 
 WHEN (NEW.last_commit_at > OLD.last_commit_at + interval '0.26 s')
 EXECUTE FUNCTION public.trial_pause();
 """
+#: The longest pause of each portfolio that ended after a time, and when it began, in seconds.
 _LONGEST = """
 SELECT max(extract(epoch FROM t.ended - t.began))::float, p.name,
        (array_agg(extract(epoch FROM t.began)::float ORDER BY t.ended - t.began DESC))[1]

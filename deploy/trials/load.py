@@ -1,4 +1,4 @@
-"""The load of the trial of two versions: requests as of impatient operators."""
+"""The load in the trial of two versions: requests that an impatient operator might send."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SYMBOLS = ("IBM", "GE", "HD", "XOM", "CVX", "JPM", "MS", "WFC")
 
 
 class Load(threading.Thread):
-    """Moves and reloads a portfolio every half second, as impatient operators would."""
+    """Moves, reloads or changes a portfolio every half second."""
 
     def __init__(self, trial: Trial) -> None:
         super().__init__(daemon=True)

@@ -2,11 +2,11 @@
 """Run the units of deploy/systemd/ under a real systemd and break them: deploy/trials/systemd.py
 
 systemd is PID 1 of namespaces of its own, over a copy of this machine's files that is thrown away:
-nothing outside changes and no port is taken. In it stand PostgreSQL, HAProxy with TLS, two web
+nothing outside changes and no port is taken. It runs PostgreSQL, HAProxy with TLS, two web
 processes, watcher, worker and three nodes, each with the file of deploy/ and under its user. Then
-each is killed, hung and restarted, and all are upgraded; printed is the longest time between
-two commits of a portfolio meanwhile. Arguments choose steps: kill, hang, restart, upgrade, alerts;
-the name of a unit chooses what is killed or restarted, and a step may be repeated:
+units are killed, hung and restarted one by one, and all are upgraded. For each step, the longest
+time between two commits of a portfolio is printed. Arguments choose steps: kill, hang, restart,
+upgrade, alerts; the name of a unit chooses what is killed or restarted, and a step may be repeated:
 `deploy/trials/systemd.py kill kill ginkgo-node@node-1`. Needs Linux with cgroup v2, and
 
     apt-get install systemd dbus haproxy postgresql openssl iproute2
@@ -82,7 +82,7 @@ def start_outside(words: list[str]) -> None:
     """Start systemd in its namespaces, and print what the trial writes until it ends."""
     if os.geteuid() != 0:
         sys.exit("Namespaces need root: run this with sudo.")
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: nothing of it is left running
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as at Ctrl-C, nothing is left running
         signal.signal(number, lambda *_: sys.exit("the trial was ended"))
     with tempfile.TemporaryDirectory(prefix="ginkgo-systemd-") as folder:
         out, end = Path(folder, "out"), Path(folder, "end")
@@ -158,7 +158,7 @@ def mount_system() -> None:
     command("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     command("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/tmp")
     command("ip", "link", "set", "lo", "up")
-    # Of the distribution's own units only those that ours ask for: no udev, no sysctl, no login.
+    # Start only those of the distribution's units that ours require: no udev, no sysctl, no login.
     for units in (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system")):
         for wants in units.glob("*.wants"):
             shutil.rmtree(wants)
@@ -213,7 +213,7 @@ def write_installation() -> None:
     os.chmod(etc, 0o755)
     pem = (etc / "ca.pem").read_text() + (etc / "ca.key").read_text()
     write_private(Path("/etc/haproxy/ginkgo.pem"), pem)
-    # A machine like this one may not give it so many files.
+    # This machine may not allow HAProxy the files for so many connections.
     text = (deploy / "haproxy.cfg").read_text().replace("maxconn 20000", "maxconn 200")
     lines = text.splitlines()
     lines = [line for line in lines if not line.strip().startswith("server ")]

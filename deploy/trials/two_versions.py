@@ -229,6 +229,7 @@ class Trial:
         until = time.monotonic() + LIMIT_S
         while True:
             status, text = call(self.url, self.token, method, path, body)
+            # 409: an earlier try, whose answer was lost, has created the portfolio.
             if 0 < status < 300 or (status == 409 and path == "/api/portfolios/"):
                 return text
             assert status == 0 or status >= 500, f"{method} {path}: {status} {text}"
@@ -272,7 +273,7 @@ class Trial:
         )
 
     def raise_floor(self, version: Version) -> None:
-        """Raise every epoch, as after a restore, while everything runs."""
+        """Raise every epoch while everything runs, as an operator does after a restore."""
         self.manage(version, "raise_epoch_floor", "--reason", "trial")
         self.wait_for(
             lambda: all(self.is_alive(name) for name in self.nodes), "all nodes register again"

@@ -13,7 +13,7 @@ from machine import CHECKOUT, command
 
 from ginkgo_site.launcher.spawn import spawn
 
-#: Of a process to start or to end, of a handoff, of a node to be empty, on a busy machine.
+#: The longest wait on a busy machine: for a process to start or end, a handoff, an empty node.
 LIMIT_S = 300.0
 
 

@@ -12,8 +12,8 @@ COMMAND = "ginkgo"
 def link_command(command: Path, user_home: Path, search_path: Sequence[str]) -> str:
     """Link `command` in `~/.local/bin`, and return what to type for it.
 
-    That is the name alone only if the shell finds this very link by it. Another program of that
-    name stays as it is, and no folder is made: what to type is then the whole path.
+    Return the name alone if the shell finds this very link by that name, else the whole path.
+    Another program of that name is not replaced, and a folder that is missing is not made.
     """
     link = user_home / ".local" / "bin" / COMMAND
     if not link.parent.is_dir() or (os.path.lexists(link) and not _is_ours(link, command)):

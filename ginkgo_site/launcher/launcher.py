@@ -64,7 +64,7 @@ class Launcher:
         self._database: Service | None = None
         self._bootstrap: BootstrapProcess | None = None
         self._web: list[Service] = []
-        self._passes: list[Service] = []
+        self._pass_services: list[Service] = []
         self._nodes: list[Service] = []
         self._asked_to_stop = 0
         self._began = time.monotonic()
@@ -167,12 +167,12 @@ class Launcher:
 
     def _start_watcher(self) -> None:
         argv = [sys.executable, str(CHECKOUT / "manage.py"), "run_watcher"]
-        self._passes.append(self._start_service("watcher", argv))
+        self._pass_services.append(self._start_service("watcher", argv))
 
     def _start_worker(self) -> None:
         argv = [sys.executable, str(CHECKOUT / "manage.py"), "qcluster"]
         # The worker stops its forks on SIGTERM, not when it is killed.
-        self._passes.append(self._start_service("worker", argv, death_signal=signal.SIGTERM))
+        self._pass_services.append(self._start_service("worker", argv, death_signal=signal.SIGTERM))
 
     def _start_nodes(self, tokens: dict[str, str]) -> None:
         # A single node gets more capacity, since the demo would not fit otherwise.
@@ -288,7 +288,7 @@ class Launcher:
 
     def _all_services(self) -> list[Service]:
         database = [self._database] if self._database else []
-        return [*database, *self._web, *self._passes, *self._nodes]
+        return [*database, *self._web, *self._pass_services, *self._nodes]
 
     # --- stop ---------------------------------------------------------------------------------
 
@@ -301,13 +301,14 @@ class Launcher:
             self._bootstrap.end()
         if in_order and self._nodes:
             self._say("Stopping in order; Ctrl-C again stops at once.")
-            for service in self._passes:  # the freeze is for those of other machines
+            # Watcher and worker of this machine end first; the freeze holds for other machines.
+            for service in self._pass_services:
                 service.terminate()
-            self._hold_moves()
-        patience = 1.0 if in_order else 0.0
+            self._freeze_moves_and_feed()
+        patience = 1.0 if in_order else 0.0  # a factor: 0 kills what does not end at once
         for services, limit_s in (
             (self._nodes, _NODE_STOP_LIMIT_S),
-            (self._passes, _PASS_STOP_LIMIT_S),
+            (self._pass_services, _PASS_STOP_LIMIT_S),
             (self._web, _WEB_STOP_LIMIT_S),
         ):
             for service in services:
@@ -317,7 +318,7 @@ class Launcher:
         if self._postgres is not None:
             self._postgres.stop(hurry=self._is_hurried)
 
-    def _hold_moves(self) -> None:
+    def _freeze_moves_and_feed(self) -> None:
         """Freeze automatic moves and the feed, so that leaving nodes cause no failover."""
         bootstrap = BootstrapProcess(
             ["stop"], self._environment(), self._logs / "prepare.log", self._say

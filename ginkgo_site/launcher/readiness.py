@@ -17,14 +17,18 @@ from ginkgo_site.launcher.errors import StartupError
 PASSES = 3
 _MAX_LISTED = 10
 
+#: When the last pass that could fail portfolios over has run.
 _PASSES = "SELECT failover_ran_at FROM scheduling_passlock WHERE name = 'pass'"
 
+#: Whether a run has no owner, with a stored reason, and no handoff that is about to give it one.
 _UNASSIGNED = """
     r.phase = 'pending' AND r.node_id IS NULL AND r.why IS NOT NULL AND NOT EXISTS (
         SELECT FROM scheduling_handoff h WHERE h.portfolio_id = p.id
         AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
 """
 
+#: The named portfolios that should run and have not committed since a time; the last column tells
+#: whether the portfolio is unassigned.
 _MISSING = f"""
     SELECT p.name, r.phase, n.name, r.reason, {_UNASSIGNED}
     FROM portfolios_portfolio p
@@ -39,6 +43,7 @@ _MISSING = f"""
     ORDER BY p.name
 """
 
+#: The first unassigned portfolios with their reasons, and the number of all of them.
 _WAITING = f"""
     SELECT p.name, r.reason, count(*) OVER ()
     FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id

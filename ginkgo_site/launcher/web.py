@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-#: Deadlines and limits of connections. A daemon says its name over a socket, a page nothing at all.
+#: Deadlines and limits of connections. Messages to the server over a websocket are short: a daemon
+#: sends its Hello, a page sends nothing.
 GUARDED = ("--http", "ginkgo_site.http_limits:GuardedHttp", "--ws-max-size", "65536")
 
 

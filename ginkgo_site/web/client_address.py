@@ -27,6 +27,7 @@ def address_of(peer: str, forwarded_for: str, *, trusted: Sequence[str]) -> str:
     right: everything left of the last untrusted address is the client's claim.
     """
     networks = [ipaddress.ip_network(text) for text in trusted]
+    # The last 20 are more than any chain of proxies, and bound what a client can make this read.
     hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()][-20:]
     address = _normalized(peer)
     while hops and _is_within(address, networks):

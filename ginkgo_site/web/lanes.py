@@ -36,8 +36,10 @@ RESERVE_PATHS = ("/api/halt/", "/halt/", "/halts/", "/api/healthz", "/api/readyz
 
 @dataclass
 class Lane:
-    """Admit `size` requests; further ones wait up to `wait_s`. One address has at most `of_one`,
-    waiting ones included."""
+    """Admits `size` requests; at most `most_waiting` more wait, up to `wait_s` seconds.
+
+    One address has at most `of_one` of them, those that wait included.
+    """
 
     name: str
     size: int
@@ -45,7 +47,7 @@ class Lane:
     wait_s: float
     most_waiting: int
     _inside: int = 0
-    _of: Counter[str] = field(default_factory=Counter)
+    _of: Counter[str] = field(default_factory=Counter)  #: requests by address
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     async def enter(self, address: str) -> None:
@@ -95,7 +97,7 @@ class Lane:
                 raise Busy(503, f"No room within {self.wait_s:g} s", 2) from None
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._hand_over()  # it came in the same moment
+                self._hand_over()  # the place was handed over at the moment of the cancellation
             raise
         finally:
             with contextlib.suppress(ValueError):

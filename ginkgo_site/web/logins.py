@@ -31,7 +31,7 @@ from ginkgo_site.web.client_address import client_address, neighbourhood
 
 #: Failures are forgotten after this long without another one.
 FORGET_S = 3600.0
-#: The most names or addresses to remember; the one idle for longest is dropped first.
+#: The most keys to remember (addresses, or names with addresses); the longest idle goes first.
 MOST = 10_000
 #: A hash keeps a processor busy for about 0.3 s: at most half of the processors hash at once.
 HASHES_AT_ONCE = max(1, (os.cpu_count() or 2) // 2)
@@ -170,7 +170,7 @@ class HashApartBackend(ModelBackend):
                 _hashers.submit(make_password, password).result()
                 return None
             right, outdated = _hashers.submit(verify_password, password, user.password).result()
-            if right and outdated:  # the product hashes harder than it did then
+            if right and outdated:  # hashed by an earlier release, with less work
                 user.password = _hashers.submit(make_password, password).result()
                 user.save(update_fields=["password"])
         return user if right and self.user_can_authenticate(user) else None

@@ -48,19 +48,19 @@ from scheduling.gateway.request_bodies import (
     MAX_SMALL_BODY,
     RequestBody,
 )
-from scheduling.gateway.request_metrics import requests
+from scheduling.gateway.request_metrics import request_seconds
 from scheduling.wire.messages import Problem, encode
 
 logger = logging.getLogger(__name__)
 
-#: Delay before the answer to a request that is not a message, or one too many. The daemon sends
-#: neither; any other client would be back at once, and reading a malformed message costs as much
-#: as reading a valid one.
+#: Delay before a refusal that says that a request is malformed, or one too many. The daemon sends
+#: no such request; any other client would be back at once, and reading a malformed message costs
+#: as much as reading a valid one.
 REJECTION_DELAY_S = 1.0
-#: Bytes of an answer. More than these wait in this process until the peer takes them.
+#: Bytes of an answer. The rest of a larger one waits in this process until the peer takes it.
 LARGE_ANSWER = 64 << 10
-#: Seconds within which such an answer must be read. By then a daemon has given up; its repeat of a
-#: heartbeat or a registration finds the only place of its kind free.
+#: Seconds within which a large answer must be read, by kind of request. By then a daemon has given
+#: up; its repeat of a heartbeat or a registration finds the only place of its kind free.
 READ_WITHIN_S = {"heartbeat": 4.0, "register": 8.0}
 LONGEST_READ_S = 10.0
 MALFORMED = (400, 413)
@@ -82,7 +82,8 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         refuse_plain_http(scope, headers)
         sender = await authenticate_node(headers.get(b"authorization"))
         async with Admission(sender.node, route.kind):
-            # From here on the node's own limits bound its bodies.
+            # From here on the node's own limits bound its bodies. Servers other than ours offer no
+            # function to call for that; `bool()` does nothing.
             scope.get(SENDER_KNOWN, bool)()
             async with RequestBody(sender.node, receive, headers, route.limit) as body:
                 try:
@@ -93,12 +94,14 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
                     raise
             payload = encode(answer)
             if len(payload) > LARGE_ANSWER:
-                # Within the admission: a node that reads nothing would ask for one after the other.
+                # The admission is held meanwhile: otherwise a node that reads none of its answers
+                # could ask for any number of them.
                 within_s = READ_WITHIN_S.get(kind, LONGEST_READ_S)
                 if not await _send_large(scope, send, payload, within_s):
                     status = CLIENT_GONE
                 return
-        # Outside of it: a dead peer that does not read its answer is noticed only after minutes.
+        # A small answer is sent after the admission has ended: a peer that is dead and never reads
+        # it is noticed only after minutes.
         await send_payload(send, payload)
     except ClientGone:
         status = CLIENT_GONE
@@ -114,7 +117,7 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         await respond(send, Problem(code=code, message=message), status)
     finally:
         if kind:
-            requests(kind, status).observe(time.monotonic() - began_s)
+            request_seconds(kind, status).observe(time.monotonic() - began_s)
 
 
 async def _send_large(scope: Scope, send: Send, payload: bytes, within_s: float) -> bool:

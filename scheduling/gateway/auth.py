@@ -23,7 +23,8 @@ class NodeIdentity:
     name: str
 
 
-#: Without it, a client that guesses could take the connections of the nodes that renew leases.
+#: Bounds look-ups of unknown tokens: otherwise a client that guesses tokens could take the
+#: connections over which nodes renew their leases.
 _unknown_tokens = RequestQueue(
     QueueLimit(1, 100), "Too many unknown tokens are being looked up; repeat."
 )

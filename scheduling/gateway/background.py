@@ -45,14 +45,14 @@ _tasks: list[asyncio.Task[None]] = []
 async def open_gateway() -> None:
     """Open the pools and start the background loops. The web process calls it at its start."""
     await open_pools()
-    HEALTH.open()
+    HEALTH.set_open(True)
     loops = (liveness_loop, _write_test_loop, FEED_HEADS.watch)
     _tasks.extend(asyncio.create_task(keep_running(loop)) for loop in loops)
 
 
 async def close_gateway() -> None:
     """Stop the loops and close the pools. The web process calls it when it stops."""
-    HEALTH.open(False)
+    HEALTH.set_open(False)
     while _tasks:
         _tasks.pop().cancel()
     await _leave()
@@ -101,7 +101,7 @@ async def liveness_loop() -> None:
                 logger.warning("no lease is judged expired for one TTL: %s", overload)
             overload = ""  # only once it is durable
         except (psycopg.Error, PoolTimeout) as error:
-            HEALTH.liveness.fail(error)  # the resulting gap is what others go by
+            HEALTH.liveness.fail(error)  # other processes judge this one by the resulting gap
         await asyncio.sleep(times.pulse_s)
 
 

@@ -20,7 +20,7 @@ from scheduling.gateway.commit_health import COMMIT_HEALTH
 from scheduling.gateway.http import RequestRejected, primary_message
 from scheduling.gateway.message_decoding import decode, decode_commits, uuid_of
 from scheduling.gateway.pool import locking_connection, work_connection
-from scheduling.gateway.request_metrics import commits as count_commits
+from scheduling.gateway.request_metrics import commits_answered
 from scheduling.observe.checkpoint import checkpoint
 from scheduling.timing import timing
 from scheduling.wire.messages import (
@@ -89,7 +89,7 @@ async def answer_commits(sender: NodeIdentity, body: bytes) -> CommitAnswers:
     if releases:
         results |= await _release_all(sender, incarnation, releases)
     for result in results.values():
-        count_commits(result.answer).inc()
+        commits_answered(result.answer).inc()
     rejected = [result for result in results.values() if result.answer == "rejected"]
     if rejected:  # one line per request, however many it holds
         logger.warning(

@@ -81,7 +81,7 @@ class FeedHeads:
         self._hint.set()
 
     def _apply_hints(self) -> None:
-        """Raise the known heads to the announced ones. Wake waiting requests if that raised one."""
+        """Raise the known heads to the announced ones. If one was raised, wake waiting requests."""
         behind = {
             name: head
             for name, row in self._heads.items()
@@ -139,7 +139,7 @@ class FeedHeads:
                 self._hint.clear()
                 if self._due_s() > 0:
                     self._apply_hints()
-                    await asyncio.sleep(GATHER_S)  # the hints meanwhile are one
+                    await asyncio.sleep(GATHER_S)  # hints that come meanwhile wake nodes once
                     continue
                 if not self._waiting:
                     # A request that reads may be about to wait: its read began before the hint.
@@ -176,11 +176,11 @@ FEED_HEADS = FeedHeads()
 
 #: (feed, first, last, oldest) → when it was read, and the records: nodes that follow share a read.
 _pages: OrderedDict[tuple[int, int, int, int], tuple[float, list[RecordRow]]] = OrderedDict()
-#: No longer: a database that went back to an earlier time has other records.
+#: A page is used no longer: a database that went back to an earlier time has other records.
 PAGE_AGE_S = 1.0
 
 
-#: (node, feed) → until when it may read it: the right is looked up once in a while, not each time.
+#: (node, feed) → until when the node may read the feed without another look-up of that right.
 _admitted: dict[tuple[int, str], float] = {}
 ADMITTED_S = 10.0
 MAX_ADMITTED = 10_000
@@ -217,7 +217,9 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
     request = decode(body, FeedRequest)
     uuid_of(request.incarnation)
     if not -1 <= request.after <= LARGEST - MAX_FEED_RECORDS:
-        raise RequestRejected(400, "invalid", f"`after` is {request.after}, out of range.")
+        raise RequestRejected(
+            400, "invalid", f"`after` is {request.after}, out of range: give -1 or a seq."
+        )
     await _admit(sender, request.feed)
     if request.after < 0 or not FEED_HEADS.knows(request.feed):
         head = await _head_now(sender, request.feed)
@@ -263,7 +265,8 @@ async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> Fe
         if request.released_us not in (0, known.released_us):
             return FeedAnswer(head=head.seq, first_seq=head.first_seq, changed=True)
     if rows and rows[0].seq != request.after + 1:
-        # Dropped since the head was read. If they were not, the node finds the hole.
+        # The next records were dropped since the head was read. If they were not, records are
+        # missing, and the node finds that out.
         head = await _head_now(sender, request.feed)
         if request.after + 1 < head.first_seq:
             return FeedAnswer(head=head.seq, first_seq=head.first_seq)

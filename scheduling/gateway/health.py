@@ -82,9 +82,9 @@ class Health:
     """The probes of one process. `is_open` while the gateway runs in it."""
 
     def __init__(self) -> None:
-        self.open(False)
+        self.set_open(False)
 
-    def open(self, is_open: bool = True) -> None:
+    def set_open(self, is_open: bool) -> None:
         """Record whether the gateway runs in this process, and reset the probes."""
         self.is_open = is_open
         self.woke_at: float | None = None  #: monotonic; the end of its last gap

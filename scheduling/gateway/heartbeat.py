@@ -114,7 +114,7 @@ async def _compare_acknowledged(sender: NodeIdentity, heartbeat: Heartbeat) -> N
 
 
 async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
-    """Apply every report in a transaction of its own. A bad one costs no other report."""
+    """Apply every report in a transaction of its own, so that a bad one does not affect others."""
     times, incarnation = timing(), uuid_from(heartbeat.incarnation)
     invalid: list[str] = []
     for report in heartbeat.reports:
@@ -135,7 +135,7 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
             invalid.append(primary_message(error))
         except Exception:
             # The renewal is durable: neither one report nor an internal error in handling it may
-            # cost the node its lease. Without an answer it would be repeated indefinitely.
+            # cost the node its lease. A heartbeat without an answer would be repeated for ever.
             logger.exception("%s: a report could not be applied", sender.name)
         else:
             level = logging.DEBUG if outcome in NO_CHANGE else logging.INFO

@@ -3,9 +3,9 @@
 No timer, so an idle gateway adds no delay. Each heartbeat is answered once its own row is durable.
 One whose row is locked goes into the next statement; the others do not wait for it.
 
-None is written while this process has not pulsed for longer than a gap, and in the second after:
-it may have been frozen, and what waited in its sockets may come from daemons that are dead by now.
-The others repeat it.
+No heartbeat is written while the last pulse of this process is older than the longest gap allowed,
+nor in the second after that: the process may have been frozen, and heartbeats that waited in its
+sockets may come from daemons that are dead by now. Daemons that live send theirs again.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class HeartbeatBatcher:
                         )
                 self._locked = self._resolve(batch, newest, rows)
             except Exception as error:
-                for waiting in batch or self._take():  # or: no connection came
+                for waiting in batch or self._take():  # `batch` is empty if no connection came
                     self._drop(waiting, error)
             self._writing = []
             if self._locked and not self._waiting:

@@ -52,7 +52,7 @@ def primary_message(error: psycopg.Error) -> str:
     return error.diag.message_primary or type(error).__name__
 
 
-LOOPBACK = ("127.0.0.1", "::1", "")
+LOOPBACK = ("127.0.0.1", "::1", "")  #: "": the peer of a socket file
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

@@ -23,7 +23,7 @@ DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 MAX_ENTRIES = 1_000  #: labels, strategies or feeds of a registration
 MAX_TEXT = 255
 MAX_METRICS, MAX_METRIC = 100, 64  #: of a heartbeat; characters of a name
-LARGEST, MAX_LOST = 2**63 - 1, 2**31 - 1
+LARGEST, MAX_LOST = 2**63 - 1, 2**31 - 1  #: the largest numbers that columns hold
 
 
 def decode(body: bytes, kind: type[M]) -> M:
@@ -149,10 +149,14 @@ def decode_log(body: bytes) -> wire.LogRequest:
     for stream in message.streams:
         for number in (stream.portfolio, stream.epoch, stream.handoff or 0):
             if not 0 <= number <= LARGEST:
-                raise RequestRejected(400, "invalid", f"An id or epoch is {number}: out of range.")
+                raise RequestRejected(
+                    400, "invalid", f"An id or epoch is {number}; use 0 to {LARGEST}."
+                )
         for line in stream.lines:
             if not 0 <= line.lost <= MAX_LOST:
-                raise RequestRejected(400, "invalid", f"`lost` is {line.lost}, out of range.")
+                raise RequestRejected(
+                    400, "invalid", f"`lost` is {line.lost}; use 0 to {MAX_LOST}."
+                )
     return message
 
 

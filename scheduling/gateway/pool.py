@@ -79,8 +79,8 @@ async def _renew_all(dead: AsyncConnection) -> None:
 
 
 async def _check(connection: AsyncConnection) -> None:
-    """Raise if the connection is dead. Rarely is it the only one: a request that met the next dead
-    one would wait a second, and two seconds for the one after it."""
+    """Raise if the connection is dead, after replacing all: the others are usually dead too, and a
+    request that was given one after the other would wait longer for each."""
     try:
         await connection.check()
     except psycopg.OperationalError:
@@ -156,9 +156,9 @@ async def open_pools() -> None:
     from ginkgo_site.database import conninfo
 
     await _refuse_unusable_database(conninfo())
-    for name, size, waiting in (
+    for name, size, max_waiting in (
         ("work", WORK_POOL_SIZE, MAX_WAITING),
-        ("leases", LEASE_POOL_SIZE, 0),
+        ("leases", LEASE_POOL_SIZE, 0),  # 0: any number may wait
         ("steps", LOCKING_POOL_SIZE, MAX_WAITING),
         ("logs", LOG_POOL_SIZE, MAX_WAITING),
     ):
@@ -169,7 +169,7 @@ async def open_pools() -> None:
             connection_class=GatewayConnection,
             min_size=min(2, size),
             max_size=size,
-            max_waiting=waiting,
+            max_waiting=max_waiting,
             open=False,
             timeout=5.0,
             reconnect_timeout=0,
@@ -193,6 +193,7 @@ async def _refuse_unusable_database(conninfo: str) -> None:
         await connection.close()
 
 
+#: Sets the limits of a session: for locks, and for a transaction that stays idle.
 LIMITS = """
 SELECT set_config('lock_timeout', %s, false),
        set_config('idle_in_transaction_session_timeout', %s, false)

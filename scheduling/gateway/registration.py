@@ -58,9 +58,12 @@ async def answer_registration(sender: NodeIdentity, body: bytes) -> wire.Registe
             " FROM scheduling_node WHERE id = %s",
             (sender.node,),
         )
-        row = await cursor.fetchone()
+        row = await cursor.fetchone()  # the database's time in µs, and the count of registrations
     if desired is None or row is None:
-        raise RequestRejected(503, "unavailable", "The lease vanished while registering; repeat.")
+        raise RequestRejected(
+            503, "unavailable", "The lease ended while the node registered; repeat."
+        )
+    now_us, registrations = row
     logger.info("node %s registered, incarnation %s", sender.name, message.incarnation)
     return wire.Registered(
         node=sender.node,
@@ -70,10 +73,10 @@ async def answer_registration(sender: NodeIdentity, body: bytes) -> wire.Registe
         drain_deadline_s=times.drain_deadline_s,
         stale_order_age_s=times.stale_order_age_s,
         stall_s=times.stall_s,
-        now_us=row[0],
+        now_us=now_us,
         desired=desired,
         # May count a daemon that registered meanwhile; then that one is the holder.
-        registration=row[1],
+        registration=registrations,
     )
 
 

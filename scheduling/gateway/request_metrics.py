@@ -26,13 +26,13 @@ _COMMITS = Counter(
 )
 
 
-@cache  # a handful of each; looking them up by labels costs more than counting
-def requests(kind: str, status: int) -> Histogram:
+@cache  # there are few kinds and statuses, and a look-up by labels costs more than counting
+def request_seconds(kind: str, status: int) -> Histogram:
     """Return the histogram of requests of this kind with this status."""
     return _REQUESTS.labels(kind, str(status))
 
 
 @cache
-def commits(answer: str) -> Counter:
+def commits_answered(answer: str) -> Counter:
     """Return the counter of commits with this answer."""
     return _COMMITS.labels(answer)

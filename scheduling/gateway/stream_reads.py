@@ -47,9 +47,9 @@ class StreamReads:
 
         Raise RequestRejected 429 or 503.
         """
-        # Before anything is awaited, so that no request overtakes another.
+        # Compared before anything is awaited, so that no request overtakes another.
         if head.seq < self._heads.get(head.feed, 0):
-            self._streams.pop(head.feed, None)  # it was restored, and has other messages
+            self._streams.pop(head.feed, None)  # the feed was restored, and has other messages
         self._heads[head.feed] = head.seq
         if first > last:
             return []

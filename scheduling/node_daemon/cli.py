@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="its private key; default: in the file of --client-cert",
     )
     parser.add_argument(
-        "--capacity", type=int, default=5, help="sum of the weights of its portfolios"
+        "--capacity", type=int, default=5, help="most that its portfolios may weigh together"
     )
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="repeatable")
     parser.add_argument("--json", action="store_true", help="log lines as JSON")

@@ -137,7 +137,7 @@ class Feeder:
         self.failed_in: tuple[int, int] | None = None  #: (from, to] of the batch that failed
         self.progressed_at_s = boottime_s()
         self._started_at_s = boottime_s()
-        self.caught_up_ms: float | None = None  #: from the start until it first reached the head
+        self.caught_up_ms: float | None = None  #: time to a lag of COMMIT_EVENTS or less
 
     @property
     def lag(self) -> int:

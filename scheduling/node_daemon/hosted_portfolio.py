@@ -40,7 +40,7 @@ from scheduling.node_daemon.feeder import (
     Tenure,
     note_release,
 )
-from scheduling.node_daemon.log_sender import Stream
+from scheduling.node_daemon.log_sender import PrintingProcess
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import (
     CheckpointAnswer,
@@ -81,7 +81,6 @@ class HostedPortfolio:
         self.failures: int = replaces.failures if replaces else 0
         self._single_step_to: int = replaces._single_step_to if replaces else 0
         same_epoch = replaces is not None and replaces.epoch == entry.epoch
-        # whether the first commit of this epoch was accepted
         self._activated: bool = replaces is not None and same_epoch and replaces._activated
         self.child: Child | None = None
         self.feeder: Feeder | None = None
@@ -118,11 +117,11 @@ class HostedPortfolio:
 
     def line(self, text: str) -> None:
         """Keep a line that the process printed, for the log of the portfolio."""
-        self._context.log.add(Stream(self.portfolio, self.epoch, self.handoff), text)
+        self._context.log.add(PrintingProcess(self.portfolio, self.epoch, self.handoff), text)
 
     def count_lost(self, lines: int) -> None:
         """Count lines that the process printed too fast."""
-        self._context.log.lose(Stream(self.portfolio, self.epoch, self.handoff), lines)
+        self._context.log.lose(PrintingProcess(self.portfolio, self.epoch, self.handoff), lines)
 
     # --- actions of reconcile ----------------------------------------------------------------
 

@@ -31,8 +31,8 @@ INTERVAL_S = 1.0  #: from one batch to the next
 FLUSH_LIMIT_S = 1.0
 
 
-class Stream(NamedTuple):
-    """The process that printed: by its epoch, or by the handoff that it is prepared for."""
+class PrintingProcess(NamedTuple):
+    """A process that printed: named by its epoch, or by the handoff that it is prepared for."""
 
     portfolio: int
     epoch: int
@@ -40,7 +40,7 @@ class Stream(NamedTuple):
 
 
 class _Line(NamedTuple):
-    stream: Stream
+    process: PrintingProcess
     at_s: float
     text: str
 
@@ -53,24 +53,24 @@ class LogBuffer:
         self.filled = asyncio.Event()
         self._waiting: dict[int, deque[_Line]] = {}
         self._lost: Counter[int] = Counter()
-        self._streams: dict[int, Stream] = {}  #: portfolio → the one that printed last
+        self._last: dict[int, PrintingProcess] = {}  #: portfolio → its process that printed last
 
-    def add(self, stream: Stream, text: str) -> None:
+    def add(self, process: PrintingProcess, text: str) -> None:
         """Keep a line until it is sent; without room, lose the oldest of its portfolio."""
-        waiting = self._waiting.setdefault(stream.portfolio, deque())
+        waiting = self._waiting.setdefault(process.portfolio, deque())
         if len(waiting) >= WAITING_LINES:
             waiting.popleft()
-            self.lose(stream, 1)
+            self.lose(process, 1)
         if len(text) > MAX_LOG_LINE:
             text = text[: MAX_LOG_LINE - 1] + "…"
-        waiting.append(_Line(stream, boottime_s(), text))
-        self._streams[stream.portfolio] = stream
+        waiting.append(_Line(process, boottime_s(), text))
+        self._last[process.portfolio] = process
         self.filled.set()
 
-    def lose(self, stream: Stream, lines: int) -> None:
+    def lose(self, process: PrintingProcess, lines: int) -> None:
         """Count lines that are dropped, so that the log shows the gap."""
-        self._lost[stream.portfolio] += lines
-        self._streams[stream.portfolio] = stream
+        self._lost[process.portfolio] += lines
+        self._last[process.portfolio] = process
         self.filled.set()
 
     def take(self, incarnation: str) -> tuple[LogRequest, float] | None:
@@ -81,14 +81,14 @@ class LogBuffer:
         """
         self.filled.clear()
         now_s = boottime_s()
-        found: dict[Stream, list[LogLine]] = {}
+        found: dict[PrintingProcess, list[LogLine]] = {}
         lines, room = 0, MAX_LOG_BYTES
-        # A portfolio that is served now moves to the end of `_streams`, for the next batch.
-        for portfolio, stream in list(self._streams.items()):
+        # A portfolio that is served now moves to the end of `_last`, for the next batch.
+        for portfolio, process in list(self._last.items()):
             waiting, taken = self._waiting.get(portfolio, deque()), 0
             if self._lost[portfolio] and lines < MAX_LOG_LINES:
                 lost = min(self._lost.pop(portfolio), MAX_LOST)
-                oldest = waiting[0].stream if waiting else stream
+                oldest = waiting[0].process if waiting else process
                 found.setdefault(oldest, []).append(LogLine(0, "", lost))
                 lines, taken, room = lines + 1, taken + 1, room - LINE_BYTES
             while waiting and taken < LINES_PER_BATCH and lines < MAX_LOG_LINES:
@@ -97,18 +97,18 @@ class LogBuffer:
                     break
                 line = waiting.popleft()
                 age_ms = round(1000 * (now_s - line.at_s))
-                found.setdefault(line.stream, []).append(LogLine(age_ms, line.text))
+                found.setdefault(line.process, []).append(LogLine(age_ms, line.text))
                 lines, taken, room = lines + 1, taken + 1, room - size
             if taken:
-                del self._streams[portfolio]
+                del self._last[portfolio]
             if waiting or self._lost[portfolio]:
-                self._streams[portfolio] = stream
+                self._last[portfolio] = process
                 self.filled.set()
             else:
                 self._waiting.pop(portfolio, None)
         if not found:
             return None
-        streams = [StreamLines(*stream, lines=of_stream) for stream, of_stream in found.items()]
+        streams = [StreamLines(*process, lines=printed) for process, printed in found.items()]
         return LogRequest(incarnation, str(uuid.uuid4()), streams), now_s
 
 
@@ -158,7 +158,9 @@ class LogSender:
                 LOG.info("lines of portfolios are lost: %s", error)
                 for stream in request.streams:
                     lost = sum(line.lost or 1 for line in stream.lines)
-                    self._buffer.lose(Stream(stream.portfolio, stream.epoch, stream.handoff), lost)
+                    self._buffer.lose(
+                        PrintingProcess(stream.portfolio, stream.epoch, stream.handoff), lost
+                    )
             except NodeError:
                 return False  # heartbeats and commits log why
             self._unanswered = None

@@ -101,7 +101,7 @@ class ManyLauncher(Launcher):
         """Start a service twice, and number the two."""
         for _ in range(2):
             start()
-        first, second = self._passes[-2:]
+        first, second = self._pass_services[-2:]
         first.name, second.name = f"{name}-1", f"{name}-2"
 
     def _serve(self, name: str, argv: list[str]) -> None:

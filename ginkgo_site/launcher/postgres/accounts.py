@@ -24,7 +24,7 @@ def account_for(base: Path) -> Account | None:
         return None
     if base.exists():
         found = base.stat()
-        # A person's data stays that person's, who may start it again without root.
+        # Data of a person who also starts without root keeps that person as its owner.
         if found.st_uid not in (0, POSTGRES_UID) and name_of(found.st_uid) not in (
             "nobody",
             str(found.st_uid),
@@ -53,7 +53,7 @@ def give_away(folder: Path, account: Account) -> None:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
-def own(folder: Path, account: Account | None) -> None:
+def make_private_folder(folder: Path, account: Account | None) -> None:
     """Create `folder` with mode 700, owned by the account. A folder of another user is not
     trusted: in /tmp anyone can create it first."""
     folder.mkdir(mode=0o700, parents=False, exist_ok=True)

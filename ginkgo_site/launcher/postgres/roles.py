@@ -21,7 +21,8 @@ _DATABASE_OWNER = """
     WHERE d.datname = current_database()
 """
 
-#: For all that the superuser owns and no table brings along with it.
+#: Returns the statements that give `ginkgo` everything of the installation, except sequences of
+#: columns, which follow their tables.
 _OWNED = """
     SELECT format('ALTER %s %I.%I OWNER TO ginkgo',
                   CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW'
@@ -81,8 +82,11 @@ def _as_superuser(connect: Connect) -> Iterator[psycopg.Connection]:
 
 
 def _rename_superuser(connect: Connect) -> None:
-    """Rename the role that the data directory was made with: it cannot lose its rights, and no
-    session can rename its own role. What is interrupted is done again at the next start."""
+    """Rename the role that the data directory was made with, by a session of a third role.
+
+    That role cannot lose its superuser rights, and no session can rename its own role. If this is
+    interrupted, the next start does it again.
+    """
     with connect("postgres", OWNER) as db:
         made = db.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [UPGRADER]).fetchone()
         if made is None:

@@ -33,7 +33,7 @@ from ginkgo_site.launcher.postgres.accounts import (
     account_for,
     can_enter,
     give_away,
-    own,
+    make_private_folder,
     with_a_name,
 )
 from ginkgo_site.launcher.postgres.leftover import wait_out_old_server
@@ -106,7 +106,7 @@ class EmbeddedPostgres:
         self.locate()
         wait_out_old_server(self.data)
         self._take_over_from_nobody()
-        own(self._base, self._account)
+        make_private_folder(self._base, self._account)
         self._binaries = reachable_binaries(self.data, self._account)
         self._socket_folder = self._make_socket_folder()
         if not (self.data / "PG_VERSION").exists():
@@ -207,7 +207,7 @@ class EmbeddedPostgres:
         if len(str(folder)) > _SOCKET_FOLDER_MAX:
             mark = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
             folder = Path(tempfile.gettempdir()) / f"ginkgo-{os.geteuid()}-{mark}"
-        own(folder, self._account)
+        make_private_folder(folder, self._account)
         return folder
 
     # --- creation ----------------------------------------------------------------------------

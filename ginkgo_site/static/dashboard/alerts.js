@@ -25,7 +25,7 @@ function notify(newest, text) {
   if (wanted() && seen !== null) new Notification("Ginkgo", { body: text, tag: `ginkgo-alert-${newest}` });
 }
 
-function look() {
+function showAlerts() {
   const bell = document.getElementById("part-alert-bell");
   if (!bell) return;
   showCount(Number(bell.dataset.count) || 0);
@@ -51,10 +51,10 @@ function startButton() {
 
 export function startAlerts() {
   startButton();
-  look();
+  showAlerts();
   const top = document.querySelector("header.top");
   if (!top) return;
-  new MutationObserver(look).observe(top, {
+  new MutationObserver(showAlerts).observe(top, {
     subtree: true,
     childList: true,
     attributes: true,

@@ -60,7 +60,7 @@ function triangle(ctx, x, y, size, up, filled) {
   else ctx.stroke();
 }
 
-// Buys stand below the curve and point up, sells above it and point down; hollow: it was not placed.
+// Buys stand below the curve and point up, sells above it and point down. Orders that were not placed are hollow.
 function drawOrders(plot, data, ratio) {
   const { ctx } = plot;
   const size = 4 * ratio;

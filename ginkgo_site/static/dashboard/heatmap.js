@@ -70,7 +70,7 @@ function drawBlock(name, rows, counts) {
   return block.element;
 }
 
-// Draw the fleet; `here` has the rows of each node.
+// Draw the fleet. `here`: node → rows of its portfolios.
 export function drawHeatmap(here) {
   if (!heatmap) return;
   const isShown = choice("view") === "heatmap";

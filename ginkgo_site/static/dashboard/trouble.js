@@ -9,11 +9,15 @@ const strip = document.getElementById("trouble-strip");
 const list = strip?.querySelector("ul");
 const entries = new Map(); // node → its entry
 
+// Ranks of nodes (scheduling/dashboard/board/columns.py) that the strip shows.
+const SUSPECT = "1";
+const LOST = "2";
+
 export function drawTrouble() {
   if (!strip) return;
   const found = nodes.names
     .map((name, row) => ({ name, row, rank: nodes.get(row, "rank") }))
-    .filter(({ rank }) => rank === "1" || rank === "2")
+    .filter(({ rank }) => rank === SUSPECT || rank === LOST)
     .sort((a, b) => b.rank.localeCompare(a.rank) || a.name.localeCompare(b.name));
   const shown = found.slice(0, MOST).map(({ name, row }) => {
     if (!entries.has(name)) entries.set(name, new Bound(document.getElementById("trouble-template"), name));

@@ -73,7 +73,7 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
     trader = make_trader("p", node)
     body = encode(commit_request(node, trader.next_commit(1)))
     health = Health()
-    health.open()
+    health.set_open(True)
     health.liveness.succeed()
     health.write.succeed()
     fill_the_disk()

@@ -260,7 +260,7 @@ def test_a_database_outage_is_unavailable_and_not_an_empty_list(
 def gateway_works(monkeypatch: pytest.MonkeyPatch) -> Health:
     """Let the gateway's probes have succeeded just now, in a process that knows no migrations."""
     works = Health()
-    works.open()
+    works.set_open(True)
     works.liveness.succeed()
     works.write.succeed()
     monkeypatch.setattr(health, "HEALTH", works)

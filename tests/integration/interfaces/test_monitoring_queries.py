@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scheduling.db.transaction import execute
 from scheduling.enact.pass_lock import record_watcher_seen
-from scheduling.gateway.request_metrics import commits, requests
+from scheduling.gateway.request_metrics import commits_answered, request_seconds
 from scheduling.models import Handoff, Node, Resilience
 from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient
@@ -54,8 +54,8 @@ def series(viewer: ApiClient) -> dict[str, set[str]]:
     execute(record_watcher_seen("w"))
     Handoff.objects.update(kind="migrate", state="done", pause_ms=40)
     serving_since(60)
-    requests("heartbeat", 200).observe(0.01)
-    commits("ok").inc()
+    request_seconds("heartbeat", 200).observe(0.01)
+    commits_answered("ok").inc()
     return series_of(viewer.get("metrics").content.decode())
 
 

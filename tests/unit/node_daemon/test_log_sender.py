@@ -14,7 +14,7 @@ from scheduling.node_daemon.log_sender import (
     WAITING_LINES,
     LogBuffer,
     LogSender,
-    Stream,
+    PrintingProcess,
 )
 from scheduling.wire.messages import (
     MAX_LOG_BYTES,
@@ -25,8 +25,8 @@ from scheduling.wire.messages import (
 )
 
 
-def of(portfolio: int, epoch: int = 1) -> Stream:
-    return Stream(portfolio, epoch, None)
+def of(portfolio: int, epoch: int = 1) -> PrintingProcess:
+    return PrintingProcess(portfolio, epoch, None)
 
 
 def take(buffer: LogBuffer) -> dict[int, list[tuple[str, int]]]:
