@@ -8,10 +8,14 @@ from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 
 def silence_short(context: FaultContext) -> None:
-    """Traffic of a node is held back for two thirds of a lease."""
+    """Traffic of a node is held back for half a lease.
+
+    When it begins, the last heartbeat may be an interval old, a quarter to a third of a lease: two thirds
+    more would reach the lease's end.
+    """
     _, proxy = context.choose_proxied_node()
     with proxy.hold_traffic():
-        context.sleep(context.ttl_s * 20 / 30)
+        context.sleep(context.ttl_s / 2)
 
 
 def silence_long(context: FaultContext) -> None:
