@@ -37,7 +37,7 @@ class Clock:
             off = "make_interval(secs => current_setting('test.off_s')::float)"
             # Time of the machine counts for a hundredth: a busy one is slow with the steps.
             off += " - 0.99 * (pg_catalog.clock_timestamp_true() - transaction_timestamp())"
-            for statement in set_clock(off, again=False):
+            for statement in set_clock(off, is_set=False):
                 cursor.execute(statement)
 
     def jump(self, seconds: float) -> None:
