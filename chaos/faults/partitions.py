@@ -10,8 +10,8 @@ from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 def silence_short(context: FaultContext) -> None:
     """Traffic of a node is held back for half a lease.
 
-    When it begins, the last heartbeat may be an interval old, a quarter to a third of a lease: two thirds
-    more would reach the lease's end.
+    When it begins, the last heartbeat may be an interval old, which is a quarter to a third of a
+    lease: two thirds more would reach the end of the lease.
     """
     _, proxy = context.choose_proxied_node()
     with proxy.hold_traffic():

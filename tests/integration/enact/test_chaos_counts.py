@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultContext:
     """A fault's context whose installation is the database of the tests."""
 
-    def query(sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    def query(sql: str, *parameters: int | str) -> list[tuple[Any, ...]]:
         with connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             return list(cursor.fetchall())
