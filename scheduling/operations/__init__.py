@@ -1,6 +1,6 @@
-"""Operator actions. Each interface (API, admin, command, dashboard) parses and calls one of these.
+"""Operator actions. Each interface (API, admin, command, dashboard) parses input and calls one.
 
-Each function is one transaction and raises `scheduling.errors.Refused` if it cannot be done.
+Each function raises `scheduling.errors.Refused` if its action cannot be carried out.
 `actor` is the name that the audit log keeps. `registry` describes each action to operators.
 """
 

@@ -23,7 +23,7 @@ MAX_CHANNELS = 20
 def acknowledge_alert(alert: int, *, actor: str, reason: str = "") -> Alert:
     """Record that the operator has seen the alert; `reason` is the note.
 
-    Refused if it is over, or if someone acknowledged it before.
+    Raise Refused if the alert is closed, or if someone acknowledged it before.
     """
     acknowledged = execute(alerts.acknowledge(alert, actor=actor, note=reason))
     row = Alert.objects.filter(pk=alert).first()
@@ -34,7 +34,7 @@ def acknowledge_alert(alert: int, *, actor: str, reason: str = "") -> Alert:
             raise Refused(
                 "not_open",
                 _(
-                    "Alert {alert} is over since {closed_at:%H:%M:%S} UTC.",
+                    "Alert {alert} was closed at {closed_at:%H:%M:%S} UTC.",
                     alert=alert,
                     closed_at=row.closed_at,
                 ),
@@ -69,7 +69,7 @@ def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
     if errors:
         raise Invalid(errors)
     with transaction.atomic():
-        # Two first channels of one name: the second waits for the key of the row.
+        # Concurrent writer: a request that adds a channel of the same name. It waits for this row.
         row, created = AlertChannel.objects.get_or_create(
             name=name, defaults={"created_by": actor[:150]}
         )
@@ -120,7 +120,7 @@ def remove_channel(name: str, *, actor: str, reason: str = "") -> None:
         try:
             delete_secret(row.secret, actor=actor, reason=reason)
         except NotFound:
-            pass  # its secret was deleted by itself: the channel goes all the same
+            pass  # someone deleted only the secret; the channel is removed nevertheless
         row.delete()
         execute(audit("alert_channel_removed", actor=actor, reason=reason, channel=name))
 

@@ -38,7 +38,7 @@ _inspecting = threading.Lock()
 
 
 class Added(NamedTuple):
-    """An artifact, and whether it was there before."""
+    """An artifact, and whether this call stored it."""
 
     artifact: Artifact
     is_new: bool
@@ -48,16 +48,17 @@ class ArtifactUser(NamedTuple):
     """A portfolio whose history names an artifact."""
 
     portfolio: str
-    revisions: str  #: such as `r3, r5`
-    is_wanted: bool  #: by its wanted revision
+    revisions: str  #: its newest revisions that name it, five at most, such as `r3, r5`
+    is_wanted: bool  #: its wanted revision names the artifact
     is_deleted: bool
 
 
 def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> Added:
     """Check a wheel and its lock, run its strategies once in a sandbox, and store it.
 
-    The same bytes with the same lock again change nothing. Raise Refused: 400 for a file that
-    cannot be used, 409 for a version that exists with other bytes, 503 while another is inspected.
+    Bytes that are stored already with the same lock change nothing. Raise Refused with status 400
+    or 413 (too large) for a file that cannot be used, 409 for a version that exists with other
+    bytes, 503 while another upload is inspected.
     """
     try:
         facts = read_wheel(filename, wheel)
@@ -113,7 +114,10 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
 
 
 def _known(sha256: str, name: str, version: str, environment: str) -> Artifact | None:
-    """Return the artifact if it is stored. Raise Refused if its version is, with other content."""
+    """Return the artifact, or None if it is not stored.
+
+    Raise Refused if its version is stored with other bytes or with another lock.
+    """
     same = Artifact.objects.filter(sha256=sha256).first()
     if same is not None:
         if same.env_sha256 != environment:
@@ -164,7 +168,8 @@ def _refuse_full(label: str, size: int) -> None:
 def _inspect(
     label: str, sha256: str, wheel: bytes, environment: str, lock: str
 ) -> list[FoundStrategy]:
-    """Return the strategies of the wheel. One inspection at a time: it may build an environment."""
+    """Return the strategies of the wheel. Each inspection may build an environment, so one at a
+    time."""
     if not _inspecting.acquire(timeout=BUSY_WAIT_S):
         raise Refused("busy", _("Another artifact is being inspected; repeat."), status=503)
     try:
@@ -184,8 +189,8 @@ def _inspect(
 
 
 def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
-    """Return what a strategy declares. Refuse it if it cannot be stored or shown."""
-    # Takes 0.1 s to import, and few processes ever take an artifact.
+    """Return a found strategy. Raise Refused if its declaration cannot be stored or shown."""
+    # The import takes 0.1 s, and few processes ever receive an artifact.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
@@ -193,7 +198,7 @@ def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
         schema = json.loads(found.schema)
         Draft202012Validator.check_schema(schema)
         if not isinstance(schema, dict):
-            raise ValueError("it is not that of an object")
+            raise ValueError("it is not the schema of an object")
     except (ValueError, SchemaError, RecursionError) as error:
         raise Refused(
             "inspection_failed",
@@ -219,7 +224,10 @@ def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
 
 
 def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
-    """Delete an artifact that no revision names. Raise Refused, with its users if it has any."""
+    """Delete the artifact with the hash `given`, or the beginning of a hash.
+
+    Raise Refused, with the portfolios that use it, if a revision or a roll-out names it.
+    """
     artifact = present_artifact(given)
     try:
         if execute(enact.delete(artifact.sha256, str(artifact), actor, reason)):
@@ -264,13 +272,13 @@ def artifact_users(sha256: str) -> list[ArtifactUser]:
     for revision in revisions.order_by("portfolio__archived_at", "portfolio__name", "number"):
         found.setdefault(revision.portfolio_id, []).append(revision)
     users = []
-    for of_one in found.values():
-        portfolio = of_one[0].portfolio
+    for naming in found.values():
+        portfolio = naming[0].portfolio
         users.append(
             ArtifactUser(
                 portfolio.name,
-                ", ".join(f"r{revision.number}" for revision in of_one[-5:]),
-                any(revision.number == portfolio.revision for revision in of_one),
+                ", ".join(f"r{revision.number}" for revision in naming[-5:]),
+                any(revision.number == portfolio.revision for revision in naming),
                 portfolio.archived_at is not None,
             )
         )
@@ -278,7 +286,7 @@ def artifact_users(sha256: str) -> list[ArtifactUser]:
 
 
 def present_artifact(given: str) -> Artifact:
-    """Return the artifact of a hash or its beginning. Raise Refused 404."""
+    """Return the artifact with this hash or beginning of a hash. Raise Refused (404)."""
     try:
         return find_artifact(given)
     except UnknownArtifact as unknown:

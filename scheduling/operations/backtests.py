@@ -1,4 +1,4 @@
-"""Run a backtest. Reads nothing of the fleet and writes nothing."""
+"""Run a backtest, which reads nothing of the fleet and writes nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from scheduling.observe.desired_set import spec_of
 from scheduling.operations.artifacts import resolve_artifact
 from scheduling.verification.recorded_feed import RecordedFeed
 
-#: Seeds `ctx.random`: the same in every backtest, and in no portfolio.
+#: Seeds `ctx.random`. Every backtest has this uid; no portfolio has it.
 UID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -48,7 +48,7 @@ class NewBacktest:
     symbols: list[str] = field(default_factory=list)
     limits: dict[str, Any] = field(default_factory=dict)
     starting_cash: Decimal = Decimal(100_000)
-    feed: str | None = None  #: None: that of the installation
+    feed: str | None = None  #: its name; None: the one that GINKGO_FEED names
     first: str | None = None  #: a seq or a time; None: the feed's first event
     last: str | None = None
     artifact: str | None = None  #: a hash, or the file of a wheel; None: an installed strategy
@@ -83,12 +83,12 @@ def run_new_backtest(
     except WrongRange as wrong:
         raise Refused("wrong_range", str(wrong), status=400) from None
     backtest = Backtest(_spec(new, runnable, span.first), feed, span)
-    guard = settings.GINKGO
+    env = settings.GINKGO
     try:
         with replay_process(
             answer_limit_s,
-            memory_mb=guard.child_memory_mb,
-            sandboxed=guard.strategy_guard,
+            memory_mb=env.child_memory_mb,
+            sandboxed=env.strategy_guard,
             code=runnable.code,
         ) as ask:
             return run_backtest(backtest, ask, lambda at: on_progress(span.first, at, span.last))
@@ -103,8 +103,8 @@ def run_new_backtest(
 
 
 def open_backtest_feed(name: str | None) -> Feed:
-    """Return a packaged or recorded feed. Raise Refused."""
-    if name is not None and name not in feed_names():  # a packaged one needs no database
+    """Return the packaged or recorded feed with this name. Raise Refused if there is none."""
+    if name is not None and name not in feed_names():  # a packaged feed needs no database
         recorded = FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED)
         for row in recorded.select_related("writer"):
             return RecordedFeed(row)
@@ -116,7 +116,7 @@ def open_backtest_feed(name: str | None) -> Feed:
 
 
 def _spec(new: NewBacktest, runnable: _Runnable, first_seq: int) -> Spec:
-    """Return the spec as a node gets it."""
+    """Return the spec of the backtest, in the form in which a node gets that of a portfolio."""
     facts_of_revision = SimpleNamespace(
         name="backtest",
         uid=UID,
@@ -165,7 +165,7 @@ def _checked_strategy(new: NewBacktest, feed: Feed) -> _Runnable:
 
 
 def _installed_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
-    """Return a strategy of the release. Raise Invalid."""
+    """Return the strategy of the release. Raise Invalid with `errors` and those found."""
     errors += _configuration_errors(new, feed, None)
     errors += validation.missing_symbols_errors(new.strategy, new.symbols)
     _raise_if(errors)
@@ -173,7 +173,7 @@ def _installed_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str
 
 
 def _stored_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
-    """Return the strategy of an artifact that was added. Raise Invalid."""
+    """Return the strategy of a stored artifact. Raise Invalid with `errors` and those found."""
     sha256, unknown = resolve_artifact(new.artifact)
     _raise_if(unknown)
     assert sha256 is not None
@@ -186,7 +186,10 @@ def _stored_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]])
 
 
 def _wheel_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
-    """Return the strategy of a wheel file, of which only the unpacked code is stored."""
+    """Return the strategy of a wheel file, which is unpacked into the code cache and not stored.
+
+    Raise Invalid with `errors` and those found, Refused for a file that cannot be used.
+    """
     path = Path(new.artifact or "")
     try:
         wheel = path.read_bytes()
@@ -244,7 +247,10 @@ def _parameter_check_in(code: ArtifactCode, strategy: FoundStrategy) -> validati
 
 
 def _environment_of(code: ArtifactCode) -> str:
-    """Return the hash of the lock, by the name of its environment: HASH-cpython-311/venv/…"""
+    """Return the hash of the lock, which is part of the interpreter's path; "" without a lock.
+
+    The path ends in `HASH-cpython-311/venv/bin/python`.
+    """
     return "" if code.python is None else code.python.parents[2].name.partition("-")[0]
 
 

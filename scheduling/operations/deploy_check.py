@@ -36,7 +36,7 @@ from scheduling.operations.secrets import SecretUnreadable, read_keys
 
 URL_LIMIT_S = 5.0
 REDIS_LIMIT_S = 1.0
-#: Of Django; each has the cause that `ginkgo.E011` names: GINKGO_HTTPS is not set.
+#: Checks of Django that repeat what `ginkgo.E011` says: GINKGO_HTTPS is not set.
 _FOLLOW_FROM_PLAIN_HTTP = {"security.W004", "security.W008", "security.W012", "security.W016"}
 
 
@@ -55,9 +55,10 @@ class DeployCheck:
 def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployCheck:
     """Return what is wrong with this installation. Changes nothing.
 
-    `urls` are addresses that nodes and browsers use; `ca` is a file of authorities for them.
+    `urls` are addresses that nodes and browsers use; `ca` is a file with the certificates of the
+    authorities that signed those of the addresses.
     """
-    context = _tls(ca)
+    context = _tls_context(ca)
     addresses = tuple(_ask_url(url, context) for url in urls)
     try:
         connection.ensure_connection()
@@ -100,11 +101,11 @@ def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployChec
 
 def _database_finding(error: DatabaseError) -> Finding:
     unusable = find_unusable(error)
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return Finding(
         "error",
         "database",
-        str(unusable) if unusable else f"The database does not answer: {first}.",
+        str(unusable) if unusable else f"The database does not answer: {first_line}.",
         f"a PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION} that answers",
         "docs/deploy.md says which servers and poolers work."
         if unusable
@@ -124,22 +125,21 @@ def _unmigrated_finding(pending: int) -> Finding:
 
 
 def _migrations() -> tuple[int, tuple[str, ...]]:
-    """Return how many migrations are missing, and those that only a newer version knows."""
+    """Return how many migrations must still be applied, and the applied ones of a newer version."""
     executor = MigrationExecutor(connection)
-    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    known = set(executor.loader.disk_migrations)
-    ours = {"portfolios", "scheduling"}
-    replaced = {name for m in executor.loader.disk_migrations.values() for name in m.replaces or []}
+    pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    here = executor.loader.disk_migrations
+    replaced = {name for migration in here.values() for name in migration.replaces or []}
     unknown = [
         f"{app}.{name}"
         for app, name in executor.loader.applied_migrations
-        if app in ours and (app, name) not in known | replaced
+        if app in {"portfolios", "scheduling"} and (app, name) not in here.keys() | replaced
     ]
-    return len(missing), tuple(sorted(unknown))
+    return len(pending), tuple(sorted(unknown))
 
 
 def _django_checks() -> list[Finding]:
-    """Return what the system checks say, those of a deployment and of the database included."""
+    """Return the findings of Django's system checks, with those for deployments and databases."""
     messages = checks.run_checks(include_deployment_checks=True, databases=["default"])
     ids = {message.id for message in messages}
     return [
@@ -197,7 +197,7 @@ def _redis_problem() -> str | None:
     return ""
 
 
-def _tls(ca: Path | None) -> ssl.SSLContext:
+def _tls_context(ca: Path | None) -> ssl.SSLContext:
     """Return the TLS context that trusts `ca`, or the system's authorities. Raise Invalid."""
     try:
         return ssl.create_default_context(cafile=None if ca is None else str(ca))
@@ -208,32 +208,34 @@ def _tls(ca: Path | None) -> ssl.SSLContext:
 
 
 def _ask_url(url: str, context: ssl.SSLContext) -> UrlFact:
-    """Ask an address whether a web process behind it is ready, as a proxy does."""
+    """Ask the web process behind an address whether it is ready, as a proxy does."""
     wanted = "an address such as https://ginkgo.example.org"
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             return UrlFact(url, f"it is not {wanted}.")
         return _ask_host(url, parts.hostname, parts.port, context)
-    except (ValueError, http.client.InvalidURL) as error:  # a port, a bracket, a name
+    except (ValueError, http.client.InvalidURL) as error:  # of a wrong port, bracket or host name
         return UrlFact(url, f"it is not {wanted}: {error}.")
 
 
 def _ask_host(url: str, host: str, port: int | None, context: ssl.SSLContext) -> UrlFact:
-    asking: http.client.HTTPConnection
+    http_connection: http.client.HTTPConnection
     if url.lower().startswith("https:"):
-        asking = http.client.HTTPSConnection(host, port, timeout=URL_LIMIT_S, context=context)
+        http_connection = http.client.HTTPSConnection(
+            host, port, timeout=URL_LIMIT_S, context=context
+        )
     else:
-        asking = http.client.HTTPConnection(host, port, timeout=URL_LIMIT_S)
+        http_connection = http.client.HTTPConnection(host, port, timeout=URL_LIMIT_S)
     try:
-        asking.request("GET", "/api/readyz/")
-        expires_s = _certificate_expires_s(asking.sock)
-        answer = asking.getresponse()
+        http_connection.request("GET", "/api/readyz/")
+        expires_s = _certificate_expires_s(http_connection.sock)
+        answer = http_connection.getresponse()
         body = answer.read(2_000).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         return UrlFact(url, f"{error or type(error).__name__}.")
     finally:
-        asking.close()
+        http_connection.close()
     problem = "" if answer.status == 200 else f"it answers {answer.status}: {body.strip()[:200]}"
     return UrlFact(url, problem, expires_s)
 

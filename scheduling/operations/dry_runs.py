@@ -24,7 +24,7 @@ from scheduling.operations.backtests import NewBacktest, open_backtest_feed, run
 
 EVENTS = 10_000  #: of the portfolio's symbols
 LIMIT_S = 20.0  #: of the whole dry run
-SLOT_WAIT_S = 2.0
+SLOT_WAIT_S = 2.0  #: how long a dry run waits for the end of another one
 
 _slot = threading.BoundedSemaphore(1)
 
@@ -34,9 +34,9 @@ class DryRun:
     """What a configuration would have done, and what the present one would have."""
 
     after: Figures
-    before: Figures | None  #: None for a new portfolio, or one that fails in this range
-    before_failed: str
-    is_newest: bool  #: the newest events of the feed; else the first of its log
+    before: Figures | None  #: None for a new portfolio, or if the present configuration failed
+    before_failed: str  #: why the present configuration failed; "": it did not
+    is_newest: bool  #: run over the newest events of the feed; else over the first of its log
     elapsed_s: float
 
 
@@ -80,14 +80,17 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _symbols(wanted: NewBacktest, present: NewBacktest | None) -> frozenset[str] | None:
-    """Return the symbols of both configurations, for one range of events; None: every symbol."""
+    """Return the symbols of both configurations, which run over one range; None: every symbol."""
     found = symbol_set(wanted.symbols)
     other = found if present is None else symbol_set(present.symbols)
     return None if found is None or other is None else found | other
 
 
 def _events(feed: Feed, symbols: frozenset[str] | None) -> tuple[list[Event], bool]:
-    """Return the newest released events, or the first of a packaged log that has just begun."""
+    """Return (the newest released events, True).
+
+    A packaged log of which fewer than EVENTS are released: (its first events, False).
+    """
     head = current_head(feed.name)
     found = newest_events(feed, symbols, head, EVENTS) if head else []
     recorded = FeedRow.objects.filter(name=feed.name, kind=FeedKind.RECORDED).exists()
@@ -97,14 +100,14 @@ def _events(feed: Feed, symbols: frozenset[str] | None) -> tuple[list[Event], bo
 
 
 def _figures(backtest: NewBacktest, until: float) -> Figures:
-    """Run a backtest and return its figures. Raise Refused, also at the time `until`."""
+    """Run a backtest and return its figures. Raise Refused, also after the monotonic `until`."""
     left_s = max(until - time.monotonic(), 1.0)
     try:
         return document_of(run_new_backtest(backtest, _stop_after(until), left_s)).figures
     except Refused as refused:
-        # Its process was killed because an answer took the rest of the time: that has no traceback.
-        late = time.monotonic() > until and not refused.extra.get("trace")
-        if refused.code == "strategy_failed" and late:
+        # A process that was killed at the limit, during an answer, leaves no traceback.
+        was_killed = time.monotonic() > until and not refused.extra.get("trace")
+        if refused.code == "strategy_failed" and was_killed:
             raise _too_slow() from None
         raise
 
@@ -120,7 +123,7 @@ def _stop_after(until: float) -> Callable[[int, int, int], None]:
 
 
 def _too_slow(percent: int | None = None) -> Refused:
-    """Return the refusal of a run that took too long; `percent`: how far it came."""
+    """Return the refusal of a run that took too long, after `percent` of its events."""
     reached = "" if percent is None else _(", {share} of the way", share=f"{percent} %")
     return Refused(
         "too_slow",

@@ -1,4 +1,4 @@
-"""Edits of a portfolio, protected by what the editor saw.
+"""Edits of a portfolio, each refused if the portfolio is no longer as its editor saw it.
 
 `EditBase` is the state that an edit started from: the revision, and the fields that no revision
 holds. A form keeps its token in a hidden field, the API returns it as ETag. `revise_portfolio`
@@ -30,7 +30,7 @@ PLACEMENT = ("weight", "priority", "selector", "spread_group", "spread_hard", "c
 #: Fields whose entries are compared one by one.
 _OBJECTS = ("config", "limits", "selector")
 
-#: Changes of others that a refusal looks back on, to name who made them.
+#: Lines of the audit log in which a refusal looks for who made the changes.
 MAX_EVENTS = 50
 
 
@@ -48,7 +48,10 @@ class Editable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EditBase:
-    """What an edit started from. A field that is None is not compared."""
+    """What an edit started from: the revision number, the portfolio's key and PLACEMENT values.
+
+    A field that is None is not compared.
+    """
 
     revision: int
     portfolio: int | None = None
@@ -87,11 +90,11 @@ class EditBase:
         return base
 
     def _is_sound(self) -> bool:
-        """Return whether a statement can compare these values."""
+        """Return whether the values have the types of their columns, for SQL to compare them."""
         found = self.placement or {}
-        whole = (self.portfolio, self.revision, found.get("weight"), found.get("priority"))
+        integers = (self.portfolio, self.revision, found.get("weight"), found.get("priority"))
         return (
-            all(type(number) is int and abs(number) < 2**31 for number in whole)
+            all(type(value) is int and abs(value) < 2**31 for value in integers)
             and isinstance(found.get("selector"), dict)
             and isinstance(found.get("spread_group"), str)
             and isinstance(found.get("spread_hard"), bool)
@@ -148,7 +151,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Fie
 def rebase(
     base: Mapping[str, Any], now: Mapping[str, Any], yours: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return `now` with the changes from `base` to `yours`, entry by entry in objects."""
+    """Return `now` with the changes that lead from `base` to `yours`; objects by their entries."""
     result = dict(yours)
     for field in yours:
         if field not in base or field not in now:
@@ -205,7 +208,10 @@ def changed_meanwhile(portfolio: Portfolio, current: Revision, base: EditBase) -
             revision=base.revision,
             why=reason_sentence(why),
         ),
-        changes=[{"field": c.field, "before": c.before, "after": c.after} for c in changes],
+        changes=[
+            {"field": change.field, "before": change.before, "after": change.after}
+            for change in changes
+        ],
         revision=portfolio.revision,
         why=as_data(why),
     )
@@ -214,22 +220,25 @@ def changed_meanwhile(portfolio: Portfolio, current: Revision, base: EditBase) -
 def _group_by_edit(
     portfolio: Portfolio, current: Revision, changes: Sequence[FieldChange]
 ) -> list[dict[str, Any]]:
-    """Group the changes by the newest edit that touched their field, the newest edit first."""
+    """Group the changes by the newest edit that touched their field, the newest edit first.
+
+    Each group has who made the edit, how long ago, its revision, and the fields that changed.
+    """
     lines = Event.objects.filter(portfolio=portfolio, kind="portfolio_changed").order_by("-id")
     events = list(lines[:MAX_EVENTS])
     groups: dict[int, dict[str, Any]] = {}
     for change in changes:
-        head = change.field.partition(".")[0]
-        event = next((e for e in events if head in e.data.get("fields", ())), None)
+        field = change.field.partition(".")[0]
+        event = next((event for event in events if field in event.data.get("fields", ())), None)
         actor, at = (event.actor, event.at) if event else ("", None)
-        if event is None and head in CONFIGURATION:  # its line is older than the audit log
+        if event is None and field in CONFIGURATION:  # the audit log keeps its line no longer
             actor, at = current.created_by, current.created_at
         ago_s = None if at is None else (timezone.now() - at).total_seconds()
         group = groups.setdefault(
             event.pk if event else 0,
             {"revision_name": None, "actor": actor, "ago_s": ago_s, "fields": []},
         )
-        if head in CONFIGURATION:
+        if field in CONFIGURATION:
             number = event.data.get("revision", current.number) if event else current.number
             group["revision_name"] = f"r{number}"
         group["fields"].append(

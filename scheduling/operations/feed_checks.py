@@ -11,31 +11,34 @@ from scheduling.observe.feed_records import digest
 from scheduling.operations.feeds import find_feed
 from scheduling.recorded_feeds.reads import stored_records
 
-PAGE = 5_000
+PAGE = 5_000  #: records read at once
 
 
 @dataclass(slots=True)
 class Checked:
-    """What was read, and the first problem."""
+    """How much was read and compared, and the first problem."""
 
-    records: int = 0
-    segments: int = 0
-    problem: str = ""
+    records: int = 0  #: read
+    segments: int = 0  #: whose records were compared with the hash chain
+    problem: str = ""  #: a sentence; "": none
 
 
 def check_feed(name: str) -> Checked:
-    """Read every record that is kept. Raise NotFound or Refused for a feed without records."""
+    """Read every record that is kept, up to the first problem, and return what was found.
+
+    Raise NotFound, or Refused for packaged bars, which have no records.
+    """
     feed = FeedRow.objects.select_related("writer").get(pk=find_feed(name).pk)
     held = feed.writer
-    checked, at = Checked(), held.first_seq
-    # The chain is known at the beginning of a whole segment.
-    chain = CHAIN_START if at == 1 else None
-    while at <= held.head:
-        rows = stored_records(feed, at, min(held.head, at + PAGE - 1), PAGE)
+    checked, next_seq = Checked(), held.first_seq
+    # Of a feed whose first records were dropped, no hash is known until a segment begins.
+    chain = CHAIN_START if next_seq == 1 else None
+    while next_seq <= held.head:
+        rows = stored_records(feed, next_seq, min(held.head, next_seq + PAGE - 1), PAGE)
         for row in rows:
-            if row.seq != at:
+            if row.seq != next_seq:
                 break
-            at += 1
+            next_seq += 1
             checked.records += 1
             if chain is not None:
                 chain = next_link(chain, bytes(row.event))
@@ -52,8 +55,8 @@ def check_feed(name: str) -> Checked:
                 return checked
             checked.segments += chain is not None
             chain = recorded
-        if not rows or rows[-1].seq != at - 1:
-            checked.problem = f"Feed {name} has no record of seq {at:,}: restore its table."
+        if not rows or rows[-1].seq != next_seq - 1:
+            checked.problem = f"Feed {name} has no record of seq {next_seq:,}: restore its table."
             return checked
     if chain is not None and chain != bytes(held.chain):
         checked.problem = (

@@ -41,8 +41,8 @@ from scheduling.operations.feeds import (
 from scheduling.recorded_feeds.stream_appends import append_in_stream
 
 MAX_LINES = 5_000_000
-TRIES = 3  #: beside other appends; each checks all lines again
-IMPORT_S = 3_600.0  #: of an import into a stream: many rows are checked and stored meanwhile
+TRIES = 3  #: while others append too; each try checks all lines again
+IMPORT_S = 3_600.0  #: limit of an import into a stream, which checks and stores many rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class ImportPlan:
     time_format: str = ""  #: of times that are not ISO 8601
     time_unit: str = ""  #: of times that are numbers
     tick: str = ""  #: of new symbols; empty: from their prices
-    skip_bad: bool = False
-    hole_s: int | None = None
+    skip_bad: bool = False  #: import the other lines if some are wrong
+    hole_s: int | None = None  #: longest time between two rows of one symbol; None: no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
+    """One row, and the number of its line in the file."""
+
     number: int
     row: dict[str, Any]
 
@@ -82,60 +84,81 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
 
     Raise Invalid with the number of every wrong line, before anything is written; with `skip_bad`
     the other lines are imported. A stream takes the lines after the database has the new symbols:
-    if the stream fails in between, they stay, without these lines.
+    if the stream fails in between, the new symbols stay, without any of the lines.
     """
     times = read_time_form(plan.time_zone, plan.time_format, plan.time_unit)
     lines = list(_read(plan, times))
     if not lines:
         raise Invalid([error("file", "empty", f"{plan.path} has no rows below its header.")])
     new = _new_instruments(plan, lines, execute_autocommit(feed_records.instruments(plan.feed)))
-    for _ in range(TRIES):
-        # Only what is to be checked against is read here: a transaction in which a file of millions
-        # of lines is checked would be idle for too long, and lose its session.
+    held, known = _prepare_and_undo(plan, new, actor=actor)
+    if not held.in_stream:
+        return _import_in_database(plan, lines, new, actor=actor)
+    if new:  # lines and recorder are checked before the symbols are stored
+        _accepted(plan, lines, known)
+        _refuse_recorded_stream(plan.feed)
         with transaction.atomic():
-            held, known = _prepare(plan, new, actor=actor)
-            transaction.set_rollback(True)
-        if held.in_stream and not new:
-            break  # append_nothing is written before the lines are checked there
+            _prepare(plan, new, actor=actor)
+    return _import_in_stream(plan, lines)
+
+
+def _import_in_database(
+    plan: ImportPlan, lines: Sequence[_Line], new: Sequence[NewInstrument], *, actor: str
+) -> Imported:
+    """Append all lines in one transaction. They are checked again after another append.
+
+    They are checked before the transaction: checking millions of lines in it would leave its
+    session idle for too long, and lose it.
+    """
+    for _ in range(TRIES):
+        held, known = _prepare_and_undo(plan, new, actor=actor)
         events, wrong = _accepted(plan, lines, known)
-        if held.in_stream:
-            _refuse_recorded_stream(plan.feed)
-            with transaction.atomic():
-                _prepare(plan, new, actor=actor)
-            break
         try:
             with transaction.atomic():
                 _prepare(plan, new, actor=actor)
                 first, last = execute(_append_all(plan.feed, events, held.head))
             return Imported(len(events), first, last, wrong)
         except HeadMoved:
-            continue  # they were checked against what the feed had before another append
+            continue  # the lines were checked against an older head
         except LogError as refused:
             raise Refused("feed_busy", f"Nothing was imported: {refused}") from None
-    else:
-        why = f"Nothing was imported: feed {plan.feed} is appended to by others; repeat."
-        raise Refused("feed_busy", why)
-    events, wrong, first, last = _import_in_stream(plan, lines)
-    return Imported(len(events), first, last, wrong)
+    raise Refused(
+        "feed_busy",
+        f"Nothing was imported: feed {plan.feed} got other rows during each of {TRIES} tries;"
+        " repeat when its other sources append less.",
+    )
+
+
+def _prepare_and_undo(
+    plan: ImportPlan, new: Sequence[NewInstrument], *, actor: str
+) -> tuple[feed_records.WriterRow, dict[str, InstrumentFacts]]:
+    """Return what `_prepare` returns, to check the lines against, and change nothing."""
+    with transaction.atomic():
+        prepared = _prepare(plan, new, actor=actor)
+        transaction.set_rollback(True)
+    return prepared
 
 
 def _prepare(
     plan: ImportPlan, new: Sequence[NewInstrument], *, actor: str
 ) -> tuple[feed_records.WriterRow, dict[str, InstrumentFacts]]:
-    """Create the feed and the symbols that are missing; return its state. In a transaction."""
+    """Create the feed and the symbols that are missing; return the feed's writer row and symbols.
+
+    Runs in the caller's transaction. Raise Refused if a recorder writes the feed.
+    """
     if not FeedRow.objects.filter(name=plan.feed).exists():
         create_feed(plan.feed, [], actor=actor)
     find_feed(plan.feed)
     if new:
         add_instruments(plan.feed, new, actor=actor)
     held = execute(feed_records.writer(plan.feed))
-    if not held.in_stream:  # the row of one in a stream may have to follow
+    if not held.in_stream:  # the row of a feed in a stream may be behind the stream
         refuse_recorded(plan.feed, held)
     return held, execute(feed_records.instruments(plan.feed))
 
 
 def _refuse_recorded_stream(feed: str) -> None:
-    """Raise Refused for a feed in a stream with a recorder, or whose stream is away."""
+    """Raise Refused for a feed in a stream if it has a recorder or its server does not answer."""
 
     def append_nothing(
         held: feed_records.WriterRow, known: Mapping[str, InstrumentFacts]
@@ -149,7 +172,10 @@ def _refuse_recorded_stream(feed: str) -> None:
 def _accepted(
     plan: ImportPlan, lines: Sequence[_Line], known: Mapping[str, InstrumentFacts]
 ) -> tuple[list[Event], list[RowError]]:
-    """Return the events, and the wrong lines that are left out. Raise Invalid."""
+    """Return the events of the lines, and the wrong lines, which are left out.
+
+    Raise Invalid for a wrong line without `skip_bad`, and if no line is left.
+    """
     events, wrong = _checked(plan, lines, known)
     if wrong and not plan.skip_bad:
         raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]], count=len(wrong))
@@ -158,10 +184,8 @@ def _accepted(
     return events, wrong
 
 
-def _import_in_stream(
-    plan: ImportPlan, lines: Sequence[_Line]
-) -> tuple[list[Event], list[RowError], int, int]:
-    """Append all lines at once. They are checked again, after what was appended meanwhile."""
+def _import_in_stream(plan: ImportPlan, lines: Sequence[_Line]) -> Imported:
+    """Append all lines at once. They are checked against the newest state, in each try."""
     events: list[Event] = []
     wrong: list[RowError] = []
 
@@ -174,13 +198,13 @@ def _import_in_stream(
         return events
 
     done = append_in_stream(plan.feed, decide, tries=TRIES, within_s=IMPORT_S)
-    return events, wrong, done.from_seq, done.to_seq
+    return Imported(len(events), done.from_seq, done.to_seq, wrong)
 
 
 def _append_all(feed: str, events: Sequence[Event], after: int) -> Transaction[tuple[int, int]]:
-    """Append in pieces, in one transaction, after the head `after`. Other appends wait for its end.
+    """Append all events, in pieces, if the head is `after`. Return the first and the last seq.
 
-    Raise HeadMoved.
+    Raise HeadMoved if it is not. Other appends wait until the transaction ends.
     """
     held = yield from feed_records.writer(feed)
     refuse_recorded(feed, held)
@@ -199,31 +223,31 @@ def _line_error(wrong: RowError) -> dict[str, str]:
 def _checked(
     plan: ImportPlan, lines: Sequence[_Line], known: Mapping[str, InstrumentFacts]
 ) -> tuple[list[Event], list[RowError]]:
-    """Return the events and the wrong lines by their number in the file."""
+    """Return the events, and the wrong lines in their order, numbered as in the file."""
     events, wrong = read_rows((line.row for line in lines), known, most_errors=len(lines))
     wrong = [RowError(lines[one.row - 1].number, one.code, one.message) for one in wrong]
     if plan.hole_s is None:
         return events, wrong
     bad = {one.row for one in wrong}
     good = (line for line in lines if line.number not in bad)
-    before: dict[str, int] = {}
+    last_times: dict[str, int] = {}
     for line, event in zip(good, events, strict=True):
-        last = before.get(event.symbol)
+        last = last_times.get(event.symbol)
         if last is not None and event.time - last > plan.hole_s * 1_000_000:
-            hole = (event.time - last) / 1e6
+            hole_s = (event.time - last) / 1e6
             message = (
-                f"{event.symbol} has a hole of {hole:,.0f} s before this line, over the limit of"
+                f"{event.symbol} has a hole of {hole_s:,.0f} s before this line, over the limit of"
                 f" {plan.hole_s:,} s."
             )
             wrong.append(RowError(line.number, "hole", message))
-        before[event.symbol] = event.time
+        last_times[event.symbol] = event.time
     return events, sorted(wrong)
 
 
 def _new_instruments(
     plan: ImportPlan, lines: Sequence[_Line], known: Mapping[str, InstrumentFacts]
 ) -> list[NewInstrument]:
-    """Return the symbols of the file that the feed lacks, each with the places of its prices."""
+    """Return the symbols of the file that the feed lacks, each with a tick for its prices."""
     prices: dict[str, list[str]] = {}
     for line in lines:
         symbol = line.row.get("symbol")
@@ -249,17 +273,21 @@ def _tick(plan: ImportPlan, places: int) -> Decimal:
 
 
 def read_time_form(zone: str, form: str, unit: str) -> TimeForm:
-    """Return how the times of a file are written; "": not stated. Raise Invalid."""
+    """Return how the times of a file are written; an argument "" is not stated. Raise Invalid."""
     errors = []
     if unit and unit not in UNITS_US:
         message = f"--time-unit is {unit!r}; give one of {', '.join(UNITS_US)}."
         errors.append(error("time_unit", "invalid", message))
     if unit and (form or zone):
-        message = "--time-unit is for numbers since 1970, which have no --time-format or zone."
+        message = (
+            "--time-unit is for times that are numbers since 1970: leave out --time-format and"
+            " --time-zone, or --time-unit."
+        )
         errors.append(error("time_unit", "invalid", message))
     try:
-        an_hour = datetime(2026, 1, 31, 14, tzinfo=UTC)
-        if form and datetime.strptime(an_hour.strftime(form), form).year != an_hour.year:
+        # A form without the year reads each time as one of 1900.
+        example = datetime(2026, 1, 31, 14, tzinfo=UTC)
+        if form and datetime.strptime(example.strftime(form), form).year != example.year:
             raise ValueError
     except ValueError:
         message = (
@@ -269,7 +297,7 @@ def read_time_form(zone: str, form: str, unit: str) -> TimeForm:
         errors.append(error("time_format", "invalid", message))
     try:
         known_zone = ZoneInfo(zone) if zone else None
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder, a name that is too long
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder, a very long name
         message = f"--time-zone is {zone!r}; give a name such as UTC or America/New_York."
         errors.append(error("time_zone", "unknown_time_zone", message))
     if errors:
@@ -278,7 +306,7 @@ def read_time_form(zone: str, form: str, unit: str) -> TimeForm:
 
 
 def _read(plan: ImportPlan, times: TimeForm) -> Iterator[_Line]:
-    """Yield the rows as fields. Raise Invalid if the file or a column is missing."""
+    """Yield the lines of the file, read into fields. Raise Invalid if file or column is missing."""
     try:
         with open(plan.path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()

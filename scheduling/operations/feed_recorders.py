@@ -52,13 +52,14 @@ class RecordingPlan:
 
     feed: str
     files: str = ""  #: a file or a folder
-    pattern: str = "*"
-    from_start: bool = False
-    time_zone: str = ""
-    time_format: str = ""
-    websocket: str = ""
-    send: Sequence[str] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    pattern: str = "*"  #: of the names of files in the folder
+    from_start: bool = False  #: begin at the first line of a file that replaced the recorded one
+    time_zone: str = ""  #: of times that have none
+    time_format: str = ""  #: of times that are not ISO 8601
+    websocket: str = ""  #: its address
+    send: Sequence[str] = ()  #: texts to send first; see `Subscription`
+    headers: Mapping[str, str] = field(default_factory=dict)  #: of the request
+    #: These seven are described at `MessageLayout` and `Subscription`.
     rows: str = ""
     only: Mapping[str, str] = field(default_factory=dict)
     time_unit: str = ""
@@ -67,10 +68,10 @@ class RecordingPlan:
     number_per_symbol: bool = False
     numbers_restart: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)  #: field → header or path
-    symbol: str = ""
-    skip_bad: bool = False
-    tick_s: float | None = None
-    take_over: bool = False
+    symbol: str = ""  #: of every row
+    skip_bad: bool = False  #: leave out wrong rows of a file instead of ending
+    tick_s: float | None = None  #: record the time so often while no row comes; None: never
+    take_over: bool = False  #: begin although another recorder seems to run
 
 
 def record(plan: RecordingPlan, *, actor: str) -> Recorded:
@@ -82,7 +83,7 @@ def record(plan: RecordingPlan, *, actor: str) -> Recorded:
     source = _websocket_source(plan) if plan.websocket else _file_source(plan)
     writer = f"{socket.gethostname()}:{os.getpid()} ({actor})"[:150]
     execute(audit("feed_recording", actor=actor, feed=plan.feed, writer=writer))
-    connection.close()  # it would be idle for days
+    connection.close()  # it would be idle for as long as the recording lasts, perhaps days
     try:
         done = asyncio.run(_record(plan, feed, source, writer))
     except SourceLost as lost:
@@ -94,7 +95,7 @@ def record(plan: RecordingPlan, *, actor: str) -> Recorded:
 
 
 def release_feed(name: str, *, actor: str) -> None:
-    """Let any source append to a feed whose recorder ended without saying so."""
+    """Let any source append to a feed whose recorder ended without releasing the feed."""
     if find_feed(name).writer.in_stream:
         released = release_in_stream(name)
     else:
@@ -105,24 +106,31 @@ def release_feed(name: str, *, actor: str) -> None:
 
 
 async def _record(plan: RecordingPlan, feed: FeedRow, source: Source, writer: str) -> Recorded:
+    """Record until a signal. Meanwhile keep the session and systemd's watchdog from timing out."""
     session = RecorderSession(plan.feed, feed.pk, take_over=plan.take_over)
     loop = asyncio.get_running_loop()
-    beside = [asyncio.create_task(systemd.tell_alive()), asyncio.create_task(session.keep_alive())]
+    background = [
+        asyncio.create_task(systemd.tell_alive()),
+        asyncio.create_task(session.keep_alive()),
+    ]
     try:
         async with log_of(feed, session) as log:
             recorder = Recorder(log, source, writer, skip_bad=plan.skip_bad, tick_s=plan.tick_s)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, recorder.end)
+            for signal_number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(signal_number, recorder.end)
             return await recorder.run()
     finally:
-        for task in beside:
+        for task in background:
             task.cancel()
         await session.close()
 
 
 @asynccontextmanager
 async def log_of(feed: FeedRow, session: RecorderSession) -> AsyncIterator[InstrumentedLog]:
-    """Lend the log of a feed, wherever it is kept. Raise LogUnavailable."""
+    """Open the log of a feed for the block, in the database or in a stream.
+
+    Raise LogUnavailable.
+    """
     if not feed.writer.in_stream:
         yield PostgresLog(feed.name, session.connect)
         return
@@ -173,7 +181,11 @@ def _plan_errors(plan: RecordingPlan) -> list[dict[str, str]]:
     if plan.websocket:
         parts = urlsplit(plan.websocket)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            message = "--websocket is not an address such as wss://host/path."
+            # Without the address itself, which may hold a password.
+            message = (
+                f"--websocket, of scheme {parts.scheme!r}, is not an address such as"
+                " wss://host/path."
+            )
             errors.append(error("websocket", "invalid", message))
     if plan.websocket and plan.time_unit and plan.time_unit not in UNITS_US:
         message = f"--time-unit is {plan.time_unit!r}; give one of {', '.join(UNITS_US)}."

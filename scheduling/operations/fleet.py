@@ -21,13 +21,15 @@ from scheduling.scheduler import LOCK_WAIT_S, Scheduler
 
 
 def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Sequence[epoch_floor.Raised]:
-    """After a restore or a promotion, invalidate every epoch, incarnation and desired set that was
-    handed out."""
+    """Invalidate every epoch, incarnation and desired set handed out before a restore or promotion.
+
+    Return the epochs of each portfolio before and after: each was raised by `by`.
+    """
     return execute(epoch_floor.raise_epoch_floor(by, actor=actor, reason=reason))
 
 
 def freeze(*, actor: str, reason: str = "", failover: bool = False) -> None:
-    """Stop all automatic moves, with `failover` failover too. Idempotent."""
+    """Stop all automatic moves; if `failover`, hold failover too. Idempotent."""
     execute(fleet_policy.freeze(actor=actor, reason=reason, failover=failover))
 
 
@@ -71,7 +73,7 @@ def run_feed(rate: float, *, actor: str) -> None:
         if latest == before:
             return
         execute(audit("feed_rate", actor=actor, rate=rate, from_seq=latest.from_seq))
-        # They compute the head from the segments.
+        # Nodes compute the head from the segments in their desired sets.
         execute(fleet_policy.bump_every_desired_version())
 
 
@@ -89,8 +91,8 @@ def halt_all(*, actor: str, reason: str = "", expect_running: int | None = None)
 def undo_halt(number: int | None = None, *, actor: str, reason: str = "") -> tuple[int, list[str]]:
     """Start all portfolios that a halt still keeps stopped; by default the newest halt.
 
-    Return the halt's number and the portfolios, which are pending until the next pass, requested
-    at once.
+    Return the halt's number and the names of the portfolios. They are pending until the next pass,
+    which is requested at once.
     """
     with statement_limit(PATIENT_LIMIT_S):
         return execute(halt.undo_halt(number, actor=actor, reason=reason[:200]))
@@ -107,7 +109,7 @@ def hold_storm(*, actor: str, reason: str = "") -> None:
 def release_storm(*, actor: str, reason: str = "") -> bool:
     """Let failover continue now. Return False if it was not held. Idempotent.
 
-    If it was held because acknowledged commits vanished, they count as settled.
+    If it was held because acknowledged commits vanished, those commits count as settled.
     """
     return execute(_release_hold(actor, reason))
 

@@ -14,9 +14,9 @@ from scheduling.enact import idempotency as enact
 from scheduling.enact.idempotency import Claim
 from scheduling.errors import Refused
 
-#: So long a statement waits for a row: `lock_timeout` in `ginkgo_site/sessions.py`.
+#: How long a statement waits for a locked row: `lock_timeout` in `ginkgo_site/sessions.py`.
 LOCK_WAIT_S = 5.0
-#: Of an answer that is kept. The largest of today, a list of 1,000 created names, has 20 kB.
+#: Characters of the largest answer that is kept. A list of 1,000 created names has 20,000.
 MAX_BODY = 65_536
 
 
@@ -37,7 +37,7 @@ def claim_key(user: int, key: str, fingerprint: str) -> Claim | Answer:
     try:
         found = execute(enact.claim_key(user, key, fingerprint))
     except LockNotAvailable:
-        # The transaction of the request that acts holds the row for longer than that.
+        # The first request is still acting: its transaction held the row for all of LOCK_WAIT_S.
         raise _in_progress(LOCK_WAIT_S) from None
     if isinstance(found, Claim):
         return found
@@ -65,7 +65,8 @@ def claim_key(user: int, key: str, fingerprint: str) -> Claim | Answer:
 
 def _in_progress(age_s: float) -> Refused:
     """Return the refusal of a repeat whose first request has no answer yet."""
-    # The older it is, the longer it takes; its process may have ended, then a repeat acts.
+    # A request that has run for long will take long. After CLAIM_S its process counts as ended,
+    # and a repeat acts.
     wait_s = max(1, min(math.ceil(age_s), math.ceil(enact.CLAIM_S - age_s)))
     return Refused(
         "request_in_progress",
@@ -77,13 +78,16 @@ def _in_progress(age_s: float) -> Refused:
 
 @contextmanager
 def acting_under(claim: Claim) -> Iterator[None]:
-    """Let every transaction of the block record that the key has acted, or fail."""
+    """Record in every transaction of the block that the request has acted.
+
+    A transaction fails if a repeat has taken over the key.
+    """
     with beginning_with(lambda: enact.mark(claim), lambda: enact.unmark(claim)):
         yield
 
 
 def keep_answer(claim: Claim, answer: Answer, *, repeatable: bool) -> None:
-    """Keep the answer for repeats. One that is not `repeatable`, or too large, is not stored."""
+    """Keep the answer for repeats; of one that is not `repeatable`, or too large, no body."""
     is_kept = repeatable and len(answer.body) <= MAX_BODY
     body = answer.body if is_kept else None
     execute(enact.answer(claim, answer.status, answer.headers, body))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import transaction
 
@@ -53,8 +52,8 @@ class MoveOutcome:
 def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> Handoff:
     """Move the portfolio to the node `target` and pin it there.
 
-    Without a target the balancer chooses, and an existing pin ends, which would otherwise move the
-    portfolio back at once.
+    Without a target the balancer chooses the node, and an existing pin ends: the balancer would
+    move the portfolio back to the pinned node at once.
     """
     portfolio = existing_portfolio(name)
     if target is not None and not Node.objects.filter(name=target).exists():
@@ -178,6 +177,7 @@ def _immovable(current: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
 
 
 def _refusal_of(found: NoMove, target: str | None) -> Refused:
+    """Return the refusal of a portfolio that cannot move to `target`, or with None to any node."""
     if target is None or found.reason.code != "on_node":
         return Refused(
             found.code, _("{name} {why}.", name=found.portfolio, why=reason_sentence(found.reason))
@@ -211,9 +211,8 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
     """
     with transaction.atomic():
         portfolio = locked_portfolio(name)
-        execute(
-            lock_run(portfolio.pk)
-        )  # before the revision: a process-exit report locks in this order
+        # The run is locked before the revision, as in the report of a process exit.
+        execute(lock_run(portfolio.pk))
         current = Run.objects.select_related("node").get(pk=portfolio.pk)
         _refuse_in_handoff(portfolio)
         if current.node_id is None:
@@ -261,7 +260,10 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
 
 
 def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
-    """Start the portfolio, also if it is halted or quarantined. Return None if no node has room."""
+    """Start the portfolio, also if it is halted or quarantined, and begin its placement.
+
+    Return the handoff, or None if no node has room or a pass has to place it.
+    """
     with transaction.atomic():
         portfolio = locked_portfolio(name)
         row = execute(lock_run(portfolio.pk))
@@ -295,7 +297,8 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
             )
         )
     except Refused:
-        # concurrent writer: the pass that was woken, or the loss of the node. A pass places it.
+        # concurrent writers: the woken pass, which may have placed the portfolio already, or a
+        # loss of the node, after which the next pass places it.
         return Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES).first()
     return Handoff.objects.get(pk=row.id)
 
@@ -348,7 +351,7 @@ def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
     return row
 
 
-def _choose_target_id(snapshot: Any, name: str, target: str | None) -> int:
+def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
     """Return the id of the node to move to. Raise Refused with the reason if there is none."""
     ids = {view.name: view.id for view in snapshot.nodes}
     if target is None:
@@ -387,7 +390,10 @@ def _never_registered(target: str | None) -> Refused:
 
 
 def refuse_lacking(current: Run, revision: Revision) -> None:
-    """Refuse a reload that the node cannot perform: its failure would reject the revision."""
+    """Raise Refused if the owner's node lacks the strategy or the Python that `revision` needs.
+
+    A reload there would fail, and its failure would reject the revision.
+    """
     node = current.node
     assert node is not None
     artifact = revision.artifact
@@ -397,8 +403,8 @@ def refuse_lacking(current: Run, revision: Revision) -> None:
                 "node_lacks",
                 _(
                     "{node}, which runs {name}, has Python {python}, and {artifact}, which "
-                    "r{number} runs, needs Python {python_requirement}; migrate it to a node "
-                    "with that first.",
+                    "r{number} runs, needs Python {python_requirement}; migrate {name} to a node "
+                    "with that version first.",
                     node=node.name,
                     name=revision.portfolio.name,
                     python=node.python,

@@ -50,8 +50,8 @@ def _make_room(node: str, actor: str) -> None:
     times = timing()
     observed = observe(times)
     moves = room_for_drain(observed.snapshot, node)
-    # Concurrent writer: a pass that moved one of them. Its epoch is then another one, the request
-    # is refused, and what is left stays where it is, with its reason.
+    # Concurrent writer: a pass that moved one of these portfolios. Its epoch has then changed, and
+    # its request alone is refused.
     requests = [
         Request(
             "migrate",
@@ -84,7 +84,7 @@ def uncordon(node: str, *, actor: str) -> Node:
 
 
 def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "") -> Node:
-    """Give the node these labels and no others, over every start of its daemon. Idempotent.
+    """Give the node these labels and no others, whatever its daemon starts with. Idempotent.
 
     Portfolios that need a label which is gone move away. Raise Invalid for a malformed label.
     """
@@ -109,7 +109,7 @@ def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "")
 
 
 def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
-    """Raise Invalid for a malformed label, except for one that the node has already."""
+    """Raise Invalid for a malformed label that the node does not have already."""
     errors = []
     if len(labels) > MAX_LABELS:
         message = _(
@@ -145,6 +145,6 @@ def _apply_marks(name: str, marks: Transaction[bool]) -> Node:
 def forget_node(node: str, *, actor: str, reason: str = "") -> None:
     """Remove a node that is gone for good from every list. Its history keeps the name.
 
-    Refused while its lease is valid or it owns a portfolio. A new token brings it back.
+    Raise Refused while its lease is valid or it owns a portfolio. A new token brings it back.
     """
     execute(forget(node, actor=actor, reason=reason))

@@ -74,7 +74,7 @@ def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
     return _create([checked], actor)[0]
 
 
-#: So a call holds its transaction for about a second, and its body stays under 1 MB.
+#: With so many, a call holds its transaction for about a second, and its body has less than 1 MB.
 MAX_AT_ONCE = 1000
 
 
@@ -168,7 +168,7 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
             first_seqs = {name: max(current_head(row.name), 1) for name, row in feeds.items()}
             for artifact in sorted({one.artifact for one in new if one.artifact}):
                 hold_artifact(artifact)
-            made = Portfolio.objects.bulk_create(
+            created = Portfolio.objects.bulk_create(
                 [
                     Portfolio(
                         name=one.name,
@@ -186,35 +186,35 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
                     for one in new
                 ]
             )
-            both = list(zip(made, new, strict=True))
+            pairs = list(zip(created, new, strict=True))
             Revision.objects.bulk_create(
                 [
                     _new_revision(portfolio, 1, one.strategy, one.config, one.symbols, one.limits,
                               one.artifact, note=one.note, actor=actor)
-                    for portfolio, one in both
+                    for portfolio, one in pairs
                 ]
             )  # fmt: skip
             Run.objects.bulk_create(
-                [_new_run(portfolio, portfolio.first_seq) for portfolio in made]
+                [_new_run(portfolio, portfolio.first_seq) for portfolio in created]
             )
-            lines = [Line(portfolio.pk, None, one.note, {"revision": 1}) for portfolio, one in both]
+            lines = [Line(made.pk, None, one.note, {"revision": 1}) for made, one in pairs]
             execute(_record_created(lines, actor))
-            _pin(both, actor)
+            _pin(pairs, actor)
     except IntegrityError as error:
         # concurrent writer: another creation of the same name; the unique index decides.
         if "portfolio_name_once" in str(error):
             raise _name_taken(new) from None
         raise
-    return made
+    return created
 
 
-def _pin(both: Sequence[tuple[Portfolio, NewPortfolio]], actor: str) -> None:
+def _pin(pairs: Sequence[tuple[Portfolio, NewPortfolio]], actor: str) -> None:
     """Pin new portfolios whose nodes were chosen. No other transaction sees their runs yet."""
-    wanted = {one.pinned_node for _, one in both} - {""}
+    wanted = {one.pinned_node for _, one in pairs} - {""}
     if not wanted:
         return
     nodes = dict(Node.objects.filter(name__in=wanted).values_list("name", "pk"))
-    for portfolio, one in both:
+    for portfolio, one in pairs:
         if one.pinned_node:
             execute(pin.pin(portfolio.pk, nodes[one.pinned_node], actor=actor, reason=one.note))
 
@@ -222,7 +222,8 @@ def _pin(both: Sequence[tuple[Portfolio, NewPortfolio]], actor: str) -> None:
 def _lock_feeds(names: set[str]) -> dict[str, FeedRow]:
     """Return the feeds by name, locked until the transaction ends. Raise NotFound.
 
-    Concurrent writer: a removal, which waits for the portfolio and then finds it.
+    Concurrent writer: the removal of a feed. It waits for this lock, and is then refused because
+    of the new portfolio.
     """
     if not names:
         return {}
@@ -272,10 +273,10 @@ def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
 def revise_portfolio(
     name: str, changes: dict[str, Any], *, actor: str, base: EditBase | None = None
 ) -> tuple[Portfolio, Handoff | None]:
-    """Apply `changes`, which may hold any fields of NewPortfolio but name and starting_cash.
+    """Apply `changes`: fields of CONFIGURATION and PLACEMENT, and `note`, with their new values.
 
     With `base`, raise Refused `changed_meanwhile`, which names who changed what, if the portfolio
-    is not as it was then.
+    is no longer as it was at `base`.
 
     A change of strategy, artifact, config, symbols or limits makes a new revision, and begins a
     reload if the portfolio runs. `artifact` is a hash or its beginning, or None for a strategy of
@@ -310,7 +311,7 @@ def revise_portfolio(
         revised = wanted != before
         number = _next_number(portfolio) if revised else portfolio.revision
         errors = placement_errors(placement)
-        # Before the rest is checked: the change of another may be the cause of what is wrong.
+        # Before the configuration is checked, which another operator's change may have made wrong.
         if not errors and not execute(_edit(portfolio, number, placement, base)):
             raise changed_meanwhile(portfolio, current, base or EditBase.of(portfolio))
         errors += validation.configuration_errors(**wanted, feed=portfolio.feed.name)
@@ -359,6 +360,7 @@ def _next_number(portfolio: Portfolio) -> int:
 def _edit(
     portfolio: Portfolio, number: int, placement: Mapping[str, Any], base: EditBase | None
 ) -> Transaction[bool]:
+    """Store revision number and placement. Return False if the portfolio is not as at `base`."""
     seen = base or EditBase.of(portfolio)
     return edit_portfolio(
         portfolio.pk,

@@ -20,10 +20,11 @@ from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.observe.roll_outs import RollOutView, read_roll_out
 from scheduling.operations.artifacts import resolve_artifact
 
-#: The items of one roll-out are read at every step of it.
+#: Each step of a roll-out reads all of its items, hence the limit.
 MAX_PORTFOLIOS = 1000
 MAX_AT_A_TIME = 50
 MAX_CANARY_S = 86_400
+MAX_ERRORS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,8 @@ def return_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView
     try:
         execute(enact.begin_way_back(number, actor=actor, reason=reason))
     except IntegrityError:
-        # concurrent writer: another roll-out took one of the portfolios since that was checked;
-        # it has committed, and now the check finds it.
+        # concurrent writer: another roll-out took one of the portfolios after they were checked.
+        # It has committed, so that the same check refuses now.
         execute(enact.begin_way_back(number, actor=actor, reason=reason))
     return read_roll_out(number)
 
@@ -108,7 +109,7 @@ def _errors(new: NewRollOut, reason: str) -> list[dict[str, str]]:
 
 
 def _wanted(new: NewRollOut, artifact: Artifact) -> list[Revision]:
-    """Return the wanted revisions of the chosen portfolios that do not pin the artifact yet."""
+    """Return the wanted revisions of the chosen portfolios that do not name the artifact yet."""
     found = Revision.objects.filter(
         portfolio__archived_at=None, number=F("portfolio__revision")
     ).select_related("portfolio__run", "portfolio__feed")
@@ -191,15 +192,16 @@ def _refuse_unfit(wanted: Sequence[Revision], artifact: Artifact) -> None:
                 )
             )
     if errors:
-        raise Invalid(errors[:100])
+        raise Invalid(errors[:MAX_ERRORS])
 
 
 def _order(wanted: list[Revision], canary: str) -> list[Revision]:
-    """Return the revisions in the order of their turns, the canary's first."""
+    """Return the revisions in the order in which their portfolios change, the canary's first."""
 
     def rank(revision: Revision) -> tuple[bool, Any, str]:
         name, run = revision.portfolio.name, revision.portfolio.run
-        # Without a name: one that can be started at once and prove the artifact; the lightest.
+        # Preferred as canary: one that runs a good revision, so that it can prove the artifact at
+        # once; of these the lightest.
         is_ready = run.phase == "running" and run.good_revision is not None
         return (not is_ready, revision.portfolio.weight, name)
 

@@ -1,7 +1,7 @@
 """Restart the processes of an installation on this host, one after the other.
 
-Each is asked to end, and its supervisor (systemd, `bin/up`) starts it again, with the code that is
-in the checkout now. The next one is asked once the new one works.
+Each process is asked to end, and its supervisor (systemd, `bin/up`) starts a new one with the code
+that the checkout has now. The next process is asked once the new one works.
 """
 
 from __future__ import annotations
@@ -32,22 +32,24 @@ from scheduling.observe.control_plane import GatewayRow, read_control_plane
 
 #: For a process to end, its supervisor to start another, and that one to work, on a busy machine.
 LIMIT_S = 120.0
-#: A process that did so lately works.
+#: A web process whose pulse is younger works.
 RECENT_S = 3.0
-#: A proxy asks a web process each second whether it is ready, and wants two answers in a row; its
-#: first durable write test takes up to two.
+#: A web process that has served for so long gets requests from its proxy. The proxy asks each
+#: second whether it is ready and wants two such answers in a row; the process can give the first
+#: after its durable write test, which takes up to two seconds.
 ADMITTED_S = 5.0
-#: On a busy machine that takes longer, so a commit has to have come through the new process, if
-#: some do through others; but a proxy may have a reason of its own to send it none.
+#: On a busy machine a proxy may take longer. So, if other web processes took a commit within
+#: COMMITS_COME_S, the new one must have taken one too, or have served for UNUSED_S: a proxy may
+#: have a reason of its own to send it none.
 UNUSED_S, COMMITS_COME_S = 30.0, 10.0
-#: A process that cannot work, as with a wrong setting, ends before it has lived so long.
+#: A process that has lived for so long works: one with a wrong setting ends sooner.
 PROVEN_S = 2 * RECENT_S
 POLL_S = 0.2
-#: For so long a drain is tried to be taken back from a database that restarts.
+#: For how long ending a drain is tried again while the database restarts.
 TAKE_BACK_S = 20.0
 REASON = "rolling restart"
 
-#: In this order: words of a command line by the kind of process.
+#: Kind of process → words that its command line has, in the order in which kinds are restarted.
 KINDS: dict[str, tuple[str, ...]] = {
     "web": ("ginkgo_site.asgi:application",),
     "watcher": ("manage.py", "run_watcher"),
@@ -60,16 +62,16 @@ NODE_DAEMONS: tuple[tuple[str, ...], ...] = (("scheduling.node_daemon",), ("mana
 class Process(NamedTuple):
     """The main process of a kind; `pid` and `began` together are never reused."""
 
-    kind: str
+    kind: str  #: a key of KINDS
     pid: int
-    began: float
+    began: float  #: Unix time in seconds
 
 
 class Found(NamedTuple):
-    """Main processes on this host; of those of other users it is not known whose they are."""
+    """The main processes of control planes on this host."""
 
-    ours: list[Process]
-    unreadable: list[Process]
+    ours: list[Process]  #: of this installation
+    unreadable: list[Process]  #: of other users, perhaps of this installation
 
 
 def kind_of(command_line: list[str]) -> str | None:
@@ -93,17 +95,17 @@ def _has_words(command_line: list[str], needed: tuple[str, ...]) -> bool:
 def rolling_restart(*, drain_s: float, actor: str) -> Iterator[str]:
     """Restart web processes, watchers, workers, recorders and nodes of this host, in this order.
 
-    Yields a sentence for each step. Raise Refused, before anything is touched, if a process belongs
-    to another user; later, if one does not come back in time, or if a node cannot be emptied within
-    `drain_s`: what is left has not been touched then.
+    Yield a sentence for each step. Raise Refused, before anything is touched, if a process belongs
+    to another user; later, if a process does not come back in time, or if a node is not empty
+    after `drain_s`. The processes that follow have not been touched then.
     """
     processes = _find()
     if processes.unreadable:
         named = ", ".join(f"{found.kind} {found.pid}" for found in processes.unreadable)
         raise Refused(
             "forbidden",
-            f"These processes of another user may be of this installation, which cannot be read: "
-            f"{named}. Nothing was touched: run this as root.",
+            f"These processes belong to another user and perhaps to this installation, since their "
+            f"environment cannot be read: {named}. Nothing was touched: run this as root.",
         )
     _nodes_here()  # refuses, before anything is touched
     for kind in KINDS:
@@ -114,7 +116,7 @@ def rolling_restart(*, drain_s: float, actor: str) -> Iterator[str]:
 
 
 def _find() -> Found:
-    """Return the processes of this installation on this host, without those that they forked."""
+    """Return the processes of control planes on this host, without those that they forked."""
     ours: dict[int, Process] = {}
     unreadable: dict[int, Process] = {}
     parents: dict[int, int] = {}
@@ -141,7 +143,7 @@ def _find() -> Found:
 
 
 def _is_ours(process: psutil.Process) -> bool:
-    """Return whether it works on the database of this process. Raise psutil.Error."""
+    """Return whether the process uses this installation's database. Raise psutil.Error."""
     try:
         return read_environment(process.environ()).database_url == settings.GINKGO.database_url
     except InvalidSetting:
@@ -149,13 +151,14 @@ def _is_ours(process: psutil.Process) -> bool:
 
 
 def _restart(process: Process) -> Iterator[str]:
+    """End a process of the control plane, wait until another works, and yield a sentence."""
     began_s = time.monotonic()
     siblings = {found.pid for found in _find().ours if found.kind == process.kind}
     _end(process.pid, lambda words: kind_of(words) == process.kind)
 
     def is_replaced() -> bool:
-        found = _find().ours
-        return _works([f for f in found if f.kind == process.kind and f.pid not in siblings])
+        same_kind = [found for found in _find().ours if found.kind == process.kind]
+        return _works([found for found in same_kind if found.pid not in siblings])
 
     _wait_for(is_replaced, f"The {process.kind} process {process.pid} was ended")
     yield f"{process.kind} {process.pid} restarted within {time.monotonic() - began_s:.1f} s."
@@ -173,7 +176,7 @@ def _works(new: list[Process]) -> bool:
 
 
 def _one_serves(gateways: list[GatewayRow], pids: set[int]) -> bool:
-    """Return whether a gateway of these processes of this host gets and takes requests."""
+    """Return whether the gateway in one of these web processes of this host gets requests."""
     host = socket.gethostname()
     new = [row for row in gateways if row.host == host and row.pid in pids]
     serving = [row for row in new if row.pulse_age_s < RECENT_S and row.serving_s >= ADMITTED_S]
@@ -184,20 +187,26 @@ def _one_serves(gateways: list[GatewayRow], pids: set[int]) -> bool:
 
 
 def _watcher_looked_within(seconds: float) -> bool:
+    """Return whether a watcher has looked for changes within the last `seconds`."""
     # The row says until when a watcher counts as running: HOLD_S after it looked.
     looked = Now() + timedelta(seconds=HOLD_S - seconds)
     return PassLock.objects.filter(name="watcher", until__gt=looked).exists()
 
 
 def _nodes_here() -> list[Node]:
-    """Return the living nodes whose daemons run on this host. Raise Refused if one may not be ended
-    by this user."""
+    """Return the living nodes whose daemons run on this host.
+
+    Raise Refused if this user may not end one of the daemons.
+    """
     alive = Node.objects.filter(host=socket.gethostname(), status=NodeStatus.ALIVE)
     return [node for node in alive if _runs_here(node)]
 
 
 def _runs_here(node: Node) -> bool:
-    """Return whether the pid that the node has reported is its daemon's, not one used anew."""
+    """Return whether the pid that the node reported is still that of its daemon.
+
+    Raise Refused if the daemon belongs to another user.
+    """
     if node.pid is None:
         return False
     try:
@@ -212,6 +221,7 @@ def _runs_here(node: Node) -> bool:
 
 
 def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
+    """Restart a node's daemon and yield a sentence. If there is another node, drain it first."""
     began_s = time.monotonic()
     if not _runs_here(node):
         yield f"{node.name} was not touched: its daemon has ended meanwhile."
@@ -230,7 +240,10 @@ def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
 
 @contextmanager
 def _drain_within(node: Node, actor: str) -> Iterator[None]:
-    """Drain the node for the block, however that ends. An operator's own drain stays."""
+    """Drain the node for the block, and end the drain however the block ends.
+
+    A drain that an operator began before stays.
+    """
     is_ours = execute(node_marks.drain(node.name, actor=actor, reason=REASON, until_return=True))
     try:
         yield
@@ -285,7 +298,7 @@ def _restart_daemon(node: Node) -> None:
 
 
 def _end(pid: int, is_meant: Callable[[list[str]], bool]) -> None:
-    """Ask a process to end, if its command line is still the one that is meant."""
+    """Ask the process `pid` to end, unless the pid now belongs to another command line."""
     try:
         process = psutil.Process(pid)
         if is_meant(process.cmdline()):

@@ -42,7 +42,7 @@ def set_secret(name: str, value: str, *, actor: str) -> Secret:
     _check_secret(name, value)
     ciphertext = _encrypt(name, value)
     with transaction.atomic():
-        # Two first values of one name: the second waits for the key of the row, and replaces it.
+        # Concurrent writer: a request that sets a secret of the same name. It waits for this row.
         found, created = Secret.objects.update_or_create(
             name=name,
             defaults={
@@ -76,8 +76,8 @@ def rotate_secrets(*, actor: str, new_key: bool = False) -> int:
     """Encrypt every secret anew under the newest key; return how many.
 
     With `new_key` a new key becomes the newest of the file. Older keys stay in it: a backup of the
-    database needs them. Repeat it after a failure: keys and rows are usable at each point. Raise
-    SecretUnreadable, with nothing changed, if a secret cannot be decrypted.
+    database needs them. It may be repeated after a failure, which leaves all secrets readable.
+    Raise SecretUnreadable, with no secret changed, if one cannot be decrypted.
     """
     if new_key:
         _add_key()
@@ -162,7 +162,7 @@ def _add_key() -> None:
 
 
 def _encrypt(name: str, value: str, keys: MultiFernet | None = None) -> str:
-    # With its name: a row that was given the ciphertext of another one cannot be read.
+    # The name is encrypted too, so that a ciphertext copied into another row is noticed.
     return (keys or read_keys()).encrypt(json.dumps([name, value]).encode()).decode()
 
 

@@ -25,7 +25,7 @@ def find_user(name: str) -> Any:
         raise NotFound("user", name) from None
 
 
-def create_user(name: str) -> Any:
+def find_or_create_user(name: str) -> Any:
     """Return the user, creating it if needed without a password: it can use tokens, not sign in."""
     users = get_user_model()
     user = users.objects.filter(username=name).first()
@@ -59,7 +59,7 @@ def add_user(name: str, role: Role, *, actor: str) -> Any:
         raise Invalid([{"field": "name", "code": "exists", "message": message}])
     with transaction.atomic():
         try:
-            user = create_user(name)
+            user = find_or_create_user(name)
         except Invalid as invalid:
             errors = [{**error, "field": "name"} for error in invalid.extra["errors"]]
             raise Invalid(errors) from None
@@ -106,7 +106,7 @@ def _set_active(name: str, active: bool, actor: str, reason: str) -> Any:
 
 
 def reset_password(name: str, *, actor: str, reason: str = "") -> Any:
-    """Make the user's password useless; a link that the desk shows once sets another one."""
+    """Make the user's password unusable; a link that the desk shows once sets another one."""
     user = _changeable(name, actor)
     user.set_unusable_password()
     with transaction.atomic():
@@ -116,7 +116,7 @@ def reset_password(name: str, *, actor: str, reason: str = "") -> Any:
 
 
 def _changeable(name: str, actor: str) -> Any:
-    """Return the user, or refuse: oneself, a superuser, or an administrator."""
+    """Return the user. Raise Refused for a superuser, an administrator, and the actor's own."""
     user = find_user(name)
     if name == actor:
         raise Refused("not_allowed", _("Nobody changes their own role or access: ask a colleague."))

@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 
 from scheduling.operations.tokens import issue_api_token
-from scheduling.operations.users import create_user, give_role
+from scheduling.operations.users import find_or_create_user, give_role
 from scheduling.permissions import Role
 
 PROBLEM = "application/problem+json"
@@ -75,7 +75,7 @@ class ApiClient:
 
 def make_api_client(role: Role | None, name: str) -> ApiClient:
     """Return a client with the token of a new user of that role."""
-    user = create_user(name)
+    user = find_or_create_user(name)
     if role is not None:
         give_role(user, role)
     return ApiClient(issue_api_token(user, actor="test"))

@@ -10,7 +10,7 @@ from scheduling.management.arguments import add_token_options, new_token
 from scheduling.management.base import GinkgoCommand
 from scheduling.models import Scope
 from scheduling.operations.tokens import issue_api_token
-from scheduling.operations.users import create_user, find_user, give_role
+from scheduling.operations.users import find_or_create_user, find_user, give_role
 from scheduling.permissions import Role
 
 
@@ -36,7 +36,7 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         name = options["user"]
-        user = create_user(name) if options["create"] else find_user(name)
+        user = find_or_create_user(name) if options["create"] else find_user(name)
         if options["role"]:
             give_role(user, Role(options["role"]))
         token = issue_api_token(user, actor=self.actor, wanted=new_token(options))

@@ -89,7 +89,7 @@ SET_SECRET = Operation(
 DELETE_SECRET = Operation(
     "delete",
     _("Delete the secret {name}"),
-    _("What needs it fails from now on."),
+    _("Everything that needs the secret fails from now on."),
     secrets.delete_secret,
     _("The secret {name} is deleted."),
     "secret delete {name}",

@@ -36,7 +36,7 @@ from scheduling.models import Node, Run
 from scheduling.operations.feeds import NewInstrument, add_instruments, create_feed
 from scheduling.operations.portfolios import NewPortfolio, create_portfolio
 from scheduling.operations.tokens import issue_api_token, issue_node_token
-from scheduling.operations.users import create_user, give_role
+from scheduling.operations.users import find_or_create_user, give_role
 from scheduling.permissions import Role
 from scheduling.recorded_feeds.postgres_log import PostgresLog
 from scheduling.recorded_feeds.recorder import Recorder
@@ -96,7 +96,7 @@ class Source:
     """A client of the append address."""
 
     def __init__(self, server: str, feed: str) -> None:
-        user = create_user("recorder")
+        user = find_or_create_user("recorder")
         give_role(user, Role.OPERATOR)
         self._token = issue_api_token(user, actor="test")
         self._url = f"{server}/api/feeds/{feed}/append/"
