@@ -12,7 +12,10 @@ from ginkgo_cli.verbs import main
 
 
 def run() -> int:
-    """Run one command. Return its exit code: 0 done, 1 refused or failed, 2 invalid."""
+    """Run one command. Return its exit code: 0 done, 1 refused or failed, 130 interrupted.
+
+    argparse exits with 2 for an invalid command line.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may not have every character
@@ -25,7 +28,8 @@ def run() -> int:
         sys.stderr.write("Interrupted; a request that was already made continues.\n")
         return 130
     except BrokenPipeError:
-        # Its reader has seen enough. Nothing may be written at exit either.
+        # The reader of the output, such as `head`, has closed it. Python flushes the output at
+        # exit, which must not fail on the closed pipe either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

@@ -30,9 +30,10 @@ def find_access(
     ca: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Access:
-    """Return server and token of the options, else of the environment, else of `bin/up`'s file.
+    """Return server and token: each from its option, else from the environment.
 
-    Raise Failed with a sentence that says what is missing.
+    If neither gives any of the two, both come from the file that `bin/up` writes. Raise Failed with
+    a sentence that says what is missing.
     """
     ca = ca or environment.get("GINKGO_CA", "")
     server = server or environment.get("GINKGO_SERVER", "")
@@ -58,14 +59,14 @@ def _checked(access: Access) -> Access:
     try:
         parts = urlsplit(access.server)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # of the port, or of an address in brackets
+    except ValueError:  # the port is no number, or a bracket is not closed
         usable = False
     if not usable or parts.query or parts.fragment or not access.server.isprintable():
         raise Failed(
             f"{access.server!r} is not the address of a server; give one such as "
             "https://ginkgo.example.org or http://127.0.0.1:8000."
         )
-    # Not in the message, which may be kept in a log.
+    # The message does not show the token, since it may be kept in a log.
     if not (access.token.isascii() and access.token.isprintable()) or " " in access.token:
         raise Failed(
             "The token holds a space, a line break or another character that no token holds. "

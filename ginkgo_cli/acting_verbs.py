@@ -37,7 +37,8 @@ def drain(context: Context) -> None:
 
 
 def node_verb(verb: str, sentence: str) -> Callable[[Context], None]:
-    """Return a verb that acts on a node and then shows this sentence, with its `{name}`."""
+    """Return a verb that acts on a node and then shows `sentence`, with the node's name for
+    `{name}`."""
 
     def act(context: Context) -> None:
         name = context.name("node")

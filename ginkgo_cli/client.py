@@ -24,10 +24,10 @@ LIMIT_S = 20.0
 REDIRECTS = range(300, 400)
 #: Rows that the API gives at once at most.
 PAGE = 1_000
-#: For so long after its first failure a request is repeated. A server whose process ended in the
-#: middle of a request lets a repeat act after 30 s.
+#: How long a request is repeated after its first failure: longer than 30 s, after which a server
+#: whose process ended in the middle of the request lets a repeat act.
 REPEAT_FOR_S = 45.0
-#: Before a repeat, if the server does not say when.
+#: The wait before a repeat, if the server does not say how long. It doubles with each repeat.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 5.0
 
 
@@ -74,7 +74,8 @@ class Client:
 
     def post(self, path: str, **body: Any) -> Any:
         """Send a POST and return the answer. Parameters that are None are left out."""
-        return self._request("POST", path, {k: v for k, v in body.items() if v is not None})
+        given = {name: value for name, value in body.items() if value is not None}
+        return self._request("POST", path, given)
 
     def rows(self, path: str, limit: int = 100_000, **query: Any) -> Iterator[dict[str, Any]]:
         """Yield the rows of a list, page by page, up to `limit`."""
@@ -92,11 +93,11 @@ class Client:
             page = self._request("GET", page["next"])
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Return the document of the answer. An action that was not answered is repeated under
-        the same key, so that it acts once.
+        """Return the document of the answer.
 
-        If the server cannot be reached at the first try, nothing was sent and nothing is repeated:
-        its address may be wrong.
+        A POST without an answer is repeated under the same Idempotency-Key, so that it acts once.
+        If the server cannot be reached at the first try, nothing is repeated: nothing was sent, and
+        the address may be wrong.
         """
         request = urllib.request.Request(
             urljoin(f"{self.access.server}/api/", path),
@@ -122,11 +123,12 @@ class Client:
                 return self._send_once(request)
             except Unanswered as failed:
                 now = time.monotonic()
-                until = until or (now + REPEAT_FOR_S if failed.was_sent else now)
+                if until is None:
+                    until = now + REPEAT_FOR_S if failed.was_sent else now
                 pause_s = failed.after_s or wait_s
                 if now + pause_s > until:
                     raise
-                sys.stderr.write(printable(f"{failed} It is repeated, and acts once.\n"))
+                sys.stderr.write(printable(f"{failed} The request is repeated, and acts once.\n"))
                 time.sleep(pause_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
@@ -149,10 +151,11 @@ class Client:
         except (OSError, http.client.HTTPException, ValueError) as error:
             cause = getattr(error, "reason", error)
             sentence = f"{self.access.server} does not answer: {cause or type(cause).__name__}."
-            sent = not isinstance(cause, ConnectionRefusedError | socket.gaierror | ssl.SSLError)
-            if sent and request.get_method() != "GET":
+            never_sent = (ConnectionRefusedError, socket.gaierror, ssl.SSLError)
+            was_sent = not isinstance(cause, never_sent)
+            if was_sent and request.get_method() != "GET":
                 sentence += " Whether it has acted is not known."
-            raise Unanswered(sentence, was_sent=sent) from None
+            raise Unanswered(sentence, was_sent=was_sent) from None
 
     def _parse(self, body: bytes) -> Any:
         """Return the JSON object of an answer, None if it is empty. Raise Failed for any other."""
@@ -165,7 +168,10 @@ class Client:
         raise Failed(self._not_ginkgo())
 
     def _not_ginkgo(self) -> str:
-        return f"{self.access.server} does not answer as Ginkgo does; is it its address?"
+        return (
+            f"{self.access.server} does not answer as Ginkgo does; check that it is the address "
+            "of an installation."
+        )
 
 
 class Unanswered(Failed):
@@ -190,7 +196,7 @@ def _retry_after(error: urllib.error.HTTPError) -> float | None:
 
 
 def _failure_of(error: urllib.error.HTTPError) -> Failed:
-    """Return the problem document of a refusal as a sentence, Unanswered if it was cut off."""
+    """Return the failure with the sentence of the problem document, Unanswered if that was cut."""
     try:
         problem = json.loads(error.read())
         sentence = str(problem["detail"])

@@ -29,7 +29,7 @@ complete -F _ginkgo ginkgo"""
 
 
 def script(shell: str, verbs: Sequence[tuple[str, str]]) -> str:
-    """Return the completion script for (verb, kind of its names). zsh runs that of bash."""
+    """Return the completion script for (verb, kind of its names). zsh runs the script of bash."""
     text = _BASH.format(
         verbs=" ".join(verb for verb, _ in verbs),
         portfolio="|".join(verb for verb, kind in verbs if kind == "portfolio"),

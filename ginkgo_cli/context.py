@@ -1,4 +1,4 @@
-"""What each verb is given: the server, and the options of the call."""
+"""What each verb gets: a client of the server, and the options of the call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLL_S = 0.3
 
 @dataclass(frozen=True)
 class Context:
-    """One call: the server, and how its user wants to see the outcome."""
+    """One call of a verb: a client of the server, and the parsed options."""
 
     client: Client
     given: argparse.Namespace
@@ -31,5 +31,5 @@ class Context:
             print(printable(text if isinstance(text, str) else text()))
 
     def name(self, kind: Kind) -> str:
-        """Return the one name of this kind that the user's argument is, or begins."""
+        """Return the one name of this kind that is the user's argument, or begins with it."""
         return resolve(self.client, kind, getattr(self.given, kind))

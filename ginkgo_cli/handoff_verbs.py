@@ -39,7 +39,7 @@ def _migrate_several(context: Context, target: str | None) -> None:
     until = time.monotonic() + (given.wait or 0)
     for handoff in handoffs.values():
         if unread and time.monotonic() >= until:
-            break  # a server that is away would hold up each of them
+            break  # a server that does not answer would delay each further handoff
         try:
             if given.wait and handoff:
                 _update_until_end(context, handoff, until)
@@ -76,7 +76,7 @@ def stop(context: Context) -> None:
 
 
 def _hand_off(context: Context, verb: str, **body: Any) -> None:
-    """Send the verb, wait with --wait, and show the handoff. Raise Failed if that has failed."""
+    """Send the verb, wait with --wait, and show the handoff. Raise Failed if the handoff failed."""
     name = context.name("portfolio")
     document = context.client.post(f"portfolios/{name}/{verb}/", **body)
     handoff = document if "kind" in document else document.get("handoff")
@@ -108,7 +108,7 @@ def _wait_for_end(context: Context, handoff: dict[str, Any]) -> dict[str, Any]:
 
 
 def _update_until_end(context: Context, handoff: dict[str, Any], until: float) -> None:
-    """Read `handoff` anew, in place, until it has ended or until this time of `monotonic`."""
+    """Update the dictionary `handoff` until it has ended, or until this `time.monotonic`."""
     shown = ""
     try:
         while handoff["state"] in UNDER_WAY:

@@ -104,7 +104,7 @@ def _show(context: Context, read: Callable[[], Any], draw: Callable[[Any], str])
         context.show(document, lambda: draw(document))
         return
     while True:
-        # Home, and clear what is below: without flicker.
+        # Move the cursor to the top and clear from there, which flickers less than clearing first.
         sys.stdout.write("\x1b[H\x1b[J" if sys.stdout.isatty() else "")
         context.show(document, lambda: draw(document))  # noqa: B023
         sys.stdout.flush()

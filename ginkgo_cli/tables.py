@@ -18,9 +18,9 @@ def plain(text: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text of several lines without other characters that a terminal would obey.
+    """Return a text of several lines without characters that a terminal would obey.
 
-    They are escaped as in JSON, so that a document stays one.
+    These are escaped as in JSON, so that a JSON document stays valid.
     """
     return _UNPRINTABLE.sub(
         lambda found: found[0] if found[0] in "\n\t" else f"\\u{ord(found[0]):04x}", text
@@ -28,16 +28,18 @@ def printable(text: str) -> str:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table. Columns whose title ends in > are right-aligned; the last one is cut."""
+    """Return a table. A title that ends in > right-aligns its column; long lines are cut."""
     cells = [[plain(cell) for cell in row] for row in rows]
     names = [title.rstrip(">") for title in titles]
-    widths = [max([len(name), *(len(row[n]) for row in cells)]) for n, name in enumerate(names)]
+    widths = [
+        max([len(name), *(len(row[column]) for row in cells)]) for column, name in enumerate(names)
+    ]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
 
     def line(row: Sequence[str]) -> str:
         parts = [
-            cell.rjust(widths[n]) if titles[n].endswith(">") else cell.ljust(widths[n])
-            for n, cell in enumerate(row)
+            cell.rjust(column_width) if title.endswith(">") else cell.ljust(column_width)
+            for cell, title, column_width in zip(row, titles, widths, strict=True)
         ]
         text = "  ".join(parts).rstrip()
         return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -37,7 +37,8 @@ def positive(text: str) -> int:
 
 
 def not_empty(text: str) -> str:
-    """Return the text. Refuse an empty one, as of an unset variable: each name begins with it."""
+    """Return the text. Refuse an empty one, such as from an unset variable: every name begins with
+    it."""
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; leave it out, or give a value")
     return text
@@ -45,7 +46,7 @@ def not_empty(text: str) -> str:
 
 class _Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse an unknown verb with what is near, in place of all thirty."""
+        """Refuse an unknown verb with the verbs that are like it, instead of all verbs."""
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
             near = difflib.get_close_matches(value, action.choices, n=3, cutoff=0.5)
             help_ = f"did you mean {' or '.join(near)}?" if near else "`ginkgo --help` lists them"
@@ -67,10 +68,10 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def add(verb: str, act: Callable[[Context], None], summary: str = "") -> _Verb:
-        one = verbs.add_parser(verb, help=summary or (act.__doc__ or "").splitlines()[0])
-        one.set_defaults(act=act)
-        one.add_argument("--json", action="store_true", help="print JSON, for programs")
-        return _Verb(one)
+        added = verbs.add_parser(verb, help=summary or (act.__doc__ or "").splitlines()[0])
+        added.set_defaults(act=act)
+        added.add_argument("--json", action="store_true", help="print JSON, for programs")
+        return _Verb(added)
 
     add("status", reading_verbs.status).with_watch()
     add("nodes", reading_verbs.nodes).with_watch()
@@ -81,26 +82,26 @@ def parser() -> argparse.ArgumentParser:
     add("events", reading_verbs.events).with_filters().with_last()
     add("alerts", reading_verbs.alerts)
     add("orders", reading_verbs.orders).with_name("portfolio").with_last()
-    printed = add("log", reading_verbs.log).with_name("portfolio")
-    printed.with_flag("--follow", "go on with new lines")
+    log = add("log", reading_verbs.log).with_name("portfolio")
+    log.with_flag("--follow", "go on with new lines")
     move = add("migrate", handoff_verbs.migrate).with_name("portfolio").with_reason().with_wait()
     move.parser.add_argument(
         "more", metavar="PORTFOLIO", nargs="*", type=not_empty, help="more, with one request"
     )
     move.parser.add_argument("--to", metavar="NODE", type=not_empty, help="default: the balancer's")
-    again = add("reload", handoff_verbs.reload).with_name("portfolio").with_reason().with_wait()
-    again.parser.add_argument("--revision", type=positive, help="default: the wanted one")
+    reload = add("reload", handoff_verbs.reload).with_name("portfolio").with_reason().with_wait()
+    reload.parser.add_argument("--revision", type=positive, help="default: the wanted one")
     add("start", handoff_verbs.start).with_name("portfolio").with_reason().with_wait()
     add("stop", handoff_verbs.stop).with_name("portfolio").with_reason().with_wait()
     add("unpin", acting_verbs.unpin).with_name("portfolio")
-    check = add("verify", acting_verbs.verify).with_name("portfolio").with_wait()
-    check.with_flag("--full", "from the first event")
-    draining = add("drain", acting_verbs.drain).with_name("node").with_reason().with_wait()
-    draining.with_flag("--plan", "show what it would do, and change nothing")
-    draining.with_flag("--make-room", "move portfolios of other nodes first where that helps")
-    draining.with_flag("--until-return", "end the drain once its daemon registers again")
-    ends = acting_verbs.node_verb("undrain", "{name} is no longer draining.")
-    add("undrain", ends, "End the drain of a node.").with_name("node")
+    verify = add("verify", acting_verbs.verify).with_name("portfolio").with_wait()
+    verify.with_flag("--full", "from the first event")
+    drain = add("drain", acting_verbs.drain).with_name("node").with_reason().with_wait()
+    drain.with_flag("--plan", "show what it would do, and change nothing")
+    drain.with_flag("--make-room", "move portfolios of other nodes first where that helps")
+    drain.with_flag("--until-return", "end the drain once its daemon registers again")
+    undrain = acting_verbs.node_verb("undrain", "{name} is no longer draining.")
+    add("undrain", undrain, "End the drain of a node.").with_name("node")
     cordoned = "{name} is cordoned; its portfolios keep running on it."
     cordon = acting_verbs.node_verb("cordon", cordoned)
     add("cordon", cordon, "Place nothing new on a node.").with_name("node").with_reason()
@@ -111,8 +112,8 @@ def parser() -> argparse.ArgumentParser:
     add("unfreeze", acting_verbs.unfreeze)
     add("halt-all", acting_verbs.halt_all).with_reason().with_flag("--yes", "do not ask")
     add("undo-halt", acting_verbs.undo_halt)
-    shells = add("completion", reading_verbs.print_names, "Print the completion of bash or zsh.")
-    shells.parser.add_argument("what", choices=("bash", "zsh", "portfolio", "node"))
+    complete = add("completion", reading_verbs.print_names, "Print the completion of bash or zsh.")
+    complete.parser.add_argument("what", choices=("bash", "zsh", "portfolio", "node"))
     return top
 
 
@@ -168,7 +169,7 @@ def main(argv: Sequence[str]) -> int:
             top.error(f"{text!r} is not text in UTF-8")
     given, rest = top.parse_known_args(argv)
     if given.verb == "migrate" and all(text.strip() and text[0] != "-" for text in rest):
-        # Names after an option, which argparse of older Pythons leaves over.
+        # Names after an option, which argparse leaves over in older versions of Python.
         given.more, rest = [*given.more, *rest], []
     if rest:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -189,6 +190,10 @@ def _kinds_of_verbs(top: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
     """Yield (verb, kind of the names that it takes: portfolio, node or empty)."""
     for action in top._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for verb, one in action.choices.items():
-                kinds = {a.dest for a in one._actions if not a.option_strings}
-                yield verb, next((k for k in ("portfolio", "node") if k in kinds), "")
+            for verb, parser_of_verb in action.choices.items():
+                positional = {
+                    argument.dest
+                    for argument in parser_of_verb._actions
+                    if not argument.option_strings
+                }
+                yield verb, next((kind for kind in ("portfolio", "node") if kind in positional), "")

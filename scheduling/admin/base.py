@@ -47,7 +47,7 @@ class FleetAdmin(admin.ModelAdmin):
     """Rows that are shown, filtered and linked, never edited or deleted: `enact` writes them."""
 
     list_per_page = 50
-    # It would cost a count(*) over the whole table per page.
+    # The full count would cost a count(*) over the whole table for each page.
     show_full_result_count = False
     save_on_top = False
 
@@ -69,7 +69,7 @@ class FleetAdmin(admin.ModelAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Return whether the list may be filtered by this column.
 
-        Not by one that is hidden from the user: a filter by prefixes would reveal it.
+        A column that is hidden from the user is refused: filtering by prefixes would reveal values.
         """
         hidden = "incarnation" in lookup or lookup.split("__")[0] in self.for_operators
         if hidden and not may_act(request.user):
@@ -83,7 +83,7 @@ class FleetAdmin(admin.ModelAdmin):
         return may_read(request.user)
 
     def has_act_permission(self, request: HttpRequest) -> bool:
-        """Return whether actions are offered, by the name that `as_action` asks for."""
+        """Return whether actions are offered: Django asks this for the permission "act"."""
         return may_act(request.user)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -184,7 +184,8 @@ class AdminAction:
         return TemplateResponse(request, "admin/scheduling/confirm.html", context)
 
     def as_action(self, chosen: Any) -> Callable[..., HttpResponse | None]:
-        """Return the action for the list of a model, called `chosen` there: "selected nodes"."""
+        """Return the action for the list of a model. Its label names the rows as `chosen`, such as
+        "selected nodes"."""
         label = lazy(lambda: f"{self.operation.summary(str(chosen))}…", str)()
 
         @admin.action(description=label, permissions=["act"])

@@ -1,7 +1,7 @@
 """The admin's words for models, fields, help texts and choices, in the reader's language.
 
-Models name their fields in English. To have them translated there would take a migration that
-repeats every field; what is set here is seen by pages only.
+Models name their fields in English. Translated names in the models would take a migration that
+repeats every field; names that are set here affect pages only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def word_column(
 ) -> Callable[[Any], str]:
     """Return a column that shows the code in attribute `name` as a word in the reader's language.
 
-    The list can be sorted by it if it is `stored`: a column of the table.
+    The list can be sorted by it if the attribute is `stored` as a column of the table.
     """
 
     @admin.display(description=label(name), ordering=name if stored else None)
@@ -53,7 +53,7 @@ def word_column(
 
 
 def word_filter(word: Callable[[str], str]) -> type[AllValuesFieldListFilter]:
-    """Return a list's filter by the codes of a column, which it offers as words for readers."""
+    """Return a filter by the codes of a column, which offers each code as the word for readers."""
 
     class ByWord(AllValuesFieldListFilter):
         def choices(self, changelist: Any) -> Any:
@@ -65,10 +65,11 @@ def word_filter(word: Callable[[str], str]) -> type[AllValuesFieldListFilter]:
     return ByWord
 
 
-#: Texts of Django's own pages that it has not translated.
+#: Texts of Django's own pages that Django does not translate to Chinese.
 OF_DJANGO = (_("Model name"), _("Add link"), _("Change or view list link"))
 
-#: What the code says → what pages show. In a context of their own: a field `left` is no direction.
+#: Text in the code → text on pages. They are translated in the context "label", since a word such
+#: as `left`, the state of a node, has other meanings elsewhere.
 LABELS = {
     "32-character task identifier.": pgettext_lazy("label", "32-character task identifier."),
     "Activating": pgettext_lazy("label", "Activating"),

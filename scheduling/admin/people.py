@@ -1,7 +1,7 @@
 """Users and groups. Permissions come from groups: operator, viewer, administrator.
 
-An administrator or a superuser creates users and puts them into groups. Only a superuser sees and
-changes what would give more: superusers and single permissions.
+An administrator or a superuser creates users and puts them into groups. Only a superuser makes
+superusers and gives single permissions, which would allow more than the groups do.
 """
 
 from __future__ import annotations

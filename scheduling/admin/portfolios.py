@@ -28,7 +28,8 @@ from scheduling.timing import timing
 
 
 def _targets_of(rows: list[Portfolio]) -> dict[str, Any]:
-    """Return `targets` of the confirmation: those of one portfolio; of several, every node."""
+    """Return the `targets` that the confirmation page offers: every node, and of one portfolio
+    also whether the node could run it."""
     try:
         snapshot = observe(timing()).snapshot
         if len(rows) == 1:

@@ -19,13 +19,13 @@ STATE = word_column("state", stored=False)
 def _revocation_sentence(row: Any, was_valid: bool) -> str:
     if isinstance(row, NodeToken):
         revoked = _("The token of node {name} is revoked.")
-        before = _("The token of node {name} was revoked already.")
+        already = _("The token of node {name} was revoked already.")
         name = str(row.node)
     else:
         revoked = _("The token of user {name} is revoked.")
-        before = _("The token of user {name} was revoked already.")
+        already = _("The token of user {name} was revoked already.")
         name = str(row.user)
-    return str(revoked if was_valid else before).format(name=name)
+    return str(revoked if was_valid else already).format(name=name)
 
 
 class TokenAdmin(OperatorsAdmin):

@@ -1,1 +1,1 @@
-"""The REST interface: a view parses, makes one call of `scheduling.enact`, shows the outcome."""
+"""The REST interface: a view parses a request, calls one operation, and shows the outcome."""

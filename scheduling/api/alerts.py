@@ -35,7 +35,7 @@ class AlertDocument(serializers.Serializer[Any]):
     opened_at = serializers.DateTimeField()
     closed_at = serializers.DateTimeField(allow_null=True)
     acknowledged_at = serializers.DateTimeField(allow_null=True)
-    acknowledged_by = serializers.CharField(help_text="Empty: nobody has, since it opened.")
+    acknowledged_by = serializers.CharField(help_text="Empty: not acknowledged.")
     acknowledged_note = serializers.CharField()
 
 
@@ -109,7 +109,7 @@ class AlertChannelList(TableView):
         summary="Send alerts to an address",
     )
     def post(self, request: Request) -> Response:
-        """Store the channel, new or with another address."""
+        """Store the channel, or another address of an existing channel."""
         given = read_body(request, AlertChannelBody)
         row = alert_actions.ADD_ALERT_CHANNEL.call(
             given["name"], given["address"], actor=actor_of(request)

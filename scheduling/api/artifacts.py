@@ -68,7 +68,7 @@ class ArtifactList(TableView):
         return Artifact.objects.prefetch_related("strategies")
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
-        """Bound the files of a form before anything reads it."""
+        """Limit the size of an uploaded form before anything reads it."""
         limit_upload(request, MAX_BODY_BYTES)
         return super().initialize_request(request, *args, **kwargs)
 
@@ -90,7 +90,7 @@ class ArtifactList(TableView):
         performs=roll_out_actions.ADD_ARTIFACT,
     )
     def post(self, request: Request) -> Response:
-        """Add an artifact: 201, or 200 if the same bytes were there already."""
+        """Add an artifact: 201, or 200 if the same bytes were stored before."""
         filename, wheel, lock = _read_upload(request)
         added = operations.add_artifact(filename, wheel, lock, actor=actor_of(request))
         address = reverse("api:artifact", kwargs={"sha256": added.artifact.sha256})
@@ -128,7 +128,7 @@ class ArtifactDetail(ApiView):
 
     @described(ArtifactDetailDocument, summary="An artifact, its lock, and who uses it")
     def get(self, request: Request, sha256: str) -> Response:
-        """Return the artifact of a hash or its beginning."""
+        """Return the artifact with this hash or beginning of a hash."""
         artifact: Any = present_artifact(sha256)
         artifact.used_by = artifact_users(artifact.sha256)
         return Response(ArtifactDetailDocument(artifact).data)

@@ -65,7 +65,7 @@ RECORD_USE_EVERY = timedelta(minutes=1)
 
 
 def _record_use(row: ApiToken) -> None:
-    """Write the time of use, if the stored one is a minute old. At most one statement."""
+    """Store the time of use, at most once in RECORD_USE_EVERY. At most one statement."""
     if row.last_used_at is not None and row.last_used_at > timezone.now() - RECORD_USE_EVERY:
         return
     try:
@@ -76,7 +76,7 @@ def _record_use(row: ApiToken) -> None:
 
 
 def _record_refusal(row: ApiToken | None, why: str) -> None:
-    """Record that a known token was refused. A guessed token belongs to no user."""
+    """Record in the audit log that a token of a user was refused; an unknown token has no `row`."""
     if row is not None:
         record_limited(
             "token_refused", row.user.get_username(), f"a token that is {why}", token=row.pk

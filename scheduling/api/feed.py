@@ -62,8 +62,7 @@ class FeedEvents(ApiView):
 
 
 def feed_event_document(event: Event) -> dict[str, Any]:
-    """Return one event as a bar. Prices are texts with the places of their symbol, four by
-    default."""
+    """Return one event as a bar. Prices are texts with the decimal places of their symbol."""
     return {
         "seq": event.seq,
         "symbol": event.symbol,
@@ -79,8 +78,9 @@ def feed_event_document(event: Event) -> dict[str, Any]:
 def bar_time(time_us: int) -> str:
     """Return µs since the epoch as ISO 8601.
 
-    A lap of the replay adds a year, at 100 events a second in a quarter of an hour: within months
-    the year has five digits, which ISO 8601 writes with a sign and `datetime` cannot hold.
+    Each lap of the replay adds a year to its times. At 100 events a second a lap takes a quarter of
+    an hour, so within months the year has five digits, which ISO 8601 writes with a sign and
+    `datetime` cannot hold.
     """
     cycles, rest_us = divmod(time_us, _CYCLE_US)
     at = _EPOCH + timedelta(microseconds=rest_us)

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from portfolios.feeds.log import SourceId
+from portfolios.sentences import short_repr
 from scheduling.api.base import ApiView, actor_of
 from scheduling.api.openapi import described
 from scheduling.api.request_serializers import read_body
@@ -128,7 +129,7 @@ class FeedInstruments(ApiView):
 
     @described(FeedLogDocument, body=InstrumentsBody, summary="Add instruments to a recorded feed")
     def post(self, request: Request, name: str) -> Response:
-        """Add instruments. One that exists must not change."""
+        """Add instruments; 409 `instrument_differs` if one exists with other steps."""
         given = read_body(request, InstrumentsBody)
         feeds.add_instruments(name, _instruments(given["instruments"]), actor=actor_of(request))
         return Response(_feed_document(name))
@@ -166,7 +167,10 @@ def _instruments(given: dict[str, Any]) -> list[feeds.NewInstrument]:
     made = []
     for symbol, facts in given.items():
         if not isinstance(facts, dict):
-            message = f"{symbol[:30]} is an object with tick, lot, scale, currency, or empty."
+            message = (
+                f"{symbol[:30]} must be an object with any of tick, lot, scale and currency, not"
+                f" {short_repr(facts)}."
+            )
             raise Invalid(
                 [{"field": f"instruments.{symbol[:30]}", "code": "wrong_type", "message": message}]
             )

@@ -75,7 +75,7 @@ class HaltAll(ApiView):
 
     @described(HaltsDocument, summary="The newest halts", operation_id="halts_list")
     def get(self, request: Request) -> Response:
-        """Return the newest twenty."""
+        """Return the newest halts, twenty at most."""
         return Response(HaltsDocument({"results": read_halts()}).data)
 
 
@@ -84,7 +84,7 @@ class HaltDetail(ApiView):
 
     @described(HaltedDocument, summary="A halt and what it stopped")
     def get(self, request: Request, pk: int) -> Response:
-        """Return the response that the halt itself gave."""
+        """Return the document that the request for the halt was answered with."""
         _, halted = read_halt(pk)
         return Response(HaltedDocument(halted).data)
 

@@ -21,13 +21,15 @@ def healthz(request: HttpRequest) -> HttpResponse:
 #: Longest wait of a readiness request for a statement.
 STATEMENT_LIMIT_S = 2.0
 
-_is_migrated = False  #: stays true once it is, as the code of the process does not change
+#: Once true it stays so, since the code of the process, and with it its migrations, do not change.
+_is_migrated = False
 
 
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """Return 200 if this process can renew leases and commit, and every migration is applied;
-    otherwise 503 with the reason.
+    """Return 200 if this process can renew leases and commit, and every migration is applied.
+
+    Otherwise return 503 with the reason.
     """
     found = HEALTH.problem() or _missing_migrations()
     if found:

@@ -33,14 +33,14 @@ from scheduling.presentation.problems import DATABASE_AWAY
 logger = logging.getLogger(__name__)
 
 HEADER = "Idempotency-Key"
-#: Printable ASCII. A draft of the IETF has the key in quotes, which are part of it here.
+#: A key is printable ASCII. An IETF draft puts it in quotes; here these are characters of the key.
 LONGEST_KEY = 255
 KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
 KEPT_HEADERS = ("Content-Type", "Location", "ETag")
 
 
 class _Repeated(Exception):
-    """Ends a repeated request: `answer` is what its first one got."""
+    """Ends the handling of a repeated request; `answer` is that of the first request."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -49,7 +49,7 @@ class _Repeated(Exception):
 class ActsOncePerKey(APIView):
     """A view whose POST, PATCH and DELETE act once for each Idempotency-Key of a user."""
 
-    #: False: what answers a success is stored nowhere, and is given once.
+    #: False: the answer of a success, such as a new token, is never stored, so a repeat gets none.
     keeps_answer = True
 
     _claim: Claim | None = None
@@ -64,7 +64,7 @@ class ActsOncePerKey(APIView):
         return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Claim the key, once it is known who asks and that they may."""
+        """Authenticate the user, check the permission, then claim the key."""
         super().initial(request, *args, **kwargs)
         if not request.user.is_authenticated:
             return
@@ -107,9 +107,9 @@ def _fingerprint(request: Request) -> str:
 
 
 def _comparable(data: Any) -> Any:
-    """Return the parsed body with files as digests, as JSON can hold it.
+    """Return the parsed body in a form that JSON can hold, with files as digests.
 
-    The bytes of a form differ from one repeat to the next.
+    The body is compared as parsed, since a form has another boundary in each repeat.
     """
     if isinstance(data, QueryDict):
         return {name: [_comparable(one) for one in values] for name, values in data.lists()}
@@ -136,5 +136,5 @@ def _keep_or_forget(claim: Claim, response: HttpResponseBase, repeatable: bool) 
         body = response.content.decode() if isinstance(response, HttpResponse) else ""
         keep_answer(claim, Answer(response.status_code, headers, body), repeatable=repeatable)
     except (DatabaseError, *DATABASE_AWAY):
-        # The request was answered. A repeat is told what is known of it.
+        # The request itself is answered. A repeat is refused, and told whether the first one acted.
         logger.warning("the answer to a request could not be kept for its repeats", exc_info=True)

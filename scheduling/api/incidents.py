@@ -24,8 +24,8 @@ class IncidentDocument(serializers.Serializer[Any]):
     at = serializers.DateTimeField()
     reason = serializers.CharField()
     back_at = serializers.DateTimeField(allow_null=True)
-    portfolios = serializers.IntegerField(help_text="That it owned.")
-    placed = serializers.IntegerField(help_text="Of them, those with a new owner that committed.")
+    portfolios = serializers.IntegerField(help_text="How many the node owned.")
+    placed = serializers.IntegerField(help_text="How many of them committed under a new epoch.")
     longest_without_owner_s = serializers.FloatField(allow_null=True)
 
 
@@ -72,7 +72,7 @@ class IncidentList(ApiView):
         operation_id="incident_list",
     )
     def get(self, request: Request) -> Response:
-        """Return at most 100, newest first."""
+        """Return at most 100 incidents, newest first."""
         node = request.query_params.get("node", "").replace("\0", "\N{REPLACEMENT CHARACTER}")
         found = read_incidents(node, most=MOST)
         documents = [incident_document(each) for each in found]

@@ -1,6 +1,7 @@
 """Metrics for Prometheus, read from the database on request.
 
-Only what a web process answered nodes is counted in that process (`gateway/request_metrics.py`).
+Only the answers of a web process to nodes are counted in the process that gave them
+(`gateway/request_metrics.py`).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class FleetMetrics:
         yield homeless
         yield GaugeMetricFamily(
             "ginkgo_loss_homeless",
-            "The same, over all nodes, each lost alone.",
+            "The sum of ginkgo_node_loss_homeless over all nodes.",
             value=sum(loss.homeless for _, loss in known),
         )
         yield GaugeMetricFamily(
@@ -184,11 +185,13 @@ class ControlPlaneMetrics:
     def collect(self) -> Iterable[Metric]:
         age = GaugeMetricFamily(
             "ginkgo_gateway_pulse_age_seconds",
-            "Since a web process recorded that nodes can reach it; over 3 it is not fit.",
+            "Seconds since a web process recorded that nodes can reach it; over 3 it is not fit.",
             labels=["gateway"],
         )
         serving = GaugeMetricFamily(
-            "ginkgo_gateway_serving_seconds", "Its time without a gap.", labels=["gateway"]
+            "ginkgo_gateway_serving_seconds",
+            "Seconds for which nodes could reach a web process without a gap.",
+            labels=["gateway"],
         )
         for row in self._found.gateways:
             name = f"{row.host}:{row.pid}"
@@ -196,8 +199,12 @@ class ControlPlaneMetrics:
             serving.add_metric([name], max(row.serving_s, 0.0))
         yield from (age, serving)
         for name, metric, what in (
-            ("pass", "ginkgo_pass_age_seconds", "Since the last whole pass ended."),
-            ("watcher", "ginkgo_watcher_overdue_seconds", "Since a watcher should have looked."),
+            ("pass", "ginkgo_pass_age_seconds", "Seconds since the last whole pass ended."),
+            (
+                "watcher",
+                "ginkgo_watcher_overdue_seconds",
+                "Seconds since a watcher should have looked for changes.",
+            ),
         ):
             if name in self._found.passes:
                 yield GaugeMetricFamily(metric, what, value=max(self._found.passes[name], 0.0))
@@ -215,7 +222,7 @@ class StorageMetrics:
             "ginkgo_table_bytes", "Size with partitions and indexes.", labels=["table"]
         )
         rows = GaugeMetricFamily(
-            "ginkgo_table_rows", "Rows as the planner estimates them.", labels=["table"]
+            "ginkgo_table_rows", "Rows as PostgreSQL estimates them.", labels=["table"]
         )
         for table in storage.tables:
             size.add_metric([table.name], table.bytes)
@@ -225,17 +232,17 @@ class StorageMetrics:
             "ginkgo_database_bytes", "Size of the database.", value=storage.database_bytes
         )
         yield CounterMetricFamily(
-            "ginkgo_wal_written_bytes", "WAL written.", value=storage.wal_bytes
+            "ginkgo_wal_written_bytes", "Write-ahead log written.", value=storage.wal_bytes
         )
         yield GaugeMetricFamily(
             "ginkgo_oldest_snapshot_seconds",
-            "Age of the oldest snapshot held.",
+            "Age of the oldest database snapshot that is held.",
             value=storage.oldest_snapshot_s,
         )
         if storage.disk_free_bytes is not None:
             yield GaugeMetricFamily(
                 "ginkgo_disk_free_bytes",
-                "Free on the embedded server's disk.",
+                "Free space on the disk of the embedded database server.",
                 value=storage.disk_free_bytes,
             )
 

@@ -43,7 +43,7 @@ class ResilienceDocument(Document):
 
     as_of = serializers.DateTimeField(allow_null=True)
     absorbed = serializers.IntegerField(help_text="Nodes whose loss would be absorbed.")
-    no_place = serializers.IntegerField(help_text="Over all nodes, each lost alone.")
+    no_place = serializers.IntegerField(help_text="Sum of `no_place` over all nodes.")
     nodes = LossDocument(many=True)
 
 
@@ -57,7 +57,7 @@ class ScheduleResilience(ApiView):
 
 
 def resilience_document() -> dict[str, Any]:
-    """Return the stored forecast by name of node. One statement."""
+    """Return the stored forecast, its nodes sorted by name. One statement."""
     alive = Resilience.objects.filter(node__status=NodeStatus.ALIVE).select_related("node")
     losses = [_loss_document(row) for row in alive.order_by("node__name")]
     document = {
@@ -81,9 +81,9 @@ def _loss_document(row: Resilience) -> dict[str, Any]:
         "suspects_counted": row.suspects,
         "reasons": [
             {
-                **reason_document(Reason(one["code"], one["params"]), get_language()),
-                "portfolios": one["portfolios"],
+                **reason_document(Reason(reason["code"], reason["params"]), get_language()),
+                "portfolios": reason["portfolios"],
             }
-            for one in row.reasons
+            for reason in row.reasons
         ],
     }

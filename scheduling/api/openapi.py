@@ -38,23 +38,25 @@ def query(
 
 def _order(ordering: str | Sequence[str]) -> OpenApiParameter:
     """Return the description of `?order=`."""
-    own, turned = orders_of(ordering)
-    described = "The field that the list is sorted by; `-`: from the highest value down."
-    return query("order", str, described, enum=[own, turned], default=own)
+    default, reverse = orders_of(ordering)
+    text = "The field that the list is sorted by; `-`: from the highest value down."
+    return query("order", str, text, enum=[default, reverse], default=default)
 
 
-def _filter(name: str, one: django_filters.Filter) -> OpenApiParameter:
-    """Return the description of a filter of a table, from its kind."""
-    choices = [value for value, _ in one.extra.get("choices", ())]
+def _filter(name: str, found: django_filters.Filter) -> OpenApiParameter:
+    """Return the description of a filter of a table, from its class."""
+    choices = [value for value, _ in found.extra.get("choices", ())]
     if choices:
         return query(name, enum=choices)
-    if isinstance(one, django_filters.NumberFilter):
-        bound = "At least" if one.lookup_expr == "gte" else "At most"
-        return query(name, {"type": "integer", "minimum": 0, "maximum": HIGHEST_INT}, f"{bound}.")
-    if isinstance(one, django_filters.IsoDateTimeFilter):
-        side = "From this time on" if one.lookup_expr == "gte" else "Until this time"
-        return query(name, datetime, f"{side}, as 2026-01-31T09:30:00Z.")
-    if isinstance(one, django_filters.BooleanFilter):
+    if isinstance(found, django_filters.NumberFilter):
+        bound = "At least" if found.lookup_expr == "gte" else "At most"
+        return query(
+            name, {"type": "integer", "minimum": 0, "maximum": HIGHEST_INT}, f"{bound} this number."
+        )
+    if isinstance(found, django_filters.IsoDateTimeFilter):
+        side = "From this time on" if found.lookup_expr == "gte" else "Until this time"
+        return query(name, datetime, f"{side}, such as 2026-01-31T09:30:00Z.")
+    if isinstance(found, django_filters.BooleanFilter):
         return query(name, bool)
     return query(name, {"type": "string", "pattern": "^[^\\u0000]*$"})
 
@@ -85,12 +87,12 @@ def described(
     )
 
     def decorate(view: View) -> View:
-        done: View = describe(view)
-        # What is not described is refused by `ApiView`.
-        done.known_parameters = {  # type: ignore[attr-defined]
-            one.name for one in parameters or [] if one.location == OpenApiParameter.QUERY
+        described_view: View = describe(view)
+        # `ApiView` refuses a query parameter that is not described here.
+        described_view.known_parameters = {  # type: ignore[attr-defined]
+            each.name for each in parameters or [] if each.location == OpenApiParameter.QUERY
         }
-        return done
+        return described_view
 
     return decorate
 
@@ -122,14 +124,14 @@ def described_list(
 
 
 def described_table(summary: str) -> Callable[[Table], Table]:
-    """Return a class decorator for a `TableView`, which describes its list in the OpenAPI schema.
+    """Return a class decorator that describes the list of a `TableView` in the OpenAPI schema.
 
-    The answer is described from the `document` of the view, the parameters from its `filters`.
+    The answer follows from the `document` of the view, the parameters from its `filters`.
     """
 
     def describe(view: Table) -> Table:
         parameters = [_filter(name, one) for name, one in view.filters.base_filters.items()]
-        # On the class, since all such views inherit the same method.
+        # The class is decorated, since all table views inherit one method `get`.
         listed = described_list(view.document, parameters, summary, view.order)
         return extend_schema_view(get=listed)(view)
 

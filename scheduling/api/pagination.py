@@ -89,13 +89,13 @@ class TablePages(CursorPagination):
         self, request: Request, queryset: QuerySet[Any], view: APIView
     ) -> tuple[str, ...]:
         """Return the fields to sort by, all reversed if `?order=` asks for it."""
-        turned = read_order(request, self._fields)
-        return tuple(map(_reversed_order, self._fields)) if turned else self._fields
+        is_reversed = read_order(request, self._fields)
+        return tuple(map(_reversed_order, self._fields)) if is_reversed else self._fields
 
     def paginate_queryset(
         self, queryset: Any, request: Request, view: APIView | None = None
     ) -> list[Any] | None:
-        """Return one page. One statement. Raise Invalid for a cursor that no link contained."""
+        """Return one page. One statement. Raise Invalid for a cursor that is from no link."""
         try:
             return super().paginate_queryset(queryset, request, view)
         except (NotFound, ValueError, DataError):
@@ -110,17 +110,19 @@ def page_of_lines(
     The cursor is `after:KEY` or `before:KEY`, so pages are stable when names come and go.
     """
     limit = read_limit(request)
-    turned = read_order(request, "name")
-    ordered = sorted(lines, key=key, reverse=turned)
+    is_reversed = read_order(request, "name")
+    ordered = sorted(lines, key=key, reverse=is_reversed)
     side, _, name = request.query_params.get("cursor", "after:").partition(":")
     if side not in ("after", "before"):
         raise invalid_cursor()
+    others = [line for line in ordered if key(line) != name]
+    # A line stands before another one if its key is lower; in a reversed list, if it is higher.
     if side == "before":
-        page = [line for line in ordered if key(line) != name and (key(line) > name) == turned]
-        page = page[-limit:]
+        page = [line for line in others if (key(line) > name) == is_reversed][-limit:]
+    elif name:
+        page = [line for line in others if (key(line) < name) == is_reversed][:limit]
     else:
-        page = [line for line in ordered if key(line) != name and (key(line) < name) == turned]
-        page = page[:limit] if name else ordered[:limit]
+        page = ordered[:limit]
     if not page:
         return [], None, None
     base = remove_query_param(request.build_absolute_uri(), "cursor")

@@ -41,7 +41,7 @@ class StrictJSONParser(BaseParser):
             raise ParseError(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
         except ValueError as error:
             raise ParseError(f"The body cannot be read as JSON: {error}.") from None
-        _check(value, depth=0)
+        _refuse_unstorable(value, depth=0)
         return value
 
 
@@ -68,7 +68,7 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check(value: Any, depth: int) -> None:
+def _refuse_unstorable(value: Any, depth: int) -> None:
     """Raise ParseError for values that JSON allows but the database or a decimal cannot hold."""
     if depth > MAX_DEPTH:
         raise ParseError(f"The body is nested deeper than {MAX_DEPTH} levels.")
@@ -81,8 +81,8 @@ def _check(value: Any, depth: int) -> None:
         raise ParseError("The body holds a number too large to be stored.")
     elif isinstance(value, dict):
         for key, inner in value.items():
-            _check(key, depth + 1)
-            _check(inner, depth + 1)
+            _refuse_unstorable(key, depth + 1)
+            _refuse_unstorable(inner, depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            _check(inner, depth + 1)
+            _refuse_unstorable(inner, depth + 1)

@@ -29,6 +29,6 @@ class SchedulePlan(ApiView):
         summary="The plan, as a dry run",
     )
     def get(self, request: Request) -> Response:
-        """Return the plan, its summary and the loads it results in. Nothing is changed."""
+        """Return the plan, its summary and the resulting loads. Change nothing."""
         lists = [request.query_params.getlist(name) for name in SCENARIO_PARAMETERS]
         return Response(dry_run(scenario_of(*lists)))

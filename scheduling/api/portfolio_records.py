@@ -106,7 +106,7 @@ class FleetOrderFilters(OfPortfolio):
         return filter_orders(rows, {"status": value})
 
     def filter_queryset(self, queryset: QuerySet[Order]) -> QuerySet[Order]:
-        """Bound the range by the default window, then filter."""
+        """Return the filtered orders, without `since` only those of the last 24 hours."""
         given = self.form.cleaned_data
         rows = orders_between(given["since"], given["until"], datetime.now(UTC))
         return super().filter_queryset(rows)

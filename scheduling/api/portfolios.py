@@ -37,11 +37,13 @@ from scheduling.observe.fleet_view.types import PortfolioView
 from scheduling.observe.stored_state import readable_account, readable_strategy
 from scheduling.operations.lookup import existing_portfolio
 from scheduling.operations.registry import portfolio_actions
+from scheduling.operations.registry.operation import Operation
 from scheduling.presentation.documents import (
     handoff_document,
     portfolio_document,
     portfolio_view,
 )
+from scheduling.presentation.fields import StrictSerializer
 from scheduling.presentation.portfolio_body import PortfolioBody, PortfolioChanges, read_bodies
 from scheduling.presentation.serializers.history import HandoffDocument
 from scheduling.presentation.serializers.portfolios import (
@@ -107,8 +109,10 @@ class PortfolioList(ApiView):
 
 
 def _create_all(given: list[Any], actor: str) -> Response:
-    """Create a list of portfolios in one transaction. The response holds names only: reading the
-    fleet for the documents would cost more than creating them."""
+    """Create a list of portfolios in one transaction, and return their names.
+
+    Their documents would take a read of the fleet, which costs more than creating them.
+    """
     operations.check_length(given)  # before the bodies of a list that is too long are parsed
     new = [operations.NewPortfolio(**one) for one in read_bodies(given, PortfolioBody)]
     made = operations.create_portfolios(new, actor=actor)
@@ -119,7 +123,7 @@ _ETAG = OpenApiParameter(
     "ETag",
     str,
     OpenApiParameter.HEADER,
-    description="Of what PATCH can change; send it back as If-Match.",
+    description="Stands for what PATCH can change; send it back as If-Match.",
     response=True,
 )
 _IF_MATCH = OpenApiParameter(
@@ -135,7 +139,7 @@ def _etag(view: PortfolioView) -> dict[str, str]:
 
 
 def _if_match(request: Request) -> operations.EditBase | None:
-    """Return what the client has seen by its If-Match, None without one. Raise Invalid."""
+    """Return the state that the If-Match header stands for, None without one. Raise Invalid."""
     given = request.headers.get("If-Match", "").strip()
     if given in ("", "*"):
         return None
@@ -201,42 +205,31 @@ class PortfolioDetail(ApiView):
         return Response({"handoff": handoff_document(handoff)}, status=202)
 
 
-class MigratePortfolio(ApiView):
-    """Move a portfolio to another node."""
+def handoff_action(operation: Operation, body: type[StrictSerializer]) -> type[ApiView]:
+    """Return the view that performs an operation on a portfolio and returns its handoff.
 
-    @described(
-        HandoffDocument,
-        status=202,
-        body=MigrateBody,
-        summary=portfolio_actions.MIGRATE.summary("a portfolio"),
-        performs=portfolio_actions.MIGRATE,
-    )
-    def post(self, request: Request, name: str) -> Response:
-        """Begin the move, and return its handoff."""
-        body = read_body(request, MigrateBody)
-        handoff = operations.migrate(
-            name, body["target_node"], actor=actor_of(request), reason=body["reason"]
+    The fields of `body` are the arguments of the operation.
+    """
+
+    class HandoffAction(ApiView):
+        @described(
+            HandoffDocument,
+            status=202,
+            body=body,
+            summary=operation.summary("a portfolio"),
+            performs=operation,
         )
-        return Response(handoff_document(handoff), status=202)
+        def post(self, request: Request, name: str) -> Response:
+            given = read_body(request, body)
+            handoff = operation.call(name, actor=actor_of(request), **given)
+            return Response(handoff_document(handoff), status=202)
+
+    return HandoffAction
 
 
-class ReloadPortfolio(ApiView):
-    """Reload a portfolio."""
-
-    @described(
-        HandoffDocument,
-        status=202,
-        body=ReloadBody,
-        summary=portfolio_actions.RELOAD.summary("a portfolio"),
-        performs=portfolio_actions.RELOAD,
-    )
-    def post(self, request: Request, name: str) -> Response:
-        """Begin the reload, and return its handoff."""
-        body = read_body(request, ReloadBody)
-        handoff = operations.reload(
-            name, actor=actor_of(request), reason=body["reason"], revision=body["revision"]
-        )
-        return Response(handoff_document(handoff), status=202)
+MigratePortfolio = handoff_action(portfolio_actions.MIGRATE, MigrateBody)
+ReloadPortfolio = handoff_action(portfolio_actions.RELOAD, ReloadBody)
+StopPortfolio = handoff_action(portfolio_actions.STOP, ReasonBody)
 
 
 class StartPortfolio(ApiView):
@@ -263,23 +256,6 @@ class StartPortfolio(ApiView):
         if handoff is None:
             document = {"handoff": None, "portfolio": portfolio_document(name)}
             return Response(document, status=202)
-        return Response(handoff_document(handoff), status=202)
-
-
-class StopPortfolio(ApiView):
-    """Stop a portfolio."""
-
-    @described(
-        HandoffDocument,
-        status=202,
-        body=ReasonBody,
-        summary=portfolio_actions.STOP.summary("a portfolio"),
-        performs=portfolio_actions.STOP,
-    )
-    def post(self, request: Request, name: str) -> Response:
-        """Begin the stop, and return its handoff."""
-        reason = read_body(request, ReasonBody)["reason"]
-        handoff = operations.stop(name, actor=actor_of(request), reason=reason)
         return Response(handoff_document(handoff), status=202)
 
 

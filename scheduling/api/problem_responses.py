@@ -26,7 +26,8 @@ _HEADERS = {
 _SENTENCES = {
     400: "A field of the body or a query parameter is wrong; `errors` names each.",
     401: "There is no token, or it is unknown, expired or revoked.",
-    403: "Viewers read and operators act; tokens of the scope `read` read.",
+    403: "The user or the token may not do this: viewers only read, and so do tokens of the scope "
+    "`read`.",
     404: "There is no such object.",
     406: "Answers are JSON; the Accept header excludes it.",
     409: "The state of the fleet does not allow it; nothing was changed. Members of some codes: "
@@ -39,7 +40,7 @@ _SENTENCES = {
     500: "A defect. The log of the web process has the details.",
     503: "The database does not answer; nothing was changed.",
 }
-#: The codes of a status that its own operations answer with, beside those in CODES.
+#: Status → codes that some operations answer with it, although CODES has another status for them.
 _CODES_BESIDE = {412: ("changed_meanwhile",)}
 PROBLEM = {
     "type": "object",
@@ -79,7 +80,7 @@ IDEMPOTENCY_KEY = {
 
 
 def describe_problems(result: dict[str, Any]) -> None:
-    """Add to each operation the problems that it may answer with, and the header of keys."""
+    """Add to each operation its problems, and to each that acts the header Idempotency-Key."""
     result["components"]["schemas"]["ProblemDocument"] = PROBLEM
     responses = result["components"].setdefault("responses", {})
     responses.update({_component_name(status): _component(status) for status in _SENTENCES})
@@ -99,7 +100,7 @@ def _statuses(method: str, operation: dict[str, Any]) -> Iterator[int]:
     yield from (400, 401, 403, 404, 406, 429, 500, 503)
     if method in ACTING:
         yield from (409, 413, 415, 422)
-    if any(one["name"] == "If-Match" for one in operation.get("parameters", ())):
+    if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ())):
         yield 412
 
 
@@ -108,9 +109,9 @@ def _component_name(status: int) -> str:
 
 
 def _component(status: int) -> dict[str, Any]:
-    """Return the response with every code of a status."""
+    """Return the description of a response with this status and any of its codes."""
     codes = sorted(
-        {code for code, (own, _) in CODES.items() if own == status}
+        {code for code, (usual_status, _) in CODES.items() if usual_status == status}
         | set(_CODES_BESIDE.get(status, ()))
     )
     listed = "\n".join(f"- `{code}`: {CODES[code][1]}." for code in codes)

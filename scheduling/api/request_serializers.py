@@ -85,7 +85,10 @@ class VerificationBody(StrictSerializer):
 class MigrateBody(ReasonBody):
     """`target_node`: without it the balancer chooses."""
 
-    target_node = TextField(max_length=80, required=False, allow_null=True, default=None)
+    # `source`: the argument of the operation is called `target`.
+    target_node = TextField(
+        max_length=80, required=False, allow_null=True, default=None, source="target"
+    )
 
 
 class ReloadBody(ReasonBody):

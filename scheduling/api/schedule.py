@@ -54,7 +54,7 @@ class ScheduleTargets(ApiView):
         summary="Whether each node could run a portfolio",
     )
     def get(self, request: Request) -> Response:
-        """Return for every node whether it could run the portfolio, and if not, why."""
+        """Return for every node whether it could run the portfolio, or why it could not."""
         name = request.query_params.get("portfolio", "")
         if not name:
             message = "is required: ?portfolio=NAME"
@@ -115,7 +115,7 @@ class ScheduleMigrate(ApiView):
         """Begin the move, and return its handoff."""
         body = read_body(request, ScheduleMigrateBody)
         handoff = operations.migrate(
-            body["portfolio"], body["target_node"], actor=actor_of(request), reason=body["reason"]
+            body["portfolio"], body["target"], actor=actor_of(request), reason=body["reason"]
         )
         return Response(handoff_document(handoff), status=202)
 
@@ -135,7 +135,7 @@ class ScheduleMigrateSeveral(ApiView):
         body = read_body(request, MigrateSeveralBody)
         outcomes = operations.migrate_several(
             body["portfolios"],
-            body["target_node"],
+            body["target"],
             actor=actor_of(request),
             reason=body["reason"],
         )
@@ -148,7 +148,7 @@ def fleet_action(
     document: type[Serializer[Any]],
     state: Callable[[], dict[str, Any]],
 ) -> type[ApiView]:
-    """Return the view that performs an operation on the fleet, and answers the state after it."""
+    """Return the view that performs an operation on the fleet and returns `state()` after it."""
 
     class FleetAction(ApiView):
         @described(document, body=body, summary=operation.summary(), performs=operation)

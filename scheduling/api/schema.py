@@ -26,18 +26,18 @@ _REFUSED = (
     r"\u202a-\u202e\u2066-\u2069\ufeff"
 )
 PLAIN = rf"^[^{_REFUSED}]*$"
-#: With something to read in it.
+#: The same with at least one character that is no space.
 FILLED = rf"^[^{_REFUSED}]*[^\s{_REFUSED}][^{_REFUSED}]*$"
 
 
-def close_bodies(result: dict[str, Any], generator: Any, **kwargs: Any) -> dict[str, Any]:
-    """Complete the description; a hook of drf-spectacular."""
+def complete_description(result: dict[str, Any], generator: Any, **kwargs: Any) -> dict[str, Any]:
+    """Return the OpenAPI description with the additions of this module; a drf-spectacular hook."""
     schemas = result["components"]["schemas"]
     for body in subclasses_of(StrictSerializer):
         for name in (body.__name__, f"Patched{body.__name__}"):
             if name in schemas:
                 _close(schemas[name], body)
-    _list_portfolios(result)
+    _describe_list_of_portfolios(result)
     _describe_addresses(result)
     add_examples(schemas)
     describe_problems(result)
@@ -45,6 +45,7 @@ def close_bodies(result: dict[str, Any], generator: Any, **kwargs: Any) -> dict[
 
 
 def subclasses_of(kind: type[StrictSerializer]) -> Iterator[type[StrictSerializer]]:
+    """Yield every subclass, also indirect ones."""
     for one in kind.__subclasses__():
         yield one
         yield from subclasses_of(one)
@@ -71,10 +72,11 @@ def _describe_text(schema: dict[str, Any], field: TextField | SecretField) -> No
 
 
 def pattern_of(field: TextField) -> str:
-    """Return the pattern that every accepted text of the field has."""
+    """Return a pattern that every accepted text of the field matches."""
     if field.form is None:
         return PLAIN if field.allow_blank else FILLED
-    whole = f"^(?:{field.form.pattern.removeprefix('^').removesuffix(chr(92) + 'Z')})$"
+    end = r"\Z"  # Python's; the patterns of JSON Schema have `$`
+    whole = f"^(?:{field.form.pattern.removeprefix('^').removesuffix(end)})$"
     return f"^$|{whole}" if field.allow_blank else whole
 
 
@@ -86,13 +88,13 @@ def _describe_addresses(result: dict[str, Any]) -> None:
     }
     for methods in result["paths"].values():
         for operation in methods.values():
-            for one in operation.get("parameters", ()):
-                if one["in"] == "path":
-                    one["schema"] |= forms[one["schema"]["type"]]
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path":
+                    parameter["schema"] |= forms[parameter["schema"]["type"]]
 
 
-def _list_portfolios(result: dict[str, Any]) -> None:
-    """Describe that a list of portfolios may be created at once."""
+def _describe_list_of_portfolios(result: dict[str, Any]) -> None:
+    """Describe that one request may create a list of portfolios."""
     one: dict[str, Any] = {"$ref": "#/components/schemas/PortfolioBody"}
     many = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_AT_ONCE}
     created = {

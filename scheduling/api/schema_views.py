@@ -18,7 +18,7 @@ from scheduling.permissions import ViewersReadOperatorsAct
 
 
 class BearerDescription(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """The bearer scheme, for the description."""
+    """Describes authentication with a bearer token in the OpenAPI description."""
 
     target_class = "scheduling.api.authentication.BearerAuthentication"
     name = "token"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the framework's views import these classes by settings
 
 
 class ReadThrottle(UserRateThrottle):
-    """Limit safe methods, separately in each web process."""
+    """Limit requests that read, separately in each web process."""
 
     scope = "read"
     rate = "6000/min"
@@ -30,7 +30,7 @@ class AppendThrottle(UserRateThrottle):
 
 
 class WriteThrottle(UserRateThrottle):
-    """Limit other methods, separately in each web process."""
+    """Limit requests that act, separately in each web process."""
 
     scope = "write"
     rate = "600/min"

@@ -26,7 +26,7 @@ from scheduling.request_origin import acting_from, command_line_actor, of_comman
 
 
 class Failed(Refused):
-    """The command failed for a reason of its own: a file, a time limit, an outcome."""
+    """The command failed outside of its operation: a file, a time limit, or a bad outcome."""
 
 
 class GinkgoCommand(BaseCommand):
@@ -34,7 +34,7 @@ class GinkgoCommand(BaseCommand):
 
     # `check` and `migrate` run the system checks; repeating them would delay every command.
     requires_system_checks: list[str] = []
-    _from_shell = False
+    _from_shell = False  #: True in a process of its own; False if another program calls it
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add `--json` and the command's own arguments."""
@@ -81,7 +81,9 @@ class GinkgoCommand(BaseCommand):
             if options["traceback"] or not self._from_shell:
                 raise
             message = f"{type(error).__name__}: {_first_line(error)}"
-            self._fail("internal_error", f"{message} Run it with --traceback to see where.")
+            self._fail(
+                "internal_error", f"{message} Run the command with --traceback to see where."
+            )
 
     def _fail(self, code: str, message: str, **extra: Any) -> None:
         """Exit with code 1, or raise CommandError if another program called the command."""
@@ -104,7 +106,7 @@ class GinkgoCommand(BaseCommand):
     def console(self) -> Console:
         """Return a console on the command's own output, which tests may redirect."""
         out: Any = self.stdout
-        # A file has no width, and a table cut to 80 columns in a file is of no use.
+        # A file has no width; rich would cut tables to 80 columns, which lose their values.
         width = None if out.isatty() else 160
         return PlainConsole(file=out._out, highlight=False, width=width)
 

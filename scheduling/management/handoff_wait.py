@@ -16,37 +16,40 @@ from scheduling.management.base import Failed
 from scheduling.models import ACTIVE_STATES, Handoff, Phase, Run
 from scheduling.operations.moves import MoveOutcome
 
-POLL_S = 0.05  #: one indexed row; the budget of a handoff is 2 s
+POLL_S = 0.05  #: each poll reads one indexed row; a handoff has 2 s
 
 
 def wait_for(handoff: Handoff, wait_s: float, until: float | None = None) -> Handoff:
     """Return the handoff once it is done. Raise Failed if it ends otherwise or after `wait_s`.
 
-    One statement every 50 ms. After a timeout the handoff continues. `until`: a deadline that
-    several waits share; by default in `wait_s` from now.
+    One statement every 50 ms. After a timeout the handoff continues. `until`: a deadline by
+    `time.monotonic` that several waits share; by default `wait_s` from now.
     """
     rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
     until = time.monotonic() + wait_s if until is None else until
     with _status(f"handoff {handoff.pk}") as status:
         while True:
-            now = rows.get(pk=handoff.pk)
+            handoff = rows.get(pk=handoff.pk)
             if status:
-                status.update(f"{now.kind} of {now.portfolio}: {now.state}")
-            if now.state not in ACTIVE_STATES:
-                return _require_done(now)
+                status.update(f"{handoff.kind} of {handoff.portfolio}: {handoff.state}")
+            if handoff.state not in ACTIVE_STATES:
+                return _require_done(handoff)
             if time.monotonic() >= until:
                 raise Failed(
                     "wait_timeout",
-                    f"The {now.kind} of {now.portfolio} (handoff {now.pk}) is still {now.state} "
-                    f"after {wait_s:g} s; it continues.",
-                    handoff=now.pk,
-                    state=now.state,
+                    f"The {handoff.kind} of {handoff.portfolio} (handoff {handoff.pk}) is still "
+                    f"{handoff.state} after {wait_s:g} s; it continues.",
+                    handoff=handoff.pk,
+                    state=handoff.state,
                 )
             time.sleep(POLL_S)
 
 
 def wait_for_all(outcomes: Iterable[MoveOutcome], wait_s: float) -> list[MoveOutcome]:
-    """Return the outcomes with their newest handoffs; with `refused` if one failed or is late."""
+    """Return the outcomes with their newest handoffs, in at most `wait_s` for all.
+
+    An outcome whose handoff failed or has not ended by then has `refused`.
+    """
     until = time.monotonic() + wait_s
     ended = []
     for each in outcomes:
@@ -96,7 +99,7 @@ def _status(text: str) -> Iterator[Status | None]:
 
 
 def wait_until_empty(node: str, wait_s: float) -> None:
-    """Return once the node owns no portfolio. Raise Failed after `wait_s`, naming some."""
+    """Return once the node owns no portfolio. Raise Failed after `wait_s`, naming those left."""
     runs = Run.objects.filter(node__name=node).select_related("portfolio").order_by("portfolio")
     until = time.monotonic() + wait_s
     with _status(f"drain of {node}") as status:

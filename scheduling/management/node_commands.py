@@ -38,7 +38,7 @@ class NodeMarkCommand(GinkgoCommand):
         self.show(document, self.outcome(document))
 
     def finish(self, name: str, options: dict[str, Any]) -> None:
-        """Wait until the action has had its effect, if that was requested."""
+        """Wait until the action has had its effect, if the options ask for that."""
 
     def extra(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return further arguments of the operation."""

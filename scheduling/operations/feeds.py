@@ -40,10 +40,10 @@ SYMBOL = re.compile(r"[!-~]{1,24}")
 SOURCE = re.compile(r"[!-~]{1,80}")
 MAX_ROWS = 5_000  #: of one append, so that it holds the writer's row for a fraction of a second
 MAX_INSTRUMENTS = 10_000
-MAX_SKIPPED = 1_000_000  #: numbers of a source
+MAX_SKIPPED = 1_000_000  #: numbers that a source may leave out at a time
 MAX_ERRORS = 100
 SMALLEST = Decimal(1).scaleb(-MAX_SCALE)  #: tick or lot
-TRIES = 20  #: of an append beside others, each of which may take the head once
+TRIES = 20  #: of one append; each append of another source may come before it once
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,10 @@ def create_feed(
 
 
 def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: str) -> None:
-    """Add symbols to a recorded feed. One that exists must not change: its prices are recorded."""
+    """Add symbols to a recorded feed. Raise Refused if one exists with another tick, scale or lot.
+
+    Prices that are recorded depend on them.
+    """
     feed = find_feed(name)
     errors = _instrument_errors(instruments)
     if errors:
@@ -137,7 +140,7 @@ def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: s
 def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) -> Appended:
     """Append all rows or none. Raise Invalid with the number of each wrong row, Refused, NotFound.
 
-    Three statements; again from the start where another append came first.
+    Three statements, which are repeated if another append comes between them.
     """
     if len(rows) > MAX_ROWS:
         message = f"The append has {len(rows):,} rows; {MAX_ROWS:,} are allowed at a time."
@@ -167,8 +170,10 @@ def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) 
 
 
 class _KeptInStream(Exception):
-    """The feed is not kept in the database. It undoes what the transaction began with: the request
-    has not acted yet."""
+    """The feed is kept in a stream.
+
+    It rolls back the transaction, which has already recorded that the request acted.
+    """
 
 
 def _append(name: str, rows: Sequence[Any], source: SourceId | None) -> Transaction[Appended]:
@@ -190,8 +195,10 @@ def _decide(
     rows: Sequence[Any],
     source: SourceId | None,
 ) -> Sequence[Event] | Appended:
-    """Return the events of the rows after a state, or the answer to an append that was stored
-    before. Raise Refused or Invalid. Pure."""
+    """Return the events to append after the state `held`, or the answer that a repeat gets.
+
+    Raise Refused or Invalid. Pure.
+    """
     try:
         before = feed_records.stored_answer(name, held, source)
     except SourceConflict as conflict:
@@ -243,10 +250,10 @@ def _checked_source(source: SourceId, rows: Sequence[Any]) -> SourceId:
 
 
 def remove_feed(name: str, *, actor: str) -> None:
-    """Remove a recorded feed with its records. Refused while a portfolio needs it.
+    """Remove a recorded feed with its records. Raise Refused while a portfolio needs it.
 
-    The feed goes first, at once; then nobody can ask for its records, which go in pieces. What a
-    process that ends here leaves of them, the hourly pass drops.
+    The feed is removed first, so that nobody can ask for its records; these are then dropped in
+    pieces. If the process ends meanwhile, the hourly pass drops the rest.
     """
     feed = find_feed(name)
     users = Portfolio.objects.filter(feed=feed).order_by("archived_at", "name")
@@ -266,8 +273,9 @@ def remove_feed(name: str, *, actor: str) -> None:
             execute(audit("feed_removed", actor=actor, feed=name))
             in_stream = feed.writer.in_stream
             feed.delete()
-            connection.check_constraints()  # not at the end, when the stream would be gone
-            if in_stream:  # last, so that a failure leaves both
+            # Before the stream is deleted, which no rollback restores.
+            connection.check_constraints()
+            if in_stream:
                 delete_stream(name)
     except (ProtectedError, IntegrityError):  # a portfolio was created on it meanwhile
         raise Refused(
@@ -318,7 +326,7 @@ def _name_errors(name: str) -> list[dict[str, str]]:
 def _instrument_errors(instruments: Sequence[NewInstrument]) -> list[dict[str, str]]:
     errors = []
     if len(instruments) > MAX_INSTRUMENTS:
-        message = f"There are {len(instruments):,}; {MAX_INSTRUMENTS:,} are allowed."
+        message = f"There are {len(instruments):,} instruments; {MAX_INSTRUMENTS:,} are allowed."
         errors.append(error("instruments", "too_many", message))
     seen: set[str] = set()
     for one in instruments[:MAX_INSTRUMENTS]:
@@ -353,7 +361,7 @@ def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
 
 
 def read_instrument(symbol: str, given: Mapping[str, Any]) -> NewInstrument:
-    """Return an instrument from texts: tick, lot, scale, currency. Raise Invalid."""
+    """Return the instrument with the given tick, lot, scale and currency. Raise Invalid."""
     values: dict[str, Any] = {}
     unknown = sorted(set(given) - {"tick", "lot", "scale", "currency"})
     try:

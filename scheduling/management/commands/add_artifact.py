@@ -38,8 +38,8 @@ class Command(GinkgoCommand):
             document = ArtifactDocument(added.artifact).data
             documents.append(document)
             names = ", ".join(document["strategies"])
-            was = "was added" if added.is_new else "was there already"
-            lines.append(f"{added.artifact} {was}: {added.artifact.sha256} ({names})")
+            outcome = "was added" if added.is_new else "was there already"
+            lines.append(f"{added.artifact} {outcome}: {added.artifact.sha256} ({names})")
         self.show(documents if len(documents) > 1 else documents[0], "\n".join(lines))
 
 

@@ -32,7 +32,7 @@ from scheduling.management.progress_bar import progress_bar
 from scheduling.operations.backtests import NewBacktest, run_new_backtest
 
 SHOWN_ORDERS = 10
-RATE_FROM = 10_000  #: with fewer events, the start of the process is most of the time
+RATE_FROM = 10_000  #: events; fewer take less time than the start of the process
 
 
 class Command(GinkgoCommand):
@@ -74,7 +74,9 @@ class Command(GinkgoCommand):
             help="parameters, such as fast=5 slow=20",
         )
         parser.add_argument(
-            "--config-file", metavar="FILE", help="a JSON object of parameters; --config goes first"
+            "--config-file",
+            metavar="FILE",
+            help="a JSON object of parameters; those of --config count",
         )
         parser.add_argument(
             "--symbols",

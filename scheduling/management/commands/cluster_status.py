@@ -14,6 +14,7 @@ from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.presentation.sentences import held_sentence
 from scheduling.presentation.serializers.fleet import BoardDocument
 
+HANDOFFS_SHOWN = 10
 _COLOURS = {"lost": "red", "suspect": "yellow", "draining": "yellow", "quarantined": "red"}
 _COLOURS |= {"halted": "yellow", "pending": "yellow", "alive": "green", "running": "green"}
 
@@ -42,7 +43,8 @@ def draw_board(board: dict[str, Any], console: Console) -> None:
     console.print(_nodes_table(board["nodes"]))
     console.print(_portfolios_table(board["portfolios"]))
     if board["handoffs_active"] or board["handoffs_recent"]:
-        console.print(_handoffs_table([*board["handoffs_active"], *board["handoffs_recent"]][:10]))
+        handoffs = [*board["handoffs_active"], *board["handoffs_recent"]]
+        console.print(_handoffs_table(handoffs[:HANDOFFS_SHOWN]))
     p50, p99 = (_ms(board[f"pause_{name}_ms"]) for name in ("p50", "p99"))
     console.print(
         f"head {board['head']:,} at {board['rate']:g} events/s, pause p50 {p50}, p99 {p99}, "

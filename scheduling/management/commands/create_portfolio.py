@@ -87,7 +87,7 @@ class Command(GinkgoCommand):
         """Create one portfolio, or those of a file; with --wait, return once it has committed."""
         if options["file"]:
             if options["name"] or options["strategy"]:
-                raise CommandError("--file excludes NAME and --strategy.")
+                raise CommandError("Give --file PATH, or NAME and --strategy, not both.")
             self._create_from(options["file"])
             return
         if not options["name"] or not options["strategy"]:
@@ -172,7 +172,8 @@ def _parse(number: int, line: str) -> operations.NewPortfolio:
         text, code = f"is not JSON: {error}", "malformed"
     except ValidationError as error:
         errors = list(field_errors(error.get_full_details()))
-        text = "; ".join(f"{e['field'].partition('.')[2]}: {e['message']}" for e in errors)
+        # The fields are `0.name`: this is the only one of its list.
+        text = "; ".join(f"{each['field'].partition('.')[2]}: {each['message']}" for each in errors)
         code = "invalid"
     message = f"Line {number:,}: {text}"
     raise Invalid([{"field": f"line {number}", "code": code, "message": message}])

@@ -33,7 +33,9 @@ class Command(GinkgoCommand):
             metavar="URL",
             help="an address that nodes and browsers use; it is asked whether it is ready",
         )
-        parser.add_argument("--ca", type=Path, metavar="FILE", help="its authority, if of your own")
+        parser.add_argument(
+            "--ca", type=Path, metavar="FILE", help="certificates of your own authority"
+        )
         parser.add_argument("--strict", action="store_true", help="count warnings as errors")
 
     def act(self, options: dict[str, Any]) -> None:

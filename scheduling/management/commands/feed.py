@@ -11,14 +11,15 @@ from typing import Any
 
 from ginkgo_site.deadline import limit_statements
 from portfolios.feeds.log import SourceId
+from scheduling.decide.reasons import count
 from scheduling.errors import Invalid, NotFound
 from scheduling.management.base import Failed, GinkgoCommand
-from scheduling.observe.feeds import read_feeds
+from scheduling.observe.feeds import FeedView, read_feeds
 from scheduling.operations import feed_checks, feed_imports, feed_recorders, feeds
 from scheduling.presentation.serializers.feeds import FeedLogDocument
 
 MAX_SKIPPED_SHOWN = 20
-#: Of a recorder: a database that is silent for longer is asked again over a new connection.
+#: A recorder whose database is silent for longer asks it again over a new connection.
 STATEMENT_LIMIT_S = 10.0
 
 
@@ -46,8 +47,10 @@ class Command(GinkgoCommand):
         append = _add_action(actions, "append", "append rows, one JSON object a line")
         append.add_argument("name")
         append.add_argument("file", help="a path, or - for standard input")
-        append.add_argument("--source", default="", help="with --number: a repeat writes nothing")
-        append.add_argument("--number", type=int, default=0, help="of the first 5,000 lines")
+        append.add_argument("--source", default="", help="name of the source; with --number: a"
+                            " repeat writes nothing")  # fmt: skip
+        append.add_argument("--number", type=int, default=0, help="number that the source gives the"
+                            " first 5,000 lines; the next 5,000 have the next number")  # fmt: skip
         _import_arguments(_add_action(actions, "import", "import a CSV file, all of it or nothing"))
         _record_arguments(
             _add_action(actions, "record", "record files that grow, or a websocket, until SIGTERM")
@@ -82,7 +85,9 @@ class Command(GinkgoCommand):
         for batch in _batches(options["file"]):
             source = SourceId(options["source"], number) if number else None
             done = feeds.append_rows(options["name"], batch, source)
-            rows, number = rows + len(batch), number and number + 1
+            rows += len(batch)
+            if number:
+                number += 1
         if done is None:
             raise Failed("empty", f"{options['file']} has no rows; nothing was appended.")
         self.show(
@@ -154,15 +159,8 @@ class Command(GinkgoCommand):
 
     def _list(self, options: dict[str, Any]) -> None:
         found = read_feeds()
-        lines = [
-            f"{feed.name}: {feed.kind}, head {feed.head:,}, {feed.rate:g}/s,"
-            f" {feed.instruments or 'packaged'} instrument{'' if feed.instruments == 1 else 's'},"
-            f" {len(feed.portfolios)} portfolio{'' if len(feed.portfolios) == 1 else 's'}"
-            + (", in JetStream" if feed.in_stream else "")
-            + (f", silent for {feed.silent_s:.0f} s" if feed.is_silent else "")
-            for feed in found
-        ]
-        self.show({"results": FeedLogDocument(found, many=True).data}, "\n".join(lines) or "None.")
+        text = "\n".join(map(_feed_line, found)) or "There is no feed."
+        self.show({"results": FeedLogDocument(found, many=True).data}, text)
 
     def _check(self, options: dict[str, Any]) -> None:
         checked = feed_checks.check_feed(options["name"])
@@ -183,6 +181,18 @@ class Command(GinkgoCommand):
         if not found:
             raise NotFound("feed", name)
         self.show(FeedLogDocument(found[0]).data, text)
+
+
+def _feed_line(feed: FeedView) -> str:
+    """Return the state of a feed in one line."""
+    instruments = f"{feed.instruments or 'packaged'} instrument"
+    return (
+        f"{feed.name}: {feed.kind}, head {feed.head:,}, {feed.rate:g}/s,"
+        f" {instruments}{'' if feed.instruments == 1 else 's'},"
+        f" {count(len(feed.portfolios), 'portfolio')}"
+        + (", in JetStream" if feed.in_stream else "")
+        + (f", silent for {feed.silent_s:.0f} s" if feed.is_silent else "")
+    )
 
 
 def _add_action(actions: Any, name: str, text: str) -> ArgumentParser:
@@ -240,25 +250,26 @@ def _record_arguments(parser: ArgumentParser) -> None:
         " have {secret:NAME}")  # fmt: skip
     add("--rows", default="", metavar="PATH", help="of the list of rows in a message, such as"
         " data.trades; by default the message is a row or a list of rows")  # fmt: skip
-    add("--only", action="append", default=[], metavar="PATH=VALUE", help="of the messages that"
-        " are meant")  # fmt: skip
+    add("--only", action="append", default=[], metavar="PATH=VALUE", help="record only messages"
+        " that have this value at this path; may be repeated")  # fmt: skip
     add("--column", action="append", default=[], metavar="FIELD=NAME", help="the header of a file,"
         " or the path in a row of a message, such as price=p")  # fmt: skip
     add("--symbol", default="", help="of all rows, if none states it")
     add("--time-unit", default="", metavar="UNIT", help="of times that are numbers: s, ms, us, ns")
-    add("--arrival-times", action="store_true", help="the rows state no time")
+    add("--arrival-times", action="store_true", help="the rows state no time: record the time at"
+        " which each arrives")  # fmt: skip
     add("--number", default="", metavar="PATH", help="of the number that the source gives a row:"
-        " repeats are left out, missing ones recorded as a gap")  # fmt: skip
+        " repeated numbers are left out, missing ones recorded as a gap")  # fmt: skip
     add("--number-per-symbol", action="store_true", help="the numbers count each symbol's rows")
     add(
         "--numbers-restart", action="store_true", help="the numbers begin anew with each connection"
     )
-    add("--tick-every", type=float, metavar="SECONDS", help="record the time while nothing comes,"
-        " for strategies with timers")  # fmt: skip
+    add("--tick-every", type=float, metavar="SECONDS", help="record the time so often while nothing"
+        " comes, for strategies with timers")  # fmt: skip
     add("--skip-bad", action="store_true", help="leave out wrong rows of a file instead of ending;"
         " those of a websocket are always left out")  # fmt: skip
-    add("--take-over", action="store_true", help="begin although another recorder seems to run; it"
-        " records nothing any more")  # fmt: skip
+    add("--take-over", action="store_true", help="begin although another recorder seems to run,"
+        " which can then record nothing more")  # fmt: skip
 
 
 def _pairs(option: str, given: list[str]) -> dict[str, str]:
@@ -298,7 +309,8 @@ def _batches(path: str) -> Iterator[list[Any]]:
                     batch.append(json.loads(line))
                 except ValueError as error:
                     raise Failed(
-                        "invalid", f"{path}, line {number}: this is not JSON ({error})."
+                        "invalid",
+                        f"{path}, line {number}: this is not JSON ({error}).",
                     ) from None
                 if len(batch) == feeds.MAX_ROWS:
                     yield batch

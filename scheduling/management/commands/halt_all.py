@@ -20,7 +20,7 @@ from scheduling.models import Run
 from scheduling.operations.registry import fleet_actions
 from scheduling.presentation.serializers.fleet import HaltedDocument
 
-NEWEST = -1
+NEWEST = -1  #: stands for `--undo` without a number
 
 
 class Command(GinkgoCommand):

@@ -31,7 +31,7 @@ class Command(HandoffCommand):
         parser.parse_args = parser.parse_intermixed_args  # type: ignore[method-assign]
 
     def act(self, options: dict[str, Any]) -> None:
-        """Move one portfolio, or several: then fail at the end if one did not move or is late."""
+        """Move one portfolio; of several, fail at the end if any did not move or is late."""
         if not options["more"]:
             super().act(options)
             return

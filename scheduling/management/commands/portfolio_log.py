@@ -18,7 +18,7 @@ from scheduling.operations.lookup import existing_portfolio
 from scheduling.presentation.sentences import log_line_text
 from scheduling.presentation.serializers.trades import PortfolioLogDocument
 
-FOLLOW_S = 1.0  #: between two looks for new lines
+FOLLOW_S = 1.0  #: between two reads of new lines
 
 
 class Command(GinkgoCommand):

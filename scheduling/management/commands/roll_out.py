@@ -27,8 +27,8 @@ from scheduling.operations.registry import roll_out_actions
 from scheduling.presentation.serializers.roll_outs import RollOutDocument, roll_out_sentence
 
 DAY_S = 86_400.0
-POLL_S = 0.2  #: two indexed reads
-#: At work, for the line of the progress bar.
+POLL_S = 0.2  #: each poll makes two indexed reads
+#: States of the portfolios that the progress bar names.
 _SHOWN = ("changing", "proving", "returning")
 
 
@@ -155,7 +155,9 @@ def _progress_bar(roll_out: RollOutView) -> Iterator[Callable[[RollOutView], Non
         task = bar.add_task(f"roll-out {roll_out.id}", total=roll_out.total)
 
         def report(now: RollOutView) -> None:
-            at_work = [f"{i.portfolio} {i.state}" for i in now.items if i.state in _SHOWN]
+            at_work = [
+                f"{item.portfolio} {item.state}" for item in now.items if item.state in _SHOWN
+            ]
             more = f" and {len(at_work) - 3} more" if len(at_work) > 3 else ""
             shown = ", ".join(at_work[:3]) + more or now.state.replace("_", " ")
             bar.update(task, completed=now.ended, description=f"roll-out {now.id}: {shown}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -61,7 +62,7 @@ class Command(GinkgoCommand):
                 self.show({"key": key}, key)
             case _:
                 rows = list(Secret.objects.all())
-                self.show(SecretDocument(rows, many=True).data, lambda c: _draw_table(rows, c))
+                self.show(SecretDocument(rows, many=True).data, partial(_draw_table, rows))
 
 
 def _read_value(name: str) -> str:

@@ -87,7 +87,7 @@ class Command(GinkgoCommand):
         if options["set"]:
             if "config" in changes:
                 raise CommandError("Give --set or --config, not both.", returncode=2)
-            # The other parameters are those that were read here, so they must still hold.
+            # The other parameters stay as read here, so the edit is refused if they changed since.
             base = base or operations.EditBase.of(view)
             values = operations.values_at(operations.EditBase(base.revision, view.id))
             if values is None:
@@ -110,7 +110,7 @@ class Command(GinkgoCommand):
 
 
 def _changes(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields that were given."""
+    """Return field → new value of the options that were given."""
     found = {
         name: options[name]
         for name in (*CONFIGURATION, *PLACEMENT)

@@ -52,7 +52,7 @@ class Command(GinkgoCommand):
             documents.append(_verify(name, options["to"], options["full"]))
             if not self.as_json:
                 self.stdout.write(_lines(documents[-1], named=True))
-        not_identical = [d["portfolio"] for d in documents if d["state"] != "identical"]
+        not_identical = [each["portfolio"] for each in documents if each["state"] != "identical"]
         if not_identical:
             total = count(len(documents), "portfolio")
             names = ", ".join(not_identical)
@@ -67,7 +67,7 @@ def _present_names() -> list[str]:
 
 
 def _verify(name: str, to_seq: int | None, full: bool) -> dict[str, Any]:
-    """Verify the portfolio. Return the document of the result, or of why there is none."""
+    """Verify the portfolio. Return the document of the result; state `failed` if there is none."""
     try:
         with progress_bar(name) as report:
             return verify_portfolio(name, to_seq, report, full=full).document()
@@ -82,6 +82,6 @@ def _lines(document: dict[str, Any], *, named: bool = False) -> str:
     first = f"{document['portfolio']}: {document['sentence']}" if named else document["sentence"]
     notes = list(document["notes"])
     if document.get("difference") and document.get("history"):
-        # The sentence names the first difference only.
+        # The sentence names the first difference only; the history is a second one.
         notes.insert(0, f"history differs: {document['history']}")
     return "\n".join([first, *notes])

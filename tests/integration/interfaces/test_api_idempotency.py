@@ -14,6 +14,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import InterfaceError, connection
 from django.db.models import F
+from rest_framework.response import Response
 
 from ginkgo_site.database import conninfo
 from scheduling import operations
@@ -30,6 +31,7 @@ from scheduling.models import (
     Node,
     NodeToken,
 )
+from scheduling.operations import moves
 from scheduling.operations.idempotency import acting_under
 from scheduling.permissions import Role
 from scheduling.retention import delete_rows
@@ -208,7 +210,7 @@ def test_a_failure_before_it_acted_leaves_the_key_free(
         raise InterfaceError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("scheduling.operations.stop", away)
+        patch.setattr(moves, "locked_portfolio", away)
         problem(send("portfolios/p/stop/", {}), 503, "unavailable")
     assert not IdempotencyKey.objects.exists()
     assert send("portfolios/p/stop/", {}).status_code == 202
@@ -238,8 +240,7 @@ def test_a_repeat_of_a_request_under_way_is_told_when_to_come_back(
     with monkeypatch.context() as patch:
         # A process that ended while it acted, with nothing committed.
         patch.setattr("scheduling.api.idempotency._keep_or_forget", lambda *_: None)
-        patch.setattr("scheduling.operations.stop", lambda *_, **__: None)
-        patch.setattr(portfolios, "handoff_document", lambda _: {})
+        patch.setattr(portfolios.StopPortfolio, "post", lambda *_, **__: Response({}, status=202))
         send("portfolios/p/stop/", {})
     age(age_s)
     answer = send("portfolios/p/stop/", {})
@@ -276,14 +277,14 @@ def test_of_repeats_at_once_one_acts_and_the_others_wait(
     make_running_portfolio("p", make_node("node-1"), events=3)
     send = sender(operator)
     entered, go_on = threading.Event(), threading.Event()
-    reload = operations.reload
+    locked_portfolio = moves.locked_portfolio
 
-    def slow(*args: Any, **options: Any) -> Any:
+    def slow(name: str) -> Any:
         entered.set()
         assert go_on.wait(60)
-        return reload(*args, **options)
+        return locked_portfolio(name)
 
-    monkeypatch.setattr(operations, "reload", slow)
+    monkeypatch.setattr(moves, "locked_portfolio", slow)
     answers: list[Any] = []
 
     def first() -> None:
@@ -300,7 +301,7 @@ def test_of_repeats_at_once_one_acts_and_the_others_wait(
     thread.join(60)
     assert answers[0].status_code == 202
     assert send("portfolios/p/reload/", {}).json() == answers[0].json()
-    monkeypatch.setattr(operations, "reload", reload)
+    monkeypatch.setattr(moves, "locked_portfolio", locked_portfolio)
     both = at_once(*[lambda: send("nodes/node-1/cordon/", {}, "k-2").status_code] * 2)
     assert sorted(both) in ([200, 200], [200, 409])
     assert Event.objects.filter(kind="node_cordoned").count() == 1

@@ -201,7 +201,7 @@ def test_an_action_whose_answer_was_lost_is_repeated_and_acts_once(
     assert Handoff.objects.filter(kind="reload").count() == 1
     said_twice = capsys.readouterr().err.splitlines()
     assert len(said_twice) == 2
-    assert said_twice[0].endswith("It is repeated, and acts once.")
+    assert said_twice[0].endswith("The request is repeated, and acts once.")
     with breaking(server, 1) as broken, pytest.raises(Failed, match="does not answer"):
         Client(dataclasses.replace(client.access, server=broken)).get("nodes/")
 
@@ -243,7 +243,7 @@ def test_a_refusal_that_was_cut_off_is_asked_for_again(
         Client(Access(server, "token")).get("nodes/")
     with answering(cut, whole) as server, pytest.raises(Failed, match=r"^It is\.$"):
         Client(Access(server, "token")).post("halt/")
-    assert "It is repeated, and acts once." in capsys.readouterr().err
+    assert "The request is repeated, and acts once." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("act", [lambda c: c.post("halt/"), lambda c: c.get("halt/")])
