@@ -94,25 +94,9 @@ def migrate_several(
     does not exist, Invalid if there are none or too many: nothing is moved then.
     """
     names = list(dict.fromkeys(names))
-    if not 1 <= len(names) <= MAX_MOVED_AT_ONCE:
-        message = _(
-            "These are {count} portfolios; one request moves 1 to {most}.",
-            count=len(names),
-            most=MAX_MOVED_AT_ONCE,
-        )
-        raise Invalid([{"field": "portfolios", "code": "wrong_length", "message": message}])
-    if target is not None and not Node.objects.filter(name=target).exists():
-        raise NotFound("node", target)
-    runs = Run.objects.select_related("node", "portfolio").filter(
-        portfolio__name__in=names, portfolio__archived_at=None
-    )
-    current = {run.portfolio.name: run for run in runs}
-    missing = [name for name in names if name not in current]
-    if missing:
-        raise NotFound("portfolio", missing[0])
+    current = _runs_to_move(names, target)
     refused = dict(_immovable(current))
-    times = timing()
-    snapshot = observe(times).snapshot
+    snapshot = observe(timing()).snapshot
     movable = [name for name in names if name not in refused]
     try:
         answer = group_target(snapshot, movable, target)
@@ -128,21 +112,11 @@ def migrate_several(
         portfolio = current[name].portfolio_id
         requests.append(Request(kind, portfolio, ids[node], reason, revision))
 
-    def move_all() -> Transaction[list[Row | Refused | None]]:
-        rows = yield from request_all(requests, actor=actor, timing=times)
-        begun = [
-            each for each, row in zip(requests, rows, strict=True) if not isinstance(row, Refused)
-        ]
-        portfolios = [each.portfolio for each in begun]
-        if target is None:
-            yield from pin.unpin(portfolios, actor=actor, reason=reason)
-        else:
-            nodes = [each.target for each in begun if each.target is not None]
-            yield from pin.pin_all(portfolios, nodes, actor=actor, reason=reason)
-        return rows
-
     # concurrent writers: passes and operators; what they did first is refused under the locks.
-    rows = execute(move_all()) if requests else []
+    rows: list[Row | Refused | None] = []
+    if requests:
+        to_target = target is not None
+        rows = execute(_begin_moves(requests, to_target=to_target, actor=actor, reason=reason))
     begun: dict[str, int] = {}
     for (name, _node), row in zip(answer.moves, rows, strict=True):
         if isinstance(row, Refused):
@@ -158,6 +132,49 @@ def migrate_several(
         else MoveOutcome(name, None, refused[name])
         for name in names
     ]
+
+
+def _runs_to_move(names: Sequence[str], target: str | None) -> dict[str, Run]:
+    """Return the run of each portfolio, by name.
+
+    Raise NotFound if the node `target` or a portfolio does not exist, Invalid for no names or too
+    many.
+    """
+    if not 1 <= len(names) <= MAX_MOVED_AT_ONCE:
+        message = _(
+            "These are {count} portfolios; one request moves 1 to {most}.",
+            count=len(names),
+            most=MAX_MOVED_AT_ONCE,
+        )
+        raise Invalid([{"field": "portfolios", "code": "wrong_length", "message": message}])
+    if target is not None and not Node.objects.filter(name=target).exists():
+        raise NotFound("node", target)
+    runs = Run.objects.select_related("node", "portfolio").filter(
+        portfolio__name__in=names, portfolio__archived_at=None
+    )
+    found = {run.portfolio.name: run for run in runs}
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise NotFound("portfolio", missing[0])
+    return found
+
+
+def _begin_moves(
+    requests: Sequence[Request], *, to_target: bool, actor: str, reason: str
+) -> Transaction[list[Row | Refused | None]]:
+    """Begin the handoffs. Pin the portfolios that move `to_target`, end the pins of others.
+
+    Return for each request its handoff or refusal. A portfolio that is refused keeps its pin.
+    """
+    rows = yield from request_all(requests, actor=actor, timing=timing())
+    begun = [each for each, row in zip(requests, rows, strict=True) if not isinstance(row, Refused)]
+    portfolios = [each.portfolio for each in begun]
+    if to_target:
+        nodes = [each.target for each in begun if each.target is not None]
+        yield from pin.pin_all(portfolios, nodes, actor=actor, reason=reason)
+    else:
+        yield from pin.unpin(portfolios, actor=actor, reason=reason)
+    return rows
 
 
 def _immovable(current: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
