@@ -91,12 +91,12 @@ def assess_losses(
     spread over an interval. A late node beside lost ones therefore leaves the result doubtful
     until it sends a heartbeat or its lease ends.
     """
-    then = now - policy.ttl_s
+    one_ttl_ago = now - policy.ttl_s
     # After the clock was set back, `after` may lie in the future; it must not hide new losses.
-    since = then if after is None or after > now else max(then, after)
+    since = one_ttl_ago if after is None or after > now else max(one_ttl_ago, after)
     gone = [n.name for n in nodes if n.status == "lost" and since < n.since <= now]
     late = [n.name for n in nodes if n.status == "suspect"] if gone else []
-    alive_then = [n.name for n in nodes if _was_alive(n, then, now)]
+    alive_then = [n.name for n in nodes if _was_alive(n, one_ttl_ago, now)]
     held = is_storm(gone, alive_then, policy.storm_fraction)
     return LossAssessment(
         gone=tuple(gone),

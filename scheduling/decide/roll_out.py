@@ -143,7 +143,7 @@ def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
     others = [i for i in roll_out.items if not i.is_canary]
     if canary is not None and not any(item.to_revision is not None for item in others):
         if _state_after(canary, changes) == "waiting":
-            return _start_next(roll_out, changes, [canary], 1, limits)
+            return _start_next(roll_out, changes, [canary], free=1, limits=limits)
         if _state_after(canary, changes) in ("skipped", "left"):
             change = changes.get(canary.id)
             return _stop(roll_out, changes, canary, change.reason if change else None)
@@ -153,7 +153,8 @@ def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
     waiting = [item for item in others if item.state == "waiting"]
     if not waiting:
         return _end(roll_out, changes, "finished")
-    return _start_next(roll_out, changes, waiting, roll_out.at_a_time - at_work, limits)
+    free = roll_out.at_a_time - at_work
+    return _start_next(roll_out, changes, waiting, free, limits)
 
 
 def _start_next(

@@ -15,7 +15,7 @@ from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.node_limits import Admission
 from scheduling.observe.feed_records import HeadRow, RecordRow
 from scheduling.recorded_feeds.jetstream.block_cache import BlockCache
-from scheduling.recorded_feeds.reads import WHOLE_S, answered_within, nats_url
+from scheduling.recorded_feeds.reads import OPERATION_LIMIT_S, answered_within, nats_url
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -62,7 +62,7 @@ class StreamReads:
 
     async def _read(self, head: HeadRow, first: int, last: int) -> list[RecordRow]:
         try:
-            async with answered_within(WHOLE_S):
+            async with answered_within(OPERATION_LIMIT_S):
                 stream = await self._stream(head)
                 # Nodes that follow do not wait for those that catch up.
                 async with nullcontext() if head.seq - first < NEWEST else self._older:

@@ -7,6 +7,7 @@ from uuid import UUID
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Row, Transaction, query_one
 
+#: The run and its stored state, if the node owns the run or is the target of its handoff.
 CHECKPOINT = Statement(
     "CHECKPOINT",
     f"""

@@ -9,14 +9,16 @@ from scheduling.db.transaction import Transaction, query
 
 
 class GatewayRow(NamedTuple):
+    """A gateway: how long ago it pulsed, and since when it has done so."""
+
     host: str
     pid: int | None
     pulse_age_s: float
-    serving_s: float  #: without a gap
+    serving_s: float  #: how long it has pulsed without a gap
     commit_age_s: float | None  #: since a commit passed through it; None: none has since its start
 
 
-#: Those that ended an hour ago are of no interest any more; those that left in order, never.
+#: Gateways that pulsed within the last hour, without those that stopped in order.
 GATEWAYS = Statement(
     "GATEWAYS",
     """
@@ -36,7 +38,8 @@ class PassRow(NamedTuple):
     age_s: float | None
 
 
-#: `pass`: since the end of the last whole pass. `watcher`: since a watcher looked last.
+#: `pass`: seconds since the last whole pass ended. `watcher`: since the last check by a watcher,
+#: which moves `until` on.
 PASSES = Statement(
     "PASSES",
     """
@@ -49,7 +52,7 @@ FROM scheduling_passlock WHERE name IN ('pass', 'watcher') ORDER BY name
 )
 
 
-#: A watcher renews `until` at every look. Workers try a message again every 10 s.
+#: Workers retry a message every 10 s: one that has been due for longer has no worker.
 MESSAGES_LIMIT_S = 20.0
 
 
@@ -57,9 +60,10 @@ class UnattendedRow(NamedTuple):
     """Work that watcher and worker leave undone."""
 
     watcher_is_away: bool
-    messages_wait: bool  #: that are due for MESSAGES_LIMIT_S
+    messages_wait: bool  #: alert messages have been due for over MESSAGES_LIMIT_S
 
 
+#: Whether the watcher is overdue, and whether messages wait that a worker would have sent.
 UNATTENDED = Statement(
     "UNATTENDED",
     """

@@ -8,6 +8,8 @@ from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.wire.messages import DesiredEntry, DesiredSet, FeedInfo, SegmentInfo
 
+#: The entries of a node for its incarnation: its runs (to run or to drain), handoffs to prepare,
+#: and released processes to keep warm. No rows if `known` is the current version.
 DESIRED = Statement(
     "DESIRED",
     """

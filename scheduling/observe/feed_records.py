@@ -1,4 +1,4 @@
-"""Read recorded feeds: heads, records, links of the hash chain."""
+"""Read recorded feeds: heads, records and hash chains."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ WHERE %(feed)s::text IS NULL OR f.name = %(feed)s::text
 
 
 class RecordRow(NamedTuple):
+    """A record: `event` is its encoded event, `released_us` its release in epoch microseconds."""
+
     seq: int
     symbol: str
     released_us: int
@@ -71,7 +73,10 @@ def heads(feed: str | None = None) -> Transaction[list[HeadRow]]:
 def records(
     feed: int, from_seq: int, to_seq: int, limit: int, symbols: frozenset[str] | None = None
 ) -> Transaction[list[RecordRow]]:
-    """Return the first `limit` records of the range; only of `symbols`, if given, and of none."""
+    """Return the first `limit` records from `from_seq` to `to_seq`.
+
+    With `symbols`, return only theirs and those of no symbol, such as a gap of the whole feed.
+    """
     wanted = None if symbols is None else [*sorted(symbols), ""]
     return (
         yield from query(
@@ -81,6 +86,9 @@ def records(
 
 
 def digest(feed: int, segment: int) -> Transaction[bytes | None]:
-    """Return the hash chain at a segment's end, None if the feed has not completed the segment."""
+    """Return the hash chain up to the end of `segment`, or None if it is not complete yet.
+
+    Segment 1 is the first 10,000 records.
+    """
     row = yield from query_one(DIGEST, feed=feed, segment=segment)
     return None if row is None else bytes(row.digest)

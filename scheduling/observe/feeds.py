@@ -30,13 +30,13 @@ class FeedView:
     name: str
     kind: str
     head: int
-    first_seq: int
-    newest_at: datetime | None
-    silent_s: float | None
-    silent_after_s: int | None
-    keep_days: int | None
-    rate: float
-    writer: str
+    first_seq: int  #: the oldest that is kept
+    newest_at: datetime | None  #: release of the newest record; None: a replay, or no record yet
+    silent_s: float | None  #: since then
+    silent_after_s: int | None  #: when an alert opens; None: never
+    keep_days: int | None  #: None: records are kept for good
+    rate: float  #: events a second; of a recorded feed, over the last minute
+    writer: str  #: empty: none
     in_stream: bool
     instruments: int
     portfolios: list[str]
@@ -64,7 +64,7 @@ SELECT f.id, f.name, f.kind, f.silent_after_s, f.keep_days,
             (SELECT s.rate FROM portfolios_feedsegment s WHERE s.feed_id = f.id
              ORDER BY s.id DESC LIMIT 1), 0)
        ELSE (w.head - coalesce((
-            -- The newest record that is a minute old, by bisection: release times grow with seqs.
+            -- The newest record that is a minute old, of the last 60,000: a thousand a second.
             SELECT r.seq FROM portfolios_feedrecord r WHERE r.feed_id = f.id AND r.seq <= w.head
               AND r.released_us <= extract(epoch FROM clock_timestamp()) * 1e6 - 60e6
               AND r.seq > w.head - 60000
@@ -75,6 +75,7 @@ WHERE %(name)s::text IS NULL OR f.name = %(name)s::text
 ORDER BY f.id
 """
 
+#: Every portfolio with its feed, its node and how far it has read.
 USERS = """
 SELECT p.feed_id, p.name, n.name AS node, r.last_seq
 FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
@@ -95,10 +96,11 @@ def read_feeds(name: str | None = None) -> list[FeedView]:
 
 
 def _feed_view(row: Any, users: list[Any]) -> FeedView:
-    slowest: dict[str, list[int]] = {}
+    """Return the view of a row of FEEDS, whose portfolios are `users`, rows of USERS."""
+    lags_by_node: dict[str, list[int]] = {}
     for user in users:
         if user.node is not None:
-            slowest.setdefault(user.node, []).append(max(row.head - user.last_seq, 0))
+            lags_by_node.setdefault(user.node, []).append(max(row.head - user.last_seq, 0))
     return FeedView(
         name=row.name,
         kind=row.kind,
@@ -113,13 +115,15 @@ def _feed_view(row: Any, users: list[Any]) -> FeedView:
         in_stream=row.in_stream,
         instruments=row.instruments,
         portfolios=[user.name for user in users],
-        readers=[ReaderView(node, len(lags), max(lags)) for node, lags in sorted(slowest.items())],
+        readers=[
+            ReaderView(node, len(lags), max(lags)) for node, lags in sorted(lags_by_node.items())
+        ],
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RecordView:
-    """One record for a page."""
+    """One record of a feed, as a page shows it."""
 
     seq: int
     kind: str

@@ -22,8 +22,8 @@ class HaltView:
     at: datetime
     actor: str
     reason: str
-    running: int
-    stopped: int
+    running: int  #: portfolios with an owner at that time
+    stopped: int  #: portfolios that it stopped
     waiting: int
     undone_at: datetime | None
     undone_by: str
@@ -34,9 +34,10 @@ def read_halts(limit: int = 20) -> list[HaltView]:
     return [_halt_view(row) for row in _halts()[:limit]]
 
 
-#: More halts than this at once are a list that nobody reads in a banner.
+#: A banner shows at most so many halts, the newest: nobody reads a longer list there.
 MAX_IN_FORCE = 3
 
+#: The newest halts that still keep a portfolio stopped, and how many each keeps.
 IN_FORCE = """
 SELECT h.id AS halt, h.at, h.actor, h.reason, h.running, h.stopped, count(*)::int AS waiting,
        h.undone_at, h.undone_by

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-DIGITS = 8
+DIGITS = 8  #: hexadecimal, of a digest
 
 
 def digest(incarnation: object | None) -> str | None:

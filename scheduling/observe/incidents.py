@@ -1,7 +1,7 @@
 """Incidents: the loss of one node, and what became of each portfolio that it owned.
 
-An incident is the line `node_lost` of the audit log, whose number is its permalink; everything else
-follows from tenures, handoffs and orders, so that nothing about it can be forgotten to be written.
+An incident is the line `node_lost` of the audit log, by whose number a page is linked. Everything
+else is computed from tenures, handoffs and orders, so that no code can forget to record it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scheduling.errors import NotFound
 from scheduling.models import Event
 
 MAX_PORTFOLIOS = 2_000  #: shown of one incident
-#: Decisions after the outage that are searched for suppressed ones, for each portfolio.
+#: Orders of each portfolio after its outage among which suppressed ones are counted.
 MAX_DECISIONS = 5_000
 
 
@@ -42,15 +42,15 @@ class OutageView:
     portfolio: str
     deleted: bool
     from_epoch: int
-    last_seq: int | None  #: of its last commit on the lost node; None: it still owns it
+    last_seq: int | None  #: of its last commit on the lost node; None: the node still owns it
     last_commit_at: datetime | None
-    to_epoch: int | None  #: None: it had no other owner since
+    to_epoch: int | None  #: of its next owner; None: none yet
     target: str | None
     handoff: int | None
     first_commit_at: datetime | None
     without_owner_ms: float | None  #: from its last commit to its next one
-    so_far_ms: float | None  #: the same, while there is no next one
-    suppressed: int
+    so_far_ms: float | None  #: from its last commit to now, while there is no next one
+    suppressed: int  #: orders decided on events of the outage
     phase: str
     reason: str  #: why it has no owner now
     why: Mapping[str, Any] | None
@@ -75,6 +75,7 @@ _OWNED = """
     WHERE t.node_id = i.node_id AND t.started_at <= i.at
       AND (t.ended_at IS NULL OR t.ended_at >= i.at)
 """
+#: The newest incidents: all, one, those of one node, or those before a number.
 LIST = f"""
 WITH i AS MATERIALIZED (
     {_INCIDENT}
@@ -94,6 +95,7 @@ FROM i CROSS JOIN LATERAL (
 ) o
 ORDER BY i.id DESC
 """
+#: The portfolios of one incident: how long each had no owner, and what became of it since.
 OUTAGES = f"""
 WITH i AS MATERIALIZED ({_INCIDENT} AND e.id = %(id)s), o AS MATERIALIZED (
     SELECT owned.* FROM i CROSS JOIN LATERAL (

@@ -12,15 +12,18 @@ from scheduling.observe.control_plane import read_control_plane
 
 
 class DatabaseRow(NamedTuple):
+    """Settings and counts of the database."""
+
     server_version: int
     max_connections: int
     standbys: int
-    queue_overdue_s: float | None
+    queue_overdue_s: float | None  #: of the task due first, negative before; None: no task
     secrets_stored: int
-    operators: int
+    operators: int  #: active users that may act
     alert_channels: int
 
 
+#: Settings, standbys, the queue, and counts of what an installation needs.
 DATABASE = Statement(
     "DATABASE",
     """
@@ -40,12 +43,15 @@ SELECT current_setting('server_version_num')::int AS server_version,
 
 
 class TokenRow(NamedTuple):
+    """A node that is alive or lost, and the token that it used last."""
+
     name: str
     status: str
     token_expires_s: float | None
     token_revoked: bool
 
 
+#: Nodes that should run, each with the token that it used last.
 NODE_TOKENS = Statement(
     "NODE_TOKENS",
     """
@@ -73,10 +79,12 @@ CLOCK = Statement(
 
 
 class InstallationFacts(NamedTuple):
+    """What the database says about the installation."""
+
     database: DatabaseRow
     nodes: tuple[NodeFact, ...]
     gateways: tuple[GatewayFact, ...]
-    passes: dict[str, float]
+    passes: dict[str, float]  #: `pass` and `watcher` → seconds since the last one
     clock_offset_s: float  #: of this host ahead of the database
     clock_uncertainty_s: float
 

@@ -1,4 +1,4 @@
-"""Tell reasons and refusals in the language of the reader."""
+"""Return reasons and refusals in the language of the reader."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Transaction, query_one
 
-#: Revisions of a node: those it runs, those it may be asked to run next, and those of its handoffs.
+#: Artifacts of the revisions that a node runs or may be asked to run next, and of its handoffs.
 _NEEDED = f"""
 SELECT v.artifact_sha256 AS sha256
 FROM scheduling_run r
@@ -29,6 +29,7 @@ class WheelSizeRow(NamedTuple):
     size: int
 
 
+#: The size of an artifact, if the node needs it.
 WHEEL_SIZE = Statement(
     "WHEEL_SIZE",
     f"""
@@ -43,7 +44,7 @@ class WheelPartRow(NamedTuple):
     part: bytes
 
 
-#: A part is read without the rest: the column is stored uncompressed.
+#: Reads no other part of the wheel, since the column is stored uncompressed.
 WHEEL_PART = Statement(
     "WHEEL_PART",
     """
@@ -58,6 +59,7 @@ class LockRow(NamedTuple):
     lock: str
 
 
+#: The lock of an environment, if the node needs an artifact that runs in it.
 LOCK = Statement(
     "LOCK",
     f"""
@@ -73,6 +75,7 @@ class FeedRow(NamedTuple):
     feed: int
 
 
+#: The feed of this name, if a portfolio that the node runs or is about to run trades on it.
 FEED = Statement(
     "NODE_FEED",
     f"""
@@ -94,13 +97,13 @@ def needs_feed(node: int, feed: str) -> Transaction[bool]:
 
 
 def wheel_size(node: int, sha256: str) -> Transaction[int | None]:
-    """Return the size of an artifact, or None if the node does not need it."""
+    """Return the size of an artifact in bytes, or None if the node does not need it."""
     row = yield from query_one(WHEEL_SIZE, node=node, sha256=sha256)
     return None if row is None else row.size
 
 
 def wheel_part(sha256: str, start: int, length: int) -> Transaction[bytes]:
-    """Return bytes of an artifact; empty if it was deleted meanwhile."""
+    """Return `length` bytes of an artifact from `start` on; none if it was deleted meanwhile."""
     row = yield from query_one(WHEEL_PART, sha256=sha256, start=start, length=length)
     return b"" if row is None else bytes(row.part)
 

@@ -1,4 +1,4 @@
-"""The newest losses of nodes, and where the portfolios of each went: counted for each loss."""
+"""The newest losses of nodes, and what became of the portfolios of each, as counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psycopg
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES
 
 MAX_RECENT_LOSSES = 12
-MAX_MOVES = 8  #: named for a node that is lost now; the rest is counted
+MAX_MOVES = 8  #: moves that are listed for a node that is lost now; the others are only counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +32,21 @@ class NodeLossView:
     node_id: int
     at: datetime
     is_over: bool  #: the node came back, left, or was lost again
-    reason: str  #: empty for an earlier loss than its last one
+    reason: str  #: empty, unless this is the newest loss of its node
     why: Mapping[str, Any] | None  #: the data of `reason`
-    portfolios: int | None  #: that it ran when it was lost; None: not recorded
-    moved: int  #: of them, those that have a new owner
-    moving: int  #: of them, those in a handoff
-    moved_at: datetime | None  #: when the last of them committed
+    portfolios: int | None  #: number that the node ran when it was lost; None: not recorded
+    moved: int  #: of these, how many have a new owner
+    moving: int  #: of these, how many are in a handoff
+    moved_at: datetime | None  #: when the last new owner made its first commit
     slowest_ms: float | None  #: the longest pause
     targets: list[str]
     moves: list[MoveView]  #: at most MAX_MOVES, and only while the node is lost
 
 
+#: Every present loss and the newest others, with counts of the failovers that each began.
 LOSSES = f"""
 WITH each AS (
-    -- The newest of a node that flaps; the array is sorted.
+    -- The newest 12 losses of each node, since one may flap; the array is sorted.
     SELECT n.id, n.name, n.status, n.status_since, n.lost_reason, n.lost_why,
            to_timestamp(x.value::text::float8) AS at,
            lead(to_timestamp(x.value::text::float8)) OVER (PARTITION BY n.id ORDER BY x.place)

@@ -14,9 +14,9 @@ from portfolios.models import Order
 #: nothing matches would read all of them.
 WINDOW = timedelta(hours=24)
 STATUSES = ("open", "filled", "cancelled", "expired", "suppressed", "refused")
-#: Not placed, each with a reason.
+#: Statuses of orders that were not placed, each with a reason.
 UNPLACED = ("refused", "suppressed")
-#: Counted at most, so that a count of a busy day has a bound.
+#: The most orders that are counted, so that counting a busy day takes a bounded time.
 MAX_COUNTED = 10_000
 
 
@@ -77,7 +77,7 @@ def list_key(order: Order) -> Key:
 
 
 def orders_after(rows: QuerySet[Order], key: Key) -> QuerySet[Order]:
-    """Return the orders that follow `key`, newest first. Orders of one commit share their time."""
+    """Return the orders that follow `key` in the list; those of one commit, of one time, by id."""
     at, last = key
     older = Q(committed_at__lt=at) | Q(committed_at=at, id__lt=last)
-    return rows.filter(older, committed_at__lte=at)  # the second for the index
+    return rows.filter(older, committed_at__lte=at)  # the second condition uses the index

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scheduling.models import LogLine, PortfolioLog
 
-MOST_LINES = 2_000
+MOST_LINES = 2_000  #: of one answer
 
 
 @dataclass(frozen=True, slots=True)

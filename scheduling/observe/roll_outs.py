@@ -30,6 +30,8 @@ from scheduling.models import RollOutItem
 
 
 class OpenRow(NamedTuple):
+    """A roll-out that a pass has to advance, and the Python that its artifact needs."""
+
     id: int
     state: RollOutState
     at_a_time: int
@@ -41,6 +43,7 @@ class OpenRow(NamedTuple):
     has_environment: bool
 
 
+#: The roll-outs that a pass has to advance.
 OPEN = Statement(
     "OPEN",
     f"""
@@ -56,6 +59,8 @@ ORDER BY o.id
 
 
 class ItemRow(NamedTuple):
+    """An item of a roll-out, with the state of its portfolio: see `decide.roll_out.Item`."""
+
     roll_out_id: int
     id: int
     name: str
@@ -80,6 +85,7 @@ class ItemRow(NamedTuple):
     python: str | None
 
 
+#: Their items: `r` is the run, `t` its present tenure, `v` the revision that the roll-out made.
 ITEMS = Statement(
     "ITEMS",
     f"""
@@ -115,9 +121,9 @@ def open_roll_outs() -> Transaction[list[RollOut]]:
         return []
     rows = yield from query(ITEMS, roll_outs=[row.id for row in found])
     items: dict[int, list[Item]] = defaultdict(list)
-    needs = {row.id: row for row in found}
+    by_id = {row.id: row for row in found}
     for row in rows:
-        items[row.roll_out_id].append(_decision_item(row, needs[row.roll_out_id]))
+        items[row.roll_out_id].append(_decision_item(row, by_id[row.roll_out_id]))
     return [
         RollOut(
             id=row.id,
@@ -132,7 +138,7 @@ def open_roll_outs() -> Transaction[list[RollOut]]:
     ]
 
 
-def _decision_item(row: ItemRow, needs: OpenRow) -> Item:
+def _decision_item(row: ItemRow, roll_out: OpenRow) -> Item:
     """Return an item as `decide` takes it, from its row and that of its roll-out."""
     return Item(
         id=row.id,
@@ -154,19 +160,19 @@ def _decision_item(row: ItemRow, needs: OpenRow) -> Item:
         is_wanted=row.is_wanted,
         phase=row.phase,
         in_handoff=row.in_handoff,
-        lacks=_lacking_reason(row, needs),
+        lacks=_lacking_reason(row, roll_out),
     )
 
 
-def _lacking_reason(row: ItemRow, needs: OpenRow) -> Reason | None:
-    """Return why the node of an item cannot run the artifact; an unknown Python counts as fit."""
-    if not needs.pythons or not row.python or row.python in needs.pythons:
+def _lacking_reason(row: ItemRow, roll_out: OpenRow) -> Reason | None:
+    """Return why the node of an item cannot run the artifact, or None. An unknown Python can."""
+    if not roll_out.pythons or not row.python or row.python in roll_out.pythons:
         return None
     params = {
         "node": row.node,
         "node_python": row.python,
-        "artifact": needs.artifact,
-        "artifact_python": needs.python_requirement,
+        "artifact": roll_out.artifact,
+        "artifact_python": roll_out.python_requirement,
     }
     return Reason("roll_out_python", params)
 

@@ -1,4 +1,4 @@
-"""Per-process snapshot cache for what-if requests."""
+"""One snapshot cache for all what-if requests of a process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _cache = SnapshotCache()
 
 @contextmanager
 def shared_snapshot() -> Iterator[FleetSnapshot]:
-    """Yield the current fleet, under a lock: it is valid until the next read.
+    """Yield the current fleet under a lock, since the next read of the cache changes it.
 
     Five statements, which read what changed since the last call. Raise SnapshotUnavailable if the
     fleet cannot be read.

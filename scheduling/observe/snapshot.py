@@ -34,6 +34,7 @@ from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.snapshot_cache import CHANGES, SNAPSHOT_MARK, SnapshotCache
 from scheduling.timing import Timing
 
+#: The time, the snapshot's mark for the cache, and what restricts or directs the planner.
 CLOCK = Statement(
     "CLOCK",
     f"""
@@ -47,6 +48,7 @@ FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_
 """,
 )
 
+#: Nodes with their lease and the number of their active handoffs.
 NODES = Statement(
     "NODES",
     f"""
@@ -68,7 +70,8 @@ ORDER BY n.id
 """,
 )
 
-#: `w`: the wanted revision, `o`: that of the last owner, `g`: the last good one.
+#: Portfolios, or those with `ids`, with what a grant depends on. `w` is the wanted revision; `o`,
+#: that of the last owner, and `g`, the last good one, are joined only if they are another one.
 PORTFOLIOS = Statement(
     "PORTFOLIOS",
     f"""
@@ -140,7 +143,7 @@ SELECT node_id, portfolio_id, least(greatest(cpu_pct, 0), 100)::float AS cpu_pct
 ) measured WHERE cpu_pct IS NOT NULL
 """,
 )
-RECENT_FAILURE_S = 120.0
+RECENT_FAILURE_S = 120.0  #: a failed handoff counts for as long
 MAX_RETRY_WAIT_S = 30.0
 NO_NODES: frozenset[int] = frozenset()
 
@@ -168,7 +171,7 @@ def observe(timing: Timing, cache: SnapshotCache | None = None) -> FleetSnapshot
             (clock,) = fetch(cursor, CLOCK)
             nodes = fetch(cursor, NODES)
             failed = fetch(cursor, RECENT_FAILURES, lately_s=RECENT_FAILURE_S)
-            since = cache.since(clock.of)
+            since = cache.since(clock.numbering)
             changes = fetch(cursor, CHANGES, since=since, newest=clock.newest)
             refreshed = cache.ids_to_refresh(since, changes)
             changed = fetch(cursor, PORTFOLIOS, ids=refreshed)
@@ -299,15 +302,16 @@ def _portfolio_view(row: Any, failures: list[Any]) -> PortfolioView:
 def _revision_choices(
     row: Any,
 ) -> tuple[RevisionChoice | None, RevisionChoice | None, tuple[RevisionChoice, ...]]:
-    """Return the wanted revision, that of the last owner, and the choices without a living owner.
+    """Return the wanted revision, the last owner's, and the choices without a living owner.
 
-    A rejected revision is wanted (else None) and a choice only if there is no good one.
+    A rejected revision counts as wanted, and as a choice, only if there is no good one; else the
+    wanted one is None.
     """
     requested = RevisionChoice(
         row.wanted_revision, row.strategy, row.strategy_version, _artifact_needs(row, row.artifact)
     )
 
-    def version(
+    def choice_of(
         number: int | None, strategy: str | None, strategy_version: int, artifact: str | None
     ) -> RevisionChoice | None:
         if number == requested.revision:
@@ -316,10 +320,10 @@ def _revision_choices(
             return None
         return RevisionChoice(number, strategy, strategy_version, _artifact_needs(row, artifact))
 
-    running = version(
+    running = choice_of(
         row.running_revision, row.running_strategy, row.running_version, row.running_artifact
     )
-    good = version(row.good_revision, row.good_strategy, row.good_version, row.good_artifact)
+    good = choice_of(row.good_revision, row.good_strategy, row.good_version, row.good_artifact)
     rejected = row.wanted_status == "rejected" and good is not None
     wanted = None if rejected else requested
     order = revision_choices(

@@ -16,12 +16,13 @@ from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.types import PortfolioView, Snapshot
 
-#: Position of a snapshot, a part of its first statement. Transaction numbers are comparable only
-#: within one run of one server. Another server, a crash (which reuses numbers that were not durable
-#: and resets the statistics), or tables that were filled again, as after a restore or a failover,
-#: change `of` and invalidate the cache. So does another feed, which every portfolio refers to.
+#: Columns of a snapshot's first statement that say which transactions the snapshot has seen. Their
+#: numbers are comparable only while `numbering` stays the same. Another server, a crash (which
+#: reuses numbers that were not durable and resets the statistics), or tables that were filled
+#: again, as after a restore or a failover, change it and invalidate the cache. So does a change of
+#: a feed, to which every portfolio refers.
 SNAPSHOT_MARK = """
-pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS unsettled,
+pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS first_unseen,
 greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id_if_assigned()
     )::text::bigint AS newest,
 (SELECT (d.oid, pg_postmaster_start_time(),
@@ -30,12 +31,12 @@ greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id_if_assigned
         )::text
  FROM pg_database d WHERE d.datname = current_database())
 || (SELECT coalesce(string_agg((f.id, f.name, f.sha256)::text, '' ORDER BY f.id), '')
-    FROM portfolios_feed f) AS of
+    FROM portfolios_feed f) AS numbering
 """
 
-#: Rows changed since the mark (none if it is NULL), and every open handoff, of which there are few:
-#: a handoff that has ended could not be found by an index. A stamp beyond `newest` comes from
-#: another server, from which this database was restored; its row was read by the first snapshot.
+#: Rows changed by transaction `since` or a later one (none if NULL), and every open handoff: there
+#: are few, and no index finds those that have ended. A stamp beyond `newest` comes from another
+#: server, from which this database was restored; its row was read by the first snapshot.
 CHANGES = Statement(
     "CHANGES",
     f"""
@@ -64,21 +65,21 @@ class SnapshotCache:
         self.with_reason: set[int] = set()  #: ids of portfolios whose row has a reason
         self.snapshot: Snapshot | None = None  #: the last one
         self.version = 0  #: raised by every change of a portfolio that the planner sees
-        self._of: str | None = None
-        self._unsettled = 0
+        self._numbering: str | None = None
+        self._first_unseen = 0  #: the first transaction whose end the last snapshot did not see
         self._handoffs: dict[int, Any] = {}  #: portfolio id → its open handoff, a row of CHANGES
         self._time_dependent: frozenset[int] = frozenset()  #: their views also change with time
 
     def forget(self) -> None:
         """Make the next snapshot read everything."""
-        self._of = None
+        self._numbering = None
 
-    def since(self, of: str) -> int | None:
+    def since(self, numbering: str) -> int | None:
         """Return the first transaction that may have changed a cached row; None: cache is invalid.
 
-        `of` is from the SNAPSHOT_MARK of the current snapshot.
+        `numbering` is from the SNAPSHOT_MARK of the current snapshot.
         """
-        return self._unsettled if of == self._of else None
+        return self._first_unseen if numbering == self._numbering else None
 
     def ids_to_refresh(self, since: int | None, changes: Sequence[Any]) -> list[int] | None:
         """Return the portfolio ids to read again, given rows of CHANGES. None: all of them."""
@@ -117,11 +118,8 @@ class SnapshotCache:
             self.version += 1
         self.fleet_index.update(views, gone)
         self._time_dependent = now_dependent
-        self._of, self._unsettled, self._handoffs = (
-            mark.of,
-            mark.unsettled,
-            _active_handoffs(changes),
-        )
+        self._numbering, self._first_unseen = mark.numbering, mark.first_unseen
+        self._handoffs = _active_handoffs(changes)
 
 
 def _active_handoffs(changes: Iterable[Any]) -> dict[int, Any]:

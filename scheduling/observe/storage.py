@@ -36,7 +36,7 @@ class Storage:
 
 
 def read_storage() -> Storage:
-    """Return sizes and age as they are now. Two statements.
+    """Return the present sizes, and the age of the oldest snapshot. Two statements.
 
     Raise SnapshotUnavailable if the database cannot be read.
     """

@@ -15,10 +15,10 @@ from portfolios.runtime.context import MAX_METRICS, METRIC_NAME
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.state import account_view, decode_outline, decode_state, strategy_view
 
-#: What bytes that no strategy made may raise.
+#: What decoding a stored state may raise: a node may store any bytes.
 UNREADABLE = (StateUnreadable, ValueError, ArithmeticError, LookupError, RecursionError)
-#: Of an amount, before the point: as many as a column of numeric(24, 4) takes. The sum of 10,000
-#: such amounts still has its four places in a Decimal of 28 digits.
+#: The most digits of an amount before the point: as many as a column of numeric(24, 4) takes. The
+#: sum of 10,000 such amounts still has its four places in a Decimal of 28 digits.
 MOST_DIGITS = 20
 UNKNOWN_ACCOUNT: dict[str, Any] = {"cash": None, "equity": None, "pnl": None, "positions": []}
 
@@ -55,8 +55,8 @@ class OnDemand(Mapping[str, Any]):
 def stored_state(data: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return the account, amounts as Decimals, and the strategy's part of a stored state.
 
-    An unreadable one is shown as unknown; the node that loads the state reports the cause. Every
-    page shows every portfolio: whatever a node has stored, nothing is raised.
+    The account of an unreadable state is unknown; the node that loads the state reports the cause.
+    Nothing is raised, whatever a node has stored, since one state must not break a page of all.
     """
     try:
         outline = decode_outline(data)
@@ -93,7 +93,7 @@ def _check_amounts(*amounts: Decimal) -> None:
 
 
 def readable_account(data: bytes) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return (account, metrics) for display. Raise only StateUnreadable, whatever is stored."""
+    """Return (account, metrics) as pages show them. Raise StateUnreadable, and nothing else."""
     try:
         outline = decode_outline(data)
         view = account_view(outline)
@@ -107,7 +107,7 @@ def readable_account(data: bytes) -> tuple[dict[str, Any], dict[str, float]]:
 
 
 def readable_strategy(data: bytes) -> dict[str, Any]:
-    """Return the strategy's part for display. Raise only StateUnreadable, whatever is stored."""
+    """Return the strategy's part as pages show it. Raise StateUnreadable, and nothing else."""
     try:
         return strategy_view(decode_state(data))
     except UNREADABLE as error:

@@ -24,8 +24,8 @@ from scheduling.db.transaction import CONNECTION_LOST, Transaction, aexecute
 from scheduling.enact import feed_records
 from scheduling.observe.feed_records import HeadRow, digest, heads, records
 
-POLL_S = 0.2  #: between two looks at the head; nodes are woken by a notification instead
-PAGE = 1_000
+POLL_S = 0.2  #: between two reads of the head; nodes wait for a notification instead
+PAGE = 1_000  #: records
 
 T = TypeVar("T")
 Connect = Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]]

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Of all questions of one operation. A server that answers slowly must not keep the threads that
-#: serve requests.
-WHOLE_S = 8.0
+#: How long one operation may take with all its questions to the NATS server: a server that answers
+#: slowly must not occupy the threads that serve requests.
+OPERATION_LIMIT_S = 8.0
 
 
 def nats_url() -> str:
@@ -74,13 +74,16 @@ async def _stream_rows(stream: Stream, from_seq: int, to_seq: int, limit: int) -
 
 
 def stored_events(feed: FeedRow, from_seq: int, to_seq: int, limit: int) -> list[Event]:
-    """Return the first `limit` events of a range. Raise Refused 503."""
+    """Return the first `limit` events of a range. Raise Refused 503 as `stored_records` does."""
     rows = stored_records(feed, from_seq, to_seq, limit)
     return [decode_event(bytes(row.event)) for row in rows]
 
 
 def newest_events(name: str, limit: int) -> list[Event]:
-    """Return the newest events of a feed, newest first. Raise Refused 503."""
+    """Return the newest events of a recorded feed, newest first; none if there is no such feed.
+
+    Raise Refused 503 if the stream cannot be read.
+    """
     feed = (
         FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED).select_related("writer").first()
     )
@@ -106,14 +109,14 @@ def delete_stream(feed: str) -> None:
 
 def _on_stream(feed: str, act: Callable[[Stream], Coroutine[Any, Any, T]]) -> T:
     """Return what `act` does with a stream over a new connection. Raise Refused 503."""
-    # The client of NATS takes 0.2 s to import: not at each start of an installation without it.
+    # Imported here: the NATS client takes 0.2 s to import, for nothing if no feed is in a stream.
     from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 
     async def run() -> T:
-        async with answered_within(WHOLE_S), connected(nats_url()) as client:
+        async with answered_within(OPERATION_LIMIT_S), connected(nats_url()) as client:
             return await act(Stream(client, feed))
 
     try:
         return asyncio.run(run())
-    except LogError as away:
-        raise Refused("feed_unavailable", str(away), status=503) from None
+    except LogError as error:
+        raise Refused("feed_unavailable", str(error), status=503) from None

@@ -1,7 +1,7 @@
 """The recorder: the one writer of a feed, which appends what one source yields.
 
-Rows and the cursor of their source are stored by one append, so that a recorder that ends at any
-point, however it ends, is continued without a lost or a repeated row. It is the one writer of its
+Rows and the cursor of their source are stored by one append. So the next recorder goes on without a
+lost or a repeated row, wherever and however this one ended. A recorder is the one writer of its
 epoch, so the head alone says whether an append without an answer was stored.
 """
 
@@ -23,10 +23,10 @@ from scheduling.recorded_feeds.sources.base import Item, Source, SourceLost
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 5_000  #: rows of one append
-WAITING = 50_000  #: rows; a source that is faster than the log is not read meanwhile
+WAITING = 50_000  #: rows in memory; if so many wait for the log, the source is not read
 FIRST_RETRY_S = 0.1
 MAX_RETRY_S = 5.0
-SAID_EVERY = 1_000  #: rows that were left out
+LOG_EVERY = 1_000  #: of the rows left out, one in so many is logged after the first ten
 
 
 class InstrumentedLog(RecordedLog, Protocol):
@@ -75,13 +75,15 @@ class Recorder:
         self.rows = self.left_out = 0
 
     def end(self) -> None:
-        """Store what was read, then return from `run`. For signal handlers."""
+        """Make `run` store what was read and return. Signal handlers may call it."""
         self._ended.set()
         self._changed.set()
 
     async def run(self) -> Recorded:
-        """Record until `end`. Raise WriterReplaced, RowRefused or SourceLost; what was read before
-        is stored."""
+        """Record until `end`. Raise WriterReplaced, RowRefused or SourceLost.
+
+        Rows that were read before a failure of the source are stored.
+        """
         self._epoch = await self._until_answered(lambda: self._log.claim(self._writer))
         await self._until_answered(self._begin)
         logger.info("feed %s: recording from seq %d on", self._log.name, self._head + 1)
@@ -150,7 +152,7 @@ class Recorder:
         rows: list[Any] = [_tick_row() if item is None else item.row for item in taken]
         events, wrong = read_rows(rows, self._known, most_errors=len(rows) + 1)
         if any(one.code == "unknown_symbol" for one in wrong):
-            # It may have been added since.
+            # The symbol may have been added since the instruments were read.
             self._known |= await self._until_answered(self._log.instruments)
             events, wrong = read_rows(rows, self._known, most_errors=len(rows) + 1)
         if wrong and not self._skip_bad:
@@ -160,7 +162,7 @@ class Recorder:
             if items or events:
                 await self._append(events, self._source.cursor_after(items))
             refused = taken[first.row - 1]
-            assert refused is not None  # ticks are right
+            assert refused is not None  # a tick is never wrong
             raise RowRefused(
                 f"{refused.origin}: {first.message} Nothing was recorded from there on: correct it,"
                 " or leave such rows out with --skip-bad, and start the recorder again."
@@ -172,7 +174,7 @@ class Recorder:
     def _leave_out(self, item: Item | None, wrong: RowError) -> None:
         """Count a wrong row that is not recorded, and log some of them."""
         self.left_out += 1
-        if self.left_out <= 10 or self.left_out % SAID_EVERY == 0:
+        if self.left_out <= 10 or self.left_out % LOG_EVERY == 0:
             where = item.origin if item is not None else "tick"
             logger.warning(
                 "feed %s: left out %s: %s (%d rows so far)",
@@ -180,15 +182,15 @@ class Recorder:
             )  # fmt: skip
 
     async def _append(self, events: Sequence[Event], cursor: str) -> None:
-        """Append rows, exactly once, however often the log does not answer."""
+        """Append events exactly once, however often the log does not answer."""
         if not events:
-            return  # a cursor alone is not worth a record: these rows are left out again
+            return  # a cursor alone is not worth an append: a restart leaves these rows out again
 
         async def once() -> None:
             try:
                 await self._log.append(self._epoch, self._head, events, cursor=cursor)
             except HeadMoved as moved:
-                # Nobody else writes in this epoch, so the head says what became of it.
+                # Nobody else writes in this epoch, so the head says whether the append was stored.
                 head = (await self._log.head()).seq
                 if head == self._head:
                     sentence = (
@@ -215,9 +217,9 @@ class Recorder:
                 if failures:
                     logger.info("feed %s: the log answers again", self._log.name)
                 return outcome
-            except LogUnavailable as away:
+            except LogUnavailable as error:
                 if failures % 12 == 0:
-                    logger.warning("%s Trying again.", str(away).strip())
+                    logger.warning("%s Trying again.", str(error).strip())
                 if self._ended.is_set() and failures > 3:
                     raise
                 await asyncio.sleep(min(FIRST_RETRY_S * 2 ** min(failures, 8), MAX_RETRY_S))
@@ -225,6 +227,7 @@ class Recorder:
 
 
 def _tick_row() -> dict[str, Any]:
+    """Return a row that tells the time alone, so that timers of strategies fire on a quiet feed."""
     return {"kind": "tick", "time": now_text()}
 
 

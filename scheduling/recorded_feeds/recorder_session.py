@@ -16,10 +16,11 @@ from portfolios.feeds.log import WriterReplaced
 
 logger = logging.getLogger(__name__)
 
-#: The server ends the session of a process that is frozen, whose kernel still answers for it, and
-#: with it the lock. A quiet source sends nothing for longer, hence `keep_alive`.
+#: After so long without a statement the server ends the session, and with it the lock. Otherwise a
+#: frozen process would keep it, since its kernel answers for it. `keep_alive` sends statements
+#: while a source is quiet.
 IDLE_S = 30.0
-STAY_EVERY_S = 8.0
+KEEP_ALIVE_EVERY_S = 8.0
 LIMIT = "SELECT set_config('idle_session_timeout', %s, false)"
 LOCK = "SELECT pg_try_advisory_lock(hashtext('ginkgo feed recorder'), %s)"
 
@@ -27,9 +28,10 @@ LOCK = "SELECT pg_try_advisory_lock(hashtext('ginkgo feed recorder'), %s)"
 class RecorderSession:
     """One connection, opened again when it is lost.
 
-    It holds a lock of the session, which ends with the process, or IDLE_S after `keep_alive` has
-    stopped. The lock only prevents a mistake: what refuses a second writer is the epoch.
-    `take_over` does without it, if the machine of the other recorder does not answer.
+    Its session holds a lock, which ends with the process, or IDLE_S after `keep_alive` has stopped.
+    The lock only prevents an operator's mistake: the epoch is what refuses a second writer. With
+    `take_over`, the session begins without the lock, for the case that the machine of the other
+    recorder does not answer.
     """
 
     def __init__(self, feed: str, key: int, *, take_over: bool = False) -> None:
@@ -40,14 +42,16 @@ class RecorderSession:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """Lend the connection to one task at a time. Raise WriterReplaced if another recorder is
-        running."""
+        """Lend the connection to one task at a time.
+
+        Raise WriterReplaced if another recorder is running.
+        """
         async with self._lent:
             if self._connection is None:
                 self._connection = await self._open()
             try:
                 yield self._connection
-            except psycopg.Error:  # a server that is read-only now is not the one to write to
+            except psycopg.Error:  # perhaps the server has become read-only: look for another one
                 await self.close()
                 raise
 
@@ -61,12 +65,12 @@ class RecorderSession:
     async def keep_alive(self) -> None:
         """Tell the server from time to time that this process is not frozen, until cancelled."""
         while True:
-            await asyncio.sleep(STAY_EVERY_S)
+            await asyncio.sleep(KEEP_ALIVE_EVERY_S)
             try:
                 async with self.connect() as connection:
                     await connection.execute("")
-            except (psycopg.Error, WriterReplaced) as error:  # the next append says so, and ends
-                logger.info("feed %s: no session now: %s", self._feed, str(error).strip())
+            except (psycopg.Error, WriterReplaced) as error:  # the next append fails by it, too
+                logger.info("feed %s: no database session now: %s", self._feed, str(error).strip())
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
         """Return a new connection that holds the lock. Raise WriterReplaced if another has it."""

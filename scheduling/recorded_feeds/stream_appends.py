@@ -1,8 +1,9 @@
 """Appends to feeds in streams by processes that come and go: web processes, commands, the worker.
 
-Each takes a connection of its own, reads where the log is, stores, and lets the row in the database
-follow before it answers. One that ends between the two has stored its append without releasing it:
-the next append, the next recorder or the worker's next pass does.
+Each append takes a connection of its own, reads the state of the log, stores the records, and lets
+the row in the database follow before it answers. A process that ends between the last two has
+stored its append without releasing it: the next append, the next recorder or the worker's next pass
+releases it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from scheduling.db.transaction import (
 )
 from scheduling.enact.feed_records import WriterRow
 from scheduling.errors import Refused
-from scheduling.recorded_feeds.reads import WHOLE_S, answered_within, nats_url
+from scheduling.recorded_feeds.reads import OPERATION_LIMIT_S, answered_within, nats_url
 
 if TYPE_CHECKING:
     from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
@@ -46,11 +47,12 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-FOLLOW_S = 60.0  #: by the worker, which may have much to make up for
+FOLLOW_S = 60.0  #: for one feed in the worker's pass, which may have to read many messages
 
 NOT_STORED = "nothing was appended."
 
-#: What to append after a state, or the answer to an append that was stored before. It may refuse.
+#: Return what to append after a state, or the answer to an append that was stored before. May raise
+#: Refused.
 Decide = Callable[[WriterRow, dict[str, InstrumentFacts]], Sequence[Event] | Appended]
 
 
@@ -60,14 +62,18 @@ def append_in_stream(
     source: SourceId | None = None,
     *,
     tries: int,
-    within_s: float = WHOLE_S,
+    within_s: float = OPERATION_LIMIT_S,
 ) -> Appended:
-    """Append the events that `decide` returns for the newest state, all or none. Raise Refused."""
+    """Append the events that `decide` returns for the newest state, all or none.
+
+    If another append comes first, `decide` is called again, up to `tries` times in all. Raise
+    Refused, with a sentence that says whether anything was stored.
+    """
     ends_s = time.monotonic() + within_s
-    what_became = NOT_STORED  #: of the append, as the end of a sentence
+    outcome = NOT_STORED  #: what became of the append, in words
 
     async def append(log: MirroredLog) -> Appended:
-        nonlocal what_became
+        nonlocal outcome
         held = await log.state(source)
         decided = decide(held, await log.instruments())
         if isinstance(decided, Appended):
@@ -76,12 +82,12 @@ def append_in_stream(
             log.check_clock()
             if source is None:  # with a source id, a repeat is recognized
                 await sync_to_async(execute_first_steps)()
-            what_became = (
+            outcome = (
                 "whether the append was stored is not known: repeat it with its source and number,"
                 " or see the head of the feed."
             )
             done = await log.append(held.epoch, held.head, decided, source)
-        what_became = "the append was stored, and is released once the database answers."
+        outcome = "the append was stored, and is released once the database answers."
         await log.follow_now()
         return done
 
@@ -89,13 +95,13 @@ def append_in_stream(
         try:
             return _with_log(feed, append, ends_s - time.monotonic())
         except (HeadMoved, WriterReplaced):  # another append or a recorder came first
-            what_became = NOT_STORED
-        except SourceConflict as conflict:  # of another append of the source at once
+            outcome = NOT_STORED
+        except SourceConflict as conflict:  # with an append of the same source at the same time
             raise Refused("source_conflict", str(conflict)) from None
-        except LogError as away:
-            if what_became == NOT_STORED:
+        except LogError as error:
+            if outcome == NOT_STORED:
                 _undo_first_steps()
-            text = f"{away} {what_became.capitalize()}"
+            text = f"{error} {outcome.capitalize()}"
             raise Refused("feed_unavailable", text, status=503) from None
     _undo_first_steps()
     raise Refused(
@@ -104,7 +110,8 @@ def append_in_stream(
 
 
 def _undo_first_steps() -> None:
-    with suppress(psycopg.Error, DatabaseError):  # then a repeat is told that it may have acted
+    """Undo what the request stored before its append, so that a repeat of the request acts."""
+    with suppress(psycopg.Error, DatabaseError):  # a repeat is then told that it may have acted
         undo_first_steps()
 
 
@@ -119,21 +126,22 @@ def release_in_stream(feed: str) -> bool:
         return bool(held.writer)
 
     try:
-        return _with_log(feed, release, WHOLE_S)
+        return _with_log(feed, release, OPERATION_LIMIT_S)
     except WriterReplaced as replaced:  # the next recorder has just begun
         raise Refused("feed_busy", str(replaced)) from None
-    except LogError as away:
-        raise Refused("feed_unavailable", str(away), status=503) from None
+    except LogError as error:
+        raise Refused("feed_unavailable", str(error), status=503) from None
 
 
 def follow_streams() -> dict[str, str]:
     """Let the row of each feed in a stream follow, and drop messages that are kept no longer.
 
-    Return what could not be done, by feed.
+    Return feed → why its row does not follow, of the feeds that failed.
     """
     failed = {}
     rows = FeedWriter.objects.filter(in_stream=True).values_list("feed__name", "first_seq")
-    for feed, first_seq in rows.order_by("?"):  # a failure may end the pass
+    # In random order: a failure may end the loop, and must not leave out the same feeds each time.
+    for feed, first_seq in rows.order_by("?"):
 
         async def follow(log: MirroredLog, first_seq: int = first_seq) -> None:
             await log.follow_now()
@@ -142,10 +150,10 @@ def follow_streams() -> dict[str, str]:
 
         try:
             _with_log(feed, follow, FOLLOW_S)
-        except LogError as away:
-            logger.warning("feed %s does not follow its stream: %s", feed, away)
-            failed[feed] = str(away)
-            if isinstance(away, LogUnavailable):
+        except LogError as error:
+            logger.warning("the row of feed %s does not follow its stream: %s", feed, error)
+            failed[feed] = str(error)
+            if isinstance(error, LogUnavailable):
                 break  # the other feeds are on the same server, and each would take as long
     return failed
 
@@ -154,7 +162,7 @@ def _with_log(
     feed: str, act: Callable[[MirroredLog], Coroutine[Any, Any, T]], within_s: float
 ) -> T:
     """Return what `act` does with the log, over a new connection. Raise LogError."""
-    # The client of NATS takes 0.2 s to import: not at each start of an installation without it.
+    # Imported here: the NATS client takes 0.2 s to import, for nothing if no feed is in a stream.
     from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
     from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 

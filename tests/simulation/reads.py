@@ -74,7 +74,7 @@ def clock(db: Store, p: Any) -> list[Row]:
             now=db.now,
             # Each snapshot seems to come from another server, so that everything is read again.
             of=str(db.looks),
-            unsettled=0,
+            first_unseen=0,
             newest=0,
             frozen=db.frozen,
             freeze_failover=db.freeze_failover,

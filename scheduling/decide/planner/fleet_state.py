@@ -251,12 +251,12 @@ class FleetState:
             node = self._best(portfolio, skip, suspect)
             if node is not None:
                 return node
-        left = [
+        last_resort = [
             (not self.alive[node], self._held_share_with(node, portfolio.weight), node)
             for node in failed
             if node not in avoid and self.is_allowed(node, portfolio)
         ]
-        return min(left)[2] if left else None
+        return min(last_resort)[2] if last_resort else None
 
     def _held_share_with(self, node: int, weight: float) -> float:
         """Return the held load, with `weight` added, relative to the capacity."""

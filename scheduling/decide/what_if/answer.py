@@ -112,7 +112,7 @@ def answer(
         as_is = make_plan(snapshot, policy, index)
         pending_before = pending_ids(as_is)
         stuck_before = frozenset(entry.portfolio.id for entry in as_is.stuck)
-    left = newly_pending(plan, pending_before)
+    unplaced = newly_pending(plan, pending_before)
     stay = tuple(entry for entry in plan.stuck if entry.portfolio.id not in stuck_before)
     return Answer(
         scenario=scenario,
@@ -120,7 +120,7 @@ def answer(
         hypothetical=hypothetical,
         policy=policy,
         plan=plan,
-        unplaced=left,
+        unplaced=unplaced,
         stay=stay,
         already_pending=sum(entry.portfolio.id in pending_before for entry in plan.pending),
         loads=tuple(_loads(hypothetical, index, plan)),
@@ -128,7 +128,7 @@ def answer(
         storm=_would_be_storm(snapshot, scenario, storm_fraction),
         remedies=tuple(
             _RemedyFinder(hypothetical, policy, index, pending_before, stuck_before).find(
-                left, stay, plan
+                unplaced, stay, plan
             )
         ),
     )
@@ -198,9 +198,9 @@ class _RemedyFinder:
         self.pending_before = pending_before
         self.stuck_before = stuck_before
 
-    def find(self, left: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Remedy]:
+    def find(self, unplaced: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Remedy]:
         """Yield remedies that help, and how many would have no place without suspect nodes."""
-        without_place = (*left.no_place, *stay)
+        without_place = (*unplaced.no_place, *stay)
         if without_place:
             yield from self._try_reopening(len(without_place))
             yield from self._try_enlarging(without_place)

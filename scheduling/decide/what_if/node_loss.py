@@ -91,9 +91,16 @@ def forecast_node_loss(
     portfolios pending without the loss, which are not counted.
     """
     plan = make_plan(lose(snapshot, [node.name]), policy or Policy(), index)
-    left = newly_pending(plan, already_pending)
+    unplaced = newly_pending(plan, already_pending)
     settled = index.settled_by_node.get(node.id)
     runs = {} if settled is None else dict(settled.portfolios)
     runs |= {p.id: p for p in index.unsettled.values() if p.node == node.id and should_run(p)}
-    out = sum(entry.portfolio.id in runs for entry in (*left.no_place, *left.waiting))
-    return NodeLoss(node.id, node.name, len(runs), len(runs) - out, left, suspect_targets(plan))
+    left_pending = (*unplaced.no_place, *unplaced.waiting)
+    return NodeLoss(
+        node=node.id,
+        name=node.name,
+        runs=len(runs),
+        fit=len(runs) - sum(entry.portfolio.id in runs for entry in left_pending),
+        unplaced=unplaced,
+        suspects=suspect_targets(plan),
+    )

@@ -91,7 +91,7 @@ def _chinese_summary(answer: Answer) -> list[TextSpan]:
 
 
 def _with_noun(text: str) -> str:
-    """Return `2 portfolios would wait` for `2 would wait`."""
+    """Return the text with its noun: `2 portfolios would wait` if it is `2 would wait`."""
     figure, _, rest = text.partition(" ")
     return f"{figure} {'portfolio' if figure == '1' else 'portfolios'} {rest}"
 

@@ -14,7 +14,10 @@ from scheduling.observe.fleet_view.types import LossView, NodeView
 def node_view(
     row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePolicy
 ) -> NodeView:
-    """Return the view of a node that owns `owned`; `held` places are taken by coming handoffs."""
+    """Return the view of a node from a row of NODES.
+
+    `owned` are the rows of its portfolios; `held` places are taken by handoffs to the node.
+    """
     expires = row.expires_at
     status = node_status(row, now, policy)
     away = status in ("lost", "left")
@@ -48,7 +51,7 @@ def node_view(
         why=why,
         portfolios=[run.name for run in owned],
         loss=None
-        if row.as_of is None or not owned  # the loss of a node that runs nothing says nothing
+        if row.as_of is None or not owned  # a forecast for no portfolios tells nothing
         else LossView(row.as_of, row.runs, row.fit, row.homeless, row.waiting, row.suspects),
     )
 

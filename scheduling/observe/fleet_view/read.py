@@ -1,7 +1,7 @@
 """Read the fleet, or one portfolio, as of one snapshot.
 
-The number of statements per read and, since sockets share the result, of reads per second and web
-process do not depend on the size of the fleet.
+The number of statements of one read does not depend on the size of the fleet. Neither does the
+number of reads per second in a web process, since its sockets share the result.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     now: datetime = clock.now
     segments = _read_segments(cursor)
     feeds = _feed_clocks(segments, now)
-    board_feed = feeds[min(segments)] if segments else FeedClock(0, 0.0)  # of the packaged bars
+    # The head and rate of the board are those of the first feed, the packaged bars.
+    board_feed = feeds[min(segments)] if segments else FeedClock(0, 0.0)
     nodes = cursor.execute(NODES).fetchall()
     rows = cursor.execute(PORTFOLIOS, {"name": None}).fetchall()
     active_rows = cursor.execute(ACTIVE_HANDOFFS).fetchall()

@@ -2,11 +2,13 @@
 
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, FEED_SEGMENTS
 
+#: The time, with the freeze and the hold of failover, if there are any.
 CLOCK = """
 SELECT clock_timestamp() AS now, c.frozen_at, c.frozen_by, c.frozen_reason, c.freeze_failover,
        s.held_at, s.until, s.held_by, s.reason AS held_reason, s.nodes, s.of_nodes
 FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_storm s ON true
 """
+#: Open alerts, with the data of their reason where the cause's own row has it.
 ALERTS = """
 SELECT a.id, a.kind, p.name AS portfolio, n.name AS node, a.reason, a.times, a.opened_at,
        CASE WHEN a.kind IN ('pending', 'quarantined', 'halted') AND r.reason = a.reason
@@ -21,11 +23,13 @@ LEFT JOIN scheduling_run r ON r.portfolio_id = a.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = a.node_id
 WHERE a.closed_at IS NULL ORDER BY a.id
 """
+#: Segments of all feeds, from which their heads are computed.
 FEED = f"""
 SELECT s.feed_id, s.from_seq, (extract(epoch FROM s.from_time) * 1e6)::bigint AS from_time_us,
        s.rate
 FROM {FEED_SEGMENTS} s ORDER BY s.feed_id, s.id
 """
+#: Nodes with their lease, their last report and, while alive, their node-loss forecast.
 NODES = """
 SELECT n.*, l.incarnation, l.renewed_at, l.expires_at, l.cut_by,
        l.cut_at AT TIME ZONE 'UTC' AS cut_at, r.metrics, r.portfolios AS reported,
@@ -36,6 +40,7 @@ LEFT JOIN scheduling_nodereport r ON r.node_id = n.id
 LEFT JOIN scheduling_resilience x ON x.node_id = n.id AND n.status = 'alive'
 WHERE n.status <> 'new' ORDER BY n.name
 """
+#: Portfolios, or the one named `name`, with run `r`, wanted revision `w` and running revision `v`.
 PORTFOLIOS = """
 SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_hard, p.catch_up,
        p.desired_state, p.revision, p.first_seq, p.starting_cash, p.feed_id, f.name AS feed,
@@ -58,6 +63,7 @@ LEFT JOIN portfolios_checkpoint c ON c.portfolio_id = p.id
 WHERE p.archived_at IS NULL AND (%(name)s::text IS NULL OR p.name = %(name)s::text)
 ORDER BY p.name
 """
+#: Stored states. They are large, so only those that have changed are read.
 STATES = """
 SELECT portfolio_id, seq, state FROM portfolios_checkpoint WHERE portfolio_id = ANY(%(ids)s)
 """
@@ -90,6 +96,7 @@ SELECT x.*, x.id IN (SELECT id FROM newest) AS is_newest,
 FROM ({HANDOFF}) x
 WHERE x.id IN (SELECT id FROM newest UNION SELECT id FROM single) ORDER BY x.id DESC
 """
+#: Percentiles of the newest pauses of migrations and reloads, in milliseconds.
 PAUSE = """
 SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY pause_ms) AS p50,
        percentile_disc(0.99) WITHIN GROUP (ORDER BY pause_ms) AS p99
@@ -97,6 +104,7 @@ FROM (SELECT pause_ms FROM scheduling_handoff
       WHERE state = 'done' AND kind IN ('migrate', 'reload') AND pause_ms IS NOT NULL
       ORDER BY id DESC LIMIT %(most)s) recent
 """
+#: The newest equity points of each portfolio.
 SPARKLINES = """
 SELECT p.id, x.points FROM portfolios_portfolio p
 CROSS JOIN LATERAL (SELECT array_agg(equity ORDER BY seq) AS points FROM (

@@ -14,6 +14,8 @@ from scheduling.observe.node_losses import NodeLossView
 
 @dataclass(frozen=True, slots=True)
 class HandoffView:
+    """A handoff. The times of steps that it has not reached are None."""
+
     id: int
     portfolio: str
     kind: str
@@ -47,8 +49,8 @@ class LossView:
     as_of: datetime
     runs: int  #: portfolios that would need another node
     fit: int  #: portfolios that would be placed at once
-    homeless: int
-    waiting: int
+    homeless: int  #: portfolios that no node would take
+    waiting: int  #: portfolios that would only have to wait
     suspects: list[str]  #: suspect nodes, assumed lost too
 
     @property
@@ -59,6 +61,8 @@ class LossView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
+    """A node with its lease, its load and its last report."""
+
     id: int
     name: str
     status: str  #: alive, suspect, lost, left
@@ -91,6 +95,8 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class PortfolioView:
+    """A portfolio: what is wanted, what runs, and its account."""
+
     id: int
     name: str
     strategy: str
@@ -149,10 +155,12 @@ class PortfolioView:
 
 @dataclass(frozen=True, slots=True)
 class FreezeView:
+    """A freeze of automatic moves."""
+
     at: datetime
     by: str
     reason: str
-    failover: bool
+    failover: bool  #: failover is frozen too
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +184,7 @@ class AlertView:
     portfolio: str | None
     node: str | None
     reason: str
-    times: int
+    times: int  #: how often it was opened: again if its cause returns within ten minutes
     opened_at: datetime
     why: dict[str, Any] | None = None  #: the data of `reason`
     acknowledged_by: str = ""  #: empty: nobody has
@@ -184,9 +192,11 @@ class AlertView:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
+    """The whole fleet as of one snapshot."""
+
     at: datetime
-    head: int
-    rate: float
+    head: int  #: of the first feed, the packaged bars
+    rate: float  #: of that feed, in events a second
     nodes: list[NodeView]
     portfolios: list[PortfolioView]
     handoffs_active: list[HandoffView]

@@ -1,9 +1,9 @@
 """What a message of a stream holds: one append, or a claim, which is an append without events.
 
-An append is one message, since JetStream stores one message as a whole or not at all. Each names
-the state of the log after it, so that the last message alone says where to go on. The records of an
-append that is too large for one message are stored before it as pieces, in a stream of their own,
-and the message names them: they are part of the log once it is stored.
+An append is one message, since JetStream stores one message as a whole or not at all. Each message
+carries the state of the log after it, so that the last message alone says where to go on. If an
+append is too large for one message, its records are stored before it as pieces, in a stream of
+their own, and the message names the pieces: they are part of the log once that message is stored.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ class Block(msgspec.Struct, array_like=True, frozen=True):
     released_us: int
     chain: bytes  #: after `to_seq`
     cursor: str
-    source: str
-    number: int
-    sha256: str
-    segments: list[tuple[int, bytes]]  #: links of the chain that end in it
-    times: dict[str, int]  #: of the newest record of each of its symbols
+    source: str  #: that numbered this append; empty: none did
+    number: int  #: of the append, by its source
+    sha256: str  #: of the append's rows, by which a repeat is known
+    segments: list[tuple[int, bytes]]  #: (segment, hash) of the chain's segments that end in it
+    times: dict[str, int]  #: symbol → event time of its newest record in this append, in µs
     events: bytes  #: a batch, see `runtime/events.py`; empty if it is in pieces
     pieces: list[tuple[int, int]] = []  #: (last seq, number in the stream of pieces), in order
     piece: int = 0  #: the newest number in the stream of pieces that is named up to here
 
     def records(self) -> list[bytes]:
-        """Return its encoded events, of which the first has `from_seq`."""
+        """Return the encoded events, of which the first has `from_seq`; none if in pieces."""
         return split_events(self.events) if self.events else []
 
     def in_pieces(self, room: int) -> list[tuple[int, bytes]]:
-        """Return its events as (last seq, batch), each batch of about `room` bytes at most."""
+        """Return the events as (last seq, batch), each batch of at most about `room` bytes."""
         pieces: list[tuple[int, bytes]] = []
         batch: list[bytes] = []
         size = 0
@@ -52,7 +52,10 @@ class Block(msgspec.Struct, array_like=True, frozen=True):
 
 
 #: The state of a stream without a message.
-EMPTY = Block(0, "", 1, 0, 0, CHAIN_START, "", "", 0, "", [], {}, b"")
+EMPTY = Block(
+    epoch=0, writer="", from_seq=1, to_seq=0, released_us=0, chain=CHAIN_START, cursor="",
+    source="", number=0, sha256="", segments=[], times={}, events=b"",
+)  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Block)
@@ -64,5 +67,5 @@ def encode_block(block: Block) -> bytes:
 
 
 def decode_block(data: bytes) -> Block:
-    """Return the block of a message. Raise msgspec.DecodeError if it is none."""
+    """Return the block of a message. Raise msgspec.DecodeError if the message holds none."""
     return _decoder.decode(data)

@@ -1,4 +1,4 @@
-"""Messages that were read of streams, in memory, up to a number of bytes."""
+"""Keep messages that were read from streams in memory, up to a number of bytes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
 
-#: Of an entry, and of an event of a piece, beside its bytes.
+#: Memory that each entry, and each event of a piece, takes beside the bytes of the message.
 ENTRY_BYTES, EVENT_BYTES = 1_000, 50
 
 
 class BlockCache:
-    """Blocks and pieces of one or several streams. The least recently used are dropped first."""
+    """Blocks and pieces (`block.py`) of streams. The least recently used are dropped first."""
 
     def __init__(self, most_bytes: int) -> None:
         """Start empty."""

@@ -1,7 +1,8 @@
 """The stream of a recorded feed, as a log.
 
-The fence is the number of the last message, which the server compares for every message. A claim is
-a message too: an append of an earlier writer, which does not know it, is refused.
+The fence is the number of the last message: every publisher states the one it knows, and the server
+refuses the message if that is not the last. A claim is a message too, so that an append of an
+earlier writer, which does not know of the claim, is refused.
 
 What sources have sent is found in the database, which follows the stream: see `MirroredLog`.
 """
@@ -38,12 +39,12 @@ from scheduling.recorded_feeds.jetstream.block import EMPTY, Block
 from scheduling.recorded_feeds.jetstream.stream import Stream, WrongLast
 
 POLL_S = 0.05
-PAGE = 1_000
-MAX_AHEAD_S = 60  #: of the newest record's release, of the clock
+PAGE = 1_000  #: records
+MAX_AHEAD_S = 60  #: how far the release of the newest record may lie ahead of the clock
 
 
 class ReleasedAhead(LogError):
-    """The newest record was released later than it is now: one after it would seem old at once."""
+    """The newest record was released after now, so that no record can follow with its true time."""
 
 
 class JetStreamLog:
@@ -104,14 +105,17 @@ class JetStreamLog:
         return await self.replace_writer(writer)
 
     async def replace_writer(self, writer: str, only_after: int | None = None) -> int:
-        """Claim the log, return the epoch. Raise WriterReplaced if the last is not `only_after`."""
+        """Claim the log and return the new epoch.
+
+        Raise WriterReplaced if the log's epoch is not `only_after`; None: whatever its epoch is.
+        """
         while True:
             await self.refresh()
             last = self._last
             if only_after not in (None, last.epoch):
                 raise WriterReplaced(
-                    f"Feed {self.name} is recorded by {last.writer or 'its sources'} since epoch"
-                    f" {last.epoch}, and not in epoch {only_after} any more."
+                    f"Feed {self.name} has been recorded by {last.writer or 'its sources'} since"
+                    f" epoch {last.epoch}; epoch {only_after} has ended."
                 )
             claim = replace(
                 last, epoch=last.epoch + 1, writer=writer, from_seq=last.to_seq + 1,
@@ -168,11 +172,11 @@ class JetStreamLog:
         """Append after the newest known message, or return the answer to a repeat."""
         number, last = self._number, self._last
         held = await self._with_sent(writer_row(last, self._now_us()), source)
-        before = stored_answer(self.name, held, source)
-        if before is not None:
-            return before
+        earlier_answer = stored_answer(self.name, held, source)
+        if earlier_answer is not None:
+            return earlier_answer
         check_fence(self.name, held, epoch, expected)
-        missing = None
+        missing = None  # (first, last) number of the source's appends that did not come
         if source is not None and source.number > (held.newest or 0) + 1:
             missing = ((held.newest or 0) + 1, source.number - 1)
         if not events:
@@ -201,7 +205,7 @@ class JetStreamLog:
         return Appended(block.from_seq, block.to_seq, missing=missing)
 
     def check_clock(self) -> None:
-        """Raise ReleasedAhead if the newest record is of a later time than now."""
+        """Raise ReleasedAhead if the newest record was released over MAX_AHEAD_S after now."""
         now_us, last = self._now_us(), self._last
         ahead_s = (last.released_us - now_us) // 1_000_000
         if ahead_s > MAX_AHEAD_S:
@@ -214,11 +218,11 @@ class JetStreamLog:
             )
 
     def _now_us(self) -> int:
-        """Return the time of a release: here that of this host."""
+        """Return the time of a release in epoch microseconds, here by the clock of this host."""
         return time.time_ns() // 1_000
 
     async def _with_sent(self, held: WriterRow, source: SourceId | None) -> WriterRow:
-        """Return the state as it is: what a source has sent is known to `MirroredLog` alone."""
+        """Return `held` unchanged: only `MirroredLog` can add what a source has sent."""
         return held
 
 

@@ -1,10 +1,10 @@
 """A feed in a stream, with the row in the database that follows it, as a `RecordedLog`.
 
-Whoever asks for the head asks the database: the fence of commits, the planner, the pages. So
-records of a stream are released once the row has followed, and a stream that lost its newest
-messages is noticed. One statement covers all appends since the last one, so that the database sets
-no limit to the rate of a feed. It also keeps what sources have sent. Records are released by the
-database's clock, by which nodes judge their age.
+The fence of commits, the planner and the pages ask the database for the head. So records of a
+stream are released once the row has followed them, and a stream that lost its newest messages is
+noticed. One statement covers all appends since the last statement, so that the database does not
+limit the rate of a feed. The database also keeps what sources have sent. Release times are of the
+database's clock, by which nodes judge the age of records.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from scheduling.recorded_feeds.postgres_log import Connect
 logger = logging.getLogger(__name__)
 
 RETRY_S = 0.2
-NOTED_AT_ONCE = 256  #: messages
-FLUSH_S = 10.0
-#: It cannot be set, and includes suspends.
+NOTED_AT_ONCE = 256  #: messages that `begin` reads before it tells the database
+FLUSH_S = 10.0  #: how long `release` waits for the database
+#: A clock that nobody can set and that goes on while the machine is suspended.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 T = TypeVar("T")
 
 
 class Database(Protocol):
-    """Runs steps whose statements are each complete alone. Raise LogUnavailable."""
+    """Run the statements of a transaction, each committed alone. Raise LogUnavailable."""
 
     async def __call__(self, steps: Transaction[T]) -> T:
-        """Run the steps and return what they return."""
+        """Run `steps` and return their result."""
         ...
 
 
@@ -68,7 +68,7 @@ def database_over(name: str, connect: Connect) -> Database:
 
 @dataclass(slots=True)
 class _News:
-    """What messages say and the database has not been told yet."""
+    """What messages say that the database has not been told yet."""
 
     segments: dict[int, bytes] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class _News:
             )
 
     def followed_by(self, later: _News) -> _News:
-        """Return this and what `later` messages say."""
+        """Return these news together with `later` ones."""
         return _News(
             self.segments | later.segments, self.times | later.times, self.sent + later.sent
         )
@@ -100,16 +100,16 @@ class MirroredLog(JetStreamLog):
         self._mirrored = 0  #: number of the message that the database knows
         self._noted = _News()
         self._noted_to, self._noted_last = 0, EMPTY  #: the newest message that was noted
-        self._recent: deque[Sent] = deque(maxlen=KEPT_APPENDS)  #: of what was noted
-        self._times: dict[str, int] = {}  #: of what was noted
+        self._recent: deque[Sent] = deque(maxlen=KEPT_APPENDS)  #: the newest noted appends
+        self._times: dict[str, int] = {}  #: symbol → time of its newest noted record, in µs
         self._has_begun = False
-        self._offset_us = 0  #: of the database's time from that clock; set by `begin`
+        self._offset_us = 0  #: from `_CLOCK` to the database's time; set by `begin`
         self._changed, self._followed = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
         """Read what the database has missed. Raise StreamMissing if the stream lacks records."""
-        # The database first: a stream that lost nothing is never behind what it said before.
+        # The database first: its row only follows, so a stream that lost nothing is not behind it.
         row = await self._database(feed_records.writer(self.name))
         self._set_clock(row.clock_us)
         await super().refresh()
@@ -123,7 +123,7 @@ class MirroredLog(JetStreamLog):
         is_known = known == number and (row.epoch, row.writer) == (newest.epoch, newest.writer)
         self._mirrored = number if is_known else 0
         while self._noted_to + NOTED_AT_ONCE < number:
-            # In pieces, so that memory is bounded and a process that ends here got further.
+            # Part by part, so that memory is bounded and a process that ends here has got further.
             await self._note(self._noted_to + NOTED_AT_ONCE)
             await self._mirror()
         await self._note_new()
@@ -154,7 +154,7 @@ class MirroredLog(JetStreamLog):
         return epoch
 
     async def replace_writer(self, writer: str, only_after: int | None = None) -> int:
-        """Claim without following. See `JetStreamLog.replace_writer`."""
+        """See `JetStreamLog.replace_writer`. Does not start the task that updates the row."""
         epoch = await super().replace_writer(writer, only_after)
         await self._note_new()
         return epoch
@@ -170,8 +170,8 @@ class MirroredLog(JetStreamLog):
                     self._followed.clear()
                     await self._followed.wait()
         except TimeoutError:
-            logger.warning("feed %s: the database has not followed; the next recorder lets it",
-                           self.name)  # fmt: skip
+            logger.warning("feed %s: the database does not have the newest messages yet; the next"
+                           " recorder or append writes them", self.name)  # fmt: skip
         await self.close()
 
     async def close(self) -> None:
@@ -221,17 +221,17 @@ class MirroredLog(JetStreamLog):
             await self._mirror()
 
     def _set_clock(self, clock_us: int) -> None:
-        """Set the clock by the database's time, which was read just now."""
+        """Take over the database's time, in epoch microseconds, which was read just now."""
         self._offset_us = clock_us - time.clock_gettime_ns(_CLOCK) // 1_000
 
     def _now_us(self) -> int:
-        """Return the database's time."""
+        """Return the database's time in epoch microseconds."""
         return time.clock_gettime_ns(_CLOCK) // 1_000 + self._offset_us
 
     async def _with_sent(self, held: WriterRow, source: SourceId | None) -> WriterRow:
         """Return the state with what the source has sent, as noted here or stored in the database.
 
-        What is noted is read first, since the database may be told of it meanwhile.
+        The notes are read first, since they may go to the database meanwhile.
         """
         if source is None:
             return held
@@ -300,10 +300,13 @@ class MirroredLog(JetStreamLog):
             self._changed.clear()
             try:
                 await self._mirror()
-            except Exception as away:  # of any kind: nobody would notice that this task has ended
+            except Exception as error:  # of any kind: nobody would notice that this task has ended
                 if failures % 50 == 0:
-                    logger.warning("feed %s: the database does not follow (%s); records are kept",
-                                   self.name, type(away.__cause__ or away).__name__)  # fmt: skip
+                    kind = type(error.__cause__ or error).__name__
+                    logger.warning(
+                        "feed %s: the database does not follow its stream (%s); records are stored,"
+                        " and released once it does", self.name, kind,
+                    )  # fmt: skip
                 failures += 1
                 self._changed.set()
                 await asyncio.sleep(RETRY_S)

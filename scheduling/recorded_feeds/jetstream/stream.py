@@ -34,14 +34,15 @@ CONNECT_S = 2
 ANSWER_S = 3.0
 CLOSE_S = 1.0  #: a server that is frozen takes nothing that waits to be sent
 RECONNECT_S = 0.1
-KEPT_BYTES = 16_000_000  #: of the messages of a stream that is not read with others
-KEPT_PLACES = 256  #: of messages, by which the next one is found
-READ_AT_ONCE, READ_AT_ONCE_BYTES = 64, 4_000_000  #: messages, of the size of those before
-HEADERS_ROOM = 4_096  #: of the largest message, for its headers
-#: Pieces that no append names are those of a process that was killed. None takes so long.
+KEPT_BYTES = 16_000_000  #: of messages, kept by a stream that shares no cache with others
+KEPT_PLACES = 256  #: messages whose seqs are remembered, to find the next one without a search
+#: The most messages requested at once, and bytes if each is as large as the largest before.
+READ_AT_ONCE, READ_AT_ONCE_BYTES = 64, 4_000_000
+HEADERS_ROOM = 4_096  #: bytes of the largest message that are left for its headers
+#: Pieces that no append names after this time are of a process that was killed.
 ORPHANED_AFTER = timedelta(days=1)
-STREAM_NOT_FOUND, WRONG_LAST = 10059, 10071
-NAME_IN_USE = 10058
+#: Error codes of JetStream.
+STREAM_NOT_FOUND, WRONG_LAST, NAME_IN_USE = 10059, 10071, 10058
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ def stream_name(feed: str) -> str:
 
 
 def pieces_name(feed: str) -> str:
-    """Return the name of the stream of the pieces of large appends. No feed has an underscore."""
+    """Return the name of the stream of pieces, unique since names of feeds have no underscore."""
     return f"GINKGO_FEED_{feed}_pieces"
 
 
@@ -146,7 +147,7 @@ async def connected(url: str, *, is_lasting: bool = False) -> AsyncIterator[Clie
 
 
 def stream_config(name: str, stream_subject: str, *, deny_delete: bool = False) -> StreamConfig:
-    """Return the configuration of a stream, on the disk of the server, which refuses when full."""
+    """Return the configuration of a stream on the server's disk that refuses messages when full."""
     return StreamConfig(
         name=name,
         subjects=[stream_subject],
@@ -167,14 +168,14 @@ class Stream:
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=ANSWER_S)
         self._kept = kept or BlockCache(KEPT_BYTES)
-        self._mark = object()  #: of what is kept of this stream, as it is now
-        #: Number → (first, last seq) of messages, the newest used last.
+        #: A part of the cache's keys. A new mark makes this stream forget what it has cached.
+        self._mark = object()
+        #: Message number → (first, last seq), the most recently used last.
         self._places: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._reconnects = 0
 
     def _forget_restored(self) -> None:
-        """Forget what was read over an earlier connection: the server may have been restored, and
-        have other messages under the same numbers."""
+        """Forget what was read over an earlier connection: the server may have been restored."""
         if self._reconnects != self._client.stats["reconnects"]:
             self._reconnects = self._client.stats["reconnects"]
             self._mark = object()
@@ -217,7 +218,7 @@ class Stream:
     async def publish(self, block: Block, last: int) -> tuple[int, Block]:
         """Store a block after the message `last`; return its number and the stored form.
 
-        Raise WrongLast, or LogUnavailable: then it may be stored or not.
+        Raise WrongLast, or LogUnavailable: in that case the block may be stored or not.
         """
         body, room = encode_block(block), self._client.max_payload - HEADERS_ROOM
         if len(body) > room:
@@ -231,7 +232,7 @@ class Stream:
         return number, self._keep(number, block)
 
     async def _publish_after(self, body: bytes, last: int) -> int:
-        """Store one message and return its number. Raise WrongLast: the fence of the log."""
+        """Store one message and return its number. Raise WrongLast if `last` is not the newest."""
         headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(last)}
         try:
             stored = await self._answer(
@@ -248,11 +249,12 @@ class Stream:
     async def _store_pieces(self, block: Block, room: int) -> Block:
         """Store the events of a block as pieces; return the block that names them instead.
 
-        Nobody reads them until that block is stored. Those of a failure are deleted again.
+        Nobody reads the pieces until that block is stored. If one cannot be stored, those before
+        it are deleted.
         """
         name, where = pieces_name(self.feed), pieces_subject(self.feed)
         await self._answer(self._js.add_stream(stream_config(name, where)), name)
-        # Not by what `block` follows: pieces that a later append names must stay.
+        # Not by the message that `block` follows: pieces that a later message names must stay.
         _, newest = await self.last()
         await self._delete_orphans(newest.piece)
         stored: list[tuple[int, int]] = []
@@ -266,13 +268,13 @@ class Stream:
         return replace(block, events=b"", pieces=stored, piece=stored[-1][1])
 
     async def _delete_pieces(self, numbers: list[int]) -> None:
-        """Delete pieces that no append names. The next large append deletes what stays."""
+        """Delete pieces that no append names. The next large append deletes what this cannot."""
         with suppress(LogError, APIError):
             for number in numbers:
                 await self._answer(self._js.delete_msg(pieces_name(self.feed), number))
 
     async def _delete_orphans(self, named: int) -> None:
-        """Delete old pieces behind the newest that an append names: their process was killed."""
+        """Delete old pieces after `named`, the newest that an append names: none will name them."""
         name = pieces_name(self.feed)
         state = (await self._answer(self._js.stream_info(name), name)).state
         for number in range(max(state.first_seq, named + 1), state.last_seq + 1):
@@ -314,29 +316,29 @@ class Stream:
     async def read(self, from_seq: int, to_seq: int, limit: int) -> list[tuple[int, int, bytes]]:
         """Return (seq, release time, encoded event) of the records of a range, the first `limit`.
 
-        The caller knows that they are stored. Reads a few messages at once, more as it goes on.
+        The caller knows that the records are stored. Reads one message, then several at once.
         """
         found: list[tuple[int, int, bytes]] = []
         number, at_once = await self.number_of(from_seq), 1
-        wanted = min(to_seq, from_seq + limit - 1)
-        at, before = from_seq, None
-        while at <= wanted:
+        last = min(to_seq, from_seq + limit - 1)
+        next_seq, before = from_seq, None
+        while next_seq <= last:
             blocks = await asyncio.gather(*(self.block(number + n) for n in range(at_once)),
                                           return_exceptions=True)  # fmt: skip
             for block in blocks:
-                if at > wanted:
+                if next_seq > last:
                     break
                 if isinstance(block, BaseException):
                     raise block
-                self._check_continues(number, before, block, at)
+                self._check_continues(number, before, block, next_seq)
                 number, before = number + 1, block
-                for seq, event in await self._records(block, at, wanted):
-                    if at <= seq <= wanted:
+                for seq, event in await self._records(block, next_seq, last):
+                    if next_seq <= seq <= last:
                         found.append((seq, block.released_us, event))
-                at = max(at, block.to_seq + 1)
+                next_seq = max(next_seq, block.to_seq + 1)
             largest = max(len(block.events) for block in blocks if isinstance(block, Block))
             at_once = min(at_once * 4, READ_AT_ONCE, READ_AT_ONCE_BYTES // max(largest, 1))
-            at_once = max(min(at_once, wanted - at + 1), 1)
+            at_once = max(min(at_once, last - next_seq + 1), 1)
         return found
 
     async def _records(self, block: Block, first: int, last: int) -> list[tuple[int, bytes]]:
@@ -364,8 +366,11 @@ class Stream:
             )
 
     def _check_continues(self, number: int, before: Block | None, block: Block, at: int) -> None:
-        """Raise StreamMissing unless a message follows the one before, or the first has `at` or
-        comes before it. A claim has no record."""
+        """Raise StreamMissing unless the block of message `number` continues the log.
+
+        It has to begin after the block `before`; without one, at seq `at` or earlier. A claim has
+        no record: its last seq is the one before its first.
+        """
         expected = at if before is None else before.to_seq + 1
         follows = block.from_seq <= at if before is None else block.from_seq == expected
         if not follows or block.to_seq < block.from_seq - 1:
@@ -405,7 +410,7 @@ class Stream:
         number, first = await self.number_of(seq), await self.first_number()
         if number > first:
             await self._answer(self._js.purge_stream(self._name, seq=number))
-        # Also if no message was dropped: those before may have been without their pieces.
+        # Also if no message was dropped: an earlier call may have failed before it came to pieces.
         oldest = await self.block(max(number, first))
         if oldest.piece:
             name = pieces_name(self.feed)
@@ -413,13 +418,16 @@ class Stream:
             await self._answer(self._js.purge_stream(name, seq=kept), name)
 
     async def number_of(self, seq: int) -> int:
-        """Return the number of the message that has the record `seq`, by bisection."""
+        """Return the number of the message that has the record `seq`, or of a claim just before it.
+
+        Found by bisection, unless the message or the one before it was read lately.
+        """
         self._forget_restored()
         for number, (first, last) in reversed(self._places.items()):
             if first <= seq <= last:
                 return number
             if last == seq - 1 and first <= last:
-                return number + 1  # a claim between the two has no record, and is read over
+                return number + 1  # perhaps a claim, which has no record: the caller skips it
         low, (high, _block) = await self.first_number(), await self.last()
         while low < high:
             middle = (low + high) // 2
@@ -459,10 +467,12 @@ class Stream:
     async def _answer(self, asked: Awaitable[T], name: str = "") -> T:
         """Return the server's answer about stream `name`, by default that of the messages.
 
-        Raise LogUnavailable or StreamMissing for what is no answer to the question itself.
+        Raise StreamMissing if the server has no such stream, LogUnavailable if it does not answer
+        or cannot serve it. An APIError that answers the question itself is raised as it is.
         """
         try:
-            async with asyncio.timeout(ANSWER_S + 1):  # also where it waits for room to send
+            # Also limits the wait for room to send, which the client does not.
+            async with asyncio.timeout(ANSWER_S + 1):
                 return await asked
         except APIError as error:
             if error.err_code == STREAM_NOT_FOUND:

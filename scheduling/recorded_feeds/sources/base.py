@@ -13,9 +13,9 @@ from portfolios.feeds.columns import ISO, TimeForm
 class Item(NamedTuple):
     """One row of a source."""
 
-    row: Any  #: as `feeds/rows.py` reads it, also if it is wrong
-    origin: str  #: where it is, for an error: `prices.csv, line 17`
-    position: Any  #: of the source, after this row
+    row: Any  #: for `feeds/rows.py` to read, which refuses a wrong one
+    origin: str  #: where the row is, for errors: `prices.csv, line 17`
+    position: Any  #: where the source is after this row; only the source knows the type
 
 
 class FileLayout(NamedTuple):
@@ -31,8 +31,8 @@ class OpenedFile(Protocol):
 
     path: Path
     inode: int
-    at: int  #: behind the last row that was read, as a cursor has it
-    line: int
+    at: int  #: position after the last row that was read: bytes of a text file, rows of Parquet
+    line: int  #: number of the last line, or row, that was read
 
     def read(self, *, is_complete: bool = False) -> list[Item]:
         """Return the next rows; none if there are none yet. `is_complete`: nothing follows."""
@@ -47,12 +47,12 @@ class OpenedFile(Protocol):
         ...
 
     def proof(self, at: int) -> str:
-        """Return a hash that a file which replaced this one, read up to `at`, does not have."""
+        """Return a hash that tells this file, read up to `at`, from a file that replaced it."""
         ...
 
 
 class Place(NamedTuple):
-    """A position in a file."""
+    """A position in a file: see `OpenedFile`."""
 
     file: OpenedFile
     at: int
@@ -66,13 +66,13 @@ class SourceLost(Exception):
 class Source(Protocol):
     """What a recorder reads: rows in order, from a cursor on."""
 
-    #: Whether a wrong row ends the recorder. A file can be corrected, a message that was sent not.
+    #: Whether a wrong row ends the recorder: a file can be corrected, a sent message cannot.
     is_strict: bool
 
     def items(self, cursor: str) -> AsyncIterator[list[Item]]:
-        """Yield rows as they come, after `cursor` ("": from the beginning). Ends by cancellation.
+        """Yield rows as they come, after `cursor` ("": from the beginning), until cancelled.
 
-        Reconnects by itself. Raise SourceLost.
+        The source reconnects by itself. Raise SourceLost if it cannot go on.
         """
         ...
 

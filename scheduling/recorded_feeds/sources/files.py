@@ -1,6 +1,6 @@
 """Files that are appended to: one file, or the files of a folder in the order of their names.
 
-A line counts once it has ended. CSV files begin with their header; files named `.jsonl` or
+A line is read once it has ended. CSV files begin with their header; files named `.jsonl` or
 `.ndjson` have one row as a JSON object in each line, as `POST /api/feeds/NAME/append/` takes it.
 Files named `.parquet` are read once they are whole (`parquet.py`).
 """
@@ -36,7 +36,7 @@ POLL_S = 0.05
 LOOK_S = 0.5  #: between two looks at the names of a folder
 READ_BYTES = 256 * 1024
 MAX_LINE_BYTES = 64 * 1024
-PROOF_BYTES = 256  #: before the cursor; they tell the file from one that replaced it
+PROOF_BYTES = 256  #: those before the cursor, whose hash tells a file from one that replaced it
 JSON_LINES = (".jsonl", ".ndjson")
 MAX_FILES = 100_000
 
@@ -47,7 +47,7 @@ class _TextFile:
     def __init__(self, path: Path, layout: FileLayout) -> None:
         self.path, self._layout = path, layout
         self._fd = os.open(path, os.O_RDONLY)
-        # A cursor is made of a place in it, perhaps after the next file was begun.
+        # Closed with its last `Place`, since a cursor may need the file after the next was begun.
         weakref.finalize(self, os.close, self._fd)
         self.inode = os.fstat(self._fd).st_ino
         self.at = 0  #: behind the last whole line that was read
@@ -150,7 +150,8 @@ class FileSource:
         self._from_start = from_start
         self._said_missing = False
         self._next_look = 0.0
-        self._passed: set[str] = set()  #: names that were there before a later one was begun
+        #: Names seen before a file with a later name was begun; others of such names are too late.
+        self._passed: set[str] = set()
 
     async def items(self, cursor: str) -> AsyncIterator[list[Item]]:
         """See `Source.items`."""
@@ -230,7 +231,7 @@ class FileSource:
         for name in names:
             if name < opened.path.name and name not in self._passed:
                 logger.warning(
-                    "%s came after %s, which its name precedes: it is not recorded",
+                    "%s is not recorded: it came after %s, whose name sorts after it",
                     name, opened.path.name,
                 )  # fmt: skip
         self._passed.update(name for name in names if name <= opened.path.name)
@@ -256,7 +257,7 @@ class FileSource:
                 " those that are recorded away."
             )
         if not self._passed:
-            self._passed = set(names)  # what is there at the start is recorded in order
+            self._passed = set(names)  # files that are there at the start are recorded in order
         return names
 
 

@@ -1,7 +1,7 @@
-"""A Parquet file as a source. It is read once it is whole, since its last bytes say what is in it.
+"""A Parquet file as a source. It is read once it is whole, since its end describes its content.
 
-Values become the texts that a CSV file would have: 1.07083 is the same price in both, also as a
-float of 32 bits.
+Values become the texts that a CSV file would have: 1.07083 is the same price in both, even if
+Parquet stores it as a float of 32 bits.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ParquetFile:
         """Do nothing: a whole file is not written to any more, and was opened once."""
 
     def proof(self, at: int) -> str:
-        """Return the hash of the end of the file, wherever it is read."""
+        """Return the hash of the file's size and end, which is the same for every `at`."""
         assert self._file is not None
         size = os.fstat(self._file.fileno()).st_size
         first = max(size - PROOF_BYTES, 0)
@@ -90,24 +90,28 @@ class ParquetFile:
                 " recorder's user may read, and start the recorder again."
             ) from None
         size = os.fstat(file.fileno()).st_size
-        if size <= 2 * len(MAGIC) or os.pread(file.fileno(), 4, size - len(MAGIC)) != MAGIC:
+        if (
+            size <= 2 * len(MAGIC)
+            or os.pread(file.fileno(), len(MAGIC), size - len(MAGIC)) != MAGIC
+        ):
             file.close()
             return False
-        # A cursor is made of a place in it, perhaps after the next file was begun.
+        # Closed with its last `Place`, since a cursor may need the file after the next was begun.
         weakref.finalize(self, file.close)
         self._file, self.inode = file, os.fstat(file.fileno()).st_ino
         return True
 
     def _read_rows(self) -> Iterator[list[Item]]:
-        """Yield the rows behind `at`. Raise SourceLost."""
+        """Yield the rows after the first `at`. Raise SourceLost if the file cannot be read."""
         try:
             file = pq.ParquetFile(self._file)
             names = file.schema_arrow.names
             columns = find_columns(self.path.name, names, *self._layout)
             # Whole groups are skipped without being decoded.
-            groups, skipped = list(range(file.num_row_groups)), 0
-            while groups and skipped + file.metadata.row_group(groups[0]).num_rows <= self.at:
-                skipped += file.metadata.row_group(groups.pop(0)).num_rows
+            groups, rows_before = list(range(file.num_row_groups)), 0
+            while groups and rows_before + file.metadata.row_group(groups[0]).num_rows <= self.at:
+                rows_before += file.metadata.row_group(groups.pop(0)).num_rows
+            # Only these columns are read, so the places of fields are counted among them alone.
             wanted = sorted(set(columns.places.values()))
             moved = columns._replace(
                 places={name: wanted.index(place) for name, place in columns.places.items()}
@@ -115,8 +119,8 @@ class ParquetFile:
             for batch in file.iter_batches(
                 AT_ONCE, row_groups=groups, columns=[names[place] for place in wanted]
             ):
-                table = batch.slice(max(self.at - skipped, 0))
-                skipped += batch.num_rows
+                table = batch.slice(max(self.at - rows_before, 0))
+                rows_before += batch.num_rows
                 if table.num_rows:
                     yield self._items(table, moved)
         except MissingColumn as missing:

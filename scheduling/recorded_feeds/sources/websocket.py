@@ -23,8 +23,9 @@ MAX_MESSAGE_BYTES = 4_000_000
 FIRST_RETRY_S = 0.5
 MAX_RETRY_S = 30.0
 OPEN_S = 10.0
-PING_S = 20.0  #: a connection that answers no ping for as long is closed
-MAX_NUMBERED = 1_000  #: symbols; their numbers are part of every cursor
+PING_S = 20.0  #: between two pings; a connection is closed if one is not answered for as long
+MAX_NUMBERED = 1_000  #: symbols with numbers of their own, all of which are part of every cursor
+MAX_SYMBOL_CHARS = 24  #: as many as a record's symbol may have
 LAST_NUMBER = "{last_number}"
 ALL = ""  #: the key of numbers that count all symbols together
 
@@ -44,16 +45,16 @@ class Subscription(NamedTuple):
 class Position(NamedTuple):
     """What a cursor keeps of one row."""
 
-    key: str
+    key: str  #: the symbol whose rows the number counts, or ALL
     number: int | None
     arrived_us: int
 
 
 class WebsocketSource:
-    """The rows of a websocket, with a gap where the source, or the connection, left some out.
+    """The rows of a websocket, with a gap wherever the source or a lost connection left rows out.
 
-    Repeats are known by their numbers. Without numbers nobody can say what a lost connection
-    missed: a gap from the last message to the new connection is recorded.
+    Repeats are recognized by their numbers. Without numbers nobody can say what was missed while a
+    connection was lost, so a gap from the last message to the new connection is recorded.
     """
 
     is_strict = False
@@ -63,10 +64,10 @@ class WebsocketSource:
         self._to, self._layout = subscription, layout
         parts = urlsplit(subscription.url)
         self._shown = f"{parts.scheme}://{parts.hostname}"  # the rest may have credentials
-        self._read: dict[str, int] = {}  #: newest number, by key
-        self._heard: dict[str, int] = {}  #: when its newest row came
-        self._stored: dict[str, int] = {}
-        self._stored_us = 0
+        self._read: dict[str, int] = {}  #: symbol or ALL → newest number that was read
+        self._heard: dict[str, int] = {}  #: symbol or ALL → when its newest row came, in epoch µs
+        self._stored: dict[str, int] = {}  #: as `_read`, of the rows that are in a cursor
+        self._stored_us = 0  #: when the newest of these came
         self._messages = self._repeats = 0
 
     async def items(self, cursor: str) -> AsyncIterator[list[Item]]:
@@ -120,7 +121,7 @@ class WebsocketSource:
         self._heard = dict.fromkeys([ALL, *numbers], heard)
 
     def _missed_between_connections(self) -> list[Item]:
-        """Return the gap since the last row, if no number will tell what is missing."""
+        """Return a gap since the last row, unless later numbers will show what is missing."""
         heard = self._heard.get(ALL)
         if self._to.numbers_restart:
             self._read.clear()
@@ -136,11 +137,11 @@ class WebsocketSource:
         try:
             rows = read_message(self._layout, message, now)
         except NotUnderstood as error:
-            # `read_rows` refuses it, and the recorder says so.
+            # A row that `read_rows` refuses, so that the recorder logs it as left out.
             rows = [MessageRow({"kind": f"{origin} {error}"}, None)]
         items: list[Item] = []
         for row, number in rows:
-            key = str(row.get("symbol", ALL))[:24] if self._to.per_symbol else ALL
+            key = str(row.get("symbol", ALL))[:MAX_SYMBOL_CHARS] if self._to.per_symbol else ALL
             if number is not None and not self._take_number(key, number, now, items):
                 continue
             self._heard[key] = self._heard[ALL] = now

@@ -307,7 +307,7 @@ def test_several_cards_are_selected_by_key_mouse_and_finger_and_lifted_together(
     assert page.locator(".card.lifted").evaluate_all(SELECTED) == ["p-000", "p-100", "p-200"]
     assert page.locator("#col-node-01 .drop-note p").all_inner_texts() == [
         "2 of 3 can go",
-        "p-200: node-01 is full: load 12 of 12, it needs 1",
+        "p-200: node-01 is full: load 12 of 12, the portfolio needs 1",
     ]
     assert "none of 3 can go" in page.inner_text("#col-node-00 .drop-note")
     assert page.get_attribute("#col-node-00", "data-can") == "no"

@@ -43,7 +43,7 @@ def test_form_says_for_each_target_how_many_can_go_and_why_the_others_cannot(des
     page = text_of(desk.get(FORM, **DIALOG))
     assert "Migrate 3 portfolios" in page
     assert target(page, "node-2") == (
-        "node-2 0 → 2 / 2 2 of 3 can go charlie: node-2 is full: load 2 of 2, it needs 1"
+        "node-2 0 → 2 / 2 2 of 3 can go charlie: node-2 is full: load 2 of 2, the portfolio needs 1"
     )
     assert target(page, "node-1") == (
         "node-1 3 / 5 none of 3 can go able, baker, charlie: it already runs on node-1"
@@ -87,7 +87,8 @@ def test_each_portfolio_has_its_result(desk: Client) -> None:
         ("baker", "moving"),
         ("charlie", "refused"),
     ]
-    assert "charlie cannot move to node-2: node-2 is full: load 2 of 2, it needs 1." in page
+    refusal = "charlie cannot move to node-2: node-2 is full: load 2 of 2, the portfolio needs 1."
+    assert refusal in page
     begun = Handoff.objects.filter(kind="migrate")
     assert {(h.requested_by, h.reason, str(h.target_node)) for h in begun} == {
         ("mira", "rack", "node-2")

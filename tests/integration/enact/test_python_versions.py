@@ -79,8 +79,8 @@ def test_migrate_to_another_python_version_needs_acceptance(old_node: FakeNode) 
         operations.migrate("p", "node-2", actor="ann")
     assert caught.value.code == "node_lacks"
     assert caught.value.message == (
-        "p cannot move to node-2: node-2 has Python 3.13, but it last ran under Python 3.11: "
-        "allow another version with accept_python."
+        "p cannot move to node-2: node-2 has Python 3.13, but the portfolio last ran under Python "
+        "3.11: allow another version with accept_python."
     )
     assert operations.accept_python("3.13", None, actor="ann") == ["p"]
     handoff = operations.migrate("p", "node-2", actor="ann")

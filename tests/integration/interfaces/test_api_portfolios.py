@@ -225,7 +225,7 @@ def test_migrate_several_answers_for_each_portfolio(operator: ApiClient) -> None
         "canary-2",
         None,
         "node_full",
-        "canary-2 cannot move to node-2: node-2 is full: load 1 of 1, it needs 1.",
+        "canary-2 cannot move to node-2: node-2 is full: load 1 of 1, the portfolio needs 1.",
     )
     assert (moved["portfolio"], moved["code"], moved["sentence"]) == ("canary-1", None, None)
     assert (moved["handoff"]["target_node"], moved["handoff"]["reason"]) == ("node-2", "rack")

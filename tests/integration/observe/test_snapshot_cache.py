@@ -101,7 +101,7 @@ def settle_transactions(cache: SnapshotCache) -> None:
     """Count all earlier transactions as ended: other tests run some on this server."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-        (cache._unsettled,) = cursor.fetchone()
+        (cache._first_unseen,) = cursor.fetchone()
 
 
 def id_of(name: str) -> int:
@@ -194,7 +194,7 @@ def test_on_another_server_nothing_counts_that_was_seen(
 ) -> None:
     """A restored database counts its transactions from elsewhere, also below what is known."""
     monkeypatch.setattr(cache, "_of", "the server of yesterday")
-    monkeypatch.setattr(cache, "_unsettled", 2**62)
+    monkeypatch.setattr(cache, "_first_unseen", 2**62)
     Portfolio.objects.filter(name="a").update(priority=9)
     assert read_snapshot(cache) == read_snapshot()
     assert refreshed[0] is None

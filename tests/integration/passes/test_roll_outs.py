@@ -202,8 +202,8 @@ def test_stopped_deleted_halted_and_unfit_portfolios_are_skipped_with_a_sentence
         "b": "is stopped, so it is left as it is; start it, then roll out again",
         "c": "was deleted",
         "d": "is quarantined, so it is left as it is; start it, then roll out again",
-        "f": "node-2 has Python 3.9, but it needs Python >=3.13 for momentum-demo 2.0, so it is "
-        "left as it is; migrate it first",
+        "f": "node-2 has Python 3.9, but the portfolio needs Python >=3.13 for momentum-demo 2.0, "
+        "so it is left as it is; migrate it first",
     }
     RollOutItem.objects.update(since=ago(200))
     step()

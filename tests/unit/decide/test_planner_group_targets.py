@@ -28,7 +28,7 @@ def test_each_takes_the_room_that_those_before_it_leave():
     )
     answer = group_target(fleet, ["a", "b", "c"], "node-2")
     assert answer.moves == (("c", "node-2"), ("a", "node-2"))
-    assert whys(answer) == {"b": "node-2 is full: load 2 of 3, it needs 2"}
+    assert whys(answer) == {"b": "node-2 is full: load 2 of 3, the portfolio needs 2"}
     assert (answer.load_before, answer.load_after, answer.capacity) == (1, 3, 3)
 
 

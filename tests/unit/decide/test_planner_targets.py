@@ -42,7 +42,7 @@ def test_targets_are_sorted_by_name_with_codes() -> None:
     ]
     assert [a.sentence for a in answers] == [
         "it already runs on node-1",
-        "node-2 is full: load 1 of 1, it needs 1",
+        "node-2 is full: load 1 of 1, the portfolio needs 1",
         "node-3 is lost",
         "node-4 has left",
         "node-5 lacks zone=hk",

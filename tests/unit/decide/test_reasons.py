@@ -67,8 +67,8 @@ ENGLISH = [
      "with it, or allow another version with accept_python"),
     ("on_node", {**STATE, "state": "python", "node_python": "3.13", "python": "3.11",
       "accept_python": "3.12"},
-     "node-2 has Python 3.13, but it last ran under Python 3.11 or 3.12: allow another version "
-     "with accept_python"),
+     "node-2 has Python 3.13, but the portfolio last ran under Python 3.11 or 3.12: allow "
+     "another version with accept_python"),
     ("no_match", {**REQUIREMENTS, "feed": "", "python": "3.11", "accept_python": ""},
      "needs gpu=yes and strategy pairs_trade 2 and Python 3.11: 0 of 6 nodes have all of it; "
      "install what is missing on one node or reduce the requirements"),
@@ -80,7 +80,7 @@ ENGLISH = [
      "needs Python >=3.13 for momentum 2.0: 0 of 6 nodes have it, found Python 3.11, 3.12; start "
      "a node with it, or build the artifact for one of these"),
     ("on_node", {**STATE, **ARTIFACT, "strategy": "", "state": "artifact", "node_python": "3.11"},
-     "node-2 has Python 3.11, but it needs Python >=3.13 for momentum 2.0"),
+     "node-2 has Python 3.11, but the portfolio needs Python >=3.13 for momentum 2.0"),
     ("older_revision", {"running": "r1", "wanted": "r2", "strategy": "momentum 2",
       "node": "node-1", "node_python": "3.11", "having": 1, "nodes": 3, **ARTIFACT},
      "runs r1: node-1 has Python 3.11, the wanted r2 needs Python >=3.13 for momentum 2.0, and 1 "
@@ -126,8 +126,8 @@ ENGLISH = [
      "needs 2 places: no room on 9 nodes with gpu=yes: node-2 8 of 8 and 8 more (1 cordoned, 7 "
      "full); add a node, raise a capacity or stop a portfolio"),
     ("pin_waits", {"state": STATE},
-     "cannot move to its pinned node: node-2 is full: load 8 of 8, it needs 2; unpin it or make "
-     "room there"),
+     "cannot move to its pinned node: node-2 is full: load 8 of 8, the portfolio needs 2; unpin it "
+     "or make room there"),
     ("frozen", {"cause": "rebalance"},
      "its node no longer meets its requirements, but automatic moves are frozen; unfreeze, or "
      "migrate it manually"),
@@ -188,8 +188,8 @@ ENGLISH = [
      "was in another handoff for 120 s, so it is left as it is"),
     ("roll_out_python", {"node": "node-2", "node_python": "3.11", "artifact": "momentum-demo 2.0",
       "artifact_python": ">=3.12"},
-     "node-2 has Python 3.11, but it needs Python >=3.12 for momentum-demo 2.0, so it is left as "
-     "it is; migrate it first"),
+     "node-2 has Python 3.11, but the portfolio needs Python >=3.12 for momentum-demo 2.0, so it "
+     "is left as it is; migrate it first"),
     ("roll_out_rejected", {"revision": "r5", "error": "ValueError: no"},
      "r5 was rejected: ValueError: no"),
     ("roll_out_late", {"revision": "r5", "limit_s": 300.0},
@@ -226,7 +226,7 @@ CHINESE = [
     ("halted_all", {"actor": "ann", "why": "wrong prices", "halt": 3},
      "ann 紧急停止了全部组合：wrong prices；"
      "单独启动它，或撤销第 3 号紧急停止，重新启动当时停止的全部组合"),
-    ("on_node", STATE, "node-2 已满：负载 8/8，它需要 2"),
+    ("on_node", STATE, "node-2 已满：负载 8/8，该组合需要 2"),
 ]  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MirroredLog, "begin", answer_slowly)
     for module in (reads, stream_appends):
         monkeypatch.setattr(module, "nats_url", lambda: "nats://slow:4222")
-        monkeypatch.setattr(module, "WHOLE_S", 0.05)
+        monkeypatch.setattr(module, "OPERATION_LIMIT_S", 0.05)
 
 
 def test_a_read_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,11 +22,11 @@ def on_node(p: Params) -> str:
             return f"{node} 缺少行情源 {p['feed']}（sha256 {p['feed_sha']}…）"
         case "python":
             return (
-                f"{node} 的版本是 Python {p['node_python']}，而它上次在 {python(p)} 下运行："
+                f"{node} 的版本是 Python {p['node_python']}，而该组合上次在 {python(p)} 下运行："
                 "可用 accept_python 允许另一版本"
             )
         case "artifact":
-            return f"{node} 的版本是 Python {p['node_python']}，而它需要 {artifact_python(p)}"
+            return f"{node} 的版本是 Python {p['node_python']}，而该组合需要 {artifact_python(p)}"
         case "draining":
             return f"{node} 排空中：不接收新的组合"
         case "cordoned":
@@ -38,7 +38,7 @@ def on_node(p: Params) -> str:
         case "full":
             return (
                 f"{node} 已满：负载 {number(p['load'])}/{number(p['capacity'])}，"
-                f"它需要 {number(p['weight'])}"
+                f"该组合需要 {number(p['weight'])}"
             )
         case "failed_there":
             return f"在 {node} 上启动它失败两次"

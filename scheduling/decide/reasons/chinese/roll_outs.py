@@ -31,7 +31,7 @@ SENTENCES: dict[str, Sentence] = {
         "请在其版本通过验证后重新发布，或单独修改它"
     ),
     "roll_out_python": lambda p: (
-        f"{p['node']} 的版本是 Python {p['node_python']}，而它需要 {artifact_python(p)}，"
+        f"{p['node']} 的版本是 Python {p['node_python']}，而该组合需要 {artifact_python(p)}，"
         "故保持不变；请先迁移"
     ),
     "roll_out_rejected": lambda p: f"{p['revision']} 被拒绝：{p['error']}",

@@ -22,11 +22,14 @@ def on_node(p: Params) -> str:
             return f"{node} lacks feed {p['feed']} with sha256 {p['feed_sha']}…"
         case "python":
             return (
-                f"{node} has Python {p['node_python']}, but it last ran under {python(p)}: "
-                "allow another version with accept_python"
+                f"{node} has Python {p['node_python']}, but the portfolio last ran under "
+                f"{python(p)}: allow another version with accept_python"
             )
         case "artifact":
-            return f"{node} has Python {p['node_python']}, but it needs {artifact_python(p)}"
+            return (
+                f"{node} has Python {p['node_python']}, but the portfolio needs "
+                f"{artifact_python(p)}"
+            )
         case "draining":
             return f"{node} is draining: it takes no new portfolios"
         case "cordoned":
@@ -39,7 +42,7 @@ def on_node(p: Params) -> str:
         case "full":
             return (
                 f"{node} is full: load {number(p['load'])} of {number(p['capacity'])}, "
-                f"it needs {number(p['weight'])}"
+                f"the portfolio needs {number(p['weight'])}"
             )
         case "failed_there":
             return f"it failed to start on {node} twice"

@@ -33,8 +33,8 @@ SENTENCES: dict[str, Sentence] = {
         f"was in another handoff for {number(p['limit_s'])} s, so it is left as it is"
     ),
     "roll_out_python": lambda p: (
-        f"{p['node']} has Python {p['node_python']}, but it needs {artifact_python(p)}, so it is "
-        "left as it is; migrate it first"
+        f"{p['node']} has Python {p['node_python']}, but the portfolio needs {artifact_python(p)}, "
+        "so it is left as it is; migrate it first"
     ),
     "roll_out_rejected": lambda p: f"{p['revision']} was rejected: {p['error']}",
     "roll_out_late": lambda p: (
