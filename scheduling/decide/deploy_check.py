@@ -169,8 +169,8 @@ def _check_database(facts: Installation) -> Iterator[Finding]:
     if not facts.standbys and not facts.embedded:
         yield _warning(
             "database",
-            "The database has no standby, or this role may not see it: if its host is lost, "
-            "nothing trades until it is restored.",
+            "The database has no standby, or none that Ginkgo's role may see: if its host is lost, "
+            "nothing trades until the database is restored.",
             "a synchronous standby",
             "See docs/mechanisms/database.md: a standby, Patroni, or a managed database with one.",
         )
@@ -189,7 +189,7 @@ def _check_database(facts: Installation) -> Iterator[Finding]:
             f"The database has migrations that this version does not know, such as {newest_name}: "
             "a newer version has migrated it.",
             "the newer version here too",
-            "Upgrade this host. Until then its version works if it is the one just before.",
+            "Upgrade this host. The version just before the newer one works until then.",
         )
 
 

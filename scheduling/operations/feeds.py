@@ -165,7 +165,9 @@ def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) 
         except LogError as refused:
             raise Refused("feed_busy", str(refused)) from None
     raise Refused(
-        "feed_busy", f"Feed {name} is appended to by many others at once; repeat.", status=503
+        "feed_busy",
+        f"Nothing was appended to feed {name}: other appends came first {TRIES} times. Repeat it.",
+        status=503,
     )
 
 

@@ -105,7 +105,9 @@ def append_in_stream(
             raise Refused("feed_unavailable", text, status=503) from None
     _undo_first_steps()
     raise Refused(
-        "feed_busy", f"Feed {feed} is appended to by many others at once; repeat.", status=503
+        "feed_busy",
+        f"Nothing was appended to feed {feed}: other appends came first {tries} times. Repeat it.",
+        status=503,
     )
 
 

@@ -40,7 +40,9 @@ def _label_warnings(fleet: FleetState, portfolio: PortfolioView, node: int) -> l
     if fleet.choose(portfolio, frozenset({node})) is not None:
         return [f"{here}, where {portfolio.name} runs, has no {labels}: the balancer will move it."]
     why = render(why_unplaced(fleet, portfolio, node))
-    return [f"{here}, where {portfolio.name} runs, has no {labels}, and it stays there: {why}."]
+    return [
+        f"{here}, where {portfolio.name} runs, has no {labels}, and {portfolio.name} stays: {why}."
+    ]
 
 
 def _capacity_warnings(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:

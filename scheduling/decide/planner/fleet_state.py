@@ -104,7 +104,7 @@ class FleetState:
         return [] if found is None else [p for p in found.portfolios.values() if p.pinned is None]
 
     def lightest_settled_on(self, node: int) -> float:
-        """Return the least weight of a settled node's settled portfolios; infinite without any."""
+        """Return the least weight of a settled node's settled portfolios; `inf` if it has none."""
         found = self._settled_on(node)
         return inf if found is None else found.lightest
 

@@ -194,6 +194,7 @@ class Rebalancer:
         return CandidatePool(nodes, self.fleet.capacity, self.fleet.expected, self.fleet.held)
 
     def _apply(self, step: RebalanceStep) -> None:
+        """Apply a step to the fleet state, the slots and the pools."""
         fleet, movable, source, target = self.fleet, step.movable, step.source, step.target
         portfolio = movable.portfolio
         fleet.hold(target, portfolio)

@@ -136,6 +136,7 @@ class CpuRebalancer:
         return None
 
     def _apply(self, step: CpuRebalanceStep) -> None:
+        """Apply a step to the fleet state, the slots and the figures."""
         fleet, portfolio = self.fleet, step.portfolio
         fleet.hold(step.target, portfolio)
         fleet.expect(step.target, portfolio)

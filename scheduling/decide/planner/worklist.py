@@ -129,6 +129,7 @@ class Worklist:
                 continue
             sharing = [p for p in self.running(node) if p.spread_hard and p.spread_group == group]
             sharing.sort(key=placing_order)
+            # If a member that may not move is there too, that one stays, and all others leave.
             stays = 1 if len(sharing) == fleet.group_members(group).get(node) else 0
             for portfolio in sharing[stays:]:
                 self.running(node).remove(portfolio)

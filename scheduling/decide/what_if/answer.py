@@ -199,18 +199,17 @@ class _RemedyFinder:
         self.stuck_before = stuck_before
 
     def find(self, unplaced: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Remedy]:
-        """Yield remedies that help, and how many would have no place without suspect nodes."""
+        """Yield the remedies that help, and a warning if the plan relies on suspect nodes."""
         without_place = (*unplaced.no_place, *stay)
         if without_place:
             yield from self._try_reopening(len(without_place))
             yield from self._try_enlarging(without_place)
         suspects = suspect_targets(plan)
         if suspects:
-            without = self._without_place_in(cordon(self.hypothetical, suspects))
-            if without > len(without_place):
-                yield Remedy(
-                    Reason("suspects_counted", {"nodes": list(suspects), "left": without}), without
-                )
+            left = self._without_place_in(cordon(self.hypothetical, suspects))
+            if left > len(without_place):
+                params = {"nodes": list(suspects), "left": left}
+                yield Remedy(Reason("suspects_counted", params), left)
 
     def _without_place_in(self, hypothetical: Snapshot) -> int:
         """Return how many portfolios would have no place, or stay where they should leave."""

@@ -115,7 +115,7 @@ class MirroredLog(JetStreamLog):
         await super().refresh()
         number, newest = self.newest
         self._check_whole(row)
-        known = number
+        known = number  # of the newest message that the row has followed
         if newest.to_seq > row.head:
             known = await self.stream.number_of(row.head + 1) - 1
         self._noted_to, self._noted_last, self._has_begun = known, newest, True

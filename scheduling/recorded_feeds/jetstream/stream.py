@@ -293,7 +293,7 @@ class Stream:
         if kept is not None:
             self._note_place(number, kept)
             return kept
-        for direct in (True, False):  # a replica that is behind does not have the newest ones
+        for direct in (True, False):  # any replica answers directly: one behind lacks the newest
             try:
                 message = await self._answer(self._js.get_msg(self._name, number, direct=direct))
             except NotFoundError:

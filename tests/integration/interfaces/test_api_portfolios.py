@@ -156,7 +156,7 @@ def test_a_selector_that_no_longer_fits_is_accepted_with_a_warning(operator: Api
     make_running_portfolio("canary-1", make_node("node-1", labels={"zone": "a"}))
     wanted = {"selector": {"zone": "b"}}
     (said,) = operator.patch("portfolios/canary-1/", wanted).json()["warnings"]
-    assert said.startswith("node-1, where canary-1 runs, has no zone=b, and it stays there: ")
+    assert said.startswith("node-1, where canary-1 runs, has no zone=b, and canary-1 stays: ")
     make_node("node-2", labels={"zone": "b"})
     (said,) = operator.patch("portfolios/canary-1/", wanted).json()["warnings"]
     assert said == "node-1, where canary-1 runs, has no zone=b: the balancer will move it."
