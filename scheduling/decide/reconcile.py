@@ -168,6 +168,7 @@ _Decision = tuple[Action | None, int | None]  #: the action, and the slot that t
 
 
 def _decide_run(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
+    """Decide how the node runs the entry's portfolio under its epoch."""
     current = _process_at_epoch(entry, own)
     if current is not None:
         return _keep_or_restart(entry, current, now)
@@ -215,6 +216,7 @@ def back_off_s(attempts: int) -> float:
 
 
 def _decide_prepare(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
+    """Prepare a process for the entry's handoff, unless one was started for it."""
     for process in own:
         if entry.handoff is not None and _is_prepared_for(entry.handoff, process):
             return None, process.slot  # a failed prepare was reported and is not repeated
@@ -222,6 +224,7 @@ def _decide_prepare(entry: EntryLike, own: Sequence[Process], now: float) -> _De
 
 
 def _decide_drain(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
+    """Drain the process at the entry's epoch, or release the epoch if it has no process."""
     current = _process_at_epoch(entry, own)
     if current is None:
         return ReleaseAbsent(entry), None
@@ -234,6 +237,7 @@ def _decide_drain(entry: EntryLike, own: Sequence[Process], now: float) -> _Deci
 
 
 def _decide_warm(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
+    """Keep the released process in memory, but stop feeding it."""
     current = _process_at_epoch(entry, own)
     if current is None:
         return None, None
@@ -251,6 +255,7 @@ _DECIDE_BY_ROLE = {
 
 
 def _process_at_epoch(entry: EntryLike, own: Sequence[Process]) -> Process | None:
+    """Return the process that has the entry's epoch and revision, or None."""
     for process in own:
         if process.epoch == entry.epoch and process.revision == entry.revision:
             return process
@@ -258,4 +263,5 @@ def _process_at_epoch(entry: EntryLike, own: Sequence[Process]) -> Process | Non
 
 
 def _is_prepared_for(handoff: int, process: Process) -> bool:
+    """Return whether the process was started for this handoff and is not activated yet."""
     return process.epoch == 0 and process.handoff == handoff

@@ -314,6 +314,7 @@ def _revision_choices(
     def choice_of(
         number: int | None, strategy: str | None, strategy_version: int, artifact: str | None
     ) -> RevisionChoice | None:
+        """Return the choice of a revision that was joined, or of the wanted one."""
         if number == requested.revision:
             return requested
         if number is None or strategy is None:

@@ -164,8 +164,8 @@ class Recorder:
             refused = taken[first.row - 1]
             assert refused is not None  # a tick is never wrong
             raise RowRefused(
-                f"{refused.origin}: {first.message} Nothing was recorded from there on: correct it,"
-                " or leave such rows out with --skip-bad, and start the recorder again."
+                f"{refused.origin}: {first.message} Nothing was recorded from there on: correct the"
+                " row, or leave such rows out with --skip-bad, and start the recorder again."
             )
         for one in wrong:
             self._leave_out(taken[one.row - 1], one)

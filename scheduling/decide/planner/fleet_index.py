@@ -134,6 +134,7 @@ class FleetIndex:
             self._count_member(portfolio, node, 1)
 
     def _remove(self, portfolio: PortfolioView | None) -> None:
+        """Remove a portfolio, as it was added, from the settled or the unsettled ones."""
         if portfolio is None or self.unsettled.pop(portfolio.id, None) is not None:
             return
         node = portfolio.node

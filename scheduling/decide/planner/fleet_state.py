@@ -72,6 +72,7 @@ class FleetState:
         return fleet
 
     def _is_settled(self, node: NodeView) -> bool:
+        """Return whether no settled portfolio has a reason to leave the node."""
         settled = self.index.settled_by_node.get(node.id)
         return (
             node.status in HOSTING
@@ -285,10 +286,10 @@ class FleetState:
             pool = CandidatePool(
                 self.eligible_nodes(requirements, suspect),
                 self.capacity,
-                self.held,
-                self.held,
-                self.group_members(group) if group else None,
-                self.smallest_waiting,
+                load=self.held,
+                held=self.held,
+                counts=self.group_members(group) if group else None,
+                drop_below=self.smallest_waiting,
             )
             self._pools[key] = pool
         return pool
@@ -298,7 +299,10 @@ class FleetState:
         return len(self._pool(requirements, suspect=False).nodes)
 
     def eligible_nodes(self, requirements: Requirements, suspect: bool = False) -> list[int]:
-        """Return the open nodes, alive or suspect, that meet the requirements, even full ones."""
+        """Return the open nodes, even full ones, that meet the requirements.
+
+        Only the alive ones, or with `suspect` only the suspect ones.
+        """
         meets = self.meets(requirements)
         return [
             node

@@ -279,5 +279,6 @@ class RoomFinder:
 
 
 def _relocation_order(movable: Movable) -> tuple[bool, float, float, str, int]:
+    """Return the sort key by which portfolios are chosen for relocation."""
     view = movable.portfolio
     return (not movable.is_planned, view.priority, view.weight, view.name, view.id)

@@ -120,6 +120,7 @@ def find_portfolio(snapshot: Snapshot, name: str) -> PortfolioView:
 def _answer(
     fleet: FleetState, portfolio: PortfolioView, node: int, language: str | None = "en"
 ) -> TargetAnswer:
+    """Return whether an operator can move the portfolio to this node."""
     view = fleet.nodes[node]
     same = portfolio.node == view.id
     found = obstacle_on(fleet, portfolio, node)

@@ -92,7 +92,7 @@ class Answer:
 
     @property
     def failovers(self) -> int:
-        """Return the number of portfolios without an owner until they are failed over."""
+        """Return the number of failovers in the plan, whose portfolios have no owner until then."""
         return sum(move.cause == "failover" for move in self.plan.move)
 
 

@@ -77,6 +77,7 @@ def _split_names(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _parse_addition(text: str) -> Addition:
+    """Return the node that a text such as `8:gpu=yes` describes. Raise InvalidScenario."""
     places, colon, rest = text.strip().partition(":")
     # Shortened, since the message goes into the API's answer.
     shown = repr(text if len(text) <= MAX_ECHOED_CHARS else f"{text[:MAX_ECHOED_CHARS]}…")

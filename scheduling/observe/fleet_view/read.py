@@ -167,6 +167,7 @@ def _read_segments(cursor: psycopg.Cursor[Any]) -> dict[int, list[Segment]]:
 
 
 def _feed_clocks(segments: dict[int, list[Segment]], now: datetime) -> dict[int, FeedClock]:
+    """Return feed id → its head at `now`, and the rate of its newest segment."""
     now_us = int(now.timestamp() * 1e6)
     return {
         feed: FeedClock(max(head_at(each, now_us), 0), each[-1].rate)

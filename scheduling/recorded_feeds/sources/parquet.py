@@ -133,6 +133,7 @@ class ParquetFile:
             ) from None
 
     def _items(self, batch: pa.RecordBatch, columns: Columns) -> list[Item]:
+        """Return the rows of a batch, and count them in `at`."""
         items = []
         for cells in zip(*(_texts(column) for column in batch.columns), strict=True):
             self.at += 1
