@@ -73,7 +73,7 @@ def clock(db: Store, p: Any) -> list[Row]:
         Row(
             now=db.now,
             # Each snapshot seems to come from another server, so that everything is read again.
-            of=str(db.looks),
+            numbering=str(db.looks),
             first_unseen=0,
             newest=0,
             frozen=db.frozen,

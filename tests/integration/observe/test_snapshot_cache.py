@@ -193,7 +193,7 @@ def test_on_another_server_nothing_counts_that_was_seen(
     cache: SnapshotCache, refreshed: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restored database counts its transactions from elsewhere, also below what is known."""
-    monkeypatch.setattr(cache, "_of", "the server of yesterday")
+    monkeypatch.setattr(cache, "_numbering", "the server of yesterday")
     monkeypatch.setattr(cache, "_first_unseen", 2**62)
     Portfolio.objects.filter(name="a").update(priority=9)
     assert read_snapshot(cache) == read_snapshot()
