@@ -41,7 +41,7 @@ def test_warning_names_what_does_not_fit_and_what_happens(
 def test_label_of_no_node_warns_that_it_stays() -> None:
     (warning,) = fit_warnings(world(ZONES, on(1, "p", selector={"zone": "c"})), "p")
     assert warning.startswith("node-1, where p runs, has no zone=c, and p stays: ")
-    assert "zone=c" in warning.partition("stays there")[2]
+    assert "zone=c" in warning.partition("stays: ")[2]
 
 
 def test_unassigned_portfolio_warning_names_the_reason() -> None:
