@@ -238,7 +238,7 @@ async def test_the_session_of_a_frozen_recorder_ends_and_that_of_a_quiet_one_doe
     async with quiet.connect() as held:
         pid = held.info.backend_pid
     before = await asyncio.to_thread(at_work)
-    monkeypatch.setattr(recorder_session, "STAY_EVERY_S", 0.01)
+    monkeypatch.setattr(recorder_session, "KEEP_ALIVE_EVERY_S", 0.01)
     staying = asyncio.create_task(quiet.keep_alive())
     async with asyncio.timeout(30):
         while await asyncio.to_thread(at_work) == before:
