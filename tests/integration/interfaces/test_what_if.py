@@ -162,7 +162,7 @@ def test_another_database_is_read_from_scratch(
     viewer: ApiClient, crowded: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.get("schedule/plan/")
-    monkeypatch.setattr(shared_snapshot._cache, "_of", "another, since yesterday")
+    monkeypatch.setattr(shared_snapshot._cache, "_numbering", "another, since yesterday")
     known: list[bool] = []
     stale = shared_snapshot._cache.ids_to_refresh
 
