@@ -66,7 +66,8 @@ class RowsField(serializers.Field[list[Any], Any, Any, Any]):
         wrong = {
             str(number): [
                 ErrorDetail(
-                    f"row {number} is not an object with symbol, time and prices", "wrong_type"
+                    f"row {number}: the row is not an object with symbol, time and prices",
+                    "wrong_type",
                 )
             ]
             for number, row in enumerate(data, start=1)
