@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict
+from uvicorn.importer import import_from_string
 
-from ginkgo_site.launcher.web import web_command
+from ginkgo_site.launcher.web import GUARDED, web_command
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY
 from scheduling.node_daemon.errors import FatalError
 from scheduling.presentation.state_words import ALERTS
@@ -59,6 +60,11 @@ def test_units_have_a_watchdog_where_the_program_reports_to_it(path: Path) -> No
     has_loop = "qcluster" not in service["ExecStart"]
     assert (service["Type"] == "notify") is ("WatchdogSec" in service) is has_loop
     assert int(service.get("WatchdogSec", 30)) >= 30 * INTERVAL_S
+
+
+def test_units_of_the_version_before_find_the_class_that_limits_connections() -> None:
+    _, ours, *_ = GUARDED
+    assert import_from_string("ginkgo_site.connections:GuardedHttp") is import_from_string(ours)
 
 
 #: Exit codes with which a daemon ends again after its next start.
