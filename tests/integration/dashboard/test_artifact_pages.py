@@ -106,7 +106,7 @@ def test_artifact_in_use_is_not_deleted_and_one_that_is_not_is(desk: Client) -> 
     assert desk.get("/strategies/12345678/").status_code == 404
 
 
-def test_artifact_is_changed_in_the_edit_form(desk: Client) -> None:
+def test_edit_form_gives_the_portfolio_another_artifact(desk: Client) -> None:
     first, second = store_artifact("1.0"), store_artifact("2.0", code="two")
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=first.sha256)
     key, other = f"momentum@{first.sha256}", f"momentum@{second.sha256}"

@@ -77,7 +77,7 @@ def test_a_commit_without_a_state_leaves_the_checkpoint_where_it_was(hand: Owner
     assert Checkpoint.objects.get(portfolio=hand.portfolio).seq == held
 
 
-def test_everything_of_a_commit_is_written_with_the_epoch_that_was_fenced(
+def test_everything_of_a_commit_is_written_with_the_epoch_that_passed_the_fence(
     hand: OwnerSession,
 ) -> None:
     at = hand.run()

@@ -262,7 +262,7 @@ def row(minute: int) -> dict[str, Any]:
     return {"symbol": "EURUSD", "time": at, **prices, "volume": 1}
 
 
-def test_what_a_server_loses_or_does_not_answer_is_a_sentence_and_a_repeat_is_stored_once(
+def test_an_append_without_a_server_or_stream_is_refused_and_its_repeat_is_stored_once(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = SourceId("ib", 1), SourceId("ib", 2)

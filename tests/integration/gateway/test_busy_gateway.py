@@ -143,7 +143,7 @@ def test_stored_and_dropped_heartbeats_are_counted(
     assert beats.drops.dropped == {7, 8}
 
 
-def test_process_where_a_heartbeat_waits_says_so_before_it_drops_it(
+def test_process_counts_as_overloaded_while_a_heartbeat_waits_too_long(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beats = HeartbeatBatcher()

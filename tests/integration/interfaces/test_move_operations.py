@@ -157,7 +157,7 @@ def outcomes(names: list[str], target: str | None) -> dict[str, str]:
     }
 
 
-def test_several_move_at_once_and_one_that_cannot_holds_back_none(node: FakeNode) -> None:
+def test_several_move_at_once_although_some_are_refused(node: FakeNode) -> None:
     hands = {name: make_trader(name, node) for name in ("a", "b", "c")}
     make_trader("moving", node)
     picky = make_trader("picky", node)

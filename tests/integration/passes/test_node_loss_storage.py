@@ -1,4 +1,4 @@
-"""What a look writes of the loss of a node, and whose look counts where two watchers write."""
+"""What is stored of a node-loss forecast, and whose counts where two watchers write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def loss(daemon: FakeNode) -> NodeLoss:
 
 
 def write(loss: NodeLoss, as_of: float) -> int:
-    """Write it down; return how many rows that wrote."""
+    """Store the forecast; return how many rows that wrote."""
     return execute(store([StoredForecast(loss, as_of)], [loss.node]))
 
 
@@ -46,17 +46,17 @@ def test_a_node_loss_forecast_is_stored_with_all_its_figures(loss: NodeLoss) -> 
     assert told == [("no_selector", ["gpu"]), ("backing_off", ["a", "b"])]
 
 
-def test_the_newest_look_counts_unless_the_clock_was_set_back_since(loss: NodeLoss) -> None:
+def test_the_newest_forecast_counts_unless_the_clock_was_set_back_since(loss: NodeLoss) -> None:
     now = time.time()
     assert write(loss, now) == 1
     assert write(replace(loss, runs=77), now - 5) == 0
-    # A look of a time to come was before the clock was set back.
+    # A forecast dated in the future was made before the clock was set back.
     Row.objects.update(as_of=ago(-3600))
     assert write(replace(loss, runs=78), now) == 1
     assert Row.objects.get().runs == 78
 
 
-def test_a_node_that_was_forgotten_since_the_look_keeps_no_other_from_being_written(
+def test_forecast_of_a_node_forgotten_meanwhile_is_skipped_and_the_others_are_stored(
     daemon: FakeNode, loss: NodeLoss
 ) -> None:
     gone = make_node("node-2").row

@@ -257,7 +257,7 @@ def test_portfolio_stopped_meanwhile_returns_without_running() -> None:
     assert states(number)["a"] == "returned" and pinned("a") == "1.0"
 
 
-def test_nothing_proves_the_canary_of_a_silent_feed_for_ever() -> None:
+def test_roll_out_stops_if_no_event_proves_its_canary_in_time() -> None:
     node, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b")
     step()
