@@ -180,7 +180,7 @@ def test_every_migration_gives_way_to_commits_while_a_transaction_holds_its_tabl
     assert waited >= ALTER_HOT_TABLES
 
 
-def test_every_migration_from_here_on_is_patient() -> None:
+def test_new_migrations_inherit_from_patient_migration() -> None:
     """A new one that fails here: inherit from PatientMigration."""
     migrations = MigrationLoader(None).disk_migrations
     for app in PATIENT_FROM:

@@ -93,7 +93,7 @@ def test_each_turn_touches_the_file_that_a_probe_looks_at(
     assert file.stat().st_mtime > 0
 
 
-def test_other_loop_tells_at_most_once_an_interval(
+def test_watchdog_is_told_at_most_once_an_interval(
     told: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0

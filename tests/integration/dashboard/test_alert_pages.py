@@ -122,7 +122,9 @@ def test_bell_counts_what_nobody_has_acknowledged(desk: Client) -> None:
     assert Event.objects.get(kind="alert_acknowledged").reason == "power cut in rack 7"
 
 
-def test_second_acknowledgement_names_the_first(desk: Client, operator: Any) -> None:
+def test_second_acknowledgement_is_refused_and_names_the_person_who_acknowledged(
+    desk: Client, operator: Any
+) -> None:
     make_settled_nodes(2)
     alert = lose("node-1")
     document = operator.post(f"alerts/{alert.pk}/acknowledge/", {"reason": "seen"}).json()
@@ -145,7 +147,7 @@ def test_cause_that_returns_is_to_be_acknowledged_again(operator: Any) -> None:
     assert (again.pk, again.times, again.acknowledged_by) == (alert.pk, 2, "")
 
 
-def test_page_keeps_the_history(desk: Client) -> None:
+def test_alert_page_keeps_closed_alerts_and_hides_channels_from_viewers(desk: Client) -> None:
     make_settled_nodes(2)
     alert = lose("node-1")
     revive("node-1")
@@ -158,7 +160,7 @@ def test_page_keeps_the_history(desk: Client) -> None:
     assert viewer.post(f"/alerts/{alert.pk}/acknowledge/").status_code == 403
 
 
-def test_icon_has_the_number() -> None:
+def test_alert_icon_contains_the_number_of_its_address() -> None:
     answer = Client().get("/alerts/icon-7.svg")
     assert answer["Content-Type"] == "image/svg+xml"
     assert ">7<" in answer.content.decode()
@@ -188,7 +190,9 @@ def test_a_web_process_sends_what_no_worker_sends(channel: Webhook) -> None:
     assert AlertMessage.objects.get().state == "sent"
 
 
-def test_messages_wait_for_a_host_without_power_no_longer_than_its_hold(channel: Webhook) -> None:
+def test_messages_wait_for_the_delivery_lock_of_a_dead_host_until_it_expires(
+    channel: Webhook,
+) -> None:
     lose("node-1")
     hold_s = alert_delivery.HOLD_S
     assert execute_autocommit(acquire("worker-1, unplugged", alert_delivery.LOCK, hold_s))
@@ -212,7 +216,7 @@ def test_refused_message_is_tried_again_a_bounded_number_of_times(channel: Webho
     assert len(channel.received) == alert_messages.MAX_ATTEMPTS
 
 
-def test_an_address_cannot_hide_another_one() -> None:
+def test_address_with_a_second_address_of_a_refused_scheme_sends_nothing_there() -> None:
     """Nothing listens at the first; apprise would send to the second, a scheme that is refused."""
     hidden = "json://localhost:9/?a=b, syslog://?"
     both = mock.Mock(return_value=True)
@@ -221,7 +225,7 @@ def test_an_address_cannot_hide_another_one() -> None:
     assert both.mock_calls == []
 
 
-def test_message_that_is_too_late_is_given_up(channel: Webhook) -> None:
+def test_message_past_its_deadline_fails_without_being_sent(channel: Webhook) -> None:
     lose("node-1")
     AlertMessage.objects.update(at=ago(alert_messages.DEADLINE_S + 1))
     assert deliver_alerts() == "0 delivered"
@@ -281,7 +285,7 @@ def test_bad_channel_is_refused_with_its_field(
     assert not AlertChannel.objects.exists()
 
 
-def test_address_of_the_environment_is_a_channel_of_its_own(
+def test_alert_address_of_the_environment_becomes_a_channel_that_nobody_can_delete(
     webhook: Webhook, monkeypatch: pytest.MonkeyPatch, operator: Any
 ) -> None:
     make_settled_nodes(2)

@@ -41,7 +41,9 @@ def crowded() -> list[FakeNode]:
     return nodes
 
 
-def test_dialog_says_where_each_goes_and_what_a_loss_would_cost_afterwards(desk: Client) -> None:
+def test_drain_dialog_shows_the_target_of_each_portfolio_and_the_effect_of_a_later_node_loss(
+    desk: Client,
+) -> None:
     make_running_portfolio("gone", make_node("node-1"))
     make_running_portfolio("here", make_node("node-2"))
     page = text_of(desk.get("/nodes/node-1/drain/", **DIALOG))
@@ -64,7 +66,7 @@ def test_portfolio_that_no_node_takes_stays_with_its_reason_and_what_would_help(
     assert "End the drain of node-1" not in page
 
 
-def test_pin_that_ends_is_named(desk: Client) -> None:
+def test_drain_dialog_names_the_portfolios_whose_pins_end(desk: Client) -> None:
     first = make_node("node-1")
     make_node("node-2")
     make_running_portfolio("p", first)
@@ -94,7 +96,7 @@ def test_drain_that_makes_no_room_moves_nothing_of_other_nodes(desk: Client) -> 
     assert Node.objects.get(name="node-1").draining
 
 
-def test_drain_ends_once_its_daemon_has_left_and_is_back(desk: Client) -> None:
+def test_drain_until_return_ends_when_the_daemon_registers_after_a_goodbye(desk: Client) -> None:
     node = make_node("node-1")
     desk.post("/nodes/node-1/drain/", {"until_return": "on"})
     again = register_message(uuid4())

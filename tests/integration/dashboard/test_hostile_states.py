@@ -64,7 +64,7 @@ def test_numbers_that_a_node_made_up_break_no_page(desk: Client, number: float) 
     assert [page for page in pages if desk.get(page).status_code != 200] == []
 
 
-def test_a_process_is_what_its_owner_reports() -> None:
+def test_process_id_of_a_portfolio_is_the_one_that_its_owner_reports() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     at = hand.run()

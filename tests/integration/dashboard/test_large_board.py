@@ -136,7 +136,7 @@ def test_only_columns_near_the_window_have_cards_and_scrolling_fills_the_others(
     assert board.cards_of("70") == 10
 
 
-def test_lost_node_far_away_is_in_the_pinned_strip_which_leads_to_it(board):
+def test_lost_node_outside_the_window_is_listed_in_the_trouble_strip_with_a_link(board):
     page = board.page
     assert page.locator("#trouble-strip").is_hidden()
     page.evaluate("window.scrollTo(0, 400)")
@@ -176,7 +176,7 @@ def test_search_and_filters_are_in_the_address_and_survive_a_reload(board):
     assert page.evaluate("location.search") == "?status=lost&trouble=1"
 
 
-def test_groups_fold_and_count(board):
+def test_node_groups_can_be_folded_and_show_their_counts(board):
     page = board.page
     page.select_option("#board-group", "zone")
     titles = page.locator(".group-title")
@@ -211,7 +211,7 @@ def test_heatmap_has_a_named_cell_for_each_portfolio_and_shows_its_state(board):
     assert page.evaluate("document.activeElement.dataset.cell") == "p-100"
 
 
-def test_rows_are_26_pixels_and_a_message_stays_for_the_ear(board):
+def test_row_view_has_rows_of_26_pixels_that_keep_the_message_of_a_card(board):
     page = board.page
     page.click("text=Rows")
     assert page.locator("#col-node-00 .card").first.bounding_box()["height"] == 26
@@ -250,7 +250,7 @@ DISTANCE_BELOW_THE_BRAND = """() => {
 }"""
 
 
-def test_narrow_board_has_a_short_top_bar_and_opens_the_first_in_trouble(board):
+def test_narrow_board_has_a_short_top_bar_and_opens_the_column_of_a_lost_node(board):
     page = board.page
     page.set_viewport_size({"width": 721, "height": 844})
     assert page.evaluate(DISTANCE_BELOW_THE_BRAND) < 3

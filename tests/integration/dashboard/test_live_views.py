@@ -222,7 +222,7 @@ async def test_hint_causes_an_immediate_read(board_publisher, source, monkeypatc
         ("anything else", LiveView("page", "", True)),
     ],
 )
-def test_parse_view_of_each_page(requested, view):
+def test_parse_view_returns_the_view_of_each_requested_page(requested, view):
     assert parse_view(requested, True) == view
 
 

@@ -66,7 +66,7 @@ def test_form_for_a_target_that_takes_none_says_why(desk: Client) -> None:
     assert sentence == f"none of 3 can go; {why}"
 
 
-def test_reasons_are_joined_as_the_reader_writes() -> None:
+def test_refusals_of_several_portfolios_are_joined_with_chinese_punctuation() -> None:
     busy = tuple(NoMove(name, "x", Reason("in_handoff")) for name in ("a", "b"))
     idle = NoMove("c", "x", Reason("needs_start"))
     answer = GroupTarget("node-1", (), (*busy, idle), ())

@@ -84,7 +84,7 @@ def test_malformed_label_keeps_what_was_typed(desk: Client, typed: str, said: st
     assert Node.objects.get().labels == {"rack": "7"}
 
 
-def test_form_of_the_labels_names_who_needs_them(desk: Client) -> None:
+def test_label_form_names_the_portfolios_that_need_a_label(desk: Client) -> None:
     node = make_node("node-1", labels={"gpu": "yes"})
     make_running_portfolio("p", node, selector={"gpu": "yes"})
     assert "runs here and needs gpu=yes" in text_of(desk.get("/nodes/node-1/labels/", **DIALOG))

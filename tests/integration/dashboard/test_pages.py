@@ -407,7 +407,7 @@ def test_command_of_an_empty_list_runs_from_any_folder(viewer, monkeypatch, plac
     assert re.search(rf'<code id="[a-z-]+-line">.*{CHECKOUT}/manage.py {command}</code>', page)
 
 
-def test_heading_of_the_configuration_changes_with_its_values(operator):
+def test_configuration_section_is_refreshed_with_its_revision_and_parameters(operator):
     page = text_of(operator.get("/portfolios/aapl-sma/"))
     section = re.search(r'<section class="pane" id="configuration" data-refresh.*?</section>', page)
     assert section is not None

@@ -103,7 +103,7 @@ def test_choosing_another_strategy_shows_its_fields_and_keeps_the_others(desk: C
     assert "field-error" not in page
 
 
-def test_only_parameter_of_a_strategy_has_its_name_beside_it(desk: Client) -> None:
+def test_single_parameter_of_a_strategy_keeps_its_own_label(desk: Client) -> None:
     sent = {"strategy": "buy_and_hold", "act": "rebuild"}
     page = desk.post("/new-portfolio/", sent).content.decode()
     groups = re.findall(r'data-group="(\w+)".*?<div class="(fields.*?)">', page, re.DOTALL)

@@ -50,7 +50,9 @@ def test_desired_set_names_the_failed_event(hand: OwnerSession) -> None:
     assert (entry.failed_seq, entry.attempts) == (hand.run().last_seq + 3, 1)
 
 
-def test_a_start_after_a_halt_lifts_it_up_to_the_head_of_that_moment(hand: OwnerSession) -> None:
+def test_a_start_lifts_a_stale_halt_for_events_up_to_the_head_at_the_start(
+    hand: OwnerSession,
+) -> None:
     at = hand.run()
     report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=41.2)
     execute(handle_stale_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))

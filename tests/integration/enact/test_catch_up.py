@@ -99,7 +99,7 @@ async def test_state_only_records_old_decisions_as_suppressed_and_keeps_the_exac
         assert_identical(gateway, entry, shorter)
 
 
-async def test_full_decides_on_everything_however_old(
+async def test_catch_up_full_orders_on_events_of_any_age(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     entry = await start_and_catch_up(gateway, daemons, catch_up="full", **LIVELY)
@@ -125,7 +125,7 @@ async def test_halt_stops_before_the_first_old_event_of_its_symbols(
     assert [o for c in gateway.runs[1].commits for o in c.orders] == []
 
 
-async def test_after_a_start_halt_takes_what_was_missed_as_state_only_and_halts_no_more(
+async def test_catch_up_halt_suppresses_missed_events_after_a_start_instead_of_halting(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     resumed = STALE - 500  # the start was a while ago: what came since is old by now too
@@ -138,7 +138,7 @@ async def test_after_a_start_halt_takes_what_was_missed_as_state_only_and_halts_
     assert_identical(gateway, entry, suppressed_ranges(gateway))
 
 
-async def test_a_start_lifts_halt_for_what_was_missed_before_it_only(
+async def test_catch_up_halt_stops_at_stale_events_behind_the_resume_seq(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1, last_seq=200)

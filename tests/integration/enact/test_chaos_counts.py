@@ -40,7 +40,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultContext:
 
 
 @pytest.mark.parametrize("is_idle", [False, True])
-def test_repeated_exit_reports_are_no_miscount(
+def test_repeated_exit_reports_cause_no_miscount_of_exits(
     context: FaultContext, hand: OwnerSession, is_idle: bool
 ) -> None:
     before = exits.read_failures(context, "p")
@@ -62,7 +62,7 @@ def test_idle_exits_counted_in_one_line_are_counted(
     assert exits.miscounts(before, exits.read_failures(context, "p"), exits=12) == []
 
 
-def test_a_held_snapshot_is_a_cause_under_the_limit_of_the_fault(
+def test_a_session_that_holds_a_snapshot_is_named_as_cause_only_while_it_is_open(
     context: FaultContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "SNAPSHOT_LIMIT_S", 0.0)

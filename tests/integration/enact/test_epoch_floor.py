@@ -83,7 +83,7 @@ def test_running_portfolios_are_placed_again_from_the_last_commit() -> None:
     assert (run.epoch, run.last_seq) == (stood.epoch + 1001, stood.last_seq)
 
 
-def test_stopped_and_deleted_portfolios_stay_so() -> None:
+def test_epoch_floor_leaves_stopped_and_deleted_portfolios_stopped() -> None:
     node = make_node("node-1")
     make_trader("stopping", node)
     make_trader("deleted", node)
@@ -170,7 +170,7 @@ def test_a_forgotten_node_leaves_the_lists_and_its_history_keeps_the_name(
     assert make_node("node-1").row.status == "alive"
 
 
-def test_a_viewer_forgets_nothing(viewer: ApiClient) -> None:
+def test_a_viewer_may_not_forget_a_node(viewer: ApiClient) -> None:
     lose(make_node("node-1"))
     problem(viewer.delete("nodes/node-1/"), 403, "forbidden")
     assert Lease.objects.exists()

@@ -102,7 +102,7 @@ def test_everything_of_a_commit_is_written_with_the_epoch_that_passed_the_fence(
     assert (suppression.from_seq, suppression.to_seq) == (seq, seq + 1)
 
 
-def test_an_empty_commit_suppresses_nothing(hand: OwnerSession) -> None:
+def test_an_empty_commit_records_no_suppressed_range(hand: OwnerSession) -> None:
     assert hand.commit(0, suppress=True) == "ok"
     assert written(hand) == (0, 0, 0, 0)
 
@@ -159,7 +159,9 @@ def test_a_gap_is_as_much_a_conflict_as_an_overlap(hand: OwnerSession) -> None:
     assert hand.commit(from_seq=last + 1, to_seq=last + 3) == "conflict"
 
 
-def test_a_commit_of_an_epoch_not_yet_granted_is_ahead(hand: OwnerSession) -> None:
+def test_a_commit_of_an_epoch_that_was_not_granted_yet_is_answered_ahead(
+    hand: OwnerSession,
+) -> None:
     assert hand.commit(epoch=hand.run().epoch + 1) == "ahead"
 
 
@@ -174,7 +176,7 @@ def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerS
     assert event.reason == f"epoch {words.epoch} was refused: epoch {words.epoch + 1} owns it now"
 
 
-def test_a_node_that_goes_on_after_it_was_fenced_has_one_line_for_each_epoch(
+def test_refused_commits_of_a_former_owner_are_counted_in_one_audit_line_per_epoch(
     hand: OwnerSession,
 ) -> None:
     other = make_node("node-2")
@@ -192,7 +194,7 @@ def test_a_node_that_goes_on_after_it_was_fenced_has_one_line_for_each_epoch(
     assert [line.data["times"] for line in lines.filter(portfolio__name="q")] == [3, 1]
 
 
-def test_commits_of_epochs_that_a_node_never_had_are_a_line_per_portfolio_up_to_a_number(
+def test_refused_commits_without_a_tenure_have_a_bounded_number_of_audit_lines(
     hand: OwnerSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scheduling.enact.commit_refusals.MAX_WITHOUT_TENURE", 2)
@@ -387,7 +389,9 @@ def test_a_metric_that_does_not_fit_is_refused(name: str, value: float) -> None:
         ),
     ],
 )
-def test_one_rare_line_takes_the_statement_with_every_part(rare: dict[str, Any]) -> None:
+def test_requests_with_a_rare_field_do_not_use_the_statement_for_plain_commits(
+    rare: dict[str, Any],
+) -> None:
     plain = Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch="", orders=[MARKET_ORDER])
     assert are_plain([plain, plain])
     assert not are_plain([plain, msgspec.structs.replace(plain, **rare)])

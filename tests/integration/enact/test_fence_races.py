@@ -113,7 +113,7 @@ def test_a_deadline_that_meets_a_release_in_flight_changes_nothing() -> None:
     assert newest_handoff(hand.portfolio).state == "activating"
 
 
-def test_a_first_commit_and_its_deadline_end_in_one_of_two_ways() -> None:
+def test_concurrent_first_commit_and_deadline_either_commit_or_roll_back() -> None:
     for _ in range(ROUNDS):
         hand, target, handoff = draining()
         hand.release(handoff)

@@ -156,7 +156,7 @@ def test_halt_writes_one_event_per_portfolio_and_one_for_itself(pair: Pair) -> N
     assert {event.data["halt"] for event in each} == {halted.halt}
 
 
-def test_run_names_the_halt_and_the_remedy(pair: Pair) -> None:
+def test_halted_run_names_its_halt_and_how_to_start_it(pair: Pair) -> None:
     make_trader("one", pair[0])
     halted = halt_all(actor="olive", reason="wrong prices")
     run = Run.objects.get()
@@ -176,7 +176,7 @@ def test_halt_hints_every_node(pair: Pair) -> None:
     assert all(after[name] > before[name] for name in ("node-1", "node-2"))
 
 
-def test_stored_halt_equals_its_answer(pair: Pair) -> None:
+def test_stored_halt_equals_the_answer_of_the_operation(pair: Pair) -> None:
     make_trader("one", pair[0])
     make_trader("two", pair[1])
     halted = halt_all(actor="olive", reason="wrong prices")

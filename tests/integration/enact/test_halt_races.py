@@ -54,7 +54,7 @@ def test_a_place_that_was_asked_for_while_the_halt_ran_is_refused() -> None:
     assert not Handoff.objects.exists()
 
 
-def test_register_beside_a_halt_owns_nothing() -> None:
+def test_node_that_registers_during_a_halt_owns_nothing() -> None:
     for number in range(3):
         name = f"node-{number}"  # a third takeover of one name within a minute is refused
         make_trader(f"one-{number}", make_node(name))

@@ -124,12 +124,14 @@ def test_a_goodbye_of_another_incarnation_ends_nothing(node: FakeNode) -> None:
     assert left_s() > 29
 
 
-def test_a_closed_socket_shortens_the_lease_to_the_grace(node: FakeNode) -> None:
+def test_a_closed_socket_shortens_the_lease_to_3_s_after_the_close(node: FakeNode) -> None:
     assert close(node, connect(node)) is True
     assert 1.5 < left_s() <= 1.9  # of 3 s after the close
 
 
-def test_a_closed_socket_is_judged_only_when_those_of_others_are_known(node: FakeNode) -> None:
+def test_a_closed_socket_shortens_no_lease_before_the_judgement_delay_has_passed(
+    node: FakeNode,
+) -> None:
     close(node, connect(node), seconds_ago=0.5)
     assert left_s() > 29
     in_s = execute(next_expiry())
@@ -152,7 +154,7 @@ def test_only_the_newest_socket_shortens_the_lease(node: FakeNode) -> None:
     assert left_s() < 2
 
 
-def test_a_new_socket_ends_the_suspicion(node: FakeNode) -> None:
+def test_a_new_socket_cancels_the_judgement_of_a_closed_one(node: FakeNode) -> None:
     execute(record_socket_loss(node.row.pk, connect(node)))
     connect(node)
     Lease.objects.update(socket_lost_at=ago(2))
@@ -160,7 +162,7 @@ def test_a_new_socket_ends_the_suspicion(node: FakeNode) -> None:
     assert left_s() > 29
 
 
-def test_a_socket_of_an_earlier_incarnation_may_not_shorten(node: FakeNode) -> None:
+def test_a_closed_socket_of_an_earlier_incarnation_shortens_no_lease(node: FakeNode) -> None:
     connection = connect(node)
     make_node("node-1")
     assert close(node, connection) is False
@@ -168,7 +170,7 @@ def test_a_socket_of_an_earlier_incarnation_may_not_shorten(node: FakeNode) -> N
     assert left_s() > 29
 
 
-def test_a_loss_dated_in_the_future_is_judged_now(node: FakeNode) -> None:
+def test_a_socket_loss_dated_in_the_future_is_judged_at_once(node: FakeNode) -> None:
     close(node, connect(node), seconds_ago=-60)  # the clock was set back
     assert left_s() <= 3
 
@@ -177,7 +179,7 @@ def test_a_loss_dated_in_the_future_is_judged_now(node: FakeNode) -> None:
     ("closed", "of", "shortened"),
     [(1, 1, True), (1, 2, True), (2, 2, False), (2, 3, False), (2, 4, False), (2, 5, True)],
 )
-def test_half_of_all_sockets_at_once_is_not_the_nodes_doing(
+def test_leases_are_not_shortened_when_half_of_all_sockets_close_at_once(
     closed: int, of: int, shortened: bool
 ) -> None:
     """A proxy that dies closes the sockets of every web process, one or two in each."""
@@ -193,7 +195,7 @@ def test_half_of_all_sockets_at_once_is_not_the_nodes_doing(
     assert short == (closed if shortened else 0)
 
 
-def test_nodes_that_come_back_do_not_make_the_loss_of_the_others_theirs() -> None:
+def test_leases_are_not_shortened_after_a_mass_close_from_which_others_returned() -> None:
     serving_since(3600)
     nodes = [make_node(f"node-{n}") for n in range(3)]
     for node in nodes:

@@ -66,7 +66,7 @@ def silent_for(seconds: float) -> None:
     Lease.objects.update(renewed_at=ago(seconds), expires_at=ago(0.1))
 
 
-def test_reason_of_a_closed_connection_is_not_the_silence(node: FakeNode) -> None:
+def test_loss_after_a_closed_connection_states_the_close_as_its_reason(node: FakeNode) -> None:
     make_trader("p", node)
     serving_since(3600)  # a pulse counts for 3 s, and a busy machine may have taken them
     close(node, connect(node))
@@ -81,7 +81,7 @@ def test_reason_of_a_closed_connection_is_not_the_silence(node: FakeNode) -> Non
     assert why["params"]["portfolios"] == 1
 
 
-def test_heartbeat_after_a_closed_connection_takes_its_cause_away(node: FakeNode) -> None:
+def test_loss_after_a_closed_connection_and_a_heartbeat_states_the_silence(node: FakeNode) -> None:
     close(node, connect(node))
     node.beat()
     silent_for(30.5)
@@ -96,20 +96,24 @@ def test_connection_that_closes_as_the_lease_ends_is_not_the_cause(node: FakeNod
     assert SILENT.fullmatch(reason_of_the_loss())
 
 
-def test_new_registration_takes_the_cause_away(node: FakeNode) -> None:
+def test_loss_after_a_closed_connection_and_a_registration_states_the_silence(
+    node: FakeNode,
+) -> None:
     close(node, connect(node))
     make_node("node-1")
     silent_for(30)
     assert SILENT.fullmatch(reason_of_the_loss())
 
 
-def test_reason_of_a_daemon_that_was_found_dead(node: FakeNode) -> None:
+def test_loss_of_a_dead_daemon_states_when_its_process_was_found_ended(node: FakeNode) -> None:
     execute(record_dead_daemon(node.row.pk, node.incarnation))
     silent_for(4)
     assert re.fullmatch(r"its process was found ended at \d\d:\d\d:\d\d UTC", reason_of_the_loss())
 
 
-def test_reason_of_a_node_that_no_answer_reaches_counts_both_times(node: FakeNode) -> None:
+def test_loss_of_an_unanswered_node_states_time_without_answer_and_without_heartbeat(
+    node: FakeNode,
+) -> None:
     node.beat(unheard_s=21)
     Lease.objects.update(renewed_at=ago(9), cut_at=ago(30), expires_at=ago(0.1))
     expected = r"\d+(\.\d)? s without a heartbeat after 21 s without an answer, limit 30 s"
@@ -154,7 +158,7 @@ def test_no_node_is_lost_without_a_gateway_row(node: FakeNode) -> None:
     assert mark_lost_nodes() == []
 
 
-def test_silence_counts_one_ttl_after_a_gateway_gap(node: FakeNode) -> None:
+def test_node_is_lost_one_ttl_after_a_gateway_gap_ended(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=60)
     serving_since(31.0)
     assert mark_lost_nodes() == ["node-1"]
@@ -167,7 +171,7 @@ def test_node_that_stopped_after_a_gateway_gap_is_lost_at_once(node: FakeNode) -
     assert mark_lost_nodes() == ["node-1"]
 
 
-def test_only_a_gap_resets_serving_since() -> None:
+def test_gateway_serving_since_is_reset_only_after_a_gap_in_its_pulses() -> None:
     serving_since(3600, pulsed_ago=2)
     execute(record_gateway_alive(timing(), GATEWAY_ID))
     assert Gateway.objects.get().serving_since < ago(3000)
@@ -200,7 +204,7 @@ def test_a_frozen_gateway_loses_no_node_within_one_ttl(node: FakeNode) -> None:
     assert mark_lost_nodes() == ["node-1"]
 
 
-def test_the_gateway_of_a_node_is_back_and_has_not_heard_from_it_yet(node: FakeNode) -> None:
+def test_node_is_not_lost_before_its_restarted_gateway_could_hear_from_it(node: FakeNode) -> None:
     serving_since(3600, gateway=OTHER)
     expire_lease(node)
     serving_since(0.5)
@@ -209,7 +213,7 @@ def test_the_gateway_of_a_node_is_back_and_has_not_heard_from_it_yet(node: FakeN
     assert mark_lost_nodes() == ["node-1"]  # it has, and the lease ended all the same
 
 
-def test_a_gateway_that_fails_again_and_again_excuses_for_one_ttl_more(node: FakeNode) -> None:
+def test_a_flapping_gateway_delays_the_loss_of_its_nodes_by_one_ttl_at_most(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=29)
     serving_since(0.5)
     serving_since(61, gateway=OTHER)
@@ -221,7 +225,7 @@ def test_a_gateway_that_fails_again_and_again_excuses_for_one_ttl_more(node: Fak
     assert mark_lost_nodes() == ["node-1"]
 
 
-def test_a_gateway_that_left_in_order_excuses_nothing(node: FakeNode) -> None:
+def test_a_gateway_that_left_in_order_does_not_delay_the_loss_of_a_node(node: FakeNode) -> None:
     serving_since(3600, gateway=OTHER)
     expire_lease(node)
     serving_since(3600, pulsed_ago=5)
@@ -229,7 +233,7 @@ def test_a_gateway_that_left_in_order_excuses_nothing(node: FakeNode) -> None:
     assert mark_lost_nodes() == ["node-1"]
 
 
-def test_each_gateway_pulses_for_itself(node: FakeNode) -> None:
+def test_a_pulse_updates_only_the_row_of_its_gateway(node: FakeNode) -> None:
     serving_since(3600, pulsed_ago=10)
     execute(record_gateway_alive(timing(), OTHER, host="b", pid=7))
     assert Gateway.objects.get(pk=GATEWAY_ID).pulsed_at < ago(9)

@@ -102,7 +102,7 @@ def test_registers_of_nodes_that_hand_each_other_portfolios_never_deadlock() -> 
     assert [d.owns() for d in outcomes] == [["p-0", "p-2", "p-4"], ["p-1", "p-3", "p-5"]]
 
 
-def test_proving_beside_an_exit_report_never_deadlocks() -> None:
+def test_proving_a_revision_during_an_exit_report_never_deadlocks() -> None:
     hand = make_trader("p", make_node("node-1"))
     prove_revision(hand.portfolio)
     for _ in range(ROUNDS):
@@ -112,7 +112,7 @@ def test_proving_beside_an_exit_report_never_deadlocks() -> None:
         assert not [o for o in outcomes if isinstance(o, psycopg.Error)]
 
 
-def test_a_failover_and_a_beat_of_the_owner_end_in_one_of_two_ways() -> None:
+def test_concurrent_failover_and_owner_heartbeat_either_grant_or_fail_the_handoff() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     lose(first)
@@ -127,7 +127,7 @@ def test_a_failover_and_a_beat_of_the_owner_end_in_one_of_two_ways() -> None:
     assert_invariants(hand)
 
 
-def test_a_request_locks_the_nodes_of_both_ends_in_their_order() -> None:
+def test_a_move_request_locks_source_and_target_node_in_id_order() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     make_trader("p", first)
     move = partial(operations.migrate, "p", "node-2", actor="ann")

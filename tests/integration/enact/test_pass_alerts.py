@@ -51,7 +51,7 @@ def test_missing_pass_without_a_live_watcher_opens_no_alert(
     assert compare() == []
 
 
-def test_watcher_that_is_gone_opens_one_alert_however_many_webs_look() -> None:
+def test_missing_watcher_opens_one_alert_however_many_web_processes_check() -> None:
     set_times(pass_ago=20, watcher_since=60, watcher_until=-6)
     serving_since(60)
     look()
@@ -73,7 +73,9 @@ def test_alert_of_a_watcher_that_is_gone_says_that_no_worker_runs_either() -> No
 @pytest.mark.parametrize(
     ("until", "served"), [(-4, 60), (-60, 9)], ids=["it may come back", "the web has just come"]
 )
-def test_watcher_may_be_away_for_a_moment(until: float, served: float) -> None:
+def test_no_watcher_alert_opens_while_the_watcher_may_still_return(
+    until: float, served: float
+) -> None:
     set_times(pass_ago=20, watcher_since=60, watcher_until=until)
     serving_since(served)
     look()
@@ -115,7 +117,7 @@ def test_a_watcher_that_is_gone_is_missing_though_another_one_left() -> None:
     assert is_open("no_watcher")
 
 
-def test_without_a_watcher_that_ever_ran_none_is_missing() -> None:
+def test_no_watcher_alert_opens_if_no_watcher_ever_ran() -> None:
     serving_since(60)
     look()
     assert is_open()

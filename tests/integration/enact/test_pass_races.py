@@ -86,7 +86,7 @@ def test_heartbeat_that_waited_for_a_register_is_superseded() -> None:
     assert (answer.beaten, answer.held_by) == (False, newer)
 
 
-def test_register_and_commit_end_in_one_of_two_ways() -> None:
+def test_concurrent_register_and_commit_accept_or_fence_the_whole_commit() -> None:
     hand = make_trader("p", make_node("node-1"))
     for _ in range(ROUNDS):
         zombie = OwnerSession(hand.daemon, hand.portfolio)
@@ -100,7 +100,7 @@ def test_register_and_commit_end_in_one_of_two_ways() -> None:
         assert_invariants(hand)
 
 
-def test_register_of_both_nodes_during_a_release_leaves_no_orphan() -> None:
+def test_registers_of_both_nodes_during_a_release_leave_the_portfolio_with_an_owner() -> None:
     for _ in range(ROUNDS):
         hand, _, handoff = draining()
         words = hand.release_message(handoff)

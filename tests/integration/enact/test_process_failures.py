@@ -77,7 +77,7 @@ def test_repeated_exit_report_counts_once_after_other_reports(
     assert Event.objects.filter(kind="process_died").count() == 2
 
 
-def test_idle_exits_without_end_are_a_bounded_number_of_lines(hand: OwnerSession) -> None:
+def test_endless_idle_exits_write_a_bounded_number_of_audit_lines(hand: OwnerSession) -> None:
     assert [hand.die(idle=True) for _ in range(12)] == ["restart"] * 10 + ["too_many"] * 2
     again = hand.death(idle=True)
     assert [hand.report_death(again) for _ in range(2)] == ["too_many", "late"]
@@ -88,7 +88,7 @@ def test_idle_exits_without_end_are_a_bounded_number_of_lines(hand: OwnerSession
     assert hand.die() == "restart"  # one that failed at an event counts
 
 
-def test_an_idle_exit_that_ends_a_stop_counts_after_any_number(hand: OwnerSession) -> None:
+def test_an_idle_exit_beyond_the_limit_still_ends_a_stop(hand: OwnerSession) -> None:
     for _ in range(10):
         hand.die(idle=True)
     operations.stop("p", actor="ann")
@@ -96,7 +96,9 @@ def test_an_idle_exit_that_ends_a_stop_counts_after_any_number(hand: OwnerSessio
     assert hand.run().phase == "stopped"
 
 
-def test_an_idle_exit_of_an_unproven_revision_counts_after_any_number(hand: OwnerSession) -> None:
+def test_an_idle_exit_beyond_the_limit_still_rejects_an_unproven_revision(
+    hand: OwnerSession,
+) -> None:
     for _ in range(10):
         hand.die(idle=True)
     second_revision(hand)
@@ -263,7 +265,7 @@ def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to
     assert hand.run().good_revision == 1
 
 
-def test_after_two_quick_changes_the_last_one_runs(hand: OwnerSession) -> None:
+def test_second_of_two_quick_changes_is_reloaded_after_the_first(hand: OwnerSession) -> None:
     _, first = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     _, second = operations.revise_portfolio("p", {"limits": {"largest_order": "6"}}, actor="ann")
     assert first is not None
@@ -320,7 +322,7 @@ def test_stale_halt_ends_the_ownership_until_a_start(hand: OwnerSession) -> None
     assert hand.commit(0) == "ok"
 
 
-def test_a_halt_by_a_limit_says_which_until_a_start(hand: OwnerSession) -> None:
+def test_a_halt_by_a_limit_states_the_limit_until_a_start(hand: OwnerSession) -> None:
     at = hand.run()
     why = "the equity is 150.0000 or 15 % below its peak of 1000.0000, limit 10 %"
     report = Halted(

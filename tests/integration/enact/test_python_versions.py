@@ -158,7 +158,7 @@ def test_accepted_version_is_audited_and_can_be_withdrawn(old_node: FakeNode) ->
         operations.accept_python("3.13.1", ["p"], actor="ann")
 
 
-def test_a_record_of_another_version_that_differs_is_not_called_different(
+def test_a_difference_from_a_run_under_another_python_is_reported_as_not_verifiable(
     old_node: FakeNode,
 ) -> None:
     hand = make_owner(old_node, events=20)

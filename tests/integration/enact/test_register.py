@@ -137,7 +137,7 @@ def test_third_takeover_of_a_live_daemon_in_a_minute_is_refused() -> None:
     assert Lease.objects.get().incarnation == third.incarnation
 
 
-def test_a_daemon_that_comes_and_goes_waits_with_its_next_registration(
+def test_a_daemon_that_registers_too_often_is_throttled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("scheduling.enact.register.MAX_REGISTRATIONS", 3)

@@ -36,7 +36,7 @@ def crash_everywhere(act: Callable[[], Any], check: Callable[[], None]) -> int:
     return len(points)
 
 
-def test_start_happens_once() -> None:
+def test_crash_while_an_item_starts_starts_it_once() -> None:
     _, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b")
 
@@ -50,7 +50,7 @@ def test_start_happens_once() -> None:
     assert crash_everywhere(lambda: advance("test", timing()), check) > 10
 
 
-def test_rejection_stops_it_whole() -> None:
+def test_crash_after_a_rejection_stops_the_roll_out_completely() -> None:
     node, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b")
     step()
@@ -63,7 +63,7 @@ def test_rejection_stops_it_whole() -> None:
     assert crash_everywhere(lambda: advance("test", timing()), check) > 5
 
 
-def test_way_back_happens_once() -> None:
+def test_crash_during_the_way_back_returns_each_portfolio_once() -> None:
     node, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b", canary_seconds=0)
     step()

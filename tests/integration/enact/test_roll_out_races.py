@@ -38,7 +38,7 @@ def revision(name: str) -> int:
     return Portfolio.objects.get(name=name).revision
 
 
-def test_change_that_waited_for_a_start_is_based_on_the_new_revision() -> None:
+def test_change_that_waited_for_an_item_start_is_based_on_the_new_revision() -> None:
     _, _, second = make_fleet("a")
     number = begin(second, "a")
     held = Held(enact.start_item(number, item_of("a"), timing()))
@@ -49,7 +49,7 @@ def test_change_that_waited_for_a_start_is_based_on_the_new_revision() -> None:
     assert states(number) == {"a": "left"}
 
 
-def test_start_that_waited_for_a_change_leaves_it() -> None:
+def test_item_start_that_waited_for_a_change_keeps_the_change() -> None:
     _, _, second = make_fleet("a")
     number = begin(second, "a")
     item = item_of("a")
@@ -76,7 +76,7 @@ def test_two_passes_start_an_item_once() -> None:
     assert revision("a") == 2
 
 
-def test_stop_that_waited_for_a_start_lets_it_end() -> None:
+def test_stop_that_waited_for_an_item_start_lets_that_item_finish() -> None:
     node, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b")
     held = Held(enact.start_item(number, item_of("a"), timing()))
@@ -87,7 +87,7 @@ def test_stop_that_waited_for_a_start_lets_it_end() -> None:
     reload_done("a", node)
 
 
-def test_start_that_waited_for_a_stop_starts_nothing() -> None:
+def test_item_start_that_waited_for_a_stop_starts_nothing() -> None:
     _, _, second = make_fleet("a")
     number = begin(second, "a")
     item = item_of("a")
@@ -108,7 +108,7 @@ def test_states_decided_before_a_stop_are_not_written_after_it() -> None:
     assert state(number) == "stopped"
 
 
-def test_start_that_waited_for_the_way_back_starts_nothing() -> None:
+def test_item_start_that_waited_for_the_way_back_starts_nothing() -> None:
     node, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b", canary_seconds=0)
     step()
@@ -121,7 +121,7 @@ def test_start_that_waited_for_the_way_back_starts_nothing() -> None:
     assert pinned("a") == "1.0"
 
 
-def test_way_back_that_waited_for_a_start_takes_it_back_too() -> None:
+def test_way_back_that_waited_for_an_item_start_returns_that_item_too() -> None:
     _, _, second = make_fleet("a")
     number = begin(second, "a")
     held = Held(enact.start_item(number, item_of("a"), timing()))
@@ -130,7 +130,7 @@ def test_way_back_that_waited_for_a_start_takes_it_back_too() -> None:
     assert (states(number), pinned("a")) == ({"a": "returning"}, "1.0")
 
 
-def test_change_that_waited_for_the_way_back_stays() -> None:
+def test_change_that_waited_for_the_way_back_is_kept() -> None:
     node, _, second = make_fleet("a")
     number = begin(second, "a")
     step()
@@ -144,7 +144,7 @@ def test_change_that_waited_for_the_way_back_stays() -> None:
     assert states(number) == {"a": "not_returned"}
 
 
-def test_way_back_that_waited_for_a_change_leaves_it() -> None:
+def test_way_back_that_waited_for_a_change_keeps_the_change() -> None:
     node, _, second = make_fleet("a")
     number = begin(second, "a")
     step()
@@ -226,7 +226,7 @@ def test_artifact_of_a_roll_out_that_began_meanwhile_is_not_deleted() -> None:
     assert pinned("a") == "3.0"
 
 
-def test_steps_that_were_decided_before_a_change_do_nothing() -> None:
+def test_steps_decided_before_an_operators_change_are_not_enacted() -> None:
     node, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b", canary_seconds=0)
     operations.revise_portfolio("b", LIMITS, actor="bob")

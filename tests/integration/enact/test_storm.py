@@ -165,7 +165,7 @@ def test_a_restarted_control_plane_keeps_the_hold(
     assert failovers() == 0
 
 
-def test_losses_during_a_hold_belong_to_it(
+def test_losses_during_a_hold_begin_no_second_storm(
     nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
     expire_leases(*nodes[:3])
@@ -221,7 +221,7 @@ def test_operator_may_hold_failover_without_a_storm(
     assert Storm.objects.get().nodes == []
 
 
-def test_release_during_a_storm_check_wins(
+def test_operator_release_during_a_storm_check_is_not_overwritten(
     nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
     expire_leases(*nodes[:3])

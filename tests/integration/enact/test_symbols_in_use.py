@@ -76,7 +76,9 @@ def test_reload_that_removes_a_held_symbol_is_refused(node: FakeNode) -> None:
     assert operations.reload("p", actor="ann").state == "preparing"  # the one that runs
 
 
-def test_a_large_account_is_checked_too(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_symbols_of_a_large_account_are_checked_too(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_holder(node)
     monkeypatch.setattr(runtime_state, "MAX_OUTLINE_BYTES", 1)
     change = {"symbols": ["HPQ"]}
@@ -104,7 +106,9 @@ def test_symbol_bought_after_the_request_fails_the_reload_at_the_grant(node: Fak
     assert hand.commit(1) == "ok"
 
 
-def test_late_source_keeps_a_symbol_in_use(node: FakeNode) -> None:
+def test_reload_is_not_forced_past_a_late_source_that_holds_a_removed_symbol(
+    node: FakeNode,
+) -> None:
     hand = make_holder(node, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
     assert handoff is not None

@@ -69,7 +69,7 @@ def report_all(node: FakeNode, *claims: AcknowledgedCommits) -> ClaimCounts:
 # --- the database itself -------------------------------------------------------------------------
 
 
-def test_first_timeline_is_settled() -> None:
+def test_first_timeline_of_an_installation_is_settled_and_holds_nothing() -> None:
     key = execute(note_timeline())
     assert execute(note_timeline()) == key
     here = DatabaseTimeline.objects.get()
@@ -109,7 +109,7 @@ def test_new_database_server_is_a_new_timeline() -> None:
     assert "timeline 1 of another server" in Event.objects.get(kind="database_changed").reason
 
 
-def test_floor_can_be_raised_without_timeline_privilege() -> None:
+def test_epoch_floor_can_be_raised_without_the_privilege_to_read_the_timeline() -> None:
     hand = make_trader("p", make_node("node-1"))
     epoch = hand.run().epoch
     with connection.cursor() as cursor:
@@ -127,7 +127,7 @@ def test_floor_can_be_raised_without_timeline_privilege() -> None:
 # --- what daemons remember -----------------------------------------------------------------------
 
 
-def test_daemon_without_newer_commits_changes_nothing() -> None:
+def test_daemon_without_newer_commits_reports_none_vanished() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node, events=5)
     at = hand.run()
@@ -158,7 +158,7 @@ def test_vanished_commits_are_counted() -> None:
     assert holder_of_failover() == "database"  # the only node there is
 
 
-def test_vanished_commits_count_after_the_database_caught_up() -> None:
+def test_vanished_commits_are_reported_though_the_database_has_passed_their_seq() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node, events=50)
     at = hand.run()
@@ -167,7 +167,7 @@ def test_vanished_commits_count_after_the_database_caught_up() -> None:
     assert "(portfolios: 1, events: 20, placed orders: 0)" in open_alerts()[0]
 
 
-def test_of_endless_claimed_orders_the_first_are_looked_up() -> None:
+def test_oldest_claimed_orders_are_looked_up_first_and_the_rest_is_reported_as_more() -> None:
     hand = make_trader("p", make_node("node-1"), events=5)
     at = hand.run()
     make_order(hand.portfolio, at.last_seq + 1, status="open", epoch=at.epoch)
@@ -185,7 +185,7 @@ def test_of_endless_claimed_orders_the_first_are_looked_up() -> None:
     assert "placed orders: 4999 or more)" in told
 
 
-def test_claim_of_one_node_is_reported_and_holds_nothing() -> None:
+def test_claim_of_one_node_alone_opens_an_alert_and_does_not_hold_failover() -> None:
     """It could be wrong, or hostile; two that say so, or a database that changed, are believed."""
     first, second = make_node("node-1"), make_node("node-2")
     hand, other = make_trader("p", first), make_trader("q", second)
@@ -238,7 +238,9 @@ def limit(monkeypatch: pytest.MonkeyPatch, at_least: int, per_portfolio: int) ->
     monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW_PER_PORTFOLIO", per_portfolio)
 
 
-def test_claims_of_one_node_count_until_they_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_count_towards_the_limit_of_a_node_until_they_are_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     limit(monkeypatch, 2, per_portfolio=0)
     node = make_node("node-1")
     hand, other = make_trader("p", node), make_trader("q", node)
@@ -261,7 +263,7 @@ def test_claims_of_one_node_for_one_epoch_are_limited_for_good() -> None:
     assert Event.objects.filter(kind="commits_vanished").count() == 2
 
 
-def test_claims_without_end_cost_a_pass_a_bounded_number_of_look_ups(
+def test_endless_claims_cost_a_pass_a_bounded_number_of_look_ups(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_PER_EPOCH", 26)
@@ -286,7 +288,9 @@ def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> 
     assert report(first, told) == 1
 
 
-def test_claim_without_a_tenure_is_unverified_and_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_for_epochs_without_a_tenure_are_marked_unverified_and_limited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_UNVERIFIED", 3)
     first, second = make_node("node-1"), make_node("node-2")
     hand, own = make_trader("p", first), make_trader("q", second)
@@ -318,7 +322,7 @@ def test_claim_of_an_epoch_granted_again_after_promotion_is_accepted() -> None:
 # --- the way out ---------------------------------------------------------------------------------
 
 
-def test_the_epoch_floor_settles_it_and_evidence_that_comes_later_is_kept_as_settled() -> None:
+def test_raising_the_epoch_floor_settles_vanished_commits_and_later_claims_of_them() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
     change_timeline()
@@ -331,7 +335,7 @@ def test_the_epoch_floor_settles_it_and_evidence_that_comes_later_is_kept_as_set
     assert VanishedCommits.objects.filter(settled_at__isnull=False).count() == 2
 
 
-def test_what_vanishes_after_the_epoch_floor_was_raised_is_another_loss() -> None:
+def test_commits_that_vanish_after_the_epoch_floor_was_raised_are_a_new_loss() -> None:
     hand = make_trader("p", make_node("node-1"))
     operations.raise_epoch_floor(1000, actor="olive")
     node = make_node("node-1")
@@ -349,7 +353,7 @@ def test_what_vanishes_after_the_epoch_floor_was_raised_is_another_loss() -> Non
     assert holder_of_failover() == "database"
 
 
-def test_the_epoch_floor_notes_the_database_it_is_raised_on() -> None:
+def test_raising_the_epoch_floor_notes_the_timeline_of_its_database() -> None:
     """After a restore to another server it is raised before any gateway looks."""
     note_timeline_before()
     operations.raise_epoch_floor(1000, actor="olive")

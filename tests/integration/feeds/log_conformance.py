@@ -103,7 +103,7 @@ async def test_reads_are_bounded_and_filtered(log: RecordedLog) -> None:
     assert [e.seq for e in await log.read(4, 9, 10)] == [4]
 
 
-async def test_an_append_after_another_head_writes_nothing(log: RecordedLog) -> None:
+async def test_an_append_that_expects_another_head_writes_nothing(log: RecordedLog) -> None:
     epoch = await log.claim("writer")
     await log.append(epoch, 0, euros(0, 2))
     for expected in (0, 1, 3):
@@ -122,7 +122,7 @@ async def test_a_writer_that_was_replaced_writes_nothing(log: RecordedLog) -> No
     assert (await log.append(new, 1, euros(1, 1))).to_seq == 2
 
 
-async def test_of_two_appends_at_once_one_is_stored(log: RecordedLog) -> None:
+async def test_of_concurrent_appends_at_one_head_only_one_is_stored(log: RecordedLog) -> None:
     epoch = await log.claim("writer")
     outcomes = await asyncio.gather(
         *(log.append(epoch, 0, euros(0, 5)) for _ in range(6)), return_exceptions=True

@@ -40,7 +40,7 @@ def test_imported_feed_is_run_by_its_own_times(fx: str) -> None:
     assert len(document["equity"]) == 17  # one point an hour, and the end
 
 
-def test_range_beyond_an_imported_feed_is_a_sentence(fx: str) -> None:
+def test_range_beyond_an_imported_feed_is_refused_with_a_sentence(fx: str) -> None:
     given = ("sma_cross", "--symbols", "EURUSD", "--feed", fx)
     with pytest.raises(
         CommandError, match=r"--from is 41, after the end of fx\. fx has seq 1 to 40"
@@ -50,7 +50,7 @@ def test_range_beyond_an_imported_feed_is_a_sentence(fx: str) -> None:
         said("backtest", *given, "--from", "2024-03-01")
 
 
-def test_feed_without_events_is_a_sentence() -> None:
+def test_feed_without_events_is_refused_with_a_sentence() -> None:
     create = ("feed", "create", "empty", "--instrument", "EURUSD:tick=0.00001")
     said(*create)
     given = ("sma_cross", "--symbols", "EURUSD", "--feed", "empty")

@@ -138,7 +138,9 @@ def test_bars_trades_and_quotes_are_stored_with_their_exact_prices(either: ApiCl
     assert (document["head"], document["kind"], document["portfolios"]) == (4, "recorded", [])
 
 
-def test_a_repeat_of_a_source_answers_as_before_and_a_gap_is_said(either: ApiClient) -> None:
+def test_a_repeated_append_answers_as_before_and_missing_numbers_are_named(
+    either: ApiClient,
+) -> None:
     first = append(either, bar(1), source="ib", number=1)
     again = append(either, bar(1), source="ib", number=1)
     assert again.json() == {**first.json(), "repeated": True}
@@ -320,7 +322,7 @@ def test_a_refused_import_leaves_no_symbols(either: ApiClient, tmp_path: Path) -
     assert not Event.objects.filter(kind="feed_instruments").exists()
 
 
-def test_a_file_is_imported_with_its_places_and_checked(tmp_path: Path) -> None:
+def test_an_imported_file_is_stored_in_utc_and_passes_the_feed_check(tmp_path: Path) -> None:
     path = tmp_path / "eur.csv"
     path.write_text(HEADER + GOOD + LATER)
     done = run("import", "eur", str(path), "--symbol", "EURUSD", "--time-zone", "America/New_York")
@@ -383,7 +385,7 @@ def test_a_time_that_daylight_saving_skips_is_refused(tmp_path: Path) -> None:
     assert minutes == [0, 32, 60]
 
 
-def test_a_source_does_not_lock_itself_out_by_one_number(either: ApiClient) -> None:
+def test_a_source_number_too_far_ahead_is_refused(either: ApiClient) -> None:
     found = problem(append(either, bar(1), source="ib", number=2**62 - 1), 400, "invalid")
     assert "source ib has sent 0 last: at most 1,000,000 may be left out" in found["detail"]
     assert append(either, bar(1), source="ib", number=1_000_001).status_code == 200
@@ -430,6 +432,6 @@ def test_the_page_of_a_feed_shows_head_silence_gaps_and_prices(
 @pytest.mark.parametrize(
     "given", [{"scale": [1]}, {"scale": {}}, {"lot": "1e-400000000"}, {"tick": "1e999999999"}]
 )
-def test_odd_steps_of_an_instrument_are_a_sentence(given: dict[str, Any]) -> None:
+def test_invalid_scale_lot_or_tick_of_an_instrument_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         create_feed("odd", [read_instrument("ODD", given)], actor="test")

@@ -234,7 +234,7 @@ async def _followed(seq: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_a_killed_recorder_is_released_and_what_it_stored_is_released_by_the_worker(
+def test_records_of_a_killed_recorder_are_released_by_the_worker_and_its_feed_can_be_freed(
     server: NatsServer,
 ) -> None:
 
@@ -299,7 +299,7 @@ def test_an_append_without_a_server_or_stream_is_refused_and_its_repeat_is_store
     assert tasks.heartbeat_sweep() == "lost: none; feeds not followed: fx"
 
 
-def test_a_key_acts_again_after_an_append_that_stored_nothing(
+def test_an_idempotency_key_may_act_again_after_an_append_that_stored_nothing(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operator = make_api_client(Role.OPERATOR, "olga")

@@ -178,7 +178,7 @@ async def test_records_are_released_by_the_clock_of_the_database(
     await log.release(epoch)  # also then
 
 
-async def test_a_release_that_is_late_leaves_the_next_writer_in_place(
+async def test_a_late_release_of_a_feed_keeps_the_next_writer(
     substrate: JetStreamSubstrate, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = await substrate.make("late", ["EURUSD"])
@@ -199,7 +199,7 @@ async def test_a_release_that_is_late_leaves_the_next_writer_in_place(
     assert following.newest[1].writer == "second"
 
 
-async def test_what_the_database_missed_is_followed_in_pieces_that_stay(
+async def test_records_that_the_database_missed_are_released_in_parts_that_survive_an_outage(
     substrate: JetStreamSubstrate, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirrored_log, "NOTED_AT_ONCE", 10)
@@ -252,7 +252,7 @@ async def test_a_database_that_is_read_only_is_asked_again_over_a_new_connection
     assert await FeedWriter.objects.values_list("head", "writer").aget(feed=feed) == (1, "")
 
 
-async def test_what_was_read_is_forgotten_when_the_server_may_have_been_restored(
+async def test_cached_records_are_dropped_when_the_server_may_have_been_restored(
     server: NatsServer, substrate: JetStreamSubstrate, client: Client
 ) -> None:
     log = await substrate.make("restored", ["EURUSD"])
@@ -283,7 +283,7 @@ async def test_what_was_read_is_forgotten_when_the_server_may_have_been_restored
     ]
 
 
-async def test_pieces_that_a_later_append_names_stay_when_a_late_process_stores_its_own(
+async def test_message_parts_of_an_accepted_append_survive_a_rejected_late_append(
     substrate: JetStreamSubstrate, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "HEADERS_ROOM", 1024 * 1024 - 30_000)  # pieces of 30 KB
@@ -320,7 +320,7 @@ async def test_failures_of_the_server_are_reported_in_a_sentence(
         await log.head()
 
 
-async def test_a_server_that_is_away_is_a_sentence_without_its_address() -> None:
+async def test_an_unreachable_server_is_reported_without_its_password() -> None:
     with pytest.raises(LogUnavailable, match="does not answer") as away:
         await connect("nats://user:password@127.0.0.1:1", is_lasting=False)
     assert "password" not in str(away.value)

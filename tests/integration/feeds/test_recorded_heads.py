@@ -104,7 +104,7 @@ def test_a_portfolio_whose_next_record_is_stale_is_behind_until_it_commits_it(
     assert hand.run().behind_since is None
 
 
-def test_a_portfolio_that_leaves_a_record_alone_is_stalled_and_a_quiet_feed_stalls_nobody(
+def test_a_portfolio_with_an_unhandled_old_record_is_stalled_and_one_of_a_quiet_feed_is_not(
     hand: OwnerSession,
 ) -> None:
     Run.objects.update(last_commit_at=ago(600))

@@ -29,7 +29,9 @@ def make_feed(times: list[int], first_seq: int = 1) -> int:
 
 @pytest.mark.parametrize("first_seq", [1, 5_000])
 @pytest.mark.parametrize("times", [[], [10], [10, 10], [10, 20, 20, 20, 30], list(range(100))])
-def test_the_newest_record_of_a_time_is_found(times: list[int], first_seq: int) -> None:
+def test_released_to_returns_the_newest_seq_released_by_a_time(
+    times: list[int], first_seq: int
+) -> None:
     feed = make_feed(times, first_seq)
     for at in (0, 9, 10, 11, 20, 29, 30, 31, 98, 99, 100):
         wanted = first_seq - 1 + sum(time <= at for time in times)
@@ -61,7 +63,7 @@ def test_a_search_for_a_release_time_reads_one_record_for_each_halving() -> None
         assert loops is not None and int(loops[1]) <= 12
 
 
-def test_a_record_that_is_dropped_is_as_old_as_the_oldest() -> None:
+def test_a_dropped_record_counts_as_released_with_the_oldest_kept_one() -> None:
     feed = make_feed([10_000_000, 20_000_000], first_seq=7)
     assert released_at(feed, 3) == released_at(feed, 7) == datetime.fromtimestamp(10, UTC)
     assert released_at(feed, 8) == datetime.fromtimestamp(20, UTC)

@@ -148,7 +148,7 @@ async def test_rows_are_recorded_as_they_come_and_the_feed_is_released_at_the_en
     assert (await sync_to_async(append_rows)("fx", [row])).to_seq == 4
 
 
-async def test_a_wrong_row_ends_it_after_those_before_are_stored_and_is_taken_up_once_corrected(
+async def test_a_wrong_row_ends_the_recorder_after_earlier_rows_are_stored_until_it_is_corrected(
     fx: Path,
 ) -> None:
     wrong = lines(3).replace("1.00003", "1.000031")
@@ -184,7 +184,7 @@ async def test_a_symbol_that_is_added_later_is_recorded(fx: Path) -> None:
         assert (await one.has(2))[-1].symbol == "GBPUSD"
 
 
-async def test_time_is_recorded_while_nothing_comes(fx: Path) -> None:
+async def test_ticks_are_recorded_while_no_row_arrives(fx: Path) -> None:
     async with running(fx, tick_s=0.1) as one:
         assert [type(event) for event in await one.has(2)] == [Tick, Tick]
 
@@ -262,7 +262,9 @@ async def test_the_session_of_a_frozen_recorder_ends_and_that_of_a_quiet_one_doe
     await frozen.close()
 
 
-async def test_no_row_is_lost_or_doubled_while_its_sessions_are_ended(fx: Path) -> None:
+async def test_no_row_is_lost_or_doubled_while_the_sessions_of_the_recorder_are_terminated(
+    fx: Path,
+) -> None:
     async with running(fx) as one:
         for begin in range(1, 600, 20):
             add(fx, lines(*range(begin, begin + 20)))

@@ -172,7 +172,7 @@ def test_process_counts_as_overloaded_while_a_heartbeat_waits_too_long(
     assert waiting.startswith("a heartbeat waits for ")
 
 
-def test_heartbeat_behind_a_locked_row_is_no_overload(
+def test_heartbeat_that_waits_for_a_locked_row_does_not_count_as_overload(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beats = HeartbeatBatcher()
@@ -232,7 +232,7 @@ def test_liveness_write_reports_overload_after_dropped_heartbeats(
     assert Gateway.objects.get().serving_since > ago(600)
 
 
-def test_gateway_that_pulses_and_is_not_ready_begins_to_serve_when_it_is(
+def test_gateway_begins_to_serve_when_it_is_ready_although_it_pulsed_before(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
@@ -245,7 +245,9 @@ def test_gateway_that_pulses_and_is_not_ready_begins_to_serve_when_it_is(
     assert Gateway.objects.get().serving_since > ago(600)
 
 
-def test_write_test_that_failed_is_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_test_of_the_gateway_is_repeated_after_half_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     waited: list[float | None] = []
     pauses: list[float] = []
 

@@ -118,7 +118,7 @@ def test_discarded_channel_receives_no_group_message() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_change_hints_its_nodes_in_its_own_transaction_and_a_wake_all_boards() -> None:
+def test_a_change_of_a_desired_set_hints_its_nodes_and_a_wake_hints_every_board() -> None:
     node = make_node("node-1")
 
     async def scenario(layer: PostgresChannelLayer) -> None:
@@ -223,7 +223,7 @@ def listening_sessions() -> list[int]:
     return [pid for (pid,) in rows]
 
 
-def test_session_without_its_own_echo_does_not_listen() -> None:
+def test_session_that_does_not_receive_its_own_notification_is_not_listening() -> None:
     echo = Echo()
     echo.send()
     assert not echo.receive(psycopg.Notify("ginkgo", "{}", 1))

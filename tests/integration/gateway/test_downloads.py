@@ -114,7 +114,7 @@ def test_node_gets_the_lock_of_its_environment(node: FakeNode, artifact: Artifac
     assert (answer.status, answer.body.decode()) == (200, LOCK)
 
 
-def test_another_node_gets_neither(node: FakeNode, artifact: Artifact) -> None:
+def test_another_node_gets_neither_artifact_nor_lock(node: FakeNode, artifact: Artifact) -> None:
     other = admitted_node("node-2")
     for path in (f"artifacts/{artifact.sha256}", f"environments/{artifact.env_sha256}"):
         answer = serve(get(f"/node/{path}", other))
@@ -137,17 +137,17 @@ def test_owner_gets_the_artifact_of_its_wanted_revision_before_the_reload(
     ("path", "status"),
     [("/node/artifacts/abc", 404), ("/node/", 404), ("/node/artifacts/../x", 404)],
 )
-def test_odd_path_is_not_found(node: FakeNode, path: str, status: int) -> None:
+def test_malformed_download_path_is_not_found(node: FakeNode, path: str, status: int) -> None:
     assert serve(get(path, node)).status == status
 
 
-def test_unknown_token_gets_nothing(artifact: Artifact) -> None:
+def test_unknown_token_gets_no_download(artifact: Artifact) -> None:
     stranger = make_node("node-1")
     answer = serve(get(f"/node/artifacts/{artifact.sha256}", stranger))
     assert (answer.status, answer.code) == (401, "unauthenticated")
 
 
-def test_node_that_does_not_read_keeps_no_other_from_its_artifact(
+def test_node_that_does_not_read_its_download_delays_no_other_node(
     node: FakeNode, artifact: Artifact
 ) -> None:
     other = admitted_node("node-2")

@@ -143,7 +143,7 @@ def test_commit_that_fails_the_statement_is_found_by_bisection(node: FakeNode) -
 # --- turns ---------------------------------------------------------------------------------------
 
 
-def test_queue_serves_in_order_and_refuses_the_oldest() -> None:
+def test_full_request_queue_refuses_its_oldest_request_and_serves_the_others_in_order() -> None:
     async def scenario() -> list[str]:
         queue, text = RequestQueue(QueueLimit(1, 2), "too many"), []
 
@@ -169,7 +169,7 @@ def test_queue_serves_in_order_and_refuses_the_oldest() -> None:
     assert asyncio.run(scenario()) == ["a 429", "b in", "c in"]
 
 
-def test_cancelled_request_passes_its_place_on() -> None:
+def test_cancelled_request_passes_its_place_to_the_next_in_the_queue() -> None:
     async def scenario() -> None:
         queue = RequestQueue(QueueLimit(1, 5), "too many")
         await queue.acquire()
@@ -275,7 +275,9 @@ def unread(node: FakeNode) -> Unread:
     return Unread(wire.encode(message))
 
 
-def test_large_answers_keep_their_place_until_they_are_read(node: FakeNode, unread: Unread) -> None:
+def test_large_answers_occupy_a_place_of_their_node_until_they_are_read(
+    node: FakeNode, unread: Unread
+) -> None:
     async def scenario() -> None:
         asked = [asyncio.create_task(unread.ask()) for _ in range(6)]
         async with asyncio.timeout(SLOW_MACHINE_S):

@@ -161,7 +161,7 @@ BY_THE_FILTER = [
     ],
 )
 @pytest.mark.asyncio(loop_scope="module")
-async def test_misbehaving_strategy_ends_alone_with_a_sentence(
+async def test_misbehaving_strategy_ends_with_its_reason_and_harms_no_other_portfolio(
     wards: Wards, what: str, stage: str, sentence: str
 ) -> None:
     ward = await wards.get(hangs=stage == "killed")

@@ -79,7 +79,9 @@ def test_the_owner_writes_numbered_lines_with_its_node_and_revision(node: FakeNo
     ]
 
 
-def test_a_line_is_as_old_as_the_node_says_and_never_in_the_future(node: FakeNode) -> None:
+def test_a_log_line_has_the_age_that_its_node_reports_and_is_never_in_the_future(
+    node: FakeNode,
+) -> None:
     portfolio = make_trader("p", node).portfolio
     stream = wire.StreamLines(
         portfolio.pk, 1, None, [wire.LogLine(5_000, "old"), wire.LogLine(-9_999_999, "young")]
@@ -108,7 +110,7 @@ def test_lines_of_a_stream_that_the_node_does_not_own_do_not_affect_the_others(
     assert texts() == ["mine"]
 
 
-def test_the_last_lines_of_a_tenure_are_taken_for_a_minute(node: FakeNode) -> None:
+def test_log_lines_of_an_ended_tenure_are_accepted_for_a_minute(node: FakeNode) -> None:
     trader = make_trader("p", node)
     target = make_node("node-2")
     trader.move_to(target)
@@ -160,7 +162,7 @@ def test_the_newest_lines_are_kept(node: FakeNode, monkeypatch: pytest.MonkeyPat
     assert LogLine.objects.filter(portfolio=other).count() == 1
 
 
-def test_bytes_bound_what_is_kept(node: FakeNode) -> None:
+def test_log_lines_of_a_portfolio_are_bounded_in_bytes(node: FakeNode) -> None:
     portfolio = make_trader("p", node).portfolio
     row = 1_000 + portfolio_log.ROW_BYTES
     fit = portfolio_log.KEPT_BYTES // row

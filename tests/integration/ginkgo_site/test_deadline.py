@@ -108,7 +108,7 @@ def test_silent_server_ends_a_statement_without_blocking_the_event_loop(mute: Mu
     assert asyncio.run(asyncio.wait_for(scenario(), 5)) > 5
 
 
-def test_a_context_may_wait_longer_than_its_process_or_less(mute: MuteServer) -> None:
+def test_a_context_may_override_the_statement_limit_of_its_process(mute: MuteServer) -> None:
     limit_statements(60)
     connection = Connection.connect(mute.url, autocommit=True)
     with statement_limit(0.25), pytest.raises(ServerSilent, match=r"0\.25 s"):
@@ -198,7 +198,7 @@ def test_every_connection_notices_a_dead_host_unless_its_address_says_otherwise(
     assert "target_session_attrs" not in plain
 
 
-def test_of_several_hosts_only_the_primary_will_do() -> None:
+def test_address_with_several_hosts_connects_to_the_primary_unless_it_says_otherwise() -> None:
     database = django_database("postgresql://u:p@a:1,b:2/g")
     assert (database["HOST"], database["PORT"]) == ("a,b", "1,2")
     assert database["OPTIONS"]["target_session_attrs"] == "read-write"
@@ -237,7 +237,7 @@ def test_hosts_that_fell_silent_are_tried_last_and_not_by_each_attempt(
     assert hosts.order(known)["host"] == "a,b,c"
 
 
-def test_each_way_to_name_one_host_or_several_is_read() -> None:
+def test_hosts_are_read_from_options_and_address_and_silent_ones_ordered_last() -> None:
     hosts = _Hosts()
     hosts.note_silence("a", "1")
     assert hosts.order(known_options("host=x", {"host": "a,b", "port": "1"})) == {
@@ -258,5 +258,5 @@ def test_a_host_that_does_not_accept_costs_no_later_connection_its_time(mute: Mu
         assert time.monotonic() - began < 2  # the limit of the host that does not answer
 
 
-def test_an_error_of_a_silent_server_is_an_outage_like_any_other() -> None:
+def test_error_of_a_silent_server_is_an_operational_error() -> None:
     assert issubclass(ServerSilent, psycopg.OperationalError)

@@ -77,7 +77,7 @@ def test_the_server_starts_is_found_by_its_home_and_keeps_its_rows(home: Path) -
     again.stop()
 
 
-def test_no_folder_above_the_data_is_opened_wider(home: Path) -> None:
+def test_start_does_not_widen_permissions_of_folders_above_the_data(home: Path) -> None:
     modes = [stat.S_IMODE(folder.stat().st_mode) for folder in (home, home.parent)]
     server = started(home)
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in (home, home.parent)] == modes
@@ -117,7 +117,7 @@ def test_the_server_ends_with_its_killed_launcher_and_the_next_start_waits_for_i
     server.stop()
 
 
-def test_a_lock_file_whose_number_belongs_to_a_stranger_is_not_an_obstacle(home: Path) -> None:
+def test_server_starts_despite_a_lock_file_with_the_pid_of_another_program(home: Path) -> None:
     server = started(home)
     lock = (server.data / "postmaster.pid").read_text().splitlines()
     server.stop()

@@ -115,7 +115,7 @@ def test_a_disk_that_is_nearly_full_is_an_alert_before_commits_are_refused(
     assert low_space_reason(Path("/nowhere")) == ""
 
 
-def test_a_refusal_of_long_ago_says_nothing(
+def test_a_disk_full_refusal_is_forgotten_after_a_while(
     state: DiskSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state.note_refused(DiskFull())
@@ -164,7 +164,7 @@ def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
         (10 << 30, 1100 << 20, False), (1 << 40, 50 << 30, True), (1 << 40, 60 << 30, False),
     ],
 )  # fmt: skip
-def test_the_alert_comes_while_it_can_be_written(
+def test_low_space_is_reported_while_an_alert_can_still_be_written(
     monkeypatch: pytest.MonkeyPatch, size: int, free: int, told: bool
 ) -> None:
     found = os.statvfs_result(

@@ -79,7 +79,7 @@ def test_a_portfolio_that_has_a_node_is_waited_for_however_many_passes_end(
     assert readiness.waiting() == []
 
 
-def test_ten_thousand_that_wait_are_ten_lines_and_a_number(readiness: Readiness) -> None:
+def test_waiting_portfolios_are_listed_up_to_ten_and_the_rest_counted(readiness: Readiness) -> None:
     for number in range(12):
         unassigned(f"p-{number:02}")
     told = readiness.waiting()

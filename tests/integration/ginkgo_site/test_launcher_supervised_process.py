@@ -95,7 +95,7 @@ def test_a_process_that_fails_at_its_start_waits_longer_each_time(tmp_path: Path
     assert "exit code 3" in said[0]
 
 
-def test_nothing_of_a_killed_service_stays(tmp_path: Path) -> None:
+def test_children_of_a_killed_service_end(tmp_path: Path) -> None:
     service, _ = a_service(tmp_path, WITH_CHILD)
     service.start(now=0)
     log = tmp_path / "it.log"
@@ -135,7 +135,9 @@ def test_children_die_with_a_killed_launcher(tmp_path: Path) -> None:
     eventually(lambda: is_gone(child), limit_s=2 * 1)
 
 
-def test_a_start_ends_what_an_earlier_one_left(tmp_path: Path) -> None:
+def test_a_start_kills_processes_that_an_earlier_start_of_the_same_home_left(
+    tmp_path: Path,
+) -> None:
     left = subprocess.Popen(SLEEPER, env={**os.environ, OWNER_ENV: str(tmp_path)})
     other = subprocess.Popen(SLEEPER, env={**os.environ, OWNER_ENV: str(tmp_path / "other")})
     assert kill_orphans(tmp_path) == 1

@@ -50,7 +50,7 @@ def test_after_five_wrong_passwords_a_login_waits_and_is_told_for_how_long(path:
 
 
 @pytest.mark.django_db
-def test_guesses_from_elsewhere_keep_no_operator_out() -> None:
+def test_wrong_passwords_from_one_address_do_not_delay_logins_from_another() -> None:
     make_user("olive", Role.OPERATOR)
     for _ in range(30):
         sign_in("olive", "wrong", address="10.6.6.6")
@@ -77,7 +77,7 @@ def test_an_address_that_a_client_claims_is_not_believed(monkeypatch: pytest.Mon
 
 
 @pytest.mark.django_db
-def test_a_success_forgives_the_persons_own_mistakes() -> None:
+def test_a_successful_login_resets_the_failures_of_its_user() -> None:
     make_user("olive", Role.OPERATOR)
     for _ in range(4):
         sign_in("olive", "wrong")
@@ -112,7 +112,7 @@ def test_no_connection_is_held_while_a_password_is_hashed(
 
 
 @pytest.mark.django_db
-def test_beyond_the_places_for_hashing_a_login_is_told_to_come_again(
+def test_a_login_beyond_the_limit_of_concurrent_password_checks_gets_503(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_user("olive", Role.OPERATOR)

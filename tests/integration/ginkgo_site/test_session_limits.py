@@ -69,7 +69,7 @@ def test_the_server_is_told_when_to_give_up_a_host_without_power() -> None:
     assert len(asked) == 3
 
 
-def test_steps_of_a_start_have_no_limits_of_commits() -> None:
+def test_preparation_steps_of_a_start_override_the_session_limits_of_commits() -> None:
     database = django_database("postgresql://u@h/d?options=-c%20statement_timeout%3D1s")
     lift_session_limits(database)
     options = database["OPTIONS"]["options"]
@@ -112,7 +112,7 @@ def test_a_machine_too_slow_for_every_limit_still_migrates(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("behind_pooler", [False, True])
-def test_a_session_tells_its_process_and_has_its_limits(
+def test_a_session_has_the_name_of_its_process_and_its_limits_even_behind_a_pooler(
     behind_pooler: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if behind_pooler:  # which names another process at the connection, and keeps sessions apart
@@ -133,7 +133,9 @@ def test_a_session_tells_its_process_and_has_its_limits(
 
 
 @pytest.mark.django_db
-async def test_a_session_of_the_gateway_has_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_async_session_of_the_gateway_has_its_limits_behind_a_pooler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 999_999_999)
     monkeypatch.setattr("ginkgo_site.sessions._keeping", set())
     async with await AsyncConnection.connect(conninfo(), autocommit=True) as session:

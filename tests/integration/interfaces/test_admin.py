@@ -133,7 +133,7 @@ def test_lists_show_the_main_columns(operator: Client) -> None:
 
 
 @pytest.mark.usefixtures("fleet")
-def test_lists_filter(operator: Client) -> None:
+def test_admin_list_of_portfolios_is_filtered_by_phase(operator: Client) -> None:
     make_portfolio("idle", desired_state="stopped")
     page = operator.get(address(Portfolio), {"run__phase": "stopped"}).content.decode()
     assert "idle" in page

@@ -117,14 +117,14 @@ def test_a_key_belongs_to_one_method_address_and_body(send: Send) -> None:
     assert one.json() == two.json()
 
 
-def test_keys_of_two_users_are_apart(send: Send) -> None:
+def test_one_idempotency_key_may_be_used_by_two_users(send: Send) -> None:
     other = sender(make_api_client(Role.OPERATOR, "otto"))
     assert send("nodes/node-1/cordon/", {}).status_code == 200
     assert other("nodes/node-2/cordon/", {}).status_code == 200
     assert Node.objects.filter(cordoned=True).count() == 2
 
 
-def test_who_may_not_act_claims_nothing_and_reads_no_kept_answer(
+def test_a_user_without_permission_claims_no_key_and_gets_no_stored_answer(
     send: Send, viewer: ApiClient, nobody: ApiClient
 ) -> None:
     problem(sender(viewer)("nodes/node-1/cordon/", {}), 403, "forbidden")
@@ -181,7 +181,7 @@ def test_a_secret_cannot_be_guessed_from_a_fingerprint(send: Send) -> None:
     assert "hunter2" not in str(IdempotencyKey.objects.values_list())
 
 
-def test_an_uploaded_form_is_the_same_by_its_files(operator: ApiClient) -> None:
+def test_an_uploaded_form_is_a_repeat_if_its_files_are_equal(operator: ApiClient) -> None:
     stored = store_artifact()
     filename, wheel = make_wheel()
 
@@ -216,7 +216,7 @@ def test_a_failure_before_it_acted_leaves_the_key_free(
     assert send("portfolios/p/stop/", {}).status_code == 202
 
 
-def test_a_failure_after_it_acted_is_not_done_again(
+def test_a_request_that_failed_after_it_acted_is_not_repeated(
     send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bug(*args: Any) -> None:
@@ -271,7 +271,7 @@ def user_of(name: str) -> int:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_repeats_at_once_one_acts_and_the_others_wait(
+def test_of_concurrent_repeats_one_acts_and_the_others_are_told_to_wait(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_running_portfolio("p", make_node("node-1"), events=3)
@@ -349,7 +349,7 @@ def test_an_answer_that_is_too_large_is_not_kept(
     problem(send("nodes/node-1/cordon/", {}), 409, "answer_not_kept")
 
 
-def test_a_key_of_nobody_is_not_read() -> None:
+def test_an_idempotency_key_of_an_unauthenticated_request_is_not_read() -> None:
     wrong = {"Idempotency-Key": "two words"}
     for path, status, code in (("nothing/", 404, "not_found"), ("halt/", 401, "unauthenticated")):
         answer = ApiClient().raw("POST", path, b"", "application/json", wrong)

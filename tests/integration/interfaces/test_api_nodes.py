@@ -29,7 +29,7 @@ def test_the_document_has_every_name_of_the_contract(viewer: ApiClient) -> None:
     assert document["lease_expires_at"].endswith("Z")
 
 
-def test_a_lost_node_is_lost_everywhere(viewer: ApiClient) -> None:
+def test_a_lost_node_is_lost_in_its_document_and_in_filtered_lists(viewer: ApiClient) -> None:
     lose(make_node("node-1"))
     make_node("node-2")
     assert viewer.get("nodes/node-1/").json()["status"] == "lost"

@@ -297,7 +297,7 @@ def test_there_is_no_checkpoint_before_the_first_commit(viewer: ApiClient) -> No
     assert "has not committed yet" in said
 
 
-def test_the_canarys_digest_is_that_of_the_feed_as_anyone_reads_it(viewer: ApiClient) -> None:
+def test_digest_of_a_canary_can_be_computed_from_the_feed_of_the_api(viewer: ApiClient) -> None:
     # A head that is past the canary's events: it started when the feed did, some events ago.
     daemon = make_node("node-1")
     make_running_portfolio("canary-1", daemon, events=1)
@@ -331,7 +331,7 @@ def test_lists_filter_and_page(viewer: ApiClient) -> None:
     assert fields_of(document) == {"phase": "invalid_choice"}
 
 
-def test_reading_one_portfolio_reads_no_other(
+def test_reading_one_portfolio_decodes_no_state_of_another(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("one", "two", "three"):

@@ -66,7 +66,7 @@ def test_orders_filter(viewer: ApiClient) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_pages_hold_everything_once(viewer: ApiClient) -> None:
+def test_pages_of_a_list_contain_each_order_once(viewer: ApiClient) -> None:
     path = "portfolios/tech-hold/orders/"
     whole = [order["id"] for order in viewer.get(path).json()["results"]]
     assert len(whole) == 3

@@ -15,7 +15,7 @@ from scheduling import artifact_code
 from scheduling.artifact_code import CodeUnavailable, code_of_upload
 
 
-def test_a_build_keeps_two_threads_and_the_others_are_told_to_repeat(
+def test_an_environment_build_occupies_two_threads_and_further_requests_are_told_to_repeat(
     tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.GINKGO = replace(settings.GINKGO, home=tmp_path)

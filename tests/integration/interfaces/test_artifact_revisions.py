@@ -94,7 +94,7 @@ def test_configuration_invalid_under_the_new_schema_names_its_fields() -> None:
     ("given", "code"),
     [("12345678", "unknown_artifact"), ("1234567", "unknown_artifact"), (7, "wrong_type")],
 )
-def test_artifact_that_is_none_is_refused(given: Any, code: str) -> None:
+def test_value_that_names_no_artifact_is_refused(given: Any, code: str) -> None:
     make_portfolio("p")
     change = {"artifact": given}
     assert errors(lambda: operations.revise_portfolio("p", change, actor="o")) == [

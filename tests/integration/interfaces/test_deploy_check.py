@@ -31,7 +31,7 @@ def topics(document: dict[str, Any]) -> set[str]:
     return {finding["topic"] for finding in document["findings"]}
 
 
-def test_an_installation_of_which_nothing_runs_and_one_that_runs() -> None:
+def test_deploy_check_reports_findings_of_a_stopped_and_of_a_running_installation() -> None:
     code, document = checked("--url", "http://127.0.0.1:9")
     assert code == 1
     assert document["errors"] == sum(f["severity"] == "error" for f in document["findings"])
@@ -66,14 +66,14 @@ def test_an_installation_of_which_nothing_runs_and_one_that_runs() -> None:
 @pytest.mark.parametrize(
     "url", ["https://[::1", "https://ginkgo:80a", "https://a..b", "https://a b", "ginkgo"]
 )
-def test_an_address_that_is_none_is_a_finding(url: str) -> None:
+def test_malformed_url_is_a_finding_of_the_deploy_check(url: str) -> None:
     _, document = checked("--url", url)
     (found,) = [f for f in document["findings"] if f["topic"] == "url"]
     assert found["found"].startswith(f"{url} is not ready: ")
     assert len(document["findings"]) > 1
 
 
-def test_a_migration_that_is_missing_and_one_of_a_newer_version() -> None:
+def test_missing_migration_and_migration_of_a_newer_version_are_findings() -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO django_migrations (app, name, applied)"

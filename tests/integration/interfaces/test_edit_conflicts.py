@@ -253,7 +253,7 @@ def test_values_are_rebased_entry_by_entry() -> None:
     }  # fmt: skip
 
 
-def test_token_brings_back_the_base_with_its_values(portfolio: Portfolio) -> None:
+def test_edit_base_is_restored_from_its_token_with_its_values(portfolio: Portfolio) -> None:
     base = EditBase.of(portfolio)
     assert EditBase.from_token(base.token) == base
     values = values_at(base)

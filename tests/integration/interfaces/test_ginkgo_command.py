@@ -53,7 +53,9 @@ def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     return capsys.readouterr().out.strip()
 
 
-def test_lists_and_pages(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_read_commands_show_lists_and_single_objects(
+    server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     status = said(capsys, "status")
     assert "node-1  alive" in status
     assert "canary-2" in status
@@ -94,7 +96,7 @@ def test_a_move_is_requested_by_the_user_of_the_token_and_waited_for(
     assert refused.value.problem["code"]
 
 
-def test_several_move_with_one_request_and_the_one_that_stays_is_said(
+def test_several_portfolios_move_with_one_request_and_refused_ones_are_named(
     server: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_node("node-3")
@@ -286,7 +288,7 @@ RAW_HANDOFF |= {"source_node": RAW, "target_node": RAW}
         ),
     ],
 )
-def test_what_a_node_or_strategy_says_moves_no_cursor(
+def test_control_characters_from_nodes_and_strategies_never_reach_the_terminal(
     argv: str,
     answers: list[tuple[int, Any]],
     monkeypatch: pytest.MonkeyPatch,
@@ -306,7 +308,9 @@ def test_what_a_node_or_strategy_says_moves_no_cursor(
     assert not {"\x1b", "\u202e"} & set(shown)
 
 
-def test_a_document_with_control_characters_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_escapes_control_characters_and_stays_valid(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     server = "http://127.0.0.1:9"
     document = {"sentence": "\x9b2J"}
     Context(Client(Access(server, "token")), Namespace(json=True)).show(document, "")
@@ -360,7 +364,7 @@ def test_in_a_process_of_its_own_it_needs_no_package_and_ends_with_a_sentence(
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
 
 
-def test_an_empty_name_is_refused_and_no_other_is_taken_for_it(
+def test_empty_names_and_invalid_options_are_usage_errors(
     server: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for argv in (
@@ -423,12 +427,12 @@ def test_a_server_that_is_not_ginkgo_is_named() -> None:
         "http://h?a",
     ],
 )
-def test_what_is_no_address_is_refused_before_anything_is_sent(server: str) -> None:
+def test_malformed_server_address_is_refused_before_a_request_is_sent(server: str) -> None:
     with pytest.raises(Failed, match="is not the address of a server"):
         find_access(server=server, environment={"GINKGO_TOKEN": "abc"})
 
 
-def test_a_token_that_is_none_is_refused_and_not_shown(tmp_path: Path) -> None:
+def test_malformed_token_is_refused_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / "token").write_bytes(b"\xff\x00")
     with pytest.raises(Failed, match="is not a text file"):
         find_access(server="http://h", token_file=str(tmp_path / "token"), environment={})

@@ -142,7 +142,7 @@ def many(count: int, **more: Any) -> list[dict[str, Any]]:
     return [{**PLAIN, "name": f"p-{number}", **more} for number in range(count)]
 
 
-def test_a_list_creates_all_of_them_as_single_calls_would(operator: ApiClient) -> None:
+def test_a_list_creates_the_same_portfolios_as_single_calls(operator: ApiClient) -> None:
     answer = operator.post("portfolios/", many(3, weight=2, note="batch"))
     assert answer.status_code == 201, answer.content
     assert answer.json() == {"created": 3, "names": ["p-0", "p-1", "p-2"]}

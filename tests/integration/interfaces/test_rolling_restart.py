@@ -107,7 +107,7 @@ def test_an_only_node_is_restarted_without_a_drain(
     assert not Event.objects.filter(kind="node_draining").exists()
 
 
-def test_a_daemon_that_was_killed_comes_back_without_our_drain_and_with_an_operators(
+def test_the_drain_of_a_rolling_restart_ends_though_its_daemon_was_killed(
     daemon: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It registers again without having left: then no drain ends by itself.
@@ -118,7 +118,7 @@ def test_a_daemon_that_was_killed_comes_back_without_our_drain_and_with_an_opera
 
 
 @pytest.mark.parametrize("until_return", [False, True])
-def test_the_drain_of_an_operator_stays(
+def test_a_drain_by_an_operator_remains_after_a_failed_restart(
     daemon: Started, node: FakeNode, until_return: bool
 ) -> None:
     make_trader("p", node)
@@ -234,7 +234,7 @@ def test_a_new_web_process_works_once_a_proxy_sends_it_requests(
     assert rolling_restart._works([rolling_restart.Process("web", 7, time.time())]) is works
 
 
-def test_a_new_process_works_once_it_has_lived_and_a_watcher_once_it_has_looked() -> None:
+def test_a_new_process_is_proven_by_its_age_and_a_watcher_also_by_its_first_check() -> None:
     def works(kind: str, age_s: float) -> bool:
         return rolling_restart._works([rolling_restart.Process(kind, 7, time.time() - age_s)])
 

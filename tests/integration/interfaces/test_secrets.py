@@ -295,7 +295,9 @@ def test_no_viewer_reads_a_key_out_of_a_configuration(
 # --- start ---------------------------------------------------------------------------------------
 
 
-def test_a_start_makes_keys_but_none_in_place_of_lost_ones(key_file: Path) -> None:
+def test_a_start_creates_encryption_keys_unless_stored_secrets_need_lost_ones(
+    key_file: Path,
+) -> None:
     key_file.unlink()
     bootstrap._make_encryption_keys()
     set_secret("one", VALUE, actor="ann")

@@ -235,7 +235,9 @@ def test_tokens_are_shown_by_command_api_and_admin_to_operators_only(
         (["--name", "x" * 81], "give 80 at most"),
     ],
 )
-def test_a_token_that_cannot_be_is_refused(arguments: list[str], sentence: str) -> None:
+def test_invalid_lifetime_or_name_of_a_token_is_refused(
+    arguments: list[str], sentence: str
+) -> None:
     with pytest.raises(CommandError, match=sentence):
         call_command("create_node_token", "node-1", *arguments)
     assert not NodeToken.objects.exists()

@@ -59,7 +59,9 @@ def aged(seconds: float, *fields: str) -> None:
     Verification.objects.update(**{field: F(field) - past for field in fields})
 
 
-def test_nothing_was_asked_for_yet(viewer: ApiClient) -> None:
+def test_portfolio_without_a_verification_says_that_it_was_never_verified(
+    viewer: ApiClient,
+) -> None:
     document = viewer.get(PATH).json()
     assert (document["state"], document["id"], document["difference"]) == ("never", None, None)
     assert document["sentence"] == "canary-1 has not been verified yet."
@@ -127,7 +129,9 @@ def test_an_internal_error_is_stored_as_the_verdict(
     assert (document["state"], document["sentence"]) == ("failed", "RuntimeError: no more disk")
 
 
-def test_a_second_request_hears_of_the_first(operator: ApiClient) -> None:
+def test_second_request_is_refused_with_the_id_of_the_verification_in_progress(
+    operator: ApiClient,
+) -> None:
     first = operator.post(PATH).json()["id"]
     document = problem(operator.post(PATH), 409, "verification_in_progress")
     assert document["verification"] == first
@@ -172,7 +176,7 @@ def test_progress_is_shown_while_it_runs(operator: ApiClient, viewer: ApiClient)
     assert document["sentence"] == "Identical so far, at seq 350 of 600."
 
 
-def test_a_silent_runner_has_failed_and_another_verification_may_be_requested(
+def test_a_verification_with_a_silent_runner_fails_and_may_be_requested_again(
     operator: ApiClient,
 ) -> None:
     operator.post(PATH)
@@ -275,7 +279,7 @@ def test_a_verdict_stays_however_long_ago_it_was_found_and_until_the_next_is_ask
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_runners_that_look_at_once_take_one_between_them(operator: ApiClient) -> None:
+def test_two_concurrent_runners_claim_one_verification_at_a_time(operator: ApiClient) -> None:
     make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
@@ -303,7 +307,7 @@ def test_a_runner_that_was_taken_for_dead_stops_and_writes_nothing(
     assert Verification.objects.get().sentence == "taken for dead"
 
 
-def test_a_runner_works_off_all_that_waits_and_says_how_far_it_is(
+def test_a_runner_runs_all_waiting_verifications_and_stores_its_progress(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int | None] = []

@@ -82,7 +82,9 @@ def test_the_verdict_counts_what_moves_what_has_no_place_and_for_how_long(
     assert plan["pending"][0]["params"]["weight"] == 1
 
 
-def test_suggested_remedies_were_tried(viewer: ApiClient, crowded: list[FakeNode]) -> None:
+def test_suggested_remedies_have_the_stated_effect_when_applied(
+    viewer: ApiClient, crowded: list[FakeNode]
+) -> None:
     plan = viewer.get("schedule/plan/", lose="node-1").json()
     helps = {one["code"]: one for one in plan["help"]}
     assert helps["uncordon"]["reason"] == ("Uncordon node-3: 3 free places, then all have a place.")
@@ -108,7 +110,7 @@ def test_nothing_is_changed_by_asking(viewer: ApiClient, crowded: list[FakeNode]
         ("loose=node-1", "loose", "known parameters"),
     ],
 )
-def test_a_question_that_cannot_be_asked_names_the_part(
+def test_an_invalid_scenario_is_refused_with_its_parameter(
     viewer: ApiClient, crowded: list[FakeNode], query: str, field: str, words: str
 ) -> None:
     (error,) = problem(viewer.get(f"schedule/plan/?{query}"), 400, "invalid")["errors"]
@@ -125,7 +127,7 @@ def test_the_command_ends_with_2_where_it_was_asked_wrongly(crowded: list[FakeNo
     assert unknown.value.returncode == 1
 
 
-def test_the_command_draws_the_verdict_the_plan_and_the_help(crowded: list[FakeNode]) -> None:
+def test_the_command_prints_the_verdict_the_plan_and_the_remedies(crowded: list[FakeNode]) -> None:
     drawn = said("rebalance", "--lose", "node-1")
     for words in ("2 would have no place", "at most 33 s", "Uncordon node-3", "node-2"):
         assert words in drawn
@@ -228,7 +230,9 @@ def test_the_time_without_owner_is_unlimited_without_a_place(
     assert alone[1] == "4 <small>until there is room</small>"
 
 
-def test_a_load_is_drawn_in_places_before_over_after(page: Client, crowded: list[FakeNode]) -> None:
+def test_load_bars_show_capacity_load_before_and_load_after(
+    page: Client, crowded: list[FakeNode]
+) -> None:
     text = shown(page, "?lose=node-1")
     row = re.search(r'data-node="node-2"><b>node-2</b>(.*?)</div>', text)
     assert row is not None

@@ -113,7 +113,7 @@ async def test_a_proxy_that_asks_for_a_certificate_gets_the_one_of_the_node(file
             await ask(server, ca=str(files.ca))
 
 
-async def test_a_body_that_a_proxy_refuses_is_not_repeated_for_ever(files: Files) -> None:
+async def test_a_request_that_a_proxy_refuses_as_too_large_is_not_repeated(files: Files) -> None:
     async with proxy(files, status=413) as server:
         with pytest.raises(RequestRefused, match="client_max_body_size 32m"):
             await ask(server, ca=str(files.ca))

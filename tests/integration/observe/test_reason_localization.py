@@ -114,7 +114,7 @@ def test_a_halt_stores_its_reason_on_each_portfolio_as_data(daemon: FakeNode) ->
     assert sentence_of(run_of("p")) == run_of("p").reason
 
 
-def test_a_raised_floor_leaves_what_is_pending_as_it_was(pending: Run) -> None:
+def test_raising_the_epoch_floor_keeps_stored_pending_reasons(pending: Run) -> None:
     operations.raise_epoch_floor(1000, actor="ann", reason="restored")
     assert run_of("p").why == pending.why
 
@@ -164,7 +164,7 @@ def test_other_languages_are_answered_in_english(viewer: ApiClient, pending: Run
     ("stored", "told"),
     [("r2 was rejected: boom", "r2 被拒绝：boom"), ("the moon is full", "the moon is full")],
 )
-def test_a_text_that_was_written_alone_is_told_if_it_is_known(
+def test_a_reason_stored_as_text_only_is_translated_if_its_text_is_known(
     viewer: ApiClient, pending: Run, stored: str, told: str
 ) -> None:
     Run.objects.update(reason=stored)
@@ -195,7 +195,7 @@ def desk(db: None) -> Client:
 
 
 @pytest.mark.parametrize("path", ["/", "/portfolios/", "/portfolios/p/"])
-def test_pages_tell_it_in_the_language_of_the_request(
+def test_pages_show_pending_reasons_in_the_language_of_the_request(
     desk: Client, pending: Run, path: str
 ) -> None:
     assert NEEDS_GPU in desk.get(path).content.decode()
@@ -231,7 +231,7 @@ def test_each_open_page_is_sent_parts_in_its_own_language(pending: Run) -> None:
 
 
 @pytest.mark.parametrize(("asked", "given"), [("zh-hans", "zh-hans"), ("", "en"), ("x" * 99, "en")])
-def test_a_page_is_given_a_language_that_there_is(asked: str, given: str) -> None:
+def test_unknown_language_of_a_page_falls_back_to_english(asked: str, given: str) -> None:
     assert parse_view("board", True, asked) == LiveView("board", "", True, given)
 
 
@@ -243,7 +243,7 @@ def test_a_plan_answers_in_the_language_of_the_request(viewer: ApiClient, pendin
     assert english["params"] == chinese["params"] == reason_data(pending)["params"]
 
 
-def test_where_it_could_go_is_answered_in_the_language_of_the_request(
+def test_targets_are_explained_in_the_language_of_the_request(
     viewer: ApiClient, pending: Run
 ) -> None:
     (english,) = viewer.get("schedule/targets/", portfolio="p").json()["results"]

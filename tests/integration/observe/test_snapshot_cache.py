@@ -109,7 +109,9 @@ def id_of(name: str) -> int:
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_every_change_is_seen(cache: SnapshotCache, change: Callable[[], object]) -> None:
+def test_cached_snapshot_includes_every_kind_of_change(
+    cache: SnapshotCache, change: Callable[[], object]
+) -> None:
     before = read_snapshot()
     change()
     after = read_snapshot()
@@ -126,7 +128,7 @@ def test_a_handoff_that_ends_is_seen_to_end(cache: SnapshotCache) -> None:
     assert read_snapshot(cache).portfolios[0].handoff is None
 
 
-def test_every_column_of_a_run_that_is_read_is_stamped() -> None:
+def test_trigger_stamps_changes_of_every_run_column_that_the_snapshot_reads() -> None:
     with django_cursor() as cursor:
         cursor.execute(
             "SELECT pg_get_triggerdef(oid) AS text FROM pg_trigger WHERE tgname = 'run_changed'"
@@ -142,7 +144,7 @@ def test_a_wait_after_failures_ends_with_time(cache: SnapshotCache) -> None:
     assert not any(each.not_before for each in read_snapshot(cache).portfolios)
 
 
-def test_a_commit_makes_nobody_read_anything(
+def test_a_commit_causes_no_row_to_be_read_again(
     cache: SnapshotCache, refreshed: list[list[int] | None]
 ) -> None:
     settle_transactions(cache)
@@ -151,7 +153,7 @@ def test_a_commit_makes_nobody_read_anything(
     assert refreshed == [[]]
 
 
-def test_only_what_changed_is_read_and_once(
+def test_changed_portfolio_is_read_again_alone_and_once(
     cache: SnapshotCache, refreshed: list[list[int] | None]
 ) -> None:
     settle_transactions(cache)
@@ -189,7 +191,7 @@ def test_a_change_committed_late_is_read_although_a_later_one_was_read_before(
     assert refreshed == [[id_of("b")], [id_of("a"), id_of("b")]]
 
 
-def test_on_another_server_nothing_counts_that_was_seen(
+def test_snapshot_cache_reads_everything_after_a_change_of_the_database_server(
     cache: SnapshotCache, refreshed: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restored database counts its transactions from elsewhere, also below what is known."""
@@ -201,7 +203,7 @@ def test_on_another_server_nothing_counts_that_was_seen(
 
 
 @pytest.mark.parametrize("table", ["scheduling_run", "portfolios_portfolio", "portfolios_revision"])
-def test_in_tables_that_were_filled_anew_nothing_counts_that_was_seen(
+def test_snapshot_cache_reads_everything_after_a_table_was_rewritten(
     cache: SnapshotCache, refreshed: list[list[int] | None], table: str
 ) -> None:
     """A dump is restored with its old stamps: triggers come after the rows."""
@@ -211,7 +213,7 @@ def test_in_tables_that_were_filled_anew_nothing_counts_that_was_seen(
     assert refreshed == [None]
 
 
-def test_a_stamp_of_another_server_is_not_read_at_every_look(
+def test_row_stamped_by_another_server_is_not_read_again_at_every_snapshot(
     cache: SnapshotCache, refreshed: list[list[int] | None]
 ) -> None:
     with connection.cursor() as cursor:
@@ -223,7 +225,7 @@ def test_a_stamp_of_another_server_is_not_read_at_every_look(
     assert refreshed == [[]]
 
 
-def test_after_a_failed_look_everything_is_read_anew(
+def test_snapshot_cache_reads_everything_after_a_failed_read(
     cache: SnapshotCache, refreshed: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

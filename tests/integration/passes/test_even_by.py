@@ -55,7 +55,7 @@ def pass_once() -> None:
     balance("cast", timing(), Policy())
 
 
-def test_by_weight_nothing_measured_is_read() -> None:
+def test_cpu_measurements_are_not_read_when_balancing_by_weight() -> None:
     make_busy_fleet()
     assert observe(timing()).snapshot.cpu is None
     pass_once()

@@ -147,7 +147,9 @@ def test_work_that_another_pass_delayed_is_due_when_that_pass_ends(
     assert ticks.asked == [(True, True), (True, True), (False, False)]
 
 
-def test_a_tick_without_a_rebalance_puts_none_off(watcher: Watcher, ticks: Ticks) -> None:
+def test_a_tick_without_a_rebalance_does_not_postpone_the_next_rebalance(
+    watcher: Watcher, ticks: Ticks
+) -> None:
     watcher._tick(False)
     assert woken(watcher) is True
 

@@ -17,7 +17,7 @@ WHERE relkind = 'r' AND relname ~ '^portfolios_(order|fill)'
 """
 
 
-def test_lifting_the_places_of_prices_rewrites_no_table() -> None:
+def test_migration_to_prices_of_more_decimal_places_rewrites_no_table() -> None:
     server, name = os.environ["GINKGO_TEST_DATABASE_URL"], f"places_{uuid4().hex[:8]}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}".encode())

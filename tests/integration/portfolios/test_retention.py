@@ -212,7 +212,7 @@ def test_a_pass_that_was_interrupted_after_detaching_is_finished(
 # --- what stays ---------------------------------------------------------------------------------
 
 
-def test_young_rows_stay(portfolio: Portfolio, tmp_path: Path) -> None:
+def test_rows_younger_than_their_retention_are_kept(portfolio: Portfolio, tmp_path: Path) -> None:
     make_records(portfolio, 3)
     make_order(portfolio, 50, committed_at=datetime.now(UTC) - timedelta(hours=23))
     maintain(tmp_path, {})
@@ -245,7 +245,7 @@ def archived(portfolio: Portfolio, table: str) -> list[tuple[int, int]]:
     return list(rows.order_by("from_seq").values_list("from_seq", "to_seq"))
 
 
-def test_neighbouring_partitions_are_one_archived_range(
+def test_archived_neighbouring_partitions_are_recorded_as_one_range(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
     attach_partitions()
@@ -480,7 +480,7 @@ def test_old_lines_of_the_audit_log_go_and_the_history_of_assignments_stays(
     assert list(VanishedCommits.objects.order_by("seq").values_list("seq", flat=True)) == [2, 3]
 
 
-def test_every_table_that_grows_has_a_decision() -> None:
+def test_every_table_is_named_in_the_retention_document() -> None:
     """A table that is new has to be written into docs/retention.md with its bound or its reason."""
     written = (Path(__file__).parents[3] / "docs" / "retention.md").read_text()
     tables = [name for name in connection.introspection.table_names() if "_first" not in name]

@@ -264,7 +264,7 @@ def refused() -> str:
     return caught.value.message
 
 
-def test_other_data_cannot_be_verified(trader: Portfolio) -> None:
+def test_feed_with_another_hash_cannot_be_verified(trader: Portfolio) -> None:
     FeedRow.objects.update(sha256="0" * 64)
     assert "has the hash" in refused() and "install that data again" in refused()
 

@@ -62,7 +62,7 @@ def test_each_tenure_is_replayed_with_the_bytes_that_its_revision_pins(
     assert verdict.compared.counts.events == 2
 
 
-def test_other_bytes_would_be_a_difference(
+def test_artifact_with_replaced_bytes_cannot_be_verified(
     rolled_out: tuple[Artifact, Artifact], home: Path
 ) -> None:
     """That the pinned bytes are replayed is seen by replacing them."""

@@ -49,7 +49,7 @@ def test_releases_are_in_the_order_of_the_log(segments: list[Segment]) -> None:
     assert times == sorted(times)
 
 
-def test_by_hand() -> None:
+def test_head_and_release_times_of_a_paused_and_resumed_feed() -> None:
     ten = [Segment(1, 1_000_000, 10.0)]
     assert [head_at(ten, t) for t in (999_999, 1_000_000, 1_099_999, 1_100_000)] == [0, 1, 1, 2]
     assert release_us(ten, 11) == 2_000_000

@@ -68,7 +68,7 @@ def test_batches_tile_the_log_and_hold_every_event_once(
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), SYMBOLS), min_size=1))
-def test_any_cursor_may_ask_at_any_time(
+def test_feed_ring_serves_any_cursor_in_any_order(
     questions: list[tuple[int, int, frozenset[str] | None]],
 ) -> None:
     ring = Ring(FEED, SEGMENTS, 8)

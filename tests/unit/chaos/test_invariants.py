@@ -91,7 +91,9 @@ def test_a_bystander_without_commits_for_more_than_2_s_is_found_once() -> None:
     ],
     ids=["2 s", "feed is paused", "after a handoff", "stopped", "in a handoff", "draining"],
 )
-def test_a_portfolio_may_pause(samples: tuple[tuple[float, RunSample, bool], ...]) -> None:
+def test_allowed_pauses_of_a_portfolio_are_not_a_violation(
+    samples: tuple[tuple[float, RunSample, bool], ...],
+) -> None:
     assert bystander_failures(*samples) == []
 
 

@@ -262,6 +262,6 @@ def test_card_counts_orders_of_which_none_was_placed():
         assert "1,200" in message_of("a", "n", unplaced_orders=1_200).text
 
 
-def test_card_of_a_suspect_node_does_not_look_good():
+def test_card_on_a_suspect_node_has_a_warning():
     message = message_of("a", "node-3", suspect=True, last_commit_at=ago(12))
     assert (message.text, message.tone) == ("node-3 is suspect; last commit 12 s ago", "warn")

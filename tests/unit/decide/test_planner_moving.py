@@ -83,7 +83,7 @@ STAY: dict[str, tuple[Snapshot, Policy]] = {
 
 
 @pytest.mark.parametrize(("snapshot", "policy"), STAY.values(), ids=STAY)
-def test_portfolios_stay(snapshot: Snapshot, policy: Policy) -> None:
+def test_planner_leaves_portfolios_where_they_are(snapshot: Snapshot, policy: Policy) -> None:
     assert make_plan(snapshot, policy).changes == 0
 
 
@@ -110,7 +110,9 @@ MOVE: dict[str, tuple[Snapshot, Policy, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize(("snapshot", "policy", "expected"), MOVE.values(), ids=MOVE)
-def test_portfolios_move(snapshot: Snapshot, policy: Policy, expected: dict[str, str]) -> None:
+def test_planner_moves_portfolios_to_the_expected_nodes(
+    snapshot: Snapshot, policy: Policy, expected: dict[str, str]
+) -> None:
     assert moves(make_plan(snapshot, policy)) == expected
 
 

@@ -56,7 +56,7 @@ def test_others_wait_until_the_canary_is_good() -> None:
         (1000.0, False, 0.0, True),  # it has only to run
     ],
 )
-def test_seconds_of_the_canary(
+def test_canary_seconds_count_from_the_first_progress_under_the_new_revision(
     since: float, has_progress: bool, canary_s: float, starts: bool
 ) -> None:
     canary = item(0, "proving", running=3, since=since, has_progress=has_progress)
@@ -215,7 +215,7 @@ def test_the_way_back_leaves_what_an_operator_changed_since() -> None:
     }
 
 
-def test_the_way_back_ends() -> None:
+def test_way_back_ends_each_item_with_its_outcome() -> None:
     back = {"wanted": 2, "running": 2}
     items = [
         item(0, "returning", **back),
@@ -236,7 +236,7 @@ def test_the_way_back_ends() -> None:
     assert over.state == "back"
 
 
-def test_many_return_at_once() -> None:
+def test_at_most_ten_portfolios_return_at_once() -> None:
     items = [item(id, "returning", running=3, status="good") for id in range(30)]
     steps = next_steps(roll_out(*items, state="going_back"), LIMITS)
     assert len(steps.give_back) == 10

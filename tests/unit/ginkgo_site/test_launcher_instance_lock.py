@@ -21,7 +21,7 @@ from ginkgo_site.launcher.state_files import read_private, write_private
 from ginkgo_site.launcher.supervised_process import Program
 
 
-def test_the_documented_defaults() -> None:
+def test_launcher_options_have_the_documented_defaults() -> None:
     options = parse([])
     assert (options.host, options.port, options.nodes) == ("127.0.0.1", 8000, 3)
     assert (options.demo, options.node_restart_s, options.fresh) == (True, 15, False)

@@ -21,7 +21,7 @@ def test_the_first_mistakes_are_free_and_then_the_wait_doubles_up_to_its_limit()
     assert failures.wait_s("other", now=100) == 0
 
 
-def test_quiet_and_success_are_forgotten() -> None:
+def test_failed_logins_are_forgotten_after_a_quiet_time_or_a_success() -> None:
     failures = Failures(free=0, first_s=2, longest_s=10)
     failures.add("k", now=0)
     failures.add("k", now=FORGET_S + 1)
@@ -30,7 +30,7 @@ def test_quiet_and_success_are_forgotten() -> None:
     assert failures.wait_s("k", now=FORGET_S + 1) == 0
 
 
-def test_names_without_end_take_no_memory_without_end() -> None:
+def test_number_of_remembered_login_names_is_bounded() -> None:
     failures = Failures(free=0, first_s=2, longest_s=10)
     for number in range(MOST + 10):
         failures.add(str(number), now=0)

@@ -152,7 +152,7 @@ class Records:
         return [event for event in events if event.symbol in symbols or not event.symbol]
 
 
-async def test_memory_is_bounded(gateway: Gateway) -> None:
+async def test_records_and_pages_kept_by_a_feed_reader_are_bounded(gateway: Gateway) -> None:
     reader = await following(gateway, 160)
     await read_all(reader, 0, None)
     assert len(reader._records) == RING

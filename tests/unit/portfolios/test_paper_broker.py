@@ -45,7 +45,9 @@ def order(side: Any, kind: Any = "market", price: str | None = None) -> OpenOrde
         ("sell", "stop", "11.00", "10.00"),  # a gap under the stop
     ],
 )
-def test_price_of_a_fill(side: str, kind: str, price: str | None, expected: str | None) -> None:
+def test_fill_price_follows_from_order_kind_and_bar(
+    side: str, kind: str, price: str | None, expected: str | None
+) -> None:
     wanted = None if expected is None else Decimal(expected)
     assert fill_price(order(side, kind, price), BAR, NONE) == wanted
 

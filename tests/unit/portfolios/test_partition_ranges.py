@@ -28,7 +28,7 @@ def parts(*bounds: tuple[int | None, int]) -> list[Partition]:
         ([(None, 100), (800, 900)], 150, [(100, 250), (250, 350)]),
     ],
 )
-def test_missing_ranges(
+def test_missing_partition_ranges_reach_two_partitions_beyond_the_head(
     attached: list[tuple[int | None, int]], head: int, wanted: list[tuple[int, int]]
 ) -> None:
     assert missing_ranges(parts(*attached), head, 100) == wanted

@@ -66,7 +66,7 @@ def test_halves_are_rounded_to_even(account: Account) -> None:
     assert account.cash == Decimal("999.9995")
 
 
-def test_thirds_lose_nothing(account: Account) -> None:
+def test_rounding_of_realised_profit_loses_no_money(account: Account) -> None:
     fill(account, "3", "3.3333")  # costs 9.9999
     fill(account, "4", "2.5")  # costs 10, in all 19.9999 for 7
     fill(account, "-1", "3")  # its share 19.9999 / 7 = 2.857128… -> 2.8571
@@ -77,7 +77,7 @@ def test_thirds_lose_nothing(account: Account) -> None:
     assert account.cash == Decimal("1001.0001")
 
 
-def test_the_account_for_people(account: Account) -> None:
+def test_account_view_shows_cash_equity_and_profit(account: Account) -> None:
     fill(account, "10", "20")
     account.positions["KO"].mark_units = 215_000
     state = State(account, StrategyPart("canary", 1, {}, {}))

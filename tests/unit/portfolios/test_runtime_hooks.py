@@ -116,7 +116,7 @@ def test_a_strategy_without_timers_needs_no_ticks() -> None:
 
 
 @pytest.mark.parametrize("due", [-1, 1.5, "soon", None, True, 10**18])
-def test_a_time_that_is_none_is_refused(due: Any) -> None:
+def test_invalid_due_time_of_a_timer_is_the_strategys_failure(due: Any) -> None:
     with pytest.raises(StrategyFailed, match=r"a timer is due at .* in hooked at seq 1$"):
         run(hooked_engine({1: lambda ctx: ctx.set_timer(due)}), bars(1))
 

@@ -49,7 +49,7 @@ def test_the_digest_is_a_crc_and_an_adler_of_what_was_seen() -> None:
 
 
 @pytest.mark.parametrize("ends", [(), (1,), (15, 16), (16, 32), tuple(range(1, 40)), (7, 7, 20)])
-def test_batches_make_no_difference_to_it(ends: tuple[int, ...]) -> None:
+def test_digest_of_processed_events_does_not_depend_on_batches(ends: tuple[int, ...]) -> None:
     assert count_of(EVENTS, *ends) == count_of(EVENTS)
 
 

@@ -155,7 +155,7 @@ def test_every_process_has_its_limits_whatever_the_kernel(came: dict[str, Any]) 
     assert (came["oom"], came["nothing gained"]) == (500, 1)
 
 
-def test_root_is_given_up(came: dict[str, Any]) -> None:
+def test_portfolio_process_does_not_run_as_root(came: dict[str, Any]) -> None:
     users, groups, more = came["user"]
     assert 0 not in (*users, *groups, *more)
     if os.geteuid() == 0:

@@ -29,7 +29,7 @@ def log_lines() -> list[str]:
     return [f"{symbol} {Decimal(close):.4f}" for _, symbol, close in chosen]
 
 
-def test_its_digest_is_that_of_the_log_over_the_end_of_a_lap() -> None:
+def test_canary_digest_equals_that_of_the_log_across_the_end_of_a_lap() -> None:
     lines = log_lines()
     digest = bytes(32)
     for seq in range(92_000, 92_501):

@@ -12,7 +12,7 @@ from portfolios.strategies.base import FieldError, Secret, Strategy, is_secret
 
 
 @pytest.mark.parametrize("name", sorted(registry.BUILT_IN))
-def test_defaults_are_right(name: str) -> None:
+def test_default_parameters_of_each_built_in_strategy_are_valid(name: str) -> None:
     assert registry.get(name).validate({}, []) == []
 
 

@@ -42,7 +42,7 @@ def test_a_name_is_a_slug_as_a_whole(name: str) -> None:
     assert unprintable_in(wrong["message"]) == ""
 
 
-def test_a_console_shows_what_it_would_else_obey() -> None:
+def test_plain_console_escapes_control_characters() -> None:
     out = io.StringIO()
     PlainConsole(file=out, width=80).print("a\x1b[31mred\u202eb\nnext")
     assert out.getvalue() == "a\\x1b[31mred\\u202eb\nnext\n"

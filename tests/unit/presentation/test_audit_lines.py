@@ -82,7 +82,7 @@ def test_both_languages_have_the_same_parts() -> None:
         (line("new_kind", a=1, incarnation="x"), "new kind: a 1", "new kind：a 1"),
     ],
 )  # fmt: skip
-def test_sentence(event: Any, english: str, chinese: str) -> None:
+def test_audit_line_is_a_sentence_in_both_languages(event: Any, english: str, chinese: str) -> None:
     assert audit_sentence(event) == english
     with translation.override("zh-hans"):
         assert audit_sentence(event) == chinese
@@ -97,7 +97,7 @@ def test_kind_of_an_order_is_neither_a_handoff_nor_a_limit_of_a_portfolio() -> N
     assert stages == ["加载", "处理事件", "退出", "被终止"]
 
 
-def test_nothing_has_no_word() -> None:
+def test_state_word_of_none_is_empty() -> None:
     assert state_word(None) == ""
 
 

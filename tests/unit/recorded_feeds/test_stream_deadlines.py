@@ -35,14 +35,14 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "OPERATION_LIMIT_S", 0.05)
 
 
-def test_a_read_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_read_without_an_answer_ends_with_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream.Stream, "create", answer_slowly)
     with pytest.raises(Refused, match="does not answer in time") as refused:
         reads.create_stream("fx")
     assert refused.value.status == 503
 
 
-def test_an_append_and_a_release_end() -> None:
+def test_a_stream_append_or_release_without_an_answer_ends_with_503() -> None:
     with pytest.raises(Refused, match=r"does not answer in time.* Nothing was appended"):
         stream_appends.append_in_stream("fx", lambda *_: [], tries=3, within_s=0.05)
     with pytest.raises(Refused, match="does not answer in time") as refused:

@@ -51,7 +51,9 @@ def test_a_migrate_goes_prepare_drain_grant_activate_and_is_done(
     assert stamps == sorted(at for at in stamps if at is not None)
 
 
-def test_every_step_report_may_come_twice(hand: OwnerSession, target: FakeNode) -> None:
+def test_repeated_reports_of_a_handoff_step_are_answered_late_and_change_nothing(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = migrated(hand, target)
     assert target.ready(handoff) == "draining"
     assert target.ready(handoff) == "late"

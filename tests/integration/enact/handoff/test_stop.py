@@ -64,7 +64,7 @@ def test_a_stop_of_a_node_lost_after_it_was_asked_is_not_waited_for(hand: OwnerS
 
 
 @pytest.mark.parametrize("under_way", [migrated, draining, activating])
-def test_stop_supersedes_any_handoff(
+def test_stop_supersedes_a_handoff_in_any_step(
     hand: OwnerSession, target: FakeNode, under_way: object
 ) -> None:
     first = under_way(hand, target)  # type: ignore[operator]
