@@ -20,24 +20,32 @@ class Artifact(models.Model):
     """One wheel, identified by the hash of its bytes. Immutable; deleted when nothing names it."""
 
     sha256 = models.CharField(primary_key=True, max_length=64)
-    name = models.CharField(max_length=100, help_text="Of the distribution, normalised.")
+    name = models.CharField(max_length=100, help_text="Normalised name of the distribution.")
     version = models.CharField(max_length=64)
     filename = models.CharField(max_length=200)
     wheel = models.BinaryField()
     size = models.PositiveIntegerField(help_text="Bytes of the wheel.")
     summary = models.CharField(max_length=300, blank=True, default="")
     # What a node must provide.
-    python_tag = models.CharField(max_length=40, help_text="Of the wheel, such as py3.")
+    python_tag = models.CharField(max_length=40, help_text="Python tag of the wheel, such as py3.")
     python_requirement = models.CharField(
-        max_length=100, blank=True, default="", help_text="Empty: any version; else as >=3.12."
+        max_length=100,
+        blank=True,
+        default="",
+        help_text="Python versions that the wheel requires, as in >=3.12; empty: any.",
     )
     pythons = models.JSONField(
-        default=list, blank=True, help_text="Minor versions it runs under; empty: any."
+        default=list,
+        blank=True,
+        help_text="Minor versions of Python that the wheel runs under; empty: any.",
     )
     # Its dependencies.
     lock = models.TextField(blank=True, default="", help_text="Requirements with hashes.")
     env_sha256 = models.CharField(
-        max_length=64, blank=True, default="", help_text="Of the lock; empty: no dependencies."
+        max_length=64,
+        blank=True,
+        default="",
+        help_text="sha256 of the lock; empty: no dependencies.",
     )
     uploaded_by = models.CharField(max_length=150, blank=True, default="")
     at = models.DateTimeField(auto_now_add=True)
@@ -74,16 +82,20 @@ class ArtifactStrategy(models.Model):
 
     artifact = models.ForeignKey(Artifact, on_delete=models.CASCADE, related_name="strategies")
     name = models.CharField(max_length=80)
-    class_path = models.CharField(max_length=300, help_text="Such as package.module:Class.")
-    version = models.PositiveIntegerField(default=1, help_text="As the class declares it.")
+    class_path = models.CharField(
+        max_length=300, help_text="Import path of the class, such as package.module:Class."
+    )
+    version = models.PositiveIntegerField(
+        default=1, help_text="The version that the class declares."
+    )
     state_version = models.PositiveIntegerField(default=1)
     schema: Any = models.JSONField(default=dict, help_text="JSON schema of the parameters.")
     sees_every_symbol = models.BooleanField(default=False)
     checks = models.BooleanField(
-        default=False, help_text="It checks parameters across fields, in a process of its own."
+        default=False, help_text="Its code checks the parameters or bars, in a separate process."
     )
     warm_up = models.PositiveIntegerField(
-        null=True, help_text="Events that it wants before its first; unknown until it is loaded."
+        null=True, help_text="Events of warm-up that the strategy wants; null: not loaded yet."
     )
     summary = models.CharField(max_length=300, blank=True, default="")
 

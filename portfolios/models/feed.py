@@ -34,7 +34,7 @@ class FeedRow(models.Model):
     keep_days = models.PositiveIntegerField(
         null=True,
         blank=True,
-        help_text="Older records are dropped once nothing needs them; empty: never.",
+        help_text="Days after which records are dropped, once not needed; empty: never.",
     )
     sha256 = models.CharField(max_length=64)
     length = models.BigIntegerField(
@@ -77,7 +77,7 @@ class Instrument(models.Model):
     feed = models.ForeignKey(FeedRow, on_delete=models.CASCADE, related_name="instruments")
     symbol = models.CharField(max_length=24)
     scale = models.PositiveSmallIntegerField(
-        help_text="Decimal places of its prices: they are kept as integers."
+        help_text="Decimal places of the prices, which are stored as integers."
     )
     tick_size = PriceField(
         help_text="The step between two prices; every price is a multiple of it."

@@ -42,7 +42,9 @@ class Portfolio(models.Model):
     name = models.SlugField(max_length=80)
     # Requirements for a node (written by operators).
     weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1)])
-    priority = models.IntegerField(default=0, help_text="Higher is placed first.")
+    priority = models.IntegerField(
+        default=0, help_text="Portfolios of higher priority are placed first."
+    )
     selector = models.JSONField(default=dict, blank=True, help_text="Labels a node must have.")
     spread_group = models.CharField(max_length=80, blank=True, default="")
     spread_hard = models.BooleanField(default=False)
@@ -55,7 +57,7 @@ class Portfolio(models.Model):
     revision = models.PositiveIntegerField(default=1)
     # Fixed at creation.
     feed = models.ForeignKey("portfolios.FeedRow", on_delete=models.PROTECT, related_name="+")
-    first_seq = models.BigIntegerField(help_text="The first event it sees.")
+    first_seq = models.BigIntegerField(help_text="Seq of the first event that the portfolio sees.")
     starting_cash = models.DecimalField(
         max_digits=24, decimal_places=4, default=Decimal("100000.0000")
     )
@@ -64,7 +66,7 @@ class Portfolio(models.Model):
     changed_in = models.BigIntegerField(
         db_default=0,
         editable=False,
-        help_text="The transaction that changed it last, by a trigger.",
+        help_text="The transaction that last changed the row; set by a trigger.",
     )
 
     objects = PortfolioQuerySet.as_manager()
@@ -108,10 +110,12 @@ class Revision(models.Model):
         related_name="revisions",
         db_column="artifact_sha256",
         db_index=False,  # the partial index below is enough
-        help_text="The wheel whose bytes it runs; null: a strategy of the release.",
+        help_text="The artifact that the revision runs; null: a built-in strategy.",
     )
     config = models.JSONField(default=dict, blank=True, help_text="The strategy's parameters.")
-    symbols = models.JSONField(default=list, blank=True, help_text="Empty: every symbol.")
+    symbols = models.JSONField(
+        default=list, blank=True, help_text="Symbols of the portfolio; empty: every symbol."
+    )
     limits = models.JSONField(default=dict, blank=True)
     # Written when a revision is proven or rejected.
     status = models.CharField(
@@ -124,7 +128,7 @@ class Revision(models.Model):
     changed_in = models.BigIntegerField(
         db_default=0,
         editable=False,
-        help_text="The transaction that changed it last, by a trigger.",
+        help_text="The transaction that last changed the row; set by a trigger.",
     )
 
     class Meta:

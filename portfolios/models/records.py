@@ -60,17 +60,25 @@ class Order(models.Model):
         max_length=3, default="gtc", db_default="gtc", help_text="gtc or ioc"
     )
     tag = models.CharField(
-        max_length=32, default="", db_default="", blank=True, help_text="The strategy's word for it"
+        max_length=32,
+        default="",
+        db_default="",
+        blank=True,
+        help_text="A short text by which the strategy marks the order.",
     )
     status = models.CharField(max_length=10)
     reason = models.TextField(blank=True, default="")
     ended_seq = models.BigIntegerField(
-        null=True, blank=True, help_text="The event at which it was cancelled or expired."
+        null=True,
+        blank=True,
+        help_text="Seq of the event at which the order was cancelled or expired.",
     )
     epoch = models.BigIntegerField()
     node = models.CharField(max_length=80)
     revision = models.PositiveIntegerField()
-    decided_at = models.DateTimeField(help_text="Release time of the event it was decided on.")
+    decided_at = models.DateTimeField(
+        help_text="Release time of the event on which the order was decided."
+    )
     committed_at = models.DateTimeField()
 
     class Meta:

@@ -14,10 +14,10 @@ class Secret(models.Model):
     name = models.CharField(max_length=80, primary_key=True)
     ciphertext = models.TextField()
     created_at = models.DateTimeField(auto_now_add=True)
-    set_at = models.DateTimeField(help_text="When its value was given last.")
+    set_at = models.DateTimeField(help_text="When the value was last set.")
     set_by = models.CharField(max_length=150)
     last_used_at = models.DateTimeField(
-        null=True, blank=True, help_text="To the minute: written at most once in one."
+        null=True, blank=True, help_text="Time of the last use; updated at most once a minute."
     )
     last_used_by = models.CharField(max_length=150, blank=True, default="", db_default="")
 

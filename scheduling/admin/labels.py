@@ -72,6 +72,9 @@ OF_DJANGO = (_("Model name"), _("Add link"), _("Change or view list link"))
 #: as `left`, the state of a node, has other meanings elsewhere.
 LABELS = {
     "32-character task identifier.": pgettext_lazy("label", "32-character task identifier."),
+    "A short text by which the strategy marks the order.": pgettext_lazy(
+        "label", "A short text by which the strategy marks the order."
+    ),
     "Activating": pgettext_lazy("label", "Activating"),
     "Admin": pgettext_lazy("label", "Admin"),
     "Alive": pgettext_lazy("label", "Alive"),
@@ -86,12 +89,20 @@ LABELS = {
     "Command": pgettext_lazy("label", "Command"),
     "Cron": pgettext_lazy("label", "Cron"),
     "Dashboard": pgettext_lazy("label", "Dashboard"),
+    "Days after which records are dropped, once not needed; empty: never.": pgettext_lazy(
+        "label", "Days after which records are dropped, once not needed; empty: never."
+    ),
+    "Deadline of the step that the handoff is in.": pgettext_lazy(
+        "label", "Deadline of the step that the handoff is in."
+    ),
     "Done": pgettext_lazy("label", "Done"),
     "Dotted import path to the callable, e.g. myapp.tasks.job.": pgettext_lazy(
         "label", "Dotted import path to the callable, e.g. myapp.tasks.job."
     ),
     "Draining": pgettext_lazy("label", "Draining"),
-    "Empty: every symbol.": pgettext_lazy("label", "Empty: every symbol."),
+    "Edits by operators: label → new value; null: the label is removed.": pgettext_lazy(
+        "label", "Edits by operators: label → new value; null: the label is removed."
+    ),
     "Events a second; 0 pauses the feed.": pgettext_lazy(
         "label", "Events a second; 0 pauses the feed."
     ),
@@ -110,13 +121,12 @@ LABELS = {
     "Group": pgettext_lazy("label", "Group"),
     "Halt": pgettext_lazy("label", "Halt"),
     "Halted": pgettext_lazy("label", "Halted"),
-    "Higher is placed first.": pgettext_lazy("label", "Higher is placed first."),
     "Hook": pgettext_lazy("label", "Hook"),
     "How many times execution was attempted.": pgettext_lazy(
         "label", "How many times execution was attempted."
     ),
-    "How often it registered. Only grows.": pgettext_lazy(
-        "label", "How often it registered. Only grows."
+    "How often the node has registered. Only grows.": pgettext_lazy(
+        "label", "How often the node has registered. Only grows."
     ),
     "How often this task should be enqueued.": pgettext_lazy(
         "label", "How often this task should be enqueued."
@@ -126,34 +136,27 @@ LABELS = {
         "label", "Id of the last task spawned from this schedule (read-only)."
     ),
     "Intended date kwarg": pgettext_lazy("label", "Intended date kwarg"),
-    "Its daemon was asked to stop.": pgettext_lazy("label", "Its daemon was asked to stop."),
     "Keyword arguments": pgettext_lazy("label", "Keyword arguments"),
-    "Label → value in place of its daemon's; null: removed.": pgettext_lazy(
-        "label", "Label → value in place of its daemon's; null: removed."
-    ),
     "Labels a node must have.": pgettext_lazy("label", "Labels a node must have."),
-    "Last seq it committed.": pgettext_lazy("label", "Last seq it committed."),
-    "Last seq of the owner before: it goes on after.": pgettext_lazy(
-        "label", "Last seq of the owner before: it goes on after."
+    "Last seq of the previous owner; this one began at the next event.": pgettext_lazy(
+        "label", "Last seq of the previous owner; this one began at the next event."
+    ),
+    "Last seq that was committed in this tenure.": pgettext_lazy(
+        "label", "Last seq that was committed in this tenure."
     ),
     "Last task id": pgettext_lazy("label", "Last task id"),
     "Left": pgettext_lazy("label", "Left"),
     "Lock until": pgettext_lazy("label", "Lock until"),
     "Lost": pgettext_lazy("label", "Lost"),
     "Migrate": pgettext_lazy("label", "Migrate"),
-    "Minor version that computes there; empty: its daemon does not report it.": pgettext_lazy(
-        "label", "Minor version that computes there; empty: its daemon does not report it."
+    "Minor version of the node's Python; empty: the daemon does not report it.": pgettext_lazy(
+        "label", "Minor version of the node's Python; empty: the daemon does not report it."
     ),
     "Name of the cluster that executed this task.": pgettext_lazy(
         "label", "Name of the cluster that executed this task."
     ),
     "Name of the target cluster": pgettext_lazy("label", "Name of the target cluster"),
     "New": pgettext_lazy("label", "New"),
-    "Newest losses, epoch s.": pgettext_lazy("label", "Newest losses, epoch s."),
-    "Of the step it is in.": pgettext_lazy("label", "Of the step it is in."),
-    "Older records are dropped once nothing needs them; empty: never.": pgettext_lazy(
-        "label", "Older records are dropped once nothing needs them; empty: never."
-    ),
     "Operate": pgettext_lazy("label", "Operate"),
     "Optional dotted path to a callback that receives the task result.": pgettext_lazy(
         "label", "Optional dotted path to a callback that receives the task result."
@@ -171,14 +174,17 @@ LABELS = {
     "Pending": pgettext_lazy("label", "Pending"),
     "Place": pgettext_lazy("label", "Place"),
     "Portfolios": pgettext_lazy("label", "Portfolios"),
+    "Portfolios of higher priority are placed first.": pgettext_lazy(
+        "label", "Portfolios of higher priority are placed first."
+    ),
     "Preparing": pgettext_lazy("label", "Preparing"),
     "Quarantined": pgettext_lazy("label", "Quarantined"),
     "Queue": pgettext_lazy("label", "Queue"),
     "Read": pgettext_lazy("label", "Read"),
     "Recorded": pgettext_lazy("label", "Recorded"),
     "Rejected": pgettext_lazy("label", "Rejected"),
-    "Release time of the event it was decided on.": pgettext_lazy(
-        "label", "Release time of the event it was decided on."
+    "Release time of the event on which the order was decided.": pgettext_lazy(
+        "label", "Release time of the event on which the order was decided."
     ),
     "Reload": pgettext_lazy("label", "Reload"),
     "Replay": pgettext_lazy("label", "Replay"),
@@ -187,7 +193,15 @@ LABELS = {
     "Rolled Back": pgettext_lazy("label", "Rolled Back"),
     "Running": pgettext_lazy("label", "Running"),
     "Scheduling": pgettext_lazy("label", "Scheduling"),
-    "Since when the cause stays away.": pgettext_lazy("label", "Since when the cause stays away."),
+    "Seq of the event at which the order was cancelled or expired.": pgettext_lazy(
+        "label", "Seq of the event at which the order was cancelled or expired."
+    ),
+    "Seq of the first event that the portfolio sees.": pgettext_lazy(
+        "label", "Seq of the first event that the portfolio sees."
+    ),
+    "Since when the cause has been gone.": pgettext_lazy(
+        "label", "Since when the cause has been gone."
+    ),
     "Started at": pgettext_lazy("label", "Started at"),
     "Starting": pgettext_lazy("label", "Starting"),
     "State Only": pgettext_lazy("label", "State Only"),
@@ -196,42 +210,48 @@ LABELS = {
     "Stopped at": pgettext_lazy("label", "Stopped at"),
     "Strategy name → version.": pgettext_lazy("label", "Strategy name → version."),
     "Superseded": pgettext_lazy("label", "Superseded"),
+    "Symbols of the portfolio; empty: every symbol.": pgettext_lazy(
+        "label", "Symbols of the portfolio; empty: every symbol."
+    ),
     "System": pgettext_lazy("label", "System"),
     "Task": pgettext_lazy("label", "Task"),
     "Task id": pgettext_lazy("label", "Task id"),
     "Tasks": pgettext_lazy("label", "Tasks"),
-    "The drain ends when its daemon, having left, registers again.": pgettext_lazy(
-        "label", "The drain ends when its daemon, having left, registers again."
+    "The artifact that the revision runs; null: a built-in strategy.": pgettext_lazy(
+        "label", "The artifact that the revision runs; null: a built-in strategy."
     ),
-    "The event at which it was cancelled or expired.": pgettext_lazy(
-        "label", "The event at which it was cancelled or expired."
+    "The drain ends when the node's daemon has left and registers again.": pgettext_lazy(
+        "label", "The drain ends when the node's daemon has left and registers again."
     ),
-    "The first event it sees.": pgettext_lazy("label", "The first event it sees."),
+    "The highest sum of weights of the portfolios that run on the node.": pgettext_lazy(
+        "label", "The highest sum of weights of the portfolios that run on the node."
+    ),
+    "The labels of the node's daemon, with the edits of operators.": pgettext_lazy(
+        "label", "The labels of the node's daemon, with the edits of operators."
+    ),
+    "The labels with which the node's daemon was started.": pgettext_lazy(
+        "label", "The labels with which the node's daemon was started."
+    ),
+    "The node's daemon was asked to stop.": pgettext_lazy(
+        "label", "The node's daemon was asked to stop."
+    ),
     "The price seen at the decision.": pgettext_lazy("label", "The price seen at the decision."),
     "The strategy's parameters.": pgettext_lazy("label", "The strategy's parameters."),
-    "The strategy's word for it": pgettext_lazy("label", "The strategy's word for it"),
-    "The sum of weights it can hold.": pgettext_lazy("label", "The sum of weights it can hold."),
-    "The transaction that changed it last, by a trigger.": pgettext_lazy(
-        "label", "The transaction that changed it last, by a trigger."
+    "The transaction that last changed the row; set by a trigger.": pgettext_lazy(
+        "label", "The transaction that last changed the row; set by a trigger."
     ),
-    "The wheel whose bytes it runs; null: a strategy of the release.": pgettext_lazy(
-        "label", "The wheel whose bytes it runs; null: a strategy of the release."
+    "Time of the last use; updated at most once a minute.": pgettext_lazy(
+        "label", "Time of the last use; updated at most once a minute."
     ),
-    "Those of its daemon, with the edits of operators.": pgettext_lazy(
-        "label", "Those of its daemon, with the edits of operators."
-    ),
-    "Those that its daemon was started with.": pgettext_lazy(
-        "label", "Those that its daemon was started with."
-    ),
-    "To the minute: written at most once in one.": pgettext_lazy(
-        "label", "To the minute: written at most once in one."
+    "Times of the newest losses, in seconds since 1970.": pgettext_lazy(
+        "label", "Times of the newest losses, in seconds since 1970."
     ),
     "Unproven": pgettext_lazy("label", "Unproven"),
-    "What it is about: node:3, portfolio:12, fleet.": pgettext_lazy(
-        "label", "What it is about: node:3, portfolio:12, fleet."
+    "What the alert is about, such as node:3, portfolio:12 or fleet.": pgettext_lazy(
+        "label", "What the alert is about, such as node:3, portfolio:12 or fleet."
     ),
-    "What it is for.": pgettext_lazy("label", "What it is for."),
-    "When its value was given last.": pgettext_lazy("label", "When its value was given last."),
+    "What the token is for.": pgettext_lazy("label", "What the token is for."),
+    "When the value was last set.": pgettext_lazy("label", "When the value was last set."),
     "When the worker finished (success or failure).": pgettext_lazy(
         "label", "When the worker finished (success or failure)."
     ),
@@ -241,10 +261,10 @@ LABELS = {
     "When this schedule runs next (stored in UTC).": pgettext_lazy(
         "label", "When this schedule runs next (stored in UTC)."
     ),
-    "Why it was last lost.": pgettext_lazy("label", "Why it was last lost."),
+    "Why the node was last lost.": pgettext_lazy("label", "Why the node was last lost."),
     "`lost_reason` as {code, params}.": pgettext_lazy("label", "`lost_reason` as {code, params}."),
-    "`reason` as {code, params}, if it was planned.": pgettext_lazy(
-        "label", "`reason` as {code, params}, if it was planned."
+    "`reason` as {code, params}, if the planner gave it.": pgettext_lazy(
+        "label", "`reason` as {code, params}, if the planner gave it."
     ),
     "acknowledged at": pgettext_lazy("label", "acknowledged at"),
     "acknowledged by": pgettext_lazy("label", "acknowledged by"),

@@ -21,14 +21,23 @@ class Storm(models.Model):
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    held_at = models.DateTimeField(null=True, help_text="Null: nothing is held.")
-    until = models.DateTimeField(null=True, help_text="Null while held: until a person releases.")
-    nodes = models.JSONField(default=list, help_text="Names of those lost; none: held by hand.")
-    of_nodes = models.PositiveIntegerField(default=0, help_text="Alive one TTL before.")
+    held_at = models.DateTimeField(
+        null=True, help_text="When the hold began; null: failover is not held."
+    )
+    until = models.DateTimeField(
+        null=True,
+        help_text="When the hold ends by itself; null in a hold: an operator releases it.",
+    )
+    nodes = models.JSONField(
+        default=list, help_text="Names of the nodes lost in the storm; empty: held by an operator."
+    )
+    of_nodes = models.PositiveIntegerField(
+        default=0, help_text="How many nodes were alive one lease before the storm."
+    )
     held_by = models.CharField(max_length=150, blank=True, default="")
     reason = models.CharField(max_length=200, blank=True, default="")
     ended_at = models.DateTimeField(
-        null=True, help_text="End of the last hold: losses before it make no further storm."
+        null=True, help_text="When the last hold ended; earlier losses count for no further storm."
     )
 
     def __str__(self) -> str:
@@ -46,7 +55,7 @@ class Alert(models.Model):
 
     kind = models.CharField(max_length=24)
     key = models.CharField(
-        max_length=80, help_text="What it is about: node:3, portfolio:12, fleet."
+        max_length=80, help_text="What the alert is about, such as node:3, portfolio:12 or fleet."
     )
     portfolio = models.ForeignKey(
         "portfolios.Portfolio", on_delete=models.SET_NULL, null=True, related_name="alerts"
@@ -55,7 +64,7 @@ class Alert(models.Model):
     reason = models.TextField(blank=True, default="")
     times = models.PositiveIntegerField(default=1)
     opened_at = models.DateTimeField()
-    gone_at = models.DateTimeField(null=True, help_text="Since when the cause stays away.")
+    gone_at = models.DateTimeField(null=True, help_text="Since when the cause has been gone.")
     closed_at = models.DateTimeField(null=True)
     # Written by operators; a cause that returns is to be acknowledged again.
     acknowledged_at = models.DateTimeField(null=True)
@@ -101,7 +110,7 @@ class AlertChannel(models.Model):
     name = models.SlugField(max_length=60, unique=True)
     enabled = models.BooleanField(default=True)
     from_environment = models.BooleanField(
-        default=False, help_text="Its address is in GINKGO_ALERT_URL."
+        default=False, help_text="The address of the channel comes from GINKGO_ALERT_URL."
     )
     created_by = models.CharField(max_length=150, blank=True, default="")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -12,10 +12,10 @@ class PassLock(models.Model):
     holder = models.CharField(max_length=80, blank=True, default="")
     until = models.DateTimeField()
     failover_ran_at = models.DateTimeField(
-        null=True, help_text="Row `pass`: when the last whole pass ended."
+        null=True, help_text="In the row `pass`: when the last complete pass ended."
     )
     since = models.DateTimeField(
-        null=True, help_text="Row `watcher`: since when one has looked without a gap."
+        null=True, help_text="In the row `watcher`: since when a watcher has run without a gap."
     )
 
     def __str__(self) -> str:
@@ -25,20 +25,26 @@ class PassLock(models.Model):
 class Gateway(models.Model):
     """A web process that nodes can reach. Only the process itself writes its row."""
 
-    id = models.UUIDField(primary_key=True, help_text="Made anew at each start of the process.")
+    id = models.UUIDField(
+        primary_key=True, help_text="UUID that the process draws anew at each start."
+    )
     host = models.CharField(max_length=255, blank=True, default="")
     pid = models.PositiveIntegerField(null=True)
     serving_since = models.DateTimeField(
-        help_text="Since when it has pulsed without a gap; silence before proves nothing."
+        help_text="Start of the pulses without a gap; earlier silence proves no loss."
     )
     pulsed_at = models.DateTimeField()
-    left_at = models.DateTimeField(null=True, help_text="When it was stopped in order.")
-    commits_stand_since = models.DateTimeField(
-        null=True, help_text="Since when it lets no commit through, or did last."
+    left_at = models.DateTimeField(
+        null=True, help_text="When the process was stopped in an orderly way."
     )
-    commits_stood_at = models.DateTimeField(null=True, help_text="When it said so last.")
+    commits_stand_since = models.DateTimeField(
+        null=True, help_text="When commits began to be blocked, now or the last time."
+    )
+    commits_stood_at = models.DateTimeField(
+        null=True, help_text="When the process last reported that commits are blocked."
+    )
     commits_passed_at = models.DateTimeField(
-        null=True, help_text="When a commit got through it last."
+        null=True, help_text="When a commit last got through this process."
     )
 
     def __str__(self) -> str:
@@ -65,7 +71,7 @@ class Control(models.Model):
         choices=EvenBy.choices,
         default=EvenBy.WEIGHT,
         db_default=EvenBy.WEIGHT,
-        help_text="What a rebalance evens out.",
+        help_text="The load that a rebalance evens out: weight or CPU.",
     )
 
     def __str__(self) -> str:
@@ -78,8 +84,10 @@ class Halt(models.Model):
     at = models.DateTimeField()
     actor = models.CharField(max_length=150)
     reason = models.CharField(max_length=200, blank=True, default="")
-    running = models.PositiveIntegerField(help_text="How many a node owned.")
-    stopped = models.PositiveIntegerField(help_text="How many it ended, pending ones included.")
+    running = models.PositiveIntegerField(help_text="How many portfolios had an owner at the halt.")
+    stopped = models.PositiveIntegerField(
+        help_text="How many portfolios the halt stopped, pending ones included."
+    )
     undone_at = models.DateTimeField(null=True, blank=True)
     undone_by = models.CharField(max_length=150, blank=True, default="")
 

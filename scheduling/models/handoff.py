@@ -53,7 +53,9 @@ class Handoff(models.Model):
         max_length=11, choices=HandoffState.choices, default=HandoffState.REQUESTED
     )
     reason = models.TextField(blank=True, default="")
-    why = models.JSONField(null=True, help_text="`reason` as {code, params}, if it was planned.")
+    why = models.JSONField(
+        null=True, help_text="`reason` as {code, params}, if the planner gave it."
+    )
     requested_by = models.CharField(max_length=150, blank=True, default="")
     source_node = models.ForeignKey(
         Node, on_delete=models.PROTECT, null=True, related_name="handoffs_out"
@@ -73,7 +75,7 @@ class Handoff(models.Model):
     error = models.TextField(blank=True, default="")
     pause_ms = models.FloatField(null=True)
     catchup_ms = models.FloatField(null=True)
-    deadline_at = models.DateTimeField(help_text="Of the step it is in.")
+    deadline_at = models.DateTimeField(help_text="Deadline of the step that the handoff is in.")
     requested_at = models.DateTimeField()
     prepared_at = models.DateTimeField(null=True)
     released_at = models.DateTimeField(null=True)

@@ -19,17 +19,19 @@ class IdempotencyKey(models.Model):
     fingerprint = models.CharField(
         max_length=64, help_text="Digest of method, address and body of the request."
     )
-    claim = models.UUIDField(help_text="Of the request that may act now.")
+    claim = models.UUIDField(help_text="UUID of the one request that may act now.")
     claimed_at = models.DateTimeField(db_default=Now())
     acted_at = models.DateTimeField(
-        null=True, help_text="Written in the transactions of the action itself."
+        null=True, help_text="When the request acted; written in the action's own transactions."
     )
     answered_at = models.DateTimeField(null=True)
     status = models.SmallIntegerField(null=True)
     headers = models.JSONField(default=dict, db_default={})
     body = models.TextField(default="", db_default="")
     is_kept = models.BooleanField(
-        default=False, db_default=False, help_text="A repeat gets status, headers and body."
+        default=False,
+        db_default=False,
+        help_text="Whether a repeat gets the stored status, headers and body.",
     )
 
     class Meta:

@@ -20,9 +20,9 @@ class PortfolioLog(models.Model):
         db_constraint=False,
     )
     last_no = models.BigIntegerField(help_text="Number of the newest line; the first is 1.")
-    total_bytes = models.BigIntegerField(help_text="Of all lines ever written.")
-    lost = models.BigIntegerField(help_text="Lines that were printed and lost, ever.")
-    batch = models.UUIDField(help_text="The last accepted batch.")
+    total_bytes = models.BigIntegerField(help_text="Bytes of all lines ever written.")
+    lost = models.BigIntegerField(help_text="How many lines were printed and lost, ever.")
+    batch = models.UUIDField(help_text="UUID of the last accepted batch.")
     at = models.DateTimeField(help_text="When the newest line was written.")
 
     def __str__(self) -> str:
@@ -41,12 +41,12 @@ class LogLine(models.Model):
         db_constraint=False,
     )
     no = models.BigIntegerField()
-    at = models.DateTimeField(help_text="When the node read it, by the database's clock.")
+    at = models.DateTimeField(help_text="When the node read the line, by the database's clock.")
     node = models.CharField(max_length=80)
     revision = models.PositiveIntegerField()
     text = models.TextField(help_text="Empty if lines were lost here.")
-    lost = models.PositiveIntegerField(default=0, help_text="Lines lost here.")
-    end_byte = models.BigIntegerField(help_text="Bytes of all lines up to and with this one.")
+    lost = models.PositiveIntegerField(default=0, help_text="How many lines were lost here.")
+    end_byte = models.BigIntegerField(help_text="Bytes of all lines up to and including this one.")
 
     class Meta:
         ordering = ["portfolio_id", "no"]

@@ -59,10 +59,12 @@ class RollOut(models.Model):
     )
     note = models.CharField(max_length=200, blank=True, default="")
     requested_by = models.CharField(max_length=150, blank=True, default="")
-    reason = models.TextField(blank=True, default="", help_text="Why it stopped.")
+    reason = models.TextField(blank=True, default="", help_text="Why the roll-out stopped.")
     why = models.JSONField(null=True, help_text="`reason` as {code, params}.")
     created_at = models.DateTimeField()
-    ended_at = models.DateTimeField(null=True, help_text="When it reached its last state.")
+    ended_at = models.DateTimeField(
+        null=True, help_text="When the roll-out reached its final state."
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -93,13 +95,23 @@ class RollOutItem(models.Model):
     portfolio = models.ForeignKey(
         "portfolios.Portfolio", on_delete=models.CASCADE, related_name="roll_out_items"
     )
-    position = models.PositiveIntegerField(help_text="Its turn; 0 is the canary.")
+    position = models.PositiveIntegerField(
+        help_text="The portfolio's turn in the roll-out; 0 is the canary."
+    )
     state = models.CharField(max_length=12, choices=ItemState.choices, default=ItemState.WAITING)
-    since = models.DateTimeField(help_text="Of this state.")
-    seen_revision = models.PositiveIntegerField(help_text="Wanted when the roll-out was made.")
-    from_revision = models.PositiveIntegerField(null=True, help_text="The way back leads to it.")
-    to_revision = models.PositiveIntegerField(null=True, help_text="Made by the roll-out.")
-    pause_ms = models.FloatField(null=True, help_text="Of the handoff to the new revision.")
+    since = models.DateTimeField(help_text="When the portfolio entered this state.")
+    seen_revision = models.PositiveIntegerField(
+        help_text="The revision wanted when the roll-out was created."
+    )
+    from_revision = models.PositiveIntegerField(
+        null=True, help_text="The revision before the roll-out: the way back leads to it."
+    )
+    to_revision = models.PositiveIntegerField(
+        null=True, help_text="The revision that the roll-out made."
+    )
+    pause_ms = models.FloatField(
+        null=True, help_text="The pause in the handoff to the new revision."
+    )
     reason = models.TextField(blank=True, default="")
     why = models.JSONField(null=True, help_text="`reason` as {code, params}.")
 

@@ -44,35 +44,43 @@ class Run(models.Model):
     # Progress: written only by fenced commits.
     last_seq = models.BigIntegerField()
     state_seq = models.BigIntegerField()
-    batch = models.UUIDField(null=True, blank=True, help_text="The last accepted batch.")
-    first_commit_at = models.DateTimeField(null=True, blank=True, help_text="Of this epoch.")
+    batch = models.UUIDField(null=True, blank=True, help_text="UUID of the last accepted batch.")
+    first_commit_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the first commit of this epoch was made."
+    )
     last_commit_at = models.DateTimeField(null=True, blank=True)
     # Condition: written by grants, commits and reports of exits.
     phase = models.CharField(max_length=12, choices=Phase.choices, default=Phase.PENDING)
     phase_since = models.DateTimeField(auto_now_add=True)
     reason = models.TextField(blank=True, default="")
     why = models.JSONField(
-        null=True, help_text="What `reason` said as {code, params}, for as long as it says it."
+        null=True,
+        help_text="A reason as {code, params}; out of date if `reason` was changed since.",
     )
     attempts = models.PositiveIntegerField(default=0)
     last_death = models.UUIDField(null=True, blank=True)
     failed_seq = models.BigIntegerField(
-        null=True, help_text="Attempts count for this event, or one before it."
+        null=True,
+        help_text="The event at which the portfolio last failed, or the last of that batch.",
     )
     failures_by_node = models.JSONField(
         default=dict, blank=True, help_text="Node id → failures before the first event."
     )
     orders_refused = models.BigIntegerField(
-        default=0, db_default=0, help_text="Orders refused by its limits, ever."
+        default=0, db_default=0, help_text="Orders that the portfolio's limits refused, ever."
     )
     orders_suppressed = models.BigIntegerField(
         default=0, db_default=0, help_text="Orders decided on stale events and not placed, ever."
     )
     unplaced_orders = models.PositiveIntegerField(
-        default=0, db_default=0, help_text="Refused or suppressed since the last one placed."
+        default=0,
+        db_default=0,
+        help_text="Orders refused or suppressed since the last one that was placed.",
     )
     unplaced_since = models.DateTimeField(
-        null=True, blank=True, help_text="When the first of these was committed."
+        null=True,
+        blank=True,
+        help_text="When the first order counted in `unplaced_orders` was committed.",
     )
     behind_since = models.DateTimeField(
         null=True, blank=True, help_text="Since when the next event has been older than allowed."
@@ -86,21 +94,23 @@ class Run(models.Model):
         blank=True,
         default="",
         db_default="",
-        help_text="Minor version of the owner, or of the last that committed; empty: not known.",
+        help_text="Minor version of Python on the present or last owner; empty: not known.",
     )
     # Written by operators.
     resume_seq = models.BigIntegerField(
-        null=True, help_text="The head when it was started last: up to here `halt` is lifted."
+        null=True,
+        help_text="Head of the feed at the last start; `catch_up` causes no halt up to it.",
     )
     resumed_from = models.BigIntegerField(
-        null=True, help_text="Its last seq when it was started last: a later halt holds."
+        null=True,
+        help_text="Last seq at the last start: halts up to there are lifted, no later one.",
     )
     accept_python = models.CharField(
         max_length=16,
         blank=True,
         default="",
         db_default="",
-        help_text="It may go on under this Python version too.",
+        help_text="The portfolio may go on under this Python version too.",
     )
     pinned_node = models.ForeignKey(
         Node, on_delete=models.SET_NULL, null=True, blank=True, related_name="pinned_runs"
@@ -111,12 +121,12 @@ class Run(models.Model):
         null=True,
         blank=True,
         related_name="runs",
-        help_text="The halt that stopped it, until it is started.",
+        help_text="The halt that stopped the portfolio, until it is started again.",
     )
     changed_in = models.BigIntegerField(
         db_default=0,
         editable=False,
-        help_text="The transaction that last changed what a plan reads of it, by a trigger.",
+        help_text="The transaction that last changed what a plan reads; set by a trigger.",
     )
 
     class Meta:
@@ -150,8 +160,12 @@ class Tenure(models.Model):
     incarnation = models.UUIDField(null=True)
     revision = models.PositiveIntegerField()
     python = models.CharField(max_length=16, blank=True, default="", db_default="")
-    from_seq = models.BigIntegerField(help_text="Last seq of the owner before: it goes on after.")
-    to_seq = models.BigIntegerField(null=True, help_text="Last seq it committed.")
+    from_seq = models.BigIntegerField(
+        help_text="Last seq of the previous owner; this one began at the next event."
+    )
+    to_seq = models.BigIntegerField(
+        null=True, help_text="Last seq that was committed in this tenure."
+    )
     cause = models.CharField(max_length=12)
     reason = models.TextField(blank=True, default="")
     handoff = models.ForeignKey(

@@ -10,11 +10,13 @@ class StorageSample(models.Model):
 
     at = models.DateTimeField(db_index=True)
     database_bytes = models.BigIntegerField()
-    wal_bytes = models.BigIntegerField(help_text="WAL written since the database was made.")
+    wal_bytes = models.BigIntegerField(help_text="WAL written since the database was created.")
     disk_free_bytes = models.BigIntegerField(
-        null=True, help_text="Of the disk of the embedded server; null: another machine's."
+        null=True, help_text="Free space for the embedded server; null: the server is elsewhere."
     )
-    tables = models.JSONField(default=dict, help_text="Table → bytes, partitions and indexes too.")
+    tables = models.JSONField(
+        default=dict, help_text="Table → its bytes, partitions and indexes included."
+    )
 
     class Meta:
         ordering = ["-id"]

@@ -20,7 +20,7 @@ class DatabaseTimeline(models.Model):
     since = models.DateTimeField()
     synchronous = models.BooleanField(help_text="Whether commits wait for a standby.")
     settled_at = models.DateTimeField(
-        null=True, help_text="Empty: acknowledged commits of the one before may be missing."
+        null=True, help_text="Null: commits acknowledged on the timeline before may be missing."
     )
 
     class Meta:
@@ -43,12 +43,14 @@ class VanishedCommits(models.Model):
     node = models.ForeignKey(Node, on_delete=models.SET_NULL, null=True, related_name="+")
     epoch = models.BigIntegerField()
     seq = models.BigIntegerField()
-    found_epoch = models.BigIntegerField(null=True, help_text="What the database had instead.")
+    found_epoch = models.BigIntegerField(
+        null=True, help_text="The epoch that the database had instead."
+    )
     found_seq = models.BigIntegerField(null=True)
     orders = models.JSONField(default=list, help_text="(seq, index) of orders that were placed.")
     seen_at = models.DateTimeField()
     settled_at = models.DateTimeField(
-        null=True, help_text="When the epoch floor was raised, or failover released, over it."
+        null=True, help_text="When an operator raised the epoch floor or released failover."
     )
 
     unverified = models.BooleanField(

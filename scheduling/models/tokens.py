@@ -33,7 +33,7 @@ class Token(models.Model):
     """Fields that the tokens of nodes and of users share."""
 
     name = models.CharField(
-        max_length=80, blank=True, default="", db_default="", help_text="What it is for."
+        max_length=80, blank=True, default="", db_default="", help_text="What the token is for."
     )
     sha256 = models.CharField(max_length=64, unique=True)
     created_by = models.CharField(max_length=150, blank=True, default="", db_default="")
@@ -41,7 +41,7 @@ class Token(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(
-        null=True, blank=True, help_text="To the minute: written at most once in one."
+        null=True, blank=True, help_text="Time of the last use; updated at most once a minute."
     )
 
     class Meta:

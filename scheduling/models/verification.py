@@ -34,13 +34,17 @@ class Verification(models.Model):
     requested_by = models.CharField(max_length=150, blank=True, default="")
     requested_at = models.DateTimeField()
     full = models.BooleanField(
-        default=False, db_default=False, help_text="From the first event, whatever the anchors say."
+        default=False,
+        db_default=False,
+        help_text="Begin at the first event, even if there is an anchor.",
     )
     limit_s = models.FloatField(
-        null=True, help_text="Ends after this time; the next one goes on. Null: when it is done."
+        null=True, help_text="Time limit in seconds; the next verification goes on. Null: no limit."
     )
     # Written by its runner.
-    runner = models.UUIDField(null=True, help_text="Who claimed it; nobody else may write.")
+    runner = models.UUIDField(
+        null=True, help_text="UUID of the process that claimed the row; only it may write."
+    )
     started_at = models.DateTimeField(null=True)
     heard_at = models.DateTimeField(null=True, help_text="The runner's last sign of life.")
     finished_at = models.DateTimeField(null=True)
@@ -82,13 +86,15 @@ class VerificationAnchor(models.Model):
         "portfolios.Portfolio", on_delete=models.CASCADE, related_name="anchors", db_index=False
     )
     seq = models.BigIntegerField(help_text="Verified up to and including this event.")
-    epoch = models.BigIntegerField(help_text="Whose revision has made the state.")
-    state = models.BinaryField(help_text="Of the replay, after `seq`.")
+    epoch = models.BigIntegerField(help_text="The epoch whose revision made the state.")
+    state = models.BinaryField(help_text="State of the reference run after event `seq`.")
     at = models.DateTimeField(help_text="When it was verified.")
-    counts = models.JSONField(help_text="What was compared from the first event on.")
+    counts = models.JSONField(help_text="How much was compared, by kind, from the first event on.")
     open_orders = models.JSONField(help_text="(seq, index) of each order that waits for its fill.")
     inputs = models.CharField(max_length=64, help_text="Digest of the recorded inputs up to `seq`.")
-    sums = models.JSONField(help_text="Rows and total of hashes, by kind, up to `seq`.")
+    sums = models.JSONField(
+        help_text="Number of rows and sum of their hashes, by kind, up to `seq`."
+    )
 
     class Meta:
         ordering = ["portfolio_id", "-seq", "-epoch"]
