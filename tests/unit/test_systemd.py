@@ -112,7 +112,7 @@ def test_watchdog_is_told_at_most_once_an_interval(
 
 
 @pytest.mark.parametrize("address", ["", "/nobody/listens", "vsock:2:1234"])
-def test_nothing_is_told_where_nobody_listens(
+def test_notifying_without_a_listener_has_no_effect(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)

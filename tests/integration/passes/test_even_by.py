@@ -115,14 +115,14 @@ def test_invalid_numbers_of_one_node_do_not_fail_the_snapshot(said: float, read:
     assert cpu.nodes == {one.row.pk: 82.4, two.row.pk: read}
 
 
-def test_a_beat_with_other_figures_makes_nothing_be_read_anew() -> None:
+def test_a_heartbeat_with_other_cpu_figures_causes_no_row_to_be_read_again() -> None:
     one, _ = make_busy_fleet()
     Run.objects.update(changed_in=0)
     beat_measured(one, 40.0, a=1.0, b=2.0)
     assert not Run.objects.exclude(changed_in=0).exists()
 
 
-def test_the_choice_is_kept_with_an_event_and_once() -> None:
+def test_choice_of_even_by_is_stored_and_recorded_once() -> None:
     assert operations.even_by("weight", actor="olive") is None
     assert not Event.objects.filter(kind="even_by").exists()
     for _ in range(2):
@@ -135,7 +135,7 @@ def test_the_choice_is_kept_with_an_event_and_once() -> None:
     assert Control.objects.get().even_by == "cpu"
 
 
-def test_the_command_says_what_counts_now() -> None:
+def test_even_by_command_states_the_new_choice() -> None:
     assert told("even_by", "cpu", "--by", "olive") == {"even_by": "cpu"}
     assert said("even_by", "weight").startswith("Nodes are rebalanced by the weight they hold")
     with pytest.raises(CommandError, match="invalid choice"):

@@ -148,7 +148,7 @@ def test_a_slice_that_is_over_leaves_the_rest_to_the_next_in_turn(
     assert sorted(changed) == ["node-1", "node-2", "node-3"]
 
 
-def test_a_node_that_is_gone_has_no_loss(kept: LossCacheHarness, fleet: list[FakeNode]) -> None:
+def test_a_lost_node_has_no_loss_forecast(kept: LossCacheHarness, fleet: list[FakeNode]) -> None:
     kept.refresh()
     lose(fleet[1])
     kept.refresh()
@@ -159,7 +159,9 @@ def test_a_node_that_is_gone_has_no_loss(kept: LossCacheHarness, fleet: list[Fak
     assert rows() == {}
 
 
-def test_an_older_look_changes_nothing(kept: LossCacheHarness, fleet: list[FakeNode]) -> None:
+def test_an_older_forecast_does_not_replace_a_newer_one(
+    kept: LossCacheHarness, fleet: list[FakeNode]
+) -> None:
     kept.refresh()
     row = Row.objects.get(node__name="node-1")
     loss = kept.forecaster._forecasts[row.node_id][1].loss
@@ -168,14 +170,14 @@ def test_an_older_look_changes_nothing(kept: LossCacheHarness, fleet: list[FakeN
     assert Row.objects.get(node__name="node-1").runs == 3
 
 
-def test_the_watcher_keeps_it_and_a_scheduler_alone_does_not(fleet: list[FakeNode]) -> None:
+def test_node_loss_forecasts_are_refreshed_by_the_watcher_only(fleet: list[FakeNode]) -> None:
     Scheduler("worker").tick()
     assert rows() == {}
     Watcher(balance_interval_s=30)._tick(rebalance=False)
     assert rows() == {"node-1": (3, 1, 2), "node-2": (1, 1, 0)}
 
 
-def test_a_fault_in_the_figure_does_not_end_the_watcher(
+def test_an_error_of_a_node_loss_forecast_does_not_end_the_watcher(
     fleet: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(balance_interval_s=30)

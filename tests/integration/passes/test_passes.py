@@ -124,7 +124,7 @@ def test_handoffs_of_a_requested_pass_name_the_operator_who_requested_it() -> No
     assert newest_handoff(portfolio).requested_by == "ann"
 
 
-def test_a_second_tick_asks_for_nothing_twice() -> None:
+def test_a_second_tick_requests_no_handoff_twice() -> None:
     make_node("node-1")
     make_portfolio("p")
     assert len(tick().balance.requested) == 1
@@ -155,7 +155,7 @@ def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None
     assert told.data == {"handoff": made.pk}
 
 
-def test_a_failover_that_came_to_nothing_leaves_the_pin() -> None:
+def test_a_failed_failover_keeps_the_pin() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
@@ -232,7 +232,7 @@ def test_a_drain_goes_elsewhere_after_its_target_failed_twice() -> None:
     assert hand.run().node_id == first.row.pk
 
 
-def test_moves_that_failed_hold_up_no_failover() -> None:
+def test_failed_moves_do_not_delay_a_failover() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     for _ in range(5):
@@ -243,7 +243,7 @@ def test_moves_that_failed_hold_up_no_failover() -> None:
     assert newest_handoff(hand.portfolio).kind == "failover"
 
 
-def test_stopped_is_followed_again_where_a_stop_came_to_nothing() -> None:
+def test_a_failed_stop_is_requested_again_by_the_sweep() -> None:
     hand = make_trader("p", make_node("node-1"))
     operations.stop("p", actor="ann")
     Handoff.objects.filter(kind="stop").update(state="failed", finished_at=ago(1))
@@ -261,7 +261,7 @@ def test_a_wanted_revision_is_reloaded_and_a_rejected_one_is_not() -> None:
     assert sweep("x", timing()).reloads == 1
 
 
-def test_a_run_of_an_incarnation_that_is_no_more_is_placed_again() -> None:
+def test_a_run_of_an_incarnation_without_a_lease_is_given_up_and_pending() -> None:
     first = make_node("node-1")
     hand = make_trader("p", first)
     Lease.objects.update(incarnation="00000000-0000-4000-8000-000000000001")

@@ -118,7 +118,7 @@ def test_the_watcher_checks_again_when_the_next_lease_ends(
     assert 0 < watcher._lease_ends - time.monotonic() <= 30
 
 
-def test_a_lease_that_has_ended_is_not_waited_for_again(
+def test_watcher_does_not_wait_again_for_a_lease_that_has_expired(
     watcher: Watcher, node: FakeNode, ticks: Ticks
 ) -> None:
     """Its node may be alive on paper for long: while the gateway was away nobody is judged."""

@@ -65,13 +65,15 @@ def test_figures_documents_and_page_agree(tmp_path: Path) -> None:
         (("sma_cross", "--symbols", "IBM", "--limits", '{"most": 1}'), "There is no limit most"),
     ],
 )
-def test_wrong_input_is_a_sentence(arguments: tuple[str, ...], sentence: str) -> None:
+def test_wrong_input_of_a_backtest_is_refused_with_a_sentence(
+    arguments: tuple[str, ...], sentence: str
+) -> None:
     with pytest.raises(CommandError) as refused:
         backtest(*arguments)
     assert sentence in str(refused.value)
 
 
-def test_parameters_of_a_file_give_way_to_those_of_the_line(tmp_path: Path) -> None:
+def test_parameters_of_the_command_line_override_those_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "parameters.json"
     file.write_text('{"fast": 3, "slow": 9}')
     arguments = (
@@ -88,7 +90,9 @@ def test_parameters_of_a_file_give_way_to_those_of_the_line(tmp_path: Path) -> N
     assert document["input"]["parameters"] == {"fast": 4, "slow": 9}
 
 
-def test_strategy_that_ends_its_process_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strategy_that_ends_its_process_is_reported_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.never_ready")
     with pytest.raises(CommandError, match="leaving stopped at seq 1: its process exited with"):
         backtest("leaving", "--symbols", "IBM", "--to", "900")

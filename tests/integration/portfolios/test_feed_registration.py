@@ -28,7 +28,7 @@ def test_a_feed_begins_at_its_first_event() -> None:
     assert current_head("replay") >= 1
 
 
-def test_a_feed_that_was_begun_goes_on() -> None:
+def test_registering_a_feed_again_changes_no_segment() -> None:
     ensure_feed(100)
     before = FeedSegment.objects.values().get()
     ensure_feed(100)
@@ -72,7 +72,7 @@ def test_another_rate_is_announced_before_it_begins() -> None:
     assert release_us(after, heard_late) == release_us(before, heard_late)
 
 
-def test_a_paused_feed_goes_on_at_once() -> None:
+def test_a_paused_feed_resumes_at_once() -> None:
     row = ensure_feed(0)
     FeedSegment.objects.update(from_time=database_now() - timedelta(seconds=100))
     ensure_feed(100)

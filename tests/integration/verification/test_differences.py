@@ -37,7 +37,7 @@ from tests.support.verified_trader import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick")]
 
 
-def test_a_state_that_was_touched_is_named_by_its_field(trader: Portfolio) -> None:
+def test_a_changed_state_is_a_difference_named_by_its_field(trader: Portfolio) -> None:
     row = Checkpoint.objects.get(portfolio=trader)
     state = decode_state(bytes(row.state))
     true = state.account.cash
@@ -50,7 +50,7 @@ def test_a_state_that_was_touched_is_named_by_its_field(trader: Portfolio) -> No
 
 
 @pytest.mark.parametrize("status", ["filled", "suppressed"])
-def test_every_field_of_an_order_counts(trader: Portfolio, status: str) -> None:
+def test_every_field_of_an_order_is_compared(trader: Portfolio, status: str) -> None:
     order = the_order(trader, epoch=2, status=status)
     touched = {
         "status": "refused",
@@ -98,7 +98,7 @@ def test_waiting_order_marked_as_filled_is_a_difference(waiting: Order) -> None:
     assert (found.seq, found.field, found.found) == (waiting.seq, "status", "filled")
 
 
-def test_every_field_of_a_fill_counts(trader: Portfolio) -> None:
+def test_every_field_of_a_fill_is_compared(trader: Portfolio) -> None:
     fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
     touched = {
         "symbol": "MMM",

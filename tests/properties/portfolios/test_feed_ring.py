@@ -29,7 +29,7 @@ def everything(symbols: frozenset[str] | None, first: int, last: int) -> list[Ev
 
 
 @given(SYMBOLS, st.integers(1, 60), st.integers(0, 80), st.none() | st.integers(0, 9))
-def test_reading_for_symbols_is_reading_all_and_leaving_out(
+def test_reading_for_symbols_equals_filtering_all_events(
     symbols: frozenset[str] | None, first: int, last: int, limit: int | None
 ) -> None:
     found = FEED.read_for(symbols, first, last, SEGMENTS, limit)

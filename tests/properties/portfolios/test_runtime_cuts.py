@@ -114,7 +114,7 @@ def batches(made: list[Step], ends: set[int]) -> list[tuple[list[Event], bool]]:
 @pytest.mark.parametrize("name", [*registry.names(), EveryOrder.name])
 @settings(deadline=None, max_examples=examples(60))
 @given(data=st.data(), made=steps())
-def test_an_engine_made_anew_at_every_event_does_the_same(
+def test_an_engine_restored_at_drawn_events_gives_the_results_of_an_uninterrupted_one(
     name: str, data: st.DataObject, made: list[Step]
 ) -> None:
     chosen = data.draw(specs(name))
@@ -151,7 +151,9 @@ def test_batches_of_any_size_do_the_same_and_give_every_change_of_state(
 @pytest.mark.parametrize("name", [*registry.names(), EveryOrder.name])
 @settings(deadline=None, max_examples=examples(30))
 @given(data=st.data(), made=steps())
-def test_money_is_neither_made_nor_lost(name: str, data: st.DataObject, made: list[Step]) -> None:
+def test_cash_and_costs_equal_starting_cash_profit_and_fees(
+    name: str, data: st.DataObject, made: list[Step]
+) -> None:
     engine = PortfolioEngine.fresh(data.draw(specs(name)), HISTORY)
     for event, stale in made:
         engine.run([event], event.seq - 1, event.seq, stale)

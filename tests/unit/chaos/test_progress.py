@@ -11,7 +11,7 @@ from chaos.checkers.findings import StepResult
 from chaos.runner.progress import ProgressDisplay
 
 
-def test_lines_name_step_and_activity(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_lines_name_step_and_activity(capsys: pytest.CaptureFixture[str]) -> None:
     run: Any = SimpleNamespace(
         elapsed_s=63.4, minutes=5.0, current=None, findings=SimpleNamespace(violations=[])
     )

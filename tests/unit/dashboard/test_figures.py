@@ -105,7 +105,7 @@ def test_unknown_figures_of_a_canary_are_not_shown_as_clean_zeros():
     assert shown["clean"] is None
 
 
-def test_curve_has_a_character_a_point_from_low_to_high():
+def test_spark_text_has_one_character_per_point_from_low_to_high():
     # 62 levels: the middle of 0 to 61 is 30.5, rounded to even
     assert spark_text([1.0, 2.0, 3.0]) == "0Uz"
     assert spark_text([5.0, 5.0]) == "VV"

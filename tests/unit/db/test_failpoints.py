@@ -51,7 +51,7 @@ def test_deployment_check_rejects_rehearsal() -> None:
         assert [message.id for message in check_failpoints_are_off()] == ["ginkgo.E003"]
 
 
-def test_point_is_named_by_the_last_statement() -> None:
+def test_failpoint_is_named_by_the_last_statement() -> None:
     def twice() -> Transaction[None]:
         yield from query(AUDIT)
         yield from query(AUDIT)
@@ -109,7 +109,7 @@ def test_rule_fires_on_the_nth_visit_only() -> None:
     assert rules(Point("a.b:begin")) == 0.0
 
 
-def test_pause_is_returned_to_the_runner() -> None:
+def test_pause_of_a_failpoint_rule_is_returned_to_the_runner() -> None:
     assert Rules("a.b:begin=pause(0.25)")(Point("a.b:begin")) == 0.25
     assert Rules("a.b:begin=pause(0.25)")(Point("a.b:committed")) == 0.0
 

@@ -3,7 +3,7 @@
 from scheduling.decide.labels import label_edits, labels_text
 
 
-def test_edits_are_what_differs_from_the_daemon() -> None:
+def test_label_edits_contain_only_differences_from_the_daemon() -> None:
     reported = {"zone": "a", "gpu": "yes"}
     assert label_edits(reported, {"zone": "b", "gpu": "yes", "disk": "ssd"}) == {
         "zone": "b",

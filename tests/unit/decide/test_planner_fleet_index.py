@@ -11,7 +11,7 @@ GPU = {"gpu": "yes"}
 HARD = {"spread_group": "alpha", "spread_hard": True}
 
 
-def test_lightest_follows_additions_and_removals() -> None:
+def test_lightest_portfolio_of_a_node_is_updated_with_additions_and_removals() -> None:
     index = FleetIndex.of(on(1, "a", weight=3))
     assert index.settled_by_node[1].lightest == 3
     (light,) = on(1, "b", weight=2)

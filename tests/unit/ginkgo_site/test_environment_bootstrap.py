@@ -34,7 +34,7 @@ def mark_installed(module: ModuleType, name: str) -> None:
     module._marker(name).write_text(module._fingerprint(name))
 
 
-def test_nothing_is_installed_twice(bootstrap: ModuleType) -> None:
+def test_installed_packages_are_not_installed_again(bootstrap: ModuleType) -> None:
     assert not bootstrap._is_current("control-plane")
     mark_installed(bootstrap, "control-plane")
     assert bootstrap._is_current("control-plane")

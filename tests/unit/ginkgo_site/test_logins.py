@@ -56,7 +56,7 @@ def test_client_address_is_the_last_one_that_is_no_trusted_proxy(
     assert address_of(peer, header, trusted=trusted) == address
 
 
-def test_a_person_with_a_whole_ipv6_network_is_one_neighbour() -> None:
+def test_addresses_of_one_ipv6_network_count_as_one() -> None:
     assert neighbourhood("2001:db8::1") == neighbourhood("2001:db8::ffff:1") == "2001:db8::"
     assert neighbourhood("10.0.0.1") == "10.0.0.1"
     assert neighbourhood("") == ""

@@ -28,7 +28,7 @@ def test_every_session_has_limits_and_durable_commits_whatever_the_address_says(
         assert f"-c {limit}=" in options
 
 
-def test_a_socket_folder_is_an_address_too() -> None:
+def test_database_address_may_name_a_socket_folder() -> None:
     database = django_database("postgresql://ginkgo@/ginkgo?host=/run/gk/socket")
     assert (database["HOST"], database["PORT"]) == ("/run/gk/socket", "")
 

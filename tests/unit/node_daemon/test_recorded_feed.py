@@ -202,7 +202,7 @@ async def test_a_database_that_went_back_makes_the_node_forget_its_records(
     assert await read_all(reader, 102, None) == [103, 104, 105]
 
 
-async def test_a_hole_is_not_taken_for_the_next_record(gateway: Gateway) -> None:
+async def test_a_missing_record_is_reported_and_not_skipped(gateway: Gateway) -> None:
     reader = await following(gateway, 101)
     gateway.lacks = {44, 103}
     with pytest.raises(RecordsMissing, match="record 44 of feed fx is missing: the database has"):

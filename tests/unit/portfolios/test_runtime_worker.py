@@ -99,7 +99,9 @@ def test_the_worker_ends_when_its_socket_closes(process: tuple[Peer, Any], begun
     assert child.exitcode == 0
 
 
-def test_a_trial_may_be_followed_by_the_real_state(process: tuple[Peer, Any]) -> None:
+def test_a_trial_load_may_be_followed_by_a_load_of_the_newest_state(
+    process: tuple[Peer, Any],
+) -> None:
     peer, _ = process
     peer.ask(Load(spec("canary"), None, 0))
     first = peer.ask(batch(1, 50))

@@ -10,7 +10,7 @@ import pytest
 from portfolios.scaffold.scaffold import CannotScaffold, read_name, write_package
 
 
-def test_names_follow_from_one_name() -> None:
+def test_package_and_class_names_follow_from_the_strategy_name() -> None:
     names = read_name("mean-gap-2")
     assert (names.strategy, names.package, names.type_name) == (
         "mean_gap_2",

@@ -26,7 +26,7 @@ def no_modules_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GINKGO_STRATEGIES", raising=False)
 
 
-def test_the_built_in_ones_are_always_there() -> None:
+def test_built_in_strategies_are_always_registered() -> None:
     assert registry.names() == BUILT_IN
     assert registry.versions() == dict.fromkeys(BUILT_IN, 1)
     assert registry.problems() == []
@@ -38,7 +38,7 @@ def test_a_module_named_by_the_environment_adds_its_own(monkeypatch: pytest.Monk
     assert registry.get("raise_at").name == "raise_at"
 
 
-def test_an_unknown_one_is_named_with_those_there_are() -> None:
+def test_unknown_strategy_is_named_with_the_known_ones() -> None:
     with pytest.raises(registry.UnknownStrategy) as failure:
         registry.get("raise_at")
     assert str(failure.value) == (
@@ -46,7 +46,7 @@ def test_an_unknown_one_is_named_with_those_there_are() -> None:
     )
 
 
-def test_a_broken_module_is_said_and_harms_nobody(
+def test_a_broken_strategy_module_is_reported_and_affects_no_other(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "broken_by_its_author.py").write_text("import what_is_not_there\n")

@@ -95,7 +95,7 @@ async def test_a_row_has_the_symbol_and_the_zone_and_says_where_it_is(tmp_path: 
     assert item.origin == "fx.csv, line 2"
 
 
-async def test_reading_goes_on_behind_the_cursor(tmp_path: Path) -> None:
+async def test_file_source_continues_after_its_cursor(tmp_path: Path) -> None:
     path = tmp_path / "fx.csv"
     path.write_text(HEADER + lines(1, 2, 3))
     async with reading(path) as one:

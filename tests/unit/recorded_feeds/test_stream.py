@@ -62,7 +62,7 @@ async def read(stream: Stream, first: int, last: int) -> list[int]:
     return [seq for seq, _, _ in await stream.read(first, last, last - first + 1)]
 
 
-async def test_records_are_read_over_claims() -> None:
+async def test_records_are_read_across_claims_of_writers() -> None:
     blocks = (claim_of(0), records_of(0, 3), claim_of(3), claim_of(3), records_of(3, 2))
     assert await read(stream_of(*blocks), 1, 5) == [1, 2, 3, 4, 5]
     assert await read(stream_of(*blocks), 3, 4) == [3, 4]
