@@ -221,7 +221,11 @@ def _commit(
     traders: list[tuple[bytes, Decimal]],
     rng: random.Random,
 ) -> None:
-    """Commit a state of each portfolio in `rows`: of traders one of `traders` (state, equity)."""
+    """Commit a new state for each portfolio in `rows`.
+
+    A canary gets the state that belongs to its seq, any other portfolio a random pair of
+    `traders`: (encoded state, equity).
+    """
     found = db.execute(HEAD).fetchone()
     head = found[0] if found else 1
     ids = [portfolio for portfolio, _ in rows]

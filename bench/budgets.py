@@ -108,13 +108,13 @@ def measure(
 
 
 def migrate(cluster: Cluster, number: int) -> tuple[float, float]:
-    """Migrate a canary. Return s from request to done, and ms of its pause."""
+    """Migrate a canary. Return the seconds from request to done, and its pause in ms."""
     name = CANARIES[number % 3]
     return figures_of(cluster.migrate(name, cluster.other_node(name), limit_s=60))
 
 
 def reload(cluster: Cluster, number: int) -> tuple[float, float]:
-    """Reload a canary's running revision. Return s from request to done, and ms of the pause."""
+    """Reload a canary's running revision. Return as `migrate` does."""
     name = CANARIES[number % 3]
     answer = cluster.call("POST", f"/api/portfolios/{name}/reload/", {"reason": "measured"})
     assert answer.status == 202, answer.text
@@ -126,7 +126,7 @@ def reload(cluster: Cluster, number: int) -> tuple[float, float]:
 def roll_out(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
     """Roll `times` versions out over nine portfolios, with a node more than the demo has.
 
-    Yield s from request to done, and ms of the pause, of each reload.
+    Yield the seconds from request to done, and the pause in ms, of each reload.
     """
     url, token = cluster.access["url"], cluster.create_node_token("node-more")
     daemon = cluster.launch_node("node-more", url, token)
@@ -165,7 +165,7 @@ def _reloads_of_roll_outs(cluster: Cluster, times: int) -> Iterator[tuple[float,
 
 
 def figures_of(handoff: dict[str, str]) -> tuple[float, float]:
-    """Return s from request to done, and ms of the pause."""
+    """Return the seconds from request to done, and the pause in ms."""
     requested, finished = (
         datetime.fromisoformat(handoff[key]) for key in ("requested_at", "finished_at")
     )
@@ -173,7 +173,7 @@ def figures_of(handoff: dict[str, str]) -> tuple[float, float]:
 
 
 def create(cluster: Cluster, number: int, pushes: str) -> float:
-    """Create a portfolio and delete it. Return s from its creation to its first commit."""
+    """Create a portfolio and delete it. Return the seconds to its first commit."""
     name = f"born-{pushes.split()[0]}-{number}"
     began = cluster.now()
     body = {"name": name, "strategy": "canary", "symbols": ["*"], "config": {}}
@@ -189,7 +189,7 @@ def create(cluster: Cluster, number: int, pushes: str) -> float:
 
 
 def kill(cluster: Cluster, node: str) -> tuple[float, list[float]]:
-    """Kill a daemon. Return s until its portfolios committed elsewhere, and ms of each pause."""
+    """Kill a daemon. Return the seconds until all committed elsewhere, and the pauses in ms."""
     had, since = cluster.portfolios_on(node), cluster.now()
     cluster.daemon(node).kill()
     return cluster.wait_for_commits_elsewhere(had, node, 60), failover_pauses(cluster, since)
@@ -205,9 +205,10 @@ def freeze(cluster: Cluster, node: str) -> tuple[float, list[float]]:
 def restarts(
     cluster: Cluster, silence: Callable[[], AbstractContextManager[None]], times: int
 ) -> Iterator[float]:
-    """Yield s from kill -9 of a daemon until a new one of its name committed for all portfolios.
+    """Yield the seconds from kill -9 of a daemon until all portfolios committed under a new one.
 
-    The new daemon takes over the portfolios, whether or not the end of the old socket was noticed.
+    The new daemon has the same name and takes over the portfolios, whether or not the end of the
+    old socket was noticed.
     """
     name, url = "node-again", cluster.access["url"]
     token = cluster.create_node_token(name)
@@ -236,7 +237,7 @@ def restarts(
 
 
 def _wait_for_new_incarnation(old: str | None, cluster: Cluster, names: list[str]) -> float:
-    """Return s until each of the portfolios has committed under another incarnation than `old`."""
+    """Wait until all committed under another incarnation than `old`; return the seconds."""
 
     def have_committed(runs: list[ClusterRun]) -> bool:
         return all(r.incarnation != old and r.phase == "running" and r.committed_at for r in runs)

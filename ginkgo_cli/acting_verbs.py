@@ -107,7 +107,7 @@ def halt_all(context: Context) -> None:
             raise Failed("Without a terminal, `ginkgo halt-all` needs --yes.")
         wanted = f"halt {running}"
         if _ask(f"This stops {running} running portfolios. Type `{wanted}`: ") != wanted:
-            raise Failed(f"Nothing was halted: {wanted} was not typed.")
+            raise Failed(f"Nothing was halted: `{wanted}` was not typed.")
     document = context.client.post("halt/", reason=given.reason, expect_running=running)
     context.show(
         document,

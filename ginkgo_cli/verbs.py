@@ -37,8 +37,10 @@ def positive(text: str) -> int:
 
 
 def not_empty(text: str) -> str:
-    """Return the text. Refuse an empty one, such as from an unset variable: every name begins with
-    it."""
+    """Return the text. Refuse an empty one, such as from an unset variable.
+
+    As the beginning of a name it would match every name.
+    """
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; leave it out, or give a value")
     return text

@@ -360,7 +360,11 @@ class _Hosts:
                 return
 
     def order(self, known: dict[str, Any]) -> dict[str, str]:
-        """Return host and port of those to try, in order; {} for a single host."""
+        """Return `host` and `port` for the connection attempt: comma-separated, in order to try.
+
+        {} leaves the given ones as they are: there is only one host, or `hostaddr` is set. Notes
+        which silent hosts this attempt asks: others leave them out for RETRY_S.
+        """
         hosts = str(known.get("host") or "").split(",")
         if len(hosts) < 2 or known.get("hostaddr"):
             return {}

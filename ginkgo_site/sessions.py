@@ -128,8 +128,10 @@ async def begin_session(
 ) -> None:
     """Set the limits; raise DatabaseUnusable behind a pooler that does not keep a session.
 
-    `ask` returns the first row of an answer, `named_pid` is the server process that was named at
-    the connection. The second session runs within a transaction, which holds its server process.
+    `ask` returns the first row of an answer; `named_pid` is the server process that the connection
+    named. If another one answers, there is a pooler. Then a second session begins a transaction,
+    which occupies a server process: a pooler that keeps sessions never gives it the one of this
+    session, and this session has the same one before and after.
     """
     columns = "".join(", set_config(%s, %s, false)" for _ in limits)
     parameters = [text for pair in limits.items() for text in pair]

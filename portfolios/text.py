@@ -30,7 +30,7 @@ def escape_lines(text: str) -> str:
 
 
 def escape_json(text: str) -> str:
-    """Return a JSON document with all unprintable characters escaped."""
+    """Return a JSON document with all unprintable characters escaped, except for line breaks."""
     return UNPRINTABLE.sub(_json_escape, text)
 
 

@@ -47,7 +47,10 @@ class DeadMansSwitch:
         self._thread.start()
 
     def end(self) -> None:
-        """End the thread without waiting for a `look` under way: its messages are claimed again."""
+        """End the thread without waiting for a `look` under way.
+
+        What it has not sent is sent later by another process.
+        """
         self._ended.set()
 
     def _run(self) -> None:

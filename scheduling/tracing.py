@@ -110,7 +110,7 @@ class HandoffSpan:
         self._error = error or self._error
 
     def drop(self) -> None:
-        """Make no span: the step changed nothing."""
+        """Discard the span, because the step changed nothing."""
         self._dropped = True
 
     def end(self) -> None:

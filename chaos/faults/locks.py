@@ -41,7 +41,9 @@ def held_transaction(context: FaultContext) -> None:
         ):
             return
         context.expect(
-            lambda: not context.cluster.query(_HELD, 0.5), FREED_WITHIN_S * BUDGET_FACTOR, "its end"
+            lambda: not context.cluster.query(_HELD, 0.5),
+            FREED_WITHIN_S * BUDGET_FACTOR,
+            "the end of the frozen transaction",
         )
         context.sleep(2)
     handoffs = context.cluster.query(
@@ -49,7 +51,11 @@ def held_transaction(context: FaultContext) -> None:
         " WHERE p.name = %s AND h.state IN ('requested', 'preparing', 'draining', 'activating')",
         run.name,
     )
-    context.expect(lambda: not handoffs, 0, f"no handoff from the uncommitted request: {handoffs}")
+    context.expect(
+        lambda: not handoffs,
+        0,
+        f"the request rolled back with its handoff, but these are left: {handoffs}",
+    )
 
 
 def lock_on_record_table(context: FaultContext) -> None:

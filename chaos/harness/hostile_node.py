@@ -88,7 +88,7 @@ def _reports_of_others(incarnation: str) -> bytes:
 
 
 def _log_lines(incarnation: str) -> bytes:
-    """Return as many lines as are taken, for the log of a portfolio that it does not own."""
+    """Return as many lines as are taken, for the log of a portfolio that does not exist."""
     lines = [LogLine(0, "x" * 300)] * MAX_LOG_LINES
     return encode(LogRequest(incarnation, str(uuid.uuid4()), [StreamLines(10**9, 1, None, lines)]))
 

@@ -64,12 +64,12 @@ def _endless(seed: int, faults: list[PlannedFault]) -> Iterator[ScheduledStep]:
         waiting = real.copy()
         rng.shuffle(waiting)
         while waiting:
-            done = [waiting.pop(0)]
+            chosen = [waiting.pop(0)]
             partner = next((other for other in waiting if not other.alone), None)
-            if partner and not done[0].alone and rng.random() < PAIRED:
+            if partner and not chosen[0].alone and rng.random() < PAIRED:
                 waiting.remove(partner)
-                done.append(partner)
-            yield _step(next(numbers), rng, done)
+                chosen.append(partner)
+            yield _step(next(numbers), rng, chosen)
             if load and load is not real and rng.random() < LOADED:
                 yield _step(next(numbers), rng, [rng.choice(load)])
 

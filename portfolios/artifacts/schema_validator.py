@@ -24,9 +24,10 @@ _steps = threading.local()
 def errors_by_relevance(
     schema: Mapping[str, Any], given: Mapping[str, Any]
 ) -> list[ValidationError]:
-    """Return the errors within each of the parameters `given`, the most relevant first.
+    """Return the errors in the values of the parameters `given`, the most relevant first.
 
-    Raise SchemaUnusable.
+    Errors of the whole, such as a missing parameter, are left out. Raise SchemaUnusable if the
+    schema cannot be followed to its end.
     """
     _steps.left = MAX_STEPS
     # An empty registry: references are looked up in the schema, never fetched.

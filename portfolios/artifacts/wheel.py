@@ -226,8 +226,8 @@ def _check_name(label: str, name: str, version: str, metadata: email.message.Mes
         raise WheelRefused(
             "not_a_wheel",
             _(
-                "{label} contains {name} {version}, by its METADATA: give it the name that "
-                "its build gave it.",
+                "{label} was renamed: its METADATA says {name} {version}. Give the file the name "
+                "that the build gave it.",
                 label=label,
                 name=stated[0],
                 version=stated[1],

@@ -110,9 +110,10 @@ class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Bar(Event, array_like=True, frozen=True, gc=False):
-    """The prices of one symbol in one span of time, with four places: the most common event.
+    """The prices of one symbol in one span of time, with four decimal places.
 
-    It is encoded without a tag, as events were before there were other kinds.
+    The most common event. It is encoded without a tag, as events were before there were other
+    kinds.
     """
 
     open_units: int
@@ -125,7 +126,7 @@ class Bar(Event, array_like=True, frozen=True, gc=False):
 class ScaledBar(Bar, array_like=True, frozen=True, gc=False, tag="bar"):
     """A bar whose prices have `scale` places."""
 
-    scale: int  # type: ignore[misc]  # a constant of bars with four places
+    scale: int  # type: ignore[misc]  # a constant of bars with four decimal places
 
 
 class Trade(Event, array_like=True, frozen=True, gc=False, tag="trade"):
@@ -290,7 +291,7 @@ def decode_events(data: bytes) -> list[Event]:
     try:
         return cast("list[Event]", _bars.decode(data))
     except msgspec.ValidationError:
-        pass  # not only bars with four places
+        pass  # not only bars with four decimal places
     try:
         return cast("list[Event]", _tagged.decode(data))
     except msgspec.ValidationError:

@@ -105,7 +105,7 @@ class FoundStrategy(msgspec.Struct):
     state_version: int
     schema: str  #: JSON
     sees_every_symbol: bool
-    checks: bool
+    checks: bool  #: parameters must be checked in the strategy's own process
     warm_up: int | None
     summary: str
 

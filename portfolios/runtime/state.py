@@ -317,7 +317,9 @@ def decode_outline(data: bytes) -> StateOutline:
     _check_format(raw.format)
     size = memoryview(raw.account).nbytes + memoryview(raw.metrics).nbytes
     if size > MAX_OUTLINE_BYTES:
-        raise StateUnreadable(f"an account of {size} bytes is refused, limit {MAX_OUTLINE_BYTES}")
+        raise StateUnreadable(
+            f"account and metrics of {size} bytes are refused, limit {MAX_OUTLINE_BYTES}"
+        )
     try:
         account = _account_decoder.decode(raw.account)
         return StateOutline(account, raw.format, _metrics_decoder.decode(raw.metrics))
@@ -329,7 +331,9 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
     """Decompress and decode bytes that may be anything. Raise StateUnreadable."""
     try:
         size = zstandard.frame_content_size(data)
-        if not 0 <= size <= MAX_STATE_BYTES:
+        if size < 0:
+            raise StateUnreadable("a state whose header states no size is refused")
+        if size > MAX_STATE_BYTES:
             raise StateUnreadable(f"a state of {size} bytes is refused, limit {MAX_STATE_BYTES}")
         return decoder.decode(_decompressor().decompress(data))
     # A node may store any bytes: text that is not UTF-8, nesting without end.

@@ -66,7 +66,10 @@ class ArtifactCode:
 
 
 class ReplayProcessEnded(Exception):
-    """The process no longer answers. The text says how it ended, and continues "… failed: "."""
+    """The process no longer answers.
+
+    The text says how it ended, to follow a colon: "it did not …".
+    """
 
 
 @contextmanager

@@ -263,5 +263,8 @@ def _process_at_epoch(entry: EntryLike, own: Sequence[Process]) -> Process | Non
 
 
 def _is_prepared_for(handoff: int, process: Process) -> bool:
-    """Return whether the process was started for this handoff and is not activated yet."""
+    """Return whether the process was started for this handoff and is not activated yet.
+
+    Epoch 0: a process that is prepared owns nothing yet.
+    """
     return process.epoch == 0 and process.handoff == handoff

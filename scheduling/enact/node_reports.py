@@ -40,7 +40,7 @@ def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -
             return process_failures.handle_process_exit(node, incarnation, exited, timing)
         case Halted():
             storable = msgspec.structs.replace(report, reason=_storable(report.reason))
-            return process_failures.handle_stale_halt(node, incarnation, storable, timing)
+            return process_failures.handle_halt(node, incarnation, storable, timing)
 
 
 def _check_exit(report: ProcessExited) -> ProcessExited:
@@ -49,7 +49,7 @@ def _check_exit(report: ProcessExited) -> ProcessExited:
     except ValueError:
         raise Refused(
             "invalid",
-            f"the death of a process is {report.death[:40]!r}; it must be a UUID.",
+            f"field death of a ProcessExited report is {report.death[:40]!r}; it must be a UUID.",
             status=400,
         ) from None
     return msgspec.structs.replace(report, error=_storable(report.error))

@@ -265,13 +265,11 @@ def _fall_back(
     return "fell_back"
 
 
-def handle_stale_halt(
-    node: int, incarnation: UUID, report: Halted, timing: Timing
-) -> Transaction[str]:
-    """End the ownership of a portfolio that its limits stopped, or `catch_up` before a stale event.
+def handle_halt(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Transaction[str]:
+    """End the ownership of a portfolio that stopped itself, by a limit or before a stale event.
 
-    The portfolio stays unassigned until an operator starts it. Return `halted`, `stopped` or
-    `late`.
+    The portfolio stays unassigned until an operator starts it. Return `halted`; `stopped` if a stop
+    was under way anyway; `late` if the reporter is no longer the owner.
     """
     run = yield from _lock_owned(report.portfolio, report.epoch, node, incarnation)
     if run is None:

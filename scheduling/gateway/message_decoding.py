@@ -113,8 +113,8 @@ def _decode_single_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
         raise RequestRejected(
             413,
             "payload_too_large",
-            f"A body over {MAX_MULTI_COMMIT_BODY:,} bytes may hold one commit with a large state "
-            f"({error}); send less at a time.",
+            f"A body over {MAX_MULTI_COMMIT_BODY:,} bytes is taken only if it holds a single "
+            f"commit and no unknown field: {error}. Send several commits in smaller bodies.",
         ) from None
     return uuid_of(request.incarnation), list(request.commits)
 

@@ -112,8 +112,8 @@ def remove_channel(name: str, *, actor: str, reason: str = "") -> None:
         raise Refused(
             "invalid",
             _(
-                "The channel environment comes from GINKGO_ALERT_URL: unset it and restart "
-                "the queue worker."
+                "The channel `environment` cannot be removed here: GINKGO_ALERT_URL defines it. "
+                "Unset it and restart the queue worker."
             ),
         )
     with transaction.atomic():

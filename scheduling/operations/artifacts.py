@@ -189,7 +189,11 @@ def _inspect(
 
 
 def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
-    """Return a found strategy. Raise Refused if its declaration cannot be stored or shown."""
+    """Return the strategy as it is stored. Raise Refused if it cannot be stored or shown.
+
+    Parameters whose schema has a pattern count as checked by the strategy: a pattern may be matched
+    only in the strategy's own process.
+    """
     # The import takes 0.1 s, and few processes ever receive an artifact.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError

@@ -60,8 +60,9 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
         raise NotFound("node", target)
     times = timing()
     current = Run.objects.select_related("node").get(pk=portfolio.pk)
-    _refuse_inactive(portfolio, current)
+    # First: while a stop is under way, it helps to wait, and not to start the portfolio.
     _refuse_in_handoff(portfolio)
+    _refuse_inactive(portfolio, current)
     observed = observe(times)
     node = _choose_target_id(observed.snapshot, name, target)
     kind, revision = _kind_and_revision(observed.snapshot, name, current)
@@ -184,13 +185,13 @@ def _immovable(current: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
     )
     in_handoff = {handoff.portfolio_id: handoff for handoff in active}
     for name, run in current.items():
+        if run.portfolio_id in in_handoff:  # first, as in `migrate`
+            yield name, handoff_refusal(name, in_handoff[run.portfolio_id])
+            continue
         try:
             _refuse_inactive(run.portfolio, run)
         except Refused as refused:
             yield name, refused
-            continue
-        if run.portfolio_id in in_handoff:
-            yield name, handoff_refusal(name, in_handoff[run.portfolio_id])
 
 
 def _refusal_of(found: NoMove, target: str | None) -> Refused:

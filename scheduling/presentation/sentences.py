@@ -45,7 +45,11 @@ def held_sentence(storm: dict[str, Any]) -> str:
 
 
 def delivered_text(title: str, body: str) -> tuple[str, str]:
-    """Return title and body of an alert's message, as stored, in the active language."""
+    """Return the stored title and body of an alert's message in the active language.
+
+    They are stored in English, the title as "KIND: NAME" or "KIND". That of the message that the
+    alert has closed begins with "over: ".
+    """
     if is_chinese(get_language()):
         told = title.removeprefix("over: ")
         kind, _, name = told.partition(": ")

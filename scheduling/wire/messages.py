@@ -189,9 +189,10 @@ class StepFailed(msgspec.Struct, frozen=True, tag="step_failed", kw_only=True):
 
 
 class ProcessExited(msgspec.Struct, frozen=True, tag="died", kw_only=True):
-    """A process that owned a portfolio ended unexpectedly. `death` makes a repeat harmless."""
+    """A process that owned a portfolio ended unexpectedly."""
 
     death: str
+    """Identifies this end, so that a repeated report changes nothing."""
     portfolio: int
     epoch: int
     revision: int

@@ -89,7 +89,7 @@ class Gateway:
             case wire.ProcessExited():
                 return process_failures.handle_process_exit(node, incarnation, report, self.timing)
             case _:
-                return process_failures.handle_stale_halt(node, incarnation, report, self.timing)
+                return process_failures.handle_halt(node, incarnation, report, self.timing)
 
     def commit(self, node: int, incarnation: UUID, words: wire.Commit) -> wire.CommitResult:
         name = f"node-{node}"

@@ -84,7 +84,7 @@ def patroni(layout: Layout, server: int) -> list[str]:
     """The command line of a Patroni, which starts its PostgreSQL."""
     return [
         *("ip", "netns", "exec", layout.postgres_space(server)),
-        # The signal at the end of the parent is lost with the change of user.
+        # A change of user clears the parent-death signal, so setpriv sets it again afterwards.
         *("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"),
         *("--pdeathsig=KILL", "patroni", str(_server_folder(layout, server) / "patroni.yml")),
     ]

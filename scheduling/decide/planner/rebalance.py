@@ -82,7 +82,10 @@ class Rebalancer:
                 yield step
 
     def _round(self) -> Iterator[RebalanceStep]:
-        """Yield steps, the fullest source first; one without a step waits until its load rises."""
+        """Yield steps, the fullest source first.
+
+        A source without a possible step is left out until it receives a portfolio.
+        """
         fleet = self.fleet
         heap = [
             (-fleet.relative_load(node), node)

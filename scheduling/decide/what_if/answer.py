@@ -53,7 +53,7 @@ MAX_TRIED = 4
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The load of one node, in places, now and after the plan."""
+    """The load of one node now and after the plan, each as a number of places taken."""
 
     node: NodeView  #: in the hypothetical snapshot
     before: float

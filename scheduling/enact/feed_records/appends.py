@@ -92,7 +92,8 @@ def append(
 ) -> Transaction[Appended]:
     """Append all events or none after the head `expected`. See `RecordedLog.append`.
 
-    One read and one write; `held` saves the read to a caller that has just done it.
+    One read and one write. A caller that has just read the writer's row passes it as `held`, and
+    there is no second read.
     """
     if held is None:
         held = yield from writer(feed, source)
@@ -135,9 +136,10 @@ def stored_answer(feed: str, held: WriterRow, source: SourceId | None) -> Append
         return None
     if held.sent_from is None or held.sent_to is None:
         raise SourceConflict(
-            f"Source {source.source} of feed {feed} has already sent number {held.newest}. Number"
-            f" {source.number} was not recorded before that, or so long ago that its content is no"
-            f" longer known. If it is new, send it under a number over {held.newest}."
+            f"Source {source.source} of feed {feed} has already sent number {held.newest}, which is"
+            f" not lower than {source.number}. Either number {source.number} was never recorded, or"
+            " that is so long ago that its content is no longer known. If its rows are new, send"
+            f" them under a number over {held.newest}."
         )
     if held.sent_sha256 != source.sha256:
         raise SourceConflict(
@@ -152,8 +154,8 @@ def check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
     """Raise WriterReplaced or HeadMoved if APPEND would write nothing: this names the cause."""
     if held.epoch != epoch:
         raise WriterReplaced(
-            f"Feed {feed} is recorded by {held.writer or 'its sources'} since epoch {held.epoch};"
-            f" epoch {epoch} writes nothing any more."
+            f"Feed {feed} has been recorded by {held.writer or 'its sources'} since epoch"
+            f" {held.epoch}; epoch {epoch} writes nothing any more."
         )
     if held.head != expected:
         raise HeadMoved(f"Feed {feed} is at seq {held.head}, not at {expected}; read it again.")

@@ -90,7 +90,8 @@ def find_overdue(timing: Timing) -> Transaction[list[int]]:
 def expire(handoff_id: int, timing: Timing) -> Transaction[str]:
     """End the overdue step of a handoff, and return the new state of the handoff.
 
-    Return `early` if the step is not overdue, and `gone` if the handoff was deleted.
+    Return `early` if the step is not overdue, `late` if the target's first commit or another grant
+    came before the rollback, and `gone` if the handoff was deleted.
     """
     locked = yield from lock_run_and_handoff(handoff_id)
     if locked is None:

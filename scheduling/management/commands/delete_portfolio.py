@@ -52,4 +52,4 @@ class Command(GinkgoCommand):
         )
         self.stderr.flush()
         if sys.stdin.readline().strip() != name:
-            raise Failed("not_confirmed", f"Nothing was deleted: {name} was not typed.")
+            raise Failed("not_confirmed", f"Nothing was deleted: `{name}` was not typed.")

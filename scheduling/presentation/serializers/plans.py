@@ -127,7 +127,10 @@ class LeavingDocument(MoveDocument):
 
 
 class RoomDocument(Document):
-    """Moves on other nodes that let more leave; then `stay` portfolios would stay."""
+    """Moves on other nodes that make room for more portfolios of the drained node.
+
+    `stay`: how many remain on it even then.
+    """
 
     moves = MoveDocument(many=True)
     stay = serializers.IntegerField()

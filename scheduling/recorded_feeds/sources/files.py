@@ -231,7 +231,7 @@ class FileSource:
         for name in names:
             if name < opened.path.name and name not in self._passed:
                 logger.warning(
-                    "%s is not recorded: it came after %s, whose name sorts after it",
+                    "%s is not recorded: when it appeared, %s had been begun, whose name is later",
                     name, opened.path.name,
                 )  # fmt: skip
         self._passed.update(name for name in names if name <= opened.path.name)

@@ -19,7 +19,7 @@ from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.halt import halt_all
 from scheduling.enact.handoff import expire, find_overdue, request
-from scheduling.enact.process_failures import handle_process_exit, handle_stale_halt
+from scheduling.enact.process_failures import handle_halt, handle_process_exit
 from scheduling.enact.unheld_runs import reclaim_orphaned, reclaim_unactivated
 from scheduling.models import ACTIVE_STATES, Handoff, Lease, Node, Run
 from scheduling.scheduler import Scheduler
@@ -152,7 +152,7 @@ def halt_stale(world: World) -> Any:
     """Report a stop before an event that is too old for `catch_up: halt`."""
     at = run_of(world.portfolio)
     report = Halted(portfolio=at.portfolio_id, epoch=at.epoch, seq=at.last_seq, age_s=41.0)
-    return execute(handle_stale_halt(world.first.row.pk, world.first.incarnation, report, timing()))
+    return execute(handle_halt(world.first.row.pk, world.first.incarnation, report, timing()))
 
 
 def expire_late(world: World) -> Any:

@@ -26,7 +26,7 @@ from scheduling.db.transaction import Transaction, execute, execute_autocommit, 
 from scheduling.enact.commit import commit
 from scheduling.enact.grant import lock_run
 from scheduling.enact.lease import renew_leases
-from scheduling.enact.process_failures import handle_stale_halt
+from scheduling.enact.process_failures import handle_halt
 from scheduling.enact.revisions import mark_proven_revisions
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Handoff, Lease, Node, Run
@@ -148,7 +148,7 @@ def test_reports_of_a_portfolio_that_another_node_runs_lock_no_row_of_it() -> No
     began = time.monotonic()
     with hold_rows("scheduling_run", f"portfolio_id = {hand.portfolio.pk}"):
         assert of_others.report_death(hand.death()) == "late"
-        halted = handle_stale_halt(hostile.row.pk, hostile.incarnation, halt, timing())
+        halted = handle_halt(hostile.row.pk, hostile.incarnation, halt, timing())
         assert execute(halted) == "late"
         assert hostile.ready(handoff) == "late"
         assert hostile.fails(handoff) == "late"

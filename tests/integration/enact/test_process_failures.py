@@ -10,7 +10,7 @@ import pytest
 from portfolios.models import Revision
 from scheduling import operations
 from scheduling.db.transaction import execute
-from scheduling.enact.process_failures import handle_stale_halt
+from scheduling.enact.process_failures import handle_halt
 from scheduling.enact.revisions import find_stale_revisions, mark_proven_revisions
 from scheduling.enact.unheld_runs import find_unactivated, reclaim_unactivated
 from scheduling.models import Event, Handoff, Lease, Run
@@ -309,8 +309,8 @@ def test_stale_halt_ends_the_ownership_until_a_start(hand: OwnerSession) -> None
     at = hand.run()
     report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=41.2)
     said = (hand.daemon.row.pk, hand.daemon.incarnation, report, timing())
-    assert execute(handle_stale_halt(*said)) == "halted"
-    assert execute(handle_stale_halt(*said)) == "late"
+    assert execute(handle_halt(*said)) == "halted"
+    assert execute(handle_halt(*said)) == "late"
     at = hand.run()
     assert (at.phase, at.node_id) == ("halted", None)
     assert at.reason == (
@@ -329,7 +329,7 @@ def test_a_halt_by_a_limit_states_the_limit_until_a_start(hand: OwnerSession) ->
         portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=0, reason=why
     )
     said = (hand.daemon.row.pk, hand.daemon.incarnation, report, timing())
-    assert execute(handle_stale_halt(*said)) == "halted"
+    assert execute(handle_halt(*said)) == "halted"
     at = hand.run()
     assert (at.phase, at.node_id) == ("halted", None)
     assert at.reason == f"stopped after seq {at.last_seq}: {why}; start resumes there"
@@ -345,7 +345,7 @@ def test_stale_halt_during_a_stop_ends_the_stop(hand: OwnerSession) -> None:
     operations.stop("p", actor="ann")
     report = Halted(portfolio=hand.portfolio.pk, epoch=hand.run().epoch, seq=0, age_s=41.2)
     assert (
-        execute(handle_stale_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
+        execute(handle_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
         == "stopped"
     )
     assert hand.run().phase == "stopped"

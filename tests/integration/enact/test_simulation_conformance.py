@@ -415,7 +415,7 @@ class Conformance(RuleBasedStateMachine):
         if run.node_id is not None:
             node, incarnation = run.node_id, self.holder(run.node_id, newest)
             words = Halted(portfolio=portfolio, epoch=run.epoch, seq=run.last_seq, age_s=40)
-            self.both(lambda: process_failures.handle_stale_halt(node, incarnation, words, TIMES))
+            self.both(lambda: process_failures.handle_halt(node, incarnation, words, TIMES))
 
     # --- passes ------------------------------------------------------------------------------
 

@@ -209,7 +209,7 @@ async def test_a_second_recorder_is_refused_and_one_that_takes_over_ends_the_fir
                 await asyncio.sleep(0.01)
         add(fx, lines(2))
         assert one.task is not None
-        with pytest.raises(WriterReplaced, match="Feed fx is recorded by third"):
+        with pytest.raises(WriterReplaced, match="Feed fx has been recorded by third"):
             await one.task
         assert prices(await two.has(2)) == [1, 2]
         assert (await two.end()).rows == 1

@@ -12,7 +12,7 @@ from django.test import Client
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.handoff import handle_prepared, handle_step_failure
-from scheduling.enact.process_failures import handle_process_exit, handle_stale_halt
+from scheduling.enact.process_failures import handle_halt, handle_process_exit
 from scheduling.enact.register import register
 from scheduling.errors import Refused
 from scheduling.gateway.identity import GATEWAY_ID
@@ -45,8 +45,7 @@ def test_a_node_cannot_halt_the_portfolio_of_another(hand: OwnerSession) -> None
     at = hand.run()
     report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=99.0)
     assert (
-        execute(handle_stale_halt(stranger.row.pk, hand.daemon.incarnation, report, timing()))
-        == "late"
+        execute(handle_halt(stranger.row.pk, hand.daemon.incarnation, report, timing())) == "late"
     )
     assert (hand.run().phase, hand.run().epoch) == ("running", at.epoch)
     assert hand.commit() == "ok"
@@ -72,7 +71,7 @@ def test_no_report_of_another_node_changes_anything(hand: OwnerSession) -> None:
 def test_audit_log_names_the_node_that_halted(hand: OwnerSession) -> None:
     at = hand.run()
     report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=99.0)
-    execute(handle_stale_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
+    execute(handle_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
     lines = Event.objects.filter(portfolio=hand.portfolio, kind__in=("halted", "ended"))
     assert {(line.kind, line.actor) for line in lines} == {
         ("halted", "node-1"),

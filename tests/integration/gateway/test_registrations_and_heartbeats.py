@@ -167,7 +167,7 @@ def test_invalid_report_costs_neither_the_heartbeat_nor_other_reports(
     ]
     assert told.getMessage() == (
         "node-1: invalid reports: 1, the first: "
-        "the death of a process is 'no uuid'; it must be a UUID."
+        "field death of a ProcessExited report is 'no uuid'; it must be a UUID."
     )
     assert told.exc_info is None
 

@@ -116,6 +116,18 @@ def test_a_halted_or_quarantined_portfolio_must_be_started_before_it_is_moved(
     )
 
 
+def test_a_move_while_a_stop_is_under_way_is_refused_with_the_stop(node: FakeNode) -> None:
+    make_trader("p", node)
+    make_node("node-2")
+    stop = operations.stop("p", actor="ann")
+    refusal = refused(lambda: operations.migrate("p", "node-2", actor="bob"))
+    assert (refusal.code, refusal.message) == (
+        "handoff_in_progress",
+        f"p is already in handoff {stop.pk} (stop, draining); wait until it has ended.",
+    )
+    assert outcomes(["p"], "node-2") == {"p": "handoff_in_progress"}
+
+
 def test_a_move_from_a_lost_node_is_a_failover(node: FakeNode) -> None:
     make_trader("p", node)
     make_node("node-2")

@@ -89,7 +89,7 @@ def test_point_has_module_and_function_of_its_statement() -> None:
     [
         (wire.Prepared(handoff=1), "handoff.handle_prepared"),
         (wire.StepFailed(handoff=1, step="prepare", error="x"), "handoff.handle_step_failure"),
-        (wire.Halted(portfolio=1, epoch=1, seq=1, age_s=9), "process_failures.handle_stale_halt"),
+        (wire.Halted(portfolio=1, epoch=1, seq=1, age_s=9), "process_failures.handle_halt"),
     ],
 )
 def test_transaction_of_a_report_is_named_after_its_step(report: wire.Report, name: str) -> None:

@@ -150,7 +150,8 @@ async def test_files_of_a_folder_follow_one_another_by_name(
             (tmp_path / "04.csv").write_text(HEADER + lines(4))
             assert await one.rows(1) == ["4"]
         assert (
-            "01.csv is not recorded: it came after 03.csv, whose name sorts after it" in caplog.text
+            "01.csv is not recorded: when it appeared, 03.csv had been begun, whose name is later"
+            in caplog.text
         )
     add(tmp_path / "04.csv", lines(5))
     async with reading(tmp_path, one.cursor, pattern="*.csv") as two:
