@@ -93,7 +93,7 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
     new = _new_instruments(plan, lines, execute_autocommit(feed_records.instruments(plan.feed)))
     held, known = _prepare_and_undo(plan, new, actor=actor)
     if not held.in_stream:
-        return _import_in_database(plan, lines, new, actor=actor)
+        return _import_in_database(plan, lines, new, held, known, actor=actor)
     if new:  # lines and recorder are checked before the symbols are stored
         _accepted(plan, lines, known)
         _refuse_recorded_stream(plan.feed)
@@ -103,23 +103,35 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
 
 
 def _import_in_database(
-    plan: ImportPlan, lines: Sequence[_Line], new: Sequence[NewInstrument], *, actor: str
+    plan: ImportPlan,
+    lines: Sequence[_Line],
+    new: Sequence[NewInstrument],
+    held: feed_records.WriterRow,
+    known: Mapping[str, InstrumentFacts],
+    *,
+    actor: str,
 ) -> Imported:
     """Append all lines in one transaction. They are checked again after another append.
 
-    They are checked before the transaction: checking millions of lines in it would leave its
-    session idle for too long, and lose it.
+    They are checked before the transaction, against the writer row and symbols that
+    `_prepare_and_undo` returned: checking millions of lines in it would leave its session idle for
+    too long, and lose it.
     """
     for _ in range(TRIES):
-        held, known = _prepare_and_undo(plan, new, actor=actor)
         events, wrong = _accepted(plan, lines, known)
         try:
             with transaction.atomic():
-                _prepare(plan, new, actor=actor)
+                now, _symbols = _prepare(plan, new, actor=actor)
+                if now.in_stream:  # somebody else has created the feed since it was looked for
+                    raise Refused(
+                        "feed_busy",
+                        f"Nothing was imported: feed {plan.feed} was just created in a stream; "
+                        "repeat.",
+                    )
                 first, last = execute(_append_all(plan.feed, events, held.head))
             return Imported(len(events), first, last, wrong)
-        except HeadMoved:
-            continue  # the lines were checked against an older head
+        except HeadMoved:  # the lines were checked against an older head
+            held, known = _prepare_and_undo(plan, new, actor=actor)
         except LogError as refused:
             raise Refused("feed_busy", f"Nothing was imported: {refused}") from None
     raise Refused(
