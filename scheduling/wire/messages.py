@@ -11,10 +11,16 @@ text. Ids of portfolios and handoffs are those of the database.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
+
+from scheduling.wire.desired_set import DesiredEntry as DesiredEntry
+from scheduling.wire.desired_set import DesiredSet as DesiredSet
+from scheduling.wire.desired_set import FeedInfo as FeedInfo
+from scheduling.wire.desired_set import Role as Role
+from scheduling.wire.desired_set import SegmentInfo as SegmentInfo
 
 PROTOCOL = 1  #: increased when a message changes so that an older daemon would misread it
 #: Versions that gateway and daemon both speak: this one and the one before, so that during an
@@ -43,7 +49,6 @@ MAX_REFUSED_AGAIN = 1_000_000  #: `refused_again` of one commit
 MAX_REASON = 600  #: characters; reasons of limits and of the order book have under 300
 LATEST_US = 253_402_300_799_000_000  #: the end of the year 9999, the last that Python reads back
 
-Role = Literal["run", "prepare", "drain", "warm"]
 #: fenced: not the owner at this epoch. conflict: the seq, or the feed, is another. ahead: the epoch
 #: is not granted yet. rejected: an invalid commit. handed_over, keep: a release passed, or did not.
 Answer = Literal["ok", "fenced", "conflict", "ahead", "rejected", "handed_over", "keep"]
@@ -51,70 +56,12 @@ Answer = Literal["ok", "fenced", "conflict", "ahead", "rejected", "handed_over",
 Stage = Literal["load", "event", "exit", "killed"]
 
 
-# --- desired set ---------------------------------------------------------------------------------
-
-
-class SegmentInfo(msgspec.Struct, array_like=True, frozen=True):
-    """From `from_seq` on, released at `from_time_us`, a replay releases `rate` events a second."""
-
-    from_seq: int
-    from_time_us: int
-    rate: float
-
-
-class FeedInfo(msgspec.Struct, frozen=True):
-    name: str
-    sha256: str
-    length: int
-    segments: list[SegmentInfo]
-    kind: str = "replay"
-    """replay: packaged bars, released by the segments. recorded: read it with FeedRequest."""
-
-
-class DesiredEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One portfolio of a desired set. During a reload, a set has two entries of one portfolio.
-
-    run      own it under `epoch`: keep it, activate the process prepared for `handoff`, or start it
-    prepare  start a process for `handoff` and try the newest checkpoint; commit nothing
-    drain    stop at the next batch boundary and release `handoff` with the last commit
-    warm     released; keep the process in memory until it leaves the set or returns as run
-    """
-
-    portfolio: int
-    name: str
-    role: Role
-    epoch: int
-    revision: int
-    handoff: int | None = None
-    attempts: int = 0
-    """Exits since the last progress: the daemon waits 0, 1, 5, 30, 30 s before the next start."""
-    catch_up: str = "state_only"
-    """full, state_only or halt: how it treats stale events. May change while it runs."""
-    resume_seq: int = 0
-    """A start has replaced `halt` by `state_only`, up to here and on until no event is stale."""
-    resumed_from: int = -1
-    """Its last seq at that start. A halt by a limit is lifted up to it; -1: up to `resume_seq`."""
-    failed_seq: int = 0
-    """The event at which it last failed, or the last event of that batch; 0: none. Up to this seq
-    it gets one event at a time, so that all work before the bad event is kept."""
-    feed: str = "replay"
-    spec: dict[str, Any] = {}
-    """Fields of `portfolios.runtime.spec.Spec`."""
-
-
-class DesiredSet(msgspec.Struct, frozen=True, tag="desired"):
-    version: int
-    """Only grows. A daemon ignores a lower version."""
-    entries: list[DesiredEntry]
-    feeds: list[FeedInfo]
-    frozen: bool = False
-    """Automatic moves are frozen: a daemon asked to stop releases in place at once."""
-
-
 # --- register ------------------------------------------------------------------------------------
 
 
 class Register(msgspec.Struct, frozen=True, kw_only=True):
+    """A daemon asks to act as its node."""
+
     protocol: int
     incarnation: str
     """UUID drawn at the daemon's start."""
@@ -132,6 +79,8 @@ class Register(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to Register: the node, its timing and the portfolios that it should run."""
+
     node: int
     name: str
     lease_ttl_s: float
@@ -236,6 +185,8 @@ class AcknowledgedCommits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """A daemon's report of what it runs and what happened. It renews the lease of its node."""
+
     incarnation: str
     have_version: int
     """Version of the daemon's desired set; the answer leaves the set out if it is current."""
@@ -258,6 +209,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to Heartbeat: whether the lease holds and until when, and a newer desired set."""
+
     status: Literal["ok", "superseded", "unknown"]
     """superseded: another daemon took this name; exit and do not register again.
     unknown: the lease no longer exists (node forgotten, or goodbye): register again."""
@@ -272,6 +225,8 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Goodbye(msgspec.Struct, frozen=True, kw_only=True):
+    """A daemon leaves: its lease ends at once."""
+
     incarnation: str
     reason: str = ""
 
@@ -293,6 +248,8 @@ class FeedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to FeedRequest: the head, and the records after `after`."""
+
     head: int
     first_seq: int
     """The oldest record that is kept."""
@@ -307,6 +264,8 @@ class FeedAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for the newest checkpoint of a portfolio."""
+
     incarnation: str
     portfolio: int
     handoff: int | None = None
@@ -330,6 +289,8 @@ class CheckpointAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderLine(msgspec.Struct, array_like=True, frozen=True):
+    """One order of a commit, decided at event `seq`."""
+
     seq: int
     index: int
     symbol: str
@@ -348,6 +309,8 @@ class OrderLine(msgspec.Struct, array_like=True, frozen=True):
 
 
 class FillLine(msgspec.Struct, array_like=True, frozen=True):
+    """One fill of an order, made at event `fill_seq`."""
+
     order_seq: int
     order_index: int
     fill_seq: int
@@ -371,6 +334,8 @@ class OrderEndLine(msgspec.Struct, array_like=True, frozen=True):
 
 
 class EquityLine(msgspec.Struct, array_like=True, frozen=True):
+    """The equity of a portfolio after event `seq`."""
+
     seq: int
     at_us: int
     equity: str
@@ -416,11 +381,15 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Commits of the portfolios of one daemon."""
+
     incarnation: str
     commits: list[Commit]
 
 
 class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one commit."""
+
     portfolio: int
     answer: Answer
     detail: str = ""
@@ -431,6 +400,8 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommitAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to CommitRequest: one result for each commit."""
+
     results: list[CommitResult]
 
 
@@ -456,6 +427,8 @@ class StreamLines(msgspec.Struct, array_like=True, frozen=True):
 
 
 class LogRequest(msgspec.Struct, frozen=True):
+    """Lines that portfolio processes printed."""
+
     incarnation: str
     batch: str
     """UUID; a repeat has the same one."""
@@ -463,6 +436,8 @@ class LogRequest(msgspec.Struct, frozen=True):
 
 
 class LogAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer to LogRequest."""
+
     written: int
     """How many lines were written: those of portfolios that the node runs or prepares."""
 

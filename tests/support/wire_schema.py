@@ -8,6 +8,7 @@ To keep the protocol as it is now, after PROTOCOL was raised:
 from __future__ import annotations
 
 import json
+import re
 import typing
 from pathlib import Path
 from types import ModuleType
@@ -43,7 +44,7 @@ def schema_of(module: ModuleType) -> Schema:
 
 def _words(hint: Any) -> str:
     text = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-    return text.replace("scheduling.wire.messages.", "").replace("typing.", "")
+    return re.sub(r"\b(scheduling\.wire\.\w+|typing)\.", "", text)
 
 
 def kept(protocol: int) -> Schema:
