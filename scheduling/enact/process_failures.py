@@ -55,12 +55,14 @@ UPDATE scheduling_run SET last_death = %(death)s WHERE portfolio_id = %(portfoli
 )
 
 #: Read under the lock of the run. The run keeps only the last exit, and a heartbeat delayed on its
-#: way may report an earlier exit again after it.
+#: way may report an earlier exit again after it. A line names the exit that it was written for, and
+#: those that were counted in it later.
 COUNTED_BEFORE = Statement(
     "COUNTED_BEFORE",
     """
 SELECT id FROM scheduling_event
-WHERE portfolio_id = %(portfolio)s AND kind = 'process_died' AND data->>'death' = %(death)s
+WHERE portfolio_id = %(portfolio)s AND kind = 'process_died'
+  AND (data->>'death' = %(death)s OR data->'deaths' ? %(death)s)
 LIMIT 1
 """,
 )
@@ -69,6 +71,12 @@ LIMIT 1
 #: second before each start. So that these exits do not fill the audit log, there are MAX_EXITS
 #: lines within EXITS_WITHIN_S seconds; further exits are counted in the newest line.
 MAX_EXITS, EXITS_WITHIN_S = 10, 600
+
+#: Ids of exits that a line keeps of those counted in it, the newest first. A daemon has at most one
+#: exit of a portfolio unreported, since it starts the process again only once the report was
+#: answered, a second or more after the exit. It waits 4 s for an answer: 20 exits take longer than
+#: five such requests.
+MAX_DEATHS = 20
 
 #: Read under the lock of the run. Concurrent writer: the same exits reported by a second heartbeat,
 #: through another gateway process.
@@ -81,12 +89,16 @@ WHERE portfolio_id = %(portfolio)s AND kind = 'process_died'
 """,
 )
 
-#: Under the lock of the run, so that no other exit of it is counted meanwhile.
+#: Under the lock of the run. Concurrent writer: the same or another exit of it, reported through
+#: another gateway process; that one waits for the lock before it reads COUNTED_BEFORE, and so finds
+#: this exit's id. `jsonb - number` removes the element at that index, if there is one.
 COUNT_EXIT = Statement(
     "COUNT_EXIT",
     """
-UPDATE scheduling_event
-SET data = data || jsonb_build_object('times', coalesce((data->>'times')::bigint, 1) + 1)
+UPDATE scheduling_event SET data = data || jsonb_build_object(
+    'times', coalesce((data->>'times')::bigint, 1) + 1,
+    'deaths', (jsonb_build_array(%(death)s::text) || coalesce(data->'deaths', '[]'))
+              - %(max_deaths)s::int)
 WHERE id = %(line)s
 """,
 )
@@ -110,7 +122,7 @@ def handle_process_exit(
     active = yield from active_handoff(run.portfolio_id)
     decision = decide_exit(_exited_run(run, node, active), exited)
     is_attempt = decision.action != ExitAction.RESTART or decision.attempts is not None
-    if not is_attempt and (yield from _count_further_exit(run, exited)):
+    if not is_attempt and (yield from _count_further_exit(run, death)):
         return "too_many"
     yield from audit(
         "process_died",
@@ -139,13 +151,13 @@ def handle_process_exit(
             return (yield from _quarantine(run, active, decision, exited))
 
 
-def _count_further_exit(run: Row, exited: ProcessExited) -> Transaction[bool]:
+def _count_further_exit(run: Row, death: str) -> Transaction[bool]:
     """Count the exit in the newest line if there were MAX_EXITS lately; else return False."""
     (recent,) = yield from query(RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S)
     if recent.lines < MAX_EXITS:
         return False
-    yield from query(COUNT_EXIT, line=recent.newest)
-    yield from query(NOTE_EXIT, portfolio=run.portfolio_id, death=UUID(exited.death))
+    yield from query(COUNT_EXIT, line=recent.newest, death=death, max_deaths=MAX_DEATHS)
+    yield from query(NOTE_EXIT, portfolio=run.portfolio_id, death=UUID(death))
     return True
 
 

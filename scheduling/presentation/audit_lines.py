@@ -183,7 +183,7 @@ _LABELS = {
     "halt": ("halt", "紧急停止"),
 }
 #: Not shown among the data of a line without a sentence.
-_HIDDEN = frozenset({"incarnation"})
+_HIDDEN = frozenset({"incarnation", "deaths"})
 
 
 def _value_text(value: Any) -> str:

@@ -224,7 +224,7 @@ def counted_before(db: Store, p: Any) -> list[Row]:
         Row(id=0)
         for event in db.events.values()
         if (event.kind, event.portfolio_id) == ("process_died", p.portfolio)
-        and event.data.get("death") == p.death
+        and p.death in (event.data.get("death"), *event.data.get("deaths", ()))
     ][:1]
 
 
@@ -242,7 +242,8 @@ def recent_exits(db: Store, p: Any) -> list[Row]:
 @answers(process_failures.COUNT_EXIT)
 def count_exit(db: Store, p: Any) -> None:
     line = db.events[p.line]
-    db.set(line, data={**line.data, "times": line.data.get("times", 1) + 1})
+    deaths = [p.death, *line.data.get("deaths", [])][: p.max_deaths]
+    db.set(line, data={**line.data, "times": line.data.get("times", 1) + 1, "deaths": deaths})
 
 
 @answers(process_failures.NOTE_EXIT)

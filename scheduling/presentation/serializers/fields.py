@@ -41,11 +41,16 @@ class IncarnationField(serializers.CharField):
 
 
 class AuditDataField(ObjectDocument):
-    """The data of an audit-log line, with digests of incarnations for viewers."""
+    """The data of an audit-log line, with digests of incarnations for viewers.
+
+    Without `deaths`, by which a repeated report of an exit is recognized: `times` counts them.
+    """
 
     def to_representation(self, value: Any) -> Any:
         """Return the value for this reader."""
         shown = value if _is_for_operator(self) else without_incarnations(value)
+        if isinstance(shown, dict):
+            shown = {key: part for key, part in shown.items() if key != "deaths"}
         return super().to_representation(shown)
 
 

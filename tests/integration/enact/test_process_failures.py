@@ -10,11 +10,12 @@ import pytest
 from portfolios.models import Revision
 from scheduling import operations
 from scheduling.db.transaction import execute
-from scheduling.enact.process_failures import handle_halt
+from scheduling.enact.process_failures import MAX_DEATHS, handle_halt
 from scheduling.enact.revisions import find_stale_revisions, mark_proven_revisions
 from scheduling.enact.unheld_runs import find_unactivated, reclaim_unactivated
 from scheduling.models import Event, Handoff, Lease, Run
 from scheduling.presentation.audit_lines import audit_sentence
+from scheduling.presentation.serializers.history import EventDocument
 from scheduling.timing import timing
 from scheduling.wire.messages import Halted
 from tests.support.factories import (
@@ -44,6 +45,11 @@ def second_revision(hand: OwnerSession) -> OwnerSession:
 
 def status(hand: OwnerSession, number: int) -> str:
     return Revision.objects.get(portfolio=hand.portfolio, number=number).status
+
+
+def exits_counted() -> int:
+    lines = Event.objects.filter(kind="process_died")
+    return sum(line.data.get("times", 1) for line in lines)
 
 
 def wanted_reloads() -> list[int]:
@@ -86,6 +92,33 @@ def test_endless_idle_exits_write_a_bounded_number_of_audit_lines(hand: OwnerSes
     assert audit_sentence(lines[9]).endswith(", and 3 further exits in ten minutes")
     assert hand.run().attempts == 0
     assert hand.die() == "restart"  # one that failed at an event counts
+
+
+def test_repeated_reports_of_exits_beyond_the_limit_count_once(hand: OwnerSession) -> None:
+    deaths = [hand.death(idle=True) for _ in range(10 + MAX_DEATHS + 2)]
+    for death in deaths:
+        hand.report_death(death)
+    before = exits_counted()
+    # Of those counted in the last line, the oldest two are no longer known, the others are.
+    for death in [*deaths[-2:] * 2, *deaths[12:], *deaths[:10]]:
+        assert hand.report_death(death) == "late"
+    assert exits_counted() == before == len(deaths)
+    newest = Event.objects.filter(kind="process_died").latest("id")
+    assert newest.data["deaths"] == [death.death for death in reversed(deaths[12:])]
+
+
+def test_ids_of_counted_exits_are_shown_neither_by_the_api_nor_in_the_sentence(
+    hand: OwnerSession,
+) -> None:
+    for _ in range(11):
+        hand.die(idle=True)
+    newest = Event.objects.filter(kind="process_died").latest("id")
+    assert len(newest.data["deaths"]) == 1
+    shown = EventDocument(context={"operator": True}).to_representation(newest)["data"]
+    assert (shown["times"], shown["death"]) == (2, newest.data["death"])
+    assert "deaths" not in shown
+    del newest.data["stage"]  # without it, the data is shown in place of the sentence
+    assert newest.data["deaths"][0] not in audit_sentence(newest)
 
 
 def test_an_idle_exit_beyond_the_limit_still_ends_a_stop(hand: OwnerSession) -> None:
