@@ -186,17 +186,17 @@ def test_too_many_lines_are_rejected(node: FakeNode) -> None:
 
 
 @pytest.mark.parametrize(
-    "stream",
+    ("stream", "found"),
     [
-        wire.StreamLines(-1, 1, None, []),
-        wire.StreamLines(1, 2**63, None, []),
-        wire.StreamLines(1, 1, None, [wire.LogLine(0, "", -1)]),
-        wire.StreamLines(1, 1, None, [wire.LogLine(0, "", 2**31)]),
+        (wire.StreamLines(-1, 1, None, []), "An id or epoch is -1"),
+        (wire.StreamLines(1, 2**63, None, []), f"An id or epoch is {2**63}"),
+        (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", -1)]), "`lost` is -1"),
+        (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", 2**31)]), f"`lost` is {2**31}"),
     ],
 )
-def test_numbers_out_of_range_are_rejected(stream: wire.StreamLines) -> None:
+def test_numbers_out_of_range_are_rejected(stream: wire.StreamLines, found: str) -> None:
     body = wire.encode(wire.LogRequest(str(uuid4()), str(uuid4()), [stream]))
-    with pytest.raises(RequestRejected, match="; use 0 to "):
+    with pytest.raises(RequestRejected, match=f"^{found}; use 0 to "):
         decode_log(body)
 
 

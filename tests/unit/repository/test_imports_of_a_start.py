@@ -11,6 +11,7 @@ import pytest
 from django.contrib import admin
 from django.core.checks import Tags, run_checks
 
+from ginkgo_site import apps
 from ginkgo_site.env import CHECKOUT
 
 #: Each takes 0.1 s or more, and hundreds of processes start while a fleet is tested.
@@ -57,10 +58,11 @@ def test_a_command_imports_no_pages_of_the_admin_and_not_what_they_show() -> Non
 
 
 def test_the_checks_of_the_admin_import_its_pages_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[str] = []
-    monkeypatch.setattr(admin, "autodiscover", lambda: found.append("pages"))
+    order: list[str] = []
+    monkeypatch.setattr(admin, "autodiscover", lambda: order.append("pages"))
+    monkeypatch.setattr(apps, "check_admin_app", lambda *_, **__: order.append("checks") or [])
     run_checks(tags=[Tags.admin])
-    assert found == ["pages"]
+    assert order == ["pages", "checks"]
 
 
 NODE = f"""
