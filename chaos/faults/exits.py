@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 import psutil
 
 from chaos.faults.fault import Fault
@@ -12,7 +13,7 @@ from chaos.harness.observation import ClusterRun
 from chaos.harness.processes import still_running
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
 from chaos.runner.topology import HALTING
-from scheduling.wire.messages import Heartbeat, ProcessExited
+from scheduling.wire.messages import Heartbeat, ProcessExited, ProcessStatus
 
 #: Budget for an exit to be reported, and for the portfolio to commit again after it: a heartbeat, a
 #: start and the back-off before it.
@@ -26,6 +27,12 @@ SELECT r.portfolio_id, coalesce(r.last_death::text, ''), r.attempts,
         WHERE e.portfolio_id = r.portfolio_id AND e.kind = 'process_died')
 FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 WHERE p.name = %s AND p.archived_at IS NULL
+"""
+
+
+_REPORTED = """
+SELECT o.metrics::text, o.portfolios::text
+FROM scheduling_nodereport o JOIN scheduling_node n ON n.id = o.node_id WHERE n.name = %s
 """
 
 
@@ -146,14 +153,29 @@ def _send_again(context: FaultContext, run: ClusterRun, death: str) -> None:
         stage="exit",
         error="a repeated report",
     )
-    beat = Heartbeat(incarnation=str(run.incarnation), have_version=10**9, reports=[report])
     token = context.topology.tokens[str(run.node)]
 
     def is_answered() -> bool:
+        beat = repeated_heartbeat(context, run, report)
         status, answer = ask_gateway(context, token, "heartbeat", beat)
         return status == 200 and answer["status"] == "ok"
 
     context.expect(is_answered, REPORTED_WITHIN_S * BUDGET_FACTOR, "an answer to the repeat")
+
+
+def repeated_heartbeat(context: FaultContext, run: ClusterRun, report: ProcessExited) -> Heartbeat:
+    """Return a heartbeat of the portfolio's node with what the daemon reported last, and `report`.
+
+    Its metrics and portfolios replace those in the database.
+    """
+    ((metrics, portfolios),) = context.cluster.query(_REPORTED, run.node)
+    return Heartbeat(
+        incarnation=str(run.incarnation),
+        have_version=10**9,
+        metrics=msgspec.json.decode(metrics, type=dict[str, float]),
+        portfolios=msgspec.json.decode(portfolios, type=list[ProcessStatus]),
+        reports=[report],
+    )
 
 
 FAULTS = (Fault("repeated-exit-report", repeated_exit_report, 15, moves_nothing=True, alone=True),)

@@ -14,9 +14,11 @@ from django.db import connection
 
 from chaos.checkers.blast_radius import BlastRadius
 from chaos.faults import exits, locks
+from chaos.harness.observation import ClusterRun
 from chaos.runner.fault_context import FaultContext
 from chaos.runner.topology import SHORT_TIMES, Topology
 from ginkgo_site.database import conninfo
+from scheduling.wire.messages import Heartbeat, ProcessExited, ProcessStatus
 from tests.support.factories import OwnerSession
 
 pytestmark = pytest.mark.django_db
@@ -51,6 +53,27 @@ def test_repeated_exit_reports_cause_no_miscount_of_exits(
     for death in (second, first, second, first, second):
         hand.report_death(death)
     assert exits.miscounts(before, exits.read_failures(context, "p"), exits=2) == []
+
+
+def test_a_repeated_report_comes_with_what_the_daemon_reported_last(
+    context: FaultContext, hand: OwnerSession
+) -> None:
+    process = ProcessStatus(
+        portfolio=hand.portfolio.pk, epoch=3, revision=1, phase="running", seq=9, lag=0, pid=42
+    )
+    said = Heartbeat(
+        incarnation=str(hand.daemon.incarnation),
+        have_version=10**9,
+        metrics={"cpu_pct": 12.5},
+        portfolios=[process],
+        reports=[hand.death()],
+    )
+    hand.daemon.beat(metrics=said.metrics, portfolios=said.portfolios)
+    node, incarnation = hand.daemon.row.name, said.incarnation
+    run = ClusterRun("p", node, incarnation, 3, 1, 9, "running", "", None)
+    (death,) = said.reports
+    assert isinstance(death, ProcessExited)
+    assert exits.repeated_heartbeat(context, run, death) == said
 
 
 def test_idle_exits_counted_in_one_line_are_counted(
