@@ -6,16 +6,39 @@ from chaos.faults.daemons import are_elsewhere
 from chaos.faults.fault import Fault
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
+_LEFT_OF_LEASE = """
+SELECT extract(epoch FROM l.expires_at - clock_timestamp())::float8
+FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.name = %s
+"""
+
 
 def silence_short(context: FaultContext) -> None:
-    """Traffic of a node is held back for half a lease.
+    """Traffic of a node is held back for two thirds of a lease that has just been renewed.
 
-    When it begins, the last heartbeat may be an interval old, which is a quarter to a third of a
+    At another moment the last renewal may be an interval old, which is a quarter to a third of a
     lease: two thirds more would reach the end of the lease.
     """
-    _, proxy = context.choose_proxied_node()
-    with proxy.hold_traffic():
-        context.sleep(context.ttl_s / 2)
+    node, proxy = context.choose_proxied_node()
+    is_renewed = context.expect(
+        lambda: any(
+            is_just_renewed(left_s, context.ttl_s)
+            for (left_s,) in context.cluster.query(_LEFT_OF_LEASE, node)
+        ),
+        context.ttl_s * BUDGET_FACTOR,
+        f"a renewal of the lease of {node}",
+    )
+    if is_renewed:
+        with proxy.hold_traffic():
+            context.sleep(context.ttl_s * 2 / 3)
+
+
+def is_just_renewed(left_s: float, ttl_s: float) -> bool:
+    """Whether a lease with `left_s` seconds left was renewed at most a tenth of a lease ago.
+
+    The daemon counts from the last heartbeat that was answered: a renewal whose answer may still be
+    on its way does not count.
+    """
+    return 0.9 * ttl_s <= left_s <= 0.97 * ttl_s
 
 
 def silence_long(context: FaultContext) -> None:
@@ -78,7 +101,7 @@ def release_answer_lost(context: FaultContext) -> None:
 
 
 FAULTS = (
-    Fault("silence-short", silence_short, 5, moves_nothing=True),
+    Fault("silence-short", silence_short, 6, moves_nothing=True),
     Fault("silence-long", silence_long, 16),
     Fault("silence-to-server", silence_to_server, 10),
     Fault("silence-to-node", silence_to_node, 10),
