@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 import threading
@@ -15,8 +16,15 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from chaos.checkers.blast_radius import BlastRadius
 from chaos.faults.daemons import are_taken_over
 from chaos.faults.exits import Failures, miscounts
-from chaos.faults.locks import CommitTimes, is_named, read_commit_times, read_metrics
+from chaos.faults.locks import (
+    CommitTimes,
+    is_named,
+    read_commit_times,
+    read_metrics,
+    slowdowns,
+)
 from chaos.faults.many import are_asynchronous, commit_elsewhere
+from chaos.faults.partitions import is_just_renewed
 from chaos.faults.registry import FLEETS
 from chaos.harness.observation import ClusterRun
 from chaos.harness.processes import suspended
@@ -157,35 +165,75 @@ def test_a_repeated_exit_report_is_a_miscount(
     assert miscounts(BEFORE, replace(BEFORE, attempts=attempts, exits=exits), exits=2) == expected
 
 
-def metrics_of_commits(seconds: list[float]) -> str:
-    """Return the metrics of a web process that answered commits after these seconds, and a
-    heartbeat and a refused commit after three."""
+def metrics_of_commits(*took_s: float, failed: int = 0, given_up: int = 0) -> str:
+    """Return the metrics of a web process that answered commits after these seconds, a heartbeat
+    after three, and other commits with 503 at once and with 499 after four."""
     registry = CollectorRegistry(auto_describe=False)
     requests = Histogram(
-        "ginkgo_gateway_request_seconds", "", ["kind", "status"], buckets=(1,), registry=registry
+        "ginkgo_gateway_request_seconds",
+        "",
+        ["kind", "status"],
+        buckets=(0.1, 0.5, 1),
+        registry=registry,
     )
-    for took_s in seconds:
-        requests.labels("commit", "200").observe(took_s)
+    for each in took_s:
+        requests.labels("commit", "200").observe(each)
     requests.labels("heartbeat", "200").observe(3)
-    requests.labels("commit", "503").observe(3)
+    for _ in range(failed):
+        requests.labels("commit", "503").observe(0)
+    for _ in range(given_up):
+        requests.labels("commit", "499").observe(4)
     return generate_latest(registry).decode()
 
 
+def times_of(*took_s: float, failed: int = 0, given_up: int = 0) -> CommitTimes:
+    text = metrics_of_commits(*took_s, failed=failed, given_up=given_up)
+    return read_commit_times(read_metrics(text))
+
+
 def test_times_of_commits_are_those_after_the_first_reading() -> None:
-    idle, last = (
-        read_commit_times(read_metrics(metrics_of_commits(seconds)))
-        for seconds in ([0.5, 2.0], [0.5, 2.0, 0.25, 0.75])
-    )
-    assert (idle.count, idle.within_a_second) == (2, 1)
-    assert last.since(idle) == CommitTimes(2, 2, 1.0)
-    assert last.since(idle).mean_ms == 500
+    last = times_of(0.5, 2.0, 0.25, 0.75, failed=3, given_up=1)
+    asked = last.since(times_of(0.5, 2.0, failed=1))
+    assert asked == CommitTimes(2, 5.0, {0.1: 2, 0.5: 3, 1.0: 4, math.inf: 5})
+    assert (asked.count, asked.mean_ms, asked.median_s, asked.blocked_share) == (5, 1000, 0.5, 0.2)
+
+
+def test_a_web_process_that_has_answered_no_commit_has_no_times() -> None:
+    assert times_of() == CommitTimes(0, 0.0, {})
+    assert times_of(0.5).since(times_of()) == times_of(0.5)
+    assert slowdowns(times_of(), times_of()) == ["no commits were answered"]
 
 
 @pytest.mark.parametrize(
-    ("count", "slow", "expected"), [(100, 0, True), (100, 5, True), (100, 6, False), (0, 0, False)]
+    ("before", "held", "expected"),
+    [
+        (times_of(*[0.05] * 100), times_of(*[0.05] * 100), []),
+        # The floors: a tenth of a second, and one commit in twenty.
+        (times_of(), times_of(*[0.05] * 95, *[2] * 5), []),
+        (times_of(*[0.05] * 100), times_of(*[0.05] * 94, *[2] * 6),
+         ["6% of the commits took longer than 1 s (before: 0%)"]),
+        (times_of(*[0.05] * 100), times_of(*[0.05] * 94, given_up=6),
+         ["6% of the commits took longer than 1 s (before: 0%)"]),
+        (times_of(*[0.05] * 100), times_of(*[0.4] * 100),
+         ["the median commit took 0.5 s (before: 0.1 s)"]),
+        # A machine that was as slow before.
+        (times_of(*[0.4] * 80, *[2] * 20), times_of(*[0.4] * 60, *[2] * 40), []),
+        (times_of(*[0.05] * 9, failed=1), times_of(*[0.05] * 9, failed=4), []),
+        (times_of(*[0.05] * 10), times_of(*[0.05] * 9, failed=1),
+         ["1 of 10 commits failed (before: 0)"]),
+    ],
+)  # fmt: skip
+def test_commits_beside_a_snapshot_are_as_fast_as_before_it(
+    before: CommitTimes, held: CommitTimes, expected: list[str]
+) -> None:
+    assert slowdowns(before, held) == expected
+
+
+@pytest.mark.parametrize(
+    ("left_s", "expected"), [(5.3, False), (5.4, True), (5.8, True), (5.9, False), (-1, False)]
 )
-def test_one_commit_in_twenty_may_take_a_second(count: int, slow: int, expected: bool) -> None:
-    assert CommitTimes(count, count - slow, 1.0).are_fast is expected
+def test_a_lease_is_just_renewed_once_its_answer_has_arrived(left_s: float, expected: bool) -> None:
+    assert is_just_renewed(left_s, ttl_s=6) is expected
 
 
 def test_a_dump_is_named_by_pid_and_application() -> None:
