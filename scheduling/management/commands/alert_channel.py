@@ -34,7 +34,7 @@ class Command(GinkgoCommand):
             self.show(rows, "\n".join(row["name"] for row in rows) or "no channel")
             return
         if not name:
-            raise CommandError(f"{verb} needs the NAME of a channel.")
+            raise CommandError(f"{verb} needs the NAME of a channel.", returncode=2)
         if verb == "set":
             typed = sys.stdin.isatty()
             address = getpass.getpass("Address: ") if typed else sys.stdin.read().strip()

@@ -87,7 +87,9 @@ class Command(GinkgoCommand):
         """Create one portfolio, or those of a file; with --wait, return once it has committed."""
         if options["file"]:
             if options["name"] or options["strategy"]:
-                raise CommandError("Give --file PATH, or NAME and --strategy, not both.")
+                raise CommandError(
+                    "Give --file PATH, or NAME and --strategy, not both.", returncode=2
+                )
             self._create_from(options["file"])
             return
         if not options["name"] or not options["strategy"]:

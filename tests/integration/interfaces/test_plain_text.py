@@ -214,5 +214,22 @@ def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(tmp_path: Pat
         said("create_portfolio", "--file", str(path))
     with pytest.raises(CommandError, match="cannot be read"):
         said("create_portfolio", "--file", str(tmp_path / "no"))
-    with pytest.raises(CommandError, match="--file PATH"):
-        said("create_portfolio")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("create_portfolio",), "NAME and --strategy, or --file"),
+        (("create_portfolio", "a", "--file", "many.jsonl"), "not both"),
+        (("create_portfolio", "--strategy", "canary", "--file", "many.jsonl"), "not both"),
+        (("alert_channel", "set"), "set needs the NAME of a channel"),
+        (("alert_channel", "test"), "test needs the NAME of a channel"),
+        (("alert_channel", "remove"), "remove needs the NAME of a channel"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_a_usage_error(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(CommandError, match=words) as caught:
+        said(*arguments)
+    assert caught.value.returncode == 2
