@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import F, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from portfolios.feed_registration import current_head
@@ -33,7 +34,7 @@ def _targets_of(rows: list[Portfolio]) -> dict[str, Any]:
     try:
         snapshot = observe(timing()).snapshot
         if len(rows) == 1:
-            return {"targets": targets(snapshot, rows[0].name)}
+            return {"targets": targets(snapshot, rows[0].name, get_language())}
     except (SnapshotUnavailable, NotInSnapshot):
         return {"targets": []}
     return {"targets": [{"node": node.name, "feasible": True} for node in snapshot.nodes]}

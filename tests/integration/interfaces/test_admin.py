@@ -197,6 +197,17 @@ def test_an_action_shows_its_consequence_before_it_is_confirmed(
     assert Handoff.objects.count() == 1
 
 
+def test_nodes_to_migrate_to_are_described_in_the_language_of_the_reader(
+    operator: Client, fleet: Portfolio
+) -> None:
+    operator.cookies["ginkgo-language"] = "zh-hans"
+    with translation.override("en"):  # the request leaves its own language behind
+        page = ask(operator, Portfolio, "migrate", fleet)
+    sentences = [target.sentence for target in page.context["targets"]]
+    assert len(sentences) == 3
+    assert all(re.search(r"[\u4e00-\u9fff]", sentence) for sentence in sentences), sentences
+
+
 def test_migrate_to_a_chosen_node(operator: Client, fleet: Portfolio) -> None:
     told = confirm(operator, Portfolio, "migrate", fleet, target="node-2", reason="why not")
     assert "migrate of tech-hold (node-1 → node-2): preparing" in told[0]
