@@ -12,7 +12,7 @@ from typing import Any
 from ginkgo_site.deadline import limit_statements
 from portfolios.feeds.log import SourceId
 from scheduling.decide.reasons import count
-from scheduling.errors import Invalid, NotFound
+from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.observe.feeds import FeedView, read_feeds
 from scheduling.operations import feed_checks, feed_imports, feed_recorders, feeds
@@ -81,13 +81,16 @@ class Command(GinkgoCommand):
     def _append(self, options: dict[str, Any]) -> None:
         if bool(options["source"]) != bool(options["number"]):
             raise Failed("invalid", "Give --source and --number together, or neither.")
-        number, rows, done = options["number"], 0, None
-        for batch in _batches(options["file"]):
-            source = SourceId(options["source"], number) if number else None
-            done = feeds.append_rows(options["name"], batch, source)
-            rows += len(batch)
-            if number:
-                number += 1
+        number, rows, line, done = options["number"], 0, 0, None
+        try:
+            for last_line, batch in _batches(options["file"]):
+                source = SourceId(options["source"], number) if number else None
+                done = feeds.append_rows(options["name"], batch, source)
+                rows, line = rows + len(batch), last_line
+                if number:
+                    number += 1
+        except Refused as refused:
+            raise _with_stored_rows(refused, rows, line, numbered=bool(number)) from None
         if done is None:
             raise Failed("empty", f"{options['file']} has no rows; nothing was appended.")
         self.show(
@@ -297,8 +300,42 @@ def _instrument(text: str) -> feeds.NewInstrument:
     return feeds.read_instrument(symbol, given)
 
 
-def _batches(path: str) -> Iterator[list[Any]]:
-    """Yield the rows of a file of JSON lines, MAX_ROWS at a time."""
+def _with_stored_rows(refused: Refused, rows: int, line: int, *, numbered: bool) -> Refused:
+    """Return the refusal of an append that also says which rows of the file are stored.
+
+    Earlier appends of the command stored `rows` rows, the last of them from line `line` of the
+    file. `numbered`: the appends have numbers, so that a repeat stores no row twice.
+    """
+    text = _stored_rows(refused, rows, line)
+    if rows and numbered:
+        text += " Repeat the command with the same --source and --number: no row is stored twice."
+    elif rows:
+        text += f" Append only the rows after line {line:,} when you repeat it."
+    return Refused(
+        refused.code,
+        f"{refused.message} {text}".rstrip(),
+        status=refused.status,
+        **{**refused.extra, "rows": rows, "line": line},
+    )
+
+
+def _stored_rows(refused: Refused, rows: int, line: int) -> str:
+    """Return the sentences about the rows of the file that are stored, and those that are not."""
+    if refused.code == "feed_unavailable":  # its own sentence says what became of this append
+        return f"The {rows:,} rows up to line {line:,} were stored before." if rows else ""
+    if not rows:
+        return "No row of the file was stored."
+    text = f"The {rows:,} rows up to line {line:,} were stored, and no row after that line."
+    if "errors" in refused.extra:
+        text += f" The row numbers above count from line {line + 1:,}."
+    return text
+
+
+def _batches(path: str) -> Iterator[tuple[int, list[Any]]]:
+    """Yield lists of at most MAX_ROWS rows of a file of JSON lines, each with its last line number.
+
+    Raise Failed for a line that is not JSON and for a file that cannot be read.
+    """
     batch: list[Any] = []
     try:
         with nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as lines:
@@ -313,9 +350,9 @@ def _batches(path: str) -> Iterator[list[Any]]:
                         f"{path}, line {number}: this is not JSON ({error}).",
                     ) from None
                 if len(batch) == feeds.MAX_ROWS:
-                    yield batch
+                    yield number, batch
                     batch = []
     except (OSError, UnicodeDecodeError) as error:
         raise Failed("unreadable", f"{path} cannot be read: {error}.") from None
     if batch:
-        yield batch
+        yield number, batch

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +310,47 @@ def test_a_file_is_imported_beside_appends(either: ApiClient, tmp_path: Path) ->
     rows.write_text(json.dumps(bar(1, "KO", open="7", high="9", low="6", close="8")))
     given = ("append", "fx", str(rows), "--source", "file", "--number", "1")
     assert run(*given) == run(*given) == {"rows": 1, "to_seq": 4}
+    assert check_feed("fx").records == 4
+
+
+def test_append_of_a_file_with_a_bad_line_says_what_was_stored(
+    either: ApiClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "MAX_ROWS", 2)
+    path = tmp_path / "rows.jsonl"
+    good = [json.dumps(bar(minute)) for minute in range(1, 5)]
+    given = ("append", "fx", str(path))
+
+    path.write_text("\n".join([good[0], "{"]))
+    with pytest.raises(CommandError, match=r"line 2: this is not JSON .* No row of the file was"):
+        run(*given)
+    path.write_text("\n".join([json.dumps(bar(1, close="NaN")), *good]))
+    with pytest.raises(CommandError, match=r"row 1: close is 'NaN'.* No row of the file was"):
+        run(*given)
+    assert check_feed("fx").records == 0
+
+    path.write_text("\n".join([good[0], "", good[1], good[2], "{"]))
+    stored = r"The 2 rows up to line 3 were stored, and no row after that line\."
+    with pytest.raises(CommandError, match=rf"line 5: this is not JSON .* {stored} Append only"):
+        run(*given)
+    assert check_feed("fx").records == 2
+
+
+def test_numbered_append_of_a_file_with_a_bad_row_can_be_repeated(
+    either: ApiClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "MAX_ROWS", 2)
+    path = tmp_path / "rows.jsonl"
+    good = [json.dumps(bar(minute)) for minute in range(1, 5)]
+    given = ("append", "fx", str(path), "--source", "file", "--number", "1")
+    path.write_text("\n".join([*good[:3], json.dumps(bar(4, close="NaN"))]))
+    out = StringIO()
+    with pytest.raises(CommandError, match=r"row 2: .* count from line 3\. Repeat the command"):
+        call_command("feed", *given, "--json", stdout=out)
+    document = json.loads(out.getvalue())
+    assert (document["code"], document["rows"], document["line"]) == ("invalid", 2, 2)
+    path.write_text("\n".join(good))
+    assert run(*given) == {"rows": 4, "to_seq": 4}
     assert check_feed("fx").records == 4
 
 
