@@ -22,7 +22,7 @@ DRAIN = Operation(
         ("make_room", _("make room first: move portfolios of other nodes where that helps")),
         (
             "until_return",
-            _("end the drain by itself once its daemon was stopped and registers again"),
+            _("end the drain when the daemon of the node is stopped and then started again"),
         ),
     ),
 )

@@ -41,6 +41,7 @@ def test_page_shows_what_runs_what_happened_and_how_it_is_started(desk: Client) 
         "--capacity 5 --label zone=a"
     )
     assert line in page
+    assert "If a daemon is already running, stop it first with Ctrl-C" in page
     assert page.count("<h1") == page.count("<main") == 1
 
 

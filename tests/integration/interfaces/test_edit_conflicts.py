@@ -75,8 +75,9 @@ def test_second_tab_is_told_what_the_first_changed_and_reverts_nothing(
     assert re.search(
         r"r2 by ginkgo \d+ s ago changed quantity 100 → 200\. Nothing was saved", text_of(answer)
     )
-    # The change of the user is kept, on top of the values of now, and a second save stores both.
+    # The form keeps the change of the user beside the current values: a second save stores both.
     page = answer.content.decode()
+    assert "keeps your changes and shows the current value of every other field" in text_of(answer)
     assert 'name="priority" value="5"' in page
     again = {**second, "priority": "5", **_rebased_form(page)}
     assert saved(browser, again).status_code == 200

@@ -154,6 +154,7 @@ def test_pages_show_a_roll_out_and_offer_its_actions() -> None:
     assert f'href="/roll-outs/{number}/"' in listed and ">0/2<" in listed
     page = client.get(f"/roll-outs/{number}/").content.decode()
     assert "Stop…" in page and "Take back…" in page and 'data-state="proving"' in page
+    assert 'aria-label="Portfolios that the roll-out has finished with"' in page
     shown = reader.get(f"/roll-outs/{number}/").content.decode()
     assert "Stop…" not in shown and "Take back…" not in shown
     assert reader.post(f"/roll-outs/{number}/stop/").status_code == 403
