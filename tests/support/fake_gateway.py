@@ -61,6 +61,7 @@ class FakeGateway:
         self.asked_in: list[int] = []  #: the protocol of each registration, refused ones included
         self.status: dict[str, str] = {}
         self.refuses_heartbeats = False  #: answer 503 to heartbeats only
+        self.refused_heartbeats = 0
         self.away = False  #: answer 503 to everything
         self.lose_commit_answers = 0  #: number of commit requests to apply and answer with 500
         self.paused_at: int | None = None  #: the feed is paused at this seq
@@ -181,7 +182,9 @@ class FakeGateway:
     # --- the protocol ------------------------------------------------------------------------
 
     async def _post(self, request: web.Request) -> web.Response:
-        if self.away or (self.refuses_heartbeats and request.match_info["what"] == "heartbeat"):
+        refused = self.refuses_heartbeats and request.match_info["what"] == "heartbeat"
+        self.refused_heartbeats += refused
+        if self.away or refused:
             return _answer(wire.Problem(code="unavailable", message="away"), 503)
         if self.revoked:
             return _answer(wire.Problem(code="unauthenticated", message="It was revoked."), 401)

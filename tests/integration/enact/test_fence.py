@@ -342,7 +342,7 @@ def test_an_order_that_was_filled_does_not_end_again(hand: OwnerSession) -> None
         (OrderEndLine(9, 0, 1, "expired", ""), "an order of seq 9 ends before it, at seq 1"),
         (OrderEndLine(1, 0, 1, "lost", ""), "the status 'lost' is not one of cancelled, expired"),
         (OrderEndLine(1, -1, 1, "expired", ""), "the index -1 lies outside 0 to"),
-        (OrderEndLine(1, 0, 2, "expired", ""), "seq 2 of an order, its end, fill or equity point"),
+        (OrderEndLine(1, 0, 2, "expired", ""), "seq 2 of an order, the end of an order, a fill,"),
         (OrderEndLine(1, 0, 1, "expired", "x" * 601), "the reason of an order or its end has 601"),
     ],
 )

@@ -29,7 +29,7 @@ def test_an_environment_build_occupies_two_threads_and_further_requests_are_told
         raise CodeUnavailable("the build is over")
         yield
 
-    monkeypatch.setattr(artifact_code, "_alone", building)
+    monkeypatch.setattr(artifact_code, "_lock_folder", building)
     answers: list[str] = []
 
     def ask() -> None:
