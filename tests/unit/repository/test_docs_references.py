@@ -42,3 +42,11 @@ def test_every_page_that_a_page_links_to_exists() -> None:
         if not (page.parent / link).exists()
     }
     assert missing == set()
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tops = "bin|chaos|deploy|docs|ginkgo_cli|ginkgo_site|portfolios|scheduling|templates|tests"
+    named = re.findall(rf"`((?:{tops})/[\w./-]*)`", text)
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert len(named) > 150
