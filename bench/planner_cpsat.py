@@ -36,9 +36,11 @@ def most_placed(
     keep: Collection[int] = (),
     placed_first: Collection[int] | None = None,
 ) -> Found:
-    """Return the most weight that can run after `moves` moves, with all portfolios of `keep`.
+    """Return the highest total weight of portfolios that can run after at most `moves` moves.
 
-    With `placed_first`, portfolios that are placed before any move, use the `in_steps` model.
+    The portfolios of `keep` (ids) must be among them. Without `placed_first` the simple model is
+    used; otherwise the `in_steps` model, where the portfolios of `placed_first` (ids) get their
+    places before the first move.
     """
     model = _Model(world, limit_s)
     last = (
@@ -83,9 +85,9 @@ class _Model:
     def in_steps(self, moves: int, keep: Collection[int], placed_first: Collection[int]) -> Places:
         """Model at most `moves` handoffs, one after another; return the places after the last.
 
-        During one, a portfolio occupies both its places. Unassigned portfolios of `placed_first`
-        get a place before the first, others after the last: earlier they could only take up room.
-        Those of `keep` must have a place at the end.
+        During a handoff, its portfolio occupies both its places. Unassigned portfolios of
+        `placed_first` get a place before the first handoff. The others get one after the last:
+        earlier they could only take up room. Those of `keep` must have a place at the end.
         """
         early = [
             v for v in self.world.portfolios if v.id in placed_first and v.node not in self.ids

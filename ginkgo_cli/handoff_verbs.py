@@ -35,16 +35,16 @@ def _migrate_several(context: Context, target: str | None) -> None:
     )
     results = document["results"]
     handoffs = {row["portfolio"]: row["handoff"] for row in results}
-    unread = ""
+    read_error = ""  # why the state of a handoff could not be read; its last known one is shown
     until = time.monotonic() + (given.wait or 0)
     for handoff in handoffs.values():
-        if unread and time.monotonic() >= until:
+        if read_error and time.monotonic() >= until:
             break  # a server that does not answer would delay each further handoff
         try:
             if given.wait and handoff:
                 _update_until_end(context, handoff, until)
         except Failed as failed:
-            unread = f" {failed}"
+            read_error = f" {failed}"
     context.show(document, lambda: views.move_outcomes(results))
     states = {name: handoff["state"] if handoff else "" for name, handoff in handoffs.items()}
     stayed = [name for name, state in states.items() if state not in (*UNDER_WAY, "done")]
@@ -54,7 +54,7 @@ def _migrate_several(context: Context, target: str | None) -> None:
         sentences.append(f"{len(stayed)} of {len(results)} did not move: {', '.join(stayed)}.")
     if late:
         sentences.append(
-            f"Not done after {given.wait:g} s, and continuing: {', '.join(late)}.{unread}"
+            f"Not done after {given.wait:g} s, and continuing: {', '.join(late)}.{read_error}"
         )
     if sentences:
         raise Failed(" ".join(sentences))

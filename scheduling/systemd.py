@@ -49,7 +49,7 @@ def _touch() -> None:
 
 
 async def tell_alive() -> None:
-    """Tell that the process is ready, then that its event loop turns. Never returns."""
+    """Report once that the process is ready, then each second that it is alive. Never returns."""
     tell(READY)
     while True:
         tell(ALIVE)
@@ -87,13 +87,13 @@ def _is_listening(descriptor: int) -> bool:
 
 
 class Alive:
-    """Reports of a loop without asyncio: it calls `tell` at each turn; one a second is sent."""
+    """Reports of a process without asyncio, whose main loop calls `tell` at each turn."""
 
     def __init__(self) -> None:
         self._next = 0.0
 
     def tell(self) -> None:
-        """Tell that the loop turns; at the first turn, that the process is ready."""
+        """Report that the process is alive, at most once a second; the first time also: ready."""
         now = time.monotonic()
         if now >= self._next:
             tell(ALIVE if self._next else f"{READY}\n{ALIVE}")

@@ -66,7 +66,7 @@ class Launcher:
         self._web: list[Service] = []
         self._pass_services: list[Service] = []
         self._nodes: list[Service] = []
-        self._asked_to_stop = 0
+        self._asked_to_stop = 0  #: number of requests to stop
         self._began = time.monotonic()
         self._progress: tuple[int, int] | None = None
         self._progressed_at = self._began
@@ -340,6 +340,7 @@ class Launcher:
         self._asked_to_stop += 1
 
     def _is_hurried(self) -> bool:
+        """Return whether a stop was requested twice: waits for orderly ends are then cut short."""
         return self._asked_to_stop > 1
 
     def _raise_if_asked_to_stop(self) -> None:

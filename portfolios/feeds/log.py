@@ -17,7 +17,9 @@ import msgspec
 
 from portfolios.runtime.events import Event
 
-SEGMENT_SEQS = 10_000  #: records of one link of the hash chain
+#: Records of one segment of the hash chain; the chain is stored at the end of each segment. Not to
+#: be confused with the segments of a feed, which differ in their rates.
+SEGMENT_SEQS = 10_000
 CHAIN_START = bytes(32)  #: the chain before the first record
 
 
@@ -105,7 +107,10 @@ class Log(Protocol):
         ...
 
     async def digest(self, segment: int) -> str | None:
-        """Return the hash chain after `segment` * SEGMENT_SEQS records, as hex; None if fewer."""
+        """Return the hash chain after the first `segment` * SEGMENT_SEQS records, as hex.
+
+        None if the log has fewer records.
+        """
         ...
 
 
@@ -146,7 +151,7 @@ def next_link(chain: bytes, encoded: bytes) -> bytes:
 
 
 def completed_segment(seq: int) -> int | None:
-    """Return the number of the segment of SEGMENT_SEQS records that ends with `seq`, or None."""
+    """Return the number (1, 2, …) of the hash chain's segment that ends with `seq`, or None."""
     segment, rest = divmod(seq, SEGMENT_SEQS)
     return None if rest else segment
 

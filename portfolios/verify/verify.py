@@ -233,8 +233,8 @@ def _refuse_missing_versions(recorded: RecordedRun, start: Anchor | None) -> Non
         except registry.UnknownStrategy:
             raise CannotVerify(
                 _(
-                    "{portfolio} cannot be verified: its r{revision} ran {strategy}, which is "
-                    "not installed here; install it again.",
+                    "{portfolio} cannot be verified: its revision {revision} ran {strategy}, "
+                    "which is not installed here; install it again.",
                     portfolio=spec.portfolio,
                     revision=spec.revision,
                     strategy=spec.strategy,
@@ -251,9 +251,9 @@ def _refuse_missing_versions(recorded: RecordedRun, start: Anchor | None) -> Non
         if here != spec.strategy_version:
             raise CannotVerify(
                 _(
-                    "{portfolio} cannot be verified: its r{revision} ran version "
+                    "{portfolio} cannot be verified: its revision {revision} ran version "
                     "{strategy_version} of {strategy}, and version {here} is installed here; "
-                    "verify it where version {strategy_version} is.",
+                    "verify it on a machine that has version {strategy_version}.",
                     portfolio=spec.portfolio,
                     revision=spec.revision,
                     strategy_version=spec.strategy_version,

@@ -106,7 +106,10 @@ GATEWAY_FIT = (
 
 
 def gateway_served(seconds: str) -> str:
-    """Return an SQL condition: the gateway `g` has been fit for the parameter named `seconds`."""
+    """Return an SQL condition: gateway `g` has been fit for some time without a break.
+
+    `seconds` is the name of the statement's parameter that holds this time.
+    """
     return (
         f"({GATEWAY_FIT} AND g.serving_since"
         f" < clock_timestamp() - make_interval(secs => %({seconds})s))"
@@ -116,9 +119,9 @@ def gateway_served(seconds: str) -> str:
 def own_gateway_failed(lease: str, seconds: str) -> str:
     """Return an SQL condition: the node of a lease could not report, because of its gateway.
 
-    The gateway of the last heartbeat was not fit for the whole time of the parameter named
-    `seconds`. This excludes a gateway that stopped in order: it closed its connections, so that the
-    node went to another.
+    The gateway of the last heartbeat has not been fit without a break for the time that the
+    parameter named `seconds` holds. A gateway that stopped in order does not count: it closed its
+    connections, so that the node went to another.
     """
     return (
         f"EXISTS (SELECT FROM scheduling_gateway g WHERE g.id = {lease}.gateway_id"
@@ -127,7 +130,10 @@ def own_gateway_failed(lease: str, seconds: str) -> str:
 
 
 def commits_blocked(seconds: str) -> str:
-    """Return an SQL condition: commits were blocked within the parameter named `seconds`."""
+    """Return an SQL condition: commits were blocked a short time ago.
+
+    `seconds` is the name of the statement's parameter that holds how long ago at most.
+    """
     return (
         "EXISTS (SELECT FROM scheduling_gateway g WHERE g.commits_stood_at"
         f" BETWEEN clock_timestamp() - make_interval(secs => %({seconds})s)"

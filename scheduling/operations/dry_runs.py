@@ -113,17 +113,21 @@ def _figures(backtest: NewBacktest, until: float) -> Figures:
 
 
 def _stop_after(until: float) -> Callable[[int, int, int], None]:
-    """Return a report of progress that raises Refused after the time `until`."""
+    """Return a function that is called with the progress, and raises Refused if it is too late.
 
-    def check(first: int, at: int, last: int) -> None:
+    Its arguments are (first seq, seq reached, last seq). `until` is a `time.monotonic`.
+    """
+
+    def refuse_if_late(first: int, reached: int, last: int) -> None:
         if time.monotonic() > until:
-            raise _too_slow(100 * (at - first + 1) // (last - first + 1))
+            percent = 100 * (reached - first + 1) // (last - first + 1)
+            raise _too_slow(percent)
 
-    return check
+    return refuse_if_late
 
 
 def _too_slow(percent: int | None = None) -> Refused:
-    """Return the refusal of a run that took too long, after `percent` of its events."""
+    """Return the refusal of a run that was stopped when `percent` of its events were done."""
     reached = "" if percent is None else _(", {share} of the way", share=f"{percent} %")
     return Refused(
         "too_slow",

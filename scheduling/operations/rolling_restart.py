@@ -285,6 +285,10 @@ def _wait_until_empty(node: Node, drain_s: float) -> None:
 
 
 def _restart_daemon(node: Node) -> None:
+    """End the node's daemon, and wait until a new one has registered. Raise Refused if none does.
+
+    Its supervisor starts the new one.
+    """
     node.refresh_from_db()  # its supervisor may have restarted it while it was emptied
     registrations = node.registrations
     if node.pid is not None:

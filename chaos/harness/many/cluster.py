@@ -18,7 +18,7 @@ from chaos.harness.many import network
 from chaos.harness.many.layout import PATRONI_PORT, POSTGRES, WEBS, Layout
 from ginkgo_site.deadline import Connection
 
-#: Of a standby in Patroni's description of its cluster.
+#: Roles, in Patroni's description of its cluster, of the standbys that it may promote.
 SUCCESSOR_ROLES = ("sync_standby", "quorum_standby")
 
 
@@ -88,9 +88,9 @@ class ManyCluster(Cluster):
         ]
 
     def successors(self, primary: int) -> list[str]:
-        """The standbys that Patroni may promote: its store calls them synchronous.
+        """The standbys that Patroni may promote: those that its own store lists as synchronous.
 
-        Patroni stores that some seconds after PostgreSQL says so, and promotes no other.
+        A standby is listed there some seconds after PostgreSQL reports it as synchronous.
         """
         host = self.layout.postgres_host(primary)
         with urllib.request.urlopen(f"http://{host}:{PATRONI_PORT}/cluster", timeout=5) as answer:

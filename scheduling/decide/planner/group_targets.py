@@ -34,7 +34,7 @@ class NoMove:
 
 @dataclass(frozen=True, slots=True)
 class GroupTarget:
-    """The answer of one node, or of the balancer, to a group of portfolios."""
+    """Which portfolios of a group could move to one node, or where the balancer would move them."""
 
     node: str | None  #: None: the balancer chooses a node for each
     moves: tuple[tuple[str, str], ...]  #: (portfolio, node)
@@ -46,9 +46,9 @@ class GroupTarget:
 
 
 def group_targets(snapshot: Snapshot, names: Collection[str]) -> list[GroupTarget]:
-    """Return the answer of the balancer, then one per node, sorted by name.
+    """Return where the balancer would move the portfolios, then which of them each node could take.
 
-    Raise `NotInSnapshot` if the snapshot lacks a portfolio.
+    The nodes are sorted by name. Raise `NotInSnapshot` if the snapshot lacks a portfolio.
     """
     fleet = FleetState.of(snapshot)
     group = _in_placing_order(fleet, snapshot, names)
@@ -56,7 +56,7 @@ def group_targets(snapshot: Snapshot, names: Collection[str]) -> list[GroupTarge
 
 
 def group_target(snapshot: Snapshot, names: Collection[str], node: str | None) -> GroupTarget:
-    """Return the answer of the node of this name, or of the balancer for None.
+    """Return which of the portfolios `node` could take; None: where the balancer would move them.
 
     Raise `NotInSnapshot` if the snapshot lacks the node or a portfolio.
     """
@@ -78,7 +78,10 @@ def _in_placing_order(
 
 
 def _answer(fleet: FleetState, group: Sequence[PortfolioView], node: int | None) -> GroupTarget:
-    """Return the answer of one node, or of the balancer for None. Leave the fleet as it was."""
+    """Return which of `group` a node could take; None: where the balancer would move them.
+
+    `node` is an index of `fleet.nodes`. The fleet is left as it was.
+    """
     before = 0.0 if node is None else fleet.held[node]
     going: list[tuple[PortfolioView, int]] = []
     refused: list[NoMove] = []

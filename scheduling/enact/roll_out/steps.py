@@ -104,7 +104,9 @@ def start_item(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
         raise Refused(
             "artifact_gone",
             _(
-                "The artifact of roll-out {roll_out} has no strategy of {name}.",
+                "{name} cannot get the artifact of roll-out {roll_out}: it was deleted, or "
+                "lacks the strategy of {name}. Stop the roll-out, and begin one with an artifact "
+                "that has the strategy.",
                 roll_out=roll_out,
                 name=run.name,
             ),

@@ -32,7 +32,8 @@ class ParquetFile:
         self.path, self._layout = path, layout
         self._file: BufferedReader | None = None
         self.inode = os.stat(path).st_ino
-        self.at = self.line = 0  #: rows that were read
+        #: Both: how many rows were read. A `Place` needs two, since in a CSV file they differ.
+        self.at = self.line = 0
         self._rows: Iterator[list[Item]] = iter(())
 
     def skip_to(self, at: int, line: int, proof: str) -> None:
@@ -133,7 +134,7 @@ class ParquetFile:
             ) from None
 
     def _items(self, batch: pa.RecordBatch, columns: Columns) -> list[Item]:
-        """Return the rows of a batch, and count them in `at`."""
+        """Return the rows of a batch, and add their number to `at` and `line`."""
         items = []
         for cells in zip(*(_texts(column) for column in batch.columns), strict=True):
             self.at += 1

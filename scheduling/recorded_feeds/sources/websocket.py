@@ -121,13 +121,18 @@ class WebsocketSource:
         self._heard = dict.fromkeys([ALL, *numbers], heard)
 
     def _missed_between_connections(self) -> list[Item]:
-        """Return a gap since the last row, unless later numbers will show what is missing."""
-        heard = self._heard.get(ALL)
+        """Return a gap from the newest row until now, as a list; [] if none is needed.
+
+        None is needed if no row has come yet, or if the source goes on counting: the numbers of the
+        next rows then show which rows are missing.
+        """
         if self._to.numbers_restart:
-            self._read.clear()
-        if heard is None or (self._layout.number and not self._to.numbers_restart):
+            self._read.clear()  # the old numbers would make new rows look like repeats
+        newest_us = self._heard.get(ALL)
+        goes_on_counting = self._layout.number and not self._to.numbers_restart
+        if newest_us is None or goes_on_counting:
             return []
-        return [self._gap(ALL, heard, _now_us(), "the connection was lost")]
+        return [self._gap(ALL, newest_us, _now_us(), "the connection was lost")]
 
     def _items(self, message: str | bytes) -> list[Item]:
         """Return the rows of a message without repeats, and gaps where numbers are missing."""
@@ -149,7 +154,10 @@ class WebsocketSource:
         return items
 
     def _take_number(self, key: str, number: int, now: int, items: list[Item]) -> bool:
-        """Note a number; add a gap to `items` if some are missing before it. False: a repeat."""
+        """Record the number of a row. Return whether the row is new: False for a repeat.
+
+        Add a gap to `items` if numbers before this one are missing.
+        """
         last = self._read.get(key)
         if last is not None and number <= last:
             self._repeats += 1

@@ -198,7 +198,7 @@ def test_a_token_ends_when_it_was_to_end() -> None:
     assert (line.actor, line.interface) == ("bot", "api")
 
 
-def test_the_last_use_is_written_once_a_minute(operator: ApiClient) -> None:
+def test_the_last_use_of_a_token_is_written_at_most_once_a_minute(operator: ApiClient) -> None:
     operator.get("nodes/")
     first = ApiToken.objects.get().last_used_at
     assert first is not None

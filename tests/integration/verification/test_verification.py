@@ -272,11 +272,11 @@ def test_feed_with_another_hash_cannot_be_verified(trader: Portfolio) -> None:
 def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
     Revision.objects.filter(portfolio=trader, number=1).update(strategy_version=9)
     assert refused() == (
-        "trader cannot be verified: its r1 ran version 9 of sma_cross, and version 1 is installed"
-        " here; verify it where version 9 is."
+        "trader cannot be verified: its revision 1 ran version 9 of sma_cross, and version 1 is"
+        " installed here; verify it on a machine that has version 9."
     )
     Revision.objects.filter(portfolio=trader, number=1).update(strategy="gone")
-    assert "its r1 ran gone, which is not installed here" in refused()
+    assert "its revision 1 ran gone, which is not installed here" in refused()
 
 
 def test_a_revision_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:

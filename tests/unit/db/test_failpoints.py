@@ -121,7 +121,7 @@ def test_rule_for_another_process_does_not_match(monkeypatch: pytest.MonkeyPatch
     assert rule.matches("a.b:begin")
 
 
-def test_file_fires_once_in_all_processes(tmp_path: Path) -> None:
+def test_rules_in_a_file_fire_in_one_process_only(tmp_path: Path) -> None:
     path = tmp_path / "points"
     one, another = FileRules(path), FileRules(path)
     assert one(Point("a.b:begin")) == 0.0

@@ -50,7 +50,7 @@ def test_long_value_is_not_repeated_in_its_error() -> None:
     assert wrong[0].message.endswith("; it must be below 10^18.")
 
 
-def test_bars_do_not_go_back_behind_a_gap() -> None:
+def test_bar_older_than_the_one_before_a_gap_is_refused() -> None:
     rows = [
         bar(),
         gap(time="2026-01-01T10:00:00Z", to="2026-01-01T13:00:00Z"),
