@@ -44,9 +44,9 @@ def most_connections() -> int:
 class GuardedHttp(HttpToolsProtocol):
     """uvicorn's protocol with deadlines, a limit for headers, and one for connections.
 
-    Where there are too many connections, the one without a request for longest is closed: a flood
-    of idle ones closes itself and not the daemons. Where one address has too many bodies under way,
-    the connection of the oldest is closed.
+    Where there are too many connections, the one that has had no request for longest is closed: a
+    flood of idle connections closes itself and not those of the daemons. Where one address has too
+    many bodies under way, the connection of the oldest is closed.
     """
 
     _without_request: dict[GuardedHttp, None] = {}
@@ -132,7 +132,10 @@ class GuardedHttp(HttpToolsProtocol):
         super().resume_writing()
 
     def _count_body(self) -> None:
-        """Count a body that is not complete. If its address has too many, end the oldest."""
+        """Count the incomplete body of this connection among those of its address.
+
+        If the address then has more than MAX_HALF_BODIES, close the connection of the oldest.
+        """
         via = b",".join(value for name, value in self.headers if name == b"x-forwarded-for")
         trusted = settings.GINKGO.trusted_proxies
         peer = self.client[0] if self.client else ""

@@ -133,7 +133,7 @@ def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
     with _slot():
         try:
             with replay_process(
-                INSPECT_LIMIT_S, _memory_mb(), sandboxed=_is_sandboxed(), code=code
+                INSPECT_LIMIT_S, _memory_limit_mb(), sandboxed=_is_sandboxed(), code=code
             ) as ask:
                 reply = ask(Inspect(code.sha256))
         except ReplayProcessEnded as ended:
@@ -206,7 +206,9 @@ def _examine(request: Examine, code: ArtifactCode | None) -> tuple[FieldError, .
     """Return the errors that a new process answers. Raise UnknownStrategy or CheckFailed."""
     strategy = request.strategy
     try:
-        with replay_process(LIMIT_S, _memory_mb(), sandboxed=_is_sandboxed(), code=code) as ask:
+        with replay_process(
+            LIMIT_S, _memory_limit_mb(), sandboxed=_is_sandboxed(), code=code
+        ) as ask:
             reply = ask(request)
     except ReplayProcessEnded as ended:
         raise CheckFailed(
@@ -249,7 +251,8 @@ def _has_entry_points() -> bool:
     return bool(entry_points(group=ENTRY_POINT_GROUP))
 
 
-def _memory_mb() -> int:
+def _memory_limit_mb() -> int:
+    """Return the memory limit of a process that checks strategies: that of a portfolio process."""
     from django.conf import settings
 
     memory_mb: int = settings.GINKGO.child_memory_mb

@@ -34,8 +34,8 @@ class HintRelay:
         self.dropped = 0
         self._layer = layer
         self._waiting: queue.Queue[str] = queue.Queue(MAX_WAITING)
-        self._said_at = -QUIET_S
-        # A daemon thread: what waits in it at the end of the process is of no use.
+        self._logged_at = -QUIET_S  # so that the first dropped hint is logged
+        # A daemon thread: hints that still wait when the process ends are of no use.
         threading.Thread(target=self._run, name="hint-relay", daemon=True).start()
 
     def send(self, payload: str) -> None:
@@ -57,8 +57,8 @@ class HintRelay:
 
     def _drop(self, cause: str) -> None:
         self.dropped += 1
-        if time.monotonic() - self._said_at >= QUIET_S:
-            self._said_at = time.monotonic()
+        if time.monotonic() - self._logged_at >= QUIET_S:
+            self._logged_at = time.monotonic()
             logger.warning("%d hints were not relayed to Redis so far: %s", self.dropped, cause)
 
 

@@ -33,10 +33,10 @@ def silence_short(context: FaultContext) -> None:
 
 
 def is_just_renewed(left_s: float, ttl_s: float) -> bool:
-    """Whether a lease with `left_s` seconds left was renewed at most a tenth of a lease ago.
+    """Whether a lease with `left_s` seconds left was renewed 3 % to 10 % of its duration ago.
 
-    The daemon counts from the last heartbeat that was answered: a renewal whose answer may still be
-    on its way does not count.
+    Sooner, the answer to the renewing heartbeat may still be on its way, and a daemon counts its
+    lease from the last heartbeat that was answered.
     """
     return 0.9 * ttl_s <= left_s <= 0.97 * ttl_s
 

@@ -60,7 +60,7 @@ class Cluster(ObservedInstallation):
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        """Context of what has to exist from before the start until after the end: here nothing."""
+        """Keep up what must exist before the installation starts and after it ends: nothing."""
         yield
 
     def is_running(self) -> bool:

@@ -203,7 +203,10 @@ class ObservedInstallation(Installation):
         self.wait_for_progress()
 
     def _unsettled(self, nodes: tuple[str, ...]) -> list[str]:
-        """Phrases on what has not yet converged."""
+        """Return a phrase for everything that has not converged yet.
+
+        Where only moves of the balancer are missing, request them.
+        """
         found = [
             f"{name} is {status}, pid {pid}"
             for name, status, pid in self.query("SELECT name, status, pid FROM scheduling_node")
@@ -220,6 +223,7 @@ class ObservedInstallation(Installation):
         found += [
             f"handoff {number} ({kind}) is {state}" for number, kind, state in self.open_handoffs()
         ]
+        # A node without a portfolio gets one by such a move, and is no reason to wait longer.
         if all(phrase.endswith("has no portfolio") for phrase in found):
             moves = self.get("/api/schedule/plan/")["move"]
             found += [f"{move['portfolio']} should move" for move in moves]

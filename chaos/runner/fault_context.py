@@ -104,7 +104,7 @@ class FaultContext:
         """Choose another node that can run a portfolio. Raise NotAvailable if there is none."""
         answer = self.request("GET", f"/api/schedule/targets/?portfolio={run.name}")
         if answer is None or answer.status != 200:
-            raise NotAvailable(f"the target list of {run.name} cannot be read")
+            raise NotAvailable(f"the API does not say which nodes can run {run.name}")
         names = sorted(
             place["node"]
             for place in answer.json["results"]

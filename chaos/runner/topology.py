@@ -129,15 +129,16 @@ class Topology:
         """Create a portfolio, however often a proxy that takes a web process out cuts off the
         answer."""
 
-        def is_created() -> bool:
+        def try_to_create() -> bool:
+            """Request the portfolio. Return whether it exists now."""
             made = self.request("POST", "/api/portfolios/", body)
             if made is None or made.status >= 500:
                 return False
-            # 409: an answer was cut off, or the home has it from an earlier run.
+            # 409: it exists since a request whose answer was cut off, or since an earlier run.
             assert made.status in (201, 409), made.text
             return True
 
-        eventually(is_created, what=f"an answer on {body['name']}")
+        eventually(try_to_create, what=f"the portfolio {body['name']} is created")
 
     def launch(self, name: str) -> subprocess.Popen[str]:
         """Start the daemon of a proxied node; it replaces any earlier one."""

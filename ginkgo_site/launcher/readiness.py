@@ -86,9 +86,10 @@ class Readiness:
     def waiting(self) -> list[str]:
         """Return a sentence for each unassigned portfolio, ten at most. One statement."""
         rows = self._ask(_WAITING, {})
-        sentences = [f"{name} waits: {reason}" for name, reason, _ in rows]
-        if rows and rows[0][2] > len(rows):
-            sentences.append(f"{rows[0][2] - len(rows)} more portfolios wait.")
+        sentences = [f"{name} waits: {reason}" for name, reason, _total in rows]
+        total = rows[0][2] if rows else 0
+        if total > len(rows):
+            sentences.append(f"{total - len(rows)} more portfolios wait.")
         return sentences
 
     def close(self) -> None:

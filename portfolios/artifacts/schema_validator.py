@@ -66,7 +66,9 @@ def _limit_steps(check: Any) -> Any:
     def limited(*given: Any) -> Iterator[Any]:
         _steps.left -= 1
         if _steps.left < 0:
-            raise SchemaUnusable(f"its schema needs over {MAX_STEPS:,} comparisons, the limit")
+            raise SchemaUnusable(
+                f"its schema needs more than {MAX_STEPS:,} comparisons, which is the limit"
+            )
         yield from check(*given) or ()
 
     return limited

@@ -128,11 +128,12 @@ def maintain(folder: Path, verified_to: Mapping[int, int]) -> MaintenanceOutcome
 
 
 def _attach_ahead(kind: RecordKind, heads: Sequence[FeedHead], done: MaintenanceOutcome) -> None:
+    """Attach the partitions that rows after these heads will need. Note them in `done`."""
     try:
-        for at in heads:
-            done.attached += attach_ahead(kind, at)
+        for head in heads:
+            done.attached += attach_ahead(kind, head)
     except OperationalError as error:
-        _record_lock_conflict(error, done, f"{kind.table}, without a partition ahead,")
+        _record_lock_conflict(error, done, f"{kind.table} (without its next partition)")
 
 
 def _is_expired(
@@ -143,19 +144,19 @@ def _is_expired(
     Asks the clocks of the feeds alone, so that rows are read only if it may have expired.
     """
     limit = datetime.now(UTC).timestamp() - times * kind.keep_s
-    for at in heads:
-        if partition.high <= at.seq:
-            released = _release_time(at, partition.high)
+    for head in heads:
+        if partition.high <= head.seq:
+            released = _release_time(head, partition.high)
             if released is None or released.timestamp() <= limit:
                 return True
     return False
 
 
-def _release_time(at: FeedHead, seq: int) -> datetime | None:
-    if at.recorded:
-        return released_at(at.feed, seq)
+def _release_time(head: FeedHead, seq: int) -> datetime | None:
+    if head.recorded:
+        return released_at(head.feed, seq)
     with connection.cursor() as cursor:
-        cursor.execute(RELEASED, {"feed": at.feed, "seq": seq})
+        cursor.execute(RELEASED, {"feed": head.feed, "seq": seq})
         row = cursor.fetchone()
     return None if row is None else row[0]
 

@@ -243,7 +243,7 @@ class PortfolioForm(OperationForm):
     def configuration(self) -> dict[str, Any]:
         """Return strategy, artifact, config, symbols and limits of a form that was checked.
 
-        What was not touched keeps its value, also one that its field cannot express.
+        A field whose text was not changed keeps its value, even one that text cannot express.
         """
         config = self.cleaned_data.get("config")
         if config is None:
@@ -264,15 +264,20 @@ class PortfolioForm(OperationForm):
         }
 
     def _values(self, prefix: str, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of the fields with this prefix; untouched ones as they were before."""
+        """Return the values of the fields with this prefix, by their names without the prefix.
+
+        A field whose text was not changed keeps its value in `before`.
+        """
         found: dict[str, Any] = {}
-        for name, one in self.fields.items():
+        for name, shown_field in self.fields.items():
             short = name.removeprefix(prefix)
             if not name.startswith(prefix) or ("." in short and prefix == LIMITS):
                 continue  # the limits' `broker.…` have a prefix of their own
-            assert isinstance(one, ValueField)
+            assert isinstance(shown_field, ValueField)
             value = self.cleaned_data.get(name, LEFT_OUT)
-            if short in before and self.data.get(name, "") == as_text(one.kind, before[short]):
+            if short in before and self.data.get(name, "") == as_text(
+                shown_field.kind, before[short]
+            ):
                 value = before[short]
             if value is not LEFT_OUT:
                 found[short] = value

@@ -129,24 +129,26 @@ def load_bars(document: Mapping[str, Any]) -> list[LoadBar]:
     if len(loads) > MAX_ROWS:
         loads = [load for load in loads if load["before"] != load["after"]][:MAX_ROWS]
     largest = max((max(one["capacity"], one["before"], one["after"]) for one in loads), default=0)
-    unit = BAR_WIDTH / (largest or 1)
+    place_width = BAR_WIDTH / (largest or 1)
     new = {one["node"] for one in document["add"]}
-    return [_load_bar(load, unit, document, load["node"] in new) for load in loads]
+    return [_load_bar(load, place_width, document, load["node"] in new) for load in loads]
 
 
 def _load_bar(
-    load: Mapping[str, Any], unit: float, document: Mapping[str, Any], new: bool
+    load: Mapping[str, Any], place_width: float, document: Mapping[str, Any], new: bool
 ) -> LoadBar:
+    """Return the bar of a node, on which each place of its capacity is `place_width` wide."""
     capacity, lost = load["capacity"], load["status"] == "lost"
     full = load["after"] >= capacity > 0
     ticks = range(1, int(capacity)) if capacity <= MAX_TICKS else ()
+    # A load begins at x = 1, inside the outline, and a tick is 1 wide: hence - 1 and - 0.5.
     return LoadBar(
         node=load["node"],
-        width=round(capacity * unit, 1),
-        before=round(max(load["before"] * unit - 1, 0), 1),
-        after=round(max(load["after"] * unit - 1, 0), 1),
+        width=round(capacity * place_width, 1),
+        before=round(max(load["before"] * place_width - 1, 0), 1),
+        after=round(max(load["after"] * place_width - 1, 0), 1),
         after_class="gone" if lost else "full" if full else "after",
-        ticks=tuple(round(place * unit - 0.5, 1) for place in ticks),
+        ticks=tuple(round(place * place_width - 0.5, 1) for place in ticks),
         load=places(load["before"]),
         then=places(load["after"]),
         capacity=places(capacity),

@@ -100,7 +100,8 @@ def _order_counts(commits: Sequence[Commit]) -> dict[str, list[Any]]:
     """Return four columns with an entry for each commit.
 
     `refused` and `held_back`: how many orders were refused and suppressed. `placed`: whether any
-    order was placed. `unplaced`: how many were not placed since the last one that was.
+    order was placed. `unplaced`: how many refused and suppressed orders follow the last placed one,
+    or how many there are if none was placed.
     """
     columns: dict[str, list[Any]] = {"refused": [], "held_back": [], "unplaced": [], "placed": []}
     for commit in commits:
@@ -108,7 +109,8 @@ def _order_counts(commits: Sequence[Commit]) -> dict[str, list[Any]]:
         unplaced = 0
         for status in statuses:
             unplaced = unplaced + 1 if status in UNPLACED else 0
-        # Repeated refusals have no rows, and their position among the rows is not known.
+        # Repeated refusals have no rows, and their position among the rows is not known: they count
+        # as the last ones.
         repeated = commit.refused_again
         columns["refused"].append(statuses.count("refused") + repeated)
         columns["held_back"].append(statuses.count("suppressed"))

@@ -49,7 +49,7 @@ class GinkgoCommand(BaseCommand):
         """Perform the command and `show` the outcome. Raise Refused if it cannot be done."""
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run as a process of its own, in which every failure ends in a sentence and a code."""
+        """Run as a process of its own: a failure prints a sentence and sets the exit code."""
         self._from_shell = True
         super().run_from_argv(argv)
 

@@ -139,7 +139,10 @@ def _spec(new: NewBacktest, runnable: _Runnable, first_seq: int) -> Spec:
 
 
 def _checked_strategy(new: NewBacktest, feed: Feed) -> _Runnable:
-    """Return the strategy and its code. Raise Invalid for a configuration that it refuses."""
+    """Return the strategy and its code.
+
+    Raise Invalid for a configuration that the strategy refuses, Refused if its code cannot be run.
+    """
     errors = validation.cash_errors(new.starting_cash)
     try:
         if new.artifact is None:

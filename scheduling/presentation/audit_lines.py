@@ -252,7 +252,7 @@ def _user_field(name: str) -> str:
 
 
 def _sentence_of(kind: str, data: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the sentence in both languages, None for a kind that has none."""
+    """Return the sentence in English and Chinese, None for a kind that has none."""
     for (of_kind, part), instead in _IF_TRUE.items():
         if kind == of_kind and data.get(part) is True:
             return instead
@@ -264,12 +264,13 @@ def audit_sentence(line: AuditLine) -> str:
     data = line.data if isinstance(line.data, Mapping) else {}
     chinese = is_chinese(get_language())
     membership = _membership(data)
-    known, data = membership or (_sentence_of(line.kind, data), data)
+    in_both_languages, data = membership or (_sentence_of(line.kind, data), data)
     if line.kind == "user_changed" and isinstance(data.get("fields"), list):
         data = {**data, "fields": [_user_field(str(name)) for name in data["fields"]]}
-    if known is not None:
+    if in_both_languages is not None:
+        template = in_both_languages[1 if chinese else 0]
         try:
-            sentence = known[1 if chinese else 0].format_map(_parts(line.kind, data, chinese))
+            sentence = template.format_map(_parts(line.kind, data, chinese))
         except KeyError:  # the line lacks a part of its sentence
             pass
         else:

@@ -22,7 +22,7 @@ class FigureRow(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Return whether the change matters for this figure."""
+        """Return whether both configurations have this figure, with different values."""
         return bool(self.before) and self.before != self.after
 
 

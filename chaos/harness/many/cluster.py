@@ -46,7 +46,7 @@ class ManyCluster(Cluster):
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        """Context of the networks, which exist from before the start until after the end."""
+        """Keep the networks up from before the installation starts until after it ends."""
         with network.networks(self.layout):
             yield
 

@@ -109,7 +109,7 @@ class _Planner:
             if node is None:
                 node = self.fleet.choose(task.portfolio)
             if node is None:
-                node = self._room_by_reassigning(task)
+                node = self._make_room_by_reassigning(task)
             if node is None:
                 if not self._reserve(task, self.room.already_coming):
                     self.unplaced.append(task)
@@ -123,8 +123,8 @@ class _Planner:
             ):
                 self.planned.setdefault(node, []).append(Movable(task.portfolio, task))
 
-    def _room_by_reassigning(self, task: PlacementTask) -> int | None:
-        """Return a node that has room once placements of this plan are reassigned, or None."""
+    def _make_room_by_reassigning(self, task: PlacementTask) -> int | None:
+        """Reassign placements of this plan so that the task fits. Return its node, or None."""
         found = self.room.by_reassigning(task.portfolio) if task.ready is None else None
         if found is None:
             return None

@@ -49,18 +49,19 @@ class CpuRebalancer:
         slots: HandoffSlots,
         touched: Collection[int],
     ) -> None:
-        """Take what steps need.
+        """Prepare the steps: find the nodes that may be source or target.
 
-        `running` returns the portfolios that may leave a node; `gain` is a fraction of a machine;
-        from or to the nodes `touched`, the plan already moves portfolios.
+        `running` returns the portfolios that may leave a node. `gain` is a fraction of a machine.
+        `touched` are the nodes from or to which the plan already moves portfolios.
         """
         self.fleet = fleet
         self.cpu_by_portfolio = cpu.portfolios
         self.running = running
+        #: Per cent. Half of it is the margin of a move, which has to be above noise.
         self.gain = max(100 * gain, 2 * MIN_CPU_PERCENT)
         self.slots = slots
         self.checks_left = MAX_CHECKS
-        #: Node → per cent, of the nodes that may be source or target.
+        #: Node → per cent of its machine in use, for nodes that may be source or target.
         self.cpu_by_node = {
             number: cpu.nodes[node.id]
             for number, node in enumerate(fleet.nodes)

@@ -138,8 +138,8 @@ def stored_answer(feed: str, held: WriterRow, source: SourceId | None) -> Append
         raise SourceConflict(
             f"Source {source.source} of feed {feed} has already sent number {held.newest}, which is"
             f" not lower than {source.number}. Either number {source.number} was never recorded, or"
-            " that is so long ago that its content is no longer known. If its rows are new, send"
-            f" them under a number over {held.newest}."
+            " it was recorded so long ago that its content is no longer known. If its rows are new,"
+            f" send them under a number over {held.newest}."
         )
     if held.sent_sha256 != source.sha256:
         raise SourceConflict(

@@ -210,9 +210,9 @@ class FileSource:
             return self._path / names[0] if names else None
         if recorded not in names:
             raise SourceLost(
-                f"{self._path} has no file {recorded!r} any more, in which recording ended. Put it"
-                " back; or begin with the first file by --from-start --skip-bad, which leaves out"
-                " rows that are not newer than those recorded."
+                f"{self._path} no longer has the file {recorded!r}, in which recording ended. Put"
+                " it back; or begin with the first file by --from-start --skip-bad, which leaves"
+                " out rows that are not newer than those recorded."
             )
         return self._path / recorded
 

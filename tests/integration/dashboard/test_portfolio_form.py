@@ -95,7 +95,7 @@ def test_refusal_stands_beside_its_field_and_keeps_all_that_was_typed(
     assert not Portfolio.objects.exists()
 
 
-def test_choosing_another_strategy_shows_its_fields_and_keeps_the_others(desk: Client) -> None:
+def test_choosing_another_strategy_shows_its_fields_and_keeps_what_was_typed(desk: Client) -> None:
     page = text_of(desk.post("/new-portfolio/", typed(act="rebuild", strategy="mean_reversion")))
     assert 'name="config.lookback"' in page
     assert '<input type="hidden" name="config.fast" value="5">' in page

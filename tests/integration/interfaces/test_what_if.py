@@ -137,7 +137,7 @@ def test_the_command_prints_the_verdict_the_plan_and_the_remedies(crowded: list[
 
 
 @pytest.mark.django_db(transaction=True)  # what is not committed counts as changed
-def test_a_second_question_reads_only_what_changed_and_is_right(
+def test_a_second_what_if_answer_reads_only_what_changed_and_is_right(
     viewer: ApiClient, crowded: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.get("schedule/plan/")

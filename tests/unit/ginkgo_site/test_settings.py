@@ -1,4 +1,4 @@
-"""Settings of sessions, the content policy, and log lines."""
+"""Settings of database sessions, the content policy, and log lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ginkgo_site.database import conninfo, django_database, share_connections
 from portfolios.json_log import JsonLines
 
 
-def test_every_session_has_limits_and_durable_commits_whatever_the_address_says() -> None:
+def test_every_database_session_has_limits_and_durable_commits_whatever_the_url_says() -> None:
     url = "postgresql://u:p@db.example:6432/g?options=-c%20synchronous_commit%3Doff&sslmode=require"
     database = django_database(url)
     assert (database["NAME"], database["USER"], database["PASSWORD"]) == ("g", "u", "p")
@@ -33,7 +33,7 @@ def test_database_address_may_name_a_socket_folder() -> None:
     assert (database["HOST"], database["PORT"]) == ("/run/gk/socket", "")
 
 
-def test_the_web_process_shares_connections_and_its_string_stays_libpq() -> None:
+def test_the_web_process_shares_connections_and_conninfo_lacks_the_pool() -> None:
     database = django_database("postgresql://u@h/d")
     share_connections(database)
     assert database["CONN_MAX_AGE"] == 0

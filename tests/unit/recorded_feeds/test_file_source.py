@@ -158,7 +158,7 @@ async def test_files_of_a_folder_follow_one_another_by_name(
         assert await two.rows(1) == ["5"]
     (tmp_path / "04.csv").unlink()
     async with reading(tmp_path, one.cursor, pattern="*.csv") as three:
-        assert "has no file '04.csv' any more" in await three.lost()
+        assert "no longer has the file '04.csv'" in await three.lost()
 
 
 async def test_a_file_that_is_removed_after_it_was_listed_does_not_end_the_source(
