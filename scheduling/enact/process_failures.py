@@ -54,6 +54,11 @@ UPDATE scheduling_run SET last_death = %(death)s WHERE portfolio_id = %(portfoli
 """,
 )
 
+#: How old a line may be in which a repeated report is looked for. Much longer than a heartbeat can
+#: be delayed on its way and than exits are counted in one line (EXITS_WITHIN_S); without a bound,
+#: each exit of a portfolio that exits again and again would read all lines of years.
+REPEATED_WITHIN_S = 3_600
+
 #: Read under the lock of the run. The run keeps only the last exit, and a heartbeat delayed on its
 #: way may report an earlier exit again after it. A line names the exit that it was written for, and
 #: those that were counted in it later.
@@ -62,6 +67,7 @@ COUNTED_BEFORE = Statement(
     """
 SELECT id FROM scheduling_event
 WHERE portfolio_id = %(portfolio)s AND kind = 'process_died'
+  AND at > clock_timestamp() - make_interval(secs => %(within_s)s)
   AND (data->>'death' = %(death)s OR data->'deaths' ? %(death)s)
 LIMIT 1
 """,
@@ -117,7 +123,14 @@ def handle_process_exit(
     if run is None or run.last_death == UUID(exited.death):
         return "late"
     death = str(UUID(exited.death))
-    if (yield from query(COUNTED_BEFORE, portfolio=run.portfolio_id, death=death)):
+    if (
+        yield from query(
+            COUNTED_BEFORE,
+            portfolio=run.portfolio_id,
+            death=death,
+            within_s=REPEATED_WITHIN_S,
+        )
+    ):
         return "late"
     active = yield from active_handoff(run.portfolio_id)
     decision = decide_exit(_exited_run(run, node, active), exited)

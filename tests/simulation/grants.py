@@ -224,6 +224,7 @@ def counted_before(db: Store, p: Any) -> list[Row]:
         Row(id=0)
         for event in db.events.values()
         if (event.kind, event.portfolio_id) == ("process_died", p.portfolio)
+        and event.at > db.now - p.within_s
         and p.death in (event.data.get("death"), *event.data.get("deaths", ()))
     ][:1]
 
