@@ -14,6 +14,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.utils.translation import get_language
 
 from scheduling.decide.reasons import is_chinese
+from scheduling.observe.incarnations import without_incarnations
 from scheduling.presentation.formatting import because, pause
 from scheduling.presentation.state_words import alert_word, event_word, item_word, state_word
 
@@ -182,8 +183,17 @@ _LABELS = {
     "roll_out": ("roll-out", "发布"),
     "halt": ("halt", "紧急停止"),
 }
-#: Not shown among the data of a line without a sentence.
-_HIDDEN = frozenset({"incarnation", "deaths"})
+
+
+def shown_data(data: Any, *, operator: bool) -> Any:
+    """Return the data of a line as readers see it, with digests of incarnations for viewers.
+
+    Without `deaths`, by which a repeated report of an exit is recognized: `times` counts them.
+    """
+    shown = data if operator else without_incarnations(data)
+    if isinstance(shown, Mapping):
+        return {key: part for key, part in shown.items() if key != "deaths"}
+    return shown
 
 
 def _value_text(value: Any) -> str:
@@ -275,7 +285,8 @@ def audit_sentence(line: AuditLine) -> str:
             pass
         else:
             return sentence + _supplement(line.kind, data, chinese)
-    shown = {key: value for key, value in data.items() if key not in _HIDDEN}
+    shown = shown_data(data, operator=False)
+    shown.pop("incarnation", None)  # says nothing to readers of a sentence
     return because(event_word(line.kind), _value_text(shown))
 
 

@@ -28,10 +28,9 @@ from scheduling.dashboard.history import (
 from scheduling.dashboard.pagination import PAGE_ROWS, page_by_offset, text_parameter
 from scheduling.models import Event, Handoff, HandoffKind, HandoffState, Interface, Tenure
 from scheduling.models.handoff import ACTIVE_STATES
-from scheduling.observe.incarnations import without_incarnations
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.permissions import may_act
-from scheduling.presentation.audit_lines import SENTENCES, audit_links, audit_sentence
+from scheduling.presentation.audit_lines import SENTENCES, audit_links, audit_sentence, shown_data
 from scheduling.presentation.formatting import UNKNOWN
 
 MAX_NAMES = 1_000  #: offered by a list; others can be typed
@@ -234,5 +233,5 @@ def _event_row(event: Event, *, operator: bool) -> dict[str, Any]:
         "address": event.address,
         "sentence": audit_sentence(event),
         "reason": event.reason,
-        "data": event.data if operator else without_incarnations(event.data),
+        "data": shown_data(event.data, operator=operator),
     }

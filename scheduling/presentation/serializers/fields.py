@@ -7,7 +7,8 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from scheduling.observe.incarnations import digest, without_incarnations
+from scheduling.observe.incarnations import digest
+from scheduling.presentation.audit_lines import shown_data
 
 #: A document that is made from any object or dictionary.
 Document = serializers.Serializer[Any]
@@ -41,17 +42,11 @@ class IncarnationField(serializers.CharField):
 
 
 class AuditDataField(ObjectDocument):
-    """The data of an audit-log line, with digests of incarnations for viewers.
-
-    Without `deaths`, by which a repeated report of an exit is recognized: `times` counts them.
-    """
+    """The data of an audit-log line, as `shown_data` returns it."""
 
     def to_representation(self, value: Any) -> Any:
         """Return the value for this reader."""
-        shown = value if _is_for_operator(self) else without_incarnations(value)
-        if isinstance(shown, dict):
-            shown = {key: part for key, part in shown.items() if key != "deaths"}
-        return super().to_representation(shown)
+        return super().to_representation(shown_data(value, operator=_is_for_operator(self)))
 
 
 def _is_for_operator(field: serializers.Field[Any, Any, Any, Any]) -> bool:
