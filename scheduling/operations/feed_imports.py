@@ -117,7 +117,7 @@ def _import_in_database(
     `_prepare_and_undo` returned: checking millions of lines in it would leave its session idle for
     too long, and lose it.
     """
-    for _ in range(TRIES):
+    for tries_left in reversed(range(TRIES)):
         events, wrong = _accepted(plan, lines, known)
         try:
             with transaction.atomic():
@@ -131,7 +131,8 @@ def _import_in_database(
                 first, last = execute(_append_all(plan.feed, events, held.head))
             return Imported(len(events), first, last, wrong)
         except HeadMoved:  # the lines were checked against an older head
-            held, known = _prepare_and_undo(plan, new, actor=actor)
+            if tries_left:
+                held, known = _prepare_and_undo(plan, new, actor=actor)
         except LogError as refused:
             raise Refused("feed_busy", f"Nothing was imported: {refused}") from None
     raise Refused(

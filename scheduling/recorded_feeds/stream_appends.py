@@ -51,6 +51,11 @@ FOLLOW_S = 60.0  #: for one feed in the worker's pass, which may have to read ma
 
 NOT_STORED = "nothing was appended."
 
+
+class MayBeStored(Refused):
+    """A refusal of an append that was stored, or of which that is not known."""
+
+
 #: Return what to append after a state, or the answer to an append that was stored before. May raise
 #: Refused.
 Decide = Callable[[WriterRow, dict[str, InstrumentFacts]], Sequence[Event] | Appended]
@@ -99,10 +104,12 @@ def append_in_stream(
         except SourceConflict as conflict:  # with an append of the same source at the same time
             raise Refused("source_conflict", str(conflict)) from None
         except LogError as error:
+            refusal: type[Refused] = MayBeStored
             if outcome == NOT_STORED:
                 _undo_first_steps()
+                refusal = Refused
             text = f"{error} {outcome.capitalize()}"
-            raise Refused("feed_unavailable", text, status=503) from None
+            raise refusal("feed_unavailable", text, status=503) from None
     _undo_first_steps()
     raise Refused(
         "feed_busy",

@@ -7,16 +7,19 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from ginkgo_site.deadline import limit_statements
 from portfolios.feeds.log import SourceId
 from scheduling.decide.reasons import count
+from scheduling.enact.feed_records import KEPT_APPENDS
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.observe.feeds import FeedView, read_feeds
 from scheduling.operations import feed_checks, feed_imports, feed_recorders, feeds
 from scheduling.presentation.serializers.feeds import FeedLogDocument
+from scheduling.recorded_feeds.stream_appends import MayBeStored
 
 MAX_SKIPPED_SHOWN = 20
 #: A recorder whose database is silent for longer asks it again over a new connection.
@@ -81,21 +84,23 @@ class Command(GinkgoCommand):
     def _append(self, options: dict[str, Any]) -> None:
         if bool(options["source"]) != bool(options["number"]):
             raise Failed("invalid", "Give --source and --number together, or neither.")
-        number, rows, line, done = options["number"], 0, 0, None
+        so_far, done = _SoFar(number=options["number"]), None
         try:
-            for last_line, batch in _batches(options["file"]):
-                source = SourceId(options["source"], number) if number else None
+            for line, batch in _batches(options["file"]):
+                source = SourceId(options["source"], so_far.number) if so_far.number else None
                 done = feeds.append_rows(options["name"], batch, source)
-                rows, line = rows + len(batch), last_line
-                if number:
-                    number += 1
+                so_far = so_far.after(len(batch), line)
         except Refused as refused:
-            raise _with_stored_rows(refused, rows, line, numbered=bool(number)) from None
+            raise _with_stored_rows(refused, so_far) from None
+        except BaseException:  # such as a database that went away, or Ctrl-C
+            text = f"{so_far.sentence()} {so_far.advice(may_have_more=True)}"
+            self.stderr.write(text.lstrip())
+            raise
         if done is None:
             raise Failed("empty", f"{options['file']} has no rows; nothing was appended.")
         self.show(
-            {"rows": rows, "to_seq": done.to_seq},
-            f"{rows:,} rows; the head is seq {done.to_seq:,}.",
+            {"rows": so_far.rows, "to_seq": done.to_seq},
+            f"{so_far.rows:,} rows; the head is seq {done.to_seq:,}.",
         )
 
     def _import(self, options: dict[str, Any]) -> None:
@@ -300,35 +305,59 @@ def _instrument(text: str) -> feeds.NewInstrument:
     return feeds.read_instrument(symbol, given)
 
 
-def _with_stored_rows(refused: Refused, rows: int, line: int, *, numbered: bool) -> Refused:
+@dataclass(frozen=True, slots=True)
+class _SoFar:
+    """The rows of a file that a command has stored, or found stored by an earlier run."""
+
+    rows: int = 0
+    line: int = 0  #: of the last of these rows
+    appends: int = 0
+    number: int = 0  #: of the next append; 0: the appends have no numbers
+
+    def after(self, rows: int, line: int) -> _SoFar:
+        """Return the state after one more append of `rows` rows, the last of them at `line`."""
+        number = self.number and self.number + 1
+        return _SoFar(self.rows + rows, line, self.appends + 1, number)
+
+    def advice(self, *, may_have_more: bool) -> str:
+        """Return how to go on. `may_have_more`: rows after `line` may be stored too."""
+        if not self.number and may_have_more:
+            return "Compare the head of the feed with the file before you go on."
+        if not self.number:
+            return f"Append only the rows after line {self.line:,} when you repeat it."
+        if self.appends < KEPT_APPENDS:
+            return "Repeat the command with the same --source and --number: no row is stored twice."
+        # The content of the first numbers is no longer known: their repeat would be refused.
+        return (
+            f"Append only the rows after line {self.line:,}, with the same --source and"
+            f" --number {self.number}."
+        )
+
+    def sentence(self) -> str:
+        """Return the sentence about the rows that are stored, "" if there are none."""
+        return f"The {self.rows:,} rows up to line {self.line:,} are stored." if self.rows else ""
+
+
+def _with_stored_rows(refused: Refused, so_far: _SoFar) -> Refused:
     """Return the refusal of an append that also says which rows of the file are stored.
 
-    Earlier appends of the command stored `rows` rows, the last of them from line `line` of the
-    file. `numbered`: the appends have numbers, so that a repeat stores no row twice.
+    What an earlier run stored of the rows after these is not known if the appends have numbers.
     """
-    text = _stored_rows(refused, rows, line)
-    if rows and numbered:
-        text += " Repeat the command with the same --source and --number: no row is stored twice."
-    elif rows:
-        text += f" Append only the rows after line {line:,} when you repeat it."
-    return Refused(
-        refused.code,
-        f"{refused.message} {text}".rstrip(),
-        status=refused.status,
-        **{**refused.extra, "rows": rows, "line": line},
-    )
-
-
-def _stored_rows(refused: Refused, rows: int, line: int) -> str:
-    """Return the sentences about the rows of the file that are stored, and those that are not."""
-    if refused.code == "feed_unavailable":  # its own sentence says what became of this append
-        return f"The {rows:,} rows up to line {line:,} were stored before." if rows else ""
-    if not rows:
-        return "No row of the file was stored."
-    text = f"The {rows:,} rows up to line {line:,} were stored, and no row after that line."
-    if "errors" in refused.extra:
-        text += f" The row numbers above count from line {line + 1:,}."
-    return text
+    may_be_stored = isinstance(refused, MayBeStored)
+    texts = [refused.message]
+    if so_far.rows and "errors" in refused.extra:
+        texts.append(f"Row 1 is the first row after line {so_far.line:,}.")
+    texts.append(so_far.sentence())
+    if may_be_stored:
+        texts.append(so_far.advice(may_have_more=True))
+    elif refused.code != "source_conflict" and so_far.rows:
+        texts.append(so_far.advice(may_have_more=False))
+    elif not so_far.number:
+        texts.append("No row of the file was stored.")
+    extra = dict(refused.extra)
+    if so_far.number or not may_be_stored:  # else who goes on after `line` could store rows twice
+        extra |= {"rows": so_far.rows, "line": so_far.line}
+    return Refused(refused.code, " ".join(filter(None, texts)), status=refused.status, **extra)
 
 
 def _batches(path: str) -> Iterator[tuple[int, list[Any]]]:

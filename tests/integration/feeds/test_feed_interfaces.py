@@ -330,8 +330,8 @@ def test_append_of_a_file_with_a_bad_line_says_what_was_stored(
     assert check_feed("fx").records == 0
 
     path.write_text("\n".join([good[0], "", good[1], good[2], "{"]))
-    stored = r"The 2 rows up to line 3 were stored, and no row after that line\."
-    with pytest.raises(CommandError, match=rf"line 5: this is not JSON .* {stored} Append only"):
+    stored = r"The 2 rows up to line 3 are stored\. Append only the rows after line 3"
+    with pytest.raises(CommandError, match=rf"line 5: this is not JSON .* {stored}"):
         run(*given)
     assert check_feed("fx").records == 2
 
@@ -345,7 +345,7 @@ def test_numbered_append_of_a_file_with_a_bad_row_can_be_repeated(
     given = ("append", "fx", str(path), "--source", "file", "--number", "1")
     path.write_text("\n".join([*good[:3], json.dumps(bar(4, close="NaN"))]))
     out = StringIO()
-    with pytest.raises(CommandError, match=r"row 2: .* count from line 3\. Repeat the command"):
+    with pytest.raises(CommandError, match=r"row 2: .* after line 2\. .* Repeat the command"):
         call_command("feed", *given, "--json", stdout=out)
     document = json.loads(out.getvalue())
     assert (document["code"], document["rows"], document["line"]) == ("invalid", 2, 2)
