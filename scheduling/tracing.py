@@ -220,7 +220,7 @@ class _Sender:
 
 
 def _no_context() -> Any:
-    """Return an empty context, so that a span does not get the parent that the library would."""
+    """Return an empty context: with none, the library takes the current span as the parent."""
     from opentelemetry.context import Context
 
     return Context()

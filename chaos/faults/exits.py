@@ -8,7 +8,7 @@ import msgspec
 import psutil
 
 from chaos.faults.fault import Fault
-from chaos.faults.hostile import ask_gateway
+from chaos.faults.hostile import ABOVE_EVERY_VERSION, ask_gateway
 from chaos.harness.observation import ClusterRun
 from chaos.harness.processes import still_running
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
@@ -171,7 +171,7 @@ def repeated_heartbeat(context: FaultContext, run: ClusterRun, report: ProcessEx
     ((metrics, portfolios),) = context.cluster.query(_REPORTED, run.node)
     return Heartbeat(
         incarnation=str(run.incarnation),
-        have_version=10**9,
+        have_version=ABOVE_EVERY_VERSION,
         metrics=msgspec.json.decode(metrics, type=dict[str, float]),
         portfolios=msgspec.json.decode(portfolios, type=list[ProcessStatus]),
         reports=[report],

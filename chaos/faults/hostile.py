@@ -28,6 +28,8 @@ from scheduling.wire.messages import (
 
 NAME = "hostile"
 ATTACK_S = 3.0
+#: A `have_version` above that of every desired set, so that the answer brings none.
+ABOVE_EVERY_VERSION = 10**9
 
 
 def hostile_node(context: FaultContext) -> None:
@@ -44,10 +46,9 @@ def hostile_node(context: FaultContext) -> None:
         context.undo.callback(attacker.kill)
         end = time.monotonic() + ATTACK_S + 20 * BUDGET_FACTOR
         while attacker.poll() is None and time.monotonic() < end:
-            # Without heartbeats it would be marked lost, correctly, but I9 would count that.
-            ask_gateway(
-                context, token, "heartbeat", Heartbeat(incarnation=incarnation, have_version=10**9)
-            )
+            # Without heartbeats the hostile node would be marked lost: correct, but against I9.
+            beat = Heartbeat(incarnation=incarnation, have_version=ABOVE_EVERY_VERSION)
+            ask_gateway(context, token, "heartbeat", beat)
             context.sleep(0.5)
         attacker.kill()
         responses[name] = json.loads(attacker.communicate()[0] or "{}")

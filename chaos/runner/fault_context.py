@@ -244,7 +244,7 @@ class FaultContext:
     def relaunch_proxied_node(self, node: str, ended: subprocess.Popen[str] | None = None) -> None:
         """Restart the daemon of a node behind a proxy; the launcher restarts all other daemons.
 
-        `ended` is the daemon that was ended, if it may differ from the one at the step's start.
+        The fault has ended the daemon `ended`; None: the one that ran when the step began.
         """
         if node not in self._known:
             return

@@ -144,7 +144,7 @@ def _parse(number: int, line: str) -> tuple[Requirement, set[tuple[str, str]]]:
     rest = _HASH.sub("", line).strip()
     if line.startswith("-"):
         raise _refusal(
-            number, _("is the option {option}, which is not allowed in it", option=line.split()[0])
+            number, _("is the option {option}, which a lock may not have", option=line.split()[0])
         )
     if re.search(r"\s--\w", rest):
         raise _refusal(number, _("has an option other than --hash"))

@@ -112,19 +112,32 @@ def maintain(folder: Path, verified_to: Mapping[int, int]) -> MaintenanceOutcome
             _archive_and_drop(kind, table, folder, done)
         _attach_ahead(kind, heads, done)
         dropped_before = len(done.dropped)
-        for partition in partitions(kind):
-            if not _is_expired(kind, partition, heads):
-                continue
-            held = rows_by_portfolio(kind, partition.name)
-            why = _reason_to_keep(kind, partition, heads, held, verified_to)
-            if why:
-                done.kept.append(RetainedPartition(partition.name, why))
-            elif why is None and not _retire(kind, partition, held, folder, done):
-                break
+        _retire_expired(kind, heads, verified_to, folder, done)
         # Not in every pass: each time makes one more file, and files are kept indefinitely.
         if len(done.dropped) > dropped_before:
             _archive_rest(kind, folder, done)
     return done
+
+
+def _retire_expired(
+    kind: RecordKind,
+    heads: Sequence[FeedHead],
+    verified_to: Mapping[int, int],
+    folder: Path,
+    done: MaintenanceOutcome,
+) -> None:
+    """Retire every expired partition of a kind, or note in `done` why one is kept."""
+    for partition in partitions(kind):
+        if not _is_expired(kind, partition, heads):
+            continue
+        held = rows_by_portfolio(kind, partition.name)
+        if any(rows.age_s < kind.keep_s for rows in held):
+            continue  # young rows of another feed, or of a portfolio far behind its own
+        why = _reason_to_keep(kind, partition, heads, held, verified_to)
+        if why is not None:
+            done.kept.append(RetainedPartition(partition.name, why))
+        elif not _retire(kind, partition, held, folder, done):
+            break  # the other partitions need the same lock
 
 
 def _attach_ahead(kind: RecordKind, heads: Sequence[FeedHead], done: MaintenanceOutcome) -> None:
@@ -168,9 +181,7 @@ def _reason_to_keep(
     held: Sequence[PortfolioRows],
     verified_to: Mapping[int, int],
 ) -> str | None:
-    """Return why a partition is kept, "" if a row of it is young, None if it can go."""
-    if any(one.age_s < kind.keep_s for one in held):
-        return ""
+    """Return why an expired partition without young rows is kept, or None if it can go."""
     late = [one for one in held if one.last > verified_to.get(one.portfolio, one.last)]
     if kind.verified and late:
         is_overdue = all(one.age_s >= MAX_KEEP_FACTOR * kind.keep_s for one in late)

@@ -418,7 +418,7 @@ def _open_order_view(order: OpenOrder) -> dict[str, Any]:
 
 
 def strategy_view(state: State) -> dict[str, Any]:
-    """Return the strategy's part as JSON values; bytes are shown as hex."""
+    """Return the strategy's part of the state as JSON values; bytes become hex text."""
     shown: dict[str, Any] = _to_json_value(state.strategy.data)
     return shown
 

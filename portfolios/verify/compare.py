@@ -107,10 +107,13 @@ class Comparison:
     def _compare_orders(
         self, wanted: Sequence[OrderRow], found: Sequence[StoredOrder]
     ) -> Iterator[FieldDifference]:
-        """Yield the differences of orders, and keep the stored outcomes of those that are open."""
-        once = [order for order in found if not self._is_repeated_refusal(order)]
+        """Yield the differences of orders. Keep the stored outcomes of those open in the run."""
+        without_repeats = [order for order in found if not self._is_repeated_refusal(order)]
         for key, order, stored in pair_by_key(
-            wanted, lambda o: (o.seq, o.index), once, lambda o: (o.row.seq, o.row.index)
+            wanted,
+            lambda o: (o.seq, o.index),
+            without_repeats,
+            lambda o: (o.row.seq, o.row.index),
         ):
             seq, index = key
             if order is None or stored is None:
@@ -126,6 +129,7 @@ class Comparison:
             if waits:
                 self._outcomes[key] = stored.outcome
             status = stored.outcome.status
+            # The row has the order's last status already; the run may reach it at a later event.
             is_plausible = waits and status in PLACED
             fields = [
                 ("status", status, status if is_plausible else order.status),

@@ -26,7 +26,10 @@ class BearerAuthentication(BaseAuthentication):
     """`Authorization: Bearer TOKEN`, looked up by the token's hash."""
 
     def authenticate(self, request: Request) -> tuple[Any, ApiToken] | None:
-        """Return (user, token), or None without a bearer token. One statement."""
+        """Return (user, token), or None without a bearer token. Raise AuthenticationFailed.
+
+        The token is read in one statement. At most once a minute another one records its use.
+        """
         scheme, _, token = get_authorization_header(request).strip().partition(b" ")
         if scheme.lower() != b"bearer":
             return None

@@ -132,7 +132,10 @@ def record_watcher_seen(holder: str) -> Transaction[None]:
 
 
 def record_watcher_left(holder: str) -> Transaction[None]:
-    """Record that this watcher, if it looked last, stops in order: it is not missing for now."""
+    """Record that this watcher stops in order, unless another one has looked since.
+
+    The alert `no_watcher` then waits longer, because a new watcher may be about to start.
+    """
     yield from query(RECORD_WATCHER_LEFT, holder=holder)
 
 

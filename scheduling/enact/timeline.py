@@ -303,8 +303,9 @@ def note_acknowledged(
 
 def _is_in_range(claim: AcknowledgedCommits) -> bool:
     """Return whether the numbers of the claim fit their columns."""
-    numbers = [claim.portfolio, claim.epoch, claim.seq, *(n for o in claim.orders for n in o)]
-    found = (claim.found_epoch, claim.found_seq)
+    order_numbers = [number for seq_and_index in claim.orders for number in seq_and_index]
+    numbers = [claim.portfolio, claim.epoch, claim.seq, *order_numbers]
+    found = (claim.found_epoch, claim.found_seq)  # -1: not known
     return all(0 <= n <= LARGEST for n in numbers) and all(-1 <= n <= LARGEST for n in found)
 
 

@@ -120,7 +120,8 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
     for report in heartbeat.reports:
         try:
             transaction = apply_report(sender.node, incarnation, report, times)
-            # A connection for each: hundreds of reports must not keep one from others.
+            # Each report borrows a connection anew, so that a node with hundreds of reports does
+            # not keep a connection from other nodes.
             with _report_span(sender, report) as span:
                 async with locking_connection(sender.node) as connection:
                     outcome = await aexecute(connection, transaction)

@@ -93,7 +93,10 @@ class Child:
             raise await self._failure_of_end() from None
 
     def _kill_for(self, stage: Stage, sentence: str) -> ChildFailed:
-        """Kill the process. Return the failure, which every request waiting for it raises too."""
+        """Kill the process and return the failure that says why.
+
+        Every other request that waits for an answer of the process raises the same failure.
+        """
         failure = self._end_failure = ChildFailed(stage, self._with_last_output(sentence))
         self.kill()
         return failure

@@ -49,8 +49,8 @@ class ManyLauncher(Launcher):
             self._serve(f"pg-{server}", servers.patroni(self._layout, server))
 
     def _finish_database(self) -> None:
-        self._await(self._prepare_primary, "a primary")
-        self._await(self._has_standby, "a synchronous standby")
+        self._await(self._prepare_primary, "The primary of PostgreSQL")
+        self._await(self._has_standby, "A synchronous standby of PostgreSQL")
 
     def _prepare_primary(self) -> bool:
         """Create role and database on the primary. Return False if there is no primary yet."""
@@ -116,14 +116,17 @@ class ManyLauncher(Launcher):
         service.start(time.monotonic())
         self._servers.append(service)
 
-    def _await(self, holds: Callable[[], bool], what: str) -> None:
-        """Wait until `holds()` is true. Raise StartupError after SERVERS_LIMIT_S."""
+    def _await(self, is_ready: Callable[[], bool], server: str) -> None:
+        """Wait until `is_ready()`. Raise StartupError about `server` after SERVERS_LIMIT_S."""
         deadline = time.monotonic() + SERVERS_LIMIT_S
-        while not holds():
+        while not is_ready():
             self._raise_if_asked_to_stop()
             self._poll_services()
             if time.monotonic() > deadline:
-                raise StartupError(f"Not within {SERVERS_LIMIT_S:g} s: {what}. Logs: {self._logs}")
+                raise StartupError(
+                    f"{server} is not ready after {SERVERS_LIMIT_S:g} s: see the logs in"
+                    f" {self._logs}."
+                )
             time.sleep(0.2)
 
     def _all_services(self) -> list[Service]:

@@ -120,13 +120,15 @@ class CpuRebalancer:
     ) -> int | None:
         """Return the idlest node that the portfolio, with its `share`, may move to, or None."""
         high, fleet = self.cpu_by_node[source], self.fleet
-        members = fleet.spread_members(portfolio)
+        members = fleet.spread_members(portfolio)  # empty without a spread group
         at_source = members.get(source, 1)
         for node in idlest_first:
             low = self.cpu_by_node[node]
             self.checks_left -= 1
-            if high - low < self.gain or low + share > high - self.gain / 2 or self.checks_left < 0:
-                return None
+            differ_enough = high - low >= self.gain
+            stays_below_source = low + share <= high - self.gain / 2
+            if self.checks_left < 0 or not (differ_enough and stays_below_source):
+                return None  # the next nodes are busier still
             if (
                 node not in self.slots.full
                 and fleet.nodes[node].id not in portfolio.failed_nodes

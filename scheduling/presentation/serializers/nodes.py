@@ -54,7 +54,7 @@ class TargetDocument(Document):
 
 
 class ExpectedPauseDocument(Document):
-    """Percentiles over the last 50 successful moves."""
+    """Percentiles of the pauses in the last 50 successful migrations and reloads, in ms."""
 
     p50 = serializers.FloatField(allow_null=True)
     p99 = serializers.FloatField(allow_null=True)

@@ -121,7 +121,7 @@ def test_orders_decided_on_events_of_the_outage_are_counted(desk: Client) -> Non
     assert 'href="/portfolios/p/?status=suppressed"' in row_of(page, "p")
 
 
-def test_verification_counts_if_it_went_past_the_change_of_owner(desk: Client) -> None:
+def test_incident_shows_only_verifications_that_went_past_the_change_of_owner(desk: Client) -> None:
     first, second = make_settled_nodes(2)
     make_running_portfolio("p", first, events=5)
     number = lose(first)

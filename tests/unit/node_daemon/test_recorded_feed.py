@@ -179,7 +179,9 @@ async def test_a_gateway_that_is_away_loses_nothing(gateway: Gateway) -> None:
     assert await reader.load(10)
 
 
-async def test_dropped_records_are_named(gateway: Gateway) -> None:
+async def test_reading_a_dropped_record_raises_an_error_that_names_the_first_kept(
+    gateway: Gateway,
+) -> None:
     gateway.first_seq = 35
     reader = await following(gateway, 101)
     with pytest.raises(RecordsMissing, match="keeps its records from seq 35 on, and seq 11 is"):
