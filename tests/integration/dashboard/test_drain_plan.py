@@ -98,7 +98,7 @@ def test_drain_that_makes_no_room_moves_nothing_of_other_nodes(desk: Client) -> 
 
 def test_drain_until_return_ends_when_the_daemon_registers_after_a_goodbye(desk: Client) -> None:
     node = make_node("node-1")
-    option = "end the drain when the daemon of the node is stopped and then started again"
+    option = "End the drain when the daemon of the node is stopped and then started again"
     assert option in text_of(desk.get("/nodes/node-1/drain/", **DIALOG))
     desk.post("/nodes/node-1/drain/", {"until_return": "on"})
     told = "The drain ends by itself when the daemon of the node is stopped and then started again."

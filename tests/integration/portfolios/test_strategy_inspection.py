@@ -70,7 +70,7 @@ def test_endless_check_is_killed_and_reported(
 def test_failing_check_is_reported_as_check_failed(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch, action: str, message: str
 ) -> None:
-    monkeypatch.setattr(strategy_inspection, "_memory_mb", lambda: 400)
+    monkeypatch.setattr(strategy_inspection, "_memory_limit_mb", lambda: 400)
     answer = operator.post("portfolios/", a_body(action=action))
     assert answer.status_code == 400
     (error,) = answer.json()["errors"]

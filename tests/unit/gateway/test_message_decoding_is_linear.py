@@ -211,7 +211,7 @@ def test_large_state_is_accepted() -> None:
     state = b"s" * (message_decoding.MAX_MULTI_COMMIT_BODY + 1)
     _, (one,) = message_decoding.decode_commits(commits_of(7, state=state))
     assert (one.portfolio, one.state) == (7, state)
-    with pytest.raises(RequestRejected, match="one commit with a large state"):
+    with pytest.raises(RequestRejected, match="holds a single commit"):
         message_decoding.decode_commits(commits_of(7, 8, state=state))
 
 

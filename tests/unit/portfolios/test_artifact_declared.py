@@ -55,7 +55,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
         yield lambda request: reply
 
     monkeypatch.setattr(strategy_inspection, "replay_process", process)
-    monkeypatch.setattr(strategy_inspection, "_memory_mb", lambda: 100)
+    monkeypatch.setattr(strategy_inspection, "_memory_limit_mb", lambda: 100)
     monkeypatch.setattr(strategy_inspection, "_is_sandboxed", lambda: True)
 
 
