@@ -59,7 +59,7 @@ def _checked(access: Access) -> Access:
     try:
         parts = urlsplit(access.server)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # the port is no number, or a bracket is not closed
+    except ValueError:  # the port is not a number, or a bracket is not closed
         usable = False
     if not usable or parts.query or parts.fragment or not access.server.isprintable():
         raise Failed(

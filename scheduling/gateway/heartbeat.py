@@ -136,7 +136,7 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
             invalid.append(primary_message(error))
         except Exception:
             # The renewal is durable: neither one report nor an internal error in handling it may
-            # cost the node its lease. A heartbeat without an answer would be repeated for ever.
+            # cost the node its lease. A heartbeat without an answer would be repeated endlessly.
             logger.exception("%s: a report could not be applied", sender.name)
         else:
             level = logging.DEBUG if outcome in NO_CHANGE else logging.INFO
