@@ -19,7 +19,8 @@ from scheduling.wire.messages import Heartbeat, ProcessExited, ProcessStatus
 #: start and the back-off before it.
 REPORTED_WITHIN_S, BACK_WITHIN_S = 5.0, 15.0
 
-#: Idle exits beyond ten in ten minutes are counted in the newest line (`MAX_EXITS`).
+#: The exits of a portfolio. A line of the audit log may count several (`times`): after ten lines in
+#: ten minutes, further exits are counted in the newest (`MAX_EXITS`).
 _FAILURES = """
 SELECT r.portfolio_id, coalesce(r.last_death::text, ''), r.attempts,
        (SELECT coalesce(sum(coalesce((e.data->>'times')::bigint, 1)), 0)::bigint
@@ -29,7 +30,7 @@ FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 WHERE p.name = %s AND p.archived_at IS NULL
 """
 
-
+#: What the daemon of a node reported last.
 _REPORTED = """
 SELECT o.metrics::text, o.portfolios::text
 FROM scheduling_nodereport o JOIN scheduling_node n ON n.id = o.node_id WHERE n.name = %s
