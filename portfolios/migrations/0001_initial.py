@@ -31,7 +31,12 @@ class Migration(migrations.Migration):
                         default=1, validators=[django.core.validators.MinValueValidator(1)]
                     ),
                 ),
-                ("priority", models.IntegerField(default=0, help_text="Higher is placed first.")),
+                (
+                    "priority",
+                    models.IntegerField(
+                        default=0, help_text="Portfolios of higher priority are placed first."
+                    ),
+                ),
                 (
                     "selector",
                     models.JSONField(
@@ -57,7 +62,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("revision", models.PositiveIntegerField(default=1)),
-                ("first_seq", models.BigIntegerField(help_text="The first event it sees.")),
+                (
+                    "first_seq",
+                    models.BigIntegerField(
+                        help_text="Seq of the first event that the portfolio sees."
+                    ),
+                ),
                 (
                     "starting_cash",
                     models.DecimalField(
@@ -165,7 +175,9 @@ class Migration(migrations.Migration):
                 ("revision", models.PositiveIntegerField()),
                 (
                     "decided_at",
-                    models.DateTimeField(help_text="Release time of the event it was decided on."),
+                    models.DateTimeField(
+                        help_text="Release time of the event on which the order was decided."
+                    ),
                 ),
                 ("committed_at", models.DateTimeField()),
                 (
@@ -241,7 +253,11 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "symbols",
-                    models.JSONField(blank=True, default=list, help_text="Empty: every symbol."),
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        help_text="Symbols of the portfolio; empty: every symbol.",
+                    ),
                 ),
                 ("limits", models.JSONField(blank=True, default=dict)),
                 (

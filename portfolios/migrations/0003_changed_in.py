@@ -29,7 +29,7 @@ def changed_in() -> models.Field:
     return models.BigIntegerField(
         db_default=0,
         editable=False,
-        help_text="The transaction that changed it last, by a trigger.",
+        help_text="The transaction that last changed the row; set by a trigger.",
     )
 
 

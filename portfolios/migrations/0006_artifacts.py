@@ -31,11 +31,16 @@ class Migration(PatientMigration):
                 ("name", models.CharField(max_length=80)),
                 (
                     "class_path",
-                    models.CharField(help_text="Such as package.module:Class.", max_length=300),
+                    models.CharField(
+                        help_text="Import path of the class, such as package.module:Class.",
+                        max_length=300,
+                    ),
                 ),
                 (
                     "version",
-                    models.PositiveIntegerField(default=1, help_text="As the class declares it."),
+                    models.PositiveIntegerField(
+                        default=1, help_text="The version that the class declares."
+                    ),
                 ),
                 ("state_version", models.PositiveIntegerField(default=1)),
                 (
@@ -47,13 +52,13 @@ class Migration(PatientMigration):
                     "checks",
                     models.BooleanField(
                         default=False,
-                        help_text="It checks parameters across fields, in a process of its own.",
+                        help_text="Its code checks the parameters or bars, in a separate process.",
                     ),
                 ),
                 (
                     "warm_up",
                     models.PositiveIntegerField(
-                        help_text="Events that it wants before its first; unknown until it is loaded.",
+                        help_text="Events of warm-up that the strategy wants; null: not loaded yet.",
                         null=True,
                     ),
                 ),
@@ -70,7 +75,9 @@ class Migration(PatientMigration):
                 ("sha256", models.CharField(max_length=64, primary_key=True, serialize=False)),
                 (
                     "name",
-                    models.CharField(help_text="Of the distribution, normalised.", max_length=100),
+                    models.CharField(
+                        help_text="Normalised name of the distribution.", max_length=100
+                    ),
                 ),
                 ("version", models.CharField(max_length=64)),
                 ("filename", models.CharField(max_length=200)),
@@ -79,14 +86,16 @@ class Migration(PatientMigration):
                 ("summary", models.CharField(blank=True, default="", max_length=300)),
                 (
                     "python_tag",
-                    models.CharField(help_text="Of the wheel, such as py3.", max_length=40),
+                    models.CharField(
+                        help_text="Python tag of the wheel, such as py3.", max_length=40
+                    ),
                 ),
                 (
                     "python_requirement",
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="Empty: any version; else as >=3.12.",
+                        help_text="Python versions that the wheel requires, as in >=3.12; empty: any.",
                         max_length=100,
                     ),
                 ),
@@ -95,7 +104,7 @@ class Migration(PatientMigration):
                     models.JSONField(
                         blank=True,
                         default=list,
-                        help_text="Minor versions it runs under; empty: any.",
+                        help_text="Minor versions of Python that the wheel runs under; empty: any.",
                     ),
                 ),
                 (
@@ -107,7 +116,7 @@ class Migration(PatientMigration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="Of the lock; empty: no dependencies.",
+                        help_text="sha256 of the lock; empty: no dependencies.",
                         max_length=64,
                     ),
                 ),
@@ -143,7 +152,7 @@ class Migration(PatientMigration):
                 blank=True,
                 db_column="artifact_sha256",
                 db_index=False,
-                help_text="The wheel whose bytes it runs; null: a strategy of the release.",
+                help_text="The artifact that the revision runs; null: a built-in strategy.",
                 null=True,
                 on_delete=django.db.models.deletion.PROTECT,
                 related_name="revisions",

@@ -32,7 +32,7 @@ class Migration(PatientMigration):
                 (
                     "scale",
                     models.PositiveSmallIntegerField(
-                        help_text="Decimal places of its prices: they are kept as integers."
+                        help_text="Decimal places of the prices, which are stored as integers."
                     ),
                 ),
                 (

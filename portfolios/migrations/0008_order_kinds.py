@@ -40,7 +40,7 @@ class Migration(PatientMigration):
                 blank=True,
                 db_default="",
                 default="",
-                help_text="The strategy's word for it",
+                help_text="A short text by which the strategy marks the order.",
                 max_length=32,
             ),
         ),
@@ -48,7 +48,9 @@ class Migration(PatientMigration):
             "order",
             "ended_seq",
             models.BigIntegerField(
-                blank=True, help_text="The event at which it was cancelled or expired.", null=True
+                blank=True,
+                help_text="Seq of the event at which the order was cancelled or expired.",
+                null=True,
             ),
         ),
         migrations.AddField(

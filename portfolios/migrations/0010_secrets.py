@@ -19,13 +19,13 @@ class Migration(PatientMigration):
                 ("name", models.CharField(max_length=80, primary_key=True, serialize=False)),
                 ("ciphertext", models.TextField()),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
-                ("set_at", models.DateTimeField(help_text="When its value was given last.")),
+                ("set_at", models.DateTimeField(help_text="When the value was last set.")),
                 ("set_by", models.CharField(max_length=150)),
                 (
                     "last_used_at",
                     models.DateTimeField(
                         blank=True,
-                        help_text="To the minute: written at most once in one.",
+                        help_text="Time of the last use; updated at most once a minute.",
                         null=True,
                     ),
                 ),

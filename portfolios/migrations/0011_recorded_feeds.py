@@ -39,7 +39,7 @@ class Migration(PatientMigration):
             "keep_days",
             models.PositiveIntegerField(
                 blank=True,
-                help_text="Older records are dropped once nothing needs them; empty: never.",
+                help_text="Days after which records are dropped, once not needed; empty: never.",
                 null=True,
             ),
         ),

@@ -55,7 +55,8 @@ class Migration(migrations.Migration):
                 (
                     "capacity",
                     models.PositiveIntegerField(
-                        default=5, help_text="The sum of weights it can hold."
+                        default=5,
+                        help_text="The highest sum of weights of the portfolios that run on the node.",
                     ),
                 ),
                 ("labels", models.JSONField(blank=True, default=dict)),
@@ -90,11 +91,17 @@ class Migration(migrations.Migration):
                 ("status_since", models.DateTimeField(auto_now_add=True)),
                 (
                     "leaving",
-                    models.BooleanField(default=False, help_text="Its daemon was asked to stop."),
+                    models.BooleanField(
+                        default=False, help_text="The node's daemon was asked to stop."
+                    ),
                 ),
                 (
                     "lost_times",
-                    models.JSONField(blank=True, default=list, help_text="Newest losses, epoch s."),
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        help_text="Times of the newest losses, in seconds since 1970.",
+                    ),
                 ),
                 ("desired_version", models.BigIntegerField(default=0)),
             ],
@@ -153,14 +160,15 @@ class Migration(migrations.Migration):
                 (
                     "connection",
                     models.UUIDField(
-                        help_text="The websocket that may shorten the lease.", null=True
+                        help_text="The websocket whose closing may shorten the lease.", null=True
                     ),
                 ),
                 ("taken_at", models.DateTimeField(help_text="When this incarnation registered.")),
                 (
                     "takeovers",
                     models.JSONField(
-                        default=list, help_text="Takeovers of a beating one, epoch s."
+                        default=list,
+                        help_text="When daemons took over a name in use, in seconds since 1970.",
                     ),
                 ),
             ],
@@ -236,7 +244,10 @@ class Migration(migrations.Migration):
                 ("error", models.TextField(blank=True, default="")),
                 ("pause_ms", models.FloatField(null=True)),
                 ("catchup_ms", models.FloatField(null=True)),
-                ("deadline_at", models.DateTimeField(help_text="Of the step it is in.")),
+                (
+                    "deadline_at",
+                    models.DateTimeField(help_text="Deadline of the step that the handoff is in."),
+                ),
                 ("requested_at", models.DateTimeField()),
                 ("prepared_at", models.DateTimeField(null=True)),
                 ("released_at", models.DateTimeField(null=True)),
@@ -358,11 +369,17 @@ class Migration(migrations.Migration):
                 ("state_seq", models.BigIntegerField()),
                 (
                     "batch",
-                    models.UUIDField(blank=True, help_text="The last accepted batch.", null=True),
+                    models.UUIDField(
+                        blank=True, help_text="UUID of the last accepted batch.", null=True
+                    ),
                 ),
                 (
                     "first_commit_at",
-                    models.DateTimeField(blank=True, help_text="Of this epoch.", null=True),
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When the first commit of this epoch was made.",
+                        null=True,
+                    ),
                 ),
                 ("last_commit_at", models.DateTimeField(blank=True, null=True)),
                 (
@@ -439,10 +456,15 @@ class Migration(migrations.Migration):
                 (
                     "from_seq",
                     models.BigIntegerField(
-                        help_text="Last seq of the owner before: it goes on after."
+                        help_text="Last seq of the previous owner; this one began at the next event."
                     ),
                 ),
-                ("to_seq", models.BigIntegerField(help_text="Last seq it committed.", null=True)),
+                (
+                    "to_seq",
+                    models.BigIntegerField(
+                        help_text="Last seq that was committed in this tenure.", null=True
+                    ),
+                ),
                 ("cause", models.CharField(max_length=12)),
                 ("reason", models.TextField(blank=True, default="")),
                 ("started_at", models.DateTimeField()),

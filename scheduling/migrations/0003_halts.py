@@ -19,11 +19,16 @@ class Migration(migrations.Migration):
                 ("at", models.DateTimeField()),
                 ("actor", models.CharField(max_length=150)),
                 ("reason", models.CharField(blank=True, default="", max_length=200)),
-                ("running", models.PositiveIntegerField(help_text="How many a node owned.")),
+                (
+                    "running",
+                    models.PositiveIntegerField(
+                        help_text="How many portfolios had an owner at the halt."
+                    ),
+                ),
                 (
                     "stopped",
                     models.PositiveIntegerField(
-                        help_text="How many it ended, pending ones included."
+                        help_text="How many portfolios the halt stopped, pending ones included."
                     ),
                 ),
                 ("undone_at", models.DateTimeField(blank=True, null=True)),
@@ -36,7 +41,7 @@ class Migration(migrations.Migration):
             name="halt",
             field=models.ForeignKey(
                 blank=True,
-                help_text="The halt that stopped it, until it is started.",
+                help_text="The halt that stopped the portfolio, until it is started again.",
                 null=True,
                 on_delete=django.db.models.deletion.SET_NULL,
                 related_name="runs",

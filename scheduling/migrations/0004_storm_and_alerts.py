@@ -18,29 +18,38 @@ class Migration(migrations.Migration):
                     "id",
                     models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False),
                 ),
-                ("held_at", models.DateTimeField(help_text="Null: nothing is held.", null=True)),
+                (
+                    "held_at",
+                    models.DateTimeField(
+                        help_text="When the hold began; null: failover is not held.", null=True
+                    ),
+                ),
                 (
                     "until",
                     models.DateTimeField(
-                        help_text="Null while held: until a person releases.", null=True
+                        help_text="When the hold ends by itself; null in a hold: an operator releases it.",
+                        null=True,
                     ),
                 ),
                 (
                     "nodes",
                     models.JSONField(
-                        default=list, help_text="Names of those lost; none: held by hand."
+                        default=list,
+                        help_text="Names of the nodes lost in the storm; empty: held by an operator.",
                     ),
                 ),
                 (
                     "of_nodes",
-                    models.PositiveIntegerField(default=0, help_text="Alive one TTL before."),
+                    models.PositiveIntegerField(
+                        default=0, help_text="How many nodes were alive one lease before the storm."
+                    ),
                 ),
                 ("held_by", models.CharField(blank=True, default="", max_length=150)),
                 ("reason", models.CharField(blank=True, default="", max_length=200)),
                 (
                     "ended_at",
                     models.DateTimeField(
-                        help_text="End of the last hold: losses before it make no further storm.",
+                        help_text="When the last hold ended; earlier losses count for no further storm.",
                         null=True,
                     ),
                 ),
@@ -50,14 +59,15 @@ class Migration(migrations.Migration):
             model_name="passlock",
             name="since",
             field=models.DateTimeField(
-                help_text="Row `watcher`: since when one has looked without a gap.", null=True
+                help_text="In the row `watcher`: since when a watcher has run without a gap.",
+                null=True,
             ),
         ),
         migrations.AlterField(
             model_name="passlock",
             name="failover_ran_at",
             field=models.DateTimeField(
-                help_text="Row `pass`: when the last whole pass ended.", null=True
+                help_text="In the row `pass`: when the last complete pass ended.", null=True
             ),
         ),
         migrations.CreateModel(
@@ -73,7 +83,8 @@ class Migration(migrations.Migration):
                 (
                     "key",
                     models.CharField(
-                        help_text="What it is about: node:3, portfolio:12, fleet.", max_length=80
+                        help_text="What the alert is about, such as node:3, portfolio:12 or fleet.",
+                        max_length=80,
                     ),
                 ),
                 ("reason", models.TextField(blank=True, default="")),
@@ -81,7 +92,9 @@ class Migration(migrations.Migration):
                 ("opened_at", models.DateTimeField()),
                 (
                     "gone_at",
-                    models.DateTimeField(help_text="Since when the cause stays away.", null=True),
+                    models.DateTimeField(
+                        help_text="Since when the cause has been gone.", null=True
+                    ),
                 ),
                 ("closed_at", models.DateTimeField(null=True)),
                 (

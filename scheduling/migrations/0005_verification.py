@@ -38,7 +38,10 @@ class Migration(migrations.Migration):
                 ("requested_at", models.DateTimeField()),
                 (
                     "runner",
-                    models.UUIDField(help_text="Who claimed it; nobody else may write.", null=True),
+                    models.UUIDField(
+                        help_text="UUID of the process that claimed the row; only it may write.",
+                        null=True,
+                    ),
                 ),
                 ("started_at", models.DateTimeField(null=True)),
                 (

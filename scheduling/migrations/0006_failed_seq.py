@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
             model_name="run",
             name="failed_seq",
             field=models.BigIntegerField(
-                help_text="Attempts count for this event, or one before it.",
+                help_text="The event at which the portfolio last failed, or the last of that batch.",
                 null=True,
             ),
         ),
@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
             model_name="run",
             name="resume_seq",
             field=models.BigIntegerField(
-                help_text="The head when it was started last: up to here `halt` is lifted.",
+                help_text="Head of the feed at the last start; `catch_up` causes no halt up to it.",
                 null=True,
             ),
         ),

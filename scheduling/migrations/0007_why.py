@@ -13,14 +13,14 @@ class Migration(migrations.Migration):
             model_name="handoff",
             name="why",
             field=models.JSONField(
-                help_text="`reason` as {code, params}, if it was planned.", null=True
+                help_text="`reason` as {code, params}, if the planner gave it.", null=True
             ),
         ),
         migrations.AddField(
             model_name="run",
             name="why",
             field=models.JSONField(
-                help_text="What `reason` said as {code, params}, for as long as it says it.",
+                help_text="A reason as {code, params}; out of date if `reason` was changed since.",
                 null=True,
             ),
         ),

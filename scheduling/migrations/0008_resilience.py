@@ -22,9 +22,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "as_of",
-                    models.DateTimeField(
-                        help_text="Of the look at the fleet that it was true for."
-                    ),
+                    models.DateTimeField(help_text="When the fleet was read for this forecast."),
                 ),
                 (
                     "runs",
@@ -35,7 +33,7 @@ class Migration(migrations.Migration):
                 (
                     "fit",
                     models.PositiveIntegerField(
-                        help_text="Of them, those that would have one at once."
+                        help_text="Portfolios that would have another place at once."
                     ),
                 ),
                 (
@@ -45,13 +43,15 @@ class Migration(migrations.Migration):
                 (
                     "waiting",
                     models.PositiveIntegerField(
-                        help_text="Portfolios that would have to wait for one."
+                        help_text="Portfolios that would have to wait for a place."
                     ),
                 ),
                 ("reasons", models.JSONField(default=list)),
                 (
                     "suspects",
-                    models.JSONField(default=list, help_text="Suspect nodes that were counted."),
+                    models.JSONField(
+                        default=list, help_text="Suspect nodes that the forecast counts as places."
+                    ),
                 ),
             ],
         ),

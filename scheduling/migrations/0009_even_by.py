@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
                 choices=[("weight", "Weight"), ("cpu", "Cpu")],
                 db_default="weight",
                 default="weight",
-                help_text="What a rebalance evens out.",
+                help_text="The load that a rebalance evens out: weight or CPU.",
                 max_length=10,
             ),
         ),

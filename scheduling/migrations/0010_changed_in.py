@@ -29,8 +29,7 @@ class Migration(migrations.Migration):
             models.BigIntegerField(
                 db_default=0,
                 editable=False,
-                help_text="The transaction that last changed what a plan reads of it,"
-                " by a trigger.",
+                help_text="The transaction that last changed what a plan reads; set by a trigger.",
             ),
         ),
         migrations.AddIndex("run", models.Index(fields=["changed_in"], name="run_changed")),

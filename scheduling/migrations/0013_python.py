@@ -46,15 +46,17 @@ class Migration(PatientMigration):
         migrations.AddField(
             "node",
             "python",
-            version("Minor version that computes there; empty: its daemon does not report it."),
+            version("Minor version of the node's Python; empty: the daemon does not report it."),
         ),
         migrations.AddField(
             "run",
             "python",
-            version("Minor version of the owner, or of the last that committed; empty: not known."),
+            version("Minor version of Python on the present or last owner; empty: not known."),
         ),
         migrations.AddField(
-            "run", "accept_python", version("It may go on under this Python version too.")
+            "run",
+            "accept_python",
+            version("The portfolio may go on under this Python version too."),
         ),
         migrations.AddField("tenure", "python", version()),
         migrations.RunSQL(FORWARD, BACKWARD),

@@ -31,14 +31,20 @@ class Migration(PatientMigration):
             model_name="apitoken",
             name="last_used_at",
             field=models.DateTimeField(
-                blank=True, help_text="To the minute: written at most once in one.", null=True
+                blank=True,
+                help_text="Time of the last use; updated at most once a minute.",
+                null=True,
             ),
         ),
         migrations.AddField(
             model_name="apitoken",
             name="name",
             field=models.CharField(
-                blank=True, db_default="", default="", help_text="What it is for.", max_length=80
+                blank=True,
+                db_default="",
+                default="",
+                help_text="What the token is for.",
+                max_length=80,
             ),
         ),
         migrations.AddField(
@@ -123,14 +129,20 @@ class Migration(PatientMigration):
             model_name="nodetoken",
             name="last_used_at",
             field=models.DateTimeField(
-                blank=True, help_text="To the minute: written at most once in one.", null=True
+                blank=True,
+                help_text="Time of the last use; updated at most once a minute.",
+                null=True,
             ),
         ),
         migrations.AddField(
             model_name="nodetoken",
             name="name",
             field=models.CharField(
-                blank=True, db_default="", default="", help_text="What it is for.", max_length=80
+                blank=True,
+                db_default="",
+                default="",
+                help_text="What the token is for.",
+                max_length=80,
             ),
         ),
         migrations.AlterField(

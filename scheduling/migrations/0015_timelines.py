@@ -31,7 +31,7 @@ class Migration(PatientMigration):
                 (
                     "settled_at",
                     models.DateTimeField(
-                        help_text="Empty: acknowledged commits of the one before may be missing.",
+                        help_text="Null: commits acknowledged on the timeline before may be missing.",
                         null=True,
                     ),
                 ),
@@ -59,7 +59,9 @@ class Migration(PatientMigration):
                 ("seq", models.BigIntegerField()),
                 (
                     "found_epoch",
-                    models.BigIntegerField(help_text="What the database had instead.", null=True),
+                    models.BigIntegerField(
+                        help_text="The epoch that the database had instead.", null=True
+                    ),
                 ),
                 ("found_seq", models.BigIntegerField(null=True)),
                 (
@@ -72,7 +74,7 @@ class Migration(PatientMigration):
                 (
                     "settled_at",
                     models.DateTimeField(
-                        help_text="When the epoch floor was raised, or failover released, over it.",
+                        help_text="When an operator raised the epoch floor or released failover.",
                         null=True,
                     ),
                 ),

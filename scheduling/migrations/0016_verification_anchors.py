@@ -19,14 +19,14 @@ class Migration(PatientMigration):
             field=models.BooleanField(
                 db_default=False,
                 default=False,
-                help_text="From the first event, whatever the anchors say.",
+                help_text="Begin at the first event, even if there is an anchor.",
             ),
         ),
         migrations.AddField(
             model_name="verification",
             name="limit_s",
             field=models.FloatField(
-                help_text="Ends after this time; the next one goes on. Null: when it is done.",
+                help_text="Time limit in seconds; the next verification goes on. Null: no limit.",
                 null=True,
             ),
         ),
@@ -43,12 +43,20 @@ class Migration(PatientMigration):
                     "seq",
                     models.BigIntegerField(help_text="Verified up to and including this event."),
                 ),
-                ("epoch", models.BigIntegerField(help_text="Whose revision has made the state.")),
-                ("state", models.BinaryField(help_text="Of the replay, after `seq`.")),
+                (
+                    "epoch",
+                    models.BigIntegerField(help_text="The epoch whose revision made the state."),
+                ),
+                (
+                    "state",
+                    models.BinaryField(help_text="State of the reference run after event `seq`."),
+                ),
                 ("at", models.DateTimeField(help_text="When it was verified.")),
                 (
                     "counts",
-                    models.JSONField(help_text="What was compared from the first event on."),
+                    models.JSONField(
+                        help_text="How much was compared, by kind, from the first event on."
+                    ),
                 ),
                 (
                     "open_orders",
@@ -64,7 +72,9 @@ class Migration(PatientMigration):
                 ),
                 (
                     "sums",
-                    models.JSONField(help_text="Rows and total of hashes, by kind, up to `seq`."),
+                    models.JSONField(
+                        help_text="Number of rows and sum of their hashes, by kind, up to `seq`."
+                    ),
                 ),
                 (
                     "portfolio",

@@ -15,7 +15,9 @@ class Migration(PatientMigration):
             model_name="run",
             name="orders_refused",
             field=models.BigIntegerField(
-                db_default=0, default=0, help_text="Orders refused by its limits, ever."
+                db_default=0,
+                default=0,
+                help_text="Orders that the portfolio's limits refused, ever.",
             ),
         ),
         migrations.AddField(
@@ -33,14 +35,16 @@ class Migration(PatientMigration):
             field=models.PositiveIntegerField(
                 db_default=0,
                 default=0,
-                help_text="Refused or suppressed since the last one placed.",
+                help_text="Orders refused or suppressed since the last one that was placed.",
             ),
         ),
         migrations.AddField(
             model_name="run",
             name="unplaced_since",
             field=models.DateTimeField(
-                blank=True, help_text="When the first of these was committed.", null=True
+                blank=True,
+                help_text="When the first order counted in `unplaced_orders` was committed.",
+                null=True,
             ),
         ),
         migrations.AddField(

@@ -24,19 +24,20 @@ class Migration(PatientMigration):
                 ("database_bytes", models.BigIntegerField()),
                 (
                     "wal_bytes",
-                    models.BigIntegerField(help_text="WAL written since the database was made."),
+                    models.BigIntegerField(help_text="WAL written since the database was created."),
                 ),
                 (
                     "disk_free_bytes",
                     models.BigIntegerField(
-                        help_text="Of the disk of the embedded server; null: another machine's.",
+                        help_text="Free space for the embedded server; null: the server is elsewhere.",
                         null=True,
                     ),
                 ),
                 (
                     "tables",
                     models.JSONField(
-                        default=dict, help_text="Table → bytes, partitions and indexes too."
+                        default=dict,
+                        help_text="Table → its bytes, partitions and indexes included.",
                     ),
                 ),
             ],

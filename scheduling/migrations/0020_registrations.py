@@ -18,7 +18,7 @@ class Migration(PatientMigration):
             model_name="node",
             name="registrations",
             field=models.BigIntegerField(
-                db_default=0, default=0, help_text="How often it registered. Only grows."
+                db_default=0, default=0, help_text="How often the node has registered. Only grows."
             ),
         ),
     ]

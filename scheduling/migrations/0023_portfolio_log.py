@@ -33,12 +33,15 @@ class Migration(PatientMigration):
                     "last_no",
                     models.BigIntegerField(help_text="Number of the newest line; the first is 1."),
                 ),
-                ("total_bytes", models.BigIntegerField(help_text="Of all lines ever written.")),
+                (
+                    "total_bytes",
+                    models.BigIntegerField(help_text="Bytes of all lines ever written."),
+                ),
                 (
                     "lost",
-                    models.BigIntegerField(help_text="Lines that were printed and lost, ever."),
+                    models.BigIntegerField(help_text="How many lines were printed and lost, ever."),
                 ),
-                ("batch", models.UUIDField(help_text="The last accepted batch.")),
+                ("batch", models.UUIDField(help_text="UUID of the last accepted batch.")),
                 ("at", models.DateTimeField(help_text="When the newest line was written.")),
             ],
         ),
@@ -60,16 +63,23 @@ class Migration(PatientMigration):
                 (
                     "at",
                     models.DateTimeField(
-                        help_text="When the node read it, by the database's clock."
+                        help_text="When the node read the line, by the database's clock."
                     ),
                 ),
                 ("node", models.CharField(max_length=80)),
                 ("revision", models.PositiveIntegerField()),
                 ("text", models.TextField(help_text="Empty if lines were lost here.")),
-                ("lost", models.PositiveIntegerField(default=0, help_text="Lines lost here.")),
+                (
+                    "lost",
+                    models.PositiveIntegerField(
+                        default=0, help_text="How many lines were lost here."
+                    ),
+                ),
                 (
                     "end_byte",
-                    models.BigIntegerField(help_text="Bytes of all lines up to and with this one."),
+                    models.BigIntegerField(
+                        help_text="Bytes of all lines up to and including this one."
+                    ),
                 ),
                 (
                     "portfolio",

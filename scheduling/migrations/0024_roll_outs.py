@@ -49,12 +49,17 @@ class Migration(PatientMigration):
                 ),
                 ("note", models.CharField(blank=True, default="", max_length=200)),
                 ("requested_by", models.CharField(blank=True, default="", max_length=150)),
-                ("reason", models.TextField(blank=True, default="", help_text="Why it stopped.")),
+                (
+                    "reason",
+                    models.TextField(blank=True, default="", help_text="Why the roll-out stopped."),
+                ),
                 ("why", models.JSONField(help_text="`reason` as {code, params}.", null=True)),
                 ("created_at", models.DateTimeField()),
                 (
                     "ended_at",
-                    models.DateTimeField(help_text="When it reached its last state.", null=True),
+                    models.DateTimeField(
+                        help_text="When the roll-out reached its final state.", null=True
+                    ),
                 ),
                 (
                     "artifact",
@@ -79,7 +84,12 @@ class Migration(PatientMigration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("position", models.PositiveIntegerField(help_text="Its turn; 0 is the canary.")),
+                (
+                    "position",
+                    models.PositiveIntegerField(
+                        help_text="The portfolio's turn in the roll-out; 0 is the canary."
+                    ),
+                ),
                 (
                     "state",
                     models.CharField(
@@ -100,22 +110,31 @@ class Migration(PatientMigration):
                         max_length=12,
                     ),
                 ),
-                ("since", models.DateTimeField(help_text="Of this state.")),
+                ("since", models.DateTimeField(help_text="When the portfolio entered this state.")),
                 (
                     "seen_revision",
-                    models.PositiveIntegerField(help_text="Wanted when the roll-out was made."),
+                    models.PositiveIntegerField(
+                        help_text="The revision wanted when the roll-out was created."
+                    ),
                 ),
                 (
                     "from_revision",
-                    models.PositiveIntegerField(help_text="The way back leads to it.", null=True),
+                    models.PositiveIntegerField(
+                        help_text="The revision before the roll-out: the way back leads to it.",
+                        null=True,
+                    ),
                 ),
                 (
                     "to_revision",
-                    models.PositiveIntegerField(help_text="Made by the roll-out.", null=True),
+                    models.PositiveIntegerField(
+                        help_text="The revision that the roll-out made.", null=True
+                    ),
                 ),
                 (
                     "pause_ms",
-                    models.FloatField(help_text="Of the handoff to the new revision.", null=True),
+                    models.FloatField(
+                        help_text="The pause in the handoff to the new revision.", null=True
+                    ),
                 ),
                 ("reason", models.TextField(blank=True, default="")),
                 ("why", models.JSONField(help_text="`reason` as {code, params}.", null=True)),

@@ -20,7 +20,7 @@ class Migration(PatientMigration):
                 blank=True,
                 db_default=models.Value({}, models.JSONField()),
                 default=dict,
-                help_text="Label → value in place of its daemon's; null: removed.",
+                help_text="Edits by operators: label → new value; null: the label is removed.",
             ),
         ),
         migrations.AddField(
@@ -30,7 +30,7 @@ class Migration(PatientMigration):
                 blank=True,
                 db_default=models.Value({}, models.JSONField()),
                 default=dict,
-                help_text="Those that its daemon was started with.",
+                help_text="The labels with which the node's daemon was started.",
             ),
         ),
         migrations.AlterField(
@@ -39,7 +39,7 @@ class Migration(PatientMigration):
             field=models.JSONField(
                 blank=True,
                 default=dict,
-                help_text="Those of its daemon, with the edits of operators.",
+                help_text="The labels of the node's daemon, with the edits of operators.",
             ),
         ),
         migrations.RunSQL(

@@ -22,7 +22,7 @@ class Migration(PatientMigration):
                 (
                     "id",
                     models.UUIDField(
-                        help_text="Made anew at each start of the process.",
+                        help_text="UUID that the process draws anew at each start.",
                         primary_key=True,
                         serialize=False,
                     ),
@@ -32,27 +32,35 @@ class Migration(PatientMigration):
                 (
                     "serving_since",
                     models.DateTimeField(
-                        help_text="Since when it has pulsed without a gap; silence before proves nothing."
+                        help_text="Start of the pulses without a gap; earlier silence proves no loss."
                     ),
                 ),
                 ("pulsed_at", models.DateTimeField()),
                 (
                     "left_at",
-                    models.DateTimeField(help_text="When it was stopped in order.", null=True),
+                    models.DateTimeField(
+                        help_text="When the process was stopped in an orderly way.", null=True
+                    ),
                 ),
                 (
                     "commits_stand_since",
                     models.DateTimeField(
-                        help_text="Since when it lets no commit through, or did last.", null=True
+                        help_text="When commits began to be blocked, now or the last time.",
+                        null=True,
                     ),
                 ),
                 (
                     "commits_stood_at",
-                    models.DateTimeField(help_text="When it said so last.", null=True),
+                    models.DateTimeField(
+                        help_text="When the process last reported that commits are blocked.",
+                        null=True,
+                    ),
                 ),
                 (
                     "commits_passed_at",
-                    models.DateTimeField(help_text="When a commit got through it last.", null=True),
+                    models.DateTimeField(
+                        help_text="When a commit last got through this process.", null=True
+                    ),
                 ),
             ],
         ),
@@ -63,7 +71,7 @@ class Migration(PatientMigration):
             model_name="lease",
             name="gateway_id",
             field=models.UUIDField(
-                help_text="The gateway that made its last heartbeat durable.", null=True
+                help_text="The gateway that stored the last heartbeat.", null=True
             ),
         ),
         migrations.AddField(
@@ -74,7 +82,9 @@ class Migration(PatientMigration):
         migrations.AddField(
             model_name="lease",
             name="socket_lost_at",
-            field=models.DateTimeField(help_text="When a socket closed last.", null=True),
+            field=models.DateTimeField(
+                help_text="When a websocket of the node last closed.", null=True
+            ),
         ),
         migrations.AddField(
             model_name="lease",
@@ -82,7 +92,7 @@ class Migration(PatientMigration):
             field=models.BooleanField(
                 db_default=False,
                 default=False,
-                help_text="The sweep has not judged that loss yet.",
+                help_text="Whether the sweep has yet to judge the closing of that websocket.",
             ),
         ),
     ]

@@ -15,7 +15,7 @@ class Migration(PatientMigration):
             field=models.BooleanField(
                 db_default=False,
                 default=False,
-                help_text="The drain ends when its daemon, having left, registers again.",
+                help_text="The drain ends when the node's daemon has left and registers again.",
             ),
         ),
     ]

@@ -22,7 +22,7 @@ class Migration(PatientMigration):
                 blank=True,
                 db_default="",
                 default="",
-                help_text="Why it ends before a TTL: closed, ended or unheard; empty: it does not.",
+                help_text="Why the lease was shortened: closed, ended or unheard; empty: it was not.",
                 max_length=8,
             ),
         ),
@@ -30,14 +30,15 @@ class Migration(PatientMigration):
             model_name="lease",
             name="cut_at",
             field=models.DateTimeField(
-                help_text="When its connection closed, or the like.", null=True
+                help_text="When the cause in `cut_by` occurred, such as the connection closed.",
+                null=True,
             ),
         ),
         migrations.AddField(
             model_name="node",
             name="lost_reason",
             field=models.TextField(
-                blank=True, db_default="", default="", help_text="Why it was last lost."
+                blank=True, db_default="", default="", help_text="Why the node was last lost."
             ),
         ),
         migrations.AddField(

@@ -15,7 +15,8 @@ class Migration(PatientMigration):
             model_name="run",
             name="resumed_from",
             field=models.BigIntegerField(
-                help_text="Its last seq when it was started last: a later halt holds.", null=True
+                help_text="Last seq at the last start: halts up to there are lifted, no later one.",
+                null=True,
             ),
         ),
     ]

@@ -29,7 +29,8 @@ class Migration(PatientMigration):
                 (
                     "from_environment",
                     models.BooleanField(
-                        default=False, help_text="Its address is in GINKGO_ALERT_URL."
+                        default=False,
+                        help_text="The address of the channel comes from GINKGO_ALERT_URL.",
                     ),
                 ),
                 ("created_by", models.CharField(blank=True, default="", max_length=150)),

@@ -32,7 +32,7 @@ class Migration(PatientMigration):
                         max_length=64,
                     ),
                 ),
-                ("claim", models.UUIDField(help_text="Of the request that may act now.")),
+                ("claim", models.UUIDField(help_text="UUID of the one request that may act now.")),
                 (
                     "claimed_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
@@ -40,7 +40,8 @@ class Migration(PatientMigration):
                 (
                     "acted_at",
                     models.DateTimeField(
-                        help_text="Written in the transactions of the action itself.", null=True
+                        help_text="When the request acted; written in the action's own transactions.",
+                        null=True,
                     ),
                 ),
                 ("answered_at", models.DateTimeField(null=True)),
@@ -52,7 +53,7 @@ class Migration(PatientMigration):
                     models.BooleanField(
                         db_default=False,
                         default=False,
-                        help_text="A repeat gets status, headers and body.",
+                        help_text="Whether a repeat gets the stored status, headers and body.",
                     ),
                 ),
                 (

@@ -35,12 +35,15 @@ ALTER_HOT_TABLES = {
 OWN_WAY = {"0015_orders_by_time"}
 MAX_WAIT_S = 2.0  #: of a commit, where 0.3 s for each of its tables are allowed
 
-#: Migrates to each name that it reads, and answers when it is done.
+#: Migrates to each name that it reads, and answers when it is done; under the limits of
+#: `manage.py migrate`, whose Python may be idle in its transaction for long.
 MIGRATE = """
 import sys
 import django
 django.setup()
 from django.db import connection
+from ginkgo_site.database import lift_session_limits
+lift_session_limits(connection.settings_dict)
 from django.db.migrations.executor import MigrationExecutor
 executor, state = MigrationExecutor(connection), None
 for line in sys.stdin:
