@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         embedded.reachable_binaries = lambda *_: Path(programs)
     if hasattr(config, "workerinput"):
         return
-    # As Ctrl-C does, so that houses end with the run; one in the background hears no Ctrl-C.
+    # As Ctrl-C does, so that installations end with the run; one in the background hears no Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if getattr(config.option, "numprocesses", None) and _need_server(config.args):
         opened = ExitStack()
@@ -186,8 +186,8 @@ def migrate_once(template: str, settings: dict[str, Any], making: ExitStack) -> 
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_passwords() -> Iterator[None]:
-    """Hash passwords at no cost in the process of the tests: they make hundreds of people, and a
-    hash is slow on purpose. Houses are processes of their own and hash as the product does."""
+    """Hash passwords at no cost in the process of the tests: they make hundreds of users, and a
+    hash is slow on purpose. Installations are other processes and hash as the product does."""
     from django.test import override_settings
 
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):

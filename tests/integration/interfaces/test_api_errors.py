@@ -335,13 +335,13 @@ def test_an_unexpected_error_is_a_problem_and_is_logged(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def bug(*args: Any, **options: Any) -> None:
-        raise ZeroDivisionError("a secret of the house")
+        raise ZeroDivisionError("a secret of the firm")
 
     monkeypatch.setattr("scheduling.operations.rebalance", bug)
     with caplog.at_level(logging.ERROR):
         document = problem(operator.post("schedule/rebalance/"), 500, "internal_error")
     assert "secret" not in document["detail"]
-    assert "a secret of the house" in caplog.text
+    assert "a secret of the firm" in caplog.text
 
 
 def test_every_code_has_a_title_and_a_status() -> None:

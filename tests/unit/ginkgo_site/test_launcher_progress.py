@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ginkgo_site.env import read_environment
-from ginkgo_site.launcher import launcher
+from ginkgo_site.launcher import launcher as launcher_module
 from ginkgo_site.launcher.cli import parse
 from ginkgo_site.launcher.errors import StartupError
 from ginkgo_site.launcher.launcher import Launcher
@@ -36,32 +36,32 @@ class Reports:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(launcher, "time", clock)
+    monkeypatch.setattr(launcher_module, "time", clock)
     return clock
 
 
 @pytest.fixture
-def house(clock: Clock, tmp_path: Path) -> Launcher:
+def launcher(clock: Clock, tmp_path: Path) -> Launcher:
     return Launcher(parse([]), read_environment({**os.environ, "GINKGO_HOME": str(tmp_path)}))
 
 
 def test_a_start_on_which_something_comes_forward_may_take_an_hour(
-    house: Launcher, clock: Clock
+    launcher: Launcher, clock: Clock
 ) -> None:
     for left in range(40, 0, -1):
-        house._check_progress([f"portfolio-{number}" for number in range(left)])
+        launcher._check_progress([f"portfolio-{number}" for number in range(left)])
         clock.now += 100
 
 
 def test_a_start_on_which_nothing_comes_forward_ends_and_says_what_is_missing(
-    house: Launcher, clock: Clock
+    launcher: Launcher, clock: Clock
 ) -> None:
-    house._check_progress(["canary-1", "canary-2"])
+    launcher._check_progress(["canary-1", "canary-2"])
     clock.now += 119
-    house._check_progress(["canary-2 (another reason)", "canary-1"])
+    launcher._check_progress(["canary-2 (another reason)", "canary-1"])
     clock.now += 2
     with pytest.raises(StartupError) as reason:
-        house._check_progress(["canary-1", "canary-2"])
+        launcher._check_progress(["canary-1", "canary-2"])
     assert "nothing progressed in the last 120 s. Missing: canary-1, canary-2." in str(reason.value)
 
 
@@ -71,21 +71,21 @@ def test_a_start_on_which_nothing_comes_forward_ends_and_says_what_is_missing(
     ids=["migrating", "migrated", "before"],
 )
 def test_a_migration_may_rewrite_a_large_table(
-    house: Launcher, clock: Clock, reports: Reports, limit_s: float
+    launcher: Launcher, clock: Clock, reports: Reports, limit_s: float
 ) -> None:
-    house._bootstrap = reports  # type: ignore[assignment]
-    house._check_progress(["the preparation"])
+    launcher._bootstrap = reports  # type: ignore[assignment]
+    launcher._check_progress(["the preparation"])
     clock.now += limit_s - 1
-    house._check_progress(["the preparation"])
+    launcher._check_progress(["the preparation"])
     clock.now += 2
     with pytest.raises(StartupError):
-        house._check_progress(["the preparation"])
+        launcher._check_progress(["the preparation"])
 
 
-def test_each_line_of_the_preparation_is_progress(house: Launcher, clock: Clock) -> None:
+def test_each_line_of_the_preparation_is_progress(launcher: Launcher, clock: Clock) -> None:
     reports = Reports()
-    house._bootstrap = reports  # type: ignore[assignment]
+    launcher._bootstrap = reports  # type: ignore[assignment]
     for _ in range(10):
-        house._check_progress(["the preparation"])
+        launcher._check_progress(["the preparation"])
         reports.progress += 1
         clock.now += 119
