@@ -130,7 +130,10 @@ class Tally:
         placed_weight = sum(view.weight for view in world.portfolios if view.id in run)
 
         def lines_of(best: Found, why: str) -> list[str]:
-            """Return a line per pending portfolio that `best` places, if it places more weight."""
+            """Return a line for each pending portfolio that `best` places.
+
+            Return none unless `best` places more weight in all than Ginkgo does.
+            """
             self.unproven += not best.proven
             if best.value <= placed_weight:
                 return []

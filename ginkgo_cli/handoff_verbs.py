@@ -93,7 +93,11 @@ def _hand_off(context: Context, verb: str, **body: Any) -> None:
         else f"{name} is pending: the balancer places it at its next pass.",
     )
     if handoff and handoff["state"] not in (*UNDER_WAY, "done"):
-        raise Failed(handoff["error"] or f"The {handoff['kind']} ended {handoff['state']}.")
+        raise Failed(
+            handoff["error"]
+            or f"The {handoff['kind']} of {name} (handoff {handoff['id']}) ended as "
+            f"{handoff['state']}."
+        )
 
 
 def _wait_for_end(context: Context, handoff: dict[str, Any]) -> dict[str, Any]:

@@ -21,10 +21,10 @@ class FeedDiffers(Exception):
 
 
 def ensure_feed(rate: float, name: str | None = None) -> FeedRow:
-    """Return the feed's row, running at `rate` events a second from now on. Idempotent.
+    """Let the feed run at `rate` events a second, and return its row. Idempotent.
 
-    A new feed begins at seq 1 now. Another rate appends a segment that begins after
-    RATE_CHANGE_DELAY, so that no released event changes its time; a paused feed continues at once.
+    A new feed begins at seq 1 now. A change of the rate appends a segment. It begins after
+    RATE_CHANGE_DELAY, so that no released event changes its time; after a pause it begins at once.
     Raise FeedDiffers if the hash of the installed data is not that of the row: every seq would mean
     another event.
     """
@@ -37,8 +37,9 @@ def ensure_feed(rate: float, name: str | None = None) -> FeedRow:
         row = FeedRow.objects.select_for_update().get(name=feed.name)
         if row.sha256 != feed.sha256:
             raise FeedDiffers(
-                f"The data of the feed {row.name} has the hash {feed.sha256[:12]}…, but the "
-                f"database was made with {row.sha256[:12]}…: install that data again."
+                f"The installed data of the feed {row.name} has the hash {feed.sha256[:12]}…, but "
+                f"the feed was created from data with the hash {row.sha256[:12]}…: install that "
+                "data again."
             )
         now = database_now()
         segments = read_segments(row)

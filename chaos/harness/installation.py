@@ -195,7 +195,7 @@ class Installation:
         return self._environment.get("DATABASE_URL") or embedded_admin_url(self.home)
 
     def query(self, sql: str, *parameters: object) -> list[tuple]:
-        """Query the database."""
+        """Return the rows of one statement, run over `admin_url`."""
         with psycopg.connect(self.admin_url, autocommit=True) as db:
             return db.execute(sql, parameters).fetchall()
 

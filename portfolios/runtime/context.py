@@ -80,7 +80,11 @@ class EventContext:
         return symbol in self._waiting
 
     def set_timer(self, due: int) -> None:
-        """Call `on_timer` before the first event that is released at or after `due`."""
+        """Call `on_timer` before the first event released at or after `due`, in µs since the epoch.
+
+        Setting one twice is setting it once. Raise ValueError if `due` is no such time, or if
+        MAX_TIMERS others are set.
+        """
         if type(due) is not int or not 0 <= due <= MAX_DUE_US:
             raise ValueError(
                 f"a timer is due at {due!r}: give µs since the epoch, as event.released"
@@ -91,7 +95,7 @@ class EventContext:
         if len(timers) >= MAX_TIMERS:
             raise ValueError(f"{MAX_TIMERS} timers are set, which is the limit")
         insort(timers, due)
-        self._state.require(HOOKS_FORMAT)
+        self._state.raise_format_to(HOOKS_FORMAT)
 
     def metric(self, name: str, value: float) -> None:
         """Set the value of a metric, which is sampled at each equity point."""
@@ -106,7 +110,7 @@ class EventContext:
                 )
             if len(metrics) >= MAX_METRICS:
                 raise ValueError(f"{name} is one metric too many: there may be {MAX_METRICS}")
-            self._state.require(HOOKS_FORMAT)
+            self._state.raise_format_to(HOOKS_FORMAT)
         metrics[name] = number
 
     def log(self, text: object) -> None:

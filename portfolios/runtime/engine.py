@@ -51,13 +51,13 @@ class PortfolioEngine:
         self._strategy = strategy
         self._account = state.account
         if spec.limits.needs_new_state or spec.broker.charges:
-            state.require(HOOKS_FORMAT)
+            state.raise_format_to(HOOKS_FORMAT)
         self._orders = OrderBook(spec, state, is_reporting=_overrides(strategy, "on_report"))
         self._context = EventContext(spec, state, self._orders.symbols)
         self._gatherer: BarGatherer | None = None
         if _overrides(strategy, "on_bars"):
             self._gatherer = BarGatherer(state, _listed_symbols(spec))
-            state.require(BARS_FORMAT)
+            state.raise_format_to(BARS_FORMAT)
         else:
             state.forget_bars()
         #: Whether the strategy needs events without a symbol too: ticks tell the time.

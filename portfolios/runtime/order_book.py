@@ -274,7 +274,7 @@ class OrderBook:
             row.tag,
         )
         if row.kind != "market" or row.tag:
-            self._state.require(HOOKS_FORMAT)
+            self._state.raise_format_to(HOOKS_FORMAT)
         self._account.open_orders.append(order)
         self.symbols.add(row.symbol)
         forget_refusal(self._account.refusals, row.symbol, row.side)

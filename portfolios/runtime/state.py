@@ -223,8 +223,8 @@ class State(msgspec.Struct, omit_defaults=True):
     metrics: dict[str, float] = {}  #: of the strategy, as set last
     bar_set: BarSet | None = None  #: None: the strategy has no `on_bars`, or has had no bar
 
-    def require(self, number: int) -> None:
-        """Raise the format of the state to `number`, unless it is higher."""
+    def raise_format_to(self, number: int) -> None:
+        """Set the format of the state to `number`, unless it is higher already."""
         self.format = max(self.format, number)
 
     def forget_bars(self) -> None:
@@ -238,7 +238,7 @@ class State(msgspec.Struct, omit_defaults=True):
         account = self.account
         if account.processed is None:
             account.processed = Processed(seq)
-            self.require(COUNTING_FORMAT)
+            self.raise_format_to(COUNTING_FORMAT)
         if account.figures is None:
             account.figures = Figures(seq, peak=account.equity)
 

@@ -71,7 +71,7 @@ class StoredRowsReader:
         self._portfolio, self._as_of = portfolio, as_of
 
     def rows(self, from_seq: int, to_seq: int) -> StoredRows:
-        """Return the stored rows of (from_seq, to_seq]. Three statements."""
+        """Return the orders, fills and equity points of (from_seq, to_seq]. Three statements."""
         where = {
             "portfolio": self._portfolio,
             "from_seq": from_seq,

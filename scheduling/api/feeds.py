@@ -130,7 +130,7 @@ class FeedInstruments(ApiView):
 
     @described(FeedLogDocument, body=InstrumentsBody, summary="Add instruments to a recorded feed")
     def post(self, request: Request, name: str) -> Response:
-        """Add instruments; 409 `instrument_differs` if one exists with other steps."""
+        """Add instruments; 409 `instrument_differs` if one has another tick, scale or lot."""
         given = read_body(request, InstrumentsBody)
         feeds.add_instruments(name, _instruments(given["instruments"]), actor=actor_of(request))
         return Response(_feed_document(name))

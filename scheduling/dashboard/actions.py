@@ -185,7 +185,13 @@ def _preview_verify(p: PortfolioView, board: FleetView) -> Lines:
             )
             % {"number": whole(done)},
         ),
-        (_("Then"), _("Its page shows that both are identical, or the first difference.")),
+        (
+            _("Then"),
+            _(
+                "Its page shows that the result is identical to what is stored, or the first "
+                "difference."
+            ),
+        ),
     ]
 
 

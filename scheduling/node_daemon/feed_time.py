@@ -1,4 +1,5 @@
-"""Feed time on a node: boot time plus an offset derived from the server's answers."""
+"""Feed time, by which events are released, on a node: boot time plus an offset derived from the
+server's answers."""
 
 from __future__ import annotations
 
@@ -35,5 +36,6 @@ class FeedTime:
         self._offset_us = min(self._samples).offset_us
 
     def at(self, boottime_us: int) -> int:
-        """Return feed time in µs since the epoch at a moment of the boot-time clock."""
+        """Return what the database's clock shows, in µs since the epoch, when the boot-time clock
+        of this node shows `boottime_us`. An estimate, which decides what has been released."""
         return boottime_us + self._offset_us

@@ -130,7 +130,7 @@ def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: s
                     "instrument_differs",
                     f"{one.symbol} of feed {name} has tick {row.tick_size:f}, scale {row.scale} and"
                     f" lot {row.lot:f}: recorded prices depend on them, so they do not change."
-                    " Record other steps in another feed.",
+                    " To record the symbol with others, use another feed.",
                 )
         new = [one for one in instruments if one.symbol not in known]
         Instrument.objects.bulk_create(_instrument_rows(feed, new), ignore_conflicts=True)
@@ -166,7 +166,8 @@ def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) 
             raise Refused("feed_busy", str(refused)) from None
     raise Refused(
         "feed_busy",
-        f"Nothing was appended to feed {name}: other appends came first {TRIES} times. Repeat it.",
+        f"Nothing was appended to feed {name}: other appends came first {TRIES} times. Repeat the "
+        "append.",
         status=503,
     )
 

@@ -62,7 +62,7 @@ CODES: dict[str, tuple[int, str]] = {
     "feed_is_replay": (409, "The feed is packaged and takes no rows"),
     "handoff_in_progress": (409, "Another handoff is under way"),
     "incarnation_in_use": (409, "Another daemon has the name"),
-    "instrument_differs": (409, "The instrument exists with other terms"),
+    "instrument_differs": (409, "The instrument has another tick, scale or lot"),
     "lease_valid": (409, "The lease is still valid"),
     "name_in_use": (409, "The name is in use"),
     "name_taken": (409, "The name is taken"),

@@ -113,7 +113,8 @@ def append_in_stream(
     _undo_first_steps()
     raise Refused(
         "feed_busy",
-        f"Nothing was appended to feed {feed}: other appends came first {tries} times. Repeat it.",
+        f"Nothing was appended to feed {feed}: other appends came first {tries} times. Repeat the "
+        "append.",
         status=503,
     )
 

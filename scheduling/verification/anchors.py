@@ -176,8 +176,9 @@ def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, read: Su
     )
 
 
-def _as_json(total: RowSum) -> tuple[int, str]:
-    return total.rows, str(total.total)  # as text: JSON has no 64-bit integers
+def _as_json(row_sum: RowSum) -> tuple[int, str]:
+    # The total as text: many readers of JSON round integers above 2^53.
+    return row_sum.rows, str(row_sum.total)
 
 
 def _sums(document: dict[str, Any]) -> RangeSums:

@@ -19,10 +19,12 @@ PAGE = 5_000
 
 
 class RecordedFeed:
-    """A `Feed` over the records of one feed. Every whole segment that is read is checked.
+    """A `Feed` over the records of one feed, checked as they are read.
 
-    Reads are expected in order, as a reference run makes them; each begins where the last one
-    ended, or at the beginning of its segment.
+    Each segment of the hash chain is checked once its last record is read. A read that continues
+    the one before it, as those of a reference run do, reads nothing twice. Any other also reads
+    the records of its segment before `from_seq`; if the first of them are dropped, that segment is
+    not checked.
     """
 
     sha256 = ""

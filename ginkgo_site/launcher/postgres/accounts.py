@@ -41,8 +41,8 @@ def with_a_name(account: Account | None) -> Account | None:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
         raise StartupError(
-            "PostgreSQL does not run as root and there is no user `nobody` here: start as another "
-            "user, or set DATABASE_URL to a server of your own."
+            "PostgreSQL refuses to run as root, and there is no user `nobody` here to run it as: "
+            "start Ginkgo as another user, or set DATABASE_URL to a server of your own."
         ) from None
     return Account(nobody.pw_uid, nobody.pw_gid)
 

@@ -34,16 +34,16 @@ class Command(GinkgoCommand):
         handoff = operations.delete_portfolio(name, actor=self.actor, reason=options["reason"])
         if handoff is not None and options["wait"]:
             handoff = wait_for(handoff, options["wait"])
-        released = ""
+        still_releasing = ""
         if handoff is not None and handoff.state != HandoffState.DONE:
-            released = f" Its node is still releasing it: {handoff_sentence(handoff)}"
+            still_releasing = f" Its node is still releasing it: {handoff_sentence(handoff)}"
         self.show(
             {
                 "portfolio": name,
                 "deleted": True,
                 "handoff": None if handoff is None else HandoffDocument(handoff).data,
             },
-            f"{name} is deleted.{released}",
+            f"{name} is deleted.{still_releasing}",
         )
 
     def _confirm(self, name: str) -> None:

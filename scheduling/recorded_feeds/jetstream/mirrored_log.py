@@ -44,10 +44,10 @@ T = TypeVar("T")
 
 
 class Database(Protocol):
-    """Run the statements of a transaction, each committed alone. Raise LogUnavailable."""
+    """What runs statements in PostgreSQL, each in a transaction of its own."""
 
     async def __call__(self, steps: Transaction[T]) -> T:
-        """Run `steps` and return their result."""
+        """Run `steps` and return their result. Raise LogUnavailable without an answer."""
         ...
 
 

@@ -66,7 +66,7 @@ def test_unproven_revision_falls_back_to_the_good_one() -> None:
 
 
 @pytest.mark.parametrize("good", [None, 2])
-def test_unproven_revision_without_another_good_one_restarts(good: int | None) -> None:
+def test_unproven_revision_restarts_if_no_other_is_good(good: int | None) -> None:
     run = replace(UNPROVEN, good_revision=good)
     assert decide_exit(run, exit_report()).action is ExitAction.RESTART
 
