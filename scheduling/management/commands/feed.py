@@ -10,6 +10,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.management.base import CommandError
+
 from ginkgo_site.deadline import limit_statements
 from portfolios.feeds.log import SourceId
 from scheduling.decide.reasons import count
@@ -83,7 +85,7 @@ class Command(GinkgoCommand):
 
     def _append(self, options: dict[str, Any]) -> None:
         if bool(options["source"]) != bool(options["number"]):
-            raise Failed("invalid", "Give --source and --number together, or neither.")
+            raise CommandError("Give --source and --number together, or neither.", returncode=2)
         so_far, done = _SoFar(number=options["number"]), None
         try:
             for line, batch in _batches(options["file"]):

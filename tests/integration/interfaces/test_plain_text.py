@@ -225,6 +225,7 @@ def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(tmp_path: Pat
         (("alert_channel", "set"), "set needs the NAME of a channel"),
         (("alert_channel", "test"), "test needs the NAME of a channel"),
         (("alert_channel", "remove"), "remove needs the NAME of a channel"),
+        (("feed", "append", "fx", "rows.jsonl", "--number", "1"), "--source and --number together"),
     ],
 )
 def test_arguments_that_do_not_go_together_are_a_usage_error(
