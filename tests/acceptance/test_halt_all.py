@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 
 from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, budget_s, eventually
-from chaos.harness.observation import DEMO_NODES
+from chaos.harness.observation import DEMO_NODES, wait_for
 from chaos.harness.processes import still_running, suspended
 from tests.support.browser import dashboard_window
 
@@ -116,5 +116,10 @@ def test_halt_all_command_works_without_the_web_process_and_under_a_freeze(
         assert {run.node for run in cluster.runs().values()} == {None}
     eventually(lambda: not still_running(processes), SLOW_MACHINE_S, "the end of every process")
     assert cluster.call("POST", "/api/schedule/unfreeze/", {}).status == 200
-    assert {cluster.node(node)["status"] for node in DEMO_NODES} == {"alive"}
+    # A node whose heartbeats the suspended process did not answer is suspect until the next one.
+    wait_for(
+        lambda: {cluster.node(node)["status"] for node in DEMO_NODES},
+        lambda found: found == {"alive"},
+        "heartbeats of every node",
+    )
     bring_back(cluster)
