@@ -104,3 +104,25 @@ def assert_canary_is_exact(gateway: FakeGateway, portfolio: int) -> None:
     assert canary["events"] == last - first + 1
     shown = canary["digest"]
     assert (shown.hex() if isinstance(shown, bytes) else shown) == digest.hex()
+
+
+async def run_canary(
+    gateway: FakeGateway, daemons: Daemons, events: int = 30, **environment: str
+) -> Daemon:
+    """Start node-1 with canary 1, and return its daemon after more than `events` events."""
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start(**environment)
+    await gateway.until(lambda: gateway.committed(1) > events)
+    return daemon
+
+
+async def continue_for(gateway: FakeGateway, events: int = 50, portfolio: int = 1) -> None:
+    """Wait until the portfolio has committed more than `events` further events."""
+    seen = gateway.committed(portfolio)
+    await gateway.until(lambda: gateway.committed(portfolio) > seen + events)
+
+
+def count_processes(gateway: FakeGateway) -> int:
+    """Return how many processes of portfolios the heartbeats have named so far."""
+    return len({a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None})

@@ -14,7 +14,7 @@ from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import decode_state, encode_state
 from scheduling.wire import messages as wire
-from tests.support.daemons import Daemons, assert_canary_is_exact, reports
+from tests.support.daemons import Daemons, assert_canary_is_exact, count_processes, reports
 from tests.support.fake_gateway import FakeGateway
 from tests.support.single_process_run import Replayed, replay
 
@@ -122,6 +122,7 @@ async def test_halt_stops_before_the_first_old_event_of_its_symbols(
     assert isinstance(halted, wire.Halted)
     of_its_own = gateway.feed.read_for(frozenset(LIVELY["symbols"]), 1, 1000, (), 1)
     assert halted.seq == gateway.runs[1].last_seq == of_its_own[0].seq - 1
+    assert halted.age_s > 5
     assert [o for c in gateway.runs[1].commits for o in c.orders] == []
 
 
@@ -194,7 +195,7 @@ async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(
     await gateway.until(lambda: gateway.runs[1].last_seq > missed_to + 50)
     assert reports(gateway, wire.Halted) == []
     assert suppressed_ranges(gateway) == []
-    assert len({a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid}) == 1
+    assert count_processes(gateway) == 1
     assert_canary_is_exact(gateway, 1)
 
 

@@ -22,8 +22,10 @@ from tests.support.daemons import (
     Daemons,
     alive,
     assert_canary_is_exact,
+    continue_for,
     family,
     reports,
+    run_canary,
 )
 from tests.support.fake_gateway import FakeGateway
 from tests.support.kernel_features import CAN_REFUSE_CALLS, CAN_REFUSE_FILES, LACKING
@@ -54,12 +56,9 @@ class Ward:
         **environment: str,
     ) -> Ward:
         """Start a daemon, and wait for the canary's first commits."""
-        gateway.grant("node-1", CANARY)
-        await gateway.want("node-1", gateway.entry(CANARY, "run"))
         limits = LIMITS | {"GINKGO_BATCH_LIMIT_S": f"{batch_limit_s:g}"}
-        daemon = await daemons.start(**{"GINKGO_STRATEGIES": FAULTY} | limits | environment)
-        await gateway.until(lambda: gateway.committed(CANARY) > 20)
-        return cls(gateway, daemon)
+        given = {"GINKGO_STRATEGIES": FAULTY} | limits | environment
+        return cls(gateway, await run_canary(gateway, daemons, **given))
 
     async def admit(self, what: str) -> None:
         """Run a strategy that does `what` at its 20th event."""
@@ -85,8 +84,7 @@ class Ward:
         return self.deaths()[0]
 
     async def assert_bystanders_noticed_nothing(self) -> None:
-        seen = self.gateway.committed(CANARY)
-        await self.gateway.until(lambda: self.gateway.committed(CANARY) > seen + 50)
+        await continue_for(self.gateway)
         assert self.gateway.longest_gap_s(CANARY, self._commits_before) < budget_s(GAP_S)
         assert {died.portfolio for died in self.deaths()} == {self.bad}
         assert self.daemon.returncode is None
@@ -269,9 +267,8 @@ async def test_without_the_sandbox_killed_processes_are_reported_and_restarted(
     await ward.admit("kill_parent")
     died = await ward.first_death()
     assert "ended together with the forkserver" in died.error
-    seen = gateway.committed(CANARY)
     await ward.dismiss()
-    await gateway.until(lambda: gateway.committed(CANARY) > seen + 50)
+    await continue_for(gateway)
     assert_canary_is_exact(gateway, CANARY)
 
 
@@ -315,7 +312,6 @@ async def test_slow_portfolio_reports_its_lag_without_slowing_others(
     await gateway.until(lambda: gateway.beats and lags())
     assert reports(gateway, wire.ProcessExited) == []
     assert gateway.longest_gap_s(CANARY) < budget_s(GAP_S)
-    await asyncio.sleep(0)
     assert_canary_is_exact(gateway, CANARY)
 
 
@@ -343,14 +339,13 @@ async def test_a_strategy_is_found_after_the_folder_of_the_home_has_changed(
         "from portfolios.strategies.canary import Canary\n\n\n"
         "class Mine(Canary):\n    name = 'mine'\n    version = 1\n"
     )
-    gateway.grant("node-1", CANARY)
-    await gateway.want("node-1", gateway.entry(CANARY, "run"))
-    await daemons.start(
+    await run_canary(
+        gateway,
+        daemons,
         PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}",
         GINKGO_HOME=str(tmp_path / "home"),
         GINKGO_STRATEGIES="mine",
     )
-    await gateway.until(lambda: gateway.committed(CANARY) > 0)
     os.utime(tmp_path, (0, 0))  # as a file that is added does
     gateway.grant("node-1", BAD)
     mine = gateway.entry(BAD, "run", strategy="mine")

@@ -10,7 +10,14 @@ import psutil
 from portfolios.runtime.state import decode_state
 from scheduling.wire import messages as wire
 from tests.support import wheels
-from tests.support.daemons import Daemons, alive, assert_canary_is_exact, family, reports
+from tests.support.daemons import (
+    Daemons,
+    alive,
+    assert_canary_is_exact,
+    continue_for,
+    family,
+    reports,
+)
 from tests.support.fake_gateway import FakeGateway
 
 
@@ -58,14 +65,12 @@ async def test_two_versions_of_one_package_run_side_by_side_and_restart_from_the
     await gateway.until(lambda: {p.phase for p in gateway.beats[-1][1].portfolios} == {"running"})
     process_of(gateway, 1).kill()
     await gateway.until(lambda: reports(gateway, wire.ProcessExited))
-    before = gateway.committed(1)
-    await gateway.until(lambda: gateway.committed(1) > before + 50)
+    await continue_for(gateway)
     daemon.kill()
     await daemon.wait()
     await daemons.start()
-    first, second = gateway.committed(1), gateway.committed(2)
-    await gateway.until(lambda: gateway.committed(1) > first + 50)
-    await gateway.until(lambda: gateway.committed(2) > second + 50)
+    await continue_for(gateway)
+    await continue_for(gateway, portfolio=2)
     assert (mark_of(gateway, 1), mark_of(gateway, 2)) == ("old", "new")
     assert sorted(gateway.fetched) == sorted([old, new])  # each once
 
@@ -112,8 +117,7 @@ async def test_artifact_that_cannot_be_used_fails_its_prepare_with_a_sentence(
     # The revision is at fault where no other node could run it either.
     at_fault = {handoff for handoff, report in failed.items() if report.strategy_failed}
     assert at_fault == {5, 6, 8}
-    before = gateway.committed(1)
-    await gateway.until(lambda: gateway.committed(1) > before + 50)
+    await continue_for(gateway)
     assert_canary_is_exact(gateway, 1)
 
 
@@ -138,8 +142,8 @@ async def test_slow_download_delays_no_other_portfolio_and_no_heartbeat(
     )
     await daemons.start()
     await gateway.until(lambda: gateway.fetched)
-    commits, beats = gateway.committed(1), len(gateway.beats)
-    await gateway.until(lambda: gateway.committed(1) > commits + 100)
+    beats = len(gateway.beats)
+    await continue_for(gateway, 100)
     await gateway.until(lambda: len(gateway.beats) > beats + 3)
     assert not reports(gateway, wire.Prepared)
     assert gateway.longest_gap_s(1) < 10  # a download that stands still is given up after 20 s
@@ -173,8 +177,7 @@ async def test_end_of_a_forkserver_ends_only_the_children_of_its_environment(
     first, second, third = (process_of(gateway, portfolio) for portfolio in (1, 2, 3))
     assert len({process.ppid() for process in (first, second, third)}) == 3
     psutil.Process(first.ppid()).kill()
-    before = gateway.committed(1)
-    await gateway.until(lambda: gateway.committed(1) > before + 50)
+    await continue_for(gateway)
     assert [alive([process]) != [] for process in (first, second, third)] == [False, True, True]
     processes = family(daemon.pid)
     daemon.kill()

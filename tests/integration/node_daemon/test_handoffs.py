@@ -8,7 +8,14 @@ import time
 import pytest
 
 from scheduling.wire import messages as wire
-from tests.support.daemons import Daemons, assert_canary_is_exact, reports
+from tests.support.daemons import (
+    Daemons,
+    assert_canary_is_exact,
+    continue_for,
+    count_processes,
+    reports,
+    run_canary,
+)
 from tests.support.fake_gateway import FakeGateway
 
 HANDOFF = 7
@@ -17,10 +24,8 @@ HANDOFF = 7
 @pytest.fixture
 async def source(gateway: FakeGateway, daemons: Daemons) -> Daemons:
     """Return the daemons, of which node-1 runs a canary."""
-    gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    await daemons.start("node-1")
-    await gateway.until(lambda: gateway.committed(1) > 30 and len(gateway.sockets) == 1)
+    await run_canary(gateway, daemons)
+    await gateway.until(lambda: len(gateway.sockets) == 1)
     return daemons
 
 
@@ -52,21 +57,6 @@ async def activate(gateway: FakeGateway, target: str, revision: int = 1) -> None
     kept = [e for e in gateway.entries[target] if e.role == "warm"]
     await gateway.want(target, gateway.entry(1, "run", handoff=HANDOFF), *kept)
     await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == epoch)
-
-
-async def continue_for(gateway: FakeGateway, events: int = 50) -> None:
-    seen = gateway.committed(1)
-    await gateway.until(lambda: gateway.committed(1) > seen + events)
-
-
-async def test_migrate_loses_and_repeats_nothing(gateway: FakeGateway, two_nodes: Daemons) -> None:
-    await prepare(gateway, "node-2")
-    await continue_for(gateway, 20)  # the source has not noticed
-    await drain(gateway)
-    await activate(gateway, "node-2")
-    await gateway.want("node-1")
-    await continue_for(gateway)
-    assert_canary_is_exact(gateway, 1)
 
 
 async def test_portfolio_migrates_there_and_back_without_pushes(
@@ -162,8 +152,7 @@ async def test_process_granted_the_next_epoch_continues_in_memory(
     await gateway.want("node-1", gateway.entry(1, "run"))
     await continue_for(gateway)
     assert gateway.runs[1].commits[-1].epoch == 2
-    pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
-    assert len(pids) == 1
+    assert count_processes(gateway) == 1
     assert_canary_is_exact(gateway, 1)
 
 
@@ -207,5 +196,4 @@ async def test_desired_set_with_a_lower_version_is_ignored(
     empty = wire.DesiredSet(old, [], [])
     await gateway.sockets["node-1"].send_bytes(wire.encode(empty))
     await continue_for(gateway)
-    pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
-    assert len(pids) == 1
+    assert count_processes(gateway) == 1

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -14,18 +12,26 @@ import pytest
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from portfolios.runtime.state import Account, decode_state
+from scheduling.node_daemon import cli
+from scheduling.node_daemon.forkserver_client import ForkserverClient
 from scheduling.wire.messages import SegmentInfo
-from tests.support.daemons import ROOT, Daemons, alive, assert_canary_is_exact, family
+from tests.support.daemons import (
+    FAULTY,
+    ROOT,
+    Daemons,
+    alive,
+    assert_canary_is_exact,
+    continue_for,
+    family,
+    run_canary,
+)
 from tests.support.fake_gateway import FakeGateway
 
 
 async def test_daemon_registers_and_commits_every_event_in_order(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    await daemons.start()
-    await gateway.until(lambda: gateway.committed(1) > 150)
+    await run_canary(gateway, daemons, 150)
     assert gateway.registered[0][1].strategies["canary"] == 1
     assert gateway.runs[1].commits[0].from_seq == gateway.runs[1].commits[0].to_seq
     assert_canary_is_exact(gateway, 1)
@@ -45,16 +51,6 @@ async def test_portfolios_of_one_node_share_their_commit_requests(
     assert requests < 0.5 * commits
 
 
-async def test_heartbeat_carries_the_registration_number(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
-    gateway.status["node-1"] = "unknown"
-    await daemons.start()
-    await gateway.until(lambda: len(gateway.registered) > 1)
-    gateway.status["node-1"] = "ok"
-    await gateway.until(lambda: gateway.beats[-1][1].registration == len(gateway.registered))
-
-
 async def test_portfolio_without_events_commits_the_range(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
@@ -69,11 +65,8 @@ async def test_portfolio_without_events_commits_the_range(
 async def test_late_pause_discards_events_that_were_not_released(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.grant("node-1", 1)
     gateway.pushing = False
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    await daemons.start()
-    await gateway.until(lambda: gateway.committed(1) > 20)
+    await run_canary(gateway, daemons)
     (running,) = gateway.segments
     # Within the next commit: at the end of the last one no further commit would be needed.
     head = gateway.runs[1].last_seq + 5
@@ -88,30 +81,23 @@ async def test_late_pause_discards_events_that_were_not_released(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_portfolio_catches_up_and_suppresses_stale_decisions(
+async def run_canary_and_looper(
     gateway: FakeGateway, daemons: Daemons
-) -> None:
-    gateway.segments = [gateway.segments[0].__class__(0, gateway.segments[0].from_time_us, 2000.0)]
-    gateway.grant("node-1", 1, last_seq=0)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    await daemons.start()
-    await gateway.until(lambda: gateway.head() - gateway.runs[1].last_seq < 1500)
-    stale = [commit for commit in gateway.runs[1].commits if commit.suppress]
-    fresh = [commit for commit in gateway.runs[1].commits[1:] if not commit.suppress]
-    assert stale[0].from_seq == 0
-    assert stale[-1].to_seq <= fresh[0].from_seq
-    assert_canary_is_exact(gateway, 1)
+) -> asyncio.subprocess.Process:
+    """Run canary 1, and a portfolio whose process is busy for ever. Return the daemon."""
+    gateway.grant("node-1", 1)
+    gateway.grant("node-1", 2)
+    looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
+    await gateway.want("node-1", gateway.entry(1, "run"), looping)
+    daemon = await daemons.start(GINKGO_STRATEGIES=FAULTY)
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    return daemon
 
 
 async def test_kill_9_of_the_daemon_leaves_no_process_behind(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.grant("node-1", 1)
-    gateway.grant("node-1", 2)
-    looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
-    await gateway.want("node-1", gateway.entry(1, "run"), looping)
-    daemon = await daemons.start(GINKGO_STRATEGIES="chaos.faults.faulty_strategies")
-    await gateway.until(lambda: gateway.committed(1) > 50)
+    daemon = await run_canary_and_looper(gateway, daemons)
     processes = family(daemon.pid)
     assert len(processes) == 3  # the forkserver, a canary, the looper
     daemon.kill()
@@ -123,32 +109,22 @@ async def test_kill_9_of_the_daemon_leaves_no_process_behind(
 async def test_killing_the_forkserver_restarts_every_portfolio(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.grant("node-1", 1)
-    gateway.grant("node-1", 2)
-    looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
-    await gateway.want("node-1", gateway.entry(1, "run"), looping)
-    daemon = await daemons.start(GINKGO_STRATEGIES="chaos.faults.faulty_strategies")
-    await gateway.until(lambda: gateway.committed(1) > 50)
+    daemon = await run_canary_and_looper(gateway, daemons)
     children = family(daemon.pid)[1:]
     psutil.Process(daemon.pid).children()[0].kill()
-    seen = gateway.committed(1)
     await asyncio.sleep(1)
     assert alive(children) == []  # the looping one too
-    await gateway.until(lambda: gateway.committed(1) > seen + 150)
+    await continue_for(gateway, 150)
     assert_canary_is_exact(gateway, 1)
 
 
 async def test_shutdown_waits_until_everything_is_handed_over(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    daemon = await daemons.start()
-    await gateway.until(lambda: gateway.committed(1) > 50)
+    daemon = await run_canary(gateway, daemons)
     daemon.send_signal(signal.SIGTERM)
     await gateway.until(lambda: gateway.beats[-1][1].leaving)
-    seen = gateway.committed(1)
-    await gateway.until(lambda: gateway.committed(1) > seen + 50)  # it goes on working meanwhile
+    await continue_for(gateway)  # it goes on working meanwhile
     await gateway.want("node-1")
     assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 0
     assert gateway.goodbyes == ["node-1"]
@@ -157,10 +133,7 @@ async def test_shutdown_waits_until_everything_is_handed_over(
 async def test_shutdown_while_frozen_releases_in_place_at_once(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    daemon = await daemons.start()
-    await gateway.until(lambda: gateway.committed(1) > 50)
+    daemon = await run_canary(gateway, daemons)
     gateway.frozen = True
     daemon.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 0
@@ -172,10 +145,7 @@ async def test_shutdown_while_frozen_releases_in_place_at_once(
 async def test_second_signal_ends_the_daemon_at_once(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    daemon = await daemons.start()
-    await gateway.until(lambda: gateway.committed(1) > 50)
+    daemon = await run_canary(gateway, daemons)
     daemon.send_signal(signal.SIGTERM)
     await asyncio.sleep(0.3)
     daemon.send_signal(signal.SIGINT)
@@ -185,10 +155,7 @@ async def test_second_signal_ends_the_daemon_at_once(
 async def test_superseded_daemon_exits_with_3_without_registering_again(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    daemon = await daemons.start()
-    await gateway.until(lambda: gateway.committed(1) > 50)
+    daemon = await run_canary(gateway, daemons)
     gateway.next_beat_s, gateway.status["node-1"] = 0.1, "superseded"
     await gateway.sockets["node-1"].close()  # makes it beat at once
     assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 3
@@ -198,10 +165,7 @@ async def test_superseded_daemon_exits_with_3_without_registering_again(
 async def test_daemon_with_an_unknown_lease_registers_again(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    await daemons.start()
-    await gateway.until(lambda: gateway.committed(1) > 50)
+    await run_canary(gateway, daemons)
     gateway.status["node-1"] = "unknown"
     gateway.grant("node-1", 1)
     gateway.entries["node-1"] = [gateway.entry(1, "run")]
@@ -215,7 +179,9 @@ async def test_daemon_with_an_unknown_lease_registers_again(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_new_lease_gets_a_new_socket(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_new_lease_gets_a_new_socket_and_its_registration_number_is_sent(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     gateway.next_beat_s = 0.1
     await daemons.start()
     await gateway.until(lambda: "node-1" in gateway.sockets)
@@ -224,6 +190,7 @@ async def test_new_lease_gets_a_new_socket(gateway: FakeGateway, daemons: Daemon
     await gateway.until(lambda: len(gateway.registered) > 1)
     gateway.status["node-1"] = "ok"
     await gateway.until(lambda: gateway.sockets.get("node-1", first) is not first)
+    await gateway.until(lambda: gateway.beats[-1][1].registration == len(gateway.registered))
 
 
 @pytest.mark.parametrize(
@@ -247,10 +214,7 @@ async def test_a_daemon_of_the_next_version_works_with_a_gateway_that_is_not_upg
         "from scheduling.wire import messages\nmessages.PROTOCOL, messages.SPOKEN = 8, (7, 8)\n"
     )
     gateway.speaks = (6, 7)
-    gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    await daemons.start(PYTHONPATH=f"{newer}:{ROOT}")
-    await gateway.until(lambda: gateway.committed(1) > 20)
+    await run_canary(gateway, daemons, PYTHONPATH=f"{newer}:{ROOT}")
     assert gateway.asked_in == [8, 7]
     # A gateway of the next version knows the lease no more: the newest protocol is tried again.
     gateway.speaks = (7, 8)
@@ -282,18 +246,17 @@ async def test_daemon_waits_for_an_unavailable_server(
         (["--name", "a", "--server", "http://x", "--capacity", "0"], "at least 1"),
     ],
 )
-async def test_invalid_arguments_exit_with_2_and_a_sentence(
-    arguments: list[str], sentence: str
+def test_invalid_arguments_exit_with_2_and_a_sentence(
+    arguments: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    daemon = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "scheduling.node_daemon", *arguments],
-        env={**os.environ, "GINKGO_NODE_TOKEN": "t", "PYTHONPATH": str(ROOT)},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, said = await daemon.communicate()
-    assert daemon.returncode == 2
-    assert sentence in said.decode()
-    assert "Traceback" not in said.decode()
+    monkeypatch.setenv("GINKGO_NODE_TOKEN", "t")
+    monkeypatch.setattr(cli, "raise_open_file_limit", lambda: None)  # of this process
+    monkeypatch.delattr(ForkserverClient, "launch")  # the next step of a daemon
+    assert cli.main(arguments) == 2
+    assert sentence in capsys.readouterr().err
 
 
 async def test_position_in_a_removed_symbol_is_still_marked_and_filled(
@@ -327,7 +290,7 @@ async def test_prints_and_the_traceback_of_a_failure_reach_the_gateway(
     await gateway.want(
         "node-1", gateway.entry(1, "run", strategy="misbehaving", parameters=parameters)
     )
-    daemon = await daemons.start(GINKGO_STRATEGIES="chaos.faults.faulty_strategies")
+    daemon = await daemons.start(GINKGO_STRATEGIES=FAULTY)
     await gateway.until(lambda: any("RuntimeError" in line[3] for line in gateway.log_lines))
     texts = [
         text for _, portfolio, epoch, text in gateway.log_lines if (portfolio, epoch) == (1, 1)
