@@ -29,6 +29,16 @@ def make_crossing(daemon: FakeNode, events: int) -> Portfolio:
     )
 
 
+def open_order(portfolio: Portfolio, daemon: FakeNode) -> Order:
+    """Return an order that is open at the end: let `daemon` go on until there is one."""
+    orders = Order.objects.filter(portfolio=portfolio, status="open")
+    for _ in range(100):
+        if (found := orders.first()) is not None:
+            return found
+        daemon.commit(portfolio.name, 94)
+    raise AssertionError("no order is open after 25 days")
+
+
 def reload(daemon: FakeNode, **config: int) -> None:
     """Let `daemon` release the portfolio to its own process of a revision with this config."""
     _, handoff = operations.revise_portfolio(NAME, {"config": config}, actor="ann")

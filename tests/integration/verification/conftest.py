@@ -17,6 +17,7 @@ from tests.support.verified_trader import (
     make_anchored,
     make_moved,
     make_verified,
+    open_order,
 )
 
 MOVED, VERIFIED = KeptRows(make_moved), KeptRows(make_verified)
@@ -50,15 +51,17 @@ def trader(world: tuple[Portfolio, FakeNode]) -> Portfolio:
 
 
 @pytest.fixture
+def moved(quick: None, db: None) -> Portfolio:
+    """Return that portfolio, not verified before."""
+    for daemon in MOVED.get():
+        daemon.beat()
+    return Portfolio.objects.get(name=NAME)
+
+
+@pytest.fixture
 def waiting(world: tuple[Portfolio, FakeNode]) -> Order:
-    """Return an order that is open at the end: let it go on until there is one."""
-    portfolio, daemon = world
-    orders = Order.objects.filter(portfolio=portfolio, status="open")
-    for _ in range(100):
-        if (found := orders.first()) is not None:
-            return found
-        daemon.commit(NAME, 94)
-    raise AssertionError("no order is open after 25 days")
+    """Return an order that is open at the end."""
+    return open_order(*world)
 
 
 @pytest.fixture

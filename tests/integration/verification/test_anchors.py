@@ -38,6 +38,7 @@ from tests.support.verified_trader import (
     anchors,
     difference,
     move,
+    open_order,
     reload,
     seen,
     touched,
@@ -122,12 +123,7 @@ def test_verification_continues_at_an_anchor_just_after_a_reload(
 def test_an_order_that_waits_at_the_anchor_is_compared_when_it_is_filled(
     anchored: Portfolio, node: FakeNode
 ) -> None:
-    waiting = Order.objects.filter(portfolio=anchored, status="open")
-    for _ in range(100):
-        if (order := waiting.first()) is not None:
-            break
-        node.commit(NAME, 94)
-    assert order is not None
+    order = open_order(anchored, node)
     assert verify_portfolio(NAME).identical
     anchor = VerificationAnchor.objects.latest("seq")
     assert [order.seq, order.index] in anchor.open_orders

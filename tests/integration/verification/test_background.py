@@ -37,6 +37,21 @@ from tests.support.verified_trader import (
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(autouse=True)
+def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which each runner is added that would be started."""
+    found: list[int] = []
+    monkeypatch.setattr(background, "start_runner", lambda: found.append(1))
+    return found
+
+
+def open_alerts() -> list[str]:
+    """Run a pass. Return the reasons of the open alerts about differences."""
+    Scheduler("test").tick()
+    found = Alert.objects.filter(kind="verification_differs", closed_at__isnull=True)
+    return list(found.values_list("reason", flat=True))
+
+
 def test_a_verification_ends_at_its_time_limit_and_the_next_continues_from_there(
     anchored: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,10 +68,8 @@ def test_a_verification_ends_at_its_time_limit_and_the_next_continues_from_there
 
 
 def test_portfolios_not_verified_for_long_are_requested_and_verified(
-    anchored: Portfolio, node: FakeNode, monkeypatch: pytest.MonkeyPatch
+    anchored: Portfolio, node: FakeNode, started: list[int]
 ) -> None:
-    started: list[int] = []
-    monkeypatch.setattr(background, "start_runner", lambda: started.append(1))
     make_portfolio("idle")  # has committed nothing
     make_running_portfolio("canary", node, events=100)
     assert node.commit(NAME, 500) == "ok"
@@ -77,10 +90,8 @@ def test_portfolios_not_verified_for_long_are_requested_and_verified(
 
 
 def test_a_person_goes_before_the_schedule_and_zero_turns_it_off(
-    anchored: Portfolio, node: FakeNode, operator: ApiClient, settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(background, "start_runner", lambda: 1)
+    anchored: Portfolio, node: FakeNode, operator: ApiClient, settings: Any
+) -> None:
     assert node.commit(NAME, 10) == "ok"
     every = settings.GINKGO
     settings.GINKGO = replace(every, verify_interval_s=0.0)
@@ -100,15 +111,8 @@ def test_a_person_goes_before_the_schedule_and_zero_turns_it_off(
 
 
 def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
-    anchored: Portfolio, node: FakeNode, monkeypatch: pytest.MonkeyPatch
+    anchored: Portfolio, node: FakeNode
 ) -> None:
-    monkeypatch.setattr(background, "start_runner", lambda: 1)
-
-    def open_alerts() -> list[str]:
-        Scheduler("test").tick()
-        found = Alert.objects.filter(kind="verification_differs", closed_at__isnull=True)
-        return list(found.values_list("reason", flat=True))
-
     assert node.commit(NAME, 500) == "ok"
     Portfolio.objects.update(created_at=ago(4_000))
     order = Order.objects.filter(portfolio=anchored).earliest("seq")
@@ -126,14 +130,8 @@ def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
 
 
 def test_a_verification_that_fails_or_ends_before_the_difference_keeps_the_alert_open(
-    anchored: Portfolio, node: FakeNode, monkeypatch: pytest.MonkeyPatch
+    anchored: Portfolio, node: FakeNode
 ) -> None:
-    monkeypatch.setattr(background, "start_runner", lambda: 1)
-
-    def is_told() -> bool:
-        Scheduler("test").tick()
-        return Alert.objects.filter(kind="verification_differs", closed_at__isnull=True).exists()
-
     order = Order.objects.filter(portfolio=anchored).latest("seq")
     touched(order, price=order.price + 1)
     node.commit(NAME, 100)
@@ -141,13 +139,13 @@ def test_a_verification_that_fails_or_ends_before_the_difference_keeps_the_alert
     tasks.verify_in_background()
     assert run_waiting() == 1
     different = Verification.objects.get(state="different")
-    assert is_told()
+    assert open_alerts()
     later = {"portfolio": anchored, "requested_at": ago(0), "finished_at": ago(0)}
     Verification.objects.create(state="identical", to_seq=order.seq - 1, **later)
-    assert is_told()
+    assert open_alerts()
     for _ in range(25):
         Verification.objects.create(state="failed", **later)
     delete_rows(time.monotonic() + 10)
-    assert is_told()
+    assert open_alerts()
     Verification.objects.create(state="identical", to_seq=different.to_seq, **later)
-    assert not is_told()
+    assert not open_alerts()

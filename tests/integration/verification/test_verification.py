@@ -65,25 +65,25 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick")]
 
 
 def test_a_portfolio_that_was_moved_suppressed_reloaded_and_taken_over_is_identical(
-    trader: Portfolio,
+    moved: Portfolio,
 ) -> None:
     verdict = verify_portfolio(NAME, full=True)
     assert verdict.identical and verdict.notes == ()
     counts = verdict.compared.counts
-    assert counts.orders == Order.objects.filter(portfolio=trader).count() > 50
-    assert counts.fills == Fill.objects.filter(portfolio=trader).count() > 30
-    assert counts.equity == EquityPoint.objects.filter(portfolio=trader).count() > 10
+    assert counts.orders == Order.objects.filter(portfolio=moved).count() > 50
+    assert counts.fills == Fill.objects.filter(portfolio=moved).count() > 30
+    assert counts.equity == EquityPoint.objects.filter(portfolio=moved).count() > 10
     assert {"filled", "suppressed"} <= set(
-        Order.objects.filter(portfolio=trader).values_list("status", flat=True)
+        Order.objects.filter(portfolio=moved).values_list("status", flat=True)
     )
     assert (verdict.handoffs, verdict.epochs) == (3, 4)  # placed, moved, reloaded; then registered
     assert verdict.sentence.endswith(
-        f"3 handoffs, seq {trader.first_seq:,}–{trader.first_seq + 13_999:,}"
+        f"3 handoffs, seq {moved.first_seq:,}–{moved.first_seq + 13_999:,}"
     )
 
 
 def test_a_replay_in_its_own_process_has_the_same_result(
-    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+    moved: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = verify_portfolio(NAME, full=True)
     monkeypatch.setattr(verifying, "replay_processes", replay_processes)
@@ -93,7 +93,7 @@ def test_a_replay_in_its_own_process_has_the_same_result(
 
 
 def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
-    trader: Portfolio, monkeypatch: pytest.MonkeyPatch, settings: Any
+    moved: Portfolio, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     given: list[dict[str, Any]] = []
 
@@ -148,14 +148,14 @@ def test_a_verification_ends_at_the_requested_seq(trader: Portfolio) -> None:
 
 @pytest.mark.parametrize(("rows", "at"), [(Order, "seq"), (Fill, "fill_seq"), (EquityPoint, "seq")])
 def test_wherever_a_window_ends_every_row_is_compared_once(
-    trader: Portfolio, monkeypatch: pytest.MonkeyPatch, rows: Any, at: str
+    moved: Portfolio, monkeypatch: pytest.MonkeyPatch, rows: Any, at: str
 ) -> None:
     whole = verify_portfolio(NAME, full=True).compared
-    seqs = list(rows.objects.filter(portfolio=trader).order_by(at).values_list(at, flat=True))
-    window = seqs[len(seqs) // 2] - trader.first_seq + 1  # the first one ends at a row
+    seqs = list(rows.objects.filter(portfolio=moved).order_by(at).values_list(at, flat=True))
+    window = seqs[len(seqs) // 2] - moved.first_seq + 1  # the first one ends at a row
     monkeypatch.setattr("portfolios.verify.verify.WINDOW", window)
     assert verify_portfolio(NAME, full=True).compared == whole
-    last = rows.objects.filter(portfolio=trader).latest(at)
+    last = rows.objects.filter(portfolio=moved).latest(at)
     last.delete()
     found = difference(verify_portfolio(NAME, full=True))
     assert (found.seq, found.found) == (getattr(last, at), "missing")
@@ -189,10 +189,10 @@ def test_a_change_of_the_feeds_rate_is_an_input_too(world: tuple[Portfolio, Fake
     assert verify_portfolio(NAME).identical
 
 
-def test_progress_is_reported_after_each_piece(trader: Portfolio) -> None:
+def test_progress_is_reported_after_each_piece(moved: Portfolio) -> None:
     told: list[tuple[int, int, int]] = []
     verify_portfolio(NAME, full=True, progress=lambda *seqs: told.append(seqs))
-    first, last = trader.first_seq, trader.first_seq + 13_999
+    first, last = moved.first_seq, moved.first_seq + 13_999
     assert {(a, b) for a, _, b in told} == {(first, last)}
     reached = [at for _, at, _ in told]
     assert reached == sorted(reached) and reached[-1] == last and len(reached) >= 5
@@ -209,15 +209,15 @@ def forget_count(portfolio: Portfolio) -> None:
     )
 
 
-def test_the_reported_count_is_the_recorded_one(trader: Portfolio) -> None:
-    recorded = decode_state(bytes(Checkpoint.objects.get(portfolio=trader).state))
+def test_the_reported_count_is_the_recorded_one(moved: Portfolio) -> None:
+    recorded = decode_state(bytes(Checkpoint.objects.get(portfolio=moved).state))
     assert recorded.account.processed is not None
     events = recorded.account.processed.events
     verdict = verify_portfolio(NAME, full=True)
     assert verdict.sentence.startswith(f"identical over {events} events, ")
     document = verdict.document()
     assert document["events"] == document["events_replayed"] == events
-    assert document["events_counted_from"] == trader.first_seq
+    assert document["events_counted_from"] == moved.first_seq
     assert document["events_digest"] == recorded.account.processed.digest_text
 
 
@@ -264,36 +264,36 @@ def refused() -> str:
     return caught.value.message
 
 
-def test_feed_with_another_hash_cannot_be_verified(trader: Portfolio) -> None:
+def test_feed_with_another_hash_cannot_be_verified(moved: Portfolio) -> None:
     FeedRow.objects.update(sha256="0" * 64)
     assert "has the hash" in refused() and "install that data again" in refused()
 
 
-def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
-    Revision.objects.filter(portfolio=trader, number=1).update(strategy_version=9)
+def test_a_version_that_is_gone_cannot_be_verified(moved: Portfolio) -> None:
+    Revision.objects.filter(portfolio=moved, number=1).update(strategy_version=9)
     assert refused() == (
         "trader cannot be verified: its revision 1 ran version 9 of sma_cross, and version 1 is"
         " installed here; verify it on a machine that has version 9."
     )
-    Revision.objects.filter(portfolio=trader, number=1).update(strategy="gone")
+    Revision.objects.filter(portfolio=moved, number=1).update(strategy="gone")
     assert "its revision 1 ran gone, which is not installed here" in refused()
 
 
-def test_a_revision_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
-    Revision.objects.filter(portfolio=trader, number=1).delete()
+def test_a_revision_that_is_gone_cannot_be_verified(moved: Portfolio) -> None:
+    Revision.objects.filter(portfolio=moved, number=1).delete()
     assert refused() == (
         "trader cannot be verified: epoch 1 ran r1, and that revision no longer exists."
     )
 
 
 @pytest.mark.parametrize("off", [-1, 14_000])
-def test_uncommitted_events_cannot_be_verified(trader: Portfolio, off: int) -> None:
+def test_uncommitted_events_cannot_be_verified(moved: Portfolio, off: int) -> None:
     with pytest.raises(Refused, match=r"it has committed seq .*; choose one of these"):
-        verify_portfolio(NAME, trader.first_seq + off)
+        verify_portfolio(NAME, moved.first_seq + off)
 
 
 def test_a_database_that_does_not_answer_gives_no_verdict(
-    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+    moved: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evidence, "TENURES", "SELECT nonsense")
     with pytest.raises(SnapshotUnavailable, match="could not be read"):
@@ -321,9 +321,9 @@ def test_a_portfolio_that_never_ran_cannot_be_verified() -> None:
 
 
 def test_equity_past_its_retention_is_reported_and_not_missed(
-    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+    moved: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    points = list(EquityPoint.objects.filter(portfolio=trader))
+    points = list(EquityPoint.objects.filter(portfolio=moved))
     monkeypatch.setattr(
         evidence, "min_equity_age", lambda: timedelta(days=-40)
     )  # as if a month had passed
@@ -338,7 +338,7 @@ def test_equity_past_its_retention_is_reported_and_not_missed(
 # --- what a strategy may do to it ---------------------------------------------------------------
 
 
-def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, trader: Portfolio) -> None:
+def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, moved: Portfolio) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.never_ready")
     spec = replace(
         gather_evidence(NAME).recorded.tenure_segments[0].spec, strategy="looping", parameters={}
@@ -351,10 +351,10 @@ def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, trader:
 
 
 def test_a_replay_that_fails_where_the_fleet_committed_is_a_difference(
-    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+    moved: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(request: Load | Batch) -> Reply:
-        if isinstance(request, Batch) and request.from_seq > trader.first_seq + 5_000:
+        if isinstance(request, Batch) and request.from_seq > moved.first_seq + 5_000:
             raise ReplayProcessEnded("it did not answer within 60 s and was killed")
         return here(request)
 
