@@ -31,7 +31,7 @@ from scheduling.decide.types import RECORDED_FEEDS
 from scheduling.enact.commit import commit
 from scheduling.enact.handoff import expire, handle_prepared, handle_step_failure, release, request
 from scheduling.enact.lease import renew_leases
-from scheduling.enact.process_failures import handle_process_exit
+from scheduling.enact.process_failures import handle_halt, handle_process_exit
 from scheduling.enact.register import register
 from scheduling.enact.revisions import mark_proven_revisions
 from scheduling.gateway.identity import GATEWAY_ID
@@ -44,6 +44,7 @@ from scheduling.wire.messages import (
     Commit,
     CommitResult,
     DesiredEntry,
+    Halted,
     Heartbeat,
     ProcessExited,
     Register,
@@ -335,6 +336,16 @@ class OwnerSession:
         return execute(
             handle_process_exit(self.daemon.row.pk, self.daemon.incarnation, death, timing())
         )
+
+    def halts(self, **given: Any) -> str:
+        """Report that it stopped before an event too old for `catch_up: halt`; or for a reason."""
+        at = self.run()
+        values: dict[str, Any] = {
+            "portfolio": self.portfolio.pk, "epoch": at.epoch, "seq": at.last_seq, "age_s": 41.2,
+            **given,
+        }  # fmt: skip
+        said = Halted(**values)
+        return execute(handle_halt(self.daemon.row.pk, self.daemon.incarnation, said, timing()))
 
 
 def owner(name: str, daemon: FakeNode) -> OwnerSession:

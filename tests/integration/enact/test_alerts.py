@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
 
-from chaos.harness.observation import wait_for
 from portfolios.models import FeedRow, FeedSegment, Revision
 from scheduling import operations
+from scheduling.enact.alerts import update_alerts
 from scheduling.models import Alert, Lease, Node, Run
 from scheduling.scheduler import Scheduler
+from scheduling.timing import timing
 from tests.support.alerts import compare, is_open, tick, told
+from tests.support.concurrency import Held, behind
 from tests.support.factories import (
     FakeNode,
     ago,
@@ -248,7 +248,7 @@ def test_recurring_cause_reopens_one_alert(nodes: list[FakeNode]) -> None:
     Node.objects.filter(name="node-1").update(status="lost", status_since=ago(2))
     Lease.objects.filter(node=nodes[0].row).update(expires_at=ago(1))
     compare()
-    for _ in range(20):
+    for _ in range(6):
         back_and_gone(nodes[0], 40)
     # Open, closed at once; again, closed after 30 s; again, and from now on 40 s are too short.
     assert (Alert.objects.count(), Alert.objects.get().times, told()) == (1, 3, 3)
@@ -272,13 +272,6 @@ def test_same_cause_after_ten_minutes_is_a_new_alert(nodes: list[FakeNode]) -> N
     assert sorted(Alert.objects.values_list("times", flat=True)) == [1, 1]
 
 
-def waiting() -> bool:
-    """Whether a statement waits for another's lock."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return bool(cursor.fetchone()[0])
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("what", ["opening", "reopening", "closing"])
 def test_two_concurrent_watchers_open_one_alert(what: str) -> None:
@@ -293,18 +286,7 @@ def test_two_concurrent_watchers_open_one_alert(what: str) -> None:
     before = told(), told("alert_closed")
     Node.objects.update(status="alive" if what == "closing" else "lost", status_since=ago(2))
 
-    def watch() -> None:
-        try:
-            Scheduler("w").raise_alerts()
-        finally:
-            connection.close()
-
-    other = threading.Thread(target=watch)
-    with transaction.atomic():
-        Scheduler("v").raise_alerts()
-        other.start()
-        wait_for(waiting, bool, "the other watcher waiting for what this one has changed", 10)
-    other.join(20)
+    behind(Held(update_alerts(timing())), Scheduler("w").raise_alerts)
     compare()
     opened, closed = told() - before[0], told("alert_closed") - before[1]
     assert (opened, closed) == ((0, 10) if what == "closing" else (10, 0))

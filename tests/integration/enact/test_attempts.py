@@ -6,12 +6,8 @@ import pytest
 
 from portfolios.feed_registration import current_head, ensure_feed, read_segments
 from scheduling import operations
-from scheduling.db.transaction import execute
-from scheduling.enact.process_failures import handle_halt
 from scheduling.models import Run
 from scheduling.scheduler import Scheduler
-from scheduling.timing import timing
-from scheduling.wire.messages import Halted
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -54,8 +50,7 @@ def test_a_start_lifts_a_stale_halt_for_events_up_to_the_head_at_the_start(
     hand: OwnerSession,
 ) -> None:
     at = hand.run()
-    report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=41.2)
-    execute(handle_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
+    assert hand.halts() == "halted"
     before = current_head("replay")
     operations.start("p", actor="ann")
     assert (

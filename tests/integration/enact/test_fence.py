@@ -143,20 +143,17 @@ def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: OwnerSe
     assert (written(hand), hand.run().last_seq) == (rows, last)
 
 
-def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(hand: OwnerSession) -> None:
-    at = hand.run()
-    seq = at.last_seq + 5
-    words = hand.next_commit(1, from_seq=at.last_seq + 4, to_seq=seq, orders=[make_order(seq)])
-    assert hand.send(words).answer == "conflict"
-    assert written(hand) == (0, 0, 0, 0)
-    assert hand.run().last_seq == at.last_seq
-
-
-def test_a_gap_is_as_much_a_conflict_as_an_overlap(hand: OwnerSession) -> None:
+@pytest.mark.parametrize("off", [-1, 1, 4])
+def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(
+    hand: OwnerSession, off: int
+) -> None:
     hand.commit(10)
     last = hand.run().last_seq
-    assert hand.commit(from_seq=last - 1, to_seq=last + 3) == "conflict"
-    assert hand.commit(from_seq=last + 1, to_seq=last + 3) == "conflict"
+    seq = last + 5
+    words = hand.next_commit(1, from_seq=last + off, to_seq=seq, orders=[make_order(seq)])
+    assert hand.send(words).answer == "conflict"
+    assert written(hand) == (0, 0, 0, 0)
+    assert hand.run().last_seq == last
 
 
 def test_a_commit_of_an_epoch_that_was_not_granted_yet_is_answered_ahead(
@@ -336,31 +333,43 @@ def test_an_order_that_was_filled_does_not_end_again(hand: OwnerSession) -> None
     assert Order.objects.get().status == "filled"
 
 
+def make_commit(**given: Any) -> Commit:
+    """Return a commit of one event."""
+    return Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), **given)
+
+
+REFUSED_ORDER = msgspec.structs.replace(MARKET_ORDER, status="refused", reason="x" * 601)
+
+
 @pytest.mark.parametrize(
-    ("ended", "error"),
+    ("given", "error"),
     [
-        (OrderEndLine(9, 0, 1, "expired", ""), "an order of seq 9 ends before it, at seq 1"),
-        (OrderEndLine(1, 0, 1, "lost", ""), "the status 'lost' is not one of cancelled, expired"),
-        (OrderEndLine(1, -1, 1, "expired", ""), "the index -1 lies outside 0 to"),
-        (OrderEndLine(1, 0, 2, "expired", ""), "seq 2 of an order, the end of an order, a fill,"),
-        (OrderEndLine(1, 0, 1, "expired", "x" * 601), "the reason of an order or its end has 601"),
+        (
+            {"ended": [OrderEndLine(9, 0, 1, "expired", "")]},
+            "an order of seq 9 ends before it, at seq 1",
+        ),
+        (
+            {"ended": [OrderEndLine(1, 0, 1, "lost", "")]},
+            "the status 'lost' is not one of cancelled, expired",
+        ),
+        ({"ended": [OrderEndLine(1, -1, 1, "expired", "")]}, "the index -1 lies outside 0 to"),
+        (
+            {"ended": [OrderEndLine(1, 0, 2, "expired", "")]},
+            "seq 2 of an order, the end of an order, a fill,",
+        ),
+        (
+            {"ended": [OrderEndLine(1, 0, 1, "expired", "x" * 601)]},
+            "the reason of an order or its end has 601 characters, limit 600",
+        ),
+        ({"orders": [REFUSED_ORDER]}, "the reason of an order or its end has 601"),
+        ({"metrics": [MetricLine(1, AT_US, "a\nb", 1.0)]}, "'a\\nb' is not the name of a metric"),
+        ({"metrics": [MetricLine(1, AT_US, "n", float("inf"))]}, "'n' is not the name of a metric"),
     ],
 )
-def test_an_invalid_end_of_an_order_is_refused(ended: OrderEndLine, error: str) -> None:
-    commit = Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), ended=[ended])
-    assert validate_commit(commit).startswith(error)
-
-
-def test_an_order_with_an_endless_reason_is_refused() -> None:
-    def of(reason: str) -> str:
-        line = OrderLine(1, 0, "IBM", "buy", "1", "1", "refused", reason, 1)
-        commit = Commit(
-            portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), orders=[line]
-        )
-        return validate_commit(commit)
-
-    assert of("x" * 600) == ""
-    assert "has 601 characters, limit 600" in of("x" * 601)
+def test_an_invalid_line_of_a_commit_is_refused(given: dict[str, Any], error: str) -> None:
+    assert validate_commit(make_commit(**given)).startswith(error)
+    longest = msgspec.structs.replace(REFUSED_ORDER, reason="x" * 600)
+    assert validate_commit(make_commit(orders=[longest])) == ""
 
 
 def test_metrics_are_kept_with_the_commit(hand: OwnerSession) -> None:
@@ -369,13 +378,6 @@ def test_metrics_are_kept_with_the_commit(hand: OwnerSession) -> None:
     assert hand.commit(1, metrics=rows) == "ok"
     stored = MetricPoint.objects.filter(portfolio=hand.portfolio).order_by("name")
     assert [(p.seq, p.name, p.value) for p in stored] == [(seq, "spread", 0.25), (seq, "z", -1e300)]
-
-
-@pytest.mark.parametrize(("name", "value"), [("a\nb", 1.0), ("n", float("inf"))])
-def test_a_metric_that_does_not_fit_is_refused(name: str, value: float) -> None:
-    line = MetricLine(1, AT_US, name, value)
-    words = Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), metrics=[line])
-    assert "is not the name of a metric" in validate_commit(words)
 
 
 @pytest.mark.parametrize(
@@ -392,6 +394,6 @@ def test_a_metric_that_does_not_fit_is_refused(name: str, value: float) -> None:
 def test_requests_with_a_rare_field_do_not_use_the_statement_for_plain_commits(
     rare: dict[str, Any],
 ) -> None:
-    plain = Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch="", orders=[MARKET_ORDER])
+    plain = make_commit(orders=[MARKET_ORDER])
     assert are_plain([plain, plain])
     assert not are_plain([plain, msgspec.structs.replace(plain, **rare)])

@@ -277,7 +277,9 @@ def test_command_halts_and_undoes(pair: Pair) -> None:
         said("halt_all", "--expect", "3")
 
 
-def test_the_command_asks_on_a_terminal(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_asks_on_a_terminal_unless_it_is_told_yes(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_trader("one", pair[0])
     typed("yes\n", monkeypatch)
     with pytest.raises(CommandError, match="Nothing was stopped"):
@@ -286,12 +288,7 @@ def test_the_command_asks_on_a_terminal(pair: Pair, monkeypatch: pytest.MonkeyPa
     typed("halt 1\n", monkeypatch)
     assert "1 portfolio was stopped, 1 of them" in said("halt_all")
     assert phases() == {"one": "stopped"}
-
-
-def test_the_command_does_not_ask_for_confirmation_with_yes(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_trader("one", pair[0])
+    make_trader("two", pair[0])
     typed("", monkeypatch)
     said("halt_all", "--yes")
-    assert phases() == {"one": "stopped"}
+    assert phases()["two"] == "stopped"

@@ -13,8 +13,11 @@ from scheduling.errors import Refused
 from scheduling.models import Handoff
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
+from tests.integration.enact.handoff.conftest import activating, draining, migrated
 from tests.support.crash_injection import World, make_world, resume, violations
 from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
     expire_handoff,
     expire_lease,
     lose,
@@ -33,24 +36,13 @@ def world() -> World:
     return make_world()
 
 
-def preparing(world: World) -> Handoff:
-    return operations.migrate("p", "node-2", actor="ann")
+Reach = Callable[[OwnerSession, FakeNode], Handoff]
+BEFORE_THE_GRANT = pytest.mark.parametrize("reach", [migrated, draining])
 
 
-def draining(world: World) -> Handoff:
-    handoff = preparing(world)
-    assert world.second.ready(handoff) == "draining"
-    return handoff
-
-
-def activating(world: World) -> Handoff:
-    handoff = draining(world)
-    assert owner("p", world.first).release(handoff).answer == "handed_over"
-    return handoff
-
-
-BEFORE_THE_GRANT = pytest.mark.parametrize("reach", [preparing, draining])
-AT_EACH_STEP = pytest.mark.parametrize("reach", [preparing, draining, activating])
+def move(world: World, reach: Reach = activating) -> Handoff:
+    """Return the move of the portfolio to node-2, at the step that `reach` takes it to."""
+    return reach(owner("p", world.first), world.second)
 
 
 def at_epoch(world: World) -> tuple[str | None, int]:
@@ -60,41 +52,35 @@ def at_epoch(world: World) -> tuple[str | None, int]:
 
 @BEFORE_THE_GRANT
 def test_a_target_that_dies_before_the_grant_leaves_it_to_the_source(
-    world: World, reach: Callable[[World], Handoff]
+    world: World, reach: Reach
 ) -> None:
-    handoff, before = reach(world), at_epoch(world)
+    handoff, before = move(world, reach), at_epoch(world)
     expire_lease(world.second)
     Scheduler("test").tick()
     assert state_of(handoff) == "failed"
     assert at_epoch(world) == before
     assert owner("p", world.first).commit(1) == "ok"
+    resume(world)
+    assert violations(world) == []
 
 
 def test_a_target_that_dies_after_the_grant_gives_it_back_to_the_warm_source(world: World) -> None:
-    handoff = activating(world)
+    handoff = move(world)
     _, granted = at_epoch(world)
     expire_lease(world.second)
     Scheduler("test").tick()
     assert state_of(handoff) == "rolled_back"
     assert at_epoch(world) == ("node-1", granted + 1)
     assert owner("p", world.first).commit(1) == "ok"
-
-
-@AT_EACH_STEP
-def test_a_target_that_dies_at_any_step_loses_nothing(
-    world: World, reach: Callable[[World], Handoff]
-) -> None:
-    reach(world)
-    expire_lease(world.second)
     resume(world)
     assert violations(world) == []
 
 
 @BEFORE_THE_GRANT
 def test_a_target_that_starts_again_before_the_grant_leaves_it_to_the_source(
-    world: World, reach: Callable[[World], Handoff]
+    world: World, reach: Reach
 ) -> None:
-    handoff, before = reach(world), at_epoch(world)
+    handoff, before = move(world, reach), at_epoch(world)
     world.second = make_node("node-2")
     assert state_of(handoff) == "failed"
     assert at_epoch(world) == before
@@ -103,7 +89,7 @@ def test_a_target_that_starts_again_before_the_grant_leaves_it_to_the_source(
 
 
 def test_a_target_that_starts_again_after_the_grant_goes_on_under_a_new_epoch(world: World) -> None:
-    handoff = activating(world)
+    handoff = move(world)
     _, granted = at_epoch(world)
     world.second = make_node("node-2")
     assert at_epoch(world) == ("node-2", granted + 1)
@@ -113,11 +99,9 @@ def test_a_target_that_starts_again_after_the_grant_goes_on_under_a_new_epoch(wo
     assert violations(world) == []
 
 
-@AT_EACH_STEP
-def test_move_to_a_draining_node_ends_and_is_drained_from_there(
-    world: World, reach: Callable[[World], Handoff]
-) -> None:
-    handoff = reach(world)
+@pytest.mark.parametrize("reach", [migrated, draining, activating])
+def test_move_to_a_draining_node_ends_and_is_drained_from_there(world: World, reach: Reach) -> None:
+    handoff = move(world, reach)
     operations.drain("node-2", actor="ann")
     resume(world)
     assert state_of(handoff) == "done"
@@ -142,9 +126,7 @@ def test_drain_without_capacity_keeps_the_portfolio_running(world: World) -> Non
 def test_source_capacity_is_reserved_until_the_first_commit() -> None:
     source, target = make_node("node-1", capacity=1), make_node("node-2")
     hand, other = make_trader("p", source), make_trader("q", target)
-    handoff = operations.migrate("p", "node-2", actor="ann")
-    target.ready(handoff)
-    hand.release(handoff)
+    handoff = activating(hand, target)
     with pytest.raises(Refused) as refused:
         other.move_to(source)
     assert refused.value.code == "node_full"
@@ -156,9 +138,7 @@ def test_source_capacity_is_reserved_until_the_first_commit() -> None:
 def test_return_to_the_source_uses_its_reserved_capacity() -> None:
     source, target = make_node("node-1", capacity=1), make_node("node-2")
     hand = make_trader("p", source)
-    handoff = operations.migrate("p", "node-2", actor="ann")
-    target.ready(handoff)
-    hand.release(handoff)
+    handoff = activating(hand, target)
     lose(target)
     row = execute(
         request(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,19 +19,19 @@ from psycopg.errors import IdleInTransactionSessionTimeout
 
 from ginkgo_site.database import conninfo
 from portfolios.models import Revision
-from scheduling import operations
 from scheduling.db import transaction
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, execute, execute_autocommit, query
 from scheduling.enact.commit import commit
 from scheduling.enact.grant import lock_run
 from scheduling.enact.lease import renew_leases
-from scheduling.enact.process_failures import handle_halt
 from scheduling.enact.revisions import mark_proven_revisions
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Handoff, Lease, Node, Run
 from scheduling.timing import timing
-from scheduling.wire.messages import Commit, Halted, Heartbeat
+from scheduling.wire.messages import Commit, Heartbeat
+from tests.integration.enact.handoff.conftest import activating, draining, migrated
+from tests.support.concurrency import Held, behind
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -94,10 +94,7 @@ def make_activating() -> tuple[OwnerSession, Handoff]:
     """Return a portfolio that was granted from node-2 to node-1 and has not committed there."""
     target, source = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", source)
-    handoff = operations.migrate("p", "node-1", actor="ann")
-    target.ready(handoff)
-    assert hand.release(handoff).answer == "handed_over"
-    return owner("p", target), handoff
+    return owner("p", target), activating(hand, target)
 
 
 @pytest.mark.parametrize("end", ["node-1", "node-2"])
@@ -120,14 +117,10 @@ def test_first_commit_does_not_wait_for_a_locked_node(end: str) -> None:
 def test_release_does_not_wait_for_a_locked_run() -> None:
     source, target = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", source)
-    handoff = operations.migrate("p", "node-2", actor="ann")
-    target.ready(handoff)
+    handoff = draining(hand, target)
     words = hand.release_message(handoff)
-    with hold_rows("scheduling_run", f"portfolio_id = {hand.portfolio.pk}"):
-        sending = threading.Thread(target=lambda: run_and_disconnect(lambda: source.release(words)))
-        sending.start()
-        until(lambda: source.left_out > 1)
-    sending.join()
+    held = Held(lock_run(hand.portfolio.pk))
+    assert behind(held, lambda: source.release(words), repeats=source).answer == "handed_over"
     handoff.refresh_from_db()
     assert handoff.state == "activating"
 
@@ -138,18 +131,14 @@ def test_release_does_not_wait_for_a_locked_run() -> None:
 def test_reports_of_a_portfolio_that_another_node_runs_lock_no_row_of_it() -> None:
     """Its commits would be left out as often as a hostile node repeats them."""
     source, hostile = make_node("node-1"), make_node("node-3")
-    make_node("node-2")
     hand, own = make_trader("p", source), make_trader("q", hostile)
-    handoff = operations.migrate("p", "node-2", actor="ann")
-    at = hand.run()
-    halt = Halted(portfolio=at.portfolio_id, epoch=at.epoch, seq=0, age_s=9.0)
+    handoff = migrated(hand, make_node("node-2"))
     of_others = OwnerSession(hostile, hand.portfolio)
     release = own.release_message(handoff)
     began = time.monotonic()
     with hold_rows("scheduling_run", f"portfolio_id = {hand.portfolio.pk}"):
         assert of_others.report_death(hand.death()) == "late"
-        halted = handle_halt(hostile.row.pk, hostile.incarnation, halt, timing())
-        assert execute(halted) == "late"
+        assert of_others.halts() == "late"
         assert hostile.ready(handoff) == "late"
         assert hostile.fails(handoff) == "late"
         assert hostile.release(release).answer == "keep"
@@ -243,19 +232,3 @@ def test_locked_revision_does_not_block_proving_others() -> None:
         assert execute_autocommit(mark_proven_revisions(timing())) == 1
         assert time.monotonic() - began < QUICK_S
     assert execute_autocommit(mark_proven_revisions(timing())) == 1
-
-
-def run_and_disconnect(act: Callable[[], Any]) -> None:
-    """Call `act` and close the connection of this thread."""
-    try:
-        act()
-    finally:
-        connection.close()
-
-
-def until(true: Callable[[], bool], limit_s: float = 10) -> None:
-    """Return as soon as it is true."""
-    end = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, timedelta
 from uuid import UUID
 
@@ -81,9 +82,12 @@ def test_loss_after_a_closed_connection_states_the_close_as_its_reason(node: Fak
     assert why["params"]["portfolios"] == 1
 
 
-def test_loss_after_a_closed_connection_and_a_heartbeat_states_the_silence(node: FakeNode) -> None:
+@pytest.mark.parametrize("sign", [FakeNode.beat, lambda _: make_node("node-1")])
+def test_loss_after_a_closed_connection_and_a_sign_of_life_states_the_silence(
+    node: FakeNode, sign: Callable[[FakeNode], object]
+) -> None:
     close(node, connect(node))
-    node.beat()
+    sign(node)
     silent_for(30.5)
     assert SILENT.fullmatch(reason_of_the_loss())
 
@@ -92,15 +96,6 @@ def test_connection_that_closes_as_the_lease_ends_is_not_the_cause(node: FakeNod
     connection = connect(node)
     Lease.objects.update(expires_at=ago(-1))
     close(node, connection)
-    silent_for(30)
-    assert SILENT.fullmatch(reason_of_the_loss())
-
-
-def test_loss_after_a_closed_connection_and_a_registration_states_the_silence(
-    node: FakeNode,
-) -> None:
-    close(node, connect(node))
-    make_node("node-1")
     silent_for(30)
     assert SILENT.fullmatch(reason_of_the_loss())
 
@@ -134,34 +129,23 @@ def test_alert_states_the_reason_in_both_languages(node: FakeNode) -> None:
     assert shown.why == alert.why
 
 
-def test_valid_lease_is_not_marked_lost(node: FakeNode) -> None:
-    Lease.objects.update(expires_at=ago(-0.5))
-    assert mark_lost_nodes() == []
-
-
 @pytest.mark.parametrize(
-    ("serving", "last_beat"),
-    [(20.0, 0.0), (3600.0, 3.1)],
-    ids=["we came back 20 s ago", "nobody can reach us"],
+    ("serving", "last_beat", "lost"),
+    [(20.0, 0.0, []), (3600.0, 3.1, []), (31.0, 0.0, ["node-1"])],
+    ids=["we came back 20 s ago", "nobody can reach us", "a TTL after the end"],
 )
-def test_no_node_is_lost_during_a_gateway_gap(
-    node: FakeNode, serving: float, last_beat: float
+def test_no_node_is_lost_until_one_ttl_after_a_gateway_gap(
+    node: FakeNode, serving: float, last_beat: float, lost: list[str]
 ) -> None:
     expire_lease(node, seconds_ago=60)
     serving_since(serving, pulsed_ago=last_beat)
-    assert mark_lost_nodes() == []
+    assert mark_lost_nodes() == lost
 
 
 def test_no_node_is_lost_without_a_gateway_row(node: FakeNode) -> None:
     expire_lease(node)
     Gateway.objects.all().delete()
     assert mark_lost_nodes() == []
-
-
-def test_node_is_lost_one_ttl_after_a_gateway_gap_ended(node: FakeNode) -> None:
-    expire_lease(node, seconds_ago=60)
-    serving_since(31.0)
-    assert mark_lost_nodes() == ["node-1"]
 
 
 def test_node_that_stopped_after_a_gateway_gap_is_lost_at_once(node: FakeNode) -> None:
@@ -264,11 +248,3 @@ def test_next_expiry_considers_living_nodes_only(node: FakeNode) -> None:
     in_s = execute(next_expiry())
     assert in_s is not None
     assert timedelta(seconds=29) < timedelta(seconds=in_s) <= timedelta(seconds=30)
-
-
-def test_node_is_revived_after_an_interrupted_heartbeat() -> None:
-    node = make_node("node-1")
-    # As the crash of a server between the two statements of a beat leaves it.
-    Node.objects.update(status="lost")
-    assert node.beat().beaten
-    assert Node.objects.get().status == "alive"

@@ -10,14 +10,14 @@ import pytest
 from portfolios.models import Revision
 from scheduling import operations
 from scheduling.db.transaction import execute
-from scheduling.enact.process_failures import MAX_DEATHS, handle_halt
+from scheduling.enact.process_failures import MAX_DEATHS
 from scheduling.enact.revisions import find_stale_revisions, mark_proven_revisions
 from scheduling.enact.unheld_runs import find_unactivated, reclaim_unactivated
 from scheduling.models import Event, Handoff, Lease, Run
 from scheduling.presentation.audit_lines import audit_sentence
 from scheduling.presentation.serializers.history import EventDocument
 from scheduling.timing import timing
-from scheduling.wire.messages import Halted
+from tests.integration.enact.handoff.conftest import activating, draining, revised
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -35,8 +35,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 def second_revision(hand: OwnerSession) -> OwnerSession:
     """Let the portfolio run an unproven second revision."""
-    _, handoff = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-    assert handoff is not None
+    handoff = revised(hand)
     hand.daemon.ready(handoff)
     hand.release(handoff)
     assert hand.commit(0) == "ok"
@@ -178,11 +177,6 @@ def test_two_failures_before_the_first_event_change_the_node(hand: OwnerSession)
     assert at.reason == "failed 2 times on node-1: ValueError: boom"
 
 
-def test_exits_after_an_event_do_not_count_against_the_node(hand: OwnerSession) -> None:
-    assert [hand.die() for _ in range(3)] == ["restart"] * 3
-    assert hand.run().failures_by_node == {}
-
-
 # --- deaths amid a handoff -----------------------------------------------------------------------
 
 
@@ -195,8 +189,7 @@ def test_source_exit_while_preparing_keeps_the_handoff(hand: OwnerSession) -> No
 
 def test_drained_source_can_be_released_after_its_exit(hand: OwnerSession) -> None:
     target = make_node("node-2")
-    handoff = operations.migrate("p", "node-2", actor="ann")
-    target.ready(handoff)
+    handoff = draining(hand, target)
     assert hand.die() == "restart"
     assert hand.release(handoff).answer == "handed_over"
     assert owner("p", target).commit(1) == "ok"
@@ -205,9 +198,7 @@ def test_drained_source_can_be_released_after_its_exit(hand: OwnerSession) -> No
 
 def test_target_exit_before_its_first_commit_rolls_back(hand: OwnerSession) -> None:
     target = make_node("node-2")
-    handoff = operations.migrate("p", "node-2", actor="ann")
-    target.ready(handoff)
-    hand.release(handoff)
+    activating(hand, target)
     assert owner("p", target).die(stage="killed") == "rolled_back"
     assert hand.run().node_id == hand.daemon.row.pk
     assert status(hand, 1) == "good"
@@ -299,9 +290,8 @@ def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to
 
 
 def test_second_of_two_quick_changes_is_reloaded_after_the_first(hand: OwnerSession) -> None:
-    _, first = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    first = revised(hand)
     _, second = operations.revise_portfolio("p", {"limits": {"largest_order": "6"}}, actor="ann")
-    assert first is not None
     assert second is None
     hand.daemon.ready(first)
     hand.release(first)
@@ -310,8 +300,7 @@ def test_second_of_two_quick_changes_is_reloaded_after_the_first(hand: OwnerSess
 
 
 def test_failed_reload_is_not_repeated_at_once(hand: OwnerSession) -> None:
-    _, handoff = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-    assert handoff is not None
+    handoff = revised(hand)
     hand.daemon.fails(handoff)
     assert wanted_reloads() == []
     Handoff.objects.filter(pk=handoff.pk).update(finished_at=ago(11))
@@ -321,7 +310,7 @@ def test_failed_reload_is_not_repeated_at_once(hand: OwnerSession) -> None:
 def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(
     hand: OwnerSession,
 ) -> None:
-    operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    revised(hand)
     target = make_node("node-2")
     lose(hand.daemon)
     hand.daemon.fails(newest_handoff(hand.portfolio))
@@ -340,10 +329,8 @@ def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(
 
 def test_stale_halt_ends_the_ownership_until_a_start(hand: OwnerSession) -> None:
     at = hand.run()
-    report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=41.2)
-    said = (hand.daemon.row.pk, hand.daemon.incarnation, report, timing())
-    assert execute(handle_halt(*said)) == "halted"
-    assert execute(handle_halt(*said)) == "late"
+    said = {"epoch": at.epoch, "seq": at.last_seq}
+    assert [hand.halts(**said) for _ in range(2)] == ["halted", "late"]
     at = hand.run()
     assert (at.phase, at.node_id) == ("halted", None)
     assert at.reason == (
@@ -356,31 +343,21 @@ def test_stale_halt_ends_the_ownership_until_a_start(hand: OwnerSession) -> None
 
 
 def test_a_halt_by_a_limit_states_the_limit_until_a_start(hand: OwnerSession) -> None:
-    at = hand.run()
     why = "the equity is 150.0000 or 15 % below its peak of 1000.0000, limit 10 %"
-    report = Halted(
-        portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=0, reason=why
-    )
-    said = (hand.daemon.row.pk, hand.daemon.incarnation, report, timing())
-    assert execute(handle_halt(*said)) == "halted"
+    assert hand.halts(age_s=0, reason=why) == "halted"
     at = hand.run()
     assert (at.phase, at.node_id) == ("halted", None)
     assert at.reason == f"stopped after seq {at.last_seq}: {why}; start resumes there"
     operations.start("p", actor="ann")
-    assert (
-        hand.run().resume_seq or 0
-    ) >= at.last_seq  # the node takes the halt of the state as lifted
+    # The node takes the halt of the state as lifted.
+    assert (hand.run().resume_seq or 0) >= at.last_seq
     hand.daemon.prepare()
     assert hand.commit(0) == "ok"
 
 
 def test_stale_halt_during_a_stop_ends_the_stop(hand: OwnerSession) -> None:
     operations.stop("p", actor="ann")
-    report = Halted(portfolio=hand.portfolio.pk, epoch=hand.run().epoch, seq=0, age_s=41.2)
-    assert (
-        execute(handle_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
-        == "stopped"
-    )
+    assert hand.halts(seq=0) == "stopped"
     assert hand.run().phase == "stopped"
 
 

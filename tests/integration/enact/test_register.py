@@ -15,6 +15,7 @@ from scheduling.errors import Refused
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Handoff, Lease, Node
 from scheduling.timing import timing
+from tests.integration.enact.handoff.conftest import activating, draining, migrated
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -29,19 +30,6 @@ from tests.support.factories import (
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
-
-
-def begin_migrate(hand: OwnerSession, target: FakeNode, step: str) -> Handoff:
-    """Return a migrate of `hand` to `target` that is at `step`."""
-    handoff = operations.migrate(hand.portfolio.name, target.name, actor="ann")
-    steps: dict[str, Callable[[], object]] = {
-        "draining": lambda: target.ready(handoff),
-        "activating": lambda: (target.ready(handoff), hand.release(handoff)),
-    }
-    steps.get(step, lambda: None)()
-    handoff.refresh_from_db()
-    assert handoff.state == step
-    return handoff
 
 
 def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_fenced(
@@ -69,10 +57,12 @@ def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lea
     assert Event.objects.filter(kind="node_registered").count() == 1
 
 
-@pytest.mark.parametrize("step", ["preparing", "draining"])
-def test_restarted_source_keeps_unreleased_portfolios(hand: OwnerSession, step: str) -> None:
+@pytest.mark.parametrize("reach", [migrated, draining])
+def test_restarted_source_keeps_unreleased_portfolios(
+    hand: OwnerSession, reach: Callable[[OwnerSession, FakeNode], Handoff]
+) -> None:
     target = make_node("node-2")
-    handoff = begin_migrate(hand, target, step)
+    handoff = reach(hand, target)
     again = make_node("node-1")
     assert state_of(handoff) == "failed"
     assert (again.owns(), target.desired("prepare")) == (["p"], [])
@@ -82,7 +72,7 @@ def test_restarted_source_keeps_unreleased_portfolios(hand: OwnerSession, step: 
 
 def test_restarted_source_does_not_own_a_released_portfolio(hand: OwnerSession) -> None:
     target = make_node("node-2")
-    handoff = begin_migrate(hand, target, "activating")
+    handoff = activating(hand, target)
     again = make_node("node-1")
     assert again.owns() == []
     assert owner("p", target).commit(1) == "ok"
@@ -186,10 +176,3 @@ def test_silent_node_may_be_taken_over_any_number_of_times(
     for _ in range(5):
         gone(make_node("node-1"))
     assert make_node("node-1").beat().beaten is True
-
-
-def test_lost_node_that_registers_keeps_its_runs(hand: OwnerSession) -> None:
-    lose(hand.daemon)
-    again = make_node("node-1")
-    assert Node.objects.get().status == "alive"
-    assert again.owns() == ["p"]

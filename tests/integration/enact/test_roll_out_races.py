@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portfolios.models import Portfolio
+from portfolios.models import Artifact, Portfolio
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import roll_out as enact
@@ -32,6 +32,13 @@ LIMITS = {"limits": {"largest_order": "5"}}
 
 def item_of(name: str) -> int:
     return int(RollOutItem.objects.get(portfolio__name=name).pk)
+
+
+def creating(artifact: Artifact, *portfolios: tuple[int, int]) -> Held:
+    """Return the creation, not committed yet, of a roll-out over these (portfolio, revision)."""
+    return Held(
+        enact.create(artifact.sha256, portfolios, at_a_time=1, canary_s=None, note="", actor="ann")
+    )
 
 
 def revision(name: str) -> int:
@@ -164,12 +171,7 @@ def test_second_roll_out_of_the_same_portfolios_is_refused_by_the_name_of_the_fi
     _, _, second = make_fleet("a", "b", "c")
     third = make_artifact("3.0")
     ids = dict(Portfolio.objects.values_list("name", "pk"))
-    held = Held(
-        enact.create(
-            second.sha256, [(ids["b"], 1), (ids["a"], 1)],
-            at_a_time=1, canary_s=None, note="", actor="ann",
-        )
-    )  # fmt: skip
+    held = creating(second, (ids["b"], 1), (ids["a"], 1))
     asked = NewRollOut(third.sha256, portfolios=["a", "b", "c"])
     refused = behind(held, lambda: operations.roll_out(asked, actor="bob"))
     assert isinstance(refused, Refused)
@@ -197,11 +199,7 @@ def test_way_back_beside_a_new_roll_out_of_the_same_portfolio_is_refused_by_its_
     step()
     third = make_artifact("3.0")
     portfolio = Portfolio.objects.get(name="a")
-    held = Held(
-        enact.create(
-            third.sha256, [(portfolio.pk, 2)], at_a_time=1, canary_s=None, note="", actor="ann"
-        )
-    )
+    held = creating(third, (portfolio.pk, 2))
     refused = behind(held, lambda: operations.return_roll_out(number, actor="bob"))
     assert isinstance(refused, Refused)
     assert f"a is part of roll-out {held.outcome}" in refused.message
@@ -212,11 +210,7 @@ def test_artifact_of_a_roll_out_that_began_meanwhile_is_not_deleted() -> None:
     make_fleet("a")
     third = make_artifact("3.0")
     portfolio = Portfolio.objects.get(name="a")
-    held = Held(
-        enact.create(
-            third.sha256, [(portfolio.pk, 1)], at_a_time=1, canary_s=None, note="", actor="ann"
-        )
-    )
+    held = creating(third, (portfolio.pk, 1))
     refused = behind(held, lambda: operations.delete_artifact(third.sha256, actor="bob"))
     assert isinstance(refused, Refused), refused
     assert refused.message == (

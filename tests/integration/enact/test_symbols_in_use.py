@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from portfolios.runtime import state as runtime_state
 from scheduling import operations
 from scheduling.decide.types import Policy
 from scheduling.errors import Refused
-from scheduling.models import Run
+from scheduling.models import Handoff, Run
 from scheduling.passes.balance import balance
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
@@ -55,6 +56,13 @@ def want_symbols(hand: OwnerSession, symbols: list[str]) -> None:
     Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=2)
 
 
+def changed(change: dict[str, Any]) -> Handoff:
+    """Return the reload that this change begins."""
+    _, handoff = operations.revise_portfolio("p", change, actor="ann")
+    assert handoff is not None
+    return handoff
+
+
 def refused(act: Callable[[], object]) -> Refused:
     with pytest.raises(Refused) as caught:
         act()
@@ -88,8 +96,7 @@ def test_symbols_of_a_large_account_are_checked_too(
 
 def test_symbol_bought_after_the_request_fails_the_reload_at_the_grant(node: FakeNode) -> None:
     hand = make_holder(node, events=1)
-    _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
-    assert handoff is not None
+    handoff = changed({"symbols": ["HPQ"]})
     assert node.commit("p", 3 * LAP) == "ok"  # the source buys IBM meanwhile
     assert node.ready(handoff) == "draining"
     epoch = hand.run().epoch
@@ -110,8 +117,7 @@ def test_reload_is_not_forced_past_a_late_source_that_holds_a_removed_symbol(
     node: FakeNode,
 ) -> None:
     hand = make_holder(node, events=1)
-    _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
-    assert handoff is not None
+    handoff = changed({"symbols": ["HPQ"]})
     assert node.commit("p", 3 * LAP) == "ok"
     node.ready(handoff)
     assert expire_handoff(handoff) == "failed"
@@ -137,8 +143,7 @@ def test_wanted_revision_is_reloaded_once_the_symbol_is_free(node: FakeNode) -> 
 
 def test_fall_back_ignores_symbols_in_use(node: FakeNode) -> None:
     hand = make_holder(node, events=1)
-    _, handoff = operations.revise_portfolio("p", {"symbols": [*SYMBOLS, "GE"]}, actor="ann")
-    assert handoff is not None
+    handoff = changed({"symbols": [*SYMBOLS, "GE"]})
     node.ready(handoff)
     assert hand.release(handoff).answer == "handed_over"
     assert node.commit("p", 3 * LAP) == "ok"  # it holds GE now, which r1 lacks
@@ -146,15 +151,13 @@ def test_fall_back_ignores_symbols_in_use(node: FakeNode) -> None:
     assert node.commit("p", 1) == "ok"
     assert hand.run().revision == 1
     # The symbol is lost already, and not by a change of something else.
-    _, again = operations.revise_portfolio("p", {"config": {"quantity": "11"}}, actor="ann")
-    assert again is not None
+    changed({"config": {"quantity": "11"}})
 
 
 def test_failover_to_the_good_revision_ignores_symbols_in_use() -> None:
     first, second = make_settled_nodes(2)
     hand = make_holder(first, events=1)
-    _, handoff = operations.revise_portfolio("p", {"symbols": [*SYMBOLS, "GE"]}, actor="ann")
-    assert handoff is not None
+    handoff = changed({"symbols": [*SYMBOLS, "GE"]})
     first.ready(handoff)
     assert hand.release(handoff).answer == "handed_over"
     assert first.commit("p", 3 * LAP) == "ok"

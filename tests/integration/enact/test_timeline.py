@@ -263,18 +263,6 @@ def test_claims_of_one_node_for_one_epoch_are_limited_for_good() -> None:
     assert Event.objects.filter(kind="commits_vanished").count() == 2
 
 
-def test_endless_claims_cost_a_pass_a_bounded_number_of_look_ups(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("scheduling.enact.timeline.MAX_PER_EPOCH", 26)
-    hand = make_trader("p", make_node("node-1"))
-    most = [(10**9 + n, 0) for n in range(200)]
-    claims = [make_claim(hand, seq=10**9 + n, orders=most) for n in range(26)]
-    assert report(hand.daemon, *claims) == 26
-    (told,) = open_alerts()
-    assert "placed orders: 5000 or more);" in told
-
-
 def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)

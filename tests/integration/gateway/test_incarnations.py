@@ -12,7 +12,6 @@ from django.test import Client
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.handoff import handle_prepared, handle_step_failure
-from scheduling.enact.process_failures import handle_halt, handle_process_exit
 from scheduling.enact.register import register
 from scheduling.errors import Refused
 from scheduling.gateway.identity import GATEWAY_ID
@@ -20,9 +19,9 @@ from scheduling.models import Event, Lease, Tenure
 from scheduling.observe.incarnations import digest
 from scheduling.permissions import Role
 from scheduling.timing import timing
-from scheduling.wire.messages import Halted
 from tests.support.api_client import ApiClient, make_user
 from tests.support.factories import (
+    FakeNode,
     OwnerSession,
     make_node,
     make_trader,
@@ -41,13 +40,10 @@ def hand() -> OwnerSession:
 
 
 def test_a_node_cannot_halt_the_portfolio_of_another(hand: OwnerSession) -> None:
-    stranger = make_node("node-2")
-    at = hand.run()
-    report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=99.0)
-    assert (
-        execute(handle_halt(stranger.row.pk, hand.daemon.incarnation, report, timing())) == "late"
-    )
-    assert (hand.run().phase, hand.run().epoch) == ("running", at.epoch)
+    stranger = FakeNode(make_node("node-2").row, hand.daemon.incarnation)
+    epoch = hand.run().epoch
+    assert OwnerSession(stranger, hand.portfolio).halts() == "late"
+    assert (hand.run().phase, hand.run().epoch) == ("running", epoch)
     assert hand.commit() == "ok"
 
 
@@ -59,19 +55,13 @@ def test_no_report_of_another_node_changes_anything(hand: OwnerSession) -> None:
     assert execute(handle_prepared(handoff.pk, stranger.row.pk, its, timing())) == "late"
     failed = handle_step_failure(handoff.pk, stranger.row.pk, its, "prepare", "no", True, timing())
     assert execute(failed) == "late"
-    assert (
-        execute(
-            handle_process_exit(stranger.row.pk, hand.daemon.incarnation, hand.death(), timing())
-        )
-        == "late"
-    )
+    of_owner = FakeNode(stranger.row, hand.daemon.incarnation)
+    assert OwnerSession(of_owner, hand.portfolio).die() == "late"
     assert (newest_handoff(hand.portfolio).state, hand.run().attempts) == before
 
 
 def test_audit_log_names_the_node_that_halted(hand: OwnerSession) -> None:
-    at = hand.run()
-    report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=99.0)
-    execute(handle_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
+    assert hand.halts() == "halted"
     lines = Event.objects.filter(portfolio=hand.portfolio, kind__in=("halted", "ended"))
     assert {(line.kind, line.actor) for line in lines} == {
         ("halted", "node-1"),

@@ -30,14 +30,6 @@ def test_failed_placement_is_an_attempt_and_two_exclude_the_node(target: FakeNod
     assert at.reason == "could not start on the node chosen (2 of 5): it broke"
 
 
-def test_late_placement_is_not_an_attempt(target: FakeNode) -> None:
-    portfolio = placed(target)
-    assert expire_handoff(newest_handoff(portfolio)) == "failed"
-    at = run_of(portfolio)
-    assert (at.attempts, at.failures_by_node) == (0, {})
-    assert at.reason == f"could not start in time: {target.name} could not prepare in 30 s"
-
-
 def test_placement_on_a_lost_node_is_not_an_attempt(target: FakeNode) -> None:
     portfolio = placed(target)
     lose(target)
