@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,13 +12,12 @@ import pytest
 
 from portfolios.models import Artifact
 from scheduling import operations
-from scheduling.gateway import auth, downloads
+from scheduling.gateway import downloads
 from scheduling.gateway.app import gateway
-from scheduling.gateway.pool import close_pools, open_pools
 from scheduling.models import Handoff, Run
 from tests.support.artifacts import store_artifact
 from tests.support.factories import FakeNode, make_node, make_portfolio
-from tests.support.gateway_requests import admitted_node
+from tests.support.gateway_requests import admitted_node, serve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,7 +53,6 @@ class Answer:
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    auth._cache.clear()
     monkeypatch.setattr(downloads, "_one_part", asyncio.Lock())
     monkeypatch.setattr(downloads, "PART_BYTES", 300)
 
@@ -70,17 +69,6 @@ async def get(path: str, daemon: FakeNode, answer: Answer | None = None) -> Answ
 
     await gateway(scope, receive, answer.send)
     return answer
-
-
-def serve(scenario: Any) -> Any:
-    async def whole() -> Any:
-        await open_pools()
-        try:
-            return await scenario
-        finally:
-            await close_pools()
-
-    return asyncio.run(whole())
 
 
 @pytest.fixture
@@ -101,7 +89,7 @@ def node(artifact: Artifact) -> FakeNode:
 
 
 def test_node_gets_the_bytes_it_prepares_in_parts(node: FakeNode, artifact: Artifact) -> None:
-    answer = serve(get(f"/node/artifacts/{artifact.sha256}", node))
+    answer = serve(lambda: get(f"/node/artifacts/{artifact.sha256}", node))
     assert answer.status == 200
     assert hashlib.sha256(answer.body).hexdigest() == artifact.sha256
     assert answer.headers[b"content-length"] == str(artifact.size).encode()
@@ -110,14 +98,14 @@ def test_node_gets_the_bytes_it_prepares_in_parts(node: FakeNode, artifact: Arti
 
 
 def test_node_gets_the_lock_of_its_environment(node: FakeNode, artifact: Artifact) -> None:
-    answer = serve(get(f"/node/environments/{artifact.env_sha256}", node))
+    answer = serve(lambda: get(f"/node/environments/{artifact.env_sha256}", node))
     assert (answer.status, answer.body.decode()) == (200, LOCK)
 
 
 def test_another_node_gets_neither_artifact_nor_lock(node: FakeNode, artifact: Artifact) -> None:
     other = admitted_node("node-2")
     for path in (f"artifacts/{artifact.sha256}", f"environments/{artifact.env_sha256}"):
-        answer = serve(get(f"/node/{path}", other))
+        answer = serve(partial(get, f"/node/{path}", other))
         assert (answer.status, answer.code) == (404, "not_found")
 
 
@@ -130,7 +118,8 @@ def test_owner_gets_the_artifact_of_its_wanted_revision_before_the_reload(
     wanted = store_artifact("2.0", code="two")
     operations.revise_portfolio("p", {"artifact": wanted.sha256}, actor="olive")
     for sha256 in (artifact.sha256, wanted.sha256):
-        assert serve(get(f"/node/artifacts/{sha256}", node)).status == 200
+        path = f"/node/artifacts/{sha256}"
+        assert serve(partial(get, path, node)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -138,12 +127,12 @@ def test_owner_gets_the_artifact_of_its_wanted_revision_before_the_reload(
     [("/node/artifacts/abc", 404), ("/node/", 404), ("/node/artifacts/../x", 404)],
 )
 def test_malformed_download_path_is_not_found(node: FakeNode, path: str, status: int) -> None:
-    assert serve(get(path, node)).status == status
+    assert serve(lambda: get(path, node)).status == status
 
 
 def test_unknown_token_gets_no_download(artifact: Artifact) -> None:
     stranger = make_node("node-1")
-    answer = serve(get(f"/node/artifacts/{artifact.sha256}", stranger))
+    answer = serve(lambda: get(f"/node/artifacts/{artifact.sha256}", stranger))
     assert (answer.status, answer.code) == (401, "unauthenticated")
 
 
@@ -173,7 +162,7 @@ def test_node_that_does_not_read_its_download_delays_no_other_node(
         await asyncio.gather(*slow, return_exceptions=True)
         return answer
 
-    assert serve(scenario()).complete
+    assert serve(scenario).complete
 
 
 def test_artifact_deleted_while_it_is_sent_ends_the_answer_short(
@@ -191,7 +180,7 @@ def test_artifact_deleted_while_it_is_sent_ends_the_answer_short(
         answer.send = delete_after_first  # type: ignore[method-assign]
         await get(f"/node/artifacts/{artifact.sha256}", node, answer)
 
-    serve(scenario())
+    serve(scenario)
     assert (answer.status, len(answer.parts), answer.complete) == (200, 1, False)
 
 

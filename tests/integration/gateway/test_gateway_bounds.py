@@ -32,9 +32,7 @@ from tests.support.gateway_requests import (
     beat,
     commit,
     commit_request,
-    make_order,
     post,
-    register_message,
     serve,
 )
 
@@ -49,80 +47,53 @@ def a_commit(portfolio: int, **given: Any) -> wire.Commit:
 # --- caps ----------------------------------------------------------------------------------------
 
 
-def test_too_many_commits_are_rejected(node: FakeNode) -> None:
-    many = [a_commit(number) for number in range(wire.MAX_COMMITS + 1)]
-    message = commit_request(node, *many)
-    status, problem = post("commit/", message)
-    assert (status, problem["code"]) == (413, "payload_too_large")
-    assert problem["message"] == ("The message has 201 commits, limit 200; send fewer at a time.")
-
-
-def test_too_many_lines_are_rejected(node: FakeNode) -> None:
-    half = [wire.EquityLine(1, 1, "1")] * (wire.MAX_LINES // 2 + 1)
-    both = [a_commit(1, equity=half), a_commit(2, equity=half)]
-    message = commit_request(node, *both)
-    status, problem = post("commit/", message)
-    assert (status, problem["code"]) == (413, "payload_too_large")
-    assert "10,002 orders, fills and equity points" in problem["message"]
-
-
-def test_too_many_reports_are_rejected(node: FakeNode) -> None:
-    reports = [wire.Prepared(handoff=1)] * (wire.MAX_REPORTS + 1)
-    status, problem = post("heartbeat/", beat(node, reports=reports))
-    assert (status, problem["code"]) == (413, "payload_too_large")
-
-
-def test_oversized_registration_changes_nothing(node: FakeNode) -> None:
-    for labels in ({f"k{n}": "v" for n in range(2_000)}, {"k": "v" * 300}):
-        status, _ = post("register/", register_message(labels=labels))
-        assert status in (400, 413)
-    assert Node.objects.get().labels == {}
+WHO: dict[str, Any] = {"incarnation": str(uuid4())}
+HALF = [wire.EquityLine(1, 1, "1")] * (wire.MAX_LINES // 2 + 1)
+LOG_LINES = [wire.LogLine(0, "x")] * (wire.MAX_LOG_LINES + 1)
 
 
 @pytest.mark.parametrize(
-    "odd",
+    ("path", "message", "found"),
     [
-        {"labels": {"zone": "a\x1b[2J"}},
-        {"host": "rack\u202e"},
-        {"python": "3.11\n"},
-        {"strategies": {"a\x1b[2J": 1}},
-        {"feeds": {"f\n": "0"}},
-        {"feeds": {"f": "\u202e"}},
+        (
+            "commit/",
+            wire.CommitRequest(commits=[a_commit(n) for n in range(wire.MAX_COMMITS + 1)], **WHO),
+            "201 commits, limit 200",
+        ),
+        (
+            "commit/",
+            wire.CommitRequest(commits=[a_commit(n, equity=HALF) for n in (1, 2)], **WHO),
+            "10,002 orders, fills and equity points, limit 10,000",
+        ),
+        (
+            "heartbeat/",
+            wire.Heartbeat(have_version=0, reports=[wire.Prepared(handoff=1)] * 501, **WHO),
+            "501 reports, limit 500",
+        ),
+        (
+            "heartbeat/",
+            wire.Heartbeat(have_version=0, metrics={f"m{n}": 1.0 for n in range(101)}, **WHO),
+            "101 metrics, limit 100",
+        ),
+        (
+            "log/",
+            wire.LogRequest(
+                batch=str(uuid4()), streams=[wire.StreamLines(1, 1, None, LOG_LINES)], **WHO
+            ),
+            "501 lines, limit 500",
+        ),
     ],
+    ids=["commits", "lines", "reports", "metrics", "log lines"],
 )
-def test_registration_with_a_control_character_is_rejected(
-    node: FakeNode, odd: dict[str, Any]
+def test_message_with_too_many_parts_is_rejected(
+    node: FakeNode, path: str, message: msgspec.Struct, found: str
 ) -> None:
-    status, problem = post("register/", register_message(**odd))
-    assert (status, problem["code"]) == (400, "invalid")
+    status, problem = post(path, message)
+    assert (status, problem["code"]) == (413, "payload_too_large")
+    assert problem["message"] == f"The message has {found}; send fewer at a time."
 
 
 # --- one bad value among many --------------------------------------------------------------------
-
-
-def test_invalid_value_is_found_before_the_statement(node: FakeNode) -> None:
-    Node.objects.update(capacity=50)
-    hands = [make_trader(f"p-{number}", node) for number in range(8)]
-    words = [hand.next_commit(1) for hand in hands]
-    at = words[3].to_seq
-    for odd in (
-        {"orders": [make_order(at, 40_000)]},
-        {"orders": [make_order(at, quantity="9" * 21)]},
-        {"orders": [make_order(at, symbol="X" * 25)]},
-        {"orders": [make_order(at, symbol="A\0")]},
-        {"orders": [make_order(at), make_order(at)]},
-        {"orders": [msgspec.structs.replace(make_order(at), side="hold")]},
-        {"orders": [msgspec.structs.replace(make_order(at), status="perhaps")]},
-        {"orders": [msgspec.structs.replace(make_order(at), reason="\0")]},
-        {"fills": [wire.FillLine(2**63, 0, at, 0, "IBM", "buy", "1", "1", 1)]},
-        {"equity": [wire.EquityLine(at, 1, "1"), wire.EquityLine(at, 1, "1")]},
-    ):
-        words[3] = hands[3].next_commit(1, **odd)
-        with counted_async_statements() as seen:
-            answers = commit(node, *words)
-        assert [answer for answer, _ in answers].count("rejected") == 1, odd
-        assert sum("WITH input AS MATERIALIZED" in statement for statement in seen) == 1
-        words = [hand.next_commit(1) for hand in hands]
 
 
 def test_commit_that_fails_the_statement_is_found_by_bisection(node: FakeNode) -> None:

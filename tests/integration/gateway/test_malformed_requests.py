@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from portfolios.models import Order
-from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_SMALL_BODY
+from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_LOG_BODY, MAX_SMALL_BODY
 from scheduling.models import Lease
 from scheduling.wire import messages
 from scheduling.wire.messages import CheckpointRequest, Goodbye, encode
@@ -32,19 +32,12 @@ from tests.support.gateway_requests import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.mark.parametrize(
-    ("token", "said"),
-    [
-        (None, "A node token is required: Authorization: Bearer TOKEN."),
-        ("", "A node token is required: Authorization: Bearer TOKEN."),
-        ("wrong", "Unknown node token; create one with create_node_token."),
-    ],
-)
-def test_a_missing_or_unknown_token_is_refused(
-    node: FakeNode, token: str | None, said: str
-) -> None:
-    status, problem = post("heartbeat/", beat(node), token=token)
-    assert (status, problem["code"], problem["message"]) == (401, "unauthenticated", said)
+def test_a_missing_or_unknown_token_is_refused(node: FakeNode) -> None:
+    missing = "A node token is required: Authorization: Bearer TOKEN."
+    unknown = "Unknown node token; create one with create_node_token."
+    for token, told in ((None, missing), ("", missing), ("wrong", unknown)):
+        status, problem = post("heartbeat/", beat(node), token=token)
+        assert (status, problem["code"], problem["message"]) == (401, "unauthenticated", told)
 
 
 @pytest.mark.parametrize(
@@ -75,16 +68,17 @@ def test_token_is_valid_for_its_own_node_only(node: FakeNode) -> None:
     assert status == 409
 
 
-@pytest.mark.parametrize("path", ["register/", "heartbeat/", "checkpoint/", "commit/", "goodbye/"])
-def test_malformed_body_is_answered_with_a_sentence(node: FakeNode, path: str) -> None:
+def test_malformed_body_is_answered_with_a_sentence(node: FakeNode) -> None:
     bodies = (b"", b"\xc1", b"\x80", b"[1,2", b"\x91\xa1\xff", encode(Goodbye(incarnation="x")))
-    answers = post_all(path, *bodies)
-    assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 6
-    assert all(problem["message"].endswith(".") for _, problem in answers)
+    for path in ("register/", "heartbeat/", "checkpoint/", "commit/", "goodbye/"):
+        for status, problem in post_all(path, *bodies):
+            assert (status, problem["code"]) == (400, "invalid"), path
+            assert problem["message"].endswith(".")
 
 
 @pytest.mark.parametrize(
-    ("path", "limit"), [("heartbeat/", MAX_SMALL_BODY), ("commit/", MAX_COMMIT_BODY)]
+    ("path", "limit"),
+    [("heartbeat/", MAX_SMALL_BODY), ("commit/", MAX_COMMIT_BODY), ("log/", MAX_LOG_BODY)],
 )
 def test_body_over_the_limit_is_rejected_before_it_is_complete(
     node: FakeNode, path: str, limit: int
@@ -174,12 +168,23 @@ MISFITS: tuple[dict[str, Any], ...] = (
     {"version": "v" * 100},
     {"labels": {"a": "\0"}},
     {"incarnation": "mine"},
+    {"labels": {"k": "v" * 300}},
+    {"labels": {"zone": "a\x1b[2J"}},
+    {"host": "rack\u202e"},
+    {"python": "3.11\n"},
+    {"strategies": {"a\x1b[2J": 1}},
+    {"feeds": {"f\n": "0"}},
+    {"feeds": {"f": "\u202e"}},
+    {"labels": {f"k{n}": "v" for n in range(2_000)}},
 )
 
 
 def test_registration_with_an_invalid_value_changes_nothing(node: FakeNode) -> None:
     hand = make_trader("p", node)
-    answers = post_all("register/", *(encode(register_message(**given)) for given in MISFITS))
-    assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 9
+    *answers, too_large = post_all(
+        "register/", *(encode(register_message(**given)) for given in MISFITS)
+    )
+    assert {(status, problem["code"]) for status, problem in answers} == {(400, "invalid")}
+    assert (too_large[0], too_large[1]["code"]) == (413, "payload_too_large")
     assert Lease.objects.get().incarnation == node.incarnation
     assert hand.commit(1) == "ok"

@@ -102,14 +102,6 @@ def test_no_other_node_incarnation_or_epoch_writes(node: FakeNode) -> None:
     assert texts() == []
 
 
-def test_lines_of_a_stream_that_the_node_does_not_own_do_not_affect_the_others(
-    node: FakeNode,
-) -> None:
-    portfolio = make_trader("p", node).portfolio
-    assert send(node, lines_of(999, "forged"), lines_of(portfolio.pk, "mine")) == 1
-    assert texts() == ["mine"]
-
-
 def test_log_lines_of_an_ended_tenure_are_accepted_for_a_minute(node: FakeNode) -> None:
     trader = make_trader("p", node)
     target = make_node("node-2")
@@ -171,18 +163,6 @@ def test_log_lines_of_a_portfolio_are_bounded_in_bytes(node: FakeNode) -> None:
     assert fit + 1 < 4 * 180
     # The one that crosses the bound is kept too.
     assert LogLine.objects.count() in (fit, fit + 1)
-
-
-@by_gateway
-def test_too_many_lines_are_rejected(node: FakeNode) -> None:
-    many = wire.LogRequest(
-        str(node.incarnation), str(uuid4()), [lines_of(1, *["x"] * (wire.MAX_LOG_LINES + 1))]
-    )
-    status, problem = post("log/", many)
-    assert (status, problem["code"]) == (413, "payload_too_large")
-    assert problem["message"] == "The message has 501 lines, limit 500; send fewer at a time."
-    status, problem = post("log/", b"x" * 300_000)
-    assert (status, problem["code"]) == (413, "payload_too_large")
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,13 @@ import http.client
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 
+from chaos.harness.installation import SLOW_MACHINE_S, eventually
 from scheduling.db.transaction import execute_autocommit
 from scheduling.enact.lease import mark_lost
 from scheduling.models import Gateway, Lease, NodeToken
@@ -29,16 +27,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 #: As short as the settings below; a gap is two heartbeats then.
 TIMES = Timing(heartbeat_interval_s=1.0, lease_ttl_s=4.0)
 SHORT = {"GINKGO_HEARTBEAT_INTERVAL_S": "1", "GINKGO_LEASE_TTL_S": "4", "GINKGO_HTTPS": "no"}
-SLOW_MACHINE_S = 60.0
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Wait for a condition of another process, which sends no message that could be awaited."""
-    deadline = time.monotonic() + SLOW_MACHINE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return found
 
 
 class Sender:
@@ -90,10 +78,12 @@ def test_a_frozen_web_process_loses_no_node_and_renews_no_lease_with_old_heartbe
             late: list[int] = []
             sending = threading.Thread(target=lambda: late.append(sender.beat(one)))
             sending.start()  # it waits in the socket of the frozen process
-            until(lambda: Lease.objects.filter(node=node, expires_at__lt=ago(0)).exists())
+            eventually(lambda: Lease.objects.filter(node=node, expires_at__lt=ago(0)).exists())
             assert Gateway.objects.exclude(pk=frozen.pk).get().pulsed_at > ago(2)
             assert lost() == []
-            until(lambda: Gateway.objects.filter(pk=frozen.pk, pulsed_at__lt=ago(2.5)).exists())
+            eventually(
+                lambda: Gateway.objects.filter(pk=frozen.pk, pulsed_at__lt=ago(2.5)).exists()
+            )
         finally:
             os.kill(frozen.pid, signal.SIGCONT)
         sending.join(SLOW_MACHINE_S)
@@ -101,6 +91,6 @@ def test_a_frozen_web_process_loses_no_node_and_renews_no_lease_with_old_heartbe
         assert sender.beat(other) == 200
         assert sender.gateway().pk != frozen.pk
         # Now it is silent, both serve, and its silence counts.
-        until(lambda: Gateway.objects.filter(pk=frozen.pk, pulsed_at__gt=ago(2)).exists())
-        assert until(lost) == ["node-1"]
+        eventually(lambda: Gateway.objects.filter(pk=frozen.pk, pulsed_at__gt=ago(2)).exists())
+        assert eventually(lost) == ["node-1"]
     assert not Gateway.objects.filter(left_at=None).exists()  # both stopped in order
