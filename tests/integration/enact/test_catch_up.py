@@ -149,32 +149,38 @@ async def test_catch_up_halt_stops_at_stale_events_behind_the_resume_seq(
     assert gateway.runs[1].last_seq == 200
 
 
-@pytest.mark.parametrize(
-    ("resumed", "resumed_from", "halts"),
-    [
+async def test_a_start_lifts_the_halt_of_a_limit_however_many_other_events_came_since(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    cases = [
         (150, 100, False),
         (150, 99, True),  # it halted while it caught up, and its process ended before the report
         (150, -1, False),  # from an older gateway
         (99, -1, True),
-    ],
-)
-async def test_a_start_lifts_the_halt_of_a_limit_however_many_other_events_came_since(
-    gateway: FakeGateway, daemons: Daemons, resumed: int, resumed_from: int, halts: bool
-) -> None:
-    gateway.grant("node-1", 1, last_seq=100)
-    entry = gateway.entry(
-        1, "run", first_seq=1, resume_seq=resumed, resumed_from=resumed_from, catch_up="full"
-    )
-    engine = PortfolioEngine.fresh(msgspec.convert(entry.spec, Spec))
-    engine.state.account.halted = "the equity is too far below its peak"
-    run = gateway.runs[1]
-    run.state, run.state_seq, run.state_revision = encode_state(engine.state), 100, 1
-    run.last_seq = 200  # events of other symbols were committed since, without a state
-    await gateway.want("node-1", entry)
+    ]
+    entries = []
+    for portfolio, (resumed, resumed_from, _) in enumerate(cases, start=1):
+        gateway.grant("node-1", portfolio, last_seq=100)
+        given = {"resume_seq": resumed, "resumed_from": resumed_from, "catch_up": "full"}
+        entries.append(gateway.entry(portfolio, "run", first_seq=1, **given))
+        engine = PortfolioEngine.fresh(msgspec.convert(entries[-1].spec, Spec))
+        engine.state.account.halted = "the equity is too far below its peak"
+        run = gateway.runs[portfolio]
+        run.state, run.state_seq, run.state_revision = encode_state(engine.state), 100, 1
+        run.last_seq = 200  # events of other symbols were committed since, without a state
+    await gateway.want("node-1", *entries)
     await daemons.start()
-    await gateway.until(lambda: reports(gateway, wire.Halted) or run.last_seq > 200)
-    assert bool(reports(gateway, wire.Halted)) is halts
-    assert (run.last_seq == 200) is halts
+
+    def goes_on() -> list[bool]:
+        return [gateway.runs[portfolio].last_seq > 200 for portfolio in (1, 2, 3, 4)]
+
+    def halted() -> list[bool]:
+        told = [r.portfolio for r in reports(gateway, wire.Halted) if isinstance(r, wire.Halted)]
+        return [portfolio in told for portfolio in (1, 2, 3, 4)]
+
+    await gateway.until(lambda: all(map(any, zip(goes_on(), halted(), strict=True))))
+    assert halted() == [halts for *_, halts in cases]
+    assert goes_on() == [not halts for *_, halts in cases]
 
 
 async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(

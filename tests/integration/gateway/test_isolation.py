@@ -218,18 +218,18 @@ async def test_strategy_that_steals_secrets_gets_none(
     await ward.assert_bystanders_noticed_nothing()
 
 
-@pytest.mark.parametrize("what", ["print_a_lot", "spin_in_a_thread"])
 async def test_noisy_or_busy_strategy_continues_without_harming_others(
-    gateway: FakeGateway, daemons: Daemons, what: str
+    gateway: FakeGateway, daemons: Daemons
 ) -> None:
     ward = await Ward.start(gateway, daemons)
-    await ward.admit(what)
-    await gateway.until(lambda: gateway.committed(BAD) > 300)
-    assert reports(gateway, wire.ProcessExited) == []
-    assert gateway.longest_gap_s(CANARY) < budget_s(GAP_S)
+    for what in ("print_a_lot", "spin_in_a_thread"):
+        await ward.admit(what)
+        await gateway.until(lambda: gateway.committed(ward.bad) > 300)
+        assert reports(gateway, wire.ProcessExited) == [], what
+        assert gateway.longest_gap_s(CANARY) < budget_s(GAP_S), what
+        await ward.dismiss()
     assert len(daemons.log()) < 50_000
     assert_canary_is_exact(gateway, CANARY)
-    await ward.dismiss()
 
 
 async def test_missing_kernel_protections_are_logged_once(
@@ -245,17 +245,17 @@ async def test_missing_kernel_protections_are_logged_once(
 # --- where the kernel cannot refuse it ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["fork", "fork_daemons", "spawn"])
 async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
-    gateway: FakeGateway, daemons: Daemons, what: str
+    gateway: FakeGateway, daemons: Daemons
 ) -> None:
     ward = await Ward.start(gateway, daemons, GINKGO_STRATEGY_GUARD="no")
-    await ward.admit(what)
-    await gateway.until(lambda: len(family(ward.daemon.pid)) > 3, every_s=0.05)
-    started = family(ward.daemon.pid)
-    await ward.dismiss()
-    # The forkserver and the canary; also of those that are nobody's children any more.
-    await gateway.until(lambda: len(alive(started)) == 2, every_s=0.05)
+    for what in ("fork", "fork_daemons", "spawn"):
+        await ward.admit(what)
+        await gateway.until(lambda: len(family(ward.daemon.pid)) > 3, every_s=0.05)
+        started = family(ward.daemon.pid)
+        await ward.dismiss()
+        # The forkserver and the canary; also of those that are nobody's children any more.
+        await gateway.until(lambda: len(alive(started)) == 2, every_s=0.05)  # noqa: B023
     assert gateway.longest_gap_s(CANARY) < budget_s(GAP_S)
     assert_canary_is_exact(gateway, CANARY)
 
