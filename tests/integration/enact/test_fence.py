@@ -338,36 +338,31 @@ def make_commit(**given: Any) -> Commit:
     return Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), **given)
 
 
+def an_end(
+    order_seq: int, index: int = 0, *, seq: int = 1, status: str = "expired", reason: int = 0
+) -> OrderEndLine:
+    """Return the end of an order, with so many characters of a reason."""
+    return OrderEndLine(order_seq, index, seq, status, "x" * reason)
+
+
 REFUSED_ORDER = msgspec.structs.replace(MARKET_ORDER, status="refused", reason="x" * 601)
 
 
-@pytest.mark.parametrize(
-    ("given", "error"),
-    [
-        (
-            {"ended": [OrderEndLine(9, 0, 1, "expired", "")]},
-            "an order of seq 9 ends before it, at seq 1",
-        ),
-        (
-            {"ended": [OrderEndLine(1, 0, 1, "lost", "")]},
-            "the status 'lost' is not one of cancelled, expired",
-        ),
-        ({"ended": [OrderEndLine(1, -1, 1, "expired", "")]}, "the index -1 lies outside 0 to"),
-        (
-            {"ended": [OrderEndLine(1, 0, 2, "expired", "")]},
-            "seq 2 of an order, the end of an order, a fill,",
-        ),
-        (
-            {"ended": [OrderEndLine(1, 0, 1, "expired", "x" * 601)]},
-            "the reason of an order or its end has 601 characters, limit 600",
-        ),
-        ({"orders": [REFUSED_ORDER]}, "the reason of an order or its end has 601"),
-        ({"metrics": [MetricLine(1, AT_US, "a\nb", 1.0)]}, "'a\\nb' is not the name of a metric"),
-        ({"metrics": [MetricLine(1, AT_US, "n", float("inf"))]}, "'n' is not the name of a metric"),
-    ],
-)
-def test_an_invalid_line_of_a_commit_is_refused(given: dict[str, Any], error: str) -> None:
-    assert validate_commit(make_commit(**given)).startswith(error)
+INVALID: dict[str, dict[str, Any]] = {
+    "an order of seq 9 ends before it, at seq 1": {"ended": [an_end(9)]},
+    "the status 'lost' is not one of cancelled, expired": {"ended": [an_end(1, status="lost")]},
+    "the index -1 lies outside 0 to": {"ended": [an_end(1, -1)]},
+    "seq 2 of an order, the end of an order, a fill,": {"ended": [an_end(1, seq=2)]},
+    "the reason of an order or its end has 601 characters": {"ended": [an_end(1, reason=601)]},
+    "the reason of an order or its end has 601": {"orders": [REFUSED_ORDER]},
+    "'a\\nb' is not the name of a metric": {"metrics": [MetricLine(1, AT_US, "a\nb", 1.0)]},
+    "'n' is not the name of a metric": {"metrics": [MetricLine(1, AT_US, "n", float("inf"))]},
+}
+
+
+@pytest.mark.parametrize("error", INVALID)
+def test_an_invalid_line_of_a_commit_is_refused(error: str) -> None:
+    assert validate_commit(make_commit(**INVALID[error])).startswith(error)
     longest = msgspec.structs.replace(REFUSED_ORDER, reason="x" * 600)
     assert validate_commit(make_commit(orders=[longest])) == ""
 

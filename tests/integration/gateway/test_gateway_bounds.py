@@ -52,42 +52,26 @@ HALF = [wire.EquityLine(1, 1, "1")] * (wire.MAX_LINES // 2 + 1)
 LOG_LINES = [wire.LogLine(0, "x")] * (wire.MAX_LOG_LINES + 1)
 
 
-@pytest.mark.parametrize(
-    ("path", "message", "found"),
-    [
-        (
-            "commit/",
-            wire.CommitRequest(commits=[a_commit(n) for n in range(wire.MAX_COMMITS + 1)], **WHO),
-            "201 commits, limit 200",
-        ),
-        (
-            "commit/",
-            wire.CommitRequest(commits=[a_commit(n, equity=HALF) for n in (1, 2)], **WHO),
-            "10,002 orders, fills and equity points, limit 10,000",
-        ),
-        (
-            "heartbeat/",
-            wire.Heartbeat(have_version=0, reports=[wire.Prepared(handoff=1)] * 501, **WHO),
-            "501 reports, limit 500",
-        ),
-        (
-            "heartbeat/",
-            wire.Heartbeat(have_version=0, metrics={f"m{n}": 1.0 for n in range(101)}, **WHO),
-            "101 metrics, limit 100",
-        ),
-        (
-            "log/",
-            wire.LogRequest(
-                batch=str(uuid4()), streams=[wire.StreamLines(1, 1, None, LOG_LINES)], **WHO
-            ),
-            "501 lines, limit 500",
-        ),
-    ],
-    ids=["commits", "lines", "reports", "metrics", "log lines"],
-)
-def test_message_with_too_many_parts_is_rejected(
-    node: FakeNode, path: str, message: msgspec.Struct, found: str
-) -> None:
+TOO_MANY: dict[str, tuple[str, msgspec.Struct]] = {
+    "201 commits, limit 200":
+        ("commit/", wire.CommitRequest(commits=[a_commit(n) for n in range(201)], **WHO)),
+    "10,002 orders, fills and equity points, limit 10,000":
+        ("commit/", wire.CommitRequest(commits=[a_commit(n, equity=HALF) for n in (1, 2)], **WHO)),
+    "501 reports, limit 500":
+        ("heartbeat/",
+         wire.Heartbeat(have_version=0, reports=[wire.Prepared(handoff=1)] * 501, **WHO)),
+    "101 metrics, limit 100":
+        ("heartbeat/",
+         wire.Heartbeat(have_version=0, metrics={f"m{n}": 1.0 for n in range(101)}, **WHO)),
+    "501 lines, limit 500":
+        ("log/", wire.LogRequest(
+            batch=str(uuid4()), streams=[wire.StreamLines(1, 1, None, LOG_LINES)], **WHO)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("found", TOO_MANY)
+def test_message_with_too_many_parts_is_rejected(node: FakeNode, found: str) -> None:
+    path, message = TOO_MANY[found]
     status, problem = post(path, message)
     assert (status, problem["code"]) == (413, "payload_too_large")
     assert problem["message"] == f"The message has {found}; send fewer at a time."
