@@ -59,11 +59,6 @@ def test_audit_lines_are_sentences_with_links_and_milliseconds(viewer: Client, f
     assert "{&quot;" not in page  # no JSON
 
 
-def test_audit_lines_are_told_in_chinese(viewer: Client, fleet: None) -> None:
-    page = text_of(viewer.get("/audit/?portfolio=p", headers={"Accept-Language": "zh-hans"}))
-    assert "已创建，修订 r1" in page
-
-
 def test_filters_have_lists_and_a_range_of_time(viewer: Client, fleet: None) -> None:
     page = text_of(viewer.get("/audit/"))
     assert '<datalist id="portfolio-list"> <option value="p">' in page
@@ -154,9 +149,9 @@ async def test_export_is_bounded_and_hides_incarnations_from_viewers(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
-async def test_export_leaves_out_the_ids_of_counted_exits(role: Role) -> None:
+async def test_export_leaves_out_the_ids_of_counted_exits() -> None:
     data = {"death": "a", "deaths": ["b"], "times": 2}
     await Event.objects.acreate(at=timezone.now(), kind="process_died", data=data)
-    rows = json.loads(await exported("/audit/?format=json&kind=process_died", role))["rows"]
-    assert rows[0]["data"] == {"death": "a", "times": 2}
+    for role in (Role.VIEWER, Role.OPERATOR):
+        rows = json.loads(await exported("/audit/?format=json&kind=process_died", role))["rows"]
+        assert rows[0]["data"] == {"death": "a", "times": 2}

@@ -5,24 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from scheduling.observe.fleet_view.read import read_fleet_view
+from scheduling.permissions import Role
 from scheduling.wire.messages import ProcessStatus
 from tests.support.factories import make_node, make_trader
 from tests.support.hostile_states import HOSTILE_STATES
+from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def desk() -> Client:
-    user = User.objects.create_user("ann", password="a-long-password-1")
-    user.groups.add(Group.objects.get_or_create(name="operator")[0])
-    client = Client(raise_request_exception=False)
-    client.force_login(user)
-    return client
+    return signed_in(Role.OPERATOR, "ann", raise_request_exception=False)
 
 
 def test_states_that_a_node_made_up_break_no_page(desk: Client) -> None:

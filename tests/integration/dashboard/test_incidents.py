@@ -52,6 +52,15 @@ def fail_over(name: str, target: FakeNode, events: int = 0, *, suppress: bool = 
     assert target.commit(name, events, suppress=suppress) == "ok"
 
 
+def failed_over(events: int = 0) -> tuple[FakeNode, FakeNode, int]:
+    """Return a lost node, the one to which its portfolio p went, and the number of the incident."""
+    first, second = make_settled_nodes(2)
+    make_running_portfolio("p", first, events=5)
+    number = lose(first)
+    fail_over("p", second, events=events)
+    return first, second, number
+
+
 def page_of(desk: Client, number: int) -> str:
     return text_of(desk.get(f"/incidents/{number}/"))
 
@@ -86,10 +95,7 @@ def test_page_tells_where_each_went_and_how_long_it_had_no_owner(desk: Client) -
 
 
 def test_time_without_an_owner_is_from_the_last_commit_to_the_first(desk: Client) -> None:
-    first, second = make_settled_nodes(2)
-    make_running_portfolio("p", first, events=5)
-    number = lose(first)
-    fail_over("p", second)
+    _, second, number = failed_over()
     Tenure.objects.filter(node=second.row).update(pause_ms=33_100)
     document = desk.get(f"/incidents/{number}/export.json").json()
     (outage,) = document["outages"]
@@ -98,10 +104,7 @@ def test_time_without_an_owner_is_from_the_last_commit_to_the_first(desk: Client
 
 
 def test_orders_decided_on_events_of_the_outage_are_counted(desk: Client) -> None:
-    first, second = make_settled_nodes(2)
-    make_running_portfolio("p", first, events=5)
-    number = lose(first)
-    fail_over("p", second)
+    _, second, number = failed_over()
     portfolio = Portfolio.objects.get(name="p")
     seq, epoch = Run.objects.get().last_seq, Run.objects.get().epoch
     begun = Tenure.objects.get(node=second.row).first_commit_at
@@ -122,10 +125,7 @@ def test_orders_decided_on_events_of_the_outage_are_counted(desk: Client) -> Non
 
 
 def test_incident_shows_only_verifications_that_went_past_the_change_of_owner(desk: Client) -> None:
-    first, second = make_settled_nodes(2)
-    make_running_portfolio("p", first, events=5)
-    number = lose(first)
-    fail_over("p", second, events=3)
+    first, _, number = failed_over(events=3)
     portfolio, last = Portfolio.objects.get(name="p"), Tenure.objects.get(node=first.row).to_seq
     assert last is not None
     before = Verification.objects.create(
@@ -150,10 +150,7 @@ def test_node_that_is_back_in_time_keeps_its_portfolios(desk: Client) -> None:
 
 
 def test_each_loss_of_a_node_has_its_own_page(desk: Client) -> None:
-    first, second = make_settled_nodes(2)
-    make_running_portfolio("p", first, events=5)
-    earlier = lose(first)
-    fail_over("p", second)
+    first, _, earlier = failed_over()
     first.beat()
     make_running_portfolio("q", first, events=5)
     later = lose(first)
@@ -214,10 +211,7 @@ def test_statements_do_not_grow_with_the_portfolios(
 
 
 def test_incidents_over_the_api(viewer: Any) -> None:
-    first, second = make_settled_nodes(2)
-    make_running_portfolio("p", first, events=5)
-    number = lose(first)
-    fail_over("p", second)
+    _, _, number = failed_over()
     (row,) = viewer.get("incidents/").json()["results"]
     assert (row["id"], row["node"], row["portfolios"], row["placed"]) == (number, "node-1", 1, 1)
     (outage,) = viewer.get(f"incidents/{number}/").json()["outages"]

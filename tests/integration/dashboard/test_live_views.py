@@ -49,6 +49,14 @@ class Page:
         return await asyncio.wait_for(self.messages.get(), SLOW_MACHINE_S)
 
 
+async def opened(made: BoardPublisher) -> Page:
+    """Return an operator's page that has had its first message."""
+    page = Page()
+    made.subscribe(page, OPERATOR)
+    await page.next()
+    return page
+
+
 @pytest.fixture
 def source(monkeypatch):
     """A source in place of the database, and no channel layer."""
@@ -103,9 +111,7 @@ async def test_first_message_has_all_parts_and_later_ones_only_changes(board_pub
 
 
 async def test_page_gets_a_message_every_period_without_changes(board_publisher):
-    page = Page()
-    board_publisher.subscribe(page, OPERATOR)
-    await page.next()
+    page = await opened(board_publisher)
     still = await page.next()
     assert still["parts"] == {}
     assert set(still["figures"]) == {"now"}
@@ -146,9 +152,8 @@ async def test_publisher_stops_when_the_last_page_is_closed(board_publisher, sou
 
 
 async def test_later_page_gets_all_parts_at_once(board_publisher):
-    early, late = Page(), Page()
-    board_publisher.subscribe(early, OPERATOR)
-    await early.next()
+    await opened(board_publisher)
+    late = Page()
     board_publisher.subscribe(late, OPERATOR)
     assert (await late.next())["figures"]["nodes"]["names"][0] == "node-1"
 
@@ -156,9 +161,7 @@ async def test_later_page_gets_all_parts_at_once(board_publisher):
 async def test_failed_read_is_reported_and_not_shown_as_an_empty_board(
     board_publisher, source, caplog
 ):
-    page = Page()
-    board_publisher.subscribe(page, OPERATOR)
-    await page.next()
+    page = await opened(board_publisher)
     source.board = None
     while (message := await page.next())["type"] == "parts":
         pass
@@ -171,9 +174,7 @@ async def test_failed_read_is_reported_and_not_shown_as_an_empty_board(
 
 
 async def test_changes_are_announced_to_screen_readers(board_publisher, source):
-    page = Page()
-    board_publisher.subscribe(page, OPERATOR)
-    await page.next()
+    page = await opened(board_publisher)
     lost = [
         dataclasses.replace(n, status="lost") if n.name == "node-3" else n
         for n in source.board.nodes
@@ -202,9 +203,7 @@ async def test_hint_causes_an_immediate_read(board_publisher, source, monkeypatc
     layer = Layer()
     monkeypatch.setattr(publisher, "get_channel_layer", lambda: layer)
     monkeypatch.setattr(publisher, "PERIOD_S", 60.0)
-    page = Page()
-    board_publisher.subscribe(page, OPERATOR)
-    await page.next()
+    page = await opened(board_publisher)
     await asyncio.sleep(0.05)
     reads = source.reads
     layer.hints.put_nowait({"type": "board"})

@@ -12,7 +12,7 @@ from scheduling.operations import EditBase, dry_runs
 from scheduling.permissions import Role
 from tests.support.artifacts import store_artifact
 from tests.support.factories import make_node, make_portfolio
-from tests.support.pages import signed_in, text_of
+from tests.support.pages import DIALOG, signed_in, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -170,8 +170,7 @@ def test_viewer_is_refused(desk: Client) -> None:
 
 
 def test_backtest_shows_what_the_configuration_would_have_done(desk: Client) -> None:
-    dialog = {"X-Dashboard": "dialog"}
-    answer = desk.post("/new-portfolio/", typed(act="backtest"), headers=dialog)
+    answer = desk.post("/new-portfolio/", typed(act="backtest"), **DIALOG)
     page = text_of(answer)
     (orders,) = re.findall(r'data-orders="(\d+)"', page)
     assert int(orders) > 0
@@ -212,7 +211,7 @@ def test_dry_run_of_an_edit_shows_the_difference_and_both_backtests(desk: Client
     assert re.search(r'data-differs="config.fast">.*?<del>5</del>.*?<ins>2</ins>', page)
     assert "Revision 2 would be made, and it starts when it is placed." in page
     given["act"] = "backtest"
-    answer = desk.post("/portfolios/p/edit/", given, headers={"X-Dashboard": "dialog"})
+    answer = desk.post("/portfolios/p/edit/", given, **DIALOG)
     found = re.search(r": ([\d,]+) orders instead of ([\d,]+)\.", text_of(answer))
     assert found is not None
     assert found[1] != found[2]

@@ -70,6 +70,13 @@ class Socket(ApplicationCommunicator):
         await self.wait(SLOW_MACHINE_S)
 
 
+async def opened_by(name: str, group: str, view: str = "board") -> Socket:
+    """Return an open socket of a new user of this group."""
+    socket = Socket(await database_sync_to_async(cookie_of)(name, group), view)
+    await socket.open()
+    return socket
+
+
 @pytest.mark.parametrize("group", ["signed out", None])
 async def test_user_without_a_role_is_closed_with_4401(group):
     cookie = None
@@ -83,8 +90,7 @@ async def test_user_without_a_role_is_closed_with_4401(group):
 
 
 async def test_viewer_is_sent_the_board_without_actions():
-    opened = Socket(await database_sync_to_async(cookie_of)("vic", "viewer"))
-    await opened.open()
+    opened = await opened_by("vic", "viewer")
     message = await opened.message()
     assert message["figures"]["nodes"]["names"] == ["node-1", "node-2", "node-3"]
     assert "data-dialog" not in json.dumps(message)
@@ -92,9 +98,7 @@ async def test_viewer_is_sent_the_board_without_actions():
 
 
 async def test_portfolio_page_is_sent_its_head_and_positions():
-    cookie = await database_sync_to_async(cookie_of)("mira", "operator")
-    opened = Socket(cookie, "portfolio:trader-1")
-    await opened.open()
+    opened = await opened_by("mira", "operator", "portfolio:trader-1")
     message = await opened.message()
     assert set(message["parts"]) == {
         "part-total-equity",
@@ -142,8 +146,7 @@ async def test_live_pages_are_limited(monkeypatch, limit, language, said):
 
 
 async def test_page_that_sends_something_is_closed():
-    opened = Socket(await database_sync_to_async(cookie_of)("vic", "viewer"))
-    await opened.open()
+    opened = await opened_by("vic", "viewer")
     await opened.message()
     for _ in range(2):  # in one segment
         await opened.send_input({"type": "websocket.receive", "text": "x" * 60_000})
@@ -156,9 +159,7 @@ async def test_page_that_sends_something_is_closed():
 
 async def test_page_is_closed_after_its_user_was_deactivated(monkeypatch):
     monkeypatch.setattr(consumer, "ROLE_CHECK_PERIOD_S", 0.1)
-    cookie = await database_sync_to_async(cookie_of)("mira", "operator")
-    opened = Socket(cookie)
-    await opened.open()
+    opened = await opened_by("mira", "operator")
     await database_sync_to_async(User.objects.update)(is_active=False)
     while (message := await opened.receive_output(5))["type"] == "websocket.send":
         pass

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import django
 import psycopg
 
 
-def connect() -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
-    """Return a new connection to the configured database."""
-    from contextlib import asynccontextmanager
-
+@asynccontextmanager
+async def connect() -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Yield a new connection to the configured database."""
     from ginkgo_site.database import conninfo
 
-    @asynccontextmanager
-    async def opened() -> Any:
-        async with await psycopg.AsyncConnection.connect(conninfo(), autocommit=True) as session:
-            yield session
-
-    return opened()
+    async with await psycopg.AsyncConnection.connect(conninfo(), autocommit=True) as session:
+        yield session
 
 
 async def append(name: str, epoch: int, expected: int, source: str, number: int, sha: str) -> None:

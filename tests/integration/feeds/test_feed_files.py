@@ -34,10 +34,10 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def row(minute: int, close: str = "1.10000") -> str:
+def row(minute: int) -> str:
     at = f"2026-11-02T10:{minute:02}:00Z"
-    prices = dict.fromkeys(("open", "high", "low"), "1.10000")
-    return json.dumps({"symbol": "EURUSD", "time": at, **prices, "close": close, "volume": 1})
+    prices = dict.fromkeys(("open", "high", "low", "close"), "1.10000")
+    return json.dumps({"symbol": "EURUSD", "time": at, **prices, "volume": 1})
 
 
 def numbered(number: int) -> tuple[str, ...]:
@@ -110,13 +110,6 @@ def test_numbers_whose_content_is_forgotten_say_nothing_of_the_rows(rows: Path) 
     assert found["code"] == "source_conflict"
     assert found["message"].endswith("send them under a number over 6.")
     assert found["rows"] == 0
-
-
-def test_row_numbers_count_rows_after_the_stored_ones_and_not_blank_lines(rows: Path) -> None:
-    rows.write_text("\n".join([row(1), row(2), "", row(3), row(4, close="NaN")]))
-    message = refusal(rows)["message"]
-    assert "row 2: close is 'NaN'" in message
-    assert "Row 1 is the first row after line 2." in message
 
 
 def test_more_appends_than_are_kept_go_on_with_the_next_number(

@@ -306,6 +306,7 @@ def test_a_file_is_imported_beside_appends(either: ApiClient, tmp_path: Path) ->
     assert check_feed("fx").records == 1
     done = run("import", "fx", str(path), *zone, "--skip-bad")
     assert (done["rows"], done["from_seq"], done["to_seq"]) == (2, 2, 3)
+    assert [line["row"] for line in done["skipped"]] == [3]
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps(bar(1, "KO", open="7", high="9", low="6", close="8")))
     given = ("append", "fx", str(rows), "--source", "file", "--number", "1")
@@ -343,7 +344,7 @@ def test_numbered_append_of_a_file_with_a_bad_row_can_be_repeated(
     path = tmp_path / "rows.jsonl"
     good = [json.dumps(bar(minute)) for minute in range(1, 5)]
     given = ("append", "fx", str(path), "--source", "file", "--number", "1")
-    path.write_text("\n".join([*good[:3], json.dumps(bar(4, close="NaN"))]))
+    path.write_text("\n".join([*good[:2], "", good[2], json.dumps(bar(4, close="NaN"))]))
     out = StringIO()
     with pytest.raises(CommandError, match=r"row 2: .* after line 2\. .* Repeat the command"):
         call_command("feed", *given, "--json", stdout=out)
@@ -364,9 +365,13 @@ def test_a_refused_import_leaves_no_symbols(either: ApiClient, tmp_path: Path) -
     assert not Event.objects.filter(kind="feed_instruments").exists()
 
 
-def test_an_imported_file_is_stored_in_utc_and_passes_the_feed_check(tmp_path: Path) -> None:
+def test_an_import_needs_a_time_zone_and_passes_the_feed_check(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "eur.csv"
     path.write_text(HEADER + GOOD + LATER)
+    with pytest.raises(CommandError, match="has no time zone"):
+        run("import", "eur", str(path), "--symbol", "EURUSD")
     done = run("import", "eur", str(path), "--symbol", "EURUSD", "--time-zone", "America/New_York")
     assert done == {"rows": 2, "from_seq": 1, "to_seq": 2, "skipped": []}
     record = FeedRecord.objects.get(seq=1)
@@ -433,18 +438,6 @@ def test_a_source_number_too_far_ahead_is_refused(either: ApiClient) -> None:
     assert append(either, bar(1), source="ib", number=1_000_001).status_code == 200
     problem(append(either, bar(2), source="ib", number=2_000_003), 400, "invalid")
     assert append(either, bar(2), source="ib", number=1_000_002).status_code == 200
-
-
-def test_times_without_a_zone_are_refused_and_bad_lines_are_skipped_only_when_asked(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "eur.csv"
-    path.write_text(HEADER + GOOD + GOOD + LATER)
-    with pytest.raises(CommandError, match="has no time zone"):
-        call_command("feed", "import", "eur", str(path), "--symbol", "E")
-    zone = ("--symbol", "E", "--time-zone", "UTC")
-    done = run("import", "eur", str(path), *zone, "--skip-bad")
-    assert (done["rows"], [line["row"] for line in done["skipped"]]) == (2, [3])
 
 
 def test_changed_records_are_found_by_the_check(fx: ApiClient) -> None:

@@ -143,7 +143,7 @@ async def test_appends_while_the_server_is_killed_are_stored_once_and_in_order(
     assert log.newest[1].chain == chain
 
 
-async def test_dropped_messages_are_recorded_in_the_audit_log(
+async def test_a_log_whose_first_messages_were_dropped_is_read_and_appended_to(
     substrate: JetStreamSubstrate, client: Client
 ) -> None:
     log = await substrate.make("dropped", ["EURUSD"])

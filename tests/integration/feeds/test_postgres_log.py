@@ -6,11 +6,8 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
-from typing import Any
 
-import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 
@@ -18,23 +15,11 @@ from ginkgo_site.env import CHECKOUT
 from portfolios.feeds.log import RecordedLog, SourceId
 from scheduling.operations.feeds import NewInstrument, create_feed
 from scheduling.recorded_feeds.postgres_log import PostgresLog
+from tests.integration.feeds.append_and_die import connect
 from tests.integration.feeds.log_conformance import *  # noqa: F403
-from tests.support.web_process import database_url, failing_at, site_environment
+from tests.support.web_process import failing_at, site_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def connect() -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
-    """Return a new connection to the test database."""
-
-    @asynccontextmanager
-    async def opened() -> Any:
-        async with await psycopg.AsyncConnection.connect(
-            database_url(), autocommit=True
-        ) as session:
-            yield session
-
-    return opened()
 
 
 class PostgresSubstrate:

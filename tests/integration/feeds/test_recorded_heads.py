@@ -23,12 +23,16 @@ def hand() -> OwnerSession:
     create_feed("live", [NewInstrument("KO")], actor="test")
     hand = make_trader("p", make_node("node-1"), events=0, feed="live")
     serving_since(3600)
+    append_trades(range(5))
+    return hand
+
+
+def append_trades(minutes: range, price: int = 60) -> None:
     rows = [
-        {"symbol": "KO", "time": f"2026-11-02T10:0{minute}:00Z", "price": 60, "quantity": 1}
-        for minute in range(5)
+        {"symbol": "KO", "time": f"2026-11-02T10:{minute:02}:00Z", "price": price, "quantity": 1}
+        for minute in minutes
     ]
     append_rows("live", rows)
-    return hand
 
 
 def make_older(seconds: float) -> None:
@@ -60,11 +64,7 @@ def test_a_commit_computed_from_records_that_the_database_lost_is_refused(
     of_the_lost = hand.next_commit(3)
     lose_records(after=1)
     assert hand.send(of_the_lost).answer == "conflict"
-    rows = [
-        {"symbol": "KO", "time": f"2026-11-02T10:1{minute}:00Z", "price": 61, "quantity": 1}
-        for minute in range(2)
-    ]
-    append_rows("live", rows)  # under the numbers of the lost ones
+    append_trades(range(10, 12), price=61)  # under the numbers of the lost ones
     answer = hand.send(of_the_lost)
     assert (answer.answer, hand.run().last_seq) == ("conflict", 0)
     assert "were not released" in answer.detail

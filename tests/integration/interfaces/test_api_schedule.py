@@ -64,7 +64,8 @@ def test_rebalance_runs_a_pass_now(operator: ApiClient) -> None:
     answer = operator.post("schedule/rebalance/")
     assert answer.status_code == 202
     (handoff,) = answer.json()["requested"]
-    assert operator.get(f"handoffs/{handoff}/").json()["target_node"] == "node-1"
+    document = operator.get(f"handoffs/{handoff}/").json()
+    assert (document["target_node"], document["requested_by"]) == ("node-1", "olive")
     assert operator.post("schedule/rebalance/").json()["requested"] == []
 
 

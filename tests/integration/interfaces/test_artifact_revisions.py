@@ -35,12 +35,6 @@ def errors(act: Any) -> list[tuple[str, str]]:
     return [(e["field"], e["code"]) for e in caught.value.extra["errors"]]
 
 
-def test_new_portfolio_pins_the_artifact_by_a_prefix() -> None:
-    artifact = store_artifact()
-    made = make_portfolio("p", artifact=artifact.sha256[:8], **MOMENTUM)
-    assert revision(made).artifact_id == artifact.sha256
-
-
 def test_new_version_alone_makes_a_revision_and_reloads(run_here: Any) -> None:
     """A change of code was once no change: the number of the version had to be raised, and web
     to be restarted, before a PATCH made a revision."""

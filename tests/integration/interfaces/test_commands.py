@@ -12,11 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command, get_commands, load_command_class
+from django.core.management import CommandError, call_command
 
 from portfolios.models import FeedRow, FeedSegment, Order, Portfolio, Revision
 from scheduling import operations
-from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.management.base import Failed
 from scheduling.management.handoff_wait import wait_for
 from scheduling.models import ApiToken, Control, Event, Handoff, Node, NodeToken, Run
 from scheduling.models.tokens import hash_token
@@ -28,11 +28,6 @@ from tests.support.factories import make_node, make_portfolio, make_running_port
 pytestmark = pytest.mark.django_db
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-OURS = (
-    "migrate_portfolio", "create_portfolio", "start_portfolio", "stop_portfolio",
-    "delete_portfolio", "reload_portfolio", "drain_node", "cordon_node", "rebalance", "freeze",
-    "cluster_status", "create_node_token", "create_api_token", "seed_demo", "unpin_portfolio",
-)  # fmt: skip
 
 
 def refused(command: str, *arguments: str) -> tuple[str, dict[str, Any]]:
@@ -86,14 +81,6 @@ def test_an_invalid_command_line_is_a_usage_error() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", OURS)
-def test_every_command_accepts_json(command: str) -> None:
-    assert get_commands()[command] == "scheduling"
-    loaded = load_command_class("scheduling", command)
-    assert isinstance(loaded, GinkgoCommand)
-    assert "--json" in loaded.create_parser("manage.py", command).format_help()
-
-
 # --- portfolios -----------------------------------------------------------------------------------
 
 
@@ -115,17 +102,10 @@ def test_create_portfolio_prints_what_was_made() -> None:
     assert Event.objects.get(kind="portfolio_created").actor.startswith("cli:")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("x", "--strategy", "crystal_ball"), "crystal_ball"),
-        (("x", "--strategy", "sma_cross", "--symbols", "IBM", "--config", '{"fats": 3}'), "fats"),
-        (("x", "--strategy", "canary", "--cash", "-1"), "starting_cash"),
-    ],
-)
-def test_create_portfolio_refuses_in_a_sentence(arguments: tuple[str, ...], words: str) -> None:
-    sentence, document = refused("create_portfolio", *arguments)
-    assert words in sentence
+def test_create_portfolio_refuses_in_a_sentence() -> None:
+    given = ("x", "--strategy", "sma_cross", "--symbols", "IBM", "--config", '{"fats": 3}')
+    sentence, document = refused("create_portfolio", *given)
+    assert "fats" in sentence
     assert document["code"] == "invalid"
     assert document["errors"]
     assert not Portfolio.objects.exists()
@@ -148,20 +128,16 @@ def test_unpin_portfolio_ends_the_pin() -> None:
 
 def test_migrate_portfolio_prints_the_handoff() -> None:
     first, _ = make_node("node-1"), make_node("node-2")
-    make_running_portfolio("canary-1", first)
+    for name in ("canary-1", "canary-2"):
+        make_running_portfolio(name, first)
     handoff = told("migrate_portfolio", "canary-1", "--to", "node-2", "--reason", "why not")
     assert handoff["kind"] == "migrate"
     assert handoff["target_node"] == "node-2"
     assert handoff["reason"] == "why not"
     assert handoff["requested_by"].startswith("cli:")
     assert handoff["id"] == Handoff.objects.latest("id").pk
-
-
-def test_migrate_portfolio_describes_the_handoff() -> None:
-    first, _ = make_node("node-1"), make_node("node-2")
-    make_running_portfolio("canary-1", first)
-    line = said("migrate_portfolio", "canary-1")
-    assert "migrate of canary-1 (node-1 → node-2): preparing" in line
+    line = said("migrate_portfolio", "canary-2")
+    assert "migrate of canary-2 (node-1 → node-2): preparing" in line
 
 
 def test_migrate_portfolio_moves_several_and_fails_if_one_stays() -> None:
@@ -296,15 +272,12 @@ def test_on_a_terminal_nothing_is_deleted_before_its_name_is_typed(
     assert told("delete_portfolio", "idle")["deleted"] is True
 
 
-def test_start_without_room_says_that_it_is_pending() -> None:
-    make_portfolio("idle", desired_state="stopped")
+def test_start_without_room_says_that_it_is_pending_also_when_it_waits() -> None:
+    for name in ("idle", "other"):
+        make_portfolio(name, desired_state="stopped")
     assert "pending" in said("start_portfolio", "idle")
     assert refused("start_portfolio", "idle")[1]["code"] == "already_running"
-
-
-def test_waiting_for_a_start_without_room_says_why() -> None:
-    make_portfolio("idle", desired_state="stopped")
-    sentence, document = refused("start_portfolio", "idle", "--wait", "0.2")
+    sentence, document = refused("start_portfolio", "other", "--wait", "0.2")
     assert document["code"] == "wait_timeout"
     assert "pending" in sentence
 
@@ -440,16 +413,14 @@ def test_the_demo_spreads_its_canaries_one_on_each_node() -> None:
     assert sorted(load["after"] for load in plan["load"]) == [3.0, 3.0, 3.0]
 
 
-@pytest.mark.parametrize(
-    "name", ["tech-hold", "retail-hold", "ibm-sma", "ge-sma", "energy-revert", "bank-revert"]
-)
-def test_each_trader_of_the_demo_trades_within_five_minutes(name: str) -> None:
+def test_each_trader_of_the_demo_trades_within_five_minutes() -> None:
     daemon = make_node("node-1", capacity=20)
     said("seed_demo")
-    operations.migrate(name, "node-1", actor="cast")
-    daemon.prepare()
-    # Five minutes at 100 events a second.
-    assert daemon.commit(name, 30_000) == "ok"
-    orders = Order.objects.filter(portfolio__name=name)
-    assert orders.filter(status="filled").exists()
-    assert not orders.filter(status="refused").exists()
+    for name in ("tech-hold", "retail-hold", "ibm-sma", "ge-sma", "energy-revert", "bank-revert"):
+        operations.migrate(name, "node-1", actor="cast")
+        daemon.prepare()
+        # Five minutes at 100 events a second.
+        assert daemon.commit(name, 30_000) == "ok", name
+        orders = Order.objects.filter(portfolio__name=name)
+        assert orders.filter(status="filled").exists(), name
+        assert not orders.filter(status="refused").exists(), name

@@ -20,11 +20,10 @@ from tests.support.api_client import ApiClient
 from tests.support.commands import told
 from tests.support.concurrency import Held, at_once, behind
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
-from tests.support.pages import signed_in
+from tests.support.pages import DIALOG, signed_in
 
 pytestmark = pytest.mark.django_db
 
-DIALOG = {"X-Dashboard": "dialog"}
 PAGE = "/portfolios/ibm-sma/edit/"
 
 
@@ -41,7 +40,7 @@ def portfolio() -> Portfolio:
 
 def opened(browser: Client) -> dict[str, str]:
     """Return the fields of the edit form, as the browser would send them back."""
-    page = browser.get(PAGE, headers=DIALOG).content.decode()
+    page = browser.get(PAGE, **DIALOG).content.decode()
     fields = dict(re.findall(r'<input type="[a-z]+" name="([\w.]+)"(?: value="([^"]*)")?', page))
     del fields["spread_hard"]  # a box that is not ticked is not sent
     fields |= {"strategy": "sma_cross", "catch_up": "state_only", "note": ""}
@@ -49,7 +48,7 @@ def opened(browser: Client) -> dict[str, str]:
 
 
 def saved(browser: Client, fields: dict[str, str]) -> Any:
-    return browser.post(PAGE, fields, headers=DIALOG)
+    return browser.post(PAGE, fields, **DIALOG)
 
 
 def text_of(answer: Any) -> str:
@@ -192,16 +191,8 @@ def test_an_etag_that_was_never_returned_is_named_as_wrong(operator: ApiClient, 
 
 
 def test_command_changes_one_parameter_and_leaves_the_others(portfolio: Portfolio) -> None:
-    document = told(
-        "update_portfolio",
-        "ibm-sma",
-        "--set",
-        "quantity=200",
-        "--priority",
-        "5",
-        "--if-revision",
-        "1",
-    )
+    changes = ("--set", "quantity=200", "--priority", "5", "--if-revision", "1")
+    document = told("update_portfolio", "ibm-sma", *changes)
     assert document["portfolio"]["config"] == {"fast": 3, "slow": 8, "quantity": 200}
     assert (document["portfolio"]["revision"], document["portfolio"]["priority"]) == (2, 5)
 

@@ -188,7 +188,7 @@ def test_a_list_costs_as_many_statements_as_one(operator: ApiClient) -> None:
     operator.post("portfolios/", many(1))
     with counted_statements() as seen:
         operations.create_portfolios(
-            [operations.NewPortfolio(f"q-{n}", "canary") for n in range(200)], actor="ann"
+            [operations.NewPortfolio(f"q-{n}", "canary") for n in range(40)], actor="ann"
         )
     assert len(seen) < 20, len(seen)
 

@@ -44,12 +44,6 @@ def test_the_api_holds_longer_and_releases(stormy: None, operator: ApiClient) ->
     assert Event.objects.filter(kind="storm_released", actor="olive").count() == 1
 
 
-def test_a_viewer_may_neither_hold_nor_release(stormy: None, viewer: ApiClient) -> None:
-    for act in ("hold", "release"):
-        assert viewer.post(f"schedule/storm/{act}/", {}).status_code == 403
-    assert Storm.objects.get().held_at is not None
-
-
 def test_the_command_shows_holds_and_releases(stormy: None) -> None:
     assert told("storm")["of_nodes"] == 3
     assert told("storm", "--hold", "--reason", "switch")["until"] is None

@@ -66,18 +66,6 @@ def test_locked_run_delays_no_other_portfolio_and_is_alone_requested_again(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_batch_takes_only_the_rows_that_are_free(impatient: None) -> None:
-    node = make_node("node-1")
-    one, two = waiting("a", "b")
-    held = Held(lock_run(one.pk))
-    assert ask(placed(one, node), placed(two, node), patient=False) == [
-        None,
-        newest_handoff(two).pk,
-    ]
-    held.commit()
-
-
-@pytest.mark.django_db(transaction=True)
 def test_locked_node_delays_only_portfolios_that_go_there(impatient: None) -> None:
     nodes = [make_node("node-1"), make_node("node-2")]
     waiting("a", "b", "c", "d")

@@ -21,6 +21,7 @@ from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from tests.support.api_client import counted_transactions
 from tests.support.factories import (
+    FakeNode,
     ago,
     expire_handoff,
     lose,
@@ -139,39 +140,24 @@ def test_reason_of_a_failure_stays_on_the_run(left: dict[str, Any]) -> None:
 # --- none harms another --------------------------------------------------------------------------
 
 
-def test_portfolio_stopped_since_the_plan_does_not_block_others(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("model", "changed", "said"),
+    [
+        (Portfolio, {"desired_state": "stopped"}, "b is to be stopped; start it first."),
+        (Run, {"phase": "halted"}, "b is halted; start it first."),
+        (Run, {"phase": "quarantined"}, "b is quarantined; start it first."),
+        (Run, {"epoch": 7}, "b was granted again since it was read."),
+    ],
+)
+def test_portfolio_that_changed_since_the_plan_is_refused_alone(
+    monkeypatch: pytest.MonkeyPatch, model: Any, changed: dict[str, Any], said: str
 ) -> None:
     make_node("node-1")
-    waiting("a", "b", "c")
-    stopped = Portfolio.objects.filter(name="b")
-    once_planned(monkeypatch, lambda: stopped.update(desired_state="stopped"))
+    other = waiting("a", "b", "c")[1]
+    once_planned(monkeypatch, lambda: model.objects.filter(pk=other.pk).update(**changed))
     outcome = tick().balance
     assert len(outcome.requested) == 2
-    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [
-        ("b", "b is to be stopped; start it first.")
-    ]
-
-
-@pytest.mark.parametrize("phase", ["halted", "quarantined"])
-def test_portfolio_halted_or_quarantined_since_the_plan_is_not_placed(
-    monkeypatch: pytest.MonkeyPatch, phase: str
-) -> None:
-    make_node("node-1")
-    resting = Run.objects.filter(pk=waiting("a", "b")[1].pk)
-    once_planned(monkeypatch, lambda: resting.update(phase=phase))
-    outcome = tick().balance
-    assert len(outcome.requested) == 1
-    assert outcome.rejected[0].reason == f"b is {phase}; start it first."
-
-
-def test_portfolio_granted_since_the_plan_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_node("node-1")
-    other = waiting("a", "b")[1]
-    once_planned(monkeypatch, lambda: Run.objects.filter(pk=other.pk).update(epoch=7))
-    outcome = tick().balance
-    assert len(outcome.requested) == 1
-    assert outcome.rejected[0].reason == "b was granted again since it was read."
+    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [("b", said)]
     assert run_of(other).reason == "waits for the next pass"
 
 
@@ -198,37 +184,35 @@ def test_last_free_capacity_goes_to_the_first_request() -> None:
     assert answers == [newest_handoff(one).pk, "node_full", newest_handoff(two).pk]
 
 
+def overtaken_move() -> tuple[list[FakeNode], Portfolio, Request]:
+    """Return three nodes, a waiting portfolio, and a failover to the third node.
+
+    It supersedes a move from the first to the second; both have one place.
+    """
+    nodes = make_settled_nodes(3)
+    moved = make_trader("moved", nodes[0])
+    moved.move_to(nodes[1])
+    Node.objects.exclude(pk=nodes[2].row.pk).update(capacity=1)
+    failover = Request("failover", moved.portfolio.pk, nodes[2].row.pk, "lost")
+    return nodes, waiting("other")[0], failover
+
+
 def test_capacity_of_a_superseded_handoff_is_free_for_the_next_request() -> None:
-    first, second, third = make_settled_nodes(3)
-    moved = make_trader("moved", first)
-    other = waiting("other")[0]
-    moved.move_to(second)
-    Node.objects.filter(pk=second.row.pk).update(capacity=1)
+    (first, second, third), other, failover = overtaken_move()
     lose(first)
-    failover = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
     assert ask(placed(other, second), failover)[0] == "node_full"
-    assert newest_handoff(moved.portfolio).target_node == third.row
+    assert newest_handoff(Portfolio.objects.get(name="moved")).target_node == third.row
     assert ask(placed(other, second)) == [newest_handoff(other).pk]
 
 
 def test_capacity_of_a_superseded_handoff_is_free_within_the_same_batch() -> None:
-    first, second, third = make_settled_nodes(3)
-    moved = make_trader("moved", first)
-    other = waiting("other")[0]
-    moved.move_to(second)
-    Node.objects.filter(pk=second.row.pk).update(capacity=1)
+    (first, second, _), other, failover = overtaken_move()
     lose(first)
-    failover = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
     assert "node_full" not in ask(failover, placed(other, second))
 
 
 def test_capacity_of_a_failover_source_is_not_free_while_the_portfolio_runs() -> None:
-    first, second, third = make_settled_nodes(3)
-    moved = make_trader("moved", first)
-    other = waiting("other")[0]
-    moved.move_to(second)
-    Node.objects.filter(pk=first.row.pk).update(capacity=1)
-    failover = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
+    (first, _, _), other, failover = overtaken_move()
     assert ask(failover, placed(other, first))[1] == "node_full"
 
 

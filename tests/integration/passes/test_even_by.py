@@ -13,29 +13,26 @@ from scheduling.enact.pass_lock import acquire
 from scheduling.models import Control, Event, Handoff, Run
 from scheduling.observe.snapshot import observe
 from scheduling.passes.balance import balance
-from scheduling.permissions import Role
 from scheduling.timing import timing
 from scheduling.wire.messages import ProcessStatus
-from tests.support.api_client import ApiClient, make_api_client
+from tests.support.api_client import ApiClient
 from tests.support.commands import said, told
 from tests.support.factories import FakeNode, make_node, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
 
 
+def process(portfolio: int, epoch: int, cpu_pct: float) -> ProcessStatus:
+    return ProcessStatus(
+        portfolio=portfolio, epoch=epoch, revision=1, phase="running", seq=1, lag=0, cpu_pct=cpu_pct
+    )
+
+
 def beat_measured(daemon: FakeNode, minute_pct: float, **shares: float) -> None:
     """Let a daemon beat with what it measured of its machine and of its portfolios."""
     processes = [
-        ProcessStatus(
-            portfolio=Portfolio.objects.get(name=name).pk,
-            epoch=Run.objects.get(portfolio__name=name).epoch,
-            revision=1,
-            phase="running",
-            seq=1,
-            lag=0,
-            cpu_pct=share,
-        )
-        for name, share in shares.items()
+        process(run.portfolio_id, run.epoch, shares[run.portfolio.name])
+        for run in Run.objects.filter(portfolio__name__in=shares).select_related("portfolio")
     ]
     daemon.beat(metrics={"cpu_pct": 1.0, "cpu_minute_pct": minute_pct}, portfolios=processes)
 
@@ -100,15 +97,7 @@ def test_a_node_that_was_not_measured_for_a_minute_is_not_in_it() -> None:
 def test_invalid_numbers_of_one_node_do_not_fail_the_snapshot(said: float, read: float) -> None:
     one, two = make_busy_fleet()
     operations.even_by("cpu", actor="olive")
-    nonsense = ProcessStatus(
-        portfolio=2**64 - 1,
-        epoch=2**64 - 1,
-        revision=1,
-        phase="running",
-        seq=1,
-        lag=0,
-        cpu_pct=said,
-    )
+    nonsense = process(2**64 - 1, 2**64 - 1, said)
     two.beat(metrics={"cpu_minute_pct": said}, portfolios=[nonsense])
     cpu = observe(timing()).snapshot.cpu
     assert cpu is not None
@@ -142,17 +131,11 @@ def test_even_by_command_states_the_new_choice() -> None:
         said("even_by", "mood")
 
 
-@pytest.fixture
-def operator() -> ApiClient:
-    return make_api_client(Role.OPERATOR, "olive")
-
-
-def test_the_api_answers_and_changes_the_policy(operator: ApiClient) -> None:
+def test_the_api_answers_and_changes_the_policy(operator: ApiClient, viewer: ApiClient) -> None:
     assert operator.get("schedule/policy/").json() == {"even_by": "weight"}
     answer = operator.post("schedule/policy/", {"even_by": "cpu", "reason": "machines differ"})
     assert (answer.status_code, answer.json()) == (200, {"even_by": "cpu"})
     assert Event.objects.get(kind="even_by").actor == "olive"
     assert operator.post("schedule/policy/", {"even_by": "mood"}).status_code == 400
-    viewer = make_api_client(Role.VIEWER, "vic")
     assert viewer.get("schedule/policy/").json() == {"even_by": "cpu"}
     assert viewer.post("schedule/policy/", {"even_by": "weight"}).status_code == 403

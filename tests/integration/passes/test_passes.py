@@ -28,6 +28,7 @@ from scheduling.timing import timing
 from tests.support.api_client import counted_transactions
 from tests.support.factories import (
     FakeNode,
+    OwnerSession,
     ago,
     expire_lease,
     lose,
@@ -117,31 +118,22 @@ def test_the_balance_of_the_queue_waits_for_the_sweep_that_began_with_it() -> No
 # --- what a tick does ----------------------------------------------------------------------------
 
 
-def test_handoffs_of_a_requested_pass_name_the_operator_who_requested_it() -> None:
-    make_node("node-1")
-    portfolio = make_portfolio("p")
-    tick(actor="ann")
-    assert newest_handoff(portfolio).requested_by == "ann"
-
-
-def test_a_second_tick_requests_no_handoff_twice() -> None:
-    make_node("node-1")
-    make_portfolio("p")
-    assert len(tick().balance.requested) == 1
-    assert tick().balance.requested == ()
-    assert Handoff.objects.count() == 1
+def pinned_trader() -> tuple[FakeNode, FakeNode, OwnerSession]:
+    """Return two nodes and the owner of a portfolio that is pinned to the first."""
+    first, second = make_node("node-1"), make_node("node-2")
+    hand = make_trader("p", first)
+    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
+    return first, second, hand
 
 
 def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None:
-    first, second = make_node("node-1"), make_node("node-2")
-    hand = make_trader("p", first)
+    first, second, hand = pinned_trader()
     prove_revision(hand.portfolio)
     _, reload = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     assert reload is not None
     first.ready(reload)
     hand.release(reload)
     hand.commit(1)
-    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
     lose(first)
     tick()
     made = newest_handoff(hand.portfolio)
@@ -156,9 +148,7 @@ def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None
 
 
 def test_a_failed_failover_keeps_the_pin() -> None:
-    first, second = make_node("node-1"), make_node("node-2")
-    hand = make_trader("p", first)
-    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
+    first, second, hand = pinned_trader()
     lose(first)
     tick()
     first.beat()
@@ -168,9 +158,7 @@ def test_a_failed_failover_keeps_the_pin() -> None:
 
 
 def test_a_drain_ends_the_pin_with_its_grant_and_not_before() -> None:
-    first, second = make_node("node-1"), make_node("node-2")
-    hand = make_trader("p", first)
-    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
+    first, second, hand = pinned_trader()
     operations.drain("node-1", actor="ann")
     tick()
     second.prepare()
@@ -320,11 +308,6 @@ def test_a_board_that_cannot_be_read_raises(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(fleet_read, "NODES", "SELECT no_such_column FROM scheduling_node")
     with pytest.raises(SnapshotUnavailable), transaction.atomic():
         read_fleet_view()
-
-
-def test_an_empty_fleet_is_a_snapshot_with_no_nodes() -> None:
-    seen = observe(timing()).snapshot
-    assert (seen.nodes, seen.portfolios) == ((), ())
 
 
 # --- a constant number of statements -------------------------------------------------------------

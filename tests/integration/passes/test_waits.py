@@ -13,8 +13,7 @@ from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, execute, query
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import expire
-from scheduling.errors import Refused
-from scheduling.models import Handoff, Run
+from scheduling.models import Handoff
 from scheduling.operations.moves import stop_run
 from scheduling.timing import timing
 from tests.support.concurrency import Held, behind
@@ -78,13 +77,3 @@ def test_the_end_of_a_stop_that_waited_for_a_start_leaves_it_pending() -> None:
 
     assert behind(Held(starts()), lambda: execute(expire(handoff.pk, timing()))) == "done"
     assert run_of(hand.portfolio).phase == "pending"
-
-
-@pytest.mark.parametrize("phase", ["quarantined", "halted"])
-def test_a_portfolio_that_needs_an_operator_cannot_be_moved_before_its_start(phase: str) -> None:
-    hand = make_trader("p", make_node("node-1"))
-    target = make_node("node-2")
-    # Between the look of a person's migrate and its lock it failed for the fifth time.
-    Run.objects.update(phase=phase, node=None, incarnation=None)
-    with pytest.raises(Refused, match="start it"):
-        hand.move_to(target)
