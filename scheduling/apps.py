@@ -63,43 +63,22 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
     # This is no schedule any more. During an upgrade, the release before runs beside this one and
     # refuses schedules that it does not know, so new work is added to a task that it knows.
     Schedule.objects.using(using).filter(func="scheduling.tasks.follow_streams").delete()
-    for name in ("balance", "heartbeat_sweep"):
+    for name, every_s in (
+        ("balance", interval_s),
+        ("heartbeat_sweep", interval_s),
+        ("deliver_alerts", DELIVERY_PASS_S),
+        ("verify_in_background", VERIFY_PASS_S),
+        ("prune", settings.GINKGO.retention_interval_s),
+    ):
         Schedule.objects.using(using).update_or_create(
             name=name,
             defaults={
                 "func": f"scheduling.tasks.{name}",
                 "schedule_type": Schedule.CRON,
-                "cron": cron(interval_s),
+                "cron": cron(every_s),
                 "repeats": -1,
             },
         )
-    Schedule.objects.using(using).update_or_create(
-        name="deliver_alerts",
-        defaults={
-            "func": "scheduling.tasks.deliver_alerts",
-            "schedule_type": Schedule.CRON,
-            "cron": cron(DELIVERY_PASS_S),
-            "repeats": -1,
-        },
-    )
-    Schedule.objects.using(using).update_or_create(
-        name="verify_in_background",
-        defaults={
-            "func": "scheduling.tasks.verify_in_background",
-            "schedule_type": Schedule.CRON,
-            "cron": cron(VERIFY_PASS_S),
-            "repeats": -1,
-        },
-    )
-    Schedule.objects.using(using).update_or_create(
-        name="prune",
-        defaults={
-            "func": "scheduling.tasks.prune",
-            "schedule_type": Schedule.CRON,
-            "cron": cron(settings.GINKGO.retention_interval_s),
-            "repeats": -1,
-        },
-    )
 
 
 def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 DAY_S = 86_400
 ORDERS = "portfolios_order"
@@ -30,41 +31,13 @@ def record_kinds() -> tuple[RecordKind, ...]:
 
     orders_s = settings.GINKGO.keep_orders_days * DAY_S
     equity_s = settings.GINKGO.keep_equity_days * DAY_S
+    traded = partial(RecordKind, keep_s=orders_s, period_s=orders_s / ORDER_PARTS, verified=True)
+    measured = partial(
+        RecordKind, keep_s=equity_s, period_s=equity_s / EQUITY_PARTS, verified=False
+    )
     return (
-        RecordKind(
-            table="portfolios_fill",
-            seq="fill_seq",
-            at="at",
-            order_by="portfolio_id, fill_seq, index",
-            keep_s=orders_s,
-            period_s=orders_s / ORDER_PARTS,
-            verified=True,
-        ),
-        RecordKind(
-            table="portfolios_order",
-            seq="seq",
-            at="committed_at",
-            order_by="portfolio_id, seq, index",
-            keep_s=orders_s,
-            period_s=orders_s / ORDER_PARTS,
-            verified=True,
-        ),
-        RecordKind(
-            table="portfolios_equitypoint",
-            seq="seq",
-            at="at",
-            order_by="portfolio_id, seq",
-            keep_s=equity_s,
-            period_s=equity_s / EQUITY_PARTS,
-            verified=False,
-        ),
-        RecordKind(
-            table="portfolios_metricpoint",
-            seq="seq",
-            at="at",
-            order_by="portfolio_id, seq, name",
-            keep_s=equity_s,
-            period_s=equity_s / EQUITY_PARTS,
-            verified=False,
-        ),
+        traded("portfolios_fill", "fill_seq", "at", "portfolio_id, fill_seq, index"),
+        traded("portfolios_order", "seq", "committed_at", "portfolio_id, seq, index"),
+        measured("portfolios_equitypoint", "seq", "at", "portfolio_id, seq"),
+        measured("portfolios_metricpoint", "seq", "at", "portfolio_id, seq, name"),
     )

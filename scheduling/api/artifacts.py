@@ -86,8 +86,8 @@ class ArtifactList(TableView):
             "application/octet-stream": {"type": "string", "format": "binary"},
         },
         parameters=[query("filename", str, "Of the wheel, if the body is the wheel itself.")],
-        summary=roll_out_actions.ADD_ARTIFACT.summary("an artifact"),
         performs=roll_out_actions.ADD_ARTIFACT,
+        of="an artifact",
     )
     def post(self, request: Request) -> Response:
         """Add an artifact: 201, or 200 if the same bytes were stored before."""
@@ -133,12 +133,7 @@ class ArtifactDetail(ApiView):
         artifact.used_by = artifact_users(artifact.sha256)
         return Response(ArtifactDetailDocument(artifact).data)
 
-    @described(
-        None,
-        status=204,
-        summary=roll_out_actions.DELETE_ARTIFACT.summary("an artifact"),
-        performs=roll_out_actions.DELETE_ARTIFACT,
-    )
+    @described(None, status=204, performs=roll_out_actions.DELETE_ARTIFACT, of="an artifact")
     def delete(self, request: Request, sha256: str) -> Response:
         """Delete an artifact that no revision names."""
         operations.delete_artifact(sha256, actor=actor_of(request))

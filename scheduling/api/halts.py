@@ -59,12 +59,7 @@ class UndoneDocument(Document):
 class HaltAll(ApiView):
     """Stop every portfolio, or list the newest halts."""
 
-    @described(
-        HaltedDocument,
-        body=HaltBody,
-        summary=fleet_actions.HALT_ALL.summary(),
-        performs=fleet_actions.HALT_ALL,
-    )
+    @described(HaltedDocument, body=HaltBody, performs=fleet_actions.HALT_ALL)
     def post(self, request: Request) -> Response:
         """Stop every portfolio; 409 `count_differs` with both numbers."""
         body = read_body(request, HaltBody)
@@ -92,13 +87,7 @@ class HaltDetail(ApiView):
 class UndoHalt(ApiView):
     """Start what a halt stopped."""
 
-    @described(
-        UndoneDocument,
-        status=202,
-        body=UndoHaltBody,
-        summary=fleet_actions.UNDO_HALT.summary(),
-        performs=fleet_actions.UNDO_HALT,
-    )
+    @described(UndoneDocument, status=202, body=UndoHaltBody, performs=fleet_actions.UNDO_HALT)
     def post(self, request: Request) -> Response:
         """Start the portfolios, and return their names."""
         body = read_body(request, UndoHaltBody)

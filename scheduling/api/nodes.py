@@ -58,12 +58,7 @@ class NodeDetail(ApiView):
         """Return the node."""
         return Response(NodeDocument(node_view(name), context=serializer_context(request)).data)
 
-    @described(
-        NodeDocument,
-        body=LabelsBody,
-        summary=node_actions.LABEL_NODE.summary("a node"),
-        performs=node_actions.LABEL_NODE,
-    )
+    @described(NodeDocument, body=LabelsBody, performs=node_actions.LABEL_NODE, of="a node")
     def patch(self, request: Request, name: str) -> Response:
         """Replace the labels, if any are given, and return the node."""
         given = read_body(request, LabelsBody)
@@ -75,8 +70,8 @@ class NodeDetail(ApiView):
         None,
         status=204,
         body=ReasonBody,
-        summary=node_actions.FORGET_NODE.summary("a node that is gone for good"),
         performs=node_actions.FORGET_NODE,
+        of="a node that is gone for good",
     )
     def delete(self, request: Request, name: str) -> Response:
         """Forget the node; 409 `lease_valid` or `node_owns` while it may still act."""
@@ -101,7 +96,7 @@ def node_action(operation: Operation) -> type[ApiView]:
         body = DrainBody
 
     class NodeAction(ApiView):
-        @described(NodeDocument, body=body, summary=operation.summary("a node"), performs=operation)
+        @described(NodeDocument, body=body, performs=operation, of="a node")
         def post(self, request: Request, name: str) -> Response:
             given = read_body(request, body)
             operation.call(name, actor=actor_of(request), **given)

@@ -70,12 +70,16 @@ def described(
     summary: str = "",
     operation_id: str | None = None,
     performs: Operation | None = None,
+    of: str = "",
 ) -> Callable[[View], View]:
     """Describe a view that returns one document, or a problem.
 
     `response` may also be a dictionary from (status, media type) to a type, for other formats than
-    JSON. A view that `performs` an operator action has the summary and consequence of that action.
+    JSON. A view that `performs` an operator action has the consequence of that action, and without
+    a `summary` its summary, of the object that `of` names, such as `a portfolio`.
     """
+    if performs and not summary:
+        summary = performs.summary(of)
     responses = response if isinstance(response, dict) else {status: response}
     describe = extend_schema(
         operation_id=operation_id,

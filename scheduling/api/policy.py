@@ -30,12 +30,7 @@ class SchedulePolicy(ApiView):
         """Return the policy in force."""
         return Response(policy_document())
 
-    @described(
-        PolicyDocument,
-        body=PolicyBody,
-        summary=fleet_actions.EVEN_BY.summary(),
-        performs=fleet_actions.EVEN_BY,
-    )
+    @described(PolicyDocument, body=PolicyBody, performs=fleet_actions.EVEN_BY)
     def post(self, request: Request) -> Response:
         """Change the policy, and return it."""
         body = read_body(request, PolicyBody)

@@ -91,8 +91,8 @@ class PortfolioList(ApiView):
         PortfolioDocument,
         status=201,
         body=PortfolioBody,
-        summary=portfolio_actions.CREATE.summary("a portfolio"),
         performs=portfolio_actions.CREATE,
+        of="a portfolio",
     )
     def post(self, request: Request) -> Response:
         """Create one portfolio, or all portfolios of a list or none of them."""
@@ -165,8 +165,8 @@ class PortfolioDetail(ApiView):
         status=202,
         body=PortfolioChanges,
         parameters=[_IF_MATCH, _ETAG],
-        summary=portfolio_actions.EDIT.summary("a portfolio"),
         performs=portfolio_actions.EDIT,
+        of="a portfolio",
     )
     def patch(self, request: Request, name: str) -> Response:
         """Change the portfolio, and return it with the handoff and warnings.
@@ -195,8 +195,8 @@ class PortfolioDetail(ApiView):
         DeletedDocument,
         status=202,
         body=ReasonBody,
-        summary=portfolio_actions.DELETE.summary("a portfolio"),
         performs=portfolio_actions.DELETE,
+        of="a portfolio",
     )
     def delete(self, request: Request, name: str) -> Response:
         """Delete the portfolio, and return the handoff that releases it."""
@@ -212,13 +212,7 @@ def handoff_action(operation: Operation, body: type[StrictSerializer]) -> type[A
     """
 
     class HandoffAction(ApiView):
-        @described(
-            HandoffDocument,
-            status=202,
-            body=body,
-            summary=operation.summary("a portfolio"),
-            performs=operation,
-        )
+        @described(HandoffDocument, status=202, body=body, performs=operation, of="a portfolio")
         def post(self, request: Request, name: str) -> Response:
             given = read_body(request, body)
             handoff = operation.call(name, actor=actor_of(request), **given)
@@ -243,8 +237,8 @@ class StartPortfolio(ApiView):
         ),
         status=202,
         body=ReasonBody,
-        summary=portfolio_actions.START.summary("a portfolio"),
         performs=portfolio_actions.START,
+        of="a portfolio",
     )
     def post(self, request: Request, name: str) -> Response:
         """Start the portfolio, and return its handoff.
@@ -262,12 +256,7 @@ class StartPortfolio(ApiView):
 class UnpinPortfolio(ApiView):
     """Unpin a portfolio."""
 
-    @described(
-        PortfolioDocument,
-        body=NoBody,
-        summary=portfolio_actions.UNPIN.summary("a portfolio"),
-        performs=portfolio_actions.UNPIN,
-    )
+    @described(PortfolioDocument, body=NoBody, performs=portfolio_actions.UNPIN, of="a portfolio")
     def post(self, request: Request, name: str) -> Response:
         """End the pin, and return the portfolio."""
         read_body(request, NoBody)
@@ -281,8 +270,8 @@ class AcceptPython(ApiView):
     @described(
         PortfolioDocument,
         body=AcceptPythonBody,
-        summary=portfolio_actions.ACCEPT_PYTHON.summary("a portfolio"),
         performs=portfolio_actions.ACCEPT_PYTHON,
+        of="a portfolio",
     )
     def post(self, request: Request, name: str) -> Response:
         """Store the consent, or withdraw it, and return the portfolio."""
@@ -340,8 +329,8 @@ class PortfolioVerification(ApiView):
         VerificationDocument,
         status=202,
         body=VerificationBody,
-        summary=portfolio_actions.VERIFY.summary("a portfolio"),
         performs=portfolio_actions.VERIFY,
+        of="a portfolio",
     )
     def post(self, request: Request, name: str) -> Response:
         """Request a verification; GET shows its progress."""

@@ -84,8 +84,8 @@ class RollOutList(TableView):
         RollOutDocument,
         status=201,
         body=RollOutBody,
-        summary=roll_out_actions.ROLL_OUT.summary("an artifact"),
         performs=roll_out_actions.ROLL_OUT,
+        of="an artifact",
     )
     def post(self, request: Request) -> Response:
         """Begin a roll-out; 409 `roll_out_in_progress` with the number of the other one."""
@@ -108,13 +108,7 @@ def roll_out_action(operation: Operation) -> type[ApiView]:
     """Return the view that performs an operation on a roll-out and returns the roll-out."""
 
     class RollOutAction(ApiView):
-        @described(
-            RollOutDocument,
-            status=202,
-            body=ReasonBody,
-            summary=operation.summary(),
-            performs=operation,
-        )
+        @described(RollOutDocument, status=202, body=ReasonBody, performs=operation)
         def post(self, request: Request, pk: int) -> Response:
             given = read_body(request, ReasonBody)
             changed = operation.call(pk, actor=actor_of(request), **given)

@@ -88,13 +88,7 @@ def expected_pause() -> dict[str, float | None]:
 class ScheduleRebalance(ApiView):
     """Run a balance pass now."""
 
-    @described(
-        RebalancedDocument,
-        status=202,
-        body=NoBody,
-        summary=fleet_actions.REBALANCE.summary(),
-        performs=fleet_actions.REBALANCE,
-    )
+    @described(RebalancedDocument, status=202, body=NoBody, performs=fleet_actions.REBALANCE)
     def post(self, request: Request) -> Response:
         """Run a pass, and return what it began."""
         read_body(request, NoBody)
@@ -108,8 +102,8 @@ class ScheduleMigrate(ApiView):
         HandoffDocument,
         status=202,
         body=ScheduleMigrateBody,
-        summary=portfolio_actions.MIGRATE.summary("a portfolio"),
         performs=portfolio_actions.MIGRATE,
+        of="a portfolio",
     )
     def post(self, request: Request) -> Response:
         """Begin the move, and return its handoff."""
@@ -127,7 +121,6 @@ class ScheduleMigrateSeveral(ApiView):
         MovedDocument,
         status=202,
         body=MigrateSeveralBody,
-        summary=portfolio_actions.MIGRATE_SEVERAL.summary(),
         performs=portfolio_actions.MIGRATE_SEVERAL,
     )
     def post(self, request: Request) -> Response:
@@ -151,7 +144,7 @@ def fleet_action(
     """Return the view that performs an operation on the fleet and returns `state()` after it."""
 
     class FleetAction(ApiView):
-        @described(document, body=body, summary=operation.summary(), performs=operation)
+        @described(document, body=body, performs=operation)
         def post(self, request: Request) -> Response:
             operation.call(actor=actor_of(request), **read_body(request, body))
             return Response(state())

@@ -62,8 +62,8 @@ class NodeTokenList(TableView):
         IssuedTokenDocument,
         status=201,
         body=NodeTokenBody,
-        summary=node_actions.ISSUE_NODE_TOKEN.summary("a node"),
         performs=node_actions.ISSUE_NODE_TOKEN,
+        of="a node",
     )
     def post(self, request: Request) -> Response:
         """Create a token, and the node if needed. This response alone has the token."""
@@ -85,8 +85,8 @@ class NodeTokenDetail(ApiView):
         None,
         status=204,
         body=ReasonBody,
-        summary=access_actions.REVOKE_TOKEN.summary("a token of a node"),
         performs=access_actions.REVOKE_TOKEN,
+        of="a token of a node",
     )
     def delete(self, request: Request, pk: int) -> Response:
         """Revoke the token. Idempotent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.urls import path, re_path
+from django.urls import include, path, re_path
 
 from scheduling.api import (
     alerts,
@@ -33,6 +33,34 @@ app_name = "api"
 
 _NAME = "<slug:name>"
 
+_OF_ONE_NODE = [
+    path("", nodes.NodeDetail.as_view(), name="node"),
+    path("drain/", nodes.node_action(node_actions.DRAIN).as_view(), name="drain"),
+    path("drain-plan/", nodes.NodeDrainPlan.as_view(), name="drain-plan"),
+    path("disable/", nodes.node_action(node_actions.DRAIN).as_view(), name="disable"),
+    path("undrain/", nodes.node_action(node_actions.UNDRAIN).as_view(), name="undrain"),
+    path("cordon/", nodes.node_action(node_actions.CORDON).as_view(), name="cordon"),
+    path("uncordon/", nodes.node_action(node_actions.UNCORDON).as_view(), name="uncordon"),
+]
+_OF_ONE_PORTFOLIO = [
+    path("", portfolios.PortfolioDetail.as_view(), name="portfolio"),
+    path("migrate/", portfolios.MigratePortfolio.as_view(), name="migrate"),
+    path("reload/", portfolios.ReloadPortfolio.as_view(), name="reload"),
+    path("start/", portfolios.StartPortfolio.as_view(), name="start"),
+    path("stop/", portfolios.StopPortfolio.as_view(), name="stop"),
+    path("unpin/", portfolios.UnpinPortfolio.as_view(), name="unpin"),
+    path("accept-python/", portfolios.AcceptPython.as_view(), name="accept-python"),
+    path("checkpoint/", portfolios.PortfolioCheckpoint.as_view(), name="checkpoint"),
+    path("verification/", portfolios.PortfolioVerification.as_view(), name="verification"),
+    path("revisions/", portfolio_records.PortfolioRevisions.as_view(), name="revisions"),
+    path("orders/", portfolio_records.PortfolioOrders.as_view(), name="orders"),
+    path("fills/", portfolio_records.PortfolioFills.as_view(), name="fills"),
+    path("metrics/", portfolio_records.PortfolioMetrics.as_view(), name="metrics"),
+    path("equity/", portfolio_records.PortfolioEquity.as_view(), name="equity"),
+    path("tenures/", portfolio_records.PortfolioTenures.as_view(), name="tenures"),
+    path("log/", portfolio_records.PortfolioLogLines.as_view(), name="log"),
+]
+
 urlpatterns = [
     re_path(r"^healthz/?$", health.healthz, name="healthz"),
     re_path(r"^readyz/?$", health.readyz, name="readyz"),
@@ -40,62 +68,13 @@ urlpatterns = [
     path("schema/", ApiSchema.as_view(), name="schema"),
     path("docs/", ApiDocs.as_view(url_name="api:schema"), name="docs"),
     path("nodes/", nodes.NodeList.as_view(), name="nodes"),
-    path(f"nodes/{_NAME}/", nodes.NodeDetail.as_view(), name="node"),
-    path(f"nodes/{_NAME}/drain/", nodes.node_action(node_actions.DRAIN).as_view(), name="drain"),
-    path(f"nodes/{_NAME}/drain-plan/", nodes.NodeDrainPlan.as_view(), name="drain-plan"),
-    path(
-        f"nodes/{_NAME}/disable/", nodes.node_action(node_actions.DRAIN).as_view(), name="disable"
-    ),
-    path(
-        f"nodes/{_NAME}/undrain/", nodes.node_action(node_actions.UNDRAIN).as_view(), name="undrain"
-    ),
-    path(f"nodes/{_NAME}/cordon/", nodes.node_action(node_actions.CORDON).as_view(), name="cordon"),
-    path(
-        f"nodes/{_NAME}/uncordon/",
-        nodes.node_action(node_actions.UNCORDON).as_view(),
-        name="uncordon",
-    ),
+    path(f"nodes/{_NAME}/", include(_OF_ONE_NODE)),
     path("artifacts/", artifacts.ArtifactList.as_view(), name="artifacts"),
     path("artifacts/<slug:sha256>/", artifacts.ArtifactDetail.as_view(), name="artifact"),
     path("strategies/", artifacts.StrategyList.as_view(), name="strategies"),
     path("portfolios/", portfolios.PortfolioList.as_view(), name="portfolios"),
-    path(f"portfolios/{_NAME}/", portfolios.PortfolioDetail.as_view(), name="portfolio"),
-    path(f"portfolios/{_NAME}/migrate/", portfolios.MigratePortfolio.as_view(), name="migrate"),
-    path(f"portfolios/{_NAME}/reload/", portfolios.ReloadPortfolio.as_view(), name="reload"),
-    path(f"portfolios/{_NAME}/start/", portfolios.StartPortfolio.as_view(), name="start"),
-    path(f"portfolios/{_NAME}/stop/", portfolios.StopPortfolio.as_view(), name="stop"),
-    path(f"portfolios/{_NAME}/unpin/", portfolios.UnpinPortfolio.as_view(), name="unpin"),
-    path(
-        f"portfolios/{_NAME}/accept-python/",
-        portfolios.AcceptPython.as_view(),
-        name="accept-python",
-    ),
-    path(
-        f"portfolios/{_NAME}/checkpoint/",
-        portfolios.PortfolioCheckpoint.as_view(),
-        name="checkpoint",
-    ),
-    path(
-        f"portfolios/{_NAME}/verification/",
-        portfolios.PortfolioVerification.as_view(),
-        name="verification",
-    ),
-    path(
-        f"portfolios/{_NAME}/revisions/",
-        portfolio_records.PortfolioRevisions.as_view(),
-        name="revisions",
-    ),
+    path(f"portfolios/{_NAME}/", include(_OF_ONE_PORTFOLIO)),
     path("orders/", portfolio_records.OrderList.as_view(), name="fleet-orders"),
-    path(f"portfolios/{_NAME}/orders/", portfolio_records.PortfolioOrders.as_view(), name="orders"),
-    path(f"portfolios/{_NAME}/fills/", portfolio_records.PortfolioFills.as_view(), name="fills"),
-    path(
-        f"portfolios/{_NAME}/metrics/", portfolio_records.PortfolioMetrics.as_view(), name="metrics"
-    ),
-    path(f"portfolios/{_NAME}/equity/", portfolio_records.PortfolioEquity.as_view(), name="equity"),
-    path(
-        f"portfolios/{_NAME}/tenures/", portfolio_records.PortfolioTenures.as_view(), name="tenures"
-    ),
-    path(f"portfolios/{_NAME}/log/", portfolio_records.PortfolioLogLines.as_view(), name="log"),
     path("incidents/", incidents.IncidentList.as_view(), name="incidents"),
     path("incidents/<int:pk>/", incidents.IncidentDetail.as_view(), name="incident"),
     path("handoffs/", handoffs_events.HandoffList.as_view(), name="handoffs"),

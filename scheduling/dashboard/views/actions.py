@@ -53,12 +53,17 @@ def find_any_node(fleet: FleetView, name: str) -> NodeView | None:
     return find_node(fleet, name) or unregistered_node(name)
 
 
-def render_not_found(request: HttpRequest, what: str, name: str) -> HttpResponse:
-    """Render the 404 page for a portfolio, node or action of a name that does not exist."""
+def render_not_found(request: HttpRequest, what: str, name: str | int) -> HttpResponse:
+    """Render the 404 page for an object or action of a name or number that does not exist."""
     title, sentence = {
         "portfolio": (_("No such portfolio"), _("There is no portfolio named %(name)s.")),
         "node": (_("No such node"), _("There is no node named %(name)s.")),
         "action": (_("No such action"), _("There is no action named %(name)s.")),
+        "channel": (_("No such channel"), _("There is no channel named %(name)s.")),
+        "feed": (_("No such feed"), _("There is no feed named %(name)s.")),
+        "alert": (_("No such alert"), _("There is no alert %(name)s.")),
+        "handoff": (_("No such handoff"), _("There is no handoff %(name)s.")),
+        "user": (_("No such user"), _("There is no user %(name)s.")),
     }[what]
     return render_problem(request, 404, title, sentence % {"name": name})
 

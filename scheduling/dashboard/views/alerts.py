@@ -20,6 +20,7 @@ from scheduling.dashboard.views.actions import (
     FIELDS_FORM,
     perform_action,
     posted,
+    render_not_found,
     submit_form,
     succeed,
 )
@@ -95,9 +96,7 @@ def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
     """Acknowledge an alert, with a note."""
     alert = Alert.objects.filter(pk=number).first()
     if alert is None:
-        return render_problem(
-            request, 404, _("No such alert"), _("There is no alert %(name)s.") % {"name": number}
-        )
+        return render_not_found(request, "alert", number)
     context = page_context(request, "alerts")
     return perform_action(request, alert_actions.ACKNOWLEDGE_ALERT, alert, number, context)
 
@@ -131,19 +130,9 @@ def channel_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         for each in (alert_actions.TEST_ALERT_CHANNEL, alert_actions.REMOVE_ALERT_CHANNEL)
     }
     if verb not in actions:
-        return render_problem(
-            request,
-            404,
-            _("No such action"),
-            _("There is no action named %(name)s.") % {"name": verb},
-        )
+        return render_not_found(request, "action", verb)
     channel = AlertChannel.objects.filter(name=name).first()
     if channel is None:
-        return render_problem(
-            request,
-            404,
-            _("No such channel"),
-            _("There is no channel named %(name)s.") % {"name": name},
-        )
+        return render_not_found(request, "channel", name)
     context = page_context(request, "alerts")
     return perform_action(request, actions[verb], channel, name, context, then=reverse("alerts"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
+from scheduling.dashboard.views.actions import render_not_found
 from scheduling.errors import Refused
 from scheduling.observe.feeds import gap_views, read_feeds, record_views
 from scheduling.recorded_feeds.reads import newest_events
@@ -30,9 +30,7 @@ def feed(request: HttpRequest, name: str) -> HttpResponse:
     """Show one feed: head, rate, silence, the lag of each node, gaps and the newest records."""
     found = read_feeds(name)
     if not found:
-        return render_problem(
-            request, 404, _("No such feed"), _("There is no feed named %(name)s.") % {"name": name}
-        )
+        return render_not_found(request, "feed", name)
     unread = ""
     try:
         events = newest_events(name, SEARCHED_FOR_GAPS)

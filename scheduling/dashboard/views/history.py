@@ -8,10 +8,9 @@ from django.contrib.auth import get_user_model
 from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
 from scheduling.dashboard.handoff_steps import build_steps, kind_text, reason_text
 from scheduling.dashboard.history import (
@@ -26,6 +25,7 @@ from scheduling.dashboard.history import (
     within,
 )
 from scheduling.dashboard.pagination import PAGE_ROWS, page_by_offset, text_parameter
+from scheduling.dashboard.views.actions import render_not_found
 from scheduling.models import Event, Handoff, HandoffKind, HandoffState, Interface, Tenure
 from scheduling.models.handoff import ACTIVE_STATES
 from scheduling.observe.localized_reason import localized_reason
@@ -147,12 +147,7 @@ def handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
         .first()
     )
     if row is None:
-        return render_problem(
-            request,
-            404,
-            _("No such handoff"),
-            _("There is no handoff %(name)s.") % {"name": handoff_id},
-        )
+        return render_not_found(request, "handoff", handoff_id)
     context = page_context(request, "handoffs")
     context |= {
         "handoff": row,

@@ -14,7 +14,7 @@ from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import operator_required
 from scheduling.dashboard.forms import PersonForm
 from scheduling.dashboard.pagination import page_by_offset
@@ -23,6 +23,7 @@ from scheduling.dashboard.views.actions import (
     perform_action,
     posted,
     render_form,
+    render_not_found,
     submit_form,
 )
 from scheduling.errors import Refused
@@ -80,31 +81,24 @@ def person_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
     """Change the role of a user, deactivate or activate it, or give it a link for a password."""
     user = User.objects.filter(pk=number, is_superuser=False).first()
     if user is None:
-        return render_problem(
-            request, 404, _("No such user"), _("There is no user %(name)s.") % {"name": number}
-        )
+        return render_not_found(request, "user", number)
     context, name = page_context(request, "people"), user.get_username()
     if verb == "password":
         context |= {"action": RESET_PASSWORD, "title": name}
+        template = "dashboard/parts/password_form.html"
         if request.method != "POST":
-            return render_form(request, "dashboard/parts/password_form.html", context)
+            return render_form(request, template, context)
         reason = request.POST.get("reason", "").strip()
         try:
             RESET_PASSWORD.call(name, actor=request.user.get_username(), reason=reason)
         except Refused as refused:
             context["refused"] = refused.message
-            template = "dashboard/parts/password_form.html"
             return render_form(request, template, context, refused.status)
         user.refresh_from_db()
         return _show_link(request, user, context)
     operation = ACTIONS.get(verb)
     if operation is None:
-        return render_problem(
-            request,
-            404,
-            _("No such action"),
-            _("There is no action named %(name)s.") % {"name": verb},
-        )
+        return render_not_found(request, "action", verb)
     return perform_action(request, operation, user, name, context, then=reverse("people"))
 
 

@@ -16,7 +16,12 @@ from scheduling.dashboard.context import page_context, render_page, render_probl
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.forms import RollOutForm
 from scheduling.dashboard.pagination import page_by_id, page_by_offset, text_parameter
-from scheduling.dashboard.views.actions import perform_action, posted, submit_form
+from scheduling.dashboard.views.actions import (
+    perform_action,
+    posted,
+    render_not_found,
+    submit_form,
+)
 from scheduling.errors import NotFound
 from scheduling.models import ItemState, RollOutState
 from scheduling.observe.roll_outs import RollOutView, read_roll_out, roll_outs
@@ -96,12 +101,7 @@ def roll_out_action(request: HttpRequest, number: int, verb: str) -> HttpRespons
     """Stop a roll-out, or take it back."""
     operation = ROLL_OUT_ACTIONS.get(verb)
     if operation is None:
-        return render_problem(
-            request,
-            404,
-            _("No such action"),
-            _("There is no action named %(name)s.") % {"name": verb},
-        )
+        return render_not_found(request, "action", verb)
     try:
         shown = read_roll_out(number)
     except NotFound as missing:
