@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
+from bench.result_table import given_numbers
 from chaos.harness.cluster import CANARIES, SHARES, Cluster
 from chaos.harness.installation import temporary_home
 from chaos.harness.observation import DEMO_NODES, ClusterRun, wait_for
@@ -48,10 +49,7 @@ BUDGETS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def main() -> None:
-    moves, reloads, kills, roll_outs = (
-        int(sys.argv[n]) if len(sys.argv) > n else default
-        for n, default in ((1, 100), (2, 100), (3, 30), (4, 2))
-    )
+    moves, reloads, kills, roll_outs = given_numbers(100, 100, 30, 2)
     is_met = True
     with temporary_home() as home:
         cluster = Cluster(home, "--node-restart", "6")
@@ -128,13 +126,8 @@ def roll_out(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
 
     Yield the seconds from request to done, and the pause in ms, of each reload.
     """
-    url, token = cluster.access["url"], cluster.create_node_token("node-more")
-    daemon = cluster.launch_node("node-more", url, token)
-    try:
+    with cluster.extra_node("node-more"):
         yield from _reloads_of_roll_outs(cluster, times)
-    finally:
-        daemon.terminate()
-        daemon.wait(20)
 
 
 def _reloads_of_roll_outs(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:

@@ -29,6 +29,7 @@ from pathlib import Path
 import msgspec
 import zstandard
 
+from bench.result_table import given_numbers
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from scheduling.wire.messages import (
     PROTOCOL,
@@ -46,10 +47,7 @@ STATE_BYTES = 11_000
 
 
 def main() -> None:
-    nodes, per_node, seconds = (
-        int(sys.argv[n]) if len(sys.argv) > n else default
-        for n, default in ((1, 10), (2, 20), (3, 8))
-    )
+    nodes, per_node, seconds = given_numbers(10, 20, 8)
     with own_database():
         rates = {}
         for path, app in (

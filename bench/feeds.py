@@ -32,7 +32,7 @@ from typing import Any
 import psycopg
 
 from bench.commit import PORT, own_database, web_process
-from bench.result_table import as_table, row
+from bench.result_table import as_table, given_numbers, row
 from chaos.harness.nats_server import NatsServer
 from ginkgo_site.env import CHECKOUT
 from portfolios.runtime.events import Event, Trade, decode_event
@@ -47,8 +47,7 @@ WAIT_S = 300.0
 
 
 def main() -> None:
-    given = [int(text) for text in sys.argv[1:4]]
-    events, runs, paced_s = given + [20_000, 2, 4][len(given) :]
+    events, runs, paced_s = given_numbers(20_000, 2, 4)
     with own_database(), tempfile.TemporaryDirectory() as folder:
         nats = NatsServer(Path(folder) / "nats")
         nats.start()

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 
 import msgspec
 
 from bench.commit import PORT, Node, own_database, prepare_ginkgo, wait_until_listening, web_process
+from bench.result_table import given_numbers
 from scheduling.wire.messages import Heartbeat, HeartbeatAnswer, ProcessStatus, encode
 
 
 def main() -> None:
-    nodes, per_node, seconds = (
-        int(sys.argv[n]) if len(sys.argv) > n else default
-        for n, default in ((1, 64), (2, 5), (3, 8))
-    )
+    nodes, per_node, seconds = given_numbers(64, 5, 8)
     with own_database():
         simulated = prepare_ginkgo(nodes, per_node)
         with web_process("ginkgo_site.asgi:application"):

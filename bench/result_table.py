@@ -35,6 +35,12 @@ def report(
     sys.exit(0 if all(each["met"] is not False for each in found) else 1)
 
 
+def given_numbers(*defaults: int) -> list[int]:
+    """Return the numbers of the command line, and the defaults of those that it leaves out."""
+    given = [int(text) for text in sys.argv[1 : len(defaults) + 1]]
+    return given + list(defaults[len(given) :])
+
+
 def row(
     path: str,
     name: str,
@@ -43,11 +49,14 @@ def row(
     *,
     spread: Any = None,
     against: Any = None,
+    at_most: float | None = None,
     target: str = "",
     met: bool | None = None,
     note: str = "",
 ) -> dict[str, Any]:
-    """Return one result; `ratio` is `value / against`."""
+    """Return one result; `ratio` is `value / against`. `at_most` is a target for the value."""
+    if at_most is not None:
+        target, met = f"<= {at_most:g}", value <= at_most
     ratio = round(value / against, 4) if isinstance(against, (int, float)) and against else None
     found = {
         "path": path,

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import multiprocessing
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from decimal import Decimal
 from statistics import median
 from typing import Any, BinaryIO, NamedTuple
 
+from bench.result_table import given_numbers
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.engine import PortfolioEngine
@@ -49,7 +49,7 @@ class Speed(NamedTuple):
 
 def main() -> None:
     """Measure portfolios with one symbol and with all symbols, and the canary."""
-    count, runs = (int(text) for text in (*sys.argv[1:], "100000", "5")[:2])
+    count, runs = given_numbers(100_000, 5)
     print(f"{count:,} events a run, {runs} runs of each in turns; median events/s, wall and CPU")
     for strategy, symbols in PORTFOLIOS:
         spec = Spec("bench", "uid", 1, strategy, 1, {}, symbols, Decimal(1_000_000), 1)

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from typing import Any
 
 from bench.commit import own_database
+from bench.result_table import given_numbers
 
 PARTS = 6  #: verifications per day
 BATCH = 20_000  #: events per commit
 
 
 def main() -> None:
-    days = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    events = int(sys.argv[2]) if len(sys.argv) > 2 else 864_000
+    days, events = given_numbers(7, 864_000)
     with own_database():
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",

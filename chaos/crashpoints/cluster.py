@@ -10,6 +10,7 @@ import psutil
 from chaos.harness.cluster import PROCESS_MATCH, SHORT_LIMITS, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S
 from chaos.harness.observation import wait_for
+from chaos.harness.processes import kill_processes
 
 #: Time limits of tens of seconds, shortened to seconds in proportion.
 CRASH_POINT_LIMITS = {
@@ -76,11 +77,7 @@ class FailpointCluster(Cluster):
 
     def kill_all(self, process: str) -> None:
         """Kill all remaining processes of a part: only one of several queue processes died."""
-        for each in self.members(process):
-            try:
-                each.kill()
-            except psutil.NoSuchProcess:
-                continue
+        kill_processes(self.members(process))
 
     def unrecovered(self, since_seq: dict[str, int]) -> list[str]:
         """Phrases on what has not yet recovered after a crash."""

@@ -11,7 +11,7 @@ import psutil
 
 from chaos.faults.daemons import are_taken_over
 from chaos.faults.fault import Fault
-from chaos.harness.processes import still_running
+from chaos.harness.processes import kill_processes, process_tree, still_running
 from chaos.runner.fault_context import (
     BUDGET_FACTOR,
     RESTART_LIMIT_S,
@@ -201,13 +201,8 @@ class AnotherProcess:
         return self._process
 
     def __exit__(self, *_: object) -> None:
-        process_tree = [psutil.Process(self._process.pid)] if self._process.poll() is None else []
-        process_tree += process_tree[0].children(recursive=True) if process_tree else []
-        for process in process_tree:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
+        if self._process.poll() is None:
+            kill_processes(process_tree(psutil.Process(self._process.pid)))
         self._process.wait(10)
         self._log.close()
 

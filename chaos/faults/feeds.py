@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from chaos.faults.fault import Fault
+from chaos.harness.processes import kill_processes
 from chaos.runner.fault_context import (
     BUDGET_FACTOR,
     RESTART_LIMIT_S,
@@ -101,9 +99,7 @@ def _kill(context: FaultContext, portfolio: str) -> None:
             context.kill_node(node)
             context.relaunch_proxied_node(node)
         return
-    for process in context.processes_matching(WEB if victim == "web" else WATCHER):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    kill_processes(context.processes_matching(WEB if victim == "web" else WATCHER))
 
 
 def create_trader(context: FaultContext, feed: str) -> str:

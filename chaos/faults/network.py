@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 from chaos.faults.fault import Fault
 from chaos.harness.tcp_proxy import TcpProxy
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
-from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.instance_lock import OWNER_ENV
 
 NODE = "netns-1"
@@ -27,7 +23,8 @@ def packets_dropped(context: FaultContext) -> None:
     context.mark_nodes_affected(NODE)
     with _network() as (space, address), _bridge(context, address) as url:
         token = context.cluster.create_node_token(NODE)
-        daemon = _launch_daemon(context, space, url, token)
+        inside, owner = ("ip", "netns", "exec", space), {OWNER_ENV: str(context.cluster.home)}
+        daemon = context.cluster.launch_node(NODE, url, token, within=inside, **owner)
         try:
             if not context.expect(
                 lambda: _has_status(context, "alive"), 20 * BUDGET_FACTOR, f"{NODE} alive"
@@ -90,31 +87,6 @@ def _bridge(context: FaultContext, address: str) -> Iterator[str]:
     """Proxy the server to the link: it listens on loopback, which a namespace cannot reach."""
     with TcpProxy(context.cluster.access["url"], host=address).open() as proxy:
         yield proxy.url
-
-
-def _launch_daemon(
-    context: FaultContext, space: str, url: str, token: str
-) -> subprocess.Popen[bytes]:
-    assert urlsplit(url).port
-    with open(context.cluster.home / "logs" / f"{NODE}.txt", "ab") as output:
-        process = subprocess.Popen(
-            [
-                *("ip", "netns", "exec", space, sys.executable, "-m", "scheduling.node_daemon"),
-                *("--name", NODE, "--server", url),
-            ],
-            cwd=CHECKOUT,
-            env={
-                **context.cluster.environment(),
-                "GINKGO_NODE_TOKEN": token,
-                OWNER_ENV: str(context.cluster.home),
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    time.sleep(0.2)
-    return process
 
 
 FAULTS = (Fault("packets-dropped", packets_dropped, 25, alone=True),)

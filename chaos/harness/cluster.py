@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from chaos.harness.installation import SLOW_MACHINE_S, ApiResponse
 from chaos.harness.observation import DEMO_NODES, ClusterRun, ObservedInstallation, wait_for
 from chaos.harness.pg_clock import IS_SET, restore_clock, set_clock
 from chaos.harness.pg_notify import LOSING, replace_pg_notify, restore_pg_notify
-from chaos.harness.processes import still_running
+from chaos.harness.processes import kill_processes, still_running
 from ginkgo_site.env import CHECKOUT
 
 CANARIES = ("canary-1", "canary-2", "canary-3")
@@ -72,9 +72,7 @@ class Cluster(ObservedInstallation):
         """Kill every process; faster than an orderly stop."""
         everything = self.processes()
         self.kill()
-        for process in still_running(everything):
-            with suppress(psutil.NoSuchProcess):  # it has ended with its parent
-                process.kill()
+        kill_processes(still_running(everything))
         psutil.wait_procs(everything, timeout=5)
 
     # --- operate ------------------------------------------------------------------------------
@@ -226,17 +224,22 @@ class Cluster(ObservedInstallation):
         token: str,
         *options: str,
         program: str = "scheduling.node_daemon",
+        within: Sequence[str] = (),
+        **environment: str,
     ) -> subprocess.Popen[str]:
-        """Start a node daemon. Its output goes to logs/NAME.txt in the home."""
+        """Start a node daemon, by the command `within` if there is one.
+
+        Its output goes to logs/NAME.txt in the home.
+        """
         with open(self.home / "logs" / f"{name}.txt", "a", encoding="utf-8") as output:
             return subprocess.Popen(
                 [
-                    *(sys.executable, "-m", program),
+                    *(*within, sys.executable, "-m", program),
                     *("--name", name, "--server", server),
                     *options,
                 ],
                 cwd=CHECKOUT,
-                env={**self.environment(), "GINKGO_NODE_TOKEN": token},
+                env={**self.environment(), "GINKGO_NODE_TOKEN": token, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -171,17 +171,8 @@ def start_attack(
     name: str, address: str, token: str, incarnation: str, seconds: float
 ) -> subprocess.Popen[str]:
     """Start an attack in its own process. It prints a JSON object: status → responses."""
-    argv = [
-        sys.executable,
-        "-m",
-        "chaos.harness.hostile_node",
-        name,
-        address,
-        token,
-        incarnation,
-        str(seconds),
-    ]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    argv = [sys.executable, "-m", "chaos.harness.hostile_node", name, address, token, incarnation]
+    return subprocess.Popen([*argv, str(seconds)], stdout=subprocess.PIPE, text=True)
 
 
 if __name__ == "__main__":

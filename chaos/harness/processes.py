@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -18,10 +18,8 @@ def suspended(processes: list[psutil.Process]) -> Iterator[None]:
         yield
     finally:
         for process in processes:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
-            except psutil.NoSuchProcess:
-                continue
 
 
 def process_tree(process: psutil.Process) -> list[psutil.Process]:
@@ -29,13 +27,18 @@ def process_tree(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
+def kill_processes(processes: Iterable[psutil.Process]) -> None:
+    """Kill processes with kill -9. One that has ended meanwhile is no error."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return the processes that have not ended."""
     found = []
     for process in processes:
-        try:
+        with suppress(psutil.NoSuchProcess):
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except psutil.NoSuchProcess:
-            continue
     return found

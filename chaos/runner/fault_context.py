@@ -18,7 +18,7 @@ from chaos.checkers.blast_radius import BlastRadius
 from chaos.harness.cluster import PROCESS_MATCH, Cluster
 from chaos.harness.installation import ApiResponse
 from chaos.harness.observation import ENDED, ClusterRun
-from chaos.harness.processes import process_tree, suspended
+from chaos.harness.processes import kill_processes, process_tree, suspended
 from chaos.harness.tcp_proxy import TcpProxy
 from chaos.runner.topology import Topology
 
@@ -281,11 +281,7 @@ class FaultContext:
         """Kill processes and suspend the launcher, so that none restarts within the context."""
         assert self.cluster.process is not None
         with suspended([psutil.Process(self.cluster.process.pid)]):
-            for process in processes:
-                try:
-                    process.kill()
-                except psutil.NoSuchProcess:
-                    continue
+            kill_processes(processes)
             yield
 
     def processes_matching(self, words: tuple[str, ...]) -> list[psutil.Process]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from chaos.harness.cluster import Cluster
 from chaos.harness.installation import ApiResponse, eventually
 from chaos.harness.many.cluster import ManyCluster
 from chaos.harness.observation import DEMO_NODES
+from chaos.harness.processes import kill_processes
 from chaos.harness.tcp_proxy import TcpProxy
 from chaos.runner.live_feed import LiveFeed
 
@@ -163,8 +164,6 @@ class Topology:
                     process_tree = []
                 daemon.kill()
                 daemon.wait(10)
-                for process in process_tree:
-                    with suppress(psutil.NoSuchProcess):  # it has ended with its daemon
-                        process.kill()
+                kill_processes(process_tree)
         if self.cluster.process is not None:
             self.cluster.kill_everything()

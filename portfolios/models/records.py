@@ -14,6 +14,13 @@ from portfolios.models.fields import PriceField
 from portfolios.models.portfolio import Portfolio
 
 
+def _portfolio_of(records: str) -> models.ForeignKey[Portfolio, Portfolio]:
+    """Return the column of the portfolio of partitioned records, which it has as `records`."""
+    return models.ForeignKey(
+        Portfolio, models.CASCADE, related_name=records, db_index=False, db_constraint=False
+    )
+
+
 class Checkpoint(models.Model):
     """The newest state of a portfolio, after event `seq`.
 
@@ -38,13 +45,7 @@ class Order(models.Model):
     """A decision of a strategy. The id consists of portfolio uid, seq and index."""
 
     id = models.CharField(max_length=80, primary_key=True)
-    portfolio = models.ForeignKey(
-        Portfolio,
-        on_delete=models.CASCADE,
-        related_name="orders",
-        db_index=False,
-        db_constraint=False,
-    )
+    portfolio = _portfolio_of("orders")
     seq = models.BigIntegerField()
     index = models.PositiveSmallIntegerField()
     symbol = models.CharField(max_length=24)
@@ -95,13 +96,7 @@ class Order(models.Model):
 class Fill(models.Model):
     """One execution of an order by the paper broker, at `fill_seq`."""
 
-    portfolio = models.ForeignKey(
-        Portfolio,
-        on_delete=models.CASCADE,
-        related_name="fills",
-        db_index=False,
-        db_constraint=False,
-    )
+    portfolio = _portfolio_of("fills")
     order = models.ForeignKey(
         Order, on_delete=models.CASCADE, related_name="fills", db_index=False, db_constraint=False
     )
@@ -128,13 +123,7 @@ class Fill(models.Model):
 class EquityPoint(models.Model):
     """Equity at each 10 s step of feed time."""
 
-    portfolio = models.ForeignKey(
-        Portfolio,
-        on_delete=models.CASCADE,
-        related_name="equity_points",
-        db_index=False,
-        db_constraint=False,
-    )
+    portfolio = _portfolio_of("equity_points")
     seq = models.BigIntegerField()
     at = models.DateTimeField()
     equity = models.DecimalField(max_digits=24, decimal_places=4)
@@ -152,13 +141,7 @@ class EquityPoint(models.Model):
 class MetricPoint(models.Model):
     """The value of a strategy's own metric (`ctx.metric`) at an equity point."""
 
-    portfolio = models.ForeignKey(
-        Portfolio,
-        on_delete=models.CASCADE,
-        related_name="metric_points",
-        db_index=False,
-        db_constraint=False,
-    )
+    portfolio = _portfolio_of("metric_points")
     seq = models.BigIntegerField()
     at = models.DateTimeField()
     name = models.CharField(max_length=64)

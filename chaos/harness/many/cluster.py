@@ -16,6 +16,7 @@ import psycopg
 from chaos.harness.cluster import Cluster
 from chaos.harness.many import network
 from chaos.harness.many.layout import PATRONI_PORT, POSTGRES, WEBS, Layout
+from chaos.harness.processes import kill_processes
 from ginkgo_site.deadline import Connection
 
 #: Roles, in Patroni's description of its cluster, of the standbys that it may promote.
@@ -147,7 +148,5 @@ class ManyCluster(Cluster):
         super().kill_everything()
         deadline = time.monotonic() + 10
         everything = self.postgres_processes()
-        for process in everything:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill_processes(everything)
         psutil.wait_procs(everything, timeout=max(deadline - time.monotonic(), 0))

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import psutil
 
 from chaos.harness.many.layout import POSTGRES, WEBS, Layout
+from chaos.harness.processes import kill_processes
 
 
 def ip(*words: str) -> str:
@@ -91,9 +92,7 @@ def _join(space: str, inside: str, port: str, bridge: str, address: str) -> None
 
 def _remove_namespace(space: str) -> None:
     with suppress(OSError):
-        for process in processes_in(space):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill_processes(processes_in(space))
     _ip_if_possible("netns", "del", space)
 
 

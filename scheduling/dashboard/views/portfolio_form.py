@@ -70,7 +70,7 @@ def clone(request: HttpRequest, name: str) -> HttpResponse:
     original = find_portfolio(context["fleet"], name)
     if original is None:
         return render_not_found(request, "portfolio", name)
-    context |= {"title": _("Clone {}").format(name), "original": original}
+    context["title"] = _("Clone {}").format(name)
     values = FormValues.of(
         editable_values(original),
         feed=original.feed,
