@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -19,12 +18,11 @@ from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.halt import halt_all
 from scheduling.enact.handoff import expire, find_overdue, request
-from scheduling.enact.process_failures import handle_halt, handle_process_exit
 from scheduling.enact.unheld_runs import reclaim_orphaned, reclaim_unactivated
 from scheduling.models import ACTIVE_STATES, Handoff, Lease, Node, Run
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from scheduling.wire.messages import Commit, Halted, ProcessExited
+from scheduling.wire.messages import Commit
 from tests.support.crash_injection import (
     CrashAt,
     Script,
@@ -39,7 +37,15 @@ from tests.support.crash_injection import (
     rolled_back,
     violations,
 )
-from tests.support.factories import ago, lose, make_node, make_portfolio, run_of, serving_since
+from tests.support.factories import (
+    OwnerSession,
+    ago,
+    lose,
+    make_node,
+    make_portfolio,
+    run_of,
+    serving_since,
+)
 from tests.support.kept_rows import KeptRows
 
 pytestmark = pytest.mark.django_db
@@ -92,15 +98,10 @@ class RepeatedCommit:
         return world.send(daemon, world.messages[self])
 
     def _make(self, world: World) -> Commit:
-        at = run_of(world.portfolio)
-        to_seq = at.last_seq + self._events
+        to_seq = run_of(world.portfolio).last_seq + self._events
         handoff = Handoff.objects.filter(portfolio=world.portfolio).order_by("-id").first()
-        return Commit(
-            portfolio=world.portfolio.pk,
-            epoch=at.epoch,
-            from_seq=at.last_seq,
-            to_seq=to_seq,
-            batch=str(uuid4()),
+        return OwnerSession(world.first, world.portfolio).next_commit(
+            self._events,
             orders=[make_order(to_seq)] if self._events else [],
             release=(handoff.pk if handoff else 0) if self._release else None,
         )
@@ -129,30 +130,16 @@ def die(by: str, *, idle: bool = False) -> ScriptStep:
     """Return the step in which the daemon reports, or repeats, that its process ended."""
 
     def report(world: World) -> Any:
-        at, daemon = run_of(world.portfolio), world.first if by == "node-1" else world.second
-        death = world.messages.setdefault(
-            report,
-            ProcessExited(
-                death=str(uuid4()),
-                portfolio=at.portfolio_id,
-                epoch=at.epoch,
-                revision=at.revision,
-                seq=at.last_seq,
-                stage="event",
-                idle=idle,
-                error="ValueError: boom",
-            ),
-        )
-        return execute(handle_process_exit(daemon.row.pk, daemon.incarnation, death, timing()))
+        daemon = world.first if by == "node-1" else world.second
+        hand = OwnerSession(daemon, world.portfolio)
+        return hand.report_death(world.messages.setdefault(report, hand.death(idle=idle)))
 
     return ScriptStep(report)
 
 
 def halt_stale(world: World) -> Any:
     """Report a stop before an event that is too old for `catch_up: halt`."""
-    at = run_of(world.portfolio)
-    report = Halted(portfolio=at.portfolio_id, epoch=at.epoch, seq=at.last_seq, age_s=41.0)
-    return execute(handle_halt(world.first.row.pk, world.first.incarnation, report, timing()))
+    return OwnerSession(world.first, world.portfolio).halts()
 
 
 def expire_late(world: World) -> Any:

@@ -63,58 +63,31 @@ def test_missing_watcher_opens_one_alert_however_many_web_processes_check() -> N
     assert compare() == [("alert_closed", "no_watcher")]
 
 
-def test_alert_of_a_watcher_that_is_gone_says_that_no_worker_runs_either() -> None:
-    set_times(pass_ago=70, watcher_since=90, watcher_until=-65)
-    serving_since(3600)
-    look()
-    assert "nothing fails over" in Alert.objects.get(kind="no_watcher").reason
+#: Seconds since the last pass, the watcher's begin and its end, and for which the web has served;
+#: who left in order; and what the alert says, "" without one.
+ENDS: dict[str, tuple[float, float, float, float, tuple[str, ...], str]] = {
+    "it may come back": (20, 60, 4, 60, (), ""),
+    "the web has just come": (20, 60, 60, 9, (), ""),
+    "no worker runs either": (70, 90, 65, 3600, (), "nothing fails over"),
+    "everything crashed just now": (200, 300, 195, 29, (), ""),
+    "everything crashed": (200, 300, 195, 31, (), "limit 30 s: no worker runs passes either"),
+    # A stop in order, in which web processes serve longer, does not raise the alert.
+    "it left in order": (20, 60, 65, 3600, ("another", "w"), ""),
+    "it left long ago": (200, 300, 121, 121, ("w",), "limit 120 s: no worker runs passes either"),
+    "another one left": (20, 60, 6, 60, ("another",), "limit 10 s"),
+}
 
 
-@pytest.mark.parametrize(
-    ("until", "served"), [(-4, 60), (-60, 9)], ids=["it may come back", "the web has just come"]
-)
-def test_no_watcher_alert_opens_while_the_watcher_may_still_return(
-    until: float, served: float
-) -> None:
-    set_times(pass_ago=20, watcher_since=60, watcher_until=until)
+@pytest.mark.parametrize("end", ENDS)
+def test_missing_watcher_opens_an_alert_unless_it_may_still_return(end: str) -> None:
+    pass_ago, since, until, served, left, told = ENDS[end]
+    set_times(pass_ago, since, -until)
+    for name in left:
+        execute(record_watcher_left(name))
     serving_since(served)
     look()
-    assert is_open()
-
-
-def test_a_watcher_that_is_missing_since_everything_crashed_has_half_a_minute_to_start() -> None:
-    set_times(pass_ago=200, watcher_since=300, watcher_until=-195)
-    serving_since(29)  # it looked before any web process served
-    look()
-    assert is_open()
-    serving_since(31)
-    look()
-    assert is_open("no_watcher")
-    assert "limit 30 s: no worker runs passes either" in Alert.objects.get().reason
-
-
-def test_a_watcher_that_left_in_order_has_two_minutes() -> None:
-    """So a stop in order, in which web processes serve longer, does not raise the alert."""
-    set_times(pass_ago=20, watcher_since=60, watcher_until=-65)
-    serving_since(3600)
-    execute(record_watcher_left("another"))
-    execute(record_watcher_left("w"))
-    look()
-    assert is_open()
-    set_times(pass_ago=200, watcher_since=300, watcher_until=-121)
-    execute(record_watcher_left("w"))
-    serving_since(121)
-    look()
-    assert is_open("no_watcher")
-    assert "limit 120 s: no worker runs passes either" in Alert.objects.get().reason
-
-
-def test_a_watcher_that_is_gone_is_missing_though_another_one_left() -> None:
-    set_times(pass_ago=20, watcher_since=60, watcher_until=-6)
-    serving_since(60)
-    execute(record_watcher_left("another"))
-    look()
-    assert is_open("no_watcher")
+    assert is_open(*["no_watcher"] * bool(told))
+    assert all(told in reason for reason in Alert.objects.values_list("reason", flat=True))
 
 
 def test_no_watcher_alert_opens_if_no_watcher_ever_ran() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from portfolios.models import Artifact, Portfolio
@@ -14,6 +16,7 @@ from scheduling.operations import NewRollOut
 from scheduling.passes.roll_outs import advance
 from scheduling.timing import timing
 from tests.support.concurrency import Held, at_once, behind
+from tests.support.factories import FakeNode
 from tests.support.roll_outs import (
     begin,
     make_artifact,
@@ -28,6 +31,12 @@ from tests.support.roll_outs import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIMITS = {"limits": {"largest_order": "5"}}
+
+
+def begun(*names: str, **given: Any) -> tuple[FakeNode, int]:
+    """Return a node with these portfolios, and the roll-out over them that has begun."""
+    node, _, second = make_fleet(*names)
+    return node, begin(second, *names, **given)
 
 
 def item_of(name: str) -> int:
@@ -46,8 +55,7 @@ def revision(name: str) -> int:
 
 
 def test_change_that_waited_for_an_item_start_is_based_on_the_new_revision() -> None:
-    _, _, second = make_fleet("a")
-    number = begin(second, "a")
+    _, number = begun("a")
     held = Held(enact.start_item(number, item_of("a"), timing()))
     assert held.outcome == "started"
     behind(held, lambda: operations.revise_portfolio("a", LIMITS, actor="bob"))
@@ -57,8 +65,7 @@ def test_change_that_waited_for_an_item_start_is_based_on_the_new_revision() -> 
 
 
 def test_item_start_that_waited_for_a_change_keeps_the_change() -> None:
-    _, _, second = make_fleet("a")
-    number = begin(second, "a")
+    _, number = begun("a")
     item = item_of("a")
     outcomes = at_once(
         lambda: operations.revise_portfolio("a", LIMITS, actor="bob"),
@@ -75,8 +82,7 @@ def test_item_start_that_waited_for_a_change_keeps_the_change() -> None:
 
 
 def test_two_passes_start_an_item_once() -> None:
-    _, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    _, number = begun("a", "b")
     item = item_of("a")
     held = Held(enact.start_item(number, item, timing()))
     assert behind(held, lambda: execute(enact.start_item(number, item, timing()))) == "late"
@@ -84,8 +90,7 @@ def test_two_passes_start_an_item_once() -> None:
 
 
 def test_stop_that_waited_for_an_item_start_lets_that_item_finish() -> None:
-    node, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    node, number = begun("a", "b")
     held = Held(enact.start_item(number, item_of("a"), timing()))
     view = behind(held, lambda: operations.stop_roll_out(number, actor="bob"))
     assert view.state == "stopping"
@@ -95,8 +100,7 @@ def test_stop_that_waited_for_an_item_start_lets_that_item_finish() -> None:
 
 
 def test_item_start_that_waited_for_a_stop_starts_nothing() -> None:
-    _, _, second = make_fleet("a")
-    number = begin(second, "a")
+    _, number = begun("a")
     item = item_of("a")
     held = Held(enact.stop(number, actor="bob", reason=""))
     assert behind(held, lambda: execute(enact.start_item(number, item, timing()))) == "late"
@@ -104,8 +108,7 @@ def test_item_start_that_waited_for_a_stop_starts_nothing() -> None:
 
 
 def test_states_decided_before_a_stop_are_not_written_after_it() -> None:
-    _, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    _, number = begun("a", "b")
     operations.delete_portfolio("a", actor="bob")
     held = Held(enact.stop(number, actor="bob", reason="lunch"))
     assert behind(held, lambda: advance("test", timing())) == 0
@@ -116,8 +119,7 @@ def test_states_decided_before_a_stop_are_not_written_after_it() -> None:
 
 
 def test_item_start_that_waited_for_the_way_back_starts_nothing() -> None:
-    node, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b", canary_seconds=0)
+    node, number = begun("a", "b", canary_seconds=0)
     step()
     reload_done("a", node)
     held = Held(enact.begin_way_back(number, actor="bob", reason=""))
@@ -129,8 +131,7 @@ def test_item_start_that_waited_for_the_way_back_starts_nothing() -> None:
 
 
 def test_way_back_that_waited_for_an_item_start_returns_that_item_too() -> None:
-    _, _, second = make_fleet("a")
-    number = begin(second, "a")
+    _, number = begun("a")
     held = Held(enact.start_item(number, item_of("a"), timing()))
     behind(held, lambda: operations.return_roll_out(number, actor="bob"))
     step()
@@ -138,8 +139,7 @@ def test_way_back_that_waited_for_an_item_start_returns_that_item_too() -> None:
 
 
 def test_change_that_waited_for_the_way_back_is_kept() -> None:
-    node, _, second = make_fleet("a")
-    number = begin(second, "a")
+    node, number = begun("a")
     step()
     reload_done("a", node)
     operations.return_roll_out(number, actor="bob")
@@ -152,8 +152,7 @@ def test_change_that_waited_for_the_way_back_is_kept() -> None:
 
 
 def test_way_back_that_waited_for_a_change_keeps_the_change() -> None:
-    node, _, second = make_fleet("a")
-    number = begin(second, "a")
+    node, number = begun("a")
     step()
     reload_done("a", node)
     operations.return_roll_out(number, actor="bob")
@@ -190,8 +189,7 @@ def test_two_roll_outs_at_once_do_not_deadlock() -> None:
 
 
 def test_way_back_beside_a_new_roll_out_of_the_same_portfolio_is_refused_by_its_name() -> None:
-    node, _, second = make_fleet("a")
-    number = begin(second, "a")
+    node, number = begun("a")
     step()
     reload_done("a", node)
     operations.stop_roll_out(number, actor="bob")
@@ -221,8 +219,7 @@ def test_artifact_of_a_roll_out_that_began_meanwhile_is_not_deleted() -> None:
 
 
 def test_steps_decided_before_an_operators_change_are_not_enacted() -> None:
-    node, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b", canary_seconds=0)
+    node, number = begun("a", "b", canary_seconds=0)
     operations.revise_portfolio("b", LIMITS, actor="bob")
     assert execute(enact.start_item(number, item_of("b"), timing())) == "changed"
     assert (revision("b"), pinned("b")) == (2, "1.0")

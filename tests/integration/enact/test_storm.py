@@ -69,6 +69,12 @@ def expire_leases(*nodes: FakeNode, seconds_ago: float = 1) -> None:
         expire_lease(node, seconds_ago)
 
 
+def lose_three(nodes: list[FakeNode]) -> None:
+    """Expire the leases of the first three nodes, and run a pass."""
+    expire_leases(*nodes[:3])
+    tick()
+
+
 def failovers() -> int:
     return Handoff.objects.filter(kind="failover").count()
 
@@ -87,8 +93,7 @@ def test_loss_of_three_of_five_nodes_holds_failover_for_one_ttl(
     nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
     before = [(hand.run().node_id, hand.run().epoch) for hand in owners]
-    expire_leases(*nodes[:3])
-    tick()
+    lose_three(nodes)
     tick("another watcher")
     assert failovers() == 0
     assert [(hand.run().node_id, hand.run().epoch) for hand in owners] == before
@@ -105,8 +110,7 @@ def test_loss_of_three_of_five_nodes_holds_failover_for_one_ttl(
 def test_failover_continues_after_the_hold_without_another_storm(
     nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    expire_leases(*nodes[:3])
-    tick()
+    lose_three(nodes)
     end_hold()
     tick()
     assert failovers() == 3
@@ -157,8 +161,7 @@ def test_failover_waits_while_suspect_nodes_may_complete_a_storm(
 def test_a_restarted_control_plane_keeps_the_hold(
     nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    expire_leases(*nodes[:3])
-    tick()
+    lose_three(nodes)
     Node.objects.filter(status="lost").update(status_since=ago(31))  # losses alone would not hold
     for name in ("watcher", "worker"):
         tick(name)
@@ -168,8 +171,7 @@ def test_a_restarted_control_plane_keeps_the_hold(
 def test_losses_during_a_hold_begin_no_second_storm(
     nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    expire_leases(*nodes[:3])
-    tick()
+    lose_three(nodes)
     expire_leases(nodes[3])
     tick()
     end_hold()
@@ -185,8 +187,7 @@ def test_losses_during_a_hold_begin_no_second_storm(
 def test_operator_releases_the_hold_early(
     nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    expire_leases(*nodes[:3])
-    tick()
+    lose_three(nodes)
     assert operations.release_storm(actor="ann", reason="they burned down") is True
     tick()
     assert failovers() == 3
@@ -197,8 +198,7 @@ def test_operator_releases_the_hold_early(
 
 
 def test_operator_extends_the_hold(nodes: list[FakeNode], owners: list[OwnerSession]) -> None:
-    expire_leases(*nodes[:3])
-    tick()
+    lose_three(nodes)
     operations.hold_storm(actor="ann", reason="the switch is being replaced")
     Storm.objects.update(held_at=ago(600))
     tick()
@@ -224,8 +224,7 @@ def test_operator_may_hold_failover_without_a_storm(
 def test_operator_release_during_a_storm_check_is_not_overwritten(
     nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
-    expire_leases(*nodes[:3])
-    tick()
+    lose_three(nodes)
     stale = storm.update_storm_hold(timing())
     # The other watcher read the losses while the hold was not yet there …
     Storm.objects.update(held_at=None, ended_at=ago(3600))
@@ -248,8 +247,7 @@ def test_operator_release_during_a_storm_check_is_not_overwritten(
 
 
 def test_hold_blocks_failover_only(nodes: list[FakeNode], owners: list[OwnerSession]) -> None:
-    expire_leases(*nodes[:3])
-    tick()
+    lose_three(nodes)
     new = make_portfolio("new")
     tick()
     assert newest_handoff(new).kind == "place"
@@ -284,8 +282,7 @@ def test_storm_is_recorded_during_a_freeze_of_failover(
     nodes: list[FakeNode], owners: list[OwnerSession]
 ) -> None:
     operations.freeze(actor="ann", failover=True)
-    expire_leases(*nodes[:3])
-    tick()
+    lose_three(nodes)
     assert len(reasons_of("storm_held")) == 1
     assert run_of(owners[0].portfolio).reason.endswith("unfreeze, or migrate it manually")
     end_hold()

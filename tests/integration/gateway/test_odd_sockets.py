@@ -32,6 +32,19 @@ def a_socket(path: str, query: bytes = b"", **headers: bytes) -> ApplicationComm
     )
 
 
+def agent_socket() -> ApplicationCommunicator:
+    """Return a socket of node-1."""
+    return a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
+
+
+async def opened_socket() -> ApplicationCommunicator:
+    """Return a socket of node-1 that is open."""
+    socket = agent_socket()
+    await socket.send_input({"type": "websocket.connect"})
+    assert (await socket.receive_output(10))["type"] == "websocket.accept"
+    return socket
+
+
 async def closed_with(socket: ApplicationCommunicator) -> int:
     """Connect and return the close code, accepted before or not."""
     await socket.send_input({"type": "websocket.connect"})
@@ -90,9 +103,7 @@ async def test_socket_without_a_valid_token_is_closed_before_it_opens() -> None:
 )
 async def test_malformed_hello_closes_the_socket(words: dict[str, Any]) -> None:
     await make_admitted_node("node-1")
-    socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
-    await socket.send_input({"type": "websocket.connect"})
-    assert (await socket.receive_output(10))["type"] == "websocket.accept"
+    socket = await opened_socket()
     for _ in range(2):  # in one segment
         await socket.send_input({"type": "websocket.receive", **words})
     answer = await socket.receive_output(10)
@@ -105,7 +116,7 @@ async def test_malformed_hello_closes_the_socket(words: dict[str, Any]) -> None:
 
 async def test_daemon_that_leaves_before_its_socket_opens_keeps_no_place() -> None:
     await make_admitted_node("node-1")
-    socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
+    socket = agent_socket()
 
     async def receive() -> Any:
         return {"type": "websocket.connect"}
@@ -121,8 +132,7 @@ async def test_daemon_that_leaves_before_its_socket_opens_keeps_no_place() -> No
 async def test_socket_without_hello_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_socket, "HELLO_TIMEOUT_S", 0.05)
     await make_admitted_node("node-1")
-    code = await closed_with(a_socket("/ws/agent/", authorization=b"Bearer token of node-1"))
-    assert code == push_socket.NOT_HELLO
+    assert await closed_with(agent_socket()) == push_socket.NOT_HELLO
 
 
 async def test_node_with_too_many_sockets_gets_no_further_one(
@@ -130,14 +140,8 @@ async def test_node_with_too_many_sockets_gets_no_further_one(
 ) -> None:
     monkeypatch.setitem(push_socket.OPEN_SOCKETS, 0, 0)
     await make_admitted_node("node-1")
-    opened = []
-    for _ in range(push_socket.MAX_SOCKETS):
-        socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
-        await socket.send_input({"type": "websocket.connect"})
-        assert (await socket.receive_output(10))["type"] == "websocket.accept"
-        opened.append(socket)
-    further = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
-    assert await closed_with(further) == push_socket.TRY_AGAIN
+    opened = [await opened_socket() for _ in range(push_socket.MAX_SOCKETS)]
+    assert await closed_with(agent_socket()) == push_socket.TRY_AGAIN
     for socket in opened:
         await socket.send_input({"type": "websocket.disconnect", "code": 1000})
         await socket.wait(10)
