@@ -107,7 +107,7 @@ def assert_canary_is_exact(gateway: FakeGateway, portfolio: int) -> None:
 
 
 async def run_canary(
-    gateway: FakeGateway, daemons: Daemons, events: int = 30, **environment: str
+    gateway: FakeGateway, daemons: Daemons, events: int = 30, /, **environment: str
 ) -> Daemon:
     """Start node-1 with canary 1, and return its daemon after more than `events` events."""
     gateway.grant("node-1", 1)

@@ -81,7 +81,8 @@ async def test_board_socket_with_malformed_headers_is_closed(headers: dict[str, 
 
 async def test_socket_without_a_valid_token_is_closed_before_it_opens() -> None:
     odd = (b"", b"Bearer", b"Bearer \xff\xff", b"\x00", b"Bearer " + b"x" * 60_000, b"Bearer a")
-    for headers in ({}, *({"authorization": token} for token in odd)):
+    given: list[dict[str, bytes]] = [{}, *({"authorization": token} for token in odd)]
+    for headers in given:
         socket = a_socket("/ws/agent/", **headers)
         await socket.send_input({"type": "websocket.connect"})
         answer = await socket.receive_output(10)
