@@ -35,7 +35,9 @@ class AlertDocument(serializers.Serializer[Any]):
     opened_at = serializers.DateTimeField()
     closed_at = serializers.DateTimeField(allow_null=True)
     acknowledged_at = serializers.DateTimeField(allow_null=True)
-    acknowledged_by = serializers.CharField(help_text="Empty: not acknowledged.")
+    acknowledged_by = serializers.CharField(
+        help_text="Who acknowledged the alert; empty if nobody has."
+    )
     acknowledged_note = serializers.CharField()
 
 
@@ -81,7 +83,9 @@ class AlertChannelDocument(serializers.Serializer[Any]):
 
     name = serializers.CharField()
     enabled = serializers.BooleanField()
-    from_environment = serializers.BooleanField(help_text="Its address is in GINKGO_ALERT_URL.")
+    from_environment = serializers.BooleanField(
+        help_text="Whether GINKGO_ALERT_URL gives the channel's address."
+    )
     created_by = serializers.CharField()
     created_at = serializers.DateTimeField()
 

@@ -24,8 +24,12 @@ class IncidentDocument(serializers.Serializer[Any]):
     at = serializers.DateTimeField()
     reason = serializers.CharField()
     back_at = serializers.DateTimeField(allow_null=True)
-    portfolios = serializers.IntegerField(help_text="How many the node owned.")
-    placed = serializers.IntegerField(help_text="How many of them committed under a new epoch.")
+    portfolios = serializers.IntegerField(
+        help_text="Number of portfolios that the lost node owned."
+    )
+    placed = serializers.IntegerField(
+        help_text="Number of the lost node's portfolios that have committed under a new epoch."
+    )
     longest_without_owner_s = serializers.FloatField(allow_null=True)
 
 
@@ -43,16 +47,23 @@ class OutageDocument(serializers.Serializer[Any]):
     from_epoch = serializers.IntegerField()
     to_epoch = serializers.IntegerField(allow_null=True)
     suppressed = serializers.IntegerField()
-    verification = serializers.CharField(allow_null=True, help_text="identical or different")
+    verification = serializers.CharField(
+        allow_null=True,
+        help_text="Result of a later verification: identical or different; null without one.",
+    )
     handoff = serializers.IntegerField(allow_null=True)
-    reason = serializers.CharField(help_text="Why it has no owner now.")
+    reason = serializers.CharField(
+        help_text="Reason of the portfolio's present phase, such as why it has no owner."
+    )
 
 
 class IncidentDetailsDocument(IncidentDocument):
     """An incident with each portfolio, the most important first."""
 
     sentence = serializers.CharField()
-    suppressed = serializers.IntegerField(help_text="Orders suppressed until it had caught up.")
+    suppressed = serializers.IntegerField(
+        help_text="Number of orders suppressed until the portfolios had caught up."
+    )
     outages = OutageDocument(many=True)
 
 

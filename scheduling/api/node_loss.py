@@ -30,8 +30,10 @@ class LossDocument(Document):
     node = serializers.CharField()
     as_of = serializers.DateTimeField()
     absorbed = serializers.BooleanField()
-    portfolios = serializers.IntegerField(help_text="Number that the node runs.")
-    fit = serializers.IntegerField(help_text="Number of them that would have a place at once.")
+    portfolios = serializers.IntegerField(help_text="Number of portfolios that the node runs.")
+    fit = serializers.IntegerField(
+        help_text="Number of the node's portfolios that would have another place at once."
+    )
     no_place = serializers.IntegerField()
     wait = serializers.IntegerField()
     suspects_counted = serializers.ListField(child=serializers.CharField())
@@ -42,8 +44,10 @@ class ResilienceDocument(Document):
     """Whether the loss of any single node would be absorbed, as of `as_of` or later."""
 
     as_of = serializers.DateTimeField(allow_null=True)
-    absorbed = serializers.IntegerField(help_text="Nodes whose loss would be absorbed.")
-    no_place = serializers.IntegerField(help_text="Sum of `no_place` over all nodes.")
+    absorbed = serializers.IntegerField(help_text="Number of nodes whose loss would be absorbed.")
+    no_place = serializers.IntegerField(
+        help_text="Sum over all nodes of the portfolios without a place after the node's loss."
+    )
     nodes = LossDocument(many=True)
 
 

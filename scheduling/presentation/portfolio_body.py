@@ -35,7 +35,7 @@ class PortfolioChanges(StrictSerializer):
         max_length=64,
         required=False,
         allow_null=True,
-        help_text="sha256 of an artifact, or its first digits; null: a strategy of the release.",
+        help_text="sha256 of the artifact to run, or its first digits; null: one of the release.",
     )
     weight = WeightField(required=False)
     priority = PriorityField(required=False, min_value=-2_147_483_648)
@@ -58,7 +58,7 @@ class PortfolioBody(PortfolioChanges):
         max_length=80,
         allow_blank=True,
         required=False,
-        help_text="It runs on this node until it is unpinned; empty: the balancer chooses.",
+        help_text="Node that runs the portfolio until it is unpinned; empty: the balancer chooses.",
     )
 
 

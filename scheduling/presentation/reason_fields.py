@@ -17,7 +17,9 @@ class ReasonField(serializers.Field[Any, Any, str, HasReason]):
     """The reason of a row, in the language of the request."""
 
     def __init__(self, **options: Any) -> None:
-        help_text = "In English, or in Chinese where Accept-Language prefers it."
+        help_text = (
+            "The reason as a sentence, in Chinese where Accept-Language prefers it, else English."
+        )
         super().__init__(source="*", help_text=help_text, **options)
 
     def to_representation(self, row: HasReason) -> str:

@@ -14,18 +14,22 @@ class StrategyDocument(Document):
     version = serializers.IntegerField(allow_null=True)
     origin = serializers.ChoiceField(
         ["release", "artifact", "installed"],
-        help_text="installed: on nodes, for development; its code may change under a revision",
+        help_text="Origin of the code. `installed`: on nodes, for development; it may change.",
     )
-    artifact = serializers.CharField(allow_null=True, help_text="sha256")
+    artifact = serializers.CharField(
+        allow_null=True,
+        help_text="sha256 of the artifact that has the strategy; null if none has it.",
+    )
     artifact_name = serializers.CharField(allow_null=True)
     artifact_version = serializers.CharField(allow_null=True)
     state_version = serializers.IntegerField(allow_null=True)
     sees_every_symbol = serializers.BooleanField(allow_null=True)
     warm_up = serializers.IntegerField(
-        allow_null=True, help_text="Events that it wants before its first."
+        allow_null=True,
+        help_text="Number of events that the strategy wants for its warm-up; null: unknown.",
     )
     schema = ObjectDocument(
-        allow_null=True, help_text="JSON schema of the parameters; null: unknown"
+        allow_null=True, help_text="JSON schema of the strategy's parameters; null: unknown."
     )
     summary = serializers.CharField()
 
@@ -37,18 +41,22 @@ class ArtifactDocument(Document):
     name = serializers.CharField()
     version = serializers.CharField()
     filename = serializers.CharField()
-    size = serializers.IntegerField(help_text="bytes")
+    size = serializers.IntegerField(help_text="Size of the wheel in bytes.")
     summary = serializers.CharField()
     python = serializers.CharField(
-        source="python_requirement", help_text="Empty: any version; else as >=3.12."
+        source="python_requirement",
+        help_text="Python versions that the wheel requires, such as >=3.12; empty: any.",
     )
     environment = serializers.CharField(
-        source="env_sha256", help_text="sha256 of its lock; empty: no dependencies."
+        source="env_sha256",
+        help_text="sha256 of the artifact's lock; empty: it has no dependencies.",
     )
     uploaded_by = serializers.CharField()
     at = serializers.DateTimeField()
     strategies = serializers.ListField(
-        child=serializers.CharField(), source="strategy_names", help_text="Their names."
+        child=serializers.CharField(),
+        source="strategy_names",
+        help_text="Names of the strategies in the artifact.",
     )
 
 

@@ -11,18 +11,22 @@ class FeedLogDocument(Document):
     """A feed: where its log stands, who reads it, and what it keeps."""
 
     name = serializers.CharField()
-    kind = serializers.CharField(help_text="replay or recorded")
+    kind = serializers.CharField(help_text="Kind of the feed: replay or recorded.")
     head = serializers.IntegerField()
-    first_seq = serializers.IntegerField(
-        help_text="The first record that is kept; older ones were dropped."
-    )
+    first_seq = serializers.IntegerField(help_text="Seq of the oldest record that is kept.")
     newest_at = serializers.DateTimeField(allow_null=True)
     silent_s = serializers.FloatField(allow_null=True)
     silent_after_s = serializers.IntegerField(allow_null=True)
     keep_days = serializers.IntegerField(allow_null=True)
-    rate = serializers.FloatField(help_text="Events a second over the last minute.")
-    writer = serializers.CharField(help_text="Empty: any source may append.")
-    in_stream = serializers.BooleanField(help_text="Its records are in NATS JetStream.")
+    rate = serializers.FloatField(
+        help_text="Events per second: of a recorded feed over the last minute, of a replay as set."
+    )
+    writer = serializers.CharField(
+        help_text="Writer of the feed; empty: it has none, and any source may append."
+    )
+    in_stream = serializers.BooleanField(
+        help_text="Whether the records of the feed are kept in NATS JetStream."
+    )
     instruments = serializers.IntegerField()
     portfolios = serializers.ListField(child=serializers.CharField())
 
@@ -42,7 +46,7 @@ class AppendedDocument(Document):
     missing = serializers.ListField(
         child=serializers.IntegerField(),
         allow_null=True,
-        help_text="First and last number of the source that never arrived before this one.",
+        help_text="First and last of the source's numbers skipped before this append; null: none.",
     )
 
 

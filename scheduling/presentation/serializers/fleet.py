@@ -92,7 +92,9 @@ class StormDocument(Document):
 class PolicyDocument(Document):
     """The balancer's policy."""
 
-    even_by = serializers.ChoiceField(EvenBy.choices, help_text="The measure to rebalance by.")
+    even_by = serializers.ChoiceField(
+        EvenBy.choices, help_text="Measure by which the balancer evens the load of nodes."
+    )
 
 
 class StoppedDocument(Document):

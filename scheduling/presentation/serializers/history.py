@@ -71,7 +71,9 @@ class TenureDocument(Document):
     first_commit_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)
     pause_ms = serializers.FloatField(allow_null=True)
-    python = serializers.CharField(help_text="Minor version of Python that computed it.")
+    python = serializers.CharField(
+        help_text="Minor version of Python under which the node ran the portfolio."
+    )
 
 
 class EventDocument(Document):
@@ -83,7 +85,11 @@ class EventDocument(Document):
     portfolio = serializers.CharField(allow_null=True)
     node = serializers.CharField(allow_null=True)
     actor = serializers.CharField()
-    interface = serializers.CharField(help_text="api, dashboard, admin, command or system")
-    address = serializers.CharField(help_text="Address that the request came from.")
+    interface = serializers.CharField(
+        help_text="Interface of the change: api, dashboard, admin, command or system."
+    )
+    address = serializers.CharField(
+        help_text="Network address from which the change was requested."
+    )
     reason = serializers.CharField()
     data = AuditDataField()  # type: ignore[assignment]

@@ -58,9 +58,11 @@ class WithoutOwnerDocument(Document):
 
     portfolios = serializers.IntegerField()
     by_silence_s = serializers.FloatField(
-        help_text="If the host or network fails, or the node hangs."
+        help_text="Longest time without an owner if the node's host or network fails, or it hangs."
     )
-    by_kill_s = serializers.FloatField(help_text="If only the node's process exits.")
+    by_kill_s = serializers.FloatField(
+        help_text="Longest time without an owner if only the node's daemon exits."
+    )
 
 
 class WordsDocument(Document):
@@ -78,12 +80,20 @@ class VerdictDocument(Document):
     notes = serializers.ListField(child=serializers.CharField())
     place = serializers.IntegerField()
     move = serializers.IntegerField()
-    no_place = serializers.IntegerField(help_text="Because of the scenario.")
-    wait = serializers.IntegerField(help_text="Wait for a place.")
-    stay = serializers.IntegerField(help_text="Should move, but stay where they run.")
-    pending_already = serializers.IntegerField(help_text="Without the scenario; not counted above.")
+    no_place = serializers.IntegerField(
+        help_text="Number of portfolios that would have no place because of the scenario."
+    )
+    wait = serializers.IntegerField(help_text="Number of portfolios that would wait for a place.")
+    stay = serializers.IntegerField(
+        help_text="Number of portfolios that should move, but would stay where they run."
+    )
+    pending_already = serializers.IntegerField(
+        help_text="Number of portfolios pending even without the scenario; not counted elsewhere."
+    )
     suspects_counted = serializers.ListField(child=serializers.CharField())
-    storm = serializers.BooleanField(help_text="Failover would be held for one lease first.")
+    storm = serializers.BooleanField(
+        help_text="Whether the losses are a storm, so that failover is first held for one lease."
+    )
     without_owner = WithoutOwnerDocument(allow_null=True)
 
 
@@ -109,7 +119,7 @@ class PlanDocument(Document):
     add = AddedNodeDocument(many=True)
     scope = serializers.ChoiceField(
         ["next_pass", "whole_way"],
-        help_text="The next pass only, or all passes until nothing is left to do.",
+        help_text="How far the plan goes: only the next pass, or all until nothing is left to do.",
     )
     verdict = VerdictDocument()
     place = PlacementDocument(many=True)
@@ -163,14 +173,17 @@ class DrainPlanDocument(Document):
     leave = LeavingDocument(many=True)
     stay = PendingDocument(many=True)
     others = serializers.ListField(
-        child=serializers.DictField(), help_text="What moves besides, such as pending portfolios."
+        child=serializers.DictField(),
+        help_text="Other portfolios that would be placed or moved in later passes.",
     )
     pins = serializers.ListField(child=serializers.CharField())
     room = RoomDocument(allow_null=True)
     help = HelpDocument(many=True)
     losses = LossChangeDocument(many=True)
     losses_sentence = serializers.CharField()
-    unforecast = serializers.IntegerField(help_text="Nodes whose loss was not forecast.")
+    unforecast = serializers.IntegerField(
+        help_text="Number of nodes whose loss was not forecast, since there are too many nodes."
+    )
 
 
 class RejectedDocument(Document):

@@ -19,22 +19,29 @@ class RunDocument(Document):
     phase = serializers.ChoiceField(Phase.choices)
     revision = serializers.IntegerField(source="running_revision", allow_null=True)
     last_seq = serializers.IntegerField()
-    python = serializers.CharField(help_text="Minor version under which it runs or last ran.")
-    accept_python = serializers.CharField(help_text="It may also run under this version.")
+    python = serializers.CharField(
+        help_text="Minor version of Python under which the portfolio runs or last ran."
+    )
+    accept_python = serializers.CharField(
+        help_text="Minor version of Python under which the portfolio may run too; empty: no other."
+    )
     lag_events = serializers.IntegerField()
     stalled = serializers.BooleanField()
     stalled_s = serializers.FloatField()
     pid = serializers.IntegerField(allow_null=True)
     attempts = serializers.IntegerField()
-    orders_refused = serializers.IntegerField(help_text="Orders that its limits refused, in total.")
+    orders_refused = serializers.IntegerField(
+        help_text="Number of orders that the portfolio's limits have ever refused."
+    )
     orders_suppressed = serializers.IntegerField(
-        help_text="Orders on stale events that were not placed, in total."
+        help_text="Number of orders ever suppressed, since they were decided on stale events."
     )
     unplaced_orders = serializers.IntegerField(
-        help_text="Orders refused or suppressed since the last order that was placed."
+        help_text="Number of orders refused or suppressed since the last one that was placed."
     )
     behind_since = serializers.DateTimeField(
-        allow_null=True, help_text="Time since when it has been behind: it lags too far to trade."
+        allow_null=True,
+        help_text="Since when the portfolio has been behind, too late to trade; null: it is not.",
     )
     reason = ReasonField()
     why = WhyDocument()
@@ -66,7 +73,10 @@ class PortfolioDocument(Document):
     name = serializers.CharField()
     strategy = serializers.CharField()
     strategy_version = serializers.IntegerField()
-    artifact = serializers.CharField(allow_null=True, help_text="sha256; null: of the release")
+    artifact = serializers.CharField(
+        allow_null=True,
+        help_text="sha256 of the wanted artifact; null: the strategy is of the release.",
+    )
     config = ObjectDocument()
     symbols = serializers.ListField(child=serializers.CharField())
     feed = serializers.CharField()
@@ -108,7 +118,11 @@ class RevisionDocument(Document):
     number = serializers.IntegerField()
     strategy = serializers.CharField()
     strategy_version = serializers.IntegerField()
-    artifact = serializers.CharField(source="artifact_id", allow_null=True, help_text="sha256")
+    artifact = serializers.CharField(
+        source="artifact_id",
+        allow_null=True,
+        help_text="sha256 of the revision's artifact; null: the strategy is of the release.",
+    )
     config = ObjectDocument()
     symbols = serializers.ListField(child=serializers.CharField())
     limits = ObjectDocument()

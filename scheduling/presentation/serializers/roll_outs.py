@@ -14,7 +14,7 @@ class RollOutLineDocument(Document):
     """A roll-out, with the number of portfolios it has finished with (`ended` of `total`)."""
 
     id = serializers.IntegerField()
-    artifact = serializers.CharField(help_text="Name and version.")
+    artifact = serializers.CharField(help_text="Name and version of the artifact.")
     artifact_sha256 = serializers.CharField()
     state = serializers.ChoiceField(RollOutState.choices)
     reason = ReasonField()
@@ -25,9 +25,9 @@ class RollOutLineDocument(Document):
     canary_seconds = serializers.FloatField(
         source="canary_s",
         allow_null=True,
-        help_text="After so long the canary counts as proven; null: once its revision is good.",
+        help_text="Seconds until the canary counts as proven; null: once its revision is good.",
     )
-    note = serializers.CharField(help_text="The reason that the operator gave.")
+    note = serializers.CharField(help_text="Reason that the operator gave for the roll-out.")
     requested_by = serializers.CharField()
     created_at = serializers.DateTimeField()
     ended_at = serializers.DateTimeField(allow_null=True)

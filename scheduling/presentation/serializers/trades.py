@@ -29,7 +29,7 @@ class OrderDocument(Document):
     status = serializers.CharField()
     reason = serializers.CharField()
     ended_seq = serializers.IntegerField(
-        allow_null=True, help_text="The event at which it was cancelled or expired."
+        allow_null=True, help_text="Seq of the event at which the order was cancelled or expired."
     )
     epoch = serializers.IntegerField()
     node = serializers.CharField()
