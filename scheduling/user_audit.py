@@ -163,10 +163,10 @@ def after_group_deleted(sender: Any, instance: Any, **kwargs: Any) -> None:
     record("group_deleted", group=escape(instance.name))
 
 
-def after_members(
+def on_m2m_changed(
     sender: Any, instance: Any, action: str, reverse: bool, model: Any, pk_set: Any, **kwargs: Any
 ) -> None:
-    """Record changes of group memberships and permissions."""
+    """Record a change of a user's groups, or of the permissions of a user or a group."""
     if action not in ("post_add", "post_remove", "pre_clear"):
         return
     what = sender._meta.model_name  # user_groups, user_user_permissions, group_permissions
@@ -204,4 +204,4 @@ def connect() -> None:
         users.user_permissions.through,
         Group.permissions.through,
     ):
-        m2m_changed.connect(after_members, sender=through)
+        m2m_changed.connect(on_m2m_changed, sender=through)

@@ -136,7 +136,10 @@ def become_systemd(folder: Path) -> None:
 
 
 def mount_system() -> None:
-    """Mount what a container has, with nothing that could change the kernel's settings."""
+    """Mount /proc, /sys, /dev, /run and /tmp, with the kernel's settings read-only.
+
+    Bring up the loopback interface, and drop the units that ours do not require.
+    """
     command("mount", "-t", "proc", "proc", "/proc")
     command("mount", "--bind", "/proc/sys", "/proc/sys")
     command("mount", "-o", "remount,ro,bind", "/proc/sys")

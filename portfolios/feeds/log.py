@@ -64,7 +64,7 @@ class WriterReplaced(LogError):
 
 
 class HeadMoved(LogError):
-    """The log has grown since the writer read its head. Nothing was written; read it again."""
+    """The log has grown since the writer read its head: read that again. Nothing was written."""
 
 
 class SourceConflict(LogError):

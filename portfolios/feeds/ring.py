@@ -64,7 +64,10 @@ class Ring:
         return encode_events(events), to_seq
 
     def _seqs_of(self, symbols: frozenset[str] | None, first: int, last: int) -> Iterable[int]:
-        """Return the seqs of `symbols` from `first` to `last`, all in the window, in order."""
+        """Return the seqs of the events of `symbols` (None: all) from `first` to `last`, in order.
+
+        The window must hold all of that range.
+        """
         if symbols is None:
             return range(first, last + 1)
         queues = (self._seqs[symbol] for symbol in symbols if symbol in self._seqs)

@@ -36,7 +36,7 @@ class UnknownStrategy(LookupError):
 
 
 def get(name: str) -> type[Strategy]:
-    """Return the strategy class. Raise UnknownStrategy."""
+    """Return the strategy class of that name. Raise UnknownStrategy if there is none."""
     found = _under_test.get(name) or BUILT_IN.get(name)
     if found is None:
         strategies, broken = _load_all()

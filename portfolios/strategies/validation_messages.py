@@ -33,7 +33,7 @@ _EXPECTED = re.compile(r"Expected `([\w| ]+)`(?:, got `\w+`| (>=|>|<=|<) ([-\d.]
 
 
 def sentence_of_decoder(name: str, message: str, value: Any) -> str:
-    """Return the decoder's `message` about the value of parameter `name` as a sentence."""
+    """Return as a sentence what msgspec's `message` says of the value of parameter `name`."""
     expected = _EXPECTED.fullmatch(message)
     if expected is not None:
         kinds, bound, limit = expected.groups()

@@ -74,11 +74,14 @@ urlpatterns = [
     path(
         "incidents/<int:number>/export.json",
         incidents.export,
-        {"form": "json"},
+        {"extension": "json"},
         name="incident-json",
     ),
     path(
-        "incidents/<int:number>/export.csv", incidents.export, {"form": "csv"}, name="incident-csv"
+        "incidents/<int:number>/export.csv",
+        incidents.export,
+        {"extension": "csv"},
+        name="incident-csv",
     ),
     path("handoffs/<int:handoff_id>/incident/", incidents.of_handoff, name="handoff-incident"),
     path("orders/", orders.orders, name="orders"),

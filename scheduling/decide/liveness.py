@@ -134,15 +134,15 @@ def status_now(node: NodeRow, now: float, policy: LeasePolicy) -> NodeStatus:
     return status_of(lease, now, policy)
 
 
-def assess_losses_among(
-    nodes: Iterable[NodeRow], now: float, ended_at: float | None, policy: LeasePolicy
+def assess_losses_of_rows(
+    nodes: Iterable[NodeRow], now: float, after: float | None, policy: LeasePolicy
 ) -> LossAssessment:
-    """Return `assess_losses` for rows of nodes; the last hold of failover ended at `ended_at`."""
+    """Return `assess_losses` of the nodes of these rows, each with its status at `now`."""
     present = [
         NodeHistory(n.name, status_now(n, now, policy), n.status_since, tuple(n.lost_times))
         for n in nodes
     ]
-    return assess_losses(present, now, ended_at, policy)
+    return assess_losses(present, now, after, policy)
 
 
 def _was_alive(node: NodeHistory, then: float, now: float) -> bool:

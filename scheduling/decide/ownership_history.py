@@ -91,7 +91,8 @@ def find_disagreement(
 ) -> str | None:
     """Return the first difference between audit log, tenures and run as a sentence, or None.
 
-    `tenures` are sorted by epoch, `audit_lines` by id.
+    A line of the audit log that cannot be read counts as a difference. `tenures` are sorted by
+    epoch, `audit_lines` by id.
     """
     try:
         history = rebuild_history(audit_lines)

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query, query_one
-from scheduling.decide.liveness import assess_losses_among
+from scheduling.decide.liveness import assess_losses_of_rows
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers
 from scheduling.timing import Timing
@@ -109,7 +109,7 @@ def update_storm_hold(timing: Timing) -> Transaction[bool]:
     rows = yield from query(SEEN)
     if not rows or rows[0].held:
         return False
-    seen = assess_losses_among(rows, rows[0].now, rows[0].ended_at, timing.lease_policy)
+    seen = assess_losses_of_rows(rows, rows[0].now, rows[0].ended_at, timing.lease_policy)
     if not seen.storm:
         return False
     opened = yield from query_one(

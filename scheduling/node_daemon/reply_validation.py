@@ -25,7 +25,7 @@ MAX_ERROR, MAX_TRACE = 600, 2_000  #: characters of a failure; the rest is cut o
 
 
 class InvalidReply(Exception):
-    """The reply does not answer the request; the text says why."""
+    """The reply does not answer the request. The text continues "its process answered …"."""
 
 
 def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Failed:
@@ -48,7 +48,7 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
         raise InvalidReply("with the reply to a load, not to a batch")
     violation = next(_violations(request, reply.result), "")
     if violation:
-        raise InvalidReply(violation)
+        raise InvalidReply(f"with {violation}")
     return reply
 
 

@@ -14,7 +14,7 @@ from scheduling.db.transaction import fetch
 from scheduling.decide.granted_revision import revision_choices
 from scheduling.decide.liveness import (
     LeasePolicy,
-    assess_losses_among,
+    assess_losses_of_rows,
     flapping_until,
     status_now,
 )
@@ -180,7 +180,7 @@ def observe(timing: Timing, cache: SnapshotCache | None = None) -> FleetSnapshot
         cache.forget()
         raise
     policy = timing.lease_policy
-    losses = assess_losses_among(nodes, clock.now, clock.storm_ended, policy)
+    losses = assess_losses_of_rows(nodes, clock.now, clock.storm_ended, policy)
     living = {row.id for row in nodes if row.status == "alive"}
     failures: dict[tuple[int, bool], list[Any]] = {}
     for row in failed:

@@ -109,7 +109,7 @@ def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "")
 
 
 def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
-    """Raise Invalid for a malformed label that the node does not have already."""
+    """Raise Invalid if there are too many labels, or one that is new to the node is malformed."""
     errors = []
     if len(labels) > MAX_LABELS:
         message = _(

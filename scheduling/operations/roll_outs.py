@@ -41,9 +41,11 @@ class NewRollOut:
 
 
 def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
-    """Create a roll-out; the pass, which is woken, starts its canary.
+    """Create a roll-out and wake the watcher, whose next pass starts the canary.
 
-    Raise Invalid if the parameters of a portfolio do not fit the artifact: nothing is changed then.
+    Raise Invalid for a wrong field, or if the configuration of a portfolio does not fit the
+    artifact; NotFound for an unknown portfolio; Refused if no portfolio would change, another
+    roll-out has one of them, or the artifact is gone. Nothing has changed then.
     """
     errors = _errors(new, reason)
     sha256, wrong = resolve_artifact(new.artifact)

@@ -143,9 +143,9 @@ def _request_for(change: Placement | Move, observed: FleetSnapshot) -> Request:
 
 
 def _store_reasons(plan: Plan, observed: FleetSnapshot) -> None:
-    """Store why portfolios are pending or stuck, and clear the reasons that no longer apply.
+    """Store why portfolios are pending, cannot leave their node, or run an earlier revision.
 
-    One statement, skipped when unchanged.
+    Clear the reasons that no longer apply. One statement; none if every reason is stored already.
     """
     rows = observed.rows
     reasons: dict[int, Reason | None] = {

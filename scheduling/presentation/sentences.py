@@ -27,7 +27,7 @@ def pending_sentence(name: str) -> str:
 
 
 def revoked_sentence(revoked: int, name: str) -> str:
-    """Return how many tokens of `name` were revoked."""
+    """Return the sentence that says how many tokens of `name` were revoked."""
     tokens = "1 token" if revoked == 1 else f"{revoked} tokens"
     return f"{tokens} of {name} {'is' if revoked == 1 else 'are'} revoked."
 

@@ -67,18 +67,18 @@ def incident(request: HttpRequest, number: int) -> HttpResponse:
 
 @require_safe
 @viewer_required
-def export(request: HttpRequest, number: int, form: str) -> HttpResponse:
+def export(request: HttpRequest, number: int, extension: str) -> HttpResponse:
     """Return the incident as a file, JSON or CSV."""
     try:
         document: dict[str, Any] = incident_details(*read_incident(number))
     except NotFound as missing:
         return render_problem(request, 404, _("No such incident"), missing.message)
-    name = f"incident-{number}.{form}"
+    name = f"incident-{number}.{extension}"
     headers = {
         "Cache-Control": "private, no-store",
         "Content-Disposition": f'attachment; filename="{name}"',
     }
-    if form == "json":
+    if extension == "json":
         return JsonResponse(document, headers=headers, json_dumps_params={"indent": 2})
     content = incident_csv(document)
     return HttpResponse(content, content_type="text/csv; charset=utf-8", headers=headers)

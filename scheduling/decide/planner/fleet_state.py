@@ -295,7 +295,10 @@ class FleetState:
         return pool
 
     def count_candidates(self, requirements: Requirements) -> int:
-        """Return the number of open, alive nodes that meet the requirements, even full ones."""
+        """Return how many alive nodes take new portfolios and meet the requirements.
+
+        Full ones count too.
+        """
         return len(self._pool(requirements, suspect=False).nodes)
 
     def eligible_nodes(self, requirements: Requirements, suspect: bool = False) -> list[int]:

@@ -153,7 +153,7 @@ def remedy_sentence(reason: Reason, language: str | None = "en") -> str:
 
 
 def _outcome(p: Mapping[str, Any]) -> str:
-    """Return how many would have no place after the remedy, as the end of its sentence."""
+    """Return the end of a remedy's sentence: how many portfolios would have no place after it."""
     return "then all have a place" if not p["left"] else f"then {number(p['left'])} would have none"
 
 

@@ -122,7 +122,10 @@ def append(
         **columns,
     )
     if row is None:
-        raise HeadMoved(f"Feed {feed} was appended to or claimed by another writer; read it again.")
+        raise HeadMoved(
+            f"Feed {feed} has grown, or another writer has claimed it, since its head was read:"
+            " read the head again."
+        )
     return Appended(expected + 1, expected + len(events), missing=missing)
 
 
@@ -158,7 +161,9 @@ def check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
             f" {held.epoch}; epoch {epoch} writes nothing any more."
         )
     if held.head != expected:
-        raise HeadMoved(f"Feed {feed} is at seq {held.head}, not at {expected}; read it again.")
+        raise HeadMoved(
+            f"Feed {feed} is at seq {held.head}, not at {expected}: read the head again."
+        )
 
 
 def append_columns(held: WriterRow, expected: int, events: Sequence[Event]) -> dict[str, Any]:

@@ -242,7 +242,8 @@ class Stream:
             if error.err_code != WRONG_LAST:
                 raise
             raise WrongLast(
-                f"Feed {self.feed} was appended to or claimed by another writer; read it again."
+                f"Feed {self.feed} has grown, or another writer has claimed it, since its head was"
+                " read: read the head again."
             ) from None
         return int(stored.seq)
 

@@ -272,7 +272,7 @@ def test_commit_answers_keep_the_order_of_the_request() -> None:
     ]
 
 
-def test_commit_accepts_empty_arrays() -> None:
+def test_commits_without_rows_are_accepted_with_and_without_a_state() -> None:
     node = make_node("node-1")
     hands = [make_trader(name, node) for name in ("a", "b", "c")]
     states = (None, b"", b"\x00\xff")

@@ -111,7 +111,7 @@ def test_failure_is_accepted_and_truncated() -> None:
 def test_result_that_contradicts_its_batch_is_invalid(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidReply) as said:
         validate_reply(ASKED, body(result(**changes)))
-    assert str(said.value).startswith(why)
+    assert str(said.value).startswith(f"with {why}")
 
 
 def test_open_order_in_a_suppressed_batch_is_invalid() -> None:

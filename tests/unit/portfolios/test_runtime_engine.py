@@ -275,7 +275,7 @@ def restored_as(monkeypatch: Any, strategy: type[Strategy], **changes: Any) -> d
     ],
     ids=["other parameters: kept", "another shape: empty", "another strategy: adapted"],
 )
-def test_a_strategys_part_after_a_change_of_the_strategy(
+def test_changed_strategy_keeps_empties_or_adapts_its_part_of_the_state(
     monkeypatch: Any, strategy: type[Strategy], changes: dict[str, Any], part: dict[str, Any]
 ) -> None:
     assert restored_as(monkeypatch, strategy, **changes) == part
