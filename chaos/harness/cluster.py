@@ -15,7 +15,7 @@ import psycopg
 
 from chaos.checkers import history
 from chaos.harness import reference_feed
-from chaos.harness.installation import SLOW_MACHINE_S, ApiResponse
+from chaos.harness.installation import SLOW_MACHINE_S, ApiResponse, is_starved
 from chaos.harness.observation import DEMO_NODES, ClusterRun, ObservedInstallation, wait_for
 from chaos.harness.pg_clock import IS_SET, restore_clock, set_clock
 from chaos.harness.pg_notify import LOSING, replace_pg_notify, restore_pg_notify
@@ -81,7 +81,7 @@ class Cluster(ObservedInstallation):
         """Migrate a portfolio through the API. Return the handoff, which must succeed."""
         address = f"/api/portfolios/{name}/migrate/"
         body = {"target_node": target, "reason": "test"}
-        for _ in range(5):
+        for attempts_left in reversed(range(5)):
             # On a busy machine the target may just have missed a heartbeat.
             answer, _ = wait_for(
                 lambda: self.call("POST", address, body),
@@ -92,16 +92,19 @@ class Cluster(ObservedInstallation):
             # The balancer may have moved it there first, and that move may have ended.
             if _was_refused_with(answer, "same_node"):
                 return self.wait_for_handoff(self._newest_handoff(name), limit_s)
-            if not _was_refused_with(answer, "handoff_in_progress"):
-                break
-            # The balancer was faster. Its move may lead to the same node.
-            moved = self.wait_for_handoff(answer.json["handoff"], limit_s)
-            if moved["state"] == "done" and self.run(name).node == target:
-                return moved
-        assert answer.status == 202, answer.text
-        done = self.wait_for_handoff(answer.json["id"], limit_s)
-        assert done["state"] == "done", done
-        return done
+            if _was_refused_with(answer, "handoff_in_progress"):
+                # The balancer was faster. Its move may lead to the same node.
+                moved = self.wait_for_handoff(answer.json["handoff"], limit_s)
+                if moved["state"] == "done" and self.run(name).node == target:
+                    return moved
+                continue
+            assert answer.status == 202, answer.text
+            done = self.wait_for_handoff(answer.json["id"], limit_s)
+            if done["state"] == "done":
+                return done
+            # A starved machine does not keep the deadlines of a handoff, or loses its nodes.
+            assert attempts_left and is_starved() and _was_late(done["error"]), done
+        raise AssertionError(f"{name} had another handoff each time: {answer.text}")
 
     def _newest_handoff(self, name: str) -> int:
         ((number,),) = self.query(
@@ -281,6 +284,11 @@ class Cluster(ObservedInstallation):
             for event in self.events(kind, since)
         ]
         assert not moved + events, "\n".join([*moved, *sorted(events)])
+
+
+def _was_late(error: str) -> bool:
+    late = ("could not prepare in", "did not commit in", "was lost before it was ready")
+    return any(words in error for words in late)
 
 
 def _was_refused_with(answer: ApiResponse, code: str) -> bool:

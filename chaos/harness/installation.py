@@ -36,6 +36,12 @@ def budget_s(seconds: float) -> float:
     return 2 * seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
+def is_starved() -> bool:
+    """Return whether twice as many processes want to run as there are processors: then any may wait
+    for seconds, and a heartbeat for longer than a short lease."""
+    return budget_s(1.0) > 4.0
+
+
 def poll_interval_s(waited_s: float) -> float:
     """Return the seconds until the next poll, longer the longer the wait: polls load the
     installation under test, and a long wait needs no precision."""

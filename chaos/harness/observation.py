@@ -125,6 +125,16 @@ class ObservedInstallation(Installation):
         """Names of the portfolios owned by `node`."""
         return [run.name for run in self.runs_on(node)]
 
+    def share_of(self, node: str) -> list[str]:
+        """Wait until a node is alive and owns portfolios. Return their names."""
+        alive = "SELECT FROM scheduling_node WHERE name = %s AND status = 'alive'"
+        names, _ = wait_for(
+            lambda: self.portfolios_on(node) if self.query(alive, node) else [],
+            bool,
+            f"portfolios on {node}",
+        )
+        return names
+
     def runs_on(self, node: str) -> list[ClusterRun]:
         """Runs of the portfolios owned by `node`."""
         return [run for run in self.runs().values() if run.node == node]
@@ -199,8 +209,14 @@ class ObservedInstallation(Installation):
             if name in nodes:
                 end = "undrain" if is_drained else "uncordon"
                 self.call("POST", f"/api/nodes/{name}/{end}/", {})
-        wait_for(lambda: self._unsettled(nodes), lambda found: not found, "converged", limit_s)
-        self.wait_for_progress()
+        until = time.monotonic() + limit_s
+        while True:
+            left_s = until - time.monotonic()
+            wait_for(lambda: self._unsettled(nodes), lambda found: not found, "converged", left_s)
+            self.wait_for_progress()
+            # A slow machine may have starved a node meanwhile.
+            if not self._unsettled(nodes):
+                return
 
     def _unsettled(self, nodes: tuple[str, ...]) -> list[str]:
         """Return a phrase for everything that has not converged yet.
@@ -242,12 +258,22 @@ class ObservedInstallation(Installation):
         return took_s
 
     def wait_for_commits_elsewhere(self, names: list[str], node: str, limit_s: float) -> float:
-        """Wait until all of `names` have committed on a node other than `node`."""
+        """Wait until each of `names` has committed on a node other than `node`.
+
+        Once is enough: the first may be back before a slow machine has placed the last.
+        """
+        left = set(names)
+
+        def here_only() -> set[str]:
+            runs = self.runs()
+            for run in (runs[name] for name in sorted(left)):
+                if run.node not in (None, node) and run.phase == "running" and run.committed_at:
+                    left.discard(run.name)
+            return left
+
         _, took_s = wait_for(
-            lambda: [self.runs()[name] for name in names],
-            lambda runs: all(
-                r.node not in (None, node) and r.phase == "running" and r.committed_at for r in runs
-            ),
+            here_only,
+            lambda names: not names,
             f"{', '.join(names)} committing elsewhere than on {node}",
             limit_s,
         )

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from chaos.harness.installation import SLOW_MACHINE_S
+
 
 class TcpProxy:
     """Forward TCP connections to one server. Traffic held back is delivered afterwards."""
@@ -32,25 +34,30 @@ class TcpProxy:
         self._to_node.set()
         self._thread.start()
         try:
-            self.url = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(5)
+            self.url = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(
+                SLOW_MACHINE_S
+            )
             yield self
         finally:
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(SLOW_MACHINE_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(5)
+            self._thread.join(SLOW_MACHINE_S)
             self._loop.close()
 
     @contextmanager
     def hold_traffic(self, *, to_server: bool = True, to_node: bool = True) -> Iterator[None]:
         """Hold back traffic in these directions; connections stay open."""
         gates = [*([self._to_server] if to_server else []), *([self._to_node] if to_node else [])]
-        for gate in gates:
-            self._loop.call_soon_threadsafe(gate.clear)
+        asyncio.run_coroutine_threadsafe(self._close(gates), self._loop).result(SLOW_MACHINE_S)
         try:
             yield
         finally:
             for gate in gates:
                 self._loop.call_soon_threadsafe(gate.set)
+
+    async def _close(self, gates: list[asyncio.Event]) -> None:
+        for gate in gates:
+            gate.clear()
 
     @contextmanager
     def redirect_to(self, server_url: str) -> Iterator[None]:
@@ -64,7 +71,7 @@ class TcpProxy:
 
     def reset(self) -> None:
         """Reset every connection with RST; data in transit is lost."""
-        asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result(SLOW_MACHINE_S)
 
     async def _listen(self) -> str:
         self._listening = await asyncio.start_server(self._accept, self._host, 0)

@@ -22,6 +22,7 @@ from chaos.harness.observation import DEMO_NODES, wait_for
 from chaos.harness.processes import process_tree, still_running, suspended
 from chaos.runner.live_feed import bar
 from tests.acceptance.conftest import SHORT_LIMITS
+from tests.support.undisturbed import assert_moves_nothing
 
 TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
 NEW = "node-4"
@@ -41,12 +42,12 @@ def leftovers(daemon: int) -> list[list[str]]:
 
 
 def test_portfolios_of_a_killed_daemon_fail_over_and_no_process_is_left(cluster: Cluster) -> None:
-    had, daemon = cluster.portfolios_on("node-2"), cluster.daemon("node-2")
-    assert had
+    had, daemon = cluster.share_of("node-2"), cluster.daemon("node-2")
     everything = process_tree(daemon)
     assert len(everything) >= 1 + 1 + len(
         had
     )  # the daemon, its forkserver, one process per portfolio
+    ((newest,),) = cluster.query("SELECT coalesce(max(id), 0) FROM scheduling_handoff")
     daemon.kill()
     killed_at = time.monotonic()
     wait_for(
@@ -59,25 +60,34 @@ def test_portfolios_of_a_killed_daemon_fail_over_and_no_process_is_left(cluster:
     took_s = time.monotonic() - killed_at
     print(f"\nkill -9 to the last first commit elsewhere: {took_s:.2f} s")
     assert leftovers(daemon.pid) == []
-    assert all(h["kind"] == "failover" for h in _newest_handoffs(cluster, had))
+    # The first one of each: the balancer may have moved some back by now.
+    firsts = cluster.query(
+        "SELECT DISTINCT ON (h.portfolio_id) p.name, h.kind FROM scheduling_handoff h"
+        " JOIN portfolios_portfolio p ON p.id = h.portfolio_id"
+        " WHERE h.id > %s AND p.name = ANY(%s) ORDER BY h.portfolio_id, h.id",
+        newest,
+        had,
+    )
+    assert dict(firsts) == dict.fromkeys(had, "failover")
     cluster.assert_canaries_clean()
     cluster.assert_history_whole()
     # The launcher restarts it, and it gets portfolios again.
     wait_for(lambda: cluster.node("node-2")["status"], lambda s: s == "alive", "node-2 alive")
     assert cluster.daemon("node-2").pid != daemon.pid
     cluster.wait_until_converged()
-    assert cluster.portfolios_on("node-2")
+    cluster.share_of("node-2")
 
 
-def _newest_handoffs(cluster: Cluster, names: list[str]) -> list[dict]:
-    return [cluster.get(f"/api/handoffs/?portfolio={name}&limit=1")["results"][0] for name in names]
+def _newest_handoff_from(cluster: Cluster, name: str, node: str) -> dict:
+    """Return the newest handoff of a portfolio from this node: others may have followed it."""
+    handoffs = cluster.get(f"/api/handoffs/?portfolio={name}&limit=20")["results"]
+    return dict(next(handoff for handoff in handoffs if handoff["source_node"] == node))
 
 
 def test_a_daemon_frozen_beyond_its_lease_loses_its_portfolios_and_is_refused(
     quick_cluster: Cluster,
 ) -> None:
-    had, since = quick_cluster.portfolios_on("node-1"), quick_cluster.now()
-    assert had
+    had, since = quick_cluster.share_of("node-1"), quick_cluster.now()
     daemon = quick_cluster.daemon("node-1")
     # Without pushes, so that it reads no newer desired set before its commits.
     with quick_cluster.pushes_lost():
@@ -126,11 +136,12 @@ def _commits_held_back(cluster: Cluster, name: str) -> Iterator[None]:
 
 
 def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_cluster: Cluster) -> None:
-    before, since = quick_cluster.runs(), quick_cluster.now()
-    with suspended(process_tree(quick_cluster.daemon("node-3"))):
-        time.sleep(TTL_S * 12 / 30)  # as 12 s are to 30
-    quick_cluster.wait_for_progress()
-    quick_cluster.assert_nothing_moved(before, since)
+    def freeze() -> None:
+        with suspended(process_tree(quick_cluster.daemon("node-3"))):
+            time.sleep(TTL_S * 12 / 30)  # as 12 s are to 30
+        quick_cluster.wait_for_progress()
+
+    assert_moves_nothing(quick_cluster, freeze)
     quick_cluster.assert_canaries_clean()
 
 
@@ -154,8 +165,9 @@ def trading_on_a_growing_feed(cluster: Cluster, name: str) -> Iterator[None]:
         while not ending.wait(0.1):
             row = {"source": "test", "number": appended + 1, "rows": [bar(appended + 1, SYMBOL)]}
             answer = cluster.call("POST", f"/api/feeds/{feed['name']}/append/", row)
-            # A statement may meet the exchange of pg_notify (`pushes_lost`). A source repeats then.
-            assert answer.status in (200, 500), answer.text
+            # A statement may meet the exchange of pg_notify (`pushes_lost`), or a database that the
+            # machine keeps waiting. A source repeats then.
+            assert answer.status in (200, 500, 503), answer.text
             appended += answer.status == 200
         return appended
 
@@ -171,7 +183,11 @@ def trading_on_a_growing_feed(cluster: Cluster, name: str) -> Iterator[None]:
         _assert_handled_once(cluster, name, rows)
     finally:
         # Later tests wait for events of every portfolio.
-        assert cluster.call("DELETE", f"/api/portfolios/{name}/").status < 300
+        wait_for(  # a failover may be under way
+            lambda: cluster.call("DELETE", f"/api/portfolios/{name}/").status,
+            lambda status: status < 300,
+            f"the end of {name}",
+        )
 
 
 def _assert_handled_once(cluster: Cluster, name: str, rows: int) -> None:
@@ -200,8 +216,7 @@ def test_failover_without_pushes_is_in_time_and_handles_each_appended_row_once(
     quick_cluster: Cluster,
 ) -> None:
     with trading_on_a_growing_feed(quick_cluster, "grows"):
-        node = quick_cluster.run("grows").node
-        assert node is not None
+        node, _ = wait_for(lambda: quick_cluster.run("grows").node or "", bool, "its node")
         had = quick_cluster.portfolios_on(node)
         with quick_cluster.pushes_lost():
             quick_cluster.daemon(node).kill()
@@ -215,14 +230,15 @@ def test_failover_without_pushes_is_in_time_and_handles_each_appended_row_once(
 
 
 def test_a_killed_database_moves_nothing(quick_cluster: Cluster) -> None:
-    before, since = quick_cluster.runs(), quick_cluster.now()
-    server = quick_cluster.postgres_processes()[0]
-    server.kill()
-    wait_for(lambda: still_running([server]), lambda left: not left, "the old server ended")
-    wait_for(lambda: _answers(quick_cluster), bool, "the database back")
-    quick_cluster.wait_for_progress()
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_nothing_moved(before, since)
+    def kill() -> None:
+        server = quick_cluster.postgres_processes()[0]
+        server.kill()
+        wait_for(lambda: still_running([server]), lambda left: not left, "the old server ended")
+        wait_for(lambda: _answers(quick_cluster), bool, "the database back")
+        quick_cluster.wait_for_progress()
+        quick_cluster.wait_until_converged()
+
+    assert_moves_nothing(quick_cluster, kill)
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
 
@@ -236,13 +252,14 @@ def _answers(cluster: Cluster) -> bool:
 
 
 def test_a_database_frozen_for_longer_than_the_lease_moves_nothing(quick_cluster: Cluster) -> None:
-    before, since = quick_cluster.runs(), quick_cluster.now()
-    with suspended(quick_cluster.postgres_processes()):
-        time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
-    quick_cluster.wait_for_progress()
-    quick_cluster.wait_until_converged()
-    time.sleep(TTL_S)  # until leases are judged again
-    quick_cluster.assert_nothing_moved(before, since)
+    def freeze() -> None:
+        with suspended(quick_cluster.postgres_processes()):
+            time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
+        quick_cluster.wait_for_progress()
+        quick_cluster.wait_until_converged()
+        time.sleep(TTL_S)  # until leases are judged again
+
+    assert_moves_nothing(quick_cluster, freeze)
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
 
@@ -250,14 +267,17 @@ def test_a_database_frozen_for_longer_than_the_lease_moves_nothing(quick_cluster
 def test_killed_parts_of_the_control_plane_come_back_and_move_nothing(
     quick_cluster: Cluster,
 ) -> None:
-    before, since = quick_cluster.runs(), quick_cluster.now()
     web, *others = PROCESS_MATCH.values()
-    # The web process alone first: the watcher lives, and could take silence for the nodes' death.
-    for parts in ([web], others):
-        _kill_until_replaced(quick_cluster, parts)
-        quick_cluster.wait_for_progress()
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_nothing_moved(before, since)
+
+    def kill() -> None:
+        # The web process alone first: the watcher lives, and could take silence for the nodes'
+        # death.
+        for parts in ([web], others):
+            _kill_until_replaced(quick_cluster, parts)
+            quick_cluster.wait_for_progress()
+        quick_cluster.wait_until_converged()
+
+    assert_moves_nothing(quick_cluster, kill)
     quick_cluster.assert_canaries_clean()
 
 
@@ -287,10 +307,8 @@ def test_a_new_node_gets_a_share_refuses_a_third_takeover_and_hands_off_when_it_
             f"an equal share for {NEW} and each other node",
         )
         quick_cluster.wait_until_converged((*DEMO_NODES, NEW))
-        names = quick_cluster.portfolios_on(NEW)
-        assert names
+        names, _ = wait_for(lambda: _freeze_with_share_of(quick_cluster, NEW), bool, "its share")
         before = quick_cluster.runs()
-        quick_cluster.call("POST", "/api/schedule/freeze/", {"reason": "watch the takeover alone"})
         with quick_cluster.extra_node(NEW, token=token) as newer:
             assert _end_of(older) not in (0, None)
             wait_for(
@@ -309,6 +327,8 @@ def test_a_new_node_gets_a_share_refuses_a_third_takeover_and_hands_off_when_it_
                 assert after[name].incarnation != before[name].incarnation
             with quick_cluster.extra_node(NEW, token=token) as third:
                 assert _end_of(newer) not in (0, None)
+                # Within a minute, which a slow machine needs for the three starts.
+                quick_cluster.query(TAKEN_OVER_NOW)
                 with quick_cluster.extra_node(NEW, token=token) as fourth:
                     assert _end_of(fourth) not in (0, None)
                 said = (quick_cluster.home / "logs" / f"{NEW}.txt").read_text()
@@ -324,11 +344,29 @@ def test_a_new_node_gets_a_share_refuses_a_third_takeover_and_hands_off_when_it_
                 assert third.wait(SLOW_MACHINE_S) == 0
     assert quick_cluster.node(NEW)["status"] == "left"
     assert quick_cluster.portfolios_on(NEW) == []
-    moves = _newest_handoffs(quick_cluster, names)
-    assert {(h["kind"], h["state"], h["source_node"]) for h in moves} == {("migrate", "done", NEW)}
+    moves = [_newest_handoff_from(quick_cluster, name, NEW) for name in names]
+    assert {(h["kind"], h["state"]) for h in moves} == {("migrate", "done")}
     quick_cluster.wait_until_converged()
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
+
+
+TAKEN_OVER_NOW = """
+UPDATE scheduling_lease SET takeovers = (
+    SELECT jsonb_agg(extract(epoch FROM clock_timestamp())) FROM jsonb_array_elements(takeovers)
+) WHERE takeovers <> '[]'
+"""
+
+
+def _freeze_with_share_of(cluster: Cluster, node: str) -> list[str]:
+    """Freeze automatic moves and return the node's portfolios. Where it has none, as after a loss,
+    end the freeze."""
+    cluster.call("POST", "/api/schedule/freeze/", {"reason": "watch the takeover alone"})
+    wait_for(cluster.open_handoffs, lambda found: not found, "no handoff")
+    names = cluster.portfolios_on(node)
+    if not names:
+        cluster.call("POST", "/api/schedule/unfreeze/", {})
+    return names
 
 
 def _end_of(process: subprocess.Popen[str], limit_s: float = SLOW_MACHINE_S) -> int | None:

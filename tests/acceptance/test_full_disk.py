@@ -52,11 +52,10 @@ def test_a_full_disk_opens_an_alert_turns_readiness_red_and_loses_no_event(
     mortal_cluster: FailpointCluster,
 ) -> None:
     cluster = mortal_cluster
-    assert cluster.call("GET", "/api/readyz").status == 200
+    eventually(lambda: cluster.call("GET", "/api/readyz").status == 200, what="green")
     with small_disk(cluster.home):
         ballast = fill(cluster.home)
-        eventually(lambda: cluster.call("GET", "/api/readyz").status == 503, what="red")
-        assert "disk of the database is full" in cluster.call("GET", "/api/readyz").text
+        eventually(lambda: says_why_it_is_red(cluster), what="red, because of the full disk")
         eventually(lambda: is_alert_open(cluster), what="the alert in the metrics")
         seqs = positions(cluster)
         ballast.unlink()
@@ -65,6 +64,11 @@ def test_a_full_disk_opens_an_alert_turns_readiness_red_and_loses_no_event(
     eventually(lambda: is_beyond(positions(cluster), seqs), what="commits of every portfolio")
     verdicts = cluster.manage("verify_portfolio", "--all")["results"]
     assert {verdict["state"] for verdict in verdicts} == {"identical"}, verdicts
+
+
+def says_why_it_is_red(cluster: Cluster) -> bool:
+    answer = cluster.call("GET", "/api/readyz")
+    return answer.status == 503 and "disk of the database is full" in answer.text
 
 
 def is_alert_open(cluster: Cluster) -> bool:

@@ -82,8 +82,11 @@ def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
 
 
 def test_halt_ends_every_process_within_2_s_without_pushes(cluster: Cluster) -> None:
-    before, processes = cluster.runs(), children(cluster)
-    assert len(processes) == len(before)
+    before = cluster.runs()
+    # A heartbeat tells which processes there are.
+    processes, _ = wait_for(
+        lambda: children(cluster), lambda found: len(found) == len(before), "every process"
+    )
     with cluster.pushes_lost():
         began = time.monotonic()
         answer = cluster.call(

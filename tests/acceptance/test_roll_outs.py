@@ -52,7 +52,7 @@ def roll_out_while_killing(cluster: Cluster, artifact: str) -> dict[str, Any]:
         process.kill()
     wait_for(
         lambda: cluster.get(f"/api/roll-outs/{begun['id']}/")["items"],
-        lambda items: "changing" in {item["state"] for item in items[1:]},
+        lambda items: {item["state"] for item in items[1:]} != {"waiting"},
         "a portfolio after the canary at work",
     )
     pid, _ = wait_for(

@@ -62,8 +62,14 @@ def test_the_first_hour_leads_to_a_portfolio_that_is_rolled_out_and_replayed(
     quick_cluster: Cluster, walked: str, tmp_path: Path
 ) -> None:
     assert "<svg" in (tmp_path / "momentum" / "backtest.html").read_text(encoding="utf-8")
-    shown = quick_cluster.get(f"/api/portfolios/{PORTFOLIO}/")
-    assert shown["run"]["phase"] == "running"
+    shown = eventually(
+        lambda: (
+            (found := quick_cluster.get(f"/api/portfolios/{PORTFOLIO}/"))["run"]["phase"]
+            == "running"
+            and found
+        ),
+        what=f"{PORTFOLIO} running",
+    )
     assert shown["revision"] == 2  # by the roll-out
     assert walked.rstrip().endswith("It equals the records.")
     assert PRINTED in walked

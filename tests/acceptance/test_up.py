@@ -16,8 +16,10 @@ import psutil
 from chaos.crashpoints.cluster import FailpointCluster
 from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, Installation, eventually, temporary_home
-from chaos.harness.observation import DEMO_NODES
+from chaos.harness.observation import DEMO_NODES, wait_for
+from chaos.harness.processes import still_running
 from ginkgo_site.env import CHECKOUT
+from tests.support.undisturbed import starved_nodes
 
 DEMO = {
     *("canary-1", "canary-2", "canary-3"),
@@ -31,6 +33,11 @@ def progress(installation: Installation) -> dict[str, int]:
         " JOIN scheduling_run r ON r.portfolio_id = p.id"
     )
     return dict(rows)
+
+
+def nodes_of(installation: Installation) -> list[str | None]:
+    rows = installation.get("/api/portfolios/")["results"]
+    return [row["run"]["node"] for row in rows]
 
 
 def up(home: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +71,7 @@ def test_first_start_runs_the_nine_demo_portfolios(installation: Installation) -
         lambda: all(seq > before[name] for name, seq in progress(installation).items()),
         what="progress of all nine portfolios",
     )
-    assert len({row["run"]["node"] for row in installation.get("/api/portfolios/")["results"]}) == 3
+    eventually(lambda: set(nodes_of(installation)) == set(DEMO_NODES), what="a share of each node")
 
 
 def test_the_printed_login_works(installation: Installation) -> None:
@@ -149,8 +156,11 @@ def test_after_a_killed_launcher_no_process_is_left_and_the_next_start_continues
     assert "ge-sma waits: needs 1 place: no room on " in new
     assert "node-1 draining, node-2 draining, node-3 draining" in new
     assert "Ready after" in new
-    running = {name: run for name, run in mortal_cluster.runs().items() if run.phase == "running"}
-    assert running.keys() == DEMO - {"ge-sma"}
+    wait_for(
+        lambda: {name for name, run in mortal_cluster.runs().items() if run.phase == "running"},
+        lambda running: running == DEMO - {"ge-sma"},
+        "all running but ge-sma",
+    )
     new = mortal_cluster.output()[output_length:]
     assert "restarting" not in new  # a refused node would restart after 15 s
     # The leases of dead daemons were ended, or the third kill within a minute would be refused.
@@ -178,8 +188,8 @@ def kill_launcher_and_start(cluster: Cluster) -> None:
     cluster.query("UPDATE scheduling_lease SET expires_at = clock_timestamp() + interval '10 min'")
     cluster.kill()
     # The slowest is a queue worker that has just lost its database: it sleeps for ten seconds.
-    _, still_running = psutil.wait_procs(children, timeout=SLOW_MACHINE_S)
-    assert not [p for p in still_running if p.status() != psutil.STATUS_ZOMBIE]
+    psutil.wait_procs(children, timeout=SLOW_MACHINE_S)
+    assert not still_running(children)
     took_s = cluster.start()
     print(f"\nstart after kill -9 of the launcher: {took_s:.1f} s")
 
@@ -199,7 +209,7 @@ def test_ctrl_c_stops_in_order_and_a_second_one_at_once(mortal_cluster: Failpoin
     children = mortal_cluster.processes()
     assert mortal_cluster.stop() == 0
     assert not (mortal_cluster.home / "access.json").exists()
-    assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    eventually(lambda: not still_running(children), what="the end of every process")
     assert not (mortal_cluster.home / "postgres" / "data" / "postmaster.pid").exists()
     took_s = mortal_cluster.start()
     print(f"\nstart after an orderly shutdown: {took_s:.1f} s")
@@ -210,10 +220,11 @@ def test_ctrl_c_stops_in_order_and_a_second_one_at_once(mortal_cluster: Failpoin
     assert mortal_cluster.query(
         "SELECT count(*) FROM scheduling_control WHERE frozen_at IS NOT NULL"
     ) == [(0,)]
-    # An orderly shutdown moves no portfolio.
+    # An orderly shutdown moves no portfolio, unless the machine starves a node after the start.
     after = mortal_cluster.runs()
-    assert {n: run.node for n, run in after.items()} == {n: run.node for n, run in before.items()}
-    assert mortal_cluster.events("node_lost", since) == []
+    moved = {before[name].node for name, run in after.items() if run.node != before[name].node}
+    lost = {event["node"] for event in mortal_cluster.events("node_lost", since)}
+    assert moved | lost <= starved_nodes(mortal_cluster, since)
     mortal_cluster.assert_history_whole()
     mortal_cluster.assert_canaries_clean()
     a_second_ctrl_c_does_not_wait(mortal_cluster)
@@ -227,4 +238,4 @@ def a_second_ctrl_c_does_not_wait(installation: Installation) -> None:
     time.sleep(0.3)
     installation.process.send_signal(signal.SIGINT)
     installation.process.wait(SLOW_MACHINE_S)
-    assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    eventually(lambda: not still_running(children), what="the end of every process")

@@ -32,7 +32,9 @@ def test_migration_by_dialog_is_shown_to_its_end_without_a_reload(window, instal
     recent = window.page.locator(".recent-handoffs li", has_text=name).first
     recent.wait_for()
     assert "shown in the browser" in recent.inner_text()
-    assert re.search(r"\d m?s\n", recent.inner_text())  # the pause; seconds on a busy machine
+    eventually(  # seconds on a busy machine
+        lambda: re.search(r"\d m?s\n", recent.inner_text()), what="the pause"
+    )
     assert window.was_not_reloaded()
     assert owner_of(installation, name) == target
     installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
@@ -75,7 +77,10 @@ def test_drain_by_dialog_states_its_consequence_and_empties_the_node(window, ins
         eventually(
             lambda: not window.page.locator("#col-node-3 .card").count(), what="empty node-3"
         )
-        assert "no portfolio runs here" in window.page.inner_text("#col-node-3 .drain-bar")
+        bar = window.page.locator("#col-node-3 .drain-bar")
+        eventually(
+            lambda: "no portfolio runs here" in bar.inner_text(), what="the end of the drain"
+        )
         assert window.was_not_reloaded()
     finally:
         if window.page.locator("#col-node-3 .drain-bar a").is_visible():
