@@ -154,6 +154,18 @@ def test_rejection_after_the_first_commit_stops_it_too() -> None:
     assert states(number)["a"] == "done" and state(number) == "stopped"
 
 
+def test_change_by_an_operator_before_its_turn_is_kept() -> None:
+    node, first, second = make_fleet("a", "b", "c")
+    number = begin(second, "a", "b", "c", canary_seconds=0)
+    operations.revise_portfolio("b", {"limits": {"largest_order": "5"}}, actor="bob")
+    step()
+    reload_done("a", node)
+    step()
+    assert states(number) == {"a": "proving", "b": "skipped", "c": "changing"}
+    assert reasons(number)["b"] == "an operator changed it to r2 meanwhile, so it is left as it is"
+    assert pinned("b") == first.version
+
+
 def test_change_by_an_operator_meanwhile_ends_the_item() -> None:
     _, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b")
@@ -168,15 +180,14 @@ def test_change_by_an_operator_meanwhile_ends_the_item() -> None:
     assert Portfolio.objects.get(name="a").revision == 3
 
 
-def test_changed_stopped_deleted_halted_and_unfit_portfolios_are_skipped_with_a_sentence() -> None:
-    node, first, second = make_fleet("a", "b", "c", "d", "g")
+def test_stopped_deleted_halted_and_unfit_portfolios_are_skipped_with_a_sentence() -> None:
+    node, first, second = make_fleet("a", "b", "c", "d")
     make_portfolio("e", artifact=first.sha256, **HELD)
     old = make_node("node-2", python="3.9")
     make_holder("f", old, first)
     second.pythons, second.python_requirement = ["3.13"], ">=3.13"
     second.save(update_fields=["pythons", "python_requirement"])
-    number = begin(second, *"abcdefg", canary_seconds=0)
-    operations.revise_portfolio("g", {"limits": {"largest_order": "5"}}, actor="bob")
+    number = begin(second, "a", "b", "c", "d", "e", "f", canary_seconds=0)
     operations.stop("b", actor="bob")
     operations.delete_portfolio("c", actor="bob")
     Run.objects.filter(portfolio__name="d").update(phase="quarantined")
@@ -185,16 +196,14 @@ def test_changed_stopped_deleted_halted_and_unfit_portfolios_are_skipped_with_a_
     step()
     assert states(number) == {
         "a": "proving", "b": "skipped", "c": "skipped", "d": "skipped", "e": "waiting",
-        "f": "skipped", "g": "skipped",
+        "f": "skipped",
     }  # fmt: skip
-    assert pinned("g") == first.version
     assert reasons(number) == {
         "b": "is stopped, so it is left as it is; start it, then roll out again",
         "c": "was deleted",
         "d": "is quarantined, so it is left as it is; start it, then roll out again",
         "f": "node-2 has Python 3.9, but the portfolio needs Python >=3.13 for momentum-demo 2.0, "
         "so it is left as it is; migrate it first",
-        "g": "an operator changed it to r2 meanwhile, so it is left as it is",
     }
     RollOutItem.objects.update(since=ago(200))
     step()
