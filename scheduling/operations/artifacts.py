@@ -22,6 +22,7 @@ from portfolios.runtime.messages import FoundStrategy
 from portfolios.runtime.python_version import PYTHON_VERSION
 from portfolios.sentences import abbreviate
 from portfolios.sentences import sentence as _
+from portfolios.strategies.sources import ENTRY_POINT_GROUP
 from portfolios.text import escape, unprintable_in
 from scheduling.artifact_code import CodeUnavailable, code_of_upload
 from scheduling.db.transaction import execute
@@ -184,7 +185,13 @@ def _inspect(
     finally:
         _inspecting.release()
     if not found:
-        raise Refused("no_strategy", _("{label} has no strategy.", label=label), status=400)
+        message = _(
+            "{label} has no strategy: declare one as an entry point of the group {group}, and "
+            "build the wheel again.",
+            label=label,
+            group=ENTRY_POINT_GROUP,
+        )
+        raise Refused("no_strategy", message, status=400)
     return [_checked(label, each) for each in found]
 
 
