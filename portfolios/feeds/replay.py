@@ -18,8 +18,8 @@ from portfolios.feeds.repeated_bars import RepeatedBars, whole_weeks
 FIRST_DAY, LAST_DAY = 20090821, 20100820
 DAYS = 245  #: trading days between these; a symbol with fewer is left out
 
-#: Prices of these jump at a stock split; a strategy would trade on the artefact.
-SPLIT_ARTEFACTS = frozenset({"DHR", "GIS", "WY"})
+#: Prices of these jump at a stock split; a strategy would trade on the jump.
+SPLIT_SYMBOLS = frozenset({"DHR", "GIS", "WY"})
 
 #: sha256 of a table → `DailyBars.digest` of its bars. For any other table the digest is computed,
 #: which parses all bars.
@@ -122,7 +122,7 @@ def _rows_of_complete_symbols(table: bytes) -> dict[str, bytes]:
     complete = {}
     for found in _rows_of_day(table, LAST_DAY):
         symbol, start = found[1].decode("ascii"), starts.get(found[1])
-        if start is None or symbol in SPLIT_ARTEFACTS:
+        if start is None or symbol in SPLIT_SYMBOLS:
             continue
         rows = table[start : found.end()]
         if rows.count(b"\n") == DAYS - 1:
