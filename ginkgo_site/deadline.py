@@ -191,7 +191,8 @@ class _Limited:
     def is_fresh(self) -> bool:
         """True if the server answered on this connection recently and has not ended it since.
 
-        A server that has restarted since then left a last message or an end of file.
+        A server that ends a connection sends a last message or an end of file, so there is
+        something to read although no statement waits for an answer.
         """
         pgconn = self.pgconn  # type: ignore[attr-defined]
         return time.monotonic() - self.answered_at < FRESH_S and not _is_readable(pgconn.socket)

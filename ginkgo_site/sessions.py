@@ -160,5 +160,5 @@ def _pooler_sentence(mode: str, endpoint: tuple[str, str]) -> str:
 
 
 def known_options(conninfo: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a connection: of its address, and `options` over them."""
+    """Return the options of a connection: those in its address, overridden by `options`."""
     return conninfo_to_dict(conninfo) | dict(options)

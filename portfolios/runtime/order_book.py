@@ -51,7 +51,10 @@ class OrderBook:
     """The open orders of an account. Called within the decimal context of money."""
 
     def __init__(self, spec: Spec, state: State, *, is_reporting: bool) -> None:
-        """Continue with the open orders of `state`. Without `is_reporting`, no report is made."""
+        """Continue with the open orders of `state`.
+
+        `is_reporting`: the strategy wants a report of what becomes of each order.
+        """
         self._spec = spec
         self._state = state
         self._account = state.account

@@ -36,10 +36,11 @@ class _Tree:
     """A tree under construction, which may have MAX_ENTRIES in all."""
 
     def __init__(self) -> None:
-        self._left = MAX_ENTRIES
+        self._entries_left = MAX_ENTRIES
 
     def branch(self, key: str, value: Any, depth: int) -> Branch:
-        self._left -= 1
+        """Return the branch of `value`. A short list of plain values has one line, no children."""
+        self._entries_left -= 1
         entries = _entries(value)
         if entries is None or not entries:
             return Branch(key, _value_text(value))
@@ -51,7 +52,7 @@ class _Tree:
         children: list[Branch] = []
         if depth < MAX_DEPTH:
             for name, each in entries[:MAX_IN_ONE]:
-                if self._left <= 0:
+                if self._entries_left <= 0:
                     break
                 children.append(self.branch(name, each, depth + 1))
         more = len(entries) - len(children)

@@ -147,7 +147,10 @@ def entry_name(sha256: str) -> str:
 
 
 def check_lock(sha256: str, lock: str) -> None:
-    """Raise CodeUnavailable if a line is not a pinned requirement: it may name another index."""
+    """Raise CodeUnavailable if a line is neither of a pinned requirement nor a comment.
+
+    An installer also obeys options in such a file, for example one that names another index.
+    """
     for number, line in enumerate(lock.splitlines(), start=1):
         if not _REQUIREMENT.fullmatch(line):
             raise CodeUnavailable(

@@ -32,7 +32,7 @@ def incident_list(request: HttpRequest) -> HttpResponse:
     """List incidents, newest first; filter: `?node=`."""
     context = page_context(request, "handoffs")
     node, before = text_parameter(request.GET, "node"), int_parameter(request.GET, "before")
-    found = read_incidents(node, _bounded(before), ROWS + 1)
+    found = read_incidents(node, _possible_id(before), ROWS + 1)
     older = str(found[ROWS - 1].id) if len(found) > ROWS else None
     context |= {
         "rows": [incident_document(each) for each in found[:ROWS]],
@@ -42,8 +42,8 @@ def incident_list(request: HttpRequest) -> HttpResponse:
     return render_page(request, "dashboard/incidents.html", context)
 
 
-def _bounded(number: int | None) -> int | None:
-    """Return the number if a key of PostgreSQL can have it, else None."""
+def _possible_id(number: int | None) -> int | None:
+    """Return the number if it can be the id of an incident, which is a bigint, else None."""
     return number if number is not None and 0 <= number < 2**63 else None
 
 

@@ -84,7 +84,7 @@ def migrate_several(request: HttpRequest) -> HttpResponse:
 
 
 def too_many_title() -> str:
-    """Return the title of the refusal of more portfolios than one request moves."""
+    """Return the title of the problem if more than MAX_MOVED_AT_ONCE portfolios are chosen."""
     return _("Too many portfolios to move")
 
 

@@ -60,7 +60,7 @@ class WebsocketSource:
     is_strict = False
 
     def __init__(self, subscription: Subscription, layout: MessageLayout) -> None:
-        """Connect to nothing yet."""
+        """Only keep the settings: `items` connects."""
         self._to, self._layout = subscription, layout
         parts = urlsplit(subscription.url)
         self._shown = f"{parts.scheme}://{parts.hostname}"  # the rest may have credentials
