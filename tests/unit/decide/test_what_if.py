@@ -202,7 +202,7 @@ def test_added_node_takes_pending_portfolios_and_load() -> None:
     assert any("newest version of every strategy" in note for note in notes(found, 30))
 
 
-def test_pass_limits_are_noted_for_limited_moves_only() -> None:
+def test_limits_of_a_pass_are_noted_unless_every_move_is_a_failover() -> None:
     def has_note(**parts: Any) -> bool:
         snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d"))
         return any("one pass starts at most" in note for note in notes(ask(snapshot, **parts), 30))

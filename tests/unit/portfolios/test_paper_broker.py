@@ -73,7 +73,7 @@ def test_slippage_makes_a_fill_worse_within_the_bar(
     assert fill_price(order(side, kind, price), BAR, settings) == Decimal(expected)
 
 
-def test_fees_add_up() -> None:
+def test_fee_of_a_fill_is_the_sum_of_its_three_parts() -> None:
     settings = BrokerSettings(Decimal("1.5"), Decimal("0.01"), Decimal(20))
     # 1.5 + 30 * 0.01 + 30 * 10.1 * 0.0020 = 1.5 + 0.3 + 0.606
     assert fee_of(settings, Decimal(30), Decimal("10.1")) == Decimal("2.4060")

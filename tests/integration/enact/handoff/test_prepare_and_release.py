@@ -98,7 +98,7 @@ def test_late_release_raises_the_epoch_without_the_source(
     assert row.error == "node-1 did not release in 5 s: the epoch was raised without it"
 
 
-def test_a_source_lost_while_it_drains_is_not_waited_for(
+def test_a_source_node_lost_before_its_release_is_not_waited_for(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = draining(hand, target)
