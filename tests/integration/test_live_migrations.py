@@ -9,8 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
-from uuid import uuid4
+from typing import Self
 
 import psycopg
 import pytest
@@ -18,6 +17,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.table_locks import PatientMigration
+from tests.support.databases import new_database
 
 #: Those before are of releases that nothing traded on, or give way in their own way (0004).
 PATIENT_FROM = {"scheduling": 11, "portfolios": 5}
@@ -107,7 +107,10 @@ class Migrator:
         self.begin(app, name).join()
         assert self.answer == "done\n"
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """End the process."""
         self._process.kill()
         self._process.communicate()
@@ -116,17 +119,9 @@ class Migrator:
 @pytest.fixture
 def migrator() -> Iterator[Migrator]:
     """Return one of a database as it was before the first of these migrations."""
-    server, name = os.environ["GINKGO_TEST_DATABASE_URL"], f"live_{uuid4().hex[:8]}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}".encode())
-    migrator = Migrator(urlsplit(server)._replace(path=f"/{name}").geturl())
-    try:
+    with new_database() as url, Migrator(url) as migrator:
         migrator.migrate("scheduling", "0010_changed_in")
         yield migrator
-    finally:
-        migrator.end()
-        with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @contextmanager

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ginkgo_site.env import CHECKOUT
 from scheduling import systemd
+from tests.support.python_process import run_python
 
 
 @pytest.fixture
@@ -74,9 +72,7 @@ asyncio.run(main())
 
 
 def test_a_server_tells_that_it_is_ready_once_its_port_is_open() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", SERVER], capture_output=True, text=True, timeout=120, cwd=CHECKOUT
-    )
+    ended = run_python("-c", SERVER)
     assert (ended.stdout.split(), ended.stderr) == (["nothing", "READY=1"], "")
 
 

@@ -40,6 +40,14 @@ def a_home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
+def used_home() -> Iterator[Path]:
+    """Return a home with data, for those who leave it as sound as it is."""
+    with a_home() as folder:
+        started(folder).stop()
+        yield folder
+
+
+@pytest.fixture(scope="module")
 def running() -> Iterator[EmbeddedPostgres]:
     """Return a server for those who only look at it."""
     with a_home() as home:
@@ -56,6 +64,14 @@ def started(home: Path) -> EmbeddedPostgres:
     return server
 
 
+def launched(home: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Return a process whose server runs, and the server's URL."""
+    program = ["-m", "ginkgo_site.launcher.postgres", "--home", str(home)]
+    owner = subprocess.Popen([sys.executable, *program], cwd=CHECKOUT, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    return owner, owner.stdout.readline().decode().strip().removeprefix("DATABASE_URL=")
+
+
 def query(url: str, sql: str) -> object:
     with psycopg.connect(url, autocommit=True) as db:
         row = db.execute(sql).fetchone()
@@ -63,7 +79,11 @@ def query(url: str, sql: str) -> object:
 
 
 def test_the_server_starts_is_found_by_its_home_and_keeps_its_rows(home: Path) -> None:
+    modes = [stat.S_IMODE(folder.stat().st_mode) for folder in (home, home.parent)]
     server = started(home)
+    # Permissions of folders above the data are not widened.
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (home, home.parent)] == modes
+    assert stat.S_IMODE((home / "postgres").stat().st_mode) == 0o700
     assert embedded_url(home) == server.url
     with psycopg.connect(server.url, autocommit=True) as db:
         db.execute("CREATE TABLE kept (n int)")
@@ -77,16 +97,8 @@ def test_the_server_starts_is_found_by_its_home_and_keeps_its_rows(home: Path) -
     again.stop()
 
 
-def test_start_does_not_widen_permissions_of_folders_above_the_data(home: Path) -> None:
-    modes = [stat.S_IMODE(folder.stat().st_mode) for folder in (home, home.parent)]
-    server = started(home)
-    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (home, home.parent)] == modes
-    assert stat.S_IMODE((home / "postgres").stat().st_mode) == 0o700
-    server.stop()
-
-
-def test_the_server_comes_back_after_kill_9(home: Path) -> None:
-    server = started(home)
+def test_the_server_comes_back_after_kill_9(used_home: Path) -> None:
+    server = started(used_home)
     assert server.process is not None
     server.process.kill()
     server.process.wait()
@@ -98,32 +110,26 @@ def test_the_server_comes_back_after_kill_9(home: Path) -> None:
 
 
 def test_the_server_ends_with_its_killed_launcher_and_the_next_start_waits_for_its_end(
-    home: Path,
+    used_home: Path,
 ) -> None:
-    owner = subprocess.Popen(
-        [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(home)],
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-    )
-    assert owner.stdout is not None
-    url = owner.stdout.readline().decode().strip().removeprefix("DATABASE_URL=")
+    owner, url = launched(used_home)
     session = psycopg.connect(url, autocommit=True)
     owner.kill()
     owner.wait()
-    server = started(home)
+    server = started(used_home)
     assert query(server.url, "SELECT 1") == 1
     with pytest.raises(psycopg.OperationalError):
         session.execute("SELECT 1")
     server.stop()
 
 
-def test_server_starts_despite_a_lock_file_with_the_pid_of_another_program(home: Path) -> None:
-    server = started(home)
+def test_server_starts_despite_a_lock_file_with_the_pid_of_another_program(used_home: Path) -> None:
+    server = started(used_home)
     lock = (server.data / "postmaster.pid").read_text().splitlines()
     server.stop()
     lock[0] = str(os.getpid())
     (server.data / "postmaster.pid").write_text("\n".join(lock) + "\n")
-    again = started(home)
+    again = started(used_home)
     assert query(again.url, "SELECT 1") == 1
     again.stop()
 
@@ -243,16 +249,10 @@ def test_a_home_that_nobody_can_reach_keeps_its_data_elsewhere_and_says_so(home:
     shutil.rmtree(server.data.parent)
 
 
-def test_ctrl_c_stops_it_cleanly(home: Path) -> None:
-    owner = subprocess.Popen(
-        [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(home)],
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-    )
-    assert owner.stdout is not None
-    owner.stdout.readline()
+def test_ctrl_c_stops_it_cleanly(used_home: Path) -> None:
+    owner, _ = launched(used_home)
     began = time.monotonic()
     owner.send_signal(signal.SIGINT)
     owner.wait(120)
     assert time.monotonic() - began < 30
-    assert not (home / "postgres" / "data" / "postmaster.pid").exists()
+    assert not (used_home / "postgres" / "data" / "postmaster.pid").exists()

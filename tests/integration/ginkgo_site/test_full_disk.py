@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,23 +44,22 @@ def state(monkeypatch: pytest.MonkeyPatch) -> DiskSpace:
     return fresh
 
 
-def fill_the_disk() -> None:
-    """Let PostgreSQL refuse every commit, as it does where it cannot extend a file."""
+@contextmanager
+def full_disk(write: str) -> Iterator[None]:
+    """Let PostgreSQL refuse such writes, as it does where it cannot extend a file."""
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION pg_temp_full() RETURNS trigger LANGUAGE plpgsql AS $$"
             f"BEGIN RAISE EXCEPTION '{FULL}' USING ERRCODE = '53100'; END $$"
         )
         cursor.execute(
-            "CREATE TRIGGER disk_is_full BEFORE UPDATE OF last_seq ON scheduling_run"
+            f"CREATE TRIGGER disk_is_full BEFORE {write}"
             " FOR EACH ROW EXECUTE FUNCTION pg_temp_full()"
         )
-
-
-def free_the_disk() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DROP TRIGGER IF EXISTS disk_is_full ON scheduling_run")
-        cursor.execute("DROP FUNCTION IF EXISTS pg_temp_full()")
+        try:
+            yield
+        finally:
+            cursor.execute("DROP FUNCTION pg_temp_full() CASCADE")
 
 
 def record(state: DiskSpace, folder: Path | None) -> None:
@@ -76,8 +77,7 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
     health.set_open(True)
     health.liveness.succeed()
     health.write.succeed()
-    fill_the_disk()
-    try:
+    with full_disk("UPDATE OF last_seq ON scheduling_run"):
         status, answer = serve(lambda: ask("commit/", body))
         assert (status, answer["code"]) == (503, "unavailable")  # the daemon repeats it
         assert "disk is full" in answer["message"]
@@ -87,8 +87,6 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
         record(state, None)
         assert list(open_alerts()) == ["disk_full"]
         assert "commits are refused" in Alert.objects.get().reason
-    finally:
-        free_the_disk()
     status, answer = serve(lambda: ask("commit/", body))
     assert (status, answer["results"][0]["answer"]) == (200, "ok")
     assert health.problem() != ""  # some commits find room on a full disk
@@ -115,31 +113,13 @@ def test_a_disk_that_is_nearly_full_is_an_alert_before_commits_are_refused(
     assert low_space_reason(Path("/nowhere")) == ""
 
 
-def test_a_disk_full_refusal_is_forgotten_after_a_while(
-    state: DiskSpace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state.note_refused(DiskFull())
-    assert state.problem()
-    monkeypatch.setattr(disk_space, "FORGET_AFTER_S", -1.0)
-    assert state.problem() == ""
-
-
 def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
     state: DiskSpace, viewer: ApiClient
 ) -> None:
     """The disk was filled at once, before anything could be written about it."""
     make_node("node-1")
     page = signed_in(Role.VIEWER, "vito")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE FUNCTION pg_temp_full() RETURNS trigger LANGUAGE plpgsql AS $$"
-            f"BEGIN RAISE EXCEPTION '{FULL}' USING ERRCODE = '53100'; END $$"
-        )
-        cursor.execute(
-            "CREATE TRIGGER disk_is_full BEFORE INSERT ON scheduling_event"
-            " FOR EACH ROW EXECUTE FUNCTION pg_temp_full()"
-        )
-    try:
+    with full_disk("INSERT ON scheduling_event"):
         state.note_refused(DiskFull())
         record(state, None)
         Scheduler("watcher").raise_alerts()
@@ -149,10 +129,6 @@ def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
         assert "commits are refused" in line.reason
         assert "the disk is full or nearly full" in page.get("/").content.decode()
         assert 'ginkgo_alerts_open{kind="disk_full"} 1.0' in viewer.get("metrics").content.decode()
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("DROP TRIGGER disk_is_full ON scheduling_event")
-            cursor.execute("DROP FUNCTION pg_temp_full()")
     Scheduler("watcher").raise_alerts()
     assert [line.id for line in read_fleet_view().alerts] == [Alert.objects.get().pk]
 

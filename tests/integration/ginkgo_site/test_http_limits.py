@@ -57,8 +57,7 @@ def served() -> Iterator[int]:
 
 
 def connected(port: int) -> socket.socket:
-    ours = socket.create_connection(("127.0.0.1", port), timeout=LONG_S)
-    return ours
+    return socket.create_connection(("127.0.0.1", port), timeout=LONG_S)
 
 
 def all_of(ours: socket.socket) -> bytes:
@@ -92,11 +91,7 @@ def test_a_connection_that_does_not_go_on_is_closed(
     with served() as port, connected(port) as ours:
         ours.sendall(words)
         if name == "READ_WITHIN_S":
-            gone = threading.Event()
-            monkeypatch.setattr(
-                GuardedHttp, "connection_lost", lambda self, error: (lose(self, error), gone.set())
-            )
-            assert gone.wait(LONG_S)  # and not when we read at last
+            assert loss(monkeypatch).wait(LONG_S)  # and not when we read at last
         said = all_of(ours)
     assert len(said) < 20_000_000
     assert said.count(b"HTTP/1.1 200") == (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" in words) + (
@@ -104,17 +99,20 @@ def test_a_connection_that_does_not_go_on_is_closed(
     )
 
 
-lose = GuardedHttp.connection_lost
+def loss(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return what is set once the server has lost a connection."""
+    gone, lose = threading.Event(), GuardedHttp.connection_lost
+    monkeypatch.setattr(
+        GuardedHttp, "connection_lost", lambda self, error: (lose(self, error), gone.set())
+    )
+    return gone
 
 
 def test_unread_answer_of_the_gateway_is_ended_without_an_error_of_the_server(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", app.logger.name)
-    gone = threading.Event()
-    monkeypatch.setattr(
-        GuardedHttp, "connection_lost", lambda self, error: (lose(self, error), gone.set())
-    )
+    gone = loss(monkeypatch)
     of_server = logging.getLogger("uvicorn.error")
     with served() as port, connected(port) as ours:
         of_server.setLevel("ERROR")

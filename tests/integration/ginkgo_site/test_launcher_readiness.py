@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-import psycopg
 import pytest
 from django.db import connection
 from psycopg.conninfo import make_conninfo
@@ -87,7 +86,9 @@ def test_waiting_portfolios_are_listed_up_to_ten_and_the_rest_counted(readiness:
     assert told[-1] == "2 more portfolios wait."
 
 
-def test_the_lease_of_a_daemon_of_this_machine_ends_with_its_process_and_no_other_does() -> None:
+def test_the_lease_of_a_daemon_of_this_machine_ends_with_its_process_and_no_other_does(
+    readiness: Readiness,
+) -> None:
     here = socket.gethostname()
     dead, living, elsewhere = (make_node(name).row.pk for name in ("dead", "living", "elsewhere"))
     gone = 2**22 + 1  # above the largest process id of Linux
@@ -95,13 +96,6 @@ def test_the_lease_of_a_daemon_of_this_machine_ends_with_its_process_and_no_othe
     Node.objects.filter(pk=living).update(host=here, pid=os.getpid())
     Node.objects.filter(pk=elsewhere).update(host="rack-9", pid=gone)
     _end_leases_of_dead_daemons()
-    with psycopg.connect(
-        make_conninfo(
-            os.environ["GINKGO_TEST_DATABASE_URL"], dbname=connection.settings_dict["NAME"]
-        )
-    ) as database:
-        row = database.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
-    valid = set(Lease.objects.filter(expires_at__gt=row[0]).values_list("node", flat=True))
-    assert valid == {living, elsewhere}
+    valid = Lease.objects.filter(expires_at__gt=readiness.database_now())
+    assert set(valid.values_list("node", flat=True)) == {living, elsewhere}
     assert set(Node.objects.values_list("status", flat=True)) == {"alive"}

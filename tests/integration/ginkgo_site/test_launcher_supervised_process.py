@@ -6,13 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.installation import SLOW_MACHINE_S, eventually
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.instance_lock import OWNER_ENV, kill_orphans
 from ginkgo_site.launcher.supervised_process import Program, Service
@@ -26,14 +24,6 @@ WITH_CHILD = [
     "print(child.pid, flush=True)\n"
     "time.sleep(60)\n",
 ]
-
-
-def eventually(condition: Callable[[], object], limit_s: float = SLOW_MACHINE_S) -> object:
-    deadline = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
-    return found
 
 
 def is_gone(pid: int) -> bool:
@@ -132,7 +122,7 @@ def test_children_die_with_a_killed_launcher(tmp_path: Path) -> None:
     child = int(launcher.stdout.readline())
     launcher.kill()
     launcher.wait()
-    eventually(lambda: is_gone(child), limit_s=2 * 1)
+    eventually(lambda: is_gone(child), limit_s=2)
 
 
 def test_a_start_kills_processes_that_an_earlier_start_of_the_same_home_left(

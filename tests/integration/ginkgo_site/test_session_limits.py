@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection
-from psycopg.conninfo import conninfo_to_dict
 
 from ginkgo_site.database import PREPARATION_LIMITS, conninfo, django_database, lift_session_limits
 from ginkgo_site.deadline import AsyncConnection, Connection
-from ginkgo_site.env import CHECKOUT
 from ginkgo_site.sessions import SESSION_LIMITS
+from tests.support.databases import new_database
+from tests.support.python_process import run_python
 
 LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 
@@ -29,16 +27,6 @@ def limits_of_the_session() -> dict[str, str]:
             [list(LIMITS)],
         )
         return dict(cursor.fetchall())
-
-
-def a_new_database(name: str) -> str:
-    """Make an empty database beside the one of the tests and return its URL."""
-    url = os.environ["GINKGO_TEST_DATABASE_URL"]
-    with psycopg.connect(url, autocommit=True) as server:
-        server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        server.execute(f"CREATE DATABASE {name}")
-    parts = conninfo_to_dict(url)
-    return f"postgresql://{parts['user']}@/{name}?host={parts['host']}"
 
 
 @pytest.mark.django_db
@@ -83,7 +71,6 @@ def test_a_machine_too_slow_for_every_limit_still_migrates(
     django_db_setup: None, tmp_path: Path
 ) -> None:
     """The start that gave up at a load of 20, with limits short enough for any machine."""
-    url = a_new_database("ginkgo_slow")
     program = (
         "import sys\n"
         "import ginkgo_site.database as database\n"
@@ -94,18 +81,12 @@ def test_a_machine_too_slow_for_every_limit_still_migrates(
         "bootstrap._check_durability = lambda: None  # the tests' server has fsync off\n"
         "sys.exit(bootstrap.main())\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=CHECKOUT,
-        env={**os.environ, "DATABASE_URL": url, "GINKGO_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
-    assert '{"settled"' in done.stdout
-    with psycopg.connect(url, autocommit=True) as database:
-        row = database.execute("SELECT count(*) FROM django_migrations").fetchone()
+    with new_database() as url:
+        done = run_python("-c", program, DATABASE_URL=url, GINKGO_HOME=str(tmp_path))
+        assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
+        assert '{"settled"' in done.stdout
+        with psycopg.connect(url, autocommit=True) as database:
+            row = database.execute("SELECT count(*) FROM django_migrations").fetchone()
     assert row is not None
     assert row[0] > 20
 

@@ -76,26 +76,10 @@ def test_wrong_input_of_a_backtest_is_refused_with_a_sentence(
 def test_parameters_of_the_command_line_override_those_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "parameters.json"
     file.write_text('{"fast": 3, "slow": 9}')
-    arguments = (
-        "--config-file",
-        str(file),
-        "--config",
-        "fast=4",
-        "--symbols",
-        "IBM",
-        "--to",
-        "900",
-    )
+    given = ("--config-file", str(file), "--config", "fast=4")
+    arguments = (*given, "--symbols", "IBM", "--to", "900")
     document: dict[str, Any] = json.loads(backtest("sma_cross", *arguments, "--json"))
     assert document["input"]["parameters"] == {"fast": 4, "slow": 9}
-
-
-def test_strategy_that_ends_its_process_is_reported_with_a_sentence(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.never_ready")
-    with pytest.raises(CommandError, match="leaving stopped at seq 1: its process exited with"):
-        backtest("leaving", "--symbols", "IBM", "--to", "900")
 
 
 # --- artifacts -----------------------------------------------------------------------------------
@@ -185,9 +169,6 @@ def test_artifact_that_was_added_runs_by_its_hash(wheel: Path) -> None:
     with pytest.raises(CommandError, match=r"There is no artifact [0-9a-f]{12}"):
         backtest(*given, sha256[:12])
     said("add_artifact", str(wheel))
-    stored, file = (
-        json.loads(backtest(*given, sha256[:12])),
-        json.loads(backtest(*given, str(wheel))),
-    )
+    stored, file = (json.loads(backtest(*given, one)) for one in (sha256[:12], str(wheel)))
     assert stored["input"]["artifact"] == sha256
     assert stored | {"elapsed_s": 0} == file | {"elapsed_s": 0}

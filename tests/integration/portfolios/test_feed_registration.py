@@ -20,19 +20,15 @@ from portfolios.models import FeedRow, FeedSegment
 pytestmark = pytest.mark.django_db
 
 
-def test_a_feed_begins_at_its_first_event() -> None:
+def test_a_feed_begins_at_its_first_event_and_once() -> None:
+    assert current_head("replay") == 0
     row = ensure_feed(100)
     assert (row.name, row.length) == ("replay", 92_120)
     (segment,) = read_segments(row)
     assert (segment.from_seq, segment.rate) == (1, 100)
     assert current_head("replay") >= 1
-
-
-def test_registering_a_feed_again_changes_no_segment() -> None:
     ensure_feed(100)
-    before = FeedSegment.objects.values().get()
-    ensure_feed(100)
-    assert FeedSegment.objects.values().get() == before
+    assert read_segments(row) == [segment]
 
 
 def test_another_rate_begins_at_the_present_head_and_moves_no_event() -> None:
@@ -46,10 +42,6 @@ def test_another_rate_begins_at_the_present_head_and_moves_no_event() -> None:
     assert head > 1_000_000
     assert release_us(before, 777) == release_us(after, 777)
     assert release_us(before, head) == release_us(after, head)
-
-
-def test_without_a_feed_the_head_is_zero() -> None:
-    assert current_head("replay") == 0
 
 
 def test_other_data_under_the_same_name_is_refused() -> None:

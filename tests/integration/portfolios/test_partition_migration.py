@@ -3,33 +3,22 @@ long, and what was unique stays so."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from urllib.parse import urlsplit
+from typing import NamedTuple
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from ginkgo_site.env import CHECKOUT
+from tests.integration.test_live_migrations import Migrator
+from tests.support.databases import new_database
 
 ROWS = 20_000
 MAX_WAIT_S = 1.0  #: of a commit; the reload of a portfolio pauses it for 0.5 s at most
-
-#: Without the signals of `migrate`, whose receivers want the tables of all apps.
-MIGRATE = """
-import sys
-import django
-django.setup()
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
-MigrationExecutor(connection).migrate([("portfolios", sys.argv[1])])
-"""
 
 OLD_ROWS = """
 INSERT INTO portfolios_feed (name, sha256, length) VALUES ('bars', 'x', 1000);
@@ -59,75 +48,58 @@ SELECT p.id, seq, now(), 1 FROM seqs, p
 """
 
 
-class Old:
-    """A database of the release before, and its migration by a process of its own."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.uid = uuid4()
-
-    def migrate(self, portfolios: str) -> None:
-        """Migrate the app `portfolios` so far, by a process of its own, and nothing else."""
-        subprocess.run(
-            [sys.executable, "-c", MIGRATE, portfolios],
-            cwd=CHECKOUT,
-            env={
-                **os.environ,
-                "DATABASE_URL": self.url,
-                "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
-            },
-            check=True,
-            timeout=120,
-        )
-
-    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        """Return a session that commits each statement."""
-        return psycopg.connect(self.url, autocommit=True)
-
-
-@pytest.fixture
-def old() -> Iterator[Old]:
-    """Return a database with rows, as it was before."""
-    server, name = os.environ["GINKGO_TEST_DATABASE_URL"], f"old_{uuid4().hex[:8]}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}".encode())
-    database = Old(urlsplit(server)._replace(path=f"/{name}").geturl())
-    try:
-        database.migrate("0003_changed_in")
-        with database.connect() as session:
+@contextmanager
+def old_database() -> Iterator[Migrator]:
+    """Yield the migration of a database with rows, as it was before."""
+    with new_database() as url, Migrator(url) as migrator:
+        migrator.migrate("portfolios", "0003_changed_in")
+        with psycopg.connect(url, autocommit=True) as session:
             for statement in filter(str.strip, OLD_ROWS.split(";")):
-                session.execute(statement.encode(), {"uid": database.uid})
+                session.execute(statement.encode(), {"uid": uuid4()})
             session.execute(COMMITTED.encode(), {"low": 1, "high": ROWS})
-        yield database
-    finally:
-        with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        yield migrator
 
 
-def test_a_system_that_trades_is_partitioned_under_way(old: Old) -> None:
+class Partitioned(NamedTuple):
+    """A database that was partitioned while it traded."""
+
+    url: str
+    last_seq: int
+    waits_s: list[float]  #: of its commits meanwhile
+
+
+@pytest.fixture(scope="module")
+def partitioned() -> Iterator[Partitioned]:
+    """Return a database for those who look at its rows, and add some behind those that it has."""
     waits: list[float] = []
     ended = threading.Event()
     seq = ROWS
 
     def trade() -> None:
         nonlocal seq
-        with old.connect() as session:
+        with psycopg.connect(migrator.url, autocommit=True) as session:
             while not ended.is_set():
                 began = time.monotonic()
                 session.execute(COMMITTED.encode(), {"low": seq + 1, "high": seq + 1})
                 waits.append(time.monotonic() - began)
                 seq += 1
 
-    trader = threading.Thread(target=trade)
-    trader.start()
-    try:
-        old.migrate("0004_partitions")
-    finally:
-        ended.set()
-        trader.join()
+    with old_database() as migrator:
+        trader = threading.Thread(target=trade)
+        trader.start()
+        try:
+            migrator.migrate("portfolios", "0004_partitions")
+        finally:
+            ended.set()
+            trader.join()
+        yield Partitioned(migrator.url, seq, waits)
+
+
+def test_a_system_that_trades_is_partitioned_under_way(partitioned: Partitioned) -> None:
+    url, seq, waits = partitioned
     assert len(waits) > 100
     assert max(waits) < MAX_WAIT_S, f"{max(waits):.3f} s of {len(waits)} commits"
-    with old.connect() as session:
+    with psycopg.connect(url, autocommit=True) as session:
         for table, column in (("order", "seq"), ("fill", "fill_seq"), ("equitypoint", "seq")):
             name = f"portfolios_{table}"
             kind = session.execute(
@@ -135,14 +107,15 @@ def test_a_system_that_trades_is_partitioned_under_way(old: Old) -> None:
             ).fetchone()
             assert kind == ("p",), name
             rows = session.execute(
-                f"SELECT count(*), max({column}), count(DISTINCT tableoid) FROM {name}".encode()
+                f"SELECT count(*), max({column}), count(DISTINCT tableoid) FROM {name}"
+                f" WHERE {column} <= %s".encode(),
+                [seq],
             ).fetchone()
             assert rows == (seq, seq, 1), name
 
 
-def test_unique_constraints_hold_in_every_partition(old: Old) -> None:
-    old.migrate("0004_partitions")
-    with old.connect() as session:
+def test_unique_constraints_hold_in_every_partition(partitioned: Partitioned) -> None:
+    with psycopg.connect(partitioned.url, autocommit=True) as session:
         bounds = session.execute(
             b"SELECT relname FROM pg_class WHERE relname LIKE 'portfolios\\_order\\_from\\_%' "
             b"AND relkind = 'r' ORDER BY length(relname), relname"
@@ -184,9 +157,12 @@ def test_what_an_interrupted_migration_leaves_refuses_no_commit_for_a_day() -> N
             assert min(day, width) < bound - head <= width + min(2 * day, width)
 
 
-def test_a_migration_that_was_interrupted_goes_on(old: Old) -> None:
+def test_a_migration_that_was_interrupted_goes_on() -> None:
     """As if the process had died between the building of the index and the swap."""
-    with old.connect() as session:
+    with (
+        old_database() as migrator,
+        psycopg.connect(migrator.url, autocommit=True) as session,
+    ):
         session.execute(
             b"CREATE UNIQUE INDEX portfolios_order_once_ever ON portfolios_order (id, seq)"
         )
@@ -194,8 +170,7 @@ def test_a_migration_that_was_interrupted_goes_on(old: Old) -> None:
             b"ALTER TABLE portfolios_order ADD CONSTRAINT portfolios_order_first_within "
             b"CHECK (seq < 1000000) NOT VALID"
         )
-    old.migrate("0004_partitions")
-    with old.connect() as session:
+        migrator.migrate("portfolios", "0004_partitions")
         row = session.execute(b"SELECT count(*) FROM portfolios_order_first").fetchone()
         assert row == (ROWS,)
         # Numbers go on beyond those of before.

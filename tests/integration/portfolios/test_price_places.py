@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from decimal import Decimal
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import psycopg
 
 from tests.integration.test_live_migrations import Migrator
+from tests.support.databases import new_database
 
 FILES = """
 SELECT relname, relfilenode FROM pg_class
@@ -18,13 +16,9 @@ WHERE relkind = 'r' AND relname ~ '^portfolios_(order|fill)'
 
 
 def test_migration_to_prices_of_more_decimal_places_rewrites_no_table() -> None:
-    server, name = os.environ["GINKGO_TEST_DATABASE_URL"], f"places_{uuid4().hex[:8]}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}".encode())
-    migrator = Migrator(urlsplit(server)._replace(path=f"/{name}").geturl())
-    try:
+    with new_database() as url, Migrator(url) as migrator:
         migrator.migrate("portfolios", "0006_artifacts")
-        with psycopg.connect(migrator.url, autocommit=True) as session:
+        with psycopg.connect(url, autocommit=True) as session:
             before: dict[str, int] = dict(session.execute(FILES.encode()).fetchall())
             migrator.migrate("portfolios", "0007_price_places")
             assert dict(session.execute(FILES.encode()).fetchall()) == before
@@ -36,7 +30,3 @@ def test_migration_to_prices_of_more_decimal_places_rewrites_no_table() -> None:
             )
             found = session.execute(b"SELECT price FROM portfolios_fill").fetchone()
         assert found == (Decimal("1.07083"),)
-    finally:
-        migrator.end()
-        with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

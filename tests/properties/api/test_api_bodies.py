@@ -54,6 +54,13 @@ WRITES = (
 )
 
 
+DRAWN = settings(
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
 @pytest.fixture
 def caller(db: Any) -> ApiClient:
     make_node("node-1")
@@ -61,11 +68,7 @@ def caller(db: Any) -> ApiClient:
     return make_api_client(Role.OPERATOR, "olive")
 
 
-@settings(
-    max_examples=examples(60),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@DRAWN
 @given(write=st.sampled_from(WRITES), body=bodies)
 def test_any_body_is_taken_or_refused(caller: ApiClient, write: tuple[str, str], body: Any) -> None:
     method, path = write
@@ -76,11 +79,7 @@ def test_any_body_is_taken_or_refused(caller: ApiClient, write: tuple[str, str],
         assert answer.json()["detail"]
 
 
-@settings(
-    max_examples=examples(60),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@DRAWN
 @given(
     path=st.sampled_from(
         (

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +20,7 @@ from portfolios.runtime.state import encode_state
 from portfolios.strategies import registry
 from tests.support.drawn_examples import examples
 from tests.support.market_factories import spec
+from tests.support.python_process import run_python
 from tests.support.strategies.every_order import EveryOrder
 
 #: Windows short enough that a few dozen bars make every one of them trade; {} for the others.
@@ -182,17 +179,7 @@ for name in registry.names():
 
 
 def test_hash_seeds_make_no_difference() -> None:
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", HASH_SEED_RUN],
-            env=os.environ | {"PYTHONHASHSEED": seed},
-            cwd=Path(__file__).parents[3],
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        for seed in ("0", "1")
-    ]
+    said = [run_python("-c", HASH_SEED_RUN, PYTHONHASHSEED=seed).stdout for seed in ("0", "1")]
     assert said[0] == said[1]
     assert len(said[0].splitlines()) == len(set(registry.names()) - {EveryOrder.name})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from uuid import uuid4
@@ -12,7 +11,7 @@ from django.conf import settings as django_settings
 from django.test import override_settings
 
 from ginkgo_site.checks import check_failpoints_are_off
-from ginkgo_site.env import CHECKOUT, InvalidSetting, read_environment
+from ginkgo_site.env import InvalidSetting, read_environment
 from scheduling.db import failpoints
 from scheduling.db.failpoints import ConnectionCut, FileRules, Point, Rules, parse_rules
 from scheduling.db.transaction import Transaction, query
@@ -21,6 +20,7 @@ from scheduling.enact.node_reports import apply_report
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 from scheduling.wire import messages as wire
+from tests.support.python_process import run_python
 
 
 def test_no_failpoint_is_armed_by_default() -> None:
@@ -137,7 +137,5 @@ def test_exit_kills_the_process() -> None:
         "from scheduling.db.failpoints import Point, Rules;"
         "Rules('a.b:begin=exit')(Point('a.b:begin')); print('it lives')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
+    done = run_python("-c", code)
     assert (done.returncode, done.stdout) == (-9, "")

@@ -359,9 +359,3 @@ def test_one_of_two_hard_group_members_on_a_node_moves() -> None:
     plan = make_plan(snapshot, POLICY)
     assert moves(plan) == {"b": "node-2"}
     assert make_plan(applied(snapshot, plan), POLICY).changes == 0
-
-
-def test_a_plan_with_nothing_to_do_is_empty() -> None:
-    plan = make_plan(world([node(1), node(2)], [*on(1, "a"), *on(2, "b")]), POLICY)
-    assert (plan.place, plan.move, plan.pending, plan.stuck) == ((), (), (), ())
-    assert places(plan) == {}

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.planner.targets import NotInSnapshot, choose_target, targets
 from scheduling.decide.reasons import render
-from scheduling.decide.types import Policy, Reason, TargetAnswer
-from scheduling.decide.what_if.hypothetical import lose
-from tests.support.plan_factories import NOW, moves, node, on, portfolio, world
+from scheduling.decide.types import Reason, TargetAnswer
+from tests.support.plan_factories import NOW, node, on, portfolio, world
 
 
 def test_targets_are_sorted_by_name_with_codes() -> None:
@@ -116,13 +114,6 @@ def test_choose_target_returns_the_reason_without_room() -> None:
         "needs 1 place: no room on 1 other node: node-2 1 of 1; "
         "add a node, raise a capacity or stop a portfolio",
     )
-
-
-def test_lose_leaves_the_real_snapshot_unchanged() -> None:
-    snapshot = world([node(1), node(2), node(3)], [*on(1, "a", "b"), *on(2, "c")])
-    plan = make_plan(lose(snapshot, ["node-1"]), Policy())
-    assert moves(plan, "failover") == {"a": "node-3", "b": "node-2"}
-    assert snapshot.nodes[0].status == "alive"
 
 
 def test_unknown_names_raise_not_in_snapshot() -> None:

@@ -163,13 +163,6 @@ def test_empty_scenario_is_the_next_pass() -> None:
     assert sentence(calm) == "Nothing to do: everything runs as it should."
 
 
-def test_outage_budget_of_silence_and_kill() -> None:
-    nodes = [node(n) for n in range(1, 6)]
-    budget = outage_budget(ask(world(nodes, on(1, "a")), lose=["node-1"]), 30, 3)
-    assert budget is not None
-    assert (budget.by_silence_s, budget.by_kill_s) == (33, 5)
-
-
 def test_storm_adds_one_lease_to_the_outage_budget() -> None:
     # Two of three are at least half; two of five are not.
     snapshot = world([node(n) for n in (1, 2, 3)], on(1, "a"))
@@ -179,7 +172,10 @@ def test_storm_adds_one_lease_to_the_outage_budget() -> None:
     assert (budget.by_silence_s, budget.by_kill_s) == (63, 35)
     assert any("storm" in note for note in notes(found, 30))
     larger = world([node(n) for n in range(1, 6)], on(1, "a"))
-    assert not ask(larger, lose=["node-1", "node-2"]).storm
+    found = ask(larger, lose=["node-1", "node-2"])
+    budget = outage_budget(found, 30, 3)
+    assert not found.storm and budget is not None
+    assert (budget.by_silence_s, budget.by_kill_s) == (33, 5)
 
 
 def test_drain_is_answered_completely_without_an_outage() -> None:
@@ -299,20 +295,6 @@ def test_remedy_of_a_loss_is_offered_with_its_effect(
     assert remedies(ask(snapshot, lose=["node-1"], **parts))[code] == said
 
 
-def test_uncordon_remedy_is_offered_with_its_effect() -> None:
-    snapshot = world(
-        [node(1), node(2, capacity=1), node(3, cordoned=True), node(4, cordoned=True, capacity=1)],
-        [*on(1, "a", "b", "c"), *on(4, "x")],
-    )
-    found = ask(snapshot, lose=["node-1"])
-    assert len(found.unplaced.no_place) == 2
-    assert remedies(found)["uncordon"] == "Uncordon node-3: 5 free places, then all have a place."
-    # node-4 is full: reopening it would not help, so it is not offered.
-    assert [h.reason.params["node"] for h in found.remedies if h.reason.code == "uncordon"] == [
-        "node-3"
-    ]
-
-
 def test_dependence_on_a_suspect_node_is_reported() -> None:
     snapshot = world([node(1), node(2, status="suspect")], on(1, "a", "b"))
     found = ask(snapshot, lose=["node-1"])
@@ -373,12 +355,12 @@ def remedy_nodes(found: Answer, code: str) -> list[str]:
     return [str(one.reason.params["node"]) for one in found.remedies if one.reason.code == code]
 
 
-def test_reopen_remedies_are_sorted_by_free_places() -> None:
+def test_reopen_remedies_are_sorted_by_free_places_and_a_full_node_has_none() -> None:
     coming = portfolio("m", node=3, handoff=HandoffView(5, "migrate", source=3, target=4))
     snapshot = world(
         [node(1), node(2, cordoned=True, capacity=2), node(3, cordoned=True, capacity=4),
-         node(4, cordoned=True, capacity=5)],
-        [*on(1, "a"), *on(4, "x", "y"), coming],
+         node(4, cordoned=True, capacity=5), node(5, cordoned=True, capacity=1)],
+        [*on(1, "a"), *on(4, "x", "y"), *on(5, "z"), coming],
     )  # fmt: skip
     found = ask(snapshot, lose=["node-1"])
     assert remedy_nodes(found, "uncordon") == ["node-3", "node-2", "node-4"]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ginkgo_site.env import CHECKOUT, InvalidSetting, read_environment
 from ginkgo_site.secret_key import secret_key
+from tests.support.python_process import run_python
 
 
 def test_an_empty_environment_gives_the_documented_defaults() -> None:
@@ -68,40 +66,29 @@ def test_a_wrong_value_is_named_with_its_remedy(name: str, value: str, remedy: s
     assert remedy in str(caught.value)
 
 
-def test_an_absolute_path_needs_no_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def in_a_deleted_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
+
+
+@pytest.mark.usefixtures("in_a_deleted_folder")
+def test_absolute_paths_and_the_default_home_need_no_working_directory(tmp_path: Path) -> None:
+    assert read_environment({}).home == CHECKOUT / ".ginkgo"
     assert read_environment({"GINKGO_HOME": str(tmp_path)}).home == tmp_path
 
 
+@pytest.mark.usefixtures("in_a_deleted_folder")
 @pytest.mark.parametrize("name", ["GINKGO_HOME", "GINKGO_ARCHIVE", "GINKGO_ENCRYPTION_KEYS_FILE"])
-def test_a_relative_path_in_a_deleted_folder_is_named_with_its_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
+def test_a_relative_path_in_a_deleted_folder_is_named_with_its_remedy(name: str) -> None:
     with pytest.raises(InvalidSetting) as caught:
         read_environment({name: "relative"})
     assert str(caught.value) == (
         f"{name} is 'relative', relative to the current folder, which has been deleted: "
         "change to a folder that exists, or give an absolute path."
     )
-
-
-def test_the_default_home_needs_no_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    assert read_environment({}).home == CHECKOUT / ".ginkgo"
 
 
 def test_a_password_in_a_wrong_address_is_not_shown() -> None:
@@ -111,13 +98,7 @@ def test_a_password_in_a_wrong_address_is_not_shown() -> None:
 
 
 def test_a_wrong_value_stops_django_with_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(CHECKOUT / "manage.py"), "check"],
-        env={**os.environ, "GINKGO_HOME": str(tmp_path), "GINKGO_STALL_S": "soon"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python("manage.py", "check", GINKGO_HOME=str(tmp_path), GINKGO_STALL_S="soon")
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert "GINKGO_STALL_S is 'soon'" in done.stderr

@@ -162,10 +162,7 @@ def test_what_is_used_while_the_folder_is_measured_is_not_evicted(
 ) -> None:
     folder = BoundedFolder(tmp_path, 1)
     for name in ("used", "unused"):
-        draft = folder.draft()
-        (draft / "file").write_bytes(b"x" * 100_000)
-        folder.publish(draft, name)
-        os.utime(tmp_path / name, (1, 1))
+        entry(folder, name, kilobytes=100, age_s=1_000)
     used: list[bool] = []
 
     def measured(path: Path) -> int:

@@ -30,6 +30,7 @@ from tests.support.market_factories import spec
 ASKED = Batch(10, 20, False, b"")
 ORDER = OrderRow(15, 0, "KO", "buy", Decimal("1"), Decimal("9.5000"), "open", None, 1_000)
 FILL = FillRow(12, 0, 16, 0, "KO", "buy", Decimal("1"), Decimal("9.5000"), 1_000)
+AMOUNT = "an amount that is not finite or has over 40 digits at seq"
 POINT = EquityRow(17, 1_000, Decimal("100000.0000"))
 
 
@@ -70,42 +71,21 @@ def test_failure_is_accepted_and_truncated() -> None:
         ({"orders": [changed(ORDER, index=40_000)]}, "the index 40000 at seq 15"),
         ({"orders": [changed(ORDER, decided_us=10**18)]}, "the time 1000000000000000000 at seq 15"),
         ({"orders": [changed(ORDER, decided_us=-1)]}, "the time -1 at seq 15"),
-        (
-            {"orders": [changed(ORDER, quantity=Decimal("NaN"))]},
-            "an amount that is not finite or has over 40 digits at seq 15",
-        ),
-        (
-            {"orders": [changed(ORDER, price=Decimal("1e999"))]},
-            "an amount that is not finite or has over 40 digits at seq 15",
-        ),
-        (
-            {"orders": [changed(ORDER, price=Decimal("1e-999"))]},
-            "an amount that is not finite or has over 40 digits at seq 15",
-        ),
+        ({"orders": [changed(ORDER, quantity=Decimal("NaN"))]}, f"{AMOUNT} 15"),
+        ({"orders": [changed(ORDER, price=Decimal("1e999"))]}, f"{AMOUNT} 15"),
+        ({"orders": [changed(ORDER, price=Decimal("1e-999"))]}, f"{AMOUNT} 15"),
         ({"orders": [changed(ORDER, symbol="K" * 25)]}, "a symbol of 25 characters"),
         ({"orders": [changed(ORDER, symbol="K\0")]}, "a symbol of 2 characters"),
         ({"orders": [changed(ORDER, reason="x" * 601)]}, "a text of 601 characters at seq 15"),
-        (
-            {"orders": [changed(ORDER, price=Decimal("9" * 50))]},
-            "an amount that is not finite or has over 40 digits at seq 15",
-        ),
+        ({"orders": [changed(ORDER, price=Decimal("9" * 50))]}, f"{AMOUNT} 15"),
         ({"fills": [changed(FILL, fill_seq=10)]}, "a fill at seq 10, outside its batch"),
         ({"fills": [changed(FILL, fill_seq=21)]}, "a fill at seq 21, outside its batch"),
-        (
-            {"fills": [changed(FILL, quantity=Decimal("NaN"))]},
-            "an amount that is not finite or has over 40 digits at seq 16",
-        ),
-        (
-            {"fills": [changed(FILL, price=Decimal("Infinity"))]},
-            "an amount that is not finite or has over 40 digits at seq 16",
-        ),
+        ({"fills": [changed(FILL, quantity=Decimal("NaN"))]}, f"{AMOUNT} 16"),
+        ({"fills": [changed(FILL, price=Decimal("Infinity"))]}, f"{AMOUNT} 16"),
         ({"fills": [changed(FILL, symbol="\x1b")]}, "a symbol of 1 characters"),
         ({"equity": [changed(POINT, seq=10)]}, "an equity point at seq 10, outside its batch"),
         ({"equity": [changed(POINT, seq=21)]}, "an equity point at seq 21, outside its batch"),
-        (
-            {"equity": [changed(POINT, equity=Decimal("-1e60"))]},
-            "an amount that is not finite or has over 40 digits at seq 17",
-        ),
+        ({"equity": [changed(POINT, equity=Decimal("-1e60"))]}, f"{AMOUNT} 17"),
     ],
 )
 def test_result_that_contradicts_its_batch_is_invalid(changes: dict[str, Any], why: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from ginkgo_site.env import CHECKOUT
 from portfolios.runtime.closed_output import EXIT_STATUS
+from tests.support.python_process import run_python
 
 PRINTS = (
     "from portfolios.runtime.closed_output import ends_with_its_reader\n"
@@ -49,7 +50,5 @@ def test_commands_end_with_their_reader(command: tuple[str, ...]) -> None:
 
 def test_a_broken_pipe_of_something_else_is_an_error() -> None:
     raises = PRINTS.replace("print('a line')", "raise BrokenPipeError('a socket')")
-    done = subprocess.run(
-        [sys.executable, "-c", raises], cwd=CHECKOUT, capture_output=True, text=True
-    )
+    done = run_python("-c", raises)
     assert done.returncode == 1 and "BrokenPipeError: a socket" in done.stderr

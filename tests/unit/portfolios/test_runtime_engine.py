@@ -62,12 +62,6 @@ def test_suppression_does_not_stop_the_fill_of_an_open_order(monkeypatch: Any) -
     assert [fill.fill_seq for fill in run(engine, [KO_3], suppress=True).fills] == [3]
 
 
-def test_a_suppressed_entry_is_taken_at_the_next_event() -> None:
-    engine = PortfolioEngine.fresh(spec("buy_and_hold", parameters={"quantity": "10"}))
-    run(engine, [KO_1], suppress=True)
-    assert statuses(run(engine, [KO_3]).orders) == [(3, 0, "open", None)]
-
-
 @pytest.mark.parametrize(
     ("limits", "wanted", "reason"),
     [
@@ -177,12 +171,6 @@ def test_events_that_change_nothing_else_are_counted() -> None:
     assert processed is not None and processed.events == 2
 
 
-def test_a_restored_state_that_does_not_change_is_not_given_again(monkeypatch: Any) -> None:
-    state = run(scripted(monkeypatch, {}), [KO_1]).state
-    assert state is not None
-    assert PortfolioEngine.restore(spec(), state, 1).run([], 1, 5).state is None
-
-
 @pytest.mark.parametrize(("from_seq", "to_seq"), [(0, 5), (2, 5), (1, 0)])
 def test_a_batch_that_does_not_start_at_the_engines_seq_is_refused(
     monkeypatch: Any, from_seq: int, to_seq: int
@@ -191,14 +179,6 @@ def test_a_batch_that_does_not_start_at_the_engines_seq_is_refused(
     run(engine, [KO_1])
     with pytest.raises(SeqMismatch, match=r"alpha, which is at seq 1$"):
         engine.run([], from_seq, to_seq)
-
-
-def test_a_strategy_that_raises_is_named_with_its_seq(monkeypatch: Any) -> None:
-    engine = scripted(monkeypatch, {2: KeyError("VIX")})
-    with pytest.raises(StrategyFailed) as failure:
-        run(engine, [KO_1, GE_2])
-    assert str(failure.value) == "KeyError: VIX in scripted at seq 2"
-    assert failure.value.seq == 2
 
 
 @pytest.mark.parametrize(

@@ -53,12 +53,6 @@ def test_a_limit_order_waits_until_its_price_is_reached(monkeypatch: Any) -> Non
     assert fills_of(result) == [(1, 4, "9.5000")]
 
 
-def test_an_order_is_not_worked_at_the_bar_it_was_decided_on(monkeypatch: Any) -> None:
-    engine = scripted(monkeypatch, {1: [limit("buy", "9.5")]})
-    result = run(engine, [prices(1, "10", "10", "9", "9"), prices(2, *FLAT)])
-    assert result.fills == []
-
-
 def test_an_immediate_order_expires_at_its_first_bar(monkeypatch: Any) -> None:
     orders = [limit("buy", "9.5", time_in_force="ioc"), limit("buy", "10", time_in_force="ioc")]
     engine = scripted(monkeypatch, {1: orders})
@@ -157,10 +151,7 @@ class Reported(Scripted):
     def on_report(self, ctx, state, report):  # type: ignore[no-untyped-def]
         held = str(ctx.held(report.symbol))
         state["seen"].append([report.kind, report.seq, report.index, held, report.reason])
-        answer = self.answers.get((report.kind, report.seq, report.index))
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+        return self.answers.get((report.kind, report.seq, report.index))
 
 
 def reporting(monkeypatch: Any, script: Any, answers: Any, **changes: Any) -> PortfolioEngine:
@@ -193,13 +184,6 @@ def test_a_strategy_is_told_what_becomes_of_its_orders(monkeypatch: Any) -> None
         3,
     ]
     assert fills_of(result) == [(1, 2, "10.0000"), (2, 3, "9.0000")]
-
-
-def test_a_report_that_raises_is_the_strategys_failure(monkeypatch: Any) -> None:
-    answers = {("accepted", 1, 0): KeyError("tag")}
-    engine = reporting(monkeypatch, {1: [buy("KO", "1")]}, answers)
-    with pytest.raises(StrategyFailed, match="KeyError: tag in reported at seq 1"):
-        run(engine, [prices(1, *FLAT)])
 
 
 def test_reports_that_cause_each_other_for_ever_are_a_failure(monkeypatch: Any) -> None:

