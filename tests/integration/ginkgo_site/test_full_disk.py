@@ -56,9 +56,10 @@ def full_disk(write: str) -> Iterator[None]:
             f"CREATE TRIGGER disk_is_full BEFORE {write}"
             " FOR EACH ROW EXECUTE FUNCTION pg_temp_full()"
         )
-        try:
-            yield
-        finally:
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
             cursor.execute("DROP FUNCTION pg_temp_full() CASCADE")
 
 

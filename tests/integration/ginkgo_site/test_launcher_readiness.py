@@ -29,10 +29,12 @@ def readiness() -> Iterator[Readiness]:
     found.close()
 
 
-def unassigned(name: str) -> None:
-    """Let a portfolio be one that no node takes, as its row says."""
-    trader = make_trader(name, make_node(f"node-of-{name}"))
-    Run.objects.filter(pk=trader.portfolio.pk).update(
+def unassigned(*names: str) -> None:
+    """Let portfolios be such that no node takes, as their rows say."""
+    node = make_node("node-1", capacity=20)
+    for name in names:
+        make_trader(name, node)
+    Run.objects.update(
         node=None,
         incarnation=None,
         phase="pending",
@@ -79,8 +81,7 @@ def test_a_portfolio_that_has_a_node_is_waited_for_however_many_passes_end(
 
 
 def test_waiting_portfolios_are_listed_up_to_ten_and_the_rest_counted(readiness: Readiness) -> None:
-    for number in range(12):
-        unassigned(f"p-{number:02}")
+    unassigned(*(f"p-{number:02}" for number in range(12)))
     told = readiness.waiting()
     assert len(told) == 11
     assert told[-1] == "2 more portfolios wait."

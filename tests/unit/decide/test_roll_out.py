@@ -24,6 +24,9 @@ def item(id: int, state: Any = "waiting", **fields: Any) -> Item:
     return Item(id, f"p{id}", state, **{**values, **started, **fields})
 
 
+PROVEN_CANARY = item(0, "done", running=3, status="good")
+
+
 def new_states(steps: Steps) -> dict[str, str]:
     """Return name → new state, with the sentence."""
     return {
@@ -70,23 +73,20 @@ def test_a_canary_that_lost_its_owner_holds_the_others_until_it_runs_again() -> 
 
 
 def test_at_most_n_are_at_work() -> None:
-    canary = item(0, "done", running=3, status="good")
     busy = [item(1, "changing"), item(2), item(3), item(4), item(5)]
-    steps = next_steps(roll_out(canary, *busy, at_a_time=3), LIMITS)
+    steps = next_steps(roll_out(PROVEN_CANARY, *busy, at_a_time=3), LIMITS)
     assert [i.name for i in steps.start] == ["p2", "p3"]
 
 
 def test_a_proven_portfolio_leaves_its_place_to_the_next() -> None:
-    canary = item(0, "done", running=3, status="good")
-    steps = next_steps(roll_out(canary, item(1, "changing", running=3), item(2)), LIMITS)
+    steps = next_steps(roll_out(PROVEN_CANARY, item(1, "changing", running=3), item(2)), LIMITS)
     assert new_states(steps) == {"p1": "proving"} and [i.name for i in steps.start] == ["p2"]
 
 
 @pytest.mark.parametrize("state", ["changing", "proving"])
 def test_a_rejection_stops_the_roll_out(state: str) -> None:
-    canary = item(0, "done", running=3, status="good")
     bad = item(1, state, status="rejected", status_reason="ValueError: no")
-    steps = next_steps(roll_out(canary, bad, item(2), item(3, "changing")), LIMITS)
+    steps = next_steps(roll_out(PROVEN_CANARY, bad, item(2), item(3, "changing")), LIMITS)
     assert steps.state == "stopping" and not steps.start
     assert new_states(steps) == {
         "p1": "rejected: r3 was rejected: ValueError: no",
@@ -119,8 +119,7 @@ def test_only_the_canary_needs_an_event_to_prove_it() -> None:
     assert steps.state == "stopping"
     sentence = "runs r3, which no event has proven within 660 s"
     assert new_states(steps) == {"p0": f"late: {sentence}"}
-    canary = item(0, "done", running=3, status="good")
-    steps = next_steps(roll_out(canary, item(1, "proving", **quiet)), LIMITS)
+    steps = next_steps(roll_out(PROVEN_CANARY, item(1, "proving", **quiet)), LIMITS)
     assert new_states(steps) == {"p1": f"done: {sentence}"} and steps.state == "finished"
 
 
@@ -138,8 +137,7 @@ SKIPPED = [
 def test_a_portfolio_that_cannot_be_changed_is_skipped(
     found: dict[str, Any], sentence: str
 ) -> None:
-    canary = item(0, "done", running=3, status="good")
-    steps = next_steps(roll_out(canary, item(1, **found), item(2)), LIMITS)
+    steps = next_steps(roll_out(PROVEN_CANARY, item(1, **found), item(2)), LIMITS)
     assert new_states(steps) == {"p1": f"skipped: {sentence}"}
     assert [i.name for i in steps.start] == ["p2"]
     steps = next_steps(roll_out(item(0, **found), item(1)), LIMITS)
@@ -162,10 +160,9 @@ def test_a_portfolio_that_cannot_be_changed_is_skipped(
 def test_a_portfolio_that_is_not_ready_lets_others_go_first(
     found: dict[str, Any], sentence: str
 ) -> None:
-    canary = item(0, "done", running=3, status="good")
-    steps = next_steps(roll_out(canary, item(1, **found), item(2)), LIMITS)
+    steps = next_steps(roll_out(PROVEN_CANARY, item(1, **found), item(2)), LIMITS)
     assert [i.name for i in steps.start] == ["p2"] and not steps.changes
-    late = [replace(i, since=879.0) for i in (canary, item(1, **found))]
+    late = [replace(i, since=879.0) for i in (PROVEN_CANARY, item(1, **found))]
     # As long as anything else happens, it is waited for.
     begins = item(2, "changing", running=3, since=879.0)
     assert new_states(next_steps(roll_out(*late, begins), LIMITS)) == {"p2": "proving"}
@@ -186,8 +183,7 @@ def test_a_portfolio_that_is_not_ready_lets_others_go_first(
 def test_an_operator_who_interferes_ends_the_item_only(
     found: dict[str, Any], sentence: str
 ) -> None:
-    canary = item(0, "done", running=3, status="good")
-    steps = next_steps(roll_out(canary, item(1, "changing", **found), item(2)), LIMITS)
+    steps = next_steps(roll_out(PROVEN_CANARY, item(1, "changing", **found), item(2)), LIMITS)
     assert new_states(steps) == {"p1": f"left: {sentence}"}
     assert [i.name for i in steps.start] == ["p2"] and steps.state is None
     steps = next_steps(roll_out(item(0, "proving", **found), item(1)), LIMITS)

@@ -38,11 +38,7 @@ async def forkserver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Forkserve
 
 
 def test_child_environment_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "DATABASE_URL", "GINKGO_SECRET_KEY", "REDIS_URL", "GINKGO_NODE_TOKEN", "PGPASSWORD",
-        "AWS_SECRET_ACCESS_KEY", "BROKER_API_KEY", "GINKGO_ENCRYPTION_KEYS", "SENTRY_DSN",
-        "KUBECONFIG", "SSH_AUTH_SOCK", "UV_INDEX_URL",
-    ):  # fmt: skip
+    for name in ("DATABASE_URL", "GINKGO_NODE_TOKEN", "AWS_SECRET_ACCESS_KEY", "UV_INDEX_URL"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("GINKGO_STRATEGY_HIDES", "/a")
     assert _child_environment("/opt/token")["GINKGO_STRATEGY_HIDES"] == "/a:/opt/token"

@@ -135,22 +135,22 @@ def test_past_events_complete_bars_too_and_decide_nothing() -> None:
     assert [order.seq for order in result.orders] == [4]
 
 
-def test_a_revision_drops_bars_of_symbols_that_it_does_not_trade() -> None:
+@pytest.mark.parametrize(
+    ("symbols", "events", "complete"),
+    [
+        (["GE", "XOM"], [at(3, "XOM", 5)], [[2, 3]]),  # without the bar of KO
+        (["KO", "GE"], [at(3, "KO", 6), at(4, "GE", 6)], [[4, 3]]),  # nothing was missing but IBM
+    ],
+)
+def test_a_revision_drops_bars_of_other_symbols_and_a_time_that_only_those_completed(
+    symbols: list[str], events: list[Event], complete: list[list[int]]
+) -> None:
     engine = gathering("KO", "GE", "IBM")
     run(engine, [at(1, "KO", 5), at(2, "GE", 5)])
-    fewer = spec("gathering", symbols=["GE", "XOM"], revision=2)
+    fewer = spec("gathering", symbols=symbols, revision=2)
     again = PortfolioEngine.restore(fewer, encode_state(engine.state), 2)
-    run(again, [at(3, "XOM", 5)])
-    assert sets(again) == [[2, 3]]
-
-
-def test_a_revision_without_the_only_missing_symbol_leaves_that_time_out() -> None:
-    engine = gathering("KO", "GE", "IBM")
-    run(engine, [at(1, "KO", 5), at(2, "GE", 5)])
-    fewer = spec("gathering", symbols=["KO", "GE"], revision=2)
-    again = PortfolioEngine.restore(fewer, encode_state(engine.state), 2)
-    run(again, [at(3, "KO", 6), at(4, "GE", 6)])
-    assert sets(again) == [[4, 3]]
+    run(again, events)
+    assert sets(again) == complete
 
 
 def test_a_revision_that_starts_empty_waits_for_new_bars(monkeypatch: pytest.MonkeyPatch) -> None:

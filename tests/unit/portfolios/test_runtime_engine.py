@@ -63,24 +63,23 @@ def test_suppression_does_not_stop_the_fill_of_an_open_order(monkeypatch: Any) -
 
 
 @pytest.mark.parametrize(
-    ("limits", "wanted", "reason"),
+    ("given", "wanted", "reason"),
     [
-        (Limits(largest_order=Decimal(9)), buy("KO", "10"), "order of 10 is over the largest, 9"),
-        (
-            Limits(largest_position=Decimal("7.5")),
-            buy("KO", "8"),
-            "position of 8 would be over the largest, 7.5",
-        ),
-        (Limits(), sell("KO", "0.5"), "would be short by 0.5, and short positions are not allowed"),
+        ({"limits": Limits(largest_order=Decimal(9))}, buy("KO", "10"),
+         "order of 10 is over the largest, 9"),
+        ({"limits": Limits(largest_position=Decimal("7.5"))}, buy("KO", "8"),
+         "position of 8 would be over the largest, 7.5"),
+        ({}, sell("KO", "0.5"), "would be short by 0.5, and short positions are not allowed"),
         # 91 * 11 = 1001
-        (Limits(), buy("KO", "91"), "needs 1001.0000 of cash, 1000.0000 is free"),
-        (Limits(), buy("GE", "1"), "no price of GE is known at this event"),
+        ({}, buy("KO", "91"), "needs 1001.0000 of cash, 1000.0000 is free"),
+        ({}, buy("GE", "1"), "no price of GE is known at this event"),
+        ({"symbols": ["KO"]}, buy("GE", "1"), "GE is not one of the portfolio's symbols"),
     ],
-)
+)  # fmt: skip
 def test_an_order_over_a_limit_is_refused(
-    monkeypatch: Any, limits: Limits, wanted: OrderIntent, reason: str
+    monkeypatch: Any, given: dict[str, Any], wanted: OrderIntent, reason: str
 ) -> None:
-    engine = scripted(monkeypatch, {1: [wanted]}, limits=limits)
+    engine = scripted(monkeypatch, {1: [wanted]}, **given)
     result = run(engine, [KO_1, GE_2, KO_3])
     assert statuses(result.orders) == [(1, 0, "refused", reason)]
     assert result.fills == []
@@ -126,13 +125,6 @@ def test_a_position_over_a_new_limit_may_be_made_smaller(monkeypatch: Any) -> No
     assert state is not None
     tightened = PortfolioEngine.restore(spec(limits=limits), state, 1)
     assert statuses(run(tightened, [KO_3]).orders) == [(3, 0, "open", None)]
-
-
-def test_a_symbol_that_is_not_the_portfolios_is_refused(monkeypatch: Any) -> None:
-    engine = scripted(monkeypatch, {1: [buy("GE", "1")]}, symbols=["KO"])
-    assert statuses(run(engine, [KO_1]).orders) == [
-        (1, 0, "refused", "GE is not one of the portfolio's symbols")
-    ]
 
 
 def test_a_held_symbol_has_a_price_at_another_symbols_event(monkeypatch: Any) -> None:

@@ -23,7 +23,8 @@ def test_what_python_and_its_packages_need_is_kept(name: str) -> None:
     "name",
     [
         "GINKGO_NODE_TOKEN", "GINKGO_SECRET_KEY", "GINKGO_ENCRYPTION_KEYS", "DATABASE_URL",
-        "PGPASSFILE", "AWS_SESSION", "SSH_AUTH_SOCK", "KUBECONFIG", "SENTRY_DSN", "path",
+        "REDIS_URL", "PGPASSWORD", "PGPASSFILE", "AWS_SESSION", "BROKER_API_KEY", "UV_INDEX_URL",
+        "SSH_AUTH_SOCK", "KUBECONFIG", "SENTRY_DSN", "path",
         "PATH_TO_KEY", "MY_PYTHONPATH", "HTTPS_PROXY", "GINKGO_STRATEGIES_KEY",
     ],
 )  # fmt: skip
