@@ -14,28 +14,21 @@ from scheduling.management.arguments import positive_int
 from scheduling.management.base import GinkgoCommand
 from scheduling.operations import NewPortfolio, create_portfolio
 
-#: Six traders on real symbols. At 100 events a second each symbol has a bar every 3.8 s, so
-#: short windows make them trade within the first minutes.
+#: Six traders on real symbols: name, strategy, symbols, parameters. At 100 events a second each
+#: symbol has a bar every 3.8 s, so short windows make them trade within the first minutes.
+_TRADERS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("tech-hold", "buy_and_hold", "AMD EMC HPQ IBM TXN XRX", {"quantity": "20"}),
+    ("retail-hold", "buy_and_hold", "BBY HD LOW TGT WMT", {"quantity": "25"}),
+    ("ibm-sma", "sma_cross", "IBM", {"fast": 3, "slow": 8, "quantity": "100"}),
+    ("ge-sma", "sma_cross", "GE", {"fast": 2, "slow": 5, "quantity": "500"}),
+    ("energy-revert", "mean_reversion", "COP CVX HAL SLB XOM",
+     {"lookback": 8, "entry_z": 1.2, "exit_z": 0.3, "quantity": "100"}),
+    ("bank-revert", "mean_reversion", "BAC C GS JPM MS WFC",
+     {"lookback": 6, "entry_z": 1.1, "exit_z": 0.2, "quantity": "150"}),
+)  # fmt: skip
 TRADERS = tuple(
     NewPortfolio(name, strategy, config, symbols.split(), note="demo")
-    for name, strategy, symbols, config in (
-        ("tech-hold", "buy_and_hold", "AMD EMC HPQ IBM TXN XRX", {"quantity": "20"}),
-        ("retail-hold", "buy_and_hold", "BBY HD LOW TGT WMT", {"quantity": "25"}),
-        ("ibm-sma", "sma_cross", "IBM", {"fast": 3, "slow": 8, "quantity": "100"}),
-        ("ge-sma", "sma_cross", "GE", {"fast": 2, "slow": 5, "quantity": "500"}),
-        (
-            "energy-revert",
-            "mean_reversion",
-            "COP CVX HAL SLB XOM",
-            {"lookback": 8, "entry_z": 1.2, "exit_z": 0.3, "quantity": "100"},
-        ),
-        (
-            "bank-revert",
-            "mean_reversion",
-            "BAC C GS JPM MS WFC",
-            {"lookback": 6, "entry_z": 1.1, "exit_z": 0.2, "quantity": "150"},
-        ),
-    )
+    for name, strategy, symbols, config in _TRADERS
 )
 
 
