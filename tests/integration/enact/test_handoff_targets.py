@@ -72,6 +72,11 @@ def test_a_target_that_dies_after_the_grant_gives_it_back_to_the_warm_source(wor
     assert state_of(handoff) == "rolled_back"
     assert at_epoch(world) == ("node-1", granted + 1)
     assert owner("p", world.first).commit(1) == "ok"
+
+
+def test_a_target_that_dies_after_the_grant_loses_nothing(world: World) -> None:
+    move(world)
+    expire_lease(world.second)
     resume(world)
     assert violations(world) == []
 
