@@ -17,6 +17,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.db import connection
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from ginkgo_site.env import CHECKOUT
 
 
@@ -34,7 +35,7 @@ def running_web_process(folder: Path, **environment: str) -> Iterator[str]:
         process = subprocess.Popen(argv, cwd=CHECKOUT, env=given, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + SLOW_MACHINE_S
         while not _answers(f"{url}/api/readyz"):
             assert process.poll() is None, (folder / "web.log").read_text()
             assert time.monotonic() < deadline, (folder / "web.log").read_text()
@@ -43,7 +44,7 @@ def running_web_process(folder: Path, **environment: str) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(SLOW_MACHINE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

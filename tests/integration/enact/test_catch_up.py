@@ -193,7 +193,8 @@ async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(
     await gateway.want("node-1", gateway.entry(1, "run", catch_up="halt"))
     await gateway.until(lambda: gateway.committed(1) > 30)
     await gateway.want("node-1", gateway.entry(1, "run", catch_up="full"))
-    await asyncio.sleep(0.3)
+    newest = gateway.versions["node-1"]
+    await gateway.until(lambda: gateway.beats[-1][1].have_version == newest)
     gateway.away = True
     await asyncio.sleep(6.0)
     gateway.away = False

@@ -45,7 +45,17 @@ from tests.support.factories import (
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-QUICK_S = 4.0  #: for what waits for nobody; the session would wait 5 s for a row
+QUICK_S = 20.0  #: for what waits for nobody; the session would wait 25 s for a row
+
+
+@pytest.fixture(autouse=True)
+def patient_session() -> Iterator[None]:
+    """Let a session that waits for a row do so for longer than a busy machine stands still."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '25s'")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("RESET lock_timeout")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from portfolios.feeds.log import (
     CHAIN_START,
     SEGMENT_SEQS,
@@ -177,7 +178,7 @@ async def test_a_follower_gets_every_event_once_and_in_order(log: RecordedLog) -
     following = asyncio.create_task(follow())
     for at in range(3, 40):
         await log.append(epoch, at, euros(at, 1))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SLOW_MACHINE_S):
         await following
     assert seen == list(range(2, 41))
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from asgiref.sync import sync_to_async
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from chaos.harness.nats_server import NatsServer
 from ginkgo_site.env import CHECKOUT
 from portfolios.feeds.log import HeadMoved, LogUnavailable, SourceId
@@ -112,7 +114,7 @@ async def record_to(seq: int, path: Path, server: NatsServer) -> int:
     async with open_log(server) as log:
         recorder = Recorder(log, FileSource(path, FileLayout()), "test")
         running = asyncio.create_task(recorder.run())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(SLOW_MACHINE_S):
             while log.newest[1].to_seq < seq:
                 assert not running.done(), running
                 await asyncio.sleep(0.01)
@@ -200,11 +202,12 @@ async def test_records_past_their_retention_are_dropped_from_the_stream(server: 
     feed = await FeedRow.objects.aget(name="fx")
     async with open_log(server) as log:
         epoch = await log.claim("test")
+        began = time.monotonic()
         for at in range(0, 50, 5):
             await log.append(epoch, at, euros(at, 5))
         await _followed(50)
         marks = [record.seq async for record in FeedRecord.objects.order_by("seq")]
-        assert 1 <= len(marks) <= 3  # one a second
+        assert 1 <= len(marks) <= 2 + time.monotonic() - began  # one a second
         assert await sync_to_async(execute)(drop_records(feed.pk, 23)) is not None
         await log.append(epoch, 50, euros(50, 1))
         await _followed(51)
@@ -230,7 +233,7 @@ async def test_the_next_recorder_continues_from_what_a_killed_one_stored(
 
 
 async def _followed(seq: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SLOW_MACHINE_S):
         while (await FeedWriter.objects.aget()).head < seq:
             await asyncio.sleep(0.01)
 
@@ -361,11 +364,11 @@ def test_a_large_import_is_stored_whole_though_a_server_is_killed_and_is_dropped
         server.kill()
         return await publish(one, body, last)
 
-    monkeypatch.setattr(stream, "ANSWER_S", 0.5)
-    monkeypatch.setattr(Stream, "_publish_after", killed_before)
-    with pytest.raises(Refused, match="does not answer"):
-        import_csv(plan, actor="test")
-    monkeypatch.setattr(Stream, "_publish_after", publish)
+    with monkeypatch.context() as killed:
+        killed.setattr(stream, "ANSWER_S", 0.5)
+        killed.setattr(Stream, "_publish_after", killed_before)
+        with pytest.raises(Refused, match="does not answer"):
+            import_csv(plan, actor="test")
     server.start()
     assert (head(), asyncio.run(_pieces(server))) == (1, 3)
     monkeypatch.setattr(stream, "ORPHANED_AFTER", timedelta())

@@ -110,7 +110,7 @@ class Source:
             json.dumps(body).encode(),
             {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=SLOW_MACHINE_S) as answer:
             return dict(json.load(answer))
 
 

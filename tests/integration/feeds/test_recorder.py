@@ -17,6 +17,7 @@ from asgiref.sync import sync_to_async
 from django.core.management import CommandError
 from django.db import connection
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from ginkgo_site.env import CHECKOUT
 from portfolios.feeds.log import WriterReplaced
 from portfolios.models import FeedRow, FeedWriter
@@ -100,7 +101,7 @@ class Running:
         reader = RecorderSession("fx", 0, take_over=True)
         log = PostgresLog("fx", reader.connect)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(SLOW_MACHINE_S):
                 while (await log.head()).seq < seq:
                     assert self.task is None or not self.task.done(), self.task
                     await asyncio.sleep(0.01)
@@ -111,7 +112,7 @@ class Running:
     async def end(self) -> Recorded:
         assert self.task is not None
         self.recorder.end()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SLOW_MACHINE_S):
             return await self.task
 
 
@@ -198,13 +199,13 @@ async def test_a_second_recorder_is_refused_and_one_that_takes_over_ends_the_fir
         async with running(fx, writer="second") as two:
             assert two.task is not None
             with pytest.raises(WriterReplaced, match="Another recorder of feed fx is running"):
-                await asyncio.wait_for(two.task, 30)
+                await asyncio.wait_for(two.task, SLOW_MACHINE_S)
         two = await sync_to_async(Running)(fx, writer="third")
         two.session._take_over = True
         two.start()
         assert two.task is not None
         await two.has(1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SLOW_MACHINE_S):
             while (await FeedWriter.objects.aget()).writer != "third":
                 await asyncio.sleep(0.01)
         add(fx, lines(2))
@@ -240,7 +241,7 @@ async def test_the_session_of_a_frozen_recorder_ends_and_that_of_a_quiet_one_doe
     before = await asyncio.to_thread(at_work)
     monkeypatch.setattr(recorder_session, "KEEP_ALIVE_EVERY_S", 0.01)
     staying = asyncio.create_task(quiet.keep_alive())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SLOW_MACHINE_S):
         while await asyncio.to_thread(at_work) == before:
             await asyncio.sleep(0.01)
     with pytest.raises(WriterReplaced):
@@ -253,7 +254,7 @@ async def test_the_session_of_a_frozen_recorder_ends_and_that_of_a_quiet_one_doe
         patched.setattr(recorder_session, "IDLE_S", 0.1)
         async with frozen.connect():  # and no word from then on
             pass
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SLOW_MACHINE_S):
         while second._connection is None:
             with suppress(WriterReplaced):
                 async with second.connect():

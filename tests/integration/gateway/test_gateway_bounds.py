@@ -134,7 +134,7 @@ def test_cancelled_request_passes_its_place_to_the_next_in_the_queue() -> None:
         queue.release()
         given_up.cancel()
         await asyncio.wait([given_up])
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SLOW_MACHINE_S):
             await next_request
         queue.release()
         assert queue.active == 0
@@ -163,8 +163,12 @@ async def held(path: str, gate: asyncio.Event, token: str, length: int) -> int:
     return status
 
 
-def test_node_with_delayed_bodies_delays_only_itself(node: FakeNode) -> None:
+def test_node_with_delayed_bodies_delays_only_itself(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 20 large bodies three are kept: one is read, and two wait unread."""
+    for limit in ("BODY_TIMEOUT_S", "BYTES_WAIT_S"):  # on a slow machine, they would pass first
+        monkeypatch.setattr(request_bodies, limit, 600.0)
     neighbour = admitted_node("node-2")
     hand = make_trader("q", neighbour)
     words = wire.encode(commit_request(neighbour, hand.next_commit(1)))
@@ -179,7 +183,7 @@ def test_node_with_delayed_bodies_delays_only_itself(node: FakeNode) -> None:
             await asyncio.sleep(0.01)
         reserved = request_bodies.MAX_TOTAL_BODIES - request_bodies._total.free
         assert reserved == MAX_COMMIT_BODY
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(SLOW_MACHINE_S):
             status, _ = await ask("commit/", words, "token of node-2")
         gate.set()
         return status, list(await asyncio.gather(*hostile))
@@ -346,7 +350,7 @@ def test_node_takes_at_most_three_of_five_connections(node: FakeNode) -> None:
                 await stack.enter_async_context(work_pool().connection())
             assert most < WORK_POOL_SIZE
             waits = asyncio.create_task(ask("checkpoint/", CHECKPOINT, "token of node-1"))
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(SLOW_MACHINE_S):
                 status, _ = await ask("commit/", words, "token of node-2")
             assert not waits.done()
         assert (await waits)[0] == 409
@@ -368,7 +372,7 @@ def test_unknown_tokens_are_looked_up_one_at_a_time_without_delaying_known_ones(
         await auth._unknown_tokens.acquire()  # somebody's look-up takes long
         try:
             stranger = asyncio.create_task(ask("heartbeat/", b"", "guess"))
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(SLOW_MACHINE_S):
                 status, _ = await ask("heartbeat/", wire.encode(beat(node)))
             assert not stranger.done()
         finally:
@@ -381,21 +385,30 @@ def test_unknown_tokens_are_looked_up_one_at_a_time_without_delaying_known_ones(
 def test_answer_to_a_malformed_request_is_delayed_without_delaying_others(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.5)
+    delay_s, asleep = 1234.5, asyncio.sleep
+    monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", delay_s)
     neighbour = admitted_node("node-2")
 
     async def scenario() -> list[str]:
         text: list[str] = []
+        answered = asyncio.Event()
+
+        async def until_others_are_answered(seconds: float, *given: Any) -> Any:
+            return await (answered.wait() if seconds == delay_s else asleep(seconds, *given))
+
+        monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", until_others_are_answered)
 
         async def come(name: str, body: bytes, token: str) -> None:
             status, _ = await ask("heartbeat/", body, token)
             text.append(f"{name} {status}")
+            answered.set()
 
         nonsense = asyncio.create_task(come("nonsense", b"\xc1", "token of node-1"))
         await asyncio.sleep(0)
         after = come("after", wire.encode(beat(node)), "token of node-1")
         beside = come("beside", wire.encode(beat(neighbour)), "token of node-2")
-        await asyncio.gather(nonsense, after, beside)
+        async with asyncio.timeout(SLOW_MACHINE_S):
+            await asyncio.gather(nonsense, after, beside)
         return text
 
     assert serve(scenario) == ["beside 200", "nonsense 400", "after 200"]

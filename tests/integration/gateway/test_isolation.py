@@ -287,7 +287,7 @@ async def test_idle_portfolios_lose_no_attempt_when_the_forkserver_ends(
     await asyncio.sleep(0.2)  # longer than "just now"
     psutil.Process(daemon.pid).children()[0].kill()
     await gateway.until(lambda: all(len(gateway.runs[p].commits) == 2 for p in (1, 2)))
-    assert alive(before) == []
+    await gateway.until(lambda: not alive(before))
     assert reports(gateway, wire.ProcessExited) == []
 
 

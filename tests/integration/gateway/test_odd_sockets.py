@@ -9,6 +9,7 @@ import pytest
 from asgiref.testing import ApplicationCommunicator
 from channels.db import database_sync_to_async
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from ginkgo_site.asgi import application
 from scheduling.gateway import push_socket
 from tests.support.gateway_requests import admitted_node
@@ -41,20 +42,20 @@ async def opened_socket() -> ApplicationCommunicator:
     """Return a socket of node-1 that is open."""
     socket = agent_socket()
     await socket.send_input({"type": "websocket.connect"})
-    assert (await socket.receive_output(10))["type"] == "websocket.accept"
+    assert (await socket.receive_output(SLOW_MACHINE_S))["type"] == "websocket.accept"
     return socket
 
 
 async def closed_with(socket: ApplicationCommunicator) -> int:
     """Connect and return the close code, accepted before or not."""
     await socket.send_input({"type": "websocket.connect"})
-    answer: dict[str, Any] = await socket.receive_output(10)
+    answer: dict[str, Any] = await socket.receive_output(SLOW_MACHINE_S)
     if answer["type"] == "websocket.accept":
-        answer = await socket.receive_output(10)
+        answer = await socket.receive_output(SLOW_MACHINE_S)
     assert answer["type"] == "websocket.close", answer
     code: int = answer.get("code", 1000)
     await socket.send_input({"type": "websocket.disconnect", "code": code})
-    await socket.wait(10)
+    await socket.wait(SLOW_MACHINE_S)
     return code
 
 
@@ -85,7 +86,7 @@ async def test_socket_without_a_valid_token_is_closed_before_it_opens() -> None:
     for headers in given:
         socket = a_socket("/ws/agent/", **headers)
         await socket.send_input({"type": "websocket.connect"})
-        answer = await socket.receive_output(10)
+        answer = await socket.receive_output(SLOW_MACHINE_S)
         assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.UNAUTHENTICATED)
 
 
@@ -107,10 +108,10 @@ async def test_malformed_hello_closes_the_socket(words: dict[str, Any]) -> None:
     socket = await opened_socket()
     for _ in range(2):  # in one segment
         await socket.send_input({"type": "websocket.receive", **words})
-    answer = await socket.receive_output(10)
+    answer = await socket.receive_output(SLOW_MACHINE_S)
     assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.NOT_HELLO)
     await socket.send_input({"type": "websocket.disconnect", "code": push_socket.NOT_HELLO})
-    await socket.wait(10)
+    await socket.wait(SLOW_MACHINE_S)
     assert socket.output_queue.empty()
     assert not push_socket.OPEN_SOCKETS
 
@@ -145,5 +146,5 @@ async def test_node_with_too_many_sockets_gets_no_further_one(
     assert await closed_with(agent_socket()) == push_socket.TRY_AGAIN
     for socket in opened:
         await socket.send_input({"type": "websocket.disconnect", "code": 1000})
-        await socket.wait(10)
+        await socket.wait(SLOW_MACHINE_S)
     assert sum(push_socket.OPEN_SOCKETS.values()) == 0

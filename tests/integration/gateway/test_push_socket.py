@@ -41,7 +41,7 @@ class Socket(ApplicationCommunicator):
     async def say(self, daemon: FakeNode, **known: int) -> None:
         """Say who speaks, and which version of its set it knows."""
         await self.send_input({"type": "websocket.connect"})
-        assert (await self.receive_output(5))["type"] == "websocket.accept"
+        assert (await self.receive_output(SLOW_MACHINE_S))["type"] == "websocket.accept"
         hello = Hello(incarnation=str(daemon.incarnation), **known)
         await self.send_input({"type": "websocket.receive", "bytes": encode(hello)})
 
@@ -52,7 +52,7 @@ class Socket(ApplicationCommunicator):
 
     async def pushed(self) -> DesiredSet:
         """Return the next desired set that the server pushes."""
-        said = await self.receive_output(5)
+        said = await self.receive_output(SLOW_MACHINE_S)
         assert said["type"] == "websocket.send", said
         return msgspec.msgpack.decode(said["bytes"], type=DesiredSet)
 
@@ -60,6 +60,12 @@ class Socket(ApplicationCommunicator):
         """Close as the server would have it: nobody's lease is shortened by a test's end."""
         await self.send_input({"type": "websocket.disconnect", "code": 1012})
         await self.wait(SLOW_MACHINE_S)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer for a hello: a slow machine may be late with it."""
+    monkeypatch.setattr(push_socket, "HELLO_TIMEOUT_S", 600.0)
 
 
 make_admitted_node = database_sync_to_async(admitted_node)
@@ -97,7 +103,7 @@ async def test_second_message_closes_the_socket() -> None:
     socket = Socket()
     await socket.open(daemon)
     await socket.send_input({"type": "websocket.receive", "bytes": b"x" * 60_000})
-    answer = await socket.receive_output(5)
+    answer = await socket.receive_output(SLOW_MACHINE_S)
     assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.NOT_HELLO)
     await socket.leave()
 
@@ -163,10 +169,10 @@ async def test_socket_of_another_incarnation_is_closed() -> None:
     daemon = await make_admitted_node("node-1")
     socket = Socket()
     await socket.send_input({"type": "websocket.connect"})
-    await socket.receive_output(5)
+    await socket.receive_output(SLOW_MACHINE_S)
     hello = Hello(incarnation="00000000-0000-4000-8000-000000000000")
     await socket.send_input({"type": "websocket.receive", "bytes": encode(hello)})
-    said = await socket.receive_output(5)
+    said = await socket.receive_output(SLOW_MACHINE_S)
     assert (said["type"], said["code"]) == ("websocket.close", push_socket.SUPERSEDED)
     assert daemon.row.name == "node-1"
     await socket.leave()
@@ -182,6 +188,6 @@ async def test_socket_with_a_revoked_token_is_closed_without_a_push(
     revoked = NodeToken.objects.filter(node=daemon.row)
     await database_sync_to_async(revoked.update)(revoked_at=timezone.now())
     await change_with_hints(daemon, 1)
-    said = await socket.receive_output(5)
+    said = await socket.receive_output(SLOW_MACHINE_S)
     assert (said["type"], said.get("code")) == ("websocket.close", push_socket.UNAUTHENTICATED)
     await socket.leave()

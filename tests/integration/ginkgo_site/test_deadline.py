@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import struct
 import threading
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from ginkgo_site import deadline
 from ginkgo_site.database import CONNECTION_DEFAULTS, conninfo, django_database
 from ginkgo_site.deadline import (
@@ -84,10 +86,10 @@ def test_a_statement_without_an_answer_ends_at_its_limit_and_closes_the_socket(
     began = time.monotonic()
     with pytest.raises(ServerSilent, match=r"did not answer within 0\.5 s; this connection was"):
         connection.execute("SELECT 1")
-    assert 0.5 <= time.monotonic() - began < 5
+    assert 0.5 <= time.monotonic() - began < SLOW_MACHINE_S
     assert connection.closed
     assert connection.silent
-    assert mute.closed_by_client.wait(5)
+    assert mute.closed_by_client.wait(SLOW_MACHINE_S)
 
 
 def test_silent_server_ends_a_statement_without_blocking_the_event_loop(mute: MuteServer) -> None:
@@ -105,7 +107,9 @@ def test_silent_server_ends_a_statement_without_blocking_the_event_loop(mute: Mu
             await statement
         return turns
 
-    assert asyncio.run(asyncio.wait_for(scenario(), 5)) > 5
+    # A busy machine may stand still for the half second.
+    turns = (asyncio.run(asyncio.wait_for(scenario(), SLOW_MACHINE_S)) for _ in range(10))
+    assert any(each > 5 for each in turns)
 
 
 def test_a_context_may_override_the_statement_limit_of_its_process(mute: MuteServer) -> None:
@@ -140,10 +144,12 @@ def test_a_connection_that_its_server_ended_is_not_fresh_however_recent_its_last
 
 @pytest.mark.django_db
 def test_a_wait_for_notifications_has_no_statement_limit() -> None:
-    limit_statements(0.25)
+    limit_statements(SLOW_MACHINE_S)
     with Connection.connect(conninfo(), autocommit=True) as connection:
         connection.execute("LISTEN x")
+        limit_statements(0.25)
         assert list(connection.notifies(timeout=0.8)) == []
+        limit_statements(SLOW_MACHINE_S)
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
@@ -153,6 +159,7 @@ def test_an_answer_that_arrived_while_this_process_was_busy_counts() -> None:
         def wait(self, gen: object, *args: object, **options: object) -> object:  # type: ignore
             def slow() -> object:
                 ready = yield next(gen)  # type: ignore
+                select.select([self.pgconn.socket], [], [], SLOW_MACHINE_S)
                 time.sleep(1.0)  # the answer lies in the socket meanwhile
                 while True:
                     try:
@@ -252,10 +259,12 @@ def test_a_host_that_does_not_accept_costs_no_later_connection_its_time(mute: Mu
         port = frozen.getsockname()[1]
         address = f"host=127.0.0.1,127.0.0.1 port={port},{mute.port} connect_timeout=2 user=u"
         address += " dbname=d sslmode=disable gssencmode=disable"
-        Connection.connect(address).close()
-        began = time.monotonic()
-        Connection.connect(address).close()
-        assert time.monotonic() - began < 2  # the limit of the host that does not answer
+        for _ in range(2):
+            Connection.connect(address).close()
+        frozen.setblocking(False)
+        frozen.accept()[0].close()  # of the first connection
+        with pytest.raises(BlockingIOError):
+            frozen.accept()
 
 
 def test_error_of_a_silent_server_is_an_operational_error() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from chaos.harness.installation import SLOW_MACHINE_S, eventually
+from chaos.harness.installation import SLOW_MACHINE_S, budget_s, eventually
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.instance_lock import OWNER_ENV, kill_orphans
 from ginkgo_site.launcher.supervised_process import Program, Service
@@ -122,7 +122,7 @@ def test_children_die_with_a_killed_launcher(tmp_path: Path) -> None:
     child = int(launcher.stdout.readline())
     launcher.kill()
     launcher.wait()
-    eventually(lambda: is_gone(child), limit_s=2)
+    eventually(lambda: is_gone(child), limit_s=budget_s(1))
 
 
 def test_a_start_kills_processes_that_an_earlier_start_of_the_same_home_left(

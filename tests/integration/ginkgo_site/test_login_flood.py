@@ -43,7 +43,8 @@ def test_forty_wrong_logins_at_once_keep_no_operator_from_halting(tmp_path: Path
     assert seen["dialog"] == 200, "the dashboard's dialog opens for a session"
     # Behind the guesses, every second one would wait until some of those had waited for their hash.
     # How long the three slowest of ten take says more about the machine.
-    assert sorted(seen["times"])[6] < HASH_WAIT_S, seen["times"]
+    limit_s = max(HASH_WAIT_S, 5 * seen["calm_s"])
+    assert sorted(seen["times"])[6] < limit_s, (seen["calm_s"], seen["times"])
 
 
 async def _flood(url: str, token: str) -> dict[str, Any]:
@@ -71,6 +72,10 @@ async def _flood(url: str, token: str) -> dict[str, Any]:
     bearer = {"Authorization": f"Bearer {token}"}
     async with a_client(url, **bearer) as program, a_client(url) as person:
         assert (await _sign_in(person, "olive", PASSWORD))[0] == 302
+        for _ in range(3):  # as long as one takes on this machine without the flood
+            await timed(program.get("/api/halt/"))
+        calm_s = sorted(times)[1]
+        times.clear()
         tasks = [asyncio.create_task(guess(number)) for number in range(GUESSERS)]
         await under_way.wait()
         gets = Counter([await timed(program.get("/api/halt/")) for _ in range(8)])
@@ -85,6 +90,7 @@ async def _flood(url: str, token: str) -> dict[str, Any]:
         "dialog": dialog,
         "sentence": sentences,
         "times": times,
+        "calm_s": calm_s,
     }
 
 
@@ -93,7 +99,7 @@ def a_client(url: str, **headers: str) -> aiohttp.ClientSession:
         url,
         headers=headers,
         cookie_jar=aiohttp.CookieJar(unsafe=True),
-        timeout=aiohttp.ClientTimeout(60),
+        timeout=aiohttp.ClientTimeout(2 * 60),
         connector=aiohttp.TCPConnector(limit=0),
     )
 

@@ -102,8 +102,7 @@ async def test_kill_9_of_the_daemon_leaves_no_process_behind(
     assert len(processes) == 3  # the forkserver, a canary, the looper
     daemon.kill()
     await daemon.wait()
-    await asyncio.sleep(1.0)
-    assert alive(processes) == []
+    await gateway.until(lambda: not alive(processes))
 
 
 async def test_killing_the_forkserver_restarts_every_portfolio(
@@ -112,8 +111,7 @@ async def test_killing_the_forkserver_restarts_every_portfolio(
     daemon = await run_canary_and_looper(gateway, daemons)
     children = family(daemon.pid)[1:]
     psutil.Process(daemon.pid).children()[0].kill()
-    await asyncio.sleep(1)
-    assert alive(children) == []  # the looping one too
+    await gateway.until(lambda: not alive(children))  # the looping one too
     await continue_for(gateway, 150)
     assert_canary_is_exact(gateway, 1)
 
@@ -147,7 +145,7 @@ async def test_second_signal_ends_the_daemon_at_once(
 ) -> None:
     daemon = await run_canary(gateway, daemons)
     daemon.send_signal(signal.SIGTERM)
-    await asyncio.sleep(0.3)
+    await gateway.until(lambda: gateway.beats[-1][1].leaving)
     daemon.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 130
 

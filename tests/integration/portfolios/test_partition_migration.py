@@ -66,14 +66,25 @@ class Partitioned(NamedTuple):
     url: str
     last_seq: int
     waits_s: list[float]  #: of its commits meanwhile
+    elsewhere_s: list[float]  #: of commits to a table that no migration touches
 
 
 @pytest.fixture(scope="module")
 def partitioned() -> Iterator[Partitioned]:
     """Return a database for those who look at its rows, and add some behind those that it has."""
     waits: list[float] = []
+    elsewhere: list[float] = []
     ended = threading.Event()
     seq = ROWS
+
+    def stand_by() -> None:
+        with psycopg.connect(migrator.url, autocommit=True) as session:
+            session.execute("CREATE TABLE bystander AS SELECT 1 AS n")
+            while not ended.is_set():
+                began = time.monotonic()
+                session.execute("UPDATE bystander SET n = n + 1")
+                elsewhere.append(time.monotonic() - began)
+                ended.wait(0.01)
 
     def trade() -> None:
         nonlocal seq
@@ -85,20 +96,23 @@ def partitioned() -> Iterator[Partitioned]:
                 seq += 1
 
     with old_database() as migrator:
-        trader = threading.Thread(target=trade)
-        trader.start()
+        threads = [threading.Thread(target=act) for act in (trade, stand_by)]
+        for thread in threads:
+            thread.start()
         try:
             migrator.migrate("portfolios", "0004_partitions")
         finally:
             ended.set()
-            trader.join()
-        yield Partitioned(migrator.url, seq, waits)
+            for thread in threads:
+                thread.join()
+        yield Partitioned(migrator.url, seq, waits, elsewhere)
 
 
 def test_a_system_that_trades_is_partitioned_under_way(partitioned: Partitioned) -> None:
-    url, seq, waits = partitioned
+    url, seq, waits, elsewhere = partitioned
     assert len(waits) > 100
-    assert max(waits) < MAX_WAIT_S, f"{max(waits):.3f} s of {len(waits)} commits"
+    limit_s = max(MAX_WAIT_S, 2 * max(elsewhere, default=0.0))
+    assert max(waits) < limit_s, f"{max(waits):.3f} s of {len(waits)} commits"
     with psycopg.connect(url, autocommit=True) as session:
         for table, column in (("order", "seq"), ("fill", "fill_seq"), ("equitypoint", "seq")):
             name = f"portfolios_{table}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from portfolios.runtime.messages import Load
 from scheduling.node_daemon.child import Child, start_child
 from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
@@ -58,7 +59,7 @@ async def test_a_load_that_takes_longer_than_its_limit_ends_its_process(
         "killed",
         "a load took longer than its limit of 1 s",
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(SLOW_MACHINE_S):
         await child.wait_for_end()
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
@@ -69,7 +70,8 @@ async def test_child_has_only_its_own_socket_and_leads_a_group(
     first = await start_child(forkserver, "first")
     second = await start_child(forkserver, "second")
     for child in (first, second):
-        await child.load(Load(spec("canary"), None, 0), 20.0)  # until then it is being set up
+        # Until then it is being set up.
+        await child.load(Load(spec("canary"), None, 0), SLOW_MACHINE_S)
         held = {fd: os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in _fds(child.pid)}
         assert held[0] == os.devnull
         assert held[1].startswith("pipe:") and held[1] == held[2]
@@ -109,10 +111,10 @@ async def test_forkserver_that_a_package_ends_starts_again_without_it(
     try:
         with pytest.raises(ForkserverDied):
             await start_child(made, "first")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(SLOW_MACHINE_S):
             while (second := await _started(made)) is None:
                 await asyncio.sleep(0.05)
-        await second.load(Load(spec("canary"), None, 0), 20.0)
+        await second.load(Load(spec("canary"), None, 0), SLOW_MACHINE_S)
     finally:
         listening.cancel()
         made.close()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from portfolios.feeds import open_feed
 from portfolios.runtime.events import encode_events
 from portfolios.runtime.messages import (
@@ -63,10 +64,10 @@ def process() -> Iterator[tuple[Peer, Any]]:
     child = multiprocessing.get_context("fork").Process(target=forked, args=(ours, theirs))
     child.start()
     theirs.close()
-    ours.settimeout(10)
+    ours.settimeout(SLOW_MACHINE_S)
     yield Peer(ours), child
     ours.close()
-    child.join(5)
+    child.join(SLOW_MACHINE_S)
     assert child.exitcode is not None, "it outlived its socket"
 
 
@@ -85,7 +86,7 @@ def test_the_worker_loads_runs_and_stops(process: tuple[Peer, Any]) -> None:
     assert reply.result.state is not None
     assert strategy_view(decode_state(reply.result.state))["events"] == 100
     peer.sock.sendall(encode_message(Stop()))
-    child.join(5)
+    child.join(SLOW_MACHINE_S)
     assert child.exitcode == 0
 
 
@@ -95,7 +96,7 @@ def test_the_worker_ends_when_its_socket_closes(process: tuple[Peer, Any], begun
     peer.ask(Load(spec("canary"), None, 0))
     peer.sock.sendall(begun)
     peer.sock.close()
-    child.join(5)
+    child.join(SLOW_MACHINE_S)
     assert child.exitcode == 0
 
 
