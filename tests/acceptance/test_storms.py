@@ -35,9 +35,9 @@ def time_of(event: dict) -> datetime:
 
 
 def test_failover_of_most_nodes_is_held_for_one_lease(quick_cluster: Cluster) -> None:
-    since = quick_cluster.now()
     nodes = storm_nodes(quick_cluster)
     had = [name for node in nodes for name in quick_cluster.portfolios_on(node)]
+    since = quick_cluster.now()
     with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):
         held, _ = wait_for(lambda: quick_cluster.events("storm_held", since), bool, "a hold")
         over, _ = wait_for(
