@@ -35,6 +35,7 @@ WRITES = (
     "nodes/x/undrain/", "nodes/x/disable/", "nodes/x/cordon/", "nodes/x/uncordon/",
     "schedule/rebalance/",
     "schedule/migrate/", "schedule/migrate-several/", "schedule/freeze/", "schedule/unfreeze/",
+    "schedule/storm/hold/", "schedule/storm/release/",
     "halt/", "feeds/x/append/",
 )  # fmt: skip
 

@@ -115,6 +115,7 @@ def test_the_document_has_every_name_of_the_contract(operator: ApiClient) -> Non
         ({"limits": {"orders_per_minute": 0}}, "limits.orders_per_minute", "out_of_range"),
         ({"limits": {"orders_per_minute": "7"}}, "limits.orders_per_minute", "wrong_type"),
         ({"limits": {"largest_drawdown_pct": "-1"}}, "limits.largest_drawdown_pct", "out_of_range"),
+        ({"limits": {"broker": 7}}, "limits.broker", "wrong_type"),
         ({"limits": {"broker": {"fee": 1}}}, "limits.broker.fee", "unknown_setting"),
         ({"limits": {"broker": {"fee_bps": "-1"}}}, "limits.broker.fee_bps", "out_of_range"),
         ({"limits": {"broker": {"fee_bps": "much"}}}, "limits.broker.fee_bps", "wrong_type"),

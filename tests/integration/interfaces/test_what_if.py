@@ -106,6 +106,7 @@ def test_nothing_is_changed_by_asking(viewer: ApiClient, crowded: list[FakeNode]
     [
         ("add=x", "add", "CAPACITY:label=value"),
         ("lose=node-1&drain=node-1", "drain", "node-1 cannot be both lost and drained"),
+        ("loose=node-1", "loose", "known parameters"),
     ],
 )
 def test_an_invalid_scenario_is_refused_with_its_parameter(

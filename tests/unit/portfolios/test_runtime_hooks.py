@@ -222,6 +222,13 @@ def test_a_new_portfolio_sees_the_events_before_its_first_one(
     assert ask(again, chosen, encode_state(state), 10).needs_history == 0
 
 
+def test_a_log_that_is_shorter_gives_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hooked, "wanted", 500)
+    worker = PortfolioWorker()
+    ask(worker, spec("hooked", symbols=["KO"], first_seq=5), None, 0)
+    assert decode_state(state_of(worker, 4)).strategy.data == {"seen": [2, 4]}
+
+
 @pytest.mark.parametrize("wanted", [-1, 20_001, None])
 def test_a_warm_up_that_cannot_be_is_a_failure_to_load(
     monkeypatch: pytest.MonkeyPatch, wanted: Any

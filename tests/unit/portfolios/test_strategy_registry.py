@@ -56,6 +56,8 @@ def test_a_broken_strategy_module_is_reported_and_affects_no_other(
     assert registry.names() == BUILT_IN
     (problem,) = registry.problems()
     assert problem.startswith("GINKGO_STRATEGIES names broken_by_its_author, which did not load")
+    with pytest.raises(registry.UnknownStrategy, match="which did not load"):
+        registry.get("mine")
 
 
 def test_a_built_in_one_is_found_without_importing_from_outside(
