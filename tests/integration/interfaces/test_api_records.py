@@ -21,6 +21,11 @@ HOLD: dict[str, Any] = {
 }
 
 
+def follow(caller: ApiClient, page: dict[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = caller.get(page["next"].partition("/api/")[2]).json()
+    return document
+
+
 @pytest.fixture
 def holder(db: Any) -> Any:
     """Return a portfolio that bought three symbols and saw a thousand events."""
@@ -58,6 +63,19 @@ def test_orders_filter(viewer: ApiClient) -> None:
     assert [order["symbol"] for order in ibm] == ["IBM"]
     assert viewer.get(path, side="sell").json()["results"] == []
     assert viewer.get(path, from_seq=ibm[0]["seq"], to_seq=ibm[0]["seq"]).json()["results"] == ibm
+
+
+@pytest.mark.usefixtures("holder")
+def test_pages_of_a_list_contain_each_order_once(viewer: ApiClient) -> None:
+    path = "portfolios/tech-hold/orders/"
+    whole = [order["id"] for order in viewer.get(path).json()["results"]]
+    assert len(whole) == 3
+    page = viewer.get(path, limit=1).json()
+    seen = [order["id"] for order in page["results"]]
+    while page["next"]:
+        page = follow(viewer, page)
+        seen += [order["id"] for order in page["results"]]
+    assert seen == whole
 
 
 @pytest.mark.usefixtures("holder")

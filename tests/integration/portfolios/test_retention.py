@@ -213,6 +213,14 @@ def test_a_pass_that_was_interrupted_after_detaching_is_finished(
 # --- what stays ---------------------------------------------------------------------------------
 
 
+def test_rows_younger_than_their_retention_are_kept(portfolio: Portfolio, tmp_path: Path) -> None:
+    make_records(portfolio, 3)
+    make_order(portfolio, 50, committed_at=datetime.now(UTC) - timedelta(hours=23))
+    maintain(tmp_path, {})
+    assert Order.objects.count() == 4
+    assert not Fill.objects.exists()
+
+
 def test_rows_of_a_feed_that_is_far_behind_keep_their_own_partition_only(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:

@@ -264,23 +264,23 @@ def refused() -> str:
     return caught.value.message
 
 
-def test_feed_with_another_hash_cannot_be_verified(moved: Portfolio) -> None:
+def test_feed_with_another_hash_cannot_be_verified(trader: Portfolio) -> None:
     FeedRow.objects.update(sha256="0" * 64)
     assert "has the hash" in refused() and "install that data again" in refused()
 
 
-def test_a_version_that_is_gone_cannot_be_verified(moved: Portfolio) -> None:
-    Revision.objects.filter(portfolio=moved, number=1).update(strategy_version=9)
+def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
+    Revision.objects.filter(portfolio=trader, number=1).update(strategy_version=9)
     assert refused() == (
         "trader cannot be verified: its revision 1 ran version 9 of sma_cross, and version 1 is"
         " installed here; verify it on a machine that has version 9."
     )
-    Revision.objects.filter(portfolio=moved, number=1).update(strategy="gone")
+    Revision.objects.filter(portfolio=trader, number=1).update(strategy="gone")
     assert "its revision 1 ran gone, which is not installed here" in refused()
 
 
-def test_a_revision_that_is_gone_cannot_be_verified(moved: Portfolio) -> None:
-    Revision.objects.filter(portfolio=moved, number=1).delete()
+def test_a_revision_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
+    Revision.objects.filter(portfolio=trader, number=1).delete()
     assert refused() == (
         "trader cannot be verified: epoch 1 ran r1, and that revision no longer exists."
     )
