@@ -63,6 +63,7 @@ def hold_rows(table: str, where: str) -> Iterator[None]:
     """Lock rows, as a process that froze before its COMMIT does."""
     lock = "FOR NO KEY UPDATE" if table == "scheduling_node" else "FOR UPDATE"
     with psycopg.connect(conninfo()) as frozen:
+        frozen.execute("SET idle_in_transaction_session_timeout = 0")  # it outlasts who waits
         found = frozen.execute(f"SELECT FROM {table} WHERE {where} {lock}".encode())
         assert found.rowcount > 0
         yield

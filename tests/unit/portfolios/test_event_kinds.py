@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from decimal import Decimal
 
 import msgspec
@@ -57,6 +58,25 @@ KINDS: list[Event] = [
 def test_bars_with_four_places_have_the_bytes_that_they_always_had() -> None:
     assert encode_events(FOUR_PLACES[:2]).hex() == BYTES
     assert type(make_bar(1, "KO", 1, 1, (1, 1, 1, 1), 1)) is Bar
+
+
+@pytest.mark.parametrize("strategy", ["buy_and_hold", "sma_cross", "canary"])
+def test_digests_of_bars_with_four_places_are_what_they_always_were(strategy: str) -> None:
+    engine = PortfolioEngine.fresh(spec(strategy))
+    run(engine, FOUR_PLACES)
+    processed = engine.state.account.processed
+    assert processed is not None
+    assert processed.digest_text == "5d87ec67b5ebc74e"  # as of that release
+
+
+def test_the_canary_of_bars_with_four_places_has_the_digest_that_it_always_had() -> None:
+    engine = PortfolioEngine.fresh(spec("canary"))
+    run(engine, FOUR_PLACES)
+    digest = bytes(32)
+    for event in FOUR_PLACES:
+        line = f"{event.seq} {event.symbol} 10.0000"
+        digest = hashlib.sha256(digest + line.encode()).digest()
+    assert engine.state.strategy.data["digest"] == digest
 
 
 @pytest.mark.parametrize("event", KINDS, ids=lambda event: type(event).__name__)
