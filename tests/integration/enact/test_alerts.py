@@ -286,7 +286,8 @@ def test_two_concurrent_watchers_open_one_alert(what: str) -> None:
     before = told(), told("alert_closed")
     Node.objects.update(status="alive" if what == "closing" else "lost", status_since=ago(2))
 
-    behind(Held(update_alerts(timing())), Scheduler("w").raise_alerts)
+    second = behind(Held(update_alerts(timing())), Scheduler("w").raise_alerts)
+    assert not isinstance(second, Exception), second
     compare()
     opened, closed = told() - before[0], told("alert_closed") - before[1]
     assert (opened, closed) == ((0, 10) if what == "closing" else (10, 0))
