@@ -127,7 +127,7 @@ class ObservedInstallation(Installation):
 
     def share_of(self, node: str) -> list[str]:
         """Wait until a node is alive and owns portfolios. Return their names."""
-        alive = "SELECT FROM scheduling_node WHERE name = %s AND status = 'alive'"
+        alive = "SELECT 1 FROM scheduling_node WHERE name = %s AND status = 'alive'"
         names, _ = wait_for(
             lambda: self.portfolios_on(node) if self.query(alive, node) else [],
             bool,
