@@ -84,7 +84,7 @@ async def test_late_pause_discards_events_that_were_not_released(
 async def run_canary_and_looper(
     gateway: FakeGateway, daemons: Daemons
 ) -> asyncio.subprocess.Process:
-    """Run canary 1, and a portfolio whose process is busy for ever. Return the daemon."""
+    """Run canary 1, and a portfolio whose process never answers. Return the daemon."""
     gateway.grant("node-1", 1)
     gateway.grant("node-1", 2)
     looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
