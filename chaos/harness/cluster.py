@@ -146,6 +146,22 @@ class Cluster(ObservedInstallation):
         return [server, *server.children(recursive=True)]
 
     @contextmanager
+    def commits_held_back(self, name: str) -> Iterator[None]:
+        """Lock the row of a portfolio: its node has events that it processed and cannot commit.
+
+        When the context begins, other portfolios have committed newer events.
+        """
+        with self.connect_monitor() as db, db.transaction():
+            db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            db.execute(
+                "SELECT FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id"
+                " WHERE p.name = %s FOR UPDATE OF r",
+                [name],
+            )
+            self.wait_for_newer_commits()
+            yield
+
+    @contextmanager
     def pushes_lost(self) -> Iterator[None]:
         """Lose every push: replace `pg_notify` inside the database by a function without effect.
 

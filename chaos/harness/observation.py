@@ -257,6 +257,15 @@ class ObservedInstallation(Installation):
         )
         return took_s
 
+    def wait_for_newer_commits(self) -> None:
+        """Wait until some portfolio has committed two events newer than any committed now."""
+
+        def newest() -> int:
+            return max(run.last_seq for run in self.runs().values())
+
+        seen = newest()
+        wait_for(newest, lambda seq: seq > seen + 1, "newer events committed")
+
     def wait_for_commits_elsewhere(self, names: list[str], node: str, limit_s: float) -> float:
         """Wait until each of `names` has committed on a node other than `node`.
 

@@ -92,7 +92,7 @@ def test_a_daemon_frozen_beyond_its_lease_loses_its_portfolios_and_is_refused(
     # Without pushes, so that it reads no newer desired set before its commits.
     with quick_cluster.pushes_lost():
         with ExitStack() as frozen:
-            with _commits_held_back(quick_cluster, had[0]):
+            with quick_cluster.commits_held_back(had[0]):
                 frozen.enter_context(suspended(process_tree(daemon)))
             took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-1", budget_s(TTL_S + 3))
             owners = {name: quick_cluster.run(name).epoch for name in had}
@@ -112,27 +112,6 @@ def test_a_daemon_frozen_beyond_its_lease_loses_its_portfolios_and_is_refused(
     quick_cluster.wait_until_converged()
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
-
-
-@contextmanager
-def _commits_held_back(cluster: Cluster, name: str) -> Iterator[None]:
-    """Lock the row of a portfolio, so that its node has events that it processed and cannot commit.
-
-    When the context begins, other portfolios have committed newer events.
-    """
-    with cluster.connect_monitor() as db, db.transaction():
-        db.execute(
-            "SELECT 1 FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id"
-            " WHERE p.name = %s FOR UPDATE OF r",
-            [name],
-        )
-        seen = max(run.last_seq for run in cluster.runs().values())
-        wait_for(
-            lambda: max(run.last_seq for run in cluster.runs().values()),
-            lambda seq: seq > seen + 1,
-            "newer events committed by other portfolios",
-        )
-        yield
 
 
 def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_cluster: Cluster) -> None:

@@ -74,6 +74,9 @@ class Board:
         self.errors: list[str] = []
         page.set_default_timeout(SLOW_MACHINE_S * 1000)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+        # After five seconds without a message the page closes the socket, and what is sent to it
+        # then is lost; a slow machine may take longer between two messages.
+        page.add_init_script("performance.now = () => 0")
         page.route_web_socket("**/ws/board/**", lambda socket: self.sockets.append(socket))
 
     def show(self, fleet: FleetView) -> None:
