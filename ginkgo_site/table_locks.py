@@ -32,14 +32,14 @@ def patiently(act: Callable[[], T], lock_wait: str, tries: int, using: str = "de
                     cursor.execute(f"SET LOCAL lock_timeout = '{lock_wait}'")
                 return act()
         except OperationalError as error:
-            if not lock_was_taken(error) or attempt == tries - 1:
+            if not lock_was_refused(error) or attempt == tries - 1:
                 raise
         # Random, to hit a gap between commits.
         time.sleep(random.uniform(0.05, 0.5) * min(attempt + 1, 4))
     raise AssertionError  # unreachable
 
 
-def lock_was_taken(error: OperationalError) -> bool:
+def lock_was_refused(error: OperationalError) -> bool:
     """Return whether a statement failed because a lock was not available."""
     return getattr(error.__cause__, "sqlstate", "") == LOCK_NOT_AVAILABLE
 

@@ -40,7 +40,7 @@ def kill_watcher(context: FaultContext) -> None:
 
 
 def kill_worker(context: FaultContext) -> None:
-    """kill -9 of the worker."""
+    """kill -9 of the queue worker."""
     _kill(context, WORKER)
 
 

@@ -97,7 +97,7 @@ class ObservedInstallation(Installation):
                     self._database.close()
                 if is_last:
                     raise
-        raise AssertionError("not reached")
+        raise AssertionError("the last attempt neither returned nor raised")
 
     def connect(self) -> psycopg.Connection[Any]:
         """Open a session as superuser, where the server is the embedded one."""

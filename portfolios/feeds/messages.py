@@ -35,7 +35,7 @@ class MessageRow(NamedTuple):
 
 
 class NotUnderstood(ValueError):
-    """The message does not fit the layout. The text continues "the message …"."""
+    """The message does not fit the layout. The text says why, and what to correct."""
 
 
 def read_message(layout: MessageLayout, text: str | bytes, arrived_us: int) -> list[MessageRow]:
@@ -43,7 +43,9 @@ def read_message(layout: MessageLayout, text: str | bytes, arrived_us: int) -> l
     try:
         message = json.loads(text, parse_float=Decimal)
     except ValueError as error:
-        raise NotUnderstood(f"is not JSON ({error})") from None
+        raise NotUnderstood(
+            f"it is not JSON ({error}). Subscribe to a channel that sends JSON."
+        ) from None
     if any(str(_at(message, path)) != value for path, value in layout.only.items()):
         return []
     found = _at(message, layout.rows) if layout.rows else message
@@ -85,7 +87,10 @@ def _number(layout: MessageLayout, given: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise NotUnderstood(f"has no number at {layout.number!r}, but {str(value)[:40]!r}")
+        raise NotUnderstood(
+            f"it has no number at {layout.number!r}, but {str(value)[:40]!r}. Name the path of the"
+            " number with --number, or leave --number out."
+        )
     return value
 
 

@@ -47,6 +47,12 @@ class WrongTime(NamedTuple):
     message: str
 
 
+class WrongMessage(NamedTuple):
+    """Stands for the rows of a message that its source could not read, and says why."""
+
+    why: str
+
+
 class RowError(NamedTuple):
     """A mistake in one row, counted from 1."""
 
@@ -107,6 +113,8 @@ def _check_order(event: Event, last_us: int | None) -> None:
 
 def _event(row: Any, instruments: Mapping[str, InstrumentFacts]) -> Event:
     """Return the event of a row, without seq and release time. Raise _WrongRow."""
+    if isinstance(row, WrongMessage):
+        raise _WrongRow("malformed", row.why)
     if not isinstance(row, Mapping):
         raise _WrongRow("wrong_type", "the row is not an object with symbol, time and prices.")
     kind = _kind(row)

@@ -10,7 +10,7 @@ from pathlib import Path
 from django.db import OperationalError, connection
 from psycopg import sql
 
-from ginkgo_site.table_locks import lock_was_taken
+from ginkgo_site.table_locks import lock_was_refused
 from portfolios.recorded_releases import released_at
 from portfolios.retention.archive import ALL_ROWS, Archive, archive
 from portfolios.retention.kinds import ORDERS, RecordKind, record_kinds
@@ -266,7 +266,7 @@ def _count_rows(table: str) -> int:
 
 def _record_lock_conflict(error: OperationalError, done: MaintenanceOutcome, what: str) -> None:
     """Record that `what` stays until the next pass. Raise any error but a taken lock."""
-    if not lock_was_taken(error):
+    if not lock_was_refused(error):
         raise error
     done.kept.append(
         RetainedPartition(what, "another session holds its table; tried again in the next pass")

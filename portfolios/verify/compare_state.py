@@ -23,7 +23,9 @@ def canonical_bytes(state: bytes) -> bytes:
         if size < 0:
             raise StateUnreadable("its header states no size")
         if size > MAX_STATE_BYTES:
-            raise StateUnreadable(f"its header states {size} bytes, limit {MAX_STATE_BYTES}")
+            raise StateUnreadable(
+                f"its header states {size:,} bytes unpacked, limit {MAX_STATE_BYTES:,}"
+            )
         return zstandard.ZstdDecompressor().decompress(state)
     except zstandard.ZstdError as error:
         raise StateUnreadable(f"its bytes cannot be unpacked: {error}") from error

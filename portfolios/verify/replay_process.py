@@ -120,7 +120,10 @@ def replay_process(
                 )
             return decode_reply(_receive_exactly(ours, size, until))
         except msgspec.MsgspecError:
-            raise ReplayProcessEnded("its answer is not valid, and it was killed") from None
+            raise ReplayProcessEnded(
+                "its answer is not valid, as if the strategy had written into the socket of its "
+                "process, and it was killed; correct the strategy"
+            ) from None
         except TimeoutError:
             raise ReplayProcessEnded(
                 f"it did not answer within {limit_s:g} s and was killed"

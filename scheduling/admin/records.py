@@ -42,7 +42,7 @@ class OrderAdmin(RelatedAdmin):
 
     @admin.display(description=_("price"), ordering="price")
     def price_shown(self, row: Order) -> str:
-        """Return the price with the places of its instrument."""
+        """Return the price as text, with four decimal places at least."""
         return price(row.price)
 
 
@@ -66,7 +66,7 @@ class FillAdmin(RelatedAdmin):
 
     @admin.display(description=_("price"), ordering="price")
     def price_shown(self, row: Fill) -> str:
-        """Return the price with the places of its instrument."""
+        """Return the price as text, with four decimal places at least."""
         return price(row.price)
 
 

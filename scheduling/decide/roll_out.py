@@ -266,9 +266,12 @@ def _stop(roll_out: RollOut, changes: dict[int, Change], at: Item, why: Reason |
 
 
 def _end(roll_out: RollOut, changes: dict[int, Change], state: RollOutState) -> Steps:
-    """Return the changes of items, and `state` for the roll-out if no item is open after them."""
+    """Return the changes of items, and `state` for the roll-out if no item is open after them.
+
+    If an operator stopped it, the items that wait are skipped.
+    """
     for item in roll_out.items:
-        # An operator stopped it; a start that was under way is settled above.
+        # A start that was under way is settled above.
         if roll_out.state == "stopping" and item.state == "waiting":
             changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
     is_open = any(_state_after(item, changes) in OPEN_ITEMS for item in roll_out.items)

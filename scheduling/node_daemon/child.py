@@ -85,8 +85,7 @@ class Child:
         if not done:  # a daemon that was stopped runs expired timers before it reads sockets
             done, _ = await asyncio.wait([answer], timeout=LATE_REPLY_S)
         if not done:
-            what = "batch" if isinstance(request, Batch) else "load"
-            raise self._kill_for("killed", f"a {what} took longer than its limit of {limit_s:g} s")
+            raise self._kill_for("killed", _too_long(request, limit_s))
         try:
             return answer.result()
         except ConnectionError:
@@ -141,6 +140,19 @@ class Child:
             kill_group(self.pid)
         if self._protocol is not None:
             self._protocol.close()
+
+
+def _too_long(request: Load | Batch, limit_s: float) -> str:
+    """Return that the process did not answer a request in time, and what helps."""
+    if isinstance(request, Batch):
+        return (
+            f"a batch took longer than its limit of {limit_s:g} s: look for an endless loop or "
+            "slow code, or raise GINKGO_BATCH_LIMIT_S on the node"
+        )
+    return (
+        f"a load took longer than its limit of {limit_s:g} s: let the strategy do less when it is "
+        "made or adapts its state"
+    )
 
 
 def _signal_name(number: int) -> str:

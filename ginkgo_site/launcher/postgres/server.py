@@ -242,7 +242,11 @@ class EmbeddedPostgres:
         draft.rename(self.data)
 
     def _write_access_rules(self) -> None:
-        """Accept connections of the user who runs the launcher, by socket alone."""
+        """Write pg_hba.conf and pg_ident.conf.
+
+        Accepted are, by socket alone, the user who runs the launcher, and the owner of the home if
+        that user is root.
+        """
         people = {name_of(os.geteuid())}
         if self._account is not None and self._account.uid != accounts.POSTGRES_UID:
             people.add(self._account.name)  # the user who may have started it before

@@ -29,7 +29,7 @@ from scheduling.enact import feed_records
 from scheduling.enact.feed_records import KEPT_APPENDS, Sent, WriterRow
 from scheduling.recorded_feeds.jetstream.block import EMPTY, Block
 from scheduling.recorded_feeds.jetstream.jetstream_log import JetStreamLog, writer_row
-from scheduling.recorded_feeds.jetstream.stream import Stream, StreamMissing
+from scheduling.recorded_feeds.jetstream.stream import RESTORE, Stream, StreamMissing
 from scheduling.recorded_feeds.postgres_log import Connect
 
 logger = logging.getLogger(__name__)
@@ -140,8 +140,8 @@ class MirroredLog(JetStreamLog):
             lost = f"has other records up to seq {row.head} than were recorded: their hash differs."
         if lost:
             raise StreamMissing(
-                f"The stream of feed {self.name} {lost} Restore the stream; nothing is recorded"
-                " until then."
+                f"The stream of feed {self.name} {lost} Nothing is recorded until it is whole: "
+                f"{RESTORE}."
             )
 
     async def claim(self, writer: str) -> int:

@@ -43,6 +43,8 @@ HEADERS_ROOM = 4_096  #: bytes of the largest message that are left for its head
 ORPHANED_AFTER = timedelta(days=1)
 #: Error codes of JetStream.
 STREAM_NOT_FOUND, WRONG_LAST, NAME_IN_USE = 10059, 10071, 10058
+#: What helps against a StreamMissing.
+RESTORE = "restore the stream from its backup (docs/mechanisms/backup.md)"
 
 T = TypeVar("T")
 
@@ -363,7 +365,7 @@ class Stream:
         if answered != number:
             raise StreamMissing(
                 f"Asked for message {number} of stream {name}, the NATS server answers with message"
-                f" {answered}: restore the stream."
+                f" {answered}: {RESTORE}."
             )
 
     def _check_continues(self, number: int, before: Block | None, block: Block, at: int) -> None:
@@ -378,7 +380,7 @@ class Stream:
             raise StreamMissing(
                 f"Message {number} of stream {self._name} has seq {block.from_seq} to"
                 f" {block.to_seq} where seq {expected} is expected: records are missing or out of"
-                " order; restore the stream."
+                f" order; {RESTORE}."
             )
 
     def _check_count(self, events: list[bytes], first: int, last: int) -> None:
@@ -386,7 +388,7 @@ class Stream:
         if len(events) != last - first + 1:
             raise StreamMissing(
                 f"A message of stream {self._name} has {len(events)} records for seq {first} to"
-                f" {last}: restore the stream."
+                f" {last}: {RESTORE}."
             )
 
     async def _piece(self, number: int) -> list[bytes]:

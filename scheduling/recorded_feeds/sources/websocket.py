@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from portfolios.feeds.messages import MessageLayout, MessageRow, NotUnderstood, read_message
-from portfolios.feeds.rows import time_text
+from portfolios.feeds.messages import MessageLayout, NotUnderstood, read_message
+from portfolios.feeds.rows import WrongMessage, time_text
 from scheduling.recorded_feeds.sources.base import Item, SourceLost
 
 logger = logging.getLogger(__name__)
@@ -142,8 +142,8 @@ class WebsocketSource:
         try:
             rows = read_message(self._layout, message, now)
         except NotUnderstood as error:
-            # A row that `read_rows` refuses, so that the recorder logs it as left out.
-            rows = [MessageRow({"kind": f"{origin} {error}"}, None)]
+            # `read_rows` refuses it, so that the recorder logs the message as left out.
+            return [Item(WrongMessage(str(error)), origin, Position(ALL, None, now))]
         items: list[Item] = []
         for row, number in rows:
             key = str(row.get("symbol", ALL))[:MAX_SYMBOL_CHARS] if self._to.per_symbol else ALL

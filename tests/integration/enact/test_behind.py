@@ -122,7 +122,9 @@ def count_unplaced(hand: OwnerSession) -> tuple[int, int, int]:
     return at.orders_refused, at.orders_suppressed, at.unplaced_orders
 
 
-def test_commit_counts_unplaced_orders(hand: OwnerSession) -> None:
+def test_commit_counts_orders_refused_or_suppressed_since_one_was_placed(
+    hand: OwnerSession,
+) -> None:
     commit_orders(hand, "open")
     assert count_unplaced(hand) == (0, 0, 0)
     commit_orders(hand, "refused", "refused", "suppressed")

@@ -32,7 +32,7 @@ from tests.support.kernel_features import CAN_REFUSE_CALLS, CAN_REFUSE_FILES, LA
 
 GAP_S = 1.0  #: between two commits of a bystander
 CANARY, BAD = 1, 2
-LIMIT = r"took longer than its limit of [\d.]+ s"
+LIMIT = r"took longer than its limit of [\d.]+ s: look for an endless loop .* on the node"
 REFUSED = r"PermissionError: \[Errno 1\] Operation not permitted in misbehaving at seq \d+"
 BATCH_S = 0.5  #: on a busy machine, a batch of the canary takes a second as well
 ENDLESS_S = 30.0  #: for what ends by itself, or goes on

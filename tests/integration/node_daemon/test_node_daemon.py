@@ -48,7 +48,7 @@ async def test_portfolios_of_one_node_share_their_commit_requests(
     before = gateway.count_commits(), len(gateway.bodies)
     await gateway.until(lambda: gateway.count_commits() > before[0] + 60)
     commits, requests = gateway.count_commits() - before[0], len(gateway.bodies) - before[1]
-    assert requests < 0.5 * commits
+    assert requests < 0.75 * commits  # under half on a quiet machine; all if none shares one
 
 
 async def test_portfolio_without_events_commits_the_range(

@@ -53,12 +53,12 @@ def test_rows_without_a_time_get_that_of_their_arrival() -> None:
 
 @pytest.mark.parametrize("number", [None, "x", -1, True, 1.5, {}])
 def test_a_row_without_its_number_is_not_understood(number: Any) -> None:
-    with pytest.raises(NotUnderstood, match="has no number at 't'"):
+    with pytest.raises(NotUnderstood, match="it has no number at 't'"):
         read(LAYOUT, {"data": TRADE["data"] | {"t": number}})  # type: ignore[operator]
 
 
 def test_a_message_that_is_not_json_or_has_no_time_is_refused() -> None:
-    with pytest.raises(NotUnderstood, match="is not JSON"):
+    with pytest.raises(NotUnderstood, match="it is not JSON"):
         read_message(LAYOUT, b"\xff", 0)
     [(row, _)] = read(LAYOUT, {"data": TRADE["data"] | {"T": 1e30}})  # type: ignore[operator]
     assert row["time"] == "1E+30"  # which `read_rows` refuses

@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from portfolios.feeds.messages import MessageLayout
+from portfolios.feeds.rows import WrongMessage, read_rows
 from scheduling.recorded_feeds.sources import websocket
 from scheduling.recorded_feeds.sources.base import Item
 from scheduling.recorded_feeds.sources.websocket import Subscription, WebsocketSource
@@ -67,16 +68,20 @@ class Reading:
         self._read: list[Item] = []
 
     async def rows(self, count: int) -> list[Any]:
-        """Return the next rows: the price, or ("gap", symbol)."""
+        """Return the next rows: the price, ("gap", symbol), or why a message has no row."""
         async with asyncio.timeout(20):
             while len(self._read) < count:
                 self._read += await anext(self._items)
         found, self._read = self._read[:count], self._read[count:]
         self.cursor = self.source.cursor_after(found)
-        return [
-            ("gap", item.row["symbol"]) if item.row.get("kind") == "gap" else item.row.get("price")
-            for item in found
-        ]
+        return [_shown(item.row) for item in found]
+
+
+def _shown(row: Any) -> Any:
+    if isinstance(row, WrongMessage):
+        _, (wrong,) = read_rows([row], {})
+        return wrong.message
+    return ("gap", row["symbol"]) if row.get("kind") == "gap" else row.get("price")
 
 
 @asynccontextmanager
@@ -195,5 +200,7 @@ async def test_nonsense_is_handed_on_to_be_refused_and_a_silent_server_is_said(
         await market.open()
         connection = await market.joined()
         await send_all(connection, "nonsense", '{"price": 1}')
-        await coming
+        wrong, uncounted = await coming
+    assert wrong.startswith("it is not JSON (Expecting value")
+    assert uncounted.startswith("it has no number at 'n'")
     assert "hidden" not in caplog.text

@@ -31,9 +31,10 @@ PYTHON = f"""#!/bin/sh
 exec {sys.executable} pytest.py "$@"
 """
 
-PASSES = (0, [])
-LATE = (1, ["tests/a.py::test_late"])
-BROKEN = (3, [])
+Outcome = tuple[int, list[str]]  # pytest's exit code, and what failed
+PASSES: Outcome = (0, [])
+LATE: Outcome = (1, ["tests/a.py::test_late"])
+BROKEN: Outcome = (3, [])
 
 
 @pytest.fixture
