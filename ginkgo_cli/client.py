@@ -62,7 +62,8 @@ class Client:
                 context = ssl.create_default_context(cafile=access.ca or None)
             except (OSError, ssl.SSLError) as error:
                 raise Failed(
-                    f"The certificates in {access.ca!r} cannot be read: {error}."
+                    f"The certificates in {access.ca!r} cannot be read: {error}. Name a file in "
+                    "PEM form with --ca or GINKGO_CA."
                 ) from None
             handlers.append(urllib.request.HTTPSHandler(context=context))
         self._opener = urllib.request.build_opener(*handlers)

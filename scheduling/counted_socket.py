@@ -31,7 +31,7 @@ class CountedSocket(AsyncWebsocketConsumer):
         self._place = places, owner
 
     def release(self) -> None:
-        """Free the place, if the socket still has one. A repeated call does nothing."""
+        """Stop counting this socket. A repeated call does nothing."""
         if self._place is not None:
             places, owner = self._place
             self._place = None

@@ -163,8 +163,8 @@ class LanedHandler(ASGIHandler):
 async def _to_its_end(work: asyncio.Future[HttpResponseBase]) -> HttpResponseBase:
     """Return the result of `work`, awaited to its end even if this task is cancelled.
 
-    A client that goes away does not end the thread, so neither the lane nor the thread pool of the
-    request, whose end waits for the thread on the event loop, may be left before.
+    The thread goes on after its client has gone. Until it ends, the request keeps its place in the
+    lane, and its thread pool: to leave the pool earlier would block the event loop.
     """
     gone: asyncio.CancelledError | None = None
     while not work.done():

@@ -93,7 +93,7 @@ class FleetAdmin(admin.ModelAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbid: deleting a fenced row would skip its release."""
+        """Forbid: a deleted portfolio would skip the release by its node. Operations delete."""
         return False
 
 

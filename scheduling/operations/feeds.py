@@ -282,7 +282,9 @@ def remove_feed(name: str, *, actor: str) -> None:
                 delete_stream(name)
     except (ProtectedError, IntegrityError):  # a portfolio was created on it meanwhile
         raise Refused(
-            "feed_in_use", f"Feed {name} cannot be removed: a portfolio was just created on it."
+            "feed_in_use",
+            f"Feed {name} cannot be removed: a portfolio was just created on it. Another attempt "
+            "names it.",
         ) from None
     while execute(feed_records.drop_orphans()):
         pass

@@ -199,7 +199,10 @@ class _RemedyFinder:
         self.stuck_before = stuck_before
 
     def find(self, unplaced: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Remedy]:
-        """Yield the remedies that help, and a warning if the plan relies on suspect nodes."""
+        """Yield the remedies that help.
+
+        The last may be a warning instead: the plan relies on suspect nodes.
+        """
         without_place = (*unplaced.no_place, *stay)
         if without_place:
             yield from self._try_reopening(len(without_place))

@@ -191,7 +191,7 @@ def test_a_removal_that_a_new_portfolio_prevents_drops_nothing(
 
     monkeypatch.setattr(feeds, "audit", meanwhile)
     found = problem(fx.delete("feeds/fx/"), 409, "feed_in_use")
-    assert found["detail"] == "Feed fx cannot be removed: a portfolio was just created on it."
+    assert "a portfolio was just created on it" in found["detail"]
     assert (FeedRow.objects.filter(name="fx").count(), FeedRecord.objects.count()) == (1, 2)
 
 

@@ -107,7 +107,7 @@ def test_web_processes_listen_where_proxy_and_prometheus_ask_and_trust_the_proxy
     assert f'"{host}:8001"' in text_of("prometheus/prometheus.yml")
 
 
-def test_each_process_of_the_control_plane_has_a_unit() -> None:
+def test_web_watcher_worker_and_node_daemon_have_a_unit_each() -> None:
     started = " ".join(unit(path)["ExecStart"] for path in UNITS)
     words = ("ginkgo_site.asgi:application", "run_watcher", "qcluster", "scheduling.node_daemon")
     assert [word for word in words if word not in started] == []
