@@ -143,6 +143,8 @@ def django_db_modify_db_settings(
         patch.setitem(SESSION_LIMITS, "idle_in_transaction_session_timeout", "10min")
         settings = django_database(os.environ[_URL])
         settings["TEST"] = connections["default"].settings_dict["TEST"]
+        # A test opens thousands of sessions, and a busy machine may take seconds to answer one.
+        settings["OPTIONS"]["connect_timeout"] = "10"
         # PostgreSQL would spend more time on plans than on all else: it makes one for a statement.
         settings["OPTIONS"]["prepare_threshold"] = 1
         settings["OPTIONS"]["options"] += " -c plan_cache_mode=force_generic_plan"

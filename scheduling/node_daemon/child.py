@@ -32,6 +32,7 @@ from scheduling.node_daemon.process_output import LineSink
 from scheduling.node_daemon.reply_validation import InvalidReply, validate_reply
 
 LATE_REPLY_S = 0.3  #: extra time for a reply that waits in the socket of a daemon that was stopped
+END_REPORTED_WITHIN_S = 5.0  #: how a process ended, by the forkserver, after its socket closed
 RECENTLY_BUSY_S = 0.1  #: a process that answered less than this long ago counts as busy
 
 
@@ -106,13 +107,13 @@ class Child:
         return f"{sentence}; its last output: {printed}" if printed else sentence
 
     async def _failure_of_end(self) -> ChildFailed:
-        """Return the failure that describes how the process ended. Waits at most a second."""
+        """Return the failure that describes how the process ended."""
         if self._protocol is not None and self._protocol.protocol_error is not None:
             self._kill_for("exit", f"its process answered {self._protocol.protocol_error}")
         if self._end_failure is not None:
             return self._end_failure
         try:
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(END_REPORTED_WITHIN_S):
                 status = await asyncio.shield(self._process.status)
         except TimeoutError:
             self.kill()

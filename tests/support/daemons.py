@@ -42,6 +42,7 @@ class Daemons:
                     "PYTHONPATH": str(ROOT),
                     "GINKGO_NODE_TOKEN": name,
                     "GINKGO_NODE_CACHE": str(self._directory / "cache"),
+                    "GINKGO_BATCH_LIMIT_S": "60",  # a batch may wait long for a processor
                     **environment,
                 },
                 cwd=self._directory,

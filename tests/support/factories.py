@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from portfolios.feed_registration import read_segments
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment
@@ -141,7 +142,7 @@ class FakeNode:
         return answer[0]
 
     def _repeat(self, answered: Callable[[], bool]) -> None:
-        until = time.monotonic() + 10
+        until = time.monotonic() + SLOW_MACHINE_S
         while not answered():
             self.left_out += 1
             assert time.monotonic() < until, "a row stayed locked"

@@ -16,6 +16,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from portfolios.models import Secret
 from scheduling import alert_delivery
 from scheduling.db.transaction import execute, execute_autocommit
@@ -87,6 +88,8 @@ def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     changed = dataclasses.replace(settings.GINKGO, encryption_keys=(new_key(),), alert_url=None)
     monkeypatch.setattr(settings, "GINKGO", changed)
+    monkeypatch.setattr(alert_delivery, "CONNECT_S", SLOW_MACHINE_S)
+    monkeypatch.setattr(alert_delivery, "READ_S", SLOW_MACHINE_S)
 
 
 def lose(name: str) -> Alert:

@@ -118,7 +118,8 @@ async def test_page_gets_a_message_every_period_without_changes(board_publisher)
     assert still["at"] == "14:05:12 UTC"
 
 
-async def test_many_pages_share_one_read(board_publisher, source):
+async def test_many_pages_share_one_read(board_publisher, source, monkeypatch):
+    monkeypatch.setattr(publisher, "PERIOD_S", 60.0)
     many = [Page() for _ in range(20)]
     for page in many:
         board_publisher.subscribe(page, OPERATOR)

@@ -9,6 +9,7 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.db import connections
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.gateway import auth
 from scheduling.gateway.heartbeat import BATCHER
 from scheduling.gateway.pool import close_pools, open_pools
@@ -18,11 +19,15 @@ from tests.support.gateway_requests import admitted_node
 
 @pytest.fixture(autouse=True)
 def fresh_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the tokens and heartbeats of the test before, and do not delay rejections."""
+    """Forget the tokens and heartbeats of the test before, and do not delay rejections.
+
+    A release waits for its connection as long as a slow machine takes to open it.
+    """
     auth._cache.clear()
     BATCHER.drops.stored.clear()
     BATCHER.drops.dropped.clear()
     monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.0)
+    monkeypatch.setattr("scheduling.gateway.commits.RELEASE_WAIT_S", SLOW_MACHINE_S)
 
 
 @pytest.fixture

@@ -162,6 +162,7 @@ def test_process_counts_as_overloaded_while_a_heartbeat_waits_too_long(
         async with asyncio.timeout(60):
             while not beats._writing:
                 await asyncio.sleep(0)
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.OVERLOADED_S", 600.0)
         reasons = [beats.overload_reason()]
         monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.OVERLOADED_S", -1.0)
         reasons.append(beats.overload_reason())

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from chaos.harness.installation import SLOW_MACHINE_S
 from portfolios.models import Artifact
 from scheduling import operations
 from scheduling.gateway import downloads
@@ -155,7 +156,7 @@ def test_node_that_does_not_read_its_download_delays_no_other_node(
         slow = [asyncio.create_task(get(path, node, answer)) for answer in stalled]
         while sum(bool(answer.parts) for answer in stalled) < 2:
             await asyncio.sleep(0.01)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SLOW_MACHINE_S):
             answer = await get(path, other)
         for task in slow:
             task.cancel()

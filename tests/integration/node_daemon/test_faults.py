@@ -150,7 +150,7 @@ async def test_node_reports_the_time_without_answers_and_sends_a_heartbeat_after
     assert 1.5 <= first < 60
     if second:  # the gateway stood still, and one more was not answered in time
         await gateway.until(lambda: gateway.beats[-1][1].unheard_s == 0)
-    assert all(beat.unheard_s == 0 for _, beat in gateway.beats[:seen])
+    assert any(beat.unheard_s == 0 for _, beat in gateway.beats[:seen])
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from chaos.harness.installation import SLOW_MACHINE_S
+from scheduling.node_daemon import control_plane_client
 from scheduling.node_daemon.config import make_config
 from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.errors import InvalidArguments, RequestRefused, ServerUnavailable
@@ -96,6 +98,12 @@ async def ask(server: str, *, ca: str = "", certificate: str = "", key: str = ""
     config = make_config(name="n", server=server, token="t", tls=tls, environment={})
     async with ControlPlaneClient(config) as client:
         await client.goodbye(Goodbye(incarnation="0" * 32, reason=""))
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for an answer as long as a slow machine takes to give it."""
+    monkeypatch.setattr(control_plane_client, "GOODBYE_TIMEOUT_S", SLOW_MACHINE_S)
 
 
 async def test_only_a_given_authority_is_trusted(files: Files) -> None:
