@@ -139,6 +139,6 @@ def _wait_until_running(context: Context, name: str) -> dict[str, Any]:
         if run["phase"] == "running":
             return document
         if time.monotonic() >= until:
-            why = f": {run['reason']}" if run["reason"] else "."
-            raise Failed(f"{name} is still {run['phase']} after {context.given.wait:g} s{why}")
+            why = run["reason"] or f"it continues; see `ginkgo portfolio {name}`."
+            raise Failed(f"{name} is still {run['phase']} after {context.given.wait:g} s: {why}")
         time.sleep(POLL_S)

@@ -110,14 +110,14 @@ def handoff_sentence(row: Document) -> str:
 def move_outcomes(rows: list[Document]) -> str:
     """Return what became of each portfolio of a group, a line for each."""
 
-    def line(row: Document) -> str:
+    def outcome(row: Document) -> str:
         handoff = row["handoff"]
         if not handoff:
             return plain(row["sentence"])
         cause = f": {plain(handoff['error'])}" if handoff["error"] else ""
         return f"{handoff_sentence(handoff)}{cause}"
 
-    return "\n".join(line(row) for row in rows)
+    return "\n".join(outcome(row) for row in rows)
 
 
 def events(rows: list[Document]) -> str:

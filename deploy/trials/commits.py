@@ -56,7 +56,7 @@ class Commits:
                 return
             if time.monotonic() - began > limit_s:
                 raise AssertionError(
-                    f"after {limit_s:g} s not every portfolio has committed within 1 s:"
+                    f"after {limit_s:g} s the newest commit of some portfolio is over 1 s old:"
                     f" {self.newest}, now {time.time()}"
                 )
             time.sleep(0.1)

@@ -458,9 +458,9 @@ def apply_sandbox(parent: int | None = None, reads: Sequence[str] = ()) -> list[
 def confine_preloading(parent: int, reads: Sequence[str]) -> None:
     """Confine a process that imports packages from outside and then forks portfolio processes.
 
-    It becomes the user of strategies and may read what they may, write nothing and open no socket.
-    It can still fork, and kill what it forked; `apply_sandbox` takes that from each portfolio
-    process.
+    It becomes the user of strategies and may read what they may, write nothing and, unless they may
+    use the network, open no socket. It can still fork, and kill what it forked; `apply_sandbox`
+    takes that from each portfolio process.
     """
     if _libc is not None:
         # A portfolio process can restrict /proc to itself, but not widen it to itself.

@@ -198,7 +198,7 @@ def _exit_description(status: int | None) -> str:
     if status is None:
         return "its process closed its socket without exiting"
     if status < 0:
-        return f"its process was killed by {signal.Signals(-status).name}"
+        return f"its process was ended by {signal.Signals(-status).name}"
     return f"its process exited with status {status}"
 
 

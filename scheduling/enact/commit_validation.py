@@ -97,7 +97,7 @@ def _first_invalid_line(commit: Commit) -> str:
 
 
 def _index_error(index: int) -> str:
-    return f"the index {index} lies outside 0 to {MAX_INDEX}"
+    return f"the index {index} of an order or fill lies outside 0 to {MAX_INDEX}"
 
 
 def _line_error(line: OrderLine | FillLine) -> str:

@@ -39,7 +39,7 @@ def find_orphaned() -> Transaction[list[OwnedRow]]:
 
 
 def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
-    """Revoke a run from an incarnation that no longer exists, so that it is placed again."""
+    """Revoke a run from an incarnation that no longer holds its node's lease; place it again."""
     run = yield from lock_run(portfolio)
     if run is None or run.epoch != seen_epoch or run.node_id is None:
         return False  # granted since it was read

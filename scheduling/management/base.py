@@ -29,6 +29,12 @@ class Failed(Refused):
     """The command failed outside of its operation: a file, a time limit, or a bad outcome."""
 
 
+def unreadable(path: str, error: OSError | UnicodeDecodeError) -> Failed:
+    """Return the failure of a command whose file cannot be read, or is no text."""
+    why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+    return Failed("unreadable", f"{path} cannot be read: {why}.")
+
+
 class GinkgoCommand(BaseCommand):
     """A thin interface: parse, call one operation, show the outcome."""
 

@@ -132,8 +132,8 @@ def wait_for_running(name: str, wait_s: float) -> Handoff | None:
                 rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
                 return rows.filter(portfolio=run.portfolio_id).order_by("-id").first()
             if time.monotonic() >= until:
-                cause = f": {run.reason}" if run.reason else "."
+                why = run.reason or "it continues; see its page."
                 raise Failed(
-                    "wait_timeout", f"{name} is still {run.phase} after {wait_s:g} s{cause}"
+                    "wait_timeout", f"{name} is still {run.phase} after {wait_s:g} s: {why}"
                 )
             time.sleep(POLL_S)

@@ -209,7 +209,8 @@ class ExecutionNode:
         return self._apply_answer(heartbeat, answer, sent_us)
 
     def _heartbeat(self, sent_us: int) -> Heartbeat:
-        """Return the state of this node, with what the server has not acknowledged yet."""
+        """Return the state of this node, the reports that the server has not confirmed, and the
+        acknowledged commits that its database may lack."""
         acknowledged = self._context.acknowledged
         return Heartbeat(
             incarnation=self.incarnation,

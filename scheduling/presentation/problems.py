@@ -178,7 +178,9 @@ def describe(error: Exception) -> Problem:
             "The database does not answer; nothing was changed. Try again in a moment."
         )
     if isinstance(error, SnapshotUnavailable):
-        return _unavailable("The state of the fleet cannot be read now; nothing was changed.")
+        return _unavailable(
+            "The state of the fleet cannot be read now; nothing was changed. Try again in a moment."
+        )
     return problem("internal_error", INTERNAL_ERROR)
 
 

@@ -153,7 +153,7 @@ def request_due(every_s: float, limit_s: float, most: int) -> Transaction[int]:
 
 
 def end_abandoned() -> Transaction[None]:
-    """End verifications that no runner works on any more."""
+    """Fail verifications whose runner fell silent, and waiting ones that no runner takes."""
     yield from query(
         END_ABANDONED,
         silent=SILENT_MESSAGE,

@@ -61,7 +61,7 @@ class SettledPortfolios:
         return self._lightest
 
     def all_can_run_on(self, node: NodeView) -> bool:
-        """Return whether `node` meets the requirements of all portfolios that are not pinned."""
+        """Return whether `node` can run each of these portfolios that is not pinned."""
         features = (node.labels, node.strategies, node.feeds, node.python)
         if self._checked_features != features:
             if self._requirements is None:

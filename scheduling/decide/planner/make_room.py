@@ -181,7 +181,7 @@ class RoomFinder:
             if node not in excluded
             and self._missing_places(node, portfolio) <= 0
             and not self._conflicting_members(node, portfolio)
-            and (not movable.is_planned or fleet.is_allowed(node, portfolio))
+            and (not movable.is_placement or fleet.is_allowed(node, portfolio))
         ]
         return min(found)[1] if found else None
 
@@ -189,7 +189,7 @@ class RoomFinder:
         self, movable: Movable, spare: int, excluded: frozenset[int]
     ) -> tuple[int, list[Relocation]] | None:
         """Return a node on which relocations make room for `movable`, and these relocations."""
-        if movable.is_planned and self._may_move_running:
+        if movable.is_placement and self._may_move_running:
             return None  # a placement must not give up its place for one that is free only later
         for node in self._closest_to_fitting(movable.portfolio, excluded):
             relocations = self._clear_node(node, movable.portfolio, spare, excluded | {node})
@@ -226,7 +226,7 @@ class RoomFinder:
         for each in found:
             view = each.portfolio
             group = (view.spread_group, view.spread_hard)
-            key = (each.is_planned, view.requirements, view.weight, group, view.failed_nodes)
+            key = (each.is_placement, view.requirements, view.weight, group, view.failed_nodes)
             kinds[key] = kinds.get(key, 0) + 1
             if kinds[key] <= MAX_STEPS and len(chosen) < MAX_MOVABLES:
                 chosen.append(each)
@@ -257,7 +257,7 @@ class RoomFinder:
         fleet.hold(target, portfolio)
         fleet.expect(target, portfolio)
         fleet.expect(source, portfolio, -1)
-        if movable.is_planned:
+        if movable.is_placement:
             fleet.hold(source, portfolio, -1)
         else:
             fleet.note_leaving(source, portfolio)
@@ -281,4 +281,4 @@ class RoomFinder:
 def _relocation_order(movable: Movable) -> tuple[bool, float, float, str, int]:
     """Return the sort key by which portfolios are chosen for relocation."""
     view = movable.portfolio
-    return (not movable.is_planned, view.priority, view.weight, view.name, view.id)
+    return (not movable.is_placement, view.priority, view.weight, view.name, view.id)

@@ -148,7 +148,7 @@ class _Planner:
         fleet, portfolio = self.fleet, task.portfolio
         self.waiting = True
         for relocation in found.relocations:
-            if relocation.movable.is_planned:
+            if relocation.movable.is_placement:
                 self._reassign(relocation)
                 continue
             self.worklist.running(relocation.source).remove(relocation.movable.portfolio)
@@ -160,7 +160,7 @@ class _Planner:
         moves = [
             {"portfolio": each.movable.portfolio.name, "target": fleet.nodes[each.target].name}
             for each in found.relocations
-            if not each.movable.is_planned
+            if not each.movable.is_placement
         ]
         params = {
             "weight": portfolio.weight,

@@ -21,7 +21,7 @@ class Movable(NamedTuple):
     task: Any = None
 
     @property
-    def is_planned(self) -> bool:
+    def is_placement(self) -> bool:
         """Return whether the plan under construction places the portfolio."""
         return self.task is not None
 
@@ -148,7 +148,7 @@ class Rebalancer:
                 portfolio.spread_group,
                 portfolio.spread_hard,
                 portfolio.failed_nodes,
-                movable.is_planned,
+                movable.is_placement,
                 portfolio.weight,
             )
             known = first.get(key)
@@ -165,20 +165,24 @@ class Rebalancer:
             )
             if higher >= fleet.relative_load(source) - SLACK:
                 continue
-            rank = (not movable.is_planned, higher, *_rebalance_order(movable.portfolio))
+            rank = (not movable.is_placement, higher, *_rebalance_order(movable.portfolio))
             if best is None or rank < best[0]:
                 loads = fleet.expected[source], fleet.expected[target]
                 best = (rank, RebalanceStep(movable, source, target, *loads))
         return None if best is None else best[1]
 
     def _target(self, source: int, movable: Movable) -> int | None:
-        """Return the allowed node that is least loaded once it holds the portfolio, or None."""
+        """Return the allowed node that is least loaded once it holds the portfolio.
+
+        None if none has a load lower than the source's by `gain`. Placements may exceed the limit
+        of handoffs.
+        """
         fleet, portfolio = self.fleet, movable.portfolio
         avoid = {
             source,
             *(fleet.index_by_id[i] for i in portfolio.failed_nodes if i in fleet.index_by_id),
         }
-        if not movable.is_planned:
+        if not movable.is_placement:
             avoid |= self.slots.full
         members = fleet.spread_members(portfolio)
         if portfolio.spread_hard:
@@ -203,7 +207,7 @@ class Rebalancer:
         fleet.hold(target, portfolio)
         fleet.expect(target, portfolio)
         fleet.expect(source, portfolio, -1)
-        if movable.is_planned:
+        if movable.is_placement:
             fleet.hold(source, portfolio, -1)
             self.slots.give_back(source)
             self.planned[source].remove(movable)

@@ -147,8 +147,9 @@ def stored_answer(feed: str, held: WriterRow, source: SourceId | None) -> Append
     if held.sent_sha256 != source.sha256:
         raise SourceConflict(
             f"Source {source.source} of feed {feed} has sent number {source.number} with other"
-            f" content (seq {held.sent_from} to {held.sent_to}): nothing was written. Are there two"
-            " recorders with one name?"
+            f" content (seq {held.sent_from} to {held.sent_to}): nothing was written. If two"
+            " programs append under this source, give each a name of its own. If these rows are"
+            f" new, send them under a number over {held.newest}."
         )
     return Appended(held.sent_from, held.sent_to, repeated=True)
 
@@ -158,7 +159,8 @@ def check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
     if held.epoch != epoch:
         raise WriterReplaced(
             f"Feed {feed} has been recorded by {held.writer or 'its sources'} since epoch"
-            f" {held.epoch}; epoch {epoch} writes nothing any more."
+            f" {held.epoch}; epoch {epoch} writes nothing any more. To record here again, end that"
+            " recorder, and start this one."
         )
     if held.head != expected:
         raise HeadMoved(

@@ -217,6 +217,8 @@ def handle_failed_start(
 ) -> Transaction[None]:
     """Place a portfolio again that failed before its first commit, or quarantine it.
 
+    If its strategy failed under a revision that is not proven, reject the revision too.
+
     A deadline that passed without a report says more about the node, or the network between node
     and database, than about the portfolio, so it is not counted as an attempt. The failed handoff
     keeps the balancer away from this node for a while (see `observe/snapshot.py`). If the

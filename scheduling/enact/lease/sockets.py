@@ -42,7 +42,7 @@ def record_socket(
 def record_socket_loss(node: int, connection: UUID) -> Transaction[bool]:
     """Record that the socket of a node closed. The sweep judges it, since it sees all sockets.
 
-    Return False if a newer socket is open.
+    Return False if a newer socket or incarnation has replaced it, or its loss is known.
     """
     row = yield from query_one(SOCKET_LOST, node=node, connection=connection)
     if row is not None:

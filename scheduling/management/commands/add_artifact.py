@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling import operations
-from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.management.base import Failed, GinkgoCommand, unreadable
 from scheduling.operations.registry import roll_out_actions
 from scheduling.presentation.serializers.artifacts import ArtifactDocument
 
@@ -47,4 +47,4 @@ def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise Failed("unreadable", f"{path} cannot be read: {error.strerror}.") from None
+        raise unreadable(path, error) from None

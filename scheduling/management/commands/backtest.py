@@ -27,7 +27,7 @@ from portfolios.text import escape_json, quoted
 from scheduling.decide.reasons import count
 from scheduling.errors import Refused
 from scheduling.management.arguments import amount, comma_list, json_object, parameter
-from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.management.base import Failed, GinkgoCommand, unreadable
 from scheduling.management.progress_bar import progress_bar
 from scheduling.operations.backtests import NewBacktest, run_new_backtest
 
@@ -211,7 +211,7 @@ def _read_text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Failed("unreadable", f"{path} cannot be read: {error}.") from None
+        raise unreadable(path, error) from None
 
 
 def _refuse_unwritable(file: Path | None) -> None:

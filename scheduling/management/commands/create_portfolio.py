@@ -19,7 +19,7 @@ from portfolios.models import CatchUp, FeedKind
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
 from scheduling.management.arguments import add_wait, amount, comma_list, json_object, label
-from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.management.base import GinkgoCommand, unreadable
 from scheduling.management.handoff_wait import wait_for_running
 from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import portfolio_document
@@ -137,7 +137,7 @@ class Command(GinkgoCommand):
                     if not self.as_json:
                         self.stderr.write(f"created {created:,}, up to line {batch[-1][0]:,}")
         except (OSError, UnicodeDecodeError) as error:
-            raise Failed("unreadable", f"{path} cannot be read: {error}.") from None
+            raise unreadable(path, error) from None
         except Refused as refused:
             raise Refused(
                 refused.code,

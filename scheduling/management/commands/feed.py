@@ -17,7 +17,7 @@ from portfolios.feeds.log import SourceId
 from scheduling.decide.reasons import count
 from scheduling.enact.feed_records import KEPT_APPENDS
 from scheduling.errors import Invalid, NotFound, Refused
-from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.management.base import Failed, GinkgoCommand, unreadable
 from scheduling.observe.feeds import FeedView, read_feeds
 from scheduling.operations import feed_checks, feed_imports, feed_recorders, feeds
 from scheduling.presentation.serializers.feeds import FeedLogDocument
@@ -384,6 +384,6 @@ def _batches(path: str) -> Iterator[tuple[int, list[Any]]]:
                     yield number, batch
                     batch = []
     except (OSError, UnicodeDecodeError) as error:
-        raise Failed("unreadable", f"{path} cannot be read: {error}.") from None
+        raise unreadable(path, error) from None
     if batch:
         yield number, batch

@@ -115,7 +115,8 @@ class JetStreamLog:
             if only_after not in (None, last.epoch):
                 raise WriterReplaced(
                     f"Feed {self.name} has been recorded by {last.writer or 'its sources'} since"
-                    f" epoch {last.epoch}; epoch {only_after} has ended."
+                    f" epoch {last.epoch}; epoch {only_after} has ended. To record here again, end"
+                    " that recorder, and start this one."
                 )
             claim = replace(
                 last, epoch=last.epoch + 1, writer=writer, from_seq=last.to_seq + 1,

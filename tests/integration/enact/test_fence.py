@@ -351,7 +351,7 @@ REFUSED_ORDER = msgspec.structs.replace(MARKET_ORDER, status="refused", reason="
 INVALID: dict[str, dict[str, Any]] = {
     "an order of seq 9 ends before it, at seq 1": {"ended": [an_end(9)]},
     "the status 'lost' is not one of cancelled, expired": {"ended": [an_end(1, status="lost")]},
-    "the index -1 lies outside 0 to": {"ended": [an_end(1, -1)]},
+    "the index -1 of an order or fill lies outside 0 to": {"ended": [an_end(1, -1)]},
     "seq 2 of an order, the end of an order, a fill,": {"ended": [an_end(1, seq=2)]},
     "the reason of an order or its end has 601 characters": {"ended": [an_end(1, reason=601)]},
     "the reason of an order or its end has 601": {"orders": [REFUSED_ORDER]},

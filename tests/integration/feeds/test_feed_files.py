@@ -100,7 +100,7 @@ def test_repeat_of_a_file_that_grew_names_only_the_rows_it_found(rows: Path) -> 
     rows.write_text(whole)
     found = refusal(rows, *numbered(1))
     assert found["code"] == "source_conflict"
-    assert found["message"].endswith("with one name? The 2 rows up to line 3 are stored.")
+    assert found["message"].endswith("under a number over 2. The 2 rows up to line 3 are stored.")
     assert FeedRecord.objects.count() == 3
 
 

@@ -146,7 +146,7 @@ def test_a_repeated_append_answers_as_before_and_missing_numbers_are_named(
     again = append(either, bar(1), source="ib", number=1)
     assert again.json() == {**first.json(), "repeated": True}
     other = append(either, bar(2), source="ib", number=1)
-    assert "Are there two recorders" in problem(other, 409, "source_conflict")["detail"]
+    assert "give each a name of its own" in problem(other, 409, "source_conflict")["detail"]
     late = append(either, bar(3), source="ib", number=4)
     assert late.json()["missing"] == [2, 3]
     assert check_feed("fx").records == 2

@@ -402,7 +402,8 @@ def test_a_start_without_a_place_is_waited_for(
 def test_a_late_start_without_a_reason_is_told_in_a_whole_sentence() -> None:
     pending = json.dumps({"run": {"phase": "pending", "reason": ""}}).encode()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(pending), pending)
-    with answering(answer) as server, pytest.raises(Failed, match=r"^p is still .* 1e-09 s\.$"):
+    told = r"^p is still pending after 1e-09 s: it continues; see `ginkgo portfolio p`\.$"
+    with answering(answer) as server, pytest.raises(Failed, match=told):
         _wait_until_running(Context(Client(Access(server, "token")), Namespace(wait=1e-9)), "p")
 
 

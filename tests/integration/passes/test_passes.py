@@ -257,7 +257,7 @@ def test_a_run_of_an_incarnation_without_a_lease_is_given_up_and_pending() -> No
     assert (hand.run().node_id, hand.run().phase) == (None, "pending")
 
 
-def test_a_failed_step_of_the_sweep_does_not_stop_the_other_steps(
+def test_a_handoff_that_cannot_be_expired_does_not_keep_the_sweep_from_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = make_node("node-1")

@@ -42,7 +42,7 @@ def test_check_runs_in_another_process_without_privileges_and_secrets() -> None:
 @pytest.mark.parametrize(
     ("action", "limit_s", "message"),
     [
-        ("loop", 100.0, "its process was killed by SIGXCPU"),
+        ("loop", 100.0, "its process was ended by SIGXCPU"),
         ("sleep", 4.0, "did not answer within 4 s and was killed"),
         ("raise", 100.0, "KeyError: 'fast'"),
         ("exit", 100.0, "its process exited with status 3"),

@@ -187,10 +187,10 @@ def test_failure_names_seq_symbol_and_day(backtest: Any) -> None:
 
 def test_process_that_ends_is_a_sentence() -> None:
     def ask(request: Any) -> Any:
-        raise ReplayProcessEnded("its process was killed by SIGKILL")
+        raise ReplayProcessEnded("its process was ended by SIGKILL")
 
     log = feed(*FOUR_DAYS)
-    with pytest.raises(StrategyStopped, match="stopped at seq 1: its process was killed by"):
+    with pytest.raises(StrategyStopped, match="stopped at seq 1: its process was ended by"):
         run_backtest(Backtest(spec(), log, FeedRange(1, 4)), ask)
 
 
