@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import runpy
 import sys
 from pathlib import Path
@@ -11,15 +12,18 @@ from portfolios.runtime.closed_output import ends_with_its_reader
 
 def main() -> None:
     """Run the module named first, with the other arguments. Exit 2 if there is none."""
-    names = [
-        path.stem
+    names = {
+        path.stem: path
         for path in sorted(Path(__file__).parent.glob("*.py"))
         if path.stem != "__main__" and "__main__" in path.read_text(encoding="utf-8")
-    ]
+    }
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         print(f"usage: bin/bench {'|'.join(names)} [arguments]", file=sys.stderr)
         sys.exit(2)
     name = sys.argv.pop(1)
+    if {"-h", "--help"} & set(sys.argv):
+        print(ast.get_docstring(ast.parse(names[name].read_text(encoding="utf-8"))))
+        return
     runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
 
 
