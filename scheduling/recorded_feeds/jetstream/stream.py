@@ -43,7 +43,6 @@ HEADERS_ROOM = 4_096  #: bytes of the largest message that are left for its head
 ORPHANED_AFTER = timedelta(days=1)
 #: Error codes of JetStream.
 STREAM_NOT_FOUND, WRONG_LAST, NAME_IN_USE = 10059, 10071, 10058
-#: What helps against a StreamMissing.
 RESTORE = "restore the stream from its backup (docs/mechanisms/backup.md)"
 
 T = TypeVar("T")
