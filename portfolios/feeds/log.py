@@ -63,6 +63,18 @@ class WriterReplaced(LogError):
     """Another writer has claimed the log. Nothing was written."""
 
 
+def replaced_by(feed: str, writer: str, since: int, ended: int) -> WriterReplaced:
+    """Return the refusal of the writer of epoch `ended`: another has written since epoch `since`.
+
+    With writer "", the feed was released, and each source may append.
+    """
+    end_it = "end that recorder and " if writer else ""
+    return WriterReplaced(
+        f"Feed {feed} has been recorded by {writer or 'its sources'} since epoch {since}; epoch"
+        f" {ended} writes nothing any more. To record here again, {end_it}start this one again."
+    )
+
+
 class HeadMoved(LogError):
     """The log has grown since the writer read its head: read that again. Nothing was written."""
 

@@ -13,9 +13,9 @@ from portfolios.feeds.log import (
     HeadMoved,
     SourceConflict,
     SourceId,
-    WriterReplaced,
     completed_segment,
     next_link,
+    replaced_by,
 )
 from portfolios.runtime.events import Event, encode_event
 from scheduling.db.statements import CHANNEL, Statement
@@ -157,11 +157,7 @@ def stored_answer(feed: str, held: WriterRow, source: SourceId | None) -> Append
 def check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
     """Raise WriterReplaced or HeadMoved if APPEND would write nothing: this names the cause."""
     if held.epoch != epoch:
-        raise WriterReplaced(
-            f"Feed {feed} has been recorded by {held.writer or 'its sources'} since epoch"
-            f" {held.epoch}; epoch {epoch} writes nothing any more. To record here again, end that"
-            " recorder, and start this one."
-        )
+        raise replaced_by(feed, held.writer, held.epoch, epoch)
     if held.head != expected:
         raise HeadMoved(
             f"Feed {feed} is at seq {held.head}, not at {expected}: read the head again."

@@ -26,6 +26,7 @@ from portfolios.feeds.log import (
     SourceId,
     WriterReplaced,
     poll,
+    replaced_by,
 )
 from portfolios.feeds.rows import time_text
 from portfolios.runtime.events import Event, decode_event, join_events
@@ -113,11 +114,7 @@ class JetStreamLog:
             await self.refresh()
             last = self._last
             if only_after not in (None, last.epoch):
-                raise WriterReplaced(
-                    f"Feed {self.name} has been recorded by {last.writer or 'its sources'} since"
-                    f" epoch {last.epoch}; epoch {only_after} has ended. To record here again, end"
-                    " that recorder, and start this one."
-                )
+                raise replaced_by(self.name, last.writer, last.epoch, only_after)
             claim = replace(
                 last, epoch=last.epoch + 1, writer=writer, from_seq=last.to_seq + 1,
                 source="", number=0, sha256="", segments=[], times={}, events=b"", pieces=[],

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from portfolios.feeds.log import replaced_by
 from portfolios.feeds.messages import MessageLayout, NotUnderstood, read_message
 
 TRADE = {"stream": "eurusd", "data": {"e": "trade", "s": "EURUSD", "p": "1.07083", "q": 3,
@@ -62,3 +63,12 @@ def test_a_message_that_is_not_json_or_has_no_time_is_refused() -> None:
         read_message(LAYOUT, b"\xff", 0)
     [(row, _)] = read(LAYOUT, {"data": TRADE["data"] | {"T": 1e30}})  # type: ignore[operator]
     assert row["time"] == "1E+30"  # which `read_rows` refuses
+
+
+def test_a_replaced_writer_is_told_of_a_recorder_to_end_only_if_there_is_one() -> None:
+    assert str(replaced_by("fx", "second", 3, 2)).endswith(
+        "end that recorder and start this one again."
+    )
+    released = str(replaced_by("fx", "", 3, 2))
+    assert released.startswith("Feed fx has been recorded by its sources since epoch 3;")
+    assert released.endswith("To record here again, start this one again.")
