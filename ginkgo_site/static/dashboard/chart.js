@@ -1,5 +1,6 @@
 // The equity curve with its orders, the drawdown, and lanes of handoffs and nodes: one plot, one time axis,
 // one crosshair. If the data cannot be fetched, the curve drawn by the server stays.
+import { signed } from "./figures.js";
 import { localTime } from "./times.js";
 import { fill, gettext, stateWord } from "./words.js";
 
@@ -127,7 +128,7 @@ function drawNames(plot, deepest, ratio) {
   ctx.textAlign = "left";
   ctx.textBaseline = "middle";
   const name = (text, part) => ctx.fillText(text, left + width + 8 * ratio, top + part * height);
-  name(`−${Math.abs(deepest).toFixed(2)} %`, (DRAWDOWN[0] + DRAWDOWN[1]) / 2);
+  name(`${signed(deepest)} %`, (DRAWDOWN[0] + DRAWDOWN[1]) / 2);
   name(gettext("handoffs"), HANDOFF_LANE);
   name(gettext("node"), (NODE_LANE[0] + NODE_LANE[1]) / 2);
 }

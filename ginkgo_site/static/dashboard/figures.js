@@ -42,7 +42,7 @@ export function whole(value) {
 }
 
 // +1,284.10 or −842.37; zero has no sign.
-function signed(value) {
+export function signed(value) {
   const text = cents.format(Math.abs(value));
   if (!/[1-9]/.test(text)) return text;
   return (value < 0 ? "−" : "+") + text;
